@@ -1,0 +1,74 @@
+// HDF5 1.10.8 without being hurt: checked handles, V18 format, fixed rules. start_hdf5() must run before any other use in a process.
+// Rules and measurements behind them: every close is checked, only hard links, no plugins, fletcher32 on chunked datasets.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace coppice {
+
+/// H5dont_atexit, silent error stack, plugins off. Idempotent.
+void start_hdf5();
+
+enum class Hdf5Type { f32, f16, u8, u16, u32, u64, i32, i64 };
+size_t size_of(Hdf5Type type);
+
+struct Hdf5Shape {
+  Hdf5Type type;
+  std::vector<uint64_t> dims;
+};
+
+/// A file opened for reading. UserError::bad_file on anything unexpected: the caller has verified size and hash of own files before.
+class Hdf5Reader {
+ public:
+  explicit Hdf5Reader(std::filesystem::path path);
+  ~Hdf5Reader();
+  Hdf5Reader(const Hdf5Reader&) = delete;
+  Hdf5Reader& operator=(const Hdf5Reader&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  bool has(const std::string& dataset) const;
+  Hdf5Shape shape(const std::string& dataset) const;
+  /// Names of all datasets with their full paths ("/model/norm.weight"), sorted.
+  std::vector<std::string> datasets() const;
+  /// Rows [begin, begin + count) along the first axis, converted to `type`, into `out` (exactly that many elements).
+  void read(const std::string& dataset, Hdf5Type type, uint64_t begin, uint64_t count, void* out) const;
+  /// The whole dataset; `bytes` is checked against its size.
+  void read_all(const std::string& dataset, Hdf5Type type, void* out, uint64_t bytes) const;
+  std::string string_attribute(const std::string& object, const char* name) const;
+  uint64_t unsigned_attribute(const std::string& object, const char* name) const;
+
+ private:
+  std::filesystem::path path_;
+  int64_t file_ = -1;
+  mutable std::vector<std::pair<std::string, int64_t>> open_;  // datasets stay open: per-sample opens cost more than any layout
+};
+
+/// A file built under the name given (the caller renames it into place). IoError on failure, closes included.
+class Hdf5Writer {
+ public:
+  explicit Hdf5Writer(std::filesystem::path path);
+  ~Hdf5Writer();
+  Hdf5Writer(const Hdf5Writer&) = delete;
+  Hdf5Writer& operator=(const Hdf5Writer&) = delete;
+
+  /// Chunked along the first axis with fletcher32, early allocation (a full disk stops here), written whole.
+  void write_chunked(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims, uint64_t chunk_rows, const void* data);
+  /// Contiguous, allocated early, never filled: the skeleton. Its bytes are written after close() at contiguous_offset().
+  void reserve_contiguous(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims);
+  void set_attribute(const std::string& object, const char* name, std::string_view value);  // fixed-length string
+  void set_attribute(const std::string& object, const char* name, uint64_t value);
+  /// Offset of a reserved dataset in the file; call before close(). Zero elements: returns 0.
+  uint64_t contiguous_offset(const std::string& dataset) const;
+  void close();
+
+ private:
+  std::filesystem::path path_;
+  int64_t file_ = -1;
+};
+
+}  // namespace coppice

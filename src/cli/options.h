@@ -1,0 +1,80 @@
+// TOML tables and --set overrides to Options structs through visit_fields, with the origin of every value. Unknown key = file:line and the nearest name.
+//
+// A recipe is read once into a RecipeSource (toml++ stays inside options.cpp); tables are asked for by path and must be fully consumed.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace coppice {
+
+/// The name among `known` with the smallest edit distance.
+std::string nearest(std::string_view word, const std::vector<std::string>& known);
+
+/// One table of a recipe. Values are read with take(); what is never taken is an unknown key, reported by finish().
+class OptionTable {
+ public:
+  struct Node;
+  explicit OptionTable(std::shared_ptr<Node> node);
+
+  std::string where() const;                       // file:line of the table, or "--set"
+  std::string where(std::string_view key) const;   // of one value; the table's when absent
+  bool has(std::string_view key) const;
+  bool taken(std::string_view key) const;
+
+  /// Replaces `value` when the key is present; the wrong type is UserError::recipe(where, "key: got ..., expected ... (help)"). Every call also registers
+  /// the key as known, with its default, for finish() and for the resolved recipe.
+  void take(std::string_view key, bool& value, std::string_view help);
+  void take(std::string_view key, int64_t& value, std::string_view help);
+  void take(std::string_view key, uint64_t& value, std::string_view help);
+  void take(std::string_view key, int& value, std::string_view help);
+  void take(std::string_view key, double& value, std::string_view help);
+  void take(std::string_view key, std::string& value, std::string_view help);
+  void take(std::string_view key, std::vector<std::string>& value, std::string_view help);
+  void take(std::string_view key, std::vector<int64_t>& value, std::string_view help);
+  /// A count that may be written 1.2e6: a whole number within 64 bits.
+  void take_count(std::string_view key, int64_t& value, std::string_view help);
+
+  OptionTable table(std::string_view key);                 // an empty one when absent
+  std::vector<OptionTable> tables(std::string_view key);   // [[key]]
+  std::vector<std::string> table_names() const;            // keys of this table whose values are tables
+
+  /// Fills any struct that has visit_fields().
+  template <class Options>
+  void read(Options& options) {
+    auto field = [this](const char* name, auto& value, const char* help) { take(name, value, help); };
+    options.visit_fields(field);
+  }
+  /// Refuses keys nobody took: `my.toml:2: unknown key 'kd_wieght'; did you mean 'teacher_weight'?`
+  void finish() const;
+
+ private:
+  std::shared_ptr<Node> node_;
+};
+
+struct Override {
+  std::string path;   // core.tokens
+  std::string value;  // TOML
+};
+
+class RecipeSource {
+ public:
+  /// Parses the file (UserError::recipe with line:column), then applies overrides: `<stage name>.<key>` reaches the [[stage]] of that name, everything else a path of tables.
+  /// `unset` paths are removed. UserError::recipe when a path names no stage or table.
+  static RecipeSource load(const std::filesystem::path& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset);
+  OptionTable root();
+  /// The resolved recipe as TOML text: every known key with its value; with `origins`, a comment per line says file:line, --set or default.
+  std::string resolved(bool origins) const;
+  const std::string& file_name() const;
+
+ private:
+  std::shared_ptr<OptionTable::Node> root_;
+  std::string file_name_;
+};
+
+}  // namespace coppice

@@ -1,0 +1,48 @@
+// Documents: what the corpus is made of, read from .jsonl, .jsonl.zst, .jsonl.gz, .txt or a folder of them; written as JSONL.zst.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace coppice {
+
+struct Document {
+  std::string id;       // stable: kept from the input or <relative path>#<record number>
+  std::string source;   // where it came from
+  std::string text;     // valid UTF-8
+  std::string license;  // metadata.license; may be empty
+};
+
+inline constexpr uint64_t kMaxDocumentBytes = uint64_t{64} << 20;
+
+/// Calls `visit` for every document of a file or folder (files in sorted order). UserError::bad_file naming file and record for: missing or empty
+/// input, no document, invalid UTF-8 or JSON, a line above 64 MB, a decompression ratio above 1000. Returns the number of documents.
+uint64_t for_each_document(const std::filesystem::path& path, const std::function<void(Document&&)>& visit);
+
+/// Writes documents as JSONL.zst {"id","source","text","metadata":{"license"}}; commit() renames into place.
+class DocumentWriter {
+ public:
+  explicit DocumentWriter(std::filesystem::path path);
+  ~DocumentWriter();
+  void write(const Document& document);
+  void commit();
+  uint64_t text_bytes() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Body text of an HTML page through libgumbo: scripts, styles, navigation dropped, blocks separated by newlines, title first; depth limited.
+std::string html_to_text(std::string_view html);
+
+/// XXH3-64 of a document id: the key of the held-out split and of token shards.
+uint64_t document_hash(std::string_view id);
+/// Held-out by id hash alone: the same documents for every recipe with the same share (a share in [0, 1)).
+bool is_heldout(std::string_view id, double heldout_share);
+
+}  // namespace coppice

@@ -1,0 +1,67 @@
+// Teacher labels keyed by data: label[i] of a shard is the teacher's choice for token i + 1 after reading token i (formats.md 4).
+// 2 bytes a token for vocabularies up to 65,535, else 3; all bits one = no label. Any batch size, packing and seed reads the same cache.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "src/base/json.h"
+#include "src/data/loader.h"
+#include "src/data/token_shards.h"
+
+namespace coppice {
+
+inline constexpr int32_t kNoLabel = -1;
+
+/// Everything that decides the labels; all of it must match on opening.
+struct LabelFingerprint {
+  std::string teacher_sha256;    // weights and config
+  std::string tokenizer_sha256;
+  int64_t vocab_size = 0;
+  std::string token_manifest_sha256;
+  std::string tier = "top1";
+  std::string window_rule = "document";  // or "aligned"
+  int64_t context = 0, overlap = 0;
+  std::string compute_dtype = "f32";
+  Json to_json() const;
+};
+
+/// Writes one domain's labels, shard by shard; a shard file appears by rename when it is whole, then the manifest is replaced: the unit of resuming.
+class LabelCacheWriter {
+ public:
+  LabelCacheWriter(std::filesystem::path folder, const TokenShards& shards, LabelFingerprint fingerprint);
+  /// True when this shard was labelled by an earlier run with the same fingerprint and its file still holds.
+  bool has(size_t shard) const;
+  /// label: one per token of the shard, kNoLabel = none.
+  void write(size_t shard, const std::vector<int32_t>& label);
+
+ private:
+  std::filesystem::path folder_;
+  const TokenShards* shards_;
+  LabelFingerprint fingerprint_;
+  Json entries_;
+};
+
+/// One domain's labels, opened and verified (sizes, hashes, fingerprint: exit 3 naming the field, the shard or the document range without labels).
+class LabelCache {
+ public:
+  LabelCache(const std::filesystem::path& folder, const TokenShards& shards, const LabelFingerprint& expected);
+  LabelCache(LabelCache&&) noexcept;
+  ~LabelCache();
+  void read(size_t shard, uint64_t begin, uint64_t count, int64_t* out) const;  // kNoLabel where none
+  uint64_t bytes() const;  // of all files
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Teacher labels of every position of a batch: int64 [B, T]; kIgnoredLabel where there is none. caches[d] belongs to domain d of the batch's spans.
+at::Tensor lookup_labels(const std::vector<const LabelCache*>& caches, const Batch& batch);
+
+}  // namespace coppice

@@ -1,0 +1,67 @@
+// SentencePiece BPE with the AFM options: digits split, byte fallback, no normalisation, exact round trip.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace coppice {
+
+enum class PieceType { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+struct Piece {
+  std::string text;  // with U+2581 for space
+  float score = 0;
+  PieceType type = PieceType::normal;
+};
+
+class Tokenizer {
+ public:
+  /// Loads <folder>/tokenizer.model after the fences (protobuf walk, sizes, types); UserError::bad_file otherwise.
+  static Tokenizer load(const std::filesystem::path& model_file);
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  int64_t vocab_size() const;
+  int64_t bos_id() const;  // 1
+  int64_t eos_id() const;  // 2
+  int64_t pad_id() const;  // 3
+  int64_t unk_id() const;  // 0
+  std::vector<int32_t> encode(std::string_view text) const;  // no BOS, no EOS
+  std::string decode(const std::vector<int32_t>& ids) const;
+  const std::vector<Piece>& pieces() const;
+  const std::string& model_bytes() const;     // the file, for exports
+  const std::string& fingerprint() const;     // tokenizer_sha256 (formats.md 7)
+
+ private:
+  Tokenizer();
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+struct TokenizerOptions {
+  std::string kind = "sentencepiece";
+  int64_t vocab_size = 49152;
+  double character_coverage = 0.9995;
+  std::string path;               // an existing tokenizer.model; empty = train one
+  int64_t training_bytes = 10'000'000;
+
+  template <class Field>
+  void visit_fields(Field& field) {
+    field("kind", kind, "sentencepiece (BPE with the AFM options)");
+    field("vocab_size", vocab_size, "pieces, with 4 control pieces and 256 bytes among them");
+    field("character_coverage", character_coverage, "share of characters that get pieces of their own");
+    field("path", path, "an existing tokenizer.model to use; empty = train one on the corpus");
+    field("training_bytes", training_bytes, "bytes of text that the trainer sees, spread over the domains by weight");
+  }
+};
+
+/// Trains on the paragraphs that `next` yields (empty optional-like: returns false at the end) and returns the model's bytes.
+/// Same text, same bytes: num_threads is fixed. UserError::recipe when the vocabulary is too large for the text (names the maximum).
+std::string train_tokenizer(const TokenizerOptions& options, const std::function<bool(std::string&)>& next_paragraph);
+
+}  // namespace coppice

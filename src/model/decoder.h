@@ -1,0 +1,47 @@
+// The AFM decoder (arXiv 2407.21075): tied embeddings, pre-norm RMSNorm, QK-norm, grouped-query attention, SwiGLU, RoPE.
+//   x = embed(tokens);  per layer: x += o(attention(norm(x)));  x += down(silu(gate(norm(x))) * mask * up(norm(x)));  hidden = norm(x)
+// Plain structs and free functions; nothing here knows of pruning or distillation beyond FfnMasks.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "src/model/config.h"
+#include "src/tensors/arena.h"
+
+namespace coppice {
+
+/// One vector of multipliers per layer; empty = dense. The only thing the model knows of pruning.
+struct FfnMasks {
+  std::vector<at::Tensor> multiplier_F;
+};
+
+struct Model {
+  ModelConfig config;
+  std::unique_ptr<ParameterArena> arena;
+};
+
+/// A model with zeroed parameters.
+Model make_model(const ModelConfig& config);
+
+struct DecoderInput {
+  at::Tensor token_BT;     // int64
+  at::Tensor position_BT;  // int64
+  at::Tensor document_BT;  // int32 segment numbers for a document mask; undefined = plain causal
+};
+
+/// Called with (layer, FFN hidden [N, F] as it enters down_proj); for importance scores. Empty = not called.
+using FfnTap = std::function<void(int, const at::Tensor&)>;
+
+/// Final normed hidden states [N, D], N = B*T. Differentiable when the arena has a gradient and grad mode is on.
+at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const FfnMasks& masks = {}, const FfnTap& tap = {});
+/// The output table [V, D] and its gradient view (the embedding's when tied).
+at::Tensor output_head(const Model& model);
+at::Tensor output_head_gradient(const Model& model);
+/// Logits [N, V] in fp32, all at once: tests, generation, small checks.
+at::Tensor decoder_logits(const Model& model, const DecoderInput& input, const FfnMasks& masks = {});
+
+}  // namespace coppice

@@ -1,0 +1,29 @@
+// Text from a model, token by token.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "src/model/decoder.h"
+
+namespace coppice {
+
+struct GenerateOptions {
+  int64_t max_new_tokens = 64;
+  double sampling_temperature = 0.0;  // 0 = greedy, ties to the lowest id
+  uint64_t seed = 1;
+
+  template <class Field>
+  void visit_fields(Field& field) {
+    field("max_new_tokens", max_new_tokens, "tokens to add at most; stops at EOS");
+    field("sampling_temperature", sampling_temperature, "0 = greedy; above 0 samples from softmax(logits / temperature)");
+    field("seed", seed, "of the sampling stream");
+  }
+};
+
+/// Continues `prompt`; calls `on_token` for each new token and stops at `eos_id`. Returns the new tokens.
+std::vector<int64_t> generate(const Model& model, const std::vector<int64_t>& prompt, int64_t eos_id, const GenerateOptions& options,
+                              const std::function<void(int64_t)>& on_token = {});
+
+}  // namespace coppice

@@ -1,0 +1,96 @@
+// The update of the parameters: AdaStar (the AFM RMSProp variant) and AdamW as the control arm, both over the flat arena.
+// Exact order of operations, from apple/axlearn's adastar_optimizer as the AFM paper describes it (arXiv 2407.21075):
+//   norm = global L2 of the gradient; skip the step (state frozen) unless it is finite and < drop_norm
+//   g *= min(1, max_norm/(norm + 1e-8));  t += 1;  v = b_v v + (1-b_v)(g^2 + 1e-30);  u = g / sqrt(v / (1 - b_v^t))
+//   per block u /= max(1, rms(u));  m = b_m m + (1-b_m) u;  theta -= sched(t) (lr mult m + weight_decay theta)
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "src/tensors/arena.h"
+
+namespace coppice {
+
+struct OptimizerOptions {
+  std::string optimizer = "adastar";
+  double lr = 0.01;
+  double weight_decay = 3.16e-4;
+  double beta_1 = 0.95;  // adastar: of the update's average; adamw: of the gradient's (0.9 there)
+  double beta_2 = 0.95;
+  double max_grad_norm = 1.0;
+  double drop_grad_norm = 100.0;
+  int64_t warmup_steps = -1;  // -1: the smaller of the stage's published value and 10 % of its steps
+  double final_lr_ratio = 0.005;
+  bool decay_norms = true;
+
+  template <class Field>
+  void visit_fields(Field& field) {
+    field("optimizer", optimizer, "adastar (RMSProp with momentum and block clipping, as AFM) or adamw (control)");
+    field("lr", lr, "peak learning rate");
+    field("weight_decay", weight_decay, "decoupled; not scaled by lr; 0 = off");
+    field("beta_1", beta_1, "momentum: of the normalised update (adastar) or of the gradient (adamw)");
+    field("beta_2", beta_2, "decay of the squared gradient's average");
+    field("max_grad_norm", max_grad_norm, "global gradient norm is clipped to this");
+    field("drop_grad_norm", drop_grad_norm, "a step whose gradient norm reaches this is skipped");
+    field("warmup_steps", warmup_steps, "linear warm-up; -1 = smaller of the published value and 10 % of the steps");
+    field("final_lr_ratio", final_lr_ratio, "cosine ends at this share of lr");
+    field("decay_norms", decay_norms, "weight decay acts on norm weights too");
+  }
+};
+
+/// sched(t) in [0, 1] for t from 1: t/warmup, then cosine from 1 to final_ratio at total, constant after.
+double schedule_factor(int64_t t, int64_t warmup, int64_t total, double final_ratio);
+
+struct StepOutcome {
+  bool applied = false;
+  double grad_norm = 0;  // before clipping; may be inf or nan
+  double lr = 0;         // sched(t) * lr of this step; 0 when skipped
+};
+
+/// State: slots over the arena and t (applied steps) and skipped (a counter); all of it is in a checkpoint.
+class Optimizer {
+ public:
+  Optimizer(const OptimizerOptions& options, ParameterArena& arena, int64_t warmup_steps, int64_t total_steps);
+
+  /// One update from the arena's gradient, which is zeroed in the same pass. `extra_finite` false skips as a non-finite gradient does
+  /// (a score gradient or loss that is not finite).
+  StepOutcome step(bool extra_finite = true);
+
+  const std::vector<std::string>& slot_names() const { return slot_names_; }  // "v", "m"
+  at::Tensor slot(const std::string& name) const;                             // [arena size] fp32
+  int64_t t() const { return t_; }
+  int64_t skipped() const { return skipped_; }
+  void restore(int64_t t, int64_t skipped);  // slots are filled through slot()
+
+ private:
+  OptimizerOptions options_;
+  ParameterArena* arena_;
+  int64_t warmup_, total_, t_ = 0, skipped_ = 0;
+  std::vector<std::string> slot_names_;
+  std::vector<at::Tensor> slots_;
+};
+
+/// Adam over mask scores: own group, no decay, constant after warm-up, then linear to 0 over the last tenth; outside the global norm.
+class ScoreOptimizer {
+ public:
+  ScoreOptimizer(at::Tensor scores_LF, double lr, double beta_1, double beta_2, int64_t warmup_steps, int64_t total_steps);
+  void step(const at::Tensor& grad_LF);
+  at::Tensor first_moment() const { return m_; }
+  at::Tensor second_moment() const { return v_; }
+  int64_t t() const { return t_; }
+  void restore(int64_t t) { t_ = t; }
+
+ private:
+  at::Tensor scores_, m_, v_;
+  double lr_, beta_1_, beta_2_;
+  int64_t warmup_, total_, t_ = 0;
+};
+
+/// 1 / live tokens of the whole step: the only place that divides by tokens. Micro-batches add gradients of summed row losses times this.
+double gradient_scale(int64_t live_tokens_of_step);
+
+}  // namespace coppice

@@ -1,0 +1,30 @@
+// Shapes checked once, at the boundary of an op or module, with names; device choice; torch's global settings.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <initializer_list>
+#include <string>
+#include <string_view>
+
+namespace coppice {
+
+/// "(4, 128, 512)".
+std::string shape_text(c10::IntArrayRef sizes);
+/// Throws InternalError "hidden_BTD: got (..), expected (..)" unless sizes match; -1 matches any size.
+void check_shape(const at::Tensor& tensor, std::initializer_list<int64_t> expected, std::string_view name);
+/// float32, dense, unit stride along the last axis.
+void check_float32(const at::Tensor& tensor, std::string_view name);
+
+/// Settings of one run, recorded in manifests: thread count (0 = all cores the process may use), deterministic algorithms, malloc thresholds.
+void start_torch(int threads);
+int num_threads();
+bool has_cuda_device();
+inline constexpr bool kBuiltWithCuda =
+#ifdef COPPICE_CUDA
+    true;
+#else
+    false;
+#endif
+
+}  // namespace coppice

@@ -1,0 +1,24 @@
+// The frozen model that labels: forward only, top-1 of fp32 logits, ties to the lowest id; one label per token, whatever the student's windows are.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "src/data/token_shards.h"
+#include "src/model/decoder.h"
+
+namespace coppice {
+
+struct LabelRule {
+  std::string window_rule = "document";  // each document alone; "aligned": training windows of one seq_len
+  int64_t context = 256;                 // tokens a window
+  int64_t overlap = 64;                  // read but not labelled, except at a document's start
+  int64_t batch_tokens = 8192;           // memory only: never changes a label beyond rounding
+};
+
+/// Labels every token of one shard: the teacher's choice for token i + 1. `progress(tokens done)` may throw Stopped.
+std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule, const std::function<void(uint64_t)>& progress);
+
+}  // namespace coppice
