@@ -1,0 +1,51 @@
+// The shared main of all test programs: fixed threads, 77 when the gpu suite is asked for without a device, 1 when no case matched
+// (by itself a doctest filter that matches nothing passes).
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <doctest/doctest.h>
+
+#include <cstdio>
+#include <string_view>
+
+#include "src/base/hdf5.h"
+#include "src/tensors/shape.h"
+
+namespace {
+
+int num_matched = 0;
+
+struct CountingListener : doctest::IReporter {
+  explicit CountingListener(const doctest::ContextOptions&) {}
+  void report_query(const doctest::QueryData&) override {}
+  void test_run_start() override {}
+  void test_run_end(const doctest::TestRunStats& stats) override { num_matched = static_cast<int>(stats.numTestCasesPassingFilters); }
+  void test_case_start(const doctest::TestCaseData&) override {}
+  void test_case_reenter(const doctest::TestCaseData&) override {}
+  void test_case_end(const doctest::CurrentTestCaseStats&) override {}
+  void test_case_exception(const doctest::TestCaseException&) override {}
+  void subcase_start(const doctest::SubcaseSignature&) override {}
+  void subcase_end() override {}
+  void log_assert(const doctest::AssertData&) override {}
+  void log_message(const doctest::MessageData&) override {}
+  void test_case_skipped(const doctest::TestCaseData&) override {}
+};
+REGISTER_LISTENER("counting", 1, CountingListener);
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  coppice::start_hdf5();
+  coppice::start_torch(2);
+  for (int i = 1; i < argc; ++i)
+    if (std::string_view(argv[i]) == "--test-suite=gpu" && !coppice::has_cuda_device()) {
+      std::puts("skipped: no CUDA device");
+      return 77;
+    }
+  doctest::Context context(argc, argv);
+  const int result = context.run();
+  if (context.shouldExit()) return result;  // --help, --list-test-cases
+  if (num_matched == 0) {
+    std::fputs("no test case matched\n", stderr);
+    return 1;
+  }
+  return result;
+}
