@@ -1,0 +1,124 @@
+// What a run proved, for people and for programs: one plain struct in, four texts out (JSON, Markdown, HTML, SVG). Pure functions: the caller reads manifests
+// and metrics and fills the struct; nothing here opens a file, knows a stage's name or looks at a clock. An absent number is NaN (kAbsent) and is left out
+// everywhere. Losses are plain cross-entropy in nats a token, shares lie in [0, 1], sizes are bytes, times seconds.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace coppice {
+
+inline constexpr double kAbsent = std::numeric_limits<double>::quiet_NaN();
+
+/// What a stage was run for: only the first kind is the method's own price.
+enum class StagePurpose { method, source, comparison };
+
+/// One stage: what it cost, what `plan` had predicted, and its metrics.jsonl as read_metrics() returns it.
+struct ReportStage {
+  std::string name, kind;
+  std::string status = "done";  // done, running, missing
+  std::string from;             // the stage it starts from; empty = fresh weights or not applicable
+  StagePurpose purpose = StagePurpose::method;
+  double tokens = kAbsent;
+  double seconds = kAbsent;  // summed over restarts
+  double predicted_seconds = kAbsent;
+  double flops = kAbsent;
+  double peak_bytes = kAbsent;  // resident memory
+  double predicted_bytes = kAbsent;
+  std::vector<std::map<std::string, double>> metrics;  // keys of formats: step, tokens, loss, ce, kd, lr, heldout_loss, ...
+};
+
+/// One model's score on the held-out windows (all of them, or one domain's).
+struct ReportScore {
+  double loss = kAbsent;
+  double bits_per_byte = kAbsent;
+  double accuracy = kAbsent;           // of its own top-1 against the next token
+  double teacher_agreement = kAbsent;  // of its top-1 with the teacher's
+};
+
+/// One model. `role` tells the verdict what it stands for; several models may share a role, the last one counts:
+///   source     the dense model, also the teacher
+///   pruned     the source cut by the run's own decision, not trained since
+///   student    `pruned` after training: what the run is for
+///   scratch    the student's shape from fresh weights
+///   plain      the student's start and tokens without teacher labels
+///   magnitude, activation, random, first_k    cut by that score; trained or not, see training_tokens
+///   (empty)    shown in tables, not judged
+struct ReportModel {
+  std::string name;  // = its stage
+  std::string role;
+  int64_t parameters = 0;                  // with embedding, a tied one once
+  std::vector<int64_t> intermediate_size;  // one per layer
+  double training_tokens = 0;              // since the cut, or since fresh weights: what "equal tokens" compares
+  double file_bytes = kAbsent;
+  double decode_tokens_per_s = kAbsent;
+  double peak_bytes = kAbsent;
+  int64_t positions = 0;  // held-out live positions scored (0 = unknown)
+  ReportScore score;
+  std::map<std::string, ReportScore> domains;
+};
+
+/// One layer's mask over the moments of ReportMasks::step.
+struct ReportMaskLayer {
+  std::vector<double> kept_share;  // sum lambda / F
+  std::vector<double> sharpness;   // sum of the top K / K; 1 = binary
+  std::vector<double> churn;       // 1 - overlap with the hard mask one moment earlier; the first entry is NaN
+};
+
+/// The mask stage: how the decision was reached and what it is worth at the cut.
+struct ReportMasks {
+  std::string stage;  // empty = no mask stage in this run
+  int64_t num_channels = 0, num_kept = 0;
+  std::vector<double> step;
+  std::vector<ReportMaskLayer> layers;
+  std::vector<std::pair<std::string, double>> overlap;  // share of kept channels another score would also have kept, by its name
+  double soft_loss = kAbsent, hard_loss = kAbsent, pruned_loss = kAbsent, random_loss = kAbsent;  // held-out, same windows
+};
+
+/// Reads the series of ReportMasks (step, layers) from a learn_masks stage's metrics: keys "kept_share.<layer>", "sharpness.<layer>", "churn.<layer>";
+/// lines without them are skipped.
+ReportMasks mask_series(const std::vector<std::map<std::string, double>>& metrics);
+
+/// Something the run verified: "masked against pruned logits", "largest relative difference 2.1e-07 (limit 1e-05)".
+struct ReportCheck {
+  std::string name, text;
+  bool passed = true;
+};
+
+/// One arm of an ablation: its final model under each seed.
+struct ReportArm {
+  std::string name;
+  bool reference = false;
+  std::vector<ReportModel> seeds;
+};
+
+struct Report {
+  std::string recipe;
+  std::string verdict;  // empty = verdict_of(*this)
+  std::vector<ReportStage> stages;
+  std::vector<ReportModel> models;  // from source to student
+  ReportMasks masks;
+  std::vector<ReportCheck> checks;
+  std::vector<ReportArm> arms;
+  std::vector<std::pair<std::string, std::string>> versions, machine;  // shown as given
+  double bytes_per_token = kAbsent;                                    // of the held-out text
+};
+
+/// One honest sentence computed from the numbers: size and quality kept, then student against pruned, scratch, plain and the one-shot cuts, evidence
+/// against the method included; differences within noise are called that. Says so when there is nothing to compare yet.
+std::string verdict_of(const Report& report);
+
+/// report.json: recipe, verdict, stages[], models[] with the fields of the run-folder format, then masks, checks, arms, versions, machine. Ends with a newline.
+std::string report_json(const Report& report);
+/// The same facts as Markdown; shows `picture` (a path relative to the file).
+std::string report_markdown(const Report& report, const std::string& picture = "report.svg");
+/// One self-contained page: no script, no network, no font; light and dark; every name escaped.
+std::string report_html(const Report& report);
+/// The one picture of report.md: loss curves of all training stages, the mask over time, bars of the models.
+std::string report_svg(const Report& report);
+
+}  // namespace coppice
