@@ -1,0 +1,52 @@
+# The two commands of a newcomer are `make demo` and `make test`; both set up, build and run, and repeat for nothing.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo build test test-sanitize bench-train-step corpus format clean
+
+RELEASE := build/release
+# Runs of minutes and timings are asked for by name: ctest --test-dir build/release -L slow
+ON_REQUEST := ^(slow|bench)$$
+# A sanitized program cannot be loaded into an ordinary Python, and needs no second look at timings or documents.
+NOT_SANITIZED := ^(slow|bench|docs|python)$$
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build corpus ## everything from nothing: set up, build, gather text, run the whole method, print verdict and report
+	$(RELEASE)/coppice run recipes/demo.toml
+
+build: ## set up what the build needs and leave build/release/coppice
+	@scripts/setup build
+	@test -f $(RELEASE)/build.ninja || cmake --preset release
+	@cmake --build --preset release --target coppice
+
+corpus: build ## real documents of five domains from Debian packages into data/corpus
+	@scripts/corpus
+
+test: ## set up, build everything, run all tests
+	@scripts/setup build
+	@scripts/setup test
+	@test -f $(RELEASE)/build.ninja || cmake --preset release
+	@cmake --build --preset release
+	@ctest --test-dir $(RELEASE) --output-on-failure --no-tests=error -LE '$(ON_REQUEST)'
+
+test-sanitize: ## the tests once more under address and undefined-behaviour sanitizers (a second build; no Python parity)
+	@scripts/setup build
+	@test -f build/sanitize/build.ninja || cmake --preset sanitize
+	@cmake --build --preset sanitize
+	@ASAN_OPTIONS=detect_leaks=0:$${ASAN_OPTIONS:-} UBSAN_OPTIONS=print_stacktrace=1 \
+	  ctest --test-dir build/sanitize --output-on-failure --no-tests=error -LE '$(NOT_SANITIZED)'
+
+bench-train-step: ## tokens/s of a training step beside eager PyTorch: one JSON line a case
+	@scripts/setup test
+	@test -f $(RELEASE)/build.ninja || cmake --preset release
+	@cmake --build --preset release
+	@scripts/bench-train-step
+
+format: ## clang-format over the whole tree
+	@command -v clang-format >/dev/null || { echo "make format needs clang-format (Debian: apt-get install clang-format)" >&2; exit 1; }
+	@git ls-files -z -- '*.h' '*.cpp' '*.cu' | xargs -0 clang-format -i
+
+clean: ## remove what was built (LibTorch in .venv, data and runs stay)
+	rm -rf build
