@@ -1,0 +1,159 @@
+// The recipe language: a TOML file becomes these structs, checked whole before any work starts.
+// Rules: stage kinds are train, learn_masks, prune, label, evaluate, export; `from`, `teacher`, `labels`, `of` name earlier stages; an option of a stage is
+// addressed as <stage name>.<key>; [model.student] inherits every key of [model.source].
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "pruning/soft_masks.h"
+#include "src/cli/options.h"
+#include "src/data/loader.h"
+#include "src/data/tokenizer.h"
+#include "src/model/config.h"
+#include "src/optim/optimizer.h"
+#include "student/targets.h"
+
+namespace coppice {
+
+struct DomainOptions {
+  std::string name;
+  std::string path;
+  double weight = 1.0;
+  double max_epochs = 0;
+
+  template <class Field>
+  void visit_fields(Field& field) {
+    field("name", name, "what reports call it");
+    field("path", path, ".jsonl, .jsonl.zst, .jsonl.gz, .txt or a folder of them");
+    field("weight", weight, "share in the mixture, relative to the others");
+    field("max_epochs", max_epochs, "the mixture stops drawing from it then; 0 = no limit");
+  }
+};
+
+struct DataOptions {
+  std::vector<DomainOptions> domains;
+  double heldout_share = 0.01;
+  int64_t shard_tokens = int64_t{64} << 20;
+
+  template <class Field>
+  void visit_fields(Field& field) {
+    field("heldout_share", heldout_share, "documents set aside by id hash, never trained on; evaluation reads only these");
+    field("shard_tokens", shard_tokens, "tokens of a shard at most: the unit in which labelling resumes");
+  }
+};
+
+/// What train and learn_masks have in common.
+struct TrainingOptions {
+  int64_t tokens = 0;
+  int64_t seq_len = 256;
+  int64_t batch_tokens = 2048;
+  int64_t micro_batch_tokens = 0;
+  bool document_mask = false;
+  uint64_t data_seed = 0;
+  int64_t eval_steps = 0;
+  int64_t eval_tokens = 16384;
+  int64_t checkpoint_steps = 100;
+  int keep_last = 2;
+  int max_skipped_steps = 10;
+  double z_loss = 1e-6;
+  OptimizerOptions optimizer;
+  std::vector<MixtureEntry> mixture;  // empty: the weights of [[data.domain]]
+
+  template <class Field>
+  void visit_fields(Field& field) {
+    field("seq_len", seq_len, "tokens of one sequence");
+    field("batch_tokens", batch_tokens, "tokens of one optimizer step; a multiple of seq_len");
+    field("micro_batch_tokens", micro_batch_tokens, "tokens of one forward and backward (memory); 0 = the whole batch");
+    field("document_mask", document_mask, "attention does not cross documents and positions restart with them");
+    field("data_seed", data_seed, "order of the samples; 0 = the recipe's seed");
+    field("eval_steps", eval_steps, "held-out loss every so many steps; 0 = about ten times a stage");
+    field("eval_tokens", eval_tokens, "held-out tokens of such a look, spread over the domains");
+    field("checkpoint_steps", checkpoint_steps, "a checkpoint every so many steps");
+    field("keep_last", keep_last, "checkpoints kept while the stage runs; at least 2");
+    field("max_skipped_steps", max_skipped_steps, "more skipped steps in a row end the run (exit 6)");
+    field("z_loss", z_loss, "weight of (log-sum-exp of the logits)^2");
+    optimizer.visit_fields(field);
+  }
+  int64_t rows() const { return batch_tokens / seq_len; }  // sequences of one step
+  int64_t micro_rows() const { return (micro_batch_tokens == 0 ? batch_tokens : micro_batch_tokens) / seq_len; }
+  int64_t steps() const;  // tokens / batch_tokens, rounded, at least 1
+};
+
+struct TrainStage {
+  std::string model;   // name of a [model.*] table; empty with `from`
+  std::string from;    // earlier stage; empty = fresh weights
+  std::string labels;  // earlier label stage; empty = true labels only
+  double teacher_weight = 0.9;
+  double rope_theta = 0;  // 0 = as the model has it
+  TrainingOptions training;
+};
+
+struct LearnMasksStage {
+  std::string from;
+  std::string target = "student";  // [model.*] whose intermediate_size is the budget
+  MaskOptions masks;
+  TrainingOptions training;
+};
+
+struct PruneStage {
+  std::string from;
+  std::string target = "student";
+  std::string scores;  // "masks" after learn_masks, otherwise a row of the score table
+  int64_t calibration_tokens = 65536;
+};
+
+struct LabelStage {
+  std::string teacher;
+  std::string window_rule = "document";
+  std::string coverage = "all";  // "used": only documents that stages with these labels read
+  int64_t context = 256;
+  int64_t overlap = -1;  // -1: a quarter of context
+  int64_t batch_tokens = 8192;
+};
+
+struct EvaluateStage {
+  std::vector<std::string> of;
+  std::string teacher;  // empty: the first of `of`
+  int64_t seq_len = 256;
+  int64_t tokens = 0;  // held-out tokens at most, spread over the domains; 0 = all
+  int64_t batch_tokens = 8192;
+};
+
+struct ExportStage {
+  std::string from;
+  std::vector<std::string> formats = {"hf"};
+  std::string dtype = "f32";
+};
+
+struct Stage {
+  std::string name, kind, where;  // where = file:line
+  std::variant<TrainStage, LearnMasksStage, PruneStage, LabelStage, EvaluateStage, ExportStage> options;
+  /// Names of the earlier stages it reads.
+  std::vector<std::string> inputs() const;
+};
+
+struct Recipe {
+  std::string name;
+  uint64_t seed = 1;
+  std::string device = "auto";
+  int threads = 0;
+  DataOptions data;
+  TokenizerOptions tokenizer;
+  std::map<std::string, ModelConfig> models;
+  std::vector<Stage> stages;
+  std::string resolved;      // canonical TOML
+  std::string with_origins;  // the same with a comment per line
+
+  const Stage& stage(const std::string& stage_name) const;  // InternalError when absent
+  /// Shape of the model a stage leaves behind (train, learn_masks, prune), by the rules alone.
+  ModelConfig model_after(const std::string& stage_name) const;
+};
+
+/// Reads, resolves and checks a recipe; every refusal is UserError::recipe with file:line (exit 2).
+Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset);
+
+}  // namespace coppice
