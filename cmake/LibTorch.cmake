@@ -23,6 +23,20 @@ target_link_libraries(torch_cuda INTERFACE torch_cpu torch_cuda_library c10_cuda
 add_library(torch_cuda_library SHARED IMPORTED)
 set_target_properties(torch_cuda_library PROPERTIES IMPORTED_LOCATION "${COPPICE_TORCH_DIR}/lib/libtorch_cuda.so")
 
+# OpenMP: libtorch brings its own libgomp, and two of them in one process would keep two thread pools. Compile with -fopenmp, link that one.
+add_library(coppice_openmp INTERFACE)
+file(GLOB torch_gomp "${COPPICE_TORCH_DIR}/lib/libgomp*.so*")
+if(torch_gomp)
+  list(GET torch_gomp 0 torch_gomp)
+  add_library(torch_gomp_library SHARED IMPORTED)
+  set_target_properties(torch_gomp_library PROPERTIES IMPORTED_LOCATION "${torch_gomp}")
+  target_compile_options(coppice_openmp INTERFACE -fopenmp)
+  target_link_libraries(coppice_openmp INTERFACE torch_gomp_library)
+else()  # a LibTorch built against the system's
+  find_package(OpenMP REQUIRED)
+  target_link_libraries(coppice_openmp INTERFACE OpenMP::OpenMP_CXX)
+endif()
+
 # LibTorch bundles fmt 12 headers, which would shadow Debian's: one copy, header-only, for everything that formats text.
 file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/fmt_include")
 file(CREATE_LINK "${COPPICE_TORCH_DIR}/include/fmt" "${CMAKE_BINARY_DIR}/fmt_include/fmt" SYMBOLIC)

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace coppice {
@@ -25,7 +26,8 @@ struct ArenaBlock {
   double multiplier = 1.0;       // muParam-simple
 };
 
-/// Where everything lies, without memory: entries of one block are adjacent, blocks start at multiples of kArenaAlignment elements.
+/// Where everything lies, without memory: entries of one block are adjacent, blocks start at multiples of kArenaAlignment elements. The exception is a
+/// block that is read as one matrix with the block before it (up_proj after gate_proj): it follows without padding, wherever that is.
 struct ArenaLayout {
   std::vector<ArenaEntry> entries;
   std::vector<ArenaBlock> blocks;
@@ -49,13 +51,18 @@ class ParameterArena {
   at::Tensor parameter(size_t i) const;
   at::Tensor parameter(const std::string& name) const;
   at::Tensor gradient_of(const std::string& name) const;
-  /// Rows of several adjacent 2-D entries as one matrix [sum of rows, columns] (fused QKV, fused gate and up); checks adjacency.
+  /// Rows of the adjacent 2-D entries first..last as one matrix [sum of rows, columns] (fused QKV, fused gate and up); InternalError unless adjacent.
   at::Tensor fused_parameter(const std::string& first, const std::string& last) const;
   at::Tensor fused_gradient(const std::string& first, const std::string& last) const;
   const ArenaEntry& entry(const std::string& name) const;  // InternalError when absent
 
  private:
+  at::Tensor view(const at::Tensor& buffer, int64_t offset, c10::IntArrayRef shape) const;
+  at::Tensor leaf(int64_t offset, c10::IntArrayRef shape) const;
+  std::vector<int64_t> fused_shape(const std::string& first, const std::string& last) const;
+
   ArenaLayout layout_;
+  std::unordered_map<std::string, size_t> index_;  // name -> entry
   at::Tensor master_, gradient_;
 };
 

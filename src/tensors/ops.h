@@ -27,14 +27,16 @@ ResidualNorm residual_rms_norm(const at::Tensor& x_ND, const at::Tensor& delta_N
 
 /// Attention input: QK-norm (skipped when the weights are undefined), then RoPE (half-split), on the packed projection [N, (H + 2G) K]. position_N int64.
 /// Returns the packed tensor with q and k replaced; v untouched.
-at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, const at::Tensor& q_weight_grad_K, const at::Tensor& k_weight_K, const at::Tensor& k_weight_grad_K,
-                        const at::Tensor& position_N, int64_t num_heads, int64_t num_kv_heads, double eps, double rope_theta);
+at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, const at::Tensor& q_weight_grad_K, const at::Tensor& k_weight_K,
+                        const at::Tensor& k_weight_grad_K, const at::Tensor& position_N, int64_t num_heads, int64_t num_kv_heads, double eps,
+                        double rope_theta);
 
 /// Causal scaled-dot-product attention on the packed projection; document_BT (int32, non-decreasing segment numbers) undefined = no document mask.
 /// Returns [N, H K].
 at::Tensor causal_attention(const at::Tensor& qkv_NP, int64_t batch, int64_t num_heads, int64_t num_kv_heads, const at::Tensor& document_BT);
 
-/// h_NF = silu(gate) * (mask * up) on the packed projection gate_up_N2F (gate first); ffn_mask_F undefined = no mask. The mask's gradient is reduced on the way.
+/// h_NF = silu(gate) * (mask * up) on the packed projection gate_up_N2F (gate first); ffn_mask_F undefined = no mask. The mask's gradient is reduced on the
+/// way.
 at::Tensor swiglu(const at::Tensor& gate_up_N2F, const at::Tensor& ffn_mask_F);
 
 /// Soft-Top-K of each row: lambda = min(1, exp((s + a)/epsilon)), sum = k (0 < k <= F). Exact, threshold in double.
@@ -47,17 +49,18 @@ at::Tensor linear_mixed_cross_entropy(const at::Tensor& hidden_ND, const at::Ten
 /// Sums over live rows (double), for the training step and for evaluation.
 struct MixedCrossEntropySums {
   int64_t num_live = 0;
-  double ce = 0;       // -log p[true], nats, summed
-  double kd = 0;       // -log p[teacher], summed; 0 when teacher_weight is 0
-  double z = 0;        // z_loss * lse^2, summed
-  int64_t correct = 0;  // rows whose argmax (lowest id on ties) is the true label
-  int64_t agree = 0;    // rows whose argmax is the teacher label
+  double ce = 0;              // -log p[true], nats, summed
+  double kd = 0;              // -log p[teacher], summed; 0 when teacher_weight is 0
+  double z = 0;               // z_loss * lse^2, summed
+  int64_t correct = 0;        // rows whose argmax (lowest id on ties) is the true label
+  int64_t agree = 0;          // rows whose argmax is the teacher label
   at::Tensor hidden_grad_ND;  // scale * d(sum of row losses)/d hidden; undefined when head_grad was not asked for
 };
 /// The same loss for the training step: row losses are summed, gradients carry `scale` (1 / live rows of the whole step), d(head) is accumulated into
 /// head_grad_VD (undefined: forward only). Logits exist a chunk at a time, never N x V. With argmax false, correct and agree stay 0.
-MixedCrossEntropySums mixed_cross_entropy_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
-                                               const at::Tensor& teacher_label_N, double teacher_weight, double z_loss, double scale, bool argmax);
+MixedCrossEntropySums mixed_cross_entropy_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
+                                               const at::Tensor& true_label_N, const at::Tensor& teacher_label_N, double teacher_weight, double z_loss,
+                                               double scale, bool argmax);
 
 /// argmax over the vocabulary of hidden head^T, ties to the lowest id; int64 [N]. Logits in chunks.
 at::Tensor top_1(const at::Tensor& hidden_ND, const at::Tensor& head_VD);

@@ -1,0 +1,44 @@
+// Scalar functions written so that GCC vectorises the loops that call them, and the macro that compiles such a loop once per instruction set.
+// The right clone (AVX-512, AVX2 + FMA, or plain SSE2) is chosen when the library is loaded. A function that carries the macro must not hold an
+// OpenMP parallel region (the outlined body would not be cloned): open the region in the caller, and give each thread its range of rows.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+namespace coppice {
+
+#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define COPPICE_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define COPPICE_CLONES
+#endif
+#define COPPICE_INLINE inline __attribute__((always_inline))
+
+/// e^x within 1 ulp without branches; 0 below about -103.97, infinity above 88.73, subnormals in between (a few units off), NaN stays NaN.
+/// x = n ln2 + r, |r| <= ln2 / 2; e^r by its Taylor polynomial of degree 7 (remainder 6e-9 of the value); 2^n in two factors, so that n may reach -150.
+COPPICE_INLINE float vector_exp(float x) {
+  x = x < -104.0f ? -104.0f : x;
+  x = x > 89.0f ? 89.0f : x;
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  const float shifted = x * 1.44269504088896341f + kRound;
+  const float n = shifted - kRound;
+  const int32_t exponent = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kRound);
+  float r = x - n * 0.693145751953125f;  // the high 16 bits of ln2: n * high is exact
+  r = r - n * 1.428606820309417e-06f;
+  float p = 1.0f / 5040;
+  p = p * r + 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const int32_t half = exponent >> 1;
+  return p * std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((exponent - half + 127) << 23);
+}
+
+/// 1 / (1 + e^-x), within 3 ulp for x > -87; falls to 0 below -103.97.
+COPPICE_INLINE float vector_sigmoid(float x) { return 1.0f / (1.0f + vector_exp(-x)); }
+
+}  // namespace coppice
