@@ -58,6 +58,7 @@ struct TrainingOptions {
   int64_t eval_tokens = 16384;
   int64_t checkpoint_steps = 100;
   int keep_last = 2;
+  bool keep_finished = false;
   int max_skipped_steps = 10;
   double z_loss = 1e-6;
   OptimizerOptions optimizer;
@@ -74,6 +75,7 @@ struct TrainingOptions {
     field("eval_tokens", eval_tokens, "held-out tokens of such a look, spread over the domains");
     field("checkpoint_steps", checkpoint_steps, "a checkpoint every so many steps");
     field("keep_last", keep_last, "checkpoints kept while the stage runs; at least 2");
+    field("keep_finished", keep_finished, "leave the last checkpoints, optimizer state included, when the stage is finished");
     field("max_skipped_steps", max_skipped_steps, "more skipped steps in a row end the run (exit 6)");
     field("z_loss", z_loss, "weight of (log-sum-exp of the logits)^2");
     optimizer.visit_fields(field);

@@ -1,0 +1,193 @@
+#include "recipes/prepare_data.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "src/base/errors.h"
+#include "src/base/files.h"
+#include "src/base/log.h"
+#include "src/base/signals.h"
+#include "src/data/documents.h"
+
+namespace coppice {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// SHA-256 of a file, or of the sorted (relative path, hash) list of a folder.
+std::string corpus_sha256(const fs::path& path) {
+  if (!fs::exists(path)) throw UserError::bad_file(path.string(), "no such corpus file or folder");
+  if (!fs::is_directory(path)) {
+    if (fs::file_size(path) == 0) throw UserError::bad_file(path.string(), "the corpus file is empty");
+    return sha256_file(path);
+  }
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(path))
+    if (entry.is_regular_file()) files.push_back(entry.path());
+  if (files.empty()) throw UserError::bad_file(path.string(), "the corpus folder holds no file");
+  std::ranges::sort(files);
+  Sha256 hash;
+  for (const fs::path& file : files) hash.update(fs::relative(file, path).generic_string() + "\n" + sha256_file(file) + "\n");
+  return hash.hex();
+}
+
+void check_stop() {
+  if (stop_requested()) throw Stopped("stopped while preparing data; finished domains are kept, run again to go on");
+}
+
+/// Lines of a sample of documents: those with the smallest id hashes, as many as fit into `quota` bytes, in hash order.
+void sample_documents(const fs::path& path, double heldout_share, uint64_t quota, std::vector<std::string>& texts) {
+  std::vector<std::pair<uint64_t, std::string>> sample;
+  uint64_t bytes = 0;
+  for_each_document(path, [&](Document&& document) {
+    check_stop();
+    if (is_heldout(document.id, heldout_share)) return;
+    const uint64_t hash = document_hash(document.id);
+    if (bytes >= quota && !sample.empty() && hash >= sample.front().first) return;
+    bytes += document.text.size();
+    sample.emplace_back(hash, std::move(document.text));
+    std::ranges::push_heap(sample);  // the largest hash in front
+    while (sample.size() > 1 && bytes - sample.front().second.size() >= quota) {
+      std::ranges::pop_heap(sample);
+      bytes -= sample.back().second.size();
+      sample.pop_back();
+    }
+  });
+  std::ranges::sort(sample);
+  for (auto& [hash, text] : sample) texts.push_back(std::move(text));
+}
+
+Tokenizer make_tokenizer(const Recipe& recipe, const fs::path& folder) {
+  const fs::path model = folder / "tokenizer.model";
+  if (!fs::exists(model)) {
+    make_folder(folder);
+    std::string bytes;
+    if (!recipe.tokenizer.path.empty()) {
+      bytes = read_file(recipe.tokenizer.path, uint64_t{64} << 20);
+    } else {
+      std::vector<std::string> texts;
+      const uint64_t quota = static_cast<uint64_t>(recipe.tokenizer.training_bytes) / recipe.data.domains.size();
+      for (const DomainOptions& domain : recipe.data.domains) sample_documents(domain.path, recipe.data.heldout_share, quota, texts);
+      uint64_t total = 0;
+      for (const std::string& text : texts) total += text.size();
+      log_info(fmt::format("training the tokenizer: {} pieces on {} of text in {} documents", recipe.tokenizer.vocab_size, format_bytes(static_cast<double>(total)), texts.size()));
+      size_t document = 0, begin = 0;
+      bytes = train_tokenizer(recipe.tokenizer, [&](std::string& line) {  // line by line: newline stays a byte piece
+        while (document < texts.size()) {
+          if (begin >= texts[document].size()) {
+            ++document;
+            begin = 0;
+            continue;
+          }
+          const size_t end = std::min(texts[document].find('\n', begin), texts[document].size());
+          line.assign(texts[document], begin, end - begin);
+          begin = end + 1;
+          if (!line.empty()) return true;
+        }
+        return false;
+      });
+    }
+    write_file_atomically(model, bytes);
+  }
+  Tokenizer tokenizer = Tokenizer::load(model);
+  if (tokenizer.vocab_size() != recipe.tokenizer.vocab_size)
+    throw UserError::recipe("tokenizer.vocab_size", fmt::format("got {}, but {} holds {} pieces", recipe.tokenizer.vocab_size, recipe.tokenizer.path, tokenizer.vocab_size()));
+  return tokenizer;
+}
+
+void tokenize_domain(const Recipe& recipe, const DomainOptions& domain, const Tokenizer& tokenizer, const fs::path& train_folder, const fs::path& heldout_folder) {
+  const auto shard_tokens = static_cast<uint64_t>(recipe.data.shard_tokens);
+  TokenShardWriter train(train_folder, domain.name, tokenizer.vocab_size(), tokenizer.eos_id(), tokenizer.fingerprint(), shard_tokens);
+  TokenShardWriter heldout(heldout_folder, domain.name, tokenizer.vocab_size(), tokenizer.eos_id(), tokenizer.fingerprint(), shard_tokens);
+  uint64_t documents = 0, heldout_documents = 0;
+  for_each_document(domain.path, [&](Document&& document) {
+    check_stop();
+    const bool held = is_heldout(document.id, recipe.data.heldout_share);
+    (held ? heldout : train).add(document_hash(document.id), tokenizer.encode(document.text), document.text.size());
+    ++documents;
+    heldout_documents += held;
+  });
+  if (train.num_tokens() == 0) throw UserError::bad_file(domain.path, "no document is left to train on");
+  if (heldout_documents == 0)
+    log_warning(fmt::format("domain '{}': none of its {} documents falls into data.heldout_share = {}; it is trained on but not evaluated", domain.name, documents, recipe.data.heldout_share));
+  else
+    heldout.finish();
+  train.finish();  // last: its manifest marks the domain as whole
+  log_info(fmt::format("domain '{}': {} documents, {} tokens ({} held out)", domain.name, documents, format_count(static_cast<double>(train.num_tokens())),
+                       format_count(static_cast<double>(heldout.num_tokens()))));
+}
+
+PreparedData open_folders(const fs::path& data_folder, std::string identity_sha256) {
+  PreparedData data{.fingerprint = std::move(identity_sha256)};
+  data.tokenizer = std::make_unique<Tokenizer>(Tokenizer::load(data_folder / "tokenizer" / "tokenizer.model"));
+  std::string manifests;
+  for (auto [kind, into] : {std::pair{"tokens", &data.train}, {"heldout", &data.heldout}}) {
+    if (!fs::exists(data_folder / kind)) continue;
+    std::vector<fs::path> folders;
+    for (const auto& entry : fs::directory_iterator(data_folder / kind))
+      if (fs::exists(entry.path() / "manifest.json")) folders.push_back(entry.path());
+    std::ranges::sort(folders);
+    for (const fs::path& folder : folders) {
+      TokenShards shards(folder);
+      if (shards.tokenizer_sha256() != data.tokenizer->fingerprint())
+        throw UserError::bad_file(folder.string(), fmt::format("tokens were made with another tokenizer: {} here, {} in data/tokenizer", shards.tokenizer_sha256(), data.tokenizer->fingerprint()));
+      manifests += fmt::format("{} {} {}\n", kind, shards.domain(), shards.manifest_sha256());
+      const std::string domain = shards.domain();
+      into->emplace(domain, std::move(shards));
+    }
+  }
+  data.tokens_sha256 = sha256_hex(manifests);
+  return data;
+}
+
+}  // namespace
+
+std::vector<const TokenShards*> PreparedData::shards_of(const std::vector<MixtureEntry>& mixture) const {
+  std::vector<const TokenShards*> shards;
+  for (const MixtureEntry& entry : mixture) {
+    const auto found = train.find(entry.domain);
+    COPPICE_CHECK(found != train.end(), "no tokens of domain " + entry.domain);
+    shards.push_back(&found->second);
+  }
+  return shards;
+}
+
+Json data_identity(const Recipe& recipe) {
+  Json domains = Json::array();
+  for (const DomainOptions& domain : recipe.data.domains) domains.push_back({{"name", domain.name}, {"sha256", corpus_sha256(domain.path)}});
+  Json tokenizer = {{"kind", recipe.tokenizer.kind}, {"vocab_size", recipe.tokenizer.vocab_size}};
+  if (recipe.tokenizer.path.empty())
+    tokenizer.update({{"character_coverage", recipe.tokenizer.character_coverage}, {"training_bytes", recipe.tokenizer.training_bytes}});
+  else
+    tokenizer["sha256"] = sha256_file(recipe.tokenizer.path);
+  return {{"kind", "data"}, {"version", 1}, {"domains", domains}, {"heldout_share", recipe.data.heldout_share}, {"shard_tokens", recipe.data.shard_tokens}, {"tokenizer", tokenizer}};
+}
+
+PreparedData prepare_data(const Recipe& recipe, RunFolder& run, const Json& identity) {
+  const fs::path folder = run.stage("data");
+  const std::string asked = fingerprint(identity);
+  const double begin_s = monotonic_s();
+  bool worked = false;
+  run.begin_stage("data", asked, identity);
+  {
+    const Tokenizer tokenizer = make_tokenizer(recipe, folder / "tokenizer");
+    for (const DomainOptions& domain : recipe.data.domains) {
+      const fs::path train = folder / "tokens" / domain.name, heldout = folder / "heldout" / domain.name;
+      if (fs::exists(train / "manifest.json")) continue;
+      worked = true;
+      fs::remove_all(train);
+      fs::remove_all(heldout);
+      tokenize_domain(recipe, domain, tokenizer, train, heldout);
+    }
+  }
+  PreparedData data = open_folders(folder, asked);
+  if (data.heldout.empty()) throw UserError::recipe("data.heldout_share", fmt::format("got {}: no document at all is held out, so nothing could be evaluated; raise it", recipe.data.heldout_share));
+  if (worked) run.add_seconds("data", monotonic_s() - begin_s);
+  return data;
+}
+
+PreparedData open_data(const std::filesystem::path& run_root) { return open_folders(run_root / "data", begun_fingerprint(run_root / "data")); }
+
+}  // namespace coppice

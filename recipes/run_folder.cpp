@@ -1,0 +1,211 @@
+#include "recipes/run_folder.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Version.h>
+#include <fmt/format.h>
+#include <hdf5.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <ctime>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "recipes/version.h"
+#include "src/base/errors.h"
+#include "src/base/log.h"
+#include "src/tensors/shape.h"
+
+namespace coppice {
+namespace {
+
+constexpr int kStageVersion = 1;
+
+/// Every field of an Options struct as JSON, but for those that cannot change a result.
+template <class Options>
+Json fields_json(Options options, std::initializer_list<std::string_view> left_out = {}) {
+  Json json = Json::object();
+  auto field = [&](const char* name, const auto& value, const char*) {
+    if (std::ranges::find(left_out, std::string_view(name)) == left_out.end()) json[name] = value;
+  };
+  options.visit_fields(field);
+  return json;
+}
+
+Json training_json(const TrainingOptions& training) {
+  Json json = fields_json(training, {"checkpoint_steps", "keep_last", "keep_finished", "max_skipped_steps"});
+  json["tokens"] = training.tokens;
+  for (const MixtureEntry& entry : training.mixture) json["mixture"].push_back({{"domain", entry.domain}, {"weight", entry.weight}, {"max_epochs", entry.max_epochs}});
+  return json;
+}
+
+struct OptionsJson {
+  const Recipe& recipe;
+  Json operator()(const TrainStage& s) const {
+    Json json = training_json(s.training);
+    if (s.from.empty()) json["model"] = to_json(recipe.models.at(s.model));
+    if (!s.labels.empty()) json["teacher_weight"] = s.teacher_weight;
+    json["rope_theta"] = s.rope_theta;
+    return json;
+  }
+  Json operator()(const LearnMasksStage& s) const {
+    Json json = training_json(s.training);
+    json["masks"] = fields_json(s.masks);
+    json["intermediate_size"] = recipe.models.at(s.target).intermediate_size;
+    return json;
+  }
+  Json operator()(const PruneStage& s) const {
+    return {{"scores", s.scores}, {"calibration_tokens", s.calibration_tokens}, {"intermediate_size", recipe.models.at(s.target).intermediate_size}};
+  }
+  Json operator()(const LabelStage& s) const {
+    Json json = {{"window_rule", s.window_rule}, {"coverage", s.coverage}, {"context", s.context}, {"overlap", s.overlap}};
+    if (s.coverage == "used") {  // what its readers draw decides which documents are labelled
+      for (const Stage& reader : recipe.stages) {
+        const auto* train = std::get_if<TrainStage>(&reader.options);
+        if (train && !train->labels.empty() && std::get_if<LabelStage>(&recipe.stage(train->labels).options) == &s) json["readers"].push_back(training_json(train->training));
+      }
+    }
+    return json;
+  }
+  Json operator()(const EvaluateStage& s) const { return {{"of", s.of}, {"teacher", s.teacher}, {"seq_len", s.seq_len}, {"tokens", s.tokens}}; }
+  Json operator()(const ExportStage& s) const { return {{"formats", s.formats}, {"dtype", s.dtype}}; }
+};
+
+std::string iso_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
+}
+
+std::string cpu_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "cpu";
+}
+
+Json read_run_file(const std::filesystem::path& root) {
+  const std::filesystem::path path = root / "run.json";
+  return std::filesystem::exists(path) ? read_json(path) : Json::object();
+}
+
+}  // namespace
+
+RunFolder::RunFolder(std::filesystem::path root) : root_(std::move(root)) {
+  make_folder(root_);
+  check_writable(root_);
+  lock_ = std::make_unique<FolderLock>(root_);
+  remove_temporaries(root_);
+}
+
+void RunFolder::begin_stage(const std::string& name, const std::string& fingerprint, const Json& identity) {
+  make_folder(stage(name));
+  remove_temporaries(stage(name));
+  const std::filesystem::path path = stage(name) / "identity.json";
+  if (begun_fingerprint(stage(name)) != fingerprint)
+    write_file_atomically(path, seal({{"format", "coppice.stage_identity"}, {"version", kStageVersion}, {"fingerprint", fingerprint}, {"identity", identity}}));
+}
+
+void RunFolder::finish_stage(const std::string& name, const std::string& kind, const std::string& fingerprint, Json body) {
+  body["format"] = "coppice.stage";
+  body["version"] = kStageVersion;
+  body["stage"] = {{"name", name}, {"kind", kind}};
+  body["fingerprint"] = fingerprint;
+  body["files"] = Json::array();
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(stage(name)))
+    if (entry.is_regular_file() && entry.path().filename() != "manifest.json" && !entry.path().filename().string().starts_with(".")) files.push_back(entry.path());
+  std::ranges::sort(files);
+  for (const auto& file : files) {
+    // metrics carry wall-clock keys, so their bytes are listed but their hash would make equal runs differ
+    Json entry = {{"name", file.filename().string()}};
+    if (file.extension() != ".jsonl") entry.update({{"bytes", std::filesystem::file_size(file)}, {"sha256", sha256_file(file)}});
+    body["files"].push_back(entry);
+  }
+  write_file_atomically(stage(name) / "manifest.json", seal(body));
+}
+
+void RunFolder::add_seconds(const std::string& name, double seconds) {
+  Json run = read_run_file(root_);
+  run["seconds"][name] = run["seconds"].value(name, 0.0) + seconds;
+  write_file_atomically(root_ / "run.json", run.dump(1) + "\n");
+}
+
+double RunFolder::seconds(const std::string& name) const {
+  const Json run = read_run_file(root_);
+  return run.contains("seconds") ? run["seconds"].value(name, 0.0) : 0.0;
+}
+
+void RunFolder::write_run_file(const Recipe& recipe) {
+  Json run = read_run_file(root_);
+  run["recipe"] = recipe.name;
+  run["seed"] = recipe.seed;
+  run["versions"] = versions_json();
+  run["machine"] = machine_json();
+  char host[256] = "";
+  gethostname(host, sizeof host - 1);
+  run["host"] = host;
+  run["started"].push_back(iso_time());
+  write_file_atomically(root_ / "run.json", run.dump(1) + "\n");
+}
+
+std::optional<StageManifest> find_stage_manifest(const std::filesystem::path& stage_folder) {
+  const std::filesystem::path path = stage_folder / "manifest.json";
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  StageManifest manifest{.body = read_sealed(path, "coppice.stage", kStageVersion)};
+  manifest.name = string_at(object_at(manifest.body, "stage", path.string()), "name", path.string());
+  manifest.kind = string_at(object_at(manifest.body, "stage", path.string()), "kind", path.string());
+  manifest.fingerprint = string_at(manifest.body, "fingerprint", path.string());
+  for (const Json& file : array_at(manifest.body, "files", path.string())) {
+    const std::string name = string_at(file, "name", path.string());
+    check_leaf_name(name, path.string());
+    if (!file.contains("sha256")) continue;
+    const std::filesystem::path member = stage_folder / name;
+    if (!std::filesystem::exists(member)) throw UserError::bad_file(member.string(), "missing, though the stage's manifest lists it; move the stage's folder away to run it again");
+    if (std::filesystem::file_size(member) != unsigned_at(file, "bytes", path.string()) || sha256_file(member) != string_at(file, "sha256", path.string()))
+      throw UserError::bad_file(member.string(), "differs from the hash in the stage's manifest; move the stage's folder away to run it again");
+  }
+  return manifest;
+}
+
+std::string begun_fingerprint(const std::filesystem::path& stage_folder) {
+  const std::filesystem::path path = stage_folder / "identity.json";
+  if (!std::filesystem::exists(path)) return "";
+  return string_at(read_sealed(path, "coppice.stage_identity", kStageVersion), "fingerprint", path.string());
+}
+
+Json stage_identity(const Recipe& recipe, const Stage& stage, const std::map<std::string, std::string>& input_fingerprints, const std::string& data_fingerprint) {
+  Json inputs = Json::object();
+  for (const std::string& name : stage.inputs()) inputs[name] = input_fingerprints.at(name);
+  return {{"format", "coppice.stage"}, {"version", kStageVersion}, {"kind", stage.kind},     {"seed", recipe.seed},
+          {"data", data_fingerprint},  {"inputs", inputs},         {"options", std::visit(OptionsJson{recipe}, stage.options)}};
+}
+
+double gemm_gflops() {
+  static const double rate = [] {
+    const at::Tensor a = at::randn({768, 768}), b = at::randn({768, 768});
+    double best_s = 1e9;
+    for (int turn = 0; turn < 8; ++turn) {
+      const double begin_s = monotonic_s();
+      const at::Tensor c = a.mm(b);
+      best_s = std::min(best_s, monotonic_s() - begin_s);
+    }
+    return 2.0 * 768 * 768 * 768 / best_s / 1e9;
+  }();
+  return rate;
+}
+
+Json versions_json() {
+  unsigned major = 0, minor = 0, release = 0;
+  H5get_libversion(&major, &minor, &release);
+  return {{"coppice", kVersion}, {"git", kGitCommit}, {"build", kBuildType}, {"torch", kTorchVersion}, {"hdf5", fmt::format("{}.{}.{}", major, minor, release)}, {"compiler", kCompiler}};
+}
+
+Json machine_json() {
+  return {{"device", "cpu"}, {"cpu", cpu_name()}, {"cpu_capability", at::get_cpu_capability()}, {"threads", num_threads()}, {"deterministic", true}, {"gemm_gflops", std::round(gemm_gflops())}};
+}
+
+}  // namespace coppice

@@ -1,0 +1,228 @@
+#include "recipes/training.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "src/base/errors.h"
+#include "src/base/failpoint.h"
+#include "src/base/signals.h"
+#include "src/model/parameters.h"
+
+namespace coppice {
+namespace {
+
+constexpr const char* kCheckpointFormat = "coppice.checkpoint";
+
+/// A sample of held-out windows, spread evenly over the domains, read once.
+std::vector<Batch> read_heldout(const PreparedData& data, const TrainingOptions& options) {
+  std::vector<Batch> batches;
+  if (options.eval_tokens == 0) return batches;
+  const auto windows = std::max<int64_t>(1, options.eval_tokens / options.seq_len / static_cast<int64_t>(data.heldout.size()));
+  for (const auto& [domain, shards] : data.heldout) {
+    WindowReader reader(shards, options.seq_len, options.document_mask, windows);
+    for (Batch batch; reader.next(options.micro_rows(), batch);) batches.push_back(std::move(batch));
+  }
+  return batches;
+}
+
+}  // namespace
+
+int64_t warmup_steps(const TrainingOptions& options, int64_t published) {
+  return options.optimizer.warmup_steps >= 0 ? options.optimizer.warmup_steps : std::min(published, (options.steps() + 9) / 10);
+}
+
+std::vector<std::unique_ptr<LabelCache>> open_labels(const StageContext& context, const std::string& label_stage, const std::vector<MixtureEntry>& mixture) {
+  std::vector<std::unique_ptr<LabelCache>> caches;
+  if (label_stage.empty()) return caches;
+  const LabelFingerprint expected = label_fingerprint(context, label_stage);
+  for (const MixtureEntry& entry : mixture) {
+    const TokenShards& shards = context.data.train.at(entry.domain);
+    LabelFingerprint of_domain = expected;
+    of_domain.token_manifest_sha256 = shards.manifest_sha256();
+    caches.push_back(std::make_unique<LabelCache>(context.run.stage(label_stage) / "labels" / entry.domain, shards, of_domain));
+  }
+  return caches;
+}
+
+TrainingSession::TrainingSession(StageContext& context, const TrainingOptions& options, Model& model, Optimizer& optimizer, std::vector<std::unique_ptr<LabelCache>> labels,
+                                 std::vector<NamedTensor> extra)
+    : context_(context), options_(options), model_(model), optimizer_(optimizer), labels_(std::move(labels)), extra_(std::move(extra)),
+      progress_(context.stage.name, static_cast<uint64_t>(options.steps()), "step") {
+  for (const auto& cache : labels_) label_views_.push_back(cache.get());
+  num_steps_ = options.steps();
+  eval_steps_ = options.eval_steps > 0 ? options.eval_steps : std::max<int64_t>(1, num_steps_ / 10);
+  flops_per_token_ = training_flops_per_token(model.config, options.seq_len);
+  loader_ = std::make_unique<Loader>(context.data.shards_of(options.mixture), options.mixture,
+                                     LoaderOptions{.seq_len = options.seq_len, .document_mask = options.document_mask, .seed = options.data_seed ? options.data_seed : context.recipe.seed});
+  heldout_batches_ = read_heldout(context.data, options);
+}
+
+void TrainingSession::resume(Json& extra_facts) {
+  extra_facts = Json::object();
+  const std::filesystem::path ckpt = context_.folder() / "ckpt";
+  if (std::filesystem::exists(ckpt)) remove_temporaries(ckpt);
+  if (const auto newest = find_newest_checkpoint(ckpt)) {
+    std::vector<NamedTensor> tensors = arena_tensors(model_.config, *model_.arena, model_.arena->master(), "/model/");
+    for (const std::string& slot : optimizer_.slot_names())
+      for (NamedTensor& tensor : arena_tensors(model_.config, *model_.arena, optimizer_.slot(slot), "/optim/" + slot + "/")) tensors.push_back(std::move(tensor));
+    tensors.insert(tensors.end(), extra_.begin(), extra_.end());
+    const Json manifest = read_tensor_folder(newest->folder, kCheckpointFormat, tensors);
+    const std::string path = (newest->folder / "manifest.json").string();
+    if (string_at(manifest, "fingerprint", path) != context_.fingerprint)
+      throw UserError::recipe(context_.stage.where, fmt::format("stage '{}': {} belongs to other options; use --rerun to start the stage again", context_.stage.name, newest->folder.string()));
+    const Json& state = object_at(manifest, "state", path);
+    step_ = static_cast<int64_t>(unsigned_at(manifest, "step", path));
+    tokens_seen_ = static_cast<int64_t>(unsigned_at(manifest, "tokens", path));
+    consecutive_skips_ = static_cast<int64_t>(unsigned_at(state, "consecutive_skips", path));
+    optimizer_.restore(static_cast<int64_t>(unsigned_at(state, "t", path)), static_cast<int64_t>(unsigned_at(state, "skipped", path)));
+    const Json& drawn_by_domain = object_at(object_at(manifest, "data", path), "drawn", path);
+    std::vector<uint64_t> drawn;
+    for (const MixtureEntry& entry : options_.mixture) drawn.push_back(unsigned_at(drawn_by_domain, entry.domain.c_str(), path));
+    loader_->restore(drawn);
+    extra_facts = object_at(manifest, "extra", path);
+    const Json machine = machine_json();
+    for (const char* key : {"threads", "cpu_capability"})
+      if (manifest.at("machine").at(key) != machine.at(key))
+        log_warning(fmt::format("stage '{}': the checkpoint was written with {} {}, now it is {}: results may differ in the last bits from an undisturbed run", context_.stage.name, key,
+                                manifest.at("machine").at(key).dump(), machine.at(key).dump()));
+    log_info(fmt::format("stage '{}': resuming at step {} of {}", context_.stage.name, step_, num_steps_));
+    saved_step_ = step_;
+  }
+  metrics_ = std::make_unique<MetricsWriter>(context_.folder() / "metrics.jsonl", step_);
+  session_begin_s_ = step_begin_s_ = counted_s_ = monotonic_s();
+}
+
+std::vector<Batch> TrainingSession::next_batches() {
+  step_begin_s_ = monotonic_s();
+  std::vector<Batch> batches;
+  int64_t live = 0;
+  for (int64_t left = options_.rows(); left > 0; left -= options_.micro_rows()) {
+    batches.push_back(loader_->next(std::min(left, options_.micro_rows())));
+    live += batches.back().num_live;
+  }
+  scale_ = gradient_scale(live);
+  data_s_ += monotonic_s() - step_begin_s_;
+  batches_ = batches;
+  return batches;
+}
+
+Targets TrainingSession::targets(const Batch& batch, double teacher_weight) const {
+  at::Tensor teacher_label_BT;
+  if (!label_views_.empty()) teacher_label_BT = lookup_labels(label_views_, batch);
+  return make_targets(batch, teacher_label_BT, KdOptions{.teacher_weight = teacher_weight, .z_loss = options_.z_loss});
+}
+
+double TrainingSession::heldout_loss(const FfnMasks& masks) {
+  LossSums total;
+  for (const Batch& batch : heldout_batches_) {
+    const LossSums sums = evaluate_batch(model_, batch, make_targets(batch, {}, KdOptions{.teacher_weight = 0, .z_loss = 0}), masks);
+    total.ce += sums.ce;
+    total.num_live += sums.num_live;
+  }
+  return total.num_live == 0 ? std::nan("") : total.ce / static_cast<double>(total.num_live);
+}
+
+bool TrainingSession::wants_heldout() const { return !heldout_batches_.empty() && ((step_ + 1) % eval_steps_ == 0 || step_ + 1 == num_steps_); }
+
+void TrainingSession::end_step(const LossSums& sums, double teacher_weight, const StepOutcome& outcome, double heldout, const std::vector<std::pair<std::string, double>>& extra,
+                               const Json& extra_facts) {
+  ++step_;
+  tokens_seen_ += sums.num_live;
+  consecutive_skips_ = outcome.applied ? 0 : consecutive_skips_ + 1;
+  const LossTerms terms = sums.terms(teacher_weight);
+  const double now_s = monotonic_s(), step_s = now_s - step_begin_s_;
+  work_s_ += step_s;
+  const double tokens_per_s = static_cast<double>(options_.batch_tokens) / step_s;
+  const double mfu = tokens_per_s * flops_per_token_ / 1e9 / gemm_gflops();
+
+  MetricsLine line;
+  line.add("step", step_);
+  line.add("tokens", tokens_seen_);
+  line.add("loss", terms.loss);
+  line.add("ce", terms.ce);
+  if (teacher_weight > 0) line.add("kd", terms.kd);
+  line.add("lr", outcome.lr);
+  line.add("grad_norm", outcome.grad_norm);
+  if (wants_heldout() || !std::isnan(heldout)) line.add("heldout_loss", heldout);
+  for (const auto& [key, value] : extra) line.add(key, value);
+  line.add("tok_s", tokens_per_s);
+  line.add("mfu", mfu);
+  line.add("t", now_s - session_begin_s_);
+  metrics_->append(line);
+
+  if (!outcome.applied) {
+    log_warning(fmt::format("stage '{}' step {}: update skipped (loss {:.4g}, gradient norm {:.4g}); weights and optimizer state stay as they were", context_.stage.name, step_, terms.loss, outcome.grad_norm));
+    Json bad = {{"step", step_}, {"loss", fmt::format("{}", terms.loss)}, {"grad_norm", fmt::format("{}", outcome.grad_norm)}, {"spans", Json::array()}};
+    for (const Batch& batch : batches_)
+      for (const Span& span : batch.spans)
+        bad["spans"].push_back({{"domain", options_.mixture[static_cast<size_t>(span.domain)].domain}, {"shard", span.shard}, {"offset", span.offset}, {"length", span.length}});
+    OutputFile file(context_.folder() / "bad_batches.jsonl", OutputFile::Mode::append);
+    file.write(bad.dump() + "\n");
+    file.close();
+  }
+  progress_.update(static_cast<uint64_t>(step_), {{"loss", fmt::format("{:.4f}", terms.loss)}, {"tok/s", format_count(tokens_per_s)}, {"of GEMM", fmt::format("{:.0f}%", 100 * mfu)}});
+
+  if (consecutive_skips_ > options_.max_skipped_steps)
+    throw DivergedError(fmt::format("stage '{}' step {}: {} steps in a row were skipped (last loss {:.4g}, gradient norm {:.4g}); last good checkpoint: step {}. Lower {}.lr or look at bad_batches.jsonl",
+                                    context_.stage.name, step_, consecutive_skips_, terms.loss, outcome.grad_norm, std::max<int64_t>(saved_step_, 0), context_.stage.name));
+  const bool stop = stop_requested() && step_ < num_steps_;
+  const bool last = step_ == num_steps_ && options_.keep_finished;
+  if (step_ % options_.checkpoint_steps == 0 || last || stop || take_save_request()) save(extra_facts);
+  if (stop) throw Stopped(fmt::format("stopped at step {} of stage '{}', checkpoint written; run again to go on", step_, context_.stage.name));
+  (void)COPPICE_FAILPOINT("train.after_step");
+}
+
+void TrainingSession::save(const Json& extra_facts) {
+  metrics_->sync();
+  std::vector<NamedTensor> tensors = arena_tensors(model_.config, *model_.arena, model_.arena->master(), "/model/");
+  for (const std::string& slot : optimizer_.slot_names())
+    for (NamedTensor& tensor : arena_tensors(model_.config, *model_.arena, optimizer_.slot(slot), "/optim/" + slot + "/")) tensors.push_back(std::move(tensor));
+  tensors.insert(tensors.end(), extra_.begin(), extra_.end());
+  Json drawn = Json::object();
+  for (size_t d = 0; d < options_.mixture.size(); ++d) drawn[options_.mixture[d].domain] = loader_->drawn()[d];
+  const Json facts = {{"run", context_.recipe.name},
+                      {"stage", {{"name", context_.stage.name}, {"kind", context_.stage.kind}}},
+                      {"fingerprint", context_.fingerprint},
+                      {"step", step_},
+                      {"tokens", tokens_seen_},
+                      {"world_size", 1},
+                      {"parent", context_.identity.at("inputs")},
+                      {"recipe_sha256", sha256_hex(context_.recipe.resolved)},
+                      {"recipe", context_.recipe.resolved},
+                      {"model", to_json(model_.config)},
+                      {"tokenizer_sha256", context_.data.tokenizer->fingerprint()},
+                      {"data", {{"manifest_sha256", context_.data.tokens_sha256}, {"drawn", drawn}}},
+                      {"seed", context_.recipe.seed},
+                      {"state", {{"t", optimizer_.t()}, {"skipped", optimizer_.skipped()}, {"consecutive_skips", consecutive_skips_}}},
+                      {"extra", extra_facts},
+                      {"machine", {{"device", "cpu"}, {"threads", machine_json().at("threads")}, {"cpu_capability", machine_json().at("cpu_capability")}, {"deterministic", true}}},
+                      {"versions", versions_json()}};
+  const std::filesystem::path ckpt = context_.folder() / "ckpt";
+  make_folder(ckpt);
+  write_checkpoint(ckpt, step_, tensors, facts);
+  prune_checkpoints(ckpt, options_.keep_last);
+  saved_step_ = step_;
+  const double now_s = monotonic_s();
+  context_.run.add_seconds(context_.stage.name, now_s - counted_s_);
+  counted_s_ = now_s;
+}
+
+Json TrainingSession::finish() {
+  metrics_->sync();
+  progress_.finish(fmt::format("{} steps, {} tokens; waiting for data took {:.2f}% of the time", step_, format_count(static_cast<double>(tokens_seen_)), work_s_ > 0 ? 100 * data_s_ / work_s_ : 0.0));
+  context_.run.add_seconds(context_.stage.name, monotonic_s() - counted_s_);
+  return {{"steps", step_},
+          {"tokens", tokens_seen_},
+          {"skipped_steps", optimizer_.skipped()},
+          {"flops", flops_per_token_ * static_cast<double>(options_.batch_tokens) * static_cast<double>(num_steps_)},
+          {"seq_len", options_.seq_len}};
+}
+
+void TrainingSession::drop_checkpoints() {
+  if (!options_.keep_finished) std::filesystem::remove_all(context_.folder() / "ckpt");
+}
+
+}  // namespace coppice
