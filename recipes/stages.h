@@ -10,6 +10,8 @@
 #include "recipes/recipe.h"
 #include "recipes/run_folder.h"
 #include "src/checkpoint/checkpoint.h"
+#include "src/data/label_cache.h"
+#include "src/data/loader.h"
 
 namespace coppice {
 
@@ -38,5 +40,12 @@ Json run_evaluate(StageContext& context);
 Json run_export(StageContext& context);
 
 std::span<const StageRow> stage_table();
+
+/// Facts that every model folder carries beside its config: stage, fingerprint, tokenizer. No versions, so that equal runs write equal bytes.
+Json model_facts(const StageContext& context);
+/// What the labels of a label stage must match; token_manifest_sha256 is filled per domain by the caller.
+LabelFingerprint label_fingerprint(const StageContext& context, const std::string& label_stage);
+/// A fixed sample of held-out windows as decoder inputs: logits of two models are compared on it.
+std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int64_t windows);
 
 }  // namespace coppice

@@ -221,8 +221,4 @@ Json TrainingSession::finish() {
           {"seq_len", options_.seq_len}};
 }
 
-void TrainingSession::drop_checkpoints() {
-  if (!options_.keep_finished) std::filesystem::remove_all(context_.folder() / "ckpt");
-}
-
 }  // namespace coppice

@@ -44,9 +44,8 @@ class TrainingSession {
   /// Counts the step, appends `line` (loss terms first, stage-specific `extra` keys, then wall-clock keys), writes a checkpoint when due, stops when asked.
   /// Throws DivergedError after too many skipped steps in a row, Stopped after saving.
   void end_step(const LossSums& sums, double teacher_weight, const StepOutcome& outcome, double heldout, const std::vector<std::pair<std::string, double>>& extra, const Json& extra_facts);
-  /// After the last step: final bookkeeping; returns {steps, tokens, skipped, ...} for the stage's manifest. Checkpoints go unless keep_finished.
+  /// After the last step: final bookkeeping; returns {steps, tokens, skipped_steps, ...} for the stage's manifest.
   Json finish();
-  void drop_checkpoints();
 
  private:
   void save(const Json& extra_facts);

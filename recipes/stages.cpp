@@ -1,0 +1,46 @@
+#include "recipes/stages.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <nlohmann/json.hpp>
+
+namespace coppice {
+
+std::span<const StageRow> stage_table() {
+  static constexpr std::array<StageRow, 6> kRows = {{
+      {.kind = "train", .run = run_train},
+      {.kind = "learn_masks", .run = run_learn_masks},
+      {.kind = "prune", .run = run_prune},
+      {.kind = "label", .run = run_label},
+      {.kind = "evaluate", .run = run_evaluate},
+      {.kind = "export", .run = run_export},
+  }};
+  return kRows;
+}
+
+Json model_facts(const StageContext& context) {
+  return {{"stage", {{"name", context.stage.name}, {"kind", context.stage.kind}}}, {"fingerprint", context.fingerprint}, {"tokenizer_sha256", context.data.tokenizer->fingerprint()}};
+}
+
+LabelFingerprint label_fingerprint(const StageContext& context, const std::string& label_stage) {
+  const auto& options = std::get<LabelStage>(context.recipe.stage(label_stage).options);
+  LabelFingerprint fingerprint{.tokenizer_sha256 = context.data.tokenizer->fingerprint(),
+                               .vocab_size = context.data.tokenizer->vocab_size(),
+                               .window_rule = options.window_rule,
+                               .context = options.context,
+                               .overlap = options.overlap};
+  load_model_config(context.model_folder(options.teacher), &fingerprint.teacher_sha256);
+  return fingerprint;
+}
+
+std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int64_t windows) {
+  std::vector<Batch> batches;
+  for (const auto& [domain, shards] : data.heldout) {
+    WindowReader reader(shards, seq_len, false, windows);
+    for (Batch batch; reader.next(windows, batch);) batches.push_back(std::move(batch));
+  }
+  return batches;
+}
+
+}  // namespace coppice
