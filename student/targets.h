@@ -50,8 +50,9 @@ LossSums train_micro_batch(const Model& model, const Batch& batch, const Targets
 /// Forward only; correct and agree are counted against true and teacher labels.
 LossSums evaluate_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks = {});
 
-/// Losses that test themselves before step 0, in under a second: labels shifted by one raise nothing silently, weights 0 and 1 reduce to the pure losses, ignored rows have zero gradient,
-/// the chunked loss equals the plain one. Throws InternalError naming the broken property. Returns the teacher/true agreement on the batch (-1 without labels).
+/// Losses that test themselves before step 0, in under a second: labels shifted by one raise nothing silently, weights 0 and 1 reduce to the pure losses,
+/// ignored rows have zero gradient, the chunked loss equals the plain one. Throws InternalError naming the broken property. Returns the teacher/true agreement
+/// on the batch (-1 without labels).
 double self_test_loss(const Model& model, const Batch& batch, const Targets& targets);
 
 }  // namespace coppice

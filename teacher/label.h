@@ -18,7 +18,16 @@ struct LabelRule {
   int64_t batch_tokens = 8192;           // memory only: never changes a label beyond rounding
 };
 
+/// Tokens [begin, begin + length) of a shard, read together from position 0; the first `skip` of them are not labelled.
+struct LabelWindow {
+  uint64_t begin = 0, length = 0, skip = 0;
+};
+/// The windows of one shard: together they label every token once. `document`: each document alone, windows `context - overlap` apart; `aligned`: [iT, (i+1)T)
+/// with T = context and what is left over at the shard's end, whatever the documents are.
+std::vector<LabelWindow> label_windows(const std::vector<uint64_t>& document_ends, const LabelRule& rule);
+
 /// Labels every token of one shard: the teacher's choice for token i + 1. `progress(tokens done)` may throw Stopped.
-std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule, const std::function<void(uint64_t)>& progress);
+std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
+                                 const std::function<void(uint64_t)>& progress);
 
 }  // namespace coppice

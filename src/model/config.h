@@ -32,7 +32,8 @@ void check_config(const ModelConfig& config, const std::string& where, bool from
 Json to_json(const ModelConfig& config);
 ModelConfig config_from_json(const Json& json, const std::string& path);
 
-/// Named shapes: "test", "demo-source", "demo-student", "honeycrisp-85m", "afm-3b-source" (F 24192), "afm-3b-source-23296", "afm-3b" (F 8064). UserError::recipe with the nearest name otherwise.
+/// Named shapes: "test", "demo-source", "demo-student", "honeycrisp-85m", "afm-3b-source" (F 24192), "afm-3b-source-23296", "afm-3b" (F 8064).
+/// UserError::recipe with the nearest name otherwise.
 ModelConfig preset(const std::string& name, const std::string& where);
 std::vector<std::string> preset_names();
 

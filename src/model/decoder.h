@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "src/model/config.h"
@@ -26,6 +27,17 @@ struct Model {
 
 /// A model with zeroed parameters.
 Model make_model(const ModelConfig& config);
+
+/// A parameter and the arena's view of its gradient (undefined in a model that only runs forward).
+struct Weight {
+  at::Tensor value, grad;
+};
+/// What one layer computes with: views into the arena, [out, in]; q, k, v are one matrix, gate and up another. q_norm and k_norm are undefined without QK-norm.
+struct LayerWeights {
+  Weight attention_norm, qkv, q_norm, k_norm, o, ffn_norm, gate_up, down;
+};
+Weight weight_of(const Model& model, const std::string& name);
+LayerWeights layer_weights(const Model& model, int64_t layer);
 
 struct DecoderInput {
   at::Tensor token_BT;     // int64

@@ -22,7 +22,8 @@ struct GenerateOptions {
   }
 };
 
-/// Continues `prompt`; calls `on_token` for each new token and stops at `eos_id`. Returns the new tokens.
+/// Continues `prompt` (empty: starts a document, after EOS); calls `on_token` for each new token and stops at `eos_id`. Returns the new tokens, EOS included.
+/// UserError::recipe for a token outside the vocabulary.
 std::vector<int64_t> generate(const Model& model, const std::vector<int64_t>& prompt, int64_t eos_id, const GenerateOptions& options,
                               const std::function<void(int64_t)>& on_token = {});
 

@@ -15,17 +15,18 @@ enum class Axis { vocab, hidden, heads, kv_heads, head_dim, ffn };
 enum class ParameterKind { embedding, linear, norm };
 
 struct Parameter {
-  std::string name;       // layers.3.mlp.up_proj.weight
-  std::string hf_name;    // model.layers.3.mlp.up_proj.weight
-  std::string gguf_name;  // blk.3.ffn_up.weight
+  std::string name;            // layers.3.mlp.up_proj.weight
+  std::string hf_name;         // model.layers.3.mlp.up_proj.weight
+  std::string gguf_name;       // blk.3.ffn_up.weight
   std::vector<int64_t> shape;  // row-major [out, in]
   std::vector<Axis> axes;      // one role per axis; `heads` means heads * head_dim rows
   ParameterKind kind = ParameterKind::linear;
-  int layer = -1;          // -1: not in a layer
-  std::string block;       // optimizer block: layers.3.qkv for q, k and v; otherwise its own name
+  int layer = -1;     // -1: not in a layer
+  std::string block;  // optimizer block: layers.3.qkv for q, k and v; otherwise its own name
 };
 
-/// Rows in arena order: embed_tokens, per layer (input_layernorm, q, k, v, q_norm, k_norm, o, post_attention_layernorm, gate, up, down), norm, lm_head when untied.
+/// Rows in arena order: embed_tokens, per layer (input_layernorm, q, k, v, q_norm, k_norm, o, post_attention_layernorm, gate, up, down), norm, lm_head when
+/// untied.
 std::vector<Parameter> parameter_table(const ModelConfig& config);
 
 /// Number of parameters; a tied embedding counts once.

@@ -1,0 +1,96 @@
+// The decoder as a walk over its layers: every line is one fused operation of src/tensors/ops.h. q, k and v are one GEMM, gate and up another,
+// because their rows lie side by side in the arena; the residual add waits for the norm that follows it.
+#include "src/model/decoder.h"
+
+#include <c10/core/ScalarType.h>
+#include <fmt/format.h>
+
+#include "src/base/errors.h"
+#include "src/model/parameters.h"
+#include "src/tensors/ops.h"
+#include "src/tensors/shape.h"
+
+namespace coppice {
+namespace {
+
+void check_input(const Model& model, const DecoderInput& input, const FfnMasks& masks) {
+  check_shape(input.token_BT, {-1, -1}, "token_BT");
+  const int64_t batch = input.token_BT.size(0), seq_len = input.token_BT.size(1);
+  check_shape(input.position_BT, {batch, seq_len}, "position_BT");
+  COPPICE_CHECK(input.token_BT.scalar_type() == at::kLong && input.position_BT.scalar_type() == at::kLong, "tokens and positions are int64");
+  if (input.document_BT.defined()) check_shape(input.document_BT, {batch, seq_len}, "document_BT");
+  if (masks.multiplier_F.empty()) return;
+  COPPICE_CHECK(std::ssize(masks.multiplier_F) == model.config.num_hidden_layers,
+                fmt::format("{} FFN masks for {} layers", masks.multiplier_F.size(), model.config.num_hidden_layers));
+  for (size_t layer = 0; layer < masks.multiplier_F.size(); ++layer)
+    check_shape(masks.multiplier_F[layer], {model.config.intermediate_size[layer]}, "ffn_mask_F");
+}
+
+}  // namespace
+
+Model make_model(const ModelConfig& config) {
+  check_config(config, "model", /*from_file=*/false);
+  return {.config = config, .arena = std::make_unique<ParameterArena>(arena_layout(config))};
+}
+
+Weight weight_of(const Model& model, const std::string& name) {
+  return {model.arena->parameter(name), model.arena->has_gradient() ? model.arena->gradient_of(name) : at::Tensor()};
+}
+
+LayerWeights layer_weights(const Model& model, int64_t layer) {
+  const std::string at = fmt::format("layers.{}.", layer);
+  const auto one = [&](const char* name) { return weight_of(model, at + name + ".weight"); };
+  const auto fused = [&](const char* first, const char* last) {
+    const std::string a = at + first + ".weight", b = at + last + ".weight";
+    return Weight{model.arena->fused_parameter(a, b), model.arena->has_gradient() ? model.arena->fused_gradient(a, b) : at::Tensor()};
+  };
+  return {.attention_norm = one("input_layernorm"),
+          .qkv = fused("self_attn.q_proj", "self_attn.v_proj"),
+          .q_norm = model.config.qk_norm ? one("self_attn.q_norm") : Weight{},
+          .k_norm = model.config.qk_norm ? one("self_attn.k_norm") : Weight{},
+          .o = one("self_attn.o_proj"),
+          .ffn_norm = one("post_attention_layernorm"),
+          .gate_up = fused("mlp.gate_proj", "mlp.up_proj"),
+          .down = one("mlp.down_proj")};
+}
+
+at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const FfnMasks& masks, const FfnTap& tap) {
+  check_input(model, input, masks);
+  const ModelConfig& config = model.config;
+  const int64_t batch = input.token_BT.size(0);
+  const at::Tensor position_N = input.position_BT.reshape({-1});
+  const double eps = config.rms_norm_eps;
+
+  const Weight table = weight_of(model, "embed_tokens.weight");
+  at::Tensor x_ND = embedding(input.token_BT.reshape({-1}), table.value, table.grad);
+  at::Tensor delta_ND;  // not yet added to x: the next norm does that in its own pass
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    const LayerWeights w = layer_weights(model, layer);
+    ResidualNorm norm = residual_rms_norm(x_ND, delta_ND, w.attention_norm.value, w.attention_norm.grad, eps);
+    const at::Tensor qkv_NP = qk_norm_rope(linear(norm.normed_ND, w.qkv.value, w.qkv.grad), w.q_norm.value, w.q_norm.grad, w.k_norm.value, w.k_norm.grad,
+                                           position_N, config.num_attention_heads, config.num_key_value_heads, eps, config.rope_theta);
+    delta_ND = linear(causal_attention(qkv_NP, batch, config.num_attention_heads, config.num_key_value_heads, input.document_BT), w.o.value, w.o.grad);
+
+    norm = residual_rms_norm(norm.residual_ND, delta_ND, w.ffn_norm.value, w.ffn_norm.grad, eps);
+    const at::Tensor ffn_mask_F = masks.multiplier_F.empty() ? at::Tensor() : masks.multiplier_F[static_cast<size_t>(layer)];
+    const at::Tensor ffn_hidden_NF = swiglu(linear(norm.normed_ND, w.gate_up.value, w.gate_up.grad), ffn_mask_F);
+    if (tap) tap(static_cast<int>(layer), ffn_hidden_NF);
+    delta_ND = linear(ffn_hidden_NF, w.down.value, w.down.grad);
+    x_ND = norm.residual_ND;
+  }
+  const Weight final_norm = weight_of(model, "norm.weight");
+  return residual_rms_norm(x_ND, delta_ND, final_norm.value, final_norm.grad, eps).normed_ND;
+}
+
+at::Tensor output_head(const Model& model) { return model.arena->parameter(model.config.tie_word_embeddings ? "embed_tokens.weight" : "lm_head.weight"); }
+
+at::Tensor output_head_gradient(const Model& model) {
+  return model.arena->gradient_of(model.config.tie_word_embeddings ? "embed_tokens.weight" : "lm_head.weight");
+}
+
+at::Tensor decoder_logits(const Model& model, const DecoderInput& input, const FfnMasks& masks) {
+  const Weight head = weight_of(model, model.config.tie_word_embeddings ? "embed_tokens.weight" : "lm_head.weight");
+  return linear(decoder_hidden(model, input, masks), head.value, head.grad);
+}
+
+}  // namespace coppice

@@ -1,0 +1,81 @@
+// Labelling of one shard: cut it into windows by the rule, read windows of like length together, keep the top-1 of the positions each window owns.
+// Attention is causal, so neither the padding behind a short window nor its neighbours in the batch reach a label.
+#include "teacher/label.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "src/base/errors.h"
+#include "src/tensors/ops.h"
+
+namespace coppice {
+
+std::vector<LabelWindow> label_windows(const std::vector<uint64_t>& document_ends, const LabelRule& rule) {
+  COPPICE_CHECK(rule.context > 0 && rule.overlap >= 0 && rule.overlap < rule.context, fmt::format("context {}, overlap {}", rule.context, rule.overlap));
+  const bool aligned = rule.window_rule == "aligned";
+  COPPICE_CHECK(aligned || rule.window_rule == "document", "window_rule " + rule.window_rule);
+  const auto context = static_cast<uint64_t>(rule.context);
+  const uint64_t overlap = aligned ? 0 : static_cast<uint64_t>(rule.overlap);
+  std::vector<LabelWindow> windows;
+  const auto cut = [&](uint64_t begin, uint64_t end) {
+    for (uint64_t first = begin;; first += context - overlap) {
+      const uint64_t last = std::min(first + context, end);
+      windows.push_back({.begin = first, .length = last - first, .skip = first == begin ? 0 : overlap});
+      if (last == end) return;
+    }
+  };
+  if (aligned) {
+    if (!document_ends.empty()) cut(0, document_ends.back());
+  } else {
+    for (uint64_t begin = 0; const uint64_t end : document_ends) {
+      cut(begin, end);
+      begin = end;
+    }
+  }
+  return windows;
+}
+
+std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
+                                 const std::function<void(uint64_t)>& progress) {
+  const at::NoGradGuard no_grad;
+  COPPICE_CHECK(rule.batch_tokens > 0, fmt::format("batch_tokens {}", rule.batch_tokens));
+  COPPICE_CHECK(shards.vocab_size() <= teacher.config.vocab_size,
+                fmt::format("shards hold ids up to {}, the teacher knows {}", shards.vocab_size(), teacher.config.vocab_size));
+  std::vector<LabelWindow> windows = label_windows(shards.document_ends(shard), rule);
+  std::ranges::stable_sort(windows, std::ranges::greater{}, &LabelWindow::length);  // full windows first and in order, then like beside like
+  std::vector<int32_t> label(shards.shards().at(shard).tokens, -1);
+  const at::Tensor head_VD = output_head(teacher);
+
+  uint64_t labelled = 0;
+  for (size_t first = 0; first < windows.size();) {
+    const auto seq_len = static_cast<int64_t>(windows[first].length);
+    const size_t rows = std::min(windows.size() - first, static_cast<size_t>(std::max<int64_t>(rule.batch_tokens / seq_len, 1)));
+    const at::Tensor token_BT = at::zeros({static_cast<int64_t>(rows), seq_len}, at::kLong);
+    int64_t* tokens = token_BT.mutable_data_ptr<int64_t>();
+    for (size_t row = 0; row < rows; ++row)
+      shards.read(shard, windows[first + row].begin, windows[first + row].length, tokens + row * static_cast<size_t>(seq_len));
+
+    const at::Tensor hidden_ND = decoder_hidden(teacher, {.token_BT = token_BT, .position_BT = at::arange(seq_len).expand_as(token_BT), .document_BT = {}});
+    std::vector<int64_t> position, target;  // row of hidden_ND, token of the shard: without overlap and padding, which need no logits
+    for (size_t row = 0; row < rows; ++row) {
+      const LabelWindow& window = windows[first + row];
+      for (uint64_t i = window.skip; i < window.length; ++i) {
+        position.push_back(static_cast<int64_t>(row) * seq_len + static_cast<int64_t>(i));
+        target.push_back(static_cast<int64_t>(window.begin + i));
+      }
+    }
+    const at::Tensor wanted_N = at::from_blob(position.data(), {std::ssize(position)}, at::kLong);
+    const at::Tensor top_N = top_1(hidden_ND.index_select(0, wanted_N), head_VD);
+    const int64_t* top = top_N.const_data_ptr<int64_t>();
+    for (size_t i = 0; i < target.size(); ++i) label[static_cast<size_t>(target[i])] = static_cast<int32_t>(top[i]);
+    labelled += target.size();
+    first += rows;
+    if (progress) progress(labelled);
+  }
+  return label;
+}
+
+}  // namespace coppice
