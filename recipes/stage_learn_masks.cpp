@@ -90,8 +90,9 @@ Json run_learn_masks(StageContext& context) {
       keys.emplace_back("overlap_magnitude", overlap(hard_LF, magnitude_LF));
       keys.emplace_back("overlap_random", overlap(hard_LF, random_LF));
       for (int64_t layer = 0; layer < layers; ++layer) {
-        keys.emplace_back(fmt::format("layer{}_sharpness", layer), health.layer_sharpness[static_cast<size_t>(layer)]);
-        keys.emplace_back(fmt::format("layer{}_sparsity", layer), health.layer_sparsity[static_cast<size_t>(layer)]);
+        keys.emplace_back(fmt::format("kept_share.{}", layer), 1.0 - health.layer_sparsity[static_cast<size_t>(layer)]);
+        keys.emplace_back(fmt::format("sharpness.{}", layer), health.layer_sharpness[static_cast<size_t>(layer)]);
+        keys.emplace_back(fmt::format("churn.{}", layer), mask_churn(previous_hard_LF.narrow(0, layer, 1), hard_LF.narrow(0, layer, 1)));
       }
       previous_hard_LF.copy_(hard_LF);
     }

@@ -1,0 +1,167 @@
+#include "recipes/collect_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "recipes/cost.h"
+#include "recipes/recipe.h"
+#include "recipes/run_folder.h"
+#include "src/base/errors.h"
+#include "src/base/files.h"
+#include "src/base/log.h"
+#include "src/base/metrics.h"
+#include "src/model/parameters.h"
+
+namespace coppice {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Where a model comes from, by the recipe alone.
+struct Lineage {
+  std::string role;
+  double training_tokens = 0;  // since the cut, or since fresh weights
+  bool has_labels = false;
+};
+
+Lineage lineage_of(const Recipe& recipe, const std::string& name) {
+  const Stage& stage = recipe.stage(name);
+  if (const auto* prune = std::get_if<PruneStage>(&stage.options)) return {.role = prune->scores == "masks" ? "pruned" : prune->scores};
+  if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return lineage_of(recipe, masks->from);
+  const auto& train = std::get<TrainStage>(stage.options);
+  Lineage lineage;
+  if (train.from.empty()) {
+    const auto is_cut = [](const Stage& s) { return s.kind == "prune" || s.kind == "learn_masks"; };
+    const bool smaller = std::ranges::any_of(recipe.stages, [&](const Stage& s) {
+      return is_cut(s) && s.kind == "prune" && recipe.model_after(s.name).intermediate_size == recipe.models.at(train.model).intermediate_size;
+    });
+    lineage.role = smaller ? "scratch" : "source";
+  } else {
+    lineage = lineage_of(recipe, train.from);
+  }
+  lineage.training_tokens += static_cast<double>(train.training.tokens);
+  lineage.has_labels |= !train.labels.empty();
+  if (lineage.role == "pruned" || lineage.role == "student" || lineage.role == "plain") lineage.role = lineage.has_labels ? "student" : "plain";
+  return lineage;
+}
+
+/// Whether a stage's result is an ancestor of the stage called `name` (or that stage itself).
+bool leads_to(const Recipe& recipe, const std::string& ancestor, const std::string& name) {
+  if (ancestor == name) return true;
+  const std::vector<std::string> inputs = recipe.stage(name).inputs();
+  return std::ranges::any_of(inputs, [&](const std::string& input) { return leads_to(recipe, ancestor, input); });
+}
+
+StagePurpose purpose_of(const Recipe& recipe, const Stage& stage) {
+  if (stage.kind == "evaluate" || stage.kind == "export") return StagePurpose::method;
+  if (stage.kind == "train" && lineage_of(recipe, stage.name).role == "source") {
+    for (const Stage& other : recipe.stages)  // trained on beside the masks only to be cut for comparison
+      if (other.kind == "learn_masks" && leads_to(recipe, stage.name, other.name)) return StagePurpose::source;
+    return std::ranges::any_of(recipe.stages, [&](const Stage& s) { return s.kind == "learn_masks"; }) ? StagePurpose::comparison : StagePurpose::source;
+  }
+  for (const Stage& other : recipe.stages)
+    if (std::holds_alternative<TrainStage>(other.options) && lineage_of(recipe, other.name).role == "student" && leads_to(recipe, stage.name, other.name)) return StagePurpose::method;
+  return stage.kind == "learn_masks" ? StagePurpose::method : StagePurpose::comparison;
+}
+
+double number_or_absent(const Json& object, const char* key) { return object.contains(key) && object.at(key).is_number() ? object.at(key).get<double>() : kAbsent; }
+
+ReportScore score_of(const Json& row) {
+  return {.loss = number_or_absent(row, "loss"), .bits_per_byte = number_or_absent(row, "bits_per_byte"), .accuracy = number_or_absent(row, "accuracy"), .teacher_agreement = number_or_absent(row, "teacher_agreement")};
+}
+
+void add_models(Report& report, const Recipe& recipe, const Json& evaluation, const fs::path& root) {
+  for (const Json& row : evaluation.at("results").at("models")) {
+    const std::string name = row.at("name");
+    const Lineage lineage = lineage_of(recipe, name);
+    ReportModel model{.name = name,
+                      .role = recipe.stage(name).kind == "learn_masks" ? "" : lineage.role,
+                      .parameters = row.at("parameters"),
+                      .intermediate_size = row.at("intermediate_size"),
+                      .training_tokens = lineage.training_tokens,
+                      .positions = row.value("positions", int64_t{0}),
+                      .score = score_of(row)};
+    if (lineage.role == "source" && name != evaluation.value("teacher", "")) model.role = "";
+    for (const auto& [domain, scores] : row.at("domains").items()) model.domains[domain] = score_of(scores);
+    std::error_code ignored;
+    const auto bytes = fs::file_size(root / name / "model" / "part-00000.h5", ignored);
+    if (!ignored) model.file_bytes = static_cast<double>(bytes);
+    report.models.push_back(std::move(model));
+  }
+}
+
+void add_masks(Report& report, const std::string& name, const Json& results, const std::vector<std::map<std::string, double>>& metrics, const ModelConfig& before, int64_t kept) {
+  report.masks = mask_series(metrics);
+  report.masks.stage = name;
+  report.masks.num_channels = before.intermediate_size[0];
+  report.masks.num_kept = kept;
+  report.masks.soft_loss = number_or_absent(results, "heldout_soft_loss");
+  report.masks.hard_loss = number_or_absent(results, "heldout_hard_loss");
+  report.masks.random_loss = number_or_absent(results, "heldout_random_loss");
+  for (const char* score : {"magnitude", "random"})
+    if (const double share = number_or_absent(results, (std::string("overlap_") + score).c_str()); share == share) report.masks.overlap.emplace_back(score, share);
+}
+
+}  // namespace
+
+Report collect_report(const fs::path& root) {
+  if (!fs::exists(root / "recipe.toml")) throw UserError::bad_file(root.string(), "no run here: recipe.toml is missing");
+  const Recipe recipe = load_recipe((root / "recipe.toml").string(), {}, {});
+  const Json run = fs::exists(root / "run.json") ? read_json(root / "run.json") : Json::object();
+  const double gemm = run.contains("machine") ? run["machine"].value("gemm_gflops", 0.0) : 0.0;
+  const RecipeCost cost = estimate_cost(recipe, corpus_bytes(recipe), gemm);
+  Report report{.recipe = recipe.name};
+  for (size_t i = 0; i < recipe.stages.size(); ++i) {
+    const Stage& stage = recipe.stages[i];
+    const fs::path folder = root / stage.name;
+    ReportStage row{.name = stage.name, .kind = stage.kind, .status = "missing", .purpose = purpose_of(recipe, stage)};
+    if (const std::vector<std::string> inputs = stage.inputs(); !inputs.empty() && stage.kind != "evaluate") row.from = inputs[0];
+    const StageCost& predicted = cost.stages[i + 1];
+    if (predicted.seconds > 0) row.predicted_seconds = predicted.seconds;
+    if (run.contains("seconds") && run["seconds"].contains(stage.name)) row.seconds = run["seconds"][stage.name];
+    row.metrics = read_metrics(folder / "metrics.jsonl");
+    if (const auto manifest = find_stage_manifest(folder)) {
+      row.status = "done";
+      row.tokens = number_or_absent(manifest->body, "tokens");
+      row.flops = number_or_absent(manifest->body, "flops");
+      const Json& results = manifest->body.at("results");
+      if (stage.kind == "evaluate") add_models(report, recipe, manifest->body, root);
+      if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options))
+        add_masks(report, stage.name, results, row.metrics, recipe.model_after(masks->from), recipe.models.at(masks->target).intermediate_size[0]);
+      if (results.contains("masked_pruned_difference")) {
+        const double difference = results["masked_pruned_difference"];
+        report.checks.push_back({.name = fmt::format("{}: masked against pruned logits", stage.name), .text = fmt::format("largest relative difference {:.1e} (limit 1e-05)", difference), .passed = difference <= 1e-5});
+      }
+      if (const auto* prune = std::get_if<PruneStage>(&stage.options); prune && prune->scores == "masks") report.masks.pruned_loss = number_or_absent(results, "pruned_loss");
+      if (stage.kind == "export")
+        for (const auto& [format, facts] : results.items()) {
+          const double difference = number_or_absent(facts, "reimport_logit_difference");
+          report.checks.push_back({.name = fmt::format("{}: {} read back", stage.name, format), .text = fmt::format("largest logit difference {:.1e} (limit 1e-04)", difference), .passed = difference <= 1e-4});
+        }
+    } else if (!begun_fingerprint(folder).empty()) {
+      row.status = "running";
+      if (!row.metrics.empty() && row.metrics.back().contains("tokens")) row.tokens = row.metrics.back().at("tokens");
+    }
+    report.stages.push_back(std::move(row));
+  }
+  // pruned_loss is measured on the check windows; the mask's own losses on the stage's sample: only the evaluate stage compares models
+  if (run.contains("versions"))
+    for (const auto& [key, value] : run["versions"].items()) report.versions.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
+  if (run.contains("machine"))
+    for (const auto& [key, value] : run["machine"].items()) report.machine.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
+  report.verdict = verdict_of(report);
+  return report;
+}
+
+std::string write_report(const fs::path& root) {
+  const Report report = collect_report(root);
+  write_file_atomically(root / "report.json", report_json(report));
+  write_file_atomically(root / "report.svg", report_svg(report));
+  write_file_atomically(root / "report.md", report_markdown(report));
+  write_file_atomically(root / "report.html", report_html(report));
+  return report.verdict;
+}
+
+}  // namespace coppice

@@ -1,0 +1,15 @@
+// From a run folder to the facts of its report: manifests and metrics alone, so it can be made again at any time.
+#pragma once
+
+#include <filesystem>
+
+#include "recipes/report.h"
+
+namespace coppice {
+
+/// Reads recipe.toml, run.json, the stages' manifests and metrics. UserError::bad_file when the folder holds no run.
+Report collect_report(const std::filesystem::path& run_root);
+/// Writes report.json, report.md, report.svg, report.html, each by rename; returns the verdict.
+std::string write_report(const std::filesystem::path& run_root);
+
+}  // namespace coppice

@@ -1,0 +1,168 @@
+#include "recipes/cost.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "src/base/errors.h"
+#include "src/base/files.h"
+#include "src/base/log.h"
+#include "src/model/parameters.h"
+
+namespace coppice {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kBytesOfFloat = 4;
+constexpr double kProgramBytes = 350e6;      // LibTorch and its buffers
+constexpr double kTrainingShareOfGemm = 0.45;  // small fp32 models on two cores (docs/results)
+constexpr double kForwardShareOfGemm = 0.35;
+constexpr double kEpochsWarning = 4;         // repeats beyond four epochs are worth little (Muennighoff et al. 2023, 2305.16264)
+
+/// Activations kept for the backward pass: residual stream and norms, packed attention, gate, up and hidden.
+double activation_bytes_per_token(const ModelConfig& config) {
+  const double attention = static_cast<double>((config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim);
+  double floats = 0;
+  for (const int64_t width : config.intermediate_size) floats += 8.0 * static_cast<double>(config.hidden_size) + 3 * attention + 5.0 * static_cast<double>(width);
+  return kBytesOfFloat * floats;
+}
+
+double model_bytes(const ModelConfig& config) { return kBytesOfFloat * static_cast<double>(count_parameters(config)); }
+
+void add_training(StageCost& cost, const TrainingOptions& training, const ModelConfig& config) {
+  cost.steps = training.steps();
+  cost.tokens = static_cast<double>(cost.steps) * static_cast<double>(training.batch_tokens);
+  cost.flops = cost.tokens * training_flops_per_token(config, training.seq_len);
+  const double micro_tokens = static_cast<double>(training.micro_rows() * training.seq_len);
+  cost.memory_bytes = 4 * model_bytes(config) + micro_tokens * activation_bytes_per_token(config);  // master, gradient, two slots
+  cost.disk_bytes = model_bytes(config) * (1 + 3.0 * (training.keep_last + 1));                     // model, and checkpoints while it runs
+}
+
+double available_memory() {
+  std::ifstream file("/proc/meminfo");
+  for (std::string key, unit; file >> key;) {
+    double value = 0;
+    file >> value >> unit;
+    if (key == "MemAvailable:") return value * 1024;
+    std::getline(file, unit);
+  }
+  return static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+double corpus_bytes(const Recipe& recipe) {
+  double bytes = 0;
+  std::error_code ignored;
+  for (const DomainOptions& domain : recipe.data.domains) {
+    if (fs::is_directory(domain.path, ignored)) {
+      for (const auto& entry : fs::recursive_directory_iterator(domain.path, ignored))
+        if (entry.is_regular_file()) bytes += static_cast<double>(entry.file_size());
+    } else if (fs::exists(domain.path, ignored)) {
+      const bool packed = domain.path.ends_with(".zst") || domain.path.ends_with(".gz");
+      bytes += static_cast<double>(fs::file_size(domain.path)) * (packed ? 4 : 1);
+    }
+  }
+  return bytes;
+}
+
+RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gflops) {
+  RecipeCost total;
+  StageCost data{.name = "data", .kind = "data", .tokens = text_bytes / 2.5};
+  data.disk_bytes = 2.2 * data.tokens;
+  data.memory_bytes = static_cast<double>(recipe.tokenizer.training_bytes) * 12;
+  data.seconds = gemm_gflops > 0 ? text_bytes / 2.5e6 + static_cast<double>(recipe.tokenizer.training_bytes) / 1e6 : 0;
+  total.stages.push_back(data);
+  for (const Stage& stage : recipe.stages) {
+    StageCost cost{.name = stage.name, .kind = stage.kind};
+    double share = kTrainingShareOfGemm;
+    if (const auto* train = std::get_if<TrainStage>(&stage.options)) {
+      const ModelConfig config = recipe.model_after(stage.name);
+      cost.parameters = count_parameters(config);
+      add_training(cost, train->training, config);
+    } else if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) {
+      const ModelConfig config = recipe.model_after(stage.name);
+      cost.parameters = count_parameters(config);
+      add_training(cost, masks->training, config);
+    } else if (const auto* prune = std::get_if<PruneStage>(&stage.options)) {
+      const ModelConfig config = recipe.model_after(stage.name), source = recipe.model_after(prune->from);
+      cost.parameters = count_parameters(config);
+      cost.memory_bytes = model_bytes(source) + model_bytes(config);
+      cost.disk_bytes = model_bytes(config);
+    } else if (const auto* label = std::get_if<LabelStage>(&stage.options)) {
+      const ModelConfig config = recipe.model_after(label->teacher);
+      share = kForwardShareOfGemm;
+      cost.tokens = label->coverage == "all" ? data.tokens : 0;
+      if (label->coverage == "used")
+        for (const Stage& reader : recipe.stages)
+          if (const auto* train = std::get_if<TrainStage>(&reader.options); train && train->labels == stage.name) cost.tokens += static_cast<double>(train->training.tokens);
+      cost.flops = cost.tokens * forward_flops_per_token(config, label->context);
+      cost.memory_bytes = model_bytes(config) + static_cast<double>(label->batch_tokens) * activation_bytes_per_token(config) / static_cast<double>(config.num_hidden_layers);
+      cost.disk_bytes = data.tokens * (recipe.tokenizer.vocab_size <= 65535 ? 2 : 3);  // a whole shard, labelled or not
+    } else if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options)) {
+      share = kForwardShareOfGemm;
+      const double tokens = evaluate->tokens > 0 ? static_cast<double>(evaluate->tokens) : data.tokens * recipe.data.heldout_share;
+      for (const std::string& name : evaluate->of) {
+        const ModelConfig config = recipe.model_after(name);
+        cost.tokens += tokens;
+        cost.flops += tokens * forward_flops_per_token(config, evaluate->seq_len);
+        cost.memory_bytes = std::max(cost.memory_bytes, model_bytes(config));
+      }
+    } else if (const auto* exports = std::get_if<ExportStage>(&stage.options)) {
+      const ModelConfig config = recipe.model_after(exports->from);
+      cost.parameters = count_parameters(config);
+      cost.memory_bytes = 2 * model_bytes(config);
+      cost.disk_bytes = model_bytes(config) * (exports->dtype == "f32" ? 1 : 0.5);
+    }
+    cost.memory_bytes += kProgramBytes;
+    if (gemm_gflops > 0) cost.seconds = cost.flops / (share * gemm_gflops * 1e9);
+    total.stages.push_back(cost);
+  }
+  for (const StageCost& cost : total.stages) {
+    total.memory_bytes = std::max(total.memory_bytes, cost.memory_bytes);
+    total.disk_bytes += cost.disk_bytes;
+  }
+  return total;
+}
+
+void check_fits(const RecipeCost& cost, const fs::path& run_root) {
+  const auto free = static_cast<double>(free_bytes(run_root));
+  if (cost.disk_bytes > free)
+    throw IoError(run_root.string(), fmt::format("the run needs about {} of disk, {} are free; lower keep_last or tokens, or choose another folder with --out", format_bytes(cost.disk_bytes), format_bytes(free)));
+  const double memory = available_memory();
+  if (cost.memory_bytes <= memory) return;
+  const auto largest = std::ranges::max_element(cost.stages, {}, &StageCost::memory_bytes);
+  throw DeviceError::out_of_memory(fmt::format("stage '{}' needs about {} of memory, {} are available; lower {}.micro_batch_tokens or the model's size", largest->name, format_bytes(largest->memory_bytes),
+                                               format_bytes(memory), largest->name));
+}
+
+std::string cost_table(const Recipe& recipe, const RecipeCost& cost) {
+  std::string text = fmt::format("{}: {} stages\n\n{:<14} {:<12} {:>11} {:>9} {:>7} {:>10} {:>10} {:>10} {:>8}\n", recipe.name, recipe.stages.size(), "stage", "kind", "parameters", "tokens", "steps", "FLOPs",
+                                 "memory", "disk", "time");
+  double flops = 0, seconds = 0;
+  for (const StageCost& stage : cost.stages) {
+    const auto shown = [](bool known, std::string value) { return known ? value : std::string("-"); };
+    text += fmt::format("{:<14} {:<12} {:>11} {:>9} {:>7} {:>10} {:>10} {:>10} {:>8}\n", stage.name, stage.kind, shown(stage.parameters > 0, format_count(static_cast<double>(stage.parameters))),
+                        shown(stage.tokens > 0, format_count(stage.tokens)), shown(stage.steps > 0, fmt::format("{}", stage.steps)), shown(stage.flops > 0, fmt::format("{:.2e}", stage.flops)),
+                        format_bytes(stage.memory_bytes), format_bytes(stage.disk_bytes), shown(stage.seconds > 0, format_duration(stage.seconds)));
+    flops += stage.flops;
+    seconds += stage.seconds;
+  }
+  text += fmt::format("\ntotal: {:.2e} FLOPs, {} of memory at most, {} of disk{}\n", flops, format_bytes(cost.memory_bytes), format_bytes(cost.disk_bytes),
+                      seconds > 0 ? fmt::format(", about {}", format_duration(seconds)) : "");
+  // epochs: what a domain holds against what the stages draw from it
+  const double tokens_on_disk = cost.stages.front().tokens;
+  for (const Stage& stage : recipe.stages) {
+    const TrainingOptions* training = nullptr;
+    if (const auto* train = std::get_if<TrainStage>(&stage.options)) training = &train->training;
+    if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) training = &masks->training;
+    if (training != nullptr && tokens_on_disk > 0 && static_cast<double>(training->tokens) > kEpochsWarning * tokens_on_disk)
+      text += fmt::format("warning: stage '{}' reads the corpus about {:.1f} times\n", stage.name, static_cast<double>(training->tokens) / tokens_on_disk);
+  }
+  return text;
+}
+
+}  // namespace coppice

@@ -1,0 +1,37 @@
+// What a recipe will cost, before anything starts: parameters, tokens, FLOPs, memory, disk and time per stage, from the formulas the report compares with.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "recipes/recipe.h"
+
+namespace coppice {
+
+struct StageCost {
+  std::string name, kind;
+  int64_t parameters = 0;  // of the model it leaves or reads; 0 for stages without one
+  double tokens = 0, flops = 0;
+  int64_t steps = 0;
+  double memory_bytes = 0;  // resident peak; coarse
+  double disk_bytes = 0;    // what stays, plus checkpoints while it runs
+  double seconds = 0;       // at the share of this machine's GEMM rate that training reaches here; 0 = unknown
+};
+
+struct RecipeCost {
+  std::vector<StageCost> stages;
+  double memory_bytes = 0;  // the largest stage
+  double disk_bytes = 0;    // everything
+};
+
+/// `gemm_gflops` 0 = no time estimate. corpus_bytes: size of the corpus files as they lie on disk.
+RecipeCost estimate_cost(const Recipe& recipe, double corpus_bytes, double gemm_gflops);
+/// Bytes of the corpus files that exist.
+double corpus_bytes(const Recipe& recipe);
+/// Refuses with the numbers what cannot fit: exit 4 for disk, 7 for memory.
+void check_fits(const RecipeCost& cost, const std::filesystem::path& run_root);
+/// The table that `coppice plan` prints.
+std::string cost_table(const Recipe& recipe, const RecipeCost& cost);
+
+}  // namespace coppice

@@ -1,0 +1,27 @@
+// Runs a recipe: refuses early what can be refused, then prepares data and runs each stage that is not finished, rewriting the report after each.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "recipes/recipe.h"
+
+namespace coppice {
+
+struct RunRequest {
+  std::string recipe_file;
+  std::vector<Override> overrides;
+  std::vector<std::string> unset;
+  std::filesystem::path out;  // empty: runs/<recipe name>
+  bool rerun = false;         // move changed stages aside and run them again
+  bool fresh = false;         // refuse a folder that already holds a run
+};
+
+std::filesystem::path run_root(const RunRequest& request, const Recipe& recipe);
+/// Same command, same folder goes on; throws Stopped after a signal. Results go to stdout.
+void run_recipe(const RunRequest& request);
+/// Only the data of a recipe: tokenizer, shards, held-out split.
+void tokenize_recipe(const RunRequest& request);
+
+}  // namespace coppice
