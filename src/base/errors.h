@@ -67,12 +67,14 @@ class DeviceError : public Error {
   static DeviceError unavailable(const std::string& message);
 };
 
-/// Escapes control characters (C0, C1, DEL) and invalid UTF-8, so that names from files cannot steer a terminal.
+/// Escapes control characters (C0, C1, DEL, line separators, direction marks) and invalid UTF-8, so that names from files cannot steer a terminal.
 std::string printable(std::string_view text);
+/// The same line by line: the text's own line breaks stay.
+std::string printable_lines(std::string_view text);
 
-#define COPPICE_CHECK(condition, message)                                                              \
-  do {                                                                                                 \
-    if (!(condition)) throw ::coppice::InternalError(std::string(#condition) + ": " + (message));      \
+#define COPPICE_CHECK(condition, message)                                                         \
+  do {                                                                                            \
+    if (!(condition)) throw ::coppice::InternalError(std::string(#condition) + ": " + (message)); \
   } while (false)
 
 }  // namespace coppice

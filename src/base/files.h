@@ -49,12 +49,12 @@ class OutputFile {
   ~OutputFile();  // closes without checking: the error path
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
-  void write(std::string_view bytes);                         // at the end, loops over short writes and EINTR
+  void write(std::string_view bytes);  // at the end, loops over short writes and EINTR
   void write_at(uint64_t offset, std::span<const std::byte> bytes);
-  void allocate(uint64_t bytes);                              // posix_fallocate: a full disk stops here
+  void allocate(uint64_t bytes);  // posix_fallocate: a full disk stops here
   void truncate(uint64_t bytes);
-  void sync();                                                // fsync; never retried
-  void close();                                               // checked
+  void sync();   // fsync; never retried
+  void close();  // checked
   const std::filesystem::path& path() const { return path_; }
 
  private:

@@ -4,7 +4,8 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <span>
+#include <map>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,9 @@ struct Hdf5Shape {
 };
 
 /// A file opened for reading. UserError::bad_file on anything unexpected: the caller has verified size and hash of own files before.
+/// Refused by name, before a byte is read: soft and external links, external and virtual storage, filters other than fletcher32, shuffle and
+/// deflate, variable-length and compound types, byte orders and sizes outside Hdf5Type, more than 1000 declared bytes per stored one above 4 GiB.
+/// Calls of several threads are serialised.
 class Hdf5Reader {
  public:
   explicit Hdf5Reader(std::filesystem::path path);
@@ -35,7 +39,8 @@ class Hdf5Reader {
   Hdf5Shape shape(const std::string& dataset) const;
   /// Names of all datasets with their full paths ("/model/norm.weight"), sorted.
   std::vector<std::string> datasets() const;
-  /// Rows [begin, begin + count) along the first axis, converted to `type`, into `out` (exactly that many elements).
+  /// Rows [begin, begin + count) along the first axis, converted to `type`, into `out` (exactly that many elements). Only conversions that
+  /// keep every value are done (u16 to i64, f16 to f32); others are refused.
   void read(const std::string& dataset, Hdf5Type type, uint64_t begin, uint64_t count, void* out) const;
   /// The whole dataset; `bytes` is checked against its size.
   void read_all(const std::string& dataset, Hdf5Type type, void* out, uint64_t bytes) const;
@@ -43,9 +48,18 @@ class Hdf5Reader {
   uint64_t unsigned_attribute(const std::string& object, const char* name) const;
 
  private:
+  struct Dataset {
+    int64_t id = -1;
+    Hdf5Shape shape;
+  };
+  void check_links(const std::string& object) const;
+  const Dataset& dataset(const std::string& name) const;
+  void read_rows(const std::string& name, const Dataset& dataset, Hdf5Type type, uint64_t begin, uint64_t count, void* out) const;
+
   std::filesystem::path path_;
   int64_t file_ = -1;
-  mutable std::vector<std::pair<std::string, int64_t>> open_;  // datasets stay open: per-sample opens cost more than any layout
+  mutable std::mutex guard_;
+  mutable std::map<std::string, Dataset> open_;  // datasets stay open: per-sample opens cost more than any layout
 };
 
 /// A file built under the name given (the caller renames it into place). IoError on failure, closes included.

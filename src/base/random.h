@@ -11,12 +11,12 @@ namespace coppice {
 
 /// What the numbers are for: streams of different purposes never overlap.
 enum class Purpose : uint32_t {
-  init = 1,         // fresh weights; step = row of the parameter table
-  data_order = 2,   // window permutation; step = epoch
-  mask_scores = 3,  // start noise of mask scores; step = layer
+  init = 1,           // fresh weights; step = row of the parameter table
+  data_order = 2,     // window permutation; step = epoch
+  mask_scores = 3,    // start noise of mask scores; step = layer
   random_scores = 4,  // importance "random"; step = layer
-  sampling = 5,     // generate
-  split = 6,        // tokenizer's training sample
+  sampling = 5,       // generate
+  split = 6,          // tokenizer's training sample
   test = 100,
 };
 
