@@ -1,1 +1,256 @@
-int main(){return 0;}
+// coppice: the command table. Each verb owns its flags; errors are caught here alone and become one line and an exit code.
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <functional>
+#include <new>
+#include <nlohmann/json.hpp>
+
+#include "recipes/collect_report.h"
+#include "recipes/command_extract.h"
+#include "recipes/cost.h"
+#include "recipes/inspect.h"
+#include "recipes/prepare_data.h"
+#include "recipes/run_folder.h"
+#include "recipes/run_recipe.h"
+#include "src/base/errors.h"
+#include "src/base/files.h"
+#include "src/base/hdf5.h"
+#include "src/base/log.h"
+#include "src/base/signals.h"
+#include "src/checkpoint/checkpoint.h"
+#include "src/checkpoint/hf_export.h"
+#include "src/model/generate.h"
+#include "src/tensors/shape.h"
+
+namespace coppice {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Flags of every verb that reads a recipe.
+struct RecipeFlags {
+  RunRequest request;
+  std::vector<std::string> set;
+
+  void add(CLI::App& verb) {
+    verb.add_option("recipe", request.recipe_file, "recipe file (.toml)")->required();
+    verb.add_option("--set", set, "override: <stage or table>.<key>=<TOML value>; may be repeated")->take_all()->allow_extra_args(false);
+    verb.add_option("--unset", request.unset, "remove a key: <stage or table>.<key>")->take_all()->allow_extra_args(false);
+  }
+  const RunRequest& parsed() {
+    request.overrides.clear();
+    for (const std::string& text : set) {
+      const size_t equals = text.find('=');
+      if (equals == std::string::npos || equals == 0) throw UserError::recipe("--set", fmt::format("got '{}', expected <path>=<value>, for instance core.tokens=2e5", printable(text)));
+      request.overrides.push_back({text.substr(0, equals), text.substr(equals + 1)});
+    }
+    return request;
+  }
+};
+
+/// The stage folder's model: the folder itself or its model/ part.
+fs::path model_folder(const fs::path& path) { return fs::exists(path / "model" / "manifest.json") ? path / "model" : path; }
+
+/// data/tokenizer of the run that holds this stage.
+Tokenizer tokenizer_beside(const fs::path& stage) {
+  for (const fs::path& root : {fs::absolute(stage).parent_path(), fs::absolute(stage).parent_path().parent_path()})
+    if (fs::exists(root / "data" / "tokenizer" / "tokenizer.model")) return Tokenizer::load(root / "data" / "tokenizer" / "tokenizer.model");
+  throw UserError::bad_file(stage.string(), "no data/tokenizer/tokenizer.model in the run folder above it; give the folder of a run's stage, for instance runs/demo/long");
+}
+
+void check_tokenizer(const LoadedModel& loaded, const Tokenizer& tokenizer, const fs::path& path) {
+  const std::string expected = loaded.manifest.value("tokenizer_sha256", "");
+  if (expected != tokenizer.fingerprint()) throw UserError::bad_file(path.string(), fmt::format("the model was trained with tokenizer {}, data/tokenizer is {}", expected, tokenizer.fingerprint()));
+}
+
+void print_version() {
+  const Json versions = versions_json(), machine = machine_json();
+  fmt::print("coppice {} ({}, {})\n", versions["coppice"].get<std::string>(), versions["git"].get<std::string>(), versions["build"].get<std::string>());
+  for (const char* key : {"torch", "hdf5", "compiler"}) fmt::print("{:<9} {}\n", key, versions[key].get<std::string>());
+  fmt::print("{:<9} {}, {}, {} threads\n", "cpu", machine["cpu"].get<std::string>(), machine["cpu_capability"].get<std::string>(), machine["threads"].get<int>());
+  fmt::print("{:<9} {}\n", "cuda", kBuiltWithCuda ? "built in" : "not built in");
+}
+
+/// Builds the table of verbs; `action` receives what the chosen one does.
+void add_verbs(CLI::App& app, std::function<void()>& action) {
+  const auto verb = [&](CLI::App& parent, const char* name, const char* about, const char* example) {
+    CLI::App* added = parent.add_subcommand(name, about);
+    added->footer(std::string("Example:\n  ") + example);
+    return added;
+  };
+  static RecipeFlags flags;  // one verb runs
+  {
+    CLI::App* run = verb(app, "run", "run a recipe: all stages; the same command again resumes, or says that it is complete", "coppice run recipes/demo.toml --set core.tokens=2e5");
+    flags.add(*run);
+    run->add_option("--out", flags.request.out, "run folder; default runs/<recipe name>");
+    run->add_flag("--rerun", flags.request.rerun, "move stages made with other options aside and run them again");
+    run->add_flag("--fresh", flags.request.fresh, "refuse a folder that already holds a run");
+    run->callback([&action] { action = [] { run_recipe(flags.parsed()); }; });
+  }
+  {
+    CLI::App* plan = verb(app, "plan", "parameters, tokens, FLOPs, memory, disk and time of each stage; starts nothing", "coppice plan recipes/demo.toml");
+    flags.add(*plan);
+    plan->add_option("--out", flags.request.out, "run folder whose disk is checked");
+    plan->callback([&action] {
+      action = [] {
+        const Recipe recipe = load_recipe(flags.parsed().recipe_file, flags.request.overrides, flags.request.unset);
+        start_torch(recipe.threads);
+        const RecipeCost cost = estimate_cost(recipe, corpus_bytes(recipe), gemm_gflops());
+        fmt::print("{}", cost_table(recipe, cost));
+        std::fflush(stdout);
+        check_fits(cost, run_root(flags.request, recipe));
+      };
+    });
+  }
+  {
+    CLI::App* config = verb(app, "config", "the resolved recipe, each value with its origin", "coppice config recipes/demo.toml --set seed=2");
+    flags.add(*config);
+    config->callback([&action] { action = [] { fmt::print("{}", load_recipe(flags.parsed().recipe_file, flags.request.overrides, flags.request.unset).with_origins); }; });
+  }
+  {
+    static std::string folder;
+    CLI::App* report = verb(app, "report", "rebuild report.html, .md, .svg and .json from what the run left", "coppice report runs/demo");
+    report->add_option("run", folder, "run folder")->required();
+    report->callback([&action] {
+      action = [] {
+        const std::string verdict = write_report(folder);
+        fmt::print("{}\n\nreport: {}, .md, .json\n", verdict, (fs::path(folder) / "report.html").string());
+      };
+    });
+  }
+  {
+    static std::string path;
+    CLI::App* show = verb(app, "inspect", "what a file or folder holds, and whether it is whole", "coppice inspect runs/demo/masks/masks.h5");
+    show->add_option("path", path, "run, stage, model, checkpoint, tokens, labels or Hugging Face folder; .safetensors, masks.h5, prune_plan.json, tokenizer.model")->required();
+    show->callback([&action] { action = [] { fmt::print("{}", inspect(path)); }; });
+  }
+  {
+    static std::string stage, prompt;
+    static GenerateOptions options;
+    CLI::App* write = verb(app, "generate", "continue a prompt", "coppice generate runs/demo/long --prompt \"The tree\" --max-new-tokens 40");
+    write->add_option("stage", stage, "stage folder of a run, for instance runs/demo/long")->required();
+    write->add_option("--prompt", prompt, "text to continue")->required();
+    write->add_option("--max-new-tokens", options.max_new_tokens, "tokens to add at most")->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+    write->add_option("--sampling-temperature", options.sampling_temperature, "0 = greedy")->check(CLI::Range(0.0, 100.0));
+    write->add_option("--seed", options.seed, "of the sampling stream");
+    write->callback([&action] {
+      action = [] {
+        start_torch(0);
+        const LoadedModel loaded = load_model(model_folder(stage));
+        const Tokenizer tokenizer = tokenizer_beside(stage);
+        check_tokenizer(loaded, tokenizer, stage);
+        std::vector<int64_t> ids = {tokenizer.eos_id()};  // a document starts after the last one's end
+        for (const int32_t id : tokenizer.encode(prompt)) ids.push_back(id);
+        const std::vector<int64_t> added = generate(loaded.model, ids, tokenizer.eos_id(), options);
+        fmt::print("{}{}\n", prompt, tokenizer.decode(std::vector<int32_t>(added.begin(), added.end())));
+      };
+    });
+  }
+  {
+    static std::string stage, out, dtype = "f32";
+    static std::vector<std::string> formats = {"hf"};
+    CLI::App* exports = verb(app, "export", "write a stage's model for other programs", "coppice export runs/demo/long -o out --format hf");
+    exports->add_option("stage", stage, "stage folder of a run")->required();
+    exports->add_option("-o,--out", out, "folder to create")->required();
+    exports->add_option("--format", formats, "hf")->delimiter(',')->check(CLI::IsMember({"hf"}));
+    exports->add_option("--dtype", dtype, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}));
+    exports->callback([&action] {
+      action = [] {
+        start_torch(0);
+        if (fs::exists(out)) throw UserError::recipe("-o", fmt::format("{} exists already; name a folder to create", out));
+        const LoadedModel loaded = load_model(model_folder(stage));
+        const Tokenizer tokenizer = tokenizer_beside(stage);
+        check_tokenizer(loaded, tokenizer, stage);
+        const HfExportReport report = export_hf(out, loaded.model, tokenizer, dtype);
+        fmt::print("{}: {}, re-imported logits differ by {:.2e}\n", out, format_bytes(static_cast<double>(report.bytes)), report.max_logit_difference);
+      };
+    });
+  }
+  {
+    CLI::App* data = app.add_subcommand("data", "documents and tokens");
+    data->require_subcommand(1);
+    CLI::App* tokenize = verb(*data, "tokenize", "only the data of a recipe: tokenizer, token shards, held-out split", "coppice data tokenize recipes/demo.toml");
+    flags.add(*tokenize);
+    tokenize->add_option("--out", flags.request.out, "run folder; default runs/<recipe name>");
+    tokenize->callback([&action] { action = [] { tokenize_recipe(flags.parsed()); }; });
+
+    static ExtractOptions options;
+    CLI::App* extract = verb(*data, "extract", "turn folders of text, HTML and source code into documents", "coppice data extract --source notes --license CC0-1.0 --output notes.jsonl.zst ~/notes");
+    extract->add_option("--source", options.source, "where the text comes from; opens every document id")->required();
+    extract->add_option("--license", options.license, "licence stored with every document");
+    extract->add_option("--output", options.output, "file to write (.jsonl.zst)")->required();
+    extract->add_option("--max-bytes", options.max_bytes, "text bytes at most; 0 = everything");
+    extract->add_option("paths", options.inputs, "files and folders")->required();
+    extract->callback([&action] {
+      action = [] {
+        const ExtractReport report = run_extract(options);
+        fmt::print("{}: {} documents, {} of text from {} files\n", options.output.string(), report.documents, format_bytes(static_cast<double>(report.text_bytes)), report.files);
+        for (const auto& [reason, count] : report.rejected) fmt::print("  left out, {}: {}\n", reason, count);
+      };
+    });
+  }
+}
+
+int fail(ExitCode code, std::string_view text) {
+  fmt::print(stderr, "coppice: {}\n", text);
+  return static_cast<int>(code);
+}
+
+int main_with_errors(int argc, char** argv) {
+  CLI::App app("coppice: learn which FFN channels a language model needs, cut the rest, distil what is left");
+  app.footer("Example:\n  coppice plan recipes/demo.toml && coppice run recipes/demo.toml\n\nExit codes: 0 done, 1 internal, 2 recipe or usage, 3 bad input file, 4 I/O or disk full, 5 run folder locked, 6 diverged,\n7 out of memory, 75 stopped after saving (run again).");
+  app.require_subcommand(0, 1);
+  app.fallthrough();
+  bool version = false, quiet = false, json = false;
+  app.add_flag("--version", version, "libraries, build and CPU");
+  app.add_flag("--quiet", quiet, "warnings and errors only");
+  app.add_flag("--json", json, "progress as JSON lines on stderr");
+  std::function<void()> action;
+  add_verbs(app, action);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);  // prints help or the message
+    return code == 0 ? 0 : static_cast<int>(ExitCode::recipe);
+  }
+  set_log_style(quiet ? LogStyle::quiet : json ? LogStyle::json : LogStyle::automatic);
+  if (version) {
+    start_torch(0);
+    print_version();
+    return 0;
+  }
+  if (!action) {
+    fmt::print("{}", app.help());
+    return static_cast<int>(ExitCode::recipe);
+  }
+  action();
+  return 0;
+}
+
+}  // namespace
+}  // namespace coppice
+
+int main(int argc, char** argv) {
+  using namespace coppice;
+  start_hdf5();
+  install_signal_handlers();
+  try {
+    return main_with_errors(argc, argv);
+  } catch (const Stopped& stopped) {
+    return fail(ExitCode::stopped, stopped.what());
+  } catch (const Error& error) {
+    return fail(error.code(), error.what());
+  } catch (const std::bad_alloc&) {
+    return fail(ExitCode::out_of_memory, "out of memory; a smaller micro_batch_tokens or batch_tokens needs less");
+  } catch (const c10::Error& error) {
+    const std::string text = error.what_without_backtrace();
+    const bool memory = text.find("not enough memory") != std::string::npos || text.find("can't allocate memory") != std::string::npos;
+    return fail(memory ? ExitCode::out_of_memory : ExitCode::internal, memory ? "out of memory: " + text + "; a smaller micro_batch_tokens or batch_tokens needs less" : text);
+  } catch (const std::exception& error) {
+    return fail(ExitCode::internal, error.what());
+  }
+}

@@ -76,11 +76,11 @@ Json run_label(StageContext& context) {
       }
       const uint64_t before = done;
       if (!writer.has(shard)) {
-        const std::vector<int32_t> label = label_shard(teacher.model, shards, shard, rule, wanted, [&](uint64_t tokens) {
+        const std::vector<int32_t> label = label_shard(teacher.model, shards, shard, rule, [&](uint64_t tokens) {
           if (stop_requested()) throw Stopped(fmt::format("stopped while labelling shard {} of '{}'; finished shards are kept, run again to go on", shard, domain));
           done = before + tokens;
           progress.update(done, {{"tok/s", format_count(static_cast<double>(done) / (monotonic_s() - begin_s))}});
-        });
+        }, wanted);
         writer.write(shard, label);
       }
       const std::vector<uint64_t>& ends = shards.document_ends(shard);

@@ -118,9 +118,7 @@ Targets TrainingSession::targets(const Batch& batch, double teacher_weight) cons
 double TrainingSession::heldout_loss(const FfnMasks& masks) {
   LossSums total;
   for (const Batch& batch : heldout_batches_) {
-    const LossSums sums = evaluate_batch(model_, batch, make_targets(batch, {}, KdOptions{.teacher_weight = 0, .z_loss = 0}), masks);
-    total.ce += sums.ce;
-    total.num_live += sums.num_live;
+    total.add(evaluate_batch(model_, batch, make_targets(batch, {}, KdOptions{.teacher_weight = 0, .z_loss = 0}), masks));
   }
   return total.num_live == 0 ? std::nan("") : total.ce / static_cast<double>(total.num_live);
 }

@@ -42,6 +42,15 @@ Targets make_targets(const Batch& batch, const at::Tensor& teacher_label_BT, con
   return targets;
 }
 
+void LossSums::add(const LossSums& other) {
+  ce += other.ce;
+  kd += other.kd;
+  z += other.z;
+  num_live += other.num_live;
+  correct += other.correct;
+  agree += other.agree;
+}
+
 LossTerms LossSums::terms(double teacher_weight) const {
   if (num_live == 0) return {};
   const double live = static_cast<double>(num_live);

@@ -42,6 +42,7 @@ struct LossTerms {
 struct LossSums {
   double ce = 0, kd = 0, z = 0;
   int64_t num_live = 0, correct = 0, agree = 0;
+  void add(const LossSums& other);
   LossTerms terms(double teacher_weight) const;
 };
 

@@ -1,0 +1,170 @@
+#include "recipes/inspect.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "pruning/mask_file.h"
+#include "pruning/plan.h"
+#include "pruning/soft_masks.h"
+#include "recipes/run_folder.h"
+#include "src/base/errors.h"
+#include "src/base/hdf5.h"
+#include "src/base/log.h"
+#include "src/checkpoint/checkpoint.h"
+#include "src/checkpoint/hf_export.h"
+#include "src/checkpoint/safetensors.h"
+#include "src/data/label_cache.h"
+#include "src/data/token_shards.h"
+#include "src/data/tokenizer.h"
+#include "src/model/parameters.h"
+
+namespace coppice {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string config_text(const ModelConfig& config) {
+  const auto [narrow, wide] = std::ranges::minmax(config.intermediate_size);
+  return fmt::format("{} layers x {}, heads {}/{} x {}, FFN {}, vocabulary {}, RoPE base {}{}{}\n{} parameters ({} in the embedding)\n", config.num_hidden_layers, config.hidden_size, config.num_attention_heads,
+                     config.num_key_value_heads, config.head_dim, narrow == wide ? fmt::format("{}", narrow) : fmt::format("{} to {}", narrow, wide), config.vocab_size, config.rope_theta,
+                     config.qk_norm ? ", QK-norm" : "", config.tie_word_embeddings ? ", tied" : "", count_parameters(config), count_embedding_parameters(config));
+}
+
+std::string shape_of(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+std::string inspect_run(const fs::path& path) {
+  std::string text = "run folder\n";
+  for (const auto& entry : fs::directory_iterator(path)) {
+    if (!fs::exists(entry.path() / "identity.json")) continue;
+    const auto manifest = find_stage_manifest(entry.path());
+    text += fmt::format("  {:<14} {}\n", entry.path().filename().string(), manifest ? fmt::format("{}, complete, whole", manifest->kind) : std::string("begun"));
+  }
+  return text;
+}
+
+std::string inspect_stage(const fs::path& path) {
+  const auto manifest = find_stage_manifest(path);
+  if (!manifest) {
+    std::string text = fmt::format("stage, begun and not finished; fingerprint {}\n", begun_fingerprint(path));
+    for (const CheckpointPlace& place : list_checkpoints(path / "ckpt")) text += fmt::format("  checkpoint of step {}\n", place.step);
+    return text;
+  }
+  std::string text = fmt::format("stage '{}' of kind {}, complete; fingerprint {}\n", printable(manifest->name), printable(manifest->kind), printable(manifest->fingerprint));
+  for (const char* key : {"steps", "tokens", "results"})
+    if (manifest->body.contains(key)) text += fmt::format("{}: {}\n", key, manifest->body[key].dump());
+  if (fs::exists(path / "model")) text += inspect(path / "model");
+  return text;
+}
+
+std::string inspect_model(const fs::path& path) {
+  std::string sha256;
+  const ModelConfig config = load_model_config(path, &sha256);
+  return fmt::format("model, whole (hashes hold); identity {}\n{}", sha256, config_text(config));
+}
+
+std::string inspect_checkpoint(const fs::path& path) {
+  const Json manifest = check_tensor_folder(path, "coppice.checkpoint");
+  return fmt::format("checkpoint, whole: step {}, {} tokens, stage {}\n{}", manifest.at("step").dump(), manifest.at("tokens").dump(), manifest.at("stage").dump(), config_text(config_from_json(manifest.at("model"), path.string())));
+}
+
+std::string inspect_tokens(const fs::path& path) {
+  const TokenShards shards(path);
+  return fmt::format("token shards of domain '{}', whole: {} shards, {} tokens, {:.3f} bytes of text a token, vocabulary {}\ntokenizer {}\n", printable(shards.domain()), shards.shards().size(), shards.num_tokens(),
+                     static_cast<double>(shards.text_bytes()) / static_cast<double>(shards.num_tokens()), shards.vocab_size(), shards.tokenizer_sha256());
+}
+
+std::string inspect_labels(const fs::path& path) {
+  const Json manifest = read_sealed(path / "manifest.json", "coppice.labels", 1);
+  std::string text = "teacher labels\n" + manifest.at("fingerprint").dump(1) + "\n";
+  uint64_t labelled = 0, total = 0, bytes = 0;
+  for (const Json& shard : manifest.at("shards")) {
+    const std::string name = string_at(shard, "name", path.string());
+    check_leaf_name(name, path.string());
+    if (sha256_file(path / name) != string_at(shard, "sha256", path.string())) throw UserError::bad_file((path / name).string(), "differs from the hash in its manifest");
+    bytes += fs::file_size(path / name);
+    const Hdf5Reader reader(path / name);
+    const Hdf5Shape shape = reader.shape("/top1");
+    total += shape.dims[0];
+    if (shape.dims.size() == 1) {
+      std::vector<uint16_t> label(shape.dims[0]);
+      reader.read_all("/top1", Hdf5Type::u16, label.data(), label.size() * sizeof(uint16_t));
+      labelled += static_cast<uint64_t>(std::ranges::count_if(label, [](uint16_t id) { return id != 0xffff; }));
+    } else {
+      std::vector<uint8_t> label(shape.dims[0] * 3);
+      reader.read_all("/top1", Hdf5Type::u8, label.data(), label.size());
+      for (size_t i = 0; i < label.size(); i += 3) labelled += label[i] != 0xff || label[i + 1] != 0xff || label[i + 2] != 0xff;
+    }
+  }
+  return text + fmt::format("{} shards, whole; {} of {} tokens labelled ({:.1f}%), {:.4f} bytes a token\n", manifest.at("shards").size(), labelled, total, total ? 100.0 * static_cast<double>(labelled) / static_cast<double>(total) : 0.0,
+                            total ? static_cast<double>(bytes) / static_cast<double>(total) : 0.0);
+}
+
+std::string inspect_masks(const fs::path& path) {
+  const MaskFile masks = load_masks(path);
+  const MaskHealth health = mask_health(masks.soft_LF, masks.scores_LF, static_cast<double>(masks.num_kept), masks.num_kept);
+  std::string text = fmt::format("mask: {} layers x {} channels, {} kept, epsilon {}\nmodel {}\nsharpness {:.4f} (1 = binary), entropy {:.4f}, std of raw scores {:.4f}\n", masks.scores_LF.size(0), masks.scores_LF.size(1), masks.num_kept,
+                                 masks.epsilon, masks.source_sha256, health.sharpness, health.entropy, health.score_std);
+  for (size_t layer = 0; layer < health.layer_sharpness.size(); ++layer)
+    text += fmt::format("  layer {}: sharpness {:.4f}, sum {:.4f}\n", layer, health.layer_sharpness[layer], masks.soft_LF[static_cast<int64_t>(layer)].sum().item<double>());
+  return text;
+}
+
+std::string inspect_plan(const fs::path& path) {
+  const PrunePlan plan = load_plan(path);
+  std::string text = fmt::format("prune plan by {}, for the model {}\n", printable(plan.scores), plan.source_sha256);
+  for (size_t layer = 0; layer < plan.kept.size(); ++layer) text += fmt::format("  layer {}: {} channels kept, {} to {}\n", layer, plan.kept[layer].size(), plan.kept[layer].front(), plan.kept[layer].back());
+  return text;
+}
+
+std::string inspect_safetensors(const fs::path& path) {
+  std::string text = "safetensors, whole\n";
+  for (const SafetensorsEntry& entry : read_safetensors_header(path)) text += fmt::format("  {:<52} {} {}\n", printable(entry.name), entry.dtype, shape_of(entry.shape));
+  return text;
+}
+
+std::string inspect_tokenizer(const fs::path& path) {
+  const Tokenizer tokenizer = Tokenizer::load(path);
+  return fmt::format("SentencePiece tokenizer: {} pieces; unk {}, bos {}, eos {}, pad {}\nfingerprint {}\n", tokenizer.vocab_size(), tokenizer.unk_id(), tokenizer.bos_id(), tokenizer.eos_id(), tokenizer.pad_id(), tokenizer.fingerprint());
+}
+
+std::string inspect_hf(const fs::path& path) {
+  const Model model = import_hf(path);
+  return "Hugging Face folder, whole\n" + config_text(model.config);
+}
+
+/// The `format` of a folder's manifest.json, read without trusting it.
+std::string manifest_format(const fs::path& folder) {
+  if (!fs::exists(folder / "manifest.json")) return "";
+  const Json manifest = read_json(folder / "manifest.json");
+  return manifest.contains("format") && manifest["format"].is_string() ? manifest["format"].get<std::string>() : "";
+}
+
+}  // namespace
+
+std::string inspect(const fs::path& path) {
+  if (!fs::exists(path)) throw UserError::bad_file(path.string(), "no such file or folder");
+  if (fs::is_directory(path)) {
+    const std::string format = manifest_format(path);
+    if (format == "coppice.model") return inspect_model(path);
+    if (format == "coppice.checkpoint") return inspect_checkpoint(path);
+    if (format == "coppice.tokens") return inspect_tokens(path);
+    if (format == "coppice.labels") return inspect_labels(path);
+    if (fs::exists(path / "identity.json")) return inspect_stage(path);
+    if (fs::exists(path / "recipe.toml")) return inspect_run(path);
+    if (fs::exists(path / "config.json")) return inspect_hf(path);
+  } else {
+    const std::string name = path.filename().string();
+    if (name.ends_with(".safetensors")) return inspect_safetensors(path);
+    if (name == "prune_plan.json") return inspect_plan(path);
+    if (name == "masks.h5") return inspect_masks(path);
+    if (name.ends_with(".model")) return inspect_tokenizer(path);
+    if (name == "manifest.json") return inspect(path.parent_path());
+  }
+  throw UserError::bad_file(path.string(), "nothing that coppice knows: expected a run, stage, model, checkpoint, tokens, labels or Hugging Face folder, or a .safetensors, masks.h5, prune_plan.json or .model file");
+}
+
+}  // namespace coppice
