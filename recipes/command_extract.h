@@ -1,0 +1,37 @@
+// `coppice data extract`: folders of HTML, text, source code and dictionaries become one file of documents with stable ids, source and licence.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace coppice {
+
+struct ExtractOptions {
+  std::string source;                         // where the text comes from: a package, a book; opens every id
+  std::string license;                        // stored with every document; may be empty
+  std::filesystem::path output;               // .jsonl.zst
+  uint64_t max_bytes = 0;                     // of text; 0 = everything
+  std::vector<std::filesystem::path> inputs;  // files and folders
+};
+
+struct ExtractReport {
+  uint64_t files = 0;      // that were read
+  uint64_t documents = 0;  // that were written
+  uint64_t text_bytes = 0;
+  std::map<std::string, uint64_t> rejected;  // texts left out, by reason
+  bool reached_max_bytes = false;            // the rest was not looked at
+};
+
+/// Writes the documents of `inputs` to `output`, sorted by id: `<source>/<path inside the input>`, with `#<number>` where a file holds several.
+/// With max_bytes, files are visited in the order of their ids' hashes, so that a part of a tree is a sample of all of it; what would not fit is
+/// passed over, and 99% is full. The same inputs give the same bytes. UserError::recipe for a missing source, output or input and for two
+/// files with one id; UserError::bad_file for an input that is missing, cannot be read or gives no document at all.
+ExtractReport extract_documents(const ExtractOptions& options);
+
+/// The command: extract_documents(), then one line on stdout: `1189 documents, 1253004 bytes of text`.
+void run_extract(const ExtractOptions& options);
+
+}  // namespace coppice
