@@ -2,6 +2,7 @@
 // Qwen3ForCausalLM with QK-norm, LlamaForCausalLM without. Layers of different width are padded with zero channels (exact).
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 
@@ -15,11 +16,18 @@ struct HfExportReport {
   uint64_t bytes = 0;
 };
 
+struct HfExportOptions {
+  uint64_t shard_bytes = 5'000'000'000;  // above it: several files and an index
+  bool add_bos = false;                  // the tokenizer puts BOS before a text; off, since token shards separate documents by EOS alone
+};
+
 /// Writes `.tmp-*`, reads it back, compares logits on fixed prompts (above 1e-4: nothing is renamed, InternalError), renames.
 /// dtype "f32" or "bf16" (bf16: compared with a model whose weights were rounded).
-HfExportReport export_hf(const std::filesystem::path& folder, const Model& model, const Tokenizer& tokenizer, const std::string& dtype);
+HfExportReport export_hf(const std::filesystem::path& folder, const Model& model, const Tokenizer& tokenizer, const std::string& dtype,
+                         const HfExportOptions& options = {});
 
-/// Opens such a folder again (our own exports and plain Llama / Qwen3 folders with tied or untied heads); UserError::bad_file otherwise.
+/// Opens such a folder (our own exports, layers cut back to their true widths, and plain Llama / Qwen3 folders with tied or untied heads).
+/// UserError::bad_file naming what is not supported, or the tensor with expected and found.
 Model import_hf(const std::filesystem::path& folder);
 
 /// tokenizer.json for a SentencePiece BPE model (tokenizer.md): ids equal SentencePiece's.

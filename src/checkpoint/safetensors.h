@@ -11,7 +11,7 @@
 namespace coppice {
 
 struct SafetensorsEntry {
-  std::string name, dtype;      // F32, BF16, F16, ...
+  std::string name, dtype;  // F32, BF16, F16, ...
   std::vector<int64_t> shape;
   uint64_t begin = 0, end = 0;  // within the data section
 };

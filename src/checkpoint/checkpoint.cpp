@@ -1,0 +1,181 @@
+// Models and the checkpoints of a running stage, as tensor folders. The newest checkpoint is the highest step that validates; there is no "latest" file.
+#include "src/checkpoint/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+#include "src/base/errors.h"
+#include "src/base/failpoint.h"
+#include "src/base/files.h"
+#include "src/base/log.h"
+#include "src/checkpoint/folder_commit.h"
+#include "src/model/parameters.h"
+#include "src/tensors/shape.h"
+
+namespace coppice {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kModelFormat = "coppice.model";
+constexpr const char* kCheckpointFormat = "coppice.checkpoint";
+
+/// The digest a sealed file ends with: `,"sha256":"<64 hex>"}\n`, verified before.
+std::string seal_of(const fs::path& folder) {
+  const std::string text = read_file(folder / "manifest.json");
+  if (text.size() < 67) throw UserError::bad_file((folder / "manifest.json").string(), "too short for a seal");
+  return text.substr(text.size() - 67, 64);
+}
+
+ModelConfig config_of(const Json& manifest, const fs::path& folder) {
+  const std::string where = (folder / "manifest.json").string();
+  ModelConfig config = config_from_json(object_at(manifest, "model", where), where);
+  check_config(config, where, /*from_file=*/true);
+  return config;
+}
+
+std::string step_name(int64_t step) { return fmt::format("step-{:08}", step); }
+
+/// The step of "step-00001200"; nothing for any other name.
+std::optional<int64_t> step_of(const std::string& name) {
+  if (!name.starts_with("step-")) return std::nullopt;
+  int64_t step = 0;
+  const char *begin = name.data() + 5, *end = name.data() + name.size();
+  const auto [stop, error] = std::from_chars(begin, end, step);
+  if (error != std::errc() || stop != end || step < 0 || name != step_name(step)) return std::nullopt;
+  return step;
+}
+
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  if (!fs::exists(folder, error)) return names;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) names.push_back(entry->path().filename().string());
+  if (error) throw UserError::bad_file(folder.string(), "cannot be listed: " + error.message());
+  return names;
+}
+
+void check_step(const Json& manifest, const CheckpointPlace& place) {
+  const std::string where = (place.folder / "manifest.json").string();
+  const uint64_t step = unsigned_at(manifest, "step", where);
+  if (step != static_cast<uint64_t>(place.step))
+    throw UserError::bad_file(where, fmt::format("holds step {}, expected {} by its folder's name", step, place.step));
+}
+
+/// step-00001200 -> .bad-step-00001200 (or .bad-step-00001200.2, ...): kept for a look, never read again.
+fs::path set_aside(const fs::path& folder) {
+  const fs::path base = folder.parent_path() / (".bad-" + folder.filename().string());
+  fs::path target = base;
+  std::error_code error;
+  for (int i = 2; fs::exists(fs::symlink_status(target, error)); ++i) target = base.string() + fmt::format(".{}", i);
+  commit_rename(folder, target);
+  return target;
+}
+
+}  // namespace
+
+std::vector<NamedTensor> arena_tensors(const ModelConfig& config, const ParameterArena& arena, const at::Tensor& buffer, const std::string& prefix) {
+  COPPICE_CHECK(buffer.dim() == 1 && buffer.numel() == arena.layout().size, "a buffer laid out like the arena expected, got " + shape_text(buffer.sizes()));
+  std::vector<NamedTensor> tensors;
+  const at::Tensor flat = buffer.detach();
+  for (const Parameter& parameter : parameter_table(config)) {
+    const ArenaEntry& entry = arena.entry(parameter.name);
+    tensors.push_back({prefix + parameter.name, flat.narrow(0, entry.offset, entry.size).view(parameter.shape)});
+  }
+  return tensors;
+}
+
+void save_model(const fs::path& folder, const Model& model, Json facts) {
+  COPPICE_CHECK(!facts.contains("model"), "the facts of a model hold no config");
+  facts["model"] = to_json(model.config);
+  write_tensor_folder(folder, kModelFormat, arena_tensors(model.config, *model.arena, model.arena->master(), "/model/"), std::move(facts));
+}
+
+LoadedModel load_model(const fs::path& folder) {
+  const ModelConfig config = load_model_config(folder);
+  const std::string where = (folder / "manifest.json").string();
+  // The seal proves equal bytes, not honest ones: no allocation beyond what the part can hold.
+  uint64_t bytes = 0;
+  for (const Json& file : array_at(read_tensor_manifest(folder, kModelFormat), "files", where)) bytes += unsigned_at(file, "bytes", where);
+  const uint64_t wanted = static_cast<uint64_t>(count_parameters(config)) * sizeof(float);
+  if (wanted > bytes) throw UserError::bad_file(where, fmt::format("the config asks for {} bytes of parameters, the files hold {}", wanted, bytes));
+  LoadedModel loaded{make_model(config), Json(), ""};
+  loaded.manifest = read_tensor_folder(folder, kModelFormat, arena_tensors(config, *loaded.model.arena, loaded.model.arena->master(), "/model/"));
+  loaded.sha256 = seal_of(folder);
+  return loaded;
+}
+
+ModelConfig load_model_config(const fs::path& folder, std::string* sha256) {
+  ModelConfig config = config_of(read_tensor_manifest(folder, kModelFormat), folder);
+  if (sha256 != nullptr) *sha256 = seal_of(folder);
+  return config;
+}
+
+std::vector<CheckpointPlace> list_checkpoints(const fs::path& ckpt_folder) {
+  std::vector<CheckpointPlace> places;
+  for (const std::string& name : names_in(ckpt_folder))
+    if (const std::optional<int64_t> step = step_of(name)) places.push_back({ckpt_folder / name, *step});
+  std::ranges::sort(places, std::greater{}, &CheckpointPlace::step);
+  return places;
+}
+
+std::optional<CheckpointPlace> find_newest_checkpoint(const fs::path& ckpt_folder) {
+  // One that was set aside earlier still counts as present: its run must not silently begin afresh at the second start.
+  size_t num_damaged = std::ranges::count_if(names_in(ckpt_folder), [](const std::string& name) { return name.starts_with(".bad-step-"); });
+  for (const CheckpointPlace& place : list_checkpoints(ckpt_folder)) {
+    try {
+      check_checkpoint(place);
+      return place;
+    } catch (const UserError& error) {
+      if (error.code() != ExitCode::bad_file) throw;
+      const fs::path aside = set_aside(place.folder);
+      log_warning(fmt::format("checkpoint of step {} is damaged and passed over, now {}: {}", place.step, aside.filename().string(), error.what()));
+      ++num_damaged;
+    }
+  }
+  if (num_damaged == 0) return std::nullopt;
+  throw UserError::bad_file(ckpt_folder.string(),
+                            fmt::format("all {} checkpoints are damaged (now .bad-step-*); remove the folder to begin this stage again", num_damaged));
+}
+
+Json check_checkpoint(const CheckpointPlace& place) {
+  Json manifest = check_tensor_folder(place.folder, kCheckpointFormat);
+  check_step(manifest, place);
+  return manifest;
+}
+
+Json read_checkpoint(const CheckpointPlace& place, const std::vector<NamedTensor>& into) {
+  check_step(read_tensor_manifest(place.folder, kCheckpointFormat), place);
+  return read_tensor_folder(place.folder, kCheckpointFormat, into);
+}
+
+void write_checkpoint(const fs::path& ckpt_folder, int64_t step, const std::vector<NamedTensor>& tensors, Json facts) {
+  COPPICE_CHECK(step >= 0 && step < 100'000'000, fmt::format("step {} has no name of eight digits", step));
+  facts["step"] = step;
+  write_tensor_folder(ckpt_folder / step_name(step), kCheckpointFormat, tensors, std::move(facts));
+}
+
+void prune_checkpoints(const fs::path& ckpt_folder, int keep_last) {
+  if (keep_last < 2)
+    throw UserError::recipe("keep_last", fmt::format("got {}, expected at least 2: a damaged newest checkpoint needs one to fall back to", keep_last));
+  const std::vector<CheckpointPlace> places = list_checkpoints(ckpt_folder);
+  for (size_t i = static_cast<size_t>(keep_last); i < places.size(); ++i) {
+    // Renamed first: a kill in the middle of the removal leaves a .tmp-*, never half a checkpoint under a final name.
+    const fs::path doomed = temporary_path(places[i].folder);
+    try {
+      commit_rename(places[i].folder, doomed);
+    } catch (const IoError& error) {
+      log_warning(fmt::format("the old checkpoint {} stays: {}", places[i].folder.filename().string(), error.what()));
+      continue;
+    }
+    COPPICE_FAILPOINT("ckpt.prune");
+    discard_folder(doomed);
+  }
+}
+
+}  // namespace coppice

@@ -1,0 +1,27 @@
+// The inside of a Hugging Face folder: config.json both ways and the weights as they lie in the files, padding included.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "src/data/tokenizer.h"
+#include "src/model/decoder.h"
+
+namespace coppice {
+
+/// config.json with the keys of both transformers generations; intermediate_size is the widest layer. dtype "float32" or "bfloat16".
+std::string hf_config_json(const ModelConfig& config, const Tokenizer& tokenizer, const std::string& torch_dtype);
+
+struct HfConfig {
+  ModelConfig config;                       // every layer as wide as the files say
+  std::vector<int64_t> intermediate_sizes;  // the true widths (coppice_intermediate_sizes); empty = all as wide as the files say
+};
+/// Reads config.json; UserError::bad_file names whatever would change the mathematics and is not supported.
+HfConfig read_hf_config(const std::filesystem::path& folder);
+
+/// The parameters as the files hold them (padded layers stay padded), every tensor read once.
+Model read_hf_model(const std::filesystem::path& folder, const HfConfig& hf);
+
+}  // namespace coppice

@@ -1,0 +1,164 @@
+// What the checkpoint tests share: a folder that cleans up after itself, a child process that may be killed, a tiny model, a tiny tokenizer.
+#pragma once
+
+#include <c10/core/GradMode.h>
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "src/base/errors.h"
+#include "src/data/tokenizer.h"
+#include "src/model/decoder.h"
+#include "src/model/parameters.h"
+
+namespace coppice {
+
+class ScratchFolder {
+ public:
+  ScratchFolder() {
+    static int count = 0;
+    path_ = std::filesystem::temp_directory_path() / fmt::format("coppice-checkpoint-test-{}-{}", ::getpid(), count++);
+    std::filesystem::create_directories(path_);
+  }
+  ~ScratchFolder() {
+    std::error_code error;
+    std::filesystem::remove_all(path_, error);
+  }
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+inline std::string slurp(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+inline void spill(const std::filesystem::path& path, const std::string& bytes) { std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes; }
+
+/// Flips bits of one byte in place.
+inline void flip_byte(const std::filesystem::path& path, uint64_t offset, char bits) {
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  file.seekg(static_cast<std::streamoff>(offset));
+  const char byte = static_cast<char>(file.get());
+  file.seekp(static_cast<std::streamoff>(offset));
+  file.put(static_cast<char>(byte ^ bits));
+}
+
+/// Hundreds of expected warnings would bury a real message.
+class SilentStderr {
+ public:
+  SilentStderr() : saved_(::dup(2)) {
+    const int nowhere = ::open("/dev/null", O_WRONLY);
+    ::dup2(nowhere, 2);
+    ::close(nowhere);
+  }
+  ~SilentStderr() {
+    ::dup2(saved_, 2);
+    ::close(saved_);
+  }
+  SilentStderr(const SilentStderr&) = delete;
+  SilentStderr& operator=(const SilentStderr&) = delete;
+
+ private:
+  int saved_;
+};
+
+/// Runs `body` in a forked child: exit code (0 = returned, an Error's own code, 99 = another exception) or 128 + signal.
+inline int run_in_child(const std::function<void()>& body) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    int code = 0;
+    try {
+      body();
+    } catch (const Error& error) {
+      code = static_cast<int>(error.code());
+    } catch (...) {
+      code = 99;
+    }
+    ::_exit(code);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+inline ModelConfig tiny_config(bool qk_norm = true, std::vector<int64_t> widths = {40, 40}) {
+  ModelConfig config;
+  config.vocab_size = 512;
+  config.hidden_size = 32;
+  config.num_hidden_layers = static_cast<int64_t>(widths.size());
+  config.num_attention_heads = 4;
+  config.num_key_value_heads = 2;
+  config.head_dim = 8;
+  config.intermediate_size = std::move(widths);
+  config.qk_norm = qk_norm;
+  config.max_position_embeddings = 128;
+  return config;
+}
+
+/// Random weights, norms included, so that a norm left out or swapped shows in the logits.
+inline Model tiny_model(const ModelConfig& config, uint64_t seed) {
+  Model model = make_model(config);
+  initialise_parameters(config, *model.arena, seed);
+  c10::NoGradGuard no_grad;
+  std::mt19937_64 random(seed);
+  std::uniform_real_distribution<float> around_one(0.5F, 1.5F);
+  for (const Parameter& parameter : parameter_table(config)) {
+    if (parameter.kind != ParameterKind::norm) continue;
+    const at::Tensor norm = model.arena->parameter(parameter.name);
+    float* values = norm.mutable_data_ptr<float>();
+    for (int64_t i = 0; i < norm.numel(); ++i) values[i] = around_one(random);
+  }
+  return model;
+}
+
+/// Sentences of invented words over several scripts, a pure function of the line number.
+inline std::string invented_line(uint64_t number) {
+  static const std::vector<std::vector<std::string>> syllables = {{"ta", "re", "mi", "lo", "sun", "der", "wick", "ing"},
+                                                                  {"ка", "ло", "ми", "на", "στο", "και"},
+                                                                  {"سلا", "مر", "كت", "اب"},
+                                                                  {"中", "文", "字", "한", "글"},
+                                                                  {"0", "12", "7.5", "(", ")", "::", "\t", "  "}};
+  std::mt19937_64 random(number);
+  std::string line;
+  const uint64_t num_words = 5 + random() % 12;
+  for (uint64_t word = 0; word < num_words; ++word) {
+    const auto& script = syllables[random() % 10 < 6 ? 0 : random() % syllables.size()];
+    const uint64_t num_syllables = 1 + random() % 3;
+    for (uint64_t i = 0; i < num_syllables; ++i) line += script[random() % script.size()];
+    line += ' ';
+  }
+  return line;
+}
+
+/// A 512-piece tokenizer trained on invented lines; trained once a process.
+inline const std::string& tiny_tokenizer_bytes() {
+  static const std::string bytes = [] {
+    uint64_t line = 0;
+    return train_tokenizer({.vocab_size = 512}, [&](std::string& paragraph) {
+      paragraph = invented_line(line);
+      return line++ < 3000;
+    });
+  }();
+  return bytes;
+}
+
+inline Tokenizer tiny_tokenizer(const std::filesystem::path& folder) {
+  spill(folder / "tokenizer.model", tiny_tokenizer_bytes());
+  return Tokenizer::load(folder / "tokenizer.model");
+}
+
+}  // namespace coppice

@@ -1,0 +1,205 @@
+// Folders of named tensors: bit for bit there and back, and every kind of damage refused before a parser sees it.
+#include <ATen/ATen.h>
+#include <doctest/doctest.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "src/base/failpoint.h"
+#include "src/base/files.h"
+#include "src/base/hdf5.h"
+#include "src/base/json.h"
+#include "src/checkpoint/checkpoint.h"
+#include "tests/checkpoint/scratch.h"
+
+namespace fs = std::filesystem;
+using namespace coppice;
+
+namespace {
+
+constexpr const char* kFormat = "coppice.test";
+
+/// All bit patterns count: NaN, infinities, a subnormal, -0.
+std::vector<NamedTensor> odd_tensors() {
+  at::Tensor special = at::zeros({2, 3});
+  const uint32_t patterns[] = {0x7fc12345, 0x7f800000, 0xff800000, 0x00000001, 0x80000000, 0x3f800001};
+  std::memcpy(special.mutable_data_ptr(), patterns, sizeof(patterns));
+  return {{"/model/a.weight", special},
+          {"/model/b.weight", at::arange(5000, at::kFloat)},
+          {"/optim/v/b.weight", at::full({7, 1}, -2.5F)},
+          {"/mask/empty", at::zeros({0, 4})}};
+}
+
+std::vector<NamedTensor> blanks_like(const std::vector<NamedTensor>& tensors) {
+  std::vector<NamedTensor> blanks;
+  for (const NamedTensor& tensor : tensors) blanks.push_back({tensor.name, at::full_like(tensor.value, 77.0F)});
+  return blanks;
+}
+
+bool same_bytes(const at::Tensor& a, const at::Tensor& b) {
+  return a.sizes() == b.sizes() && (a.numel() == 0 || std::memcmp(a.const_data_ptr(), b.const_data_ptr(), a.nbytes()) == 0);
+}
+
+std::string message_of(const std::function<void()>& act, ExitCode code = ExitCode::bad_file) {
+  try {
+    act();
+  } catch (const Error& error) {
+    CHECK(error.code() == code);
+    return error.what();
+  }
+  FAIL_CHECK("nothing was thrown");
+  return "";
+}
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("tensor_folder: what is written is read bit for bit") {
+    const ScratchFolder scratch;
+    const fs::path folder = scratch.path() / "model";
+    const std::vector<NamedTensor> tensors = odd_tensors();
+    write_tensor_folder(folder, kFormat, tensors, {{"run", "r"}, {"tokens", 12}});
+    const std::vector<NamedTensor> read = blanks_like(tensors);
+    const Json manifest = read_tensor_folder(folder, kFormat, read);
+    for (size_t i = 0; i < tensors.size(); ++i) CHECK_MESSAGE(same_bytes(read[i].value, tensors[i].value), tensors[i].name);
+    CHECK(manifest["run"] == "r");
+    CHECK(manifest["tokens"] == 12);
+    CHECK(manifest["version"] == 1);
+    CHECK(manifest["files"].size() == 1);
+    CHECK(manifest["files"][0]["sha256"] == sha256_file(folder / "part-00000.h5"));
+    CHECK(std::distance(fs::directory_iterator(scratch.path()), fs::directory_iterator()) == 1);  // no temporary left
+  }
+
+  TEST_CASE("tensor_folder: equal content, equal bytes") {
+    const ScratchFolder scratch;
+    for (const char* name : {"one", "two"}) write_tensor_folder(scratch.path() / name, kFormat, odd_tensors(), {{"step", 3}});
+    for (const char* file : {"part-00000.h5", "manifest.json"}) CHECK(slurp(scratch.path() / "one" / file) == slurp(scratch.path() / "two" / file));
+  }
+
+  TEST_CASE("tensor_folder: the part says its kind and the type of each dataset") {
+    const ScratchFolder scratch;
+    write_tensor_folder(scratch.path() / "m", kFormat, odd_tensors(), Json::object());
+    const Hdf5Reader reader(scratch.path() / "m" / "part-00000.h5");
+    CHECK(reader.string_attribute("/", "format") == kFormat);
+    CHECK(reader.unsigned_attribute("/", "version") == 1);
+    CHECK(reader.string_attribute("/model/a.weight", "dtype") == "f32");
+  }
+
+  TEST_CASE("tensor_folder: names, shapes and left-over tensors are named with expected and found") {
+    const ScratchFolder scratch;
+    const fs::path folder = scratch.path() / "m";
+    write_tensor_folder(folder, kFormat, {{"/model/a", at::zeros({4, 8})}, {"/model/b", at::zeros({3})}}, Json::object());
+    const auto read_into = [&](const std::vector<NamedTensor>& into) { return message_of([&] { read_tensor_folder(folder, kFormat, into); }); };
+    const std::string shape = read_into({{"/model/a", at::zeros({4, 9})}, {"/model/b", at::zeros({3})}});
+    CHECK(shape.find("/model/a: got f32 (4, 8), expected f32 (4, 9)") != std::string::npos);
+    CHECK(read_into({{"/model/a", at::zeros({4, 8})}, {"/model/c", at::zeros({3})}}).find("/model/c: missing, expected (3)") != std::string::npos);
+    CHECK(read_into({{"/model/a", at::zeros({4, 8})}}).find("/model/b: not expected") != std::string::npos);
+  }
+
+  TEST_CASE("tensor_folder: another kind or a newer version is refused with both") {
+    const ScratchFolder scratch;
+    write_tensor_folder(scratch.path() / "m", kFormat, odd_tensors(), Json::object());
+    const std::string text = message_of([&] { check_tensor_folder(scratch.path() / "m", "coppice.other"); });
+    CHECK(text.find("coppice.test") != std::string::npos);
+    CHECK(text.find("coppice.other") != std::string::npos);
+    Json manifest = read_json(scratch.path() / "m" / "manifest.json");
+    manifest.erase("sha256");
+    manifest["version"] = 2;
+    spill(scratch.path() / "m" / "manifest.json", seal(manifest));
+    message_of([&] { check_tensor_folder(scratch.path() / "m", kFormat); });
+  }
+
+  TEST_CASE("tensor_folder: an existing folder of the name is replaced whole") {
+    const ScratchFolder scratch;
+    const fs::path folder = scratch.path() / "step-00000005";
+    write_tensor_folder(folder, kFormat, {{"/model/a", at::zeros({100})}}, {{"note", "old"}});
+    spill(folder / "stray", "left by something else");
+    write_tensor_folder(folder, kFormat, {{"/model/a", at::ones({100})}}, {{"note", "new"}});
+    const std::vector<NamedTensor> read = {{"/model/a", at::zeros({100})}};
+    CHECK(read_tensor_folder(folder, kFormat, read)["note"] == "new");
+    CHECK(read[0].value.sum().item<float>() == 100.0F);
+    CHECK(std::distance(fs::directory_iterator(scratch.path()), fs::directory_iterator()) == 1);
+  }
+}
+
+TEST_SUITE("faults") {
+  TEST_CASE("tensor_folder: missing, additional, truncated, extended or linked files are refused") {
+    const ScratchFolder scratch;
+    const fs::path folder = scratch.path() / "m", part = folder / "part-00000.h5";
+    write_tensor_folder(folder, kFormat, odd_tensors(), Json::object());
+    const std::string bytes = slurp(part);
+    const auto refused = [&] { return message_of([&] { check_tensor_folder(folder, kFormat); }); };
+    fs::remove(part);
+    CHECK(refused().find("missing") != std::string::npos);
+    fs::create_symlink("/etc/passwd", part);  // links are followed nowhere
+    CHECK(refused().find("part-00000.h5") != std::string::npos);
+    fs::remove(part);
+    for (const size_t size : {size_t{0}, size_t{1}, bytes.size() / 2, bytes.size() - 1}) {
+      spill(part, bytes.substr(0, size));
+      CHECK(refused().find(fmt::format("{} bytes, expected {}", size, bytes.size())) != std::string::npos);
+    }
+    spill(part, bytes + "x");
+    refused();
+    spill(part, bytes);
+    check_tensor_folder(folder, kFormat);
+    spill(folder / "extra.h5", "x");
+    CHECK(refused().find("extra.h5: not listed") != std::string::npos);
+    fs::remove(folder / "extra.h5");
+    fs::remove(folder / "manifest.json");
+    CHECK(refused().find("manifest.json") != std::string::npos);
+  }
+
+  TEST_CASE("tensor_folder: names in a manifest never leave the folder") {
+    const ScratchFolder scratch;
+    const fs::path folder = scratch.path() / "m";
+    write_tensor_folder(folder, kFormat, odd_tensors(), Json::object());
+    spill(scratch.path() / "canary", "untouched");
+    for (const char* name : {"../canary", "/etc/passwd", "..", "sub/part.h5", "", "manifest.json", "a\nb"}) {
+      const Json files = Json::array({{{"name", name}, {"bytes", 9}, {"sha256", sha256_hex("untouched")}}});
+      spill(folder / "manifest.json", seal({{"format", kFormat}, {"version", 1}, {"files", files}}));
+      message_of([&] { check_tensor_folder(folder, kFormat); });
+    }
+    CHECK(slurp(scratch.path() / "canary") == "untouched");
+  }
+
+  TEST_CASE("tensor_folder: a failed fsync or write is answered by writing everything again, once") {
+    const ScratchFolder scratch;
+    const SilentStderr silent;
+    for (const char* point : {"io.fsync=error@1", "io.write=error@3", "io.rename=error@1", "io.close=error@2"}) {
+      const fs::path folder = scratch.path() / "m";
+      fs::remove_all(folder);
+      set_failpoints(point);
+      write_tensor_folder(folder, kFormat, odd_tensors(), Json::object());
+      set_failpoints("");
+      check_tensor_folder(folder, kFormat);
+    }
+    const fs::path never = scratch.path() / "never";
+    set_failpoints("io.fsync=error@1,io.fsync=error@2");
+    message_of([&] { write_tensor_folder(never, kFormat, odd_tensors(), Json::object()); }, ExitCode::io);
+    set_failpoints("");
+    CHECK_FALSE(fs::exists(never));
+    for (const auto& entry : fs::directory_iterator(scratch.path())) CHECK_FALSE(entry.path().filename().string().starts_with(".tmp-"));
+  }
+
+  TEST_CASE("tensor_folder: a full disk ends with exit 4 and leaves the older folder whole") {
+    const ScratchFolder scratch;
+    const fs::path older = scratch.path() / "step-00000001", newer = scratch.path() / "step-00000002";
+    const std::vector<NamedTensor> tensors = {{"/model/a", at::ones({200'000})}};
+    write_tensor_folder(older, kFormat, tensors, Json::object());
+    for (const rlim_t limit : {rlim_t{0}, rlim_t{1000}, rlim_t{100'000}, rlim_t{700'000}}) {
+      const int code = run_in_child([&] {
+        std::signal(SIGXFSZ, SIG_IGN);  // as the program does: the limit shows as EFBIG
+        const rlimit rule{limit, limit};
+        ::setrlimit(RLIMIT_FSIZE, &rule);
+        const SilentStderr silent;
+        write_tensor_folder(newer, kFormat, tensors, Json::object());
+      });
+      CHECK(code == static_cast<int>(ExitCode::io));
+      CHECK_FALSE(fs::exists(newer));
+      check_tensor_folder(older, kFormat);
+    }
+    write_tensor_folder(newer, kFormat, tensors, Json::object());
+  }
+}
