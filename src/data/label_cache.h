@@ -20,7 +20,7 @@ inline constexpr int32_t kNoLabel = -1;
 
 /// Everything that decides the labels; all of it must match on opening.
 struct LabelFingerprint {
-  std::string teacher_sha256;    // weights and config
+  std::string teacher_sha256;  // weights and config
   std::string tokenizer_sha256;
   int64_t vocab_size = 0;
   std::string token_manifest_sha256;
@@ -34,34 +34,36 @@ struct LabelFingerprint {
 /// Writes one domain's labels, shard by shard; a shard file appears by rename when it is whole, then the manifest is replaced: the unit of resuming.
 class LabelCacheWriter {
  public:
+  /// Continues what a run with the same fingerprint left; UserError::bad_file naming the field for another one.
   LabelCacheWriter(std::filesystem::path folder, const TokenShards& shards, LabelFingerprint fingerprint);
+  ~LabelCacheWriter();
   /// True when this shard was labelled by an earlier run with the same fingerprint and its file still holds.
   bool has(size_t shard) const;
   /// label: one per token of the shard, kNoLabel = none.
   void write(size_t shard, const std::vector<int32_t>& label);
 
  private:
-  std::filesystem::path folder_;
-  const TokenShards* shards_;
-  LabelFingerprint fingerprint_;
-  Json entries_;
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
-/// One domain's labels, opened and verified (sizes, hashes, fingerprint: exit 3 naming the field, the shard or the document range without labels).
+/// One domain's labels, opened and verified (sizes, hashes, ids, fingerprint: exit 3 naming the field, the shard or the document range without labels).
+/// Every token but the last of its document needs a label; with window_rule "aligned" also those behind a shard's last window of `context` have none.
 class LabelCache {
  public:
   LabelCache(const std::filesystem::path& folder, const TokenShards& shards, const LabelFingerprint& expected);
   LabelCache(LabelCache&&) noexcept;
   ~LabelCache();
   void read(size_t shard, uint64_t begin, uint64_t count, int64_t* out) const;  // kNoLabel where none
-  uint64_t bytes() const;  // of all files
+  uint64_t bytes() const;                                                       // of all files
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
 
-/// Teacher labels of every position of a batch: int64 [B, T]; kIgnoredLabel where there is none. caches[d] belongs to domain d of the batch's spans.
+/// Teacher labels of every position of a batch: int64 [B, T]; kIgnoredLabel where there is none. caches[d] belongs to domain d of the batch's spans;
+/// nullptr = that domain has no labels.
 at::Tensor lookup_labels(const std::vector<const LabelCache*>& caches, const Batch& batch);
 
 }  // namespace coppice

@@ -29,7 +29,7 @@ class TokenShardWriter {
 };
 
 struct TokenShardInfo {
-  std::string name;    // shard-00000.h5
+  std::string name;  // shard-00000.h5
   std::string sha256;
   uint64_t bytes = 0, tokens = 0, documents = 0;
   uint64_t text_bytes = 0;  // UTF-8 bytes of the documents' text: bits per byte

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace coppice {
@@ -31,11 +32,12 @@ class Tokenizer {
   int64_t eos_id() const;  // 2
   int64_t pad_id() const;  // 3
   int64_t unk_id() const;  // 0
-  std::vector<int32_t> encode(std::string_view text) const;  // no BOS, no EOS
+  /// No BOS, no EOS. Several threads may encode at once. Equal to SentencePiece's own ids.
+  std::vector<int32_t> encode(std::string_view text) const;
   std::string decode(const std::vector<int32_t>& ids) const;
   const std::vector<Piece>& pieces() const;
-  const std::string& model_bytes() const;     // the file, for exports
-  const std::string& fingerprint() const;     // tokenizer_sha256 (formats.md 7)
+  const std::string& model_bytes() const;  // the file, for exports
+  const std::string& fingerprint() const;  // tokenizer_sha256 (formats.md 7)
 
  private:
   Tokenizer();
@@ -47,7 +49,7 @@ struct TokenizerOptions {
   std::string kind = "sentencepiece";
   int64_t vocab_size = 49152;
   double character_coverage = 0.9995;
-  std::string path;               // an existing tokenizer.model; empty = train one
+  std::string path;  // an existing tokenizer.model; empty = train one
   int64_t training_bytes = 10'000'000;
 
   template <class Field>
@@ -60,7 +62,10 @@ struct TokenizerOptions {
   }
 };
 
-/// Trains on the paragraphs that `next` yields (empty optional-like: returns false at the end) and returns the model's bytes.
+/// BPE merges of the normal pieces: for every piece in id order, every split whose halves are pieces, shorter left half first.
+std::vector<std::pair<std::string, std::string>> merge_list(const std::vector<Piece>& pieces);
+
+/// Trains on the paragraphs that `next` yields (it returns false at the end) and returns the model's bytes.
 /// Same text, same bytes: num_threads is fixed. UserError::recipe when the vocabulary is too large for the text (names the maximum).
 std::string train_tokenizer(const TokenizerOptions& options, const std::function<bool(std::string&)>& next_paragraph);
 

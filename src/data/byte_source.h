@@ -1,0 +1,47 @@
+// Bytes of a plain, .gz or .zst file as a stream of blocks in bounded memory, and lines cut from it. Private to src/data.
+// Defences: a decompression ratio above 1000 after the first MiB, zstd windows above 128 MiB and lines above 64 MB are refused.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace coppice {
+
+class ByteSource {
+ public:
+  enum class Coding { plain, gzip, zstd };
+  ByteSource(std::filesystem::path path, Coding coding);
+  ~ByteSource();
+  /// The next block, empty at the end; valid until the next call. UserError::bad_file on damage, truncation or a bomb.
+  std::string_view next();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Lines without their '\n' (and without '\r' before it).
+class LineReader {
+ public:
+  LineReader(std::filesystem::path path, ByteSource::Coding coding, uint64_t max_line_bytes);
+  /// False at the end. The line is valid until the next call and is followed by at least `padding` readable bytes.
+  bool next(std::string_view& line);
+  uint64_t line_number() const { return line_number_; }
+
+  static constexpr size_t kPadding = 64;  // simdjson reads whole vectors
+
+ private:
+  std::filesystem::path path_;
+  ByteSource source_;
+  uint64_t max_line_bytes_;
+  uint64_t line_number_ = 0;
+  std::string buffer_;  // unread bytes from begin_ on
+  size_t begin_ = 0;
+  size_t searched_ = 0;  // no newline in [begin_, searched_)
+  bool at_end_ = false;
+};
+
+}  // namespace coppice
