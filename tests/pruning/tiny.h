@@ -1,0 +1,52 @@
+// What the tests of pruning share: a tiny model with two layers, a fixed input, golden files.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "src/base/json.h"
+#include "src/model/decoder.h"
+#include "src/model/parameters.h"
+
+namespace coppice::tiny {
+
+inline ModelConfig config(std::vector<int64_t> widths = {24, 24}) {
+  ModelConfig config;
+  config.vocab_size = 37;
+  config.hidden_size = 16;
+  config.num_hidden_layers = static_cast<int64_t>(widths.size());
+  config.num_attention_heads = 4;
+  config.num_key_value_heads = 2;
+  config.head_dim = 8;
+  config.intermediate_size = std::move(widths);
+  config.max_position_embeddings = 64;
+  return config;
+}
+
+inline Model model(std::vector<int64_t> widths = {24, 24}, uint64_t seed = 7) {
+  Model model = make_model(config(std::move(widths)));
+  initialise_parameters(model.config, *model.arena, seed);
+  return model;
+}
+
+inline DecoderInput input(int64_t rows = 2, int64_t seq_len = 9) {
+  const at::Tensor token_BT = (at::arange(rows * seq_len, at::kLong) * 17 + 5).remainder(37).view({rows, seq_len});
+  return {.token_BT = token_BT, .position_BT = at::arange(seq_len, at::kLong).expand({rows, seq_len}).contiguous(), .document_BT = {}};
+}
+
+inline Json golden(const std::string& name) { return read_json(std::string(COPPICE_SOURCE_DIR) + "/tests/golden/" + name); }
+
+inline at::Tensor vector_of(const Json& values, at::ScalarType type = at::kDouble) {
+  return at::tensor(values.get<std::vector<double>>(), at::kDouble).to(type);
+}
+inline at::Tensor matrix_of(const Json& rows, at::ScalarType type = at::kDouble) {
+  std::vector<at::Tensor> stack;
+  for (const Json& row : rows) stack.push_back(vector_of(row, type));
+  return at::stack(stack);
+}
+inline double largest(const at::Tensor& difference) { return difference.abs().max().item<double>(); }
+
+}  // namespace coppice::tiny
