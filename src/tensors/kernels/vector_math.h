@@ -38,6 +38,28 @@ COPPICE_INLINE float vector_exp(float x) {
   return p * std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((exponent - half + 127) << 23);
 }
 
+/// e^x within 1 ulp for x up to 88, 0 below -87 (no subnormal numbers), NaN stays NaN: half the cost of vector_exp, for sums and weights.
+COPPICE_INLINE float vector_exp_flushed(float x) {
+  float y = x < -87.0f ? -87.0f : x;
+  y = y > 88.0f ? 88.0f : y;
+  constexpr float kRound = 12582912.0f;
+  const float shifted = y * 1.44269504088896341f + kRound;
+  const float n = shifted - kRound;
+  const int32_t exponent = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kRound);
+  float r = y - n * 0.693145751953125f;
+  r = r - n * 1.428606820309417e-06f;
+  float p = 1.0f / 5040;
+  p = p * r + 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const float value = p * std::bit_cast<float>((exponent + 127) << 23);
+  return x < -87.0f ? 0.0f : value;
+}
+
 /// 1 / (1 + e^-x), within 3 ulp for x > -87; falls to 0 below -103.97.
 COPPICE_INLINE float vector_sigmoid(float x) { return 1.0f / (1.0f + vector_exp(-x)); }
 

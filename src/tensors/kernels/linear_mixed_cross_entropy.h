@@ -1,0 +1,47 @@
+// Next-token loss on hidden states: logits = hidden head^T a chunk of tokens at a time, then one pass a row that ends with d(logits) in place of the logits.
+//   lse = logsumexp z,  loss = lse - (1 - w) z[true] - w z[teacher] + zeta lse^2
+//   d loss / dz = softmax (1 + 2 zeta lse) - (1 - w) [true] - w [teacher]
+// The teacher's part needs only its top-1 label: one gather more than plain cross-entropy (arXiv 2407.21075). A row whose true label is -100 is ignored:
+// no loss, zero gradient. A row without a teacher label (-100, or no teacher labels at all) takes the true label for it, and so does a row where both agree:
+// its loss is plain cross-entropy bit for bit, as every row's is with w = 0.
+// C = tokens of a chunk, V = vocabulary, w = teacher weight, zeta = z_loss. This file is the pass over rows; the matrix products are torch's.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace coppice {
+
+inline constexpr int64_t kIgnoredLabel = -100;
+
+/// What one row contributes; all zero for an ignored row (top_1 = -1).
+struct MixedCrossEntropyRow {
+  double ce = 0;       // -log p[true]
+  double kd = 0;       // -log p[teacher]; 0 when w = 0
+  double z = 0;        // zeta lse^2
+  int64_t top_1 = -1;  // argmax, lowest id on ties; -1 when not asked for
+};
+
+struct MixedCrossEntropyParams {
+  float* logits = nullptr;                 // (C, V): logits in, with write_gradient `scale` times d(loss)/d(logits) out
+  const int64_t* true_label = nullptr;     // (C): in [0, V) or -100
+  const int64_t* teacher_label = nullptr;  // (C): in [0, V) or -100; nullptr = none
+  MixedCrossEntropyRow* rows = nullptr;    // (C), overwritten
+  int64_t num_rows = 0;                    // C
+  int64_t num_vocab = 0;                   // V
+  double teacher_weight = 0;
+  double z_loss = 0;
+  double scale = 1;
+  bool write_gradient = false;
+  bool argmax = false;
+};
+void mixed_cross_entropy_cpu(const MixedCrossEntropyParams& params);
+
+/// argmax of each row of logits (C, V), lowest id on ties.
+void top_1_cpu(const float* logits, int64_t num_rows, int64_t num_vocab, int64_t* top_1);
+
+/// One row in double; `gradient` (V values, scale 1) may be empty.
+MixedCrossEntropyRow mixed_cross_entropy_reference(std::span<const double> logits, int64_t true_label, int64_t teacher_label, double teacher_weight,
+                                                   double z_loss, std::span<double> gradient);
+
+}  // namespace coppice

@@ -1,0 +1,49 @@
+// Soft-Top-K of every row: maximise s.lambda + epsilon H(lambda) under sum lambda = k, 0 <= lambda <= 1 (CoDA, arXiv 2304.04947).
+//   lambda_f = min(1, exp((s_f - t) / epsilon)), one threshold t a row; the m entries with s_f > t are saturated, and with S the sum of
+//   exp(s_f / epsilon) over the others t = epsilon log(S / (k - m)).
+// Backward on the unsaturated entries U: ds_f = lambda_f / epsilon (g_f - sum_U g lambda / sum_U lambda); exactly 0 for saturated ones.
+// What backward keeps is lambda with its saturated entries set to 0: lambda = 1 alone would not tell, an entry just below t rounds to 1 as well and still
+// has its gradient.
+// L = rows (layers), F = entries of a row (FFN channels).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace coppice {
+
+struct SoftTopKParams {
+  const float* scores = nullptr;  // (L, F), rows scores_row_stride elements apart
+  float* soft_mask = nullptr;     // (L, F), overwritten
+  float* free_mask = nullptr;     // (L, F), overwritten: lambda where s <= t, 0 where s > t (everywhere when k = F); nullptr when no backward follows
+  int64_t num_rows = 0;           // L
+  int64_t num_channels = 0;       // F
+  int64_t scores_row_stride = 0;
+  double k = 0;        // 0 < k <= F, may be real
+  double epsilon = 0;  // > 0
+};
+/// Solves every row without a sort, |sum lambda - k| <= 1e-6 k. Returns the first row that holds a non-finite score (its outputs are then undefined), or -1.
+int64_t soft_top_k_cpu(const SoftTopKParams& params);
+
+struct SoftTopKBackwardParams {
+  const float* free_mask = nullptr;       // (L, F), from forward
+  const float* soft_mask_grad = nullptr;  // (L, F): g
+  float* scores_grad = nullptr;           // (L, F), overwritten
+  int64_t num_rows = 0;
+  int64_t num_channels = 0;
+  double epsilon = 0;
+};
+void soft_top_k_backward_cpu(const SoftTopKBackwardParams& params);
+
+/// One row solved by sorting, everything in double: the oracle of both paths.
+struct SoftTopKSolution {
+  std::vector<double> soft_mask;   // (F)
+  std::vector<uint8_t> saturated;  // (F)
+  int64_t num_saturated = 0;       // m
+  double threshold = 0;            // t; NaN when k = F
+};
+SoftTopKSolution soft_top_k_reference(std::span<const double> scores, double k, double epsilon);
+std::vector<double> soft_top_k_backward_reference(const SoftTopKSolution& solution, std::span<const double> soft_mask_grad, double epsilon);
+
+}  // namespace coppice
