@@ -1,0 +1,51 @@
+// y = x w^T as an autograd function whose weight gradient is one GEMM straight into the gradient arena (beta = 1): no temporary, no separate add.
+// N = tokens, I = inputs, O = outputs.
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "src/tensors/kernels/op_checks.h"
+#include "src/tensors/ops.h"
+
+namespace coppice {
+
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+struct LinearFunction : torch::autograd::Function<LinearFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_NI, const at::Tensor& weight_OI, const at::Tensor& weight_grad_OI) {
+    ctx->save_for_backward({x_NI, weight_OI});
+    ctx->saved_data["weight_grad"] = weight_grad_OI;
+    return x_NI.mm(weight_OI.t());
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const at::Tensor y_grad_NO = rows_of(grads[0]);
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor &x_NI = saved[0], &weight_OI = saved[1];
+    at::Tensor x_grad_NI, returned_weight_grad_OI;
+    if (ctx->needs_input_grad(1)) {
+      at::Tensor weight_grad_OI = ctx->saved_data["weight_grad"].toTensor();
+      if (weight_grad_OI.defined()) {
+        weight_grad_OI.addmm_(y_grad_NO.t(), x_NI);
+      } else {
+        returned_weight_grad_OI = y_grad_NO.t().mm(x_NI);
+      }
+    }
+    if (ctx->needs_input_grad(0)) x_grad_NI = y_grad_NO.mm(weight_OI);
+    return {x_grad_NI, returned_weight_grad_OI, at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor linear(const at::Tensor& x_NI, const at::Tensor& weight_OI, const at::Tensor& weight_grad_OI) {
+  check_shape(x_NI, {-1, -1}, "x_NI");
+  check_cpu_float32(x_NI, "x_NI");
+  check_shape(weight_OI, {-1, x_NI.size(1)}, "weight_OI");
+  check_cpu_float32(weight_OI, "weight_OI");
+  check_weight_grad(weight_OI, weight_grad_OI, "weight_grad_OI");
+  return LinearFunction::apply(x_NI, weight_OI, weight_grad_OI);
+}
+
+}  // namespace coppice

@@ -1,0 +1,41 @@
+// What the torch side of every op shares: the checks at its door and the two ways a gradient leaves it.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "src/base/errors.h"
+#include "src/tensors/shape.h"
+
+namespace coppice {
+
+/// float32, dense, unit stride along the last axis, on the CPU.
+inline void check_cpu_float32(const at::Tensor& tensor, std::string_view name) {
+  check_float32(tensor, name);
+  if (!tensor.device().is_cpu()) throw DeviceError::unavailable(fmt::format("{} is on {}, but this build has no CUDA kernels", name, tensor.device().str()));
+}
+
+/// An incoming gradient as rows of unit stride; copies only what arrives expanded or transposed.
+inline at::Tensor rows_of(const at::Tensor& grad) {
+  const bool rows = grad.stride(-1) == 1 && (grad.dim() < 2 || grad.size(0) <= 1 || grad.stride(0) >= grad.size(-1));
+  return rows ? grad : grad.contiguous();
+}
+
+/// A weight's gradient buffer: the arena's view, accumulated into (then autograd gets an undefined gradient), or a fresh tensor to overwrite and return.
+struct WeightGradient {
+  WeightGradient(const at::Tensor& weight, const at::Tensor& weight_grad)
+      : accumulate(weight_grad.defined()), buffer(accumulate ? weight_grad : at::empty_like(weight, at::MemoryFormat::Contiguous)) {}
+  bool accumulate;
+  at::Tensor buffer;
+  at::Tensor for_autograd() const { return accumulate ? at::Tensor() : buffer; }
+};
+
+/// The view handed over as weight_grad must look like the weight, contiguous and outside autograd.
+inline void check_weight_grad(const at::Tensor& weight, const at::Tensor& weight_grad, std::string_view name) {
+  if (!weight_grad.defined()) return;
+  check_cpu_float32(weight_grad, name);
+  COPPICE_CHECK(weight_grad.sizes() == weight.sizes() && weight_grad.is_contiguous(),
+                fmt::format("{}: got {}, expected {} contiguous", name, shape_text(weight_grad.sizes()), shape_text(weight.sizes())));
+}
+
+}  // namespace coppice
