@@ -22,8 +22,8 @@ class OptionTable {
   struct Node;
   explicit OptionTable(std::shared_ptr<Node> node);
 
-  std::string where() const;                       // file:line of the table, or "--set"
-  std::string where(std::string_view key) const;   // of one value; the table's when absent
+  std::string where() const;                      // file:line of the table, or "--set"
+  std::string where(std::string_view key) const;  // of one value; the table's when absent
   bool has(std::string_view key) const;
   bool taken(std::string_view key) const;
 
@@ -40,9 +40,9 @@ class OptionTable {
   /// A count that may be written 1.2e6: a whole number within 64 bits.
   void take_count(std::string_view key, int64_t& value, std::string_view help);
 
-  OptionTable table(std::string_view key);                 // an empty one when absent
-  std::vector<OptionTable> tables(std::string_view key);   // [[key]]
-  std::vector<std::string> table_names() const;            // keys of this table whose values are tables
+  OptionTable table(std::string_view key);                // an empty one when absent
+  std::vector<OptionTable> tables(std::string_view key);  // [[key]]
+  std::vector<std::string> table_names() const;           // keys of this table whose values are tables
 
   /// Fills any struct that has visit_fields().
   template <class Options>
@@ -64,8 +64,9 @@ struct Override {
 
 class RecipeSource {
  public:
-  /// Parses the file (UserError::recipe with line:column), then applies overrides: `<stage name>.<key>` reaches the [[stage]] of that name, everything else a path of tables.
-  /// `unset` paths are removed. UserError::recipe when a path names no stage or table.
+  /// Parses the file (UserError::recipe with line:column), then applies overrides: `<stage name>.<key>` reaches the [[stage]] of that name, everything else a
+  /// path of tables. `unset` paths are removed before. UserError::recipe when a path leads through a value, into an array of tables, or unsets what is not
+  /// there; a table that the file lacks comes into being, so a misspelt first part is refused by finish() as an unknown key.
   static RecipeSource load(const std::filesystem::path& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset);
   OptionTable root();
   /// The resolved recipe as TOML text: every known key with its value; with `origins`, a comment per line says file:line, --set or default.
