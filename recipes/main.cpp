@@ -185,13 +185,7 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
     extract->add_option("--output", options.output, "file to write (.jsonl.zst)")->required();
     extract->add_option("--max-bytes", options.max_bytes, "text bytes at most; 0 = everything");
     extract->add_option("paths", options.inputs, "files and folders")->required();
-    extract->callback([&action] {
-      action = [] {
-        const ExtractReport report = run_extract(options);
-        fmt::print("{}: {} documents, {} of text from {} files\n", options.output.string(), report.documents, format_bytes(static_cast<double>(report.text_bytes)), report.files);
-        for (const auto& [reason, count] : report.rejected) fmt::print("  left out, {}: {}\n", reason, count);
-      };
-    });
+    extract->callback([&action] { action = [] { run_extract(options); }; });
   }
 }
 

@@ -1,5 +1,6 @@
 // evaluate: every model on the same held-out windows: next-token loss, bits per byte, accuracy, and agreement with the teacher's top-1, per domain and over all.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include <cmath>
