@@ -1,0 +1,140 @@
+#include "src/optim/optimizer.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <utility>
+
+#include "src/base/errors.h"
+#include "src/optim/optimizer_step.h"
+#include "src/tensors/shape.h"
+
+namespace coppice {
+
+namespace {
+
+void check_options(const OptimizerOptions& options) {
+  const auto require = [](bool holds, const char* key, const std::string& message) {
+    if (!holds) throw UserError::recipe(key, message);
+  };
+  require(options.optimizer == "adastar" || options.optimizer == "adamw", "optimizer", fmt::format("got '{}', expected adastar or adamw", options.optimizer));
+  require(options.lr > 0 && std::isfinite(options.lr), "lr", fmt::format("got {}, expected more than 0", options.lr));
+  require(options.weight_decay >= 0 && options.weight_decay < 1, "weight_decay", fmt::format("got {}, expected 0 to below 1", options.weight_decay));
+  require(options.beta_1 >= 0 && options.beta_1 < 1, "beta_1", fmt::format("got {}, expected 0 to below 1", options.beta_1));
+  require(options.beta_2 >= 0 && options.beta_2 < 1, "beta_2", fmt::format("got {}, expected 0 to below 1", options.beta_2));
+  require(options.max_grad_norm > 0, "max_grad_norm", fmt::format("got {}, expected more than 0", options.max_grad_norm));
+  require(options.drop_grad_norm > 0, "drop_grad_norm", fmt::format("got {}, expected more than 0", options.drop_grad_norm));
+  require(options.final_lr_ratio >= 0 && options.final_lr_ratio <= 1, "final_lr_ratio", fmt::format("got {}, expected 0 to 1", options.final_lr_ratio));
+}
+
+/// Norm weights are the one-dimensional parameters; a block holds either those or matrices.
+bool is_norm_block(const ArenaLayout& layout, const ArenaBlock& block) {
+  for (const ArenaEntry& entry : layout.entries)
+    if (entry.offset == block.offset) return entry.shape.size() == 1;
+  throw InternalError(fmt::format("block {} begins with no parameter", block.name));
+}
+
+}  // namespace
+
+double schedule_factor(int64_t t, int64_t warmup, int64_t total, double final_ratio) {
+  if (t < warmup) return static_cast<double>(t) / static_cast<double>(warmup);
+  const int64_t span = total - warmup;
+  if (span <= 0) return t <= warmup ? 1.0 : final_ratio;  // nothing but warm-up
+  const double share = static_cast<double>(std::min(t - warmup, span)) / static_cast<double>(span);
+  return final_ratio + (1.0 - final_ratio) * 0.5 * (1.0 + std::cos(std::numbers::pi * share));
+}
+
+Optimizer::Optimizer(const OptimizerOptions& options, ParameterArena& arena, int64_t warmup_steps, int64_t total_steps)
+    : options_(options), arena_(&arena), warmup_(warmup_steps), total_(total_steps), slot_names_{"v", "m"} {
+  check_options(options_);
+  COPPICE_CHECK(warmup_ >= 0 && total_ >= 0, fmt::format("warm-up {} of {} steps", warmup_, total_));
+  for (size_t i = 0; i < slot_names_.size(); ++i) slots_.push_back(at::zeros_like(arena.master()));
+}
+
+StepOutcome Optimizer::step(bool extra_finite) {
+  COPPICE_CHECK(arena_->has_gradient(), "the arena has no gradient; enable_gradient() was not called");
+  const at::NoGradGuard no_grad;
+  const ArenaLayout& layout = arena_->layout();
+  std::vector<OptimizerBlock> blocks;
+  blocks.reserve(layout.blocks.size());
+  for (const ArenaBlock& block : layout.blocks) blocks.push_back({.offset = block.offset, .size = block.size});
+
+  float* gradient = arena_->gradient().mutable_data_ptr<float>();
+  StepOutcome outcome{.grad_norm = std::sqrt(gradient_square_sum_cpu(gradient, blocks))};
+  if (!extra_finite || !(outcome.grad_norm < options_.drop_grad_norm)) {  // a NaN compares false
+    ++skipped_;
+    arena_->zero_gradient();
+    return outcome;
+  }
+
+  ++t_;
+  const double schedule = schedule_factor(t_, warmup_, total_, options_.final_lr_ratio);
+  for (size_t b = 0; b < blocks.size(); ++b) {
+    const bool decays = options_.decay_norms || !is_norm_block(layout, layout.blocks[b]);
+    blocks[b].move = schedule * options_.lr * layout.blocks[b].multiplier;
+    blocks[b].decay = decays ? schedule * options_.weight_decay : 0.0;
+  }
+  const OptimizerStepParams params{.theta = arena_->master().mutable_data_ptr<float>(),
+                                   .gradient = gradient,
+                                   .v = slots_[0].mutable_data_ptr<float>(),
+                                   .m = slots_[1].mutable_data_ptr<float>(),
+                                   .blocks = blocks,
+                                   .clip = std::min(1.0, options_.max_grad_norm / (outcome.grad_norm + 1e-8)),
+                                   .beta_1 = options_.beta_1,
+                                   .beta_2 = options_.beta_2,
+                                   .t = t_};
+  options_.optimizer == "adamw" ? adamw_step_cpu(params) : adastar_step_cpu(params);
+  outcome.applied = true;
+  outcome.lr = schedule * options_.lr;
+  return outcome;
+}
+
+at::Tensor Optimizer::slot(const std::string& name) const {
+  const auto found = std::find(slot_names_.begin(), slot_names_.end(), name);
+  COPPICE_CHECK(found != slot_names_.end(), fmt::format("no optimizer slot '{}'", name));
+  return slots_[found - slot_names_.begin()];
+}
+
+void Optimizer::restore(int64_t t, int64_t skipped) {
+  t_ = t;
+  skipped_ = skipped;
+}
+
+ScoreOptimizer::ScoreOptimizer(at::Tensor scores_LF, double lr, double beta_1, double beta_2, int64_t warmup_steps, int64_t total_steps)
+    : scores_(std::move(scores_LF)), lr_(lr), beta_1_(beta_1), beta_2_(beta_2), warmup_(warmup_steps), total_(total_steps) {
+  check_float32(scores_, "scores_LF");
+  COPPICE_CHECK(scores_.is_contiguous(), "scores_LF: expected a contiguous tensor");
+  const at::NoGradGuard no_grad;
+  m_ = at::zeros(scores_.sizes(), scores_.options().requires_grad(false));
+  v_ = at::zeros(scores_.sizes(), scores_.options().requires_grad(false));
+}
+
+void ScoreOptimizer::step(const at::Tensor& grad_LF) {
+  COPPICE_CHECK(grad_LF.sizes() == scores_.sizes(),
+                fmt::format("score gradient: got {}, expected {}", shape_text(grad_LF.sizes()), shape_text(scores_.sizes())));
+  check_float32(grad_LF, "score gradient");
+  const at::NoGradGuard no_grad;
+  ++t_;
+  double factor = t_ < warmup_ ? static_cast<double>(t_) / static_cast<double>(warmup_) : 1.0;
+  const double tail = 0.1 * static_cast<double>(total_);  // the last tenth falls linearly to 0
+  if (tail > 0) factor = std::min(factor, std::max(0.0, static_cast<double>(total_ - t_) / tail));
+  at::Tensor gradient = grad_LF.clone(at::MemoryFormat::Contiguous);  // the step zeroes what it reads
+  const OptimizerBlock block{.offset = 0, .size = scores_.numel(), .move = factor * lr_, .decay = 0.0};
+  adamw_step_cpu({.theta = scores_.mutable_data_ptr<float>(),
+                  .gradient = gradient.mutable_data_ptr<float>(),
+                  .v = v_.mutable_data_ptr<float>(),
+                  .m = m_.mutable_data_ptr<float>(),
+                  .blocks = {&block, 1},
+                  .beta_1 = beta_1_,
+                  .beta_2 = beta_2_,
+                  .t = t_});
+}
+
+double gradient_scale(int64_t live_tokens_of_step) { return live_tokens_of_step > 0 ? 1.0 / static_cast<double>(live_tokens_of_step) : 0.0; }
+
+}  // namespace coppice
