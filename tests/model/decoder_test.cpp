@@ -1,0 +1,213 @@
+// The fused decoder against the plain one in double (reference_decoder.h): logits, all gradients, document mask, FFN masks.
+#include "src/model/decoder.h"
+
+#include <ATen/core/grad_mode.h>
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "src/model/parameters.h"
+#include "tests/model/reference_decoder.h"
+
+using namespace coppice;
+using namespace coppice::testing;
+
+namespace {
+
+ModelConfig tiny_config() {
+  ModelConfig config = preset("test", "t");
+  config.intermediate_size = {96, 33};  // layers may differ, and 33 divides by nothing
+  config.num_attention_heads = 4, config.num_key_value_heads = 2;
+  return config;
+}
+
+/// Fresh weights with norm weights away from 1, so that a forgotten scale shows.
+Model tiny_model(const ModelConfig& config, bool gradient = false) {
+  Model model = make_model(config);
+  initialise_parameters(config, *model.arena, 3);
+  for (const Parameter& row : parameter_table(config))
+    if (row.kind == ParameterKind::norm) model.arena->parameter(row.name).copy_(at::linspace(0.5, 1.5, row.shape[0]));
+  if (gradient) model.arena->enable_gradient();
+  return model;
+}
+
+/// Random tokens; with `packed`, three documents of lengths 5, 1 and the rest, positions restarting.
+DecoderInput random_input(const ModelConfig& config, int64_t batch, int64_t seq_len, bool packed = false) {
+  at::manual_seed(17);
+  DecoderInput input{
+      .token_BT = at::randint(config.vocab_size, {batch, seq_len}, at::kLong), .position_BT = at::arange(seq_len).repeat({batch, 1}), .document_BT = {}};
+  if (packed) {
+    const at::Tensor index = at::arange(seq_len);
+    const at::Tensor document = index.ge(5).to(at::kInt) + index.ge(6).to(at::kInt);
+    input.document_BT = document.repeat({batch, 1});
+    input.position_BT = (index - at::where(document.eq(0), at::zeros_like(index), at::where(document.eq(1), at::full_like(index, 5), at::full_like(index, 6))))
+                            .repeat({batch, 1});
+  }
+  return input;
+}
+
+double largest_difference(const at::Tensor& got, const at::Tensor& expected) {
+  return (got.to(at::kDouble) - expected.to(at::kDouble)).abs().max().item<double>();
+}
+
+}  // namespace
+
+TEST_SUITE("parity") {
+  TEST_CASE("decoder: logits equal the plain decoder's in double") {
+    for (const bool qk_norm : {true, false})
+      for (const bool tied : {true, false})
+        for (const bool packed : {false, true}) {
+          CAPTURE(qk_norm);
+          CAPTURE(tied);
+          CAPTURE(packed);
+          ModelConfig config = tiny_config();
+          config.qk_norm = qk_norm, config.tie_word_embeddings = tied;
+          const Model model = tiny_model(config);
+          const DecoderInput input = random_input(config, 2, 19, packed);
+          const at::Tensor expected = reference_logits(config, reference_weights(model), input);
+          const at::Tensor got = decoder_logits(model, input);
+          CHECK(got.sizes() == expected.sizes());
+          CHECK(largest_difference(got, expected) <= 5e-6 * expected.abs().max().item<double>());
+        }
+  }
+
+  TEST_CASE("decoder: a sequence of one token and a sequence longer than a tile") {
+    const ModelConfig config = tiny_config();
+    const Model model = tiny_model(config);
+    for (const int64_t seq_len : {1, 130}) {
+      const DecoderInput input = random_input(config, 1, seq_len);
+      const at::Tensor expected = reference_logits(config, reference_weights(model), input);
+      CHECK(largest_difference(decoder_logits(model, input), expected) <= 5e-6 * expected.abs().max().item<double>());
+    }
+  }
+
+  TEST_CASE("decoder: a packed document sees itself alone") {
+    const ModelConfig config = tiny_config();
+    const Model model = tiny_model(config);
+    const DecoderInput packed = random_input(config, 1, 19, true);
+    const at::Tensor logits = decoder_logits(model, packed);
+    for (const auto& [begin, end] : {std::pair{0, 5}, std::pair{5, 6}, std::pair{6, 19}}) {
+      const DecoderInput alone{
+          .token_BT = packed.token_BT.narrow(1, begin, end - begin).contiguous(), .position_BT = at::arange(end - begin).unsqueeze(0), .document_BT = {}};
+      CHECK(largest_difference(logits.narrow(0, begin, end - begin), decoder_logits(model, alone)) <= 2e-6);
+    }
+    DecoderInput unmasked = packed;
+    unmasked.document_BT = at::Tensor();
+    CHECK(largest_difference(decoder_logits(model, unmasked).narrow(0, 6, 13), logits.narrow(0, 6, 13)) > 1e-3);
+  }
+
+  TEST_CASE("decoder: later tokens never reach earlier logits") {
+    const ModelConfig config = tiny_config();
+    const Model model = tiny_model(config);
+    DecoderInput input = random_input(config, 1, 19);
+    const at::Tensor before = decoder_logits(model, input);
+    input.token_BT = input.token_BT.clone();
+    input.token_BT.select(1, 12).add_(1).remainder_(config.vocab_size);
+    const at::Tensor after = decoder_logits(model, input);
+    CHECK(after.narrow(0, 0, 12).equal(before.narrow(0, 0, 12)));
+    CHECK(largest_difference(after.select(0, 12), before.select(0, 12)) > 1e-4);
+  }
+
+  TEST_CASE("ffn_mask: all ones changes nothing, bit for bit") {
+    const ModelConfig config = tiny_config();
+    const Model model = tiny_model(config);
+    const DecoderInput input = random_input(config, 2, 19);
+    const FfnMasks ones{{at::ones({96}), at::ones({33})}};
+    CHECK(decoder_logits(model, input, ones).equal(decoder_logits(model, input)));
+  }
+
+  TEST_CASE("ffn_mask: a multiplier is a scale on the rows of up_proj") {
+    const ModelConfig config = tiny_config();
+    const Model model = tiny_model(config);
+    const DecoderInput input = random_input(config, 2, 19);
+    const FfnMasks masks{{at::linspace(0, 1, 96), at::linspace(1, 0, 33)}};
+    const at::Tensor masked = decoder_logits(model, input, masks);
+    const Model merged = tiny_model(config);
+    for (int layer = 0; layer < 2; ++layer)
+      merged.arena->parameter("layers." + std::to_string(layer) + ".mlp.up_proj.weight").mul_(masks.multiplier_F[static_cast<size_t>(layer)].unsqueeze(1));
+    CHECK(largest_difference(masked, decoder_logits(merged, input)) <= 1e-6 * masked.abs().max().item<double>());
+    CHECK(largest_difference(masked, decoder_logits(model, input)) > 1e-3);
+  }
+
+  TEST_CASE("decoder: the tap sees what enters down_proj") {
+    const ModelConfig config = tiny_config();
+    const Model model = tiny_model(config);
+    const DecoderInput input = random_input(config, 1, 4);
+    std::vector<at::Tensor> seen;
+    decoder_hidden(model, input, {}, [&](int layer, const at::Tensor& hidden_NF) {
+      CHECK(layer == static_cast<int>(seen.size()));
+      seen.push_back(hidden_NF.clone());
+    });
+    REQUIRE(seen.size() == 2);
+    CHECK(seen[1].sizes() == at::IntArrayRef({4, 33}));
+    // Channels that never fire can be cut: zero them by mask, and the tap shows zeros.
+    std::vector<at::Tensor> masked;
+    decoder_hidden(model, input, {{at::zeros({96}), at::ones({33})}}, [&](int, const at::Tensor& hidden_NF) { masked.push_back(hidden_NF.clone()); });
+    CHECK(masked[0].abs().max().item<double>() == 0);
+    CHECK(seen[0].abs().max().item<double>() > 0);
+  }
+}
+
+TEST_SUITE("grad") {
+  TEST_CASE("decoder: gradients of all parameters and masks equal the plain decoder's in double") {
+    for (const bool tied : {true, false})
+      for (const bool packed : {false, true}) {
+        CAPTURE(tied);
+        CAPTURE(packed);
+        ModelConfig config = tiny_config();
+        config.tie_word_embeddings = tied;
+        const Model model = tiny_model(config, /*gradient=*/true);
+        const DecoderInput input = random_input(config, 2, 19, packed);
+        const FfnMasks masks{{at::linspace(0.2, 1, 96).requires_grad_(true), at::linspace(1, 0.2, 33).requires_grad_(true)}};
+        const at::Tensor direction = at::randn({2 * 19, config.vocab_size});
+        for (int repeat = 0; repeat < 2; ++repeat) (decoder_logits(model, input, masks) * direction).sum().backward();  // gradients accumulate
+
+        const NamedWeights weights = reference_weights(model);
+        const FfnMasks plain{
+            {masks.multiplier_F[0].detach().to(at::kDouble).requires_grad_(true), masks.multiplier_F[1].detach().to(at::kDouble).requires_grad_(true)}};
+        (2 * reference_logits(config, weights, input, plain) * direction).sum().backward();
+        for (const auto& [name, weight] : weights) {
+          CAPTURE(name);
+          const double size = weight.grad().abs().max().item<double>();
+          CHECK(size > 0);
+          CHECK(largest_difference(model.arena->gradient_of(name), weight.grad()) <= 2e-5 * size);
+        }
+        for (size_t layer = 0; layer < 2; ++layer)
+          CHECK(largest_difference(masks.multiplier_F[layer].grad(), plain.multiplier_F[layer].grad()) <=
+                2e-5 * plain.multiplier_F[layer].grad().abs().max().item<double>());
+      }
+  }
+
+  TEST_CASE("decoder: the plain decoder's own gradients agree with central differences") {
+    const ModelConfig config = tiny_config();
+    const Model model = tiny_model(config);
+    const DecoderInput input = random_input(config, 1, 9, true);
+    const NamedWeights weights = reference_weights(model);
+    const at::Tensor direction = at::randn({9, config.vocab_size}, at::kDouble);
+    const auto value = [&] { return (reference_logits(config, weights, input) * direction).sum(); };
+    value().backward();
+    for (const auto& [name, weight] : weights) {
+      CAPTURE(name);
+      const at::Tensor step = at::randn_like(weight.detach());
+      constexpr double kStep = 1e-5;
+      const double slope = (weight.grad() * step).sum().item<double>();
+      at::Tensor flat = weight.detach();  // shares memory with the leaf
+      flat.add_(step, kStep);
+      const double above = value().item<double>();
+      flat.add_(step, -2 * kStep);
+      const double below = value().item<double>();
+      flat.add_(step, kStep);
+      CHECK((above - below) / (2 * kStep) == doctest::Approx(slope).epsilon(1e-5));
+    }
+  }
+
+  TEST_CASE("decoder: no graph is kept without a gradient arena") {
+    const ModelConfig config = tiny_config();
+    const Model model = tiny_model(config);
+    CHECK_FALSE(decoder_hidden(model, random_input(config, 1, 4)).requires_grad());
+    model.arena->enable_gradient();
+    CHECK(decoder_hidden(model, random_input(config, 1, 4)).requires_grad());
+    const at::NoGradGuard no_grad;
+    CHECK_FALSE(decoder_hidden(model, random_input(config, 1, 4)).requires_grad());
+  }
+}

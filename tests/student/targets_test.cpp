@@ -1,0 +1,186 @@
+// The training step's arithmetic against the plain decoder in double and against numbers worked out by hand.
+#include "student/targets.h"
+
+#include <ATen/ATen.h>
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "src/base/errors.h"
+#include "src/model/parameters.h"
+#include "src/optim/optimizer.h"
+#include "tests/model/reference_decoder.h"
+
+using namespace coppice;
+using namespace coppice::testing;
+
+namespace {
+
+Model random_model(uint64_t seed = 3) {
+  const ModelConfig config = preset("test", "t");
+  Model model = make_model(config);
+  initialise_parameters(config, *model.arena, seed);
+  model.arena->enable_gradient();
+  return model;
+}
+
+/// Rows of random tokens; row r has its last `dead[r]` targets in another document.
+Batch random_batch(const std::vector<int64_t>& dead, int64_t seq_len = 24) {
+  const auto rows = static_cast<int64_t>(dead.size());
+  at::manual_seed(7);
+  const at::Tensor text = at::randint(300, {rows, seq_len + 1}, at::kLong);
+  Batch batch{.token_BT = text.narrow(1, 0, seq_len).contiguous(),
+              .position_BT = at::arange(seq_len).repeat({rows, 1}),
+              .document_BT = {},
+              .true_label_BT = text.narrow(1, 1, seq_len).contiguous(),
+              .spans = {},
+              .num_live = 0};
+  for (int64_t row = 0; row < rows; ++row)
+    batch.true_label_BT[row].narrow(0, seq_len - dead[static_cast<size_t>(row)], dead[static_cast<size_t>(row)]).fill_(kIgnoredLabel);
+  batch.num_live = batch.true_label_BT.ge(0).sum().item<int64_t>();
+  return batch;
+}
+
+Batch rows_of(const Batch& batch, int64_t first, int64_t count) {
+  Batch part{.token_BT = batch.token_BT.narrow(0, first, count),
+             .position_BT = batch.position_BT.narrow(0, first, count),
+             .document_BT = {},
+             .true_label_BT = batch.true_label_BT.narrow(0, first, count),
+             .spans = {},
+             .num_live = 0};
+  part.num_live = part.true_label_BT.ge(0).sum().item<int64_t>();
+  return part;
+}
+
+double relative_difference(const at::Tensor& got, const at::Tensor& expected) {
+  return (got.to(at::kDouble) - expected.to(at::kDouble)).abs().max().item<double>() / expected.abs().max().item<double>();
+}
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("targets: labels where the teacher has none repeat the true label") {
+    const Batch batch = random_batch({0, 4});
+    at::Tensor teacher_BT = at::full({2, 24}, 9, at::kLong);
+    teacher_BT[0][3] = kIgnoredLabel;
+    const Targets targets = make_targets(batch, teacher_BT, {.teacher_weight = 0.9, .z_loss = 1e-4});
+    CHECK(targets.teacher_weight == 0.9);
+    CHECK(targets.z_loss == 1e-4);
+    CHECK(targets.true_label_N.equal(batch.true_label_BT.reshape({-1})));
+    CHECK(targets.teacher_label_N[3].item<int64_t>() == batch.true_label_BT[0][3].item<int64_t>());
+    CHECK(targets.teacher_label_N[4].item<int64_t>() == 9);
+    const Targets plain = make_targets(batch, {}, {.teacher_weight = 0.9, .z_loss = 0});
+    CHECK(plain.teacher_weight == 0);
+    CHECK_FALSE(plain.teacher_label_N.defined());
+    CHECK_THROWS_AS(make_targets(batch, at::zeros({2, 23}, at::kLong), {}), InternalError);
+    CHECK_THROWS_AS(make_targets(batch, {}, {.teacher_weight = 1.5, .z_loss = 0}), InternalError);
+  }
+
+  TEST_CASE("targets: terms are means over live rows, by hand") {
+    const LossSums sums{.ce = 12, .kd = 6, .z = 0.4, .num_live = 4, .correct = 0, .agree = 0};
+    const LossTerms terms = sums.terms(0.9);
+    CHECK(terms.ce == 3);
+    CHECK(terms.kd == 1.5);
+    CHECK(terms.loss == doctest::Approx(0.1 * 3 + 0.9 * 1.5 + 0.1));
+    CHECK(sums.terms(0).loss == doctest::Approx(3.1));
+    CHECK(LossSums{}.terms(0.9).loss == 0);
+  }
+
+  TEST_CASE("targets: a model of zeros pays log V for every token and is right where the label is id 0") {
+    const ModelConfig config = preset("test", "t");
+    const Model model = make_model(config);
+    Batch batch = random_batch({0, 5});
+    batch.true_label_BT[1][2] = 0;
+    const LossSums sums = evaluate_batch(model, batch, make_targets(batch, at::zeros({2, 24}, at::kLong), {.teacher_weight = 0.9, .z_loss = 1e-2}));
+    CHECK(sums.num_live == 24 + 19);
+    CHECK(sums.ce == doctest::Approx(43 * std::log(300.0)).epsilon(1e-6));
+    CHECK(sums.kd == doctest::Approx(43 * std::log(300.0)).epsilon(1e-6));
+    CHECK(sums.z == doctest::Approx(43 * 1e-2 * std::log(300.0) * std::log(300.0)).epsilon(1e-6));
+    CHECK(sums.agree == 43);  // ties go to the lowest id, which the labels name
+    CHECK(sums.correct == batch.true_label_BT.eq(0).sum().item<int64_t>());
+  }
+
+  TEST_CASE("targets: no live row, no loss and no gradient") {
+    const Model model = random_model();
+    const Batch batch = random_batch({24, 24});
+    const LossSums sums = train_micro_batch(model, batch, make_targets(batch, {}, {}), {}, 1.0);
+    CHECK(sums.num_live == 0);
+    CHECK(sums.terms(0).loss == 0);
+    CHECK(model.arena->gradient().abs().max().item<double>() == 0);
+  }
+}
+
+TEST_SUITE("parity") {
+  TEST_CASE("grad_accumulator: 1 x 8 equals 4 x 2 with ragged lengths") {
+    const Batch batch = random_batch({0, 3, 20, 7, 24, 0, 11, 1});
+    const at::Tensor teacher_BT = at::randint(300, {8, 24}, at::kLong);
+    const KdOptions options{.teacher_weight = 0.9, .z_loss = 1e-3};
+    const double scale = gradient_scale(batch.num_live);
+
+    const Model whole = random_model(), parts = random_model();
+    const LossSums once = train_micro_batch(whole, batch, make_targets(batch, teacher_BT, options), {}, scale);
+    LossSums sum;
+    for (int64_t first = 0; first < 8; first += 2) {
+      const Batch part = rows_of(batch, first, 2);
+      const LossSums some = train_micro_batch(parts, part, make_targets(part, teacher_BT.narrow(0, first, 2), options), {}, scale);
+      sum.ce += some.ce, sum.kd += some.kd, sum.z += some.z, sum.num_live += some.num_live;
+    }
+    CHECK(sum.num_live == once.num_live);
+    CHECK(sum.terms(0.9).loss == doctest::Approx(once.terms(0.9).loss).epsilon(1e-6));
+    CHECK(relative_difference(parts.arena->gradient(), whole.arena->gradient()) <= 2e-6);
+
+    // Averaging the micro-batches' means, the mistake this guards against, is far off.
+    const Model means = random_model();
+    for (int64_t first = 0; first < 8; first += 2) {
+      const Batch part = rows_of(batch, first, 2);
+      train_micro_batch(means, part, make_targets(part, teacher_BT.narrow(0, first, 2), options), {}, gradient_scale(part.num_live) / 4);
+    }
+    CHECK(relative_difference(means.arena->gradient(), whole.arena->gradient()) > 0.02);
+  }
+
+  TEST_CASE("targets: a step that does not learn and evaluation count the same loss") {
+    const Model model = random_model();
+    const Batch batch = random_batch({0, 6});
+    const Targets targets = make_targets(batch, at::randint(300, {2, 24}, at::kLong), {.teacher_weight = 0.5, .z_loss = 1e-3});
+    const LossSums trained = train_micro_batch(model, batch, targets, {}, 0.1), evaluated = evaluate_batch(model, batch, targets);
+    CHECK(trained.ce == doctest::Approx(evaluated.ce).epsilon(1e-6));
+    CHECK(trained.kd == doctest::Approx(evaluated.kd).epsilon(1e-6));
+    CHECK(trained.z == doctest::Approx(evaluated.z).epsilon(1e-6));
+  }
+
+  TEST_CASE("targets: a student that is its own teacher agrees everywhere") {
+    const Model model = random_model();
+    const Batch batch = random_batch({0, 6});
+    const at::Tensor own = decoder_logits(model, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}}).argmax(1).view({2, 24});
+    const LossSums sums = evaluate_batch(model, batch, make_targets(batch, own, {}));
+    CHECK(sums.agree == sums.num_live);
+    CHECK(sums.kd < sums.ce);
+  }
+}
+
+TEST_SUITE("grad") {
+  TEST_CASE("targets: gradients of a distilling step equal the plain loss on the plain decoder in double") {
+    const Model model = random_model();
+    const Batch batch = random_batch({0, 9, 24});
+    const at::Tensor teacher_BT = at::randint(300, {3, 24}, at::kLong);
+    const double weight = 0.9, z_loss = 1e-2, scale = gradient_scale(batch.num_live);
+    const FfnMasks masks{{at::linspace(0.1, 1, 96).requires_grad_(true), at::linspace(1, 0.1, 96).requires_grad_(true)}};
+    const LossSums sums = train_micro_batch(model, batch, make_targets(batch, teacher_BT, {.teacher_weight = weight, .z_loss = z_loss}), masks, scale);
+
+    const NamedWeights weights = reference_weights(model);
+    const FfnMasks plain{
+        {masks.multiplier_F[0].detach().to(at::kDouble).requires_grad_(true), masks.multiplier_F[1].detach().to(at::kDouble).requires_grad_(true)}};
+    const at::Tensor logits = reference_logits(model.config, weights, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}}, plain);
+    const at::Tensor live = batch.true_label_BT.reshape({-1}).ge(0), lse = logits.logsumexp(1);
+    const auto picked = [&](const at::Tensor& label) { return logits.gather(1, label.reshape({-1, 1}).clamp_min(0)).squeeze(1); };
+    const at::Tensor row_loss = lse - (1 - weight) * picked(batch.true_label_BT) - weight * picked(teacher_BT) + z_loss * lse.square();
+    const at::Tensor loss = row_loss.masked_select(live).mean();
+    loss.backward();
+    CHECK(sums.terms(weight).loss == doctest::Approx(loss.item<double>()).epsilon(1e-6));
+    for (const auto& [name, value] : weights) {
+      CAPTURE(name);
+      CHECK(relative_difference(model.arena->gradient_of(name), value.grad()) <= 2e-5);
+    }
+    for (size_t layer = 0; layer < 2; ++layer) CHECK(relative_difference(masks.multiplier_F[layer].grad(), plain.multiplier_F[layer].grad()) <= 2e-5);
+  }
+}
