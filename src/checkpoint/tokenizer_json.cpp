@@ -1,6 +1,5 @@
 // tokenizer.json for a SentencePiece BPE model: the form in which the `tokenizers` library saves it, with ids equal to SentencePiece's.
-// Merges: for every normal piece in id order every split into two normal pieces, shorter left half first; one split a piece is not enough
-// (half of all strings would differ), and control, unknown or byte pieces must stay out.
+// Merges hold every split of a normal piece into two (merge_list): with one split a piece half of all strings would differ.
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -27,6 +26,7 @@ void for_each_split(std::string_view text, const Split& split) {
     if (starts_code_point(text[k])) split(text.substr(0, k), text.substr(k));
 }
 
+/// Pieces by text; refuses types and duplicates that tokenizer.json cannot say.
 PieceIds piece_ids(const Tokenizer& tokenizer) {
   PieceIds ids;
   for (const Piece& piece : tokenizer.pieces()) {
@@ -35,22 +35,6 @@ PieceIds piece_ids(const Tokenizer& tokenizer) {
     if (!ids.emplace(piece.text, ids.size()).second) throw UserError::bad_file("tokenizer", fmt::format("piece '{}' occurs twice", printable(piece.text)));
   }
   return ids;
-}
-
-OrderedJson make_merges(const Tokenizer& tokenizer, const PieceIds& ids) {
-  const std::vector<Piece>& pieces = tokenizer.pieces();
-  const auto is_normal = [&](std::string_view text) {
-    const auto found = ids.find(text);
-    return found != ids.end() && pieces[found->second].type == PieceType::normal;
-  };
-  OrderedJson merges = OrderedJson::array();
-  for (const Piece& piece : pieces) {
-    if (piece.type != PieceType::normal) continue;
-    for_each_split(piece.text, [&](std::string_view left, std::string_view right) {
-      if (is_normal(left) && is_normal(right)) merges.push_back(OrderedJson::array({left, right}));
-    });
-  }
-  return merges;
 }
 
 OrderedJson bos_template(const std::string& bos, int64_t bos_id) {
@@ -81,7 +65,7 @@ void check_control_pieces(const Tokenizer& tokenizer) {
 }
 
 std::string tokenizer_json(const Tokenizer& tokenizer, bool add_bos) {
-  const PieceIds ids = piece_ids(tokenizer);
+  piece_ids(tokenizer);
   const std::vector<Piece>& pieces = tokenizer.pieces();
   OrderedJson added = OrderedJson::array();
   OrderedJson::object_t vocab;  // a list of pairs: appended, since its operator[] searches from the front
@@ -114,7 +98,8 @@ std::string tokenizer_json(const Tokenizer& tokenizer, bool add_bos) {
   model["byte_fallback"] = true;  // absent means false, which is wrong for two strings in three
   model["ignore_merges"] = false;
   model["vocab"] = std::move(vocab);
-  model["merges"] = make_merges(tokenizer, ids);
+  OrderedJson& merges = model["merges"] = OrderedJson::array();
+  for (const auto& [left, right] : merge_list(pieces)) merges.push_back(OrderedJson::array({left, right}));
   return json.dump(1) + "\n";
 }
 

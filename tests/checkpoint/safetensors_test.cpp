@@ -62,11 +62,11 @@ TEST_SUITE("unit") {
     for (const SafetensorsEntry& entry : read_safetensors_header(path)) {
       ++count;
       const at::Tensor read = read_safetensors_tensor(path, entry);
-      CHECK(read.scalar_type() == at::kFloat);
+      CHECK((read.scalar_type() == at::kFloat));
       if (entry.name == "f") CHECK(at::equal(read, values));
       if (entry.name == "b") CHECK(at::equal(read, values.to(at::kBFloat16).to(at::kFloat)));
       if (entry.name == "h") CHECK(at::equal(read, values.to(at::kHalf).to(at::kFloat)));
-      if (entry.name == "empty") CHECK(read.sizes() == at::IntArrayRef({0, 5}));
+      if (entry.name == "empty") CHECK((read.sizes() == at::IntArrayRef({0, 5})));
       if (entry.name == "scalar") CHECK(read.dim() == 0);
     }
     CHECK(count == 5);

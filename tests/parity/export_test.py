@@ -1,0 +1,90 @@
+"""Exported folders in transformers: every tensor found its place, logits of four prompts within 1e-4; and folders of transformers opened by us."""
+
+import json
+
+import pytest
+import safetensors
+import torch
+import transformers
+from conftest import parity_export
+from safetensors.torch import load_file
+
+MODELS = ["qwen3", "llama", "ragged", "untied", "sharded", "bf16"]
+MAX_DIFFERENCE = 1e-4
+
+
+def load(folder):
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
+    return model.eval(), info
+
+
+def largest_difference(model, work, logits_file):
+    prompts = json.loads((work / "prompts.json").read_text())
+    ours = load_file(logits_file)
+    assert len(prompts) == 4
+    worst = 0.0
+    for number, ids in enumerate(prompts):
+        with torch.no_grad():
+            theirs = model(torch.tensor([ids])).logits[0]
+        mine = ours[f"prompt.{number}"]
+        assert mine.shape == theirs.shape
+        assert theirs.std() > 0.1  # logits that say something
+        worst = max(worst, (mine - theirs).abs().max().item())
+    return worst
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_transformers_opens_it(work, name):
+    model, info = load(work / "hf" / name)
+    assert type(model).__name__ == ("LlamaForCausalLM" if name in ("llama", "untied") else "Qwen3ForCausalLM")
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        assert not info[kind], f"{kind}: {info[kind]}"
+    difference = largest_difference(model, work, work / f"logits-{name}.safetensors")
+    print(f"{name}: {difference:.2e}")
+    assert difference <= MAX_DIFFERENCE
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_safe_open_lists_what_the_model_has(work, name):
+    found = {}
+    for path in sorted((work / "hf" / name).glob("*.safetensors")):
+        with safetensors.safe_open(path, "pt") as file:
+            assert file.metadata() == {"format": "pt"}
+            for tensor in file.keys():
+                assert tensor not in found
+                found[tensor] = (file.get_slice(tensor).get_dtype(), tuple(file.get_slice(tensor).get_shape()))
+    model, _ = load(work / "hf" / name)
+    dtype = "BF16" if name == "bf16" else "F32"
+    expected = {key: (dtype, tuple(value.shape)) for key, value in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        del expected["lm_head.weight"]
+    assert found == expected
+
+
+def test_generation_config(work):
+    config = transformers.GenerationConfig.from_pretrained(work / "hf" / "qwen3")
+    assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (1, 2, 3)
+
+
+def foreign_model(kind, tied):
+    sizes = dict(vocab_size=512, hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+                 max_position_embeddings=128, tie_word_embeddings=tied, initializer_range=0.2)
+    torch.manual_seed(4)
+    config = {"llama": transformers.LlamaConfig, "qwen3": transformers.Qwen3Config}[kind](**sizes)
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("kind,tied", [("llama", False), ("llama", True), ("qwen3", False), ("qwen3", True)])
+def test_we_open_theirs(work, tmp_path, kind, tied):
+    model = foreign_model(kind, tied)
+    model.save_pretrained(tmp_path / "theirs")
+    parity_export("import", tmp_path / "theirs", work / "prompts.json", tmp_path / "logits.safetensors")
+    assert largest_difference(model, work, tmp_path / "logits.safetensors") <= MAX_DIFFERENCE
+
+
+def test_we_open_theirs_in_several_files(work, tmp_path):
+    model = foreign_model("qwen3", False)
+    model.save_pretrained(tmp_path / "theirs", max_shard_size="100KB")
+    assert (tmp_path / "theirs" / "model.safetensors.index.json").exists()
+    parity_export("import", tmp_path / "theirs", work / "prompts.json", tmp_path / "logits.safetensors")
+    assert largest_difference(model, work, tmp_path / "logits.safetensors") <= MAX_DIFFERENCE

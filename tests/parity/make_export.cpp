@@ -1,0 +1,185 @@
+// Our side of the parity tests (tests/parity/*.py), without a word of Python: reads what they wrote into a work folder and answers in files.
+//   parity_export produce <work>            training.txt, strings.json -> tokenizers, HF folders of random models, logits, a checkpoint, token shards
+//   parity_export import <folder> <ids.json> <logits.safetensors>      opens a folder that transformers wrote
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "src/base/errors.h"
+#include "src/base/files.h"
+#include "src/base/hdf5.h"
+#include "src/base/json.h"
+#include "src/base/random.h"
+#include "src/checkpoint/checkpoint.h"
+#include "src/checkpoint/hf_export.h"
+#include "src/checkpoint/safetensors.h"
+#include "src/data/token_shards.h"
+#include "src/data/tokenizer.h"
+#include "src/model/parameters.h"
+#include "src/tensors/shape.h"
+
+namespace fs = std::filesystem;
+using namespace coppice;
+
+namespace {
+
+void write_json(const fs::path& path, const Json& json) { write_file_atomically(path, json.dump()); }
+
+Tokenizer train(const fs::path& work, int64_t vocab_size) {
+  std::ifstream lines(work / "training.txt");
+  const auto next_line = [&](std::string& line) { return static_cast<bool>(std::getline(lines, line)); };
+  const fs::path path = work / fmt::format("tokenizer-{}.model", vocab_size);
+  write_file_atomically(path, train_tokenizer({.vocab_size = vocab_size, .character_coverage = 0.999}, next_line));
+  return Tokenizer::load(path);
+}
+
+void write_ids(const fs::path& work, const Tokenizer& tokenizer, const Json& strings) {
+  Json answer = Json::array();
+  for (const Json& text : strings) {
+    const std::vector<int32_t> ids = tokenizer.encode(text.get<std::string>());
+    answer.push_back({{"ids", ids}, {"decoded", tokenizer.decode(ids)}});
+  }
+  write_json(work / fmt::format("ids-{}.json", tokenizer.vocab_size()), answer);
+}
+
+/// Weights of a size at which attention and FFN both matter, norms away from 1.
+Model random_model(const ModelConfig& config, uint64_t seed) {
+  Model model = make_model(config);
+  initialise_parameters(config, *model.arena, seed);
+  c10::NoGradGuard no_grad;
+  uint64_t row = 0;
+  for (const Parameter& parameter : parameter_table(config)) {
+    const at::Tensor values = model.arena->parameter(parameter.name);
+    ++row;
+    if (parameter.kind == ParameterKind::norm) {
+      fill_normal({values.mutable_data_ptr<float>(), static_cast<size_t>(values.numel())}, 0.3, seed, Purpose::test, row);
+      values.add_(1.0);
+    } else {
+      values.mul_(2.0);
+    }
+  }
+  return model;
+}
+
+ModelConfig config_of(const Tokenizer& tokenizer, bool qk_norm, std::vector<int64_t> widths) {
+  ModelConfig config;
+  config.vocab_size = tokenizer.vocab_size();
+  config.hidden_size = 64;
+  config.num_hidden_layers = static_cast<int64_t>(widths.size());
+  config.num_attention_heads = 4;
+  config.num_key_value_heads = 2;
+  config.head_dim = 24;  // on purpose not hidden_size / heads
+  config.intermediate_size = std::move(widths);
+  config.qk_norm = qk_norm;
+  config.max_position_embeddings = 256;
+  return config;
+}
+
+at::Tensor logits_of(const Model& model, const std::vector<int64_t>& ids) {
+  c10::NoGradGuard no_grad;
+  const auto length = static_cast<int64_t>(ids.size());
+  return decoder_logits(
+             model,
+             {.token_BT = at::tensor(ids, at::kLong).view({1, length}), .position_BT = at::arange(length, at::kLong).view({1, length}), .document_BT = {}})
+      .contiguous();
+}
+
+void write_logits(const fs::path& path, const Model& model, const Json& prompts) {
+  std::vector<SafetensorsTensor> tensors;
+  for (size_t i = 0; i < prompts.size(); ++i) tensors.push_back({fmt::format("prompt.{}", i), logits_of(model, prompts[i].get<std::vector<int64_t>>())});
+  write_safetensors(path, tensors);
+}
+
+Json prompt_ids(const Tokenizer& tokenizer) {
+  Json prompts = Json::array();
+  for (const char* text : {"the first of four prompts", "12345.67\n\tfor (;;) { }", "Ελληνικά и 中文 \U0001F600", "a"})
+    prompts.push_back(tokenizer.encode(text));
+  return prompts;
+}
+
+void export_models(const fs::path& work, const Tokenizer& tokenizer) {
+  const Json prompts = prompt_ids(tokenizer);
+  write_json(work / "prompts.json", prompts);
+  struct Case {
+    const char* name;
+    bool qk_norm;
+    std::vector<int64_t> widths;
+    bool tied = true;
+    const char* dtype = "f32";
+    HfExportOptions options = {};
+  };
+  const std::vector<Case> cases = {{"qwen3", true, {96, 96}},
+                                   {"llama", false, {96, 96}},
+                                   {"ragged", true, {96, 33, 64}},
+                                   {"untied", false, {96}, false},
+                                   {"sharded", true, {96, 96}, true, "f32", {.shard_bytes = 60'000}},
+                                   {"bf16", true, {96, 96}, true, "bf16"},
+                                   {"bos", true, {32}, true, "f32", {.add_bos = true}}};
+  for (const Case& one : cases) {
+    ModelConfig config = config_of(tokenizer, one.qk_norm, one.widths);
+    config.tie_word_embeddings = one.tied;
+    const fs::path folder = work / "hf" / one.name;
+    const Model model = random_model(config, 17);
+    export_hf(folder, model, tokenizer, one.dtype, one.options);
+    // The bf16 file is compared with the weights it holds, the others with the model itself.
+    write_logits(work / fmt::format("logits-{}.safetensors", one.name), std::string_view(one.dtype) == "bf16" ? import_hf(folder) : model, prompts);
+  }
+}
+
+void write_own_files(const fs::path& work, const Tokenizer& tokenizer) {
+  const ModelConfig config = config_of(tokenizer, true, {96, 96});
+  const Model model = random_model(config, 23);
+  std::vector<NamedTensor> tensors = arena_tensors(config, *model.arena, model.arena->master(), "/model/");
+  const at::Tensor slot = model.arena->master() * 2;
+  for (const NamedTensor& tensor : arena_tensors(config, *model.arena, slot, "/optim/v/")) tensors.push_back(tensor);
+  write_checkpoint(work / "ckpt", 5, tensors, {{"run", "parity"}});
+  std::vector<SafetensorsTensor> copies;
+  for (const NamedTensor& tensor : tensors) copies.push_back({tensor.name, tensor.value});
+  write_safetensors(work / "ckpt.safetensors", copies);
+
+  TokenShardWriter shards(work / "tokens", "invented", tokenizer.vocab_size(), tokenizer.eos_id(), tokenizer.fingerprint(), 5000);
+  std::ifstream lines(work / "training.txt");
+  std::string line;
+  for (uint64_t i = 0; i < 300 && std::getline(lines, line); ++i) shards.add(i + 1000, tokenizer.encode(line), line.size());
+  shards.finish();
+}
+
+int run(int argc, char** argv) {
+  const std::string_view verb = argc > 1 ? argv[1] : "";
+  if (verb == "produce" && argc == 3) {
+    const fs::path work = argv[2];
+    const Json strings = read_json(work / "strings.json");
+    const Tokenizer small = train(work, 512), large = train(work, 3000);
+    for (const Tokenizer* tokenizer : {&small, &large}) {
+      write_ids(work, *tokenizer, strings);
+      write_file_atomically(work / fmt::format("tokenizer-{}.json", tokenizer->vocab_size()), tokenizer_json(*tokenizer, /*add_bos=*/false));
+    }
+    export_models(work, small);
+    write_own_files(work, small);
+    return 0;
+  }
+  if (verb == "import" && argc == 5) {
+    write_logits(argv[4], import_hf(argv[2]), read_json(argv[3]));
+    return 0;
+  }
+  std::fputs("usage: parity_export produce <work> | import <folder> <ids.json> <logits.safetensors>\n", stderr);
+  return 2;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  start_hdf5();
+  start_torch(2);
+  try {
+    return run(argc, argv);
+  } catch (const Error& error) {
+    fmt::print(stderr, "parity_export: {}\n", error.what());
+    return static_cast<int>(error.code());
+  }
+}
