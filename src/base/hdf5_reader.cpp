@@ -254,11 +254,12 @@ Attribute open_attribute(hid_t file, const std::filesystem::path& path, const st
   Hdf5Handle owner(H5Oopen(file, object.c_str(), H5P_DEFAULT), H5Oclose);
   check(owner.valid(), path, object, "cannot be opened");
   if (H5Aexists(owner, name) <= 0) throw refuse(path, label, "is missing");
-  Attribute attribute{Hdf5Handle(H5Aopen(owner, name, H5P_DEFAULT), H5Aclose), Hdf5Handle(-1, H5Tclose)};
-  check(attribute.id.valid(), path, label, "cannot be opened");
-  Hdf5Handle space(H5Aget_space(attribute.id), H5Sclose);
+  Hdf5Handle id(H5Aopen(owner, name, H5P_DEFAULT), H5Aclose);
+  check(id.valid(), path, label, "cannot be opened");
+  Hdf5Handle space(H5Aget_space(id), H5Sclose);
   if (H5Sget_simple_extent_npoints(space) != 1) throw refuse(path, label, "is not one value");
-  return {std::move(attribute.id), Hdf5Handle(H5Aget_type(attribute.id), H5Tclose)};
+  Hdf5Handle type(H5Aget_type(id), H5Tclose);
+  return {std::move(id), std::move(type)};
 }
 
 }  // namespace
