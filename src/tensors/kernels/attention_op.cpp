@@ -39,7 +39,8 @@ std::optional<at::Tensor> document_bias(const at::Tensor& document_BT) {
 
 struct CausalAttentionFunction : torch::autograd::Function<CausalAttentionFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv_NP, int64_t batch, int64_t num_heads, int64_t num_kv_heads,
-                            const at::Tensor& document_BT) {
+                            const at::Tensor& document) {
+    const at::Tensor document_BT = given(document);
     const Heads heads = unpack(qkv_NP, batch, num_heads, num_kv_heads);
     const auto [out_BHTK, logsumexp] =
         at::_scaled_dot_product_flash_attention_for_cpu(heads.q_BHTK, heads.k_BHTK, heads.v_BHTK, 0.0, /*is_causal=*/true, document_bias(document_BT));
@@ -78,7 +79,7 @@ at::Tensor causal_attention(const at::Tensor& qkv_NP, int64_t batch, int64_t num
   COPPICE_CHECK(num_kv_heads > 0 && num_heads % num_kv_heads == 0 && qkv_NP.size(1) % (num_heads + 2 * num_kv_heads) == 0,
                 fmt::format("qkv_NP: {} columns for {} + 2 * {} heads", qkv_NP.size(1), num_heads, num_kv_heads));
   if (document_BT.defined()) check_shape(document_BT, {batch, qkv_NP.size(0) / batch}, "document_BT");
-  return CausalAttentionFunction::apply(qkv_NP, batch, num_heads, num_kv_heads, document_BT);
+  return CausalAttentionFunction::apply(qkv_NP, batch, num_heads, num_kv_heads, or_absent(document_BT));
 }
 
 TORCH_LIBRARY_FRAGMENT(coppice, m) {

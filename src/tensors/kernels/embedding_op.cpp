@@ -43,7 +43,7 @@ void scatter_add_rows(const at::Tensor& token_N, const at::Tensor& grad_ND, cons
 struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& token_N, const at::Tensor& table_VD, const at::Tensor& table_grad_VD) {
     ctx->save_for_backward({token_N});
-    ctx->saved_data["table_grad"] = table_grad_VD;
+    ctx->saved_data["table_grad"] = given(table_grad_VD);
     ctx->saved_data["vocab_size"] = table_VD.size(0);
     at::Tensor out_ND = table_VD.new_empty({token_N.size(0), table_VD.size(1)});
     gather_rows(token_N, table_VD, out_ND);
@@ -75,7 +75,7 @@ at::Tensor embedding(const at::Tensor& token_N, const at::Tensor& table_VD, cons
   check_weight_grad(table_VD, table_grad_VD, "table_grad_VD");
   for (const int64_t token : c10::IntArrayRef(token_N.const_data_ptr<int64_t>(), token_N.numel()))
     COPPICE_CHECK(token >= 0 && token < table_VD.size(0), fmt::format("token {} outside the table of {} rows", token, table_VD.size(0)));
-  return EmbeddingFunction::apply(token_N, table_VD, table_grad_VD);
+  return EmbeddingFunction::apply(token_N, table_VD, or_absent(table_grad_VD));
 }
 
 }  // namespace coppice

@@ -15,7 +15,7 @@ using torch::autograd::variable_list;
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_NI, const at::Tensor& weight_OI, const at::Tensor& weight_grad_OI) {
     ctx->save_for_backward({x_NI, weight_OI});
-    ctx->saved_data["weight_grad"] = weight_grad_OI;
+    ctx->saved_data["weight_grad"] = given(weight_grad_OI);
     return x_NI.mm(weight_OI.t());
   }
 
@@ -45,7 +45,7 @@ at::Tensor linear(const at::Tensor& x_NI, const at::Tensor& weight_OI, const at:
   check_shape(weight_OI, {-1, x_NI.size(1)}, "weight_OI");
   check_cpu_float32(weight_OI, "weight_OI");
   check_weight_grad(weight_OI, weight_grad_OI, "weight_grad_OI");
-  return LinearFunction::apply(x_NI, weight_OI, weight_grad_OI);
+  return LinearFunction::apply(x_NI, weight_OI, or_absent(weight_grad_OI));
 }
 
 }  // namespace coppice

@@ -15,6 +15,15 @@ inline void check_cpu_float32(const at::Tensor& tensor, std::string_view name) {
   if (!tensor.device().is_cpu()) throw DeviceError::unavailable(fmt::format("{} is on {}, but this build has no CUDA kernels", name, tensor.device().str()));
 }
 
+/// torch::autograd::Function tracks every tensor argument and refuses an undefined one: what is absent travels as this empty tensor.
+inline const at::Tensor& absent() {
+  static const at::Tensor* const empty = new at::Tensor(at::empty({0}));
+  return *empty;
+}
+inline const at::Tensor& or_absent(const at::Tensor& tensor) { return tensor.defined() ? tensor : absent(); }
+/// Back to an undefined tensor, inside forward.
+inline at::Tensor given(const at::Tensor& tensor) { return tensor.is_same(absent()) ? at::Tensor() : tensor; }
+
 /// An incoming gradient as rows of unit stride; copies only what arrives expanded or transposed.
 inline at::Tensor rows_of(const at::Tensor& grad) {
   const bool rows = grad.stride(-1) == 1 && (grad.dim() < 2 || grad.size(0) <= 1 || grad.stride(0) >= grad.size(-1));

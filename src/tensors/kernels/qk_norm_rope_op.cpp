@@ -25,9 +25,10 @@ std::shared_ptr<const RopeTable> table_for(const at::Tensor& position_N, double 
 }
 
 struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, const at::Tensor& q_weight_grad_K,
-                            const at::Tensor& k_weight_K, const at::Tensor& k_weight_grad_K, const at::Tensor& position_N, int64_t num_heads,
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv_NP, const at::Tensor& q_weight, const at::Tensor& q_weight_grad_K,
+                            const at::Tensor& k_weight, const at::Tensor& k_weight_grad_K, const at::Tensor& position_N, int64_t num_heads,
                             int64_t num_kv_heads, double eps, double rope_theta) {
+    const at::Tensor q_weight_K = given(q_weight), k_weight_K = given(k_weight);
     const int64_t head_size = qkv_NP.size(1) / (num_heads + 2 * num_kv_heads);
     const auto table = table_for(position_N, rope_theta, head_size);
     at::Tensor out_NP = at::empty_like(qkv_NP, at::MemoryFormat::Contiguous);
@@ -45,8 +46,8 @@ struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
                       .qkv_row_stride = qkv_NP.stride(0),
                       .eps = static_cast<float>(eps)});
     ctx->save_for_backward({q_weight_K.defined() ? qkv_NP : at::Tensor(), q_weight_K, k_weight_K, position_N});
-    ctx->saved_data["q_weight_grad"] = q_weight_grad_K;
-    ctx->saved_data["k_weight_grad"] = k_weight_grad_K;
+    ctx->saved_data["q_weight_grad"] = given(q_weight_grad_K);
+    ctx->saved_data["k_weight_grad"] = given(k_weight_grad_K);
     ctx->saved_data["num_heads"] = num_heads;
     ctx->saved_data["num_kv_heads"] = num_kv_heads;
     ctx->saved_data["eps"] = eps;
@@ -116,7 +117,8 @@ at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, 
     check_weight_grad(q_weight_K, q_weight_grad_K, "q_weight_grad_K");
     check_weight_grad(k_weight_K, k_weight_grad_K, "k_weight_grad_K");
   }
-  return QkNormRopeFunction::apply(qkv_NP, q_weight_K, q_weight_grad_K, k_weight_K, k_weight_grad_K, position_N, num_heads, num_kv_heads, eps, rope_theta);
+  return QkNormRopeFunction::apply(qkv_NP, or_absent(q_weight_K), or_absent(q_weight_grad_K), or_absent(k_weight_K), or_absent(k_weight_grad_K), position_N,
+                                   num_heads, num_kv_heads, eps, rope_theta);
 }
 
 TORCH_LIBRARY_FRAGMENT(coppice, m) {

@@ -15,8 +15,9 @@ using torch::autograd::variable_list;
 
 /// With delta: (residual, normed). Without: (normed), because the residual is x itself.
 struct ResidualRmsNormFunction : torch::autograd::Function<ResidualRmsNormFunction> {
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& x_ND, const at::Tensor& delta_ND, const at::Tensor& weight_D,
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& x_ND, const at::Tensor& delta, const at::Tensor& weight_D,
                                const at::Tensor& weight_grad_D, double eps) {
+    const at::Tensor delta_ND = given(delta);
     const bool has_delta = delta_ND.defined();
     const at::Tensor residual_ND = has_delta ? at::empty_like(x_ND, at::MemoryFormat::Contiguous) : at::Tensor();
     const at::Tensor normed_ND = at::empty_like(x_ND, at::MemoryFormat::Contiguous);
@@ -34,7 +35,7 @@ struct ResidualRmsNormFunction : torch::autograd::Function<ResidualRmsNormFuncti
                            .eps = static_cast<float>(eps)});
     ctx->set_materialize_grads(false);
     ctx->save_for_backward({has_delta ? residual_ND : x_ND, weight_D, rstd_N});
-    ctx->saved_data["weight_grad"] = weight_grad_D;
+    ctx->saved_data["weight_grad"] = given(weight_grad_D);
     ctx->saved_data["has_delta"] = has_delta;
     return has_delta ? variable_list{residual_ND, normed_ND} : variable_list{normed_ND};
   }
@@ -75,10 +76,10 @@ ResidualNorm residual_rms_norm(const at::Tensor& x_ND, const at::Tensor& delta_N
   check_shape(weight_D, {x_ND.size(1)}, "weight_D");
   check_cpu_float32(weight_D, "weight_D");
   check_weight_grad(weight_D, weight_grad_D, "weight_grad_D");
-  if (!delta_ND.defined()) return {x_ND, ResidualRmsNormFunction::apply(x_ND, delta_ND, weight_D, weight_grad_D, eps)[0]};
+  if (!delta_ND.defined()) return {x_ND, ResidualRmsNormFunction::apply(x_ND, absent(), weight_D, or_absent(weight_grad_D), eps)[0]};
   check_shape(delta_ND, {x_ND.size(0), x_ND.size(1)}, "delta_ND");
   check_cpu_float32(delta_ND, "delta_ND");
-  const variable_list outputs = ResidualRmsNormFunction::apply(x_ND, delta_ND, weight_D, weight_grad_D, eps);
+  const variable_list outputs = ResidualRmsNormFunction::apply(x_ND, delta_ND, weight_D, or_absent(weight_grad_D), eps);
   return {outputs[0], outputs[1]};
 }
 

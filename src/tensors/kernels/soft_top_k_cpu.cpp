@@ -24,14 +24,13 @@ SoftTopKSolution soft_top_k_reference(std::span<const double> scores, double k, 
   std::iota(order.begin(), order.end(), int64_t{0});
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return scores[a] > scores[b]; });
   const double centre = scores[order[static_cast<int64_t>(std::ceil(k)) - 1]];
-  std::vector<double> x(n), tail(n);  // tail[j] = logsumexp(x[j], x[j+1], ...); x[j] is the largest of its suffix
+  std::vector<double> x(n), excess(n, 0.0);  // excess[j] = logsumexp(x[j], x[j+1], ...) - x[j]: kept apart from x[j], which may be huge
   for (int64_t j = 0; j < n; ++j) x[j] = (scores[order[j]] - centre) / epsilon;
-  tail[n - 1] = x[n - 1];
-  for (int64_t j = n - 2; j >= 0; --j) tail[j] = x[j] + std::log1p(std::exp(tail[j + 1] - x[j]));
+  for (int64_t j = n - 2; j >= 0; --j) excess[j] = std::log1p(std::exp(excess[j + 1] + (x[j + 1] - x[j])));
 
   int64_t m = 0;  // smallest m whose next entry stays at or below 1
-  while (x[m] + std::log(k - static_cast<double>(m)) - tail[m] > 0.0) ++m;
-  const double shift = std::log(k - static_cast<double>(m)) - tail[m];
+  while (std::log(k - static_cast<double>(m)) - excess[m] > 0.0) ++m;
+  const double shift = std::log(k - static_cast<double>(m)) - excess[m] - x[m];
   for (int64_t j = m; j < n; ++j) {
     solution.soft_mask[order[j]] = std::exp(std::min(0.0, x[j] + shift));
     solution.saturated[order[j]] = 0;
@@ -57,10 +56,10 @@ std::vector<double> soft_top_k_backward_reference(const SoftTopKSolution& soluti
 namespace {
 
 constexpr int64_t kBlock = 512;
-constexpr double kBracket = 16;         // width, in epsilons, at which the bisection stops
+constexpr double kBracket = 4;          // width, in epsilons, at which the bisection stops
 constexpr float kLargest = 60.0f;       // exponents are cut here; t - centre is below epsilon (log F - log(k - ceil(k) + 1)) < 60 epsilon
 constexpr float kSmallest = -86.0f;     // exp of less counts as 0: spares subnormal numbers
-constexpr double kSumTolerance = 2e-7;  // of k; rounding lambda to float alone costs up to 6e-8
+constexpr double kSumTolerance = 3e-7;  // of the unsaturated sum; rounding lambda to float alone costs up to 6e-8
 
 /// Range of a row; `finite` false when an entry is infinite or NaN.
 struct Range {
@@ -220,7 +219,7 @@ bool solve_row(const float* s, float* soft_mask, float* free_mask, int64_t n, do
                               .inverse_epsilon = inverse_epsilon};
     split = free_mask ? write_both_masks(s, soft_mask, free_mask, n, formula) : write_soft_mask(s, soft_mask, n, formula);
     const double wanted = k - static_cast<double>(split.num_above);
-    if (std::abs(split.sum_below - wanted) <= kSumTolerance * k || wanted <= 0.0 || split.sum_below <= 0.0) break;
+    if (std::abs(split.sum_below - wanted) <= kSumTolerance * wanted || wanted <= 0.0 || split.sum_below <= 0.0) break;
     shift += std::log(split.sum_below / wanted);
   }
   return true;

@@ -15,7 +15,8 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& gate_up_N2F, const at::Tensor& ffn_mask_F) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& gate_up_N2F, const at::Tensor& ffn_mask) {
+    const at::Tensor ffn_mask_F = given(ffn_mask);
     ctx->save_for_backward({gate_up_N2F, ffn_mask_F});
     at::Tensor h_NF = gate_up_N2F.new_empty({gate_up_N2F.size(0), gate_up_N2F.size(1) / 2});
     swiglu_cpu({.gate_up = gate_up_N2F.const_data_ptr<float>(),
@@ -57,7 +58,7 @@ at::Tensor swiglu(const at::Tensor& gate_up_N2F, const at::Tensor& ffn_mask_F) {
     check_shape(ffn_mask_F, {gate_up_N2F.size(1) / 2}, "ffn_mask_F");
     check_cpu_float32(ffn_mask_F, "ffn_mask_F");
   }
-  return SwigluFunction::apply(gate_up_N2F, ffn_mask_F);
+  return SwigluFunction::apply(gate_up_N2F, or_absent(ffn_mask_F));
 }
 
 TORCH_LIBRARY_FRAGMENT(coppice, m) {
