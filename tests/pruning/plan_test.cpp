@@ -1,6 +1,7 @@
 #include "pruning/plan.h"
 
-#include <doctest/doctest.h>
+#include "tests/pruning/tiny.h"  // before any CHECK
+
 #include <unistd.h>
 
 #include <cmath>
@@ -11,7 +12,6 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/tensors/ops.h"
-#include "tests/pruning/tiny.h"
 
 using namespace coppice;
 using tiny::largest;

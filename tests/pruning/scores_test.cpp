@@ -1,12 +1,12 @@
 #include "pruning/scores.h"
 
-#include <doctest/doctest.h>
+#include "tests/pruning/tiny.h"  // before any CHECK
+
 
 #include <array>
 
 #include "pruning/plan.h"
 #include "src/base/errors.h"
-#include "tests/pruning/tiny.h"
 
 using namespace coppice;
 using tiny::largest;
@@ -42,10 +42,10 @@ TEST_SUITE("unit") {
     const std::array<Batch, 1> batches = {batch_of(at::ones({2, 9}, at::kBool))};
     for (const ScoreRow& row : score_table()) {
       const at::Tensor scores_LF = row.compute({.model = &model, .batches = batches, .seed = 3});
-      CHECK_MESSAGE(scores_LF.sizes() == at::IntArrayRef({2, 24}), row.name);
-      CHECK_MESSAGE(scores_LF.scalar_type() == at::kFloat, row.name);
-      CHECK_MESSAGE(scores_LF.isfinite().all().item<bool>(), row.name);
-      CHECK_MESSAGE(at::equal(scores_LF, row.compute({.model = &model, .batches = batches, .seed = 3})), row.name);
+      CHECK_MESSAGE((scores_LF.sizes() == at::IntArrayRef({2, 24})), std::string(row.name));
+      CHECK_MESSAGE((scores_LF.scalar_type() == at::kFloat), std::string(row.name));
+      CHECK_MESSAGE(scores_LF.isfinite().all().item<bool>(), std::string(row.name));
+      CHECK_MESSAGE(at::equal(scores_LF, row.compute({.model = &model, .batches = batches, .seed = 3})), std::string(row.name));
     }
   }
 

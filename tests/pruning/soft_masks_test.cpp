@@ -1,13 +1,13 @@
 #include "pruning/soft_masks.h"
 
-#include <doctest/doctest.h>
+#include "tests/pruning/tiny.h"  // before any CHECK
+
 
 #include <cmath>
 #include <limits>
 
 #include "src/base/errors.h"
 #include "src/tensors/ops.h"
-#include "tests/pruning/tiny.h"
 
 using namespace coppice;
 using tiny::largest;

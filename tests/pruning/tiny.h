@@ -2,6 +2,8 @@
 #pragma once
 
 #include <ATen/ATen.h>
+#undef CHECK  // c10's, which aborts
+#include <doctest/doctest.h>
 
 #include <nlohmann/json.hpp>
 #include <string>

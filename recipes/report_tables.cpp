@@ -1,0 +1,197 @@
+#include "recipes/report_tables.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "src/base/log.h"
+
+namespace coppice {
+namespace {
+
+constexpr const char* kNone = "\u2013";
+
+std::string count_text(double value) { return std::isfinite(value) ? format_count(value) : kNone; }
+std::string bytes_text(double value) { return std::isfinite(value) ? format_bytes(value) : kNone; }
+std::string duration_text(double value) {
+  if (!std::isfinite(value)) return kNone;
+  return value < 10 ? fmt::format("{:.1f} s", value) : value < 60 ? fmt::format("{:.0f} s", value) : format_duration(value);
+}
+
+/// Drops columns (never the first) that hold nothing but dashes.
+ReportTable without_empty_columns(ReportTable table) {
+  for (size_t column = table.header.size(); column-- > 1;) {
+    const bool empty = std::ranges::all_of(table.rows, [&](const auto& row) { return row[column] == kNone || row[column].empty(); });
+    if (!empty) continue;
+    const auto at = static_cast<std::ptrdiff_t>(column);
+    table.header.erase(table.header.begin() + at);
+    table.is_text.erase(table.is_text.begin() + at);
+    for (auto& row : table.rows) row.erase(row.begin() + at);
+  }
+  return table;
+}
+
+ReportTable models_table(const Report& report) {
+  ReportTable table{.section = ReportSection::models,
+                    .title = "Models",
+                    .note =
+                        "Loss is plain cross-entropy in nats a token over all held-out positions; accuracy is that of the model's own top-1 token, agreement "
+                        "counts how often it equals the "
+                        "teacher's. A model trained on teacher labels looks worse by loss than by accuracy, by design.",
+                    .header = {"model", "role", "parameters", "FFN width", "trained on", "file", "loss", "bits a byte", "accuracy", "agreement",
+                               "decode tokens/s", "peak memory"},
+                    .is_text = {true, true, false, false, false, false, false, false, false, false, false, false}};
+  for (const ReportModel& model : report.models)
+    table.rows.push_back({model.name, model.role, count_text(static_cast<double>(model.parameters)), widths_text(model.intermediate_size),
+                          count_text(model.training_tokens), bytes_text(model.file_bytes), fixed_text(model.score.loss, 3),
+                          fixed_text(model.score.bits_per_byte, 3), share_text(model.score.accuracy), share_text(model.score.teacher_agreement),
+                          fixed_text(model.decode_tokens_per_s, 0), bytes_text(model.peak_bytes)});
+  return table;
+}
+
+/// One measure, models down, domains across.
+ReportTable domain_table(const Report& report, const char* title, double ReportScore::*measure, std::string (*text)(double)) {
+  std::set<std::string> domains;
+  for (const ReportModel& model : report.models)
+    for (const auto& [name, score] : model.domains) domains.insert(name);
+  ReportTable table{.section = ReportSection::models, .title = title, .note = "", .header = {"model"}, .is_text = {true}};
+  table.header.push_back("all");
+  for (const std::string& name : domains) table.header.push_back(name);
+  table.is_text.resize(table.header.size(), false);
+  if (domains.empty()) return table;
+  for (const ReportModel& model : report.models) {
+    std::vector<std::string> row = {model.name, text(model.score.*measure)};
+    for (const std::string& name : domains) {
+      const auto found = model.domains.find(name);
+      row.push_back(found == model.domains.end() ? kNone : text(found->second.*measure));
+    }
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
+ReportTable masks_table(const Report& report) {
+  const ReportMasks& masks = report.masks;
+  ReportTable table{
+      .section = ReportSection::masks,
+      .title = "What the cut costs",
+      .note =
+          "Held-out loss in nats a token. From soft mask to learned cut is the price of a mask that is not binary; learned cut and pruned model must agree.",
+      .header = {"the source with", "loss"},
+      .is_text = {true, false}};
+  for (const auto& [name, loss] : {std::pair{"the soft mask", masks.soft_loss},
+                                   {"the learned cut", masks.hard_loss},
+                                   {"the weights cut out (pruned model)", masks.pruned_loss},
+                                   {"a random cut", masks.random_loss}})
+    if (std::isfinite(loss)) table.rows.push_back({name, fixed_text(loss, 4)});
+  return table;
+}
+
+ReportTable stages_table(const Report& report) {
+  ReportTable table{.section = ReportSection::costs,
+                    .title = "Stages",
+                    .note = "Predicted values are what the plan said before the run started. FLOPs are those of the model's formulas, not of a counter.",
+                    .header = {"stage", "kind", "from", "for", "status", "tokens", "FLOPs", "time", "predicted", "peak memory", "predicted memory"},
+                    .is_text = {true, true, true, true, true, false, false, false, false, false, false}};
+  const std::pair<StagePurpose, const char*> purposes[] = {
+      {StagePurpose::method, "the method"}, {StagePurpose::source, "source"}, {StagePurpose::comparison, "comparison"}};
+  for (const ReportStage& stage : report.stages) {
+    const auto purpose = std::ranges::find(purposes, stage.purpose, [](const auto& row) { return row.first; });
+    table.rows.push_back({stage.name, stage.kind, stage.from.empty() ? kNone : stage.from, purpose->second, stage.status, count_text(stage.tokens),
+                          flops_text(stage.flops), duration_text(stage.seconds), duration_text(stage.predicted_seconds), bytes_text(stage.peak_bytes),
+                          bytes_text(stage.predicted_bytes)});
+  }
+  for (const auto& [purpose, words] : purposes) {
+    if (std::ranges::count(report.stages, purpose, [](const ReportStage& stage) { return stage.purpose; }) == 0) continue;
+    const auto total = [&, purpose = purpose](double ReportStage::*member) { return total_of(report, purpose, member); };
+    table.rows.push_back({fmt::format("all of {}", words), "", "", "", "", count_text(total(&ReportStage::tokens)), flops_text(total(&ReportStage::flops)),
+                          duration_text(total(&ReportStage::seconds)), duration_text(total(&ReportStage::predicted_seconds)), kNone, kNone});
+    ++table.num_totals;
+  }
+  return table;
+}
+
+ReportTable checks_table(const Report& report) {
+  ReportTable table{.section = ReportSection::checks, .title = "Checks", .note = "", .header = {"check", "result", ""}, .is_text = {true, true, true}};
+  for (const ReportCheck& check : report.checks) table.rows.push_back({check.name, check.text, check.passed ? "passed" : "FAILED"});
+  return table;
+}
+
+ReportTable arms_table(const Report& report) {
+  ReportTable table{.section = ReportSection::arms,
+                    .title = "Arms",
+                    .note = "Mean over seeds and sample standard deviation of the final model.",
+                    .header = {"arm", "seeds", "loss", "bits a byte", "accuracy", "agreement"},
+                    .is_text = {true, false, false, false, false, false}};
+  for (const ReportArm& arm : report.arms) {
+    const auto spread = [&](double ReportScore::*measure, int decimals, double factor, const char* unit) -> std::string {
+      std::vector<double> values;
+      for (const ReportModel& model : arm.seeds)
+        if (std::isfinite(model.score.*measure)) values.push_back(factor * (model.score.*measure));
+      if (values.empty()) return kNone;
+      const double n = static_cast<double>(values.size());
+      double mean = 0, squares = 0;
+      for (const double value : values) mean += value / n;
+      for (const double value : values) squares += (value - mean) * (value - mean);
+      const std::string text = fmt::format("{:.{}f}{}", mean, decimals, unit);
+      return values.size() < 2 ? text : fmt::format("{} \u00b1 {:.{}f}", text, std::sqrt(squares / (n - 1)), decimals);
+    };
+    table.rows.push_back({arm.reference ? arm.name + " (reference)" : arm.name, std::to_string(arm.seeds.size()), spread(&ReportScore::loss, 3, 1, ""),
+                          spread(&ReportScore::bits_per_byte, 3, 1, ""), spread(&ReportScore::accuracy, 1, 100, "%"),
+                          spread(&ReportScore::teacher_agreement, 1, 100, "%")});
+  }
+  return table;
+}
+
+ReportTable pairs_table(const char* title, const std::vector<std::pair<std::string, std::string>>& pairs) {
+  ReportTable table{.section = ReportSection::provenance, .title = title, .note = "", .header = {"what", "value"}, .is_text = {true, true}};
+  for (const auto& [key, value] : pairs) table.rows.push_back({key, value});
+  return table;
+}
+
+}  // namespace
+
+std::vector<ReportTable> report_tables(const Report& report) {
+  const auto shares = [](double share) { return share_text(share); };
+  const auto three = [](double value) { return fixed_text(value, 3); };
+  std::vector<ReportTable> tables;
+  for (ReportTable& table : std::vector<ReportTable>{models_table(report), domain_table(report, "Loss by domain", &ReportScore::loss, three),
+                                                     domain_table(report, "Bits a byte by domain", &ReportScore::bits_per_byte, three),
+                                                     domain_table(report, "Accuracy by domain", &ReportScore::accuracy, shares),
+                                                     domain_table(report, "Agreement with the teacher by domain", &ReportScore::teacher_agreement, shares),
+                                                     masks_table(report), arms_table(report), stages_table(report), checks_table(report),
+                                                     pairs_table("Versions", report.versions), pairs_table("Machine", report.machine)}) {
+    table = without_empty_columns(std::move(table));
+    if (!table.rows.empty() && table.header.size() > 1) tables.push_back(std::move(table));
+  }
+  return tables;
+}
+
+std::string share_text(double share, int decimals) { return std::isfinite(share) ? fmt::format("{:.{}f}%", 100 * share, decimals) : kNone; }
+
+std::string fixed_text(double value, int decimals) { return std::isfinite(value) ? fmt::format("{:.{}f}", value, decimals) : kNone; }
+
+std::string flops_text(double flops) {
+  if (!std::isfinite(flops)) return kNone;
+  for (const auto& [unit, prefix] : {std::pair{1e21, "Z"}, {1e18, "E"}, {1e15, "P"}, {1e12, "T"}, {1e9, "G"}, {1e6, "M"}})
+    if (flops >= 0.9995 * unit) return fmt::format("{:.3g} {}FLOP", flops / unit, prefix);
+  return fmt::format("{:.0f} FLOP", flops);
+}
+
+std::string widths_text(const std::vector<int64_t>& widths) {
+  if (widths.empty()) return kNone;
+  if (std::ranges::count(widths, widths.front()) == static_cast<std::ptrdiff_t>(widths.size())) return std::to_string(widths.front());
+  return fmt::format("{}", fmt::join(widths, ", "));
+}
+
+double total_of(const Report& report, StagePurpose purpose, double ReportStage::*member) {
+  double total = kAbsent;
+  for (const ReportStage& stage : report.stages)
+    if (stage.purpose == purpose && std::isfinite(stage.*member)) total = (std::isnan(total) ? 0.0 : total) + stage.*member;
+  return total;
+}
+
+}  // namespace coppice

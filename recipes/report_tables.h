@@ -1,0 +1,35 @@
+// The facts of a report as tables of words: written once, rendered as Markdown and as HTML.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "recipes/report.h"
+
+namespace coppice {
+
+enum class ReportSection { models, training, masks, costs, checks, arms, provenance };
+
+struct ReportTable {
+  ReportSection section;
+  std::string title, note;
+  std::vector<std::string> header;
+  std::vector<std::vector<std::string>> rows;  // as wide as the header; unescaped
+  std::vector<bool> is_text;                   // per column: left-aligned words, otherwise numbers
+  size_t num_totals = 0;                       // last rows that sum others
+};
+
+/// All tables that hold something, in the order they are shown. A column without a single value is left out.
+std::vector<ReportTable> report_tables(const Report& report);
+
+/// "39.4%", "3.230", "1.2 PFLOP"; "–" when absent.
+std::string share_text(double share, int decimals = 1);
+std::string fixed_text(double value, int decimals);
+std::string flops_text(double flops);
+/// "256", or "256, 128, 256" when layers differ.
+std::string widths_text(const std::vector<int64_t>& widths);
+
+/// Sum over the stages of one purpose of a member that is present; NaN when none is.
+double total_of(const Report& report, StagePurpose purpose, double ReportStage::*member);
+
+}  // namespace coppice
