@@ -45,11 +45,8 @@ void put(std::string_view text) {
 }
 
 bool has_terminal() {
-  static const bool terminal = [] {
-    const char* kind = std::getenv("TERM");
-    return ::isatty(STDERR_FILENO) == 1 && kind != nullptr && std::string_view(kind) != "dumb";
-  }();
-  return terminal;
+  const char* kind = std::getenv("TERM");
+  return ::isatty(STDERR_FILENO) == 1 && kind != nullptr && std::string_view(kind) != "dumb";
 }
 
 bool live_lines(const LogState& log) { return log.style == LogStyle::automatic && has_terminal(); }

@@ -1,0 +1,53 @@
+#include "src/base/signals.h"
+
+#include <doctest/doctest.h>
+#include <signal.h>
+
+#include "tests/base/scratch.h"
+
+using namespace coppice;
+
+TEST_SUITE("unit") {
+  TEST_CASE("signals: the first stop sets a flag, the second gives up with 128 + n") {
+    for (const int number : {SIGTERM, SIGINT, SIGUSR1}) {
+      CAPTURE(number);
+      CHECK(run_in_child([&] {
+              install_signal_handlers(0);
+              if (stop_requested()) ::_exit(1);
+              raise(number);
+              if (!stop_requested()) ::_exit(2);
+              ::_exit(75);
+            }) == 75);
+    }
+    CHECK(run_in_child([] {
+            install_signal_handlers();
+            raise(SIGTERM);
+            raise(SIGINT);
+          }) == 128 + SIGINT);
+  }
+
+  TEST_CASE("signals: grace over gives up with the first signal's code") {
+    CHECK(run_in_child([] {
+            install_signal_handlers(1);
+            raise(SIGTERM);
+            for (;;) ::pause();
+          }) == 128 + SIGTERM);
+    CHECK(run_in_child([] {
+            install_signal_handlers(1);
+            raise(SIGALRM);  // without a stop before it means nothing
+          }) == 0);
+  }
+
+  TEST_CASE("signals: USR2 asks once for a checkpoint; HUP, PIPE and XFSZ are survived") {
+    CHECK(run_in_child([] {
+            install_signal_handlers();
+            if (take_save_request()) ::_exit(1);
+            raise(SIGUSR2);
+            if (!take_save_request() || take_save_request() || stop_requested()) ::_exit(2);
+            raise(SIGHUP);
+            raise(SIGPIPE);
+            raise(SIGXFSZ);
+            if (stop_requested()) ::_exit(3);
+          }) == 0);
+  }
+}
