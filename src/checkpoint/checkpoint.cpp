@@ -97,11 +97,12 @@ void save_model(const fs::path& folder, const Model& model, Json facts) {
 }
 
 LoadedModel load_model(const fs::path& folder) {
-  const ModelConfig config = load_model_config(folder);
   const std::string where = (folder / "manifest.json").string();
-  // The seal proves equal bytes, not honest ones: no allocation beyond what the part can hold.
+  const Json manifest = read_tensor_manifest(folder, kModelFormat);
+  const ModelConfig config = config_of(manifest, folder);
+  // The seal proves equal bytes, not honest ones: no allocation beyond what the files can hold.
   uint64_t bytes = 0;
-  for (const Json& file : array_at(read_tensor_manifest(folder, kModelFormat), "files", where)) bytes += unsigned_at(file, "bytes", where);
+  for (const Json& file : array_at(manifest, "files", where)) bytes += unsigned_at(file, "bytes", where);
   const uint64_t wanted = static_cast<uint64_t>(count_parameters(config)) * sizeof(float);
   if (wanted > bytes) throw UserError::bad_file(where, fmt::format("the config asks for {} bytes of parameters, the files hold {}", wanted, bytes));
   LoadedModel loaded{make_model(config), Json(), ""};

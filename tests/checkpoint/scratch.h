@@ -46,6 +46,7 @@ inline std::string slurp(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
+/// Overwrites the file, or makes it.
 inline void spill(const std::filesystem::path& path, const std::string& bytes) { std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes; }
 
 /// Flips bits of one byte in place.
@@ -131,7 +132,7 @@ inline std::string invented_line(uint64_t number) {
                                                                   {"ка", "ло", "ми", "на", "στο", "και"},
                                                                   {"سلا", "مر", "كت", "اب"},
                                                                   {"中", "文", "字", "한", "글"},
-                                                                  {"0", "12", "7.5", "(", ")", "::", "\t", "  "}};
+                                                                  {"0", "12", "7.5", "(", ")", "<", ">", "::", "\t", "  "}};
   std::mt19937_64 random(number);
   std::string line;
   const uint64_t num_words = 5 + random() % 12;

@@ -64,11 +64,14 @@ TEST_SUITE("unit") {
   TEST_CASE("tokenizer_json: a vocabulary in which a control piece splits into two pieces is refused") {
     const ScratchFolder scratch;
     check_control_pieces(tiny_tokenizer(scratch.path()));
-    uint64_t line = 0;  // HTML-like text makes "<s" or "s>" a piece
-    const std::string bytes = train_tokenizer({.vocab_size = 300}, [&](std::string& paragraph) {
-      paragraph = "<span><strike><script><s><sup> </s> is> as> <s <s <s s> s>" + std::to_string(line % 7);
-      return line++ < 500;
-    });
+    // Another piece of two letters renamed to "<s" in the model's bytes: field 1, length 2.
+    std::string bytes = tiny_tokenizer_bytes();
+    for (const Piece& piece : tiny_tokenizer(scratch.path()).pieces()) {
+      if (piece.text.size() != 2 || piece.type != PieceType::normal || static_cast<unsigned char>(piece.text[0]) >= 0x80) continue;
+      bytes.replace(bytes.find("\x0a\x02" + piece.text), 4, "\x0a\x02<s");
+      break;
+    }
+    REQUIRE(bytes != tiny_tokenizer_bytes());
     spill(scratch.path() / "html.model", bytes);
     const Tokenizer html = Tokenizer::load(scratch.path() / "html.model");
     try {
@@ -76,7 +79,7 @@ TEST_SUITE("unit") {
       FAIL("nothing was thrown");
     } catch (const UserError& error) {
       CHECK(error.code() == ExitCode::recipe);
-      CHECK(std::string(error.what()).find("<s>") != std::string::npos);
+      CHECK(std::string(error.what()).find("'<s>' splits into the pieces '<s' and '>'") != std::string::npos);
     }
   }
 }

@@ -127,7 +127,12 @@ void export_models(const fs::path& work, const Tokenizer& tokenizer) {
     const Model model = random_model(config, 17);
     export_hf(folder, model, tokenizer, one.dtype, one.options);
     // The bf16 file is compared with the weights it holds, the others with the model itself.
-    write_logits(work / fmt::format("logits-{}.safetensors", one.name), std::string_view(one.dtype) == "bf16" ? import_hf(folder) : model, prompts);
+    const fs::path logits = work / fmt::format("logits-{}.safetensors", one.name);
+    if (std::string_view(one.dtype) == "bf16") {
+      write_logits(logits, import_hf(folder), prompts);
+    } else {
+      write_logits(logits, model, prompts);
+    }
   }
 }
 
