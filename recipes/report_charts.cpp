@@ -293,7 +293,7 @@ std::optional<Svg> mask_chart(const Report& report) {
     constexpr double kWidth = 258, kPitch = 310;
     const std::pair<const char*, std::vector<double> ReportMaskLayer::*> measures[] = {
         {"kept share (sum of the mask / channels)", &ReportMaskLayer::kept_share},
-        {"sharpness (1 = nothing left to lose by cutting)", &ReportMaskLayer::sharpness},
+        {"sharpness (1 = fully decided)", &ReportMaskLayer::sharpness},
         {"churn (share of kept channels exchanged)", &ReportMaskLayer::churn}};
     double left = 40;
     for (const auto& [title, measure] : measures) {

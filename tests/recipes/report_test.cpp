@@ -1,0 +1,350 @@
+#include "recipes/report.h"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "recipes/report_charts.h"
+#include "recipes/report_tables.h"
+
+using namespace coppice;
+using nlohmann::json;
+
+namespace {
+
+bool contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+
+size_t count(const std::string& text, std::string_view part) {
+  size_t found = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
+  return found;
+}
+
+ReportModel model(std::string name, std::string role, double loss, double accuracy, double training_tokens = 0, int64_t positions = 40000) {
+  return {.name = std::move(name),
+          .role = role,
+          .parameters = role == "source" ? 800000 : 400000,
+          .intermediate_size = {role == "source" ? 768 : 256, role == "source" ? 768 : 256},
+          .training_tokens = training_tokens,
+          .positions = positions,
+          .score = {.loss = loss, .bits_per_byte = loss / 2, .accuracy = accuracy, .teacher_agreement = accuracy * 2}};
+}
+
+ReportStage trained(std::string name, std::string from, StagePurpose purpose, double tokens, int steps = 20) {
+  ReportStage stage{.name = std::move(name),
+                    .kind = "train",
+                    .from = std::move(from),
+                    .purpose = purpose,
+                    .tokens = tokens,
+                    .seconds = 12,
+                    .predicted_seconds = 10,
+                    .flops = 6e5 * tokens};
+  for (int i = 1; i <= steps; ++i) {
+    std::map<std::string, double> line = {{"step", i},  {"tokens", tokens * i / steps}, {"loss", 4.0 + 1.0 / i}, {"ce", 3.5 + 1.0 / i},
+                                          {"lr", 0.01}, {"grad_norm", 1.0 / i}};
+    if (i % 5 == 0) line["heldout_loss"] = 3.6 + 1.0 / i;
+    stage.metrics.push_back(line);
+  }
+  return stage;
+}
+
+/// A whole small run with names that try to break out of every format.
+Report sample() {
+  Report report{.recipe = "demo <script>alert(1)</script>"};
+  report.stages = {trained("dense", "", StagePurpose::source, 1e6),
+                   trained("masks", "dense", StagePurpose::method, 1e5),
+                   {.name = "pruned", .kind = "prune", .from = "masks", .seconds = 0.5},
+                   trained("core|<b>&", "pruned", StagePurpose::method, 2e5),
+                   trained("long", "core|<b>&", StagePurpose::method, 1e5),
+                   trained("scratch", "", StagePurpose::comparison, 3e5)};
+  report.stages[1].kind = "learn_masks";
+  for (size_t i = 0; i < 20; ++i) {
+    auto& line = report.stages[1].metrics[i];
+    line["heldout_hard_loss"] = 3.9 - 0.02 * static_cast<double>(i);
+    line["heldout_random_loss"] = 3.95;
+    for (int layer = 0; layer < 2; ++layer) {
+      line[fmt::format("kept_share.{}", layer)] = 1.0 - 0.03 * static_cast<double>(i);
+      line[fmt::format("sharpness.{}", layer)] = 0.4 + 0.03 * static_cast<double>(i);
+      line[fmt::format("churn.{}", layer)] = i == 0 ? NAN : 0.1;
+    }
+  }
+  report.models = {model("dense", "source", 3.0, 0.33, 1e6), model("pruned", "pruned", 3.3, 0.27), model("core|<b>&", "student", 3.4, 0.31, 2e5),
+                   model("long", "student", 3.2, 0.30, 3e5), model("scratch", "scratch", 4.2, 0.12, 3e5)};
+  for (ReportModel& each : report.models) each.domains = {{"prose", each.score}, {"<i>code", each.score}};
+  report.masks = mask_series(report.stages[1].metrics);
+  report.masks.stage = "masks";
+  report.masks.num_channels = 768;
+  report.masks.num_kept = 256;
+  report.masks.overlap = {{"magnitude", 0.45}, {"random", 0.33}};
+  report.masks.soft_loss = 3.25;
+  report.masks.hard_loss = 3.3;
+  report.checks = {{.name = "masked against pruned <logits>", .text = "2.1e-07 (limit 1e-05)"}, {.name = "tokenizer", .text = "ids differ", .passed = false}};
+  report.versions = {{"coppice", "0.1.0"}};
+  report.machine = {{"cpu", "2 \"cores\""}};
+  return report;
+}
+
+/// Open and close tags match, attributes aside: enough to see an unescaped name or a forgotten end.
+std::string first_unbalanced(const std::string& markup) {
+  std::vector<std::string> open;
+  for (size_t at = markup.find('<'); at != std::string::npos; at = markup.find('<', at + 1)) {
+    const size_t end = markup.find('>', at);
+    if (end == std::string::npos) return "unclosed tag";
+    const std::string tag = markup.substr(at + 1, end - at - 1);
+    if (tag.starts_with("!doctype") || tag.ends_with("/") || tag.starts_with("meta")) continue;
+    const std::string name = tag.substr(tag.starts_with("/") ? 1 : 0, tag.find_first_of(" \n") - (tag.starts_with("/") ? 1 : 0));
+    if (!tag.starts_with("/")) {
+      open.push_back(name);
+    } else if (open.empty() || open.back() != name) {
+      return "</" + name + "> at " + std::to_string(at);
+    } else {
+      open.pop_back();
+    }
+  }
+  return open.empty() ? "" : "<" + open.back() + "> stays open";
+}
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("verdict_of: the student against scratch, its start and its source, with numbers") {
+    const std::string verdict = verdict_of(sample());
+    CHECK(verdict.starts_with(
+        "The student 'long' has 50% of the source's 800k parameters and 91% of its accuracy (30.0% of 33.0%) at a held-out loss of 3.200 against 3.000"));
+    CHECK(contains(verdict, "agreeing with the source on 60% of tokens"));
+    CHECK(contains(
+        verdict,
+        "it beats training the same shape from scratch (loss 3.200 against 4.200, accuracy 30.0% against 12.0%) and its own start right after the cut"));
+    CHECK_FALSE(contains(verdict, "against the method"));
+    CHECK(contains(verdict, "the source's own training, 2.5 times the method's FLOPs, is not counted"));  // 1e6 tokens against 4e5, the same FLOPs a token
+    CHECK(verdict.ends_with("."));
+    CHECK(count(verdict, ". ") == 0);  // one sentence
+  }
+
+  TEST_CASE("verdict_of: evidence against the method is said as such") {
+    Report report = sample();
+    report.models.back() = model("scratch", "scratch", 3.0, 0.35, 3e5);
+    report.models.push_back(model("magnitude", "magnitude", 3.1, 0.29));
+    const std::string verdict = verdict_of(report);
+    CHECK(contains(verdict, "against the method, it loses to training the same shape from scratch (loss 3.200 against 3.000, accuracy 30.0% against 35.0%)"));
+    CHECK(contains(verdict, "against the method, before training, the learned cut loses to one by magnitude (loss 3.300 against 3.100"));
+    CHECK(contains(verdict, "it beats its own start right after the cut"));
+  }
+
+  TEST_CASE("verdict_of: mixed evidence, ties within noise, unequal tokens, trained one-shot cuts") {
+    Report report = sample();
+    report.models.back() = model("scratch", "scratch", 3.1, 0.25, 9e5);   // better loss, worse accuracy, more tokens
+    report.models.push_back(model("plain", "plain", 3.205, 0.301, 3e5));  // noise at 40000 positions: 0.01 nats, 0.65 points
+    report.models.push_back(model("random", "random", 3.6, 0.25, 3e5));
+    const std::string verdict = verdict_of(report);
+    CHECK(contains(verdict,
+                   "it wins only in part against training the same shape from scratch (loss 3.200 against 3.100, accuracy 30.0% against 25.0%, on 300k tokens "
+                   "against 900k) by accuracy and not by loss"));
+    CHECK(contains(verdict, "it is no different, within noise, from training without teacher labels (loss 3.200 against 3.205"));
+    CHECK(contains(verdict, "and the same training after a cut by random"));
+    // The same differences on a hundred times as much text are no noise: here plain training is better on both counts.
+    for (ReportModel& each : report.models) each.positions = 4000000;
+    CHECK_FALSE(contains(verdict_of(report), "against the method, it loses to training without teacher labels"));  // loss still better: mixed
+    CHECK(contains(verdict_of(report), "training without teacher labels (loss 3.200 against 3.205, accuracy 30.0% against 30.1%) by loss and not by accuracy"));
+  }
+
+  TEST_CASE("verdict_of: says what is missing") {
+    CHECK(verdict_of({}) == "Nothing to judge yet: no student and no pruned model has been scored.");
+    Report report;
+    report.models = {model("cut", "pruned", 3.3, 0.2)};
+    CHECK(verdict_of(report) ==
+          "The pruned model 'cut' has 400k parameters and a held-out loss of 3.300; nothing it could be held against (from scratch, without labels, other "
+          "cuts) has been scored.");
+    report = sample();
+    report.stages.back().status = "running";
+    CHECK(verdict_of(report).starts_with("So far, the student 'long' has"));
+    for (ReportModel& each : report.models) each.score = {};
+    CHECK(verdict_of(report).starts_with("Nothing to judge yet"));
+  }
+
+  TEST_CASE("report_json: the fields of the run-folder format; absent numbers are left out") {
+    Report report = sample();
+    report.models[1].intermediate_size = {256, 128};
+    report.stages[2].status = "missing";
+    const json parsed = json::parse(report_json(report));
+    CHECK(parsed.at("recipe") == "demo <script>alert(1)</script>");
+    CHECK(parsed.at("verdict") == verdict_of(report));
+    CHECK(parsed.at("stages").size() == 6);
+    CHECK(parsed["stages"][0] == json{{"name", "dense"},
+                                      {"kind", "train"},
+                                      {"tokens", 1000000},
+                                      {"seconds", 12.0},
+                                      {"status", "done"},
+                                      {"purpose", "source"},
+                                      {"predicted_seconds", 10.0},
+                                      {"flops", 6e11}});
+    CHECK(parsed["stages"][0]["tokens"].is_number_integer());
+    CHECK_FALSE(parsed["stages"][2].contains("tokens"));
+    CHECK(parsed["stages"][2]["status"] == "missing");
+    CHECK(parsed["models"][0]["intermediate_size"] == 768);
+    CHECK(parsed["models"][1]["intermediate_size"] == json{256, 128});
+    const json& student = parsed["models"][3];
+    CHECK(student["name"] == "long");
+    CHECK(student["parameters"] == 400000);
+    CHECK(student["loss"] == 3.2);
+    CHECK(student["bits_per_byte"] == 1.6);
+    CHECK(student["accuracy"] == 0.3);
+    CHECK(student["teacher_agreement"] == 0.6);
+    CHECK(student["domains"]["<i>code"]["loss"] == 3.2);
+    CHECK_FALSE(student.contains("file_bytes"));
+    CHECK(parsed["masks"]["layers"].size() == 2);
+    CHECK(parsed["masks"]["layers"][0]["churn"][0].is_null());
+    CHECK_FALSE(parsed["masks"].contains("pruned_loss"));
+    CHECK(parsed["checks"][1]["passed"] == false);
+    CHECK_NOTHROW(json::parse(report_json({})));
+    report.recipe = "bad \xff utf-8";
+    CHECK_NOTHROW(json::parse(report_json(report)));
+  }
+
+  TEST_CASE("mask_series: reads the layers of the lines that have them") {
+    const ReportMasks masks = mask_series({{{"step", 1}, {"loss", 4}},
+                                           {{"step", 2}, {"sharpness.0", 0.5}, {"sharpness.1", 0.6}, {"kept_share.0", 0.9}, {"kept_share.1", 0.8}},
+                                           {{"step", 4}, {"sharpness.0", 0.7}, {"sharpness.1", 0.8}, {"churn.0", 0.1}, {"churn.1", 0.2}}});
+    CHECK(masks.step == std::vector<double>{2, 4});
+    REQUIRE(masks.layers.size() == 2);
+    CHECK(masks.layers[1].sharpness == std::vector<double>{0.6, 0.8});
+    CHECK(masks.layers[0].kept_share[0] == 0.9);
+    CHECK(std::isnan(masks.layers[0].kept_share[1]));
+    CHECK(std::isnan(masks.layers[1].churn[0]));
+    CHECK(masks.layers[1].churn[1] == 0.2);
+    CHECK(mask_series({}).layers.empty());
+  }
+
+  TEST_CASE("report_tables: sums by purpose; columns without a value are left out") {
+    const std::vector<ReportTable> tables = report_tables(sample());
+    const auto named = [&](const std::string& title) {
+      for (const ReportTable& table : tables)
+        if (table.title == title) return table;
+      return ReportTable{};
+    };
+    const ReportTable stages = named("Stages");
+    REQUIRE(stages.rows.size() == 9);
+    CHECK(stages.num_totals == 3);
+    CHECK(stages.rows[6][0] == "the method in all");
+    CHECK(stages.rows[6][5] == "400k");
+    CHECK(stages.rows[6][6] == "240 GFLOP");
+    for (const ReportTable& table : tables) {
+      CHECK(table.is_text.size() == table.header.size());
+      for (const auto& row : table.rows) CHECK(row.size() == table.header.size());
+      CHECK(std::ranges::find(table.header, "peak memory") == table.header.end());
+    }
+    CHECK(named("Loss by domain").header == std::vector<std::string>{"model", "all", "<i>code", "prose"});
+    CHECK(named("What the cut costs").rows.size() == 2);
+    CHECK(flops_text(2.4e23) == "240 ZFLOP");
+    CHECK(flops_text(999.96e9) == "1 TFLOP");
+    CHECK(widths_text({3, 3, 3}) == "3");
+    CHECK(widths_text({3, 2}) == "3, 2");
+  }
+
+  TEST_CASE("arms: mean and sample standard deviation over seeds") {
+    Report report = sample();
+    report.arms = {{.name = "both", .reference = true, .seeds = {model("long", "student", 3.0, 0.3), model("long", "student", 3.2, 0.34)}},
+                   {.name = "one", .seeds = {model("long", "student", 3.5, 0.2)}}};
+    for (const ReportTable& table : report_tables(report))
+      if (table.section == ReportSection::arms) {
+        CHECK(table.rows[0][0] == "both (reference)");
+        CHECK(table.rows[0][2] == "3.100 \u00b1 0.141");
+        CHECK(table.rows[0][4] == "32.0% \u00b1 2.8");
+        CHECK(table.rows[1][2] == "3.500");
+      }
+    CHECK(json::parse(report_json(report))["arms"][0]["seeds"].size() == 2);
+    CHECK(contains(report_html(report), "<h2>Ablation</h2>"));
+  }
+
+  TEST_CASE("report_markdown: tables hold whatever the names are") {
+    const std::string text = report_markdown(sample());
+    CHECK(text.starts_with("# Report of demo &lt;script>"));
+    CHECK(contains(text, "![Loss curves, the mask over time and the models side by side](report.svg)"));
+    CHECK(contains(text, "| core\\|&lt;b>&amp; | student |"));
+    CHECK(contains(text, "FAILED"));
+    size_t bars = 0;
+    std::string line;
+    for (const char c : text) {  // every table row has as many cells as its header
+      if (c != '\n') {
+        line += c;
+        continue;
+      }
+      if (line.starts_with("|")) {
+        const size_t cells = count(line, "|") - count(line, "\\|");
+        if (bars != 0) CHECK(cells == bars);
+        bars = cells;
+      } else {
+        bars = 0;
+      }
+      line.clear();
+    }
+  }
+
+  TEST_CASE("report_html: stands alone, escapes every name, is balanced") {
+    const std::string html = report_html(sample());
+    CHECK(first_unbalanced(html) == "");
+    CHECK_FALSE(contains(html, "<script"));
+    CHECK(contains(html, "demo &lt;script&gt;alert(1)&lt;/script&gt;"));
+    CHECK_FALSE(contains(html, "<b>"));
+    CHECK_FALSE(contains(html, "<i>"));
+    CHECK(count(html, "http") == count(html, "http-equiv") + count(html, "xmlns=\"http://www.w3.org/2000/svg\""));  // a name space, no request
+    CHECK_FALSE(contains(html, "url("));
+    CHECK_FALSE(contains(html, "src="));
+    CHECK(contains(html, "default-src &#39;none&#39;") != contains(html, "default-src 'none'"));
+    CHECK(contains(html, "prefers-color-scheme:dark"));
+    CHECK(count(html, "<svg ") == 5);
+    CHECK_FALSE(contains(html, "nan"));
+    CHECK(contains(html, "<td class=\"t bad\">FAILED</td>"));
+    CHECK(html == report_html(sample()));  // a pure function
+  }
+
+  TEST_CASE("report_svg: balanced, no number that is none, and as high as its parts") {
+    const std::string svg = report_svg(sample());
+    CHECK(first_unbalanced(svg) == "");
+    CHECK_FALSE(contains(svg, "nan"));
+    CHECK_FALSE(contains(svg, "inf"));
+    CHECK(contains(svg, "core|&lt;b&gt;&amp; \u2192 long"));
+    CHECK(contains(svg, "After the cut"));
+    CHECK(contains(svg, "by chance 33%"));
+  }
+
+  TEST_CASE("drawings: half-finished, damaged and huge runs still draw") {
+    CHECK(first_unbalanced(report_svg({})) == "");
+    CHECK(first_unbalanced(report_html({})) == "");
+    CHECK_FALSE(loss_chart({}).has_value());
+    CHECK_FALSE(models_chart({}).has_value());
+
+    Report report = sample();  // one line only, nothing finite, an empty mask
+    report.stages[3].metrics = {{{"step", 1}, {"tokens", 512}, {"loss", 5.0}}};
+    for (auto& line : report.stages[4].metrics) line["ce"] = line["heldout_loss"] = line["grad_norm"] = NAN;
+    report.stages[5].metrics[3]["ce"] = INFINITY;
+    report.masks.layers.clear();
+    report.masks.step.clear();
+    report.models[2].score = {};
+    for (const std::string& text : {report_svg(report), report_html(report)}) {
+      CHECK(first_unbalanced(text) == "");
+      CHECK_FALSE(contains(text, "nan"));
+    }
+
+    report = sample();  // forty long stages, thirty layers
+    for (int i = 0; i < 40; ++i)
+      report.stages.push_back(
+          trained(fmt::format("another_stage_with_a_long_name_{}", i), i == 0 ? "" : report.stages.back().name, StagePurpose::comparison, 1e4, 500));
+    report.masks.layers.resize(30, report.masks.layers[0]);
+    const std::string svg = report_svg(report);
+    CHECK(first_unbalanced(svg) == "");
+    CHECK(svg.size() < 2000000);
+  }
+
+  TEST_CASE("drawings: a stage that names itself as its start does not hang") {
+    Report report = sample();
+    report.stages[4].from = "long";
+    CHECK(first_unbalanced(report_svg(report)) == "");
+    report.stages[3].from = "long";
+    report.stages[4].from = report.stages[3].name;
+    CHECK(first_unbalanced(report_svg(report)) == "");
+  }
+}
