@@ -1,0 +1,138 @@
+// The real program on the tiny recipe: all stages, what they leave, resuming, changed recipes, the verbs around them.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tests/recipes/program.h"
+
+using namespace coppice::test;
+
+namespace {
+
+nlohmann::json read(const fs::path& path) { return nlohmann::json::parse(slurp(path)); }
+
+}  // namespace
+
+TEST_SUITE("recipe") {
+  TEST_CASE("recipe: the tiny pipeline, from text to an exported student") {
+    const Scratch scratch("pipeline");
+    write_tiny_run(scratch.path);
+    const Outcome first = run(scratch.path, {"run", "tiny.toml"});
+    INFO(first.err);
+    REQUIRE(first.code == 0);
+    const fs::path root = scratch.path / "runs/tiny";
+    CHECK(first.out.find("report.html") != std::string::npos);
+
+    const nlohmann::json report = read(root / "report.json");
+    CHECK(report["recipe"] == "tiny");
+    REQUIRE(report["stages"].size() == 10);
+    for (const auto& stage : report["stages"]) {
+      CHECK(stage["status"] == "done");
+      CHECK(stage.contains("tokens"));
+      CHECK(stage["seconds"].get<double>() >= 0);
+    }
+    REQUIRE(report["models"].size() == 6);
+    const auto model = [&](const char* name) {
+      for (const auto& row : report["models"])
+        if (row["name"] == name) return row;
+      return nlohmann::json();
+    };
+    CHECK(model("dense")["teacher_agreement"].get<double>() == 1.0);
+    CHECK(model("dense")["intermediate_size"] == 96);
+    CHECK(model("core")["intermediate_size"] == 32);
+    // 300 x 32 embedding; per layer 2 norms, q and o 32 x 32, k and v 16 x 32, two head norms of 16, three FFN matrices of 32 x F; last norm
+    CHECK(model("dense")["parameters"] == 300 * 32 + 2 * (64 + 2 * 1024 + 2 * 512 + 32 + 3 * 32 * 96) + 32);
+    CHECK(model("long")["parameters"] == 300 * 32 + 2 * (64 + 2 * 1024 + 2 * 512 + 32 + 3 * 32 * 32) + 32);
+    for (const auto& row : report["models"]) {
+      CHECK(row["loss"].get<double>() < std::log(300.0));  // better than guessing
+      CHECK(row["bits_per_byte"].get<double>() > 0);
+      CHECK(row["domains"].size() == 2);
+    }
+    CHECK(model("core")["loss"].get<double>() < model("pruned")["loss"].get<double>() + 0.5);
+    CHECK(model("core")["teacher_agreement"].get<double>() > model("pruned")["teacher_agreement"].get<double>());
+
+    // checks that are printed every time
+    CHECK(first.err.find("masked and pruned logits differ by") != std::string::npos);
+    const nlohmann::json pruned = read(root / "pruned/manifest.json");
+    CHECK(pruned["results"]["masked_pruned_difference"].get<double>() <= 1e-5);
+    CHECK(read(root / "release/manifest.json")["results"]["hf"]["reimport_logit_difference"].get<double>() <= 1e-4);
+    for (const char* file : {"config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "generation_config.json"}) CHECK(fs::exists(root / "release/hf" / file));
+    for (const char* file : {"report.html", "report.md", "report.svg", "run.json", "recipe.toml", "log.txt"}) CHECK(fs::file_size(root / file) > 0);
+
+    // masks: k at every logged step, the budget at the end
+    std::istringstream lines(slurp(root / "masks/metrics.jsonl"));
+    size_t steps = 0;
+    nlohmann::json last;
+    for (std::string line; std::getline(lines, line); ++steps) {
+      last = nlohmann::json::parse(line);
+      CHECK(last["sum_error"].get<double>() <= 1e-6);
+    }
+    CHECK(steps == 40);
+    CHECK(last["k"].get<double>() == 32);
+
+    SUBCASE("the same command again says so and changes nothing") {
+      const auto before = results_of(root);
+      const Outcome again = run(scratch.path, {"run", "tiny.toml"});
+      CHECK(again.code == 0);
+      CHECK(again.out.find("already complete") != std::string::npos);
+      CHECK(results_of(root) == before);
+    }
+    SUBCASE("a changed option is refused, and with --rerun reruns only what it touches") {
+      const std::string dense = slurp(root / "dense/model/manifest.json");
+      const Outcome refused = run(scratch.path, {"run", "tiny.toml", "--set", "core.teacher_weight=0.5"});
+      CHECK(refused.code == 2);
+      CHECK(refused.err.find("core") != std::string::npos);
+      CHECK(refused.err.find("dense") == std::string::npos);
+      const Outcome rerun = run(scratch.path, {"run", "tiny.toml", "--set", "core.teacher_weight=0.5", "--rerun"});
+      INFO(rerun.err);
+      CHECK(rerun.code == 0);
+      CHECK(slurp(root / "dense/model/manifest.json") == dense);
+      CHECK(rerun.err.find("stage 'masks': already complete") != std::string::npos);
+      bool moved = false;
+      for (const auto& entry : fs::directory_iterator(root)) moved |= entry.path().filename().string().starts_with(".old-core-");
+      CHECK(moved);
+    }
+    SUBCASE("the verbs around a run") {
+      const Outcome written = run(scratch.path, {"generate", "runs/tiny/long", "--prompt", "The ", "--max-new-tokens", "8"});
+      CHECK(written.code == 0);
+      CHECK(written.out.starts_with("The "));
+      CHECK(run(scratch.path, {"generate", "runs/tiny/long", "--prompt", "The ", "--max-new-tokens", "8"}).out == written.out);
+      CHECK(run(scratch.path, {"export", "runs/tiny/core", "-o", "out", "--format", "hf", "--dtype", "bf16"}).code == 0);
+      CHECK(fs::exists(scratch.path / "out/config.json"));
+      CHECK(run(scratch.path, {"export", "runs/tiny/core", "-o", "out"}).code == 2);  // never over something that is there
+      for (const char* path : {"runs/tiny", "runs/tiny/core", "runs/tiny/core/model", "runs/tiny/masks/masks.h5", "runs/tiny/pruned/prune_plan.json", "runs/tiny/labels/labels/code", "runs/tiny/data/tokens/prose",
+                               "runs/tiny/data/tokenizer/tokenizer.model", "runs/tiny/release/hf", "runs/tiny/release/hf/model.safetensors"}) {
+        const Outcome shown = run(scratch.path, {"inspect", path});
+        INFO(path << ": " << shown.err);
+        CHECK(shown.code == 0);
+        CHECK(!shown.out.empty());
+      }
+      CHECK(run(scratch.path, {"inspect", "tiny.toml"}).code == 3);
+      fs::remove(root / "report.html");
+      CHECK(run(scratch.path, {"report", "runs/tiny"}).code == 0);
+      CHECK(fs::exists(root / "report.html"));
+      CHECK(run(scratch.path, {"report", "corpus"}).code == 3);
+    }
+  }
+
+  TEST_CASE("recipe: plan and config start nothing; the full shapes only count") {
+    const Scratch scratch("plan");
+    write_tiny_run(scratch.path);
+    const Outcome plan = run(scratch.path, {"plan", "tiny.toml"});
+    CHECK(plan.code == 0);
+    for (const char* word : {"dense", "masks", "parameters", "FLOPs", "memory", "disk"}) CHECK(plan.out.find(word) != std::string::npos);
+    const Outcome config = run(scratch.path, {"config", "tiny.toml", "--set", "core.tokens=4.096e4"});
+    CHECK(config.code == 0);
+    CHECK(config.out.find("--set") != std::string::npos);
+    CHECK(config.out.find("tiny.toml:") != std::string::npos);
+    CHECK(config.out.find("default") != std::string::npos);
+    CHECK(!fs::exists(scratch.path / "runs"));
+    const Outcome large = run(scratch.path, {"plan", "tiny.toml", "--set", "model.source.preset=\"afm-3b-source\"", "--set", "model.student.preset=\"afm-3b\"", "--set", "tokenizer.vocab_size=49152", "--unset",
+                                             "model.source.hidden_size", "--unset", "model.source.num_hidden_layers", "--unset", "model.source.num_attention_heads", "--unset", "model.source.num_key_value_heads", "--unset",
+                                             "model.source.intermediate_size", "--unset", "model.student.intermediate_size"});
+    CHECK(large.code == 7);  // counted and refused: a CPU of this size cannot train 6.6B parameters
+    CHECK(large.out.find("6.60B") != std::string::npos);
+    CHECK(large.out.find("2.74B") != std::string::npos);
+    CHECK(large.err.find("GiB of memory") != std::string::npos);
+  }
+}

@@ -1,0 +1,159 @@
+// Runs the real program as a user would: arguments in, exit code and both outputs back; with limits, signals and kills.
+#pragma once
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace coppice::test {
+
+namespace fs = std::filesystem;
+
+inline std::string slurp(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+inline void spill(const fs::path& path, const std::string& text) {
+  fs::create_directories(path.parent_path());
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+/// A folder of its own that goes away with the test.
+struct Scratch {
+  fs::path path;
+  explicit Scratch(const std::string& name) : path(fs::temp_directory_path() / ("coppice_" + name + "_" + std::to_string(getpid()))) {
+    fs::remove_all(path);
+    fs::create_directories(path);
+  }
+  ~Scratch() { fs::remove_all(path); }
+};
+
+struct Outcome {
+  int code = -1;    // exit code; -1 when a signal ended it
+  int signal = 0;
+  std::string out, err;
+};
+
+struct Process {
+  pid_t pid = 0;
+  fs::path out, err;
+  bool ended = false;
+  Outcome outcome;
+
+  bool poll() {
+    if (ended) return true;
+    int status = 0;
+    if (waitpid(pid, &status, WNOHANG) != pid) return false;
+    take(status);
+    return true;
+  }
+  const Outcome& wait() {
+    int status = 0;
+    if (!ended && waitpid(pid, &status, 0) == pid) take(status);
+    return outcome;
+  }
+  void send(int number) const { ::kill(pid, number); }
+
+ private:
+  void take(int status) {
+    ended = true;
+    outcome = {.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1, .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0, .out = slurp(out), .err = slurp(err)};
+  }
+};
+
+/// Starts `coppice` in `folder`; `in_child` runs before exec (limits).
+inline Process start(const fs::path& folder, const std::vector<std::string>& arguments, const std::function<void()>& in_child = {}) {
+  static int count = 0;
+  Process process{.out = folder / (".stdout" + std::to_string(++count)), .err = folder / (".stderr" + std::to_string(count))};
+  std::vector<std::string> words = {std::string(COPPICE_BINARY_DIR) + "/coppice"};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  process.pid = fork();
+  if (process.pid == 0) {
+    if (chdir(folder.c_str()) != 0 || !freopen(process.out.c_str(), "w", stdout) || !freopen(process.err.c_str(), "w", stderr)) _exit(120);
+    if (in_child) in_child();
+    execv(argv[0], argv.data());
+    _exit(121);
+  }
+  return process;
+}
+
+inline Outcome run(const fs::path& folder, const std::vector<std::string>& arguments, const std::function<void()>& in_child = {}) { return start(folder, arguments, in_child).wait(); }
+
+/// Two domains of real text from this repository: its documents and its sources, as JSONL.
+inline void write_corpus(const fs::path& folder) {
+  const fs::path root = COPPICE_SOURCE_DIR;
+  const auto write = [&](const char* name, const std::vector<fs::path>& parts, const std::vector<std::string>& endings, size_t limit) {
+    std::vector<fs::path> files;
+    for (const fs::path& part : parts) {
+      if (fs::is_regular_file(part)) files.push_back(part);
+      if (!fs::is_directory(part)) continue;
+      for (const auto& entry : fs::recursive_directory_iterator(part))
+        if (entry.is_regular_file() && std::ranges::find(endings, entry.path().extension().string()) != endings.end()) files.push_back(entry.path());
+    }
+    std::ranges::sort(files);
+    std::string lines;
+    for (const fs::path& file : files) {
+      const std::string text = slurp(file);
+      // whole paragraphs of about 2 kB, so that the held-out split has documents to choose from
+      for (size_t begin = 0, part = 0; begin < text.size() && lines.size() < limit; ++part) {
+        size_t end = text.find("\n\n", std::min(text.size(), begin + 2000));
+        if (end == std::string::npos) end = text.size();
+        lines += nlohmann::json({{"id", fs::relative(file, root).string() + "#" + std::to_string(part)}, {"text", text.substr(begin, end - begin)}}).dump() + "\n";
+        begin = end;
+      }
+    }
+    spill(folder / (std::string(name) + ".jsonl"), lines);
+  };
+  write("prose", {root / "LICENSE", root / "README.md", root / "CONTRIBUTING.md", root / "docs"}, {".md"}, 120'000);
+  write("code", {root / "src"}, {".h", ".cpp"}, 250'000);
+}
+
+/// The tiny recipe, all stage kinds, seconds; read from tests/recipes/tiny.toml.
+inline void write_tiny_run(const fs::path& folder) {
+  write_corpus(folder / "corpus");
+  spill(folder / "tiny.toml", slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/tiny.toml"));
+}
+
+/// metrics.jsonl without its wall-clock keys.
+inline std::string without_clock(const std::string& metrics) {
+  std::string text;
+  std::istringstream lines(metrics);
+  for (std::string line; std::getline(lines, line);) {
+    nlohmann::ordered_json json = nlohmann::ordered_json::parse(line);
+    for (const char* key : {"tok_s", "mfu", "t"}) json.erase(key);
+    text += json.dump() + "\n";
+  }
+  return text;
+}
+
+/// Everything a run left that does not depend on the clock: path -> bytes (metrics without wall-clock keys).
+inline std::map<std::string, std::string> results_of(const fs::path& run) {
+  std::map<std::string, std::string> results;
+  for (const auto& entry : fs::recursive_directory_iterator(run)) {
+    const std::string name = fs::relative(entry.path(), run).string();
+    if (!entry.is_regular_file() || name.find("/") == std::string::npos || entry.path().filename().string().starts_with(".")) continue;  // run.json, log, report
+    if (entry.path().filename() == "metrics.cut.jsonl") continue;
+    results[name] = entry.path().extension() == ".jsonl" ? without_clock(slurp(entry.path())) : slurp(entry.path());
+  }
+  return results;
+}
+
+}  // namespace coppice::test
