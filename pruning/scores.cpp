@@ -73,7 +73,7 @@ at::Tensor activation(const ScoreInput& input) {
     const FfnTap tap = [&](int layer, const at::Tensor& hidden_NF) { squares_LF[layer].add_(activation_squares(hidden_NF, live_BT)); };
     decoder_hidden(*input.model, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT}, {}, tap);
   }
-  return squares_LF.sqrt();
+  return squares_LF.sqrt().to(at::kFloat);
 }
 
 constexpr ScoreRow kScores[] = {

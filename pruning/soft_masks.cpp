@@ -41,7 +41,7 @@ void check_mask_options(const MaskOptions& options, const std::string& where) {
 MaskSchedule mask_schedule(const MaskOptions& options, double p, int64_t num_channels, int64_t num_kept) {
   COPPICE_CHECK(num_kept > 0 && num_kept <= num_channels, fmt::format("K {} of {} channels", num_kept, num_channels));
   const double ramp = p >= options.k_ramp ? 1.0 : p / options.k_ramp;
-  const double anneal = p >= options.anneal_end ? 1.0 : std::max(0.0, p - options.k_ramp) / (options.anneal_end - options.k_ramp);
+  const double anneal = p >= options.anneal_end ? 1.0 : p <= options.k_ramp ? 0.0 : (p - options.k_ramp) / (options.anneal_end - options.k_ramp);
   MaskSchedule schedule;
   schedule.k = static_cast<double>(num_channels) - static_cast<double>(num_channels - num_kept) * ramp;
   schedule.epsilon = options.top_k_epsilon * std::pow(options.final_top_k_epsilon / options.top_k_epsilon, anneal);
