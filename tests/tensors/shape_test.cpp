@@ -1,0 +1,54 @@
+#include "src/tensors/shape.h"
+
+#include <ATen/Context.h>
+#include <malloc.h>
+#include <sys/resource.h>
+
+#include "src/base/errors.h"
+#include "tests/tensors/compare.h"
+
+using namespace coppice;
+
+TEST_SUITE("unit") {
+  TEST_CASE("shape_text, check_shape: names, sizes, wildcards") {
+    CHECK(shape_text({4, 128, 512}) == "(4, 128, 512)");
+    CHECK(shape_text({}) == "()");
+    const at::Tensor tensor = at::zeros({4, 128});
+    CHECK_NOTHROW(check_shape(tensor, {4, 128}, "x"));
+    CHECK_NOTHROW(check_shape(tensor, {-1, 128}, "x"));
+    CHECK_THROWS_WITH_AS(check_shape(tensor, {4, 127}, "x_ND"), doctest::Contains("x_ND: got (4, 128), expected (4, 127)"), InternalError);
+    CHECK_THROWS_AS(check_shape(tensor, {4}, "x"), InternalError);
+    CHECK_THROWS_AS(check_shape(tensor, {4, 128, 1}, "x"), InternalError);
+    CHECK_THROWS_AS(check_shape(at::Tensor(), {}, "x"), InternalError);
+  }
+
+  TEST_CASE("check_float32: dtype and last stride") {
+    CHECK_NOTHROW(check_float32(at::zeros({3, 4}), "x"));
+    CHECK_NOTHROW(check_float32(at::zeros({3, 8}).narrow(1, 1, 4), "x"));
+    CHECK_NOTHROW(check_float32(at::zeros({4, 1}).t(), "x"));
+    CHECK_THROWS_AS(check_float32(at::zeros({3, 4}, at::kDouble), "x"), InternalError);
+    CHECK_THROWS_AS(check_float32(at::zeros({3, 4}).t(), "x"), InternalError);
+    CHECK_THROWS_AS(check_float32(at::Tensor(), "x"), InternalError);
+  }
+
+  TEST_CASE("start_torch: threads, deterministic algorithms, memory that stays") {
+    const int before = num_threads();
+    start_torch(1);
+    CHECK(num_threads() == 1);
+    start_torch(0);
+    CHECK(num_threads() >= 1);
+    start_torch(before);
+    CHECK(num_threads() == before);
+    CHECK(at::globalContext().deterministicAlgorithms());
+    const auto faults = [] {
+      rusage usage{};
+      getrusage(RUSAGE_SELF, &usage);
+      return usage.ru_minflt;
+    };
+    const auto touch = [] { at::empty({64 << 20}, at::kByte).fill_(1); };
+    touch();
+    const long first = faults();
+    for (int i = 0; i < 4; ++i) touch();
+    CHECK(faults() - first < 4 * 16384 / 4);  // 16384 pages each, were they fresh
+  }
+}
