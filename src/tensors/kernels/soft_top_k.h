@@ -23,7 +23,9 @@ struct SoftTopKParams {
   double k = 0;        // 0 < k <= F, may be real
   double epsilon = 0;  // > 0
 };
-/// Solves every row without a sort, |sum lambda - k| <= 1e-6 k. Returns the first row that holds a non-finite score (its outputs are then undefined), or -1.
+inline constexpr float kLargestSoftTopKScore = 1e38f;
+/// Solves every row without a sort, |sum lambda - k| <= 1e-6 k. Returns the first row with a score that is not finite or larger in size than
+/// kLargestSoftTopKScore (outputs of that row are then undefined), or -1.
 int64_t soft_top_k_cpu(const SoftTopKParams& params);
 
 struct SoftTopKBackwardParams {

@@ -61,10 +61,10 @@ constexpr float kLargest = 60.0f;       // exponents are cut here; t - centre is
 constexpr float kSmallest = -86.0f;     // exp of less counts as 0: spares subnormal numbers
 constexpr double kSumTolerance = 3e-7;  // of the unsaturated sum; rounding lambda to float alone costs up to 6e-8
 
-/// Range of a row; `finite` false when an entry is infinite or NaN.
+/// Range of a row; `valid` false when an entry is NaN or beyond kLargestSoftTopKScore.
 struct Range {
   float low, high;
-  bool finite;
+  bool valid;
 };
 COPPICE_CLONES Range find_range(const float* s, int64_t n) {
   float low = std::numeric_limits<float>::infinity(), high = -low;
@@ -73,7 +73,7 @@ COPPICE_CLONES Range find_range(const float* s, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
     low = s[i] < low ? s[i] : low;
     high = s[i] > high ? s[i] : high;
-    bad += std::abs(s[i]) <= std::numeric_limits<float>::max() ? 0 : 1;
+    bad += std::abs(s[i]) <= kLargestSoftTopKScore ? 0 : 1;
   }
   return {low, high, bad == 0};
 }
@@ -83,6 +83,26 @@ COPPICE_CLONES int64_t count_above(const float* s, int64_t n, float bound) {
 #pragma omp simd reduction(+ : count)
   for (int64_t i = 0; i < n; ++i) count += s[i] > bound ? 1 : 0;
   return count;
+}
+
+COPPICE_CLONES float largest_up_to(const float* s, int64_t n, float bound) {
+  float largest = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : largest)
+  for (int64_t i = 0; i < n; ++i) {
+    const float candidate = s[i] <= bound ? s[i] : -std::numeric_limits<float>::infinity();
+    largest = candidate > largest ? candidate : largest;
+  }
+  return largest;
+}
+
+COPPICE_CLONES float smallest_above(const float* s, int64_t n, float bound) {
+  float smallest = std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(min : smallest)
+  for (int64_t i = 0; i < n; ++i) {
+    const float candidate = s[i] > bound ? s[i] : std::numeric_limits<float>::infinity();
+    smallest = candidate < smallest ? candidate : smallest;
+  }
+  return smallest;
 }
 
 /// Entries above a bound, and the sum of the others.
@@ -171,7 +191,7 @@ float round_down(double t) {
   return static_cast<double>(nearest) > t ? std::nextafter(nearest, -std::numeric_limits<float>::infinity()) : nearest;
 }
 
-/// A score at or up to kBracket epsilon above the rank-th largest (rank from 1).
+/// A score of the row, the rank-th largest (rank from 1) or one up to kBracket epsilon above it.
 float find_centre(const float* s, int64_t n, const Range& range, int64_t rank, double epsilon) {
   float above = range.high;                                                          // fewer than `rank` entries exceed it
   float below = std::nextafter(range.low, -std::numeric_limits<float>::infinity());  // at least `rank` entries exceed it
@@ -180,13 +200,13 @@ float find_centre(const float* s, int64_t n, const Range& range, int64_t rank, d
     if (middle <= below || middle >= above) break;  // neighbours: `above` is the entry itself
     (count_above(s, n, middle) < rank ? above : below) = middle;
   }
-  return above;
+  return largest_up_to(s, n, above);
 }
 
 /// Solves one row; `e` is scratch of n floats.
 bool solve_row(const float* s, float* soft_mask, float* free_mask, int64_t n, double k, double epsilon, float* e) {
   const Range range = find_range(s, n);
-  if (!range.finite) return false;
+  if (!range.valid) return false;
   if (k == static_cast<double>(n)) {
     std::fill_n(soft_mask, n, 1.0f);
     if (free_mask) std::fill_n(free_mask, n, 0.0f);
@@ -208,19 +228,23 @@ bool solve_row(const float* s, float* soft_mask, float* free_mask, int64_t n, do
 
   // Where t lies well above the centre most of the sum is in entries far below t: their arguments are smaller, and so better in float, from the centre.
   const bool from_centre = tau > 2.0;
-  double shift = std::log(tau);  // (t - centre) / epsilon
+  double t = centre + epsilon * std::log(tau);
   for (int turn = 0; turn < 4; ++turn) {
-    const double t = centre + epsilon * shift;
     const float t_high = round_down(t);  // s > t exactly when s > t_high
     const MaskFormula formula{.bound = t_high,
                               .anchor_high = from_centre ? centre : t_high,
                               .anchor_low = from_centre ? 0.0f : static_cast<float>(t - t_high),
-                              .factor = from_centre ? static_cast<float>(std::exp(-shift)) : 1.0f,
+                              .factor = from_centre ? static_cast<float>(std::exp((centre - t) / epsilon)) : 1.0f,
                               .inverse_epsilon = inverse_epsilon};
     split = free_mask ? write_both_masks(s, soft_mask, free_mask, n, formula) : write_soft_mask(s, soft_mask, n, formula);
     const double wanted = k - static_cast<double>(split.num_above);
-    if (std::abs(split.sum_below - wanted) <= kSumTolerance * wanted || wanted <= 0.0 || split.sum_below <= 0.0) break;
-    shift += std::log(split.sum_below / wanted);
+    if (wanted <= 0.0) {  // fewer than k entries saturate, so rounding left t below the last of them
+      t = smallest_above(s, n, t_high);
+    } else if (std::abs(split.sum_below - wanted) > kSumTolerance * wanted) {
+      t += epsilon * std::log(split.sum_below / wanted);
+    } else {
+      break;
+    }
   }
   return true;
 }

@@ -27,7 +27,7 @@ at::Tensor solve(const at::Tensor& scores_LF, double k, double epsilon, const at
                                           .k = k,
                                           .epsilon = epsilon});
   if (bad_row >= 0) {
-    const int64_t num_bad = scores.size(1) - scores.select(0, bad_row).isfinite().sum().item<int64_t>();
+    const int64_t num_bad = scores.size(1) - scores.select(0, bad_row).abs().le(kLargestSoftTopKScore).sum().item<int64_t>();
     throw DivergedError(fmt::format("soft_top_k: row {}: {} of {} scores are not finite", bad_row, num_bad, scores.size(1)));
   }
   return soft_mask_LF;
