@@ -130,6 +130,7 @@ void RunFolder::finish_stage(const std::string& name, const std::string& kind, c
 
 void RunFolder::add_seconds(const std::string& name, double seconds) {
   Json run = read_run_file(root_);
+  if (!run.contains("seconds")) run["seconds"] = Json::object();
   run["seconds"][name] = run["seconds"].value(name, 0.0) + seconds;
   write_file_atomically(root_ / "run.json", run.dump(1) + "\n");
 }
