@@ -15,9 +15,18 @@ namespace coppice {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+/// The folder that holds `path`, which may be relative or end with a slash.
+fs::path folder_of(const fs::path& path) {
+  const fs::path parent = path.has_filename() ? path.parent_path() : path.parent_path().parent_path();
+  return parent.empty() ? fs::path(".") : parent;
+}
+
+}  // namespace
+
 fs::path start_temporary_folder(const fs::path& final_folder) {
-  const fs::path parent = final_folder.has_parent_path() ? final_folder.parent_path() : fs::path(".");
-  make_folder(parent);
+  make_folder(folder_of(final_folder));
   fs::path temporary = temporary_path(final_folder);
   std::error_code error;
   fs::remove_all(temporary, error);
@@ -26,7 +35,8 @@ fs::path start_temporary_folder(const fs::path& final_folder) {
   return temporary;
 }
 
-void commit_folder(const fs::path& temporary, const fs::path& final_folder) {
+void commit_folder(const fs::path& temporary, const fs::path& folder) {
+  const fs::path final_folder = folder.has_filename() ? folder : folder.parent_path();
   sync_folder(temporary);
   std::error_code error;
   if (!fs::exists(fs::symlink_status(final_folder, error))) {
@@ -39,7 +49,7 @@ void commit_folder(const fs::path& temporary, const fs::path& final_folder) {
   const int exchange_error = errno;
   COPPICE_COUNT_IO();
   if (result == 0) {
-    sync_folder(final_folder.has_parent_path() ? final_folder.parent_path() : fs::path("."));
+    sync_folder(folder_of(final_folder));
     discard_folder(temporary);
     return;
   }

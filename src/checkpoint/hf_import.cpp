@@ -107,12 +107,6 @@ struct FileEntry {
 };
 using Entries = std::map<std::string, FileEntry>;
 
-/// A file of the folder itself: a leaf name, not a link out of it.
-fs::path weights_file(const fs::path& folder, const std::string& name, const std::string& where) {
-  check_leaf_name(name, where);
-  return folder / name;
-}
-
 /// All tensors of model.safetensors, or of the files an index names: each tensor exactly once, in the file that the index says.
 Entries read_entries(const fs::path& folder) {
   Entries entries;
@@ -129,12 +123,14 @@ Entries read_entries(const fs::path& folder) {
   std::set<std::string> files;
   for (const auto& [tensor, file] : object_at(index, "weight_map", where).items()) {
     if (!file.is_string()) throw UserError::bad_file(where, fmt::format("weight_map: '{}' maps to no name", printable(tensor)));
-    file_of[tensor] = file.get<std::string>();
-    files.insert(file_of[tensor]);
+    const std::string name = file.get<std::string>();
+    check_leaf_name(name, where);  // all of them before any is opened
+    file_of[tensor] = name;
+    files.insert(name);
   }
   uint64_t total = 0;
   for (const std::string& file : files) {
-    const fs::path path = weights_file(folder, file, where);
+    const fs::path path = folder / file;
     for (SafetensorsEntry& entry : read_safetensors_header(path)) {
       const auto mapped = file_of.find(entry.name);
       if (mapped == file_of.end() || mapped->second != file)

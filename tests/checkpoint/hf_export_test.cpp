@@ -3,8 +3,10 @@
 
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <cmath>
+#include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -138,6 +140,41 @@ TEST_SUITE("parity") {
 }
 
 TEST_SUITE("faults") {
+  TEST_CASE("hf_export: other logits after reading back, and nothing is put in place; the older export stays") {
+    const ScratchFolder scratch;
+    const Tokenizer tokenizer = tiny_tokenizer(scratch.path());
+    const Model older = tiny_model(tiny_config(), 1), model = tiny_model(tiny_config(), 2);
+    for (const bool exists : {false, true}) {
+      if (exists) export_hf(scratch.path() / "hf", older, tokenizer, "f32");
+      set_failpoints("export.logits=nan");
+      CHECK_THROWS_WITH_AS(export_hf(scratch.path() / "hf", model, tokenizer, "f32"), doctest::Contains("other logits"), InternalError);
+      set_failpoints("");
+      CHECK(fs::exists(scratch.path() / "hf") == exists);
+    }
+    CHECK(same_parameters(import_hf(scratch.path() / "hf"), older));
+    CHECK(names_in(scratch.path()) == std::set<std::string>{"hf", "tokenizer.model"});
+  }
+
+  TEST_CASE("hf_export: a full disk ends with exit 4, nothing is put in place, the older export stays") {
+    start_torch(1);  // a forked child has no worker threads
+    const ScratchFolder scratch;
+    const Tokenizer tokenizer = tiny_tokenizer(scratch.path());
+    const Model older = tiny_model(tiny_config(), 1), model = tiny_model(tiny_config(), 2);
+    export_hf(scratch.path() / "hf", older, tokenizer, "f32");
+    for (const rlim_t limit : {rlim_t{10}, rlim_t{600}, rlim_t{30'000}}) {
+      const int code = run_in_child([&] {
+        std::signal(SIGXFSZ, SIG_IGN);
+        const rlimit rule{limit, limit};
+        ::setrlimit(RLIMIT_FSIZE, &rule);
+        export_hf(scratch.path() / "hf", model, tokenizer, "f32");
+      });
+      CHECK(code == static_cast<int>(ExitCode::io));
+      CHECK(same_parameters(import_hf(scratch.path() / "hf"), older));
+      CHECK(names_in(scratch.path()) == std::set<std::string>{"hf", "tokenizer.model"});
+    }
+    start_torch(2);
+  }
+
   TEST_CASE("hf_export: killed after each system call, the folder is whole or absent, and a second try works") {
     start_torch(1);  // a forked child has no worker threads
     for (const bool redo : {false, true}) {

@@ -16,11 +16,14 @@
 #include <vector>
 
 #include "src/base/errors.h"
+#include "src/base/log.h"
 #include "src/data/tokenizer.h"
 #include "src/model/decoder.h"
 #include "src/model/parameters.h"
 
 namespace coppice {
+
+inline const bool kQuietLog = (set_log_style(LogStyle::quiet), true);  // warnings still show
 
 class ScratchFolder {
  public:

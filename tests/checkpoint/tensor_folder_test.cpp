@@ -164,6 +164,28 @@ TEST_SUITE("faults") {
     CHECK(slurp(scratch.path() / "canary") == "untouched");
   }
 
+  TEST_CASE("tensor_folder: a link under the final name is replaced, what it points at is not touched") {
+    const ScratchFolder scratch;
+    fs::create_directory(scratch.path() / "elsewhere");
+    spill(scratch.path() / "elsewhere" / "canary", "untouched");
+    fs::create_directory_symlink(scratch.path() / "elsewhere", scratch.path() / "m");
+    write_tensor_folder(scratch.path() / "m", kFormat, odd_tensors(), Json::object());
+    CHECK_FALSE(fs::is_symlink(scratch.path() / "m"));
+    check_tensor_folder(scratch.path() / "m", kFormat);
+    CHECK(slurp(scratch.path() / "elsewhere" / "canary") == "untouched");
+    CHECK(std::distance(fs::directory_iterator(scratch.path() / "elsewhere"), fs::directory_iterator()) == 1);
+  }
+
+  TEST_CASE("tensor_folder: paths may be relative or end with a slash") {
+    const ScratchFolder scratch;
+    const fs::path before = fs::current_path();
+    fs::current_path(scratch.path());
+    for (const char* name : {"a", "b/", "c/d/", "a", "b/"}) write_tensor_folder(name, kFormat, odd_tensors(), Json::object());
+    for (const char* name : {"a", "b", "c/d"}) check_tensor_folder(name, kFormat);
+    CHECK(std::distance(fs::directory_iterator("."), fs::directory_iterator()) == 3);
+    fs::current_path(before);
+  }
+
   TEST_CASE("tensor_folder: a failed fsync or write is answered by writing everything again, once") {
     const ScratchFolder scratch;
     const SilentStderr silent;
