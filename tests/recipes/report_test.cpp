@@ -339,6 +339,16 @@ TEST_SUITE("unit") {
     CHECK(svg.size() < 2000000);
   }
 
+  TEST_CASE("after_cut_chart: a source trained on without a cut is not in the race") {
+    Report report = sample();
+    report.stages.push_back(trained("uncut_control", "dense", StagePurpose::comparison, 1e5));
+    const std::string race = after_cut_chart(report)->document("");
+    CHECK(contains(race, ">scratch<"));
+    CHECK(contains(race, ">dense at its end<"));
+    CHECK_FALSE(contains(race, "uncut_control"));
+    CHECK(contains(loss_chart(report)->document(""), "uncut_control"));
+  }
+
   TEST_CASE("drawings: a stage that names itself as its start does not hang") {
     Report report = sample();
     report.stages[4].from = "long";
