@@ -1,0 +1,318 @@
+// The loss layer: golden values (tests/golden/mixed_loss.json, made by make_vectors.py), finite differences, parity with the double reference, chunks, edges.
+#include "src/tensors/kernels/linear_mixed_cross_entropy.h"
+
+#include <ATen/ATen.h>
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "src/base/errors.h"
+#include "src/tensors/ops.h"
+
+using namespace coppice;
+using nlohmann::json;
+
+namespace {
+
+using Doubles = std::vector<double>;
+
+json read_golden() { return json::parse(std::ifstream(COPPICE_SOURCE_DIR "/tests/golden/mixed_loss.json")); }
+
+/// Largest |a - b| / max(1, |b|) of two tensors; infinite where a NaN stands on either side.
+double error(const at::Tensor& got, const at::Tensor& wanted) {
+  const at::Tensor b = wanted.to(at::kDouble), distance = (got.to(at::kDouble) - b).abs() / b.abs().clamp_min(1.0);
+  return distance.numel() == 0 ? 0.0 : distance.isnan().any().item<bool>() ? std::numeric_limits<double>::infinity() : distance.max().item<double>();
+}
+
+at::Tensor labels(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
+
+/// The whole loss in double from the row reference, mean over live rows.
+struct Reference {
+  double loss = 0;
+  at::Tensor logits_grad_NV;
+};
+Reference reference_loss(const at::Tensor& logits_NV, const at::Tensor& true_label, const at::Tensor& teacher_label, double teacher_weight, double z_loss) {
+  const at::Tensor logits = logits_NV.to(at::kDouble).contiguous();
+  const int64_t rows = logits.size(0), vocab = logits.size(1), live = true_label.ne(kIgnoredLabel).sum().item<int64_t>();
+  Reference result{.logits_grad_NV = at::zeros({rows, vocab}, at::kDouble)};
+  for (int64_t n = 0; n < rows; ++n) {
+    double* gradient = result.logits_grad_NV.data_ptr<double>() + n * vocab;
+    const MixedCrossEntropyRow row =
+        mixed_cross_entropy_reference({logits.data_ptr<double>() + n * vocab, static_cast<size_t>(vocab)}, true_label[n].item<int64_t>(),
+                                      teacher_label[n].item<int64_t>(), teacher_weight, z_loss, {gradient, static_cast<size_t>(vocab)});
+    result.loss += (1.0 - teacher_weight) * row.ce + teacher_weight * row.kd + row.z;
+  }
+  if (live > 0) {
+    result.loss /= static_cast<double>(live);
+    result.logits_grad_NV /= static_cast<double>(live);
+  }
+  return result;
+}
+
+struct Problem {
+  at::Tensor hidden_ND, head_VD, true_label_N, teacher_label_N;
+};
+Problem make_problem(int64_t rows, int64_t width, int64_t vocab) {
+  at::manual_seed(17);
+  Problem p{at::randn({rows, width}), at::randn({vocab, width}) / std::sqrt(static_cast<double>(width)), at::randint(vocab, {rows}, at::kLong),
+            at::randint(vocab, {rows}, at::kLong)};
+  for (int64_t n = 0; n < rows; n += 5) p.true_label_N[n] = kIgnoredLabel;
+  for (int64_t n = 1; n < rows; n += 5) p.teacher_label_N[n] = p.true_label_N[n];
+  return p;
+}
+
+}  // namespace
+
+TEST_SUITE("golden") {
+  TEST_CASE("mixed_cross_entropy: loss and gradient of every weight and z") {
+    const json golden = read_golden();
+    const int64_t rows = golden["rows"], vocab = golden["vocab"];
+    const at::Tensor logits = at::tensor(golden["logits"].get<Doubles>(), at::kDouble).reshape({rows, vocab});
+    const at::Tensor true_label = labels(golden["true_label"]), teacher_label = labels(golden["teacher_label"]);
+    CHECK(golden["cases"].size() == 12);
+    for (const json& c : golden["cases"]) {
+      const double weight = c["weight"], z_loss = c["z"], loss = c["loss"];
+      CAPTURE(weight);
+      CAPTURE(z_loss);
+      const at::Tensor grad = at::tensor(c["grad"].get<Doubles>(), at::kDouble).reshape({rows, vocab});
+      const Reference reference = reference_loss(logits, true_label, teacher_label, weight, z_loss);
+      CHECK(std::abs(reference.loss - loss) <= 1e-12 * std::max(1.0, std::abs(loss)));
+      CHECK(error(reference.logits_grad_NV, grad) <= 1e-12);
+
+      at::Tensor hidden = logits.to(at::kFloat).set_requires_grad(true);  // the identity as head: logits = hidden
+      const at::Tensor ours = linear_mixed_cross_entropy(hidden, at::eye(vocab), true_label, teacher_label, weight, z_loss);
+      ours.backward();
+      CHECK(std::abs(ours.item<double>() - loss) <= 2e-6 * std::max(1.0, std::abs(loss)));
+      CHECK(error(hidden.grad(), grad) <= 2e-6);
+      CHECK(hidden.grad()[3].eq(0).all().item<bool>());  // the ignored row
+    }
+  }
+
+  TEST_CASE("mixed_cross_entropy: logits of 1e4") {
+    const json golden = read_golden();
+    const json& c = golden["large_logits"];
+    const int64_t rows = golden["rows"], vocab = golden["vocab"];
+    const at::Tensor logits = at::tensor(golden["logits"].get<Doubles>(), at::kDouble).reshape({rows, vocab}) * c["factor"].get<double>();
+    const at::Tensor true_label = labels(golden["true_label"]), teacher_label = labels(golden["teacher_label"]);
+    const at::Tensor grad = at::tensor(c["grad"].get<Doubles>(), at::kDouble).reshape({rows, vocab});
+    const Reference reference = reference_loss(logits, true_label, teacher_label, c["weight"], c["z"]);
+    CHECK(reference.loss == doctest::Approx(c["loss"].get<double>()).epsilon(1e-12));
+    CHECK(error(reference.logits_grad_NV, grad) <= 1e-12);
+    at::Tensor hidden = logits.to(at::kFloat).set_requires_grad(true);
+    const at::Tensor loss = linear_mixed_cross_entropy(hidden, at::eye(vocab), true_label, teacher_label, c["weight"], c["z"]);
+    loss.backward();
+    CHECK(loss.item<double>() == doctest::Approx(c["loss"].get<double>()).epsilon(2e-6));
+    CHECK(error(hidden.grad(), grad) <= 2e-6);
+  }
+}
+
+TEST_SUITE("unit") {
+  TEST_CASE("mixed_cross_entropy: a row worked out by hand") {
+    // logits (0, ln 3): p = (1/4, 3/4). true 0, teacher 1, w = 0.9: loss = 0.1 ln 4 + 0.9 ln(4/3); d = (1/4 - 0.1, 3/4 - 0.9).
+    std::vector<float> logits{0.0f, std::log(3.0f)};
+    const std::vector<int64_t> true_label{0}, teacher_label{1};
+    MixedCrossEntropyRow row;
+    mixed_cross_entropy_cpu({.logits = logits.data(),
+                             .true_label = true_label.data(),
+                             .teacher_label = teacher_label.data(),
+                             .rows = &row,
+                             .num_rows = 1,
+                             .num_vocab = 2,
+                             .teacher_weight = 0.9,
+                             .z_loss = 0.5,
+                             .scale = 1.0,
+                             .write_gradient = true,
+                             .argmax = true});
+    CHECK(row.ce == doctest::Approx(std::log(4.0)).epsilon(1e-6));
+    CHECK(row.kd == doctest::Approx(std::log(4.0 / 3.0)).epsilon(1e-6));
+    CHECK(row.z == doctest::Approx(0.5 * std::log(4.0) * std::log(4.0)).epsilon(1e-6));
+    CHECK(row.top_1 == 1);
+    const double more = 1.0 + 2.0 * 0.5 * std::log(4.0);
+    CHECK(logits[0] == doctest::Approx(0.25 * more - 0.1).epsilon(1e-6));
+    CHECK(logits[1] == doctest::Approx(0.75 * more - 0.9).epsilon(1e-6));
+  }
+
+  TEST_CASE("mixed_cross_entropy: teacher_weight 0 is CE on true labels, 1 is CE on teacher labels") {
+    const Problem p = make_problem(37, 24, 301);
+    const auto run = [&](const at::Tensor& true_label, const at::Tensor& teacher_label, double weight) {
+      at::Tensor hidden = p.hidden_ND.clone().set_requires_grad(true), head = p.head_VD.clone().set_requires_grad(true);
+      const at::Tensor loss = linear_mixed_cross_entropy(hidden, head, true_label, teacher_label, weight, 1e-4);
+      loss.backward();
+      return std::vector<at::Tensor>{loss.detach(), hidden.grad(), head.grad()};
+    };
+    const auto equal = [](const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
+      return at::equal(a[0], b[0]) && at::equal(a[1], b[1]) && at::equal(a[2], b[2]);
+    };
+    const auto plain = run(p.true_label_N, p.true_label_N, 0.0);
+    CHECK(equal(run(p.true_label_N, p.teacher_label_N, 0.0), plain));                                // bit for bit
+    CHECK(equal(run(p.true_label_N, p.true_label_N, 0.9), plain));                                   // both agree
+    CHECK(equal(run(p.true_label_N, at::full_like(p.teacher_label_N, kIgnoredLabel), 0.9), plain));  // no teacher label: the true one
+    const at::Tensor swapped = at::where(p.true_label_N.eq(kIgnoredLabel), p.true_label_N, p.teacher_label_N);
+    const auto teacher_only = run(p.true_label_N, p.teacher_label_N, 1.0), on_teacher = run(swapped, swapped, 0.0);
+    CHECK(error(teacher_only[0], on_teacher[0]) <= 1e-6);
+    CHECK(error(teacher_only[1], on_teacher[1]) <= 1e-6);
+    CHECK(error(teacher_only[2], on_teacher[2]) <= 1e-6);
+    CHECK(!at::equal(teacher_only[1], plain[1]));
+  }
+
+  TEST_CASE("mixed_cross_entropy: no live row gives loss 0 and gradient 0") {
+    const Problem p = make_problem(6, 8, 11);
+    at::Tensor hidden = p.hidden_ND.clone().set_requires_grad(true), head = p.head_VD.clone().set_requires_grad(true);
+    const at::Tensor loss = linear_mixed_cross_entropy(hidden, head, at::full({6}, kIgnoredLabel, at::kLong), p.teacher_label_N, 0.9, 1e-3);
+    loss.backward();
+    CHECK(loss.item<float>() == 0.0f);
+    CHECK(hidden.grad().eq(0).all().item<bool>());
+    CHECK(head.grad().eq(0).all().item<bool>());
+    CHECK(linear_mixed_cross_entropy(at::empty({0, 8}), p.head_VD, labels({}), labels({}), 0.9, 0.0).item<float>() == 0.0f);
+  }
+
+  TEST_CASE("mixed_cross_entropy_step: counts, sums, scale, accumulation") {
+    const Problem p = make_problem(40, 16, 50);
+    at::Tensor head_grad = at::full_like(p.head_VD, 2.0);
+    const MixedCrossEntropySums sums = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, head_grad, p.true_label_N, p.teacher_label_N, 0.9, 1e-3, 0.125, true);
+    const at::Tensor logits = p.hidden_ND.to(at::kDouble).matmul(p.head_VD.to(at::kDouble).t());
+    const at::Tensor live = p.true_label_N.ne(kIgnoredLabel), best = logits.argmax(1), log_p = logits.log_softmax(1);
+    const at::Tensor safe_label = p.true_label_N.clamp_min(0);
+    const auto picked = [&](const at::Tensor& label) { return -log_p.gather(1, label.unsqueeze(1)).squeeze(1).masked_select(live).sum().item<double>(); };
+    CHECK(sums.num_live == 32);
+    CHECK(sums.ce == doctest::Approx(picked(safe_label)).epsilon(1e-6));
+    CHECK(sums.kd == doctest::Approx(picked(p.teacher_label_N)).epsilon(1e-6));
+    CHECK(sums.z == doctest::Approx(1e-3 * logits.logsumexp(1).square().masked_select(live).sum().item<double>()).epsilon(1e-6));
+    CHECK(sums.correct == best.eq(p.true_label_N).sum().item<int64_t>());
+    CHECK(sums.agree == (best.eq(p.teacher_label_N) & live).sum().item<int64_t>());
+
+    const Reference reference = reference_loss(logits, p.true_label_N, p.teacher_label_N, 0.9, 1e-3);
+    const at::Tensor logits_grad = reference.logits_grad_NV * (32 * 0.125);
+    CHECK(error(sums.hidden_grad_ND, logits_grad.matmul(p.head_VD.to(at::kDouble))) <= 2e-6);
+    CHECK(error(head_grad, logits_grad.t().matmul(p.hidden_ND.to(at::kDouble)) + 2.0) <= 2e-6);
+
+    const MixedCrossEntropySums forward = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, {}, p.true_label_N, {}, 0.0, 0.0, 1.0, false);
+    CHECK(!forward.hidden_grad_ND.defined());
+    CHECK(forward.ce == sums.ce);  // the same bits with and without the gradient
+    CHECK(forward.kd == 0.0);
+    CHECK(forward.correct == 0);
+    CHECK(forward.agree == 0);
+  }
+
+  TEST_CASE("mixed_cross_entropy_step: hidden and head that require gradients are left alone") {
+    const Problem p = make_problem(4, 8, 9);
+    const at::Tensor hidden = p.hidden_ND.clone().set_requires_grad(true), head = p.head_VD.clone().set_requires_grad(true);
+    at::Tensor head_grad = at::zeros_like(p.head_VD);
+    const MixedCrossEntropySums sums = mixed_cross_entropy_step(hidden, head, head_grad, p.true_label_N, p.teacher_label_N, 0.5, 0.0, 1.0, false);
+    CHECK(!sums.hidden_grad_ND.requires_grad());
+    CHECK(!hidden.grad().defined());
+    CHECK(head_grad.abs().sum().item<double>() > 0.0);
+  }
+
+  TEST_CASE("top_1: the lowest id wins a tie, in every block of a row") {
+    for (const int64_t vocab : {1, 7, 511, 512, 513, 1500}) {
+      at::Tensor hidden = at::zeros({4, vocab});
+      hidden[1][vocab - 1] = 3.0f;
+      hidden[2][vocab / 2] = 1.0f;
+      hidden[2][vocab - 1] = 1.0f;
+      hidden[3].fill_(-2.0f);
+      const at::Tensor best = top_1(hidden, at::eye(vocab));
+      CHECK((best.scalar_type() == at::kLong));
+      CHECK(at::equal(best, labels({0, vocab - 1, vocab / 2, 0})));
+    }
+    const at::Tensor hidden = at::randn({300, 16}), head = at::randn({700, 16});
+    CHECK(at::equal(top_1(hidden, head), hidden.mm(head.t()).argmax(1)));
+  }
+
+  TEST_CASE("mixed_cross_entropy: what does not fit is refused") {
+    const Problem p = make_problem(4, 8, 9);
+    const auto run = [&](const at::Tensor& hidden, const at::Tensor& true_label, const at::Tensor& teacher_label, double weight) {
+      return linear_mixed_cross_entropy(hidden, p.head_VD, true_label, teacher_label, weight, 0.0);
+    };
+    CHECK_THROWS_AS(run(at::zeros({4, 7}), p.true_label_N, p.teacher_label_N, 0.9), InternalError);
+    CHECK_THROWS_AS(run(p.hidden_ND.to(at::kDouble), p.true_label_N, p.teacher_label_N, 0.9), InternalError);
+    CHECK_THROWS_AS(run(p.hidden_ND, labels({1, 2, 3}), p.teacher_label_N, 0.9), InternalError);
+    CHECK_THROWS_AS(run(p.hidden_ND, labels({1, 2, 3, 9}), p.teacher_label_N, 0.9), InternalError);
+    CHECK_THROWS_AS(run(p.hidden_ND, labels({1, 2, 3, -1}), p.teacher_label_N, 0.9), InternalError);
+    CHECK_THROWS_AS(run(p.hidden_ND, p.true_label_N, labels({0, 1, 2, 65535}), 0.9), InternalError);
+    CHECK_THROWS_AS(run(p.hidden_ND, p.true_label_N, p.teacher_label_N, 1.5), InternalError);
+  }
+
+  TEST_CASE("mixed_cross_entropy: a NaN in the hidden states reaches loss and gradient") {
+    const Problem p = make_problem(4, 8, 600);
+    at::Tensor hidden = p.hidden_ND.clone();
+    hidden[2][3] = std::nanf("");
+    hidden.set_requires_grad(true);
+    const at::Tensor loss = linear_mixed_cross_entropy(hidden, p.head_VD, p.true_label_N, p.teacher_label_N, 0.9, 0.0);
+    loss.backward();
+    CHECK(std::isnan(loss.item<float>()));
+    CHECK(hidden.grad()[2].isnan().all().item<bool>());
+    CHECK(hidden.grad()[1].isfinite().all().item<bool>());
+  }
+}
+
+TEST_SUITE("parity") {
+  TEST_CASE("mixed_cross_entropy: many chunks equal the reference in double") {
+    for (const auto& [rows, width, vocab] : {std::tuple<int64_t, int64_t, int64_t>{5000, 12, 512}, {700, 16, 5003}, {3, 8, 1}, {65, 33, 257}}) {
+      CAPTURE(rows);
+      CAPTURE(vocab);
+      const Problem p = make_problem(rows, width, vocab);
+      at::Tensor hidden = p.hidden_ND.clone().set_requires_grad(true), head = p.head_VD.clone().set_requires_grad(true);
+      const at::Tensor loss = linear_mixed_cross_entropy(hidden, head, p.true_label_N, p.teacher_label_N, 0.9, 1e-4);
+      loss.backward();
+      const at::Tensor hidden64 = p.hidden_ND.to(at::kDouble), head64 = p.head_VD.to(at::kDouble);
+      const Reference reference = reference_loss(hidden64.matmul(head64.t()), p.true_label_N, p.teacher_label_N, 0.9, 1e-4);
+      CHECK(loss.item<double>() == doctest::Approx(reference.loss).epsilon(1e-6));
+      const auto relative = [](const at::Tensor& got, const at::Tensor& wanted) {
+        return (got.to(at::kDouble) - wanted).norm().item<double>() / std::max(1e-30, wanted.norm().item<double>());
+      };
+      if (vocab == 1) continue;  // gradients are zero but for z
+      CHECK(relative(hidden.grad(), reference.logits_grad_NV.matmul(head64)) <= 1e-6);
+      CHECK(relative(head.grad(), reference.logits_grad_NV.t().matmul(hidden64)) <= 1e-6);
+    }
+  }
+
+  TEST_CASE("mixed_cross_entropy: repeats bit for bit") {
+    const Problem p = make_problem(900, 64, 3000);
+    at::Tensor first = at::zeros_like(p.head_VD), second = at::zeros_like(p.head_VD);
+    const MixedCrossEntropySums a = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, first, p.true_label_N, p.teacher_label_N, 0.9, 1e-4, 1.0, true);
+    const MixedCrossEntropySums b = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, second, p.true_label_N, p.teacher_label_N, 0.9, 1e-4, 1.0, true);
+    CHECK(a.ce == b.ce);
+    CHECK(a.kd == b.kd);
+    CHECK(at::equal(a.hidden_grad_ND, b.hidden_grad_ND));
+    CHECK(at::equal(first, second));
+  }
+}
+
+TEST_SUITE("grad") {
+  TEST_CASE("mixed_cross_entropy: gradient of the reference by central differences") {
+    at::manual_seed(3);
+    const at::Tensor logits = at::randn({5, 9}, at::kDouble) * 2;
+    const at::Tensor true_label = labels({1, 2, -100, 8, 0}), teacher_label = labels({1, 5, 3, -100, 7});
+    for (const double weight : {0.0, 0.9, 1.0})
+      for (const double z_loss : {0.0, 0.1}) {
+        const Reference at_point = reference_loss(logits, true_label, teacher_label, weight, z_loss);
+        for (int64_t n = 0; n < 5; ++n)
+          for (int64_t v = 0; v < 9; ++v) {
+            const auto moved = [&](double step) {
+              at::Tensor shifted = logits.clone();
+              shifted[n][v] += step;
+              return reference_loss(shifted, true_label, teacher_label, weight, z_loss).loss;
+            };
+            const double slope = (moved(1e-6) - moved(-1e-6)) / 2e-6;
+            CHECK(std::abs(at_point.logits_grad_NV[n][v].item<double>() - slope) <= 1e-8);
+          }
+      }
+  }
+
+  TEST_CASE("mixed_cross_entropy: an upstream factor scales both gradients") {
+    const Problem p = make_problem(20, 8, 30);
+    const auto grads = [&](double factor) {
+      at::Tensor hidden = p.hidden_ND.clone().set_requires_grad(true), head = p.head_VD.clone().set_requires_grad(true);
+      (linear_mixed_cross_entropy(hidden, head, p.true_label_N, p.teacher_label_N, 0.9, 0.0) * factor).backward();
+      return std::pair{hidden.grad(), head.grad()};
+    };
+    const auto one = grads(1.0), four = grads(4.0);
+    CHECK(at::equal(one.first * 4.0, four.first));
+    CHECK(at::equal(one.second * 4.0, four.second));
+  }
+}
