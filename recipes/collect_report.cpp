@@ -134,7 +134,13 @@ Report collect_report(const fs::path& root) {
         const double difference = results["masked_pruned_difference"];
         report.checks.push_back({.name = fmt::format("{}: masked against pruned logits", stage.name), .text = fmt::format("largest relative difference {:.1e} (limit 1e-05)", difference), .passed = difference <= 1e-5});
       }
-      if (const auto* prune = std::get_if<PruneStage>(&stage.options); prune && prune->scores == "masks") report.masks.pruned_loss = number_or_absent(results, "pruned_loss");
+      if (const auto* prune = std::get_if<PruneStage>(&stage.options); prune && prune->scores == "masks") {
+        // Soft, hard and pruned on the check windows of one stage: the mask stage's own losses are of another sample.
+        report.masks.soft_loss = number_or_absent(results, "soft_mask_loss");
+        report.masks.hard_loss = number_or_absent(results, "hard_mask_loss");
+        report.masks.pruned_loss = number_or_absent(results, "pruned_loss");
+        report.masks.random_loss = kAbsent;
+      }
       if (stage.kind == "export")
         for (const auto& [format, facts] : results.items()) {
           const double difference = number_or_absent(facts, "reimport_logit_difference");
@@ -146,7 +152,6 @@ Report collect_report(const fs::path& root) {
     }
     report.stages.push_back(std::move(row));
   }
-  // pruned_loss is measured on the check windows; the mask's own losses on the stage's sample: only the evaluate stage compares models
   if (run.contains("versions"))
     for (const auto& [key, value] : run["versions"].items()) report.versions.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
   if (run.contains("machine"))

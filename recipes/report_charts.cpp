@@ -99,14 +99,14 @@ std::optional<Svg> loss_chart(const Report& report) {
   bool purposes[3] = {};
   for (const ReportStage* stage : stages) {
     range.add_without_spikes(training_loss(*stage), 0.03);
-    range.add_without_spikes(series(*stage, "heldout_loss"), 0.03);
+    range.add_without_spikes(finite_series(*stage, "heldout_loss"), 0.03);
     purposes[static_cast<size_t>(stage->purpose)] = true;
   }
   const Svg charts = panels_chart(panels, 190, "cross-entropy, nats a token", round_axis(range.low, range.high, 5), true, [](const ReportStage& stage) {
     const std::string colour = purpose_colour(stage.purpose);
     return std::vector<ChartLine>{
         {.points = thin_out(training_loss(stage), kPanelPoints), .css = colour + " thin", .label = ""},
-        {.points = thin_out(series(stage, "heldout_loss"), kPanelPoints), .css = colour + " thick", .label = "", .dots = stage.metrics.size() < 4000}};
+        {.points = thin_out(finite_series(stage, "heldout_loss"), kPanelPoints), .css = colour + " thick", .label = "", .dots = stage.metrics.size() < 4000}};
   });
   Svg svg(kChartWidth, charts.height() + 52);
   svg.text(0, 14, "Loss on the true next token, stage by stage", "head");
@@ -165,14 +165,14 @@ std::optional<Svg> after_cut_chart(const Report& report) {
   std::string source_name;
   Range range;
   for (const ReportStage& leaf : report.stages) {
-    if (leaf.kind != "train" || series(leaf, "heldout_loss").empty()) continue;
+    if (leaf.kind != "train" || finite_series(leaf, "heldout_loss").empty()) continue;
     if (leaf.purpose == StagePurpose::source) {
-      source_loss = series(leaf, "heldout_loss").back().second;
+      source_loss = finite_series(leaf, "heldout_loss").back().second;
       source_name = leaf.name;
       continue;
     }
     if (std::ranges::any_of(report.stages, [&](const ReportStage& other) {
-          return other.kind == "train" && other.from == leaf.name && !series(other, "heldout_loss").empty();
+          return other.kind == "train" && other.from == leaf.name && !finite_series(other, "heldout_loss").empty();
         }))
       continue;
     std::vector<const ReportStage*> chain;
@@ -186,7 +186,7 @@ std::optional<Svg> after_cut_chart(const Report& report) {
     double before = 0;
     for (const ReportStage* stage : chain) {
       const Points all = training_loss(*stage);
-      for (const auto& [x, y] : series(*stage, "heldout_loss")) points.emplace_back(before + x, y);
+      for (const auto& [x, y] : finite_series(*stage, "heldout_loss")) points.emplace_back(before + x, y);
       before += all.empty() ? 0.0 : all.back().first;
     }
     range.add_without_spikes(points, points.size() > 40 ? 0.03 : 0.0);

@@ -83,7 +83,7 @@ std::optional<Svg> mask_chart(const Report& report) {
     for (const auto& [key, css, label] : cuts) {
       Points points;
       for (const auto& line : stage->metrics)
-        if (line.contains(key)) points.emplace_back(value_of(line, "step"), line.at(key));
+        if (std::isfinite(value_of(line, key))) points.emplace_back(value_of(line, "step"), value_of(line, key));
       if (points.empty()) continue;
       range.add(points);
       last = std::max(last, points.back().first);

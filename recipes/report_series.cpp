@@ -19,6 +19,12 @@ Points series(const ReportStage& stage, const char* key) {
   return points;
 }
 
+Points finite_series(const ReportStage& stage, const char* key) {
+  Points points = series(stage, key);
+  std::erase_if(points, [](const auto& point) { return !std::isfinite(point.second); });
+  return points;
+}
+
 Points training_loss(const ReportStage& stage) {
   const Points ce = series(stage, "ce");
   return ce.empty() ? series(stage, "loss") : ce;

@@ -17,6 +17,8 @@ inline constexpr size_t kPanelPoints = 240;  // a line of a small panel
 double value_of(const std::map<std::string, double>& line, const char* key);
 /// The series of one key against tokens (steps where tokens are absent); lines without the key are left out.
 Points series(const ReportStage& stage, const char* key);
+/// The same without what is not finite: held-out losses are sparse, a line through the good ones says more than dots.
+Points finite_series(const ReportStage& stage, const char* key);
 /// True-label cross-entropy where it is logged, so that stages with and without labels share one scale.
 Points training_loss(const ReportStage& stage);
 

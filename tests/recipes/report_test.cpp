@@ -349,6 +349,15 @@ TEST_SUITE("unit") {
     CHECK(contains(loss_chart(report)->document(""), "uncut_control"));
   }
 
+  TEST_CASE("after_cut_chart: held-out losses that are not numbers do not tear the line") {
+    Report report = sample();
+    const size_t lines = count(after_cut_chart(report)->document(""), "<polyline");
+    for (ReportStage& stage : report.stages)
+      for (size_t i = 3; i < stage.metrics.size(); i += 5) stage.metrics[i]["heldout_loss"] = NAN;
+    CHECK(count(after_cut_chart(report)->document(""), "<polyline") == lines);
+    CHECK(lines == 3);  // core to long, scratch, the source's last loss
+  }
+
   TEST_CASE("drawings: a stage that names itself as its start does not hang") {
     Report report = sample();
     report.stages[4].from = "long";
