@@ -23,6 +23,12 @@ struct Hdf5Shape {
   std::vector<uint64_t> dims;
 };
 
+/// Where the chunks of a dataset lie in its file, in order along the first axis; each holds `rows` rows, the last one padded.
+struct Hdf5Chunks {
+  uint64_t rows = 0;
+  std::vector<uint64_t> offsets;
+};
+
 /// A file opened for reading. UserError::bad_file on anything unexpected: the caller has verified size and hash of own files before.
 /// Refused by name, before a byte is read: soft and external links, external and virtual storage, filters other than fletcher32, shuffle and
 /// deflate, variable-length and compound types, byte orders and sizes outside Hdf5Type, more than 1000 declared bytes per stored one above 4 GiB.
@@ -44,6 +50,9 @@ class Hdf5Reader {
   void read(const std::string& dataset, Hdf5Type type, uint64_t begin, uint64_t count, void* out) const;
   /// The whole dataset; `bytes` is checked against its size.
   void read_all(const std::string& dataset, Hdf5Type type, void* out, uint64_t bytes) const;
+  /// For reading with pread, past the library's lock and cache: chunks along the first axis whose bytes lie there as they are (fletcher32 only
+  /// appends to them). Refuses any other layout.
+  Hdf5Chunks chunks(const std::string& dataset) const;
   std::string string_attribute(const std::string& object, const char* name) const;
   uint64_t unsigned_attribute(const std::string& object, const char* name) const;
 
@@ -65,7 +74,8 @@ class Hdf5Reader {
 /// A file built under the name given (the caller renames it into place). IoError on failure, closes included.
 class Hdf5Writer {
  public:
-  explicit Hdf5Writer(std::filesystem::path path);
+  /// `alignment` of data in the file; 1 for files of small chunks, which would lose up to a page each.
+  explicit Hdf5Writer(std::filesystem::path path, uint64_t alignment = 4096);
   ~Hdf5Writer();
   Hdf5Writer(const Hdf5Writer&) = delete;
   Hdf5Writer& operator=(const Hdf5Writer&) = delete;

@@ -242,6 +242,44 @@ void Hdf5Reader::read_all(const std::string& name, Hdf5Type type, void* out, uin
   read_rows(name, found, type, 0, found.shape.dims[0], out);
 }
 
+Hdf5Chunks Hdf5Reader::chunks(const std::string& name) const {
+  prepare_hdf5();
+  const std::lock_guard lock(guard_);
+  const Dataset& found = dataset(name);
+  const std::vector<uint64_t>& dims = found.shape.dims;
+  Hdf5Handle creation(H5Dget_create_plist(found.id), H5Pclose);
+  check(creation.valid(), path_, name, "no creation properties");
+  std::vector<hsize_t> chunk(H5S_MAX_RANK);
+  const int rank = H5Pget_layout(creation) == H5D_CHUNKED ? H5Pget_chunk(creation, H5S_MAX_RANK, chunk.data()) : -1;
+  if (rank <= 0 || static_cast<size_t>(rank) != dims.size() || !std::equal(dims.begin() + 1, dims.end(), chunk.begin() + 1))
+    throw refuse(path_, name, "is not chunked along its first axis");
+  const int num_filters = H5Pget_nfilters(creation);
+  unsigned flags = 0, config = 0;
+  size_t values = 0;
+  const bool is_plain =
+      num_filters == 0 || (num_filters == 1 && H5Pget_filter2(creation, 0, &flags, &values, nullptr, 0, nullptr, &config) == H5Z_FILTER_FLETCHER32);
+  if (!is_plain) throw refuse(path_, name, "is stored with filters other than fletcher32");
+
+  uint64_t row_bytes = size_of(found.shape.type);
+  for (size_t i = 1; i < dims.size(); ++i) row_bytes = checked_multiply(row_bytes, dims[i], path_.native());
+  Hdf5Chunks result;
+  result.rows = chunk[0];
+  const uint64_t chunk_bytes = checked_multiply(row_bytes, result.rows, path_.native());
+  const uint64_t file_bytes = std::filesystem::file_size(path_);
+  for (uint64_t row = 0; row < dims[0]; row += result.rows) {
+    std::vector<hsize_t> start(dims.size(), 0);
+    start[0] = row;
+    unsigned skipped_filters = 0;
+    haddr_t address = HADDR_UNDEF;
+    hsize_t stored_bytes = 0;
+    check(H5Dget_chunk_info_by_coord(found.id, start.data(), &skipped_filters, &address, &stored_bytes) >= 0, path_, name, "no chunk");
+    if (address == HADDR_UNDEF || stored_bytes < chunk_bytes || address > file_bytes || stored_bytes > file_bytes - address)
+      throw refuse(path_, name, fmt::format("the chunk of row {} does not lie in the file", row));
+    result.offsets.push_back(address);
+  }
+  return result;
+}
+
 namespace {
 
 /// One attribute of one object, already known to be a single value.

@@ -10,8 +10,6 @@
 namespace coppice {
 namespace {
 
-constexpr hsize_t kAlignment = 4096;
-
 void check(bool good, const std::filesystem::path& path, const std::string& what) {
   if (good) return;
   const Hdf5Failure failure = hdf5_failure();
@@ -52,12 +50,12 @@ void write_attribute(hid_t file, const std::filesystem::path& path, const std::s
 
 }  // namespace
 
-Hdf5Writer::Hdf5Writer(std::filesystem::path path) : path_(std::move(path)) {
+Hdf5Writer::Hdf5Writer(std::filesystem::path path, uint64_t alignment) : path_(std::move(path)) {
   prepare_hdf5();
   Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   // No locks: the name is not final yet and nobody else's, and some network file systems cannot lock.
   const bool prepared = access.valid() && H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
-                        H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 && H5Pset_alignment(access, kAlignment, kAlignment) >= 0 &&
+                        H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 && H5Pset_alignment(access, alignment, alignment) >= 0 &&
                         H5Pset_file_locking(access, false, true) >= 0;
   check(prepared, path_, "cannot prepare the file");
   file_ = H5Fcreate(path_.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access);

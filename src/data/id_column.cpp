@@ -1,10 +1,14 @@
 // Packed id columns: reading, packing, and write - read back - rename.
 #include "src/data/id_column.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -56,6 +60,17 @@ void unpack(const uint8_t* packed, uint64_t count, IdPacking packing, Out* out) 
   }
 }
 
+void read_bytes(int descriptor, const std::filesystem::path& path, uint64_t offset, uint8_t* out, size_t bytes) {
+  while (bytes > 0) {
+    const ssize_t got = ::pread(descriptor, out, bytes, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) throw UserError::bad_file(path.string(), got < 0 ? fmt::format("cannot read: {}", std::strerror(errno)) : "was cut short while in use");
+    out += got;
+    offset += static_cast<uint64_t>(got);
+    bytes -= static_cast<size_t>(got);
+  }
+}
+
 }  // namespace
 
 uint64_t even_chunk_rows(uint64_t rows, uint64_t limit) {
@@ -65,50 +80,58 @@ uint64_t even_chunk_rows(uint64_t rows, uint64_t limit) {
 }
 
 IdColumn::IdColumn(const std::filesystem::path& file, std::string dataset, IdPacking packing, uint64_t rows)
-    : file_(std::make_unique<Hdf5Reader>(file)), dataset_(std::move(dataset)), packing_(packing), rows_(rows) {
+    : file_(std::make_unique<Hdf5Reader>(file)), path_(file), dataset_(std::move(dataset)), packing_(packing), rows_(rows) {
   if (!file_->has(dataset_)) throw UserError::bad_file(file.string(), "dataset " + dataset_ + " is missing");
   const Hdf5Shape shape = file_->shape(dataset_);
   if (shape.type != element_type(packing) || shape.dims != dims_of(packing, rows)) {
     throw UserError::bad_file(file.string(),
                               fmt::format("{}: expected {} ids of {} bytes, found another type or shape", dataset_, rows, static_cast<int>(packing)));
   }
+  chunks_ = file_->chunks(dataset_);
+  descriptor_ = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor_ < 0) throw UserError::bad_file(file.string(), fmt::format("cannot open: {}", std::strerror(errno)));
 }
 
-void IdColumn::read_packed(uint64_t begin, uint64_t count, uint8_t* out) const {
-  COPPICE_CHECK(begin <= rows_ && count <= rows_ - begin, fmt::format("ids {} + {} of {}", begin, count, rows_));
-  if (count == 0) return;
-  const size_t width = static_cast<size_t>(packing_);
-  if (!resident_.empty()) {
-    std::memcpy(out, resident_.data() + begin * width, count * width);
-  } else {
-    file_->read(dataset_, element_type(packing_), begin, count, out);
-  }
+IdColumn::IdColumn(IdColumn&& other) noexcept
+    : file_(std::move(other.file_)),
+      path_(std::move(other.path_)),
+      dataset_(std::move(other.dataset_)),
+      packing_(other.packing_),
+      rows_(other.rows_),
+      chunks_(std::move(other.chunks_)),
+      descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+IdColumn::~IdColumn() {
+  if (descriptor_ >= 0) ::close(descriptor_);
 }
 
-void IdColumn::scan(bool resident, const std::function<void(uint64_t, const std::vector<uint32_t>&)>& visit) {
-  const size_t width = static_cast<size_t>(packing_);
-  std::vector<uint8_t> packed, kept;
+void IdColumn::scan(const std::function<void(uint64_t, const std::vector<uint32_t>&)>& visit) const {
+  std::vector<uint8_t> packed;
   std::vector<uint32_t> ids;
-  if (resident) kept.resize(rows_ * width);
   for (uint64_t begin = 0; begin < rows_; begin += kBlockRows) {
     const uint64_t count = std::min(kBlockRows, rows_ - begin);
-    packed.resize(count * width);
+    packed.resize(count * static_cast<size_t>(packing_));
     ids.resize(count);
-    read_packed(begin, count, packed.data());
+    file_->read(dataset_, element_type(packing_), begin, count, packed.data());
     unpack(packed.data(), count, packing_, ids.data());
     visit(begin, ids);
-    if (resident) std::memcpy(kept.data() + begin * width, packed.data(), packed.size());
   }
-  if (resident) resident_ = std::move(kept);
 }
+
+void IdColumn::finish_checks() { file_.reset(); }
 
 void IdColumn::read(uint64_t begin, uint64_t count, int64_t* out) const {
   COPPICE_CHECK(begin <= rows_ && count <= rows_ - begin, fmt::format("ids {} + {} of {}", begin, count, rows_));
   const size_t width = static_cast<size_t>(packing_);
-  if (!resident_.empty()) return unpack(resident_.data() + begin * width, count, packing_, out);
-  scratch_.resize(count * width);
-  read_packed(begin, count, scratch_.data());
-  unpack(scratch_.data(), count, packing_, out);
+  while (count > 0) {
+    const uint64_t within = begin % chunks_.rows, part = std::min(count, chunks_.rows - within);
+    scratch_.resize(part * width);
+    read_bytes(descriptor_, path_, chunks_.offsets[begin / chunks_.rows] + within * width, scratch_.data(), scratch_.size());
+    unpack(scratch_.data(), part, packing_, out);
+    begin += part;
+    count -= part;
+    out += part;
+  }
 }
 
 std::vector<uint8_t> pack_ids(const std::vector<uint32_t>& ids, IdPacking packing) {

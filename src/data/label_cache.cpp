@@ -126,7 +126,7 @@ void LabelCacheWriter::write(size_t shard, const std::vector<int32_t>& label) {
   const std::vector<uint8_t> packed = pack_ids(ids, packing);
   const std::filesystem::path path = s.folder / info.name, temporary = temporary_path(path);
   {
-    Hdf5Writer file(temporary);
+    Hdf5Writer file(temporary, 1);
     file.set_attribute("/", "format", "coppice.labels");
     file.set_attribute("/", "version", uint64_t{1});
     file.set_attribute("/", "vocab_size", static_cast<uint64_t>(s.vocab_size));
@@ -152,19 +152,21 @@ struct LabelCache::State {
   uint64_t bytes = 0;
 
   /// Ids inside the vocabulary, and a label wherever one is needed.
-  void check_labels(IdColumn& column, const std::string& path, const TokenShards& shards, size_t shard, const LabelFingerprint& fingerprint,
-                    bool resident) const {
+  void check_labels(const IdColumn& column, const std::string& path, const TokenShards& shards, size_t shard, const LabelFingerprint& fingerprint,
+                    LabelCoverage coverage) const {
     const std::vector<uint64_t>& ends = shards.document_ends(shard);
     const uint64_t context = static_cast<uint64_t>(std::max<int64_t>(1, fingerprint.context));
     const uint64_t covered = fingerprint.window_rule == "aligned" ? (column.rows() - 1) / context * context : column.rows();
     const uint32_t none = none_of(packing);
     size_t document = 0;
-    column.scan(resident, [&](uint64_t begin, const std::vector<uint32_t>& ids) {
+    column.scan([&](uint64_t begin, const std::vector<uint32_t>& ids) {
       for (size_t i = 0; i < ids.size(); ++i) {
-        if (ids[i] < fingerprint.vocab_size) continue;
+        const bool has_label = ids[i] < fingerprint.vocab_size;
+        if (has_label) continue;
         const uint64_t offset = begin + i;
         if (ids[i] != none)
           throw UserError::bad_file(path, fmt::format("label {} of token {} is outside the vocabulary of {}", ids[i], offset, fingerprint.vocab_size));
+        if (coverage == LabelCoverage::some) continue;
         while (ends[document] <= offset) ++document;
         if (offset + 1 == ends[document] || offset >= covered) continue;  // never used, or no window
         size_t stop = i + 1;
@@ -175,7 +177,8 @@ struct LabelCache::State {
   }
 };
 
-LabelCache::LabelCache(const std::filesystem::path& folder, const TokenShards& shards, const LabelFingerprint& expected) : state_(std::make_unique<State>()) {
+LabelCache::LabelCache(const std::filesystem::path& folder, const TokenShards& shards, const LabelFingerprint& expected, LabelCoverage coverage)
+    : state_(std::make_unique<State>()) {
   State& s = *state_;
   s.packing = label_packing(expected.vocab_size);
   const std::filesystem::path manifest_path = folder / "manifest.json";
@@ -183,7 +186,6 @@ LabelCache::LabelCache(const std::filesystem::path& folder, const TokenShards& s
   const Json manifest = read_manifest(manifest_path, expected.to_json());
   if (shards.vocab_size() > expected.vocab_size)
     throw UserError::bad_file(where, fmt::format("labels of a vocabulary of {} cannot cover tokens of {}", expected.vocab_size, shards.vocab_size()));
-  const bool resident = shards.num_tokens() <= kResidentBytes / static_cast<uint64_t>(s.packing);
   s.bytes = std::filesystem::file_size(manifest_path);
   for (size_t shard = 0; shard < shards.shards().size(); ++shard) {
     const TokenShardInfo& info = shards.shards()[shard];
@@ -197,7 +199,8 @@ LabelCache::LabelCache(const std::filesystem::path& folder, const TokenShards& s
     IdColumn column(path, "/top1", s.packing, info.tokens);
     if (column.file().string_attribute("/", "token_shard_sha256") != info.sha256)
       throw UserError::bad_file(path.string(), "attribute token_shard_sha256: the labels belong to another token shard");
-    s.check_labels(column, path.string(), shards, shard, expected, resident);
+    s.check_labels(column, path.string(), shards, shard, expected, coverage);
+    column.finish_checks();
     s.columns.push_back(std::move(column));
   }
 }

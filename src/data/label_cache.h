@@ -47,11 +47,15 @@ class LabelCacheWriter {
   std::unique_ptr<State> state_;
 };
 
+/// Which tokens of a cache carry labels: every one, or some (a label stage that labelled only what its readers draw; they check what they draw).
+enum class LabelCoverage { all, some };
+
 /// One domain's labels, opened and verified (sizes, hashes, ids, fingerprint: exit 3 naming the field, the shard or the document range without labels).
-/// Every token but the last of its document needs a label; with window_rule "aligned" also those behind a shard's last window of `context` have none.
+/// Every token but the last of its document needs a label (with `some`, none does); with window_rule "aligned" also those behind a shard's last window of
+/// `context` have none.
 class LabelCache {
  public:
-  LabelCache(const std::filesystem::path& folder, const TokenShards& shards, const LabelFingerprint& expected);
+  LabelCache(const std::filesystem::path& folder, const TokenShards& shards, const LabelFingerprint& expected, LabelCoverage coverage = LabelCoverage::all);
   LabelCache(LabelCache&&) noexcept;
   ~LabelCache();
   void read(size_t shard, uint64_t begin, uint64_t count, int64_t* out) const;  // kNoLabel where none

@@ -31,7 +31,7 @@ struct TokenShardWriter::State {
     const std::vector<uint8_t> packed = pack_ids(ids, packing);
     const uint64_t num_documents = document_ends.size();
     {
-      Hdf5Writer file(temporary);
+      Hdf5Writer file(temporary, 1);
       file.set_attribute("/", "format", "coppice.tokens");
       file.set_attribute("/", "version", uint64_t{1});
       file.set_attribute("/", "vocab_size", static_cast<uint64_t>(vocab_size));

@@ -90,7 +90,7 @@ struct TokenShards::State {
     }
   }
 
-  void open_shard(const TokenShardInfo& info, bool resident) {
+  void open_shard(const TokenShardInfo& info) {
     const std::filesystem::path path = folder / info.name;
     const std::string where = path.string();
     check_listed_file(path, info.bytes, info.sha256);
@@ -117,13 +117,14 @@ struct TokenShards::State {
       previous = end;
     }
     if (previous != info.tokens) throw UserError::bad_file(where, fmt::format("doc_end: the last document ends at {}, expected {}", previous, info.tokens));
-    check_ids(shard, where, resident);
+    check_ids(shard, where);
+    shard.tokens.finish_checks();
     shards.push_back(std::move(shard));
   }
 
-  void check_ids(OpenShard& shard, const std::string& where, bool resident) const {
+  void check_ids(OpenShard& shard, const std::string& where) const {
     size_t document = 0;
-    shard.tokens.scan(resident, [&](uint64_t begin, const std::vector<uint32_t>& ids) {
+    shard.tokens.scan([&](uint64_t begin, const std::vector<uint32_t>& ids) {
       const uint32_t largest = *std::max_element(ids.begin(), ids.end());  // vectorised; the exact place is looked for only when it is needed
       if (largest >= static_cast<uint64_t>(vocab_size)) {
         const size_t at = static_cast<size_t>(std::find(ids.begin(), ids.end(), largest) - ids.begin());
@@ -144,8 +145,7 @@ TokenShards::TokenShards(const std::filesystem::path& folder) : state_(std::make
   State& s = *state_;
   s.folder = folder;
   s.read_manifest();
-  const bool resident = s.num_tokens <= kResidentBytes / static_cast<uint64_t>(token_packing(s.vocab_size));
-  for (const TokenShardInfo& info : s.infos) s.open_shard(info, resident);
+  for (const TokenShardInfo& info : s.infos) s.open_shard(info);
 }
 
 TokenShards::TokenShards(TokenShards&&) noexcept = default;

@@ -1,0 +1,132 @@
+// Small files for the data tests: temporary folders, compressed text, token shards written with or without the writer's checks.
+#pragma once
+
+#include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "src/base/errors.h"
+#include "src/base/files.h"
+#include "src/base/hdf5.h"
+#include "src/base/json.h"
+#include "src/data/token_shards.h"
+
+namespace coppice::test {
+
+namespace fs = std::filesystem;
+
+/// A folder of its own that goes away with the test.
+struct Folder {
+  fs::path path;
+  Folder() {
+    static int number = 0;
+    path = fs::temp_directory_path() / ("coppice-data-" + std::to_string(::getpid()) + "-" + std::to_string(number++));
+    fs::remove_all(path);
+    fs::create_directories(path);
+  }
+  ~Folder() { fs::remove_all(path); }
+  Folder(const Folder&) = delete;
+  fs::path write(const std::string& name, const std::string& bytes) const {
+    fs::create_directories((path / name).parent_path());
+    std::ofstream(path / name, std::ios::binary) << bytes;
+    return path / name;
+  }
+};
+
+inline std::string read_bytes(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+inline std::string zstd_bytes(const std::string& text) {
+  std::string out(ZSTD_compressBound(text.size()), '\0');
+  out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
+  return out;
+}
+
+inline std::string gzip_bytes(const std::string& text) {
+  z_stream stream{};
+  deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
+  std::string out(deflateBound(&stream, text.size()) + 64, '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  deflate(&stream, Z_FINISH);
+  out.resize(stream.total_out);
+  deflateEnd(&stream);
+  return out;
+}
+
+/// The error that `action` ends with: its exit code and text. Nothing: no error.
+struct Refusal {
+  int code = 0;
+  std::string text;
+  bool says(const std::string& part) const { return text.find(part) != std::string::npos; }
+};
+inline Refusal refusal_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return {static_cast<int>(error.code()), error.what()};
+  }
+  return {};
+}
+
+/// Documents of ids through the real writer: EOS = 2 is added to each.
+inline void write_documents(const fs::path& folder, const std::vector<std::vector<int32_t>>& documents, int64_t vocab_size, uint64_t shard_tokens,
+                            const std::string& domain = "prose") {
+  TokenShardWriter writer(folder, domain, vocab_size, 2, "tokenizer-hash", shard_tokens);
+  for (size_t i = 0; i < documents.size(); ++i) writer.add(1000 + i, documents[i], 3 * documents[i].size());
+  writer.finish();
+}
+
+/// One shard with any content, honestly hashed and sealed: what only the checks of the content can refuse.
+struct RawShard {
+  std::vector<uint16_t> tokens = {5, 6, 2, 7, 2};
+  std::vector<uint64_t> document_ends = {3, 5};
+  uint64_t vocab_size = 10, eos_id = 2;
+  std::optional<uint64_t> listed_tokens;
+  std::string format = "coppice.tokens";
+  int version = 1;
+
+  void write(const fs::path& folder) const {
+    fs::create_directories(folder);
+    const fs::path path = folder / "shard-00000.h5";
+    {
+      Hdf5Writer file(path);
+      file.set_attribute("/", "format", "coppice.tokens");
+      file.set_attribute("/", "version", uint64_t{1});
+      file.set_attribute("/", "vocab_size", vocab_size);
+      file.set_attribute("/", "eos_id", eos_id);
+      file.set_attribute("/", "tokenizer_sha256", "tokenizer-hash");
+      file.set_attribute("/", "n_tokens", tokens.size());
+      file.set_attribute("/", "n_docs", document_ends.size());
+      const std::vector<uint64_t> document_ids(document_ends.size(), 0xABC);
+      file.write_chunked("/tokens", Hdf5Type::u16, {tokens.size()}, 65536, tokens.data());
+      file.write_chunked("/doc_end", Hdf5Type::u64, {document_ends.size()}, 65536, document_ends.data());
+      file.write_chunked("/doc_id", Hdf5Type::u64, {document_ends.size()}, 65536, document_ids.data());
+      file.close();
+    }
+    const Json shard = {{"name", "shard-00000.h5"},     {"bytes", fs::file_size(path)},
+                        {"sha256", sha256_file(path)},  {"tokens", listed_tokens.value_or(tokens.size())},
+                        {"docs", document_ends.size()}, {"text_bytes", 9}};
+    const Json manifest = {{"format", format},
+                           {"version", version},
+                           {"domains", {"prose"}},
+                           {"tokenizer", {{"sha256", "tokenizer-hash"}, {"vocab_size", vocab_size}, {"eos_id", eos_id}}},
+                           {"shards", {shard}}};
+    write_file_atomically(folder / "manifest.json", seal(manifest));
+  }
+};
+
+}  // namespace coppice::test

@@ -1,0 +1,241 @@
+// Labels follow their tokens, under any batch size, length, seed and order; and a cache that does not fit is refused by name.
+#include "src/data/label_cache.h"
+
+#include <doctest/doctest.h>
+
+#include <map>
+
+#include "tests/data/data_files.h"
+
+namespace coppice {
+
+using test::Folder;
+using test::refusal_of;
+
+namespace {
+
+constexpr int64_t kVocab = 300;
+
+/// A label that tells its shard and offset.
+int32_t label_at(size_t shard, uint64_t offset, int64_t vocab_size = kVocab) {
+  return static_cast<int32_t>((offset * 7919 + shard * 104'729 + 13) % static_cast<uint64_t>(vocab_size));
+}
+
+std::vector<std::vector<int32_t>> some_documents(int count, int length) {
+  std::vector<std::vector<int32_t>> documents(static_cast<size_t>(count));
+  int next = 0;
+  for (auto& document : documents)
+    for (int i = 0; i < length + next % 5; ++i) document.push_back(3 + next++ % 290);
+  return documents;
+}
+
+LabelFingerprint fingerprint_of(const TokenShards& shards, int64_t vocab_size = kVocab) {
+  LabelFingerprint fingerprint;
+  fingerprint.teacher_sha256 = std::string(64, 'a');
+  fingerprint.tokenizer_sha256 = shards.tokenizer_sha256();
+  fingerprint.vocab_size = vocab_size;
+  fingerprint.token_manifest_sha256 = shards.manifest_sha256();
+  fingerprint.context = 16;
+  fingerprint.overlap = 4;
+  return fingerprint;
+}
+
+std::vector<int32_t> labels_of(const TokenShards& shards, size_t shard, int64_t vocab_size = kVocab) {
+  std::vector<int32_t> labels(shards.shards()[shard].tokens);
+  for (uint64_t i = 0; i < labels.size(); ++i) labels[i] = label_at(shard, i, vocab_size);
+  return labels;
+}
+
+void write_cache(const std::filesystem::path& folder, const TokenShards& shards, const LabelFingerprint& fingerprint) {
+  LabelCacheWriter writer(folder, shards, fingerprint);
+  for (size_t shard = 0; shard < shards.shards().size(); ++shard)
+    if (!writer.has(shard)) writer.write(shard, labels_of(shards, shard, fingerprint.vocab_size));
+}
+
+struct Layout {
+  int64_t rows, seq_len;
+  uint64_t seed;
+  bool document_mask;
+};
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("label cache: one cache, three layouts, the same label under every (shard, offset)") {
+    const Folder folder;
+    test::write_documents(folder.path / "a", some_documents(60, 20), kVocab, 300, "a");
+    test::write_documents(folder.path / "b", some_documents(30, 33), kVocab, 500, "b");
+    const TokenShards a(folder.path / "a"), b(folder.path / "b");
+    REQUIRE(a.shards().size() > 3);
+    write_cache(folder.path / "la", a, fingerprint_of(a));
+    write_cache(folder.path / "lb", b, fingerprint_of(b));
+    const LabelCache labels_a(folder.path / "la", a, fingerprint_of(a)), labels_b(folder.path / "lb", b, fingerprint_of(b));
+    std::map<std::tuple<int, int, uint64_t>, int64_t> first;
+    size_t num_compared = 0;
+    for (const Layout& layout : {Layout{4, 16, 1, false}, Layout{7, 9, 2, true}, Layout{1, 64, 33, false}}) {
+      Loader loader({&a, &b}, {{"a", 0.6}, {"b", 0.4}}, {.seq_len = layout.seq_len, .document_mask = layout.document_mask, .seed = layout.seed});
+      for (int i = 0; i < 200; ++i) {
+        const Batch batch = loader.next(layout.rows);
+        const at::Tensor labels = lookup_labels({&labels_a, &labels_b}, batch);
+        REQUIRE(labels.sizes() == batch.token_BT.sizes());
+        for (const Span& span : batch.spans) {
+          for (int32_t t = 0; t < span.length; ++t) {
+            const int64_t label = labels.const_data_ptr<int64_t>()[span.row * layout.seq_len + span.column + t];
+            const auto key = std::tuple(span.domain, span.shard, span.offset + static_cast<uint64_t>(t));
+            const bool is_new = first.emplace(key, label).second;
+            num_compared += !is_new;
+            CHECK(first[key] == label);
+            CHECK(label == label_at(static_cast<size_t>(span.shard), span.offset + static_cast<uint64_t>(t)));
+          }
+        }
+      }
+    }
+    CHECK(num_compared > 3000);
+  }
+
+  TEST_CASE("label cache: no label reads as ignored; a domain without labels is all ignored") {
+    const Folder folder;
+    test::write_documents(folder.path / "a", {{5, 6, 7, 8, 9, 10, 11, 12}}, kVocab, 300);
+    const TokenShards a(folder.path / "a");
+    LabelFingerprint fingerprint = fingerprint_of(a);
+    fingerprint.window_rule = "aligned";
+    fingerprint.context = 4;
+    {
+      LabelCacheWriter writer(folder.path / "l", a, fingerprint);
+      // 9 tokens: windows [0, 4), [4, 8); token 8 has no window
+      writer.write(0, {1, 2, 3, 4, 5, 6, 7, 8, kNoLabel});
+    }
+    const LabelCache cache(folder.path / "l", a, fingerprint);
+    std::vector<int64_t> labels(9);
+    cache.read(0, 0, 9, labels.data());
+    CHECK(labels == std::vector<int64_t>{1, 2, 3, 4, 5, 6, 7, 8, kNoLabel});
+    WindowReader reader(a, 8, false);
+    Batch batch;
+    REQUIRE(reader.next(1, batch));
+    CHECK(lookup_labels({&cache}, batch).const_data_ptr<int64_t>()[7] == 8);
+    CHECK(lookup_labels({nullptr}, batch).const_data_ptr<int64_t>()[7] == kIgnoredLabel);
+  }
+
+  TEST_CASE("label cache: two bytes up to 65,535 pieces, else three, and less than 1% beside them") {
+    const Folder folder;
+    std::vector<std::vector<int32_t>> documents(1024, std::vector<int32_t>(1023, 7));  // 1 Mi tokens with their ends
+    test::write_documents(folder.path / "a", documents, kVocab, 1 << 20);
+    const TokenShards a(folder.path / "a");
+    REQUIRE(a.num_tokens() == 1 << 20);
+    for (const auto& [vocab_size, width] : {std::pair<int64_t, double>{65'535, 2}, {151'936, 3}}) {
+      const auto path = folder.path / std::to_string(vocab_size);
+      write_cache(path, a, fingerprint_of(a, vocab_size));
+      const LabelCache cache(path, a, fingerprint_of(a, vocab_size));
+      const double bytes_per_token = static_cast<double>(cache.bytes()) / static_cast<double>(a.num_tokens());
+      MESSAGE(vocab_size << " pieces: " << bytes_per_token << " bytes a token");
+      CHECK(bytes_per_token < 1.01 * width);
+      CHECK(bytes_per_token >= width);
+      std::vector<int64_t> labels(1000);
+      cache.read(0, 500'000, 1000, labels.data());
+      for (uint64_t i = 0; i < 1000; ++i) CHECK(labels[i] == label_at(0, 500'000 + i, vocab_size));
+    }
+  }
+
+  TEST_CASE("label cache: labelling goes on where it stopped, and interruptions leave no trace") {
+    const Folder folder;
+    test::write_documents(folder.path / "a", some_documents(20, 20), kVocab, 100);
+    const TokenShards a(folder.path / "a");
+    const size_t count = a.shards().size();
+    REQUIRE(count >= 4);
+    write_cache(folder.path / "straight", a, fingerprint_of(a));
+    for (const size_t shard : {size_t{2}, size_t{0}}) {
+      LabelCacheWriter writer(folder.path / "l", a, fingerprint_of(a));
+      writer.write(shard, labels_of(a, shard));
+    }
+    folder.write("l/shard-00001.h5", "left by a run that died before its manifest");
+    folder.write("l/.tmp-shard-00003.h5-1", "left over");
+    {
+      std::fstream file(folder.path / "l/shard-00002.h5", std::ios::in | std::ios::out | std::ios::binary);
+      file.seekp(1000);
+      file.put('!');
+    }
+    const LabelCacheWriter writer(folder.path / "l", a, fingerprint_of(a));
+    CHECK(writer.has(0));
+    CHECK_FALSE(writer.has(1));
+    CHECK_FALSE(writer.has(2));
+    CHECK_FALSE(writer.has(3));
+    write_cache(folder.path / "l", a, fingerprint_of(a));
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path / "l"))
+      CHECK(test::read_bytes(entry.path()) == test::read_bytes(folder.path / "straight" / entry.path().filename()));
+  }
+}
+
+TEST_SUITE("faults") {
+  TEST_CASE("label cache: every field of the fingerprint must match, and the one that does not is named") {
+    const Folder folder;
+    test::write_documents(folder.path / "a", some_documents(5, 20), kVocab, 1000);
+    const TokenShards a(folder.path / "a");
+    const LabelFingerprint good = fingerprint_of(a);
+    write_cache(folder.path / "l", a, good);
+    const auto refuse = [&](const std::string& field, const std::function<void(LabelFingerprint&)>& change) {
+      LabelFingerprint other = good;
+      change(other);
+      const test::Refusal opening = refusal_of([&] { LabelCache(folder.path / "l", a, other); });
+      const test::Refusal writing = refusal_of([&] { LabelCacheWriter(folder.path / "l", a, other); });
+      INFO(field << ": " << opening.text);
+      CHECK(opening.code == 3);
+      CHECK(opening.says(field));
+      CHECK(writing.code == 3);
+    };
+    refuse("teacher_sha256", [](auto& f) { f.teacher_sha256 = std::string(64, 'b'); });
+    refuse("tokenizer_sha256", [](auto& f) { f.tokenizer_sha256 = "other"; });
+    refuse("vocab_size", [](auto& f) { f.vocab_size = 304; });
+    refuse("token_manifest_sha256", [](auto& f) { f.token_manifest_sha256 = "other"; });
+    refuse("tier", [](auto& f) { f.tier = "topk"; });
+    refuse("window_rule", [](auto& f) { f.window_rule = "aligned"; });
+    refuse("context", [](auto& f) { f.context = 32; });
+    refuse("overlap", [](auto& f) { f.overlap = 0; });
+    refuse("compute_dtype", [](auto& f) { f.compute_dtype = "bf16"; });
+  }
+
+  TEST_CASE("label cache: missing shards and holes name their documents; damage is seen") {
+    const Folder folder;
+    test::write_documents(folder.path / "a", {{5, 6, 7}, {8, 9}, {10, 11, 12}, {13}}, kVocab, 7);
+    const TokenShards a(folder.path / "a");  // two shards: 4 + 3 tokens, 4 + 2 tokens
+    REQUIRE(a.shards().size() == 2);
+    const LabelFingerprint fingerprint = fingerprint_of(a);
+    const auto open = [&] { return refusal_of([&] { LabelCache(folder.path / "l", a, fingerprint); }); };
+    CHECK(open().code == 3);  // nothing there
+    {
+      LabelCacheWriter writer(folder.path / "l", a, fingerprint);
+      writer.write(0, labels_of(a, 0));
+    }
+    test::Refusal refusal = open();
+    CHECK(refusal.code == 3);
+    CHECK(refusal.says("documents 0 to 1 of 2 in shard-00001.h5"));
+    {
+      LabelCacheWriter writer(folder.path / "l", a, fingerprint);
+      writer.write(1, labels_of(a, 1));
+      std::vector<int32_t> hole = labels_of(a, 0);
+      hole[3] = kNoLabel;  // of the last token of document 0: never used
+      writer.write(0, hole);
+    }
+    CHECK(open().code == 0);
+    {
+      LabelCacheWriter writer(folder.path / "l", a, fingerprint);
+      std::vector<int32_t> hole = labels_of(a, 0);
+      hole[4] = hole[5] = kNoLabel;
+      writer.write(0, hole);
+    }
+    refusal = open();
+    CHECK(refusal.code == 3);
+    CHECK(refusal.says("documents 1 to 1 of 2 in shard-00000.h5, tokens 4 to 5"));
+    // what is left out where that was asked for reads as no label
+    const LabelCache some(folder.path / "l", a, fingerprint, LabelCoverage::some);
+    std::vector<int64_t> read(8);
+    some.read(0, 0, read.size(), read.data());
+    for (size_t i = 0; i < read.size(); ++i) CHECK((read[i] == kNoLabel) == (i == 4 || i == 5));
+    write_cache(folder.path / "m", a, fingerprint);
+    std::filesystem::copy_file(folder.path / "m/shard-00001.h5", folder.path / "m/shard-00000.h5", std::filesystem::copy_options::overwrite_existing);
+    CHECK(refusal_of([&] { LabelCache(folder.path / "m", a, fingerprint); }).code == 3);
+    std::filesystem::resize_file(folder.path / "m/shard-00000.h5", 100);
+    CHECK(refusal_of([&] { LabelCache(folder.path / "m", a, fingerprint); }).says("shard-00000.h5"));
+  }
+}
+
+}  // namespace coppice
