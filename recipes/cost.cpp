@@ -129,14 +129,13 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
 }
 
 void check_fits(const RecipeCost& cost, const fs::path& run_root) {
-  const auto free = static_cast<double>(free_bytes(run_root));
-  if (cost.disk_bytes > free)
+  if (const double memory = available_memory(); cost.memory_bytes > memory) {
+    const auto largest = std::ranges::max_element(cost.stages, {}, &StageCost::memory_bytes);
+    throw DeviceError::out_of_memory(fmt::format("stage '{}' needs about {} of memory, {} are available; lower {}.micro_batch_tokens or the model's size", largest->name, format_bytes(largest->memory_bytes),
+                                                 format_bytes(memory), largest->name));
+  }
+  if (const auto free = static_cast<double>(free_bytes(run_root)); cost.disk_bytes > free)
     throw IoError(run_root.string(), fmt::format("the run needs about {} of disk, {} are free; lower keep_last or tokens, or choose another folder with --out", format_bytes(cost.disk_bytes), format_bytes(free)));
-  const double memory = available_memory();
-  if (cost.memory_bytes <= memory) return;
-  const auto largest = std::ranges::max_element(cost.stages, {}, &StageCost::memory_bytes);
-  throw DeviceError::out_of_memory(fmt::format("stage '{}' needs about {} of memory, {} are available; lower {}.micro_batch_tokens or the model's size", largest->name, format_bytes(largest->memory_bytes),
-                                               format_bytes(memory), largest->name));
 }
 
 std::string cost_table(const Recipe& recipe, const RecipeCost& cost) {

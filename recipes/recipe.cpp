@@ -191,7 +191,7 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     LabelStage label;
     table.take("teacher", label.teacher, "the model that labels");
     table.take("window_rule", label.window_rule, "document (each document alone) or aligned (the training windows)");
-    table.take("coverage", label.coverage, "all tokens, or used: only documents that stages with these labels will read");
+    table.take("coverage", label.coverage, "all tokens, or used: only those that stages with these labels will draw");
     table.take("context", label.context, "tokens of a labelling window");
     table.take("overlap", label.overlap, "tokens read but not labelled at a window's start; -1 = a quarter of context");
     table.take("batch_tokens", label.batch_tokens, "tokens of one forward pass (memory)");

@@ -111,7 +111,7 @@ struct PruneStage {
 struct LabelStage {
   std::string teacher;
   std::string window_rule = "document";
-  std::string coverage = "all";  // "used": only documents that stages with these labels read
+  std::string coverage = "all";  // "used": only what stages with these labels will draw
   int64_t context = 256;
   int64_t overlap = -1;  // -1: a quarter of context
   int64_t batch_tokens = 8192;

@@ -121,8 +121,10 @@ void run_recipe(const RunRequest& request) {
       }
       run.begin_stage(stage.name, planned.fingerprint, planned.identity);
       StageContext context{.recipe = recipe, .stage = stage, .run = run, .data = data, .fingerprint = planned.fingerprint, .identity = planned.identity};
+      const double begin_s = monotonic_s();
       try {
         Json body = row_of(stage.kind).run(context);
+        if (training_of(stage) == nullptr) run.add_seconds(stage.name, monotonic_s() - begin_s);  // training counts its own, checkpoint by checkpoint
         (void)COPPICE_FAILPOINT("stage.before_manifest");
         body["identity"] = planned.identity;
         run.finish_stage(stage.name, stage.kind, planned.fingerprint, body);

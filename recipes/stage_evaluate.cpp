@@ -65,7 +65,6 @@ Json scores_json(const LossSums& sums, double bytes) {
 
 Json run_evaluate(StageContext& context) {
   const auto& options = std::get<EvaluateStage>(context.stage.options);
-  const double begin_s = monotonic_s();
   std::vector<DomainWindows> windows = read_windows(context, options);
   double flops = 0;
   uint64_t tokens = 0;
@@ -109,7 +108,6 @@ Json run_evaluate(StageContext& context) {
     models.push_back(std::move(row));
   }
   progress.finish(fmt::format("{} models scored", options.of.size()));
-  context.run.add_seconds(context.stage.name, monotonic_s() - begin_s);
   return {{"tokens", tokens}, {"flops", flops}, {"teacher", options.teacher}, {"results", {{"models", models}}}};
 }
 

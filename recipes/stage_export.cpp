@@ -11,7 +11,6 @@ namespace coppice {
 
 Json run_export(StageContext& context) {
   const auto& options = std::get<ExportStage>(context.stage.options);
-  const double begin_s = monotonic_s();
   const LoadedModel loaded = load_model(context.model_folder(options.from));
   Json results = Json::object();
   for (const std::string& format : options.formats) {
@@ -20,7 +19,6 @@ Json run_export(StageContext& context) {
     log_info(fmt::format("stage '{}': {} written ({}), re-imported logits differ by {:.2e}", context.stage.name, folder.string(), format_bytes(static_cast<double>(report.bytes)), report.max_logit_difference));
     results[format] = {{"reimport_logit_difference", report.max_logit_difference}, {"bytes", report.bytes}};
   }
-  context.run.add_seconds(context.stage.name, monotonic_s() - begin_s);
   return {{"tokens", 0}, {"results", results}};
 }
 

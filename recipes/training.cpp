@@ -38,11 +38,13 @@ std::vector<std::unique_ptr<LabelCache>> open_labels(const StageContext& context
   std::vector<std::unique_ptr<LabelCache>> caches;
   if (label_stage.empty()) return caches;
   const LabelFingerprint expected = label_fingerprint(context, label_stage);
+  const bool all = std::get<LabelStage>(context.recipe.stage(label_stage).options).coverage == "all";
   for (const MixtureEntry& entry : mixture) {
     const TokenShards& shards = context.data.train.at(entry.domain);
     LabelFingerprint of_domain = expected;
     of_domain.token_manifest_sha256 = shards.manifest_sha256();
-    caches.push_back(std::make_unique<LabelCache>(context.run.stage(label_stage) / "labels" / entry.domain, shards, of_domain));
+    caches.push_back(std::make_unique<LabelCache>(context.run.stage(label_stage) / "labels" / entry.domain, shards, of_domain,
+                                                  all ? LabelCoverage::all : LabelCoverage::some));
   }
   return caches;
 }
@@ -111,7 +113,12 @@ std::vector<Batch> TrainingSession::next_batches() {
 
 Targets TrainingSession::targets(const Batch& batch, double teacher_weight) const {
   at::Tensor teacher_label_BT;
-  if (!label_views_.empty()) teacher_label_BT = lookup_labels(label_views_, batch);
+  if (!label_views_.empty()) {
+    teacher_label_BT = lookup_labels(label_views_, batch);
+    const at::Tensor missing = batch.true_label_BT.ge(0).logical_and(teacher_label_BT.lt(0));
+    if (missing.any().item<bool>())
+      throw UserError::bad_file((context_.folder()).string(), fmt::format("{} positions of step {} have no teacher label; the label stage does not cover what this stage draws (coverage = \"all\" does)", missing.sum().item<int64_t>(), step_ + 1));
+  }
   return make_targets(batch, teacher_label_BT, KdOptions{.teacher_weight = teacher_weight, .z_loss = options_.z_loss});
 }
 

@@ -40,30 +40,27 @@ std::vector<LabelWindow> label_windows(const std::vector<uint64_t>& document_end
 
 namespace {
 
-/// Keeps the windows whose labelled part touches a wanted document.
-void drop_unwanted(std::vector<LabelWindow>& windows, const std::vector<uint64_t>& document_ends, const std::vector<char>& wanted) {
-  if (wanted.empty()) return;
-  COPPICE_CHECK(wanted.size() == document_ends.size(), fmt::format("{} wanted flags for {} documents", wanted.size(), document_ends.size()));
+/// Keeps the windows that own a wanted token.
+void drop_unwanted(std::vector<LabelWindow>& windows, const std::vector<char>& wanted_tokens) {
   std::erase_if(windows, [&](const LabelWindow& window) {
-    auto end = std::ranges::upper_bound(document_ends, window.begin + window.skip);
-    for (; end != document_ends.end(); ++end) {
-      if (wanted[static_cast<size_t>(end - document_ends.begin())]) return false;
-      if (*end >= window.begin + window.length) break;
-    }
-    return true;
+    const auto first = wanted_tokens.begin() + static_cast<std::ptrdiff_t>(window.begin + window.skip), last = wanted_tokens.begin() + static_cast<std::ptrdiff_t>(window.begin + window.length);
+    return std::find(first, last, 1) == last;
   });
 }
 
 }  // namespace
 
 std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
-                                 const std::function<void(uint64_t)>& progress, const std::vector<char>& wanted_documents) {
+                                 const std::function<void(uint64_t)>& progress, const std::vector<char>& wanted_tokens) {
   const at::NoGradGuard no_grad;
   COPPICE_CHECK(rule.batch_tokens > 0, fmt::format("batch_tokens {}", rule.batch_tokens));
   COPPICE_CHECK(shards.vocab_size() <= teacher.config.vocab_size,
                 fmt::format("shards hold ids up to {}, the teacher knows {}", shards.vocab_size(), teacher.config.vocab_size));
   std::vector<LabelWindow> windows = label_windows(shards.document_ends(shard), rule);
-  drop_unwanted(windows, shards.document_ends(shard), wanted_documents);
+  if (!wanted_tokens.empty()) {
+    COPPICE_CHECK(wanted_tokens.size() == shards.shards().at(shard).tokens, fmt::format("{} wanted flags for {} tokens", wanted_tokens.size(), shards.shards().at(shard).tokens));
+    drop_unwanted(windows, wanted_tokens);
+  }
   std::ranges::stable_sort(windows, std::ranges::greater{}, &LabelWindow::length);  // full windows first and in order, then like beside like
   std::vector<int32_t> label(shards.shards().at(shard).tokens, -1);
   const at::Tensor head_VD = output_head(teacher);

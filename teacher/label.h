@@ -26,9 +26,9 @@ struct LabelWindow {
 /// with T = context and what is left over at the shard's end, whatever the documents are.
 std::vector<LabelWindow> label_windows(const std::vector<uint64_t>& document_ends, const LabelRule& rule);
 
-/// Labels every token of one shard: the teacher's choice for token i + 1. `progress(tokens done)` may throw Stopped. `wanted_documents`, one entry per document
-/// of the shard, leaves out windows without a wanted document (their labels are -1); empty = all.
+/// Labels every token of one shard: the teacher's choice for token i + 1. `progress(tokens done)` may throw Stopped. `wanted_tokens`, one entry per token of the
+/// shard, leaves out windows that own no wanted token (their labels are -1); empty = all.
 std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
-                                 const std::function<void(uint64_t)>& progress, const std::vector<char>& wanted_documents = {});
+                                 const std::function<void(uint64_t)>& progress, const std::vector<char>& wanted_tokens = {});
 
 }  // namespace coppice
