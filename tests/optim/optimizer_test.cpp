@@ -1,0 +1,243 @@
+// The optimizer over an arena: the golden sequences in fp32 with skips, schedule, options, score group.
+#include "src/optim/optimizer.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "src/base/errors.h"
+
+using namespace coppice;
+using nlohmann::json;
+
+namespace {
+
+using Doubles = std::vector<double>;
+
+json read_golden() { return json::parse(std::ifstream(COPPICE_SOURCE_DIR "/tests/golden/optimizer.json")); }
+
+/// An arena with one block per name of `theta0`, blocks 16 elements apart; "norm" is one-dimensional.
+ParameterArena make_arena(const json& theta0, const json& multiplier) {
+  ArenaLayout layout;
+  for (const auto& [name, values] : theta0.items()) {
+    const auto size = static_cast<int64_t>(values.size());
+    const std::vector<int64_t> shape = name == "norm" ? std::vector<int64_t>{size} : std::vector<int64_t>{size, 1};
+    layout.entries.push_back({.name = name, .shape = shape, .offset = layout.size, .size = size});
+    layout.blocks.push_back({.name = name, .offset = layout.size, .size = size, .multiplier = multiplier[name]});
+    layout.size += kArenaAlignment;
+  }
+  ParameterArena arena(layout);
+  arena.enable_gradient();
+  for (const auto& [name, values] : theta0.items()) {
+    const at::NoGradGuard no_grad;
+    arena.parameter(name).copy_(at::tensor(values.get<Doubles>(), at::kDouble).reshape(arena.entry(name).shape));
+  }
+  return arena;
+}
+
+at::Tensor part(const at::Tensor& buffer, const ArenaBlock& block) { return buffer.narrow(0, block.offset, block.size).to(at::kDouble); }
+
+OptimizerOptions options_of(const json& hyper, bool adamw) {
+  OptimizerOptions options;
+  options.optimizer = adamw ? "adamw" : "adastar";
+  options.lr = hyper["lr"];
+  options.weight_decay = hyper["weight_decay"];
+  options.beta_1 = adamw ? hyper["beta_1"] : hyper["beta_m"];
+  options.beta_2 = adamw ? hyper["beta_2"] : hyper["beta_v"];
+  options.max_grad_norm = hyper["max_norm"];
+  options.drop_grad_norm = hyper["drop_norm"];
+  options.final_lr_ratio = hyper["alpha"];
+  return options;
+}
+
+/// Every step of one sequence: v and m to 1e-6 of their size, theta to a few ulps, a skipped step bit for bit.
+void check_sequence(const json& sequence, bool adamw) {
+  const json& hyper = sequence["hyper"];
+  ParameterArena arena = make_arena(sequence["theta0"], sequence["multiplier"]);
+  Optimizer optimizer(options_of(hyper, adamw), arena, hyper["warmup"], hyper["total"]);
+  for (const json& step : sequence["steps"]) {
+    CAPTURE(step["why"].get<std::string>());
+    for (const auto& [name, values] : step["grads"].items())
+      arena.gradient_of(name).copy_(at::tensor(values.get<Doubles>(), at::kDouble).reshape(arena.entry(name).shape));
+    if (step.contains("replace"))
+      for (const json& bad : step["replace"])
+        arena.gradient_of(bad["block"])
+            .flatten()[bad["index"].get<int64_t>()]
+            .fill_(bad["value"] == "nan" ? std::nan("") : std::numeric_limits<double>::infinity());
+    const at::Tensor theta = arena.master().clone(), v = optimizer.slot("v").clone(), m = optimizer.slot("m").clone();
+    const int64_t t = optimizer.t();
+
+    const StepOutcome outcome = optimizer.step();
+    CHECK(outcome.applied == step["applied"].get<bool>());
+    CHECK(optimizer.skipped() == step["skipped"].get<int64_t>());
+    if (step["norm"].is_null())
+      CHECK(!std::isfinite(outcome.grad_norm));
+    else
+      CHECK(outcome.grad_norm == doctest::Approx(step["norm"].get<double>()).epsilon(1e-7));
+    CHECK(arena.gradient().eq(0).all().item<bool>());
+    if (!outcome.applied) {
+      CHECK(outcome.lr == 0.0);
+      CHECK(optimizer.t() == t);
+      CHECK(at::equal(arena.master(), theta));
+      CHECK(at::equal(optimizer.slot("v"), v));
+      CHECK(at::equal(optimizer.slot("m"), m));
+      continue;
+    }
+    CHECK(optimizer.t() == step["t"].get<int64_t>());
+    CHECK(outcome.lr == doctest::Approx(step["schedule"].get<double>() * hyper["lr"].get<double>()).epsilon(1e-12));
+    for (const ArenaBlock& block : arena.layout().blocks) {
+      const auto wanted = [&](const char* key) { return at::tensor(step[key][block.name].get<Doubles>(), at::kDouble); };
+      const auto error = [](const at::Tensor& got, const at::Tensor& want) {
+        return (got - want).abs().max().item<double>() / (want.abs().max().item<double>() + 1e-30);
+      };
+      CHECK(error(part(optimizer.slot("v"), block), wanted("v")) <= 1e-6);
+      CHECK(error(part(optimizer.slot("m"), block), wanted("m")) <= 1e-6);
+      CHECK(error(part(arena.master(), block), wanted("theta")) <= 5e-7);
+    }
+  }
+}
+
+ParameterArena small_arena() { return make_arena({{"ffn.up", {0.5, -0.25, 1.0, -0.75}}, {"norm", {1.0, 1.0, 0.5}}}, {{"ffn.up", 0.25}, {"norm", 1.0}}); }
+
+}  // namespace
+
+TEST_SUITE("golden") {
+  TEST_CASE("optimizer: adastar, 17 steps") { check_sequence(read_golden()["adastar"], false); }
+  TEST_CASE("optimizer: adastar at the start of the real schedule") { check_sequence(read_golden()["adastar_three_steps"], false); }
+  TEST_CASE("optimizer: adamw, 17 steps") { check_sequence(read_golden()["adamw"], true); }
+
+  TEST_CASE("optimizer: schedule") {
+    const json golden = read_golden()["schedule"];
+    CHECK(golden.size() == 2);
+    for (const auto& [name, points] : golden.items())
+      for (size_t i = 0; i < points["t"].size(); ++i)
+        CHECK(schedule_factor(points["t"][i], points["warmup"], points["total"], points["alpha"]) ==
+              doctest::Approx(points["value"][i].get<double>()).epsilon(1e-12));
+  }
+}
+
+TEST_SUITE("unit") {
+  TEST_CASE("optimizer: schedules without warm-up, and with nothing else") {
+    CHECK(schedule_factor(1, 0, 2, 0.0) == doctest::Approx(0.5));
+    CHECK(schedule_factor(2, 0, 2, 0.0) == doctest::Approx(0.0));
+    CHECK(schedule_factor(1, 2, 2, 0.1) == 0.5);
+    CHECK(schedule_factor(2, 2, 2, 0.1) == 1.0);
+    CHECK(schedule_factor(3, 2, 2, 0.1) == 0.1);
+  }
+
+  TEST_CASE("optimizer: a zero gradient leaves the decay alone; decay_norms spares the norms") {
+    for (const bool decay_norms : {true, false}) {
+      ParameterArena arena = small_arena();
+      OptimizerOptions options;
+      options.weight_decay = 0.125;
+      options.decay_norms = decay_norms;
+      Optimizer optimizer(options, arena, 0, 1000000);
+      optimizer.step();
+      CHECK(arena.parameter("ffn.up")[2].item<double>() == doctest::Approx(0.875).epsilon(1e-6));
+      CHECK(arena.parameter("norm")[0].item<double>() == doctest::Approx(decay_norms ? 0.875 : 1.0).epsilon(1e-6));
+    }
+  }
+
+  TEST_CASE("optimizer: something not finite elsewhere skips the step") {
+    ParameterArena arena = small_arena();
+    Optimizer optimizer({}, arena, 1, 10);
+    arena.gradient().fill_(0.01);
+    const at::Tensor before = arena.master().clone();
+    CHECK(!optimizer.step(/*extra_finite=*/false).applied);
+    CHECK(optimizer.skipped() == 1);
+    CHECK(optimizer.t() == 0);
+    CHECK(at::equal(arena.master(), before));
+    CHECK(arena.gradient().eq(0).all().item<bool>());
+  }
+
+  TEST_CASE("optimizer: k steps, restore, n-k steps equals n steps") {
+    for (const std::string name : {"adastar", "adamw"}) {
+      OptimizerOptions options;
+      options.optimizer = name;
+      const auto gradient_at = [](int64_t step) {
+        at::manual_seed(static_cast<uint64_t>(step));
+        return at::randn({32}) * 0.1;
+      };
+      ParameterArena straight = small_arena(), resumed = small_arena();
+      Optimizer one(options, straight, 3, 10), first_half(options, resumed, 3, 10), second_half(options, resumed, 3, 10);
+      for (int64_t step = 0; step < 8; ++step) {
+        straight.gradient().copy_(gradient_at(step));
+        one.step();
+      }
+      for (int64_t step = 0; step < 5; ++step) {
+        resumed.gradient().copy_(gradient_at(step));
+        first_half.step();
+      }
+      for (const std::string& slot : first_half.slot_names()) second_half.slot(slot).copy_(first_half.slot(slot));
+      second_half.restore(first_half.t(), first_half.skipped());
+      for (int64_t step = 5; step < 8; ++step) {
+        resumed.gradient().copy_(gradient_at(step));
+        second_half.step();
+      }
+      for (const ArenaBlock& block : straight.layout().blocks) CHECK(at::equal(part(straight.master(), block), part(resumed.master(), block)));
+      CHECK(second_half.t() == 8);
+    }
+  }
+
+  TEST_CASE("optimizer: options that make no sense are refused") {
+    ParameterArena arena = small_arena();
+    const auto make = [&](auto change) {
+      OptimizerOptions options;
+      change(options);
+      Optimizer optimizer(options, arena, 1, 10);
+    };
+    CHECK_THROWS_AS(make([](OptimizerOptions& o) { o.optimizer = "sgd"; }), UserError);
+    CHECK_THROWS_AS(make([](OptimizerOptions& o) { o.lr = 0; }), UserError);
+    CHECK_THROWS_AS(make([](OptimizerOptions& o) { o.lr = std::nan(""); }), UserError);
+    CHECK_THROWS_AS(make([](OptimizerOptions& o) { o.beta_2 = 1.0; }), UserError);
+    CHECK_THROWS_AS(make([](OptimizerOptions& o) { o.final_lr_ratio = 2.0; }), UserError);
+    CHECK_NOTHROW(make([](OptimizerOptions&) {}));
+    CHECK_THROWS_AS(Optimizer({}, arena, 1, 10).slot("w"), InternalError);
+  }
+
+  TEST_CASE("score optimizer: Adam by hand, constant after the warm-up, 0 at the end") {
+    // Constant gradients: both averages are debiased to g and g^2, so every step moves by lr * factor * sign g.
+    at::Tensor scores = at::zeros({1, 2});
+    ScoreOptimizer optimizer(scores, 0.5, 0.9, 0.95, 4, 40);
+    const at::Tensor grad = at::tensor({2.0f, -0.01f}).reshape({1, 2}), kept = grad.clone();
+    double moved = 0;
+    for (int64_t t = 1; t <= 41; ++t) {
+      optimizer.step(grad);
+      moved += 0.5 * (t < 4 ? static_cast<double>(t) / 4 : t > 36 ? std::max(0.0, static_cast<double>(40 - t) / 4) : 1.0);
+      CHECK(scores[0][0].item<double>() == doctest::Approx(-moved).epsilon(1e-5));
+      CHECK(scores[0][1].item<double>() == doctest::Approx(moved).epsilon(1e-5));
+    }
+    CHECK(optimizer.t() == 41);
+    CHECK(at::equal(grad, kept));
+    CHECK(optimizer.first_moment().sizes() == scores.sizes());
+    CHECK_THROWS_AS(optimizer.step(at::zeros({2, 1})), InternalError);
+  }
+
+  TEST_CASE("score optimizer: resumes bit for bit, moves scores that require gradients") {
+    const auto gradient_at = [](int64_t step) {
+      at::manual_seed(static_cast<uint64_t>(step));
+      return at::randn({3, 50});
+    };
+    at::Tensor straight = at::zeros({3, 50}).set_requires_grad(true), resumed = at::zeros({3, 50});
+    ScoreOptimizer one(straight, 0.1, 0.9, 0.95, 2, 20), first(resumed, 0.1, 0.9, 0.95, 2, 20), second(resumed, 0.1, 0.9, 0.95, 2, 20);
+    for (int64_t step = 0; step < 10; ++step) one.step(gradient_at(step));
+    for (int64_t step = 0; step < 6; ++step) first.step(gradient_at(step));
+    second.first_moment().copy_(first.first_moment());
+    second.second_moment().copy_(first.second_moment());
+    second.restore(first.t());
+    for (int64_t step = 6; step < 10; ++step) second.step(gradient_at(step));
+    CHECK(at::equal(straight.detach(), resumed));
+    CHECK(straight.requires_grad());
+  }
+
+  TEST_CASE("gradient_scale divides by live tokens, and by nothing when there is none") {
+    CHECK(gradient_scale(8) == 0.125);
+    CHECK(gradient_scale(0) == 0.0);
+  }
+}
