@@ -18,7 +18,7 @@ namespace {
 // vocabulary needs enough rows to pay for that. Never more than kMaxChunkBytes.
 constexpr int64_t kCacheChunkBytes = int64_t{4} << 20;
 constexpr int64_t kMaxChunkBytes = int64_t{64} << 20;
-constexpr int64_t kMinChunkRows = 256;
+constexpr int64_t kMinChunkRows = 320;
 
 int64_t chunk_rows(int64_t num_rows, int64_t num_vocab) {
   const int64_t row_bytes = num_vocab * static_cast<int64_t>(sizeof(float));
