@@ -3,7 +3,8 @@
 //   2. e = exp((s - centre) / epsilon) once, which is in float's range because t lies near the centre,
 //   3. Newton on G(w) = sum min(1, w e) = k: G is concave and piecewise linear, so from the left it climbs and ends on the exact piece; sums only,
 //   4. lambda with its argument taken from t in double (as two floats); the sum is checked, and t corrected in the rare case that it is off.
-// Sums run in float over blocks of kBlock entries and in double over blocks: a block sum is good to about 1e-7.
+// The sums of step 3 run in float over blocks of kBlock entries and in double over blocks, good to about 1e-6 at worst (many equal
+// entries); the checked one takes shorter blocks.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -56,6 +57,7 @@ std::vector<double> soft_top_k_backward_reference(const SoftTopKSolution& soluti
 namespace {
 
 constexpr int64_t kBlock = 512;
+constexpr int64_t kCheckedBlock = 128;
 constexpr double kBracket = 4;          // width, in epsilons, at which the bisection stops
 constexpr float kLargest = 60.0f;       // exponents are cut here; t - centre is below epsilon (log F - log(k - ceil(k) + 1)) < 60 epsilon
 constexpr float kSmallest = -86.0f;     // exp of less counts as 0: spares subnormal numbers
@@ -158,8 +160,8 @@ struct MaskFormula {
 template <bool WithFree>
 COPPICE_INLINE Split write_mask(const float* s, float* soft_mask, float* free_mask, int64_t n, const MaskFormula formula) {
   Split split{0, 0.0};
-  for (int64_t begin = 0; begin < n; begin += kBlock) {
-    const int64_t end = std::min(n, begin + kBlock);
+  for (int64_t begin = 0; begin < n; begin += kCheckedBlock) {
+    const int64_t end = std::min(n, begin + kCheckedBlock);
     float sum = 0;
     int32_t count = 0;
 #pragma omp simd reduction(+ : sum, count)
