@@ -64,7 +64,8 @@ TEST_SUITE("unit") {
     REQUIRE(documents.size() == 3);
     CHECK(documents[0].id == "tree/a.py");
     CHECK(documents[0].text == text_of(2, 300));
-    CHECK(documents[2].id == "tree/sub/c.md");
+    CHECK(documents[1].id == "tree/sub/c.md");
+    CHECK(documents[2].id == "tree/sub/same-as-b.txt");  // of two equal texts the one that comes first by hash
     for (const Document& document : documents) {
       CHECK(document.source == "tree");
       CHECK(document.license == "CC0-1.0");
