@@ -19,8 +19,10 @@ struct Document {
 
 inline constexpr uint64_t kMaxDocumentBytes = uint64_t{64} << 20;
 
-/// Calls `visit` for every document of a file or folder (files in sorted order). UserError::bad_file naming file and record for: missing or empty
-/// input, no document, invalid UTF-8 or JSON, a line above 64 MB, a decompression ratio above 1000. Returns the number of documents.
+/// Calls `visit` for every document of a file or folder (recursive, files in sorted order; other endings are left out with a warning). A .jsonl line is
+/// {"text", "id"?, "source"?, "metadata"?: {"license"?}}; a .txt file is one document, blank lines and all; an empty text is no document. UserError::bad_file
+/// naming file and record for: missing or empty input, no document, invalid UTF-8 or JSON, a line above 64 MB, a decompression ratio above 1000. Returns the
+/// number of documents.
 uint64_t for_each_document(const std::filesystem::path& path, const std::function<void(Document&&)>& visit);
 
 /// Writes documents as JSONL.zst {"id","source","text","metadata":{"license"}}; commit() renames into place.

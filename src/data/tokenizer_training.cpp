@@ -77,6 +77,17 @@ ControlNames unspellable_names(const std::vector<Piece>& pieces) {
   throw UserError::recipe("tokenizer", "no name for the control pieces that the vocabulary cannot spell; train on other text");
 }
 
+/// The library's text names the largest vocabulary after "<= " when the text is too small.
+UserError training_error(int64_t vocab_size, const std::string& status) {
+  static constexpr std::string_view kLead = "Please set it to a value <= ";
+  const size_t found = status.find(kLead);
+  if (found == std::string::npos) return UserError::recipe("tokenizer.vocab_size", fmt::format("got {}: SentencePiece says: {}", vocab_size, status));
+  const std::string largest = status.substr(found + kLead.size(), status.find('.', found) - found - kLead.size());
+  return UserError::recipe(
+      "tokenizer.vocab_size",
+      fmt::format("got {}, but the training text yields at most {} pieces: lower it, or raise tokenizer.training_bytes", vocab_size, largest));
+}
+
 std::string train(const TokenizerOptions& options, Paragraphs& paragraphs, const ControlNames& names) {
   std::unordered_map<std::string, std::string> arguments = {
       {"model_type", "bpe"},
@@ -99,15 +110,13 @@ std::string train(const TokenizerOptions& options, Paragraphs& paragraphs, const
       {"hard_vocab_limit", "true"},
       {"num_threads", std::to_string(kTrainingThreads)},
       {"shuffle_input_sentence", "false"},
-      {"max_sentence_length", std::to_string(paragraphs.longest())},
+      {"max_sentence_length", std::to_string(std::max<size_t>(paragraphs.longest(), 10))},
       {"minloglevel", "2"},
   };
   paragraphs.rewind();
   std::string model;
   const sentencepiece::util::Status status = sentencepiece::SentencePieceTrainer::Train(arguments, &paragraphs, &model);
-  if (!status.ok())
-    throw UserError::recipe("tokenizer.vocab_size",
-                            fmt::format("got {}, which does not fit the training text; SentencePiece says: {}", options.vocab_size, status.ToString()));
+  if (!status.ok()) throw training_error(options.vocab_size, status.ToString());
   return model;
 }
 

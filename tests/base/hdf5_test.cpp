@@ -192,6 +192,41 @@ TEST_SUITE("unit") {
     H5Fclose(file);
   }
 
+  TEST_CASE("hdf5: chunks lie where chunks() says, as they are") {
+    const ScratchFolder folder;
+    const auto table = counted<uint32_t>(3 * 5000);
+    for (const uint64_t alignment : {uint64_t{1}, uint64_t{4096}}) {
+      Hdf5Writer writer(folder / "c.h5", alignment);
+      writer.write_chunked("/ids", Hdf5Type::u32, {5000, 3}, 2048, table.data());
+      writer.reserve_contiguous("/flat", Hdf5Type::u32, {5});
+      writer.close();
+      const Hdf5Reader reader(folder / "c.h5");
+      const Hdf5Chunks chunks = reader.chunks("/ids");
+      CHECK(chunks.rows == 2048);
+      REQUIRE(chunks.offsets.size() == 3);
+      const std::string bytes = slurp(folder / "c.h5");
+      for (size_t row = 0; row < 5000; ++row) {
+        const uint64_t offset = chunks.offsets[row / 2048] + row % 2048 * 12;
+        REQUIRE(std::memcmp(bytes.data() + offset, &table[3 * row], 12) == 0);
+      }
+      CHECK(caught([&] { reader.chunks("/flat"); }).says("not chunked"));
+      CHECK(caught([&] { reader.chunks("/absent"); }).code == 3);
+    }
+    foreign(folder / "f.h5", [](hid_t file) {
+      const hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
+      const hsize_t chunk[] = {4, 2};
+      H5Pset_chunk(creation, 2, chunk);
+      make_dataset(file, "tiles", H5T_STD_U16LE, {8, 4}, creation);
+      H5Pset_chunk(creation, 1, chunk);
+      H5Pset_shuffle(creation);
+      make_dataset(file, "shuffled", H5T_STD_U16LE, {8}, creation);
+      H5Pclose(creation);
+    });
+    const Hdf5Reader reader(folder / "f.h5");
+    CHECK(caught([&] { reader.chunks("/tiles"); }).says("along its first axis"));
+    CHECK(caught([&] { reader.chunks("/shuffled"); }).says("filters other than"));
+  }
+
   TEST_CASE("hdf5: several threads read one reader") {
     const ScratchFolder folder;
     const auto tokens = counted<uint16_t>(300'000);

@@ -414,8 +414,8 @@ TEST_SUITE("faults") {
       CAPTURE(depth);
       CHECK(refusal([&] { load(deep("[", "]", depth)); }) != "");
       CHECK(refusal([&] { load(deep("{a=", "}", depth)); }) != "");
-      CHECK(refusal([&] { load("seed = 1\n" + dotted(depth) + " = 1\n"); }) != "");
-      CHECK(refusal([&] { load("[" + dotted(depth) + "]\n"); }) != "");
+      CHECK(refusal([&] { load(fmt::format("seed = 1\n{} = 1\n", dotted(depth))); }) != "");
+      CHECK(refusal([&] { load(fmt::format("[{}]\n", dotted(depth))); }) != "");
       CHECK(refusal([&] { load("", {{dotted(depth), "1"}}); }) != "");
       CHECK(refusal([&] { load("", {{"x", deep("[", "]", depth).substr(4)}}); }) != "");
     }
@@ -423,7 +423,7 @@ TEST_SUITE("faults") {
     CHECK(caught([&] {
             load("a = \"" + dots + "\\\"" + dots + "\" # " + dots + "\nb = '" + dots + "'\nc = \"\"\"\n" + dots + "\"\n\"\"\"\nd = '''" + dots + "'''\n");
           }).code == 0);
-    CHECK(contains(refusal([&] { load("a = '''\n\n'''\nb = \"\"\"\n\"\"\"\n" + dotted(50) + " = 1"); }), "my.toml:6: a key of more than 32 parts"));
+    CHECK(contains(refusal([&] { load(fmt::format("a = '''\n\n'''\nb = \"\"\"\n\"\"\"\n{} = 1", dotted(50))); }), "my.toml:6: a key of more than 32 parts"));
   }
 
   TEST_CASE("any cut or changed byte of a recipe is read or refused, never worse") {

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "src/base/random.h"
 #include "tests/data/data_files.h"
 
 namespace coppice {
@@ -201,6 +202,24 @@ TEST_SUITE("faults") {
       INFO(i << ": " << refusal.text);
       CHECK((refusal.code == 3 || same));
     }
+  }
+
+  TEST_CASE("documents: mutated JSONL is read or refused, never more") {
+    const Folder folder;
+    std::string good;
+    for (int i = 0; i < 3; ++i) good += kTwoLines + "\n";
+    size_t num_refused = 0;
+    for (uint64_t i = 0; i < 2000; ++i) {
+      std::string damaged = good;
+      for (uint64_t k = 0; k <= i % 4; ++k)
+        damaged[random_bits(5, Purpose::test, i, 2 * k) % damaged.size()] = static_cast<char>(random_bits(5, Purpose::test, i, 2 * k + 1));
+      if (i % 7 == 0) damaged.resize(random_bits(5, Purpose::test, i, 100) % damaged.size());
+      const test::Refusal refusal = refusal_of_file(folder, "x.jsonl", damaged);
+      CHECK((refusal.code == 0 || refusal.code == 3));
+      num_refused += refusal.code == 3;
+    }
+    CHECK(num_refused > 500);
+    CHECK(num_refused < 2000);
   }
 
   TEST_CASE("documents: bombs stop at their limits") {
