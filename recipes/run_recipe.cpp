@@ -112,6 +112,8 @@ void run_recipe(const RunRequest& request) {
       if (const TrainingOptions* training = training_of(stage); training && training->steps() * training->batch_tokens != training->tokens)
         log_info(fmt::format("stage '{}': {} tokens are {} steps of {}", stage.name, training->tokens, training->steps(), training->batch_tokens));
     const PreparedData data = prepare_data(recipe, run, opened.stages[0].identity);
+    for (const Stage& stage : recipe.stages)  // a domain without one whole window is refused before the first stage
+      if (const TrainingOptions* training = training_of(stage)) Loader(data.shards_of(training->mixture), training->mixture, {.seq_len = training->seq_len});
     for (size_t i = 0; i < recipe.stages.size(); ++i) {
       const Stage& stage = recipe.stages[i];
       const PlannedStage& planned = opened.stages[i + 1];

@@ -23,14 +23,30 @@ Hdf5Handle make_space(const std::vector<uint64_t>& dims) {
 
 bool has_elements(const std::vector<uint64_t>& dims) { return std::ranges::find(dims, uint64_t{0}) == dims.end(); }
 
+/// Objects carry no time stamps: equal content makes equal bytes.
+bool without_times(hid_t creation) { return creation >= 0 && H5Pset_obj_track_times(creation, false) >= 0; }
+
+/// Creates the groups above `name` that are not there yet.
+void make_groups(hid_t file, const std::filesystem::path& path, const std::string& name) {
+  for (size_t slash = name.find('/', 1); slash != std::string::npos; slash = name.find('/', slash + 1)) {
+    const std::string group = name.substr(0, slash);
+    const htri_t present = H5Lexists(file, group.c_str(), H5P_DEFAULT);
+    if (present > 0) continue;
+    Hdf5Handle creation(H5Pcreate(H5P_GROUP_CREATE), H5Pclose);
+    check(present == 0 && without_times(creation), path, "cannot prepare groups");
+    Hdf5Handle made(H5Gcreate2(file, group.c_str(), H5P_DEFAULT, creation, H5P_DEFAULT), H5Gclose);
+    check(made.valid() && made.close(), path, fmt::format("cannot create group {}", group));
+  }
+}
+
 /// Creates a dataset and the groups above it. `creation` must allocate early.
 Hdf5Handle make_dataset(hid_t file, const std::filesystem::path& path, const std::string& name, Hdf5Type type, const std::vector<uint64_t>& dims,
                         hid_t creation) {
-  Hdf5Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
-  check(links.valid() && H5Pset_create_intermediate_group(links, 1) >= 0, path, "cannot prepare groups");
+  make_groups(file, path, name);
+  check(without_times(creation), path, fmt::format("cannot prepare dataset {}", name));
   Hdf5Handle space = make_space(dims);
   check(space.valid(), path, fmt::format("dataset {}: no such shape", name));
-  Hdf5Handle dataset(H5Dcreate2(file, name.c_str(), hdf5_type(type), space, links, creation, H5P_DEFAULT), H5Dclose);
+  Hdf5Handle dataset(H5Dcreate2(file, name.c_str(), hdf5_type(type), space, H5P_DEFAULT, creation, H5P_DEFAULT), H5Dclose);
   check(dataset.valid(), path, fmt::format("cannot create dataset {}", name));
   return dataset;
 }
@@ -52,13 +68,13 @@ void write_attribute(hid_t file, const std::filesystem::path& path, const std::s
 
 Hdf5Writer::Hdf5Writer(std::filesystem::path path, uint64_t alignment) : path_(std::move(path)) {
   prepare_hdf5();
-  Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+  Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose), creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
   // No locks: the name is not final yet and nobody else's, and some network file systems cannot lock.
   const bool prepared = access.valid() && H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
                         H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 && H5Pset_alignment(access, alignment, alignment) >= 0 &&
                         H5Pset_file_locking(access, false, true) >= 0;
-  check(prepared, path_, "cannot prepare the file");
-  file_ = H5Fcreate(path_.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access);
+  check(prepared && without_times(creation), path_, "cannot prepare the file");
+  file_ = H5Fcreate(path_.c_str(), H5F_ACC_TRUNC, creation, access);
   check(file_ >= 0, path_, "cannot be created");
 }
 

@@ -184,7 +184,7 @@ TEST_SUITE("faults") {
     refused({"--set", "device=\"tpu\""}, 2, {"tpu", "cpu"});
     refused({}, 2, {"missing.toml"}, "missing.toml");
     refused({"--out", "/proc/nowhere"}, 4, {"/proc/nowhere"});
-    refused({"--set", "model.source.hidden_size=16384", "--set", "model.source.num_hidden_layers=64", "--set", "model.source.intermediate_size=65536"}, 7, {"GiB of memory"});
+    refused({"--set", "model.source.hidden_size=16384", "--set", "model.source.num_hidden_layers=64", "--set", "model.source.intermediate_size=65536"}, 7, {"of memory"});
 
     const auto with_corpus = [&](const std::string& bytes, int code, const std::vector<std::string>& words) {
       spill(scratch.path / "corpus/bad.jsonl", bytes);

@@ -10,12 +10,15 @@ using namespace coppice;
 #ifndef __SANITIZE_ADDRESS__
 TEST_SUITE("unit") {
   TEST_CASE("caching_allocator: a tensor gets the block of the one before it; the system is not asked again") {
-    { const at::Tensor first = at::empty({1 << 20}); }
+    const auto allocate = [] {
+      for (int i = 0; i < 10; ++i) {
+        const at::Tensor tensor = at::empty({(1 << 20) - 100 * i});
+        CHECK(reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 64 == 0);
+      }
+    };
+    allocate();
     const size_t calls = caching_allocator_report().num_system_calls;
-    for (int i = 0; i < 10; ++i) {
-      const at::Tensor again = at::empty({(1 << 20) - 100 * i});
-      CHECK(reinterpret_cast<uintptr_t>(again.const_data_ptr()) % 64 == 0);
-    }
+    allocate();
     CHECK(caching_allocator_report().num_system_calls == calls);
   }
 
