@@ -117,7 +117,8 @@ void RunFolder::finish_stage(const std::string& name, const std::string& kind, c
   body["files"] = Json::array();
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(stage(name)))
-    if (entry.is_regular_file() && entry.path().filename() != "manifest.json" && !entry.path().filename().string().starts_with(".")) files.push_back(entry.path());
+    if (const std::string file = entry.path().filename().string(); entry.is_regular_file() && file != "manifest.json" && !file.starts_with(".") && !file.ends_with(".cut.jsonl"))
+      files.push_back(entry.path());  // what a resume cut off is not a result
   std::ranges::sort(files);
   for (const auto& file : files) {
     // metrics carry wall-clock keys, so their bytes are listed but their hash would make equal runs differ
