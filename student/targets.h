@@ -46,7 +46,8 @@ struct LossSums {
   LossTerms terms(double teacher_weight) const;
 };
 
-/// Forward and backward of one micro-batch: gradients of (sum of row losses) * scale are accumulated into the arena (and into masks that require grad).
+/// Forward and backward of one micro-batch: gradients of (sum of row losses) * scale are accumulated into the arena and into .grad of masks
+/// that require it; such masks are leaves, so that the way back from them to the scores is walked once a step, whatever the number of micro-batches.
 LossSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks, double scale);
 /// Forward only; correct and agree are counted against true and teacher labels.
 LossSums evaluate_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks = {});

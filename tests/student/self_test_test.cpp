@@ -78,6 +78,17 @@ TEST_SUITE("unit") {
     CHECK(complaint(random_model(), batch, make_targets(batch, teacher_BT, {})) == "");
   }
 
+  TEST_CASE("self_test_loss: a model that is certain, and a text of one token, pass") {
+    const auto [batch, teacher_BT] = predictable_example();
+    const Model model = random_model();
+    model.arena->parameter("norm.weight").detach().mul_(8);  // logits of tens: many rows are certain
+    CHECK(complaint(model, batch, make_targets(batch, teacher_BT, {})) == "");
+    Batch same = batch;
+    same.token_BT = at::full_like(batch.token_BT, 9);
+    same.true_label_BT = at::where(batch.true_label_BT.lt(0), batch.true_label_BT, same.token_BT);
+    CHECK(complaint(random_model(), same, make_targets(same, same.token_BT, {})) == "");
+  }
+
   TEST_CASE("self_test_loss: true labels moved by one are named") {
     const auto [batch, teacher_BT] = predictable_example();
     Targets targets = make_targets(batch, teacher_BT, {});

@@ -148,6 +148,25 @@ TEST_SUITE("parity") {
     CHECK(trained.z == doctest::Approx(evaluated.z).epsilon(1e-6));
   }
 
+  TEST_CASE("targets: steps on one batch repeat bit for bit and learn it") {
+    const Batch batch = random_batch({0, 3, 9, 1});
+    const Targets targets = make_targets(batch, at::randint(300, {4, 24}, at::kLong), {.teacher_weight = 0.9, .z_loss = 1e-6});
+    const auto train = [&](std::vector<double>& losses) {
+      Model model = random_model();
+      Optimizer optimizer({.lr = 0.02}, *model.arena, 1, 20);
+      for (int step = 0; step < 12; ++step) {
+        losses.push_back(train_micro_batch(model, batch, targets, {}, gradient_scale(batch.num_live)).terms(0.9).loss);
+        CHECK(optimizer.step().applied);
+        CHECK(model.arena->gradient().abs().max().item<double>() == 0);
+      }
+      return model.arena->master().clone();
+    };
+    std::vector<double> losses, again;
+    CHECK(train(losses).equal(train(again)));
+    CHECK(losses == again);
+    CHECK(losses.back() < 0.8 * losses.front());
+  }
+
   TEST_CASE("targets: a student that is its own teacher agrees everywhere") {
     const Model model = random_model();
     const Batch batch = random_batch({0, 6});
