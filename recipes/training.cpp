@@ -151,7 +151,7 @@ void TrainingSession::end_step(const LossSums& sums, double teacher_weight, cons
   if (teacher_weight > 0) line.add("kd", terms.kd);
   line.add("lr", outcome.lr);
   line.add("grad_norm", outcome.grad_norm);
-  if (wants_heldout() || !std::isnan(heldout)) line.add("heldout_loss", heldout);
+  if (!std::isnan(heldout)) line.add("heldout_loss", heldout);
   for (const auto& [key, value] : extra) line.add(key, value);
   line.add("tok_s", tokens_per_s);
   line.add("mfu", mfu);
