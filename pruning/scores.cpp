@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "src/base/errors.h"
+#include "src/base/nearest.h"
 #include "src/base/random.h"
-#include "src/cli/options.h"
 #include "src/model/parameters.h"
 
 namespace coppice {

@@ -58,7 +58,7 @@ at::Tensor hard_top_k(const at::Tensor& scores_LF, int64_t num_kept);
 /// One row per layer, as the decoder takes it.
 FfnMasks masks_of(const at::Tensor& mask_LF);
 
-/// Health of one moment, per layer and overall (method.md 3.11).
+/// Health of one moment, per layer and overall.
 struct MaskHealth {
   double sum_error = 0;        // max over layers of |sum lambda - k| / k
   double sharpness = 0;        // sum of the top K / K; 1 = binary

@@ -37,10 +37,20 @@ std::string config_text(const ModelConfig& config) {
 
 std::string shape_of(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
+/// Domains under `folder` whose shards are complete.
+int64_t count_tokenized(const fs::path& folder) {
+  if (!fs::is_directory(folder)) return 0;
+  return std::ranges::count_if(fs::directory_iterator(folder), [](const fs::directory_entry& domain) { return fs::exists(domain.path() / "manifest.json"); });
+}
+
 std::string inspect_run(const fs::path& path) {
   std::string text = "run folder\n";
   for (const auto& entry : fs::directory_iterator(path)) {
     if (!fs::exists(entry.path() / "identity.json")) continue;
+    if (entry.path().filename() == "data") {  // no stage: each domain's shards carry a manifest of their own
+      text += fmt::format("  {:<14} {} domains tokenized, {} held out\n", "data", count_tokenized(entry.path() / "tokens"), count_tokenized(entry.path() / "heldout"));
+      continue;
+    }
     const auto manifest = find_stage_manifest(entry.path());
     text += fmt::format("  {:<14} {}\n", entry.path().filename().string(), manifest ? fmt::format("{}, complete, whole", manifest->kind) : std::string("begun"));
   }

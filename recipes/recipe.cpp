@@ -9,6 +9,7 @@
 
 #include "pruning/scores.h"
 #include "src/base/errors.h"
+#include "src/base/nearest.h"
 
 namespace coppice {
 namespace {
@@ -41,7 +42,6 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   if (!preset_name.empty()) config = preset(preset_name, table.where("preset"));
   config.vocab_size = vocab_size;
   table.take("hidden_size", config.hidden_size, "model width D");
-  const int64_t layers_before = config.num_hidden_layers;
   table.take("num_hidden_layers", config.num_hidden_layers, "layers");
   const int64_t heads_before = config.num_attention_heads;
   table.take("num_attention_heads", config.num_attention_heads, "query heads");
@@ -49,11 +49,11 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   const bool keeps_heads = config.head_dim > 0 && heads_before == config.num_attention_heads;
   if (!keeps_heads && config.num_attention_heads > 0) config.head_dim = config.hidden_size / config.num_attention_heads;
   table.take("head_dim", config.head_dim, "size of a head; default hidden_size / num_attention_heads");
-  const bool uniform = config.intermediate_size.empty() || std::ranges::adjacent_find(config.intermediate_size, std::not_equal_to<>()) == config.intermediate_size.end();
-  int64_t width = config.intermediate_size.empty() ? 0 : config.intermediate_size[0];
-  table.take("intermediate_size", width, "FFN channels of every layer");
-  if (uniform || table.has("intermediate_size") || layers_before != config.num_hidden_layers)
-    config.intermediate_size.assign(static_cast<size_t>(std::clamp<int64_t>(config.num_hidden_layers, 0, 4096)), width);
+  const auto layers = static_cast<size_t>(std::clamp<int64_t>(config.num_hidden_layers, 0, 4096));
+  std::vector<int64_t> widths = config.intermediate_size;  // one number where all layers are equal, so that other layer counts inherit it
+  if (std::ranges::adjacent_find(widths, std::not_equal_to<>()) == widths.end()) widths.resize(1, 0);
+  table.take_for_each("intermediate_size", widths, "FFN channels: one number for every layer, or an array with one for each");
+  config.intermediate_size = widths.size() == 1 ? std::vector<int64_t>(layers, widths[0]) : widths;
   table.take("rope_theta", config.rope_theta, "RoPE base");
   table.take("rms_norm_eps", config.rms_norm_eps, "epsilon of every RMSNorm");
   table.take("tie_word_embeddings", config.tie_word_embeddings, "one matrix for input and output");
@@ -67,7 +67,7 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
 TrainingOptions read_training(OptionTable& table, const std::vector<DomainOptions>& domains) {
   TrainingOptions training;
   table.take_count("tokens", training.tokens, "tokens to train on, for instance 1.2e6");
-  // adamw's published settings differ from adastar's (method.md, section 5); they are defaults, so a recipe may still set each.
+  // adamw's published settings differ from adastar's; they are defaults, so a recipe may still set each.
   std::string optimizer = training.optimizer.optimizer;
   table.take("optimizer", optimizer, "adastar or adamw");
   if (optimizer == "adamw") {
@@ -245,7 +245,12 @@ void check_shapes(const Recipe& recipe) {
       wanted.max_position_embeddings = source.max_position_embeddings;
       check(wanted == source, stage.where, fmt::format("{}: model.{} differs from stage '{}' in more than intermediate_size; only FFN channels are cut", stage.name, target, from));
     };
-    if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) check_target(masks->from, masks->target);
+    if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) {
+      check_target(masks->from, masks->target);
+      for (const auto& [what, config] : {std::pair{"stage '" + masks->from + "'", recipe.model_after(masks->from)}, {"model." + masks->target, recipe.models.at(masks->target)}})
+        check(std::ranges::adjacent_find(config.intermediate_size, std::not_equal_to<>()) == config.intermediate_size.end(), stage.where,
+              fmt::format("{}: {} has intermediate_size [{}]; learned masks need one width for all layers", stage.name, what, fmt::join(config.intermediate_size, ", ")));
+    }
     if (const auto* prune = std::get_if<PruneStage>(&stage.options)) check_target(prune->from, prune->target);
   }
 }

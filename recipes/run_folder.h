@@ -1,4 +1,4 @@
-// The run folder (formats.md 14): who may write it, what each stage was asked to do (identity.json), what it left (manifest.json), and what a run knows of
+// The run folder: who may write it, what each stage was asked to do (identity.json), what it left (manifest.json), and what a run knows of
 // itself (run.json). A stage whose fingerprint equals that of its manifest is not run again.
 #pragma once
 

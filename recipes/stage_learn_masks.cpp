@@ -1,4 +1,4 @@
-// learn_masks: Soft-Top-K masks over the FFN channels, learned together with the weights on the next-token loss (method.md, section 3).
+// learn_masks: Soft-Top-K masks over the FFN channels, learned together with the weights on the next-token loss.
 // r raw scores [L, F]; s = standardised; lambda = soft_top_k(s, k(p), epsilon(p)) multiplies the up output; p = share of the steps done.
 #include <ATen/ATen.h>
 #include <fmt/format.h>

@@ -16,7 +16,7 @@
 
 namespace coppice {
 
-/// Published warm-up of the stage the options look like, or a tenth of the steps: the smaller (method.md, sections 1 and 5).
+/// Published warm-up of the stage the options look like, or a tenth of the steps: the smaller.
 int64_t warmup_steps(const TrainingOptions& options, int64_t published);
 
 /// Opens the label caches of a label stage for the domains of a mixture, verified against the fingerprint its manifest promises.

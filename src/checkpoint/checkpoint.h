@@ -1,4 +1,4 @@
-// Checkpoints (formats.md 2): a folder committed by rename, its manifest sealed, tensors in HDF5 written by the skeleton method.
+// Checkpoints: a folder committed by rename, its manifest sealed, tensors in HDF5 written by the skeleton method.
 //   <stage>/ckpt/step-00001200/{part-00000.h5, manifest.json}     <stage>/model/{part-00000.h5, manifest.json}
 #pragma once
 

@@ -30,9 +30,9 @@ HfExportReport export_hf(const std::filesystem::path& folder, const Model& model
 /// UserError::bad_file naming what is not supported, or the tensor with expected and found.
 Model import_hf(const std::filesystem::path& folder);
 
-/// tokenizer.json for a SentencePiece BPE model (tokenizer.md): ids equal SentencePiece's.
+/// tokenizer.json for a SentencePiece BPE model: ids equal SentencePiece's.
 std::string tokenizer_json(const Tokenizer& tokenizer, bool add_bos);
-/// Refuses (exit 2) a vocabulary in which a control, unknown or byte piece splits into two pieces (tokenizer.md 4).
+/// Refuses (exit 2) a vocabulary in which a control, unknown or byte piece splits into two pieces.
 void check_control_pieces(const Tokenizer& tokenizer);
 
 }  // namespace coppice

@@ -1,4 +1,4 @@
-// safetensors: u64 header size, JSON header, tensor bytes. The reader does the eight ordered checks of formats.md 9 before it believes anything.
+// safetensors: u64 header size, JSON header, tensor bytes. The reader does eight ordered checks before it believes anything.
 #pragma once
 
 #include <ATen/core/Tensor.h>

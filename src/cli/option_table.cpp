@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "src/base/errors.h"
+#include "src/base/nearest.h"
 #include "src/cli/option_node.h"
 
 namespace coppice {
@@ -83,35 +84,6 @@ std::optional<std::string> string_of(const OptionValue& value) { return value.ki
 
 }  // namespace
 
-std::string nearest(std::string_view word, const std::vector<std::string>& known) {
-  // Edit distance with swaps of neighbours as one edit (optimal string alignment): rows[i][j] = distance of the first i and j letters.
-  const auto distance = [&](std::string_view other) {
-    std::vector<std::vector<size_t>> rows(word.size() + 1, std::vector<size_t>(other.size() + 1));
-    for (size_t i = 0; i <= word.size(); ++i) {
-      for (size_t j = 0; j <= other.size(); ++j) {
-        if (i == 0 || j == 0) {
-          rows[i][j] = i + j;
-          continue;
-        }
-        rows[i][j] = std::min({rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + (word[i - 1] == other[j - 1] ? 0 : 1)});
-        const bool swapped = i > 1 && j > 1 && word[i - 1] == other[j - 2] && word[i - 2] == other[j - 1];
-        if (swapped) rows[i][j] = std::min(rows[i][j], rows[i - 2][j - 2] + 1);
-      }
-    }
-    return rows[word.size()][other.size()];
-  };
-  word = word.substr(0, 200);  // a name from a file may be a megabyte
-  std::string best;
-  size_t best_distance = std::numeric_limits<size_t>::max();
-  for (const std::string& other : known) {
-    const size_t d = distance(other);
-    if (d >= best_distance) continue;
-    best = other;
-    best_distance = d;
-  }
-  return best;
-}
-
 Node::Entry* Node::find(std::string_view key) {
   const auto found = std::ranges::find(entries, key, &Entry::key);
   return found == entries.end() ? nullptr : &*found;
@@ -156,6 +128,13 @@ void OptionTable::take(std::string_view key, std::vector<std::string>& value, st
 }
 void OptionTable::take(std::string_view key, std::vector<int64_t>& value, std::string_view help) {
   take_value(*node_, key, value, help, "an array of integers", [](const OptionValue& v) { return all_of<int64_t>(v, integer_in_range<int64_t>); });
+}
+void OptionTable::take_for_each(std::string_view key, std::vector<int64_t>& value, std::string_view help) {
+  take_value(*node_, key, value, help, "an integer or an array of integers", [](const OptionValue& v) {
+    if (const auto one = integer_in_range<int64_t>(v)) return std::optional(std::vector<int64_t>{*one});
+    return all_of<int64_t>(v, integer_in_range<int64_t>);
+  });
+  if (Node::Known* known = node_->find_known(key); known && value.size() == 1) known->text = to_toml(value[0]);
 }
 void OptionTable::take_count(std::string_view key, int64_t& value, std::string_view help) {
   node_->know(key).count = true;

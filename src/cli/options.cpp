@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "src/base/errors.h"
+#include "src/base/nearest.h"
 #include "src/base/files.h"
 #include "src/cli/option_node.h"
 

@@ -13,9 +13,6 @@
 
 namespace coppice {
 
-/// The name among `known` with the smallest edit distance.
-std::string nearest(std::string_view word, const std::vector<std::string>& known);
-
 /// One table of a recipe. Values are read with take(); what is never taken is an unknown key, reported by finish().
 class OptionTable {
  public:
@@ -37,6 +34,8 @@ class OptionTable {
   void take(std::string_view key, std::string& value, std::string_view help);
   void take(std::string_view key, std::vector<std::string>& value, std::string_view help);
   void take(std::string_view key, std::vector<int64_t>& value, std::string_view help);
+  /// One integer for all (a vector of one) or one for each.
+  void take_for_each(std::string_view key, std::vector<int64_t>& value, std::string_view help);
   /// A count that may be written 1.2e6: a whole number within 64 bits.
   void take_count(std::string_view key, int64_t& value, std::string_view help);
 

@@ -8,11 +8,11 @@
 #include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <span>
 #include <string_view>
 
 #include "src/base/errors.h"
+#include "src/base/nearest.h"
 
 namespace coppice {
 namespace {
@@ -57,16 +57,6 @@ constexpr std::array<SizeField, 7> kSizeFields{{
     {"head_dim", &ModelConfig::head_dim, 65536},
     {"max_position_embeddings", &ModelConfig::max_position_embeddings, int64_t{1} << 31},
 }};
-
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i);
-    for (size_t j = 1; j <= b.size(); ++j) diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)}));
-  }
-  return row.back();
-}
 
 bool boolean_at(const Json& object, const char* key, const std::string& path) {
   const auto found = object.find(key);
@@ -148,9 +138,8 @@ ModelConfig config_from_json(const Json& json, const std::string& path) {
 ModelConfig preset(const std::string& name, const std::string& where) {
   const auto found = std::ranges::find_if(kPresets, [&](const Preset& row) { return name == row.name; });
   if (found == kPresets.end()) {
-    const auto& nearest = *std::ranges::min_element(kPresets, {}, [&](const Preset& row) { return edit_distance(name, row.name); });
-    throw UserError::recipe(where,
-                            fmt::format("unknown preset '{}'; did you mean '{}'? (known: {})", printable(name), nearest.name, fmt::join(preset_names(), ", ")));
+    throw UserError::recipe(where, fmt::format("unknown preset '{}'; did you mean '{}'? (known: {})", printable(name), nearest(name, preset_names()),
+                                               fmt::join(preset_names(), ", ")));
   }
   ModelConfig config;
   config.vocab_size = found->vocab;

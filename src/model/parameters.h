@@ -33,7 +33,7 @@ std::vector<Parameter> parameter_table(const ModelConfig& config);
 int64_t count_parameters(const ModelConfig& config);
 int64_t count_embedding_parameters(const ModelConfig& config);
 
-/// FLOPs per token (targets.md 1.2): forward, and training = 3 x forward; causal-exact attention of sequences of seq_len.
+/// FLOPs per token: forward, and training = 3 x forward; causal-exact attention of sequences of seq_len.
 double forward_flops_per_token(const ModelConfig& config, int64_t seq_len);
 double training_flops_per_token(const ModelConfig& config, int64_t seq_len);
 

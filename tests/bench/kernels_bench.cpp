@@ -1,5 +1,5 @@
 // Each fused operation, forward and backward, beside the ATen composition that eager PyTorch runs: swiglu and aten_swiglu, and so on.
-// The check compares the two before the clock starts. gbs counts the bytes that the fused form must move (targets.md 1.3, in float32).
+// The check compares the two before the clock starts. gbs counts the bytes that the fused form must move in float32.
 //   kernels_bench --tokens 2048 --width 128 --ffn 1024 --heads 4 --kv_heads 2 --head_size 32 --seq 256
 #include <cmath>
 

@@ -144,13 +144,6 @@ lr = 1
 }  // namespace
 
 TEST_SUITE("unit") {
-  TEST_CASE("nearest: edit distance, swapped neighbours are one edit") {
-    CHECK(nearest("kd_wieght", {"teacher_weight", "kd_temperature"}) == "teacher_weight");
-    CHECK(nearest("tokne", {"tokens", "token"}) == "token");
-    CHECK(nearest("lr", {"seed", "lr", "l"}) == "lr");
-    CHECK(nearest("", {"abc", "a"}) == "a");
-    CHECK(nearest("x", {}) == "");
-  }
 
   TEST_CASE("options: values replace defaults, absent keys keep them") {
     RecipeSource source = load("[kd]\nteacher_weight = 1\n");

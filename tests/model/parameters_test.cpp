@@ -1,4 +1,4 @@
-// The counts are method.md's and the FLOPs those of the published tables: 26 layers, D 3072, 24/8 heads of 128, V 49152, T 4096.
+// Counts and FLOPs of the published shape: 26 layers, D 3072, 24/8 heads of 128, V 49152, T 4096.
 #include "src/model/parameters.h"
 
 #include <doctest/doctest.h>
