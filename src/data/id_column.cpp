@@ -35,7 +35,7 @@ std::vector<uint64_t> dims_of(IdPacking packing, uint64_t rows) {
   return packing == IdPacking::three_bytes ? std::vector<uint64_t>{rows, 3} : std::vector<uint64_t>{rows};
 }
 
-/// Little-endian host assumed throughout (formats.md 0).
+/// Little-endian host assumed throughout.
 template <class Out>
 void unpack(const uint8_t* packed, uint64_t count, IdPacking packing, Out* out) {
   switch (packing) {

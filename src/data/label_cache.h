@@ -1,4 +1,4 @@
-// Teacher labels keyed by data: label[i] of a shard is the teacher's choice for token i + 1 after reading token i (formats.md 4).
+// Teacher labels keyed by data: label[i] of a shard is the teacher's choice for token i + 1 after reading token i.
 // 2 bytes a token for vocabularies up to 65,535, else 3; all bits one = no label. Any batch size, packing and seed reads the same cache.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Token shards (formats.md 3): documents of one domain as HDF5 files of ids with EOS after each document, and a manifest with their hashes.
+// Token shards: documents of one domain as HDF5 files of ids with EOS after each document, and a manifest with their hashes.
 #pragma once
 
 #include <cstdint>

@@ -37,7 +37,7 @@ class Tokenizer {
   std::string decode(const std::vector<int32_t>& ids) const;
   const std::vector<Piece>& pieces() const;
   const std::string& model_bytes() const;  // the file, for exports
-  const std::string& fingerprint() const;  // tokenizer_sha256 (formats.md 7)
+  const std::string& fingerprint() const;  // tokenizer_sha256
 
  private:
   Tokenizer();

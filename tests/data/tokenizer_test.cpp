@@ -93,7 +93,7 @@ std::string slice(const std::string& text, size_t begin, size_t count) {
 }  // namespace
 
 TEST_SUITE("unit") {
-  TEST_CASE("tokenizer: training gives the layout of formats.md and the same bytes again") {
+  TEST_CASE("tokenizer: training gives the documented layout and the same bytes again") {
     const Tokenizer tokenizer = load_bytes(model_1000());
     CHECK(tokenizer.vocab_size() == 1000);
     CHECK(tokenizer.unk_id() == 0);
