@@ -114,6 +114,22 @@ TEST_SUITE("unit") {
     CHECK(tokenizer.encode(text).size() < 3001 * 3);
   }
 
+  TEST_CASE("tokenizer: text full of markup gets control pieces that no two pieces spell") {
+    std::string text;  // "<s" is so frequent that it becomes a piece, and ">" is one: together they would read as the control piece "<s>"
+    for (const char* word : {"ab", "cd", "ef", "gh", "ij", "kl"}) text += std::string("<s") + word + "> <s" + word + word + "> ";
+    std::vector<std::string> texts(200, text);
+    const Tokenizer tokenizer = load_bytes(train(300, texts));
+    const auto named = [&](const std::string& name) { return std::ranges::count(tokenizer.pieces(), name, &Piece::text); };
+    REQUIRE(named("<s") == 1);
+    REQUIRE(named(">") == 1);
+    CHECK(named("<s>") == 0);
+    CHECK(tokenizer.pieces()[1].text == "<\u00a6s\u00a6>");
+    CHECK(tokenizer.pieces()[2].type == PieceType::control);
+    const std::vector<int32_t> ids = tokenizer.encode("<s> </s>");
+    CHECK(tokenizer.decode(ids) == "<s> </s>");
+    CHECK(std::ranges::none_of(ids, [](int32_t id) { return id < 4; }));
+  }
+
   TEST_CASE("tokenizer: digits stand alone, unseen characters become bytes, newline is a byte") {
     const Tokenizer tokenizer = load_bytes(model_1000());
     const auto pieces_of = [&](const std::string& text) {

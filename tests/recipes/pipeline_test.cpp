@@ -106,6 +106,7 @@ TEST_SUITE("recipe") {
         CHECK(shown.code == 0);
         CHECK(!shown.out.empty());
       }
+      CHECK(run(scratch.path, {"inspect", "runs/tiny"}).out.find("2 domains tokenized, 2 held out") != std::string::npos);
       CHECK(run(scratch.path, {"inspect", "tiny.toml"}).code == 3);
       fs::remove(root / "report.html");
       CHECK(run(scratch.path, {"report", "runs/tiny"}).code == 0);
