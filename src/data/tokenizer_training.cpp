@@ -3,7 +3,6 @@
 #include <sentencepiece_trainer.h>
 
 #include <algorithm>
-#include <array>
 #include <unordered_map>
 
 #include "src/base/errors.h"
@@ -53,30 +52,6 @@ class Paragraphs : public sentencepiece::SentenceIterator {
   size_t longest_ = 0, at_ = 0;
 };
 
-struct ControlNames {
-  std::string bos = "<s>", eos = "</s>", unk = "<unk>", pad = "<pad>";
-};
-
-/// Programs that look merged text up in the whole vocabulary would build a control piece out of two pieces that spell it ("<s" + ">").
-bool is_spelled(const ControlNames& names, const std::vector<Piece>& pieces) {
-  std::unordered_map<std::string_view, bool> all;
-  for (const Piece& piece : pieces) all.emplace(piece.text, true);
-  for (const std::string* name : {&names.bos, &names.eos, &names.unk, &names.pad})
-    for (size_t cut = 1; cut < name->size(); ++cut)
-      if (all.contains(std::string_view(*name).substr(0, cut)) && all.contains(std::string_view(*name).substr(cut))) return true;
-  return false;
-}
-
-/// Names with a character that no piece contains cannot be spelled by pieces.
-ControlNames unspellable_names(const std::vector<Piece>& pieces) {
-  for (const std::string_view mark : {"\xC2\xA6", "\xE2\x80\x96", "\xE2\x81\x9E", "\xE2\x9D\x98", "\xE2\x9D\x99"}) {  // ¦ ‖ ⁞ ❘ ❙
-    const auto holds_mark = [&](const Piece& piece) { return piece.text.find(mark) != std::string::npos; };
-    if (std::none_of(pieces.begin(), pieces.end(), holds_mark))
-      return {fmt::format("<{0}s{0}>", mark), fmt::format("<{0}/s{0}>", mark), fmt::format("<{0}unk{0}>", mark), fmt::format("<{0}pad{0}>", mark)};
-  }
-  throw UserError::recipe("tokenizer", "no name for the control pieces that the vocabulary cannot spell; train on other text");
-}
-
 /// The library's text names the largest vocabulary after "<= " when the text is too small.
 UserError training_error(int64_t vocab_size, const std::string& status) {
   static constexpr std::string_view kLead = "Please set it to a value <= ";
@@ -88,7 +63,7 @@ UserError training_error(int64_t vocab_size, const std::string& status) {
       fmt::format("got {}, but the training text yields at most {} pieces: lower it, or raise tokenizer.training_bytes", vocab_size, largest));
 }
 
-std::string train(const TokenizerOptions& options, Paragraphs& paragraphs, const ControlNames& names) {
+std::string train(const TokenizerOptions& options, Paragraphs& paragraphs) {
   std::unordered_map<std::string, std::string> arguments = {
       {"model_type", "bpe"},
       {"vocab_size", std::to_string(options.vocab_size)},
@@ -103,10 +78,10 @@ std::string train(const TokenizerOptions& options, Paragraphs& paragraphs, const
       {"bos_id", "1"},
       {"eos_id", "2"},
       {"pad_id", "3"},
-      {"unk_piece", names.unk},
-      {"bos_piece", names.bos},
-      {"eos_piece", names.eos},
-      {"pad_piece", names.pad},
+      {"unk_piece", "<unk>"},
+      {"bos_piece", "<s>"},
+      {"eos_piece", "</s>"},
+      {"pad_piece", "<pad>"},
       {"hard_vocab_limit", "true"},
       {"num_threads", std::to_string(kTrainingThreads)},
       {"shuffle_input_sentence", "false"},
@@ -132,10 +107,7 @@ std::string train_tokenizer(const TokenizerOptions& options, const std::function
   Paragraphs paragraphs;
   for (std::string paragraph; next_paragraph(paragraph);) paragraphs.add(paragraph);
   if (paragraphs.empty()) throw UserError::recipe("tokenizer", "no text to train on");
-  std::string model = train(options, paragraphs, {});
-  const std::vector<Piece> pieces = walk_sentencepiece_model(model, "trained tokenizer");
-  if (is_spelled({}, pieces)) model = train(options, paragraphs, unspellable_names(pieces));  // rare: the text is full of markup
-  return model;
+  return train(options, paragraphs);
 }
 
 }  // namespace coppice

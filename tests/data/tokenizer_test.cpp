@@ -114,20 +114,14 @@ TEST_SUITE("unit") {
     CHECK(tokenizer.encode(text).size() < 3001 * 3);
   }
 
-  TEST_CASE("tokenizer: text full of markup gets control pieces that no two pieces spell") {
-    std::string text;  // "<s" is so frequent that it becomes a piece, and ">" is one: together they would read as the control piece "<s>"
-    for (const char* word : {"ab", "cd", "ef", "gh", "ij", "kl"}) text += std::string("<s") + word + "> <s" + word + word + "> ";
-    std::vector<std::string> texts(200, text);
-    const Tokenizer tokenizer = load_bytes(train(300, texts));
-    const auto named = [&](const std::string& name) { return std::ranges::count(tokenizer.pieces(), name, &Piece::text); };
-    REQUIRE(named("<s") == 1);
-    REQUIRE(named(">") == 1);
-    CHECK(named("<s>") == 0);
-    CHECK(tokenizer.pieces()[1].text == "<\u00a6s\u00a6>");
-    CHECK(tokenizer.pieces()[2].type == PieceType::control);
-    const std::vector<int32_t> ids = tokenizer.encode("<s> </s>");
-    CHECK(tokenizer.decode(ids) == "<s> </s>");
+  TEST_CASE("tokenizer: text full of control names does not become control pieces") {
+    const Tokenizer tokenizer = load_bytes(train(285, {"<s>ab</s> x<s>cd</s> <unk> <pad> y<s>ab</s> <s> <s> </s> </s>"}));
+    const std::vector<int32_t> ids = tokenizer.encode("<s> </s> <unk>");
+    CHECK(tokenizer.decode(ids) == "<s> </s> <unk>");
     CHECK(std::ranges::none_of(ids, [](int32_t id) { return id < 4; }));
+    // BPE merges never join letters and signs, so that no two pieces spell "<s>": programs that merge by looking up the vocabulary cannot build it either
+    for (const Piece& piece : tokenizer.pieces())
+      if (piece.type == PieceType::normal) CHECK_FALSE((piece.text.find('<') != std::string::npos && piece.text.find('s') != std::string::npos));
   }
 
   TEST_CASE("tokenizer: digits stand alone, unseen characters become bytes, newline is a byte") {
