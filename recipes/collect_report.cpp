@@ -66,8 +66,6 @@ StagePurpose purpose_of(const Recipe& recipe, const Stage& stage) {
   return stage.kind == "learn_masks" ? StagePurpose::method : StagePurpose::comparison;
 }
 
-double number_or_absent(const Json& object, const char* key) { return object.contains(key) && object.at(key).is_number() ? object.at(key).get<double>() : kAbsent; }
-
 ReportScore score_of(const Json& row) {
   return {.loss = number_or_absent(row, "loss"), .bits_per_byte = number_or_absent(row, "bits_per_byte"), .accuracy = number_or_absent(row, "accuracy"), .teacher_agreement = number_or_absent(row, "teacher_agreement")};
 }
@@ -76,17 +74,12 @@ void add_models(Report& report, const Recipe& recipe, const Json& evaluation, co
   for (const Json& row : evaluation.at("results").at("models")) {
     const std::string name = row.at("name");
     const Lineage lineage = lineage_of(recipe, name);
-    ReportModel model{.name = name,
-                      .role = recipe.stage(name).kind == "learn_masks" ? "" : lineage.role,
-                      .parameters = row.at("parameters"),
-                      .intermediate_size = row.at("intermediate_size"),
-                      .training_tokens = lineage.training_tokens,
-                      .positions = row.value("positions", int64_t{0}),
-                      .score = score_of(row)};
+    ReportModel model = scored_model(row);
+    model.role = recipe.stage(name).kind == "learn_masks" ? "" : lineage.role;
+    model.training_tokens = lineage.training_tokens;
     if (lineage.role == "source" && name != evaluation.value("teacher", "")) model.role = "";
-    for (const auto& [domain, scores] : row.at("domains").items()) model.domains[domain] = score_of(scores);
     std::error_code ignored;
-    const auto bytes = fs::file_size(root / name / "model" / "part-00000.h5", ignored);
+    const auto bytes = fs::file_size(result_folder(root / name) / "model" / "part-00000.h5", ignored);
     if (!ignored) model.file_bytes = static_cast<double>(bytes);
     report.models.push_back(std::move(model));
   }
@@ -106,6 +99,21 @@ void add_masks(Report& report, const std::string& name, const Json& results, con
 
 }  // namespace
 
+double number_or_absent(const Json& object, const char* key) {
+  return object.contains(key) && object.at(key).is_number() ? object.at(key).get<double>() : kAbsent;
+}
+
+ReportModel scored_model(const Json& row) {
+  ReportModel model{.name = row.at("name"),
+                    .role = "",
+                    .parameters = row.at("parameters"),
+                    .intermediate_size = row.at("intermediate_size"),
+                    .positions = row.value("positions", int64_t{0}),
+                    .score = score_of(row)};
+  for (const auto& [domain, scores] : row.at("domains").items()) model.domains[domain] = score_of(scores);
+  return model;
+}
+
 Report collect_report(const fs::path& root) {
   if (!fs::exists(root / "recipe.toml")) throw UserError::bad_file(root.string(), "no run here: recipe.toml is missing");
   const Recipe recipe = load_recipe((root / "recipe.toml").string(), {}, {});
@@ -115,12 +123,14 @@ Report collect_report(const fs::path& root) {
   Report report{.recipe = recipe.name};
   for (size_t i = 0; i < recipe.stages.size(); ++i) {
     const Stage& stage = recipe.stages[i];
-    const fs::path folder = root / stage.name;
+    const fs::path folder = result_folder(root / stage.name);
     ReportStage row{.name = stage.name, .kind = stage.kind, .status = "missing", .purpose = purpose_of(recipe, stage)};
     if (const std::vector<std::string> inputs = stage.inputs(); !inputs.empty() && stage.kind != "evaluate") row.from = inputs[0];
     const StageCost& predicted = cost.stages[i + 1];
     if (predicted.seconds > 0) row.predicted_seconds = predicted.seconds;
     if (run.contains("seconds") && run["seconds"].contains(stage.name)) row.seconds = run["seconds"][stage.name];
+    if (run.contains("peak_bytes")) row.peak_bytes = number_or_absent(run["peak_bytes"], stage.name.c_str());
+    if (predicted.memory_bytes > 0) row.predicted_bytes = predicted.memory_bytes;
     row.metrics = read_metrics(folder / "metrics.jsonl");
     if (const auto manifest = find_stage_manifest(folder)) {
       row.status = "done";

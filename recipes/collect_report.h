@@ -4,8 +4,14 @@
 #include <filesystem>
 
 #include "recipes/report.h"
+#include "src/base/json.h"
 
 namespace coppice {
+
+/// A number of a manifest; NaN when it is not there.
+double number_or_absent(const Json& object, const char* key);
+/// One row of an evaluate stage's results: name, size and scores; role and tokens are the recipe's to tell.
+ReportModel scored_model(const Json& row);
 
 /// Reads recipe.toml, run.json, the stages' manifests and metrics. UserError::bad_file when the folder holds no run.
 Report collect_report(const std::filesystem::path& run_root);

@@ -39,6 +39,7 @@ void add_training(StageCost& cost, const TrainingOptions& training, const ModelC
   const double micro_tokens = static_cast<double>(training.micro_rows() * training.seq_len);
   cost.memory_bytes = 4 * model_bytes(config) + micro_tokens * activation_bytes_per_token(config);  // master, gradient, two slots
   cost.disk_bytes = model_bytes(config) * (1 + 3.0 * (training.keep_last + 1));                     // model, and checkpoints while it runs
+  cost.transient_bytes = training.keep_finished ? 0 : cost.disk_bytes - model_bytes(config);
 }
 
 double available_memory() {
@@ -53,6 +54,12 @@ double available_memory() {
 }
 
 }  // namespace
+
+double tokens_since_cut(const Recipe& recipe, const std::string& stage_name) {
+  const auto* train = std::get_if<TrainStage>(&recipe.stage(stage_name).options);
+  if (train == nullptr) return 0;
+  return static_cast<double>(train->training.tokens) + (train->from.empty() ? 0 : tokens_since_cut(recipe, train->from));
+}
 
 double corpus_bytes(const Recipe& recipe) {
   double bytes = 0;

@@ -14,10 +14,14 @@ struct StageCost {
   int64_t parameters = 0;  // of the model it leaves or reads; 0 for stages without one
   double tokens = 0, flops = 0;
   int64_t steps = 0;
-  double memory_bytes = 0;  // resident peak; coarse
-  double disk_bytes = 0;    // what stays, plus checkpoints while it runs
-  double seconds = 0;       // at the share of this machine's GEMM rate that training reaches here; 0 = unknown
+  double memory_bytes = 0;     // resident peak; coarse
+  double disk_bytes = 0;       // what stays, plus checkpoints while it runs
+  double transient_bytes = 0;  // the part of disk_bytes that goes with the checkpoints
+  double seconds = 0;          // at the share of this machine's GEMM rate that training reaches here; 0 = unknown
 };
+
+/// Tokens that a stage's model was trained on since the source was cut, or since fresh weights.
+double tokens_since_cut(const Recipe& recipe, const std::string& stage_name);
 
 struct RecipeCost {
   std::vector<StageCost> stages;

@@ -67,7 +67,9 @@ std::string inspect_stage(const fs::path& path) {
   std::string text = fmt::format("stage '{}' of kind {}, complete; fingerprint {}\n", printable(manifest->name), printable(manifest->kind), printable(manifest->fingerprint));
   for (const char* key : {"steps", "tokens", "results"})
     if (manifest->body.contains(key)) text += fmt::format("{}: {}\n", key, manifest->body[key].dump());
-  if (fs::exists(path / "model")) text += inspect(path / "model");
+  const fs::path holder = result_folder(path);
+  if (holder != path) text += fmt::format("the result is that of {}\n", holder.string());
+  if (fs::exists(holder / "model")) text += inspect(holder / "model");
   return text;
 }
 
@@ -164,7 +166,7 @@ std::string inspect(const fs::path& path) {
     if (format == "coppice.checkpoint") return inspect_checkpoint(path);
     if (format == "coppice.tokens") return inspect_tokens(path);
     if (format == "coppice.labels") return inspect_labels(path);
-    if (fs::exists(path / "identity.json")) return inspect_stage(path);
+    if (format == "coppice.stage" || fs::exists(path / "identity.json")) return inspect_stage(path);
     if (fs::exists(path / "recipe.toml")) return inspect_run(path);
     if (fs::exists(path / "config.json")) return inspect_hf(path);
   } else {

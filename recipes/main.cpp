@@ -6,14 +6,17 @@
 #include <csignal>
 #include <cstdio>
 #include <functional>
-#include <new>
 #include <nlohmann/json.hpp>
 
+#include "recipes/ablation.h"
+#include "recipes/ablation_report.h"
 #include "recipes/collect_report.h"
 #include "recipes/command_extract.h"
 #include "recipes/cost.h"
+#include "recipes/exit_code.h"
 #include "recipes/inspect.h"
 #include "recipes/prepare_data.h"
+#include "recipes/run_ablation.h"
 #include "recipes/run_folder.h"
 #include "recipes/run_recipe.h"
 #include "src/base/errors.h"
@@ -53,13 +56,21 @@ struct RecipeFlags {
 };
 
 /// The stage folder's model: the folder itself or its model/ part.
-fs::path model_folder(const fs::path& path) { return fs::exists(path / "model" / "manifest.json") ? path / "model" : path; }
+fs::path model_folder(const fs::path& path) {
+  const fs::path model =
+      (fs::exists(path / "manifest.json") && read_json(path / "manifest.json").value("format", "") == "coppice.stage" ? result_folder(path) : path) / "model";
+  return fs::exists(model / "manifest.json") ? model : path;
+}
 
 /// data/tokenizer of the run that holds this stage.
 Tokenizer tokenizer_beside(const fs::path& stage) {
-  for (const fs::path& root : {fs::absolute(stage).parent_path(), fs::absolute(stage).parent_path().parent_path()})
+  fs::path root = fs::absolute(stage).lexically_normal();
+  for (int up = 0; up < 4; ++up) {  // <run>/<stage>, its model/, and <run>/<arm>/seed-<n>/<stage>
+    root = root.parent_path();
     if (fs::exists(root / "data" / "tokenizer" / "tokenizer.model")) return Tokenizer::load(root / "data" / "tokenizer" / "tokenizer.model");
-  throw UserError::bad_file(stage.string(), "no data/tokenizer/tokenizer.model in the run folder above it; give the folder of a run's stage, for instance runs/demo/long");
+  }
+  throw UserError::bad_file(stage.string(),
+                            "no data/tokenizer/tokenizer.model in the run folder above it; give the folder of a run's stage, for instance runs/demo/long");
 }
 
 void check_tokenizer(const LoadedModel& loaded, const Tokenizer& tokenizer, const fs::path& path) {
@@ -92,12 +103,36 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
     run->callback([&action] { action = [] { run_recipe(flags.parsed()); }; });
   }
   {
+    static int jobs = 0;
+    CLI::App* ablate =
+        verb(app, "ablate", "run every [[arm]] of a recipe under all its seeds; what arms share is computed once; the same command again resumes",
+             "coppice ablate recipes/prune_x_distil.toml --jobs 2");
+    flags.add(*ablate);
+    ablate->add_option("--out", flags.request.out, "run folder; default runs/<recipe name>");
+    ablate->add_option("--jobs", jobs, "stages at a time; default processors / threads of the recipe")->check(CLI::Range(0, 1024));
+    ablate->add_flag("--rerun", flags.request.rerun, "move stages made with other options aside and run them again");
+    ablate->add_flag("--fresh", flags.request.fresh, "refuse a folder that already holds a run");
+    ablate->callback([&action] { action = [] { run_ablation(flags.parsed(), jobs); }; });
+  }
+  {
+    static int jobs = 0;
     CLI::App* plan = verb(app, "plan", "parameters, tokens, FLOPs, memory, disk and time of each stage; starts nothing", "coppice plan recipes/demo.toml");
     flags.add(*plan);
     plan->add_option("--out", flags.request.out, "run folder whose disk is checked");
+    plan->add_option("--jobs", jobs, "of an ablation: stages at a time")->check(CLI::Range(0, 1024));
     plan->callback([&action] {
       action = [] {
         const Recipe recipe = load_recipe(flags.parsed().recipe_file, flags.request.overrides, flags.request.unset);
+        if (!recipe.arms.empty()) {
+          Ablation ablation = load_ablation(flags.request.recipe_file, flags.request.overrides, flags.request.unset);
+          const Parallelism parallel = parallelism_of(recipe, jobs);
+          start_torch(parallel.threads);
+          const AblationPlan planned = plan_ablation(ablation, "", gemm_gflops());
+          fmt::print("{}", ablation_cost_table(ablation, planned, parallel.jobs));
+          std::fflush(stdout);
+          check_fits(ablation_cost(planned, parallel.jobs), run_root(flags.request, recipe));
+          return;
+        }
         start_torch(recipe.threads);
         const RecipeCost cost = estimate_cost(recipe, corpus_bytes(recipe), gemm_gflops());
         fmt::print("{}", cost_table(recipe, cost));
@@ -113,12 +148,14 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
   }
   {
     static std::string folder;
-    CLI::App* report = verb(app, "report", "rebuild report.html, .md, .svg and .json from what the run left", "coppice report runs/demo");
+    CLI::App* report = verb(app, "report", "rebuild the report of a run, or the tables of an ablation, from what it left", "coppice report runs/demo");
     report->add_option("run", folder, "run folder")->required();
     report->callback([&action] {
       action = [] {
-        const std::string verdict = write_report(folder);
-        fmt::print("{}\n\nreport: {}, .md, .json\n", verdict, (fs::path(folder) / "report.html").string());
+        const fs::path root = folder;
+        const bool ablation = fs::exists(root / "recipe.toml") && !load_recipe((root / "recipe.toml").string(), {}, {}).arms.empty();
+        const std::string verdict = ablation ? write_ablation_report(root) : write_report(root);
+        fmt::print("{}\n\n{}, .md, .json\n", verdict, ablation ? "tables: " + (root / "ablation.html").string() : "report: " + (root / "report.html").string());
       };
     });
   }
@@ -189,11 +226,6 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
   }
 }
 
-int fail(ExitCode code, std::string_view text) {
-  fmt::print(stderr, "coppice: {}\n", text);
-  return static_cast<int>(code);
-}
-
 int main_with_errors(int argc, char** argv) {
   CLI::App app("coppice: learn which FFN channels a language model needs, cut the rest, distil what is left");
   app.footer("Example:\n  coppice plan recipes/demo.toml && coppice run recipes/demo.toml\n\nExit codes: 0 done, 1 internal, 2 recipe or usage, 3 bad input file, 4 I/O or disk full, 5 run folder locked, 6 diverged,\n7 out of memory, 75 stopped after saving (run again).");
@@ -232,19 +264,5 @@ int main(int argc, char** argv) {
   using namespace coppice;
   start_hdf5();
   install_signal_handlers();
-  try {
-    return main_with_errors(argc, argv);
-  } catch (const Stopped& stopped) {
-    return fail(ExitCode::stopped, stopped.what());
-  } catch (const Error& error) {
-    return fail(error.code(), error.what());
-  } catch (const std::bad_alloc&) {
-    return fail(ExitCode::out_of_memory, "out of memory; a smaller micro_batch_tokens or batch_tokens needs less");
-  } catch (const c10::Error& error) {
-    const std::string text = error.what_without_backtrace();
-    const bool memory = text.find("not enough memory") != std::string::npos || text.find("can't allocate memory") != std::string::npos;
-    return fail(memory ? ExitCode::out_of_memory : ExitCode::internal, memory ? "out of memory: " + text + "; a smaller micro_batch_tokens or batch_tokens needs less" : text);
-  } catch (const std::exception& error) {
-    return fail(ExitCode::internal, error.what());
-  }
+  return run_guarded([&] { return main_with_errors(argc, argv); });
 }

@@ -15,7 +15,8 @@ namespace coppice {
 namespace {
 
 const std::vector<std::string> kKinds = {"train", "learn_masks", "prune", "label", "evaluate", "export"};
-const std::vector<std::string> kTopLevel = {"name", "seed", "device", "threads", "data", "tokenizer", "model", "stage"};
+const std::vector<std::string> kTopLevel = {"name", "seed", "device", "threads", "data", "tokenizer", "model", "stage", "seeds", "reference", "compare", "arm"};
+const std::vector<std::string> kAblationKeys = {"arm", "seeds", "reference", "compare"};
 
 [[noreturn]] void refuse(const std::string& where, const std::string& message) { throw UserError::recipe(where, message); }
 
@@ -64,7 +65,7 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   return config;
 }
 
-TrainingOptions read_training(OptionTable& table, const std::vector<DomainOptions>& domains) {
+TrainingOptions read_training(OptionTable& table, const std::vector<DomainOptions>& domains, uint64_t seed) {
   TrainingOptions training;
   table.take_count("tokens", training.tokens, "tokens to train on, for instance 1.2e6");
   // adamw's published settings differ from adastar's; they are defaults, so a recipe may still set each.
@@ -76,6 +77,7 @@ TrainingOptions read_training(OptionTable& table, const std::vector<DomainOption
     training.optimizer.final_lr_ratio = 1e-4;
   }
   table.read(training);
+  training.data_seed = training.data_seed == 0 ? seed : training.data_seed + ((seed - 1) << 32);
   const auto at = [&](const char* key) { return table.where(key); };
   check(training.tokens > 0, at("tokens"), fmt::format("tokens: got {}, expected a positive number", training.tokens));
   check(training.seq_len >= 2, at("seq_len"), fmt::format("seq_len: got {}, expected at least 2", training.seq_len));
@@ -128,7 +130,7 @@ void check_input(const std::vector<Stage>& earlier, const std::string& name, con
 const std::vector<std::string> kModelKinds = {"train", "learn_masks", "prune"};
 
 Stage read_stage(OptionTable table, const Recipe& recipe) {
-  Stage stage{.where = table.where()};
+  Stage stage{.where = table.where(), .seed = 0};
   table.take("name", stage.name, "the stage's folder and its name in messages");
   table.take("kind", stage.kind, "train, learn_masks, prune, label, evaluate or export");
   check(table.has("name"), stage.where, "[[stage]] without a name");
@@ -137,6 +139,9 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
   for (const Stage& other : recipe.stages)
     check(other.name != stage.name, table.where("name"), fmt::format("name: '{}' is already the stage at {}", stage.name, other.where));
   check_choice(stage.kind, kKinds, table.where("kind"), "kind");
+  if (stage.kind == "train" || stage.kind == "learn_masks" || stage.kind == "prune")
+    table.take("seed", stage.seed, "of this stage alone; 0 = the recipe's. An ablation computes a stage with a seed of its own once for all seeds");
+  if (stage.seed == 0) stage.seed = recipe.seed;
 
   const auto check_model = [&](const std::string& name, const char* key) {
     std::vector<std::string> names;
@@ -150,7 +155,7 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     table.take("labels", train.labels, "label stage; empty = true labels only");
     table.take("teacher_weight", train.teacher_weight, "share of the teacher in the target, 0 to 1");
     table.take("rope_theta", train.rope_theta, "RoPE base of this stage; 0 = as the model has it");
-    train.training = read_training(table, recipe.data.domains);
+    train.training = read_training(table, recipe.data.domains, stage.seed);
     check(train.from.empty() != train.model.empty(), stage.where, "a train stage needs exactly one of `model` (fresh weights) and `from` (an earlier stage)");
     if (!train.from.empty()) check_input(recipe.stages, train.from, kModelKinds, table.where("from"), "from");
     if (!train.model.empty()) check_model(train.model, "model");
@@ -163,7 +168,7 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     table.take("from", masks.from, "the dense source");
     table.take("target", masks.target, "[model.<name>] whose intermediate_size is kept");
     table.read(masks.masks);
-    masks.training = read_training(table, recipe.data.domains);
+    masks.training = read_training(table, recipe.data.domains, stage.seed);
     check_input(recipe.stages, masks.from, {"train"}, table.where("from"), "from");
     check_model(masks.target, "target");
     check_choice(masks.masks.mask_form, {"plain", "top", "plain_then_top"}, table.where("mask_form"), "mask_form");
@@ -228,6 +233,50 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
   }
   table.finish();
   return stage;
+}
+
+/// The tables and keys of an ablation. A file without any of them is an ordinary recipe.
+void read_ablation(OptionTable& root, Recipe& recipe) {
+  if (std::ranges::none_of(kAblationKeys, [&](const std::string& key) { return root.has(key); })) return;
+  std::vector<int64_t> seeds;
+  root.take("seeds", seeds, "each arm runs once with each");
+  for (const int64_t seed : seeds) {
+    check(seed > 0, root.where("seeds"), fmt::format("seeds: got {}, expected numbers from 1", seed));
+    check(std::ranges::find(recipe.seeds, static_cast<uint64_t>(seed)) == recipe.seeds.end(), root.where("seeds"),
+          fmt::format("seeds: {} is given twice", seed));
+    recipe.seeds.push_back(static_cast<uint64_t>(seed));
+  }
+  root.take("reference", recipe.reference, "the arm that the others are compared with; default the first");
+  root.take("compare", recipe.compare, "stages whose models the tables compare; default the last one evaluated");
+  // names beside the arms in the run folder
+  const std::vector<std::string> reserved = {"data",        "recipe.toml",  "run.json",      "log.txt",     "ablation.html",
+                                             "ablation.md", "ablation.csv", "ablation.json", "ablation.svg"};
+  std::vector<std::string> names;
+  for (OptionTable table : root.tables("arm")) {
+    ArmOptions arm{.where = table.where()};
+    table.take("name", arm.name, "the arm's folder and its name in tables");
+    check(table.has("name"), arm.where, "[[arm]] without a name");
+    check_name(arm.name, table.where("name"), "arm");
+    check(std::ranges::find(reserved, arm.name) == reserved.end(), table.where("name"),
+          fmt::format("arm: '{}' is the name of something else in the run folder; choose another", arm.name));
+    check(std::ranges::find(names, arm.name) == names.end(), table.where("name"), fmt::format("arm: '{}' is given twice", arm.name));
+    table.take("reference", arm.reference, "the arm that this one is compared with; default the recipe's reference");
+    arm.set = table.overrides("set");
+    table.take("drop", arm.drop, "stages that this arm does without");
+    table.finish();
+    for (const Override& override : arm.set) {
+      const std::string first = override.path.substr(0, override.path.find('.'));
+      const bool shared = std::ranges::find(kTopLevel, first) != kTopLevel.end() && first != "model";
+      check(!shared, override.where,
+            fmt::format("arm '{}' sets {}: what is shared by all arms cannot differ between them; an arm sets keys of stages and of [model.*]", arm.name,
+                        override.path));
+    }
+    names.push_back(arm.name);
+    recipe.arms.push_back(arm);
+  }
+  if (!recipe.reference.empty() && !names.empty()) check_choice(recipe.reference, names, root.where("reference"), "reference");
+  for (const ArmOptions& arm : recipe.arms)
+    if (!arm.reference.empty()) check_choice(arm.reference, names, arm.where, "reference");
 }
 
 /// What stages ask of the models they read: widths that can be cut, equal shapes otherwise.
@@ -299,8 +348,15 @@ ModelConfig Recipe::model_after(const std::string& stage_name) const {
   return config;
 }
 
-Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset) {
+const TrainingOptions* training_of(const Stage& stage) {
+  if (const auto* train = std::get_if<TrainStage>(&stage.options)) return &train->training;
+  if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return &masks->training;
+  return nullptr;
+}
+
+Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset, const ArmOptions* arm) {
   RecipeSource source = RecipeSource::load(file, overrides, unset);
+  if (arm != nullptr) source.make_arm(kAblationKeys, arm->set, arm->drop, arm->where);
   OptionTable root = source.root();
   Recipe recipe;
   recipe.name = std::filesystem::path(file).stem().string();
@@ -352,8 +408,10 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   models.finish();
   check(!recipe.models.empty(), root.where(), "no [model.<name>] table");
   for (OptionTable table : root.tables("stage")) recipe.stages.push_back(read_stage(table, recipe));
+  read_ablation(root, recipe);
   root.finish();
   check(!recipe.stages.empty(), root.where(), "no [[stage]]");
+  for (const std::string& name : recipe.compare) check_input(recipe.stages, name, kModelKinds, root.where("compare"), "compare");
   check_shapes(recipe);
   recipe.resolved = source.resolved(false);
   recipe.with_origins = source.resolved(true);

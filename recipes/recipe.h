@@ -1,6 +1,6 @@
 // The recipe language: a TOML file becomes these structs, checked whole before any work starts.
 // Rules: stage kinds are train, learn_masks, prune, label, evaluate, export; `from`, `teacher`, `labels`, `of` name earlier stages; an option of a stage is
-// addressed as <stage name>.<key>; [model.student] inherits every key of [model.source].
+// addressed as <stage name>.<key>; [model.student] inherits every key of [model.source]; [[arm]] tables with `seeds` make the file an ablation.
 #pragma once
 
 #include <cstdint>
@@ -70,7 +70,7 @@ struct TrainingOptions {
     field("batch_tokens", batch_tokens, "tokens of one optimizer step; a multiple of seq_len");
     field("micro_batch_tokens", micro_batch_tokens, "tokens of one forward and backward (memory); 0 = the whole batch");
     field("document_mask", document_mask, "attention does not cross documents and positions restart with them");
-    field("data_seed", data_seed, "order of the samples; 0 = the recipe's seed");
+    field("data_seed", data_seed, "order of the samples; 0 = the seed's own; another number is counted from the seed, so that every seed draws its own");
     field("eval_steps", eval_steps, "held-out loss every so many steps; 0 = about ten times a stage");
     field("eval_tokens", eval_tokens, "held-out tokens of such a look, spread over the domains");
     field("checkpoint_steps", checkpoint_steps, "a checkpoint every so many steps");
@@ -133,9 +133,18 @@ struct ExportStage {
 
 struct Stage {
   std::string name, kind, where;  // where = file:line
+  uint64_t seed = 1;              // in force: its own, or the recipe's
   std::variant<TrainStage, LearnMasksStage, PruneStage, LabelStage, EvaluateStage, ExportStage> options;
   /// Names of the earlier stages it reads.
   std::vector<std::string> inputs() const;
+};
+
+/// One arm of an ablation: the same file with these keys set and these stages removed.
+struct ArmOptions {
+  std::string name, where;
+  std::string reference;  // empty = the recipe's
+  std::vector<Override> set;
+  std::vector<std::string> drop;
 };
 
 struct Recipe {
@@ -147,15 +156,21 @@ struct Recipe {
   TokenizerOptions tokenizer;
   std::map<std::string, ModelConfig> models;
   std::vector<Stage> stages;
-  std::string resolved;      // canonical TOML
-  std::string with_origins;  // the same with a comment per line
+  std::vector<ArmOptions> arms;      // empty unless the file is an ablation
+  std::vector<uint64_t> seeds;       // of an ablation; empty = the recipe's seed
+  std::string reference;             // arm that the others are compared with; empty = the first
+  std::vector<std::string> compare;  // stages whose models are compared; empty = the last one evaluated
+  std::string resolved;              // canonical TOML
+  std::string with_origins;          // the same with a comment per line
 
   const Stage& stage(const std::string& stage_name) const;  // InternalError when absent
   /// Shape of the model a stage leaves behind (train, learn_masks, prune), by the rules alone.
   ModelConfig model_after(const std::string& stage_name) const;
 };
 
-/// Reads, resolves and checks a recipe; every refusal is UserError::recipe with file:line (exit 2).
-Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset);
+/// Reads, resolves and checks a recipe; every refusal is UserError::recipe with file:line (exit 2). `arm`: as that arm of it changes the file.
+Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset, const ArmOptions* arm = nullptr);
+/// The options that train and learn_masks share; nullptr for other kinds.
+const TrainingOptions* training_of(const Stage& stage);
 
 }  // namespace coppice

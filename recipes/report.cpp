@@ -86,7 +86,14 @@ OrderedJson masks_json(const ReportMasks& masks) {
 
 std::string verdict_text(const Report& report) { return report.verdict.empty() ? verdict_of(report) : report.verdict; }
 
-/// Text from a name inside Markdown: no new table cells, tags, emphasis or links.
+std::string markdown_row(const std::vector<std::string>& cells) {
+  std::string line = "|";
+  for (const std::string& cell : cells) line += " " + escape_markdown(cell) + " |";
+  return line + "\n";
+}
+
+}  // namespace
+
 std::string escape_markdown(std::string_view text) {
   std::string out;
   for (const char c : printable(text)) {
@@ -104,13 +111,13 @@ std::string escape_markdown(std::string_view text) {
   return out;
 }
 
-std::string markdown_row(const std::vector<std::string>& cells) {
-  std::string line = "|";
-  for (const std::string& cell : cells) line += " " + escape_markdown(cell) + " |";
-  return line + "\n";
+std::string table_markdown(const ReportTable& table) {
+  std::string text = markdown_row(table.header) + "|";
+  for (const bool is_text : table.is_text) text += is_text ? " --- |" : " ---: |";
+  text += "\n";
+  for (const auto& row : table.rows) text += markdown_row(row);
+  return text + (table.note.empty() ? "\n" : "\n" + table.note + "\n\n");
 }
-
-}  // namespace
 
 ReportMasks mask_series(const std::vector<std::map<std::string, double>>& metrics) {
   ReportMasks masks;
@@ -143,12 +150,6 @@ std::string report_json(const Report& report) {
   if (!report.masks.stage.empty()) json["masks"] = masks_json(report.masks);
   json["checks"] = OrderedJson::array();
   for (const ReportCheck& check : report.checks) json["checks"].push_back({{"name", check.name}, {"text", check.text}, {"passed", check.passed}});
-  if (!report.arms.empty()) json["arms"] = OrderedJson::array();
-  for (const ReportArm& arm : report.arms) {
-    OrderedJson seeds = OrderedJson::array();
-    for (const ReportModel& model : arm.seeds) seeds.push_back(model_json(model));
-    json["arms"].push_back({{"name", arm.name}, {"reference", arm.reference}, {"seeds", seeds}});
-  }
   put(json, "bytes_per_token", report.bytes_per_token);
   json["versions"] = OrderedJson::object();
   for (const auto& [key, value] : report.versions) json["versions"][key] = value;
@@ -158,7 +159,7 @@ std::string report_json(const Report& report) {
 }
 
 std::string report_markdown(const Report& report, const std::string& picture) {
-  constexpr const char* kHeadings[] = {"Models", "Training", "Masks", "Costs", "Checks", "Ablation", "Versions and machine"};
+  constexpr const char* kHeadings[] = {"Models", "Training", "Masks", "Costs", "Checks", "Versions and machine"};
   std::string text = fmt::format("# Report of {}\n\n**{}**\n\n", escape_markdown(report.recipe), escape_markdown(verdict_text(report)));
   if (!picture.empty()) text += fmt::format("![Loss curves, the mask over time and the models side by side]({})\n\n", picture);
   int last_section = -1;
@@ -167,11 +168,7 @@ std::string report_markdown(const Report& report, const std::string& picture) {
     if (section != last_section) text += fmt::format("## {}\n\n", kHeadings[section]);
     if (section == last_section || table.title != kHeadings[section]) text += fmt::format("### {}\n\n", escape_markdown(table.title));
     last_section = section;
-    text += markdown_row(table.header) + "|";
-    for (const bool is_text : table.is_text) text += is_text ? " --- |" : " ---: |";
-    text += "\n";
-    for (const auto& row : table.rows) text += markdown_row(row);
-    text += table.note.empty() ? "\n" : "\n" + table.note + "\n\n";
+    text += table_markdown(table);
   }
   return text;
 }

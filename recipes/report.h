@@ -89,13 +89,6 @@ struct ReportCheck {
   bool passed = true;
 };
 
-/// One arm of an ablation: its final model under each seed.
-struct ReportArm {
-  std::string name;
-  bool reference = false;
-  std::vector<ReportModel> seeds;
-};
-
 struct Report {
   std::string recipe;
   std::string verdict;  // empty = verdict_of(*this)
@@ -103,7 +96,6 @@ struct Report {
   std::vector<ReportModel> models;  // from source to student
   ReportMasks masks;
   std::vector<ReportCheck> checks;
-  std::vector<ReportArm> arms;
   std::vector<std::pair<std::string, std::string>> versions, machine;  // shown as given
   double bytes_per_token = kAbsent;                                    // of the held-out text
 };
@@ -112,7 +104,7 @@ struct Report {
 /// against the method included; differences within noise are called that. Says so when there is nothing to compare yet.
 std::string verdict_of(const Report& report);
 
-/// report.json: recipe, verdict, stages[], models[] with the fields of the run-folder format, then masks, checks, arms, versions, machine. Ends with a newline.
+/// report.json: recipe, verdict, stages[], models[] with the fields of the run-folder format, then masks, checks, versions, machine. Ends with a newline.
 std::string report_json(const Report& report);
 /// The same facts as Markdown; shows `picture` (a path relative to the file).
 std::string report_markdown(const Report& report, const std::string& picture = "report.svg");

@@ -5,6 +5,7 @@
 
 #include "recipes/report.h"
 #include "recipes/report_charts.h"
+#include "recipes/report_page.h"
 #include "recipes/report_tables.h"
 #include "src/base/log.h"
 
@@ -41,36 +42,6 @@ figure{margin:24px 0;overflow-x:auto}figure svg{min-width:720px;display:block}
 @media print{main{max-width:none;padding:0}h2{break-after:avoid}figure,table{break-inside:avoid}}
 )css";
 
-std::string table_html(const ReportTable& table, bool with_title, const std::vector<std::string>& students) {
-  std::string html = with_title ? fmt::format("<h3>{}</h3>\n", escape_xml(table.title)) : "";
-  const bool wrap = table.section == ReportSection::checks || table.section == ReportSection::provenance;
-  html += fmt::format("<div class=\"scroll{}\"><table>\n<thead><tr>", wrap ? " wrap" : "");
-  for (size_t i = 0; i < table.header.size(); ++i)
-    html += fmt::format("<th scope=\"col\"{}>{}</th>", table.is_text[i] ? " class=\"t\"" : "", escape_xml(table.header[i]));
-  html += "</tr></thead>\n<tbody>\n";
-  for (size_t i = 0; i < table.rows.size(); ++i) {
-    const auto& row = table.rows[i];
-    const bool total = i + table.num_totals >= table.rows.size();
-    const bool student = table.section == ReportSection::models && std::ranges::find(students, row[0]) != students.end();
-    html += total ? "<tr class=\"total\">" : student ? "<tr class=\"student\">" : "<tr>";
-    for (size_t column = 0; column < row.size(); ++column) {
-      std::string css = table.is_text[column] ? "t" : "";
-      if (table.section == ReportSection::checks && column + 1 == row.size()) css += row[column] == "passed" ? " good" : " bad";
-      html += fmt::format("<td{}>{}</td>", css.empty() ? "" : fmt::format(" class=\"{}\"", css), escape_xml(row[column]));
-    }
-    html += "</tr>\n";
-  }
-  html += "</tbody></table></div>\n";
-  if (!table.note.empty()) html += fmt::format("<p class=\"note\">{}</p>\n", escape_xml(table.note));
-  return html;
-}
-
-std::string figure_html(const std::optional<Svg>& chart, std::string_view title, std::string_view caption = "") {
-  if (!chart) return "";
-  const std::string words = caption.empty() ? "" : fmt::format("<figcaption class=\"note\">{}</figcaption>\n", escape_xml(caption));
-  return fmt::format("<figure>\n{}{}</figure>\n", chart->inline_element(title), words);
-}
-
 const ReportModel* last_with_role(const Report& report, std::string_view role) {
   const ReportModel* found = nullptr;
   for (const ReportModel& model : report.models)
@@ -102,6 +73,49 @@ std::string tiles_html(const Report& report) {
 
 }  // namespace
 
+std::string table_html(const ReportTable& table, bool with_title, const std::vector<std::string>& highlighted) {
+  std::string html = with_title ? fmt::format("<h3>{}</h3>\n", escape_xml(table.title)) : "";
+  const bool wrap = table.section == ReportSection::checks || table.section == ReportSection::provenance;
+  html += fmt::format("<div class=\"scroll{}\"><table>\n<thead><tr>", wrap ? " wrap" : "");
+  for (size_t i = 0; i < table.header.size(); ++i)
+    html += fmt::format("<th scope=\"col\"{}>{}</th>", table.is_text[i] ? " class=\"t\"" : "", escape_xml(table.header[i]));
+  html += "</tr></thead>\n<tbody>\n";
+  for (size_t i = 0; i < table.rows.size(); ++i) {
+    const auto& row = table.rows[i];
+    const bool total = i + table.num_totals >= table.rows.size();
+    const bool student = table.section == ReportSection::models && std::ranges::find(highlighted, row[0]) != highlighted.end();
+    html += total ? "<tr class=\"total\">" : student ? "<tr class=\"student\">" : "<tr>";
+    for (size_t column = 0; column < row.size(); ++column) {
+      std::string css = table.is_text[column] ? "t" : "";
+      if (table.section == ReportSection::checks && column + 1 == row.size()) css += row[column] == "passed" ? " good" : " bad";
+      html += fmt::format("<td{}>{}</td>", css.empty() ? "" : fmt::format(" class=\"{}\"", css), escape_xml(row[column]));
+    }
+    html += "</tr>\n";
+  }
+  html += "</tbody></table></div>\n";
+  if (!table.note.empty()) html += fmt::format("<p class=\"note\">{}</p>\n", escape_xml(table.note));
+  return html;
+}
+
+std::string figure_html(const std::optional<Svg>& chart, std::string_view title, std::string_view caption) {
+  if (!chart) return "";
+  const std::string words = caption.empty() ? "" : fmt::format("<figcaption class=\"note\">{}</figcaption>\n", escape_xml(caption));
+  return fmt::format("<figure>\n{}{}</figure>\n", chart->inline_element(title), words);
+}
+
+std::string section_html(std::string_view heading, const std::string& body) {
+  return body.empty() ? "" : fmt::format("<section>\n<h2>{}</h2>\n{}</section>\n", escape_xml(heading), body);
+}
+
+std::string page_html(std::string_view kicker, std::string_view name, std::string_view verdict, const std::string& body) {
+  return fmt::format(
+      "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n<title>Report of "
+      "{1}</title>\n<style>{2}{3}</style>\n</head>\n"
+      "<body>\n<main>\n<p class=\"kicker\">{0}</p>\n<h1>{1}</h1>\n<p class=\"verdict\">{4}</p>\n{5}</main>\n</body>\n</html>\n",
+      escape_xml(kicker), escape_xml(name), kPageStyle, chart_style(), escape_xml(verdict), body);
+}
+
 std::string report_html(const Report& report) {
   const std::vector<ReportTable> tables = report_tables(report);
   std::vector<std::string> students;
@@ -119,32 +133,21 @@ std::string report_html(const Report& report) {
     }
     return columns.empty() ? wide : wide + "<div class=\"columns\">\n" + columns + "</div>\n";
   };
-  const auto section = [](std::string_view heading, const std::string& body) {
-    return body.empty() ? "" : fmt::format("<section>\n<h2>{}</h2>\n{}</section>\n", heading, body);
-  };
-
-  const std::string verdict = report.verdict.empty() ? verdict_of(report) : report.verdict;
-  std::string html = fmt::format(
-      "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n<title>Report of "
-      "{0}</title>\n<style>{1}{2}</style>\n</head>\n"
-      "<body>\n<main>\n<p class=\"kicker\">coppice report</p>\n<h1>{0}</h1>\n<p class=\"verdict\">{3}</p>\n",
-      escape_xml(report.recipe), kPageStyle, chart_style(), escape_xml(verdict));
-  html += tiles_html(report);
-  html += section("Models", figure_html(models_chart(report), "Bars of parameters, loss, accuracy and agreement for each model") +
-                                section_tables(ReportSection::models, "Models"));
-  html += section("Ablation", section_tables(ReportSection::arms, "Ablation"));
-  html += section("Training", figure_html(loss_chart(report), "Training and held-out loss of every training stage",
-                                          "Cross-entropy on the true next token in every stage, also where teacher labels are trained on. Under learn_masks "
-                                          "the model is masked while it is measured.") +
-                                  figure_html(after_cut_chart(report), "Held-out loss by tokens since the cut") +
-                                  figure_html(rate_chart(report), "Learning rate and gradient norm"));
-  html += section("The mask", figure_html(mask_chart(report), "Kept share, sharpness and churn of each layer over the mask stage") +
-                                  section_tables(ReportSection::masks, "The mask"));
-  html += section("Costs", section_tables(ReportSection::costs, "Costs"));
-  html += section("Checks", section_tables(ReportSection::checks, "Checks"));
-  html += section("Versions and machine", section_tables(ReportSection::provenance, "Versions and machine"));
-  return html + "</main>\n</body>\n</html>\n";
+  std::string html = tiles_html(report);
+  html += section_html("Models", figure_html(models_chart(report), "Bars of parameters, loss, accuracy and agreement for each model") +
+                                     section_tables(ReportSection::models, "Models"));
+  html +=
+      section_html("Training", figure_html(loss_chart(report), "Training and held-out loss of every training stage",
+                                           "Cross-entropy on the true next token in every stage, also where teacher labels are trained on. Under learn_masks "
+                                           "the model is masked while it is measured.") +
+                                   figure_html(after_cut_chart(report), "Held-out loss by tokens since the cut") +
+                                   figure_html(rate_chart(report), "Learning rate and gradient norm"));
+  html += section_html("The mask", figure_html(mask_chart(report), "Kept share, sharpness and churn of each layer over the mask stage") +
+                                       section_tables(ReportSection::masks, "The mask"));
+  html += section_html("Costs", section_tables(ReportSection::costs, "Costs"));
+  html += section_html("Checks", section_tables(ReportSection::checks, "Checks"));
+  html += section_html("Versions and machine", section_tables(ReportSection::provenance, "Versions and machine"));
+  return page_html("coppice report", report.recipe, report.verdict.empty() ? verdict_of(report) : report.verdict, html);
 }
 
 }  // namespace coppice

@@ -14,26 +14,6 @@ namespace {
 
 constexpr const char* kNone = "\u2013";
 
-std::string count_text(double value) { return std::isfinite(value) ? format_count(value) : kNone; }
-std::string bytes_text(double value) { return std::isfinite(value) ? format_bytes(value) : kNone; }
-std::string duration_text(double value) {
-  if (!std::isfinite(value)) return kNone;
-  return value < 10 ? fmt::format("{:.1f} s", value) : value < 60 ? fmt::format("{:.0f} s", value) : format_duration(value);
-}
-
-/// Drops columns (never the first) that hold nothing but dashes.
-ReportTable without_empty_columns(ReportTable table) {
-  for (size_t column = table.header.size(); column-- > 1;) {
-    const bool empty = std::ranges::all_of(table.rows, [&](const auto& row) { return row[column] == kNone || row[column].empty(); });
-    if (!empty) continue;
-    const auto at = static_cast<std::ptrdiff_t>(column);
-    table.header.erase(table.header.begin() + at);
-    table.is_text.erase(table.is_text.begin() + at);
-    for (auto& row : table.rows) row.erase(row.begin() + at);
-  }
-  return table;
-}
-
 ReportTable models_table(const Report& report) {
   ReportTable table{.section = ReportSection::models,
                     .title = "Models",
@@ -120,32 +100,6 @@ ReportTable checks_table(const Report& report) {
   return table;
 }
 
-ReportTable arms_table(const Report& report) {
-  ReportTable table{.section = ReportSection::arms,
-                    .title = "Arms",
-                    .note = "Mean over seeds and sample standard deviation of the final model.",
-                    .header = {"arm", "seeds", "loss", "bits a byte", "accuracy", "agreement"},
-                    .is_text = {true, false, false, false, false, false}};
-  for (const ReportArm& arm : report.arms) {
-    const auto spread = [&](double ReportScore::*measure, int decimals, double factor, const char* unit) -> std::string {
-      std::vector<double> values;
-      for (const ReportModel& model : arm.seeds)
-        if (std::isfinite(model.score.*measure)) values.push_back(factor * (model.score.*measure));
-      if (values.empty()) return kNone;
-      const double n = static_cast<double>(values.size());
-      double mean = 0, squares = 0;
-      for (const double value : values) mean += value / n;
-      for (const double value : values) squares += (value - mean) * (value - mean);
-      const std::string text = fmt::format("{:.{}f}{}", mean, decimals, unit);
-      return values.size() < 2 ? text : fmt::format("{} \u00b1 {:.{}f}", text, std::sqrt(squares / (n - 1)), decimals);
-    };
-    table.rows.push_back({arm.reference ? arm.name + " (reference)" : arm.name, std::to_string(arm.seeds.size()), spread(&ReportScore::loss, 3, 1, ""),
-                          spread(&ReportScore::bits_per_byte, 3, 1, ""), spread(&ReportScore::accuracy, 1, 100, "%"),
-                          spread(&ReportScore::teacher_agreement, 1, 100, "%")});
-  }
-  return table;
-}
-
 ReportTable pairs_table(const char* title, const std::vector<std::pair<std::string, std::string>>& pairs) {
   ReportTable table{.section = ReportSection::provenance, .title = title, .note = "", .header = {"what", "value"}, .is_text = {true, true}};
   for (const auto& [key, value] : pairs) table.rows.push_back({key, value});
@@ -158,16 +112,35 @@ std::vector<ReportTable> report_tables(const Report& report) {
   const auto shares = [](double share) { return share_text(share); };
   const auto three = [](double value) { return fixed_text(value, 3); };
   std::vector<ReportTable> tables;
-  for (ReportTable& table : std::vector<ReportTable>{models_table(report), domain_table(report, "Loss by domain", &ReportScore::loss, three),
-                                                     domain_table(report, "Bits a byte by domain", &ReportScore::bits_per_byte, three),
-                                                     domain_table(report, "Accuracy by domain", &ReportScore::accuracy, shares),
-                                                     domain_table(report, "Agreement with the teacher by domain", &ReportScore::teacher_agreement, shares),
-                                                     masks_table(report), arms_table(report), stages_table(report), checks_table(report),
-                                                     pairs_table("Versions", report.versions), pairs_table("Machine", report.machine)}) {
+  for (ReportTable& table :
+       std::vector<ReportTable>{models_table(report), domain_table(report, "Loss by domain", &ReportScore::loss, three),
+                                domain_table(report, "Bits a byte by domain", &ReportScore::bits_per_byte, three),
+                                domain_table(report, "Accuracy by domain", &ReportScore::accuracy, shares),
+                                domain_table(report, "Agreement with the teacher by domain", &ReportScore::teacher_agreement, shares), masks_table(report),
+                                stages_table(report), checks_table(report), pairs_table("Versions", report.versions), pairs_table("Machine", report.machine)}) {
     table = without_empty_columns(std::move(table));
     if (!table.rows.empty() && table.header.size() > 1) tables.push_back(std::move(table));
   }
   return tables;
+}
+
+std::string count_text(double value) { return std::isfinite(value) ? format_count(value) : kNone; }
+std::string bytes_text(double bytes) { return std::isfinite(bytes) ? format_bytes(bytes) : kNone; }
+std::string duration_text(double seconds) {
+  if (!std::isfinite(seconds)) return kNone;
+  return seconds < 10 ? fmt::format("{:.1f} s", seconds) : seconds < 60 ? fmt::format("{:.0f} s", seconds) : format_duration(seconds);
+}
+
+ReportTable without_empty_columns(ReportTable table) {
+  for (size_t column = table.header.size(); column-- > 1;) {
+    const bool empty = std::ranges::all_of(table.rows, [&](const auto& row) { return row[column] == kNone || row[column].empty(); });
+    if (!empty) continue;
+    const auto at = static_cast<std::ptrdiff_t>(column);
+    table.header.erase(table.header.begin() + at);
+    table.is_text.erase(table.is_text.begin() + at);
+    for (auto& row : table.rows) row.erase(row.begin() + at);
+  }
+  return table;
 }
 
 std::string share_text(double share, int decimals) { return std::isfinite(share) ? fmt::format("{:.{}f}%", 100 * share, decimals) : kNone; }

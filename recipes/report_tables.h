@@ -2,13 +2,14 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "recipes/report.h"
 
 namespace coppice {
 
-enum class ReportSection { models, training, masks, costs, checks, arms, provenance };
+enum class ReportSection { models, training, masks, costs, checks, provenance };
 
 struct ReportTable {
   ReportSection section;
@@ -22,6 +23,17 @@ struct ReportTable {
 /// All tables that hold something, in the order they are shown. A column without a single value is left out.
 std::vector<ReportTable> report_tables(const Report& report);
 
+/// The table's rows and note as Markdown, without its title; every cell escaped.
+std::string table_markdown(const ReportTable& table);
+/// Text from a name inside Markdown: no new table cells, tags, emphasis or links.
+std::string escape_markdown(std::string_view text);
+/// Drops columns (never the first) that hold nothing but dashes.
+ReportTable without_empty_columns(ReportTable table);
+
+/// "0.4 s", "12 s", "3:04", "812k", "1.2 MiB"; "–" when absent.
+std::string duration_text(double seconds);
+std::string count_text(double value);
+std::string bytes_text(double bytes);
 /// "39.4%", "3.230", "1.2 PFLOP"; "–" when absent.
 std::string share_text(double share, int decimals = 1);
 std::string fixed_text(double value, int decimals);

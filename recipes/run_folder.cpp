@@ -87,6 +87,13 @@ std::string cpu_name() {
   return "cpu";
 }
 
+/// The manifest as it stands, its files not looked at; nothing when there is none.
+std::optional<Json> read_manifest(const std::filesystem::path& stage_folder) {
+  const std::filesystem::path path = stage_folder / "manifest.json";
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  return read_sealed(path, "coppice.stage", kStageVersion);
+}
+
 Json read_run_file(const std::filesystem::path& root) {
   const std::filesystem::path path = root / "run.json";
   return std::filesystem::exists(path) ? read_json(path) : Json::object();
@@ -100,6 +107,16 @@ RunFolder::RunFolder(std::filesystem::path root) : root_(std::move(root)) {
   lock_ = std::make_unique<FolderLock>(root_);
   remove_temporaries(root_);
 }
+
+RunFolder RunFolder::within_locked_run(std::filesystem::path root) {
+  RunFolder run;
+  run.root_ = std::move(root);
+  make_folder(run.root_);
+  remove_temporaries(run.root_);
+  return run;
+}
+
+std::filesystem::path RunFolder::stage(const std::string& name) const { return result_folder(root_ / name); }
 
 void RunFolder::begin_stage(const std::string& name, const std::string& fingerprint, const Json& identity) {
   make_folder(stage(name));
@@ -136,9 +153,19 @@ void RunFolder::add_seconds(const std::string& name, double seconds) {
   write_file_atomically(root_ / "run.json", run.dump(1) + "\n");
 }
 
-double RunFolder::seconds(const std::string& name) const {
-  const Json run = read_run_file(root_);
-  return run.contains("seconds") ? run["seconds"].value(name, 0.0) : 0.0;
+void RunFolder::add_peak(const std::string& name, double bytes) {
+  if (!std::isfinite(bytes)) return;
+  Json run = read_run_file(root_);
+  if (!run.contains("peak_bytes")) run["peak_bytes"] = Json::object();
+  run["peak_bytes"][name] = std::max(run["peak_bytes"].value(name, 0.0), bytes);
+  write_file_atomically(root_ / "run.json", run.dump(1) + "\n");
+}
+
+void RunFolder::move_aside(const std::string& name, const std::string& old_fingerprint) {
+  const std::filesystem::path target = root_ / fmt::format(".old-{}-{}", name, old_fingerprint.substr(0, 8));
+  std::filesystem::remove_all(target);
+  commit_rename(root_ / name, target);
+  log_info(fmt::format("stage '{}' was made with other options: moved to {}", name, target.string()));
 }
 
 void RunFolder::write_run_file(const Recipe& recipe) {
@@ -154,10 +181,37 @@ void RunFolder::write_run_file(const Recipe& recipe) {
   write_file_atomically(root_ / "run.json", run.dump(1) + "\n");
 }
 
-std::optional<StageManifest> find_stage_manifest(const std::filesystem::path& stage_folder) {
-  const std::filesystem::path path = stage_folder / "manifest.json";
-  if (!std::filesystem::exists(path)) return std::nullopt;
-  StageManifest manifest{.body = read_sealed(path, "coppice.stage", kStageVersion)};
+std::filesystem::path result_folder(const std::filesystem::path& stage_folder) {
+  const auto body = read_manifest(stage_folder);
+  if (!body || !body->contains("same_as")) return stage_folder;
+  const std::string manifest = (stage_folder / "manifest.json").string(), named = string_at(*body, "same_as", manifest);
+  const std::filesystem::path same_as = named;
+  for (const auto& part : same_as) check_leaf_name(part.string(), manifest);
+  if (same_as.is_absolute() || std::distance(same_as.begin(), same_as.end()) != 3)
+    throw UserError::bad_file(manifest, fmt::format("same_as: got '{}', expected <arm>/seed-<n>/<stage>", printable(named)));
+  const std::filesystem::path folder = std::filesystem::absolute(stage_folder).lexically_normal().parent_path().parent_path().parent_path() / same_as;
+  const auto target = read_manifest(folder);
+  if (!target || target->contains("same_as") || target->value("fingerprint", "") != string_at(*body, "fingerprint", manifest))
+    throw UserError::bad_file(manifest, fmt::format("same_as: {} does not hold this result; run the ablation again to mend it", folder.string()));
+  return folder;
+}
+
+void write_same_as(const std::filesystem::path& stage_folder, const std::string& name, const std::string& kind, const std::string& fingerprint,
+                   const std::string& same_as) {
+  make_folder(stage_folder);
+  write_file_atomically(stage_folder / "manifest.json", seal({{"format", "coppice.stage"},
+                                                              {"version", kStageVersion},
+                                                              {"stage", {{"name", name}, {"kind", kind}}},
+                                                              {"fingerprint", fingerprint},
+                                                              {"files", Json::array()},
+                                                              {"same_as", same_as}}));
+}
+
+std::optional<StageManifest> find_stage_manifest(const std::filesystem::path& named_folder) {
+  const std::filesystem::path stage_folder = result_folder(named_folder), path = stage_folder / "manifest.json";
+  auto body = read_manifest(stage_folder);
+  if (!body) return std::nullopt;
+  StageManifest manifest{.body = std::move(*body)};
   manifest.name = string_at(object_at(manifest.body, "stage", path.string()), "name", path.string());
   manifest.kind = string_at(object_at(manifest.body, "stage", path.string()), "kind", path.string());
   manifest.fingerprint = string_at(manifest.body, "fingerprint", path.string());
@@ -182,8 +236,19 @@ std::string begun_fingerprint(const std::filesystem::path& stage_folder) {
 Json stage_identity(const Recipe& recipe, const Stage& stage, const std::map<std::string, std::string>& input_fingerprints, const std::string& data_fingerprint) {
   Json inputs = Json::object();
   for (const std::string& name : stage.inputs()) inputs[name] = input_fingerprints.at(name);
-  return {{"format", "coppice.stage"}, {"version", kStageVersion}, {"kind", stage.kind},     {"seed", recipe.seed},
-          {"data", data_fingerprint},  {"inputs", inputs},         {"options", std::visit(OptionsJson{recipe}, stage.options)}};
+  Json identity = {{"format", "coppice.stage"}, {"version", kStageVersion}, {"kind", stage.kind},
+                   {"data", data_fingerprint},  {"inputs", inputs},         {"options", std::visit(OptionsJson{recipe}, stage.options)}};
+  if (stage.kind == "train" || stage.kind == "learn_masks" || stage.kind == "prune") identity["seed"] = stage.seed;  // the others draw nothing
+  return identity;
+}
+
+double take_peak_memory() {
+  double bytes = std::nan("");
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) bytes = 1024 * std::strtod(line.c_str() + 6, nullptr);
+  std::ofstream("/proc/self/clear_refs") << "5";  // resets the mark to what is resident now
+  return bytes;
 }
 
 double gemm_gflops() {

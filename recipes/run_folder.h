@@ -1,5 +1,6 @@
 // The run folder: who may write it, what each stage was asked to do (identity.json), what it left (manifest.json), and what a run knows of
-// itself (run.json). A stage whose fingerprint equals that of its manifest is not run again.
+// itself (run.json). A stage whose fingerprint equals that of its manifest is not run again. In an ablation a stage's manifest may say `same_as`: the folder of
+// another arm or seed holds the result; whoever reads a stage follows it.
 #pragma once
 
 #include <filesystem>
@@ -26,9 +27,14 @@ class RunFolder {
  public:
   /// Creates the folder, refuses a read-only one (exit 4) or one that another process writes (exit 5).
   explicit RunFolder(std::filesystem::path root);
+  /// The folder of one arm and seed inside a run that this process, or the one that started it, has locked.
+  static RunFolder within_locked_run(std::filesystem::path root);
+  /// In a forked child: the lock stays its parent's alone, and goes with it.
+  void leave_lock_to_parent() { lock_.reset(); }
 
   const std::filesystem::path& root() const { return root_; }
-  std::filesystem::path stage(const std::string& name) const { return root_ / name; }
+  /// Where the stage's result lies or will lie.
+  std::filesystem::path stage(const std::string& name) const;
 
   /// Writes identity.json of a stage that begins; creates its folder.
   void begin_stage(const std::string& name, const std::string& fingerprint, const Json& identity);
@@ -36,22 +42,37 @@ class RunFolder {
   void finish_stage(const std::string& name, const std::string& kind, const std::string& fingerprint, Json body);
   /// Adds to the seconds of a stage in run.json (summed over restarts).
   void add_seconds(const std::string& name, double seconds);
-  double seconds(const std::string& name) const;
+  /// Keeps the largest resident memory that any start of the stage has seen.
+  void add_peak(const std::string& name, double bytes);
+  /// Moves a stage's folder to .old-<stage>-<8 hex>, so that a changed recipe never destroys a result.
+  void move_aside(const std::string& name, const std::string& old_fingerprint);
   /// run.json: versions, host, device, seed, begin times; never the environment.
   void write_run_file(const Recipe& recipe);
 
  private:
+  RunFolder() = default;
   std::filesystem::path root_;
   std::unique_ptr<FolderLock> lock_;
 };
 
-/// The sealed manifest of a finished stage; nothing when the stage is not finished. UserError::bad_file when it is damaged.
+/// `stage_folder` itself, or the folder its manifest's `same_as` names, <arm>/seed-<n>/<stage> below the run. UserError::bad_file for any other path.
+std::filesystem::path result_folder(const std::filesystem::path& stage_folder);
+/// Commits a manifest that stands for another folder's result; `same_as` is relative to the run.
+void write_same_as(const std::filesystem::path& stage_folder, const std::string& name, const std::string& kind, const std::string& fingerprint,
+                   const std::string& same_as);
+
+/// The sealed manifest of a finished stage (of the folder `same_as` names, where it says so); nothing when the stage is not finished. UserError::bad_file when
+/// it is damaged.
 std::optional<StageManifest> find_stage_manifest(const std::filesystem::path& stage_folder);
 /// Fingerprint a begun stage was started with; empty when the folder holds none.
 std::string begun_fingerprint(const std::filesystem::path& stage_folder);
 
 /// What decides a stage's result: kind, options, fingerprints of inputs, seed, data, format version; not threads, paths or cadences.
-Json stage_identity(const Recipe& recipe, const Stage& stage, const std::map<std::string, std::string>& input_fingerprints, const std::string& data_fingerprint);
+Json stage_identity(const Recipe& recipe, const Stage& stage, const std::map<std::string, std::string>& input_fingerprints,
+                    const std::string& data_fingerprint);
+
+/// Largest resident memory of this process since the last call (where the system lets it be reset, otherwise since its start); bytes, NaN when unknown.
+double take_peak_memory();
 
 /// {coppice, git, torch, hdf5, compiler, build}: recorded, never compared.
 Json versions_json();

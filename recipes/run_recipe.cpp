@@ -26,16 +26,8 @@ struct PlannedStage {
   bool done = false;
 };
 
-/// Moves a stage's folder to .old-<stage>-<8 hex>, so that a changed recipe never destroys a result.
-void move_aside(const fs::path& root, const std::string& name, const std::string& old_fingerprint) {
-  const fs::path target = root / fmt::format(".old-{}-{}", name, old_fingerprint.substr(0, 8));
-  fs::remove_all(target);
-  commit_rename(root / name, target);
-  log_info(fmt::format("stage '{}' was made with other options: moved to {}", name, target.string()));
-}
-
 /// Fingerprints of data and stages, set beside what the folder holds. Exit 2 listing what would run again, unless `rerun`.
-std::vector<PlannedStage> plan_stages(const Recipe& recipe, const RunFolder& run, const Json& data, bool rerun) {
+std::vector<PlannedStage> plan_stages(const Recipe& recipe, RunFolder& run, const Json& data, bool rerun) {
   std::vector<PlannedStage> planned = {{.name = "data", .fingerprint = fingerprint(data), .identity = data}};
   std::map<std::string, std::string> fingerprints;
   for (const Stage& stage : recipe.stages) {
@@ -57,7 +49,7 @@ std::vector<PlannedStage> plan_stages(const Recipe& recipe, const RunFolder& run
     for (const auto& [name, held] : changed) names += (names.empty() ? "" : ", ") + name;
     throw UserError::recipe("", fmt::format("{} holds results of other options for: {}; run with --rerun to move them aside and run these stages again, or choose another folder with --out", run.root().string(), names));
   }
-  for (const auto& [name, held] : changed) move_aside(run.root(), name, held);
+  for (const auto& [name, held] : changed) run.move_aside(name, held);
   return planned;
 }
 
@@ -65,12 +57,6 @@ const StageRow& row_of(const std::string& kind) {
   for (const StageRow& row : stage_table())
     if (kind == row.kind) return row;
   throw InternalError("no stage kind " + kind);
-}
-
-const TrainingOptions* training_of(const Stage& stage) {
-  if (const auto* train = std::get_if<TrainStage>(&stage.options)) return &train->training;
-  if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return &masks->training;
-  return nullptr;
 }
 
 /// Loads and checks what needs no work yet; opens the folder for this process alone.
@@ -83,6 +69,9 @@ struct OpenedRun {
 OpenedRun open_run(const RunRequest& request) {
   OpenedRun opened{.recipe = load_recipe(request.recipe_file, request.overrides, request.unset)};
   const Recipe& recipe = opened.recipe;
+  if (!recipe.arms.empty() || !recipe.seeds.empty())
+    throw UserError::recipe(request.recipe_file, fmt::format("the recipe has {} arms and {} seeds: coppice ablate {} runs them", recipe.arms.size(),
+                                                             recipe.seeds.size(), request.recipe_file));
   start_torch(recipe.threads);
   const fs::path root = run_root(request, recipe);
   if (request.fresh && fs::exists(root / "recipe.toml")) throw UserError::recipe("--fresh", fmt::format("{} already holds a run; leave --fresh out to go on with it", root.string()));
@@ -99,6 +88,38 @@ OpenedRun open_run(const RunRequest& request) {
 
 fs::path run_root(const RunRequest& request, const Recipe& recipe) { return request.out.empty() ? fs::path("runs") / recipe.name : request.out; }
 
+void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const PreparedData& data, const std::string& fingerprint, const Json& identity) {
+  Recipe seeded = recipe;  // a stage's own seed is the recipe's while it runs
+  seeded.seed = stage.seed;
+  run.begin_stage(stage.name, fingerprint, identity);
+  StageContext context{.recipe = seeded, .stage = seeded.stage(stage.name), .run = run, .data = data, .fingerprint = fingerprint, .identity = identity};
+  const TrainingOptions* training = training_of(stage);
+  const double begin_s = monotonic_s();
+  (void)take_peak_memory();
+  try {
+    Json body = row_of(stage.kind).run(context);
+    if (training == nullptr) run.add_seconds(stage.name, monotonic_s() - begin_s);  // training counts its own, checkpoint by checkpoint
+    run.add_peak(stage.name, take_peak_memory());
+    (void)COPPICE_FAILPOINT("stage.before_manifest");
+    body["identity"] = identity;
+    run.finish_stage(stage.name, stage.kind, fingerprint, body);
+  } catch (const Stopped&) {
+    run.add_peak(stage.name, take_peak_memory());
+    throw;
+  }
+  remove_checkpoints(stage, context.folder());
+}
+
+void remove_checkpoints(const Stage& stage, const fs::path& folder) {
+  const TrainingOptions* training = training_of(stage);
+  if (training != nullptr && !training->keep_finished) fs::remove_all(folder / "ckpt");
+}
+
+void check_windows(const Recipe& recipe, const PreparedData& data) {
+  for (const Stage& stage : recipe.stages)
+    if (const TrainingOptions* training = training_of(stage)) Loader(data.shards_of(training->mixture), training->mixture, {.seq_len = training->seq_len});
+}
+
 void run_recipe(const RunRequest& request) {
   const OpenedRun opened = open_run(request);
   const Recipe& recipe = opened.recipe;
@@ -112,29 +133,21 @@ void run_recipe(const RunRequest& request) {
       if (const TrainingOptions* training = training_of(stage); training && training->steps() * training->batch_tokens != training->tokens)
         log_info(fmt::format("stage '{}': {} tokens are {} steps of {}", stage.name, training->tokens, training->steps(), training->batch_tokens));
     const PreparedData data = prepare_data(recipe, run, opened.stages[0].identity);
-    for (const Stage& stage : recipe.stages)  // a domain without one whole window is refused before the first stage
-      if (const TrainingOptions* training = training_of(stage)) Loader(data.shards_of(training->mixture), training->mixture, {.seq_len = training->seq_len});
+    check_windows(recipe, data);
     for (size_t i = 0; i < recipe.stages.size(); ++i) {
       const Stage& stage = recipe.stages[i];
       const PlannedStage& planned = opened.stages[i + 1];
       if (planned.done) {
         log_info(fmt::format("stage '{}': already complete", stage.name));
+        remove_checkpoints(stage, run.stage(stage.name));  // a kill may have come between the manifest and this
         continue;
       }
-      run.begin_stage(stage.name, planned.fingerprint, planned.identity);
-      StageContext context{.recipe = recipe, .stage = stage, .run = run, .data = data, .fingerprint = planned.fingerprint, .identity = planned.identity};
-      const double begin_s = monotonic_s();
       try {
-        Json body = row_of(stage.kind).run(context);
-        if (training_of(stage) == nullptr) run.add_seconds(stage.name, monotonic_s() - begin_s);  // training counts its own, checkpoint by checkpoint
-        (void)COPPICE_FAILPOINT("stage.before_manifest");
-        body["identity"] = planned.identity;
-        run.finish_stage(stage.name, stage.kind, planned.fingerprint, body);
+        run_stage(recipe, stage, run, data, planned.fingerprint, planned.identity);
       } catch (const Stopped&) {
         write_report(run.root());
         throw;
       }
-      if (const TrainingOptions* training = training_of(stage); training && !training->keep_finished) fs::remove_all(context.folder() / "ckpt");
       write_report(run.root());
       if (stop_requested() && i + 1 < recipe.stages.size()) throw Stopped(fmt::format("stopped after stage '{}'; run again to go on", stage.name));
     }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "recipes/recipe.h"
+#include "recipes/stages.h"
 
 namespace coppice {
 
@@ -21,6 +22,12 @@ struct RunRequest {
 std::filesystem::path run_root(const RunRequest& request, const Recipe& recipe);
 /// Same command, same folder goes on; throws Stopped after a signal. Results go to stdout.
 void run_recipe(const RunRequest& request);
+/// One stage from begin to manifest: what run and ablate do alike. Seconds and peak memory go to run.json. Throws Stopped with a checkpoint saved.
+void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const PreparedData& data, const std::string& fingerprint, const Json& identity);
+/// What a finished stage needs no more, unless it keeps it.
+void remove_checkpoints(const Stage& stage, const std::filesystem::path& folder);
+/// Refuses a domain without one whole window before the first stage.
+void check_windows(const Recipe& recipe, const PreparedData& data);
 /// Only the data of a recipe: tokenizer, shards, held-out split.
 void tokenize_recipe(const RunRequest& request);
 

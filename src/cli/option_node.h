@@ -26,7 +26,8 @@ struct OptionTable::Node {
   struct Entry {
     std::string key;
     OptionValue value;
-    std::string where;  // file:line or --set
+    std::string where;        // file:line or --set
+    bool overridden = false;  // by --set or by the recipe's own overrides
   };
   /// A key that a reader asked for, in the order of asking.
   struct Known {
@@ -56,6 +57,7 @@ struct OptionTable::Node {
 std::string describe(const OptionValue& value);
 std::string to_toml(const std::string& value);
 std::string to_toml(double value);
+std::string to_toml(const OptionValue& value);
 /// A key as TOML writes it: quoted where it has to be.
 std::string toml_key(std::string_view key);
 

@@ -124,7 +124,8 @@ void OptionTable::take(std::string_view key, int& value, std::string_view help) 
 void OptionTable::take(std::string_view key, double& value, std::string_view help) { take_value(*node_, key, value, help, "a number", number_of); }
 void OptionTable::take(std::string_view key, std::string& value, std::string_view help) { take_value(*node_, key, value, help, "a string", string_of); }
 void OptionTable::take(std::string_view key, std::vector<std::string>& value, std::string_view help) {
-  take_value(*node_, key, value, help, "an array of strings", [](const OptionValue& v) { return all_of<std::string>(v, string_of); });
+  take_value(*node_, key, value, help, "an array of strings",
+             [](const OptionValue& v) { return v.kind == Kind::string ? std::optional(std::vector<std::string>{v.text}) : all_of<std::string>(v, string_of); });
 }
 void OptionTable::take(std::string_view key, std::vector<int64_t>& value, std::string_view help) {
   take_value(*node_, key, value, help, "an array of integers", [](const OptionValue& v) { return all_of<int64_t>(v, integer_in_range<int64_t>); });
@@ -177,12 +178,34 @@ std::vector<std::string> OptionTable::table_names() const {
   return names;
 }
 
+std::vector<Override> OptionTable::overrides(std::string_view key) {
+  const OptionTable outer = table(key);
+  std::vector<Override> list;
+  const auto collect = [&](const auto& self, const Node& inner, const std::string& prefix) -> void {
+    for (const Node::Entry& entry : inner.entries) {
+      if (entry.value.kind == Kind::table) {
+        self(self, *entry.value.nodes[0], prefix + entry.key + ".");
+        continue;
+      }
+      if (entry.value.kind == Kind::date) throw UserError::recipe(entry.where, fmt::format("{}: got a date or time, which no option takes", entry.key));
+      list.push_back({.path = prefix + entry.key, .value = to_toml(entry.value), .where = entry.where});
+    }
+  };
+  collect(collect, *outer.node_, "");
+  for (const Override& override : list) {  // the resolved recipe shows what was read
+    Node::Known& known = outer.node_->know(override.path);
+    known.text = override.value;
+    known.origin = override.where;
+  }
+  return list;
+}
+
 void OptionTable::finish() const {
   for (const Node::Entry& entry : node_->entries) {
     if (node_->find_known(entry.key)) continue;
     std::vector<std::string> names;
     for (const Node::Known& known : node_->known) names.push_back(known.key);
-    if (entry.where == "--set") names.insert(names.end(), node_->stage_names.begin(), node_->stage_names.end());
+    if (entry.overridden) names.insert(names.end(), node_->stage_names.begin(), node_->stage_names.end());
     const std::string hint = names.empty() ? "" : fmt::format("; did you mean '{}'?", nearest(entry.key, names));
     throw UserError::recipe(entry.where, fmt::format("unknown key '{}'{}", entry.key, hint));
   }
@@ -242,6 +265,39 @@ std::string to_toml(double value) {
   if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
   const std::string text = fmt::format("{}", value);  // the shortest text that reads back as the same number
   return text.find_first_of(".e") == std::string::npos ? text + ".0" : text;
+}
+
+std::string to_toml(const OptionValue& value) {
+  std::string text;
+  const auto list = [&](const auto& items, const auto& print) {
+    for (const auto& item : items) text += (text.empty() ? "" : ", ") + print(item);
+  };
+  const auto table_text = [](const std::shared_ptr<Node>& node) {
+    std::string inner;
+    for (const Node::Entry& entry : node->entries) inner += fmt::format("{}{} = {}", inner.empty() ? "" : ", ", toml_key(entry.key), to_toml(entry.value));
+    return "{" + inner + "}";
+  };
+  switch (value.kind) {
+    case Kind::boolean:
+      return to_toml(value.boolean);
+    case Kind::integer:
+      return to_toml(value.integer);
+    case Kind::number:
+      return to_toml(value.number);
+    case Kind::string:
+      return to_toml(value.text);
+    case Kind::array:
+      list(value.elements, [](const OptionValue& element) { return to_toml(element); });
+      return "[" + text + "]";
+    case Kind::tables:
+      list(value.nodes, table_text);
+      return "[" + text + "]";
+    case Kind::table:
+      return table_text(value.nodes[0]);
+    case Kind::date:
+      break;
+  }
+  throw InternalError("a value that TOML text is not made of");
 }
 
 std::string toml_key(std::string_view key) {

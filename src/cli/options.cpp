@@ -134,7 +134,8 @@ toml::table parse(std::string_view text, const std::string& file) {
 }
 
 OptionValue parse_override(const Override& override, const std::string& path, const std::string& header) {
-  const std::string flag = fmt::format("--set {}={}", override.path, override.value);
+  const std::string origin = override.where.empty() ? "--set" : override.where;
+  const std::string flag = override.where.empty() ? fmt::format("--set {}={}", override.path, override.value) : override.where;
   const auto refuse = [&](std::string_view why) {
     return UserError::recipe(flag, fmt::format("the value is not TOML: {}; a string needs quotes: --set '{}=\"...\"'", why, override.path));
   };
@@ -146,7 +147,7 @@ OptionValue parse_override(const Override& override, const std::string& path, co
     throw refuse(error.description());
   }
   if (parsed.size() != 1 || !parsed.contains("value")) throw refuse("more than one value");
-  return Converter{.file = "", .origin = "--set"}.convert(*parsed.get("value"), path, header, "--set", 1);
+  return Converter{.file = "", .origin = origin}.convert(*parsed.get("value"), path, header, origin, 1);
 }
 
 /// A place in the tree that an override names: the table and the key in it.
@@ -156,8 +157,7 @@ struct Target {
 };
 
 /// Follows a dotted path; with `create`, tables that are missing come into being (finish() refuses them by name if nobody reads them).
-Target follow(Node& root, const std::string& path, const char* flag, bool create) {
-  const std::string where = fmt::format("{} {}", flag, path);
+Target follow(Node& root, const std::string& path, const std::string& where, const std::string& origin, bool create) {
   Node* node = &root;
   std::string_view rest = path;
   // The longest stage name wins: names may contain dots.
@@ -185,12 +185,12 @@ Target follow(Node& root, const std::string& path, const char* flag, bool create
       auto made = std::make_shared<Node>();
       made->path = node->full_name(part);
       made->header = Converter::child_header(node->header, part);
-      made->where = "--set";
+      made->where = origin;
       made->present = true;
       OptionValue value;
       value.kind = Kind::table;
       value.nodes = {made};
-      entry = &node->entries.emplace_back(Node::Entry{part, value, "--set"});
+      entry = &node->entries.emplace_back(Node::Entry{part, value, origin, true});
     }
     if (entry->value.kind == Kind::tables)
       throw UserError::recipe(where, part == "stage" ? fmt::format("a stage is addressed by its name: {}", fmt::join(root.stage_names, ", "))
@@ -202,7 +202,7 @@ Target follow(Node& root, const std::string& path, const char* flag, bool create
 }
 
 void unset(Node& root, const std::string& path) {
-  const Target target = follow(root, path, "--unset", false);
+  const Target target = follow(root, path, "--unset " + path, "--unset", false);
   if (target.table->find(target.key)) {
     std::erase_if(target.table->entries, [&](const Node::Entry& entry) { return entry.key == target.key; });
     return;
@@ -212,6 +212,20 @@ void unset(Node& root, const std::string& path) {
   if (target.table == &root) names.insert(names.end(), root.stage_names.begin(), root.stage_names.end());
   throw UserError::recipe("--unset " + path, fmt::format("'{}' is not in the recipe{}", target.table->full_name(target.key),
                                                          names.empty() ? "" : fmt::format("; did you mean '{}'?", nearest(target.key, names))));
+}
+
+/// Sets what an override names; tables on the way come into being.
+void apply(Node& root, const Override& override) {
+  const std::string origin = override.where.empty() ? "--set" : override.where;
+  const Target target = follow(root, override.path, override.where.empty() ? "--set " + override.path : override.where, origin, true);
+  OptionValue value = parse_override(override, target.table->full_name(target.key), Converter::child_header(target.table->header, target.key));
+  if (Node::Entry* entry = target.table->find(target.key)) {
+    entry->value = std::move(value);
+    entry->where = origin;
+    entry->overridden = true;
+  } else {
+    target.table->entries.push_back({target.key, std::move(value), origin, true});
+  }
 }
 
 void print(const Node& node, bool origins, std::string& out) {
@@ -253,17 +267,30 @@ RecipeSource RecipeSource::load(const std::filesystem::path& file, const std::ve
     for (const auto& stage : stages->value.nodes)
       if (stage->find("name")) source.root_->stage_names.push_back(stage->path);
   for (const std::string& path : unset_paths) unset(*source.root_, path);
-  for (const Override& override : overrides) {
-    const Target target = follow(*source.root_, override.path, "--set", true);
-    OptionValue value = parse_override(override, target.table->full_name(target.key), Converter::child_header(target.table->header, target.key));
-    if (Node::Entry* entry = target.table->find(target.key)) {
-      entry->value = std::move(value);
-      entry->where = "--set";
-    } else {
-      target.table->entries.push_back({target.key, std::move(value), "--set"});
+  for (const Override& override : overrides) apply(*source.root_, override);
+  return source;
+}
+
+void RecipeSource::make_arm(const std::vector<std::string>& without, const std::vector<Override>& set, const std::vector<std::string>& drop,
+                            const std::string& where) {
+  std::erase_if(root_->entries, [&](const Node::Entry& entry) { return std::ranges::find(without, entry.key) != without.end(); });
+  for (const Override& override : set) apply(*root_, override);
+  Node::Entry* stages = root_->find("stage");
+  for (const std::string& name : drop) {
+    const auto is_dropped = [&](const OptionValue& value) { return value.kind == Kind::string && value.text == name; };
+    if (std::ranges::find(root_->stage_names, name) == root_->stage_names.end())
+      throw UserError::recipe(where, fmt::format("drop: no stage is named '{}'; did you mean '{}'?", printable(name), nearest(name, root_->stage_names)));
+    std::erase(root_->stage_names, name);
+    std::erase_if(stages->value.nodes, [&](const auto& stage) { return stage->path == name; });
+    for (const auto& stage : stages->value.nodes) {
+      for (Node::Entry& entry : stage->entries) {
+        if ((entry.key == "from" || entry.key == "teacher") && is_dropped(entry.value) && std::ranges::find(drop, stage->path) == drop.end())
+          throw UserError::recipe(where, fmt::format("drop: stage '{0}' has {1} = \"{2}\"; drop '{0}' as well, or set {0}.{1}", stage->path, entry.key, name));
+        if (entry.key == "of" && entry.value.kind == Kind::array) std::erase_if(entry.value.elements, is_dropped);
+      }
+      std::erase_if(stage->entries, [&](const Node::Entry& entry) { return entry.key == "labels" && is_dropped(entry.value); });
     }
   }
-  return source;
 }
 
 OptionTable RecipeSource::root() { return OptionTable(root_); }

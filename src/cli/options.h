@@ -13,6 +13,12 @@
 
 namespace coppice {
 
+struct Override {
+  std::string path;   // core.tokens
+  std::string value;  // TOML
+  std::string where;  // file:line when a recipe says it itself; empty: --set
+};
+
 /// One table of a recipe. Values are read with take(); what is never taken is an unknown key, reported by finish().
 class OptionTable {
  public:
@@ -32,7 +38,7 @@ class OptionTable {
   void take(std::string_view key, int& value, std::string_view help);
   void take(std::string_view key, double& value, std::string_view help);
   void take(std::string_view key, std::string& value, std::string_view help);
-  void take(std::string_view key, std::vector<std::string>& value, std::string_view help);
+  void take(std::string_view key, std::vector<std::string>& value, std::string_view help);  // one string is a list of one
   void take(std::string_view key, std::vector<int64_t>& value, std::string_view help);
   /// One integer for all (a vector of one) or one for each.
   void take_for_each(std::string_view key, std::vector<int64_t>& value, std::string_view help);
@@ -42,6 +48,8 @@ class OptionTable {
   OptionTable table(std::string_view key);                // an empty one when absent
   std::vector<OptionTable> tables(std::string_view key);  // [[key]]
   std::vector<std::string> table_names() const;           // keys of this table whose values are tables
+  /// The values below table `key` as overrides of the recipe itself, { "core.tokens" = 5, core.lr = 0.1 } alike; each with its place.
+  std::vector<Override> overrides(std::string_view key);
 
   /// Fills any struct that has visit_fields().
   template <class Options>
@@ -56,17 +64,16 @@ class OptionTable {
   std::shared_ptr<Node> node_;
 };
 
-struct Override {
-  std::string path;   // core.tokens
-  std::string value;  // TOML
-};
-
 class RecipeSource {
  public:
   /// Parses the file (UserError::recipe with line:column), then applies overrides: `<stage name>.<key>` reaches the [[stage]] of that name, everything else a
   /// path of tables. `unset` paths are removed before. UserError::recipe when a path leads through a value, into an array of tables, or unsets what is not
   /// there; a table that the file lacks comes into being, so a misspelt first part is refused by finish() as an unknown key.
   static RecipeSource load(const std::filesystem::path& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset);
+  /// Turns an ablation's recipe into one arm of it: root keys `without` go, `set` is applied as overrides, [[stage]] tables named in `drop` are removed.
+  /// `labels` of a stage that names a dropped one falls away, a list `of` loses it; `from` and `teacher` are refused at `where`, and so is a name that is no
+  /// stage.
+  void make_arm(const std::vector<std::string>& without, const std::vector<Override>& set, const std::vector<std::string>& drop, const std::string& where);
   OptionTable root();
   /// The resolved recipe as TOML text: every known key with its value; with `origins`, a comment per line says file:line, --set or default.
   std::string resolved(bool origins) const;

@@ -244,21 +244,6 @@ TEST_SUITE("unit") {
     CHECK(widths_text({3, 2}) == "3, 2");
   }
 
-  TEST_CASE("arms: mean and sample standard deviation over seeds") {
-    Report report = sample();
-    report.arms = {{.name = "both", .reference = true, .seeds = {model("long", "student", 3.0, 0.3), model("long", "student", 3.2, 0.34)}},
-                   {.name = "one", .seeds = {model("long", "student", 3.5, 0.2)}}};
-    for (const ReportTable& table : report_tables(report))
-      if (table.section == ReportSection::arms) {
-        CHECK(table.rows[0][0] == "both (reference)");
-        CHECK(table.rows[0][2] == "3.100 \u00b1 0.141");
-        CHECK(table.rows[0][4] == "32.0% \u00b1 2.8");
-        CHECK(table.rows[1][2] == "3.500");
-      }
-    CHECK(json::parse(report_json(report))["arms"][0]["seeds"].size() == 2);
-    CHECK(contains(report_html(report), "<h2>Ablation</h2>"));
-  }
-
   TEST_CASE("report_markdown: tables hold whatever the names are") {
     const std::string text = report_markdown(sample());
     CHECK(text.starts_with("# Report of demo &lt;script>"));
