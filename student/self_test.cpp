@@ -107,7 +107,7 @@ double self_test_loss(const Model& model, const Batch& batch, const Targets& tar
 
   const PlainLoss plain = plain_loss(hidden_ND, head_VD, true_N, teacher_N, targets.teacher_weight, targets.z_loss, 0.5);
   const at::Tensor head_grad_VD = at::zeros_like(head_VD);
-  const MixedCrossEntropySums mixed = loss(true_N, teacher_N, targets.teacher_weight, head_grad_VD);
+  const LinearLossSums mixed = loss(true_N, teacher_N, targets.teacher_weight, head_grad_VD);
   if (mixed.num_live != rows - 1) broken(fmt::format("{} live rows, expected {}", mixed.num_live, rows - 1));
   check_close(mixed.ce, plain.ce, live, "chunked cross-entropy against the plain one");
   check_close(mixed.kd, plain.kd, live, "chunked teacher term against the plain one");
@@ -118,9 +118,9 @@ double self_test_loss(const Model& model, const Batch& batch, const Targets& tar
   if (mixed.hidden_grad_ND.select(0, ignored).abs().max().item<double>() != 0) broken("an ignored row has a gradient");
 
   // Weight 0 is the true labels' loss, weight 1 the teacher's.
-  const MixedCrossEntropySums pure = loss(true_N, teacher_N, 0.0, at::zeros_like(head_VD)), taught = loss(true_N, teacher_N, 1.0, at::zeros_like(head_VD));
+  const LinearLossSums pure = loss(true_N, teacher_N, 0.0, at::zeros_like(head_VD)), taught = loss(true_N, teacher_N, 1.0, at::zeros_like(head_VD));
   const at::Tensor teacher_as_true_N = at::where(true_N.lt(0), true_N, teacher_N);
-  const MixedCrossEntropySums swapped = loss(teacher_as_true_N, teacher_N, 0.0, at::zeros_like(head_VD));
+  const LinearLossSums swapped = loss(teacher_as_true_N, teacher_N, 0.0, at::zeros_like(head_VD));
   if (pure.kd != 0) broken("teacher_weight 0 still counts the teacher");
   check_close(taught.kd, swapped.ce, live, "teacher_weight 1 against cross-entropy on the teacher's labels");
   check_close(taught.hidden_grad_ND, swapped.hidden_grad_ND.to(at::kDouble), head_unit, "gradient at teacher_weight 1");
@@ -131,7 +131,7 @@ double self_test_loss(const Model& model, const Batch& batch, const Targets& tar
   if (varied && loss(true_N.roll(1), teacher_N, 0.0, {}).ce == pure.ce) broken("labels moved by one leave the loss unchanged");
 
   // A student that is its own teacher agrees everywhere (one row may sit on a tie that rounding breaks).
-  const MixedCrossEntropySums own = loss(true_N, top_1(hidden_ND, head_VD), 1.0, {});
+  const LinearLossSums own = loss(true_N, top_1(hidden_ND, head_VD), 1.0, {});
   if (own.agree < own.num_live - 1) broken(fmt::format("a model agrees with itself on {} of {} rows", own.agree, own.num_live));
 
   return distils ? agreement(targets.teacher_label_N.view_as(batch.token_BT), targets.true_label_N.view_as(batch.token_BT), 0) : -1;

@@ -18,7 +18,7 @@ namespace {
 
 DecoderInput input_of(const Batch& batch) { return {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT}; }
 
-LossSums sums_of(const MixedCrossEntropySums& sums) {
+LossSums sums_of(const LinearLossSums& sums) {
   return {.ce = sums.ce, .kd = sums.kd, .z = sums.z, .num_live = sums.num_live, .correct = sums.correct, .agree = sums.agree};
 }
 
@@ -60,7 +60,7 @@ LossTerms LossSums::terms(double teacher_weight) const {
 LossSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks, double scale) {
   check_targets(batch, targets);
   const at::Tensor hidden_ND = decoder_hidden(model, input_of(batch), masks);
-  const MixedCrossEntropySums sums =
+  const LinearLossSums sums =
       mixed_cross_entropy_step(hidden_ND.detach(), output_head(model).detach(), output_head_gradient(model), targets.true_label_N, targets.teacher_label_N,
                                targets.teacher_weight, targets.z_loss, scale, /*argmax=*/false);
   if (sums.num_live > 0) hidden_ND.backward(sums.hidden_grad_ND);

@@ -1,5 +1,8 @@
-// Teacher labels keyed by data: label[i] of a shard is the teacher's choice for token i + 1 after reading token i.
-// 2 bytes a token for vocabularies up to 65,535, else 3; all bits one = no label. Any batch size, packing and seed reads the same cache.
+// Teacher labels keyed by data: label[i] of a shard is the teacher's choice for token i + 1 after reading token i (formats.md 4).
+//   top1       /top1 u16 [n] (vocabularies up to 65,535) or u8 [n, 3]; all bits one = no label
+//   top1_prob  the same and /top1_logp f16 [n]
+//   topk       /ids u16 | u32 [n, K], /logp f16 [n, K] descending, /tail f16 [n]: log of what the K ids leave over
+// Any batch size, packing, seed and rank count reads the same cache; a finer tier serves every reader of a coarser one.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,9 +13,11 @@
 #include <string>
 #include <vector>
 
+#include "src/base/files.h"
 #include "src/base/json.h"
 #include "src/data/loader.h"
 #include "src/data/token_shards.h"
+#include "src/tensors/ops.h"
 
 namespace coppice {
 
@@ -20,26 +25,46 @@ inline constexpr int32_t kNoLabel = -1;
 
 /// Everything that decides the labels; all of it must match on opening.
 struct LabelFingerprint {
-  std::string teacher_sha256;  // weights and config
+  std::string teacher_sha256;  // weights and config, or a name given by the user to labels from elsewhere
   std::string tokenizer_sha256;
   int64_t vocab_size = 0;
   std::string token_manifest_sha256;
-  std::string tier = "top1";
-  std::string window_rule = "document";  // or "aligned"
+  std::string tier = "top1";             // top1, top1_prob or topk
+  int64_t k = 1;                         // ids a token; 1 but in tier topk
+  double temperature = 1;                // of the stored probabilities
+  std::string window_rule = "document";  // aligned, or given (labels from elsewhere)
   int64_t context = 0, overlap = 0;
   std::string compute_dtype = "f32";
   Json to_json() const;
+  /// The fingerprint of a cache as its manifest tells it, for tools that expect no particular one.
+  static LabelFingerprint from_json(const Json& json, const std::string& path);
+  bool has_logp() const { return tier != "top1"; }
+  bool has_tail() const { return tier == "topk"; }
 };
 
-/// Writes one domain's labels, shard by shard; a shard file appears by rename when it is whole, then the manifest is replaced: the unit of resuming.
+/// Labels of all tokens of a shard.
+struct ShardLabels {
+  int64_t k = 1;
+  std::vector<int32_t> id;      // n K, kNoLabel = none; a token without a label has none in its first place
+  std::vector<c10::Half> logp;  // n K; empty in tier top1
+  std::vector<c10::Half> tail;  // n; empty but in tier topk
+  ShardLabels(uint64_t tokens, const LabelFingerprint& fingerprint);
+};
+
+/// Writes one domain's labels, shard by shard; a shard file appears by rename when it is whole, then the manifest is replaced: the unit of resuming. Several
+/// processes may write one cache: each labels the shards it can claim.
 class LabelCacheWriter {
  public:
   /// Continues what a run with the same fingerprint left; UserError::bad_file naming the field for another one.
   LabelCacheWriter(std::filesystem::path folder, const TokenShards& shards, LabelFingerprint fingerprint);
   ~LabelCacheWriter();
-  /// True when this shard was labelled by an earlier run with the same fingerprint and its file still holds.
+  /// True when this shard was labelled by an earlier or another run with the same fingerprint and its file still holds.
   bool has(size_t shard) const;
-  /// label: one per token of the shard, kNoLabel = none.
+  /// The shard's lock, and with it the right to write() it; nothing while another process has it. has() is up to date afterwards: the shard may have been
+  /// finished since. The lock dies with its holder.
+  std::unique_ptr<FileLock> claim(size_t shard);
+  void write(size_t shard, const ShardLabels& labels);
+  /// Tier top1: one label per token of the shard, kNoLabel = none.
   void write(size_t shard, const std::vector<int32_t>& label);
 
  private:
@@ -50,24 +75,39 @@ class LabelCacheWriter {
 /// Which tokens of a cache carry labels: every one, or some (a label stage that labelled only what its readers draw; they check what they draw).
 enum class LabelCoverage { all, some };
 
-/// One domain's labels, opened and verified (sizes, hashes, ids, fingerprint: exit 3 naming the field, the shard or the document range without labels).
-/// Every token but the last of its document needs a label (with `some`, none does); with window_rule "aligned" also those behind a shard's last window of
-/// `context` have none.
+/// One domain's labels, opened and verified (sizes, hashes, ids, probabilities, fingerprint: exit 3 naming the field, the shard or the document range without
+/// labels). Every token but the last of its document needs a label (with `some`, none does); with window_rule "aligned" also those behind a shard's last window
+/// of `context` have none.
 class LabelCache {
  public:
   LabelCache(const std::filesystem::path& folder, const TokenShards& shards, const LabelFingerprint& expected, LabelCoverage coverage = LabelCoverage::all);
   LabelCache(LabelCache&&) noexcept;
   ~LabelCache();
-  void read(size_t shard, uint64_t begin, uint64_t count, int64_t* out) const;  // kNoLabel where none
-  uint64_t bytes() const;                                                       // of all files
+  int64_t k() const;
+  const LabelFingerprint& fingerprint() const;
+  /// The most probable id of `count` tokens, kNoLabel where none.
+  void read(size_t shard, uint64_t begin, uint64_t count, int64_t* out) const;
+  /// k() ids a token (kNoLabel where none), their log-probabilities, and the log of the rest. Needs a tier with probabilities.
+  void read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail) const;
+  uint64_t bytes() const;  // of all files
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
 
+/// What a cache's files hold, for a person: complete shards of all, labelled tokens of all, bytes a token.
+struct LabelCacheSummary {
+  LabelFingerprint fingerprint;
+  uint64_t shards = 0, tokens = 0, labelled = 0, bytes = 0;
+};
+/// Verifies hashes and checksums without the token shards. UserError::bad_file when something does not hold.
+LabelCacheSummary summarise_labels(const std::filesystem::path& folder);
+
 /// Teacher labels of every position of a batch: int64 [B, T]; kIgnoredLabel where there is none. caches[d] belongs to domain d of the batch's spans;
 /// nullptr = that domain has no labels.
 at::Tensor lookup_labels(const std::vector<const LabelCache*>& caches, const Batch& batch);
+/// The same with probabilities, [B T, K]; ids kIgnoredLabel where there is none. All caches have the same k.
+TopK lookup_top_k(const std::vector<const LabelCache*>& caches, const Batch& batch);
 
 }  // namespace coppice

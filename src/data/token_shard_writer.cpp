@@ -5,7 +5,7 @@
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
-#include "src/data/id_column.h"
+#include "src/data/columns.h"
 #include "src/data/token_shards.h"
 
 namespace coppice {
@@ -29,6 +29,7 @@ struct TokenShardWriter::State {
     const std::filesystem::path path = folder / name, temporary = temporary_path(path);
     const IdPacking packing = token_packing(vocab_size);
     const std::vector<uint8_t> packed = pack_ids(ids, packing);
+    const PackedColumn column = id_column("/tokens", packing, ids.size(), 1, kTokenChunk, packed);
     const uint64_t num_documents = document_ends.size();
     {
       Hdf5Writer file(temporary, 1);
@@ -40,7 +41,7 @@ struct TokenShardWriter::State {
       file.set_attribute("/", "n_tokens", ids.size());
       file.set_attribute("/", "n_docs", num_documents);
       file.set_attribute("/", "created_by", "coppice");
-      write_id_column(file, "/tokens", packing, ids.size(), kTokenChunk, packed);
+      write_column(file, column);
       const uint64_t chunk = even_chunk_rows(num_documents, kTokenChunk);
       file.write_chunked("/doc_end", Hdf5Type::u64, {num_documents}, chunk, document_ends.data());
       file.write_chunked("/doc_id", Hdf5Type::u64, {num_documents}, chunk, document_ids.data());
@@ -48,7 +49,7 @@ struct TokenShardWriter::State {
       file.write_chunked("/domain", Hdf5Type::u16, {num_documents}, chunk, domains.data());
       file.close();
     }
-    const CommittedFile file = verify_and_commit(temporary, path, "/tokens", packing, ids.size(), packed);
+    const CommittedFile file = verify_and_commit(temporary, path, {column});
     shards.push_back(
         {{"name", name}, {"bytes", file.bytes}, {"sha256", file.sha256}, {"tokens", ids.size()}, {"docs", num_documents}, {"text_bytes", text_bytes}});
     ids.clear();

@@ -10,7 +10,7 @@
 #include "src/base/checked.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
-#include "src/data/id_column.h"
+#include "src/data/columns.h"
 
 namespace coppice {
 
@@ -162,5 +162,6 @@ uint64_t TokenShards::text_bytes() const { return state_->text_bytes; }
 
 void TokenShards::read(size_t shard, uint64_t begin, uint64_t count, int64_t* out) const { state_->shards.at(shard).tokens.read(begin, count, out); }
 const std::vector<uint64_t>& TokenShards::document_ends(size_t shard) const { return state_->shards.at(shard).document_ends; }
+const std::vector<uint64_t>& TokenShards::document_ids(size_t shard) const { return state_->shards.at(shard).document_ids; }
 
 }  // namespace coppice

@@ -55,6 +55,8 @@ class TokenShards {
   void read(size_t shard, uint64_t begin, uint64_t count, int64_t* out) const;
   /// Exclusive document ends of a shard, EOS included.
   const std::vector<uint64_t>& document_ends(size_t shard) const;
+  /// Hash of each document's id (document_hash).
+  const std::vector<uint64_t>& document_ids(size_t shard) const;
 
  private:
   struct State;

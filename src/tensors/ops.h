@@ -9,6 +9,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <string>
 
 namespace coppice {
 
@@ -47,22 +48,52 @@ at::Tensor linear_mixed_cross_entropy(const at::Tensor& hidden_ND, const at::Ten
                                       double teacher_weight, double z_loss);
 
 /// Sums over live rows (double), for the training step and for evaluation.
-struct MixedCrossEntropySums {
+struct LinearLossSums {
   int64_t num_live = 0;
   double ce = 0;              // -log p[true], nats, summed
-  double kd = 0;              // -log p[teacher], summed; 0 when teacher_weight is 0
+  double kd = 0;              // the teacher's term, summed: -log p[teacher] of a label, or a divergence times temperature^2
   double z = 0;               // z_loss * lse^2, summed
   int64_t correct = 0;        // rows whose argmax (lowest id on ties) is the true label
-  int64_t agree = 0;          // rows whose argmax is the teacher label
+  int64_t agree = 0;          // rows whose argmax is the teacher's
   at::Tensor hidden_grad_ND;  // scale * d(sum of row losses)/d hidden; undefined when head_grad was not asked for
 };
 /// The same loss for the training step: row losses are summed, gradients carry `scale` (1 / live rows of the whole step), d(head) is accumulated into
 /// head_grad_VD (undefined: forward only). Logits exist a chunk at a time, never N x V. With argmax false, correct and agree stay 0.
-MixedCrossEntropySums mixed_cross_entropy_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
-                                               const at::Tensor& true_label_N, const at::Tensor& teacher_label_N, double teacher_weight, double z_loss,
-                                               double scale, bool argmax);
+LinearLossSums mixed_cross_entropy_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
+                                        const at::Tensor& teacher_label_N, double teacher_weight, double z_loss, double scale, bool argmax);
+
+struct DistillationOptions {
+  std::string loss = "kl";    // kl, reverse_kl or jsd
+  double teacher_weight = 1;  // 0 to 1; the rest is cross-entropy on the true label
+  double temperature = 1;     // of teacher and student; the divergence carries its square
+  double beta = 0.5;          // of jsd
+  double z_loss = 0;
+};
+/// Mean over live rows of (1-w) ce + w temperature^2 divergence(teacher, student) + z_loss lse^2 against a dense teacher: its logits are made inside the chunk
+/// from teacher_hidden [N, E] and teacher_head [V, E], which get no gradient.
+at::Tensor linear_distillation(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& teacher_hidden_NE, const at::Tensor& teacher_head_VE,
+                               const at::Tensor& true_label_N, const DistillationOptions& options);
+/// The same for the training step, as mixed_cross_entropy_step.
+LinearLossSums distillation_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const at::Tensor& teacher_hidden_NE,
+                                 const at::Tensor& teacher_head_VE, const at::Tensor& true_label_N, const DistillationOptions& options, double scale,
+                                 bool argmax);
+
+/// The k most probable ids of every row, at some temperature.
+struct TopK {
+  at::Tensor id_NK;        // int64, most probable first; below 0 = no entry, in the first column: the row has no teacher
+  at::Tensor logp_NK;      // float32 log-probabilities
+  at::Tensor tail_logp_N;  // float32, log of what all other ids have together; -infinity = nothing
+};
+/// Mean over live rows of (1-w) ce + w temperature^2 KL(top-k with its tail as one bucket, student) + z_loss lse^2; probabilities taken at `temperature`.
+at::Tensor linear_top_k_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& true_label_N, const TopK& top,
+                                      double teacher_weight, double temperature, double z_loss);
+/// The same for the training step, as mixed_cross_entropy_step.
+LinearLossSums top_k_cross_entropy_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
+                                        const TopK& top, double teacher_weight, double temperature, double z_loss, double scale, bool argmax);
 
 /// argmax over the vocabulary of hidden head^T, ties to the lowest id; int64 [N]. Logits in chunks.
 at::Tensor top_1(const at::Tensor& hidden_ND, const at::Tensor& head_VD);
+/// The k largest logits of every row, ties to the lowest id, with log-probabilities at `temperature`. Logits in chunks.
+TopK top_k(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t k, double temperature);
 
 }  // namespace coppice

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <limits>
 #include <map>
 
 #include "tests/data/data_files.h"
@@ -49,7 +51,26 @@ std::vector<int32_t> labels_of(const TokenShards& shards, size_t shard, int64_t 
 void write_cache(const std::filesystem::path& folder, const TokenShards& shards, const LabelFingerprint& fingerprint) {
   LabelCacheWriter writer(folder, shards, fingerprint);
   for (size_t shard = 0; shard < shards.shards().size(); ++shard)
-    if (!writer.has(shard)) writer.write(shard, labels_of(shards, shard, fingerprint.vocab_size));
+    if (const auto claim = writer.claim(shard); claim && !writer.has(shard)) writer.write(shard, labels_of(shards, shard, fingerprint.vocab_size));
+}
+
+/// Probabilities that tell their token: halves, quarters, ... from id label_at() on, with a tail; every seventh token has fewer than k ids.
+ShardLabels top_k_of(const TokenShards& shards, size_t shard, const LabelFingerprint& fingerprint) {
+  const uint64_t tokens = shards.shards()[shard].tokens;
+  const auto k = static_cast<uint64_t>(fingerprint.k);
+  ShardLabels labels(tokens, fingerprint);
+  for (uint64_t i = 0; i < tokens; ++i) {
+    const uint64_t count = i % 7 == 3 ? 1 : k;
+    double mass = 0;
+    for (uint64_t j = 0; j < k; ++j) {
+      const double p = std::exp2(-static_cast<double>(j + 1));
+      labels.id[i * k + j] = j < count ? (label_at(shard, i) + static_cast<int32_t>(j)) % static_cast<int32_t>(fingerprint.vocab_size) : kNoLabel;
+      labels.logp[i * k + j] = j < count ? static_cast<float>(std::log(p)) : -60000.0f;
+      mass += j < count ? p : 0;
+    }
+    if (fingerprint.has_tail()) labels.tail[i] = static_cast<float>(std::log(1 - mass));
+  }
+  return labels;
 }
 
 struct Layout {
@@ -154,6 +175,7 @@ TEST_SUITE("unit") {
       file.seekp(1000);
       file.put('!');
     }
+    CHECK_FALSE(std::filesystem::exists(folder.path / "l/.lock-shard-00000"));
     const LabelCacheWriter writer(folder.path / "l", a, fingerprint_of(a));
     CHECK(writer.has(0));
     CHECK_FALSE(writer.has(1));
@@ -165,7 +187,133 @@ TEST_SUITE("unit") {
   }
 }
 
+TEST_SUITE("unit") {
+  TEST_CASE("label cache: top-k with its tail comes back, two and four bytes an id; its first id serves readers of labels") {
+    const Folder folder;
+    test::write_documents(folder.path / "a", some_documents(60, 20), kVocab, 300, "a");
+    const TokenShards a(folder.path / "a");
+    for (const int64_t vocab_size : {kVocab, int64_t{70'000}}) {
+      LabelFingerprint fingerprint = fingerprint_of(a, vocab_size);
+      fingerprint.tier = "topk";
+      fingerprint.k = 5;
+      const auto path = folder.path / std::to_string(vocab_size);
+      {
+        LabelCacheWriter writer(path, a, fingerprint);
+        for (size_t shard = 0; shard < a.shards().size(); ++shard) writer.write(shard, top_k_of(a, shard, fingerprint));
+      }
+      const LabelCache cache(path, a, fingerprint);
+      CHECK(cache.k() == 5);
+      Loader loader({&a}, {{"a", 1.0}}, {.seq_len = 16, .seed = 5});
+      for (int i = 0; i < 20; ++i) {
+        const Batch batch = loader.next(3);
+        const TopK top = lookup_top_k({&cache}, batch);
+        const at::Tensor labels = lookup_labels({&cache}, batch);
+        CHECK(labels.reshape({-1}).equal(top.id_NK.select(1, 0)));
+        for (const Span& span : batch.spans) {
+          const ShardLabels wanted = top_k_of(a, static_cast<size_t>(span.shard), fingerprint);
+          for (int32_t t = 0; t < span.length; ++t)
+            for (int64_t j = 0; j < 5; ++j) {
+              const int64_t row = span.row * 16 + span.column + t;
+              const size_t at = (span.offset + static_cast<uint64_t>(t)) * 5 + static_cast<size_t>(j);
+              CHECK(top.id_NK[row][j].item<int64_t>() == (wanted.id[at] == kNoLabel ? kIgnoredLabel : wanted.id[at]));
+              CHECK(top.logp_NK[row][j].item<float>() == static_cast<float>(wanted.logp[at]));
+              if (j == 0) CHECK(top.tail_logp_N[row].item<float>() == static_cast<float>(wanted.tail[at / 5]));
+            }
+        }
+      }
+    }
+  }
+
+  TEST_CASE("label cache: a probability beside the top-1 label leaves the rest as its tail") {
+    const Folder folder;
+    test::write_documents(folder.path / "a", {{5, 6, 7}}, kVocab, 300);
+    const TokenShards a(folder.path / "a");
+    LabelFingerprint fingerprint = fingerprint_of(a);
+    fingerprint.tier = "top1_prob";
+    ShardLabels labels(4, fingerprint);
+    labels.id = {1, 2, 3, 4};
+    for (size_t i = 0; i < 4; ++i) labels.logp[i] = i == 2 ? 0.0f : -1.0f;
+    LabelCacheWriter(folder.path / "l", a, fingerprint).write(0, labels);
+    const LabelCache cache(folder.path / "l", a, fingerprint);
+    std::vector<int64_t> id(4);
+    std::vector<float> logp(4), tail(4);
+    cache.read_top_k(0, 0, 4, id.data(), logp.data(), tail.data());
+    CHECK(id == std::vector<int64_t>{1, 2, 3, 4});
+    CHECK(logp[0] == -1.0f);
+    CHECK(tail[0] == doctest::Approx(std::log(1 - std::exp(-1.0))));
+    CHECK(tail[2] == -std::numeric_limits<float>::infinity());
+  }
+
+  TEST_CASE("label cache: bytes a token of the finer tiers") {
+    const Folder folder;
+    std::vector<std::vector<int32_t>> documents(256, std::vector<int32_t>(1023, 7));  // 256 Ki tokens with their ends
+    test::write_documents(folder.path / "a", documents, kVocab, 1 << 20);
+    const TokenShards a(folder.path / "a");
+    for (const auto& [tier, k, vocab_size, width] : {std::tuple<const char*, int64_t, int64_t, double>{"top1_prob", 1, 65'535, 4},
+                                                     {"top1_prob", 1, 151'936, 5},
+                                                     {"topk", 8, 65'535, 34},
+                                                     {"topk", 8, 151'936, 50}}) {
+      LabelFingerprint fingerprint = fingerprint_of(a, vocab_size);
+      fingerprint.tier = tier;
+      fingerprint.k = k;
+      const auto path = folder.path / (std::string(tier) + std::to_string(vocab_size));
+      LabelCacheWriter(path, a, fingerprint).write(0, top_k_of(a, 0, fingerprint));
+      const double bytes_per_token = static_cast<double>(LabelCache(path, a, fingerprint).bytes()) / static_cast<double>(a.num_tokens());
+      MESSAGE(tier << ", " << vocab_size << " pieces: " << bytes_per_token << " bytes a token");
+      CHECK(bytes_per_token < 1.01 * width);
+      CHECK(bytes_per_token >= width);
+    }
+  }
+
+  TEST_CASE("label cache: two writers share the shards, and the result is that of one") {
+    const Folder folder;
+    test::write_documents(folder.path / "a", some_documents(20, 20), kVocab, 100);
+    const TokenShards a(folder.path / "a");
+    write_cache(folder.path / "one", a, fingerprint_of(a));
+    LabelCacheWriter first(folder.path / "l", a, fingerprint_of(a)), second(folder.path / "l", a, fingerprint_of(a));
+    for (size_t shard = 0; shard < a.shards().size(); ++shard) {
+      LabelCacheWriter &mine = shard % 2 ? second : first, &other = shard % 2 ? first : second;
+      const auto claim = mine.claim(shard);
+      REQUIRE(claim);
+      CHECK_FALSE(mine.has(shard));
+      CHECK(other.claim(shard) == nullptr);  // taken
+      mine.write(shard, labels_of(a, shard));
+      CHECK_FALSE(other.has(shard));
+    }
+    for (size_t shard = 0; shard < a.shards().size(); ++shard) {
+      CHECK(first.claim(shard));
+      CHECK(first.has(shard));  // seen with the claim
+    }
+    CHECK(test::read_bytes(folder.path / "l/manifest.json") == test::read_bytes(folder.path / "one/manifest.json"));
+    const LabelCache whole(folder.path / "l", a, fingerprint_of(a));
+    const LabelCacheSummary summary = summarise_labels(folder.path / "l");
+    CHECK(summary.shards == a.shards().size());
+    CHECK(summary.labelled == a.num_tokens());
+    CHECK(summary.tokens == a.num_tokens());
+  }
+}
+
 TEST_SUITE("faults") {
+  TEST_CASE("label cache: probabilities that cannot be are refused") {
+    const Folder folder;
+    test::write_documents(folder.path / "a", {{5, 6, 7}}, kVocab, 300);
+    const TokenShards a(folder.path / "a");
+    LabelFingerprint fingerprint = fingerprint_of(a);
+    fingerprint.tier = "topk";
+    fingerprint.k = 3;
+    const auto refusal_with = [&](const std::function<void(ShardLabels&)>& change) {
+      ShardLabels labels = top_k_of(a, 0, fingerprint);
+      change(labels);
+      LabelCacheWriter(folder.path / "l", a, fingerprint).write(0, labels);
+      return refusal_of([&] { LabelCache(folder.path / "l", a, fingerprint); });
+    };
+    CHECK(refusal_with([](ShardLabels&) {}).code == 0);
+    CHECK(refusal_with([](ShardLabels& labels) { std::swap(labels.logp[3], labels.logp[4]); }).says("token 1 are not in descending order"));
+    CHECK(refusal_with([](ShardLabels& labels) { labels.logp[6] = 0.5f; }).says("log-probability 0.5 at token 2"));
+    CHECK(refusal_with([](ShardLabels& labels) { labels.logp[6] = NAN; }).code == 3);
+    CHECK(refusal_with([](ShardLabels& labels) { labels.tail[2] = 0.0f; }).says("token 2 and their tail add up to"));
+  }
+
   TEST_CASE("label cache: every field of the fingerprint must match, and the one that does not is named") {
     const Folder folder;
     test::write_documents(folder.path / "a", some_documents(5, 20), kVocab, 1000);
@@ -190,6 +338,8 @@ TEST_SUITE("faults") {
     refuse("window_rule", [](auto& f) { f.window_rule = "aligned"; });
     refuse("context", [](auto& f) { f.context = 32; });
     refuse("overlap", [](auto& f) { f.overlap = 0; });
+    refuse("k", [](auto& f) { f.tier = "topk", f.k = 8; });
+    refuse("temperature", [](auto& f) { f.temperature = 2; });
     refuse("compute_dtype", [](auto& f) { f.compute_dtype = "bf16"; });
   }
 

@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "src/base/random.h"
-#include "src/data/id_column.h"
+#include "src/data/columns.h"
 #include "tests/data/data_files.h"
 
 namespace coppice {

@@ -142,3 +142,85 @@ def test_linear_mixed_cross_entropy_refuses_labels_outside_the_vocabulary(ops):
     true_label[2] = 9
     with pytest.raises(RuntimeError, match=r"true_label_N\[2\]: got 9"):
         ops.linear_mixed_cross_entropy(hidden, head, true_label, teacher_label, 0.9, 0.0)
+
+
+def divergence(kind, logits, teacher_logits, temperature, beta):
+    """Per row, times temperature squared."""
+    student, teacher = F.log_softmax(logits / temperature, -1), F.log_softmax(teacher_logits / temperature, -1)
+    kl = lambda target, of: F.kl_div(of, target, log_target=True, reduction="none").sum(-1)
+    if kind == "jsd":
+        mean = torch.log(beta * teacher.exp() + (1 - beta) * student.exp())
+        value = beta * kl(teacher, mean) + (1 - beta) * kl(student, mean)
+    else:
+        value = kl(teacher, student) if kind == "kl" else kl(student, teacher)
+    return temperature**2 * value
+
+
+def top_k_divergence(logits, top_id, top_logp, tail_logp, temperature):
+    """KL between two distributions over k ids and everything else."""
+    log_p = F.log_softmax(logits / temperature, -1)
+    inside = log_p.gather(-1, top_id)
+    outside = log_p.exp().scatter(-1, top_id, 0.0).sum(-1)
+    value = (top_logp.exp() * (top_logp - inside)).sum(-1) + torch.special.xlogy(tail_logp.exp(), tail_logp.exp() / outside)
+    return temperature**2 * value
+
+
+def mixed_with(teacher_term, logits, true_label, teacher_weight, z_loss):
+    live = true_label != -100
+    ce = F.cross_entropy(logits[live], true_label[live])
+    return (1 - teacher_weight) * ce + teacher_weight * teacher_term[live].mean() + z_loss * logits[live].logsumexp(-1).square().mean()
+
+
+def check_against_torch(hidden, head, ours, stock):
+    """Value and both gradients: our error at most twice that of float32 PyTorch, both against float64."""
+    results = []
+    for dtype in (torch.float64, torch.float32):
+        leaves = [tensor.detach().to(dtype).clone().requires_grad_() for tensor in (hidden, head)]
+        loss = stock(leaves[0] @ leaves[1].T, dtype)
+        loss.backward()
+        results.append([loss.detach(), leaves[0].grad, leaves[1].grad])
+    leaves = [hidden.clone().requires_grad_(), head.clone().requires_grad_()]
+    loss = ours(*leaves)
+    assert loss.dtype == torch.float32 and loss.shape == ()
+    loss.backward()
+    for got, wanted, plain in zip([loss.detach(), leaves[0].grad, leaves[1].grad], *results):
+        plain_error = (plain.double() - wanted).abs().max()
+        assert (got.double() - wanted).abs().max() <= 2 * plain_error + 3e-6 * wanted.abs().max()
+
+
+SHAPES = [(2, 4, 3), (33, 16, 257), (3000, 96, 512), (400, 64, 5000)]
+MIXES = [(1.0, 1.0, 0.0), (0.9, 1.0, 1e-3), (0.5, 2.0, 1e-3), (0.0, 1.0, 0.0)]
+
+
+@pytest.mark.parametrize("teacher_weight,temperature,z_loss", MIXES)
+@pytest.mark.parametrize("kind,beta", [("kl", 0.5), ("reverse_kl", 0.5), ("jsd", 0.5), ("jsd", 0.2)])
+@pytest.mark.parametrize("tokens,width,vocab", SHAPES)
+def test_linear_distillation_equals_torch(ops, tokens, width, vocab, kind, beta, teacher_weight, temperature, z_loss):
+    hidden, head, true_label, _ = loss_problem(tokens, width, vocab)
+    teacher_hidden, teacher_head = torch.randn(tokens, 2 * width), torch.randn(vocab, 2 * width) * width**-0.5
+    teacher_logits = teacher_hidden.double() @ teacher_head.double().T
+    check_against_torch(
+        hidden, head,
+        lambda hidden, head: ops.linear_distillation(hidden, head, teacher_hidden, teacher_head, true_label, kind, teacher_weight, temperature, beta, z_loss),
+        lambda logits, dtype: mixed_with(divergence(kind, logits, teacher_logits.to(dtype), temperature, beta), logits, true_label, teacher_weight, z_loss))
+
+
+@pytest.mark.parametrize("teacher_weight,temperature,z_loss", MIXES)
+@pytest.mark.parametrize("tokens,width,vocab", SHAPES)
+def test_linear_top_k_cross_entropy_equals_torch(ops, tokens, width, vocab, teacher_weight, temperature, z_loss):
+    hidden, head, true_label, _ = loss_problem(tokens, width, vocab)
+    log_q = F.log_softmax(3 * torch.randn(tokens, vocab, dtype=torch.double) / temperature, -1)
+    top_logp, top_id = log_q.topk(min(64, vocab - 1), -1)
+    tail_logp = log_q.exp().scatter(-1, top_id, 0.0).sum(-1).log()
+    check_against_torch(
+        hidden, head,
+        lambda hidden, head: ops.linear_top_k_cross_entropy(hidden, head, true_label, top_id, top_logp.float(), tail_logp.float(), teacher_weight, temperature, z_loss),
+        lambda logits, dtype: mixed_with(top_k_divergence(logits, top_id, top_logp.to(dtype), tail_logp.to(dtype), temperature), logits, true_label, teacher_weight, z_loss))
+
+
+def test_linear_distillation_refuses_what_it_does_not_know(ops):
+    hidden, head, true_label, _ = loss_problem(4, 8, 9)
+    with pytest.raises(RuntimeError, match="loss: got 'kld'"):
+        ops.linear_distillation(hidden, head, hidden, head, true_label, "kld", 0.9, 1.0, 0.5, 0.0)
+    with pytest.raises(RuntimeError, match="teacher_head_VE"):
+        ops.linear_distillation(hidden, head, hidden, head[:8], true_label, "kl", 0.9, 1.0, 0.5, 0.0)

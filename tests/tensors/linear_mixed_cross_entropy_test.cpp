@@ -5,30 +5,17 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <fstream>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <vector>
 
 #include "src/base/errors.h"
 #include "src/tensors/ops.h"
+#include "tests/tensors/loss_problem.h"
 
 using namespace coppice;
 using nlohmann::json;
 
 namespace {
-
-using Doubles = std::vector<double>;
-
-json read_golden() { return json::parse(std::ifstream(COPPICE_SOURCE_DIR "/tests/golden/mixed_loss.json")); }
-
-/// Largest |a - b| / max(1, |b|) of two tensors; infinite where a NaN stands on either side.
-double error(const at::Tensor& got, const at::Tensor& wanted) {
-  const at::Tensor b = wanted.to(at::kDouble), distance = (got.to(at::kDouble) - b).abs() / b.abs().clamp_min(1.0);
-  return distance.numel() == 0 ? 0.0 : distance.isnan().any().item<bool>() ? std::numeric_limits<double>::infinity() : distance.max().item<double>();
-}
-
-at::Tensor labels(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
 
 /// The whole loss in double from the row reference, mean over live rows.
 struct Reference {
@@ -41,9 +28,8 @@ Reference reference_loss(const at::Tensor& logits_NV, const at::Tensor& true_lab
   Reference result{.logits_grad_NV = at::zeros({rows, vocab}, at::kDouble)};
   for (int64_t n = 0; n < rows; ++n) {
     double* gradient = result.logits_grad_NV.data_ptr<double>() + n * vocab;
-    const MixedCrossEntropyRow row =
-        mixed_cross_entropy_reference({logits.data_ptr<double>() + n * vocab, static_cast<size_t>(vocab)}, true_label[n].item<int64_t>(),
-                                      teacher_label[n].item<int64_t>(), teacher_weight, z_loss, {gradient, static_cast<size_t>(vocab)});
+    const LossRow row = mixed_cross_entropy_reference({logits.data_ptr<double>() + n * vocab, static_cast<size_t>(vocab)}, true_label[n].item<int64_t>(),
+                                                      teacher_label[n].item<int64_t>(), teacher_weight, z_loss, {gradient, static_cast<size_t>(vocab)});
     result.loss += (1.0 - teacher_weight) * row.ce + teacher_weight * row.kd + row.z;
   }
   if (live > 0) {
@@ -51,18 +37,6 @@ Reference reference_loss(const at::Tensor& logits_NV, const at::Tensor& true_lab
     result.logits_grad_NV /= static_cast<double>(live);
   }
   return result;
-}
-
-struct Problem {
-  at::Tensor hidden_ND, head_VD, true_label_N, teacher_label_N;
-};
-Problem make_problem(int64_t rows, int64_t width, int64_t vocab) {
-  at::manual_seed(17);
-  Problem p{at::randn({rows, width}), at::randn({vocab, width}) / std::sqrt(static_cast<double>(width)), at::randint(vocab, {rows}, at::kLong),
-            at::randint(vocab, {rows}, at::kLong)};
-  for (int64_t n = 0; n < rows; n += 5) p.true_label_N[n] = kIgnoredLabel;
-  for (int64_t n = 1; n < rows; n += 5) p.teacher_label_N[n] = p.true_label_N[n];
-  return p;
 }
 
 }  // namespace
@@ -115,7 +89,7 @@ TEST_SUITE("unit") {
     // logits (0, ln 3): p = (1/4, 3/4). true 0, teacher 1, w = 0.9: loss = 0.1 ln 4 + 0.9 ln(4/3); d = (1/4 - 0.1, 3/4 - 0.9).
     std::vector<float> logits{0.0f, std::log(3.0f)};
     const std::vector<int64_t> true_label{0}, teacher_label{1};
-    MixedCrossEntropyRow row;
+    LossRow row;
     mixed_cross_entropy_cpu({.logits = logits.data(),
                              .true_label = true_label.data(),
                              .teacher_label = teacher_label.data(),
@@ -137,7 +111,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("mixed_cross_entropy: teacher_weight 0 is CE on true labels, 1 is CE on teacher labels") {
-    const Problem p = make_problem(37, 24, 301);
+    const LossProblem p = make_problem(37, 24, 301);
     const auto run = [&](const at::Tensor& true_label, const at::Tensor& teacher_label, double weight) {
       at::Tensor hidden = p.hidden_ND.clone().set_requires_grad(true), head = p.head_VD.clone().set_requires_grad(true);
       const at::Tensor loss = linear_mixed_cross_entropy(hidden, head, true_label, teacher_label, weight, 1e-4);
@@ -160,7 +134,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("mixed_cross_entropy: no live row gives loss 0 and gradient 0") {
-    const Problem p = make_problem(6, 8, 11);
+    const LossProblem p = make_problem(6, 8, 11);
     at::Tensor hidden = p.hidden_ND.clone().set_requires_grad(true), head = p.head_VD.clone().set_requires_grad(true);
     const at::Tensor loss = linear_mixed_cross_entropy(hidden, head, at::full({6}, kIgnoredLabel, at::kLong), p.teacher_label_N, 0.9, 1e-3);
     loss.backward();
@@ -171,9 +145,9 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("mixed_cross_entropy_step: counts, sums, scale, accumulation") {
-    const Problem p = make_problem(40, 16, 50);
+    const LossProblem p = make_problem(40, 16, 50);
     at::Tensor head_grad = at::full_like(p.head_VD, 2.0);
-    const MixedCrossEntropySums sums = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, head_grad, p.true_label_N, p.teacher_label_N, 0.9, 1e-3, 0.125, true);
+    const LinearLossSums sums = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, head_grad, p.true_label_N, p.teacher_label_N, 0.9, 1e-3, 0.125, true);
     const at::Tensor logits = p.hidden_ND.to(at::kDouble).matmul(p.head_VD.to(at::kDouble).t());
     const at::Tensor live = p.true_label_N.ne(kIgnoredLabel), best = logits.argmax(1), log_p = logits.log_softmax(1);
     const at::Tensor safe_label = p.true_label_N.clamp_min(0);
@@ -190,7 +164,7 @@ TEST_SUITE("unit") {
     CHECK(error(sums.hidden_grad_ND, logits_grad.matmul(p.head_VD.to(at::kDouble))) <= 2e-6);
     CHECK(error(head_grad, logits_grad.t().matmul(p.hidden_ND.to(at::kDouble)) + 2.0) <= 2e-6);
 
-    const MixedCrossEntropySums forward = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, {}, p.true_label_N, {}, 0.0, 0.0, 1.0, false);
+    const LinearLossSums forward = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, {}, p.true_label_N, {}, 0.0, 0.0, 1.0, false);
     CHECK(!forward.hidden_grad_ND.defined());
     CHECK(forward.ce == sums.ce);  // the same bits with and without the gradient
     CHECK(forward.kd == 0.0);
@@ -199,10 +173,10 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("mixed_cross_entropy_step: hidden and head that require gradients are left alone") {
-    const Problem p = make_problem(4, 8, 9);
+    const LossProblem p = make_problem(4, 8, 9);
     const at::Tensor hidden = p.hidden_ND.clone().set_requires_grad(true), head = p.head_VD.clone().set_requires_grad(true);
     at::Tensor head_grad = at::zeros_like(p.head_VD);
-    const MixedCrossEntropySums sums = mixed_cross_entropy_step(hidden, head, head_grad, p.true_label_N, p.teacher_label_N, 0.5, 0.0, 1.0, false);
+    const LinearLossSums sums = mixed_cross_entropy_step(hidden, head, head_grad, p.true_label_N, p.teacher_label_N, 0.5, 0.0, 1.0, false);
     CHECK(!sums.hidden_grad_ND.requires_grad());
     CHECK(!hidden.grad().defined());
     CHECK(head_grad.abs().sum().item<double>() > 0.0);
@@ -224,7 +198,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("mixed_cross_entropy: what does not fit is refused") {
-    const Problem p = make_problem(4, 8, 9);
+    const LossProblem p = make_problem(4, 8, 9);
     const auto run = [&](const at::Tensor& hidden, const at::Tensor& true_label, const at::Tensor& teacher_label, double weight) {
       return linear_mixed_cross_entropy(hidden, p.head_VD, true_label, teacher_label, weight, 0.0);
     };
@@ -238,7 +212,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("mixed_cross_entropy: a NaN in the hidden states reaches loss and gradient") {
-    const Problem p = make_problem(4, 8, 600);
+    const LossProblem p = make_problem(4, 8, 600);
     at::Tensor hidden = p.hidden_ND.clone();
     hidden[2][3] = std::nanf("");
     hidden.set_requires_grad(true);
@@ -255,16 +229,13 @@ TEST_SUITE("parity") {
     for (const auto& [rows, width, vocab] : {std::tuple<int64_t, int64_t, int64_t>{5000, 12, 512}, {700, 16, 5003}, {3, 8, 1}, {65, 33, 257}}) {
       CAPTURE(rows);
       CAPTURE(vocab);
-      const Problem p = make_problem(rows, width, vocab);
+      const LossProblem p = make_problem(rows, width, vocab);
       at::Tensor hidden = p.hidden_ND.clone().set_requires_grad(true), head = p.head_VD.clone().set_requires_grad(true);
       const at::Tensor loss = linear_mixed_cross_entropy(hidden, head, p.true_label_N, p.teacher_label_N, 0.9, 1e-4);
       loss.backward();
       const at::Tensor hidden64 = p.hidden_ND.to(at::kDouble), head64 = p.head_VD.to(at::kDouble);
       const Reference reference = reference_loss(hidden64.matmul(head64.t()), p.true_label_N, p.teacher_label_N, 0.9, 1e-4);
       CHECK(loss.item<double>() == doctest::Approx(reference.loss).epsilon(1e-6));
-      const auto relative = [](const at::Tensor& got, const at::Tensor& wanted) {
-        return (got.to(at::kDouble) - wanted).norm().item<double>() / std::max(1e-30, wanted.norm().item<double>());
-      };
       if (vocab == 1) continue;  // gradients are zero but for z
       CHECK(relative(hidden.grad(), reference.logits_grad_NV.matmul(head64)) <= 1e-6);
       CHECK(relative(head.grad(), reference.logits_grad_NV.t().matmul(hidden64)) <= 1e-6);
@@ -272,10 +243,10 @@ TEST_SUITE("parity") {
   }
 
   TEST_CASE("mixed_cross_entropy: repeats bit for bit") {
-    const Problem p = make_problem(900, 64, 3000);
+    const LossProblem p = make_problem(900, 64, 3000);
     at::Tensor first = at::zeros_like(p.head_VD), second = at::zeros_like(p.head_VD);
-    const MixedCrossEntropySums a = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, first, p.true_label_N, p.teacher_label_N, 0.9, 1e-4, 1.0, true);
-    const MixedCrossEntropySums b = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, second, p.true_label_N, p.teacher_label_N, 0.9, 1e-4, 1.0, true);
+    const LinearLossSums a = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, first, p.true_label_N, p.teacher_label_N, 0.9, 1e-4, 1.0, true);
+    const LinearLossSums b = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, second, p.true_label_N, p.teacher_label_N, 0.9, 1e-4, 1.0, true);
     CHECK(a.ce == b.ce);
     CHECK(a.kd == b.kd);
     CHECK(at::equal(a.hidden_grad_ND, b.hidden_grad_ND));
@@ -305,7 +276,7 @@ TEST_SUITE("grad") {
   }
 
   TEST_CASE("mixed_cross_entropy: an upstream factor scales both gradients") {
-    const Problem p = make_problem(20, 8, 30);
+    const LossProblem p = make_problem(20, 8, 30);
     const auto grads = [&](double factor) {
       at::Tensor hidden = p.hidden_ND.clone().set_requires_grad(true), head = p.head_VD.clone().set_requires_grad(true);
       (linear_mixed_cross_entropy(hidden, head, p.true_label_N, p.teacher_label_N, 0.9, 0.0) * factor).backward();

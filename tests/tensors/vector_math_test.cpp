@@ -17,6 +17,10 @@ COPPICE_CLONES void sigmoid_all(const float* x, float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = vector_sigmoid(x[i]);
 }
 
+COPPICE_CLONES void log_all(const float* x, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = vector_log(x[i]);
+}
+
 double ulps(float got, double exact) {
   const float nearest = static_cast<float>(exact);
   return std::abs(got - exact) / (std::nextafter(nearest, std::numeric_limits<float>::infinity()) - nearest);
@@ -25,6 +29,20 @@ double ulps(float got, double exact) {
 }  // namespace
 
 TEST_SUITE("unit") {
+  TEST_CASE("vector_log: ulps from the smallest normal number up") {
+    std::vector<float> x, y;
+    for (float value = 1.2e-38f; value < 1e38f; value *= 1.00037f) x.push_back(value);
+    for (float value = 0.5f; value < 2.0f; value += 0.00011f) x.push_back(value);
+    y.resize(x.size());
+    log_all(x.data(), y.data(), static_cast<int64_t>(x.size()));
+    double worst = 0.0;
+    for (size_t i = 0; i < x.size(); ++i) worst = std::max(worst, std::abs(y[i] - std::log(double{x[i]})) / std::max(1e-7, std::abs(std::log(double{x[i]}))));
+    CHECK(worst <= 2e-7);
+    float one = 1.0f, zero = 1.0f;
+    log_all(&one, &zero, 1);
+    CHECK(zero == 0.0f);
+  }
+
   TEST_CASE("vector_exp and vector_sigmoid: ulps over the whole range") {
     std::vector<float> x, e, s;
     for (float value = -87.0f; value < 88.7f; value += 0.00037f) x.push_back(value);

@@ -10,23 +10,15 @@
 #include <cstdint>
 #include <span>
 
+#include "src/tensors/kernels/loss_rows.h"
+
 namespace coppice {
-
-inline constexpr int64_t kIgnoredLabel = -100;
-
-/// What one row contributes; all zero for an ignored row (top_1 = -1).
-struct MixedCrossEntropyRow {
-  double ce = 0;       // -log p[true]
-  double kd = 0;       // -log p[teacher]; 0 when w = 0
-  double z = 0;        // zeta lse^2
-  int64_t top_1 = -1;  // argmax, lowest id on ties; -1 when not asked for
-};
 
 struct MixedCrossEntropyParams {
   float* logits = nullptr;                 // (C, V): logits in, with write_gradient `scale` times d(loss)/d(logits) out
   const int64_t* true_label = nullptr;     // (C): in [0, V) or -100
   const int64_t* teacher_label = nullptr;  // (C): in [0, V) or -100; nullptr = none
-  MixedCrossEntropyRow* rows = nullptr;    // (C), overwritten
+  LossRow* rows = nullptr;                 // (C), overwritten
   int64_t num_rows = 0;                    // C
   int64_t num_vocab = 0;                   // V
   double teacher_weight = 0;
@@ -37,11 +29,8 @@ struct MixedCrossEntropyParams {
 };
 void mixed_cross_entropy_cpu(const MixedCrossEntropyParams& params);
 
-/// argmax of each row of logits (C, V), lowest id on ties.
-void top_1_cpu(const float* logits, int64_t num_rows, int64_t num_vocab, int64_t* top_1);
-
 /// One row in double; `gradient` (V values, scale 1) may be empty.
-MixedCrossEntropyRow mixed_cross_entropy_reference(std::span<const double> logits, int64_t true_label, int64_t teacher_label, double teacher_weight,
-                                                   double z_loss, std::span<double> gradient);
+LossRow mixed_cross_entropy_reference(std::span<const double> logits, int64_t true_label, int64_t teacher_label, double teacher_weight, double z_loss,
+                                      std::span<double> gradient);
 
 }  // namespace coppice

@@ -1,8 +1,7 @@
 // A row is read for its maximum (and argmax), turned into exponentials while they are summed, and scaled into gradients: three passes over memory that the
-// first one brought into the core's cache. Sums run in float over kSumBlock entries and in double over blocks.
+// first one brought into the core's cache.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "src/tensors/kernels/linear_mixed_cross_entropy.h"
 #include "src/tensors/kernels/parallel_rows.h"
@@ -24,8 +23,8 @@ LabelShares share_labels(int64_t true_label, int64_t teacher_label, double teach
 
 }  // namespace
 
-MixedCrossEntropyRow mixed_cross_entropy_reference(std::span<const double> logits, int64_t true_label, int64_t teacher_label, double teacher_weight,
-                                                   double z_loss, std::span<double> gradient) {
+LossRow mixed_cross_entropy_reference(std::span<const double> logits, int64_t true_label, int64_t teacher_label, double teacher_weight, double z_loss,
+                                      std::span<double> gradient) {
   std::fill(gradient.begin(), gradient.end(), 0.0);
   if (true_label == kIgnoredLabel) return {};
   const LabelShares labels = share_labels(true_label, teacher_label, teacher_weight);
@@ -46,58 +45,12 @@ MixedCrossEntropyRow mixed_cross_entropy_reference(std::span<const double> logit
 
 namespace {
 
-constexpr int64_t kBlock = 512;     // of the search for the maximum
-constexpr int64_t kSumBlock = 128;  // summed in float before a double takes over: good to 2e-7
-
-struct Largest {
-  float value;
-  int64_t block;  // start of the first block that holds it
-};
-/// With a NaN in the row the value is unspecified; the exponentials then carry the NaN on.
-COPPICE_CLONES Largest find_largest(const float* z, int64_t n) {
-  Largest largest{-std::numeric_limits<float>::infinity(), 0};
-  for (int64_t begin = 0; begin < n; begin += kBlock) {
-    const int64_t end = std::min(n, begin + kBlock);
-    float value = -std::numeric_limits<float>::infinity();
-#pragma omp simd reduction(max : value)
-    for (int64_t i = begin; i < end; ++i) value = z[i] > value ? z[i] : value;
-    if (value > largest.value) largest = {value, begin};
-  }
-  return largest;
-}
-
-int64_t find_first(const float* z, int64_t n, const Largest& largest) {
-  int64_t i = largest.block;
-  while (i < n - 1 && z[i] != largest.value) ++i;
-  return i;
-}
-
-/// Sum of exp(z - largest); with Store the exponentials replace z.
-template <bool Store>
-COPPICE_INLINE double sum_exponentials(float* z, int64_t n, float largest) {
-  double sum = 0;
-  for (int64_t begin = 0; begin < n; begin += kSumBlock) {
-    const int64_t end = std::min(n, begin + kSumBlock);
-    float block_sum = 0;
-#pragma omp simd reduction(+ : block_sum)
-    for (int64_t i = begin; i < end; ++i) {
-      const float value = vector_exp_flushed(z[i] - largest);
-      if constexpr (Store) z[i] = value;
-      block_sum += value;
-    }
-    sum += block_sum;
-  }
-  return sum;
-}
-COPPICE_CLONES double sum_exponentials_in_place(float* z, int64_t n, float largest) { return sum_exponentials<true>(z, n, largest); }
-COPPICE_CLONES double sum_exponentials_only(float* z, int64_t n, float largest) { return sum_exponentials<false>(z, n, largest); }
-
 COPPICE_CLONES void multiply(float* z, int64_t n, float factor) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) z[i] *= factor;
 }
 
-MixedCrossEntropyRow pass_row(const MixedCrossEntropyParams& params, int64_t row) {
+LossRow pass_row(const MixedCrossEntropyParams& params, int64_t row) {
   const int64_t n = params.num_vocab, true_label = params.true_label[row];
   float* z = params.logits + row * n;
   if (true_label == kIgnoredLabel) {
@@ -107,9 +60,10 @@ MixedCrossEntropyRow pass_row(const MixedCrossEntropyParams& params, int64_t row
   const LabelShares labels = share_labels(true_label, params.teacher_label ? params.teacher_label[row] : kIgnoredLabel, params.teacher_weight);
   const double z_true = z[true_label], z_teacher = z[labels.teacher];
   const Largest largest = find_largest(z, n);
-  MixedCrossEntropyRow result;
+  LossRow result;
   if (params.argmax) result.top_1 = find_first(z, n, largest);
-  const double sum = params.write_gradient ? sum_exponentials_in_place(z, n, largest.value) : sum_exponentials_only(z, n, largest.value);
+  if (params.argmax && params.teacher_label && params.teacher_label[row] >= 0) result.teacher_top_1 = params.teacher_label[row];
+  const double sum = params.write_gradient ? sum_exponentials_in_place(z, n, largest.value) : sum_exponentials(z, n, largest.value, 1.0f);
   const double lse = largest.value + std::log(sum);
   result.ce = lse - z_true;
   if (params.teacher_weight != 0.0) result.kd = lse - z_teacher;
@@ -129,15 +83,6 @@ MixedCrossEntropyRow pass_row(const MixedCrossEntropyParams& params, int64_t row
 void mixed_cross_entropy_cpu(const MixedCrossEntropyParams& params) {
   parallel_rows(params.num_rows, threads_for(params.num_rows * params.num_vocab), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) params.rows[row] = pass_row(params, row);
-  });
-}
-
-void top_1_cpu(const float* logits, int64_t num_rows, int64_t num_vocab, int64_t* top_1) {
-  parallel_rows(num_rows, threads_for(num_rows * num_vocab), [&](int64_t begin, int64_t end, int) {
-    for (int64_t row = begin; row < end; ++row) {
-      const float* z = logits + row * num_vocab;
-      top_1[row] = find_first(z, num_vocab, find_largest(z, num_vocab));
-    }
   });
 }
 

@@ -60,6 +60,23 @@ COPPICE_INLINE float vector_exp_flushed(float x) {
   return x < -87.0f ? 0.0f : value;
 }
 
+/// Natural logarithm of a positive normal number, within 1 ulp: x = 2^e m, m in [sqrt(1/2), sqrt 2), and the polynomial of log(1 + f) by Cephes.
+COPPICE_INLINE float vector_log(float x) {
+  const int32_t bits = std::bit_cast<int32_t>(x), exponent = (bits - 0x3f3504f3) >> 23;
+  const float n = static_cast<float>(exponent), f = std::bit_cast<float>(bits - (exponent << 23)) - 1.0f, square = f * f;
+  float p = 7.0376836292e-2f;
+  p = p * f - 1.1514610310e-1f;
+  p = p * f + 1.1676998740e-1f;
+  p = p * f - 1.2420140846e-1f;
+  p = p * f + 1.4249322787e-1f;
+  p = p * f - 1.6668057665e-1f;
+  p = p * f + 2.0000714765e-1f;
+  p = p * f - 2.4999993993e-1f;
+  p = p * f + 3.3333331174e-1f;
+  p = p * f * square - n * 2.12194440e-4f - 0.5f * square;  // ln2 in two parts: n * 0.693359375 is exact
+  return f + p + n * 0.693359375f;
+}
+
 /// 1 / (1 + e^-x), within 3 ulp for x > -87; falls to 0 below -103.97.
 COPPICE_INLINE float vector_sigmoid(float x) { return 1.0f / (1.0f + vector_exp(-x)); }
 

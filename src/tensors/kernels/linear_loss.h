@@ -1,0 +1,46 @@
+// What the linear + loss operations share: logits = hidden head^T a chunk of tokens at a time, a pass over the chunk's rows that leaves d(logits) in place
+// of the logits, and two more products that turn them into d(hidden) and an addition to d(head). Never tokens x vocabulary in memory.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <string_view>
+
+#include "src/tensors/kernels/loss_rows.h"
+#include "src/tensors/ops.h"
+
+namespace coppice {
+
+/// float32 on the CPU, widths equal, not empty.
+void check_head(const at::Tensor& hidden_ND, const at::Tensor& head_VD, std::string_view hidden_name, std::string_view head_name);
+/// One contiguous int64 label a row, in [0, num_vocab) or kIgnoredLabel.
+void check_labels(const at::Tensor& label_N, int64_t num_rows, int64_t num_vocab, const char* name);
+
+/// Logits of one chunk after the other, all in one buffer.
+class LogitChunks {
+ public:
+  LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD);
+  int64_t rows() const { return rows_; }  // of a chunk; the last one may have fewer
+  int64_t num_rows() const { return hidden_ND_.size(0); }
+  /// Logits of rows [first, first + rows()), valid until the next call.
+  at::Tensor at(int64_t first);
+
+ private:
+  at::Tensor hidden_ND_, head_VD_, buffer_CV_;
+  int64_t rows_;
+};
+
+/// Walks the chunks: `pass(first, logits_CV, rows)` fills one LossRow a token and, when head_grad_VD is defined, leaves d(logits) in place. Sums over live rows
+/// are taken in row order, so that they do not depend on threads or chunks.
+using RowPass = std::function<void(int64_t first, at::Tensor& logits_CV, LossRow* rows)>;
+LinearLossSums walk_chunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
+                           const RowPass& pass);
+
+/// Mean over live rows of (1 - w) ce + w kd + z as an autograd function of hidden and head; `step` is the loss with gradients times `scale`, or forward only
+/// when head_grad_VD is undefined. No live row: 0.
+using LossStep = std::function<LinearLossSums(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, double scale)>;
+at::Tensor mean_linear_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& true_label_N, double teacher_weight,
+                            const LossStep& step);
+
+}  // namespace coppice

@@ -1,0 +1,84 @@
+// What the tests of the linear losses share: golden values of tests/golden/mixed_loss.json (made by make_vectors.py), random problems, how far off a result is.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "src/tensors/kernels/loss_rows.h"
+
+namespace coppice {
+
+using Doubles = std::vector<double>;
+
+inline nlohmann::json read_golden() { return nlohmann::json::parse(std::ifstream(COPPICE_SOURCE_DIR "/tests/golden/mixed_loss.json")); }
+inline Doubles golden_row(const nlohmann::json& golden, const char* name, int64_t row) {
+  const Doubles all = golden[name].get<Doubles>();
+  const auto vocab = golden["vocab"].get<int64_t>();
+  return {all.begin() + row * vocab, all.begin() + (row + 1) * vocab};
+}
+
+/// Largest |a - b| / max(1, |b|) of two tensors; infinite where a NaN stands on either side.
+inline double error(const at::Tensor& got, const at::Tensor& wanted) {
+  const at::Tensor b = wanted.to(at::kDouble), distance = (got.to(at::kDouble) - b).abs() / b.abs().clamp_min(1.0);
+  return distance.numel() == 0 ? 0.0 : distance.isnan().any().item<bool>() ? std::numeric_limits<double>::infinity() : distance.max().item<double>();
+}
+
+/// |a - b| / |b| in the 2-norm.
+inline double relative(const at::Tensor& got, const at::Tensor& wanted) {
+  return (got.to(at::kDouble) - wanted).norm().item<double>() / std::max(1e-30, wanted.norm().item<double>());
+}
+
+inline at::Tensor labels(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
+inline at::Tensor row_of(const Doubles& values, at::ScalarType dtype) { return at::tensor(values, at::kDouble).to(dtype).unsqueeze(0); }
+
+/// Every fifth row is ignored; another fifth has the teacher agree with the true label.
+struct LossProblem {
+  at::Tensor hidden_ND, head_VD, true_label_N, teacher_label_N, teacher_hidden_NE, teacher_head_VE;
+};
+inline LossProblem make_problem(int64_t rows, int64_t width, int64_t vocab) {
+  at::manual_seed(17);
+  LossProblem p{.hidden_ND = at::randn({rows, width}),
+                .head_VD = at::randn({vocab, width}) / std::sqrt(static_cast<double>(width)),
+                .true_label_N = at::randint(vocab, {rows}, at::kLong),
+                .teacher_label_N = at::randint(vocab, {rows}, at::kLong),
+                .teacher_hidden_NE = at::randn({rows, width + 3}),
+                .teacher_head_VE = 2 * at::randn({vocab, width + 3}) / std::sqrt(static_cast<double>(width))};
+  for (int64_t n = 0; n < rows; n += 5) p.true_label_N[n] = kIgnoredLabel;
+  for (int64_t n = 1; n < rows; n += 5) p.teacher_label_N[n] = p.true_label_N[n];
+  return p;
+}
+
+/// Loss, d(hidden) and d(head) of `loss` on copies of the problem's student in `dtype`.
+struct LossGradients {
+  double loss = 0;
+  at::Tensor hidden_ND, head_VD;
+};
+using StudentLoss = std::function<at::Tensor(const at::Tensor& hidden_ND, const at::Tensor& head_VD)>;
+inline LossGradients differentiate_loss(const LossProblem& p, at::ScalarType dtype, const StudentLoss& loss) {
+  const at::Tensor hidden = p.hidden_ND.to(dtype, false, true).requires_grad_(), head = p.head_VD.to(dtype, false, true).requires_grad_();
+  const at::Tensor value = loss(hidden, head);
+  value.backward();
+  return {value.item<double>(), hidden.grad(), head.grad()};
+}
+
+/// The analytic gradient of a row against central differences: `value(logits)` in double.
+inline void check_central_differences(const Doubles& logits, const Doubles& gradient, const std::function<double(const Doubles&)>& value, double limit) {
+  for (size_t v = 0; v < logits.size(); ++v) {
+    const auto moved = [&](double step) {
+      Doubles shifted = logits;
+      shifted[v] += step;
+      return value(shifted);
+    };
+    CAPTURE(v);
+    CHECK(std::abs(gradient[v] - (moved(1e-5) - moved(-1e-5)) / 2e-5) <= limit);
+  }
+}
+
+}  // namespace coppice
