@@ -3,11 +3,20 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <charconv>
+
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/hdf5.h"
 
 namespace coppice {
+namespace {
+
+constexpr uint64_t kVersion = 2;  // 1 had no /kept, no method and no budget
+
+}  // namespace
+
+std::vector<int64_t> MaskFile::widths() const { return kept.empty() ? std::vector<int64_t>(static_cast<size_t>(scores_LF.size(0)), num_kept) : kept; }
 
 void save_masks(const std::filesystem::path& path, const MaskFile& masks) {
   const std::filesystem::path temporary = temporary_path(path);
@@ -16,11 +25,16 @@ void save_masks(const std::filesystem::path& path, const MaskFile& masks) {
   Hdf5Writer writer(temporary);
   writer.write_chunked("/scores", Hdf5Type::f32, dims, dims[0], scores.const_data_ptr<float>());
   writer.write_chunked("/soft", Hdf5Type::f32, dims, dims[0], soft.const_data_ptr<float>());
+  const std::vector<int64_t> widths = masks.widths();
+  writer.write_chunked("/kept", Hdf5Type::i64, {dims[0]}, dims[0], widths.data());
+  if (masks.channels_LF.defined()) writer.write_chunked("/channels", Hdf5Type::i64, dims, dims[0], masks.channels_LF.contiguous().const_data_ptr<int64_t>());
   writer.set_attribute("/", "format", "coppice.masks");
-  writer.set_attribute("/", "version", uint64_t{1});
+  writer.set_attribute("/", "version", kVersion);
   writer.set_attribute("/", "source_sha256", masks.source_sha256);
   writer.set_attribute("/", "num_kept", static_cast<uint64_t>(masks.num_kept));
   writer.set_attribute("/", "top_k_epsilon", fmt::format("{}", masks.epsilon));
+  writer.set_attribute("/", "method", masks.method);
+  writer.set_attribute("/", "budget", masks.global ? "global" : "layer");
   writer.close();
   OutputFile file(temporary, OutputFile::Mode::existing);
   file.sync();
@@ -32,9 +46,9 @@ MaskFile load_masks(const std::filesystem::path& path) {
   const Hdf5Reader reader(path);
   if (reader.string_attribute("/", "format") != "coppice.masks") throw UserError::bad_file(path.string(), "not a mask file (format is not coppice.masks)");
   const uint64_t version = reader.unsigned_attribute("/", "version");
-  if (version != 1) throw UserError::bad_file(path.string(), fmt::format("mask file version {}, this program reads 1", version));
+  if (version < 1 || version > kVersion) throw UserError::bad_file(path.string(), fmt::format("mask file version {}, this program reads 1 to {}", version, kVersion));
   const Hdf5Shape shape = reader.shape("/scores");
-  if (shape.dims.size() != 2 || shape.dims != reader.shape("/soft").dims || shape.dims[0] > 4096 || shape.dims[1] > (1u << 24))
+  if (shape.dims.size() != 2 || shape.dims != reader.shape("/soft").dims || shape.dims[0] < 1 || shape.dims[1] < 1 || shape.dims[0] > 4096 || shape.dims[1] > (1u << 24))
     throw UserError::bad_file(path.string(), "/scores and /soft must be two equal [layers, channels] tables");
   MaskFile masks;
   const auto sizes = std::vector<int64_t>{static_cast<int64_t>(shape.dims[0]), static_cast<int64_t>(shape.dims[1])};
@@ -44,7 +58,21 @@ MaskFile load_masks(const std::filesystem::path& path) {
   reader.read_all("/soft", Hdf5Type::f32, masks.soft_LF.mutable_data_ptr<float>(), masks.soft_LF.nbytes());
   masks.source_sha256 = reader.string_attribute("/", "source_sha256");
   masks.num_kept = static_cast<int64_t>(reader.unsigned_attribute("/", "num_kept"));
-  masks.epsilon = std::stod(reader.string_attribute("/", "top_k_epsilon"));
+  const std::string epsilon = reader.string_attribute("/", "top_k_epsilon");
+  if (std::from_chars(epsilon.data(), epsilon.data() + epsilon.size(), masks.epsilon).ec != std::errc()) throw UserError::bad_file(path.string(), "top_k_epsilon is no number");
+  if (version == 1) return masks;
+  masks.method = reader.string_attribute("/", "method");
+  masks.global = reader.string_attribute("/", "budget") == "global";
+  masks.kept.resize(static_cast<size_t>(sizes[0]));
+  if (reader.shape("/kept").dims != std::vector<uint64_t>{shape.dims[0]}) throw UserError::bad_file(path.string(), "/kept must hold one number a layer");
+  reader.read_all("/kept", Hdf5Type::i64, masks.kept.data(), masks.kept.size() * sizeof(int64_t));
+  for (size_t layer = 0; layer < masks.kept.size(); ++layer)
+    if (masks.kept[layer] < 1 || masks.kept[layer] > sizes[1])
+      throw UserError::bad_file(path.string(), fmt::format("layer {} keeps {} channels, expected 1 to {}", layer, masks.kept[layer], sizes[1]));
+  if (!reader.has("/channels")) return masks;
+  if (reader.shape("/channels").dims != shape.dims) throw UserError::bad_file(path.string(), "/channels must have the shape of /scores");
+  masks.channels_LF = at::empty(sizes, at::kLong);
+  reader.read_all("/channels", Hdf5Type::i64, masks.channels_LF.mutable_data_ptr<int64_t>(), masks.channels_LF.nbytes());
   return masks;
 }
 

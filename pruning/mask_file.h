@@ -1,19 +1,28 @@
-// masks.h5: what learn_masks decided, as a small file of its own: /scores and /soft, f32 [L, F], with the identity of the source and the last epsilon.
+// masks.h5: what learn_masks decided, as a small file of its own: /scores and /soft, f32 [L, F], /kept, i64 [L] (channels that each layer keeps) and /channels,
+// i64 [L, F] (their numbers in the source, where channels were removed on the way), with the identity of the source and the last epsilon.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace coppice {
 
 struct MaskFile {
-  at::Tensor scores_LF;       // raw scores r
-  at::Tensor soft_LF;         // lambda in its last form; sums to num_kept per row (or less where multiplied by the top set)
-  std::string source_sha256;  // identity of the model that was trained with it
-  int64_t num_kept = 0;
+  at::Tensor scores_LF;            // raw scores r
+  at::Tensor soft_LF;              // lambda in its last form; sums to num_kept per row (or less where multiplied by the top set)
+  std::string source_sha256;       // identity of the model that was trained with it
+  int64_t num_kept = 0;            // of a layer, or the layers' mean
   double epsilon = 0;
+  std::vector<int64_t> kept = {};  // one a layer; empty = num_kept in each
+  at::Tensor channels_LF = {};     // int64; undefined = all channels of the source, in order
+  std::string method = "soft_top_k";
+  bool global = false;             // kept differs between layers on purpose
+
+  std::vector<int64_t> widths() const;
 };
 
 /// Commits by rename. IoError.

@@ -1,9 +1,11 @@
-// One-shot importance scores of FFN channels: a function each, a row each in the table.
+// One-shot importance scores of FFN channels: a file each (score_<name>.cpp), a row each in the table of scores.cpp.
+// x = silu(gate) * up as it enters down_proj, W = down_proj [D, F], j a channel, n a live token. Higher = keep; the top K of each layer stay.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -24,12 +26,36 @@ struct ScoreRow {
   bool needs_batches;
   at::Tensor (*compute)(const ScoreInput&);  // [L, F] float32, higher = keep
 };
-/// magnitude, activation, random, first_k. All need layers of one width: UserError::recipe otherwise.
+/// magnitude, activation, wanda_sp, flap, taylor, random, first_k. All need layers of one width: UserError::recipe otherwise.
 std::span<const ScoreRow> score_table();
 /// UserError::recipe(where) with the nearest name when unknown.
 const ScoreRow& find_score(const std::string& name, const std::string& where);
+/// "magnitude, activation, ...": the table's names, for help and messages.
+std::string score_names();
 
+at::Tensor score_magnitude(const ScoreInput& input);
+at::Tensor score_activation(const ScoreInput& input);
+at::Tensor score_wanda_sp(const ScoreInput& input);
+at::Tensor score_flap(const ScoreInput& input);
+at::Tensor score_taylor(const ScoreInput& input);
+at::Tensor score_random(const ScoreInput& input);
+at::Tensor score_first_k(const ScoreInput& input);
+
+// -- what several of them use --
+/// Rows computed layer by layer by `score(layer)`, each [F]; UserError::recipe when layers differ in width.
+at::Tensor score_by_layer(const ModelConfig& config, const std::function<at::Tensor(int64_t)>& score);
+/// down_proj of a layer, [D, F] in double, without gradient.
+at::Tensor down_weight(const Model& model, int64_t layer);
+/// Runs every calibration batch through the model without gradients: tap(layer, x [N, F], live [B, T] bool). InternalError without batches.
+using HiddenTap = std::function<void(int64_t layer, const at::Tensor& hidden_NF, const at::Tensor& live_BT)>;
+void walk_hidden(const ScoreInput& input, const HiddenTap& tap);
+
+// -- the formulas alone, for hand-computed cases --
 /// One batch's part of the activation score, [F] in double: sum over samples of (mean over live tokens of |hidden|)^2. live_BT is bool.
 at::Tensor activation_squares(const at::Tensor& hidden_NF, const at::Tensor& live_BT);
+/// mean_i |W_ij| * sqrt(mean over tokens of x_j^2), from W [D, F] and that mean [F].
+at::Tensor wanda_sp_scores(const at::Tensor& down_DF, const at::Tensor& mean_square_F);
+/// Var(x_j) * sum_i W_ij^2.
+at::Tensor flap_scores(const at::Tensor& down_DF, const at::Tensor& variance_F);
 
 }  // namespace coppice

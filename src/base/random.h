@@ -17,6 +17,7 @@ enum class Purpose : uint32_t {
   random_scores = 4,  // importance "random"; step = layer
   sampling = 5,       // generate
   split = 6,          // tokenizer's training sample
+  mask_noise = 7,     // HardConcrete gates; step = training step, index = layer << 32 | channel
   test = 100,
 };
 

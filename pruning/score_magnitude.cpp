@@ -1,0 +1,12 @@
+// magnitude: sqrt(sum_i W_ij^2). No data. It changes when a factor moves between up and down, though the function does not.
+#include <ATen/ATen.h>
+
+#include "pruning/scores.h"
+
+namespace coppice {
+
+at::Tensor score_magnitude(const ScoreInput& input) {
+  return score_by_layer(input.model->config, [&](int64_t layer) { return down_weight(*input.model, layer).norm(2, 0); });
+}
+
+}  // namespace coppice
