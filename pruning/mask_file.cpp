@@ -12,7 +12,7 @@
 namespace coppice {
 namespace {
 
-constexpr uint64_t kVersion = 2;  // 1 had no /kept, no method and no budget
+constexpr uint64_t kVersion = 2;
 
 }  // namespace
 
@@ -27,7 +27,6 @@ void save_masks(const std::filesystem::path& path, const MaskFile& masks) {
   writer.write_chunked("/soft", Hdf5Type::f32, dims, dims[0], soft.const_data_ptr<float>());
   const std::vector<int64_t> widths = masks.widths();
   writer.write_chunked("/kept", Hdf5Type::i64, {dims[0]}, dims[0], widths.data());
-  if (masks.channels_LF.defined()) writer.write_chunked("/channels", Hdf5Type::i64, dims, dims[0], masks.channels_LF.contiguous().const_data_ptr<int64_t>());
   writer.set_attribute("/", "format", "coppice.masks");
   writer.set_attribute("/", "version", kVersion);
   writer.set_attribute("/", "source_sha256", masks.source_sha256);
@@ -46,7 +45,7 @@ MaskFile load_masks(const std::filesystem::path& path) {
   const Hdf5Reader reader(path);
   if (reader.string_attribute("/", "format") != "coppice.masks") throw UserError::bad_file(path.string(), "not a mask file (format is not coppice.masks)");
   const uint64_t version = reader.unsigned_attribute("/", "version");
-  if (version < 1 || version > kVersion) throw UserError::bad_file(path.string(), fmt::format("mask file version {}, this program reads 1 to {}", version, kVersion));
+  if (version != kVersion) throw UserError::bad_file(path.string(), fmt::format("mask file version {}, this program reads {}", version, kVersion));
   const Hdf5Shape shape = reader.shape("/scores");
   if (shape.dims.size() != 2 || shape.dims != reader.shape("/soft").dims || shape.dims[0] < 1 || shape.dims[1] < 1 || shape.dims[0] > 4096 || shape.dims[1] > (1u << 24))
     throw UserError::bad_file(path.string(), "/scores and /soft must be two equal [layers, channels] tables");
@@ -60,7 +59,6 @@ MaskFile load_masks(const std::filesystem::path& path) {
   masks.num_kept = static_cast<int64_t>(reader.unsigned_attribute("/", "num_kept"));
   const std::string epsilon = reader.string_attribute("/", "top_k_epsilon");
   if (std::from_chars(epsilon.data(), epsilon.data() + epsilon.size(), masks.epsilon).ec != std::errc()) throw UserError::bad_file(path.string(), "top_k_epsilon is no number");
-  if (version == 1) return masks;
   masks.method = reader.string_attribute("/", "method");
   masks.global = reader.string_attribute("/", "budget") == "global";
   masks.kept.resize(static_cast<size_t>(sizes[0]));
@@ -69,10 +67,6 @@ MaskFile load_masks(const std::filesystem::path& path) {
   for (size_t layer = 0; layer < masks.kept.size(); ++layer)
     if (masks.kept[layer] < 1 || masks.kept[layer] > sizes[1])
       throw UserError::bad_file(path.string(), fmt::format("layer {} keeps {} channels, expected 1 to {}", layer, masks.kept[layer], sizes[1]));
-  if (!reader.has("/channels")) return masks;
-  if (reader.shape("/channels").dims != shape.dims) throw UserError::bad_file(path.string(), "/channels must have the shape of /scores");
-  masks.channels_LF = at::empty(sizes, at::kLong);
-  reader.read_all("/channels", Hdf5Type::i64, masks.channels_LF.mutable_data_ptr<int64_t>(), masks.channels_LF.nbytes());
   return masks;
 }
 

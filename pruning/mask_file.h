@@ -1,5 +1,5 @@
-// masks.h5: what learn_masks decided, as a small file of its own: /scores and /soft, f32 [L, F], /kept, i64 [L] (channels that each layer keeps) and /channels,
-// i64 [L, F] (their numbers in the source, where channels were removed on the way), with the identity of the source and the last epsilon.
+// masks.h5: what learn_masks decided, as a small file of its own: /scores and /soft, f32 [L, F], /kept, i64 [L] (channels that each layer keeps), with the
+// identity of the source, the method and the last epsilon.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,7 +18,6 @@ struct MaskFile {
   int64_t num_kept = 0;            // of a layer, or the layers' mean
   double epsilon = 0;
   std::vector<int64_t> kept = {};  // one a layer; empty = num_kept in each
-  at::Tensor channels_LF = {};     // int64; undefined = all channels of the source, in order
   std::string method = "soft_top_k";
   bool global = false;             // kept differs between layers on purpose
 

@@ -47,10 +47,6 @@ void check_mask_options(const MaskOptions& options, const std::function<std::str
   one_of("hard_concrete", options.hard_concrete, {"llm_shearing", "l0", "flop"});
   require(options.gate_lr > 0, "gate_lr", options.gate_lr, "a number above 0");
   require(options.multiplier_lr >= 0, "multiplier_lr", options.multiplier_lr, "a number of at least 0");
-  if (options.compact && options.mask_method != "soft_top_k" && options.mask_method != "coordinate_descent")
-    throw UserError::recipe(where("compact"), fmt::format("compact: mask_method '{}' still learns from channels that its mask drops; soft_top_k and coordinate_descent let them go", options.mask_method));
-  require(options.dead_below > 0 && options.dead_below < 0.01, "dead_below", options.dead_below, "a number above 0 and below 0.01");
-  require(options.compact_after >= 1, "compact_after", options.compact_after, "a number of at least 1");
 }
 
 MaskSchedule mask_schedule(const MaskOptions& options, double p, int64_t num_channels, int64_t num_kept) {

@@ -30,9 +30,6 @@ struct MaskOptions {
   std::string hard_concrete = "llm_shearing";
   double gate_lr = 1.0;
   double multiplier_lr = 1.0;
-  bool compact = false;
-  double dead_below = 1e-6;
-  int64_t compact_after = 50;
 
   template <class Field>
   void visit_fields(Field& field) {
@@ -58,9 +55,6 @@ struct MaskOptions {
     field("hard_concrete", hard_concrete, "convention of the gates: llm_shearing, l0 or flop");
     field("gate_lr", gate_lr, "learning rate of hard_concrete's gates (Adam, constant)");
     field("multiplier_lr", multiplier_lr, "ascent rate of its two Lagrangian multipliers (Adam)");
-    field("compact", compact, "remove channels from the weights while masks are learned, once they have been dead for long");
-    field("dead_below", dead_below, "a channel is dead while its mask is below this");
-    field("compact_after", compact_after, "steps in a row after which dead channels may go; looked at every so many steps");
   }
 };
 

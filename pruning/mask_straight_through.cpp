@@ -1,6 +1,6 @@
 // straight_through: the hard top-k set forward, the identity backward (Bengio et al. 2013, arXiv 1308.3432): d mask / d s = 1 for kept and dropped channels
 // alike. Epsilon and mask_form have no part in it.
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 
 #include "pruning/mask_methods.h"
 

@@ -32,11 +32,6 @@ at::Tensor plan_mask(const PrunePlan& plan, int64_t num_channels, const at::Tens
 /// fp32. Widths may differ between layers, before and after. UserError::recipe when the plan does not fit the model.
 Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& multiplier_LF = {});
 
-/// Copies a buffer laid out like `from` (master copy, optimizer slot) into one laid out like `to`, whose model keeps only the plan's channels: every axis with
-/// role ffn is sliced.
-void copy_kept(const ModelConfig& source, const PrunePlan& plan, const ParameterArena& from, const at::Tensor& from_buffer, const ParameterArena& to,
-               at::Tensor to_buffer);
-
 /// max |masked - pruned| / max |masked| over logits of the given input, for the caller to print; above 1e-5 in fp32 is an InternalError.
 double masked_pruned_difference(const Model& source, const at::Tensor& hard_cut_mask_LF, const Model& pruned, const DecoderInput& input);
 

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "pruning/mask_file.h"
+#include "pruning/mask_health.h"
 #include "pruning/plan.h"
 #include "pruning/soft_masks.h"
 #include "recipes/run_folder.h"
@@ -116,13 +117,32 @@ std::string inspect_labels(const fs::path& path) {
                             total ? static_cast<double>(bytes) / static_cast<double>(total) : 0.0);
 }
 
+/// How many channels of a layer lie in each tenth of [0, 1], as bars.
+std::string histogram(const at::Tensor& soft_F) {
+  constexpr int kBins = 10, kWidth = 24;
+  std::array<int64_t, kBins> count{};
+  const at::Tensor values = soft_F.contiguous();
+  for (const float *value = values.const_data_ptr<float>(), *end = value + values.numel(); value != end; ++value)
+    ++count[static_cast<size_t>(std::clamp(static_cast<int>(*value * kBins), 0, kBins - 1))];
+  std::string text;
+  for (int bin = 0; bin < kBins; ++bin) {
+    const auto share = static_cast<double>(count[static_cast<size_t>(bin)]) / static_cast<double>(values.numel());
+    text += fmt::format("      {:.1f} to {:.1f} {:>7}  {}\n", bin / 10.0, (bin + 1) / 10.0, count[static_cast<size_t>(bin)], std::string(static_cast<size_t>(share * kWidth + 0.5), '#'));
+  }
+  return text;
+}
+
 std::string inspect_masks(const fs::path& path) {
   const MaskFile masks = load_masks(path);
-  const MaskHealth health = mask_health(masks.soft_LF, masks.scores_LF, static_cast<double>(masks.num_kept), masks.num_kept);
-  std::string text = fmt::format("mask: {} layers x {} channels, {} kept, epsilon {}\nmodel {}\nsharpness {:.4f} (1 = binary), entropy {:.4f}, std of raw scores {:.4f}\n", masks.scores_LF.size(0), masks.scores_LF.size(1), masks.num_kept,
-                                 masks.epsilon, masks.source_sha256, health.sharpness, health.entropy, health.score_std);
-  for (size_t layer = 0; layer < health.layer_sharpness.size(); ++layer)
-    text += fmt::format("  layer {}: sharpness {:.4f}, sum {:.4f}\n", layer, health.layer_sharpness[layer], masks.soft_LF[static_cast<int64_t>(layer)].sum().item<double>());
+  const std::vector<int64_t> widths = masks.widths();
+  const at::Tensor hard_LF = hard_top_k(masks.scores_LF, widths);
+  const MaskHealth health = mask_health({.soft_LF = masks.soft_LF, .raw_LF = masks.scores_LF, .hard_LF = hard_LF, .k = static_cast<double>(masks.num_kept), .epsilon = masks.epsilon, .global = masks.global});
+  std::string text = fmt::format("mask by {}: {} layers x {} channels, {} kept {}, epsilon {}\nmodel {}\nsharpness {:.4f} (1 = binary), entropy {:.4f}, std of raw scores {:.4f}\n", printable(masks.method), masks.scores_LF.size(0),
+                                 masks.scores_LF.size(1), masks.num_kept, masks.global ? "on average" : "in each", masks.epsilon, masks.source_sha256, health.sharpness, health.entropy, health.score_std);
+  for (size_t layer = 0; layer < health.layer_sharpness.size(); ++layer) {
+    const at::Tensor soft_F = masks.soft_LF[static_cast<int64_t>(layer)];
+    text += fmt::format("  layer {}: {} kept, sharpness {:.4f}, sum {:.4f}; soft values:\n{}", layer, widths[layer], health.layer_sharpness[layer], soft_F.sum().item<double>(), histogram(soft_F));
+  }
   return text;
 }
 

@@ -171,11 +171,7 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     masks.training = read_training(table, recipe.data.domains, stage.seed);
     check_input(recipe.stages, masks.from, {"train"}, table.where("from"), "from");
     check_model(masks.target, "target");
-    check_choice(masks.masks.mask_form, {"plain", "top", "plain_then_top"}, table.where("mask_form"), "mask_form");
-    const MaskOptions& m = masks.masks;
-    check(m.top_k_epsilon > 0 && m.final_top_k_epsilon > 0, table.where("top_k_epsilon"), "top_k_epsilon and final_top_k_epsilon: expected above 0");
-    check(m.k_ramp >= 0 && m.k_ramp <= m.anneal_end && m.anneal_end <= 1, table.where("k_ramp"), "k_ramp and anneal_end: expected 0 <= k_ramp <= anneal_end <= 1");
-    check(m.score_lr > 0 && m.score_init_std > 0, table.where("score_lr"), "score_lr and score_init_std: expected above 0");
+    check_mask_options(masks.masks, [&](const char* key) { return table.where(key); });
     stage.options = masks;
   } else if (stage.kind == "prune") {
     PruneStage prune;
@@ -184,7 +180,7 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     check_input(recipe.stages, prune.from, {"train", "learn_masks"}, table.where("from"), "from");
     const bool after_masks = std::ranges::find_if(recipe.stages, [&](const Stage& s) { return s.name == prune.from && s.kind == "learn_masks"; }) != recipe.stages.end();
     prune.scores = after_masks ? "masks" : "";
-    table.take("scores", prune.scores, "masks (after learn_masks), magnitude, activation, random or first_k");
+    table.take("scores", prune.scores, "masks (after learn_masks), " + score_names());
     table.take("calibration_tokens", prune.calibration_tokens, "tokens that scores from activations see");
     check(!prune.scores.empty(), stage.where, "scores: missing; 'masks' needs `from` to be a learn_masks stage, otherwise name a score");
     check(prune.scores != "masks" || after_masks, table.where("scores"), fmt::format("scores = \"masks\" needs `from` to be a learn_masks stage, '{}' is none", prune.from));
@@ -296,6 +292,9 @@ void check_shapes(const Recipe& recipe) {
     };
     if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) {
       check_target(masks->from, masks->target);
+      const ModelConfig source = recipe.model_after(masks->from);
+      const int64_t kept = recipe.models.at(masks->target).intermediate_size.front();
+      check_budget({.num_kept = kept, .global = masks->masks.budget == "global", .round_to = masks->masks.round_to}, source.num_hidden_layers, source.intermediate_size.front(), stage.where);
       for (const auto& [what, config] : {std::pair{"stage '" + masks->from + "'", recipe.model_after(masks->from)}, {"model." + masks->target, recipe.models.at(masks->target)}})
         check(std::ranges::adjacent_find(config.intermediate_size, std::not_equal_to<>()) == config.intermediate_size.end(), stage.where,
               fmt::format("{}: {} has intermediate_size [{}]; learned masks need one width for all layers", stage.name, what, fmt::join(config.intermediate_size, ", ")));

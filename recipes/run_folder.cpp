@@ -50,7 +50,7 @@ struct OptionsJson {
   }
   Json operator()(const LearnMasksStage& s) const {
     Json json = training_json(s.training);
-    json["masks"] = fields_json(s.masks);
+    json["masks"] = fields_json(s.masks, {"on_collapse"});
     json["intermediate_size"] = recipe.models.at(s.target).intermediate_size;
     return json;
   }

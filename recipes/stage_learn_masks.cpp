@@ -1,12 +1,15 @@
-// learn_masks: Soft-Top-K masks over the FFN channels, learned together with the weights on the next-token loss.
-// r raw scores [L, F]; s = standardised; lambda = soft_top_k(s, k(p), epsilon(p)) multiplies the up output; p = share of the steps done.
+// learn_masks: masks over the FFN channels, learned together with the weights on the next-token loss; the method is a row of the table of mask methods.
+// A step: mask from scores -> masked forward and backward -> weights move, scores move -> health. p = share of the steps done.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "pruning/mask_file.h"
+#include "pruning/mask_health.h"
+#include "pruning/mask_methods.h"
 #include "pruning/scores.h"
 #include "pruning/soft_masks.h"
 #include "recipes/training.h"
@@ -17,8 +20,45 @@ namespace {
 
 constexpr int64_t kPublishedWarmup = 1000;
 
-/// Share of channels that both choices keep.
-double overlap(const at::Tensor& hard_a_LF, const at::Tensor& hard_b_LF) { return 1.0 - mask_churn(hard_a_LF, hard_b_LF); }
+/// What cheaper choices would keep, to compare the learned one with: one-shot scores of the source.
+struct OtherChoices {
+  struct Choice {
+    const char* name;
+    at::Tensor scores_LF;
+  };
+  std::vector<Choice> choices;
+
+  OtherChoices(const Model& source, const std::vector<Batch>& batches, uint64_t seed) {
+    for (const char* name : {"magnitude", "activation", "random"})
+      choices.push_back({name, find_score(name, "").compute({.model = &source, .batches = batches, .seed = seed})});
+  }
+  /// 0/1 of the same widths as the learned choice.
+  at::Tensor hard(const char* name, const std::vector<int64_t>& widths) const {
+    for (const Choice& choice : choices)
+      if (std::string_view(choice.name) == name) return hard_top_k(choice.scores_LF, widths);
+    throw InternalError(std::string("no choice ") + name);
+  }
+};
+
+/// Warns once of each kind of trouble, or ends the run.
+class CollapseWatch {
+ public:
+  CollapseWatch(std::string stage, bool stops) : stage_(std::move(stage)), stops_(stops) {}
+  void found(const std::string& reason) {
+    if (reason.empty()) return;
+    if (stops_) throw DivergedError(fmt::format("stage '{}': {} (on_collapse = \"warn\" goes on)", stage_, reason));
+    if (!warned_) log_warning(fmt::format("stage '{}': {}", stage_, reason));
+    warned_ = true;
+  }
+  void suspected(const std::string& reason) {
+    if (!reason.empty() && !suspected_) log_warning(fmt::format("stage '{}': {}", stage_, reason));
+    suspected_ = suspected_ || !reason.empty();
+  }
+
+ private:
+  std::string stage_;
+  bool stops_, warned_ = false, suspected_ = false;
+};
 
 }  // namespace
 
@@ -27,33 +67,45 @@ Json run_learn_masks(StageContext& context) {
   const TrainingOptions& training = options.training;
   LoadedModel source = load_model(context.model_folder(options.from));
   Model& model = source.model;
-  const std::vector<int64_t>& kept_by_layer = context.recipe.models.at(options.target).intermediate_size;
-  const int64_t layers = model.config.num_hidden_layers, channels = model.config.intermediate_size[0], kept = kept_by_layer[0];
-  for (int64_t layer = 0; layer < layers; ++layer)
-    if (kept_by_layer[static_cast<size_t>(layer)] != kept || model.config.intermediate_size[static_cast<size_t>(layer)] != channels)
-      throw UserError::recipe(context.stage.where, "learn_masks needs one FFN width for all layers, before and after");
-  const at::Tensor magnitude_LF = hard_top_k(find_score("magnitude", "").compute({.model = &model, .batches = {}, .seed = context.recipe.seed}), kept);
-  const at::Tensor random_LF = hard_top_k(find_score("random", "").compute({.model = &model, .batches = {}, .seed = context.recipe.seed}), kept);
+  const int64_t layers = model.config.num_hidden_layers, channels = model.config.intermediate_size[0], kept = context.recipe.models.at(options.target).intermediate_size[0];
+  const uint64_t seed = context.recipe.seed;
+  const MaskBudget budget{.num_kept = kept, .global = options.masks.budget == "global", .round_to = options.masks.round_to};
+
+  const std::vector<Batch> calibration = calibration_batches(context, options.masks.calibration_tokens);
+  const OtherChoices others(model, calibration, seed);
+  at::Tensor start_LF;
+  if (options.masks.score_init != "noise") start_LF = find_score(options.masks.score_init, context.stage.where).compute({.model = &model, .batches = calibration, .seed = seed});
 
   model.arena->enable_gradient();
   const int64_t steps = training.steps(), warmup = warmup_steps(training, kPublishedWarmup);
   Optimizer optimizer(training.optimizer, *model.arena, warmup, steps);
-  at::Tensor raw_LF = initial_scores(layers, channels, options.masks.score_init_std, context.recipe.seed);
-  ScoreOptimizer score_optimizer(raw_LF, options.masks.score_lr, 0.9, 0.95, warmup, steps);
-  at::Tensor previous_hard_LF = hard_top_k(raw_LF, kept).contiguous();
-  TrainingSession session(context, training, model, optimizer, {},
-                          {{"/mask/scores", raw_LF}, {"/mask/m", score_optimizer.first_moment()}, {"/mask/v", score_optimizer.second_moment()}, {"/mask/previous_hard", previous_hard_LF}});
+  const std::unique_ptr<LearnedMask> learned = find_mask_method(options.masks.mask_method, context.stage.where)
+                                                   .make({.options = options.masks,
+                                                          .num_layers = layers,
+                                                          .num_channels = channels,
+                                                          .budget = budget,
+                                                          .warmup_steps = warmup,
+                                                          .num_steps = steps,
+                                                          .seed = seed,
+                                                          .start_LF = start_LF});
+  const at::Tensor& raw_LF = learned->scores();
+  at::Tensor previous_hard_LF = hard_choice(raw_LF, budget).contiguous();
+  std::vector<NamedTensor> state = {{"/mask/previous_hard", previous_hard_LF}};
+  for (const auto& [name, value] : learned->state()) state.push_back({"/mask/" + name, value});
+  TrainingSession session(context, training, model, optimizer, {}, state);
   Json extra;
   session.resume(extra);
-  if (extra.contains("score_t")) score_optimizer.restore(extra["score_t"].get<int64_t>());
+  if (extra.contains("score_t")) learned->restore(extra["score_t"].get<int64_t>());
 
   const auto share = [&](int64_t step) { return static_cast<double>(step) / static_cast<double>(steps); };
+  const auto moment_of = [&](int64_t step) { return MaskMoment{.step = step, .schedule = mask_schedule(options.masks, share(step), channels, kept)}; };
+  CollapseWatch watch(context.stage.name, options.masks.on_collapse == "stop");
   bool tested = false;
   while (session.step() < session.num_steps()) {
-    const MaskSchedule schedule = mask_schedule(options.masks, share(session.step()), channels, kept);
+    const MaskMoment moment = moment_of(session.step());
     raw_LF.set_requires_grad(true);
-    const at::Tensor soft_LF = soft_mask(raw_LF, schedule, kept);
-    const at::Tensor mask_LF = soft_LF.detach().set_requires_grad(true);  // one solve a step, however many micro-batches
+    const StepMask trained = learned->training_mask(moment);
+    const at::Tensor mask_LF = trained.mask_LF.detach().set_requires_grad(true);  // one solve a step, however many micro-batches
     const FfnMasks masks = masks_of(mask_LF);
     LossSums sums;
     for (const Batch& batch : session.next_batches()) {
@@ -62,59 +114,71 @@ Json run_learn_masks(StageContext& context) {
       tested = true;
       sums.add(train_micro_batch(model, batch, targets, masks, session.scale()));
     }
-    // at k = F every gate is saturated and no score moves
-    if (mask_LF.grad().defined() && soft_LF.requires_grad()) soft_LF.backward(mask_LF.grad());
-    const at::Tensor score_grad_LF = raw_LF.grad().defined() ? raw_LF.grad() : at::zeros_like(raw_LF);
+    const at::Tensor penalty = learned->penalty(moment);
+    const at::Tensor score_grad_LF = learned->score_gradient(trained.mask_LF, mask_LF.grad(), penalty);
+    raw_LF.set_requires_grad(false);
     const bool finite = std::isfinite(sums.terms(0).loss) && score_grad_LF.isfinite().all().item<bool>();
     if (options.masks.freeze_weights) model.arena->zero_gradient();
     StepOutcome outcome{.applied = finite, .grad_norm = 0, .lr = 0};
     if (!options.masks.freeze_weights) outcome = optimizer.step(finite);
-    raw_LF.set_requires_grad(false);
-    if (outcome.applied) score_optimizer.step(score_grad_LF);
-    raw_LF.mutable_grad() = at::Tensor();
 
-    const at::Tensor lambda_LF = soft_LF.detach();
-    const MaskHealth health = mask_health(lambda_LF, raw_LF, schedule.k, kept);
-    std::vector<std::pair<std::string, double>> keys = {{"sparsity", health.sparsity},   {"k", schedule.k},
-                                                        {"top_k_epsilon", schedule.epsilon}, {"sum_error", schedule.top ? 0.0 : health.sum_error},
-                                                        {"sharpness", health.sharpness}, {"saturated_share", health.saturated_share},
-                                                        {"entropy", health.entropy},     {"score_std", health.score_std},
-                                                        {"score_grad_norm", score_grad_LF.norm().item<double>()}};
+    const at::Tensor plain_LF = learned->evaluates_as_trained() ? trained.plain_LF : learned->evaluation_mask(moment).plain_LF;
+    const MaskHealth health = mask_health({.soft_LF = plain_LF, .raw_LF = raw_LF, .hard_LF = hard_choice(raw_LF, budget), .k = moment.schedule.k, .epsilon = moment.schedule.epsilon, .global = budget.global});
+    if (outcome.applied) learned->step(score_grad_LF, moment);
+    std::vector<std::pair<std::string, double>> keys = {{"sparsity", health.sparsity},           {"k", moment.schedule.k},
+                                                        {"top_k_epsilon", moment.schedule.epsilon}, {"sum_error", health.sum_error},
+                                                        {"sharpness", health.sharpness},         {"saturated_share", health.saturated_share},
+                                                        {"outside_share", health.outside_share}, {"free_share", health.free_share},
+                                                        {"border_gap", health.border_gap},       {"entropy", health.entropy},
+                                                        {"score_std", health.score_std},         {"score_grad_norm", score_grad_LF.norm().item<double>()}};
+    if (penalty.defined()) keys.emplace_back("penalty", penalty.item<double>());
+    const double p = share(session.step() + 1);
+    watch.found(mask_collapse(health, p, channels));
     double heldout = std::nan("");
     if (session.wants_heldout()) {
-      const at::Tensor hard_LF = hard_top_k(raw_LF, kept);
+      const std::vector<int64_t> widths = kept_widths(raw_LF, budget);
+      const at::Tensor hard_LF = hard_top_k(raw_LF, widths), lambda_LF = learned->evaluation_mask(moment).mask_LF;
       heldout = session.heldout_loss(masks_of(lambda_LF));
-      keys.emplace_back("heldout_hard_loss", session.heldout_loss(masks_of(hard_LF * lambda_LF)));
-      keys.emplace_back("heldout_random_loss", session.heldout_loss(masks_of(random_LF)));
-      keys.emplace_back("churn", mask_churn(previous_hard_LF, hard_LF));
-      keys.emplace_back("overlap_magnitude", overlap(hard_LF, magnitude_LF));
-      keys.emplace_back("overlap_random", overlap(hard_LF, random_LF));
+      const double hard_loss = session.heldout_loss(masks_of(hard_LF * lambda_LF)), random_loss = session.heldout_loss(masks_of(others.hard("random", widths)));
+      const double churn = mask_churn(previous_hard_LF, hard_LF);
+      keys.insert(keys.end(), {{"heldout_hard_loss", hard_loss}, {"heldout_random_loss", random_loss}, {"churn", churn}});
+      for (const OtherChoices::Choice& other : others.choices) keys.emplace_back(std::string("overlap_") + other.name, 1.0 - mask_churn(hard_LF, hard_top_k(other.scores_LF, widths)));
       for (int64_t layer = 0; layer < layers; ++layer) {
         keys.emplace_back(fmt::format("kept_share.{}", layer), 1.0 - health.layer_sparsity[static_cast<size_t>(layer)]);
         keys.emplace_back(fmt::format("sharpness.{}", layer), health.layer_sharpness[static_cast<size_t>(layer)]);
         keys.emplace_back(fmt::format("churn.{}", layer), mask_churn(previous_hard_LF.narrow(0, layer, 1), hard_LF.narrow(0, layer, 1)));
       }
+      watch.found(cut_collapse(hard_loss, random_loss, p));
+      if (moment.schedule.k <= static_cast<double>(kept)) watch.suspected(early_decision(churn, p));
       previous_hard_LF.copy_(hard_LF);
     }
-    extra["score_t"] = score_optimizer.t();
+    extra["score_t"] = learned->t();
     session.end_step(sums, 0.0, outcome, heldout, keys, extra);
   }
 
   // The last form of the mask, at p = 1: what the cut merges into the up rows.
-  const MaskSchedule last = mask_schedule(options.masks, 1.0, channels, kept);
-  const at::Tensor soft_LF = soft_mask(raw_LF, last, kept).detach();
-  const double soft_loss = session.heldout_loss(masks_of(soft_LF)), hard_loss = session.heldout_loss(masks_of(soft_LF * hard_top_k(raw_LF, kept)));
-  const double random_loss = session.heldout_loss(masks_of(random_LF));
-  const MaskHealth health = mask_health(soft_LF, raw_LF, last.k, kept);
-  if (!(hard_loss < random_loss))
-    log_warning(fmt::format("stage '{}': the learned cut (held-out loss {:.4f}) is no better than a random one ({:.4f}); more tokens or a higher score_lr may help", context.stage.name, hard_loss, random_loss));
+  const MaskMoment last = moment_of(steps);
+  const StepMask final_mask = learned->evaluation_mask(last);
+  const std::vector<int64_t> widths = kept_widths(raw_LF, budget);
+  const at::Tensor hard_LF = hard_top_k(raw_LF, widths);
+  const double soft_loss = session.heldout_loss(masks_of(final_mask.mask_LF)), hard_loss = session.heldout_loss(masks_of(final_mask.mask_LF * hard_LF));
+  const double random_loss = session.heldout_loss(masks_of(others.hard("random", widths)));
+  const MaskHealth health = mask_health({.soft_LF = final_mask.plain_LF, .raw_LF = raw_LF, .hard_LF = hard_LF, .k = last.schedule.k, .epsilon = last.schedule.epsilon, .global = budget.global});
+  if (budget.global) log_info(fmt::format("stage '{}': one budget for all layers leaves widths {}; few other programs open such a model", context.stage.name, fmt::join(widths, ", ")));
   save_model(context.folder() / "model", model, model_facts(context));
   std::string model_sha256;
   load_model_config(context.folder() / "model", &model_sha256);
-  save_masks(context.folder() / "masks.h5", {.scores_LF = raw_LF, .soft_LF = soft_LF, .source_sha256 = model_sha256, .num_kept = kept, .epsilon = last.epsilon});
+  save_masks(context.folder() / "masks.h5", {.scores_LF = raw_LF,
+                                             .soft_LF = final_mask.mask_LF,
+                                             .source_sha256 = model_sha256,
+                                             .num_kept = kept,
+                                             .epsilon = last.schedule.epsilon,
+                                             .kept = widths,
+                                             .method = options.masks.mask_method,
+                                             .global = budget.global});
   Json body = session.finish();
-  body["results"] = {{"heldout_soft_loss", soft_loss}, {"heldout_hard_loss", hard_loss}, {"heldout_random_loss", random_loss}, {"sharpness", health.sharpness},
-                     {"overlap_magnitude", overlap(hard_top_k(raw_LF, kept), magnitude_LF)}, {"overlap_random", overlap(hard_top_k(raw_LF, kept), random_LF)}};
+  body["results"] = {{"heldout_soft_loss", soft_loss}, {"heldout_hard_loss", hard_loss}, {"heldout_random_loss", random_loss}, {"sharpness", health.sharpness}, {"sum_error", health.sum_error}};
+  for (const OtherChoices::Choice& other : others.choices) body["results"][std::string("overlap_") + other.name] = 1.0 - mask_churn(hard_LF, hard_top_k(other.scores_LF, widths));
   return body;
 }
 

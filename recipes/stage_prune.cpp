@@ -27,23 +27,12 @@ double mean_loss(const Model& model, const std::vector<Batch>& batches, const Ff
   return ce / static_cast<double>(live);
 }
 
-std::vector<Batch> calibration_batches(const StageContext& context, int64_t tokens) {
-  constexpr int64_t kSeqLen = 256, kRows = 8;
-  std::vector<MixtureEntry> mixture;
-  for (const DomainOptions& domain : context.recipe.data.domains)
-    if (domain.weight > 0) mixture.push_back({domain.name, domain.weight, 0});
-  Loader loader(context.data.shards_of(mixture), mixture, {.seq_len = kSeqLen, .document_mask = false, .seed = context.recipe.seed});
-  std::vector<Batch> batches;
-  for (int64_t left = tokens; left > 0; left -= kRows * kSeqLen) batches.push_back(loader.next(kRows));
-  return batches;
-}
-
 }  // namespace
 
 Json run_prune(StageContext& context) {
   const auto& options = std::get<PruneStage>(context.stage.options);
   const LoadedModel source = load_model(context.model_folder(options.from));
-  const std::vector<int64_t>& num_kept = context.recipe.models.at(options.target).intermediate_size;
+  std::vector<int64_t> num_kept = context.recipe.models.at(options.target).intermediate_size;
   const int64_t channels = source.model.config.intermediate_size[0];
 
   at::Tensor scores_LF, soft_LF;
@@ -52,6 +41,7 @@ Json run_prune(StageContext& context) {
     const MaskFile masks = load_masks(path);
     if (masks.source_sha256 != source.sha256)
       throw UserError::bad_file(path.string(), fmt::format("these masks belong to another model: they name {}, stage '{}' is {}", masks.source_sha256, options.from, source.sha256));
+    if (masks.global) num_kept = masks.widths();  // learned under one budget for all layers
     scores_LF = masks.scores_LF;
     soft_LF = masks.soft_LF;
   } else {

@@ -21,7 +21,8 @@ Model starting_model(const StageContext& context, const TrainStage& options) {
     return model;
   }
   Model model = load_model(context.model_folder(options.from)).model;
-  model.config = config;  // rope_theta and the longest sequence may have changed; no weight depends on them
+  model.config.rope_theta = config.rope_theta;  // may have changed, as the longest sequence; no weight depends on them
+  model.config.max_position_embeddings = config.max_position_embeddings;
   return model;
 }
 

@@ -43,4 +43,15 @@ std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int6
   return batches;
 }
 
+std::vector<Batch> calibration_batches(const StageContext& context, int64_t tokens) {
+  constexpr int64_t kSeqLen = 256, kRows = 8;
+  std::vector<MixtureEntry> mixture;
+  for (const DomainOptions& domain : context.recipe.data.domains)
+    if (domain.weight > 0) mixture.push_back({domain.name, domain.weight, 0});
+  Loader loader(context.data.shards_of(mixture), mixture, {.seq_len = kSeqLen, .document_mask = false, .seed = context.recipe.seed});
+  std::vector<Batch> batches;
+  for (int64_t left = tokens; left > 0; left -= kRows * kSeqLen) batches.push_back(loader.next(kRows));
+  return batches;
+}
+
 }  // namespace coppice

@@ -48,4 +48,7 @@ LabelFingerprint label_fingerprint(const StageContext& context, const std::strin
 /// A fixed sample of held-out windows as decoder inputs: logits of two models are compared on it.
 std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int64_t windows);
 
+/// A sample of training windows, as many as `tokens` ask for: what activation scores are measured on.
+std::vector<Batch> calibration_batches(const StageContext& context, int64_t tokens);
+
 }  // namespace coppice

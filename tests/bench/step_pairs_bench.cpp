@@ -6,6 +6,7 @@
 //   step_pairs_bench --threads 2 --pairs 200
 #include <cmath>
 
+#include "pruning/mask_health.h"
 #include "pruning/soft_masks.h"
 #include "src/base/errors.h"
 #include "src/base/hdf5.h"

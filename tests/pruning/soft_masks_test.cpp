@@ -1,5 +1,7 @@
 #include "pruning/soft_masks.h"
 
+#include "pruning/mask_health.h"
+
 #include "tests/pruning/tiny.h"  // before any CHECK
 
 
@@ -55,7 +57,7 @@ TEST_SUITE("unit") {
       MaskOptions options;
       change(options);
       try {
-        check_mask_options(options, "a.toml:3");
+        check_mask_options(options, [](const char* key) { return std::string("a.toml:3 ") + key; });
       } catch (const UserError& error) {
         CHECK(error.code() == ExitCode::recipe);
         return error.what();
@@ -63,7 +65,7 @@ TEST_SUITE("unit") {
       return "";
     };
     CHECK(message([](MaskOptions&) {}).empty());
-    CHECK(message([](MaskOptions& o) { o.mask_form = "tops"; }).find("mask_form: got 'tops', expected plain, top or plain_then_top") != std::string::npos);
+    CHECK(message([](MaskOptions& o) { o.mask_form = "tops"; }).find("mask_form: got 'tops', expected plain, top, plain_then_top; did you mean 'top'?") != std::string::npos);
     CHECK(message([](MaskOptions& o) { o.k_ramp = 1.5; }).find("k_ramp: got 1.5") != std::string::npos);
     CHECK(message([](MaskOptions& o) { o.anneal_end = 0.1; }).find("anneal_end: got 0.1") != std::string::npos);
     CHECK(message([](MaskOptions& o) { o.final_top_k_epsilon = 0; }).find("final_top_k_epsilon: got 0") != std::string::npos);
@@ -127,19 +129,26 @@ TEST_SUITE("unit") {
     soft_LF[1][2] = std::numeric_limits<float>::quiet_NaN();
     const MaskHealth health = mask_health(soft_LF, at::arange(8, at::kFloat).view({2, 4}), 2.0, 2);
     CHECK(std::isnan(health.sum_error));
-    CHECK_THROWS_WITH_AS(check_mask_health(health, 0.1, 4, 2), "layer 1: the FFN mask is not finite", DivergedError);
+    CHECK_THROWS_WITH_AS(mask_collapse(health, 0.1, 4), "layer 1: the FFN mask is not finite", DivergedError);
   }
 
-  TEST_CASE("check_mask_health: an undecided mask is fine early and stops the run late") {
+  TEST_CASE("mask_collapse: an undecided mask is fine early and named late") {
     const at::Tensor raw_LF = initial_scores(2, 30, 0.01, 3);
     const MaskHealth flat = mask_health(at::full({2, 30}, 1.f / 3), raw_LF, 10, 10);
-    check_mask_health(flat, 0.5, 30, 10);
-    CHECK_THROWS_WITH_AS(
-        check_mask_health(flat, 0.6, 30, 10),
-        doctest::Contains("layer 0: the FFN mask has not decided after 60 % of its steps: sharpness 0.333, an undecided mask has 0.333 (keep 10 of 30)"),
-        DivergedError);
-    check_mask_health(mask_health(hard_top_k(raw_LF, 10), raw_LF, 10, 10), 1.0, 30, 10);
-    check_mask_health(mask_health(at::ones({2, 30}), raw_LF, 30, 30), 1.0, 30, 30);  // nothing to decide
+    CHECK(mask_collapse(flat, 0.5, 30).empty());
+    CHECK(mask_collapse(flat, 0.6, 30).find("layer 0: the FFN mask has not decided after 60 % of its steps: sharpness 0.333") != std::string::npos);
+    CHECK(mask_collapse(mask_health(hard_top_k(raw_LF, 10), raw_LF, 10, 10), 1.0, 30).empty());
+    CHECK(mask_collapse(mask_health(at::ones({2, 30}), raw_LF, 30, 30), 1.0, 30).empty());  // nothing to decide
+  }
+
+  TEST_CASE("cut_collapse and early_decision: only where they should speak") {
+    CHECK(cut_collapse(4.1, 4.0, 0.5).empty());
+    CHECK(cut_collapse(3.9, 4.0, 0.6).empty());
+    CHECK(cut_collapse(4.1, 4.0, 0.6).find("held-out loss 4.1000 against 4.0000") != std::string::npos);
+    CHECK(cut_collapse(4.0, 4.0, 0.6) != "");
+    CHECK(early_decision(0.0, 0.2).find("20 %") != std::string::npos);
+    CHECK(early_decision(0.01, 0.2).empty());
+    CHECK(early_decision(0.0, 0.4).empty());
   }
 
   TEST_CASE("mask_churn: share of kept channels that left") {
