@@ -90,6 +90,11 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       const ModelConfig config = recipe.model_after(stage.name);
       cost.parameters = count_parameters(config);
       add_training(cost, train->training, config);
+      if (!train->teacher.empty()) {  // read forward in every distilling step
+        const ModelConfig teacher = recipe.model_after(train->teacher);
+        cost.flops += cost.tokens * (train->distillation.distil_to - train->distillation.distil_from) * forward_flops_per_token(teacher, train->training.seq_len);
+        cost.memory_bytes += model_bytes(teacher);
+      }
     } else if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) {
       const ModelConfig config = recipe.model_after(stage.name);
       cost.parameters = count_parameters(config);
@@ -108,7 +113,9 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
           if (const auto* train = std::get_if<TrainStage>(&reader.options); train && train->labels == stage.name) cost.tokens += static_cast<double>(train->training.tokens);
       cost.flops = cost.tokens * forward_flops_per_token(config, label->context);
       cost.memory_bytes = model_bytes(config) + static_cast<double>(label->batch_tokens) * activation_bytes_per_token(config) / static_cast<double>(config.num_hidden_layers);
-      cost.disk_bytes = data.tokens * (recipe.tokenizer.vocab_size <= 65535 ? 2 : 3);  // a whole shard, labelled or not
+      const bool small = recipe.tokenizer.vocab_size <= 65535;
+      const double ids = label->tier == "topk" ? static_cast<double>(label->top_k) : 1, id_bytes = small ? 2 : label->tier == "topk" ? 4 : 3;
+      cost.disk_bytes = data.tokens * (ids * (id_bytes + (label->tier == "top1" ? 0 : 2)) + (label->tier == "topk" ? 2 : 0));  // a whole shard, labelled or not
     } else if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options)) {
       share = kForwardShareOfGemm;
       const double tokens = evaluate->tokens > 0 ? static_cast<double>(evaluate->tokens) : data.tokens * recipe.data.heldout_share;

@@ -92,29 +92,10 @@ std::string inspect_tokens(const fs::path& path) {
 }
 
 std::string inspect_labels(const fs::path& path) {
-  const Json manifest = read_sealed(path / "manifest.json", "coppice.labels", 1);
-  std::string text = "teacher labels\n" + manifest.at("fingerprint").dump(1) + "\n";
-  uint64_t labelled = 0, total = 0, bytes = 0;
-  for (const Json& shard : manifest.at("shards")) {
-    const std::string name = string_at(shard, "name", path.string());
-    check_leaf_name(name, path.string());
-    if (sha256_file(path / name) != string_at(shard, "sha256", path.string())) throw UserError::bad_file((path / name).string(), "differs from the hash in its manifest");
-    bytes += fs::file_size(path / name);
-    const Hdf5Reader reader(path / name);
-    const Hdf5Shape shape = reader.shape("/top1");
-    total += shape.dims[0];
-    if (shape.dims.size() == 1) {
-      std::vector<uint16_t> label(shape.dims[0]);
-      reader.read_all("/top1", Hdf5Type::u16, label.data(), label.size() * sizeof(uint16_t));
-      labelled += static_cast<uint64_t>(std::ranges::count_if(label, [](uint16_t id) { return id != 0xffff; }));
-    } else {
-      std::vector<uint8_t> label(shape.dims[0] * 3);
-      reader.read_all("/top1", Hdf5Type::u8, label.data(), label.size());
-      for (size_t i = 0; i < label.size(); i += 3) labelled += label[i] != 0xff || label[i + 1] != 0xff || label[i + 2] != 0xff;
-    }
-  }
-  return text + fmt::format("{} shards, whole; {} of {} tokens labelled ({:.1f}%), {:.4f} bytes a token\n", manifest.at("shards").size(), labelled, total, total ? 100.0 * static_cast<double>(labelled) / static_cast<double>(total) : 0.0,
-                            total ? static_cast<double>(bytes) / static_cast<double>(total) : 0.0);
+  const LabelCacheSummary labels = summarise_labels(path);
+  const double tokens = std::max(1.0, static_cast<double>(labels.tokens));
+  return fmt::format("teacher labels\n{}\n{} shards, whole; {} of {} tokens labelled ({:.1f}%), {:.4f} bytes a token\n", labels.fingerprint.to_json().dump(1), labels.shards, labels.labelled, labels.tokens,
+                     100.0 * static_cast<double>(labels.labelled) / tokens, static_cast<double>(labels.bytes) / tokens);
 }
 
 /// How many channels of a layer lie in each tenth of [0, 1], as bars.

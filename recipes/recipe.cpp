@@ -129,6 +129,32 @@ void check_input(const std::vector<Stage>& earlier, const std::string& name, con
 
 const std::vector<std::string> kModelKinds = {"train", "learn_masks", "prune"};
 
+/// What a loss needs must be there: `kl` a live teacher, `top_k` stored probabilities taken at the loss's temperature.
+void check_distillation(const OptionTable& table, const TrainStage& train, const Recipe& recipe) {
+  const KdOptions& kd = train.distillation;
+  const auto at = [&](const char* key) { return table.where(key); };
+  check_choice(kd.loss, {"labels", "top_k", "kl", "reverse_kl", "jsd"}, at("loss"), "loss");
+  check(train.labels.empty() || train.teacher.empty(), at("teacher"), "labels and teacher: a stage has one or the other");
+  check(kd.teacher_weight >= 0 && kd.teacher_weight <= 1, at("teacher_weight"), fmt::format("teacher_weight: got {}, expected 0 to 1", kd.teacher_weight));
+  check(kd.teacher_weight_end == -1 || (kd.teacher_weight_end >= 0 && kd.teacher_weight_end <= 1), at("teacher_weight_end"),
+        fmt::format("teacher_weight_end: got {}, expected 0 to 1, or -1", kd.teacher_weight_end));
+  check(kd.temperature > 0 && std::isfinite(kd.temperature), at("kd_temperature"), fmt::format("kd_temperature: got {}, expected above 0", kd.temperature));
+  check(kd.beta > 0 && kd.beta < 1, at("jsd_beta"), fmt::format("jsd_beta: got {}, expected above 0 and below 1", kd.beta));
+  check(kd.distil_from >= 0 && kd.distil_from < kd.distil_to && kd.distil_to <= 1, at("distil_from"),
+        fmt::format("distil_from and distil_to: got {} and {}, expected 0 <= distil_from < distil_to <= 1", kd.distil_from, kd.distil_to));
+  check(train.top_k >= 1 && train.top_k < recipe.tokenizer.vocab_size, at("top_k"), fmt::format("top_k: got {}, expected 1 to vocab_size - 1", train.top_k));
+  check(kd.loss != "labels" || kd.temperature == 1, at("kd_temperature"), "kd_temperature: loss = \"labels\" knows the teacher's choice only; use top_k, kl, reverse_kl or jsd");
+  check(kd.loss == "labels" || train.has_teacher(), at("loss"), fmt::format("loss: '{}' needs `labels` or `teacher`", kd.loss));
+  if (kd.loss == "labels" || !train.teacher.empty() || train.labels.empty()) return;
+  check(kd.loss == "top_k", at("loss"), fmt::format("loss: '{}' needs the teacher's whole distribution: give `teacher` instead of `labels`, or use top_k", kd.loss));
+  for (const Stage& stage : recipe.stages)
+    if (const auto* label = std::get_if<LabelStage>(&stage.options); label && stage.name == train.labels) {
+      check(label->tier != "top1", at("loss"), fmt::format("loss: top_k needs probabilities, and stage '{}' stores tier top1; give it tier = \"topk\"", stage.name));
+      check(label->temperature == kd.temperature, at("kd_temperature"),
+            fmt::format("kd_temperature: got {}, and stage '{}' stores probabilities at {}", kd.temperature, stage.name, label->temperature));
+    }
+}
+
 Stage read_stage(OptionTable table, const Recipe& recipe) {
   Stage stage{.where = table.where(), .seed = 0};
   table.take("name", stage.name, "the stage's folder and its name in messages");
@@ -152,15 +178,18 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     TrainStage train;
     table.take("model", train.model, "[model.<name>] for fresh weights");
     table.take("from", train.from, "earlier stage to go on from");
-    table.take("labels", train.labels, "label stage; empty = true labels only");
-    table.take("teacher_weight", train.teacher_weight, "share of the teacher in the target, 0 to 1");
+    table.take("labels", train.labels, "label stage whose stored labels are the teacher's part of the loss");
+    table.take("teacher", train.teacher, "earlier model that is the teacher itself, read while this stage trains; instead of labels");
+    table.take("top_k", train.top_k, "ids a token that loss = \"top_k\" asks a live teacher for");
+    table.read(train.distillation);
     table.take("rope_theta", train.rope_theta, "RoPE base of this stage; 0 = as the model has it");
     train.training = read_training(table, recipe.data.domains, stage.seed);
     check(train.from.empty() != train.model.empty(), stage.where, "a train stage needs exactly one of `model` (fresh weights) and `from` (an earlier stage)");
     if (!train.from.empty()) check_input(recipe.stages, train.from, kModelKinds, table.where("from"), "from");
     if (!train.model.empty()) check_model(train.model, "model");
     if (!train.labels.empty()) check_input(recipe.stages, train.labels, {"label"}, table.where("labels"), "labels");
-    check(train.teacher_weight >= 0 && train.teacher_weight <= 1, table.where("teacher_weight"), fmt::format("teacher_weight: got {}, expected 0 to 1", train.teacher_weight));
+    if (!train.teacher.empty()) check_input(recipe.stages, train.teacher, kModelKinds, table.where("teacher"), "teacher");
+    check_distillation(table, train, recipe);
     check(train.rope_theta == 0 || train.rope_theta > 1, table.where("rope_theta"), fmt::format("rope_theta: got {}, expected above 1", train.rope_theta));
     stage.options = train;
   } else if (stage.kind == "learn_masks") {
@@ -196,6 +225,12 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     table.take("context", label.context, "tokens of a labelling window");
     table.take("overlap", label.overlap, "tokens read but not labelled at a window's start; -1 = a quarter of context");
     table.take("batch_tokens", label.batch_tokens, "tokens of one forward pass (memory)");
+    table.take("tier", label.tier, "top1 (2 or 3 bytes a token), top1_prob (and its probability) or topk");
+    table.take("top_k", label.top_k, "ids a token in tier topk");
+    table.take("temperature", label.temperature, "of the stored probabilities; a stage with loss = \"top_k\" needs its kd_temperature");
+    check_choice(label.tier, {"top1", "top1_prob", "topk"}, table.where("tier"), "tier");
+    check(label.top_k >= 1 && label.top_k < recipe.tokenizer.vocab_size, table.where("top_k"), fmt::format("top_k: got {}, expected 1 to vocab_size - 1", label.top_k));
+    check(label.temperature > 0 && std::isfinite(label.temperature), table.where("temperature"), fmt::format("temperature: got {}, expected above 0", label.temperature));
     check_input(recipe.stages, label.teacher, kModelKinds, table.where("teacher"), "teacher");
     check_choice(label.window_rule, {"document", "aligned"}, table.where("window_rule"), "window_rule");
     check_choice(label.coverage, {"all", "used"}, table.where("coverage"), "coverage");
@@ -309,7 +344,7 @@ int64_t TrainingOptions::steps() const { return std::max<int64_t>(1, (tokens + b
 
 std::vector<std::string> Stage::inputs() const {
   struct {
-    std::vector<std::string> operator()(const TrainStage& s) const { return {s.from, s.labels}; }
+    std::vector<std::string> operator()(const TrainStage& s) const { return {s.from, s.labels, s.teacher == s.from ? "" : s.teacher}; }
     std::vector<std::string> operator()(const LearnMasksStage& s) const { return {s.from}; }
     std::vector<std::string> operator()(const PruneStage& s) const { return {s.from}; }
     std::vector<std::string> operator()(const LabelStage& s) const { return {s.teacher}; }

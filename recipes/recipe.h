@@ -88,10 +88,13 @@ struct TrainingOptions {
 struct TrainStage {
   std::string model;   // name of a [model.*] table; empty with `from`
   std::string from;    // earlier stage; empty = fresh weights
-  std::string labels;  // earlier label stage; empty = true labels only
-  double teacher_weight = 0.9;
+  std::string labels;   // earlier label stage; empty = no stored labels
+  std::string teacher;  // or an earlier model that labels while this stage trains; both empty = true labels only
+  int64_t top_k = 64;   // of loss top_k with a live teacher
+  KdOptions distillation;
   double rope_theta = 0;  // 0 = as the model has it
   TrainingOptions training;
+  bool has_teacher() const { return !labels.empty() || !teacher.empty(); }
 };
 
 struct LearnMasksStage {
@@ -114,6 +117,9 @@ struct LabelStage {
   std::string coverage = "all";  // "used": only what stages with these labels will draw
   int64_t context = 256;
   int64_t overlap = -1;  // -1: a quarter of context
+  std::string tier = "top1";
+  int64_t top_k = 64;  // of tier topk
+  double temperature = 1;
   int64_t batch_tokens = 8192;
 };
 

@@ -44,7 +44,9 @@ struct OptionsJson {
   Json operator()(const TrainStage& s) const {
     Json json = training_json(s.training);
     if (s.from.empty()) json["model"] = to_json(recipe.models.at(s.model));
-    if (!s.labels.empty()) json["teacher_weight"] = s.teacher_weight;
+    if (s.has_teacher()) json["distillation"] = fields_json(s.distillation);
+    if (!s.teacher.empty()) json["teacher"] = s.teacher;
+    if (!s.teacher.empty() && s.distillation.loss == "top_k") json["top_k"] = s.top_k;
     json["rope_theta"] = s.rope_theta;
     return json;
   }
@@ -58,7 +60,8 @@ struct OptionsJson {
     return {{"scores", s.scores}, {"calibration_tokens", s.calibration_tokens}, {"intermediate_size", recipe.models.at(s.target).intermediate_size}};
   }
   Json operator()(const LabelStage& s) const {
-    Json json = {{"window_rule", s.window_rule}, {"coverage", s.coverage}, {"context", s.context}, {"overlap", s.overlap}};
+    Json json = {{"window_rule", s.window_rule}, {"coverage", s.coverage}, {"context", s.context}, {"overlap", s.overlap}, {"tier", s.tier}, {"temperature", s.temperature}};
+    if (s.tier == "topk") json["top_k"] = s.top_k;
     if (s.coverage == "used") {  // what its readers draw decides which documents are labelled
       for (const Stage& reader : recipe.stages) {
         const auto* train = std::get_if<TrainStage>(&reader.options);

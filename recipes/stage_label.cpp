@@ -2,8 +2,9 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <chrono>
 #include <nlohmann/json.hpp>
-#include <set>
+#include <thread>
 
 #include "recipes/stages.h"
 #include "src/base/errors.h"
@@ -53,23 +54,44 @@ Json run_label(StageContext& context) {
   Progress progress(context.stage.name, total, "token");
   uint64_t done = 0, bytes = 0;
   const double begin_s = monotonic_s();
+  struct Shard {
+    std::string domain;
+    const TokenShards* shards;
+    LabelCacheWriter* writer;
+    size_t number;
+  };
+  std::vector<std::unique_ptr<LabelCacheWriter>> writers;
+  std::vector<Shard> waiting;
   for (const auto& [domain, shards] : context.data.train) {
     LabelFingerprint fingerprint = label_fingerprint(context, context.stage.name);
     fingerprint.token_manifest_sha256 = shards.manifest_sha256();
-    LabelCacheWriter writer(context.folder() / "labels" / domain, shards, fingerprint);
-    for (size_t shard = 0; shard < shards.shards().size(); ++shard) {
-      const std::vector<char> flags = all ? std::vector<char>() : wanted.at(domain)[shard];  // empty = every token
-      const uint64_t before = done, in_shard = all ? shards.shards()[shard].tokens : static_cast<uint64_t>(std::ranges::count(flags, 1));
-      if (!writer.has(shard)) {
+    writers.push_back(std::make_unique<LabelCacheWriter>(context.folder() / "labels" / domain, shards, fingerprint));
+    for (size_t shard = 0; shard < shards.shards().size(); ++shard) waiting.push_back({domain, &shards, writers.back().get(), shard});
+  }
+  const LabelFingerprint tier = label_fingerprint(context, context.stage.name);
+  while (!waiting.empty()) {
+    const size_t before_round = waiting.size();
+    std::erase_if(waiting, [&](const Shard& work) {
+      const std::vector<char> flags = all ? std::vector<char>() : wanted.at(work.domain)[work.number];  // empty = every token
+      const uint64_t before = done, in_shard = all ? work.shards->shards()[work.number].tokens : static_cast<uint64_t>(std::ranges::count(flags, 1));
+      if (!work.writer->has(work.number)) {
+        const auto claim = work.writer->claim(work.number);
+        if (claim == nullptr) return false;  // another process labels it
         const auto show = [&](uint64_t tokens) {
-          if (stop_requested()) throw Stopped(fmt::format("stopped while labelling shard {} of '{}'; finished shards are kept, run again to go on", shard, domain));
+          if (stop_requested())
+            throw Stopped(fmt::format("stopped while labelling shard {} of '{}'; finished shards are kept, run again to go on", work.number, work.domain));
           done = before + std::min(tokens, in_shard);  // windows own a little more than what is asked for
           progress.update(done, {{"tok/s", format_count(static_cast<double>(done) / (monotonic_s() - begin_s))}});
         };
-        writer.write(shard, label_shard(teacher.model, shards, shard, rule, show, flags));
+        if (!work.writer->has(work.number))
+          work.writer->write(work.number, label_shard_tier(teacher.model, *work.shards, work.number, rule, tier, show, flags));
       }
       done = before + in_shard;
-    }
+      return true;
+    });
+    if (waiting.size() < before_round) continue;
+    if (stop_requested()) throw Stopped("stopped while another process labels the last shards; run again to go on");
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
   }
   for (const auto& entry : std::filesystem::recursive_directory_iterator(context.folder() / "labels"))
     if (entry.is_regular_file()) bytes += entry.file_size();

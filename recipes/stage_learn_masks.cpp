@@ -109,7 +109,7 @@ Json run_learn_masks(StageContext& context) {
     const FfnMasks masks = masks_of(mask_LF);
     LossSums sums;
     for (const Batch& batch : session.next_batches()) {
-      const Targets targets = session.targets(batch, 0.0);
+      const Targets targets = session.targets(batch, KdOptions{.teacher_weight = 0});
       if (!tested) self_test_loss(model, batch, targets);
       tested = true;
       sums.add(train_micro_batch(model, batch, targets, masks, session.scale()));

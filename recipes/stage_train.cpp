@@ -1,9 +1,11 @@
-// train: fresh weights or an earlier stage's, next-token loss or 0.9 teacher label + 0.1 true label. Source, core, continued, lengthening and scratch are this.
+// train: fresh weights or an earlier stage's, next-token loss alone or with a teacher: stored labels or a live model. Source, core, continued, lengthening and
+// scratch are this.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "recipes/training.h"
 #include "src/model/parameters.h"
@@ -33,28 +35,35 @@ Json run_train(StageContext& context) {
   const TrainingOptions& training = options.training;
   Model model = starting_model(context, options);
   model.arena->enable_gradient();
-  const bool published_core = options.from.empty() || !options.labels.empty();
+  const bool published_core = options.from.empty() || options.has_teacher();
   Optimizer optimizer(training.optimizer, *model.arena, warmup_steps(training, published_core ? kPublishedWarmupFresh : kPublishedWarmupContinued), training.steps());
-  const double teacher_weight = options.labels.empty() ? 0.0 : options.teacher_weight;
   TrainingSession session(context, training, model, optimizer, open_labels(context, options.labels, training.mixture), {});
+  std::optional<LoadedModel> teacher;
+  if (!options.teacher.empty()) {
+    teacher = load_model(context.model_folder(options.teacher));
+    session.use_teacher(&teacher->model, options.top_k);
+  }
   Json extra;
   session.resume(extra);
 
-  bool tested = false;
+  bool tested = false, taught = false;
   while (session.step() < session.num_steps()) {
     LossSums sums;
+    KdOptions distillation = options.distillation;
+    distillation.teacher_weight = options.has_teacher() ? teacher_weight_at(options.distillation, session.step(), session.num_steps()) : 0;
     for (const Batch& batch : session.next_batches()) {
-      const Targets targets = session.targets(batch, teacher_weight);
-      if (!tested) {
+      const Targets targets = session.targets(batch, distillation);
+      if (!tested || (!taught && targets.has_teacher())) {  // again when distillation begins later
         const double agreement = self_test_loss(model, batch, targets);
         if (agreement >= 0) log_info(fmt::format("stage '{}': the loss passed its self-test; teacher and true label agree on {:.1f}% of the first batch", context.stage.name, 100 * agreement));
         tested = true;
+        taught = targets.has_teacher();
       }
       sums.add(train_micro_batch(model, batch, targets, {}, session.scale()));
     }
-    const StepOutcome outcome = optimizer.step(std::isfinite(sums.terms(teacher_weight).loss));
+    const StepOutcome outcome = optimizer.step(std::isfinite(sums.terms(distillation.teacher_weight).loss));
     const double heldout = session.wants_heldout() ? session.heldout_loss() : std::nan("");
-    session.end_step(sums, teacher_weight, outcome, heldout, {}, extra);
+    session.end_step(sums, distillation.teacher_weight, outcome, heldout, {}, extra);
   }
   save_model(context.folder() / "model", model, model_facts(context));
   Json body = session.finish();

@@ -27,6 +27,9 @@ LabelFingerprint label_fingerprint(const StageContext& context, const std::strin
   const auto& options = std::get<LabelStage>(context.recipe.stage(label_stage).options);
   LabelFingerprint fingerprint{.tokenizer_sha256 = context.data.tokenizer->fingerprint(),
                                .vocab_size = context.data.tokenizer->vocab_size(),
+                               .tier = options.tier,
+                               .k = options.tier == "topk" ? options.top_k : 1,
+                               .temperature = options.temperature,
                                .window_rule = options.window_rule,
                                .context = options.context,
                                .overlap = options.overlap};

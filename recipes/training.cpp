@@ -1,6 +1,7 @@
 #include "recipes/training.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include <cmath>
@@ -10,11 +11,29 @@
 #include "src/base/failpoint.h"
 #include "src/base/signals.h"
 #include "src/model/parameters.h"
+#include "teacher/label.h"
 
 namespace coppice {
 namespace {
 
 constexpr const char* kCheckpointFormat = "coppice.checkpoint";
+
+/// What a frozen model says about a batch it reads itself.
+TeacherSignal live_signal(const Model& teacher, const Batch& batch, const std::string& loss, int64_t k, double temperature, int64_t vocab_size) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor hidden_NE = decoder_hidden(teacher, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT});
+  const at::Tensor head_VE = teacher_head(teacher, vocab_size, "", "of the recipe");
+  TeacherSignal signal;
+  if (loss == "labels") {
+    signal.label_BT = top_1(hidden_NE, head_VE).reshape(batch.token_BT.sizes());
+  } else if (loss == "top_k") {
+    signal.top = top_k(hidden_NE, head_VE, k, temperature);
+  } else {
+    signal.hidden_NE = hidden_NE;
+    signal.head_VE = head_VE;
+  }
+  return signal;
+}
 
 /// A sample of held-out windows, spread evenly over the domains, read once.
 std::vector<Batch> read_heldout(const PreparedData& data, const TrainingOptions& options) {
@@ -111,15 +130,34 @@ std::vector<Batch> TrainingSession::next_batches() {
   return batches;
 }
 
-Targets TrainingSession::targets(const Batch& batch, double teacher_weight) const {
-  at::Tensor teacher_label_BT;
-  if (!label_views_.empty()) {
-    teacher_label_BT = lookup_labels(label_views_, batch);
-    const at::Tensor missing = batch.true_label_BT.ge(0).logical_and(teacher_label_BT.lt(0));
-    if (missing.any().item<bool>())
-      throw UserError::bad_file((context_.folder()).string(), fmt::format("{} positions of step {} have no teacher label; the label stage does not cover what this stage draws (coverage = \"all\" does)", missing.sum().item<int64_t>(), step_ + 1));
+void TrainingSession::use_teacher(const Model* teacher, int64_t top_k) {
+  teacher_ = teacher;
+  top_k_ = top_k;
+}
+
+TeacherSignal TrainingSession::stored_signal(const Batch& batch, const std::string& loss) const {
+  TeacherSignal signal;
+  at::Tensor label_BT;
+  if (loss == "top_k") {
+    signal.top = lookup_top_k(label_views_, batch);
+    label_BT = signal.top.id_NK.select(1, 0).reshape(batch.token_BT.sizes());
+  } else {
+    label_BT = signal.label_BT = lookup_labels(label_views_, batch);
   }
-  return make_targets(batch, teacher_label_BT, KdOptions{.teacher_weight = teacher_weight, .z_loss = options_.z_loss});
+  const at::Tensor missing = batch.true_label_BT.ge(0).logical_and(label_BT.lt(0));
+  if (missing.any().item<bool>())
+    throw UserError::bad_file((context_.folder()).string(), fmt::format("{} positions of step {} have no teacher label; the label stage does not cover what this stage draws (coverage = \"all\" does)", missing.sum().item<int64_t>(), step_ + 1));
+  return signal;
+}
+
+Targets TrainingSession::targets(const Batch& batch, KdOptions distillation) const {
+  distillation.z_loss = options_.z_loss;
+  TeacherSignal signal;
+  if (distillation.teacher_weight > 0) {
+    if (teacher_ != nullptr) signal = live_signal(*teacher_, batch, distillation.loss, top_k_, distillation.temperature, model_.config.vocab_size);
+    if (!label_views_.empty()) signal = stored_signal(batch, distillation.loss);
+  }
+  return distillation_targets(batch, signal, distillation);
 }
 
 double TrainingSession::heldout_loss(const FfnMasks& masks) {
@@ -149,6 +187,7 @@ void TrainingSession::end_step(const LossSums& sums, double teacher_weight, cons
   line.add("loss", terms.loss);
   line.add("ce", terms.ce);
   if (teacher_weight > 0) line.add("kd", terms.kd);
+  if (options_.z_loss > 0) line.add("z_loss", sums.num_live == 0 ? 0.0 : sums.z / static_cast<double>(sums.num_live));
   line.add("lr", outcome.lr);
   line.add("grad_norm", outcome.grad_norm);
   if (!std::isnan(heldout)) line.add("heldout_loss", heldout);

@@ -26,6 +26,8 @@ class TrainingSession {
  public:
   /// `labels` may be empty (no teacher). `extra` are named tensors of the stage's own that belong into a checkpoint ("/mask/scores").
   TrainingSession(StageContext& context, const TrainingOptions& options, Model& model, Optimizer& optimizer, std::vector<std::unique_ptr<LabelCache>> labels, std::vector<NamedTensor> extra);
+  /// A live teacher instead of labels: its frozen model, and the ids a token that loss top_k asks for.
+  void use_teacher(const Model* teacher, int64_t top_k);
 
   /// Loads the newest valid checkpoint of this stage, if any; `extra_facts` receives what the stage had added to it (empty object on a fresh start).
   void resume(Json& extra_facts);
@@ -34,7 +36,8 @@ class TrainingSession {
   /// The micro-batches of the next step; the scale of their gradients is gradient_scale(live tokens of all of them).
   std::vector<Batch> next_batches();
   double scale() const { return scale_; }
-  Targets targets(const Batch& batch, double teacher_weight) const;
+  /// True labels and, unless teacher_weight is 0, what the stage's teacher says, from its caches or live.
+  Targets targets(const Batch& batch, KdOptions distillation) const;
 
   /// Mean next-token loss on a fixed held-out sample (nats a token), under `masks`.
   double heldout_loss(const FfnMasks& masks = {});
@@ -49,6 +52,7 @@ class TrainingSession {
 
  private:
   void save(const Json& extra_facts);
+  TeacherSignal stored_signal(const Batch& batch, const std::string& loss) const;
 
   StageContext& context_;
   const TrainingOptions& options_;
@@ -56,6 +60,8 @@ class TrainingSession {
   Optimizer& optimizer_;
   std::vector<std::unique_ptr<LabelCache>> labels_;
   std::vector<const LabelCache*> label_views_;
+  const Model* teacher_ = nullptr;
+  int64_t top_k_ = 0;
   std::vector<NamedTensor> extra_;
   std::unique_ptr<Loader> loader_;
   std::vector<Batch> heldout_batches_;

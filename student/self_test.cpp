@@ -1,11 +1,12 @@
 // The loss tests itself on the stage's own first batch: a loss that is wrong trains quietly, so each property that must hold is tried once before step 0.
-// A few rows are enough; the reference is the formula written with ATen in double, logits and all.
+// A few rows are enough; the reference is the formula written with ATen in double, logits and all, and differentiated by autograd.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 
 #include "src/base/errors.h"
 #include "src/tensors/ops.h"
@@ -15,43 +16,62 @@ namespace coppice {
 namespace {
 
 constexpr int64_t kRows = 32;           // rows whose loss is worked out twice
+constexpr int64_t kVocab = 8192;        // of a larger vocabulary the first ids: the arithmetic is the same, and the test stays under a second
 constexpr double kTolerance = 1e-4;     // float32 chunks against double
 constexpr int64_t kEnoughLabels = 200;  // below this the labels' agreement is too noisy to judge their alignment
 
-/// What the loss must be, in double: sums over live rows and the gradients of ce (1-w) + kd w + z.
+/// What the loss must be, in double: sums over live rows and the gradients of scale (ce (1-w) + kd w + z).
 struct PlainLoss {
   double ce = 0, kd = 0, z = 0;
   at::Tensor hidden_grad_ND, head_grad_VD;
 };
 
-PlainLoss plain_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& true_N, const at::Tensor& teacher_N, double weight,
-                     double z_loss, double scale) {
-  const at::Tensor live_N = true_N.ge(0), hidden = hidden_ND.to(at::kDouble), head = head_VD.to(at::kDouble);
-  const at::Tensor logits_NV = hidden.mm(head.t()), lse_N = logits_NV.logsumexp(1);
-  const at::Tensor target_N = true_N.clamp_min(0), second_N = (weight > 0 ? teacher_N : true_N).clamp_min(0);
-  const auto picked = [&](const at::Tensor& label_N) {
-    return (lse_N - logits_NV.gather(1, label_N.unsqueeze(1)).squeeze(1)).masked_select(live_N).sum().item<double>();
-  };
-  const auto one_hot = [&](const at::Tensor& label_N) { return at::zeros_like(logits_NV).scatter(1, label_N.unsqueeze(1), 1.0); };
-  at::Tensor logits_grad_NV =
-      (logits_NV - lse_N.unsqueeze(1)).exp() * (1 + 2 * z_loss * lse_N).unsqueeze(1) - (1 - weight) * one_hot(target_N) - weight * one_hot(second_N);
-  logits_grad_NV = logits_grad_NV * live_N.unsqueeze(1) * scale;
-  return {.ce = picked(target_N),
-          .kd = weight > 0 ? picked(second_N) : 0,
-          .z = z_loss * lse_N.square().masked_select(live_N).sum().item<double>(),
-          .hidden_grad_ND = logits_grad_NV.mm(head),
-          .head_grad_VD = logits_grad_NV.t().mm(hidden)};
+/// KL(a | b) per row from log-probabilities.
+at::Tensor divergence(const at::Tensor& log_a_NV, const at::Tensor& log_b_NV) { return (log_a_NV.exp() * (log_a_NV - log_b_NV)).sum(1); }
+
+/// The teacher's term of every row, from student logits and targets in double.
+at::Tensor plain_teacher_term(const at::Tensor& logits_NV, const at::Tensor& ce_N, const Targets& targets) {
+  const double tau = targets.temperature;
+  const auto picked = [](const at::Tensor& value_NV, const at::Tensor& id_N) { return value_NV.gather(1, id_N.clamp_min(0).unsqueeze(1)).squeeze(1); };
+  if (targets.teacher_label_N.defined()) return logits_NV.logsumexp(1) - picked(logits_NV, targets.teacher_label_N);
+  const at::Tensor log_p = (logits_NV / tau).log_softmax(1);
+  if (targets.top.id_NK.defined()) {
+    const at::Tensor id = targets.top.id_NK, given = id.ge(0).to(at::kDouble), log_q = targets.top.logp_NK.to(at::kDouble), q = log_q.exp() * given;
+    const at::Tensor inside = log_p.gather(1, id.clamp_min(0)), q_tail = targets.top.tail_logp_N.to(at::kDouble).exp();
+    const at::Tensor p_tail = (1 - (inside.exp() * given).sum(1)).clamp_min(1e-300);
+    const at::Tensor kl =
+        (q * (log_q - inside)).sum(1) + at::where(q_tail.gt(0), q_tail * (q_tail.clamp_min(1e-300).log() - p_tail.log()), at::zeros_like(q_tail));
+    return at::where(id.select(1, 0).ge(0), tau * tau * kl, ce_N);
+  }
+  const at::Tensor log_q = (targets.teacher_hidden_NE.to(at::kDouble).mm(targets.teacher_head_VE.to(at::kDouble).t()) / tau).log_softmax(1);
+  if (targets.loss == "kl") return tau * tau * divergence(log_q, log_p);
+  if (targets.loss == "reverse_kl") return tau * tau * divergence(log_p, log_q);
+  const at::Tensor log_m = at::logaddexp(log_q + std::log(targets.beta), log_p + std::log(1 - targets.beta));
+  return tau * tau * (targets.beta * divergence(log_q, log_m) + (1 - targets.beta) * divergence(log_p, log_m));
+}
+
+PlainLoss plain_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const Targets& targets, double scale) {
+  const at::AutoGradMode with_gradient(true);
+  const at::Tensor hidden = hidden_ND.detach().to(at::kDouble).requires_grad_(), head = head_VD.detach().to(at::kDouble).requires_grad_();
+  const at::Tensor logits_NV = hidden.mm(head.t()), lse_N = logits_NV.logsumexp(1), live_N = targets.true_label_N.ge(0);
+  const at::Tensor ce_N = lse_N - logits_NV.gather(1, targets.true_label_N.clamp_min(0).unsqueeze(1)).squeeze(1);
+  const double weight = targets.teacher_weight;
+  const auto sum = [&](const at::Tensor& value_N) { return value_N.masked_select(live_N).sum(); };
+  const at::Tensor ce = sum(ce_N), z = targets.z_loss * sum(lse_N.square()),
+                   kd = targets.has_teacher() ? sum(plain_teacher_term(logits_NV, ce_N, targets)) : at::zeros_like(ce);
+  (scale * ((1 - weight) * ce + weight * kd + z)).backward();
+  return {.ce = ce.item<double>(), .kd = kd.item<double>(), .z = z.item<double>(), .hidden_grad_ND = hidden.grad(), .head_grad_VD = head.grad()};
 }
 
 [[noreturn]] void broken(const std::string& property) { throw InternalError("loss self-test: " + property); }
 
-void check_close(double got, double expected, double unit, const char* what) {
+void check_close(double got, double expected, double unit, const std::string& what) {
   if (!(std::abs(got - expected) <= kTolerance * std::max(std::abs(expected), unit))) broken(fmt::format("{}: got {}, expected {}", what, got, expected));
 }
 
 /// `unit` is what the gradient would be were nothing cancelled: a row that is predicted with certainty leaves only rounding.
-void check_close(const at::Tensor& got, const at::Tensor& expected, double unit, const char* what) {
-  const double error = (got.to(at::kDouble) - expected).abs().max().item<double>();
+void check_close(const at::Tensor& got, const at::Tensor& expected, double unit, const std::string& what) {
+  const double error = (got.to(at::kDouble) - expected.to(at::kDouble)).abs().max().item<double>();
   if (!(error <= kTolerance * unit)) broken(fmt::format("{}: off by {} of {}", what, error, unit));
 }
 
@@ -64,77 +84,168 @@ double agreement(const at::Tensor& teacher_BT, const at::Tensor& true_BT, int64_
 }
 
 /// True labels are the tokens one column on; teacher labels fit their own column better than its neighbours.
-void check_alignment(const Batch& batch, const Targets& targets) {
+void check_alignment(const Batch& batch, const Targets& targets, const at::Tensor& teacher_BT) {
   const int64_t seq_len = batch.token_BT.size(1);
   const at::Tensor true_BT = targets.true_label_N.view_as(batch.token_BT);
   if (true_BT.ge(0).sum().item<int64_t>() != batch.num_live)
     broken(fmt::format("{} live labels, the batch says {}", true_BT.ge(0).sum().item<int64_t>(), batch.num_live));
   const at::Tensor label = true_BT.narrow(1, 0, seq_len - 1), next = batch.token_BT.narrow(1, 1, seq_len - 1);
   if (!label.eq(next).logical_or(label.lt(0)).all().item<bool>()) broken("a true label is not the next token of the text");
-  if (!targets.teacher_label_N.defined() || seq_len < 3 || batch.num_live < kEnoughLabels) return;
-  const at::Tensor teacher_BT = targets.teacher_label_N.view_as(batch.token_BT);
+  if (!teacher_BT.defined() || seq_len < 3 || batch.num_live < kEnoughLabels) return;
   const double here = agreement(teacher_BT, true_BT, 0), noise = 3.0 / std::sqrt(static_cast<double>(batch.num_live));
   for (const int64_t shift : {-1, 1})
     if (const double there = agreement(teacher_BT, true_BT, shift); there > 1.5 * here + noise)
       broken(fmt::format("teacher labels fit the text better when moved by {} ({:.3f} against {:.3f}): they are shifted", -shift, there, here));
 }
 
+/// The teacher's first choice for every token of the batch; undefined without a teacher.
+at::Tensor first_choice(const Batch& batch, const Targets& targets) {
+  at::Tensor label_N = targets.teacher_label_N;
+  if (targets.top.id_NK.defined()) label_N = targets.top.id_NK.select(1, 0);
+  if (targets.teacher_hidden_NE.defined()) label_N = top_1(targets.teacher_hidden_NE, targets.teacher_head_VE);
+  return label_N.defined() ? label_N.reshape(batch.token_BT.sizes()) : label_N;
+}
+
+/// Rows [first, first + count).
+Targets rows_of(const Targets& targets, int64_t first, int64_t count) {
+  Targets part = targets;
+  for (at::Tensor* tensor : {&part.true_label_N, &part.teacher_label_N, &part.top.id_NK, &part.top.logp_NK, &part.top.tail_logp_N, &part.teacher_hidden_NE})
+    if (tensor->defined()) *tensor = tensor->narrow(0, first, count).contiguous();
+  return part;
+}
+
+/// The first ids of a larger vocabulary: labels beyond it wrap, stored ids beyond it are left out (never all of a row).
+void cut_vocabulary(Targets& targets, int64_t vocab) {
+  const auto wrap = [&](at::Tensor& label_N) {
+    if (label_N.defined()) label_N = at::where(label_N.lt(0), label_N, label_N.remainder(vocab));
+  };
+  wrap(targets.true_label_N);
+  wrap(targets.teacher_label_N);
+  if (targets.top.id_NK.defined()) {
+    at::Tensor id = targets.top.id_NK.clone(), first = id.select(1, 0);
+    first.copy_(at::where(first.lt(vocab), first, at::full_like(first, kIgnoredLabel)));
+    targets.top.id_NK = at::where(id.lt(vocab), id, at::full_like(id, kIgnoredLabel));
+  }
+  if (targets.teacher_head_VE.defined()) targets.teacher_head_VE = targets.teacher_head_VE.narrow(0, 0, vocab);
+}
+
+/// A student that is its own teacher, in the form a loss asks for.
+Targets own_targets(const Targets& like, const at::Tensor& hidden_ND, const at::Tensor& head_VD) {
+  Targets own{.true_label_N = like.true_label_N, .teacher_weight = 1, .z_loss = 0, .loss = like.loss, .temperature = like.temperature, .beta = like.beta};
+  if (like.loss == "labels") own.teacher_label_N = top_1(hidden_ND, head_VD);
+  if (like.loss == "top_k") own.top = top_k(hidden_ND, head_VD, std::min<int64_t>(8, head_VD.size(0)), like.temperature);
+  if (like.loss != "labels" && like.loss != "top_k") {
+    own.teacher_hidden_NE = hidden_ND;
+    own.teacher_head_VE = head_VD;
+  }
+  return own;
+}
+
+/// The rows on which a loss is tried.
+struct Trial {
+  const HeadLoss& loss;
+  at::Tensor hidden_ND, head_VD;
+  double scale = 0.5;
+
+  int64_t num_rows() const { return hidden_ND.size(0); }
+
+  /// Sums and gradients against the formula in double.
+  void check_formula(const Targets& targets, const std::string& what) const {
+    const at::Tensor head_grad_VD = at::zeros_like(head_VD);
+    const LinearLossSums sums = loss(hidden_ND, head_VD, head_grad_VD, targets, scale, /*argmax=*/true);
+    const PlainLoss plain = plain_loss(hidden_ND, head_VD, targets, scale);
+    const auto live = static_cast<double>(targets.true_label_N.ge(0).sum().item<int64_t>());
+    const double tau = std::max(1.0, targets.temperature);
+    if (static_cast<double>(sums.num_live) != live) broken(fmt::format("{}: {} live rows, expected {}", what, sums.num_live, live));
+    check_close(sums.ce, plain.ce, live, what + ": chunked cross-entropy against the plain one");
+    if (targets.teacher_weight > 0) check_close(sums.kd, plain.kd, live * tau * tau, what + ": chunked teacher term against the plain one");
+    check_close(sums.z, plain.z, targets.z_loss * live, what + ": chunked z-loss against the plain one");
+    check_close(sums.hidden_grad_ND, plain.hidden_grad_ND, scale * tau * head_VD.abs().max().item<double>(), what + ": gradient of the hidden states");
+    check_close(head_grad_VD, plain.head_grad_VD, scale * tau * hidden_ND.abs().max().item<double>(), what + ": gradient of the head");
+    const at::Tensor ignored = targets.true_label_N.lt(0);
+    if (ignored.any().item<bool>() && sums.hidden_grad_ND.index({ignored}).abs().max().item<double>() != 0) broken(what + ": an ignored row has a gradient");
+
+    // Ragged parts of a batch add up to it: nothing is averaged before it is whole.
+    const int64_t cut = num_rows() / 3;
+    if (cut == 0) return;
+    const at::Tensor parts_grad_VD = at::zeros_like(head_VD);
+    LinearLossSums parts[2];
+    for (const int part : {0, 1}) {
+      const int64_t first = part == 0 ? 0 : cut, count = part == 0 ? cut : num_rows() - cut;
+      parts[part] = loss(hidden_ND.narrow(0, first, count), head_VD, parts_grad_VD, rows_of(targets, first, count), scale, /*argmax=*/false);
+    }
+    check_close(parts[0].ce + parts[1].ce, sums.ce, live, what + ": cross-entropy of two parts against the whole");
+    check_close(parts[0].kd + parts[1].kd, sums.kd, live * tau * tau, what + ": teacher term of two parts against the whole");
+    check_close(parts_grad_VD, head_grad_VD, scale * tau * hidden_ND.abs().max().item<double>(), what + ": gradient of two parts against the whole");
+  }
+
+  /// Weights 0 and 1 are the pure losses; a student that is its own teacher; labels moved by one.
+  void check_properties(Targets targets, const std::string& what) const {
+    const auto live = static_cast<double>(targets.true_label_N.ge(0).sum().item<int64_t>());
+    const double weight = targets.teacher_weight, tau = std::max(1.0, targets.temperature), unit = scale * tau * head_VD.abs().max().item<double>();
+    for (const double pure : {0.0, 1.0}) {
+      targets.teacher_weight = pure;
+      check_formula(targets, fmt::format("{} at teacher_weight {}", what, pure));
+    }
+    targets.teacher_weight = 0;
+    const at::Tensor pure_gradient = loss(hidden_ND, head_VD, at::zeros_like(head_VD), targets, scale, false).hidden_grad_ND;
+    const at::Tensor plain_gradient =
+        mixed_cross_entropy_step(hidden_ND, head_VD, at::zeros_like(head_VD), targets.true_label_N, {}, 0.0, targets.z_loss, scale, false).hidden_grad_ND;
+    check_close(pure_gradient, plain_gradient, unit, what + ": teacher_weight 0 against plain cross-entropy");
+    targets.teacher_weight = weight;
+
+    const Targets own = own_targets(targets, hidden_ND, head_VD);
+    const at::Tensor own_gradient = at::zeros_like(head_VD);
+    const LinearLossSums with_itself = loss(hidden_ND, head_VD, own_gradient, own, scale, /*argmax=*/true);
+    // one row may sit on a tie that rounding breaks
+    if (with_itself.agree < with_itself.num_live - 1)
+      broken(fmt::format("{}: a model agrees with itself on {} of {} rows", what, with_itself.agree, with_itself.num_live));
+    if (targets.loss != "labels") {
+      check_close(with_itself.kd, 0.0, 0.1 * live * tau * tau, what + ": a student that is its own teacher");
+      check_close(with_itself.hidden_grad_ND, at::zeros_like(hidden_ND), unit, what + ": the gradient of a student that is its own teacher");
+    }
+    // Moved by one, the same choices are another row's: dearer, unless all rows are alike.
+    const bool varied = num_rows() > 1 && hidden_ND.std(0).max().item<double>() > 1e-3 && head_VD.abs().max().item<double>() > 0;
+    Targets moved = own;
+    for (at::Tensor* tensor : {&moved.teacher_label_N, &moved.top.id_NK, &moved.top.logp_NK, &moved.top.tail_logp_N, &moved.teacher_hidden_NE})
+      if (tensor->defined()) *tensor = tensor->roll(1, 0);
+    const bool differs = varied && !(moved.teacher_label_N.defined() && moved.teacher_label_N.equal(own.teacher_label_N));
+    if (differs && !(loss(hidden_ND, head_VD, {}, moved, scale, false).kd > with_itself.kd)) broken(what + ": labels moved by one do not raise the loss");
+  }
+};
+
 }  // namespace
 
-double self_test_loss(const Model& model, const Batch& batch, const Targets& targets) {
+double self_test_loss(const Model& model, const Batch& batch, const Targets& targets, const HeadLoss& loss) {
   const at::NoGradGuard no_grad;
-  check_alignment(batch, targets);
+  const at::Tensor teacher_BT = first_choice(batch, targets);
+  check_alignment(batch, targets, teacher_BT);
 
   // The rows: the start of the batch's first sequence, read alone; at least one ignored label among them.
-  const int64_t rows = std::min(kRows, batch.token_BT.size(1));
+  const int64_t rows = std::min(kRows, batch.token_BT.size(1)), vocab = std::min(kVocab, model.config.vocab_size);
   const auto head_of = [&](const at::Tensor& value_BT) { return value_BT.defined() ? value_BT.narrow(0, 0, 1).narrow(1, 0, rows).contiguous() : value_BT; };
   const at::Tensor hidden_ND =
       decoder_hidden(model, {.token_BT = head_of(batch.token_BT), .position_BT = head_of(batch.position_BT), .document_BT = head_of(batch.document_BT)});
-  const at::Tensor head_VD = output_head(model).detach();
-  at::Tensor true_N = targets.true_label_N.narrow(0, 0, rows).clone();
-  true_N = at::where(true_N.lt(0), batch.token_BT.reshape({-1}).narrow(0, 0, rows), true_N);
-  const int64_t ignored = rows / 2;
-  true_N.select(0, ignored).fill_(kIgnoredLabel);
-  const bool distils = targets.teacher_label_N.defined();
-  at::Tensor teacher_N = distils ? targets.teacher_label_N.narrow(0, 0, rows) : true_N;
-  teacher_N = at::where(teacher_N.lt(0), batch.token_BT.reshape({-1}).narrow(0, 0, rows), teacher_N);
+  const Trial trial{.loss = loss, .hidden_ND = hidden_ND, .head_VD = output_head(model).detach().narrow(0, 0, vocab)};
+  Targets tried = rows_of(targets, 0, rows);
+  const at::Tensor token_N = batch.token_BT.reshape({-1}).narrow(0, 0, rows);
+  tried.true_label_N = at::where(tried.true_label_N.lt(0), token_N, tried.true_label_N);
+  tried.true_label_N.select(0, rows / 2).fill_(kIgnoredLabel);
+  if (tried.teacher_label_N.defined()) tried.teacher_label_N = at::where(tried.teacher_label_N.lt(0), token_N, tried.teacher_label_N);
+  cut_vocabulary(tried, vocab);
+  trial.check_formula(tried, "this stage's loss");
+  if (tried.has_teacher()) trial.check_properties(tried, "this stage's loss");
 
-  const auto loss = [&](const at::Tensor& labels_N, const at::Tensor& teachers_N, double weight, const at::Tensor& head_grad_VD) {
-    return mixed_cross_entropy_step(hidden_ND, head_VD, head_grad_VD, labels_N, weight > 0 ? teachers_N : at::Tensor(), weight, targets.z_loss, 0.5,
-                                    /*argmax=*/true);
-  };
-  const double live = static_cast<double>(rows - 1);
-
-  const PlainLoss plain = plain_loss(hidden_ND, head_VD, true_N, teacher_N, targets.teacher_weight, targets.z_loss, 0.5);
-  const at::Tensor head_grad_VD = at::zeros_like(head_VD);
-  const LinearLossSums mixed = loss(true_N, teacher_N, targets.teacher_weight, head_grad_VD);
-  if (mixed.num_live != rows - 1) broken(fmt::format("{} live rows, expected {}", mixed.num_live, rows - 1));
-  check_close(mixed.ce, plain.ce, live, "chunked cross-entropy against the plain one");
-  check_close(mixed.kd, plain.kd, live, "chunked teacher term against the plain one");
-  check_close(mixed.z, plain.z, targets.z_loss * live, "chunked z-loss against the plain one");
-  const double head_unit = 0.5 * head_VD.abs().max().item<double>(), hidden_unit = 0.5 * hidden_ND.abs().max().item<double>();
-  check_close(mixed.hidden_grad_ND, plain.hidden_grad_ND, head_unit, "gradient of the hidden states");
-  check_close(head_grad_VD, plain.head_grad_VD, hidden_unit, "gradient of the head");
-  if (mixed.hidden_grad_ND.select(0, ignored).abs().max().item<double>() != 0) broken("an ignored row has a gradient");
-
-  // Weight 0 is the true labels' loss, weight 1 the teacher's.
-  const LinearLossSums pure = loss(true_N, teacher_N, 0.0, at::zeros_like(head_VD)), taught = loss(true_N, teacher_N, 1.0, at::zeros_like(head_VD));
-  const at::Tensor teacher_as_true_N = at::where(true_N.lt(0), true_N, teacher_N);
-  const LinearLossSums swapped = loss(teacher_as_true_N, teacher_N, 0.0, at::zeros_like(head_VD));
-  if (pure.kd != 0) broken("teacher_weight 0 still counts the teacher");
-  check_close(taught.kd, swapped.ce, live, "teacher_weight 1 against cross-entropy on the teacher's labels");
-  check_close(taught.hidden_grad_ND, swapped.hidden_grad_ND.to(at::kDouble), head_unit, "gradient at teacher_weight 1");
-
-  // Labels moved by one are other labels: their loss must be another one, unless the text repeats one token.
-  const at::Tensor live_N = true_N.masked_select(true_N.ge(0));
-  const bool varied = live_N.numel() > 1 && !live_N.eq(live_N[0]).all().item<bool>() && hidden_ND.std(0).max().item<double>() > 0;
-  if (varied && loss(true_N.roll(1), teacher_N, 0.0, {}).ce == pure.ce) broken("labels moved by one leave the loss unchanged");
-
-  // A student that is its own teacher agrees everywhere (one row may sit on a tie that rounding breaks).
-  const LinearLossSums own = loss(true_N, top_1(hidden_ND, head_VD), 1.0, {});
-  if (own.agree < own.num_live - 1) broken(fmt::format("a model agrees with itself on {} of {} rows", own.agree, own.num_live));
-
-  return distils ? agreement(targets.teacher_label_N.view_as(batch.token_BT), targets.true_label_N.view_as(batch.token_BT), 0) : -1;
+  // Every loss, whatever this stage uses, against another row's predictions of the same model, sharpened.
+  for (const char* name : {"labels", "top_k", "kl", "reverse_kl", "jsd"}) {
+    Targets like{.true_label_N = tried.true_label_N, .loss = name, .temperature = std::string(name) == "labels" ? 1.0 : 2.0, .beta = 0.3};
+    Targets made = own_targets(like, hidden_ND.roll(1, 0) * 1.5, trial.head_VD);
+    made.teacher_weight = 0.7;
+    made.z_loss = 1e-3;
+    trial.check_formula(made, fmt::format("loss {}", name));
+    trial.check_properties(made, fmt::format("loss {}", name));
+  }
+  return teacher_BT.defined() ? agreement(teacher_BT, targets.true_label_N.view_as(batch.token_BT), 0) : -1;
 }
 
 }  // namespace coppice

@@ -5,32 +5,69 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 
 #include "src/data/loader.h"
 #include "src/model/decoder.h"
+#include "src/tensors/ops.h"
 
 namespace coppice {
 
 struct KdOptions {
+  std::string loss = "labels";
   double teacher_weight = 0.9;
-  double z_loss = 1e-6;
+  double teacher_weight_end = -1;
+  double temperature = 1.0;
+  double beta = 0.5;
+  double distil_from = 0.0;
+  double distil_to = 1.0;
+  double z_loss = 1e-6;  // an option of every training stage
 
   template <class Field>
   void visit_fields(Field& field) {
-    field("teacher_weight", teacher_weight, "share of the teacher in the target (with labels); 0 = true labels only");
-    field("z_loss", z_loss, "weight of (log-sum-exp of the logits)^2");
+    field("loss", loss, "labels (the teacher's top-1), top_k (stored or live, the rest as one bucket), kl, reverse_kl or jsd (these three need `teacher`)");
+    field("teacher_weight", teacher_weight, "share of the teacher in the target, 0 to 1; the rest is next-token loss on true labels");
+    field("teacher_weight_end", teacher_weight_end, "the share at distil_to, reached in a straight line; -1 = teacher_weight throughout");
+    field("kd_temperature", temperature, "softens teacher and student alike; the divergence carries its square");
+    field("jsd_beta", beta, "the teacher's share of the mean that jsd compares with, above 0 and below 1");
+    field("distil_from", distil_from, "share of the steps after which the teacher counts");
+    field("distil_to", distil_to, "share of the steps up to which the teacher counts");
   }
+};
+
+/// teacher_weight of step `step` (from 0) of `steps`: 0 outside of [distil_from, distil_to).
+double teacher_weight_at(const KdOptions& options, int64_t step, int64_t steps);
+
+/// What a teacher says about a batch, from a cache or live: plain tensors, so that nothing downstream can tell the difference. What a loss does not need is
+/// undefined.
+struct TeacherSignal {
+  at::Tensor label_BT;   // loss labels: int64, below 0 = none
+  TopK top;              // loss top_k, one row a token
+  at::Tensor hidden_NE;  // losses kl, reverse_kl, jsd: the teacher's final hidden states and
+  at::Tensor head_VE;    // its output table
 };
 
 struct Targets {
   at::Tensor true_label_N;     // int64, -100 = no loss
-  at::Tensor teacher_label_N;  // int64; where the teacher has none it repeats the true label; undefined = no teacher
-  double teacher_weight = 0;   // 0 when teacher_label_N is undefined
+  at::Tensor teacher_label_N;  // loss labels: int64; where the teacher has none it repeats the true label
+  double teacher_weight = 0;   // 0 without a teacher
   double z_loss = 0;
+  std::string loss = "labels";
+  TopK top;
+  at::Tensor teacher_hidden_NE, teacher_head_VE;
+  double temperature = 1, beta = 0.5;
+  bool has_teacher() const { return teacher_label_N.defined() || top.id_NK.defined() || teacher_hidden_NE.defined(); }
 };
 
 /// Targets of a batch; teacher_label_BT undefined = plain next-token loss.
 Targets make_targets(const Batch& batch, const at::Tensor& teacher_label_BT, const KdOptions& options);
+/// The same from whatever options.loss needs; a signal without it = plain next-token loss.
+Targets distillation_targets(const Batch& batch, const TeacherSignal& signal, const KdOptions& options);
+
+/// The loss of hidden states against their targets, as mixed_cross_entropy_step: the one place that knows which operation a loss is.
+LinearLossSums head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const Targets& targets, double scale,
+                         bool argmax);
+using HeadLoss = std::function<LinearLossSums(const at::Tensor&, const at::Tensor&, const at::Tensor&, const Targets&, double, bool)>;
 
 /// Means over live rows of what was summed; loss = (1 - w) ce + w kd + z.
 struct LossTerms {
@@ -52,9 +89,10 @@ LossSums train_micro_batch(const Model& model, const Batch& batch, const Targets
 /// Forward only; correct and agree are counted against true and teacher labels.
 LossSums evaluate_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks = {});
 
-/// Losses that test themselves before step 0, in under a second: labels shifted by one raise nothing silently, weights 0 and 1 reduce to the pure losses,
-/// ignored rows have zero gradient, the chunked loss equals the plain one. Throws InternalError naming the broken property. Returns the teacher/true agreement
-/// on the batch (-1 without labels).
-double self_test_loss(const Model& model, const Batch& batch, const Targets& targets);
+/// Losses that test themselves before step 0, in under a second. For this stage's targets, and for every loss with made-up ones: sums and gradients equal the
+/// formula in double, parts of a batch add up to the whole, ignored rows have zero gradient, weights 0 and 1 reduce to the pure losses, a student that is its
+/// own teacher pays nothing and pays when the labels are moved by one; true labels are the next token and the teacher's fit their own column best. Throws
+/// InternalError naming the broken property. Returns the teacher/true agreement on the batch (-1 without a teacher). `loss` is what is tested.
+double self_test_loss(const Model& model, const Batch& batch, const Targets& targets, const HeadLoss& loss = head_loss);
 
 }  // namespace coppice

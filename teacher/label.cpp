@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "src/base/errors.h"
+#include "src/base/log.h"
 #include "src/tensors/ops.h"
 
 namespace coppice {
@@ -43,27 +44,27 @@ namespace {
 /// Keeps the windows that own a wanted token.
 void drop_unwanted(std::vector<LabelWindow>& windows, const std::vector<char>& wanted_tokens) {
   std::erase_if(windows, [&](const LabelWindow& window) {
-    const auto first = wanted_tokens.begin() + static_cast<std::ptrdiff_t>(window.begin + window.skip), last = wanted_tokens.begin() + static_cast<std::ptrdiff_t>(window.begin + window.length);
+    const auto first = wanted_tokens.begin() + static_cast<std::ptrdiff_t>(window.begin + window.skip),
+               last = wanted_tokens.begin() + static_cast<std::ptrdiff_t>(window.begin + window.length);
     return std::find(first, last, 1) == last;
   });
 }
 
-}  // namespace
-
-std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
-                                 const std::function<void(uint64_t)>& progress, const std::vector<char>& wanted_tokens) {
+/// Reads the wanted windows of a shard, like beside like: visit(hidden states, their tokens) without overlap and padding, which need no logits.
+using HiddenRows = std::function<void(const at::Tensor& hidden_ND, const std::vector<int64_t>& tokens)>;
+void read_windows(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule, const std::function<void(uint64_t)>& progress,
+                  const std::vector<char>& wanted_tokens, const HiddenRows& visit) {
   const at::NoGradGuard no_grad;
   COPPICE_CHECK(rule.batch_tokens > 0, fmt::format("batch_tokens {}", rule.batch_tokens));
   COPPICE_CHECK(shards.vocab_size() <= teacher.config.vocab_size,
                 fmt::format("shards hold ids up to {}, the teacher knows {}", shards.vocab_size(), teacher.config.vocab_size));
   std::vector<LabelWindow> windows = label_windows(shards.document_ends(shard), rule);
   if (!wanted_tokens.empty()) {
-    COPPICE_CHECK(wanted_tokens.size() == shards.shards().at(shard).tokens, fmt::format("{} wanted flags for {} tokens", wanted_tokens.size(), shards.shards().at(shard).tokens));
+    COPPICE_CHECK(wanted_tokens.size() == shards.shards().at(shard).tokens,
+                  fmt::format("{} wanted flags for {} tokens", wanted_tokens.size(), shards.shards().at(shard).tokens));
     drop_unwanted(windows, wanted_tokens);
   }
   std::ranges::stable_sort(windows, std::ranges::greater{}, &LabelWindow::length);  // full windows first and in order, then like beside like
-  std::vector<int32_t> label(shards.shards().at(shard).tokens, -1);
-  const at::Tensor head_VD = output_head(teacher);
 
   uint64_t labelled = 0;
   for (size_t first = 0; first < windows.size();) {
@@ -75,7 +76,7 @@ std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards
       shards.read(shard, windows[first + row].begin, windows[first + row].length, tokens + row * static_cast<size_t>(seq_len));
 
     const at::Tensor hidden_ND = decoder_hidden(teacher, {.token_BT = token_BT, .position_BT = at::arange(seq_len).expand_as(token_BT), .document_BT = {}});
-    std::vector<int64_t> position, target;  // row of hidden_ND, token of the shard: without overlap and padding, which need no logits
+    std::vector<int64_t> position, target;  // row of hidden_ND, token of the shard
     for (size_t row = 0; row < rows; ++row) {
       const LabelWindow& window = windows[first + row];
       for (uint64_t i = window.skip; i < window.length; ++i) {
@@ -83,15 +84,59 @@ std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards
         target.push_back(static_cast<int64_t>(window.begin + i));
       }
     }
-    const at::Tensor wanted_N = at::from_blob(position.data(), {std::ssize(position)}, at::kLong);
-    const at::Tensor top_N = top_1(hidden_ND.index_select(0, wanted_N), head_VD);
-    const int64_t* top = top_N.const_data_ptr<int64_t>();
-    for (size_t i = 0; i < target.size(); ++i) label[static_cast<size_t>(target[i])] = static_cast<int32_t>(top[i]);
+    visit(hidden_ND.index_select(0, at::from_blob(position.data(), {std::ssize(position)}, at::kLong)), target);
     labelled += target.size();
     first += rows;
     if (progress) progress(labelled);
   }
-  return label;
+}
+
+}  // namespace
+
+std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
+                                 const std::function<void(uint64_t)>& progress, const std::vector<char>& wanted_tokens) {
+  const LabelFingerprint top_1_tier{.vocab_size = shards.vocab_size()};
+  return label_shard_tier(teacher, shards, shard, rule, top_1_tier, progress, wanted_tokens).id;
+}
+
+ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule, const LabelFingerprint& fingerprint,
+                             const std::function<void(uint64_t)>& progress, const std::vector<char>& wanted_tokens) {
+  const at::Tensor head_VD = teacher_head(teacher, shards.vocab_size(), "", shards.tokenizer_sha256());
+  ShardLabels labels(shards.shards().at(shard).tokens, fingerprint);
+  const auto k = static_cast<size_t>(fingerprint.k);
+  read_windows(teacher, shards, shard, rule, progress, wanted_tokens, [&](const at::Tensor& hidden_ND, const std::vector<int64_t>& tokens) {
+    if (!fingerprint.has_logp()) {
+      const at::Tensor top_N = top_1(hidden_ND, head_VD);
+      for (size_t i = 0; i < tokens.size(); ++i) labels.id[static_cast<size_t>(tokens[i])] = static_cast<int32_t>(top_N.const_data_ptr<int64_t>()[i]);
+      return;
+    }
+    const TopK top = top_k(hidden_ND, head_VD, fingerprint.k, fingerprint.temperature);
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      const auto token = static_cast<size_t>(tokens[i]);
+      for (size_t j = 0; j < k; ++j) {
+        labels.id[token * k + j] = static_cast<int32_t>(top.id_NK.const_data_ptr<int64_t>()[i * k + j]);
+        labels.logp[token * k + j] = top.logp_NK.const_data_ptr<float>()[i * k + j];
+      }
+      if (fingerprint.has_tail()) labels.tail[token] = top.tail_logp_N.const_data_ptr<float>()[i];
+    }
+  });
+  return labels;
+}
+
+at::Tensor teacher_head(const Model& teacher, int64_t vocab_size, const std::string& teacher_tokenizer, const std::string& tokenizer) {
+  constexpr int64_t kPadding = 1024, kMultiple = 64;
+  const at::Tensor head_VD = output_head(teacher);
+  const int64_t rows = head_VD.size(0), surplus = rows - vocab_size;
+  if (surplus == 0) return head_VD;
+  if (surplus < 0 || surplus >= kPadding || rows % kMultiple != 0)
+    throw UserError::recipe(
+        "",
+        fmt::format("the teacher knows {} ids (tokenizer {}), the data {} (tokenizer {}): only a padded output table may be larger; labels need one tokenizer",
+                    rows, teacher_tokenizer.empty() ? "unknown" : teacher_tokenizer, vocab_size, tokenizer));
+  static bool told = false;
+  if (!told) log_info(fmt::format("the teacher's output table has {} padded rows beyond {} ids: they are left out", surplus, vocab_size));
+  told = true;
+  return head_VD.narrow(0, 0, vocab_size);
 }
 
 }  // namespace coppice

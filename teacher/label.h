@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "src/data/label_cache.h"
 #include "src/data/token_shards.h"
 #include "src/model/decoder.h"
 
@@ -26,9 +27,17 @@ struct LabelWindow {
 /// with T = context and what is left over at the shard's end, whatever the documents are.
 std::vector<LabelWindow> label_windows(const std::vector<uint64_t>& document_ends, const LabelRule& rule);
 
-/// Labels every token of one shard: the teacher's choice for token i + 1. `progress(tokens done)` may throw Stopped. `wanted_tokens`, one entry per token of the
-/// shard, leaves out windows that own no wanted token (their labels are -1); empty = all.
+/// Labels every token of one shard: the teacher's choice for token i + 1. `progress(tokens done)` may throw Stopped. `wanted_tokens`, one entry per token of
+/// the shard, leaves out windows that own no wanted token (their labels are -1); empty = all.
 std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
                                  const std::function<void(uint64_t)>& progress, const std::vector<char>& wanted_tokens = {});
+/// The same in any tier: `fingerprint` says tier, k and temperature.
+ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule, const LabelFingerprint& fingerprint,
+                             const std::function<void(uint64_t)>& progress, const std::vector<char>& wanted_tokens = {});
+
+/// The teacher's output table for a vocabulary of `vocab_size` ids. A table with more rows, up to the next 1024 and a multiple of 64, is a padded one
+/// (151,936 against 152,064): its last rows are left out of every softmax and argmax, and a line says so. UserError::recipe for any other difference, with both
+/// tokenizer fingerprints.
+at::Tensor teacher_head(const Model& teacher, int64_t vocab_size, const std::string& teacher_tokenizer, const std::string& tokenizer);
 
 }  // namespace coppice

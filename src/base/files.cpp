@@ -245,20 +245,10 @@ void check_leaf_name(std::string_view name, std::string_view path) {
   if (why != nullptr) throw UserError::bad_file(path, fmt::format("the name '{}' {}", printable(name.substr(0, 300)), why));
 }
 
-namespace {
-
-/// An open descriptor of a lock file.
-int open_lock(const fs::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-  if (descriptor < 0) throw IoError(path.native(), "cannot be opened", errno);
-  return descriptor;
-}
-
-}  // namespace
-
 FolderLock::FolderLock(const fs::path& folder) {
   const fs::path path = folder / ".lock";
-  descriptor_ = open_lock(path);
+  descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+  if (descriptor_ < 0) throw IoError(path.native(), "cannot be opened", errno);
   if (retry([&] { return ::flock(descriptor_, LOCK_EX | LOCK_NB); }) != 0) {
     const int error = errno;
     char holder[300] = {};
@@ -280,24 +270,6 @@ FolderLock::FolderLock(const fs::path& folder) {
 
 FolderLock::~FolderLock() {
   if (descriptor_ >= 0) ::close(descriptor_);  // the file stays: removing it would let a third process lock another inode
-}
-
-FileLock::FileLock(const fs::path& path) : descriptor_(open_lock(path)) {
-  if (retry([&] { return ::flock(descriptor_, LOCK_EX); }) == 0) return;
-  const int error = errno;
-  ::close(descriptor_);
-  throw IoError(path.native(), "cannot be locked", error);
-}
-
-std::unique_ptr<FileLock> FileLock::try_take(const fs::path& path) {
-  std::unique_ptr<FileLock> lock(new FileLock(open_lock(path)));
-  if (retry([&] { return ::flock(lock->descriptor_, LOCK_EX | LOCK_NB); }) == 0) return lock;
-  if (errno != EWOULDBLOCK) throw IoError(path.native(), "cannot be locked", errno);
-  return nullptr;
-}
-
-FileLock::~FileLock() {
-  if (descriptor_ >= 0) ::close(descriptor_);  // the file stays, as a folder's
 }
 
 }  // namespace coppice

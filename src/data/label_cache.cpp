@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/base/errors.h"
+#include "src/base/files.h"
 #include "src/data/columns.h"
 
 namespace coppice {

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "src/base/files.h"
+#include "src/base/file_lock.h"
 #include "src/base/json.h"
 #include "src/data/loader.h"
 #include "src/data/token_shards.h"

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "src/base/errors.h"
 #include "src/model/parameters.h"
@@ -55,7 +56,105 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 
 }  // namespace
 
+namespace {
+
+/// The example's targets for every loss, from a teacher that is another model.
+std::vector<Targets> all_targets(const Batch& batch, const at::Tensor& teacher_BT) {
+  Model teacher = make_model(preset("test", "t"));
+  initialise_parameters(teacher.config, *teacher.arena, 9);
+  const at::Tensor hidden_NE = decoder_hidden(teacher, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}}),
+                   head_VE = output_head(teacher).detach().clone();
+  const TeacherSignal signal{.label_BT = teacher_BT, .top = top_k(hidden_NE, head_VE, 6, 2.0), .hidden_NE = hidden_NE.detach(), .head_VE = head_VE};
+  std::vector<Targets> all;
+  for (const char* loss : {"labels", "top_k", "kl", "reverse_kl", "jsd"})
+    all.push_back(distillation_targets(
+        batch, signal, {.loss = loss, .teacher_weight = 0.9, .temperature = std::string(loss) == "labels" ? 1.0 : 2.0, .beta = 0.3, .z_loss = 1e-6}));
+  return all;
+}
+
+/// A loss with one of the mistakes that train quietly.
+using Mistake = std::function<LinearLossSums(const at::Tensor&, const at::Tensor&, const at::Tensor&, Targets, double, bool)>;
+struct Bug {
+  const char* name;
+  Mistake loss;
+};
+const std::vector<Bug>& bugs() {
+  static const std::vector<Bug> kBugs = {
+      {"shift: the teacher's rows moved by one",
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
+         for (at::Tensor* tensor : {&targets.teacher_label_N, &targets.top.id_NK, &targets.top.logp_NK, &targets.top.tail_logp_N, &targets.teacher_hidden_NE})
+           if (tensor->defined()) *tensor = tensor->roll(1, 0);
+         return head_loss(hidden, head, head_grad, targets, scale, argmax);
+       }},
+      {"mask: ignored rows count",
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
+         targets.true_label_N = targets.true_label_N.clamp_min(0);
+         return head_loss(hidden, head, head_grad, targets, scale, argmax);
+       }},
+      {"mask: the count is right, the gradient of ignored rows is not zero",
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
+         LinearLossSums sums = head_loss(hidden, head, head_grad, targets, scale, argmax);
+         if (sums.hidden_grad_ND.defined()) sums.hidden_grad_ND = sums.hidden_grad_ND + targets.true_label_N.lt(0).unsqueeze(1) * 1e-6;
+         return sums;
+       }},
+      {"weight: the shares are exchanged",
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
+         if (targets.has_teacher()) targets.teacher_weight = 1 - targets.teacher_weight;
+         return head_loss(hidden, head, head_grad, targets, scale, argmax);
+       }},
+      {"temperature: its square is forgotten",
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
+         LinearLossSums sums = head_loss(hidden, head, head_grad, targets, scale, argmax);
+         sums.kd /= targets.temperature * targets.temperature;
+         return sums;
+       }},
+      {"temperature: the student's logits are not divided",
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
+         if (targets.teacher_hidden_NE.defined()) targets.teacher_hidden_NE = targets.teacher_hidden_NE / targets.temperature;
+         targets.temperature = 1;
+         return head_loss(hidden, head, head_grad, targets, scale, argmax);
+       }},
+      {"mean of means: every part is divided by its own rows",
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
+         return head_loss(hidden, head, head_grad, targets, scale * 16.0 / std::max<double>(1.0, targets.true_label_N.ge(0).sum().item<double>()), argmax);
+       }},
+  };
+  return kBugs;
+}
+
+}  // namespace
+
 TEST_SUITE("unit") {
+  TEST_CASE("self_test_loss: every loss passes, and every seeded bug is caught whatever loss the stage uses") {
+    const Model model = random_model();
+    const auto [batch, teacher_BT] = predictable_example();
+    for (const Targets& targets : all_targets(batch, teacher_BT)) {
+      CAPTURE(targets.loss);
+      CHECK(complaint(model, batch, targets) == "");
+      for (const Bug& bug : bugs()) {
+        CAPTURE(bug.name);
+        std::string caught;
+        try {
+          self_test_loss(model, batch, targets, bug.loss);
+        } catch (const InternalError& error) {
+          caught = error.what();
+        }
+        INFO(caught);
+        CHECK(caught.find("loss self-test") != std::string::npos);
+      }
+    }
+  }
+
+  TEST_CASE("self_test_loss: a plain stage tries the teacher's losses as well") {
+    const auto [batch, teacher_BT] = predictable_example();
+    const Model model = random_model();
+    const Targets plain = make_targets(batch, {}, {});
+    for (const Bug& bug : bugs()) {
+      CAPTURE(bug.name);
+      CHECK_THROWS_AS(self_test_loss(model, batch, plain, bug.loss), InternalError);
+    }
+  }
+
   TEST_CASE("self_test_loss: right targets pass, and the agreement is that of the labels") {
     const Model model = random_model();
     const auto [batch, teacher_BT] = predictable_example();

@@ -177,6 +177,30 @@ TEST_SUITE("parity") {
   }
 }
 
+TEST_SUITE("unit") {
+  TEST_CASE("targets: the teacher's share over the steps, by hand") {
+    const KdOptions constant{.teacher_weight = 0.9};
+    CHECK(teacher_weight_at(constant, 0, 10) == 0.9);
+    CHECK(teacher_weight_at(constant, 9, 10) == 0.9);
+    const KdOptions late{.teacher_weight = 0.8, .teacher_weight_end = 0.2, .distil_from = 0.5, .distil_to = 0.9};
+    CHECK(teacher_weight_at(late, 49, 100) == 0);
+    CHECK(teacher_weight_at(late, 50, 100) == doctest::Approx(0.8));
+    CHECK(teacher_weight_at(late, 70, 100) == doctest::Approx(0.5));
+    CHECK(teacher_weight_at(late, 89, 100) == doctest::Approx(0.8 - 0.6 * 0.39 / 0.4));
+    CHECK(teacher_weight_at(late, 90, 100) == 0);
+  }
+
+  TEST_CASE("targets: a loss takes from the signal what it needs; without it the stage is plain") {
+    const Batch batch = random_batch({0, 4});
+    const TeacherSignal signal{.label_BT = at::full({2, 24}, 9, at::kLong), .top = {}, .hidden_NE = at::randn({48, 8}), .head_VE = at::randn({300, 8})};
+    CHECK(distillation_targets(batch, signal, {.loss = "labels"}).teacher_label_N.defined());
+    CHECK_FALSE(distillation_targets(batch, signal, {.loss = "labels"}).teacher_hidden_NE.defined());
+    CHECK(distillation_targets(batch, signal, {.loss = "kl"}).teacher_hidden_NE.defined());
+    CHECK_FALSE(distillation_targets(batch, signal, {.loss = "top_k"}).has_teacher());
+    CHECK(distillation_targets(batch, {}, {.loss = "jsd"}).teacher_weight == 0);
+  }
+}
+
 TEST_SUITE("grad") {
   TEST_CASE("targets: gradients of a distilling step equal the plain loss on the plain decoder in double") {
     const Model model = random_model();
@@ -201,5 +225,39 @@ TEST_SUITE("grad") {
       CHECK(relative_difference(model.arena->gradient_of(name), value.grad()) <= 2e-5);
     }
     for (size_t layer = 0; layer < 2; ++layer) CHECK(relative_difference(masks.multiplier_F[layer].grad(), plain.multiplier_F[layer].grad()) <= 2e-5);
+  }
+
+  TEST_CASE("targets: gradients of every loss with a dense teacher equal the plain loss on the plain decoder in double") {
+    const Model model = random_model(), teacher = random_model(5);
+    const Batch batch = random_batch({0, 9, 24});
+    const double weight = 0.7, z_loss = 1e-2, tau = 2, scale = gradient_scale(batch.num_live);
+    const DecoderInput input{.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}};
+    TeacherSignal signal{.label_BT = {}, .top = {}, .hidden_NE = decoder_hidden(teacher, input).detach() * 2, .head_VE = output_head(teacher).detach()};
+    signal.top = top_k(signal.hidden_NE, signal.head_VE, 299, tau);
+    const at::Tensor log_q = (signal.hidden_NE.to(at::kDouble).mm(signal.head_VE.to(at::kDouble).t()) / tau).log_softmax(1);
+    for (const char* loss_name : {"kl", "top_k", "reverse_kl", "jsd"}) {
+      CAPTURE(loss_name);
+      const std::string loss = loss_name;
+      model.arena->zero_gradient();
+      const LossSums sums = train_micro_batch(
+          model, batch, distillation_targets(batch, signal, {.loss = loss, .teacher_weight = weight, .temperature = tau, .beta = 0.3, .z_loss = z_loss}), {},
+          scale);
+      const NamedWeights weights = reference_weights(model);
+      const at::Tensor logits = reference_logits(model.config, weights, input, {}), live = batch.true_label_BT.reshape({-1}).ge(0), lse = logits.logsumexp(1);
+      const at::Tensor ce = lse - logits.gather(1, batch.true_label_BT.reshape({-1, 1}).clamp_min(0)).squeeze(1), log_p = (logits / tau).log_softmax(1);
+      const at::Tensor log_m = (0.3 * log_q.exp() + 0.7 * log_p.exp()).log();
+      const auto kl = [](const at::Tensor& a, const at::Tensor& b) { return (a.exp() * (a - b)).sum(1); };
+      // a tail of one id is that id: top_k with all but one is the full KL
+      const at::Tensor divergence = loss == "reverse_kl" ? kl(log_p, log_q)
+                                    : loss == "jsd"      ? 0.3 * kl(log_q, log_m) + 0.7 * kl(log_p, log_m)
+                                                         : kl(log_q, log_p);
+      const at::Tensor wanted = ((1 - weight) * ce + weight * tau * tau * divergence + z_loss * lse.square()).masked_select(live).mean();
+      wanted.backward();
+      CHECK(sums.terms(weight).loss == doctest::Approx(wanted.item<double>()).epsilon(2e-6));
+      for (const auto& [name, value] : weights) {
+        CAPTURE(name);
+        CHECK(relative_difference(model.arena->gradient_of(name), value.grad()) <= 3e-5);
+      }
+    }
   }
 }
