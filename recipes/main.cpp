@@ -11,6 +11,7 @@
 #include "recipes/ablation.h"
 #include "recipes/ablation_report.h"
 #include "recipes/collect_report.h"
+#include "recipes/command_diff.h"
 #include "recipes/command_extract.h"
 #include "recipes/cost.h"
 #include "recipes/exit_code.h"
@@ -164,6 +165,13 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
     CLI::App* show = verb(app, "inspect", "what a file or folder holds, and whether it is whole", "coppice inspect runs/demo/masks/masks.h5");
     show->add_option("path", path, "run, stage, model, checkpoint, tokens, labels or Hugging Face folder; .safetensors, masks.h5, prune_plan.json, tokenizer.model")->required();
     show->callback([&action] { action = [] { fmt::print("{}", inspect(path)); }; });
+  }
+  {
+    static std::string first, second;
+    CLI::App* compare = verb(app, "diff", "what two mask files, prune plans, recipes or manifests differ in", "coppice diff runs/demo/pruned/prune_plan.json runs/demo/cut_magnitude/prune_plan.json");
+    compare->add_option("a", first, "masks.h5, prune_plan.json, recipe (.toml) or JSON file")->required();
+    compare->add_option("b", second, "another of the same kind")->required();
+    compare->callback([&action] { action = [] { fmt::print("{}", diff(first, second)); }; });
   }
   {
     static std::string stage, prompt;
