@@ -13,6 +13,7 @@
 #include "recipes/collect_report.h"
 #include "recipes/command_diff.h"
 #include "recipes/command_extract.h"
+#include "recipes/command_labels.h"
 #include "recipes/cost.h"
 #include "recipes/exit_code.h"
 #include "recipes/inspect.h"
@@ -214,6 +215,26 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         fmt::print("{}: {}, re-imported logits differ by {:.2e}\n", out, format_bytes(static_cast<double>(report.bytes)), report.max_logit_difference);
       };
     });
+  }
+  {
+    CLI::App* labels = app.add_subcommand("labels", "teacher labels from and for other programs");
+    labels->require_subcommand(1);
+    static LabelsOptions options;
+    const auto common = [](CLI::App& command) {
+      command.add_option("file", options.file, ".jsonl or .jsonl.zst, one document a line")->required();
+      command.add_option("--tokens", options.tokens, "token shards of the domain, for instance runs/demo/data/tokens/prose")->required();
+      command.add_option("--cache", options.cache, "label folder of the domain, for instance runs/demo/labels/labels/prose")->required();
+    };
+    CLI::App* out = verb(*labels, "export", "write a label cache as JSONL", "coppice labels export prose.jsonl.zst --tokens runs/demo/data/tokens/prose --cache runs/demo/labels/labels/prose");
+    common(*out);
+    out->callback([&action] { action = [] { run_labels_export(options); }; });
+    CLI::App* in = verb(*labels, "import", "make a label cache from JSONL", "coppice labels import prose.jsonl.zst --tokens runs/demo/data/tokens/prose --cache served/prose --teacher served-7b --tier topk --top-k 20");
+    common(*in);
+    in->add_option("--teacher", options.teacher, "name of where the labels come from; part of the cache's fingerprint")->required();
+    in->add_option("--tier", options.tier, "top1, top1_prob or topk")->check(CLI::IsMember({"top1", "top1_prob", "topk"}));
+    in->add_option("--top-k", options.k, "ids a token at most, in tier topk");
+    in->add_option("--temperature", options.temperature, "of the log-probabilities")->check(CLI::PositiveNumber);
+    in->callback([&action] { action = [] { run_labels_import(options); }; });
   }
   {
     CLI::App* data = app.add_subcommand("data", "documents and tokens");

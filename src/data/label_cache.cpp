@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "src/base/errors.h"
@@ -113,8 +114,9 @@ LabelFingerprint LabelFingerprint::from_json(const Json& json, const std::string
 }
 
 ShardLabels::ShardLabels(uint64_t tokens, const LabelFingerprint& fingerprint) : k(fingerprint.k), id(tokens * static_cast<uint64_t>(k), kNoLabel) {
-  if (fingerprint.has_logp()) logp.resize(id.size());
-  if (fingerprint.has_tail()) tail.resize(tokens);
+  const c10::Half nothing = -std::numeric_limits<float>::infinity();
+  if (fingerprint.has_logp()) logp.assign(id.size(), nothing);
+  if (fingerprint.has_tail()) tail.assign(tokens, nothing);
 }
 
 struct LabelCacheWriter::State {

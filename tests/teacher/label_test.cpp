@@ -4,9 +4,12 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <array>
+#include <cmath>
 #include <filesystem>
 #include <numeric>
 
+#include "src/base/errors.h"
 #include "src/base/random.h"
 #include "src/data/loader.h"
 #include "src/model/parameters.h"
@@ -152,5 +155,89 @@ TEST_SUITE("parity") {
     CHECK_THROWS_AS(
         label_shard(random_teacher(), shards, 0, {.window_rule = "document", .context = 16, .overlap = 4, .batch_tokens = 16}, [](uint64_t) { throw Stop{}; }),
         Stop);
+  }
+
+  TEST_CASE("label: at other batch shapes a label differs only where the two best logits lie within 1e-5 of each other") {
+    const RandomShards made;
+    const TokenShards shards(made.folder());
+    Model teacher = random_teacher();
+    teacher.arena->master().mul_(0.5);  // no clear winners: near ties happen
+    int64_t differences = 0, compared = 0;
+    for (size_t shard = 0; shard < shards.shards().size(); ++shard) {
+      const LabelRule small{.window_rule = "document", .context = 24, .overlap = 6, .batch_tokens = 1},
+          large{.window_rule = "document", .context = 24, .overlap = 6, .batch_tokens = 4096};
+      const std::vector<int32_t> a = label_shard(teacher, shards, shard, small, {}), b = label_shard(teacher, shards, shard, large, {});
+      for (const LabelWindow& window : label_windows(shards.document_ends(shard), small)) {
+        const at::Tensor token_BT = at::empty({1, static_cast<int64_t>(window.length)}, at::kLong);
+        shards.read(shard, window.begin, window.length, token_BT.mutable_data_ptr<int64_t>());
+        const at::Tensor logits =
+            decoder_logits(teacher, {.token_BT = token_BT, .position_BT = at::arange(static_cast<int64_t>(window.length)).unsqueeze(0), .document_BT = {}});
+        for (uint64_t i = window.skip; i < window.length; ++i, ++compared) {
+          if (a[window.begin + i] == b[window.begin + i]) continue;
+          ++differences;
+          const at::Tensor best = std::get<0>(logits[static_cast<int64_t>(i)].topk(2));
+          CHECK(best[0].item<double>() - best[1].item<double>() <= 1e-5 * std::abs(best[0].item<double>()));
+        }
+      }
+    }
+    MESSAGE(differences << " of " << compared << " labels differ between batch shapes");
+    CHECK(compared == static_cast<int64_t>(shards.num_tokens()));
+  }
+
+  TEST_CASE("label: probabilities are those of the logits, and their first id is the label") {
+    const RandomShards made;
+    const TokenShards shards(made.folder());
+    const Model teacher = random_teacher();
+    const LabelRule rule{.window_rule = "document", .context = 24, .overlap = 6, .batch_tokens = 100};
+    const LabelFingerprint fingerprint{.vocab_size = 300, .tier = "topk", .k = 5, .temperature = 2.0};
+    const ShardLabels labels = label_shard_tier(teacher, shards, 0, rule, fingerprint, {});
+    const std::vector<int32_t> top = label_shard(teacher, shards, 0, rule, {});
+    const LabelWindow window = label_windows(shards.document_ends(0), rule).front();
+    const at::Tensor token_BT = at::empty({1, static_cast<int64_t>(window.length)}, at::kLong);
+    shards.read(0, window.begin, window.length, token_BT.mutable_data_ptr<int64_t>());
+    const at::Tensor log_p =
+        (decoder_logits(teacher, {.token_BT = token_BT, .position_BT = at::arange(static_cast<int64_t>(window.length)).unsqueeze(0), .document_BT = {}}) / 2.0)
+            .log_softmax(1);
+    for (size_t i = 0; i < window.length; ++i) {
+      CHECK(labels.id[i * 5] == top[i]);
+      double mass = 0;
+      for (size_t j = 0; j < 5; ++j) {
+        const double wanted = log_p[static_cast<int64_t>(i)][labels.id[i * 5 + j]].item<double>();
+        CHECK(static_cast<float>(labels.logp[i * 5 + j]) == doctest::Approx(wanted).epsilon(1e-3));
+        mass += std::exp(wanted);
+      }
+      CHECK(static_cast<float>(labels.tail[i]) == doctest::Approx(std::log(1 - mass)).epsilon(1e-3));
+    }
+  }
+}
+
+TEST_SUITE("unit") {
+  TEST_CASE("label: a padded output table is cut, any other difference is refused with both fingerprints") {
+    ModelConfig config = preset("test", "t");
+    config.vocab_size = 320;
+    Model teacher = make_model(config);
+    initialise_parameters(config, *teacher.arena, 2);
+    const at::Tensor head_VD = teacher_head(teacher, 300, "aaaa", "bbbb");
+    CHECK(head_VD.size(0) == 300);
+    teacher.arena->parameter("embed_tokens.weight").narrow(0, 300, 20).fill_(100.0f);  // padded rows would win every argmax
+    const RandomShards made;
+    const TokenShards shards(made.folder());
+    for (const int32_t label : label_shard(teacher, shards, 0, {.window_rule = "document", .context = 24, .overlap = 6, .batch_tokens = 100}, {}))
+      CHECK(label < 300);
+    const auto refusal = [&](int64_t vocab_size) -> std::string {
+      try {
+        teacher_head(teacher, vocab_size, "aaaa", "bbbb");
+      } catch (const UserError& error) {
+        return error.what();
+      }
+      return "";
+    };
+    CHECK(refusal(320) == "");
+    for (const int64_t vocab_size : {321, 400}) {
+      CHECK(refusal(vocab_size).find("aaaa") != std::string::npos);
+      CHECK(refusal(vocab_size).find("bbbb") != std::string::npos);
+    }
+    config.vocab_size = 310;  // no multiple of 64: not a padded table
+    CHECK_THROWS_AS(teacher_head(make_model(config), 300, "", ""), UserError);
   }
 }

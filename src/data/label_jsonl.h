@@ -1,0 +1,29 @@
+// Labels made elsewhere, and ours for others: one JSON object a document and line, as a served model dumps its log-probabilities. Files end in .jsonl or
+// .jsonl.zst.
+//   {"id": "books/emma#3", "tokens": [5, 6, 2], "top_ids": [[6, 9], [2], []], "top_logprobs": [[-0.1, -2.5], [-0.3], []], "tail_logprobs": [-4.1, -1.35, null]}
+// top_ids[i] is the choice for the token after tokens[i], most probable first; an empty list = no label. top_logprobs is left out in tier top1; tail_logprobs,
+// the log of what the ids leave over, may be left out (then it is what is missing to 1) and may hold null for nothing. "doc", 16 hex digits of the id's
+// XXH3-64, stands for "id" where only that is known: token shards keep no more.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "src/data/label_cache.h"
+
+namespace coppice {
+
+struct LabelTransfer {
+  uint64_t documents = 0, tokens = 0, labelled = 0;
+};
+
+/// Writes the labels of a whole cache, documents in shard order. Log-probabilities are written so that reading them gives the same half-precision numbers.
+LabelTransfer export_labels(const std::filesystem::path& cache, const TokenShards& shards, const std::filesystem::path& output);
+
+/// Makes a cache of `fingerprint` from such a file. Documents may come in any order and may be missing (what needs them is refused when the cache is opened).
+/// UserError::bad_file naming the line for: bad JSON, a document the shards do not hold or that came before, other tokens than the shards', lists of unequal
+/// length, ids outside the vocabulary or twice in a row, log-probabilities above 0 or not in descending order.
+LabelTransfer import_labels(const std::filesystem::path& input, const TokenShards& shards, const LabelFingerprint& fingerprint,
+                            const std::filesystem::path& cache);
+
+}  // namespace coppice

@@ -1,0 +1,132 @@
+// Labels out and in again give the same files; what does not fit the token shards is refused by line.
+#include "src/data/label_jsonl.h"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "src/data/documents.h"
+#include "tests/data/data_files.h"
+
+using namespace coppice;
+using test::Folder;
+using test::refusal_of;
+
+namespace {
+
+LabelFingerprint fingerprint_of(const TokenShards& shards, const char* tier, int64_t k) {
+  return {.teacher_sha256 = "served model",
+          .tokenizer_sha256 = shards.tokenizer_sha256(),
+          .vocab_size = shards.vocab_size(),
+          .token_manifest_sha256 = shards.manifest_sha256(),
+          .tier = tier,
+          .k = k,
+          .window_rule = "given",
+          .context = 1};
+}
+
+ShardLabels some_labels(const TokenShards& shards, size_t shard, const LabelFingerprint& fingerprint) {
+  const uint64_t tokens = shards.shards()[shard].tokens;
+  const auto k = static_cast<uint64_t>(fingerprint.k);
+  ShardLabels labels(tokens, fingerprint);
+  for (uint64_t i = 0; i < tokens; ++i) {
+    double mass = 0;
+    for (uint64_t j = 0; j < k; ++j) {
+      const double p = 0.61803 / static_cast<double>(1 + j + i % 3) / static_cast<double>(k);
+      labels.id[i * k + j] = static_cast<int32_t>((7 * i + 3 * j + shard) % static_cast<uint64_t>(shards.vocab_size()));
+      if (fingerprint.has_logp()) labels.logp[i * k + j] = static_cast<float>(std::log(p));
+      mass += p;
+    }
+    if (fingerprint.has_tail()) labels.tail[i] = static_cast<float>(std::log(1 - mass));
+  }
+  return labels;
+}
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("label jsonl: out and in again is the same cache, byte for byte, in every tier") {
+    const Folder folder;
+    test::write_documents(folder.path / "a", {{5, 6, 7}, {8, 9}, {10, 11, 12, 13}, {14}}, 300, 8);
+    const TokenShards a(folder.path / "a");
+    REQUIRE(a.shards().size() >= 2);
+    // some tokens without a label, as coverage "used" leaves them
+    const auto labels_of = [&](size_t shard, const LabelFingerprint& fingerprint) {
+      ShardLabels labels = some_labels(a, shard, fingerprint);
+      const ShardLabels none(1, fingerprint);
+      std::copy(none.id.begin(), none.id.end(), labels.id.begin());
+      std::copy(none.logp.begin(), none.logp.end(), labels.logp.begin());
+      std::copy(none.tail.begin(), none.tail.end(), labels.tail.begin());
+      return labels;
+    };
+    for (const auto& [tier, k] : {std::pair<const char*, int64_t>{"top1", 1}, {"top1_prob", 1}, {"topk", 4}})
+      for (const char* ending : {".jsonl", ".jsonl.zst"}) {
+        CAPTURE(tier);
+        const LabelFingerprint fingerprint = fingerprint_of(a, tier, k);
+        const auto first = folder.path / (std::string(tier) + ending + "-first"), second = folder.path / (std::string(tier) + ending + "-second"),
+                   file = folder.path / (std::string(tier) + ending);
+        {
+          LabelCacheWriter writer(first, a, fingerprint);
+          for (size_t shard = 0; shard < a.shards().size(); ++shard) writer.write(shard, labels_of(shard, fingerprint));
+        }
+        const LabelTransfer out = export_labels(first, a, file), in = import_labels(file, a, fingerprint, second);
+        CHECK(out.documents == 4);
+        CHECK(out.labelled == a.num_tokens() - a.shards().size());
+        CHECK(in.labelled == out.labelled);
+        CHECK(test::read_bytes(first / "manifest.json") == test::read_bytes(second / "manifest.json"));
+        for (const TokenShardInfo& shard : a.shards()) CHECK(test::read_bytes(first / shard.name) == test::read_bytes(second / shard.name));
+      }
+  }
+
+  TEST_CASE("label jsonl: a dump of a served model, by id, without its tail; a document left out is a hole") {
+    const Folder folder;
+    {
+      TokenShardWriter writer(folder.path / "a", "prose", 300, 2, "tokenizer-hash", 100);
+      writer.add(document_hash("one"), {5, 6}, 4);
+      writer.add(document_hash("two"), {7}, 4);
+      writer.finish();
+    }
+    const TokenShards a(folder.path / "a");
+    const LabelFingerprint fingerprint = fingerprint_of(a, "topk", 2);
+    const auto dump =
+        folder.write("dump.jsonl", R"({"id": "one", "tokens": [5, 6, 2], "top_ids": [[6, 9], [2], []], "top_logprobs": [[-0.5, -1.5], [-0.25], []]})"
+                                   "\n");
+    CHECK(import_labels(dump, a, fingerprint, folder.path / "l").labelled == 2);
+    const LabelCache cache(folder.path / "l", a, fingerprint, LabelCoverage::some);
+    std::vector<int64_t> id(6);
+    std::vector<float> logp(6), tail(3);
+    cache.read_top_k(0, 0, 3, id.data(), logp.data(), tail.data());
+    CHECK(id == std::vector<int64_t>{6, 9, 2, kNoLabel, kNoLabel, kNoLabel});
+    CHECK(logp[1] == -1.5f);
+    CHECK(tail[0] == doctest::Approx(std::log(1 - std::exp(-0.5) - std::exp(-1.5))).epsilon(1e-3));
+    CHECK(refusal_of([&] { LabelCache(folder.path / "l", a, fingerprint); }).says("documents 1 to 1 of 2"));
+  }
+}
+
+TEST_SUITE("faults") {
+  TEST_CASE("label jsonl: what does not fit is refused by line") {
+    const Folder folder;
+    test::write_documents(folder.path / "a", {{5, 6}}, 300, 100);
+    const TokenShards a(folder.path / "a");
+    const std::string doc = fmt::format(R"("doc": "{:016x}")", 1000);
+    const auto refused = [&](const std::string& line, const std::string& word) {
+      const test::Refusal refusal =
+          refusal_of([&] { import_labels(folder.write("x.jsonl", "\n" + line + "\n"), a, fingerprint_of(a, "topk", 2), folder.path / "l"); });
+      INFO(refusal.text);
+      CHECK(refusal.code == 3);
+      CHECK(refusal.says(word));
+    };
+    const std::string tokens = R"(, "tokens": [5, 6, 2])", good = R"(, "top_logprobs": [[-0.5], [-0.5], []]})";
+    refused("{" + doc + tokens, "");
+    refused(R"({"id": "other")" + tokens + "}", "line 2: the token shards hold no such document");
+    refused("{" + doc + R"(, "tokens": [5, 7, 2], "top_ids": [[1], [1], []])" + good, "token 1 is 7, the shards hold 6");
+    refused("{" + doc + tokens + R"(, "top_ids": [[1], [1]])" + good, "\"top_ids\" has 2 entries, expected 3");
+    refused("{" + doc + tokens + R"(, "top_ids": [[300], [1], []])" + good, "outside the vocabulary");
+    refused("{" + doc + tokens + R"(, "top_ids": [[1, 2, 3], [1], []])" + good, "at most 2 ids");
+    refused("{" + doc + tokens + R"(, "top_ids": [[1, 1], [1], []], "top_logprobs": [[-1, -1], [-0.5], []]})", "stands twice");
+    refused("{" + doc + tokens + R"(, "top_ids": [[1, 2], [1], []], "top_logprobs": [[-2, -1], [-0.5], []]})", "descending");
+    refused("{" + doc + tokens + R"(, "top_ids": [[1], [1], []], "top_logprobs": [[0.5], [-0.5], []]})", "no number up to 0");
+  }
+}
