@@ -167,7 +167,10 @@ std::string ablation_cost_table(const Ablation& ablation, const AblationPlan& pl
       text += fmt::format("{:<20} {:>11} {:>9} {:>18.2f}\n", run.arm, format_count(parameters), format_count(tokens), tokens / parameters);
     }
   }
-  return text;
+  std::string warnings;
+  for (const ArmRun& run : ablation.runs)
+    if (const std::string of_arm = epoch_warnings(run.recipe, plan.data.tokens); warnings.find(of_arm) == std::string::npos) warnings += of_arm;
+  return warnings.empty() ? text : text + "\n" + warnings;
 }
 
 Parallelism parallelism_of(const Recipe& recipe, int jobs) {

@@ -145,6 +145,16 @@ void check_fits(const RecipeCost& cost, const fs::path& run_root) {
     throw IoError(run_root.string(), fmt::format("the run needs about {} of disk, {} are free; lower keep_last or tokens, or choose another folder with --out", format_bytes(cost.disk_bytes), format_bytes(free)));
 }
 
+std::string epoch_warnings(const Recipe& recipe, double corpus_tokens) {
+  std::string text;
+  for (const Stage& stage : recipe.stages) {
+    const TrainingOptions* training = training_of(stage);
+    if (training != nullptr && corpus_tokens > 0 && static_cast<double>(training->tokens) > kEpochsWarning * corpus_tokens)
+      text += fmt::format("warning: stage '{}' reads the corpus about {:.1f} times\n", stage.name, static_cast<double>(training->tokens) / corpus_tokens);
+  }
+  return text;
+}
+
 std::string cost_table(const Recipe& recipe, const RecipeCost& cost) {
   std::string text = fmt::format("{}: {} stages\n\n{:<14} {:<12} {:>11} {:>9} {:>7} {:>10} {:>10} {:>10} {:>8}\n", recipe.name, recipe.stages.size(), "stage", "kind", "parameters", "tokens", "steps", "FLOPs",
                                  "memory", "disk", "time");
@@ -159,15 +169,7 @@ std::string cost_table(const Recipe& recipe, const RecipeCost& cost) {
   }
   text += fmt::format("\ntotal: {:.2e} FLOPs, {} of memory at most, {} of disk{}\n", flops, format_bytes(cost.memory_bytes), format_bytes(cost.disk_bytes),
                       seconds > 0 ? fmt::format(", about {}", format_duration(seconds)) : "");
-  // epochs: what a domain holds against what the stages draw from it
-  const double tokens_on_disk = cost.stages.front().tokens;
-  for (const Stage& stage : recipe.stages) {
-    const TrainingOptions* training = nullptr;
-    if (const auto* train = std::get_if<TrainStage>(&stage.options)) training = &train->training;
-    if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) training = &masks->training;
-    if (training != nullptr && tokens_on_disk > 0 && static_cast<double>(training->tokens) > kEpochsWarning * tokens_on_disk)
-      text += fmt::format("warning: stage '{}' reads the corpus about {:.1f} times\n", stage.name, static_cast<double>(training->tokens) / tokens_on_disk);
-  }
+  text += epoch_warnings(recipe, cost.stages.front().tokens);
   return text;
 }
 

@@ -35,6 +35,8 @@ RecipeCost estimate_cost(const Recipe& recipe, double corpus_bytes, double gemm_
 double corpus_bytes(const Recipe& recipe);
 /// Refuses with the numbers what cannot fit: exit 4 for disk, 7 for memory.
 void check_fits(const RecipeCost& cost, const std::filesystem::path& run_root);
+/// A line for each training stage that reads the corpus more often than is worth much.
+std::string epoch_warnings(const Recipe& recipe, double corpus_tokens);
 /// The table that `coppice plan` prints.
 std::string cost_table(const Recipe& recipe, const RecipeCost& cost);
 

@@ -1,0 +1,283 @@
+// Ablations with the real program: what is shared is computed once, tables hold what the evaluations say, kills change nothing, mistakes are refused.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "recipes/ablation_report.h"
+#include "recipes/paired_test.h"
+#include "tests/recipes/program.h"
+
+using namespace coppice::test;
+
+namespace {
+
+using Json = nlohmann::json;
+
+Json read(const fs::path& path) { return Json::parse(slurp(path)); }
+
+std::string recipe_text() { return slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/micro.toml"); }
+
+void write_micro_run(const fs::path& folder) {
+  write_corpus(folder / "corpus");
+  spill(folder / "micro.toml", recipe_text());
+}
+
+/// Stage manifests of all arms and seeds: path below the run -> same_as, empty where the result itself lies.
+std::map<std::string, std::string> stage_manifests(const fs::path& run) {
+  std::map<std::string, std::string> found;
+  for (const auto& entry : fs::recursive_directory_iterator(run)) {
+    if (entry.path().filename() != "manifest.json") continue;
+    const Json manifest = read(entry.path());
+    if (manifest["format"] == "coppice.stage") found[fs::relative(entry.path().parent_path(), run).string()] = manifest.value("same_as", "");
+  }
+  return found;
+}
+
+size_t count_results(const fs::path& run) {
+  size_t count = 0;
+  for (const auto& [path, same_as] : stage_manifests(run)) count += same_as.empty();
+  return count;
+}
+
+/// Results and tables without what the clock and the machine's load decide.
+std::map<std::string, std::string> timeless(const fs::path& run) {
+  std::map<std::string, std::string> results = results_of(run);
+  std::erase_if(results, [](const auto& entry) {
+    const std::string name = fs::path(entry.first).filename().string();
+    return name == "run.json" || name == "log.txt" || name.starts_with("report.") || entry.first.find(".old-") != std::string::npos;
+  });
+  Json tables = read(run / "ablation.json");
+  for (Json& comparison : tables["comparisons"])
+    for (Json& arm : comparison["arms"])
+      for (Json& seed : arm["seeds"])
+        for (const char* key : {"seconds", "seconds_with_source", "peak_bytes"}) seed.erase(key);
+  tables.erase("machine");
+  results["ablation.json"] = tables.dump();
+  return results;
+}
+
+void check_same(const std::map<std::string, std::string>& got, const std::map<std::string, std::string>& expected) {
+  CHECK(got.size() == expected.size());
+  for (const auto& [name, bytes] : expected) {
+    INFO(name);
+    REQUIRE(got.contains(name));
+    CHECK((got.at(name) == bytes));
+  }
+}
+
+/// A measure of the compared model by hand: from the evaluate stage's manifest.
+double evaluated(const fs::path& run, const std::string& arm, int seed, const std::string& model, const char* measure) {
+  const Json manifest = read(run / arm / ("seed-" + std::to_string(seed)) / "scores/manifest.json");
+  for (const Json& row : manifest["results"]["models"])
+    if (row["name"] == model) return row[measure];
+  return NAN;
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const size_t at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, from.size(), to);
+}
+
+}  // namespace
+
+TEST_SUITE("recipe") {
+  TEST_CASE("ablation: shared stages once, tables as by hand, the same after kills, a new arm costs only its own stages") {
+    const Scratch scratch("ablate");
+    write_micro_run(scratch.path);
+    const Outcome first = run(scratch.path, {"ablate", "micro.toml", "--jobs", "2"});
+    INFO(first.err);
+    REQUIRE(first.code == 0);
+    const fs::path root = scratch.path / "runs/micro";
+
+    // 2 arms x 2 seeds: one source for all, one cut a seed; labels in one arm; core and scores everywhere
+    CHECK(stage_manifests(root).size() == 18);
+    CHECK(count_results(root) == 1 + 2 + 2 + 4 + 4);
+    CHECK(stage_manifests(root).at("plain/seed-2/dense") == "labelled/seed-1/dense");
+    CHECK(stage_manifests(root).at("plain/seed-2/pruned") == "labelled/seed-2/pruned");
+    CHECK(stage_manifests(root).at("plain/seed-2/core").empty());
+    CHECK(!fs::exists(root / "plain/seed-2/dense/model"));
+    CHECK(!fs::exists(root / "plain/seed-2/data"));
+
+    const Json tables = read(root / "ablation.json");
+    CHECK(tables["shared_by_all_seeds"] == "dense (seed 7)");
+    REQUIRE(tables["comparisons"].size() == 2);
+    CHECK(tables["comparisons"][0]["title"] == "Straight after pruning: pruned");
+    const Json core = tables["comparisons"][1]["arms"];
+    REQUIRE(core.size() == 2);
+    CHECK(core[0]["name"] == "labelled");
+    CHECK(core[1]["reference"] == "plain");
+    for (const char* measure : {"loss", "bits_per_byte", "accuracy", "teacher_agreement"}) {
+      const double a = evaluated(root, "labelled", 1, "core", measure), b = evaluated(root, "labelled", 2, "core", measure);
+      const double c = evaluated(root, "plain", 1, "core", measure), d = evaluated(root, "plain", 2, "core", measure);
+      const Json& row = core[0][measure];
+      CHECK(row["n"] == 2);
+      CHECK(row["mean"].get<double>() == doctest::Approx((a + b) / 2));
+      CHECK(row["sd"].get<double>() == doctest::Approx(std::abs(a - b) / std::sqrt(2.0)));
+      CHECK(row["difference"].get<double>() == doctest::Approx((a - c + b - d) / 2));
+      if (a - c == b - d) continue;
+      const double t = (a - c + b - d) / std::abs((a - c) - (b - d));  // mean / (sd / sqrt 2) of two differences
+      CHECK(row["t"].get<double>() == doctest::Approx(t).epsilon(1e-6));
+      CHECK(row["p"].get<double>() == doctest::Approx(1 - 2 * std::atan(std::abs(t)) / std::numbers::pi).epsilon(1e-6));  // one degree of freedom: Cauchy
+    }
+    // cost: labels and core, and the source on top; by hand from the manifests
+    const auto flops = [&](const char* stage) { return read(root / "labelled/seed-2" / stage / "manifest.json")["flops"].get<double>(); };
+    const double own = flops("labels") + flops("core"), source = read(root / "labelled/seed-1/dense/manifest.json")["flops"];
+    CHECK(core[0]["seeds"][1]["flops"].get<double>() == own);
+    CHECK(core[0]["seeds"][1]["flops_with_source"].get<double>() == own + source);
+    CHECK(core[0]["seeds"][1]["peak_bytes"].get<double>() > 1e7);
+    const std::string csv = slurp(root / "ablation.csv");
+    CHECK(std::ranges::count(csv, '\n') == 1 + 2 * 2 * 2);
+    CHECK(slurp(root / "ablation.md").find("![") != std::string::npos);
+    CHECK(slurp(root / "ablation.svg").find("labelled") != std::string::npos);
+    CHECK(slurp(root / "ablation.html").find("Straight after pruning") != std::string::npos);
+
+    // readers follow same_as
+    for (const char* path : {"runs/micro/plain/seed-2/dense", "runs/micro/plain/seed-2/pruned", "runs/micro/plain/seed-2"})
+      CHECK(run(scratch.path, {"inspect", path}).code == 0);
+    CHECK(run(scratch.path, {"generate", "runs/micro/plain/seed-2/dense", "--prompt", "The ", "--max-new-tokens", "2"}).code == 0);
+    CHECK(read(root / "plain/seed-2/report.json")["models"].size() == 3);
+    fs::remove(root / "ablation.md");
+    CHECK(run(scratch.path, {"report", "runs/micro"}).code == 0);
+    CHECK(fs::exists(root / "ablation.md"));
+
+    const auto before = timeless(root);
+    const Outcome again = run(scratch.path, {"ablate", "micro.toml"});
+    CHECK(again.code == 0);
+    CHECK(again.out.find("already complete") != std::string::npos);
+    check_same(timeless(root), before);
+
+    // killed at random instants, one stage at a time instead of two: the same bits
+    const unsigned seed = std::random_device()();
+    MESSAGE("seed " << seed);
+    std::mt19937 random(seed);
+    const fs::path elsewhere = scratch.path / "elsewhere";
+    for (int kills = 0; kills < 5; ++kills) {
+      Process process = start(scratch.path, {"ablate", "micro.toml", "--jobs", kills % 2 ? "2" : "1", "--out", elsewhere.string()});
+      std::this_thread::sleep_for(std::chrono::duration<double>(std::uniform_real_distribution<>(0.4, 2.0)(random)));
+      process.send(SIGKILL);
+      process.wait();
+    }
+    const Outcome resumed = run(scratch.path, {"ablate", "micro.toml", "--jobs", "1", "--out", elsewhere.string()});
+    INFO(resumed.err);
+    REQUIRE(resumed.code == 0);
+    check_same(timeless(elsewhere), before);
+
+    // a third arm: its own core and scores, nothing else
+    spill(scratch.path / "micro.toml", recipe_text() + "\n[[arm]]\nname = \"half\"\nset = { core.teacher_weight = 0.5 }\n");
+    REQUIRE(run(scratch.path, {"ablate", "micro.toml"}).code == 0);
+    CHECK(count_results(root) == 13 + 4);
+    for (const auto& [path, bytes] : before)
+      if (path != "ablation.json") CHECK((timeless(root).at(path) == bytes));
+    // changed: refused, then run again beside what was; the unchanged arms stay
+    spill(scratch.path / "micro.toml", recipe_text() + "\n[[arm]]\nname = \"half\"\nset = { core.teacher_weight = 0.25 }\n");
+    const Outcome refused = run(scratch.path, {"ablate", "micro.toml"});
+    CHECK(refused.code == 2);
+    CHECK(refused.err.find("half/seed-1/core") != std::string::npos);
+    CHECK(refused.err.find("plain/") == std::string::npos);
+    REQUIRE(run(scratch.path, {"ablate", "micro.toml", "--rerun"}).code == 0);
+    CHECK(count_results(root) == 13 + 4 + 4);  // the old ones are kept aside
+    // and back again: they are taken from there
+    spill(scratch.path / "micro.toml", recipe_text() + "\n[[arm]]\nname = \"half\"\nset = { core.teacher_weight = 0.5 }\n");
+    const Outcome back = run(scratch.path, {"ablate", "micro.toml", "--rerun"});
+    CHECK(back.code == 0);
+    CHECK(back.err.find("taken back") != std::string::npos);
+    CHECK(back.out.find("already complete") != std::string::npos);
+  }
+
+  TEST_CASE("ablation: SIGTERM stops all stages under way with their checkpoints") {
+    const Scratch scratch("ablate_term");
+    write_micro_run(scratch.path);
+    Process process = start(scratch.path, {"ablate", "micro.toml", "--set", "dense.tokens=5e6"});
+    while (!process.poll() && slurp(scratch.path / "runs/micro/labelled/seed-1/dense/metrics.jsonl").size() < 500)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    const Outcome second = run(scratch.path, {"ablate", "micro.toml", "--set", "dense.tokens=5e6"});
+    CHECK(second.code == 5);
+    process.send(SIGTERM);
+    CHECK(process.wait().code == 75);
+    CHECK(fs::exists(scratch.path / "runs/micro/labelled/seed-1/dense/ckpt"));
+  }
+
+  TEST_CASE("ablation: what cannot be is refused before any work, with the arm and its line") {
+    const Scratch scratch("ablate_refused");
+    write_micro_run(scratch.path);
+    const std::string good = recipe_text();
+    const auto refused = [&](const std::string& text, const std::vector<std::string>& words, const char* verb = "ablate") {
+      spill(scratch.path / "bad.toml", text);
+      const Outcome outcome = run(scratch.path, {verb, "bad.toml"});
+      INFO(outcome.err);
+      CHECK(outcome.code == 2);
+      CHECK(outcome.err.find('\n') == outcome.err.size() - 1);  // one line
+      for (const std::string& word : words) CHECK(outcome.err.find(word) != std::string::npos);
+      CHECK(!fs::exists(scratch.path / "runs"));
+    };
+    const auto lines = std::ranges::count(good, '\n');
+    const auto arm_with = [&](const std::string& rest) { return good + "[[arm]]\nname = \"odd\"\n" + rest + "\n"; };
+    const std::string at = "bad.toml:" + std::to_string(lines + 3);  // the line below the arm's name
+    refused(good, {"coppice ablate bad.toml", "2 arms"}, "run");
+    refused(good.substr(0, good.find("[[arm]]")), {"no [[arm]]", "coppice run"});
+    refused(arm_with("set = { \"core.teacher_wieght\" = 0 }"), {"odd", at, "teacher_wieght", "teacher_weight"});
+    refused(arm_with("set = { \"cor.tokens\" = 5 }"), {"odd", at, "cor", "core"});
+    refused(arm_with("set = { core.tokens = \"many\" }"), {"odd", at, "tokens"});
+    refused(arm_with("set = { \"data.heldout_share\" = 0.1 }"), {"odd", at, "shared by all arms"});
+    refused(arm_with("drop = [\"dens\"]"), {"odd", "dens", "dense"});
+    refused(arm_with("drop = [\"pruned\"]"), {"odd", "core", "from = \"pruned\""});
+    refused(arm_with("droop = [\"labels\"]"), {at, "droop", "drop"});
+    refused(arm_with("reference = \"plane\""), {"plane", "plain"});
+    refused(good + "[[arm]]\nname = \"plain\"\n", {"plain", "twice"});
+    refused(good + "[[arm]]\nname = \"data\"\n", {"data"});
+    refused(replaced(good, "reference = \"plain\"", "reference = \"plian\""), {"plian", "plain"});
+    refused(replaced(good, "compare = [\"pruned\", \"core\"]", "compare = \"cor\""), {"compare", "cor", "core"});
+    refused(replaced(good, "seeds = [1, 2]", "seeds = [1, 1]"), {"seeds", "twice"});
+    refused(replaced(good, "seeds = [1, 2]", "seeds = [0]"), {"seeds", "0"});
+    refused(replaced(good, "seeds = [1, 2]", "sedes = [1, 2]"), {"sedes", "seeds"});
+  }
+
+  TEST_CASE("ablation: plan counts distinct stages and starts nothing") {
+    const Scratch scratch("ablate_plan");
+    write_micro_run(scratch.path);
+    const Outcome plan = run(scratch.path, {"plan", "micro.toml"});
+    INFO(plan.err);
+    CHECK(plan.code == 0);
+    for (const char* words : {"2 arms x 2 seeds", "18 stages of which 13 are distinct", "tokens a parameter", "of disk"})
+      CHECK(plan.out.find(words) != std::string::npos);
+    CHECK(!fs::exists(scratch.path / "runs"));
+    // the resolved recipe reads back as itself, arms included
+    const std::string resolved = run(scratch.path, {"config", "micro.toml"}).out;
+    spill(scratch.path / "again.toml", resolved);
+    CHECK(run(scratch.path, {"plan", "again.toml"}).out == plan.out);
+  }
+}
+
+TEST_SUITE("unit") {
+  TEST_CASE("ablation tables: mean, spread, paired differences; names stay text in every format") {
+    using namespace coppice;
+    const auto model = [](double loss, double accuracy) {
+      return ReportModel{.name = "core", .role = "", .parameters = 1000, .training_tokens = 500, .score = {.loss = loss, .accuracy = accuracy}};
+    };
+    AblationReport report{.recipe = "<b>odd</b>", .seeds = {1, 2}, .shared = ""};
+    report.comparisons.push_back({.stage = "core", .title = "After | recovery", .arms = {}});
+    std::vector<ReportArm>& arms = report.comparisons[0].arms;
+    arms.push_back({.name = "both", .reference = "both", .models = {model(3.0, 0.3), model(3.2, 0.34)}, .costs = {ArmCost{}, ArmCost{}}});
+    arms.push_back({.name = "=cmd,1", .reference = "both", .models = {model(3.5, 0.2), model(3.8, 0.22)}, .costs = {ArmCost{.tokens = 5}, ArmCost{}}});
+    arms.push_back({.name = "half", .reference = "both", .models = {model(3.5, 0.2), ReportModel{}}, .costs = {ArmCost{}, ArmCost{}}});
+    const std::vector<ReportTable> tables = ablation_tables(report, report.comparisons[0]);
+    REQUIRE(tables.size() >= 2);
+    CHECK(tables[0].header[5] == "loss");
+    CHECK(tables[0].rows[0][0] == "both (reference)");
+    CHECK(tables[0].rows[0][5] == "3.100 \u00b1 0.141");
+    CHECK(tables[0].rows[0][6] == "32.0% \u00b1 2.8");
+    CHECK(tables[0].rows[2][1] == "1");
+    CHECK(tables[0].rows[2][5] == "3.500");
+    CHECK(tables[1].rows[0][2] == "+0.550 (p 0.058)");  // differences 0.5 and 0.6: t = 11, Cauchy
+    CHECK(tables[1].rows[1][2] == "+0.500 (p -)");
+    CHECK(ablation_html(report).find("<b>") == std::string::npos);
+    CHECK(ablation_html(report).find("<script") == std::string::npos);
+    CHECK(ablation_markdown(report).find("After \\| recovery") != std::string::npos);
+    CHECK(ablation_csv(report).find("\"=cmd,1\"") != std::string::npos);
+    CHECK(nlohmann::json::parse(ablation_json(report))["comparisons"][0]["arms"][1]["loss"]["p"].get<double>() ==
+          doctest::Approx(1 - 2 * std::atan(11.0) / std::numbers::pi));
+    CHECK(ablation_svg(report).find("both") != std::string::npos);
+  }
+}
