@@ -10,7 +10,7 @@
 namespace coppice {
 namespace {
 
-constexpr double kName = 190, kPitch = 256, kPanel = 220, kRow = 26, kTop = 62, kBelow = 40;
+constexpr double kName = 190, kPitch = 256, kPanel = 208, kRow = 26, kTop = 62, kBelow = 40;
 
 struct Panel {
   const char* title;

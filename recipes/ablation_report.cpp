@@ -258,6 +258,7 @@ std::string ablation_verdict(const AblationReport& report) {
                                  by_loss->name, shown(*by_loss, 0), by_accuracy->name, shown(*by_accuracy, 2));
   for (const ReportArm& arm : last.arms)
     if (arm.is_reference()) text += fmt::format("; the reference '{}' has {} and {}", arm.name, shown(arm, 0), shown(arm, 2));
+  if (report.seeds.size() < 2) return text + "; with one seed nothing can be said about chance.";
   for (const size_t m : {size_t{0}, size_t{2}}) {
     std::vector<std::string> better, worse;
     for (const ReportArm& arm : last.arms) {
@@ -270,7 +271,6 @@ std::string ablation_verdict(const AblationReport& report) {
     text += fmt::format("; by {} (paired, p < {}, uncorrected) better than its reference: {}, worse: {}", kMeasures[m].title, kLevel, listed(better),
                         listed(worse));
   }
-  if (report.seeds.size() < 2) text += "; with one seed nothing can be said about chance";
   return text + ".";
 }
 

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "recipes/ablation_folder.h"
@@ -30,7 +31,7 @@ constexpr double kReportEvery_s = 30;
 
 /// Starts `work` in a process of its own. The parent never uses torch's threads, so a fork is whole; the child dies with its parent, ignores the terminal's
 /// signals (the parent passes a stop on, once) and holds no lock.
-pid_t start_child(RunFolder& run, int threads, const fs::path& log_file, const std::function<void()>& work) {
+pid_t start_child(RunFolder& run, int threads, const fs::path& log_file, bool quiet, const std::function<void()>& work) {
   std::fflush(stdout);
   const pid_t parent = getpid(), child = fork();
   if (child < 0) throw IoError("fork", "no process can be started", errno);
@@ -40,7 +41,7 @@ pid_t start_child(RunFolder& run, int threads, const fs::path& log_file, const s
   if (getppid() != parent) _exit(static_cast<int>(ExitCode::internal));
   const int code = run_guarded([&] {
     run.leave_lock_to_parent();
-    set_log_style(LogStyle::quiet);
+    if (quiet) set_log_style(LogStyle::quiet);
     set_log_file(log_file);
     start_torch(threads);
     try {
@@ -81,8 +82,13 @@ class Scheduler {
         run_(run),
         parallel_(parallel),
         progress_("ablation", 0, "stages"),
-        failed_(plan.stages.size(), 0) {
+        failed_(plan.stages.size(), 0),
+        chain_s_(plan.stages.size(), 0.0) {
     for (const Holder& holder : holders_) num_done_ += holder.done;
+    for (size_t d = plan.stages.size(); d-- > 0;) {  // inputs come first, so whoever waits for d has been seen
+      chain_s_[d] += plan.stages[d].cost.seconds;
+      for (const size_t input : plan.stages[d].inputs) chain_s_[input] = std::max(chain_s_[input], chain_s_[d]);
+    }
   }
 
   /// Runs until nothing is left that can be run. Throws Stopped, or the first failure once what could be finished is finished.
@@ -126,24 +132,29 @@ class Scheduler {
   const ArmRun& owner(size_t d) const { return ablation_.runs[plan_.stages[d].run]; }
   std::string name_of(size_t d) const { return owner(d).folder() + "/" + owner(d).recipe.stages[plan_.stages[d].stage].name; }
 
+  /// Of the stages whose inputs are there, the one with the longest chain of work behind it: so no long one is left alone at the end.
   bool start_next() {
+    std::optional<size_t> next;
     for (size_t d = 0; d < plan_.stages.size(); ++d) {
       const DistinctStage& stage = plan_.stages[d];
-      const auto is_running = [&](const Worker& worker) {
-        return worker.distinct == d || plan_.stages[worker.distinct].run == stage.run;
-      };  // one writer for a run.json
-      if (holders_[d].done || failed_[d] || std::ranges::any_of(workers_, is_running)) continue;
+      const auto in_the_way = [&](const Worker& worker) {
+        return plan_.stages[worker.distinct].run == stage.run;
+      };  // itself, or another writer of its run.json
+      if (holders_[d].done || failed_[d] || std::ranges::any_of(workers_, in_the_way)) continue;
       if (!std::ranges::all_of(stage.inputs, [&](size_t input) { return holders_[input].done; })) continue;
-      const ArmRun& arm_run = owner(d);
-      const fs::path folder = run_.root() / arm_run.folder();
-      const pid_t process = start_child(run_, parallel_.threads, folder / "log.txt", [&] {
-        RunFolder own = RunFolder::within_locked_run(folder);
-        run_stage(arm_run.recipe, arm_run.recipe.stages[stage.stage], own, open_data(run_.root()), stage.fingerprint, stage.identity);
-      });
-      workers_.push_back({.process = process, .distinct = d, .begin_s = monotonic_s()});
-      return true;
+      if (!next || chain_s_[d] > chain_s_[*next]) next = d;
     }
-    return false;
+    if (!next) return false;
+    const DistinctStage& stage = plan_.stages[*next];
+    const ArmRun& arm_run = owner(*next);
+    const fs::path folder = run_.root() / arm_run.folder();
+    const pid_t process =
+        start_child(run_, parallel_.threads, folder / "log.txt", /*quiet=*/true, [&] {  // its log.txt has every line, the terminal those of the parent
+          RunFolder own = RunFolder::within_locked_run(folder);
+          run_stage(arm_run.recipe, arm_run.recipe.stages[stage.stage], own, open_data(run_.root()), stage.fingerprint, stage.identity);
+        });
+    workers_.push_back({.process = process, .distinct = *next, .begin_s = monotonic_s()});
+    return true;
   }
 
   void finish(const Worker& worker, int code) {
@@ -197,6 +208,7 @@ class Scheduler {
   Progress progress_;
   std::vector<Worker> workers_;
   std::vector<char> failed_;
+  std::vector<double> chain_s_;  // predicted seconds from the start of a stage to the end of the last that waits for it
   uint64_t num_done_ = 0;
   double work_done_s_ = 0, last_report_s_ = 0;
   bool passed_on_ = false, closed_ = false;
@@ -206,8 +218,7 @@ class Scheduler {
 
 /// Tokenizer and token shards, and what this machine is: run.json. In a process of its own, as every use of torch here.
 void prepare(const Ablation& ablation, RunFolder& run, const Json& identity, int threads) {
-  const pid_t child = start_child(run, threads, run.root() / "log.txt", [&] {
-    set_log_style(LogStyle::automatic);
+  const pid_t child = start_child(run, threads, run.root() / "log.txt", /*quiet=*/false, [&] {
     run.write_run_file(ablation.base);
     const PreparedData data = prepare_data(ablation.base, run, identity);
     for (const ArmRun& arm_run : ablation.runs) check_windows(arm_run.recipe, data);
