@@ -24,21 +24,6 @@ Recipe load_arm(const std::string& file, std::vector<Override> overrides, const 
   }
 }
 
-/// Stages that lead to no evaluation of their arm: work without an effect on the tables.
-void warn_of_idle_stages(const ArmRun& run) {
-  const std::vector<Stage>& stages = run.recipe.stages;
-  std::vector<char> used(stages.size(), 0);
-  for (size_t i = stages.size(); i-- > 0;) {
-    if (stages[i].kind == "evaluate" || stages[i].kind == "export") used[i] = 1;
-    if (!used[i]) continue;
-    for (const std::string& input : stages[i].inputs())
-      for (size_t j = 0; j < i; ++j) used[j] |= stages[j].name == input;
-  }
-  for (size_t i = 0; i < stages.size(); ++i)
-    if (!used[i])
-      log_warning(fmt::format("arm '{}': nothing that is evaluated needs stage '{}'; drop = [\"{}\"] saves its time", run.arm, stages[i].name, stages[i].name));
-}
-
 }  // namespace
 
 Ablation load_ablation(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset) {
@@ -54,15 +39,31 @@ Ablation load_ablation(const std::string& file, const std::vector<Override>& ove
       if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options)) ablation.compare = {evaluate->of.back()};
   if (ablation.compare.empty()) throw UserError::recipe(file, "no evaluate stage: an ablation compares the models that are evaluated");
   for (const ArmOptions& arm : base.arms)
-    for (const uint64_t seed : ablation.seeds) {
+    for (const uint64_t seed : ablation.seeds)
       ablation.runs.push_back({.arm = arm.name,
                                .reference = arm.reference.empty() ? ablation.reference : arm.reference,
                                .seed = seed,
                                .recipe = load_arm(file, overrides, unset, arm, seed),
                                .stages = {}});
-      if (seed == ablation.seeds.front()) warn_of_idle_stages(ablation.runs.back());
-    }
   return ablation;
+}
+
+void warn_of_idle_stages(const Ablation& ablation) {
+  for (const ArmRun& run : ablation.runs) {
+    if (run.seed != ablation.seeds.front()) continue;
+    const std::vector<Stage>& stages = run.recipe.stages;
+    std::vector<char> used(stages.size(), 0);
+    for (size_t i = stages.size(); i-- > 0;) {
+      if (stages[i].kind == "evaluate" || stages[i].kind == "export") used[i] = 1;
+      if (!used[i]) continue;
+      for (const std::string& input : stages[i].inputs())
+        for (size_t j = 0; j < i; ++j) used[j] |= stages[j].name == input;
+    }
+    for (size_t i = 0; i < stages.size(); ++i)
+      if (!used[i])
+        log_warning(
+            fmt::format("arm '{}': nothing that is evaluated needs stage '{}'; drop = [\"{}\"] saves its time", run.arm, stages[i].name, stages[i].name));
+  }
 }
 
 AblationPlan plan_ablation(Ablation& ablation, const std::string& data_fingerprint, double gemm_gflops) {

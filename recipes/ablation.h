@@ -49,6 +49,9 @@ struct AblationPlan {
 /// when the file has no arms.
 Ablation load_ablation(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset);
 
+/// Warns of stages that lead to no evaluation of their arm: work without an effect on the tables.
+void warn_of_idle_stages(const Ablation& ablation);
+
 /// The distinct stages, and for each run which of them it needs (runs[].stages). `gemm_gflops` 0 = no time estimate.
 AblationPlan plan_ablation(Ablation& ablation, const std::string& data_fingerprint, double gemm_gflops);
 

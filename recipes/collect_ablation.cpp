@@ -129,10 +129,8 @@ AblationReport collect_ablation(const fs::path& root) {
                   [](const ReportArm& arm) { return std::ranges::all_of(arm.models, [](const ReportModel& model) { return model.name.empty(); }); });
     report.comparisons.push_back(std::move(comparison));
   }
-  const Json& run = files.of(root);
-  for (const auto& [key, into] : {std::pair{"versions", &report.versions}, {"machine", &report.machine}})
-    if (run.contains(key))
-      for (const auto& [name, value] : run.at(key).items()) into->emplace_back(name, value.is_string() ? value.get<std::string>() : value.dump());
+  report.versions = pairs_of(files.of(root), "versions");
+  report.machine = pairs_of(files.of(root), "machine");
   return report;
 }
 

@@ -103,6 +103,13 @@ double number_or_absent(const Json& object, const char* key) {
   return object.contains(key) && object.at(key).is_number() ? object.at(key).get<double>() : kAbsent;
 }
 
+std::vector<std::pair<std::string, std::string>> pairs_of(const Json& run, const char* key) {
+  std::vector<std::pair<std::string, std::string>> pairs;
+  if (run.contains(key))
+    for (const auto& [name, value] : run.at(key).items()) pairs.emplace_back(name, value.is_string() ? value.get<std::string>() : value.dump());
+  return pairs;
+}
+
 ReportModel scored_model(const Json& row) {
   ReportModel model{.name = row.at("name"),
                     .role = "",
@@ -162,10 +169,8 @@ Report collect_report(const fs::path& root) {
     }
     report.stages.push_back(std::move(row));
   }
-  if (run.contains("versions"))
-    for (const auto& [key, value] : run["versions"].items()) report.versions.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
-  if (run.contains("machine"))
-    for (const auto& [key, value] : run["machine"].items()) report.machine.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
+  report.versions = pairs_of(run, "versions");
+  report.machine = pairs_of(run, "machine");
   report.verdict = verdict_of(report);
   return report;
 }

@@ -10,6 +10,8 @@ namespace coppice {
 
 /// A number of a manifest; NaN when it is not there.
 double number_or_absent(const Json& object, const char* key);
+/// The members of one object of run.json ("versions", "machine") as text.
+std::vector<std::pair<std::string, std::string>> pairs_of(const Json& run, const char* key);
 /// One row of an evaluate stage's results: name, size and scores; role and tokens are the recipe's to tell.
 ReportModel scored_model(const Json& row);
 

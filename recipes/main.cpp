@@ -127,6 +127,7 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         const Recipe recipe = load_recipe(flags.parsed().recipe_file, flags.request.overrides, flags.request.unset);
         if (!recipe.arms.empty()) {
           Ablation ablation = load_ablation(flags.request.recipe_file, flags.request.overrides, flags.request.unset);
+          warn_of_idle_stages(ablation);
           const Parallelism parallel = parallelism_of(recipe, jobs);
           start_torch(parallel.threads);
           const AblationPlan planned = plan_ablation(ablation, "", gemm_gflops());

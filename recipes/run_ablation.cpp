@@ -250,6 +250,7 @@ void write_arm_files(const fs::path& root, const Ablation& ablation) {
 
 void run_ablation(const RunRequest& request, int jobs) {
   Ablation ablation = load_ablation(request.recipe_file, request.overrides, request.unset);
+  warn_of_idle_stages(ablation);
   const Parallelism parallel = parallelism_of(ablation.base, jobs);
   const fs::path root = run_root(request, ablation.base);
   if (request.fresh && fs::exists(root / "recipe.toml"))

@@ -144,7 +144,6 @@ lr = 1
 }  // namespace
 
 TEST_SUITE("unit") {
-
   TEST_CASE("options: values replace defaults, absent keys keep them") {
     RecipeSource source = load("[kd]\nteacher_weight = 1\n");
     OptionTable root = source.root();
@@ -438,5 +437,47 @@ TEST_SUITE("faults") {
       const int changed = read(damaged);
       CHECK((changed == 0 || changed == 2));
     }
+  }
+
+  TEST_CASE("recipe: its own overrides, nested and quoted, with their places; an arm applies them and drops stages") {
+    const std::string text =
+        "x = 1\n[[stage]]\nname = \"a\"\n[[stage]]\nname = \"b\"\nfrom = \"a\"\nlabels = \"l\"\n[[stage]]\nname = \"l\"\n[[stage]]\nname = \"e\"\nof = [\"a\", "
+        "\"l\", "
+        "\"b\"]\n[[arm]]\nset = { \"b.lr\" = 0.5, b.mixture = [{ domain = \"p\", weight = 2 }], b.deep.on = true, y = [1, 2] }\n";
+    RecipeSource source = load(text);
+    const std::vector<Override> set = source.root().tables("arm")[0].overrides("set");
+    REQUIRE(set.size() == 4);
+    CHECK(set[0].path == "b.lr");
+    CHECK(set[0].value == "0.5");
+    CHECK(set[0].where == "my.toml:13");
+    CHECK(set[1].path == "b.mixture");
+    CHECK(set[1].value == "[{domain = \"p\", weight = 2}]");
+    CHECK(set[2].path == "b.deep.on");
+    CHECK(set[2].value == "true");
+    CHECK(set[3].value == "[1, 2]");
+    CHECK(contains(source.resolved(false), "[arm.set]\n\"b.lr\" = 0.5\n"));
+
+    RecipeSource arm = load(text);
+    arm.make_arm({"arm", "absent"}, set, {"l"}, "my.toml:12");
+    OptionTable root = arm.root();
+    CHECK(!root.has("arm"));
+    std::vector<OptionTable> stages = root.tables("stage");
+    REQUIRE(stages.size() == 3);
+    CHECK(!stages[1].has("labels"));
+    CHECK(stages[1].where("lr") == "my.toml:13");
+    CHECK(stages[1].tables("mixture").size() == 1);
+    std::vector<std::string> of;
+    stages[2].take("of", of, "");
+    CHECK(of == std::vector<std::string>{"a", "b"});
+    std::vector<std::string> one;
+    load("one = \"alone\"\n").root().take("one", one, "");
+    CHECK(one == std::vector<std::string>{"alone"});
+
+    CHECK(contains(refusal([&] { load(text).make_arm({}, {}, {"a"}, "my.toml:12"); }),
+                   "my.toml:12: drop: stage 'b' has from = \"a\"; drop 'b' as well, or set b.from"));
+    CHECK(contains(refusal([&] { load(text).make_arm({}, {}, {"ll"}, "my.toml:12"); }), "no stage is named 'll'; did you mean 'l'?"));
+    CHECK(contains(refusal([&] { load(text).make_arm({}, {{.path = "b", .value = "1", .where = "my.toml:13"}}, {}, "my.toml:12"); }),
+                   "my.toml:13: 'b' is a stage"));
+    CHECK(contains(refusal([&] { load(text).make_arm({}, {{.path = "b.lr", .value = "nope", .where = "my.toml:13"}}, {}, "my.toml:12"); }), "my.toml:13"));
   }
 }
