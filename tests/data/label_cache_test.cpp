@@ -259,7 +259,7 @@ TEST_SUITE("unit") {
       const auto path = folder.path / (std::string(tier) + std::to_string(vocab_size));
       LabelCacheWriter(path, a, fingerprint).write(0, top_k_of(a, 0, fingerprint));
       const double bytes_per_token = static_cast<double>(LabelCache(path, a, fingerprint).bytes()) / static_cast<double>(a.num_tokens());
-      MESSAGE(tier << ", " << vocab_size << " pieces: " << bytes_per_token << " bytes a token");
+      MESSAGE(std::string(tier) << ", " << vocab_size << " pieces: " << bytes_per_token << " bytes a token");
       CHECK(bytes_per_token < 1.01 * width);
       CHECK(bytes_per_token >= width);
     }
