@@ -99,7 +99,7 @@ std::string inspect_labels(const fs::path& path) {
 }
 
 /// How many channels of a layer lie in each tenth of [0, 1], as bars.
-std::string histogram(const at::Tensor& soft_F) {
+std::string soft_histogram(const at::Tensor& soft_F) {
   constexpr int kBins = 10, kWidth = 24;
   std::array<int64_t, kBins> count{};
   const at::Tensor values = soft_F.contiguous();
@@ -122,7 +122,7 @@ std::string inspect_masks(const fs::path& path) {
                                  masks.scores_LF.size(1), masks.num_kept, masks.global ? "on average" : "in each", masks.epsilon, masks.source_sha256, health.sharpness, health.entropy, health.score_std);
   for (size_t layer = 0; layer < health.layer_sharpness.size(); ++layer) {
     const at::Tensor soft_F = masks.soft_LF[static_cast<int64_t>(layer)];
-    text += fmt::format("  layer {}: {} kept, sharpness {:.4f}, sum {:.4f}; soft values:\n{}", layer, widths[layer], health.layer_sharpness[layer], soft_F.sum().item<double>(), histogram(soft_F));
+    text += fmt::format("  layer {}: {} kept, sharpness {:.4f}, sum {:.4f}; soft values:\n{}", layer, widths[layer], health.layer_sharpness[layer], soft_F.sum().item<double>(), soft_histogram(soft_F));
   }
   return text;
 }
