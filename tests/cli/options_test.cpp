@@ -449,7 +449,7 @@ TEST_SUITE("faults") {
     REQUIRE(set.size() == 4);
     CHECK(set[0].path == "b.lr");
     CHECK(set[0].value == "0.5");
-    CHECK(set[0].where == "my.toml:13");
+    CHECK(set[0].where == "my.toml:14");
     CHECK(set[1].path == "b.mixture");
     CHECK(set[1].value == "[{domain = \"p\", weight = 2}]");
     CHECK(set[2].path == "b.deep.on");
@@ -458,13 +458,13 @@ TEST_SUITE("faults") {
     CHECK(contains(source.resolved(false), "[arm.set]\n\"b.lr\" = 0.5\n"));
 
     RecipeSource arm = load(text);
-    arm.make_arm({"arm", "absent"}, set, {"l"}, "my.toml:12");
+    arm.make_arm({"arm", "absent"}, set, {"l"}, "my.toml:13");
     OptionTable root = arm.root();
     CHECK(!root.has("arm"));
     std::vector<OptionTable> stages = root.tables("stage");
     REQUIRE(stages.size() == 3);
     CHECK(!stages[1].has("labels"));
-    CHECK(stages[1].where("lr") == "my.toml:13");
+    CHECK(stages[1].where("lr") == "my.toml:14");
     CHECK(stages[1].tables("mixture").size() == 1);
     std::vector<std::string> of;
     stages[2].take("of", of, "");

@@ -115,7 +115,9 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("tokenizer: text full of control names does not become control pieces") {
-    const Tokenizer tokenizer = load_bytes(train(285, {"<s>ab</s> x<s>cd</s> <unk> <pad> y<s>ab</s> <s> <s> </s> </s>"}));
+    std::vector<std::string> texts = repository_texts();
+    texts.insert(texts.end(), 50, "<s>ab</s> x<s>cd</s> <unk> <pad> y<s>ab</s> <s> <s> </s> </s>");
+    const Tokenizer tokenizer = load_bytes(train(1000, texts));
     const std::vector<int32_t> ids = tokenizer.encode("<s> </s> <unk>");
     CHECK(tokenizer.decode(ids) == "<s> </s> <unk>");
     CHECK(std::ranges::none_of(ids, [](int32_t id) { return id < 4; }));
