@@ -35,7 +35,7 @@ test-sanitize: ## the tests once more under address and undefined-behaviour sani
 	@scripts/setup build
 	@test -f build/sanitize/build.ninja || cmake --preset sanitize
 	@cmake --build --preset sanitize
-	@ASAN_OPTIONS=detect_leaks=0:$${ASAN_OPTIONS:-} UBSAN_OPTIONS=print_stacktrace=1 \
+	@ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:$${ASAN_OPTIONS:-} UBSAN_OPTIONS=print_stacktrace=1 \
 	  ctest --test-dir build/sanitize --output-on-failure --no-tests=error $(NOT_SANITIZED)
 
 bench-train-step: ## tokens/s of a training step beside eager PyTorch: one JSON line a case

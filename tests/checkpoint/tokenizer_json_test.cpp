@@ -66,7 +66,8 @@ TEST_SUITE("unit") {
     check_control_pieces(tiny_tokenizer(scratch.path()));
     // Another piece of two letters renamed to "<s" in the model's bytes: field 1, length 2.
     std::string bytes = tiny_tokenizer_bytes();
-    for (const Piece& piece : tiny_tokenizer(scratch.path()).pieces()) {
+    const Tokenizer tiny = tiny_tokenizer(scratch.path());
+    for (const Piece& piece : tiny.pieces()) {
       if (piece.text.size() != 2 || piece.type != PieceType::normal || static_cast<unsigned char>(piece.text[0]) >= 0x80) continue;
       bytes.replace(bytes.find("\x0a\x02" + piece.text), 4, "\x0a\x02<s");
       break;
