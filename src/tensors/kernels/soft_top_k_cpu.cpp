@@ -57,7 +57,11 @@ std::vector<double> soft_top_k_backward_reference(const SoftTopKSolution& soluti
 namespace {
 
 constexpr int64_t kBlock = 512;
+#if defined(__SANITIZE_ADDRESS__) || !defined(__OPTIMIZE__)
+constexpr int64_t kCheckedBlock = 8;  // loops that are not vectorised add one after the other: as many as a lane of 16 adds of 128
+#else
 constexpr int64_t kCheckedBlock = 128;
+#endif
 constexpr double kBracket = 4;          // width, in epsilons, at which the bisection stops
 constexpr float kLargest = 60.0f;       // exponents are cut here; t - centre is below epsilon (log F - log(k - ceil(k) + 1)) < 60 epsilon
 constexpr float kSmallest = -86.0f;     // exp of less counts as 0: spares subnormal numbers
