@@ -14,16 +14,20 @@ namespace coppice {
 
 void check_budget(const MaskBudget& budget, int64_t num_layers, int64_t num_channels, const std::string& where) {
   const int64_t kept = budget.num_kept, unit = budget.round_to;
-  if (kept < 1 || kept > num_channels) throw UserError::recipe(where, fmt::format("intermediate_size: got {}, expected 1 to {} (the source's FFN channels)", kept, num_channels));
+  if (kept < 1 || kept > num_channels)
+    throw UserError::recipe(where, fmt::format("intermediate_size: got {}, expected 1 to {} (the source's FFN channels)", kept, num_channels));
   if (!budget.global && kept % unit != 0)
-    throw UserError::recipe(where, fmt::format("intermediate_size {} is no multiple of round_to = {}; {} and {} are the nearest", kept, unit, kept / unit * unit, (kept / unit + 1) * unit));
+    throw UserError::recipe(where, fmt::format("intermediate_size {} is no multiple of round_to = {}; {} and {} are the nearest", kept, unit,
+                                               kept / unit * unit, (kept / unit + 1) * unit));
   if (!budget.global) return;
   if (num_layers * kept % unit != 0)
-    throw UserError::recipe(where, fmt::format("budget = \"global\" keeps {} layers x {} = {} channels, no multiple of round_to = {}", num_layers, kept, num_layers * kept, unit));
+    throw UserError::recipe(
+        where, fmt::format("budget = \"global\" keeps {} layers x {} = {} channels, no multiple of round_to = {}", num_layers, kept, num_layers * kept, unit));
   const int64_t least = num_layers * unit, most = num_layers * (num_channels / unit) * unit;
   if (num_layers * kept < least || num_layers * kept > most)
-    throw UserError::recipe(where, fmt::format("budget = \"global\" keeps {} channels over {} layers; with round_to = {} and {} channels a layer, {} to {} are possible", num_layers * kept, num_layers, unit,
-                                               num_channels, least, most));
+    throw UserError::recipe(
+        where, fmt::format("budget = \"global\" keeps {} channels over {} layers; with round_to = {} and {} channels a layer, {} to {} are possible",
+                           num_layers * kept, num_layers, unit, num_channels, least, most));
 }
 
 std::vector<int64_t> kept_widths(const at::Tensor& scores_LF, const MaskBudget& budget) {

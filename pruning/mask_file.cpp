@@ -47,7 +47,8 @@ MaskFile load_masks(const std::filesystem::path& path) {
   const uint64_t version = reader.unsigned_attribute("/", "version");
   if (version != kVersion) throw UserError::bad_file(path.string(), fmt::format("mask file version {}, this program reads {}", version, kVersion));
   const Hdf5Shape shape = reader.shape("/scores");
-  if (shape.dims.size() != 2 || shape.dims != reader.shape("/soft").dims || shape.dims[0] < 1 || shape.dims[1] < 1 || shape.dims[0] > 4096 || shape.dims[1] > (1u << 24))
+  if (shape.dims.size() != 2 || shape.dims != reader.shape("/soft").dims || shape.dims[0] < 1 || shape.dims[1] < 1 || shape.dims[0] > 4096 ||
+      shape.dims[1] > (1u << 24))
     throw UserError::bad_file(path.string(), "/scores and /soft must be two equal [layers, channels] tables");
   MaskFile masks;
   const auto sizes = std::vector<int64_t>{static_cast<int64_t>(shape.dims[0]), static_cast<int64_t>(shape.dims[1])};
@@ -58,7 +59,8 @@ MaskFile load_masks(const std::filesystem::path& path) {
   masks.source_sha256 = reader.string_attribute("/", "source_sha256");
   masks.num_kept = static_cast<int64_t>(reader.unsigned_attribute("/", "num_kept"));
   const std::string epsilon = reader.string_attribute("/", "top_k_epsilon");
-  if (std::from_chars(epsilon.data(), epsilon.data() + epsilon.size(), masks.epsilon).ec != std::errc()) throw UserError::bad_file(path.string(), "top_k_epsilon is no number");
+  if (std::from_chars(epsilon.data(), epsilon.data() + epsilon.size(), masks.epsilon).ec != std::errc())
+    throw UserError::bad_file(path.string(), "top_k_epsilon is no number");
   masks.method = reader.string_attribute("/", "method");
   masks.global = reader.string_attribute("/", "budget") == "global";
   masks.kept.resize(static_cast<size_t>(sizes[0]));

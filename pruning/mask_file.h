@@ -12,14 +12,14 @@
 namespace coppice {
 
 struct MaskFile {
-  at::Tensor scores_LF;            // raw scores r
-  at::Tensor soft_LF;              // lambda in its last form; sums to num_kept per row (or less where multiplied by the top set)
-  std::string source_sha256;       // identity of the model that was trained with it
-  int64_t num_kept = 0;            // of a layer, or the layers' mean
+  at::Tensor scores_LF;       // raw scores r
+  at::Tensor soft_LF;         // lambda in its last form; sums to num_kept per row (or less where multiplied by the top set)
+  std::string source_sha256;  // identity of the model that was trained with it
+  int64_t num_kept = 0;       // of a layer, or the layers' mean
   double epsilon = 0;
   std::vector<int64_t> kept = {};  // one a layer; empty = num_kept in each
   std::string method = "soft_top_k";
-  bool global = false;             // kept differs between layers on purpose
+  bool global = false;  // kept differs between layers on purpose
 
   std::vector<int64_t> widths() const;
 };

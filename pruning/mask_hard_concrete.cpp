@@ -51,7 +51,8 @@ class HardConcreteMask : public LearnedMask {
     float* u = u_LF.mutable_data_ptr<float>();
     for (int64_t layer = 0; layer < task_.num_layers; ++layer)
       for (int64_t f = 0; f < task_.num_channels; ++f)
-        *u++ = static_cast<float>(random_uniform(task_.seed, Purpose::mask_noise, static_cast<uint64_t>(moment.step), static_cast<uint64_t>(layer) << 32 | static_cast<uint64_t>(f)));
+        *u++ = static_cast<float>(
+            random_uniform(task_.seed, Purpose::mask_noise, static_cast<uint64_t>(moment.step), static_cast<uint64_t>(layer) << 32 | static_cast<uint64_t>(f)));
     const at::Tensor gate_LF = hard_concrete_sample(rule_, scores_LF_, u_LF.clamp(kSmallestNoise, 1.0 - kSmallestNoise));
     return {.mask_LF = gate_LF, .plain_LF = gate_LF.detach()};
   }
@@ -60,7 +61,8 @@ class HardConcreteMask : public LearnedMask {
     c10::NoGradGuard no_grad;
     const at::Tensor loga_RN = rows(scores_LF_.detach());
     std::vector<int64_t> num_alive;
-    for (const at::Tensor& alive_N : hard_concrete_alive(rule_, loga_RN).to(at::kDouble).sum(1).unbind(0)) num_alive.push_back(std::llround(alive_N.item<double>()));
+    for (const at::Tensor& alive_N : hard_concrete_alive(rule_, loga_RN).to(at::kDouble).sum(1).unbind(0))
+      num_alive.push_back(std::llround(alive_N.item<double>()));
     at::Tensor gate_LF;
     if (std::string_view(rule_.name) == "llm_shearing") {  // zeros by the wanted count, not the expected one
       std::ranges::fill(num_alive, loga_RN.size(1));

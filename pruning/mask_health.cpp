@@ -79,21 +79,26 @@ std::string mask_collapse(const MaskHealth& health, double p, int64_t num_channe
     const double sharpness = health.layer_sharpness[layer], flat = health.layer_kept[layer] / static_cast<double>(num_channels);
     if (!std::isfinite(sharpness)) throw DivergedError(fmt::format("layer {}: the FFN mask is not finite", layer));
     if (p > kUndecidedFrom && flat < 1.0 && sharpness < std::min(1.0, kFlatFactor * flat))
-      return fmt::format("layer {}: the FFN mask has not decided after {:.0f} % of its steps: sharpness {:.3f}, an undecided mask has {:.3f} (keep {:.0f} of {}); "
-                         "raise score_lr or the tokens of the stage",
-                         layer, 100 * p, sharpness, flat, health.layer_kept[layer], num_channels);
+      return fmt::format(
+          "layer {}: the FFN mask has not decided after {:.0f} % of its steps: sharpness {:.3f}, an undecided mask has {:.3f} (keep {:.0f} of {}); "
+          "raise score_lr or the tokens of the stage",
+          layer, 100 * p, sharpness, flat, health.layer_kept[layer], num_channels);
   }
   return {};
 }
 
 std::string cut_collapse(double hard_loss, double random_loss, double p) {
   if (p <= kUndecidedFrom || std::isnan(random_loss) || hard_loss < random_loss) return {};
-  return fmt::format("after {:.0f} % of its steps the learned cut is no better than a random one: held-out loss {:.4f} against {:.4f}; raise score_lr or the tokens of the stage", 100 * p, hard_loss, random_loss);
+  return fmt::format(
+      "after {:.0f} % of its steps the learned cut is no better than a random one: held-out loss {:.4f} against {:.4f}; raise score_lr or the tokens of the "
+      "stage",
+      100 * p, hard_loss, random_loss);
 }
 
 std::string early_decision(double churn, double p) {
   if (p >= kEarly || churn > 0) return {};
-  return fmt::format("the kept sets stopped moving after {:.0f} % of the steps: the mask decides before it has learned; lower score_lr or raise top_k_epsilon", 100 * p);
+  return fmt::format("the kept sets stopped moving after {:.0f} % of the steps: the mask decides before it has learned; lower score_lr or raise top_k_epsilon",
+                     100 * p);
 }
 
 double mask_churn(const at::Tensor& before_LF, const at::Tensor& after_LF) {

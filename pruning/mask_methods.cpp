@@ -39,7 +39,8 @@ const MaskMethodRow& find_mask_method(const std::string& name, const std::string
     if (row.name == name) return row;
     known.emplace_back(row.name);
   }
-  throw UserError::recipe(where, fmt::format("mask_method: got '{}', expected {}; did you mean '{}'?", printable(name), fmt::join(known, ", "), nearest(name, known)));
+  throw UserError::recipe(where,
+                          fmt::format("mask_method: got '{}', expected {}; did you mean '{}'?", printable(name), fmt::join(known, ", "), nearest(name, known)));
 }
 
 LearnedMask::LearnedMask(MaskTask task, at::Tensor scores_LF) : task_(std::move(task)), scores_LF_(std::move(scores_LF)) {
@@ -81,7 +82,8 @@ StepMask ScoreMask::training_mask(const MaskMoment& moment) const {
   // The set goes by raw score, as the plan does: scaling may round two scores into a tie.
   const at::Tensor top_LF = schedule.top || needs_top_ ? top_set(schedule.k) : at::Tensor();
   const at::Tensor scaled_RN = task_.options.score_scale == "raw" ? raw_RN : standardise_scores(raw_RN);
-  const at::Tensor plain_RN = solve_({.scaled_RN = scaled_RN, .top_RN = top_LF.defined() ? rows(top_LF) : top_LF, .k = row_k(schedule.k), .epsilon = schedule.epsilon}, task_.options);
+  const at::Tensor plain_RN =
+      solve_({.scaled_RN = scaled_RN, .top_RN = top_LF.defined() ? rows(top_LF) : top_LF, .k = row_k(schedule.k), .epsilon = schedule.epsilon}, task_.options);
   const at::Tensor plain_LF = plain_RN.view({task_.num_layers, task_.num_channels});
   return {.mask_LF = schedule.top ? plain_LF * top_LF : plain_LF, .plain_LF = plain_LF.detach()};
 }

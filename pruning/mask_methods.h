@@ -81,9 +81,9 @@ class LearnedMask {
 /// Masks from scores under Adam, by a function of the scaled scores: soft_top_k, coordinate_descent, straight_through.
 class ScoreMask : public LearnedMask {
  public:
-  struct Row {              // R rows of N channels
-    at::Tensor scaled_RN;   // differentiable
-    at::Tensor top_RN;      // top_set of this k, for those that ask for it
+  struct Row {             // R rows of N channels
+    at::Tensor scaled_RN;  // differentiable
+    at::Tensor top_RN;     // top_set of this k, for those that ask for it
     double k = 0, epsilon = 0;
   };
   using Solve = at::Tensor (*)(const Row& row, const MaskOptions& options);

@@ -25,7 +25,8 @@ void check_mask_options(const MaskOptions& options, const std::function<std::str
   };
   const auto one_of = [&](const char* key, const std::string& got, const std::vector<std::string>& names) {
     if (std::ranges::find(names, got) != names.end()) return;
-    throw UserError::recipe(where(key), fmt::format("{}: got '{}', expected {}; did you mean '{}'?", key, printable(got), fmt::join(names, ", "), nearest(got, names)));
+    throw UserError::recipe(where(key),
+                            fmt::format("{}: got '{}', expected {}; did you mean '{}'?", key, printable(got), fmt::join(names, ", "), nearest(got, names)));
   };
   find_mask_method(options.mask_method, where("mask_method"));
   require(options.score_lr > 0, "score_lr", options.score_lr, "a number above 0");

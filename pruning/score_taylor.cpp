@@ -1,6 +1,6 @@
 // taylor: mean over samples of |sum over the sample's tokens of x_j dL/dx_j|, first order in removing the channel (Molchanov et al. 2017, arXiv 1611.06440,
-// eq. 8). With a multiplier m_j on the channel, the sum is dL/dm_j at m = 1, so the backward pass of the mask gives it. A sample is a row of a batch, L its mean
-// next-token loss over live tokens.
+// eq. 8). With a multiplier m_j on the channel, the sum is dL/dm_j at m = 1, so the backward pass of the mask gives it. A sample is a row of a batch, L its
+// mean next-token loss over live tokens.
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 

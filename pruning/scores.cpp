@@ -18,7 +18,10 @@ constexpr ScoreRow kScores[] = {
     {.name = "magnitude", .help = "L2 norm of the channel's column of down_proj", .needs_batches = false, .compute = score_magnitude},
     {.name = "activation", .help = "mean absolute activation a sample, L2 norm over samples (Minitron)", .needs_batches = true, .compute = score_activation},
     {.name = "wanda_sp", .help = "mean |weight| times the RMS of the activation (Wanda-sp)", .needs_batches = true, .compute = score_wanda_sp},
-    {.name = "flap", .help = "variance of the activation times the squared norm of its column (FLAP's WIFV, no bias)", .needs_batches = true, .compute = score_flap},
+    {.name = "flap",
+     .help = "variance of the activation times the squared norm of its column (FLAP's WIFV, no bias)",
+     .needs_batches = true,
+     .compute = score_flap},
     {.name = "taylor", .help = "|sum over a sample's tokens of activation x gradient|, mean over samples", .needs_batches = true, .compute = score_taylor},
     {.name = "random", .help = "a seeded permutation", .needs_batches = false, .compute = score_random},
     {.name = "first_k", .help = "channels 0 to K-1", .needs_batches = false, .compute = score_first_k},
@@ -40,8 +43,11 @@ const ScoreRow& find_score(const std::string& name, const std::string& where) {
   for (const ScoreRow& row : kScores)
     if (row.name == name) return row;
   if (name == "flap_with_bias")
-    throw UserError::recipe(where, "scores: FLAP with its bias needs a bias in down_proj to hold the mean of what was cut, and these models have none; use 'flap', its score without the bias");
-  throw UserError::recipe(where, fmt::format("scores: unknown score '{}'; did you mean '{}'? (masks, {})", printable(name), nearest(name, names()), score_names()));
+    throw UserError::recipe(where,
+                            "scores: FLAP with its bias needs a bias in down_proj to hold the mean of what was cut, and these models have none; use 'flap', "
+                            "its score without the bias");
+  throw UserError::recipe(where,
+                          fmt::format("scores: unknown score '{}'; did you mean '{}'? (masks, {})", printable(name), nearest(name, names()), score_names()));
 }
 
 at::Tensor score_by_layer(const ModelConfig& config, const std::function<at::Tensor(int64_t)>& score) {

@@ -62,12 +62,16 @@ StagePurpose purpose_of(const Recipe& recipe, const Stage& stage) {
     return std::ranges::any_of(recipe.stages, [&](const Stage& s) { return s.kind == "learn_masks"; }) ? StagePurpose::comparison : StagePurpose::source;
   }
   for (const Stage& other : recipe.stages)
-    if (std::holds_alternative<TrainStage>(other.options) && lineage_of(recipe, other.name).role == "student" && leads_to(recipe, stage.name, other.name)) return StagePurpose::method;
+    if (std::holds_alternative<TrainStage>(other.options) && lineage_of(recipe, other.name).role == "student" && leads_to(recipe, stage.name, other.name))
+      return StagePurpose::method;
   return stage.kind == "learn_masks" ? StagePurpose::method : StagePurpose::comparison;
 }
 
 ReportScore score_of(const Json& row) {
-  return {.loss = number_or_absent(row, "loss"), .bits_per_byte = number_or_absent(row, "bits_per_byte"), .accuracy = number_or_absent(row, "accuracy"), .teacher_agreement = number_or_absent(row, "teacher_agreement")};
+  return {.loss = number_or_absent(row, "loss"),
+          .bits_per_byte = number_or_absent(row, "bits_per_byte"),
+          .accuracy = number_or_absent(row, "accuracy"),
+          .teacher_agreement = number_or_absent(row, "teacher_agreement")};
 }
 
 void add_models(Report& report, const Recipe& recipe, const Json& evaluation, const fs::path& root) {
@@ -85,7 +89,8 @@ void add_models(Report& report, const Recipe& recipe, const Json& evaluation, co
   }
 }
 
-void add_masks(Report& report, const std::string& name, const Json& results, const std::vector<std::map<std::string, double>>& metrics, const ModelConfig& before, int64_t kept) {
+void add_masks(Report& report, const std::string& name, const Json& results, const std::vector<std::map<std::string, double>>& metrics,
+               const ModelConfig& before, int64_t kept) {
   report.masks = mask_series(metrics);
   report.masks.stage = name;
   report.masks.num_channels = before.intermediate_size[0];
@@ -94,7 +99,8 @@ void add_masks(Report& report, const std::string& name, const Json& results, con
   report.masks.hard_loss = number_or_absent(results, "heldout_hard_loss");
   report.masks.random_loss = number_or_absent(results, "heldout_random_loss");
   for (const char* score : {"magnitude", "random"})
-    if (const double share = number_or_absent(results, (std::string("overlap_") + score).c_str()); share == share) report.masks.overlap.emplace_back(score, share);
+    if (const double share = number_or_absent(results, (std::string("overlap_") + score).c_str()); share == share)
+      report.masks.overlap.emplace_back(score, share);
 }
 
 }  // namespace
@@ -149,7 +155,9 @@ Report collect_report(const fs::path& root) {
         add_masks(report, stage.name, results, row.metrics, recipe.model_after(masks->from), recipe.models.at(masks->target).intermediate_size[0]);
       if (results.contains("masked_pruned_difference")) {
         const double difference = results["masked_pruned_difference"];
-        report.checks.push_back({.name = fmt::format("{}: masked against pruned logits", stage.name), .text = fmt::format("largest relative difference {:.1e} (limit 1e-05)", difference), .passed = difference <= 1e-5});
+        report.checks.push_back({.name = fmt::format("{}: masked against pruned logits", stage.name),
+                                 .text = fmt::format("largest relative difference {:.1e} (limit 1e-05)", difference),
+                                 .passed = difference <= 1e-5});
       }
       if (const auto* prune = std::get_if<PruneStage>(&stage.options); prune && prune->scores == "masks") {
         // Soft, hard and pruned on the check windows of one stage: the mask stage's own losses are of another sample.
@@ -161,7 +169,9 @@ Report collect_report(const fs::path& root) {
       if (stage.kind == "export")
         for (const auto& [format, facts] : results.items()) {
           const double difference = number_or_absent(facts, "reimport_logit_difference");
-          report.checks.push_back({.name = fmt::format("{}: {} read back", stage.name, format), .text = fmt::format("largest logit difference {:.1e} (limit 1e-04)", difference), .passed = difference <= 1e-4});
+          report.checks.push_back({.name = fmt::format("{}: {} read back", stage.name, format),
+                                   .text = fmt::format("largest logit difference {:.1e} (limit 1e-04)", difference),
+                                   .passed = difference <= 1e-4});
         }
     } else if (!begun_fingerprint(folder).empty()) {
       row.status = "running";

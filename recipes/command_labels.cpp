@@ -18,8 +18,10 @@ void run_labels_export(const LabelsOptions& options) {
 }
 
 void run_labels_import(const LabelsOptions& options) {
-  if (std::filesystem::exists(options.cache / "manifest.json")) throw UserError::recipe("--cache", fmt::format("{} exists already; name a folder to create", options.cache.string()));
-  if (options.k < 1 || (options.tier != "topk" && options.k != 1)) throw UserError::recipe("--top-k", fmt::format("got {}, expected 1, or more in tier topk", options.k));
+  if (std::filesystem::exists(options.cache / "manifest.json"))
+    throw UserError::recipe("--cache", fmt::format("{} exists already; name a folder to create", options.cache.string()));
+  if (options.k < 1 || (options.tier != "topk" && options.k != 1))
+    throw UserError::recipe("--top-k", fmt::format("got {}, expected 1, or more in tier topk", options.k));
   const TokenShards shards(options.tokens);
   const LabelFingerprint fingerprint{.teacher_sha256 = options.teacher,
                                      .tokenizer_sha256 = shards.tokenizer_sha256(),

@@ -17,16 +17,17 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kBytesOfFloat = 4;
-constexpr double kProgramBytes = 350e6;      // LibTorch and its buffers
+constexpr double kProgramBytes = 350e6;        // LibTorch and its buffers
 constexpr double kTrainingShareOfGemm = 0.45;  // small fp32 models on two cores (docs/results)
 constexpr double kForwardShareOfGemm = 0.35;
-constexpr double kEpochsWarning = 4;         // repeats beyond four epochs are worth little (Muennighoff et al. 2023, 2305.16264)
+constexpr double kEpochsWarning = 4;  // repeats beyond four epochs are worth little (Muennighoff et al. 2023, 2305.16264)
 
 /// Activations kept for the backward pass: residual stream and norms, packed attention, gate, up and hidden.
 double activation_bytes_per_token(const ModelConfig& config) {
   const double attention = static_cast<double>((config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim);
   double floats = 0;
-  for (const int64_t width : config.intermediate_size) floats += 8.0 * static_cast<double>(config.hidden_size) + 3 * attention + 5.0 * static_cast<double>(width);
+  for (const int64_t width : config.intermediate_size)
+    floats += 8.0 * static_cast<double>(config.hidden_size) + 3 * attention + 5.0 * static_cast<double>(width);
   return kBytesOfFloat * floats;
 }
 
@@ -92,7 +93,8 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       add_training(cost, train->training, config);
       if (!train->teacher.empty()) {  // read forward in every distilling step
         const ModelConfig teacher = recipe.model_after(train->teacher);
-        cost.flops += cost.tokens * (train->distillation.distil_to - train->distillation.distil_from) * forward_flops_per_token(teacher, train->training.seq_len);
+        cost.flops +=
+            cost.tokens * (train->distillation.distil_to - train->distillation.distil_from) * forward_flops_per_token(teacher, train->training.seq_len);
         cost.memory_bytes += model_bytes(teacher);
       }
     } else if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) {
@@ -110,9 +112,11 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       cost.tokens = label->coverage == "all" ? data.tokens : 0;
       if (label->coverage == "used")
         for (const Stage& reader : recipe.stages)
-          if (const auto* train = std::get_if<TrainStage>(&reader.options); train && train->labels == stage.name) cost.tokens += static_cast<double>(train->training.tokens);
+          if (const auto* train = std::get_if<TrainStage>(&reader.options); train && train->labels == stage.name)
+            cost.tokens += static_cast<double>(train->training.tokens);
       cost.flops = cost.tokens * forward_flops_per_token(config, label->context);
-      cost.memory_bytes = model_bytes(config) + static_cast<double>(label->batch_tokens) * activation_bytes_per_token(config) / static_cast<double>(config.num_hidden_layers);
+      cost.memory_bytes =
+          model_bytes(config) + static_cast<double>(label->batch_tokens) * activation_bytes_per_token(config) / static_cast<double>(config.num_hidden_layers);
       const bool small = recipe.tokenizer.vocab_size <= 65535;
       const double ids = label->tier == "topk" ? static_cast<double>(label->top_k) : 1, id_bytes = small ? 2 : label->tier == "topk" ? 4 : 3;
       cost.disk_bytes = data.tokens * (ids * (id_bytes + (label->tier == "top1" ? 0 : 2)) + (label->tier == "topk" ? 2 : 0));  // a whole shard, labelled or not
@@ -145,11 +149,12 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
 void check_fits(const RecipeCost& cost, const fs::path& run_root) {
   if (const double memory = available_memory(); cost.memory_bytes > memory) {
     const auto largest = std::ranges::max_element(cost.stages, {}, &StageCost::memory_bytes);
-    throw DeviceError::out_of_memory(fmt::format("stage '{}' needs about {} of memory, {} are available; lower {}.micro_batch_tokens or the model's size", largest->name, format_bytes(largest->memory_bytes),
-                                                 format_bytes(memory), largest->name));
+    throw DeviceError::out_of_memory(fmt::format("stage '{}' needs about {} of memory, {} are available; lower {}.micro_batch_tokens or the model's size",
+                                                 largest->name, format_bytes(largest->memory_bytes), format_bytes(memory), largest->name));
   }
   if (const auto free = static_cast<double>(free_bytes(run_root)); cost.disk_bytes > free)
-    throw IoError(run_root.string(), fmt::format("the run needs about {} of disk, {} are free; lower keep_last or tokens, or choose another folder with --out", format_bytes(cost.disk_bytes), format_bytes(free)));
+    throw IoError(run_root.string(), fmt::format("the run needs about {} of disk, {} are free; lower keep_last or tokens, or choose another folder with --out",
+                                                 format_bytes(cost.disk_bytes), format_bytes(free)));
 }
 
 std::string epoch_warnings(const Recipe& recipe, double corpus_tokens) {
@@ -163,13 +168,14 @@ std::string epoch_warnings(const Recipe& recipe, double corpus_tokens) {
 }
 
 std::string cost_table(const Recipe& recipe, const RecipeCost& cost) {
-  std::string text = fmt::format("{}: {} stages\n\n{:<14} {:<12} {:>11} {:>9} {:>7} {:>10} {:>10} {:>10} {:>8}\n", recipe.name, recipe.stages.size(), "stage", "kind", "parameters", "tokens", "steps", "FLOPs",
-                                 "memory", "disk", "time");
+  std::string text = fmt::format("{}: {} stages\n\n{:<14} {:<12} {:>11} {:>9} {:>7} {:>10} {:>10} {:>10} {:>8}\n", recipe.name, recipe.stages.size(), "stage",
+                                 "kind", "parameters", "tokens", "steps", "FLOPs", "memory", "disk", "time");
   double flops = 0, seconds = 0;
   for (const StageCost& stage : cost.stages) {
     const auto shown = [](bool known, std::string value) { return known ? value : std::string("-"); };
-    text += fmt::format("{:<14} {:<12} {:>11} {:>9} {:>7} {:>10} {:>10} {:>10} {:>8}\n", stage.name, stage.kind, shown(stage.parameters > 0, format_count(static_cast<double>(stage.parameters))),
-                        shown(stage.tokens > 0, format_count(stage.tokens)), shown(stage.steps > 0, fmt::format("{}", stage.steps)), shown(stage.flops > 0, fmt::format("{:.2e}", stage.flops)),
+    text += fmt::format("{:<14} {:<12} {:>11} {:>9} {:>7} {:>10} {:>10} {:>10} {:>8}\n", stage.name, stage.kind,
+                        shown(stage.parameters > 0, format_count(static_cast<double>(stage.parameters))), shown(stage.tokens > 0, format_count(stage.tokens)),
+                        shown(stage.steps > 0, fmt::format("{}", stage.steps)), shown(stage.flops > 0, fmt::format("{:.2e}", stage.flops)),
                         format_bytes(stage.memory_bytes), format_bytes(stage.disk_bytes), shown(stage.seconds > 0, format_duration(stage.seconds)));
     flops += stage.flops;
     seconds += stage.seconds;

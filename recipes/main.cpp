@@ -50,7 +50,8 @@ struct RecipeFlags {
     request.overrides.clear();
     for (const std::string& text : set) {
       const size_t equals = text.find('=');
-      if (equals == std::string::npos || equals == 0) throw UserError::recipe("--set", fmt::format("got '{}', expected <path>=<value>, for instance core.tokens=2e5", printable(text)));
+      if (equals == std::string::npos || equals == 0)
+        throw UserError::recipe("--set", fmt::format("got '{}', expected <path>=<value>, for instance core.tokens=2e5", printable(text)));
       request.overrides.push_back({text.substr(0, equals), text.substr(equals + 1)});
     }
     return request;
@@ -77,14 +78,16 @@ Tokenizer tokenizer_beside(const fs::path& stage) {
 
 void check_tokenizer(const LoadedModel& loaded, const Tokenizer& tokenizer, const fs::path& path) {
   const std::string expected = loaded.manifest.value("tokenizer_sha256", "");
-  if (expected != tokenizer.fingerprint()) throw UserError::bad_file(path.string(), fmt::format("the model was trained with tokenizer {}, data/tokenizer is {}", expected, tokenizer.fingerprint()));
+  if (expected != tokenizer.fingerprint())
+    throw UserError::bad_file(path.string(), fmt::format("the model was trained with tokenizer {}, data/tokenizer is {}", expected, tokenizer.fingerprint()));
 }
 
 void print_version() {
   const Json versions = versions_json(), machine = machine_json();
   fmt::print("coppice {} ({}, {})\n", versions["coppice"].get<std::string>(), versions["git"].get<std::string>(), versions["build"].get<std::string>());
   for (const char* key : {"torch", "hdf5", "compiler"}) fmt::print("{:<9} {}\n", key, versions[key].get<std::string>());
-  fmt::print("{:<9} {}, {}, {} threads\n", "cpu", machine["cpu"].get<std::string>(), machine["cpu_capability"].get<std::string>(), machine["threads"].get<int>());
+  fmt::print("{:<9} {}, {}, {} threads\n", "cpu", machine["cpu"].get<std::string>(), machine["cpu_capability"].get<std::string>(),
+             machine["threads"].get<int>());
   fmt::print("{:<9} {}\n", "cuda", kBuiltWithCuda ? "built in" : "not built in");
 }
 
@@ -97,7 +100,8 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
   };
   static RecipeFlags flags;  // one verb runs
   {
-    CLI::App* run = verb(app, "run", "run a recipe: all stages; the same command again resumes, or says that it is complete", "coppice run recipes/demo.toml --set core.tokens=2e5");
+    CLI::App* run = verb(app, "run", "run a recipe: all stages; the same command again resumes, or says that it is complete",
+                         "coppice run recipes/demo.toml --set core.tokens=2e5");
     flags.add(*run);
     run->add_option("--out", flags.request.out, "run folder; default runs/<recipe name>");
     run->add_flag("--rerun", flags.request.rerun, "move stages made with other options aside and run them again");
@@ -147,7 +151,8 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
   {
     CLI::App* config = verb(app, "config", "the resolved recipe, each value with its origin", "coppice config recipes/demo.toml --set seed=2");
     flags.add(*config);
-    config->callback([&action] { action = [] { fmt::print("{}", load_recipe(flags.parsed().recipe_file, flags.request.overrides, flags.request.unset).with_origins); }; });
+    config->callback(
+        [&action] { action = [] { fmt::print("{}", load_recipe(flags.parsed().recipe_file, flags.request.overrides, flags.request.unset).with_origins); }; });
   }
   {
     static std::string folder;
@@ -165,12 +170,15 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
   {
     static std::string path;
     CLI::App* show = verb(app, "inspect", "what a file or folder holds, and whether it is whole", "coppice inspect runs/demo/masks/masks.h5");
-    show->add_option("path", path, "run, stage, model, checkpoint, tokens, labels or Hugging Face folder; .safetensors, masks.h5, prune_plan.json, tokenizer.model")->required();
+    show->add_option("path", path,
+                     "run, stage, model, checkpoint, tokens, labels or Hugging Face folder; .safetensors, masks.h5, prune_plan.json, tokenizer.model")
+        ->required();
     show->callback([&action] { action = [] { fmt::print("{}", inspect(path)); }; });
   }
   {
     static std::string first, second;
-    CLI::App* compare = verb(app, "diff", "what two mask files, prune plans, recipes or manifests differ in", "coppice diff runs/demo/pruned/prune_plan.json runs/demo/cut_magnitude/prune_plan.json");
+    CLI::App* compare = verb(app, "diff", "what two mask files, prune plans, recipes or manifests differ in",
+                             "coppice diff runs/demo/pruned/prune_plan.json runs/demo/cut_magnitude/prune_plan.json");
     compare->add_option("a", first, "masks.h5, prune_plan.json, recipe (.toml) or JSON file")->required();
     compare->add_option("b", second, "another of the same kind")->required();
     compare->callback([&action] { action = [] { fmt::print("{}", diff(first, second)); }; });
@@ -226,10 +234,13 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
       command.add_option("--tokens", options.tokens, "token shards of the domain, for instance runs/demo/data/tokens/prose")->required();
       command.add_option("--cache", options.cache, "label folder of the domain, for instance runs/demo/labels/labels/prose")->required();
     };
-    CLI::App* out = verb(*labels, "export", "write a label cache as JSONL", "coppice labels export prose.jsonl.zst --tokens runs/demo/data/tokens/prose --cache runs/demo/labels/labels/prose");
+    CLI::App* out = verb(*labels, "export", "write a label cache as JSONL",
+                         "coppice labels export prose.jsonl.zst --tokens runs/demo/data/tokens/prose --cache runs/demo/labels/labels/prose");
     common(*out);
     out->callback([&action] { action = [] { run_labels_export(options); }; });
-    CLI::App* in = verb(*labels, "import", "make a label cache from JSONL", "coppice labels import prose.jsonl.zst --tokens runs/demo/data/tokens/prose --cache served/prose --teacher served-7b --tier topk --top-k 20");
+    CLI::App* in =
+        verb(*labels, "import", "make a label cache from JSONL",
+             "coppice labels import prose.jsonl.zst --tokens runs/demo/data/tokens/prose --cache served/prose --teacher served-7b --tier topk --top-k 20");
     common(*in);
     in->add_option("--teacher", options.teacher, "name of where the labels come from; part of the cache's fingerprint")->required();
     in->add_option("--tier", options.tier, "top1, top1_prob or topk")->check(CLI::IsMember({"top1", "top1_prob", "topk"}));
@@ -240,13 +251,15 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
   {
     CLI::App* data = app.add_subcommand("data", "documents and tokens");
     data->require_subcommand(1);
-    CLI::App* tokenize = verb(*data, "tokenize", "only the data of a recipe: tokenizer, token shards, held-out split", "coppice data tokenize recipes/demo.toml");
+    CLI::App* tokenize =
+        verb(*data, "tokenize", "only the data of a recipe: tokenizer, token shards, held-out split", "coppice data tokenize recipes/demo.toml");
     flags.add(*tokenize);
     tokenize->add_option("--out", flags.request.out, "run folder; default runs/<recipe name>");
     tokenize->callback([&action] { action = [] { tokenize_recipe(flags.parsed()); }; });
 
     static ExtractOptions options;
-    CLI::App* extract = verb(*data, "extract", "turn folders of text, HTML and source code into documents", "coppice data extract --source notes --license CC0-1.0 --output notes.jsonl.zst ~/notes");
+    CLI::App* extract = verb(*data, "extract", "turn folders of text, HTML and source code into documents",
+                             "coppice data extract --source notes --license CC0-1.0 --output notes.jsonl.zst ~/notes");
     extract->add_option("--source", options.source, "where the text comes from; opens every document id")->required();
     extract->add_option("--license", options.license, "licence stored with every document");
     extract->add_option("--output", options.output, "file to write (.jsonl.zst)")->required();
@@ -258,7 +271,9 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
 
 int main_with_errors(int argc, char** argv) {
   CLI::App app("coppice: learn which FFN channels a language model needs, cut the rest, distil what is left");
-  app.footer("Example:\n  coppice plan recipes/demo.toml && coppice run recipes/demo.toml\n\nExit codes: 0 done, 1 internal, 2 recipe or usage, 3 bad input file, 4 I/O or disk full, 5 run folder locked, 6 diverged,\n7 out of memory, 75 stopped after saving (run again).");
+  app.footer(
+      "Example:\n  coppice plan recipes/demo.toml && coppice run recipes/demo.toml\n\nExit codes: 0 done, 1 internal, 2 recipe or usage, 3 bad input file, 4 "
+      "I/O or disk full, 5 run folder locked, 6 diverged,\n7 out of memory, 75 stopped after saving (run again).");
   app.require_subcommand(0, 1);
   app.fallthrough();
   bool version = false, quiet = false, json = false;

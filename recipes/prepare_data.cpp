@@ -72,7 +72,8 @@ Tokenizer make_tokenizer(const Recipe& recipe, const fs::path& folder) {
       for (const DomainOptions& domain : recipe.data.domains) sample_documents(domain.path, recipe.data.heldout_share, quota, texts);
       uint64_t total = 0;
       for (const std::string& text : texts) total += text.size();
-      log_info(fmt::format("training the tokenizer: {} pieces on {} of text in {} documents", recipe.tokenizer.vocab_size, format_bytes(static_cast<double>(total)), texts.size()));
+      log_info(fmt::format("training the tokenizer: {} pieces on {} of text in {} documents", recipe.tokenizer.vocab_size,
+                           format_bytes(static_cast<double>(total)), texts.size()));
       size_t document = 0, begin = 0;
       bytes = train_tokenizer(recipe.tokenizer, [&](std::string& line) {  // line by line: newline stays a byte piece
         while (document < texts.size()) {
@@ -93,11 +94,13 @@ Tokenizer make_tokenizer(const Recipe& recipe, const fs::path& folder) {
   }
   Tokenizer tokenizer = Tokenizer::load(model);
   if (tokenizer.vocab_size() != recipe.tokenizer.vocab_size)
-    throw UserError::recipe("tokenizer.vocab_size", fmt::format("got {}, but {} holds {} pieces", recipe.tokenizer.vocab_size, recipe.tokenizer.path, tokenizer.vocab_size()));
+    throw UserError::recipe("tokenizer.vocab_size",
+                            fmt::format("got {}, but {} holds {} pieces", recipe.tokenizer.vocab_size, recipe.tokenizer.path, tokenizer.vocab_size()));
   return tokenizer;
 }
 
-void tokenize_domain(const Recipe& recipe, const DomainOptions& domain, const Tokenizer& tokenizer, const fs::path& train_folder, const fs::path& heldout_folder) {
+void tokenize_domain(const Recipe& recipe, const DomainOptions& domain, const Tokenizer& tokenizer, const fs::path& train_folder,
+                     const fs::path& heldout_folder) {
   const auto shard_tokens = static_cast<uint64_t>(recipe.data.shard_tokens);
   TokenShardWriter train(train_folder, domain.name, tokenizer.vocab_size(), tokenizer.eos_id(), tokenizer.fingerprint(), shard_tokens);
   TokenShardWriter heldout(heldout_folder, domain.name, tokenizer.vocab_size(), tokenizer.eos_id(), tokenizer.fingerprint(), shard_tokens);
@@ -111,7 +114,8 @@ void tokenize_domain(const Recipe& recipe, const DomainOptions& domain, const To
   });
   if (train.num_tokens() == 0) throw UserError::bad_file(domain.path, "no document is left to train on");
   if (heldout_documents == 0)
-    log_warning(fmt::format("domain '{}': none of its {} documents falls into data.heldout_share = {}; it is trained on but not evaluated", domain.name, documents, recipe.data.heldout_share));
+    log_warning(fmt::format("domain '{}': none of its {} documents falls into data.heldout_share = {}; it is trained on but not evaluated", domain.name,
+                            documents, recipe.data.heldout_share));
   else
     heldout.finish();
   train.finish();  // last: its manifest marks the domain as whole
@@ -132,7 +136,8 @@ PreparedData open_folders(const fs::path& data_folder, std::string identity_sha2
     for (const fs::path& folder : folders) {
       TokenShards shards(folder);
       if (shards.tokenizer_sha256() != data.tokenizer->fingerprint())
-        throw UserError::bad_file(folder.string(), fmt::format("tokens were made with another tokenizer: {} here, {} in data/tokenizer", shards.tokenizer_sha256(), data.tokenizer->fingerprint()));
+        throw UserError::bad_file(folder.string(), fmt::format("tokens were made with another tokenizer: {} here, {} in data/tokenizer",
+                                                               shards.tokenizer_sha256(), data.tokenizer->fingerprint()));
       manifests += fmt::format("{} {} {}\n", kind, shards.domain(), shards.manifest_sha256());
       const std::string domain = shards.domain();
       into->emplace(domain, std::move(shards));
@@ -162,7 +167,9 @@ Json data_identity(const Recipe& recipe) {
     tokenizer.update({{"character_coverage", recipe.tokenizer.character_coverage}, {"training_bytes", recipe.tokenizer.training_bytes}});
   else
     tokenizer["sha256"] = sha256_file(recipe.tokenizer.path);
-  return {{"kind", "data"}, {"version", 1}, {"domains", domains}, {"heldout_share", recipe.data.heldout_share}, {"shard_tokens", recipe.data.shard_tokens}, {"tokenizer", tokenizer}};
+  return {
+      {"kind", "data"},        {"version", 1}, {"domains", domains}, {"heldout_share", recipe.data.heldout_share}, {"shard_tokens", recipe.data.shard_tokens},
+      {"tokenizer", tokenizer}};
 }
 
 PreparedData prepare_data(const Recipe& recipe, RunFolder& run, const Json& identity) {
@@ -183,7 +190,9 @@ PreparedData prepare_data(const Recipe& recipe, RunFolder& run, const Json& iden
     }
   }
   PreparedData data = open_folders(folder, asked);
-  if (data.heldout.empty()) throw UserError::recipe("data.heldout_share", fmt::format("got {}: no document at all is held out, so nothing could be evaluated; raise it", recipe.data.heldout_share));
+  if (data.heldout.empty())
+    throw UserError::recipe("data.heldout_share",
+                            fmt::format("got {}: no document at all is held out, so nothing could be evaluated; raise it", recipe.data.heldout_share));
   if (worked) run.add_seconds("data", monotonic_s() - begin_s);
   return data;
 }

@@ -89,10 +89,12 @@ TrainingOptions read_training(OptionTable& table, const std::vector<DomainOption
   check(training.checkpoint_steps >= 1, at("checkpoint_steps"), fmt::format("checkpoint_steps: got {}, expected at least 1", training.checkpoint_steps));
   check(training.keep_last >= 2, at("keep_last"), fmt::format("keep_last: got {}, expected at least 2: the newest may be damaged", training.keep_last));
   check_choice(training.optimizer.optimizer, {"adastar", "adamw"}, at("optimizer"), "optimizer");
-  check(training.optimizer.lr > 0 && std::isfinite(training.optimizer.lr), at("lr"), fmt::format("lr: got {}, expected a positive number", training.optimizer.lr));
+  check(training.optimizer.lr > 0 && std::isfinite(training.optimizer.lr), at("lr"),
+        fmt::format("lr: got {}, expected a positive number", training.optimizer.lr));
   for (const auto& [key, value] : {std::pair{"beta_1", training.optimizer.beta_1}, {"beta_2", training.optimizer.beta_2}})
     check(value >= 0 && value < 1, at(key), fmt::format("{}: got {}, expected at least 0 and below 1", key, value));
-  for (const auto& [key, value] : {std::pair{"weight_decay", training.optimizer.weight_decay}, {"z_loss", training.z_loss}, {"final_lr_ratio", training.optimizer.final_lr_ratio}})
+  for (const auto& [key, value] :
+       {std::pair{"weight_decay", training.optimizer.weight_decay}, {"z_loss", training.z_loss}, {"final_lr_ratio", training.optimizer.final_lr_ratio}})
     check(value >= 0 && std::isfinite(value), at(key), fmt::format("{}: got {}, expected 0 or more", key, value));
   for (OptionTable row : table.tables("mixture")) {
     MixtureEntry entry;
@@ -114,7 +116,8 @@ TrainingOptions read_training(OptionTable& table, const std::vector<DomainOption
 }
 
 /// Checks that `name` is an earlier stage of one of the kinds.
-void check_input(const std::vector<Stage>& earlier, const std::string& name, const std::vector<std::string>& kinds, const std::string& where, const std::string& key) {
+void check_input(const std::vector<Stage>& earlier, const std::string& name, const std::vector<std::string>& kinds, const std::string& where,
+                 const std::string& key) {
   std::vector<std::string> names;
   for (const Stage& stage : earlier) {
     if (stage.name == name) {
@@ -124,7 +127,8 @@ void check_input(const std::vector<Stage>& earlier, const std::string& name, con
     names.push_back(stage.name);
   }
   if (name.empty()) refuse(where, fmt::format("{}: missing; expected the name of an earlier stage ({})", key, fmt::join(kinds, " or ")));
-  refuse(where, fmt::format("{}: no earlier stage is named '{}'{}", key, printable(name), names.empty() ? "" : fmt::format("; did you mean '{}'?", nearest(name, names))));
+  refuse(where, fmt::format("{}: no earlier stage is named '{}'{}", key, printable(name),
+                            names.empty() ? "" : fmt::format("; did you mean '{}'?", nearest(name, names))));
 }
 
 const std::vector<std::string> kModelKinds = {"train", "learn_masks", "prune"};
@@ -143,13 +147,16 @@ void check_distillation(const OptionTable& table, const TrainStage& train, const
   check(kd.distil_from >= 0 && kd.distil_from < kd.distil_to && kd.distil_to <= 1, at("distil_from"),
         fmt::format("distil_from and distil_to: got {} and {}, expected 0 <= distil_from < distil_to <= 1", kd.distil_from, kd.distil_to));
   check(train.top_k >= 1 && train.top_k < recipe.tokenizer.vocab_size, at("top_k"), fmt::format("top_k: got {}, expected 1 to vocab_size - 1", train.top_k));
-  check(kd.loss != "labels" || kd.temperature == 1, at("kd_temperature"), "kd_temperature: loss = \"labels\" knows the teacher's choice only; use top_k, kl, reverse_kl or jsd");
+  check(kd.loss != "labels" || kd.temperature == 1, at("kd_temperature"),
+        "kd_temperature: loss = \"labels\" knows the teacher's choice only; use top_k, kl, reverse_kl or jsd");
   check(kd.loss == "labels" || train.has_teacher(), at("loss"), fmt::format("loss: '{}' needs `labels` or `teacher`", kd.loss));
   if (kd.loss == "labels" || !train.teacher.empty() || train.labels.empty()) return;
-  check(kd.loss == "top_k", at("loss"), fmt::format("loss: '{}' needs the teacher's whole distribution: give `teacher` instead of `labels`, or use top_k", kd.loss));
+  check(kd.loss == "top_k", at("loss"),
+        fmt::format("loss: '{}' needs the teacher's whole distribution: give `teacher` instead of `labels`, or use top_k", kd.loss));
   for (const Stage& stage : recipe.stages)
     if (const auto* label = std::get_if<LabelStage>(&stage.options); label && stage.name == train.labels) {
-      check(label->tier != "top1", at("loss"), fmt::format("loss: top_k needs probabilities, and stage '{}' stores tier top1; give it tier = \"topk\"", stage.name));
+      check(label->tier != "top1", at("loss"),
+            fmt::format("loss: top_k needs probabilities, and stage '{}' stores tier top1; give it tier = \"topk\"", stage.name));
       check(label->temperature == kd.temperature, at("kd_temperature"),
             fmt::format("kd_temperature: got {}, and stage '{}' stores probabilities at {}", kd.temperature, stage.name, label->temperature));
     }
@@ -161,7 +168,8 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
   table.take("kind", stage.kind, "train, learn_masks, prune, label, evaluate or export");
   check(table.has("name"), stage.where, "[[stage]] without a name");
   check_name(stage.name, table.where("name"), "name");
-  check(std::ranges::find(kTopLevel, stage.name) == kTopLevel.end(), table.where("name"), fmt::format("name: '{}' is the name of a top-level key; choose another", stage.name));
+  check(std::ranges::find(kTopLevel, stage.name) == kTopLevel.end(), table.where("name"),
+        fmt::format("name: '{}' is the name of a top-level key; choose another", stage.name));
   for (const Stage& other : recipe.stages)
     check(other.name != stage.name, table.where("name"), fmt::format("name: '{}' is already the stage at {}", stage.name, other.where));
   check_choice(stage.kind, kKinds, table.where("kind"), "kind");
@@ -207,12 +215,14 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     table.take("from", prune.from, "the model to cut");
     table.take("target", prune.target, "[model.<name>] whose intermediate_size is kept");
     check_input(recipe.stages, prune.from, {"train", "learn_masks"}, table.where("from"), "from");
-    const bool after_masks = std::ranges::find_if(recipe.stages, [&](const Stage& s) { return s.name == prune.from && s.kind == "learn_masks"; }) != recipe.stages.end();
+    const bool after_masks =
+        std::ranges::find_if(recipe.stages, [&](const Stage& s) { return s.name == prune.from && s.kind == "learn_masks"; }) != recipe.stages.end();
     prune.scores = after_masks ? "masks" : "";
     table.take("scores", prune.scores, "masks (after learn_masks), " + score_names());
     table.take("calibration_tokens", prune.calibration_tokens, "tokens that scores from activations see");
     check(!prune.scores.empty(), stage.where, "scores: missing; 'masks' needs `from` to be a learn_masks stage, otherwise name a score");
-    check(prune.scores != "masks" || after_masks, table.where("scores"), fmt::format("scores = \"masks\" needs `from` to be a learn_masks stage, '{}' is none", prune.from));
+    check(prune.scores != "masks" || after_masks, table.where("scores"),
+          fmt::format("scores = \"masks\" needs `from` to be a learn_masks stage, '{}' is none", prune.from));
     if (prune.scores != "masks") find_score(prune.scores, table.where("scores"));
     check(prune.calibration_tokens > 0, table.where("calibration_tokens"), "calibration_tokens: expected above 0");
     check_model(prune.target, "target");
@@ -229,8 +239,10 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     table.take("top_k", label.top_k, "ids a token in tier topk");
     table.take("temperature", label.temperature, "of the stored probabilities; a stage with loss = \"top_k\" needs its kd_temperature");
     check_choice(label.tier, {"top1", "top1_prob", "topk"}, table.where("tier"), "tier");
-    check(label.top_k >= 1 && label.top_k < recipe.tokenizer.vocab_size, table.where("top_k"), fmt::format("top_k: got {}, expected 1 to vocab_size - 1", label.top_k));
-    check(label.temperature > 0 && std::isfinite(label.temperature), table.where("temperature"), fmt::format("temperature: got {}, expected above 0", label.temperature));
+    check(label.top_k >= 1 && label.top_k < recipe.tokenizer.vocab_size, table.where("top_k"),
+          fmt::format("top_k: got {}, expected 1 to vocab_size - 1", label.top_k));
+    check(label.temperature > 0 && std::isfinite(label.temperature), table.where("temperature"),
+          fmt::format("temperature: got {}, expected above 0", label.temperature));
     check_input(recipe.stages, label.teacher, kModelKinds, table.where("teacher"), "teacher");
     check_choice(label.window_rule, {"document", "aligned"}, table.where("window_rule"), "window_rule");
     check_choice(label.coverage, {"all", "used"}, table.where("coverage"), "coverage");
@@ -318,21 +330,25 @@ void check_shapes(const Recipe& recipe) {
       ModelConfig wanted = recipe.models.at(target);
       for (size_t layer = 0; layer < source.intermediate_size.size() && layer < wanted.intermediate_size.size(); ++layer)
         check(wanted.intermediate_size[layer] <= source.intermediate_size[layer], stage.where,
-              fmt::format("{}: model.{}.intermediate_size: got {}, expected at most {} (what stage '{}' has)", stage.name, target, wanted.intermediate_size[layer],
-                          source.intermediate_size[layer], from));
+              fmt::format("{}: model.{}.intermediate_size: got {}, expected at most {} (what stage '{}' has)", stage.name, target,
+                          wanted.intermediate_size[layer], source.intermediate_size[layer], from));
       wanted.intermediate_size = source.intermediate_size;
       wanted.rope_theta = source.rope_theta;
       wanted.max_position_embeddings = source.max_position_embeddings;
-      check(wanted == source, stage.where, fmt::format("{}: model.{} differs from stage '{}' in more than intermediate_size; only FFN channels are cut", stage.name, target, from));
+      check(wanted == source, stage.where,
+            fmt::format("{}: model.{} differs from stage '{}' in more than intermediate_size; only FFN channels are cut", stage.name, target, from));
     };
     if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) {
       check_target(masks->from, masks->target);
       const ModelConfig source = recipe.model_after(masks->from);
       const int64_t kept = recipe.models.at(masks->target).intermediate_size.front();
-      check_budget({.num_kept = kept, .global = masks->masks.budget == "global", .round_to = masks->masks.round_to}, source.num_hidden_layers, source.intermediate_size.front(), stage.where);
-      for (const auto& [what, config] : {std::pair{"stage '" + masks->from + "'", recipe.model_after(masks->from)}, {"model." + masks->target, recipe.models.at(masks->target)}})
+      check_budget({.num_kept = kept, .global = masks->masks.budget == "global", .round_to = masks->masks.round_to}, source.num_hidden_layers,
+                   source.intermediate_size.front(), stage.where);
+      for (const auto& [what, config] :
+           {std::pair{"stage '" + masks->from + "'", recipe.model_after(masks->from)}, {"model." + masks->target, recipe.models.at(masks->target)}})
         check(std::ranges::adjacent_find(config.intermediate_size, std::not_equal_to<>()) == config.intermediate_size.end(), stage.where,
-              fmt::format("{}: {} has intermediate_size [{}]; learned masks need one width for all layers", stage.name, what, fmt::join(config.intermediate_size, ", ")));
+              fmt::format("{}: {} has intermediate_size [{}]; learned masks need one width for all layers", stage.name, what,
+                          fmt::join(config.intermediate_size, ", ")));
     }
     if (const auto* prune = std::get_if<PruneStage>(&stage.options)) check_target(prune->from, prune->target);
   }
@@ -416,7 +432,8 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
     check_name(domain.name, table.where("name"), "domain name");
     check(!domain.path.empty(), table.where(), fmt::format("domain '{}' has no path", domain.name));
     check(domain.weight >= 0 && std::isfinite(domain.weight), table.where("weight"), fmt::format("weight: got {}, expected 0 or more", domain.weight));
-    for (const DomainOptions& other : recipe.data.domains) check(other.name != domain.name, table.where("name"), fmt::format("domain '{}' is given twice", domain.name));
+    for (const DomainOptions& other : recipe.data.domains)
+      check(other.name != domain.name, table.where("name"), fmt::format("domain '{}' is given twice", domain.name));
     recipe.data.domains.push_back(domain);
   }
   data.finish();
@@ -429,7 +446,8 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   check_choice(recipe.tokenizer.kind, {"sentencepiece"}, tokenizer.where("kind"), "kind");
   check(recipe.tokenizer.vocab_size > 260 && recipe.tokenizer.vocab_size <= (1 << 20), tokenizer.where("vocab_size"),
         fmt::format("vocab_size: got {}, expected 261 (4 control pieces, 256 bytes, one more) to 1048576", recipe.tokenizer.vocab_size));
-  check(recipe.tokenizer.character_coverage > 0.9 && recipe.tokenizer.character_coverage <= 1, tokenizer.where("character_coverage"), "character_coverage: expected above 0.9, at most 1");
+  check(recipe.tokenizer.character_coverage > 0.9 && recipe.tokenizer.character_coverage <= 1, tokenizer.where("character_coverage"),
+        "character_coverage: expected above 0.9, at most 1");
   check(recipe.tokenizer.training_bytes > 0, tokenizer.where("training_bytes"), "training_bytes: expected above 0");
 
   OptionTable models = root.table("model");

@@ -86,8 +86,8 @@ struct TrainingOptions {
 };
 
 struct TrainStage {
-  std::string model;   // name of a [model.*] table; empty with `from`
-  std::string from;    // earlier stage; empty = fresh weights
+  std::string model;    // name of a [model.*] table; empty with `from`
+  std::string from;     // earlier stage; empty = fresh weights
   std::string labels;   // earlier label stage; empty = no stored labels
   std::string teacher;  // or an earlier model that labels while this stage trains; both empty = true labels only
   int64_t top_k = 64;   // of loss top_k with a live teacher

@@ -35,7 +35,8 @@ Json fields_json(Options options, std::initializer_list<std::string_view> left_o
 Json training_json(const TrainingOptions& training) {
   Json json = fields_json(training, {"checkpoint_steps", "keep_last", "keep_finished", "max_skipped_steps"});
   json["tokens"] = training.tokens;
-  for (const MixtureEntry& entry : training.mixture) json["mixture"].push_back({{"domain", entry.domain}, {"weight", entry.weight}, {"max_epochs", entry.max_epochs}});
+  for (const MixtureEntry& entry : training.mixture)
+    json["mixture"].push_back({{"domain", entry.domain}, {"weight", entry.weight}, {"max_epochs", entry.max_epochs}});
   return json;
 }
 
@@ -60,12 +61,14 @@ struct OptionsJson {
     return {{"scores", s.scores}, {"calibration_tokens", s.calibration_tokens}, {"intermediate_size", recipe.models.at(s.target).intermediate_size}};
   }
   Json operator()(const LabelStage& s) const {
-    Json json = {{"window_rule", s.window_rule}, {"coverage", s.coverage}, {"context", s.context}, {"overlap", s.overlap}, {"tier", s.tier}, {"temperature", s.temperature}};
+    Json json = {{"window_rule", s.window_rule}, {"coverage", s.coverage}, {"context", s.context},
+                 {"overlap", s.overlap},         {"tier", s.tier},         {"temperature", s.temperature}};
     if (s.tier == "topk") json["top_k"] = s.top_k;
     if (s.coverage == "used") {  // what its readers draw decides which documents are labelled
       for (const Stage& reader : recipe.stages) {
         const auto* train = std::get_if<TrainStage>(&reader.options);
-        if (train && !train->labels.empty() && std::get_if<LabelStage>(&recipe.stage(train->labels).options) == &s) json["readers"].push_back(training_json(train->training));
+        if (train && !train->labels.empty() && std::get_if<LabelStage>(&recipe.stage(train->labels).options) == &s)
+          json["readers"].push_back(training_json(train->training));
       }
     }
     return json;
@@ -137,7 +140,8 @@ void RunFolder::finish_stage(const std::string& name, const std::string& kind, c
   body["files"] = Json::array();
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(stage(name)))
-    if (const std::string file = entry.path().filename().string(); entry.is_regular_file() && file != "manifest.json" && !file.starts_with(".") && !file.ends_with(".cut.jsonl"))
+    if (const std::string file = entry.path().filename().string();
+        entry.is_regular_file() && file != "manifest.json" && !file.starts_with(".") && !file.ends_with(".cut.jsonl"))
       files.push_back(entry.path());  // what a resume cut off is not a result
   std::ranges::sort(files);
   for (const auto& file : files) {
@@ -223,7 +227,8 @@ std::optional<StageManifest> find_stage_manifest(const std::filesystem::path& na
     check_leaf_name(name, path.string());
     if (!file.contains("sha256")) continue;
     const std::filesystem::path member = stage_folder / name;
-    if (!std::filesystem::exists(member)) throw UserError::bad_file(member.string(), "missing, though the stage's manifest lists it; move the stage's folder away to run it again");
+    if (!std::filesystem::exists(member))
+      throw UserError::bad_file(member.string(), "missing, though the stage's manifest lists it; move the stage's folder away to run it again");
     if (std::filesystem::file_size(member) != unsigned_at(file, "bytes", path.string()) || sha256_file(member) != string_at(file, "sha256", path.string()))
       throw UserError::bad_file(member.string(), "differs from the hash in the stage's manifest; move the stage's folder away to run it again");
   }
@@ -236,7 +241,8 @@ std::string begun_fingerprint(const std::filesystem::path& stage_folder) {
   return string_at(read_sealed(path, "coppice.stage_identity", kStageVersion), "fingerprint", path.string());
 }
 
-Json stage_identity(const Recipe& recipe, const Stage& stage, const std::map<std::string, std::string>& input_fingerprints, const std::string& data_fingerprint) {
+Json stage_identity(const Recipe& recipe, const Stage& stage, const std::map<std::string, std::string>& input_fingerprints,
+                    const std::string& data_fingerprint) {
   Json inputs = Json::object();
   for (const std::string& name : stage.inputs()) inputs[name] = input_fingerprints.at(name);
   Json identity = {{"format", "coppice.stage"}, {"version", kStageVersion}, {"kind", stage.kind},
@@ -271,11 +277,14 @@ double gemm_gflops() {
 Json versions_json() {
   unsigned major = 0, minor = 0, release = 0;
   H5get_libversion(&major, &minor, &release);
-  return {{"coppice", kVersion}, {"git", kGitCommit}, {"build", kBuildType}, {"torch", kTorchVersion}, {"hdf5", fmt::format("{}.{}.{}", major, minor, release)}, {"compiler", kCompiler}};
+  return {
+      {"coppice", kVersion},  {"git", kGitCommit}, {"build", kBuildType}, {"torch", kTorchVersion}, {"hdf5", fmt::format("{}.{}.{}", major, minor, release)},
+      {"compiler", kCompiler}};
 }
 
 Json machine_json() {
-  return {{"device", "cpu"}, {"cpu", cpu_name()}, {"cpu_capability", at::get_cpu_capability()}, {"threads", num_threads()}, {"deterministic", true}, {"gemm_gflops", std::round(gemm_gflops())}};
+  return {{"device", "cpu"},          {"cpu", cpu_name()},     {"cpu_capability", at::get_cpu_capability()},
+          {"threads", num_threads()}, {"deterministic", true}, {"gemm_gflops", std::round(gemm_gflops())}};
 }
 
 }  // namespace coppice

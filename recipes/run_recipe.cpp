@@ -47,7 +47,11 @@ std::vector<PlannedStage> plan_stages(const Recipe& recipe, RunFolder& run, cons
   if (!rerun) {
     std::string names;
     for (const auto& [name, held] : changed) names += (names.empty() ? "" : ", ") + name;
-    throw UserError::recipe("", fmt::format("{} holds results of other options for: {}; run with --rerun to move them aside and run these stages again, or choose another folder with --out", run.root().string(), names));
+    throw UserError::recipe(
+        "",
+        fmt::format(
+            "{} holds results of other options for: {}; run with --rerun to move them aside and run these stages again, or choose another folder with --out",
+            run.root().string(), names));
   }
   for (const auto& [name, held] : changed) run.move_aside(name, held);
   return planned;
@@ -74,7 +78,8 @@ OpenedRun open_run(const RunRequest& request) {
                                                              recipe.seeds.size(), request.recipe_file));
   start_torch(recipe.threads);
   const fs::path root = run_root(request, recipe);
-  if (request.fresh && fs::exists(root / "recipe.toml")) throw UserError::recipe("--fresh", fmt::format("{} already holds a run; leave --fresh out to go on with it", root.string()));
+  if (request.fresh && fs::exists(root / "recipe.toml"))
+    throw UserError::recipe("--fresh", fmt::format("{} already holds a run; leave --fresh out to go on with it", root.string()));
   const Json data = data_identity(recipe);
   check_fits(estimate_cost(recipe, corpus_bytes(recipe), 0), root);
   opened.run = std::make_unique<RunFolder>(root);
@@ -161,7 +166,8 @@ void tokenize_recipe(const RunRequest& request) {
   const PreparedData data = prepare_data(opened.recipe, *opened.run, opened.stages[0].identity);
   for (const auto& [domain, shards] : data.train) {
     const auto heldout = data.heldout.find(domain);
-    fmt::print("{}: {} tokens, {:.3f} bytes a token, {} held out\n", domain, shards.num_tokens(), static_cast<double>(shards.text_bytes()) / static_cast<double>(shards.num_tokens()),
+    fmt::print("{}: {} tokens, {:.3f} bytes a token, {} held out\n", domain, shards.num_tokens(),
+               static_cast<double>(shards.text_bytes()) / static_cast<double>(shards.num_tokens()),
                heldout == data.heldout.end() ? 0 : heldout->second.num_tokens());
   }
 }

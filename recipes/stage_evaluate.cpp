@@ -1,4 +1,5 @@
-// evaluate: every model on the same held-out windows: next-token loss, bits per byte, accuracy, and agreement with the teacher's top-1, per domain and over all.
+// evaluate: every model on the same held-out windows: next-token loss, bits per byte, accuracy, and agreement with the teacher's top-1, per domain and over
+// all.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
@@ -58,7 +59,10 @@ std::vector<DomainWindows> read_windows(const StageContext& context, const Evalu
 
 Json scores_json(const LossSums& sums, double bytes) {
   const auto live = static_cast<double>(sums.num_live);
-  return {{"loss", sums.ce / live}, {"bits_per_byte", sums.ce / std::log(2.0) / bytes}, {"accuracy", static_cast<double>(sums.correct) / live}, {"teacher_agreement", static_cast<double>(sums.agree) / live}};
+  return {{"loss", sums.ce / live},
+          {"bits_per_byte", sums.ce / std::log(2.0) / bytes},
+          {"accuracy", static_cast<double>(sums.correct) / live},
+          {"teacher_agreement", static_cast<double>(sums.agree) / live}};
 }
 
 }  // namespace
@@ -103,8 +107,8 @@ Json run_evaluate(StageContext& context) {
     row["intermediate_size"] = model.config.intermediate_size;
     row["domains"] = domains;
     progress.update(models.size() + 1, {{name, fmt::format("loss {:.4f}", row["loss"].get<double>())}});
-    log_info(fmt::format("{:>12}: loss {:.4f}  bits/byte {:.4f}  accuracy {:.4f}  agreement {:.4f}", name, row["loss"].get<double>(), row["bits_per_byte"].get<double>(), row["accuracy"].get<double>(),
-                         row["teacher_agreement"].get<double>()));
+    log_info(fmt::format("{:>12}: loss {:.4f}  bits/byte {:.4f}  accuracy {:.4f}  agreement {:.4f}", name, row["loss"].get<double>(),
+                         row["bits_per_byte"].get<double>(), row["accuracy"].get<double>(), row["teacher_agreement"].get<double>()));
     models.push_back(std::move(row));
   }
   progress.finish(fmt::format("{} models scored", options.of.size()));

@@ -16,7 +16,8 @@ Json run_export(StageContext& context) {
   for (const std::string& format : options.formats) {
     const std::filesystem::path folder = context.folder() / format;
     const HfExportReport report = export_hf(folder, loaded.model, *context.data.tokenizer, options.dtype);
-    log_info(fmt::format("stage '{}': {} written ({}), re-imported logits differ by {:.2e}", context.stage.name, folder.string(), format_bytes(static_cast<double>(report.bytes)), report.max_logit_difference));
+    log_info(fmt::format("stage '{}': {} written ({}), re-imported logits differ by {:.2e}", context.stage.name, folder.string(),
+                         format_bytes(static_cast<double>(report.bytes)), report.max_logit_difference));
     results[format] = {{"reimport_logit_difference", report.max_logit_difference}, {"bytes", report.bytes}};
   }
   return {{"tokens", 0}, {"results", results}};

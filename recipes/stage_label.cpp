@@ -27,8 +27,9 @@ WantedTokens used_tokens(const StageContext& context) {
     const auto* train = std::get_if<TrainStage>(&reader.options);
     if (train == nullptr || train->labels != context.stage.name) continue;
     const TrainingOptions& training = train->training;
-    Loader loader(context.data.shards_of(training.mixture), training.mixture,
-                  {.seq_len = training.seq_len, .document_mask = training.document_mask, .seed = training.data_seed ? training.data_seed : context.recipe.seed});
+    Loader loader(
+        context.data.shards_of(training.mixture), training.mixture,
+        {.seq_len = training.seq_len, .document_mask = training.document_mask, .seed = training.data_seed ? training.data_seed : context.recipe.seed});
     for (int64_t step = 0; step < training.steps(); ++step)
       for (const Span& span : loader.next(training.rows()).spans) {
         std::vector<char>& flags = wanted[training.mixture[static_cast<size_t>(span.domain)].domain][static_cast<size_t>(span.shard)];
@@ -96,7 +97,9 @@ Json run_label(StageContext& context) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(context.folder() / "labels"))
     if (entry.is_regular_file()) bytes += entry.file_size();
   progress.finish(fmt::format("{} tokens labelled, {} on disk", format_count(static_cast<double>(total)), format_bytes(static_cast<double>(bytes))));
-  return {{"tokens", total}, {"flops", forward_flops_per_token(teacher.model.config, options.context) * static_cast<double>(total)}, {"results", {{"label_bytes", bytes}}}};
+  return {{"tokens", total},
+          {"flops", forward_flops_per_token(teacher.model.config, options.context) * static_cast<double>(total)},
+          {"results", {{"label_bytes", bytes}}}};
 }
 
 }  // namespace coppice

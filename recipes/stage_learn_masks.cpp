@@ -67,14 +67,16 @@ Json run_learn_masks(StageContext& context) {
   const TrainingOptions& training = options.training;
   LoadedModel source = load_model(context.model_folder(options.from));
   Model& model = source.model;
-  const int64_t layers = model.config.num_hidden_layers, channels = model.config.intermediate_size[0], kept = context.recipe.models.at(options.target).intermediate_size[0];
+  const int64_t layers = model.config.num_hidden_layers, channels = model.config.intermediate_size[0],
+                kept = context.recipe.models.at(options.target).intermediate_size[0];
   const uint64_t seed = context.recipe.seed;
   const MaskBudget budget{.num_kept = kept, .global = options.masks.budget == "global", .round_to = options.masks.round_to};
 
   const std::vector<Batch> calibration = calibration_batches(context, options.masks.calibration_tokens);
   const OtherChoices others(model, calibration, seed);
   at::Tensor start_LF;
-  if (options.masks.score_init != "noise") start_LF = find_score(options.masks.score_init, context.stage.where).compute({.model = &model, .batches = calibration, .seed = seed});
+  if (options.masks.score_init != "noise")
+    start_LF = find_score(options.masks.score_init, context.stage.where).compute({.model = &model, .batches = calibration, .seed = seed});
 
   model.arena->enable_gradient();
   const int64_t steps = training.steps(), warmup = warmup_steps(training, kPublishedWarmup);
@@ -123,14 +125,25 @@ Json run_learn_masks(StageContext& context) {
     if (!options.masks.freeze_weights) outcome = optimizer.step(finite);
 
     const at::Tensor plain_LF = learned->evaluates_as_trained() ? trained.plain_LF : learned->evaluation_mask(moment).plain_LF;
-    const MaskHealth health = mask_health({.soft_LF = plain_LF, .raw_LF = raw_LF, .hard_LF = hard_choice(raw_LF, budget), .k = moment.schedule.k, .epsilon = moment.schedule.epsilon, .global = budget.global});
+    const MaskHealth health = mask_health({.soft_LF = plain_LF,
+                                           .raw_LF = raw_LF,
+                                           .hard_LF = hard_choice(raw_LF, budget),
+                                           .k = moment.schedule.k,
+                                           .epsilon = moment.schedule.epsilon,
+                                           .global = budget.global});
     if (outcome.applied) learned->step(score_grad_LF, moment);
-    std::vector<std::pair<std::string, double>> keys = {{"sparsity", health.sparsity},           {"k", moment.schedule.k},
-                                                        {"top_k_epsilon", moment.schedule.epsilon}, {"sum_error", health.sum_error},
-                                                        {"sharpness", health.sharpness},         {"saturated_share", health.saturated_share},
-                                                        {"outside_share", health.outside_share}, {"free_share", health.free_share},
-                                                        {"border_gap", health.border_gap},       {"entropy", health.entropy},
-                                                        {"score_std", health.score_std},         {"score_grad_norm", score_grad_LF.norm().item<double>()}};
+    std::vector<std::pair<std::string, double>> keys = {{"sparsity", health.sparsity},
+                                                        {"k", moment.schedule.k},
+                                                        {"top_k_epsilon", moment.schedule.epsilon},
+                                                        {"sum_error", health.sum_error},
+                                                        {"sharpness", health.sharpness},
+                                                        {"saturated_share", health.saturated_share},
+                                                        {"outside_share", health.outside_share},
+                                                        {"free_share", health.free_share},
+                                                        {"border_gap", health.border_gap},
+                                                        {"entropy", health.entropy},
+                                                        {"score_std", health.score_std},
+                                                        {"score_grad_norm", score_grad_LF.norm().item<double>()}};
     if (penalty.defined()) keys.emplace_back("penalty", penalty.item<double>());
     const double p = share(session.step() + 1);
     watch.found(mask_collapse(health, p, channels));
@@ -142,7 +155,8 @@ Json run_learn_masks(StageContext& context) {
       const double hard_loss = session.heldout_loss(masks_of(hard_LF * lambda_LF)), random_loss = session.heldout_loss(masks_of(others.hard("random", widths)));
       const double churn = mask_churn(previous_hard_LF, hard_LF);
       keys.insert(keys.end(), {{"heldout_hard_loss", hard_loss}, {"heldout_random_loss", random_loss}, {"churn", churn}});
-      for (const OtherChoices::Choice& other : others.choices) keys.emplace_back(std::string("overlap_") + other.name, 1.0 - mask_churn(hard_LF, hard_top_k(other.scores_LF, widths)));
+      for (const OtherChoices::Choice& other : others.choices)
+        keys.emplace_back(std::string("overlap_") + other.name, 1.0 - mask_churn(hard_LF, hard_top_k(other.scores_LF, widths)));
       for (int64_t layer = 0; layer < layers; ++layer) {
         keys.emplace_back(fmt::format("kept_share.{}", layer), 1.0 - health.layer_sparsity[static_cast<size_t>(layer)]);
         keys.emplace_back(fmt::format("sharpness.{}", layer), health.layer_sharpness[static_cast<size_t>(layer)]);
@@ -163,8 +177,11 @@ Json run_learn_masks(StageContext& context) {
   const at::Tensor hard_LF = hard_top_k(raw_LF, widths);
   const double soft_loss = session.heldout_loss(masks_of(final_mask.mask_LF)), hard_loss = session.heldout_loss(masks_of(final_mask.mask_LF * hard_LF));
   const double random_loss = session.heldout_loss(masks_of(others.hard("random", widths)));
-  const MaskHealth health = mask_health({.soft_LF = final_mask.plain_LF, .raw_LF = raw_LF, .hard_LF = hard_LF, .k = last.schedule.k, .epsilon = last.schedule.epsilon, .global = budget.global});
-  if (budget.global) log_info(fmt::format("stage '{}': one budget for all layers leaves widths {}; few other programs open such a model", context.stage.name, fmt::join(widths, ", ")));
+  const MaskHealth health = mask_health(
+      {.soft_LF = final_mask.plain_LF, .raw_LF = raw_LF, .hard_LF = hard_LF, .k = last.schedule.k, .epsilon = last.schedule.epsilon, .global = budget.global});
+  if (budget.global)
+    log_info(fmt::format("stage '{}': one budget for all layers leaves widths {}; few other programs open such a model", context.stage.name,
+                         fmt::join(widths, ", ")));
   save_model(context.folder() / "model", model, model_facts(context));
   std::string model_sha256;
   load_model_config(context.folder() / "model", &model_sha256);
@@ -177,8 +194,13 @@ Json run_learn_masks(StageContext& context) {
                                              .method = options.masks.mask_method,
                                              .global = budget.global});
   Json body = session.finish();
-  body["results"] = {{"heldout_soft_loss", soft_loss}, {"heldout_hard_loss", hard_loss}, {"heldout_random_loss", random_loss}, {"sharpness", health.sharpness}, {"sum_error", health.sum_error}};
-  for (const OtherChoices::Choice& other : others.choices) body["results"][std::string("overlap_") + other.name] = 1.0 - mask_churn(hard_LF, hard_top_k(other.scores_LF, widths));
+  body["results"] = {{"heldout_soft_loss", soft_loss},
+                     {"heldout_hard_loss", hard_loss},
+                     {"heldout_random_loss", random_loss},
+                     {"sharpness", health.sharpness},
+                     {"sum_error", health.sum_error}};
+  for (const OtherChoices::Choice& other : others.choices)
+    body["results"][std::string("overlap_") + other.name] = 1.0 - mask_churn(hard_LF, hard_top_k(other.scores_LF, widths));
   return body;
 }
 

@@ -40,7 +40,8 @@ Json run_prune(StageContext& context) {
     const std::filesystem::path path = context.run.stage(options.from) / "masks.h5";
     const MaskFile masks = load_masks(path);
     if (masks.source_sha256 != source.sha256)
-      throw UserError::bad_file(path.string(), fmt::format("these masks belong to another model: they name {}, stage '{}' is {}", masks.source_sha256, options.from, source.sha256));
+      throw UserError::bad_file(
+          path.string(), fmt::format("these masks belong to another model: they name {}, stage '{}' is {}", masks.source_sha256, options.from, source.sha256));
     if (masks.global) num_kept = masks.widths();  // learned under one budget for all layers
     scores_LF = masks.scores_LF;
     soft_LF = masks.soft_LF;
@@ -56,14 +57,21 @@ Json run_prune(StageContext& context) {
   const at::Tensor hard_LF = plan_mask(plan, channels, soft_LF);
   double difference = 0;
   for (const Batch& batch : batches)
-    difference = std::max(difference, masked_pruned_difference(source.model, hard_LF, pruned, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT}));
+    difference =
+        std::max(difference, masked_pruned_difference(source.model, hard_LF, pruned,
+                                                      {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT}));
   const double dense = mean_loss(source.model, batches, {}), hard = mean_loss(source.model, batches, masks_of(hard_LF)), cut = mean_loss(pruned, batches, {});
   const double soft = soft_LF.defined() ? mean_loss(source.model, batches, masks_of(soft_LF)) : dense;
-  log_info(fmt::format("stage '{}': masked and pruned logits differ by {:.2e} (relative, fp32); held-out loss {} {:.4f}, hard-cut mask {:.4f}, pruned {:.4f}", context.stage.name, difference,
-                       soft_LF.defined() ? "soft mask" : "uncut", soft, hard, cut));
+  log_info(fmt::format("stage '{}': masked and pruned logits differ by {:.2e} (relative, fp32); held-out loss {} {:.4f}, hard-cut mask {:.4f}, pruned {:.4f}",
+                       context.stage.name, difference, soft_LF.defined() ? "soft mask" : "uncut", soft, hard, cut));
   save_plan(context.folder() / "prune_plan.json", plan);
   save_model(context.folder() / "model", pruned, model_facts(context));
-  return {{"tokens", 0}, {"results", {{"masked_pruned_difference", difference}, {soft_LF.defined() ? "soft_mask_loss" : "uncut_loss", soft}, {"hard_mask_loss", hard}, {"pruned_loss", cut}}}};
+  return {{"tokens", 0},
+          {"results",
+           {{"masked_pruned_difference", difference},
+            {soft_LF.defined() ? "soft_mask_loss" : "uncut_loss", soft},
+            {"hard_mask_loss", hard},
+            {"pruned_loss", cut}}}};
 }
 
 }  // namespace coppice

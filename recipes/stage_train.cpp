@@ -36,7 +36,8 @@ Json run_train(StageContext& context) {
   Model model = starting_model(context, options);
   model.arena->enable_gradient();
   const bool published_core = options.from.empty() || options.has_teacher();
-  Optimizer optimizer(training.optimizer, *model.arena, warmup_steps(training, published_core ? kPublishedWarmupFresh : kPublishedWarmupContinued), training.steps());
+  Optimizer optimizer(training.optimizer, *model.arena, warmup_steps(training, published_core ? kPublishedWarmupFresh : kPublishedWarmupContinued),
+                      training.steps());
   TrainingSession session(context, training, model, optimizer, open_labels(context, options.labels, training.mixture), {});
   std::optional<LoadedModel> teacher;
   if (!options.teacher.empty()) {
@@ -55,7 +56,9 @@ Json run_train(StageContext& context) {
       const Targets targets = session.targets(batch, distillation);
       if (!tested || (!taught && targets.has_teacher())) {  // again when distillation begins later
         const double agreement = self_test_loss(model, batch, targets);
-        if (agreement >= 0) log_info(fmt::format("stage '{}': the loss passed its self-test; teacher and true label agree on {:.1f}% of the first batch", context.stage.name, 100 * agreement));
+        if (agreement >= 0)
+          log_info(fmt::format("stage '{}': the loss passed its self-test; teacher and true label agree on {:.1f}% of the first batch", context.stage.name,
+                               100 * agreement));
         tested = true;
         taught = targets.has_teacher();
       }

@@ -20,7 +20,9 @@ std::span<const StageRow> stage_table() {
 }
 
 Json model_facts(const StageContext& context) {
-  return {{"stage", {{"name", context.stage.name}, {"kind", context.stage.kind}}}, {"fingerprint", context.fingerprint}, {"tokenizer_sha256", context.data.tokenizer->fingerprint()}};
+  return {{"stage", {{"name", context.stage.name}, {"kind", context.stage.kind}}},
+          {"fingerprint", context.fingerprint},
+          {"tokenizer_sha256", context.data.tokenizer->fingerprint()}};
 }
 
 LabelFingerprint label_fingerprint(const StageContext& context, const std::string& label_stage) {

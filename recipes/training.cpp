@@ -68,16 +68,22 @@ std::vector<std::unique_ptr<LabelCache>> open_labels(const StageContext& context
   return caches;
 }
 
-TrainingSession::TrainingSession(StageContext& context, const TrainingOptions& options, Model& model, Optimizer& optimizer, std::vector<std::unique_ptr<LabelCache>> labels,
-                                 std::vector<NamedTensor> extra)
-    : context_(context), options_(options), model_(model), optimizer_(optimizer), labels_(std::move(labels)), extra_(std::move(extra)),
+TrainingSession::TrainingSession(StageContext& context, const TrainingOptions& options, Model& model, Optimizer& optimizer,
+                                 std::vector<std::unique_ptr<LabelCache>> labels, std::vector<NamedTensor> extra)
+    : context_(context),
+      options_(options),
+      model_(model),
+      optimizer_(optimizer),
+      labels_(std::move(labels)),
+      extra_(std::move(extra)),
       progress_(context.stage.name, static_cast<uint64_t>(options.steps()), "step") {
   for (const auto& cache : labels_) label_views_.push_back(cache.get());
   num_steps_ = options.steps();
   eval_steps_ = options.eval_steps > 0 ? options.eval_steps : std::max<int64_t>(1, num_steps_ / 10);
   flops_per_token_ = training_flops_per_token(model.config, options.seq_len);
-  loader_ = std::make_unique<Loader>(context.data.shards_of(options.mixture), options.mixture,
-                                     LoaderOptions{.seq_len = options.seq_len, .document_mask = options.document_mask, .seed = options.data_seed ? options.data_seed : context.recipe.seed});
+  loader_ = std::make_unique<Loader>(
+      context.data.shards_of(options.mixture), options.mixture,
+      LoaderOptions{.seq_len = options.seq_len, .document_mask = options.document_mask, .seed = options.data_seed ? options.data_seed : context.recipe.seed});
   heldout_batches_ = read_heldout(context.data, options);
 }
 
@@ -88,12 +94,14 @@ void TrainingSession::resume(Json& extra_facts) {
   if (const auto newest = find_newest_checkpoint(ckpt)) {
     std::vector<NamedTensor> tensors = arena_tensors(model_.config, *model_.arena, model_.arena->master(), "/model/");
     for (const std::string& slot : optimizer_.slot_names())
-      for (NamedTensor& tensor : arena_tensors(model_.config, *model_.arena, optimizer_.slot(slot), "/optim/" + slot + "/")) tensors.push_back(std::move(tensor));
+      for (NamedTensor& tensor : arena_tensors(model_.config, *model_.arena, optimizer_.slot(slot), "/optim/" + slot + "/"))
+        tensors.push_back(std::move(tensor));
     tensors.insert(tensors.end(), extra_.begin(), extra_.end());
     const Json manifest = read_tensor_folder(newest->folder, kCheckpointFormat, tensors);
     const std::string path = (newest->folder / "manifest.json").string();
     if (string_at(manifest, "fingerprint", path) != context_.fingerprint)
-      throw UserError::recipe(context_.stage.where, fmt::format("stage '{}': {} belongs to other options; use --rerun to start the stage again", context_.stage.name, newest->folder.string()));
+      throw UserError::recipe(context_.stage.where, fmt::format("stage '{}': {} belongs to other options; use --rerun to start the stage again",
+                                                                context_.stage.name, newest->folder.string()));
     const Json& state = object_at(manifest, "state", path);
     step_ = static_cast<int64_t>(unsigned_at(manifest, "step", path));
     tokens_seen_ = static_cast<int64_t>(unsigned_at(manifest, "tokens", path));
@@ -107,8 +115,8 @@ void TrainingSession::resume(Json& extra_facts) {
     const Json machine = machine_json();
     for (const char* key : {"threads", "cpu_capability"})
       if (manifest.at("machine").at(key) != machine.at(key))
-        log_warning(fmt::format("stage '{}': the checkpoint was written with {} {}, now it is {}: results may differ in the last bits from an undisturbed run", context_.stage.name, key,
-                                manifest.at("machine").at(key).dump(), machine.at(key).dump()));
+        log_warning(fmt::format("stage '{}': the checkpoint was written with {} {}, now it is {}: results may differ in the last bits from an undisturbed run",
+                                context_.stage.name, key, manifest.at("machine").at(key).dump(), machine.at(key).dump()));
     log_info(fmt::format("stage '{}': resuming at step {} of {}", context_.stage.name, step_, num_steps_));
     saved_step_ = step_;
   }
@@ -146,7 +154,10 @@ TeacherSignal TrainingSession::stored_signal(const Batch& batch, const std::stri
   }
   const at::Tensor missing = batch.true_label_BT.ge(0).logical_and(label_BT.lt(0));
   if (missing.any().item<bool>())
-    throw UserError::bad_file((context_.folder()).string(), fmt::format("{} positions of step {} have no teacher label; the label stage does not cover what this stage draws (coverage = \"all\" does)", missing.sum().item<int64_t>(), step_ + 1));
+    throw UserError::bad_file(
+        (context_.folder()).string(),
+        fmt::format("{} positions of step {} have no teacher label; the label stage does not cover what this stage draws (coverage = \"all\" does)",
+                    missing.sum().item<int64_t>(), step_ + 1));
   return signal;
 }
 
@@ -170,8 +181,8 @@ double TrainingSession::heldout_loss(const FfnMasks& masks) {
 
 bool TrainingSession::wants_heldout() const { return !heldout_batches_.empty() && ((step_ + 1) % eval_steps_ == 0 || step_ + 1 == num_steps_); }
 
-void TrainingSession::end_step(const LossSums& sums, double teacher_weight, const StepOutcome& outcome, double heldout, const std::vector<std::pair<std::string, double>>& extra,
-                               const Json& extra_facts) {
+void TrainingSession::end_step(const LossSums& sums, double teacher_weight, const StepOutcome& outcome, double heldout,
+                               const std::vector<std::pair<std::string, double>>& extra, const Json& extra_facts) {
   ++step_;
   tokens_seen_ += sums.num_live;
   consecutive_skips_ = outcome.applied ? 0 : consecutive_skips_ + 1;
@@ -198,20 +209,25 @@ void TrainingSession::end_step(const LossSums& sums, double teacher_weight, cons
   metrics_->append(line);
 
   if (!outcome.applied) {
-    log_warning(fmt::format("stage '{}' step {}: update skipped (loss {:.4g}, gradient norm {:.4g}); weights and optimizer state stay as they were", context_.stage.name, step_, terms.loss, outcome.grad_norm));
+    log_warning(fmt::format("stage '{}' step {}: update skipped (loss {:.4g}, gradient norm {:.4g}); weights and optimizer state stay as they were",
+                            context_.stage.name, step_, terms.loss, outcome.grad_norm));
     Json bad = {{"step", step_}, {"loss", fmt::format("{}", terms.loss)}, {"grad_norm", fmt::format("{}", outcome.grad_norm)}, {"spans", Json::array()}};
     for (const Batch& batch : batches_)
       for (const Span& span : batch.spans)
-        bad["spans"].push_back({{"domain", options_.mixture[static_cast<size_t>(span.domain)].domain}, {"shard", span.shard}, {"offset", span.offset}, {"length", span.length}});
+        bad["spans"].push_back(
+            {{"domain", options_.mixture[static_cast<size_t>(span.domain)].domain}, {"shard", span.shard}, {"offset", span.offset}, {"length", span.length}});
     OutputFile file(context_.folder() / "bad_batches.jsonl", OutputFile::Mode::append);
     file.write(bad.dump() + "\n");
     file.close();
   }
-  progress_.update(static_cast<uint64_t>(step_), {{"loss", fmt::format("{:.4f}", terms.loss)}, {"tok/s", format_count(tokens_per_s)}, {"of GEMM", fmt::format("{:.0f}%", 100 * mfu)}});
+  progress_.update(static_cast<uint64_t>(step_),
+                   {{"loss", fmt::format("{:.4f}", terms.loss)}, {"tok/s", format_count(tokens_per_s)}, {"of GEMM", fmt::format("{:.0f}%", 100 * mfu)}});
 
   if (consecutive_skips_ > options_.max_skipped_steps)
-    throw DivergedError(fmt::format("stage '{}' step {}: {} steps in a row were skipped (last loss {:.4g}, gradient norm {:.4g}); last good checkpoint: step {}. Lower {}.lr or look at bad_batches.jsonl",
-                                    context_.stage.name, step_, consecutive_skips_, terms.loss, outcome.grad_norm, std::max<int64_t>(saved_step_, 0), context_.stage.name));
+    throw DivergedError(
+        fmt::format("stage '{}' step {}: {} steps in a row were skipped (last loss {:.4g}, gradient norm {:.4g}); last good checkpoint: step {}. Lower {}.lr "
+                    "or look at bad_batches.jsonl",
+                    context_.stage.name, step_, consecutive_skips_, terms.loss, outcome.grad_norm, std::max<int64_t>(saved_step_, 0), context_.stage.name));
   const bool stop = stop_requested() && step_ < num_steps_;
   const bool last = step_ == num_steps_ && options_.keep_finished;
   if (step_ % options_.checkpoint_steps == 0 || last || stop || take_save_request()) save(extra_facts);
@@ -227,23 +243,25 @@ void TrainingSession::save(const Json& extra_facts) {
   tensors.insert(tensors.end(), extra_.begin(), extra_.end());
   Json drawn = Json::object();
   for (size_t d = 0; d < options_.mixture.size(); ++d) drawn[options_.mixture[d].domain] = loader_->drawn()[d];
-  const Json facts = {{"run", context_.recipe.name},
-                      {"stage", {{"name", context_.stage.name}, {"kind", context_.stage.kind}}},
-                      {"fingerprint", context_.fingerprint},
-                      {"step", step_},
-                      {"tokens", tokens_seen_},
-                      {"world_size", 1},
-                      {"parent", context_.identity.at("inputs")},
-                      {"recipe_sha256", sha256_hex(context_.recipe.resolved)},
-                      {"recipe", context_.recipe.resolved},
-                      {"model", to_json(model_.config)},
-                      {"tokenizer_sha256", context_.data.tokenizer->fingerprint()},
-                      {"data", {{"manifest_sha256", context_.data.tokens_sha256}, {"drawn", drawn}}},
-                      {"seed", context_.recipe.seed},
-                      {"state", {{"t", optimizer_.t()}, {"skipped", optimizer_.skipped()}, {"consecutive_skips", consecutive_skips_}}},
-                      {"extra", extra_facts},
-                      {"machine", {{"device", "cpu"}, {"threads", machine_json().at("threads")}, {"cpu_capability", machine_json().at("cpu_capability")}, {"deterministic", true}}},
-                      {"versions", versions_json()}};
+  const Json facts = {
+      {"run", context_.recipe.name},
+      {"stage", {{"name", context_.stage.name}, {"kind", context_.stage.kind}}},
+      {"fingerprint", context_.fingerprint},
+      {"step", step_},
+      {"tokens", tokens_seen_},
+      {"world_size", 1},
+      {"parent", context_.identity.at("inputs")},
+      {"recipe_sha256", sha256_hex(context_.recipe.resolved)},
+      {"recipe", context_.recipe.resolved},
+      {"model", to_json(model_.config)},
+      {"tokenizer_sha256", context_.data.tokenizer->fingerprint()},
+      {"data", {{"manifest_sha256", context_.data.tokens_sha256}, {"drawn", drawn}}},
+      {"seed", context_.recipe.seed},
+      {"state", {{"t", optimizer_.t()}, {"skipped", optimizer_.skipped()}, {"consecutive_skips", consecutive_skips_}}},
+      {"extra", extra_facts},
+      {"machine",
+       {{"device", "cpu"}, {"threads", machine_json().at("threads")}, {"cpu_capability", machine_json().at("cpu_capability")}, {"deterministic", true}}},
+      {"versions", versions_json()}};
   const std::filesystem::path ckpt = context_.folder() / "ckpt";
   make_folder(ckpt);
   write_checkpoint(ckpt, step_, tensors, facts);
@@ -256,7 +274,8 @@ void TrainingSession::save(const Json& extra_facts) {
 
 Json TrainingSession::finish() {
   metrics_->sync();
-  progress_.finish(fmt::format("{} steps, {} tokens; waiting for data took {:.2f}% of the time", step_, format_count(static_cast<double>(tokens_seen_)), work_s_ > 0 ? 100 * data_s_ / work_s_ : 0.0));
+  progress_.finish(fmt::format("{} steps, {} tokens; waiting for data took {:.2f}% of the time", step_, format_count(static_cast<double>(tokens_seen_)),
+                               work_s_ > 0 ? 100 * data_s_ / work_s_ : 0.0));
   context_.run.add_seconds(context_.stage.name, monotonic_s() - counted_s_);
   return {{"steps", step_},
           {"tokens", tokens_seen_},

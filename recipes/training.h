@@ -1,4 +1,5 @@
-// What train and learn_masks share: the batches of a step, held-out looks, metrics, skips, checkpoints, resuming, signals. The loop itself stands in each stage.
+// What train and learn_masks share: the batches of a step, held-out looks, metrics, skips, checkpoints, resuming, signals. The loop itself stands in each
+// stage.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,8 @@ std::vector<std::unique_ptr<LabelCache>> open_labels(const StageContext& context
 class TrainingSession {
  public:
   /// `labels` may be empty (no teacher). `extra` are named tensors of the stage's own that belong into a checkpoint ("/mask/scores").
-  TrainingSession(StageContext& context, const TrainingOptions& options, Model& model, Optimizer& optimizer, std::vector<std::unique_ptr<LabelCache>> labels, std::vector<NamedTensor> extra);
+  TrainingSession(StageContext& context, const TrainingOptions& options, Model& model, Optimizer& optimizer, std::vector<std::unique_ptr<LabelCache>> labels,
+                  std::vector<NamedTensor> extra);
   /// A live teacher instead of labels: its frozen model, and the ids a token that loss top_k asks for.
   void use_teacher(const Model* teacher, int64_t top_k);
 
@@ -46,7 +48,8 @@ class TrainingSession {
 
   /// Counts the step, appends `line` (loss terms first, stage-specific `extra` keys, then wall-clock keys), writes a checkpoint when due, stops when asked.
   /// Throws DivergedError after too many skipped steps in a row, Stopped after saving.
-  void end_step(const LossSums& sums, double teacher_weight, const StepOutcome& outcome, double heldout, const std::vector<std::pair<std::string, double>>& extra, const Json& extra_facts);
+  void end_step(const LossSums& sums, double teacher_weight, const StepOutcome& outcome, double heldout,
+                const std::vector<std::pair<std::string, double>>& extra, const Json& extra_facts);
   /// After the last step: final bookkeeping; returns {steps, tokens, skipped_steps, ...} for the stage's manifest.
   Json finish();
 

@@ -10,8 +10,8 @@
 #include <algorithm>
 
 #include "src/base/errors.h"
-#include "src/base/nearest.h"
 #include "src/base/files.h"
+#include "src/base/nearest.h"
 #include "src/cli/option_node.h"
 
 namespace coppice {

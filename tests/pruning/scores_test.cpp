@@ -37,7 +37,8 @@ TEST_SUITE("unit") {
     CHECK(find_score("activation", "").needs_batches);
     CHECK_FALSE(find_score("magnitude", "").needs_batches);
     CHECK_THROWS_WITH_AS(find_score("magnitud", "demo.toml:7"), doctest::Contains("unknown score 'magnitud'; did you mean 'magnitude'?"), UserError);
-    CHECK_THROWS_WITH_AS(find_score("flap_with_bias", "demo.toml:7"), doctest::Contains("demo.toml:7: scores: FLAP with its bias needs a bias in down_proj"), UserError);
+    CHECK_THROWS_WITH_AS(find_score("flap_with_bias", "demo.toml:7"), doctest::Contains("demo.toml:7: scores: FLAP with its bias needs a bias in down_proj"),
+                         UserError);
   }
 
   TEST_CASE("score_table: every row gives one finite float32 score a channel, the same ones twice") {
@@ -115,7 +116,8 @@ TEST_SUITE("unit") {
     const at::Tensor live_N = at::arange(97, at::kLong).remainder(5).ne(0);
     ChannelMoments whole, parts;
     whole.add(x_NF, live_N);
-    for (int64_t begin = 0, size = 1; begin < 97; begin += size, size = std::min<int64_t>(2 * size, 97 - begin)) parts.add(x_NF.narrow(0, begin, size), live_N.narrow(0, begin, size));
+    for (int64_t begin = 0, size = 1; begin < 97; begin += size, size = std::min<int64_t>(2 * size, 97 - begin))
+      parts.add(x_NF.narrow(0, begin, size), live_N.narrow(0, begin, size));
     CHECK(parts.count() == live_N.sum().item<int64_t>());
     CHECK(largest(parts.mean() - whole.mean()) < 1e-10);
     CHECK(largest(parts.variance() - whole.variance()) < 1e-9);
@@ -191,7 +193,8 @@ TEST_SUITE("golden") {
     ChannelMoments moments;
     for (const at::Tensor& sample : samples) moments.add(sample, at::ones({sample.size(0)}, at::kBool));
     const at::Tensor down_DF = tiny::matrix_of(golden.at("down"));
-    for (const auto& [name, score_F] : {std::pair{"wanda_sp", wanda_sp_scores(down_DF, moments.mean_square())}, {"flap_wifv", flap_scores(down_DF, moments.variance())}}) {
+    for (const auto& [name, score_F] :
+         {std::pair{"wanda_sp", wanda_sp_scores(down_DF, moments.mean_square())}, {"flap_wifv", flap_scores(down_DF, moments.variance())}}) {
       CHECK_MESSAGE(largest(score_F - tiny::vector_of(golden.at("one_shot").at(name))) < 1e-12, std::string(name));
       CHECK(make_plan(score_F.unsqueeze(0), {2}, name, "").kept[0] == golden.at("one_shot_kept").at(name).get<std::vector<int64_t>>());
     }

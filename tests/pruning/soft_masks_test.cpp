@@ -4,7 +4,6 @@
 
 #include "tests/pruning/tiny.h"  // before any CHECK
 
-
 #include <cmath>
 #include <limits>
 
@@ -65,7 +64,8 @@ TEST_SUITE("unit") {
       return "";
     };
     CHECK(message([](MaskOptions&) {}).empty());
-    CHECK(message([](MaskOptions& o) { o.mask_form = "tops"; }).find("mask_form: got 'tops', expected plain, top, plain_then_top; did you mean 'top'?") != std::string::npos);
+    CHECK(message([](MaskOptions& o) { o.mask_form = "tops"; }).find("mask_form: got 'tops', expected plain, top, plain_then_top; did you mean 'top'?") !=
+          std::string::npos);
     CHECK(message([](MaskOptions& o) { o.k_ramp = 1.5; }).find("k_ramp: got 1.5") != std::string::npos);
     CHECK(message([](MaskOptions& o) { o.anneal_end = 0.1; }).find("anneal_end: got 0.1") != std::string::npos);
     CHECK(message([](MaskOptions& o) { o.final_top_k_epsilon = 0; }).find("final_top_k_epsilon: got 0") != std::string::npos);

@@ -82,7 +82,8 @@ TEST_SUITE("faults") {
     const fs::path root = stopped.path / "runs/tiny";
     for (const int number : {SIGTERM, SIGINT}) {
       Process process = start(stopped.path, command);
-      while (!process.poll() && slurp(root / "dense/metrics.jsonl").size() < (number == SIGTERM ? 200u : 6000u)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      while (!process.poll() && slurp(root / "dense/metrics.jsonl").size() < (number == SIGTERM ? 200u : 6000u))
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
       process.send(number);
       const Outcome& outcome = process.wait();
       INFO(outcome.err);
@@ -184,7 +185,8 @@ TEST_SUITE("faults") {
     refused({"--set", "device=\"tpu\""}, 2, {"tpu", "cpu"});
     refused({}, 2, {"missing.toml"}, "missing.toml");
     refused({"--out", "/proc/nowhere"}, 4, {"/proc/nowhere"});
-    refused({"--set", "model.source.hidden_size=16384", "--set", "model.source.num_hidden_layers=64", "--set", "model.source.intermediate_size=65536"}, 7, {"of memory"});
+    refused({"--set", "model.source.hidden_size=16384", "--set", "model.source.num_hidden_layers=64", "--set", "model.source.intermediate_size=65536"}, 7,
+            {"of memory"});
 
     const auto with_corpus = [&](const std::string& bytes, int code, const std::vector<std::string>& words) {
       spill(scratch.path / "corpus/bad.jsonl", bytes);

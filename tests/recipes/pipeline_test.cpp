@@ -55,7 +55,8 @@ TEST_SUITE("recipe") {
     const nlohmann::json pruned = read(root / "pruned/manifest.json");
     CHECK(pruned["results"]["masked_pruned_difference"].get<double>() <= 1e-5);
     CHECK(read(root / "release/manifest.json")["results"]["hf"]["reimport_logit_difference"].get<double>() <= 1e-4);
-    for (const char* file : {"config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "generation_config.json"}) CHECK(fs::exists(root / "release/hf" / file));
+    for (const char* file : {"config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "generation_config.json"})
+      CHECK(fs::exists(root / "release/hf" / file));
     for (const char* file : {"report.html", "report.md", "report.svg", "run.json", "recipe.toml", "log.txt"}) CHECK(fs::file_size(root / file) > 0);
 
     // masks: k at every logged step, the budget at the end
@@ -99,8 +100,9 @@ TEST_SUITE("recipe") {
       CHECK(run(scratch.path, {"export", "runs/tiny/core", "-o", "out", "--format", "hf", "--dtype", "bf16"}).code == 0);
       CHECK(fs::exists(scratch.path / "out/config.json"));
       CHECK(run(scratch.path, {"export", "runs/tiny/core", "-o", "out"}).code == 2);  // never over something that is there
-      for (const char* path : {"runs/tiny", "runs/tiny/core", "runs/tiny/core/model", "runs/tiny/masks/masks.h5", "runs/tiny/pruned/prune_plan.json", "runs/tiny/labels/labels/code", "runs/tiny/data/tokens/prose",
-                               "runs/tiny/data/tokenizer/tokenizer.model", "runs/tiny/release/hf", "runs/tiny/release/hf/model.safetensors"}) {
+      for (const char* path : {"runs/tiny", "runs/tiny/core", "runs/tiny/core/model", "runs/tiny/masks/masks.h5", "runs/tiny/pruned/prune_plan.json",
+                               "runs/tiny/labels/labels/code", "runs/tiny/data/tokens/prose", "runs/tiny/data/tokenizer/tokenizer.model",
+                               "runs/tiny/release/hf", "runs/tiny/release/hf/model.safetensors"}) {
         const Outcome shown = run(scratch.path, {"inspect", path});
         INFO(path << ": " << shown.err);
         CHECK(shown.code == 0);
@@ -127,9 +129,16 @@ TEST_SUITE("recipe") {
     CHECK(config.out.find("tiny.toml:") != std::string::npos);
     CHECK(config.out.find("default") != std::string::npos);
     CHECK(!fs::exists(scratch.path / "runs"));
-    const Outcome large = run(scratch.path, {"plan", "tiny.toml", "--set", "model.source.preset=\"afm-3b-source\"", "--set", "model.student.preset=\"afm-3b\"", "--set", "tokenizer.vocab_size=49152", "--unset",
-                                             "model.source.hidden_size", "--unset", "model.source.num_hidden_layers", "--unset", "model.source.num_attention_heads", "--unset", "model.source.num_key_value_heads", "--unset",
-                                             "model.source.intermediate_size", "--unset", "model.student.intermediate_size"});
+    const Outcome large = run(scratch.path, {"plan",    "tiny.toml",
+                                             "--set",   "model.source.preset=\"afm-3b-source\"",
+                                             "--set",   "model.student.preset=\"afm-3b\"",
+                                             "--set",   "tokenizer.vocab_size=49152",
+                                             "--unset", "model.source.hidden_size",
+                                             "--unset", "model.source.num_hidden_layers",
+                                             "--unset", "model.source.num_attention_heads",
+                                             "--unset", "model.source.num_key_value_heads",
+                                             "--unset", "model.source.intermediate_size",
+                                             "--unset", "model.student.intermediate_size"});
     CHECK(large.code == 7);  // counted and refused: a CPU of this size cannot train 6.6B parameters
     CHECK(large.out.find("6.60B") != std::string::npos);
     CHECK(large.out.find("2.74B") != std::string::npos);

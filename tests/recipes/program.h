@@ -44,7 +44,7 @@ struct Scratch {
 };
 
 struct Outcome {
-  int code = -1;    // exit code; -1 when a signal ended it
+  int code = -1;  // exit code; -1 when a signal ended it
   int signal = 0;
   std::string out, err;
 };
@@ -72,7 +72,8 @@ struct Process {
  private:
   void take(int status) {
     ended = true;
-    outcome = {.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1, .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0, .out = slurp(out), .err = slurp(err)};
+    outcome = {
+        .code = WIFEXITED(status) ? WEXITSTATUS(status) : -1, .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0, .out = slurp(out), .err = slurp(err)};
   }
 };
 
@@ -95,7 +96,9 @@ inline Process start(const fs::path& folder, const std::vector<std::string>& arg
   return process;
 }
 
-inline Outcome run(const fs::path& folder, const std::vector<std::string>& arguments, const std::function<void()>& in_child = {}) { return start(folder, arguments, in_child).wait(); }
+inline Outcome run(const fs::path& folder, const std::vector<std::string>& arguments, const std::function<void()>& in_child = {}) {
+  return start(folder, arguments, in_child).wait();
+}
 
 /// Two domains of real text from this repository: its documents and its sources, as JSONL.
 inline void write_corpus(const fs::path& folder) {
@@ -116,7 +119,8 @@ inline void write_corpus(const fs::path& folder) {
       for (size_t begin = 0, part = 0; begin < text.size() && lines.size() < limit; ++part) {
         size_t end = text.find("\n\n", std::min(text.size(), begin + 2000));
         if (end == std::string::npos) end = text.size();
-        lines += nlohmann::json({{"id", fs::relative(file, root).string() + "#" + std::to_string(part)}, {"text", text.substr(begin, end - begin)}}).dump() + "\n";
+        lines +=
+            nlohmann::json({{"id", fs::relative(file, root).string() + "#" + std::to_string(part)}, {"text", text.substr(begin, end - begin)}}).dump() + "\n";
         begin = end;
       }
     }
@@ -149,7 +153,8 @@ inline std::map<std::string, std::string> results_of(const fs::path& run) {
   std::map<std::string, std::string> results;
   for (const auto& entry : fs::recursive_directory_iterator(run)) {
     const std::string name = fs::relative(entry.path(), run).string();
-    if (!entry.is_regular_file() || name.find("/") == std::string::npos || entry.path().filename().string().starts_with(".")) continue;  // run.json, log, report
+    if (!entry.is_regular_file() || name.find("/") == std::string::npos || entry.path().filename().string().starts_with("."))
+      continue;  // run.json, log, report
     if (entry.path().filename() == "metrics.cut.jsonl") continue;
     results[name] = entry.path().extension() == ".jsonl" ? without_clock(slurp(entry.path())) : slurp(entry.path());
   }
