@@ -16,23 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// SHA-256 of a file, or of the sorted (relative path, hash) list of a folder.
-std::string corpus_sha256(const fs::path& path) {
-  if (!fs::exists(path)) throw UserError::bad_file(path.string(), "no such corpus file or folder");
-  if (!fs::is_directory(path)) {
-    if (fs::file_size(path) == 0) throw UserError::bad_file(path.string(), "the corpus file is empty");
-    return sha256_file(path);
-  }
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::recursive_directory_iterator(path))
-    if (entry.is_regular_file()) files.push_back(entry.path());
-  if (files.empty()) throw UserError::bad_file(path.string(), "the corpus folder holds no file");
-  std::ranges::sort(files);
-  Sha256 hash;
-  for (const fs::path& file : files) hash.update(fs::relative(file, path).generic_string() + "\n" + sha256_file(file) + "\n");
-  return hash.hex();
-}
-
 void check_stop() {
   if (stop_requested()) throw Stopped("stopped while preparing data; finished domains are kept, run again to go on");
 }
@@ -148,6 +131,22 @@ PreparedData open_folders(const fs::path& data_folder, std::string identity_sha2
 }
 
 }  // namespace
+
+std::string corpus_sha256(const std::filesystem::path& path) {
+  if (!fs::exists(path)) throw UserError::bad_file(path.string(), "no such corpus file or folder");
+  if (!fs::is_directory(path)) {
+    if (fs::file_size(path) == 0) throw UserError::bad_file(path.string(), "the corpus file is empty");
+    return sha256_file(path);
+  }
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(path))
+    if (entry.is_regular_file()) files.push_back(entry.path());
+  if (files.empty()) throw UserError::bad_file(path.string(), "the corpus folder holds no file");
+  std::ranges::sort(files);
+  Sha256 hash;
+  for (const fs::path& file : files) hash.update(fs::relative(file, path).generic_string() + "\n" + sha256_file(file) + "\n");
+  return hash.hex();
+}
 
 std::vector<const TokenShards*> PreparedData::shards_of(const std::vector<MixtureEntry>& mixture) const {
   std::vector<const TokenShards*> shards;

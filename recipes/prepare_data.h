@@ -28,6 +28,8 @@ struct PreparedData {
 Json data_identity(const Recipe& recipe);
 
 /// Builds what is missing and opens everything verified. Domains that are whole are kept, so a kill costs one domain. Throws Stopped on a stop request.
+/// SHA-256 of a file, or of the sorted (relative path, hash) list of a folder. UserError::bad_file when there is nothing.
+std::string corpus_sha256(const std::filesystem::path& path);
 PreparedData prepare_data(const Recipe& recipe, RunFolder& run, const Json& identity);
 /// Opens what an earlier run prepared.
 PreparedData open_data(const std::filesystem::path& run_root);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <variant>
@@ -86,15 +87,16 @@ struct TrainingOptions {
 };
 
 struct TrainStage {
-  std::string model;    // name of a [model.*] table; empty with `from`
-  std::string from;     // earlier stage; empty = fresh weights
-  std::string labels;   // earlier label stage; empty = no stored labels
-  std::string teacher;  // or an earlier model that labels while this stage trains; both empty = true labels only
-  int64_t top_k = 64;   // of loss top_k with a live teacher
+  std::string model;  // name of a [model.*] table; empty with `from`
+  std::string from;   // earlier stage; empty = fresh weights
+  // Teachers: label stages, or earlier models that are read while this stage trains; both empty = true labels only.
+  std::vector<std::string> labels, teachers;
+  std::vector<double> teacher_shares;  // as many as teachers; they add up to 1
+  int64_t top_k = 64;                  // of loss top_k with a live teacher
   KdOptions distillation;
   double rope_theta = 0;  // 0 = as the model has it
   TrainingOptions training;
-  bool has_teacher() const { return !labels.empty() || !teacher.empty(); }
+  bool has_teacher() const { return !labels.empty() || !teachers.empty(); }
 };
 
 struct LearnMasksStage {
@@ -112,7 +114,8 @@ struct PruneStage {
 };
 
 struct LabelStage {
-  std::string teacher;
+  std::string teacher;  // an earlier model; empty with `import`
+  std::string import;   // folder of <domain>.jsonl or .jsonl.zst: labels made elsewhere
   std::string window_rule = "document";
   std::string coverage = "all";  // "used": only what stages with these labels will draw
   int64_t context = 256;
@@ -176,6 +179,8 @@ struct Recipe {
 
 /// Reads, resolves and checks a recipe; every refusal is UserError::recipe with file:line (exit 2). `arm`: as that arm of it changes the file.
 Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset, const ArmOptions* arm = nullptr);
+/// The file of one domain in the folder of a label stage's `import`; UserError::recipe(where) when there is none.
+std::filesystem::path find_label_file(const std::filesystem::path& folder, const std::string& domain, const std::string& where);
 /// The options that train and learn_masks share; nullptr for other kinds.
 const TrainingOptions* training_of(const Stage& stage);
 

@@ -1,5 +1,5 @@
 // Our side of the parity tests (tests/parity/*.py), without a word of Python: reads what they wrote into a work folder and answers in files.
-//   parity_export produce <work>            training.txt, strings.json -> tokenizers, HF folders of random models, logits, a checkpoint, token shards
+//   parity_export produce <work>            training.txt, strings.json -> tokenizers, HF folders of random models, logits, scores, a checkpoint, token shards
 //   parity_export import <folder> <ids.json> <logits.safetensors>      opens a folder that transformers wrote
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "pruning/scores.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/hdf5.h"
@@ -136,6 +137,30 @@ void export_models(const fs::path& work, const Tokenizer& tokenizer) {
   }
 }
 
+/// One-shot scores of the qwen3 model on the prompts, each a sample of its own.
+void write_scores(const fs::path& work) {
+  const Model model = import_hf(work / "hf" / "qwen3");
+  std::vector<Batch> batches;
+  for (const Json& prompt : read_json(work / "prompts.json")) {
+    const auto ids = prompt.get<std::vector<int64_t>>();
+    const auto length = static_cast<int64_t>(ids.size());
+    if (length < 2) continue;
+    std::vector<int64_t> next(ids.begin() + 1, ids.end());
+    next.push_back(kIgnoredLabel);
+    batches.push_back({.token_BT = at::tensor(ids, at::kLong).view({1, length}),
+                       .position_BT = at::arange(length, at::kLong).view({1, length}),
+                       .document_BT = {},
+                       .true_label_BT = at::tensor(next, at::kLong).view({1, length}),
+                       .spans = {},
+                       .num_live = length - 1});
+  }
+  std::vector<SafetensorsTensor> scores;
+  for (const ScoreRow& row : score_table())
+    if (row.needs_batches || std::string_view(row.name) == "magnitude")
+      scores.push_back({row.name, row.compute({.model = &model, .batches = batches, .seed = 1}).contiguous()});
+  write_safetensors(work / "scores.safetensors", scores);
+}
+
 void write_own_files(const fs::path& work, const Tokenizer& tokenizer) {
   const ModelConfig config = config_of(tokenizer, true, {96, 96});
   const Model model = random_model(config, 23);
@@ -165,6 +190,7 @@ int run(int argc, char** argv) {
       write_file_atomically(work / fmt::format("tokenizer-{}.json", tokenizer->vocab_size()), tokenizer_json(*tokenizer, /*add_bos=*/false));
     }
     export_models(work, small);
+    write_scores(work);
     write_own_files(work, small);
     return 0;
   }
