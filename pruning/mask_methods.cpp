@@ -17,10 +17,18 @@ namespace coppice {
 namespace {
 
 constexpr MaskMethodRow kMethods[] = {
-    {.name = "soft_top_k", .help = "exact Soft-Top-K: sums to k at every step", .meets_budget = true, .make = make_soft_top_k},
-    {.name = "coordinate_descent", .help = "the unrolled dual loop of CoDA; unconverged it misses k", .meets_budget = false, .make = make_coordinate_descent},
-    {.name = "hard_concrete", .help = "sampled L0 gates under a Lagrangian (Sheared-LLaMA, L0, FLOP)", .meets_budget = false, .make = make_hard_concrete},
-    {.name = "straight_through", .help = "hard top-k forward, identity gradient", .meets_budget = false, .make = make_straight_through},
+    {.name = "soft_top_k", .help = "exact Soft-Top-K: sums to k at every step", .meets_budget = true, .compacts = true, .make = make_soft_top_k},
+    {.name = "coordinate_descent",
+     .help = "the unrolled dual loop of CoDA; unconverged it misses k",
+     .meets_budget = false,
+     .compacts = true,
+     .make = make_coordinate_descent},
+    {.name = "hard_concrete",
+     .help = "sampled L0 gates under a Lagrangian (Sheared-LLaMA, L0, FLOP)",
+     .meets_budget = false,
+     .compacts = false,
+     .make = make_hard_concrete},
+    {.name = "straight_through", .help = "hard top-k forward, identity gradient", .meets_budget = false, .compacts = false, .make = make_straight_through},
 };
 
 at::Tensor start_scores(const MaskTask& task) {

@@ -106,6 +106,7 @@ struct MaskMethodRow {
   const char* name;
   const char* help;
   bool meets_budget;  // the mask sums to k at every step
+  bool compacts;      // a mask at 0 stays there: the gradient of its score vanishes with it
   std::unique_ptr<LearnedMask> (*make)(const MaskTask& task);
 };
 std::span<const MaskMethodRow> mask_method_table();

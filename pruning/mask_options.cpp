@@ -41,6 +41,12 @@ void check_mask_options(const MaskOptions& options, const std::function<std::str
   require(options.anneal_end >= options.k_ramp && options.anneal_end <= 1, "anneal_end", options.anneal_end, "a share between k_ramp and 1");
   one_of("mask_form", options.mask_form, {"plain", "top", "plain_then_top"});
   one_of("budget", options.budget, {"layer", "global"});
+  require(options.compact_after >= 0, "compact_after", options.compact_after, "a number of at least 0");
+  if (options.compact_after > 0 && !find_mask_method(options.mask_method, where("mask_method")).compacts)
+    throw UserError::recipe(where("compact_after"),
+                            fmt::format("compact_after: the gates of {} come back from 0, so no channel is dead while they are learned; "
+                                        "use soft_top_k or coordinate_descent",
+                                        options.mask_method));
   require(options.round_to >= 1, "round_to", options.round_to, "a number of at least 1");
   one_of("on_collapse", options.on_collapse, {"stop", "warn"});
   require(options.descent_rounds >= 1 && options.descent_rounds <= 10000, "descent_rounds", options.descent_rounds, "1 to 10000");

@@ -23,6 +23,7 @@ struct MaskOptions {
   std::string budget = "layer";
   int64_t round_to = 1;
   bool freeze_weights = false;
+  int64_t compact_after = 0;
   std::string on_collapse = "stop";
   int64_t descent_rounds = 20;
   bool descent_scaled = true;
@@ -48,6 +49,7 @@ struct MaskOptions {
     field("budget", budget, "layer (each keeps intermediate_size) or global (their mean; widths then differ, which other programs may not read)");
     field("round_to", round_to, "kept channels of a layer are a multiple of this, for instance 64, 128 or 256; 1 = any number");
     field("freeze_weights", freeze_weights, "learn scores alone");
+    field("compact_after", compact_after, "channels whose mask was below 1e-6 for so many steps leave the model at the next checkpoint; 0 = never");
     field("on_collapse", on_collapse, "a mask that does not decide, or is no better than a random one: stop (exit 6) or warn");
     field("descent_rounds", descent_rounds, "rounds of coordinate_descent");
     field("descent_scaled", descent_scaled, "coordinate_descent starts from epsilon 4 and lowers it by 0.7 a round (CoDA) instead of keeping it");

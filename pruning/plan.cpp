@@ -10,7 +10,6 @@
 #include "pruning/soft_masks.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
-#include "src/model/parameters.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
@@ -105,6 +104,13 @@ at::Tensor plan_mask(const PrunePlan& plan, int64_t num_channels, const at::Tens
   return mask_LF * soft_LF.detach();
 }
 
+at::Tensor slice_parameter(const Parameter& row, const at::Tensor& value, const PrunePlan& plan) {
+  at::Tensor left = value;
+  for (size_t axis = 0; axis < row.axes.size(); ++axis)
+    if (row.axes[axis] == Axis::ffn) left = left.index_select(static_cast<int64_t>(axis), index_of(plan.kept[static_cast<size_t>(row.layer)]));
+  return left;
+}
+
 Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& multiplier_LF) {
   check_plan_fits(plan, source.config);
   ModelConfig config = source.config;
@@ -118,9 +124,7 @@ Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& 
       check_shape(multiplier_LF, {static_cast<int64_t>(plan.kept.size()), -1}, "multiplier_LF");
       weight = weight * multiplier_LF.detach()[row.layer].narrow(0, 0, weight.size(0)).unsqueeze(1);
     }
-    for (size_t axis = 0; axis < row.axes.size(); ++axis)
-      if (row.axes[axis] == Axis::ffn) weight = weight.index_select(static_cast<int64_t>(axis), index_of(plan.kept[static_cast<size_t>(row.layer)]));
-    pruned.arena->parameter(row.name).copy_(weight);
+    pruned.arena->parameter(row.name).copy_(slice_parameter(row, weight, plan));
   }
   return pruned;
 }

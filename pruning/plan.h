@@ -10,6 +10,7 @@
 
 #include "src/base/json.h"
 #include "src/model/decoder.h"
+#include "src/model/parameters.h"
 
 namespace coppice {
 
@@ -28,6 +29,8 @@ PrunePlan load_plan(const std::filesystem::path& path);
 /// 0/1 mask [L, num_channels] of the plan, multiplied by `soft` where given: the hard-cut mask.
 at::Tensor plan_mask(const PrunePlan& plan, int64_t num_channels, const at::Tensor& soft_LF = {});
 
+/// What the plan leaves of one parameter, or of a slot laid out like it: every axis with role ffn keeps the plan's channels.
+at::Tensor slice_parameter(const Parameter& row, const at::Tensor& value, const PrunePlan& plan);
 /// The smaller model: every axis with role ffn is sliced by the parameter table's roles; kept up rows are multiplied by `multiplier_LF` (undefined = 1) in
 /// fp32. Widths may differ between layers, before and after. UserError::recipe when the plan does not fit the model.
 Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& multiplier_LF = {});

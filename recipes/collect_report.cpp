@@ -42,7 +42,7 @@ Lineage lineage_of(const Recipe& recipe, const std::string& name) {
     lineage = lineage_of(recipe, train.from);
   }
   lineage.training_tokens += static_cast<double>(train.training.tokens);
-  lineage.has_labels |= !train.labels.empty();
+  lineage.has_labels |= train.has_teacher();
   if (lineage.role == "pruned" || lineage.role == "student" || lineage.role == "plain") lineage.role = lineage.has_labels ? "student" : "plain";
   return lineage;
 }

@@ -91,8 +91,8 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       const ModelConfig config = recipe.model_after(stage.name);
       cost.parameters = count_parameters(config);
       add_training(cost, train->training, config);
-      if (!train->teacher.empty()) {  // read forward in every distilling step
-        const ModelConfig teacher = recipe.model_after(train->teacher);
+      for (const std::string& name : train->teachers) {  // read forward in every distilling step
+        const ModelConfig teacher = recipe.model_after(name);
         cost.flops +=
             cost.tokens * (train->distillation.distil_to - train->distillation.distil_from) * forward_flops_per_token(teacher, train->training.seq_len);
         cost.memory_bytes += model_bytes(teacher);
@@ -107,19 +107,25 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       cost.memory_bytes = model_bytes(source) + model_bytes(config);
       cost.disk_bytes = model_bytes(config);
     } else if (const auto* label = std::get_if<LabelStage>(&stage.options)) {
-      const ModelConfig config = recipe.model_after(label->teacher);
       share = kForwardShareOfGemm;
       cost.tokens = label->coverage == "all" ? data.tokens : 0;
       if (label->coverage == "used")
         for (const Stage& reader : recipe.stages)
-          if (const auto* train = std::get_if<TrainStage>(&reader.options); train && train->labels == stage.name)
+          if (const auto* train = std::get_if<TrainStage>(&reader.options); train && std::ranges::find(train->labels, stage.name) != train->labels.end())
             cost.tokens += static_cast<double>(train->training.tokens);
-      cost.flops = cost.tokens * forward_flops_per_token(config, label->context);
-      cost.memory_bytes =
-          model_bytes(config) + static_cast<double>(label->batch_tokens) * activation_bytes_per_token(config) / static_cast<double>(config.num_hidden_layers);
+      if (label->import.empty()) {
+        const ModelConfig config = recipe.model_after(label->teacher);
+        cost.flops = cost.tokens * forward_flops_per_token(config, label->context);
+        cost.memory_bytes =
+            model_bytes(config) + static_cast<double>(label->batch_tokens) * activation_bytes_per_token(config) / static_cast<double>(config.num_hidden_layers);
+      }
       const bool small = recipe.tokenizer.vocab_size <= 65535;
       const double ids = label->tier == "topk" ? static_cast<double>(label->top_k) : 1, id_bytes = small ? 2 : label->tier == "topk" ? 4 : 3;
-      cost.disk_bytes = data.tokens * (ids * (id_bytes + (label->tier == "top1" ? 0 : 2)) + (label->tier == "topk" ? 2 : 0));  // a whole shard, labelled or not
+      const double row_bytes = ids * (id_bytes + (label->tier == "top1" ? 0 : 2)) + (label->tier == "topk" ? 2 : 0);
+      cost.disk_bytes = data.tokens * row_bytes;  // a whole shard, labelled or not
+      // ids as they come, as they are checked and as they are packed; an import holds every shard at once
+      const double held_tokens = label->import.empty() ? std::min(data.tokens, static_cast<double>(recipe.data.shard_tokens)) : data.tokens;
+      cost.memory_bytes += held_tokens * (8 * ids + row_bytes);
     } else if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options)) {
       share = kForwardShareOfGemm;
       const double tokens = evaluate->tokens > 0 ? static_cast<double>(evaluate->tokens) : data.tokens * recipe.data.heldout_share;

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "recipes/prepare_data.h"
 #include "recipes/version.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
@@ -46,8 +47,10 @@ struct OptionsJson {
     Json json = training_json(s.training);
     if (s.from.empty()) json["model"] = to_json(recipe.models.at(s.model));
     if (s.has_teacher()) json["distillation"] = fields_json(s.distillation);
-    if (!s.teacher.empty()) json["teacher"] = s.teacher;
-    if (!s.teacher.empty() && s.distillation.loss == "top_k") json["top_k"] = s.top_k;
+    if (!s.teachers.empty()) json["teachers"] = s.teachers;
+    if (s.labels.size() > 1) json["labels"] = s.labels;
+    if (s.teacher_shares.size() > 1) json["teacher_shares"] = s.teacher_shares;
+    if (!s.teachers.empty() && s.distillation.loss == "top_k") json["top_k"] = s.top_k;
     json["rope_theta"] = s.rope_theta;
     return json;
   }
@@ -64,11 +67,12 @@ struct OptionsJson {
     Json json = {{"window_rule", s.window_rule}, {"coverage", s.coverage}, {"context", s.context},
                  {"overlap", s.overlap},         {"tier", s.tier},         {"temperature", s.temperature}};
     if (s.tier == "topk") json["top_k"] = s.top_k;
+    if (!s.import.empty()) json["import"] = corpus_sha256(s.import);
     if (s.coverage == "used") {  // what its readers draw decides which documents are labelled
       for (const Stage& reader : recipe.stages) {
         const auto* train = std::get_if<TrainStage>(&reader.options);
-        if (train && !train->labels.empty() && std::get_if<LabelStage>(&recipe.stage(train->labels).options) == &s)
-          json["readers"].push_back(training_json(train->training));
+        for (const std::string& labels : train ? train->labels : std::vector<std::string>())
+          if (std::get_if<LabelStage>(&recipe.stage(labels).options) == &s) json["readers"].push_back(training_json(train->training));
       }
     }
     return json;

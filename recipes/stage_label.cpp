@@ -10,6 +10,7 @@
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
+#include "src/data/label_jsonl.h"
 #include "src/model/parameters.h"
 #include "teacher/label.h"
 
@@ -25,7 +26,7 @@ WantedTokens used_tokens(const StageContext& context) {
     for (const TokenShardInfo& shard : shards.shards()) wanted[domain].emplace_back(shard.tokens, 0);
   for (const Stage& reader : context.recipe.stages) {
     const auto* train = std::get_if<TrainStage>(&reader.options);
-    if (train == nullptr || train->labels != context.stage.name) continue;
+    if (train == nullptr || std::ranges::find(train->labels, context.stage.name) == train->labels.end()) continue;
     const TrainingOptions& training = train->training;
     Loader loader(
         context.data.shards_of(training.mixture), training.mixture,
@@ -39,10 +40,29 @@ WantedTokens used_tokens(const StageContext& context) {
   return wanted;
 }
 
+/// Labels made elsewhere become caches like ours, a domain at a time.
+Json run_import(StageContext& context, const LabelStage& options) {
+  LabelTransfer total;
+  for (const auto& [domain, shards] : context.data.train) {
+    LabelFingerprint fingerprint = label_fingerprint(context, context.stage.name);
+    fingerprint.token_manifest_sha256 = shards.manifest_sha256();
+    const LabelTransfer some =
+        import_labels(find_label_file(options.import, domain, context.stage.where), shards, fingerprint, context.folder() / "labels" / domain);
+    total.documents += some.documents;
+    total.tokens += some.tokens;
+    total.labelled += some.labelled;
+    total.padded_ids += some.padded_ids;
+    if (stop_requested()) throw Stopped(fmt::format("stopped after the labels of '{}'; run again to go on", domain));
+  }
+  log_info(fmt::format("stage '{}': {} documents, {} tokens, {} labelled", context.stage.name, total.documents, total.tokens, total.labelled));
+  return {{"tokens", total.labelled}, {"results", {{"documents", total.documents}, {"padded_ids", total.padded_ids}}}};
+}
+
 }  // namespace
 
 Json run_label(StageContext& context) {
   const auto& options = std::get<LabelStage>(context.stage.options);
+  if (!options.import.empty()) return run_import(context, options);
   const LoadedModel teacher = load_model(context.model_folder(options.teacher));
   const LabelRule rule{.window_rule = options.window_rule, .context = options.context, .overlap = options.overlap, .batch_tokens = options.batch_tokens};
   const bool all = options.coverage == "all";

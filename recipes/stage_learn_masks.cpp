@@ -7,6 +7,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "pruning/compaction.h"
 #include "pruning/mask_file.h"
 #include "pruning/mask_health.h"
 #include "pruning/mask_methods.h"
@@ -60,6 +61,17 @@ class CollapseWatch {
   bool stops_, warned_ = false, suspected_ = false;
 };
 
+/// The channels of each layer that a checkpoint's model has.
+std::vector<std::vector<int64_t>> channel_lists(const Json& facts, const std::string& path) {
+  std::vector<std::vector<int64_t>> lists;
+  for (const Json& layer : array_at(facts, "living", path)) {
+    std::vector<int64_t>& list = lists.emplace_back();
+    if (!layer.is_array()) throw UserError::bad_file(path, "living: expected an array of channels for each layer");
+    for (const Json& channel : layer) list.push_back(channel.is_number_integer() ? channel.get<int64_t>() : -1);
+  }
+  return lists;
+}
+
 }  // namespace
 
 Json run_learn_masks(StageContext& context) {
@@ -94,9 +106,13 @@ Json run_learn_masks(StageContext& context) {
   at::Tensor previous_hard_LF = hard_choice(raw_LF, budget).contiguous();
   std::vector<NamedTensor> state = {{"/mask/previous_hard", previous_hard_LF}};
   for (const auto& [name, value] : learned->state()) state.push_back({"/mask/" + name, value});
-  TrainingSession session(context, training, model, optimizer, {}, state);
+  Compaction compaction(layers, channels, options.masks.compact_after);
+  if (options.masks.compact_after > 0) state.push_back({"/mask/dead_steps", compaction.dead_steps()});
+  TrainingSession session(context, training, model, optimizer, {}, 0, state);
   Json extra;
-  session.resume(extra);
+  session.resume(extra, [&](const Json& facts, const std::string& path) {
+    if (facts.contains("living")) compaction.restore(channel_lists(facts, path), model, optimizer, path);
+  });
   if (extra.contains("score_t")) learned->restore(extra["score_t"].get<int64_t>());
 
   const auto share = [&](int64_t step) { return static_cast<double>(step) / static_cast<double>(steps); };
@@ -104,14 +120,19 @@ Json run_learn_masks(StageContext& context) {
   CollapseWatch watch(context.stage.name, options.masks.on_collapse == "stop");
   bool tested = false;
   while (session.step() < session.num_steps()) {
+    if (session.step() % training.checkpoint_steps == 0 && compaction.compact(model, optimizer, raw_LF, hard_choice(raw_LF, budget))) {
+      extra["living"] = compaction.living();
+      log_info(fmt::format("stage '{}' step {}: dead channels left the model, {:.0f} of {} a layer go on", context.stage.name, session.step(),
+                           compaction.mean_width(), channels));
+    }
     const MaskMoment moment = moment_of(session.step());
     raw_LF.set_requires_grad(true);
     const StepMask trained = learned->training_mask(moment);
     const at::Tensor mask_LF = trained.mask_LF.detach().set_requires_grad(true);  // one solve a step, however many micro-batches
-    const FfnMasks masks = masks_of(mask_LF);
+    const FfnMasks masks = compaction.masks(mask_LF);
     LossSums sums;
     for (const Batch& batch : session.next_batches()) {
-      const Targets targets = session.targets(batch, KdOptions{.teacher_weight = 0});
+      const Targets targets = session.targets(batch, KdOptions{.teacher_weight = 0}, false).front();
       if (!tested) self_test_loss(model, batch, targets);
       tested = true;
       sums.add(train_micro_batch(model, batch, targets, masks, session.scale()));
@@ -144,6 +165,8 @@ Json run_learn_masks(StageContext& context) {
                                                         {"entropy", health.entropy},
                                                         {"score_std", health.score_std},
                                                         {"score_grad_norm", score_grad_LF.norm().item<double>()}};
+    compaction.watch(plain_LF);
+    if (options.masks.compact_after > 0) keys.emplace_back("ffn_width", compaction.mean_width());
     if (penalty.defined()) keys.emplace_back("penalty", penalty.item<double>());
     const double p = share(session.step() + 1);
     watch.found(mask_collapse(health, p, channels));
@@ -151,10 +174,13 @@ Json run_learn_masks(StageContext& context) {
     if (session.wants_heldout()) {
       const std::vector<int64_t> widths = kept_widths(raw_LF, budget);
       const at::Tensor hard_LF = hard_top_k(raw_LF, widths), lambda_LF = learned->evaluation_mask(moment).mask_LF;
-      heldout = session.heldout_loss(masks_of(lambda_LF));
-      const double hard_loss = session.heldout_loss(masks_of(hard_LF * lambda_LF)), random_loss = session.heldout_loss(masks_of(others.hard("random", widths)));
+      heldout = session.heldout_loss(compaction.masks(lambda_LF));
+      const double hard_loss = session.heldout_loss(compaction.masks(hard_LF * lambda_LF));
+      // a random choice has to find every channel there
+      const double random_loss = compaction.has_removed() ? std::nan("") : session.heldout_loss(masks_of(others.hard("random", widths)));
       const double churn = mask_churn(previous_hard_LF, hard_LF);
-      keys.insert(keys.end(), {{"heldout_hard_loss", hard_loss}, {"heldout_random_loss", random_loss}, {"churn", churn}});
+      keys.insert(keys.end(), {{"heldout_hard_loss", hard_loss}, {"churn", churn}});
+      if (!compaction.has_removed()) keys.emplace_back("heldout_random_loss", random_loss);
       for (const OtherChoices::Choice& other : others.choices)
         keys.emplace_back(std::string("overlap_") + other.name, 1.0 - mask_churn(hard_LF, hard_top_k(other.scores_LF, widths)));
       for (int64_t layer = 0; layer < layers; ++layer) {
@@ -170,6 +196,16 @@ Json run_learn_masks(StageContext& context) {
     session.end_step(sums, 0.0, outcome, heldout, keys, extra);
   }
 
+  if (compaction.has_removed()) {
+    Model whole = load_model(context.model_folder(options.from)).model;
+    compaction.expand(model, whole);
+    model = std::move(whole);
+    if (const int64_t gone = compaction.count_removed(hard_choice(raw_LF, budget)); gone > 0)
+      log_warning(
+          fmt::format("stage '{}': {} of the kept channels had been removed as dead and come back with the weights that '{}' gave them; a larger "
+                      "compact_after avoids that",
+                      context.stage.name, gone, options.from));
+  }
   // The last form of the mask, at p = 1: what the cut merges into the up rows.
   const MaskMoment last = moment_of(steps);
   const StepMask final_mask = learned->evaluation_mask(last);

@@ -5,7 +5,6 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "recipes/training.h"
 #include "src/model/parameters.h"
@@ -38,29 +37,25 @@ Json run_train(StageContext& context) {
   const bool published_core = options.from.empty() || options.has_teacher();
   Optimizer optimizer(training.optimizer, *model.arena, warmup_steps(training, published_core ? kPublishedWarmupFresh : kPublishedWarmupContinued),
                       training.steps());
-  TrainingSession session(context, training, model, optimizer, open_labels(context, options.labels, training.mixture), {});
-  std::optional<LoadedModel> teacher;
-  if (!options.teacher.empty()) {
-    teacher = load_model(context.model_folder(options.teacher));
-    session.use_teacher(&teacher->model, options.top_k);
-  }
+  TrainingSession session(context, training, model, optimizer, open_teachers(context, options), options.top_k, {});
   Json extra;
   session.resume(extra);
 
   bool tested = false, taught = false;
   while (session.step() < session.num_steps()) {
     LossSums sums;
+    const bool distils = options.has_teacher() && distils_at(options.distillation, session.step(), session.num_steps());
     KdOptions distillation = options.distillation;
-    distillation.teacher_weight = options.has_teacher() ? teacher_weight_at(options.distillation, session.step(), session.num_steps()) : 0;
+    distillation.teacher_weight = distils ? teacher_weight_at(options.distillation, session.step(), session.num_steps()) : 0;
     for (const Batch& batch : session.next_batches()) {
-      const Targets targets = session.targets(batch, distillation);
-      if (!tested || (!taught && targets.has_teacher())) {  // again when distillation begins later
-        const double agreement = self_test_loss(model, batch, targets);
-        if (agreement >= 0)
-          log_info(fmt::format("stage '{}': the loss passed its self-test; teacher and true label agree on {:.1f}% of the first batch", context.stage.name,
-                               100 * agreement));
+      const std::vector<Targets> targets = session.targets(batch, distillation, distils);
+      if (!tested || (!taught && distils)) {  // again when distillation begins later
+        for (const Targets& target : targets)
+          if (const double agreement = self_test_loss(model, batch, target); agreement >= 0)
+            log_info(fmt::format("stage '{}': the loss passed its self-test; teacher and true label agree on {:.1f}% of the first batch", context.stage.name,
+                                 100 * agreement));
         tested = true;
-        taught = targets.has_teacher();
+        taught = distils;
       }
       sums.add(train_micro_batch(model, batch, targets, {}, session.scale()));
     }

@@ -35,7 +35,13 @@ LabelFingerprint label_fingerprint(const StageContext& context, const std::strin
                                .window_rule = options.window_rule,
                                .context = options.context,
                                .overlap = options.overlap};
-  load_model_config(context.model_folder(options.teacher), &fingerprint.teacher_sha256);
+  if (options.import.empty()) {
+    load_model_config(context.model_folder(options.teacher), &fingerprint.teacher_sha256);
+  } else {
+    fingerprint.teacher_sha256 = "import " + corpus_sha256(options.import);
+    fingerprint.window_rule = "given";
+    fingerprint.context = fingerprint.overlap = 0;
+  }
   return fingerprint;
 }
 

@@ -19,19 +19,26 @@ namespace {
 constexpr const char* kCheckpointFormat = "coppice.checkpoint";
 
 /// What a frozen model says about a batch it reads itself.
-TeacherSignal live_signal(const Model& teacher, const Batch& batch, const std::string& loss, int64_t k, double temperature, int64_t vocab_size) {
+TeacherSignal live_signal(const Model& teacher, const Batch& batch, const KdOptions& distillation, int64_t k, const StageContext& context) {
   const at::NoGradGuard no_grad;
-  const at::Tensor hidden_NE = decoder_hidden(teacher, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT});
-  const at::Tensor head_VE = teacher_head(teacher, vocab_size, "", "of the recipe");
   TeacherSignal signal;
-  if (loss == "labels") {
+  DecoderTaps taps;
+  std::vector<at::Tensor> output_ND;
+  if (distillation.hidden_loss != "none") taps.layer_output = [&](int, const at::Tensor& layer_ND) { output_ND.push_back(layer_ND); };
+  const at::Tensor hidden_NE =
+      decoder_hidden(teacher, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT}, {}, taps);
+  const std::string& tokenizer = context.data.tokenizer->fingerprint();  // every model of a run has the run's tokenizer
+  const at::Tensor head_VE = teacher_head(teacher, context.data.tokenizer->vocab_size(), tokenizer, tokenizer);
+  if (distillation.loss == "labels") {
     signal.label_BT = top_1(hidden_NE, head_VE).reshape(batch.token_BT.sizes());
-  } else if (loss == "top_k") {
-    signal.top = top_k(hidden_NE, head_VE, k, temperature);
+  } else if (distillation.loss == "top_k") {
+    signal.top = top_k(hidden_NE, head_VE, k, distillation.temperature);
   } else {
     signal.hidden_NE = hidden_NE;
     signal.head_VE = head_VE;
   }
+  if (!output_ND.empty())
+    for (const int64_t layer : distillation.hidden_layers) signal.layer_ND.push_back(output_ND.at(static_cast<size_t>(layer - 1)));
   return signal;
 }
 
@@ -53,65 +60,76 @@ int64_t warmup_steps(const TrainingOptions& options, int64_t published) {
   return options.optimizer.warmup_steps >= 0 ? options.optimizer.warmup_steps : std::min(published, (options.steps() + 9) / 10);
 }
 
-std::vector<std::unique_ptr<LabelCache>> open_labels(const StageContext& context, const std::string& label_stage, const std::vector<MixtureEntry>& mixture) {
-  std::vector<std::unique_ptr<LabelCache>> caches;
-  if (label_stage.empty()) return caches;
-  const LabelFingerprint expected = label_fingerprint(context, label_stage);
-  const bool all = std::get<LabelStage>(context.recipe.stage(label_stage).options).coverage == "all";
-  for (const MixtureEntry& entry : mixture) {
-    const TokenShards& shards = context.data.train.at(entry.domain);
-    LabelFingerprint of_domain = expected;
-    of_domain.token_manifest_sha256 = shards.manifest_sha256();
-    caches.push_back(std::make_unique<LabelCache>(context.run.stage(label_stage) / "labels" / entry.domain, shards, of_domain,
-                                                  all ? LabelCoverage::all : LabelCoverage::some));
+std::vector<StageTeacher> open_teachers(const StageContext& context, const TrainStage& options) {
+  std::vector<StageTeacher> teachers;
+  for (const std::string& label_stage : options.labels) {
+    StageTeacher& teacher = teachers.emplace_back();
+    teacher.name = label_stage;
+    const LabelFingerprint expected = label_fingerprint(context, label_stage);
+    const bool all = std::get<LabelStage>(context.recipe.stage(label_stage).options).coverage == "all";
+    for (const MixtureEntry& entry : options.training.mixture) {
+      const TokenShards& shards = context.data.train.at(entry.domain);
+      LabelFingerprint of_domain = expected;
+      of_domain.token_manifest_sha256 = shards.manifest_sha256();
+      teacher.labels.push_back(std::make_unique<LabelCache>(context.run.stage(label_stage) / "labels" / entry.domain, shards, of_domain,
+                                                            all ? LabelCoverage::all : LabelCoverage::some));
+    }
   }
-  return caches;
+  for (const std::string& stage : options.teachers) {
+    StageTeacher& teacher = teachers.emplace_back();
+    teacher.name = stage;
+    teacher.model = std::make_unique<Model>(load_model(context.model_folder(stage)).model);
+  }
+  for (size_t i = 0; i < teachers.size(); ++i) teachers[i].share = options.teacher_shares.at(i);
+  return teachers;
 }
 
-TrainingSession::TrainingSession(StageContext& context, const TrainingOptions& options, Model& model, Optimizer& optimizer,
-                                 std::vector<std::unique_ptr<LabelCache>> labels, std::vector<NamedTensor> extra)
+TrainingSession::TrainingSession(StageContext& context, const TrainingOptions& options, Model& model, Optimizer& optimizer, std::vector<StageTeacher> teachers,
+                                 int64_t top_k, std::vector<NamedTensor> extra)
     : context_(context),
       options_(options),
       model_(model),
       optimizer_(optimizer),
-      labels_(std::move(labels)),
+      teachers_(std::move(teachers)),
+      top_k_(top_k),
       extra_(std::move(extra)),
       progress_(context.stage.name, static_cast<uint64_t>(options.steps()), "step") {
-  for (const auto& cache : labels_) label_views_.push_back(cache.get());
   num_steps_ = options.steps();
   eval_steps_ = options.eval_steps > 0 ? options.eval_steps : std::max<int64_t>(1, num_steps_ / 10);
-  flops_per_token_ = training_flops_per_token(model.config, options.seq_len);
   loader_ = std::make_unique<Loader>(
       context.data.shards_of(options.mixture), options.mixture,
       LoaderOptions{.seq_len = options.seq_len, .document_mask = options.document_mask, .seed = options.data_seed ? options.data_seed : context.recipe.seed});
   heldout_batches_ = read_heldout(context.data, options);
 }
 
-void TrainingSession::resume(Json& extra_facts) {
+void TrainingSession::resume(Json& extra_facts, const Prepare& prepare) {
   extra_facts = Json::object();
   const std::filesystem::path ckpt = context_.folder() / "ckpt";
   if (std::filesystem::exists(ckpt)) remove_temporaries(ckpt);
   if (const auto newest = find_newest_checkpoint(ckpt)) {
+    const std::string path = (newest->folder / "manifest.json").string();
+    const Json manifest = read_tensor_manifest(newest->folder, kCheckpointFormat);
+    if (string_at(manifest, "fingerprint", path) != context_.fingerprint)
+      throw UserError::recipe(context_.stage.where, fmt::format("stage '{}': {} belongs to other options; use --rerun to start the stage again",
+                                                                context_.stage.name, newest->folder.string()));
+    extra_facts = object_at(manifest, "extra", path);
+    if (prepare) prepare(extra_facts, path);
     std::vector<NamedTensor> tensors = arena_tensors(model_.config, *model_.arena, model_.arena->master(), "/model/");
     for (const std::string& slot : optimizer_.slot_names())
       for (NamedTensor& tensor : arena_tensors(model_.config, *model_.arena, optimizer_.slot(slot), "/optim/" + slot + "/"))
         tensors.push_back(std::move(tensor));
     tensors.insert(tensors.end(), extra_.begin(), extra_.end());
-    const Json manifest = read_tensor_folder(newest->folder, kCheckpointFormat, tensors);
-    const std::string path = (newest->folder / "manifest.json").string();
-    if (string_at(manifest, "fingerprint", path) != context_.fingerprint)
-      throw UserError::recipe(context_.stage.where, fmt::format("stage '{}': {} belongs to other options; use --rerun to start the stage again",
-                                                                context_.stage.name, newest->folder.string()));
+    read_tensor_folder(newest->folder, kCheckpointFormat, tensors);
     const Json& state = object_at(manifest, "state", path);
     step_ = static_cast<int64_t>(unsigned_at(manifest, "step", path));
     tokens_seen_ = static_cast<int64_t>(unsigned_at(manifest, "tokens", path));
     consecutive_skips_ = static_cast<int64_t>(unsigned_at(state, "consecutive_skips", path));
+    flops_ = number_at(state, "flops", path);
     optimizer_.restore(static_cast<int64_t>(unsigned_at(state, "t", path)), static_cast<int64_t>(unsigned_at(state, "skipped", path)));
     const Json& drawn_by_domain = object_at(object_at(manifest, "data", path), "drawn", path);
     std::vector<uint64_t> drawn;
     for (const MixtureEntry& entry : options_.mixture) drawn.push_back(unsigned_at(drawn_by_domain, entry.domain.c_str(), path));
     loader_->restore(drawn);
-    extra_facts = object_at(manifest, "extra", path);
     const Json machine = machine_json();
     for (const char* key : {"threads", "cpu_capability"})
       if (manifest.at("machine").at(key) != machine.at(key))
@@ -138,37 +156,38 @@ std::vector<Batch> TrainingSession::next_batches() {
   return batches;
 }
 
-void TrainingSession::use_teacher(const Model* teacher, int64_t top_k) {
-  teacher_ = teacher;
-  top_k_ = top_k;
-}
-
-TeacherSignal TrainingSession::stored_signal(const Batch& batch, const std::string& loss) const {
+TeacherSignal TrainingSession::stored_signal(const StageTeacher& teacher, const Batch& batch, const std::string& loss) const {
+  std::vector<const LabelCache*> caches;
+  for (const auto& cache : teacher.labels) caches.push_back(cache.get());
   TeacherSignal signal;
   at::Tensor label_BT;
   if (loss == "top_k") {
-    signal.top = lookup_top_k(label_views_, batch);
+    signal.top = lookup_top_k(caches, batch);
     label_BT = signal.top.id_NK.select(1, 0).reshape(batch.token_BT.sizes());
   } else {
-    label_BT = signal.label_BT = lookup_labels(label_views_, batch);
+    label_BT = signal.label_BT = lookup_labels(caches, batch);
   }
   const at::Tensor missing = batch.true_label_BT.ge(0).logical_and(label_BT.lt(0));
   if (missing.any().item<bool>())
     throw UserError::bad_file(
         (context_.folder()).string(),
-        fmt::format("{} positions of step {} have no teacher label; the label stage does not cover what this stage draws (coverage = \"all\" does)",
-                    missing.sum().item<int64_t>(), step_ + 1));
+        fmt::format("{} positions of step {} have no label of '{}': that stage does not cover what this one draws (coverage = \"all\" does)",
+                    missing.sum().item<int64_t>(), step_ + 1, teacher.name));
   return signal;
 }
 
-Targets TrainingSession::targets(const Batch& batch, KdOptions distillation) const {
+std::vector<Targets> TrainingSession::targets(const Batch& batch, KdOptions distillation, bool distils) const {
   distillation.z_loss = options_.z_loss;
-  TeacherSignal signal;
-  if (distillation.teacher_weight > 0) {
-    if (teacher_ != nullptr) signal = live_signal(*teacher_, batch, distillation.loss, top_k_, distillation.temperature, model_.config.vocab_size);
-    if (!label_views_.empty()) signal = stored_signal(batch, distillation.loss);
+  if (teachers_.empty() || !distils) return {make_targets(batch, {}, distillation)};
+  if (distillation.hidden_layers.empty()) distillation.hidden_layers = {model_.config.num_hidden_layers};
+  std::vector<Targets> targets;
+  for (const StageTeacher& teacher : teachers_) {
+    const TeacherSignal signal =
+        teacher.model ? live_signal(*teacher.model, batch, distillation, top_k_, context_) : stored_signal(teacher, batch, distillation.loss);
+    targets.push_back(distillation_targets(batch, signal, distillation));
+    targets.back().share = teacher.share;
   }
-  return distillation_targets(batch, signal, distillation);
+  return targets;
 }
 
 double TrainingSession::heldout_loss(const FfnMasks& masks) {
@@ -190,7 +209,9 @@ void TrainingSession::end_step(const LossSums& sums, double teacher_weight, cons
   const double now_s = monotonic_s(), step_s = now_s - step_begin_s_;
   work_s_ += step_s;
   const double tokens_per_s = static_cast<double>(options_.batch_tokens) / step_s;
-  const double mfu = tokens_per_s * flops_per_token_ / 1e9 / gemm_gflops();
+  const double flops_per_token = training_flops_per_token(model_.config, options_.seq_len);  // of the model's shape now
+  flops_ += flops_per_token * static_cast<double>(options_.batch_tokens);
+  const double mfu = tokens_per_s * flops_per_token / 1e9 / gemm_gflops();
 
   MetricsLine line;
   line.add("step", step_);
@@ -198,6 +219,9 @@ void TrainingSession::end_step(const LossSums& sums, double teacher_weight, cons
   line.add("loss", terms.loss);
   line.add("ce", terms.ce);
   if (teacher_weight > 0) line.add("kd", terms.kd);
+  for (size_t i = 0; i < sums.kd_of.size(); ++i)
+    line.add("kd." + teachers_[i].name, sums.num_live == 0 ? 0.0 : sums.kd_of[i] / static_cast<double>(sums.num_live));
+  if (sums.hidden > 0) line.add("hidden_loss", sums.hidden / static_cast<double>(sums.num_live));
   if (options_.z_loss > 0) line.add("z_loss", sums.num_live == 0 ? 0.0 : sums.z / static_cast<double>(sums.num_live));
   line.add("lr", outcome.lr);
   line.add("grad_norm", outcome.grad_norm);
@@ -257,7 +281,7 @@ void TrainingSession::save(const Json& extra_facts) {
       {"tokenizer_sha256", context_.data.tokenizer->fingerprint()},
       {"data", {{"manifest_sha256", context_.data.tokens_sha256}, {"drawn", drawn}}},
       {"seed", context_.recipe.seed},
-      {"state", {{"t", optimizer_.t()}, {"skipped", optimizer_.skipped()}, {"consecutive_skips", consecutive_skips_}}},
+      {"state", {{"t", optimizer_.t()}, {"skipped", optimizer_.skipped()}, {"consecutive_skips", consecutive_skips_}, {"flops", flops_}}},
       {"extra", extra_facts},
       {"machine",
        {{"device", "cpu"}, {"threads", machine_json().at("threads")}, {"cpu_capability", machine_json().at("cpu_capability")}, {"deterministic", true}}},
@@ -277,11 +301,7 @@ Json TrainingSession::finish() {
   progress_.finish(fmt::format("{} steps, {} tokens; waiting for data took {:.2f}% of the time", step_, format_count(static_cast<double>(tokens_seen_)),
                                work_s_ > 0 ? 100 * data_s_ / work_s_ : 0.0));
   context_.run.add_seconds(context_.stage.name, monotonic_s() - counted_s_);
-  return {{"steps", step_},
-          {"tokens", tokens_seen_},
-          {"skipped_steps", optimizer_.skipped()},
-          {"flops", flops_per_token_ * static_cast<double>(options_.batch_tokens) * static_cast<double>(num_steps_)},
-          {"seq_len", options_.seq_len}};
+  return {{"steps", step_}, {"tokens", tokens_seen_}, {"skipped_steps", optimizer_.skipped()}, {"flops", flops_}, {"seq_len", options_.seq_len}};
 }
 
 }  // namespace coppice

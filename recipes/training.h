@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,26 +21,34 @@ namespace coppice {
 /// Published warm-up of the stage the options look like, or a tenth of the steps: the smaller.
 int64_t warmup_steps(const TrainingOptions& options, int64_t published);
 
-/// Opens the label caches of a label stage for the domains of a mixture, verified against the fingerprint its manifest promises.
-std::vector<std::unique_ptr<LabelCache>> open_labels(const StageContext& context, const std::string& label_stage, const std::vector<MixtureEntry>& mixture);
+/// What one teacher of a stage is: the caches of its label stage, one a domain of the mixture, or the frozen model itself; and its share among several.
+struct StageTeacher {
+  std::string name;  // the stage it comes from
+  std::vector<std::unique_ptr<LabelCache>> labels;
+  std::unique_ptr<Model> model;
+  double share = 1;
+};
+/// The teachers of a train stage; caches verified against the fingerprint that the label stage's manifest promises.
+std::vector<StageTeacher> open_teachers(const StageContext& context, const TrainStage& options);
 
 class TrainingSession {
  public:
-  /// `labels` may be empty (no teacher). `extra` are named tensors of the stage's own that belong into a checkpoint ("/mask/scores").
-  TrainingSession(StageContext& context, const TrainingOptions& options, Model& model, Optimizer& optimizer, std::vector<std::unique_ptr<LabelCache>> labels,
+  /// Without teachers, true labels only. `top_k`: ids a token that loss top_k asks a live teacher for. `extra` are named tensors of the stage's own that belong
+  /// into a checkpoint ("/mask/scores").
+  TrainingSession(StageContext& context, const TrainingOptions& options, Model& model, Optimizer& optimizer, std::vector<StageTeacher> teachers, int64_t top_k,
                   std::vector<NamedTensor> extra);
-  /// A live teacher instead of labels: its frozen model, and the ids a token that loss top_k asks for.
-  void use_teacher(const Model* teacher, int64_t top_k);
 
   /// Loads the newest valid checkpoint of this stage, if any; `extra_facts` receives what the stage had added to it (empty object on a fresh start).
-  void resume(Json& extra_facts);
+  /// `prepare` sees them and the manifest's path before a tensor is read: a stage that changes the model's shape brings it into the shape of the checkpoint.
+  using Prepare = std::function<void(const Json& extra_facts, const std::string& path)>;
+  void resume(Json& extra_facts, const Prepare& prepare = {});
   int64_t step() const { return step_; }  // finished steps
   int64_t num_steps() const { return num_steps_; }
   /// The micro-batches of the next step; the scale of their gradients is gradient_scale(live tokens of all of them).
   std::vector<Batch> next_batches();
   double scale() const { return scale_; }
-  /// True labels and, unless teacher_weight is 0, what the stage's teacher says, from its caches or live.
-  Targets targets(const Batch& batch, KdOptions distillation) const;
+  /// True labels and, when `distils`, what the stage's teachers say, from caches or live: one entry a teacher, a single one without.
+  std::vector<Targets> targets(const Batch& batch, KdOptions distillation, bool distils) const;
 
   /// Mean next-token loss on a fixed held-out sample (nats a token), under `masks`.
   double heldout_loss(const FfnMasks& masks = {});
@@ -55,16 +64,14 @@ class TrainingSession {
 
  private:
   void save(const Json& extra_facts);
-  TeacherSignal stored_signal(const Batch& batch, const std::string& loss) const;
+  TeacherSignal stored_signal(const StageTeacher& teacher, const Batch& batch, const std::string& loss) const;
 
   StageContext& context_;
   const TrainingOptions& options_;
   Model& model_;
   Optimizer& optimizer_;
-  std::vector<std::unique_ptr<LabelCache>> labels_;
-  std::vector<const LabelCache*> label_views_;
-  const Model* teacher_ = nullptr;
-  int64_t top_k_ = 0;
+  std::vector<StageTeacher> teachers_;
+  int64_t top_k_;
   std::vector<NamedTensor> extra_;
   std::unique_ptr<Loader> loader_;
   std::vector<Batch> heldout_batches_;
@@ -72,7 +79,7 @@ class TrainingSession {
   std::unique_ptr<MetricsWriter> metrics_;
   Progress progress_;
   int64_t num_steps_ = 0, step_ = 0, saved_step_ = -1, tokens_seen_ = 0, consecutive_skips_ = 0, eval_steps_ = 0;
-  double scale_ = 0, session_begin_s_ = 0, step_begin_s_ = 0, data_s_ = 0, work_s_ = 0, counted_s_ = 0, flops_per_token_ = 0;
+  double scale_ = 0, session_begin_s_ = 0, step_begin_s_ = 0, data_s_ = 0, work_s_ = 0, counted_s_ = 0, flops_ = 0;
 };
 
 }  // namespace coppice

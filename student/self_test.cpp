@@ -214,6 +214,29 @@ struct Trial {
   }
 };
 
+/// Hidden-state losses: nothing against oneself, something against other rows, ragged parts add up, ignored rows have no gradient.
+void check_hidden_loss(const at::Tensor& hidden_ND, const at::Tensor& live_N) {
+  const int64_t rows = hidden_ND.size(0);
+  const bool varied = rows > 1 && hidden_ND.std(0).max().item<double>() > 1e-3;
+  for (const char* kind : {"cosine", "mse"}) {
+    const at::AutoGradMode with_gradient(true);
+    const std::string what = std::string("hidden_loss ") + kind;
+    const at::Tensor student_ND = hidden_ND.detach().clone().requires_grad_(), other_ND = hidden_ND.detach().roll(1, 0);
+    const auto live = live_N.sum().item<double>();
+    if (hidden_ND.norm(2, 1).min().item<double>() > 0)  // a state of zeros has no direction
+      check_close(hidden_state_loss(kind, {student_ND}, {hidden_ND}, live_N).item<double>(), 0.0, live, what + ": a student that is its own teacher");
+    const at::Tensor whole = hidden_state_loss(kind, {student_ND}, {other_ND}, live_N);
+    if (varied && !(whole.item<double>() > 0)) broken(what + ": states moved by one do not raise the loss");
+    whole.backward();
+    const at::Tensor ignored = live_N.logical_not();
+    if (ignored.any().item<bool>() && student_ND.grad().index({ignored}).abs().max().item<double>() != 0) broken(what + ": an ignored row has a gradient");
+    double parts = 0;
+    for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, rows / 3}, {rows / 3, rows - rows / 3}})
+      parts += hidden_state_loss(kind, {hidden_ND.narrow(0, first, count)}, {other_ND.narrow(0, first, count)}, live_N.narrow(0, first, count)).item<double>();
+    check_close(parts, whole.item<double>(), live, what + ": two parts against the whole");
+  }
+}
+
 }  // namespace
 
 double self_test_loss(const Model& model, const Batch& batch, const Targets& targets, const HeadLoss& loss) {
@@ -245,6 +268,7 @@ double self_test_loss(const Model& model, const Batch& batch, const Targets& tar
     trial.check_formula(made, fmt::format("loss {}", name));
     trial.check_properties(made, fmt::format("loss {}", name));
   }
+  check_hidden_loss(hidden_ND, tried.true_label_N.ge(0));
   return teacher_BT.defined() ? agreement(teacher_BT, targets.true_label_N.view_as(batch.token_BT), 0) : -1;
 }
 

@@ -30,16 +30,21 @@ void check_targets(const Batch& batch, const Targets& targets) {
 
 }  // namespace
 
+bool distils_at(const KdOptions& options, int64_t step, int64_t steps) {
+  const double share = static_cast<double>(step) / static_cast<double>(steps);
+  return share >= options.distil_from && share < options.distil_to;
+}
+
 double teacher_weight_at(const KdOptions& options, int64_t step, int64_t steps) {
   const double share = static_cast<double>(step) / static_cast<double>(steps);
-  if (share < options.distil_from || share >= options.distil_to) return 0;
+  if (!distils_at(options, step, steps)) return 0;
   if (options.teacher_weight_end < 0) return options.teacher_weight;
   const double progress = (share - options.distil_from) / (options.distil_to - options.distil_from);
   return options.teacher_weight + progress * (options.teacher_weight_end - options.teacher_weight);
 }
 
 Targets make_targets(const Batch& batch, const at::Tensor& teacher_label_BT, const KdOptions& options) {
-  return distillation_targets(batch, {.label_BT = teacher_label_BT, .top = {}, .hidden_NE = {}, .head_VE = {}}, options);
+  return distillation_targets(batch, {.label_BT = teacher_label_BT, .top = {}, .hidden_NE = {}, .head_VE = {}, .layer_ND = {}}, options);
 }
 
 Targets distillation_targets(const Batch& batch, const TeacherSignal& signal, const KdOptions& options) {
@@ -62,6 +67,14 @@ Targets distillation_targets(const Batch& batch, const TeacherSignal& signal, co
     targets.teacher_head_VE = signal.head_VE;
   }
   if (targets.has_teacher()) targets.teacher_weight = options.teacher_weight;
+  if (!signal.layer_ND.empty()) {
+    targets.hidden_loss = options.hidden_loss;
+    targets.hidden_weight = options.hidden_weight;
+    for (const int64_t layer : options.hidden_layers) targets.hidden_layers.push_back(layer - 1);
+    targets.teacher_layer_ND = signal.layer_ND;
+    COPPICE_CHECK(targets.hidden_layers.size() == targets.teacher_layer_ND.size(),
+                  fmt::format("{} layers of the teacher for {}", targets.teacher_layer_ND.size(), targets.hidden_layers.size()));
+  }
   return targets;
 }
 
@@ -79,27 +92,75 @@ LinearLossSums head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
                                   scale, argmax);
 }
 
+at::Tensor hidden_state_loss(const std::string& kind, const std::vector<at::Tensor>& student_ND, const std::vector<at::Tensor>& teacher_ND,
+                             const at::Tensor& live_N) {
+  COPPICE_CHECK(!student_ND.empty() && student_ND.size() == teacher_ND.size(), fmt::format("{} layers against {}", student_ND.size(), teacher_ND.size()));
+  at::Tensor sum;
+  for (size_t i = 0; i < student_ND.size(); ++i) {
+    check_shape(teacher_ND[i], {student_ND[i].size(0), student_ND[i].size(1)}, "teacher_layer_ND");
+    const at::Tensor row_N = kind == "mse" ? (student_ND[i] - teacher_ND[i]).square().mean(1) : 1 - at::cosine_similarity(student_ND[i], teacher_ND[i], 1);
+    const at::Tensor of_layer = row_N.masked_select(live_N).sum();
+    sum = sum.defined() ? sum + of_layer : of_layer;
+  }
+  return sum / static_cast<double>(student_ND.size());
+}
+
 void LossSums::add(const LossSums& other) {
   ce += other.ce;
   kd += other.kd;
   z += other.z;
+  hidden += other.hidden;
   num_live += other.num_live;
   correct += other.correct;
   agree += other.agree;
+  kd_of.resize(std::max(kd_of.size(), other.kd_of.size()));
+  for (size_t i = 0; i < other.kd_of.size(); ++i) kd_of[i] += other.kd_of[i];
 }
 
 LossTerms LossSums::terms(double teacher_weight) const {
   if (num_live == 0) return {};
   const double live = static_cast<double>(num_live);
-  return {.loss = ((1 - teacher_weight) * ce + teacher_weight * kd + z) / live, .ce = ce / live, .kd = kd / live, .num_live = num_live};
+  return {.loss = ((1 - teacher_weight) * ce + teacher_weight * kd + z + hidden) / live, .ce = ce / live, .kd = kd / live, .num_live = num_live};
 }
 
 LossSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks, double scale) {
-  check_targets(batch, targets);
-  const at::Tensor hidden_ND = decoder_hidden(model, input_of(batch), masks);
-  const LinearLossSums sums = head_loss(hidden_ND.detach(), output_head(model).detach(), output_head_gradient(model), targets, scale, /*argmax=*/false);
-  if (sums.num_live > 0) hidden_ND.backward(sums.hidden_grad_ND);
-  return sums_of(sums);
+  return train_micro_batch(model, batch, std::span(&targets, 1), masks, scale);
+}
+
+LossSums train_micro_batch(const Model& model, const Batch& batch, std::span<const Targets> targets, const FfnMasks& masks, double scale) {
+  std::vector<at::Tensor> output_ND;  // of every layer, when a hidden-state loss asks
+  DecoderTaps taps;
+  if (std::ranges::any_of(targets, [](const Targets& target) { return !target.teacher_layer_ND.empty(); }))
+    taps.layer_output = [&](int, const at::Tensor& layer_ND) { output_ND.push_back(layer_ND); };
+  const at::Tensor hidden_ND = decoder_hidden(model, input_of(batch), masks, taps);
+
+  LossSums total;
+  at::Tensor hidden_grad_ND, hidden_term;
+  for (const Targets& target : targets) {
+    check_targets(batch, target);
+    const LinearLossSums sums =
+        head_loss(hidden_ND.detach(), output_head(model).detach(), output_head_gradient(model), target, scale * target.share, /*argmax=*/false);
+    total.ce += target.share * sums.ce;
+    total.kd += target.share * sums.kd;
+    total.z += target.share * sums.z;
+    total.num_live = sums.num_live;
+    if (targets.size() > 1) total.kd_of.push_back(sums.kd);
+    hidden_grad_ND = hidden_grad_ND.defined() ? hidden_grad_ND.add_(sums.hidden_grad_ND) : sums.hidden_grad_ND;
+    if (target.teacher_layer_ND.empty() || sums.num_live == 0) continue;
+    std::vector<at::Tensor> compared_ND;
+    for (const int64_t layer : target.hidden_layers) compared_ND.push_back(output_ND.at(static_cast<size_t>(layer)));
+    const at::Tensor term =
+        target.share * target.hidden_weight * hidden_state_loss(target.hidden_loss, compared_ND, target.teacher_layer_ND, target.true_label_N.ge(0));
+    hidden_term = hidden_term.defined() ? hidden_term + term : term;
+  }
+  if (total.num_live == 0) return total;
+  if (!hidden_term.defined()) {
+    hidden_ND.backward(hidden_grad_ND);
+    return total;
+  }
+  total.hidden = hidden_term.item<double>();
+  ((hidden_ND * hidden_grad_ND).sum() + scale * hidden_term).backward();  // one walk back from both
+  return total;
 }
 
 LossSums evaluate_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks) {

@@ -5,7 +5,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "src/data/loader.h"
 #include "src/model/decoder.h"
@@ -21,6 +23,9 @@ struct KdOptions {
   double beta = 0.5;
   double distil_from = 0.0;
   double distil_to = 1.0;
+  std::string hidden_loss = "none";
+  double hidden_weight = 1.0;
+  std::vector<int64_t> hidden_layers;
   double z_loss = 1e-6;  // an option of every training stage
 
   template <class Field>
@@ -32,19 +37,25 @@ struct KdOptions {
     field("jsd_beta", beta, "the teacher's share of the mean that jsd compares with, above 0 and below 1");
     field("distil_from", distil_from, "share of the steps after which the teacher counts");
     field("distil_to", distil_to, "share of the steps up to which the teacher counts");
+    field("hidden_loss", hidden_loss, "beside it: cosine or mse between the hidden states of student and teacher (needs `teacher`), or none");
+    field("hidden_weight", hidden_weight, "its weight in the loss");
+    field("hidden_layers", hidden_layers, "layers, counted from 1, whose outputs are compared; empty = the last one");
   }
 };
 
-/// teacher_weight of step `step` (from 0) of `steps`: 0 outside of [distil_from, distil_to).
+/// True while the teacher counts: step `step` (from 0) of `steps` lies in [distil_from, distil_to).
+bool distils_at(const KdOptions& options, int64_t step, int64_t steps);
+/// teacher_weight of such a step; 0 outside.
 double teacher_weight_at(const KdOptions& options, int64_t step, int64_t steps);
 
 /// What a teacher says about a batch, from a cache or live: plain tensors, so that nothing downstream can tell the difference. What a loss does not need is
 /// undefined.
 struct TeacherSignal {
-  at::Tensor label_BT;   // loss labels: int64, below 0 = none
-  TopK top;              // loss top_k, one row a token
-  at::Tensor hidden_NE;  // losses kl, reverse_kl, jsd: the teacher's final hidden states and
-  at::Tensor head_VE;    // its output table
+  at::Tensor label_BT;               // loss labels: int64, below 0 = none
+  TopK top;                          // loss top_k, one row a token
+  at::Tensor hidden_NE;              // losses kl, reverse_kl, jsd: the teacher's final hidden states and
+  at::Tensor head_VE;                // its output table
+  std::vector<at::Tensor> layer_ND;  // hidden_loss: what leaves each of hidden_layers
 };
 
 struct Targets {
@@ -56,6 +67,11 @@ struct Targets {
   TopK top;
   at::Tensor teacher_hidden_NE, teacher_head_VE;
   double temperature = 1, beta = 0.5;
+  std::string hidden_loss = "none";
+  double hidden_weight = 0;
+  std::vector<int64_t> hidden_layers;        // from 0
+  std::vector<at::Tensor> teacher_layer_ND;  // as many
+  double share = 1;                          // of this teacher among several; they add up to 1
   bool has_teacher() const { return teacher_label_N.defined() || top.id_NK.defined() || teacher_hidden_NE.defined(); }
 };
 
@@ -69,30 +85,39 @@ LinearLossSums head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
                          bool argmax);
 using HeadLoss = std::function<LinearLossSums(const at::Tensor&, const at::Tensor&, const at::Tensor&, const Targets&, double, bool)>;
 
-/// Means over live rows of what was summed; loss = (1 - w) ce + w kd + z.
+/// Means over live rows of what was summed; loss = (1 - w) ce + w kd + z + hidden.
 struct LossTerms {
   double loss = 0, ce = 0, kd = 0;
   int64_t num_live = 0;
 };
 
+/// Sum over live rows, mean over layers, of 1 - cos(student, teacher) (cosine) or of the mean over D of (student - teacher)^2 (mse). Layers [N, D], live_N
+/// bool.
+at::Tensor hidden_state_loss(const std::string& kind, const std::vector<at::Tensor>& student_ND, const std::vector<at::Tensor>& teacher_ND,
+                             const at::Tensor& live_N);
+
 /// Sums of several micro-batches.
 struct LossSums {
-  double ce = 0, kd = 0, z = 0;
+  double ce = 0, kd = 0, z = 0, hidden = 0;  // z and hidden with their weights
   int64_t num_live = 0, correct = 0, agree = 0;
+  std::vector<double> kd_of;  // of several teachers: each one's own, before its share
   void add(const LossSums& other);
   LossTerms terms(double teacher_weight) const;
 };
 
 /// Forward and backward of one micro-batch: gradients of (sum of row losses) * scale are accumulated into the arena and into .grad of masks
 /// that require it; such masks are leaves, so that the way back from them to the scores is walked once a step, whatever the number of micro-batches.
+/// Several targets, one a teacher, count by their shares: kd is the mean of theirs, and each costs a pass of the output head.
+LossSums train_micro_batch(const Model& model, const Batch& batch, std::span<const Targets> targets, const FfnMasks& masks, double scale);
 LossSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks, double scale);
 /// Forward only; correct and agree are counted against true and teacher labels.
 LossSums evaluate_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks = {});
 
 /// Losses that test themselves before step 0, in under a second. For this stage's targets, and for every loss with made-up ones: sums and gradients equal the
 /// formula in double, parts of a batch add up to the whole, ignored rows have zero gradient, weights 0 and 1 reduce to the pure losses, a student that is its
-/// own teacher pays nothing and pays when the labels are moved by one; true labels are the next token and the teacher's fit their own column best. Throws
-/// InternalError naming the broken property. Returns the teacher/true agreement on the batch (-1 without a teacher). `loss` is what is tested.
+/// own teacher pays nothing and pays when the labels are moved by one (hidden-state losses too); true labels are the next token and the teacher's fit their own
+/// column best. Throws InternalError naming the broken property. Returns the teacher/true agreement on the batch (-1 without a teacher). `loss` is what is
+/// tested.
 double self_test_loss(const Model& model, const Batch& batch, const Targets& targets, const HeadLoss& loss = head_loss);
 
 }  // namespace coppice

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <future>
 
 #include "src/base/errors.h"
 #include "src/base/log.h"
@@ -66,27 +67,37 @@ void read_windows(const Model& teacher, const TokenShards& shards, size_t shard,
   }
   std::ranges::stable_sort(windows, std::ranges::greater{}, &LabelWindow::length);  // full windows first and in order, then like beside like
 
-  uint64_t labelled = 0;
-  for (size_t first = 0; first < windows.size();) {
+  struct Prepared {
+    at::Tensor token_BT;
+    std::vector<int64_t> position, target;  // row of the hidden states, token of the shard
+    size_t next = 0;                        // window behind them
+  };
+  const auto prepare = [&](size_t first) {
     const auto seq_len = static_cast<int64_t>(windows[first].length);
     const size_t rows = std::min(windows.size() - first, static_cast<size_t>(std::max<int64_t>(rule.batch_tokens / seq_len, 1)));
-    const at::Tensor token_BT = at::zeros({static_cast<int64_t>(rows), seq_len}, at::kLong);
-    int64_t* tokens = token_BT.mutable_data_ptr<int64_t>();
-    for (size_t row = 0; row < rows; ++row)
-      shards.read(shard, windows[first + row].begin, windows[first + row].length, tokens + row * static_cast<size_t>(seq_len));
-
-    const at::Tensor hidden_ND = decoder_hidden(teacher, {.token_BT = token_BT, .position_BT = at::arange(seq_len).expand_as(token_BT), .document_BT = {}});
-    std::vector<int64_t> position, target;  // row of hidden_ND, token of the shard
+    Prepared batch{.token_BT = at::zeros({static_cast<int64_t>(rows), seq_len}, at::kLong), .position = {}, .target = {}, .next = first + rows};
+    int64_t* tokens = batch.token_BT.mutable_data_ptr<int64_t>();
     for (size_t row = 0; row < rows; ++row) {
       const LabelWindow& window = windows[first + row];
+      shards.read(shard, window.begin, window.length, tokens + row * static_cast<size_t>(seq_len));
       for (uint64_t i = window.skip; i < window.length; ++i) {
-        position.push_back(static_cast<int64_t>(row) * seq_len + static_cast<int64_t>(i));
-        target.push_back(static_cast<int64_t>(window.begin + i));
+        batch.position.push_back(static_cast<int64_t>(row) * seq_len + static_cast<int64_t>(i));
+        batch.target.push_back(static_cast<int64_t>(window.begin + i));
       }
     }
-    visit(hidden_ND.index_select(0, at::from_blob(position.data(), {std::ssize(position)}, at::kLong)), target);
-    labelled += target.size();
-    first += rows;
+    return batch;
+  };
+  uint64_t labelled = 0;
+  std::future<Prepared> next;  // the next batch is prepared while this one computes
+  for (size_t first = 0; first < windows.size();) {
+    const Prepared batch = next.valid() ? next.get() : prepare(first);
+    first = batch.next;
+    if (first < windows.size()) next = std::async(std::launch::async, prepare, first);
+    const int64_t seq_len = batch.token_BT.size(1);
+    const at::Tensor hidden_ND =
+        decoder_hidden(teacher, {.token_BT = batch.token_BT, .position_BT = at::arange(seq_len).expand_as(batch.token_BT), .document_BT = {}});
+    visit(hidden_ND.index_select(0, at::tensor(batch.position, at::kLong)), batch.target);
+    labelled += batch.target.size();
     if (progress) progress(labelled);
   }
 }

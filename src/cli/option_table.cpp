@@ -130,6 +130,9 @@ void OptionTable::take(std::string_view key, std::vector<std::string>& value, st
 void OptionTable::take(std::string_view key, std::vector<int64_t>& value, std::string_view help) {
   take_value(*node_, key, value, help, "an array of integers", [](const OptionValue& v) { return all_of<int64_t>(v, integer_in_range<int64_t>); });
 }
+void OptionTable::take(std::string_view key, std::vector<double>& value, std::string_view help) {
+  take_value(*node_, key, value, help, "an array of numbers", [](const OptionValue& v) { return all_of<double>(v, number_of); });
+}
 void OptionTable::take_for_each(std::string_view key, std::vector<int64_t>& value, std::string_view help) {
   take_value(*node_, key, value, help, "an integer or an array of integers", [](const OptionValue& v) {
     if (const auto one = integer_in_range<int64_t>(v)) return std::optional(std::vector<int64_t>{*one});

@@ -286,9 +286,10 @@ void RecipeSource::make_arm(const std::vector<std::string>& without, const std::
       for (Node::Entry& entry : stage->entries) {
         if ((entry.key == "from" || entry.key == "teacher") && is_dropped(entry.value) && std::ranges::find(drop, stage->path) == drop.end())
           throw UserError::recipe(where, fmt::format("drop: stage '{0}' has {1} = \"{2}\"; drop '{0}' as well, or set {0}.{1}", stage->path, entry.key, name));
-        if (entry.key == "of" && entry.value.kind == Kind::array) std::erase_if(entry.value.elements, is_dropped);
+        if ((entry.key == "of" || entry.key == "labels") && entry.value.kind == Kind::array) std::erase_if(entry.value.elements, is_dropped);
       }
-      std::erase_if(stage->entries, [&](const Node::Entry& entry) { return entry.key == "labels" && is_dropped(entry.value); });
+      const auto is_left = [&](const OptionValue& value) { return is_dropped(value) || (value.kind == Kind::array && value.elements.empty()); };
+      std::erase_if(stage->entries, [&](const Node::Entry& entry) { return entry.key == "labels" && is_left(entry.value); });
     }
   }
 }

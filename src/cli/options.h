@@ -40,6 +40,7 @@ class OptionTable {
   void take(std::string_view key, std::string& value, std::string_view help);
   void take(std::string_view key, std::vector<std::string>& value, std::string_view help);  // one string is a list of one
   void take(std::string_view key, std::vector<int64_t>& value, std::string_view help);
+  void take(std::string_view key, std::vector<double>& value, std::string_view help);
   /// One integer for all (a vector of one) or one for each.
   void take_for_each(std::string_view key, std::vector<int64_t>& value, std::string_view help);
   /// A count that may be written 1.2e6: a whole number within 64 bits.

@@ -11,6 +11,7 @@
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
+#include "src/base/log.h"
 #include "src/data/byte_source.h"
 #include "src/data/documents.h"
 
@@ -75,35 +76,47 @@ uint64_t hash_of(const Line& line, const Json& object) {
   return std::stoull(text, nullptr, 16);
 }
 
-/// The labels of one token.
-void read_token(const Line& line, const LabelFingerprint& fingerprint, const Json& ids, const Json* logp, const Json* tail, uint64_t token,
-                ShardLabels& labels) {
+/// The labels of one token; returns how many ids of a padded output table were left out.
+uint64_t read_token(const Line& line, const LabelFingerprint& fingerprint, const Json& ids, const Json* logp, const Json* tail, uint64_t token,
+                    ShardLabels& labels) {
+  constexpr float kNothing = -std::numeric_limits<float>::infinity();
   const auto k = static_cast<size_t>(fingerprint.k);
   if (!ids.is_array() || ids.size() > k)
     line.refuse(fmt::format("\"top_ids\" holds {} at a token, expected a list of at most {} ids", ids.dump().substr(0, 60), k));
   if (logp != nullptr && (!logp->is_array() || logp->size() != ids.size())) line.refuse("\"top_logprobs\" and \"top_ids\" differ in length at a token");
-  double mass = 0;
+  double mass = 0, padded_mass = 0;  // of the ids that are kept, of those that are left out
+  size_t kept = 0;
+  float before = 0;
   for (size_t j = 0; j < ids.size(); ++j) {
     const int64_t id = ids[j].is_number_unsigned() ? ids[j].get<int64_t>() : -1;
-    if (id < 0 || id >= fingerprint.vocab_size) line.refuse(fmt::format("id {} is outside the vocabulary of {}", ids[j].dump(), fingerprint.vocab_size));
-    for (size_t before = 0; before < j; ++before)
-      if (labels.id[token * k + before] == id) line.refuse(fmt::format("id {} stands twice at a token", id));
-    labels.id[token * k + j] = static_cast<int32_t>(id);
-    if (logp == nullptr) continue;
-    labels.logp[token * k + j] = line.log_probability((*logp)[j]);
-    if (j > 0 && static_cast<float>(labels.logp[token * k + j]) > static_cast<float>(labels.logp[token * k + j - 1]))
-      line.refuse("log-probabilities are not in descending order");
-    mass += std::exp((*logp)[j].get<double>());
+    if (id < 0 || id >= fingerprint.vocab_size + kPaddedRows)
+      line.refuse(fmt::format("id {} is outside the vocabulary of {}", ids[j].dump(), fingerprint.vocab_size));
+    const bool padded = id >= fingerprint.vocab_size;
+    if (logp != nullptr) {
+      const float value = static_cast<c10::Half>(line.log_probability((*logp)[j]));
+      if (j > 0 && value > before) line.refuse("log-probabilities are not in descending order");
+      before = value;
+      (padded ? padded_mass : mass) += std::exp((*logp)[j].get<double>());
+    }
+    if (padded) continue;
+    for (size_t other = 0; other < kept; ++other)
+      if (labels.id[token * k + other] == id) line.refuse(fmt::format("id {} stands twice at a token", id));
+    labels.id[token * k + kept] = static_cast<int32_t>(id);
+    if (logp != nullptr) labels.logp[token * k + kept] = before;
+    ++kept;
   }
-  if (!fingerprint.has_tail() || ids.empty()) return;
-  constexpr float kNothing = -std::numeric_limits<float>::infinity();
-  labels.tail[token] = tail != nullptr ? (tail->is_null() ? kNothing : line.log_probability(*tail))
-                       : mass < 1      ? static_cast<float>(std::log1p(-mass))
-                                       : kNothing;
+  const uint64_t padded_ids = ids.size() - kept;
+  if (!fingerprint.has_tail() || kept == 0) return padded_ids;
+  const double given = tail == nullptr ? std::max(0.0, 1 - mass - padded_mass) : tail->is_null() ? 0.0 : std::exp(double{line.log_probability(*tail)});
+  labels.tail[token] = tail != nullptr && padded_ids == 0 && !tail->is_null() ? line.log_probability(*tail)
+                       : given + padded_mass > 0                              ? static_cast<float>(std::log(given + padded_mass))
+                                                                              : kNothing;
+  return padded_ids;
 }
 
 /// Lines to a plain or zstd file that appears by rename.
 void write_lines(const std::filesystem::path& path, const std::string& text) {
+  if (path.has_parent_path()) make_folder(path.parent_path());
   if (!path.string().ends_with(".zst")) return write_file_atomically(path, text);
   std::string packed(ZSTD_compressBound(text.size()), '\0');
   const size_t size = ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), 3);
@@ -182,13 +195,17 @@ LabelTransfer import_labels(const std::filesystem::path& input, const TokenShard
     const Json* logps = fingerprint.has_logp() ? &line.list(object, "top_logprobs", tokens.size()) : nullptr;
     const Json* tails = fingerprint.has_tail() && object.contains("tail_logprobs") ? &line.list(object, "tail_logprobs", tokens.size()) : nullptr;
     for (size_t i = 0; i < tokens.size(); ++i) {
-      read_token(line, fingerprint, ids[i], logps ? &(*logps)[i] : nullptr, tails ? &(*tails)[i] : nullptr, place.begin + i, labels[place.shard]);
-      transfer.labelled += !ids[i].empty();
+      transfer.padded_ids +=
+          read_token(line, fingerprint, ids[i], logps ? &(*logps)[i] : nullptr, tails ? &(*tails)[i] : nullptr, place.begin + i, labels[place.shard]);
+      transfer.labelled += labels[place.shard].id[(place.begin + i) * static_cast<size_t>(fingerprint.k)] != kNoLabel;
     }
     ++transfer.documents;
     transfer.tokens += tokens.size();
   }
   if (transfer.documents == 0) throw UserError::bad_file(input.string(), "holds no document");
+  if (transfer.padded_ids > 0)
+    log_info(fmt::format("{}: {} ids of a padded output table, beyond the vocabulary of {}, are left out; their probability goes to the tail", input.string(),
+                         transfer.padded_ids, fingerprint.vocab_size));
   LabelCacheWriter writer(cache, shards, fingerprint);
   for (size_t shard = 0; shard < labels.size(); ++shard) writer.write(shard, labels[shard]);
   return transfer;

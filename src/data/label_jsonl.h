@@ -15,14 +15,18 @@ namespace coppice {
 
 struct LabelTransfer {
   uint64_t documents = 0, tokens = 0, labelled = 0;
+  uint64_t padded_ids = 0;  // of a padded output table, left out on import
 };
+
+inline constexpr int64_t kPaddedRows = 1024;
 
 /// Writes the labels of a whole cache, documents in shard order. Log-probabilities are written so that reading them gives the same half-precision numbers.
 LabelTransfer export_labels(const std::filesystem::path& cache, const TokenShards& shards, const std::filesystem::path& output);
 
 /// Makes a cache of `fingerprint` from such a file. Documents may come in any order and may be missing (what needs them is refused when the cache is opened).
-/// UserError::bad_file naming the line for: bad JSON, a document the shards do not hold or that came before, other tokens than the shards', lists of unequal
-/// length, ids outside the vocabulary or twice in a row, log-probabilities above 0 or not in descending order.
+/// Ids of a padded output table (up to kPaddedRows beyond the vocabulary: 151,936 against 152,064) are left out, their mass goes to the tail, and a line says
+/// how many there were. UserError::bad_file naming the line for: bad JSON, a document the shards do not hold or that came before, other tokens than the
+/// shards', lists of unequal length, ids outside the vocabulary or twice in a row, log-probabilities above 0 or not in descending order.
 LabelTransfer import_labels(const std::filesystem::path& input, const TokenShards& shards, const LabelFingerprint& fingerprint,
                             const std::filesystem::path& cache);
 

@@ -54,7 +54,7 @@ LayerWeights layer_weights(const Model& model, int64_t layer) {
           .down = one("mlp.down_proj")};
 }
 
-at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const FfnMasks& masks, const FfnTap& tap) {
+at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const FfnMasks& masks, const DecoderTaps& taps) {
   check_input(model, input, masks);
   const ModelConfig& config = model.config;
   const int64_t batch = input.token_BT.size(0);
@@ -67,6 +67,7 @@ at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const F
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     const LayerWeights w = layer_weights(model, layer);
     ResidualNorm norm = residual_rms_norm(x_ND, delta_ND, w.attention_norm.value, w.attention_norm.grad, eps);
+    if (taps.layer_output && layer > 0) taps.layer_output(static_cast<int>(layer) - 1, norm.residual_ND);
     const at::Tensor qkv_NP = qk_norm_rope(linear(norm.normed_ND, w.qkv.value, w.qkv.grad), w.q_norm.value, w.q_norm.grad, w.k_norm.value, w.k_norm.grad,
                                            position_N, config.num_attention_heads, config.num_key_value_heads, eps, config.rope_theta);
     delta_ND = linear(causal_attention(qkv_NP, batch, config.num_attention_heads, config.num_key_value_heads, input.document_BT), w.o.value, w.o.grad);
@@ -74,12 +75,14 @@ at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const F
     norm = residual_rms_norm(norm.residual_ND, delta_ND, w.ffn_norm.value, w.ffn_norm.grad, eps);
     const at::Tensor ffn_mask_F = masks.multiplier_F.empty() ? at::Tensor() : masks.multiplier_F[static_cast<size_t>(layer)];
     const at::Tensor ffn_hidden_NF = swiglu(linear(norm.normed_ND, w.gate_up.value, w.gate_up.grad), ffn_mask_F);
-    if (tap) tap(static_cast<int>(layer), ffn_hidden_NF);
+    if (taps.ffn_hidden) taps.ffn_hidden(static_cast<int>(layer), ffn_hidden_NF);
     delta_ND = linear(ffn_hidden_NF, w.down.value, w.down.grad);
     x_ND = norm.residual_ND;
   }
   const Weight final_norm = weight_of(model, "norm.weight");
-  return residual_rms_norm(x_ND, delta_ND, final_norm.value, final_norm.grad, eps).normed_ND;
+  const ResidualNorm last = residual_rms_norm(x_ND, delta_ND, final_norm.value, final_norm.grad, eps);
+  if (taps.layer_output) taps.layer_output(static_cast<int>(config.num_hidden_layers) - 1, last.residual_ND);
+  return last.normed_ND;
 }
 
 at::Tensor output_head(const Model& model) { return model.arena->parameter(model.config.tie_word_embeddings ? "embed_tokens.weight" : "lm_head.weight"); }

@@ -45,11 +45,15 @@ struct DecoderInput {
   at::Tensor document_BT;  // int32 segment numbers for a document mask; undefined = plain causal
 };
 
-/// Called with (layer, FFN hidden [N, F] as it enters down_proj); for importance scores. Empty = not called.
-using FfnTap = std::function<void(int, const at::Tensor&)>;
+/// Called with (layer, value) while the model runs; empty = not called.
+using DecoderTap = std::function<void(int, const at::Tensor&)>;
+struct DecoderTaps {
+  DecoderTap ffn_hidden = {};    // [N, F] as it enters down_proj: importance scores
+  DecoderTap layer_output = {};  // [N, D] residual stream behind the layer: hidden-state losses
+};
 
 /// Final normed hidden states [N, D], N = B*T. Differentiable when the arena has a gradient and grad mode is on.
-at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const FfnMasks& masks = {}, const FfnTap& tap = {});
+at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const FfnMasks& masks = {}, const DecoderTaps& taps = {});
 /// The output table [V, D] and its gradient view (the embedding's when tied).
 at::Tensor output_head(const Model& model);
 at::Tensor output_head_gradient(const Model& model);

@@ -56,6 +56,10 @@ Optimizer::Optimizer(const OptimizerOptions& options, ParameterArena& arena, int
   for (size_t i = 0; i < slot_names_.size(); ++i) slots_.push_back(at::zeros_like(arena.master()));
 }
 
+Optimizer::Optimizer(const Optimizer& like, ParameterArena& arena) : Optimizer(like.options_, arena, like.warmup_, like.total_) {
+  restore(like.t_, like.skipped_);
+}
+
 StepOutcome Optimizer::step(bool extra_finite) {
   COPPICE_CHECK(arena_->has_gradient(), "the arena has no gradient; enable_gradient() was not called");
   const at::NoGradGuard no_grad;

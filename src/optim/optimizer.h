@@ -55,6 +55,8 @@ struct StepOutcome {
 class Optimizer {
  public:
   Optimizer(const OptimizerOptions& options, ParameterArena& arena, int64_t warmup_steps, int64_t total_steps);
+  /// The options and counters of another one over an arena of its own; slots are zero.
+  Optimizer(const Optimizer& like, ParameterArena& arena);
 
   /// One update from the arena's gradient, which is zeroed in the same pass. `extra_finite` false skips as a non-finite gradient does
   /// (a score gradient or loss that is not finite).

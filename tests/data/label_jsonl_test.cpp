@@ -103,6 +103,30 @@ TEST_SUITE("unit") {
     CHECK(tail[0] == doctest::Approx(std::log(1 - std::exp(-0.5) - std::exp(-1.5))).epsilon(1e-3));
     CHECK(refusal_of([&] { LabelCache(folder.path / "l", a, fingerprint); }).says("documents 1 to 1 of 2"));
   }
+
+  TEST_CASE("label jsonl: ids of a padded output table are left out, their probability goes to the tail") {
+    const Folder folder;
+    test::write_documents(folder.path / "a", {{5, 6, 7}}, 300, 100);
+    const TokenShards a(folder.path / "a");
+    const LabelFingerprint fingerprint = fingerprint_of(a, "topk", 2);
+    // log 0.5, 0.25, 0.125; a label that is nothing but padding is none
+    const auto dump = folder.write(
+        "dump.jsonl", "{" + fmt::format(R"("doc": "{:016x}")", 1000) +
+                          R"(, "tokens": [5, 6, 7, 2], "top_ids": [[300, 9], [8, 1323], [310], []], )"
+                          R"("top_logprobs": [[-0.693147, -1.386294], [-0.287682, -1.386294], [-0.1], []], "tail_logprobs": [-1.386294, null, -2.5, null]})" +
+                          "\n");
+    const LabelTransfer transfer = import_labels(dump, a, fingerprint, folder.path / "l");
+    CHECK(transfer.padded_ids == 3);
+    CHECK(transfer.labelled == 2);
+    const LabelCache cache(folder.path / "l", a, fingerprint, LabelCoverage::some);
+    std::vector<int64_t> id(8);
+    std::vector<float> logp(8), tail(4);
+    cache.read_top_k(0, 0, 4, id.data(), logp.data(), tail.data());
+    CHECK(id == std::vector<int64_t>{9, kNoLabel, 8, kNoLabel, kNoLabel, kNoLabel, kNoLabel, kNoLabel});
+    CHECK(std::exp(logp[0]) == doctest::Approx(0.25).epsilon(1e-3));
+    CHECK(std::exp(tail[0]) == doctest::Approx(0.75).epsilon(1e-3));
+    CHECK(std::exp(tail[1]) == doctest::Approx(0.25).epsilon(1e-3));
+  }
 }
 
 TEST_SUITE("faults") {
@@ -123,7 +147,7 @@ TEST_SUITE("faults") {
     refused(R"({"id": "other")" + tokens + "}", "line 2: the token shards hold no such document");
     refused("{" + doc + R"(, "tokens": [5, 7, 2], "top_ids": [[1], [1], []])" + good, "token 1 is 7, the shards hold 6");
     refused("{" + doc + tokens + R"(, "top_ids": [[1], [1]])" + good, "\"top_ids\" has 2 entries, expected 3");
-    refused("{" + doc + tokens + R"(, "top_ids": [[300], [1], []])" + good, "outside the vocabulary");
+    refused("{" + doc + tokens + R"(, "top_ids": [[1324], [1], []])" + good, "outside the vocabulary");
     refused("{" + doc + tokens + R"(, "top_ids": [[1, 2, 3], [1], []])" + good, "at most 2 ids");
     refused("{" + doc + tokens + R"(, "top_ids": [[1, 1], [1], []], "top_logprobs": [[-1, -1], [-0.5], []]})", "stands twice");
     refused("{" + doc + tokens + R"(, "top_ids": [[1, 2], [1], []], "top_logprobs": [[-2, -1], [-0.5], []]})", "descending");

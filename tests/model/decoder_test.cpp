@@ -134,17 +134,33 @@ TEST_SUITE("parity") {
     const Model model = tiny_model(config);
     const DecoderInput input = random_input(config, 1, 4);
     std::vector<at::Tensor> seen;
-    decoder_hidden(model, input, {}, [&](int layer, const at::Tensor& hidden_NF) {
-      CHECK(layer == static_cast<int>(seen.size()));
-      seen.push_back(hidden_NF.clone());
-    });
+    decoder_hidden(model, input, {}, {.ffn_hidden = [&](int layer, const at::Tensor& hidden_NF) {
+                     CHECK(layer == static_cast<int>(seen.size()));
+                     seen.push_back(hidden_NF.clone());
+                   }});
     REQUIRE(seen.size() == 2);
     CHECK(seen[1].sizes() == at::IntArrayRef({4, 33}));
     // Channels that never fire can be cut: zero them by mask, and the tap shows zeros.
     std::vector<at::Tensor> masked;
-    decoder_hidden(model, input, {{at::zeros({96}), at::ones({33})}}, [&](int, const at::Tensor& hidden_NF) { masked.push_back(hidden_NF.clone()); });
+    decoder_hidden(model, input, {{at::zeros({96}), at::ones({33})}},
+                   {.ffn_hidden = [&](int, const at::Tensor& hidden_NF) { masked.push_back(hidden_NF.clone()); }});
     CHECK(masked[0].abs().max().item<double>() == 0);
     CHECK(seen[0].abs().max().item<double>() > 0);
+  }
+
+  TEST_CASE("decoder: the tap behind each layer sees the residual stream, the last of which the final norm turns into the hidden states") {
+    const ModelConfig config = tiny_config();
+    const Model model = tiny_model(config);
+    std::vector<at::Tensor> outputs;
+    const at::Tensor hidden_ND = decoder_hidden(model, random_input(config, 2, 4), {}, {.layer_output = [&](int layer, const at::Tensor& output_ND) {
+                                                  CHECK(layer == static_cast<int>(outputs.size()));
+                                                  outputs.push_back(output_ND.clone());
+                                                }});
+    REQUIRE(outputs.size() == 2);
+    CHECK(outputs[0].sizes() == hidden_ND.sizes());
+    CHECK(largest_difference(outputs[0], outputs[1]) > 1e-3);
+    const at::Tensor weight_D = model.arena->parameter("norm.weight"), mean_square_N1 = outputs[1].square().mean(1, true);
+    CHECK(largest_difference(outputs[1] / (mean_square_N1 + config.rms_norm_eps).sqrt() * weight_D, hidden_ND) < 1e-5);
   }
 }
 

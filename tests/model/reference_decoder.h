@@ -35,7 +35,8 @@ inline at::Tensor reference_rope(const at::Tensor& x, const at::Tensor& position
 }
 
 /// Logits [N, V] in double. `masks` may be empty; document_BT may be undefined.
-inline at::Tensor reference_logits(const ModelConfig& config, const NamedWeights& weights, const DecoderInput& input, const FfnMasks& masks = {}) {
+inline at::Tensor reference_logits(const ModelConfig& config, const NamedWeights& weights, const DecoderInput& input, const FfnMasks& masks = {},
+                                   std::vector<at::Tensor>* layer_ND = nullptr) {
   const int64_t batch = input.token_BT.size(0), seq_len = input.token_BT.size(1), head_dim = config.head_dim, heads = config.num_attention_heads,
                 kv_heads = config.num_key_value_heads;
   const double eps = config.rms_norm_eps;
@@ -66,6 +67,7 @@ inline at::Tensor reference_logits(const ModelConfig& config, const NamedWeights
     at::Tensor hidden = at::silu(project(ffn_in, "mlp.gate_proj")) * project(ffn_in, "mlp.up_proj");
     if (!masks.multiplier_F.empty()) hidden = hidden * masks.multiplier_F[static_cast<size_t>(layer)].to(at::kDouble);
     x = x + project(hidden, "mlp.down_proj");
+    if (layer_ND != nullptr) layer_ND->push_back(x.reshape({-1, config.hidden_size}));
   }
   x = reference_rms_norm(x, weights.at("norm.weight"), eps);
   const at::Tensor head = weights.at(config.tie_word_embeddings ? "embed_tokens.weight" : "lm_head.weight");

@@ -83,6 +83,49 @@ TEST_SUITE("recipe") {
     CHECK(shown.out.find("tokens labelled") != std::string::npos);
   }
 
+  TEST_CASE("distillation: several teachers and hidden states; one labelling serves three trainings and comes back by export and import") {
+    const Scratch scratch("teachers");
+    write_corpus(scratch.path / "corpus");
+    const std::string other = "[[stage]]\nname = \"early\"\nkind = \"train\"\nmodel = \"source\"\ntokens = 5120\nseq_len = 64\nbatch_tokens = 512\n\n";
+    const std::string common =
+        label_stage("labels", "") + other + "[[stage]]\nname = \"early_labels\"\nkind = \"label\"\nteacher = \"early\"\ncontext = 64\n\n";
+    spill(
+        scratch.path / "kd.toml",
+        recipe(common + student_stage("one", "labels = \"labels\"") + student_stage("two", "labels = [\"labels\", \"early_labels\"]\nteacher_shares = [3, 1]") +
+               student_stage("live_two", "teacher = [\"dense\", \"early\"]\nloss = \"kl\"") +
+               student_stage("states", "teacher = \"dense\"\nhidden_loss = \"cosine\"\nhidden_layers = [1, 2]\nteacher_weight = 0.0") +
+               "[[stage]]\nname = \"other_shape\"\nkind = \"train\"\nmodel = \"student\"\ntokens = 4096\nseq_len = 32\nbatch_tokens = 1024\ndata_seed = 9\n"
+               "labels = \"labels\"\n\n"));
+    const Outcome outcome = run(scratch.path, {"run", "kd.toml"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    const fs::path root = scratch.path / "runs/tiny";
+    const auto two = metrics_of(root / "two");
+    CHECK(two.front()["kd"].get<double>() ==
+          doctest::Approx(0.75 * two.front()["kd.labels"].get<double>() + 0.25 * two.front()["kd.early_labels"].get<double>()));
+    CHECK(metrics_of(root / "live_two").back().contains("kd.early"));
+    const auto states = metrics_of(root / "states");
+    CHECK(states.back()["hidden_loss"].get<double>() < states.front()["hidden_loss"].get<double>());
+    CHECK(metrics_of(root / "other_shape").back()["kd"].get<double>() > 0);  // other batch, length and seed read the same cache
+
+    // out, and in again as a stage: the labels under every token are the same, and so are the weights
+    for (const char* domain : {"prose", "code"})
+      REQUIRE(run(scratch.path, {"labels", "export", std::string("given/") + domain + ".jsonl.zst", "--tokens", std::string("runs/tiny/data/tokens/") + domain,
+                                 "--cache", std::string("runs/tiny/labels/labels/") + domain})
+                  .code == 0);
+    const std::string import_stage = "[[stage]]\nname = \"given\"\nkind = \"label\"\nimport = \"given\"\n\n";
+    spill(scratch.path / "given.toml", recipe(import_stage + student_stage("one", "labels = \"given\"")));
+    const Outcome imported = run(scratch.path, {"run", "given.toml", "--out", "runs/given"});
+    INFO(imported.err);
+    REQUIRE(imported.code == 0);
+    CHECK(weights_of(scratch.path / "runs/given/one/model") == weights_of(root / "one/model"));
+    CHECK(run(scratch.path, {"run", "given.toml", "--out", "runs/given"}).out.find("already complete") != std::string::npos);
+    fs::remove(scratch.path / "given/code.jsonl.zst");
+    const Outcome missing = run(scratch.path, {"run", "given.toml", "--out", "runs/other"});
+    CHECK(missing.code == 2);
+    CHECK(missing.err.find("holds no code.jsonl") != std::string::npos);
+  }
+
   TEST_CASE("distillation: what a stage asks for and cannot have is refused before anything starts") {
     const Scratch scratch("distillation_refused");
     write_corpus(scratch.path / "corpus");
@@ -103,6 +146,14 @@ TEST_SUITE("recipe") {
     refused(student_stage("s", "teacher = \"dense\"\ndistil_from = 0.7\ndistil_to = 0.5"), "distil_from");
     refused(student_stage("s", "labels = \"labels\"\nkd_temperature = 2.0"), "kd_temperature");
     refused(student_stage("s", "labels = \"labels\"\nloss = \"klt\""), "did you mean 'kl'");
+    refused(student_stage("s", "labels = \"labels\"\nhidden_loss = \"cosine\""), "hidden states are not stored");
+    refused(student_stage("s", "teacher = \"dense\"\nhidden_loss = \"mse\"\nhidden_layers = [3]"), "expected 1 to 2");
+    refused(student_stage("s", "teacher = [\"dense\"]\nteacher_shares = [0.5, 0.5]"), "2 numbers for 1 teachers");
+    refused(student_stage("s", "teacher = \"dense\"\nteacher_shares = [-1]"), "numbers above 0");
+    refused(student_stage("s", "labels = [\"labels\", \"labels\"]"), "given twice");
+    refused(label_stage("aligned", "window_rule = \"aligned\"") + student_stage("s", "labels = \"aligned\"\ndocument_mask = true"), "reads across documents");
+    refused("[[stage]]\nname = \"given\"\nkind = \"label\"\nimport = \"nowhere\"\n\n" + student_stage("s", "labels = \"given\""), "holds no prose.jsonl");
+    refused("[[stage]]\nname = \"given\"\nkind = \"label\"\nimport = \"corpus\"\ncontext = 8\n\n", "leave it out");
     CHECK(!fs::exists(scratch.path / "runs"));
   }
 }

@@ -141,6 +141,52 @@ TEST_SUITE("recipe") {
     CHECK(misspelt.err.find("did you mean 'soft_top_k'") != std::string::npos);
   }
 
+  TEST_CASE("masks: compact while learning gives nearly the same choice and loss in a narrower model, and resumes to the bit") {
+    const Scratch scratch("compact");
+    write_tiny_run(scratch.path);
+    spill(scratch.path / "masks.toml", kRecipe);
+    // decides early, so that channels are dead for most of the stage
+    const std::vector<std::string> quick = {"masks.k_ramp=0.1", "masks.anneal_end=0.3", "masks.final_top_k_epsilon=0.02", "masks.score_lr=0.2"};
+    std::vector<std::string> compact = quick;
+    compact.push_back("masks.compact_after=2");
+    REQUIRE(run_with(scratch.path, "runs/whole", quick).code == 0);
+    const Outcome done = run_with(scratch.path, "runs/compact", compact);
+    INFO(done.err);
+    REQUIRE(done.code == 0);
+    CHECK(done.err.find("dead channels left the model") != std::string::npos);
+    const fs::path whole = scratch.path / "runs/whole", narrow = scratch.path / "runs/compact";
+    const std::vector<double> widths_seen = metric(narrow / "masks/metrics.jsonl", "ffn_width");
+    REQUIRE(widths_seen.size() == 20);
+    CHECK(widths_seen.front() == 64);
+    CHECK(widths_seen.back() <= 48);
+    CHECK(widths_seen.back() >= 24);
+    CHECK(widths(narrow / "pruned/prune_plan.json") == std::vector<size_t>{24, 24});
+    const std::vector<double> errors = metric(narrow / "masks/metrics.jsonl", "sum_error");
+    CHECK(*std::ranges::max_element(errors) <= 1e-6);
+    const auto results = [](const fs::path& stage) { return nlohmann::json::parse(slurp(stage / "manifest.json"))["results"]; };
+    const double expected = results(whole / "masks")["heldout_hard_loss"], got = results(narrow / "masks")["heldout_hard_loss"];
+    CHECK(got == doctest::Approx(expected).epsilon(0.01));
+    const Outcome compared = run(scratch.path, {"diff", "runs/whole/masks/masks.h5", "runs/compact/masks/masks.h5"});
+    MESSAGE(expected << " " << got << "\n" << compared.out);
+
+    Process process = start(scratch.path, {"run", "masks.toml", "--out", "runs/killed", "--set", compact[0], "--set", compact[1], "--set", compact[2], "--set",
+                                           compact[3], "--set", compact[4]});
+    while (!process.poll() && metric(scratch.path / "runs/killed/masks/metrics.jsonl", "step").size() < 13)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    process.send(SIGKILL);
+    CHECK(process.wait().signal == SIGKILL);
+    const Outcome resumed = run_with(scratch.path, "runs/killed", compact);
+    INFO(resumed.err);
+    CHECK(resumed.code == 0);
+    CHECK(resumed.err.find("resuming at step 1") != std::string::npos);
+    CHECK(without_clock(slurp(scratch.path / "runs/killed/masks/metrics.jsonl")) == without_clock(slurp(narrow / "masks/metrics.jsonl")));
+    CHECK(slurp(scratch.path / "runs/killed/masks/masks.h5") == slurp(narrow / "masks/masks.h5"));
+
+    const Outcome refused = run_with(scratch.path, "runs/gates", {"masks.compact_after=2", "masks.mask_method=\"hard_concrete\""});
+    CHECK(refused.code == 2);
+    CHECK(refused.err.find("compact_after") != std::string::npos);
+  }
+
   TEST_CASE("masks: a collapse ends the run with 6, a healthy run goes on") {
     const Scratch scratch("collapse");
     write_tiny_run(scratch.path);

@@ -260,4 +260,49 @@ TEST_SUITE("grad") {
       }
     }
   }
+
+  TEST_CASE("targets: several teachers count by their shares, hidden-state losses add theirs: gradients against the plain decoder in double") {
+    const Model model = random_model(), teacher = random_model(5);
+    const Batch batch = random_batch({0, 9, 24});
+    const at::Tensor first_BT = at::randint(300, {3, 24}, at::kLong), second_BT = at::randint(300, {3, 24}, at::kLong);
+    const double weight = 0.8, scale = gradient_scale(batch.num_live);
+    const DecoderInput input{.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}};
+    std::vector<at::Tensor> teacher_ND;
+    decoder_hidden(teacher, input, {}, {.layer_output = [&](int, const at::Tensor& output_ND) { teacher_ND.push_back(output_ND.detach()); }});
+    for (const char* kind : {"cosine", "mse"}) {
+      CAPTURE(kind);
+      KdOptions options{.teacher_weight = weight, .hidden_loss = kind, .hidden_weight = 0.5, .hidden_layers = {1, 2}, .z_loss = 1e-2};
+      const TeacherSignal both[] = {{.label_BT = first_BT, .top = {}, .hidden_NE = {}, .head_VE = {}, .layer_ND = teacher_ND},
+                                    {.label_BT = second_BT, .top = {}, .hidden_NE = {}, .head_VE = {}, .layer_ND = {}}};
+      std::vector<Targets> targets = {distillation_targets(batch, both[0], options), distillation_targets(batch, both[1], options)};
+      targets[0].share = 0.25;
+      targets[1].share = 0.75;
+      model.arena->zero_gradient();
+      const LossSums sums = train_micro_batch(model, batch, targets, {}, scale);
+      REQUIRE(sums.kd_of.size() == 2);
+      CHECK(sums.kd == doctest::Approx(0.25 * sums.kd_of[0] + 0.75 * sums.kd_of[1]));
+      CHECK(sums.hidden > 0);
+
+      const NamedWeights weights = reference_weights(model);
+      std::vector<at::Tensor> student_ND;
+      const at::Tensor logits = reference_logits(model.config, weights, input, {}, &student_ND);
+      REQUIRE(student_ND.size() == 2);
+      const at::Tensor live = batch.true_label_BT.reshape({-1}).ge(0), lse = logits.logsumexp(1);
+      const auto picked = [&](const at::Tensor& label) { return logits.gather(1, label.reshape({-1, 1}).clamp_min(0)).squeeze(1); };
+      at::Tensor hidden = at::zeros_like(lse);
+      for (size_t layer = 0; layer < 2; ++layer) {
+        const at::Tensor s = student_ND[layer], t = teacher_ND[layer].to(at::kDouble);
+        hidden = hidden + 0.5 * (std::string(kind) == "mse" ? (s - t).square().mean(1) : 1 - (s * t).sum(1) / (s.norm(2, 1) * t.norm(2, 1)));
+      }
+      const at::Tensor row_loss = lse - (1 - weight) * picked(batch.true_label_BT) - weight * (0.25 * picked(first_BT) + 0.75 * picked(second_BT)) +
+                                  1e-2 * lse.square() + 0.25 * 0.5 * hidden;
+      const at::Tensor loss = row_loss.masked_select(live).mean();
+      loss.backward();
+      CHECK(sums.terms(weight).loss == doctest::Approx(loss.item<double>()).epsilon(1e-6));
+      for (const auto& [name, value] : weights) {
+        CAPTURE(name);
+        CHECK(relative_difference(model.arena->gradient_of(name), value.grad()) <= 3e-5);
+      }
+    }
+  }
 }
