@@ -62,7 +62,10 @@ MaskFile load_masks(const std::filesystem::path& path) {
   if (std::from_chars(epsilon.data(), epsilon.data() + epsilon.size(), masks.epsilon).ec != std::errc())
     throw UserError::bad_file(path.string(), "top_k_epsilon is no number");
   masks.method = reader.string_attribute("/", "method");
-  masks.global = reader.string_attribute("/", "budget") == "global";
+  const std::string budget = reader.string_attribute("/", "budget");
+  if (budget != "layer" && budget != "global")
+    throw UserError::bad_file(path.string(), fmt::format("budget '{}', expected layer or global", printable(budget)));
+  masks.global = budget == "global";
   masks.kept.resize(static_cast<size_t>(sizes[0]));
   if (reader.shape("/kept").dims != std::vector<uint64_t>{shape.dims[0]}) throw UserError::bad_file(path.string(), "/kept must hold one number a layer");
   reader.read_all("/kept", Hdf5Type::i64, masks.kept.data(), masks.kept.size() * sizeof(int64_t));

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "pruning/mask_budget.h"
 #include "pruning/soft_masks.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"

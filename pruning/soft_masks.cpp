@@ -2,12 +2,9 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-#include <cmath>
 #include <span>
 
 #include "src/base/random.h"
-#include "src/tensors/ops.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
@@ -30,14 +27,6 @@ at::Tensor standardise_scores(const at::Tensor& raw_LF) {
   check_shape(raw_LF, {-1, -1}, "raw_LF");
   const at::Tensor std_L1 = raw_LF.std(1, /*correction=*/c10::Scalar(0), /*keepdim=*/true);
   return (raw_LF - raw_LF.mean(1, /*keepdim=*/true)) / (std_L1 + kStdEpsilon);
-}
-
-at::Tensor soft_mask(const at::Tensor& raw_LF, const MaskSchedule& schedule, int64_t num_kept) {
-  const at::Tensor soft_LF = soft_top_k(standardise_scores(raw_LF), schedule.k, schedule.epsilon);
-  if (!schedule.top) return soft_LF;
-  // By raw score, as the plan decides: standardising may round two scores into a tie.
-  const int64_t top = std::max(num_kept, static_cast<int64_t>(std::ceil(schedule.k)));
-  return soft_LF * hard_top_k(raw_LF, top);
 }
 
 FfnMasks masks_of(const at::Tensor& mask_LF) {

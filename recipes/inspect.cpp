@@ -8,6 +8,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "pruning/mask_budget.h"
 #include "pruning/mask_file.h"
 #include "pruning/mask_health.h"
 #include "pruning/plan.h"

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "pruning/mask_budget.h"
 #include "recipes/recipe_reading.h"
 #include "src/base/errors.h"
 

@@ -10,7 +10,7 @@
 #include <variant>
 #include <vector>
 
-#include "pruning/soft_masks.h"
+#include "pruning/mask_options.h"
 #include "src/cli/options.h"
 #include "src/data/loader.h"
 #include "src/data/tokenizer.h"

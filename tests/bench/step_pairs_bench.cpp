@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "pruning/mask_health.h"
+#include "pruning/mask_methods.h"
 #include "pruning/soft_masks.h"
 #include "src/base/errors.h"
 #include "src/base/hdf5.h"
@@ -72,20 +73,29 @@ int main(int argc, char** argv) {
     step(batch, make_targets(batch, lookup_labels({&labels}, batch), {}), {});
   };
   const int64_t channels = flags["ffn"], kept = channels / 3;
-  at::Tensor raw_LF = initial_scores(flags["layers"], channels, 0.01, 1);
-  ScoreOptimizer score_optimizer(raw_LF, 0.05, 0.9, 0.95, 10, 1000000);
+  const MaskBudget budget{.num_kept = kept};
+  const auto learned = find_mask_method("soft_top_k", "")
+                           .make({.options = {},
+                                  .num_layers = flags["layers"],
+                                  .num_channels = channels,
+                                  .budget = budget,
+                                  .warmup_steps = 10,
+                                  .num_steps = 1000000,
+                                  .seed = 1,
+                                  .start_LF = {}});
+  const at::Tensor& raw_LF = learned->scores();
   const auto masked = [&] {  // half way through a mask stage: nothing is free yet, nothing decided
-    const MaskSchedule schedule = mask_schedule({}, 0.5, channels, kept);
+    const MaskMoment moment{.step = 0, .schedule = mask_schedule({}, 0.5, channels, kept)};
     raw_LF.set_requires_grad(true);
-    const at::Tensor soft_LF = soft_mask(raw_LF, schedule, kept), mask_LF = soft_LF.detach().set_requires_grad(true);
+    const StepMask trained = learned->training_mask(moment);
+    const at::Tensor mask_LF = trained.mask_LF.detach().set_requires_grad(true);
     const Batch batch = training.loader.next(flags["batch"]);
     step(batch, make_targets(batch, {}, {}), masks_of(mask_LF));
-    soft_LF.backward(mask_LF.grad());
-    const at::Tensor grad_LF = raw_LF.grad();
+    const at::Tensor grad_LF = learned->score_gradient(trained.mask_LF, mask_LF.grad(), {});
     raw_LF.set_requires_grad(false);
-    score_optimizer.step(grad_LF);
-    raw_LF.mutable_grad() = at::Tensor();
-    mask_health(soft_LF.detach(), raw_LF, schedule.k, kept);
+    mask_health(
+        {.soft_LF = trained.plain_LF, .raw_LF = raw_LF, .hard_LF = hard_choice(raw_LF, budget), .k = moment.schedule.k, .epsilon = moment.schedule.epsilon});
+    learned->step(grad_LF, moment);
   };
   const Batch check = training.loader.next(flags["batch"]);
   const double both = evaluate_batch(model, check, make_targets(check, check.true_label_BT, {.teacher_weight = 0.9, .z_loss = 0})).terms(0.9).loss,

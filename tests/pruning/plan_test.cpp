@@ -15,6 +15,7 @@
 
 using namespace coppice;
 using tiny::largest;
+using tiny::soft_mask;
 
 namespace {
 

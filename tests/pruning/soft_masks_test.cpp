@@ -12,6 +12,7 @@
 
 using namespace coppice;
 using tiny::largest;
+using tiny::soft_mask;
 
 TEST_SUITE("unit") {
   TEST_CASE("mask_schedule: k ramps, epsilon anneals geometrically, top comes in the last tenth") {

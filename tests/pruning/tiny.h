@@ -5,13 +5,19 @@
 #undef CHECK  // c10's, which aborts
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "pruning/mask_budget.h"
+#include "pruning/mask_options.h"
+#include "pruning/soft_masks.h"
 #include "src/base/json.h"
 #include "src/model/decoder.h"
 #include "src/model/parameters.h"
+#include "src/tensors/ops.h"
 
 namespace coppice::tiny {
 
@@ -48,6 +54,11 @@ inline at::Tensor matrix_of(const Json& rows, at::ScalarType type = at::kDouble)
   std::vector<at::Tensor> stack;
   for (const Json& row : rows) stack.push_back(vector_of(row, type));
   return at::stack(stack);
+}
+/// Exact Soft-Top-K of one step in one line of operations, to hold the method against: lambda = soft_top_k(s, k, epsilon), times the set of the ceil(k) best.
+inline at::Tensor soft_mask(const at::Tensor& raw_LF, const MaskSchedule& schedule, int64_t num_kept) {
+  const at::Tensor soft_LF = soft_top_k(standardise_scores(raw_LF), schedule.k, schedule.epsilon);
+  return schedule.top ? soft_LF * hard_top_k(raw_LF, std::max(num_kept, static_cast<int64_t>(std::ceil(schedule.k)))) : soft_LF;
 }
 inline double largest(const at::Tensor& difference) { return difference.abs().max().item<double>(); }
 

@@ -199,6 +199,21 @@ TEST_SUITE("recipe") {
     CHECK(fs::exists(scratch.path / "runs/micro/labelled/seed-1/dense/ckpt"));
   }
 
+  TEST_CASE("ablation: an arm that diverges ends with 6 and names itself; the others are done and stand in the tables") {
+    const Scratch scratch("ablate_diverged");
+    write_micro_run(scratch.path);
+    spill(scratch.path / "wild.toml", recipe_text() + "[[arm]]\nname = \"wild\"\nset = { core.drop_grad_norm = 1e-9, core.max_skipped_steps = 1 }\n");
+    for (int attempt = 0; attempt < 2; ++attempt) {  // the same command goes on, and fails the same way
+      const Outcome outcome = run(scratch.path, {"ablate", "wild.toml", "--out", "runs/wild"});
+      INFO(outcome.err);
+      CHECK(outcome.code == 6);
+      CHECK(outcome.err.find("wild") != std::string::npos);
+      for (const char* arm : {"plain", "labelled"})
+        for (const char* seed : {"seed-1", "seed-2"}) CHECK(fs::exists(scratch.path / "runs/wild" / arm / seed / "scores/manifest.json"));
+      CHECK(!fs::exists(scratch.path / "runs/wild/wild/seed-1/core/manifest.json"));
+    }
+  }
+
   TEST_CASE("ablation: what cannot be is refused before any work, with the arm and its line") {
     const Scratch scratch("ablate_refused");
     write_micro_run(scratch.path);

