@@ -12,7 +12,21 @@
 namespace coppice {
 namespace {
 
-constexpr uint64_t kVersion = 2;
+constexpr uint64_t kVersion = 3;
+
+/// Over everything the file says, as it is read: a flipped byte of the file's own structure may pass for other numbers.
+std::string content_sha256(const MaskFile& masks) {
+  const auto bytes_of = [](const void* data, size_t size) { return std::string_view(static_cast<const char*>(data), size); };
+  const at::Tensor scores = masks.scores_LF.detach().contiguous(), soft = masks.soft_LF.detach().contiguous();
+  const std::vector<int64_t> widths = masks.widths();
+  Sha256 hash;
+  hash.update(fmt::format("{} {} {} {} {} {}\n", scores.size(0), scores.size(1), masks.source_sha256, masks.num_kept, masks.epsilon, masks.method));
+  hash.update(masks.global ? "global" : "layer");
+  hash.update(bytes_of(scores.const_data_ptr<float>(), scores.nbytes()));
+  hash.update(bytes_of(soft.const_data_ptr<float>(), soft.nbytes()));
+  hash.update(bytes_of(widths.data(), widths.size() * sizeof(int64_t)));
+  return hash.hex();
+}
 
 }  // namespace
 
@@ -34,6 +48,7 @@ void save_masks(const std::filesystem::path& path, const MaskFile& masks) {
   writer.set_attribute("/", "top_k_epsilon", fmt::format("{}", masks.epsilon));
   writer.set_attribute("/", "method", masks.method);
   writer.set_attribute("/", "budget", masks.global ? "global" : "layer");
+  writer.set_attribute("/", "content_sha256", content_sha256(masks));
   writer.close();
   OutputFile file(temporary, OutputFile::Mode::existing);
   file.sync();
@@ -72,6 +87,8 @@ MaskFile load_masks(const std::filesystem::path& path) {
   for (size_t layer = 0; layer < masks.kept.size(); ++layer)
     if (masks.kept[layer] < 1 || masks.kept[layer] > sizes[1])
       throw UserError::bad_file(path.string(), fmt::format("layer {} keeps {} channels, expected 1 to {}", layer, masks.kept[layer], sizes[1]));
+  if (reader.string_attribute("/", "content_sha256") != content_sha256(masks))
+    throw UserError::bad_file(path.string(), "damaged: its content has another hash");
   return masks;
 }
 

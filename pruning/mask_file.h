@@ -1,5 +1,5 @@
 // masks.h5: what learn_masks decided, as a small file of its own: /scores and /soft, f32 [L, F], /kept, i64 [L] (channels that each layer keeps), with the
-// identity of the source, the method and the last epsilon.
+// identity of the source, the method, the last epsilon and a hash of all of it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
