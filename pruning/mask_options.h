@@ -10,7 +10,7 @@ namespace coppice {
 struct MaskOptions {
   std::string mask_method = "soft_top_k";
   double score_lr = 0.05;  // Adam on raw scores
-  std::string score_init = "noise";
+  std::string score_init = "activation";
   double score_init_std = 0.01;
   int64_t calibration_tokens = 16384;
   std::string score_scale = "standardise";
@@ -36,7 +36,7 @@ struct MaskOptions {
   void visit_fields(Field& field) {
     field("mask_method", mask_method, "how scores become masks: soft_top_k, coordinate_descent, hard_concrete or straight_through");
     field("score_lr", score_lr, "learning rate of the mask scores (Adam, no decay)");
-    field("score_init", score_init, "start of the raw scores: noise, or the standardised values of a one-shot score (activation, magnitude, ...)");
+    field("score_init", score_init, "start of the raw scores: the standardised values of a one-shot score (activation, magnitude, ...), or noise");
     field("score_init_std", score_init_std, "start noise of the raw scores");
     field("calibration_tokens", calibration_tokens, "tokens that score_init and the overlap with the activation choice see");
     field("score_scale", score_scale, "standardise (mean 0, deviation 1 a layer, so epsilon is a pure number) or raw");

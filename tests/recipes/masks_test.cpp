@@ -192,7 +192,7 @@ TEST_SUITE("recipe") {
     write_tiny_run(scratch.path);
     spill(scratch.path / "masks.toml", kRecipe);
     // raw scores that hardly differ and hardly move: every gate stays at K/F
-    const std::vector<std::string> flat = {"masks.score_scale=\"raw\"", "masks.score_init_std=1e-6", "masks.score_lr=1e-9"};
+    const std::vector<std::string> flat = {"masks.score_scale=\"raw\"", "masks.score_init=\"noise\"", "masks.score_init_std=1e-6", "masks.score_lr=1e-9"};
     std::vector<std::string> stopping = flat;
     stopping.push_back("masks.on_collapse=\"stop\"");
     const Outcome stopped = run_with(scratch.path, "runs/flat", stopping);
