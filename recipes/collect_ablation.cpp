@@ -38,6 +38,7 @@ void add_ancestors(const Recipe& recipe, const std::string& name, std::set<std::
 
 bool is_source(const Stage& stage) {
   const auto* train = std::get_if<TrainStage>(&stage.options);
+  if (stage.kind == "import") return true;
   return train != nullptr && train->from.empty() && train->model == "source";
 }
 
@@ -87,6 +88,7 @@ std::string title_of(const Recipe& recipe, const std::string& name) {
   const auto* train = std::get_if<TrainStage>(&stage.options);
   const char* when = stage.kind == "prune"         ? "Straight after pruning"
                      : stage.kind == "learn_masks" ? "Under masks"
+                     : stage.kind == "import"      ? "As imported"
                      : train->from.empty()         ? "After training"
                                                    : "After recovery";
   return fmt::format("{}: {}", when, name);

@@ -30,6 +30,7 @@ Lineage lineage_of(const Recipe& recipe, const std::string& name) {
   const Stage& stage = recipe.stage(name);
   if (const auto* prune = std::get_if<PruneStage>(&stage.options)) return {.role = prune->scores == "masks" ? "pruned" : prune->scores};
   if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return lineage_of(recipe, masks->from);
+  if (std::holds_alternative<ImportStage>(stage.options)) return {.role = "source"};
   const auto& train = std::get<TrainStage>(stage.options);
   Lineage lineage;
   if (train.from.empty()) {
@@ -56,6 +57,7 @@ bool leads_to(const Recipe& recipe, const std::string& ancestor, const std::stri
 
 StagePurpose purpose_of(const Recipe& recipe, const Stage& stage) {
   if (stage.kind == "evaluate" || stage.kind == "export") return StagePurpose::method;
+  if (stage.kind == "import") return StagePurpose::source;
   if (stage.kind == "train" && lineage_of(recipe, stage.name).role == "source") {
     for (const Stage& other : recipe.stages)  // trained on beside the masks only to be cut for comparison
       if (other.kind == "learn_masks" && leads_to(recipe, stage.name, other.name)) return StagePurpose::source;

@@ -97,6 +97,11 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
             cost.tokens * (train->distillation.distil_to - train->distillation.distil_from) * forward_flops_per_token(teacher, train->training.seq_len);
         cost.memory_bytes += model_bytes(teacher);
       }
+    } else if (std::holds_alternative<ImportStage>(stage.options)) {
+      const ModelConfig config = recipe.model_after(stage.name);
+      cost.parameters = count_parameters(config);
+      cost.memory_bytes = 2 * model_bytes(config);  // the folder's tables and the model without their padded rows
+      cost.disk_bytes = model_bytes(config);
     } else if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) {
       const ModelConfig config = recipe.model_after(stage.name);
       cost.parameters = count_parameters(config);

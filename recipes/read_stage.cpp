@@ -7,11 +7,12 @@
 #include "pruning/scores.h"
 #include "recipes/recipe_reading.h"
 #include "src/base/errors.h"
+#include "src/checkpoint/hf_export.h"
 
 namespace coppice {
 namespace {
 
-const std::vector<std::string> kKinds = {"train", "learn_masks", "prune", "label", "evaluate", "export"};
+const std::vector<std::string> kKinds = {"train", "import", "learn_masks", "prune", "label", "evaluate", "export"};
 
 TrainingOptions read_training(OptionTable& table, const std::vector<DomainOptions>& domains, uint64_t seed) {
   TrainingOptions training;
@@ -117,6 +118,28 @@ void check_distillation(const OptionTable& table, TrainStage& train, const Recip
   }
 }
 
+/// Ids must mean the same to the imported model and to the data; known before any work, from config.json and the two tokenizers.
+ImportStage read_import(OptionTable& table, const TokenizerOptions& tokenizer) {
+  ImportStage import;
+  table.take("path", import.path, "Hugging Face folder with config.json, safetensors and the model's own tokenizer.model");
+  const std::string where = table.where("path");
+  check(!import.path.empty(), where, "path: missing; name a Hugging Face folder");
+  import.config = import_hf_config(import.path);
+  const std::filesystem::path own = std::filesystem::path(import.path) / "tokenizer.model";
+  check(std::filesystem::is_regular_file(own), where,
+        fmt::format("path: {} is missing; only models with a SentencePiece tokenizer can be imported", own.string()));
+  check(!tokenizer.path.empty(), where, fmt::format("path: an imported model needs its own tokenizer; set tokenizer.path = \"{}\"", own.string()));
+  const std::string ids = Tokenizer::load(own).fingerprint(), data_ids = Tokenizer::load(tokenizer.path).fingerprint();
+  check(ids == data_ids, where,
+        fmt::format("path: the model in {} was trained with another tokenizer: {} there, {} in {}", import.path, ids, data_ids, tokenizer.path));
+  check(
+      padded_rows(import.config.vocab_size, tokenizer.vocab_size).has_value(), where,
+      fmt::format("path: the model in {} has {} rows in its vocabulary table (tokenizer {}), the data {} ids (tokenizer {}); only a padded table may be larger",
+                  import.path, import.config.vocab_size, ids, tokenizer.vocab_size, data_ids));
+  import.config.vocab_size = tokenizer.vocab_size;
+  return import;
+}
+
 /// Hidden states are compared width by width, layer by layer.
 void check_hidden_loss(const OptionTable& table, const TrainStage& train, const Recipe& recipe) {
   if (train.distillation.hidden_loss == "none") return;
@@ -143,7 +166,7 @@ std::filesystem::path find_label_file(const std::filesystem::path& folder, const
 Stage read_stage(OptionTable table, const Recipe& recipe) {
   Stage stage{.where = table.where(), .seed = 0};
   table.take("name", stage.name, "the stage's folder and its name in messages");
-  table.take("kind", stage.kind, "train, learn_masks, prune, label, evaluate or export");
+  table.take("kind", stage.kind, "train, import, learn_masks, prune, label, evaluate or export");
   check(table.has("name"), stage.where, "[[stage]] without a name");
   check_name(stage.name, table.where("name"), "name");
   check(std::ranges::find(kTopLevelKeys, stage.name) == kTopLevelKeys.end(), table.where("name"),
@@ -180,13 +203,15 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     check_hidden_loss(table, train, recipe);
     check(train.rope_theta == 0 || train.rope_theta > 1, table.where("rope_theta"), fmt::format("rope_theta: got {}, expected above 1", train.rope_theta));
     stage.options = train;
+  } else if (stage.kind == "import") {
+    stage.options = read_import(table, recipe.tokenizer);
   } else if (stage.kind == "learn_masks") {
     LearnMasksStage masks;
     table.take("from", masks.from, "the dense source");
     table.take("target", masks.target, "[model.<name>] whose intermediate_size is kept");
     table.read(masks.masks);
     masks.training = read_training(table, recipe.data.domains, stage.seed);
-    check_input(recipe.stages, masks.from, {"train"}, table.where("from"), "from");
+    check_input(recipe.stages, masks.from, {"train", "import"}, table.where("from"), "from");
     check_model(masks.target, "target");
     check_mask_options(masks.masks, [&](const char* key) { return table.where(key); });
     stage.options = masks;
@@ -194,7 +219,7 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     PruneStage prune;
     table.take("from", prune.from, "the model to cut");
     table.take("target", prune.target, "[model.<name>] whose intermediate_size is kept");
-    check_input(recipe.stages, prune.from, {"train", "learn_masks"}, table.where("from"), "from");
+    check_input(recipe.stages, prune.from, {"train", "import", "learn_masks"}, table.where("from"), "from");
     const bool after_masks =
         std::ranges::find_if(recipe.stages, [&](const Stage& s) { return s.name == prune.from && s.kind == "learn_masks"; }) != recipe.stages.end();
     prune.scores = after_masks ? "masks" : "";

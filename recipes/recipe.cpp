@@ -9,6 +9,7 @@
 #include "pruning/mask_budget.h"
 #include "recipes/recipe_reading.h"
 #include "src/base/errors.h"
+#include "src/checkpoint/hf_export.h"
 
 namespace coppice {
 namespace {
@@ -16,8 +17,8 @@ namespace {
 ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab_size) {
   ModelConfig config = base ? *base : ModelConfig{.head_dim = 0};
   std::string preset_name;
-  table.take("preset", preset_name, "start from a named shape");
-  if (!preset_name.empty()) config = preset(preset_name, table.where("preset"));
+  table.take("preset", preset_name, "start from a named shape, or from the config.json of a Hugging Face folder");
+  if (!preset_name.empty()) config = std::filesystem::is_directory(preset_name) ? import_hf_config(preset_name) : preset(preset_name, table.where("preset"));
   config.vocab_size = vocab_size;
   table.take("hidden_size", config.hidden_size, "model width D");
   table.take("num_hidden_layers", config.num_hidden_layers, "layers");
@@ -87,6 +88,7 @@ std::vector<std::string> Stage::inputs() const {
         if (teacher != s.from) names.push_back(teacher);
       return names;
     }
+    std::vector<std::string> operator()(const ImportStage&) const { return {}; }
     std::vector<std::string> operator()(const LearnMasksStage& s) const { return {s.from}; }
     std::vector<std::string> operator()(const PruneStage& s) const { return {s.from}; }
     std::vector<std::string> operator()(const LabelStage& s) const { return {s.teacher}; }
@@ -116,6 +118,7 @@ ModelConfig Recipe::model_after(const std::string& stage_name) const {
     config.max_position_embeddings = std::max(config.max_position_embeddings, train->training.seq_len);
     return config;
   }
+  if (const auto* import = std::get_if<ImportStage>(&found.options)) return import->config;
   if (const auto* masks = std::get_if<LearnMasksStage>(&found.options)) return model_after(masks->from);
   const auto* prune = std::get_if<PruneStage>(&found.options);
   COPPICE_CHECK(prune != nullptr, "stage " + stage_name + " leaves no model");

@@ -1,5 +1,5 @@
 // The recipe language: a TOML file becomes these structs, checked whole before any work starts.
-// Rules: stage kinds are train, learn_masks, prune, label, evaluate, export; `from`, `teacher`, `labels`, `of` name earlier stages; an option of a stage is
+// Rules: stage kinds are train, import, learn_masks, prune, label, evaluate, export; `from`, `teacher`, `labels`, `of` name earlier stages; an option of a stage is
 // addressed as <stage name>.<key>; [model.student] inherits every key of [model.source]; [[arm]] tables with `seeds` make the file an ablation.
 #pragma once
 
@@ -99,6 +99,11 @@ struct TrainStage {
   bool has_teacher() const { return !labels.empty() || !teachers.empty(); }
 };
 
+struct ImportStage {
+  std::string path;    // Hugging Face folder
+  ModelConfig config;  // of the model it leaves: padded rows of the vocabulary are cut
+};
+
 struct LearnMasksStage {
   std::string from;
   std::string target = "student";  // [model.*] whose intermediate_size is the budget
@@ -143,7 +148,7 @@ struct ExportStage {
 struct Stage {
   std::string name, kind, where;  // where = file:line
   uint64_t seed = 1;              // in force: its own, or the recipe's
-  std::variant<TrainStage, LearnMasksStage, PruneStage, LabelStage, EvaluateStage, ExportStage> options;
+  std::variant<TrainStage, ImportStage, LearnMasksStage, PruneStage, LabelStage, EvaluateStage, ExportStage> options;
   /// Names of the earlier stages it reads.
   std::vector<std::string> inputs() const;
 };
@@ -173,7 +178,7 @@ struct Recipe {
   std::string with_origins;          // the same with a comment per line
 
   const Stage& stage(const std::string& stage_name) const;  // InternalError when absent
-  /// Shape of the model a stage leaves behind (train, learn_masks, prune), by the rules alone.
+  /// Shape of the model a stage leaves behind (train, import, learn_masks, prune), by the rules alone.
   ModelConfig model_after(const std::string& stage_name) const;
 };
 

@@ -11,7 +11,7 @@ namespace coppice {
 inline const std::vector<std::string> kTopLevelKeys = {"name",  "seed",  "device", "threads",   "data",    "tokenizer",
                                                        "model", "stage", "seeds",  "reference", "compare", "arm"};
 inline const std::vector<std::string> kAblationKeys = {"arm", "seeds", "reference", "compare"};
-inline const std::vector<std::string> kModelKinds = {"train", "learn_masks", "prune"};  // stages that leave a model
+inline const std::vector<std::string> kModelKinds = {"train", "import", "learn_masks", "prune"};  // stages that leave a model
 
 // -- refusals: UserError::recipe at `where` = file:line --
 [[noreturn]] void refuse(const std::string& where, const std::string& message);

@@ -54,6 +54,7 @@ struct OptionsJson {
     json["rope_theta"] = s.rope_theta;
     return json;
   }
+  Json operator()(const ImportStage& s) const { return {{"folder", corpus_sha256(s.path)}}; }
   Json operator()(const LearnMasksStage& s) const {
     Json json = training_json(s.training);
     json["masks"] = fields_json(s.masks, {"on_collapse"});

@@ -8,8 +8,9 @@
 namespace coppice {
 
 std::span<const StageRow> stage_table() {
-  static constexpr std::array<StageRow, 6> kRows = {{
+  static constexpr std::array<StageRow, 7> kRows = {{
       {.kind = "train", .run = run_train},
+      {.kind = "import", .run = run_import},
       {.kind = "learn_masks", .run = run_learn_masks},
       {.kind = "prune", .run = run_prune},
       {.kind = "label", .run = run_label},

@@ -33,6 +33,7 @@ struct StageRow {
 };
 
 Json run_train(StageContext& context);
+Json run_import(StageContext& context);
 Json run_learn_masks(StageContext& context);
 Json run_prune(StageContext& context);
 Json run_label(StageContext& context);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "src/data/tokenizer.h"
@@ -29,6 +30,14 @@ HfExportReport export_hf(const std::filesystem::path& folder, const Model& model
 /// Opens such a folder (our own exports, layers cut back to their true widths, and plain Llama / Qwen3 folders with tied or untied heads).
 /// UserError::bad_file naming what is not supported, or the tensor with expected and found.
 Model import_hf(const std::filesystem::path& folder);
+/// Shape of the model that import_hf() returns, from config.json alone.
+ModelConfig import_hf_config(const std::filesystem::path& folder);
+
+/// How many rows of a vocabulary table are padding: a table of `rows` rows for `vocab_size` ids may be rounded up, by less than 1024 rows, to a multiple of 64
+/// (151,936 against 151,643). Nothing for any other difference: the table belongs to another tokenizer.
+std::optional<int64_t> padded_rows(int64_t rows, int64_t vocab_size);
+/// The same model without the padded rows of its embedding and output tables.
+Model without_padded_rows(const Model& model, int64_t vocab_size);
 
 /// tokenizer.json for a SentencePiece BPE model: ids equal SentencePiece's.
 std::string tokenizer_json(const Tokenizer& tokenizer, bool add_bos);

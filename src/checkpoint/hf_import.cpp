@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -175,24 +176,31 @@ void check_tied_head(const Entries& entries, const fs::path& folder) {
   if (!equal) throw UserError::bad_file(folder.string(), "tie_word_embeddings is set, yet lm_head.weight differs from model.embed_tokens.weight");
 }
 
-/// Cuts every layer to its true width; the channels cut must be zero.
-Model without_padding(const Model& padded, const std::vector<int64_t>& widths, const std::string& where) {
-  ModelConfig config = padded.config;
-  config.intermediate_size = widths;
-  check_config(config, where, /*from_file=*/true);
+/// The first rows and columns of every tensor, as many as `config` has.
+Model cut_to(const ModelConfig& config, const Model& larger, const std::function<void(const Parameter&, const at::Tensor& cut, int64_t size)>& check_cut) {
   Model model = make_model(config);
   for (const Parameter& parameter : parameter_table(config)) {
-    at::Tensor kept = padded.arena->parameter(parameter.name);
+    at::Tensor kept = larger.arena->parameter(parameter.name);
     for (size_t axis = 0; axis < parameter.shape.size(); ++axis) {
       const auto dim = static_cast<int64_t>(axis);
       const int64_t size = parameter.shape[axis], extra = kept.size(dim) - size;
-      if (extra > 0 && kept.narrow(dim, size, extra).count_nonzero().item<int64_t>() != 0)
-        throw UserError::bad_file(where, fmt::format("coppice_intermediate_sizes: {} is not zero beyond channel {}", parameter.hf_name, size));
+      if (extra > 0) check_cut(parameter, kept.narrow(dim, size, extra), size);
       kept = kept.narrow(dim, 0, size);
     }
     model.arena->parameter(parameter.name).copy_(kept);
   }
   return model;
+}
+
+/// Cuts every layer to its true width; the channels cut must be zero.
+Model without_padding(const Model& padded, const std::vector<int64_t>& widths, const std::string& where) {
+  ModelConfig config = padded.config;
+  config.intermediate_size = widths;
+  check_config(config, where, /*from_file=*/true);
+  return cut_to(config, padded, [&](const Parameter& parameter, const at::Tensor& cut, int64_t size) {
+    if (cut.count_nonzero().item<int64_t>() != 0)
+      throw UserError::bad_file(where, fmt::format("coppice_intermediate_sizes: {} is not zero beyond channel {}", parameter.hf_name, size));
+  });
 }
 
 }  // namespace
@@ -253,6 +261,27 @@ Model import_hf(const fs::path& folder) {
   if (hf.intermediate_sizes.empty()) return model;
   c10::NoGradGuard no_grad;
   return without_padding(model, hf.intermediate_sizes, (folder / "config.json").string());
+}
+
+ModelConfig import_hf_config(const fs::path& folder) {
+  HfConfig hf = read_hf_config(folder);
+  if (!hf.intermediate_sizes.empty()) hf.config.intermediate_size = hf.intermediate_sizes;
+  return hf.config;
+}
+
+std::optional<int64_t> padded_rows(int64_t rows, int64_t vocab_size) {
+  constexpr int64_t kMaxPadding = 1024, kMultiple = 64;
+  const int64_t surplus = rows - vocab_size;
+  if (surplus == 0) return 0;
+  if (surplus < 0 || surplus >= kMaxPadding || rows % kMultiple != 0) return std::nullopt;
+  return surplus;
+}
+
+Model without_padded_rows(const Model& model, int64_t vocab_size) {
+  const c10::NoGradGuard no_grad;
+  ModelConfig config = model.config;
+  config.vocab_size = vocab_size;
+  return cut_to(config, model, [](const Parameter&, const at::Tensor&, int64_t) {});
 }
 
 }  // namespace coppice

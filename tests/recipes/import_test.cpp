@@ -1,0 +1,142 @@
+// A model from elsewhere as source and teacher: shapes from its config.json, padded rows of its vocabulary cut, another tokenizer refused before any work.
+#include <ATen/ATen.h>
+#include <doctest/doctest.h>
+
+#include "src/checkpoint/hf_export.h"
+#include "src/data/tokenizer.h"
+#include "src/model/parameters.h"
+#include "tests/recipes/program.h"
+
+using namespace coppice::test;
+
+namespace {
+
+const char* const kRecipe = R"(
+name = "given"
+threads = 1
+[data]
+heldout_share = 0.08
+[[data.domain]]
+name = "prose"
+path = "corpus/prose.jsonl"
+[tokenizer]
+vocab_size = 384
+path = "elsewhere/tokenizer.model"
+[model.source]
+preset = "elsewhere"
+[model.student]
+intermediate_size = 32
+[[stage]]
+name = "dense"
+kind = "import"
+path = "elsewhere"
+[[stage]]
+name = "pruned"
+kind = "prune"
+from = "dense"
+scores = "magnitude"
+[[stage]]
+name = "labels"
+kind = "label"
+teacher = "dense"
+context = 64
+coverage = "used"
+[[stage]]
+name = "core"
+kind = "train"
+from = "pruned"
+labels = "labels"
+tokens = 2048
+seq_len = 64
+batch_tokens = 512
+[[stage]]
+name = "scores"
+kind = "evaluate"
+of = ["dense", "pruned", "core"]
+seq_len = 64
+tokens = 4096
+)";
+
+/// A folder as another program would leave it: `rows` rows in the vocabulary table, those beyond the tokenizer's ids so large that any softmax over them is
+/// ruined.
+coppice::Model write_padded_model(const fs::path& folder, const coppice::Tokenizer& tokenizer, int64_t rows) {
+  coppice::ModelConfig config{.vocab_size = rows,
+                              .hidden_size = 32,
+                              .num_hidden_layers = 2,
+                              .num_attention_heads = 2,
+                              .num_key_value_heads = 1,
+                              .head_dim = 16,
+                              .intermediate_size = {96, 96}};
+  coppice::Model model = coppice::make_model(config);
+  coppice::initialise_parameters(config, *model.arena, 3);
+  if (rows > tokenizer.vocab_size())
+    model.arena->parameter("embed_tokens.weight").detach().narrow(0, tokenizer.vocab_size(), rows - tokenizer.vocab_size()).fill_(10.0);
+  coppice::export_hf(folder, model, tokenizer, "f32");
+  return model;
+}
+
+/// A tokenizer and a corpus; other text makes another tokenizer.
+coppice::Tokenizer train_tokenizer_on(const fs::path& model_file, const std::string& text) {
+  bool given = false;
+  spill(model_file, coppice::train_tokenizer({.vocab_size = 384}, [&](std::string& line) {
+          line = text;
+          return !std::exchange(given, true);
+        }));
+  return coppice::Tokenizer::load(model_file);
+}
+
+}  // namespace
+
+TEST_SUITE("recipe") {
+  TEST_CASE("import: a padded model from a Hugging Face folder is source, teacher and start of the student") {
+    const Scratch scratch("import");
+    write_corpus(scratch.path / "corpus");
+    spill(scratch.path / "given.toml", kRecipe);
+    const coppice::Tokenizer tokenizer = train_tokenizer_on(scratch.path / "own.model", slurp(scratch.path / "corpus/prose.jsonl").substr(0, 4000));
+    const coppice::Model padded = write_padded_model(scratch.path / "elsewhere", tokenizer, 448);
+
+    const Outcome outcome = run(scratch.path, {"run", "given.toml"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    CHECK(outcome.err.find("64 padded rows beyond 384 ids: they are cut") != std::string::npos);
+    const auto manifest = nlohmann::json::parse(slurp(scratch.path / "runs/given/dense/manifest.json"));
+    CHECK(manifest["results"]["padded_rows"] == 64);
+    const auto report = nlohmann::json::parse(slurp(scratch.path / "runs/given/report.json"));
+    CHECK(report["models"][0]["role"] == "source");
+    CHECK(report["models"][0]["parameters"] == coppice::count_parameters(padded.config) - 64 * 32);
+    CHECK(report["models"][0]["loss"].get<double>() < 12.0);  // with the padded rows in the softmax it is far above
+    CHECK(report["models"][1]["intermediate_size"] == 32);
+
+    const Outcome again = run(scratch.path, {"run", "given.toml"});
+    CHECK(again.code == 0);
+    CHECK(again.err.find("padded rows") == std::string::npos);  // imported once
+  }
+
+  TEST_CASE("import: what does not fit is refused with the recipe, with both tokenizers' fingerprints") {
+    const Scratch scratch("import_refused");
+    write_corpus(scratch.path / "corpus");
+    spill(scratch.path / "given.toml", kRecipe);
+    const coppice::Tokenizer own = train_tokenizer_on(scratch.path / "own.model", slurp(scratch.path / "corpus/prose.jsonl").substr(0, 4000));
+    const coppice::Tokenizer other = train_tokenizer_on(scratch.path / "other.model", slurp(scratch.path / "corpus/code.jsonl").substr(0, 4000));
+    write_padded_model(scratch.path / "elsewhere", own, 384);
+    const auto refusal = [&](const std::vector<std::string>& set) {
+      std::vector<std::string> arguments = {"config", "given.toml"};
+      for (const std::string& pair : set) arguments.insert(arguments.end(), {"--set", pair});
+      const Outcome outcome = run(scratch.path, arguments);
+      CHECK(outcome.code == 2);
+      return outcome.err;
+    };
+
+    const std::string another = refusal({"tokenizer.path=\"other.model\""});
+    CHECK(another.find(own.fingerprint()) != std::string::npos);
+    CHECK(another.find(other.fingerprint()) != std::string::npos);
+    CHECK(refusal({"tokenizer.path=\"\""}).find("set tokenizer.path = \"elsewhere/tokenizer.model\"") != std::string::npos);
+    fs::remove_all(scratch.path / "elsewhere");
+    write_padded_model(scratch.path / "elsewhere", own, 2048);  // more than padding
+    const std::string larger = refusal({});
+    CHECK(larger.find("2048 rows") != std::string::npos);
+    CHECK(larger.find("384 ids") != std::string::npos);
+    fs::remove(scratch.path / "elsewhere/tokenizer.model");
+    CHECK(refusal({"tokenizer.path=\"own.model\""}).find("tokenizer.model is missing") != std::string::npos);
+  }
+}
