@@ -55,7 +55,7 @@ std::vector<InputFile> list_files(const ExtractOptions& options) {
 template <class Item>
 void sort_by_hash(std::vector<Item>& items) {
   std::sort(items.begin(), items.end(), [](const Item& a, const Item& b) {
-    const uint64_t hash_a = document_hash(a.id), hash_b = document_hash(b.id);
+    const uint64_t hash_a = sample_hash(a.id), hash_b = sample_hash(b.id);
     return hash_a != hash_b ? hash_a < hash_b : a.id < b.id;
   });
 }

@@ -26,7 +26,7 @@ struct ExtractReport {
 };
 
 /// Writes the documents of `inputs` to `output`, sorted by id: `<source>/<path inside the input>`, with `#<number>` where a file holds several.
-/// With max_bytes, files are visited in the order of their ids' hashes, so that a part of a tree is a sample of all of it; what would not fit is
+/// With max_bytes, files are visited in the order of their ids' sample_hash, so that a part of a tree is a sample of all of it and of its held-out documents; what would not fit is
 /// passed over, and 99% is full. The same inputs give the same bytes. UserError::recipe for a missing source, output or input and for two
 /// files with one id; UserError::bad_file for an input that is missing, cannot be read or gives no document at all.
 ExtractReport extract_documents(const ExtractOptions& options);

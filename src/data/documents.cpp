@@ -213,6 +213,8 @@ uint64_t for_each_document(const fs::path& path, const std::function<void(Docume
 
 uint64_t document_hash(std::string_view id) { return XXH3_64bits(id.data(), id.size()); }
 
+uint64_t sample_hash(std::string_view id) { return XXH3_64bits_withSeed(id.data(), id.size(), 0x73616d706c65); }  // "sample"
+
 bool is_heldout(std::string_view id, double heldout_share) { return static_cast<double>(document_hash(id) >> 11) * 0x1p-53 < heldout_share; }
 
 }  // namespace coppice

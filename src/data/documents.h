@@ -44,6 +44,8 @@ std::string html_to_text(std::string_view html);
 
 /// XXH3-64 of a document id: the key of the held-out split and of token shards.
 uint64_t document_hash(std::string_view id);
+/// A second hash of the id, for samples: what is kept by it holds the same share of held-out documents as the whole.
+uint64_t sample_hash(std::string_view id);
 /// Held-out by id hash alone: the same documents for every recipe with the same share (a share in [0, 1)).
 bool is_heldout(std::string_view id, double heldout_share);
 

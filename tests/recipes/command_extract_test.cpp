@@ -106,6 +106,21 @@ TEST_SUITE("unit") {
     CHECK(sha256_file(options.output) == first);
   }
 
+  TEST_CASE("extract: a sample says nothing about which documents are held out") {
+    const Tree tree;
+    for (int i = 0; i < 2000; ++i) tree.add(std::to_string(i) + ".txt", text_of(i, 240));
+    ExtractOptions options = tree.options();
+    options.max_bytes = 400 * 240;  // a fifth of the tree
+    REQUIRE(extract_documents(options).documents >= 390);
+    size_t documents = 0, heldout = 0;
+    for (const Document& document : read_documents(options.output)) {
+      ++documents;
+      heldout += is_heldout(document.id, 0.1);
+    }
+    CHECK(heldout > documents / 20);  // a tenth expected, which is 40 with a standard deviation of 6; a sample by the same hash would hold out half
+    CHECK(heldout < documents / 5);
+  }
+
   TEST_CASE("extract: what a user may get wrong, with its exit code") {
     const Tree tree;
     tree.add("picture.png", text_of(1, 300));
