@@ -56,6 +56,10 @@ void write_part(const fs::path& path, const std::string& format, const std::vect
       check_named_tensor(tensor);
       skeleton.reserve_contiguous(tensor.name, Hdf5Type::f32, dims_of(tensor.value));
       skeleton.set_attribute(tensor.name, "dtype", "f32");
+      if (tensor.name.starts_with("/optim/")) {  // where this slice lies in the whole tensor, for readers of another world size: here it is all of it
+        skeleton.set_attribute(tensor.name, "shape", dims_of(tensor.value));
+        skeleton.set_attribute(tensor.name, "begin", uint64_t{0});
+      }
     }
     skeleton.set_attribute("/", "format", format);
     skeleton.set_attribute("/", "version", uint64_t{kVersion});
