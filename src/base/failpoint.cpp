@@ -36,6 +36,7 @@ std::once_flag environment_once;
 std::atomic<bool> armed{false};
 std::vector<Failpoint> points;                  // under guard
 std::atomic<uint64_t> io_calls{0}, io_last{0};  // io_last 0 = not armed
+std::function<void(std::string_view, const std::filesystem::path&)> io_observer;
 
 template <class Number>
 bool parse_number(std::string_view text, Number& value) {
@@ -122,11 +123,14 @@ bool failpoint(const char* name) {
   return false;
 }
 
-void count_io_call() {
+void count_io_call(const char* name, const std::filesystem::path& path) {
   read_environment();
+  if (io_observer) io_observer(name, path);
   const uint64_t last = io_last.load(std::memory_order_relaxed);
   if (last != 0 && io_calls.fetch_add(1) + 1 == last) raise(SIGKILL);
 }
+
+void set_io_observer(std::function<void(std::string_view, const std::filesystem::path&)> observer) { io_observer = std::move(observer); }
 
 void set_failpoints(std::string_view spec, uint64_t fail_after_io) {
   read_environment();

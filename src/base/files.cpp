@@ -15,6 +15,7 @@
 
 #include "src/base/errors.h"
 #include "src/base/failpoint.h"
+#include "src/base/input_file.h"
 #include "src/base/log.h"
 
 namespace coppice {
@@ -22,20 +23,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// One system call that may be interrupted: repeated on EINTR, counted, -1 and errno as the call left them.
+/// One system call that may be interrupted: announced, repeated on EINTR, counted; -1 and errno as the call left them.
 template <class Call>
-auto retry(Call call) {
+auto retry([[maybe_unused]] const char* name, [[maybe_unused]] const fs::path& path, Call call) {
+  (void)COPPICE_FAILPOINT(name);
   auto result = call();
   while (result < 0 && errno == EINTR) result = call();
   const int error = errno;
-  COPPICE_COUNT_IO();
+  COPPICE_COUNT_IO(name, path);
   errno = error;
   return result;
 }
 
 int open_for_writing(const fs::path& path, int flags) {
-  COPPICE_FAILPOINT("io.open");
-  const int descriptor = retry([&] { return ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0644); });
+  const int descriptor = retry("io.open", path, [&] { return ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0644); });
   if (descriptor < 0) throw IoError(path.native(), "cannot be opened for writing", errno);
   return descriptor;
 }
@@ -58,15 +59,13 @@ fs::path nearest_existing(fs::path path) {
 }  // namespace
 
 std::string read_file(const fs::path& path, uint64_t max_bytes) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // O_NONBLOCK: a FIFO must not hang us
-  if (descriptor < 0) throw UserError::bad_file(path.native(), std::strerror(errno));
+  const int descriptor = open_for_reading(path);
   struct Closer {
     int descriptor;
     ~Closer() { ::close(descriptor); }
   } closer{descriptor};
   struct stat info = {};
-  if (::fstat(descriptor, &info) != 0) throw UserError::bad_file(path.native(), std::strerror(errno));
-  if (!S_ISREG(info.st_mode)) throw UserError::bad_file(path.native(), "is not a regular file");
+  if (::fstat(descriptor, &info) != 0) throw_unreadable(path, "cannot be looked at", errno);
   const auto refuse_size = [&](uint64_t bytes) {
     return UserError::bad_file(path.native(), fmt::format("has {} bytes or more, at most {} are read", bytes, max_bytes));
   };
@@ -77,7 +76,7 @@ std::string read_file(const fs::path& path, uint64_t max_bytes) {
   for (;;) {
     const ssize_t got = ::read(descriptor, bytes.data() + have, bytes.size() - have);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw UserError::bad_file(path.native(), fmt::format("cannot be read at byte {}: {}", have, std::strerror(errno)));
+    if (got < 0) throw_unreadable(path, fmt::format("cannot be read at byte {}", have), errno);
     if (got == 0) break;
     have += static_cast<size_t>(got);
     if (have > max_bytes) throw refuse_size(have);
@@ -127,8 +126,7 @@ OutputFile::~OutputFile() {
 
 void OutputFile::write(std::string_view bytes) {
   while (!bytes.empty()) {
-    COPPICE_FAILPOINT("io.write");
-    const ssize_t done = retry([&] { return ::write(descriptor_, bytes.data(), bytes.size()); });
+    const ssize_t done = retry("io.write", path_, [&] { return ::write(descriptor_, bytes.data(), bytes.size()); });
     if (done <= 0) throw IoError(path_.native(), fmt::format("cannot write {}", format_bytes(static_cast<double>(bytes.size()))), done < 0 ? errno : EIO);
     bytes.remove_prefix(static_cast<size_t>(done));
   }
@@ -136,8 +134,7 @@ void OutputFile::write(std::string_view bytes) {
 
 void OutputFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    COPPICE_FAILPOINT("io.write");
-    const ssize_t done = retry([&] { return ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset)); });
+    const ssize_t done = retry("io.write", path_, [&] { return ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset)); });
     if (done <= 0)
       throw IoError(path_.native(), fmt::format("cannot write {} at byte {}", format_bytes(static_cast<double>(bytes.size())), offset), done < 0 ? errno : EIO);
     bytes = bytes.subspan(static_cast<size_t>(done));
@@ -147,8 +144,7 @@ void OutputFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
 
 void OutputFile::allocate(uint64_t bytes) {
   if (bytes == 0) return;
-  COPPICE_FAILPOINT("io.allocate");
-  retry([&] {  // posix_fallocate returns its error instead of setting errno
+  retry("io.allocate", path_, [&] {  // posix_fallocate returns its error instead of setting errno
     errno = ::posix_fallocate(descriptor_, 0, static_cast<off_t>(bytes));
     return errno == 0 ? 0 : -1;
   });
@@ -156,8 +152,7 @@ void OutputFile::allocate(uint64_t bytes) {
 }
 
 void OutputFile::truncate(uint64_t bytes) {
-  COPPICE_FAILPOINT("io.truncate");
-  if (retry([&] { return ::ftruncate(descriptor_, static_cast<off_t>(bytes)); }) != 0)
+  if (retry("io.truncate", path_, [&] { return ::ftruncate(descriptor_, static_cast<off_t>(bytes)); }) != 0)
     throw IoError(path_.native(), fmt::format("cannot be cut to {} bytes", bytes), errno);
 }
 
@@ -165,7 +160,7 @@ void OutputFile::sync() {
   COPPICE_FAILPOINT("io.fsync");
   const int result = ::fsync(descriptor_);  // once: after a failure the kernel may have dropped the dirty pages and a second call would lie
   const int error = errno;
-  COPPICE_COUNT_IO();
+  COPPICE_COUNT_IO("io.fsync", path_);
   if (result != 0) throw IoError(path_.native(), "cannot be synced", error);
 }
 
@@ -174,7 +169,7 @@ void OutputFile::close() {
   COPPICE_FAILPOINT("io.close");
   const int result = ::close(std::exchange(descriptor_, -1));
   const int error = errno;
-  COPPICE_COUNT_IO();
+  COPPICE_COUNT_IO("io.close", path_);
   if (result != 0 && error != EINTR) throw IoError(path_.native(), "cannot be closed", error);  // Linux has closed it on EINTR
 }
 
@@ -185,13 +180,12 @@ void sync_folder(const fs::path& folder) {
   const int result = ::fsync(descriptor);
   const int error = errno;
   ::close(descriptor);
-  COPPICE_COUNT_IO();
+  COPPICE_COUNT_IO("io.fsync_folder", folder);
   if (result != 0) throw IoError(folder.native(), "cannot be synced", error);
 }
 
 void commit_rename(const fs::path& from, const fs::path& to) {
-  COPPICE_FAILPOINT("io.rename");
-  if (retry([&] { return ::rename(from.c_str(), to.c_str()); }) != 0)
+  if (retry("io.rename", to, [&] { return ::rename(from.c_str(), to.c_str()); }) != 0)
     throw IoError(from.native(), fmt::format("cannot be renamed to {}", printable(to.native())), errno);
   sync_folder(parent_of(to));
 }
@@ -205,7 +199,7 @@ void remove_temporaries(const fs::path& folder) {
   for (const fs::path& path : leftovers) {
     COPPICE_FAILPOINT("io.remove");
     fs::remove_all(path, error);
-    COPPICE_COUNT_IO();
+    COPPICE_COUNT_IO("io.remove", path);
     if (error) throw IoError(path.native(), "cannot be removed", error.value());
   }
 }
@@ -214,7 +208,7 @@ void make_folder(const fs::path& folder) {
   COPPICE_FAILPOINT("io.mkdir");
   std::error_code error;
   fs::create_directories(folder, error);
-  COPPICE_COUNT_IO();
+  COPPICE_COUNT_IO("io.mkdir", folder);
   if (!error && !fs::is_directory(folder, error)) error = std::make_error_code(std::errc::not_a_directory);
   if (error) throw IoError(folder.native(), "cannot be created", error.value());
 }
@@ -249,7 +243,7 @@ FolderLock::FolderLock(const fs::path& folder) {
   const fs::path path = folder / ".lock";
   descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
   if (descriptor_ < 0) throw IoError(path.native(), "cannot be opened", errno);
-  if (retry([&] { return ::flock(descriptor_, LOCK_EX | LOCK_NB); }) != 0) {
+  if (retry("io.lock", path, [&] { return ::flock(descriptor_, LOCK_EX | LOCK_NB); }) != 0) {
     const int error = errno;
     char holder[300] = {};
     const ssize_t got = ::pread(descriptor_, holder, sizeof(holder) - 1, 0);

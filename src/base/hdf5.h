@@ -86,6 +86,7 @@ class Hdf5Writer {
   void reserve_contiguous(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims);
   void set_attribute(const std::string& object, const char* name, std::string_view value);  // fixed-length string
   void set_attribute(const std::string& object, const char* name, uint64_t value);
+  void set_attribute(const std::string& object, const char* name, const std::vector<uint64_t>& values);  // u64 [n]
   /// Offset of a reserved dataset in the file; call before close(). Zero elements: returns 0.
   uint64_t contiguous_offset(const std::string& dataset) const;
   void close();

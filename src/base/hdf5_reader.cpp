@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <set>
 
 #include "src/base/checked.h"
@@ -26,6 +27,8 @@ UserError refuse(const std::filesystem::path& path, std::string_view object, con
 void check(bool good, const std::filesystem::path& path, std::string_view object, const char* what) {
   if (good) return;
   const Hdf5Failure failure = hdf5_failure();
+  for (const int system : {EIO, EACCES, EMFILE, ENFILE, ENOMEM})  // says nothing about the file
+    if (failure.error_number == system) throw IoError(path.native(), fmt::format("{}: {}", printable(object), what), system);
   throw refuse(path, object, fmt::format("{}: {}", what, failure.text.empty() ? "the file cannot be read" : failure.text));
 }
 

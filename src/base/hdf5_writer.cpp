@@ -51,13 +51,15 @@ Hdf5Handle make_dataset(hid_t file, const std::filesystem::path& path, const std
   return dataset;
 }
 
-void write_attribute(hid_t file, const std::filesystem::path& path, const std::string& object, const char* name, hid_t type, const void* value) {
+/// `dims` empty: a single value.
+void write_attribute(hid_t file, const std::filesystem::path& path, const std::string& object, const char* name, hid_t type, const void* value,
+                     const std::vector<uint64_t>& dims = {}) {
   const std::string what = fmt::format("cannot write attribute {} of {}", name, object);
   Hdf5Handle owner(H5Oopen(file, object.c_str(), H5P_DEFAULT), H5Oclose);
   check(owner.valid(), path, what);
   const htri_t present = H5Aexists(owner, name);
   check(present >= 0 && (present == 0 || H5Adelete(owner, name) >= 0), path, what);
-  Hdf5Handle space(H5Screate(H5S_SCALAR), H5Sclose);
+  Hdf5Handle space = make_space(dims);
   Hdf5Handle attribute(H5Acreate2(owner, name, type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
   check(attribute.valid() && H5Awrite(attribute, type, value) >= 0, path, what);
   check(attribute.close(), path, what);
@@ -122,6 +124,11 @@ void Hdf5Writer::set_attribute(const std::string& object, const char* name, std:
 void Hdf5Writer::set_attribute(const std::string& object, const char* name, uint64_t value) {
   prepare_hdf5();
   write_attribute(file_, path_, object, name, H5T_STD_U64LE, &value);
+}
+
+void Hdf5Writer::set_attribute(const std::string& object, const char* name, const std::vector<uint64_t>& values) {
+  prepare_hdf5();
+  write_attribute(file_, path_, object, name, H5T_STD_U64LE, values.data(), {values.size()});
 }
 
 uint64_t Hdf5Writer::contiguous_offset(const std::string& dataset) const {

@@ -1,10 +1,5 @@
 // SHA-256 through OpenSSL's EVP interface, which uses the machine's SHA instructions.
-#include <fcntl.h>
 #include <openssl/evp.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -39,22 +34,6 @@ std::string Sha256::hex() {
 std::string sha256_hex(std::string_view bytes) {
   Sha256 sha;
   sha.update(bytes);
-  return sha.hex();
-}
-
-std::string sha256_file(const std::filesystem::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // O_NONBLOCK: a FIFO must not hang us
-  if (descriptor < 0) throw UserError::bad_file(path.native(), std::strerror(errno));
-  Sha256 sha;
-  std::string buffer(size_t{1} << 20, '\0');
-  ssize_t got = 0;
-  do {
-    got = ::read(descriptor, buffer.data(), buffer.size());
-    if (got > 0) sha.update(std::string_view(buffer).substr(0, static_cast<size_t>(got)));
-  } while (got > 0 || (got < 0 && errno == EINTR));
-  const int error = errno;
-  ::close(descriptor);
-  if (got < 0) throw UserError::bad_file(path.native(), std::string("cannot be read: ") + std::strerror(error));
   return sha.hex();
 }
 

@@ -41,6 +41,13 @@ void install_signal_handlers(int grace_s) {
   for (const int number : {SIGHUP, SIGPIPE, SIGXFSZ}) handle(number, SIG_IGN);
 }
 
+void set_grace(int grace_s) {
+  grace_seconds = grace_s;
+  if (stop_signal != 0) alarm(static_cast<unsigned>(grace_s));  // 0 cancels
+}
+
+void end_grace() { set_grace(0); }
+
 bool stop_requested() { return stop_signal != 0; }
 
 bool take_save_request() {

@@ -54,9 +54,12 @@ std::optional<int64_t> step_of(const std::string& name) {
 std::vector<std::string> names_in(const fs::path& folder) {
   std::vector<std::string> names;
   std::error_code error;
-  if (!fs::exists(folder, error)) return names;
+  if (!fs::exists(folder, error)) {
+    if (error) throw IoError(folder.string(), "cannot be listed", error.value());  // "none" would be a fresh start
+    return names;
+  }
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) names.push_back(entry->path().filename().string());
-  if (error) throw UserError::bad_file(folder.string(), "cannot be listed: " + error.message());
+  if (error) throw IoError(folder.string(), "cannot be listed", error.value());
   return names;
 }
 

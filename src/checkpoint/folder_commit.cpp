@@ -47,7 +47,7 @@ void commit_folder(const fs::path& temporary, const fs::path& folder) {
   // An older folder of that name: rename(2) refuses a folder that is not empty, the exchange has no instant without one.
   const int result = ::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, final_folder.c_str(), RENAME_EXCHANGE);
   const int exchange_error = errno;
-  COPPICE_COUNT_IO();
+  COPPICE_COUNT_IO("io.rename", final_folder);
   if (result == 0) {
     sync_folder(folder_of(final_folder));
     discard_folder(temporary);

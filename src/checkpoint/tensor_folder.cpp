@@ -33,6 +33,14 @@ uint64_t file_bytes(const fs::path& path) {
   return bytes;
 }
 
+/// False when there is nothing; IoError when the system does not say, which is no verdict on the file.
+bool has_type(const fs::path& path, fs::file_type type) {
+  std::error_code error;
+  const fs::file_status status = fs::symlink_status(path, error);
+  if (status.type() == fs::file_type::none) throw IoError(path.string(), "cannot be looked at", error.value());
+  return status.type() == type;
+}
+
 std::vector<uint64_t> dims_of(const at::Tensor& tensor) { return {tensor.sizes().begin(), tensor.sizes().end()}; }
 
 void check_named_tensor(const NamedTensor& tensor) {
@@ -48,6 +56,10 @@ void write_part(const fs::path& path, const std::string& format, const std::vect
       check_named_tensor(tensor);
       skeleton.reserve_contiguous(tensor.name, Hdf5Type::f32, dims_of(tensor.value));
       skeleton.set_attribute(tensor.name, "dtype", "f32");
+      if (tensor.name.starts_with("/optim/")) {  // where this slice lies in the whole tensor, for readers of another world size: here it is all of it
+        skeleton.set_attribute(tensor.name, "shape", dims_of(tensor.value));
+        skeleton.set_attribute(tensor.name, "begin", uint64_t{0});
+      }
     }
     skeleton.set_attribute("/", "format", format);
     skeleton.set_attribute("/", "version", uint64_t{kVersion});
@@ -90,8 +102,7 @@ void write_folder_once(const fs::path& folder, const std::string& format, const 
 
 /// Seal, exact file list, sizes; hashes too unless `sizes_only`.
 Json verify_folder(const fs::path& folder, const std::string& format, bool sizes_only) {
-  std::error_code error;
-  if (!fs::is_directory(fs::symlink_status(folder, error))) throw UserError::bad_file(folder.string(), "no such folder");
+  if (!has_type(folder, fs::file_type::directory)) throw UserError::bad_file(folder.string(), "no such folder");
   Json manifest = read_sealed(folder / kManifest, format, kVersion);
   const std::string where = (folder / kManifest).string();
   std::set<std::string> listed;
@@ -100,18 +111,19 @@ Json verify_folder(const fs::path& folder, const std::string& format, bool sizes
     check_leaf_name(name, where);
     if (name == kManifest || !listed.insert(name).second) throw UserError::bad_file(where, "file '" + printable(name) + "' is listed twice");
     const fs::path path = folder / name;
-    if (!fs::is_regular_file(fs::symlink_status(path, error))) throw UserError::bad_file(path.string(), "missing, though the manifest lists it");
-    const uint64_t expected = unsigned_at(entry, "bytes", where), found = fs::file_size(path, error);
-    if (error || found != expected) throw UserError::bad_file(path.string(), fmt::format("{} bytes, expected {}", found, expected));
+    if (!has_type(path, fs::file_type::regular)) throw UserError::bad_file(path.string(), "missing, though the manifest lists it");
+    const uint64_t expected = unsigned_at(entry, "bytes", where), found = file_bytes(path);
+    if (found != expected) throw UserError::bad_file(path.string(), fmt::format("{} bytes, expected {}", found, expected));
     if (sizes_only) continue;
     const std::string expected_hash = string_at(entry, "sha256", where), found_hash = sha256_file(path);
     if (found_hash != expected_hash) throw UserError::bad_file(path.string(), fmt::format("SHA-256 {}, expected {}", found_hash, printable(expected_hash)));
   }
+  std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     const std::string name = entry->path().filename().string();
     if (name != kManifest && !listed.contains(name)) throw UserError::bad_file(entry->path().string(), "not listed in the manifest");
   }
-  if (error) throw UserError::bad_file(folder.string(), "cannot be listed: " + error.message());
+  if (error) throw IoError(folder.string(), "cannot be listed", error.value());
   return manifest;
 }
 

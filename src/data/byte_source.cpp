@@ -2,7 +2,6 @@
 // members are allowed and a bomb stops after one MiB.
 #include "src/data/byte_source.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "src/base/errors.h"
+#include "src/base/input_file.h"
 
 namespace coppice {
 
@@ -31,7 +31,7 @@ struct ByteSource::State {
   size_t input_begin = 0, input_end = 0;
   bool file_ended = false;
   bool inside_frame = false;  // the end of the file would be a truncation
-  uint64_t consumed = 0, produced = 0;
+  uint64_t read = 0, consumed = 0, produced = 0;
   ZSTD_DCtx* zstd = nullptr;
   z_stream gzip{};
   bool gzip_open = false;
@@ -43,7 +43,8 @@ struct ByteSource::State {
     for (;;) {
       const ssize_t got = ::read(descriptor, input.data(), input.size());
       if (got < 0 && errno == EINTR) continue;
-      if (got < 0) fail(fmt::format("cannot read: {}", std::strerror(errno)));
+      if (got < 0) throw_unreadable(path, "cannot be read", errno);
+      read += static_cast<uint64_t>(got);
       input_end = static_cast<size_t>(got);
       file_ended = got == 0;
       return;
@@ -90,8 +91,7 @@ ByteSource::ByteSource(std::filesystem::path path, Coding coding) : state_(std::
   State& s = *state_;
   s.path = std::move(path);
   s.coding = coding;
-  s.descriptor = ::open(s.path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (s.descriptor < 0) s.fail(fmt::format("cannot open: {}", std::strerror(errno)));
+  s.descriptor = open_for_reading(s.path);
   s.input.resize(kBlock);
   if (coding != Coding::plain) s.output.resize(kBlock);
   if (coding == Coding::zstd) {
@@ -108,6 +108,8 @@ ByteSource::~ByteSource() {
   if (state_->gzip_open) inflateEnd(&state_->gzip);
   if (state_->descriptor >= 0) ::close(state_->descriptor);
 }
+
+uint64_t ByteSource::bytes_read() const { return state_->read; }
 
 std::string_view ByteSource::next() {
   State& s = *state_;

@@ -1,5 +1,6 @@
 // Bytes of a plain, .gz or .zst file as a stream of blocks in bounded memory, and lines cut from it. Private to src/data.
-// Defences: a decompression ratio above 1000 after the first MiB, zstd windows above 128 MiB and lines above 64 MB are refused.
+// Defences: only regular files, so that a FIFO hangs nothing; a decompression ratio above 1000 after the first MiB, zstd windows above 128 MiB and lines above
+// 64 MB are refused.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,8 @@ class ByteSource {
   ~ByteSource();
   /// The next block, empty at the end; valid until the next call. UserError::bad_file on damage, truncation or a bomb.
   std::string_view next();
+  /// Of the file as it lies on disk, so far.
+  uint64_t bytes_read() const;
 
  private:
   struct State;
@@ -30,6 +33,7 @@ class LineReader {
   /// False at the end. The line is valid until the next call and is followed by at least `padding` readable bytes.
   bool next(std::string_view& line);
   uint64_t line_number() const { return line_number_; }
+  uint64_t bytes_read() const { return source_.bytes_read(); }
 
   static constexpr size_t kPadding = 64;  // simdjson reads whole vectors
 

@@ -1,7 +1,6 @@
 // Columns: reading by rows, packing, and write - read back - rename.
 #include "src/data/columns.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
+#include "src/base/input_file.h"
 
 namespace coppice {
 
@@ -76,7 +76,8 @@ void read_bytes(int descriptor, const std::filesystem::path& path, uint64_t offs
   while (bytes > 0) {
     const ssize_t got = ::pread(descriptor, out, bytes, static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) throw UserError::bad_file(path.string(), got < 0 ? fmt::format("cannot read: {}", std::strerror(errno)) : "was cut short while in use");
+    if (got < 0) throw_unreadable(path, "cannot be read", errno);
+    if (got == 0) throw UserError::bad_file(path.string(), "was cut short while in use");
     out += got;
     offset += static_cast<uint64_t>(got);
     bytes -= static_cast<size_t>(got);
@@ -103,8 +104,8 @@ RawColumn::RawColumn(const std::filesystem::path& file, std::string dataset, Hdf
   if (shape.type != type || shape.dims != dims)
     throw UserError::bad_file(file.string(), fmt::format("{}: expected {} rows of {} bytes, found another type or shape", dataset_, rows_, row_bytes_));
   chunks_ = file_->chunks(dataset_);
-  descriptor_ = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor_ < 0) throw UserError::bad_file(file.string(), fmt::format("cannot open: {}", std::strerror(errno)));
+  raise_open_file_limit();  // one descriptor a column: a large corpus has more than the usual soft limit of 1024
+  descriptor_ = open_for_reading(file);
 }
 
 RawColumn::RawColumn(RawColumn&& other) noexcept
@@ -247,7 +248,7 @@ CommittedFile verify_and_commit(const std::filesystem::path& temporary, const st
 void check_listed_file(const std::filesystem::path& path, uint64_t bytes, const std::string& sha256) {
   std::error_code error;
   const uint64_t found = std::filesystem::file_size(path, error);
-  if (error) throw UserError::bad_file(path.string(), "listed in the manifest but cannot be read: " + error.message());
+  if (error) throw_unreadable(path, "listed in the manifest but cannot be read", error.value());
   if (found != bytes) throw UserError::bad_file(path.string(), fmt::format("expected {} bytes (manifest), found {}", bytes, found));
   const std::string digest = sha256_file(path);
   if (digest != sha256) throw UserError::bad_file(path.string(), fmt::format("SHA-256 differs from the manifest: expected {}, found {}", sha256, digest));

@@ -121,7 +121,7 @@ Document parse_record(ondemand::parser& parser, std::string_view line) {
 
 class CorpusReader {
  public:
-  explicit CorpusReader(const std::function<void(Document&&)>& visit) : visit_(visit) {}
+  CorpusReader(const std::function<void(Document&&)>& visit, uint64_t* bytes_read) : visit_(visit), bytes_read_(bytes_read) {}
 
   void read(const fs::path& path, const std::string& relative) {
     switch (kind_of(path)) {
@@ -152,6 +152,7 @@ class CorpusReader {
   void read_text(const fs::path& path, const std::string& relative) {
     Document document;
     document.text = read_file(path, kMaxDocumentBytes);
+    if (bytes_read_ != nullptr) *bytes_read_ += document.text.size();
     if (document.text.starts_with(kByteOrderMark)) document.text.erase(0, kByteOrderMark.size());
     if (!simdjson::validate_utf8(document.text)) throw UserError::bad_file(path.string(), "record 1: the text is not valid UTF-8");
     emit(std::move(document), relative, 1);
@@ -160,8 +161,10 @@ class CorpusReader {
   void read_jsonl(const fs::path& path, const std::string& relative, ByteSource::Coding coding) {
     LineReader lines(path, coding, kMaxDocumentBytes);
     std::string_view line;
+    const uint64_t before = bytes_read_ == nullptr ? 0 : *bytes_read_;
     uint64_t record = 0;
     while (lines.next(line)) {
+      if (bytes_read_ != nullptr) *bytes_read_ = before + lines.bytes_read();
       if (lines.line_number() == 1 && line.starts_with(kByteOrderMark)) line.remove_prefix(kByteOrderMark.size());
       if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
       ++record;
@@ -178,33 +181,61 @@ class CorpusReader {
   }
 
   const std::function<void(Document&&)>& visit_;
+  uint64_t* bytes_read_;
   ondemand::parser parser_;
   uint64_t num_documents_ = 0;
 };
 
 }  // namespace
 
-uint64_t for_each_document(const fs::path& path, const std::function<void(Document&&)>& visit) {
+std::vector<std::string> corpus_files(const fs::path& folder, size_t* num_left_out) {
+  std::vector<std::string> names;
+  size_t others = 0;
+  std::error_code error;
+  for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    std::error_code unknown;
+    const fs::file_type type = entry->status(unknown).type();
+    if (type == fs::file_type::directory) continue;
+    const bool has_ending = kind_of(entry->path()) != Kind::other;
+    if (has_ending && (type == fs::file_type::none || type == fs::file_type::not_found))
+      throw UserError::bad_file(entry->path().string(), unknown ? unknown.message() : "a link that leads nowhere");
+    if (!has_ending || type != fs::file_type::regular) {  // a FIFO of such a name would hang its reader
+      ++others;
+      continue;
+    }
+    names.push_back(entry->path().lexically_relative(folder).generic_string());
+  }
+  if (error) throw UserError::bad_file(folder.string(), "cannot list the folder: " + error.message());
+  std::sort(names.begin(), names.end());
+  if (num_left_out != nullptr) *num_left_out = others;
+  return names;
+}
+
+uint64_t stored_bytes(const fs::path& path) {
+  const auto bytes_of = [](const fs::path& file) {
+    std::error_code error;
+    const uint64_t bytes = fs::file_size(file, error);
+    if (error) throw UserError::bad_file(file.string(), error.message());
+    return bytes;
+  };
+  std::error_code error;
+  if (!fs::is_directory(path, error)) return bytes_of(path);
+  uint64_t bytes = 0;
+  for (const std::string& name : corpus_files(path)) bytes += bytes_of(path / name);
+  return bytes;
+}
+
+uint64_t for_each_document(const fs::path& path, const std::function<void(Document&&)>& visit, uint64_t* bytes_read) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (error || !fs::exists(status)) throw UserError::bad_file(path.string(), "no such file or folder");
-  CorpusReader reader(visit);
+  CorpusReader reader(visit, bytes_read);
   if (!fs::is_directory(status)) {
     reader.read(path, path.filename().string());
   } else {
-    std::vector<std::string> names;  // generic form: the same order everywhere
-    size_t num_skipped = 0;
-    for (fs::recursive_directory_iterator entry(path, error), end; !error && entry != end; entry.increment(error)) {
-      if (entry->is_directory()) continue;
-      if (kind_of(entry->path()) == Kind::other) {
-        ++num_skipped;
-        continue;
-      }
-      names.push_back(entry->path().lexically_relative(path).generic_string());
-    }
-    if (error) throw UserError::bad_file(path.string(), "cannot list the folder: " + error.message());
-    if (num_skipped > 0) log_warning(fmt::format("{}: {} files are no .jsonl, .jsonl.zst, .jsonl.gz or .txt and were left out", path.string(), num_skipped));
-    std::sort(names.begin(), names.end());
+    size_t num_left_out = 0;
+    const std::vector<std::string> names = corpus_files(path, &num_left_out);
+    if (num_left_out > 0) log_warning(fmt::format("{}: {} files are no .jsonl, .jsonl.zst, .jsonl.gz or .txt and were left out", path.string(), num_left_out));
     for (const std::string& name : names) reader.read(path / name, name);
   }
   if (reader.num_documents() == 0) throw UserError::bad_file(path.string(), "holds no document with text");

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace coppice {
 
@@ -22,8 +23,14 @@ inline constexpr uint64_t kMaxDocumentBytes = uint64_t{64} << 20;
 /// Calls `visit` for every document of a file or folder (recursive, files in sorted order; other endings are left out with a warning). A .jsonl line is
 /// {"text", "id"?, "source"?, "metadata"?: {"license"?}}; a .txt file is one document, blank lines and all; an empty text is no document. UserError::bad_file
 /// naming file and record for: missing or empty input, no document, invalid UTF-8 or JSON, a line above 64 MB, a decompression ratio above 1000. Returns the
-/// number of documents.
-uint64_t for_each_document(const std::filesystem::path& path, const std::function<void(Document&&)>& visit);
+/// number of documents. `bytes_read`, where given, grows up to stored_bytes(path) on the way.
+uint64_t for_each_document(const std::filesystem::path& path, const std::function<void(Document&&)>& visit, uint64_t* bytes_read = nullptr);
+
+/// The files below a folder that for_each_document reads: relative, in generic form, in its order. `num_left_out`, where given: how many it does not read.
+/// UserError::bad_file for a folder that cannot be listed and a link that leads nowhere.
+std::vector<std::string> corpus_files(const std::filesystem::path& folder, size_t* num_left_out = nullptr);
+/// Of a corpus file, or of all files that are read below a folder, as they lie on disk.
+uint64_t stored_bytes(const std::filesystem::path& path);
 
 /// Writes documents as JSONL.zst {"id","source","text","metadata":{"license"}}; commit() renames into place.
 class DocumentWriter {
@@ -40,7 +47,8 @@ class DocumentWriter {
 };
 
 /// Body text of an HTML page through libgumbo: scripts, styles, navigation dropped, blocks separated by newlines, title first; depth limited.
-std::string html_to_text(std::string_view html);
+/// UserError::bad_file naming `path` for a page of more than 64 MB or with thousands of elements open at once.
+std::string html_to_text(std::string_view html, const std::filesystem::path& path = "HTML");
 
 /// XXH3-64 of a document id: the key of the held-out split and of token shards.
 uint64_t document_hash(std::string_view id);

@@ -78,7 +78,7 @@ std::vector<std::string> extract_texts(const fs::path& path) {
     case TextKind::plain:
       return {read_unpacked(path)};
     case TextKind::html:
-      return {html_to_text(read_unpacked(path))};
+      return {html_to_text(read_unpacked(path), path)};
     case TextKind::dictionary:
       return split_entries(read_unpacked(path), kDictionaryBlockBytes);
   }

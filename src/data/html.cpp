@@ -45,8 +45,19 @@ class Arena {
   size_t left_ = 0;
 };
 
+/// Where the raw text behind a start tag like <script> ends: at its end tag, whatever looks like a tag before it.
+size_t raw_text_end(std::string_view html, size_t begin, std::string_view name) {
+  for (size_t i = html.find("</", begin); i != std::string_view::npos; i = html.find("</", i + 2)) {
+    const std::string_view found = html.substr(i + 2, name.size());
+    if (std::equal(found.begin(), found.end(), name.begin(), name.end(), [](char a, char b) { return std::tolower(static_cast<unsigned char>(a)) == b; }))
+      return i;
+  }
+  return html.size();
+}
+
 /// Refuses pages whose unclosed elements pile up. Counts start tags minus end tags, leaving out elements whose end may be implied.
-void check_nesting(std::string_view html) {
+void check_nesting(std::string_view html, const std::filesystem::path& path) {
+  static constexpr std::string_view kRawText[] = {"script", "style", "textarea", "title"};
   static constexpr std::string_view kImplied[] = {"a",  "p",  "li",  "dt",    "dd",   "tr",   "td",   "th",   "thead", "tbody", "option", "colgroup", "col",
                                                   "br", "hr", "img", "input", "link", "meta", "area", "base", "param", "wbr",   "source", "embed"};
   int64_t open = 0;
@@ -63,7 +74,12 @@ void check_nesting(std::string_view html) {
       name += static_cast<char>(std::tolower(static_cast<unsigned char>(html[name_end++])));
     if (name.empty() || std::find(std::begin(kImplied), std::end(kImplied), name) != std::end(kImplied)) continue;
     open = std::max<int64_t>(0, open + (is_end ? -1 : 1));
-    if (open > kMaxOpenElements) throw UserError::bad_file("HTML", "more than 5000 elements are open at once");
+    if (open > kMaxOpenElements) throw UserError::bad_file(path.native(), "HTML: more than 5000 elements are open at once");
+    if (!is_end && std::find(std::begin(kRawText), std::end(kRawText), name) != std::end(kRawText)) {
+      const size_t end = raw_text_end(html, name_end, name);
+      if (end == html.size()) return;
+      i = end - 1;  // the end tag is next
+    }
   }
 }
 
@@ -302,9 +318,9 @@ const GumboNode* find_title(const GumboNode* html) {
 
 }  // namespace
 
-std::string html_to_text(std::string_view html) {
-  if (html.size() > kMaxDocumentBytes) throw UserError::bad_file("HTML", "the page is larger than 64 MB");
-  check_nesting(html);
+std::string html_to_text(std::string_view html, const std::filesystem::path& path) {
+  if (html.size() > kMaxDocumentBytes) throw UserError::bad_file(path.native(), "the page is larger than 64 MB");
+  check_nesting(html, path);
   Arena arena;
   GumboOptions options = kGumboDefaultOptions;
   options.allocator = &Arena::allocate;

@@ -1,14 +1,26 @@
 // Writing token shards: one shard is collected in memory, written, read back, renamed; the manifest comes last and makes the folder whole.
+// Until then partial.json lists the shards that are there, so that a stop or a kill costs one shard.
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
 #include "src/base/errors.h"
+#include "src/base/failpoint.h"
 #include "src/base/files.h"
+#include "src/base/json.h"
+#include "src/base/log.h"
 #include "src/data/columns.h"
 #include "src/data/token_shards.h"
 
 namespace coppice {
+
+namespace {
+
+constexpr const char* kPartial = "partial.json";
+
+std::string shard_name(size_t number) { return fmt::format("shard-{:05}.h5", number); }
+
+}  // namespace
 
 struct TokenShardWriter::State {
   std::filesystem::path folder;
@@ -19,13 +31,14 @@ struct TokenShardWriter::State {
   std::vector<uint32_t> ids;  // of the shard being collected
   std::vector<uint64_t> document_ends, document_ids;
   uint64_t text_bytes = 0;
-  uint64_t num_tokens = 0;  // of all shards
+  uint64_t num_tokens = 0;    // of all shards
+  uint64_t left_to_skip = 0;  // documents of the shards that were found
   Json shards = Json::array();
   bool finished = false;
 
   void flush() {
     if (ids.empty()) return;
-    const std::string name = fmt::format("shard-{:05}.h5", shards.size());
+    const std::string name = shard_name(shards.size());
     const std::filesystem::path path = folder / name, temporary = temporary_path(path);
     const IdPacking packing = token_packing(vocab_size);
     const std::vector<uint8_t> packed = pack_ids(ids, packing);
@@ -57,6 +70,37 @@ struct TokenShardWriter::State {
     document_ids.clear();
     text_bytes = 0;
   }
+
+  Json tokenizer() const { return {{"sha256", tokenizer_sha256}, {"vocab_size", vocab_size}, {"eos_id", eos_id}}; }
+
+  void write_partial() const {
+    const Json partial = {{"format", "coppice.tokens.partial"}, {"version", 1}, {"tokenizer", tokenizer()}, {"shard_tokens", shard_tokens}, {"shards", shards}};
+    write_file_atomically(folder / kPartial, seal(partial));
+  }
+
+  /// Takes over the shards that an earlier process left, or none.
+  void resume() {
+    const std::filesystem::path path = folder / kPartial;
+    if (!std::filesystem::exists(path)) return;
+    try {
+      const std::string where = path.string();
+      const Json partial = read_sealed(path, "coppice.tokens.partial", 1);
+      if (object_at(partial, "tokenizer", where) != tokenizer() || unsigned_at(partial, "shard_tokens", where) != shard_tokens) return;
+      uint64_t documents = 0, tokens = 0;
+      for (size_t i = 0; i < array_at(partial, "shards", where).size(); ++i) {
+        const Json& shard = partial["shards"][i];
+        if (string_at(shard, "name", where) != shard_name(i)) throw UserError::bad_file(where, "shards out of order");
+        check_listed_file(folder / shard_name(i), unsigned_at(shard, "bytes", where), string_at(shard, "sha256", where));
+        documents += unsigned_at(shard, "docs", where);
+        tokens += unsigned_at(shard, "tokens", where);
+      }
+      shards = partial["shards"];
+      left_to_skip = documents;
+      num_tokens = tokens;
+    } catch (const UserError& error) {
+      log_warning(fmt::format("the shards of '{}' are written again: {}", domain, error.what()));
+    }
+  }
 };
 
 TokenShardWriter::TokenShardWriter(std::filesystem::path folder, std::string domain, int64_t vocab_size, int64_t eos_id, std::string tokenizer_sha256,
@@ -67,15 +111,26 @@ TokenShardWriter::TokenShardWriter(std::filesystem::path folder, std::string dom
   make_folder(state_->folder);
   remove_temporaries(state_->folder);
   std::error_code ignored;  // an older manifest no longer describes the folder
-  std::filesystem::remove(state_->folder / "manifest.json", ignored);
+  if (std::filesystem::remove(state_->folder / "manifest.json", ignored)) std::filesystem::remove(state_->folder / kPartial, ignored);
+  state_->resume();
 }
 
 TokenShardWriter::~TokenShardWriter() = default;
 
+bool TokenShardWriter::skip() {
+  if (state_->left_to_skip == 0) return false;
+  --state_->left_to_skip;
+  return true;
+}
+
 void TokenShardWriter::add(uint64_t document_id, const std::vector<int32_t>& ids, uint64_t text_bytes) {
   State& s = *state_;
-  COPPICE_CHECK(!s.finished, "add after finish");
-  if (!s.ids.empty() && s.ids.size() + ids.size() + 1 > s.shard_tokens) s.flush();
+  COPPICE_CHECK(!s.finished && s.left_to_skip == 0, "add after finish, or before skip() is over");
+  if (!s.ids.empty() && s.ids.size() + ids.size() + 1 > s.shard_tokens) {
+    s.flush();
+    s.write_partial();
+    (void)COPPICE_FAILPOINT("tokens.after_shard");
+  }
   for (const int32_t id : ids) {
     COPPICE_CHECK(id >= 0 && id < s.vocab_size, fmt::format("id {} of a vocabulary of {}", id, s.vocab_size));
     s.ids.push_back(static_cast<uint32_t>(id));
@@ -92,11 +147,11 @@ void TokenShardWriter::finish() {
   s.flush();
   if (s.shards.empty()) throw UserError::bad_file(s.folder.string(), fmt::format("domain '{}' has no documents", s.domain));
   for (size_t i = s.shards.size();; ++i) {  // of an earlier, larger set
-    if (!std::filesystem::remove(s.folder / fmt::format("shard-{:05}.h5", i))) break;
+    if (!std::filesystem::remove(s.folder / shard_name(i))) break;
   }
-  const Json manifest = {{"format", "coppice.tokens"}, {"version", 1},
-                         {"domains", {s.domain}},      {"tokenizer", {{"sha256", s.tokenizer_sha256}, {"vocab_size", s.vocab_size}, {"eos_id", s.eos_id}}},
-                         {"shards", s.shards},         {"pipeline", Json::array()}};
+  std::filesystem::remove(s.folder / kPartial);
+  const Json manifest = {{"format", "coppice.tokens"}, {"version", 1},       {"domains", {s.domain}},
+                         {"tokenizer", s.tokenizer()}, {"shards", s.shards}, {"pipeline", Json::array()}};
   write_file_atomically(s.folder / "manifest.json", seal(manifest));
   s.finished = true;
 }

@@ -238,6 +238,22 @@ TEST_SUITE("faults") {
     CHECK(code == 4);
   }
 
+  TEST_CASE("a file that the system does not hand out is exit 4: nothing is known against the file") {
+    const ScratchFolder folder;
+    spill(folder / "a", "1");
+    const auto without_descriptors = [&](const std::function<void()>& body) {
+      return run_in_child([&] {
+        const rlimit limit{.rlim_cur = 0, .rlim_max = 0};
+        ::setrlimit(RLIMIT_NOFILE, &limit);
+        body();
+      });
+    };
+    CHECK(without_descriptors([&] { read_file(folder / "a"); }) == 4);
+    CHECK(without_descriptors([&] { sha256_file(folder / "a"); }) == 4);
+    CHECK(caught([&] { sha256_file(folder / "none"); }).code == 3);
+    CHECK(caught([&] { read_file(folder / "a/b"); }).code == 3);  // no folder on the way
+  }
+
   TEST_CASE("row 13: a folder that is gone is exit 4") {
     const ScratchFolder folder;
     CHECK(caught([&] { write_file_atomically(folder / "gone/a", "x"); }).code == 4);

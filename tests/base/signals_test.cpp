@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "tests/base/scratch.h"
 
@@ -36,6 +37,30 @@ TEST_SUITE("unit") {
             install_signal_handlers(1);
             raise(SIGALRM);  // without a stop before it means nothing
           }) == 0);
+  }
+
+  TEST_CASE("signals: the grace time can be set, also when the stop has come already, and ended") {
+    CHECK(run_in_child([] {
+            install_signal_handlers(1);
+            set_grace(100);
+            raise(SIGTERM);
+            set_grace(200);
+            const unsigned left = alarm(0);  // seconds until it would give up
+            ::_exit(left > 100 && left <= 200 ? 0 : 1);
+          }) == 0);
+    CHECK(run_in_child([] {
+            install_signal_handlers(1);
+            raise(SIGTERM);
+            end_grace();
+            ::_exit(alarm(0) == 0 && stop_requested() ? 0 : 1);
+          }) == 0);
+    CHECK(run_in_child([] {
+            install_signal_handlers(1);
+            end_grace();
+            raise(SIGTERM);
+            if (alarm(0) != 0) ::_exit(1);
+            raise(SIGTERM);  // the second one still gives up
+          }) == 128 + SIGTERM);
   }
 
   TEST_CASE("signals: USR2 asks once for a checkpoint; HUP, PIPE and XFSZ are survived") {

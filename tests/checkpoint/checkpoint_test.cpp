@@ -174,6 +174,29 @@ TEST_SUITE("faults") {
     CHECK(load_newest(scratch.path()) == 12);  // a good one beside bad ones is used
   }
 
+  TEST_CASE("checkpoint: one that the system does not hand out is exit 4 and keeps its name") {
+    const ScratchFolder scratch;
+    const fs::path ckpt = scratch.path() / "ckpt";
+    const at::Tensor value = at::ones({3});
+    write_checkpoint(ckpt, 10, {{"/model/a", value}}, Json::object());
+    fs::permissions(ckpt, fs::perms::all);
+    const auto try_as_nobody = [&](const fs::path& locked) {
+      const fs::perms before = fs::status(locked).permissions();
+      fs::permissions(locked, fs::perms::none);
+      const int code = run_in_child([&] {
+        (void)!::seteuid(65534);  // root may read anything
+        find_newest_checkpoint(ckpt);
+      });
+      fs::permissions(locked, before);
+      CHECK(fs::exists(ckpt / "step-00000010/manifest.json"));
+      return code;
+    };
+    CHECK(try_as_nobody(ckpt / "step-00000010/part-00000.h5") == 4);
+    CHECK(try_as_nobody(ckpt / "step-00000010/manifest.json") == 4);
+    CHECK(try_as_nobody(ckpt / "step-00000010") == 4);
+    CHECK(try_as_nobody(ckpt) == 4);  // and no fresh start
+  }
+
   TEST_CASE("checkpoint: an explicit step that is absent or damaged is refused, no substitute") {
     const ScratchFolder scratch;
     for (const int64_t step : {5, 10}) save(scratch.path(), step);

@@ -2,6 +2,8 @@
 #include "src/data/documents.h"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <cmath>
 
@@ -220,6 +222,34 @@ TEST_SUITE("faults") {
     }
     CHECK(num_refused > 500);
     CHECK(num_refused < 2000);
+  }
+
+  TEST_CASE("documents: what is no file hangs nothing and ends nothing but with exit code 3") {
+    namespace fs = std::filesystem;
+    const Folder folder;
+    folder.write("a.txt", "text");
+    const auto read_in_child = [](const fs::path& path) {
+      const pid_t child = ::fork();
+      if (child == 0) {
+        ::alarm(20);  // a hang ends
+        try {
+          ::_exit(refusal_of([&] { for_each_document(path, [](Document&&) {}); }).code);
+        } catch (...) {
+          ::_exit(99);
+        }
+      }
+      int status = 0;
+      ::waitpid(child, &status, 0);
+      return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    };
+    REQUIRE(::mkfifo((folder.path / "pipe.jsonl").c_str(), 0600) == 0);
+    CHECK(read_in_child(folder.path / "pipe.jsonl") == 3);
+    CHECK(read_in_child(folder.path) == 0);  // left out, as other things that are no documents
+    fs::create_symlink("loop.txt", folder.path / "loop.txt");
+    CHECK(read_in_child(folder.path) == 3);
+    fs::remove(folder.path / "loop.txt");
+    fs::create_symlink("nowhere", folder.path / "picture.png");  // of no interest
+    CHECK(read_in_child(folder.path) == 0);
   }
 
   TEST_CASE("documents: bombs stop at their limits") {

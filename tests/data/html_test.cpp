@@ -1,6 +1,7 @@
 // What a reader sees of a page, worked out by hand.
 #include <doctest/doctest.h>
 
+#include "src/base/errors.h"
 #include "src/data/documents.h"
 #include "tests/data/data_files.h"
 
@@ -12,6 +13,22 @@ TEST_SUITE("unit") {
                        "&eacute;</p></body>") == "A & B\n\nHead\n\nOne two three.\n\n<four> \xC3\xA9");
     CHECK(html_to_text("<div>a</div><div>b<br>c</div>d") == "a\nb\nc\nd");
     CHECK(html_to_text("x<i> y</i>z <i>w</i>") == "x yz w");
+  }
+
+  TEST_CASE("html: what looks like a tag inside a script is none") {
+    std::string script = "<script>";
+    for (int i = 0; i < 6000; ++i) script += "s+='<div>';";
+    CHECK(html_to_text(script + "</SCRIPT ><p>yes</p>") == "yes");
+    CHECK(html_to_text("<style>" + script + "</style><p>yes</p>") == "yes");
+    CHECK(html_to_text("<p>yes</p>" + script) == "yes");  // never closed
+    std::string open = script + "</script>";
+    for (int i = 0; i < 6000; ++i) open += "<div>";
+    try {
+      html_to_text(open, "a/page.html");
+      CHECK(false);
+    } catch (const UserError& error) {
+      CHECK(std::string(error.what()).starts_with("a/page.html: "));
+    }
   }
 
   TEST_CASE("html: scripts, styles, navigation and the like are dropped") {

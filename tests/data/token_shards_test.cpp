@@ -2,6 +2,7 @@
 #include "src/data/token_shards.h"
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <numeric>
 
@@ -14,6 +15,7 @@ namespace coppice {
 using test::Folder;
 using test::RawShard;
 using test::refusal_of;
+using test::write_documents;
 
 namespace {
 
@@ -70,6 +72,50 @@ TEST_SUITE("unit") {
     CHECK(refusal_of([&] { TokenShards shards(folder.path / "t"); }).code == 3);
   }
 
+  TEST_CASE("token shards: after a stop the same documents go on behind the last whole shard, to the same bytes") {
+    const Folder straight, stopped;
+    std::vector<std::vector<int32_t>> documents;
+    for (int i = 0; i < 20; ++i) documents.push_back(std::vector<int32_t>(1 + i % 3, 5 + i % 4));
+    write_documents(straight.path, documents, 10, 8);
+    const auto write = [&](size_t end) {
+      TokenShardWriter writer(stopped.path, "prose", 10, 2, "tokenizer-hash", 8);
+      size_t skipped = 0;
+      for (size_t i = 0; i < end; ++i) {
+        if (writer.skip())
+          ++skipped;
+        else
+          writer.add(1000 + i, documents[i], 3 * documents[i].size());
+      }
+      if (end == documents.size()) writer.finish();
+      return skipped;
+    };
+    CHECK(write(9) == 0);  // stops inside a shard
+    const size_t whole = write(13);
+    CHECK(whole > 4);
+    CHECK(whole < 9);
+    CHECK(write(20) > whole);
+    for (const auto& entry : std::filesystem::directory_iterator(straight.path)) {
+      INFO(entry.path().filename().string());
+      CHECK((test::read_bytes(entry.path()) == test::read_bytes(stopped.path / entry.path().filename())));
+    }
+    CHECK_FALSE(std::filesystem::exists(stopped.path / "partial.json"));
+
+    SUBCASE("shards of another tokenizer are not taken over") {
+      write(20);
+      TokenShardWriter(stopped.path, "prose", 10, 2, "tokenizer-hash", 8).add(1, {5, 5, 5}, 1);
+      CHECK_FALSE(TokenShardWriter(stopped.path, "prose", 10, 2, "another", 8).skip());
+    }
+    SUBCASE("a damaged shard is written again, with all behind it") {
+      const Folder damaged;
+      {
+        TokenShardWriter writer(damaged.path, "prose", 10, 2, "tokenizer-hash", 8);
+        for (size_t i = 0; i < 13; ++i) writer.add(1000 + i, documents[i], 3 * documents[i].size());
+      }
+      damaged.write("shard-00000.h5", "damaged");
+      CHECK_FALSE(TokenShardWriter(damaged.path, "prose", 10, 2, "tokenizer-hash", 8).skip());
+    }
+  }
+
   TEST_CASE("token shards: ids above 65,534 take four bytes, and random windows equal the stream") {
     const Folder folder;
     for (const int64_t vocab_size : {65'535, 151'936}) {
@@ -94,6 +140,18 @@ TEST_SUITE("unit") {
         CHECK(std::equal(window.begin(), window.end(), stream.begin() + static_cast<int64_t>(begin)));
       }
     }
+  }
+
+  TEST_CASE("token shards: more of them than the soft limit of open files allows") {
+    const Folder folder;
+    write_documents(folder.path, std::vector<std::vector<int32_t>>(60, {5, 6, 7}), 10, 4);
+    rlimit limit = {};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    const rlimit small{.rlim_cur = 40, .rlim_max = limit.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &small) == 0);
+    const test::Refusal refusal = refusal_of([&] { CHECK(TokenShards(folder.path).shards().size() == 60); });
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    CHECK(refusal.text.empty());
   }
 
   TEST_CASE("even_chunk_rows: few and full chunks") {
