@@ -87,8 +87,12 @@ Json run_learn_masks(StageContext& context) {
   const std::vector<Batch> calibration = calibration_batches(context, options.masks.calibration_tokens);
   const OtherChoices others(model, calibration, seed);
   at::Tensor start_LF;
-  if (options.masks.score_init != "noise")
-    start_LF = find_score(options.masks.score_init, context.stage.where).compute({.model = &model, .batches = calibration, .seed = seed});
+  double start_flops = 0;
+  if (options.masks.score_init != "noise") {
+    const ScoreRow& row = find_score(options.masks.score_init, context.stage.where);
+    start_LF = row.compute({.model = &model, .batches = calibration, .seed = seed});
+    start_flops = calibration_flops(model.config, row, options.masks.calibration_tokens);
+  }
 
   model.arena->enable_gradient();
   const int64_t steps = training.steps(), warmup = warmup_steps(training, kPublishedWarmup);
@@ -230,6 +234,7 @@ Json run_learn_masks(StageContext& context) {
                                              .method = options.masks.mask_method,
                                              .global = budget.global});
   Json body = session.finish();
+  body["flops"] = body["flops"].get<double>() + start_flops;
   body["results"] = {{"heldout_soft_loss", soft_loss},
                      {"heldout_hard_loss", hard_loss},
                      {"heldout_random_loss", random_loss},
