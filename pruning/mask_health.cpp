@@ -17,7 +17,7 @@ namespace {
 
 constexpr double kFlatFactor = 1.05;    // sharpness of an undecided mask is K/F
 constexpr double kUndecidedFrom = 0.5;  // share of the steps before which flat, or no better than chance, is normal
-constexpr double kEarly = 0.3;          // share of the steps before which kept sets should still move
+constexpr double kEarly = 0.3;          // share of the steps up to which kept sets should still move
 
 }  // namespace
 
@@ -28,7 +28,7 @@ MaskHealth mask_health(const MaskHealthInput& input) {
   c10::NoGradGuard no_grad;
   const auto doubles = [](const at::Tensor& value) { return value.detach().to(at::kCPU, at::kDouble).contiguous(); };
   const at::Tensor soft_LF = doubles(input.soft_LF), hard_LF = doubles(input.hard_LF), raw_LF = doubles(input.raw_LF);
-  const at::Tensor std_L = raw_LF.std(1, c10::Scalar(0));
+  const at::Tensor std_L = raw_LF.std(1, c10::Scalar(0)).contiguous();
   const double layers = static_cast<double>(num_layers), channels = static_cast<double>(num_channels), k = input.k;
 
   MaskHealth health;
@@ -45,7 +45,7 @@ MaskHealth mask_health(const MaskHealthInput& input) {
       kept += hard[f];
       saturated += soft[f] == 1.0 ? 1.0 : 0.0;
       competing += soft[f] > 0.01 && soft[f] < 0.99 ? 1.0 : 0.0;
-      if (soft[f] > 0) entropy -= soft[f] * std::log(soft[f]);
+      if (soft[f] > 0 && soft[f] != 1) entropy -= soft[f] * std::log(soft[f]);
       if (hard[f] > 0) lowest_kept = std::min(lowest_kept, raw[f]);
       if (hard[f] == 0) highest_dropped = std::max(highest_dropped, raw[f]);
     }
@@ -56,7 +56,7 @@ MaskHealth mask_health(const MaskHealthInput& input) {
     health.outside_share += (sum - inside) / k / layers;
     health.free_share += competing / channels / layers;
     health.entropy += entropy / (layers * kept);
-    const double std = std_L[layer].item<double>();
+    const double std = std_L.const_data_ptr<double>()[layer];
     if (kept < channels && std > 0) health.border_gap += (lowest_kept - highest_dropped) / std / input.epsilon / layers;
     health.layer_kept.push_back(kept);
     health.layer_sharpness.push_back(inside / kept);
@@ -96,7 +96,7 @@ std::string cut_collapse(double hard_loss, double random_loss, double p) {
 }
 
 std::string early_decision(double churn, double p) {
-  if (p >= kEarly || churn > 0) return {};
+  if (p > kEarly || churn > 0) return {};
   return fmt::format("the kept sets stopped moving after {:.0f} % of the steps: the mask decides before it has learned; lower score_lr or raise top_k_epsilon",
                      100 * p);
 }

@@ -39,7 +39,7 @@ MaskHealth mask_health(const at::Tensor& soft_mask_LF, const at::Tensor& raw_LF,
 std::string mask_collapse(const MaskHealth& health, double p, int64_t num_channels);
 /// The same for held-out losses: in the second half the hard cut must be better than a random one.
 std::string cut_collapse(double hard_loss, double random_loss, double p);
-/// Empty, or why the decision seems to have come too early: kept sets that no longer move although less than 0.3 of the steps are done.
+/// Empty, or why the decision seems to have come too early: kept sets that no longer move although no more than 0.3 of the steps are done.
 std::string early_decision(double churn, double p);
 
 /// 1 - overlap of two hard masks, mean over layers.

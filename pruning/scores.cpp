@@ -15,16 +15,13 @@ namespace coppice {
 namespace {
 
 constexpr ScoreRow kScores[] = {
-    {.name = "magnitude", .help = "L2 norm of the channel's column of down_proj", .needs_batches = false, .compute = score_magnitude},
-    {.name = "activation", .help = "mean absolute activation a sample, L2 norm over samples (Minitron)", .needs_batches = true, .compute = score_activation},
-    {.name = "wanda_sp", .help = "mean |weight| times the RMS of the activation (Wanda-sp)", .needs_batches = true, .compute = score_wanda_sp},
-    {.name = "flap",
-     .help = "variance of the activation times the squared norm of its column (FLAP's WIFV, no bias)",
-     .needs_batches = true,
-     .compute = score_flap},
-    {.name = "taylor", .help = "|sum over a sample's tokens of activation x gradient|, mean over samples", .needs_batches = true, .compute = score_taylor},
-    {.name = "random", .help = "a seeded permutation", .needs_batches = false, .compute = score_random},
-    {.name = "first_k", .help = "channels 0 to K-1", .needs_batches = false, .compute = score_first_k},
+    {.name = "magnitude", .help = "L2 norm of the channel's column of down_proj", .passes = 0, .compute = score_magnitude},
+    {.name = "activation", .help = "mean absolute activation a sample, L2 norm over samples (Minitron)", .passes = 1, .compute = score_activation},
+    {.name = "wanda_sp", .help = "mean |weight| times the RMS of the activation (Wanda-sp)", .passes = 1, .compute = score_wanda_sp},
+    {.name = "flap", .help = "variance of the activation times the squared norm of its column (FLAP's WIFV, no bias)", .passes = 1, .compute = score_flap},
+    {.name = "taylor", .help = "|sum over a sample's tokens of activation x gradient|, mean over samples", .passes = 2, .compute = score_taylor},
+    {.name = "random", .help = "a seeded permutation", .passes = 0, .compute = score_random},
+    {.name = "first_k", .help = "channels 0 to K-1", .passes = 0, .compute = score_first_k},
 };
 
 std::vector<std::string> names() {

@@ -16,14 +16,14 @@ namespace coppice {
 
 struct ScoreInput {
   const Model* model = nullptr;
-  std::span<const Batch> batches;  // calibration, only for rows that need them
+  std::span<const Batch> batches;  // calibration, only for rows with passes
   uint64_t seed = 1;
 };
 
 struct ScoreRow {
   const char* name;
   const char* help;
-  bool needs_batches;
+  int passes;                                // over the calibration text, in forward passes: 0 reads none, 2 = forward and the gradient of the activations
   at::Tensor (*compute)(const ScoreInput&);  // [L, F] float32, higher = keep
 };
 /// magnitude, activation, wanda_sp, flap, taylor, random, first_k. All need layers of one width: UserError::recipe otherwise.

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <fstream>
 
+#include "pruning/scores.h"
+#include "recipes/stages.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
@@ -93,8 +95,9 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       add_training(cost, train->training, config);
       for (const std::string& name : train->teachers) {  // read forward in every distilling step
         const ModelConfig teacher = recipe.model_after(name);
-        cost.flops +=
-            cost.tokens * (train->distillation.distil_to - train->distillation.distil_from) * forward_flops_per_token(teacher, train->training.seq_len);
+        for (int64_t step = 0; step < cost.steps; ++step)
+          if (distils_at(train->distillation, step, cost.steps))
+            cost.flops += static_cast<double>(train->training.batch_tokens) * forward_flops_per_token(teacher, train->training.seq_len);
         cost.memory_bytes += model_bytes(teacher);
       }
     } else if (std::holds_alternative<ImportStage>(stage.options)) {
@@ -106,9 +109,12 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       const ModelConfig config = recipe.model_after(stage.name);
       cost.parameters = count_parameters(config);
       add_training(cost, masks->training, config);
+      if (masks->masks.score_init != "noise")
+        cost.flops += calibration_flops(config, find_score(masks->masks.score_init, stage.where), masks->masks.calibration_tokens);
     } else if (const auto* prune = std::get_if<PruneStage>(&stage.options)) {
       const ModelConfig config = recipe.model_after(stage.name), source = recipe.model_after(prune->from);
       cost.parameters = count_parameters(config);
+      if (prune->scores != "masks") cost.flops = calibration_flops(source, find_score(prune->scores, stage.where), prune->calibration_tokens);
       cost.memory_bytes = model_bytes(source) + model_bytes(config);
       cost.disk_bytes = model_bytes(config);
     } else if (const auto* label = std::get_if<LabelStage>(&stage.options)) {

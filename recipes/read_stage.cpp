@@ -209,6 +209,9 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     LearnMasksStage masks;
     table.take("from", masks.from, "the dense source");
     table.take("target", masks.target, "[model.<name>] whose intermediate_size is kept");
+    std::string method = masks.masks.mask_method;
+    table.take("mask_method", method, "how scores become masks");
+    if (method == "hard_concrete") masks.masks.score_init = "noise";  // its published start; a recipe may still name a score
     table.read(masks.masks);
     masks.training = read_training(table, recipe.data.domains, stage.seed);
     check_input(recipe.stages, masks.from, {"train", "import"}, table.where("from"), "from");

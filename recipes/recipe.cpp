@@ -43,6 +43,16 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   return config;
 }
 
+/// The cut under one budget for all layers that a stage's model descends from; nullptr when there is none.
+const Stage* global_cut(const Recipe& recipe, const std::string& name) {
+  const Stage& stage = recipe.stage(name);
+  if (const auto* train = std::get_if<TrainStage>(&stage.options)) return train->from.empty() ? nullptr : global_cut(recipe, train->from);
+  if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return global_cut(recipe, masks->from);
+  const auto& prune = std::get<PruneStage>(stage.options);
+  const auto* masks = std::get_if<LearnMasksStage>(&recipe.stage(prune.from).options);
+  return prune.scores == "masks" && masks->masks.budget == "global" ? &stage : global_cut(recipe, prune.from);
+}
+
 /// What stages ask of the models they read: widths that can be cut, equal shapes otherwise.
 void check_shapes(const Recipe& recipe) {
   for (const Stage& stage : recipe.stages) {
@@ -70,6 +80,12 @@ void check_shapes(const Recipe& recipe) {
         check(std::ranges::adjacent_find(config.intermediate_size, std::not_equal_to<>()) == config.intermediate_size.end(), stage.where,
               fmt::format("{}: {} has intermediate_size [{}]; learned masks need one width for all layers", stage.name, what,
                           fmt::join(config.intermediate_size, ", ")));
+      if (const Stage* cut = global_cut(recipe, masks->from))
+        check(false, stage.where,
+              fmt::format("{}: stage '{}' keeps {} layers x {} = {} channels under one budget (budget = \"global\"), so its layers differ in width; learned "
+                          "masks need one width for all layers",
+                          stage.name, cut->name, source.num_hidden_layers, source.intermediate_size.front(),
+                          source.num_hidden_layers * source.intermediate_size.front()));
     }
     if (const auto* prune = std::get_if<PruneStage>(&stage.options)) check_target(prune->from, prune->target);
   }

@@ -41,24 +41,21 @@ struct OtherChoices {
   }
 };
 
-/// Warns once of each kind of trouble, or ends the run.
+/// Warns once of each kind of trouble, or ends the run. A decision that came early is a suspicion, and never ends it.
 class CollapseWatch {
  public:
+  enum Trouble { undecided, no_better_than_random, early };
   CollapseWatch(std::string stage, bool stops) : stage_(std::move(stage)), stops_(stops) {}
-  void found(const std::string& reason) {
+  void found(Trouble trouble, const std::string& reason) {
     if (reason.empty()) return;
-    if (stops_) throw DivergedError(fmt::format("stage '{}': {} (on_collapse = \"warn\" goes on)", stage_, reason));
-    if (!warned_) log_warning(fmt::format("stage '{}': {}", stage_, reason));
-    warned_ = true;
-  }
-  void suspected(const std::string& reason) {
-    if (!reason.empty() && !suspected_) log_warning(fmt::format("stage '{}': {}", stage_, reason));
-    suspected_ = suspected_ || !reason.empty();
+    if (stops_ && trouble != early) throw DivergedError(fmt::format("stage '{}': {} (on_collapse = \"warn\" goes on)", stage_, reason));
+    if (!warned_[trouble]) log_warning(fmt::format("stage '{}': {}", stage_, reason));
+    warned_[trouble] = true;
   }
 
  private:
   std::string stage_;
-  bool stops_, warned_ = false, suspected_ = false;
+  bool stops_, warned_[3] = {};
 };
 
 /// The channels of each layer that a checkpoint's model has.
@@ -87,8 +84,12 @@ Json run_learn_masks(StageContext& context) {
   const std::vector<Batch> calibration = calibration_batches(context, options.masks.calibration_tokens);
   const OtherChoices others(model, calibration, seed);
   at::Tensor start_LF;
-  if (options.masks.score_init != "noise")
-    start_LF = find_score(options.masks.score_init, context.stage.where).compute({.model = &model, .batches = calibration, .seed = seed});
+  double start_flops = 0;
+  if (options.masks.score_init != "noise") {
+    const ScoreRow& row = find_score(options.masks.score_init, context.stage.where);
+    start_LF = row.compute({.model = &model, .batches = calibration, .seed = seed});
+    start_flops = calibration_flops(model.config, row, options.masks.calibration_tokens);
+  }
 
   model.arena->enable_gradient();
   const int64_t steps = training.steps(), warmup = warmup_steps(training, kPublishedWarmup);
@@ -169,7 +170,7 @@ Json run_learn_masks(StageContext& context) {
     if (options.masks.compact_after > 0) keys.emplace_back("ffn_width", compaction.mean_width());
     if (penalty.defined()) keys.emplace_back("penalty", penalty.item<double>());
     const double p = share(session.step() + 1);
-    watch.found(mask_collapse(health, p, channels));
+    watch.found(CollapseWatch::undecided, mask_collapse(health, p, channels));
     double heldout = std::nan("");
     if (session.wants_heldout()) {
       const std::vector<int64_t> widths = kept_widths(raw_LF, budget);
@@ -188,8 +189,8 @@ Json run_learn_masks(StageContext& context) {
         keys.emplace_back(fmt::format("sharpness.{}", layer), health.layer_sharpness[static_cast<size_t>(layer)]);
         keys.emplace_back(fmt::format("churn.{}", layer), mask_churn(previous_hard_LF.narrow(0, layer, 1), hard_LF.narrow(0, layer, 1)));
       }
-      watch.found(cut_collapse(hard_loss, random_loss, p));
-      if (moment.schedule.k <= static_cast<double>(kept)) watch.suspected(early_decision(churn, p));
+      watch.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, p));
+      if (moment.schedule.k <= static_cast<double>(kept)) watch.found(CollapseWatch::early, early_decision(churn, p));
       previous_hard_LF.copy_(hard_LF);
     }
     extra["score_t"] = learned->t();
@@ -213,6 +214,7 @@ Json run_learn_masks(StageContext& context) {
   const at::Tensor hard_LF = hard_top_k(raw_LF, widths);
   const double soft_loss = session.heldout_loss(masks_of(final_mask.mask_LF)), hard_loss = session.heldout_loss(masks_of(final_mask.mask_LF * hard_LF));
   const double random_loss = session.heldout_loss(masks_of(others.hard("random", widths)));
+  watch.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, 1.0));  // the only look at it once channels have left
   const MaskHealth health = mask_health(
       {.soft_LF = final_mask.plain_LF, .raw_LF = raw_LF, .hard_LF = hard_LF, .k = last.schedule.k, .epsilon = last.schedule.epsilon, .global = budget.global});
   if (budget.global)
@@ -230,6 +232,7 @@ Json run_learn_masks(StageContext& context) {
                                              .method = options.masks.mask_method,
                                              .global = budget.global});
   Json body = session.finish();
+  body["flops"] = body["flops"].get<double>() + start_flops;
   body["results"] = {{"heldout_soft_loss", soft_loss},
                      {"heldout_hard_loss", hard_loss},
                      {"heldout_random_loss", random_loss},

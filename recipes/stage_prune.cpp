@@ -36,6 +36,7 @@ Json run_prune(StageContext& context) {
   const int64_t channels = source.model.config.intermediate_size[0];
 
   at::Tensor scores_LF, soft_LF;
+  double flops = 0;
   if (options.scores == "masks") {
     const std::filesystem::path path = context.run.stage(options.from) / "masks.h5";
     const MaskFile masks = load_masks(path);
@@ -47,8 +48,9 @@ Json run_prune(StageContext& context) {
     soft_LF = masks.soft_LF;
   } else {
     const ScoreRow& row = find_score(options.scores, context.stage.where);
-    const std::vector<Batch> batches = row.needs_batches ? calibration_batches(context, options.calibration_tokens) : std::vector<Batch>();
+    const std::vector<Batch> batches = row.passes > 0 ? calibration_batches(context, options.calibration_tokens) : std::vector<Batch>();
     scores_LF = row.compute({.model = &source.model, .batches = batches, .seed = context.recipe.seed});
+    flops = calibration_flops(source.model.config, row, options.calibration_tokens);
   }
   const PrunePlan plan = make_plan(scores_LF, num_kept, options.scores, source.sha256);
   const Model pruned = prune_model(source.model, plan, soft_LF);
@@ -67,6 +69,7 @@ Json run_prune(StageContext& context) {
   save_plan(context.folder() / "prune_plan.json", plan);
   save_model(context.folder() / "model", pruned, model_facts(context));
   return {{"tokens", 0},
+          {"flops", flops},
           {"results",
            {{"masked_pruned_difference", difference},
             {soft_LF.defined() ? "soft_mask_loss" : "uncut_loss", soft},

@@ -5,7 +5,15 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "pruning/scores.h"
+#include "src/model/parameters.h"
+
 namespace coppice {
+namespace {
+
+constexpr int64_t kCalibrationSeqLen = 256, kCalibrationRows = 8;
+
+}  // namespace
 
 std::span<const StageRow> stage_table() {
   static constexpr std::array<StageRow, 7> kRows = {{
@@ -56,14 +64,18 @@ std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int6
 }
 
 std::vector<Batch> calibration_batches(const StageContext& context, int64_t tokens) {
-  constexpr int64_t kSeqLen = 256, kRows = 8;
   std::vector<MixtureEntry> mixture;
   for (const DomainOptions& domain : context.recipe.data.domains)
     if (domain.weight > 0) mixture.push_back({domain.name, domain.weight, 0});
-  Loader loader(context.data.shards_of(mixture), mixture, {.seq_len = kSeqLen, .document_mask = false, .seed = context.recipe.seed});
+  Loader loader(context.data.shards_of(mixture), mixture, {.seq_len = kCalibrationSeqLen, .document_mask = false, .seed = context.recipe.seed});
   std::vector<Batch> batches;
-  for (int64_t left = tokens; left > 0; left -= kRows * kSeqLen) batches.push_back(loader.next(kRows));
+  for (int64_t left = tokens; left > 0; left -= kCalibrationRows * kCalibrationSeqLen) batches.push_back(loader.next(kCalibrationRows));
   return batches;
+}
+
+double calibration_flops(const ModelConfig& config, const ScoreRow& score, int64_t tokens) {
+  constexpr int64_t kBatch = kCalibrationRows * kCalibrationSeqLen;
+  return score.passes * static_cast<double>((tokens + kBatch - 1) / kBatch * kBatch) * forward_flops_per_token(config, kCalibrationSeqLen);
 }
 
 }  // namespace coppice

@@ -15,6 +15,8 @@
 
 namespace coppice {
 
+struct ScoreRow;
+
 struct StageContext {
   const Recipe& recipe;
   const Stage& stage;
@@ -51,5 +53,7 @@ std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int6
 
 /// A sample of training windows, as many as `tokens` ask for: what activation scores are measured on.
 std::vector<Batch> calibration_batches(const StageContext& context, int64_t tokens);
+/// FLOPs of a score's passes over such a sample.
+double calibration_flops(const ModelConfig& config, const ScoreRow& score, int64_t tokens);
 
 }  // namespace coppice

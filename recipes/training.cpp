@@ -176,7 +176,7 @@ TeacherSignal TrainingSession::stored_signal(const StageTeacher& teacher, const 
   return signal;
 }
 
-std::vector<Targets> TrainingSession::targets(const Batch& batch, KdOptions distillation, bool distils) const {
+std::vector<Targets> TrainingSession::targets(const Batch& batch, KdOptions distillation, bool distils) {
   distillation.z_loss = options_.z_loss;
   if (teachers_.empty() || !distils) return {make_targets(batch, {}, distillation)};
   if (distillation.hidden_layers.empty()) distillation.hidden_layers = {model_.config.num_hidden_layers};
@@ -186,6 +186,7 @@ std::vector<Targets> TrainingSession::targets(const Batch& batch, KdOptions dist
         teacher.model ? live_signal(*teacher.model, batch, distillation, top_k_, context_) : stored_signal(teacher, batch, distillation.loss);
     targets.push_back(distillation_targets(batch, signal, distillation));
     targets.back().share = teacher.share;
+    if (teacher.model) step_flops_ += forward_flops_per_token(teacher.model->config, options_.seq_len) * static_cast<double>(batch.token_BT.numel());
   }
   return targets;
 }
@@ -209,9 +210,10 @@ void TrainingSession::end_step(const LossSums& sums, double teacher_weight, cons
   const double now_s = monotonic_s(), step_s = now_s - step_begin_s_;
   work_s_ += step_s;
   const double tokens_per_s = static_cast<double>(options_.batch_tokens) / step_s;
-  const double flops_per_token = training_flops_per_token(model_.config, options_.seq_len);  // of the model's shape now
-  flops_ += flops_per_token * static_cast<double>(options_.batch_tokens);
-  const double mfu = tokens_per_s * flops_per_token / 1e9 / gemm_gflops();
+  step_flops_ += training_flops_per_token(model_.config, options_.seq_len) * static_cast<double>(options_.batch_tokens);  // of the model's shape now
+  flops_ += step_flops_;
+  const double mfu = step_flops_ / step_s / 1e9 / gemm_gflops();
+  step_flops_ = 0;
 
   MetricsLine line;
   line.add("step", step_);

@@ -48,7 +48,7 @@ class TrainingSession {
   std::vector<Batch> next_batches();
   double scale() const { return scale_; }
   /// True labels and, when `distils`, what the stage's teachers say, from caches or live: one entry a teacher, a single one without.
-  std::vector<Targets> targets(const Batch& batch, KdOptions distillation, bool distils) const;
+  std::vector<Targets> targets(const Batch& batch, KdOptions distillation, bool distils);
 
   /// Mean next-token loss on a fixed held-out sample (nats a token), under `masks`.
   double heldout_loss(const FfnMasks& masks = {});
@@ -79,7 +79,7 @@ class TrainingSession {
   std::unique_ptr<MetricsWriter> metrics_;
   Progress progress_;
   int64_t num_steps_ = 0, step_ = 0, saved_step_ = -1, tokens_seen_ = 0, consecutive_skips_ = 0, eval_steps_ = 0;
-  double scale_ = 0, session_begin_s_ = 0, step_begin_s_ = 0, data_s_ = 0, work_s_ = 0, counted_s_ = 0, flops_ = 0;
+  double scale_ = 0, session_begin_s_ = 0, step_begin_s_ = 0, data_s_ = 0, work_s_ = 0, counted_s_ = 0, flops_ = 0, step_flops_ = 0;
 };
 
 }  // namespace coppice

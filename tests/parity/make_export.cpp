@@ -156,7 +156,7 @@ void write_scores(const fs::path& work) {
   }
   std::vector<SafetensorsTensor> scores;
   for (const ScoreRow& row : score_table())
-    if (row.needs_batches || std::string_view(row.name) == "magnitude")
+    if (row.passes > 0 || std::string_view(row.name) == "magnitude")
       scores.push_back({row.name, row.compute({.model = &model, .batches = batches, .seed = 1}).contiguous()});
   write_safetensors(work / "scores.safetensors", scores);
 }

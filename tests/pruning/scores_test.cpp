@@ -34,8 +34,9 @@ Batch batch_of(const at::Tensor& live_BT) {
 TEST_SUITE("unit") {
   TEST_CASE("find_score: by name; an unknown one names the nearest") {
     for (const ScoreRow& row : score_table()) CHECK(&find_score(row.name, "") == &row);
-    CHECK(find_score("activation", "").needs_batches);
-    CHECK_FALSE(find_score("magnitude", "").needs_batches);
+    CHECK(find_score("activation", "").passes == 1);
+    CHECK(find_score("taylor", "").passes == 2);
+    CHECK(find_score("magnitude", "").passes == 0);
     CHECK_THROWS_WITH_AS(find_score("magnitud", "demo.toml:7"), doctest::Contains("unknown score 'magnitud'; did you mean 'magnitude'?"), UserError);
     CHECK_THROWS_WITH_AS(find_score("flap_with_bias", "demo.toml:7"), doctest::Contains("demo.toml:7: scores: FLAP with its bias needs a bias in down_proj"),
                          UserError);

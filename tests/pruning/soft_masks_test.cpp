@@ -148,6 +148,7 @@ TEST_SUITE("unit") {
     CHECK(cut_collapse(4.1, 4.0, 0.6).find("held-out loss 4.1000 against 4.0000") != std::string::npos);
     CHECK(cut_collapse(4.0, 4.0, 0.6) != "");
     CHECK(early_decision(0.0, 0.2).find("20 %") != std::string::npos);
+    CHECK(early_decision(0.0, 30.0 / 100.0).find("30 %") != std::string::npos);
     CHECK(early_decision(0.01, 0.2).empty());
     CHECK(early_decision(0.0, 0.4).empty());
   }

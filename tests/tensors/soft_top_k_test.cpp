@@ -309,6 +309,22 @@ TEST_SUITE("unit") {
     CHECK(two.num_saturated == 1);
   }
 
+  TEST_CASE("soft_top_k: scores so large that no threshold in double is near enough") {
+    // two equal scores share k = 1.5; t = 1e17 + ln(4/3) rounds to 1e17, where both would be 1
+    const QuickRow row = solve_quick({1e17f, 0.0f, 1e17f}, {1.0f, 0.0f, -1.0f}, 1.5, 1.0);
+    CHECK(row.soft_mask[0] == 0.75f);
+    CHECK(row.soft_mask[1] == 0.0f);
+    CHECK(row.soft_mask[2] == 0.75f);
+    CHECK(row.num_saturated == 0);
+    CHECK(row.scores_grad[0] == 0.75f);  // lambda / epsilon (g - mean of g)
+    CHECK(row.scores_grad[2] == -0.75f);
+    at::manual_seed(3);
+    for (const double k : {1e-6, 0.3, 7.5, 500.5}) {
+      const at::Tensor spread = at::randn({1, 1000}).mul(10).exp();  // 1e-12 to 1e13
+      CHECK(std::abs(soft_top_k(spread, k, 0.1).to(at::kDouble).sum().item<double>() - k) <= 1e-6 * k);
+    }
+  }
+
   TEST_CASE("soft_top_k: equal scores give bit-equal masks wherever they stand") {
     for (const int64_t n : {31, 257, 1000}) {
       std::vector<float> scores = random_scores(n, 1.0, 9);
@@ -382,7 +398,10 @@ TEST_SUITE("unit") {
     at::Tensor broken = scores.clone();
     broken[1][3] = std::numeric_limits<float>::infinity();
     broken[1][4] = std::nanf("");
-    CHECK_THROWS_WITH_AS(soft_top_k(broken, 2.0, 0.1), "soft_top_k: row 1: 2 of 5 scores are not finite", DivergedError);
+    CHECK_THROWS_WITH_AS(soft_top_k(broken, 2.0, 0.1), "soft_top_k: row 1: 2 of 5 scores are not finite or above 1e+38 in size", DivergedError);
+    at::Tensor large = scores.clone();
+    large[0][2] = -2e38f;
+    CHECK_THROWS_WITH_AS(soft_top_k(large, 2.0, 0.1), "soft_top_k: row 0: 1 of 5 scores are not finite or above 1e+38 in size", DivergedError);
   }
 
   TEST_CASE("soft_top_k: a transposed view is read as what it shows") {

@@ -2,7 +2,8 @@
 //   1. bisection on the score for the ceil(k)-th largest, to within kBracket epsilon: one compare-and-count pass a step (none when epsilon is wide),
 //   2. e = exp((s - centre) / epsilon) once, which is in float's range because t lies near the centre,
 //   3. Newton on G(w) = sum min(1, w e) = k: G is concave and piecewise linear, so from the left it climbs and ends on the exact piece; sums only,
-//   4. lambda with its argument taken from t in double (as two floats); the sum is checked, and t corrected in the rare case that it is off.
+//   4. lambda = min(1, w e), and its sum is checked. In the rare case that it is off, t is corrected and lambda computed anew with its argument taken from t in
+//      double (as two floats); when that does not settle it, the row is sorted after all.
 // The sums of step 3 run in float over blocks of kBlock entries and in double over blocks, good to about 1e-6 at worst (many equal
 // entries); the checked one takes shorter blocks.
 #include <algorithm>
@@ -156,6 +157,34 @@ COPPICE_CLONES Split split_at(const float* e, int64_t n, float bound) {
   return split;
 }
 
+/// lambda = 1 where s > bound, otherwise factor e; also without the saturated entries. Their sum, checked.
+COPPICE_INLINE Split scale(const float* s, const float* e, float* soft_mask, float* free_mask, int64_t n, float bound, float factor) {
+  Split split{0, 0.0};
+  for (int64_t begin = 0; begin < n; begin += kCheckedBlock) {
+    const int64_t end = std::min(n, begin + kCheckedBlock);
+    float sum = 0;
+    int32_t count = 0;
+#pragma omp simd reduction(+ : sum, count)
+    for (int64_t i = begin; i < end; ++i) {
+      const float value = e[i] * factor > 1.0f ? 1.0f : e[i] * factor;
+      const float free_value = s[i] > bound ? 0.0f : value;
+      soft_mask[i] = s[i] > bound ? 1.0f : value;
+      if (free_mask != nullptr) free_mask[i] = free_value;
+      count += s[i] > bound ? 1 : 0;
+      sum += free_value;
+    }
+    split.num_above += count;
+    split.sum_below += sum;
+  }
+  return split;
+}
+COPPICE_CLONES Split scale_to_both_masks(const float* s, const float* e, float* soft_mask, float* free_mask, int64_t n, float bound, float factor) {
+  return scale(s, e, soft_mask, free_mask, n, bound, factor);
+}
+COPPICE_CLONES Split scale_to_soft_mask(const float* s, const float* e, float* soft_mask, int64_t n, float bound, float factor) {
+  return scale(s, e, soft_mask, nullptr, n, bound, factor);
+}
+
 /// How lambda is computed: 1 where s > bound, otherwise factor exp((s - anchor) / epsilon), the anchor as two floats.
 struct MaskFormula {
   float bound, anchor_high, anchor_low, factor, inverse_epsilon;
@@ -209,6 +238,15 @@ float find_centre(const float* s, int64_t n, const Range& range, int64_t rank, d
   return largest_up_to(s, n, above);
 }
 
+/// The row by the reference: for sums that float arguments do not settle.
+void solve_sorted(const float* s, float* soft_mask, float* free_mask, int64_t n, double k, double epsilon) {
+  const SoftTopKSolution solution = soft_top_k_reference(std::vector<double>(s, s + n), k, epsilon);
+  for (int64_t i = 0; i < n; ++i) {
+    soft_mask[i] = static_cast<float>(solution.soft_mask[i]);
+    if (free_mask) free_mask[i] = solution.saturated[i] ? 0.0f : soft_mask[i];
+  }
+}
+
 /// Solves one row; `e` is scratch of n floats.
 bool solve_row(const float* s, float* soft_mask, float* free_mask, int64_t n, double k, double epsilon, float* e) {
   const Range range = find_range(s, n);
@@ -242,16 +280,22 @@ bool solve_row(const float* s, float* soft_mask, float* free_mask, int64_t n, do
                               .anchor_low = from_centre ? 0.0f : static_cast<float>(t - t_high),
                               .factor = from_centre ? static_cast<float>(std::exp((centre - t) / epsilon)) : 1.0f,
                               .inverse_epsilon = inverse_epsilon};
-    split = free_mask ? write_both_masks(s, soft_mask, free_mask, n, formula) : write_soft_mask(s, soft_mask, n, formula);
+    if (turn == 0) {  // the exponentials at hand: t lies within kBracket epsilon below the centre, or above it
+      const auto factor = static_cast<float>(1.0 / tau);
+      split = free_mask ? scale_to_both_masks(s, e, soft_mask, free_mask, n, t_high, factor) : scale_to_soft_mask(s, e, soft_mask, n, t_high, factor);
+    } else {
+      split = free_mask ? write_both_masks(s, soft_mask, free_mask, n, formula) : write_soft_mask(s, soft_mask, n, formula);
+    }
     const double wanted = k - static_cast<double>(split.num_above);
     if (wanted <= 0.0) {  // fewer than k entries saturate, so rounding left t below the last of them
       t = smallest_above(s, n, t_high);
     } else if (std::abs(split.sum_below - wanted) > kSumTolerance * wanted) {
       t += epsilon * std::log(split.sum_below / wanted);
     } else {
-      break;
+      return true;
     }
   }
+  solve_sorted(s, soft_mask, free_mask, n, k, epsilon);
   return true;
 }
 

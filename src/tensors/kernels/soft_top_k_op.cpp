@@ -28,7 +28,8 @@ at::Tensor solve(const at::Tensor& scores_LF, double k, double epsilon, const at
                                           .epsilon = epsilon});
   if (bad_row >= 0) {
     const int64_t num_bad = scores.size(1) - scores.select(0, bad_row).abs().le(kLargestSoftTopKScore).sum().item<int64_t>();
-    throw DivergedError(fmt::format("soft_top_k: row {}: {} of {} scores are not finite", bad_row, num_bad, scores.size(1)));
+    throw DivergedError(
+        fmt::format("soft_top_k: row {}: {} of {} scores are not finite or above {:g} in size", bad_row, num_bad, scores.size(1), kLargestSoftTopKScore));
   }
   return soft_mask_LF;
 }

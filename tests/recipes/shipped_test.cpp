@@ -1,0 +1,92 @@
+// The recipes that come with the program: each resolves as it stands, ablations plan without a corpus, and their arms are what their comments say.
+#include <doctest/doctest.h>
+
+#include "recipes/ablation.h"
+#include "tests/recipes/program.h"
+
+using namespace coppice;
+using namespace coppice::test;
+
+namespace {
+
+const fs::path kFolder = fs::path(COPPICE_SOURCE_DIR) / "recipes";
+
+/// FLOPs of the stages that `stage` descends from, the source left out, for each arm under the first seed.
+std::map<std::string, double> flops_up_to(const std::string& file, const std::string& stage) {
+  Ablation ablation = load_ablation((kFolder / file).string(), {}, {});
+  const AblationPlan plan = plan_ablation(ablation, "", 0);
+  std::map<std::string, double> flops;
+  for (const ArmRun& run : ablation.runs) {
+    if (run.seed != ablation.seeds.front()) continue;
+    const std::function<double(const std::string&)> up_to = [&](const std::string& name) -> double {
+      const auto at = static_cast<size_t>(std::ranges::find(run.recipe.stages, name, &Stage::name) - run.recipe.stages.begin());
+      if (name == "dense") return 0;
+      double sum = plan.stages[run.stages[at]].cost.flops;
+      for (const std::string& input : run.recipe.stages[at].inputs()) sum += up_to(input);  // no stage is reached twice but the source
+      return sum;
+    };
+    flops[run.arm] = up_to(stage);
+  }
+  return flops;
+}
+
+}  // namespace
+
+TEST_SUITE("recipe") {
+  TEST_CASE("shipped recipes: coppice config resolves each; each ablation plans its distinct stages") {
+    size_t ablations = 0;
+    for (const auto& entry : fs::directory_iterator(kFolder)) {
+      if (entry.path().extension() != ".toml") continue;
+      CAPTURE(entry.path().string());
+      const Outcome resolved = run(kFolder, {"config", entry.path().filename().string()});
+      INFO(resolved.err);
+      REQUIRE(resolved.code == 0);
+      CHECK(resolved.err.empty());
+      if (resolved.out.find("[[arm]]") == std::string::npos) continue;
+      ++ablations;
+      Ablation ablation = load_ablation(entry.path().string(), {}, {});
+      const AblationPlan plan = plan_ablation(ablation, "", 0);
+      CHECK(ablation.runs.size() == ablation.base.arms.size() * 3);
+      size_t stages = 0;
+      for (const ArmRun& run : ablation.runs) stages += run.stages.size();
+      CHECK(plan.stages.size() < stages);  // the source at least is shared
+      for (const DistinctStage& stage : plan.stages)
+        if (stage.cost.name == "dense") CHECK(stage.num_users >= ablation.runs.size() / 2);
+    }
+    CHECK(ablations == 6);
+  }
+
+  TEST_CASE("shipped recipes: from scratch at 1, 1.5 and 5 times what the arm `both` spends without its source") {
+    for (const char* file : {"prune_x_distil.toml", "prune_x_distil_gpu.toml"}) {
+      CAPTURE(file);
+      const std::map<std::string, double> flops = flops_up_to(file, "core");
+      CHECK(flops.at("scratch_1x") == doctest::Approx(flops.at("both")).epsilon(0.01));
+      CHECK(flops.at("scratch_1.5x") == doctest::Approx(1.5 * flops.at("both")).epsilon(0.01));
+      CHECK(flops.at("scratch_5x") == doctest::Approx(5 * flops.at("both")).epsilon(0.01));
+    }
+  }
+
+  TEST_CASE("shipped recipes: whatever the teacher, the student starts from the same cut") {
+    for (const char* file : {"teacher_strength.toml", "teacher_strength_gpu.toml"}) {
+      CAPTURE(file);
+      Ablation ablation = load_ablation((kFolder / file).string(), {}, {});
+      const AblationPlan plan = plan_ablation(ablation, "", 0);
+      std::set<std::string> cuts;
+      std::map<std::string, std::string> teacher_of;  // arm -> fingerprint of the model that labels
+      for (const ArmRun& run : ablation.runs) {
+        if (run.seed != ablation.seeds.front()) continue;
+        for (size_t s = 0; s < run.recipe.stages.size(); ++s) {
+          const Stage& stage = run.recipe.stages[s];
+          if (stage.name == "pruned") cuts.insert(plan.stages[run.stages[s]].fingerprint);
+          if (stage.name == "dense" || stage.name == "teacher") teacher_of[run.arm] = plan.stages[run.stages[s]].fingerprint;
+        }
+      }
+      CHECK(cuts.size() == 1);
+      std::set<std::string> teachers;
+      for (const auto& [arm, teacher] : teacher_of) teachers.insert(teacher);
+      CHECK(teachers.size() == 3);
+      CHECK(teacher_of.at("weak_0.5") == teacher_of.at("weak_kl_0.9"));
+      CHECK(teacher_of.at("strong_0.5") == teacher_of.at("plain"));
+    }
+  }
+}
