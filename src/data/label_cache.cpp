@@ -43,11 +43,14 @@ std::string text_of(const Json& value) { return printable(value.is_string() ? va
 
 /// Every field of the expected fingerprint, by name, and no other.
 void check_fingerprint(const Json& found, const Json& expected, const std::string& path) {
-  for (const auto& [name, value] : expected.items()) {
+  const auto check = [&](const std::string& name) {
+    const Json& value = expected[name];
     if (!found.contains(name)) throw UserError::bad_file(path, fmt::format("the labels' fingerprint has no field {}", name));
     if (found[name] != value)
       throw UserError::bad_file(path, fmt::format("the labels were made with another {}: found {}, expected {}", name, text_of(found[name]), text_of(value)));
-  }
+  };
+  check("tokenizer_sha256");  // other tokens follow from it
+  for (const auto& [name, value] : expected.items()) check(name);
   for (const auto& [name, value] : found.items())
     if (!expected.contains(name)) throw UserError::bad_file(path, fmt::format("the labels' fingerprint has an unknown field {}", printable(name)));
 }
