@@ -20,17 +20,20 @@ void run_labels_export(const LabelsOptions& options) {
 void run_labels_import(const LabelsOptions& options) {
   if (std::filesystem::exists(options.cache / "manifest.json"))
     throw UserError::recipe("--cache", fmt::format("{} exists already; name a folder to create", options.cache.string()));
-  if (options.k < 1 || (options.tier != "topk" && options.k != 1))
-    throw UserError::recipe("--top-k", fmt::format("got {}, expected 1, or more in tier topk", options.k));
   const TokenShards shards(options.tokens);
-  const LabelFingerprint fingerprint{.teacher_sha256 = options.teacher,
-                                     .tokenizer_sha256 = shards.tokenizer_sha256(),
-                                     .vocab_size = shards.vocab_size(),
-                                     .token_manifest_sha256 = shards.manifest_sha256(),
-                                     .tier = options.tier,
-                                     .k = options.k,
-                                     .temperature = options.temperature,
-                                     .window_rule = "given"};
+  const auto header = read_label_header(options.file);
+  if (!header && !options.teacher)
+    throw UserError::recipe("--teacher", fmt::format("{} does not say where its labels come from; name it", options.file.string()));
+  LabelFingerprint fingerprint = header.value_or(LabelFingerprint{.tier = "topk", .window_rule = "given"});
+  fingerprint.teacher_sha256 = options.teacher.value_or(fingerprint.teacher_sha256);
+  fingerprint.tier = options.tier.value_or(fingerprint.tier);
+  fingerprint.k = options.k.value_or(fingerprint.k);
+  fingerprint.temperature = options.temperature.value_or(fingerprint.temperature);
+  fingerprint.tokenizer_sha256 = shards.tokenizer_sha256();
+  fingerprint.vocab_size = shards.vocab_size();
+  fingerprint.token_manifest_sha256 = shards.manifest_sha256();
+  if (fingerprint.k < 1 || (fingerprint.tier != "topk" && fingerprint.k != 1))
+    throw UserError::recipe("--top-k", fmt::format("got {}, expected 1, or more in tier topk", fingerprint.k));
   print(import_labels(options.file, shards, fingerprint, options.cache));
 }
 

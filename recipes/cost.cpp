@@ -56,7 +56,16 @@ double available_memory() {
   return static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
 }
 
+/// A forward pass keeps one layer's activations.
+double label_bytes_per_token(const ModelConfig& teacher) { return activation_bytes_per_token(teacher) / static_cast<double>(teacher.num_hidden_layers); }
+
 }  // namespace
+
+int64_t choose_label_batch(const ModelConfig& teacher, int64_t context) {
+  constexpr int64_t kLabelBatch = 8192;
+  const double left = (available_memory() - model_bytes(teacher) - kProgramBytes) / 2, tokens = left / label_bytes_per_token(teacher);
+  return std::max(context, tokens < kLabelBatch ? static_cast<int64_t>(std::max(0.0, tokens)) : kLabelBatch);
+}
 
 double tokens_since_cut(const Recipe& recipe, const std::string& stage_name) {
   const auto* train = std::get_if<TrainStage>(&recipe.stage(stage_name).options);
@@ -95,9 +104,8 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       add_training(cost, train->training, config);
       for (const std::string& name : train->teachers) {  // read forward in every distilling step
         const ModelConfig teacher = recipe.model_after(name);
-        for (int64_t step = 0; step < cost.steps; ++step)
-          if (distils_at(train->distillation, step, cost.steps))
-            cost.flops += static_cast<double>(train->training.batch_tokens) * forward_flops_per_token(teacher, train->training.seq_len);
+        const auto [from, to] = distil_span(train->distillation, train->training.steps());
+        cost.flops += cost.tokens * (to - from) * forward_flops_per_token(teacher, train->training.seq_len);
         cost.memory_bytes += model_bytes(teacher);
       }
     } else if (std::holds_alternative<ImportStage>(stage.options)) {
@@ -124,19 +132,20 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
         for (const Stage& reader : recipe.stages)
           if (const auto* train = std::get_if<TrainStage>(&reader.options); train && std::ranges::find(train->labels, stage.name) != train->labels.end())
             cost.tokens += static_cast<double>(train->training.tokens);
-      if (label->import.empty()) {
+      if (label->has_own_labels()) {
         const ModelConfig config = recipe.model_after(label->teacher);
+        const int64_t batch_tokens = label->batch_tokens > 0 ? label->batch_tokens : choose_label_batch(config, label->context);
         cost.flops = cost.tokens * forward_flops_per_token(config, label->context);
-        cost.memory_bytes =
-            model_bytes(config) + static_cast<double>(label->batch_tokens) * activation_bytes_per_token(config) / static_cast<double>(config.num_hidden_layers);
+        cost.memory_bytes = model_bytes(config) + static_cast<double>(batch_tokens) * label_bytes_per_token(config);
       }
       const bool small = recipe.tokenizer.vocab_size <= 65535;
       const double ids = label->tier == "topk" ? static_cast<double>(label->top_k) : 1, id_bytes = small ? 2 : label->tier == "topk" ? 4 : 3;
       const double row_bytes = ids * (id_bytes + (label->tier == "top1" ? 0 : 2)) + (label->tier == "topk" ? 2 : 0);
-      cost.disk_bytes = data.tokens * row_bytes;  // a whole shard, labelled or not
-      // ids as they come, as they are checked and as they are packed; an import holds every shard at once
-      const double held_tokens = label->import.empty() ? std::min(data.tokens, static_cast<double>(recipe.data.shard_tokens)) : data.tokens;
-      cost.memory_bytes += held_tokens * (8 * ids + row_bytes);
+      if (label->cache.empty()) {
+        cost.disk_bytes = data.tokens * row_bytes;  // a whole shard, labelled or not
+        // a shard's ids as they come, as they are checked and as they are packed; an import whose documents come in another order holds more
+        cost.memory_bytes += std::min(data.tokens, static_cast<double>(recipe.data.shard_tokens)) * (8 * ids + row_bytes);
+      }
     } else if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options)) {
       share = kForwardShareOfGemm;
       const double tokens = evaluate->tokens > 0 ? static_cast<double>(evaluate->tokens) : data.tokens * recipe.data.heldout_share;
@@ -200,6 +209,7 @@ std::string cost_table(const Recipe& recipe, const RecipeCost& cost) {
   text += fmt::format("\ntotal: {:.2e} FLOPs, {} of memory at most, {} of disk{}\n", flops, format_bytes(cost.memory_bytes), format_bytes(cost.disk_bytes),
                       seconds > 0 ? fmt::format(", about {}", format_duration(seconds)) : "");
   text += epoch_warnings(recipe, cost.stages.front().tokens);
+  for (const std::string& line : label_warnings(recipe)) text += "warning: " + line + "\n";
   return text;
 }
 

@@ -29,6 +29,9 @@ struct RecipeCost {
   double disk_bytes = 0;    // everything
 };
 
+/// Tokens of one forward pass of a label stage without batch_tokens: 8192, or what fits into half of the memory that is left beside the teacher; a window at
+/// least.
+int64_t choose_label_batch(const ModelConfig& teacher, int64_t context);
 /// `gemm_gflops` 0 = no time estimate. corpus_bytes: size of the corpus files as they lie on disk.
 RecipeCost estimate_cost(const Recipe& recipe, double corpus_bytes, double gemm_gflops);
 /// Bytes of the corpus files that exist.

@@ -63,10 +63,45 @@ std::string inspect_run(const fs::path& path) {
   return text;
 }
 
+/// `all`: fingerprint and gaps as well.
+std::string labels_text(const fs::path& path, bool all) {
+  constexpr size_t kGaps = 8;
+  const LabelCacheSummary labels = summarise_labels(path);
+  const auto share = [](uint64_t part, uint64_t whole) { return 100.0 * static_cast<double>(part) / std::max(1.0, static_cast<double>(whole)); };
+  std::string text = all ? fmt::format("teacher labels of domain '{}'\n{}\n", printable(labels.domain), labels.fingerprint.to_json().dump(1)) : "";
+  text += fmt::format("{}{} of {} shards finished, whole; {} of {} tokens labelled ({:.1f}%), {:.4f} bytes a token; {} near ties\n",
+                      all ? "" : fmt::format("labels of '{}': ", printable(labels.domain)), labels.finished, labels.shards, labels.labelled, labels.tokens,
+                      share(labels.labelled, labels.tokens), static_cast<double>(labels.bytes) / std::max(1.0, static_cast<double>(labels.stored)),
+                      labels.near_ties);
+  if (!all) return text;
+  size_t gaps = 0;
+  for (const LabelShardSummary& shard : labels.shard) {
+    if (shard.labelled == shard.tokens || ++gaps > kGaps) continue;
+    const auto& [begin, end] = shard.first_gap;
+    text += shard.finished
+                ? fmt::format("  {}: {} of {} tokens labelled; first gap: tokens {} to {}\n", shard.name, shard.labelled, shard.tokens, begin, end - 1)
+                : fmt::format("  {}: not finished: tokens {} to {}\n", shard.name, begin, end - 1);
+  }
+  if (gaps > kGaps) text += fmt::format("  and {} more shards with tokens without labels\n", gaps - kGaps);
+  return text;
+}
+
+/// A line for each label cache of a stage.
+std::string stage_labels(const fs::path& stage) {
+  std::string text;
+  std::vector<fs::path> caches;
+  if (fs::is_directory(stage / "labels"))
+    for (const auto& entry : fs::directory_iterator(stage / "labels"))
+      if (fs::exists(entry.path() / "manifest.json")) caches.push_back(entry.path());
+  std::ranges::sort(caches);
+  for (const fs::path& cache : caches) text += labels_text(cache, /*all=*/false);
+  return text;
+}
+
 std::string inspect_stage(const fs::path& path) {
   const auto manifest = find_stage_manifest(path);
   if (!manifest) {
-    std::string text = fmt::format("stage, begun and not finished; fingerprint {}\n", begun_fingerprint(path));
+    std::string text = fmt::format("stage, begun and not finished; fingerprint {}\n", begun_fingerprint(path)) + stage_labels(path);
     for (const CheckpointPlace& place : list_checkpoints(path / "ckpt")) text += fmt::format("  checkpoint of step {}\n", place.step);
     return text;
   }
@@ -77,6 +112,7 @@ std::string inspect_stage(const fs::path& path) {
   const fs::path holder = result_folder(path);
   if (holder != path) text += fmt::format("the result is that of {}\n", holder.string());
   if (fs::exists(holder / "model")) text += inspect(holder / "model");
+  text += stage_labels(holder);
   return text;
 }
 
@@ -97,14 +133,6 @@ std::string inspect_tokens(const fs::path& path) {
   return fmt::format("token shards of domain '{}', whole: {} shards, {} tokens, {:.3f} bytes of text a token, vocabulary {}\ntokenizer {}\n",
                      printable(shards.domain()), shards.shards().size(), shards.num_tokens(),
                      static_cast<double>(shards.text_bytes()) / static_cast<double>(shards.num_tokens()), shards.vocab_size(), shards.tokenizer_sha256());
-}
-
-std::string inspect_labels(const fs::path& path) {
-  const LabelCacheSummary labels = summarise_labels(path);
-  const double tokens = std::max(1.0, static_cast<double>(labels.tokens));
-  return fmt::format("teacher labels\n{}\n{} shards, whole; {} of {} tokens labelled ({:.1f}%), {:.4f} bytes a token\n", labels.fingerprint.to_json().dump(1),
-                     labels.shards, labels.labelled, labels.tokens, 100.0 * static_cast<double>(labels.labelled) / tokens,
-                     static_cast<double>(labels.bytes) / tokens);
 }
 
 /// How many channels of a layer lie in each tenth of [0, 1], as bars.
@@ -187,7 +215,7 @@ std::string inspect(const fs::path& path) {
     if (format == "coppice.model") return inspect_model(path);
     if (format == "coppice.checkpoint") return inspect_checkpoint(path);
     if (format == "coppice.tokens") return inspect_tokens(path);
-    if (format == "coppice.labels") return inspect_labels(path);
+    if (format == "coppice.labels") return labels_text(path, /*all=*/true);
     if (format == "coppice.stage" || fs::exists(path / "identity.json")) return inspect_stage(path);
     if (fs::exists(path / "recipe.toml")) return inspect_run(path);
     if (fs::exists(path / "config.json")) return inspect_hf(path);

@@ -242,11 +242,19 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         verb(*labels, "import", "make a label cache from JSONL",
              "coppice labels import prose.jsonl.zst --tokens runs/demo/data/tokens/prose --cache served/prose --teacher served-7b --tier topk --top-k 20");
     common(*in);
-    in->add_option("--teacher", options.teacher, "name of where the labels come from; part of the cache's fingerprint")->required();
-    in->add_option("--tier", options.tier, "top1, top1_prob or topk")->check(CLI::IsMember({"top1", "top1_prob", "topk"}));
+    in->footer(in->get_footer() + "\n\nA file that `labels export` wrote says what its labels are: the flags may be left out, and must agree with it.");
+    in->add_option("--teacher", options.teacher, "name of where the labels come from; part of the cache's fingerprint");
+    in->add_option("--tier", options.tier, "top1, top1_prob or topk (default)")->check(CLI::IsMember({"top1", "top1_prob", "topk"}));
     in->add_option("--top-k", options.k, "ids a token at most, in tier topk");
     in->add_option("--temperature", options.temperature, "of the log-probabilities")->check(CLI::PositiveNumber);
     in->callback([&action] { action = [] { run_labels_import(options); }; });
+    static std::string stage;
+    CLI::App* join = verb(*labels, "join", "label shards of a stage that `coppice run` is at in another process, until none is left",
+                          "coppice labels join recipes/demo.toml --stage labels");
+    flags.add(*join);
+    join->add_option("--out", flags.request.out, "run folder; default runs/<recipe name>");
+    join->add_option("--stage", stage, "label stage of the recipe")->required();
+    join->callback([&action] { action = [] { join_labels(flags.parsed(), stage); }; });
   }
   {
     CLI::App* data = app.add_subcommand("data", "documents and tokens");

@@ -8,10 +8,12 @@
 #include "recipes/recipe_reading.h"
 #include "src/base/errors.h"
 #include "src/checkpoint/hf_export.h"
+#include "src/data/label_cache.h"
 
 namespace coppice {
 namespace {
 
+constexpr double kMinBeta = 1e-3;  // of jsd: float32 keeps both shares of the mean apart from 0
 const std::vector<std::string> kKinds = {"train", "import", "learn_masks", "prune", "label", "evaluate", "export"};
 
 TrainingOptions read_training(OptionTable& table, const std::vector<DomainOptions>& domains, uint64_t seed) {
@@ -74,9 +76,12 @@ void check_distillation(const OptionTable& table, TrainStage& train, const Recip
   check(kd.teacher_weight_end == -1 || (kd.teacher_weight_end >= 0 && kd.teacher_weight_end <= 1), at("teacher_weight_end"),
         fmt::format("teacher_weight_end: got {}, expected 0 to 1, or -1", kd.teacher_weight_end));
   check(kd.temperature > 0 && std::isfinite(kd.temperature), at("kd_temperature"), fmt::format("kd_temperature: got {}, expected above 0", kd.temperature));
-  check(kd.beta > 0 && kd.beta < 1, at("jsd_beta"), fmt::format("jsd_beta: got {}, expected above 0 and below 1", kd.beta));
-  check(kd.distil_from >= 0 && kd.distil_from < kd.distil_to && kd.distil_to <= 1, at("distil_from"),
-        fmt::format("distil_from and distil_to: got {} and {}, expected 0 <= distil_from < distil_to <= 1", kd.distil_from, kd.distil_to));
+  check(kd.beta >= kMinBeta && kd.beta <= 1 - kMinBeta, at("jsd_beta"),
+        fmt::format("jsd_beta: got {}, expected {} to {}: nearer to 0 or 1 it is kl or reverse_kl", kd.beta, kMinBeta, 1 - kMinBeta));
+  const auto [from, to] = distil_span(kd, train.training.steps());
+  check(kd.distil_from >= 0 && from < to && to <= 1, at("distil_from"),
+        fmt::format("distil_from and distil_to: got {} and {}, expected 0 <= distil_from < distil_to, as shares up to 1 or, above 1, as some of the {} steps",
+                    kd.distil_from, kd.distil_to, train.training.steps()));
   check(train.top_k >= 1 && train.top_k < recipe.tokenizer.vocab_size, at("top_k"), fmt::format("top_k: got {}, expected 1 to vocab_size - 1", train.top_k));
   check(kd.loss != "labels" || kd.temperature == 1, at("kd_temperature"),
         "kd_temperature: loss = \"labels\" knows the teacher's choice only; use top_k, kl, reverse_kl or jsd");
@@ -239,11 +244,15 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     LabelStage label;
     table.take("teacher", label.teacher, "the model that labels");
     table.take("import", label.import, "instead of a teacher: a folder with <domain>.jsonl or <domain>.jsonl.zst for every domain, labels made elsewhere");
+    table.take("import_teacher", label.import_teacher, "name of who made them, part of the labels' fingerprint; empty = what the files say, or their hash");
+    table.take("cache", label.cache,
+               "a folder with a label cache for every domain, such as runs/demo/labels/labels: used where it lies, only read; `teacher`, when given, must have "
+               "made it");
     table.take("window_rule", label.window_rule, "document (each document alone) or aligned (the training windows)");
     table.take("coverage", label.coverage, "all tokens, or used: only those that stages with these labels will draw");
     table.take("context", label.context, "tokens of a labelling window");
     table.take("overlap", label.overlap, "tokens read but not labelled at a window's start; -1 = a quarter of context");
-    table.take("batch_tokens", label.batch_tokens, "tokens of one forward pass (memory)");
+    table.take("batch_tokens", label.batch_tokens, "tokens of one forward pass; 0 = 8192, or fewer when memory is short");
     table.take("tier", label.tier, "top1 (2 or 3 bytes a token), top1_prob (and its probability) or topk");
     table.take("top_k", label.top_k, "ids a token in tier topk");
     table.take("temperature", label.temperature, "of the stored probabilities; a stage with loss = \"top_k\" needs its kd_temperature");
@@ -253,23 +262,34 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     check(label.temperature > 0 && std::isfinite(label.temperature), table.where("temperature"),
           fmt::format("temperature: got {}, expected above 0", label.temperature));
     check(label.teacher.empty() || label.import.empty(), table.where("import"), "teacher and import: a label stage has one or the other");
-    if (label.import.empty()) {
-      check_input(recipe.stages, label.teacher, kModelKinds, table.where("teacher"), "teacher");
-    } else {
+    check(label.cache.empty() || label.import.empty(), table.where("cache"), "cache and import: a label stage has one or the other");
+    check(label.import_teacher.empty() || !label.import.empty(), table.where("import_teacher"), "import_teacher: only labels from `import` need a name");
+    if (label.has_own_labels() || !label.teacher.empty()) check_input(recipe.stages, label.teacher, kModelKinds, table.where("teacher"), "teacher");
+    if (!label.has_own_labels()) {
+      const char* source = label.import.empty() ? "cache" : "import";
       const LabelStage plain;  // a resolved recipe spells the defaults out
       for (const auto& [key, is_plain] : {std::pair{"window_rule", label.window_rule == plain.window_rule},
                                           {"context", label.context == plain.context},
                                           {"overlap", label.overlap == plain.overlap},
                                           {"batch_tokens", label.batch_tokens == plain.batch_tokens}})
-        check(is_plain, table.where(key), fmt::format("{}: labels from `import` are there already; leave it out", key));
-      for (const DomainOptions& domain : recipe.data.domains) find_label_file(label.import, domain.name, table.where("import"));
+        check(is_plain, table.where(key), fmt::format("{}: labels from `{}` are there already; leave it out", key, source));
+      for (const DomainOptions& domain : recipe.data.domains) {
+        if (!label.import.empty()) find_label_file(label.import, domain.name, table.where("import"));
+        if (label.cache.empty()) continue;
+        check(std::filesystem::exists(label_cache(label.cache, domain.name) / "manifest.json"), table.where("cache"),
+              fmt::format("cache: {} holds no label cache of domain '{}'", label.cache, domain.name));
+        const LabelFingerprint made = read_label_fingerprint(label_cache(label.cache, domain.name));
+        label.window_rule = made.window_rule == "aligned" ? "aligned" : "document";
+        label.context = std::max<int64_t>(2, made.context);
+        label.overlap = made.overlap;
+      }
     }
     check_choice(label.window_rule, {"document", "aligned"}, table.where("window_rule"), "window_rule");
     check_choice(label.coverage, {"all", "used"}, table.where("coverage"), "coverage");
     check(label.context >= 2, table.where("context"), fmt::format("context: got {}, expected at least 2", label.context));
     if (label.overlap < 0) label.overlap = label.window_rule == "aligned" ? 0 : label.context / 4;
     check(label.overlap < label.context, table.where("overlap"), fmt::format("overlap: got {}, expected below context = {}", label.overlap, label.context));
-    check(label.batch_tokens > 0, table.where("batch_tokens"), "batch_tokens: expected above 0");
+    check(label.batch_tokens >= 0, table.where("batch_tokens"), "batch_tokens: expected 0 or more");
     stage.options = label;
   } else if (stage.kind == "evaluate") {
     EvaluateStage evaluate;

@@ -119,8 +119,10 @@ struct PruneStage {
 };
 
 struct LabelStage {
-  std::string teacher;  // an earlier model; empty with `import`
-  std::string import;   // folder of <domain>.jsonl or .jsonl.zst: labels made elsewhere
+  std::string teacher;         // an earlier model; empty with `import`, may be empty with `cache`
+  std::string import;          // folder of <domain>.jsonl or .jsonl.zst: labels made elsewhere
+  std::string import_teacher;  // what the fingerprint says of who made them; empty = what the files say, or their hash
+  std::string cache;           // folder of <domain>/: the label caches of another run, or imported ones; only read
   std::string window_rule = "document";
   std::string coverage = "all";  // "used": only what stages with these labels will draw
   int64_t context = 256;
@@ -128,7 +130,8 @@ struct LabelStage {
   std::string tier = "top1";
   int64_t top_k = 64;  // of tier topk
   double temperature = 1;
-  int64_t batch_tokens = 8192;
+  int64_t batch_tokens = 0;                                                // 0 = chosen from the memory that is there when the stage begins
+  bool has_own_labels() const { return import.empty() && cache.empty(); }  // made by its teacher, in its own folder
 };
 
 struct EvaluateStage {
@@ -186,6 +189,10 @@ struct Recipe {
 Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset, const ArmOptions* arm = nullptr);
 /// The file of one domain in the folder of a label stage's `import`; UserError::recipe(where) when there is none.
 std::filesystem::path find_label_file(const std::filesystem::path& folder, const std::string& domain, const std::string& where);
+/// The cache of one domain in the folder of a label stage's `cache`.
+inline std::filesystem::path label_cache(const std::filesystem::path& folder, const std::string& domain) { return folder / domain; }
+/// A line for each stage that reads labels of other windows than its own.
+std::vector<std::string> label_warnings(const Recipe& recipe);
 /// The options that train and learn_masks share; nullptr for other kinds.
 const TrainingOptions* training_of(const Stage& stage);
 

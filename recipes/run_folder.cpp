@@ -69,6 +69,9 @@ struct OptionsJson {
                  {"overlap", s.overlap},         {"tier", s.tier},         {"temperature", s.temperature}};
     if (s.tier == "topk") json["top_k"] = s.top_k;
     if (!s.import.empty()) json["import"] = corpus_sha256(s.import);
+    if (!s.import_teacher.empty()) json["import_teacher"] = s.import_teacher;
+    if (!s.cache.empty())  // a manifest holds the hashes of its files
+      for (const DomainOptions& domain : recipe.data.domains) json["cache"][domain.name] = sha256_file(label_cache(s.cache, domain.name) / "manifest.json");
     if (s.coverage == "used") {  // what its readers draw decides which documents are labelled
       for (const Stage& reader : recipe.stages) {
         const auto* train = std::get_if<TrainStage>(&reader.options);
@@ -124,6 +127,12 @@ RunFolder RunFolder::within_locked_run(std::filesystem::path root) {
   run.root_ = std::move(root);
   make_folder(run.root_);
   remove_temporaries(run.root_);
+  return run;
+}
+
+RunFolder RunFolder::beside_its_owner(std::filesystem::path root) {
+  RunFolder run;
+  run.root_ = std::move(root);
   return run;
 }
 

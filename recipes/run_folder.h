@@ -29,6 +29,8 @@ class RunFolder {
   explicit RunFolder(std::filesystem::path root);
   /// The folder of one arm and seed inside a run that this process, or the one that started it, has locked.
   static RunFolder within_locked_run(std::filesystem::path root);
+  /// The folder of a run that another process may be writing: for reading, and for what several processes share out by locks of its own.
+  static RunFolder beside_its_owner(std::filesystem::path root);
   /// In a forked child: the lock stays its parent's alone, and goes with it.
   void leave_lock_to_parent() { lock_.reset(); }
 

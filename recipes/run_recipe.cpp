@@ -26,8 +26,8 @@ struct PlannedStage {
   bool done = false;
 };
 
-/// Fingerprints of data and stages, set beside what the folder holds. Exit 2 listing what would run again, unless `rerun`.
-std::vector<PlannedStage> plan_stages(const Recipe& recipe, RunFolder& run, const Json& data, bool rerun) {
+/// Fingerprints of data and stages.
+std::vector<PlannedStage> identify_stages(const Recipe& recipe, const Json& data) {
   std::vector<PlannedStage> planned = {{.name = "data", .fingerprint = fingerprint(data), .identity = data}};
   std::map<std::string, std::string> fingerprints;
   for (const Stage& stage : recipe.stages) {
@@ -35,6 +35,12 @@ std::vector<PlannedStage> plan_stages(const Recipe& recipe, RunFolder& run, cons
     fingerprints[stage.name] = fingerprint(identity);
     planned.push_back({.name = stage.name, .fingerprint = fingerprints[stage.name], .identity = identity});
   }
+  return planned;
+}
+
+/// The same beside what the folder holds. Exit 2 listing what would run again, unless `rerun`.
+std::vector<PlannedStage> plan_stages(const Recipe& recipe, RunFolder& run, const Json& data, bool rerun) {
+  std::vector<PlannedStage> planned = identify_stages(recipe, data);
   std::vector<std::pair<std::string, std::string>> changed;  // name, old fingerprint
   for (PlannedStage& stage : planned) {
     const fs::path folder = run.stage(stage.name);
@@ -85,6 +91,7 @@ OpenedRun open_run(const RunRequest& request) {
   opened.run = std::make_unique<RunFolder>(root);
   opened.stages = plan_stages(recipe, *opened.run, data, request.rerun);
   set_log_file(root / "log.txt");
+  for (const std::string& line : label_warnings(recipe)) log_warning(line);
   write_file_atomically(root / "recipe.toml", recipe.resolved);
   return opened;
 }
@@ -159,6 +166,34 @@ void run_recipe(const RunRequest& request) {
   }
   const std::string verdict = write_report(run.root());
   fmt::print("{}\n\nreport: {}, .md, .json\n", verdict, (run.root() / "report.html").string());
+}
+
+void join_labels(const RunRequest& request, const std::string& stage_name) {
+  const Recipe recipe = load_recipe(request.recipe_file, request.overrides, request.unset);
+  const auto found = std::ranges::find(recipe.stages, stage_name, &Stage::name);
+  const auto* label = found == recipe.stages.end() ? nullptr : std::get_if<LabelStage>(&found->options);
+  if (label == nullptr || !label->has_own_labels() || !recipe.arms.empty() || !recipe.seeds.empty())
+    throw UserError::recipe("--stage", fmt::format("'{}' is no label stage with a teacher of a recipe without arms and seeds", printable(stage_name)));
+  start_torch(recipe.threads);
+  const fs::path root = run_root(request, recipe);
+  const std::vector<PlannedStage> planned = identify_stages(recipe, data_identity(recipe));
+  const PlannedStage& stage = planned[static_cast<size_t>(found - recipe.stages.begin()) + 1];
+  for (const PlannedStage* needed : {&planned[0], &stage}) {
+    const std::string begun = begun_fingerprint(root / needed->name);
+    const bool reached = !begun.empty() && (needed != &stage || fs::exists(root / stage.name / "labels"));  // its batch size is chosen by then
+    if (!reached) throw UserError::recipe("--stage", fmt::format("{} has not come to '{}' yet; start `coppice run` first", root.string(), needed->name));
+    if (begun != needed->fingerprint)
+      throw UserError::recipe("--stage", fmt::format("{} was begun with other options; give the recipe and --set of the run", (root / needed->name).string()));
+  }
+  if (find_stage_manifest(root / stage.name)) {
+    fmt::print("already complete\n");
+    return;
+  }
+  RunFolder run = RunFolder::beside_its_owner(root);
+  const PreparedData data = open_data(root);
+  const StageContext context{.recipe = recipe, .stage = *found, .run = run, .data = data, .fingerprint = stage.fingerprint, .identity = stage.identity};
+  const LabelledShards labelled = label_shards(context);
+  fmt::print("{} of {} shards labelled here\n", labelled.here, labelled.total);
 }
 
 void tokenize_recipe(const RunRequest& request) {

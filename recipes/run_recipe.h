@@ -28,6 +28,9 @@ void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const P
 void remove_checkpoints(const Stage& stage, const std::filesystem::path& folder);
 /// Refuses a domain without one whole window before the first stage.
 void check_windows(const Recipe& recipe, const PreparedData& data);
+/// Labels shards of a label stage that another process's run is at, without its lock, until none is left; a shard whose holder is killed is taken over. One
+/// line on stdout: `31 of 70 shards labelled here`.
+void join_labels(const RunRequest& request, const std::string& stage);
 /// Only the data of a recipe: tokenizer, shards, held-out split.
 void tokenize_recipe(const RunRequest& request);
 

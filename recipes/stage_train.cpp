@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "recipes/training.h"
+#include "src/base/log.h"
 #include "src/model/parameters.h"
 
 namespace coppice {
@@ -25,6 +26,18 @@ Model starting_model(const StageContext& context, const TrainStage& options) {
   model.config.rope_theta = config.rope_theta;  // may have changed, as the longest sequence; no weight depends on them
   model.config.max_position_embeddings = config.max_position_embeddings;
   return model;
+}
+
+/// The loss on the step's first micro-batches, as many as it takes to judge the teacher's labels.
+void test_loss(const TrainingSession& session, const StageContext& context, const Model& model, const std::vector<Batch>& batches,
+               const KdOptions& distillation, bool distils) {
+  std::vector<TestBatch> sample;
+  int64_t live = 0;
+  for (const Batch& batch : batches) {
+    sample.push_back({.batch = batch, .targets = session.targets(batch, distillation, distils)});
+    if ((live += batch.num_live) >= kEnoughLabels || !distils) break;
+  }
+  log_info(fmt::format("stage '{}': {}", context.stage.name, self_test_text(self_test_loss(model, sample))));
 }
 
 }  // namespace
@@ -47,21 +60,19 @@ Json run_train(StageContext& context) {
     const bool distils = options.has_teacher() && distils_at(options.distillation, session.step(), session.num_steps());
     KdOptions distillation = options.distillation;
     distillation.teacher_weight = distils ? teacher_weight_at(options.distillation, session.step(), session.num_steps()) : 0;
-    for (const Batch& batch : session.next_batches()) {
+    const std::vector<Batch> batches = session.next_batches();
+    if (!tested || (!taught && distils)) test_loss(session, context, model, batches, distillation, distils);  // again when distillation begins later
+    tested = true;
+    taught |= distils;
+    for (const Batch& batch : batches) {
       const std::vector<Targets> targets = session.targets(batch, distillation, distils);
-      if (!tested || (!taught && distils)) {  // again when distillation begins later
-        for (const Targets& target : targets)
-          if (const double agreement = self_test_loss(model, batch, target); agreement >= 0)
-            log_info(fmt::format("stage '{}': the loss passed its self-test; teacher and true label agree on {:.1f}% of the first batch", context.stage.name,
-                                 100 * agreement));
-        tested = true;
-        taught = distils;
-      }
       sums.add(train_micro_batch(model, batch, targets, {}, session.scale()));
     }
     const StepOutcome outcome = optimizer.step(std::isfinite(sums.terms(distillation.teacher_weight).loss));
     const double heldout = session.wants_heldout() ? session.heldout_loss() : std::nan("");
-    session.end_step(sums, distillation.teacher_weight, outcome, heldout, {}, extra);
+    std::vector<std::pair<std::string, double>> keys;
+    if (options.has_teacher() && is_scheduled(options.distillation)) keys.emplace_back("teacher_weight", distillation.teacher_weight);
+    session.end_step(sums, distillation.teacher_weight, outcome, heldout, keys, extra);
   }
   save_model(context.folder() / "model", model, model_facts(context));
   Json body = session.finish();

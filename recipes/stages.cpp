@@ -34,23 +34,22 @@ Json model_facts(const StageContext& context) {
           {"tokenizer_sha256", context.data.tokenizer->fingerprint()}};
 }
 
-LabelFingerprint label_fingerprint(const StageContext& context, const std::string& label_stage) {
+std::filesystem::path label_folder(const StageContext& context, const std::string& label_stage, const std::string& domain) {
   const auto& options = std::get<LabelStage>(context.recipe.stage(label_stage).options);
-  LabelFingerprint fingerprint{.tokenizer_sha256 = context.data.tokenizer->fingerprint(),
-                               .vocab_size = context.data.tokenizer->vocab_size(),
-                               .tier = options.tier,
-                               .k = options.tier == "topk" ? options.top_k : 1,
-                               .temperature = options.temperature,
-                               .window_rule = options.window_rule,
-                               .context = options.context,
-                               .overlap = options.overlap};
-  if (options.import.empty()) {
-    load_model_config(context.model_folder(options.teacher), &fingerprint.teacher_sha256);
-  } else {
-    fingerprint.teacher_sha256 = "import " + corpus_sha256(options.import);
-    fingerprint.window_rule = "given";
-    fingerprint.context = fingerprint.overlap = 0;
-  }
+  return options.cache.empty() ? context.run.stage(label_stage) / "labels" / domain : label_cache(options.cache, domain);
+}
+
+LabelFingerprint label_fingerprint(const StageContext& context, const std::string& label_stage, const std::string& domain) {
+  const auto& options = std::get<LabelStage>(context.recipe.stage(label_stage).options);
+  LabelFingerprint fingerprint{.window_rule = options.window_rule, .context = options.context, .overlap = options.overlap};
+  if (!options.has_own_labels()) fingerprint = read_label_fingerprint(label_folder(context, label_stage, domain));
+  if (!options.teacher.empty()) load_model_config(context.model_folder(options.teacher), &fingerprint.teacher_sha256);
+  fingerprint.tokenizer_sha256 = context.data.tokenizer->fingerprint();
+  fingerprint.vocab_size = context.data.tokenizer->vocab_size();
+  fingerprint.token_manifest_sha256 = context.data.train.at(domain).manifest_sha256();
+  fingerprint.tier = options.tier;
+  fingerprint.k = options.tier == "topk" ? options.top_k : 1;
+  fingerprint.temperature = options.temperature;
   return fingerprint;
 }
 

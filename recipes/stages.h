@@ -46,8 +46,18 @@ std::span<const StageRow> stage_table();
 
 /// Facts that every model folder carries beside its config: stage, fingerprint, tokenizer. No versions, so that equal runs write equal bytes.
 Json model_facts(const StageContext& context);
-/// What the labels of a label stage must match; token_manifest_sha256 is filled per domain by the caller.
-LabelFingerprint label_fingerprint(const StageContext& context, const std::string& label_stage);
+/// Where a label stage's labels of a domain lie: in its own folder, or in the cache that it was told to use.
+std::filesystem::path label_folder(const StageContext& context, const std::string& label_stage, const std::string& domain);
+/// What they must match: what the stage's options, its teacher and the token shards say; of labels from elsewhere teacher and window rule are what they say.
+LabelFingerprint label_fingerprint(const StageContext& context, const std::string& label_stage, const std::string& domain);
+
+/// Labels what nobody has claimed of the stage under way in `context`, until nothing is left; several processes may do so. Shards labelled here.
+struct LabelledShards {
+  size_t here = 0, total = 0;
+  uint64_t tokens = 0;  // of all shards
+  int64_t batch_tokens = 0;
+};
+LabelledShards label_shards(const StageContext& context);
 /// A fixed sample of held-out windows as decoder inputs: logits of two models are compared on it.
 std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int64_t windows);
 

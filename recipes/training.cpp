@@ -19,9 +19,11 @@ namespace {
 constexpr const char* kCheckpointFormat = "coppice.checkpoint";
 
 /// What a frozen model says about a batch it reads itself.
-TeacherSignal live_signal(const Model& teacher, const Batch& batch, const KdOptions& distillation, int64_t k, const StageContext& context) {
+TeacherSignal live_signal(const StageTeacher& stage, const Batch& batch, const KdOptions& distillation, int64_t k, const StageContext& context) {
   const at::NoGradGuard no_grad;
+  const Model& teacher = *stage.model;
   TeacherSignal signal;
+  TopFacts facts;
   DecoderTaps taps;
   std::vector<at::Tensor> output_ND;
   if (distillation.hidden_loss != "none") taps.layer_output = [&](int, const at::Tensor& layer_ND) { output_ND.push_back(layer_ND); };
@@ -30,16 +32,41 @@ TeacherSignal live_signal(const Model& teacher, const Batch& batch, const KdOpti
   const std::string& tokenizer = context.data.tokenizer->fingerprint();  // every model of a run has the run's tokenizer
   const at::Tensor head_VE = teacher_head(teacher, context.data.tokenizer->vocab_size(), tokenizer, tokenizer);
   if (distillation.loss == "labels") {
-    signal.label_BT = top_1(hidden_NE, head_VE).reshape(batch.token_BT.sizes());
+    signal.label_BT = top_1(hidden_NE, head_VE, &facts).reshape(batch.token_BT.sizes());
   } else if (distillation.loss == "top_k") {
-    signal.top = top_k(hidden_NE, head_VE, k, distillation.temperature);
+    signal.top = top_k(hidden_NE, head_VE, k, distillation.temperature, &facts);
   } else {
     signal.hidden_NE = hidden_NE;
     signal.head_VE = head_VE;
   }
+  check_finite(facts, fmt::format("stage '{}', the teacher of '{}'", stage.name, context.stage.name));
   if (!output_ND.empty())
     for (const int64_t layer : distillation.hidden_layers) signal.layer_ND.push_back(output_ND.at(static_cast<size_t>(layer - 1)));
   return signal;
+}
+
+/// Every token that the stage will draw while it distils has a label. Walks the order of its samples, which is a pure function of the recipe; no token is read.
+void check_coverage(const StageContext& context, const TrainStage& options, const std::vector<StageTeacher>& teachers) {
+  if (options.labels.empty()) return;
+  const TrainingOptions& training = options.training;
+  Loader loader(context.data.shards_of(training.mixture), training.mixture, loader_options(context, training));
+  for (int64_t step = 0; step < training.steps(); ++step) {
+    const std::vector<Span> spans = loader.next_spans(training.rows());
+    if (!distils_at(options.distillation, step, training.steps())) continue;
+    for (const Span& span : spans)
+      for (const StageTeacher& teacher : teachers) {
+        const auto domain = static_cast<size_t>(span.domain), shard = static_cast<size_t>(span.shard);
+        const auto gap = teacher.labels[domain]->first_gap(shard, span.offset, static_cast<uint64_t>(span.length));
+        if (!gap) continue;
+        const std::string& name = training.mixture[domain].domain;
+        throw UserError::bad_file(
+            label_folder(context, teacher.name, name).string(),
+            fmt::format(
+                "no labels for tokens {} to {} in {} of domain '{}', which step {} of stage '{}' draws: '{}' does not cover it (coverage = \"all\" says "
+                "so at once; a teacher labels what is missing)",
+                gap->first, gap->second - 1, context.data.train.at(name).shards()[shard].name, name, step + 1, context.stage.name, teacher.name));
+      }
+  }
 }
 
 /// A sample of held-out windows, spread evenly over the domains, read once.
@@ -56,6 +83,10 @@ std::vector<Batch> read_heldout(const PreparedData& data, const TrainingOptions&
 
 }  // namespace
 
+LoaderOptions loader_options(const StageContext& context, const TrainingOptions& training) {
+  return {.seq_len = training.seq_len, .document_mask = training.document_mask, .seed = training.data_seed ? training.data_seed : context.recipe.seed};
+}
+
 int64_t warmup_steps(const TrainingOptions& options, int64_t published) {
   return options.optimizer.warmup_steps >= 0 ? options.optimizer.warmup_steps : std::min(published, (options.steps() + 9) / 10);
 }
@@ -65,16 +96,14 @@ std::vector<StageTeacher> open_teachers(const StageContext& context, const Train
   for (const std::string& label_stage : options.labels) {
     StageTeacher& teacher = teachers.emplace_back();
     teacher.name = label_stage;
-    const LabelFingerprint expected = label_fingerprint(context, label_stage);
     const bool all = std::get<LabelStage>(context.recipe.stage(label_stage).options).coverage == "all";
     for (const MixtureEntry& entry : options.training.mixture) {
-      const TokenShards& shards = context.data.train.at(entry.domain);
-      LabelFingerprint of_domain = expected;
-      of_domain.token_manifest_sha256 = shards.manifest_sha256();
-      teacher.labels.push_back(std::make_unique<LabelCache>(context.run.stage(label_stage) / "labels" / entry.domain, shards, of_domain,
+      teacher.labels.push_back(std::make_unique<LabelCache>(label_folder(context, label_stage, entry.domain), context.data.train.at(entry.domain),
+                                                            label_fingerprint(context, label_stage, entry.domain),
                                                             all ? LabelCoverage::all : LabelCoverage::some));
     }
   }
+  check_coverage(context, options, teachers);
   for (const std::string& stage : options.teachers) {
     StageTeacher& teacher = teachers.emplace_back();
     teacher.name = stage;
@@ -96,9 +125,7 @@ TrainingSession::TrainingSession(StageContext& context, const TrainingOptions& o
       progress_(context.stage.name, static_cast<uint64_t>(options.steps()), "step") {
   num_steps_ = options.steps();
   eval_steps_ = options.eval_steps > 0 ? options.eval_steps : std::max<int64_t>(1, num_steps_ / 10);
-  loader_ = std::make_unique<Loader>(
-      context.data.shards_of(options.mixture), options.mixture,
-      LoaderOptions{.seq_len = options.seq_len, .document_mask = options.document_mask, .seed = options.data_seed ? options.data_seed : context.recipe.seed});
+  loader_ = std::make_unique<Loader>(context.data.shards_of(options.mixture), options.mixture, loader_options(context, options));
   heldout_batches_ = read_heldout(context.data, options);
 }
 
@@ -168,11 +195,8 @@ TeacherSignal TrainingSession::stored_signal(const StageTeacher& teacher, const 
     label_BT = signal.label_BT = lookup_labels(caches, batch);
   }
   const at::Tensor missing = batch.true_label_BT.ge(0).logical_and(label_BT.lt(0));
-  if (missing.any().item<bool>())
-    throw UserError::bad_file(
-        (context_.folder()).string(),
-        fmt::format("{} positions of step {} have no label of '{}': that stage does not cover what this one draws (coverage = \"all\" does)",
-                    missing.sum().item<int64_t>(), step_ + 1, teacher.name));
+  COPPICE_CHECK(!missing.any().item<bool>(),  // check_coverage walked these very samples
+                fmt::format("{} positions of step {} have no label of '{}'", missing.sum().item<int64_t>(), step_ + 1, teacher.name));
   return signal;
 }
 
@@ -182,8 +206,7 @@ std::vector<Targets> TrainingSession::targets(const Batch& batch, KdOptions dist
   if (distillation.hidden_layers.empty()) distillation.hidden_layers = {model_.config.num_hidden_layers};
   std::vector<Targets> targets;
   for (const StageTeacher& teacher : teachers_) {
-    const TeacherSignal signal =
-        teacher.model ? live_signal(*teacher.model, batch, distillation, top_k_, context_) : stored_signal(teacher, batch, distillation.loss);
+    const TeacherSignal signal = teacher.model ? live_signal(teacher, batch, distillation, top_k_, context_) : stored_signal(teacher, batch, distillation.loss);
     targets.push_back(distillation_targets(batch, signal, distillation));
     targets.back().share = teacher.share;
     if (teacher.model) step_flops_ += forward_flops_per_token(teacher.model->config, options_.seq_len) * static_cast<double>(batch.token_BT.numel());

@@ -18,6 +18,9 @@
 
 namespace coppice {
 
+/// The order and form of a training stage's samples.
+LoaderOptions loader_options(const StageContext& context, const TrainingOptions& training);
+
 /// Published warm-up of the stage the options look like, or a tenth of the steps: the smaller.
 int64_t warmup_steps(const TrainingOptions& options, int64_t published);
 

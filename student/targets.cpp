@@ -30,16 +30,25 @@ void check_targets(const Batch& batch, const Targets& targets) {
 
 }  // namespace
 
+std::pair<double, double> distil_span(const KdOptions& options, int64_t steps) {
+  const auto share = [&](double value) { return value > 1 ? value / static_cast<double>(steps) : value; };
+  return {share(options.distil_from), share(options.distil_to)};
+}
+
+bool is_scheduled(const KdOptions& options) { return options.teacher_weight_end >= 0 || options.distil_from > 0 || options.distil_to != 1; }
+
 bool distils_at(const KdOptions& options, int64_t step, int64_t steps) {
   const double share = static_cast<double>(step) / static_cast<double>(steps);
-  return share >= options.distil_from && share < options.distil_to;
+  const auto [from, to] = distil_span(options, steps);
+  return share >= from && share < to;
 }
 
 double teacher_weight_at(const KdOptions& options, int64_t step, int64_t steps) {
   const double share = static_cast<double>(step) / static_cast<double>(steps);
   if (!distils_at(options, step, steps)) return 0;
   if (options.teacher_weight_end < 0) return options.teacher_weight;
-  const double progress = (share - options.distil_from) / (options.distil_to - options.distil_from);
+  const auto [from, to] = distil_span(options, steps);
+  const double progress = (share - from) / (to - from);
   return options.teacher_weight + progress * (options.teacher_weight_end - options.teacher_weight);
 }
 
@@ -82,14 +91,29 @@ LinearLossSums head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
                          bool argmax) {
   if (targets.top.id_NK.defined())
     return top_k_cross_entropy_step(hidden_ND, head_VD, head_grad_VD, targets.true_label_N, targets.top, targets.teacher_weight, targets.temperature,
-                                    targets.z_loss, scale, argmax);
+                                    targets.z_loss, scale, argmax, targets.chunk_rows);
   if (targets.teacher_hidden_NE.defined())
     return distillation_step(
         hidden_ND, head_VD, head_grad_VD, targets.teacher_hidden_NE, targets.teacher_head_VE, targets.true_label_N,
         {.loss = targets.loss, .teacher_weight = targets.teacher_weight, .temperature = targets.temperature, .beta = targets.beta, .z_loss = targets.z_loss},
-        scale, argmax);
+        scale, argmax, targets.chunk_rows);
   return mixed_cross_entropy_step(hidden_ND, head_VD, head_grad_VD, targets.true_label_N, targets.teacher_label_N, targets.teacher_weight, targets.z_loss,
-                                  scale, argmax);
+                                  scale, argmax, targets.chunk_rows);
+}
+
+HeadStep head_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, std::span<const Targets> targets, double scale,
+                   const HeadLoss& loss) {
+  HeadStep step;
+  for (const Targets& target : targets) {
+    const LinearLossSums sums = loss(hidden_ND, head_VD, head_grad_VD, target, scale * target.share, /*argmax=*/false);
+    step.sums.ce += target.share * sums.ce;
+    step.sums.kd += target.share * sums.kd;
+    step.sums.z += target.share * sums.z;
+    step.sums.num_live = sums.num_live;
+    if (targets.size() > 1) step.sums.kd_of.push_back(sums.kd);
+    step.hidden_grad_ND = step.hidden_grad_ND.defined() ? step.hidden_grad_ND.add_(sums.hidden_grad_ND) : sums.hidden_grad_ND;
+  }
+  return step;
 }
 
 at::Tensor hidden_state_loss(const std::string& kind, const std::vector<at::Tensor>& student_ND, const std::vector<at::Tensor>& teacher_ND,
@@ -134,19 +158,12 @@ LossSums train_micro_batch(const Model& model, const Batch& batch, std::span<con
     taps.layer_output = [&](int, const at::Tensor& layer_ND) { output_ND.push_back(layer_ND); };
   const at::Tensor hidden_ND = decoder_hidden(model, input_of(batch), masks, taps);
 
-  LossSums total;
-  at::Tensor hidden_grad_ND, hidden_term;
+  for (const Targets& target : targets) check_targets(batch, target);
+  const auto [sums, hidden_grad_ND] = head_step(hidden_ND.detach(), output_head(model).detach(), output_head_gradient(model), targets, scale);
+  LossSums total = sums;
+  at::Tensor hidden_term;
   for (const Targets& target : targets) {
-    check_targets(batch, target);
-    const LinearLossSums sums =
-        head_loss(hidden_ND.detach(), output_head(model).detach(), output_head_gradient(model), target, scale * target.share, /*argmax=*/false);
-    total.ce += target.share * sums.ce;
-    total.kd += target.share * sums.kd;
-    total.z += target.share * sums.z;
-    total.num_live = sums.num_live;
-    if (targets.size() > 1) total.kd_of.push_back(sums.kd);
-    hidden_grad_ND = hidden_grad_ND.defined() ? hidden_grad_ND.add_(sums.hidden_grad_ND) : sums.hidden_grad_ND;
-    if (target.teacher_layer_ND.empty() || sums.num_live == 0) continue;
+    if (target.teacher_layer_ND.empty() || total.num_live == 0) continue;
     std::vector<at::Tensor> compared_ND;
     for (const int64_t layer : target.hidden_layers) compared_ND.push_back(output_ND.at(static_cast<size_t>(layer)));
     const at::Tensor term =

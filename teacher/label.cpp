@@ -115,13 +115,21 @@ ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, si
   const at::Tensor head_VD = teacher_head(teacher, shards.vocab_size(), "", shards.tokenizer_sha256());
   ShardLabels labels(shards.shards().at(shard).tokens, fingerprint);
   const auto k = static_cast<size_t>(fingerprint.k);
+  labels.near_ties = 0;
   read_windows(teacher, shards, shard, rule, progress, wanted_tokens, [&](const at::Tensor& hidden_ND, const std::vector<int64_t>& tokens) {
+    TopFacts facts;
+    const auto judge = [&] {
+      check_finite(facts, rule.teacher);
+      labels.near_ties += facts.near_ties;
+    };
     if (!fingerprint.has_logp()) {
-      const at::Tensor top_N = top_1(hidden_ND, head_VD);
+      const at::Tensor top_N = top_1(hidden_ND, head_VD, &facts);
+      judge();
       for (size_t i = 0; i < tokens.size(); ++i) labels.id[static_cast<size_t>(tokens[i])] = static_cast<int32_t>(top_N.const_data_ptr<int64_t>()[i]);
       return;
     }
-    const TopK top = top_k(hidden_ND, head_VD, fingerprint.k, fingerprint.temperature);
+    const TopK top = top_k(hidden_ND, head_VD, fingerprint.k, fingerprint.temperature, &facts);
+    judge();
     for (size_t i = 0; i < tokens.size(); ++i) {
       const auto token = static_cast<size_t>(tokens[i]);
       for (size_t j = 0; j < k; ++j) {
@@ -132,6 +140,14 @@ ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, si
     }
   });
   return labels;
+}
+
+void check_finite(const TopFacts& facts, const std::string& teacher) {
+  if (facts.not_finite > 0)
+    throw UserError::bad_file(teacher,
+                              fmt::format("the logits of {} tokens are not finite: its weights hold NaN or infinity, or grew without bounds; train it again "
+                                          "with a lower lr, or take an earlier stage",
+                                          facts.not_finite));
 }
 
 at::Tensor teacher_head(const Model& teacher, int64_t vocab_size, const std::string& teacher_tokenizer, const std::string& tokenizer) {

@@ -17,6 +17,7 @@ struct LabelRule {
   int64_t context = 256;                 // tokens a window
   int64_t overlap = 64;                  // read but not labelled, except at a document's start
   int64_t batch_tokens = 8192;           // memory only: never changes a label beyond rounding
+  std::string teacher = "the teacher";   // what messages call it
 };
 
 /// Tokens [begin, begin + length) of a shard, read together from position 0; the first `skip` of them are not labelled.
@@ -31,9 +32,12 @@ std::vector<LabelWindow> label_windows(const std::vector<uint64_t>& document_end
 /// the shard, leaves out windows that own no wanted token (their labels are -1); empty = all.
 std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
                                  const std::function<void(uint64_t)>& progress, const std::vector<char>& wanted_tokens = {});
-/// The same in any tier: `fingerprint` says tier, k and temperature.
+/// The same in any tier: `fingerprint` says tier, k and temperature. Counts near ties. UserError::bad_file where the teacher's logits are not finite.
 ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule, const LabelFingerprint& fingerprint,
                              const std::function<void(uint64_t)>& progress, const std::vector<char>& wanted_tokens = {});
+
+/// UserError::bad_file when some of a teacher's logits were not finite: its choices would be arbitrary.
+void check_finite(const TopFacts& facts, const std::string& teacher);
 
 /// The teacher's output table for a vocabulary of `vocab_size` ids. A table with more rows, up to the next 1024 and a multiple of 64, is a padded one
 /// (151,936 against 152,064): its last rows are left out of every softmax and argmax, and a line says so. UserError::recipe for any other difference, with both

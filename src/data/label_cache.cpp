@@ -36,17 +36,21 @@ constexpr const char* kTailDataset = "/tail";
 struct Entry {
   uint64_t bytes = 0, tokens = 0;
   std::string sha256;
+  int64_t near_ties = -1;
 };
 
 std::string text_of(const Json& value) { return printable(value.is_string() ? value.get<std::string>() : value.dump()); }
 
 /// Every field of the expected fingerprint, by name, and no other.
 void check_fingerprint(const Json& found, const Json& expected, const std::string& path) {
-  for (const auto& [name, value] : expected.items()) {
+  const auto check = [&](const std::string& name) {
+    const Json& value = expected[name];
     if (!found.contains(name)) throw UserError::bad_file(path, fmt::format("the labels' fingerprint has no field {}", name));
     if (found[name] != value)
       throw UserError::bad_file(path, fmt::format("the labels were made with another {}: found {}, expected {}", name, text_of(found[name]), text_of(value)));
-  }
+  };
+  check("tokenizer_sha256");  // other tokens follow from it
+  for (const auto& [name, value] : expected.items()) check(name);
   for (const auto& [name, value] : found.items())
     if (!expected.contains(name)) throw UserError::bad_file(path, fmt::format("the labels' fingerprint has an unknown field {}", printable(name)));
 }
@@ -62,7 +66,8 @@ Json read_manifest(const std::filesystem::path& path, const Json& fingerprint) {
 bool find_entry(const Json& manifest, const std::string& name, const std::string& where, Entry& entry) {
   for (const Json& item : manifest["shards"]) {
     if (string_at(item, "name", where) != name) continue;
-    entry = {unsigned_at(item, "bytes", where), unsigned_at(item, "tokens", where), string_at(item, "sha256", where)};
+    entry = {unsigned_at(item, "bytes", where), unsigned_at(item, "tokens", where), string_at(item, "sha256", where),
+             item.contains("near_ties") ? static_cast<int64_t>(unsigned_at(item, "near_ties", where)) : -1};
     return true;
   }
   return false;
@@ -129,9 +134,12 @@ struct LabelCacheWriter::State {
 
   /// What is on disk now; an empty one when there is none yet.
   Json manifest() const {
-    if (!std::filesystem::exists(manifest_path()))
-      return {
-          {"format", "coppice.labels"}, {"version", kVersion}, {"domain", shards->domain()}, {"fingerprint", fingerprint.to_json()}, {"shards", Json::array()}};
+    if (!std::filesystem::exists(manifest_path())) {
+      Json all = Json::array();  // what the shards' labels are to cover
+      for (const TokenShardInfo& shard : shards->shards()) all.push_back({{"name", shard.name}, {"tokens", shard.tokens}});
+      return {{"format", "coppice.labels"},     {"version", kVersion},    {"domain", shards->domain()}, {"fingerprint", fingerprint.to_json()},
+              {"token_shards", std::move(all)}, {"shards", Json::array()}};
+    }
     Json manifest = read_manifest(manifest_path(), fingerprint.to_json());
     manifest.erase("sha256");  // seal() writes it anew
     return manifest;
@@ -232,6 +240,7 @@ void LabelCacheWriter::write(size_t shard, const ShardLabels& labels) {
   for (size_t i = 0; i < entries.size(); ++i)
     if (entries[i]["name"] == info.name) entries.erase(i--);
   entries.push_back({{"name", info.name}, {"bytes", file.bytes}, {"sha256", file.sha256}, {"tokens", info.tokens}});
+  if (labels.near_ties >= 0) entries.back()["near_ties"] = labels.near_ties;
   // In the order of names: the manifest of a finished cache does not depend on interruptions or on who labelled what.
   std::sort(entries.begin(), entries.end(), [](const Json& a, const Json& b) { return a["name"].get<std::string>() < b["name"].get<std::string>(); });
   write_file_atomically(s.manifest_path(), seal(manifest));
@@ -289,19 +298,21 @@ struct LabelFile {
 struct LabelCache::State {
   LabelFingerprint fingerprint;
   std::vector<LabelFile> files;
+  std::vector<std::vector<std::pair<uint64_t, uint64_t>>> gaps;  // of each shard, in order: tokens that may be drawn and have no label
   uint64_t bytes = 0;
   mutable std::vector<int64_t> scratch;
 
   int64_t none() const { return none_of(label_packing(fingerprint)); }
 
-  /// Ids inside the vocabulary, and a label wherever one is needed.
-  void check_labels(const IdColumn& column, const std::string& path, const TokenShards& shards, size_t shard, LabelCoverage coverage) const {
+  /// Ids inside the vocabulary, and a label wherever one is needed; remembers the gaps that are allowed.
+  void check_labels(const IdColumn& column, const std::string& path, const TokenShards& shards, size_t shard, LabelCoverage coverage) {
     const std::vector<uint64_t>& ends = shards.document_ends(shard);
     const uint64_t context = static_cast<uint64_t>(std::max<int64_t>(1, fingerprint.context));
     const uint64_t covered = fingerprint.window_rule == "aligned" ? (column.rows() - 1) / context * context : column.rows();
     const uint32_t no_label = none_of(label_packing(fingerprint));
     const auto k = static_cast<size_t>(fingerprint.k);
     size_t document = 0;
+    auto& gap = gaps.emplace_back();
     column.scan([&](uint64_t begin, const std::vector<uint32_t>& ids) {
       for (size_t i = 0; i < ids.size(); ++i) {
         const bool has_label = ids[i] < fingerprint.vocab_size;
@@ -309,9 +320,17 @@ struct LabelCache::State {
         const uint64_t offset = begin + i / k;
         if (ids[i] != no_label)
           throw UserError::bad_file(path, fmt::format("label {} of token {} is outside the vocabulary of {}", ids[i], offset, fingerprint.vocab_size));
-        if (coverage == LabelCoverage::some || i % k > 0) continue;  // fewer than k ids are no hole
+        if (i % k > 0) continue;  // fewer than k ids are no hole
         while (ends[document] <= offset) ++document;
-        if (offset + 1 == ends[document] || offset >= covered) continue;  // never used, or no window
+        if (offset + 1 == ends[document]) continue;  // never used
+        if (coverage == LabelCoverage::some || offset >= covered) {
+          if (!gap.empty() && gap.back().second == offset) {
+            ++gap.back().second;
+          } else {
+            gap.emplace_back(offset, offset + 1);
+          }
+          continue;
+        }
         size_t stop = i + k;
         while (stop < ids.size() && ids[stop] == no_label) stop += k;
         throw UserError::bad_file(path, "no labels for " + document_range(shards, shard, offset, begin + stop / k));
@@ -385,29 +404,79 @@ void LabelCache::read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_
   }
 }
 
+std::optional<std::pair<uint64_t, uint64_t>> LabelCache::first_gap(size_t shard, uint64_t begin, uint64_t count) const {
+  const auto& gaps = state_->gaps.at(shard);
+  const auto gap = std::ranges::upper_bound(gaps, begin, {}, &std::pair<uint64_t, uint64_t>::second);  // the first that ends behind `begin`
+  if (gap == gaps.end() || gap->first >= begin + count) return std::nullopt;
+  return std::pair(std::max(begin, gap->first), std::min(begin + count, gap->second));
+}
+
 uint64_t LabelCache::bytes() const { return state_->bytes; }
 
+namespace {
+
+Json read_any_manifest(const std::filesystem::path& folder) { return read_sealed(folder / "manifest.json", "coppice.labels", kVersion); }
+
+}  // namespace
+
 LabelCacheSummary summarise_labels(const std::filesystem::path& folder) {
-  const std::filesystem::path manifest_path = folder / "manifest.json";
-  const std::string where = manifest_path.string();
-  const Json manifest = read_sealed(manifest_path, "coppice.labels", kVersion);
-  LabelCacheSummary summary{.fingerprint = LabelFingerprint::from_json(object_at(manifest, "fingerprint", where), where)};
-  for (const Json& shard : array_at(manifest, "shards", where)) {
-    const std::string name = string_at(shard, "name", where);
-    check_leaf_name(name, where);
-    const std::filesystem::path path = folder / name;
-    check_listed_file(path, unsigned_at(shard, "bytes", where), string_at(shard, "sha256", where));
-    const LabelFile file(path, summary.fingerprint, unsigned_at(shard, "tokens", where));
-    const auto k = static_cast<size_t>(summary.fingerprint.k);
-    file.ids.scan([&](uint64_t, const std::vector<uint32_t>& ids) {
-      for (size_t i = 0; i < ids.size(); i += k) summary.labelled += ids[i] < summary.fingerprint.vocab_size;
-    });
-    file.check_probabilities(path.string(), summary.fingerprint);
+  const std::string where = (folder / "manifest.json").string();
+  const Json manifest = read_any_manifest(folder);
+  LabelCacheSummary summary{.fingerprint = LabelFingerprint::from_json(object_at(manifest, "fingerprint", where), where),
+                            .domain = string_at(manifest, "domain", where)};
+  for (const Json& token_shard : array_at(manifest, manifest.contains("token_shards") ? "token_shards" : "shards", where)) {
+    LabelShardSummary shard{.name = string_at(token_shard, "name", where), .tokens = unsigned_at(token_shard, "tokens", where)};
+    check_leaf_name(shard.name, where);
+    Entry entry;
+    shard.finished = find_entry(manifest, shard.name, where, entry);
+    if (shard.finished) {
+      const std::filesystem::path path = folder / shard.name;
+      check_listed_file(path, entry.bytes, entry.sha256);
+      const LabelFile file(path, summary.fingerprint, entry.tokens);
+      const auto k = static_cast<size_t>(summary.fingerprint.k);
+      auto& [gap_begin, gap_end] = shard.first_gap;
+      file.ids.scan([&](uint64_t begin, const std::vector<uint32_t>& ids) {
+        for (size_t i = 0; i < ids.size(); i += k) {
+          const uint64_t token = begin + i / k;
+          const bool labelled = ids[i] < summary.fingerprint.vocab_size;
+          shard.labelled += labelled;
+          if (!labelled && gap_begin == gap_end) gap_begin = gap_end = token;
+          if (!labelled && gap_end == token) ++gap_end;
+        }
+      });
+      file.check_probabilities(path.string(), summary.fingerprint);
+      shard.near_ties = entry.near_ties;
+      summary.near_ties += std::max<int64_t>(0, entry.near_ties);
+      summary.stored += entry.tokens;
+      summary.bytes += entry.bytes;
+    } else {
+      shard.first_gap = {0, shard.tokens};
+    }
     ++summary.shards;
-    summary.tokens += file.ids.rows();
-    summary.bytes += std::filesystem::file_size(path);
+    summary.finished += shard.finished;
+    summary.tokens += shard.tokens;
+    summary.labelled += shard.labelled;
+    summary.shard.push_back(std::move(shard));
   }
   return summary;
+}
+
+void check_label_fingerprint(const Json& found, const LabelFingerprint& expected, const std::string& path) {
+  check_fingerprint(found, expected.to_json(), path);
+}
+
+LabelFingerprint read_label_fingerprint(const std::filesystem::path& folder) {
+  const std::string where = (folder / "manifest.json").string();
+  return LabelFingerprint::from_json(object_at(read_any_manifest(folder), "fingerprint", where), where);
+}
+
+int64_t count_near_ties(const std::filesystem::path& folder) {
+  const std::string where = (folder / "manifest.json").string();
+  int64_t sum = 0;
+  const Json manifest = read_any_manifest(folder);
+  for (const Json& shard : array_at(manifest, "shards", where))
+    if (shard.contains("near_ties")) sum += static_cast<int64_t>(unsigned_at(shard, "near_ties", where));
+  return sum;
 }
 
 at::Tensor lookup_labels(const std::vector<const LabelCache*>& caches, const Batch& batch) {

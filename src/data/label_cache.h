@@ -10,7 +10,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "src/base/file_lock.h"
@@ -45,6 +47,7 @@ struct LabelFingerprint {
 /// Labels of all tokens of a shard.
 struct ShardLabels {
   int64_t k = 1;
+  int64_t near_ties = -1;       // labels whose two best logits lie within 1e-5 of each other: another batch shape may choose the other; -1 = unknown
   std::vector<int32_t> id;      // n K, kNoLabel = none; a token without a label has none in its first place
   std::vector<c10::Half> logp;  // n K; empty in tier top1
   std::vector<c10::Half> tail;  // n; empty but in tier topk
@@ -87,6 +90,8 @@ class LabelCache {
   const LabelFingerprint& fingerprint() const;
   /// The most probable id of `count` tokens, kNoLabel where none.
   void read(size_t shard, uint64_t begin, uint64_t count, int64_t* out) const;
+  /// The first run of tokens without a label among these, [begin, end); last tokens of documents need none. Nothing when all have one.
+  std::optional<std::pair<uint64_t, uint64_t>> first_gap(size_t shard, uint64_t begin, uint64_t count) const;
   /// k() ids a token (kNoLabel where none), their log-probabilities, and the log of the rest. Needs a tier with probabilities.
   void read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail) const;
   uint64_t bytes() const;  // of all files
@@ -96,13 +101,29 @@ class LabelCache {
   std::unique_ptr<State> state_;
 };
 
-/// What a cache's files hold, for a person: complete shards of all, labelled tokens of all, bytes a token.
+/// What a cache's files hold, for a person: finished shards of all, labelled tokens of all, bytes a token.
+struct LabelShardSummary {
+  std::string name;
+  uint64_t tokens = 0, labelled = 0;
+  std::pair<uint64_t, uint64_t> first_gap;  // the first run of tokens without a label, [begin, end); of an unfinished shard all
+  int64_t near_ties = -1;                   // -1 = unknown
+  bool finished = false;
+};
 struct LabelCacheSummary {
   LabelFingerprint fingerprint;
-  uint64_t shards = 0, tokens = 0, labelled = 0, bytes = 0;
+  std::string domain;
+  std::vector<LabelShardSummary> shard;                                                // of the token shards, finished or not
+  uint64_t shards = 0, finished = 0, tokens = 0, labelled = 0, stored = 0, bytes = 0;  // stored: tokens of the finished shards
+  int64_t near_ties = 0;                                                               // of the finished shards that count them
 };
 /// Verifies hashes and checksums without the token shards. UserError::bad_file when something does not hold.
 LabelCacheSummary summarise_labels(const std::filesystem::path& folder);
+/// UserError::bad_file naming the first field that differs from what is expected.
+void check_label_fingerprint(const Json& found, const LabelFingerprint& expected, const std::string& path);
+/// What a cache's manifest says of it; no label is read.
+LabelFingerprint read_label_fingerprint(const std::filesystem::path& folder);
+/// Sum over the finished shards that count them, from the manifest.
+int64_t count_near_ties(const std::filesystem::path& folder);
 
 /// Teacher labels of every position of a batch: int64 [B, T]; kIgnoredLabel where there is none. caches[d] belongs to domain d of the batch's spans;
 /// nullptr = that domain has no labels.

@@ -1,17 +1,18 @@
 #include "src/data/label_jsonl.h"
 
 #include <fmt/format.h>
-#include <zstd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
+#include "src/data/byte_sink.h"
 #include "src/data/byte_source.h"
 #include "src/data/documents.h"
 
@@ -114,24 +115,87 @@ uint64_t read_token(const Line& line, const LabelFingerprint& fingerprint, const
   return padded_ids;
 }
 
-/// Lines to a plain or zstd file that appears by rename.
-void write_lines(const std::filesystem::path& path, const std::string& text) {
-  if (path.has_parent_path()) make_folder(path.parent_path());
-  if (!path.string().ends_with(".zst")) return write_file_atomically(path, text);
-  std::string packed(ZSTD_compressBound(text.size()), '\0');
-  const size_t size = ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), 3);
-  COPPICE_CHECK(!ZSTD_isError(size), ZSTD_getErrorName(size));
-  write_file_atomically(path, std::string_view(packed).substr(0, size));
+constexpr const char* kHeaderFormat = "coppice.labels.jsonl";
+constexpr uint64_t kHeaderVersion = 1;
+
+LineReader open_lines(const std::filesystem::path& input) {
+  return {input, input.string().ends_with(".zst") ? ByteSource::Coding::zstd : ByteSource::Coding::plain, kMaxLineBytes};
 }
+
+/// The first line of our own files; nothing when the object is a document.
+struct Header {
+  Json fingerprint;
+  std::vector<int64_t> near_ties;  // of each shard, -1 = unknown
+};
+std::optional<Header> header_of(const Line& line, const Json& object) {
+  if (!object.contains("format")) return std::nullopt;
+  const std::string where = fmt::format("{}:{}", line.path, line.number);
+  if (string_at(object, "format", where) != kHeaderFormat || unsigned_at(object, "version", where) != kHeaderVersion)
+    line.refuse(fmt::format("got format {} of version {}, expected {} of version {}", object["format"].dump(), object["version"].dump(), kHeaderFormat,
+                            kHeaderVersion));
+  Header header{.fingerprint = object_at(object, "fingerprint", where)};
+  if (object.contains("near_ties"))
+    for (const Json& count : array_at(object, "near_ties", where)) {
+      if (!count.is_null() && !count.is_number_unsigned()) line.refuse("\"near_ties\" holds more than counts and null");
+      header.near_ties.push_back(count.is_null() ? -1 : count.get<int64_t>());
+    }
+  return header;
+}
+
+/// The next line that is not blank, as an object.
+bool next_object(LineReader& reader, Line& line, Json& object) {
+  for (std::string_view text; reader.next(text);) {
+    if (text.find_first_not_of(" \t") == std::string_view::npos) continue;
+    line.number = reader.line_number();
+    object = parse_json(text, fmt::format("{}:{}", line.path, line.number));
+    if (!object.is_object()) line.refuse("expected one JSON object");
+    return true;
+  }
+  return false;
+}
+
+/// A cache under a temporary name until it is whole.
+struct NewCache {
+  std::filesystem::path path, temporary;
+  bool committed = false;
+  explicit NewCache(std::filesystem::path final_path) : path(std::move(final_path)), temporary(temporary_path(path)) { std::filesystem::remove_all(temporary); }
+  ~NewCache() {
+    std::error_code ignored;
+    if (!committed) std::filesystem::remove_all(temporary, ignored);
+  }
+  void commit() {
+    std::filesystem::remove_all(path);
+    commit_rename(temporary, path);
+    committed = true;
+  }
+};
 
 }  // namespace
 
+std::optional<LabelFingerprint> read_label_header(const std::filesystem::path& input) {
+  LineReader reader = open_lines(input);
+  Line line{input.string()};
+  Json object;
+  if (!next_object(reader, line, object)) return std::nullopt;
+  const auto header = header_of(line, object);
+  return header ? std::optional(LabelFingerprint::from_json(header->fingerprint, line.path)) : std::nullopt;
+}
+
 LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShards& shards, const std::filesystem::path& output) {
-  const LabelFingerprint fingerprint = summarise_labels(folder).fingerprint;
+  const LabelCacheSummary summary = summarise_labels(folder);
+  const LabelFingerprint& fingerprint = summary.fingerprint;
   const LabelCache cache(folder, shards, fingerprint, LabelCoverage::some);
   const auto k = static_cast<size_t>(fingerprint.k);
+  if (output.has_parent_path()) make_folder(output.parent_path());
+  ByteSink file(output, output.string().ends_with(".zst") ? ByteSink::Coding::zstd : ByteSink::Coding::plain);
+  OrderedJson header = {{"format", kHeaderFormat},
+                        {"version", kHeaderVersion},
+                        {"domain", summary.domain},
+                        {"fingerprint", OrderedJson::parse(fingerprint.to_json().dump())},
+                        {"near_ties", OrderedJson::array()}};
+  for (const LabelShardSummary& shard : summary.shard) header["near_ties"].push_back(shard.near_ties < 0 ? OrderedJson() : OrderedJson(shard.near_ties));
+  file.write(header.dump() + "\n");
   LabelTransfer transfer;
-  std::string text;
   for (size_t shard = 0; shard < shards.shards().size(); ++shard) {
     uint64_t begin = 0;
     for (size_t document = 0; document < shards.document_ends(shard).size(); ++document) {
@@ -160,28 +224,46 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
       }
       if (fingerprint.has_logp()) line["top_logprobs"] = std::move(logps);
       if (fingerprint.has_tail()) line["tail_logprobs"] = std::move(tails);
-      text += line.dump() + "\n";
+      file.write(line.dump() + "\n");
       ++transfer.documents;
       transfer.tokens += count;
       begin = place.end;
     }
   }
-  write_lines(output, text);
+  file.commit();
   return transfer;
 }
 
 LabelTransfer import_labels(const std::filesystem::path& input, const TokenShards& shards, const LabelFingerprint& fingerprint,
                             const std::filesystem::path& cache) {
   std::map<uint64_t, DocumentPlace> places = places_of(shards);
-  std::vector<ShardLabels> labels;
-  for (const TokenShardInfo& shard : shards.shards()) labels.emplace_back(shard.tokens, fingerprint);
+  std::vector<std::unique_ptr<ShardLabels>> held(shards.shards().size());  // shards of which some documents have come
+  std::vector<size_t> expected;                                            // documents that each still waits for
+  for (size_t shard = 0; shard < held.size(); ++shard) expected.push_back(shards.document_ends(shard).size());
+  NewCache made(cache);
+  LabelCacheWriter writer(made.temporary, shards, fingerprint);
+  std::vector<int64_t> near_ties;
+  const auto labels_of = [&](size_t shard) -> ShardLabels& {
+    if (held[shard] == nullptr) held[shard] = std::make_unique<ShardLabels>(shards.shards()[shard].tokens, fingerprint);
+    return *held[shard];
+  };
+  const auto write = [&](size_t shard) {
+    ShardLabels& labels = labels_of(shard);
+    if (shard < near_ties.size()) labels.near_ties = near_ties[shard];
+    writer.write(shard, labels);
+    held[shard].reset();
+  };
   LabelTransfer transfer;
-  LineReader reader(input, input.string().ends_with(".zst") ? ByteSource::Coding::zstd : ByteSource::Coding::plain, kMaxLineBytes);
-  for (std::string_view text; reader.next(text);) {
-    if (text.find_first_not_of(" \t") == std::string_view::npos) continue;
-    const Line line{input.string(), reader.line_number()};
-    const Json object = parse_json(text, fmt::format("{}:{}", line.path, line.number));
-    if (!object.is_object()) line.refuse("expected one JSON object");
+  LineReader reader = open_lines(input);
+  Line line{input.string()};
+  Json object;
+  for (bool first = true; next_object(reader, line, object); first = false) {
+    if (first)
+      if (const auto header = header_of(line, object)) {
+        check_label_fingerprint(header->fingerprint, fingerprint, fmt::format("{}:{}", line.path, line.number));
+        near_ties = header->near_ties;
+        continue;
+      }
     const auto found = places.find(hash_of(line, object));
     if (found == places.end()) line.refuse("the token shards hold no such document");
     DocumentPlace& place = found->second;
@@ -194,20 +276,22 @@ LabelTransfer import_labels(const std::filesystem::path& input, const TokenShard
     const Json& ids = line.list(object, "top_ids", tokens.size());
     const Json* logps = fingerprint.has_logp() ? &line.list(object, "top_logprobs", tokens.size()) : nullptr;
     const Json* tails = fingerprint.has_tail() && object.contains("tail_logprobs") ? &line.list(object, "tail_logprobs", tokens.size()) : nullptr;
+    ShardLabels& labels = labels_of(place.shard);
     for (size_t i = 0; i < tokens.size(); ++i) {
-      transfer.padded_ids +=
-          read_token(line, fingerprint, ids[i], logps ? &(*logps)[i] : nullptr, tails ? &(*tails)[i] : nullptr, place.begin + i, labels[place.shard]);
-      transfer.labelled += labels[place.shard].id[(place.begin + i) * static_cast<size_t>(fingerprint.k)] != kNoLabel;
+      transfer.padded_ids += read_token(line, fingerprint, ids[i], logps ? &(*logps)[i] : nullptr, tails ? &(*tails)[i] : nullptr, place.begin + i, labels);
+      transfer.labelled += labels.id[(place.begin + i) * static_cast<size_t>(fingerprint.k)] != kNoLabel;
     }
     ++transfer.documents;
     transfer.tokens += tokens.size();
+    if (--expected[place.shard] == 0) write(place.shard);
   }
   if (transfer.documents == 0) throw UserError::bad_file(input.string(), "holds no document");
   if (transfer.padded_ids > 0)
     log_info(fmt::format("{}: {} ids of a padded output table, beyond the vocabulary of {}, are left out; their probability goes to the tail", input.string(),
                          transfer.padded_ids, fingerprint.vocab_size));
-  LabelCacheWriter writer(cache, shards, fingerprint);
-  for (size_t shard = 0; shard < labels.size(); ++shard) writer.write(shard, labels[shard]);
+  for (size_t shard = 0; shard < held.size(); ++shard)
+    if (expected[shard] > 0) write(shard);
+  made.commit();
   return transfer;
 }
 

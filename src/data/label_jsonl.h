@@ -3,10 +3,13 @@
 //   {"id": "books/emma#3", "tokens": [5, 6, 2], "top_ids": [[6, 9], [2], []], "top_logprobs": [[-0.1, -2.5], [-0.3], []], "tail_logprobs": [-4.1, -1.35, null]}
 // top_ids[i] is the choice for the token after tokens[i], most probable first; an empty list = no label. top_logprobs is left out in tier top1; tail_logprobs,
 // the log of what the ids leave over, may be left out (then it is what is missing to 1) and may hold null for nothing. "doc", 16 hex digits of the id's
-// XXH3-64, stands for "id" where only that is known: token shards keep no more.
+// XXH3-64, stands for "id" where only that is known: token shards keep no more. A first line of another kind, which our export writes and others may leave out,
+// says where the labels come from and how they were made:
+//   {"format": "coppice.labels.jsonl", "version": 1, "domain": "prose", "fingerprint": {"teacher_sha256": ..., "tier": "topk", "k": 2, ...}, "near_ties": [4]}
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "src/data/label_cache.h"
@@ -20,13 +23,19 @@ struct LabelTransfer {
 
 inline constexpr int64_t kPaddedRows = 1024;
 
-/// Writes the labels of a whole cache, documents in shard order. Log-probabilities are written so that reading them gives the same half-precision numbers.
+/// What the first line of a file of ours says; nothing for a file that starts with a document.
+std::optional<LabelFingerprint> read_label_header(const std::filesystem::path& input);
+
+/// Writes the labels of a whole cache, documents in shard order, a document in memory at a time. Log-probabilities are written so that reading them gives the
+/// same half-precision numbers.
 LabelTransfer export_labels(const std::filesystem::path& cache, const TokenShards& shards, const std::filesystem::path& output);
 
-/// Makes a cache of `fingerprint` from such a file. Documents may come in any order and may be missing (what needs them is refused when the cache is opened).
+/// Makes a cache of `fingerprint` from such a file; it appears whole, in place of what was there. A shard whose documents have all come is written and leaves
+/// memory: documents in shard order need one shard, in any other order more. They may be missing (what needs them is refused when the cache is opened).
 /// Ids of a padded output table (up to kPaddedRows beyond the vocabulary: 151,936 against 152,064) are left out, their mass goes to the tail, and a line says
-/// how many there were. UserError::bad_file naming the line for: bad JSON, a document the shards do not hold or that came before, other tokens than the
-/// shards', lists of unequal length, ids outside the vocabulary or twice in a row, log-probabilities above 0 or not in descending order.
+/// how many there were. UserError::bad_file naming the line for: a first line of ours with another fingerprint, bad JSON, a document the shards do not hold or
+/// that came before, other tokens than the shards', lists of unequal length, ids outside the vocabulary or twice in a row, log-probabilities above 0 or not in
+/// descending order.
 LabelTransfer import_labels(const std::filesystem::path& input, const TokenShards& shards, const LabelFingerprint& fingerprint,
                             const std::filesystem::path& cache);
 

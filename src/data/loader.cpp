@@ -89,10 +89,18 @@ Loader::Loader(std::vector<const TokenShards*> domains, std::vector<MixtureEntry
 }
 
 Batch Loader::next(int64_t rows) {
+  const std::vector<Span> spans = next_spans(rows);
+  Batch batch = make_batch(rows, options_.seq_len, options_.document_mask);
+  batch.spans.reserve(spans.size());
+  for (const Span& span : spans)
+    fill_row(batch, span.row, *domains_[static_cast<size_t>(span.domain)], span.domain, {span.shard, span.offset}, options_.document_mask);
+  return batch;
+}
+
+std::vector<Span> Loader::next_spans(int64_t rows) {
   COPPICE_CHECK(rows > 0, fmt::format("{} rows", rows));
   std::vector<uint64_t> drawn = drawn_;
-  Batch batch = make_batch(rows, options_.seq_len, options_.document_mask);
-  batch.spans.reserve(static_cast<size_t>(rows));
+  std::vector<Span> spans;
   for (int64_t row = 0; row < rows; ++row) {
     const int domain = next_domain(mixture_, drawn, limit_);
     if (domain < 0) {
@@ -108,11 +116,17 @@ Batch Loader::next(int64_t rows) {
     // The name is part of the key: two domains of one size go through different orders, and a new domain leaves the others' alone.
     const uint64_t seed = options_.seed ^ document_hash(mixture_[d].domain);
     const uint64_t window = permute(index, windows, seed, Purpose::data_order, epoch);
-    fill_row(batch, row, *domains_[d], domain, windows_[d].at(window), options_.document_mask);
+    const WindowIndex::Place place = windows_[d].at(window);
+    spans.push_back({.row = static_cast<int32_t>(row),
+                     .column = 0,
+                     .length = static_cast<int32_t>(options_.seq_len),
+                     .domain = domain,
+                     .shard = place.shard,
+                     .offset = place.offset});
     ++drawn[d];
   }
   drawn_ = std::move(drawn);
-  return batch;
+  return spans;
 }
 
 void Loader::restore(std::vector<uint64_t> drawn) {

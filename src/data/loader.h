@@ -74,6 +74,8 @@ class Loader {
   /// The next `rows` samples as one batch; then position() has advanced by `rows`. UserError::recipe naming the domains when all have reached max_epochs;
   /// the position is then unchanged.
   Batch next(int64_t rows);
+  /// Where these samples lie, a span each, in place of the batch: no token is read.
+  std::vector<Span> next_spans(int64_t rows);
   const std::vector<uint64_t>& drawn() const { return drawn_; }  // samples per domain so far: the whole state
   /// Goes on after `drawn`; UserError::recipe when it counts other domains than the mixture.
   void restore(std::vector<uint64_t> drawn);

@@ -58,9 +58,11 @@ struct LinearLossSums {
   at::Tensor hidden_grad_ND;  // scale * d(sum of row losses)/d hidden; undefined when head_grad was not asked for
 };
 /// The same loss for the training step: row losses are summed, gradients carry `scale` (1 / live rows of the whole step), d(head) is accumulated into
-/// head_grad_VD (undefined: forward only). Logits exist a chunk at a time, never N x V. With argmax false, correct and agree stay 0.
+/// head_grad_VD (undefined: forward only). Logits exist a chunk at a time, never N x V: `chunk_rows` of them, 0 = by size. With argmax false, correct and
+/// agree stay 0.
 LinearLossSums mixed_cross_entropy_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
-                                        const at::Tensor& teacher_label_N, double teacher_weight, double z_loss, double scale, bool argmax);
+                                        const at::Tensor& teacher_label_N, double teacher_weight, double z_loss, double scale, bool argmax,
+                                        int64_t chunk_rows = 0);
 
 struct DistillationOptions {
   std::string loss = "kl";    // kl, reverse_kl or jsd
@@ -76,7 +78,7 @@ at::Tensor linear_distillation(const at::Tensor& hidden_ND, const at::Tensor& he
 /// The same for the training step, as mixed_cross_entropy_step.
 LinearLossSums distillation_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const at::Tensor& teacher_hidden_NE,
                                  const at::Tensor& teacher_head_VE, const at::Tensor& true_label_N, const DistillationOptions& options, double scale,
-                                 bool argmax);
+                                 bool argmax, int64_t chunk_rows = 0);
 
 /// The k most probable ids of every row, at some temperature.
 struct TopK {
@@ -89,11 +91,17 @@ at::Tensor linear_top_k_cross_entropy(const at::Tensor& hidden_ND, const at::Ten
                                       double teacher_weight, double temperature, double z_loss);
 /// The same for the training step, as mixed_cross_entropy_step.
 LinearLossSums top_k_cross_entropy_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
-                                        const TopK& top, double teacher_weight, double temperature, double z_loss, double scale, bool argmax);
+                                        const TopK& top, double teacher_weight, double temperature, double z_loss, double scale, bool argmax,
+                                        int64_t chunk_rows = 0);
 
-/// argmax over the vocabulary of hidden head^T, ties to the lowest id; int64 [N]. Logits in chunks.
-at::Tensor top_1(const at::Tensor& hidden_ND, const at::Tensor& head_VD);
+/// How many rows' choices are not to be trusted blindly.
+struct TopFacts {
+  int64_t near_ties = 0;   // the two best logits lie within 1e-5 of the best
+  int64_t not_finite = 0;  // a NaN among the logits, or an infinite best one
+};
+/// argmax over the vocabulary of hidden head^T, ties to the lowest id; int64 [N]. Logits in chunks. `facts`, when given, are added to.
+at::Tensor top_1(const at::Tensor& hidden_ND, const at::Tensor& head_VD, TopFacts* facts = nullptr);
 /// The k largest logits of every row, ties to the lowest id, with log-probabilities at `temperature`. Logits in chunks.
-TopK top_k(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t k, double temperature);
+TopK top_k(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t k, double temperature, TopFacts* facts = nullptr);
 
 }  // namespace coppice

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <optional>
+#include <tuple>
 
 #include "tests/data/data_files.h"
 
@@ -290,6 +292,66 @@ TEST_SUITE("unit") {
     CHECK(summary.shards == a.shards().size());
     CHECK(summary.labelled == a.num_tokens());
     CHECK(summary.tokens == a.num_tokens());
+  }
+}
+
+TEST_SUITE("unit") {
+  TEST_CASE("label cache: coverage is that of all token shards, finished or not; gaps and near ties are told") {
+    const Folder folder;
+    test::write_documents(folder.path / "a", some_documents(20, 20), kVocab, 100);
+    const TokenShards a(folder.path / "a");
+    REQUIRE(a.shards().size() >= 4);
+    const LabelFingerprint fingerprint = fingerprint_of(a);
+    {
+      LabelCacheWriter writer(folder.path / "l", a, fingerprint);
+      ShardLabels labels(0, fingerprint);
+      labels.id = labels_of(a, 1);
+      std::fill_n(labels.id.begin() + 7, 5, kNoLabel);
+      labels.id[40] = kNoLabel;
+      labels.near_ties = 3;
+      writer.write(1, labels);
+      writer.write(2, labels_of(a, 2));
+    }
+    const LabelCacheSummary summary = summarise_labels(folder.path / "l");
+    CHECK(summary.domain == "prose");
+    CHECK(summary.shards == a.shards().size());
+    CHECK(summary.finished == 2);
+    CHECK(summary.tokens == a.num_tokens());
+    CHECK(summary.stored == a.shards()[1].tokens + a.shards()[2].tokens);
+    CHECK(summary.labelled == summary.stored - 6);
+    CHECK(summary.near_ties == 3);
+    CHECK(count_near_ties(folder.path / "l") == 3);
+    REQUIRE(summary.shard.size() == a.shards().size());
+    CHECK_FALSE(summary.shard[0].finished);
+    CHECK(summary.shard[0].first_gap == std::pair<uint64_t, uint64_t>(0, a.shards()[0].tokens));
+    CHECK(summary.shard[1].finished);
+    CHECK(summary.shard[1].first_gap == std::pair<uint64_t, uint64_t>(7, 12));
+    CHECK(summary.shard[1].near_ties == 3);
+    CHECK(summary.shard[2].labelled == a.shards()[2].tokens);
+    CHECK(summary.shard[2].near_ties == -1);
+  }
+
+  TEST_CASE("label cache: the first gap of a run of tokens; the last token of a document is none") {
+    const Folder folder;
+    test::write_documents(folder.path / "a", {{5, 6, 7, 8, 9, 10, 11, 12, 13}, {14, 15, 16, 17}}, kVocab, 300);  // tokens 0 to 9 and 10 to 14
+    const TokenShards a(folder.path / "a");
+    const LabelFingerprint fingerprint = fingerprint_of(a);
+    std::vector<int32_t> labels = labels_of(a, 0);
+    labels[3] = labels[4] = labels[9] = labels[12] = kNoLabel;
+    LabelCacheWriter(folder.path / "l", a, fingerprint).write(0, labels);
+    const LabelCache cache(folder.path / "l", a, fingerprint, LabelCoverage::some);
+    using Gap = std::pair<uint64_t, uint64_t>;
+    for (const auto& [begin, count, gap] : {std::tuple<uint64_t, uint64_t, std::optional<Gap>>{0, 15, Gap(3, 5)},
+                                            {0, 3, std::nullopt},
+                                            {4, 6, Gap(4, 5)},
+                                            {0, 4, Gap(3, 4)},
+                                            {5, 7, std::nullopt},
+                                            {5, 8, Gap(12, 13)},
+                                            {13, 2, std::nullopt}}) {
+      CAPTURE(begin);
+      CAPTURE(count);
+      CHECK((cache.first_gap(0, begin, count) == gap));
+    }
   }
 }
 

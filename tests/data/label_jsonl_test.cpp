@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 
 #include "src/data/documents.h"
 #include "tests/data/data_files.h"
@@ -69,12 +70,17 @@ TEST_SUITE("unit") {
                    file = folder.path / (std::string(tier) + ending);
         {
           LabelCacheWriter writer(first, a, fingerprint);
-          for (size_t shard = 0; shard < a.shards().size(); ++shard) writer.write(shard, labels_of(shard, fingerprint));
+          for (size_t shard = 0; shard < a.shards().size(); ++shard) {
+            ShardLabels labels = labels_of(shard, fingerprint);
+            if (shard > 0) labels.near_ties = 2;  // of the first unknown
+            writer.write(shard, labels);
+          }
         }
         const LabelTransfer out = export_labels(first, a, file), in = import_labels(file, a, fingerprint, second);
         CHECK(out.documents == 4);
         CHECK(out.labelled == a.num_tokens() - a.shards().size());
         CHECK(in.labelled == out.labelled);
+        CHECK(read_label_header(file)->to_json() == fingerprint.to_json());
         CHECK(test::read_bytes(first / "manifest.json") == test::read_bytes(second / "manifest.json"));
         for (const TokenShardInfo& shard : a.shards()) CHECK(test::read_bytes(first / shard.name) == test::read_bytes(second / shard.name));
       }
@@ -126,6 +132,47 @@ TEST_SUITE("unit") {
     CHECK(std::exp(logp[0]) == doctest::Approx(0.25).epsilon(1e-3));
     CHECK(std::exp(tail[0]) == doctest::Approx(0.75).epsilon(1e-3));
     CHECK(std::exp(tail[1]) == doctest::Approx(0.25).epsilon(1e-3));
+  }
+}
+
+TEST_SUITE("unit") {
+  TEST_CASE("label jsonl: documents in any order make the same cache; an import replaces what was there, a refused one leaves it") {
+    const Folder folder;
+    test::write_documents(folder.path / "a", {{5, 6, 7}, {8, 9}, {10, 11, 12, 13}, {14}}, 300, 8);
+    const TokenShards a(folder.path / "a");
+    const LabelFingerprint fingerprint = fingerprint_of(a, "topk", 3);
+    {
+      LabelCacheWriter writer(folder.path / "first", a, fingerprint);
+      for (size_t shard = 0; shard < a.shards().size(); ++shard) writer.write(shard, some_labels(a, shard, fingerprint));
+    }
+    export_labels(folder.path / "first", a, folder.path / "straight.jsonl");
+    std::vector<std::string> lines;
+    std::ifstream file(folder.path / "straight.jsonl");
+    for (std::string line; std::getline(file, line);) lines.push_back(line);
+    REQUIRE(lines.size() == 5);
+    std::string turned = lines[0] + "\n", headless;
+    for (size_t i = 4; i > 0; --i) turned += lines[i] + "\n", headless += lines[i] + "\n";
+    const auto same = [&](const std::filesystem::path& cache) {
+      for (const auto& entry : std::filesystem::directory_iterator(folder.path / "first"))
+        if (const std::string name = entry.path().filename().string(); !name.starts_with("."))
+          CHECK(test::read_bytes(cache / name) == test::read_bytes(entry.path()));
+    };
+    import_labels(folder.write("turned.jsonl", turned), a, fingerprint, folder.path / "l");
+    same(folder.path / "l");
+    CHECK_FALSE(read_label_header(folder.write("headless.jsonl", headless)));
+    import_labels(folder.path / "headless.jsonl", a, fingerprint, folder.path / "l");
+    same(folder.path / "l");
+    const test::Refusal broken = refusal_of([&] { import_labels(folder.write("broken.jsonl", turned + "{}\n"), a, fingerprint, folder.path / "l"); });
+    CHECK(broken.says("line 6"));
+    same(folder.path / "l");
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path)) CHECK_FALSE(entry.path().filename().string().starts_with(".tmp-"));
+
+    LabelFingerprint other = fingerprint;
+    other.temperature = 2;
+    CHECK(refusal_of([&] { import_labels(folder.path / "turned.jsonl", a, other, folder.path / "l"); }).says("another temperature: found 1, expected 2"));
+    std::string newer = turned;
+    newer.replace(newer.find("\"version\":1"), 11, "\"version\":2");
+    CHECK(refusal_of([&] { import_labels(folder.write("newer.jsonl", newer), a, fingerprint, folder.path / "l"); }).says("of version 2"));
   }
 }
 

@@ -143,6 +143,9 @@ TEST_SUITE("recipe") {
     refused(student_stage("s", "labels = \"labels\"\nteacher = \"dense\""), "one or the other");
     refused(student_stage("s", "loss = \"jsd\""), "needs `labels` or `teacher`");
     refused(student_stage("s", "teacher = \"dense\"\nloss = \"jsd\"\njsd_beta = 1.0"), "jsd_beta");
+    refused(student_stage("s", "teacher = \"dense\"\nloss = \"jsd\"\njsd_beta = 0.9999999"), "expected 0.001 to 0.999");
+    refused(student_stage("s", "teacher = \"dense\"\ndistil_from = 5\ndistil_to = 4"), "some of the 10 steps");
+    refused(student_stage("s", "teacher = \"dense\"\ndistil_to = 11"), "some of the 10 steps");
     refused(student_stage("s", "teacher = \"dense\"\ndistil_from = 0.7\ndistil_to = 0.5"), "distil_from");
     refused(student_stage("s", "labels = \"labels\"\nkd_temperature = 2.0"), "kd_temperature");
     refused(student_stage("s", "labels = \"labels\"\nloss = \"klt\""), "did you mean 'kl'");

@@ -114,6 +114,21 @@ const std::vector<Bug>& bugs() {
          targets.temperature = 1;
          return head_loss(hidden, head, head_grad, targets, scale, argmax);
        }},
+      {"chunks: every chunk of logits meets the first chunk's labels",
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
+         const int64_t rows = hidden.size(0), chunk = targets.chunk_rows == 0 ? rows : targets.chunk_rows;
+         for (at::Tensor* tensor : {&targets.true_label_N, &targets.teacher_label_N, &targets.top.id_NK, &targets.top.logp_NK, &targets.top.tail_logp_N})
+           if (tensor->defined()) *tensor = tensor->index_select(0, at::arange(rows).remainder(chunk));
+         return head_loss(hidden, head, head_grad, targets, scale, argmax);
+       }},
+      {"chunks: the last one is forgotten when it is short",
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
+         const int64_t rows = hidden.size(0), whole = targets.chunk_rows == 0 ? rows : rows / targets.chunk_rows * targets.chunk_rows;
+         targets.true_label_N = at::where(at::arange(rows).lt(whole), targets.true_label_N, at::full_like(targets.true_label_N, kIgnoredLabel));
+         LinearLossSums sums = head_loss(hidden, head, head_grad, targets, scale, argmax);
+         sums.num_live += rows - whole;
+         return sums;
+       }},
       {"mean of means: every part is divided by its own rows",
        [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
          return head_loss(hidden, head, head_grad, targets, scale * 16.0 / std::max<double>(1.0, targets.true_label_N.ge(0).sum().item<double>()), argmax);
@@ -141,6 +156,71 @@ TEST_SUITE("unit") {
         }
         INFO(caught);
         CHECK(caught.find("loss self-test") != std::string::npos);
+      }
+    }
+  }
+
+  TEST_CASE("self_test_loss: the losses of several teachers together, and what is wrong with one of them") {
+    const Model model = random_model();
+    const auto [batch, teacher_BT] = predictable_example();
+    TestBatch test{.batch = batch, .targets = {}};
+    for (const char* loss : {"labels", "kl"}) {
+      CAPTURE(loss);
+      test.targets.clear();
+      for (const Targets& targets : all_targets(batch, teacher_BT))
+        if (targets.loss == loss) test.targets = {targets, targets};
+      test.targets[0].share = 0.25;
+      test.targets[1].share = 0.75;
+      if (test.targets[1].teacher_label_N.defined()) test.targets[1].teacher_label_N = test.targets[1].true_label_N;
+      const SelfTestReport report = self_test_loss(model, std::span(&test, 1));
+      REQUIRE(report.agreement.size() == 2);
+      CHECK(report.compared >= kEnoughLabels);
+      if (std::string(loss) == "labels") CHECK(report.agreement[0] == doctest::Approx(75.0 / 99));
+      if (std::string(loss) == "labels") CHECK(report.agreement[1] == 1);
+      // right alone, wrong together: the second call on the same rows forgets what the first has added
+      int calls = 0;
+      const HeadLoss forgetful = [&](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, const Targets& targets, double scale,
+                                     bool argmax) {
+        if (targets.share == 0.75 && targets.chunk_rows == 0 && head_grad.defined() && ++calls > 0 && hidden.size(0) == 24) head_grad.zero_();
+        return head_loss(hidden, head, head_grad, targets, scale, argmax);
+      };
+      std::string caught;
+      try {
+        self_test_loss(model, std::span(&test, 1), forgetful);
+      } catch (const InternalError& error) {
+        caught = error.what();
+      }
+      CHECK(caught.find("2 teachers together") != std::string::npos);
+      CHECK(calls > 0);
+    }
+  }
+
+  TEST_CASE("self_test_loss: small micro-batches are judged together; alone they are too few, and the text says so") {
+    const Model model = random_model();
+    const auto [batch, teacher_BT] = predictable_example();
+    const auto row_of = [](const at::Tensor& value, int64_t row) { return value.defined() ? value.narrow(0, row, 1).contiguous() : value; };
+    for (const int64_t shift : {0, 1}) {
+      std::vector<TestBatch> tests;
+      for (int64_t row = 0; row < 4; ++row) {
+        Batch one{.token_BT = row_of(batch.token_BT, row),
+                  .position_BT = row_of(batch.position_BT, row),
+                  .document_BT = {},
+                  .true_label_BT = row_of(batch.true_label_BT, row),
+                  .spans = {},
+                  .num_live = 99};
+        const Targets targets = make_targets(one, row_of(teacher_BT, row).roll(shift, 1), {});
+        tests.push_back({.batch = one, .targets = {targets}});
+      }
+      const SelfTestReport alone = self_test_loss(model, std::span(tests).first(1));
+      CHECK(alone.compared == 99);
+      CHECK(contains(self_test_text(alone), "too few to judge"));
+      if (shift == 0) {
+        const SelfTestReport together = self_test_loss(model, tests);
+        CHECK(together.compared == 4 * 99);
+        CHECK(together.agreement[0] == doctest::Approx(75.0 / 99));
+        CHECK(contains(self_test_text(together), "agree on 75.8% of 396 tokens"));
+      } else {
+        CHECK_THROWS_WITH_AS(self_test_loss(model, tests), doctest::Contains("they are shifted"), InternalError);
       }
     }
   }

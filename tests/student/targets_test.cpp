@@ -188,6 +188,12 @@ TEST_SUITE("unit") {
     CHECK(teacher_weight_at(late, 70, 100) == doctest::Approx(0.5));
     CHECK(teacher_weight_at(late, 89, 100) == doctest::Approx(0.8 - 0.6 * 0.39 / 0.4));
     CHECK(teacher_weight_at(late, 90, 100) == 0);
+    const KdOptions steps{.teacher_weight = 0.8, .teacher_weight_end = 0.2, .distil_from = 50, .distil_to = 90};
+    for (const int64_t step : {0, 49, 50, 70, 89, 90, 99}) CHECK(teacher_weight_at(steps, step, 100) == doctest::Approx(teacher_weight_at(late, step, 100)));
+    CHECK(distils_at({.distil_to = 1}, 99, 100));  // 1 is the whole stage, not a step
+    CHECK_FALSE(is_scheduled(constant));
+    CHECK(is_scheduled(late));
+    CHECK(is_scheduled({.distil_to = 20}));
   }
 
   TEST_CASE("targets: a loss takes from the signal what it needs; without it the stage is plain") {
@@ -257,6 +263,34 @@ TEST_SUITE("grad") {
       for (const auto& [name, value] : weights) {
         CAPTURE(name);
         CHECK(relative_difference(model.arena->gradient_of(name), value.grad()) <= 3e-5);
+      }
+    }
+  }
+
+  TEST_CASE("hidden_state_loss: gradients of cosine and mse by central differences, layer by layer") {
+    at::manual_seed(3);
+    std::vector<at::Tensor> student_ND, teacher_ND;
+    for (int layer = 0; layer < 2; ++layer) {
+      student_ND.push_back(at::randn({5, 4}, at::kDouble).requires_grad_());
+      teacher_ND.push_back(at::randn({5, 4}, at::kDouble));
+    }
+    const at::Tensor live_N = at::tensor({1, 0, 1, 1, 1}).to(at::kBool);
+    for (const char* kind : {"cosine", "mse"}) {
+      CAPTURE(kind);
+      hidden_state_loss(kind, student_ND, teacher_ND, live_N).backward();
+      for (size_t layer = 0; layer < 2; ++layer) {
+        for (int64_t n = 0; n < 5; ++n)
+          for (int64_t d = 0; d < 4; ++d) {
+            const auto moved = [&](double step) {
+              std::vector<at::Tensor> shifted_ND;
+              for (const at::Tensor& student : student_ND) shifted_ND.push_back(student.detach().clone());
+              shifted_ND[layer][n][d] += step;
+              return hidden_state_loss(kind, shifted_ND, teacher_ND, live_N).item<double>();
+            };
+            CHECK(std::abs(student_ND[layer].grad()[n][d].item<double>() - (moved(1e-6) - moved(-1e-6)) / 2e-6) <= 1e-8);
+          }
+        CHECK(student_ND[layer].grad()[1].abs().max().item<double>() == 0);
+        student_ND[layer].mutable_grad() = at::Tensor();
       }
     }
   }

@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <numeric>
 
 #include "src/base/errors.h"
@@ -212,6 +213,44 @@ TEST_SUITE("parity") {
 }
 
 TEST_SUITE("unit") {
+  TEST_CASE("label: a teacher whose logits are not finite is refused by name, in every tier") {
+    const RandomShards made;
+    const TokenShards shards(made.folder());
+    for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      Model teacher = random_teacher();
+      teacher.arena->parameter("embed_tokens.weight").detach()[299].fill_(value);  // one id's row of the output table
+      for (const char* tier : {"top1", "top1_prob"}) {
+        CAPTURE(tier);
+        try {
+          label_shard_tier(teacher, shards, 0, {.window_rule = "document", .context = 24, .overlap = 6, .batch_tokens = 100, .teacher = "stage 'dense'"},
+                           {.vocab_size = 300, .tier = tier}, {});
+          FAIL("labels of a broken teacher");
+        } catch (const UserError& error) {
+          CHECK((error.code() == ExitCode::bad_file));
+          CHECK(std::string(error.what()).find("stage 'dense'") != std::string::npos);
+          CHECK(std::string(error.what()).find("not finite") != std::string::npos);
+        }
+      }
+    }
+  }
+
+  TEST_CASE("label: near ties are counted: two ids of one embedding tie wherever they win") {
+    const RandomShards made;
+    const TokenShards shards(made.folder());
+    Model teacher = random_teacher();
+    const LabelRule rule{.window_rule = "document", .context = 24, .overlap = 6, .batch_tokens = 100};
+    const LabelFingerprint top_1_tier{.vocab_size = 300}, top_k_tier{.vocab_size = 300, .tier = "topk", .k = 3};
+    const ShardLabels before = label_shard_tier(teacher, shards, 0, rule, top_1_tier, {});
+    const int32_t winner = before.id[0], twin = winner == 299 ? 298 : 299;
+    at::Tensor table = teacher.arena->parameter("embed_tokens.weight").detach();
+    table[twin].copy_(table[winner] * (1 + 1e-6));
+    const ShardLabels after = label_shard_tier(teacher, shards, 0, rule, top_1_tier, {}), with_k = label_shard_tier(teacher, shards, 0, rule, top_k_tier, {});
+    const auto wins = std::ranges::count_if(after.id, [&](int32_t id) { return id == winner || id == twin; });
+    CHECK(wins > 0);
+    CHECK(after.near_ties == before.near_ties + wins);
+    CHECK(with_k.near_ties == after.near_ties);
+  }
+
   TEST_CASE("label: a padded output table is cut, any other difference is refused with both fingerprints") {
     ModelConfig config = preset("test", "t");
     config.vocab_size = 320;

@@ -197,6 +197,56 @@ TEST_SUITE("unit") {
     CHECK(at::equal(top_1(hidden, head), hidden.mm(head.t()).argmax(1)));
   }
 
+  TEST_CASE("top_1 and top_k: near ties and logits that are not finite are counted, wherever they stand") {
+    constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInfinity = std::numeric_limits<float>::infinity();
+    for (const int64_t vocab : {7, 513, 1500})
+      for (const int64_t second : {int64_t{1}, vocab / 2, vocab - 1}) {
+        CAPTURE(vocab);
+        CAPTURE(second);
+        at::Tensor logits = at::full({10, vocab}, -1.0f);
+        logits.select(1, 0).fill_(8.0f);
+        logits[0][second] = 8.0f;                            // equal
+        logits[1][second] = 8.0f - 0.9f * 8e-5f;             // within 1e-5 of the best
+        logits[2][second] = 8.0f - 1.2f * 8e-5f;             // not within
+        logits[3] = -logits[3], logits[3][second] = -7.99f;  // below zero: the best is 1, everywhere
+        logits[4].fill_(-3.0f), logits[4][second] = -2.0f;   // one best below zero
+        logits[5].fill_(0.0f);                               // all equal, and zero
+        logits[6][second] = kNan;
+        logits[7][second] = kInfinity;
+        logits[8].fill_(-kInfinity);
+        logits[9][0] = kNan;
+        const at::Tensor eye = at::eye(vocab), hidden = logits.narrow(0, 0, 6);
+        TopFacts facts;
+        top_1(hidden, eye, &facts);
+        CHECK(facts.near_ties == 4);  // rows 0, 1, 3, 5
+        CHECK(facts.not_finite == 0);
+        for (const int64_t k : {1, 2, 5}) {
+          TopFacts of_k;
+          top_k(hidden, eye, k, 2.0, &of_k);
+          CHECK(of_k.near_ties == facts.near_ties);
+          CHECK(of_k.not_finite == 0);
+        }
+        for (int64_t row = 6; row < 10; ++row) {  // a product with the identity would spread them over the row: the kernel itself
+          CAPTURE(row);
+          TopFact fact = TopFact::clear, fact_of_k = TopFact::clear;
+          int64_t id = 0;
+          float logp = 0, tail = 0;
+          at::Tensor copy = logits[row].clone();
+          top_1_cpu(copy.const_data_ptr<float>(), 1, vocab, &id, &fact);
+          top_k_cpu({.logits = copy.mutable_data_ptr<float>(),
+                     .num_rows = 1,
+                     .num_vocab = vocab,
+                     .k = 1,
+                     .id = &id,
+                     .logp = &logp,
+                     .tail = &tail,
+                     .fact = &fact_of_k});
+          CHECK((fact == TopFact::not_finite));
+          CHECK((fact_of_k == TopFact::not_finite));
+        }
+      }
+  }
+
   TEST_CASE("mixed_cross_entropy: what does not fit is refused") {
     const LossProblem p = make_problem(4, 8, 9);
     const auto run = [&](const at::Tensor& hidden, const at::Tensor& true_label, const at::Tensor& teacher_label, double weight) {
@@ -273,6 +323,16 @@ TEST_SUITE("grad") {
             CHECK(std::abs(at_point.logits_grad_NV[n][v].item<double>() - slope) <= 1e-8);
           }
       }
+  }
+
+  TEST_CASE("mixed_cross_entropy: the op's gradients by central differences of the op's own loss") {
+    const LossProblem p = make_problem(6, 4, 9);
+    for (const double w : {0.0, 0.9, 1.0}) {
+      CAPTURE(w);
+      check_op_differences(p, [&](const at::Tensor& hidden, const at::Tensor& head) {
+        return linear_mixed_cross_entropy(hidden, head, p.true_label_N, p.teacher_label_N, w, 1e-2);
+      });
+    }
   }
 
   TEST_CASE("mixed_cross_entropy: an upstream factor scales both gradients") {

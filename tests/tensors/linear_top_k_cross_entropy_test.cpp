@@ -62,6 +62,17 @@ TEST_SUITE("golden") {
 }
 
 TEST_SUITE("grad") {
+  TEST_CASE("top_k_cross_entropy: the op's gradients by central differences of the op's own loss") {
+    const LossProblem p = make_problem(6, 4, 9);
+    for (const auto& [k, tau] : {std::pair<int64_t, double>{1, 1.0}, {3, 1.5}, {9, 1.0}}) {  // with a tail, and without
+      CAPTURE(k);
+      const TopK top = top_k(p.teacher_hidden_NE, p.teacher_head_VE, k, tau);
+      check_op_differences(p, [&, tau = tau](const at::Tensor& hidden, const at::Tensor& head) {
+        return linear_top_k_cross_entropy(hidden, head, p.true_label_N, top, 0.7, tau, 1e-2);
+      });
+    }
+  }
+
   TEST_CASE("top_k_cross_entropy: gradient of the reference by central differences, whatever the stored mass adds up to") {
     const Doubles z{0.3, -1.2, 2.5, 0.0, 1.1, -4.0};
     const std::vector<int64_t> id{4, 0};

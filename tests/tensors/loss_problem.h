@@ -68,6 +68,27 @@ inline LossGradients differentiate_loss(const LossProblem& p, at::ScalarType dty
   return {value.item<double>(), hidden.grad(), head.grad()};
 }
 
+/// An op's gradients of hidden states and head against central differences of its own float32 loss, which rounding and curvature leave good to about 1e-4.
+inline void check_op_differences(const LossProblem& p, const StudentLoss& loss) {
+  constexpr float kStep = 1e-2f;
+  const LossGradients ours = differentiate_loss(p, at::kFloat, loss);
+  for (const bool of_head : {false, true}) {
+    const at::Tensor gradient = of_head ? ours.head_VD : ours.hidden_ND;
+    for (int64_t i = 0; i < gradient.size(0); ++i)
+      for (int64_t j = 0; j < gradient.size(1); ++j) {
+        const auto moved = [&](float step) {
+          at::Tensor hidden = p.hidden_ND.clone(), head = p.head_VD.clone();
+          (of_head ? head : hidden)[i][j] += step;
+          return loss(hidden, head).item<double>();
+        };
+        CAPTURE(of_head);
+        CAPTURE(i);
+        CAPTURE(j);
+        CHECK(std::abs(gradient[i][j].item<double>() - (moved(kStep) - moved(-kStep)) / (2 * kStep)) <= 5e-4);
+      }
+  }
+}
+
 /// The analytic gradient of a row against central differences: `value(logits)` in double.
 inline void check_central_differences(const Doubles& logits, const Doubles& gradient, const std::function<double(const Doubles&)>& value, double limit) {
   for (size_t v = 0; v < logits.size(); ++v) {

@@ -30,8 +30,8 @@ DistillationSettings settings_of(const DistillationOptions& options) {
 }  // namespace
 
 LinearLossSums distillation_step(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad_VD, const at::Tensor& teacher_hidden,
-                                 const at::Tensor& teacher_head, const at::Tensor& true_label_N, const DistillationOptions& options, double scale,
-                                 bool argmax) {
+                                 const at::Tensor& teacher_head, const at::Tensor& true_label_N, const DistillationOptions& options, double scale, bool argmax,
+                                 int64_t chunk_rows) {
   const at::NoGradGuard no_grad;
   const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach(), teacher_hidden_NE = teacher_hidden.detach(), teacher_head_VE = teacher_head.detach();
   check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
@@ -40,8 +40,8 @@ LinearLossSums distillation_step(const at::Tensor& hidden, const at::Tensor& hea
   check_shape(teacher_hidden_NE, {hidden_ND.size(0), -1}, "teacher_hidden_NE");
   check_shape(teacher_head_VE, {num_vocab, -1}, "teacher_head_VE");
   const DistillationSettings settings = settings_of(options);
-  LogitChunks teacher(teacher_hidden_NE, teacher_head_VE);  // of the same size as the student's: chunks depend on rows and vocabulary alone
-  return walk_chunks(hidden_ND, head_VD, head_grad_VD, true_label_N, [&](int64_t first, at::Tensor& logits_CV, LossRow* rows) {
+  LogitChunks teacher(teacher_hidden_NE, teacher_head_VE, chunk_rows);  // of the same size as the student's: chunks depend on rows and vocabulary alone
+  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* rows) {
     at::Tensor teacher_logits_CV = teacher.at(first);
     distillation_cpu({.logits = logits_CV.mutable_data_ptr<float>(),
                       .teacher_logits = teacher_logits_CV.mutable_data_ptr<float>(),
@@ -52,7 +52,8 @@ LinearLossSums distillation_step(const at::Tensor& hidden, const at::Tensor& hea
                       .settings = settings,
                       .scale = scale,
                       .argmax = argmax});
-  });
+  };
+  return walk_chunks(hidden_ND, head_VD, head_grad_VD, true_label_N, pass, chunk_rows);
 }
 
 at::Tensor linear_distillation(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& teacher_hidden_NE, const at::Tensor& teacher_head_VE,

@@ -20,7 +20,8 @@ void check_labels(const at::Tensor& label_N, int64_t num_rows, int64_t num_vocab
 /// Logits of one chunk after the other, all in one buffer.
 class LogitChunks {
  public:
-  LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD);
+  /// `rows` of a chunk; 0 = by size.
+  LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t rows = 0);
   int64_t rows() const { return rows_; }  // of a chunk; the last one may have fewer
   int64_t num_rows() const { return hidden_ND_.size(0); }
   /// Logits of rows [first, first + rows()), valid until the next call.
@@ -35,7 +36,7 @@ class LogitChunks {
 /// are taken in row order, so that they do not depend on threads or chunks.
 using RowPass = std::function<void(int64_t first, at::Tensor& logits_CV, LossRow* rows)>;
 LinearLossSums walk_chunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
-                           const RowPass& pass);
+                           const RowPass& pass, int64_t chunk_rows = 0);
 
 /// Mean over live rows of (1 - w) ce + w kd + z as an autograd function of hidden and head; `step` is the loss with gradients times `scale`, or forward only
 /// when head_grad_VD is undefined. No live row: 0.

@@ -46,8 +46,8 @@ void check_head(const at::Tensor& hidden_ND, const at::Tensor& head_VD, std::str
   COPPICE_CHECK(head_VD.size(0) > 0 && hidden_ND.size(1) > 0, fmt::format("{}: expected at least one row and one column", head_name));
 }
 
-LogitChunks::LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD)
-    : hidden_ND_(hidden_ND), head_VD_(head_VD), rows_(chunk_rows(hidden_ND.size(0), head_VD.size(0))) {
+LogitChunks::LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t rows)
+    : hidden_ND_(hidden_ND), head_VD_(head_VD), rows_(rows > 0 ? rows : chunk_rows(hidden_ND.size(0), head_VD.size(0))) {
   buffer_CV_ = hidden_ND.new_empty({rows_, head_VD.size(0)});
 }
 
@@ -63,7 +63,7 @@ at::Tensor LogitChunks::at(int64_t first) {
 }
 
 LinearLossSums walk_chunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
-                           const RowPass& pass) {
+                           const RowPass& pass, int64_t chunk_rows) {
   const int64_t num_rows = hidden_ND.size(0);
   check_labels(true_label_N, num_rows, head_VD.size(0), "true_label_N");
   LinearLossSums sums;
@@ -74,7 +74,7 @@ LinearLossSums walk_chunks(const at::Tensor& hidden_ND, const at::Tensor& head_V
     sums.hidden_grad_ND = at::empty_like(hidden_ND, at::MemoryFormat::Contiguous);
   }
   std::vector<LossRow> rows(static_cast<size_t>(num_rows));
-  LogitChunks chunks(hidden_ND, head_VD);
+  LogitChunks chunks(hidden_ND, head_VD, chunk_rows);
   for (int64_t first = 0; first < num_rows; first += chunks.rows()) {
     at::Tensor logits_CV = chunks.at(first);
     pass(first, logits_CV, rows.data() + first);

@@ -5,20 +5,24 @@
 #include <fmt/format.h>
 #include <torch/library.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "src/tensors/kernels/linear_loss.h"
 #include "src/tensors/kernels/op_checks.h"
 
 namespace coppice {
 
 LinearLossSums mixed_cross_entropy_step(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
-                                        const at::Tensor& teacher_label_N, double teacher_weight, double z_loss, double scale, bool argmax) {
+                                        const at::Tensor& teacher_label_N, double teacher_weight, double z_loss, double scale, bool argmax,
+                                        int64_t chunk_rows) {
   const at::NoGradGuard no_grad;
   const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach();
   check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
   const int64_t num_vocab = head_VD.size(0);
   COPPICE_CHECK(teacher_weight >= 0.0 && teacher_weight <= 1.0, fmt::format("teacher_weight: got {}, expected 0 to 1", teacher_weight));
   if (teacher_label_N.defined()) check_labels(teacher_label_N, hidden_ND.size(0), num_vocab, "teacher_label_N");
-  return walk_chunks(hidden_ND, head_VD, head_grad_VD, true_label_N, [&](int64_t first, at::Tensor& logits_CV, LossRow* rows) {
+  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* rows) {
     mixed_cross_entropy_cpu({.logits = logits_CV.mutable_data_ptr<float>(),
                              .true_label = true_label_N.const_data_ptr<int64_t>() + first,
                              .teacher_label = teacher_label_N.defined() ? teacher_label_N.const_data_ptr<int64_t>() + first : nullptr,
@@ -30,7 +34,8 @@ LinearLossSums mixed_cross_entropy_step(const at::Tensor& hidden, const at::Tens
                              .scale = scale,
                              .write_gradient = head_grad_VD.defined(),
                              .argmax = argmax});
-  });
+  };
+  return walk_chunks(hidden_ND, head_VD, head_grad_VD, true_label_N, pass, chunk_rows);
 }
 
 at::Tensor linear_mixed_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& true_label, const at::Tensor& teacher_label,
@@ -43,20 +48,33 @@ at::Tensor linear_mixed_cross_entropy(const at::Tensor& hidden_ND, const at::Ten
       });
 }
 
-at::Tensor top_1(const at::Tensor& hidden, const at::Tensor& head) {
+namespace {
+
+void count_facts(const std::vector<TopFact>& row, TopFacts* facts) {
+  if (facts == nullptr) return;
+  facts->near_ties += std::ranges::count(row, TopFact::near_tie);
+  facts->not_finite += std::ranges::count(row, TopFact::not_finite);
+}
+
+}  // namespace
+
+at::Tensor top_1(const at::Tensor& hidden, const at::Tensor& head, TopFacts* facts) {
   const at::NoGradGuard no_grad;
   const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach();
   check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
   at::Tensor top_1_N = at::empty({hidden_ND.size(0)}, hidden_ND.options().dtype(at::kLong));
   LogitChunks chunks(hidden_ND, head_VD);
+  std::vector<TopFact> fact(static_cast<size_t>(hidden_ND.size(0)));
   for (int64_t first = 0; first < hidden_ND.size(0); first += chunks.rows()) {
     const at::Tensor logits_CV = chunks.at(first);
-    top_1_cpu(logits_CV.const_data_ptr<float>(), logits_CV.size(0), head_VD.size(0), top_1_N.mutable_data_ptr<int64_t>() + first);
+    top_1_cpu(logits_CV.const_data_ptr<float>(), logits_CV.size(0), head_VD.size(0), top_1_N.mutable_data_ptr<int64_t>() + first,
+              facts == nullptr ? nullptr : fact.data() + first);
   }
+  count_facts(fact, facts);
   return top_1_N;
 }
 
-TopK top_k(const at::Tensor& hidden, const at::Tensor& head, int64_t k, double temperature) {
+TopK top_k(const at::Tensor& hidden, const at::Tensor& head, int64_t k, double temperature, TopFacts* facts) {
   const at::NoGradGuard no_grad;
   const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach();
   check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
@@ -67,6 +85,7 @@ TopK top_k(const at::Tensor& hidden, const at::Tensor& head, int64_t k, double t
            .logp_NK = hidden_ND.new_empty({num_rows, k}),
            .tail_logp_N = hidden_ND.new_empty({num_rows})};
   LogitChunks chunks(hidden_ND, head_VD);
+  std::vector<TopFact> fact(static_cast<size_t>(num_rows));
   for (int64_t first = 0; first < num_rows; first += chunks.rows()) {
     at::Tensor logits_CV = chunks.at(first);
     top_k_cpu({.logits = logits_CV.mutable_data_ptr<float>(),
@@ -76,8 +95,10 @@ TopK top_k(const at::Tensor& hidden, const at::Tensor& head, int64_t k, double t
                .temperature = temperature,
                .id = top.id_NK.mutable_data_ptr<int64_t>() + first * k,
                .logp = top.logp_NK.mutable_data_ptr<float>() + first * k,
-               .tail = top.tail_logp_N.mutable_data_ptr<float>() + first});
+               .tail = top.tail_logp_N.mutable_data_ptr<float>() + first,
+               .fact = facts == nullptr ? nullptr : fact.data() + first});
   }
+  count_facts(fact, facts);
   return top;
 }
 

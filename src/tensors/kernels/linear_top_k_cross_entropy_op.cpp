@@ -28,7 +28,8 @@ void check_top_k(const TopK& top, int64_t num_rows, int64_t num_vocab) {
 }  // namespace
 
 LinearLossSums top_k_cross_entropy_step(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
-                                        const TopK& top, double teacher_weight, double temperature, double z_loss, double scale, bool argmax) {
+                                        const TopK& top, double teacher_weight, double temperature, double z_loss, double scale, bool argmax,
+                                        int64_t chunk_rows) {
   const at::NoGradGuard no_grad;
   const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach();
   check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
@@ -36,7 +37,7 @@ LinearLossSums top_k_cross_entropy_step(const at::Tensor& hidden, const at::Tens
   COPPICE_CHECK(teacher_weight >= 0.0 && teacher_weight <= 1.0, fmt::format("teacher_weight: got {}, expected 0 to 1", teacher_weight));
   COPPICE_CHECK(temperature > 0.0, fmt::format("temperature: got {}, expected above 0", temperature));
   const int64_t k = top.id_NK.size(1);
-  return walk_chunks(hidden_ND, head_VD, head_grad_VD, true_label_N, [&](int64_t first, at::Tensor& logits_CV, LossRow* rows) {
+  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* rows) {
     top_k_cross_entropy_cpu({.logits = logits_CV.mutable_data_ptr<float>(),
                              .true_label = true_label_N.const_data_ptr<int64_t>() + first,
                              .top_id = top.id_NK.const_data_ptr<int64_t>() + first * k,
@@ -50,7 +51,8 @@ LinearLossSums top_k_cross_entropy_step(const at::Tensor& hidden, const at::Tens
                              .scale = scale,
                              .write_gradient = head_grad_VD.defined(),
                              .argmax = argmax});
-  });
+  };
+  return walk_chunks(hidden_ND, head_VD, head_grad_VD, true_label_N, pass, chunk_rows);
 }
 
 at::Tensor linear_top_k_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& true_label, const TopK& top_k,

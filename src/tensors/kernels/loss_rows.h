@@ -31,8 +31,14 @@ int64_t find_first(const float* z, int64_t n, const Largest& largest);
 double sum_exponentials(const float* z, int64_t n, float largest, float inverse_temperature);
 double sum_exponentials_in_place(float* z, int64_t n, float largest);
 
-/// argmax of each row of logits (C, V), lowest id on ties.
-void top_1_cpu(const float* logits, int64_t num_rows, int64_t num_vocab, int64_t* top_1);
+/// How far the choices of a row are to be trusted.
+enum class TopFact : uint8_t { clear, near_tie, not_finite };
+inline constexpr float kNearTie = 1e-5f;  // relative to the best logit: what another batch shape may round the other way
+/// near_tie: a second logit lies within kNearTie of the largest. not_finite: a NaN or an infinite maximum.
+TopFact judge_top(const float* z, int64_t n, float largest);
+
+/// argmax of each row of logits (C, V), lowest id on ties. `fact` (C) may be null.
+void top_1_cpu(const float* logits, int64_t num_rows, int64_t num_vocab, int64_t* top_1, TopFact* fact = nullptr);
 
 struct TopKParams {
   float* logits = nullptr;  // (C, V): overwritten where a row's chosen entries are set aside
@@ -43,6 +49,7 @@ struct TopKParams {
   int64_t* id = nullptr;    // (C, K): descending logit, lower id first on ties
   float* logp = nullptr;    // (C, K): log-probability of each
   float* tail = nullptr;    // (C): log of the mass of all others; -infinity where nothing is left
+  TopFact* fact = nullptr;  // (C), or null
 };
 /// The k largest entries of each row with their log-probabilities.
 void top_k_cpu(const TopKParams& params);

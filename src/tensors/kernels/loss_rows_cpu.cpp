@@ -65,11 +65,25 @@ COPPICE_CLONES void find_top_k(const float* z, int64_t n, int64_t k, std::vector
   std::sort_heap(heap.begin(), heap.end());
 }
 
+/// Entries that are not clearly below `bound`; a NaN is none that is.
+COPPICE_CLONES int64_t count_near(const float* z, int64_t n, float bound) {
+  int64_t near = 0;
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t end = std::min(n, begin + kBlock);
+    int32_t in_block = 0;
+#pragma omp simd reduction(+ : in_block)
+    for (int64_t i = begin; i < end; ++i) in_block += z[i] < bound ? 0 : 1;
+    near += in_block;
+  }
+  return near;
+}
+
 void top_k_row(const TopKParams& params, int64_t row, std::vector<Candidate>& heap) {
   const int64_t n = params.num_vocab, k = params.k;
   float* z = params.logits + row * n;
   find_top_k(z, n, k, heap);
   const float largest = heap.front().logit;
+  if (params.fact != nullptr) params.fact[row] = judge_top(z, n, largest);
   double kept = 0;
   for (const Candidate& candidate : heap) {
     kept += std::exp((candidate.logit - largest) / params.temperature);
@@ -98,16 +112,24 @@ int64_t find_first(const float* z, int64_t n, const Largest& largest) {
   return i;
 }
 
+TopFact judge_top(const float* z, int64_t n, float largest) {
+  if (!std::isfinite(largest)) return TopFact::not_finite;
+  if (count_near(z, n, largest - kNearTie * std::abs(largest)) == 1) return TopFact::clear;
+  return std::any_of(z, z + n, [](float value) { return std::isnan(value); }) ? TopFact::not_finite : TopFact::near_tie;
+}
+
 COPPICE_CLONES double sum_exponentials(const float* z, int64_t n, float largest, float inverse_temperature) {
   return sum_of<false>(const_cast<float*>(z), n, largest, inverse_temperature);
 }
 COPPICE_CLONES double sum_exponentials_in_place(float* z, int64_t n, float largest) { return sum_of<true>(z, n, largest, 1.0f); }
 
-void top_1_cpu(const float* logits, int64_t num_rows, int64_t num_vocab, int64_t* top_1) {
+void top_1_cpu(const float* logits, int64_t num_rows, int64_t num_vocab, int64_t* top_1, TopFact* fact) {
   parallel_rows(num_rows, threads_for(num_rows * num_vocab), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
       const float* z = logits + row * num_vocab;
-      top_1[row] = find_first(z, num_vocab, find_largest(z, num_vocab));
+      const Largest largest = find_largest(z, num_vocab);
+      top_1[row] = find_first(z, num_vocab, largest);
+      if (fact != nullptr) fact[row] = judge_top(z, num_vocab, largest.value);
     }
   });
 }

@@ -1,0 +1,23 @@
+// Bytes as a stream into a plain or zstd file (with content checksums) that appears by rename. Private to src/data.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string_view>
+
+namespace coppice {
+
+class ByteSink {
+ public:
+  enum class Coding { plain, zstd };
+  ByteSink(std::filesystem::path path, Coding coding);
+  ~ByteSink();  // without commit(): nothing is left
+  void write(std::string_view bytes);
+  void commit();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace coppice

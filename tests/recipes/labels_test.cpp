@@ -1,0 +1,295 @@
+// Labels made once: used by other recipes where they lie, shared out among processes, and refused before the first step where they do not fit.
+#include <ATen/ATen.h>
+#include <doctest/doctest.h>
+
+#include "recipes/run_recipe.h"
+#include "recipes/training.h"
+#include "src/base/errors.h"
+#include "src/base/files.h"
+#include "src/base/json.h"
+#include "src/model/parameters.h"
+#include "tests/recipes/program.h"
+
+using namespace coppice::test;
+
+namespace {
+
+/// The tiny recipe's data and models, shards of 4096 tokens; `stages` follow.
+std::string recipe(const std::string& stages) {
+  std::string tiny = slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/tiny.toml");
+  tiny.replace(tiny.find("shard_tokens = 65536"), 20, "shard_tokens = 4096");
+  return tiny.substr(0, tiny.find("[[stage]]")) + stages;
+}
+
+const std::string kDense = "[[stage]]\nname = \"dense\"\nkind = \"train\"\nmodel = \"source\"\ntokens = 5120\nseq_len = 64\nbatch_tokens = 512\n\n";
+
+std::string label_stage(const std::string& options) { return "[[stage]]\nname = \"labels\"\nkind = \"label\"\n" + options + "\n\n"; }
+
+std::string student_stage(const std::string& name, const std::string& options) {
+  return "[[stage]]\nname = \"" + name + "\"\nkind = \"train\"\nmodel = \"student\"\nlabels = \"labels\"\n" + options + "\n\n";
+}
+
+/// Every file below a folder with its bytes.
+std::map<std::string, std::string> files_of(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    if (entry.is_regular_file()) files[fs::relative(entry.path(), folder).string()] = slurp(entry.path());
+  return files;
+}
+
+/// Without the locks of those who wrote it.
+std::map<std::string, std::string> labels_of(const fs::path& folder) {
+  std::map<std::string, std::string> files = files_of(folder);
+  std::erase_if(files, [](const auto& file) { return file.first.find("/.lock-") != std::string::npos; });
+  return files;
+}
+
+int64_t count_shards(const fs::path& labels) {
+  int64_t count = 0;
+  if (fs::exists(labels))
+    for (const auto& entry : fs::recursive_directory_iterator(labels))
+      count += entry.path().filename().string().starts_with("shard-") && entry.path().extension() == ".h5";
+  return count;
+}
+
+/// Until `done` says so; a minute at most, then the test goes on and fails.
+void wait_for(const std::function<bool()>& done) {
+  for (int i = 0; i < 6000 && !done(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+}
+
+/// The label under every (domain, shard, offset) that a train stage of a finished run trains on, through the recipe's own loader, caches and session.
+using LabelsUnderTokens = std::map<std::tuple<std::string, int32_t, uint64_t>, int64_t>;
+LabelsUnderTokens labels_trained_on(const fs::path& recipe_file, const fs::path& root, const std::string& stage_name) {
+  using namespace coppice;
+  const Recipe recipe = load_recipe(recipe_file.string(), {}, {});
+  RunFolder run = RunFolder::beside_its_owner(root);
+  const PreparedData data = open_data(root);
+  StageContext context{.recipe = recipe, .stage = recipe.stage(stage_name), .run = run, .data = data, .fingerprint = "", .identity = {}};
+  const auto& options = std::get<TrainStage>(context.stage.options);
+  Model model = make_model(recipe.model_after(stage_name));
+  model.arena->enable_gradient();
+  Optimizer optimizer(options.training.optimizer, *model.arena, 1, options.training.steps());
+  TrainingSession session(context, options.training, model, optimizer, open_teachers(context, options), options.top_k, {});
+  LabelsUnderTokens labels;
+  for (int64_t step = 0; step < session.num_steps(); ++step)
+    for (const Batch& batch : session.next_batches()) {
+      const at::Tensor label_N = session.targets(batch, options.distillation, true).front().teacher_label_N;
+      for (const Span& span : batch.spans)
+        for (int32_t i = 0; i < span.length; ++i) {
+          const int64_t at = span.row * batch.token_BT.size(1) + span.column + i;
+          if (batch.true_label_BT.reshape({-1})[at].item<int64_t>() < 0) continue;  // the last token of its document
+          labels[{options.training.mixture[static_cast<size_t>(span.domain)].domain, span.shard, span.offset + static_cast<uint64_t>(i)}] =
+              label_N[at].item<int64_t>();
+        }
+    }
+  return labels;
+}
+
+}  // namespace
+
+TEST_SUITE("recipe") {
+  TEST_CASE("labels: one labelling, three trainings of another recipe with other batches, lengths and seeds: the same label under every token") {
+    const Scratch scratch("labels_once");
+    write_corpus(scratch.path / "corpus");
+    spill(scratch.path / "make.toml", recipe(kDense + label_stage("teacher = \"dense\"\ncontext = 64")));
+    const Outcome made = run(scratch.path, {"run", "make.toml", "--out", "runs/make"});
+    INFO(made.err);
+    REQUIRE(made.code == 0);
+    CHECK(made.err.find("of the labelled tokens") != std::string::npos);  // how many near ties
+    const fs::path cache = scratch.path / "runs/make/labels/labels";
+    const auto before = files_of(cache);
+    const std::string shapes[] = {"tokens = 20480\nseq_len = 64\nbatch_tokens = 512", "tokens = 20480\nseq_len = 32\nbatch_tokens = 1024\nseed = 5",
+                                  "tokens = 20480\nseq_len = 128\nbatch_tokens = 256\ndata_seed = 9\ndistil_to = 70\nteacher_weight_end = 0.1"};
+    spill(scratch.path / "use.toml", recipe(label_stage("cache = \"" + cache.string() + "\"") + student_stage("a", shapes[0]) + student_stage("b", shapes[1]) +
+                                            student_stage("c", shapes[2])));
+    const Outcome used = run(scratch.path, {"run", "use.toml", "--out", "runs/use"});
+    INFO(used.err);
+    REQUIRE(used.code == 0);
+    CHECK(used.err.find("used where they lie") != std::string::npos);
+    CHECK(files_of(cache) == before);  // only read
+    CHECK(count_shards(scratch.path / "runs/use/labels") == 0);
+
+    LabelsUnderTokens all;
+    size_t compared = 0;
+    for (const char* stage : {"a", "b", "c"})
+      for (const auto& [token, label] : labels_trained_on(scratch.path / "use.toml", scratch.path / "runs/use", stage)) {
+        const auto [first, is_new] = all.emplace(token, label);
+        compared += !is_new;
+        CHECK(first->second == label);
+      }
+    CHECK(compared > 5000);
+    // and they are the stored ones
+    const coppice::PreparedData data = coppice::open_data(scratch.path / "runs/use");
+    for (const auto& [domain, shards] : data.train) {
+      const coppice::LabelCache stored(cache / domain, shards, coppice::read_label_fingerprint(cache / domain));
+      for (const auto& [token, label] : all) {
+        if (std::get<0>(token) != domain) continue;
+        int64_t wanted = 0;
+        stored.read(static_cast<size_t>(std::get<1>(token)), std::get<2>(token), 1, &wanted);
+        CHECK(label == wanted);
+      }
+    }
+
+    // the scheduled weight stands in the metrics, and 70 of 80 steps distil
+    std::istringstream lines(slurp(scratch.path / "runs/use/c/metrics.jsonl"));
+    int64_t distilled = 0;
+    for (std::string line; std::getline(lines, line);) distilled += nlohmann::json::parse(line).at("teacher_weight").get<double>() > 0;
+    CHECK(distilled == 70);
+    CHECK_FALSE(slurp(scratch.path / "runs/use/a/metrics.jsonl").find("teacher_weight") != std::string::npos);
+
+    const auto refused = [&](int code, const std::string& stages, const std::string& word) {
+      spill(scratch.path / "other.toml", stages);
+      const Outcome outcome = run(scratch.path, {"run", "other.toml", "--out", "runs/other"});
+      INFO(word << ": " << outcome.err);
+      CHECK(outcome.code == code);
+      CHECK(outcome.err.find(word) != std::string::npos);
+      fs::remove_all(scratch.path / "runs/other");
+    };
+    const std::string use = "cache = \"" + cache.string() + "\"", reader = student_stage("a", shapes[0]);
+    refused(2, recipe(label_stage(use + "\ncontext = 64") + reader), "context: labels from `cache` are there already");
+    refused(2, recipe(label_stage("cache = \"corpus\"") + reader), "holds no label cache of domain 'prose'");
+    refused(2, recipe(label_stage(use + "\nimport = \"corpus\"") + reader), "cache and import");
+    refused(3, recipe(label_stage(use + "\ntier = \"top1_prob\"") + reader), "another tier: found top1, expected top1_prob");
+    std::string other_teacher = kDense;
+    other_teacher.replace(other_teacher.find("tokens = 5120"), 13, "tokens = 5632");
+    refused(3, recipe(other_teacher + label_stage(use + "\nteacher = \"dense\"") + reader), "another teacher_sha256");
+    std::string other_tokenizer = recipe(label_stage(use) + reader);
+    other_tokenizer.replace(other_tokenizer.find("training_bytes = 100000"), 23, "training_bytes = 50000");
+    refused(3, other_tokenizer, "another tokenizer_sha256");
+    // its own teacher may be named; one flipped byte is seen, and a finished run does not take other labels for the same
+    spill(scratch.path / "same.toml", recipe(kDense + label_stage(use + "\nteacher = \"dense\"")));
+    CHECK(run(scratch.path, {"run", "same.toml", "--out", "runs/same"}).code == 0);
+    {
+      std::fstream file(cache / "prose/shard-00001.h5", std::ios::in | std::ios::out | std::ios::binary);
+      file.seekp(-100, std::ios::end);
+      file.put('!');
+    }
+    refused(3, recipe(label_stage(use) + reader), "shard-00001.h5");
+  }
+
+  TEST_CASE("labels: a hole in what a stage will draw is refused before its first step, naming domain, shard and tokens") {
+    const Scratch scratch("labels_hole");
+    write_corpus(scratch.path / "corpus");
+    spill(scratch.path / "make.toml", recipe(kDense + label_stage("teacher = \"dense\"\ncontext = 64")));
+    REQUIRE(run(scratch.path, {"run", "make.toml", "--out", "runs/make"}).code == 0);
+    for (const char* domain : {"prose", "code"})
+      REQUIRE(run(scratch.path, {"labels", "export", std::string("given/") + domain + ".jsonl", "--tokens", std::string("runs/make/data/tokens/") + domain,
+                                 "--cache", std::string("runs/make/labels/labels/") + domain})
+                  .code == 0);
+    // line 1 is the header; one document of `prose` is lost
+    std::istringstream lines(slurp(scratch.path / "given/prose.jsonl"));
+    std::string kept;
+    int number = 0;
+    for (std::string line; std::getline(lines, line); ++number)
+      if (number != 20) kept += line + "\n";
+    REQUIRE(number > 30);
+    spill(scratch.path / "given/prose.jsonl", kept);
+    spill(scratch.path / "use.toml",
+          recipe(label_stage("import = \"given\"\ncoverage = \"used\"") + student_stage("a", "tokens = 163840\nseq_len = 64\nbatch_tokens = 512")));
+    const Outcome outcome = run(scratch.path, {"run", "use.toml", "--out", "runs/use"});
+    INFO(outcome.err);
+    CHECK(outcome.code == 3);
+    CHECK(outcome.err.find("of domain 'prose', which step ") != std::string::npos);
+    CHECK(outcome.err.find("no labels for tokens ") != std::string::npos);
+    CHECK(outcome.err.find("shard-0000") != std::string::npos);
+    CHECK(!fs::exists(scratch.path / "runs/use/a/metrics.jsonl"));
+    const Outcome shown = run(scratch.path, {"inspect", "runs/use/labels/labels/prose"});
+    CHECK(shown.out.find("; first gap: tokens ") != std::string::npos);
+  }
+
+  TEST_CASE("labels: aligned labels of another length than the stage's are said aloud; an export's first line makes the same cache again") {
+    const Scratch scratch("labels_aligned");
+    write_corpus(scratch.path / "corpus");
+    spill(scratch.path / "make.toml", recipe(kDense + label_stage("teacher = \"dense\"\ncontext = 32\nwindow_rule = \"aligned\"\ntier = \"topk\"\ntop_k = 4") +
+                                             student_stage("a", "tokens = 2048\nseq_len = 64\nbatch_tokens = 512")));
+    const Outcome made = run(scratch.path, {"run", "make.toml", "--out", "runs/make"});
+    INFO(made.err);
+    REQUIRE(made.code == 0);
+    CHECK(made.err.find("windows of 32 tokens, this stage's are 64") != std::string::npos);
+    CHECK(run(scratch.path, {"plan", "make.toml"}).out.find("windows of 32 tokens") != std::string::npos);
+    const std::string tokens = "runs/make/data/tokens/code", cache = "runs/make/labels/labels/code";
+    REQUIRE(run(scratch.path, {"labels", "export", "code.jsonl.zst", "--tokens", tokens, "--cache", cache}).code == 0);
+    REQUIRE(run(scratch.path, {"labels", "import", "code.jsonl.zst", "--tokens", tokens, "--cache", "again"}).code == 0);
+    std::map<std::string, std::string> first = files_of(scratch.path / cache), again = files_of(scratch.path / "again");
+    for (auto* files : {&first, &again}) std::erase_if(*files, [](const auto& file) { return file.first.starts_with(".lock-"); });
+    CHECK(first.size() > 2);
+    CHECK(first == again);
+    const Outcome other = run(scratch.path, {"labels", "import", "code.jsonl.zst", "--tokens", tokens, "--cache", "other", "--teacher", "somebody"});
+    CHECK(other.code == 3);
+    CHECK(other.err.find("another teacher_sha256") != std::string::npos);
+    CHECK(!fs::exists(scratch.path / "other"));
+    // a stage may name the teacher: it must be the one that the file names
+    spill(scratch.path / "named.toml", recipe(label_stage("import = \"given\"\nimport_teacher = \"somebody\"\ntier = \"topk\"\ntop_k = 4")));
+    for (const char* domain : {"prose", "code"})
+      REQUIRE(run(scratch.path, {"labels", "export", std::string("given/") + domain + ".jsonl", "--tokens", std::string("runs/make/data/tokens/") + domain,
+                                 "--cache", std::string("runs/make/labels/labels/") + domain})
+                  .code == 0);
+    const Outcome named = run(scratch.path, {"run", "named.toml", "--out", "runs/named"});
+    CHECK(named.code == 3);
+    CHECK(named.err.find("another teacher_sha256") != std::string::npos);
+  }
+}
+
+TEST_SUITE("faults") {
+  TEST_CASE("labels: two processes share a stage's shards, one that is killed is replaced, and the labels are those of one") {
+    const Scratch scratch("labels_shared");
+    write_corpus(scratch.path / "corpus");
+    spill(scratch.path / "one.toml", recipe(kDense + label_stage("teacher = \"dense\"\ncontext = 64")));
+    REQUIRE(run(scratch.path, {"run", "one.toml", "--out", "runs/one"}).code == 0);
+    const auto wanted = labels_of(scratch.path / "runs/one/labels/labels");
+    const int64_t shards = count_shards(scratch.path / "runs/one/labels");
+    REQUIRE(shards > 12);
+    const auto join = [&](const fs::path& out) { return start(scratch.path, {"labels", "join", "one.toml", "--stage", "labels", "--out", out.string()}); };
+    const auto paused_run = [&](const fs::path& out) {  // holds the claim of its third shard
+      return start(scratch.path, {"run", "one.toml", "--out", out.string()}, [] { setenv("COPPICE_FAILPOINTS", "label.claimed=sleep:3@3", 1); });
+    };
+    const Outcome early = join("runs/one").wait();
+    CHECK(early.out.find("already complete") != std::string::npos);
+    CHECK(join("runs/nowhere").wait().code == 2);
+
+    {  // both label, both end well
+      Process first = paused_run("runs/two");
+      wait_for([&] { return count_shards(scratch.path / "runs/two/labels") >= 2 || first.poll(); });
+      first.send(SIGSTOP);
+      Process second = join("runs/two");
+      wait_for([&] { return count_shards(scratch.path / "runs/two/labels") >= 5 || second.poll(); });
+      const Outcome shown = run(scratch.path, {"inspect", "runs/two/labels"});
+      first.send(SIGCONT);
+      INFO(second.wait().err);
+      CHECK(second.wait().code == 0);
+      CHECK(second.outcome.out.find("shards labelled here") != std::string::npos);
+      CHECK(std::stoll(second.outcome.out) >= 3);
+      CHECK(std::stoll(second.outcome.out) <= shards - 2);
+      CHECK(first.wait().code == 0);
+      CHECK(labels_of(scratch.path / "runs/two/labels/labels") == wanted);
+      CHECK(shown.out.find("labels of 'code': ") != std::string::npos);  // of the whole domain, while some shards are missing
+      CHECK(shown.out.find("(100.0%)") == std::string::npos);
+    }
+    {  // the run dies with a shard claimed; who joined finishes it all, and the run goes on with what is there
+      Process first = paused_run("runs/killed");
+      wait_for([&] { return count_shards(scratch.path / "runs/killed/labels") >= 2 || first.poll(); });
+      first.send(SIGSTOP);
+      Process second = join("runs/killed");
+      wait_for([&] { return count_shards(scratch.path / "runs/killed/labels") >= shards - 1 || second.poll(); });
+      first.send(SIGKILL);
+      CHECK(first.wait().signal == SIGKILL);
+      INFO(second.wait().err);
+      CHECK(second.wait().code == 0);
+      CHECK(std::stoll(second.outcome.out) == shards - 2);
+      CHECK(labels_of(scratch.path / "runs/killed/labels/labels") == wanted);
+      CHECK(run(scratch.path, {"run", "one.toml", "--out", "runs/killed"}).code == 0);
+      CHECK(labels_of(scratch.path / "runs/killed/labels/labels") == wanted);
+      CHECK(slurp(scratch.path / "runs/killed/labels/manifest.json") == slurp(scratch.path / "runs/one/labels/manifest.json"));
+    }
+    {  // who goes on with a stage keeps the batch that it was begun with
+      Process first = paused_run("runs/batch");
+      wait_for([&] { return count_shards(scratch.path / "runs/batch/labels") >= 2 || first.poll(); });
+      first.send(SIGKILL);
+      first.wait();
+      spill(scratch.path / "runs/batch/labels/batch.json", coppice::seal({{"format", "coppice.label_batch"}, {"version", 1}, {"batch_tokens", 96}}));
+      REQUIRE(run(scratch.path, {"run", "one.toml", "--out", "runs/batch"}).code == 0);
+      CHECK(nlohmann::json::parse(slurp(scratch.path / "runs/batch/labels/manifest.json"))["results"]["batch_tokens"] == 96);
+      CHECK(nlohmann::json::parse(slurp(scratch.path / "runs/one/labels/manifest.json"))["results"]["batch_tokens"] == 8192);
+    }
+  }
+}
