@@ -1,4 +1,4 @@
-// Collect the files, order them by hash, extract and filter until the budget is full, write in the order of ids.
+// With a budget: the files in the order of their hashes until it is full, then written in the order of ids. Without: file by file, straight to the output.
 #include "recipes/command_extract.h"
 
 #include <fmt/format.h>
@@ -10,6 +10,7 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
+#include "src/base/signals.h"
 #include "src/data/documents.h"
 #include "src/data/extraction.h"
 
@@ -60,23 +61,31 @@ void sort_by_hash(std::vector<Item>& items) {
   });
 }
 
-void check_ids_differ(const std::vector<InputFile>& files_by_hash) {
-  for (size_t i = 1; i < files_by_hash.size(); ++i) {
-    if (files_by_hash[i].id == files_by_hash[i - 1].id) {
-      throw UserError::recipe("", fmt::format("'{}' and '{}' would share the id '{}'; extract them one by one with a source each",
-                                              files_by_hash[i - 1].path.string(), files_by_hash[i].path.string(), files_by_hash[i].id));
+/// Of files in an order that puts equal ids side by side.
+void check_ids_differ(const std::vector<InputFile>& files) {
+  for (size_t i = 1; i < files.size(); ++i) {
+    if (files[i].id == files[i - 1].id) {
+      throw UserError::recipe("", fmt::format("'{}' and '{}' would share the id '{}'; extract them one by one with a source each", files[i - 1].path.string(),
+                                              files[i].path.string(), files[i].id));
     }
   }
 }
 
-std::vector<Document> documents_of(const InputFile& file, const ExtractOptions& options) {
-  std::vector<std::string> texts = extract_texts(file.path);
+/// In the order of the file. One that cannot be read or parsed is named and left out: a large tree has a few.
+std::vector<Document> documents_of(const InputFile& file, const ExtractOptions& options, ExtractReport& report) {
+  std::vector<std::string> texts;
+  try {
+    texts = extract_texts(file.path);
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::bad_file && error.code() != ExitCode::io) throw;
+    log_warning(error.what());
+    ++report.rejected["unreadable"];
+  }
   std::vector<Document> documents;
   for (size_t i = 0; i < texts.size(); ++i) {
     const std::string id = texts.size() == 1 ? file.id : fmt::format("{}#{}", file.id, i + 1);
     documents.push_back({.id = id, .source = options.source, .text = std::move(texts[i]), .license = options.license});
   }
-  sort_by_hash(documents);
   return documents;
 }
 
@@ -87,22 +96,31 @@ ExtractReport extract_documents(const ExtractOptions& options) {
   if (options.output.empty()) throw UserError::recipe("--output", "expected a file name ending in .jsonl.zst");
   if (options.inputs.empty()) throw UserError::recipe("", "expected at least one file or folder to extract");
 
+  const bool sample = options.max_bytes > 0;
   std::vector<InputFile> files = list_files(options);
-  sort_by_hash(files);
+  if (sample)
+    sort_by_hash(files);
+  else
+    std::sort(files.begin(), files.end(), [](const InputFile& a, const InputFile& b) { return a.id < b.id; });
   check_ids_differ(files);
+  if (options.output.has_parent_path()) make_folder(options.output.parent_path());
+  DocumentWriter writer(options.output);
 
   ExtractReport report;
   std::set<std::string> seen_texts;  // SHA-256 of every text kept
-  std::vector<Document> kept;
+  std::vector<Document> kept;        // of a sample: max_bytes of text at most
   for (const InputFile& file : files) {
+    if (stop_requested()) throw Stopped(fmt::format("stopped after {} files; nothing was written, run again to start over", report.files));
     if (report.reached_max_bytes) break;
     ++report.files;
-    for (Document& document : documents_of(file, options)) {
+    std::vector<Document> documents = documents_of(file, options, report);
+    if (sample) sort_by_hash(documents);
+    for (Document& document : documents) {
       if (const char* reason = rejection_reason(document.text, text_kind(file.path))) {
         ++report.rejected[reason];
         continue;
       }
-      if (options.max_bytes > 0 && report.text_bytes + document.text.size() > options.max_bytes) {
+      if (sample && report.text_bytes + document.text.size() > options.max_bytes) {
         ++report.rejected["does not fit"];
         continue;
       }
@@ -110,22 +128,24 @@ ExtractReport extract_documents(const ExtractOptions& options) {
         ++report.rejected["duplicate"];
         continue;
       }
+      ++report.documents;
       report.text_bytes += document.text.size();
+      if (!sample) {
+        writer.write(document);
+        continue;
+      }
       kept.push_back(std::move(document));
-      if (options.max_bytes > 0 && report.text_bytes >= options.max_bytes - options.max_bytes / 100) {
+      if (report.text_bytes >= options.max_bytes - options.max_bytes / 100) {
         report.reached_max_bytes = true;
         break;
       }
     }
   }
-  if (kept.empty()) throw UserError::bad_file(options.inputs.front().string(), "holds no document with text");
+  if (report.documents == 0) throw UserError::bad_file(options.inputs.front().string(), "holds no document with text");
 
   std::sort(kept.begin(), kept.end(), [](const Document& a, const Document& b) { return a.id < b.id; });
-  if (options.output.has_parent_path()) make_folder(options.output.parent_path());
-  DocumentWriter writer(options.output);
   for (const Document& document : kept) writer.write(document);
   writer.commit();
-  report.documents = kept.size();
 
   std::string left_out;
   for (const auto& [reason, count] : report.rejected) left_out += fmt::format("{} {} {}", left_out.empty() ? "; left out:" : ",", count, reason);

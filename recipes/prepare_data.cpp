@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "recipes/tokenize_domain.h"
+#include "recipes/tokenizer_process.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
+#include "src/base/input_file.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
 #include "src/data/documents.h"
@@ -17,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 void check_stop() {
-  if (stop_requested()) throw Stopped("stopped while preparing data; finished domains are kept, run again to go on");
+  if (stop_requested()) throw Stopped("stopped while reading the corpus; run again to go on");
 }
 
 /// Lines of a sample of documents: those with the smallest id hashes, as many as fit into `quota` bytes, in hash order.
@@ -58,7 +61,7 @@ Tokenizer make_tokenizer(const Recipe& recipe, const fs::path& folder) {
       log_info(fmt::format("training the tokenizer: {} pieces on {} of text in {} documents", recipe.tokenizer.vocab_size,
                            format_bytes(static_cast<double>(total)), texts.size()));
       size_t document = 0, begin = 0;
-      bytes = train_tokenizer(recipe.tokenizer, [&](std::string& line) {  // line by line: newline stays a byte piece
+      bytes = train_tokenizer_in_child(recipe.tokenizer, [&](std::string& line) {  // line by line: newline stays a byte piece
         while (document < texts.size()) {
           if (begin >= texts[document].size()) {
             ++document;
@@ -80,30 +83,6 @@ Tokenizer make_tokenizer(const Recipe& recipe, const fs::path& folder) {
     throw UserError::recipe("tokenizer.vocab_size",
                             fmt::format("got {}, but {} holds {} pieces", recipe.tokenizer.vocab_size, recipe.tokenizer.path, tokenizer.vocab_size()));
   return tokenizer;
-}
-
-void tokenize_domain(const Recipe& recipe, const DomainOptions& domain, const Tokenizer& tokenizer, const fs::path& train_folder,
-                     const fs::path& heldout_folder) {
-  const auto shard_tokens = static_cast<uint64_t>(recipe.data.shard_tokens);
-  TokenShardWriter train(train_folder, domain.name, tokenizer.vocab_size(), tokenizer.eos_id(), tokenizer.fingerprint(), shard_tokens);
-  TokenShardWriter heldout(heldout_folder, domain.name, tokenizer.vocab_size(), tokenizer.eos_id(), tokenizer.fingerprint(), shard_tokens);
-  uint64_t documents = 0, heldout_documents = 0;
-  for_each_document(domain.path, [&](Document&& document) {
-    check_stop();
-    const bool held = is_heldout(document.id, recipe.data.heldout_share);
-    (held ? heldout : train).add(document_hash(document.id), tokenizer.encode(document.text), document.text.size());
-    ++documents;
-    heldout_documents += held;
-  });
-  if (train.num_tokens() == 0) throw UserError::bad_file(domain.path, "no document is left to train on");
-  if (heldout_documents == 0)
-    log_warning(fmt::format("domain '{}': none of its {} documents falls into data.heldout_share = {}; it is trained on but not evaluated", domain.name,
-                            documents, recipe.data.heldout_share));
-  else
-    heldout.finish();
-  train.finish();  // last: its manifest marks the domain as whole
-  log_info(fmt::format("domain '{}': {} documents, {} tokens ({} held out)", domain.name, documents, format_count(static_cast<double>(train.num_tokens())),
-                       format_count(static_cast<double>(heldout.num_tokens()))));
 }
 
 PreparedData open_folders(const fs::path& data_folder, std::string identity_sha256) {
@@ -133,18 +112,18 @@ PreparedData open_folders(const fs::path& data_folder, std::string identity_sha2
 }  // namespace
 
 std::string corpus_sha256(const std::filesystem::path& path) {
-  if (!fs::exists(path)) throw UserError::bad_file(path.string(), "no such corpus file or folder");
-  if (!fs::is_directory(path)) {
-    if (fs::file_size(path) == 0) throw UserError::bad_file(path.string(), "the corpus file is empty");
-    return sha256_file(path);
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status))
+    throw UserError::bad_file(path.string(), error && error != std::errc::no_such_file_or_directory ? error.message() : "no such corpus file or folder");
+  if (!fs::is_directory(status)) {
+    if (fs::is_regular_file(status) && stored_bytes(path) == 0) throw UserError::bad_file(path.string(), "the corpus file is empty");
+    return sha256_file(path, check_stop);
   }
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::recursive_directory_iterator(path))
-    if (entry.is_regular_file()) files.push_back(entry.path());
-  if (files.empty()) throw UserError::bad_file(path.string(), "the corpus folder holds no file");
-  std::ranges::sort(files);
+  const std::vector<std::string> files = corpus_files(path);
+  if (files.empty()) throw UserError::bad_file(path.string(), "the corpus folder holds no .jsonl, .jsonl.zst, .jsonl.gz or .txt");
   Sha256 hash;
-  for (const fs::path& file : files) hash.update(fs::relative(file, path).generic_string() + "\n" + sha256_file(file) + "\n");
+  for (const std::string& file : files) hash.update(file + "\n" + sha256_file(path / file, check_stop) + "\n");
   return hash.hex();
 }
 
@@ -179,14 +158,17 @@ PreparedData prepare_data(const Recipe& recipe, RunFolder& run, const Json& iden
   run.begin_stage("data", asked, identity);
   {
     const Tokenizer tokenizer = make_tokenizer(recipe, folder / "tokenizer");
+    std::vector<const DomainOptions*> missing;
+    uint64_t bytes = 0;
     for (const DomainOptions& domain : recipe.data.domains) {
-      const fs::path train = folder / "tokens" / domain.name, heldout = folder / "heldout" / domain.name;
-      if (fs::exists(train / "manifest.json")) continue;
-      worked = true;
-      fs::remove_all(train);
-      fs::remove_all(heldout);
-      tokenize_domain(recipe, domain, tokenizer, train, heldout);
+      if (fs::exists(folder / "tokens" / domain.name / "manifest.json")) continue;
+      missing.push_back(&domain);
+      bytes += stored_bytes(domain.path);
     }
+    worked = !missing.empty();
+    TokenizingProgress progress(bytes);
+    for (const DomainOptions* domain : missing)
+      tokenize_domain(recipe, *domain, tokenizer, folder / "tokens" / domain->name, folder / "heldout" / domain->name, progress);
   }
   PreparedData data = open_folders(folder, asked);
   if (data.heldout.empty())

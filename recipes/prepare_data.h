@@ -27,9 +27,10 @@ struct PreparedData {
 /// Identity of the data a recipe asks for. Reads and hashes every corpus file; UserError::bad_file for a missing or empty one.
 Json data_identity(const Recipe& recipe);
 
-/// Builds what is missing and opens everything verified. Domains that are whole are kept, so a kill costs one domain. Throws Stopped on a stop request.
-/// SHA-256 of a file, or of the sorted (relative path, hash) list of a folder. UserError::bad_file when there is nothing.
+/// SHA-256 of a file, or of the sorted (relative path, hash) list of the files that are read below a folder. UserError::bad_file when there is nothing.
+/// Throws Stopped on a stop request.
 std::string corpus_sha256(const std::filesystem::path& path);
+/// Builds what is missing and opens everything verified. Shards that are whole are kept, so a kill costs one shard. Throws Stopped on a stop request.
 PreparedData prepare_data(const Recipe& recipe, RunFolder& run, const Json& identity);
 /// Opens what an earlier run prepared.
 PreparedData open_data(const std::filesystem::path& run_root);

@@ -207,10 +207,14 @@ void remove_temporaries(const fs::path& folder) {
 void make_folder(const fs::path& folder) {
   COPPICE_FAILPOINT("io.mkdir");
   std::error_code error;
+  std::vector<fs::path> missing;
+  for (fs::path path = folder; !path.empty() && !fs::exists(path, error); path = path.parent_path()) missing.push_back(path);
   fs::create_directories(folder, error);
   COPPICE_COUNT_IO("io.mkdir", folder);
   if (!error && !fs::is_directory(folder, error)) error = std::make_error_code(std::errc::not_a_directory);
   if (error) throw IoError(folder.native(), "cannot be created", error.value());
+  for (const fs::path& path : missing)  // what is committed into a folder is as safe as the folder's own name; a temporary's need not be
+    if (!path.filename().native().starts_with(".tmp-")) sync_folder(parent_of(path));
 }
 
 void check_writable(const fs::path& folder) {

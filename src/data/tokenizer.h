@@ -58,7 +58,7 @@ struct TokenizerOptions {
     field("vocab_size", vocab_size, "pieces, with 4 control pieces and 256 bytes among them");
     field("character_coverage", character_coverage, "share of characters that get pieces of their own");
     field("path", path, "an existing tokenizer.model to use; empty = train one on the corpus");
-    field("training_bytes", training_bytes, "bytes of text that the trainer sees, spread over the domains by weight");
+    field("training_bytes", training_bytes, "bytes of text that the trainer sees, an equal part from each domain");
   }
 };
 

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "src/base/errors.h"
@@ -64,8 +65,8 @@ TEST_SUITE("unit") {
     REQUIRE(documents.size() == 3);
     CHECK(documents[0].id == "tree/a.py");
     CHECK(documents[0].text == text_of(2, 300));
-    CHECK(documents[1].id == "tree/sub/c.md");
-    CHECK(documents[2].id == "tree/sub/same-as-b.txt");  // of two equal texts the one that comes first by hash
+    CHECK(documents[1].id == "tree/b.txt");  // of two equal texts the first one visited
+    CHECK(documents[2].id == "tree/sub/c.md");
     for (const Document& document : documents) {
       CHECK(document.source == "tree");
       CHECK(document.license == "CC0-1.0");
@@ -119,6 +120,29 @@ TEST_SUITE("unit") {
     }
     CHECK(heldout > documents / 20);  // a tenth expected, which is 40 with a standard deviation of 6; a sample by the same hash would hold out half
     CHECK(heldout < documents / 5);
+  }
+
+  TEST_CASE("extract: a file that cannot be read is warned about and left out") {
+    const Tree tree;
+    tree.add("a.txt", text_of(1, 300));
+    std::string open;
+    for (int i = 0; i < 6000; ++i) open += "<div>";
+    tree.add("b.html", open);
+    tree.add("c.txt.gz", "no gzip at all");
+    const ExtractReport report = extract_documents(tree.options());
+    CHECK(report.documents == 1);
+    CHECK(report.rejected == std::map<std::string, uint64_t>{{"unreadable", 2}});
+  }
+
+  TEST_CASE("extract: without a budget the documents come in the order of the files, one file in memory at a time") {
+    const Tree tree;
+    for (int i = 0; i < 12; ++i) tree.add(std::to_string(i) + ".txt", text_of(i, 400));
+    tree.add("5a.dict", "word\n   " + std::string(5000, 'w') + "\n\nother\n   " + std::string(5000, 'o') + "\n");
+    extract_documents(tree.options());
+    std::vector<std::string> ids;
+    for (const Document& document : read_documents(tree.options().output)) ids.push_back(document.id);
+    CHECK(ids.size() == 14);
+    CHECK(std::is_sorted(ids.begin(), ids.end()));
   }
 
   TEST_CASE("extract: what a user may get wrong, with its exit code") {

@@ -1,0 +1,233 @@
+// Every parser of files that others wrote, fed with damaged ones under fixed seeds: each is read or refused with exit code 2 or 3; never a crash, a hang or a
+// huge allocation [23]. Bytes that a hash vouches for are refused before the HDF5 library sees them [24].
+#include <ATen/ATen.h>
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <cstring>
+#include <random>
+
+#include "recipes/recipe.h"
+#include "src/checkpoint/checkpoint.h"
+#include "src/checkpoint/safetensors.h"
+#include "src/data/documents.h"
+#include "src/data/tokenizer.h"
+#include "src/model/config.h"
+#include "tests/data/data_files.h"
+#include "tests/recipes/program.h"
+
+using namespace coppice;
+using namespace coppice::test;
+
+namespace {
+
+constexpr int64_t kMaxGrowth_kB = 400'000;
+constexpr unsigned kHang_s = 60;
+constexpr size_t kSealBytes = 78;  // ,"sha256":"<64 hex>"}\n
+
+/// One to three damages: bits, bytes, pieces cut out, doubled, put in, the end cut off, eight bytes as an absurd size.
+std::string mutated(std::string bytes, std::mt19937_64& random) {
+  static const std::vector<std::string> pieces = {"\"",
+                                                  "{",
+                                                  "}",
+                                                  "[",
+                                                  "]",
+                                                  ",",
+                                                  ":",
+                                                  "=",
+                                                  "\n",
+                                                  "-1",
+                                                  "0",
+                                                  "1e999",
+                                                  "18446744073709551616",
+                                                  "null",
+                                                  "\\u0000",
+                                                  "\\ud800",
+                                                  "\xff",
+                                                  "\xed\xa0\x80",
+                                                  std::string(1, '\0'),
+                                                  "[[stage]]\n",
+                                                  "\"text\"",
+                                                  std::string(70, '[')};
+  static const std::vector<uint64_t> sizes = {0, 1, 255, uint64_t{1} << 31, uint64_t{1} << 32, uint64_t{1} << 63, ~uint64_t{0}};
+  const auto below = [&](size_t end) { return static_cast<size_t>(random() % std::max<size_t>(end, 1)); };
+  for (uint64_t left = 1 + random() % 3; left > 0; --left) {
+    const size_t at = below(bytes.size()), count = std::min(1 + below(16), bytes.size() - std::min(at, bytes.size()));
+    switch (random() % 7) {
+      case 0:
+        if (!bytes.empty()) bytes[at] = static_cast<char>(bytes[at] ^ (1 << random() % 8));
+        break;
+      case 1:
+        if (!bytes.empty()) bytes[at] = static_cast<char>(random());
+        break;
+      case 2:
+        bytes.erase(at, count);
+        break;
+      case 3:
+        bytes.insert(at, bytes.substr(at, count));
+        break;
+      case 4:
+        bytes.insert(at, pieces[below(pieces.size())]);
+        break;
+      case 5:
+        bytes.resize(at);
+        break;
+      case 6:
+        if (const uint64_t size = sizes[below(sizes.size())]; bytes.size() >= at + 8) std::memcpy(bytes.data() + at, &size, 8);
+        break;
+    }
+  }
+  return bytes;
+}
+
+/// The body of a sealed file damaged and sealed anew: what the seal vouches for.
+std::string mutated_under_seal(const std::string& sealed, std::mt19937_64& random) {
+  const std::string body = mutated(sealed.substr(0, sealed.size() - kSealBytes), random);
+  return body + ",\"sha256\":\"" + sha256_hex(body) + "\"}\n";
+}
+
+struct Parser {
+  const char* name;
+  fs::path file;  // holds good bytes
+  int count;      // of mutations
+  std::string (*mutate)(const std::string& good, std::mt19937_64& random);
+  std::function<void()> parse;
+};
+
+/// 0, or what went wrong at which mutation: reported by the exit code and a line.
+int try_mutations(const Parser& parser) {
+  const std::string good = slurp(parser.file);
+  std::mt19937_64 random(20240731);
+  rusage usage = {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  const int64_t before_kB = usage.ru_maxrss;
+  int num_refused = 0;
+  for (int i = 0; i < parser.count; ++i) {
+    fs::remove(parser.file);  // a file cut to nothing and written again may be flushed by the file system: thousands of waits
+    spill(parser.file, parser.mutate(good, random));
+    ::alarm(kHang_s);
+    try {
+      parser.parse();
+    } catch (const Error& error) {
+      ++num_refused;
+      if (error.code() == ExitCode::bad_file || error.code() == ExitCode::recipe) continue;
+      fmt::print(stdout, "{}: mutation {}: exit code {}: {}\n", parser.name, i, static_cast<int>(error.code()), error.what());
+      return 1;
+    } catch (const std::exception& error) {
+      fmt::print(stdout, "{}: mutation {}: {}\n", parser.name, i, error.what());
+      return 2;
+    }
+  }
+  if (num_refused < parser.count / 20) {
+    fmt::print(stdout, "{}: {} of {} were refused: is it a parser?\n", parser.name, num_refused, parser.count);
+    return 4;
+  }
+  ::getrusage(RUSAGE_SELF, &usage);
+  if (usage.ru_maxrss - before_kB < kMaxGrowth_kB) return 0;
+  fmt::print(stdout, "{}: {} kB were taken\n", parser.name, usage.ru_maxrss - before_kB);
+  return 3;
+}
+
+/// In a child: a crash ends it alone, and hundreds of warnings stay unseen.
+int try_in_child(const Parser& parser) {
+  std::fflush(nullptr);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    (void)!::freopen("/dev/null", "w", stderr);
+    const int code = try_mutations(parser);
+    std::fflush(stdout);
+    ::_exit(code);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+std::string tokenizer_model() {
+  int line = 0;
+  return train_tokenizer({.vocab_size = 300}, [&](std::string& paragraph) {
+    paragraph = fmt::format("the {} of a tree, {} and {}", line % 7, line * 31 % 97, line);
+    return line++ < 200;
+  });
+}
+
+}  // namespace
+
+TEST_SUITE("faults") {
+  TEST_CASE("mutations: every parser reads or refuses [23]") {
+    const Scratch scratch("mutations");
+    const fs::path root = scratch.path;
+    write_safetensors(root / "a.safetensors", {{"first", at::ones({3, 4})}, {"second", at::ones({5}).to(at::kHalf)}});
+    RawShard().write(root / "tokens");
+    write_tensor_folder(root / "tensors", "coppice.model", {{"/model/a", at::ones({4})}}, {{"model", to_json(ModelConfig())}});
+    const std::string lines =
+        "{\"id\": \"a\", \"text\": \"Na\\u00efve \\\"x\\\"\", \"source\": \"web\", \"metadata\": {\"license\": \"CC0\", \"n\": [1, {\"k\": "
+        "null}]}}\n{\"text\": \"b\"}\n";
+    spill(root / "a.jsonl", lines);
+    spill(root / "a.jsonl.zst", zstd_bytes(lines));
+    spill(root / "a.jsonl.gz", gzip_bytes(lines));
+    spill(root / "a.txt", "plain text, \xC3\xA9");
+    spill(root / "tokenizer.model", tokenizer_model());
+    spill(root / "config.json", to_json(ModelConfig()).dump());
+    spill(root / "tiny.toml", slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/tiny.toml"));
+    spill(root / "ablation.toml", slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/micro.toml"));
+    const auto plain = [](const std::string& good, std::mt19937_64& random) { return mutated(good, random); };
+    const auto documents = [&](const char* name) { return [path = root / name] { for_each_document(path, [](Document&&) {}); }; };
+    const Parser parsers[] = {
+        {"safetensors", root / "a.safetensors", 4000, plain,
+         [&] {
+           for (const SafetensorsEntry& entry : read_safetensors_header(root / "a.safetensors")) read_safetensors_tensor(root / "a.safetensors", entry);
+         }},
+        {"manifest of tokens", root / "tokens/manifest.json", 2000, plain, [&] { TokenShards shards(root / "tokens"); }},
+        {"manifest of tokens, sealed", root / "tokens/manifest.json", 2000, mutated_under_seal, [&] { TokenShards shards(root / "tokens"); }},
+        {"manifest of a model, sealed", root / "tensors/manifest.json", 2000, mutated_under_seal, [&] { load_model_config(root / "tensors"); }},
+        {"config.json", root / "config.json", 4000, plain, [&] { config_from_json(read_json(root / "config.json"), "config.json"); }},
+        {"JSONL", root / "a.jsonl", 4000, plain, documents("a.jsonl")},
+        {"JSONL, zstd", root / "a.jsonl.zst", 2000, plain, documents("a.jsonl.zst")},
+        {"JSONL, gzip", root / "a.jsonl.gz", 2000, plain, documents("a.jsonl.gz")},
+        {"text", root / "a.txt", 1000, plain, documents("a.txt")},
+        {"tokenizer model", root / "tokenizer.model", 1500, plain, [&] { Tokenizer::load(root / "tokenizer.model").encode("a tree of 7"); }},
+        {"recipe", root / "tiny.toml", 1500, plain, [&] { load_recipe((root / "tiny.toml").string(), {}, {}); }},
+        {"recipe of an ablation", root / "ablation.toml", 500, plain, [&] { load_recipe((root / "ablation.toml").string(), {}, {}); }},
+    };
+    for (const Parser& parser : parsers) {
+      CAPTURE(parser.name);
+      const std::string good = slurp(parser.file);
+      CHECK(try_in_child(parser) == 0);
+      spill(parser.file, good);
+    }
+  }
+
+  TEST_CASE("mutations: HDF5 bytes are refused by size or hash, before the library opens them [24]") {
+    const Scratch scratch("mutated_hdf5");
+    RawShard().write(scratch.path / "tokens");
+    write_tensor_folder(scratch.path / "tensors", "test.tensors", {{"/model/a", at::ones({40})}}, Json::object());
+    const at::Tensor into = at::zeros({40});
+    const struct {
+      fs::path file;
+      std::function<void()> open;
+    } cases[] = {{scratch.path / "tokens/shard-00000.h5", [&] { TokenShards shards(scratch.path / "tokens"); }},
+                 {scratch.path / "tensors/part-00000.h5", [&] {
+                    read_tensor_folder(scratch.path / "tensors", "test.tensors", {{"/model/a", into}});
+                  }}};
+    for (const auto& damaged : cases) {
+      INFO(damaged.file.filename().string());
+      const std::string good = slurp(damaged.file);
+      std::mt19937_64 random(7);
+      for (int i = 0; i < 2000; ++i) {
+        const std::string bytes = mutated(good, random);
+        if (bytes == good) continue;
+        CAPTURE(i);
+        fs::remove(damaged.file);
+        spill(damaged.file, bytes);
+        const Refusal refusal = refusal_of(damaged.open);
+        REQUIRE(refusal.code == 3);
+        REQUIRE((refusal.says("SHA-256") || refusal.says("bytes")));
+      }
+      spill(damaged.file, good);
+      CHECK(refusal_of(damaged.open).code == 0);
+    }
+    CHECK(at::equal(into, at::ones({40})));
+  }
+}
