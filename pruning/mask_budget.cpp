@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "src/base/errors.h"
@@ -59,15 +60,24 @@ std::vector<int64_t> kept_widths(const at::Tensor& scores_LF, const MaskBudget& 
 at::Tensor hard_top_k(const at::Tensor& scores_LF, const std::vector<int64_t>& num_kept) {
   check_shape(scores_LF, {static_cast<int64_t>(num_kept.size()), -1}, "scores_LF");
   c10::NoGradGuard no_grad;
-  // A stable descending sort leaves equal scores in the order of their index.
-  const at::Tensor order_LF = std::get<1>(scores_LF.detach().sort(/*stable=*/true, /*dim=*/1, /*descending=*/true));
-  at::Tensor hard_LF = at::zeros_like(scores_LF, scores_LF.options().requires_grad(false));
+  const auto better = [](double a, double b) { return a > b || (std::isnan(a) && !std::isnan(b)); };  // NaN first, as at::sort has it
+  const int64_t num_channels = scores_LF.size(1);
+  const at::Tensor exact_LF = scores_LF.detach().to(at::kCPU, at::kDouble).contiguous();
+  at::Tensor hard_LF = at::zeros(scores_LF.sizes(), at::kDouble);
+  std::vector<double> row(static_cast<size_t>(num_channels));
   for (size_t layer = 0; layer < num_kept.size(); ++layer) {
-    const int64_t row = static_cast<int64_t>(layer), kept = num_kept[layer];
-    COPPICE_CHECK(kept >= 0 && kept <= scores_LF.size(1), fmt::format("K {} of {} channels", kept, scores_LF.size(1)));
-    hard_LF[row].index_fill_(0, order_LF[row].narrow(0, 0, kept), 1.0);
+    const int64_t kept = num_kept[layer];
+    COPPICE_CHECK(kept >= 0 && kept <= num_channels, fmt::format("K {} of {} channels", kept, num_channels));
+    if (kept == 0) continue;
+    const double* score = exact_LF.const_data_ptr<double>() + static_cast<int64_t>(layer) * num_channels;
+    double* hard = hard_LF.mutable_data_ptr<double>() + static_cast<int64_t>(layer) * num_channels;
+    std::copy_n(score, num_channels, row.begin());
+    std::nth_element(row.begin(), row.begin() + (kept - 1), row.end(), better);
+    const double last = row[static_cast<size_t>(kept - 1)];
+    int64_t ties = kept - std::count_if(score, score + num_channels, [&](double value) { return better(value, last); });  // to the lower index
+    for (int64_t f = 0; f < num_channels; ++f) hard[f] = better(score[f], last) || (!better(last, score[f]) && ties-- > 0) ? 1.0 : 0.0;
   }
-  return hard_LF;
+  return hard_LF.to(scores_LF.options().requires_grad(false));
 }
 
 at::Tensor hard_top_k(const at::Tensor& scores_LF, int64_t num_kept) {

@@ -1,18 +1,17 @@
 // What a part of the training step costs, against bars close to 1: one process alternates single steps with and without the part.
 //   loader   a step that draws its batch, against one that is handed it
 //   labels   a step on 0.9 stored teacher label + 0.1 true label, against the plain next-token step
-//   masks    a learn_masks step (Soft-Top-K, masked FFN, its backward, score update, health), against the plain step
+//   masks_P  a learn_masks step at share P of its stage (k still ramps, epsilon anneals, only the hard set counts), against the plain step
 // ratio = time with / time without, the median of the pairs with its 95 % interval (order statistics), and a_a_ratio: the plain step against itself.
 //   step_pairs_bench --threads 2 --pairs 200
 #include <cmath>
+#include <memory>
 
-#include "pruning/mask_health.h"
-#include "pruning/mask_methods.h"
-#include "pruning/soft_masks.h"
 #include "src/base/errors.h"
 #include "src/base/hdf5.h"
 #include "src/data/label_cache.h"
 #include "student/targets.h"
+#include "tests/bench/mask_step.h"
 #include "tests/bench/small_training.h"
 
 using namespace coppice;
@@ -35,15 +34,6 @@ LabelCache make_labels(const std::filesystem::path& folder, const TokenShards& s
     writer.write(shard, label);
   }
   return LabelCache(folder, shards, fingerprint);
-}
-
-/// Median of paired ratios with the order statistics that enclose it with 95 % confidence.
-bench::Readings interval(const std::vector<double>& ratios, const std::string& name) {
-  const auto n = static_cast<double>(ratios.size());
-  const double half = 0.98 * std::sqrt(n) / n;  // 1.96 standard deviations of a binomial(n, 1/2), as a share of n
-  return {{name, bench::quantile(ratios, 0.5)},
-          {name + "_low", bench::quantile(ratios, std::max(0.0, 0.5 - half))},
-          {name + "_high", bench::quantile(ratios, std::min(1.0, 0.5 + half))}};
 }
 
 }  // namespace
@@ -72,30 +62,10 @@ int main(int argc, char** argv) {
     const Batch batch = training.loader.next(flags["batch"]);
     step(batch, make_targets(batch, lookup_labels({&labels}, batch), {}), {});
   };
-  const int64_t channels = flags["ffn"], kept = channels / 3;
-  const MaskBudget budget{.num_kept = kept};
-  const auto learned = find_mask_method("soft_top_k", "")
-                           .make({.options = {},
-                                  .num_layers = flags["layers"],
-                                  .num_channels = channels,
-                                  .budget = budget,
-                                  .warmup_steps = 10,
-                                  .num_steps = 1000000,
-                                  .seed = 1,
-                                  .start_LF = {}});
-  const at::Tensor& raw_LF = learned->scores();
-  const auto masked = [&] {  // half way through a mask stage: nothing is free yet, nothing decided
-    const MaskMoment moment{.step = 0, .schedule = mask_schedule({}, 0.5, channels, kept)};
-    raw_LF.set_requires_grad(true);
-    const StepMask trained = learned->training_mask(moment);
-    const at::Tensor mask_LF = trained.mask_LF.detach().set_requires_grad(true);
-    const Batch batch = training.loader.next(flags["batch"]);
-    step(batch, make_targets(batch, {}, {}), masks_of(mask_LF));
-    const at::Tensor grad_LF = learned->score_gradient(trained.mask_LF, mask_LF.grad(), {});
-    raw_LF.set_requires_grad(false);
-    mask_health(
-        {.soft_LF = trained.plain_LF, .raw_LF = raw_LF, .hard_LF = hard_choice(raw_LF, budget), .k = moment.schedule.k, .epsilon = moment.schedule.epsilon});
-    learned->step(grad_LF, moment);
+  std::vector<std::unique_ptr<bench::MaskStep>> mask_steps;
+  const auto masked = [&](double p) -> std::function<void()> {
+    mask_steps.push_back(std::make_unique<bench::MaskStep>(at::randn({flags["layers"], flags["ffn"]}), flags["ffn"] / 3, p));
+    return [&, step = mask_steps.back().get()] { step->run(training.model, training.optimizer, training.loader.next(flags["batch"])); };
   };
   const Batch check = training.loader.next(flags["batch"]);
   const double both = evaluate_batch(model, check, make_targets(check, check.true_label_BT, {.teacher_weight = 0.9, .z_loss = 0})).terms(0.9).loss,
@@ -106,7 +76,8 @@ int main(int argc, char** argv) {
     const char* name;
     std::function<void()> without, with;
   };
-  for (const Case& part : {Case{"loader", handed, plain}, Case{"labels", plain, labelled}, Case{"masks", plain, masked}}) {
+  for (const Case& part : {Case{"loader", handed, plain}, Case{"labels", plain, labelled}, Case{"masks_0.1", plain, masked(0.1)},
+                           Case{"masks_0.5", plain, masked(0.5)}, Case{"masks_0.95", plain, masked(0.95)}}) {
     for (int i = 0; i < 3; ++i) part.without(), part.with();
     std::vector<double> ratio, same, seconds_without;
     for (int64_t pair = 0; pair < flags["pairs"]; ++pair) {
@@ -118,8 +89,8 @@ int main(int argc, char** argv) {
       same.push_back(bench::seconds(part.without) / without);
       seconds_without.push_back(without);
     }
-    bench::Readings readings = interval(ratio, "ratio");
-    for (const auto& reading : interval(same, "a_a_ratio")) readings.push_back(reading);
+    bench::Readings readings = bench::interval(ratio, "ratio");
+    for (const auto& reading : bench::interval(same, "a_a_ratio")) readings.push_back(reading);
     readings.push_back({"median_s", bench::quantile(seconds_without, 0.5)});
     bench::emit(part.name, flags, readings);
   }

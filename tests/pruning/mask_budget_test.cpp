@@ -2,6 +2,8 @@
 
 #include "tests/pruning/tiny.h"  // before any CHECK
 
+#include <cmath>
+
 #include "src/base/errors.h"
 
 using namespace coppice;
@@ -41,6 +43,14 @@ TEST_SUITE("unit") {
     CHECK(at::equal(hard_top_k(scores_LF, std::vector<int64_t>{2, 4}), at::tensor({0.f, 1.f, 1.f, 0.f, 0.f, 1.f, 1.f, 1.f, 1.f, 0.f}).view({2, 5})));
     CHECK(at::equal(hard_top_k(scores_LF, 2), hard_top_k(scores_LF, std::vector<int64_t>{2, 2})));
     CHECK_THROWS_AS(hard_top_k(scores_LF, std::vector<int64_t>{2, 6}), InternalError);
+    // what a stable descending sort puts first, NaN before everything
+    at::manual_seed(4);
+    for (const int64_t kept : {1, 2, 31, 32, 33, 63, 64}) {
+      at::Tensor ties_LF = at::randint(0, 5, {3, 64}).to(at::kFloat);
+      ties_LF[1][40] = ties_LF[1][7] = std::nanf("");
+      const at::Tensor order_LF = std::get<1>(ties_LF.sort(/*stable=*/true, /*dim=*/1, /*descending=*/true));
+      CHECK(at::equal(hard_top_k(ties_LF, kept), at::zeros({3, 64}).scatter(1, order_LF.narrow(1, 0, kept), 1.0)));
+    }
   }
 
   TEST_CASE("kept_widths: a global budget goes where the scores are, to the exact sum") {

@@ -1,0 +1,75 @@
+// A step of recipes/stage_learn_masks.cpp between two looks at held-out text, at a given share of the stage: mask from scores, masked forward and backward,
+// weights and scores move, health, dead channels are counted.
+#pragma once
+
+#include <cmath>
+#include <memory>
+
+#include "pruning/compaction.h"
+#include "pruning/mask_health.h"
+#include "pruning/mask_methods.h"
+#include "src/base/errors.h"
+#include "student/targets.h"
+#include "tests/bench/bench.h"
+
+namespace coppice::bench {
+
+class MaskStep {
+ public:
+  /// Scores start from start_LF, standardised. `after_steps`: of Compaction; 0 = nothing leaves.
+  MaskStep(const at::Tensor& start_LF, int64_t kept, double p, int64_t after_steps = 0)
+      : p_(p),
+        channels_(start_LF.size(1)),
+        budget_{.num_kept = kept},
+        moment_{.step = 0, .schedule = mask_schedule({}, p, channels_, kept)},
+        learned_(find_mask_method("soft_top_k", "")
+                     .make({.options = {},
+                            .num_layers = start_LF.size(0),
+                            .num_channels = channels_,
+                            .budget = budget_,
+                            .warmup_steps = 10,
+                            .num_steps = 1000000,
+                            .seed = 1,
+                            .start_LF = start_LF})),
+        compaction_(start_LF.size(0), channels_, after_steps) {}
+
+  void run(Model& model, Optimizer& optimizer, const Batch& batch) {
+    const at::Tensor& raw_LF = learned_->scores();
+    raw_LF.set_requires_grad(true);
+    const StepMask trained = learned_->training_mask(moment_);
+    const at::Tensor mask_LF = trained.mask_LF.detach().set_requires_grad(true);
+    const LossSums sums = train_micro_batch(model, batch, make_targets(batch, {}, {}), compaction_.masks(mask_LF), gradient_scale(batch.num_live));
+    const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_LF.grad(), {});
+    raw_LF.set_requires_grad(false);
+    const bool finite = std::isfinite(sums.ce) && score_grad_LF.isfinite().all().item<bool>();
+    COPPICE_CHECK(optimizer.step(finite).applied, "step skipped");
+    const MaskHealth health = mask_health(
+        {.soft_LF = trained.plain_LF, .raw_LF = raw_LF, .hard_LF = hard_choice(raw_LF, budget_), .k = moment_.schedule.k, .epsilon = moment_.schedule.epsilon});
+    learned_->step(score_grad_LF, moment_);
+    COPPICE_CHECK(std::isfinite(score_grad_LF.norm().item<double>()) && mask_collapse(health, p_, channels_).empty(), "the mask is broken");
+    compaction_.watch(trained.plain_LF);
+  }
+  /// Removes what has been dead long enough; true when anything left.
+  bool compact(Model& model, Optimizer& optimizer) {
+    return compaction_.compact(model, optimizer, learned_->scores(), hard_choice(learned_->scores(), budget_));
+  }
+
+ private:
+  double p_;
+  int64_t channels_;
+  MaskBudget budget_;
+  MaskMoment moment_;
+  std::unique_ptr<LearnedMask> learned_;
+  Compaction compaction_;
+};
+
+/// Median of paired ratios with the order statistics that enclose it with 95 % confidence.
+inline Readings interval(const std::vector<double>& ratios, const std::string& name) {
+  const auto n = static_cast<double>(ratios.size());
+  const double half = 0.98 * std::sqrt(n) / n;  // 1.96 standard deviations of a binomial(n, 1/2), as a share of n
+  return {{name, quantile(ratios, 0.5)},
+          {name + "_low", quantile(ratios, std::max(0.0, 0.5 - half))},
+          {name + "_high", quantile(ratios, std::min(1.0, 0.5 + half))}};
+}
+
+}  // namespace coppice::bench
