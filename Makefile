@@ -21,8 +21,9 @@ build: ## set up what the build needs and leave build/release/coppice
 	@test -f $(RELEASE)/build.ninja || cmake --preset release
 	@cmake --build --preset release --target coppice
 
-corpus: build ## real documents of five domains from Debian packages into data/corpus
+corpus: build ## real documents of five domains from Debian packages into data/corpus, multiple-choice items of the held-out ones into data/tasks
 	@scripts/corpus
+	@$(RELEASE)/coppice data tasks recipes/demo.toml --output data/tasks
 
 test: ## set up, build everything, run all tests
 	@scripts/setup build

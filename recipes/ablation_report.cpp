@@ -30,7 +30,8 @@ struct Measure {
 constexpr Measure kMeasures[] = {{"loss", "loss", &ReportScore::loss, false, true},
                                  {"bits a byte", "bits_per_byte", &ReportScore::bits_per_byte, false, true},
                                  {"accuracy", "accuracy", &ReportScore::accuracy, true, false},
-                                 {"agreement", "teacher_agreement", &ReportScore::teacher_agreement, true, false}};
+                                 {"agreement", "teacher_agreement", &ReportScore::teacher_agreement, true, false},
+                                 {"tasks", "task_accuracy", &ReportScore::task_accuracy, true, false}};
 
 struct CostColumn {
   const char* key;
@@ -94,12 +95,14 @@ ReportTable quality_table(const AblationReport& report, const Comparison& compar
       .title = "Quality",
       .note = fmt::format("Mean over seeds \u00b1 sample standard deviation. Loss: cross-entropy on the true next token in nats a token over the held-out "
                           "text, accuracy of the model's own first "
-                          "choice, agreement of it with the teacher's. A model trained on teacher labels looks worse by loss than by accuracy, by design. "
+                          "choice, agreement of it with the teacher's; tasks: mean accuracy over the multiple-choice tasks. A model trained on teacher labels "
+                          "looks worse by loss than by accuracy, by design. "
                           "Tokens: since the cut, or since fresh weights.{}",
                           report.shared.empty() ? "" : fmt::format(" Shared by all seeds: {}; the spread is that of everything else.", report.shared)),
       .header = {"arm", "seeds", "parameters", "tokens", "tokens a parameter"},
-      .is_text = {true, false, false, false, false, false, false, false, false}};
+      .is_text = {true}};
   for (const Measure& measure : kMeasures) table.header.push_back(measure.title);
+  table.is_text.resize(table.header.size(), false);
   for (const ReportArm& arm : comparison.arms) {
     const ReportModel& model = some_model(arm);
     std::vector<std::string> row = {arm_name(arm), std::to_string(spread_of(values_of(arm, &ReportScore::loss)).n),
@@ -119,8 +122,9 @@ ReportTable difference_table(const Comparison& comparison) {
                         "paired t-test that the mean difference is 0; not corrected for the "
                         "number of arms. It knows only the seeds that were run, on this text and this source.",
                     .header = {"arm", "against"},
-                    .is_text = {true, true, false, false, false, false}};
+                    .is_text = {true, true}};
   for (const Measure& measure : kMeasures) table.header.push_back(measure.title);
+  table.is_text.resize(table.header.size(), false);
   for (const ReportArm& arm : comparison.arms) {
     const ReportArm* reference = reference_of(comparison, arm);
     if (reference == nullptr) continue;

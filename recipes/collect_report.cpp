@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "recipes/cost.h"
 #include "recipes/recipe.h"
 #include "recipes/run_folder.h"
 #include "src/base/errors.h"
@@ -73,7 +72,8 @@ ReportScore score_of(const Json& row) {
   return {.loss = number_or_absent(row, "loss"),
           .bits_per_byte = number_or_absent(row, "bits_per_byte"),
           .accuracy = number_or_absent(row, "accuracy"),
-          .teacher_agreement = number_or_absent(row, "teacher_agreement")};
+          .teacher_agreement = number_or_absent(row, "teacher_agreement"),
+          .task_accuracy = number_or_absent(row, "task_accuracy")};
 }
 
 void add_models(Report& report, const Recipe& recipe, const Json& evaluation, const fs::path& root) {
@@ -100,7 +100,7 @@ void add_masks(Report& report, const std::string& name, const Json& results, con
   report.masks.soft_loss = number_or_absent(results, "heldout_soft_loss");
   report.masks.hard_loss = number_or_absent(results, "heldout_hard_loss");
   report.masks.random_loss = number_or_absent(results, "heldout_random_loss");
-  for (const char* score : {"magnitude", "random"})
+  for (const char* score : {"activation", "magnitude", "random"})
     if (const double share = number_or_absent(results, (std::string("overlap_") + score).c_str()); share == share)
       report.masks.overlap.emplace_back(score, share);
 }
@@ -126,6 +126,12 @@ ReportModel scored_model(const Json& row) {
                     .positions = row.value("positions", int64_t{0}),
                     .score = score_of(row)};
   for (const auto& [domain, scores] : row.at("domains").items()) model.domains[domain] = score_of(scores);
+  if (row.contains("tasks"))
+    for (const auto& [name, task] : row.at("tasks").items())
+      model.tasks[name] = {.acc = number_or_absent(task, "acc"),
+                           .acc_norm = number_or_absent(task, "acc_norm"),
+                           .stderr_of_acc = number_or_absent(task, "stderr"),
+                           .items = task.value("items", int64_t{0})};
   return model;
 }
 
@@ -133,19 +139,16 @@ Report collect_report(const fs::path& root) {
   if (!fs::exists(root / "recipe.toml")) throw UserError::bad_file(root.string(), "no run here: recipe.toml is missing");
   const Recipe recipe = load_recipe((root / "recipe.toml").string(), {}, {});
   const Json run = fs::exists(root / "run.json") ? read_json(root / "run.json") : Json::object();
-  const double gemm = run.contains("machine") ? run["machine"].value("gemm_gflops", 0.0) : 0.0;
-  const RecipeCost cost = estimate_cost(recipe, corpus_bytes(recipe), gemm);
   Report report{.recipe = recipe.name};
-  for (size_t i = 0; i < recipe.stages.size(); ++i) {
-    const Stage& stage = recipe.stages[i];
+  for (const Stage& stage : recipe.stages) {
     const fs::path folder = result_folder(root / stage.name);
     ReportStage row{.name = stage.name, .kind = stage.kind, .status = "missing", .purpose = purpose_of(recipe, stage)};
     if (const std::vector<std::string> inputs = stage.inputs(); !inputs.empty() && stage.kind != "evaluate") row.from = inputs[0];
-    const StageCost& predicted = cost.stages[i + 1];
-    if (predicted.seconds > 0) row.predicted_seconds = predicted.seconds;
+    const Json predicted = run.contains("predicted") ? run["predicted"].value(stage.name, Json::object()) : Json::object();
+    if (const double seconds = number_or_absent(predicted, "seconds"); seconds > 0) row.predicted_seconds = seconds;
+    row.predicted_bytes = number_or_absent(predicted, "memory_bytes");
     if (run.contains("seconds") && run["seconds"].contains(stage.name)) row.seconds = run["seconds"][stage.name];
     if (run.contains("peak_bytes")) row.peak_bytes = number_or_absent(run["peak_bytes"], stage.name.c_str());
-    if (predicted.memory_bytes > 0) row.predicted_bytes = predicted.memory_bytes;
     row.metrics = read_metrics(folder / "metrics.jsonl");
     if (const auto manifest = find_stage_manifest(folder)) {
       row.status = "done";

@@ -45,6 +45,28 @@ void add_training(StageCost& cost, const TrainingOptions& training, const ModelC
   cost.transient_bytes = training.keep_finished ? 0 : cost.disk_bytes - model_bytes(config);
 }
 
+/// Tokens of a training stage's looks at held-out text: about ten a stage and one at its end.
+double look_tokens(const TrainingOptions& training, double heldout_tokens) {
+  const int64_t every = training.eval_steps > 0 ? training.eval_steps : std::max<int64_t>(1, training.steps() / 10);
+  return static_cast<double>(training.steps() / every + 1) * std::min(static_cast<double>(training.eval_tokens), heldout_tokens);
+}
+
+/// Tokens read for each one that is labelled: windows overlap, and a window is read whole for the part of it that a reader draws.
+double label_reads(const LabelStage& label, const TrainingOptions* reader) {
+  const auto context = static_cast<double>(label.context), stride = static_cast<double>(label.context - label.overlap);
+  if (reader == nullptr || label.window_rule == "aligned") return context / stride;
+  return (static_cast<double>(reader->seq_len) + stride) / stride * context / static_cast<double>(reader->seq_len);
+}
+
+/// Tokens that a model reads for tasks: about one a byte of their files, because each choice is read behind its context, which its line holds once.
+double task_tokens(const std::vector<std::string>& files) {
+  double bytes = 0;
+  std::error_code missing;
+  for (const std::string& file : files)
+    if (const auto size = fs::file_size(file, missing); !missing) bytes += static_cast<double>(size);
+  return bytes;
+}
+
 double available_memory() {
   std::ifstream file("/proc/meminfo");
   for (std::string key, unit; file >> key;) {
@@ -95,13 +117,16 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
   data.memory_bytes = static_cast<double>(recipe.tokenizer.training_bytes) * 12;
   data.seconds = gemm_gflops > 0 ? text_bytes / 2.5e6 + static_cast<double>(recipe.tokenizer.training_bytes) / 1e6 : 0;
   total.stages.push_back(data);
+  const double heldout_tokens = data.tokens * recipe.data.heldout_share;
   for (const Stage& stage : recipe.stages) {
     StageCost cost{.name = stage.name, .kind = stage.kind};
     double share = kTrainingShareOfGemm;
+    double uncounted_flops = 0;  // forward passes that take time and that a stage's own count leaves out
     if (const auto* train = std::get_if<TrainStage>(&stage.options)) {
       const ModelConfig config = recipe.model_after(stage.name);
       cost.parameters = count_parameters(config);
       add_training(cost, train->training, config);
+      uncounted_flops = look_tokens(train->training, heldout_tokens) * forward_flops_per_token(config, train->training.seq_len);
       for (const std::string& name : train->teachers) {  // read forward in every distilling step
         const ModelConfig teacher = recipe.model_after(name);
         const auto [from, to] = distil_span(train->distillation, train->training.steps());
@@ -119,6 +144,9 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       add_training(cost, masks->training, config);
       if (masks->masks.score_init != "noise")
         cost.flops += calibration_flops(config, find_score(masks->masks.score_init, stage.where), masks->masks.calibration_tokens);
+      uncounted_flops =
+          (3 * look_tokens(masks->training, heldout_tokens) + static_cast<double>(masks->masks.calibration_tokens)) *
+          forward_flops_per_token(config, masks->training.seq_len);  // under the soft mask, the learned cut and a random one; overlap with activation
     } else if (const auto* prune = std::get_if<PruneStage>(&stage.options)) {
       const ModelConfig config = recipe.model_after(stage.name), source = recipe.model_after(prune->from);
       cost.parameters = count_parameters(config);
@@ -128,14 +156,18 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
     } else if (const auto* label = std::get_if<LabelStage>(&stage.options)) {
       share = kForwardShareOfGemm;
       cost.tokens = label->coverage == "all" ? data.tokens : 0;
+      double read_tokens = cost.tokens * label_reads(*label, nullptr);
       if (label->coverage == "used")
         for (const Stage& reader : recipe.stages)
-          if (const auto* train = std::get_if<TrainStage>(&reader.options); train && std::ranges::find(train->labels, stage.name) != train->labels.end())
+          if (const auto* train = std::get_if<TrainStage>(&reader.options); train && std::ranges::find(train->labels, stage.name) != train->labels.end()) {
             cost.tokens += static_cast<double>(train->training.tokens);
+            read_tokens += static_cast<double>(train->training.tokens) * label_reads(*label, &train->training);
+          }
       if (label->has_own_labels()) {
         const ModelConfig config = recipe.model_after(label->teacher);
         const int64_t batch_tokens = label->batch_tokens > 0 ? label->batch_tokens : choose_label_batch(config, label->context);
         cost.flops = cost.tokens * forward_flops_per_token(config, label->context);
+        uncounted_flops = (std::min(read_tokens, data.tokens * label_reads(*label, nullptr)) - cost.tokens) * forward_flops_per_token(config, label->context);
         cost.memory_bytes = model_bytes(config) + static_cast<double>(batch_tokens) * label_bytes_per_token(config);
       }
       const bool small = recipe.tokenizer.vocab_size <= 65535;
@@ -148,7 +180,10 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       }
     } else if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options)) {
       share = kForwardShareOfGemm;
-      const double tokens = evaluate->tokens > 0 ? static_cast<double>(evaluate->tokens) : data.tokens * recipe.data.heldout_share;
+      const double windows = evaluate->tokens > 0 ? std::min(static_cast<double>(evaluate->tokens), heldout_tokens) : heldout_tokens;
+      const double tokens = windows + task_tokens(evaluate->tasks);
+      if (std::ranges::find(evaluate->of, evaluate->teacher) == evaluate->of.end())
+        uncounted_flops = windows * forward_flops_per_token(recipe.model_after(evaluate->teacher), evaluate->seq_len);
       for (const std::string& name : evaluate->of) {
         const ModelConfig config = recipe.model_after(name);
         cost.tokens += tokens;
@@ -162,7 +197,7 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       cost.disk_bytes = model_bytes(config) * (exports->dtype == "f32" ? 1 : 0.5);
     }
     cost.memory_bytes += kProgramBytes;
-    if (gemm_gflops > 0) cost.seconds = cost.flops / (share * gemm_gflops * 1e9);
+    if (gemm_gflops > 0) cost.seconds = (cost.flops / share + uncounted_flops / kForwardShareOfGemm) / (gemm_gflops * 1e9);
     total.stages.push_back(cost);
   }
   for (const StageCost& cost : total.stages) {

@@ -14,6 +14,7 @@
 #include "recipes/command_diff.h"
 #include "recipes/command_extract.h"
 #include "recipes/command_labels.h"
+#include "recipes/command_tasks.h"
 #include "recipes/cost.h"
 #include "recipes/exit_code.h"
 #include "recipes/inspect.h"
@@ -264,6 +265,14 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
     flags.add(*tokenize);
     tokenize->add_option("--out", flags.request.out, "run folder; default runs/<recipe name>");
     tokenize->callback([&action] { action = [] { tokenize_recipe(flags.parsed()); }; });
+
+    static std::string folder;
+    CLI::App* tasks = verb(*data, "tasks", "multiple-choice items out of the documents that a recipe holds out: a task file each for continuation and word",
+                           "coppice data tasks recipes/demo.toml --output data/tasks");
+    flags.add(*tasks);
+    tasks->add_option("--output", folder, "folder to write")->required();
+    tasks->callback(
+        [&action] { action = [] { run_data_tasks(load_recipe(flags.parsed().recipe_file, flags.request.overrides, flags.request.unset), folder); }; });
 
     static ExtractOptions options;
     CLI::App* extract = verb(*data, "extract", "turn folders of text, HTML and source code into documents",

@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "pruning/scores.h"
 #include "recipes/recipe_reading.h"
 #include "src/base/errors.h"
 #include "src/checkpoint/hf_export.h"
 #include "src/data/label_cache.h"
+#include "src/data/tasks.h"
 
 namespace coppice {
 namespace {
@@ -298,11 +300,15 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     table.take("seq_len", evaluate.seq_len, "tokens of a window; equal for every model");
     table.take_count("tokens", evaluate.tokens, "held-out tokens at most; 0 = all");
     table.take("batch_tokens", evaluate.batch_tokens, "tokens of one forward pass (memory)");
+    table.take("tasks", evaluate.tasks, "files of multiple-choice items (.jsonl), scored beside the held-out text");
     check(!evaluate.of.empty(), table.where("of"), "of: expected at least one stage name");
     for (const std::string& name : evaluate.of) check_input(recipe.stages, name, kModelKinds, table.where("of"), "of");
     if (evaluate.teacher.empty()) evaluate.teacher = evaluate.of[0];
     check_input(recipe.stages, evaluate.teacher, kModelKinds, table.where("teacher"), "teacher");
     check(evaluate.seq_len >= 2 && evaluate.batch_tokens > 0 && evaluate.tokens >= 0, stage.where, "seq_len, batch_tokens and tokens must be positive");
+    std::set<std::string> task_names;
+    for (const std::string& file : evaluate.tasks)
+      check(task_names.insert(task_name(file)).second, table.where("tasks"), fmt::format("tasks: two files named '{}'", task_name(file)));
     stage.options = evaluate;
   } else {
     ExportStage exports;

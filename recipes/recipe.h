@@ -140,6 +140,7 @@ struct EvaluateStage {
   int64_t seq_len = 256;
   int64_t tokens = 0;  // held-out tokens at most, spread over the domains; 0 = all
   int64_t batch_tokens = 8192;
+  std::vector<std::string> tasks;  // files of multiple-choice items
 };
 
 struct ExportStage {

@@ -25,6 +25,7 @@ void put_score(OrderedJson& object, const ReportScore& score) {
   put(object, "bits_per_byte", score.bits_per_byte);
   put(object, "accuracy", score.accuracy);
   put(object, "teacher_agreement", score.teacher_agreement);
+  put(object, "task_accuracy", score.task_accuracy);
 }
 
 /// A whole number where the value is one: tokens are counts, not 300000.0.
@@ -66,6 +67,12 @@ OrderedJson model_json(const ReportModel& model) {
   put(json, "peak_bytes", model.peak_bytes);
   json["domains"] = OrderedJson::object();
   for (const auto& [name, score] : model.domains) put_score(json["domains"][name] = OrderedJson::object(), score);
+  for (const auto& [name, task] : model.tasks) {
+    OrderedJson& row = json["tasks"][name] = {{"items", task.items}};
+    put(row, "acc", task.acc);
+    put(row, "acc_norm", task.acc_norm);
+    put(row, "stderr", task.stderr_of_acc);
+  }
   return json;
 }
 

@@ -38,6 +38,13 @@ struct ReportScore {
   double bits_per_byte = kAbsent;
   double accuracy = kAbsent;           // of its own top-1 against the next token
   double teacher_agreement = kAbsent;  // of its top-1 with the teacher's
+  double task_accuracy = kAbsent;      // mean over the multiple-choice tasks; of no domain
+};
+
+/// One model on one multiple-choice task.
+struct ReportTask {
+  double acc = kAbsent, acc_norm = kAbsent, stderr_of_acc = kAbsent;
+  int64_t items = 0;
 };
 
 /// One model. `role` tells the verdict what it stands for; several models may share a role, the last one counts:
@@ -46,7 +53,7 @@ struct ReportScore {
 ///   student    `pruned` after training: what the run is for
 ///   scratch    the student's shape from fresh weights
 ///   plain      the student's start and tokens without teacher labels
-///   magnitude, activation, random, first_k    cut by that score; trained or not, see training_tokens
+///   the name of a one-shot score    cut by it; trained or not, see training_tokens
 ///   (empty)    shown in tables, not judged
 struct ReportModel {
   std::string name;  // = its stage
@@ -60,6 +67,7 @@ struct ReportModel {
   int64_t positions = 0;  // held-out live positions scored (0 = unknown)
   ReportScore score;
   std::map<std::string, ReportScore> domains;
+  std::map<std::string, ReportTask> tasks;
 };
 
 /// One layer's mask over the moments of ReportMasks::step.

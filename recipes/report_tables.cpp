@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "src/base/log.h"
@@ -15,20 +16,21 @@ namespace {
 constexpr const char* kNone = "\u2013";
 
 ReportTable models_table(const Report& report) {
-  ReportTable table{.section = ReportSection::models,
-                    .title = "Models",
-                    .note =
-                        "Loss is plain cross-entropy in nats a token over all held-out positions; accuracy is that of the model's own top-1 token, agreement "
-                        "counts how often it equals the "
-                        "teacher's. A model trained on teacher labels looks worse by loss than by accuracy, by design.",
-                    .header = {"model", "role", "parameters", "FFN width", "trained on", "file", "loss", "bits a byte", "accuracy", "agreement",
-                               "decode tokens/s", "peak memory"},
-                    .is_text = {true, true, false, false, false, false, false, false, false, false, false, false}};
+  ReportTable table{
+      .section = ReportSection::models,
+      .title = "Models",
+      .note =
+          "Loss is plain cross-entropy in nats a token over all held-out positions; accuracy is that of the model's own top-1 token, agreement "
+          "counts how often it equals the "
+          "teacher's; tasks is the mean over the multiple-choice tasks. A model trained on teacher labels looks worse by loss than by accuracy, by design.",
+      .header = {"model", "role", "parameters", "FFN width", "trained on", "file", "loss", "bits a byte", "accuracy", "agreement", "tasks", "decode tokens/s",
+                 "peak memory"},
+      .is_text = {true, true, false, false, false, false, false, false, false, false, false, false, false}};
   for (const ReportModel& model : report.models)
     table.rows.push_back({model.name, model.role, count_text(static_cast<double>(model.parameters)), widths_text(model.intermediate_size),
                           count_text(model.training_tokens), bytes_text(model.file_bytes), fixed_text(model.score.loss, 3),
                           fixed_text(model.score.bits_per_byte, 3), share_text(model.score.accuracy), share_text(model.score.teacher_agreement),
-                          fixed_text(model.decode_tokens_per_s, 0), bytes_text(model.peak_bytes)});
+                          share_text(model.score.task_accuracy), fixed_text(model.decode_tokens_per_s, 0), bytes_text(model.peak_bytes)});
   return table;
 }
 
@@ -53,6 +55,34 @@ ReportTable domain_table(const Report& report, const char* title, double ReportS
   return table;
 }
 
+/// Models down, tasks across.
+ReportTable tasks_table(const Report& report) {
+  std::map<std::string, int64_t> items;
+  for (const ReportModel& model : report.models)
+    for (const auto& [name, task] : model.tasks) items[name] = task.items;
+  ReportTable table{.section = ReportSection::models,
+                    .title = "Multiple choice",
+                    .note =
+                        "Share of items whose right choice is the most probable one after the context, \u00b1 its standard error over the items; per code "
+                        "point: the same with every choice's log-probability divided by its length.",
+                    .header = {"model", "mean"},
+                    .is_text = {true}};
+  if (items.empty()) return table;
+  for (const auto& [name, count] : items)
+    for (const char* words : {"", ", per code point"}) table.header.push_back(fmt::format("{} ({} items){}", name, count, words));
+  table.is_text.resize(table.header.size(), false);
+  for (const ReportModel& model : report.models) {
+    std::vector<std::string> row = {model.name, share_text(model.score.task_accuracy)};
+    for (const auto& [name, count] : items) {
+      const ReportTask task = model.tasks.contains(name) ? model.tasks.at(name) : ReportTask{};
+      row.push_back(share_text(task.acc) + (std::isfinite(task.stderr_of_acc) ? fmt::format(" \u00b1 {:.1f}", 100 * task.stderr_of_acc) : ""));
+      row.push_back(share_text(task.acc_norm));
+    }
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
 ReportTable masks_table(const Report& report) {
   const ReportMasks& masks = report.masks;
   ReportTable table{
@@ -71,11 +101,12 @@ ReportTable masks_table(const Report& report) {
 }
 
 ReportTable stages_table(const Report& report) {
-  ReportTable table{.section = ReportSection::costs,
-                    .title = "Stages",
-                    .note = "Predicted values are what the plan said before the run started. FLOPs are those of the model's formulas, not of a counter.",
-                    .header = {"stage", "kind", "from", "for", "status", "tokens", "FLOPs", "time", "predicted", "peak memory", "predicted memory"},
-                    .is_text = {true, true, true, true, true, false, false, false, false, false, false}};
+  ReportTable table{
+      .section = ReportSection::costs,
+      .title = "Stages",
+      .note = "Predicted values are what the plan said when the stage was about to start. FLOPs are those of the model's formulas, not of a counter.",
+      .header = {"stage", "kind", "from", "for", "status", "tokens", "FLOPs", "time", "predicted", "peak memory", "predicted memory"},
+      .is_text = {true, true, true, true, true, false, false, false, false, false, false}};
   const std::pair<StagePurpose, const char*> purposes[] = {
       {StagePurpose::method, "the method"}, {StagePurpose::source, "the source"}, {StagePurpose::comparison, "comparisons"}};
   for (const ReportStage& stage : report.stages) {
@@ -112,12 +143,12 @@ std::vector<ReportTable> report_tables(const Report& report) {
   const auto shares = [](double share) { return share_text(share); };
   const auto three = [](double value) { return fixed_text(value, 3); };
   std::vector<ReportTable> tables;
-  for (ReportTable& table :
-       std::vector<ReportTable>{models_table(report), domain_table(report, "Loss by domain", &ReportScore::loss, three),
-                                domain_table(report, "Bits a byte by domain", &ReportScore::bits_per_byte, three),
-                                domain_table(report, "Accuracy by domain", &ReportScore::accuracy, shares),
-                                domain_table(report, "Agreement with the teacher by domain", &ReportScore::teacher_agreement, shares), masks_table(report),
-                                stages_table(report), checks_table(report), pairs_table("Versions", report.versions), pairs_table("Machine", report.machine)}) {
+  for (ReportTable& table : std::vector<ReportTable>{models_table(report), domain_table(report, "Loss by domain", &ReportScore::loss, three),
+                                                     domain_table(report, "Bits a byte by domain", &ReportScore::bits_per_byte, three),
+                                                     domain_table(report, "Accuracy by domain", &ReportScore::accuracy, shares),
+                                                     domain_table(report, "Agreement with the teacher by domain", &ReportScore::teacher_agreement, shares),
+                                                     tasks_table(report), masks_table(report), stages_table(report), checks_table(report),
+                                                     pairs_table("Versions", report.versions), pairs_table("Machine", report.machine)}) {
     table = without_empty_columns(std::move(table));
     if (!table.rows.empty() && table.header.size() > 1) tables.push_back(std::move(table));
   }

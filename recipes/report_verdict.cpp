@@ -9,14 +9,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "pruning/scores.h"
 #include "recipes/report.h"
 #include "recipes/report_tables.h"
 #include "src/base/log.h"
 
 namespace coppice {
 namespace {
-
-constexpr const char* kOneShot[] = {"magnitude", "activation", "random", "first_k"};
 
 const ReportModel* last_of(const Report& report, std::string_view role, bool (*fits)(const ReportModel&) = nullptr) {
   const ReportModel* found = nullptr;
@@ -117,7 +116,8 @@ std::string verdict_of(const Report& report) {
     if (const ReportModel* plain = last_of(report, "plain")) training.compare("training without teacher labels", *student, *plain);
     if (pruned != nullptr) training.compare("its own start right after the cut", *student, *pruned, /*same_work=*/false);
   }
-  for (const char* score : kOneShot) {
+  for (const ScoreRow& row : score_table()) {
+    const std::string score = row.name;
     const ReportModel* trained = last_of(report, score, [](const ReportModel& model) { return model.training_tokens > 0; });
     const ReportModel* untrained = last_of(report, score, [](const ReportModel& model) { return model.training_tokens == 0; });
     if (student != nullptr && trained != nullptr) training.compare(fmt::format("the same training after a cut by {}", score), *student, *trained);

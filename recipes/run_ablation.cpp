@@ -151,7 +151,9 @@ class Scheduler {
     const pid_t process =
         start_child(run_, parallel_.threads, folder / "log.txt", /*quiet=*/true, [&] {  // its log.txt has every line, the terminal those of the parent
           RunFolder own = RunFolder::within_locked_run(folder);
-          run_stage(arm_run.recipe, arm_run.recipe.stages[stage.stage], own, open_data(run_.root()), stage.fingerprint, stage.identity);
+          const Stage& begun = arm_run.recipe.stages[stage.stage];
+          if (begun_fingerprint(folder / begun.name).empty()) own.add_prediction(begun.name, stage.cost.seconds, stage.cost.memory_bytes);
+          run_stage(arm_run.recipe, begun, own, open_data(run_.root()), stage.fingerprint, stage.identity);
         });
     workers_.push_back({.process = process, .distinct = *next, .begin_s = monotonic_s()});
     return true;

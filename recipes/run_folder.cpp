@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "recipes/prepare_data.h"
+#include "recipes/score_tasks.h"
 #include "recipes/version.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
@@ -81,7 +82,11 @@ struct OptionsJson {
     }
     return json;
   }
-  Json operator()(const EvaluateStage& s) const { return {{"of", s.of}, {"teacher", s.teacher}, {"seq_len", s.seq_len}, {"tokens", s.tokens}}; }
+  Json operator()(const EvaluateStage& s) const {
+    Json json = {{"of", s.of}, {"teacher", s.teacher}, {"seq_len", s.seq_len}, {"tokens", s.tokens}};
+    if (!s.tasks.empty()) json["tasks"] = tasks_identity(s.tasks);
+    return json;
+  }
   Json operator()(const ExportStage& s) const { return {{"formats", s.formats}, {"dtype", s.dtype}}; }
 };
 
@@ -179,6 +184,12 @@ void RunFolder::add_peak(const std::string& name, double bytes) {
   Json run = read_run_file(root_);
   if (!run.contains("peak_bytes")) run["peak_bytes"] = Json::object();
   run["peak_bytes"][name] = std::max(run["peak_bytes"].value(name, 0.0), bytes);
+  write_file_atomically(root_ / "run.json", run.dump(1) + "\n");
+}
+
+void RunFolder::add_prediction(const std::string& name, double seconds, double memory_bytes) {
+  Json run = read_run_file(root_);
+  run["predicted"][name] = {{"seconds", seconds}, {"memory_bytes", memory_bytes}};
   write_file_atomically(root_ / "run.json", run.dump(1) + "\n");
 }
 

@@ -44,6 +44,8 @@ class RunFolder {
   void finish_stage(const std::string& name, const std::string& kind, const std::string& fingerprint, Json body);
   /// Adds to the seconds of a stage in run.json (summed over restarts).
   void add_seconds(const std::string& name, double seconds);
+  /// Keeps what the plan says of a stage, for the report to hold against what happens.
+  void add_prediction(const std::string& name, double seconds, double memory_bytes);
   /// Keeps the largest resident memory that any start of the stage has seen.
   void add_peak(const std::string& name, double bytes);
   /// Moves a stage's folder to .old-<stage>-<8 hex>, so that a changed recipe never destroys a result.

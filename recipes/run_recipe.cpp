@@ -7,6 +7,7 @@
 
 #include "recipes/collect_report.h"
 #include "recipes/cost.h"
+#include "recipes/score_tasks.h"
 #include "recipes/stages.h"
 #include "src/base/errors.h"
 #include "src/base/failpoint.h"
@@ -129,7 +130,10 @@ void remove_checkpoints(const Stage& stage, const fs::path& folder) {
 
 void check_windows(const Recipe& recipe, const PreparedData& data) {
   for (const Stage& stage : recipe.stages)
-    if (const TrainingOptions* training = training_of(stage)) Loader(data.shards_of(training->mixture), training->mixture, {.seq_len = training->seq_len});
+    if (const TrainingOptions* training = training_of(stage))
+      Loader(data.shards_of(training->mixture), training->mixture, {.seq_len = training->seq_len});
+    else if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options))
+      TaskScorer(recipe, *evaluate, *data.tokenizer);
 }
 
 void run_recipe(const RunRequest& request) {
@@ -146,6 +150,7 @@ void run_recipe(const RunRequest& request) {
         log_info(fmt::format("stage '{}': {} tokens are {} steps of {}", stage.name, training->tokens, training->steps(), training->batch_tokens));
     const PreparedData data = prepare_data(recipe, run, opened.stages[0].identity);
     check_windows(recipe, data);
+    const RecipeCost cost = estimate_cost(recipe, corpus_bytes(recipe), gemm_gflops());
     for (size_t i = 0; i < recipe.stages.size(); ++i) {
       const Stage& stage = recipe.stages[i];
       const PlannedStage& planned = opened.stages[i + 1];
@@ -154,6 +159,7 @@ void run_recipe(const RunRequest& request) {
         remove_checkpoints(stage, run.stage(stage.name));  // a kill may have come between the manifest and this
         continue;
       }
+      if (begun_fingerprint(run.stage(stage.name)).empty()) run.add_prediction(stage.name, cost.stages[i + 1].seconds, cost.stages[i + 1].memory_bytes);
       try {
         run_stage(recipe, stage, run, data, planned.fingerprint, planned.identity);
       } catch (const Stopped&) {

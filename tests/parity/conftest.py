@@ -23,6 +23,7 @@ def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parity")
     (folder / "training.txt").write_text("\n".join(invented_text.training_lines()) + "\n", encoding="utf-8")
     (folder / "strings.json").write_text(json.dumps(invented_text.test_strings()), encoding="utf-8")
+    (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in invented_text.task_items()), encoding="utf-8")
     parity_export("produce", folder)
     return folder
 

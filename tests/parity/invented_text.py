@@ -68,6 +68,27 @@ def code_point(rng):
             return chr(point)
 
 
+def task_items():
+    """Multiple choice: contexts of every length, empty and white ones, white space at their end, choices that bring their own."""
+    rng = random.Random(3)
+    items = []
+    for number in range(60):
+        script = SCRIPTS[number % len(SCRIPTS)]
+        context = "" if number % 12 == 11 else phrase(rng, script, rng.choice([3, 20, 150]))
+        item = {"context": context, "choices": [phrase(rng, script, 6) for _ in range(rng.randint(2, 5))], "answer": 0}
+        if number % 5 == 1:
+            item["context"] += rng.choice([" ", "  ", "\n", "\u3000", " \t\u00a0"])
+            item["delimiter"] = ""
+        if number % 5 == 2:
+            item["choices"] = [" " + choice for choice in item["choices"]]
+            item["delimiter"] = ""
+        if number % 5 == 3:
+            item["delimiter"] = rng.choice(["\n", " \u2192 ", ": "])
+        items.append(item)
+    items.append({"context": " \n", "choices": ["of the", "mask"], "answer": 1})
+    return items
+
+
 def test_strings():
     rng = random.Random(2)
     strings = [phrase(rng, script, rng.choice([1, 3, 10, 60])) for script in SCRIPTS for _ in range(1200)]

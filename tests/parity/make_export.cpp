@@ -1,5 +1,6 @@
 // Our side of the parity tests (tests/parity/*.py), without a word of Python: reads what they wrote into a work folder and answers in files.
-//   parity_export produce <work>            training.txt, strings.json -> tokenizers, HF folders of random models, logits, scores, a checkpoint, token shards
+//   parity_export produce <work>            training.txt, strings.json, items.jsonl -> tokenizers, HF folders of random models, logits, scores, sums,
+//                                           a checkpoint, token shards
 //   parity_export import <folder> <ids.json> <logits.safetensors>      opens a folder that transformers wrote
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -19,8 +20,10 @@
 #include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/hf_export.h"
 #include "src/checkpoint/safetensors.h"
+#include "src/data/tasks.h"
 #include "src/data/token_shards.h"
 #include "src/data/tokenizer.h"
+#include "src/model/continuations.h"
 #include "src/model/parameters.h"
 #include "src/tensors/shape.h"
 
@@ -161,6 +164,21 @@ void write_scores(const fs::path& work) {
   write_safetensors(work / "scores.safetensors", scores);
 }
 
+/// What the qwen3 model gives the choices of items.jsonl: a list an item.
+void write_item_sums(const fs::path& work, const Tokenizer& tokenizer) {
+  const Model model = import_hf(work / "hf" / "qwen3");
+  Json sums = Json::array();
+  for (const TaskItem& item : read_task(work / "items.jsonl").items) {
+    std::vector<Continuation> asked;
+    for (size_t i = 0; i < item.choices.size(); ++i) {
+      EncodedChoice encoded = encode_choice(tokenizer, item, i);
+      asked.push_back({std::move(encoded.context), std::move(encoded.continuation)});
+    }
+    sums.push_back(continuation_log_likelihoods(model, asked, 4096));
+  }
+  write_json(work / "item_sums.json", sums);
+}
+
 void write_own_files(const fs::path& work, const Tokenizer& tokenizer) {
   const ModelConfig config = config_of(tokenizer, true, {96, 96});
   const Model model = random_model(config, 23);
@@ -191,6 +209,7 @@ int run(int argc, char** argv) {
     }
     export_models(work, small);
     write_scores(work);
+    write_item_sums(work, small);
     write_own_files(work, small);
     return 0;
   }

@@ -20,6 +20,7 @@ std::string recipe_text() { return slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/r
 
 void write_micro_run(const fs::path& folder) {
   write_corpus(folder / "corpus");
+  write_tasks(folder);
   spill(folder / "micro.toml", recipe_text());
 }
 
@@ -108,7 +109,7 @@ TEST_SUITE("recipe") {
     REQUIRE(core.size() == 2);
     CHECK(core[0]["name"] == "labelled");
     CHECK(core[1]["reference"] == "plain");
-    for (const char* measure : {"loss", "bits_per_byte", "accuracy", "teacher_agreement"}) {
+    for (const char* measure : {"loss", "bits_per_byte", "accuracy", "teacher_agreement", "task_accuracy"}) {
       const double a = evaluated(root, "labelled", 1, "core", measure), b = evaluated(root, "labelled", 2, "core", measure);
       const double c = evaluated(root, "plain", 1, "core", measure), d = evaluated(root, "plain", 2, "core", measure);
       const Json& row = core[0][measure];
@@ -129,6 +130,8 @@ TEST_SUITE("recipe") {
     CHECK(core[0]["seeds"][1]["peak_bytes"].get<double>() > 1e7);
     const std::string csv = slurp(root / "ablation.csv");
     CHECK(std::ranges::count(csv, '\n') == 1 + 2 * 2 * 2);
+    CHECK(csv.substr(0, csv.find('\n')).find(",teacher_agreement,task_accuracy,") != std::string::npos);
+    CHECK(slurp(root / "ablation.md").find("| tasks |") != std::string::npos);
     CHECK(slurp(root / "ablation.md").find("![") != std::string::npos);
     CHECK(slurp(root / "ablation.svg").find("labelled") != std::string::npos);
     CHECK(slurp(root / "ablation.html").find("Straight after pruning") != std::string::npos);

@@ -99,6 +99,26 @@ TEST_SUITE("faults") {
     check_equal(got, expected);
   }
 
+  TEST_CASE("a stop while models are scored keeps those that are, and the stage ends as if undisturbed") {
+    const Scratch straight("scores_straight"), stopped("scores_stopped");
+    write_tiny_run(straight.path);
+    write_tiny_run(stopped.path);
+    REQUIRE(run(straight.path, {"run", "tiny.toml"}).code == 0);
+    const fs::path root = stopped.path / "runs/tiny", scored = root / "scores/scored.json";
+    Process process = start(stopped.path, {"run", "tiny.toml"}, [] { setenv("COPPICE_FAILPOINTS", "evaluate.scored=sleep:0.5@2", 1); });
+    while (!process.poll() && !(fs::exists(scored) && nlohmann::json::parse(slurp(scored))["models"].size() == 2))
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    process.send(SIGTERM);
+    const Outcome& outcome = process.wait();
+    INFO(outcome.err);
+    CHECK(outcome.code == 75);
+    REQUIRE(fs::exists(scored));
+    nlohmann::json kept = nlohmann::json::parse(slurp(scored));
+    CHECK(kept["models"].size() == 2);
+    REQUIRE(run(stopped.path, {"run", "tiny.toml"}).code == 0);
+    check_equal(results_of(root), results_of(straight.path / "runs/tiny"));
+  }
+
   TEST_CASE("a damaged checkpoint is named, set aside and passed over; all damaged is exit 3 [14, 17]") {
     const Scratch scratch("damaged");
     write_tiny_run(scratch.path);

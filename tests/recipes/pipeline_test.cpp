@@ -47,7 +47,17 @@ TEST_SUITE("recipe") {
       CHECK(row["loss"].get<double>() < std::log(384.0));  // better than guessing
       CHECK(row["bits_per_byte"].get<double>() > 0);
       CHECK(row["domains"].size() == 2);
+      CHECK(row["positions"] == report["models"][0]["positions"]);  // what the verdict's noise is counted from
+      CHECK(row["positions"].get<int64_t>() > 10000);
+      const auto& task = row["tasks"]["words"];
+      CHECK(task["items"] == 5);
+      CHECK(task["acc"].get<double>() * 5 == doctest::Approx(std::round(task["acc"].get<double>() * 5)));
+      CHECK(row["task_accuracy"] == task["acc"]);
     }
+    CHECK(model("long")["tasks"]["words"]["acc"].get<double>() >= 0.8);  // English against noise
+    CHECK(slurp(root / "report.md").find("words (5 items)") != std::string::npos);
+    for (const char* stage : {"dense", "masks", "scores"}) CHECK(read(root / "run.json")["predicted"][stage]["seconds"].get<double>() > 0);
+    CHECK_FALSE(fs::exists(root / "scores/scored.json"));
     CHECK(model("core")["teacher_agreement"].get<double>() > model("pruned")["teacher_agreement"].get<double>());
 
     // checks that are printed every time
@@ -115,6 +125,35 @@ TEST_SUITE("recipe") {
       CHECK(fs::exists(root / "report.html"));
       CHECK(run(scratch.path, {"report", "corpus"}).code == 3);
     }
+  }
+
+  TEST_CASE("recipe: tasks from held-out documents; mistakes in task files are refused before the first stage") {
+    const Scratch scratch("tasks");
+    write_tiny_run(scratch.path);
+    const Outcome made = run(scratch.path, {"data", "tasks", "tiny.toml", "--output", "made"});
+    INFO(made.err);
+    REQUIRE(made.code == 0);
+    for (const char* name : {"made/continuation.jsonl", "made/word.jsonl"}) CHECK(std::ranges::count(slurp(scratch.path / name), '\n') >= 20);
+    const std::string before = slurp(scratch.path / "made/word.jsonl");
+    REQUIRE(run(scratch.path, {"data", "tasks", "tiny.toml", "--output", "made"}).code == 0);
+    CHECK(slurp(scratch.path / "made/word.jsonl") == before);
+
+    const auto refused = [&](const std::string& tasks, const std::vector<std::string>& more, const char* part) {
+      std::vector<std::string> command = {"run", "tiny.toml", "--set", "scores.tasks=" + tasks};
+      command.insert(command.end(), more.begin(), more.end());
+      const Outcome outcome = run(scratch.path, command);
+      INFO(outcome.err);
+      CHECK(outcome.code == 3);
+      CHECK(outcome.err.find(part) != std::string::npos);
+      CHECK_FALSE(fs::exists(scratch.path / "runs/tiny/dense"));
+    };
+    refused("[\"absent.jsonl\"]", {}, "absent.jsonl: no such task file");
+    spill(scratch.path / "bad.jsonl", "{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 2}\n");
+    refused("[\"bad.jsonl\"]", {}, "bad.jsonl:1: answer: got 2");
+    spill(scratch.path / "long.jsonl", nlohmann::json({{"context", "a"}, {"choices", {"b", std::string(40000, 'c')}}, {"answer", 0}}).dump() + "\n");
+    refused("[\"long.jsonl\"]", {}, "choices[1]: is");
+    refused("[\"made/word.jsonl\"]", {"--set", "data.heldout_share=0.01", "--out", "runs/other"}, "which this recipe trains on");
+    CHECK(run(scratch.path, {"config", "tiny.toml", "--set", "scores.tasks=[\"a/x.jsonl\", \"b/x.jsonl\"]"}).code == 2);
   }
 
   TEST_CASE("recipe: plan and config start nothing; the full shapes only count") {

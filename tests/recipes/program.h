@@ -130,9 +130,18 @@ inline void write_corpus(const fs::path& folder) {
   write("code", {root / "src"}, {".h", ".cpp"}, 250'000);
 }
 
+/// A task file that any corpus goes with.
+inline void write_tasks(const fs::path& folder) {
+  std::string lines;
+  for (const char* word : {"model", "teacher", "channel", "mask", "token"})
+    lines += nlohmann::json({{"context", std::string("The ") + word}, {"choices", {"of the", "zqxjvk", "@#@#@#"}}, {"answer", 0}}).dump() + "\n";
+  spill(folder / "tasks" / "words.jsonl", lines);
+}
+
 /// The tiny recipe, all stage kinds, seconds; read from tests/recipes/tiny.toml.
 inline void write_tiny_run(const fs::path& folder) {
   write_corpus(folder / "corpus");
+  write_tasks(folder);
   spill(folder / "tiny.toml", slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/tiny.toml"));
 }
 

@@ -74,6 +74,10 @@ Report sample() {
   report.models = {model("dense", "source", 3.0, 0.33, 1e6), model("pruned", "pruned", 3.3, 0.27), model("core|<b>&", "student", 3.4, 0.31, 2e5),
                    model("long", "student", 3.2, 0.30, 3e5), model("scratch", "scratch", 4.2, 0.12, 3e5)};
   for (ReportModel& each : report.models) each.domains = {{"prose", each.score}, {"<i>code", each.score}};
+  for (ReportModel& each : report.models) {
+    each.tasks["<u>words"] = {.acc = each.score.accuracy, .acc_norm = 0.5, .stderr_of_acc = 0.021, .items = 200};
+    each.score.task_accuracy = each.score.accuracy;
+  }
   report.masks = mask_series(report.stages[1].metrics);
   report.masks.stage = "masks";
   report.masks.num_channels = 768;
@@ -151,6 +155,37 @@ TEST_SUITE("unit") {
     CHECK(contains(verdict_of(report), "training without teacher labels (loss 3.200 against 3.205, accuracy 30.0% against 30.1%) by loss and not by accuracy"));
   }
 
+  TEST_CASE("verdict_of: every one-shot score of the table is held against the learned cut") {
+    Report report = sample();
+    for (const char* score : {"magnitude", "activation", "wanda_sp", "flap", "taylor", "random", "first_k"})
+      report.models.push_back(model(score, score, 3.5, 0.2));
+    for (const char* score : {"magnitude", "activation", "wanda_sp", "flap", "taylor", "random", "first_k"})
+      CHECK(contains(verdict_of(report), fmt::format("one by {} (", score)));
+  }
+
+  TEST_CASE("mask_chart: overlap over time with every choice, health and the three losses; only what was logged") {
+    Report report = sample();
+    const std::string before = mask_chart(report)->document("");
+    for (const char* words : {"activation", "entropy", "saturated", "pruned<"}) CHECK_FALSE(contains(before, words));
+    CHECK(contains(before, "soft mask"));
+    for (size_t i = 0; i < 20; ++i) {
+      auto& line = report.stages[1].metrics[i];
+      line["entropy"] = 1.0 - 0.05 * static_cast<double>(i);
+      line["saturated_share"] = 0.05 * static_cast<double>(i);
+      line["outside_share"] = 0.1;
+      if (i % 5 == 4)
+        for (const char* name : {"activation", "magnitude", "random"}) line[std::string("overlap_") + name] = 0.4;
+    }
+    report.masks.pruned_loss = 3.31;
+    report.masks.overlap.emplace_back("activation", 0.61);
+    const std::string after = mask_chart(report)->document("");
+    for (const char* words :
+         {">activation<", "entropy, nats", "at 1 (saturated)", "outside the cut", "kept channels that a score would keep too", "61%", ">pruned<", "3.310"})
+      CHECK(contains(after, words));
+    CHECK(count(after, "<polyline") == count(before, "<polyline") + 6);
+    CHECK_FALSE(contains(after, "nan"));
+  }
+
   TEST_CASE("verdict_of: says what is missing") {
     CHECK(verdict_of({}) == "Nothing to judge yet: no student and no pruned model has been scored.");
     Report report;
@@ -194,6 +229,9 @@ TEST_SUITE("unit") {
     CHECK(student["accuracy"] == 0.3);
     CHECK(student["teacher_agreement"] == 0.6);
     CHECK(student["domains"]["<i>code"]["loss"] == 3.2);
+    CHECK(student["task_accuracy"] == 0.3);
+    CHECK(student["tasks"] == json{{"<u>words", {{"items", 200}, {"acc", 0.3}, {"acc_norm", 0.5}, {"stderr", 0.021}}}});
+    CHECK_FALSE(student["domains"]["<i>code"].contains("task_accuracy"));
     CHECK_FALSE(student.contains("file_bytes"));
     CHECK(parsed["masks"]["layers"].size() == 2);
     CHECK(parsed["masks"]["layers"][0]["churn"][0].is_null());
@@ -237,6 +275,8 @@ TEST_SUITE("unit") {
       CHECK(std::ranges::find(table.header, "peak memory") == table.header.end());
     }
     CHECK(named("Loss by domain").header == std::vector<std::string>{"model", "all", "<i>code", "prose"});
+    CHECK(named("Multiple choice").header == std::vector<std::string>{"model", "mean", "<u>words (200 items)", "<u>words (200 items), per code point"});
+    CHECK(named("Multiple choice").rows[3] == std::vector<std::string>{"long", "30.0%", "30.0% \u00b1 2.1", "50.0%"});
     CHECK(named("What the cut costs").rows.size() == 2);
     CHECK(flops_text(2.4e23) == "240 ZFLOP");
     CHECK(flops_text(999.96e9) == "1 TFLOP");
@@ -275,6 +315,7 @@ TEST_SUITE("unit") {
     CHECK(contains(html, "demo &lt;script&gt;alert(1)&lt;/script&gt;"));
     CHECK_FALSE(contains(html, "<b>"));
     CHECK_FALSE(contains(html, "<i>"));
+    CHECK_FALSE(contains(html, "<u>"));
     CHECK(count(html, "http") == count(html, "http-equiv") + count(html, "xmlns=\"http://www.w3.org/2000/svg\""));  // a name space, no request
     CHECK_FALSE(contains(html, "url("));
     CHECK_FALSE(contains(html, "src="));
