@@ -259,7 +259,7 @@ TEST_SUITE("faults") {
       CHECK(second.wait().code == 0);
       CHECK(second.outcome.out.find("shards labelled here") != std::string::npos);
       CHECK(std::stoll(second.outcome.out) >= 3);
-      CHECK(std::stoll(second.outcome.out) <= shards - 2);
+      CHECK(std::stoll(second.outcome.out) < shards);
       CHECK(first.wait().code == 0);
       CHECK(labels_of(scratch.path / "runs/two/labels/labels") == wanted);
       CHECK(shown.out.find("labels of 'code': ") != std::string::npos);  // of the whole domain, while some shards are missing
@@ -275,7 +275,8 @@ TEST_SUITE("faults") {
       CHECK(first.wait().signal == SIGKILL);
       INFO(second.wait().err);
       CHECK(second.wait().code == 0);
-      CHECK(std::stoll(second.outcome.out) == shards - 2);
+      CHECK(std::stoll(second.outcome.out) >= shards - 2);  // all but the run's first, and its second when that was committed
+      CHECK(std::stoll(second.outcome.out) < shards);
       CHECK(labels_of(scratch.path / "runs/killed/labels/labels") == wanted);
       CHECK(run(scratch.path, {"run", "one.toml", "--out", "runs/killed"}).code == 0);
       CHECK(labels_of(scratch.path / "runs/killed/labels/labels") == wanted);

@@ -219,7 +219,7 @@ TEST_SUITE("unit") {
     for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
       Model teacher = random_teacher();
       teacher.arena->parameter("embed_tokens.weight").detach()[299].fill_(value);  // one id's row of the output table
-      for (const char* tier : {"top1", "top1_prob"}) {
+      for (const std::string tier : {"top1", "top1_prob"}) {
         CAPTURE(tier);
         try {
           label_shard_tier(teacher, shards, 0, {.window_rule = "document", .context = 24, .overlap = 6, .batch_tokens = 100, .teacher = "stage 'dense'"},
