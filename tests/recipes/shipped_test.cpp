@@ -1,6 +1,8 @@
 // The recipes that come with the program: each resolves as it stands, ablations plan without a corpus, and their arms are what their comments say.
 #include <doctest/doctest.h>
 
+#include <set>
+
 #include "recipes/ablation.h"
 #include "tests/recipes/program.h"
 
@@ -34,11 +36,12 @@ std::map<std::string, double> flops_up_to(const std::string& file, const std::st
 
 TEST_SUITE("recipe") {
   TEST_CASE("shipped recipes: coppice config resolves each; each ablation plans its distinct stages") {
+    const Scratch scratch("shipped");  // outputs of the program
     size_t ablations = 0;
     for (const auto& entry : fs::directory_iterator(kFolder)) {
       if (entry.path().extension() != ".toml") continue;
       CAPTURE(entry.path().string());
-      const Outcome resolved = run(kFolder, {"config", entry.path().filename().string()});
+      const Outcome resolved = run(scratch.path, {"config", entry.path().string()});
       INFO(resolved.err);
       REQUIRE(resolved.code == 0);
       CHECK(resolved.err.empty());
