@@ -130,11 +130,12 @@ inline void write_corpus(const fs::path& folder) {
   write("code", {root / "src"}, {".h", ".cpp"}, 250'000);
 }
 
-/// The tiny recipe, all stage kinds, seconds; read from tests/recipes/tiny.toml.
-inline void write_tiny_run(const fs::path& folder) {
+/// The corpus and a recipe of tests/recipes beside it: tiny.toml has all stage kinds, small.toml the least that leaves a whole run.
+inline void write_run(const fs::path& folder, const std::string& recipe) {
   write_corpus(folder / "corpus");
-  spill(folder / "tiny.toml", slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/tiny.toml"));
+  spill(folder / recipe, slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes" / recipe));
 }
+inline void write_tiny_run(const fs::path& folder) { write_run(folder, "tiny.toml"); }
 
 /// metrics.jsonl without its wall-clock keys.
 inline std::string without_clock(const std::string& metrics) {
