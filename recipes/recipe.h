@@ -161,6 +161,7 @@ struct Recipe {
   uint64_t seed = 1;
   std::string device = "auto";
   int threads = 0;
+  int grace_s = 25;
   DataOptions data;
   TokenizerOptions tokenizer;
   std::map<std::string, ModelConfig> models;
