@@ -5,6 +5,8 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "pruning/scores.h"
+
 namespace coppice {
 
 std::span<const StageRow> stage_table() {
@@ -54,14 +56,21 @@ std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int6
   return batches;
 }
 
-std::vector<Batch> calibration_batches(const StageContext& context, int64_t tokens) {
-  constexpr int64_t kSeqLen = 256, kRows = 8;
+std::vector<MixtureEntry> calibration_mixture(const Recipe& recipe) {
   std::vector<MixtureEntry> mixture;
-  for (const DomainOptions& domain : context.recipe.data.domains)
+  for (const DomainOptions& domain : recipe.data.domains)
     if (domain.weight > 0) mixture.push_back({domain.name, domain.weight, 0});
-  Loader loader(context.data.shards_of(mixture), mixture, {.seq_len = kSeqLen, .document_mask = false, .seed = context.recipe.seed});
+  return mixture;
+}
+
+bool needs_calibration(const PruneStage& prune) { return prune.scores != "masks" && find_score(prune.scores, "").needs_batches; }
+
+std::vector<Batch> calibration_batches(const StageContext& context, int64_t tokens) {
+  constexpr int64_t kRows = 8;
+  const std::vector<MixtureEntry> mixture = calibration_mixture(context.recipe);
+  Loader loader(context.data.shards_of(mixture), mixture, {.seq_len = kCalibrationSeqLen, .document_mask = false, .seed = context.recipe.seed});
   std::vector<Batch> batches;
-  for (int64_t left = tokens; left > 0; left -= kRows * kSeqLen) batches.push_back(loader.next(kRows));
+  for (int64_t left = tokens; left > 0; left -= kRows * kCalibrationSeqLen) batches.push_back(loader.next(kRows));
   return batches;
 }
 

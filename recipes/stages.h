@@ -45,9 +45,15 @@ std::span<const StageRow> stage_table();
 Json model_facts(const StageContext& context);
 /// What the labels of a label stage must match; token_manifest_sha256 is filled per domain by the caller.
 LabelFingerprint label_fingerprint(const StageContext& context, const std::string& label_stage);
+inline constexpr int64_t kCheckSeqLen = 128;  // of the windows that masked and pruned models are compared on
 /// A fixed sample of held-out windows as decoder inputs: logits of two models are compared on it.
 std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int64_t windows);
 
+/// Calibration text is drawn from every domain by the weights of [[data.domain]], whatever a stage trains on, in windows of this many tokens.
+inline constexpr int64_t kCalibrationSeqLen = 256;
+std::vector<MixtureEntry> calibration_mixture(const Recipe& recipe);
+/// Whether the stage's scores are measured on calibration text.
+bool needs_calibration(const PruneStage& prune);
 /// A sample of training windows, as many as `tokens` ask for: what activation scores are measured on.
 std::vector<Batch> calibration_batches(const StageContext& context, int64_t tokens);
 
