@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "recipes/run_recipe.h"
+#include "recipes/stage_changes.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
@@ -64,7 +65,11 @@ std::vector<Holder> find_holders(const fs::path& root, const Ablation& ablation,
         const fs::path folder = root / slot(run, s);
         const Held held = held_in(folder);
         if (!held.fingerprint.empty() && held.fingerprint != wanted.fingerprint) {
-          if (!rerun && turn == 0) changed.push_back(slot(run, s));
+          if (!rerun && turn == 0) {
+            const auto begun = begun_identity(folder);
+            changed.push_back(
+                fmt::format("{} ({})", slot(run, s), begun ? changed_keys(begun->value("identity", Json::object()), wanted.identity) : "no identity.json"));
+          }
           if (rerun) RunFolder::within_locked_run(root / run.folder()).move_aside(run.recipe.stages[s].name, held.fingerprint);
         } else if (!held.fingerprint.empty() && held.finished == (turn == 0) && holder.folder.empty()) {
           holder = {.folder = slot(run, s), .done = held.finished};
@@ -99,6 +104,17 @@ std::vector<Holder> find_holders(const fs::path& root, const Ablation& ablation,
     }
   }
   return holders;
+}
+
+void check_rest_fits(AblationPlan plan, const std::vector<Holder>& holders, const fs::path& root, int jobs) {
+  if (std::ranges::all_of(holders, &Holder::done)) return;
+  const auto rest = [](const StageCost& cost, const fs::path& parent, bool done) {
+    const std::vector<StageCost> left = remaining_cost({.stages = {cost}}, parent, done ? std::vector{cost.name} : std::vector<std::string>()).stages;
+    return left.empty() ? StageCost{.name = cost.name, .kind = cost.kind} : left[0];
+  };
+  plan.data = rest(plan.data, root, false);
+  for (size_t d = 0; d < holders.size(); ++d) plan.stages[d].cost = rest(plan.stages[d].cost, (root / holders[d].folder).parent_path(), holders[d].done);
+  check_fits(ablation_cost(plan, jobs), root);
 }
 
 void link_sharers(const fs::path& root, const Ablation& ablation, size_t distinct, const AblationPlan& plan, const Holder& holder) {

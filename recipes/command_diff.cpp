@@ -13,6 +13,7 @@
 #include "pruning/mask_file.h"
 #include "pruning/plan.h"
 #include "recipes/recipe.h"
+#include "recipes/stage_changes.h"
 #include "src/base/errors.h"
 #include "src/base/json.h"
 
@@ -87,17 +88,6 @@ std::string diff_plans(const PrunePlan& a, const PrunePlan& b) {
 
 using Values = std::map<std::string, std::string>;
 
-/// Leaves of a JSON value by path: stage.name, files[2].sha256.
-void collect(const Json& value, const std::string& path, Values& values) {
-  if (value.is_object() && !value.empty()) {
-    for (const auto& [key, member] : value.items()) collect(member, path.empty() ? key : path + "." + key, values);
-  } else if (value.is_array() && !value.empty()) {
-    for (size_t i = 0; i < value.size(); ++i) collect(value[i], fmt::format("{}[{}]", path, i), values);
-  } else {
-    values[path] = value.dump();
-  }
-}
-
 /// Keys of a resolved recipe, one a line there: data.heldout_share, stage.core.lr. A table of an array goes by its name.
 Values recipe_values(const fs::path& path) {
   Values values;
@@ -146,10 +136,7 @@ std::string diff(const fs::path& a, const fs::path& b) {
   if (kind == Kind::masks) return diff_masks(load_masks(a), load_masks(b));
   if (kind == Kind::plan) return diff_plans(load_plan(a), load_plan(b));
   if (kind == Kind::recipe) return diff_values(recipe_values(a), recipe_values(b));
-  Values of_a, of_b;
-  collect(read_json(a), "", of_a);
-  collect(read_json(b), "", of_b);
-  return diff_values(of_a, of_b);
+  return diff_values(json_leaves(read_json(a)), json_leaves(read_json(b)));
 }
 
 }  // namespace coppice

@@ -1,12 +1,12 @@
 #include "recipes/cost.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
+#include <cmath>
 
 #include "pruning/scores.h"
+#include "recipes/machine.h"
 #include "recipes/stages.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -19,10 +19,12 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kBytesOfFloat = 4;
+constexpr double kBytesOfBatchToken = 24;      // id, position and label
 constexpr double kProgramBytes = 350e6;        // LibTorch and its buffers
 constexpr double kTrainingShareOfGemm = 0.45;  // small fp32 models on two cores (docs/results)
 constexpr double kForwardShareOfGemm = 0.35;
-constexpr double kEpochsWarning = 4;  // repeats beyond four epochs are worth little (Muennighoff et al. 2023, 2305.16264)
+constexpr double kBytesPerToken = 2.5;  // of text, before a tokenizer is there to tell
+constexpr double kEpochsWarning = 4;    // repeats beyond four epochs are worth little (Muennighoff et al. 2023, 2305.16264)
 
 /// Activations kept for the backward pass: residual stream and norms, packed attention, gate, up and hidden.
 double activation_bytes_per_token(const ModelConfig& config) {
@@ -41,7 +43,7 @@ void add_training(StageCost& cost, const TrainingOptions& training, const ModelC
   cost.flops = cost.tokens * training_flops_per_token(config, training.seq_len);
   const double micro_tokens = static_cast<double>(training.micro_rows() * training.seq_len);
   cost.memory_bytes = 4 * model_bytes(config) + micro_tokens * activation_bytes_per_token(config);  // master, gradient, two slots
-  cost.disk_bytes = model_bytes(config) * (1 + 3.0 * (training.keep_last + 1));                     // model, and checkpoints while it runs
+  cost.disk_bytes = model_bytes(config) * (1 + 3 * (1.0 + training.keep_last));                     // model, and checkpoints while it runs
   cost.transient_bytes = training.keep_finished ? 0 : cost.disk_bytes - model_bytes(config);
 }
 
@@ -67,15 +69,69 @@ double task_tokens(const std::vector<std::string>& files) {
   return bytes;
 }
 
-double available_memory() {
-  std::ifstream file("/proc/meminfo");
-  for (std::string key, unit; file >> key;) {
-    double value = 0;
-    file >> value >> unit;
-    if (key == "MemAvailable:") return value * 1024;
-    std::getline(file, unit);
+/// Bytes of the regular files below a folder; 0 when there is none. What cannot be listed is found by whoever reads it.
+double folder_bytes(const fs::path& folder) {
+  double bytes = 0;
+  std::error_code error;
+  for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    const auto size = entry->is_regular_file(error) ? entry->file_size(error) : 0;
+    if (!error) bytes += static_cast<double>(size);
   }
-  return static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  return bytes;
+}
+
+/// Text of one domain, by the size of its files; packed ones hold about four times their size.
+double text_bytes(const DomainOptions& domain) {
+  std::error_code error;
+  if (fs::is_directory(domain.path, error)) return folder_bytes(domain.path);
+  const auto size = fs::file_size(domain.path, error);
+  const bool packed = domain.path.ends_with(".zst") || domain.path.ends_with(".gz");
+  return error ? 0 : static_cast<double>(size) * (packed ? 4 : 1);
+}
+
+/// Tokens that each training stage draws from each domain, and how often that reads the domain.
+std::string mixture_table(const Recipe& recipe) {
+  std::string text = fmt::format("{:<14} {:<14} {:>9} {:>8}\n", "stage", "domain", "tokens", "epochs");
+  for (const Stage& stage : recipe.stages) {
+    const TrainingOptions* training = training_of(stage);
+    if (training == nullptr) continue;
+    // in windows of which the stage draws at most a million: max_epochs counts, and no table takes long
+    const double tokens = static_cast<double>(training->steps()) * static_cast<double>(training->batch_tokens);
+    const double window = std::max(static_cast<double>(training->seq_len), tokens / 1e6);
+    std::vector<uint64_t> windows;
+    std::vector<double> there;
+    for (const MixtureEntry& entry : training->mixture) {
+      there.push_back(text_bytes(*std::ranges::find(recipe.data.domains, entry.domain, &DomainOptions::name)) / kBytesPerToken);
+      windows.push_back(std::max<uint64_t>(1, static_cast<uint64_t>(there.back() / window)));
+    }
+    const bool known = std::ranges::all_of(there, [](double in_domain) { return in_domain > 0; });
+    const std::vector<uint64_t> drawn =
+        mixture_counts(training->mixture, static_cast<uint64_t>(std::ceil(tokens / window)), known ? windows : std::vector<uint64_t>());
+    for (size_t d = 0; d < drawn.size(); ++d) {
+      const double from_domain = static_cast<double>(drawn[d]) * window;
+      text += fmt::format("{:<14} {:<14} {:>9} {:>8}\n", d == 0 ? stage.name : "", training->mixture[d].domain, format_count(from_domain),
+                          there[d] > 0 ? fmt::format("{:.2f}", from_domain / there[d]) : "-");
+    }
+  }
+  return text;
+}
+
+/// Stages run one after the other: the largest counts for memory, and its checkpoints go before the next one's come.
+void add_up(RecipeCost& total) {
+  double transient_bytes = 0;
+  for (const StageCost& cost : total.stages) {
+    total.memory_bytes = std::max(total.memory_bytes, cost.memory_bytes);
+    total.disk_bytes += cost.disk_bytes - cost.transient_bytes;
+    transient_bytes = std::max(transient_bytes, cost.transient_bytes);
+  }
+  total.disk_bytes += transient_bytes;
+}
+
+std::string memory_remedy(const StageCost& stage) {
+  if (stage.kind == "data") return "tokenizer.training_bytes";
+  if (stage.kind == "label") return fmt::format("data.shard_tokens, {}.batch_tokens or the model's size", stage.name);
+  if (stage.kind == "train" || stage.kind == "learn_masks") return fmt::format("{}.micro_batch_tokens or the model's size", stage.name);
+  return "the model's size";
 }
 
 /// A forward pass keeps one layer's activations.
@@ -97,25 +153,22 @@ double tokens_since_cut(const Recipe& recipe, const std::string& stage_name) {
 
 double corpus_bytes(const Recipe& recipe) {
   double bytes = 0;
-  std::error_code ignored;
+  std::error_code error;
   for (const DomainOptions& domain : recipe.data.domains) {
-    if (fs::is_directory(domain.path, ignored)) {
-      for (const auto& entry : fs::recursive_directory_iterator(domain.path, ignored))
-        if (entry.is_regular_file()) bytes += static_cast<double>(entry.file_size());
-    } else if (fs::exists(domain.path, ignored)) {
-      const bool packed = domain.path.ends_with(".zst") || domain.path.ends_with(".gz");
-      bytes += static_cast<double>(fs::file_size(domain.path)) * (packed ? 4 : 1);
-    }
+    if (!fs::exists(domain.path, error))
+      log_warning(fmt::format("domain '{}': {}: no such corpus file or folder; counted as empty", domain.name, printable(domain.path)));
+    bytes += text_bytes(domain);
   }
   return bytes;
 }
 
 RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gflops) {
   RecipeCost total;
-  StageCost data{.name = "data", .kind = "data", .tokens = text_bytes / 2.5};
+  StageCost data{.name = "data", .kind = "data", .tokens = text_bytes / kBytesPerToken};
   data.disk_bytes = 2.2 * data.tokens;
-  data.memory_bytes = static_cast<double>(recipe.tokenizer.training_bytes) * 12;
-  data.seconds = gemm_gflops > 0 ? text_bytes / 2.5e6 + static_cast<double>(recipe.tokenizer.training_bytes) / 1e6 : 0;
+  const double trainer_bytes = recipe.tokenizer.path.empty() ? static_cast<double>(recipe.tokenizer.training_bytes) : 0;
+  data.memory_bytes = trainer_bytes * 12;
+  data.seconds = gemm_gflops > 0 ? text_bytes / 2.5e6 + trainer_bytes / 1e6 : 0;
   total.stages.push_back(data);
   const double heldout_tokens = data.tokens * recipe.data.heldout_share;
   for (const Stage& stage : recipe.stages) {
@@ -147,11 +200,13 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       uncounted_flops =
           (3 * look_tokens(masks->training, heldout_tokens) + static_cast<double>(masks->masks.calibration_tokens)) *
           forward_flops_per_token(config, masks->training.seq_len);  // under the soft mask, the learned cut and a random one; overlap with activation
+      cost.memory_bytes += kBytesOfBatchToken * static_cast<double>(masks->masks.calibration_tokens);
     } else if (const auto* prune = std::get_if<PruneStage>(&stage.options)) {
       const ModelConfig config = recipe.model_after(stage.name), source = recipe.model_after(prune->from);
       cost.parameters = count_parameters(config);
       if (prune->scores != "masks") cost.flops = calibration_flops(source, find_score(prune->scores, stage.where), prune->calibration_tokens);
       cost.memory_bytes = model_bytes(source) + model_bytes(config);
+      if (needs_calibration(*prune)) cost.memory_bytes += kBytesOfBatchToken * static_cast<double>(prune->calibration_tokens);
       cost.disk_bytes = model_bytes(config);
     } else if (const auto* label = std::get_if<LabelStage>(&stage.options)) {
       share = kForwardShareOfGemm;
@@ -200,18 +255,27 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
     if (gemm_gflops > 0) cost.seconds = (cost.flops / share + uncounted_flops / kForwardShareOfGemm) / (gemm_gflops * 1e9);
     total.stages.push_back(cost);
   }
-  for (const StageCost& cost : total.stages) {
-    total.memory_bytes = std::max(total.memory_bytes, cost.memory_bytes);
-    total.disk_bytes += cost.disk_bytes;
-  }
+  add_up(total);
   return total;
+}
+
+RecipeCost remaining_cost(const RecipeCost& cost, const fs::path& run_root, const std::vector<std::string>& done) {
+  RecipeCost rest;
+  for (StageCost stage : cost.stages) {
+    if (std::ranges::find(done, stage.name) != done.end()) continue;
+    stage.disk_bytes = std::max(0.0, stage.disk_bytes - folder_bytes(run_root / stage.name));
+    stage.transient_bytes = std::min(stage.transient_bytes, stage.disk_bytes);
+    rest.stages.push_back(stage);
+  }
+  add_up(rest);
+  return rest;
 }
 
 void check_fits(const RecipeCost& cost, const fs::path& run_root) {
   if (const double memory = available_memory(); cost.memory_bytes > memory) {
     const auto largest = std::ranges::max_element(cost.stages, {}, &StageCost::memory_bytes);
-    throw DeviceError::out_of_memory(fmt::format("stage '{}' needs about {} of memory, {} are available; lower {}.micro_batch_tokens or the model's size",
-                                                 largest->name, format_bytes(largest->memory_bytes), format_bytes(memory), largest->name));
+    throw DeviceError::out_of_memory(fmt::format("stage '{}' needs about {} of memory, {} are available; lower {}", largest->name,
+                                                 format_bytes(largest->memory_bytes), format_bytes(memory), memory_remedy(*largest)));
   }
   if (const auto free = static_cast<double>(free_bytes(run_root)); cost.disk_bytes > free)
     throw IoError(run_root.string(), fmt::format("the run needs about {} of disk, {} are free; lower keep_last or tokens, or choose another folder with --out",
@@ -243,6 +307,7 @@ std::string cost_table(const Recipe& recipe, const RecipeCost& cost) {
   }
   text += fmt::format("\ntotal: {:.2e} FLOPs, {} of memory at most, {} of disk{}\n", flops, format_bytes(cost.memory_bytes), format_bytes(cost.disk_bytes),
                       seconds > 0 ? fmt::format(", about {}", format_duration(seconds)) : "");
+  text += "\n" + mixture_table(recipe);
   text += epoch_warnings(recipe, cost.stages.front().tokens);
   for (const std::string& line : label_warnings(recipe)) text += "warning: " + line + "\n";
   return text;

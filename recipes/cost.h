@@ -26,7 +26,7 @@ double tokens_since_cut(const Recipe& recipe, const std::string& stage_name);
 struct RecipeCost {
   std::vector<StageCost> stages;
   double memory_bytes = 0;  // the largest stage
-  double disk_bytes = 0;    // everything
+  double disk_bytes = 0;    // what stays of all stages, and the checkpoints of one
 };
 
 /// Tokens of one forward pass of a label stage without batch_tokens: 8192, or what fits into half of the memory that is left beside the teacher; a window at
@@ -34,8 +34,10 @@ struct RecipeCost {
 int64_t choose_label_batch(const ModelConfig& teacher, int64_t context);
 /// `gemm_gflops` 0 = no time estimate. corpus_bytes: size of the corpus files as they lie on disk.
 RecipeCost estimate_cost(const Recipe& recipe, double corpus_bytes, double gemm_gflops);
-/// Bytes of the corpus files that exist.
+/// Bytes of the corpus files that exist; a warning for each that does not.
 double corpus_bytes(const Recipe& recipe);
+/// What is still to come of a run in `run_root`: stages named in `done` cost nothing any more, begun ones what they lack.
+RecipeCost remaining_cost(const RecipeCost& cost, const std::filesystem::path& run_root, const std::vector<std::string>& done);
 /// Refuses with the numbers what cannot fit: exit 4 for disk, 7 for memory.
 void check_fits(const RecipeCost& cost, const std::filesystem::path& run_root);
 /// A line for each training stage that reads the corpus more often than is worth much.

@@ -118,6 +118,7 @@ std::string inspect_stage(const fs::path& path) {
 
 std::string inspect_model(const fs::path& path) {
   std::string sha256;
+  check_tensor_folder(path, "coppice.model");
   const ModelConfig config = load_model_config(path, &sha256);
   return fmt::format("model, whole (hashes hold); identity {}\n{}", sha256, config_text(config));
 }

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "recipes/ablation.h"
 #include "recipes/ablation_report.h"
@@ -18,15 +20,16 @@
 #include "recipes/cost.h"
 #include "recipes/exit_code.h"
 #include "recipes/inspect.h"
+#include "recipes/machine.h"
 #include "recipes/prepare_data.h"
 #include "recipes/run_ablation.h"
 #include "recipes/run_folder.h"
 #include "recipes/run_recipe.h"
+#include "recipes/version.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/hdf5.h"
 #include "src/base/log.h"
-#include "src/base/signals.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/hf_export.h"
 #include "src/model/generate.h"
@@ -86,10 +89,12 @@ void check_tokenizer(const LoadedModel& loaded, const Tokenizer& tokenizer, cons
 void print_version() {
   const Json versions = versions_json(), machine = machine_json();
   fmt::print("coppice {} ({}, {})\n", versions["coppice"].get<std::string>(), versions["git"].get<std::string>(), versions["build"].get<std::string>());
-  for (const char* key : {"torch", "hdf5", "compiler"}) fmt::print("{:<9} {}\n", key, versions[key].get<std::string>());
-  fmt::print("{:<9} {}, {}, {} threads\n", "cpu", machine["cpu"].get<std::string>(), machine["cpu_capability"].get<std::string>(),
+  for (const char* key : {"torch", "hdf5", "compiler"}) fmt::print("{:<13} {}\n", key, versions[key].get<std::string>());
+  std::istringstream libraries(kLibraries);
+  for (std::string name, version; libraries >> name >> version;) fmt::print("{:<13} {}\n", name, version);
+  fmt::print("{:<13} {}, {}, {} threads\n", "cpu", machine["cpu"].get<std::string>(), machine["cpu_capability"].get<std::string>(),
              machine["threads"].get<int>());
-  fmt::print("{:<9} {}\n", "cuda", kBuiltWithCuda ? "built in" : "not built in");
+  fmt::print("{:<13} {}\n", "cuda", kBuiltWithCuda ? "built in" : "not built in");
 }
 
 /// Builds the table of verbs; `action` receives what the chosen one does.
@@ -316,6 +321,7 @@ int main_with_errors(int argc, char** argv) {
     return static_cast<int>(ExitCode::recipe);
   }
   action();
+  if (std::fflush(stdout) != 0) throw IoError("stdout", "the result cannot be written", errno);
   return 0;
 }
 
@@ -325,6 +331,7 @@ int main_with_errors(int argc, char** argv) {
 int main(int argc, char** argv) {
   using namespace coppice;
   start_hdf5();
-  install_signal_handlers();
+  for (const int number : {SIGPIPE, SIGXFSZ})
+    std::signal(number, SIG_IGN);  // EPIPE and EFBIG instead; run and ablate handle stops, elsewhere a signal ends at once
   return run_guarded([&] { return main_with_errors(argc, argv); });
 }

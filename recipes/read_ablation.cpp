@@ -19,8 +19,8 @@ void read_ablation(OptionTable& root, Recipe& recipe) {
   root.take("reference", recipe.reference, "the arm that the others are compared with; default the first");
   root.take("compare", recipe.compare, "stages whose models the tables compare; default the last one evaluated");
   // names beside the arms in the run folder
-  const std::vector<std::string> reserved = {"data",        "recipe.toml",  "run.json",      "log.txt",     "ablation.html",
-                                             "ablation.md", "ablation.csv", "ablation.json", "ablation.svg"};
+  std::vector<std::string> reserved = {"ablation.html", "ablation.md", "ablation.csv", "ablation.json", "ablation.svg"};
+  reserved.insert(reserved.end(), kRunFiles.begin(), kRunFiles.end());
   std::vector<std::string> names;
   for (OptionTable table : root.tables("arm")) {
     ArmOptions arm{.where = table.where()};

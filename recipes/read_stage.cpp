@@ -15,7 +15,8 @@
 namespace coppice {
 namespace {
 
-constexpr double kMinBeta = 1e-3;  // of jsd: float32 keeps both shares of the mean apart from 0
+constexpr double kMinBeta = 1e-3;                      // of jsd: float32 keeps both shares of the mean apart from 0
+constexpr int64_t kMaxTokens = 1'000'000'000'000'000;  // sums of a few stay inside 64 bits
 const std::vector<std::string> kKinds = {"train", "import", "learn_masks", "prune", "label", "evaluate", "export"};
 
 TrainingOptions read_training(OptionTable& table, const std::vector<DomainOptions>& domains, uint64_t seed) {
@@ -32,10 +33,13 @@ TrainingOptions read_training(OptionTable& table, const std::vector<DomainOption
   table.read(training);
   training.data_seed = training.data_seed == 0 ? seed : training.data_seed + ((seed - 1) << 32);
   const auto at = [&](const char* key) { return table.where(key); };
-  check(training.tokens > 0, at("tokens"), fmt::format("tokens: got {}, expected a positive number", training.tokens));
+  check(training.tokens > 0 && training.tokens <= kMaxTokens, at("tokens"), fmt::format("tokens: got {}, expected 1 to {}", training.tokens, kMaxTokens));
   check(training.seq_len >= 2, at("seq_len"), fmt::format("seq_len: got {}, expected at least 2", training.seq_len));
-  check(training.batch_tokens > 0 && training.batch_tokens % training.seq_len == 0, at("batch_tokens"),
+  check(training.batch_tokens > 0 && training.batch_tokens <= kMaxTokens && training.batch_tokens % training.seq_len == 0, at("batch_tokens"),
         fmt::format("batch_tokens: got {}, expected a positive multiple of seq_len = {}", training.batch_tokens, training.seq_len));
+  check(training.steps() < 100'000'000, at("batch_tokens"),
+        fmt::format("batch_tokens: got {}, so {} steps, expected below 10^8 (checkpoints have step numbers of eight digits)", training.batch_tokens,
+                    training.steps()));
   check(training.micro_batch_tokens >= 0 && training.micro_batch_tokens % training.seq_len == 0, at("micro_batch_tokens"),
         fmt::format("micro_batch_tokens: got {}, expected 0 or a multiple of seq_len = {}", training.micro_batch_tokens, training.seq_len));
   check(training.eval_steps >= 0 && training.eval_tokens >= 0, at("eval_steps"), "eval_steps and eval_tokens: expected 0 or more");
@@ -46,9 +50,17 @@ TrainingOptions read_training(OptionTable& table, const std::vector<DomainOption
         fmt::format("lr: got {}, expected a positive number", training.optimizer.lr));
   for (const auto& [key, value] : {std::pair{"beta_1", training.optimizer.beta_1}, {"beta_2", training.optimizer.beta_2}})
     check(value >= 0 && value < 1, at(key), fmt::format("{}: got {}, expected at least 0 and below 1", key, value));
-  for (const auto& [key, value] :
-       {std::pair{"weight_decay", training.optimizer.weight_decay}, {"z_loss", training.z_loss}, {"final_lr_ratio", training.optimizer.final_lr_ratio}})
-    check(value >= 0 && std::isfinite(value), at(key), fmt::format("{}: got {}, expected 0 or more", key, value));
+  check(training.z_loss >= 0 && std::isfinite(training.z_loss), at("z_loss"), fmt::format("z_loss: got {}, expected 0 or more", training.z_loss));
+  const OptimizerOptions& optimizing = training.optimizer;
+  check(optimizing.weight_decay >= 0 && optimizing.weight_decay < 1, at("weight_decay"),
+        fmt::format("weight_decay: got {}, expected at least 0 and below 1", optimizing.weight_decay));
+  check(optimizing.final_lr_ratio >= 0 && optimizing.final_lr_ratio <= 1, at("final_lr_ratio"),
+        fmt::format("final_lr_ratio: got {}, expected 0 to 1", optimizing.final_lr_ratio));
+  for (const auto& [key, value] : {std::pair{"max_grad_norm", optimizing.max_grad_norm}, {"drop_grad_norm", optimizing.drop_grad_norm}})
+    check(value > 0, at(key), fmt::format("{}: got {}, expected above 0", key, value));
+  check(optimizing.warmup_steps >= -1, at("warmup_steps"), fmt::format("warmup_steps: got {}, expected 0 or more, or -1", optimizing.warmup_steps));
+  check(training.max_skipped_steps >= 0, at("max_skipped_steps"), fmt::format("max_skipped_steps: got {}, expected 0 or more", training.max_skipped_steps));
+  std::vector<std::string> given;
   for (OptionTable row : table.tables("mixture")) {
     MixtureEntry entry;
     row.take("domain", entry.domain, "name of a [[data.domain]]");
@@ -59,6 +71,10 @@ TrainingOptions read_training(OptionTable& table, const std::vector<DomainOption
     for (const DomainOptions& domain : domains) names.push_back(domain.name);
     check_choice(entry.domain, names, row.where("domain"), "domain");
     check(entry.weight >= 0 && std::isfinite(entry.weight), row.where("weight"), fmt::format("weight: got {}, expected 0 or more", entry.weight));
+    check(entry.max_epochs >= 0 && std::isfinite(entry.max_epochs), row.where("max_epochs"),
+          fmt::format("max_epochs: got {}, expected 0 (no limit) or more", entry.max_epochs));
+    check(std::ranges::find(given, entry.domain) == given.end(), row.where("domain"), fmt::format("domain: '{}' is given twice", entry.domain));
+    given.push_back(entry.domain);
     if (entry.weight > 0) training.mixture.push_back(entry);
   }
   if (training.mixture.empty())
@@ -178,6 +194,8 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
   check_name(stage.name, table.where("name"), "name");
   check(std::ranges::find(kTopLevelKeys, stage.name) == kTopLevelKeys.end(), table.where("name"),
         fmt::format("name: '{}' is the name of a top-level key; choose another", stage.name));
+  check(std::ranges::find(kRunFiles, stage.name) == kRunFiles.end(), table.where("name"),
+        fmt::format("name: '{}' is the name of something else in the run folder; choose another", stage.name));
   for (const Stage& other : recipe.stages)
     check(other.name != stage.name, table.where("name"), fmt::format("name: '{}' is already the stage at {}", stage.name, other.where));
   check_choice(stage.kind, kKinds, table.where("kind"), "kind");
@@ -208,7 +226,8 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     for (const std::string& name : train.teachers) check_input(recipe.stages, name, kModelKinds, table.where("teacher"), "teacher");
     check_distillation(table, train, recipe);
     check_hidden_loss(table, train, recipe);
-    check(train.rope_theta == 0 || train.rope_theta > 1, table.where("rope_theta"), fmt::format("rope_theta: got {}, expected above 1", train.rope_theta));
+    check(train.rope_theta == 0 || (train.rope_theta > 1 && std::isfinite(train.rope_theta)), table.where("rope_theta"),
+          fmt::format("rope_theta: got {}, expected above 1", train.rope_theta));
     stage.options = train;
   } else if (stage.kind == "import") {
     stage.options = read_import(table, recipe.tokenizer);
@@ -239,7 +258,8 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     check(prune.scores != "masks" || after_masks, table.where("scores"),
           fmt::format("scores = \"masks\" needs `from` to be a learn_masks stage, '{}' is none", prune.from));
     if (prune.scores != "masks") find_score(prune.scores, table.where("scores"));
-    check(prune.calibration_tokens > 0, table.where("calibration_tokens"), "calibration_tokens: expected above 0");
+    check(prune.calibration_tokens > 0 && prune.calibration_tokens <= 100'000'000, table.where("calibration_tokens"),
+          fmt::format("calibration_tokens: got {}, expected 1 to 10^8", prune.calibration_tokens));
     check_model(prune.target, "target");
     stage.options = prune;
   } else if (stage.kind == "label") {
@@ -316,6 +336,7 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     table.take("formats", exports.formats, "hf");
     table.take("dtype", exports.dtype, "f32 or bf16");
     check_input(recipe.stages, exports.from, kModelKinds, table.where("from"), "from");
+    check(!exports.formats.empty(), table.where("formats"), "formats: expected at least one: hf");
     for (const std::string& format : exports.formats) check_choice(format, {"hf"}, table.where("formats"), "formats");
     check_choice(exports.dtype, {"f32", "bf16"}, table.where("dtype"), "dtype");
     stage.options = exports;

@@ -19,6 +19,7 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   std::string preset_name;
   table.take("preset", preset_name, "start from a named shape, or from the config.json of a Hugging Face folder");
   if (!preset_name.empty()) config = std::filesystem::is_directory(preset_name) ? import_hf_config(preset_name) : preset(preset_name, table.where("preset"));
+  if (base || !preset_name.empty()) table.call_defaults(preset_name.empty() ? "model.source" : "preset " + preset_name);
   config.vocab_size = vocab_size;
   table.take("hidden_size", config.hidden_size, "model width D");
   table.take("num_hidden_layers", config.num_hidden_layers, "layers");
@@ -27,7 +28,9 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   table.take("num_key_value_heads", config.num_key_value_heads, "key and value heads; divides num_attention_heads");
   const bool keeps_heads = config.head_dim > 0 && heads_before == config.num_attention_heads;
   if (!keeps_heads && config.num_attention_heads > 0) config.head_dim = config.hidden_size / config.num_attention_heads;
+  if (!keeps_heads) table.call_defaults("hidden_size / num_attention_heads");
   table.take("head_dim", config.head_dim, "size of a head; default hidden_size / num_attention_heads");
+  if (!keeps_heads) table.call_defaults(!preset_name.empty() ? "preset " + preset_name : base ? "model.source" : "default");
   const auto layers = static_cast<size_t>(std::clamp<int64_t>(config.num_hidden_layers, 0, 4096));
   std::vector<int64_t> widths = config.intermediate_size;  // one number where all layers are equal, so that other layer counts inherit it
   if (std::ranges::adjacent_find(widths, std::not_equal_to<>()) == widths.end()) widths.resize(1, 0);
@@ -179,6 +182,9 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   root.take("threads", recipe.threads, "CPU threads; 0 = all; another number changes the last bits of results");
   check(recipe.threads >= 0 && recipe.threads <= 4096, root.where("threads"), fmt::format("threads: got {}, expected 0 to 4096", recipe.threads));
 
+  root.take("grace_s", recipe.grace_s, "seconds from a stop signal until the program gives up saving; 0 = no limit");
+  check(recipe.grace_s >= 0 && recipe.grace_s <= 86400, root.where("grace_s"), fmt::format("grace_s: got {}, expected 0 to 86400", recipe.grace_s));
+
   OptionTable data = root.table("data");
   data.take_count("shard_tokens", recipe.data.shard_tokens, "tokens of a shard at most");
   data.read(recipe.data);
@@ -192,6 +198,8 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
     check_name(domain.name, table.where("name"), "domain name");
     check(!domain.path.empty(), table.where(), fmt::format("domain '{}' has no path", domain.name));
     check(domain.weight >= 0 && std::isfinite(domain.weight), table.where("weight"), fmt::format("weight: got {}, expected 0 or more", domain.weight));
+    check(domain.max_epochs >= 0 && std::isfinite(domain.max_epochs), table.where("max_epochs"),
+          fmt::format("max_epochs: got {}, expected 0 (no limit) or more", domain.max_epochs));
     for (const DomainOptions& other : recipe.data.domains)
       check(other.name != domain.name, table.where("name"), fmt::format("domain '{}' is given twice", domain.name));
     recipe.data.domains.push_back(domain);

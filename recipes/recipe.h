@@ -1,6 +1,6 @@
 // The recipe language: a TOML file becomes these structs, checked whole before any work starts.
-// Rules: stage kinds are train, import, learn_masks, prune, label, evaluate, export; `from`, `teacher`, `labels`, `of` name earlier stages; an option of a stage is
-// addressed as <stage name>.<key>; [model.student] inherits every key of [model.source]; [[arm]] tables with `seeds` make the file an ablation.
+// Rules: stage kinds are train, import, learn_masks, prune, label, evaluate, export; `from`, `teacher`, `labels`, `of` name earlier stages; an option of a
+// stage is addressed as <stage name>.<key>; [model.student] inherits every key of [model.source]; [[arm]] tables with `seeds` make the file an ablation.
 #pragma once
 
 #include <cstdint>
@@ -170,6 +170,7 @@ struct Recipe {
   uint64_t seed = 1;
   std::string device = "auto";
   int threads = 0;
+  int grace_s = 25;
   DataOptions data;
   TokenizerOptions tokenizer;
   std::map<std::string, ModelConfig> models;

@@ -99,6 +99,8 @@ class Scheduler {
         for (const Worker& worker : workers_) kill(worker.process, SIGTERM);
         passed_on_ = true;
       }
+      if (take_save_request())
+        for (const Worker& worker : workers_) kill(worker.process, SIGUSR2);
       while (!closed_ && !stop_requested() && static_cast<int>(workers_.size()) < parallel_.jobs && start_next()) {
       }
       if (workers_.empty()) break;
@@ -257,12 +259,13 @@ void run_ablation(const RunRequest& request, int jobs) {
   const fs::path root = run_root(request, ablation.base);
   if (request.fresh && fs::exists(root / "recipe.toml"))
     throw UserError::recipe("--fresh", fmt::format("{} already holds a run; leave --fresh out to go on with it", root.string()));
+  install_signal_handlers(ablation.base.grace_s);
+  RunFolder run(root);  // first: a second run is told so before it reads the corpus
+  set_log_file(root / "log.txt");
   const Json data = data_identity(ablation.base);
+  if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
   const std::string data_fingerprint = fingerprint(data);
   AblationPlan plan = plan_ablation(ablation, data_fingerprint, 0);
-  check_fits(ablation_cost(plan, parallel.jobs), root);
-
-  RunFolder run(root);
   if (const std::string held = begun_fingerprint(root / "data"); !held.empty() && held != data_fingerprint) {
     if (!request.rerun)
       throw UserError::recipe(
@@ -271,7 +274,7 @@ void run_ablation(const RunRequest& request, int jobs) {
     run.move_aside("data", held);
   }
   std::vector<Holder> holders = find_holders(root, ablation, plan, request.rerun);
-  set_log_file(root / "log.txt");
+  check_rest_fits(plan, holders, root, parallel.jobs);
   write_file_atomically(root / "recipe.toml", ablation.base.resolved);
   for (size_t d = 0; d < holders.size(); ++d) {
     link_sharers(root, ablation, d, plan, holders[d]);

@@ -1,27 +1,31 @@
 #include "recipes/run_folder.h"
 
-#include <ATen/ATen.h>
-#include <ATen/Version.h>
 #include <fmt/format.h>
-#include <hdf5.h>
 #include <unistd.h>
 
-#include <chrono>
+#include <algorithm>
+#include <cmath>
 #include <ctime>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "recipes/machine.h"
 #include "recipes/prepare_data.h"
 #include "recipes/score_tasks.h"
-#include "recipes/version.h"
+#include "recipes/stages.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
-#include "src/tensors/shape.h"
 
 namespace coppice {
 namespace {
 
 constexpr int kStageVersion = 1;
+
+/// The weights by which calibration text is drawn.
+Json calibration_json(const Recipe& recipe) {
+  Json weights = Json::object();
+  for (const MixtureEntry& entry : calibration_mixture(recipe)) weights[entry.domain] = entry.weight;
+  return weights;
+}
 
 /// Every field of an Options struct as JSON, but for those that cannot change a result.
 template <class Options>
@@ -60,10 +64,14 @@ struct OptionsJson {
     Json json = training_json(s.training);
     json["masks"] = fields_json(s.masks, {"on_collapse"});
     json["intermediate_size"] = recipe.models.at(s.target).intermediate_size;
+    json["calibration"] = calibration_json(recipe);
+    if (s.masks.compact_after > 0) json["checkpoint_steps"] = s.training.checkpoint_steps;  // dead channels leave at these steps
     return json;
   }
   Json operator()(const PruneStage& s) const {
-    return {{"scores", s.scores}, {"calibration_tokens", s.calibration_tokens}, {"intermediate_size", recipe.models.at(s.target).intermediate_size}};
+    Json json = {{"scores", s.scores}, {"intermediate_size", recipe.models.at(s.target).intermediate_size}};
+    if (needs_calibration(s)) json.update({{"calibration_tokens", s.calibration_tokens}, {"calibration", calibration_json(recipe)}});
+    return json;
   }
   Json operator()(const LabelStage& s) const {
     Json json = {{"window_rule", s.window_rule}, {"coverage", s.coverage}, {"context", s.context},
@@ -99,18 +107,29 @@ std::string iso_time() {
   return text;
 }
 
-std::string cpu_name() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);)
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  return "cpu";
-}
-
 /// The manifest as it stands, its files not looked at; nothing when there is none.
 std::optional<Json> read_manifest(const std::filesystem::path& stage_folder) {
   const std::filesystem::path path = stage_folder / "manifest.json";
   if (!std::filesystem::exists(path)) return std::nullopt;
   return read_sealed(path, "coppice.stage", kStageVersion);
+}
+
+/// A part of a model or of labels: the manifest of its own folder has its hash, and the stage's that manifest's.
+bool has_manifest_beside(const std::filesystem::path& stage_folder, const std::filesystem::path& file) {
+  return file.parent_path() != stage_folder && file.filename() != "manifest.json" && std::filesystem::exists(file.parent_path() / "manifest.json");
+}
+
+/// What a stage left, relative to its folder, sorted: without checkpoints, its own manifest, hidden files and what a resume cut off.
+std::vector<std::string> result_files(const std::filesystem::path& stage_folder) {
+  std::vector<std::string> files;
+  for (auto entry = std::filesystem::recursive_directory_iterator(stage_folder); entry != std::filesystem::recursive_directory_iterator(); ++entry) {
+    const std::string name = entry->path().filename().string();
+    if (entry->is_directory() && (name.starts_with(".") || (entry.depth() == 0 && name == "ckpt"))) entry.disable_recursion_pending();
+    if (!entry->is_regular_file() || name.starts_with(".") || name.ends_with(".cut.jsonl") || (entry.depth() == 0 && name == "manifest.json")) continue;
+    files.push_back(entry->path().lexically_relative(stage_folder).generic_string());
+  }
+  std::ranges::sort(files);
+  return files;
 }
 
 Json read_run_file(const std::filesystem::path& root) {
@@ -157,16 +176,14 @@ void RunFolder::finish_stage(const std::string& name, const std::string& kind, c
   body["stage"] = {{"name", name}, {"kind", kind}};
   body["fingerprint"] = fingerprint;
   body["files"] = Json::array();
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(stage(name)))
-    if (const std::string file = entry.path().filename().string();
-        entry.is_regular_file() && file != "manifest.json" && !file.starts_with(".") && !file.ends_with(".cut.jsonl"))
-      files.push_back(entry.path());  // what a resume cut off is not a result
-  std::ranges::sort(files);
-  for (const auto& file : files) {
-    // metrics carry wall-clock keys, so their bytes are listed but their hash would make equal runs differ
-    Json entry = {{"name", file.filename().string()}};
-    if (file.extension() != ".jsonl") entry.update({{"bytes", std::filesystem::file_size(file)}, {"sha256", sha256_file(file)}});
+  for (const std::string& file : result_files(stage(name))) {
+    const std::filesystem::path path = stage(name) / file;
+    Json entry = {{"name", file}};
+    // metrics carry wall-clock keys, so their hash would make equal runs differ
+    if (path.extension() != ".jsonl") {
+      entry["bytes"] = std::filesystem::file_size(path);
+      if (!has_manifest_beside(stage(name), path)) entry["sha256"] = sha256_file(path);
+    }
     body["files"].push_back(entry);
   }
   write_file_atomically(stage(name) / "manifest.json", seal(body));
@@ -194,8 +211,9 @@ void RunFolder::add_prediction(const std::string& name, double seconds, double m
 }
 
 void RunFolder::move_aside(const std::string& name, const std::string& old_fingerprint) {
-  const std::filesystem::path target = root_ / fmt::format(".old-{}-{}", name, old_fingerprint.substr(0, 8));
-  std::filesystem::remove_all(target);
+  const std::string base = fmt::format(".old-{}-{}", name, old_fingerprint.substr(0, 8));
+  std::filesystem::path target = root_ / base;
+  for (int i = 2; std::filesystem::exists(std::filesystem::symlink_status(target)); ++i) target = root_ / fmt::format("{}.{}", base, i);
   commit_rename(root_ / name, target);
   log_info(fmt::format("stage '{}' was made with other options: moved to {}", name, target.string()));
 }
@@ -249,21 +267,31 @@ std::optional<StageManifest> find_stage_manifest(const std::filesystem::path& na
   manifest.fingerprint = string_at(manifest.body, "fingerprint", path.string());
   for (const Json& file : array_at(manifest.body, "files", path.string())) {
     const std::string name = string_at(file, "name", path.string());
-    check_leaf_name(name, path.string());
-    if (!file.contains("sha256")) continue;
-    const std::filesystem::path member = stage_folder / name;
-    if (!std::filesystem::exists(member))
-      throw UserError::bad_file(member.string(), "missing, though the stage's manifest lists it; move the stage's folder away to run it again");
-    if (std::filesystem::file_size(member) != unsigned_at(file, "bytes", path.string()) || sha256_file(member) != string_at(file, "sha256", path.string()))
-      throw UserError::bad_file(member.string(), "differs from the hash in the stage's manifest; move the stage's folder away to run it again");
+    const std::filesystem::path relative = name, member = stage_folder / relative;
+    if (relative.empty() || relative.is_absolute()) throw UserError::bad_file(path.string(), fmt::format("'{}' is no file of the stage", printable(name)));
+    for (const auto& part : relative) check_leaf_name(part.string(), path.string());
+    if (!file.contains("bytes")) continue;
+    std::error_code error;
+    const uint64_t bytes = std::filesystem::file_size(member, error);
+    if (error)
+      throw UserError::bad_file(
+          member.string(),
+          fmt::format("cannot be read, though the stage's manifest lists it ({}); move the stage's folder away to run it again", error.message()));
+    if (bytes != unsigned_at(file, "bytes", path.string()) || (file.contains("sha256") && sha256_file(member) != string_at(file, "sha256", path.string())))
+      throw UserError::bad_file(member.string(), "differs from the stage's manifest; move the stage's folder away to run it again");
   }
   return manifest;
 }
 
-std::string begun_fingerprint(const std::filesystem::path& stage_folder) {
+std::optional<Json> begun_identity(const std::filesystem::path& stage_folder) {
   const std::filesystem::path path = stage_folder / "identity.json";
-  if (!std::filesystem::exists(path)) return "";
-  return string_at(read_sealed(path, "coppice.stage_identity", kStageVersion), "fingerprint", path.string());
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  return read_sealed(path, "coppice.stage_identity", kStageVersion);
+}
+
+std::string begun_fingerprint(const std::filesystem::path& stage_folder) {
+  const auto begun = begun_identity(stage_folder);
+  return begun ? string_at(*begun, "fingerprint", (stage_folder / "identity.json").string()) : "";
 }
 
 Json stage_identity(const Recipe& recipe, const Stage& stage, const std::map<std::string, std::string>& input_fingerprints,
@@ -274,42 +302,6 @@ Json stage_identity(const Recipe& recipe, const Stage& stage, const std::map<std
                    {"data", data_fingerprint},  {"inputs", inputs},         {"options", std::visit(OptionsJson{recipe}, stage.options)}};
   if (stage.kind == "train" || stage.kind == "learn_masks" || stage.kind == "prune") identity["seed"] = stage.seed;  // the others draw nothing
   return identity;
-}
-
-double take_peak_memory() {
-  double bytes = std::nan("");
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with("VmHWM:")) bytes = 1024 * std::strtod(line.c_str() + 6, nullptr);
-  std::ofstream("/proc/self/clear_refs") << "5";  // resets the mark to what is resident now
-  return bytes;
-}
-
-double gemm_gflops() {
-  static const double rate = [] {
-    const at::Tensor a = at::randn({768, 768}), b = at::randn({768, 768});
-    double best_s = 1e9;
-    for (int turn = 0; turn < 8; ++turn) {
-      const double begin_s = monotonic_s();
-      const at::Tensor c = a.mm(b);
-      best_s = std::min(best_s, monotonic_s() - begin_s);
-    }
-    return 2.0 * 768 * 768 * 768 / best_s / 1e9;
-  }();
-  return rate;
-}
-
-Json versions_json() {
-  unsigned major = 0, minor = 0, release = 0;
-  H5get_libversion(&major, &minor, &release);
-  return {
-      {"coppice", kVersion},  {"git", kGitCommit}, {"build", kBuildType}, {"torch", kTorchVersion}, {"hdf5", fmt::format("{}.{}.{}", major, minor, release)},
-      {"compiler", kCompiler}};
-}
-
-Json machine_json() {
-  return {{"device", "cpu"},          {"cpu", cpu_name()},     {"cpu_capability", at::get_cpu_capability()},
-          {"threads", num_threads()}, {"deterministic", true}, {"gemm_gflops", std::round(gemm_gflops())}};
 }
 
 }  // namespace coppice

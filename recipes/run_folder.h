@@ -40,7 +40,7 @@ class RunFolder {
 
   /// Writes identity.json of a stage that begins; creates its folder.
   void begin_stage(const std::string& name, const std::string& fingerprint, const Json& identity);
-  /// Commits manifest.json as the last act: `body` plus the files of the folder with sizes and hashes.
+  /// Commits manifest.json as the last act: `body` plus the files of the folder and its subfolders with sizes and hashes.
   void finish_stage(const std::string& name, const std::string& kind, const std::string& fingerprint, Json body);
   /// Adds to the seconds of a stage in run.json (summed over restarts).
   void add_seconds(const std::string& name, double seconds);
@@ -48,7 +48,7 @@ class RunFolder {
   void add_prediction(const std::string& name, double seconds, double memory_bytes);
   /// Keeps the largest resident memory that any start of the stage has seen.
   void add_peak(const std::string& name, double bytes);
-  /// Moves a stage's folder to .old-<stage>-<8 hex>, so that a changed recipe never destroys a result.
+  /// Moves a stage's folder to .old-<stage>-<8 hex> (or .old-<stage>-<8 hex>.2, ...), so that a changed recipe never destroys a result.
   void move_aside(const std::string& name, const std::string& old_fingerprint);
   /// run.json: versions, host, device, seed, begin times; never the environment.
   void write_run_file(const Recipe& recipe);
@@ -66,23 +66,15 @@ void write_same_as(const std::filesystem::path& stage_folder, const std::string&
                    const std::string& same_as);
 
 /// The sealed manifest of a finished stage (of the folder `same_as` names, where it says so); nothing when the stage is not finished. UserError::bad_file when
-/// it is damaged.
+/// it is damaged, or a file it lists is missing or differs (parts of models and labels: in size; their hashes are compared when they are read).
 std::optional<StageManifest> find_stage_manifest(const std::filesystem::path& stage_folder);
+/// The sealed identity.json of a begun stage: fingerprint, identity; nothing when the folder holds none.
+std::optional<Json> begun_identity(const std::filesystem::path& stage_folder);
 /// Fingerprint a begun stage was started with; empty when the folder holds none.
 std::string begun_fingerprint(const std::filesystem::path& stage_folder);
 
 /// What decides a stage's result: kind, options, fingerprints of inputs, seed, data, format version; not threads, paths or cadences.
 Json stage_identity(const Recipe& recipe, const Stage& stage, const std::map<std::string, std::string>& input_fingerprints,
                     const std::string& data_fingerprint);
-
-/// Largest resident memory of this process since the last call (where the system lets it be reset, otherwise since its start); bytes, NaN when unknown.
-double take_peak_memory();
-
-/// {coppice, git, torch, hdf5, compiler, build}: recorded, never compared.
-Json versions_json();
-/// {device, cpu, threads, deterministic, gemm_gflops}: this machine as the run uses it.
-Json machine_json();
-/// fp32 GEMM rate of this very machine with the threads set (GFLOP/s); measured once per process in about a tenth of a second.
-double gemm_gflops();
 
 }  // namespace coppice

@@ -1,13 +1,16 @@
 #include "recipes/run_recipe.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "recipes/collect_report.h"
 #include "recipes/cost.h"
+#include "recipes/machine.h"
 #include "recipes/score_tasks.h"
+#include "recipes/stage_changes.h"
 #include "recipes/stages.h"
 #include "src/base/errors.h"
 #include "src/base/failpoint.h"
@@ -25,6 +28,7 @@ struct PlannedStage {
   std::string fingerprint;
   Json identity;
   bool done = false;
+  std::string held;  // fingerprint of what lies there of other options; empty = nothing
 };
 
 /// Fingerprints of data and stages.
@@ -39,35 +43,57 @@ std::vector<PlannedStage> identify_stages(const Recipe& recipe, const Json& data
   return planned;
 }
 
-/// The same beside what the folder holds. Exit 2 listing what would run again, unless `rerun`.
-std::vector<PlannedStage> plan_stages(const Recipe& recipe, RunFolder& run, const Json& data, bool rerun) {
+/// The same beside what the folder holds.
+std::vector<PlannedStage> plan_stages(const Recipe& recipe, const RunFolder& run, const Json& data) {
   std::vector<PlannedStage> planned = identify_stages(recipe, data);
-  std::vector<std::pair<std::string, std::string>> changed;  // name, old fingerprint
   for (PlannedStage& stage : planned) {
     const fs::path folder = run.stage(stage.name);
     const auto manifest = find_stage_manifest(folder);
     const std::string held = manifest ? manifest->fingerprint : begun_fingerprint(folder);
-    if (!held.empty() && held != stage.fingerprint) changed.emplace_back(stage.name, held);
+    if (held != stage.fingerprint) stage.held = held;
     stage.done = manifest && manifest->fingerprint == stage.fingerprint;
   }
-  if (changed.empty()) return planned;
-  if (!rerun) {
-    std::string names;
-    for (const auto& [name, held] : changed) names += (names.empty() ? "" : ", ") + name;
-    throw UserError::recipe(
-        "",
-        fmt::format(
-            "{} holds results of other options for: {}; run with --rerun to move them aside and run these stages again, or choose another folder with --out",
-            run.root().string(), names));
-  }
-  for (const auto& [name, held] : changed) run.move_aside(name, held);
   return planned;
+}
+
+/// Exit 2 listing what would run again, and why.
+void refuse_changed(const std::vector<PlannedStage>& planned, const RunFolder& run) {
+  std::string names;
+  for (const PlannedStage& stage : planned) {
+    if (stage.held.empty()) continue;
+    const auto begun = begun_identity(run.stage(stage.name));
+    names += fmt::format("{}{} ({})", names.empty() ? "" : ", ", stage.name,
+                         begun ? changed_keys(begun->value("identity", Json::object()), stage.identity) : "no identity.json");
+  }
+  if (!names.empty())
+    throw UserError::recipe(
+        "", fmt::format("{} holds results of other options for: {}; run with --rerun to move them aside and run these stages again, or choose another folder "
+                        "with --out",
+                        run.root().string(), names));
+}
+
+/// Refuses what has no room for what is still to be done.
+void check_rest_fits(const Recipe& recipe, const std::vector<PlannedStage>& planned, const fs::path& root) {
+  std::vector<std::string> done;
+  for (const PlannedStage& stage : planned)
+    if (stage.done) done.push_back(stage.name);
+  if (done.size() + 1 < planned.size()) check_fits(remaining_cost(estimate_cost(recipe, corpus_bytes(recipe), 0), root, done), root);
 }
 
 const StageRow& row_of(const std::string& kind) {
   for (const StageRow& row : stage_table())
     if (kind == row.kind) return row;
   throw InternalError("no stage kind " + kind);
+}
+
+/// A stop is a stop, whatever becomes of the report.
+void report_of_stopped(const fs::path& root) {
+  try {
+    (void)COPPICE_FAILPOINT("run.stopped_report");
+    write_report(root);
+  } catch (const std::exception& error) {
+    log_warning(fmt::format("no report of what was stopped: {}", error.what()));
+  }
 }
 
 /// Loads and checks what needs no work yet; opens the folder for this process alone.
@@ -83,16 +109,21 @@ OpenedRun open_run(const RunRequest& request) {
   if (!recipe.arms.empty() || !recipe.seeds.empty())
     throw UserError::recipe(request.recipe_file, fmt::format("the recipe has {} arms and {} seeds: coppice ablate {} runs them", recipe.arms.size(),
                                                              recipe.seeds.size(), request.recipe_file));
+  install_signal_handlers(recipe.grace_s);
   start_torch(recipe.threads);
   const fs::path root = run_root(request, recipe);
   if (request.fresh && fs::exists(root / "recipe.toml"))
     throw UserError::recipe("--fresh", fmt::format("{} already holds a run; leave --fresh out to go on with it", root.string()));
-  const Json data = data_identity(recipe);
-  check_fits(estimate_cost(recipe, corpus_bytes(recipe), 0), root);
-  opened.run = std::make_unique<RunFolder>(root);
-  opened.stages = plan_stages(recipe, *opened.run, data, request.rerun);
+  opened.run = std::make_unique<RunFolder>(root);  // first: a second run is told so before it reads the corpus
   set_log_file(root / "log.txt");
   for (const std::string& line : label_warnings(recipe)) log_warning(line);
+  const Json data = data_identity(recipe);
+  if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
+  opened.stages = plan_stages(recipe, *opened.run, data);
+  if (!request.rerun) refuse_changed(opened.stages, *opened.run);
+  check_rest_fits(recipe, opened.stages, root);
+  for (const PlannedStage& stage : opened.stages)
+    if (!stage.held.empty()) opened.run->move_aside(stage.name, stage.held);
   write_file_atomically(root / "recipe.toml", recipe.resolved);
   return opened;
 }
@@ -117,6 +148,7 @@ void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const P
     body["identity"] = identity;
     run.finish_stage(stage.name, stage.kind, fingerprint, body);
   } catch (const Stopped&) {
+    ::alarm(0);  // saved: what follows may take longer than grace_s
     run.add_peak(stage.name, take_peak_memory());
     throw;
   }
@@ -126,14 +158,6 @@ void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const P
 void remove_checkpoints(const Stage& stage, const fs::path& folder) {
   const TrainingOptions* training = training_of(stage);
   if (training != nullptr && !training->keep_finished) fs::remove_all(folder / "ckpt");
-}
-
-void check_windows(const Recipe& recipe, const PreparedData& data) {
-  for (const Stage& stage : recipe.stages)
-    if (const TrainingOptions* training = training_of(stage))
-      Loader(data.shards_of(training->mixture), training->mixture, {.seq_len = training->seq_len});
-    else if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options))
-      TaskScorer(recipe, *evaluate, *data.tokenizer);
 }
 
 void run_recipe(const RunRequest& request) {
@@ -163,7 +187,7 @@ void run_recipe(const RunRequest& request) {
       try {
         run_stage(recipe, stage, run, data, planned.fingerprint, planned.identity);
       } catch (const Stopped&) {
-        write_report(run.root());
+        report_of_stopped(run.root());
         throw;
       }
       write_report(run.root());

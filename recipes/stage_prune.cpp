@@ -55,7 +55,7 @@ Json run_prune(StageContext& context) {
   const PrunePlan plan = make_plan(scores_LF, num_kept, options.scores, source.sha256);
   const Model pruned = prune_model(source.model, plan, soft_LF);
 
-  const std::vector<Batch> batches = check_batches(context.data, 128, 4);
+  const std::vector<Batch> batches = check_batches(context.data, kCheckSeqLen, 4);
   const at::Tensor hard_LF = plan_mask(plan, channels, soft_LF);
   double difference = 0;
   for (const Batch& batch : batches)

@@ -11,7 +11,7 @@
 namespace coppice {
 namespace {
 
-constexpr int64_t kCalibrationSeqLen = 256, kCalibrationRows = 8;
+constexpr int64_t kCalibrationRows = 8;
 
 }  // namespace
 
@@ -62,10 +62,17 @@ std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int6
   return batches;
 }
 
-std::vector<Batch> calibration_batches(const StageContext& context, int64_t tokens) {
+std::vector<MixtureEntry> calibration_mixture(const Recipe& recipe) {
   std::vector<MixtureEntry> mixture;
-  for (const DomainOptions& domain : context.recipe.data.domains)
+  for (const DomainOptions& domain : recipe.data.domains)
     if (domain.weight > 0) mixture.push_back({domain.name, domain.weight, 0});
+  return mixture;
+}
+
+bool needs_calibration(const PruneStage& prune) { return prune.scores != "masks" && find_score(prune.scores, "").passes > 0; }
+
+std::vector<Batch> calibration_batches(const StageContext& context, int64_t tokens) {
+  const std::vector<MixtureEntry> mixture = calibration_mixture(context.recipe);
   Loader loader(context.data.shards_of(mixture), mixture, {.seq_len = kCalibrationSeqLen, .document_mask = false, .seed = context.recipe.seed});
   std::vector<Batch> batches;
   for (int64_t left = tokens; left > 0; left -= kCalibrationRows * kCalibrationSeqLen) batches.push_back(loader.next(kCalibrationRows));

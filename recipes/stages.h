@@ -58,9 +58,15 @@ struct LabelledShards {
   int64_t batch_tokens = 0;
 };
 LabelledShards label_shards(const StageContext& context);
+inline constexpr int64_t kCheckSeqLen = 128;  // of the windows that masked and pruned models are compared on
 /// A fixed sample of held-out windows as decoder inputs: logits of two models are compared on it.
 std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int64_t windows);
 
+/// Calibration text is drawn from every domain by the weights of [[data.domain]], whatever a stage trains on, in windows of this many tokens.
+inline constexpr int64_t kCalibrationSeqLen = 256;
+std::vector<MixtureEntry> calibration_mixture(const Recipe& recipe);
+/// Whether the stage's scores are measured on calibration text.
+bool needs_calibration(const PruneStage& prune);
 /// A sample of training windows, as many as `tokens` ask for: what activation scores are measured on.
 std::vector<Batch> calibration_batches(const StageContext& context, int64_t tokens);
 /// FLOPs of a score's passes over such a sample.

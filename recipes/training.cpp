@@ -7,6 +7,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "recipes/machine.h"
 #include "src/base/errors.h"
 #include "src/base/failpoint.h"
 #include "src/base/signals.h"
@@ -29,8 +30,7 @@ TeacherSignal live_signal(const StageTeacher& stage, const Batch& batch, const K
   if (distillation.hidden_loss != "none") taps.layer_output = [&](int, const at::Tensor& layer_ND) { output_ND.push_back(layer_ND); };
   const at::Tensor hidden_NE =
       decoder_hidden(teacher, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT}, {}, taps);
-  const std::string& tokenizer = context.data.tokenizer->fingerprint();  // every model of a run has the run's tokenizer
-  const at::Tensor head_VE = teacher_head(teacher, context.data.tokenizer->vocab_size(), tokenizer, tokenizer);
+  const at::Tensor head_VE = output_head(teacher);
   if (distillation.loss == "labels") {
     signal.label_BT = top_1(hidden_NE, head_VE, &facts).reshape(batch.token_BT.sizes());
   } else if (distillation.loss == "top_k") {
@@ -139,6 +139,15 @@ void TrainingSession::resume(Json& extra_facts, const Prepare& prepare) {
     if (string_at(manifest, "fingerprint", path) != context_.fingerprint)
       throw UserError::recipe(context_.stage.where, fmt::format("stage '{}': {} belongs to other options; use --rerun to start the stage again",
                                                                 context_.stage.name, newest->folder.string()));
+    const auto check_same = [&](const char* what, const std::string& held, const std::string& now) {
+      if (held != now)
+        throw UserError::bad_file(path,
+                                  fmt::format("was trained on {} {}, the run's data/ now holds {}; bring the old data/ back, or move the stage's folder away "
+                                              "to begin it again",
+                                              what, held, now));
+    };
+    check_same("the tokenizer", string_at(manifest, "tokenizer_sha256", path), context_.data.tokenizer->fingerprint());
+    check_same("the tokens", string_at(object_at(manifest, "data", path), "manifest_sha256", path), context_.data.tokens_sha256);
     extra_facts = object_at(manifest, "extra", path);
     if (prepare) prepare(extra_facts, path);
     std::vector<NamedTensor> tensors = arena_tensors(model_.config, *model_.arena, model_.arena->master(), "/model/");
@@ -166,6 +175,7 @@ void TrainingSession::resume(Json& extra_facts, const Prepare& prepare) {
     saved_step_ = step_;
   }
   metrics_ = std::make_unique<MetricsWriter>(context_.folder() / "metrics.jsonl", step_);
+  if (const std::filesystem::path bad = context_.folder() / "bad_batches.jsonl"; std::filesystem::exists(bad)) MetricsWriter(bad, step_);  // cuts lost steps
   session_begin_s_ = step_begin_s_ = counted_s_ = monotonic_s();
 }
 
@@ -267,6 +277,7 @@ void TrainingSession::end_step(const LossSums& sums, double teacher_weight, cons
             {{"domain", options_.mixture[static_cast<size_t>(span.domain)].domain}, {"shard", span.shard}, {"offset", span.offset}, {"length", span.length}});
     OutputFile file(context_.folder() / "bad_batches.jsonl", OutputFile::Mode::append);
     file.write(bad.dump() + "\n");
+    file.sync();
     file.close();
   }
   progress_.update(static_cast<uint64_t>(step_),

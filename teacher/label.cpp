@@ -57,7 +57,7 @@ void read_windows(const Model& teacher, const TokenShards& shards, size_t shard,
                   const std::vector<char>& wanted_tokens, const HiddenRows& visit) {
   const at::NoGradGuard no_grad;
   COPPICE_CHECK(rule.batch_tokens > 0, fmt::format("batch_tokens {}", rule.batch_tokens));
-  COPPICE_CHECK(shards.vocab_size() <= teacher.config.vocab_size,
+  COPPICE_CHECK(shards.vocab_size() == teacher.config.vocab_size,
                 fmt::format("shards hold ids up to {}, the teacher knows {}", shards.vocab_size(), teacher.config.vocab_size));
   std::vector<LabelWindow> windows = label_windows(shards.document_ends(shard), rule);
   if (!wanted_tokens.empty()) {
@@ -112,7 +112,7 @@ std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards
 
 ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule, const LabelFingerprint& fingerprint,
                              const std::function<void(uint64_t)>& progress, const std::vector<char>& wanted_tokens) {
-  const at::Tensor head_VD = teacher_head(teacher, shards.vocab_size(), "", shards.tokenizer_sha256());
+  const at::Tensor head_VD = output_head(teacher);
   ShardLabels labels(shards.shards().at(shard).tokens, fingerprint);
   const auto k = static_cast<size_t>(fingerprint.k);
   labels.near_ties = 0;
@@ -148,22 +148,6 @@ void check_finite(const TopFacts& facts, const std::string& teacher) {
                               fmt::format("the logits of {} tokens are not finite: its weights hold NaN or infinity, or grew without bounds; train it again "
                                           "with a lower lr, or take an earlier stage",
                                           facts.not_finite));
-}
-
-at::Tensor teacher_head(const Model& teacher, int64_t vocab_size, const std::string& teacher_tokenizer, const std::string& tokenizer) {
-  constexpr int64_t kPadding = 1024, kMultiple = 64;
-  const at::Tensor head_VD = output_head(teacher);
-  const int64_t rows = head_VD.size(0), surplus = rows - vocab_size;
-  if (surplus == 0) return head_VD;
-  if (surplus < 0 || surplus >= kPadding || rows % kMultiple != 0)
-    throw UserError::recipe(
-        "",
-        fmt::format("the teacher knows {} ids (tokenizer {}), the data {} (tokenizer {}): only a padded output table may be larger; labels need one tokenizer",
-                    rows, teacher_tokenizer.empty() ? "unknown" : teacher_tokenizer, vocab_size, tokenizer));
-  static bool told = false;
-  if (!told) log_info(fmt::format("the teacher's output table has {} padded rows beyond {} ids: they are left out", surplus, vocab_size));
-  told = true;
-  return head_VD.narrow(0, 0, vocab_size);
 }
 
 }  // namespace coppice

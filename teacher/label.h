@@ -39,9 +39,4 @@ ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, si
 /// UserError::bad_file when some of a teacher's logits were not finite: its choices would be arbitrary.
 void check_finite(const TopFacts& facts, const std::string& teacher);
 
-/// The teacher's output table for a vocabulary of `vocab_size` ids. A table with more rows, up to the next 1024 and a multiple of 64, is a padded one
-/// (151,936 against 152,064): its last rows are left out of every softmax and argmax, and a line says so. UserError::recipe for any other difference, with both
-/// tokenizer fingerprints.
-at::Tensor teacher_head(const Model& teacher, int64_t vocab_size, const std::string& teacher_tokenizer, const std::string& tokenizer);
-
 }  // namespace coppice

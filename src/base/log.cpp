@@ -84,10 +84,11 @@ void print_message(std::string_view level, std::string_view message) {
   const std::lock_guard lock(log.guard);
   const bool warning = level == "warning";
   if (warning) ++log.warnings;
-  const std::string line = (warning ? "warning: " : "") + printable_lines(message);
+  const bool error = level == "error";
+  const std::string line = (error ? "coppice: " : warning ? "warning: " : "") + printable_lines(message);
   if (log.style == LogStyle::json) {
     put(to_text({{"event", "message"}, {"level", level}, {"message", message}}) + "\n");
-  } else if (warning || log.style != LogStyle::quiet) {
+  } else if (error || warning || log.style != LogStyle::quiet) {
     clear_live(log);
     put(line + "\n");
     draw_live(log);
@@ -112,6 +113,7 @@ void set_log_file(const std::filesystem::path& path) {
 
 void log_info(std::string_view message) { print_message("info", message); }
 void log_warning(std::string_view message) { print_message("warning", message); }
+void log_error(std::string_view message) { print_message("error", message); }
 
 int64_t num_warnings() {
   LogState& log = state();

@@ -18,6 +18,7 @@ void set_log_file(const std::filesystem::path& path);
 
 void log_info(std::string_view message);
 void log_warning(std::string_view message);  // also counted, see num_warnings()
+void log_error(std::string_view message);    // what ends the program: `coppice: message`, in every style
 int64_t num_warnings();
 
 /// One stage's progress: `[stage] step 120/800  loss 3.214  12.3k tok/s  58% of GEMM  ETA 0:41`.

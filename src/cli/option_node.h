@@ -34,7 +34,7 @@ struct OptionTable::Node {
     std::string key;
     OptionValue::Kind kind = OptionValue::Kind::boolean;  // table, tables, or anything else for a plain value
     std::string text;                                     // the value in force, as TOML
-    std::string origin;                                   // file:line, --set, default
+    std::string origin;                                   // file:line, --set, or where the default comes from
     bool count = false;                                   // asked for by take_count: 1.2e6 is fine
     std::vector<std::shared_ptr<Node>> nodes;
   };
@@ -42,6 +42,7 @@ struct OptionTable::Node {
   std::string path;    // how messages and --set name the table: model.student, or core for the [[stage]] of that name; empty = root
   std::string header;  // how TOML names it: model.student, stage
   std::string where;
+  std::string default_origin = "default";
   bool present = false;  // stands in the recipe, perhaps empty
   std::vector<Entry> entries;
   std::vector<Known> known;

@@ -38,7 +38,7 @@ std::string to_toml(const std::vector<Element>& values) {
 template <class Value, class Convert>
 void take_value(Node& node, std::string_view key, Value& value, std::string_view help, std::string_view expected, Convert convert) {
   Node::Known& known = node.know(key);
-  known.origin = "default";
+  known.origin = node.default_origin;
   if (const Node::Entry* entry = node.find(key)) {
     const std::optional<Value> converted = convert(entry->value);
     if (!converted)
@@ -105,6 +105,7 @@ std::string OptionTable::where(std::string_view key) const {
   return entry ? entry->where : node_->where;
 }
 bool OptionTable::has(std::string_view key) const { return node_->find(key) != nullptr; }
+void OptionTable::call_defaults(std::string origin) { node_->default_origin = std::move(origin); }
 bool OptionTable::taken(std::string_view key) const { return node_->find_known(key) != nullptr; }
 
 void OptionTable::take(std::string_view key, bool& value, std::string_view help) {

@@ -29,6 +29,8 @@ class OptionTable {
   std::string where(std::string_view key) const;  // of one value; the table's when absent
   bool has(std::string_view key) const;
   bool taken(std::string_view key) const;
+  /// Where values come from that the table does not give, from the next take() on; "default" unless said: `preset afm-3b`, `model.source`.
+  void call_defaults(std::string origin);
 
   /// Replaces `value` when the key is present; the wrong type is UserError::recipe(where, "key: got ..., expected ... (help)"). Every call also registers
   /// the key as known, with its default, for finish() and for the resolved recipe.

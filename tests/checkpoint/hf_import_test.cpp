@@ -195,6 +195,25 @@ TEST_SUITE("faults") {
     CHECK(refusal_with_index(changed).find("absent.safetensors") != std::string::npos);
   }
 
+  TEST_CASE("hf_import: padded rows of a vocabulary table are known by their number") {
+    CHECK(padded_rows(384, 384) == 0);
+    CHECK(padded_rows(151936, 151643) == 293);
+    CHECK(padded_rows(152064, 151936) == 128);
+    CHECK(padded_rows(320, 300) == 20);
+    CHECK_FALSE(padded_rows(310, 300).has_value());   // no multiple of 64
+    CHECK_FALSE(padded_rows(2048, 384).has_value());  // too many
+    CHECK_FALSE(padded_rows(384, 385).has_value());   // ids without a row
+
+    const Model whole = tiny_model(tiny_config(true), 9);
+    const int64_t rows = whole.config.vocab_size;
+    const Model cut = without_padded_rows(whole, rows - 3);
+    CHECK(cut.config.vocab_size == rows - 3);
+    for (const Parameter& parameter : parameter_table(cut.config)) {
+      const at::Tensor kept = cut.arena->parameter(parameter.name), all = whole.arena->parameter(parameter.name);
+      CHECK(at::equal(kept, all.narrow(0, 0, kept.size(0))));
+    }
+  }
+
   TEST_CASE("hf_import: rubbish in place of each file") {
     Fixture fixture;
     for (const char* file : {"config.json", "model.safetensors"}) {

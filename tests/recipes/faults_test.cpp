@@ -73,6 +73,28 @@ TEST_SUITE("faults") {
     check_equal(results_of(got), results_of(expected));
   }
 
+  TEST_CASE("killed after any number of system calls, again and again until it is done: bitwise the undisturbed run [1, 2, 3]") {
+    const Scratch straight("calls_straight"), killed("calls");
+    write_run(straight.path, "small.toml");
+    write_run(killed.path, "small.toml");
+    const std::vector<std::string> command = {"run", "small.toml", "--set", "dense.keep_finished=true"};
+    REQUIRE(run(straight.path, command).code == 0);
+    const unsigned seed = std::random_device()();
+    MESSAGE("seed " << seed);
+    std::mt19937 random(seed);
+    int kills = 0;
+    Outcome last;
+    do {
+      const std::string calls = std::to_string(std::uniform_int_distribution<>(10, 40 + 4 * kills)(random));  // grows, so that it ends
+      last = run(killed.path, command, [&] { setenv("COPPICE_FAIL_AFTER_IO", calls.c_str(), 1); });
+      kills += last.signal == SIGKILL;
+    } while (last.signal == SIGKILL && kills < 100);
+    INFO(last.err);
+    CHECK(last.code == 0);
+    CHECK(kills >= 5);
+    check_equal(results_of(killed.path / "runs/small"), results_of(straight.path / "runs/small"));
+  }
+
   TEST_CASE("SIGTERM and SIGINT: checkpoint, exit 75, and the run goes on bitwise [31]") {
     const Scratch straight("term_straight"), stopped("term_stopped");
     write_tiny_run(straight.path);

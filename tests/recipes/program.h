@@ -138,12 +138,13 @@ inline void write_tasks(const fs::path& folder) {
   spill(folder / "tasks" / "words.jsonl", lines);
 }
 
-/// The tiny recipe, all stage kinds, seconds; read from tests/recipes/tiny.toml.
-inline void write_tiny_run(const fs::path& folder) {
+/// The corpus, tasks and a recipe of tests/recipes beside them: tiny.toml has all stage kinds, small.toml the least that leaves a whole run.
+inline void write_run(const fs::path& folder, const std::string& recipe) {
   write_corpus(folder / "corpus");
   write_tasks(folder);
-  spill(folder / "tiny.toml", slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/tiny.toml"));
+  spill(folder / recipe, slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes" / recipe));
 }
+inline void write_tiny_run(const fs::path& folder) { write_run(folder, "tiny.toml"); }
 
 /// metrics.jsonl without its wall-clock keys.
 inline std::string without_clock(const std::string& metrics) {

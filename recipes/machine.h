@@ -1,0 +1,21 @@
+// What a run records of the program and of the machine it runs on.
+#pragma once
+
+#include "src/base/json.h"
+
+namespace coppice {
+
+/// Largest resident memory of this process since the last call (where the system lets it be reset, otherwise since its start); bytes, NaN when unknown.
+double take_peak_memory();
+
+/// Memory that this process may still take: what the system has, or less where RLIMIT_AS or a control group (version 2) says so; bytes.
+double available_memory();
+
+/// {coppice, git, torch, hdf5, compiler, build}: recorded, never compared.
+Json versions_json();
+/// {device, cpu, threads, deterministic, gemm_gflops}: this machine as the run uses it.
+Json machine_json();
+/// fp32 GEMM rate of this very machine with the threads set (GFLOP/s); measured once per process in about a tenth of a second.
+double gemm_gflops();
+
+}  // namespace coppice

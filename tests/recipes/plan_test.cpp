@@ -1,0 +1,107 @@
+// What plan predicts, by hand; what is left of it in a run folder; what the real program prints and refuses.
+#include "recipes/cost.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/recipes/program.h"
+
+using namespace coppice;
+using namespace coppice::test;
+
+namespace {
+
+// 384 x 32 embedding; per layer 2 norms, q and o 32 x 32, k and v 16 x 32, two head norms of 16, three FFN matrices of 32 x F; last norm
+constexpr double parameters(double ffn) { return 384 * 32 + 2 * (64 + 2 * 1024 + 2 * 512 + 32 + 3 * 32 * ffn) + 32; }
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("cost: steps, tokens, disk and memory of the small recipe by hand") {
+    const Recipe recipe = load_recipe((fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml").string(), {{"dense.keep_last", "4", ""}}, {});
+    const RecipeCost cost = estimate_cost(recipe, 250'000, 0);
+    REQUIRE(cost.stages.size() == 5);
+    const StageCost &data = cost.stages[0], &dense = cost.stages[1], &pruned = cost.stages[2], &release = cost.stages[4];
+    CHECK(data.tokens == 100'000);  // 2.5 bytes each
+    CHECK(data.disk_bytes == doctest::Approx(220'000));
+    CHECK(dense.steps == 16);
+    CHECK(dense.tokens == 8192);
+    CHECK(dense.parameters == parameters(64));
+    CHECK(dense.transient_bytes == 4 * parameters(64) * 3 * 5);  // weights and two slots; four kept and the one being written
+    CHECK(dense.disk_bytes == 4 * parameters(64) * (1 + 3 * 5));
+    CHECK(pruned.parameters == parameters(24));
+    CHECK(pruned.disk_bytes == 4 * parameters(24));
+    CHECK(release.disk_bytes == 4 * parameters(24));
+    CHECK(cost.disk_bytes == doctest::Approx(220'000 + 4 * (parameters(64) * 16 + 2 * parameters(24))));
+    CHECK(cost.memory_bytes == doctest::Approx(std::ranges::max_element(cost.stages, {}, &StageCost::memory_bytes)->memory_bytes));
+
+    const Scratch scratch("cost");
+    spill(scratch.path / "data/x", std::string(20'000, 'x'));
+    spill(scratch.path / "dense/ckpt/step-00000004/part", std::string(100'000, 'x'));
+    const RecipeCost begun = remaining_cost(cost, scratch.path, {});
+    CHECK(begun.disk_bytes == doctest::Approx(cost.disk_bytes - 120'000));
+    const RecipeCost late = remaining_cost(cost, scratch.path, {"dense", "pruned"});
+    REQUIRE(late.stages.size() == 3);
+    CHECK(late.disk_bytes == doctest::Approx(200'000 + 4 * parameters(24)));
+  }
+}
+
+TEST_SUITE("recipe") {
+  TEST_CASE("plan: tokens and epochs a domain; a missing corpus is said so; the full-size recipe only counts") {
+    const Scratch scratch("plan_domains");
+    write_run(scratch.path, "small.toml");
+    spill(scratch.path / "corpus/prose.jsonl", std::string(5120, 'x'));  // 2048 tokens, as far as plan knows
+    const Outcome plan = run(scratch.path, {"plan", "small.toml"});
+    CHECK(plan.code == 0);
+    const size_t table = plan.out.find("epochs");
+    REQUIRE(table != std::string::npos);
+    const std::string line = plan.out.substr(plan.out.find("dense", table), 60);
+    INFO(plan.out);
+    CHECK(line.find("prose") != std::string::npos);
+    CHECK(line.find("8.2k") != std::string::npos);
+    CHECK(line.find("4.00") != std::string::npos);
+    CHECK(plan.err.empty());
+    fs::remove(scratch.path / "corpus/prose.jsonl");
+    const Outcome missing = run(scratch.path, {"plan", "small.toml"});
+    CHECK(missing.code == 0);
+    CHECK(missing.err.find("corpus/prose.jsonl: no such corpus file or folder") != std::string::npos);
+
+    const auto limited = [] {
+      const rlimit limit{.rlim_cur = rlim_t{64} << 30, .rlim_max = rlim_t{64} << 30};
+      setrlimit(RLIMIT_AS, &limit);
+    };
+    const Outcome large = run(scratch.path, {"plan", std::string(COPPICE_SOURCE_DIR) + "/recipes/afm.toml"}, limited);
+    INFO(large.out << large.err);
+    CHECK(large.code == 7);  // counted and refused, whatever this machine has
+    for (const char* word : {"6.60B", "2.74B", "6.30T", "1.00T", "100B", "188B"}) CHECK(large.out.find(word) != std::string::npos);
+    CHECK(large.err.find("GiB of memory") != std::string::npos);
+  }
+
+  TEST_CASE("--version names the program, its commit and its libraries") {
+    const Scratch scratch("version");
+    const Outcome outcome = run(scratch.path, {"--version"});
+    CHECK(outcome.code == 0);
+    for (const char* word : {"coppice 0.", "torch", "hdf5", "sentencepiece", "zstd", "compiler", "cpu", "cuda"}) {
+      INFO(word << "\n" << outcome.out);
+      CHECK(outcome.out.find(word) != std::string::npos);
+    }
+  }
+
+  TEST_CASE("--json is one object a line, --quiet nothing, --fresh no second run") {
+    const Scratch scratch("output");
+    write_run(scratch.path, "small.toml");
+    const Outcome json = run(scratch.path, {"run", "small.toml", "--json"});
+    CHECK(json.code == 0);
+    std::istringstream lines(json.err);
+    size_t count = 0;
+    for (std::string line; std::getline(lines, line); ++count) CHECK(nlohmann::json::parse(line).contains("event"));
+    CHECK(count > 4);
+    const Outcome fresh = run(scratch.path, {"run", "small.toml", "--fresh", "--json"});
+    CHECK(fresh.code == 2);
+    CHECK(nlohmann::json::parse(fresh.err)["level"] == "error");
+    fs::remove_all(scratch.path / "runs");
+    const Outcome quiet = run(scratch.path, {"run", "small.toml", "--fresh", "--quiet"});
+    CHECK(quiet.code == 0);
+    CHECK(quiet.err.empty());
+    CHECK(quiet.out.find("report.html") != std::string::npos);
+  }
+}

@@ -1,0 +1,97 @@
+// Numbers and names that no stage could work with: refused when the recipe is read, with file:line, key, what came and what was expected.
+#include <doctest/doctest.h>
+
+#include "recipes/recipe.h"
+#include "src/base/errors.h"
+#include "tests/recipes/program.h"
+
+using namespace coppice;
+using namespace coppice::test;
+
+namespace {
+
+const std::string kSmall = slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml");
+
+/// What small.toml is refused with; empty when it is not.
+std::string refusal(const std::string& text, const std::vector<Override>& overrides = {}) {
+  const Scratch scratch("ranges");
+  spill(scratch.path / "small.toml", text);
+  try {
+    load_recipe((scratch.path / "small.toml").string(), overrides, {});
+  } catch (const UserError& error) {
+    CHECK(error.code() == ExitCode::recipe);
+    return error.what();
+  }
+  return "";
+}
+
+std::string replaced(const std::string& before, const std::string& after) {
+  std::string text = kSmall;
+  const size_t place = text.find(before);
+  REQUIRE(place != std::string::npos);
+  return text.replace(place, before.size(), after);
+}
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("ranges: a number outside is refused with its key and what was expected") {
+    REQUIRE(refusal(kSmall).empty());
+    const struct {
+      const char *path, *value, *words;
+    } cases[] = {
+        {"grace_s", "-1", "grace_s: got -1, expected 0 to 86400"},
+        {"dense.max_grad_norm", "0", "max_grad_norm: got 0, expected above 0"},
+        {"dense.drop_grad_norm", "nan", "drop_grad_norm: got nan, expected above 0"},
+        {"dense.weight_decay", "1", "weight_decay: got 1, expected at least 0 and below 1"},
+        {"dense.final_lr_ratio", "1.5", "final_lr_ratio: got 1.5, expected 0 to 1"},
+        {"dense.max_skipped_steps", "-1", "max_skipped_steps: got -1, expected 0 or more"},
+        {"dense.warmup_steps", "-2", "warmup_steps: got -2, expected 0 or more, or -1"},
+        {"dense.tokens", "4611686018427387903", "tokens: got 4611686018427387903, expected 1 to"},
+        {"dense.tokens", "1e15", "steps, expected below 10^8"},
+        {"dense.rope_theta", "inf", "rope_theta: got inf"},
+        {"pruned.calibration_tokens", "4611686018427387904", "calibration_tokens: got 4611686018427387904, expected 1 to 10^8"},
+        {"release.formats", "[]", "formats: expected at least one"},
+    };
+    for (const auto& [path, value, words] : cases) {
+      const std::string text = refusal(kSmall, {{path, value, ""}});
+      INFO(path << " = " << value << ": " << text);
+      CHECK(text.find(words) != std::string::npos);
+    }
+    CHECK(refusal(kSmall, {{"dense.keep_last", "2147483647", ""}}).empty());
+  }
+
+  TEST_CASE("ranges: mixtures name a domain once and give it a number of epochs; stages have names that nothing else has") {
+    CHECK(refusal(replaced("weight = 1\n", "weight = 1\nmax_epochs = -1\n")).find("max_epochs: got -1, expected 0 (no limit) or more") != std::string::npos);
+    CHECK(refusal(replaced("weight = 1\n", "weight = 1\nmax_epochs = nan\n")).find("max_epochs: got nan") != std::string::npos);
+    CHECK(refusal(replaced("path = \"corpus/code.jsonl\"\n", "path = \"x\"\nmax_epochs = inf\n")).find("max_epochs: got inf") != std::string::npos);
+    const std::string twice = refusal(replaced("weight = 1\n", "weight = 1\n\n[[stage.mixture]]\ndomain = \"prose\"\n"));
+    CHECK(twice.find("small.toml:") != std::string::npos);
+    CHECK(twice.find("'prose' is given twice") != std::string::npos);
+    for (const char* name : {"report.md", "report.json", "run.json", "log.txt", "recipe.toml", "data"}) {
+      INFO(name);
+      CHECK(refusal(replaced("name = \"scores\"", "name = \"" + std::string(name) + "\"")).find("choose another") != std::string::npos);
+    }
+  }
+
+  TEST_CASE("config: a value tells whether it comes from the file, a preset or another model") {
+    const Scratch scratch("origins");
+    spill(scratch.path / "small.toml", replaced("[model.student]\n", "[model.other]\npreset = \"demo-student\"\nnum_attention_heads = 6\n\n[model.student]\n"));
+    const std::string file = (scratch.path / "small.toml").string();
+    const std::string text = load_recipe(file, {}, {}).with_origins;
+    const auto origin = [&](const std::string& table, const std::string& key) {
+      const size_t line = text.find("\n" + key + " = ", text.find("[model." + table + "]"));
+      REQUIRE(line != std::string::npos);
+      const size_t comment = text.find('#', line);
+      return text.substr(comment + 2, text.find('\n', comment) - comment - 2);
+    };
+    CHECK(origin("source", "hidden_size").find("small.toml:") != std::string::npos);
+    CHECK(origin("source", "rope_theta") == "default");
+    CHECK(origin("source", "head_dim") == "hidden_size / num_attention_heads");
+    CHECK(origin("other", "hidden_size") == "preset demo-student");
+    CHECK(origin("other", "num_attention_heads").find("small.toml:") != std::string::npos);
+    CHECK(origin("other", "head_dim") == "hidden_size / num_attention_heads");
+    CHECK(origin("student", "hidden_size") == "model.source");
+    CHECK(origin("student", "intermediate_size").find("small.toml:") != std::string::npos);
+  }
+}
