@@ -182,8 +182,9 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       uncounted_flops = look_tokens(train->training, heldout_tokens) * forward_flops_per_token(config, train->training.seq_len);
       for (const std::string& name : train->teachers) {  // read forward in every distilling step
         const ModelConfig teacher = recipe.model_after(name);
-        const auto [from, to] = distil_span(train->distillation, train->training.steps());
-        cost.flops += cost.tokens * (to - from) * forward_flops_per_token(teacher, train->training.seq_len);
+        for (int64_t step = 0; step < cost.steps; ++step)
+          if (distils_at(train->distillation, step, cost.steps))
+            cost.flops += static_cast<double>(train->training.batch_tokens) * forward_flops_per_token(teacher, train->training.seq_len);
         cost.memory_bytes += model_bytes(teacher);
       }
     } else if (std::holds_alternative<ImportStage>(stage.options)) {

@@ -17,6 +17,7 @@
 #include "recipes/ablation_report.h"
 #include "recipes/collect_report.h"
 #include "recipes/exit_code.h"
+#include "recipes/score_tasks.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
@@ -262,6 +263,7 @@ void run_ablation(const RunRequest& request, int jobs) {
   install_signal_handlers(ablation.base.grace_s);
   RunFolder run(root);  // first: a second run is told so before it reads the corpus
   set_log_file(root / "log.txt");
+  for (const ArmRun& arm_run : ablation.runs) check_tasks(arm_run.recipe);
   const Json data = data_identity(ablation.base);
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
   const std::string data_fingerprint = fingerprint(data);

@@ -14,6 +14,7 @@
 #include "recipes/stages.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
+#include "src/checkpoint/hf_export.h"
 
 namespace coppice {
 namespace {
@@ -59,7 +60,7 @@ struct OptionsJson {
     json["rope_theta"] = s.rope_theta;
     return json;
   }
-  Json operator()(const ImportStage& s) const { return {{"folder", corpus_sha256(s.path)}}; }
+  Json operator()(const ImportStage& s) const { return {{"folder", hf_folder_sha256(s.path)}}; }
   Json operator()(const LearnMasksStage& s) const {
     Json json = training_json(s.training);
     json["masks"] = fields_json(s.masks, {"on_collapse"});

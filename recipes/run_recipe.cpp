@@ -117,6 +117,7 @@ OpenedRun open_run(const RunRequest& request) {
   opened.run = std::make_unique<RunFolder>(root);  // first: a second run is told so before it reads the corpus
   set_log_file(root / "log.txt");
   for (const std::string& line : label_warnings(recipe)) log_warning(line);
+  check_tasks(recipe);
   const Json data = data_identity(recipe);
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
   opened.stages = plan_stages(recipe, *opened.run, data);

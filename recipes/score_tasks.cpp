@@ -91,8 +91,16 @@ int64_t TaskScorer::num_tokens() const {
 
 Json tasks_identity(const std::vector<std::string>& files) {
   Json identity = Json::array();
-  for (const std::string& file : files) identity.push_back({{"name", read_task(file).name}, {"sha256", sha256_file(file)}});
+  std::error_code error;
+  for (const std::string& file : files)
+    identity.push_back({{"name", task_name(file)}, {"sha256", std::filesystem::exists(file, error) ? sha256_file(file) : std::string()}});
   return identity;
+}
+
+void check_tasks(const Recipe& recipe) {
+  for (const Stage& stage : recipe.stages)
+    if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options))
+      for (const std::string& file : evaluate->tasks) read_task(file);
 }
 
 }  // namespace coppice

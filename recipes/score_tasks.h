@@ -38,7 +38,9 @@ class TaskScorer {
   std::vector<std::vector<Continuation>> continuations_;  // of a task: all choices of all items
 };
 
-/// What decides a task's result: name and hash of each file. Reads and checks the files.
+/// What decides a task's result: name and hash of each file, "" of one that is not there yet (a plan needs none).
 Json tasks_identity(const std::vector<std::string>& files);
+/// Reads every task file of a recipe; UserError::bad_file with file:line for the first that is missing or wrong.
+void check_tasks(const Recipe& recipe);
 
 }  // namespace coppice

@@ -29,8 +29,8 @@ Model starting_model(const StageContext& context, const TrainStage& options) {
 }
 
 /// The loss on the step's first micro-batches, as many as it takes to judge the teacher's labels.
-void test_loss(TrainingSession& session, const StageContext& context, const Model& model, const std::vector<Batch>& batches, const KdOptions& distillation,
-               bool distils) {
+void test_loss(const TrainingSession& session, const StageContext& context, const Model& model, const std::vector<Batch>& batches,
+               const KdOptions& distillation, bool distils) {
   std::vector<TestBatch> sample;
   int64_t live = 0;
   for (const Batch& batch : batches) {
@@ -66,6 +66,7 @@ Json run_train(StageContext& context) {
     taught |= distils;
     for (const Batch& batch : batches) {
       const std::vector<Targets> targets = session.targets(batch, distillation, distils);
+      if (distils) session.count_live_teachers(batch);
       sums.add(train_micro_batch(model, batch, targets, {}, session.scale()));
     }
     const StepOutcome outcome = optimizer.step(std::isfinite(sums.terms(distillation.teacher_weight).loss));

@@ -210,7 +210,7 @@ TeacherSignal TrainingSession::stored_signal(const StageTeacher& teacher, const 
   return signal;
 }
 
-std::vector<Targets> TrainingSession::targets(const Batch& batch, KdOptions distillation, bool distils) {
+std::vector<Targets> TrainingSession::targets(const Batch& batch, KdOptions distillation, bool distils) const {
   distillation.z_loss = options_.z_loss;
   if (teachers_.empty() || !distils) return {make_targets(batch, {}, distillation)};
   if (distillation.hidden_layers.empty()) distillation.hidden_layers = {model_.config.num_hidden_layers};
@@ -219,9 +219,13 @@ std::vector<Targets> TrainingSession::targets(const Batch& batch, KdOptions dist
     const TeacherSignal signal = teacher.model ? live_signal(teacher, batch, distillation, top_k_, context_) : stored_signal(teacher, batch, distillation.loss);
     targets.push_back(distillation_targets(batch, signal, distillation));
     targets.back().share = teacher.share;
-    if (teacher.model) step_flops_ += forward_flops_per_token(teacher.model->config, options_.seq_len) * static_cast<double>(batch.token_BT.numel());
   }
   return targets;
+}
+
+void TrainingSession::count_live_teachers(const Batch& batch) {
+  for (const StageTeacher& teacher : teachers_)
+    if (teacher.model) step_flops_ += forward_flops_per_token(teacher.model->config, options_.seq_len) * static_cast<double>(batch.token_BT.numel());
 }
 
 double TrainingSession::heldout_loss(const FfnMasks& masks) {

@@ -51,7 +51,9 @@ class TrainingSession {
   std::vector<Batch> next_batches();
   double scale() const { return scale_; }
   /// True labels and, when `distils`, what the stage's teachers say, from caches or live: one entry a teacher, a single one without.
-  std::vector<Targets> targets(const Batch& batch, KdOptions distillation, bool distils);
+  std::vector<Targets> targets(const Batch& batch, KdOptions distillation, bool distils) const;
+  /// Live teachers read this batch for a step's loss: their forward passes are part of what the stage costs.
+  void count_live_teachers(const Batch& batch);
 
   /// Mean next-token loss on a fixed held-out sample (nats a token), under `masks`.
   double heldout_loss(const FfnMasks& masks = {});

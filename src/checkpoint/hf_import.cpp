@@ -263,6 +263,19 @@ Model import_hf(const fs::path& folder) {
   return without_padding(model, hf.intermediate_sizes, (folder / "config.json").string());
 }
 
+std::string hf_folder_sha256(const fs::path& folder) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name == "config.json" || name == "tokenizer.model" || name == "model.safetensors.index.json" || name.ends_with(".safetensors"))
+      files.push_back(entry.path());
+  }
+  std::ranges::sort(files);
+  Sha256 hash;
+  for (const fs::path& file : files) hash.update(file.filename().string() + "\n" + sha256_file(file) + "\n");
+  return hash.hex();
+}
+
 ModelConfig import_hf_config(const fs::path& folder) {
   HfConfig hf = read_hf_config(folder);
   if (!hf.intermediate_sizes.empty()) hf.config.intermediate_size = hf.intermediate_sizes;

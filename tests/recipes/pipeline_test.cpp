@@ -58,7 +58,8 @@ TEST_SUITE("recipe") {
     CHECK(slurp(root / "report.md").find("words (5 items)") != std::string::npos);
     for (const char* stage : {"dense", "masks", "scores"}) CHECK(read(root / "run.json")["predicted"][stage]["seconds"].get<double>() > 0);
     CHECK_FALSE(fs::exists(root / "scores/scored.json"));
-    CHECK(model("core")["teacher_agreement"].get<double>() > model("pruned")["teacher_agreement"].get<double>());
+    for (const char* with_past : {"pruned", "core"})  // a cut source, and labels on top of it, against fresh weights
+      CHECK(model(with_past)["teacher_agreement"].get<double>() > model("scratch")["teacher_agreement"].get<double>() + 0.02);
 
     // checks that are printed every time
     CHECK(first.err.find("masked and pruned logits differ by") != std::string::npos);
