@@ -10,7 +10,6 @@
 #include <future>
 
 #include "src/base/errors.h"
-#include "src/base/log.h"
 #include "src/tensors/ops.h"
 
 namespace coppice {
