@@ -1,0 +1,22 @@
+// The product of hidden states and output head, logits_NV = hidden_ND head_VD^T: N = rows, D = width, V = ids.
+#pragma once
+
+#include <cstdint>
+
+namespace coppice {
+
+struct LogitsParams {
+  const float* hidden;  // [num_rows, width], contiguous
+  const float* head;    // [num_vocab, width], contiguous
+  float* logits;        // [num_rows, num_vocab], contiguous, written
+  int64_t num_rows, num_vocab, width;
+};
+
+/// Floats of a register of the widest kernel that this machine runs: 16 (AVX-512), 8 (AVX2 with FMA) or 4.
+int logits_lanes();
+
+/// Every logit is one chain of float32 multiply-adds, d ascending (fused where the machine has FMA): off by at most width 2^-23 sum_d |hidden_d head_d|. So it
+/// depends on its own two rows and on nothing else: not on the rows beside it, on chunks, or on threads. `lanes` as above, at most logits_lanes().
+void logits_cpu(const LogitsParams& params, int lanes = logits_lanes());
+
+}  // namespace coppice
