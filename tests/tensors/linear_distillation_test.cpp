@@ -161,6 +161,7 @@ TEST_SUITE("unit") {
                         .num_vocab = 2,
                         .settings = {.loss = loss, .teacher_weight = 1},
                         .scale = 1,
+                        .write_gradient = true,
                         .argmax = true});
       CHECK(row.ce == doctest::Approx(std::log(4.0)));
       CHECK(row.kd == doctest::Approx(loss == DistillationLoss::jsd ? 0.75 * std::log(1.5) + 0.25 * std::log(0.5) : log_3 / 2));

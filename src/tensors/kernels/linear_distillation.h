@@ -26,7 +26,7 @@ struct DistillationSettings {
 };
 
 struct DistillationParams {
-  float* logits = nullptr;              // (C, V): the student's in, `scale` times d(loss)/d(logits) out
+  float* logits = nullptr;              // (C, V): the student's in, `scale` times d(loss)/d(logits) out; overwritten either way
   float* teacher_logits = nullptr;      // (C, V): overwritten
   const int64_t* true_label = nullptr;  // (C): in [0, V) or -100
   LossRow* rows = nullptr;              // (C), overwritten
@@ -34,6 +34,7 @@ struct DistillationParams {
   int64_t num_vocab = 0;                // V
   DistillationSettings settings;
   double scale = 1;
+  bool write_gradient = false;
   bool argmax = false;
 };
 void distillation_cpu(const DistillationParams& params);

@@ -1,6 +1,8 @@
-// Per row: both maxima, the sums of exponentials, then one pass that has every probability at hand. forward KL is finished there; the other losses need
-// sum p h first, so that pass leaves p where the teacher's logits were and a short last pass takes the share of it off.
+// Per row: both maxima; one pass for all exponentials, their sums and the values of both KL, which leaves in place of the logits what the gradient needs; and
+// the gradient, for which no exponential is left at temperature 1. Only jsd needs sum p h from that last pass itself: it leaves p where the teacher's logits
+// were, and a short pass takes the share of it off.
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <vector>
 
@@ -62,46 +64,84 @@ LossRow distillation_reference(std::span<const double> logits, std::span<const d
 
 namespace {
 
-/// What the pass over a row's probabilities needs; a suffix _p is the student's at the temperature, _q the teacher's, _1 the student's at temperature 1.
-struct RowFactors {
+/// What of a row both passes know; a suffix _p is the student's at the temperature, _q the teacher's, _1 the student's at temperature 1.
+struct RowScale {
   float largest_p, largest_q, inverse_temperature;
+};
+struct RowSums {
+  double sum_1 = 0, sum_p = 0, sum_q = 0;  // of exponentials
+  double cross = 0;                        // kl: sum e_q (u - z); reverse_kl: sum e_p (z - u), both with their maxima taken off
+};
+
+/// Leaves in u: e_q, of reverse_kl z - u. Leaves in z: e_p at temperature 1, else the logits, as there are three values to keep.
+template <DistillationLoss Loss, bool Tempered>
+COPPICE_INLINE RowSums exponentiate_row(float* z, float* u, int64_t n, const RowScale& row) {
+  RowSums sums;
+  for (int64_t begin = 0; begin < n; begin += kSumBlock) {
+    const int64_t end = std::min(n, begin + kSumBlock);
+    float sum_1 = 0, sum_p = 0, sum_q = 0, cross = 0;
+#pragma omp simd reduction(+ : sum_1, sum_p, sum_q, cross)
+    for (int64_t i = begin; i < end; ++i) {
+      const float to_p = z[i] - row.largest_p, to_q = u[i] - row.largest_q;
+      const float e_p = vector_exp_flushed(to_p * row.inverse_temperature), e_q = vector_exp_flushed(to_q * row.inverse_temperature);
+      sum_p += e_p;
+      sum_q += e_q;
+      if constexpr (Tempered) {
+        sum_1 += vector_exp_flushed(to_p);
+      } else {
+        z[i] = e_p;
+      }
+      if constexpr (Loss == DistillationLoss::reverse_kl) {
+        cross += e_p * (to_p - to_q);
+        u[i] = to_p - to_q;
+      } else {
+        if constexpr (Loss == DistillationLoss::kl) cross += e_q * (to_q - to_p);
+        u[i] = e_q;
+      }
+    }
+    sums.sum_1 += Tempered ? sum_1 : sum_p;
+    sums.sum_p += sum_p;
+    sums.sum_q += sum_q;
+    sums.cross += cross;
+  }
+  return sums;
+}
+
+struct RowFactors {
   float inverse_sum_p, inverse_sum_q;
-  float log_sum_gap;  // log sum_q - log sum_p: what turns a difference of logits into log(q / p)
+  float log_sum_gap;  // log sum_q - log sum_p: what turns a difference of logits into log(p / q)
+  float mean_h;       // sum p h, of reverse_kl
   float plain;        // scale (1 - w + 2 zeta lse) / sum_1, times exp(z - largest) the cross-entropy's and z-loss's part
   float teacher;      // scale w tau
   float beta;
 };
-/// Sums over the row: `value` is K / tau^2 (for jsd the teacher's half without its beta), `mean_h` is sum p h (for jsd without its 1 - beta).
+/// Of jsd: the teacher's half of K / tau^2 without its beta, and sum p h without its 1 - beta.
 struct RowValues {
   double value = 0, mean_h = 0;
 };
 
-/// One pass: gradient but for -mean_h p into z, p into u. Tempered = the temperature is not 1.
+/// Gradient into z from what exponentiate_row left; of jsd but for -mean_h p, and p into u.
 template <DistillationLoss Loss, bool Tempered>
-COPPICE_INLINE RowValues differentiate_row(float* z, float* u, int64_t n, const RowFactors& row) {
+COPPICE_INLINE RowValues differentiate_row(float* z, float* u, int64_t n, const RowScale& scale, const RowFactors& row) {
   RowValues values;
   for (int64_t begin = 0; begin < n; begin += kSumBlock) {
     const int64_t end = std::min(n, begin + kSumBlock);
     float value = 0, mean_h = 0;
 #pragma omp simd reduction(+ : value, mean_h)
     for (int64_t i = begin; i < end; ++i) {
-      const float to_p = z[i] - row.largest_p, to_q = u[i] - row.largest_q;
-      const float e = vector_exp_flushed(to_p * row.inverse_temperature), e_1 = Tempered ? vector_exp_flushed(to_p) : e;
-      const float p = e * row.inverse_sum_p, q = vector_exp_flushed(to_q * row.inverse_temperature) * row.inverse_sum_q;
-      const float log_ratio = (to_q - to_p) * row.inverse_temperature - row.log_sum_gap;  // log(q / p)
+      const float to_p = z[i] - scale.largest_p;
+      const float e_1 = Tempered ? vector_exp_flushed(to_p) : z[i], e_p = Tempered ? vector_exp_flushed(to_p * scale.inverse_temperature) : z[i];
+      const float p = e_p * row.inverse_sum_p;
       if constexpr (Loss == DistillationLoss::kl) {
-        value += q * log_ratio;
-        z[i] = row.plain * e_1 + row.teacher * (p - q);
+        z[i] = row.plain * e_1 + row.teacher * (p - u[i] * row.inverse_sum_q);
       } else if constexpr (Loss == DistillationLoss::reverse_kl) {
-        const float h = p * -log_ratio;
-        mean_h += h;
-        z[i] = row.plain * e_1 + row.teacher * h;
-        u[i] = p;
+        z[i] = row.plain * e_1 + row.teacher * p * (u[i] * scale.inverse_temperature + row.log_sum_gap - row.mean_h);
       } else {
-        // log m from the larger of p and q: the other is a factor in (0, 1] of it, so that nothing overflows and equal p and q give 0.
-        const float smaller = vector_exp_flushed(log_ratio < 0 ? log_ratio : -log_ratio), share = log_ratio < 0 ? row.beta : 1 - row.beta;
-        const float log_of_larger = -vector_log(1 - share * (1 - smaller));  // log(larger / m)
-        const float log_p = log_ratio < 0 ? log_of_larger : log_of_larger - log_ratio, log_q = log_ratio < 0 ? log_of_larger + log_ratio : log_of_larger;
+        // p / m and q / m as they differ from 1, so that equal p and q give exactly 1; the smaller ones directly, so that they keep their digits.
+        const float q = u[i] * row.inverse_sum_q, mean = p + row.beta * (q - p), m = mean > FLT_MIN ? mean : FLT_MIN;
+        const float inverse_m = 1.0f / m, gap = (q - p) * inverse_m;
+        const float log_p = vector_log(2 * p < m ? p * inverse_m : 1 - row.beta * gap),
+                    log_q = vector_log(2 * q < m ? q * inverse_m : 1 + (1 - row.beta) * gap);
         value += q * log_q;
         mean_h += p * log_p;
         z[i] = row.plain * e_1 + row.teacher * (1 - row.beta) * p * log_p;
@@ -114,23 +154,34 @@ COPPICE_INLINE RowValues differentiate_row(float* z, float* u, int64_t n, const 
   return values;
 }
 
-COPPICE_CLONES RowValues differentiate_kl(float* z, float* u, int64_t n, const RowFactors& row) {
-  return differentiate_row<DistillationLoss::kl, false>(z, u, n, row);
-}
-COPPICE_CLONES RowValues differentiate_tempered_kl(float* z, float* u, int64_t n, const RowFactors& row) {
-  return differentiate_row<DistillationLoss::kl, true>(z, u, n, row);
-}
-COPPICE_CLONES RowValues differentiate_reverse_kl(float* z, float* u, int64_t n, const RowFactors& row) {
-  return differentiate_row<DistillationLoss::reverse_kl, false>(z, u, n, row);
-}
-COPPICE_CLONES RowValues differentiate_tempered_reverse_kl(float* z, float* u, int64_t n, const RowFactors& row) {
-  return differentiate_row<DistillationLoss::reverse_kl, true>(z, u, n, row);
-}
-COPPICE_CLONES RowValues differentiate_jsd(float* z, float* u, int64_t n, const RowFactors& row) {
-  return differentiate_row<DistillationLoss::jsd, false>(z, u, n, row);
-}
-COPPICE_CLONES RowValues differentiate_tempered_jsd(float* z, float* u, int64_t n, const RowFactors& row) {
-  return differentiate_row<DistillationLoss::jsd, true>(z, u, n, row);
+/// Both passes of one loss, compiled for each instruction set.
+struct RowPasses {
+  RowSums (*exponentiate)(float* z, float* u, int64_t n, const RowScale& row);
+  RowValues (*differentiate)(float* z, float* u, int64_t n, const RowScale& scale, const RowFactors& row);
+};
+#define COPPICE_ROW_PASSES(name, loss, tempered)                                                                                                            \
+  COPPICE_CLONES RowSums exponentiate_##name(float* z, float* u, int64_t n, const RowScale& row) { return exponentiate_row<loss, tempered>(z, u, n, row); } \
+  COPPICE_CLONES RowValues differentiate_##name(float* z, float* u, int64_t n, const RowScale& scale, const RowFactors& row) {                              \
+    return differentiate_row<loss, tempered>(z, u, n, scale, row);                                                                                          \
+  }                                                                                                                                                         \
+  constexpr RowPasses k_##name { exponentiate_##name, differentiate_##name }
+COPPICE_ROW_PASSES(kl, DistillationLoss::kl, false);
+COPPICE_ROW_PASSES(tempered_kl, DistillationLoss::kl, true);
+COPPICE_ROW_PASSES(reverse_kl, DistillationLoss::reverse_kl, false);
+COPPICE_ROW_PASSES(tempered_reverse_kl, DistillationLoss::reverse_kl, true);
+COPPICE_ROW_PASSES(jsd, DistillationLoss::jsd, false);
+COPPICE_ROW_PASSES(tempered_jsd, DistillationLoss::jsd, true);
+#undef COPPICE_ROW_PASSES
+
+const RowPasses& passes_of(DistillationLoss loss, bool tempered) {
+  switch (loss) {
+    case DistillationLoss::kl:
+      return tempered ? k_tempered_kl : k_kl;
+    case DistillationLoss::reverse_kl:
+      return tempered ? k_tempered_reverse_kl : k_reverse_kl;
+    default:
+      return tempered ? k_tempered_jsd : k_jsd;
+  }
 }
 
 /// z -= factor p
@@ -144,7 +195,7 @@ LossRow pass_row(const DistillationParams& params, int64_t row) {
   const int64_t n = params.num_vocab, true_label = params.true_label[row];
   float *z = params.logits + row * n, *u = params.teacher_logits + row * n;
   if (true_label == kIgnoredLabel) {
-    std::fill_n(z, n, 0.0f);
+    if (params.write_gradient) std::fill_n(z, n, 0.0f);
     return {};
   }
   const Largest largest = find_largest(z, n), teacher_largest = find_largest(u, n);
@@ -153,32 +204,29 @@ LossRow pass_row(const DistillationParams& params, int64_t row) {
     result.top_1 = find_first(z, n, largest);
     result.teacher_top_1 = find_first(u, n, teacher_largest);
   }
-  const bool tempered = tau != 1.0;
-  const auto inverse_temperature = static_cast<float>(1.0 / tau);
-  const double sum_1 = sum_exponentials(z, n, largest.value, 1.0f), sum_p = tempered ? sum_exponentials(z, n, largest.value, inverse_temperature) : sum_1;
-  const double sum_q = sum_exponentials(u, n, teacher_largest.value, inverse_temperature), lse = largest.value + std::log(sum_1);
-  result.ce = lse - z[true_label];
+  const double z_true = z[true_label];
+  const RowPasses& passes = passes_of(loss, tau != 1.0);
+  const RowScale scale{.largest_p = largest.value, .largest_q = teacher_largest.value, .inverse_temperature = static_cast<float>(1.0 / tau)};
+  const RowSums sums = passes.exponentiate(z, u, n, scale);
+  const double lse = largest.value + std::log(sums.sum_1), log_sum_gap = std::log(sums.sum_q) - std::log(sums.sum_p);
+  const double mean_h = sums.cross / tau / sums.sum_p + log_sum_gap;  // of reverse_kl
+  result.ce = lse - z_true;
   result.z = z_loss * lse * lse;
+  if (loss == DistillationLoss::kl) result.kd = tau * tau * (sums.cross / tau / sums.sum_q - log_sum_gap);
+  if (loss == DistillationLoss::reverse_kl) result.kd = tau * tau * mean_h;
+  if (!params.write_gradient && loss != DistillationLoss::jsd) return result;
 
-  const RowFactors factors{.largest_p = largest.value,
-                           .largest_q = teacher_largest.value,
-                           .inverse_temperature = inverse_temperature,
-                           .inverse_sum_p = static_cast<float>(1.0 / sum_p),
-                           .inverse_sum_q = static_cast<float>(1.0 / sum_q),
-                           .log_sum_gap = static_cast<float>(std::log(sum_q) - std::log(sum_p)),
-                           .plain = static_cast<float>(params.scale * (1.0 - w + 2.0 * z_loss * lse) / sum_1),
-                           .teacher = static_cast<float>(params.scale * w * tau),
-                           .beta = static_cast<float>(beta)};
-  if (loss == DistillationLoss::kl) {
-    const RowValues values = tempered ? differentiate_tempered_kl(z, u, n, factors) : differentiate_kl(z, u, n, factors);
-    result.kd = tau * tau * values.value;
-  } else if (loss == DistillationLoss::reverse_kl) {
-    const RowValues values = tempered ? differentiate_tempered_reverse_kl(z, u, n, factors) : differentiate_reverse_kl(z, u, n, factors);
-    result.kd = tau * tau * values.mean_h;
-    take_off(z, u, n, static_cast<float>(params.scale * w * tau * values.mean_h));
-  } else {
-    const RowValues values = tempered ? differentiate_tempered_jsd(z, u, n, factors) : differentiate_jsd(z, u, n, factors);
+  const RowValues values = passes.differentiate(z, u, n, scale,
+                                                {.inverse_sum_p = static_cast<float>(1.0 / sums.sum_p),
+                                                 .inverse_sum_q = static_cast<float>(1.0 / sums.sum_q),
+                                                 .log_sum_gap = static_cast<float>(log_sum_gap),
+                                                 .mean_h = static_cast<float>(mean_h),
+                                                 .plain = static_cast<float>(params.scale * (1.0 - w + 2.0 * z_loss * lse) / sums.sum_1),
+                                                 .teacher = static_cast<float>(params.scale * w * tau),
+                                                 .beta = static_cast<float>(beta)});
+  if (loss == DistillationLoss::jsd) {
     result.kd = tau * tau * (beta * values.value + (1.0 - beta) * values.mean_h);
+    if (!params.write_gradient) return result;
     take_off(z, u, n, static_cast<float>(params.scale * w * tau * (1.0 - beta) * values.mean_h));
   }
   z[true_label] -= static_cast<float>(params.scale * (1.0 - w));

@@ -51,6 +51,7 @@ LinearLossSums distillation_step(const at::Tensor& hidden, const at::Tensor& hea
                       .num_vocab = num_vocab,
                       .settings = settings,
                       .scale = scale,
+                      .write_gradient = head_grad_VD.defined(),
                       .argmax = argmax});
   };
   return walk_chunks(hidden_ND, head_VD, head_grad_VD, true_label_N, pass, chunk_rows);
