@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "recipes/midway.h"
 #include "recipes/recipe.h"
 #include "recipes/run_folder.h"
 #include "src/base/errors.h"
@@ -149,6 +150,7 @@ Report collect_report(const fs::path& root) {
     row.predicted_bytes = number_or_absent(predicted, "memory_bytes");
     if (run.contains("seconds") && run["seconds"].contains(stage.name)) row.seconds = run["seconds"][stage.name];
     if (run.contains("peak_bytes")) row.peak_bytes = number_or_absent(run["peak_bytes"], stage.name.c_str());
+    if (const auto begun = begun_identity(folder)) row.changed = changes_text(begun->value("identity", Json::object()));
     row.metrics = read_metrics(folder / "metrics.jsonl");
     if (const auto manifest = find_stage_manifest(folder)) {
       row.status = "done";

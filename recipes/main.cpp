@@ -112,6 +112,13 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
     run->add_option("--out", flags.request.out, "run folder; default runs/<recipe name>");
     run->add_flag("--rerun", flags.request.rerun, "move stages made with other options aside and run them again");
     run->add_flag("--fresh", flags.request.fresh, "refuse a folder that already holds a run");
+    run->add_option(
+           "--allow-change", flags.request.midway.allowed,
+           "<stage>.<key> that the recipe now has otherwise: the stage under way goes on from its checkpoint, and the change is recorded; may be repeated")
+        ->take_all()
+        ->allow_extra_args(false);
+    run->add_option("--resume-from", flags.request.midway.resume_from, "the stage under way goes back to this step's checkpoint; later ones are set aside")
+        ->check(CLI::Range(int64_t{0}, int64_t{99'999'999}));
     run->callback([&action] { action = [] { run_recipe(flags.parsed()); }; });
   }
   {

@@ -45,6 +45,7 @@ OrderedJson stage_json(const ReportStage& stage) {
   json["status"] = stage.status;
   if (!stage.from.empty()) json["from"] = stage.from;
   json["purpose"] = kPurposes[static_cast<size_t>(stage.purpose)];
+  if (!stage.changed.empty()) json["changed"] = stage.changed;
   put(json, "predicted_seconds", stage.predicted_seconds);
   put(json, "flops", stage.flops);
   put(json, "peak_bytes", stage.peak_bytes);

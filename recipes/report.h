@@ -23,6 +23,7 @@ struct ReportStage {
   std::string status = "done";  // done, running, missing
   std::string from;             // the stage it starts from; empty = fresh weights or not applicable
   StagePurpose purpose = StagePurpose::method;
+  std::string changed;  // options changed midway: "lr 0.01 -> 0.003 at step 1200"
   double tokens = kAbsent;
   double seconds = kAbsent;  // summed over restarts
   double predicted_seconds = kAbsent;

@@ -105,21 +105,21 @@ ReportTable stages_table(const Report& report) {
       .section = ReportSection::costs,
       .title = "Stages",
       .note = "Predicted values are what the plan said when the stage was about to start. FLOPs are those of the model's formulas, not of a counter.",
-      .header = {"stage", "kind", "from", "for", "status", "tokens", "FLOPs", "time", "predicted", "peak memory", "predicted memory"},
-      .is_text = {true, true, true, true, true, false, false, false, false, false, false}};
+      .header = {"stage", "kind", "from", "for", "status", "tokens", "FLOPs", "time", "predicted", "peak memory", "predicted memory", "changed midway"},
+      .is_text = {true, true, true, true, true, false, false, false, false, false, false, true}};
   const std::pair<StagePurpose, const char*> purposes[] = {
       {StagePurpose::method, "the method"}, {StagePurpose::source, "the source"}, {StagePurpose::comparison, "comparisons"}};
   for (const ReportStage& stage : report.stages) {
     const auto purpose = std::ranges::find(purposes, stage.purpose, [](const auto& row) { return row.first; });
     table.rows.push_back({stage.name, stage.kind, stage.from.empty() ? kNone : stage.from, purpose->second, stage.status, count_text(stage.tokens),
                           flops_text(stage.flops), duration_text(stage.seconds), duration_text(stage.predicted_seconds), bytes_text(stage.peak_bytes),
-                          bytes_text(stage.predicted_bytes)});
+                          bytes_text(stage.predicted_bytes), stage.changed});
   }
   for (const auto& [purpose, words] : purposes) {
     if (std::ranges::count(report.stages, purpose, [](const ReportStage& stage) { return stage.purpose; }) == 0) continue;
     const auto total = [&, purpose = purpose](double ReportStage::*member) { return total_of(report, purpose, member); };
     table.rows.push_back({fmt::format("{} in all", words), "", "", "", "", count_text(total(&ReportStage::tokens)), flops_text(total(&ReportStage::flops)),
-                          duration_text(total(&ReportStage::seconds)), duration_text(total(&ReportStage::predicted_seconds)), kNone, kNone});
+                          duration_text(total(&ReportStage::seconds)), duration_text(total(&ReportStage::predicted_seconds)), kNone, kNone, ""});
     ++table.num_totals;
   }
   return table;

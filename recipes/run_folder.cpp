@@ -39,11 +39,21 @@ Json fields_json(Options options, std::initializer_list<std::string_view> left_o
   return json;
 }
 
-Json training_json(const TrainingOptions& training) {
-  Json json = fields_json(training, {"checkpoint_steps", "keep_last", "keep_finished", "max_skipped_steps"});
-  json["tokens"] = training.tokens;
+/// What decides which tokens a stage draws, and in which order.
+Json drawing_json(const TrainingOptions& training) {
+  Json json = {{"tokens", training.tokens},
+               {"batch_tokens", training.batch_tokens},
+               {"seq_len", training.seq_len},
+               {"document_mask", training.document_mask},
+               {"data_seed", training.data_seed}};
   for (const MixtureEntry& entry : training.mixture)
     json["mixture"].push_back({{"domain", entry.domain}, {"weight", entry.weight}, {"max_epochs", entry.max_epochs}});
+  return json;
+}
+
+Json training_json(const TrainingOptions& training) {
+  Json json = fields_json(training, {"checkpoint_steps", "keep_last", "keep_finished", "max_skipped_steps"});
+  json.update(drawing_json(training));
   return json;
 }
 
@@ -86,7 +96,7 @@ struct OptionsJson {
       for (const Stage& reader : recipe.stages) {
         const auto* train = std::get_if<TrainStage>(&reader.options);
         for (const std::string& labels : train ? train->labels : std::vector<std::string>())
-          if (std::get_if<LabelStage>(&recipe.stage(labels).options) == &s) json["readers"].push_back(training_json(train->training));
+          if (std::get_if<LabelStage>(&recipe.stage(labels).options) == &s) json["readers"].push_back(drawing_json(train->training));
       }
     }
     return json;

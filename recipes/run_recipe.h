@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "recipes/midway.h"
 #include "recipes/recipe.h"
 #include "recipes/stages.h"
 
@@ -17,6 +18,7 @@ struct RunRequest {
   std::filesystem::path out;  // empty: runs/<recipe name>
   bool rerun = false;         // move changed stages aside and run them again
   bool fresh = false;         // refuse a folder that already holds a run
+  MidwayRequest midway;       // how the stage under way is to go on
 };
 
 std::filesystem::path run_root(const RunRequest& request, const Recipe& recipe);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <span>
 
 #include "src/base/errors.h"
 
@@ -23,13 +24,6 @@ void collect(const Json& value, const std::string& path, std::map<std::string, s
   }
 }
 
-/// As the recipe addresses it: options of a stage and the parts they consist of have no name of their own there.
-std::string name_in_recipe(std::string path) {
-  for (const std::string_view part : {"options.", "masks.", "distillation."})
-    if (path.starts_with(part)) path.erase(0, part.size());
-  return printable(path);
-}
-
 std::string shown(const std::map<std::string, std::string>& leaves, const std::string& path) {
   const auto found = leaves.find(path);
   if (found == leaves.end()) return "none";
@@ -45,27 +39,36 @@ std::map<std::string, std::string> json_leaves(const Json& value) {
   return leaves;
 }
 
-std::string changed_keys(const Json& held, const Json& wanted) {
+std::string key_in_recipe(std::string path) {
+  for (const std::string_view part : {"options.", "masks.", "distillation."})
+    if (path.starts_with(part)) path.erase(0, part.size());
+  return printable(path);
+}
+
+std::vector<std::string> changed_paths(const Json& held, const Json& wanted) {
   const std::map<std::string, std::string> before = json_leaves(held), now = json_leaves(wanted);
   std::set<std::string> paths;
-  for (const auto& leaves : {before, now})
-    for (const auto& [path, value] : leaves) paths.insert(path);
+  for (const auto& [leaves, others] : {std::pair(&before, &now), std::pair(&now, &before)})
+    for (const auto& [path, value] : *leaves)
+      if (const auto other = others->find(path); !path.starts_with("changes[") && (other == others->end() || other->second != value)) paths.insert(path);
+  return {paths.begin(), paths.end()};
+}
+
+std::string changed_keys(const Json& held, const Json& wanted) {
+  const std::map<std::string, std::string> before = json_leaves(held), now = json_leaves(wanted);
+  const std::vector<std::string> paths = changed_paths(held, wanted);
   std::string text;
-  size_t count = 0;
-  for (const std::string& path : paths) {
-    const auto a = before.find(path), b = now.find(path);
-    if (a != before.end() && b != now.end() && a->second == b->second) continue;
-    if (++count > kMaxKeys) continue;
+  for (const std::string& path : std::span(paths).first(std::min(paths.size(), kMaxKeys))) {
     text += text.empty() ? "" : ", ";
     if (path == "data") {
       text += "the data";
     } else if (path.starts_with("inputs.")) {
       text += "its input " + printable(path.substr(7));
     } else {
-      text += fmt::format("{} {} -> {}", name_in_recipe(path), shown(before, path), shown(now, path));
+      text += fmt::format("{} {} -> {}", key_in_recipe(path), shown(before, path), shown(now, path));
     }
   }
-  return count > kMaxKeys ? text + fmt::format(" and {} more", count - kMaxKeys) : text;
+  return paths.size() > kMaxKeys ? text + fmt::format(" and {} more", paths.size() - kMaxKeys) : text;
 }
 
 }  // namespace coppice

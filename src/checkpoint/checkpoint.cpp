@@ -70,16 +70,6 @@ void check_step(const Json& manifest, const CheckpointPlace& place) {
     throw UserError::bad_file(where, fmt::format("holds step {}, expected {} by its folder's name", step, place.step));
 }
 
-/// step-00001200 -> .bad-step-00001200 (or .bad-step-00001200.2, ...): kept for a look, never read again.
-fs::path set_aside(const fs::path& folder) {
-  const fs::path base = folder.parent_path() / (".bad-" + folder.filename().string());
-  fs::path target = base;
-  std::error_code error;
-  for (int i = 2; fs::exists(fs::symlink_status(target, error)); ++i) target = base.string() + fmt::format(".{}", i);
-  commit_rename(folder, target);
-  return target;
-}
-
 }  // namespace
 
 std::vector<NamedTensor> arena_tensors(const ModelConfig& config, const ParameterArena& arena, const at::Tensor& buffer, const std::string& prefix) {
@@ -137,7 +127,7 @@ std::optional<CheckpointPlace> find_newest_checkpoint(const fs::path& ckpt_folde
       return place;
     } catch (const UserError& error) {
       if (error.code() != ExitCode::bad_file) throw;
-      const fs::path aside = set_aside(place.folder);
+      const fs::path aside = set_aside_checkpoint(place, ".bad-");
       log_warning(fmt::format("checkpoint of step {} is damaged and passed over, now {}: {}", place.step, aside.filename().string(), error.what()));
       ++num_damaged;
     }
@@ -145,6 +135,15 @@ std::optional<CheckpointPlace> find_newest_checkpoint(const fs::path& ckpt_folde
   if (num_damaged == 0) return std::nullopt;
   throw UserError::bad_file(ckpt_folder.string(),
                             fmt::format("all {} checkpoints are damaged (now .bad-step-*); remove the folder to begin this stage again", num_damaged));
+}
+
+fs::path set_aside_checkpoint(const CheckpointPlace& place, const std::string& prefix) {
+  const fs::path base = place.folder.parent_path() / (prefix + place.folder.filename().string());
+  fs::path target = base;
+  std::error_code error;
+  for (int i = 2; fs::exists(fs::symlink_status(target, error)); ++i) target = base.string() + fmt::format(".{}", i);
+  commit_rename(place.folder, target);
+  return target;
 }
 
 Json check_checkpoint(const CheckpointPlace& place) {

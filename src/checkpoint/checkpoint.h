@@ -58,6 +58,8 @@ std::vector<CheckpointPlace> list_checkpoints(const std::filesystem::path& ckpt_
 /// Newest step whose folder verifies; a damaged one is named in a warning, renamed to .bad-step-* and passed over. None valid but some present:
 /// UserError::bad_file (exit 3).
 std::optional<CheckpointPlace> find_newest_checkpoint(const std::filesystem::path& ckpt_folder);
+/// step-00001200 -> <prefix>step-00001200 (or <prefix>step-00001200.2, ...): kept for a look, never read again. `prefix` starts with a dot.
+std::filesystem::path set_aside_checkpoint(const CheckpointPlace& place, const std::string& prefix);
 /// The verified manifest of one checkpoint; its `step` must be the folder's. UserError::bad_file, no substitute.
 Json check_checkpoint(const CheckpointPlace& place);
 /// Verifies the checkpoint and fills the tensors; returns the manifest.

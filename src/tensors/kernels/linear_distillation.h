@@ -5,7 +5,7 @@
 //   reverse_kl  K = tau^2 sum p log(p / q)                                          dK/dz = tau p (h - sum p h), h = log(p / q)
 //   jsd         K = tau^2 [beta KL(q | m) + (1 - beta) KL(p | m)], m = beta q + (1 - beta) p;  the same with h = (1 - beta) log(p / m)
 // The factor tau^2 keeps the gradient's size when the temperature changes. A row whose true label is -100 is ignored in every term.
-// C = tokens of a chunk, V = vocabulary, w = teacher weight, zeta = z_loss. This file is the pass over rows; the matrix products are torch's.
+// C = tokens of a chunk, V = vocabulary, w = teacher weight, zeta = z_loss. This file is the pass over rows.
 #pragma once
 
 #include <cstdint>

@@ -4,7 +4,7 @@
 // The teacher's part needs only its top-1 label: one gather more than plain cross-entropy (arXiv 2407.21075). A row whose true label is -100 is ignored:
 // no loss, zero gradient. A row without a teacher label (-100, or no teacher labels at all) takes the true label for it, and so does a row where both agree:
 // its loss is plain cross-entropy bit for bit, as every row's is with w = 0.
-// C = tokens of a chunk, V = vocabulary, w = teacher weight, zeta = z_loss. This file is the pass over rows; the matrix products are torch's.
+// C = tokens of a chunk, V = vocabulary, w = teacher weight, zeta = z_loss. This file is the pass over rows.
 #pragma once
 
 #include <cstdint>
