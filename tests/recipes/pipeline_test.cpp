@@ -58,8 +58,9 @@ TEST_SUITE("recipe") {
     CHECK(slurp(root / "report.md").find("words (5 items)") != std::string::npos);
     for (const char* stage : {"dense", "masks", "scores"}) CHECK(read(root / "run.json")["predicted"][stage]["seconds"].get<double>() > 0);
     CHECK_FALSE(fs::exists(root / "scores/scored.json"));
-    for (const char* with_past : {"pruned", "core"})  // a cut source, and labels on top of it, against fresh weights
-      CHECK(model(with_past)["teacher_agreement"].get<double>() > model("scratch")["teacher_agreement"].get<double>() + 0.02);
+    const auto agreement = [&](const char* name) { return model(name)["teacher_agreement"].get<double>(); };
+    CHECK(agreement("core") > agreement("pruned"));           // labels bring a cut source nearer to its teacher,
+    CHECK(agreement("pruned") > agreement("scratch") + 0.1);  // and fresh weights are far from it
 
     // checks that are printed every time
     CHECK(first.err.find("masked and pruned logits differ by") != std::string::npos);
