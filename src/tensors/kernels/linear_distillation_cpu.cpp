@@ -109,10 +109,9 @@ COPPICE_INLINE RowSums exponentiate_row(float* z, float* u, int64_t n, const Row
 
 struct RowFactors {
   float inverse_sum_p, inverse_sum_q;
-  float log_sum_gap;  // log sum_q - log sum_p: what turns a difference of logits into log(p / q)
-  float mean_h;       // sum p h, of reverse_kl
-  float plain;        // scale (1 - w + 2 zeta lse) / sum_1, times exp(z - largest) the cross-entropy's and z-loss's part
-  float teacher;      // scale w tau
+  float mean_gap;  // of reverse_kl: sum p (z - u) / tau, both with their maxima taken off; then h - sum p h = (z - u) / tau - mean_gap
+  float plain;     // scale (1 - w + 2 zeta lse) / sum_1, times exp(z - largest) the cross-entropy's and z-loss's part
+  float teacher;   // scale w tau
   float beta;
 };
 /// Of jsd: the teacher's half of K / tau^2 without its beta, and sum p h without its 1 - beta.
@@ -135,13 +134,13 @@ COPPICE_INLINE RowValues differentiate_row(float* z, float* u, int64_t n, const 
       if constexpr (Loss == DistillationLoss::kl) {
         z[i] = row.plain * e_1 + row.teacher * (p - u[i] * row.inverse_sum_q);
       } else if constexpr (Loss == DistillationLoss::reverse_kl) {
-        z[i] = row.plain * e_1 + row.teacher * p * (u[i] * scale.inverse_temperature + row.log_sum_gap - row.mean_h);
+        z[i] = row.plain * e_1 + row.teacher * p * (u[i] * scale.inverse_temperature - row.mean_gap);
       } else {
         // p / m and q / m as they differ from 1, so that equal p and q give exactly 1; the smaller ones directly, so that they keep their digits.
         const float q = u[i] * row.inverse_sum_q, mean = p + row.beta * (q - p), m = mean > FLT_MIN ? mean : FLT_MIN;
         const float inverse_m = 1.0f / m, gap = (q - p) * inverse_m;
-        const float log_p = vector_log(2 * p < m ? p * inverse_m : 1 - row.beta * gap),
-                    log_q = vector_log(2 * q < m ? q * inverse_m : 1 + (1 - row.beta) * gap);
+        const float log_p = vector_log(2 * p < mean ? p * inverse_m : 1 - row.beta * gap),
+                    log_q = vector_log(2 * q < mean ? q * inverse_m : 1 + (1 - row.beta) * gap);
         value += q * log_q;
         mean_h += p * log_p;
         z[i] = row.plain * e_1 + row.teacher * (1 - row.beta) * p * log_p;
@@ -209,18 +208,17 @@ LossRow pass_row(const DistillationParams& params, int64_t row) {
   const RowScale scale{.largest_p = largest.value, .largest_q = teacher_largest.value, .inverse_temperature = static_cast<float>(1.0 / tau)};
   const RowSums sums = passes.exponentiate(z, u, n, scale);
   const double lse = largest.value + std::log(sums.sum_1), log_sum_gap = std::log(sums.sum_q) - std::log(sums.sum_p);
-  const double mean_h = sums.cross / tau / sums.sum_p + log_sum_gap;  // of reverse_kl
+  const double mean_gap = sums.cross / tau / sums.sum_p;  // of reverse_kl
   result.ce = lse - z_true;
   result.z = z_loss * lse * lse;
   if (loss == DistillationLoss::kl) result.kd = tau * tau * (sums.cross / tau / sums.sum_q - log_sum_gap);
-  if (loss == DistillationLoss::reverse_kl) result.kd = tau * tau * mean_h;
+  if (loss == DistillationLoss::reverse_kl) result.kd = tau * tau * (mean_gap + log_sum_gap);
   if (!params.write_gradient && loss != DistillationLoss::jsd) return result;
 
   const RowValues values = passes.differentiate(z, u, n, scale,
                                                 {.inverse_sum_p = static_cast<float>(1.0 / sums.sum_p),
                                                  .inverse_sum_q = static_cast<float>(1.0 / sums.sum_q),
-                                                 .log_sum_gap = static_cast<float>(log_sum_gap),
-                                                 .mean_h = static_cast<float>(mean_h),
+                                                 .mean_gap = static_cast<float>(mean_gap),
                                                  .plain = static_cast<float>(params.scale * (1.0 - w + 2.0 * z_loss * lse) / sums.sum_1),
                                                  .teacher = static_cast<float>(params.scale * w * tau),
                                                  .beta = static_cast<float>(beta)});

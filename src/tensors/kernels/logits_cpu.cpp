@@ -168,19 +168,20 @@ void logits_cpu(const LogitsParams& params, int lanes) {
   const Kernel kernel = kernel_of(lanes);
   const int64_t tiles = (params.num_vocab + kernel.ids - 1) / kernel.ids;
   const int threads = threads_for(params.num_rows * params.num_vocab);
-  const auto multiply = [&](const LogitsParams& part, int64_t begin, int64_t end) {
-    const Buffer panel = allocate(kernel.ids * params.width);
-    kernel.multiply(part, panel.get(), begin, end);
+  const int64_t panel_floats = kernel.ids * params.width;
+  const Buffer panels = allocate(threads * panel_floats);
+  const auto multiply = [&](const LogitsParams& part, int64_t begin, int64_t end, int thread) {
+    kernel.multiply(part, panels.get() + thread * panel_floats, begin, end);
   };
   if (params.num_rows < params.num_vocab) {
-    parallel_rows(tiles, threads, [&](int64_t begin, int64_t end, int) { multiply(params, begin, end); });
+    parallel_rows(tiles, threads, [&](int64_t begin, int64_t end, int thread) { multiply(params, begin, end, thread); });
   } else {  // few tiles would not share out evenly
-    parallel_rows(params.num_rows, threads, [&](int64_t begin, int64_t end, int) {
+    parallel_rows(params.num_rows, threads, [&](int64_t begin, int64_t end, int thread) {
       LogitsParams part = params;
       part.hidden += begin * params.width;
       part.logits += begin * params.num_vocab;
       part.num_rows = end - begin;
-      multiply(part, 0, tiles);
+      multiply(part, 0, tiles, thread);
     });
   }
 }
