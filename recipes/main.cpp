@@ -21,6 +21,7 @@
 #include "recipes/exit_code.h"
 #include "recipes/inspect.h"
 #include "recipes/machine.h"
+#include "recipes/midway.h"
 #include "recipes/prepare_data.h"
 #include "recipes/run_ablation.h"
 #include "recipes/run_folder.h"
@@ -113,13 +114,21 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
     run->add_flag("--rerun", flags.request.rerun, "move stages made with other options aside and run them again");
     run->add_flag("--fresh", flags.request.fresh, "refuse a folder that already holds a run");
     run->add_option(
-           "--allow-change", flags.request.midway.allowed,
+           "--allow-change", flags.request.allow_change,
            "<stage>.<key> that the recipe now has otherwise: the stage under way goes on from its checkpoint, and the change is recorded; may be repeated")
         ->take_all()
-        ->allow_extra_args(false);
-    run->add_option("--resume-from", flags.request.midway.resume_from, "the stage under way goes back to this step's checkpoint; later ones are set aside")
-        ->check(CLI::Range(int64_t{0}, int64_t{99'999'999}));
+        ->allow_extra_args(false)
+        ->excludes("--rerun");
     run->callback([&action] { action = [] { run_recipe(flags.parsed()); }; });
+  }
+  {
+    static std::string stage;
+    static int64_t step = 0;
+    CLI::App* rewind =
+        verb(app, "rewind", "take a stage under way back to one of its checkpoints; later ones are set aside", "coppice rewind runs/demo/core --step 100");
+    rewind->add_option("stage", stage, "stage folder of a run, for instance runs/demo/core")->required();
+    rewind->add_option("--step", step, "of a checkpoint in its ckpt/")->required()->check(CLI::Range(int64_t{0}, int64_t{99'999'999}));
+    rewind->callback([&action] { action = [] { rewind_stage(stage, step); }; });
   }
   {
     static int jobs = 0;

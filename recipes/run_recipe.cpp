@@ -9,6 +9,7 @@
 #include "recipes/collect_report.h"
 #include "recipes/cost.h"
 #include "recipes/machine.h"
+#include "recipes/midway.h"
 #include "recipes/score_tasks.h"
 #include "recipes/stage_changes.h"
 #include "recipes/stages.h"
@@ -28,29 +29,31 @@ struct PlannedStage {
   std::string fingerprint;
   Json identity;
   bool done = false;
-  std::string held;  // fingerprint of what lies there of other options; empty = nothing
+  bool goes_on = false;  // from what lies there, though that had other options
+  std::string held;      // fingerprint of what lies there of other options; empty = nothing
 };
 
-/// Fingerprints of data and stages, with what was changed midway in this run.
-std::vector<PlannedStage> identify_stages(const Recipe& recipe, const fs::path& root, const Json& data) {
+/// Fingerprints of data and stages, with what was or is to be changed midway in this run.
+std::vector<PlannedStage> identify_stages(const Recipe& recipe, const fs::path& root, const Json& data, const std::vector<std::string>& allow_change) {
   std::vector<PlannedStage> planned = {{.name = "data", .fingerprint = fingerprint(data), .identity = data}};
   std::map<std::string, std::string> fingerprints;
   for (const Stage& stage : recipe.stages) {
-    const Json identity = with_recorded_changes(root / stage.name, stage_identity(recipe, stage, fingerprints, planned[0].fingerprint));
+    const auto [identity, goes_on] =
+        identity_in_folder(root / stage.name, stage, stage_identity(recipe, stage, fingerprints, planned[0].fingerprint), allow_change);
     fingerprints[stage.name] = fingerprint(identity);
-    planned.push_back({.name = stage.name, .fingerprint = fingerprints[stage.name], .identity = identity});
+    planned.push_back({.name = stage.name, .fingerprint = fingerprints[stage.name], .identity = identity, .goes_on = goes_on});
   }
   return planned;
 }
 
 /// The same beside what the folder holds.
-std::vector<PlannedStage> plan_stages(const Recipe& recipe, const RunFolder& run, const Json& data) {
-  std::vector<PlannedStage> planned = identify_stages(recipe, run.root(), data);
+std::vector<PlannedStage> plan_stages(const Recipe& recipe, const RunFolder& run, const Json& data, const std::vector<std::string>& allow_change) {
+  std::vector<PlannedStage> planned = identify_stages(recipe, run.root(), data, allow_change);
   for (PlannedStage& stage : planned) {
     const fs::path folder = run.stage(stage.name);
     const auto manifest = find_stage_manifest(folder);
     const std::string held = manifest ? manifest->fingerprint : begun_fingerprint(folder);
-    if (held != stage.fingerprint) stage.held = held;
+    if (held != stage.fingerprint && !stage.goes_on) stage.held = held;
     stage.done = manifest && manifest->fingerprint == stage.fingerprint;
   }
   return planned;
@@ -58,12 +61,13 @@ std::vector<PlannedStage> plan_stages(const Recipe& recipe, const RunFolder& run
 
 /// Exit 2 listing what would run again, and why; and where training could go on, how.
 void refuse_changed(const std::vector<PlannedStage>& planned, const Recipe& recipe, const RunFolder& run) {
-  std::string names, midway;
+  std::string names, allow;
+  const bool one = std::ranges::count_if(planned, [](const PlannedStage& stage) { return !stage.held.empty(); }) == 1;
   for (size_t i = 0; i < planned.size(); ++i) {
     const PlannedStage& stage = planned[i];
     if (stage.held.empty()) continue;
-    if (i > 0)
-      for (const std::string& key : keys_to_allow(recipe.stages[i - 1], run.stage(stage.name), stage.identity)) midway += " --allow-change " + key;
+    if (one && i > 0)
+      for (const std::string& key : keys_to_allow(recipe.stages[i - 1], run.stage(stage.name), stage.identity)) allow += " --allow-change " + key;
     const auto begun = begun_identity(run.stage(stage.name));
     names += fmt::format("{}{} ({})", names.empty() ? "" : ", ", stage.name,
                          begun ? changed_keys(begun->value("identity", Json::object()), stage.identity) : "no identity.json");
@@ -72,15 +76,14 @@ void refuse_changed(const std::vector<PlannedStage>& planned, const Recipe& reci
     throw UserError::recipe(
         "", fmt::format("{} holds results of other options for: {}; run with --rerun to move them aside and run these stages again, {}or choose another folder "
                         "with --out",
-                        run.root().string(), names, midway.empty() ? "" : fmt::format("with{} to go on from the last checkpoint, ", midway)));
+                        run.root().string(), names, allow.empty() ? "" : fmt::format("with{} to go on from the last checkpoint, ", allow)));
 }
 
-/// The stage under way as the request wants it to go on.
-void go_on(const Recipe& recipe, const std::vector<PlannedStage>& planned, RunFolder& run, const MidwayRequest& request) {
-  const auto under_way = std::find_if(planned.begin() + 1, planned.end(), [](const PlannedStage& stage) { return !stage.done; });
-  if (request.resume_from && (under_way == planned.end() || !fs::exists(run.stage(under_way->name) / "ckpt")))
-    throw UserError::recipe("--resume-from", fmt::format("no stage of {} is under way with a checkpoint", run.root().string()));
-  if (under_way != planned.end()) go_on_midway(run, recipe.stage(under_way->name), under_way->identity, request);
+/// A change that is allowed and does not happen is a slip of the pen.
+void warn_of_idle_changes(const std::vector<std::string>& allowed, const std::vector<PlannedStage>& planned) {
+  for (const std::string& text : allowed)
+    if (std::ranges::none_of(planned, [&](const PlannedStage& stage) { return text.starts_with(stage.name + ".") && records_change(stage.identity, text); }))
+      log_warning(fmt::format("--allow-change {} changes nothing: no stage under way has another value of it", text));
 }
 
 /// Refuses what has no room for what is still to be done.
@@ -120,7 +123,7 @@ OpenedRun open_run(const RunRequest& request) {
   if (!recipe.arms.empty() || !recipe.seeds.empty())
     throw UserError::recipe(request.recipe_file, fmt::format("the recipe has {} arms and {} seeds: coppice ablate {} runs them", recipe.arms.size(),
                                                              recipe.seeds.size(), request.recipe_file));
-  check_midway(request.midway, recipe);
+  check_allowed_changes(request.allow_change, recipe);
   install_signal_handlers(recipe.grace_s);
   start_torch(recipe.threads);
   const fs::path root = run_root(request, recipe);
@@ -132,13 +135,10 @@ OpenedRun open_run(const RunRequest& request) {
   check_tasks(recipe);
   const Json data = data_identity(recipe);
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
-  opened.stages = plan_stages(recipe, *opened.run, data);
-  if (!request.midway.empty()) {
-    go_on(recipe, opened.stages, *opened.run, request.midway);
-    opened.stages = plan_stages(recipe, *opened.run, data);
-  }
+  opened.stages = plan_stages(recipe, *opened.run, data, request.allow_change);
   if (!request.rerun) refuse_changed(opened.stages, recipe, *opened.run);
   check_rest_fits(recipe, opened.stages, root);
+  warn_of_idle_changes(request.allow_change, opened.stages);
   for (const PlannedStage& stage : opened.stages)
     if (!stage.held.empty()) opened.run->move_aside(stage.name, stage.held);
   write_file_atomically(root / "recipe.toml", recipe.resolved);
@@ -223,7 +223,7 @@ void join_labels(const RunRequest& request, const std::string& stage_name) {
     throw UserError::recipe("--stage", fmt::format("'{}' is no label stage with a teacher of a recipe without arms and seeds", printable(stage_name)));
   start_torch(recipe.threads);
   const fs::path root = run_root(request, recipe);
-  const std::vector<PlannedStage> planned = identify_stages(recipe, root, data_identity(recipe));
+  const std::vector<PlannedStage> planned = identify_stages(recipe, root, data_identity(recipe), {});
   const PlannedStage& stage = planned[static_cast<size_t>(found - recipe.stages.begin()) + 1];
   for (const PlannedStage* needed : {&planned[0], &stage}) {
     const std::string begun = begun_fingerprint(root / needed->name);

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "recipes/midway.h"
 #include "recipes/recipe.h"
 #include "recipes/stages.h"
 
@@ -15,10 +14,10 @@ struct RunRequest {
   std::string recipe_file;
   std::vector<Override> overrides;
   std::vector<std::string> unset;
-  std::filesystem::path out;  // empty: runs/<recipe name>
-  bool rerun = false;         // move changed stages aside and run them again
-  bool fresh = false;         // refuse a folder that already holds a run
-  MidwayRequest midway;       // how the stage under way is to go on
+  std::filesystem::path out;              // empty: runs/<recipe name>
+  bool rerun = false;                     // move changed stages aside and run them again
+  bool fresh = false;                     // refuse a folder that already holds a run
+  std::vector<std::string> allow_change;  // <stage>.<key>: training goes on from its checkpoint under these as they now are
 };
 
 std::filesystem::path run_root(const RunRequest& request, const Recipe& recipe);

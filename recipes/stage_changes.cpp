@@ -57,6 +57,7 @@ std::vector<std::string> changed_paths(const Json& held, const Json& wanted) {
 std::string changed_keys(const Json& held, const Json& wanted) {
   const std::map<std::string, std::string> before = json_leaves(held), now = json_leaves(wanted);
   const std::vector<std::string> paths = changed_paths(held, wanted);
+  if (paths.empty() && held.contains("changes")) return "changed midway";
   std::string text;
   for (const std::string& path : std::span(paths).first(std::min(paths.size(), kMaxKeys))) {
     text += text.empty() ? "" : ", ";

@@ -141,10 +141,9 @@ void TrainingSession::resume(Json& extra_facts, const Prepare& prepare) {
       throw UserError::recipe(
           context_.stage.where,
           fmt::format("stage '{}': {} belongs to other options; use --rerun to start the stage again{}", context_.stage.name, newest->folder.string(),
-                      context_.identity.contains("changes") ? fmt::format(", or --resume-from {} to go on from it", newest->step) : ""));
-    if (newest->step > num_steps_)
-      throw UserError::recipe(context_.stage.where, fmt::format("stage '{}': the last checkpoint is of step {}, more than the {} steps of its tokens now",
-                                                                context_.stage.name, newest->step, num_steps_));
+                      context_.identity.contains("changes")
+                          ? fmt::format(", or go on from it: coppice rewind {} --step {}", context_.folder().string(), newest->step)
+                          : ""));
     const auto check_same = [&](const char* what, const std::string& held, const std::string& now) {
       if (held != now)
         throw UserError::bad_file(path,
@@ -296,9 +295,9 @@ void TrainingSession::end_step(const LossSums& sums, double teacher_weight, cons
   if (consecutive_skips_ > options_.max_skipped_steps)
     throw DivergedError(
         fmt::format("stage '{}' step {}: {} steps in a row were skipped (last loss {:.4g}, gradient norm {:.4g}); last checkpoint: step {}. Look at "
-                    "bad_batches.jsonl, or go on from there with a lower rate: --set {}.lr=... --allow-change {}.lr (--resume-from takes an earlier one)",
-                    context_.stage.name, step_, consecutive_skips_, terms.loss, outcome.grad_norm, std::max<int64_t>(saved_step_, 0), context_.stage.name,
-                    context_.stage.name));
+                    "bad_batches.jsonl, or go back to a checkpoint before step {} (coppice rewind) and on with a lower {}.lr (--allow-change)",
+                    context_.stage.name, step_, consecutive_skips_, terms.loss, outcome.grad_norm, std::max<int64_t>(saved_step_, 0),
+                    step_ - consecutive_skips_ + 1, context_.stage.name));
   const bool stop = stop_requested() && step_ < num_steps_;
   const bool last = step_ == num_steps_ && options_.keep_finished;
   if (step_ % options_.checkpoint_steps == 0 || last || stop || take_save_request()) save(extra_facts);

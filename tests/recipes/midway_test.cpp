@@ -1,4 +1,4 @@
-// --allow-change and --resume-from on the real program: what goes on from a checkpoint, what is recorded, what is refused.
+// --allow-change and rewind on the real program: what goes on from a checkpoint, what is recorded, what is refused.
 #include <doctest/doctest.h>
 
 #include "tests/recipes/program.h"
@@ -79,19 +79,26 @@ TEST_SUITE("faults") {
 
   TEST_CASE("back to an older checkpoint: later ones are set aside, and the run ends with the same bits as if nothing had been") {
     const KilledRun back("midway_back", 11), straight("midway_back_straight", 1);
-    const Outcome absent = run(back.path, {"run", "small.toml", "--resume-from", "5"});
+    const Outcome absent = run(back.path, {"rewind", "runs/small/dense", "--step", "5"});
     INFO(absent.err);
     CHECK(absent.code == 3);
     CHECK(absent.err.find("steps 4, 8") != std::string::npos);
-    CHECK(run(back.path, {"run", "small.toml", "--resume-from", "4"}, killed_after(1)).signal == SIGKILL);
+    REQUIRE(run(back.path, {"rewind", "runs/small/dense", "--step", "4"}).code == 0);
     CHECK(fs::exists(back.dense / "ckpt/.left-step-00000008"));
     CHECK(!fs::exists(back.dense / "ckpt/step-00000008"));
+    {
+      Process owner = start(back.path, {"run", "small.toml"}, [] { setenv("COPPICE_FAILPOINTS", "train.after_step=sleep:60@2", 1); });
+      while (!owner.poll() && std::ranges::count(slurp(back.dense / "metrics.jsonl"), '\n') < 6) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      CHECK(run(back.path, {"rewind", "runs/small/dense", "--step", "4"}).code == 5);
+      owner.send(SIGKILL);
+      owner.wait();
+    }
     REQUIRE(run(back.path, {"run", "small.toml"}).code == 0);
     REQUIRE(run(straight.path, {"run", "small.toml"}).code == 0);
     check_same(back.path / "runs/small", straight.path / "runs/small");
-    const Outcome nothing = run(back.path, {"run", "small.toml", "--resume-from", "4"});
+    const Outcome nothing = run(back.path, {"rewind", "runs/small/dense", "--step", "4"});
     CHECK(nothing.code == 2);
-    CHECK(nothing.err.find("no stage") != std::string::npos);
+    CHECK(nothing.err.find("no stage under way") != std::string::npos);
   }
 
   TEST_CASE("a checkpoint from before the change is not gone on from unasked; asked, the change holds from its step on") {
@@ -101,13 +108,28 @@ TEST_SUITE("faults") {
     const Outcome refused = run(damaged.path, kLower);
     INFO(refused.err);
     CHECK(refused.code == 2);
-    CHECK(refused.err.find("--resume-from 4") != std::string::npos);
-    Words back = kLower;
-    back.insert(back.end(), {"--resume-from", "4"});
-    REQUIRE(run(damaged.path, back).code == 0);
+    CHECK(refused.err.find("coppice rewind runs/small/dense --step 4") != std::string::npos);
+    REQUIRE(run(damaged.path, {"rewind", "runs/small/dense", "--step", "4"}).code == 0);
+    REQUIRE(run(damaged.path, kLower).code == 0);
     CHECK(changes_of(damaged.dense)[0]["step"] == 4);
     REQUIRE(run(early.path, kAllowed).code == 0);  // changed at 4
     check_same(damaged.path / "runs/small", early.path / "runs/small");
+  }
+
+  TEST_CASE("a change taken back before another checkpoint was never made; one that cannot be leaves the run as it was") {
+    const KilledRun undone("midway_undone", 9), straight("midway_undone_straight", 1);
+    CHECK(run(undone.path, kAllowed, killed_after(2)).signal == SIGKILL);
+    CHECK(run(undone.path, {"run", "small.toml", "--allow-change", "dense.lr"}, killed_after(1)).signal == SIGKILL);
+    const Outcome shorter = run(undone.path, {"run", "small.toml", "--set", "dense.tokens=2048", "--allow-change", "dense.tokens"});
+    INFO(shorter.err);
+    CHECK(shorter.code == 2);
+    CHECK(shorter.err.find("more than the 4 steps") != std::string::npos);
+    const Outcome idle = run(undone.path, {"run", "small.toml", "--allow-change", "dense.lr"});
+    INFO(idle.err);
+    CHECK(idle.code == 0);
+    CHECK(idle.err.find("changes nothing") != std::string::npos);
+    REQUIRE(run(straight.path, {"run", "small.toml"}).code == 0);
+    check_same(undone.path / "runs/small", straight.path / "runs/small");
   }
 
   TEST_CASE("what no checkpoint goes on under is refused before any work") {
@@ -120,11 +142,7 @@ TEST_SUITE("faults") {
       CHECK(outcome.code == 2);
       CHECK(outcome.err.find(expected) != std::string::npos);
     }
+    CHECK(run(scratch.path, {"run", "small.toml", "--rerun", "--allow-change", "dense.lr"}).code == 2);
     CHECK(!fs::exists(scratch.path / "runs"));
-    const KilledRun longer("midway_longer", 9);
-    const Outcome shorter = run(longer.path, {"run", "small.toml", "--set", "dense.tokens=2048", "--allow-change", "dense.tokens"});
-    INFO(shorter.err);
-    CHECK(shorter.code == 2);
-    CHECK(shorter.err.find("more than the 4 steps") != std::string::npos);
   }
 }
