@@ -1,4 +1,4 @@
-// Teacher labels keyed by data: label[i] of a shard is the teacher's choice for token i + 1 after reading token i (formats.md 4).
+// Teacher labels keyed by data: label[i] of a shard is the teacher's choice for token i + 1 after reading token i.
 //   top1       /top1 u16 [n] (vocabularies up to 65,535) or u8 [n, 3]; all bits one = no label
 //   top1_prob  the same and /top1_logp f16 [n]
 //   topk       /ids u16 | u32 [n, K], /logp f16 [n, K] descending, /tail f16 [n]: log of what the K ids leave over

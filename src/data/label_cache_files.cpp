@@ -1,0 +1,189 @@
+#include "src/data/label_cache_files.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "src/base/errors.h"
+#include "src/base/files.h"
+
+namespace coppice {
+
+namespace {
+
+constexpr double kMassTolerance = 0.05;  // what a row's stored probabilities may add up to beside 1: half precision of up to some thousand ids
+
+std::string text_of(const Json& value) { return printable(value.is_string() ? value.get<std::string>() : value.dump()); }
+
+/// Every field of the expected fingerprint, by name, and no other.
+void check_fingerprint(const Json& found, const Json& expected, const std::string& path) {
+  const auto check = [&](const std::string& name) {
+    const Json& value = expected[name];
+    if (!found.contains(name)) throw UserError::bad_file(path, fmt::format("the labels' fingerprint has no field {}", name));
+    if (found[name] != value)
+      throw UserError::bad_file(path, fmt::format("the labels were made with another {}: found {}, expected {}", name, text_of(found[name]), text_of(value)));
+  };
+  check("tokenizer_sha256");  // other tokens follow from it
+  for (const auto& [name, value] : expected.items()) check(name);
+  for (const auto& [name, value] : found.items())
+    if (!expected.contains(name)) throw UserError::bad_file(path, fmt::format("the labels' fingerprint has an unknown field {}", printable(name)));
+}
+
+Json read_any_manifest(const std::filesystem::path& folder) { return read_sealed(folder / "manifest.json", "coppice.labels", kLabelVersion); }
+
+}  // namespace
+
+IdPacking label_packing(const LabelFingerprint& fingerprint) {
+  if (fingerprint.vocab_size <= 65535) return IdPacking::two_bytes;
+  return fingerprint.has_tail() ? IdPacking::four_bytes : IdPacking::three_bytes;
+}
+uint32_t none_of(IdPacking packing) { return packing == IdPacking::four_bytes ? kNoId : (uint32_t{1} << (8 * static_cast<int>(packing))) - 1; }
+
+Json read_label_manifest(const std::filesystem::path& path, const Json& fingerprint) {
+  Json manifest = read_sealed(path, "coppice.labels", kLabelVersion);
+  check_fingerprint(object_at(manifest, "fingerprint", path.string()), fingerprint, path.string());
+  array_at(manifest, "shards", path.string());
+  return manifest;
+}
+
+bool find_label_entry(const Json& manifest, const std::string& name, const std::string& where, LabelEntry& entry) {
+  for (const Json& item : manifest["shards"]) {
+    if (string_at(item, "name", where) != name) continue;
+    entry = {unsigned_at(item, "bytes", where), unsigned_at(item, "tokens", where), string_at(item, "sha256", where),
+             item.contains("near_ties") ? static_cast<int64_t>(unsigned_at(item, "near_ties", where)) : -1};
+    return true;
+  }
+  return false;
+}
+
+void LabelFile::check_probabilities(const std::string& path, const LabelFingerprint& fingerprint) const {
+  if (!logp) return;
+  const auto k = static_cast<size_t>(fingerprint.k);
+  std::vector<float> mass(logp->rows(), 0.0f);
+  logp->scan([&](uint64_t begin, const std::vector<float>& values) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      const uint64_t token = begin + i / k;
+      if (!(values[i] <= 0.01f)) throw UserError::bad_file(path, fmt::format("log-probability {} at token {}", values[i], token));
+      if (i % k > 0 && values[i] > values[i - 1])
+        throw UserError::bad_file(path, fmt::format("log-probabilities of token {} are not in descending order", token));
+      mass[token] += std::exp(values[i]);
+    }
+  });
+  if (!tail) return;
+  std::vector<char> labelled(mass.size(), 0);
+  ids.scan([&](uint64_t begin, const std::vector<uint32_t>& id) {
+    for (size_t i = 0; i < id.size(); i += k) labelled[begin + i / k] = id[i] < fingerprint.vocab_size;
+  });
+  tail->scan([&](uint64_t begin, const std::vector<float>& values) {
+    for (size_t i = 0; i < values.size(); ++i)
+      if (const float sum = mass[begin + i] + std::exp(values[i]); labelled[begin + i] && !(std::abs(sum - 1) <= kMassTolerance))
+        throw UserError::bad_file(path, fmt::format("the probabilities of token {} and their tail add up to {}, expected 1", begin + i, sum));
+  });
+}
+
+Json LabelFingerprint::to_json() const {
+  return {{"teacher_sha256", teacher_sha256},
+          {"tokenizer_sha256", tokenizer_sha256},
+          {"vocab_size", vocab_size},
+          {"token_manifest_sha256", token_manifest_sha256},
+          {"tier", tier},
+          {"k", k},
+          {"temperature", fmt::format("{}", temperature)},
+          {"window_rule", window_rule},
+          {"context", context},
+          {"overlap", overlap},
+          {"compute_dtype", compute_dtype},
+          {"teacher_mode", "eval"}};
+}
+
+LabelFingerprint LabelFingerprint::from_json(const Json& json, const std::string& path) {
+  LabelFingerprint fingerprint{.teacher_sha256 = string_at(json, "teacher_sha256", path),
+                               .tokenizer_sha256 = string_at(json, "tokenizer_sha256", path),
+                               .vocab_size = static_cast<int64_t>(unsigned_at(json, "vocab_size", path)),
+                               .token_manifest_sha256 = string_at(json, "token_manifest_sha256", path),
+                               .tier = string_at(json, "tier", path),
+                               .k = static_cast<int64_t>(unsigned_at(json, "k", path)),
+                               .temperature = std::strtod(string_at(json, "temperature", path).c_str(), nullptr),
+                               .window_rule = string_at(json, "window_rule", path),
+                               .context = static_cast<int64_t>(unsigned_at(json, "context", path)),
+                               .overlap = static_cast<int64_t>(unsigned_at(json, "overlap", path)),
+                               .compute_dtype = string_at(json, "compute_dtype", path)};
+  const bool known = fingerprint.tier == "top1" || fingerprint.tier == "top1_prob" || fingerprint.tier == "topk";
+  if (!known || fingerprint.vocab_size <= 0 || fingerprint.vocab_size >= (int64_t{1} << 24) || fingerprint.k < 1 || fingerprint.k > fingerprint.vocab_size ||
+      (fingerprint.k > 1 && !fingerprint.has_tail()) || !(fingerprint.temperature > 0))
+    throw UserError::bad_file(path, fmt::format("labels of tier '{}' with k {}, temperature {} and a vocabulary of {}", printable(fingerprint.tier),
+                                                fingerprint.k, fingerprint.temperature, fingerprint.vocab_size));
+  return fingerprint;
+}
+
+ShardLabels::ShardLabels(uint64_t tokens, const LabelFingerprint& fingerprint) : k(fingerprint.k), id(tokens * static_cast<uint64_t>(k), kNoLabel) {
+  const c10::Half nothing = -std::numeric_limits<float>::infinity();
+  if (fingerprint.has_logp()) logp.assign(id.size(), nothing);
+  if (fingerprint.has_tail()) tail.assign(tokens, nothing);
+}
+
+LabelCacheSummary summarise_labels(const std::filesystem::path& folder) {
+  const std::string where = (folder / "manifest.json").string();
+  const Json manifest = read_any_manifest(folder);
+  LabelCacheSummary summary{.fingerprint = LabelFingerprint::from_json(object_at(manifest, "fingerprint", where), where),
+                            .domain = string_at(manifest, "domain", where)};
+  for (const Json& token_shard : array_at(manifest, manifest.contains("token_shards") ? "token_shards" : "shards", where)) {
+    LabelShardSummary shard{.name = string_at(token_shard, "name", where), .tokens = unsigned_at(token_shard, "tokens", where)};
+    check_leaf_name(shard.name, where);
+    LabelEntry entry;
+    shard.finished = find_label_entry(manifest, shard.name, where, entry);
+    if (shard.finished) {
+      const std::filesystem::path path = folder / shard.name;
+      check_listed_file(path, entry.bytes, entry.sha256);
+      const LabelFile file(path, summary.fingerprint, entry.tokens);
+      const auto k = static_cast<size_t>(summary.fingerprint.k);
+      auto& [gap_begin, gap_end] = shard.first_gap;
+      file.ids.scan([&](uint64_t begin, const std::vector<uint32_t>& ids) {
+        for (size_t i = 0; i < ids.size(); i += k) {
+          const uint64_t token = begin + i / k;
+          const bool labelled = ids[i] < summary.fingerprint.vocab_size;
+          shard.labelled += labelled;
+          if (!labelled && gap_begin == gap_end) gap_begin = gap_end = token;
+          if (!labelled && gap_end == token) ++gap_end;
+        }
+      });
+      file.check_probabilities(path.string(), summary.fingerprint);
+      shard.near_ties = entry.near_ties;
+      summary.near_ties += std::max<int64_t>(0, entry.near_ties);
+      summary.stored += entry.tokens;
+      summary.bytes += entry.bytes;
+    } else {
+      shard.first_gap = {0, shard.tokens};
+    }
+    ++summary.shards;
+    summary.finished += shard.finished;
+    summary.tokens += shard.tokens;
+    summary.labelled += shard.labelled;
+    summary.shard.push_back(std::move(shard));
+  }
+  return summary;
+}
+
+void check_label_fingerprint(const Json& found, const LabelFingerprint& expected, const std::string& path) {
+  check_fingerprint(found, expected.to_json(), path);
+}
+
+LabelFingerprint read_label_fingerprint(const std::filesystem::path& folder) {
+  const std::string where = (folder / "manifest.json").string();
+  return LabelFingerprint::from_json(object_at(read_any_manifest(folder), "fingerprint", where), where);
+}
+
+int64_t count_near_ties(const std::filesystem::path& folder) {
+  const std::string where = (folder / "manifest.json").string();
+  int64_t sum = 0;
+  const Json manifest = read_any_manifest(folder);
+  for (const Json& shard : array_at(manifest, "shards", where))
+    if (shard.contains("near_ties")) sum += static_cast<int64_t>(unsigned_at(shard, "near_ties", where));
+  return sum;
+}
+
+}  // namespace coppice

@@ -1,0 +1,56 @@
+// The files of a label cache as its writer, its readers and its summary see them: datasets of a tier, entries of the manifest, the columns of one file.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "src/data/columns.h"
+#include "src/data/label_cache.h"
+
+namespace coppice {
+
+inline constexpr int kLabelVersion = 1;
+
+/// How ids are stored, and what stands for none.
+IdPacking label_packing(const LabelFingerprint& fingerprint);
+uint32_t none_of(IdPacking packing);
+
+/// Names of a tier's datasets: ids, log-probabilities, tail.
+inline const char* id_dataset(const LabelFingerprint& fingerprint) { return fingerprint.has_tail() ? "/ids" : "/top1"; }
+inline const char* logp_dataset(const LabelFingerprint& fingerprint) { return fingerprint.has_tail() ? "/logp" : "/top1_logp"; }
+inline constexpr const char* kTailDataset = "/tail";
+
+/// What the manifest says of a finished shard's file.
+struct LabelEntry {
+  uint64_t bytes = 0, tokens = 0;
+  std::string sha256;
+  int64_t near_ties = -1;
+};
+
+/// The sealed manifest, its fingerprint as expected; UserError::bad_file naming the first field that differs.
+Json read_label_manifest(const std::filesystem::path& path, const Json& fingerprint);
+/// The entry of a shard's label file, if there is one.
+bool find_label_entry(const Json& manifest, const std::string& name, const std::string& where, LabelEntry& entry);
+
+/// The columns of one label file.
+struct LabelFile {
+  IdColumn ids;
+  std::unique_ptr<HalfColumn> logp, tail;
+
+  LabelFile(const std::filesystem::path& path, const LabelFingerprint& fingerprint, uint64_t tokens)
+      : ids(path, id_dataset(fingerprint), label_packing(fingerprint), tokens, static_cast<uint64_t>(fingerprint.k)) {
+    if (fingerprint.has_logp()) logp = std::make_unique<HalfColumn>(path, logp_dataset(fingerprint), tokens, static_cast<uint64_t>(fingerprint.k));
+    if (fingerprint.has_tail()) tail = std::make_unique<HalfColumn>(path, kTailDataset, tokens);
+  }
+
+  void finish_checks() {
+    ids.finish_checks();
+    if (logp) logp->finish_checks();
+    if (tail) tail->finish_checks();
+  }
+
+  /// Log-probabilities at most 0 (but for half precision), descending, and with the tail of mass 1; UserError::bad_file naming the token.
+  void check_probabilities(const std::string& path, const LabelFingerprint& fingerprint) const;
+};
+
+}  // namespace coppice
