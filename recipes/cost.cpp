@@ -70,10 +70,15 @@ double task_tokens(const std::vector<std::string>& files) {
 }
 
 /// Bytes of the regular files below a folder; 0 when there is none. What cannot be listed is found by whoever reads it.
+/// Hidden files do not count: what a run has set aside (.bad-*, .left-*, .old-*) or not yet finished is no part of what its stages leave.
 double folder_bytes(const fs::path& folder) {
   double bytes = 0;
   std::error_code error;
   for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    if (entry->path().filename().string().starts_with(".")) {
+      entry.disable_recursion_pending();
+      continue;
+    }
     const auto size = entry->is_regular_file(error) ? entry->file_size(error) : 0;
     if (!error) bytes += static_cast<double>(size);
   }

@@ -37,6 +37,7 @@ TEST_SUITE("unit") {
     const Scratch scratch("cost");
     spill(scratch.path / "data/x", std::string(20'000, 'x'));
     spill(scratch.path / "dense/ckpt/step-00000004/part", std::string(100'000, 'x'));
+    spill(scratch.path / "dense/ckpt/.left-step-00000008/part", std::string(50'000, 'x'));  // set aside: not what the stage still needs
     const RecipeCost begun = remaining_cost(cost, scratch.path, {});
     CHECK(begun.disk_bytes == doctest::Approx(cost.disk_bytes - 120'000));
     const RecipeCost late = remaining_cost(cost, scratch.path, {"dense", "pruned"});
