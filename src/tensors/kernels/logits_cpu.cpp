@@ -146,7 +146,7 @@ struct Kernel {
   MultiplyTiles multiply;
 };
 
-Kernel kernel_of(int lanes) {
+Kernel kernel_of([[maybe_unused]] int lanes) {
 #if defined(__x86_64__) && !defined(__clang__)
   if (lanes == Tile16::kLanes) return {Tile16::kIds, multiply_16};
   if (lanes == Tile8::kLanes) return {Tile8::kIds, multiply_8};
