@@ -1,5 +1,5 @@
 // The shared main of all test programs: fixed threads, 77 when the gpu suite is asked for without a device, 1 when no case matched
-// (by itself a doctest filter that matches nothing passes).
+// (by itself a doctest filter that matches nothing passes) or a case belongs to no suite (ctest asks for suites, so that it would never run).
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
@@ -12,13 +12,18 @@
 namespace {
 
 int num_matched = 0;
+const char* case_without_suite = nullptr;
+
+void check_suite(const doctest::TestCaseData& test_case) {
+  if (*test_case.m_test_suite == '\0') case_without_suite = test_case.m_name;
+}
 
 struct CountingListener : doctest::IReporter {
   explicit CountingListener(const doctest::ContextOptions&) {}
   void report_query(const doctest::QueryData&) override {}
   void test_run_start() override {}
   void test_run_end(const doctest::TestRunStats& stats) override { num_matched = static_cast<int>(stats.numTestCasesPassingFilters); }
-  void test_case_start(const doctest::TestCaseData&) override {}
+  void test_case_start(const doctest::TestCaseData& test_case) override { check_suite(test_case); }
   void test_case_reenter(const doctest::TestCaseData&) override {}
   void test_case_end(const doctest::CurrentTestCaseStats&) override {}
   void test_case_exception(const doctest::TestCaseException&) override {}
@@ -26,7 +31,7 @@ struct CountingListener : doctest::IReporter {
   void subcase_end() override {}
   void log_assert(const doctest::AssertData&) override {}
   void log_message(const doctest::MessageData&) override {}
-  void test_case_skipped(const doctest::TestCaseData&) override {}
+  void test_case_skipped(const doctest::TestCaseData& test_case) override { check_suite(test_case); }
 };
 REGISTER_LISTENER("counting", 1, CountingListener);
 
@@ -45,6 +50,10 @@ int main(int argc, char** argv) {
   if (context.shouldExit()) return result;  // --help, --list-test-cases
   if (num_matched == 0) {
     std::fputs("no test case matched\n", stderr);
+    return 1;
+  }
+  if (case_without_suite != nullptr) {
+    std::fprintf(stderr, "test case '%s' belongs to no TEST_SUITE\n", case_without_suite);
     return 1;
   }
   return result;
