@@ -143,11 +143,14 @@ std::string changes_text(const Json& identity) {
 void rewind_stage(const fs::path& named_folder, int64_t step) {
   const fs::path folder = fs::absolute(named_folder).lexically_normal();
   const std::string name = folder.filename().string();
-  const auto begun = begun_identity(folder);
-  if (!begun || !is_under_way(folder))
-    throw UserError::recipe(named_folder.string(), "no stage under way with a checkpoint; give the folder of one, for instance runs/demo/core");
+  const auto check_under_way = [&] {
+    if (begun_fingerprint(folder).empty() || !is_under_way(folder))
+      throw UserError::recipe(named_folder.string(), "no stage under way with a checkpoint; give the folder of one, for instance runs/demo/core");
+  };
+  check_under_way();  // before a lock is put into a folder that is no run's
   const fs::path parent = folder.parent_path(), above = parent.parent_path().parent_path();
   const RunFolder run(!fs::exists(parent / "log.txt") && fs::exists(above / "log.txt") ? above : parent);  // of an ablation: <run>/<arm>/seed-<n>/<stage>
+  check_under_way();                                                                                       // its owner may have ended it meanwhile
 
   const std::vector<CheckpointPlace> places = list_checkpoints(folder / "ckpt");
   const auto chosen = std::ranges::find(places, step, &CheckpointPlace::step);
@@ -160,7 +163,7 @@ void rewind_stage(const fs::path& named_folder, int64_t step) {
   check_checkpoint(*chosen);
   for (const CheckpointPlace& place : places)
     if (place.step > step) set_aside_checkpoint(place, ".left-");
-  const Json held = begun->value("identity", Json::object());
+  const Json held = begun_identity(folder)->value("identity", Json::object());
   Json changes = held.value("changes", Json::array());
   for (Json& change : changes) change["step"] = std::min(change["step"].get<int64_t>(), step);
   const Json identity = with_changes(held, folded(changes));
