@@ -77,14 +77,13 @@ COPPICE_INLINE void pack_ids(const LogitsParams& params, int64_t first, float* p
   }
 }
 
-/// kRows x kIds sums over the whole width. Rows past the end are the last one again.
+/// Adds kRows x kIds sums over the whole width to `sum`. Rows past the end are the last one again.
 template <class T>
 COPPICE_INLINE void multiply_tile(const LogitsParams& params, int64_t first_row, const float* panel, typename T::Vector (&sum)[T::kRows][T::kVectors]) {
   using Vector = typename T::Vector;
   const float* row[T::kRows];
 #pragma GCC unroll 8
   for (int r = 0; r < T::kRows; ++r) row[r] = params.hidden + std::min(first_row + r, params.num_rows - 1) * params.width;
-  Vector total[T::kRows][T::kVectors] = {};
 #pragma GCC unroll 4
   for (int64_t d = 0; d < params.width; ++d, panel += T::kIds) {
     Vector ids[T::kVectors];
@@ -93,12 +92,8 @@ COPPICE_INLINE void multiply_tile(const LogitsParams& params, int64_t first_row,
 #pragma GCC unroll 8
     for (int r = 0; r < T::kRows; ++r)
 #pragma GCC unroll 3
-      for (int v = 0; v < T::kVectors; ++v) total[r][v] += row[r][d] * ids[v];
+      for (int v = 0; v < T::kVectors; ++v) sum[r][v] += row[r][d] * ids[v];
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < T::kRows; ++r)
-#pragma GCC unroll 3
-    for (int v = 0; v < T::kVectors; ++v) sum[r][v] = total[r][v];
 }
 
 /// Tiles of ids [begin, end), counted in tiles.
@@ -109,7 +104,7 @@ COPPICE_INLINE void multiply(const LogitsParams& params, float* panel, int64_t b
     const int64_t first_id = tile * T::kIds, ids = std::min<int64_t>(T::kIds, params.num_vocab - first_id);
     pack_ids<T>(params, first_id, panel);
     for (int64_t first = 0; first < params.num_rows; first += T::kRows) {
-      Vector sum[T::kRows][T::kVectors];
+      Vector sum[T::kRows][T::kVectors] = {};
       multiply_tile<T>(params, first, panel, sum);
       const int64_t end_row = std::min<int64_t>(T::kRows, params.num_rows - first);
       for (int64_t r = 0; r < end_row; ++r) {
