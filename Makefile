@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-sanitize bench-train-step corpus format clean
+.PHONY: help demo build test test-sanitize bench bench-train-step corpus format clean
 
 RELEASE := build/release
 # Runs of minutes and timings are asked for by name: ctest --test-dir build/release -L slow
@@ -29,7 +29,7 @@ test: ## set up, build everything, run all tests
 	@scripts/setup build
 	@scripts/setup test
 	@test -f $(RELEASE)/build.ninja || cmake --preset release
-	@cmake --build --preset release
+	@cmake --build --preset release --target all benchmarks
 	@ctest --test-dir $(RELEASE) --output-on-failure --no-tests=error -LE '$(ON_REQUEST)'
 
 test-sanitize: ## the tests once more under address and undefined-behaviour sanitizers (a second build; no Python parity)
@@ -38,6 +38,12 @@ test-sanitize: ## the tests once more under address and undefined-behaviour sani
 	@cmake --build --preset sanitize
 	@ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:$${ASAN_OPTIONS:-} UBSAN_OPTIONS=print_stacktrace=1 \
 	  ctest --test-dir build/sanitize --output-on-failure --no-tests=error $(NOT_SANITIZED)
+
+bench: ## build all benchmarks and list them: what each measures and its command
+	@scripts/setup build
+	@test -f $(RELEASE)/build.ninja || cmake --preset release
+	@cmake --build --preset release --target benchmarks
+	@awk -F ' *[|] *' '/^## What/{exit} /^## /{print ""; print substr($$0, 4)} /^[|] `/{gsub(/`/, ""); printf "  %-50s %s\n", $$2, $$3}' tests/bench/README.md
 
 bench-train-step: ## tokens/s of a training step beside eager PyTorch: one JSON line a case
 	@scripts/setup test

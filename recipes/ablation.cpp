@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <map>
@@ -10,6 +9,7 @@
 #include "recipes/run_folder.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
+#include "src/base/threads.h"
 #include "src/model/parameters.h"
 
 namespace coppice {
@@ -175,11 +175,9 @@ std::string ablation_cost_table(const Ablation& ablation, const AblationPlan& pl
 }
 
 Parallelism parallelism_of(const Recipe& recipe, int jobs) {
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  const int processors = sched_getaffinity(0, sizeof mask, &mask) == 0 ? std::max(1, CPU_COUNT(&mask)) : 1;
-  if (jobs == 0) jobs = recipe.threads == 0 ? 1 : std::max(1, processors / recipe.threads);
-  return {.jobs = jobs, .threads = recipe.threads > 0 ? recipe.threads : std::max(1, processors / jobs)};
+  const int asked = asked_threads(recipe.threads), processors = find_processors().usable();
+  if (jobs == 0) jobs = asked == 0 ? 1 : std::max(1, processors / asked);
+  return {.jobs = jobs, .threads = asked > 0 ? asked : std::max(1, processors / jobs)};
 }
 
 }  // namespace coppice

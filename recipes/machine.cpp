@@ -11,13 +11,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
-#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "recipes/version.h"
+#include "src/base/control_groups.h"
 #include "src/base/log.h"
+#include "src/base/threads.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
@@ -30,36 +30,6 @@ std::string cpu_name() {
   return "cpu";
 }
 
-/// The value of `key` in a file of "key value [unit]" lines; NaN when there is none.
-double value_in(const std::filesystem::path& path, std::string_view key) {
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);)
-    if (line.starts_with(key)) return std::strtod(line.c_str() + key.size(), nullptr);
-  return std::nan("");
-}
-
-double number_in(const std::filesystem::path& path) {
-  double value = std::nan("");
-  std::ifstream(path) >> value;  // "max" is no number: no limit
-  return value;
-}
-
-/// What the control groups of this process leave it; infinity without a limit. File pages that can be dropped count as free.
-double left_by_control_groups() {
-  double left = std::numeric_limits<double>::infinity();
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    if (!line.starts_with("0::/")) continue;
-    const std::filesystem::path mount = "/sys/fs/cgroup";
-    for (std::filesystem::path group = line.substr(4);; group = group.parent_path()) {
-      const double used = number_in(mount / group / "memory.current") - value_in(mount / group / "memory.stat", "inactive_file ");
-      if (const double limit = number_in(mount / group / "memory.max"); std::isfinite(limit) && std::isfinite(used)) left = std::min(left, limit - used);
-      if (group.empty()) break;
-    }
-  }
-  return left;
-}
-
 }  // namespace
 
 double available_memory() {
@@ -70,7 +40,7 @@ double available_memory() {
     const double used = 1024 * value_in("/proc/self/status", "VmSize:");
     bytes = std::min(bytes, static_cast<double>(space.rlim_cur) - (std::isnan(used) ? 0 : used));
   }
-  return std::max(0.0, std::min(bytes, left_by_control_groups()));
+  return std::max(0.0, std::min(bytes, control_group_limits().memory_bytes));
 }
 
 double take_peak_memory() {
@@ -99,6 +69,12 @@ Json versions_json() {
   return {
       {"coppice", kVersion},  {"git", git_commit()}, {"build", kBuildType}, {"torch", kTorchVersion}, {"hdf5", fmt::format("{}.{}.{}", major, minor, release)},
       {"compiler", kCompiler}};
+}
+
+void log_threads(int recipe_threads, int threads, int processes) {
+  const Processors processors = find_processors();
+  log_info(threads_text(recipe_threads, threads, processes, processors));
+  if (const std::string warning = threads_warning(threads * processes, processors); !warning.empty()) log_warning(warning);
 }
 
 Json machine_json() {

@@ -8,8 +8,11 @@ namespace coppice {
 /// Largest resident memory of this process since the last call (where the system lets it be reset, otherwise since its start); bytes, NaN when unknown.
 double take_peak_memory();
 
-/// Memory that this process may still take: what the system has, or less where RLIMIT_AS or a control group (version 2) says so; bytes.
+/// Memory that this process may still take: what the system has, or less where RLIMIT_AS or a control group says so; bytes.
 double available_memory();
+
+/// The first line of a run: its threads and what this machine has for them; a warning where it asks for more.
+void log_threads(int recipe_threads, int threads, int processes);
 
 /// {coppice, git, torch, hdf5, compiler, build}: recorded, never compared.
 Json versions_json();

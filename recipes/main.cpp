@@ -31,6 +31,7 @@
 #include "src/base/files.h"
 #include "src/base/hdf5.h"
 #include "src/base/log.h"
+#include "src/base/threads.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/hf_export.h"
 #include "src/model/generate.h"
@@ -346,6 +347,7 @@ int main_with_errors(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace coppice;
+  bound_spinning(argv);
   start_hdf5();
   for (const int number : {SIGPIPE, SIGXFSZ})
     std::signal(number, SIG_IGN);  // EPIPE and EFBIG instead; run and ablate handle stops, elsewhere a signal ends at once

@@ -179,7 +179,7 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   root.take("device", recipe.device, "cpu, cuda or auto");
   check_choice(recipe.device, {"auto", "cpu", "cuda"}, root.where("device"), "device");
   check(recipe.device != "cuda", root.where("device"), "device: this build has no CUDA training path; use \"cpu\" or \"auto\"");
-  root.take("threads", recipe.threads, "CPU threads; 0 = all; another number changes the last bits of results");
+  root.take("threads", recipe.threads, "CPU threads; 0 = OMP_NUM_THREADS, or what cores and CPU quota give; another number changes the last bits of results");
   check(recipe.threads >= 0 && recipe.threads <= 4096, root.where("threads"), fmt::format("threads: got {}, expected 0 to 4096", recipe.threads));
 
   root.take("grace_s", recipe.grace_s, "seconds from a stop signal until the program gives up saving; 0 = no limit");

@@ -17,6 +17,7 @@
 #include "recipes/ablation_report.h"
 #include "recipes/collect_report.h"
 #include "recipes/exit_code.h"
+#include "recipes/machine.h"
 #include "recipes/score_tasks.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
@@ -288,6 +289,7 @@ void run_ablation(const RunRequest& request, int jobs) {
   if (std::ranges::all_of(holders, &Holder::done)) {
     fmt::print("already complete\n");
   } else {
+    log_threads(ablation.base.threads, parallel.threads, parallel.jobs);
     prepare(ablation, run, data, parallel.threads);
     write_arm_files(root, ablation);
     const AblationPlan timed = plan_ablation(ablation, data_fingerprint, read_json(root / "run.json").at("machine").value("gemm_gflops", 0.0));

@@ -185,6 +185,7 @@ void run_recipe(const RunRequest& request) {
   if (complete) {
     fmt::print("already complete\n");
   } else {
+    log_threads(recipe.threads, num_threads(), 1);
     run.write_run_file(recipe);
     for (const Stage& stage : recipe.stages)
       if (const TrainingOptions* training = training_of(stage); training && training->steps() * training->batch_tokens != training->tokens)
@@ -236,6 +237,7 @@ void join_labels(const RunRequest& request, const std::string& stage_name) {
     fmt::print("already complete\n");
     return;
   }
+  log_threads(recipe.threads, num_threads(), 1);
   RunFolder run = RunFolder::beside_its_owner(root);
   const PreparedData data = open_data(root);
   const StageContext context{.recipe = recipe, .stage = *found, .run = run, .data = data, .fingerprint = stage.fingerprint, .identity = stage.identity};
@@ -245,6 +247,7 @@ void join_labels(const RunRequest& request, const std::string& stage_name) {
 
 void tokenize_recipe(const RunRequest& request) {
   const OpenedRun opened = open_run(request);
+  log_threads(opened.recipe.threads, num_threads(), 1);
   const PreparedData data = prepare_data(opened.recipe, *opened.run, opened.stages[0].identity);
   for (const auto& [domain, shards] : data.train) {
     const auto heldout = data.heldout.find(domain);

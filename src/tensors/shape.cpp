@@ -5,24 +5,16 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <malloc.h>
-#include <sched.h>
 
 #include <algorithm>
 
 #include "src/base/errors.h"
+#include "src/base/threads.h"
 #include "src/tensors/caching_allocator.h"
 
 namespace coppice {
 
 namespace {
-
-/// CPUs this process may use: the affinity mask, which a container or taskset narrows; at least 1.
-int num_usable_cpus() {
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return 1;
-  return std::max(1, CPU_COUNT(&mask));
-}
 
 /// Ordinary C++ memory stays with the process once freed, instead of going back to the system page by page.
 void keep_freed_memory() {
@@ -55,8 +47,8 @@ void check_float32(const at::Tensor& tensor, std::string_view name) {
 
 void start_torch(int threads) {
   keep_freed_memory();
-  install_caching_allocator();                                     // tensors
-  at::set_num_threads(threads > 0 ? threads : num_usable_cpus());  // sets OpenMP's and MKL's counts as well
+  install_caching_allocator();                   // tensors
+  at::set_num_threads(choose_threads(threads));  // sets OpenMP's and MKL's counts as well
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
   at::globalContext().setDeterministicFillUninitializedMemory(false);  // filling fresh tensors would cost a pass over each
 }

@@ -12,10 +12,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "src/base/threads.h"
 #include "src/tensors/shape.h"
 
 namespace coppice::bench {
@@ -36,6 +38,7 @@ class Flags {
       }
       found->second = std::atoll(argv[i + 1]);
     }
+    bound_spinning(argv);  // as the program itself
     start_torch(static_cast<int>((*this)["threads"]));
   }
   int64_t operator[](const std::string& name) const { return std::ranges::find(values_, name, &std::pair<std::string, int64_t>::first)->second; }
@@ -73,7 +76,7 @@ inline double quantile(std::vector<double> values, double share) {
   return values[static_cast<size_t>(share * static_cast<double>(values.size() - 1) + 0.5)];
 }
 
-/// Times each case once per turn, turn after turn, so that drift meets all alike; per case median, 20th and 80th percentile in seconds.
+/// Times each case once per turn, turn after turn, so that drift meets all alike; per case median, 20th and 80th percentile and mean in seconds.
 inline std::vector<Readings> measure(const Flags& flags, const std::vector<std::function<void()>>& cases) {
   std::vector<std::vector<double>> times(cases.size());
   for (int64_t turn = 0; turn < flags["warmup"] + flags["repeats"]; ++turn)
@@ -83,7 +86,10 @@ inline std::vector<Readings> measure(const Flags& flags, const std::vector<std::
     }
   std::vector<Readings> readings;
   for (const std::vector<double>& values : times)
-    readings.push_back({{"median_s", quantile(values, 0.5)}, {"p20_s", quantile(values, 0.2)}, {"p80_s", quantile(values, 0.8)}});
+    readings.push_back({{"median_s", quantile(values, 0.5)},
+                        {"p20_s", quantile(values, 0.2)},
+                        {"p80_s", quantile(values, 0.8)},
+                        {"mean_s", std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size())}});
   return readings;
 }
 

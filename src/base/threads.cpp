@@ -1,0 +1,87 @@
+// How many threads a run takes, and how they wait for one another.
+//
+// The threads of an OpenMP team meet after each loop. libgomp lets whoever comes first spin for 300,000 rounds (milliseconds) before it sleeps: on idle
+// cores that saves a wake-up, on a core that is shared with other work it takes the time that the last thread needs to get there, and two threads beside
+// one busy process got several times slower than one alone. kSpinCount rounds outlast the usual wait between two loops and cost nothing when the other
+// is not running; tests/bench/README.md has the numbers.
+#include "src/base/threads.h"
+
+#include <fmt/format.h>
+#include <sched.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <climits>
+#include <cmath>
+#include <cstdlib>
+#include <string_view>
+
+#include "src/base/control_groups.h"
+
+namespace coppice {
+namespace {
+
+constexpr const char* kSpinCount = "10000";
+constexpr int kMaxThreads = 4096;
+
+std::string counted(int count, const char* noun) { return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s"); }
+
+}  // namespace
+
+int Processors::usable() const {
+  // Down, not up: with more threads than the quota pays for, all of them stand still for the rest of every period.
+  return std::isfinite(quota) && quota < cores ? std::max(1, static_cast<int>(quota + 1e-6)) : std::max(1, cores);
+}
+
+Processors find_processors() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  return {.cores = sched_getaffinity(0, sizeof mask, &mask) == 0 ? std::max(1, CPU_COUNT(&mask)) : 1, .quota = control_group_limits().cpus};
+}
+
+int asked_threads(int recipe_threads) {
+  const char* variable = std::getenv("OMP_NUM_THREADS");
+  if (recipe_threads > 0 || variable == nullptr) return std::max(0, recipe_threads);
+  const std::string_view text = variable;  // "4", or "4,2" for nested teams
+  int threads = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), threads);
+  const bool whole = error == std::errc() && (end == text.data() + text.size() || *end == ',');
+  return whole && threads > 0 && threads <= kMaxThreads ? threads : 0;
+}
+
+int choose_threads(int recipe_threads) {
+  const int asked = asked_threads(recipe_threads);
+  return asked > 0 ? asked : find_processors().usable();
+}
+
+std::string threads_text(int recipe_threads, int threads, int processes, const Processors& processors) {
+  std::string why = counted(processors.cores, "core");
+  if (std::isfinite(processors.quota)) why += fmt::format(", CPU quota {:.1f}", processors.quota);
+  if (recipe_threads > 0)
+    why = fmt::format("the recipe's threads; {}", why);
+  else if (asked_threads(recipe_threads) > 0)
+    why = fmt::format("OMP_NUM_THREADS; {}", why);
+  return fmt::format("{}{} ({})", processes > 1 ? fmt::format("{} x ", processes) : "", counted(threads, "thread"), why);
+}
+
+std::string threads_warning(int threads, const Processors& processors) {
+  if (threads <= processors.usable()) return "";
+  const bool quota = std::isfinite(processors.quota) && processors.quota < processors.cores;
+  return fmt::format("{} at once are more than the {}: each step waits for the thread that comes last; threads = 0 takes {}", counted(threads, "thread"),
+                     quota ? fmt::format("CPU quota of {:.1f}", processors.quota) : counted(processors.cores, "core"), processors.usable());
+}
+
+void bound_spinning(char** argv) {
+  for (const char* own : {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "KMP_LIBRARY"})
+    if (std::getenv(own) != nullptr) return;  // the second start ends here as well
+  std::array<char, PATH_MAX> program{};
+  const ssize_t length = readlink("/proc/self/exe", program.data(), program.size() - 1);
+  if (length <= 0 || getauxval(AT_BASE) == 0 || setenv("GOMP_SPINCOUNT", kSpinCount, 1) != 0)
+    return;                     // AT_BASE 0: it is the loader that was started, with us as its argument
+  execv(program.data(), argv);  // by name: /proc/self/exe would show as `exe` in ps. Fails where the file has been replaced: then as it is
+}
+
+}  // namespace coppice
