@@ -345,9 +345,10 @@ int main_with_errors(int argc, char** argv) {
 }  // namespace
 }  // namespace coppice
 
+COPPICE_BOUND_SPINNING;
+
 int main(int argc, char** argv) {
   using namespace coppice;
-  bound_spinning(argv);
   start_hdf5();
   for (const int number : {SIGPIPE, SIGXFSZ})
     std::signal(number, SIG_IGN);  // EPIPE and EFBIG instead; run and ablate handle stops, elsewhere a signal ends at once

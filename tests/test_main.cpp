@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "src/base/hdf5.h"
+#include "src/base/threads.h"
 #include "src/tensors/shape.h"
 
 namespace {
@@ -36,6 +37,8 @@ struct CountingListener : doctest::IReporter {
 REGISTER_LISTENER("counting", 1, CountingListener);
 
 }  // namespace
+
+COPPICE_BOUND_SPINNING;
 
 int main(int argc, char** argv) {
   coppice::start_hdf5();

@@ -2,7 +2,7 @@
 //
 // The threads of an OpenMP team meet after each loop. libgomp lets whoever comes first spin for 300,000 rounds (milliseconds) before it sleeps: on idle
 // cores that saves a wake-up, on a core that is shared with other work it takes the time that the last thread needs to get there, and two threads beside
-// one busy process got several times slower than one alone. kSpinCount rounds outlast the usual wait between two loops and cost nothing when the other
+// one busy process got several times slower than one alone. 10,000 rounds outlast the usual wait between two loops and cost nothing when the other
 // is not running; tests/bench/README.md has the numbers.
 #include "src/base/threads.h"
 
@@ -12,11 +12,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <climits>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <string_view>
 
 #include "src/base/control_groups.h"
@@ -24,7 +24,6 @@
 namespace coppice {
 namespace {
 
-constexpr const char* kSpinCount = "10000";
 constexpr int kMaxThreads = 4096;
 
 std::string counted(int count, const char* noun) { return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s"); }
@@ -74,14 +73,22 @@ std::string threads_warning(int threads, const Processors& processors) {
                      quota ? fmt::format("CPU quota of {:.1f}", processors.quota) : counted(processors.cores, "core"), processors.usable());
 }
 
-void bound_spinning(char** argv) {
-  for (const char* own : {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "KMP_LIBRARY"})
-    if (std::getenv(own) != nullptr) return;  // the second start ends here as well
-  std::array<char, PATH_MAX> program{};
-  const ssize_t length = readlink("/proc/self/exe", program.data(), program.size() - 1);
-  if (length <= 0 || getauxval(AT_BASE) == 0 || setenv("GOMP_SPINCOUNT", kSpinCount, 1) != 0)
-    return;                     // AT_BASE 0: it is the loader that was started, with us as its argument
-  execv(program.data(), argv);  // by name: /proc/self/exe would show as `exe` in ps. Fails where the file has been replaced: then as it is
+// Runs before any library is initialised (20 ms of loading are lost; the initialisers of LibTorch would be another 250): no getenv, no heap.
+__attribute__((no_sanitize("address", "undefined"))) void bound_spinning(int, char** argv, char** variables) {
+  constexpr size_t kMaxVariables = 4000;
+  static char setting[] = "GOMP_SPINCOUNT=10000";
+  static char* extended[kMaxVariables + 2];
+  static char program[PATH_MAX];
+  size_t count = 0;
+  for (; variables[count] != nullptr && count < kMaxVariables; ++count) {
+    for (const char* own : {"GOMP_SPINCOUNT=", "OMP_WAIT_POLICY=", "KMP_BLOCKTIME=", "KMP_LIBRARY="})
+      if (std::strncmp(variables[count], own, std::strlen(own)) == 0) return;  // the second start ends here as well
+    extended[count] = variables[count];
+  }
+  extended[count] = setting;
+  const bool loader = getauxval(AT_BASE) == 0;  // it is the loader that was started, with this program as its argument
+  if (loader || variables[count] != nullptr || readlink("/proc/self/exe", program, sizeof program - 1) <= 0) return;
+  execve(program, argv, extended);  // by name: /proc/self/exe would show as `exe` in ps. Fails where the file has been replaced: then as it is
 }
 
 }  // namespace coppice

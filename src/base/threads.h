@@ -25,8 +25,11 @@ std::string threads_text(int recipe_threads, int threads, int processes, const P
 /// Why `threads` in all are too many for these processors; "" when they are not.
 std::string threads_warning(int threads, const Processors& processors);
 
-/// Starts this program again (same process, same arguments) with GOMP_SPINCOUNT set, unless the user has a setting of that kind. libgomp reads it before
-/// main. Call it first in main; it returns where nothing is to be done or /proc is missing.
-void bound_spinning(char** argv);
+/// Starts this program again (same process, same arguments) with GOMP_SPINCOUNT set, unless the user has a setting of that kind. libgomp reads it when it
+/// is loaded, so this belongs before the initialisers of all libraries: COPPICE_BOUND_SPINNING in the file of main. Returns where nothing is to be done or
+/// /proc is missing.
+void bound_spinning(int argc, char** argv, char** variables);
+#define COPPICE_BOUND_SPINNING \
+  __attribute__((section(".preinit_array"), used)) static void (*const bound_spinning_first)(int, char**, char**) = coppice::bound_spinning
 
 }  // namespace coppice

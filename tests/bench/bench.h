@@ -20,6 +20,8 @@
 #include "src/base/threads.h"
 #include "src/tensors/shape.h"
 
+COPPICE_BOUND_SPINNING;  // as the program itself
+
 namespace coppice::bench {
 
 /// --name value pairs, all integers; threads, repeats and warmup are always there. Ends with 2 on an unknown flag.
@@ -38,7 +40,6 @@ class Flags {
       }
       found->second = std::atoll(argv[i + 1]);
     }
-    bound_spinning(argv);  // as the program itself
     start_torch(static_cast<int>((*this)["threads"]));
   }
   int64_t operator[](const std::string& name) const { return std::ranges::find(values_, name, &std::pair<std::string, int64_t>::first)->second; }
