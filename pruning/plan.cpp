@@ -41,15 +41,17 @@ void check_plan_fits(const PrunePlan& plan, const ModelConfig& config) {
 
 }  // namespace
 
-PrunePlan make_plan(const at::Tensor& scores_LF, const std::vector<int64_t>& num_kept, std::string scores_name, std::string source_sha256) {
+PrunePlan make_plan(const at::Tensor& scores_LF, const std::vector<int64_t>& num_kept, std::string scores_name, std::string source_sha256,
+                    const std::vector<int64_t>& widths) {
   check_shape(scores_LF, {static_cast<int64_t>(num_kept.size()), -1}, "scores_LF");
-  const int64_t num_channels = scores_LF.size(1);
+  COPPICE_CHECK(widths.empty() || widths.size() == num_kept.size(), "one width a layer");
   PrunePlan plan{.source_sha256 = std::move(source_sha256), .scores = std::move(scores_name), .kept = {}};
   for (size_t layer = 0; layer < num_kept.size(); ++layer) {
+    const int64_t num_channels = widths.empty() ? scores_LF.size(1) : widths[layer];
     const std::string where = fmt::format("prune by {}, layer {}", plan.scores, layer);
     if (num_kept[layer] < 1 || num_kept[layer] > num_channels)
       throw UserError::recipe(where, fmt::format("intermediate_size: got {}, expected 1 to {} (the source's FFN channels)", num_kept[layer], num_channels));
-    const at::Tensor row_1F = scores_LF.detach().narrow(0, static_cast<int64_t>(layer), 1);
+    const at::Tensor row_1F = scores_LF.detach().narrow(0, static_cast<int64_t>(layer), 1).narrow(1, 0, num_channels);
     const at::Tensor bad = row_1F.isfinite().logical_not().nonzero();
     if (bad.size(0) > 0) {
       const int64_t channel = bad[0][1].item<int64_t>();
@@ -132,7 +134,7 @@ Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& 
 
 double masked_pruned_difference(const Model& source, const at::Tensor& hard_cut_mask_LF, const Model& pruned, const DecoderInput& input) {
   c10::NoGradGuard no_grad;
-  const at::Tensor masked_NV = decoder_logits(source, input, masks_of(hard_cut_mask_LF));
+  const at::Tensor masked_NV = decoder_logits(source, input, masks_of(hard_cut_mask_LF, source.config.intermediate_size));
   const at::Tensor pruned_NV = decoder_logits(pruned, input);
   const double largest = masked_NV.abs().max().item<double>();
   const double difference = (masked_NV - pruned_NV).abs().max().item<double>() / largest;

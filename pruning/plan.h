@@ -20,9 +20,10 @@ struct PrunePlan {
   std::vector<std::vector<int64_t>> kept;  // per layer, ascending channel numbers
 };
 
-/// The K best of each row by (score, then lower index); num_kept has one number a layer. UserError::recipe when K exceeds the channels or a score is not finite
-/// (names layer and numbers).
-PrunePlan make_plan(const at::Tensor& scores_LF, const std::vector<int64_t>& num_kept, std::string scores_name, std::string source_sha256);
+/// The K best of each row by (score, then lower index); num_kept has one number a layer, and `widths` the channels that it has (empty: as many as the table).
+/// UserError::recipe when K exceeds the channels or a score is not finite (names layer and numbers).
+PrunePlan make_plan(const at::Tensor& scores_LF, const std::vector<int64_t>& num_kept, std::string scores_name, std::string source_sha256,
+                    const std::vector<int64_t>& widths = {});
 /// Sealed JSON (coppice.prune_plan).
 void save_plan(const std::filesystem::path& path, const PrunePlan& plan);
 PrunePlan load_plan(const std::filesystem::path& path);

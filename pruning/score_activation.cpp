@@ -20,7 +20,7 @@ at::Tensor score_activation(const ScoreInput& input) {
     const at::Tensor part_F = activation_squares(hidden_NF, live_BT);
     total_F = total_F.defined() ? total_F + part_F : part_F;
   });
-  return score_by_layer(input.model->config, [&](int64_t layer) { return squares_F[static_cast<size_t>(layer)].sqrt(); });
+  return score_by_layer(input, [&](int64_t layer) { return squares_F[static_cast<size_t>(layer)].sqrt(); });
 }
 
 }  // namespace coppice

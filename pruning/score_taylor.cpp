@@ -36,7 +36,7 @@ at::Tensor score_taylor(const ScoreInput& input) {
     }
   }
   COPPICE_CHECK(num_samples > 0, "the calibration batches hold no live token");
-  return score_by_layer(model.config, [&](int64_t layer) { return sum_F[static_cast<size_t>(layer)] / static_cast<double>(num_samples); });
+  return score_by_layer(input, [&](int64_t layer) { return sum_F[static_cast<size_t>(layer)] / static_cast<double>(num_samples); });
 }
 
 }  // namespace coppice

@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "src/base/errors.h"
@@ -47,14 +48,14 @@ const ScoreRow& find_score(const std::string& name, const std::string& where) {
                           fmt::format("scores: unknown score '{}'; did you mean '{}'? (masks, {})", printable(name), nearest(name, names()), score_names()));
 }
 
-at::Tensor score_by_layer(const ModelConfig& config, const std::function<at::Tensor(int64_t)>& score) {
-  const std::vector<int64_t>& widths = config.intermediate_size;
+at::Tensor score_by_layer(const ScoreInput& input, const std::function<at::Tensor(int64_t)>& score) {
+  const std::vector<int64_t>& widths = input.model->config.intermediate_size;
   const auto other = std::ranges::find_if(widths, [&](int64_t width) { return width != widths.front(); });
-  if (other != widths.end())
+  if (other != widths.end() && !input.pad)
     throw UserError::recipe("scores", fmt::format("layers of different FFN widths cannot be scored together: layer 0 has {}, layer {} has {}", widths.front(),
                                                   other - widths.begin(), *other));
-  at::Tensor scores_LF = at::empty({static_cast<int64_t>(widths.size()), widths.front()}, at::kFloat);
-  for (int64_t layer = 0; layer < scores_LF.size(0); ++layer) scores_LF[layer].copy_(score(layer));
+  at::Tensor scores_LF = at::full({static_cast<int64_t>(widths.size()), std::ranges::max(widths)}, -std::numeric_limits<float>::infinity(), at::kFloat);
+  for (int64_t layer = 0; layer < scores_LF.size(0); ++layer) scores_LF[layer].narrow(0, 0, widths[static_cast<size_t>(layer)]).copy_(score(layer));
   return scores_LF;
 }
 

@@ -18,6 +18,7 @@ struct ScoreInput {
   const Model* model = nullptr;
   std::span<const Batch> batches;  // calibration, only for rows with passes
   uint64_t seed = 1;
+  bool pad = false;  // layers of different widths: the rows of narrower ones end in -inf; false: they are refused
 };
 
 struct ScoreRow {
@@ -26,7 +27,7 @@ struct ScoreRow {
   int passes;                                // over the calibration text, in forward passes: 0 reads none, 2 = forward and the gradient of the activations
   at::Tensor (*compute)(const ScoreInput&);  // [L, F] float32, higher = keep
 };
-/// magnitude, activation, wanda_sp, flap, taylor, random, first_k. All need layers of one width: UserError::recipe otherwise.
+/// magnitude, activation, wanda_sp, flap, taylor, random, first_k. Without `pad` all need layers of one width: UserError::recipe otherwise.
 std::span<const ScoreRow> score_table();
 /// UserError::recipe(where) with the nearest name when unknown.
 const ScoreRow& find_score(const std::string& name, const std::string& where);
@@ -42,8 +43,8 @@ at::Tensor score_random(const ScoreInput& input);
 at::Tensor score_first_k(const ScoreInput& input);
 
 // -- what several of them use --
-/// Rows computed layer by layer by `score(layer)`, each [F]; UserError::recipe when layers differ in width.
-at::Tensor score_by_layer(const ModelConfig& config, const std::function<at::Tensor(int64_t)>& score);
+/// Rows computed layer by layer by `score(layer)`, each [F of that layer]; UserError::recipe when layers differ in width and input.pad is false.
+at::Tensor score_by_layer(const ScoreInput& input, const std::function<at::Tensor(int64_t)>& score);
 /// down_proj of a layer, [D, F] in double, without gradient.
 at::Tensor down_weight(const Model& model, int64_t layer);
 /// Runs every calibration batch through the model without gradients: tap(layer, x [N, F], live [B, T] bool). InternalError without batches.

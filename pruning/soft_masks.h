@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "src/model/decoder.h"
 
@@ -14,7 +15,7 @@ namespace coppice {
 at::Tensor initial_scores(int64_t num_layers, int64_t num_channels, double std, uint64_t seed);
 /// (r - mean)/(std + 1e-6) per row, std of the population, differentiable; a row of equal scores gives zeros and a zero gradient.
 at::Tensor standardise_scores(const at::Tensor& raw_LF);
-/// One row per layer, as the decoder takes it.
-FfnMasks masks_of(const at::Tensor& mask_LF);
+/// One row per layer, as the decoder takes it; cut to `widths`, where layers are narrower than the table.
+FfnMasks masks_of(const at::Tensor& mask_LF, const std::vector<int64_t>& widths = {});
 
 }  // namespace coppice

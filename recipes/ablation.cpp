@@ -15,13 +15,19 @@
 namespace coppice {
 namespace {
 
+/// Does `work`; what it refuses names the arm.
+template <class Work>
+auto for_arm(const std::string& arm, const Work& work) {
+  try {
+    return work();
+  } catch (const UserError& error) {
+    throw UserError(error.code(), fmt::format("arm '{}': {}", arm, error.what()));
+  }
+}
+
 Recipe load_arm(const std::string& file, std::vector<Override> overrides, const std::vector<std::string>& unset, const ArmOptions& arm, uint64_t seed) {
   overrides.push_back({.path = "seed", .value = std::to_string(seed), .where = arm.where});
-  try {
-    return load_recipe(file, overrides, unset, &arm);
-  } catch (const UserError& error) {
-    throw UserError(error.code(), fmt::format("arm '{}': {}", arm.name, error.what()));
-  }
+  return for_arm(arm.name, [&] { return load_recipe(file, overrides, unset, &arm); });
 }
 
 }  // namespace
@@ -46,6 +52,11 @@ Ablation load_ablation(const std::string& file, const std::vector<Override>& ove
                                .recipe = load_arm(file, overrides, unset, arm, seed),
                                .stages = {}});
   return ablation;
+}
+
+void check_before_work(const Ablation& ablation, Missing missing, const Tokenizer* trained) {
+  for (const ArmRun& run : ablation.runs)
+    if (run.seed == ablation.seeds.front()) for_arm(run.arm, [&] { check_before_work(run.recipe, missing, {}, trained); });  // no check asks for the seed
 }
 
 void warn_of_idle_stages(const Ablation& ablation) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "recipes/before_work.h"
 #include "recipes/cost.h"
 #include "recipes/recipe.h"
 #include "src/base/json.h"
@@ -48,6 +49,9 @@ struct AblationPlan {
 /// Reads an ablation: the file once as it stands and once for each arm and seed. UserError::recipe with file:line, naming the arm, for what cannot be; also
 /// when the file has no arms.
 Ablation load_ablation(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset);
+
+/// check_before_work() of every arm: what only its own options or files make impossible.
+void check_before_work(const Ablation& ablation, Missing missing, const Tokenizer* trained = nullptr);
 
 /// Warns of stages that lead to no evaluation of their arm: work without an effect on the tables.
 void warn_of_idle_stages(const Ablation& ablation);

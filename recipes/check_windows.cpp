@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "recipes/run_recipe.h"
-#include "recipes/score_tasks.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 
@@ -64,10 +63,7 @@ void check_windows(const Recipe& recipe, const PreparedData& data) {
     if (stage.kind == "learn_masks" || (prune != nullptr && needs_calibration(*prune)))
       check_mixture(stage, " (calibration)", calibration_mixture(recipe), kCalibrationSeqLen, 0, data);
     if (prune != nullptr) require_heldout(stage, kCheckSeqLen, data, "the comparison of masked and pruned logits", "no part of the check");
-    if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options)) {
-      require_heldout(stage, evaluate->seq_len, data, "an evaluation", "not evaluated");
-      TaskScorer(recipe, *evaluate, *data.tokenizer);
-    }
+    if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options)) require_heldout(stage, evaluate->seq_len, data, "an evaluation", "not evaluated");
   }
 }
 

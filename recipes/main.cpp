@@ -154,6 +154,7 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         const Recipe recipe = load_recipe(flags.parsed().recipe_file, flags.request.overrides, flags.request.unset);
         if (!recipe.arms.empty()) {
           Ablation ablation = load_ablation(flags.request.recipe_file, flags.request.overrides, flags.request.unset);
+          check_before_work(ablation, Missing::allowed);
           warn_of_idle_stages(ablation);
           const Parallelism parallel = parallelism_of(recipe, jobs);
           start_torch(parallel.threads);
@@ -163,6 +164,7 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
           check_fits(ablation_cost(planned, parallel.jobs), run_root(flags.request, recipe));
           return;
         }
+        check_before_work(recipe, Missing::allowed);
         start_torch(recipe.threads);
         const RecipeCost cost = estimate_cost(recipe, corpus_bytes(recipe), gemm_gflops());
         fmt::print("{}", cost_table(recipe, cost));
@@ -174,8 +176,16 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
   {
     CLI::App* config = verb(app, "config", "the resolved recipe, each value with its origin", "coppice config recipes/demo.toml --set seed=2");
     flags.add(*config);
-    config->callback(
-        [&action] { action = [] { fmt::print("{}", load_recipe(flags.parsed().recipe_file, flags.request.overrides, flags.request.unset).with_origins); }; });
+    config->callback([&action] {
+      action = [] {
+        const Recipe recipe = load_recipe(flags.parsed().recipe_file, flags.request.overrides, flags.request.unset);
+        if (recipe.arms.empty())
+          check_before_work(recipe, Missing::allowed);
+        else
+          check_before_work(load_ablation(flags.request.recipe_file, flags.request.overrides, flags.request.unset), Missing::allowed);
+        fmt::print("{}", recipe.with_origins);
+      };
+    });
   }
   {
     static std::string folder;

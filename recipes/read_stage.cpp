@@ -240,7 +240,7 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     if (method == "hard_concrete") masks.masks.score_init = "noise";  // its published start; a recipe may still name a score
     table.read(masks.masks);
     masks.training = read_training(table, recipe.data.domains, stage.seed);
-    check_input(recipe.stages, masks.from, {"train", "import"}, table.where("from"), "from");
+    check_input(recipe.stages, masks.from, kModelKinds, table.where("from"), "from");
     check_model(masks.target, "target");
     check_mask_options(masks.masks, [&](const char* key) { return table.where(key); });
     stage.options = masks;
@@ -248,13 +248,14 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     PruneStage prune;
     table.take("from", prune.from, "the model to cut");
     table.take("target", prune.target, "[model.<name>] whose intermediate_size is kept");
-    check_input(recipe.stages, prune.from, {"train", "import", "learn_masks"}, table.where("from"), "from");
+    check_input(recipe.stages, prune.from, kModelKinds, table.where("from"), "from");
     const bool after_masks =
         std::ranges::find_if(recipe.stages, [&](const Stage& s) { return s.name == prune.from && s.kind == "learn_masks"; }) != recipe.stages.end();
     prune.scores = after_masks ? "masks" : "";
     table.take("scores", prune.scores, "masks (after learn_masks), " + score_names());
     table.take("calibration_tokens", prune.calibration_tokens, "tokens that scores from activations see");
-    check(!prune.scores.empty(), stage.where, "scores: missing; 'masks' needs `from` to be a learn_masks stage, otherwise name a score");
+    check(!prune.scores.empty(), stage.where,
+          fmt::format("scores: missing; 'masks' needs `from` to be a learn_masks stage, and '{}' is none: name a score ({})", prune.from, score_names()));
     check(prune.scores != "masks" || after_masks, table.where("scores"),
           fmt::format("scores = \"masks\" needs `from` to be a learn_masks stage, '{}' is none", prune.from));
     if (prune.scores != "masks") find_score(prune.scores, table.where("scores"));

@@ -46,51 +46,66 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   return config;
 }
 
-/// The cut under one budget for all layers that a stage's model descends from; nullptr when there is none.
-const Stage* global_cut(const Recipe& recipe, const std::string& name) {
-  const Stage& stage = recipe.stage(name);
-  if (const auto* train = std::get_if<TrainStage>(&stage.options)) return train->from.empty() ? nullptr : global_cut(recipe, train->from);
-  if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return global_cut(recipe, masks->from);
-  const auto& prune = std::get<PruneStage>(stage.options);
-  const auto* masks = std::get_if<LearnMasksStage>(&recipe.stage(prune.from).options);
-  return prune.scores == "masks" && masks->masks.budget == "global" ? &stage : global_cut(recipe, prune.from);
+/// The earlier stage whose model a stage goes on from; empty for fresh weights, an import, and stages that leave no model.
+std::string start_of(const Stage& stage) {
+  if (const auto* train = std::get_if<TrainStage>(&stage.options)) return train->from;
+  if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return masks->from;
+  if (const auto* prune = std::get_if<PruneStage>(&stage.options)) return prune->from;
+  return {};
 }
 
-/// What stages ask of the models they read: widths that can be cut, equal shapes otherwise.
+/// The cut under one budget for all layers that a stage's model descends from; nullptr when there is none.
+const Stage* global_cut(const Recipe& recipe, std::string name) {
+  for (; !name.empty(); name = start_of(recipe.stage(name))) {
+    const Stage& stage = recipe.stage(name);
+    const auto* prune = std::get_if<PruneStage>(&stage.options);
+    if (prune == nullptr || prune->scores != "masks") continue;
+    const auto* masks = std::get_if<LearnMasksStage>(&recipe.stage(prune->from).options);
+    if (masks != nullptr && masks->masks.budget == "global") return &stage;
+  }
+  return nullptr;
+}
+
+/// Only FFN channels are cut, and never to more than there are.
+void check_target(const Recipe& recipe, const Stage& stage, const std::string& from, const std::string& target) {
+  const ModelConfig source = recipe.model_after(from);
+  ModelConfig wanted = recipe.models.at(target);
+  for (size_t layer = 0; layer < source.intermediate_size.size() && layer < wanted.intermediate_size.size(); ++layer)
+    check(wanted.intermediate_size[layer] <= source.intermediate_size[layer], stage.where,
+          fmt::format("{}: model.{}.intermediate_size: got {}, expected at most {} (what stage '{}' has)", stage.name, target, wanted.intermediate_size[layer],
+                      source.intermediate_size[layer], from));
+  wanted.intermediate_size = source.intermediate_size;
+  wanted.rope_theta = source.rope_theta;
+  wanted.max_position_embeddings = source.max_position_embeddings;
+  check(wanted == source, stage.where,
+        fmt::format("{}: model.{} differs from stage '{}' in more than intermediate_size; only FFN channels are cut", stage.name, target, from));
+}
+
+/// Learned masks are one table: source and target have one width for all layers, which the budget can keep.
+void check_masks(const Recipe& recipe, const Stage& stage, const LearnMasksStage& masks) {
+  constexpr const char* kRemedy = "learned masks need one width for all layers; a prune stage cuts such a model by a score (scores = \"activation\")";
+  const ModelConfig source = recipe.model_after(masks.from);
+  const ModelConfig& target = recipe.models.at(masks.target);
+  for (const auto& [what, widths] : {std::pair{"stage '" + masks.from + "'", source.intermediate_size}, {"model." + masks.target, target.intermediate_size}})
+    check(std::ranges::adjacent_find(widths, std::not_equal_to<>()) == widths.end(), stage.where,
+          fmt::format("{}: {} has intermediate_size [{}]; {}", stage.name, what, fmt::join(widths, ", "), kRemedy));
+  const int64_t channels = source.intermediate_size.front();
+  if (const Stage* cut = global_cut(recipe, masks.from))
+    check(false, stage.where,
+          fmt::format("{}: stage '{}' keeps {} layers x {} = {} channels under one budget (budget = \"global\"), so its layers differ in width; {}", stage.name,
+                      cut->name, source.num_hidden_layers, channels, source.num_hidden_layers * channels, kRemedy));
+  check_budget({.num_kept = target.intermediate_size.front(), .global = masks.masks.budget == "global", .round_to = masks.masks.round_to},
+               source.num_hidden_layers, channels, stage.where);
+}
+
+/// What stages ask of the models they read.
 void check_shapes(const Recipe& recipe) {
   for (const Stage& stage : recipe.stages) {
-    const auto check_target = [&](const std::string& from, const std::string& target) {
-      const ModelConfig source = recipe.model_after(from);
-      ModelConfig wanted = recipe.models.at(target);
-      for (size_t layer = 0; layer < source.intermediate_size.size() && layer < wanted.intermediate_size.size(); ++layer)
-        check(wanted.intermediate_size[layer] <= source.intermediate_size[layer], stage.where,
-              fmt::format("{}: model.{}.intermediate_size: got {}, expected at most {} (what stage '{}' has)", stage.name, target,
-                          wanted.intermediate_size[layer], source.intermediate_size[layer], from));
-      wanted.intermediate_size = source.intermediate_size;
-      wanted.rope_theta = source.rope_theta;
-      wanted.max_position_embeddings = source.max_position_embeddings;
-      check(wanted == source, stage.where,
-            fmt::format("{}: model.{} differs from stage '{}' in more than intermediate_size; only FFN channels are cut", stage.name, target, from));
-    };
     if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) {
-      check_target(masks->from, masks->target);
-      const ModelConfig source = recipe.model_after(masks->from);
-      const int64_t kept = recipe.models.at(masks->target).intermediate_size.front();
-      check_budget({.num_kept = kept, .global = masks->masks.budget == "global", .round_to = masks->masks.round_to}, source.num_hidden_layers,
-                   source.intermediate_size.front(), stage.where);
-      for (const auto& [what, config] :
-           {std::pair{"stage '" + masks->from + "'", recipe.model_after(masks->from)}, {"model." + masks->target, recipe.models.at(masks->target)}})
-        check(std::ranges::adjacent_find(config.intermediate_size, std::not_equal_to<>()) == config.intermediate_size.end(), stage.where,
-              fmt::format("{}: {} has intermediate_size [{}]; learned masks need one width for all layers", stage.name, what,
-                          fmt::join(config.intermediate_size, ", ")));
-      if (const Stage* cut = global_cut(recipe, masks->from))
-        check(false, stage.where,
-              fmt::format("{}: stage '{}' keeps {} layers x {} = {} channels under one budget (budget = \"global\"), so its layers differ in width; learned "
-                          "masks need one width for all layers",
-                          stage.name, cut->name, source.num_hidden_layers, source.intermediate_size.front(),
-                          source.num_hidden_layers * source.intermediate_size.front()));
+      check_target(recipe, stage, masks->from, masks->target);
+      check_masks(recipe, stage, *masks);
     }
-    if (const auto* prune = std::get_if<PruneStage>(&stage.options)) check_target(prune->from, prune->target);
+    if (const auto* prune = std::get_if<PruneStage>(&stage.options)) check_target(recipe, stage, prune->from, prune->target);
   }
 }
 
@@ -131,18 +146,16 @@ const Stage& Recipe::stage(const std::string& stage_name) const {
 
 ModelConfig Recipe::model_after(const std::string& stage_name) const {
   const Stage& found = stage(stage_name);
-  if (const auto* train = std::get_if<TrainStage>(&found.options)) {
-    ModelConfig config = train->from.empty() ? models.at(train->model) : model_after(train->from);
+  if (const auto* import = std::get_if<ImportStage>(&found.options)) return import->config;
+  const auto* train = std::get_if<TrainStage>(&found.options);
+  const std::string from = start_of(found);
+  COPPICE_CHECK(train != nullptr || !from.empty(), "stage " + stage_name + " leaves no model");
+  ModelConfig config = from.empty() ? models.at(train->model) : model_after(from);
+  if (train != nullptr) {
     if (train->rope_theta > 0) config.rope_theta = train->rope_theta;
     config.max_position_embeddings = std::max(config.max_position_embeddings, train->training.seq_len);
-    return config;
   }
-  if (const auto* import = std::get_if<ImportStage>(&found.options)) return import->config;
-  if (const auto* masks = std::get_if<LearnMasksStage>(&found.options)) return model_after(masks->from);
-  const auto* prune = std::get_if<PruneStage>(&found.options);
-  COPPICE_CHECK(prune != nullptr, "stage " + stage_name + " leaves no model");
-  ModelConfig config = model_after(prune->from);
-  config.intermediate_size = models.at(prune->target).intermediate_size;
+  if (const auto* prune = std::get_if<PruneStage>(&found.options)) config.intermediate_size = models.at(prune->target).intermediate_size;
   return config;
 }
 

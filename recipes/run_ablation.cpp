@@ -18,7 +18,6 @@
 #include "recipes/collect_report.h"
 #include "recipes/exit_code.h"
 #include "recipes/machine.h"
-#include "recipes/score_tasks.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
@@ -227,6 +226,7 @@ void prepare(const Ablation& ablation, RunFolder& run, const Json& identity, int
   const pid_t child = start_child(run, threads, run.root() / "log.txt", /*quiet=*/false, [&] {
     run.write_run_file(ablation.base);
     const PreparedData data = prepare_data(ablation.base, run, identity);
+    check_before_work(ablation, Missing::refused, data.tokenizer.get());
     for (const ArmRun& arm_run : ablation.runs) check_windows(arm_run.recipe, data);
   });
   int code = -1;
@@ -264,7 +264,7 @@ void run_ablation(const RunRequest& request, int jobs) {
   install_signal_handlers(ablation.base.grace_s);
   RunFolder run(root);  // first: a second run is told so before it reads the corpus
   set_log_file(root / "log.txt");
-  for (const ArmRun& arm_run : ablation.runs) check_tasks(arm_run.recipe);
+  check_before_work(ablation, Missing::refused);
   const Json data = data_identity(ablation.base);
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
   const std::string data_fingerprint = fingerprint(data);

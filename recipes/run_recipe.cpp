@@ -5,12 +5,12 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "recipes/collect_report.h"
 #include "recipes/cost.h"
 #include "recipes/machine.h"
 #include "recipes/midway.h"
-#include "recipes/score_tasks.h"
 #include "recipes/stage_changes.h"
 #include "recipes/stages.h"
 #include "src/base/errors.h"
@@ -86,18 +86,18 @@ void warn_of_idle_changes(const std::vector<std::string>& allowed, const std::ve
       log_warning(fmt::format("--allow-change {} changes nothing: no stage under way has another value of it", text));
 }
 
-/// Refuses what has no room for what is still to be done.
-void check_rest_fits(const Recipe& recipe, const std::vector<PlannedStage>& planned, const fs::path& root) {
+std::vector<std::string> names_of_done(const std::vector<PlannedStage>& planned) {
   std::vector<std::string> done;
   for (const PlannedStage& stage : planned)
     if (stage.done) done.push_back(stage.name);
-  if (done.size() + 1 < planned.size()) check_fits(remaining_cost(estimate_cost(recipe, corpus_bytes(recipe), 0), root, done), root);
+  return done;
 }
 
-const StageRow& row_of(const std::string& kind) {
-  for (const StageRow& row : stage_table())
-    if (kind == row.kind) return row;
-  throw InternalError("no stage kind " + kind);
+/// Refuses what is still to be done where a stage could not do it, or where there is no room for it.
+void check_rest(const Recipe& recipe, const std::vector<PlannedStage>& planned, const fs::path& root) {
+  const std::vector<std::string> done = names_of_done(planned);
+  check_before_work(recipe, Missing::refused, done);
+  if (done.size() + 1 < planned.size()) check_fits(remaining_cost(estimate_cost(recipe, corpus_bytes(recipe), 0), root, done), root);
 }
 
 /// A stop is a stop, whatever becomes of the report.
@@ -108,6 +108,22 @@ void report_of_stopped(const fs::path& root) {
   } catch (const std::exception& error) {
     log_warning(fmt::format("no report of what was stopped: {}", error.what()));
   }
+}
+
+/// Places of the stages in the order of work. What is taken over from elsewhere comes first: only reading it tells whether its values can be used, and that
+/// should not wait until something has been trained.
+std::vector<size_t> work_order(const Recipe& recipe) {
+  std::vector<std::string> taken_over;
+  for (const Stage& stage : recipe.stages) {
+    const auto* label = std::get_if<LabelStage>(&stage.options);
+    const bool from_elsewhere = stage.kind == "import" || (label != nullptr && !label->has_own_labels());
+    const auto is_there = [&](const std::string& input) { return std::ranges::find(taken_over, input) != taken_over.end(); };
+    if (from_elsewhere && std::ranges::all_of(stage.inputs(), is_there)) taken_over.push_back(stage.name);
+  }
+  std::vector<size_t> order(recipe.stages.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_partition(order, [&](size_t i) { return std::ranges::find(taken_over, recipe.stages[i].name) != taken_over.end(); });
+  return order;
 }
 
 /// Loads and checks what needs no work yet; opens the folder for this process alone.
@@ -132,12 +148,11 @@ OpenedRun open_run(const RunRequest& request) {
   opened.run = std::make_unique<RunFolder>(root);  // first: a second run is told so before it reads the corpus
   set_log_file(root / "log.txt");
   for (const std::string& line : label_warnings(recipe)) log_warning(line);
-  check_tasks(recipe);
   const Json data = data_identity(recipe);
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
   opened.stages = plan_stages(recipe, *opened.run, data, request.allow_change);
   if (!request.rerun) refuse_changed(opened.stages, recipe, *opened.run);
-  check_rest_fits(recipe, opened.stages, root);
+  check_rest(recipe, opened.stages, root);
   warn_of_idle_changes(request.allow_change, opened.stages);
   for (const PlannedStage& stage : opened.stages)
     if (!stage.held.empty()) opened.run->move_aside(stage.name, stage.held);
@@ -158,7 +173,7 @@ void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const P
   const double begin_s = monotonic_s();
   (void)take_peak_memory();
   try {
-    Json body = row_of(stage.kind).run(context);
+    Json body = stage_row(stage.kind).run(context);
     if (training == nullptr) run.add_seconds(stage.name, monotonic_s() - begin_s);  // training counts its own, checkpoint by checkpoint
     run.add_peak(stage.name, take_peak_memory());
     (void)COPPICE_FAILPOINT("stage.before_manifest");
@@ -191,10 +206,13 @@ void run_recipe(const RunRequest& request) {
       if (const TrainingOptions* training = training_of(stage); training && training->steps() * training->batch_tokens != training->tokens)
         log_info(fmt::format("stage '{}': {} tokens are {} steps of {}", stage.name, training->tokens, training->steps(), training->batch_tokens));
     const PreparedData data = prepare_data(recipe, run, opened.stages[0].identity);
+    check_before_work(recipe, Missing::refused, names_of_done(opened.stages), data.tokenizer.get());
     check_windows(recipe, data);
     const RecipeCost cost = estimate_cost(recipe, corpus_bytes(recipe), gemm_gflops());
-    for (size_t i = 0; i < recipe.stages.size(); ++i) {
+    size_t num_done = 0;
+    for (const size_t i : work_order(recipe)) {
       const Stage& stage = recipe.stages[i];
+      ++num_done;
       const PlannedStage& planned = opened.stages[i + 1];
       if (planned.done) {
         log_info(fmt::format("stage '{}': already complete", stage.name));
@@ -209,7 +227,7 @@ void run_recipe(const RunRequest& request) {
         throw;
       }
       write_report(run.root());
-      if (stop_requested() && i + 1 < recipe.stages.size()) throw Stopped(fmt::format("stopped after stage '{}'; run again to go on", stage.name));
+      if (stop_requested() && num_done < recipe.stages.size()) throw Stopped(fmt::format("stopped after stage '{}'; run again to go on", stage.name));
     }
   }
   const std::string verdict = write_report(run.root());

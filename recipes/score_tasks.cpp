@@ -18,14 +18,6 @@ int64_t code_points(const std::string& text) {
   return std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
 }
 
-void check_heldout(const TaskItem& item, double heldout_share) {
-  for (const std::string& id : item.documents)
-    if (!is_heldout(id, heldout_share))
-      throw UserError::bad_file(item.where, fmt::format("made of document '{}', which this recipe trains on (data.heldout_share = {}); make the task again "
-                                                        "from this recipe: coppice data tasks",
-                                                        printable(id), heldout_share));
-}
-
 }  // namespace
 
 TaskScore score_items(const std::vector<TaskItem>& items, const std::vector<double>& sums) {
@@ -53,9 +45,9 @@ TaskScorer::TaskScorer(const Recipe& recipe, const EvaluateStage& stage, const T
   for (const std::string& model : stage.of) max_length = std::min(max_length, recipe.model_after(model).max_position_embeddings);
   for (const std::string& file : stage.tasks) {
     Task task = read_task(file);
+    check_task(recipe, task);
     std::vector<Continuation> continuations;
     for (const TaskItem& item : task.items) {
-      check_heldout(item, recipe.data.heldout_share);
       for (size_t choice = 0; choice < item.choices.size(); ++choice) {
         EncodedChoice encoded = encode_choice(tokenizer, item, choice);
         if (std::ssize(encoded.continuation) > max_length)
@@ -89,18 +81,21 @@ int64_t TaskScorer::num_tokens() const {
   return tokens;
 }
 
+void check_task(const Recipe& recipe, const Task& task) {
+  for (const TaskItem& item : task.items)
+    for (const std::string& id : item.documents)
+      if (!is_heldout(id, recipe.data.heldout_share))
+        throw UserError::bad_file(item.where, fmt::format("made of document '{}', which this recipe trains on (data.heldout_share = {}); make the task again "
+                                                          "from this recipe: coppice data tasks",
+                                                          printable(id), recipe.data.heldout_share));
+}
+
 Json tasks_identity(const std::vector<std::string>& files) {
   Json identity = Json::array();
   std::error_code error;
   for (const std::string& file : files)
     identity.push_back({{"name", task_name(file)}, {"sha256", std::filesystem::exists(file, error) ? sha256_file(file) : std::string()}});
   return identity;
-}
-
-void check_tasks(const Recipe& recipe) {
-  for (const Stage& stage : recipe.stages)
-    if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options))
-      for (const std::string& file : evaluate->tasks) read_task(file);
 }
 
 }  // namespace coppice

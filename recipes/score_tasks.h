@@ -38,9 +38,9 @@ class TaskScorer {
   std::vector<std::vector<Continuation>> continuations_;  // of a task: all choices of all items
 };
 
+/// UserError::bad_file for an item made of a document that the recipe trains on.
+void check_task(const Recipe& recipe, const Task& task);
 /// What decides a task's result: name and hash of each file, "" of one that is not there yet (a plan needs none).
 Json tasks_identity(const std::vector<std::string>& files);
-/// Reads every task file of a recipe; UserError::bad_file with file:line for the first that is missing or wrong.
-void check_tasks(const Recipe& recipe);
 
 }  // namespace coppice

@@ -165,6 +165,15 @@ std::string score_text(const Json& row) {
 
 }  // namespace
 
+void check_evaluate(const BeforeWork& before, const Stage& stage) {
+  auto options = std::get<EvaluateStage>(stage.options);
+  if (before.missing == Missing::allowed) std::erase_if(options.tasks, [](const std::string& file) { return !std::filesystem::exists(file); });
+  if (before.tokenizer != nullptr)
+    TaskScorer(before.recipe, options, *before.tokenizer);
+  else
+    for (const std::string& file : options.tasks) check_task(before.recipe, read_task(file));
+}
+
 Json run_evaluate(StageContext& context) {
   const auto& options = std::get<EvaluateStage>(context.stage.options);
   Evaluation evaluation(context);

@@ -9,6 +9,10 @@
 
 namespace coppice {
 
+void check_export(const BeforeWork& before, const Stage&) {
+  if (before.tokenizer != nullptr) check_control_pieces(*before.tokenizer);
+}
+
 Json run_export(StageContext& context) {
   const auto& options = std::get<ExportStage>(context.stage.options);
   const LoadedModel loaded = load_model(context.model_folder(options.from));

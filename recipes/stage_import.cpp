@@ -10,6 +10,8 @@
 
 namespace coppice {
 
+void check_import(const BeforeWork&, const Stage& stage) { check_hf_files(std::get<ImportStage>(stage.options).path); }
+
 Json run_import(StageContext& context) {
   const auto& options = std::get<ImportStage>(context.stage.options);
   Model model = import_hf(options.path);

@@ -22,15 +22,22 @@ namespace {
 
 using WantedTokens = std::map<std::string, std::vector<std::vector<char>>>;  // domain -> shard -> one flag per token
 
+/// The train stages with these labels.
+std::vector<const Stage*> readers_of(const StageContext& context) {
+  std::vector<const Stage*> readers;
+  for (const Stage& stage : context.recipe.stages)
+    if (const auto* train = std::get_if<TrainStage>(&stage.options); train && std::ranges::find(train->labels, context.stage.name) != train->labels.end())
+      readers.push_back(&stage);
+  return readers;
+}
+
 /// The tokens that the readers of these labels will draw. Walks their sample order, which is a pure function of the recipe.
 WantedTokens used_tokens(const StageContext& context) {
   WantedTokens wanted;
   for (const auto& [domain, shards] : context.data.train)
     for (const TokenShardInfo& shard : shards.shards()) wanted[domain].emplace_back(shard.tokens, 0);
-  for (const Stage& reader : context.recipe.stages) {
-    const auto* train = std::get_if<TrainStage>(&reader.options);
-    if (train == nullptr || std::ranges::find(train->labels, context.stage.name) == train->labels.end()) continue;
-    const TrainingOptions& training = train->training;
+  for (const Stage* reader : readers_of(context)) {
+    const TrainingOptions& training = std::get<TrainStage>(reader->options).training;
     Loader loader(context.data.shards_of(training.mixture), training.mixture, loader_options(context, training));
     for (int64_t step = 0; step < training.steps(); ++step)
       for (const Span& span : loader.next_spans(training.rows())) {
@@ -94,6 +101,26 @@ int64_t batch_tokens_of(const StageContext& context, const LabelStage& options, 
 }
 
 }  // namespace
+
+/// Labels from elsewhere say what they are: what the recipe must agree with. The rest needs the token shards.
+void check_label(const BeforeWork& before, const Stage& stage) {
+  const auto& options = std::get<LabelStage>(stage.options);
+  for (const DomainOptions& domain : before.recipe.data.domains) {
+    std::optional<LabelFingerprint> found;
+    std::filesystem::path path;
+    if (!options.import.empty()) found = read_label_header(path = find_label_file(options.import, domain.name, stage.where));
+    if (!options.cache.empty()) found = read_label_fingerprint(path = label_cache(options.cache, domain.name));
+    if (!found) continue;
+    LabelFingerprint expected = *found;
+    if (!options.import_teacher.empty()) expected.teacher_sha256 = options.import_teacher;
+    expected.vocab_size = before.recipe.tokenizer.vocab_size;
+    if (before.tokenizer != nullptr) expected.tokenizer_sha256 = before.tokenizer->fingerprint();
+    expected.tier = options.tier;
+    expected.k = options.tier == "topk" ? options.top_k : 1;
+    expected.temperature = options.temperature;
+    check_label_fingerprint(found->to_json(), expected, path.string());
+  }
+}
 
 LabelledShards label_shards(const StageContext& context) {
   const auto& options = std::get<LabelStage>(context.stage.options);
@@ -162,8 +189,11 @@ LabelledShards label_shards(const StageContext& context) {
 
 Json run_label(StageContext& context) {
   const auto& options = std::get<LabelStage>(context.stage.options);
-  if (!options.import.empty()) return run_import(context, options);
-  if (!options.cache.empty()) return use_cache(context, options);
+  if (!options.has_own_labels()) {
+    Json body = options.import.empty() ? use_cache(context, options) : run_import(context, options);
+    check_coverage(context, readers_of(context));  // now, and not when the first of them begins
+    return body;
+  }
   const LabelledShards labelled = label_shards(context);
   const auto tokens = static_cast<double>(labelled.tokens);
   uint64_t bytes = 0;

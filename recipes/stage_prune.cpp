@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "pruning/mask_file.h"
@@ -27,13 +28,33 @@ double mean_loss(const Model& model, const std::vector<Batch>& batches, const Ff
   return ce / static_cast<double>(live);
 }
 
+/// After a cut under one budget for all layers some may have fewer than K channels, which nobody knew before: they stay as they are.
+void keep_narrow_layers(const std::string& stage, const std::vector<int64_t>& channels, std::vector<int64_t>& num_kept) {
+  for (size_t layer = 0; layer < channels.size(); ++layer)
+    if (num_kept[layer] > channels[layer]) {
+      log_info(
+          fmt::format("stage '{}': layer {} has {} channels, fewer than the {} that may stay: none is cut", stage, layer, channels[layer], num_kept[layer]));
+      num_kept[layer] = channels[layer];
+    }
+}
+
 }  // namespace
+
+void check_prune(const BeforeWork& before, const Stage& stage) {
+  const auto& options = std::get<PruneStage>(stage.options);
+  const auto* masks = std::get_if<LearnMasksStage>(&before.recipe.stage(options.from).options);
+  if (options.scores != "masks" || masks == nullptr || masks->masks.budget != "global") return;
+  if (before.recipe.models.at(options.target).intermediate_size != before.recipe.models.at(masks->target).intermediate_size)
+    throw UserError::recipe(
+        stage.where, fmt::format("stage '{}' learned what each layer keeps (budget = \"global\") for model.{}; give this stage target = \"{}\"", options.from,
+                                 masks->target, masks->target));
+}
 
 Json run_prune(StageContext& context) {
   const auto& options = std::get<PruneStage>(context.stage.options);
   const LoadedModel source = load_model(context.model_folder(options.from));
   std::vector<int64_t> num_kept = context.recipe.models.at(options.target).intermediate_size;
-  const int64_t channels = source.model.config.intermediate_size[0];
+  const std::vector<int64_t>& channels = source.model.config.intermediate_size;
 
   at::Tensor scores_LF, soft_LF;
   double flops = 0;
@@ -49,21 +70,23 @@ Json run_prune(StageContext& context) {
   } else {
     const ScoreRow& row = find_score(options.scores, context.stage.where);
     const std::vector<Batch> batches = row.passes > 0 ? calibration_batches(context, options.calibration_tokens) : std::vector<Batch>();
-    scores_LF = row.compute({.model = &source.model, .batches = batches, .seed = context.recipe.seed});
+    scores_LF = row.compute({.model = &source.model, .batches = batches, .seed = context.recipe.seed, .pad = true});
+    keep_narrow_layers(context.stage.name, channels, num_kept);
     flops = calibration_flops(source.model.config, row, options.calibration_tokens);
   }
-  const PrunePlan plan = make_plan(scores_LF, num_kept, options.scores, source.sha256);
+  const PrunePlan plan = make_plan(scores_LF, num_kept, options.scores, source.sha256, channels);
   const Model pruned = prune_model(source.model, plan, soft_LF);
 
   const std::vector<Batch> batches = check_batches(context.data, kCheckSeqLen, 4);
-  const at::Tensor hard_LF = plan_mask(plan, channels, soft_LF);
+  const at::Tensor hard_LF = plan_mask(plan, std::ranges::max(channels), soft_LF);
   double difference = 0;
   for (const Batch& batch : batches)
     difference =
         std::max(difference, masked_pruned_difference(source.model, hard_LF, pruned,
                                                       {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT}));
-  const double dense = mean_loss(source.model, batches, {}), hard = mean_loss(source.model, batches, masks_of(hard_LF)), cut = mean_loss(pruned, batches, {});
-  const double soft = soft_LF.defined() ? mean_loss(source.model, batches, masks_of(soft_LF)) : dense;
+  const double dense = mean_loss(source.model, batches, {}), hard = mean_loss(source.model, batches, masks_of(hard_LF, channels)),
+               cut = mean_loss(pruned, batches, {});
+  const double soft = soft_LF.defined() ? mean_loss(source.model, batches, masks_of(soft_LF, channels)) : dense;
   log_info(fmt::format("stage '{}': masked and pruned logits differ by {:.2e} (relative, fp32); held-out loss {} {:.4f}, hard-cut mask {:.4f}, pruned {:.4f}",
                        context.stage.name, difference, soft_LF.defined() ? "soft mask" : "uncut", soft, hard, cut));
   save_plan(context.folder() / "prune_plan.json", plan);

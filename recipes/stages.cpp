@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "pruning/scores.h"
+#include "src/base/errors.h"
 #include "src/model/parameters.h"
 
 namespace coppice {
@@ -18,14 +19,20 @@ constexpr int64_t kCalibrationRows = 8;
 std::span<const StageRow> stage_table() {
   static constexpr std::array<StageRow, 7> kRows = {{
       {.kind = "train", .run = run_train},
-      {.kind = "import", .run = run_import},
+      {.kind = "import", .run = run_import, .check = check_import},
       {.kind = "learn_masks", .run = run_learn_masks},
-      {.kind = "prune", .run = run_prune},
-      {.kind = "label", .run = run_label},
-      {.kind = "evaluate", .run = run_evaluate},
-      {.kind = "export", .run = run_export},
+      {.kind = "prune", .run = run_prune, .check = check_prune},
+      {.kind = "label", .run = run_label, .check = check_label},
+      {.kind = "evaluate", .run = run_evaluate, .check = check_evaluate},
+      {.kind = "export", .run = run_export, .check = check_export},
   }};
   return kRows;
+}
+
+const StageRow& stage_row(const std::string& kind) {
+  for (const StageRow& row : stage_table())
+    if (kind == row.kind) return row;
+  throw InternalError("no stage kind " + kind);
 }
 
 Json model_facts(const StageContext& context) {

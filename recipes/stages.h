@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "recipes/before_work.h"
 #include "recipes/prepare_data.h"
 #include "recipes/recipe.h"
 #include "recipes/run_folder.h"
@@ -31,7 +32,8 @@ struct StageContext {
 
 struct StageRow {
   const char* kind;
-  Json (*run)(StageContext&);  // returns the body of the manifest: tokens, results
+  Json (*run)(StageContext&);                                      // returns the body of the manifest: tokens, results
+  void (*check)(const BeforeWork&, const Stage& stage) = nullptr;  // refuses before the first stage what `run` would refuse; nullptr: the recipe said it all
 };
 
 Json run_train(StageContext& context);
@@ -42,7 +44,15 @@ Json run_label(StageContext& context);
 Json run_evaluate(StageContext& context);
 Json run_export(StageContext& context);
 
+void check_import(const BeforeWork& before, const Stage& stage);
+void check_prune(const BeforeWork& before, const Stage& stage);
+void check_label(const BeforeWork& before, const Stage& stage);
+void check_evaluate(const BeforeWork& before, const Stage& stage);
+void check_export(const BeforeWork& before, const Stage& stage);
+
 std::span<const StageRow> stage_table();
+/// InternalError for a kind that has none.
+const StageRow& stage_row(const std::string& kind);
 
 /// Facts that every model folder carries beside its config: stage, fingerprint, tokenizer. No versions, so that equal runs write equal bytes.
 Json model_facts(const StageContext& context);

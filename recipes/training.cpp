@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "recipes/machine.h"
@@ -46,27 +47,32 @@ TeacherSignal live_signal(const StageTeacher& stage, const Batch& batch, const K
   return signal;
 }
 
-/// Every token that the stage will draw while it distils has a label. Walks the order of its samples, which is a pure function of the recipe; no token is read.
-void check_coverage(const StageContext& context, const TrainStage& options, const std::vector<StageTeacher>& teachers) {
-  if (options.labels.empty()) return;
+LabelCache open_labels(const StageContext& context, const std::string& label_stage, const std::string& domain) {
+  const bool all = std::get<LabelStage>(context.recipe.stage(label_stage).options).coverage == "all";
+  return {label_folder(context, label_stage, domain), context.data.train.at(domain), label_fingerprint(context, label_stage, domain),
+          all ? LabelCoverage::all : LabelCoverage::some};
+}
+
+/// Every token that the reader will draw while it distils has a label; labels[d] is domain d of its mixture. Walks the order of its samples, which is a pure
+/// function of the recipe; no token is read.
+void check_coverage(const StageContext& context, const Stage& reader, const std::string& label_stage, const std::vector<const LabelCache*>& labels) {
+  const auto& options = std::get<TrainStage>(reader.options);
   const TrainingOptions& training = options.training;
   Loader loader(context.data.shards_of(training.mixture), training.mixture, loader_options(context, training));
   for (int64_t step = 0; step < training.steps(); ++step) {
     const std::vector<Span> spans = loader.next_spans(training.rows());
     if (!distils_at(options.distillation, step, training.steps())) continue;
-    for (const Span& span : spans)
-      for (const StageTeacher& teacher : teachers) {
-        const auto domain = static_cast<size_t>(span.domain), shard = static_cast<size_t>(span.shard);
-        const auto gap = teacher.labels[domain]->first_gap(shard, span.offset, static_cast<uint64_t>(span.length));
-        if (!gap) continue;
-        const std::string& name = training.mixture[domain].domain;
-        throw UserError::bad_file(
-            label_folder(context, teacher.name, name).string(),
-            fmt::format(
-                "no labels for tokens {} to {} in {} of domain '{}', which step {} of stage '{}' draws: '{}' does not cover it (coverage = \"all\" says "
-                "so at once; a teacher labels what is missing)",
-                gap->first, gap->second - 1, context.data.train.at(name).shards()[shard].name, name, step + 1, context.stage.name, teacher.name));
-      }
+    for (const Span& span : spans) {
+      const auto domain = static_cast<size_t>(span.domain), shard = static_cast<size_t>(span.shard);
+      const auto gap = labels[domain]->first_gap(shard, span.offset, static_cast<uint64_t>(span.length));
+      if (!gap) continue;
+      const std::string& name = training.mixture[domain].domain;
+      throw UserError::bad_file(
+          label_folder(context, label_stage, name).string(),
+          fmt::format("no labels for tokens {} to {} in {} of domain '{}', which step {} of stage '{}' draws: '{}' does not cover it (coverage = \"all\" says "
+                      "so at once; a teacher labels what is missing)",
+                      gap->first, gap->second - 1, context.data.train.at(name).shards()[shard].name, name, step + 1, reader.name, label_stage));
+    }
   }
 }
 
@@ -92,19 +98,29 @@ int64_t warmup_steps(const TrainingOptions& options, int64_t published) {
   return options.optimizer.warmup_steps >= 0 ? options.optimizer.warmup_steps : std::min(published, (options.steps() + 9) / 10);
 }
 
+void check_coverage(const StageContext& context, const std::vector<const Stage*>& readers) {
+  if (readers.empty()) return;
+  std::map<std::string, LabelCache> labels;  // opened once: that reads them whole
+  for (const auto& [domain, shards] : context.data.train) labels.emplace(domain, open_labels(context, context.stage.name, domain));
+  for (const Stage* reader : readers) {
+    std::vector<const LabelCache*> of_mixture;
+    for (const MixtureEntry& entry : std::get<TrainStage>(reader->options).training.mixture) of_mixture.push_back(&labels.at(entry.domain));
+    check_coverage(context, *reader, context.stage.name, of_mixture);
+  }
+}
+
 std::vector<StageTeacher> open_teachers(const StageContext& context, const TrainStage& options) {
   std::vector<StageTeacher> teachers;
   for (const std::string& label_stage : options.labels) {
     StageTeacher& teacher = teachers.emplace_back();
     teacher.name = label_stage;
-    const bool all = std::get<LabelStage>(context.recipe.stage(label_stage).options).coverage == "all";
+    std::vector<const LabelCache*> labels;
     for (const MixtureEntry& entry : options.training.mixture) {
-      teacher.labels.push_back(std::make_unique<LabelCache>(label_folder(context, label_stage, entry.domain), context.data.train.at(entry.domain),
-                                                            label_fingerprint(context, label_stage, entry.domain),
-                                                            all ? LabelCoverage::all : LabelCoverage::some));
+      teacher.labels.push_back(std::make_unique<LabelCache>(open_labels(context, label_stage, entry.domain)));
+      labels.push_back(teacher.labels.back().get());
     }
+    check_coverage(context, context.stage, label_stage, labels);
   }
-  check_coverage(context, options, teachers);
   for (const std::string& stage : options.teachers) {
     StageTeacher& teacher = teachers.emplace_back();
     teacher.name = stage;

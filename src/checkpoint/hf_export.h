@@ -30,6 +30,8 @@ HfExportReport export_hf(const std::filesystem::path& folder, const Model& model
 /// Opens such a folder (our own exports, layers cut back to their true widths, and plain Llama / Qwen3 folders with tied or untied heads).
 /// UserError::bad_file naming what is not supported, or the tensor with expected and found.
 Model import_hf(const std::filesystem::path& folder);
+/// Refuses what import_hf() would, short of the weights' values: config.json, index, and the header of every file, without reading a tensor.
+void check_hf_files(const std::filesystem::path& folder);
 /// SHA-256 over the names and bytes of all that import_hf() and its tokenizer are read from.
 std::string hf_folder_sha256(const std::filesystem::path& folder);
 /// Shape of the model that import_hf() returns, from config.json alone.

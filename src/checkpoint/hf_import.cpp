@@ -149,7 +149,7 @@ Entries read_entries(const fs::path& folder) {
   return entries;
 }
 
-/// Every expected tensor with its shape, none left over but a copy of a tied head.
+/// Every expected tensor with its shape and a type that is read, none left over but a copy of a tied head.
 void check_entries(const Entries& entries, const std::vector<Parameter>& table, const ModelConfig& config, const fs::path& folder) {
   std::set<std::string> left;
   for (const auto& [name, entry] : entries) left.insert(name);
@@ -160,6 +160,8 @@ void check_entries(const Entries& entries, const std::vector<Parameter>& table, 
     if (found->second.entry.shape != parameter.shape)
       throw UserError::bad_file(found->second.path.string(), fmt::format("tensor {}: got {}, expected {}", parameter.hf_name,
                                                                          shape_text(found->second.entry.shape), shape_text(parameter.shape)));
+    if (const std::string& dtype = found->second.entry.dtype; dtype != "F32" && dtype != "BF16" && dtype != "F16")
+      throw UserError::bad_file(found->second.path.string(), fmt::format("tensor {} is {}, only F32, BF16 and F16 are read", parameter.hf_name, dtype));
     left.erase(parameter.hf_name);
   }
   if (config.tie_word_embeddings) left.erase("lm_head.weight");
@@ -261,6 +263,11 @@ Model import_hf(const fs::path& folder) {
   if (hf.intermediate_sizes.empty()) return model;
   c10::NoGradGuard no_grad;
   return without_padding(model, hf.intermediate_sizes, (folder / "config.json").string());
+}
+
+void check_hf_files(const fs::path& folder) {
+  const HfConfig hf = read_hf_config(folder);
+  check_entries(read_entries(folder), parameter_table(hf.config), hf.config, folder);
 }
 
 std::string hf_folder_sha256(const fs::path& folder) {

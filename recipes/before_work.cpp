@@ -1,0 +1,41 @@
+#include "recipes/before_work.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+
+#include "recipes/stages.h"
+#include "src/base/errors.h"
+
+namespace coppice {
+namespace {
+
+/// The tokenizer that the recipe names, with as many pieces as it says; nothing when one will be trained.
+std::optional<Tokenizer> given_tokenizer(const TokenizerOptions& options, Missing missing) {
+  if (options.path.empty() || (missing == Missing::allowed && !std::filesystem::exists(options.path))) return std::nullopt;
+  Tokenizer tokenizer = Tokenizer::load(options.path);
+  if (tokenizer.vocab_size() != options.vocab_size)
+    throw UserError::recipe("tokenizer.vocab_size", fmt::format("got {}, but {} holds {} pieces; set vocab_size = {}", options.vocab_size, options.path,
+                                                                tokenizer.vocab_size(), tokenizer.vocab_size()));
+  return tokenizer;
+}
+
+}  // namespace
+
+void check_before_work(const Recipe& recipe, Missing missing, const std::vector<std::string>& done, const Tokenizer* trained) {
+  const std::optional<Tokenizer> given = trained != nullptr ? std::nullopt : given_tokenizer(recipe.tokenizer, missing);
+  const BeforeWork before{.recipe = recipe, .missing = missing, .tokenizer = given ? &*given : trained};
+  for (const Stage& stage : recipe.stages) {
+    const StageRow& row = stage_row(stage.kind);
+    if (row.check == nullptr || std::ranges::find(done, stage.name) != done.end()) continue;
+    try {
+      row.check(before, stage);
+    } catch (const UserError& error) {
+      throw UserError(error.code(), fmt::format("stage '{}': {}", stage.name, error.what()));
+    }
+  }
+}
+
+}  // namespace coppice
