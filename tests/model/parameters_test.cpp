@@ -64,7 +64,7 @@ TEST_SUITE("unit") {
     CHECK(down.hf_name == "model.layers.2.mlp.down_proj.weight");
     CHECK(down.gguf_name == "blk.2.ffn_down.weight");
     CHECK(down.shape == std::vector<int64_t>{96, 768});
-    CHECK(down.axes == std::vector<Axis>{Axis::hidden, Axis::ffn});
+    CHECK((down.axes == std::vector<Axis>{Axis::hidden, Axis::ffn}));
     CHECK(down.layer == 2);
     CHECK(row_of(table, "layers.0.self_attn.k_proj.weight").shape == std::vector<int64_t>{32, 96});
     CHECK(row_of(table, "layers.0.self_attn.k_proj.weight").block == "layers.0.qkv");
