@@ -69,15 +69,16 @@ int64_t total_size(std::span<const OptimizerBlock> blocks) {
   return std::accumulate(blocks.begin(), blocks.end(), int64_t{0}, [](int64_t sum, const OptimizerBlock& block) { return sum + block.size; });
 }
 
-COPPICE_CLONES double square_sum(const float* g, int64_t n) {
+COPPICE_INLINE double square_sum_loop(const float* g, int64_t n) {
   double sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(g[i]) * static_cast<double>(g[i]);
   return sum;
 }
+constexpr auto square_sum = per_instruction_set<square_sum_loop>;
 
 /// v of one piece, and the sum of u^2.
-COPPICE_CLONES double adastar_second_moment(const float* gradient, float* v, int64_t n, float clip, float beta_2, float rest_2, float inverse_bias) {
+COPPICE_INLINE double adastar_second_moment_loop(const float* gradient, float* v, int64_t n, float clip, float beta_2, float rest_2, float inverse_bias) {
   double sum = 0;
   for (int64_t begin = 0; begin < n; begin += kBlockSum) {
     const int64_t end = std::min(n, begin + kBlockSum);
@@ -93,11 +94,12 @@ COPPICE_CLONES double adastar_second_moment(const float* gradient, float* v, int
   }
   return sum;
 }
+constexpr auto adastar_second_moment = per_instruction_set<adastar_second_moment_loop>;
 
 struct AdastarMove {
   float clip, beta_1, update_share, inverse_bias, move, decay;  // update_share = (1 - b1) / shrink
 };
-COPPICE_CLONES void adastar_move(float* theta, float* gradient, const float* v, float* m, int64_t n, const AdastarMove c) {
+COPPICE_INLINE void adastar_move_loop(float* theta, float* gradient, const float* v, float* m, int64_t n, const AdastarMove c) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const float u = gradient[i] * c.clip / std::sqrt(v[i] * c.inverse_bias);
@@ -106,11 +108,12 @@ COPPICE_CLONES void adastar_move(float* theta, float* gradient, const float* v, 
     gradient[i] = 0.0f;
   }
 }
+constexpr auto adastar_move = per_instruction_set<adastar_move_loop>;
 
 struct AdamwMove {
   float clip, beta_1, rest_1, beta_2, rest_2, inverse_bias_1, inverse_bias_2, move, decay;
 };
-COPPICE_CLONES void adamw_move(float* theta, float* gradient, float* v, float* m, int64_t n, const AdamwMove c) {
+COPPICE_INLINE void adamw_move_loop(float* theta, float* gradient, float* v, float* m, int64_t n, const AdamwMove c) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const float g = gradient[i] * c.clip;
@@ -121,6 +124,7 @@ COPPICE_CLONES void adamw_move(float* theta, float* gradient, float* v, float* m
     gradient[i] = 0.0f;
   }
 }
+constexpr auto adamw_move = per_instruction_set<adamw_move_loop>;
 
 }  // namespace
 

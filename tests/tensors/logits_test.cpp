@@ -10,7 +10,7 @@ using namespace coppice;
 
 namespace {
 
-at::Tensor logits(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int lanes = logits_lanes()) {
+at::Tensor logits(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int lanes = vector_lanes()) {
   Guarded out(hidden_ND.size(0) * head_VD.size(0));
   logits_cpu({.hidden = hidden_ND.const_data_ptr<float>(),
               .head = head_VD.const_data_ptr<float>(),
@@ -27,7 +27,7 @@ at::Tensor logits(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int la
 
 TEST_SUITE("unit") {
   TEST_CASE("logits: within the stated bound of the product in double, for every register width, at sizes around a tile's edges") {
-    for (int lanes = 4; lanes <= logits_lanes(); lanes *= 2) {
+    for (int lanes = 4; lanes <= vector_lanes(); lanes *= 2) {
       for (const int64_t rows : {1, 7, 8, 9, 40})
         for (const int64_t vocab : {1, 11, 12, 13, 47, 48, 49, 100, 500})
           for (const int64_t width : {1, 15, 16, 17, 96}) {

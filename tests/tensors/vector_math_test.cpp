@@ -10,16 +10,19 @@ using namespace coppice;
 
 namespace {
 
-COPPICE_CLONES void exp_all(const float* x, float* y, int64_t n) {
+COPPICE_INLINE void exp_all_loop(const float* x, float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = vector_exp(x[i]);
 }
-COPPICE_CLONES void sigmoid_all(const float* x, float* y, int64_t n) {
+constexpr auto exp_all = per_instruction_set<exp_all_loop>;
+COPPICE_INLINE void sigmoid_all_loop(const float* x, float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = vector_sigmoid(x[i]);
 }
+constexpr auto sigmoid_all = per_instruction_set<sigmoid_all_loop>;
 
-COPPICE_CLONES void log_all(const float* x, float* y, int64_t n) {
+COPPICE_INLINE void log_all_loop(const float* x, float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = vector_log(x[i]);
 }
+constexpr auto log_all = per_instruction_set<log_all_loop>;
 
 double ulps(float got, double exact) {
   const float nearest = static_cast<float>(exact);

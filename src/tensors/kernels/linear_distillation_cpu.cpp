@@ -158,36 +158,26 @@ struct RowPasses {
   RowSums (*exponentiate)(float* z, float* u, int64_t n, const RowScale& row);
   RowValues (*differentiate)(float* z, float* u, int64_t n, const RowScale& scale, const RowFactors& row);
 };
-#define COPPICE_ROW_PASSES(name, loss, tempered)                                                                                                            \
-  COPPICE_CLONES RowSums exponentiate_##name(float* z, float* u, int64_t n, const RowScale& row) { return exponentiate_row<loss, tempered>(z, u, n, row); } \
-  COPPICE_CLONES RowValues differentiate_##name(float* z, float* u, int64_t n, const RowScale& scale, const RowFactors& row) {                              \
-    return differentiate_row<loss, tempered>(z, u, n, scale, row);                                                                                          \
-  }                                                                                                                                                         \
-  constexpr RowPasses k_##name { exponentiate_##name, differentiate_##name }
-COPPICE_ROW_PASSES(kl, DistillationLoss::kl, false);
-COPPICE_ROW_PASSES(tempered_kl, DistillationLoss::kl, true);
-COPPICE_ROW_PASSES(reverse_kl, DistillationLoss::reverse_kl, false);
-COPPICE_ROW_PASSES(tempered_reverse_kl, DistillationLoss::reverse_kl, true);
-COPPICE_ROW_PASSES(jsd, DistillationLoss::jsd, false);
-COPPICE_ROW_PASSES(tempered_jsd, DistillationLoss::jsd, true);
-#undef COPPICE_ROW_PASSES
+template <DistillationLoss loss, bool tempered>
+constexpr RowPasses kPasses{per_instruction_set<exponentiate_row<loss, tempered>>.call, per_instruction_set<differentiate_row<loss, tempered>>.call};
 
 const RowPasses& passes_of(DistillationLoss loss, bool tempered) {
   switch (loss) {
     case DistillationLoss::kl:
-      return tempered ? k_tempered_kl : k_kl;
+      return tempered ? kPasses<DistillationLoss::kl, true> : kPasses<DistillationLoss::kl, false>;
     case DistillationLoss::reverse_kl:
-      return tempered ? k_tempered_reverse_kl : k_reverse_kl;
+      return tempered ? kPasses<DistillationLoss::reverse_kl, true> : kPasses<DistillationLoss::reverse_kl, false>;
     default:
-      return tempered ? k_tempered_jsd : k_jsd;
+      return tempered ? kPasses<DistillationLoss::jsd, true> : kPasses<DistillationLoss::jsd, false>;
   }
 }
 
 /// z -= factor p
-COPPICE_CLONES void take_off(float* z, const float* p, int64_t n, float factor) {
+COPPICE_INLINE void take_off_loop(float* z, const float* p, int64_t n, float factor) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) z[i] -= factor * p[i];
 }
+constexpr auto take_off = per_instruction_set<take_off_loop>;
 
 LossRow pass_row(const DistillationParams& params, int64_t row) {
   const auto& [loss, w, tau, beta, z_loss] = params.settings;

@@ -45,10 +45,11 @@ LossRow mixed_cross_entropy_reference(std::span<const double> logits, int64_t tr
 
 namespace {
 
-COPPICE_CLONES void multiply(float* z, int64_t n, float factor) {
+COPPICE_INLINE void multiply_loop(float* z, int64_t n, float factor) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) z[i] *= factor;
 }
+constexpr auto multiply = per_instruction_set<multiply_loop>;
 
 LossRow pass_row(const MixedCrossEntropyParams& params, int64_t row) {
   const int64_t n = params.num_vocab, true_label = params.true_label[row];

@@ -58,10 +58,6 @@ COPPICE_INLINE void write_tail(float* z, int64_t n, float largest, float inverse
     z[i] = Tempered ? plain * e + tail * vector_exp_flushed((z[i] - largest) * inverse_temperature) : (plain + tail) * e;
   }
 }
-COPPICE_CLONES void write_plain_tail(float* z, int64_t n, float largest, float plain, float tail) { write_tail<false>(z, n, largest, 1.0f, plain, tail); }
-COPPICE_CLONES void write_tempered_tail(float* z, int64_t n, float largest, float inverse_temperature, float plain, float tail) {
-  write_tail<true>(z, n, largest, inverse_temperature, plain, tail);
-}
 
 /// An entry of S.
 struct Entry {
@@ -121,9 +117,9 @@ LossRow pass_row(const TopKCrossEntropyParams& params, int64_t row, std::vector<
   const double tail_factor = tail_p > 0 ? teacher * (q_sum - (q_tail > 0 ? q_tail / p_tail : 0.0)) / sum_p : 0.0;
   const auto tail = static_cast<float>(std::clamp(tail_factor, -double{FLT_MAX}, double{FLT_MAX}));
   if (tau == 1.0) {
-    write_plain_tail(z, n, largest.value, static_cast<float>(plain), tail);
+    per_instruction_set<write_tail<false>>(z, n, largest.value, 1.0f, static_cast<float>(plain), tail);
   } else {
-    write_tempered_tail(z, n, largest.value, inverse_temperature, static_cast<float>(plain), tail);
+    per_instruction_set<write_tail<true>>(z, n, largest.value, inverse_temperature, static_cast<float>(plain), tail);
   }
   for (const Entry& entry : entries) {
     const double p = std::exp((entry.logit - largest.value) / tau) / sum_p;

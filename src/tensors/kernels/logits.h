@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "src/tensors/kernels/instruction_set.h"
+
 namespace coppice {
 
 struct LogitsParams {
@@ -12,11 +14,8 @@ struct LogitsParams {
   int64_t num_rows, num_vocab, width;
 };
 
-/// Floats of a register of the widest kernel that this machine runs: 16 (AVX-512), 8 (AVX2 with FMA) or 4.
-int logits_lanes();
-
 /// Every logit is one chain of float32 multiply-adds, d ascending (fused where the machine has FMA): off by at most width 2^-23 sum_d |hidden_d head_d|. So it
-/// depends on its own two rows and on nothing else: not on the rows beside it, on chunks, or on threads. `lanes` as above, at most logits_lanes().
-void logits_cpu(const LogitsParams& params, int lanes = logits_lanes());
+/// depends on its own two rows and on nothing else: not on the rows beside it, on chunks, or on threads. `lanes`: 16, 8 or 4, what the processor has.
+void logits_cpu(const LogitsParams& params, int lanes = vector_lanes());
 
 }  // namespace coppice

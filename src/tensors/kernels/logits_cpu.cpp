@@ -124,40 +124,20 @@ using Tile4 = Tile<4, 4, 3>;    // 16 registers of 4 floats: what every x86-64 h
 using Tile8 = Tile<8, 4, 3>;    // AVX2
 using Tile16 = Tile<16, 8, 3>;  // AVX-512: 32 registers
 
-using MultiplyTiles = void (*)(const LogitsParams& params, float* panel, int64_t begin, int64_t end);
-
-void multiply_4(const LogitsParams& params, float* panel, int64_t begin, int64_t end) { multiply<Tile4>(params, panel, begin, end); }
-#if defined(__x86_64__) && !defined(__clang__)
-__attribute__((target("arch=x86-64-v3"))) void multiply_8(const LogitsParams& params, float* panel, int64_t begin, int64_t end) {
-  multiply<Tile8>(params, panel, begin, end);
-}
-__attribute__((target("arch=x86-64-v4"))) void multiply_16(const LogitsParams& params, float* panel, int64_t begin, int64_t end) {
-  multiply<Tile16>(params, panel, begin, end);
-}
-#endif
-
 struct Kernel {
   int ids;
-  MultiplyTiles multiply;
+  void (*multiply)(const LogitsParams& params, float* panel, int64_t begin, int64_t end);
 };
 
 Kernel kernel_of([[maybe_unused]] int lanes) {
-#if defined(__x86_64__) && !defined(__clang__)
-  if (lanes == Tile16::kLanes) return {Tile16::kIds, multiply_16};
-  if (lanes == Tile8::kLanes) return {Tile8::kIds, multiply_8};
+#ifdef COPPICE_X86_64_LEVELS
+  if (lanes == Tile16::kLanes) return {Tile16::kIds, per_instruction_set<multiply<Tile16>>.on_16_lanes};
+  if (lanes == Tile8::kLanes) return {Tile8::kIds, per_instruction_set<multiply<Tile8>>.on_8_lanes};
 #endif
-  return {Tile4::kIds, multiply_4};
+  return {Tile4::kIds, per_instruction_set<multiply<Tile4>>.on_4_lanes};
 }
 
 }  // namespace
-
-int logits_lanes() {
-#if defined(__x86_64__) && !defined(__clang__)
-  if (__builtin_cpu_supports("x86-64-v4")) return Tile16::kLanes;
-  if (__builtin_cpu_supports("x86-64-v3")) return Tile8::kLanes;
-#endif
-  return Tile4::kLanes;
-}
 
 void logits_cpu(const LogitsParams& params, int lanes) {
   const Kernel kernel = kernel_of(lanes);

@@ -48,7 +48,7 @@ struct Candidate {
 };
 
 /// The k first candidates in order. `heap` keeps the last of them on top; a later id with an equal logit never displaces it.
-COPPICE_CLONES void find_top_k(const float* z, int64_t n, int64_t k, std::vector<Candidate>& heap) {
+COPPICE_INLINE void find_top_k_loop(const float* z, int64_t n, int64_t k, std::vector<Candidate>& heap) {
   heap.clear();
   for (int64_t i = 0; i < k; ++i) heap.push_back({z[i], i});
   std::make_heap(heap.begin(), heap.end());
@@ -64,9 +64,10 @@ COPPICE_CLONES void find_top_k(const float* z, int64_t n, int64_t k, std::vector
   }
   std::sort_heap(heap.begin(), heap.end());
 }
+constexpr auto find_top_k = per_instruction_set<find_top_k_loop>;
 
 /// Entries that are not clearly below `bound`; a NaN is none that is.
-COPPICE_CLONES int64_t count_near(const float* z, int64_t n, float bound) {
+COPPICE_INLINE int64_t count_near_loop(const float* z, int64_t n, float bound) {
   int64_t near = 0;
   for (int64_t begin = 0; begin < n; begin += kBlock) {
     const int64_t end = std::min(n, begin + kBlock);
@@ -77,6 +78,7 @@ COPPICE_CLONES int64_t count_near(const float* z, int64_t n, float bound) {
   }
   return near;
 }
+constexpr auto count_near = per_instruction_set<count_near_loop>;
 
 void top_k_row(const TopKParams& params, int64_t row, std::vector<Candidate>& heap) {
   const int64_t n = params.num_vocab, k = params.k;
@@ -97,14 +99,16 @@ void top_k_row(const TopKParams& params, int64_t row, std::vector<Candidate>& he
   params.tail[row] = static_cast<float>(std::log(tail) - log_sum);  // log 0 = -infinity
 }
 
-}  // namespace
-
-COPPICE_CLONES Largest find_largest(const float* z, int64_t n) {
+COPPICE_INLINE Largest find_largest_loop(const float* z, int64_t n) {
   Largest largest{-std::numeric_limits<float>::infinity(), 0};
   for (int64_t begin = 0; begin < n; begin += kBlock)
     if (const float value = largest_of(z, begin, std::min(n, begin + kBlock)); value > largest.value) largest = {value, begin};
   return largest;
 }
+
+}  // namespace
+
+Largest find_largest(const float* z, int64_t n) { return per_instruction_set<find_largest_loop>(z, n); }
 
 int64_t find_first(const float* z, int64_t n, const Largest& largest) {
   int64_t i = largest.block;
@@ -118,10 +122,10 @@ TopFact judge_top(const float* z, int64_t n, float largest) {
   return std::any_of(z, z + n, [](float value) { return std::isnan(value); }) ? TopFact::not_finite : TopFact::near_tie;
 }
 
-COPPICE_CLONES double sum_exponentials(const float* z, int64_t n, float largest, float inverse_temperature) {
-  return sum_of<false>(const_cast<float*>(z), n, largest, inverse_temperature);
+double sum_exponentials(const float* z, int64_t n, float largest, float inverse_temperature) {
+  return per_instruction_set<sum_of<false>>(const_cast<float*>(z), n, largest, inverse_temperature);
 }
-COPPICE_CLONES double sum_exponentials_in_place(float* z, int64_t n, float largest) { return sum_of<true>(z, n, largest, 1.0f); }
+double sum_exponentials_in_place(float* z, int64_t n, float largest) { return per_instruction_set<sum_of<true>>(z, n, largest, 1.0f); }
 
 void top_1_cpu(const float* logits, int64_t num_rows, int64_t num_vocab, int64_t* top_1, TopFact* fact) {
   parallel_rows(num_rows, threads_for(num_rows * num_vocab), [&](int64_t begin, int64_t end, int) {

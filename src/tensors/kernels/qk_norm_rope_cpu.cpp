@@ -205,7 +205,7 @@ COPPICE_INLINE void backward_rows_of_head_size(const QkNormRopeBackwardParams& p
   }
 }
 
-COPPICE_CLONES void qk_norm_rope_rows(const QkNormRopeParams& params, int64_t begin, int64_t end) {
+COPPICE_INLINE void qk_norm_rope_rows_loop(const QkNormRopeParams& params, int64_t begin, int64_t end) {
   switch (params.head_size) {
     case 32:
       return rows_of_head_size<16>(params, begin, end);
@@ -217,9 +217,10 @@ COPPICE_CLONES void qk_norm_rope_rows(const QkNormRopeParams& params, int64_t be
       return rows_of_head_size<0>(params, begin, end);
   }
 }
+constexpr auto qk_norm_rope_rows = per_instruction_set<qk_norm_rope_rows_loop>;
 
 /// weight_grad: 2K float sums (q, then k), added to.
-COPPICE_CLONES void qk_norm_rope_backward_rows(const QkNormRopeBackwardParams& params, int64_t begin, int64_t end, float* weight_grad) {
+COPPICE_INLINE void qk_norm_rope_backward_rows_loop(const QkNormRopeBackwardParams& params, int64_t begin, int64_t end, float* weight_grad) {
   switch (params.head_size) {
     case 32:
       return backward_rows_of_head_size<16>(params, begin, end, weight_grad);
@@ -231,6 +232,7 @@ COPPICE_CLONES void qk_norm_rope_backward_rows(const QkNormRopeBackwardParams& p
       return backward_rows_of_head_size<0>(params, begin, end, weight_grad);
   }
 }
+constexpr auto qk_norm_rope_backward_rows = per_instruction_set<qk_norm_rope_backward_rows_loop>;
 
 }  // namespace
 

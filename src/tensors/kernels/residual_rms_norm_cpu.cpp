@@ -56,7 +56,7 @@ void residual_rms_norm_backward_reference(const ResidualRmsNormBackwardParams& p
 
 namespace {
 
-COPPICE_CLONES void residual_rms_norm_rows(const ResidualRmsNormParams& params, int64_t begin, int64_t end) {
+COPPICE_INLINE void residual_rms_norm_rows_loop(const ResidualRmsNormParams& params, int64_t begin, int64_t end) {
   const int64_t hidden_size = params.hidden_size;
   const float* __restrict weight = params.weight;
   for (int64_t n = begin; n < end; ++n) {
@@ -84,9 +84,10 @@ COPPICE_CLONES void residual_rms_norm_rows(const ResidualRmsNormParams& params, 
     for (int64_t d = 0; d < hidden_size; ++d) normed[d] = residual[d] * rstd * weight[d];
   }
 }
+constexpr auto residual_rms_norm_rows = per_instruction_set<residual_rms_norm_rows_loop>;
 
 /// weight_grad: D float sums, added to.
-COPPICE_CLONES void residual_rms_norm_backward_rows(const ResidualRmsNormBackwardParams& params, int64_t begin, int64_t end, float* __restrict weight_grad) {
+COPPICE_INLINE void residual_rms_norm_backward_rows_loop(const ResidualRmsNormBackwardParams& params, int64_t begin, int64_t end, float* __restrict weight_grad) {
   const int64_t hidden_size = params.hidden_size;
   const float* __restrict weight = params.weight;
   for (int64_t n = begin; n < end; ++n) {
@@ -112,6 +113,7 @@ COPPICE_CLONES void residual_rms_norm_backward_rows(const ResidualRmsNormBackwar
     }
   }
 }
+constexpr auto residual_rms_norm_backward_rows = per_instruction_set<residual_rms_norm_backward_rows_loop>;
 
 }  // namespace
 

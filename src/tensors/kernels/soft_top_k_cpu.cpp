@@ -73,7 +73,7 @@ struct Range {
   float low, high;
   bool valid;
 };
-COPPICE_CLONES Range find_range(const float* s, int64_t n) {
+COPPICE_INLINE Range find_range_loop(const float* s, int64_t n) {
   float low = std::numeric_limits<float>::infinity(), high = -low;
   int32_t bad = 0;
 #pragma omp simd reduction(min : low) reduction(max : high) reduction(+ : bad)
@@ -84,15 +84,17 @@ COPPICE_CLONES Range find_range(const float* s, int64_t n) {
   }
   return {low, high, bad == 0};
 }
+constexpr auto find_range = per_instruction_set<find_range_loop>;
 
-COPPICE_CLONES int64_t count_above(const float* s, int64_t n, float bound) {
+COPPICE_INLINE int64_t count_above_loop(const float* s, int64_t n, float bound) {
   int32_t count = 0;
 #pragma omp simd reduction(+ : count)
   for (int64_t i = 0; i < n; ++i) count += s[i] > bound ? 1 : 0;
   return count;
 }
+constexpr auto count_above = per_instruction_set<count_above_loop>;
 
-COPPICE_CLONES float largest_up_to(const float* s, int64_t n, float bound) {
+COPPICE_INLINE float largest_up_to_loop(const float* s, int64_t n, float bound) {
   float largest = -std::numeric_limits<float>::infinity();
 #pragma omp simd reduction(max : largest)
   for (int64_t i = 0; i < n; ++i) {
@@ -101,8 +103,9 @@ COPPICE_CLONES float largest_up_to(const float* s, int64_t n, float bound) {
   }
   return largest;
 }
+constexpr auto largest_up_to = per_instruction_set<largest_up_to_loop>;
 
-COPPICE_CLONES float smallest_above(const float* s, int64_t n, float bound) {
+COPPICE_INLINE float smallest_above_loop(const float* s, int64_t n, float bound) {
   float smallest = std::numeric_limits<float>::infinity();
 #pragma omp simd reduction(min : smallest)
   for (int64_t i = 0; i < n; ++i) {
@@ -111,6 +114,7 @@ COPPICE_CLONES float smallest_above(const float* s, int64_t n, float bound) {
   }
   return smallest;
 }
+constexpr auto smallest_above = per_instruction_set<smallest_above_loop>;
 
 /// Entries above a bound, and the sum of the others.
 struct Split {
@@ -119,7 +123,7 @@ struct Split {
 };
 
 /// e = exp((s - centre) / epsilon), split at e = 1.
-COPPICE_CLONES Split exponentiate(const float* s, float* e, int64_t n, float centre, float inverse_epsilon) {
+COPPICE_INLINE Split exponentiate_loop(const float* s, float* e, int64_t n, float centre, float inverse_epsilon) {
   Split split{0, 0.0};
   for (int64_t begin = 0; begin < n; begin += kBlock) {
     const int64_t end = std::min(n, begin + kBlock);
@@ -139,8 +143,9 @@ COPPICE_CLONES Split exponentiate(const float* s, float* e, int64_t n, float cen
   }
   return split;
 }
+constexpr auto exponentiate = per_instruction_set<exponentiate_loop>;
 
-COPPICE_CLONES Split split_at(const float* e, int64_t n, float bound) {
+COPPICE_INLINE Split split_at_loop(const float* e, int64_t n, float bound) {
   Split split{0, 0.0};
   for (int64_t begin = 0; begin < n; begin += kBlock) {
     const int64_t end = std::min(n, begin + kBlock);
@@ -156,8 +161,10 @@ COPPICE_CLONES Split split_at(const float* e, int64_t n, float bound) {
   }
   return split;
 }
+constexpr auto split_at = per_instruction_set<split_at_loop>;
 
 /// lambda = 1 where s > bound, otherwise factor e; also without the saturated entries. Their sum, checked.
+template <bool WithFree>
 COPPICE_INLINE Split scale(const float* s, const float* e, float* soft_mask, float* free_mask, int64_t n, float bound, float factor) {
   Split split{0, 0.0};
   for (int64_t begin = 0; begin < n; begin += kCheckedBlock) {
@@ -169,7 +176,7 @@ COPPICE_INLINE Split scale(const float* s, const float* e, float* soft_mask, flo
       const float value = e[i] * factor > 1.0f ? 1.0f : e[i] * factor;
       const float free_value = s[i] > bound ? 0.0f : value;
       soft_mask[i] = s[i] > bound ? 1.0f : value;
-      if (free_mask != nullptr) free_mask[i] = free_value;
+      if constexpr (WithFree) free_mask[i] = free_value;
       count += s[i] > bound ? 1 : 0;
       sum += free_value;
     }
@@ -177,12 +184,6 @@ COPPICE_INLINE Split scale(const float* s, const float* e, float* soft_mask, flo
     split.sum_below += sum;
   }
   return split;
-}
-COPPICE_CLONES Split scale_to_both_masks(const float* s, const float* e, float* soft_mask, float* free_mask, int64_t n, float bound, float factor) {
-  return scale(s, e, soft_mask, free_mask, n, bound, factor);
-}
-COPPICE_CLONES Split scale_to_soft_mask(const float* s, const float* e, float* soft_mask, int64_t n, float bound, float factor) {
-  return scale(s, e, soft_mask, nullptr, n, bound, factor);
 }
 
 /// How lambda is computed: 1 where s > bound, otherwise factor exp((s - anchor) / epsilon), the anchor as two floats.
@@ -212,12 +213,6 @@ COPPICE_INLINE Split write_mask(const float* s, float* soft_mask, float* free_ma
     split.sum_below += sum;
   }
   return split;
-}
-COPPICE_CLONES Split write_both_masks(const float* s, float* soft_mask, float* free_mask, int64_t n, const MaskFormula formula) {
-  return write_mask<true>(s, soft_mask, free_mask, n, formula);
-}
-COPPICE_CLONES Split write_soft_mask(const float* s, float* soft_mask, int64_t n, const MaskFormula formula) {
-  return write_mask<false>(s, soft_mask, nullptr, n, formula);
 }
 
 /// The largest float <= t, for the comparison with float scores.
@@ -282,9 +277,11 @@ bool solve_row(const float* s, float* soft_mask, float* free_mask, int64_t n, do
                               .inverse_epsilon = inverse_epsilon};
     if (turn == 0) {  // the exponentials at hand: t lies within kBracket epsilon below the centre, or above it
       const auto factor = static_cast<float>(1.0 / tau);
-      split = free_mask ? scale_to_both_masks(s, e, soft_mask, free_mask, n, t_high, factor) : scale_to_soft_mask(s, e, soft_mask, n, t_high, factor);
+      const auto pass = free_mask ? per_instruction_set<scale<true>>.call : per_instruction_set<scale<false>>.call;
+      split = pass(s, e, soft_mask, free_mask, n, t_high, factor);
     } else {
-      split = free_mask ? write_both_masks(s, soft_mask, free_mask, n, formula) : write_soft_mask(s, soft_mask, n, formula);
+      const auto pass = free_mask ? per_instruction_set<write_mask<true>>.call : per_instruction_set<write_mask<false>>.call;
+      split = pass(s, soft_mask, free_mask, n, formula);
     }
     const double wanted = k - static_cast<double>(split.num_above);
     if (wanted <= 0.0) {  // fewer than k entries saturate, so rounding left t below the last of them
@@ -299,7 +296,7 @@ bool solve_row(const float* s, float* soft_mask, float* free_mask, int64_t n, do
   return true;
 }
 
-COPPICE_CLONES void backward_row(const float* free_mask, const float* grad, float* scores_grad, int64_t n, double epsilon) {
+COPPICE_INLINE void backward_row_loop(const float* free_mask, const float* grad, float* scores_grad, int64_t n, double epsilon) {
   double mass = 0, weighted = 0;
   for (int64_t begin = 0; begin < n; begin += kBlock) {
     const int64_t end = std::min(n, begin + kBlock);
@@ -317,6 +314,7 @@ COPPICE_CLONES void backward_row(const float* free_mask, const float* grad, floa
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) scores_grad[i] = free_mask[i] * inverse_epsilon * (grad[i] - mean);
 }
+constexpr auto backward_row = per_instruction_set<backward_row_loop>;
 
 }  // namespace
 

@@ -40,7 +40,7 @@ void swiglu_backward_reference(const SwigluBackwardParams& params) {
 
 namespace {
 
-COPPICE_CLONES void swiglu_rows(const SwigluParams& params, int64_t begin, int64_t end) {
+COPPICE_INLINE void swiglu_rows_loop(const SwigluParams& params, int64_t begin, int64_t end) {
   const int64_t num_channels = params.num_channels;
   const float* __restrict mask = params.ffn_mask;
   for (int64_t n = begin; n < end; ++n) {
@@ -54,9 +54,10 @@ COPPICE_CLONES void swiglu_rows(const SwigluParams& params, int64_t begin, int64
     }
   }
 }
+constexpr auto swiglu_rows = per_instruction_set<swiglu_rows_loop>;
 
 /// mask_grad: F float sums, added to; null when there is no mask or its gradient is not wanted.
-COPPICE_CLONES void swiglu_backward_rows(const SwigluBackwardParams& params, int64_t begin, int64_t end, float* __restrict mask_grad) {
+COPPICE_INLINE void swiglu_backward_rows_loop(const SwigluBackwardParams& params, int64_t begin, int64_t end, float* __restrict mask_grad) {
   const int64_t num_channels = params.num_channels;
   const float* __restrict mask = params.ffn_mask;
   for (int64_t n = begin; n < end; ++n) {
@@ -88,6 +89,7 @@ COPPICE_CLONES void swiglu_backward_rows(const SwigluBackwardParams& params, int
     }
   }
 }
+constexpr auto swiglu_backward_rows = per_instruction_set<swiglu_backward_rows_loop>;
 
 }  // namespace
 

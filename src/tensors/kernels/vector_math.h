@@ -1,19 +1,12 @@
-// Scalar functions written so that GCC vectorises the loops that call them, and the macro that compiles such a loop once per instruction set.
-// The right clone (AVX-512, AVX2 + FMA, or plain SSE2) is chosen when the library is loaded. A function that carries the macro must not hold an
-// OpenMP parallel region (the outlined body would not be cloned): open the region in the caller, and give each thread its range of rows.
+// Scalar functions written so that GCC vectorises the loops that call them, at the width of the instruction set that the loop is compiled for.
 #pragma once
 
 #include <bit>
 #include <cstdint>
 
-namespace coppice {
+#include "src/tensors/kernels/instruction_set.h"
 
-#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define COPPICE_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define COPPICE_CLONES
-#endif
-#define COPPICE_INLINE inline __attribute__((always_inline))
+namespace coppice {
 
 /// e^x within 1 ulp without branches; 0 below about -103.97, infinity above 88.73, subnormals in between (a few units off), NaN stays NaN.
 /// x = n ln2 + r, |r| <= ln2 / 2; e^r by its Taylor polynomial of degree 7 (remainder 6e-9 of the value); 2^n in two factors, so that n may reach -150.
