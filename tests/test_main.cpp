@@ -1,5 +1,5 @@
 // The shared main of all test programs: fixed threads, 77 when the gpu suite is asked for without a device, 1 when no case matched
-// (by itself a doctest filter that matches nothing passes) or a case belongs to no suite (ctest asks for suites, so that it would never run).
+// (by itself a doctest filter that matches nothing passes), a case belongs to no suite (ctest asks for suites, so that it would never run) or asserts nothing.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
@@ -14,6 +14,8 @@ namespace {
 
 int num_matched = 0;
 const char* case_without_suite = nullptr;
+const char* case_without_assertion = nullptr;
+const char* current_case = "";
 
 void check_suite(const doctest::TestCaseData& test_case) {
   if (*test_case.m_test_suite == '\0') case_without_suite = test_case.m_name;
@@ -24,9 +26,14 @@ struct CountingListener : doctest::IReporter {
   void report_query(const doctest::QueryData&) override {}
   void test_run_start() override {}
   void test_run_end(const doctest::TestRunStats& stats) override { num_matched = static_cast<int>(stats.numTestCasesPassingFilters); }
-  void test_case_start(const doctest::TestCaseData& test_case) override { check_suite(test_case); }
+  void test_case_start(const doctest::TestCaseData& test_case) override {
+    check_suite(test_case);
+    current_case = test_case.m_name;
+  }
   void test_case_reenter(const doctest::TestCaseData&) override {}
-  void test_case_end(const doctest::CurrentTestCaseStats&) override {}
+  void test_case_end(const doctest::CurrentTestCaseStats& stats) override {
+    if (stats.numAssertsCurrentTest == 0) case_without_assertion = current_case;
+  }
   void test_case_exception(const doctest::TestCaseException&) override {}
   void subcase_start(const doctest::SubcaseSignature&) override {}
   void subcase_end() override {}
@@ -57,6 +64,10 @@ int main(int argc, char** argv) {
   }
   if (case_without_suite != nullptr) {
     std::fprintf(stderr, "test case '%s' belongs to no TEST_SUITE\n", case_without_suite);
+    return 1;
+  }
+  if (case_without_assertion != nullptr) {
+    std::fprintf(stderr, "test case '%s' asserted nothing\n", case_without_assertion);
     return 1;
   }
   return result;

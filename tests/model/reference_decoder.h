@@ -31,10 +31,11 @@ inline at::Tensor reference_rope(const at::Tensor& x, const at::Tensor& position
   const at::Tensor frequency = at::exp(at::arange(half, at::kDouble) * (-std::log(base) / static_cast<double>(half)));
   const at::Tensor angle = (position_BT.to(at::kDouble).unsqueeze(-1) * frequency).unsqueeze(2);  // [B, T, 1, K/2]
   const at::Tensor left = x.narrow(-1, 0, half), right = x.narrow(-1, half, half);
-  return at::cat({left * angle.cos() - right * angle.sin(), right * angle.cos() + left * angle.sin()}, -1);
+  const at::Tensor cos = angle.cos().to(x.scalar_type()), sin = angle.sin().to(x.scalar_type());
+  return at::cat({left * cos - right * sin, right * cos + left * sin}, -1);
 }
 
-/// Logits [N, V] in double. `masks` may be empty; document_BT may be undefined.
+/// Logits [N, V] in the dtype of the weights. `masks` may be empty; document_BT may be undefined.
 inline at::Tensor reference_logits(const ModelConfig& config, const NamedWeights& weights, const DecoderInput& input, const FfnMasks& masks = {},
                                    std::vector<at::Tensor>* layer_ND = nullptr) {
   const int64_t batch = input.token_BT.size(0), seq_len = input.token_BT.size(1), head_dim = config.head_dim, heads = config.num_attention_heads,
@@ -65,7 +66,7 @@ inline at::Tensor reference_logits(const ModelConfig& config, const NamedWeights
 
     const at::Tensor ffn_in = reference_rms_norm(x, weight("post_attention_layernorm"), eps);
     at::Tensor hidden = at::silu(project(ffn_in, "mlp.gate_proj")) * project(ffn_in, "mlp.up_proj");
-    if (!masks.multiplier_F.empty()) hidden = hidden * masks.multiplier_F[static_cast<size_t>(layer)].to(at::kDouble);
+    if (!masks.multiplier_F.empty()) hidden = hidden * masks.multiplier_F[static_cast<size_t>(layer)].to(hidden.scalar_type());
     x = x + project(hidden, "mlp.down_proj");
     if (layer_ND != nullptr) layer_ND->push_back(x.reshape({-1, config.hidden_size}));
   }

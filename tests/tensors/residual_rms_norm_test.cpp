@@ -114,7 +114,9 @@ TEST_SUITE("parity") {
       backward.weight_grad = weight_grad2.data();
       residual_rms_norm_backward_reference(backward);
       CHECK((x_grad.intact() && weight_grad.intact()));
-      CHECK(max_error(x_grad.tensor({size}), x_grad2.tensor({size})) < 2e-5);
+      // Two terms of the size of `term` cancel where the row is (nearly) one number: each is good to an ulp or two of its own.
+      const double term = (rstd2.tensor({num_tokens, 1}) * normed_grad * weight).abs().max().item<double>();
+      CHECK(max_error(x_grad.tensor({size}), x_grad2.tensor({size})) < 2e-5 + term * 0x1p-22);
       CHECK(max_error(weight_grad.tensor({hidden_size}), weight_grad2.tensor({hidden_size})) < 5e-5);
     }
   }
