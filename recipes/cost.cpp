@@ -217,27 +217,34 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
     } else if (const auto* label = std::get_if<LabelStage>(&stage.options)) {
       share = kForwardShareOfGemm;
       cost.tokens = label->coverage == "all" ? data.tokens : 0;
-      double read_tokens = cost.tokens * label_reads(*label, nullptr);
+      double read_tokens = cost.tokens * label_reads(*label, nullptr), windows = 0;  // that readers draw: a run of the label files' tables each
       if (label->coverage == "used")
         for (const Stage& reader : recipe.stages)
           if (const auto* train = std::get_if<TrainStage>(&reader.options); train && std::ranges::find(train->labels, stage.name) != train->labels.end()) {
-            cost.tokens += static_cast<double>(train->training.tokens);
-            read_tokens += static_cast<double>(train->training.tokens) * label_reads(*label, &train->training);
+            const auto drawn = static_cast<double>(train->training.tokens);
+            cost.tokens += drawn;
+            read_tokens += drawn * label_reads(*label, &train->training);
+            windows += drawn / static_cast<double>(train->training.seq_len);
           }
+      if (data.tokens > 0) cost.tokens = std::min(cost.tokens, data.tokens);  // drawn twice, labelled once
+      int64_t batch_tokens = 0;
       if (label->has_own_labels()) {
         const ModelConfig config = recipe.model_after(label->teacher);
-        const int64_t batch_tokens = label->batch_tokens > 0 ? label->batch_tokens : choose_label_batch(config, label->context);
+        batch_tokens = label->batch_tokens > 0 ? label->batch_tokens : choose_label_batch(config, label->context);
         cost.flops = cost.tokens * forward_flops_per_token(config, label->context);
         uncounted_flops = (std::min(read_tokens, data.tokens * label_reads(*label, nullptr)) - cost.tokens) * forward_flops_per_token(config, label->context);
         cost.memory_bytes = model_bytes(config) + static_cast<double>(batch_tokens) * label_bytes_per_token(config);
       }
-      const bool small = recipe.tokenizer.vocab_size <= 65535;
-      const double ids = label->tier == "topk" ? static_cast<double>(label->top_k) : 1, id_bytes = small ? 2 : label->tier == "topk" ? 4 : 3;
-      const double row_bytes = ids * (id_bytes + (label->tier == "top1" ? 0 : 2)) + (label->tier == "topk" ? 2 : 0);
       if (label->cache.empty()) {
-        cost.disk_bytes = data.tokens * row_bytes;  // a whole shard, labelled or not
-        // a shard's ids as they come, as they are checked and as they are packed; an import whose documents come in another order holds more
-        cost.memory_bytes += std::min(data.tokens, static_cast<double>(recipe.data.shard_tokens)) * (8 * ids + row_bytes);
+        // what is labelled, in the files of how many shards; an import holds what its files hold
+        const double labels = label->import.empty() ? cost.tokens : data.tokens;
+        const double shards = std::max(1.0, data.tokens / static_cast<double>(recipe.data.shard_tokens));
+        const LabelFingerprint made{.vocab_size = recipe.tokenizer.vocab_size, .tier = label->tier, .k = label->tier == "topk" ? label->top_k : 1};
+        const auto row_bytes = static_cast<double>(label_row_bytes(made)), ids = static_cast<double>(made.k);
+        cost.disk_bytes = labels * row_bytes + windows * kLabelRunBytes;
+        // a shard's labels as they come, 6 bytes an id at most, and as they are written, and a batch's choices; an import whose documents come in another
+        // order holds more
+        cost.memory_bytes += labels / shards * (6 * ids + row_bytes) + static_cast<double>(batch_tokens) * 12 * ids;
       }
     } else if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options)) {
       share = kForwardShareOfGemm;

@@ -20,7 +20,14 @@
 namespace coppice {
 namespace {
 
-using WantedTokens = std::map<std::string, std::vector<std::vector<char>>>;  // domain -> shard -> one flag per token
+using WantedTokens = std::map<std::string, std::vector<TokenRuns>>;  // domain -> shard
+
+WantedTokens all_tokens(const StageContext& context) {
+  WantedTokens wanted;
+  for (const auto& [domain, shards] : context.data.train)
+    for (const TokenShardInfo& shard : shards.shards()) wanted[domain].push_back({{0, shard.tokens}});
+  return wanted;
+}
 
 /// The train stages with these labels.
 std::vector<const Stage*> readers_of(const StageContext& context) {
@@ -34,16 +41,16 @@ std::vector<const Stage*> readers_of(const StageContext& context) {
 /// The tokens that the readers of these labels will draw. Walks their sample order, which is a pure function of the recipe.
 WantedTokens used_tokens(const StageContext& context) {
   WantedTokens wanted;
-  for (const auto& [domain, shards] : context.data.train)
-    for (const TokenShardInfo& shard : shards.shards()) wanted[domain].emplace_back(shard.tokens, 0);
+  for (const auto& [domain, shards] : context.data.train) wanted[domain].resize(shards.shards().size());
   for (const Stage* reader : readers_of(context)) {
     const TrainingOptions& training = std::get<TrainStage>(reader->options).training;
     Loader loader(context.data.shards_of(training.mixture), training.mixture, loader_options(context, training));
     for (int64_t step = 0; step < training.steps(); ++step)
-      for (const Span& span : loader.next_spans(training.rows())) {
-        std::vector<char>& flags = wanted[training.mixture[static_cast<size_t>(span.domain)].domain][static_cast<size_t>(span.shard)];
-        std::fill_n(flags.begin() + static_cast<std::ptrdiff_t>(span.offset), span.length, 1);
-      }
+      for (const Span& span : loader.next_spans(training.rows()))
+        wanted[training.mixture[static_cast<size_t>(span.domain)].domain][static_cast<size_t>(span.shard)].push_back(
+            {span.offset, span.offset + static_cast<uint64_t>(span.length)});
+    for (auto& [domain, shards] : wanted)
+      for (TokenRuns& runs : shards) runs = merge_runs(std::move(runs));
   }
   return wanted;
 }
@@ -130,12 +137,10 @@ LabelledShards label_shards(const StageContext& context) {
                        .overlap = options.overlap,
                        .batch_tokens = batch_tokens_of(context, options, teacher.model.config),
                        .teacher = fmt::format("stage '{}', the teacher of '{}'", options.teacher, context.stage.name)};
-  const bool all = options.coverage == "all";
-  const WantedTokens wanted = all ? WantedTokens() : used_tokens(context);
+  const WantedTokens wanted = options.coverage == "all" ? all_tokens(context) : used_tokens(context);
   LabelledShards labelled{.batch_tokens = rule.batch_tokens};
-  for (const auto& [domain, shards] : context.data.train) labelled.tokens += all ? shards.num_tokens() : 0;
   for (const auto& [domain, shards] : wanted)
-    for (const std::vector<char>& flags : shards) labelled.tokens += static_cast<uint64_t>(std::ranges::count(flags, 1));
+    for (const TokenRuns& runs : shards) labelled.tokens += count_tokens(runs);
 
   struct Shard {
     std::string domain;
@@ -158,8 +163,8 @@ LabelledShards label_shards(const StageContext& context) {
   while (!waiting.empty()) {
     const size_t before_round = waiting.size();
     std::erase_if(waiting, [&](const Shard& work) {
-      const std::vector<char> flags = all ? std::vector<char>() : wanted.at(work.domain)[work.number];  // empty = every token
-      const uint64_t before = done, in_shard = all ? work.shards->shards()[work.number].tokens : static_cast<uint64_t>(std::ranges::count(flags, 1));
+      const TokenRuns& runs = wanted.at(work.domain)[work.number];
+      const uint64_t before = done, in_shard = count_tokens(runs);
       if (!work.writer->has(work.number)) {
         const auto claim = work.writer->claim(work.number);
         if (claim == nullptr) return false;  // another process labels it
@@ -167,11 +172,11 @@ LabelledShards label_shards(const StageContext& context) {
         const auto show = [&](uint64_t tokens) {
           if (stop_requested())
             throw Stopped(fmt::format("stopped while labelling shard {} of '{}'; finished shards are kept, run again to go on", work.number, work.domain));
-          done = before + std::min(tokens, in_shard);  // windows own a little more than what is asked for
+          done = before + tokens;
           progress.update(done, {{"tok/s", format_count(static_cast<double>(done) / (monotonic_s() - begin_s))}});
         };
         if (!work.writer->has(work.number)) {
-          work.writer->write(work.number, label_shard_tier(teacher.model, *work.shards, work.number, rule, work.fingerprint, show, flags));
+          work.writer->write(work.number, label_shard_tier(teacher.model, *work.shards, work.number, rule, work.fingerprint, show, runs));
           ++labelled.here;
         }
       }

@@ -77,14 +77,16 @@ uint64_t hash_of(const Line& line, const Json& object) {
   return std::stoull(text, nullptr, 16);
 }
 
-/// The labels of one token; returns how many ids of a padded output table were left out.
-uint64_t read_token(const Line& line, const LabelFingerprint& fingerprint, const Json& ids, const Json* logp, const Json* tail, uint64_t token,
-                    ShardLabels& labels) {
+/// Adds the labels of one token, where it has some.
+void read_token(const Line& line, const LabelFingerprint& fingerprint, const Json& ids, const Json* logp, const Json* tail, uint64_t token, ShardLabels& labels,
+                LabelTransfer& transfer) {
   constexpr float kNothing = -std::numeric_limits<float>::infinity();
   const auto k = static_cast<size_t>(fingerprint.k);
   if (!ids.is_array() || ids.size() > k)
     line.refuse(fmt::format("\"top_ids\" holds {} at a token, expected a list of at most {} ids", ids.dump().substr(0, 60), k));
   if (logp != nullptr && (!logp->is_array() || logp->size() != ids.size())) line.refuse("\"top_logprobs\" and \"top_ids\" differ in length at a token");
+  if (ids.empty()) return;
+  const uint64_t row = labels.append({token, token + 1});
   double mass = 0, padded_mass = 0;  // of the ids that are kept, of those that are left out
   size_t kept = 0;
   float before = 0;
@@ -101,18 +103,19 @@ uint64_t read_token(const Line& line, const LabelFingerprint& fingerprint, const
     }
     if (padded) continue;
     for (size_t other = 0; other < kept; ++other)
-      if (labels.id[token * k + other] == id) line.refuse(fmt::format("id {} stands twice at a token", id));
-    labels.id[token * k + kept] = static_cast<int32_t>(id);
-    if (logp != nullptr) labels.logp[token * k + kept] = before;
+      if (labels.id[row * k + other] == id) line.refuse(fmt::format("id {} stands twice at a token", id));
+    labels.id[row * k + kept] = static_cast<int32_t>(id);
+    if (logp != nullptr) labels.logp[row * k + kept] = before;
     ++kept;
   }
   const uint64_t padded_ids = ids.size() - kept;
-  if (!fingerprint.has_tail() || kept == 0) return padded_ids;
+  transfer.padded_ids += padded_ids;
+  transfer.labelled += kept > 0;
+  if (!fingerprint.has_tail() || kept == 0) return;
   const double given = tail == nullptr ? std::max(0.0, 1 - mass - padded_mass) : tail->is_null() ? 0.0 : std::exp(double{line.log_probability(*tail)});
-  labels.tail[token] = tail != nullptr && padded_ids == 0 && !tail->is_null() ? line.log_probability(*tail)
-                       : given + padded_mass > 0                              ? static_cast<float>(std::log(given + padded_mass))
-                                                                              : kNothing;
-  return padded_ids;
+  labels.tail[row] = tail != nullptr && padded_ids == 0 && !tail->is_null() ? line.log_probability(*tail)
+                     : given + padded_mass > 0                              ? static_cast<float>(std::log(given + padded_mass))
+                                                                            : kNothing;
 }
 
 constexpr const char* kHeaderFormat = "coppice.labels.jsonl";
@@ -244,7 +247,7 @@ LabelTransfer import_labels(const std::filesystem::path& input, const TokenShard
   LabelCacheWriter writer(made.temporary, shards, fingerprint);
   std::vector<int64_t> near_ties;
   const auto labels_of = [&](size_t shard) -> ShardLabels& {
-    if (held[shard] == nullptr) held[shard] = std::make_unique<ShardLabels>(shards.shards()[shard].tokens, fingerprint);
+    if (held[shard] == nullptr) held[shard] = std::make_unique<ShardLabels>(TokenRuns(), fingerprint);
     return *held[shard];
   };
   const auto write = [&](size_t shard) {
@@ -277,10 +280,8 @@ LabelTransfer import_labels(const std::filesystem::path& input, const TokenShard
     const Json* logps = fingerprint.has_logp() ? &line.list(object, "top_logprobs", tokens.size()) : nullptr;
     const Json* tails = fingerprint.has_tail() && object.contains("tail_logprobs") ? &line.list(object, "tail_logprobs", tokens.size()) : nullptr;
     ShardLabels& labels = labels_of(place.shard);
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      transfer.padded_ids += read_token(line, fingerprint, ids[i], logps ? &(*logps)[i] : nullptr, tails ? &(*tails)[i] : nullptr, place.begin + i, labels);
-      transfer.labelled += labels.id[(place.begin + i) * static_cast<size_t>(fingerprint.k)] != kNoLabel;
-    }
+    for (size_t i = 0; i < tokens.size(); ++i)
+      read_token(line, fingerprint, ids[i], logps ? &(*logps)[i] : nullptr, tails ? &(*tails)[i] : nullptr, place.begin + i, labels, transfer);
     ++transfer.documents;
     transfer.tokens += tokens.size();
     if (--expected[place.shard] == 0) write(place.shard);

@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
 
+#include "recipes/cost.h"
 #include "recipes/run_recipe.h"
 #include "recipes/training.h"
 #include "src/base/errors.h"
@@ -231,6 +232,72 @@ TEST_SUITE("recipe") {
 }
 
 TEST_SUITE("faults") {
+  TEST_CASE("labels: coverage used holds what is drawn and nothing else, whoever was killed or joined; the labels are those of full coverage") {
+    const Scratch scratch("labels_used");
+    write_corpus(scratch.path / "corpus");
+    const std::string topk = "teacher = \"dense\"\ncontext = 64\ntier = \"topk\"\ntop_k = 40";
+    const std::string readers = student_stage("a", "tokens = 4096\nseq_len = 64\nbatch_tokens = 512\nloss = \"top_k\"") +
+                                student_stage("b", "tokens = 2048\nseq_len = 32\nbatch_tokens = 256\ndata_seed = 3");
+    spill(scratch.path / "used.toml", recipe(kDense + label_stage(topk + "\ncoverage = \"used\"") + readers));
+    spill(scratch.path / "all.toml", recipe(kDense + label_stage(topk)));
+    const Outcome used = run(scratch.path, {"run", "used.toml", "--out", "runs/used"});
+    INFO(used.err);
+    REQUIRE(used.code == 0);
+    REQUIRE(run(scratch.path, {"run", "all.toml", "--out", "runs/all"}).code == 0);
+    const fs::path used_labels = scratch.path / "runs/used/labels/labels", all_labels = scratch.path / "runs/all/labels/labels";
+    const auto results_of = [&](const char* run_name) { return nlohmann::json::parse(slurp(scratch.path / "runs" / run_name / "labels/manifest.json")); };
+    const auto labelled = results_of("used").at("tokens").get<uint64_t>(), all = results_of("all").at("tokens").get<uint64_t>();
+    CHECK(labelled > 4096);  // of 6144 that are drawn
+    CHECK(labelled <= 6144);
+
+    // the bytes of the labels, their table, and a few kB a file; the plan says so
+    const auto bytes_of = [](const fs::path& folder) {
+      uint64_t bytes = 0;
+      for (const auto& entry : fs::recursive_directory_iterator(folder)) bytes += entry.is_regular_file() ? entry.file_size() : 0;
+      return bytes;
+    };
+    constexpr uint64_t kRowBytes = 40 * 4 + 2, kFileBytes = 6000;
+    const auto shards = static_cast<uint64_t>(count_shards(used_labels));
+    REQUIRE(shards > 12);
+    CHECK(bytes_of(used_labels) >= labelled * kRowBytes);
+    CHECK(bytes_of(used_labels) <= labelled * kRowBytes + 128 * coppice::kLabelRunBytes + shards * kFileBytes);
+    CHECK(bytes_of(all_labels) >= all * kRowBytes);
+    const coppice::Recipe planned = coppice::load_recipe((scratch.path / "used.toml").string(), {}, {});
+    const coppice::StageCost cost =
+        *std::ranges::find(coppice::estimate_cost(planned, coppice::corpus_bytes(planned), 0).stages, "labels", &coppice::StageCost::name);
+    CHECK(cost.disk_bytes == 6144 * kRowBytes + 128 * coppice::kLabelRunBytes);
+
+    // under every token that has one the label of full coverage, but for near ties
+    const coppice::PreparedData data = coppice::open_data(scratch.path / "runs/used");
+    uint64_t held = 0, other = 0;
+    for (const auto& [domain, tokens] : data.train) {
+      const coppice::LabelCache some(used_labels / domain, tokens, coppice::read_label_fingerprint(used_labels / domain), coppice::LabelCoverage::some);
+      const coppice::LabelCache every(all_labels / domain, tokens, coppice::read_label_fingerprint(all_labels / domain));
+      for (size_t shard = 0; shard < tokens.shards().size(); ++shard) {
+        std::vector<int64_t> a(tokens.shards()[shard].tokens), b(a.size());
+        some.read(shard, 0, a.size(), a.data());
+        every.read(shard, 0, b.size(), b.data());
+        for (size_t i = 0; i < a.size(); ++i) held += a[i] >= 0, other += a[i] >= 0 && a[i] != b[i];
+      }
+    }
+    CHECK(held == labelled);
+    CHECK(other <= results_of("all").at("results").at("near_ties").get<uint64_t>());
+
+    // killed with a claim and taken over by another process, then gone on with: the same bytes
+    const auto wanted = labels_of(used_labels);
+    Process first = start(scratch.path, {"run", "used.toml", "--out", "runs/killed"}, [] { setenv("COPPICE_FAILPOINTS", "label.claimed=sleep:3@5", 1); });
+    wait_for([&] { return count_shards(scratch.path / "runs/killed/labels") >= 4 || first.poll(); });
+    first.send(SIGKILL);
+    CHECK(first.wait().signal == SIGKILL);
+    const Outcome joined = run(scratch.path, {"labels", "join", "used.toml", "--stage", "labels", "--out", "runs/killed"});
+    INFO(joined.err);
+    CHECK(joined.code == 0);
+    CHECK(labels_of(scratch.path / "runs/killed/labels/labels") == wanted);
+    CHECK(run(scratch.path, {"run", "used.toml", "--out", "runs/killed"}).code == 0);
+    CHECK(labels_of(scratch.path / "runs/killed/labels/labels") == wanted);
+    CHECK(slurp(scratch.path / "runs/killed/b/model/part-00000.h5") == slurp(scratch.path / "runs/used/b/model/part-00000.h5"));
+  }
+
   TEST_CASE("labels: two processes share a stage's shards, one that is killed is replaced, and the labels are those of one") {
     const Scratch scratch("labels_shared");
     write_corpus(scratch.path / "corpus");

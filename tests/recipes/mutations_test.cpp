@@ -171,6 +171,12 @@ TEST_SUITE("faults") {
     spill(root / "tokenizer.model", tokenizer_model());
     spill(root / "config.json", to_json(ModelConfig()).dump());
     spill(root / "tiny.toml", slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/tiny.toml"));
+    const TokenShards shards(root / "tokens");
+    const LabelFingerprint fingerprint = RawLabels::fingerprint(shards);
+    RawLabels{.runs = {{0, 1, 0}, {3, 1, 1}}, .rows = 2}.write(root / "labels", shards);
+    const uint64_t runs[] = {0, 1, 0, 3, 1, 1};
+    spill(root / "runs", {reinterpret_cast<const char*>(runs), sizeof runs});
+    const auto open_labels = [&](const char* name) { LabelCache(root / name, shards, fingerprint, LabelCoverage::some); };
     spill(root / "ablation.toml", slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/micro.toml"));
     const auto plain = [](const std::string& good, std::mt19937_64& random) { return mutated(good, random); };
     const auto documents = [&](const char* name) { return [path = root / name] { for_each_document(path, [](Document&&) {}); }; };
@@ -181,6 +187,17 @@ TEST_SUITE("faults") {
          }},
         {"manifest of tokens", root / "tokens/manifest.json", 2000, plain, [&] { TokenShards shards(root / "tokens"); }},
         {"manifest of tokens, sealed", root / "tokens/manifest.json", 2000, mutated_under_seal, [&] { TokenShards shards(root / "tokens"); }},
+        {"manifest of labels", root / "labels/manifest.json", 2000, plain, [&] { open_labels("labels"); }},
+        {"manifest of labels, sealed", root / "labels/manifest.json", 2000, mutated_under_seal, [&] { open_labels("labels"); }},
+        {"runs of labels, hashed", root / "runs", 2000, plain,
+         [&] {
+           RawLabels labels{.rows = 2};
+           const std::string bytes = slurp(root / "runs");
+           labels.runs.resize(bytes.size() / 24);
+           std::memcpy(labels.runs.data(), bytes.data(), labels.runs.size() * 24);
+           labels.write(root / "hashed", shards);
+           open_labels("hashed");
+         }},
         {"manifest of a model, sealed", root / "tensors/manifest.json", 2000, mutated_under_seal, [&] { load_model_config(root / "tensors"); }},
         {"config.json", root / "config.json", 4000, plain, [&] { config_from_json(read_json(root / "config.json"), "config.json"); }},
         {"JSONL", root / "a.jsonl", 4000, plain, documents("a.jsonl")},
@@ -204,13 +221,17 @@ TEST_SUITE("faults") {
     RawShard().write(scratch.path / "tokens");
     write_tensor_folder(scratch.path / "tensors", "test.tensors", {{"/model/a", at::ones({40})}}, Json::object());
     const at::Tensor into = at::zeros({40});
+    const TokenShards shards(scratch.path / "tokens");
+    RawLabels{.runs = {{0, 1, 0}, {3, 1, 1}}, .rows = 2}.write(scratch.path / "labels", shards);
     const struct {
       fs::path file;
       std::function<void()> open;
-    } cases[] = {{scratch.path / "tokens/shard-00000.h5", [&] { TokenShards shards(scratch.path / "tokens"); }},
-                 {scratch.path / "tensors/part-00000.h5", [&] {
-                    read_tensor_folder(scratch.path / "tensors", "test.tensors", {{"/model/a", into}});
-                  }}};
+    } cases[] = {
+        {scratch.path / "tokens/shard-00000.h5", [&] { TokenShards(scratch.path / "tokens"); }},
+        {scratch.path / "labels/shard-00000.h5", [&] { LabelCache(scratch.path / "labels", shards, RawLabels::fingerprint(shards), LabelCoverage::some); }},
+        {scratch.path / "tensors/part-00000.h5", [&] {
+           read_tensor_folder(scratch.path / "tensors", "test.tensors", {{"/model/a", into}});
+         }}};
     for (const auto& damaged : cases) {
       INFO(damaged.file.filename().string());
       const std::string good = slurp(damaged.file);
