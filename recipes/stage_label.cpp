@@ -88,7 +88,7 @@ Json use_cache(const StageContext& context, const LabelStage& options) {
   for (const auto& [domain, shards] : context.data.train) {
     const LabelCache cache(label_folder(context, context.stage.name, domain), shards, label_fingerprint(context, context.stage.name, domain),
                            options.coverage == "all" ? LabelCoverage::all : LabelCoverage::some);
-    tokens += shards.num_tokens();
+    tokens += cache.labelled();
     bytes += cache.bytes();
   }
   log_info(fmt::format("stage '{}': the labels of {} tokens in {} fit these token shards; used where they lie", context.stage.name,

@@ -145,6 +145,12 @@ std::optional<std::pair<uint64_t, uint64_t>> LabelCache::first_gap(size_t shard,
   return std::nullopt;
 }
 
+uint64_t LabelCache::labelled() const {
+  uint64_t count = 0;
+  for (size_t shard = 0; shard < state_->files.size(); ++shard) count += state_->files[shard].table.tokens() - count_tokens(state_->unlabelled[shard]);
+  return count;
+}
+
 uint64_t LabelCache::bytes() const { return state_->bytes; }
 
 at::Tensor lookup_labels(const std::vector<const LabelCache*>& caches, const Batch& batch) {

@@ -107,7 +107,8 @@ class LabelCache {
   std::optional<std::pair<uint64_t, uint64_t>> first_gap(size_t shard, uint64_t begin, uint64_t count) const;
   /// k() ids a token (kNoLabel where none), their log-probabilities, and the log of the rest. Needs a tier with probabilities.
   void read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail) const;
-  uint64_t bytes() const;  // of all files
+  uint64_t labelled() const;  // tokens that have a label
+  uint64_t bytes() const;     // of all files
 
  private:
   struct State;

@@ -211,6 +211,10 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
       } else {
         cache.read(shard, begin, count, id.data());
       }
+      begin = place.end;
+      bool labelled = false;
+      for (uint64_t i = 0; i < count; ++i) labelled |= id[i * k] >= 0;
+      if (!labelled) continue;
       OrderedJson line = {
           {"doc", fmt::format("{:016x}", shards.document_ids(shard)[document])}, {"tokens", tokens_of(shards, place)}, {"top_ids", OrderedJson::array()}};
       OrderedJson logps = OrderedJson::array(), tails = OrderedJson::array();
@@ -230,7 +234,6 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
       file.write(line.dump() + "\n");
       ++transfer.documents;
       transfer.tokens += count;
-      begin = place.end;
     }
   }
   file.commit();
@@ -260,9 +263,11 @@ LabelTransfer import_labels(const std::filesystem::path& input, const TokenShard
   LineReader reader = open_lines(input);
   Line line{input.string()};
   Json object;
+  bool ours = false;  // a cache without a label leaves a first line alone
   for (bool first = true; next_object(reader, line, object); first = false) {
     if (first)
       if (const auto header = header_of(line, object)) {
+        ours = true;
         check_label_fingerprint(header->fingerprint, fingerprint, fmt::format("{}:{}", line.path, line.number));
         near_ties = header->near_ties;
         continue;
@@ -286,7 +291,7 @@ LabelTransfer import_labels(const std::filesystem::path& input, const TokenShard
     transfer.tokens += tokens.size();
     if (--expected[place.shard] == 0) write(place.shard);
   }
-  if (transfer.documents == 0) throw UserError::bad_file(input.string(), "holds no document");
+  if (transfer.documents == 0 && !ours) throw UserError::bad_file(input.string(), "holds no document");
   if (transfer.padded_ids > 0)
     log_info(fmt::format("{}: {} ids of a padded output table, beyond the vocabulary of {}, are left out; their probability goes to the tail", input.string(),
                          transfer.padded_ids, fingerprint.vocab_size));

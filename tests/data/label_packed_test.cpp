@@ -103,6 +103,7 @@ TEST_SUITE("unit") {
         }
         const LabelCache cache(path, a, fingerprint, LabelCoverage::some);
         const LabelCacheSummary summary = summarise_labels(path);
+        CHECK(cache.labelled() == summary.labelled);
         std::mt19937_64 random(1);
         for (size_t shard = 0; shard < a.shards().size(); ++shard) {
           const uint64_t tokens = a.shards()[shard].tokens;
@@ -141,10 +142,10 @@ TEST_SUITE("unit") {
 
   TEST_CASE("packed labels: bytes follow what is labelled; a whole shard has no table and its version stays 1") {
     const Folder folder;
-    test::write_documents(folder.path / "a", std::vector<std::vector<int32_t>>(1024, std::vector<int32_t>(1023, 7)), 300, 1 << 20);
+    test::write_documents(folder.path / "a", std::vector<std::vector<int32_t>>(256, std::vector<int32_t>(1023, 7)), 300, 1 << 18);
     const TokenShards a(folder.path / "a");
-    REQUIRE(a.num_tokens() == 1 << 20);
-    constexpr double kFileBytes = 6000;  // of a file with four datasets and its manifest
+    REQUIRE(a.num_tokens() == 1 << 18);
+    constexpr double kFileBytes = 15'000;  // of a file with four datasets and its manifest
     for (const auto& [tier, k] : {std::pair<const char*, int64_t>{"top1", 1}, {"topk", 20}})
       for (const uint64_t one_in : {1, 4, 64, 1024}) {
         CAPTURE(tier);
@@ -155,7 +156,7 @@ TEST_SUITE("unit") {
         LabelCacheWriter(path, a, fingerprint).write(0, labels_of(runs, fingerprint));
         const auto bytes = static_cast<double>(LabelCache(path, a, fingerprint, LabelCoverage::some).bytes());
         const double labels = static_cast<double>(count_tokens(runs) * label_row_bytes(fingerprint)), table = static_cast<double>(runs.size() * kLabelRunBytes);
-        MESSAGE(tier << ", 1 token in " << one_in << ": " << bytes / static_cast<double>(count_tokens(runs)) << " bytes a label");
+        MESSAGE(std::string(tier) << ", 1 token in " << one_in << ": " << bytes / static_cast<double>(count_tokens(runs)) << " bytes a label");
         CHECK(bytes >= labels);
         CHECK(bytes <= 1.01 * (labels + table) + kFileBytes);
         CHECK(read_json(path / "manifest.json").at("version") == (one_in == 1 ? 1 : 2));
@@ -184,7 +185,8 @@ TEST_SUITE("unit") {
     CHECK(merge_runs({{5, 9}, {1, 3}, {3, 4}, {7, 7}, {6, 12}, {20, 21}}) == TokenRuns{{1, 4}, {5, 12}, {20, 21}});
     const auto runs_of = [](const TokenRuns& labelled, uint64_t row_bytes) {
       std::vector<std::array<uint64_t, 3>> runs;
-      for (const LabelRun& run : LabelTable::packed(labelled, 100, row_bytes).runs()) runs.push_back({run.begin, run.length, run.place});
+      const LabelTable table = LabelTable::packed(labelled, 100, row_bytes);
+      for (const LabelRun& run : table.runs()) runs.push_back({run.begin, run.length, run.place});
       return runs;
     };
     using Runs = std::vector<std::array<uint64_t, 3>>;
@@ -198,10 +200,17 @@ TEST_SUITE("unit") {
     CHECK_FALSE(LabelTable::packed({}, 100, 2).is_whole());
   }
 
-  TEST_CASE("packed labels: out as JSONL and in again is the same cache, and an import of some documents holds those") {
+  TEST_CASE("packed labels: out as JSONL and in again is the same cache, and a cache without a label too") {
     const Folder folder;
     write_shards(folder.path / "a", 300, 200, 3000);
     const TokenShards a(folder.path / "a");
+    {
+      LabelCacheWriter writer(folder.path / "bare", a, fingerprint_of(a));
+      for (size_t shard = 0; shard < a.shards().size(); ++shard) writer.write(shard, ShardLabels(TokenRuns(), fingerprint_of(a)));
+    }
+    CHECK(export_labels(folder.path / "bare", a, folder.path / "bare.jsonl").documents == 0);
+    CHECK(import_labels(folder.path / "bare.jsonl", a, fingerprint_of(a), folder.path / "bare-again").labelled == 0);
+    CHECK(test::read_bytes(folder.path / "bare/manifest.json") == test::read_bytes(folder.path / "bare-again/manifest.json"));
     for (const auto& [tier, k] : kTiers) {
       CAPTURE(tier);
       const LabelFingerprint fingerprint = fingerprint_of(a, tier, k);
@@ -211,6 +220,7 @@ TEST_SUITE("unit") {
         for (size_t shard = 0; shard < a.shards().size(); ++shard) writer.write(shard, labels_of(scattered(a.shards()[shard].tokens, 20, shard), fingerprint));
       }
       const LabelTransfer out = export_labels(first, a, folder.path / "out.jsonl");
+      CHECK(out.documents < 200);  // those without a label are left out
       CHECK(import_labels(folder.path / "out.jsonl", a, fingerprint, second).labelled == out.labelled);
       CHECK(test::read_bytes(first / "manifest.json") == test::read_bytes(second / "manifest.json"));
       for (const TokenShardInfo& shard : a.shards()) CHECK(test::read_bytes(first / shard.name) == test::read_bytes(second / shard.name));
@@ -268,14 +278,16 @@ TEST_SUITE("faults") {
     const TokenShards a(folder.path / "a");
     LabelFingerprint large = fingerprint_of(a, "topk", 2), small = large;
     large.vocab_size = 400;
-    ShardLabels labels = labels_of({{10, 20}, {50, 60}}, large);
+    ShardLabels labels = labels_of({{10, 20}, {50, 60}}, small);
     labels.id[2 * 13] = 350;  // the fourth token of the second run
     LabelCacheWriter(folder.path / "l", a, large).write(0, labels);
     Json manifest = read_json(folder.path / "l/manifest.json");
     manifest.erase("sha256");
     manifest["fingerprint"]["vocab_size"] = 300;
     write_file_atomically(folder.path / "l/manifest.json", seal(manifest));
-    CHECK(refusal_of([&] { LabelCache(folder.path / "l", a, small, LabelCoverage::some); }).says("label 350 of token 53 is outside the vocabulary of 300"));
+    const test::Refusal outside = refusal_of([&] { LabelCache(folder.path / "l", a, small, LabelCoverage::some); });
+    INFO(outside.text);
+    CHECK(outside.says("label 350 of token 53 is outside the vocabulary of 300"));
     labels.id[2 * 13] = 35;
     labels.tail[13] = 0.0f;
     LabelCacheWriter(folder.path / "m", a, large).write(0, labels);

@@ -256,7 +256,7 @@ TEST_SUITE("faults") {
       for (const auto& entry : fs::recursive_directory_iterator(folder)) bytes += entry.is_regular_file() ? entry.file_size() : 0;
       return bytes;
     };
-    constexpr uint64_t kRowBytes = 40 * 4 + 2, kFileBytes = 6000;
+    constexpr uint64_t kRowBytes = 40 * 4 + 2, kFileBytes = 15'000;
     const auto shards = static_cast<uint64_t>(count_shards(used_labels));
     REQUIRE(shards > 12);
     CHECK(bytes_of(used_labels) >= labelled * kRowBytes);
