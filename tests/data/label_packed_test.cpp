@@ -228,6 +228,70 @@ TEST_SUITE("unit") {
   }
 }
 
+TEST_SUITE("golden") {
+  // tests/data/labels_v1: tokens and labels as the program of format version 1 wrote them, a row for every token: two shards of three documents of 20 tokens,
+  // labels of tokens 5 to 17 and 41 to 49 of each; of top1 the second shard is missing.
+  TEST_CASE("packed labels: caches of the first version are read, and one that was begun is gone on with") {
+    const Folder folder;
+    const std::filesystem::path old = folder.path / "labels_v1";
+    std::filesystem::copy(std::filesystem::path(COPPICE_SOURCE_DIR) / "tests/data/labels_v1", old, std::filesystem::copy_options::recursive);
+    const TokenShards shards(old / "tokens");
+    REQUIRE(shards.shards().size() == 2);
+    const std::vector<bool> labelled = flags_of({{5, 18}, {41, 50}}, 60);
+    const auto id_at = [](size_t shard, uint64_t token, uint64_t j) { return static_cast<int64_t>((7 * token + 11 * shard + j) % 300); };
+    const auto check_top_1 = [&](const LabelCache& cache) {
+      using Gap = std::pair<uint64_t, uint64_t>;
+      for (size_t shard = 0; shard < 2; ++shard) {
+        std::vector<int64_t> id(60);
+        cache.read(shard, 0, 60, id.data());
+        for (uint64_t token = 0; token < 60; ++token) CHECK(id[token] == (labelled[token] ? id_at(shard, token, 0) : kNoLabel));
+        CHECK((cache.first_gap(shard, 0, 60) == std::optional(Gap(0, 5))));
+        CHECK((cache.first_gap(shard, 5, 37) == std::optional(Gap(18, 19))));  // token 19 ends its document
+        CHECK_FALSE(cache.first_gap(shard, 6, 12).has_value());
+      }
+    };
+    const LabelFingerprint top_k = read_label_fingerprint(old / "topk"), top_1 = read_label_fingerprint(old / "top1");
+    CHECK(read_json(old / "topk/manifest.json").at("version") == 1);
+    const LabelCache cache(old / "topk", shards, top_k, LabelCoverage::some);
+    check_top_1(cache);
+    CHECK(summarise_labels(old / "topk").labelled == 44);
+    CHECK(count_near_ties(old / "topk") == 2);
+    std::vector<int64_t> ids(60 * 3);
+    std::vector<float> logp(60 * 3), tail(60);
+    cache.read_top_k(1, 0, 60, ids.data(), logp.data(), tail.data());
+    for (uint64_t token = 0; token < 60; ++token) {
+      for (uint64_t j = 0; j < 3; ++j) {
+        CHECK(ids[token * 3 + j] == (labelled[token] ? id_at(1, token, j) : kNoLabel));
+        if (labelled[token]) CHECK(logp[token * 3 + j] == doctest::Approx(-std::log(2.0) * static_cast<double>(j + 1)).epsilon(1e-3));
+      }
+      if (labelled[token]) CHECK(tail[token] == doctest::Approx(std::log(0.125)).epsilon(1e-3));
+    }
+
+    // what is finished stays as it is, what comes is packed
+    const std::string first_shard = test::read_bytes(old / "top1/shard-00000.h5");
+    {
+      LabelCacheWriter writer(old / "top1", shards, top_1);
+      CHECK(writer.has(0));
+      CHECK_FALSE(writer.has(1));
+      ShardLabels labels({{40, 50}, {5, 18}}, top_1);
+      size_t row = 0;
+      for (const TokenRun& run : labels.runs)
+        for (uint64_t token = run.begin; token < run.end; ++token, ++row)
+          if (labelled[token]) labels.id[row] = static_cast<int32_t>(id_at(1, token, 0));  // token 40 has none
+      writer.write(1, labels);
+    }
+    CHECK(test::read_bytes(old / "top1/shard-00000.h5") == first_shard);
+    CHECK(read_json(old / "top1/manifest.json").at("version") == 2);
+    CHECK(Hdf5Reader(old / "top1/shard-00001.h5").has(kRunsDataset));
+    check_top_1(LabelCache(old / "top1", shards, top_1, LabelCoverage::some));
+    Json newer = read_json(old / "top1/manifest.json");
+    newer.erase("sha256");
+    newer["version"] = 3;
+    write_file_atomically(old / "top1/manifest.json", seal(newer));
+    CHECK(refusal_of([&] { summarise_labels(old / "top1"); }).says("version 3, expected \"coppice.labels\" up to version 2"));
+  }
+}
+
 TEST_SUITE("faults") {
   TEST_CASE(
       "packed labels: a table out of order, overlapping, empty, beyond the shard or the data, or whose sums overflow is refused, whatever the hash says") {
