@@ -191,8 +191,10 @@ std::string inspect_safetensors(const fs::path& path) {
 
 std::string inspect_tokenizer(const fs::path& path) {
   const Tokenizer tokenizer = Tokenizer::load(path);
-  return fmt::format("SentencePiece tokenizer: {} pieces; unk {}, bos {}, eos {}, pad {}\nfingerprint {}\n", tokenizer.vocab_size(), tokenizer.unk_id(),
-                     tokenizer.bos_id(), tokenizer.eos_id(), tokenizer.pad_id(), tokenizer.fingerprint());
+  const auto id_text = [](std::optional<int64_t> id) { return id ? std::to_string(*id) : "none"; };
+  return fmt::format("SentencePiece tokenizer: {} pieces; unk {}, bos {}, eos {}, pad {}{}\nfingerprint {}\n", tokenizer.vocab_size(), tokenizer.unk_id(),
+                     id_text(tokenizer.bos_id()), tokenizer.eos_id(), id_text(tokenizer.pad_id()), tokenizer.has_dummy_prefix() ? "; dummy prefix" : "",
+                     tokenizer.fingerprint());
 }
 
 std::string inspect_hf(const fs::path& path) {

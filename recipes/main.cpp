@@ -234,7 +234,8 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         std::vector<int64_t> ids = {tokenizer.eos_id()};  // a document starts after the last one's end
         for (const int32_t id : tokenizer.encode(prompt)) ids.push_back(id);
         const std::vector<int64_t> added = generate(loaded.model, ids, tokenizer.eos_id(), options);
-        fmt::print("{}{}\n", prompt, tokenizer.decode(std::vector<int32_t>(added.begin(), added.end())));
+        const std::vector<int32_t> added_ids(added.begin(), added.end());
+        fmt::print("{}{}\n", prompt, prompt.empty() ? tokenizer.decode(added_ids) : tokenizer.decode_continuation(added_ids));
       };
     });
   }

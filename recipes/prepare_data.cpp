@@ -45,6 +45,23 @@ void sample_documents(const fs::path& path, double heldout_share, uint64_t quota
   for (auto& [hash, text] : sample) texts.push_back(std::move(text));
 }
 
+/// The text itself stays as it is: the cuts are made for the trainer alone.
+void warn_of_cuts(const std::vector<std::string>& texts) {
+  TrainingCuts sum;
+  size_t documents = 0;
+  for (const std::string& text : texts) {
+    const TrainingCuts cuts = for_each_training_line(text, [](std::string_view) {});
+    documents += cuts.symbols + cuts.words > 0;
+    sum.symbols += cuts.symbols;
+    sum.words += cuts.words;
+  }
+  if (documents > 0)
+    log_warning(
+        fmt::format("training the tokenizer: {} of {} documents are cut for the trainer, which takes no words above {} characters ({}) and no NUL "
+                    "or U+2585 ({})",
+                    documents, texts.size(), kMaxWordCharacters, sum.words, sum.symbols));
+}
+
 Tokenizer make_tokenizer(const Recipe& recipe, const fs::path& folder) {
   const fs::path model = folder / "tokenizer.model";
   if (!fs::exists(model)) {
@@ -60,6 +77,7 @@ Tokenizer make_tokenizer(const Recipe& recipe, const fs::path& folder) {
       for (const std::string& text : texts) total += text.size();
       log_info(fmt::format("training the tokenizer: {} pieces on {} of text in {} documents", recipe.tokenizer.vocab_size,
                            format_bytes(static_cast<double>(total)), texts.size()));
+      warn_of_cuts(texts);
       size_t document = 0, begin = 0;
       bytes = train_tokenizer_in_child(recipe.tokenizer, [&](std::string& line) {  // line by line: newline stays a byte piece
         while (document < texts.size()) {

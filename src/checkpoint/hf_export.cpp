@@ -92,8 +92,11 @@ uint64_t write_weights(const fs::path& folder, const Model& model, at::ScalarTyp
   return total;
 }
 
+/// null for what the tokenizer lacks: an absent key would mean the reader's own default.
+OrderedJson id_json(std::optional<int64_t> id) { return id ? OrderedJson(*id) : OrderedJson(); }
+
 std::string tokenizer_config_json(const Tokenizer& tokenizer, const ModelConfig& config, bool add_bos) {
-  const auto text = [&](int64_t id) { return tokenizer.pieces()[static_cast<size_t>(id)].text; };
+  const auto text = [&](std::optional<int64_t> id) { return id ? OrderedJson(tokenizer.pieces()[static_cast<size_t>(*id)].text) : OrderedJson(); };
   OrderedJson json;
   json["tokenizer_class"] = "PreTrainedTokenizerFast";
   json["bos_token"] = text(tokenizer.bos_id());
@@ -108,7 +111,9 @@ std::string tokenizer_config_json(const Tokenizer& tokenizer, const ModelConfig&
 }
 
 std::string generation_config_json(const Tokenizer& tokenizer) {
-  return OrderedJson{{"bos_token_id", tokenizer.bos_id()}, {"eos_token_id", tokenizer.eos_id()}, {"pad_token_id", tokenizer.pad_id()}}.dump(2) + "\n";
+  return OrderedJson{{"bos_token_id", id_json(tokenizer.bos_id())}, {"eos_token_id", tokenizer.eos_id()}, {"pad_token_id", id_json(tokenizer.pad_id())}}.dump(
+             2) +
+         "\n";
 }
 
 DecoderInput input_of(const std::vector<int64_t>& ids) {
@@ -176,9 +181,9 @@ std::string hf_config_json(const ModelConfig& config, const Tokenizer& tokenizer
   json["rope_theta"] = config.rope_theta;  // transformers 4 reads these two, transformers 5 the next one
   json["rope_scaling"] = nullptr;
   json["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", config.rope_theta}};
-  json["bos_token_id"] = tokenizer.bos_id();
+  json["bos_token_id"] = id_json(tokenizer.bos_id());
   json["eos_token_id"] = tokenizer.eos_id();
-  json["pad_token_id"] = tokenizer.pad_id();
+  json["pad_token_id"] = id_json(tokenizer.pad_id());
   json["torch_dtype"] = torch_dtype;
   json["dtype"] = torch_dtype;
   if (std::ranges::any_of(config.intermediate_size, [&](int64_t size) { return size != width; })) json["coppice_intermediate_sizes"] = config.intermediate_size;
@@ -189,7 +194,7 @@ HfExportReport export_hf(const fs::path& folder, const Model& model, const Token
   if (dtype != "f32" && dtype != "bf16") throw UserError::recipe("dtype", fmt::format("got '{}', expected 'f32' or 'bf16'", printable(dtype)));
   if (tokenizer.vocab_size() > model.config.vocab_size)
     throw UserError::recipe("tokenizer", fmt::format("{} pieces, but the model's vocabulary has {}", tokenizer.vocab_size(), model.config.vocab_size));
-  check_control_pieces(tokenizer);
+  check_exportable(tokenizer, "tokenizer", options.add_bos);
   const at::ScalarType type = dtype == "f32" ? at::kFloat : at::kBFloat16;
   c10::NoGradGuard no_grad;
   const fs::path temporary = start_temporary_folder(folder);

@@ -43,9 +43,12 @@ std::optional<int64_t> padded_rows(int64_t rows, int64_t vocab_size);
 /// The same model without the padded rows of its embedding and output tables.
 Model without_padded_rows(const Model& model, int64_t vocab_size);
 
-/// tokenizer.json for a SentencePiece BPE model: ids equal SentencePiece's.
+/// tokenizer.json for a SentencePiece BPE model that check_exportable() lets pass: ids equal SentencePiece's.
 std::string tokenizer_json(const Tokenizer& tokenizer, bool add_bos);
-/// Refuses (exit 2) a vocabulary in which a control, unknown or byte piece splits into two pieces.
-void check_control_pieces(const Tokenizer& tokenizer);
+/// Refuses at `where` (UserError::recipe) what tokenizer.json cannot say or other programs would read differently: a control, unknown or byte piece that
+/// splits into two pieces, an unused piece that takes part in merges, BOS wanted and none there.
+void check_exportable(const Tokenizer& tokenizer, const std::string& where, bool add_bos = false);
+/// A user-defined piece that a text with nothing else in it loses its dummy prefix to (see tokenizer_json.cpp); empty = there is none.
+std::string piece_without_prefix(const Tokenizer& tokenizer);
 
 }  // namespace coppice

@@ -99,7 +99,7 @@ EncodedChoice encode_choice(const Tokenizer& tokenizer, const TaskItem& item, si
     throw UserError::bad_file(item.where, fmt::format("choices[{}]: adds no token of its own to the context; give the item a delimiter", choice));
   EncodedChoice encoded{.context = widen(whole, 0), .continuation = widen(whole, context.size())};
   encoded.context.resize(context.size());
-  if (encoded.context.empty()) encoded.context = {tokenizer.bos_id()};
+  if (encoded.context.empty()) encoded.context = {tokenizer.bos_id().value_or(tokenizer.eos_id())};
   return encoded;
 }
 

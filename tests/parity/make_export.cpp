@@ -1,6 +1,6 @@
 // Our side of the parity tests (tests/parity/*.py), without a word of Python: reads what they wrote into a work folder and answers in files.
 //   parity_export produce <work>            training.txt, strings.json, items.jsonl -> tokenizers, HF folders of random models, logits, scores, sums,
-//                                           a checkpoint, token shards
+//                                           a checkpoint, token shards; table/: odd tokenizers, each with its ids and an HF folder
 //   parity_export import <folder> <ids.json> <logits.safetensors>      opens a folder that transformers wrote
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -26,6 +26,7 @@
 #include "src/model/continuations.h"
 #include "src/model/parameters.h"
 #include "src/tensors/shape.h"
+#include "tests/data/tokenizer_models.h"
 
 namespace fs = std::filesystem;
 using namespace coppice;
@@ -42,13 +43,13 @@ Tokenizer train(const fs::path& work, int64_t vocab_size) {
   return Tokenizer::load(path);
 }
 
-void write_ids(const fs::path& work, const Tokenizer& tokenizer, const Json& strings) {
+void write_ids(const fs::path& file, const Tokenizer& tokenizer, const Json& strings) {
   Json answer = Json::array();
   for (const Json& text : strings) {
     const std::vector<int32_t> ids = tokenizer.encode(text.get<std::string>());
     answer.push_back({{"ids", ids}, {"decoded", tokenizer.decode(ids)}});
   }
-  write_json(work / fmt::format("ids-{}.json", tokenizer.vocab_size()), answer);
+  write_json(file, answer);
 }
 
 /// Weights of a size at which attention and FFN both matter, norms away from 1.
@@ -82,6 +83,22 @@ ModelConfig config_of(const Tokenizer& tokenizer, bool qk_norm, std::vector<int6
   config.qk_norm = qk_norm;
   config.max_position_embeddings = 256;
   return config;
+}
+
+/// Tokenizers with missing, added and renumbered pieces, with and without a dummy prefix: model file, ids, and a folder with a model of one layer.
+void write_table(const fs::path& folder, const Tokenizer& trained, const Json& strings) {
+  Json names = Json::array();
+  fs::create_directories(folder);
+  for (const test::TokenizerCase& row : test::tokenizer_table(trained.pieces())) {
+    if (!row.load_refusal.empty() || !row.export_refusal.empty()) continue;
+    const fs::path file = folder / (row.name + ".model");
+    write_file_atomically(file, row.file.bytes());
+    const Tokenizer tokenizer = Tokenizer::load(file);
+    write_ids(folder / (row.name + "-ids.json"), tokenizer, strings);
+    export_hf(folder / row.name, random_model(config_of(tokenizer, false, {32}), 5), tokenizer, "f32");
+    names.push_back(row.name);
+  }
+  write_json(folder / "names.json", names);
 }
 
 at::Tensor logits_of(const Model& model, const std::vector<int64_t>& ids) {
@@ -204,9 +221,10 @@ int run(int argc, char** argv) {
     const Json strings = read_json(work / "strings.json");
     const Tokenizer small = train(work, 512), large = train(work, 3000);
     for (const Tokenizer* tokenizer : {&small, &large}) {
-      write_ids(work, *tokenizer, strings);
+      write_ids(work / fmt::format("ids-{}.json", tokenizer->vocab_size()), *tokenizer, strings);
       write_file_atomically(work / fmt::format("tokenizer-{}.json", tokenizer->vocab_size()), tokenizer_json(*tokenizer, /*add_bos=*/false));
     }
+    write_table(work / "table", small, strings);
     export_models(work, small);
     write_scores(work);
     write_item_sums(work, small);
