@@ -8,6 +8,7 @@
 #include "recipes/midway.h"
 #include "recipes/recipe.h"
 #include "recipes/run_folder.h"
+#include "recipes/survey_corpus.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
@@ -141,6 +142,7 @@ Report collect_report(const fs::path& root) {
   const Recipe recipe = load_recipe((root / "recipe.toml").string(), {}, {});
   const Json run = fs::exists(root / "run.json") ? read_json(root / "run.json") : Json::object();
   Report report{.recipe = recipe.name};
+  for (const CorpusNote& note : corpus_notes(root / "data")) report.checks.push_back({.name = note.about, .text = note.text, .passed = !note.spoils});
   for (const Stage& stage : recipe.stages) {
     const fs::path folder = result_folder(root / stage.name);
     ReportStage row{.name = stage.name, .kind = stage.kind, .status = "missing", .purpose = purpose_of(recipe, stage)};

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 
 #include "pruning/scores.h"
@@ -90,7 +91,9 @@ double text_bytes(const DomainOptions& domain) {
   std::error_code error;
   if (fs::is_directory(domain.path, error)) return folder_bytes(domain.path);
   const auto size = fs::file_size(domain.path, error);
-  const bool packed = domain.path.ends_with(".zst") || domain.path.ends_with(".gz");
+  std::string ending = fs::path(domain.path).extension().string();
+  std::ranges::transform(ending, ending.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const bool packed = ending == ".zst" || ending == ".gz";
   return error ? 0 : static_cast<double>(size) * (packed ? 4 : 1);
 }
 

@@ -204,12 +204,15 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   check(recipe.data.heldout_share > 0 && recipe.data.heldout_share < 0.5, data.where("heldout_share"),
         fmt::format("heldout_share: got {}, expected above 0 and below 0.5", recipe.data.heldout_share));
   check(recipe.data.shard_tokens >= 4096, data.where("shard_tokens"), fmt::format("shard_tokens: got {}, expected at least 4096", recipe.data.shard_tokens));
+  check(recipe.data.max_bad >= -1, data.where("max_bad"),
+        fmt::format("max_bad: got {}, expected 0 or more, or -1 for the larger of 100 and 0.1% of a file", recipe.data.max_bad));
   for (OptionTable table : data.tables("domain")) {
     DomainOptions domain;
     table.read(domain);
     table.finish();
     check_name(domain.name, table.where("name"), "domain name");
     check(!domain.path.empty(), table.where(), fmt::format("domain '{}' has no path", domain.name));
+    check(!domain.text_key.empty(), table.where("text_key"), "text_key: is empty; expected the name of a JSON field");
     check(domain.weight >= 0 && std::isfinite(domain.weight), table.where("weight"), fmt::format("weight: got {}, expected 0 or more", domain.weight));
     check(domain.max_epochs >= 0 && std::isfinite(domain.max_epochs), table.where("max_epochs"),
           fmt::format("max_epochs: got {}, expected 0 (no limit) or more", domain.max_epochs));

@@ -23,13 +23,15 @@ namespace coppice {
 struct DomainOptions {
   std::string name;
   std::string path;
+  std::string text_key = "text";
   double weight = 1.0;
   double max_epochs = 0;
 
   template <class Field>
   void visit_fields(Field& field) {
     field("name", name, "what reports call it");
-    field("path", path, ".jsonl, .jsonl.zst, .jsonl.gz, .txt or a folder of them");
+    field("path", path, ".jsonl, .ndjson, .json (each also with .gz or .zst behind it), .txt or a folder of them");
+    field("text_key", text_key, "the JSON field that holds a document's text");
     field("weight", weight, "share in the mixture, relative to the others");
     field("max_epochs", max_epochs, "the mixture stops drawing from it then; 0 = no limit");
   }
@@ -39,9 +41,11 @@ struct DataOptions {
   std::vector<DomainOptions> domains;
   double heldout_share = 0.01;
   int64_t shard_tokens = int64_t{64} << 20;
+  int64_t max_bad = -1;
 
   template <class Field>
   void visit_fields(Field& field) {
+    field("max_bad", max_bad, "records of a corpus file that are no documents and are left out with a warning; -1 = the larger of 100 and 0.1% of the file");
     field("heldout_share", heldout_share, "documents set aside by id hash, never trained on; evaluation reads only these");
     field("shard_tokens", shard_tokens, "tokens of a shard at most: the unit in which labelling resumes");
   }

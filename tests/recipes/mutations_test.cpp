@@ -167,6 +167,9 @@ TEST_SUITE("faults") {
     spill(root / "a.jsonl", lines);
     spill(root / "a.jsonl.zst", zstd_bytes(lines));
     spill(root / "a.jsonl.gz", gzip_bytes(lines));
+    const std::string array = "[" + lines.substr(0, lines.find('\n')) + ",\n {\"text\": \"b\"}]\n";
+    spill(root / "a.json", array);
+    spill(root / "a.json.zst", zstd_bytes(array));
     spill(root / "a.txt", "plain text, \xC3\xA9");
     spill(root / "tokenizer.model", tokenizer_model());
     spill(root / "config.json", to_json(ModelConfig()).dump());
@@ -179,7 +182,7 @@ TEST_SUITE("faults") {
     const auto open_labels = [&](const char* name) { LabelCache(root / name, shards, fingerprint, LabelCoverage::some); };
     spill(root / "ablation.toml", slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/micro.toml"));
     const auto plain = [](const std::string& good, std::mt19937_64& random) { return mutated(good, random); };
-    const auto documents = [&](const char* name) { return [path = root / name] { for_each_document(path, [](Document&&) {}); }; };
+    const auto documents = [&](const char* name) { return [path = root / name] { for_each_document(path, [](Document&&) {}, {.max_bad = 0}); }; };
     const Parser parsers[] = {
         {"safetensors", root / "a.safetensors", 4000, plain,
          [&] {
@@ -203,6 +206,8 @@ TEST_SUITE("faults") {
         {"JSONL", root / "a.jsonl", 4000, plain, documents("a.jsonl")},
         {"JSONL, zstd", root / "a.jsonl.zst", 2000, plain, documents("a.jsonl.zst")},
         {"JSONL, gzip", root / "a.jsonl.gz", 2000, plain, documents("a.jsonl.gz")},
+        {"JSON array", root / "a.json", 4000, plain, documents("a.json")},
+        {"JSON array, zstd", root / "a.json.zst", 1000, plain, documents("a.json.zst")},
         {"text", root / "a.txt", 1000, plain, documents("a.txt")},
         {"tokenizer model", root / "tokenizer.model", 1500, plain, [&] { Tokenizer::load(root / "tokenizer.model").encode("a tree of 7"); }},
         {"recipe", root / "tiny.toml", 1500, plain, [&] { load_recipe((root / "tiny.toml").string(), {}, {}); }},
