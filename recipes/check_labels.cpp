@@ -109,8 +109,8 @@ void check_labels(const StageContext& context, const Stage& reader, const std::s
       throw UserError::bad_file(label_folder(context, label_stage, domain).string(),
                                 fmt::format("the labels of stage '{}' in domain '{}' {}", label_stage, domain, found.complaint()));
     if (found.place == LabelAlignment::Place::unknown && &reader == &context.stage)
-      log_info(fmt::format("stage '{}': the {} labels of '{}' in domain '{}' do not tell whether they are moved by one place: too few, or too much alike", reader.name,
-                           sample.labels(), label_stage, domain));
+      log_info(fmt::format("stage '{}': the {} labels of '{}' in domain '{}' do not tell whether they are moved by one place: too few, or too much alike",
+                           reader.name, sample.labels(), label_stage, domain));
   }
 }
 

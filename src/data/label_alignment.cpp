@@ -68,7 +68,8 @@ class Associations {
 std::string LabelAlignment::complaint() const {
   const bool before = place == Place::one_before;
   return fmt::format(
-      "stand one place {} their tokens: they fit the text better moved by one (z = {:.1f}, right ones pass {:.1f} once in {:.0e} times; {} labels). The label of "
+      "stand one place {} their tokens: they fit the text better moved by one (z = {:.1f}, right ones pass {:.1f} once in {:.0e} times; {} labels). The label "
+      "of "
       "token i is the choice for token i + 1: move them {} by one, or make them again",
       before ? "before" : "behind", before ? z_before : z_behind, threshold, 2 / std::exp(-threshold * threshold / 2), labels, before ? "on" : "back");
 }

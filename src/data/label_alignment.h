@@ -16,12 +16,12 @@
 
 namespace coppice {
 
-inline constexpr double kAlignmentErrorRate = 1e-6;       // of a label stage and a reader, over all domains
-inline constexpr uint64_t kAlignmentTokens = 131'072;     // labels of a domain that are looked at
+inline constexpr double kAlignmentErrorRate = 1e-6;    // of a label stage and a reader, over all domains
+inline constexpr uint64_t kAlignmentTokens = 131'072;  // labels of a domain that are looked at
 
 struct LabelAlignment {
   enum class Place { here, unknown, one_before, one_behind };
-  Place place = Place::unknown;  // one_before: label i is the choice that belongs to token i + 1; one_behind: to token i - 1
+  Place place = Place::unknown;       // one_before: label i is the choice that belongs to token i + 1; one_behind: to token i - 1
   double z_before = 0, z_behind = 0;  // evidence for either: above `threshold` it is so, below -threshold of both the labels stand right
   double threshold = 0;
   uint64_t labels = 0;  // that were looked at

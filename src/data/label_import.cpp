@@ -20,6 +20,7 @@ namespace coppice {
 
 namespace {
 
+constexpr double kCacheTolerance = 0.05;  // ours were rounded to half precision, and are what a cache may hold
 constexpr uint64_t kMaxLineBytes = uint64_t{1} << 30;
 
 LineReader open_lines(const std::filesystem::path& input) {
@@ -116,7 +117,7 @@ struct NewCache {
 /// What a file's log-probabilities are of, judged by their mass where no tail says how much is missing.
 class MassCheck {
  public:
-  MassCheck(bool ours, bool low_mass) : most_(1 + (ours ? 10 : 1) * kMassAboveOne), judges_low_(!ours && !low_mass) {}  // ours were rounded to half precision
+  MassCheck(bool ours, bool low_mass) : most_(1 + (ours ? kCacheTolerance : kMassAboveOne)), judges_low_(!ours && !low_mass) {}
 
   void add(const LinePlace& line, const TokenLabels& token) {
     double mass = 0, base_10 = 0, base_2 = 0;
@@ -139,12 +140,13 @@ class MassCheck {
   /// After the last line.
   void finish() const {
     if (2 * low_ <= tokens_) return;
-    first_low_.refuse(fmt::format(
-        "the probabilities of {} of {} tokens add up to less than {}, the first time here, and no \"tail_logprobs\" say that this is so: most likely {}; if it is "
-        "what the model said, --low-mass (low_mass = true of a label stage) lets it in",
-        low_, tokens_, kLeastMass,
-        2 * fits_base_2_ > low_ ? "logarithms of base 2 (multiply them by 0.693147)"
-                                : "raw logits, or log-probabilities divided by a temperature (take the log-softmax over the whole vocabulary)"));
+    first_low_.refuse(
+        fmt::format("the probabilities of {} of {} tokens add up to less than {}, the first time here, and no \"tail_logprobs\" say that this is so: most "
+                    "likely {}; if it is "
+                    "what the model said, --low-mass (low_mass = true of a label stage) lets it in",
+                    low_, tokens_, kLeastMass,
+                    2 * fits_base_2_ > low_ ? "logarithms of base 2 (multiply them by 0.693147)"
+                                            : "raw logits, or log-probabilities divided by a temperature (take the log-softmax over the whole vocabulary)"));
   }
 
  private:
@@ -198,8 +200,8 @@ class PlaceCheck {
     ++part_;
     const LabelAlignment found = sample_.judge(kAlignmentErrorRate / static_cast<double>(part_ * (part_ + 1)));
     if (found.moved())
-      first_.refuse(fmt::format("from here to line {}: the labels of {}domain '{}' {}", last.number, stage_.empty() ? "" : fmt::format("stage '{}' in ", stage_),
-                                domain_, found.complaint()));
+      first_.refuse(fmt::format("from here to line {}: the labels of {}domain '{}' {}", last.number,
+                                stage_.empty() ? "" : fmt::format("stage '{}' in ", stage_), domain_, found.complaint()));
     sample_.clear();
   }
 
@@ -319,8 +321,10 @@ class Import {
 
   [[noreturn]] void refuse_nothing() const {
     if (transfer_.left_out == 0) throw UserError::bad_file(line_.path, "holds no document");
-    first_left_out_.refuse(fmt::format("the token shards hold no such document, nor any other of the {} in this file: another domain's labels, or other ids than "
-                                       "the corpus has", transfer_.left_out));
+    first_left_out_.refuse(
+        fmt::format("the token shards hold no such document, nor any other of the {} in this file: another domain's labels, or other ids than "
+                    "the corpus has",
+                    transfer_.left_out));
   }
 
   void say_what_is_left_out() const {

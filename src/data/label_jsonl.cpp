@@ -47,8 +47,7 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
       } else {
         cache.read(shard, begin, count, id.data());
       }
-      OrderedJson line = {
-          {"doc", fmt::format("{:016x}", shards.document_ids(shard)[document])}, {"tokens", tokens}, {"top_ids", OrderedJson::array()}};
+      OrderedJson line = {{"doc", fmt::format("{:016x}", shards.document_ids(shard)[document])}, {"tokens", tokens}, {"top_ids", OrderedJson::array()}};
       OrderedJson logps = OrderedJson::array(), tails = OrderedJson::array();
       for (uint64_t i = 0; i < count; ++i) {
         OrderedJson ids = OrderedJson::array(), values = OrderedJson::array();

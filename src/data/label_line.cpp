@@ -52,9 +52,7 @@ std::vector<LabelChoice> choices_of(const LinePlace& place, const Json& ids, con
   return choices;
 }
 
-void sort_choices(std::vector<LabelChoice>& choices) {
-  std::ranges::stable_sort(choices, std::ranges::greater{}, &LabelChoice::logp);
-}
+void sort_choices(std::vector<LabelChoice>& choices) { std::ranges::stable_sort(choices, std::ranges::greater{}, &LabelChoice::logp); }
 
 /// {"6": {"logprob": -0.1, "rank": 1, "decoded_token": " the"}, ...}, or {"6": -0.1, ...}.
 std::vector<LabelChoice> choices_of_map(const LinePlace& place, const Json& map) {

@@ -31,8 +31,8 @@ struct TokenLabels {
 };
 
 struct LabelLine {
-  std::vector<int64_t> tokens;        // below 0 = no id that there could be
-  std::vector<TokenLabels> labels;    // one a token
+  std::vector<int64_t> tokens;      // below 0 = no id that there could be
+  std::vector<TokenLabels> labels;  // one a token
   bool has_logp = false;
 };
 

@@ -23,7 +23,9 @@ struct Text {
   std::vector<Ids> documents;
   explicit Text(uint64_t seed, int64_t tokens) : followers(kVocab) {
     std::mt19937_64 random(seed);
-    const auto any = [&] { return std::min<int64_t>(kVocab - 1, static_cast<int64_t>(std::exp(std::uniform_real_distribution<>(0, std::log(kVocab))(random))) - 1); };
+    const auto any = [&] {
+      return std::min<int64_t>(kVocab - 1, static_cast<int64_t>(std::exp(std::uniform_real_distribution<>(0, std::log(kVocab))(random))) - 1);
+    };
     for (auto& row : followers)
       for (int i = 0; i < 4; ++i) row.push_back(any());
     for (int64_t left = tokens; left > 0; left -= 500) {
@@ -114,12 +116,11 @@ TEST_SUITE("unit") {
 
   TEST_CASE("label alignment: teachers that repeat what they have read, or always say one thing, are not refused; nor is a good one") {
     const Text text(3, 60'000);
-    const Teacher good = weak_teacher(text, 1, 3), repeats = [](const Ids& document, size_t i) { return document[i]; };
+    const Teacher good = weak_teacher(text, 1, 3), repeats = [](const Ids&document, size_t i) { return document[i]; };
     CHECK(judge(text, repeats).place == Place::unknown);
     for (const double share : {0.1, 0.5, 0.9}) {  // tied weights after a few steps
-      const LabelAlignment found = judge(text, [&](const Ids& document, size_t i) {
-        return chance(1, document[i]) < share ? repeats(document, i) : good(document, i);
-      });
+      const LabelAlignment found =
+          judge(text, [&](const Ids& document, size_t i) { return chance(1, document[i]) < share ? repeats(document, i) : good(document, i); });
       CAPTURE(share);
       CHECK_FALSE(found.moved());
     }

@@ -54,7 +54,8 @@ TEST_SUITE("unit") {
     const Folder folder;
     const TokenShards a = write_shards(folder.path / "a", {{"one", {5, 6, 7}}, {"2", {8, 9}}, {"three", {10, 11, 12, 13}}, {"four", {14, 15, 16}}});
     const LabelFingerprint fingerprint = fingerprint_of(a, "topk", 2);
-    // As RequestOutput holds it, the actual token first. "2": a begin-of-text token 1 in front, an id as a number; "three" is cut on the right, "four" on the left.
+    // As RequestOutput holds it, the actual token first. "2": a begin-of-text token 1 in front, an id as a number; "three" is cut on the right, "four" on the
+    // left.
     const auto dump = folder.write("dump.jsonl", R"(
 {"id": "one", "prompt_token_ids": [5, 6, 7], "prompt_logprobs": [null, {"6": {"logprob": -2.5, "rank": 4, "decoded_token": "b"}, "9": {"logprob": -0.5, "rank": 1}, "8": {"logprob": -1.5, "rank": 2}}, {"7": {"logprob": -0.25, "rank": 1}, "30": {"logprob": -3.0, "rank": 2}}]}
 {"id": 2, "prompt_token_ids": [1, 8, 9], "prompt_logprobs": [null, {"8": -0.125}, {"301": -0.75, "9": -1.0, "4": -9999.0}]}
@@ -69,14 +70,16 @@ TEST_SUITE("unit") {
     CHECK(transfer.padded_ids == 1);
     const TopIds all = read_all(folder.path / "l", a, fingerprint);
     //                                       5     6      7       EOS     8      9       EOS     10      11 ...
-    CHECK(all.id == std::vector<int64_t>{9, 8, 7, 30, -1, -1, -1, -1, 9, 4, -1, -1, -1, -1, 11, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 17, -1, -1, -1, -1, -1});
+    CHECK(all.id ==
+          std::vector<int64_t>{9, 8, 7, 30, -1, -1, -1, -1, 9, 4, -1, -1, -1, -1, 11, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 17, -1, -1, -1, -1, -1});
     CHECK(all.logp[0] == -0.5f);
     CHECK(all.logp[1] == -1.5f);
     CHECK(all.tail[0] == doctest::Approx(std::log(1 - std::exp(-0.5) - std::exp(-1.5))).epsilon(1e-3));  // the actual token's share included
-    CHECK(all.tail[4] == doctest::Approx(std::log(1 - std::exp(-1.0))).epsilon(1e-3));                    // and that of a padded row
+    CHECK(all.tail[4] == doctest::Approx(std::log(1 - std::exp(-1.0))).epsilon(1e-3));                   // and that of a padded row
     // The same as lists of ours, first choices alone, with null for what is not there.
-    const auto lists = folder.write("lists.jsonl", R"({"id": "one", "tokens": [5, 6, 7], "top_ids": [[6, 9, 8], [7, 30], null], "top_logprobs": [[-2.5, -0.5, -1.5], [-0.25, -3.0], null]})"
-                                                   "\n");
+    const auto lists = folder.write(
+        "lists.jsonl", R"({"id": "one", "tokens": [5, 6, 7], "top_ids": [[6, 9, 8], [7, 30], null], "top_logprobs": [[-2.5, -0.5, -1.5], [-0.25, -3.0], null]})"
+                       "\n");
     const LabelFingerprint first = fingerprint_of(a, "top1_prob", 1);
     CHECK(import_labels(lists, a, first, folder.path / "first", {.format = "vllm"}).labelled == 2);
     CHECK(read_all(folder.path / "first", a, first).id[0] == 9);
@@ -84,8 +87,10 @@ TEST_SUITE("unit") {
     const auto refusal = [&](const char* text, const LabelImport& options = {}) {
       return refusal_of([&] { import_labels(folder.write("x.jsonl", text), a, fingerprint, folder.path / "x", options); });
     };
-    CHECK(refusal(R"({"id": "one", "tokens": [5, 6, 7, 2], "top_ids": [[6, 9, 8], [7], [], []], "top_logprobs": [[-2, -2, -2], [-1], [], []]})").says("format \"vllm\""));
-    CHECK(refusal(R"({"id": "one", "tokens": [5, 6], "top_ids": [[6], [7]], "top_logprobs": [[-2], [-1]]})").says("the format \"vllm\" takes documents that are cut short"));
+    CHECK(refusal(R"({"id": "one", "tokens": [5, 6, 7, 2], "top_ids": [[6, 9, 8], [7], [], []], "top_logprobs": [[-2, -2, -2], [-1], [], []]})")
+              .says("format \"vllm\""));
+    CHECK(refusal(R"({"id": "one", "tokens": [5, 6], "top_ids": [[6], [7]], "top_logprobs": [[-2], [-1]]})")
+              .says("the format \"vllm\" takes documents that are cut short"));
     const auto vllm = [&](const char* text) { return refusal(text, {.format = "vllm"}); };
     CHECK(vllm(R"({"id": "one", "prompt_token_ids": [5, 7], "prompt_logprobs": [null, {"6": -1}]})").says("token 1 is 7, the shards hold 6"));
     CHECK(vllm(R"({"id": "one", "prompt_token_ids": [5, 6], "prompt_logprobs": [{"6": -1}, {"6": -1}]})").says("does not begin with null"));
@@ -114,16 +119,25 @@ TEST_SUITE("unit") {
         refusal_of([&] { import_labels(folder.write("x.jsonl", "{\"id\": 1}\n{\"id\": 2}\n"), a, fingerprint_of(a, "top1", 1), folder.path / "x"); });
     CHECK(nothing.code == 3);
     CHECK(nothing.says("line 1: the token shards hold no such document, nor any other of the 2"));
-    CHECK(refusal_of([&] { import_labels(folder.write("x.jsonl", "{\"id\": true}\n"), a, fingerprint_of(a, "top1", 1), folder.path / "x"); })
-              .says("neither a string nor a number"));
+    CHECK(refusal_of([&] {
+            import_labels(folder.write("x.jsonl", "{\"id\": true}\n"), a, fingerprint_of(a, "top1", 1), folder.path / "x");
+          }).says("neither a string nor a number"));
   }
 
   TEST_CASE("label import: our own export comes in again whatever the ids are: numbers, none, of any script, twice, of documents cut in two") {
     const Folder folder;
     const std::string emoji = "\xF0\x9F\x8D\x82 \xE6\x9E\x9D", nul("a\0b", 3);
     const TokenShards a = write_shards(folder.path / "a",
-                                       {{"7", {5, 6}}, {"", {7}}, {emoji, {8, 9}}, {"twice", {10, 11}}, {"twice", {12}}, {"twice", {10, 11}}, {nul, {}},
-                                        {"book#1", {20, 21, 22, 23, 24, 25}}, {"book#2", {26, 27}}, {"", {7}}},
+                                       {{"7", {5, 6}},
+                                        {"", {7}},
+                                        {emoji, {8, 9}},
+                                        {"twice", {10, 11}},
+                                        {"twice", {12}},
+                                        {"twice", {10, 11}},
+                                        {nul, {}},
+                                        {"book#1", {20, 21, 22, 23, 24, 25}},
+                                        {"book#2", {26, 27}},
+                                        {"", {7}}},
                                        9);
     REQUIRE(a.shards().size() > 2);
     for (const auto& [tier, k] : {std::pair<const char*, int64_t>{"top1", 1}, {"topk", 2}}) {
@@ -144,7 +158,8 @@ TEST_SUITE("unit") {
       CHECK(out.documents == 10);
       CHECK(in.documents == 10);
       CHECK(in.left_out == 0);
-      for (const TokenShardInfo& shard : a.shards()) CHECK(test::read_bytes(folder.path / "first" / shard.name) == test::read_bytes(folder.path / "second" / shard.name));
+      for (const TokenShardInfo& shard : a.shards())
+        CHECK(test::read_bytes(folder.path / "first" / shard.name) == test::read_bytes(folder.path / "second" / shard.name));
       fs::remove_all(folder.path / "first");
     }
   }
@@ -177,7 +192,7 @@ TEST_SUITE("faults") {
     CHECK(base_10.code == 3);
     CHECK(base_10.says("line 2: the probabilities of 3 ids at a token add up to"));
     CHECK(base_10.says("base 10"));
-    CHECK(of_values({logs(e), {-0.2, -0.3, -0.4}, logs(e), {}}).says("raw logits"));   // 10^v is above 1 as well
+    CHECK(of_values({logs(e), {-0.2, -0.3, -0.4}, logs(e), {}}).says("raw logits"));  // 10^v is above 1 as well
     CHECK(of_values({logs(e), {12.5, 3, -4}, logs(e), {}}).says("raw logits"));
     // 1e-3 above is rounding, twice that is not
     const double above = std::log(1.0009 / 2), far_above = std::log(1.002 / 2);
@@ -204,9 +219,14 @@ TEST_SUITE("faults") {
       const char *format, *tier;
       int by, documents, from;
     };
-    for (const auto& [format, tier, by, documents, from] : {Case{"coppice", "top1", 0, 40, 0}, {"coppice", "top1", 1, 40, 0}, {"coppice", "top1", -1, 40, 0},
-                                                            {"coppice", "topk", 1, 40, 0}, {"vllm", "topk", 0, 40, 0}, {"vllm", "topk", 1, 40, 0},
-                                                            {"vllm", "topk", -1, 40, 0}, {"coppice", "top1", -1, 300, 200}}) {
+    for (const auto& [format, tier, by, documents, from] : {Case{"coppice", "top1", 0, 40, 0},
+                                                            {"coppice", "top1", 1, 40, 0},
+                                                            {"coppice", "top1", -1, 40, 0},
+                                                            {"coppice", "topk", 1, 40, 0},
+                                                            {"vllm", "topk", 0, 40, 0},
+                                                            {"vllm", "topk", 1, 40, 0},
+                                                            {"vllm", "topk", -1, 40, 0},
+                                                            {"coppice", "top1", -1, 300, 200}}) {
       std::mt19937_64 random(5);
       std::vector<std::pair<std::string, std::vector<int32_t>>> texts;
       std::string dump;
@@ -222,15 +242,17 @@ TEST_SUITE("faults") {
           logps += there ? "[-0.7]," : "[],";
           if (i < 999) prompt += there ? fmt::format(R"(,{{"{}":-0.7}})", id) : ",null";
         }
-        dump += std::string(format) == "vllm" ? fmt::format(R"({{"id":{},"prompt_token_ids":[{}],"prompt_logprobs":[{}]}})", document, given, prompt)
-                                              : fmt::format(R"({{"id":{},"tokens":[{},2],"top_ids":[{}[]],"top_logprobs":[{}[]]}})", document, given, ids, logps);
+        dump += std::string(format) == "vllm"
+                    ? fmt::format(R"({{"id":{},"prompt_token_ids":[{}],"prompt_logprobs":[{}]}})", document, given, prompt)
+                    : fmt::format(R"({{"id":{},"tokens":[{},2],"top_ids":[{}[]],"top_logprobs":[{}[]]}})", document, given, ids, logps);
         dump += "\n";
         texts.emplace_back(std::to_string(document), std::move(tokens));
       }
       const Folder folder;
       const TokenShards a = write_shards(folder.path / "a", texts, 1'000'000);
       const test::Refusal refusal = refusal_of([&] {
-        import_labels(folder.write("dump.jsonl", dump), a, fingerprint_of(a, tier, 1), folder.path / "l", {.format = format, .low_mass = false, .stage = "given"});
+        import_labels(folder.write("dump.jsonl", dump), a, fingerprint_of(a, tier, 1), folder.path / "l",
+                      {.format = format, .low_mass = false, .stage = "given"});
       });
       CAPTURE(format);
       CAPTURE(by);

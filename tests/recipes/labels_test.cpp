@@ -119,7 +119,8 @@ void move_labels(const fs::path& from, const fs::path& to, const coppice::TokenS
 }  // namespace
 
 TEST_SUITE("recipe") {
-  TEST_CASE("labels: those of a weak teacher that stand one place beside their tokens are refused by stage and domain, in every tier, used, imported or drawn") {
+  TEST_CASE(
+      "labels: those of a weak teacher that stand one place beside their tokens are refused by stage and domain, in every tier, used, imported or drawn") {
     const Scratch scratch("labels_moved");
     write_corpus(scratch.path / "corpus");
     std::string weak = kDense;
@@ -173,8 +174,10 @@ TEST_SUITE("recipe") {
       CAPTURE(steps);
       std::string fresh = kDense;
       fresh.replace(fresh.find("tokens = 5120"), 13, "tokens = " + std::to_string(512 * steps));
-      spill(scratch.path / "make.toml", recipe(fresh + label_stage("teacher = \"dense\"\ncontext = 64") + student_stage("a", "tokens = 8192\nseq_len = 64\nbatch_tokens = 2048") +
-                                               "[[stage]]\nname = \"live\"\nkind = \"train\"\nmodel = \"student\"\nteacher = \"dense\"\ntokens = 8192\nseq_len = 64\nbatch_tokens = 2048\n"));
+      spill(
+          scratch.path / "make.toml",
+          recipe(fresh + label_stage("teacher = \"dense\"\ncontext = 64") + student_stage("a", "tokens = 8192\nseq_len = 64\nbatch_tokens = 2048") +
+                 "[[stage]]\nname = \"live\"\nkind = \"train\"\nmodel = \"student\"\nteacher = \"dense\"\ntokens = 8192\nseq_len = 64\nbatch_tokens = 2048\n"));
       const Outcome outcome = run(scratch.path, {"run", "make.toml", "--out", "runs/" + std::to_string(steps)});
       INFO(outcome.err);
       CHECK(outcome.code == 0);
@@ -188,7 +191,9 @@ TEST_SUITE("recipe") {
     REQUIRE(run(scratch.path, {"run", "make.toml", "--out", "runs/make"}).code == 0);
     for (const char* domain : {"prose", "code"}) {
       const std::string name = domain;
-      REQUIRE(run(scratch.path, {"labels", "export", name + ".jsonl", "--tokens", "runs/make/data/tokens/" + name, "--cache", "runs/make/labels/labels/" + name}).code == 0);
+      REQUIRE(
+          run(scratch.path, {"labels", "export", name + ".jsonl", "--tokens", "runs/make/data/tokens/" + name, "--cache", "runs/make/labels/labels/" + name})
+              .code == 0);
       // As a served model would say it: no end-of-text, 300 tokens at most, the actual token among the entries, the first one null.
       std::istringstream lines(slurp(scratch.path / (name + ".jsonl")));
       std::string out = "{\"id\": \"held out\", \"prompt_token_ids\": [5], \"prompt_logprobs\": [null]}\n", line;
@@ -220,7 +225,8 @@ TEST_SUITE("recipe") {
       CHECK(used.err.find("held out or not in the token shards and are left out") != std::string::npos);
       CHECK(used.err.find("% of the tokens that it draws have no label of 'labels' and are trained on the text alone") != std::string::npos);
     }
-    spill(scratch.path / "use.toml", recipe(label_stage(given + "coverage = \"used\"") + student_stage("a", "tokens = 8192\nseq_len = 64\nbatch_tokens = 512")));
+    spill(scratch.path / "use.toml",
+          recipe(label_stage(given + "coverage = \"used\"") + student_stage("a", "tokens = 8192\nseq_len = 64\nbatch_tokens = 512")));
     const Outcome holes = run(scratch.path, {"run", "use.toml", "--out", "runs/used"});
     CHECK(holes.code == 3);
     CHECK(holes.err.find("coverage = \"some\" leaves it to the text") != std::string::npos);
