@@ -37,7 +37,8 @@ class LabelSample {
   /// Neighbouring tokens of one document; label[i] is said to be the choice for the token behind token[i].
   void add(std::span<const int64_t> token, std::span<const int64_t> label);
   uint64_t labels() const { return labels_; }
-  bool is_full() const { return labels_ >= kAlignmentTokens; }
+  /// Enough labels, or so few of them that the text between them is long enough.
+  bool is_full() const { return labels_ >= kAlignmentTokens || token_.size() >= 8 * kAlignmentTokens; }
   void clear();
   /// `error_rate`: with at most which probability labels that stand right are taken for moved ones.
   LabelAlignment judge(double error_rate) const;

@@ -12,7 +12,7 @@
 #include "src/base/files.h"
 #include "src/base/log.h"
 #include "src/data/byte_source.h"
-#include "src/data/label_alignment.h"
+#include "src/data/label_checks.h"
 #include "src/data/label_jsonl.h"
 #include "src/data/label_line.h"
 
@@ -20,7 +20,6 @@ namespace coppice {
 
 namespace {
 
-constexpr double kCacheTolerance = 0.05;  // ours were rounded to half precision, and are what a cache may hold
 constexpr uint64_t kMaxLineBytes = uint64_t{1} << 30;
 
 LineReader open_lines(const std::filesystem::path& input) {
@@ -114,48 +113,6 @@ struct NewCache {
   }
 };
 
-/// What a file's log-probabilities are of, judged by their mass where no tail says how much is missing.
-class MassCheck {
- public:
-  MassCheck(bool ours, bool low_mass) : most_(1 + (ours ? kCacheTolerance : kMassAboveOne)), judges_low_(!ours && !low_mass) {}
-
-  void add(const LinePlace& line, const TokenLabels& token) {
-    double mass = 0, base_10 = 0, base_2 = 0;
-    for (const LabelChoice& choice : token.choices) {
-      mass += std::exp(choice.logp);
-      base_10 += std::pow(10, choice.logp);
-      base_2 += std::exp2(choice.logp);
-    }
-    if (mass > most_)
-      line.refuse(fmt::format("the probabilities of {} ids at a token add up to {:.4g}, expected 1 at most: {}", token.choices.size(), mass,
-                              base_10 <= most_ ? "logarithms of base 10? multiply them by 2.302585 (log-probabilities are natural logarithms)"
-                                               : "raw logits? take their log-softmax over the whole vocabulary (natural logarithm)"));
-    if (token.choices.empty() || token.has_tail || !judges_low_) return;
-    ++tokens_;
-    if (mass >= kLeastMass) return;
-    if (low_++ == 0) first_low_ = line;
-    fits_base_2_ += base_2 >= kLeastMass && base_2 <= most_;
-  }
-
-  /// After the last line.
-  void finish() const {
-    if (2 * low_ <= tokens_) return;
-    first_low_.refuse(
-        fmt::format("the probabilities of {} of {} tokens add up to less than {}, the first time here, and no \"tail_logprobs\" say that this is so: most "
-                    "likely {}; if it is "
-                    "what the model said, --low-mass (low_mass = true of a label stage) lets it in",
-                    low_, tokens_, kLeastMass,
-                    2 * fits_base_2_ > low_ ? "logarithms of base 2 (multiply them by 0.693147)"
-                                            : "raw logits, or log-probabilities divided by a temperature (take the log-softmax over the whole vocabulary)"));
-  }
-
- private:
-  double most_;
-  bool judges_low_;
-  uint64_t tokens_ = 0, low_ = 0, fits_base_2_ = 0;
-  LinePlace first_low_;
-};
-
 /// The labels of one token into their shard; returns how many ids of a padded output table were left out.
 uint64_t store_token(const LinePlace& line, const LabelFingerprint& fingerprint, const TokenLabels& given, uint64_t token, ShardLabels& labels) {
   const auto k = static_cast<size_t>(fingerprint.k);
@@ -185,32 +142,6 @@ uint64_t store_token(const LinePlace& line, const LabelFingerprint& fingerprint,
                                                                       : -std::numeric_limits<double>::infinity());
   return padded;
 }
-
-/// The labels of a file are judged part by part, so that a part that is moved is not outvoted; the parts share the error rate: 1/2, 1/6, 1/12, ... of it.
-class PlaceCheck {
- public:
-  PlaceCheck(const TokenShards& shards, const LabelImport& options) : sample_(shards.vocab_size()), domain_(shards.domain()), stage_(options.stage) {}
-
-  void add(const LinePlace& line, const std::vector<int64_t>& tokens, const std::vector<int64_t>& labels) {
-    if (sample_.labels() == 0) first_ = line;
-    sample_.add(tokens, labels);
-    if (sample_.is_full()) judge(line);
-  }
-  void judge(const LinePlace& last) {
-    ++part_;
-    const LabelAlignment found = sample_.judge(kAlignmentErrorRate / static_cast<double>(part_ * (part_ + 1)));
-    if (found.moved())
-      first_.refuse(fmt::format("from here to line {}: the labels of {}domain '{}' {}", last.number,
-                                stage_.empty() ? "" : fmt::format("stage '{}' in ", stage_), domain_, found.complaint()));
-    sample_.clear();
-  }
-
- private:
-  LabelSample sample_;
-  std::string domain_, stage_;
-  LinePlace first_;
-  uint64_t part_ = 0;
-};
 
 class Import {
  public:
