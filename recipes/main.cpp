@@ -281,6 +281,10 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
     in->add_option("--tier", options.tier, "top1, top1_prob or topk (default)")->check(CLI::IsMember({"top1", "top1_prob", "topk"}));
     in->add_option("--top-k", options.k, "ids a token at most, in tier topk");
     in->add_option("--temperature", options.temperature, "of the log-probabilities")->check(CLI::PositiveNumber);
+    in->add_option("--format", options.format,
+                   "coppice, or vllm: prompt_logprobs, or lists of any number of ids, of documents that are cut short or lack their end")
+        ->check(CLI::IsMember({"coppice", "vllm"}));
+    in->add_flag("--low-mass", options.low_mass, "take log-probabilities of which most tokens hold less than 0.01 and no tail says so");
     in->callback([&action] { action = [] { run_labels_import(options); }; });
     static std::string stage;
     CLI::App* join = verb(*labels, "join", "label shards of a stage that `coppice run` is at in another process, until none is left",

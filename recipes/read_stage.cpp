@@ -267,12 +267,18 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
     LabelStage label;
     table.take("teacher", label.teacher, "the model that labels");
     table.take("import", label.import, "instead of a teacher: a folder with <domain>.jsonl or <domain>.jsonl.zst for every domain, labels made elsewhere");
+    table.take(
+        "import_format", label.import_format,
+        "coppice (the lists of docs/labels.md), or vllm: prompt_logprobs, or lists of any number of ids, of documents that are cut short or lack their end");
+    table.take("low_mass", label.low_mass, "take imported log-probabilities of which most tokens hold less than 0.01 and no tail says so");
     table.take("import_teacher", label.import_teacher, "name of who made them, part of the labels' fingerprint; empty = what the files say, or their hash");
     table.take("cache", label.cache,
                "a folder with a label cache for every domain, such as runs/demo/labels/labels: used where it lies, only read; `teacher`, when given, must have "
                "made it");
     table.take("window_rule", label.window_rule, "document (each document alone) or aligned (the training windows)");
-    table.take("coverage", label.coverage, "all tokens, or used: only those that stages with these labels will draw");
+    table.take("coverage", label.coverage,
+               "all tokens; used: only those that stages with these labels will draw; or some (labels from import or cache): tokens without a label "
+               "are trained on the text alone");
     table.take("context", label.context, "tokens of a labelling window");
     table.take("overlap", label.overlap, "tokens read but not labelled at a window's start; -1 = a quarter of context");
     table.take("batch_tokens", label.batch_tokens, "tokens of one forward pass; 0 = 8192, or fewer when memory is short");
@@ -286,6 +292,9 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
           fmt::format("temperature: got {}, expected above 0", label.temperature));
     check(label.teacher.empty() || label.import.empty(), table.where("import"), "teacher and import: a label stage has one or the other");
     check(label.cache.empty() || label.import.empty(), table.where("cache"), "cache and import: a label stage has one or the other");
+    check_choice(label.import_format, {"coppice", "vllm"}, table.where("import_format"), "import_format");
+    check(label.import_format == "coppice" || !label.import.empty(), table.where("import_format"), "import_format: only labels from `import` have one");
+    check(!label.low_mass || !label.import.empty(), table.where("low_mass"), "low_mass: only labels from `import` are asked for their mass");
     check(label.import_teacher.empty() || !label.import.empty(), table.where("import_teacher"), "import_teacher: only labels from `import` need a name");
     if (label.has_own_labels() || !label.teacher.empty()) check_input(recipe.stages, label.teacher, kModelKinds, table.where("teacher"), "teacher");
     if (!label.has_own_labels()) {
@@ -308,7 +317,9 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
       }
     }
     check_choice(label.window_rule, {"document", "aligned"}, table.where("window_rule"), "window_rule");
-    check_choice(label.coverage, {"all", "used"}, table.where("coverage"), "coverage");
+    check_choice(label.coverage, {"all", "used", "some"}, table.where("coverage"), "coverage");
+    check(label.coverage != "some" || !label.has_own_labels(), table.where("coverage"),
+          "coverage: a teacher labels all tokens or the used ones; some is for labels from `import` or `cache`");
     check(label.context >= 2, table.where("context"), fmt::format("context: got {}, expected at least 2", label.context));
     if (label.overlap < 0) label.overlap = label.window_rule == "aligned" ? 0 : label.context / 4;
     check(label.overlap < label.context, table.where("overlap"), fmt::format("overlap: got {}, expected below context = {}", label.overlap, label.context));

@@ -123,12 +123,14 @@ struct PruneStage {
 };
 
 struct LabelStage {
-  std::string teacher;         // an earlier model; empty with `import`, may be empty with `cache`
-  std::string import;          // folder of <domain>.jsonl or .jsonl.zst: labels made elsewhere
-  std::string import_teacher;  // what the fingerprint says of who made them; empty = what the files say, or their hash
-  std::string cache;           // folder of <domain>/: the label caches of another run, or imported ones; only read
+  std::string teacher;                    // an earlier model; empty with `import`, may be empty with `cache`
+  std::string import;                     // folder of <domain>.jsonl or .jsonl.zst: labels made elsewhere
+  std::string import_format = "coppice";  // or vllm (src/data/label_jsonl.h)
+  bool low_mass = false;                  // of `import`: log-probabilities next to nothing on most tokens are meant so
+  std::string import_teacher;             // what the fingerprint says of who made them; empty = what the files say, or their hash
+  std::string cache;                      // folder of <domain>/: the label caches of another run, or imported ones; only read
   std::string window_rule = "document";
-  std::string coverage = "all";  // "used": only what stages with these labels will draw
+  std::string coverage = "all";  // "used": only what stages with these labels will draw; "some" (import, cache): tokens without one learn from the text alone
   int64_t context = 256;
   int64_t overlap = -1;  // -1: a quarter of context
   std::string tier = "top1";

@@ -89,6 +89,7 @@ struct OptionsJson {
                  {"overlap", s.overlap},         {"tier", s.tier},         {"temperature", s.temperature}};
     if (s.tier == "topk") json["top_k"] = s.top_k;
     if (!s.import.empty()) json["import"] = corpus_sha256(s.import);
+    if (s.import_format != "coppice") json["import_format"] = s.import_format;
     if (!s.import_teacher.empty()) json["import_teacher"] = s.import_teacher;
     if (!s.cache.empty())  // a manifest holds the hashes of its files
       for (const DomainOptions& domain : recipe.data.domains) json["cache"][domain.name] = sha256_file(label_cache(s.cache, domain.name) / "manifest.json");

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "recipes/check_labels.h"
 #include "recipes/cost.h"
 #include "recipes/training.h"
 #include "src/base/errors.h"
@@ -71,15 +72,17 @@ Json run_import(StageContext& context, const LabelStage& options) {
     fingerprint.tier = options.tier;
     fingerprint.k = options.tier == "topk" ? options.top_k : 1;
     fingerprint.temperature = options.temperature;
-    const LabelTransfer some = import_labels(file, shards, fingerprint, context.folder() / "labels" / domain);
+    const LabelTransfer some = import_labels(file, shards, fingerprint, context.folder() / "labels" / domain,
+                                             {.format = options.import_format, .low_mass = options.low_mass, .stage = context.stage.name});
     total.documents += some.documents;
     total.tokens += some.tokens;
     total.labelled += some.labelled;
+    total.left_out += some.left_out;
     total.padded_ids += some.padded_ids;
     if (stop_requested()) throw Stopped(fmt::format("stopped after the labels of '{}'; run again to go on", domain));
   }
   log_info(fmt::format("stage '{}': {} documents, {} tokens, {} labelled", context.stage.name, total.documents, total.tokens, total.labelled));
-  return {{"tokens", total.labelled}, {"results", {{"documents", total.documents}, {"padded_ids", total.padded_ids}}}};
+  return {{"tokens", total.labelled}, {"results", {{"documents", total.documents}, {"left_out", total.left_out}, {"padded_ids", total.padded_ids}}}};
 }
 
 /// A cache of another run is verified where it lies; nothing is written beside it.
@@ -196,7 +199,7 @@ Json run_label(StageContext& context) {
   const auto& options = std::get<LabelStage>(context.stage.options);
   if (!options.has_own_labels()) {
     Json body = options.import.empty() ? use_cache(context, options) : run_import(context, options);
-    check_coverage(context, readers_of(context));  // now, and not when the first of them begins
+    check_labels(context, readers_of(context));  // now, and not when the first of them begins
     return body;
   }
   const LabelledShards labelled = label_shards(context);

@@ -31,8 +31,6 @@ struct StageTeacher {
   std::unique_ptr<Model> model;
   double share = 1;
 };
-/// Of a label stage: every token that its readers, train stages, draw while they distil has a label. UserError::bad_file names the first that has none.
-void check_coverage(const StageContext& context, const std::vector<const Stage*>& readers);
 /// The teachers of a train stage; caches verified against the fingerprint that the label stage's manifest promises.
 std::vector<StageTeacher> open_teachers(const StageContext& context, const TrainStage& options);
 

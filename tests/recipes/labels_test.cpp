@@ -86,9 +86,155 @@ LabelsUnderTokens labels_trained_on(const fs::path& recipe_file, const fs::path&
   return labels;
 }
 
+/// A copy of one domain's label cache in which label i is the one that belongs to token i + by, inside each document.
+void move_labels(const fs::path& from, const fs::path& to, const coppice::TokenShards& shards, int by) {
+  using namespace coppice;
+  const LabelFingerprint fingerprint = read_label_fingerprint(from);
+  const LabelCache cache(from, shards, fingerprint);
+  LabelCacheWriter writer(to, shards, fingerprint);
+  for (size_t shard = 0; shard < shards.shards().size(); ++shard) {
+    const uint64_t tokens = shards.shards()[shard].tokens;
+    const auto k = static_cast<size_t>(fingerprint.k);
+    std::vector<int64_t> id(tokens * k);
+    std::vector<float> logp(tokens * k), tail(tokens);
+    if (fingerprint.has_logp()) {
+      cache.read_top_k(shard, 0, tokens, id.data(), logp.data(), tail.data());
+    } else {
+      cache.read(shard, 0, tokens, id.data());
+    }
+    ShardLabels moved(tokens, fingerprint);
+    uint64_t begin = 0;
+    for (const uint64_t end : shards.document_ends(shard)) {
+      for (uint64_t i = begin; i < end; ++i) {
+        const uint64_t source = std::clamp<uint64_t>(i + static_cast<uint64_t>(by), begin, end - 1);
+        for (size_t j = 0; j < k; ++j) moved.id[i * k + j] = static_cast<int32_t>(id[source * k + j]);
+        for (size_t j = 0; j < k && fingerprint.has_logp(); ++j) moved.logp[i * k + j] = logp[source * k + j];
+        if (fingerprint.has_tail()) moved.tail[i] = tail[source];
+      }
+      begin = end;
+    }
+    writer.write(shard, moved);
+  }
+}
+
 }  // namespace
 
 TEST_SUITE("recipe") {
+  TEST_CASE(
+      "labels: those of a weak teacher that stand one place beside their tokens are refused by stage and domain, in every tier, used, imported or drawn") {
+    const Scratch scratch("labels_moved");
+    write_corpus(scratch.path / "corpus");
+    std::string weak = kDense;
+    weak.replace(weak.find("tokens = 5120"), 13, "tokens = 40960");
+    for (const std::string tier : {"tier = \"top1\"", "tier = \"top1_prob\"", "tier = \"topk\"\ntop_k = 4"}) {
+      CAPTURE(tier);
+      spill(scratch.path / "make.toml", recipe(weak + label_stage("teacher = \"dense\"\ncontext = 64\n" + tier)));
+      fs::remove_all(scratch.path / "runs/make/labels");
+      const Outcome made = run(scratch.path, {"run", "make.toml", "--out", "runs/make"});
+      INFO(made.err);
+      REQUIRE(made.code == 0);
+      const fs::path cache = scratch.path / "runs/make/labels/labels";
+      const coppice::PreparedData data = coppice::open_data(scratch.path / "runs/make");
+      const std::string reader = student_stage("a", "tokens = 24576\nseq_len = 64\nbatch_tokens = 512");
+      for (const int by : {1, -1})
+        for (const std::string moved : {"prose", "code"}) {
+          fs::remove_all(scratch.path / "moved");
+          for (const auto& [domain, shards] : data.train) move_labels(cache / domain, scratch.path / "moved" / domain, shards, domain == moved ? by : 0);
+          spill(scratch.path / "use.toml", recipe(label_stage("cache = \"moved\"\n" + tier) + reader));
+          const Outcome used = run(scratch.path, {"run", "use.toml", "--out", "runs/use"});
+          INFO(used.err);
+          CHECK(used.code == 3);
+          CHECK(used.err.find("the labels of stage 'labels' in domain '" + moved + "' stand one place " + (by > 0 ? "before" : "behind")) != std::string::npos);
+          fs::remove_all(scratch.path / "runs/use");
+        }
+      // The last ones, of `code`, come out as JSONL and are refused on the way in; and where only a reader's draw is looked at, before its first step.
+      REQUIRE(run(scratch.path, {"labels", "export", "code.jsonl", "--tokens", "runs/make/data/tokens/code", "--cache", "moved/code"}).code == 0);
+      const Outcome in = run(scratch.path, {"labels", "import", "code.jsonl", "--tokens", "runs/make/data/tokens/code", "--cache", "in"});
+      CHECK(in.code == 3);
+      CHECK(in.err.find("domain 'code' stand one place behind") != std::string::npos);
+      CHECK(!fs::exists(scratch.path / "in"));
+      // A teacher's own labels are looked at where a reader draws them, before its first step.
+      fs::remove_all(cache / "code");
+      fs::copy(scratch.path / "moved/code", cache / "code");
+      spill(scratch.path / "make.toml", recipe(weak + label_stage("teacher = \"dense\"\ncontext = 64\n" + tier) + reader));
+      std::string refusal;
+      try {
+        labels_trained_on(scratch.path / "make.toml", scratch.path / "runs/make", "a");
+      } catch (const coppice::UserError& error) {
+        CHECK(error.code() == coppice::ExitCode::bad_file);
+        refusal = error.what();
+      }
+      CHECK(refusal.find("the labels of stage 'labels' in domain 'code' stand one place behind") != std::string::npos);
+    }
+  }
+
+  TEST_CASE("labels: a teacher that has learned next to nothing is no reason to stop, stored or live") {
+    const Scratch scratch("labels_fresh");
+    write_corpus(scratch.path / "corpus");
+    for (const int64_t steps : {1, 2, 4, 8, 16}) {
+      CAPTURE(steps);
+      std::string fresh = kDense;
+      fresh.replace(fresh.find("tokens = 5120"), 13, "tokens = " + std::to_string(512 * steps));
+      spill(
+          scratch.path / "make.toml",
+          recipe(fresh + label_stage("teacher = \"dense\"\ncontext = 64") + student_stage("a", "tokens = 8192\nseq_len = 64\nbatch_tokens = 2048") +
+                 "[[stage]]\nname = \"live\"\nkind = \"train\"\nmodel = \"student\"\nteacher = \"dense\"\ntokens = 8192\nseq_len = 64\nbatch_tokens = 2048\n"));
+      const Outcome outcome = run(scratch.path, {"run", "make.toml", "--out", "runs/" + std::to_string(steps)});
+      INFO(outcome.err);
+      CHECK(outcome.code == 0);
+    }
+  }
+
+  TEST_CASE("labels: what vLLM gives is trained on, its holes with the text alone") {
+    const Scratch scratch("labels_vllm");
+    write_corpus(scratch.path / "corpus");
+    spill(scratch.path / "make.toml", recipe(kDense + label_stage("teacher = \"dense\"\ncontext = 64\ntier = \"topk\"\ntop_k = 3")));
+    REQUIRE(run(scratch.path, {"run", "make.toml", "--out", "runs/make"}).code == 0);
+    for (const char* domain : {"prose", "code"}) {
+      const std::string name = domain;
+      REQUIRE(
+          run(scratch.path, {"labels", "export", name + ".jsonl", "--tokens", "runs/make/data/tokens/" + name, "--cache", "runs/make/labels/labels/" + name})
+              .code == 0);
+      // As a served model would say it: no end-of-text, 300 tokens at most, the actual token among the entries, the first one null.
+      std::istringstream lines(slurp(scratch.path / (name + ".jsonl")));
+      std::string out = "{\"id\": \"held out\", \"prompt_token_ids\": [5], \"prompt_logprobs\": [null]}\n", line;
+      std::getline(lines, line);
+      while (std::getline(lines, line)) {
+        const auto ours = nlohmann::json::parse(line);
+        std::vector<int64_t> tokens = ours["tokens"];
+        tokens.resize(std::min<size_t>(tokens.size() - 1, 300));
+        nlohmann::json given = {{"doc", ours["doc"]}, {"prompt_token_ids", tokens}, {"prompt_logprobs", {nullptr}}};
+        for (size_t i = 1; i < tokens.size(); ++i) {
+          nlohmann::json entry = {{std::to_string(tokens[i]), {{"logprob", -30.0}, {"rank", 99}}}};
+          for (size_t j = 0; j < ours["top_ids"][i - 1].size(); ++j)
+            entry[std::to_string(ours["top_ids"][i - 1][j].get<int64_t>())] = {{"logprob", ours["top_logprobs"][i - 1][j]}, {"rank", j + 1}};
+          given["prompt_logprobs"].push_back(entry);
+        }
+        out += given.dump() + "\n";
+      }
+      spill(scratch.path / "dumps" / (name + ".jsonl"), out);
+    }
+    const std::string given = "import = \"dumps\"\nimport_format = \"vllm\"\ntier = \"topk\"\ntop_k = 3\n";
+    for (const char* loss : {"labels", "top_k"}) {
+      CAPTURE(loss);
+      spill(scratch.path / "use.toml", recipe(label_stage(given + "coverage = \"some\"") +
+                                              student_stage("a", std::string("tokens = 8192\nseq_len = 64\nbatch_tokens = 512\nloss = \"") + loss + "\"")));
+      const Outcome used = run(scratch.path, {"run", "use.toml", "--out", std::string("runs/") + loss});
+      INFO(used.err);
+      CHECK(used.code == 0);
+      CHECK(used.err.find("documents are cut short or have no label for their end-of-text") != std::string::npos);
+      CHECK(used.err.find("held out or not in the token shards and are left out") != std::string::npos);
+      CHECK(used.err.find("% of the tokens that it draws have no label of 'labels' and are trained on the text alone") != std::string::npos);
+    }
+    spill(scratch.path / "use.toml",
+          recipe(label_stage(given + "coverage = \"used\"") + student_stage("a", "tokens = 8192\nseq_len = 64\nbatch_tokens = 512")));
+    const Outcome holes = run(scratch.path, {"run", "use.toml", "--out", "runs/used"});
+    CHECK(holes.code == 3);
+    CHECK(holes.err.find("coverage = \"some\" leaves it to the text") != std::string::npos);
+    spill(scratch.path / "use.toml", recipe(label_stage("teacher = \"dense\"\ncoverage = \"some\"")));
+    CHECK(run(scratch.path, {"config", "use.toml"}).code == 2);
+  }
+
   TEST_CASE("labels: one labelling, three trainings of another recipe with other batches, lengths and seeds: the same label under every token") {
     const Scratch scratch("labels_once");
     write_corpus(scratch.path / "corpus");
