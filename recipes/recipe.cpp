@@ -159,21 +159,6 @@ ModelConfig Recipe::model_after(const std::string& stage_name) const {
   return config;
 }
 
-std::vector<std::string> label_warnings(const Recipe& recipe) {
-  std::vector<std::string> lines;
-  for (const Stage& stage : recipe.stages) {
-    const auto* train = std::get_if<TrainStage>(&stage.options);
-    if (train == nullptr) continue;
-    for (const std::string& name : train->labels)
-      if (const auto& label = std::get<LabelStage>(recipe.stage(name).options); label.window_rule == "aligned" && label.context != train->training.seq_len)
-        lines.push_back(
-            fmt::format("stage '{}': the teacher of '{}' reads windows of {} tokens, this stage's are {}: its labels see another context than a live "
-                        "teacher's would (window_rule = \"aligned\" is made for context = seq_len)",
-                        stage.name, name, label.context, train->training.seq_len));
-  }
-  return lines;
-}
-
 const TrainingOptions* training_of(const Stage& stage) {
   if (const auto* train = std::get_if<TrainStage>(&stage.options)) return &train->training;
   if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return &masks->training;

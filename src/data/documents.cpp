@@ -12,6 +12,7 @@
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
+#include "src/base/input_file.h"
 #include "src/base/log.h"
 #include "src/data/byte_source.h"
 
@@ -228,7 +229,7 @@ uint64_t stored_bytes(const fs::path& path) {
 uint64_t for_each_document(const fs::path& path, const std::function<void(Document&&)>& visit, uint64_t* bytes_read) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
-  if (error || !fs::exists(status)) throw UserError::bad_file(path.string(), "no such file or folder");
+  if (error || !fs::exists(status)) throw UserError::bad_file(path.string(), "no such file or folder" + searched_from(path));
   CorpusReader reader(visit, bytes_read);
   if (!fs::is_directory(status)) {
     reader.read(path, path.filename().string());
