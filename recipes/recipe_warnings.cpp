@@ -165,12 +165,14 @@ void check_labels(const Recipe& recipe, const Stage& stage, const Say& say) {
              {{"temperature", label->temperature != plain.temperature, label->tier != "top1", "tier = \"top1_prob\" or \"topk\""},
               {"top_k", label->top_k != plain.top_k, label->tier == "topk", "tier = \"topk\""}},
              say);
-  bool read = false, untaught = false;
-  for (const Stage& other : recipe.stages)
-    if (const auto* train = std::get_if<TrainStage>(&other.options)) {
-      read = read || std::ranges::find(train->labels, stage.name) != train->labels.end();
-      untaught = untaught || (&other > &stage && !train->has_teacher());
-    }
+  bool read = false, after = false, untaught = false;
+  for (const Stage& other : recipe.stages) {
+    after = after || other.name == stage.name;
+    const auto* train = std::get_if<TrainStage>(&other.options);
+    if (!after || train == nullptr) continue;
+    read = read || std::ranges::find(train->labels, stage.name) != train->labels.end();
+    untaught = untaught || !train->has_teacher();
+  }
   if (!read && (label->coverage == "used" || untaught))
     say(fmt::format("stage '{}': no train stage names it in `labels`, so {}", stage.name,
                     label->coverage == "used" ? "coverage = \"used\" labels nothing" : "nothing learns from it"));

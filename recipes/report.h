@@ -69,8 +69,7 @@ struct ReportModel {
   double file_bytes = kAbsent;
   double decode_tokens_per_s = kAbsent;
   double peak_bytes = kAbsent;
-  int64_t positions = 0;       // held-out live positions scored (0 = unknown)
-  std::string agreement_with;  // whose top-1 teacher_agreement counts; empty = the source's
+  int64_t positions = 0;  // held-out live positions scored (0 = unknown)
   ReportScore score;
   std::map<std::string, ReportScore> domains;
   std::map<std::string, ReportTask> tasks;
@@ -113,14 +112,14 @@ struct Report {
   double bytes_per_token = kAbsent;                                    // of the held-out text
 };
 
-enum class Outcome { better, worse, mixed, even };  // even: no difference that the sample shows
+enum class ReportOutcome { better, worse, mixed, even };  // even: no difference that the sample shows
 
 /// A judged model beside what it is held against, scored on the same windows.
 struct ReportComparison {
   const ReportModel *judged = nullptr, *other = nullptr;
   std::string against;  // "training the same shape from scratch"
   bool is_peer = true;  // of the judged one's size: evidence for or against it; false: the source and other sizes, for orientation
-  Outcome by_loss = Outcome::even, by_accuracy = Outcome::even, outcome = Outcome::even;
+  ReportOutcome by_loss = ReportOutcome::even, by_accuracy = ReportOutcome::even, outcome = ReportOutcome::even;
 };
 
 /// What the run is for, among the models that were scored: the end of a chain of students, else of what was cut and trained, else cut, else the best by loss.

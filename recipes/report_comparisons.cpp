@@ -9,6 +9,7 @@
 #include <cmath>
 #include <functional>
 #include <map>
+#include <tuple>
 
 #include "pruning/scores.h"
 #include "recipes/report.h"
@@ -78,7 +79,7 @@ int sign_of_accuracy(const ReportModel& a, const ReportModel& b, int64_t n) {
 }
 
 ReportComparison compare(const ReportModel& judged, const ReportModel& other, std::string against, bool is_peer) {
-  const auto outcome = [](int sign) { return sign > 0 ? Outcome::better : sign < 0 ? Outcome::worse : Outcome::even; };
+  const auto outcome = [](int sign) { return sign > 0 ? ReportOutcome::better : sign < 0 ? ReportOutcome::worse : ReportOutcome::even; };
   const int64_t n = judged.positions > 0 && other.positions > 0 ? std::min(judged.positions, other.positions) : 0;
   const int loss = sign_of_loss(judged, other, n), accuracy = sign_of_accuracy(judged, other, n);
   return {.judged = &judged,
@@ -87,7 +88,7 @@ ReportComparison compare(const ReportModel& judged, const ReportModel& other, st
           .is_peer = is_peer,
           .by_loss = outcome(loss),
           .by_accuracy = outcome(accuracy),
-          .outcome = loss * accuracy < 0 ? Outcome::mixed : outcome(loss + accuracy)};
+          .outcome = loss * accuracy < 0 ? ReportOutcome::mixed : outcome(loss + accuracy)};
 }
 
 /// The untrained cut that a model began as, or one of its size; the model itself when it is one.

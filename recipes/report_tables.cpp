@@ -36,13 +36,13 @@ ReportTable models_table(const Report& report) {
 
 const char* words_of(const ReportComparison& row) {
   switch (row.outcome) {
-    case Outcome::better:
+    case ReportOutcome::better:
       return "better";
-    case Outcome::worse:
+    case ReportOutcome::worse:
       return "worse";
-    case Outcome::mixed:
-      return row.by_loss == Outcome::better ? "better by loss, worse by accuracy" : "better by accuracy, worse by loss";
-    case Outcome::even:
+    case ReportOutcome::mixed:
+      return row.by_loss == ReportOutcome::better ? "better by loss, worse by accuracy" : "better by accuracy, worse by loss";
+    case ReportOutcome::even:
       return "within noise";
   }
   return kNone;

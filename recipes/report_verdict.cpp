@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 
 #include "recipes/report.h"
@@ -29,12 +30,12 @@ std::string unequal_tokens(const ReportModel& a, const ReportModel& b) {
 std::string clauses(const std::vector<ReportComparison>& rows, const std::string& who) {
   constexpr size_t kNamed = 3;
   const struct {
-    Outcome outcome;
+    ReportOutcome outcome;
     const char* words;
-  } kinds[] = {{Outcome::better, "{} beats {}"},
-               {Outcome::worse, "against the method, {} loses to {}"},
-               {Outcome::mixed, "{} wins only in part against {}"},
-               {Outcome::even, "{} is no different, within noise, from {}"}};
+  } kinds[] = {{ReportOutcome::better, "{} beats {}"},
+               {ReportOutcome::worse, "against the method, {} loses to {}"},
+               {ReportOutcome::mixed, "{} wins only in part against {}"},
+               {ReportOutcome::even, "{} is no different, within noise, from {}"}};
   std::vector<std::string> parts;
   for (const auto& [outcome, words] : kinds) {
     std::vector<std::string> names;
@@ -42,7 +43,7 @@ std::string clauses(const std::vector<ReportComparison>& rows, const std::string
       if (row.outcome == outcome) names.push_back(row.against + unequal_tokens(*row.judged, *row.other));
     if (names.empty()) continue;
     const bool all = names.size() == rows.size();
-    const std::string named = names.size() <= kNamed || outcome == Outcome::worse
+    const std::string named = names.size() <= kNamed || outcome == ReportOutcome::worse
                                   ? listed(names)
                                   : fmt::format("{} {} comparisons", all ? "all" : fmt::format("{} of", names.size()), rows.size());
     parts.push_back(fmt::format(fmt::runtime(words), who, named));
