@@ -39,10 +39,11 @@ void check_warmup(const Recipe&, const Stage& stage, const Say& say) {
   const TrainingOptions* training = training_of(stage);
   if (training == nullptr || training->optimizer.warmup_steps < training->steps() || training->optimizer.warmup_steps <= 1) return;
   const int64_t warmup = training->optimizer.warmup_steps, steps = training->steps();
-  say(fmt::format(
-      "stage '{}': warmup_steps = {}, and the stage has {} steps: the warm-up ends it at {:.3g}% of lr; -1 takes the smaller of the published value "
-      "and a tenth of the steps",
-      stage.name, warmup, steps, 100.0 * static_cast<double>(steps) / static_cast<double>(warmup)));
+  say(
+      fmt::format("stage '{}': warmup_steps = {}, and the stage has {} steps: the warm-up takes all of them and ends at {:.3g}% of lr; -1 takes the smaller of "
+                  "the published value "
+                  "and a tenth of the steps",
+                  stage.name, warmup, steps, 100.0 * static_cast<double>(steps) / static_cast<double>(warmup)));
 }
 
 void check_cadence(const Recipe&, const Stage& stage, const Say& say) {
@@ -182,7 +183,7 @@ void check_agreement(const Recipe& recipe, const Stage& stage, const Say& say) {
   const auto* evaluate = std::get_if<EvaluateStage>(&stage.options);
   if (evaluate == nullptr) return;
   for (const std::string& name : evaluate->of)
-    if (name != evaluate->teacher && descends_from(recipe, evaluate->teacher, name)) {
+    if (lineage_of(recipe, name).cut.empty() && !lineage_of(recipe, evaluate->teacher).cut.empty() && descends_from(recipe, evaluate->teacher, name)) {
       say(fmt::format("stage '{}': agreement is counted against '{}', which itself comes from '{}'; teacher = \"{}\" counts it against that", stage.name,
                       evaluate->teacher, name, name));
       return;

@@ -98,7 +98,7 @@ OrderedJson comparison_json(const ReportComparison& row) {
   return {{"judged", row.judged->name},
           {"against", row.against},
           {"model", row.other->name},
-          {"same_size", row.is_peer},
+          {"evidence", row.is_peer},
           {"outcome", kOutcomes[static_cast<size_t>(row.outcome)]},
           {"by_loss", kOutcomes[static_cast<size_t>(row.by_loss)]},
           {"by_accuracy", kOutcomes[static_cast<size_t>(row.by_accuracy)]}};

@@ -118,7 +118,7 @@ enum class ReportOutcome { better, worse, mixed, even };  // even: no difference
 struct ReportComparison {
   const ReportModel *judged = nullptr, *other = nullptr;
   std::string against;  // "training the same shape from scratch"
-  bool is_peer = true;  // of the judged one's size: evidence for or against it; false: the source and other sizes, for orientation
+  bool is_peer = true;  // of the judged one's size: evidence for or against it; false: the source and other sizes, shown beside it
   ReportOutcome by_loss = ReportOutcome::even, by_accuracy = ReportOutcome::even, outcome = ReportOutcome::even;
 };
 

@@ -155,7 +155,7 @@ std::vector<ReportComparison> comparisons_of(const Report& report) {
     const auto of_role = [&](const char* role) { return nearest_in_tokens(peers(model, [&](const ReportModel& other) { return other.role == role; }), model); };
     add(model, of_role("scratch"), "training the same shape from scratch", true);
     add(model, of_role("plain"), "training without teacher labels", true);
-    if (own_cut) add(model, cut, "its own start right after the cut", true);
+    if (own_cut) add(model, cut, cut->role == "control" ? "its own start" : "its own start right after the cut", true);
     for (const ScoreRow& row : score_table()) {
       if (model.role == row.name) continue;
       const auto trained = peers(model, [&](const ReportModel& other) { return other.role == row.name && other.training_tokens > 0; });
@@ -171,7 +171,7 @@ std::vector<ReportComparison> comparisons_of(const Report& report) {
       add(model, other, "the source trained on without a cut", false);
     for (const ReportModel* other : beside(report, model, [](const ReportModel& each) { return each.role == "student" || each.role == "distilled"; }))
       if (const std::vector<std::string> chain = chain_above(report, model.name); std::ranges::find(chain, other->name) == chain.end())
-        add(model, other, same_size(*other, model) ? "another student" : "a student of another size", false);
+        add(model, other, same_size(*other, model) ? "another student" : "a student of another size", same_size(*other, model));
   } else {
     for (const ReportModel* other : beside(report, model, [](const ReportModel&) { return true; })) add(model, other, "another model", false);
   }

@@ -119,15 +119,18 @@ std::vector<std::string> verdict_sentences(const Report& report) {
   if (std::ranges::any_of(report.stages, [](const ReportStage& stage) { return stage.status != "done"; })) result = "so far, " + result;
   std::vector<std::string> text = {sentence(result)};
 
-  const bool is_judged = judged->role != "source" && judged->role != "scratch" && judged->role != "teacher" && !judged->role.empty();
-  if (!training.empty()) text.push_back(sentence(clauses(training, "it")));
-  if (judged->role == "control")
+  if (judged->role == "control") {
     text.emplace_back("Nothing was cut: it is as wide as its source, a control for runs that cut.");
-  else if (!is_judged && all.empty())
-    text.emplace_back("Nothing else has been scored, so it is held against nothing.");
-  else if (!is_judged)
-    text.push_back(fmt::format("Of {} models scored it has the lowest loss; none of them was cut from another or taught by one.", all.size() + 1));
-  else if (training.empty() && cut.empty())
+    return text;
+  }
+  if (judged->role == "source" || judged->role == "scratch" || judged->role == "teacher" || judged->role.empty()) {
+    text.push_back(all.empty() ? "Nothing else has been scored, so it is held against nothing."
+                               : fmt::format("Of {} models scored it has the lowest loss; no other is a student.", all.size() + 1));
+    return text;
+  }
+  if (!training.empty())
+    text.push_back(sentence(clauses(training, "it")));
+  else if (cut.empty())
     text.emplace_back("Nothing it could be held against (from scratch, without labels, other cuts) has been scored.");
 
   std::string last = clauses(cut, "before training, its cut");

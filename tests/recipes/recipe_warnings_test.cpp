@@ -36,8 +36,8 @@ TEST_SUITE("unit") {
       std::vector<std::string> settings;
       std::string says;
     } cases[] = {
-        {{"dense.warmup_steps=2000"}, "stage 'dense': warmup_steps = 2000, and the stage has 240 steps: the warm-up ends it at 12% of lr"},
-        {{"masks.warmup_steps=40"}, "stage 'masks': warmup_steps = 40, and the stage has 40 steps: the warm-up ends it at 100% of lr"},
+        {{"dense.warmup_steps=2000"}, "stage 'dense': warmup_steps = 2000, and the stage has 240 steps: the warm-up takes all of them and ends at 12% of lr"},
+        {{"masks.warmup_steps=40"}, "stage 'masks': warmup_steps = 40, and the stage has 40 steps: the warm-up takes all of them and ends at 100% of lr"},
         {{"core.checkpoint_steps=41"}, "stage 'core': checkpoint_steps = 41, and the stage has 40 steps: a kill loses all of it"},
         {{"core.eval_steps=41"}, "stage 'core': eval_steps = 41, and the stage has 40 steps"},
         {{"core.eval_steps=4", "core.eval_tokens=0"}, "stage 'core': eval_steps is set and has no effect with eval_tokens = 0"},

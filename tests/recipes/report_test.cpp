@@ -147,7 +147,7 @@ TEST_SUITE("unit") {
     CHECK(parsed.at("comparisons").at(0) == json{{"judged", "long"},
                                                  {"against", "training the same shape from scratch"},
                                                  {"model", "scratch"},
-                                                 {"same_size", true},
+                                                 {"evidence", true},
                                                  {"outcome", "better"},
                                                  {"by_loss", "better"},
                                                  {"by_accuracy", "better"}});
@@ -240,8 +240,8 @@ TEST_SUITE("unit") {
           "The source 'dense' has 800k parameters, a held-out loss of 3.000 and an accuracy of 33.0%. Nothing else has been scored, so it is held against "
           "nothing.");
     CHECK(of({model("b", "", 3.1, 0.3), model("a", "", 3.0, 0.33)}) ==
-          "The model 'a' has 400k parameters, a held-out loss of 3.000 and an accuracy of 33.0%. Of 2 models scored it has the lowest loss; none of them was "
-          "cut from another or taught by one.");
+          "The model 'a' has 400k parameters, a held-out loss of 3.000 and an accuracy of 33.0%. Of 2 models scored it has the lowest loss; no other is a "
+          "student.");
     // as wide as its source
     ReportModel control = model("core", "control", 2.9, 0.34, 1e5);
     control.parameters = 800000;
