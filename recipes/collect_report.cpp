@@ -107,7 +107,7 @@ Report collect_report(const fs::path& root) {
   for (const Stage& stage : recipe.stages) {
     const fs::path folder = result_folder(root / stage.name);
     ReportStage row{.name = stage.name, .kind = stage.kind, .status = "missing", .purpose = purpose_of(recipe, stage)};
-    row.from = parent_of(stage);
+    row.from = start_of(stage);
     if (stage.kind == "label" || stage.kind == "export") row.from = stage.inputs().empty() ? "" : stage.inputs().front();
     const Json predicted = run.contains("predicted") ? run["predicted"].value(stage.name, Json::object()) : Json::object();
     if (const double seconds = number_or_absent(predicted, "seconds"); seconds > 0) row.predicted_seconds = seconds;

@@ -97,7 +97,7 @@ bool leads_to(const Recipe& recipe, const std::string& stage, const std::string&
 
 /// The train or import stage that a model's weights begin in.
 std::string root_of(const Recipe& recipe, std::string name) {
-  for (std::string parent = parent_of(recipe.stage(name)); !parent.empty(); parent = parent_of(recipe.stage(name))) name = parent;
+  for (std::string parent = start_of(recipe.stage(name)); !parent.empty(); parent = start_of(recipe.stage(name))) name = parent;
   return name;
 }
 
@@ -113,7 +113,7 @@ std::string role_of(const Recipe& recipe, const Subject& subject, const std::str
   }
   if (is_cut_from(recipe, subject, name)) return "source";
   if (lineage.kept_all) return "control";  // as wide as the source, and below: the source trained on
-  if (const std::string parent = parent_of(stage); !parent.empty() && is_cut_from(recipe, subject, root_of(recipe, parent))) return "control";
+  if (const std::string parent = start_of(stage); !parent.empty() && is_cut_from(recipe, subject, root_of(recipe, parent))) return "control";
   if (!subject.narrows && lineage.has_teacher) return "student";
   if (is_teacher(recipe, subject, name)) return subject.cuts.empty() ? "source" : "teacher";
   if (!lineage.imported && has_students_shape(recipe, subject, name)) return "scratch";
@@ -122,17 +122,10 @@ std::string role_of(const Recipe& recipe, const Subject& subject, const std::str
 
 }  // namespace
 
-std::string parent_of(const Stage& stage) {
-  if (const auto* train = std::get_if<TrainStage>(&stage.options)) return train->from;
-  if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return masks->from;
-  if (const auto* prune = std::get_if<PruneStage>(&stage.options)) return prune->from;
-  return {};
-}
-
 Lineage lineage_of(const Recipe& recipe, const std::string& name) {
   const Stage& stage = recipe.stage(name);
   Lineage lineage;
-  if (const std::string parent = parent_of(stage); !parent.empty()) lineage = lineage_of(recipe, parent);
+  if (const std::string parent = start_of(stage); !parent.empty()) lineage = lineage_of(recipe, parent);
   if (stage.kind == "import") lineage.imported = true;
   if (const auto* train = std::get_if<TrainStage>(&stage.options)) {
     lineage.training_tokens += static_cast<double>(train->training.tokens);
@@ -151,7 +144,7 @@ Lineage lineage_of(const Recipe& recipe, const std::string& name) {
 
 bool descends_from(const Recipe& recipe, const std::string& stage, const std::string& ancestor) {
   std::string at = stage;
-  while (!at.empty() && at != ancestor) at = parent_of(recipe.stage(at));
+  while (!at.empty() && at != ancestor) at = start_of(recipe.stage(at));
   return !at.empty();
 }
 
@@ -162,7 +155,7 @@ std::map<std::string, std::string> roles_of(const Recipe& recipe, const std::vec
   // Of several ancestors of one cut the nearest is what was cut; the others are shown, not judged.
   std::set<std::string> nearest;
   for (std::string at : subject.cuts) {
-    while (!at.empty() && !(roles.contains(at) && roles.at(at) == "source")) at = parent_of(recipe.stage(at));
+    while (!at.empty() && !(roles.contains(at) && roles.at(at) == "source")) at = start_of(recipe.stage(at));
     nearest.insert(at);
   }
   for (auto& [name, role] : roles)

@@ -21,8 +21,6 @@ struct Lineage {
 
 /// Of a stage that leaves a model.
 Lineage lineage_of(const Recipe& recipe, const std::string& stage);
-/// The stage's `from`; empty where weights are fresh or imported, and for kinds without one model of their own.
-std::string parent_of(const Stage& stage);
 /// Whether the weights of `stage` come from those of `ancestor`, or are those.
 bool descends_from(const Recipe& recipe, const std::string& stage, const std::string& ancestor);
 

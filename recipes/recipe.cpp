@@ -46,14 +46,6 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   return config;
 }
 
-/// The earlier stage whose model a stage goes on from; empty for fresh weights, an import, and stages that leave no model.
-std::string start_of(const Stage& stage) {
-  if (const auto* train = std::get_if<TrainStage>(&stage.options)) return train->from;
-  if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return masks->from;
-  if (const auto* prune = std::get_if<PruneStage>(&stage.options)) return prune->from;
-  return {};
-}
-
 /// The cut under one budget for all layers that a stage's model descends from; nullptr when there is none.
 const Stage* global_cut(const Recipe& recipe, std::string name) {
   for (; !name.empty(); name = start_of(recipe.stage(name))) {
@@ -112,6 +104,13 @@ void check_shapes(const Recipe& recipe) {
 }  // namespace
 
 int64_t TrainingOptions::steps() const { return std::max<int64_t>(1, (tokens + batch_tokens / 2) / batch_tokens); }
+
+std::string start_of(const Stage& stage) {
+  if (const auto* train = std::get_if<TrainStage>(&stage.options)) return train->from;
+  if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return masks->from;
+  if (const auto* prune = std::get_if<PruneStage>(&stage.options)) return prune->from;
+  return {};
+}
 
 std::vector<std::string> Stage::inputs() const {
   struct {
