@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 
+#include "recipes/recipe_warnings.h"
 #include "recipes/run_folder.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
@@ -59,9 +60,11 @@ void check_before_work(const Ablation& ablation, Missing missing, const Tokenize
     if (run.seed == ablation.seeds.front()) for_arm(run.arm, [&] { check_before_work(run.recipe, missing, {}, trained); });  // no check asks for the seed
 }
 
-void warn_of_idle_stages(const Ablation& ablation) {
+std::vector<std::string> ablation_warnings(const Ablation& ablation) {
+  std::vector<std::string> lines;
   for (const ArmRun& run : ablation.runs) {
     if (run.seed != ablation.seeds.front()) continue;
+    std::ranges::copy(recipe_warnings(run.recipe), std::back_inserter(lines));
     const std::vector<Stage>& stages = run.recipe.stages;
     std::vector<char> used(stages.size(), 0);
     for (size_t i = stages.size(); i-- > 0;) {
@@ -72,9 +75,10 @@ void warn_of_idle_stages(const Ablation& ablation) {
     }
     for (size_t i = 0; i < stages.size(); ++i)
       if (!used[i])
-        log_warning(
+        lines.push_back(
             fmt::format("arm '{}': nothing that is evaluated needs stage '{}'; drop = [\"{}\"] saves its time", run.arm, stages[i].name, stages[i].name));
   }
+  return lines;
 }
 
 AblationPlan plan_ablation(Ablation& ablation, const std::string& data_fingerprint, double gemm_gflops) {
@@ -179,10 +183,7 @@ std::string ablation_cost_table(const Ablation& ablation, const AblationPlan& pl
       text += fmt::format("{:<20} {:>11} {:>9} {:>18.2f}\n", run.arm, format_count(parameters), format_count(tokens), tokens / parameters);
     }
   }
-  std::string warnings;
-  for (const ArmRun& run : ablation.runs)
-    if (const std::string of_arm = epoch_warnings(run.recipe, plan.data.tokens); warnings.find(of_arm) == std::string::npos) warnings += of_arm;
-  return warnings.empty() ? text : text + "\n" + warnings;
+  return text;
 }
 
 Parallelism parallelism_of(const Recipe& recipe, int jobs) {

@@ -11,6 +11,7 @@
 #include "recipes/stages.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
+#include "src/base/input_file.h"
 #include "src/base/log.h"
 #include "src/model/parameters.h"
 
@@ -25,7 +26,6 @@ constexpr double kProgramBytes = 350e6;        // LibTorch and its buffers
 constexpr double kTrainingShareOfGemm = 0.45;  // small fp32 models on two cores (docs/results)
 constexpr double kForwardShareOfGemm = 0.35;
 constexpr double kBytesPerToken = 2.5;  // of text, before a tokenizer is there to tell
-constexpr double kEpochsWarning = 4;    // repeats beyond four epochs are worth little (Muennighoff et al. 2023, 2305.16264)
 
 /// Activations kept for the backward pass: residual stream and norms, packed attention, gate, up and hidden.
 double activation_bytes_per_token(const ModelConfig& config) {
@@ -164,7 +164,8 @@ double corpus_bytes(const Recipe& recipe) {
   std::error_code error;
   for (const DomainOptions& domain : recipe.data.domains) {
     if (!fs::exists(domain.path, error))
-      log_warning(fmt::format("domain '{}': {}: no such corpus file or folder; counted as empty", domain.name, printable(domain.path)));
+      log_warning(
+          fmt::format("domain '{}': {}: no such corpus file or folder{}; counted as empty", domain.name, printable(domain.path), searched_from(domain.path)));
     bytes += text_bytes(domain);
   }
   return bytes;
@@ -298,14 +299,14 @@ void check_fits(const RecipeCost& cost, const fs::path& run_root) {
                                                  format_bytes(cost.disk_bytes), format_bytes(free)));
 }
 
-std::string epoch_warnings(const Recipe& recipe, double corpus_tokens) {
-  std::string text;
-  for (const Stage& stage : recipe.stages) {
-    const TrainingOptions* training = training_of(stage);
-    if (training != nullptr && corpus_tokens > 0 && static_cast<double>(training->tokens) > kEpochsWarning * corpus_tokens)
-      text += fmt::format("warning: stage '{}' reads the corpus about {:.1f} times\n", stage.name, static_cast<double>(training->tokens) / corpus_tokens);
+CorpusTokens estimate_tokens(const Recipe& recipe) {
+  CorpusTokens corpus;
+  for (const DomainOptions& domain : recipe.data.domains) {
+    const double tokens = text_bytes(domain) / kBytesPerToken;
+    corpus.train[domain.name] = tokens * (1 - recipe.data.heldout_share);
+    corpus.heldout += tokens * recipe.data.heldout_share;
   }
-  return text;
+  return corpus;
 }
 
 std::string cost_table(const Recipe& recipe, const RecipeCost& cost) {
@@ -323,10 +324,7 @@ std::string cost_table(const Recipe& recipe, const RecipeCost& cost) {
   }
   text += fmt::format("\ntotal: {:.2e} FLOPs, {} of memory at most, {} of disk{}\n", flops, format_bytes(cost.memory_bytes), format_bytes(cost.disk_bytes),
                       seconds > 0 ? fmt::format(", about {}", format_duration(seconds)) : "");
-  text += "\n" + mixture_table(recipe);
-  text += epoch_warnings(recipe, cost.stages.front().tokens);
-  for (const std::string& line : label_warnings(recipe)) text += "warning: " + line + "\n";
-  return text;
+  return text + "\n" + mixture_table(recipe);
 }
 
 }  // namespace coppice

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -23,6 +24,7 @@
 #include "recipes/machine.h"
 #include "recipes/midway.h"
 #include "recipes/prepare_data.h"
+#include "recipes/recipe_warnings.h"
 #include "recipes/run_ablation.h"
 #include "recipes/run_folder.h"
 #include "recipes/run_recipe.h"
@@ -155,18 +157,23 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         if (!recipe.arms.empty()) {
           Ablation ablation = load_ablation(flags.request.recipe_file, flags.request.overrides, flags.request.unset);
           check_before_work(ablation, Missing::allowed);
-          warn_of_idle_stages(ablation);
+          log_warnings(ablation_warnings(ablation));
           const Parallelism parallel = parallelism_of(recipe, jobs);
           start_torch(parallel.threads);
           const AblationPlan planned = plan_ablation(ablation, "", gemm_gflops());
           fmt::print("{}", ablation_cost_table(ablation, planned, parallel.jobs));
           std::fflush(stdout);
+          std::vector<std::string> lines;
+          for (const ArmRun& run : ablation.runs) std::ranges::copy(corpus_warnings(run.recipe, estimate_tokens(recipe)), std::back_inserter(lines));
+          log_warnings(lines);
           check_fits(ablation_cost(planned, parallel.jobs), run_root(flags.request, recipe));
           return;
         }
         check_before_work(recipe, Missing::allowed);
+        log_warnings(recipe_warnings(recipe));
         start_torch(recipe.threads);
         const RecipeCost cost = estimate_cost(recipe, corpus_bytes(recipe), gemm_gflops());
+        log_warnings(corpus_warnings(recipe, estimate_tokens(recipe)));
         fmt::print("{}", cost_table(recipe, cost));
         std::fflush(stdout);
         check_fits(cost, run_root(flags.request, recipe));
@@ -184,6 +191,8 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         else
           check_before_work(load_ablation(flags.request.recipe_file, flags.request.overrides, flags.request.unset), Missing::allowed);
         fmt::print("{}", recipe.with_origins);
+        std::fflush(stdout);
+        log_warnings(recipe_warnings(recipe));
       };
     });
   }
@@ -195,8 +204,8 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
       action = [] {
         const fs::path root = folder;
         const bool ablation = fs::exists(root / "recipe.toml") && !load_recipe((root / "recipe.toml").string(), {}, {}).arms.empty();
-        const std::string verdict = ablation ? write_ablation_report(root) : write_report(root);
-        fmt::print("{}\n\n{}, .md, .json\n", verdict, ablation ? "tables: " + (root / "ablation.html").string() : "report: " + (root / "report.html").string());
+        const std::string verdict = ablation ? write_ablation_report(root) + "\n" : write_report(root);
+        fmt::print("{}\n{}, .md, .json\n", verdict, ablation ? "tables: " + (root / "ablation.html").string() : "report: " + (root / "report.html").string());
       };
     });
   }

@@ -111,10 +111,7 @@ std::string corpus_sha256(const std::filesystem::path& path) {
   const fs::file_status status = fs::status(path, error);
   if (!fs::exists(status))
     throw UserError::bad_file(path.string(),
-                              error && error != std::errc::no_such_file_or_directory
-                                  ? error.message()
-                                  : fmt::format("no such corpus file or folder{}",
-                                                path.is_absolute() ? "" : "; looked for below the working folder, " + fs::current_path().string()));
+                              error && error != std::errc::no_such_file_or_directory ? error.message() : "no such corpus file or folder" + searched_from(path));
   if (!fs::is_directory(status)) {
     if (fs::is_regular_file(status) && stored_bytes(path) == 0) throw UserError::bad_file(path.string(), "the corpus file is empty");
     return sha256_file(path, check_stop);

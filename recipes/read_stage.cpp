@@ -8,6 +8,7 @@
 #include "pruning/scores.h"
 #include "recipes/recipe_reading.h"
 #include "src/base/errors.h"
+#include "src/base/input_file.h"
 #include "src/checkpoint/hf_export.h"
 #include "src/data/label_cache.h"
 #include "src/data/tasks.h"
@@ -183,7 +184,8 @@ void check_hidden_loss(const OptionTable& table, const TrainStage& train, const 
 std::filesystem::path find_label_file(const std::filesystem::path& folder, const std::string& domain, const std::string& where) {
   for (const char* ending : {".jsonl.zst", ".jsonl"})
     if (const std::filesystem::path file = folder / (domain + ending); std::filesystem::is_regular_file(file)) return file;
-  throw UserError::recipe(where, fmt::format("import: {} holds no {}.jsonl or {}.jsonl.zst with the labels of that domain", folder.string(), domain, domain));
+  throw UserError::recipe(where, fmt::format("import: {} holds no {}.jsonl or {}.jsonl.zst with the labels of that domain{}", folder.string(), domain, domain,
+                                             searched_from(folder)));
 }
 
 Stage read_stage(OptionTable table, const Recipe& recipe) {
@@ -309,7 +311,7 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
         if (!label.import.empty()) find_label_file(label.import, domain.name, table.where("import"));
         if (label.cache.empty()) continue;
         check(std::filesystem::exists(label_cache(label.cache, domain.name) / "manifest.json"), table.where("cache"),
-              fmt::format("cache: {} holds no label cache of domain '{}'", label.cache, domain.name));
+              fmt::format("cache: {} holds no label cache of domain '{}'{}", label.cache, domain.name, searched_from(label.cache)));
         const LabelFingerprint made = read_label_fingerprint(label_cache(label.cache, domain.name));
         label.window_rule = made.window_rule == "aligned" ? "aligned" : "document";
         label.context = std::max<int64_t>(2, made.context);

@@ -46,14 +46,6 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   return config;
 }
 
-/// The earlier stage whose model a stage goes on from; empty for fresh weights, an import, and stages that leave no model.
-std::string start_of(const Stage& stage) {
-  if (const auto* train = std::get_if<TrainStage>(&stage.options)) return train->from;
-  if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return masks->from;
-  if (const auto* prune = std::get_if<PruneStage>(&stage.options)) return prune->from;
-  return {};
-}
-
 /// The cut under one budget for all layers that a stage's model descends from; nullptr when there is none.
 const Stage* global_cut(const Recipe& recipe, std::string name) {
   for (; !name.empty(); name = start_of(recipe.stage(name))) {
@@ -113,6 +105,13 @@ void check_shapes(const Recipe& recipe) {
 
 int64_t TrainingOptions::steps() const { return std::max<int64_t>(1, (tokens + batch_tokens / 2) / batch_tokens); }
 
+std::string start_of(const Stage& stage) {
+  if (const auto* train = std::get_if<TrainStage>(&stage.options)) return train->from;
+  if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return masks->from;
+  if (const auto* prune = std::get_if<PruneStage>(&stage.options)) return prune->from;
+  return {};
+}
+
 std::vector<std::string> Stage::inputs() const {
   struct {
     std::vector<std::string> operator()(const TrainStage& s) const {
@@ -157,21 +156,6 @@ ModelConfig Recipe::model_after(const std::string& stage_name) const {
   }
   if (const auto* prune = std::get_if<PruneStage>(&found.options)) config.intermediate_size = models.at(prune->target).intermediate_size;
   return config;
-}
-
-std::vector<std::string> label_warnings(const Recipe& recipe) {
-  std::vector<std::string> lines;
-  for (const Stage& stage : recipe.stages) {
-    const auto* train = std::get_if<TrainStage>(&stage.options);
-    if (train == nullptr) continue;
-    for (const std::string& name : train->labels)
-      if (const auto& label = std::get<LabelStage>(recipe.stage(name).options); label.window_rule == "aligned" && label.context != train->training.seq_len)
-        lines.push_back(
-            fmt::format("stage '{}': the teacher of '{}' reads windows of {} tokens, this stage's are {}: its labels see another context than a live "
-                        "teacher's would (window_rule = \"aligned\" is made for context = seq_len)",
-                        stage.name, name, label.context, train->training.seq_len));
-  }
-  return lines;
 }
 
 const TrainingOptions* training_of(const Stage& stage) {

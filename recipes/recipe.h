@@ -199,8 +199,8 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
 std::filesystem::path find_label_file(const std::filesystem::path& folder, const std::string& domain, const std::string& where);
 /// The cache of one domain in the folder of a label stage's `cache`.
 inline std::filesystem::path label_cache(const std::filesystem::path& folder, const std::string& domain) { return folder / domain; }
-/// A line for each stage that reads labels of other windows than its own.
-std::vector<std::string> label_warnings(const Recipe& recipe);
+/// The earlier stage whose model a stage goes on from; empty for fresh weights, an import, and stages that leave no model.
+std::string start_of(const Stage& stage);
 /// The options that train and learn_masks share; nullptr for other kinds.
 const TrainingOptions* training_of(const Stage& stage);
 

@@ -18,6 +18,7 @@
 #include "recipes/collect_report.h"
 #include "recipes/exit_code.h"
 #include "recipes/machine.h"
+#include "recipes/recipe_warnings.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
@@ -227,7 +228,9 @@ void prepare(const Ablation& ablation, RunFolder& run, const Json& identity, int
     run.write_run_file(ablation.base);
     const PreparedData data = prepare_data(ablation.base, run, identity);
     check_before_work(ablation, Missing::refused, data.tokenizer.get());
-    for (const ArmRun& arm_run : ablation.runs) check_windows(arm_run.recipe, data);
+    std::vector<std::string> lines;
+    for (const ArmRun& arm_run : ablation.runs) std::ranges::copy(check_windows(arm_run.recipe, data), std::back_inserter(lines));
+    log_warnings(lines);
   });
   int code = -1;
   for (bool passed_on = false; (code = poll_child(child)) < 0; rest())
@@ -256,7 +259,6 @@ void write_arm_files(const fs::path& root, const Ablation& ablation) {
 
 void run_ablation(const RunRequest& request, int jobs) {
   Ablation ablation = load_ablation(request.recipe_file, request.overrides, request.unset);
-  warn_of_idle_stages(ablation);
   const Parallelism parallel = parallelism_of(ablation.base, jobs);
   const fs::path root = run_root(request, ablation.base);
   if (request.fresh && fs::exists(root / "recipe.toml"))
@@ -265,6 +267,7 @@ void run_ablation(const RunRequest& request, int jobs) {
   RunFolder run(root);  // first: a second run is told so before it reads the corpus
   set_log_file(root / "log.txt");
   check_before_work(ablation, Missing::refused);
+  log_warnings(ablation_warnings(ablation));
   const Json data = data_identity(ablation.base);
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
   const std::string data_fingerprint = fingerprint(data);

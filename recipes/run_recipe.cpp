@@ -11,6 +11,7 @@
 #include "recipes/cost.h"
 #include "recipes/machine.h"
 #include "recipes/midway.h"
+#include "recipes/recipe_warnings.h"
 #include "recipes/stage_changes.h"
 #include "recipes/stages.h"
 #include "src/base/errors.h"
@@ -147,7 +148,7 @@ OpenedRun open_run(const RunRequest& request) {
     throw UserError::recipe("--fresh", fmt::format("{} already holds a run; leave --fresh out to go on with it", root.string()));
   opened.run = std::make_unique<RunFolder>(root);  // first: a second run is told so before it reads the corpus
   set_log_file(root / "log.txt");
-  for (const std::string& line : label_warnings(recipe)) log_warning(line);
+  log_warnings(recipe_warnings(recipe));
   const Json data = data_identity(recipe);
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
   opened.stages = plan_stages(recipe, *opened.run, data, request.allow_change);
@@ -207,7 +208,7 @@ void run_recipe(const RunRequest& request) {
         log_info(fmt::format("stage '{}': {} tokens are {} steps of {}", stage.name, training->tokens, training->steps(), training->batch_tokens));
     const PreparedData data = prepare_data(recipe, run, opened.stages[0].identity);
     check_before_work(recipe, Missing::refused, names_of_done(opened.stages), data.tokenizer.get());
-    check_windows(recipe, data);
+    log_warnings(check_windows(recipe, data));
     const RecipeCost cost = estimate_cost(recipe, corpus_bytes(recipe), gemm_gflops());
     size_t num_done = 0;
     for (const size_t i : work_order(recipe)) {
@@ -231,7 +232,7 @@ void run_recipe(const RunRequest& request) {
     }
   }
   const std::string verdict = write_report(run.root());
-  fmt::print("{}\n\nreport: {}, .md, .json\n", verdict, (run.root() / "report.html").string());
+  fmt::print("{}\nreport: {}, .md, .json\n", verdict, (run.root() / "report.html").string());
 }
 
 void join_labels(const RunRequest& request, const std::string& stage_name) {

@@ -90,6 +90,14 @@ std::vector<StageTeacher> open_teachers(const StageContext& context, const Train
   return teachers;
 }
 
+std::string ZeroGradientWatch::look(double norm, int64_t step) {
+  zeros_ = norm == 0 ? zeros_ + 1 : 0;
+  if (said_ || zeros_ < enough_) return {};
+  said_ = true;
+  return fmt::format("{} is exactly 0 in steps {} to {}: nothing is learned; look at its loss, its labels and what it starts from", what_, step - zeros_ + 1,
+                     step);
+}
+
 TrainingSession::TrainingSession(StageContext& context, const TrainingOptions& options, Model& model, Optimizer& optimizer, std::vector<StageTeacher> teachers,
                                  int64_t top_k, std::vector<NamedTensor> extra)
     : context_(context),
@@ -99,7 +107,8 @@ TrainingSession::TrainingSession(StageContext& context, const TrainingOptions& o
       teachers_(std::move(teachers)),
       top_k_(top_k),
       extra_(std::move(extra)),
-      progress_(context.stage.name, static_cast<uint64_t>(options.steps()), "step") {
+      progress_(context.stage.name, static_cast<uint64_t>(options.steps()), "step"),
+      zero_gradient_(fmt::format("stage '{}': the gradient of the weights", context.stage.name), options.steps()) {
   num_steps_ = options.steps();
   eval_steps_ = options.eval_steps > 0 ? options.eval_steps : std::max<int64_t>(1, num_steps_ / 10);
   loader_ = std::make_unique<Loader>(context.data.shards_of(options.mixture), options.mixture, loader_options(context, options));
@@ -253,6 +262,8 @@ void TrainingSession::end_step(const LossSums& sums, double teacher_weight, cons
   line.add("t", now_s - session_begin_s_);
   metrics_->append(line);
 
+  if (outcome.lr > 0)  // else skipped, or weights that the stage holds still
+    if (const std::string zero = zero_gradient_.look(outcome.grad_norm, step_); !zero.empty()) log_warning(zero);
   if (!outcome.applied) {
     log_warning(fmt::format("stage '{}' step {}: update skipped (loss {:.4g}, gradient norm {:.4g}); weights and optimizer state stay as they were",
                             context_.stage.name, step_, terms.loss, outcome.grad_norm));

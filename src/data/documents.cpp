@@ -13,6 +13,7 @@
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
+#include "src/base/input_file.h"
 #include "src/base/log.h"
 #include "src/data/array_reader.h"
 #include "src/data/byte_source.h"
@@ -238,7 +239,7 @@ uint64_t stored_bytes(const fs::path& path) {
 CorpusReport for_each_document(const fs::path& path, const std::function<void(Document&&)>& visit, const CorpusOptions& options, uint64_t* bytes_read) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
-  if (error || !fs::exists(status)) throw UserError::bad_file(path.string(), "no such file or folder");
+  if (error || !fs::exists(status)) throw UserError::bad_file(path.string(), "no such file or folder" + searched_from(path));
   CorpusReader reader(path, visit, options, bytes_read);
   size_t other_files = 0;
   if (!fs::is_directory(status)) {

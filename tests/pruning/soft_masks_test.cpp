@@ -142,6 +142,15 @@ TEST_SUITE("unit") {
     CHECK(mask_collapse(mask_health(at::ones({2, 30}), raw_LF, 30, 30), 1.0, 30).empty());  // nothing to decide
   }
 
+  TEST_CASE("mask_collapse: a layer that is hardly cut need not be binary to have decided") {
+    const at::Tensor raw_LF = at::arange(20, at::kFloat).view({1, 20});
+    at::Tensor soft_LF = at::ones({1, 20});
+    soft_LF[0][0] = 0.01f;  // the one to go, nearly gone
+    soft_LF[0][1] = 0.99f;
+    CHECK(mask_collapse(mask_health(soft_LF, raw_LF, 19, 19), 1.0, 20).empty());
+    CHECK(mask_collapse(mask_health(at::full({1, 20}, 0.95f), raw_LF, 19, 19), 1.0, 20).find("sharpness 0.950, an undecided mask has 0.950") != std::string::npos);
+  }
+
   TEST_CASE("cut_collapse and early_decision: only where they should speak") {
     CHECK(cut_collapse(4.1, 4.0, 0.5).empty());
     CHECK(cut_collapse(3.9, 4.0, 0.6).empty());
