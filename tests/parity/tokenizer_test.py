@@ -66,3 +66,16 @@ def test_bos_when_asked_for(work):
 
 def test_tokenizer_model_in_the_folder(work, strings):
     assert (work / "hf" / "qwen3" / "tokenizer.model").read_bytes() == (work / "tokenizer-512.model").read_bytes()
+
+
+def test_bos_and_chat_of_an_imported_model(work, strings):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(work / "hf" / "chat")
+    special = [piece for piece in tokenizer.get_vocab() if piece.startswith("<") and piece.endswith(">")]
+    texts = [(text, answer["ids"]) for text, answer in zip(strings, ours(work, 512), strict=True) if not any(piece in text for piece in special)]
+    assert len(texts) > 5000
+    for (text, ids), theirs in zip(texts, tokenizer([text for text, _ in texts])["input_ids"], strict=True):
+        assert theirs == [1, *ids], text
+    chat = [{"role": "user", "content": "one two"}, {"role": "assistant", "content": "three"}]
+    ids = tokenizer.apply_chat_template(chat, tokenize=True, return_dict=False)
+    assert ids.count(2) == 2 and ids[-1] == 2  # the template's end of text is the piece, not three characters
+    assert tokenizer.decode(ids) == "user: one two</s>assistant: three</s>"
