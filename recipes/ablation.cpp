@@ -26,15 +26,17 @@ auto for_arm(const std::string& arm, const Work& work) {
   }
 }
 
-Recipe load_arm(const std::string& file, std::vector<Override> overrides, const std::vector<std::string>& unset, const ArmOptions& arm, uint64_t seed) {
+Recipe load_arm(const std::string& file, std::vector<Override> overrides, const std::vector<std::string>& unset, const Recipe& base, const ArmOptions& arm,
+                uint64_t seed) {
   overrides.push_back({.path = "seed", .value = std::to_string(seed), .where = arm.where});
-  return for_arm(arm.name, [&] { return load_recipe(file, overrides, unset, &arm); });
+  return for_arm(arm.name, [&] { return load_recipe(file, overrides, unset, base.sources, &arm); });
 }
 
 }  // namespace
 
-Ablation load_ablation(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset) {
-  Ablation ablation{.base = load_recipe(file, overrides, unset)};
+Ablation load_ablation(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset,
+                       std::shared_ptr<Sources> sources) {
+  Ablation ablation{.base = load_recipe(file, overrides, unset, std::move(sources))};
   const Recipe& base = ablation.base;
   if (base.arms.empty())
     throw UserError::recipe(file, fmt::format("the recipe has no [[arm]], so there is nothing to compare; coppice run {} runs it as it is", file));
@@ -50,7 +52,7 @@ Ablation load_ablation(const std::string& file, const std::vector<Override>& ove
       ablation.runs.push_back({.arm = arm.name,
                                .reference = arm.reference.empty() ? ablation.reference : arm.reference,
                                .seed = seed,
-                               .recipe = load_arm(file, overrides, unset, arm, seed),
+                               .recipe = load_arm(file, overrides, unset, base, arm, seed),
                                .stages = {}});
   return ablation;
 }

@@ -48,7 +48,8 @@ struct AblationPlan {
 
 /// Reads an ablation: the file once as it stands and once for each arm and seed. UserError::recipe with file:line, naming the arm, for what cannot be; also
 /// when the file has no arms.
-Ablation load_ablation(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset);
+Ablation load_ablation(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset,
+                       std::shared_ptr<Sources> sources = nullptr);
 
 /// check_before_work() of every arm: what only its own options or files make impossible.
 void check_before_work(const Ablation& ablation, Missing missing, const Tokenizer* trained = nullptr);

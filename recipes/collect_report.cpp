@@ -101,7 +101,7 @@ ReportModel scored_model(const Json& row) {
 
 Report collect_report(const fs::path& root) {
   if (!fs::exists(root / "recipe.toml")) throw UserError::bad_file(root.string(), "no run here: recipe.toml is missing");
-  const Recipe recipe = load_recipe((root / "recipe.toml").string(), {}, {});
+  const Recipe recipe = load_recorded_recipe(root);
   const Json run = fs::exists(root / "run.json") ? read_json(root / "run.json") : Json::object();
   Report report{.recipe = recipe.name};
   for (const CorpusNote& note : corpus_notes(root / "data")) report.checks.push_back({.name = note.about, .text = note.text, .passed = !note.spoils});

@@ -8,6 +8,7 @@
 
 #include "pruning/scores.h"
 #include "recipes/machine.h"
+#include "recipes/sources.h"
 #include "recipes/stages.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -87,14 +88,18 @@ double folder_bytes(const fs::path& folder) {
 }
 
 /// Text of one domain, by the size of its files; packed ones hold about four times their size.
-double text_bytes(const DomainOptions& domain) {
+double text_bytes(const std::string& path) {
   std::error_code error;
-  if (fs::is_directory(domain.path, error)) return folder_bytes(domain.path);
-  const auto size = fs::file_size(domain.path, error);
-  std::string ending = fs::path(domain.path).extension().string();
+  if (fs::is_directory(path, error)) return folder_bytes(path);
+  const auto size = fs::file_size(path, error);
+  std::string ending = fs::path(path).extension().string();
   std::ranges::transform(ending, ending.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   const bool packed = ending == ".zst" || ending == ".gz";
   return error ? 0 : static_cast<double>(size) * (packed ? 4 : 1);
+}
+
+double text_bytes(const Recipe& recipe, const DomainOptions& domain) {
+  return recipe.sources->look("bytes", domain.path, [&] { return Json(text_bytes(domain.path)); }).get<double>();
 }
 
 /// Tokens that each training stage draws from each domain, and how often that reads the domain.
@@ -109,7 +114,7 @@ std::string mixture_table(const Recipe& recipe) {
     std::vector<uint64_t> windows;
     std::vector<double> there;
     for (const MixtureEntry& entry : training->mixture) {
-      there.push_back(text_bytes(*std::ranges::find(recipe.data.domains, entry.domain, &DomainOptions::name)) / kBytesPerToken);
+      there.push_back(text_bytes(recipe, *std::ranges::find(recipe.data.domains, entry.domain, &DomainOptions::name)) / kBytesPerToken);
       windows.push_back(std::max<uint64_t>(1, static_cast<uint64_t>(there.back() / window)));
     }
     const bool known = std::ranges::all_of(there, [](double in_domain) { return in_domain > 0; });
@@ -163,10 +168,10 @@ double corpus_bytes(const Recipe& recipe) {
   double bytes = 0;
   std::error_code error;
   for (const DomainOptions& domain : recipe.data.domains) {
-    if (!fs::exists(domain.path, error))
+    if (!fs::exists(domain.path, error) && !recipe.sources->recorded("bytes", domain.path))
       log_warning(
           fmt::format("domain '{}': {}: no such corpus file or folder{}; counted as empty", domain.name, printable(domain.path), searched_from(domain.path)));
-    bytes += text_bytes(domain);
+    bytes += text_bytes(recipe, domain);
   }
   return bytes;
 }
@@ -302,7 +307,7 @@ void check_fits(const RecipeCost& cost, const fs::path& run_root) {
 CorpusTokens estimate_tokens(const Recipe& recipe) {
   CorpusTokens corpus;
   for (const DomainOptions& domain : recipe.data.domains) {
-    const double tokens = text_bytes(domain) / kBytesPerToken;
+    const double tokens = text_bytes(recipe, domain) / kBytesPerToken;
     corpus.train[domain.name] = tokens * (1 - recipe.data.heldout_share);
     corpus.heldout += tokens * recipe.data.heldout_share;
   }

@@ -28,6 +28,8 @@
 #include "recipes/run_ablation.h"
 #include "recipes/run_folder.h"
 #include "recipes/run_recipe.h"
+#include "recipes/sources.h"
+#include "recipes/stages.h"
 #include "recipes/version.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -36,6 +38,7 @@
 #include "src/base/threads.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/hf_export.h"
+#include "src/checkpoint/hf_settings.h"
 #include "src/model/generate.h"
 #include "src/tensors/shape.h"
 
@@ -153,9 +156,10 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
     plan->add_option("--jobs", jobs, "of an ablation: stages at a time")->check(CLI::Range(0, 1024));
     plan->callback([&action] {
       action = [] {
-        const Recipe recipe = load_recipe(flags.parsed().recipe_file, flags.request.overrides, flags.request.unset);
+        const RunRequest request = flags.parsed();
+        const Recipe recipe = load_recipe(request.recipe_file, request.overrides, request.unset, std::make_shared<Sources>(request.out));
         if (!recipe.arms.empty()) {
-          Ablation ablation = load_ablation(flags.request.recipe_file, flags.request.overrides, flags.request.unset);
+          Ablation ablation = load_ablation(request.recipe_file, request.overrides, request.unset, recipe.sources);
           check_before_work(ablation, Missing::allowed);
           log_warnings(ablation_warnings(ablation));
           const Parallelism parallel = parallelism_of(recipe, jobs);
@@ -173,6 +177,7 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         log_warnings(recipe_warnings(recipe));
         start_torch(recipe.threads);
         const RecipeCost cost = estimate_cost(recipe, corpus_bytes(recipe), gemm_gflops());
+        say_what_is_gone(recipe);
         log_warnings(corpus_warnings(recipe, estimate_tokens(recipe)));
         fmt::print("{}", cost_table(recipe, cost));
         std::fflush(stdout);
@@ -189,7 +194,8 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         if (recipe.arms.empty())
           check_before_work(recipe, Missing::allowed);
         else
-          check_before_work(load_ablation(flags.request.recipe_file, flags.request.overrides, flags.request.unset), Missing::allowed);
+          check_before_work(load_ablation(flags.request.recipe_file, flags.request.overrides, flags.request.unset, recipe.sources), Missing::allowed);
+        say_what_is_gone(recipe);
         fmt::print("{}", recipe.with_origins);
         std::fflush(stdout);
         log_warnings(recipe_warnings(recipe));
@@ -203,7 +209,7 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
     report->callback([&action] {
       action = [] {
         const fs::path root = folder;
-        const bool ablation = fs::exists(root / "recipe.toml") && !load_recipe((root / "recipe.toml").string(), {}, {}).arms.empty();
+        const bool ablation = fs::exists(root / "recipe.toml") && !load_recorded_recipe(root).arms.empty();
         const std::string verdict = ablation ? write_ablation_report(root) + "\n" : write_report(root);
         fmt::print("{}\n{}, .md, .json\n", verdict, ablation ? "tables: " + (root / "ablation.html").string() : "report: " + (root / "report.html").string());
       };
@@ -263,7 +269,8 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         const LoadedModel loaded = load_model(model_folder(stage));
         const Tokenizer tokenizer = tokenizer_beside(stage);
         check_tokenizer(loaded, tokenizer, stage);
-        const HfExportReport report = export_hf(out, loaded.model, tokenizer, dtype);
+        const std::optional<HfSettings> settings = settings_for_export(stage);
+        const HfExportReport report = export_hf(out, loaded.model, tokenizer, dtype, {.settings = settings ? &*settings : nullptr});
         fmt::print("{}: {}, re-imported logits differ by {:.2e}\n", out, format_bytes(static_cast<double>(report.bytes)), report.max_logit_difference);
       };
     });

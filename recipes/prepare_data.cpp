@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "recipes/sources.h"
 #include "recipes/survey_corpus.h"
 #include "recipes/tokenize_domain.h"
 #include "recipes/tokenizer_process.h"
@@ -136,14 +137,14 @@ std::vector<const TokenShards*> PreparedData::shards_of(const std::vector<Mixtur
 Json data_identity(const Recipe& recipe) {
   Json domains = Json::array();
   for (const DomainOptions& domain : recipe.data.domains) {
-    domains.push_back({{"name", domain.name}, {"sha256", corpus_sha256(domain.path)}});
+    domains.push_back({{"name", domain.name}, {"sha256", recipe.sources->look_text("corpus", domain.path, [&] { return corpus_sha256(domain.path); })}});
     if (domain.text_key != DomainOptions().text_key) domains.back()["text_key"] = domain.text_key;
   }
   Json tokenizer = {{"kind", recipe.tokenizer.kind}, {"vocab_size", recipe.tokenizer.vocab_size}};
   if (recipe.tokenizer.path.empty())
     tokenizer.update({{"character_coverage", recipe.tokenizer.character_coverage}, {"training_bytes", recipe.tokenizer.training_bytes}});
   else
-    tokenizer["sha256"] = sha256_file(recipe.tokenizer.path);
+    tokenizer["sha256"] = recipe.sources->look_text("file", recipe.tokenizer.path, [&] { return sha256_file(recipe.tokenizer.path); });
   return {
       {"kind", "data"},        {"version", 1}, {"domains", domains}, {"heldout_share", recipe.data.heldout_share}, {"shard_tokens", recipe.data.shard_tokens},
       {"tokenizer", tokenizer}};

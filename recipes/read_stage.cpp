@@ -7,6 +7,7 @@
 
 #include "pruning/scores.h"
 #include "recipes/recipe_reading.h"
+#include "recipes/sources.h"
 #include "src/base/errors.h"
 #include "src/base/input_file.h"
 #include "src/checkpoint/hf_export.h"
@@ -143,23 +144,27 @@ void check_distillation(const OptionTable& table, TrainStage& train, const Recip
 }
 
 /// Ids must mean the same to the imported model and to the data; known before any work, from config.json and the two tokenizers.
-ImportStage read_import(OptionTable& table, const TokenizerOptions& tokenizer) {
+ImportStage read_import(OptionTable& table, const TokenizerOptions& tokenizer, Sources& sources) {
   ImportStage import;
   table.take("path", import.path, "Hugging Face folder with config.json, safetensors and the model's own tokenizer.model");
   const std::string where = table.where("path");
   check(!import.path.empty(), where, "path: missing; name a Hugging Face folder");
-  import.config = import_hf_config(import.path);
+  const HfShape shape = shape_of(sources, import.path);
+  import.config = shape.config;
+  import.attention_window = shape.attention_window;
   const std::filesystem::path own = std::filesystem::path(import.path) / "tokenizer.model";
-  check(std::filesystem::is_regular_file(own), where,
+  check(std::filesystem::is_regular_file(own) || sources.recorded("tokenizer", own), where,
         fmt::format("path: {} is missing; only models with a SentencePiece tokenizer can be imported", own.string()));
   check(!tokenizer.path.empty(), where, fmt::format("path: an imported model needs its own tokenizer; set tokenizer.path = \"{}\"", own.string()));
-  const std::string ids = Tokenizer::load(own).fingerprint(), data_ids = Tokenizer::load(tokenizer.path).fingerprint();
+  const auto ids_of = [&](const std::filesystem::path& file) {
+    return sources.look_text("tokenizer", file, [&] { return Tokenizer::load(file).fingerprint(); });
+  };
+  const std::string ids = ids_of(own), data_ids = ids_of(tokenizer.path);
   check(ids == data_ids, where,
         fmt::format("path: the model in {} was trained with another tokenizer: {} there, {} in {}", import.path, ids, data_ids, tokenizer.path));
-  check(
-      padded_rows(import.config.vocab_size, tokenizer.vocab_size).has_value(), where,
-      fmt::format("path: the model in {} has {} rows in its vocabulary table (tokenizer {}), the data {} ids (tokenizer {}); only a padded table may be larger",
-                  import.path, import.config.vocab_size, ids, tokenizer.vocab_size, data_ids));
+  check(padded_rows(import.config.vocab_size, tokenizer.vocab_size).has_value(), where,
+        fmt::format("path: the model in {} has {} rows in its vocabulary table (tokenizer {}), the data {} ids (tokenizer {}); every id needs a row",
+                    import.path, import.config.vocab_size, ids, tokenizer.vocab_size, data_ids));
   import.config.vocab_size = tokenizer.vocab_size;
   return import;
 }
@@ -232,7 +237,7 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
           fmt::format("rope_theta: got {}, expected above 1", train.rope_theta));
     stage.options = train;
   } else if (stage.kind == "import") {
-    stage.options = read_import(table, recipe.tokenizer);
+    stage.options = read_import(table, recipe.tokenizer, *recipe.sources);
   } else if (stage.kind == "learn_masks") {
     LearnMasksStage masks;
     table.take("from", masks.from, "the dense source");
@@ -308,11 +313,19 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
                                           {"batch_tokens", label.batch_tokens == plain.batch_tokens}})
         check(is_plain, table.where(key), fmt::format("{}: labels from `{}` are there already; leave it out", key, source));
       for (const DomainOptions& domain : recipe.data.domains) {
-        if (!label.import.empty()) find_label_file(label.import, domain.name, table.where("import"));
+        if (!label.import.empty())
+          recipe.sources->look_text("label file of " + domain.name, label.import,
+                                    [&] { return find_label_file(label.import, domain.name, table.where("import")).filename().string(); });
         if (label.cache.empty()) continue;
-        check(std::filesystem::exists(label_cache(label.cache, domain.name) / "manifest.json"), table.where("cache"),
-              fmt::format("cache: {} holds no label cache of domain '{}'{}", label.cache, domain.name, searched_from(label.cache)));
-        const LabelFingerprint made = read_label_fingerprint(label_cache(label.cache, domain.name));
+        const std::filesystem::path cache = label_cache(label.cache, domain.name);
+        const auto made =
+            LabelFingerprint::from_json(recipe.sources->look("label cache", cache,
+                                                             [&] {
+                                                               check(std::filesystem::exists(cache / "manifest.json"), table.where("cache"),
+                                                                     fmt::format("cache: {} holds no label cache of domain '{}'{}", label.cache, domain.name, searched_from(label.cache)));
+                                                               return read_label_fingerprint(cache).to_json();
+                                                             }),
+                                        cache.string());
         label.window_rule = made.window_rule == "aligned" ? "aligned" : "document";
         label.context = std::max<int64_t>(2, made.context);
         label.overlap = made.overlap;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <string>
 #include <variant>
 #include <vector>
@@ -19,6 +20,8 @@
 #include "student/targets.h"
 
 namespace coppice {
+
+class Sources;
 
 struct DomainOptions {
   std::string name;
@@ -104,8 +107,9 @@ struct TrainStage {
 };
 
 struct ImportStage {
-  std::string path;    // Hugging Face folder
-  ModelConfig config;  // of the model it leaves: padded rows of the vocabulary are cut
+  std::string path;              // Hugging Face folder
+  ModelConfig config;            // of the model it leaves: padded rows of the vocabulary are cut
+  int64_t attention_window = 0;  // > 0: texts up to so many tokens are seen whole, longer ones through a window, which we do not have
 };
 
 struct LearnMasksStage {
@@ -187,14 +191,21 @@ struct Recipe {
   std::vector<std::string> compare;  // stages whose models are compared; empty = the last one evaluated
   std::string resolved;              // canonical TOML
   std::string with_origins;          // the same with a comment per line
+  std::shared_ptr<Sources> sources;  // what it reads from outside; its arms share it
 
   const Stage& stage(const std::string& stage_name) const;  // InternalError when absent
   /// Shape of the model a stage leaves behind (train, import, learn_masks, prune), by the rules alone.
   ModelConfig model_after(const std::string& stage_name) const;
+  /// The import stage whose model this stage's descends from by cutting and training; nullptr when it began with fresh weights.
+  const Stage* imported_from(std::string stage_name) const;
 };
 
-/// Reads, resolves and checks a recipe; every refusal is UserError::recipe with file:line (exit 2). `arm`: as that arm of it changes the file.
-Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset, const ArmOptions* arm = nullptr);
+/// Reads, resolves and checks a recipe; every refusal is UserError::recipe with file:line (exit 2). `sources`: what a run recorded of what lies outside; left
+/// out, those of runs/<name>. `arm`: as that arm of it changes the file.
+Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset,
+                   std::shared_ptr<Sources> sources = nullptr, const ArmOptions* arm = nullptr);
+/// The recipe that a run folder holds, as the run knew the world.
+Recipe load_recorded_recipe(const std::filesystem::path& run_root);
 /// The file of one domain in the folder of a label stage's `import`; UserError::recipe(where) when there is none.
 std::filesystem::path find_label_file(const std::filesystem::path& folder, const std::string& domain, const std::string& where);
 /// The cache of one domain in the folder of a label stage's `cache`.

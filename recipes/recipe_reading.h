@@ -12,7 +12,8 @@ inline const std::vector<std::string> kTopLevelKeys = {"name",  "seed",  "device
                                                        "model", "stage", "seeds",  "reference", "compare", "arm"};
 inline const std::vector<std::string> kAblationKeys = {"arm", "seeds", "reference", "compare"};
 /// What lies beside the stages in a run folder.
-inline const std::vector<std::string> kRunFiles = {"data", "recipe.toml", "run.json", "log.txt", "report.html", "report.md", "report.svg", "report.json"};
+inline const std::vector<std::string> kRunFiles = {"data",        "recipe.toml", "run.json",   "log.txt",    "sources.json",
+                                                   "report.html", "report.md",   "report.svg", "report.json"};
 inline const std::vector<std::string> kModelKinds = {"train", "import", "learn_masks", "prune"};  // stages that leave a model
 
 // -- refusals: UserError::recipe at `where` = file:line --

@@ -19,6 +19,7 @@
 #include "recipes/exit_code.h"
 #include "recipes/machine.h"
 #include "recipes/recipe_warnings.h"
+#include "recipes/sources.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
@@ -251,6 +252,7 @@ void write_arm_files(const fs::path& root, const Ablation& ablation) {
     for (const char* key : {"recipe", "versions", "machine", "host", "started"}) own[key] = shared.at(key);
     own["seed"] = arm_run.seed;
     write_file_atomically(folder / "run.json", own.dump(1) + "\n");
+    arm_run.recipe.sources->save(folder);
     write_file_atomically(folder / "recipe.toml", arm_run.recipe.resolved);
   }
 }
@@ -258,7 +260,7 @@ void write_arm_files(const fs::path& root, const Ablation& ablation) {
 }  // namespace
 
 void run_ablation(const RunRequest& request, int jobs) {
-  Ablation ablation = load_ablation(request.recipe_file, request.overrides, request.unset);
+  Ablation ablation = load_ablation(request.recipe_file, request.overrides, request.unset, std::make_shared<Sources>(request.out));
   const Parallelism parallel = parallelism_of(ablation.base, jobs);
   const fs::path root = run_root(request, ablation.base);
   if (request.fresh && fs::exists(root / "recipe.toml"))
@@ -277,10 +279,19 @@ void run_ablation(const RunRequest& request, int jobs) {
       throw UserError::recipe(
           "", fmt::format("{} holds data of other options; run with --rerun to move it aside and run every stage again, or choose another folder with --out",
                           root.string()));
+    check_data_there(ablation.base, "");
     run.move_aside("data", held);
   }
   std::vector<Holder> holders = find_holders(root, ablation, plan, request.rerun);
+  for (size_t d = 0; d < holders.size(); ++d) {
+    const Recipe& recipe = ablation.runs[plan.stages[d].run].recipe;
+    if (holders[d].done) continue;
+    check_data_there(recipe, root / "data");
+    check_there(recipe, recipe.stages[plan.stages[d].stage]);
+  }
+  say_what_is_gone(ablation.base);
   check_rest_fits(plan, holders, root, parallel.jobs);
+  ablation.base.sources->save(root);
   write_file_atomically(root / "recipe.toml", ablation.base.resolved);
   for (size_t d = 0; d < holders.size(); ++d) {
     link_sharers(root, ablation, d, plan, holders[d]);

@@ -19,6 +19,7 @@
 #include "src/base/random.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/hf_export.h"
+#include "src/checkpoint/hf_settings.h"
 #include "src/checkpoint/safetensors.h"
 #include "src/data/tasks.h"
 #include "src/data/token_shards.h"
@@ -134,13 +135,19 @@ void export_models(const fs::path& work, const Tokenizer& tokenizer) {
     const char* dtype = "f32";
     HfExportOptions options = {};
   };
+  const HfSettings chat{.config_ids = {{"eos_token_id", {2, 3}}},
+                        .generation = {{"eos_token_id", {2, 3}}, {"do_sample", true}, {"temperature", 0.6}},
+                        .chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}",
+                        .add_bos = true,
+                        .split_special_tokens = false};
   const std::vector<Case> cases = {{"qwen3", true, {96, 96}},
                                    {"llama", false, {96, 96}},
                                    {"ragged", true, {96, 33, 64}},
                                    {"untied", false, {96}, false},
                                    {"sharded", true, {96, 96}, true, "f32", {.shard_bytes = 60'000}},
                                    {"bf16", true, {96, 96}, true, "bf16"},
-                                   {"bos", true, {32}, true, "f32", {.add_bos = true}}};
+                                   {"bos", true, {32}, true, "f32", {.add_bos = true}},
+                                   {"chat", false, {32}, true, "f32", {.settings = &chat}}};
   for (const Case& one : cases) {
     ModelConfig config = config_of(tokenizer, one.qk_norm, one.widths);
     config.tie_word_embeddings = one.tied;

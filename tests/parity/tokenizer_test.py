@@ -117,3 +117,16 @@ def test_special_ids_of_odd_tokenizers(work, name):
     assert (auto.unk_token_id, auto.bos_token_id, auto.eos_token_id, auto.pad_token_id) == TABLE[name]
     for config in (transformers.AutoConfig.from_pretrained(work / "table" / name), transformers.GenerationConfig.from_pretrained(work / "table" / name)):
         assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == TABLE[name][1:]
+
+
+def test_bos_and_chat_of_an_imported_model(work, strings):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(work / "hf" / "chat")
+    special = [piece for piece in tokenizer.get_vocab() if piece.startswith("<") and piece.endswith(">")]
+    texts = [(text, answer["ids"]) for text, answer in zip(strings, ours(work, 512), strict=True) if not any(piece in text for piece in special)]
+    assert len(texts) > 5000
+    for (text, ids), theirs in zip(texts, tokenizer([text for text, _ in texts])["input_ids"], strict=True):
+        assert theirs == [1, *ids], text
+    chat = [{"role": "user", "content": "one two"}, {"role": "assistant", "content": "three"}]
+    ids = tokenizer.apply_chat_template(chat, tokenize=True, return_dict=False)
+    assert ids.count(2) == 2 and ids[-1] == 2  # the template's end of text is the piece, not three characters
+    assert tokenizer.decode(ids) == "user: one two</s>assistant: three</s>"
