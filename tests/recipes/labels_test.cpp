@@ -409,9 +409,10 @@ TEST_SUITE("faults") {
     CHECK(bytes_of(used_labels) <= labelled * kRowBytes + 128 * coppice::kLabelRunBytes + shards * kFileBytes);
     CHECK(bytes_of(all_labels) >= all * kRowBytes);
     const coppice::Recipe planned = coppice::load_recipe((scratch.path / "used.toml").string(), {}, {});
-    const coppice::StageCost cost =
-        *std::ranges::find(coppice::estimate_cost(planned, coppice::corpus_bytes(planned), 0).stages, "labels", &coppice::StageCost::name);
-    CHECK(cost.disk_bytes == 6144 * kRowBytes + 128 * coppice::kLabelRunBytes);
+    const coppice::RecipeCost costs = coppice::estimate_cost(planned, coppice::corpus_bytes(planned), 0);
+    const auto cost = std::ranges::find(costs.stages, "labels", &coppice::StageCost::name);
+    REQUIRE(cost != costs.stages.end());
+    CHECK(cost->disk_bytes == 6144 * kRowBytes + 128 * coppice::kLabelRunBytes);
 
     // under every token that has one the label of full coverage, but for near ties
     const coppice::PreparedData data = coppice::open_data(scratch.path / "runs/used");

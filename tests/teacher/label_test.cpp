@@ -166,7 +166,7 @@ TEST_SUITE("parity") {
           const ShardLabels some = label_shard_tier(
               teacher, shards, shard, rule, top_1_tier, [&](uint64_t done) { told = done; }, wanted);
           const ShardLabels probable = label_shard_tier(teacher, shards, shard, rule, top_k_tier, {}, wanted);
-          CHECK(some.runs == wanted);
+          CHECK((some.runs == wanted));
           CHECK(told == count_tokens(wanted));
           REQUIRE(some.id.size() == count_tokens(wanted));
           REQUIRE(probable.tail.size() == count_tokens(wanted));
