@@ -1,5 +1,6 @@
 // Data of a recipe on the real program: stopped, killed and with other thread counts it comes out the same.
 #include "recipes/prepare_data.h"
+#include "recipes/sources.h"
 
 #include <doctest/doctest.h>
 
@@ -34,6 +35,7 @@ void check_same(const std::map<std::string, std::string>& got, const std::map<st
 
 coppice::Recipe recipe_of(const std::vector<coppice::DomainOptions>& domains) {
   coppice::Recipe recipe;
+  recipe.sources = std::make_shared<coppice::Sources>();
   recipe.data.domains = domains;
   recipe.data.heldout_share = 0.3;
   return recipe;
