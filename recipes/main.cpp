@@ -104,6 +104,11 @@ void print_version() {
   fmt::print("{:<13} {}\n", "cuda", kBuiltWithCuda ? "built in" : "not built in");
 }
 
+/// What was printed is out, before a warning or the end; a failure is said once and lost in stdio, so that every flush is checked.
+void flush_result() {
+  if (std::fflush(stdout) != 0) throw IoError("stdout", "the result cannot be written", errno);
+}
+
 /// Builds the table of verbs; `action` receives what the chosen one does.
 void add_verbs(CLI::App& app, std::function<void()>& action) {
   const auto verb = [&](CLI::App& parent, const char* name, const char* about, const char* example) {
@@ -166,7 +171,7 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
           start_torch(parallel.threads);
           const AblationPlan planned = plan_ablation(ablation, "", gemm_gflops());
           fmt::print("{}", ablation_cost_table(ablation, planned, parallel.jobs));
-          std::fflush(stdout);
+          flush_result();
           std::vector<std::string> lines;
           for (const ArmRun& run : ablation.runs) std::ranges::copy(corpus_warnings(run.recipe, estimate_tokens(recipe)), std::back_inserter(lines));
           log_warnings(lines);
@@ -180,7 +185,7 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         say_what_is_gone(recipe);
         log_warnings(corpus_warnings(recipe, estimate_tokens(recipe)));
         fmt::print("{}", cost_table(recipe, cost));
-        std::fflush(stdout);
+        flush_result();
         check_fits(cost, run_root(flags.request, recipe));
       };
     });
@@ -197,7 +202,7 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
           check_before_work(load_ablation(flags.request.recipe_file, flags.request.overrides, flags.request.unset, recipe.sources), Missing::allowed);
         say_what_is_gone(recipe);
         fmt::print("{}", recipe.with_origins);
-        std::fflush(stdout);
+        flush_result();
         log_warnings(recipe_warnings(recipe));
       };
     });
@@ -362,6 +367,7 @@ int main_with_errors(int argc, char** argv) {
   if (version) {
     start_torch(0);
     print_version();
+    flush_result();
     return 0;
   }
   if (!action) {
@@ -369,7 +375,7 @@ int main_with_errors(int argc, char** argv) {
     return static_cast<int>(ExitCode::recipe);
   }
   action();
-  if (std::fflush(stdout) != 0) throw IoError("stdout", "the result cannot be written", errno);
+  flush_result();
   return 0;
 }
 
