@@ -24,7 +24,7 @@ TEST_SUITE("unit") {
 }
 
 TEST_SUITE("recipe") {
-  TEST_CASE("zero gradient: a student that is its own teacher, and scores that are decided before they learn, are named once with the step; others are not") {
+  TEST_CASE("zero gradient: scores that are decided before they learn are named once with the steps; a gradient that is merely small is not") {
     const Scratch scratch("zero");
     write_tiny_run(scratch.path);
     const std::string tiny = slurp(scratch.path / "tiny.toml");
@@ -45,8 +45,7 @@ TEST_SUITE("recipe") {
       for (size_t at = done.err.find(part); at != std::string::npos; at = done.err.find(part, at + 1)) ++found;
       return found;
     };
-    CHECK(count("warning: stage 'own': the gradient of the weights is exactly 0 in steps 1 to 10: nothing is learned") == 1);
     CHECK(count("warning: stage 'masks': the gradient of the mask scores is exactly 0 in steps 2 to 11: nothing is learned") == 1);
-    CHECK(count("is exactly 0") == 2);
+    CHECK(count("is exactly 0") == 1);  // a student that is its own teacher has a gradient of rounding, not of 0
   }
 }
