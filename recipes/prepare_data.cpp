@@ -39,7 +39,7 @@ void warn_of_cuts(const std::vector<std::string>& texts) {
     log_warning(
         fmt::format("training the tokenizer: {} of {} documents are cut for the trainer, which takes no words above {} characters ({}) and no NUL "
                     "or U+2585 ({})",
-                    documents, texts.size(), kMaxWordCharacters, sum.words, sum.symbols));
+                    documents, texts.size(), kMaxLineCharacters, sum.words, sum.symbols));
 }
 
 /// `texts`: what a tokenizer that is not there yet is trained on.

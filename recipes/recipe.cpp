@@ -247,7 +247,8 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   tokenizer.read(recipe.tokenizer);
   tokenizer.finish();
   check_choice(recipe.tokenizer.kind, {"sentencepiece"}, tokenizer.where("kind"), "kind");
-  check(recipe.tokenizer.vocab_size > 260 && recipe.tokenizer.vocab_size <= (1 << 20), tokenizer.where("vocab_size"),
+  check((recipe.tokenizer.vocab_size > 260 || (recipe.tokenizer.vocab_size > 0 && !recipe.tokenizer.path.empty())) && recipe.tokenizer.vocab_size <= (1 << 20),
+        tokenizer.where("vocab_size"),
         fmt::format("vocab_size: got {}, expected 261 (4 control pieces, 256 bytes, one more) to 1048576", recipe.tokenizer.vocab_size));
   check(recipe.tokenizer.character_coverage >= 0.98 && recipe.tokenizer.character_coverage <= 1, tokenizer.where("character_coverage"),
         fmt::format("character_coverage: got {}, expected 0.98 to 1", recipe.tokenizer.character_coverage));

@@ -72,10 +72,10 @@ struct TokenizerOptions {
 /// BPE merges of the normal pieces: for every piece in id order, every split whose halves are pieces, shorter left half first.
 std::vector<std::pair<std::string, std::string>> merge_list(const std::vector<Piece>& pieces);
 
-// SentencePiece's trainer packs the place of a pair's left character, 0 to 32,767, into the upper half of a signed 32-bit number. With longer words it reads
-// beyond its memory, and from 65,537 characters on it ends the process.
-inline constexpr size_t kMaxWordCharacters = 32769;
-/// Where a training text had to be cut: at NUL and U+2585, for which the trainer drops the whole line, and inside words above kMaxWordCharacters.
+// SentencePiece's trainer packs the place of a pair's left character in its line, 0 to 32,767, into the upper half of a signed 32-bit number. With longer lines
+// it reads beyond its memory, and from 65,537 characters on it ends the process.
+inline constexpr size_t kMaxLineCharacters = 32769;
+/// Where a training text had to be cut: at NUL and U+2585, for which the trainer drops the whole line, and inside words that fill a line of kMaxLineCharacters.
 struct TrainingCuts {
   int64_t symbols = 0, words = 0;
 };

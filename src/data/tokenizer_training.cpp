@@ -21,22 +21,28 @@ constexpr std::string_view kDroppedSymbol = "\xE2\x96\x85";  // U+2585
 
 bool is_at(std::string_view text, size_t at, std::string_view symbol) { return text.compare(at, symbol.size(), symbol) == 0; }
 
-/// The line in parts without words (a run of spaces and what follows it) above kMaxWordCharacters. Returns how many such words there are.
-int64_t cut_long_words(std::string_view line, const std::function<void(std::string_view line)>& take) {
+/// The line in parts of at most kMaxLineCharacters, cut in front of a run of spaces, which no piece crosses, or inside a word where none is in reach. Returns how
+/// many words are cut.
+int64_t cut_long_line(std::string_view line, const std::function<void(std::string_view line)>& take) {
   int64_t num_cut = 0;
-  size_t begin = 0, characters = 0;  // of the part; of the word so far
-  bool after_space = true, is_cut = false;
-  for (size_t i = 0; i < line.size() && line.size() > kMaxWordCharacters; i += character_bytes(line[i])) {
+  size_t begin = 0, characters = 0;         // of the part
+  size_t spaces = 0, before_spaces = 0;     // where the last run of spaces begins, and the characters of the part in front of it
+  bool after_space = true, is_cut = false;  // is_cut: the word at hand, already
+  for (size_t i = 0; i < line.size() && line.size() > kMaxLineCharacters; i += character_bytes(line[i])) {
     const bool is_space = line[i] == ' ' || is_at(line, i, kSpaceSymbol);
     if (is_space && !after_space) {
-      characters = 0;
+      spaces = i;
+      before_spaces = characters;
       is_cut = false;
     }
     after_space = is_space;
-    if (++characters <= kMaxWordCharacters) continue;
-    take(line.substr(begin, i - begin));
-    begin = i;
-    characters = 1;
+    if (++characters <= kMaxLineCharacters) continue;
+    const bool inside = spaces <= begin;
+    const size_t end = inside ? i : spaces;
+    take(line.substr(begin, end - begin));
+    characters -= inside ? kMaxLineCharacters : before_spaces;
+    begin = end;
+    if (!inside) continue;
     num_cut += !is_cut;
     is_cut = true;
   }
@@ -132,11 +138,11 @@ TrainingCuts for_each_training_line(std::string_view text, const std::function<v
     const bool is_symbol = is_at(text, i, kDroppedSymbol), is_dropped = is_symbol || text[i] == '\0';
     if (text[i] != '\n' && !is_dropped) continue;
     cuts.symbols += is_dropped;
-    cuts.words += cut_long_words(text.substr(begin, i - begin), take);
+    cuts.words += cut_long_line(text.substr(begin, i - begin), take);
     if (is_symbol) i += kDroppedSymbol.size() - 1;
     begin = i + 1;
   }
-  cuts.words += cut_long_words(text.substr(begin), take);
+  cuts.words += cut_long_line(text.substr(begin), take);
   return cuts;
 }
 

@@ -110,15 +110,39 @@ TEST_SUITE("unit") {
           size_t lines = 0;
           const TrainingCuts cuts = for_each_training_line(text, [&](std::string_view) { ++lines; });
           INFO(characters << " of " << letter.size() << " bytes, " << words << " words");
-          if (words == 1) {
-            CHECK(cuts.words == (own_characters > 32'769 ? 1 : 0));
-            CHECK(lines == (own_characters - 1) / 32'769 + 1);
-          } else {
+          const size_t own_parts = (own_characters - 1) / 32'769 + 1;
+          if (words == 2) {
             CHECK(cuts.words == (characters > 32'769) + (own_characters > 32'769));
-            CHECK(lines == parts - 1 + (own_characters - 1) / 32'769 + 1);
+            CHECK(lines == parts + own_parts);  // the line is cut in front of the second word
+          } else {
+            CHECK(cuts.words == (own_characters > 32'769 ? 1 : 0));
+            if (text[0] != 'x') CHECK(lines == own_parts);
+            // "x", the word, and "  y" with its last part where both fit
+            if (text[0] == 'x') CHECK(lines == 1 + own_parts + ((own_characters - 1) % 32'769 + 1 + 3 > 32'769 ? 1 : 0));
           }
         }
       }
+  }
+
+  TEST_CASE("tokenizer training: a line is cut between words, so that long lines of short words train, and to the same model") {
+    std::string line;
+    for (int i = 0; line.size() < 100'000; ++i) line += (i == 0 ? "" : " ") + std::string(i % 3 == 0 ? "document" : i % 3 == 1 ? "abc" : "of");
+    std::string whole;
+    const TrainingCuts cuts = for_each_training_line(line, [&](std::string_view part) {
+      CHECK(part.size() <= 32'769);
+      CHECK((whole.empty() || part.front() == ' '));
+      whole += part;
+    });
+    CHECK(cuts.words == 0);
+    CHECK(whole == line);
+    std::vector<std::string> short_lines;
+    for (size_t i = 0; i < line.size();) {
+      const size_t end = std::min(line.find(' ', std::min(i + 1000, line.size())), line.size());
+      short_lines.push_back(line.substr(i, end - i));
+      i = end;
+    }
+    CHECK(train(272, {line}).pieces().size() == 272);
+    CHECK(train(272, {line}).fingerprint() == train(272, short_lines).fingerprint());
   }
 
   TEST_CASE("tokenizer training: shorter words give the model they always gave") {
