@@ -32,8 +32,8 @@ constexpr Row kRows[] = {
     {"recipes/stage_learn_masks.cpp", "", 1, Why::own_file, "living channels of its own checkpoint"},
     {"recipes/stage_prune.cpp", "learned what each layer keeps", 1, Why::before, "check_prune"},
     {"recipes/stage_prune.cpp", "belong to another model", 1, Why::own_file, "masks.h5 and model of one learn_masks stage"},
-    {"recipes/training.cpp", "no labels for tokens", 1, Why::first,
-     "labels from elsewhere: asked for every reader at the end of their stage; own labels are made for them"},
+    {"recipes/check_labels.cpp", "", 2, Why::first,
+     "labels from elsewhere: asked for every reader at the end of their stage; own labels are made for what is drawn"},
     {"recipes/training.cpp", "belongs to other options", 1, Why::own_file, "a checkpoint under the stage's folder"},
     {"recipes/training.cpp", "was trained on", 1, Why::own_file, "a checkpoint beside another data folder"},
     {"recipes/score_tasks.cpp", "", 2, Why::before, "check_evaluate; with a tokenizer that the run trains, as soon as there is one"},
@@ -67,31 +67,36 @@ constexpr Row kRows[] = {
     {"src/checkpoint/hf_import.cpp", "differs from model.embed_tokens", 1, Why::first, "values of an imported folder"},
     {"src/checkpoint/hf_import.cpp", "values that are not finite", 1, Why::first, "values of an imported folder"},
     {"src/checkpoint/hf_import.cpp", "is not zero beyond channel", 1, Why::first, "values of an imported folder"},
-    {"src/checkpoint/hf_import.cpp", "", 15, Why::before, "load_recipe reads config.json, check_import index and headers"},
+    {"src/checkpoint/hf_config.cpp", "", 8, Why::before, "load_recipe reads config.json"},
+    {"src/checkpoint/hf_import.cpp", "", 9, Why::before, "check_import reads index and headers"},
     {"src/checkpoint/safetensors.cpp", "", 22, Why::before, "check_import reads every header; the bytes behind it are as long as it says"},
     // -- data --
-    {"src/data/byte_source.cpp", "", 3, Why::first, "corpus, tasks and labels from elsewhere"},
-    {"src/data/documents.cpp", "", 9, Why::first, "corpus"},
+    {"src/data/byte_source.cpp", "", 2, Why::first, "corpus, tasks and labels from elsewhere"},
+    {"src/data/array_reader.cpp", "", 1, Why::first, "corpus"},
+    {"src/data/documents.cpp", "", 10, Why::first, "corpus"},
     {"src/data/extraction.cpp", "", 1, Why::command, "coppice data extract"},
     {"src/data/html.cpp", "", 2, Why::command, "coppice data extract"},
     {"src/data/sentencepiece_walk.cpp", "", 2, Why::before, "a tokenizer that is given is read by check_before_work"},
     {"src/data/tokenizer.cpp", "", 3, Why::before, "a tokenizer that is given is read by check_before_work"},
-    {"src/data/tokenizer_training.cpp", "", 6, Why::first, "options as load_recipe has them; the text is the corpus"},
+    {"src/data/tokenizer_training.cpp", "", 7, Why::first, "options as load_recipe has them; the text is the corpus"},
     {"src/data/token_shard_writer.cpp", "", 2, Why::first, "corpus"},
     {"src/data/token_shards.cpp", "", 14, Why::own_file, "data/tokens"},
     {"src/data/columns.cpp", "", 5, Why::own_file, "columns of token shards and label caches"},
     {"src/data/loader.cpp", "the checkpoint counts", 1, Why::own_file, "a checkpoint"},
     {"src/data/loader.cpp", "", 5, Why::before, "check_windows draws as the stages will"},
-    {"src/data/label_jsonl.cpp", "", 2, Why::first, "labels from elsewhere; their first line by check_label"},
-    {"src/data/label_cache.cpp", "", 6, Why::first, "a cache from elsewhere is opened by its stage; the run's own is its own file"},
-    {"src/data/label_cache_files.cpp", "", 7, Why::first, "fingerprints by check_label; a cache from elsewhere is opened by its stage"},
+    {"src/data/label_import.cpp", "", 1, Why::first, "labels from elsewhere"},
+    {"src/data/label_line.cpp", "", 1, Why::first, "labels from elsewhere; their first line by check_label"},
+    {"src/data/label_table.cpp", "", 5, Why::first, "runs of packed labels, in a cache that its stage opens"},
+    {"src/data/label_cache.cpp", "", 5, Why::first, "a cache from elsewhere is opened by its stage; the run's own is its own file"},
+    {"src/data/label_cache_files.cpp", "", 11, Why::first, "fingerprints by check_label; a cache from elsewhere is opened by its stage"},
     {"src/data/tasks.cpp", "", 9, Why::before, "check_evaluate reads every file"},
 };
 
 /// What stages run: their own files, and the libraries below them.
 std::vector<fs::path> sources() {
   const fs::path root = COPPICE_SOURCE_DIR;
-  std::vector<fs::path> files = {root / "recipes/training.cpp", root / "recipes/score_tasks.cpp", root / "recipes/stages.cpp"};
+  std::vector<fs::path> files = {root / "recipes/training.cpp", root / "recipes/score_tasks.cpp", root / "recipes/stages.cpp",
+                                 root / "recipes/check_labels.cpp"};
   for (const auto& entry : fs::directory_iterator(root / "recipes"))
     if (entry.path().filename().string().starts_with("stage_") && entry.path().extension() == ".cpp") files.push_back(entry.path());
   for (const char* folder : {"teacher", "student", "pruning", "src/optim", "src/model", "src/checkpoint", "src/data", "src/tensors"})
