@@ -72,6 +72,8 @@ TEST_SUITE("unit") {
     CHECK(message([](MaskOptions& o) { o.final_top_k_epsilon = 0; }).find("final_top_k_epsilon: got 0") != std::string::npos);
     CHECK(message([](MaskOptions& o) { o.score_lr = std::nan(""); }).find("score_lr: got nan") != std::string::npos);
     CHECK(message([](MaskOptions& o) { o.score_lr = std::nan(""); }).find("a.toml:3") != std::string::npos);
+    CHECK(message([](MaskOptions& o) { o.score_lr = INFINITY; }).find("score_lr: got inf, expected a finite number") != std::string::npos);
+    CHECK(message([](MaskOptions& o) { o.multiplier_lr = INFINITY; }).find("multiplier_lr: got inf") != std::string::npos);
   }
 
   TEST_CASE("initial_scores: a function of the seed, of the size asked for, layers differ") {
