@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "recipes/sources.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
@@ -57,6 +58,11 @@ CorpusSurvey survey_corpus(const Recipe& recipe, bool with_sample) {
   for (const DomainOptions& domain : recipe.data.domains) {
     Sample sample(quota);
     std::vector<uint64_t>& held_texts = survey.held_texts.emplace_back();
+    if (recipe.sources->holds(domain.path)) {  // it is tokenized, or its absence would have been refused before
+      log_warning(fmt::format("domain '{}': {} is gone, so its held-out texts are not looked for in what is tokenized now", domain.name, domain.path));
+      survey.reports.emplace_back();
+      continue;
+    }
     const CorpusOptions options = corpus_options(recipe, domain);
     RepeatedIds ids;
     const auto visit = [&](Document&& document) {

@@ -234,6 +234,21 @@ TEST_SUITE("faults") {
 #endif
   }
 
+  TEST_CASE("tokenizing: a domain that is tokenized needs its corpus no more, whatever the others still need") {
+    const Scratch scratch("tokens_gone");
+    write_tiny_run(scratch.path);
+    const fs::path data = scratch.path / "runs/tiny/data";
+    REQUIRE(run(scratch.path, kTokenize).code == 0);
+    const auto expected = data_of(scratch.path / "runs/tiny");
+    fs::remove(data / "tokens/code/manifest.json");
+    fs::remove(scratch.path / "corpus/prose.jsonl");
+    const Outcome outcome = run(scratch.path, kTokenize);
+    INFO(outcome.err);
+    CHECK(outcome.code == 0);
+    CHECK(outcome.err.find("prose.jsonl is gone, so its held-out texts are not looked for") != std::string::npos);
+    check_same(data_of(scratch.path / "runs/tiny"), expected);
+  }
+
   TEST_CASE("tokenizing: held-out texts that are trained on under other ids are counted and said") {
     const Scratch scratch("tokens_repeated");
     write_tiny_run(scratch.path);
