@@ -191,7 +191,7 @@ TEST_SUITE("recipe") {
     CHECK(outcome.code == 3);
     CHECK(outcome.err.find("of domain 'prose', which step ") != std::string::npos);
     CHECK(outcome.err.find("no labels for tokens ") != std::string::npos);
-    CHECK(outcome.err.find("shard-0000") != std::string::npos);
+    CHECK(outcome.err.find("shard-000") != std::string::npos);
     CHECK(!fs::exists(scratch.path / "runs/use/a/metrics.jsonl"));
     const Outcome shown = run(scratch.path, {"inspect", "runs/use/labels/labels/prose"});
     CHECK(shown.out.find("; first gap: tokens ") != std::string::npos);
