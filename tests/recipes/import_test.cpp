@@ -59,14 +59,15 @@ tokens = 4096
 
 /// A folder as another program would leave it: `rows` rows in the vocabulary table, those beyond the tokenizer's ids so large that any softmax over them is
 /// ruined.
-coppice::Model write_padded_model(const fs::path& folder, const coppice::Tokenizer& tokenizer, int64_t rows) {
+coppice::Model write_padded_model(const fs::path& folder, const coppice::Tokenizer& tokenizer, int64_t rows, bool qk_norm = true) {
   coppice::ModelConfig config{.vocab_size = rows,
                               .hidden_size = 32,
                               .num_hidden_layers = 2,
                               .num_attention_heads = 2,
                               .num_key_value_heads = 1,
                               .head_dim = 16,
-                              .intermediate_size = {96, 96}};
+                              .intermediate_size = {96, 96},
+                              .qk_norm = qk_norm};
   coppice::Model model = coppice::make_model(config);
   coppice::initialise_parameters(config, *model.arena, 3);
   if (rows > tokenizer.vocab_size())
@@ -168,8 +169,9 @@ TEST_SUITE("recipe") {
     const std::string smaller = refusal({});
     CHECK(smaller.find("320 rows") != std::string::npos);
     CHECK(smaller.find("384 ids") != std::string::npos);
-    patch_json(scratch.path / "elsewhere/config.json",
-               {{"vocab_size", 384}, {"architectures", {"MistralForCausalLM"}}, {"model_type", "mistral"}, {"sliding_window", 64}});
+    fs::remove_all(scratch.path / "elsewhere");
+    write_padded_model(scratch.path / "elsewhere", own, 384, /*qk_norm=*/false);
+    patch_json(scratch.path / "elsewhere/config.json", {{"architectures", {"MistralForCausalLM"}}, {"model_type", "mistral"}, {"sliding_window", 64}});
     CHECK(run(scratch.path, {"config", "given.toml"}).code == 0);  // no text of this recipe is longer than the window
     for (const char* set : {"core.seq_len=128", "labels.context=65", "scores.seq_len=128"}) {
       const std::string longer = refusal({set});
