@@ -1,6 +1,7 @@
 #include "recipes/survey_corpus.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -8,6 +9,7 @@
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
+#include "src/data/repeated_ids.h"
 
 namespace coppice {
 namespace {
@@ -56,8 +58,10 @@ CorpusSurvey survey_corpus(const Recipe& recipe, bool with_sample) {
     Sample sample(quota);
     std::vector<uint64_t>& held_texts = survey.held_texts.emplace_back();
     const CorpusOptions options = corpus_options(recipe, domain);
+    RepeatedIds ids;
     const auto visit = [&](Document&& document) {
       if (stop_requested()) throw Stopped("stopped while reading the corpus; run again to go on");
+      ids.look(document);
       if (is_heldout(document.id, recipe.data.heldout_share)) {
         held_texts.push_back(text_hash(document.text));
       } else if (with_sample) {
@@ -66,6 +70,9 @@ CorpusSurvey survey_corpus(const Recipe& recipe, bool with_sample) {
     };
     survey.reports.push_back(for_each_document(domain.path, visit, options));
     log_corpus_report(domain.path, survey.reports.back(), options);
+    if (ids.count() > 0)
+      log_warning(fmt::format("domain '{}': {} documents have an id that came before; labels of other programs are matched by their tokens as well: {}{}",
+                              domain.name, ids.count(), fmt::join(ids.first(), "; "), ids.count() > ids.first().size() ? "; ..." : ""));
     sample.move_to(survey.sample);
     std::ranges::sort(held_texts);
     held_texts.erase(std::ranges::unique(held_texts).begin(), held_texts.end());

@@ -235,6 +235,38 @@ TEST_SUITE("recipe") {
     CHECK(run(scratch.path, {"config", "use.toml"}).code == 2);
   }
 
+  TEST_CASE("labels: ids that occur twice are named when the corpus is read, and the export comes in again all the same") {
+    const Scratch scratch("labels_ids");
+    write_corpus(scratch.path / "corpus");
+    // numbers, none, unicode, and the ids of the first lines once more
+    std::istringstream lines(slurp(scratch.path / "corpus/code.jsonl"));
+    std::string out;
+    int64_t number = 0;
+    for (std::string line; std::getline(lines, line); ++number) {
+      auto document = nlohmann::json::parse(line);
+      if (number % 5 == 0) document["id"] = number;
+      if (number % 5 == 1) document["id"] = "";
+      if (number % 5 == 2) document["id"] = "\xE6\x9E\x9D " + std::to_string(number);
+      if (number > 40 && number % 5 == 3) document["id"] = number % 40 / 5 * 5;
+      out += document.dump() + "\n";
+    }
+    spill(scratch.path / "corpus/code.jsonl", out);
+    spill(scratch.path / "make.toml", recipe(kDense + label_stage("teacher = \"dense\"\ncontext = 64\nwindow_rule = \"aligned\"")));
+    const Outcome made = run(scratch.path, {"run", "make.toml", "--out", "runs/make"});
+    INFO(made.err);
+    REQUIRE(made.code == 0);
+    CHECK(made.err.find("documents have an id that came before") != std::string::npos);
+    CHECK(made.err.find("in code.jsonl:1 and code.jsonl:") != std::string::npos);
+    const std::string tokens = "runs/make/data/tokens/code", cache = "runs/make/labels/labels/code";
+    REQUIRE(run(scratch.path, {"labels", "export", "code.jsonl.zst", "--tokens", tokens, "--cache", cache}).code == 0);
+    const Outcome in = run(scratch.path, {"labels", "import", "code.jsonl.zst", "--tokens", tokens, "--cache", "again"});
+    INFO(in.err);
+    REQUIRE(in.code == 0);
+    CHECK(labels_of(scratch.path / cache).size() == labels_of(scratch.path / "again").size());
+    for (const auto& [name, bytes] : labels_of(scratch.path / "again"))
+      if (!name.starts_with(".lock-")) CHECK(bytes == slurp(scratch.path / cache / name));
+  }
+
   TEST_CASE("labels: one labelling, three trainings of another recipe with other batches, lengths and seeds: the same label under every token") {
     const Scratch scratch("labels_once");
     write_corpus(scratch.path / "corpus");
