@@ -74,7 +74,7 @@ std::vector<std::vector<Span>> check_coverage(const StageContext& context, const
 }
 
 LabelSample read_sample(const TokenShards& shards, const LabelCache& cache, const std::vector<Span>& spans) {
-  LabelSample sample(shards.vocab_size());
+  LabelSample sample;
   std::vector<int64_t> tokens, labels;
   for (const Span& span : spans) {
     const auto shard = static_cast<size_t>(span.shard), length = static_cast<size_t>(span.length);

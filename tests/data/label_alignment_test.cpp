@@ -51,7 +51,7 @@ using Teacher = std::function<int64_t(const Ids& document, size_t i)>;
 
 /// Label i becomes the choice that belongs to token i + by, inside each document.
 LabelAlignment judge(const Text& text, const Teacher& teacher, int by = 0, double error_rate = kAlignmentErrorRate) {
-  LabelSample sample(kVocab);
+  LabelSample sample;
   for (const Ids& document : text.documents) {
     Ids label(document.size(), -1);
     for (size_t i = 0; i < document.size(); ++i)
@@ -77,16 +77,16 @@ Teacher fresh_teacher(uint64_t seed) {
 }  // namespace
 
 TEST_SUITE("unit") {
-  TEST_CASE("label alignment: moved labels of a teacher that knows a tenth of the tokens are found, either way; its right ones stand") {
+  TEST_CASE("label alignment: moved labels of a teacher that knows a twentieth of the tokens are found, either way; its right ones stand") {
     for (uint64_t seed = 1; seed <= 8; ++seed) {
       const Text text(seed, 60'000);
-      for (const double share : {0.1, 0.3, 1.0}) {
+      for (const double share : {0.05, 0.3, 1.0}) {
         CAPTURE(seed);
         CAPTURE(share);
         const Teacher teacher = weak_teacher(text, share, seed);
         const LabelAlignment right = judge(text, teacher), before = judge(text, teacher, 1), behind = judge(text, teacher, -1);
         CHECK_FALSE(right.moved());
-        if (share >= 0.3) CHECK(right.place == Place::here);
+        CHECK(right.place == Place::here);
         CHECK(before.place == Place::one_before);
         CHECK(behind.place == Place::one_behind);
         CHECK(before.complaint().find("one place before their tokens") != std::string::npos);
@@ -95,30 +95,68 @@ TEST_SUITE("unit") {
     }
   }
 
-  TEST_CASE("label alignment: the error rate is what it says for teachers that know nothing, far into the tail") {
+  TEST_CASE("label alignment: moved labels are found even of a model that has learned nothing, and its right ones stand") {
+    const Text text(11, 10'000);
+    for (uint64_t seed = 1; seed <= 40; ++seed) {
+      CAPTURE(seed);
+      CHECK(judge(text, fresh_teacher(seed)).place == Place::here);
+      CHECK(judge(text, fresh_teacher(seed), 1).place == Place::one_before);
+      CHECK(judge(text, fresh_teacher(seed), -1).place == Place::one_behind);
+      // one answer but behind a few tokens: what a model of a few steps says
+      const Teacher nearly_one = [seed](const Ids& document, size_t i) -> int64_t { return chance(seed, document[i]) < 0.02 ? 1 : 0; };
+      CHECK_FALSE(judge(text, nearly_one).moved());
+      CHECK(judge(text, nearly_one).z_before <= 0);
+      CHECK(judge(text, nearly_one).z_behind <= 0);
+    }
+  }
+
+  TEST_CASE("label alignment: the error rate is what it says where labels have nothing to do with the text, far into the tail") {
     constexpr uint64_t kTeachers = 400;
-    int above_2 = 0, above_3 = 0, refused = 0;
+    int above_3 = 0, above_4 = 0, refused = 0;
+    double squares = 0;
     std::vector<Text> texts;
     for (uint64_t seed = 1000; seed < 1008; ++seed) texts.emplace_back(seed, 8'000);
     for (uint64_t i = 0; i < kTeachers; ++i) {
-      const LabelAlignment found = judge(texts[i % 8], fresh_teacher(i));
-      for (const double z : {found.z_before, found.z_behind}) above_2 += z > 2, above_3 += z > 3;
+      std::mt19937_64 random(i);
+      // even ones among many ids, odd ones nearly always the same
+      const Teacher noise = [&](const Ids&, size_t) -> int64_t {
+        const auto id = static_cast<int64_t>(random() % kVocab);
+        return i % 2 == 0 ? id : id < 380 ? 0 : id % 4;
+      };
+      const LabelAlignment found = judge(texts[i % 8], noise);
+      for (const double z : {found.z_before, found.z_behind}) above_3 += z / 1.5 > 2, above_4 += z / 1.5 > 3, squares += z * z;
       refused += found.moved();
-      CHECK(found.place == Place::unknown);
     }
     CHECK(refused == 0);
-    // P(z > t) <= exp(-t^2 / 2): 108 and 9 of 800 at most, were they all independent
-    CHECK(above_2 <= 108);
-    CHECK(above_3 <= 9);
-    CHECK(above_2 > 0);  // it is no wide miss either: the normal tail is 18
-    CHECK(judge(Text(1, 8'000), fresh_teacher(1), 0, 1e-6).threshold == doctest::Approx(std::sqrt(2 * std::log(2e6))));
+    // P(z / 1.5 > t) <= exp(-t^2 / 2): 108 and 9 of 800 at most, were they all independent
+    CHECK(above_3 <= 108);
+    CHECK(above_4 <= 9);
+    CHECK(std::sqrt(squares / (2 * kTeachers)) < 1.5);
+    CHECK(std::sqrt(squares / (2 * kTeachers)) > 0.5);  // it is no wide miss either
+    CHECK(judge(Text(1, 8'000), fresh_teacher(1), 0, 1e-6).threshold == doctest::Approx(1.5 * std::sqrt(2 * std::log(2e6))));
+  }
+
+  TEST_CASE("label alignment: where every second token says nothing a good teacher's labels follow from the one before it, and are right") {
+    std::mt19937_64 random(4);
+    Text text(1, 0);
+    for (int document = 0; document < 40; ++document) {  // 5, 17, 5, 42, ...: a comma between numbers
+      Ids& tokens = text.documents.emplace_back();
+      for (int64_t number = 1; tokens.size() < 500; tokens.push_back(0)) {
+        number = random() % 10 < 7 ? 1 + number * 37 % 211 : 1 + static_cast<int64_t>(random() % 211);
+        tokens.push_back(number);
+      }
+    }
+    const Teacher good = [](const Ids& document, size_t i) { return document[i] > 0 || i == 0 ? 0 : 1 + document[i - 1] * 37 % 211; };
+    CHECK_FALSE(judge(text, good).moved());
+    CHECK(judge(text, good).z_behind > judge(text, good).threshold);  // but for what speaks for itself
+    CHECK(judge(text, good, -1).moved());
   }
 
   TEST_CASE("label alignment: teachers that repeat what they have read, or always say one thing, are not refused; nor is a good one") {
     const Text text(3, 60'000);
     const Teacher good = weak_teacher(text, 1, 3), repeats = [](const Ids&document, size_t i) { return document[i]; };
-    CHECK(judge(text, repeats).place == Place::unknown);
-    for (const double share : {0.1, 0.5, 0.9}) {  // tied weights after a few steps
+    CHECK(judge(text, repeats).place == Place::unknown);  // as likely a perfect teacher, moved
+    for (const double share : {0.1, 0.5, 0.9}) {          // tied weights after a few steps
       const LabelAlignment found =
           judge(text, [&](const Ids& document, size_t i) { return chance(1, document[i]) < share ? repeats(document, i) : good(document, i); });
       CAPTURE(share);
@@ -129,12 +167,12 @@ TEST_SUITE("unit") {
     CHECK(one.z_before == 0);
     // the text itself is the best teacher there is
     const Teacher perfect = [](const Ids& document, size_t i) { return i + 1 < document.size() ? document[i + 1] : 0; };
-    CHECK(judge(text, perfect).place == Place::here);
+    CHECK_FALSE(judge(text, perfect).moved());
     CHECK(judge(text, perfect, 1).place == Place::one_before);
   }
 
   TEST_CASE("label alignment: holes, single tokens and nothing at all are no evidence") {
-    LabelSample sample(kVocab);
+    LabelSample sample;
     CHECK(sample.judge(kAlignmentErrorRate).place == Place::unknown);
     for (int64_t i = 0; i < 100; ++i) sample.add(Ids{i}, Ids{i + 1});
     sample.add(Ids{}, Ids{});
