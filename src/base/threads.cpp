@@ -2,8 +2,7 @@
 //
 // The threads of an OpenMP team meet after each loop. libgomp lets whoever comes first spin for 300,000 rounds (milliseconds) before it sleeps: on idle
 // cores that saves a wake-up, on a core that is shared with other work it takes the time that the last thread needs to get there, and two threads beside
-// one busy process got several times slower than one alone. 10,000 rounds outlast the usual wait between two loops and cost nothing when the other
-// is not running; tests/bench/README.md has the numbers.
+// one busy process got several times slower than one alone. 10,000 rounds are a thirtieth of that; tests/bench/shared_core.py compares counts.
 #include "src/base/threads.h"
 
 #include <fmt/format.h>

@@ -37,15 +37,15 @@ struct Tree {
 TEST_SUITE("unit") {
   TEST_CASE("control groups: version 2, the smallest quota on the way up") {
     const Tree tree;
-    tree.unified("/work/inner/leaf");
+    tree.unified("/pod/inner/leaf");
     CHECK(tree.limits().cpus == kNone);
-    tree.write("sys/fs/cgroup/work/inner/leaf/cpu.max", "400000 100000\n");
+    tree.write("sys/fs/cgroup/pod/inner/leaf/cpu.max", "400000 100000\n");
     CHECK(tree.limits().cpus == 4);
-    tree.write("sys/fs/cgroup/work/inner/cpu.max", "max 100000\n");
+    tree.write("sys/fs/cgroup/pod/inner/cpu.max", "max 100000\n");
     CHECK(tree.limits().cpus == 4);
-    tree.write("sys/fs/cgroup/work/cpu.max", "75000 50000\n");
+    tree.write("sys/fs/cgroup/pod/cpu.max", "75000 50000\n");
     CHECK(tree.limits().cpus == 1.5);
-    tree.write("sys/fs/cgroup/workers/cpu.max", "1000 100000\n");  // another group, whose name begins alike
+    tree.write("sys/fs/cgroup/pods/cpu.max", "1000 100000\n");  // another group, whose name begins alike
     CHECK(tree.limits().cpus == 1.5);
     tree.write("sys/fs/cgroup/cpu.max", "100000 100000\n");  // a container's own root
     CHECK(tree.limits().cpus == 1);
