@@ -47,6 +47,7 @@ class HardConcreteMask : public LearnedMask {
         multipliers_(multiplier_2R_, task.options.multiplier_lr, kBeta1, kBeta2, 0, kForever) {}
 
   StepMask training_mask(const MaskMoment& moment) const override {
+    if (keeps_all()) return all_ones();  // a sampled gate would be below 1 now and then, whatever its log alpha
     at::Tensor u_LF = at::empty({task_.num_layers, task_.num_channels});
     float* u = u_LF.mutable_data_ptr<float>();
     for (int64_t layer = 0; layer < task_.num_layers; ++layer)
@@ -58,6 +59,7 @@ class HardConcreteMask : public LearnedMask {
   }
 
   StepMask evaluation_mask(const MaskMoment& moment) const override {
+    if (keeps_all()) return all_ones();
     c10::NoGradGuard no_grad;
     const at::Tensor loga_RN = rows(scores_LF_.detach());
     std::vector<int64_t> num_alive;
@@ -75,7 +77,9 @@ class HardConcreteMask : public LearnedMask {
 
   bool evaluates_as_trained() const override { return false; }
 
-  at::Tensor penalty(const MaskMoment& moment) const override { return hard_concrete_penalty(rule_, rows(scores_LF_), multiplier_2R_, target(moment)); }
+  at::Tensor penalty(const MaskMoment& moment) const override {
+    return keeps_all() ? at::Tensor() : hard_concrete_penalty(rule_, rows(scores_LF_), multiplier_2R_, target(moment));
+  }
 
   void step(const at::Tensor& grad_LF, const MaskMoment& moment) override {
     c10::NoGradGuard no_grad;

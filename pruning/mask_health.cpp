@@ -15,7 +15,7 @@
 namespace coppice {
 namespace {
 
-constexpr double kFlatFactor = 1.05;    // sharpness of an undecided mask is K/F
+constexpr double kDecided = 0.05;       // of K/F, the sharpness of an undecided mask, or of what is left to 1 in a layer that keeps more than half
 constexpr double kUndecidedFrom = 0.5;  // share of the steps before which flat, or no better than chance, is normal
 constexpr double kEarly = 0.3;          // share of the steps up to which kept sets should still move
 
@@ -78,7 +78,7 @@ std::string mask_collapse(const MaskHealth& health, double p, int64_t num_channe
   for (size_t layer = 0; layer < health.layer_sharpness.size(); ++layer) {
     const double sharpness = health.layer_sharpness[layer], flat = health.layer_kept[layer] / static_cast<double>(num_channels);
     if (!std::isfinite(sharpness)) throw DivergedError(fmt::format("layer {}: the FFN mask is not finite", layer));
-    if (p > kUndecidedFrom && flat < 1.0 && sharpness < std::min(1.0, kFlatFactor * flat))
+    if (p > kUndecidedFrom && flat < 1.0 && sharpness < flat + kDecided * std::min(flat, 1.0 - flat))
       return fmt::format(
           "layer {}: the FFN mask has not decided after {:.0f} % of its steps: sharpness {:.3f}, an undecided mask has {:.3f} (keep {:.0f} of {}); "
           "raise score_lr or the tokens of the stage",

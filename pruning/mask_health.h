@@ -34,8 +34,8 @@ MaskHealth mask_health(const MaskHealthInput& input);
 /// The same for K in every layer by raw score.
 MaskHealth mask_health(const at::Tensor& soft_mask_LF, const at::Tensor& raw_LF, double k, int64_t num_kept);
 
-/// Why the mask has collapsed, with layer and numbers; empty when it has not. In the second half (p > 0.5) a layer must have decided: sharpness of at least
-/// 1.05 K/F. DivergedError whenever a number is not finite.
+/// Why the mask has collapsed, with layer and numbers; empty when it has not. In the second half (p > 0.5) a layer that is cut must have decided: sharpness of
+/// at least K/F + 0.05 min(K/F, 1 - K/F). DivergedError whenever a number is not finite.
 std::string mask_collapse(const MaskHealth& health, double p, int64_t num_channels);
 /// The same for held-out losses: in the second half the hard cut must be better than a random one.
 std::string cut_collapse(double hard_loss, double random_loss, double p);

@@ -70,6 +70,11 @@ at::Tensor LearnedMask::score_gradient(const at::Tensor& mask_LF, const at::Tens
   return grad_LF.defined() ? grad_LF : at::zeros_like(scores_LF_, scores_LF_.options().requires_grad(false));
 }
 
+StepMask LearnedMask::all_ones() const {
+  const at::Tensor ones_LF = at::ones({task_.num_layers, task_.num_channels}, at::kFloat);
+  return {.mask_LF = ones_LF, .plain_LF = ones_LF};
+}
+
 at::Tensor LearnedMask::rows(const at::Tensor& value_LF) const { return task_.budget.global ? value_LF.reshape({1, -1}) : value_LF; }
 
 double LearnedMask::row_k(double k) const { return task_.budget.global ? k * static_cast<double>(task_.num_layers) : k; }
@@ -83,10 +88,7 @@ ScoreMask::ScoreMask(const MaskTask& task, Solve solve, bool needs_top)
 StepMask ScoreMask::training_mask(const MaskMoment& moment) const {
   const MaskSchedule& schedule = moment.schedule;
   const at::Tensor raw_RN = rows(scores_LF_);
-  if (row_k(schedule.k) >= static_cast<double>(raw_RN.size(1))) {  // nothing to choose
-    const at::Tensor ones_LF = at::ones({task_.num_layers, task_.num_channels}, at::kFloat);
-    return {.mask_LF = ones_LF, .plain_LF = ones_LF};
-  }
+  if (row_k(schedule.k) >= static_cast<double>(raw_RN.size(1))) return all_ones();  // nothing to choose
   // The set goes by raw score, as the plan does: scaling may round two scores into a tie.
   const at::Tensor top_LF = schedule.top || needs_top_ ? top_set(schedule.k) : at::Tensor();
   const at::Tensor scaled_RN = task_.options.score_scale == "raw" ? raw_RN : standardise_scores(raw_RN);

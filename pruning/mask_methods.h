@@ -64,12 +64,15 @@ class LearnedMask {
   /// Raw scores r (or log alpha) [L, F]: they rank the channels. A leaf without gradient between steps.
   const at::Tensor& scores() const { return scores_LF_; }
   const MaskTask& task() const { return task_; }
+  /// True where the budget leaves nothing to decide: every mask is exactly 1, and the cut is the identity.
+  bool keeps_all() const { return task_.budget.num_kept >= task_.num_channels; }
   /// 0/1 of the channels that a mask of size k may keep: the budget's choice, or while k ramps the ceil(k) best.
   at::Tensor top_set(double k) const;
   /// d loss / d scores [L, F], zero where no way leads back: from the mask that training_mask gave, d loss / d mask, and penalty(). Clears their gradient.
   at::Tensor score_gradient(const at::Tensor& mask_LF, const at::Tensor& mask_grad_LF, const at::Tensor& penalty);
 
  protected:
+  StepMask all_ones() const;
   /// L rows of F, or one row of L F under a global budget; k of such a row.
   at::Tensor rows(const at::Tensor& value_LF) const;
   double row_k(double k) const;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include "pruning/mask_methods.h"
@@ -28,6 +29,11 @@ void check_mask_options(const MaskOptions& options, const std::function<std::str
     throw UserError::recipe(where(key),
                             fmt::format("{}: got '{}', expected {}; did you mean '{}'?", key, printable(got), fmt::join(names, ", "), nearest(got, names)));
   };
+  MaskOptions fields = options;
+  auto is_number = [&](const char* key, const auto& value, const char*) {
+    if constexpr (std::is_same_v<decltype(value), const double&>) require(std::isfinite(value), key, value, "a finite number");
+  };
+  fields.visit_fields(is_number);
   find_mask_method(options.mask_method, where("mask_method"));
   require(options.score_lr > 0, "score_lr", options.score_lr, "a number above 0");
   if (options.score_init != "noise") find_score(options.score_init, where("score_init"));

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 
+#include "recipes/recipe_warnings.h"
 #include "recipes/run_folder.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
@@ -25,15 +26,17 @@ auto for_arm(const std::string& arm, const Work& work) {
   }
 }
 
-Recipe load_arm(const std::string& file, std::vector<Override> overrides, const std::vector<std::string>& unset, const ArmOptions& arm, uint64_t seed) {
+Recipe load_arm(const std::string& file, std::vector<Override> overrides, const std::vector<std::string>& unset, const Recipe& base, const ArmOptions& arm,
+                uint64_t seed) {
   overrides.push_back({.path = "seed", .value = std::to_string(seed), .where = arm.where});
-  return for_arm(arm.name, [&] { return load_recipe(file, overrides, unset, &arm); });
+  return for_arm(arm.name, [&] { return load_recipe(file, overrides, unset, base.sources, &arm); });
 }
 
 }  // namespace
 
-Ablation load_ablation(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset) {
-  Ablation ablation{.base = load_recipe(file, overrides, unset)};
+Ablation load_ablation(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset,
+                       std::shared_ptr<Sources> sources) {
+  Ablation ablation{.base = load_recipe(file, overrides, unset, std::move(sources))};
   const Recipe& base = ablation.base;
   if (base.arms.empty())
     throw UserError::recipe(file, fmt::format("the recipe has no [[arm]], so there is nothing to compare; coppice run {} runs it as it is", file));
@@ -49,7 +52,7 @@ Ablation load_ablation(const std::string& file, const std::vector<Override>& ove
       ablation.runs.push_back({.arm = arm.name,
                                .reference = arm.reference.empty() ? ablation.reference : arm.reference,
                                .seed = seed,
-                               .recipe = load_arm(file, overrides, unset, arm, seed),
+                               .recipe = load_arm(file, overrides, unset, base, arm, seed),
                                .stages = {}});
   return ablation;
 }
@@ -59,9 +62,11 @@ void check_before_work(const Ablation& ablation, Missing missing, const Tokenize
     if (run.seed == ablation.seeds.front()) for_arm(run.arm, [&] { check_before_work(run.recipe, missing, {}, trained); });  // no check asks for the seed
 }
 
-void warn_of_idle_stages(const Ablation& ablation) {
+std::vector<std::string> ablation_warnings(const Ablation& ablation) {
+  std::vector<std::string> lines;
   for (const ArmRun& run : ablation.runs) {
     if (run.seed != ablation.seeds.front()) continue;
+    std::ranges::copy(recipe_warnings(run.recipe), std::back_inserter(lines));
     const std::vector<Stage>& stages = run.recipe.stages;
     std::vector<char> used(stages.size(), 0);
     for (size_t i = stages.size(); i-- > 0;) {
@@ -72,9 +77,10 @@ void warn_of_idle_stages(const Ablation& ablation) {
     }
     for (size_t i = 0; i < stages.size(); ++i)
       if (!used[i])
-        log_warning(
+        lines.push_back(
             fmt::format("arm '{}': nothing that is evaluated needs stage '{}'; drop = [\"{}\"] saves its time", run.arm, stages[i].name, stages[i].name));
   }
+  return lines;
 }
 
 AblationPlan plan_ablation(Ablation& ablation, const std::string& data_fingerprint, double gemm_gflops) {
@@ -179,10 +185,7 @@ std::string ablation_cost_table(const Ablation& ablation, const AblationPlan& pl
       text += fmt::format("{:<20} {:>11} {:>9} {:>18.2f}\n", run.arm, format_count(parameters), format_count(tokens), tokens / parameters);
     }
   }
-  std::string warnings;
-  for (const ArmRun& run : ablation.runs)
-    if (const std::string of_arm = epoch_warnings(run.recipe, plan.data.tokens); warnings.find(of_arm) == std::string::npos) warnings += of_arm;
-  return warnings.empty() ? text : text + "\n" + warnings;
+  return text;
 }
 
 Parallelism parallelism_of(const Recipe& recipe, int jobs) {

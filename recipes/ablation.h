@@ -48,13 +48,14 @@ struct AblationPlan {
 
 /// Reads an ablation: the file once as it stands and once for each arm and seed. UserError::recipe with file:line, naming the arm, for what cannot be; also
 /// when the file has no arms.
-Ablation load_ablation(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset);
+Ablation load_ablation(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset,
+                       std::shared_ptr<Sources> sources = nullptr);
 
 /// check_before_work() of every arm: what only its own options or files make impossible.
 void check_before_work(const Ablation& ablation, Missing missing, const Tokenizer* trained = nullptr);
 
-/// Warns of stages that lead to no evaluation of their arm: work without an effect on the tables.
-void warn_of_idle_stages(const Ablation& ablation);
+/// recipe_warnings of every arm, and its stages that lead to no evaluation: work without an effect on the tables.
+std::vector<std::string> ablation_warnings(const Ablation& ablation);
 
 /// The distinct stages, and for each run which of them it needs (runs[].stages). `gemm_gflops` 0 = no time estimate.
 AblationPlan plan_ablation(Ablation& ablation, const std::string& data_fingerprint, double gemm_gflops);

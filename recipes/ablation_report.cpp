@@ -261,8 +261,9 @@ std::string ablation_verdict(const AblationReport& report) {
   std::string text = fmt::format("{}: of {} arms, '{}' has the lowest loss ({}) and '{}' the highest accuracy ({})", last.title, last.arms.size(),
                                  by_loss->name, shown(*by_loss, 0), by_accuracy->name, shown(*by_accuracy, 2));
   for (const ReportArm& arm : last.arms)
-    if (arm.is_reference()) text += fmt::format("; the reference '{}' has {} and {}", arm.name, shown(arm, 0), shown(arm, 2));
-  if (report.seeds.size() < 2) return text + "; with one seed nothing can be said about chance.";
+    if (arm.is_reference()) text += fmt::format(". The reference '{}' has {} and {}", arm.name, shown(arm, 0), shown(arm, 2));
+  if (report.seeds.size() < 2) return text + ". With one seed nothing can be said about chance.";
+  text += fmt::format(". Against their references (paired, p < {}, uncorrected)", kLevel);
   for (const size_t m : {size_t{0}, size_t{2}}) {
     std::vector<std::string> better, worse;
     for (const ReportArm& arm : last.arms) {
@@ -272,8 +273,7 @@ std::string ablation_verdict(const AblationReport& report) {
       if (test.p < kLevel) ((test.mean < 0) == kMeasures[m].less_is_better ? better : worse).push_back(arm.name);
     }
     const auto listed = [](const std::vector<std::string>& names) { return names.empty() ? std::string("none") : fmt::format("{}", fmt::join(names, ", ")); };
-    text += fmt::format("; by {} (paired, p < {}, uncorrected) better than its reference: {}, worse: {}", kMeasures[m].title, kLevel, listed(better),
-                        listed(worse));
+    text += fmt::format("{} by {} better: {}, worse: {}", m == 0 ? "" : ";", kMeasures[m].title, listed(better), listed(worse));
   }
   return text + ".";
 }

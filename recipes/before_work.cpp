@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "recipes/sources.h"
 #include "recipes/stages.h"
 #include "src/base/errors.h"
 
@@ -13,8 +14,10 @@ namespace coppice {
 namespace {
 
 /// The tokenizer that the recipe names, with as many pieces as it says; nothing when one will be trained.
-std::optional<Tokenizer> given_tokenizer(const TokenizerOptions& options, Missing missing) {
+std::optional<Tokenizer> given_tokenizer(const Recipe& recipe, Missing missing) {
+  const TokenizerOptions& options = recipe.tokenizer;
   if (options.path.empty() || (missing == Missing::allowed && !std::filesystem::exists(options.path))) return std::nullopt;
+  if (recipe.sources->holds(options.path)) return std::nullopt;  // gone: the data stage has it already
   Tokenizer tokenizer = Tokenizer::load(options.path);
   if (tokenizer.vocab_size() != options.vocab_size)
     throw UserError::recipe("tokenizer.vocab_size", fmt::format("got {}, but {} holds {} pieces; set vocab_size = {}", options.vocab_size, options.path,
@@ -25,11 +28,11 @@ std::optional<Tokenizer> given_tokenizer(const TokenizerOptions& options, Missin
 }  // namespace
 
 void check_before_work(const Recipe& recipe, Missing missing, const std::vector<std::string>& done, const Tokenizer* trained) {
-  const std::optional<Tokenizer> given = trained != nullptr ? std::nullopt : given_tokenizer(recipe.tokenizer, missing);
+  const std::optional<Tokenizer> given = trained != nullptr ? std::nullopt : given_tokenizer(recipe, missing);
   const BeforeWork before{.recipe = recipe, .missing = missing, .tokenizer = given ? &*given : trained};
   for (const Stage& stage : recipe.stages) {
     const StageRow& row = stage_row(stage.kind);
-    if (row.check == nullptr || std::ranges::find(done, stage.name) != done.end()) continue;
+    if (row.check == nullptr || goes_by_record(recipe, stage) || std::ranges::find(done, stage.name) != done.end()) continue;
     try {
       row.check(before, stage);
     } catch (const UserError& error) {

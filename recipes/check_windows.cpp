@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <numeric>
 
+#include "recipes/recipe_warnings.h"
 #include "recipes/run_recipe.h"
 #include "src/base/errors.h"
-#include "src/base/log.h"
 
 namespace coppice {
 namespace {
@@ -31,8 +31,10 @@ void check_mixture(const Stage& stage, const std::string& what, const std::vecto
                                  given * static_cast<uint64_t>(seq_len), samples * static_cast<uint64_t>(seq_len)));
 }
 
+using Lines = std::vector<std::string>;
+
 /// Domains whose held-out text has a window of `seq_len`; the others are named in a warning that ends in `without`.
-size_t count_heldout(const Stage& stage, int64_t seq_len, const PreparedData& data, const std::string& without) {
+size_t count_heldout(const Stage& stage, int64_t seq_len, const PreparedData& data, const std::string& without, Lines& lines) {
   std::string missing;
   size_t present = 0;
   for (const auto& [domain, shards] : data.heldout) {
@@ -40,31 +42,59 @@ size_t count_heldout(const Stage& stage, int64_t seq_len, const PreparedData& da
     present += has;
     if (!has) missing += fmt::format("{}'{}'", missing.empty() ? "" : ", ", domain);
   }
-  if (!missing.empty()) log_warning(fmt::format("stage '{}': no held-out window of {} tokens in {}: {}", stage.name, seq_len, missing, without));
+  if (!missing.empty()) lines.push_back(fmt::format("stage '{}': no held-out window of {} tokens in {}: {}", stage.name, seq_len, missing, without));
   return present;
 }
 
-void require_heldout(const Stage& stage, int64_t seq_len, const PreparedData& data, const std::string& what, const std::string& without) {
-  if (count_heldout(stage, seq_len, data, without) == 0)
+void require_heldout(const Stage& stage, int64_t seq_len, const PreparedData& data, const std::string& what, const std::string& without, Lines& lines) {
+  if (count_heldout(stage, seq_len, data, without, lines) == 0)
     throw UserError::recipe(stage.where, fmt::format("stage '{}': no held-out text has a window of {} tokens and a target, which {} needs; {}raise "
                                                      "data.heldout_share or give more text",
                                                      stage.name, seq_len, what, stage.kind == "evaluate" ? "lower its seq_len, " : ""));
 }
 
+/// Under document_mask positions restart with each document: what is longer than the longest is never seen.
+void check_documents(const Stage& stage, const TrainingOptions& training, const PreparedData& data, Lines& lines) {
+  if (!training.document_mask) return;
+  uint64_t longest = 0;
+  for (const TokenShards* shards : data.shards_of(training.mixture))
+    for (size_t shard = 0; shard < shards->shards().size(); ++shard) {
+      uint64_t begin = 0;
+      for (const uint64_t end : shards->document_ends(shard)) {
+        longest = std::max(longest, end - begin);
+        begin = end;
+      }
+    }
+  if (longest < static_cast<uint64_t>(training.seq_len))
+    lines.push_back(fmt::format("stage '{}': seq_len = {} with document_mask, and the longest document has {} tokens: no position beyond that is trained",
+                                stage.name, training.seq_len, longest));
+}
+
+CorpusTokens count_tokens(const PreparedData& data) {
+  CorpusTokens corpus;
+  for (const auto& [domain, shards] : data.train) corpus.train[domain] = static_cast<double>(shards.num_tokens());
+  for (const auto& [domain, shards] : data.heldout) corpus.heldout += static_cast<double>(shards.num_tokens());
+  return corpus;
+}
+
 }  // namespace
 
-void check_windows(const Recipe& recipe, const PreparedData& data) {
+std::vector<std::string> check_windows(const Recipe& recipe, const PreparedData& data) {
+  Lines lines = corpus_warnings(recipe, count_tokens(data));
   for (const Stage& stage : recipe.stages) {
     if (const TrainingOptions* training = training_of(stage)) {
       check_mixture(stage, "", training->mixture, training->seq_len, static_cast<uint64_t>(training->steps() * training->rows()), data);
-      if (training->eval_tokens > 0) count_heldout(stage, training->seq_len, data, "no part of its held-out loss");
+      if (training->eval_tokens > 0) count_heldout(stage, training->seq_len, data, "no part of its held-out loss", lines);
+      check_documents(stage, *training, data, lines);
     }
     const auto* prune = std::get_if<PruneStage>(&stage.options);
     if (stage.kind == "learn_masks" || (prune != nullptr && needs_calibration(*prune)))
       check_mixture(stage, " (calibration)", calibration_mixture(recipe), kCalibrationSeqLen, 0, data);
-    if (prune != nullptr) require_heldout(stage, kCheckSeqLen, data, "the comparison of masked and pruned logits", "no part of the check");
-    if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options)) require_heldout(stage, evaluate->seq_len, data, "an evaluation", "not evaluated");
+    if (prune != nullptr) require_heldout(stage, kCheckSeqLen, data, "the comparison of masked and pruned logits", "no part of the check", lines);
+    if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options))
+      require_heldout(stage, evaluate->seq_len, data, "an evaluation", "not evaluated", lines);
   }
+  return lines;
 }
 
 }  // namespace coppice

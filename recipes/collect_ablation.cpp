@@ -10,6 +10,7 @@
 #include "recipes/ablation_report.h"
 #include "recipes/collect_report.h"
 #include "recipes/run_folder.h"
+#include "recipes/sources.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
 
@@ -113,7 +114,7 @@ std::string shared_stages(const Ablation& ablation) {
 
 AblationReport collect_ablation(const fs::path& root) {
   if (!fs::exists(root / "recipe.toml")) throw UserError::bad_file(root.string(), "no run here: recipe.toml is missing");
-  const Ablation ablation = load_ablation((root / "recipe.toml").string(), {}, {});
+  const Ablation ablation = load_ablation((root / "recipe.toml").string(), {}, {}, std::make_shared<Sources>(root, Sources::First::record));
   AblationReport report{.recipe = ablation.base.name, .seeds = ablation.seeds, .shared = shared_stages(ablation)};
   RunFiles files;
   for (const std::string& name : ablation.compare) {

@@ -13,6 +13,7 @@
 #include "pruning/mask_file.h"
 #include "pruning/plan.h"
 #include "recipes/recipe.h"
+#include "recipes/sources.h"
 #include "recipes/stage_changes.h"
 #include "src/base/errors.h"
 #include "src/base/json.h"
@@ -91,7 +92,8 @@ using Values = std::map<std::string, std::string>;
 /// Keys of a resolved recipe, one a line there: data.heldout_share, stage.core.lr. A table of an array goes by its name.
 Values recipe_values(const fs::path& path) {
   Values values;
-  std::istringstream lines(load_recipe(path.string(), {}, {}).resolved);
+  const auto beside = std::make_shared<Sources>(path.parent_path(), Sources::First::record);  // of a run's recipe.toml
+  std::istringstream lines(load_recipe(path.string(), {}, {}, beside).resolved);
   std::string table, stage;
   for (std::string line; std::getline(lines, line);) {
     if (line.empty() || line[0] == '#') continue;

@@ -34,7 +34,7 @@ void run_labels_import(const LabelsOptions& options) {
   fingerprint.token_manifest_sha256 = shards.manifest_sha256();
   if (fingerprint.k < 1 || (fingerprint.tier != "topk" && fingerprint.k != 1))
     throw UserError::recipe("--top-k", fmt::format("got {}, expected 1, or more in tier topk", fingerprint.k));
-  print(import_labels(options.file, shards, fingerprint, options.cache));
+  print(import_labels(options.file, shards, fingerprint, options.cache, {.format = options.format, .low_mass = options.low_mass, .stage = ""}));
 }
 
 }  // namespace coppice

@@ -18,6 +18,8 @@ struct LabelsOptions {
   std::optional<std::string> tier;     // topk
   std::optional<int64_t> k;            // 1
   std::optional<double> temperature;   // 1
+  std::string format = "coppice";      // or vllm
+  bool low_mass = false;
 };
 
 /// One line on stdout: `120 documents, 41003 tokens, 40883 labelled`.

@@ -11,6 +11,7 @@
 #include <set>
 #include <tuple>
 
+#include "recipes/survey_corpus.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/json.h"
@@ -156,9 +157,11 @@ void run_data_tasks(const Recipe& recipe, const std::filesystem::path& output) {
   const size_t share = (kItems + recipe.data.domains.size() - 1) / recipe.data.domains.size();
   for (const DomainOptions& domain : recipe.data.domains) {
     std::vector<Document> documents;
-    for_each_document(domain.path, [&](Document&& document) {
+    const CorpusOptions options = corpus_options(recipe, domain);
+    const auto keep_heldout = [&](Document&& document) {
       if (is_heldout(document.id, recipe.data.heldout_share)) documents.push_back(std::move(document));
-    });
+    };
+    log_corpus_report(domain.path, for_each_document(domain.path, keep_heldout, options), options);
     for (auto& task : tasks) {
       const std::vector<std::string> lines = task.make(domain.name, documents, share);
       for (const std::string& line : lines) task.text += line;

@@ -3,13 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 
 #include "pruning/scores.h"
 #include "recipes/machine.h"
+#include "recipes/sources.h"
 #include "recipes/stages.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
+#include "src/base/input_file.h"
 #include "src/base/log.h"
 #include "src/model/parameters.h"
 
@@ -24,7 +27,6 @@ constexpr double kProgramBytes = 350e6;        // LibTorch and its buffers
 constexpr double kTrainingShareOfGemm = 0.45;  // small fp32 models on two cores (docs/results)
 constexpr double kForwardShareOfGemm = 0.35;
 constexpr double kBytesPerToken = 2.5;  // of text, before a tokenizer is there to tell
-constexpr double kEpochsWarning = 4;    // repeats beyond four epochs are worth little (Muennighoff et al. 2023, 2305.16264)
 
 /// Activations kept for the backward pass: residual stream and norms, packed attention, gate, up and hidden.
 double activation_bytes_per_token(const ModelConfig& config) {
@@ -86,12 +88,18 @@ double folder_bytes(const fs::path& folder) {
 }
 
 /// Text of one domain, by the size of its files; packed ones hold about four times their size.
-double text_bytes(const DomainOptions& domain) {
+double text_bytes(const std::string& path) {
   std::error_code error;
-  if (fs::is_directory(domain.path, error)) return folder_bytes(domain.path);
-  const auto size = fs::file_size(domain.path, error);
-  const bool packed = domain.path.ends_with(".zst") || domain.path.ends_with(".gz");
+  if (fs::is_directory(path, error)) return folder_bytes(path);
+  const auto size = fs::file_size(path, error);
+  std::string ending = fs::path(path).extension().string();
+  std::ranges::transform(ending, ending.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const bool packed = ending == ".zst" || ending == ".gz";
   return error ? 0 : static_cast<double>(size) * (packed ? 4 : 1);
+}
+
+double text_bytes(const Recipe& recipe, const DomainOptions& domain) {
+  return recipe.sources->look("bytes", domain.path, [&] { return Json(text_bytes(domain.path)); }).get<double>();
 }
 
 /// Tokens that each training stage draws from each domain, and how often that reads the domain.
@@ -106,7 +114,7 @@ std::string mixture_table(const Recipe& recipe) {
     std::vector<uint64_t> windows;
     std::vector<double> there;
     for (const MixtureEntry& entry : training->mixture) {
-      there.push_back(text_bytes(*std::ranges::find(recipe.data.domains, entry.domain, &DomainOptions::name)) / kBytesPerToken);
+      there.push_back(text_bytes(recipe, *std::ranges::find(recipe.data.domains, entry.domain, &DomainOptions::name)) / kBytesPerToken);
       windows.push_back(std::max<uint64_t>(1, static_cast<uint64_t>(there.back() / window)));
     }
     const bool known = std::ranges::all_of(there, [](double in_domain) { return in_domain > 0; });
@@ -160,9 +168,10 @@ double corpus_bytes(const Recipe& recipe) {
   double bytes = 0;
   std::error_code error;
   for (const DomainOptions& domain : recipe.data.domains) {
-    if (!fs::exists(domain.path, error))
-      log_warning(fmt::format("domain '{}': {}: no such corpus file or folder; counted as empty", domain.name, printable(domain.path)));
-    bytes += text_bytes(domain);
+    if (!fs::exists(domain.path, error) && !recipe.sources->recorded("bytes", domain.path))
+      log_warning(
+          fmt::format("domain '{}': {}: no such corpus file or folder{}; counted as empty", domain.name, printable(domain.path), searched_from(domain.path)));
+    bytes += text_bytes(recipe, domain);
   }
   return bytes;
 }
@@ -217,27 +226,34 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
     } else if (const auto* label = std::get_if<LabelStage>(&stage.options)) {
       share = kForwardShareOfGemm;
       cost.tokens = label->coverage == "all" ? data.tokens : 0;
-      double read_tokens = cost.tokens * label_reads(*label, nullptr);
+      double read_tokens = cost.tokens * label_reads(*label, nullptr), windows = 0;  // that readers draw: a run of the label files' tables each
       if (label->coverage == "used")
         for (const Stage& reader : recipe.stages)
           if (const auto* train = std::get_if<TrainStage>(&reader.options); train && std::ranges::find(train->labels, stage.name) != train->labels.end()) {
-            cost.tokens += static_cast<double>(train->training.tokens);
-            read_tokens += static_cast<double>(train->training.tokens) * label_reads(*label, &train->training);
+            const auto drawn = static_cast<double>(train->training.tokens);
+            cost.tokens += drawn;
+            read_tokens += drawn * label_reads(*label, &train->training);
+            windows += drawn / static_cast<double>(train->training.seq_len);
           }
+      if (data.tokens > 0) cost.tokens = std::min(cost.tokens, data.tokens);  // drawn twice, labelled once
+      int64_t batch_tokens = 0;
       if (label->has_own_labels()) {
         const ModelConfig config = recipe.model_after(label->teacher);
-        const int64_t batch_tokens = label->batch_tokens > 0 ? label->batch_tokens : choose_label_batch(config, label->context);
+        batch_tokens = label->batch_tokens > 0 ? label->batch_tokens : choose_label_batch(config, label->context);
         cost.flops = cost.tokens * forward_flops_per_token(config, label->context);
         uncounted_flops = (std::min(read_tokens, data.tokens * label_reads(*label, nullptr)) - cost.tokens) * forward_flops_per_token(config, label->context);
         cost.memory_bytes = model_bytes(config) + static_cast<double>(batch_tokens) * label_bytes_per_token(config);
       }
-      const bool small = recipe.tokenizer.vocab_size <= 65535;
-      const double ids = label->tier == "topk" ? static_cast<double>(label->top_k) : 1, id_bytes = small ? 2 : label->tier == "topk" ? 4 : 3;
-      const double row_bytes = ids * (id_bytes + (label->tier == "top1" ? 0 : 2)) + (label->tier == "topk" ? 2 : 0);
       if (label->cache.empty()) {
-        cost.disk_bytes = data.tokens * row_bytes;  // a whole shard, labelled or not
-        // a shard's ids as they come, as they are checked and as they are packed; an import whose documents come in another order holds more
-        cost.memory_bytes += std::min(data.tokens, static_cast<double>(recipe.data.shard_tokens)) * (8 * ids + row_bytes);
+        // what is labelled, in the files of how many shards; an import holds what its files hold
+        const double labels = label->import.empty() ? cost.tokens : data.tokens;
+        const double shards = std::max(1.0, data.tokens / static_cast<double>(recipe.data.shard_tokens));
+        const LabelFingerprint made{.vocab_size = recipe.tokenizer.vocab_size, .tier = label->tier, .k = label->tier == "topk" ? label->top_k : 1};
+        const auto row_bytes = static_cast<double>(label_row_bytes(made)), ids = static_cast<double>(made.k);
+        cost.disk_bytes = labels * row_bytes + windows * kLabelRunBytes;
+        // a shard's labels as they come, 6 bytes an id at most, and as they are written, and a batch's choices; an import whose documents come in another
+        // order holds more
+        cost.memory_bytes += labels / shards * (6 * ids + row_bytes) + static_cast<double>(batch_tokens) * 12 * ids;
       }
     } else if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options)) {
       share = kForwardShareOfGemm;
@@ -288,14 +304,14 @@ void check_fits(const RecipeCost& cost, const fs::path& run_root) {
                                                  format_bytes(cost.disk_bytes), format_bytes(free)));
 }
 
-std::string epoch_warnings(const Recipe& recipe, double corpus_tokens) {
-  std::string text;
-  for (const Stage& stage : recipe.stages) {
-    const TrainingOptions* training = training_of(stage);
-    if (training != nullptr && corpus_tokens > 0 && static_cast<double>(training->tokens) > kEpochsWarning * corpus_tokens)
-      text += fmt::format("warning: stage '{}' reads the corpus about {:.1f} times\n", stage.name, static_cast<double>(training->tokens) / corpus_tokens);
+CorpusTokens estimate_tokens(const Recipe& recipe) {
+  CorpusTokens corpus;
+  for (const DomainOptions& domain : recipe.data.domains) {
+    const double tokens = text_bytes(recipe, domain) / kBytesPerToken;
+    corpus.train[domain.name] = tokens * (1 - recipe.data.heldout_share);
+    corpus.heldout += tokens * recipe.data.heldout_share;
   }
-  return text;
+  return corpus;
 }
 
 std::string cost_table(const Recipe& recipe, const RecipeCost& cost) {
@@ -313,10 +329,7 @@ std::string cost_table(const Recipe& recipe, const RecipeCost& cost) {
   }
   text += fmt::format("\ntotal: {:.2e} FLOPs, {} of memory at most, {} of disk{}\n", flops, format_bytes(cost.memory_bytes), format_bytes(cost.disk_bytes),
                       seconds > 0 ? fmt::format(", about {}", format_duration(seconds)) : "");
-  text += "\n" + mixture_table(recipe);
-  text += epoch_warnings(recipe, cost.stages.front().tokens);
-  for (const std::string& line : label_warnings(recipe)) text += "warning: " + line + "\n";
-  return text;
+  return text + "\n" + mixture_table(recipe);
 }
 
 }  // namespace coppice

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "recipes/recipe.h"
+#include "recipes/recipe_warnings.h"
 
 namespace coppice {
 
@@ -40,8 +41,8 @@ double corpus_bytes(const Recipe& recipe);
 RecipeCost remaining_cost(const RecipeCost& cost, const std::filesystem::path& run_root, const std::vector<std::string>& done);
 /// Refuses with the numbers what cannot fit: exit 4 for disk, 7 for memory.
 void check_fits(const RecipeCost& cost, const std::filesystem::path& run_root);
-/// A line for each training stage that reads the corpus more often than is worth much.
-std::string epoch_warnings(const Recipe& recipe, double corpus_tokens);
+/// Tokens of each domain by the size of its files, for the warnings of a plan.
+CorpusTokens estimate_tokens(const Recipe& recipe);
 /// The table that `coppice plan` prints.
 std::string cost_table(const Recipe& recipe, const RecipeCost& cost);
 

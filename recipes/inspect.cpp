@@ -69,9 +69,9 @@ std::string labels_text(const fs::path& path, bool all) {
   const LabelCacheSummary labels = summarise_labels(path);
   const auto share = [](uint64_t part, uint64_t whole) { return 100.0 * static_cast<double>(part) / std::max(1.0, static_cast<double>(whole)); };
   std::string text = all ? fmt::format("teacher labels of domain '{}'\n{}\n", printable(labels.domain), labels.fingerprint.to_json().dump(1)) : "";
-  text += fmt::format("{}{} of {} shards finished, whole; {} of {} tokens labelled ({:.1f}%), {:.4f} bytes a token; {} near ties\n",
+  text += fmt::format("{}{} of {} shards finished, whole; {} of {} tokens labelled ({:.1f}%), {:.4f} bytes a label; {} near ties\n",
                       all ? "" : fmt::format("labels of '{}': ", printable(labels.domain)), labels.finished, labels.shards, labels.labelled, labels.tokens,
-                      share(labels.labelled, labels.tokens), static_cast<double>(labels.bytes) / std::max(1.0, static_cast<double>(labels.stored)),
+                      share(labels.labelled, labels.tokens), static_cast<double>(labels.bytes) / std::max(1.0, static_cast<double>(labels.labelled)),
                       labels.near_ties);
   if (!all) return text;
   size_t gaps = 0;
@@ -191,8 +191,10 @@ std::string inspect_safetensors(const fs::path& path) {
 
 std::string inspect_tokenizer(const fs::path& path) {
   const Tokenizer tokenizer = Tokenizer::load(path);
-  return fmt::format("SentencePiece tokenizer: {} pieces; unk {}, bos {}, eos {}, pad {}\nfingerprint {}\n", tokenizer.vocab_size(), tokenizer.unk_id(),
-                     tokenizer.bos_id(), tokenizer.eos_id(), tokenizer.pad_id(), tokenizer.fingerprint());
+  const auto id_text = [](std::optional<int64_t> id) { return id ? std::to_string(*id) : "none"; };
+  return fmt::format("SentencePiece tokenizer: {} pieces; unk {}, bos {}, eos {}, pad {}{}\nfingerprint {}\n", tokenizer.vocab_size(), tokenizer.unk_id(),
+                     id_text(tokenizer.bos_id()), tokenizer.eos_id(), id_text(tokenizer.pad_id()), tokenizer.has_dummy_prefix() ? "; dummy prefix" : "",
+                     tokenizer.fingerprint());
 }
 
 std::string inspect_hf(const fs::path& path) {

@@ -74,7 +74,7 @@ Json versions_json() {
 void log_threads(int recipe_threads, int threads, int processes) {
   const Processors processors = find_processors();
   log_info(threads_text(recipe_threads, threads, processes, processors));
-  if (const std::string warning = threads_warning(threads * processes, processors); !warning.empty()) log_warning(warning);
+  if (const std::string warning = threads_warning(threads, processes, processors); !warning.empty()) log_warning(warning);
 }
 
 Json machine_json() {

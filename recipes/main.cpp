@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -23,9 +24,12 @@
 #include "recipes/machine.h"
 #include "recipes/midway.h"
 #include "recipes/prepare_data.h"
+#include "recipes/recipe_warnings.h"
 #include "recipes/run_ablation.h"
 #include "recipes/run_folder.h"
 #include "recipes/run_recipe.h"
+#include "recipes/sources.h"
+#include "recipes/stages.h"
 #include "recipes/version.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -34,6 +38,7 @@
 #include "src/base/threads.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/hf_export.h"
+#include "src/checkpoint/hf_settings.h"
 #include "src/model/generate.h"
 #include "src/tensors/shape.h"
 
@@ -99,6 +104,11 @@ void print_version() {
   fmt::print("{:<13} {}\n", "cuda", kBuiltWithCuda ? "built in" : "not built in");
 }
 
+/// What was printed is out, before a warning or the end; a failure is said once and lost in stdio, so that every flush is checked.
+void flush_result() {
+  if (std::fflush(stdout) != 0) throw IoError("stdout", "the result cannot be written", errno);
+}
+
 /// Builds the table of verbs; `action` receives what the chosen one does.
 void add_verbs(CLI::App& app, std::function<void()>& action) {
   const auto verb = [&](CLI::App& parent, const char* name, const char* about, const char* example) {
@@ -151,24 +161,31 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
     plan->add_option("--jobs", jobs, "of an ablation: stages at a time")->check(CLI::Range(0, 1024));
     plan->callback([&action] {
       action = [] {
-        const Recipe recipe = load_recipe(flags.parsed().recipe_file, flags.request.overrides, flags.request.unset);
+        const RunRequest request = flags.parsed();
+        const Recipe recipe = load_recipe(request.recipe_file, request.overrides, request.unset, std::make_shared<Sources>(request.out));
         if (!recipe.arms.empty()) {
-          Ablation ablation = load_ablation(flags.request.recipe_file, flags.request.overrides, flags.request.unset);
+          Ablation ablation = load_ablation(request.recipe_file, request.overrides, request.unset, recipe.sources);
           check_before_work(ablation, Missing::allowed);
-          warn_of_idle_stages(ablation);
+          log_warnings(ablation_warnings(ablation));
           const Parallelism parallel = parallelism_of(recipe, jobs);
           start_torch(parallel.threads);
           const AblationPlan planned = plan_ablation(ablation, "", gemm_gflops());
           fmt::print("{}", ablation_cost_table(ablation, planned, parallel.jobs));
-          std::fflush(stdout);
+          flush_result();
+          std::vector<std::string> lines;
+          for (const ArmRun& run : ablation.runs) std::ranges::copy(corpus_warnings(run.recipe, estimate_tokens(recipe)), std::back_inserter(lines));
+          log_warnings(lines);
           check_fits(ablation_cost(planned, parallel.jobs), run_root(flags.request, recipe));
           return;
         }
         check_before_work(recipe, Missing::allowed);
+        log_warnings(recipe_warnings(recipe));
         start_torch(recipe.threads);
         const RecipeCost cost = estimate_cost(recipe, corpus_bytes(recipe), gemm_gflops());
+        say_what_is_gone(recipe);
+        log_warnings(corpus_warnings(recipe, estimate_tokens(recipe)));
         fmt::print("{}", cost_table(recipe, cost));
-        std::fflush(stdout);
+        flush_result();
         check_fits(cost, run_root(flags.request, recipe));
       };
     });
@@ -182,8 +199,11 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         if (recipe.arms.empty())
           check_before_work(recipe, Missing::allowed);
         else
-          check_before_work(load_ablation(flags.request.recipe_file, flags.request.overrides, flags.request.unset), Missing::allowed);
+          check_before_work(load_ablation(flags.request.recipe_file, flags.request.overrides, flags.request.unset, recipe.sources), Missing::allowed);
+        say_what_is_gone(recipe);
         fmt::print("{}", recipe.with_origins);
+        flush_result();
+        log_warnings(recipe_warnings(recipe));
       };
     });
   }
@@ -194,9 +214,9 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
     report->callback([&action] {
       action = [] {
         const fs::path root = folder;
-        const bool ablation = fs::exists(root / "recipe.toml") && !load_recipe((root / "recipe.toml").string(), {}, {}).arms.empty();
-        const std::string verdict = ablation ? write_ablation_report(root) : write_report(root);
-        fmt::print("{}\n\n{}, .md, .json\n", verdict, ablation ? "tables: " + (root / "ablation.html").string() : "report: " + (root / "report.html").string());
+        const bool ablation = fs::exists(root / "recipe.toml") && !load_recorded_recipe(root).arms.empty();
+        const std::string verdict = ablation ? write_ablation_report(root) + "\n" : write_report(root);
+        fmt::print("{}\n{}, .md, .json\n", verdict, ablation ? "tables: " + (root / "ablation.html").string() : "report: " + (root / "report.html").string());
       };
     });
   }
@@ -234,7 +254,8 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         std::vector<int64_t> ids = {tokenizer.eos_id()};  // a document starts after the last one's end
         for (const int32_t id : tokenizer.encode(prompt)) ids.push_back(id);
         const std::vector<int64_t> added = generate(loaded.model, ids, tokenizer.eos_id(), options);
-        fmt::print("{}{}\n", prompt, tokenizer.decode(std::vector<int32_t>(added.begin(), added.end())));
+        const std::vector<int32_t> added_ids(added.begin(), added.end());
+        fmt::print("{}{}\n", prompt, prompt.empty() ? tokenizer.decode(added_ids) : tokenizer.decode_continuation(added_ids));
       };
     });
   }
@@ -253,7 +274,8 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         const LoadedModel loaded = load_model(model_folder(stage));
         const Tokenizer tokenizer = tokenizer_beside(stage);
         check_tokenizer(loaded, tokenizer, stage);
-        const HfExportReport report = export_hf(out, loaded.model, tokenizer, dtype);
+        const std::optional<HfSettings> settings = settings_for_export(stage);
+        const HfExportReport report = export_hf(out, loaded.model, tokenizer, dtype, {.settings = settings ? &*settings : nullptr});
         fmt::print("{}: {}, re-imported logits differ by {:.2e}\n", out, format_bytes(static_cast<double>(report.bytes)), report.max_logit_difference);
       };
     });
@@ -280,6 +302,10 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
     in->add_option("--tier", options.tier, "top1, top1_prob or topk (default)")->check(CLI::IsMember({"top1", "top1_prob", "topk"}));
     in->add_option("--top-k", options.k, "ids a token at most, in tier topk");
     in->add_option("--temperature", options.temperature, "of the log-probabilities")->check(CLI::PositiveNumber);
+    in->add_option("--format", options.format,
+                   "coppice, or vllm: prompt_logprobs, or lists of any number of ids, of documents that are cut short or lack their end")
+        ->check(CLI::IsMember({"coppice", "vllm"}));
+    in->add_flag("--low-mass", options.low_mass, "take log-probabilities of which most tokens hold less than 0.01 and no tail says so");
     in->callback([&action] { action = [] { run_labels_import(options); }; });
     static std::string stage;
     CLI::App* join = verb(*labels, "join", "label shards of a stage that `coppice run` is at in another process, until none is left",
@@ -341,6 +367,7 @@ int main_with_errors(int argc, char** argv) {
   if (version) {
     start_torch(0);
     print_version();
+    flush_result();
     return 0;
   }
   if (!action) {
@@ -348,7 +375,7 @@ int main_with_errors(int argc, char** argv) {
     return static_cast<int>(ExitCode::recipe);
   }
   action();
-  if (std::fflush(stdout) != 0) throw IoError("stdout", "the result cannot be written", errno);
+  flush_result();
   return 0;
 }
 

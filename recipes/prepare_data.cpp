@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "recipes/sources.h"
+#include "recipes/survey_corpus.h"
 #include "recipes/tokenize_domain.h"
 #include "recipes/tokenizer_process.h"
 #include "src/base/errors.h"
@@ -23,29 +25,25 @@ void check_stop() {
   if (stop_requested()) throw Stopped("stopped while reading the corpus; run again to go on");
 }
 
-/// Lines of a sample of documents: those with the smallest id hashes, as many as fit into `quota` bytes, in hash order.
-void sample_documents(const fs::path& path, double heldout_share, uint64_t quota, std::vector<std::string>& texts) {
-  std::vector<std::pair<uint64_t, std::string>> sample;
-  uint64_t bytes = 0;
-  for_each_document(path, [&](Document&& document) {
-    check_stop();
-    if (is_heldout(document.id, heldout_share)) return;
-    const uint64_t hash = document_hash(document.id);
-    if (bytes >= quota && !sample.empty() && hash >= sample.front().first) return;
-    bytes += document.text.size();
-    sample.emplace_back(hash, std::move(document.text));
-    std::ranges::push_heap(sample);  // the largest hash in front
-    while (sample.size() > 1 && bytes - sample.front().second.size() >= quota) {
-      std::ranges::pop_heap(sample);
-      bytes -= sample.back().second.size();
-      sample.pop_back();
-    }
-  });
-  std::ranges::sort(sample);
-  for (auto& [hash, text] : sample) texts.push_back(std::move(text));
+/// The text itself stays as it is: the cuts are made for the trainer alone.
+void warn_of_cuts(const std::vector<std::string>& texts) {
+  TrainingCuts sum;
+  size_t documents = 0;
+  for (const std::string& text : texts) {
+    const TrainingCuts cuts = for_each_training_line(text, [](std::string_view) {});
+    documents += cuts.symbols + cuts.words > 0;
+    sum.symbols += cuts.symbols;
+    sum.words += cuts.words;
+  }
+  if (documents > 0)
+    log_warning(
+        fmt::format("training the tokenizer: {} of {} documents are cut for the trainer, which takes no words above {} characters ({}) and no NUL "
+                    "or U+2585 ({})",
+                    documents, texts.size(), kMaxLineCharacters, sum.words, sum.symbols));
 }
 
-Tokenizer make_tokenizer(const Recipe& recipe, const fs::path& folder) {
+/// `texts`: what a tokenizer that is not there yet is trained on.
+Tokenizer make_tokenizer(const Recipe& recipe, const fs::path& folder, const std::vector<std::string>& texts) {
   const fs::path model = folder / "tokenizer.model";
   if (!fs::exists(model)) {
     make_folder(folder);
@@ -53,13 +51,11 @@ Tokenizer make_tokenizer(const Recipe& recipe, const fs::path& folder) {
     if (!recipe.tokenizer.path.empty()) {
       bytes = read_file(recipe.tokenizer.path, uint64_t{64} << 20);
     } else {
-      std::vector<std::string> texts;
-      const uint64_t quota = static_cast<uint64_t>(recipe.tokenizer.training_bytes) / recipe.data.domains.size();
-      for (const DomainOptions& domain : recipe.data.domains) sample_documents(domain.path, recipe.data.heldout_share, quota, texts);
       uint64_t total = 0;
       for (const std::string& text : texts) total += text.size();
       log_info(fmt::format("training the tokenizer: {} pieces on {} of text in {} documents", recipe.tokenizer.vocab_size,
                            format_bytes(static_cast<double>(total)), texts.size()));
+      warn_of_cuts(texts);
       size_t document = 0, begin = 0;
       bytes = train_tokenizer_in_child(recipe.tokenizer, [&](std::string& line) {  // line by line: newline stays a byte piece
         while (document < texts.size()) {
@@ -115,13 +111,14 @@ std::string corpus_sha256(const std::filesystem::path& path) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (!fs::exists(status))
-    throw UserError::bad_file(path.string(), error && error != std::errc::no_such_file_or_directory ? error.message() : "no such corpus file or folder");
+    throw UserError::bad_file(path.string(),
+                              error && error != std::errc::no_such_file_or_directory ? error.message() : "no such corpus file or folder" + searched_from(path));
   if (!fs::is_directory(status)) {
     if (fs::is_regular_file(status) && stored_bytes(path) == 0) throw UserError::bad_file(path.string(), "the corpus file is empty");
     return sha256_file(path, check_stop);
   }
   const std::vector<std::string> files = corpus_files(path);
-  if (files.empty()) throw UserError::bad_file(path.string(), "the corpus folder holds no .jsonl, .jsonl.zst, .jsonl.gz or .txt");
+  if (files.empty()) throw UserError::bad_file(path.string(), fmt::format("the corpus folder holds no file ending in {}", kCorpusEndings));
   Sha256 hash;
   for (const std::string& file : files) hash.update(file + "\n" + sha256_file(path / file, check_stop) + "\n");
   return hash.hex();
@@ -139,12 +136,15 @@ std::vector<const TokenShards*> PreparedData::shards_of(const std::vector<Mixtur
 
 Json data_identity(const Recipe& recipe) {
   Json domains = Json::array();
-  for (const DomainOptions& domain : recipe.data.domains) domains.push_back({{"name", domain.name}, {"sha256", corpus_sha256(domain.path)}});
+  for (const DomainOptions& domain : recipe.data.domains) {
+    domains.push_back({{"name", domain.name}, {"sha256", recipe.sources->look_text("corpus", domain.path, [&] { return corpus_sha256(domain.path); })}});
+    if (domain.text_key != DomainOptions().text_key) domains.back()["text_key"] = domain.text_key;
+  }
   Json tokenizer = {{"kind", recipe.tokenizer.kind}, {"vocab_size", recipe.tokenizer.vocab_size}};
   if (recipe.tokenizer.path.empty())
     tokenizer.update({{"character_coverage", recipe.tokenizer.character_coverage}, {"training_bytes", recipe.tokenizer.training_bytes}});
   else
-    tokenizer["sha256"] = sha256_file(recipe.tokenizer.path);
+    tokenizer["sha256"] = recipe.sources->look_text("file", recipe.tokenizer.path, [&] { return sha256_file(recipe.tokenizer.path); });
   return {
       {"kind", "data"},        {"version", 1}, {"domains", domains}, {"heldout_share", recipe.data.heldout_share}, {"shard_tokens", recipe.data.shard_tokens},
       {"tokenizer", tokenizer}};
@@ -157,18 +157,24 @@ PreparedData prepare_data(const Recipe& recipe, RunFolder& run, const Json& iden
   bool worked = false;
   run.begin_stage("data", asked, identity);
   {
-    const Tokenizer tokenizer = make_tokenizer(recipe, folder / "tokenizer");
-    std::vector<const DomainOptions*> missing;
+    std::vector<size_t> missing;
     uint64_t bytes = 0;
-    for (const DomainOptions& domain : recipe.data.domains) {
+    for (size_t i = 0; i < recipe.data.domains.size(); ++i) {
+      const DomainOptions& domain = recipe.data.domains[i];
       if (fs::exists(folder / "tokens" / domain.name / "manifest.json")) continue;
-      missing.push_back(&domain);
+      missing.push_back(i);
       bytes += stored_bytes(domain.path);
     }
+    const bool trains_tokenizer = recipe.tokenizer.path.empty() && !fs::exists(folder / "tokenizer" / "tokenizer.model");
     worked = !missing.empty();
+    CorpusSurvey survey;
+    if (worked || trains_tokenizer) survey = survey_corpus(recipe, trains_tokenizer);
+    const Tokenizer tokenizer = make_tokenizer(recipe, folder / "tokenizer", survey.sample);
+    survey.sample = {};
     TokenizingProgress progress(bytes);
-    for (const DomainOptions* domain : missing)
-      tokenize_domain(recipe, *domain, tokenizer, folder / "tokens" / domain->name, folder / "heldout" / domain->name, progress);
+    for (const size_t domain : missing) tokenize_domain(recipe, domain, survey, tokenizer, folder, progress);
+    if (worked)
+      for (const CorpusNote& note : corpus_notes(folder)) log_warning(fmt::format("{}: {}", note.about, note.text));
   }
   PreparedData data = open_folders(folder, asked);
   if (data.heldout.empty())

@@ -8,17 +8,18 @@
 
 #include "pruning/mask_budget.h"
 #include "recipes/recipe_reading.h"
+#include "recipes/sources.h"
 #include "src/base/errors.h"
 #include "src/checkpoint/hf_export.h"
 
 namespace coppice {
 namespace {
 
-ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab_size) {
+ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab_size, Sources& sources) {
   ModelConfig config = base ? *base : ModelConfig{.head_dim = 0};
   std::string preset_name;
   table.take("preset", preset_name, "start from a named shape, or from the config.json of a Hugging Face folder");
-  if (!preset_name.empty()) config = std::filesystem::is_directory(preset_name) ? import_hf_config(preset_name) : preset(preset_name, table.where("preset"));
+  if (!preset_name.empty()) config = has_shape(sources, preset_name) ? shape_of(sources, preset_name).config : preset(preset_name, table.where("preset"));
   if (base || !preset_name.empty()) table.call_defaults(preset_name.empty() ? "model.source" : "preset " + preset_name);
   config.vocab_size = vocab_size;
   table.take("hidden_size", config.hidden_size, "model width D");
@@ -44,14 +45,6 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   table.finish();
   check_config(config, table.where(), false);
   return config;
-}
-
-/// The earlier stage whose model a stage goes on from; empty for fresh weights, an import, and stages that leave no model.
-std::string start_of(const Stage& stage) {
-  if (const auto* train = std::get_if<TrainStage>(&stage.options)) return train->from;
-  if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return masks->from;
-  if (const auto* prune = std::get_if<PruneStage>(&stage.options)) return prune->from;
-  return {};
 }
 
 /// The cut under one budget for all layers that a stage's model descends from; nullptr when there is none.
@@ -109,9 +102,37 @@ void check_shapes(const Recipe& recipe) {
   }
 }
 
+/// A model that slides a window over longer texts is imported for the texts that it sees whole: no stage may give it others.
+void check_attention_windows(const Recipe& recipe) {
+  for (const Stage& stage : recipe.stages) {
+    const auto check_length = [&](const std::string& model, const char* key, int64_t length) {
+      const Stage* import = model.empty() ? nullptr : recipe.imported_from(model);
+      const int64_t window = import == nullptr ? 0 : std::get<ImportStage>(import->options).attention_window;
+      check(window == 0 || length <= window, stage.where,
+            fmt::format("{}: {}: got {}, but the model of stage '{}' sees no more than {} tokens (sliding_window in its config.json); expected at most that",
+                        stage.name, key, length, import == nullptr ? "" : import->name, window));
+    };
+    if (const auto* train = std::get_if<TrainStage>(&stage.options)) {
+      check_length(train->from, "seq_len", train->training.seq_len);
+      for (const std::string& teacher : train->teachers) check_length(teacher, "seq_len", train->training.seq_len);
+    }
+    if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) check_length(masks->from, "seq_len", masks->training.seq_len);
+    if (const auto* label = std::get_if<LabelStage>(&stage.options)) check_length(label->teacher, "context", label->context);
+    if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options))
+      for (const std::string& name : stage.inputs()) check_length(name, "seq_len", evaluate->seq_len);
+  }
+}
+
 }  // namespace
 
 int64_t TrainingOptions::steps() const { return std::max<int64_t>(1, (tokens + batch_tokens / 2) / batch_tokens); }
+
+std::string start_of(const Stage& stage) {
+  if (const auto* train = std::get_if<TrainStage>(&stage.options)) return train->from;
+  if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return masks->from;
+  if (const auto* prune = std::get_if<PruneStage>(&stage.options)) return prune->from;
+  return {};
+}
 
 std::vector<std::string> Stage::inputs() const {
   struct {
@@ -159,19 +180,10 @@ ModelConfig Recipe::model_after(const std::string& stage_name) const {
   return config;
 }
 
-std::vector<std::string> label_warnings(const Recipe& recipe) {
-  std::vector<std::string> lines;
-  for (const Stage& stage : recipe.stages) {
-    const auto* train = std::get_if<TrainStage>(&stage.options);
-    if (train == nullptr) continue;
-    for (const std::string& name : train->labels)
-      if (const auto& label = std::get<LabelStage>(recipe.stage(name).options); label.window_rule == "aligned" && label.context != train->training.seq_len)
-        lines.push_back(
-            fmt::format("stage '{}': the teacher of '{}' reads windows of {} tokens, this stage's are {}: its labels see another context than a live "
-                        "teacher's would (window_rule = \"aligned\" is made for context = seq_len)",
-                        stage.name, name, label.context, train->training.seq_len));
-  }
-  return lines;
+const Stage* Recipe::imported_from(std::string stage_name) const {
+  for (; !stage_name.empty(); stage_name = start_of(stage(stage_name)))
+    if (const Stage& found = stage(stage_name); found.kind == "import") return &found;
+  return nullptr;
 }
 
 const TrainingOptions* training_of(const Stage& stage) {
@@ -180,7 +192,12 @@ const TrainingOptions* training_of(const Stage& stage) {
   return nullptr;
 }
 
-Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset, const ArmOptions* arm) {
+Recipe load_recorded_recipe(const std::filesystem::path& run_root) {
+  return load_recipe((run_root / "recipe.toml").string(), {}, {}, std::make_shared<Sources>(run_root, Sources::First::record));
+}
+
+Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset, std::shared_ptr<Sources> sources,
+                   const ArmOptions* arm) {
   RecipeSource source = RecipeSource::load(file, overrides, unset);
   if (arm != nullptr) source.make_arm(kAblationKeys, arm->set, arm->drop, arm->where);
   OptionTable root = source.root();
@@ -188,6 +205,8 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   recipe.name = std::filesystem::path(file).stem().string();
   root.take("name", recipe.name, "the run folder's name");
   check_name(recipe.name, root.where("name"), "name");
+  recipe.sources = sources != nullptr ? std::move(sources) : std::make_shared<Sources>();
+  recipe.sources->open(std::filesystem::path("runs") / recipe.name);
   root.take("seed", recipe.seed, "of every random stream");
   root.take("device", recipe.device, "cpu, cuda or auto");
   check_choice(recipe.device, {"auto", "cpu", "cuda"}, root.where("device"), "device");
@@ -204,12 +223,15 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   check(recipe.data.heldout_share > 0 && recipe.data.heldout_share < 0.5, data.where("heldout_share"),
         fmt::format("heldout_share: got {}, expected above 0 and below 0.5", recipe.data.heldout_share));
   check(recipe.data.shard_tokens >= 4096, data.where("shard_tokens"), fmt::format("shard_tokens: got {}, expected at least 4096", recipe.data.shard_tokens));
+  check(recipe.data.max_bad >= -1, data.where("max_bad"),
+        fmt::format("max_bad: got {}, expected 0 or more, or -1 for the larger of 100 and 0.1% of a file", recipe.data.max_bad));
   for (OptionTable table : data.tables("domain")) {
     DomainOptions domain;
     table.read(domain);
     table.finish();
     check_name(domain.name, table.where("name"), "domain name");
     check(!domain.path.empty(), table.where(), fmt::format("domain '{}' has no path", domain.name));
+    check(!domain.text_key.empty(), table.where("text_key"), "text_key: is empty; expected the name of a JSON field");
     check(domain.weight >= 0 && std::isfinite(domain.weight), table.where("weight"), fmt::format("weight: got {}, expected 0 or more", domain.weight));
     check(domain.max_epochs >= 0 && std::isfinite(domain.max_epochs), table.where("max_epochs"),
           fmt::format("max_epochs: got {}, expected 0 (no limit) or more", domain.max_epochs));
@@ -225,10 +247,11 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   tokenizer.read(recipe.tokenizer);
   tokenizer.finish();
   check_choice(recipe.tokenizer.kind, {"sentencepiece"}, tokenizer.where("kind"), "kind");
-  check(recipe.tokenizer.vocab_size > 260 && recipe.tokenizer.vocab_size <= (1 << 20), tokenizer.where("vocab_size"),
+  check((recipe.tokenizer.vocab_size > 260 || (recipe.tokenizer.vocab_size > 0 && !recipe.tokenizer.path.empty())) && recipe.tokenizer.vocab_size <= (1 << 20),
+        tokenizer.where("vocab_size"),
         fmt::format("vocab_size: got {}, expected 261 (4 control pieces, 256 bytes, one more) to 1048576", recipe.tokenizer.vocab_size));
-  check(recipe.tokenizer.character_coverage > 0.9 && recipe.tokenizer.character_coverage <= 1, tokenizer.where("character_coverage"),
-        "character_coverage: expected above 0.9, at most 1");
+  check(recipe.tokenizer.character_coverage >= 0.98 && recipe.tokenizer.character_coverage <= 1, tokenizer.where("character_coverage"),
+        fmt::format("character_coverage: got {}, expected 0.98 to 1", recipe.tokenizer.character_coverage));
   check(recipe.tokenizer.training_bytes > 0, tokenizer.where("training_bytes"), "training_bytes: expected above 0");
 
   OptionTable models = root.table("model");
@@ -236,7 +259,7 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   std::ranges::stable_partition(names, [](const std::string& name) { return name == "source"; });
   for (const std::string& name : names) {
     const ModelConfig* base = recipe.models.contains("source") ? &recipe.models.at("source") : nullptr;
-    recipe.models[name] = read_model(models.table(name), base, recipe.tokenizer.vocab_size);
+    recipe.models[name] = read_model(models.table(name), base, recipe.tokenizer.vocab_size, *recipe.sources);
   }
   models.finish();
   check(!recipe.models.empty(), root.where(), "no [model.<name>] table");
@@ -246,6 +269,7 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   check(!recipe.stages.empty(), root.where(), "no [[stage]]");
   for (const std::string& name : recipe.compare) check_input(recipe.stages, name, kModelKinds, root.where("compare"), "compare");
   check_shapes(recipe);
+  check_attention_windows(recipe);
   recipe.resolved = source.resolved(false);
   recipe.with_origins = source.resolved(true);
   return recipe;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <string>
 #include <variant>
 #include <vector>
@@ -20,16 +21,20 @@
 
 namespace coppice {
 
+class Sources;
+
 struct DomainOptions {
   std::string name;
   std::string path;
+  std::string text_key = "text";
   double weight = 1.0;
   double max_epochs = 0;
 
   template <class Field>
   void visit_fields(Field& field) {
     field("name", name, "what reports call it");
-    field("path", path, ".jsonl, .jsonl.zst, .jsonl.gz, .txt or a folder of them");
+    field("path", path, ".jsonl, .ndjson, .json (each also with .gz or .zst behind it), .txt or a folder of them");
+    field("text_key", text_key, "the JSON field that holds a document's text");
     field("weight", weight, "share in the mixture, relative to the others");
     field("max_epochs", max_epochs, "the mixture stops drawing from it then; 0 = no limit");
   }
@@ -39,9 +44,11 @@ struct DataOptions {
   std::vector<DomainOptions> domains;
   double heldout_share = 0.01;
   int64_t shard_tokens = int64_t{64} << 20;
+  int64_t max_bad = -1;
 
   template <class Field>
   void visit_fields(Field& field) {
+    field("max_bad", max_bad, "records of a corpus file that are no documents and are left out with a warning; -1 = the larger of 100 and 0.1% of the file");
     field("heldout_share", heldout_share, "documents set aside by id hash, never trained on; evaluation reads only these");
     field("shard_tokens", shard_tokens, "tokens of a shard at most: the unit in which labelling resumes");
   }
@@ -100,8 +107,9 @@ struct TrainStage {
 };
 
 struct ImportStage {
-  std::string path;    // Hugging Face folder
-  ModelConfig config;  // of the model it leaves: padded rows of the vocabulary are cut
+  std::string path;              // Hugging Face folder
+  ModelConfig config;            // of the model it leaves: padded rows of the vocabulary are cut
+  int64_t attention_window = 0;  // > 0: texts up to so many tokens are seen whole, longer ones through a window, which we do not have
 };
 
 struct LearnMasksStage {
@@ -119,12 +127,14 @@ struct PruneStage {
 };
 
 struct LabelStage {
-  std::string teacher;         // an earlier model; empty with `import`, may be empty with `cache`
-  std::string import;          // folder of <domain>.jsonl or .jsonl.zst: labels made elsewhere
-  std::string import_teacher;  // what the fingerprint says of who made them; empty = what the files say, or their hash
-  std::string cache;           // folder of <domain>/: the label caches of another run, or imported ones; only read
+  std::string teacher;                    // an earlier model; empty with `import`, may be empty with `cache`
+  std::string import;                     // folder of <domain>.jsonl or .jsonl.zst: labels made elsewhere
+  std::string import_format = "coppice";  // or vllm (src/data/label_jsonl.h)
+  bool low_mass = false;                  // of `import`: log-probabilities next to nothing on most tokens are meant so
+  std::string import_teacher;             // what the fingerprint says of who made them; empty = what the files say, or their hash
+  std::string cache;                      // folder of <domain>/: the label caches of another run, or imported ones; only read
   std::string window_rule = "document";
-  std::string coverage = "all";  // "used": only what stages with these labels will draw
+  std::string coverage = "all";  // "used": only what stages with these labels will draw; "some" (import, cache): tokens without one learn from the text alone
   int64_t context = 256;
   int64_t overlap = -1;  // -1: a quarter of context
   std::string tier = "top1";
@@ -181,20 +191,27 @@ struct Recipe {
   std::vector<std::string> compare;  // stages whose models are compared; empty = the last one evaluated
   std::string resolved;              // canonical TOML
   std::string with_origins;          // the same with a comment per line
+  std::shared_ptr<Sources> sources;  // what it reads from outside; its arms share it
 
   const Stage& stage(const std::string& stage_name) const;  // InternalError when absent
   /// Shape of the model a stage leaves behind (train, import, learn_masks, prune), by the rules alone.
   ModelConfig model_after(const std::string& stage_name) const;
+  /// The import stage whose model this stage's descends from by cutting and training; nullptr when it began with fresh weights.
+  const Stage* imported_from(std::string stage_name) const;
 };
 
-/// Reads, resolves and checks a recipe; every refusal is UserError::recipe with file:line (exit 2). `arm`: as that arm of it changes the file.
-Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset, const ArmOptions* arm = nullptr);
+/// Reads, resolves and checks a recipe; every refusal is UserError::recipe with file:line (exit 2). `sources`: what a run recorded of what lies outside; left
+/// out, those of runs/<name>. `arm`: as that arm of it changes the file.
+Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset,
+                   std::shared_ptr<Sources> sources = nullptr, const ArmOptions* arm = nullptr);
+/// The recipe that a run folder holds, as the run knew the world.
+Recipe load_recorded_recipe(const std::filesystem::path& run_root);
 /// The file of one domain in the folder of a label stage's `import`; UserError::recipe(where) when there is none.
 std::filesystem::path find_label_file(const std::filesystem::path& folder, const std::string& domain, const std::string& where);
 /// The cache of one domain in the folder of a label stage's `cache`.
 inline std::filesystem::path label_cache(const std::filesystem::path& folder, const std::string& domain) { return folder / domain; }
-/// A line for each stage that reads labels of other windows than its own.
-std::vector<std::string> label_warnings(const Recipe& recipe);
+/// The earlier stage whose model a stage goes on from; empty for fresh weights, an import, and stages that leave no model.
+std::string start_of(const Stage& stage);
 /// The options that train and learn_masks share; nullptr for other kinds.
 const TrainingOptions* training_of(const Stage& stage);
 

@@ -12,7 +12,8 @@ inline const std::vector<std::string> kTopLevelKeys = {"name",  "seed",  "device
                                                        "model", "stage", "seeds",  "reference", "compare", "arm"};
 inline const std::vector<std::string> kAblationKeys = {"arm", "seeds", "reference", "compare"};
 /// What lies beside the stages in a run folder.
-inline const std::vector<std::string> kRunFiles = {"data", "recipe.toml", "run.json", "log.txt", "report.html", "report.md", "report.svg", "report.json"};
+inline const std::vector<std::string> kRunFiles = {"data",        "recipe.toml", "run.json",   "log.txt",    "sources.json",
+                                                   "report.html", "report.md",   "report.svg", "report.json"};
 inline const std::vector<std::string> kModelKinds = {"train", "import", "learn_masks", "prune"};  // stages that leave a model
 
 // -- refusals: UserError::recipe at `where` = file:line --
@@ -29,6 +30,12 @@ void check_input(const std::vector<Stage>& earlier, const std::string& name, con
 // -- readers --
 /// One [[stage]], checked against the stages and models that `recipe` holds so far.
 Stage read_stage(OptionTable table, const Recipe& recipe);
+/// What train and learn_masks have in common. `seed`: the stage's.
+TrainingOptions read_training(OptionTable& table, const std::vector<DomainOptions>& domains, uint64_t seed);
+/// What a loss needs must be there: `kl` a live teacher, `top_k` stored probabilities taken at the loss's temperature. Fills and normalises teacher_shares.
+void check_distillation(const OptionTable& table, TrainStage& train, const Recipe& recipe);
+/// Hidden states are compared width by width, layer by layer.
+void check_hidden_loss(const OptionTable& table, const TrainStage& train, const Recipe& recipe);
 /// The tables and keys of an ablation into `recipe`. A file without any of them is an ordinary recipe.
 void read_ablation(OptionTable& root, Recipe& recipe);
 

@@ -61,6 +61,7 @@ OrderedJson model_json(const ReportModel& model) {
   else
     json["intermediate_size"] = widths;
   put_score(json, model.score);
+  if (!model.evaluation.empty()) json["evaluation"] = model.evaluation;
   json["training_tokens"] = whole(model.training_tokens);
   if (model.positions > 0) json["positions"] = model.positions;
   put(json, "file_bytes", model.file_bytes);
@@ -92,7 +93,16 @@ OrderedJson masks_json(const ReportMasks& masks) {
   return json;
 }
 
-std::string verdict_text(const Report& report) { return report.verdict.empty() ? verdict_of(report) : report.verdict; }
+OrderedJson comparison_json(const ReportComparison& row) {
+  constexpr const char* kOutcomes[] = {"better", "worse", "mixed", "even"};
+  return {{"judged", row.judged->name},
+          {"against", row.against},
+          {"model", row.other->name},
+          {"evidence", row.is_peer},
+          {"outcome", kOutcomes[static_cast<size_t>(row.outcome)]},
+          {"by_loss", kOutcomes[static_cast<size_t>(row.by_loss)]},
+          {"by_accuracy", kOutcomes[static_cast<size_t>(row.by_accuracy)]}};
+}
 
 std::string markdown_row(const std::vector<std::string>& cells) {
   std::string line = "|";
@@ -150,7 +160,10 @@ ReportMasks mask_series(const std::vector<std::map<std::string, double>>& metric
 }
 
 std::string report_json(const Report& report) {
-  OrderedJson json = {{"recipe", report.recipe}, {"verdict", verdict_text(report)}};
+  OrderedJson json = {{"recipe", report.recipe}, {"verdict", verdict_of(report)}};
+  if (const ReportModel* judged = judged_model(report)) json["judged"] = judged->name;
+  json["comparisons"] = OrderedJson::array();
+  for (const ReportComparison& row : comparisons_of(report)) json["comparisons"].push_back(comparison_json(row));
   json["stages"] = OrderedJson::array();
   for (const ReportStage& stage : report.stages) json["stages"].push_back(stage_json(stage));
   json["models"] = OrderedJson::array();
@@ -168,7 +181,8 @@ std::string report_json(const Report& report) {
 
 std::string report_markdown(const Report& report, const std::string& picture) {
   constexpr const char* kHeadings[] = {"Models", "Training", "Masks", "Costs", "Checks", "Versions and machine"};
-  std::string text = fmt::format("# Report of {}\n\n**{}**\n\n", escape_markdown(report.recipe), escape_markdown(verdict_text(report)));
+  std::string text = fmt::format("# Report of {}\n\n**{}**\n\n", escape_markdown(report.recipe), escape_markdown(verdict_of(report)));
+  if (const ReportTable table = comparisons_table(report); !table.rows.empty()) text += table_markdown(table);
   if (!picture.empty()) text += fmt::format("![Loss curves, the mask over time and the models side by side]({})\n\n", picture);
   int last_section = -1;
   for (const ReportTable& table : report_tables(report)) {

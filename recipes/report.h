@@ -48,17 +48,21 @@ struct ReportTask {
   int64_t items = 0;
 };
 
-/// One model. `role` tells the verdict what it stands for; several models may share a role, the last one counts:
-///   source     the dense model, also the teacher
-///   pruned     the source cut by the run's own decision, not trained since
-///   student    `pruned` after training: what the run is for
-///   scratch    the student's shape from fresh weights
-///   plain      the student's start and tokens without teacher labels
+/// One model. `role` tells the verdict what it stands for; several models may share a role:
+///   source      what was cut, or in a run without a cut the teacher of what was distilled
+///   pruned      the source cut by the run's own decision (learned masks, or its one-shot score), not trained since
+///   student     `pruned` after training, or a model of another shape trained by a teacher: what the run is for
+///   scratch     the student's shape from fresh weights
+///   plain       the student's start without teacher labels, where others have them
+///   control     as wide as the source: trained on from it, or "cut" without losing a channel
+///   teacher     neither source nor student, and some stage learns from it
+///   distilled   another shape with a teacher, beside students that were cut
 ///   the name of a one-shot score    cut by it; trained or not, see training_tokens
-///   (empty)    shown in tables, not judged
+///   (empty)     shown in tables, not judged
 struct ReportModel {
   std::string name;  // = its stage
   std::string role;
+  std::string evaluation;                  // the stage that scored it: only models of one evaluation were scored on the same windows
   int64_t parameters = 0;                  // with embedding, a tied one once
   std::vector<int64_t> intermediate_size;  // one per layer
   double training_tokens = 0;              // since the cut, or since fresh weights: what "equal tokens" compares
@@ -100,7 +104,6 @@ struct ReportCheck {
 
 struct Report {
   std::string recipe;
-  std::string verdict;  // empty = verdict_of(*this)
   std::vector<ReportStage> stages;
   std::vector<ReportModel> models;  // from source to student
   ReportMasks masks;
@@ -109,11 +112,34 @@ struct Report {
   double bytes_per_token = kAbsent;                                    // of the held-out text
 };
 
-/// One honest sentence computed from the numbers: size and quality kept, then student against pruned, scratch, plain and the one-shot cuts, evidence
-/// against the method included; differences within noise are called that. Says so when there is nothing to compare yet.
-std::string verdict_of(const Report& report);
+enum class ReportOutcome { better, worse, mixed, even };  // even: no difference that the sample shows
 
-/// report.json: recipe, verdict, stages[], models[] with the fields of the run-folder format, then masks, checks, versions, machine. Ends with a newline.
+/// A judged model beside what it is held against, scored on the same windows.
+struct ReportComparison {
+  const ReportModel *judged = nullptr, *other = nullptr;
+  std::string against;  // "training the same shape from scratch"
+  bool is_peer = true;  // of the judged one's size: evidence for or against it; false: the source and other sizes, shown beside it
+  ReportOutcome by_loss = ReportOutcome::even, by_accuracy = ReportOutcome::even, outcome = ReportOutcome::even;
+};
+
+/// What the run is for, among the models that were scored: the end of a chain of students, else of what was cut and trained, else cut, else the best by loss.
+/// nullptr when none has been scored.
+const ReportModel* judged_model(const Report& report);
+/// The model that `model` was cut from or learned from, nearest first; nullptr when that was not scored beside it.
+const ReportModel* source_of(const Report& report, const ReportModel& model);
+/// The judged model against all that was scored beside it, then its cut before training against other cuts. Pointers into `report`.
+std::vector<ReportComparison> comparisons_of(const Report& report);
+
+/// One to three short sentences computed from the numbers: what came out, whether it holds against the comparisons, evidence against it included, and what is
+/// not counted or not known. The numbers behind them are the table of comparisons.
+std::vector<std::string> verdict_sentences(const Report& report);
+/// The same as one text.
+std::string verdict_of(const Report& report);
+/// For a terminal: a sentence a line, then the table.
+std::string verdict_text(const Report& report);
+
+/// report.json: recipe, verdict, comparisons[], stages[], models[] with the fields of the run-folder format, then masks, checks, versions, machine. Ends with a
+/// newline.
 std::string report_json(const Report& report);
 /// The same facts as Markdown; shows `picture` (a path relative to the file).
 std::string report_markdown(const Report& report, const std::string& picture = "report.svg");

@@ -181,8 +181,8 @@ std::optional<Svg> after_cut_chart(const Report& report) {
          stage != nullptr && stage->kind == "train" && stage->purpose != StagePurpose::source && chain.size() <= report.stages.size();
          stage = find(stage->from))
       chain.insert(chain.begin(), stage);
-    // Trained on from the uncut source: no part of this race.
-    if (const ReportStage* start = find(chain.front()->from); start != nullptr && start->kind == "train") continue;
+    // Trained on from the uncut source, its own or imported: no part of this race.
+    if (const ReportStage* start = find(chain.front()->from); start != nullptr && start->kind != "prune") continue;
     Points points;
     double before = 0;
     for (const ReportStage* stage : chain) {

@@ -42,19 +42,11 @@ figure{margin:24px 0;overflow-x:auto}figure svg{min-width:720px;display:block}
 @media print{main{max-width:none;padding:0}h2{break-after:avoid}figure,table{break-inside:avoid}}
 )css";
 
-const ReportModel* last_with_role(const Report& report, std::string_view role) {
-  const ReportModel* found = nullptr;
-  for (const ReportModel& model : report.models)
-    if (model.role == role) found = &model;
-  return found;
-}
-
 /// The four numbers a reader looks for first.
 std::string tiles_html(const Report& report) {
-  const ReportModel* source = last_with_role(report, "source");
-  const ReportModel* student = last_with_role(report, "student");
-  if (student == nullptr) student = last_with_role(report, "pruned");
-  if (source == nullptr || student == nullptr || source->parameters <= 0) return "";
+  const ReportModel* student = judged_model(report);
+  const ReportModel* source = student == nullptr ? nullptr : source_of(report, *student);
+  if (source == nullptr || source->parameters <= 0) return "";
   const auto tile = [](std::string_view name, const std::string& value, const std::string& detail) {
     return fmt::format("<div><dt>{}</dt><dd>{}<small>{}</small></dd></div>\n", escape_xml(name), escape_xml(value), escape_xml(detail));
   };
@@ -134,6 +126,7 @@ std::string report_html(const Report& report) {
     return columns.empty() ? wide : wide + "<div class=\"columns\">\n" + columns + "</div>\n";
   };
   std::string html = tiles_html(report);
+  if (const ReportTable table = comparisons_table(report); !table.rows.empty()) html += table_html(table, /*with_title=*/true, students);
   html += section_html("Models", figure_html(models_chart(report), "Bars of parameters, loss, accuracy and agreement for each model") +
                                      section_tables(ReportSection::models, "Models"));
   html +=
@@ -147,7 +140,7 @@ std::string report_html(const Report& report) {
   html += section_html("Costs", section_tables(ReportSection::costs, "Costs"));
   html += section_html("Checks", section_tables(ReportSection::checks, "Checks"));
   html += section_html("Versions and machine", section_tables(ReportSection::provenance, "Versions and machine"));
-  return page_html("coppice report", report.recipe, report.verdict.empty() ? verdict_of(report) : report.verdict, html);
+  return page_html("coppice report", report.recipe, verdict_of(report), html);
 }
 
 }  // namespace coppice

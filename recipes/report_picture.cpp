@@ -11,7 +11,7 @@
 namespace coppice {
 
 const char* role_colour(const ReportModel& model) {
-  if (model.role == "source") return "fsource";
+  if (model.role == "source" || model.role == "teacher") return "fsource";
   if (model.role == "student") return "fmethod";
   if (model.role == "pruned") return "fcut";
   return model.role.empty() ? "fother" : "fcompare";

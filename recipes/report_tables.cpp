@@ -34,6 +34,20 @@ ReportTable models_table(const Report& report) {
   return table;
 }
 
+const char* words_of(const ReportComparison& row) {
+  switch (row.outcome) {
+    case ReportOutcome::better:
+      return "better";
+    case ReportOutcome::worse:
+      return "worse";
+    case ReportOutcome::mixed:
+      return row.by_loss == ReportOutcome::better ? "better by loss, worse by accuracy" : "better by accuracy, worse by loss";
+    case ReportOutcome::even:
+      return "within noise";
+  }
+  return kNone;
+}
+
 /// One measure, models down, domains across.
 ReportTable domain_table(const Report& report, const char* title, double ReportScore::*measure, std::string (*text)(double)) {
   std::set<std::string> domains;
@@ -153,6 +167,50 @@ std::vector<ReportTable> report_tables(const Report& report) {
     if (!table.rows.empty() && table.header.size() > 1) tables.push_back(std::move(table));
   }
   return tables;
+}
+
+ReportTable comparisons_table(const Report& report) {
+  ReportTable table{
+      .section = ReportSection::models,
+      .title = "Held against",
+      .note =
+          "The outcome is the judged model's, by loss and by accuracy; within noise: neither differs by more than the held-out sample shows (what "
+          "another seed would do, one run cannot know). All models of the table were scored on the same windows.",
+      .header = {"against", "model", "parameters", "trained on", "loss", "accuracy", "agreement", "outcome"},
+      .is_text = {true, true, false, false, false, false, false, true}};
+  const auto add = [&](const std::string& against, const ReportModel& model, const std::string& outcome) {
+    table.rows.push_back({against, model.name, count_text(static_cast<double>(model.parameters)), count_text(model.training_tokens),
+                          fixed_text(model.score.loss, 3), share_text(model.score.accuracy), share_text(model.score.teacher_agreement), outcome});
+  };
+  const ReportModel* judged = nullptr;
+  for (const ReportComparison& row : comparisons_of(report)) {
+    if (row.judged != judged) add(judged == nullptr ? "(judged)" : "(its cut before training)", *row.judged, kNone);
+    judged = row.judged;
+    add(row.against, *row.other, words_of(row));
+  }
+  return without_empty_columns(std::move(table));
+}
+
+std::string table_text(const ReportTable& table) {
+  const auto columns_of = [](const std::string& cell) {  // code points
+    return static_cast<size_t>(std::ranges::count_if(cell, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  };
+  std::vector<size_t> widths;
+  for (const std::string& cell : table.header) widths.push_back(columns_of(cell));
+  for (const auto& row : table.rows)
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], columns_of(row[i]));
+  std::string text;
+  const auto add = [&](const std::vector<std::string>& row) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i) {
+      const std::string fill(widths[i] - columns_of(row[i]), ' ');
+      line += (i == 0 ? "" : "  ") + (table.is_text[i] ? row[i] + fill : fill + row[i]);
+    }
+    text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
+  };
+  add(table.header);
+  for (const auto& row : table.rows) add(row);
+  return text;
 }
 
 std::string count_text(double value) { return std::isfinite(value) ? format_count(value) : kNone; }

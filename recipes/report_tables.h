@@ -23,6 +23,11 @@ struct ReportTable {
 /// All tables that hold something, in the order they are shown. A column without a single value is left out.
 std::vector<ReportTable> report_tables(const Report& report);
 
+/// The judged model, then what it is held against, and its cut before training with other cuts: what the verdict rests on. Without rows when there is nothing.
+ReportTable comparisons_table(const Report& report);
+
+/// The table's header and rows in columns of plain text, for a terminal.
+std::string table_text(const ReportTable& table);
 /// The table's rows and note as Markdown, without its title; every cell escaped.
 std::string table_markdown(const ReportTable& table);
 /// Text from a name inside Markdown: no new table cells, tags, emphasis or links.

@@ -18,6 +18,8 @@
 #include "recipes/collect_report.h"
 #include "recipes/exit_code.h"
 #include "recipes/machine.h"
+#include "recipes/recipe_warnings.h"
+#include "recipes/sources.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
@@ -227,7 +229,9 @@ void prepare(const Ablation& ablation, RunFolder& run, const Json& identity, int
     run.write_run_file(ablation.base);
     const PreparedData data = prepare_data(ablation.base, run, identity);
     check_before_work(ablation, Missing::refused, data.tokenizer.get());
-    for (const ArmRun& arm_run : ablation.runs) check_windows(arm_run.recipe, data);
+    std::vector<std::string> lines;
+    for (const ArmRun& arm_run : ablation.runs) std::ranges::copy(check_windows(arm_run.recipe, data), std::back_inserter(lines));
+    log_warnings(lines);
   });
   int code = -1;
   for (bool passed_on = false; (code = poll_child(child)) < 0; rest())
@@ -248,6 +252,7 @@ void write_arm_files(const fs::path& root, const Ablation& ablation) {
     for (const char* key : {"recipe", "versions", "machine", "host", "started"}) own[key] = shared.at(key);
     own["seed"] = arm_run.seed;
     write_file_atomically(folder / "run.json", own.dump(1) + "\n");
+    arm_run.recipe.sources->save(folder);
     write_file_atomically(folder / "recipe.toml", arm_run.recipe.resolved);
   }
 }
@@ -255,8 +260,7 @@ void write_arm_files(const fs::path& root, const Ablation& ablation) {
 }  // namespace
 
 void run_ablation(const RunRequest& request, int jobs) {
-  Ablation ablation = load_ablation(request.recipe_file, request.overrides, request.unset);
-  warn_of_idle_stages(ablation);
+  Ablation ablation = load_ablation(request.recipe_file, request.overrides, request.unset, std::make_shared<Sources>(request.out));
   const Parallelism parallel = parallelism_of(ablation.base, jobs);
   const fs::path root = run_root(request, ablation.base);
   if (request.fresh && fs::exists(root / "recipe.toml"))
@@ -265,6 +269,7 @@ void run_ablation(const RunRequest& request, int jobs) {
   RunFolder run(root);  // first: a second run is told so before it reads the corpus
   set_log_file(root / "log.txt");
   check_before_work(ablation, Missing::refused);
+  log_warnings(ablation_warnings(ablation));
   const Json data = data_identity(ablation.base);
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
   const std::string data_fingerprint = fingerprint(data);
@@ -274,10 +279,19 @@ void run_ablation(const RunRequest& request, int jobs) {
       throw UserError::recipe(
           "", fmt::format("{} holds data of other options; run with --rerun to move it aside and run every stage again, or choose another folder with --out",
                           root.string()));
+    check_data_there(ablation.base, "");
     run.move_aside("data", held);
   }
   std::vector<Holder> holders = find_holders(root, ablation, plan, request.rerun);
+  for (size_t d = 0; d < holders.size(); ++d) {
+    const Recipe& recipe = ablation.runs[plan.stages[d].run].recipe;
+    if (holders[d].done) continue;
+    check_data_there(recipe, root / "data");
+    check_there(recipe, recipe.stages[plan.stages[d].stage]);
+  }
+  say_what_is_gone(ablation.base);
   check_rest_fits(plan, holders, root, parallel.jobs);
+  ablation.base.sources->save(root);
   write_file_atomically(root / "recipe.toml", ablation.base.resolved);
   for (size_t d = 0; d < holders.size(); ++d) {
     link_sharers(root, ablation, d, plan, holders[d]);

@@ -11,6 +11,7 @@
 #include "recipes/machine.h"
 #include "recipes/prepare_data.h"
 #include "recipes/score_tasks.h"
+#include "recipes/sources.h"
 #include "recipes/stages.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
@@ -70,7 +71,9 @@ struct OptionsJson {
     json["rope_theta"] = s.rope_theta;
     return json;
   }
-  Json operator()(const ImportStage& s) const { return {{"folder", hf_folder_sha256(s.path)}}; }
+  Json operator()(const ImportStage& s) const {
+    return {{"folder", recipe.sources->look_text("weights", s.path, [&] { return hf_folder_sha256(s.path); })}};
+  }
   Json operator()(const LearnMasksStage& s) const {
     Json json = training_json(s.training);
     json["masks"] = fields_json(s.masks, {"on_collapse"});
@@ -88,10 +91,14 @@ struct OptionsJson {
     Json json = {{"window_rule", s.window_rule}, {"coverage", s.coverage}, {"context", s.context},
                  {"overlap", s.overlap},         {"tier", s.tier},         {"temperature", s.temperature}};
     if (s.tier == "topk") json["top_k"] = s.top_k;
-    if (!s.import.empty()) json["import"] = corpus_sha256(s.import);
+    if (!s.import.empty()) json["import"] = recipe.sources->look_text("labels", s.import, [&] { return corpus_sha256(s.import); });
+    if (s.import_format != "coppice") json["import_format"] = s.import_format;
     if (!s.import_teacher.empty()) json["import_teacher"] = s.import_teacher;
     if (!s.cache.empty())  // a manifest holds the hashes of its files
-      for (const DomainOptions& domain : recipe.data.domains) json["cache"][domain.name] = sha256_file(label_cache(s.cache, domain.name) / "manifest.json");
+      for (const DomainOptions& domain : recipe.data.domains) {
+        const std::filesystem::path cache = label_cache(s.cache, domain.name);
+        json["cache"][domain.name] = recipe.sources->look_text("label cache's manifest", cache, [&] { return sha256_file(cache / "manifest.json"); });
+      }
     if (s.coverage == "used") {  // what its readers draw decides which documents are labelled
       for (const Stage& reader : recipe.stages) {
         const auto* train = std::get_if<TrainStage>(&reader.options);
@@ -103,7 +110,7 @@ struct OptionsJson {
   }
   Json operator()(const EvaluateStage& s) const {
     Json json = {{"of", s.of}, {"teacher", s.teacher}, {"seq_len", s.seq_len}, {"tokens", s.tokens}};
-    if (!s.tasks.empty()) json["tasks"] = tasks_identity(s.tasks);
+    if (!s.tasks.empty()) json["tasks"] = tasks_identity(s.tasks, *recipe.sources);
     return json;
   }
   Json operator()(const ExportStage& s) const { return {{"formats", s.formats}, {"dtype", s.dtype}}; }

@@ -11,6 +11,8 @@
 #include "recipes/cost.h"
 #include "recipes/machine.h"
 #include "recipes/midway.h"
+#include "recipes/recipe_warnings.h"
+#include "recipes/sources.h"
 #include "recipes/stage_changes.h"
 #include "recipes/stages.h"
 #include "src/base/errors.h"
@@ -96,6 +98,11 @@ std::vector<std::string> names_of_done(const std::vector<PlannedStage>& planned)
 /// Refuses what is still to be done where a stage could not do it, or where there is no room for it.
 void check_rest(const Recipe& recipe, const std::vector<PlannedStage>& planned, const fs::path& root) {
   const std::vector<std::string> done = names_of_done(planned);
+  for (size_t i = 0; i < recipe.stages.size(); ++i) {
+    if (planned[i + 1].done) continue;
+    check_data_there(recipe, planned[0].held.empty() ? root / "data" : fs::path());  // what is held goes aside
+    check_there(recipe, recipe.stages[i]);
+  }
   check_before_work(recipe, Missing::refused, done);
   if (done.size() + 1 < planned.size()) check_fits(remaining_cost(estimate_cost(recipe, corpus_bytes(recipe), 0), root, done), root);
 }
@@ -134,7 +141,7 @@ struct OpenedRun {
 };
 
 OpenedRun open_run(const RunRequest& request) {
-  OpenedRun opened{.recipe = load_recipe(request.recipe_file, request.overrides, request.unset)};
+  OpenedRun opened{.recipe = load_recipe(request.recipe_file, request.overrides, request.unset, std::make_shared<Sources>(request.out))};
   const Recipe& recipe = opened.recipe;
   if (!recipe.arms.empty() || !recipe.seeds.empty())
     throw UserError::recipe(request.recipe_file, fmt::format("the recipe has {} arms and {} seeds: coppice ablate {} runs them", recipe.arms.size(),
@@ -147,15 +154,17 @@ OpenedRun open_run(const RunRequest& request) {
     throw UserError::recipe("--fresh", fmt::format("{} already holds a run; leave --fresh out to go on with it", root.string()));
   opened.run = std::make_unique<RunFolder>(root);  // first: a second run is told so before it reads the corpus
   set_log_file(root / "log.txt");
-  for (const std::string& line : label_warnings(recipe)) log_warning(line);
+  log_warnings(recipe_warnings(recipe));
   const Json data = data_identity(recipe);
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
   opened.stages = plan_stages(recipe, *opened.run, data, request.allow_change);
   if (!request.rerun) refuse_changed(opened.stages, recipe, *opened.run);
   check_rest(recipe, opened.stages, root);
+  say_what_is_gone(recipe);
   warn_of_idle_changes(request.allow_change, opened.stages);
   for (const PlannedStage& stage : opened.stages)
     if (!stage.held.empty()) opened.run->move_aside(stage.name, stage.held);
+  recipe.sources->save(root);  // first: whoever reads the recipe finds what goes with it
   write_file_atomically(root / "recipe.toml", recipe.resolved);
   return opened;
 }
@@ -207,7 +216,7 @@ void run_recipe(const RunRequest& request) {
         log_info(fmt::format("stage '{}': {} tokens are {} steps of {}", stage.name, training->tokens, training->steps(), training->batch_tokens));
     const PreparedData data = prepare_data(recipe, run, opened.stages[0].identity);
     check_before_work(recipe, Missing::refused, names_of_done(opened.stages), data.tokenizer.get());
-    check_windows(recipe, data);
+    log_warnings(check_windows(recipe, data));
     const RecipeCost cost = estimate_cost(recipe, corpus_bytes(recipe), gemm_gflops());
     size_t num_done = 0;
     for (const size_t i : work_order(recipe)) {
@@ -231,11 +240,11 @@ void run_recipe(const RunRequest& request) {
     }
   }
   const std::string verdict = write_report(run.root());
-  fmt::print("{}\n\nreport: {}, .md, .json\n", verdict, (run.root() / "report.html").string());
+  fmt::print("{}\nreport: {}, .md, .json\n", verdict, (run.root() / "report.html").string());
 }
 
 void join_labels(const RunRequest& request, const std::string& stage_name) {
-  const Recipe recipe = load_recipe(request.recipe_file, request.overrides, request.unset);
+  const Recipe recipe = load_recipe(request.recipe_file, request.overrides, request.unset, std::make_shared<Sources>(request.out));
   const auto found = std::ranges::find(recipe.stages, stage_name, &Stage::name);
   const auto* label = found == recipe.stages.end() ? nullptr : std::get_if<LabelStage>(&found->options);
   if (label == nullptr || !label->has_own_labels() || !recipe.arms.empty() || !recipe.seeds.empty())

@@ -28,8 +28,8 @@ void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const P
 /// What a finished stage needs no more, unless it keeps it.
 void remove_checkpoints(const Stage& stage, const std::filesystem::path& folder);
 /// Before the first stage: refuses a domain without one whole window of a stage that draws from it, a mixture that max_epochs exhausts too early, and held-out
-/// text without a window to evaluate on; warns of domains that drop out of an evaluation.
-void check_windows(const Recipe& recipe, const PreparedData& data);
+/// text without a window to evaluate on. Returns what is legal and worth a warning: domains that drop out of an evaluation, and corpus_warnings().
+std::vector<std::string> check_windows(const Recipe& recipe, const PreparedData& data);
 /// Labels shards of a label stage that another process's run is at, without its lock, until none is left; a shard whose holder is killed is taken over. One
 /// line on stdout: `31 of 70 shards labelled here`.
 void join_labels(const RunRequest& request, const std::string& stage);

@@ -1,4 +1,5 @@
 #include "recipes/score_tasks.h"
+#include "recipes/sources.h"
 
 #include <fmt/format.h>
 
@@ -90,11 +91,13 @@ void check_task(const Recipe& recipe, const Task& task) {
                                                           printable(id), recipe.data.heldout_share));
 }
 
-Json tasks_identity(const std::vector<std::string>& files) {
+Json tasks_identity(const std::vector<std::string>& files, Sources& sources) {
   Json identity = Json::array();
   std::error_code error;
-  for (const std::string& file : files)
-    identity.push_back({{"name", task_name(file)}, {"sha256", std::filesystem::exists(file, error) ? sha256_file(file) : std::string()}});
+  for (const std::string& file : files) {
+    const bool known = std::filesystem::exists(file, error) || sources.recorded("task", file);
+    identity.push_back({{"name", task_name(file)}, {"sha256", known ? sources.look_text("task", file, [&] { return sha256_file(file); }) : std::string()}});
+  }
   return identity;
 }
 

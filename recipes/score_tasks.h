@@ -41,6 +41,6 @@ class TaskScorer {
 /// UserError::bad_file for an item made of a document that the recipe trains on.
 void check_task(const Recipe& recipe, const Task& task);
 /// What decides a task's result: name and hash of each file, "" of one that is not there yet (a plan needs none).
-Json tasks_identity(const std::vector<std::string>& files);
+Json tasks_identity(const std::vector<std::string>& files, Sources& sources);
 
 }  // namespace coppice

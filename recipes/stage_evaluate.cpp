@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "recipes/score_tasks.h"
 #include "recipes/stages.h"
@@ -14,6 +15,7 @@
 #include "src/base/files.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
+#include "src/data/text_bytes.h"
 #include "src/model/parameters.h"
 #include "src/tensors/ops.h"
 #include "student/targets.h"
@@ -28,32 +30,16 @@ struct DomainWindows {
   double live_bytes = 0;  // UTF-8 bytes of the tokens that are predicted
 };
 
-/// UTF-8 bytes that a token stands for: 0 for control pieces, 1 for byte pieces, the text's length (space for U+2581) otherwise.
-std::vector<double> bytes_of_pieces(const Tokenizer& tokenizer) {
-  std::vector<double> bytes;
-  for (const Piece& piece : tokenizer.pieces()) {
-    double length = 0;
-    if (piece.type == PieceType::byte) length = 1;
-    if (piece.type == PieceType::normal || piece.type == PieceType::user_defined) {
-      length = static_cast<double>(piece.text.size());
-      for (size_t at = piece.text.find("\u2581"); at != std::string::npos; at = piece.text.find("\u2581", at + 3)) length -= 2;
-    }
-    bytes.push_back(length);
-  }
-  return bytes;
-}
-
 std::vector<DomainWindows> read_windows(const StageContext& context, const EvaluateStage& options) {
-  const std::vector<double> piece_bytes = bytes_of_pieces(*context.data.tokenizer);
+  const TextBytes text_bytes(*context.data.tokenizer);
   const int64_t limit = options.tokens == 0 ? -1 : std::max<int64_t>(1, options.tokens / options.seq_len / static_cast<int64_t>(context.data.heldout.size()));
   std::vector<DomainWindows> all;
   for (const auto& [domain, shards] : context.data.heldout) {
     DomainWindows windows{.domain = domain};
     WindowReader reader(shards, options.seq_len, false, limit);
     for (Batch batch; reader.next(std::max<int64_t>(1, options.batch_tokens / options.seq_len), batch);) {
-      const at::Tensor label = batch.true_label_BT.contiguous();
-      for (const int64_t *id = label.const_data_ptr<int64_t>(), *end = id + label.numel(); id != end; ++id)
-        if (*id >= 0) windows.live_bytes += piece_bytes[static_cast<size_t>(*id)];
+      const auto ids = [](const at::Tensor& ids_BT) { return std::span(ids_BT.const_data_ptr<int64_t>(), static_cast<size_t>(ids_BT.numel())); };
+      windows.live_bytes += text_bytes.of(ids(batch.token_BT.contiguous()), ids(batch.true_label_BT.contiguous()));
       windows.batches.push_back(std::move(batch));
     }
     if (!windows.batches.empty()) all.push_back(std::move(windows));

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "recipes/check_labels.h"
 #include "recipes/cost.h"
 #include "recipes/training.h"
 #include "src/base/errors.h"
@@ -20,7 +21,14 @@
 namespace coppice {
 namespace {
 
-using WantedTokens = std::map<std::string, std::vector<std::vector<char>>>;  // domain -> shard -> one flag per token
+using WantedTokens = std::map<std::string, std::vector<TokenRuns>>;  // domain -> shard
+
+WantedTokens all_tokens(const StageContext& context) {
+  WantedTokens wanted;
+  for (const auto& [domain, shards] : context.data.train)
+    for (const TokenShardInfo& shard : shards.shards()) wanted[domain].push_back({{0, shard.tokens}});
+  return wanted;
+}
 
 /// The train stages with these labels.
 std::vector<const Stage*> readers_of(const StageContext& context) {
@@ -34,16 +42,16 @@ std::vector<const Stage*> readers_of(const StageContext& context) {
 /// The tokens that the readers of these labels will draw. Walks their sample order, which is a pure function of the recipe.
 WantedTokens used_tokens(const StageContext& context) {
   WantedTokens wanted;
-  for (const auto& [domain, shards] : context.data.train)
-    for (const TokenShardInfo& shard : shards.shards()) wanted[domain].emplace_back(shard.tokens, 0);
+  for (const auto& [domain, shards] : context.data.train) wanted[domain].resize(shards.shards().size());
   for (const Stage* reader : readers_of(context)) {
     const TrainingOptions& training = std::get<TrainStage>(reader->options).training;
     Loader loader(context.data.shards_of(training.mixture), training.mixture, loader_options(context, training));
     for (int64_t step = 0; step < training.steps(); ++step)
-      for (const Span& span : loader.next_spans(training.rows())) {
-        std::vector<char>& flags = wanted[training.mixture[static_cast<size_t>(span.domain)].domain][static_cast<size_t>(span.shard)];
-        std::fill_n(flags.begin() + static_cast<std::ptrdiff_t>(span.offset), span.length, 1);
-      }
+      for (const Span& span : loader.next_spans(training.rows()))
+        wanted[training.mixture[static_cast<size_t>(span.domain)].domain][static_cast<size_t>(span.shard)].push_back(
+            {span.offset, span.offset + static_cast<uint64_t>(span.length)});
+    for (auto& [domain, shards] : wanted)
+      for (TokenRuns& runs : shards) runs = merge_runs(std::move(runs));
   }
   return wanted;
 }
@@ -64,15 +72,17 @@ Json run_import(StageContext& context, const LabelStage& options) {
     fingerprint.tier = options.tier;
     fingerprint.k = options.tier == "topk" ? options.top_k : 1;
     fingerprint.temperature = options.temperature;
-    const LabelTransfer some = import_labels(file, shards, fingerprint, context.folder() / "labels" / domain);
+    const LabelTransfer some = import_labels(file, shards, fingerprint, context.folder() / "labels" / domain,
+                                             {.format = options.import_format, .low_mass = options.low_mass, .stage = context.stage.name});
     total.documents += some.documents;
     total.tokens += some.tokens;
     total.labelled += some.labelled;
+    total.left_out += some.left_out;
     total.padded_ids += some.padded_ids;
     if (stop_requested()) throw Stopped(fmt::format("stopped after the labels of '{}'; run again to go on", domain));
   }
   log_info(fmt::format("stage '{}': {} documents, {} tokens, {} labelled", context.stage.name, total.documents, total.tokens, total.labelled));
-  return {{"tokens", total.labelled}, {"results", {{"documents", total.documents}, {"padded_ids", total.padded_ids}}}};
+  return {{"tokens", total.labelled}, {"results", {{"documents", total.documents}, {"left_out", total.left_out}, {"padded_ids", total.padded_ids}}}};
 }
 
 /// A cache of another run is verified where it lies; nothing is written beside it.
@@ -81,7 +91,7 @@ Json use_cache(const StageContext& context, const LabelStage& options) {
   for (const auto& [domain, shards] : context.data.train) {
     const LabelCache cache(label_folder(context, context.stage.name, domain), shards, label_fingerprint(context, context.stage.name, domain),
                            options.coverage == "all" ? LabelCoverage::all : LabelCoverage::some);
-    tokens += shards.num_tokens();
+    tokens += cache.labelled();
     bytes += cache.bytes();
   }
   log_info(fmt::format("stage '{}': the labels of {} tokens in {} fit these token shards; used where they lie", context.stage.name,
@@ -130,12 +140,10 @@ LabelledShards label_shards(const StageContext& context) {
                        .overlap = options.overlap,
                        .batch_tokens = batch_tokens_of(context, options, teacher.model.config),
                        .teacher = fmt::format("stage '{}', the teacher of '{}'", options.teacher, context.stage.name)};
-  const bool all = options.coverage == "all";
-  const WantedTokens wanted = all ? WantedTokens() : used_tokens(context);
+  const WantedTokens wanted = options.coverage == "all" ? all_tokens(context) : used_tokens(context);
   LabelledShards labelled{.batch_tokens = rule.batch_tokens};
-  for (const auto& [domain, shards] : context.data.train) labelled.tokens += all ? shards.num_tokens() : 0;
   for (const auto& [domain, shards] : wanted)
-    for (const std::vector<char>& flags : shards) labelled.tokens += static_cast<uint64_t>(std::ranges::count(flags, 1));
+    for (const TokenRuns& runs : shards) labelled.tokens += count_tokens(runs);
 
   struct Shard {
     std::string domain;
@@ -158,8 +166,8 @@ LabelledShards label_shards(const StageContext& context) {
   while (!waiting.empty()) {
     const size_t before_round = waiting.size();
     std::erase_if(waiting, [&](const Shard& work) {
-      const std::vector<char> flags = all ? std::vector<char>() : wanted.at(work.domain)[work.number];  // empty = every token
-      const uint64_t before = done, in_shard = all ? work.shards->shards()[work.number].tokens : static_cast<uint64_t>(std::ranges::count(flags, 1));
+      const TokenRuns& runs = wanted.at(work.domain)[work.number];
+      const uint64_t before = done, in_shard = count_tokens(runs);
       if (!work.writer->has(work.number)) {
         const auto claim = work.writer->claim(work.number);
         if (claim == nullptr) return false;  // another process labels it
@@ -167,11 +175,11 @@ LabelledShards label_shards(const StageContext& context) {
         const auto show = [&](uint64_t tokens) {
           if (stop_requested())
             throw Stopped(fmt::format("stopped while labelling shard {} of '{}'; finished shards are kept, run again to go on", work.number, work.domain));
-          done = before + std::min(tokens, in_shard);  // windows own a little more than what is asked for
+          done = before + tokens;
           progress.update(done, {{"tok/s", format_count(static_cast<double>(done) / (monotonic_s() - begin_s))}});
         };
         if (!work.writer->has(work.number)) {
-          work.writer->write(work.number, label_shard_tier(teacher.model, *work.shards, work.number, rule, work.fingerprint, show, flags));
+          work.writer->write(work.number, label_shard_tier(teacher.model, *work.shards, work.number, rule, work.fingerprint, show, runs));
           ++labelled.here;
         }
       }
@@ -191,7 +199,7 @@ Json run_label(StageContext& context) {
   const auto& options = std::get<LabelStage>(context.stage.options);
   if (!options.has_own_labels()) {
     Json body = options.import.empty() ? use_cache(context, options) : run_import(context, options);
-    check_coverage(context, readers_of(context));  // now, and not when the first of them begins
+    check_labels(context, readers_of(context));  // now, and not when the first of them begins
     return body;
   }
   const LabelledShards labelled = label_shards(context);

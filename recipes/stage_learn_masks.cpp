@@ -119,6 +119,7 @@ Json run_learn_masks(StageContext& context) {
   const auto share = [&](int64_t step) { return static_cast<double>(step) / static_cast<double>(steps); };
   const auto moment_of = [&](int64_t step) { return MaskMoment{.step = step, .schedule = mask_schedule(options.masks, share(step), channels, kept)}; };
   CollapseWatch watch(context.stage.name, options.masks.on_collapse == "stop");
+  ZeroGradientWatch zero_scores(fmt::format("stage '{}': the gradient of the mask scores", context.stage.name), steps);
   bool tested = false;
   while (session.step() < session.num_steps()) {
     if (session.step() % training.checkpoint_steps == 0 && compaction.compact(model, optimizer, raw_LF, hard_choice(raw_LF, budget))) {
@@ -171,6 +172,8 @@ Json run_learn_masks(StageContext& context) {
     if (penalty.defined()) keys.emplace_back("penalty", penalty.item<double>());
     const double p = share(session.step() + 1);
     watch.found(CollapseWatch::undecided, mask_collapse(health, p, channels));
+    if (moment.schedule.k < static_cast<double>(channels) && p <= options.masks.anneal_end)  // before, no score can move; after, none needs to
+      if (const std::string zero = zero_scores.look(score_grad_LF.norm().item<double>(), session.step() + 1); !zero.empty()) log_warning(zero);
     double heldout = std::nan("");
     if (session.wants_heldout()) {
       const std::vector<int64_t> widths = kept_widths(raw_LF, budget);
@@ -189,8 +192,8 @@ Json run_learn_masks(StageContext& context) {
         keys.emplace_back(fmt::format("sharpness.{}", layer), health.layer_sharpness[static_cast<size_t>(layer)]);
         keys.emplace_back(fmt::format("churn.{}", layer), mask_churn(previous_hard_LF.narrow(0, layer, 1), hard_LF.narrow(0, layer, 1)));
       }
-      watch.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, p));
-      if (moment.schedule.k <= static_cast<double>(kept)) watch.found(CollapseWatch::early, early_decision(churn, p));
+      if (!learned->keeps_all()) watch.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, p));
+      if (moment.schedule.k <= static_cast<double>(kept) && !learned->keeps_all()) watch.found(CollapseWatch::early, early_decision(churn, p));
       previous_hard_LF.copy_(hard_LF);
     }
     extra["score_t"] = learned->t();
@@ -214,7 +217,8 @@ Json run_learn_masks(StageContext& context) {
   const at::Tensor hard_LF = hard_top_k(raw_LF, widths);
   const double soft_loss = session.heldout_loss(masks_of(final_mask.mask_LF)), hard_loss = session.heldout_loss(masks_of(final_mask.mask_LF * hard_LF));
   const double random_loss = session.heldout_loss(masks_of(others.hard("random", widths)));
-  watch.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, 1.0));  // the only look at it once channels have left
+  if (!learned->keeps_all())
+    watch.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, 1.0));  // the only look at it once channels have left
   const MaskHealth health = mask_health(
       {.soft_LF = final_mask.plain_LF, .raw_LF = raw_LF, .hard_LF = hard_LF, .k = last.schedule.k, .epsilon = last.schedule.epsilon, .global = budget.global});
   if (budget.global)

@@ -28,13 +28,13 @@ Model starting_model(const StageContext& context, const TrainStage& options) {
   return model;
 }
 
-/// The loss on the step's first micro-batches, as many as it takes to judge the teacher's labels.
+/// The loss on the step's first micro-batches, as many as it takes to count how often the teacher is right.
 void test_loss(const TrainingSession& session, const StageContext& context, const Model& model, const std::vector<Batch>& batches,
                const KdOptions& distillation, bool distils) {
   std::vector<TestBatch> sample;
   int64_t live = 0;
   for (const Batch& batch : batches) {
-    sample.push_back({.batch = batch, .targets = session.targets(batch, distillation, distils)});
+    sample.push_back({.batch = batch, .targets = session.targets(batch, distillation, distils), .labels_in_place = true});  // check_labels; or live
     if ((live += batch.num_live) >= kEnoughLabels || !distils) break;
   }
   log_info(fmt::format("stage '{}': {}", context.stage.name, self_test_text(self_test_loss(model, sample))));

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -17,6 +18,7 @@
 namespace coppice {
 
 struct ScoreRow;
+struct HfSettings;
 
 struct StageContext {
   const Recipe& recipe;
@@ -53,6 +55,12 @@ void check_export(const BeforeWork& before, const Stage& stage);
 std::span<const StageRow> stage_table();
 /// InternalError for a kind that has none.
 const StageRow& stage_row(const std::string& kind);
+
+inline constexpr const char* kHfSettingsFile = "hf_settings.json";  // of an import stage: what its folder said beside weights and ids
+/// What an export of that stage's model writes again; nothing for a model that began here. Says in a line what it is.
+std::optional<HfSettings> settings_for_export(const Recipe& recipe, const RunFolder& run, const std::string& stage_name);
+/// The same of a stage's folder, by the recipe in the run around it; a warning and nothing where there is none to be read.
+std::optional<HfSettings> settings_for_export(const std::filesystem::path& stage_folder);
 
 /// Facts that every model folder carries beside its config: stage, fingerprint, tokenizer. No versions, so that equal runs write equal bytes.
 Json model_facts(const StageContext& context);

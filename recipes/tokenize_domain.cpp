@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <atomic>
 #include <future>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "src/base/errors.h"
+#include "src/base/files.h"
 #include "src/base/signals.h"
 #include "src/data/documents.h"
 #include "src/data/token_shards.h"
@@ -52,11 +54,15 @@ void TokenizingProgress::update(uint64_t bytes, uint64_t tokens) {
   line_.update((done_bytes_ + bytes) / 1000, {{"", format_count(static_cast<double>(tokens_) / std::max(seconds, 1e-3)) + " tok/s"}});
 }
 
-void tokenize_domain(const Recipe& recipe, const DomainOptions& domain, const Tokenizer& tokenizer, const std::filesystem::path& train_folder,
-                     const std::filesystem::path& heldout_folder, TokenizingProgress& progress) {
+void tokenize_domain(const Recipe& recipe, size_t domain_index, const CorpusSurvey& survey, const Tokenizer& tokenizer,
+                     const std::filesystem::path& data_folder, TokenizingProgress& progress) {
+  const DomainOptions& domain = recipe.data.domains[domain_index];
   const auto shard_tokens = static_cast<uint64_t>(recipe.data.shard_tokens);
-  TokenShardWriter train(train_folder, domain.name, tokenizer.vocab_size(), tokenizer.eos_id(), tokenizer.fingerprint(), shard_tokens);
-  TokenShardWriter heldout(heldout_folder, domain.name, tokenizer.vocab_size(), tokenizer.eos_id(), tokenizer.fingerprint(), shard_tokens);
+  const auto writer_in = [&](const char* kind) {
+    return TokenShardWriter(data_folder / kind / domain.name, domain.name, tokenizer.vocab_size(), tokenizer.eos_id(), tokenizer.fingerprint(), shard_tokens);
+  };
+  TokenShardWriter train = writer_in("tokens"), heldout = writer_in("heldout");
+  RepeatedTexts repeated(survey);
   const int num_threads = at::get_num_threads();
   uint64_t documents = 0, heldout_documents = 0, bytes_read = 0, batch_bytes = 0;
   std::vector<Pending> batch;
@@ -78,13 +84,14 @@ void tokenize_domain(const Recipe& recipe, const DomainOptions& domain, const To
         const bool held = is_heldout(document.id, recipe.data.heldout_share);
         ++documents;
         heldout_documents += held;
+        if (!held) repeated.look(document.text);
         TokenShardWriter& writer = held ? heldout : train;
         if (writer.skip()) return check_stop();
         batch_bytes += document.text.size();
         batch.push_back({document_hash(document.id), &writer, std::move(document.text)});
         if (batch_bytes >= kBatchBytes * static_cast<uint64_t>(num_threads)) encode_batch();
       },
-      &bytes_read);
+      corpus_options(recipe, domain), &bytes_read);
   encode_batch();
   progress.finish_domain(bytes_read);
   if (train.num_tokens() == 0) throw UserError::bad_file(domain.path, "no document is left to train on");
@@ -93,6 +100,8 @@ void tokenize_domain(const Recipe& recipe, const DomainOptions& domain, const To
                             documents, recipe.data.heldout_share));
   else
     heldout.finish();
+  make_folder(data_folder / "corpus");
+  write_file_atomically(data_folder / "corpus" / (domain.name + ".json"), seal(corpus_record(recipe, domain_index, survey, repeated)));
   train.finish();  // last: its manifest marks the domain as whole
   log_info(fmt::format("domain '{}': {} documents, {} tokens ({} held out)", domain.name, documents, format_count(static_cast<double>(train.num_tokens())),
                        format_count(static_cast<double>(heldout.num_tokens()))));

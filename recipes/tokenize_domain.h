@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "recipes/recipe.h"
+#include "recipes/survey_corpus.h"
 #include "src/base/log.h"
 #include "src/data/tokenizer.h"
 
@@ -24,9 +25,10 @@ class TokenizingProgress {
   double begin_s_ = monotonic_s();
 };
 
-/// The result is a function of the documents alone, whatever the number of threads. Goes on behind the last whole shard of an earlier process; throws
-/// Stopped between batches of a few MB. UserError::bad_file when no document is left to train on.
-void tokenize_domain(const Recipe& recipe, const DomainOptions& domain, const Tokenizer& tokenizer, const std::filesystem::path& train_folder,
-                     const std::filesystem::path& heldout_folder, TokenizingProgress& progress);
+/// Into data_folder/tokens/<domain> and data_folder/heldout/<domain>, and what is to be said of it into data_folder/corpus/<domain>.json. The result is a
+/// function of the documents alone, whatever the number of threads. Goes on behind the last whole shard of an earlier process; throws Stopped between batches
+/// of a few MB. UserError::bad_file when no document is left to train on.
+void tokenize_domain(const Recipe& recipe, size_t domain, const CorpusSurvey& survey, const Tokenizer& tokenizer, const std::filesystem::path& data_folder,
+                     TokenizingProgress& progress);
 
 }  // namespace coppice

@@ -97,7 +97,9 @@ std::string train_tokenizer_in_child(const TokenizerOptions& options, const std:
   const int signal_number = child.wait();
   if (signal_number == SIGKILL)
     throw DeviceError::out_of_memory("the tokenizer's training was killed by the system, probably for memory; lower tokenizer.training_bytes");
-  if (signal_number != 0 || answer.empty()) throw InternalError(fmt::format("the tokenizer's training was ended by signal {}", signal_number));
+  if (answer.empty())
+    throw InternalError(fmt::format("the tokenizer's training ended without an answer ({}); what the library says stands above",
+                                    signal_number != 0 ? fmt::format("signal {}", signal_number) : "it gave up"));
   const auto code = static_cast<ExitCode>(answer[0]);
   if (code != ExitCode::done) throw Error(code, answer.substr(1));
   return answer.substr(1);

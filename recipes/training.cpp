@@ -5,9 +5,9 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <map>
 #include <nlohmann/json.hpp>
 
+#include "recipes/check_labels.h"
 #include "recipes/machine.h"
 #include "recipes/midway.h"
 #include "src/base/errors.h"
@@ -47,35 +47,6 @@ TeacherSignal live_signal(const StageTeacher& stage, const Batch& batch, const K
   return signal;
 }
 
-LabelCache open_labels(const StageContext& context, const std::string& label_stage, const std::string& domain) {
-  const bool all = std::get<LabelStage>(context.recipe.stage(label_stage).options).coverage == "all";
-  return {label_folder(context, label_stage, domain), context.data.train.at(domain), label_fingerprint(context, label_stage, domain),
-          all ? LabelCoverage::all : LabelCoverage::some};
-}
-
-/// Every token that the reader will draw while it distils has a label; labels[d] is domain d of its mixture. Walks the order of its samples, which is a pure
-/// function of the recipe; no token is read.
-void check_coverage(const StageContext& context, const Stage& reader, const std::string& label_stage, const std::vector<const LabelCache*>& labels) {
-  const auto& options = std::get<TrainStage>(reader.options);
-  const TrainingOptions& training = options.training;
-  Loader loader(context.data.shards_of(training.mixture), training.mixture, loader_options(context, training));
-  for (int64_t step = 0; step < training.steps(); ++step) {
-    const std::vector<Span> spans = loader.next_spans(training.rows());
-    if (!distils_at(options.distillation, step, training.steps())) continue;
-    for (const Span& span : spans) {
-      const auto domain = static_cast<size_t>(span.domain), shard = static_cast<size_t>(span.shard);
-      const auto gap = labels[domain]->first_gap(shard, span.offset, static_cast<uint64_t>(span.length));
-      if (!gap) continue;
-      const std::string& name = training.mixture[domain].domain;
-      throw UserError::bad_file(
-          label_folder(context, label_stage, name).string(),
-          fmt::format("no labels for tokens {} to {} in {} of domain '{}', which step {} of stage '{}' draws: '{}' does not cover it (coverage = \"all\" says "
-                      "so at once; a teacher labels what is missing)",
-                      gap->first, gap->second - 1, context.data.train.at(name).shards()[shard].name, name, step + 1, reader.name, label_stage));
-    }
-  }
-}
-
 /// A sample of held-out windows, spread evenly over the domains, read once.
 std::vector<Batch> read_heldout(const PreparedData& data, const TrainingOptions& options) {
   std::vector<Batch> batches;
@@ -98,17 +69,6 @@ int64_t warmup_steps(const TrainingOptions& options, int64_t published) {
   return options.optimizer.warmup_steps >= 0 ? options.optimizer.warmup_steps : std::min(published, (options.steps() + 9) / 10);
 }
 
-void check_coverage(const StageContext& context, const std::vector<const Stage*>& readers) {
-  if (readers.empty()) return;
-  std::map<std::string, LabelCache> labels;  // opened once: that reads them whole
-  for (const auto& [domain, shards] : context.data.train) labels.emplace(domain, open_labels(context, context.stage.name, domain));
-  for (const Stage* reader : readers) {
-    std::vector<const LabelCache*> of_mixture;
-    for (const MixtureEntry& entry : std::get<TrainStage>(reader->options).training.mixture) of_mixture.push_back(&labels.at(entry.domain));
-    check_coverage(context, *reader, context.stage.name, of_mixture);
-  }
-}
-
 std::vector<StageTeacher> open_teachers(const StageContext& context, const TrainStage& options) {
   std::vector<StageTeacher> teachers;
   for (const std::string& label_stage : options.labels) {
@@ -119,7 +79,7 @@ std::vector<StageTeacher> open_teachers(const StageContext& context, const Train
       teacher.labels.push_back(std::make_unique<LabelCache>(open_labels(context, label_stage, entry.domain)));
       labels.push_back(teacher.labels.back().get());
     }
-    check_coverage(context, context.stage, label_stage, labels);
+    check_labels(context, context.stage, label_stage, labels);
   }
   for (const std::string& stage : options.teachers) {
     StageTeacher& teacher = teachers.emplace_back();
@@ -128,6 +88,14 @@ std::vector<StageTeacher> open_teachers(const StageContext& context, const Train
   }
   for (size_t i = 0; i < teachers.size(); ++i) teachers[i].share = options.teacher_shares.at(i);
   return teachers;
+}
+
+std::string ZeroGradientWatch::look(double norm, int64_t step) {
+  zeros_ = norm == 0 ? zeros_ + 1 : 0;
+  if (said_ || zeros_ < enough_) return {};
+  said_ = true;
+  return fmt::format("{} is exactly 0 in steps {} to {}: nothing is learned; look at its loss, its labels and what it starts from", what_, step - zeros_ + 1,
+                     step);
 }
 
 TrainingSession::TrainingSession(StageContext& context, const TrainingOptions& options, Model& model, Optimizer& optimizer, std::vector<StageTeacher> teachers,
@@ -139,7 +107,8 @@ TrainingSession::TrainingSession(StageContext& context, const TrainingOptions& o
       teachers_(std::move(teachers)),
       top_k_(top_k),
       extra_(std::move(extra)),
-      progress_(context.stage.name, static_cast<uint64_t>(options.steps()), "step") {
+      progress_(context.stage.name, static_cast<uint64_t>(options.steps()), "step"),
+      zero_gradient_(fmt::format("stage '{}': the gradient of the weights", context.stage.name), options.steps()) {
   num_steps_ = options.steps();
   eval_steps_ = options.eval_steps > 0 ? options.eval_steps : std::max<int64_t>(1, num_steps_ / 10);
   loader_ = std::make_unique<Loader>(context.data.shards_of(options.mixture), options.mixture, loader_options(context, options));
@@ -225,8 +194,9 @@ TeacherSignal TrainingSession::stored_signal(const StageTeacher& teacher, const 
   } else {
     label_BT = signal.label_BT = lookup_labels(caches, batch);
   }
+  const bool some = std::get<LabelStage>(context_.recipe.stage(teacher.name).options).coverage == "some";
   const at::Tensor missing = batch.true_label_BT.ge(0).logical_and(label_BT.lt(0));
-  COPPICE_CHECK(!missing.any().item<bool>(),  // check_coverage walked these very samples
+  COPPICE_CHECK(some || !missing.any().item<bool>(),  // check_labels walked these very samples
                 fmt::format("{} positions of step {} have no label of '{}'", missing.sum().item<int64_t>(), step_ + 1, teacher.name));
   return signal;
 }
@@ -292,6 +262,8 @@ void TrainingSession::end_step(const LossSums& sums, double teacher_weight, cons
   line.add("t", now_s - session_begin_s_);
   metrics_->append(line);
 
+  if (outcome.lr > 0)  // else skipped, or weights that the stage holds still
+    if (const std::string zero = zero_gradient_.look(outcome.grad_norm, step_); !zero.empty()) log_warning(zero);
   if (!outcome.applied) {
     log_warning(fmt::format("stage '{}' step {}: update skipped (loss {:.4g}, gradient norm {:.4g}); weights and optimizer state stay as they were",
                             context_.stage.name, step_, terms.loss, outcome.grad_norm));

@@ -2,6 +2,7 @@
 // stage.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -31,10 +32,22 @@ struct StageTeacher {
   std::unique_ptr<Model> model;
   double share = 1;
 };
-/// Of a label stage: every token that its readers, train stages, draw while they distil has a label. UserError::bad_file names the first that has none.
-void check_coverage(const StageContext& context, const std::vector<const Stage*>& readers);
 /// The teachers of a train stage; caches verified against the fingerprint that the label stage's manifest promises.
 std::vector<StageTeacher> open_teachers(const StageContext& context, const TrainStage& options);
+
+/// Says once that a gradient is exactly 0 step after step: nothing is learned, and no loss curve shows it.
+class ZeroGradientWatch {
+ public:
+  /// `what`: whose gradient, for the message; a stage of fewer steps than ten is judged by all it has.
+  ZeroGradientWatch(std::string what, int64_t num_steps) : what_(std::move(what)), enough_(std::min<int64_t>(10, num_steps)) {}
+  /// The warning, at the step (from 1) where enough zeros came in a row; empty otherwise, and ever after.
+  std::string look(double norm, int64_t step);
+
+ private:
+  std::string what_;
+  int64_t enough_, zeros_ = 0;
+  bool said_ = false;
+};
 
 class TrainingSession {
  public:
@@ -85,6 +98,7 @@ class TrainingSession {
   std::vector<Batch> batches_;  // of the step under way
   std::unique_ptr<MetricsWriter> metrics_;
   Progress progress_;
+  ZeroGradientWatch zero_gradient_;
   int64_t num_steps_ = 0, step_ = 0, saved_step_ = -1, tokens_seen_ = 0, consecutive_skips_ = 0, eval_steps_ = 0;
   double scale_ = 0, session_begin_s_ = 0, step_begin_s_ = 0, data_s_ = 0, work_s_ = 0, counted_s_ = 0, flops_ = 0, step_flops_ = 0;
 };

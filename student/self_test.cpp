@@ -125,7 +125,7 @@ Agreement check_alignment(std::span<const TestBatch> batches, size_t teacher) {
     for (const int64_t shift : {-1, 0, 1}) at_shift[shift + 1].add(teacher_BT, test.targets[teacher].true_label_N.view_as(test.batch.token_BT), shift);
   }
   const Agreement& here = at_shift[1];
-  if (here.live < static_cast<double>(kEnoughLabels)) return here;
+  if (batches.front().labels_in_place || here.live < static_cast<double>(kEnoughLabels)) return here;
   const double noise = 3.0 / std::sqrt(here.live);
   for (const int64_t shift : {-1, 1})
     if (const double there = at_shift[shift + 1].share(); there > 1.5 * here.share() + noise)
@@ -293,7 +293,7 @@ void check_hidden_loss(const at::Tensor& hidden_ND, const at::Tensor& live_N) {
 SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> batches, const HeadLoss& loss) {
   const at::NoGradGuard no_grad;
   const double begin_s = monotonic_s();
-  SelfTestReport report;
+  SelfTestReport report{.agreement = {}, .labels_in_place = batches.front().labels_in_place};
   for (const TestBatch& test : batches) check_true_labels(test.batch, test.targets.front());
   const Batch& batch = batches.front().batch;
   const std::vector<Targets>& targets = batches.front().targets;
@@ -349,7 +349,7 @@ std::string self_test_text(const SelfTestReport& report) {
     text += fmt::format("{}{:.1f}%", i == 0 ? "; teacher and true label agree on " : " and ", 100 * report.agreement[i]);
   if (report.agreement.empty()) return text;
   text += fmt::format(" of {} tokens", report.compared);
-  if (report.compared < kEnoughLabels)
+  if (!report.labels_in_place && report.compared < kEnoughLabels)
     text += fmt::format(": too few to judge whether the teacher's labels are shifted, the first step has no {}", kEnoughLabels);
   return text;
 }

@@ -1,4 +1,4 @@
-// Labelling of one shard: cut it into windows by the rule, read windows of like length together, keep the top-1 of the positions each window owns.
+// Labelling of one shard: cut it into windows by the rule, read windows of like length together, keep the choices at the wanted positions each window owns.
 // Attention is causal, so neither the padding behind a short window nor its neighbours in the batch reach a label.
 #include "teacher/label.h"
 
@@ -41,48 +41,69 @@ std::vector<LabelWindow> label_windows(const std::vector<uint64_t>& document_end
 
 namespace {
 
-/// Keeps the windows that own a wanted token.
-void drop_unwanted(std::vector<LabelWindow>& windows, const std::vector<char>& wanted_tokens) {
-  std::erase_if(windows, [&](const LabelWindow& window) {
-    const auto first = wanted_tokens.begin() + static_cast<std::ptrdiff_t>(window.begin + window.skip),
-               last = wanted_tokens.begin() + static_cast<std::ptrdiff_t>(window.begin + window.length);
-    return std::find(first, last, 1) == last;
-  });
-}
+/// The tokens that are to be labelled, and the row of each among the labels.
+class WantedTokens {
+ public:
+  explicit WantedTokens(const TokenRuns& runs) : runs_(runs) {
+    uint64_t row = 0;
+    for (const TokenRun& run : runs) {
+      first_row_.push_back(row);
+      row += run.size();
+    }
+  }
+  bool owned_by(const LabelWindow& window) const {
+    const auto run = first_run(window);
+    return run != runs_.end() && run->begin < window.begin + window.length;
+  }
+  /// visit(token, row) for those that a window owns.
+  void visit(const LabelWindow& window, const std::function<void(uint64_t token, uint64_t row)>& visit) const {
+    const uint64_t begin = window.begin + window.skip, end = window.begin + window.length;
+    for (auto run = first_run(window); run != runs_.end() && run->begin < end; ++run) {
+      const uint64_t first_row = first_row_[static_cast<size_t>(run - runs_.begin())];
+      for (uint64_t token = std::max(begin, run->begin); token < std::min(end, run->end); ++token) visit(token, first_row + (token - run->begin));
+    }
+  }
 
-/// Reads the wanted windows of a shard, like beside like: visit(hidden states, their tokens) without overlap and padding, which need no logits.
-using HiddenRows = std::function<void(const at::Tensor& hidden_ND, const std::vector<int64_t>& tokens)>;
+ private:
+  TokenRuns::const_iterator first_run(const LabelWindow& window) const {
+    return std::ranges::upper_bound(runs_, window.begin + window.skip, {}, &TokenRun::end);
+  }
+  const TokenRuns& runs_;
+  std::vector<uint64_t> first_row_;
+};
+
+/// Reads the windows that own a wanted token, like beside like: visit(hidden states of the wanted tokens, their rows among the labels). Nothing else needs
+/// logits.
+using HiddenRows = std::function<void(const at::Tensor& hidden_ND, const std::vector<uint64_t>& rows)>;
 void read_windows(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule, const std::function<void(uint64_t)>& progress,
-                  const std::vector<char>& wanted_tokens, const HiddenRows& visit) {
+                  const TokenRuns& wanted_runs, const HiddenRows& visit) {
   const at::NoGradGuard no_grad;
   COPPICE_CHECK(rule.batch_tokens > 0, fmt::format("batch_tokens {}", rule.batch_tokens));
   COPPICE_CHECK(shards.vocab_size() == teacher.config.vocab_size,
                 fmt::format("shards hold ids up to {}, the teacher knows {}", shards.vocab_size(), teacher.config.vocab_size));
+  const WantedTokens wanted(wanted_runs);
   std::vector<LabelWindow> windows = label_windows(shards.document_ends(shard), rule);
-  if (!wanted_tokens.empty()) {
-    COPPICE_CHECK(wanted_tokens.size() == shards.shards().at(shard).tokens,
-                  fmt::format("{} wanted flags for {} tokens", wanted_tokens.size(), shards.shards().at(shard).tokens));
-    drop_unwanted(windows, wanted_tokens);
-  }
+  std::erase_if(windows, [&](const LabelWindow& window) { return !wanted.owned_by(window); });
   std::ranges::stable_sort(windows, std::ranges::greater{}, &LabelWindow::length);  // full windows first and in order, then like beside like
 
   struct Prepared {
     at::Tensor token_BT;
-    std::vector<int64_t> position, target;  // row of the hidden states, token of the shard
-    size_t next = 0;                        // window behind them
+    std::vector<int64_t> position;  // of the wanted tokens in the batch
+    std::vector<uint64_t> row;      // of their labels
+    size_t next = 0;                // window behind them
   };
   const auto prepare = [&](size_t first) {
     const auto seq_len = static_cast<int64_t>(windows[first].length);
     const size_t rows = std::min(windows.size() - first, static_cast<size_t>(std::max<int64_t>(rule.batch_tokens / seq_len, 1)));
-    Prepared batch{.token_BT = at::zeros({static_cast<int64_t>(rows), seq_len}, at::kLong), .position = {}, .target = {}, .next = first + rows};
+    Prepared batch{.token_BT = at::zeros({static_cast<int64_t>(rows), seq_len}, at::kLong), .position = {}, .row = {}, .next = first + rows};
     int64_t* tokens = batch.token_BT.mutable_data_ptr<int64_t>();
     for (size_t row = 0; row < rows; ++row) {
       const LabelWindow& window = windows[first + row];
       shards.read(shard, window.begin, window.length, tokens + row * static_cast<size_t>(seq_len));
-      for (uint64_t i = window.skip; i < window.length; ++i) {
-        batch.position.push_back(static_cast<int64_t>(row) * seq_len + static_cast<int64_t>(i));
-        batch.target.push_back(static_cast<int64_t>(window.begin + i));
-      }
+      wanted.visit(window, [&](uint64_t token, uint64_t label_row) {
+        batch.position.push_back(static_cast<int64_t>(row) * seq_len + static_cast<int64_t>(token - window.begin));
+        batch.row.push_back(label_row);
+      });
     }
     return batch;
   };
@@ -95,8 +116,8 @@ void read_windows(const Model& teacher, const TokenShards& shards, size_t shard,
     const int64_t seq_len = batch.token_BT.size(1);
     const at::Tensor hidden_ND =
         decoder_hidden(teacher, {.token_BT = batch.token_BT, .position_BT = at::arange(seq_len).expand_as(batch.token_BT), .document_BT = {}});
-    visit(hidden_ND.index_select(0, at::tensor(batch.position, at::kLong)), batch.target);
-    labelled += batch.target.size();
+    visit(hidden_ND.index_select(0, at::tensor(batch.position, at::kLong)), batch.row);
+    labelled += batch.row.size();
     if (progress) progress(labelled);
   }
 }
@@ -104,18 +125,22 @@ void read_windows(const Model& teacher, const TokenShards& shards, size_t shard,
 }  // namespace
 
 std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
-                                 const std::function<void(uint64_t)>& progress, const std::vector<char>& wanted_tokens) {
-  const LabelFingerprint top_1_tier{.vocab_size = shards.vocab_size()};
-  return label_shard_tier(teacher, shards, shard, rule, top_1_tier, progress, wanted_tokens).id;
+                                 const std::function<void(uint64_t)>& progress) {
+  return label_shard_tier(teacher, shards, shard, rule, {.vocab_size = shards.vocab_size()}, progress).id;
 }
 
 ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule, const LabelFingerprint& fingerprint,
-                             const std::function<void(uint64_t)>& progress, const std::vector<char>& wanted_tokens) {
+                             const std::function<void(uint64_t)>& progress) {
+  return label_shard_tier(teacher, shards, shard, rule, fingerprint, progress, {{0, shards.shards().at(shard).tokens}});
+}
+
+ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule, const LabelFingerprint& fingerprint,
+                             const std::function<void(uint64_t)>& progress, const TokenRuns& wanted) {
   const at::Tensor head_VD = output_head(teacher);
-  ShardLabels labels(shards.shards().at(shard).tokens, fingerprint);
+  ShardLabels labels(wanted, fingerprint);
   const auto k = static_cast<size_t>(fingerprint.k);
   labels.near_ties = 0;
-  read_windows(teacher, shards, shard, rule, progress, wanted_tokens, [&](const at::Tensor& hidden_ND, const std::vector<int64_t>& tokens) {
+  read_windows(teacher, shards, shard, rule, progress, wanted, [&](const at::Tensor& hidden_ND, const std::vector<uint64_t>& rows) {
     TopFacts facts;
     const auto judge = [&] {
       check_finite(facts, rule.teacher);
@@ -124,18 +149,18 @@ ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, si
     if (!fingerprint.has_logp()) {
       const at::Tensor top_N = top_1(hidden_ND, head_VD, &facts);
       judge();
-      for (size_t i = 0; i < tokens.size(); ++i) labels.id[static_cast<size_t>(tokens[i])] = static_cast<int32_t>(top_N.const_data_ptr<int64_t>()[i]);
+      for (size_t i = 0; i < rows.size(); ++i) labels.id[rows[i]] = static_cast<int32_t>(top_N.const_data_ptr<int64_t>()[i]);
       return;
     }
     const TopK top = top_k(hidden_ND, head_VD, fingerprint.k, fingerprint.temperature, &facts);
     judge();
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      const auto token = static_cast<size_t>(tokens[i]);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const size_t row = rows[i];
       for (size_t j = 0; j < k; ++j) {
-        labels.id[token * k + j] = static_cast<int32_t>(top.id_NK.const_data_ptr<int64_t>()[i * k + j]);
-        labels.logp[token * k + j] = top.logp_NK.const_data_ptr<float>()[i * k + j];
+        labels.id[row * k + j] = static_cast<int32_t>(top.id_NK.const_data_ptr<int64_t>()[i * k + j]);
+        labels.logp[row * k + j] = top.logp_NK.const_data_ptr<float>()[i * k + j];
       }
-      if (fingerprint.has_tail()) labels.tail[token] = top.tail_logp_N.const_data_ptr<float>()[i];
+      if (fingerprint.has_tail()) labels.tail[row] = top.tail_logp_N.const_data_ptr<float>()[i];
     }
   });
   return labels;

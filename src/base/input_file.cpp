@@ -1,6 +1,7 @@
 #include "src/base/input_file.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,9 +16,15 @@ namespace coppice {
 
 namespace fs = std::filesystem;
 
+std::string searched_from(const fs::path& path) {
+  std::error_code gone;
+  const fs::path folder = fs::current_path(gone);
+  return path.is_absolute() || gone ? "" : fmt::format(", relative to the working folder {}", printable(folder.native()));
+}
+
 void throw_unreadable(const fs::path& path, const std::string& what, int error_number) {
   for (const int absent : {ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, ENXIO})
-    if (error_number == absent) throw UserError::bad_file(path.native(), std::strerror(error_number));
+    if (error_number == absent) throw UserError::bad_file(path.native(), std::strerror(error_number) + searched_from(path));
   throw IoError(path.native(), what, error_number);
 }
 

@@ -7,6 +7,9 @@
 
 namespace coppice {
 
+/// For messages about a path that is not there: where a relative one was looked for, ", relative to the working folder /home/me"; empty for an absolute one.
+/// Every path of a recipe or a command line starts there, wherever the recipe lies.
+std::string searched_from(const std::filesystem::path& path);
 /// UserError::bad_file when the file is not there, IoError for any other errno.
 [[noreturn]] void throw_unreadable(const std::filesystem::path& path, const std::string& what, int error_number);
 /// A regular file opened for reading: a descriptor to close. A FIFO or a device is refused (bad_file) and does not hang.

@@ -27,6 +27,8 @@ constexpr int kMaxThreads = 4096;
 
 std::string counted(int count, const char* noun) { return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s"); }
 
+std::string team(int threads, int processes) { return (processes > 1 ? fmt::format("{} x ", processes) : "") + counted(threads, "thread"); }
+
 }  // namespace
 
 int Processors::usable() const {
@@ -62,13 +64,13 @@ std::string threads_text(int recipe_threads, int threads, int processes, const P
     why = fmt::format("the recipe's threads; {}", why);
   else if (asked_threads(recipe_threads) > 0)
     why = fmt::format("OMP_NUM_THREADS; {}", why);
-  return fmt::format("{}{} ({})", processes > 1 ? fmt::format("{} x ", processes) : "", counted(threads, "thread"), why);
+  return fmt::format("{} ({})", team(threads, processes), why);
 }
 
-std::string threads_warning(int threads, const Processors& processors) {
-  if (threads <= processors.usable()) return "";
+std::string threads_warning(int threads, int processes, const Processors& processors) {
+  if (threads * processes <= processors.usable()) return "";
   const bool quota = std::isfinite(processors.quota) && processors.quota < processors.cores;
-  return fmt::format("{} at once are more than the {}: each step waits for the thread that comes last; threads = 0 takes {}", counted(threads, "thread"),
+  return fmt::format("{} are more than the {}, and every step waits for the thread that comes last: {} in all would be quicker", team(threads, processes),
                      quota ? fmt::format("CPU quota of {:.1f}", processors.quota) : counted(processors.cores, "core"), processors.usable());
 }
 

@@ -22,8 +22,8 @@ int choose_threads(int recipe_threads);
 
 /// "2 threads (4 cores, CPU quota 2.0)", with who asked for them; "3 x 2 threads (..)" of several processes.
 std::string threads_text(int recipe_threads, int threads, int processes, const Processors& processors);
-/// Why `threads` in all are too many for these processors; "" when they are not.
-std::string threads_warning(int threads, const Processors& processors);
+/// Why these are too many for the processors; "" when they are not.
+std::string threads_warning(int threads, int processes, const Processors& processors);
 
 /// Starts this program again (same process, same arguments) with GOMP_SPINCOUNT set, unless the user has a setting of that kind. libgomp reads it when it
 /// is loaded, so this belongs before the initialisers of all libraries: COPPICE_BOUND_SPINNING in the file of main. Returns where nothing is to be done or

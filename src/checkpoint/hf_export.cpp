@@ -92,8 +92,16 @@ uint64_t write_weights(const fs::path& folder, const Model& model, at::ScalarTyp
   return total;
 }
 
-std::string tokenizer_config_json(const Tokenizer& tokenizer, const ModelConfig& config, bool add_bos) {
-  const auto text = [&](int64_t id) { return tokenizer.pieces()[static_cast<size_t>(id)].text; };
+/// null for what the tokenizer lacks: an absent key would mean the reader's own default.
+OrderedJson id_json(std::optional<int64_t> id) { return id ? OrderedJson(*id) : OrderedJson(); }
+
+/// What the imported folder said instead of what follows from the tokenizer.
+void overlay(OrderedJson& json, const Json& given) {
+  for (const auto& [key, value] : given.items()) json[key] = value;
+}
+
+std::string tokenizer_config_json(const Tokenizer& tokenizer, const ModelConfig& config, bool add_bos, const HfSettings& settings) {
+  const auto text = [&](std::optional<int64_t> id) { return id ? OrderedJson(tokenizer.pieces()[static_cast<size_t>(*id)].text) : OrderedJson(); };
   OrderedJson json;
   json["tokenizer_class"] = "PreTrainedTokenizerFast";
   json["bos_token"] = text(tokenizer.bos_id());
@@ -102,13 +110,18 @@ std::string tokenizer_config_json(const Tokenizer& tokenizer, const ModelConfig&
   json["pad_token"] = text(tokenizer.pad_id());
   json["add_bos_token"] = add_bos;
   json["clean_up_tokenization_spaces"] = false;
-  json["split_special_tokens"] = true;  // a literal "<s>" in text stays text, as in training
+  json["split_special_tokens"] = settings.split_special_tokens;  // true: a literal "<s>" in text stays text, as in training
   json["model_max_length"] = config.max_position_embeddings;
+  overlay(json, settings.special_tokens);
+  if (!settings.chat_template.is_null()) json["chat_template"] = settings.chat_template;
   return json.dump(2) + "\n";
 }
 
-std::string generation_config_json(const Tokenizer& tokenizer) {
-  return OrderedJson{{"bos_token_id", tokenizer.bos_id()}, {"eos_token_id", tokenizer.eos_id()}, {"pad_token_id", tokenizer.pad_id()}}.dump(2) + "\n";
+std::string generation_config_json(const Tokenizer& tokenizer, const HfSettings& settings) {
+  OrderedJson json{{"bos_token_id", id_json(tokenizer.bos_id())}, {"eos_token_id", tokenizer.eos_id()}, {"pad_token_id", id_json(tokenizer.pad_id())}};
+  overlay(json, settings.config_ids);
+  overlay(json, settings.generation);
+  return json.dump(2) + "\n";
 }
 
 DecoderInput input_of(const std::vector<int64_t>& ids) {
@@ -146,7 +159,7 @@ uint64_t folder_bytes(const fs::path& folder) {
 
 }  // namespace
 
-std::string hf_config_json(const ModelConfig& config, const Tokenizer& tokenizer, const std::string& torch_dtype) {
+std::string hf_config_json(const ModelConfig& config, const Tokenizer& tokenizer, const std::string& torch_dtype, const HfSettings& settings) {
   const int64_t width = std::ranges::max(config.intermediate_size);
   OrderedJson json;
   json["architectures"] = OrderedJson::array({config.qk_norm ? "Qwen3ForCausalLM" : "LlamaForCausalLM"});
@@ -176,9 +189,10 @@ std::string hf_config_json(const ModelConfig& config, const Tokenizer& tokenizer
   json["rope_theta"] = config.rope_theta;  // transformers 4 reads these two, transformers 5 the next one
   json["rope_scaling"] = nullptr;
   json["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", config.rope_theta}};
-  json["bos_token_id"] = tokenizer.bos_id();
+  json["bos_token_id"] = id_json(tokenizer.bos_id());
   json["eos_token_id"] = tokenizer.eos_id();
-  json["pad_token_id"] = tokenizer.pad_id();
+  json["pad_token_id"] = id_json(tokenizer.pad_id());
+  overlay(json, settings.config_ids);
   json["torch_dtype"] = torch_dtype;
   json["dtype"] = torch_dtype;
   if (std::ranges::any_of(config.intermediate_size, [&](int64_t size) { return size != width; })) json["coppice_intermediate_sizes"] = config.intermediate_size;
@@ -189,16 +203,19 @@ HfExportReport export_hf(const fs::path& folder, const Model& model, const Token
   if (dtype != "f32" && dtype != "bf16") throw UserError::recipe("dtype", fmt::format("got '{}', expected 'f32' or 'bf16'", printable(dtype)));
   if (tokenizer.vocab_size() > model.config.vocab_size)
     throw UserError::recipe("tokenizer", fmt::format("{} pieces, but the model's vocabulary has {}", tokenizer.vocab_size(), model.config.vocab_size));
-  check_control_pieces(tokenizer);
+  check_exportable(tokenizer, "tokenizer", options.add_bos);
   const at::ScalarType type = dtype == "f32" ? at::kFloat : at::kBFloat16;
   c10::NoGradGuard no_grad;
+  const HfSettings settings = options.settings == nullptr ? HfSettings() : *options.settings;
+  const bool add_bos = settings.add_bos.value_or(options.add_bos);
   const fs::path temporary = start_temporary_folder(folder);
   try {
     write_weights(temporary, model, type, options.shard_bytes);
-    write_text(temporary / "config.json", hf_config_json(model.config, tokenizer, type == at::kFloat ? "float32" : "bfloat16"));
-    write_text(temporary / "generation_config.json", generation_config_json(tokenizer));
-    write_text(temporary / "tokenizer.json", tokenizer_json(tokenizer, options.add_bos));
-    write_text(temporary / "tokenizer_config.json", tokenizer_config_json(tokenizer, model.config, options.add_bos));
+    write_text(temporary / "config.json", hf_config_json(model.config, tokenizer, type == at::kFloat ? "float32" : "bfloat16", settings));
+    write_text(temporary / "generation_config.json", generation_config_json(tokenizer, settings));
+    write_text(temporary / "tokenizer.json", tokenizer_json(tokenizer, add_bos));
+    write_text(temporary / "tokenizer_config.json", tokenizer_config_json(tokenizer, model.config, add_bos, settings));
+    if (settings.template_file) write_text(temporary / "chat_template.jinja", settings.chat_template.get<std::string>());
     write_text(temporary / "tokenizer.model", tokenizer.model_bytes());
 
     // Read back with the padding in place: that is what other programs will compute with.

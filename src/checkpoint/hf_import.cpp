@@ -1,4 +1,4 @@
-// Reading a Hugging Face folder of a plain Llama or Qwen3 model: config.json with refusals by name, one safetensors file or an index of several.
+// Reading the weights of a Hugging Face folder: one safetensors file or an index of several, every tensor accounted for. Its shape: hf_config.cpp.
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <fmt/format.h>
@@ -24,83 +24,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr uint64_t kMaxSize = uint64_t{1} << 31;  // of any one dimension
-constexpr uint64_t kMaxLayers = 4096;
-
-/// The value of a key, or nullptr when it is absent or null.
-const Json* find_value(const Json& object, const char* key) {
-  const auto found = object.find(key);
-  return found == object.end() || found->is_null() ? nullptr : &*found;
-}
-
-bool is_true(const Json& object, const char* key) {
-  const Json* value = find_value(object, key);
-  return value != nullptr && *value != Json(false);
-}
-
-[[noreturn]] void refuse(const std::string& where, const std::string& what) { throw UserError::bad_file(where, what + " is not supported"); }
-
-int64_t size_at(const Json& json, const char* key, const std::string& where, uint64_t limit = kMaxSize) {
-  const uint64_t value = unsigned_at(json, key, where);
-  if (value == 0 || value > limit) throw UserError::bad_file(where, fmt::format("{}: got {}, expected 1..{}", key, value, limit));
-  return static_cast<int64_t>(value);
-}
-
-int64_t size_or(const Json& json, const char* key, int64_t otherwise, const std::string& where) {
-  return find_value(json, key) == nullptr ? otherwise : size_at(json, key, where);
-}
-
-double number_or(const Json& json, const char* key, double otherwise, const std::string& where) {
-  return find_value(json, key) == nullptr ? otherwise : number_at(json, key, where);
-}
-
-/// "qwen3" or "llama"; architectures and model_type must not contradict each other.
-bool has_qk_norm(const Json& json, const std::string& where) {
-  const Json& architectures = array_at(json, "architectures", where);
-  const std::string name = architectures.size() == 1 && architectures[0].is_string() ? architectures[0].get<std::string>() : architectures.dump();
-  if (name != "Qwen3ForCausalLM" && name != "LlamaForCausalLM") refuse(where, "architecture '" + printable(name) + "'");
-  const bool qk_norm = name == "Qwen3ForCausalLM";
-  if (const Json* type = find_value(json, "model_type"); type != nullptr && *type != Json(qk_norm ? "qwen3" : "llama"))
-    throw UserError::bad_file(where, fmt::format("model_type {} does not fit architecture {}", printable(type->dump()), name));
-  return qk_norm;
-}
-
-/// Everything that would change the mathematics.
-void refuse_unsupported(const Json& json, const std::string& where) {
-  for (const char* key : {"quantization_config", "attention_bias", "mlp_bias", "use_sliding_window"})
-    if (is_true(json, key)) refuse(where, key);
-  const bool window_switch = json.contains("use_sliding_window");  // false there: the number beside it is without effect
-  if (!window_switch && is_true(json, "sliding_window")) refuse(where, "sliding_window");
-  if (const Json* layers = find_value(json, "layer_types"))
-    for (const Json& layer : *layers)
-      if (layer != Json("full_attention")) refuse(where, "layer_types " + printable(layer.dump()));
-  if (const Json* act = find_value(json, "hidden_act"); act != nullptr && *act != Json("silu")) refuse(where, "hidden_act " + printable(act->dump()));
-  if (const Json* split = find_value(json, "pretraining_tp"); split != nullptr && *split != Json(1))
-    refuse(where, "pretraining_tp " + printable(split->dump()));
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    const Json* rope = find_value(json, key);
-    if (rope == nullptr) continue;
-    if (!rope->is_object()) throw UserError::bad_file(where, fmt::format("{}: an object expected", key));
-    for (const char* type_key : {"rope_type", "type"})
-      if (const Json* type = find_value(*rope, type_key); type != nullptr && *type != Json("default"))
-        refuse(where, fmt::format("{}: rope type {}", key, printable(type->dump())));
-    if (const Json* part = find_value(*rope, "partial_rotary_factor"); part != nullptr && *part != Json(1.0))
-      refuse(where, "partial_rotary_factor " + printable(part->dump()));
-  }
-  if (const Json* part = find_value(json, "partial_rotary_factor"); part != nullptr && *part != Json(1.0))
-    refuse(where, "partial_rotary_factor " + printable(part->dump()));
-}
-
-double read_rope_theta(const Json& json, const std::string& where) {
-  constexpr double kDefault = 10000.0;
-  const Json* rope = find_value(json, "rope_parameters");
-  if (rope == nullptr || find_value(*rope, "rope_theta") == nullptr) return number_or(json, "rope_theta", kDefault, where);
-  const double theta = number_at(*rope, "rope_theta", where);
-  const double old_theta = number_or(json, "rope_theta", theta, where);
-  if (theta != old_theta)
-    throw UserError::bad_file(where, fmt::format("rope_theta {} and rope_parameters.rope_theta {} contradict each other", old_theta, theta));
-  return theta;
-}
+constexpr const char* kFrequencies = "rotary_emb.inv_freq";  // once a constant of every layer, stored with its weights
 
 struct FileEntry {
   fs::path path;
@@ -115,6 +39,10 @@ Entries read_entries(const fs::path& folder) {
   std::error_code error;
   if (!fs::exists(index_path, error)) {
     const fs::path path = folder / "model.safetensors";
+    if (!fs::exists(path, error))
+      throw UserError::bad_file(path.string(),
+                                "no such file, nor model.safetensors.index.json beside it; weights in another form (pytorch_model.bin) are "
+                                "read once transformers has saved them as safetensors");
     for (SafetensorsEntry& entry : read_safetensors_header(path)) entries.emplace(entry.name, FileEntry{path, entry});
     return entries;
   }
@@ -129,24 +57,43 @@ Entries read_entries(const fs::path& folder) {
     file_of[tensor] = name;
     files.insert(name);
   }
-  uint64_t total = 0;
   for (const std::string& file : files) {
     const fs::path path = folder / file;
     for (SafetensorsEntry& entry : read_safetensors_header(path)) {
       const auto mapped = file_of.find(entry.name);
-      if (mapped == file_of.end() || mapped->second != file)
+      if (mapped == file_of.end() ? !entry.name.ends_with(kFrequencies) : mapped->second != file)
         throw UserError::bad_file(path.string(), fmt::format("tensor '{}' is not what the index says", printable(entry.name)));
-      total += entry.end - entry.begin;
       entries.emplace(entry.name, FileEntry{path, entry});
     }
   }
   for (const auto& [tensor, file] : file_of)
     if (!entries.contains(tensor)) throw UserError::bad_file(where, fmt::format("tensor '{}' is not in '{}'", printable(tensor), printable(file)));
-  if (const Json* metadata = find_value(index, "metadata"); metadata != nullptr && metadata->is_object() && metadata->contains("total_size")) {
-    const uint64_t expected = unsigned_at(*metadata, "total_size", where);
-    if (expected != total) throw UserError::bad_file(where, fmt::format("total_size {}, the files hold {} bytes of tensors", expected, total));
+  return entries;  // metadata.total_size is not asked: programs write the number of elements there, floats, or the size before a conversion
+}
+
+/// A base model's tensors ("embed_tokens.weight") under the names they have inside a model for generation ("model.embed_tokens.weight").
+void name_as_in_full_model(Entries& entries) {
+  if (entries.contains("model.embed_tokens.weight") || !entries.contains("embed_tokens.weight")) return;
+  Entries named;
+  for (auto& [name, entry] : entries) named.emplace(name.starts_with("lm_head.") ? name : "model." + name, std::move(entry));
+  entries = std::move(named);
+}
+
+/// Stored RoPE frequencies must be those that rope_theta gives, as far as their type can say; they are left out then.
+void take_frequencies(Entries& entries, const ModelConfig& config) {
+  for (auto next = entries.begin(); next != entries.end();) {
+    const auto one = next++;
+    if (!one->first.ends_with(kFrequencies)) continue;
+    const auto& [path, entry] = one->second;
+    const at::Tensor expected = at::pow(config.rope_theta, at::arange(0, config.head_dim, 2, at::kDouble) / -static_cast<double>(config.head_dim));
+    const double relative = entry.dtype == "F32" ? 1e-5 : entry.dtype == "F16" ? 1e-3 : 1e-2, absolute = entry.dtype == "F16" ? 1e-7 : 0;  // subnormals
+    const bool fits = expected.sizes().equals(entry.shape);  // before a hostile size is read
+    if (!fits || !at::allclose(read_safetensors_tensor(path, entry).to(at::kDouble), expected, relative, absolute))
+      throw UserError::bad_file(path.string(),
+                                fmt::format("tensor '{}' holds other frequencies than rope_theta = {} gives for heads of {}: a scaled RoPE is not supported",
+                                            printable(one->first), config.rope_theta, config.head_dim));
+    entries.erase(one);
   }
-  return entries;
 }
 
 /// Every expected tensor with its shape and a type that is read, none left over but a copy of a tied head.
@@ -156,7 +103,8 @@ void check_entries(const Entries& entries, const std::vector<Parameter>& table, 
   for (const Parameter& parameter : table) {
     const auto found = entries.find(parameter.hf_name);
     if (found == entries.end())
-      throw UserError::bad_file(folder.string(), fmt::format("tensor {} is missing, expected {}", parameter.hf_name, shape_text(parameter.shape)));
+      throw UserError::bad_file(folder.string(), fmt::format("tensor {} is missing, expected {}{}", parameter.hf_name, shape_text(parameter.shape),
+                                                             parameter.hf_name == "lm_head.weight" ? " since tie_word_embeddings is not true" : ""));
     if (found->second.entry.shape != parameter.shape)
       throw UserError::bad_file(found->second.path.string(), fmt::format("tensor {}: got {}, expected {}", parameter.hf_name,
                                                                          shape_text(found->second.entry.shape), shape_text(parameter.shape)));
@@ -167,6 +115,15 @@ void check_entries(const Entries& entries, const std::vector<Parameter>& table, 
   if (config.tie_word_embeddings) left.erase("lm_head.weight");
   if (!left.empty())
     throw UserError::bad_file(folder.string(), fmt::format("tensor '{}' is not expected ({} additional)", printable(*left.begin()), left.size()));
+}
+
+/// Where each parameter lies, and nothing that is none.
+Entries checked_entries(const fs::path& folder, const std::vector<Parameter>& table, const ModelConfig& config) {
+  Entries entries = read_entries(folder);
+  name_as_in_full_model(entries);
+  take_frequencies(entries, config);
+  check_entries(entries, table, config, folder);
+  return entries;
 }
 
 void check_tied_head(const Entries& entries, const fs::path& folder) {
@@ -207,43 +164,9 @@ Model without_padding(const Model& padded, const std::vector<int64_t>& widths, c
 
 }  // namespace
 
-HfConfig read_hf_config(const fs::path& folder) {
-  const fs::path path = folder / "config.json";
-  const std::string where = path.string();
-  const Json json = read_json(path);
-  if (!json.is_object()) throw UserError::bad_file(where, "no JSON object");
-  HfConfig hf;
-  ModelConfig& config = hf.config;
-  config.qk_norm = has_qk_norm(json, where);
-  refuse_unsupported(json, where);
-  config.vocab_size = size_at(json, "vocab_size", where);
-  config.hidden_size = size_at(json, "hidden_size", where);
-  config.num_hidden_layers = size_at(json, "num_hidden_layers", where, kMaxLayers);
-  config.num_attention_heads = size_at(json, "num_attention_heads", where);
-  config.num_key_value_heads = size_or(json, "num_key_value_heads", config.num_attention_heads, where);
-  // Defaults of the two families where a key is absent: Qwen3 fixes 128, Llama divides.
-  config.head_dim = size_or(json, "head_dim", config.qk_norm ? 128 : config.hidden_size / config.num_attention_heads, where);
-  config.max_position_embeddings = size_or(json, "max_position_embeddings", config.qk_norm ? 32768 : 2048, where);
-  config.rms_norm_eps = number_or(json, "rms_norm_eps", 1e-6, where);
-  config.rope_theta = read_rope_theta(json, where);
-  config.tie_word_embeddings = is_true(json, "tie_word_embeddings");
-  const int64_t width = size_at(json, "intermediate_size", where);
-  config.intermediate_size.assign(static_cast<size_t>(config.num_hidden_layers), width);
-  check_config(config, where, /*from_file=*/true);
-  if (json.contains("coppice_intermediate_sizes")) {
-    const Json& sizes = array_at(json, "coppice_intermediate_sizes", where);
-    const bool fits = sizes.size() == config.intermediate_size.size() &&
-                      std::ranges::all_of(sizes, [&](const Json& size) { return size.is_number_unsigned() && size > 0 && size <= width; });
-    if (!fits) throw UserError::bad_file(where, fmt::format("coppice_intermediate_sizes: {} numbers of 1..{} expected", config.num_hidden_layers, width));
-    hf.intermediate_sizes = sizes.get<std::vector<int64_t>>();
-  }
-  return hf;
-}
-
 Model read_hf_model(const fs::path& folder, const HfConfig& hf) {
-  const Entries entries = read_entries(folder);
   const std::vector<Parameter> table = parameter_table(hf.config);
-  check_entries(entries, table, hf.config, folder);  // before anything of the model's size is allocated
+  const Entries entries = checked_entries(folder, table, hf.config);  // before anything of the model's size is allocated
   c10::NoGradGuard no_grad;
   if (hf.config.tie_word_embeddings) check_tied_head(entries, folder);
   Model model = make_model(hf.config);
@@ -267,7 +190,7 @@ Model import_hf(const fs::path& folder) {
 
 void check_hf_files(const fs::path& folder) {
   const HfConfig hf = read_hf_config(folder);
-  check_entries(read_entries(folder), parameter_table(hf.config), hf.config, folder);
+  checked_entries(folder, parameter_table(hf.config), hf.config);
 }
 
 std::string hf_folder_sha256(const fs::path& folder) {
@@ -283,19 +206,13 @@ std::string hf_folder_sha256(const fs::path& folder) {
   return hash.hex();
 }
 
-ModelConfig import_hf_config(const fs::path& folder) {
+HfShape import_hf_config(const fs::path& folder) {
   HfConfig hf = read_hf_config(folder);
   if (!hf.intermediate_sizes.empty()) hf.config.intermediate_size = hf.intermediate_sizes;
-  return hf.config;
+  return {.config = hf.config, .attention_window = hf.attention_window};
 }
 
-std::optional<int64_t> padded_rows(int64_t rows, int64_t vocab_size) {
-  constexpr int64_t kMaxPadding = 1024, kMultiple = 64;
-  const int64_t surplus = rows - vocab_size;
-  if (surplus == 0) return 0;
-  if (surplus < 0 || surplus >= kMaxPadding || rows % kMultiple != 0) return std::nullopt;
-  return surplus;
-}
+std::optional<int64_t> padded_rows(int64_t rows, int64_t vocab_size) { return rows >= vocab_size ? std::optional(rows - vocab_size) : std::nullopt; }
 
 Model without_padded_rows(const Model& model, int64_t vocab_size) {
   const c10::NoGradGuard no_grad;

@@ -130,16 +130,22 @@ std::string_view ByteSource::next() {
   }
 }
 
-LineReader::LineReader(std::filesystem::path path, ByteSource::Coding coding, uint64_t max_line_bytes)
-    : path_(path), source_(std::move(path), coding), max_line_bytes_(max_line_bytes) {}
+LineReader::LineReader(std::filesystem::path path, ByteSource::Coding coding, uint64_t max_line_bytes, LongLines long_lines)
+    : path_(path), source_(std::move(path), coding), max_line_bytes_(max_line_bytes), long_lines_(long_lines) {}
 
 bool LineReader::next(std::string_view& line) {
+  too_long_ = false;
   for (;;) {
     const char* const found = static_cast<const char*>(std::memchr(buffer_.data() + searched_, '\n', buffer_.size() - searched_));
     const bool whole = found != nullptr;
-    if (!whole && !at_end_) {
-      if (buffer_.size() - begin_ > max_line_bytes_)
+    const size_t end = whole ? static_cast<size_t>(found - buffer_.data()) : buffer_.size();
+    if (end - begin_ > max_line_bytes_) {
+      if (long_lines_ == LongLines::refuse)
         throw UserError::bad_file(path_.string(), fmt::format("line {} is longer than {} bytes", line_number_ + 1, max_line_bytes_));
+      too_long_ = true;
+    }
+    if (too_long_) begin_ = end;  // what has come of it is dropped
+    if (!whole && !at_end_) {
       buffer_.erase(0, begin_);
       begin_ = 0;
       searched_ = buffer_.size();
@@ -152,10 +158,7 @@ bool LineReader::next(std::string_view& line) {
       }
       continue;
     }
-    if (!whole && begin_ == buffer_.size()) return false;
-    const size_t end = whole ? static_cast<size_t>(found - buffer_.data()) : buffer_.size();
-    if (end - begin_ > max_line_bytes_)
-      throw UserError::bad_file(path_.string(), fmt::format("line {} is longer than {} bytes", line_number_ + 1, max_line_bytes_));
+    if (!whole && begin_ == buffer_.size() && !too_long_) return false;
     buffer_.reserve(buffer_.size() + kPadding);  // no line starts in the padding, it only has to be readable
     line = std::string_view(buffer_).substr(begin_, end - begin_);
     if (!line.empty() && line.back() == '\r') line.remove_suffix(1);

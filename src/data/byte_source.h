@@ -11,6 +11,8 @@
 
 namespace coppice {
 
+inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";  // of UTF-8: says nothing, and is passed over
+
 class ByteSource {
  public:
   enum class Coding { plain, gzip, zstd };
@@ -29,10 +31,12 @@ class ByteSource {
 /// Lines without their '\n' (and without '\r' before it).
 class LineReader {
  public:
-  LineReader(std::filesystem::path path, ByteSource::Coding coding, uint64_t max_line_bytes);
+  enum class LongLines { refuse, pass_over };
+  LineReader(std::filesystem::path path, ByteSource::Coding coding, uint64_t max_line_bytes, LongLines long_lines = LongLines::refuse);
   /// False at the end. The line is valid until the next call and is followed by at least `padding` readable bytes.
   bool next(std::string_view& line);
   uint64_t line_number() const { return line_number_; }
+  bool too_long() const { return too_long_; }  // the line was passed over and is empty
   uint64_t bytes_read() const { return source_.bytes_read(); }
 
   static constexpr size_t kPadding = 64;  // simdjson reads whole vectors
@@ -41,7 +45,9 @@ class LineReader {
   std::filesystem::path path_;
   ByteSource source_;
   uint64_t max_line_bytes_;
+  LongLines long_lines_;
   uint64_t line_number_ = 0;
+  bool too_long_ = false;
   std::string buffer_;  // unread bytes from begin_ on
   size_t begin_ = 0;
   size_t searched_ = 0;  // no newline in [begin_, searched_)

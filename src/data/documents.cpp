@@ -1,4 +1,4 @@
-// Reading a corpus: JSONL (plain, gzip, zstd) through simdjson on-demand, text files as one document each, folders in sorted order.
+// Reading a corpus: records of JSON lines and arrays, text files as one document each, folders in sorted order.
 #include "src/data/documents.h"
 
 #include <fmt/format.h>
@@ -8,183 +8,194 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <vector>
+#include <array>
+#include <optional>
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
+#include "src/base/input_file.h"
 #include "src/base/log.h"
+#include "src/data/array_reader.h"
 #include "src/data/byte_source.h"
+#include "src/data/document_record.h"
+#include "src/data/text_encoding.h"
 
 namespace coppice {
 
 namespace {
 
 namespace fs = std::filesystem;
-namespace ondemand = simdjson::ondemand;
 
-constexpr int kMaxDepth = 64;
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+constexpr size_t kFirst = 10;           // bad records of a file that are shown
+constexpr size_t kQuoted = 3;           // of them in a refusal
+constexpr uint64_t kMaxBad = 100;       // of a file, or
+constexpr double kMaxBadShare = 0.001;  // of its records, whichever is more
+constexpr uint64_t kHopeless = 10'000;  // records without a document among them: nobody reads on
+constexpr size_t kFilesNamed = 20;
 
-enum class Kind { text, jsonl, jsonl_gz, jsonl_zst, other };
+enum class Kind { text, lines, json };
 
-Kind kind_of(const fs::path& path) {
-  const std::string name = path.filename().string();
-  if (name.ends_with(".txt")) return Kind::text;
-  if (name.ends_with(".jsonl")) return Kind::jsonl;
-  if (name.ends_with(".jsonl.gz")) return Kind::jsonl_gz;
-  if (name.ends_with(".jsonl.zst")) return Kind::jsonl_zst;
-  return Kind::other;
-}
-
-/// Walks a value that is not kept, so that its syntax and depth are checked as well (on-demand parsing looks at nothing it is not asked for).
-void check_value(ondemand::value value, int depth) {
-  if (depth > kMaxDepth) throw simdjson::simdjson_error(simdjson::DEPTH_ERROR);
-  switch (value.type()) {
-    case ondemand::json_type::array:
-      for (ondemand::value element : value.get_array()) check_value(element, depth + 1);
-      break;
-    case ondemand::json_type::object:
-      for (auto field : value.get_object()) {
-        (void)std::string_view(field.unescaped_key());
-        check_value(field.value(), depth + 1);
-      }
-      break;
-    case ondemand::json_type::number:
-      (void)double(value.get_double());  // of any size: it is not kept
-      break;
-    case ondemand::json_type::string:
-      (void)std::string_view(value.get_string());
-      break;
-    case ondemand::json_type::boolean:
-      (void)bool(value.get_bool());
-      break;
-    case ondemand::json_type::null:
-      if (!value.is_null()) throw simdjson::simdjson_error(simdjson::INCORRECT_TYPE);
-      break;
-  }
-}
-
-class Problem : public std::runtime_error {
-  using std::runtime_error::runtime_error;
+struct Ending {
+  std::string_view name;
+  Kind kind;
+  ByteSource::Coding coding;
 };
+constexpr std::array<Ending, 10> kEndings = {{{".txt", Kind::text, ByteSource::Coding::plain},
+                                              {".jsonl", Kind::lines, ByteSource::Coding::plain},
+                                              {".jsonl.gz", Kind::lines, ByteSource::Coding::gzip},
+                                              {".jsonl.zst", Kind::lines, ByteSource::Coding::zstd},
+                                              {".ndjson", Kind::lines, ByteSource::Coding::plain},
+                                              {".ndjson.gz", Kind::lines, ByteSource::Coding::gzip},
+                                              {".ndjson.zst", Kind::lines, ByteSource::Coding::zstd},
+                                              {".json", Kind::json, ByteSource::Coding::plain},
+                                              {".json.gz", Kind::json, ByteSource::Coding::gzip},
+                                              {".json.zst", Kind::json, ByteSource::Coding::zstd}}};
 
-void set_once(bool& seen, const char* name) {
-  if (seen) throw Problem(fmt::format("\"{}\" occurs twice", name));
-  seen = true;
+const Ending* ending_of(const fs::path& path) {
+  std::string name = path.filename().string();
+  std::ranges::transform(name, name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  const auto found = std::ranges::find_if(kEndings, [&](const Ending& ending) { return name.ends_with(ending.name); });
+  return found == kEndings.end() ? nullptr : &*found;
 }
 
-std::string string_of(ondemand::value value, const char* name) {
-  if (value.type() != ondemand::json_type::string) throw Problem(fmt::format("\"{}\" is no string", name));
-  return std::string(std::string_view(value.get_string()));
-}
-
-Document parse_record(ondemand::parser& parser, std::string_view line) {
-  ondemand::document json = parser.iterate(line.data(), line.size(), line.size() + LineReader::kPadding);
-  if (json.type() != ondemand::json_type::object) throw Problem("expected one JSON object on the line");
-  Document document;
-  bool has_text = false, has_id = false, has_source = false, has_metadata = false;
-  for (auto field : json.get_object()) {
-    const std::string key{std::string_view(field.unescaped_key())};
-    ondemand::value value = field.value();
-    if (key == "text") {
-      set_once(has_text, "text");
-      document.text = string_of(value, "text");
-    } else if (key == "id") {
-      set_once(has_id, "id");
-      if (value.type() == ondemand::json_type::number) {
-        document.id = std::to_string(int64_t(value.get_int64()));
-      } else {
-        document.id = string_of(value, "id");
-      }
-    } else if (key == "source") {
-      set_once(has_source, "source");
-      document.source = string_of(value, "source");
-    } else if (key == "metadata" && value.type() == ondemand::json_type::object) {
-      set_once(has_metadata, "metadata");
-      for (auto entry : value.get_object()) {
-        const std::string_view name = entry.unescaped_key();
-        ondemand::value inner = entry.value();
-        if (name == "license" && inner.type() == ondemand::json_type::string) {
-          document.license = string_of(inner, "license");
-        } else {
-          check_value(inner, 3);
-        }
-      }
-    } else {
-      check_value(value, 2);
-    }
-  }
-  if (json.current_location().error() != simdjson::OUT_OF_BOUNDS) throw Problem("text after the JSON object");
-  if (!has_text) throw Problem("no field \"text\"");
-  return document;
+/// `3 of 200 records are no documents: a.jsonl:7: ...; a.jsonl:9: ...`.
+std::string sentence(const BadRecords& bad, const std::string& records) {
+  std::string text = fmt::format("{} of {} {} are no documents", bad.bad, bad.records, records);
+  for (size_t i = 0; i < std::min(bad.first.size(), kQuoted); ++i) text += (i == 0 ? ": " : "; ") + bad.first[i];
+  return text;
 }
 
 class CorpusReader {
  public:
-  CorpusReader(const std::function<void(Document&&)>& visit, uint64_t* bytes_read) : visit_(visit), bytes_read_(bytes_read) {}
+  CorpusReader(fs::path path, const std::function<void(Document&&)>& visit, const CorpusOptions& options, uint64_t* bytes_read)
+      : path_(std::move(path)), visit_(visit), options_(options), bytes_read_(bytes_read), parser_(options.text_key) {}
 
   void read(const fs::path& path, const std::string& relative) {
-    switch (kind_of(path)) {
-      case Kind::text:
-        return read_text(path, relative);
-      case Kind::jsonl:
-        return read_jsonl(path, relative, ByteSource::Coding::plain);
-      case Kind::jsonl_gz:
-        return read_jsonl(path, relative, ByteSource::Coding::gzip);
-      case Kind::jsonl_zst:
-        return read_jsonl(path, relative, ByteSource::Coding::zstd);
-      case Kind::other:
-        throw UserError::bad_file(path.string(), "expected a folder or a file ending in .jsonl, .jsonl.zst, .jsonl.gz or .txt");
-    }
+    const Ending* ending = ending_of(path);
+    if (ending == nullptr) throw UserError::bad_file(path.string(), fmt::format("expected a folder or a file ending in {}", kCorpusEndings));
+    file_ = std::make_shared<const std::string>(relative);
+    if (ending->kind == Kind::text) return read_text(path);
+    ++report_.json_files;
+    const JsonLayout layout = ending->kind == Kind::lines ? JsonLayout::lines : json_layout(path, ending->coding);
+    if (layout == JsonLayout::object)
+      throw UserError::bad_file(path.string(), "is one JSON object over several lines; expected an array of documents, or one document a line");
+    if (layout == JsonLayout::array) return read_records(ArrayReader(path, ending->coding, kMaxDocumentBytes), path);
+    read_records(LineReader(path, ending->coding, kMaxDocumentBytes, LineReader::LongLines::pass_over), path);
   }
 
-  uint64_t num_documents() const { return num_documents_; }
+  CorpusReport finish() {
+    if (foreign_ > 0 && options_.max_bad < 0)
+      throw UserError::bad_file(path_.string(), fmt::format("{} of {} text files are in another encoding: {}; data.max_bad = {} leaves them out", foreign_,
+                                                            texts_.records, first_foreign_, texts_.bad));
+    close(texts_, path_, "text files");
+    if (report_.documents > 0) return std::move(report_);
+    std::string found;
+    if (report_.empty > 0) found += fmt::format("; {} records have an empty text", report_.empty);
+    if (!report_.bad.empty()) found += fmt::format("; {}: {}", report_.bad.front().file, sentence(report_.bad.front(), "records"));
+    throw UserError::bad_file(path_.string(), "holds no document with text" + found);
+  }
 
  private:
-  void emit(Document&& document, const std::string& relative, uint64_t record) {
-    if (document.text.empty()) return;  // holds no token
-    if (document.id.empty()) document.id = fmt::format("{}#{}", relative, record);
-    if (document.source.empty()) document.source = relative;
-    ++num_documents_;
+  void emit(Document&& document, uint64_t record) {
+    if (document.text.empty()) {  // holds no token
+      ++report_.empty;
+      return;
+    }
+    if (document.id.empty()) document.id = fmt::format("{}#{}", *file_, record);
+    if (document.source.empty()) document.source = *file_;
+    document.file = file_;
+    ++report_.documents;
     visit_(std::move(document));
   }
 
-  void read_text(const fs::path& path, const std::string& relative) {
+  void add_bad(BadRecords& records, std::string reason) {
+    ++records.bad;
+    if (records.first.size() < kFirst) records.first.push_back(std::move(reason));
+  }
+
+  /// Whatever follows, the file will be refused, or almost surely so.
+  bool is_hopeless(const BadRecords& records) const {
+    return options_.max_bad >= 0 ? records.bad > static_cast<uint64_t>(options_.max_bad) : records.bad >= kHopeless && records.bad == records.records;
+  }
+
+  /// At the end of a file: its bad records are few enough to be left out, or it is refused.
+  void close(BadRecords& records, const fs::path& path, const std::string& what) {
+    if (records.bad == 0) return;
+    const uint64_t limit = options_.max_bad >= 0 ? static_cast<uint64_t>(options_.max_bad)
+                                                 : std::max(kMaxBad, static_cast<uint64_t>(static_cast<double>(records.records) * kMaxBadShare));
+    if (records.bad > limit)
+      throw UserError::bad_file(path.string(), fmt::format("{}; mend them, or let data.max_bad leave out more than {}", sentence(records, what), limit));
+    report_.bad.push_back(std::move(records));
+  }
+
+  void read_text(const fs::path& path) {
+    texts_.file = "text files";
+    ++texts_.records;
+    const uint64_t bytes = stored_bytes(path);
+    if (bytes_read_ != nullptr) *bytes_read_ += bytes;
+    if (bytes > kMaxDocumentBytes) return add_bad(texts_, fmt::format("{}: is longer than {} bytes", *file_, kMaxDocumentBytes));
     Document document;
     document.text = read_file(path, kMaxDocumentBytes);
-    if (bytes_read_ != nullptr) *bytes_read_ += document.text.size();
-    if (document.text.starts_with(kByteOrderMark)) document.text.erase(0, kByteOrderMark.size());
-    if (!simdjson::validate_utf8(document.text)) throw UserError::bad_file(path.string(), "record 1: the text is not valid UTF-8");
-    emit(std::move(document), relative, 1);
-  }
-
-  void read_jsonl(const fs::path& path, const std::string& relative, ByteSource::Coding coding) {
-    LineReader lines(path, coding, kMaxDocumentBytes);
-    std::string_view line;
-    const uint64_t before = bytes_read_ == nullptr ? 0 : *bytes_read_;
-    uint64_t record = 0;
-    while (lines.next(line)) {
-      if (bytes_read_ != nullptr) *bytes_read_ = before + lines.bytes_read();
-      if (lines.line_number() == 1 && line.starts_with(kByteOrderMark)) line.remove_prefix(kByteOrderMark.size());
-      if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
-      ++record;
-      Document document;
-      try {
-        document = parse_record(parser_, line);
-      } catch (const simdjson::simdjson_error& error) {
-        throw UserError::bad_file(path.string(), fmt::format("record {} (line {}): bad JSON: {}", record, lines.line_number(), error.what()));
-      } catch (const Problem& problem) {
-        throw UserError::bad_file(path.string(), fmt::format("record {} (line {}): {}", record, lines.line_number(), problem.what()));
-      }
-      emit(std::move(document), relative, record);
+    const char* encoding = wide_encoding(document.text);
+    const bool valid = encoding == nullptr && simdjson::validate_utf8(document.text);
+    if (!valid && encoding == nullptr) encoding = narrow_encoding(document.text);
+    if (encoding != nullptr) {
+      const std::string reason = fmt::format("{}: is not UTF-8 and {}", *file_, encoding_advice(encoding, path));
+      if (++foreign_ <= kQuoted) first_foreign_ += (foreign_ == 1 ? "" : "; ") + reason;
+      return add_bad(texts_, reason);
     }
+    if (!valid) return add_bad(texts_, fmt::format("{}: byte {} is not valid UTF-8: damaged, or no text", *file_, valid_utf8_bytes(document.text) + 1));
+    if (document.text.starts_with(kByteOrderMark)) document.text.erase(0, kByteOrderMark.size());
+    emit(std::move(document), 1);
   }
 
+  template <class Records>
+  void read_records(Records records, const fs::path& path) {
+    const uint64_t before = bytes_read_ == nullptr ? 0 : *bytes_read_;
+    BadRecords bad{.file = *file_};
+    std::string what = "records";
+    for (std::string_view record; records.next(record);) {
+      if (bytes_read_ != nullptr) *bytes_read_ = before + records.bytes_read();
+      const uint64_t line = records.line_number();
+      if (line == 1 && record.starts_with(kByteOrderMark)) record.remove_prefix(kByteOrderMark.size());
+      if (line == 1)
+        if (const char* encoding = wide_encoding(record))
+          throw UserError::bad_file(path.string(), fmt::format("is not UTF-8 and {}", encoding_advice(encoding, path)));
+      if (!records.too_long() && record.find_first_not_of(" \t") == std::string_view::npos) continue;
+      ++bad.records;
+      try {
+        if (records.too_long()) throw BadRecord(fmt::format("line {} is longer than {} bytes", line, kMaxDocumentBytes));
+        Document document = parser_.parse(record);
+        document.line = line;
+        emit(std::move(document), bad.records);
+      } catch (const BadRecord& error) {
+        add_bad(bad, bad.first.size() < kFirst ? fmt::format("{}:{}: record {}: {}", *file_, line, bad.records, error.what()) : "");
+        if (is_hopeless(bad)) {
+          what = "records looked at";
+          break;
+        }
+      }
+    }
+    close(bad, path, what);
+  }
+
+  const fs::path path_;  // of the whole corpus
   const std::function<void(Document&&)>& visit_;
+  const CorpusOptions& options_;
   uint64_t* bytes_read_;
-  ondemand::parser parser_;
-  uint64_t num_documents_ = 0;
+  RecordParser parser_;
+  std::shared_ptr<const std::string> file_;  // at hand
+  BadRecords texts_;                         // all text files together: each is one record
+  uint64_t foreign_ = 0;                     // text files in another encoding
+  std::string first_foreign_;
+  CorpusReport report_;
 };
+
+/// Looks inside where the name does not say it.
+bool is_corpus_file(const fs::path& path) {
+  const Ending* ending = ending_of(path);
+  return ending->kind != Kind::json || json_layout(path, ending->coding) != JsonLayout::object;
+}
 
 }  // namespace
 
@@ -196,10 +207,10 @@ std::vector<std::string> corpus_files(const fs::path& folder, size_t* num_left_o
     std::error_code unknown;
     const fs::file_type type = entry->status(unknown).type();
     if (type == fs::file_type::directory) continue;
-    const bool has_ending = kind_of(entry->path()) != Kind::other;
+    const bool has_ending = ending_of(entry->path()) != nullptr;
     if (has_ending && (type == fs::file_type::none || type == fs::file_type::not_found))
       throw UserError::bad_file(entry->path().string(), unknown ? unknown.message() : "a link that leads nowhere");
-    if (!has_ending || type != fs::file_type::regular) {  // a FIFO of such a name would hang its reader
+    if (!has_ending || type != fs::file_type::regular || !is_corpus_file(entry->path())) {  // a FIFO of such a name would hang its reader
       ++others;
       continue;
     }
@@ -225,21 +236,47 @@ uint64_t stored_bytes(const fs::path& path) {
   return bytes;
 }
 
-uint64_t for_each_document(const fs::path& path, const std::function<void(Document&&)>& visit, uint64_t* bytes_read) {
+CorpusReport for_each_document(const fs::path& path, const std::function<void(Document&&)>& visit, const CorpusOptions& options, uint64_t* bytes_read) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
-  if (error || !fs::exists(status)) throw UserError::bad_file(path.string(), "no such file or folder");
-  CorpusReader reader(visit, bytes_read);
+  if (error || !fs::exists(status)) throw UserError::bad_file(path.string(), "no such file or folder" + searched_from(path));
+  CorpusReader reader(path, visit, options, bytes_read);
+  size_t other_files = 0;
   if (!fs::is_directory(status)) {
     reader.read(path, path.filename().string());
   } else {
-    size_t num_left_out = 0;
-    const std::vector<std::string> names = corpus_files(path, &num_left_out);
-    if (num_left_out > 0) log_warning(fmt::format("{}: {} files are no .jsonl, .jsonl.zst, .jsonl.gz or .txt and were left out", path.string(), num_left_out));
-    for (const std::string& name : names) reader.read(path / name, name);
+    for (const std::string& name : corpus_files(path, &other_files)) reader.read(path / name, name);
   }
-  if (reader.num_documents() == 0) throw UserError::bad_file(path.string(), "holds no document with text");
-  return reader.num_documents();
+  CorpusReport report = reader.finish();
+  report.other_files = other_files;
+  return report;
+}
+
+uint64_t CorpusReport::num_bad() const {
+  uint64_t sum = 0;
+  for (const BadRecords& file : bad) sum += file.bad;
+  return sum;
+}
+
+void log_corpus_report(const fs::path& path, const CorpusReport& report, const CorpusOptions& options) {
+  const std::string where = path.string();
+  if (report.other_files > 0) log_warning(fmt::format("{}: {} files do not end in {} and were left out", where, report.other_files, kCorpusEndings));
+  if (report.empty > 0) log_warning(fmt::format("{}: {} records have an empty text and were left out", where, report.empty));
+  if (report.json_files == 0 && options.text_key != CorpusOptions().text_key)
+    log_warning(fmt::format("{}: text_key = \"{}\" has no effect: text files have no fields", where, options.text_key));
+  for (size_t i = 0; i < std::min(report.bad.size(), kFilesNamed); ++i) {
+    for (const std::string& reason : report.bad[i].first) log_warning(reason);
+    log_warning(fmt::format("{}: {} of {} records are no documents and were left out{}", report.bad[i].file, report.bad[i].bad, report.bad[i].records,
+                            report.bad[i].bad > report.bad[i].first.size() ? fmt::format("; the first {} are shown", report.bad[i].first.size()) : ""));
+  }
+  if (report.bad.size() > kFilesNamed)
+    log_warning(fmt::format("{}: {} more files hold bad records; {} are left out in all", where, report.bad.size() - kFilesNamed, report.num_bad()));
+}
+
+uint64_t text_hash(std::string_view text) {
+  constexpr std::string_view kBlanks = " \t\r\n";
+  const size_t begin = std::min(text.find_first_not_of(kBlanks), text.size()), end = text.find_last_not_of(kBlanks) + 1;
+  return begin < end ? XXH3_64bits(text.data() + begin, end - begin) : 0;
 }
 
 uint64_t document_hash(std::string_view id) { return XXH3_64bits(id.data(), id.size()); }

@@ -1,4 +1,4 @@
-// Documents: what the corpus is made of, read from .jsonl, .jsonl.zst, .jsonl.gz, .txt or a folder of them; written as JSONL.zst.
+// Documents: what the corpus is made of, read from JSON and text files or a folder of them; written as JSONL.zst.
 #pragma once
 
 #include <cstdint>
@@ -16,18 +16,51 @@ struct Document {
   std::string source;   // where it came from
   std::string text;     // valid UTF-8
   std::string license;  // metadata.license; may be empty
+  // Where it was read: the file, relative to the corpus folder, and the line it begins on (0: the file is the document).
+  std::shared_ptr<const std::string> file = nullptr;
+  uint64_t line = 0;
 };
 
 inline constexpr uint64_t kMaxDocumentBytes = uint64_t{64} << 20;
+inline constexpr const char* kCorpusEndings = ".jsonl, .ndjson, .json (each also with .gz or .zst behind it) or .txt";
 
-/// Calls `visit` for every document of a file or folder (recursive, files in sorted order; other endings are left out with a warning). A .jsonl line is
-/// {"text", "id"?, "source"?, "metadata"?: {"license"?}}; a .txt file is one document, blank lines and all; an empty text is no document. UserError::bad_file
-/// naming file and record for: missing or empty input, no document, invalid UTF-8 or JSON, a line above 64 MB, a decompression ratio above 1000. Returns the
-/// number of documents. `bytes_read`, where given, grows up to stored_bytes(path) on the way.
-uint64_t for_each_document(const std::filesystem::path& path, const std::function<void(Document&&)>& visit, uint64_t* bytes_read = nullptr);
+struct CorpusOptions {
+  std::string text_key = "text";  // the field that holds the text
+  int64_t max_bad = -1;           // bad records of a file that are left out; -1: the larger of 100 and 0.1%, and no text file in another encoding
+};
 
-/// The files below a folder that for_each_document reads: relative, in generic form, in its order. `num_left_out`, where given: how many it does not read.
-/// UserError::bad_file for a folder that cannot be listed and a link that leads nowhere.
+/// Records of one file (or text files of one folder) that are no documents.
+struct BadRecords {
+  std::string file;
+  uint64_t bad = 0, records = 0;
+  std::vector<std::string> first;  // file:line: reason; ten at most
+};
+
+/// What there was in a corpus besides documents.
+struct CorpusReport {
+  uint64_t documents = 0;
+  uint64_t empty = 0;           // records whose text is ""
+  uint64_t other_files = 0;     // below the folder, not read
+  uint64_t json_files = 0;      // read, in which text_key counts
+  std::vector<BadRecords> bad;  // only files that have some
+  uint64_t num_bad() const;
+};
+
+/// Calls `visit` for every document of a file or folder (recursive, files in sorted order). Endings in capitals are the same.
+///   .jsonl, .ndjson    one object a line: {"text", "id"?, "source"?, "metadata"?: {"license"?}}
+///   .json              one array of such objects, or one a line
+///   .txt               one document, blank lines and all
+/// A byte order mark at the start is passed over. Bad records (no JSON, no text, invalid UTF-8, nested deeper than 64, longer than 64 MB) are left out and
+/// reported, as many as options.max_bad lets a file have. UserError::bad_file naming file and first records for more, for no document at all, for a file in
+/// another encoding, for a torn array, a damaged or cut off .gz or .zst, a decompression ratio above 1000. `bytes_read`, where given, grows up to
+/// stored_bytes(path) on the way.
+CorpusReport for_each_document(const std::filesystem::path& path, const std::function<void(Document&&)>& visit, const CorpusOptions& options = {},
+                               uint64_t* bytes_read = nullptr);
+/// Warnings for what a person should know of the report.
+void log_corpus_report(const std::filesystem::path& path, const CorpusReport& report, const CorpusOptions& options);
+
+/// The files below a folder that for_each_document reads: relative, in generic form, in its order; a .json that is one object over several lines is none.
+/// `num_left_out`, where given: how many it does not read. UserError::bad_file for a folder that cannot be listed and a link that leads nowhere.
 std::vector<std::string> corpus_files(const std::filesystem::path& folder, size_t* num_left_out = nullptr);
 /// Of a corpus file, or of all files that are read below a folder, as they lie on disk.
 uint64_t stored_bytes(const std::filesystem::path& path);
@@ -50,6 +83,8 @@ class DocumentWriter {
 /// UserError::bad_file naming `path` for a page of more than 64 MB or with thousands of elements open at once.
 std::string html_to_text(std::string_view html, const std::filesystem::path& path = "HTML");
 
+/// XXH3-64 of the text without white space at its ends: equal texts have equal hashes.
+uint64_t text_hash(std::string_view text);
 /// XXH3-64 of a document id: the key of the held-out split and of token shards.
 uint64_t document_hash(std::string_view id);
 /// A second hash of the id, for samples: what is kept by it holds the same share of held-out documents as the whole.

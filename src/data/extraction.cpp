@@ -10,6 +10,7 @@
 #include "src/base/errors.h"
 #include "src/data/byte_source.h"
 #include "src/data/documents.h"
+#include "src/data/text_encoding.h"
 
 namespace coppice {
 
@@ -42,6 +43,7 @@ std::string read_unpacked(const fs::path& path) {
     bytes += block;
     if (bytes.size() > kMaxDocumentBytes) throw UserError::bad_file(path.string(), fmt::format("larger than {} MB when unpacked", kMaxDocumentBytes >> 20));
   }
+  if (bytes.starts_with(kByteOrderMark)) bytes.erase(0, kByteOrderMark.size());
   return bytes;
 }
 
@@ -101,6 +103,7 @@ std::vector<std::string> split_entries(std::string_view text, size_t block_bytes
 
 const char* rejection_reason(std::string_view text, TextKind kind) {
   if (text.size() < kMinDocumentBytes) return "short";
+  if (wide_encoding(text) != nullptr) return "UTF-16 or UTF-32, not UTF-8";
   if (text.find('\0') != std::string_view::npos) return "binary";
   if (!simdjson::validate_utf8(text.data(), text.size())) return "not UTF-8";
   if (kind == TextKind::html && is_navigation(text)) return "navigation";

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "src/base/errors.h"
@@ -26,45 +27,30 @@ std::string document_range(const TokenShards& shards, size_t shard, uint64_t beg
 
 struct LabelCache::State {
   LabelFingerprint fingerprint;
+  const TokenShards* shards;
   std::vector<LabelFile> files;
-  std::vector<std::vector<std::pair<uint64_t, uint64_t>>> gaps;  // of each shard, in order: tokens that may be drawn and have no label
+  std::vector<TokenRuns> unlabelled;  // of each shard
   uint64_t bytes = 0;
   mutable std::vector<int64_t> scratch;
 
   int64_t none() const { return none_of(label_packing(fingerprint)); }
 
-  /// Ids inside the vocabulary, and a label wherever one is needed; remembers the gaps that are allowed.
-  void check_labels(const IdColumn& column, const std::string& path, const TokenShards& shards, size_t shard, LabelCoverage coverage) {
-    const std::vector<uint64_t>& ends = shards.document_ends(shard);
-    const uint64_t context = static_cast<uint64_t>(std::max<int64_t>(1, fingerprint.context));
-    const uint64_t covered = fingerprint.window_rule == "aligned" ? (column.rows() - 1) / context * context : column.rows();
-    const uint32_t no_label = none_of(label_packing(fingerprint));
-    const auto k = static_cast<size_t>(fingerprint.k);
-    size_t document = 0;
-    auto& gap = gaps.emplace_back();
-    column.scan([&](uint64_t begin, const std::vector<uint32_t>& ids) {
-      for (size_t i = 0; i < ids.size(); ++i) {
-        const bool has_label = ids[i] < fingerprint.vocab_size;
-        if (has_label) continue;
-        const uint64_t offset = begin + i / k;
-        if (ids[i] != no_label)
-          throw UserError::bad_file(path, fmt::format("label {} of token {} is outside the vocabulary of {}", ids[i], offset, fingerprint.vocab_size));
-        if (i % k > 0) continue;  // fewer than k ids are no hole
-        while (ends[document] <= offset) ++document;
-        if (offset + 1 == ends[document]) continue;  // never used
-        if (coverage == LabelCoverage::some || offset >= covered) {
-          if (!gap.empty() && gap.back().second == offset) {
-            ++gap.back().second;
-          } else {
-            gap.emplace_back(offset, offset + 1);
-          }
-          continue;
-        }
-        size_t stop = i + k;
-        while (stop < ids.size() && ids[stop] == no_label) stop += k;
-        throw UserError::bad_file(path, "no labels for " + document_range(shards, shard, offset, begin + stop / k));
-      }
-    });
+  /// The first tokens of `bare` that need a label, within one document: all but the document's last one.
+  std::optional<TokenRun> first_needed(size_t shard, TokenRun bare) const {
+    const std::vector<uint64_t>& ends = shards->document_ends(shard);
+    auto end = std::ranges::upper_bound(ends, bare.begin);
+    while (bare.begin < bare.end && bare.begin + 1 == *end) ++bare.begin, ++end;
+    if (bare.begin >= bare.end) return std::nullopt;
+    return TokenRun{bare.begin, std::min(bare.end, *end - 1)};
+  }
+
+  /// A label wherever one is needed; with window_rule "aligned" none is behind the shard's last window.
+  void check_covered(size_t shard, const std::string& path) const {
+    const uint64_t context = static_cast<uint64_t>(std::max<int64_t>(1, fingerprint.context)), tokens = files[shard].table.tokens();
+    const uint64_t covered = fingerprint.window_rule == "aligned" ? (tokens - 1) / context * context : tokens;
+    for (const TokenRun& bare : unlabelled[shard])
+      if (const auto needed = first_needed(shard, {bare.begin, std::min(bare.end, covered)}))
+        throw UserError::bad_file(path, "no labels for " + document_range(*shards, shard, needed->begin, bare.end));
   }
 };
 
@@ -72,6 +58,7 @@ LabelCache::LabelCache(const std::filesystem::path& folder, const TokenShards& s
     : state_(std::make_unique<State>()) {
   State& s = *state_;
   s.fingerprint = expected;
+  s.shards = &shards;
   const std::filesystem::path manifest_path = folder / "manifest.json";
   const std::string where = manifest_path.string();
   const Json manifest = read_label_manifest(manifest_path, expected.to_json());
@@ -88,13 +75,14 @@ LabelCache::LabelCache(const std::filesystem::path& folder, const TokenShards& s
       throw UserError::bad_file(where, fmt::format("{}: labels for {} tokens, the shard holds {}", info.name, entry.tokens, info.tokens));
     check_listed_file(path, entry.bytes, entry.sha256);
     s.bytes += entry.bytes;
-    LabelFile file(path, expected, info.tokens);
+    LabelFile file(path, expected, entry);
     if (file.ids.file().string_attribute("/", "token_shard_sha256") != info.sha256)
       throw UserError::bad_file(path.string(), "attribute token_shard_sha256: the labels belong to another token shard");
-    s.check_labels(file.ids, path.string(), shards, shard, coverage);
+    s.unlabelled.push_back(file.unlabelled(path.string(), expected));
     file.check_probabilities(path.string(), expected);
     file.finish_checks();
     s.files.push_back(std::move(file));
+    if (coverage == LabelCoverage::all) s.check_covered(shard, path.string());
   }
 }
 
@@ -107,38 +95,60 @@ const LabelFingerprint& LabelCache::fingerprint() const { return state_->fingerp
 void LabelCache::read(size_t shard, uint64_t begin, uint64_t count, int64_t* out) const {
   const State& s = *state_;
   const auto k = static_cast<uint64_t>(s.fingerprint.k);
-  if (k == 1) {
-    s.files.at(shard).ids.read(begin, count, out);
-  } else {
-    s.scratch.resize(count * k);
-    s.files.at(shard).ids.read(begin, count, s.scratch.data());
-    for (uint64_t i = 0; i < count; ++i) out[i] = s.scratch[i * k];
-  }
-  for (uint64_t i = 0; i < count; ++i)
-    if (out[i] == s.none()) out[i] = kNoLabel;
+  const LabelFile& file = s.files.at(shard);
+  file.table.visit(begin, count, [&](uint64_t at, uint64_t part, uint64_t row) {
+    int64_t* const id = out + at;
+    if (row == LabelTable::kNoRow) {
+      std::fill_n(id, part, kNoLabel);
+      return;
+    }
+    if (k == 1) {
+      file.ids.read(row, part, id);
+    } else {
+      s.scratch.resize(part * k);
+      file.ids.read(row, part, s.scratch.data());
+      for (uint64_t i = 0; i < part; ++i) id[i] = s.scratch[i * k];
+    }
+    for (uint64_t i = 0; i < part; ++i)
+      if (id[i] == s.none()) id[i] = kNoLabel;
+  });
 }
 
 void LabelCache::read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail) const {
+  constexpr float kNothing = -std::numeric_limits<float>::infinity();
   const State& s = *state_;
   COPPICE_CHECK(s.fingerprint.has_logp(), "tier " + s.fingerprint.tier + " holds no probabilities");
   const LabelFile& file = s.files.at(shard);
-  file.ids.read(begin, count, id);
-  const uint64_t num_ids = count * static_cast<uint64_t>(s.fingerprint.k);
-  for (uint64_t i = 0; i < num_ids; ++i)
-    if (id[i] == s.none()) id[i] = kNoLabel;
-  file.logp->read(begin, count, logp);
-  if (file.tail) {
-    file.tail->read(begin, count, tail);
-  } else {
-    for (uint64_t i = 0; i < count; ++i) tail[i] = std::log(std::max(0.0f, -std::expm1(logp[i])));
-  }
+  const auto k = static_cast<uint64_t>(s.fingerprint.k);
+  file.table.visit(begin, count, [&](uint64_t at, uint64_t part, uint64_t row) {
+    if (row == LabelTable::kNoRow) {
+      std::fill_n(id + at * k, part * k, kNoLabel);
+      std::fill_n(logp + at * k, part * k, kNothing);
+      std::fill_n(tail + at, part, kNothing);
+      return;
+    }
+    file.ids.read(row, part, id + at * k);
+    for (uint64_t i = at * k; i < (at + part) * k; ++i)
+      if (id[i] == s.none()) id[i] = kNoLabel;
+    file.logp->read(row, part, logp + at * k);
+    if (file.tail) file.tail->read(row, part, tail + at);
+  });
+  if (file.tail) return;
+  for (uint64_t i = 0; i < count; ++i) tail[i] = std::log(std::max(0.0f, -std::expm1(logp[i])));
 }
 
 std::optional<std::pair<uint64_t, uint64_t>> LabelCache::first_gap(size_t shard, uint64_t begin, uint64_t count) const {
-  const auto& gaps = state_->gaps.at(shard);
-  const auto gap = std::ranges::upper_bound(gaps, begin, {}, &std::pair<uint64_t, uint64_t>::second);  // the first that ends behind `begin`
-  if (gap == gaps.end() || gap->first >= begin + count) return std::nullopt;
-  return std::pair(std::max(begin, gap->first), std::min(begin + count, gap->second));
+  const TokenRuns& unlabelled = state_->unlabelled.at(shard);
+  const uint64_t end = begin + count;
+  for (auto bare = std::ranges::upper_bound(unlabelled, begin, {}, &TokenRun::end); bare != unlabelled.end() && bare->begin < end; ++bare)
+    if (const auto needed = state_->first_needed(shard, {std::max(begin, bare->begin), std::min(end, bare->end)})) return std::pair(needed->begin, needed->end);
+  return std::nullopt;
+}
+
+uint64_t LabelCache::labelled() const {
+  uint64_t count = 0;
+  for (size_t shard = 0; shard < state_->files.size(); ++shard) count += state_->files[shard].table.tokens() - count_tokens(state_->unlabelled[shard]);
+  return count;
 }
 
 uint64_t LabelCache::bytes() const { return state_->bytes; }

@@ -2,6 +2,7 @@
 //   top1       /top1 u16 [n] (vocabularies up to 65,535) or u8 [n, 3]; all bits one = no label
 //   top1_prob  the same and /top1_logp f16 [n]
 //   topk       /ids u16 | u32 [n, K], /logp f16 [n, K] descending, /tail f16 [n]: log of what the K ids leave over
+// n is the shard's tokens, or, where few of them are labelled, the rows that the table /runs places (label_table.h).
 // Any batch size, packing, seed and rank count reads the same cache; a finer tier serves every reader of a coarser one.
 #pragma once
 
@@ -18,6 +19,7 @@
 #include "src/base/file_lock.h"
 #include "src/base/json.h"
 #include "src/data/loader.h"
+#include "src/data/token_runs.h"
 #include "src/data/token_shards.h"
 #include "src/tensors/ops.h"
 
@@ -44,14 +46,24 @@ struct LabelFingerprint {
   bool has_tail() const { return tier == "topk"; }
 };
 
-/// Labels of all tokens of a shard.
+/// What a label file takes for each label, and for each run of tokens in its table.
+uint64_t label_row_bytes(const LabelFingerprint& fingerprint);
+inline constexpr uint64_t kLabelRunBytes = 24;
+
+/// Labels of a shard's tokens, or of some of them: a row for each token of `runs`, which need no order.
 struct ShardLabels {
   int64_t k = 1;
+  bool has_logp = false, has_tail = false;
   int64_t near_ties = -1;       // labels whose two best logits lie within 1e-5 of each other: another batch shape may choose the other; -1 = unknown
-  std::vector<int32_t> id;      // n K, kNoLabel = none; a token without a label has none in its first place
-  std::vector<c10::Half> logp;  // n K; empty in tier top1
-  std::vector<c10::Half> tail;  // n; empty but in tier topk
-  ShardLabels(uint64_t tokens, const LabelFingerprint& fingerprint);
+  TokenRuns runs;               // do not overlap
+  std::vector<int32_t> id;      // rows K, kNoLabel = none; a row without a label has none in its first place and is not stored
+  std::vector<c10::Half> logp;  // rows K; empty in tier top1
+  std::vector<c10::Half> tail;  // rows; empty but in tier topk
+  /// Rows without labels, to be filled.
+  ShardLabels(const TokenRuns& of, const LabelFingerprint& fingerprint);
+  ShardLabels(uint64_t tokens, const LabelFingerprint& fingerprint) : ShardLabels(TokenRuns{{0, tokens}}, fingerprint) {}
+  /// More of them; returns the first's row.
+  uint64_t append(TokenRun run);
 };
 
 /// Writes one domain's labels, shard by shard; a shard file appears by rename when it is whole, then the manifest is replaced: the unit of resuming. Several
@@ -66,6 +78,7 @@ class LabelCacheWriter {
   /// The shard's lock, and with it the right to write() it; nothing while another process has it. has() is up to date afterwards: the shard may have been
   /// finished since. The lock dies with its holder.
   std::unique_ptr<FileLock> claim(size_t shard);
+  /// What is written depends on the labels alone, not on the order in which they came.
   void write(size_t shard, const ShardLabels& labels);
   /// Tier top1: one label per token of the shard, kNoLabel = none.
   void write(size_t shard, const std::vector<int32_t>& label);
@@ -90,18 +103,19 @@ class LabelCache {
   const LabelFingerprint& fingerprint() const;
   /// The most probable id of `count` tokens, kNoLabel where none.
   void read(size_t shard, uint64_t begin, uint64_t count, int64_t* out) const;
-  /// The first run of tokens without a label among these, [begin, end); last tokens of documents need none. Nothing when all have one.
+  /// The first run of tokens without a label among these, [begin, end), within one document; last tokens of documents need none. Nothing when all have one.
   std::optional<std::pair<uint64_t, uint64_t>> first_gap(size_t shard, uint64_t begin, uint64_t count) const;
   /// k() ids a token (kNoLabel where none), their log-probabilities, and the log of the rest. Needs a tier with probabilities.
   void read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail) const;
-  uint64_t bytes() const;  // of all files
+  uint64_t labelled() const;  // tokens that have a label
+  uint64_t bytes() const;     // of all files
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
 
-/// What a cache's files hold, for a person: finished shards of all, labelled tokens of all, bytes a token.
+/// What a cache's files hold, for a person: finished shards of all, labelled tokens of all, bytes of the files.
 struct LabelShardSummary {
   std::string name;
   uint64_t tokens = 0, labelled = 0;

@@ -8,6 +8,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "src/base/checked.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
 
@@ -43,6 +44,11 @@ IdPacking label_packing(const LabelFingerprint& fingerprint) {
 }
 uint32_t none_of(IdPacking packing) { return packing == IdPacking::four_bytes ? kNoId : (uint32_t{1} << (8 * static_cast<int>(packing))) - 1; }
 
+uint64_t label_row_bytes(const LabelFingerprint& fingerprint) {
+  const auto k = static_cast<uint64_t>(fingerprint.k);
+  return k * (static_cast<uint64_t>(label_packing(fingerprint)) + (fingerprint.has_logp() ? 2 : 0)) + (fingerprint.has_tail() ? 2 : 0);
+}
+
 Json read_label_manifest(const std::filesystem::path& path, const Json& fingerprint) {
   Json manifest = read_sealed(path, "coppice.labels", kLabelVersion);
   check_fingerprint(object_at(manifest, "fingerprint", path.string()), fingerprint, path.string());
@@ -53,11 +59,62 @@ Json read_label_manifest(const std::filesystem::path& path, const Json& fingerpr
 bool find_label_entry(const Json& manifest, const std::string& name, const std::string& where, LabelEntry& entry) {
   for (const Json& item : manifest["shards"]) {
     if (string_at(item, "name", where) != name) continue;
-    entry = {unsigned_at(item, "bytes", where), unsigned_at(item, "tokens", where), string_at(item, "sha256", where),
-             item.contains("near_ties") ? static_cast<int64_t>(unsigned_at(item, "near_ties", where)) : -1};
+    entry = {.bytes = unsigned_at(item, "bytes", where), .tokens = unsigned_at(item, "tokens", where), .sha256 = string_at(item, "sha256", where)};
+    if (item.contains("rows")) entry.rows = unsigned_at(item, "rows", where);
+    if (item.contains("near_ties")) entry.near_ties = static_cast<int64_t>(unsigned_at(item, "near_ties", where));
     return true;
   }
   return false;
+}
+
+namespace {
+
+/// Rows that the columns must have, before one of them is opened.
+uint64_t rows_of(const LabelEntry& entry, const LabelFingerprint& fingerprint, const std::string& where) {
+  const uint64_t rows = entry.rows.value_or(entry.tokens);
+  if (rows > entry.tokens) throw UserError::bad_file(where, fmt::format("{} labels for {} tokens (manifest)", rows, entry.tokens));
+  if (checked_multiply(rows, label_row_bytes(fingerprint), where) > entry.bytes)
+    throw UserError::bad_file(where, fmt::format("{} labels cannot lie in {} bytes", rows, entry.bytes));
+  return rows;
+}
+
+}  // namespace
+
+LabelFile::LabelFile(const std::filesystem::path& path, const LabelFingerprint& fingerprint, const LabelEntry& entry)
+    : ids(path, id_dataset(fingerprint), label_packing(fingerprint), rows_of(entry, fingerprint, path.string()), static_cast<uint64_t>(fingerprint.k)),
+      table(entry.rows ? LabelTable::read(ids.file(), entry.bytes, ids.rows(), entry.tokens) : LabelTable::whole(entry.tokens)) {
+  if (fingerprint.has_logp()) logp = std::make_unique<HalfColumn>(path, logp_dataset(fingerprint), ids.rows(), static_cast<uint64_t>(fingerprint.k));
+  if (fingerprint.has_tail()) tail = std::make_unique<HalfColumn>(path, kTailDataset, ids.rows());
+}
+
+TokenRuns LabelFile::unlabelled(const std::string& path, const LabelFingerprint& fingerprint) const {
+  const auto k = static_cast<size_t>(fingerprint.k);
+  const uint32_t none = none_of(label_packing(fingerprint));
+  TokenRuns bare;
+  const auto add = [&](uint64_t begin, uint64_t end) {
+    if (!bare.empty() && bare.back().end == begin) {
+      bare.back().end = end;
+    } else if (begin < end) {
+      bare.push_back({begin, end});
+    }
+  };
+  auto run = table.runs().begin();
+  uint64_t token = 0;  // behind the last row's
+  ids.scan([&](uint64_t first, const std::vector<uint32_t>& id) {
+    for (size_t i = 0; i < id.size(); i += k) {
+      const uint64_t row = first + i / k;
+      while (row >= run->place + run->length) ++run;
+      if (row == run->place) add(token, run->begin);
+      token = run->begin + (row - run->place);
+      for (size_t j = i; j < i + k; ++j)
+        if (id[j] >= fingerprint.vocab_size && id[j] != none)
+          throw UserError::bad_file(path, fmt::format("label {} of token {} is outside the vocabulary of {}", id[j], token, fingerprint.vocab_size));
+      if (id[i] == none) add(token, token + 1);  // fewer than k ids are no hole
+      ++token;
+    }
+  });
+  add(token, table.tokens());
+  return bare;
 }
 
 void LabelFile::check_probabilities(const std::string& path, const LabelFingerprint& fingerprint) const {
@@ -66,11 +123,11 @@ void LabelFile::check_probabilities(const std::string& path, const LabelFingerpr
   std::vector<float> mass(logp->rows(), 0.0f);
   logp->scan([&](uint64_t begin, const std::vector<float>& values) {
     for (size_t i = 0; i < values.size(); ++i) {
-      const uint64_t token = begin + i / k;
-      if (!(values[i] <= 0.01f)) throw UserError::bad_file(path, fmt::format("log-probability {} at token {}", values[i], token));
+      const uint64_t row = begin + i / k;
+      if (!(values[i] <= 0.01f)) throw UserError::bad_file(path, fmt::format("log-probability {} at token {}", values[i], table.token_of(row)));
       if (i % k > 0 && values[i] > values[i - 1])
-        throw UserError::bad_file(path, fmt::format("log-probabilities of token {} are not in descending order", token));
-      mass[token] += std::exp(values[i]);
+        throw UserError::bad_file(path, fmt::format("log-probabilities of token {} are not in descending order", table.token_of(row)));
+      mass[row] += std::exp(values[i]);
     }
   });
   if (!tail) return;
@@ -81,7 +138,7 @@ void LabelFile::check_probabilities(const std::string& path, const LabelFingerpr
   tail->scan([&](uint64_t begin, const std::vector<float>& values) {
     for (size_t i = 0; i < values.size(); ++i)
       if (const float sum = mass[begin + i] + std::exp(values[i]); labelled[begin + i] && !(std::abs(sum - 1) <= kMassTolerance))
-        throw UserError::bad_file(path, fmt::format("the probabilities of token {} and their tail add up to {}, expected 1", begin + i, sum));
+        throw UserError::bad_file(path, fmt::format("the probabilities of token {} and their tail add up to {}, expected 1", table.token_of(begin + i), sum));
   });
 }
 
@@ -120,10 +177,26 @@ LabelFingerprint LabelFingerprint::from_json(const Json& json, const std::string
   return fingerprint;
 }
 
-ShardLabels::ShardLabels(uint64_t tokens, const LabelFingerprint& fingerprint) : k(fingerprint.k), id(tokens * static_cast<uint64_t>(k), kNoLabel) {
+ShardLabels::ShardLabels(const TokenRuns& of, const LabelFingerprint& fingerprint)
+    : k(fingerprint.k), has_logp(fingerprint.has_logp()), has_tail(fingerprint.has_tail()) {
+  const uint64_t tokens = count_tokens(of);
+  id.reserve(tokens * static_cast<uint64_t>(k));
+  if (has_logp) logp.reserve(tokens * static_cast<uint64_t>(k));
+  for (const TokenRun& run : of) append(run);
+}
+
+uint64_t ShardLabels::append(TokenRun run) {
   const c10::Half nothing = -std::numeric_limits<float>::infinity();
-  if (fingerprint.has_logp()) logp.assign(id.size(), nothing);
-  if (fingerprint.has_tail()) tail.assign(tokens, nothing);
+  const uint64_t first = id.size() / static_cast<uint64_t>(k), rows = first + run.size();
+  if (!runs.empty() && runs.back().end == run.begin) {
+    runs.back().end = run.end;
+  } else {
+    runs.push_back(run);
+  }
+  id.resize(rows * static_cast<uint64_t>(k), kNoLabel);
+  if (has_logp) logp.resize(id.size(), nothing);
+  if (has_tail) tail.resize(rows, nothing);
+  return first;
 }
 
 LabelCacheSummary summarise_labels(const std::filesystem::path& folder) {
@@ -137,20 +210,14 @@ LabelCacheSummary summarise_labels(const std::filesystem::path& folder) {
     LabelEntry entry;
     shard.finished = find_label_entry(manifest, shard.name, where, entry);
     if (shard.finished) {
+      if (entry.tokens != shard.tokens)
+        throw UserError::bad_file(where, fmt::format("{}: labels for {} tokens, the shard holds {}", shard.name, entry.tokens, shard.tokens));
       const std::filesystem::path path = folder / shard.name;
       check_listed_file(path, entry.bytes, entry.sha256);
-      const LabelFile file(path, summary.fingerprint, entry.tokens);
-      const auto k = static_cast<size_t>(summary.fingerprint.k);
-      auto& [gap_begin, gap_end] = shard.first_gap;
-      file.ids.scan([&](uint64_t begin, const std::vector<uint32_t>& ids) {
-        for (size_t i = 0; i < ids.size(); i += k) {
-          const uint64_t token = begin + i / k;
-          const bool labelled = ids[i] < summary.fingerprint.vocab_size;
-          shard.labelled += labelled;
-          if (!labelled && gap_begin == gap_end) gap_begin = gap_end = token;
-          if (!labelled && gap_end == token) ++gap_end;
-        }
-      });
+      const LabelFile file(path, summary.fingerprint, entry);
+      const TokenRuns bare = file.unlabelled(path.string(), summary.fingerprint);
+      shard.labelled = shard.tokens - count_tokens(bare);
+      if (!bare.empty()) shard.first_gap = {bare[0].begin, bare[0].end};
       file.check_probabilities(path.string(), summary.fingerprint);
       shard.near_ties = entry.near_ties;
       summary.near_ties += std::max<int64_t>(0, entry.near_ties);

@@ -1,4 +1,6 @@
 // The files of a label cache as its writer, its readers and its summary see them: datasets of a tier, entries of the manifest, the columns of one file.
+// Version 1 of the format knows no table: every file has a row for each token. A manifest states the least version that reads it, so a cache without packed
+// files is the same in both.
 #pragma once
 
 #include <memory>
@@ -6,10 +8,12 @@
 
 #include "src/data/columns.h"
 #include "src/data/label_cache.h"
+#include "src/data/label_table.h"
 
 namespace coppice {
 
-inline constexpr int kLabelVersion = 1;
+inline constexpr int kLabelVersion = 2;
+inline constexpr int label_version(bool packed) { return packed ? 2 : 1; }
 
 /// How ids are stored, and what stands for none.
 IdPacking label_packing(const LabelFingerprint& fingerprint);
@@ -24,6 +28,7 @@ inline constexpr const char* kTailDataset = "/tail";
 struct LabelEntry {
   uint64_t bytes = 0, tokens = 0;
   std::string sha256;
+  std::optional<uint64_t> rows;  // of a packed file
   int64_t near_ties = -1;
 };
 
@@ -32,16 +37,14 @@ Json read_label_manifest(const std::filesystem::path& path, const Json& fingerpr
 /// The entry of a shard's label file, if there is one.
 bool find_label_entry(const Json& manifest, const std::string& name, const std::string& where, LabelEntry& entry);
 
-/// The columns of one label file.
+/// The columns of one label file, and which token each of their rows belongs to.
 struct LabelFile {
   IdColumn ids;
+  LabelTable table;
   std::unique_ptr<HalfColumn> logp, tail;
 
-  LabelFile(const std::filesystem::path& path, const LabelFingerprint& fingerprint, uint64_t tokens)
-      : ids(path, id_dataset(fingerprint), label_packing(fingerprint), tokens, static_cast<uint64_t>(fingerprint.k)) {
-    if (fingerprint.has_logp()) logp = std::make_unique<HalfColumn>(path, logp_dataset(fingerprint), tokens, static_cast<uint64_t>(fingerprint.k));
-    if (fingerprint.has_tail()) tail = std::make_unique<HalfColumn>(path, kTailDataset, tokens);
-  }
+  /// UserError::bad_file where columns or table are not what the manifest's entry says.
+  LabelFile(const std::filesystem::path& path, const LabelFingerprint& fingerprint, const LabelEntry& entry);
 
   void finish_checks() {
     ids.finish_checks();
@@ -49,6 +52,8 @@ struct LabelFile {
     if (tail) tail->finish_checks();
   }
 
+  /// Every run of tokens without a label, in order. UserError::bad_file for an id outside the vocabulary, naming the token.
+  TokenRuns unlabelled(const std::string& path, const LabelFingerprint& fingerprint) const;
   /// Log-probabilities at most 0 (but for half precision), descending, and with the tail of mass 1; UserError::bad_file naming the token.
   void check_probabilities(const std::string& path, const LabelFingerprint& fingerprint) const;
 };

@@ -1,7 +1,10 @@
 // A cache is written a shard at a time: a label file of the token shard's name, then its entry in the manifest. A file without an entry is labelled again.
+// What few tokens of a shard carry is packed: disk and memory follow the labels, not the shard.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "src/base/errors.h"
@@ -12,8 +15,86 @@ namespace coppice {
 
 namespace {
 
-constexpr uint64_t kTableChunk = 2048;  // rows of K
+constexpr uint64_t kTopKChunk = 2048;  // rows of K
 constexpr const char* kManifestLock = ".lock-manifest";
+
+/// Labelled rows that lie side by side: of which tokens, and from which row of the labels on.
+struct Stretch {
+  TokenRun tokens;
+  uint64_t row = 0;
+};
+
+/// In the order of tokens.
+std::vector<Stretch> labelled_stretches(const ShardLabels& labels, const TokenShardInfo& shard) {
+  const auto k = static_cast<uint64_t>(labels.k);
+  std::vector<Stretch> stretches;
+  uint64_t row = 0;
+  for (const TokenRun& run : labels.runs) {
+    COPPICE_CHECK(run.begin <= run.end && run.end <= shard.tokens, fmt::format("labels of tokens {} to {} of {}", run.begin, run.end, shard.tokens));
+    for (uint64_t token = run.begin; token < run.end; ++token, ++row) {
+      if (labels.id[row * k] == kNoLabel) continue;
+      if (!stretches.empty() && stretches.back().tokens.end == token && stretches.back().row + stretches.back().tokens.size() == row) {
+        ++stretches.back().tokens.end;
+      } else {
+        stretches.push_back({{token, token + 1}, row});
+      }
+    }
+  }
+  std::ranges::sort(stretches, {}, [](const Stretch& stretch) { return stretch.tokens.begin; });
+  for (size_t i = 1; i < stretches.size(); ++i)
+    COPPICE_CHECK(stretches[i - 1].tokens.end <= stretches[i].tokens.begin, fmt::format("token {} is labelled twice", stretches[i].tokens.begin));
+  return stretches;
+}
+
+/// As they lie in the file; no label is all bits one in every width.
+void store_ids(const int32_t* id, uint64_t count, const LabelFingerprint& fingerprint, uint8_t* out) {
+  static_assert(kNoLabel == -1);
+  const auto width = static_cast<size_t>(label_packing(fingerprint));
+  for (uint64_t i = 0; i < count; ++i, out += width) {
+    COPPICE_CHECK(id[i] >= kNoLabel && id[i] < fingerprint.vocab_size, fmt::format("label {} of a vocabulary of {}", id[i], fingerprint.vocab_size));
+    std::memcpy(out, &id[i], width);
+  }
+}
+
+/// The columns of a label file: rows in the order of its table, none of them a label in the gaps that it bridges.
+struct PackedLabels {
+  LabelTable table;
+  std::vector<uint8_t> ids;
+  std::vector<c10::Half> logp, tail;
+
+  std::vector<PackedColumn> columns(const LabelFingerprint& fingerprint) const {
+    const auto k = static_cast<uint64_t>(fingerprint.k);
+    const uint64_t rows = table.rows(), chunk = fingerprint.has_tail() && k > 1 ? kTopKChunk : kTokenChunk;
+    std::vector<PackedColumn> columns = {id_column(id_dataset(fingerprint), label_packing(fingerprint), rows, k, chunk, ids)};
+    if (fingerprint.has_logp()) columns.push_back(half_column(logp_dataset(fingerprint), rows, k, chunk, logp.data()));
+    if (fingerprint.has_tail()) columns.push_back(half_column(kTailDataset, rows, 1, kTokenChunk, tail.data()));
+    if (!table.is_whole()) columns.push_back(table.column());
+    return columns;
+  }
+};
+
+PackedLabels pack_labels(const ShardLabels& labels, const TokenShardInfo& shard, const LabelFingerprint& fingerprint) {
+  const c10::Half nothing = -std::numeric_limits<float>::infinity();
+  const auto k = static_cast<uint64_t>(fingerprint.k), width = k * static_cast<uint64_t>(label_packing(fingerprint));
+  const std::vector<Stretch> stretches = labelled_stretches(labels, shard);
+  TokenRuns labelled;
+  for (const Stretch& stretch : stretches) labelled.push_back(stretch.tokens);
+  PackedLabels packed{
+      .table = LabelTable::packed(merge_runs(std::move(labelled)), shard.tokens, label_row_bytes(fingerprint)), .ids = {}, .logp = {}, .tail = {}};
+  const uint64_t rows = packed.table.rows();
+  packed.ids.assign(rows * width, 0xFF);
+  if (fingerprint.has_logp()) packed.logp.assign(rows * k, nothing);
+  if (fingerprint.has_tail()) packed.tail.assign(rows, nothing);
+  auto run = packed.table.runs().begin();
+  for (const auto& [tokens, row] : stretches) {
+    while (run->end() < tokens.end) ++run;
+    const uint64_t place = run->place + (tokens.begin - run->begin);
+    store_ids(labels.id.data() + row * k, tokens.size() * k, fingerprint, packed.ids.data() + place * width);
+    if (fingerprint.has_logp()) std::copy_n(labels.logp.data() + row * k, tokens.size() * k, packed.logp.data() + place * k);
+    if (fingerprint.has_tail()) std::copy_n(labels.tail.data() + row, tokens.size(), packed.tail.data() + place);
+  }
+  return packed;
+}
 
 }  // namespace
 
@@ -30,8 +111,8 @@ struct LabelCacheWriter::State {
     if (!std::filesystem::exists(manifest_path())) {
       Json all = Json::array();  // what the shards' labels are to cover
       for (const TokenShardInfo& shard : shards->shards()) all.push_back({{"name", shard.name}, {"tokens", shard.tokens}});
-      return {{"format", "coppice.labels"},           {"version", kLabelVersion},       {"domain", shards->domain()},
-              {"fingerprint", fingerprint.to_json()}, {"token_shards", std::move(all)}, {"shards", Json::array()}};
+      return {{"format", "coppice.labels"},           {"version", label_version(false)}, {"domain", shards->domain()},
+              {"fingerprint", fingerprint.to_json()}, {"token_shards", std::move(all)},  {"shards", Json::array()}};
     }
     Json manifest = read_label_manifest(manifest_path(), fingerprint.to_json());
     manifest.erase("sha256");  // seal() writes it anew
@@ -87,7 +168,7 @@ std::unique_ptr<FileLock> LabelCacheWriter::claim(size_t shard) {
 
 void LabelCacheWriter::write(size_t shard, const std::vector<int32_t>& label) {
   COPPICE_CHECK(state_->fingerprint.tier == "top1", "probabilities are missing in tier " + state_->fingerprint.tier);
-  ShardLabels labels(0, state_->fingerprint);
+  ShardLabels labels(label.size(), state_->fingerprint);
   labels.id = label;
   write(shard, labels);
 }
@@ -96,29 +177,19 @@ void LabelCacheWriter::write(size_t shard, const ShardLabels& labels) {
   State& s = *state_;
   const TokenShardInfo& info = s.shards->shards().at(shard);
   const LabelFingerprint& fingerprint = s.fingerprint;
-  const auto k = static_cast<uint64_t>(fingerprint.k);
-  COPPICE_CHECK(labels.k == fingerprint.k && labels.id.size() == info.tokens * k,
-                fmt::format("{} labels for {} tokens of {}", labels.id.size(), info.tokens, info.name));
-  COPPICE_CHECK(labels.logp.size() == (fingerprint.has_logp() ? labels.id.size() : 0) && labels.tail.size() == (fingerprint.has_tail() ? info.tokens : 0),
-                fmt::format("{} log-probabilities and {} tails for {} labels of {}", labels.logp.size(), labels.tail.size(), labels.id.size(), info.name));
-  std::vector<uint32_t> ids(labels.id.size());
-  for (size_t i = 0; i < ids.size(); ++i) {
-    const int32_t id = labels.id[i];
-    COPPICE_CHECK(id == kNoLabel || (id >= 0 && id < fingerprint.vocab_size), fmt::format("label {} of a vocabulary of {}", id, fingerprint.vocab_size));
-    ids[i] = id == kNoLabel ? kNoId : static_cast<uint32_t>(id);
-  }
-  const IdPacking packing = label_packing(fingerprint);
-  const std::vector<uint8_t> packed = pack_ids(ids, packing);
-  const uint64_t chunk = fingerprint.has_tail() && k > 1 ? kTableChunk : kTokenChunk;
-  std::vector<PackedColumn> columns = {id_column(id_dataset(fingerprint), packing, info.tokens, k, chunk, packed)};
-  if (fingerprint.has_logp()) columns.push_back(half_column(logp_dataset(fingerprint), info.tokens, k, chunk, labels.logp.data()));
-  if (fingerprint.has_tail()) columns.push_back(half_column(kTailDataset, info.tokens, 1, kTokenChunk, labels.tail.data()));
+  const uint64_t rows = count_tokens(labels.runs), num_ids = rows * static_cast<uint64_t>(fingerprint.k);
+  COPPICE_CHECK(labels.k == fingerprint.k && labels.id.size() == num_ids,
+                fmt::format("{} labels of {} ids for {} tokens of {}", labels.id.size(), labels.k, rows, info.name));
+  COPPICE_CHECK(labels.logp.size() == (fingerprint.has_logp() ? num_ids : 0) && labels.tail.size() == (fingerprint.has_tail() ? rows : 0),
+                fmt::format("{} log-probabilities and {} tails for {} labels of {}", labels.logp.size(), labels.tail.size(), num_ids, info.name));
+  const PackedLabels packed = pack_labels(labels, info, fingerprint);
+  const std::vector<PackedColumn> columns = packed.columns(fingerprint);
 
   const std::filesystem::path path = s.folder / info.name, temporary = temporary_path(path);
   {
     Hdf5Writer file(temporary, 1);
     file.set_attribute("/", "format", "coppice.labels");
-    file.set_attribute("/", "version", uint64_t{kLabelVersion});
+    file.set_attribute("/", "version", static_cast<uint64_t>(label_version(!packed.table.is_whole())));
     file.set_attribute("/", "vocab_size", static_cast<uint64_t>(fingerprint.vocab_size));
     file.set_attribute("/", "n_tokens", info.tokens);
     file.set_attribute("/", "token_shard_sha256", info.sha256);
@@ -133,9 +204,11 @@ void LabelCacheWriter::write(size_t shard, const ShardLabels& labels) {
   for (size_t i = 0; i < entries.size(); ++i)
     if (entries[i]["name"] == info.name) entries.erase(i--);
   entries.push_back({{"name", info.name}, {"bytes", file.bytes}, {"sha256", file.sha256}, {"tokens", info.tokens}});
+  if (!packed.table.is_whole()) entries.back()["rows"] = packed.table.rows();
   if (labels.near_ties >= 0) entries.back()["near_ties"] = labels.near_ties;
   // In the order of names: the manifest of a finished cache does not depend on interruptions or on who labelled what.
   std::sort(entries.begin(), entries.end(), [](const Json& a, const Json& b) { return a["name"].get<std::string>() < b["name"].get<std::string>(); });
+  manifest["version"] = label_version(std::ranges::any_of(entries, [](const Json& entry) { return entry.contains("rows"); }));
   write_file_atomically(s.manifest_path(), seal(manifest));
   s.done[shard] = true;
 }

@@ -133,8 +133,8 @@ void read_trainer_spec(std::string_view bytes, const std::string& path, uint64_t
   }
 }
 
-/// Without these settings decode(encode(text)) is not the text.
-void check_normalizer(std::string_view bytes, const std::string& path) {
+/// Whether add_dummy_prefix is on. Without the other settings decode(encode(text)) is not the text.
+bool read_normalizer(std::string_view bytes, const std::string& path) {
   bool add_dummy_prefix = true, remove_extra_whitespaces = true, escape_whitespaces = true;  // protobuf defaults
   ProtoReader reader(bytes, path);
   for (ProtoField field; reader.next(field);) {
@@ -146,9 +146,9 @@ void check_normalizer(std::string_view bytes, const std::string& path) {
       (field.number == 3 ? add_dummy_prefix : field.number == 4 ? remove_extra_whitespaces : escape_whitespaces) = field.varint != 0;
     }
   }
-  if (add_dummy_prefix) refuse(path, "add_dummy_prefix is on, which is not supported (text would gain a space)");
   if (remove_extra_whitespaces) refuse(path, "remove_extra_whitespaces is on, which is not supported (text would lose spaces)");
   if (!escape_whitespaces) refuse(path, "escape_whitespaces is off, which is not supported");
+  return add_dummy_prefix;
 }
 
 /// The denormaliser must do nothing: no rules.
@@ -179,9 +179,10 @@ void check_pieces(const std::vector<Piece>& pieces, const std::string& path) {
 
 }  // namespace
 
-std::vector<Piece> walk_sentencepiece_model(std::string_view bytes, const std::string& path) {
+SentencePieceModel walk_sentencepiece_model(std::string_view bytes, const std::string& path) {
   if (bytes.size() > kMaxModelBytes) refuse(path, fmt::format("{} bytes, the limit is {}", bytes.size(), kMaxModelBytes));
-  std::vector<Piece> pieces;
+  SentencePieceModel model;
+  std::vector<Piece>& pieces = model.pieces;
   uint64_t model_type = 1;  // protobuf default: unigram
   bool byte_fallback = false, has_normalizer = false;
   ProtoReader reader(bytes, path);
@@ -196,7 +197,7 @@ std::vector<Piece> walk_sentencepiece_model(std::string_view bytes, const std::s
     } else if (field.number == 3) {
       if (has_normalizer) refuse(path, "two normaliser settings");
       has_normalizer = true;
-      check_normalizer(field.bytes, path);
+      model.add_dummy_prefix = read_normalizer(field.bytes, path);
     } else if (field.number == 5) {
       check_denormalizer(field.bytes, path);
     }
@@ -206,7 +207,7 @@ std::vector<Piece> walk_sentencepiece_model(std::string_view bytes, const std::s
   if (!byte_fallback) refuse(path, "byte_fallback is off, which is not supported (rare characters would be lost)");
   if (!has_normalizer) refuse(path, "no normaliser settings");
   check_pieces(pieces, path);
-  return pieces;
+  return model;
 }
 
 }  // namespace coppice

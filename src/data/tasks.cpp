@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "src/base/errors.h"
+#include "src/base/input_file.h"
 #include "src/base/json.h"
 #include "src/data/byte_source.h"
 
@@ -83,7 +84,9 @@ std::string task_name(const fs::path& file) {
 
 Task read_task(const fs::path& file) {
   std::error_code error;
-  if (!fs::is_regular_file(file, error)) throw UserError::bad_file(file.string(), "no such task file (coppice data tasks makes some out of a recipe's held-out documents)");
+  if (!fs::is_regular_file(file, error))
+    throw UserError::bad_file(
+        file.string(), fmt::format("no such task file{} (coppice data tasks makes some out of a recipe's held-out documents)", searched_from(file)));
   Task task{.name = task_name(file), .items = {}};
   LineReader lines(file, ending_of(file).coding, kMaxLineBytes);
   for (std::string_view line; lines.next(line);)
@@ -99,7 +102,7 @@ EncodedChoice encode_choice(const Tokenizer& tokenizer, const TaskItem& item, si
     throw UserError::bad_file(item.where, fmt::format("choices[{}]: adds no token of its own to the context; give the item a delimiter", choice));
   EncodedChoice encoded{.context = widen(whole, 0), .continuation = widen(whole, context.size())};
   encoded.context.resize(context.size());
-  if (encoded.context.empty()) encoded.context = {tokenizer.bos_id()};
+  if (encoded.context.empty()) encoded.context = {tokenizer.bos_id().value_or(tokenizer.eos_id())};
   return encoded;
 }
 

@@ -3,6 +3,7 @@
 //   - before a run of spaces (or U+2581, which is the same to the model) that follows another character, if no piece holds such a place,
 //   - around a newline, if no piece holds one,
 // because BPE merges only towards pieces, and merges on two sides of a cut do not see each other.
+// The dummy prefix belongs to a text, not to a part: it is written here, and the library is told to leave it out.
 #include "src/data/tokenizer.h"
 
 #include <fmt/format.h>
@@ -10,6 +11,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <mutex>
@@ -25,8 +27,9 @@ namespace coppice {
 
 namespace {
 
-constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";  // U+2581
 constexpr size_t kMaxPartBytes = 32;
+// Behind a model's bytes: normalizer_spec {add_dummy_prefix: false}, which protobuf merges into the settings before it.
+constexpr std::string_view kNoDummyPrefix("\x1A\x02\x18\x00", 4);
 
 /// Ids of short parts, open addressing over 2^18 places; full means no more entries: the first half of a corpus holds the frequent words.
 class PartCache {
@@ -81,10 +84,7 @@ bool joins_words(const std::string& piece) {
   return false;
 }
 
-size_t character_bytes(char first) {
-  const auto byte = static_cast<unsigned char>(first);
-  return byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
-}
+std::optional<int64_t> id_or_none(int id) { return id < 0 ? std::nullopt : std::optional<int64_t>(id); }
 
 }  // namespace
 
@@ -106,7 +106,8 @@ struct Tokenizer::State {
   sentencepiece::SentencePieceProcessor processor;
   std::vector<Piece> pieces;
   std::string model_bytes, fingerprint;
-  bool cut_spaces = false, cut_newlines = false;
+  int64_t unk_id = 0;
+  bool dummy_prefix = false, cut_spaces = false, cut_newlines = false;
   std::mutex mutex;                                // guards the list below, not the caches in it
   std::vector<std::unique_ptr<PartCache>> caches;  // one per thread that encodes at the same time
 
@@ -165,8 +166,12 @@ struct Tokenizer::State {
                          {"single_word", false}});
     }
     for (auto& [left, right] : merge_list(pieces)) merges.push_back({left, right});
-    const Json description = {{"family", "bpe-byte-fallback"},   {"pieces", list},          {"merges", merges}, {"added_tokens", added},
-                              {"normalizer", "space-to-U+2581"}, {"pre_tokenizer", nullptr}};
+    const Json description = {{"family", "bpe-byte-fallback"},
+                              {"pieces", list},
+                              {"merges", merges},
+                              {"added_tokens", added},
+                              {"normalizer", dummy_prefix ? "prefix-and-space-to-U+2581" : "space-to-U+2581"},
+                              {"pre_tokenizer", nullptr}};
     return coppice::fingerprint(description);
   }
 };
@@ -181,12 +186,17 @@ Tokenizer Tokenizer::load(const std::filesystem::path& model_file) {
   Tokenizer tokenizer;
   State& s = *tokenizer.state_;
   s.model_bytes = read_file(model_file, kMaxModelBytes);
-  s.pieces = walk_sentencepiece_model(s.model_bytes, path);
-  const sentencepiece::util::Status status = s.processor.LoadFromSerializedProto(s.model_bytes);
+  SentencePieceModel model = walk_sentencepiece_model(s.model_bytes, path);
+  s.pieces = std::move(model.pieces);
+  s.dummy_prefix = model.add_dummy_prefix;
+  const sentencepiece::util::Status status = s.processor.LoadFromSerializedProto(s.dummy_prefix ? s.model_bytes + std::string(kNoDummyPrefix) : s.model_bytes);
   if (!status.ok()) throw UserError::bad_file(path, "SentencePiece refuses the model: " + status.ToString());
   if (static_cast<size_t>(s.processor.GetPieceSize()) != s.pieces.size())
     throw UserError::bad_file(path, "SentencePiece counts other pieces than the file holds");
-  if (s.processor.bos_id() < 0 || s.processor.eos_id() < 0) throw UserError::bad_file(path, "the model has no beginning or no end piece (bos_id, eos_id)");
+  if (s.processor.eos_id() < 0)
+    throw UserError::bad_file(path, "the model has no control piece that ends a text (eos_id), which documents are separated by; train it with eos_id >= 0");
+  // By type: the library finds the unknown piece by the name in its settings and answers -1 where that is another.
+  s.unk_id = std::ranges::find(s.pieces, PieceType::unknown, &Piece::type) - s.pieces.begin();
   s.cut_spaces = s.cut_newlines = true;
   for (const Piece& piece : s.pieces) {
     // Pieces matched in raw text or taken apart again follow other rules: then whole texts go to the library.
@@ -200,10 +210,11 @@ Tokenizer Tokenizer::load(const std::filesystem::path& model_file) {
 }
 
 int64_t Tokenizer::vocab_size() const { return static_cast<int64_t>(state_->pieces.size()); }
-int64_t Tokenizer::bos_id() const { return state_->processor.bos_id(); }
+int64_t Tokenizer::unk_id() const { return state_->unk_id; }
+std::optional<int64_t> Tokenizer::bos_id() const { return id_or_none(state_->processor.bos_id()); }
 int64_t Tokenizer::eos_id() const { return state_->processor.eos_id(); }
-int64_t Tokenizer::pad_id() const { return state_->processor.pad_id(); }
-int64_t Tokenizer::unk_id() const { return state_->processor.unk_id(); }
+std::optional<int64_t> Tokenizer::pad_id() const { return id_or_none(state_->processor.pad_id()); }
+bool Tokenizer::has_dummy_prefix() const { return state_->dummy_prefix; }
 const std::vector<Piece>& Tokenizer::pieces() const { return state_->pieces; }
 const std::string& Tokenizer::model_bytes() const { return state_->model_bytes; }
 const std::string& Tokenizer::fingerprint() const { return state_->fingerprint; }
@@ -212,6 +223,8 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
   State& s = *state_;
   std::vector<int32_t> ids;
   std::vector<int> part_ids;
+  std::string prefixed;
+  if (s.dummy_prefix && !text.empty()) text = prefixed.append(kSpaceSymbol).append(text);
   if (!s.cut_spaces && !s.cut_newlines) {
     s.encode_plain(text, part_ids);
     return {part_ids.begin(), part_ids.end()};
@@ -242,6 +255,14 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
 }
 
 std::string Tokenizer::decode(const std::vector<int32_t>& ids) const {
+  std::string text = decode_continuation(ids);
+  if (!state_->dummy_prefix) return text;
+  const auto first = std::ranges::find_if(ids, [&](int32_t id) { return state_->pieces[static_cast<size_t>(id)].type != PieceType::control; });
+  const bool has_prefix = first != ids.end() && *first != state_->unk_id && state_->pieces[static_cast<size_t>(*first)].text.starts_with(kSpaceSymbol);
+  return has_prefix ? text.substr(1) : text;
+}
+
+std::string Tokenizer::decode_continuation(const std::vector<int32_t>& ids) const {
   for (const int32_t id : ids) COPPICE_CHECK(id >= 0 && id < vocab_size(), fmt::format("id {} of a vocabulary of {}", id, vocab_size()));
   std::string text;
   const sentencepiece::util::Status status = state_->processor.Decode(std::vector<int>(ids.begin(), ids.end()), &text);

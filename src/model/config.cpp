@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "src/base/errors.h"
+#include "src/base/input_file.h"
 #include "src/base/nearest.h"
 
 namespace coppice {
@@ -138,8 +139,8 @@ ModelConfig config_from_json(const Json& json, const std::string& path) {
 ModelConfig preset(const std::string& name, const std::string& where) {
   const auto found = std::ranges::find_if(kPresets, [&](const Preset& row) { return name == row.name; });
   if (found == kPresets.end()) {
-    throw UserError::recipe(where, fmt::format("unknown preset '{}'; did you mean '{}'? (known: {})", printable(name), nearest(name, preset_names()),
-                                               fmt::join(preset_names(), ", ")));
+    throw UserError::recipe(where, fmt::format("unknown preset '{}'; did you mean '{}'? (known: {}; a Hugging Face folder of that name is not there either{})",
+                                               printable(name), nearest(name, preset_names()), fmt::join(preset_names(), ", "), searched_from(name)));
   }
   ModelConfig config;
   config.vocab_size = found->vocab;

@@ -68,11 +68,12 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("more threads than processors is worth a warning") {
-    CHECK(threads_warning(4, {4, kNone}).empty());
-    CHECK(threads_warning(2, {4, 2}).empty());
-    CHECK(threads_warning(3, {4, 2}) ==
-          "3 threads at once are more than the CPU quota of 2.0: each step waits for the thread that comes last; threads = 0 takes 2");
-    CHECK(threads_warning(4, {2, kNone}).starts_with("4 threads at once are more than the 2 cores:"));
-    CHECK(threads_warning(2, {2, 1.5}).find("threads = 0 takes 1") != std::string::npos);
+    CHECK(threads_warning(4, 1, {4, kNone}).empty());
+    CHECK(threads_warning(2, 2, {4, kNone}).empty());
+    CHECK(threads_warning(2, 1, {4, 2}).empty());
+    CHECK(threads_warning(3, 1, {4, 2}) ==
+          "3 threads are more than the CPU quota of 2.0, and every step waits for the thread that comes last: 2 in all would be quicker");
+    CHECK(threads_warning(1, 4, {2, kNone}).starts_with("4 x 1 thread are more than the 2 cores,"));
+    CHECK(threads_warning(2, 1, {2, 1.5}).ends_with(": 1 in all would be quicker"));
   }
 }

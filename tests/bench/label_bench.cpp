@@ -1,5 +1,6 @@
 // The label stage's inner loop - windows read and prepared while the last batch computes, forward pass, choices - beside the bare matrix products of the same
-// forward pass. share_of_gemm is that of the ceiling of this run, ratio_to_products how near the loop comes to its own products alone.
+// forward pass. share_of_gemm is that of the ceiling of this run, ratio_to_products how near the loop comes to its own products alone. store_*: with the label
+// file, read back and hashed; store_used of every fourth window alone: its tokens_per_s beside store_all's is what scattered labels cost more.
 //   label_bench --layers 4 --width 512 --heads 8 --kv-heads 2 --head-size 64 --ffn 1536 --vocab 16384 --context 256 --batch-tokens 8192 --tokens 32768
 #include <ATen/core/grad_mode.h>
 
@@ -51,6 +52,13 @@ int main(int argc, char** argv) {
     const uint64_t tokens = shards.shards()[0].tokens;
     const LabelFingerprint top_1_tier{.vocab_size = config.vocab_size}, top_k_tier{.vocab_size = config.vocab_size, .tier = "topk", .k = flags["top-k"]};
     const auto label = [&](const LabelFingerprint& tier) { return label_shard_tier(teacher, shards, 0, rule, tier, {}); };
+    TokenRuns used;
+    for (uint64_t begin = 0; begin < tokens; begin += 4 * static_cast<uint64_t>(rule.context))
+      used.push_back({begin, std::min(tokens, begin + static_cast<uint64_t>(rule.context))});
+    const auto store = [&](const TokenRuns& wanted) {
+      std::filesystem::remove_all(folder / "labels");
+      LabelCacheWriter(folder / "labels", shards, top_k_tier).write(0, label_shard_tier(teacher, shards, 0, rule, top_k_tier, {}, wanted));
+    };
 
     // the first window's labels are the argmax of its logits
     const ShardLabels labels = label(top_1_tier);
@@ -63,18 +71,32 @@ int main(int argc, char** argv) {
     for (int64_t i = 0; i < flags["context"]; ++i) wrong += labels.id[static_cast<size_t>(i)] != best[i].item<int64_t>();
     emit_check(flags, wrong, static_cast<double>(labels.near_ties));
 
-    const std::vector<std::string> names{"label_top_1", "label_top_k", "products"};
-    const auto readings = measure(flags, {[&] { label(top_1_tier); }, [&] { label(top_k_tier); },
-                                          [&] { run_products(config, static_cast<int64_t>(tokens), flags["batch-tokens"], flags["layers"]); }});
-    const double flops = forward_flops_per_token(config, flags["context"]) * static_cast<double>(tokens);
-    for (size_t i = 0; i < names.size(); ++i) {
+    struct Case {
+      const char* name;
+      std::function<void()> action;
+      uint64_t tokens;
+    };
+    const std::vector<Case> cases = {{"products", [&] { run_products(config, static_cast<int64_t>(tokens), flags["batch-tokens"], flags["layers"]); }, tokens},
+                                     {"label_top_1", [&] { label(top_1_tier); }, tokens},
+                                     {"label_top_k", [&] { label(top_k_tier); }, tokens},
+                                     {"store_all",
+                                      [&] {
+                                        store({{0, tokens}});
+                                      },
+                                      tokens},
+                                     {"store_used", [&] { store(used); }, count_tokens(used)}};
+    std::vector<std::function<void()>> actions;
+    for (const Case& measured : cases) actions.push_back(measured.action);
+    const auto readings = measure(flags, actions);
+    for (size_t i = 0; i < cases.size(); ++i) {
       Readings line = readings[i];
-      const double seconds = line[0].second;
-      line.insert(line.end(), {{"tokens_per_s", static_cast<double>(tokens) / seconds},
-                               {"gflops", flops / seconds / 1e9},
-                               {"share_of_gemm", flops / seconds / 1e9 / roof.gemm_gflops},
-                               {"ratio_to_products", readings[2][0].second / seconds}});
-      emit(names[i], flags, line);
+      const double seconds = line[0].second, labelled = static_cast<double>(cases[i].tokens), share = labelled / static_cast<double>(tokens);
+      const double gflops = forward_flops_per_token(config, flags["context"]) * labelled / seconds / 1e9;
+      line.insert(line.end(), {{"tokens_per_s", labelled / seconds},
+                               {"gflops", gflops},
+                               {"share_of_gemm", gflops / roof.gemm_gflops},
+                               {"ratio_to_products", share * readings[0][0].second / seconds}});
+      emit(cases[i].name, flags, line);
     }
   }
   std::filesystem::remove_all(folder);

@@ -7,8 +7,38 @@
 #include "src/base/json.h"
 #include "src/checkpoint/hf_export.h"
 #include "tests/checkpoint/scratch.h"
+#include "tests/data/tokenizer_models.h"
 
 using namespace coppice;
+
+namespace {
+
+/// The rows that can be loaded, each with its tokenizer.
+struct Row {
+  test::TokenizerCase from;
+  Tokenizer tokenizer;
+};
+std::vector<Row> loaded_table(const std::filesystem::path& folder) {
+  std::vector<Row> rows;
+  for (const test::TokenizerCase& row : test::tokenizer_table(tiny_tokenizer(folder).pieces())) {
+    if (!row.load_refusal.empty()) continue;
+    spill(folder / (row.name + ".model"), row.file.bytes());
+    rows.push_back({row, Tokenizer::load(folder / (row.name + ".model"))});
+  }
+  return rows;
+}
+
+/// No piece, id or name that is not there: "" or a number below 0 anywhere in the file.
+bool names_nothing(const Json& json) {
+  if (json.is_string()) return json.get<std::string>().empty();
+  if (json.is_number_integer()) return json < 0;
+  if (json.is_structured())
+    for (const Json& part : json)
+      if (names_nothing(part)) return true;
+  return false;
+}
+
+}  // namespace
 
 TEST_SUITE("unit") {
   TEST_CASE("tokenizer_json: structure") {
@@ -63,7 +93,7 @@ TEST_SUITE("unit") {
 
   TEST_CASE("tokenizer_json: a vocabulary in which a control piece splits into two pieces is refused") {
     const ScratchFolder scratch;
-    check_control_pieces(tiny_tokenizer(scratch.path()));
+    check_exportable(tiny_tokenizer(scratch.path()), "tokenizer");
     // Another piece of two letters renamed to "<s" in the model's bytes: field 1, length 2.
     std::string bytes = tiny_tokenizer_bytes();
     const Tokenizer tiny = tiny_tokenizer(scratch.path());
@@ -76,11 +106,91 @@ TEST_SUITE("unit") {
     spill(scratch.path() / "html.model", bytes);
     const Tokenizer html = Tokenizer::load(scratch.path() / "html.model");
     try {
-      check_control_pieces(html);
+      check_exportable(html, "tokenizer");
       FAIL("nothing was thrown");
     } catch (const UserError& error) {
       CHECK(error.code() == ExitCode::recipe);
       CHECK(std::string(error.what()).find("'<s>' splits into the pieces '<s' and '>'") != std::string::npos);
+    }
+  }
+
+  TEST_CASE("tokenizer_json: what a row of odd tokenizers cannot be written as is refused, all others hold every piece and special") {
+    const ScratchFolder scratch;
+    size_t num_refused = 0;
+    for (const auto& [row, tokenizer] : loaded_table(scratch.path())) {
+      INFO(row.name);
+      if (!row.export_refusal.empty()) {
+        ++num_refused;
+        try {
+          check_exportable(tokenizer, "given.toml:7");
+          FAIL("nothing was thrown");
+        } catch (const UserError& error) {
+          CHECK(error.code() == ExitCode::recipe);
+          CHECK(std::string(error.what()).starts_with("given.toml:7"));
+          CHECK(std::string(error.what()).find(row.export_refusal) != std::string::npos);
+        }
+        continue;
+      }
+      check_exportable(tokenizer, "given.toml:7");
+      const Json json = parse_json(tokenizer_json(tokenizer, /*add_bos=*/false), "tokenizer.json");
+      CHECK(json["model"]["unk_token"] == tokenizer.pieces()[static_cast<size_t>(tokenizer.unk_id())].text);
+      for (size_t id = 0; id < tokenizer.pieces().size(); ++id) CHECK(json["model"]["vocab"].at(tokenizer.pieces()[id].text) == id);
+      for (const Json& token : json["added_tokens"]) {
+        const Piece& piece = tokenizer.pieces().at(token["id"].get<size_t>());
+        CHECK(token["content"] == piece.text);
+        CHECK(token["special"] == (piece.type != PieceType::user_defined));
+        CHECK(token["normalized"] == (piece.type == PieceType::user_defined));
+      }
+      CHECK(json["decoder"]["decoders"].size() == (tokenizer.has_dummy_prefix() ? 4 : 3));
+    }
+    CHECK(num_refused == 1);
+  }
+
+  TEST_CASE("tokenizer_json: a dummy prefix is put before every text, but not before the names of user-defined pieces") {
+    const ScratchFolder scratch;
+    for (const auto& [row, tokenizer] : loaded_table(scratch.path())) {
+      const Json normalizer = row.export_refusal.empty() ? parse_json(tokenizer_json(tokenizer, false), "tokenizer.json")["normalizer"] : Json();
+      if (row.name == "llama")
+        CHECK(normalizer == Json::parse(R"({"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"▁"},
+            {"type":"Replace","pattern":{"String":" "},"content":"▁"}]})"));
+      if (row.name == "user_defined_and_prefix") {
+        CHECK(normalizer["normalizers"][1]["pattern"]["Regex"] == "\\A(?!(?:<\\|im_start\\|>|\\[INST\\]|▁▁|\n\n|of)?\\z)");
+        CHECK(piece_without_prefix(tokenizer) == "<|im_start|>");
+      } else {
+        CHECK(piece_without_prefix(tokenizer) == "");
+      }
+    }
+  }
+
+  TEST_CASE("tokenizer_json: BOS that is wanted and not there is refused") {
+    const ScratchFolder scratch;
+    for (const auto& [row, tokenizer] : loaded_table(scratch.path()))
+      if (row.export_refusal.empty() && row.name == "no_bos") CHECK_THROWS_AS(check_exportable(tokenizer, "tokenizer", /*add_bos=*/true), UserError);
+  }
+
+  TEST_CASE("export_hf: folders with odd tokenizers name only what is there, and are read again") {
+    const ScratchFolder scratch;
+    for (const auto& [row, tokenizer] : loaded_table(scratch.path())) {
+      if (!row.export_refusal.empty()) continue;
+      INFO(row.name);
+      const std::filesystem::path folder = scratch.path() / ("hf-" + row.name);
+      ModelConfig config = tiny_config();
+      config.vocab_size = tokenizer.vocab_size();
+      CHECK(export_hf(folder, tiny_model(config, 3), tokenizer, "f32").max_logit_difference < 1e-4);
+      const Json shape = read_json(folder / "config.json"), generation = read_json(folder / "generation_config.json"),
+                 names = read_json(folder / "tokenizer_config.json");
+      for (const Json& json : {shape, generation, names}) CHECK(!names_nothing(json));
+      const auto check_special = [&](const char* name, std::optional<int64_t> id) {
+        const std::string key = std::string(name) + "_token";
+        CHECK(shape.at(key + "_id") == (id ? Json(*id) : Json()));
+        CHECK(generation.at(key + "_id") == (id ? Json(*id) : Json()));
+        CHECK(names.at(key) == (id ? Json(tokenizer.pieces()[static_cast<size_t>(*id)].text) : Json()));
+      };
+      check_special("bos", tokenizer.bos_id());
+      check_special("eos", tokenizer.eos_id());
+      check_special("pad", tokenizer.pad_id());
+      CHECK(Tokenizer::load(folder / "tokenizer.model").fingerprint() == tokenizer.fingerprint());
+      CHECK(import_hf(folder).config.vocab_size == tokenizer.vocab_size());
     }
   }
 }

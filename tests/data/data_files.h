@@ -5,6 +5,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -18,6 +19,7 @@
 #include "src/base/files.h"
 #include "src/base/hdf5.h"
 #include "src/base/json.h"
+#include "src/data/label_cache.h"
 #include "src/data/token_shards.h"
 
 namespace coppice::test {
@@ -125,6 +127,43 @@ struct RawShard {
                            {"domains", {"prose"}},
                            {"tokenizer", {{"sha256", "tokenizer-hash"}, {"vocab_size", vocab_size}, {"eos_id", eos_id}}},
                            {"shards", {shard}}};
+    write_file_atomically(folder / "manifest.json", seal(manifest));
+  }
+};
+
+/// A cache of one packed file of top-1 labels with any table of (begin, length, place), honestly hashed and sealed.
+struct RawLabels {
+  std::vector<std::array<uint64_t, 3>> runs;
+  uint64_t rows = 10;
+  std::optional<uint64_t> listed_rows;
+  Hdf5Type type = Hdf5Type::u64;
+
+  static LabelFingerprint fingerprint(const TokenShards& shards) {
+    return {.teacher_sha256 = "a teacher",
+            .tokenizer_sha256 = shards.tokenizer_sha256(),
+            .vocab_size = shards.vocab_size(),
+            .token_manifest_sha256 = shards.manifest_sha256()};
+  }
+  void write(const fs::path& folder, const TokenShards& shards) const {
+    fs::create_directories(folder);
+    const TokenShardInfo& info = shards.shards().at(0);
+    const fs::path path = folder / info.name;
+    {
+      Hdf5Writer file(path, 1);
+      file.set_attribute("/", "token_shard_sha256", info.sha256);
+      const std::vector<uint16_t> ids(rows, 5);
+      file.write_chunked("/top1", Hdf5Type::u16, {rows}, 64, ids.data());
+      file.write_chunked("/runs", type, {runs.size(), 3}, 64, runs.data());
+      file.close();
+    }
+    const Json shard = {
+        {"name", info.name}, {"bytes", fs::file_size(path)}, {"sha256", sha256_file(path)}, {"tokens", info.tokens}, {"rows", listed_rows.value_or(rows)}};
+    const Json manifest = {{"format", "coppice.labels"},
+                           {"version", 2},
+                           {"domain", shards.domain()},
+                           {"fingerprint", fingerprint(shards).to_json()},
+                           {"token_shards", Json::array({shard})},
+                           {"shards", Json::array({shard})}};
     write_file_atomically(folder / "manifest.json", seal(manifest));
   }
 };

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "src/base/random.h"
 #include "tests/data/data_files.h"
@@ -19,16 +20,18 @@ using test::zstd_bytes;
 
 namespace {
 
-std::vector<Document> read_documents(const std::filesystem::path& path) {
+std::vector<Document> read_documents(const std::filesystem::path& path, const CorpusOptions& options = {.max_bad = 0}, CorpusReport* report = nullptr) {
   std::vector<Document> documents;
-  const uint64_t count = for_each_document(path, [&](Document&& document) { documents.push_back(std::move(document)); });
-  CHECK(count == documents.size());
+  const CorpusReport got = for_each_document(
+      path, [&](Document&& document) { documents.push_back(std::move(document)); }, options);
+  CHECK(got.documents == documents.size());
+  if (report != nullptr) *report = got;
   return documents;
 }
 
-test::Refusal refusal_of_file(const Folder& folder, const std::string& name, const std::string& bytes) {
+test::Refusal refusal_of_file(const Folder& folder, const std::string& name, const std::string& bytes, const CorpusOptions& options = {.max_bad = 0}) {
   const auto path = folder.write(name, bytes);
-  return refusal_of([&] { read_documents(path); });
+  return refusal_of([&] { read_documents(path, options); });
 }
 
 const std::string kTwoLines =
@@ -107,6 +110,197 @@ TEST_SUITE("unit") {
     CHECK(read_documents(folder.write("y.jsonl", "{\"text\":\"" + longer + "\"}"))[0].text == longer);
   }
 
+  TEST_CASE("documents: an ending in capitals is the same ending; .ndjson and .json are read") {
+    const Folder folder;
+    for (const char* name : {"X.JSONL", "x.ndjson", "x.NdJson", "x.json"}) check_two(read_documents(folder.write(name, kTwoLines)), name);
+    check_two(read_documents(folder.write("X.JSONL.ZST", zstd_bytes(kTwoLines))), "X.JSONL.ZST");
+    check_two(read_documents(folder.write("x.Json.gz", gzip_bytes(kTwoLines))), "x.Json.gz");
+    CHECK(read_documents(folder.write("A.TXT", "text"))[0].id == "A.TXT#1");
+    CHECK(corpus_files(folder.path).size() == 7);
+  }
+
+  TEST_CASE("documents: a .json of one array, packed and spread over lines, gives the records of the same lines") {
+    const Folder folder;
+    const std::string first = kTwoLines.substr(0, kTwoLines.find('\n')), second = kTwoLines.substr(kTwoLines.rfind('\n') + 1);
+    for (const std::string& array : {"[" + first + "," + second + "]", "\xEF\xBB\xBF \r\n[\n  " + first + ",\r\n  " + second + "\n]\n",
+                                     "[" + first + "\n,\n" + nlohmann::json::parse(second).dump(2) + "]  "}) {
+      check_two(read_documents(folder.write("x.json", array)), "x.json");
+      check_two(read_documents(folder.write("x.json.zst", zstd_bytes(array))), "x.json.zst");
+      check_two(read_documents(folder.write("x.json.gz", gzip_bytes(array))), "x.json.gz");
+    }
+    const auto documents = read_documents(folder.write("y.json", "[\n{\"text\": \"a ] } \\\" \\\\\"},\n\n{\"text\": \"[{\", \"more\": [[1, \"}\"], {}]}]"));
+    REQUIRE(documents.size() == 2);
+    CHECK(documents[0].text == "a ] } \" \\");
+    CHECK(documents[1].text == "[{");
+    CHECK(documents[0].line == 2);
+    CHECK(documents[1].line == 4);
+    CHECK(*documents[1].file == "y.json");
+  }
+
+  TEST_CASE("documents: an array longer than the read block, its documents cut anywhere") {
+    const Folder folder;
+    std::string array = "[";
+    for (size_t i = 0; i < 5000; ++i) array += (i > 0 ? ", " : "") + nlohmann::json({{"text", std::string(i % 400, '\\') + std::to_string(i)}}).dump();
+    array += ", " + nlohmann::json({{"text", std::string(900'000, '"')}}).dump() + "]";
+    const auto documents = read_documents(folder.write("x.json", array));
+    REQUIRE(documents.size() == 5001);
+    for (size_t i = 0; i < 5000; ++i) REQUIRE(documents[i].text == std::string(i % 400, '\\') + std::to_string(i));
+    CHECK(documents[5000].text == std::string(900'000, '"'));
+  }
+
+  TEST_CASE("documents: text_key names the field of the text, in lines and arrays") {
+    const Folder folder;
+    const CorpusOptions options{.text_key = "content", .max_bad = 0};
+    for (const auto& [name, bytes] :
+         {std::pair{"x.jsonl", R"({"text": 5, "content": "right", "id": "a"})"}, {"x.json", R"([{"content": "right", "id": "a"}])"}}) {
+      const auto documents = read_documents(folder.write(name, bytes), options);
+      REQUIRE(documents.size() == 1);
+      CHECK(documents[0].text == "right");
+      CHECK(documents[0].id == "a");
+    }
+    const test::Refusal refusal = refusal_of_file(folder, "y.jsonl",
+                                                  R"({"content": "x", "url": "u"})"
+                                                  "\n");
+    CHECK(refusal.code == 3);
+    CHECK(refusal.says(R"(no field "text" among "content", "url" (text_key)"));
+  }
+
+  TEST_CASE("documents: ids are text, numbers as they are written; null stands for none") {
+    const Folder folder;
+    const auto documents = read_documents(
+        folder.write("x.jsonl",
+                     "{\"text\":\"a\",\"id\":7}\n{\"text\":\"b\",\"id\":\"7\"}\n{\"text\":\"c\",\"id\":18446744073709551617}\n{\"text\":\"d\",\"id\": -1.50 }\n"
+                     "{\"text\":\"e\",\"id\":null,\"source\":null}\n{\"text\":\"f\",\"id\":\"\",\"source\":7,\"metadata\":{\"license\":null}}\n"));
+    const char* const expected[] = {"7", "7", "18446744073709551617", "-1.50", "x.jsonl#5", "x.jsonl#6"};
+    REQUIRE(documents.size() == 6);
+    for (size_t i = 0; i < 6; ++i) CHECK(documents[i].id == expected[i]);
+    CHECK(documents[4].source == "x.jsonl");
+    CHECK(documents[5].source == "x.jsonl");
+    CHECK(documents[3].line == 4);
+  }
+
+  TEST_CASE("documents: what nobody reads does no harm") {
+    const Folder folder;
+    for (const char* field : {"NaN", "Infinity", "-Infinity", "nan", "1e999", "-1e-999", "\"\\ud800\"", "\"\\q\"", "[1, {\"score\": NaN}]",
+                              "{\"a\": -Infinity, \"a\": 2}", "null", "[]"}) {
+      CAPTURE(field);
+      for (const std::string& line : {"{\"text\":\"x\",\"other\":" + std::string(field) + "}", "{\"other\": " + std::string(field) + " , \"text\":\"x\"}",
+                                      "{\"metadata\":{\"score\":" + std::string(field) + ",\"license\":\"CC0\"},\"text\":\"x\"}"}) {
+        CHECK(read_documents(folder.write("x.jsonl", line))[0].text == "x");
+        CHECK(read_documents(folder.write("x.json", "[" + line + "]"))[0].text == "x");
+      }
+    }
+    CHECK(read_documents(folder.write("y.jsonl", "{\"\\ud800\":1,\"te\\u0078t\":\"x\"}"))[0].text == "x");
+  }
+
+  TEST_CASE("documents: bad records are left out with their place and reason, the others are read") {
+    const Folder folder;
+    const struct {
+      std::string record;
+      const char* reason;
+    } cases[] = {{"{\"body\":\"x\"}", "no field \"text\""},
+                 {"{\"text\":null}", "\"text\" is null"},
+                 {"{\"text\":[\"x\"]}", "\"text\" is no string"},
+                 {"{\"text\":NaN}", "bad JSON"},
+                 {"{\"text\":\"\\ud83d\"}", "surrogate"},
+                 {"{\"text\":\"caf\xE9\"}", "byte 13 is not valid UTF-8 (the line seems to be Latin-1"},
+                 {"{\"text\":\"\xC3\xA9 \xC3\xA9 \xFF\"}", "is not valid UTF-8"},
+                 {"{\"text\":\"x\",\"text\":\"y\"}", "occurs twice"},
+                 {"{\"text\":\"x\",\"id\":{}}", "\"id\" is neither"},
+                 {"{\"text\":\"x\",\"other\":tru}", "'tru' is no value"},
+                 {"{\"text\":\"x\",\"deep\":" + std::string(65, '[') + std::string(65, ']') + "}", "bad JSON"},
+                 {"{\"text\":\"a\tb\"}", "bad JSON"},
+                 {"[\"text\"]", "expected one JSON object"}};
+    const std::string good = "{\"text\":\"before\"}", after = "{\"text\":\"after\"}";
+    for (const auto& [record, reason] : cases) {
+      CAPTURE(record);
+      for (const auto& [name, bytes] :
+           {std::pair{"x.jsonl", good + "\n" + record + "\r\n" + after + "\n"}, {"x.json", "[" + good + ",\n" + record + "\n," + after + "]"}}) {
+        CorpusReport report;
+        const auto documents = read_documents(folder.write(name, bytes), {}, &report);
+        REQUIRE(documents.size() == 2);
+        CHECK(documents[0].text == "before");
+        CHECK(documents[1].text == "after");
+        CHECK(documents[1].id == std::string(name) + "#3");
+        REQUIRE(report.bad.size() == 1);
+        CHECK(report.bad[0].file == name);
+        CHECK(report.bad[0].bad == 1);
+        CHECK(report.bad[0].records == 3);
+        REQUIRE(report.bad[0].first.size() == 1);
+        INFO(report.bad[0].first[0]);
+        CHECK(report.bad[0].first[0].starts_with(std::string(name) + ":2: record 2: "));
+        CHECK(report.bad[0].first[0].find(reason) != std::string::npos);
+      }
+    }
+    CorpusReport report;
+    const auto cut = read_documents(folder.write("cut.jsonl", good + "\n{\"text\":\"aft"), {}, &report);  // the last line of a plain file
+    CHECK(cut.size() == 1);
+    CHECK(report.num_bad() == 1);
+    read_documents(folder.write("empty.jsonl", good + "\n{\"text\":\"\"}\n"), {}, &report);  // nothing to read is not bad, and is told apart
+    CHECK(report.empty == 1);
+    CHECK(report.num_bad() == 0);
+  }
+
+  TEST_CASE("documents: max_bad of a file is the larger of 100 and 0.1%, or what is asked for") {
+    const Folder folder;
+    const std::string good = "{\"text\":\"x\"}\n", bad = "{}\n";
+    const auto lines = [&](size_t num_good, size_t num_bad) {
+      std::string text;
+      for (size_t i = 0; i < num_bad; ++i) text += bad;
+      for (size_t i = 0; i < num_good; ++i) text += good;
+      return text;
+    };
+    const struct {
+      size_t num_good, num_bad;
+      int64_t max_bad;
+      bool read;
+    } cases[] = {{1, 100, -1, true}, {1000, 101, -1, false}, {199'800, 200, -1, true}, {199'799, 201, -1, false}, {5, 1, 0, false},
+                 {5, 3, 3, true},    {5, 4, 3, false},       {5, 5000, 5000, true},    {0, 3, -1, false},         {0, 10'000, -1, false}};
+    for (const auto& c : cases) {
+      CAPTURE(c.num_good);
+      CAPTURE(c.num_bad);
+      const auto path = folder.write("x.jsonl", lines(c.num_good, c.num_bad));
+      CorpusReport report;
+      const test::Refusal refusal = refusal_of([&] { report = for_each_document(path, [](Document&&) {}, {.max_bad = c.max_bad}); });
+      CHECK(refusal.code == (c.read ? 0 : 3));
+      if (c.read) {
+        CHECK(report.documents == c.num_good);
+        CHECK(report.num_bad() == c.num_bad);
+        CHECK(report.bad[0].first.size() == std::min<size_t>(c.num_bad, 10));
+      } else {
+        CHECK(refusal.says("x.jsonl:1: record 1: no field \"text\""));
+        if (c.num_good > 0) CHECK(refusal.says("data.max_bad"));
+      }
+    }
+    // of each file, not of the folder
+    folder.write("many/a.jsonl", lines(1, 60));
+    folder.write("many/b.jsonl", lines(1, 60));
+    CorpusReport report;
+    CHECK(read_documents(folder.path / "many", {}, &report).size() == 2);
+    CHECK(report.num_bad() == 120);
+  }
+
+  TEST_CASE("documents: a line or element above 64 MB is left out in bounded memory") {
+    const Folder folder;
+    const std::string longer(size_t{65} << 20, 'y'), after = "{\"text\":\"after\"}";
+    for (const auto& [name, bytes] :
+         {std::pair{"x.jsonl", "{\"text\":\"" + longer + "\"}\n" + after}, {"x.json", "[{\"text\":\"" + longer + "\"}," + after + "]"}}) {
+      CorpusReport report;
+      const auto documents = read_documents(folder.write(name, bytes), {}, &report);
+      REQUIRE(documents.size() == 1);
+      CHECK(documents[0].text == "after");
+      CHECK(documents[0].id == std::string(name) + "#2");
+      CHECK(report.num_bad() == 1);
+    }
+  }
+
+  TEST_CASE("text_hash: white space at the ends does not count") {
+    CHECK(text_hash(" a b\r\n") == text_hash("a b"));
+    CHECK(text_hash("a  b") != text_hash("a b"));
+    CHECK(text_hash("") == text_hash(" \n"));
+    CHECK(text_hash("") != text_hash("a"));
+  }
+
   TEST_CASE("DocumentWriter: round trip, equal bytes for equal documents, nothing without commit") {
     const Folder folder;
     const std::vector<Document> documents = {{"id \"1\"", "somewhere", "tab\t newline\n nul\x01 \xED\x95\x9C", "CC BY-SA 4.0"}, {"2", "s", "x", ""}};
@@ -181,6 +375,77 @@ TEST_SUITE("faults") {
     refuse("tail.jsonl.gz", gzipped + "tail", "gzip");
     CHECK(refusal_of([&] { read_documents(folder.path / "nowhere"); }).code == 3);
     CHECK(refusal_of([&] { read_documents(folder.path / "empty folder"); }).code == 3);
+  }
+
+  TEST_CASE("documents: a text file in another encoding is named with what it seems to be") {
+    const Folder folder;
+    const auto wide = [](const std::string& text, bool big, const std::string& mark) {
+      std::string bytes = mark;
+      for (const char c : text) bytes += big ? std::string{'\0', c} : std::string{c, '\0'};
+      return bytes;
+    };
+    const std::string line = "{\"text\": \"Some text, long enough to be looked at.\"}\n";
+    for (const char* name : {"x.txt", "x.jsonl", "x.json"})
+      for (const auto& [bytes, encoding] : {std::pair{wide(line, false, "\xFF\xFE"), "UTF-16LE"},
+                                            {wide(line, false, ""), "UTF-16LE"},
+                                            {wide(line, true, "\xFE\xFF"), "UTF-16BE"},
+                                            {wide(line, true, ""), "UTF-16BE"}}) {
+        CAPTURE(name);
+        const test::Refusal refusal = refusal_of_file(folder, name, bytes, {});
+        INFO(refusal.text);
+        CHECK(refusal.code == 3);
+        CHECK(refusal.says(encoding));
+        CHECK(refusal.says("iconv -f " + std::string(encoding) + " -t UTF-8"));
+      }
+    const auto named = [&](const std::string& bytes, const std::string& part) {
+      const test::Refusal refusal = refusal_of_file(folder, "x.txt", bytes, {});
+      INFO(refusal.text);
+      CHECK(refusal.code == 3);
+      CHECK(refusal.says(part));
+    };
+    named("Un caf\xE9 \xE0 la cr\xE8me", "iconv -f WINDOWS-1252");
+    named("It\x92s \x93quoted\x94 text", "Windows-1252");
+    named("\xF0\xD2\xC9\xD7\xC5\xD4, \xCD\xC9\xD2", "KOI8-R");                       // KOI8-R
+    named("text, \xC3\xA9\xC3\xA8\xC3\xAA and \xFF", "byte 18 is not valid UTF-8");  // damaged UTF-8 is not Latin-1
+
+    // among others: another encoding stops the folder unless max_bad says otherwise, damage is left out
+    folder.write("all/a.txt", "good");
+    folder.write("all/b.txt", "d\xC3\xA9j\xC3\xA0 vu \xFF");
+    CorpusReport report;
+    CHECK(read_documents(folder.path / "all", {}, &report).size() == 1);
+    CHECK(report.num_bad() == 1);
+    CHECK(report.bad[0].records == 2);
+    folder.write("all/c.txt", "caf\xE9");
+    folder.write("all/d.txt", "caf\xE9s");
+    const test::Refusal refusal = refusal_of([&] { read_documents(folder.path / "all", {}); });
+    CHECK(refusal.code == 3);
+    CHECK(refusal.says("2 of 4 text files are in another encoding: c.txt: "));
+    CHECK(read_documents(folder.path / "all", {.max_bad = 3}, &report).size() == 1);
+    CHECK(report.num_bad() == 3);
+    CHECK(refusal_of([&] { read_documents(folder.path / "all", {.max_bad = 2}); }).says("3 of 4 text files are no documents"));
+  }
+
+  TEST_CASE("documents: an array that is torn is refused with its place, whatever may be left out") {
+    const Folder folder;
+    const std::string good = "{\"text\":\"fine\"}";
+    const auto refuse = [&](const std::string& bytes, const std::string& part) {
+      const test::Refusal refusal = refusal_of_file(folder, "x.json", bytes, {});
+      INFO(bytes << ": " << refusal.text);
+      CHECK(refusal.code == 3);
+      CHECK(refusal.says(part));
+    };
+    refuse("[" + good + ",\n" + good, "x.json:2: the array of documents does not end");
+    refuse("[" + good + ",\n{\"text\": \"x", "in the document of line 2");
+    refuse("[" + good + ",\n{\"text\": \"x\\", "in the document of line 2");
+    refuse("[" + good + ",\n{\"text\": \"x},\n" + good + "]", "in the document of line 2");
+    refuse("[" + good + "] " + good, "text after the array");
+    refuse("[]", "no document");
+    refuse("[", "does not end");
+    refuse("{\n  \"data\": [" + good + "]\n}\n", "one JSON object over several lines");
+    // which below a folder is some other file
+    folder.write("all/about.json", "{\n  \"licence\": \"CC0\"\n}\n");
+    folder.write("all/a.jsonl", good);
+    CHECK(corpus_files(folder.path / "all") == std::vector<std::string>{"a.jsonl"});
   }
 
   TEST_CASE("documents: our own files carry a content checksum, so every flipped byte is seen") {

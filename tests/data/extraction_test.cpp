@@ -94,6 +94,9 @@ TEST_SUITE("unit") {
     CHECK(std::string(rejection_reason(kLong.substr(1), TextKind::plain)) == "short");
     CHECK(std::string(rejection_reason(kLong + std::string(1, '\0'), TextKind::plain)) == "binary");
     CHECK(std::string(rejection_reason(kLong + "\xff", TextKind::plain)) == "not UTF-8");
+    std::string wide;
+    for (const char c : kLong) wide += {c, '\0'};
+    CHECK(std::string(rejection_reason(wide, TextKind::plain)) == "UTF-16 or UTF-32, not UTF-8");
     std::string list = "Contents\n\n";
     for (int i = 0; i < 30; ++i) list += "- Chapter " + std::to_string(i) + "\n";
     CHECK(std::string(rejection_reason(list, TextKind::html)) == "navigation");

@@ -304,7 +304,7 @@ TEST_SUITE("unit") {
     const LabelFingerprint fingerprint = fingerprint_of(a);
     {
       LabelCacheWriter writer(folder.path / "l", a, fingerprint);
-      ShardLabels labels(0, fingerprint);
+      ShardLabels labels(a.shards()[1].tokens, fingerprint);
       labels.id = labels_of(a, 1);
       std::fill_n(labels.id.begin() + 7, 5, kNoLabel);
       labels.id[40] = kNoLabel;

@@ -116,7 +116,7 @@ TEST_SUITE("unit") {
   TEST_CASE("encode_choice: without a context the sequence starts with BOS") {
     for (const char* context : {"", " ", "\n\n"}) {
       const EncodedChoice encoded = encode_choice(tokenizer(), item(context, "", "blue"), 0);
-      CHECK(encoded.context == std::vector<int64_t>{tokenizer().bos_id()});
+      CHECK(encoded.context == std::vector<int64_t>{tokenizer().bos_id().value()});
       CHECK(encoded.continuation == ids_of(std::string(context) + "blue"));
     }
   }

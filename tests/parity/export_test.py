@@ -66,15 +66,23 @@ def test_generation_config(work):
     assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (1, 2, 3)
 
 
+def test_settings_of_an_imported_model(work):
+    config = transformers.GenerationConfig.from_pretrained(work / "hf" / "chat")
+    assert (config.eos_token_id, config.do_sample, config.temperature) == ([2, 3], True, 0.6)
+    assert transformers.AutoConfig.from_pretrained(work / "hf" / "chat").eos_token_id == [2, 3]
+
+
 def foreign_model(kind, tied):
     sizes = dict(vocab_size=512, hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
                  max_position_embeddings=128, tie_word_embeddings=tied, initializer_range=0.2)
     torch.manual_seed(4)
-    config = {"llama": transformers.LlamaConfig, "qwen3": transformers.Qwen3Config}[kind](**sizes)
+    if kind.startswith("mistral"):
+        sizes["sliding_window"] = 100 if kind == "mistral_window" else None
+    config = {"llama": transformers.LlamaConfig, "mistral": transformers.MistralConfig, "qwen3": transformers.Qwen3Config}[kind.split("_")[0]](**sizes)
     return transformers.AutoModelForCausalLM.from_config(config).eval()
 
 
-@pytest.mark.parametrize("kind,tied", [("llama", False), ("llama", True), ("qwen3", False), ("qwen3", True)])
+@pytest.mark.parametrize("kind,tied", [("llama", False), ("llama", True), ("qwen3", False), ("qwen3", True), ("mistral", False), ("mistral_window", True)])
 def test_we_open_theirs(work, tmp_path, kind, tied):
     model = foreign_model(kind, tied)
     model.save_pretrained(tmp_path / "theirs")

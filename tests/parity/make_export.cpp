@@ -1,6 +1,6 @@
 // Our side of the parity tests (tests/parity/*.py), without a word of Python: reads what they wrote into a work folder and answers in files.
 //   parity_export produce <work>            training.txt, strings.json, items.jsonl -> tokenizers, HF folders of random models, logits, scores, sums,
-//                                           a checkpoint, token shards
+//                                           a checkpoint, token shards; table/: odd tokenizers, each with its ids and an HF folder
 //   parity_export import <folder> <ids.json> <logits.safetensors>      opens a folder that transformers wrote
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -19,6 +19,7 @@
 #include "src/base/random.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/hf_export.h"
+#include "src/checkpoint/hf_settings.h"
 #include "src/checkpoint/safetensors.h"
 #include "src/data/tasks.h"
 #include "src/data/token_shards.h"
@@ -26,6 +27,7 @@
 #include "src/model/continuations.h"
 #include "src/model/parameters.h"
 #include "src/tensors/shape.h"
+#include "tests/data/tokenizer_models.h"
 
 namespace fs = std::filesystem;
 using namespace coppice;
@@ -42,13 +44,13 @@ Tokenizer train(const fs::path& work, int64_t vocab_size) {
   return Tokenizer::load(path);
 }
 
-void write_ids(const fs::path& work, const Tokenizer& tokenizer, const Json& strings) {
+void write_ids(const fs::path& file, const Tokenizer& tokenizer, const Json& strings) {
   Json answer = Json::array();
   for (const Json& text : strings) {
     const std::vector<int32_t> ids = tokenizer.encode(text.get<std::string>());
     answer.push_back({{"ids", ids}, {"decoded", tokenizer.decode(ids)}});
   }
-  write_json(work / fmt::format("ids-{}.json", tokenizer.vocab_size()), answer);
+  write_json(file, answer);
 }
 
 /// Weights of a size at which attention and FFN both matter, norms away from 1.
@@ -84,6 +86,22 @@ ModelConfig config_of(const Tokenizer& tokenizer, bool qk_norm, std::vector<int6
   return config;
 }
 
+/// Tokenizers with missing, added and renumbered pieces, with and without a dummy prefix: model file, ids, and a folder with a model of one layer.
+void write_table(const fs::path& folder, const Tokenizer& trained, const Json& strings) {
+  Json names = Json::array();
+  fs::create_directories(folder);
+  for (const test::TokenizerCase& row : test::tokenizer_table(trained.pieces())) {
+    if (!row.load_refusal.empty() || !row.export_refusal.empty()) continue;
+    const fs::path file = folder / (row.name + ".model");
+    write_file_atomically(file, row.file.bytes());
+    const Tokenizer tokenizer = Tokenizer::load(file);
+    write_ids(folder / (row.name + "-ids.json"), tokenizer, strings);
+    export_hf(folder / row.name, random_model(config_of(tokenizer, false, {32}), 5), tokenizer, "f32");
+    names.push_back(row.name);
+  }
+  write_json(folder / "names.json", names);
+}
+
 at::Tensor logits_of(const Model& model, const std::vector<int64_t>& ids) {
   c10::NoGradGuard no_grad;
   const auto length = static_cast<int64_t>(ids.size());
@@ -117,13 +135,19 @@ void export_models(const fs::path& work, const Tokenizer& tokenizer) {
     const char* dtype = "f32";
     HfExportOptions options = {};
   };
+  const HfSettings chat{.config_ids = {{"eos_token_id", {2, 3}}},
+                        .generation = {{"eos_token_id", {2, 3}}, {"do_sample", true}, {"temperature", 0.6}},
+                        .chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}",
+                        .add_bos = true,
+                        .split_special_tokens = false};
   const std::vector<Case> cases = {{"qwen3", true, {96, 96}},
                                    {"llama", false, {96, 96}},
                                    {"ragged", true, {96, 33, 64}},
                                    {"untied", false, {96}, false},
                                    {"sharded", true, {96, 96}, true, "f32", {.shard_bytes = 60'000}},
                                    {"bf16", true, {96, 96}, true, "bf16"},
-                                   {"bos", true, {32}, true, "f32", {.add_bos = true}}};
+                                   {"bos", true, {32}, true, "f32", {.add_bos = true}},
+                                   {"chat", false, {32}, true, "f32", {.settings = &chat}}};
   for (const Case& one : cases) {
     ModelConfig config = config_of(tokenizer, one.qk_norm, one.widths);
     config.tie_word_embeddings = one.tied;
@@ -204,9 +228,10 @@ int run(int argc, char** argv) {
     const Json strings = read_json(work / "strings.json");
     const Tokenizer small = train(work, 512), large = train(work, 3000);
     for (const Tokenizer* tokenizer : {&small, &large}) {
-      write_ids(work, *tokenizer, strings);
+      write_ids(work / fmt::format("ids-{}.json", tokenizer->vocab_size()), *tokenizer, strings);
       write_file_atomically(work / fmt::format("tokenizer-{}.json", tokenizer->vocab_size()), tokenizer_json(*tokenizer, /*add_bos=*/false));
     }
+    write_table(work / "table", small, strings);
     export_models(work, small);
     write_scores(work);
     write_item_sums(work, small);

@@ -1,4 +1,4 @@
-"""Ids of 10,000 strings: ours, sentencepiece, tokenizers and AutoTokenizer must agree on every one."""
+"""Ids of 10,000 strings: ours, sentencepiece, tokenizers and AutoTokenizer must agree on every one, with our own tokenizers and with odd ones."""
 
 import json
 
@@ -66,3 +66,67 @@ def test_bos_when_asked_for(work):
 
 def test_tokenizer_model_in_the_folder(work, strings):
     assert (work / "hf" / "qwen3" / "tokenizer.model").read_bytes() == (work / "tokenizer-512.model").read_bytes()
+
+
+# Missing, added and renumbered pieces, with and without a dummy prefix: tests/data/tokenizer_models.h. Ids of unk, bos, eos and pad.
+TABLE = {
+    "ours": (0, 1, 2, 3),
+    "dummy_prefix": (0, 1, 2, 3),
+    "llama": (0, 1, 2, None),
+    "no_bos": (0, None, 1, None),
+    "gemma": (3, 2, 1, 0),
+    "specials_last": (511, 510, 509, 508),
+    "one_end": (0, 7, 7, 7),
+    "unk_by_another_name": (100, 0, 1, 2),
+    "controls": (0, 1, 2, 5),
+    "user_defined": (0, 1, 2, 3),
+    "user_defined_and_prefix": (0, 1, 2, 3),
+    "unused": (0, 1, 2, 3),
+}
+
+
+def test_the_table_is_whole(work):
+    assert json.loads((work / "table" / "names.json").read_text()) == list(TABLE)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_odd_tokenizers(work, strings, name):
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(work / "table" / f"{name}.model"))
+    mine = json.loads((work / "table" / f"{name}-ids.json").read_text(encoding="utf-8"))
+    assert_same_ids(strings, mine, processor.encode(strings))
+    texts = processor.decode([answer["ids"] for answer in mine])
+    assert [answer["decoded"] for answer in mine] == texts == [text.replace("▁", " ") for text in strings]
+
+    exported = tokenizers.Tokenizer.from_file(str(work / "table" / name / "tokenizer.json"))
+    exported.encode_special_tokens = True
+    assert json.loads(exported.to_str()) == json.loads((work / "table" / name / "tokenizer.json").read_text(encoding="utf-8"))
+    assert exported.decode_batch([answer["ids"] for answer in mine], skip_special_tokens=False) == texts
+    auto = transformers.AutoTokenizer.from_pretrained(work / "table" / name)
+    # One text, and only with user-defined pieces and a dummy prefix: exactly the name of such a piece (see tokenizer_json.cpp).
+    user_defined = {"<|im_start|>", "[INST]", "\n\n", "of"} if name == "user_defined_and_prefix" else set()
+    kept = [i for i, text in enumerate(strings) if text not in user_defined]
+    assert len(kept) > 9_900
+    kept_strings, kept_mine = [strings[i] for i in kept], [mine[i] for i in kept]
+    assert_same_ids(kept_strings, kept_mine, [encoding.ids for encoding in exported.encode_batch(kept_strings)])
+    assert_same_ids(kept_strings, kept_mine, auto(kept_strings)["input_ids"])
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_special_ids_of_odd_tokenizers(work, name):
+    auto = transformers.AutoTokenizer.from_pretrained(work / "table" / name)
+    assert (auto.unk_token_id, auto.bos_token_id, auto.eos_token_id, auto.pad_token_id) == TABLE[name]
+    for config in (transformers.AutoConfig.from_pretrained(work / "table" / name), transformers.GenerationConfig.from_pretrained(work / "table" / name)):
+        assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == TABLE[name][1:]
+
+
+def test_bos_and_chat_of_an_imported_model(work, strings):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(work / "hf" / "chat")
+    special = [piece for piece in tokenizer.get_vocab() if piece.startswith("<") and piece.endswith(">")]
+    texts = [(text, answer["ids"]) for text, answer in zip(strings, ours(work, 512), strict=True) if not any(piece in text for piece in special)]
+    assert len(texts) > 5000
+    for (text, ids), theirs in zip(texts, tokenizer([text for text, _ in texts])["input_ids"], strict=True):
+        assert theirs == [1, *ids], text
+    chat = [{"role": "user", "content": "one two"}, {"role": "assistant", "content": "three"}]
+    ids = tokenizer.apply_chat_template(chat, tokenize=True, return_dict=False)
+    assert ids.count(2) == 2 and ids[-1] == 2  # the template's end of text is the piece, not three characters
+    assert tokenizer.decode(ids) == "user: one two</s>assistant: three</s>"

@@ -59,6 +59,28 @@ TEST_SUITE("unit") {
     CHECK_THROWS_WITH_AS(score("random", model), doctest::Contains("layer 0 has 24, layer 2 has 20"), UserError);
   }
 
+  TEST_CASE("pad: every score of layers of different widths; what is cut by it is the masked model") {
+    const Model model = tiny::model({24, 16, 20}), even = tiny::model();
+    const std::array<Batch, 1> batches = {batch_of(at::ones({2, 9}, at::kBool))};
+    const std::vector<int64_t>& widths = model.config.intermediate_size;
+    for (const ScoreRow& row : score_table()) {
+      CAPTURE(row.name);
+      const at::Tensor scores_LF = row.compute({.model = &model, .batches = batches, .seed = 3, .pad = true});
+      CHECK((scores_LF.sizes() == at::IntArrayRef({3, 24})));
+      for (int64_t layer = 0; layer < 3; ++layer) {
+        const int64_t width = widths[static_cast<size_t>(layer)];
+        CHECK(scores_LF[layer].narrow(0, 0, width).isfinite().all().item<bool>());
+        CHECK(scores_LF[layer].narrow(0, width, 24 - width).isneginf().all().item<bool>());
+      }
+      const PrunePlan plan = make_plan(scores_LF, {5, 16, 20}, row.name, "", widths);
+      CHECK(plan.kept[1].size() == 16);
+      CHECK(plan.kept[2].back() == 19);
+      CHECK(masked_pruned_difference(model, plan_mask(plan, 24), prune_model(model, plan), tiny::input()) < 2e-6);
+      CHECK_THROWS_WITH_AS(make_plan(scores_LF, {5, 17, 20}, row.name, "", widths), doctest::Contains("got 17, expected 1 to 16"), UserError);
+      CHECK(at::equal(row.compute({.model = &even, .batches = batches, .seed = 3, .pad = true}), row.compute({.model = &even, .batches = batches, .seed = 3})));
+    }
+  }
+
   TEST_CASE("random: a permutation of the channels, by seed and layer") {
     const Model model = tiny::model();
     const at::Tensor scores_LF = score("random", model, {}, 5);

@@ -72,6 +72,8 @@ TEST_SUITE("unit") {
     CHECK(message([](MaskOptions& o) { o.final_top_k_epsilon = 0; }).find("final_top_k_epsilon: got 0") != std::string::npos);
     CHECK(message([](MaskOptions& o) { o.score_lr = std::nan(""); }).find("score_lr: got nan") != std::string::npos);
     CHECK(message([](MaskOptions& o) { o.score_lr = std::nan(""); }).find("a.toml:3") != std::string::npos);
+    CHECK(message([](MaskOptions& o) { o.score_lr = INFINITY; }).find("score_lr: got inf, expected a finite number") != std::string::npos);
+    CHECK(message([](MaskOptions& o) { o.multiplier_lr = INFINITY; }).find("multiplier_lr: got inf") != std::string::npos);
   }
 
   TEST_CASE("initial_scores: a function of the seed, of the size asked for, layers differ") {
@@ -140,6 +142,15 @@ TEST_SUITE("unit") {
     CHECK(mask_collapse(flat, 0.6, 30).find("layer 0: the FFN mask has not decided after 60 % of its steps: sharpness 0.333") != std::string::npos);
     CHECK(mask_collapse(mask_health(hard_top_k(raw_LF, 10), raw_LF, 10, 10), 1.0, 30).empty());
     CHECK(mask_collapse(mask_health(at::ones({2, 30}), raw_LF, 30, 30), 1.0, 30).empty());  // nothing to decide
+  }
+
+  TEST_CASE("mask_collapse: a layer that is hardly cut need not be binary to have decided") {
+    const at::Tensor raw_LF = at::arange(20, at::kFloat).view({1, 20});
+    at::Tensor soft_LF = at::ones({1, 20});
+    soft_LF[0][0] = 0.01f;  // the one to go, nearly gone
+    soft_LF[0][1] = 0.99f;
+    CHECK(mask_collapse(mask_health(soft_LF, raw_LF, 19, 19), 1.0, 20).empty());
+    CHECK(mask_collapse(mask_health(at::full({1, 20}, 0.95f), raw_LF, 19, 19), 1.0, 20).find("sharpness 0.950, an undecided mask has 0.950") != std::string::npos);
   }
 
   TEST_CASE("cut_collapse and early_decision: only where they should speak") {

@@ -30,8 +30,11 @@ TEST_SUITE("faults") {
   TEST_CASE("a result that cannot be printed is exit 4") {
     const Scratch scratch("no_result");
     write_run(scratch.path, "small.toml");
-    const Outcome full = run(scratch.path, {"config", "small.toml"}, [] { dup2(open("/dev/full", O_WRONLY), STDOUT_FILENO); });
-    CHECK(full.code == 4);
+    for (const std::vector<std::string>& command : {std::vector<std::string>{"config", "small.toml"}, {"plan", "small.toml"}, {"--version"}}) {
+      CAPTURE(command.front());
+      const Outcome full = run(scratch.path, command, [] { dup2(open("/dev/full", O_WRONLY), STDOUT_FILENO); });
+      CHECK(full.code == 4);
+    }
   }
 
   TEST_CASE("a run's error is the last line of its log.txt") {

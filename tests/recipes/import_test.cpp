@@ -59,14 +59,15 @@ tokens = 4096
 
 /// A folder as another program would leave it: `rows` rows in the vocabulary table, those beyond the tokenizer's ids so large that any softmax over them is
 /// ruined.
-coppice::Model write_padded_model(const fs::path& folder, const coppice::Tokenizer& tokenizer, int64_t rows) {
+coppice::Model write_padded_model(const fs::path& folder, const coppice::Tokenizer& tokenizer, int64_t rows, bool qk_norm = true) {
   coppice::ModelConfig config{.vocab_size = rows,
                               .hidden_size = 32,
                               .num_hidden_layers = 2,
                               .num_attention_heads = 2,
                               .num_key_value_heads = 1,
                               .head_dim = 16,
-                              .intermediate_size = {96, 96}};
+                              .intermediate_size = {96, 96},
+                              .qk_norm = qk_norm};
   coppice::Model model = coppice::make_model(config);
   coppice::initialise_parameters(config, *model.arena, 3);
   if (rows > tokenizer.vocab_size())
@@ -87,7 +88,40 @@ coppice::Tokenizer train_tokenizer_on(const fs::path& model_file, const std::str
 
 }  // namespace
 
+namespace {
+
+void patch_json(const fs::path& file, const nlohmann::json& patch) {
+  auto json = nlohmann::json::parse(slurp(file));
+  json.update(patch);
+  spill(file, json.dump());
+}
+
+}  // namespace
+
 TEST_SUITE("recipe") {
+  TEST_CASE("import: rows beyond the tokenizer's ids leave no trace, tokens that they stood for are named") {
+    const Scratch scratch("import_rows");
+    write_corpus(scratch.path / "corpus");
+    spill(scratch.path / "given.toml", std::string(kRecipe).substr(0, std::string(kRecipe).find("[[stage]]\nname = \"pruned\"")));
+    const coppice::Tokenizer tokenizer = train_tokenizer_on(scratch.path / "own.model", slurp(scratch.path / "corpus/prose.jsonl").substr(0, 4000));
+    std::string plain;
+    for (const int64_t rows : {384, 385, 2048}) {
+      CAPTURE(rows);
+      fs::remove_all(scratch.path / "elsewhere");
+      fs::remove_all(scratch.path / "runs");
+      write_padded_model(scratch.path / "elsewhere", tokenizer, rows);
+      if (rows == 385) spill(scratch.path / "elsewhere/added_tokens.json", R"({"<|im_end|>":384})");
+      const Outcome outcome = run(scratch.path, {"run", "given.toml"});
+      INFO(outcome.err);
+      REQUIRE(outcome.code == 0);
+      const std::string weights = slurp(scratch.path / "runs/given/dense/model/part-00000.h5");
+      if (rows == 384) plain = weights;
+      CHECK((weights == plain));
+      CHECK((outcome.err.find("padded rows beyond 384 ids: they are cut") != std::string::npos) == (rows > 384));
+      CHECK((outcome.err.find("adds 1 tokens to its tokenizer.model that do not come along: '<|im_end|>'") != std::string::npos) == (rows == 385));
+    }
+  }
+
   TEST_CASE("import: a padded model from a Hugging Face folder is source, teacher and start of the student") {
     const Scratch scratch("import");
     write_corpus(scratch.path / "corpus");
@@ -131,11 +165,19 @@ TEST_SUITE("recipe") {
     CHECK(another.find(own.fingerprint()) != std::string::npos);
     CHECK(another.find(other.fingerprint()) != std::string::npos);
     CHECK(refusal({"tokenizer.path=\"\""}).find("set tokenizer.path = \"elsewhere/tokenizer.model\"") != std::string::npos);
+    patch_json(scratch.path / "elsewhere/config.json", {{"vocab_size", 320}});  // ids without a row
+    const std::string smaller = refusal({});
+    CHECK(smaller.find("320 rows") != std::string::npos);
+    CHECK(smaller.find("384 ids") != std::string::npos);
     fs::remove_all(scratch.path / "elsewhere");
-    write_padded_model(scratch.path / "elsewhere", own, 2048);  // more than padding
-    const std::string larger = refusal({});
-    CHECK(larger.find("2048 rows") != std::string::npos);
-    CHECK(larger.find("384 ids") != std::string::npos);
+    write_padded_model(scratch.path / "elsewhere", own, 384, /*qk_norm=*/false);
+    patch_json(scratch.path / "elsewhere/config.json", {{"architectures", {"MistralForCausalLM"}}, {"model_type", "mistral"}, {"sliding_window", 64}});
+    CHECK(run(scratch.path, {"config", "given.toml"}).code == 0);  // no text of this recipe is longer than the window
+    for (const char* set : {"core.seq_len=128", "labels.context=65", "scores.seq_len=128"}) {
+      const std::string longer = refusal({set});
+      CAPTURE(longer);
+      CHECK((longer.find("the model of stage 'dense' sees no more than 64 tokens (sliding_window") != std::string::npos));
+    }
     fs::remove(scratch.path / "elsewhere/tokenizer.model");
     CHECK(refusal({"tokenizer.path=\"own.model\""}).find("tokenizer.model is missing") != std::string::npos);
   }

@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
 
+#include "recipes/cost.h"
 #include "recipes/run_recipe.h"
 #include "recipes/training.h"
 #include "src/base/errors.h"
@@ -85,9 +86,187 @@ LabelsUnderTokens labels_trained_on(const fs::path& recipe_file, const fs::path&
   return labels;
 }
 
+/// A copy of one domain's label cache in which label i is the one that belongs to token i + by, inside each document.
+void move_labels(const fs::path& from, const fs::path& to, const coppice::TokenShards& shards, int by) {
+  using namespace coppice;
+  const LabelFingerprint fingerprint = read_label_fingerprint(from);
+  const LabelCache cache(from, shards, fingerprint);
+  LabelCacheWriter writer(to, shards, fingerprint);
+  for (size_t shard = 0; shard < shards.shards().size(); ++shard) {
+    const uint64_t tokens = shards.shards()[shard].tokens;
+    const auto k = static_cast<size_t>(fingerprint.k);
+    std::vector<int64_t> id(tokens * k);
+    std::vector<float> logp(tokens * k), tail(tokens);
+    if (fingerprint.has_logp()) {
+      cache.read_top_k(shard, 0, tokens, id.data(), logp.data(), tail.data());
+    } else {
+      cache.read(shard, 0, tokens, id.data());
+    }
+    ShardLabels moved(tokens, fingerprint);
+    uint64_t begin = 0;
+    for (const uint64_t end : shards.document_ends(shard)) {
+      for (uint64_t i = begin; i < end; ++i) {
+        const uint64_t source = std::clamp<uint64_t>(i + static_cast<uint64_t>(by), begin, end - 1);
+        for (size_t j = 0; j < k; ++j) moved.id[i * k + j] = static_cast<int32_t>(id[source * k + j]);
+        for (size_t j = 0; j < k && fingerprint.has_logp(); ++j) moved.logp[i * k + j] = logp[source * k + j];
+        if (fingerprint.has_tail()) moved.tail[i] = tail[source];
+      }
+      begin = end;
+    }
+    writer.write(shard, moved);
+  }
+}
+
 }  // namespace
 
 TEST_SUITE("recipe") {
+  TEST_CASE(
+      "labels: those of a weak teacher that stand one place beside their tokens are refused by stage and domain, in every tier, used, imported or drawn") {
+    const Scratch scratch("labels_moved");
+    write_corpus(scratch.path / "corpus");
+    std::string weak = kDense;
+    weak.replace(weak.find("tokens = 5120"), 13, "tokens = 40960");
+    for (const std::string tier : {"tier = \"top1\"", "tier = \"top1_prob\"", "tier = \"topk\"\ntop_k = 4"}) {
+      CAPTURE(tier);
+      spill(scratch.path / "make.toml", recipe(weak + label_stage("teacher = \"dense\"\ncontext = 64\n" + tier)));
+      fs::remove_all(scratch.path / "runs/make/labels");
+      const Outcome made = run(scratch.path, {"run", "make.toml", "--out", "runs/make"});
+      INFO(made.err);
+      REQUIRE(made.code == 0);
+      const fs::path cache = scratch.path / "runs/make/labels/labels";
+      const coppice::PreparedData data = coppice::open_data(scratch.path / "runs/make");
+      const std::string reader = student_stage("a", "tokens = 24576\nseq_len = 64\nbatch_tokens = 512");
+      for (const int by : {1, -1})
+        for (const std::string moved : {"prose", "code"}) {
+          fs::remove_all(scratch.path / "moved");
+          for (const auto& [domain, shards] : data.train) move_labels(cache / domain, scratch.path / "moved" / domain, shards, domain == moved ? by : 0);
+          spill(scratch.path / "use.toml", recipe(label_stage("cache = \"moved\"\n" + tier) + reader));
+          const Outcome used = run(scratch.path, {"run", "use.toml", "--out", "runs/use"});
+          INFO(used.err);
+          CHECK(used.code == 3);
+          CHECK(used.err.find("the labels of stage 'labels' in domain '" + moved + "' stand one place " + (by > 0 ? "before" : "behind")) != std::string::npos);
+          fs::remove_all(scratch.path / "runs/use");
+        }
+      // The last ones, of `code`, come out as JSONL and are refused on the way in; and where only a reader's draw is looked at, before its first step.
+      REQUIRE(run(scratch.path, {"labels", "export", "code.jsonl", "--tokens", "runs/make/data/tokens/code", "--cache", "moved/code"}).code == 0);
+      const Outcome in = run(scratch.path, {"labels", "import", "code.jsonl", "--tokens", "runs/make/data/tokens/code", "--cache", "in"});
+      CHECK(in.code == 3);
+      CHECK(in.err.find("domain 'code' stand one place behind") != std::string::npos);
+      CHECK(!fs::exists(scratch.path / "in"));
+      // A teacher's own labels are looked at where a reader draws them, before its first step.
+      fs::remove_all(cache / "code");
+      fs::copy(scratch.path / "moved/code", cache / "code");
+      spill(scratch.path / "make.toml", recipe(weak + label_stage("teacher = \"dense\"\ncontext = 64\n" + tier) + reader));
+      std::string refusal;
+      try {
+        labels_trained_on(scratch.path / "make.toml", scratch.path / "runs/make", "a");
+      } catch (const coppice::UserError& error) {
+        CHECK(error.code() == coppice::ExitCode::bad_file);
+        refusal = error.what();
+      }
+      CHECK(refusal.find("the labels of stage 'labels' in domain 'code' stand one place behind") != std::string::npos);
+    }
+  }
+
+  TEST_CASE("labels: a teacher that has learned next to nothing is no reason to stop, stored or live") {
+    const Scratch scratch("labels_fresh");
+    write_corpus(scratch.path / "corpus");
+    for (const int64_t steps : {1, 2, 4, 8, 16}) {
+      CAPTURE(steps);
+      std::string fresh = kDense;
+      fresh.replace(fresh.find("tokens = 5120"), 13, "tokens = " + std::to_string(512 * steps));
+      spill(
+          scratch.path / "make.toml",
+          recipe(fresh + label_stage("teacher = \"dense\"\ncontext = 64") + student_stage("a", "tokens = 8192\nseq_len = 64\nbatch_tokens = 2048") +
+                 "[[stage]]\nname = \"live\"\nkind = \"train\"\nmodel = \"student\"\nteacher = \"dense\"\ntokens = 8192\nseq_len = 64\nbatch_tokens = 2048\n"));
+      const Outcome outcome = run(scratch.path, {"run", "make.toml", "--out", "runs/" + std::to_string(steps)});
+      INFO(outcome.err);
+      CHECK(outcome.code == 0);
+    }
+  }
+
+  TEST_CASE("labels: what vLLM gives is trained on, its holes with the text alone") {
+    const Scratch scratch("labels_vllm");
+    write_corpus(scratch.path / "corpus");
+    spill(scratch.path / "make.toml", recipe(kDense + label_stage("teacher = \"dense\"\ncontext = 64\ntier = \"topk\"\ntop_k = 3")));
+    REQUIRE(run(scratch.path, {"run", "make.toml", "--out", "runs/make"}).code == 0);
+    for (const char* domain : {"prose", "code"}) {
+      const std::string name = domain;
+      REQUIRE(
+          run(scratch.path, {"labels", "export", name + ".jsonl", "--tokens", "runs/make/data/tokens/" + name, "--cache", "runs/make/labels/labels/" + name})
+              .code == 0);
+      // As a served model would say it: no end-of-text, 300 tokens at most, the actual token among the entries, the first one null.
+      std::istringstream lines(slurp(scratch.path / (name + ".jsonl")));
+      std::string out = "{\"id\": \"held out\", \"prompt_token_ids\": [5], \"prompt_logprobs\": [null]}\n", line;
+      std::getline(lines, line);
+      while (std::getline(lines, line)) {
+        const auto ours = nlohmann::json::parse(line);
+        std::vector<int64_t> tokens = ours["tokens"];
+        tokens.resize(std::min<size_t>(tokens.size() - 1, 300));
+        nlohmann::json given = {{"doc", ours["doc"]}, {"prompt_token_ids", tokens}, {"prompt_logprobs", {nullptr}}};
+        for (size_t i = 1; i < tokens.size(); ++i) {
+          nlohmann::json entry = {{std::to_string(tokens[i]), {{"logprob", -30.0}, {"rank", 99}}}};
+          for (size_t j = 0; j < ours["top_ids"][i - 1].size(); ++j)
+            entry[std::to_string(ours["top_ids"][i - 1][j].get<int64_t>())] = {{"logprob", ours["top_logprobs"][i - 1][j]}, {"rank", j + 1}};
+          given["prompt_logprobs"].push_back(entry);
+        }
+        out += given.dump() + "\n";
+      }
+      spill(scratch.path / "dumps" / (name + ".jsonl"), out);
+    }
+    const std::string given = "import = \"dumps\"\nimport_format = \"vllm\"\ntier = \"topk\"\ntop_k = 3\n";
+    for (const char* loss : {"labels", "top_k"}) {
+      CAPTURE(loss);
+      spill(scratch.path / "use.toml", recipe(label_stage(given + "coverage = \"some\"") +
+                                              student_stage("a", std::string("tokens = 8192\nseq_len = 64\nbatch_tokens = 512\nloss = \"") + loss + "\"")));
+      const Outcome used = run(scratch.path, {"run", "use.toml", "--out", std::string("runs/") + loss});
+      INFO(used.err);
+      CHECK(used.code == 0);
+      CHECK(used.err.find("documents are cut short or have no label for their end-of-text") != std::string::npos);
+      CHECK(used.err.find("held out or not in the token shards and are left out") != std::string::npos);
+      CHECK(used.err.find("% of the tokens that it draws have no label of 'labels' and are trained on the text alone") != std::string::npos);
+    }
+    spill(scratch.path / "use.toml",
+          recipe(label_stage(given + "coverage = \"used\"") + student_stage("a", "tokens = 8192\nseq_len = 64\nbatch_tokens = 512")));
+    const Outcome holes = run(scratch.path, {"run", "use.toml", "--out", "runs/used"});
+    CHECK(holes.code == 3);
+    CHECK(holes.err.find("coverage = \"some\" leaves it to the text") != std::string::npos);
+    spill(scratch.path / "use.toml", recipe(label_stage("teacher = \"dense\"\ncoverage = \"some\"")));
+    CHECK(run(scratch.path, {"config", "use.toml"}).code == 2);
+  }
+
+  TEST_CASE("labels: ids that occur twice are named when the corpus is read, and the export comes in again all the same") {
+    const Scratch scratch("labels_ids");
+    write_corpus(scratch.path / "corpus");
+    // numbers, none, unicode, and the ids of the first lines once more
+    std::istringstream lines(slurp(scratch.path / "corpus/code.jsonl"));
+    std::string out;
+    int64_t number = 0;
+    for (std::string line; std::getline(lines, line); ++number) {
+      auto document = nlohmann::json::parse(line);
+      if (number % 5 == 0) document["id"] = number;
+      if (number % 5 == 1) document["id"] = "";
+      if (number % 5 == 2) document["id"] = "\xE6\x9E\x9D " + std::to_string(number);
+      if (number > 40 && number % 5 == 3) document["id"] = number % 40 / 5 * 5;
+      out += document.dump() + "\n";
+    }
+    spill(scratch.path / "corpus/code.jsonl", out);
+    spill(scratch.path / "make.toml", recipe(kDense + label_stage("teacher = \"dense\"\ncontext = 64\nwindow_rule = \"aligned\"")));
+    const Outcome made = run(scratch.path, {"run", "make.toml", "--out", "runs/make"});
+    INFO(made.err);
+    REQUIRE(made.code == 0);
+    CHECK(made.err.find("documents have an id that came before") != std::string::npos);
+    CHECK(made.err.find("in code.jsonl:1 and code.jsonl:") != std::string::npos);
+    const std::string tokens = "runs/make/data/tokens/code", cache = "runs/make/labels/labels/code";
+    REQUIRE(run(scratch.path, {"labels", "export", "code.jsonl.zst", "--tokens", tokens, "--cache", cache}).code == 0);
+    const Outcome in = run(scratch.path, {"labels", "import", "code.jsonl.zst", "--tokens", tokens, "--cache", "again"});
+    INFO(in.err);
+    REQUIRE(in.code == 0);
+    CHECK(labels_of(scratch.path / cache).size() == labels_of(scratch.path / "again").size());
+    for (const auto& [name, bytes] : labels_of(scratch.path / "again"))
+      if (!name.starts_with(".lock-")) CHECK(bytes == slurp(scratch.path / cache / name));
+  }
+
   TEST_CASE("labels: one labelling, three trainings of another recipe with other batches, lengths and seeds: the same label under every token") {
     const Scratch scratch("labels_once");
     write_corpus(scratch.path / "corpus");
@@ -231,6 +410,72 @@ TEST_SUITE("recipe") {
 }
 
 TEST_SUITE("faults") {
+  TEST_CASE("labels: coverage used holds what is drawn and nothing else, whoever was killed or joined; the labels are those of full coverage") {
+    const Scratch scratch("labels_used");
+    write_corpus(scratch.path / "corpus");
+    const std::string topk = "teacher = \"dense\"\ncontext = 64\ntier = \"topk\"\ntop_k = 40";
+    const std::string readers = student_stage("a", "tokens = 4096\nseq_len = 64\nbatch_tokens = 512\nloss = \"top_k\"") +
+                                student_stage("b", "tokens = 2048\nseq_len = 32\nbatch_tokens = 256\ndata_seed = 3");
+    spill(scratch.path / "used.toml", recipe(kDense + label_stage(topk + "\ncoverage = \"used\"") + readers));
+    spill(scratch.path / "all.toml", recipe(kDense + label_stage(topk)));
+    const Outcome used = run(scratch.path, {"run", "used.toml", "--out", "runs/used"});
+    INFO(used.err);
+    REQUIRE(used.code == 0);
+    REQUIRE(run(scratch.path, {"run", "all.toml", "--out", "runs/all"}).code == 0);
+    const fs::path used_labels = scratch.path / "runs/used/labels/labels", all_labels = scratch.path / "runs/all/labels/labels";
+    const auto results_of = [&](const char* run_name) { return nlohmann::json::parse(slurp(scratch.path / "runs" / run_name / "labels/manifest.json")); };
+    const auto labelled = results_of("used").at("tokens").get<uint64_t>(), all = results_of("all").at("tokens").get<uint64_t>();
+    CHECK(labelled > 4096);  // of 6144 that are drawn
+    CHECK(labelled <= 6144);
+
+    // the bytes of the labels, their table, and a few kB a file; the plan says so
+    const auto bytes_of = [](const fs::path& folder) {
+      uint64_t bytes = 0;
+      for (const auto& entry : fs::recursive_directory_iterator(folder)) bytes += entry.is_regular_file() ? entry.file_size() : 0;
+      return bytes;
+    };
+    constexpr uint64_t kRowBytes = 40 * 4 + 2, kFileBytes = 15'000;
+    const auto shards = static_cast<uint64_t>(count_shards(used_labels));
+    REQUIRE(shards > 12);
+    CHECK(bytes_of(used_labels) >= labelled * kRowBytes);
+    CHECK(bytes_of(used_labels) <= labelled * kRowBytes + 128 * coppice::kLabelRunBytes + shards * kFileBytes);
+    CHECK(bytes_of(all_labels) >= all * kRowBytes);
+    const coppice::Recipe planned = coppice::load_recipe((scratch.path / "used.toml").string(), {}, {});
+    const coppice::RecipeCost costs = coppice::estimate_cost(planned, coppice::corpus_bytes(planned), 0);
+    const auto cost = std::ranges::find(costs.stages, "labels", &coppice::StageCost::name);
+    REQUIRE(cost != costs.stages.end());
+    CHECK(cost->disk_bytes == 6144 * kRowBytes + 128 * coppice::kLabelRunBytes);
+
+    // under every token that has one the label of full coverage, but for near ties
+    const coppice::PreparedData data = coppice::open_data(scratch.path / "runs/used");
+    uint64_t held = 0, other = 0;
+    for (const auto& [domain, tokens] : data.train) {
+      const coppice::LabelCache some(used_labels / domain, tokens, coppice::read_label_fingerprint(used_labels / domain), coppice::LabelCoverage::some);
+      const coppice::LabelCache every(all_labels / domain, tokens, coppice::read_label_fingerprint(all_labels / domain));
+      for (size_t shard = 0; shard < tokens.shards().size(); ++shard) {
+        std::vector<int64_t> a(tokens.shards()[shard].tokens), b(a.size());
+        some.read(shard, 0, a.size(), a.data());
+        every.read(shard, 0, b.size(), b.data());
+        for (size_t i = 0; i < a.size(); ++i) held += a[i] >= 0, other += a[i] >= 0 && a[i] != b[i];
+      }
+    }
+    CHECK(held == labelled);
+    CHECK(other <= results_of("all").at("results").at("near_ties").get<uint64_t>());
+
+    // killed with a claim and taken over by another process, then gone on with: the same bytes
+    const auto wanted = labels_of(used_labels);
+    const Outcome killed = run(scratch.path, {"run", "used.toml", "--out", "runs/killed"}, [] { setenv("COPPICE_FAILPOINTS", "label.claimed=abort@5", 1); });
+    CHECK(killed.signal == SIGKILL);
+    CHECK(count_shards(scratch.path / "runs/killed/labels") == 4);
+    const Outcome joined = run(scratch.path, {"labels", "join", "used.toml", "--stage", "labels", "--out", "runs/killed"});
+    INFO(joined.err);
+    CHECK(joined.code == 0);
+    CHECK(labels_of(scratch.path / "runs/killed/labels/labels") == wanted);
+    CHECK(run(scratch.path, {"run", "used.toml", "--out", "runs/killed"}).code == 0);
+    CHECK(labels_of(scratch.path / "runs/killed/labels/labels") == wanted);
+    CHECK(slurp(scratch.path / "runs/killed/b/model/part-00000.h5") == slurp(scratch.path / "runs/used/b/model/part-00000.h5"));
+  }
+
   TEST_CASE("labels: two processes share a stage's shards, one that is killed is replaced, and the labels are those of one") {
     const Scratch scratch("labels_shared");
     write_corpus(scratch.path / "corpus");

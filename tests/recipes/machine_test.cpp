@@ -55,7 +55,7 @@ TEST_SUITE("recipe") {
     CHECK(said({}, {{"OMP_NUM_THREADS", "2"}}).starts_with("2 threads (OMP_NUM_THREADS; 1 core"));
     const std::string text = said({"--set", "threads=3"}, {{"OMP_NUM_THREADS", "2"}});
     CHECK(text.starts_with("3 threads (the recipe's threads; 1 core"));
-    CHECK(text.find("3 threads at once are more than the 1 core") != std::string::npos);
+    CHECK(text.find("3 threads are more than the 1 core") != std::string::npos);
   }
 
   TEST_CASE("threads spin for a bounded time, unless the user has a setting of his own") {

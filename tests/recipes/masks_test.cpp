@@ -10,6 +10,8 @@
 #include "pruning/mask_file.h"
 #include "src/base/files.h"
 #include "src/base/json.h"
+#include "src/checkpoint/checkpoint.h"
+#include "src/model/parameters.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice::test;
@@ -139,6 +141,49 @@ TEST_SUITE("recipe") {
     CHECK(refused.err.find("these masks belong to another model") != std::string::npos);
     CHECK(refused.err.find(own) != std::string::npos);
     CHECK(refused.err.find(foreign) != std::string::npos);
+  }
+
+  TEST_CASE("masks: a student as wide as its source leaves nothing to decide: every mask is 1, and the cut is the identity to the bit") {
+    const Scratch scratch("keepall");
+    write_tiny_run(scratch.path);
+    spill(scratch.path / "masks.toml", kRecipe);
+    for (const std::string method : {"soft_top_k", "coordinate_descent", "hard_concrete", "straight_through"}) {
+      CAPTURE(method);
+      const Outcome done = run_with(scratch.path, "runs/" + method,
+                                    {"masks.mask_method=\"" + method + "\"", "model.student.intermediate_size=64", "masks.on_collapse=\"stop\"",
+                                     method == "soft_top_k" ? "masks.budget=\"global\"" : "masks.score_init=\"random\""});
+      INFO(done.err);
+      REQUIRE(done.code == 0);
+      CHECK(done.err.find("nothing to decide") != std::string::npos);
+      CHECK(done.err.find("nothing to decide") == done.err.rfind("nothing to decide"));
+      for (const char* trouble : {"has not decided", "no better than a random", "stopped moving", "exactly 0"})
+        CHECK(done.err.find(trouble) == std::string::npos);
+      const fs::path root = scratch.path / "runs" / method;
+      const coppice::MaskFile masks = coppice::load_masks(root / "masks/masks.h5");
+      CHECK(masks.soft_LF.eq(1).all().item<bool>());
+      for (const char* key : {"sharpness", "kept_share.0", "kept_share.1"})
+        for (const double value : metric(root / "masks/metrics.jsonl", key)) CHECK(value == 1);
+      const coppice::LoadedModel trained = coppice::load_model(root / "masks/model"), cut = coppice::load_model(root / "pruned/model");
+      CHECK(trained.model.arena->master().equal(cut.model.arena->master()));
+      CHECK_FALSE(trained.model.arena->master().equal(coppice::load_model(root / "dense/model").model.arena->master()));
+    }
+  }
+
+  TEST_CASE("masks: layers that a cut leaves whole keep every bit, between layers that it narrows") {
+    const Scratch scratch("mixed");
+    write_tiny_run(scratch.path);
+    std::string recipe = kRecipe;
+    recipe =
+        recipe.substr(0, recipe.find("[[stage]]\nname = \"masks\"")) + "[[stage]]\nname = \"pruned\"\nkind = \"prune\"\nfrom = \"dense\"\nscores = \"flap\"\n";
+    spill(scratch.path / "masks.toml", recipe);
+    const Outcome done = run_with(scratch.path, "runs/mixed", {"model.student.intermediate_size=[64, 24]"});
+    INFO(done.err);
+    REQUIRE(done.code == 0);
+    CHECK(widths(scratch.path / "runs/mixed/pruned/prune_plan.json") == std::vector<size_t>{64, 24});
+    const coppice::LoadedModel dense = coppice::load_model(scratch.path / "runs/mixed/dense/model"),
+                               cut = coppice::load_model(scratch.path / "runs/mixed/pruned/model");
+    for (const coppice::Parameter& row : coppice::parameter_table(dense.model.config))
+      if (row.layer == 0) CHECK(dense.model.arena->parameter(row.name).equal(cut.model.arena->parameter(row.name)));
   }
 
   TEST_CASE("masks: one budget for all layers, in multiples, through cut and training; budgets that cannot be met are refused with the numbers") {

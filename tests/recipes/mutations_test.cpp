@@ -167,13 +167,22 @@ TEST_SUITE("faults") {
     spill(root / "a.jsonl", lines);
     spill(root / "a.jsonl.zst", zstd_bytes(lines));
     spill(root / "a.jsonl.gz", gzip_bytes(lines));
+    const std::string array = "[" + lines.substr(0, lines.find('\n')) + ",\n {\"text\": \"b\"}]\n";
+    spill(root / "a.json", array);
+    spill(root / "a.json.zst", zstd_bytes(array));
     spill(root / "a.txt", "plain text, \xC3\xA9");
     spill(root / "tokenizer.model", tokenizer_model());
     spill(root / "config.json", to_json(ModelConfig()).dump());
     spill(root / "tiny.toml", slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/tiny.toml"));
+    const TokenShards shards(root / "tokens");
+    const LabelFingerprint fingerprint = RawLabels::fingerprint(shards);
+    RawLabels{.runs = {{0, 1, 0}, {3, 1, 1}}, .rows = 2}.write(root / "labels", shards);
+    const uint64_t runs[] = {0, 1, 0, 3, 1, 1};
+    spill(root / "runs", {reinterpret_cast<const char*>(runs), sizeof runs});
+    const auto open_labels = [&](const char* name) { LabelCache(root / name, shards, fingerprint, LabelCoverage::some); };
     spill(root / "ablation.toml", slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/micro.toml"));
     const auto plain = [](const std::string& good, std::mt19937_64& random) { return mutated(good, random); };
-    const auto documents = [&](const char* name) { return [path = root / name] { for_each_document(path, [](Document&&) {}); }; };
+    const auto documents = [&](const char* name) { return [path = root / name] { for_each_document(path, [](Document&&) {}, {.max_bad = 0}); }; };
     const Parser parsers[] = {
         {"safetensors", root / "a.safetensors", 4000, plain,
          [&] {
@@ -181,11 +190,24 @@ TEST_SUITE("faults") {
          }},
         {"manifest of tokens", root / "tokens/manifest.json", 2000, plain, [&] { TokenShards shards(root / "tokens"); }},
         {"manifest of tokens, sealed", root / "tokens/manifest.json", 2000, mutated_under_seal, [&] { TokenShards shards(root / "tokens"); }},
+        {"manifest of labels", root / "labels/manifest.json", 2000, plain, [&] { open_labels("labels"); }},
+        {"manifest of labels, sealed", root / "labels/manifest.json", 2000, mutated_under_seal, [&] { open_labels("labels"); }},
+        {"runs of labels, hashed", root / "runs", 2000, plain,
+         [&] {
+           RawLabels labels{.rows = 2};
+           const std::string bytes = slurp(root / "runs");
+           labels.runs.resize(bytes.size() / 24);
+           std::memcpy(labels.runs.data(), bytes.data(), labels.runs.size() * 24);
+           labels.write(root / "hashed", shards);
+           open_labels("hashed");
+         }},
         {"manifest of a model, sealed", root / "tensors/manifest.json", 2000, mutated_under_seal, [&] { load_model_config(root / "tensors"); }},
         {"config.json", root / "config.json", 4000, plain, [&] { config_from_json(read_json(root / "config.json"), "config.json"); }},
         {"JSONL", root / "a.jsonl", 4000, plain, documents("a.jsonl")},
         {"JSONL, zstd", root / "a.jsonl.zst", 2000, plain, documents("a.jsonl.zst")},
         {"JSONL, gzip", root / "a.jsonl.gz", 2000, plain, documents("a.jsonl.gz")},
+        {"JSON array", root / "a.json", 4000, plain, documents("a.json")},
+        {"JSON array, zstd", root / "a.json.zst", 1000, plain, documents("a.json.zst")},
         {"text", root / "a.txt", 1000, plain, documents("a.txt")},
         {"tokenizer model", root / "tokenizer.model", 1500, plain, [&] { Tokenizer::load(root / "tokenizer.model").encode("a tree of 7"); }},
         {"recipe", root / "tiny.toml", 1500, plain, [&] { load_recipe((root / "tiny.toml").string(), {}, {}); }},
@@ -204,13 +226,17 @@ TEST_SUITE("faults") {
     RawShard().write(scratch.path / "tokens");
     write_tensor_folder(scratch.path / "tensors", "test.tensors", {{"/model/a", at::ones({40})}}, Json::object());
     const at::Tensor into = at::zeros({40});
+    const TokenShards shards(scratch.path / "tokens");
+    RawLabels{.runs = {{0, 1, 0}, {3, 1, 1}}, .rows = 2}.write(scratch.path / "labels", shards);
     const struct {
       fs::path file;
       std::function<void()> open;
-    } cases[] = {{scratch.path / "tokens/shard-00000.h5", [&] { TokenShards shards(scratch.path / "tokens"); }},
-                 {scratch.path / "tensors/part-00000.h5", [&] {
-                    read_tensor_folder(scratch.path / "tensors", "test.tensors", {{"/model/a", into}});
-                  }}};
+    } cases[] = {
+        {scratch.path / "tokens/shard-00000.h5", [&] { TokenShards(scratch.path / "tokens"); }},
+        {scratch.path / "labels/shard-00000.h5", [&] { LabelCache(scratch.path / "labels", shards, RawLabels::fingerprint(shards), LabelCoverage::some); }},
+        {scratch.path / "tensors/part-00000.h5", [&] {
+           read_tensor_folder(scratch.path / "tensors", "test.tensors", {{"/model/a", into}});
+         }}};
     for (const auto& damaged : cases) {
       INFO(damaged.file.filename().string());
       const std::string good = slurp(damaged.file);

@@ -1,9 +1,15 @@
 // Data of a recipe on the real program: stopped, killed and with other thread counts it comes out the same.
 #include "recipes/prepare_data.h"
+#include "recipes/sources.h"
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <set>
+
+#include "recipes/survey_corpus.h"
 #include "src/base/errors.h"
+#include "src/data/documents.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice::test;
@@ -25,6 +31,32 @@ void check_same(const std::map<std::string, std::string>& got, const std::map<st
     CHECK((got.at(name) == bytes));
   }
   CHECK(got.size() == expected.size());
+}
+
+coppice::Recipe recipe_of(const std::vector<coppice::DomainOptions>& domains) {
+  coppice::Recipe recipe;
+  recipe.sources = std::make_shared<coppice::Sources>();
+  recipe.data.domains = domains;
+  recipe.data.heldout_share = 0.3;
+  return recipe;
+}
+
+std::vector<std::string> lines_of(const fs::path& file) {
+  std::vector<std::string> lines;
+  std::istringstream text(slurp(file));
+  for (std::string line; std::getline(text, line);) lines.push_back(line);
+  return lines;
+}
+
+/// The corpus of tiny.toml with records that are no documents between the others.
+void write_bad_records(const fs::path& corpus) {
+  std::string text = "{\"text\": \"torn\n";
+  size_t number = 0;
+  for (const std::string& line : lines_of(corpus)) {
+    text += line + "\n";
+    if (++number % 5 == 0) text += number % 2 == 0 ? "{\"text\": null}\n" : "{\"text\": \"caf\xE9\"}\n";
+  }
+  spill(corpus, text);
 }
 
 const std::vector<std::string> kTokenize = {"data", "tokenize", "tiny.toml", "--set", "data.shard_tokens=20000"};
@@ -63,6 +95,71 @@ TEST_SUITE("unit") {
     CHECK(code_of(corpus) == 3);
     CHECK(code_of(corpus / "loop.txt") == 3);
   }
+
+  TEST_CASE("data identity: text_key decides what the text is; at its default, and whatever max_bad is, nothing is said of either") {
+    const Scratch scratch("data_identity");
+    spill(scratch.path / "a.jsonl", "{\"text\": \"one\", \"body\": \"two\"}\n");
+    coppice::Recipe recipe = recipe_of({{.name = "a", .path = (scratch.path / "a.jsonl").string()}});
+    const coppice::Json plain = coppice::data_identity(recipe);
+    CHECK(plain.at("domains").at(0).size() == 2);  // name, sha256: as runs before these options have it
+    recipe.data.max_bad = 7;
+    CHECK(coppice::data_identity(recipe) == plain);
+    recipe.data.domains[0].text_key = "body";
+    CHECK(coppice::data_identity(recipe) != plain);
+  }
+
+  TEST_CASE("survey: held-out texts that stand in a training part, within a domain and across, in any order of the records") {
+    const Scratch scratch("survey");
+    // 400 documents a domain out of 150 texts (the second domain: half of them its own), so that most texts stand on both sides of the split
+    std::vector<std::vector<std::string>> lines(2);
+    std::vector<std::set<std::string>> held(2), trained(2);
+    for (size_t domain = 0; domain < 2; ++domain)
+      for (size_t i = 0; i < 400; ++i) {
+        const std::string id = std::to_string(domain) + "-" + std::to_string(i), text = "text " + std::to_string(i * 7 % 151 + 75 * domain);
+        lines[domain].push_back(nlohmann::json({{"id", id}, {"text", i % 3 == 0 ? " " + text + "\n" : text}}).dump());
+        (coppice::is_heldout(id, 0.3) ? held : trained)[domain].insert(text);
+      }
+    const auto common = [&](size_t heldout, size_t training) {
+      return static_cast<uint64_t>(std::ranges::count_if(held[heldout], [&](const std::string& text) { return trained[training].contains(text); }));
+    };
+    const auto path = [&](size_t domain) { return (scratch.path / (std::to_string(domain) + ".jsonl")).string(); };
+    const coppice::Recipe recipe = recipe_of({{.name = "zero", .path = path(0)}, {.name = "one", .path = path(1)}});
+    for (int turn = 0; turn < 2; ++turn) {
+      for (size_t domain = 0; domain < 2; ++domain) {
+        std::string text;
+        for (const std::string& line : lines[domain]) text += line + "\n";
+        spill(path(domain), text + "{}\n");
+        std::ranges::reverse(lines[domain]);
+      }
+      const coppice::CorpusSurvey survey = coppice::survey_corpus(recipe, false);
+      CHECK(survey.sample.empty());
+      REQUIRE(survey.held_texts.size() == 2);
+      CHECK(survey.held_texts[0].size() == held[0].size());
+      for (size_t training = 0; training < 2; ++training) {
+        coppice::RepeatedTexts repeated(survey);
+        coppice::for_each_document(path(training), [&](coppice::Document&& document) {
+          if (!coppice::is_heldout(document.id, 0.3)) repeated.look(document.text);
+        });
+        const std::vector<uint64_t> expected = {common(0, training), common(1, training)};
+        CHECK(repeated.counts() == expected);
+        CHECK(expected[training] > 10);
+        CHECK(expected[1 - training] < expected[training]);
+        spill(scratch.path / "data" / "corpus" / (recipe.data.domains[training].name + ".json"),
+              coppice::seal(coppice::corpus_record(recipe, training, survey, repeated)));
+      }
+    }
+    const std::vector<coppice::CorpusNote> notes = coppice::corpus_notes(scratch.path / "data");
+    REQUIRE(notes.size() == 6);  // of each domain: its bad record, the held-out texts it repeats: the other's and its own
+    CHECK(notes[0].about == "domain 'one'");
+    CHECK(notes[0].text.starts_with("1 records were no documents"));
+    CHECK_FALSE(notes[0].spoils);
+    CHECK(notes[1].about == "domain 'zero'");
+    CHECK(notes[1].text.starts_with(std::to_string(common(0, 1)) + " of " + std::to_string(held[0].size()) + " held-out texts ("));
+    CHECK(notes[1].text.find("the training part of 'one'") != std::string::npos);
+    CHECK(notes[1].spoils);
+    CHECK(notes[2].text.find("its training part too") != std::string::npos);
+    CHECK(coppice::corpus_notes(scratch.path / "nowhere").empty());
+  }
 }
 
 TEST_SUITE("faults") {
@@ -92,6 +189,91 @@ TEST_SUITE("faults") {
     CHECK((fs::last_write_time(first) == written));
     check_same(data_of(killed.path / "runs/tiny"), expected);
 #endif
+  }
+
+  TEST_CASE("tokenizing: bad records are left out and named; the shards are those of the corpus without them; beyond max_bad it is refused first") {
+    const Scratch clean("tokens_clean"), bad("tokens_bad"), killed("tokens_bad_killed");
+    for (const Scratch* scratch : {&clean, &bad, &killed}) write_tiny_run(scratch->path);
+    for (const Scratch* scratch : {&bad, &killed}) write_bad_records(scratch->path / "corpus/prose.jsonl");
+    REQUIRE(run(clean.path, kTokenize).code == 0);
+
+    std::vector<std::string> strict = kTokenize;
+    strict.insert(strict.end(), {"--set", "data.max_bad=3"});
+    const Outcome refused = run(bad.path, strict);
+    INFO(refused.err);
+    CHECK(refused.code == 3);
+    CHECK(refused.err.find("prose.jsonl:1: record 1: ") != std::string::npos);
+    CHECK(refused.err.find("data.max_bad") != std::string::npos);
+    CHECK_FALSE(fs::exists(bad.path / "runs/tiny/data/tokenizer/tokenizer.model"));  // before any work
+
+    const Outcome outcome = run(bad.path, kTokenize);
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    const std::string told = "prose.jsonl:1: record 1: ";
+    const size_t first = outcome.err.find(told);
+    REQUIRE(first != std::string::npos);
+    CHECK(outcome.err.find(told, first + 1) == std::string::npos);  // once, though it is read twice
+    CHECK(outcome.err.find("no documents and were left out; the first 10 are shown") != std::string::npos);
+    const auto expected = data_of(clean.path / "runs/tiny"), got = data_of(bad.path / "runs/tiny");
+    for (const auto& [name, bytes] : expected) {
+      if (!name.starts_with("data/tokens") && !name.starts_with("data/heldout") && !name.starts_with("data/tokenizer")) continue;
+      INFO(name);
+      REQUIRE(got.contains(name));
+      CHECK((got.at(name) == bytes));
+    }
+    const coppice::Json record = coppice::read_sealed(bad.path / "runs/tiny/data/corpus/prose.json", "coppice.corpus", 1);
+    const size_t lines = lines_of(clean.path / "corpus/prose.jsonl").size();
+    CHECK(record.at("documents") == lines);
+    CHECK(record.at("bad_records") == 1 + lines / 5);
+    CHECK(run(bad.path, kTokenize).err.find(told) == std::string::npos);  // nothing left to do
+
+#ifdef COPPICE_WITH_FAILPOINTS
+    for (int i = 0; i < 2; ++i) CHECK(run(killed.path, kTokenize, [] { setenv("COPPICE_FAILPOINTS", "tokens.after_shard=abort@1", 1); }).signal == SIGKILL);
+    CHECK(run(killed.path, kTokenize).code == 0);
+    check_same(data_of(killed.path / "runs/tiny"), got);
+#endif
+  }
+
+  TEST_CASE("tokenizing: a domain that is tokenized needs its corpus no more, whatever the others still need") {
+    const Scratch scratch("tokens_gone");
+    write_tiny_run(scratch.path);
+    const fs::path data = scratch.path / "runs/tiny/data";
+    REQUIRE(run(scratch.path, kTokenize).code == 0);
+    const auto expected = data_of(scratch.path / "runs/tiny");
+    fs::remove(data / "tokens/code/manifest.json");
+    fs::remove(scratch.path / "corpus/prose.jsonl");
+    const Outcome outcome = run(scratch.path, kTokenize);
+    INFO(outcome.err);
+    CHECK(outcome.code == 0);
+    CHECK(outcome.err.find("prose.jsonl is gone, so its held-out texts are not looked for") != std::string::npos);
+    check_same(data_of(scratch.path / "runs/tiny"), expected);
+  }
+
+  TEST_CASE("tokenizing: held-out texts that are trained on under other ids are counted and said") {
+    const Scratch scratch("tokens_repeated");
+    write_tiny_run(scratch.path);
+    const fs::path prose = scratch.path / "corpus/prose.jsonl", code = scratch.path / "corpus/code.jsonl";
+    std::string copies;
+    size_t held = 0;
+    for (const std::string& line : lines_of(prose)) {
+      nlohmann::json document = nlohmann::json::parse(line);
+      if (!coppice::is_heldout(document["id"].get<std::string>(), 0.08)) continue;
+      for (int copy = 0;
+           document["id"] = "copy " + std::to_string(held) + " " + std::to_string(copy), coppice::is_heldout(document["id"].get<std::string>(), 0.08);)
+        ++copy;
+      ++held;
+      copies += document.dump() + "\n";
+    }
+    REQUIRE(held > 0);
+    spill(prose, slurp(prose) + copies);
+    spill(code, slurp(code) + copies.substr(0, copies.find('\n') + 1));
+    const Outcome outcome = run(scratch.path, kTokenize);
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    const std::string all = std::to_string(held);
+    CHECK(outcome.err.find("domain 'prose': " + all + " of " + all + " held-out texts (100.00%) stand word for word in its training part too") !=
+          std::string::npos);
+    CHECK(outcome.err.find("domain 'prose': 1 of " + all + " held-out texts") != std::string::npos);
   }
 
 #ifdef COPPICE_WITH_FAILPOINTS

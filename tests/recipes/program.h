@@ -100,34 +100,9 @@ inline Outcome run(const fs::path& folder, const std::vector<std::string>& argum
   return start(folder, arguments, in_child).wait();
 }
 
-/// Two domains of real text from this repository: its documents and its sources, as JSONL.
+/// Two domains of real text, `prose` and `code`, that stay as they are while the project changes.
 inline void write_corpus(const fs::path& folder) {
-  const fs::path root = COPPICE_SOURCE_DIR;
-  const auto write = [&](const char* name, const std::vector<fs::path>& parts, const std::vector<std::string>& endings, size_t limit) {
-    std::vector<fs::path> files;
-    for (const fs::path& part : parts) {
-      if (fs::is_regular_file(part)) files.push_back(part);
-      if (!fs::is_directory(part)) continue;
-      for (const auto& entry : fs::recursive_directory_iterator(part))
-        if (entry.is_regular_file() && std::ranges::find(endings, entry.path().extension().string()) != endings.end()) files.push_back(entry.path());
-    }
-    std::ranges::sort(files);
-    std::string lines;
-    for (const fs::path& file : files) {
-      const std::string text = slurp(file);
-      // whole paragraphs of about 2 kB, so that the held-out split has documents to choose from
-      for (size_t begin = 0, part = 0; begin < text.size() && lines.size() < limit; ++part) {
-        size_t end = text.find("\n\n", std::min(text.size(), begin + 2000));
-        if (end == std::string::npos) end = text.size();
-        lines +=
-            nlohmann::json({{"id", fs::relative(file, root).string() + "#" + std::to_string(part)}, {"text", text.substr(begin, end - begin)}}).dump() + "\n";
-        begin = end;
-      }
-    }
-    spill(folder / (std::string(name) + ".jsonl"), lines);
-  };
-  write("prose", {root / "LICENSE", root / "README.md", root / "CONTRIBUTING.md", root / "docs"}, {".md"}, 120'000);
-  write("code", {root / "src"}, {".h", ".cpp"}, 250'000);
+  for (const char* domain : {"prose.jsonl", "code.jsonl"}) spill(folder / domain, slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/text" / domain));
 }
 
 /// A task file that any corpus goes with.

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -114,53 +115,151 @@ std::string first_unbalanced(const std::string& markup) {
 }  // namespace
 
 TEST_SUITE("unit") {
-  TEST_CASE("verdict_of: the student against scratch, its start and its source, with numbers") {
-    const std::string verdict = verdict_of(sample());
-    CHECK(verdict.starts_with(
-        "The student 'long' has 50% of the source's 800k parameters and 91% of its accuracy (30.0% of 33.0%) at a held-out loss of 3.200 against 3.000"));
-    CHECK(contains(verdict, "agreeing with the source on 60% of tokens"));
-    CHECK(contains(
-        verdict,
-        "it beats training the same shape from scratch (loss 3.200 against 4.200, accuracy 30.0% against 12.0%) and its own start right after the cut"));
-    CHECK_FALSE(contains(verdict, "against the method"));
-    CHECK(contains(verdict, "the source's own training, 2.5 times the method's FLOPs, is not counted"));  // 1e6 tokens against 4e5, the same FLOPs a token
-    CHECK(verdict.ends_with("."));
-    CHECK(count(verdict, ". ") == 0);  // one sentence
+  TEST_CASE("verdict: three short sentences, and the numbers in a table") {
+    const Report report = sample();
+    const std::vector<std::string> sentences = verdict_sentences(report);
+    REQUIRE(sentences.size() == 3);
+    CHECK(sentences[0] ==
+          "The student 'long' has 50% of the source's 800k parameters and 91% of its accuracy (30.0% of 33.0%) at a held-out loss of 3.200 against 3.000.");
+    CHECK(sentences[1] == "It beats training the same shape from scratch and its own start right after the cut.");
+    CHECK(sentences[2] == "The source's own training, 2.5 times the method's FLOPs, is not counted.");  // 1e6 tokens against 4e5, the same FLOPs a token
+    CHECK(verdict_of(report) == sentences[0] + " " + sentences[1] + " " + sentences[2]);
+    CHECK_FALSE(contains(verdict_of(report), "against the method"));
+
+    const ReportTable table = comparisons_table(report);
+    CHECK(table.header == std::vector<std::string>{"against", "model", "parameters", "trained on", "loss", "accuracy", "agreement", "outcome"});
+    REQUIRE(table.rows.size() == 4);
+    CHECK(table.rows[0] == std::vector<std::string>{"(judged)", "long", "400k", "300k", "3.200", "30.0%", "60.0%", "\u2013"});
+    CHECK(table.rows[1] == std::vector<std::string>{"training the same shape from scratch", "scratch", "400k", "300k", "4.200", "12.0%", "24.0%", "better"});
+    CHECK(table.rows[2] == std::vector<std::string>{"its own start right after the cut", "pruned", "400k", "0", "3.300", "27.0%", "54.0%", "better"});
+    CHECK(table.rows[3] == std::vector<std::string>{"the source", "dense", "800k", "1.00M", "3.000", "33.0%", "66.0%", "worse"});
+
+    // as a terminal, a page and a program see it
+    const std::string text = verdict_text(report);
+    CHECK(text.starts_with(sentences[0] + "\n" + sentences[1] + "\n" + sentences[2] + "\n\nagainst "));
+    CHECK(contains(text, "\ntraining the same shape from scratch  scratch        400k"));
+    CHECK(text.ends_with("worse\n"));
+    CHECK(contains(report_markdown(report), "| its own start right after the cut | pruned | 400k | 0 | 3.300 | 27.0% | 54.0% | better |"));
+    CHECK(contains(report_html(report), "<td class=\"t\">its own start right after the cut</td>"));
+    const json parsed = json::parse(report_json(report));
+    CHECK(parsed.at("verdict") == verdict_of(report));
+    CHECK(parsed.at("judged") == "long");
+    CHECK(parsed.at("comparisons").at(0) == json{{"judged", "long"},
+                                                 {"against", "training the same shape from scratch"},
+                                                 {"model", "scratch"},
+                                                 {"evidence", true},
+                                                 {"outcome", "better"},
+                                                 {"by_loss", "better"},
+                                                 {"by_accuracy", "better"}});
   }
 
-  TEST_CASE("verdict_of: evidence against the method is said as such") {
+  TEST_CASE("verdict: evidence against the method is said as such") {
     Report report = sample();
     report.models.back() = model("scratch", "scratch", 3.0, 0.35, 3e5);
     report.models.push_back(model("magnitude", "magnitude", 3.1, 0.29));
-    const std::string verdict = verdict_of(report);
-    CHECK(contains(verdict, "against the method, it loses to training the same shape from scratch (loss 3.200 against 3.000, accuracy 30.0% against 35.0%)"));
-    CHECK(contains(verdict, "against the method, before training, the learned cut loses to one by magnitude (loss 3.300 against 3.100"));
-    CHECK(contains(verdict, "it beats its own start right after the cut"));
+    const std::vector<std::string> sentences = verdict_sentences(report);
+    REQUIRE(sentences.size() == 3);
+    CHECK(sentences[1] == "It beats its own start right after the cut; against the method, it loses to training the same shape from scratch.");
+    CHECK(sentences[2].starts_with("Against the method, before training, its cut loses to a cut by magnitude; the source's own training"));
+    const ReportTable table = comparisons_table(report);
+    CHECK(table.rows[1] == std::vector<std::string>{"training the same shape from scratch", "scratch", "400k", "300k", "3.000", "35.0%", "70.0%", "worse"});
+    CHECK(table.rows[4][0] == "(its cut before training)");
+    CHECK(table.rows[4][1] == "pruned");
+    CHECK(table.rows[5] == std::vector<std::string>{"a cut by magnitude", "magnitude", "400k", "0", "3.100", "29.0%", "58.0%", "worse"});
   }
 
-  TEST_CASE("verdict_of: mixed evidence, ties within noise, unequal tokens, trained one-shot cuts") {
+  TEST_CASE("verdict: mixed evidence, ties within noise, unequal tokens, trained one-shot cuts") {
     Report report = sample();
     report.models.back() = model("scratch", "scratch", 3.1, 0.25, 9e5);   // better loss, worse accuracy, more tokens
     report.models.push_back(model("plain", "plain", 3.205, 0.301, 3e5));  // noise at 40000 positions: 0.01 nats, 0.65 points
     report.models.push_back(model("random", "random", 3.6, 0.25, 3e5));
+    const auto outcome = [&](const std::string& name) {
+      for (const auto& row : comparisons_table(report).rows)
+        if (row[1] == name) return row.back();
+      return std::string();
+    };
     const std::string verdict = verdict_of(report);
-    CHECK(contains(verdict,
-                   "it wins only in part against training the same shape from scratch (loss 3.200 against 3.100, accuracy 30.0% against 25.0%, on 300k tokens "
-                   "against 900k) by accuracy and not by loss"));
-    CHECK(contains(verdict, "it is no different, within noise, from training without teacher labels (loss 3.200 against 3.205"));
-    CHECK(contains(verdict, "and the same training after a cut by random"));
-    // The same differences on a hundred times as much text are no noise: here plain training is better on both counts.
+    CHECK(contains(verdict, "it wins only in part against training the same shape from scratch (on 900k tokens, not 300k)"));
+    CHECK(outcome("scratch") == "better by accuracy, worse by loss");
+    CHECK(contains(verdict, "it is no different, within noise, from training without teacher labels"));
+    CHECK(outcome("plain") == "within noise");
+    CHECK(contains(verdict, "It beats its own start right after the cut and the same training after a cut by random;"));
+    // The same differences on a hundred times as much text are no noise: loss is better, accuracy worse.
     for (ReportModel& each : report.models) each.positions = 4000000;
-    CHECK_FALSE(contains(verdict_of(report), "against the method, it loses to training without teacher labels"));  // loss still better: mixed
-    CHECK(contains(verdict_of(report), "training without teacher labels (loss 3.200 against 3.205, accuracy 30.0% against 30.1%) by loss and not by accuracy"));
+    CHECK_FALSE(contains(verdict_of(report), "against the method, it loses to training without teacher labels"));
+    CHECK(outcome("plain") == "better by loss, worse by accuracy");
   }
 
-  TEST_CASE("verdict_of: every one-shot score of the table is held against the learned cut") {
+  TEST_CASE("verdict: every one-shot score of the table is held against the learned cut; many wins are counted, losses named") {
     Report report = sample();
-    for (const char* score : {"magnitude", "activation", "wanda_sp", "flap", "taylor", "random", "first_k"})
-      report.models.push_back(model(score, score, 3.5, 0.2));
-    for (const char* score : {"magnitude", "activation", "wanda_sp", "flap", "taylor", "random", "first_k"})
-      CHECK(contains(verdict_of(report), fmt::format("one by {} (", score)));
+    const std::vector<const char*> scores = {"magnitude", "activation", "wanda_sp", "flap", "taylor", "random", "first_k"};
+    for (const char* score : scores) report.models.push_back(model(score, score, 3.5, 0.2));
+    const auto is_row = [&](const std::string& words) {
+      return std::ranges::any_of(comparisons_table(report).rows, [&](const auto& row) { return row[0] == words; });
+    };
+    for (const char* score : scores) CHECK(is_row(fmt::format("a cut by {}", score)));
+    CHECK(contains(verdict_of(report), "Before training, its cut beats all 7 comparisons;"));
+    report.models.back().score = {.loss = 3.0, .accuracy = 0.4};
+    CHECK(contains(verdict_of(report),
+                   "Before training, its cut beats 6 of 7 comparisons; against the method, before training, its cut loses to a cut by first_k;"));
+  }
+
+  TEST_CASE("verdict: the order of models and stages does not matter, the chain of stages does") {
+    Report report = sample();
+    const std::string verdict = verdict_of(report);
+    std::ranges::reverse(report.models);
+    std::ranges::reverse(report.stages);
+    CHECK(verdict_of(report) == verdict);
+    // a student that goes on is not judged, though its loss be lower; of two that end, the better by loss is
+    for (ReportModel& each : report.models)
+      if (each.name == "core|<b>&") each.score.loss = 2.0;
+    CHECK(judged_model(report)->name == "long");
+    report.models.push_back(model("other", "student", 3.1, 0.29, 3e5));
+    CHECK(judged_model(report)->name == "other");
+  }
+
+  TEST_CASE("verdict: only models of one size are evidence, and only those scored on the same windows") {
+    Report report = sample();
+    report.models.back().parameters = 500000;  // from scratch, but larger
+    CHECK_FALSE(contains(verdict_of(report), "from scratch and"));
+    CHECK(contains(verdict_of(report), "It beats its own start right after the cut."));
+    report = sample();
+    for (ReportModel& each : report.models) each.evaluation = each.name == "scratch" ? "other" : "scores";
+    CHECK_FALSE(contains(verdict_of(report), "training the same shape from scratch"));
+    for (const ReportComparison& row : comparisons_of(report)) CHECK(row.other->evaluation == "scores");
+  }
+
+  TEST_CASE("verdict: other runs have something true to say") {
+    const auto of = [](std::vector<ReportModel> models, std::vector<ReportStage> stages = {}) {
+      Report report;
+      report.models = std::move(models);
+      report.stages = std::move(stages);
+      return verdict_of(report);
+    };
+    CHECK(of({model("dense", "source", 3.0, 0.33)}) ==
+          "The source 'dense' has 800k parameters, a held-out loss of 3.000 and an accuracy of 33.0%. Nothing else has been scored, so it is held against "
+          "nothing.");
+    CHECK(of({model("b", "", 3.1, 0.3), model("a", "", 3.0, 0.33)}) ==
+          "The model 'a' has 400k parameters, a held-out loss of 3.000 and an accuracy of 33.0%. Of 2 models scored it has the lowest loss; no other is a "
+          "student.");
+    // as wide as its source
+    ReportModel control = model("core", "control", 2.9, 0.34, 1e5);
+    control.parameters = 800000;
+    const std::vector<ReportStage> cut = {trained("dense", "", StagePurpose::source, 1e6),
+                                          {.name = "pruned", .kind = "prune", .from = "dense"},
+                                          trained("core", "pruned", StagePurpose::method, 1e5)};
+    const std::string no_cut = of({model("dense", "source", 3.0, 0.33), control}, cut);
+    CHECK(no_cut.starts_with("The control 'core' has 100% of the source's 800k parameters and 103% of its accuracy"));
+    CHECK(contains(no_cut, "Nothing was cut: it is as wide as its source, a control for runs that cut."));
+    // distilled into another shape, no cut anywhere
+    const std::string distilled = of({model("dense", "source", 3.0, 0.33), model("small", "student", 3.2, 0.3, 1e5), model("fresh", "scratch", 3.4, 0.28, 1e5)},
+                                     {trained("dense", "", StagePurpose::source, 1e6), trained("small", "", StagePurpose::method, 1e5)});
+    CHECK(distilled.starts_with("The student 'small' has 50% of its teacher's 800k parameters"));
+    CHECK(contains(distilled, "It beats training the same shape from scratch."));
+    // two one-shot cuts side by side: the better one is judged, and held against the other
+    const std::string two = of({model("dense", "source", 3.0, 0.33), model("a", "activation", 3.3, 0.3, 1e5), model("m", "magnitude", 3.5, 0.28, 1e5)}, cut);
+    CHECK(two.starts_with("The model cut by activation 'a' has 50%"));
+    CHECK(contains(two, "It beats the same training after a cut by magnitude."));
   }
 
   TEST_CASE("mask_chart: overlap over time with every choice, health and the three losses; only what was logged") {
@@ -186,18 +285,22 @@ TEST_SUITE("unit") {
     CHECK_FALSE(contains(after, "nan"));
   }
 
-  TEST_CASE("verdict_of: says what is missing") {
-    CHECK(verdict_of({}) == "Nothing to judge yet: no student and no pruned model has been scored.");
+  TEST_CASE("verdict: says what is missing") {
+    CHECK(verdict_of({}) == "Nothing to judge yet: no model has been scored.");
     Report report;
     report.models = {model("cut", "pruned", 3.3, 0.2)};
     CHECK(verdict_of(report) ==
-          "The pruned model 'cut' has 400k parameters and a held-out loss of 3.300; nothing it could be held against (from scratch, without labels, other "
-          "cuts) has been scored.");
+          "The pruned model 'cut' has 400k parameters, a held-out loss of 3.300 and an accuracy of 20.0%. Nothing it could be held against (from scratch, "
+          "without labels, other cuts) has been scored.");
+    CHECK(comparisons_table(report).rows.empty());
     report = sample();
     report.stages.back().status = "running";
     CHECK(verdict_of(report).starts_with("So far, the student 'long' has"));
     for (ReportModel& each : report.models) each.score = {};
     CHECK(verdict_of(report).starts_with("Nothing to judge yet"));
+    // without an evaluate stage: what training saw
+    CHECK(contains(verdict_of(report), "no model has been scored, and no stage of kind evaluate is there to do it."));
+    CHECK(contains(verdict_of(report), "Held-out loss at the end of training, each on a sample of its own: 'dense' at 3.650, "));
   }
 
   TEST_CASE("report_json: the fields of the run-folder format; absent numbers are left out") {

@@ -149,6 +149,37 @@ TEST_SUITE("parity") {
     CHECK(compared > 0);
   }
 
+  TEST_CASE("label: some tokens of a shard get the labels that they get among all, in every tier, and nothing else is kept") {
+    const RandomShards made;
+    const TokenShards shards(made.folder());
+    const Model teacher = random_teacher();
+    for (size_t shard = 0; shard < shards.shards().size(); ++shard) {
+      const uint64_t tokens = shards.shards()[shard].tokens;
+      for (const char* window_rule : {"document", "aligned"})
+        for (const TokenRuns& wanted :
+             {TokenRuns{{0, 1}, {5, 40}, {41, 42}, {130, 200}}, TokenRuns{{tokens - 1, tokens}}, TokenRuns{{17, tokens}}, TokenRuns()}) {
+          CAPTURE(window_rule);
+          const LabelRule rule{.window_rule = window_rule, .context = 24, .overlap = 6, .batch_tokens = 100};
+          const std::vector<int32_t> all = label_shard(teacher, shards, shard, rule, {});
+          const LabelFingerprint top_1_tier{.vocab_size = 300}, top_k_tier{.vocab_size = 300, .tier = "topk", .k = 3};
+          uint64_t told = 0;
+          const ShardLabels some = label_shard_tier(
+              teacher, shards, shard, rule, top_1_tier, [&](uint64_t done) { told = done; }, wanted);
+          const ShardLabels probable = label_shard_tier(teacher, shards, shard, rule, top_k_tier, {}, wanted);
+          CHECK((some.runs == wanted));
+          CHECK(told == count_tokens(wanted));
+          REQUIRE(some.id.size() == count_tokens(wanted));
+          REQUIRE(probable.tail.size() == count_tokens(wanted));
+          size_t row = 0;
+          for (const TokenRun& run : wanted)
+            for (uint64_t token = run.begin; token < run.end; ++token, ++row) {
+              CHECK(some.id[row] == all[token]);
+              CHECK(probable.id[row * 3] == all[token]);
+            }
+        }
+    }
+  }
+
   TEST_CASE("label: progress may stop the work") {
     const RandomShards made;
     const TokenShards shards(made.folder());

@@ -1,0 +1,61 @@
+#include "src/data/label_checks.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace coppice {
+namespace {
+
+constexpr double kCacheTolerance = 0.05;  // what half precision may add to the mass of a cache's token
+
+}  // namespace
+
+MassCheck::MassCheck(bool ours, bool low_mass) : most_(1 + (ours ? kCacheTolerance : kMassAboveOne)), judges_low_(!ours && !low_mass) {}
+
+void MassCheck::add(const LinePlace& line, const TokenLabels& token) {
+  if (token.choices.empty()) return;
+  double mass = 0, base_10 = 0, base_2 = 0;
+  for (const LabelChoice& choice : token.choices) {
+    mass += std::exp(choice.logp);
+    base_10 += std::pow(10, choice.logp);
+    base_2 += std::exp2(choice.logp);
+  }
+  if (mass > most_)
+    line.refuse(fmt::format("the probabilities of {} ids at a token add up to {:.4g}, expected 1 at most: {}", token.choices.size(), mass,
+                            base_10 <= most_ ? "logarithms of base 10? multiply them by 2.302585 (log-probabilities are natural logarithms)"
+                                             : "raw logits? take their log-softmax over the whole vocabulary (natural logarithm)"));
+  if (token.has_tail || !judges_low_) return;
+  ++tokens_;
+  if (mass >= kLeastMass) return;
+  if (low_++ == 0) first_low_ = line;
+  fits_base_2_ += base_2 >= kLeastMass && base_2 <= most_;
+}
+
+void MassCheck::finish() const {
+  if (2 * low_ <= tokens_) return;
+  const char* cause = 2 * fits_base_2_ > low_ ? "logarithms of base 2 (multiply them by 0.693147)"
+                                              : "raw logits, or log-probabilities divided by a temperature (take the log-softmax over the whole vocabulary)";
+  first_low_.refuse(
+      fmt::format("the probabilities of {} of {} tokens add up to less than {}, the first time here, and no \"tail_logprobs\" say that this is so: "
+                  "most likely {}; if it is what the model said, --low-mass (low_mass = true of a label stage) lets it in",
+                  low_, tokens_, kLeastMass, cause));
+}
+
+PlaceCheck::PlaceCheck(const TokenShards& shards, const LabelImport& options)
+    : whose_((options.stage.empty() ? "" : fmt::format("stage '{}' in ", options.stage)) + fmt::format("domain '{}'", shards.domain())) {}
+
+void PlaceCheck::add(const LinePlace& line, const std::vector<int64_t>& tokens, const std::vector<int64_t>& labels) {
+  if (sample_.labels() == 0) first_ = line;
+  sample_.add(tokens, labels);
+  if (sample_.is_full()) judge(line);
+}
+
+void PlaceCheck::judge(const LinePlace& last) {
+  ++part_;
+  const LabelAlignment found = sample_.judge(kAlignmentErrorRate / static_cast<double>(part_ * (part_ + 1)));
+  if (found.moved()) first_.refuse(fmt::format("from here to line {}: the labels of {} {}", last.number, whose_, found.complaint()));
+  sample_.clear();
+}
+
+}  // namespace coppice
