@@ -245,15 +245,16 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
         cost.memory_bytes = model_bytes(config) + static_cast<double>(batch_tokens) * label_bytes_per_token(config);
       }
       if (label->cache.empty()) {
-        // what is labelled, in the files of how many shards; an import holds what its files hold
+        // what is labelled, and of one shard the most; an import holds what its files hold
         const double labels = label->import.empty() ? cost.tokens : data.tokens;
-        const double shards = std::max(1.0, data.tokens / static_cast<double>(recipe.data.shard_tokens));
+        const auto shard_tokens = static_cast<double>(recipe.data.shard_tokens);
+        const double of_shard = std::min(labels / std::max(1.0, data.tokens / shard_tokens), shard_tokens);
         const LabelFingerprint made{.vocab_size = recipe.tokenizer.vocab_size, .tier = label->tier, .k = label->tier == "topk" ? label->top_k : 1};
         const auto row_bytes = static_cast<double>(label_row_bytes(made)), ids = static_cast<double>(made.k);
         cost.disk_bytes = labels * row_bytes + windows * kLabelRunBytes;
         // a shard's labels as they come, 6 bytes an id at most, and as they are written, and a batch's choices; an import whose documents come in another
         // order holds more
-        cost.memory_bytes += labels / shards * (6 * ids + row_bytes) + static_cast<double>(batch_tokens) * 12 * ids;
+        cost.memory_bytes += of_shard * (6 * ids + row_bytes) + static_cast<double>(batch_tokens) * 12 * ids;
       }
     } else if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options)) {
       share = kForwardShareOfGemm;

@@ -166,25 +166,23 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         if (!recipe.arms.empty()) {
           Ablation ablation = load_ablation(request.recipe_file, request.overrides, request.unset, recipe.sources);
           check_before_work(ablation, Missing::allowed);
-          log_warnings(ablation_warnings(ablation));
           const Parallelism parallel = parallelism_of(recipe, jobs);
           start_torch(parallel.threads);
           const AblationPlan planned = plan_ablation(ablation, "", gemm_gflops());
-          fmt::print("{}", ablation_cost_table(ablation, planned, parallel.jobs));
-          flush_result();
-          std::vector<std::string> lines;
+          std::vector<std::string> lines = ablation_warnings(ablation);
           for (const ArmRun& run : ablation.runs) std::ranges::copy(corpus_warnings(run.recipe, estimate_tokens(recipe)), std::back_inserter(lines));
-          log_warnings(lines);
+          fmt::print("{}{}", ablation_cost_table(ablation, planned, parallel.jobs), warnings_text(lines));
+          flush_result();
           check_fits(ablation_cost(planned, parallel.jobs), run_root(flags.request, recipe));
           return;
         }
         check_before_work(recipe, Missing::allowed);
-        log_warnings(recipe_warnings(recipe));
         start_torch(recipe.threads);
         const RecipeCost cost = estimate_cost(recipe, corpus_bytes(recipe), gemm_gflops());
         say_what_is_gone(recipe);
-        log_warnings(corpus_warnings(recipe, estimate_tokens(recipe)));
-        fmt::print("{}", cost_table(recipe, cost));
+        std::vector<std::string> lines = recipe_warnings(recipe);
+        std::ranges::copy(corpus_warnings(recipe, estimate_tokens(recipe)), std::back_inserter(lines));
+        fmt::print("{}{}", cost_table(recipe, cost), warnings_text(lines));
         flush_result();
         check_fits(cost, run_root(flags.request, recipe));
       };

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 #include <set>
 
 #include "pruning/scores.h"
@@ -234,6 +235,13 @@ void check_widths(const Recipe& recipe, const Stage& stage, std::set<int64_t>& s
   }
 }
 
+std::vector<std::string> once_each(const std::vector<std::string>& lines) {
+  std::set<std::string> said;
+  std::vector<std::string> different;
+  std::ranges::copy_if(lines, std::back_inserter(different), [&](const std::string& line) { return said.insert(line).second; });
+  return different;
+}
+
 constexpr void (*kMatters[])(const Recipe&, const Stage&, const Say&) = {check_warmup, check_cadence, check_mixture, check_distillation,
                                                                          check_masks,  check_prune,   check_labels,  check_agreement};
 
@@ -275,10 +283,14 @@ std::vector<std::string> corpus_warnings(const Recipe& recipe, const CorpusToken
   return lines;
 }
 
-void log_warnings(std::vector<std::string> lines) {
-  std::set<std::string> said;
-  for (const std::string& line : lines)
-    if (said.insert(line).second) log_warning(line);
+void log_warnings(const std::vector<std::string>& lines) {
+  for (const std::string& line : once_each(lines)) log_warning(line);
+}
+
+std::string warnings_text(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : once_each(lines)) text += "warning: " + line + "\n";
+  return text;
 }
 
 }  // namespace coppice

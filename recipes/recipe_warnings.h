@@ -20,7 +20,8 @@ struct CorpusTokens {
 /// What its text tells beside it.
 std::vector<std::string> corpus_warnings(const Recipe& recipe, const CorpusTokens& corpus);
 
-/// Logs each different line once, whatever number of arms it comes from.
-void log_warnings(std::vector<std::string> lines);
+/// Each different line once, whatever number of arms it comes from: to the log, and as lines of a verb's result.
+void log_warnings(const std::vector<std::string>& lines);
+std::string warnings_text(const std::vector<std::string>& lines);
 
 }  // namespace coppice

@@ -269,7 +269,6 @@ void run_ablation(const RunRequest& request, int jobs) {
   RunFolder run(root);  // first: a second run is told so before it reads the corpus
   set_log_file(root / "log.txt");
   check_before_work(ablation, Missing::refused);
-  log_warnings(ablation_warnings(ablation));
   const Json data = data_identity(ablation.base);
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
   const std::string data_fingerprint = fingerprint(data);
@@ -289,7 +288,6 @@ void run_ablation(const RunRequest& request, int jobs) {
     check_data_there(recipe, root / "data");
     check_there(recipe, recipe.stages[plan.stages[d].stage]);
   }
-  say_what_is_gone(ablation.base);
   check_rest_fits(plan, holders, root, parallel.jobs);
   ablation.base.sources->save(root);
   write_file_atomically(root / "recipe.toml", ablation.base.resolved);
@@ -301,9 +299,12 @@ void run_ablation(const RunRequest& request, int jobs) {
   int failure = 0;
   std::string failed_stage;
   if (std::ranges::all_of(holders, &Holder::done)) {
+    say_what_is_gone(ablation.base);
     fmt::print("already complete\n");
   } else {
     log_threads(ablation.base.threads, parallel.threads, parallel.jobs);
+    log_warnings(ablation_warnings(ablation));
+    say_what_is_gone(ablation.base);
     prepare(ablation, run, data, parallel.threads);
     write_arm_files(root, ablation);
     const AblationPlan timed = plan_ablation(ablation, data_fingerprint, read_json(root / "run.json").at("machine").value("gemm_gflops", 0.0));

@@ -98,12 +98,12 @@ std::vector<std::string> names_of_done(const std::vector<PlannedStage>& planned)
 /// Refuses what is still to be done where a stage could not do it, or where there is no room for it.
 void check_rest(const Recipe& recipe, const std::vector<PlannedStage>& planned, const fs::path& root) {
   const std::vector<std::string> done = names_of_done(planned);
+  check_before_work(recipe, Missing::refused, done);
   for (size_t i = 0; i < recipe.stages.size(); ++i) {
     if (planned[i + 1].done) continue;
     check_data_there(recipe, planned[0].held.empty() ? root / "data" : fs::path());  // what is held goes aside
     check_there(recipe, recipe.stages[i]);
   }
-  check_before_work(recipe, Missing::refused, done);
   if (done.size() + 1 < planned.size()) check_fits(remaining_cost(estimate_cost(recipe, corpus_bytes(recipe), 0), root, done), root);
 }
 
@@ -154,19 +154,24 @@ OpenedRun open_run(const RunRequest& request) {
     throw UserError::recipe("--fresh", fmt::format("{} already holds a run; leave --fresh out to go on with it", root.string()));
   opened.run = std::make_unique<RunFolder>(root);  // first: a second run is told so before it reads the corpus
   set_log_file(root / "log.txt");
-  log_warnings(recipe_warnings(recipe));
   const Json data = data_identity(recipe);
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
   opened.stages = plan_stages(recipe, *opened.run, data, request.allow_change);
   if (!request.rerun) refuse_changed(opened.stages, recipe, *opened.run);
   check_rest(recipe, opened.stages, root);
-  say_what_is_gone(recipe);
-  warn_of_idle_changes(request.allow_change, opened.stages);
   for (const PlannedStage& stage : opened.stages)
     if (!stage.held.empty()) opened.run->move_aside(stage.name, stage.held);
   recipe.sources->save(root);  // first: whoever reads the recipe finds what goes with it
   write_file_atomically(root / "recipe.toml", recipe.resolved);
   return opened;
+}
+
+/// What is said once nothing is refused any more, its threads first.
+void say_before_work(const OpenedRun& opened, const RunRequest& request) {
+  log_threads(opened.recipe.threads, num_threads(), 1);
+  log_warnings(recipe_warnings(opened.recipe));
+  say_what_is_gone(opened.recipe);
+  warn_of_idle_changes(request.allow_change, opened.stages);
 }
 
 }  // namespace
@@ -207,9 +212,11 @@ void run_recipe(const RunRequest& request) {
   RunFolder& run = *opened.run;
   const bool complete = std::ranges::all_of(opened.stages.begin() + 1, opened.stages.end(), &PlannedStage::done);
   if (complete) {
+    say_what_is_gone(recipe);
+    warn_of_idle_changes(request.allow_change, opened.stages);
     fmt::print("already complete\n");
   } else {
-    log_threads(recipe.threads, num_threads(), 1);
+    say_before_work(opened, request);
     run.write_run_file(recipe);
     for (const Stage& stage : recipe.stages)
       if (const TrainingOptions* training = training_of(stage); training && training->steps() * training->batch_tokens != training->tokens)
@@ -274,7 +281,7 @@ void join_labels(const RunRequest& request, const std::string& stage_name) {
 
 void tokenize_recipe(const RunRequest& request) {
   const OpenedRun opened = open_run(request);
-  log_threads(opened.recipe.threads, num_threads(), 1);
+  say_before_work(opened, request);
   const PreparedData data = prepare_data(opened.recipe, *opened.run, opened.stages[0].identity);
   for (const auto& [domain, shards] : data.train) {
     const auto heldout = data.heldout.find(domain);

@@ -259,14 +259,17 @@ uint64_t CorpusReport::num_bad() const {
 }
 
 void log_corpus_report(const fs::path& path, const CorpusReport& report, const CorpusOptions& options) {
+  std::error_code error;
   const std::string where = path.string();
+  const fs::path folder = fs::is_directory(path, error) ? path : path.parent_path();  // its records are named from there
   if (report.other_files > 0) log_warning(fmt::format("{}: {} files do not end in {} and were left out", where, report.other_files, kCorpusEndings));
   if (report.empty > 0) log_warning(fmt::format("{}: {} records have an empty text and were left out", where, report.empty));
   if (report.json_files == 0 && options.text_key != CorpusOptions().text_key)
     log_warning(fmt::format("{}: text_key = \"{}\" has no effect: text files have no fields", where, options.text_key));
   for (size_t i = 0; i < std::min(report.bad.size(), kFilesNamed); ++i) {
-    for (const std::string& reason : report.bad[i].first) log_warning(reason);
-    log_warning(fmt::format("{}: {} of {} records are no documents and were left out{}", report.bad[i].file, report.bad[i].bad, report.bad[i].records,
+    for (const std::string& reason : report.bad[i].first) log_warning((folder / reason).string());
+    log_warning(fmt::format("{}: {} of {} records are no documents and were left out{}", (folder / report.bad[i].file).string(), report.bad[i].bad,
+                            report.bad[i].records,
                             report.bad[i].bad > report.bad[i].first.size() ? fmt::format("; the first {} are shown", report.bad[i].first.size()) : ""));
   }
   if (report.bad.size() > kFilesNamed)

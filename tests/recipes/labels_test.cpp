@@ -262,9 +262,10 @@ TEST_SUITE("recipe") {
     const Outcome in = run(scratch.path, {"labels", "import", "code.jsonl.zst", "--tokens", tokens, "--cache", "again"});
     INFO(in.err);
     REQUIRE(in.code == 0);
-    CHECK(labels_of(scratch.path / cache).size() == labels_of(scratch.path / "again").size());
-    for (const auto& [name, bytes] : labels_of(scratch.path / "again"))
-      if (!name.starts_with(".lock-")) CHECK(bytes == slurp(scratch.path / cache / name));
+    auto first = labels_of(scratch.path / cache), again = labels_of(scratch.path / "again");
+    for (auto* files : {&first, &again}) std::erase_if(*files, [](const auto& file) { return file.first.starts_with(".lock-"); });
+    CHECK(first.size() > 2);
+    CHECK(first == again);
   }
 
   TEST_CASE("labels: one labelling, three trainings of another recipe with other batches, lengths and seeds: the same label under every token") {
