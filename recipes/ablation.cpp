@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 
+#include "recipes/lineage.h"
 #include "recipes/recipe_warnings.h"
 #include "recipes/run_folder.h"
 #include "src/base/errors.h"
@@ -181,7 +182,7 @@ std::string ablation_cost_table(const Ablation& ablation, const AblationPlan& pl
     for (const ArmRun& run : ablation.runs) {
       if (run.seed != ablation.seeds.front() || std::ranges::find(run.recipe.stages, name, &Stage::name) == run.recipe.stages.end()) continue;
       const auto parameters = static_cast<double>(count_parameters(run.recipe.model_after(name)));
-      const double tokens = tokens_since_cut(run.recipe, name);
+      const double tokens = lineage_of(run.recipe, name).training_tokens;
       text += fmt::format("{:<20} {:>11} {:>9} {:>18.2f}\n", run.arm, format_count(parameters), format_count(tokens), tokens / parameters);
     }
   }

@@ -53,6 +53,12 @@ std::string slot(const ArmRun& run, size_t stage) { return run.folder() + "/" + 
 
 }  // namespace
 
+std::set<std::string> finished_fingerprints(const fs::path& root) {
+  std::set<std::string> fingerprints;
+  for (const auto& [fingerprint, folder] : finished_results(root)) fingerprints.insert(fingerprint);
+  return fingerprints;
+}
+
 std::vector<Holder> find_holders(const fs::path& root, const Ablation& ablation, AblationPlan& plan, bool rerun) {
   std::vector<std::string> changed;
   std::vector<Holder> holders(plan.stages.size());

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@ struct Holder {
   bool done = false;
 };
 
+/// Fingerprints of all stages that are finished somewhere in the run, those that were set aside too.
+std::set<std::string> finished_fingerprints(const std::filesystem::path& root);
 /// Finds the holder of every distinct stage, finished ones first, also in arms that the recipe no longer has. Folders that hold results of other options:
 /// exit 2 naming them, or with `rerun` they are moved aside (and back to where they are wanted). Begun stages go on where they were begun.
 std::vector<Holder> find_holders(const std::filesystem::path& root, const Ablation& ablation, AblationPlan& plan, bool rerun);

@@ -11,9 +11,7 @@
 #include "src/base/errors.h"
 
 namespace coppice {
-namespace {
 
-/// The tokenizer that the recipe names, with as many pieces as it says; nothing when one will be trained.
 std::optional<Tokenizer> given_tokenizer(const Recipe& recipe, Missing missing) {
   const TokenizerOptions& options = recipe.tokenizer;
   if (options.path.empty() || (missing == Missing::allowed && !std::filesystem::exists(options.path))) return std::nullopt;
@@ -25,8 +23,6 @@ std::optional<Tokenizer> given_tokenizer(const Recipe& recipe, Missing missing) 
   return tokenizer;
 }
 
-}  // namespace
-
 void check_before_work(const Recipe& recipe, Missing missing, const std::vector<std::string>& done, const Tokenizer* trained) {
   const std::optional<Tokenizer> given = trained != nullptr ? std::nullopt : given_tokenizer(recipe, missing);
   const BeforeWork before{.recipe = recipe, .missing = missing, .tokenizer = given ? &*given : trained};
@@ -36,7 +32,9 @@ void check_before_work(const Recipe& recipe, Missing missing, const std::vector<
     try {
       row.check(before, stage);
     } catch (const UserError& error) {
-      throw UserError(error.code(), fmt::format("stage '{}': {}", stage.name, error.what()));
+      const std::string text = error.what(), place = stage.where + ": ";
+      const bool placed = text.starts_with(place);  // which comes first
+      throw UserError(error.code(), fmt::format("{}stage '{}': {}", placed ? place : "", stage.name, placed ? text.substr(place.size()) : text));
     }
   }
 }

@@ -3,6 +3,7 @@
 // a finished run is read when its inputs are gone.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,8 @@ struct BeforeWork {
   const Tokenizer* tokenizer = nullptr;  // nullptr: not known before the data stage
 };
 
+/// The tokenizer that the recipe names, with as many pieces as it says; nothing when one will be trained, or was and is gone.
+std::optional<Tokenizer> given_tokenizer(const Recipe& recipe, Missing missing);
 /// Refuses what a later stage would refuse, as far as the recipe and the files it names tell. `done`: stages that will not run again, and so need nothing.
 /// `trained`: the tokenizer, once the data stage has made it. UserError naming the stage, and file or line.
 void check_before_work(const Recipe& recipe, Missing missing, const std::vector<std::string>& done = {}, const Tokenizer* trained = nullptr);

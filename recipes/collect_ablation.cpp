@@ -9,6 +9,7 @@
 #include "recipes/ablation.h"
 #include "recipes/ablation_report.h"
 #include "recipes/collect_report.h"
+#include "recipes/lineage.h"
 #include "recipes/run_folder.h"
 #include "recipes/sources.h"
 #include "src/base/errors.h"
@@ -37,12 +38,6 @@ void add_ancestors(const Recipe& recipe, const std::string& name, std::set<std::
   for (const std::string& input : recipe.stage(name).inputs()) add_ancestors(recipe, input, names);
 }
 
-bool is_source(const Stage& stage) {
-  const auto* train = std::get_if<TrainStage>(&stage.options);
-  if (stage.kind == "import") return true;
-  return train != nullptr && train->from.empty() && train->model == "source";
-}
-
 ArmCost cost_of(const Recipe& recipe, const std::string& name, const fs::path& folder, RunFiles& files) {
   std::set<std::string> names;
   add_ancestors(recipe, name, names);
@@ -55,15 +50,16 @@ ArmCost cost_of(const Recipe& recipe, const std::string& name, const fs::path& f
     const Json& run = files.of(holder.parent_path());
     const std::string held_as = holder.filename().string();
     const auto of_run = [&](const char* key) { return run.contains(key) ? number_or_absent(run.at(key), held_as.c_str()) : kAbsent; };
+    const bool is_source = purpose_of(recipe, stage) == StagePurpose::source;
     const auto add = [&](double value, double ArmCost::*own, double ArmCost::*all) {
       if (!(value > 0)) return;
       cost.*all += value;
-      if (!is_source(stage)) cost.*own += value;
+      if (!is_source) cost.*own += value;
     };
     if (training_of(stage) != nullptr) add(number_or_absent(manifest->body, "tokens"), &ArmCost::tokens, &ArmCost::all_tokens);
     add(number_or_absent(manifest->body, "flops"), &ArmCost::flops, &ArmCost::all_flops);
     add(of_run("seconds"), &ArmCost::seconds, &ArmCost::all_seconds);
-    if (const double peak = of_run("peak_bytes"); peak > cost.peak_bytes && !is_source(stage)) cost.peak_bytes = peak;
+    if (const double peak = of_run("peak_bytes"); peak > cost.peak_bytes && !is_source) cost.peak_bytes = peak;
   }
   if (cost.peak_bytes == 0) cost.peak_bytes = kAbsent;
   return cost;
@@ -80,7 +76,7 @@ std::optional<ReportModel> find_model(const Recipe& recipe, const std::string& n
     for (const Json& row : manifest->body.at("results").at("models"))
       if (row.at("name") == name) found = scored_model(row);
   }
-  if (found) found->training_tokens = tokens_since_cut(recipe, name);
+  if (found) found->training_tokens = lineage_of(recipe, name).training_tokens;
   return found;
 }
 

@@ -92,7 +92,7 @@ using Values = std::map<std::string, std::string>;
 /// Keys of a resolved recipe, one a line there: data.heldout_share, stage.core.lr. A table of an array goes by its name.
 Values recipe_values(const fs::path& path) {
   Values values;
-  const auto beside = std::make_shared<Sources>(path.parent_path(), Sources::First::record);  // of a run's recipe.toml
+  const auto beside = std::make_shared<Sources>(fs::absolute(path).parent_path(), Sources::First::record);  // of a run's recipe.toml
   std::istringstream lines(load_recipe(path.string(), {}, {}, beside).resolved);
   std::string table, stage;
   for (std::string line; std::getline(lines, line);) {

@@ -158,12 +158,6 @@ int64_t choose_label_batch(const ModelConfig& teacher, int64_t context) {
   return std::max(context, tokens < kLabelBatch ? static_cast<int64_t>(std::max(0.0, tokens)) : kLabelBatch);
 }
 
-double tokens_since_cut(const Recipe& recipe, const std::string& stage_name) {
-  const auto* train = std::get_if<TrainStage>(&recipe.stage(stage_name).options);
-  if (train == nullptr) return 0;
-  return static_cast<double>(train->training.tokens) + (train->from.empty() ? 0 : tokens_since_cut(recipe, train->from));
-}
-
 double corpus_bytes(const Recipe& recipe) {
   double bytes = 0;
   std::error_code error;

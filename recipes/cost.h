@@ -21,9 +21,6 @@ struct StageCost {
   double seconds = 0;          // at the share of this machine's GEMM rate that training reaches here; 0 = unknown
 };
 
-/// Tokens that a stage's model was trained on since the source was cut, or since fresh weights.
-double tokens_since_cut(const Recipe& recipe, const std::string& stage_name);
-
 struct RecipeCost {
   std::vector<StageCost> stages;
   double memory_bytes = 0;  // the largest stage

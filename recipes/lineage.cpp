@@ -89,10 +89,16 @@ bool has_students_shape(const Recipe& recipe, const Subject& subject, const std:
   });
 }
 
-/// Whether a stage's result goes into the stage called `name`, as weights or labels, or is that stage's.
+/// The stages whose results go into the stage called `name`, as weights or labels, and itself.
+void add_ancestors(const Recipe& recipe, const std::string& name, std::set<std::string>& names) {
+  if (!names.insert(name).second) return;
+  for (const std::string& input : recipe.stage(name).inputs()) add_ancestors(recipe, input, names);
+}
+
 bool leads_to(const Recipe& recipe, const std::string& stage, const std::string& name) {
-  if (stage == name) return true;
-  return std::ranges::any_of(recipe.stage(name).inputs(), [&](const std::string& input) { return leads_to(recipe, stage, input); });
+  std::set<std::string> names;
+  add_ancestors(recipe, name, names);
+  return names.contains(stage);
 }
 
 /// The train or import stage that a model's weights begin in.
@@ -134,7 +140,8 @@ Lineage lineage_of(const Recipe& recipe, const std::string& name) {
   if (const auto* prune = std::get_if<PruneStage>(&stage.options)) {
     lineage.training_tokens = 0;
     lineage.has_teacher = false;
-    if (recipe.model_after(name).intermediate_size == recipe.model_after(prune->from).intermediate_size)
+    const bool uneven = prune->scores != "masks" && recipe.global_cut(prune->from) != nullptr;  // its wider layers are cut, whatever the recipe's widths say
+    if (!uneven && recipe.model_after(name).intermediate_size == recipe.model_after(prune->from).intermediate_size)
       lineage.kept_all = true;
     else
       lineage.cut = prune->scores;

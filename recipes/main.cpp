@@ -168,6 +168,7 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
           check_before_work(ablation, Missing::allowed);
           const Parallelism parallel = parallelism_of(recipe, jobs);
           start_torch(parallel.threads);
+          say_what_is_gone(recipe);
           const AblationPlan planned = plan_ablation(ablation, "", gemm_gflops());
           std::vector<std::string> lines = ablation_warnings(ablation);
           for (const ArmRun& run : ablation.runs) std::ranges::copy(corpus_warnings(run.recipe, estimate_tokens(recipe)), std::back_inserter(lines));
@@ -191,17 +192,24 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
   {
     CLI::App* config = verb(app, "config", "the resolved recipe, each value with its origin", "coppice config recipes/demo.toml --set seed=2");
     flags.add(*config);
+    config->add_option("--out", flags.request.out, "run folder, whose record holds for what is gone; default runs/<recipe name>");
     config->callback([&action] {
       action = [] {
-        const Recipe recipe = load_recipe(flags.parsed().recipe_file, flags.request.overrides, flags.request.unset);
-        if (recipe.arms.empty())
+        const RunRequest request = flags.parsed();
+        const Recipe recipe = load_recipe(request.recipe_file, request.overrides, request.unset, std::make_shared<Sources>(request.out));
+        std::vector<std::string> lines;
+        if (recipe.arms.empty()) {
           check_before_work(recipe, Missing::allowed);
-        else
-          check_before_work(load_ablation(flags.request.recipe_file, flags.request.overrides, flags.request.unset, recipe.sources), Missing::allowed);
+          lines = recipe_warnings(recipe);
+        } else {
+          const Ablation ablation = load_ablation(request.recipe_file, request.overrides, request.unset, recipe.sources);
+          check_before_work(ablation, Missing::allowed);
+          lines = ablation_warnings(ablation);
+        }
         say_what_is_gone(recipe);
         fmt::print("{}", recipe.with_origins);
         flush_result();
-        log_warnings(recipe_warnings(recipe));
+        log_warnings(lines);
       };
     });
   }
@@ -273,6 +281,7 @@ void add_verbs(CLI::App& app, std::function<void()>& action) {
         const Tokenizer tokenizer = tokenizer_beside(stage);
         check_tokenizer(loaded, tokenizer, stage);
         const std::optional<HfSettings> settings = settings_for_export(stage);
+        if (const std::string warning = prefix_warning(tokenizer); !warning.empty()) log_warning(warning);
         const HfExportReport report = export_hf(out, loaded.model, tokenizer, dtype, {.settings = settings ? &*settings : nullptr});
         fmt::print("{}: {}, re-imported logits differ by {:.2e}\n", out, format_bytes(static_cast<double>(report.bytes)), report.max_logit_difference);
       };

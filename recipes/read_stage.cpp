@@ -220,10 +220,10 @@ ExportStage read_export(OptionTable& table, const Recipe& recipe) {
 }  // namespace
 
 std::filesystem::path find_label_file(const std::filesystem::path& folder, const std::string& domain, const std::string& where) {
-  for (const char* ending : {".jsonl.zst", ".jsonl"})
+  for (const char* ending : {".jsonl.zst", ".jsonl.gz", ".jsonl"})
     if (const std::filesystem::path file = folder / (domain + ending); std::filesystem::is_regular_file(file)) return file;
-  throw UserError::recipe(where, fmt::format("import: {} holds no {}.jsonl or {}.jsonl.zst with the labels of that domain{}", folder.string(), domain, domain,
-                                             searched_from(folder)));
+  throw UserError::recipe(where, fmt::format("import: {} holds no {}.jsonl (or with .gz or .zst behind it) with the labels of that domain{}", folder.string(),
+                                             domain, searched_from(folder)));
 }
 
 Stage read_stage(OptionTable table, const Recipe& recipe) {

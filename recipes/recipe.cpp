@@ -9,6 +9,7 @@
 #include "pruning/mask_budget.h"
 #include "recipes/recipe_reading.h"
 #include "recipes/sources.h"
+#include "recipes/stages.h"
 #include "src/base/errors.h"
 #include "src/checkpoint/hf_export.h"
 
@@ -47,18 +48,6 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   return config;
 }
 
-/// The cut under one budget for all layers that a stage's model descends from; nullptr when there is none.
-const Stage* global_cut(const Recipe& recipe, std::string name) {
-  for (; !name.empty(); name = start_of(recipe.stage(name))) {
-    const Stage& stage = recipe.stage(name);
-    const auto* prune = std::get_if<PruneStage>(&stage.options);
-    if (prune == nullptr || prune->scores != "masks") continue;
-    const auto* masks = std::get_if<LearnMasksStage>(&recipe.stage(prune->from).options);
-    if (masks != nullptr && masks->masks.budget == "global") return &stage;
-  }
-  return nullptr;
-}
-
 /// Only FFN channels are cut, and never to more than there are.
 void check_target(const Recipe& recipe, const Stage& stage, const std::string& from, const std::string& target) {
   const ModelConfig source = recipe.model_after(from);
@@ -83,7 +72,7 @@ void check_masks(const Recipe& recipe, const Stage& stage, const LearnMasksStage
     check(std::ranges::adjacent_find(widths, std::not_equal_to<>()) == widths.end(), stage.where,
           fmt::format("{}: {} has intermediate_size [{}]; {}", stage.name, what, fmt::join(widths, ", "), kRemedy));
   const int64_t channels = source.intermediate_size.front();
-  if (const Stage* cut = global_cut(recipe, masks.from))
+  if (const Stage* cut = recipe.global_cut(masks.from))
     check(false, stage.where,
           fmt::format("{}: stage '{}' keeps {} layers x {} = {} channels under one budget (budget = \"global\"), so its layers differ in width; {}", stage.name,
                       cut->name, source.num_hidden_layers, channels, source.num_hidden_layers * channels, kRemedy));
@@ -98,7 +87,11 @@ void check_shapes(const Recipe& recipe) {
       check_target(recipe, stage, masks->from, masks->target);
       check_masks(recipe, stage, *masks);
     }
-    if (const auto* prune = std::get_if<PruneStage>(&stage.options)) check_target(recipe, stage, prune->from, prune->target);
+    const auto* prune = std::get_if<PruneStage>(&stage.options);
+    if (prune != nullptr) check_target(recipe, stage, prune->from, prune->target);
+    if (stage.kind == "learn_masks" || (prune != nullptr && needs_calibration(*prune)))
+      check(!calibration_mixture(recipe).empty(), stage.where,
+            fmt::format("{}: calibration text is drawn by the weights of [[data.domain]], and all of them are 0", stage.name));
   }
 }
 
@@ -116,7 +109,13 @@ void check_attention_windows(const Recipe& recipe) {
       check_length(train->from, "seq_len", train->training.seq_len);
       for (const std::string& teacher : train->teachers) check_length(teacher, "seq_len", train->training.seq_len);
     }
-    if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) check_length(masks->from, "seq_len", masks->training.seq_len);
+    if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) {
+      check_length(masks->from, "seq_len", masks->training.seq_len);
+      check_length(masks->from, "windows of its calibration", kCalibrationSeqLen);
+    }
+    if (const auto* prune = std::get_if<PruneStage>(&stage.options))
+      check_length(prune->from, needs_calibration(*prune) ? "windows of its calibration" : "windows of its check",
+                   needs_calibration(*prune) ? kCalibrationSeqLen : kCheckSeqLen);
     if (const auto* label = std::get_if<LabelStage>(&stage.options)) check_length(label->teacher, "context", label->context);
     if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options))
       for (const std::string& name : stage.inputs()) check_length(name, "seq_len", evaluate->seq_len);
@@ -178,6 +177,16 @@ ModelConfig Recipe::model_after(const std::string& stage_name) const {
   }
   if (const auto* prune = std::get_if<PruneStage>(&found.options)) config.intermediate_size = models.at(prune->target).intermediate_size;
   return config;
+}
+
+const Stage* Recipe::global_cut(std::string name) const {
+  for (; !name.empty(); name = start_of(stage(name))) {
+    const auto* prune = std::get_if<PruneStage>(&stage(name).options);
+    if (prune == nullptr || prune->scores != "masks") continue;
+    const auto* masks = std::get_if<LearnMasksStage>(&stage(prune->from).options);
+    if (masks != nullptr && masks->masks.budget == "global") return &stage(name);
+  }
+  return nullptr;
 }
 
 const Stage* Recipe::imported_from(std::string stage_name) const {

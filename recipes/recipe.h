@@ -198,6 +198,8 @@ struct Recipe {
   ModelConfig model_after(const std::string& stage_name) const;
   /// The import stage whose model this stage's descends from by cutting and training; nullptr when it began with fresh weights.
   const Stage* imported_from(std::string stage_name) const;
+  /// The cut under one budget for all layers that a stage's model descends from, so that its layers' widths are not known; nullptr when there is none.
+  const Stage* global_cut(std::string stage_name) const;
 };
 
 /// Reads, resolves and checks a recipe; every refusal is UserError::recipe with file:line (exit 2). `sources`: what a run recorded of what lies outside; left

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "pruning/scores.h"
+#include "recipes/before_work.h"
 #include "recipes/lineage.h"
 #include "recipes/stages.h"
 #include "src/base/log.h"
@@ -147,7 +148,8 @@ void check_prune(const Recipe& recipe, const Stage& stage, const Say& say) {
       stage,
       {{"calibration_tokens", prune->calibration_tokens != PruneStage().calibration_tokens, needs_calibration(*prune), "scores that are measured on text"}},
       say);
-  if (prune->scores != "masks" && recipe.model_after(stage.name).intermediate_size == recipe.model_after(prune->from).intermediate_size)
+  if (prune->scores != "masks" && recipe.global_cut(prune->from) == nullptr &&
+      recipe.model_after(stage.name).intermediate_size == recipe.model_after(prune->from).intermediate_size)
     say(fmt::format("stage '{}': model.{} is as wide as '{}': nothing is cut", stage.name, prune->target, prune->from));
 }
 
@@ -215,13 +217,14 @@ void check_widths(const Recipe& recipe, const Stage& stage, std::set<int64_t>& s
                         stage.name, unit, kBlock, kSuperBlock, kBlock, kSuperBlock));
       return;
     }
+  } else if (recipe.global_cut(stage.name) != nullptr) {
+    return;  // said where the masks are learned; a later cut by a score keeps what is narrower
   } else if (const auto* prune = std::get_if<PruneStage>(&stage.options)) {
     widths = recipe.models.at(prune->target).intermediate_size;
     before = recipe.model_after(prune->from).intermediate_size;
   } else if (const auto* exported = std::get_if<ExportStage>(&stage.options)) {
     widths = recipe.model_after(exported->from).intermediate_size;
   }
-  if (said.contains(kGlobal)) return;
   for (size_t layer = 0; layer < widths.size(); ++layer) {
     const int64_t width = widths[layer];
     const bool loses = layer < before.size() && before[layer] % kSuperBlock == 0 && width % kSuperBlock != 0;
@@ -254,6 +257,9 @@ std::vector<std::string> recipe_warnings(const Recipe& recipe) {
     for (const auto& [key, is_set] : {std::pair{"training_bytes", recipe.tokenizer.training_bytes != plain.training_bytes},
                                       {"character_coverage", recipe.tokenizer.character_coverage != plain.character_coverage}})
       if (is_set) say(fmt::format("tokenizer.{} is set and has no effect: tokenizer.path names one that is trained already", key));
+  if (std::ranges::any_of(recipe.stages, [](const Stage& stage) { return stage.kind == "export"; }))
+    if (const std::optional<Tokenizer> given = given_tokenizer(recipe, Missing::allowed))
+      if (const std::string warning = prefix_warning(*given); !warning.empty()) say(warning);
   std::set<int64_t> widths;
   for (const Stage& stage : recipe.stages) {
     for (const auto& matter : kMatters) matter(recipe, stage, say);

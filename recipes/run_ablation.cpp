@@ -11,7 +11,9 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <thread>
+#include <utility>
 
 #include "recipes/ablation_folder.h"
 #include "recipes/ablation_report.h"
@@ -20,6 +22,7 @@
 #include "recipes/machine.h"
 #include "recipes/recipe_warnings.h"
 #include "recipes/sources.h"
+#include "recipes/stages.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
@@ -86,11 +89,14 @@ class Scheduler {
         parallel_(parallel),
         progress_("ablation", 0, "stages"),
         failed_(plan.stages.size(), 0),
-        chain_s_(plan.stages.size(), 0.0) {
+        chain_s_(plan.stages.size(), 0.0),
+        taken_over_(plan.stages.size(), 0) {
     for (const Holder& holder : holders_) num_done_ += holder.done;
     for (size_t d = plan.stages.size(); d-- > 0;) {  // inputs come first, so whoever waits for d has been seen
       chain_s_[d] += plan.stages[d].cost.seconds;
       for (const size_t input : plan.stages[d].inputs) chain_s_[input] = std::max(chain_s_[input], chain_s_[d]);
+      const Recipe& recipe = owner(d).recipe;
+      taken_over_[d] = taken_over_stages(recipe).contains(recipe.stages[plan.stages[d].stage].name);
     }
   }
 
@@ -137,7 +143,8 @@ class Scheduler {
   const ArmRun& owner(size_t d) const { return ablation_.runs[plan_.stages[d].run]; }
   std::string name_of(size_t d) const { return owner(d).folder() + "/" + owner(d).recipe.stages[plan_.stages[d].stage].name; }
 
-  /// Of the stages whose inputs are there, the one with the longest chain of work behind it: so no long one is left alone at the end.
+  /// Of the stages whose inputs are there, one that is taken over from elsewhere, or the one with the longest chain of work behind it: so no long one is left
+  /// alone at the end.
   bool start_next() {
     std::optional<size_t> next;
     for (size_t d = 0; d < plan_.stages.size(); ++d) {
@@ -147,7 +154,7 @@ class Scheduler {
       };  // itself, or another writer of its run.json
       if (holders_[d].done || failed_[d] || std::ranges::any_of(workers_, in_the_way)) continue;
       if (!std::ranges::all_of(stage.inputs, [&](size_t input) { return holders_[input].done; })) continue;
-      if (!next || chain_s_[d] > chain_s_[*next]) next = d;
+      if (!next || std::pair(taken_over_[d], chain_s_[d]) > std::pair(taken_over_[*next], chain_s_[*next])) next = d;
     }
     if (!next) return false;
     const DistinctStage& stage = plan_.stages[*next];
@@ -215,7 +222,8 @@ class Scheduler {
   Progress progress_;
   std::vector<Worker> workers_;
   std::vector<char> failed_;
-  std::vector<double> chain_s_;  // predicted seconds from the start of a stage to the end of the last that waits for it
+  std::vector<double> chain_s_;   // predicted seconds from the start of a stage to the end of the last that waits for it
+  std::vector<char> taken_over_;  // imports and labels from elsewhere: read first, as in a run
   uint64_t num_done_ = 0;
   double work_done_s_ = 0, last_report_s_ = 0;
   bool passed_on_ = false, closed_ = false;
@@ -273,6 +281,11 @@ void run_ablation(const RunRequest& request, int jobs) {
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
   const std::string data_fingerprint = fingerprint(data);
   AblationPlan plan = plan_ablation(ablation, data_fingerprint, 0);
+  const std::set<std::string> finished = finished_fingerprints(root);
+  for (const DistinctStage& stage : plan.stages) {  // before anything is moved aside
+    const Recipe& recipe = ablation.runs[stage.run].recipe;
+    if (!finished.contains(stage.fingerprint)) check_there(recipe, recipe.stages[stage.stage]);
+  }
   if (const std::string held = begun_fingerprint(root / "data"); !held.empty() && held != data_fingerprint) {
     if (!request.rerun)
       throw UserError::recipe(
@@ -300,6 +313,7 @@ void run_ablation(const RunRequest& request, int jobs) {
   std::string failed_stage;
   if (std::ranges::all_of(holders, &Holder::done)) {
     say_what_is_gone(ablation.base);
+    write_arm_files(root, ablation);  // an older version's arms have no record of their own
     fmt::print("already complete\n");
   } else {
     log_threads(ablation.base.threads, parallel.threads, parallel.jobs);

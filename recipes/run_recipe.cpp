@@ -6,6 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <set>
 
 #include "recipes/collect_report.h"
 #include "recipes/cost.h"
@@ -117,19 +118,12 @@ void report_of_stopped(const fs::path& root) {
   }
 }
 
-/// Places of the stages in the order of work. What is taken over from elsewhere comes first: only reading it tells whether its values can be used, and that
-/// should not wait until something has been trained.
+/// Places of the stages in the order of work, what is taken over first.
 std::vector<size_t> work_order(const Recipe& recipe) {
-  std::vector<std::string> taken_over;
-  for (const Stage& stage : recipe.stages) {
-    const auto* label = std::get_if<LabelStage>(&stage.options);
-    const bool from_elsewhere = stage.kind == "import" || (label != nullptr && !label->has_own_labels());
-    const auto is_there = [&](const std::string& input) { return std::ranges::find(taken_over, input) != taken_over.end(); };
-    if (from_elsewhere && std::ranges::all_of(stage.inputs(), is_there)) taken_over.push_back(stage.name);
-  }
+  const std::set<std::string> taken_over = taken_over_stages(recipe);
   std::vector<size_t> order(recipe.stages.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::ranges::stable_partition(order, [&](size_t i) { return std::ranges::find(taken_over, recipe.stages[i].name) != taken_over.end(); });
+  std::ranges::stable_partition(order, [&](size_t i) { return taken_over.contains(recipe.stages[i].name); });
   return order;
 }
 
@@ -272,6 +266,7 @@ void join_labels(const RunRequest& request, const std::string& stage_name) {
     return;
   }
   log_threads(recipe.threads, num_threads(), 1);
+  say_what_is_gone(recipe);
   RunFolder run = RunFolder::beside_its_owner(root);
   const PreparedData data = open_data(root);
   const StageContext context{.recipe = recipe, .stage = *found, .run = run, .data = data, .fingerprint = stage.fingerprint, .identity = stage.identity};

@@ -139,12 +139,12 @@ void check_there(const Recipe& recipe, const Stage& stage) {
 }
 
 void check_data_there(const Recipe& recipe, const fs::path& data_folder) {
-  const bool tokenizer = fs::exists(data_folder / "tokenizer" / "tokenizer.model"), given = !recipe.tokenizer.path.empty();
+  const auto has = [&](const fs::path& part) { return !data_folder.empty() && fs::exists(data_folder / part); };
+  const bool tokenizer = has("tokenizer/tokenizer.model"), given = !recipe.tokenizer.path.empty();
   if (!tokenizer && given) check_path(recipe.tokenizer.path, "the data", "it is the tokenizer");
   for (const DomainOptions& domain : recipe.data.domains) {
     if (!tokenizer && !given) check_path(domain.path, "the tokenizer", "it is trained on this text");
-    if (!fs::exists(data_folder / "tokens" / domain.name / "manifest.json"))
-      check_path(domain.path, fmt::format("domain '{}'", domain.name), "it is not tokenized yet");
+    if (!has(fs::path("tokens") / domain.name / "manifest.json")) check_path(domain.path, fmt::format("domain '{}'", domain.name), "it is not tokenized yet");
   }
 }
 

@@ -55,7 +55,13 @@ std::optional<HfSettings> settings_for_export(const std::filesystem::path& stage
   try {
     const Recipe recipe = load_recorded_recipe(root);
     const std::string name = folder.filename().string();
-    if (std::ranges::find(recipe.stages, name, &Stage::name) == recipe.stages.end()) return std::nullopt;  // one that was set aside
+    if (std::ranges::find(recipe.stages, name, &Stage::name) == recipe.stages.end()) {
+      log_warning(
+          fmt::format("'{}' is no stage of this run's recipe (one that was set aside?): chat template and generation settings, if its model was imported, "
+                      "are not exported",
+                      printable(name)));
+      return std::nullopt;
+    }
     return settings_for_export(recipe, RunFolder::beside_its_owner(root), name);
   } catch (const UserError& error) {  // of an older version, its sources gone
     log_warning(fmt::format("chat template and generation settings, if its model was imported, are not exported: {}", error.what()));
@@ -63,28 +69,22 @@ std::optional<HfSettings> settings_for_export(const std::filesystem::path& stage
   }
 }
 
-namespace {
-
-void warn_of_prefix(const Tokenizer& tokenizer, const std::string& stage) {
-  if (const std::string piece = piece_without_prefix(tokenizer); !piece.empty())
-    log_warning(
-        fmt::format("stage '{}': in the exported tokenizer.json a text that is nothing but '{}', or another user-defined piece, has no dummy prefix; every "
-                    "other text has SentencePiece's ids",
-                    stage, printable(piece)));
+std::string prefix_warning(const Tokenizer& tokenizer) {
+  const std::string piece = piece_without_prefix(tokenizer);
+  return piece.empty() ? ""
+                       : fmt::format(
+                             "in the exported tokenizer.json a text that is nothing but '{}', or another user-defined piece, has no dummy prefix; every other "
+                             "text has SentencePiece's ids",
+                             printable(piece));
 }
 
-}  // namespace
-
 void check_export(const BeforeWork& before, const Stage& stage) {
-  if (before.tokenizer == nullptr) return;
-  check_exportable(*before.tokenizer, stage.where);
-  if (before.missing == Missing::allowed) warn_of_prefix(*before.tokenizer, stage.name);  // a run says it when it writes the file
+  if (before.tokenizer != nullptr) check_exportable(*before.tokenizer, stage.where);
 }
 
 Json run_export(StageContext& context) {
   const auto& options = std::get<ExportStage>(context.stage.options);
   const LoadedModel loaded = load_model(context.model_folder(options.from));
-  warn_of_prefix(*context.data.tokenizer, context.stage.name);
   const std::optional<HfSettings> settings = settings_for_export(context.recipe, context.run, options.from);
   if (settings) warn_of_new_settings(context, *settings);
   Json results = Json::object();

@@ -69,6 +69,17 @@ std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int6
   return batches;
 }
 
+std::set<std::string> taken_over_stages(const Recipe& recipe) {
+  std::set<std::string> taken_over;
+  for (const Stage& stage : recipe.stages) {
+    const auto* label = std::get_if<LabelStage>(&stage.options);
+    const bool from_elsewhere = stage.kind == "import" || (label != nullptr && !label->has_own_labels());
+    if (from_elsewhere && std::ranges::all_of(stage.inputs(), [&](const std::string& input) { return taken_over.contains(input); }))
+      taken_over.insert(stage.name);
+  }
+  return taken_over;
+}
+
 std::vector<MixtureEntry> calibration_mixture(const Recipe& recipe) {
   std::vector<MixtureEntry> mixture;
   for (const DomainOptions& domain : recipe.data.domains)

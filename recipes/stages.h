@@ -61,6 +61,8 @@ inline constexpr const char* kHfSettingsFile = "hf_settings.json";  // of an imp
 std::optional<HfSettings> settings_for_export(const Recipe& recipe, const RunFolder& run, const std::string& stage_name);
 /// The same of a stage's folder, by the recipe in the run around it; a warning and nothing where there is none to be read.
 std::optional<HfSettings> settings_for_export(const std::filesystem::path& stage_folder);
+/// Which text has other ids in the tokenizer.json of this tokenizer than in SentencePiece; empty when none has.
+std::string prefix_warning(const Tokenizer& tokenizer);
 
 /// Facts that every model folder carries beside its config: stage, fingerprint, tokenizer. No versions, so that equal runs write equal bytes.
 Json model_facts(const StageContext& context);
@@ -82,6 +84,9 @@ std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int6
 
 /// Calibration text is drawn from every domain by the weights of [[data.domain]], whatever a stage trains on, in windows of this many tokens.
 inline constexpr int64_t kCalibrationSeqLen = 256;
+/// Imports, and label stages whose labels come from elsewhere, with what they need: only reading them tells whether their values can be used, which should not
+/// wait until something has been trained.
+std::set<std::string> taken_over_stages(const Recipe& recipe);
 std::vector<MixtureEntry> calibration_mixture(const Recipe& recipe);
 /// Whether the stage's scores are measured on calibration text.
 bool needs_calibration(const PruneStage& prune);

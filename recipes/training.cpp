@@ -332,6 +332,8 @@ void TrainingSession::save(const Json& extra_facts) {
 
 Json TrainingSession::finish() {
   metrics_->sync();
+  if (const std::filesystem::path ckpt = context_.folder() / "ckpt"; std::filesystem::exists(ckpt))
+    prune_checkpoints(ckpt, options_.keep_last);  // a kill may have come between the last one and the removal of what it replaced
   progress_.finish(fmt::format("{} steps, {} tokens; waiting for data took {:.2f}% of the time", step_, format_count(static_cast<double>(tokens_seen_)),
                                work_s_ > 0 ? 100 * data_s_ / work_s_ : 0.0));
   context_.run.add_seconds(context_.stage.name, monotonic_s() - counted_s_);

@@ -111,7 +111,8 @@ const Family& find_family(const Json& json, const std::string& where) {
 bool is_identity(const Json& type, const Json& rope) {
   if (type == Json("default")) return true;
   const Json* factor = find_value(rope, "factor");
-  return (type == Json("linear") || type == Json("llama3")) && factor != nullptr && factor->is_number() && factor->get<double>() == 1.0;
+  const bool plain_yarn = type == Json("yarn") && !find_value(rope, "mscale") && !find_value(rope, "mscale_all_dim") && !find_value(rope, "attention_factor");
+  return (type == Json("linear") || type == Json("llama3") || plain_yarn) && factor != nullptr && factor->is_number() && factor->get<double>() == 1.0;
 }
 
 void check_whole_heads(const Json& json, const std::string& where) {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -64,6 +65,8 @@ class Reader {
     return nullptr;
   }
 
+  int64_t vocab_size() const { return tokenizer_.vocab_size(); }
+
   void leave(const std::string& line) { left_behind_.push_back(line); }
   std::vector<std::string> take_left_behind() { return std::move(left_behind_); }
 
@@ -78,9 +81,23 @@ class Reader {
   std::vector<std::string> left_behind_;
 };
 
+/// The largest whole number anywhere in a value; -1 without one.
+int64_t largest_number(const Json& value) {
+  if (value.is_number_unsigned()) return static_cast<int64_t>(std::min(value.get<uint64_t>(), uint64_t{std::numeric_limits<int64_t>::max()}));
+  int64_t largest = -1;
+  if (value.is_structured())
+    for (const Json& part : value) largest = std::max(largest, largest_number(part));
+  return largest;
+}
+
 Json read_generation(Reader& reader) {
   Json generation = reader.object_in("generation_config.json");
   for (const char* key : {"transformers_version", "_from_model_config"}) generation.erase(key);  // of the program that wrote it
+  for (const char* key : {"suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "force_words_ids", "forced_decoder_ids", "sequence_bias"})
+    if (generation.contains(key) && largest_number(generation[key]) >= reader.vocab_size()) {
+      reader.leave(fmt::format("generation_config.json {}: holds ids beyond tokenizer.model", key));
+      generation.erase(key);
+    }
   for (auto next = generation.begin(); next != generation.end();) {
     const bool is_id = next.key().ends_with("token_id") && !next->is_null();
     if (is_id) *next = reader.ids_of("generation_config.json", next.key(), *next);

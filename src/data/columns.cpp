@@ -104,7 +104,7 @@ RawColumn::RawColumn(const std::filesystem::path& file, std::string dataset, Hdf
   if (shape.type != type || shape.dims != dims)
     throw UserError::bad_file(file.string(), fmt::format("{}: expected {} rows of {} bytes, found another type or shape", dataset_, rows_, row_bytes_));
   if (rows_ > 0) chunks_ = file_->chunks(dataset_);  // nothing lies in no chunks
-  raise_open_file_limit();  // one descriptor a column: a large corpus has more than the usual soft limit of 1024
+  raise_open_file_limit();                           // one descriptor a column: a large corpus has more than the usual soft limit of 1024
   descriptor_ = open_for_reading(file);
 }
 

@@ -18,6 +18,7 @@
 #include "src/data/array_reader.h"
 #include "src/data/byte_source.h"
 #include "src/data/document_record.h"
+#include "src/data/file_endings.h"
 #include "src/data/text_encoding.h"
 
 namespace coppice {
@@ -33,30 +34,7 @@ constexpr double kMaxBadShare = 0.001;  // of its records, whichever is more
 constexpr uint64_t kHopeless = 10'000;  // records without a document among them: nobody reads on
 constexpr size_t kFilesNamed = 20;
 
-enum class Kind { text, lines, json };
-
-struct Ending {
-  std::string_view name;
-  Kind kind;
-  ByteSource::Coding coding;
-};
-constexpr std::array<Ending, 10> kEndings = {{{".txt", Kind::text, ByteSource::Coding::plain},
-                                              {".jsonl", Kind::lines, ByteSource::Coding::plain},
-                                              {".jsonl.gz", Kind::lines, ByteSource::Coding::gzip},
-                                              {".jsonl.zst", Kind::lines, ByteSource::Coding::zstd},
-                                              {".ndjson", Kind::lines, ByteSource::Coding::plain},
-                                              {".ndjson.gz", Kind::lines, ByteSource::Coding::gzip},
-                                              {".ndjson.zst", Kind::lines, ByteSource::Coding::zstd},
-                                              {".json", Kind::json, ByteSource::Coding::plain},
-                                              {".json.gz", Kind::json, ByteSource::Coding::gzip},
-                                              {".json.zst", Kind::json, ByteSource::Coding::zstd}}};
-
-const Ending* ending_of(const fs::path& path) {
-  std::string name = path.filename().string();
-  std::ranges::transform(name, name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  const auto found = std::ranges::find_if(kEndings, [&](const Ending& ending) { return name.ends_with(ending.name); });
-  return found == kEndings.end() ? nullptr : &*found;
-}
+using Kind = FileEnding::Kind;
 
 /// `3 of 200 records are no documents: a.jsonl:7: ...; a.jsonl:9: ...`.
 std::string sentence(const BadRecords& bad, const std::string& records) {
@@ -71,7 +49,7 @@ class CorpusReader {
       : path_(std::move(path)), visit_(visit), options_(options), bytes_read_(bytes_read), parser_(options.text_key) {}
 
   void read(const fs::path& path, const std::string& relative) {
-    const Ending* ending = ending_of(path);
+    const FileEnding* ending = ending_of(path);
     if (ending == nullptr) throw UserError::bad_file(path.string(), fmt::format("expected a folder or a file ending in {}", kCorpusEndings));
     file_ = std::make_shared<const std::string>(relative);
     if (ending->kind == Kind::text) return read_text(path);
@@ -193,32 +171,34 @@ class CorpusReader {
 
 /// Looks inside where the name does not say it.
 bool is_corpus_file(const fs::path& path) {
-  const Ending* ending = ending_of(path);
+  const FileEnding* ending = ending_of(path);
   return ending->kind != Kind::json || json_layout(path, ending->coding) != JsonLayout::object;
 }
 
 }  // namespace
 
-std::vector<std::string> corpus_files(const fs::path& folder, size_t* num_left_out) {
+std::vector<std::string> corpus_files(const fs::path& folder, std::vector<std::string>* left_out) {
   std::vector<std::string> names;
-  size_t others = 0;
+  std::vector<std::string> others;
   std::error_code error;
   for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     std::error_code unknown;
     const fs::file_type type = entry->status(unknown).type();
     if (type == fs::file_type::directory) continue;
+    std::string name = entry->path().lexically_relative(folder).generic_string();
     const bool has_ending = ending_of(entry->path()) != nullptr;
     if (has_ending && (type == fs::file_type::none || type == fs::file_type::not_found))
       throw UserError::bad_file(entry->path().string(), unknown ? unknown.message() : "a link that leads nowhere");
     if (!has_ending || type != fs::file_type::regular || !is_corpus_file(entry->path())) {  // a FIFO of such a name would hang its reader
-      ++others;
+      others.push_back(std::move(name));
       continue;
     }
-    names.push_back(entry->path().lexically_relative(folder).generic_string());
+    names.push_back(std::move(name));
   }
   if (error) throw UserError::bad_file(folder.string(), "cannot list the folder: " + error.message());
   std::sort(names.begin(), names.end());
-  if (num_left_out != nullptr) *num_left_out = others;
+  std::ranges::sort(others);
+  if (left_out != nullptr) *left_out = std::move(others);
   return names;
 }
 
@@ -241,14 +221,14 @@ CorpusReport for_each_document(const fs::path& path, const std::function<void(Do
   const fs::file_status status = fs::status(path, error);
   if (error || !fs::exists(status)) throw UserError::bad_file(path.string(), "no such file or folder" + searched_from(path));
   CorpusReader reader(path, visit, options, bytes_read);
-  size_t other_files = 0;
+  std::vector<std::string> other_files;
   if (!fs::is_directory(status)) {
     reader.read(path, path.filename().string());
   } else {
     for (const std::string& name : corpus_files(path, &other_files)) reader.read(path / name, name);
   }
   CorpusReport report = reader.finish();
-  report.other_files = other_files;
+  report.other_files = std::move(other_files);
   return report;
 }
 
@@ -262,7 +242,9 @@ void log_corpus_report(const fs::path& path, const CorpusReport& report, const C
   std::error_code error;
   const std::string where = path.string();
   const fs::path folder = fs::is_directory(path, error) ? path : path.parent_path();  // its records are named from there
-  if (report.other_files > 0) log_warning(fmt::format("{}: {} files do not end in {} and were left out", where, report.other_files, kCorpusEndings));
+  if (!report.other_files.empty())
+    log_warning(fmt::format("{}: {} files were left out, which do not end in {} or are .json of one object over several lines: {}{}", where,
+                            report.other_files.size(), kCorpusEndings, report.other_files.front(), report.other_files.size() > 1 ? " first" : ""));
   if (report.empty > 0) log_warning(fmt::format("{}: {} records have an empty text and were left out", where, report.empty));
   if (report.json_files == 0 && options.text_key != CorpusOptions().text_key)
     log_warning(fmt::format("{}: text_key = \"{}\" has no effect: text files have no fields", where, options.text_key));

@@ -39,10 +39,10 @@ struct BadRecords {
 /// What there was in a corpus besides documents.
 struct CorpusReport {
   uint64_t documents = 0;
-  uint64_t empty = 0;           // records whose text is ""
-  uint64_t other_files = 0;     // below the folder, not read
-  uint64_t json_files = 0;      // read, in which text_key counts
-  std::vector<BadRecords> bad;  // only files that have some
+  uint64_t empty = 0;                    // records whose text is ""
+  std::vector<std::string> other_files;  // below the folder, not read
+  uint64_t json_files = 0;               // read, in which text_key counts
+  std::vector<BadRecords> bad;           // only files that have some
   uint64_t num_bad() const;
 };
 
@@ -60,8 +60,8 @@ CorpusReport for_each_document(const std::filesystem::path& path, const std::fun
 void log_corpus_report(const std::filesystem::path& path, const CorpusReport& report, const CorpusOptions& options);
 
 /// The files below a folder that for_each_document reads: relative, in generic form, in its order; a .json that is one object over several lines is none.
-/// `num_left_out`, where given: how many it does not read. UserError::bad_file for a folder that cannot be listed and a link that leads nowhere.
-std::vector<std::string> corpus_files(const std::filesystem::path& folder, size_t* num_left_out = nullptr);
+/// `left_out`, where given: those that it does not read. UserError::bad_file for a folder that cannot be listed and a link that leads nowhere.
+std::vector<std::string> corpus_files(const std::filesystem::path& folder, std::vector<std::string>* left_out = nullptr);
 /// Of a corpus file, or of all files that are read below a folder, as they lie on disk.
 uint64_t stored_bytes(const std::filesystem::path& path);
 

@@ -16,8 +16,6 @@ namespace coppice {
 
 namespace {
 
-constexpr double kMassTolerance = 0.05;  // what a row's stored probabilities may add up to beside 1: half precision of up to some thousand ids
-
 std::string text_of(const Json& value) { return printable(value.is_string() ? value.get<std::string>() : value.dump()); }
 
 /// Every field of the expected fingerprint, by name, and no other.

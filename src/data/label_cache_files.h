@@ -12,6 +12,8 @@
 
 namespace coppice {
 
+inline constexpr double kMassTolerance = 0.05;  // what a token's stored probabilities may add up to beside 1: half precision of up to some thousand ids
+
 inline constexpr int kLabelVersion = 2;
 inline constexpr int label_version(bool packed) { return packed ? 2 : 1; }
 

@@ -4,14 +4,11 @@
 
 #include <cmath>
 
+#include "src/data/label_cache_files.h"
+
 namespace coppice {
-namespace {
 
-constexpr double kCacheTolerance = 0.05;  // what half precision may add to the mass of a cache's token
-
-}  // namespace
-
-MassCheck::MassCheck(bool ours, bool low_mass) : most_(1 + (ours ? kCacheTolerance : kMassAboveOne)), judges_low_(!ours && !low_mass) {}
+MassCheck::MassCheck(bool ours, bool low_mass) : most_(1 + (ours ? kMassTolerance : kMassAboveOne)), judges_low_(!ours && !low_mass) {}
 
 void MassCheck::add(const LinePlace& line, const TokenLabels& token) {
   if (token.choices.empty()) return;
@@ -25,6 +22,14 @@ void MassCheck::add(const LinePlace& line, const TokenLabels& token) {
     line.refuse(fmt::format("the probabilities of {} ids at a token add up to {:.4g}, expected 1 at most: {}", token.choices.size(), mass,
                             base_10 <= most_ ? "logarithms of base 10? multiply them by 2.302585 (log-probabilities are natural logarithms)"
                                              : "raw logits? take their log-softmax over the whole vocabulary (natural logarithm)"));
+  if (token.has_tail) {
+    const double sum = mass + std::exp(token.tail);
+    if (!(std::abs(sum - 1) <= kMassTolerance))
+      line.refuse(
+          fmt::format("the probabilities of {} ids at a token and its tail add up to {:.4g}, expected 1: most likely logarithms of another base, or "
+                      "\"tail_logprobs\" of something else than the log of all that the ids leave",
+                      token.choices.size(), sum));
+  }
   if (token.has_tail || !judges_low_) return;
   ++tokens_;
   if (mass >= kLeastMass) return;

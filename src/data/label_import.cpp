@@ -11,7 +11,7 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
-#include "src/data/byte_source.h"
+#include "src/data/file_endings.h"
 #include "src/data/label_checks.h"
 #include "src/data/label_jsonl.h"
 #include "src/data/label_line.h"
@@ -23,7 +23,8 @@ namespace {
 constexpr uint64_t kMaxLineBytes = uint64_t{1} << 30;
 
 LineReader open_lines(const std::filesystem::path& input) {
-  return {input, input.string().ends_with(".zst") ? ByteSource::Coding::zstd : ByteSource::Coding::plain, kMaxLineBytes};
+  const FileEnding* ending = ending_of(input);
+  return {input, ending == nullptr ? ByteSource::Coding::plain : ending->coding, kMaxLineBytes};
 }
 
 /// The first line of our own files; nothing when the object is a document.
@@ -145,9 +146,7 @@ StoredToken store_token(const LinePlace& line, const LabelFingerprint& fingerpri
   stored.first = labels.id[row * k];
   if (!fingerprint.has_tail() || kept == 0) return stored;
   const double missing = given.has_tail ? std::exp(given.tail) + rest : std::max(0.0, 1 - mass);
-  labels.tail[row] = static_cast<float>(given.has_tail && rest == 0 ? given.tail
-                                        : missing > 0               ? std::log(missing)
-                                                                    : -std::numeric_limits<double>::infinity());
+  labels.tail[row] = static_cast<float>(given.has_tail && rest == 0 ? given.tail : missing > 0 ? std::log(missing) : -std::numeric_limits<double>::infinity());
   return stored;
 }
 
@@ -218,15 +217,18 @@ class Import {
   std::pair<DocumentPlace*, Part> find(std::span<DocumentPlace> same_id, const std::vector<int64_t>& given) const {
     const auto unseen = std::ranges::find(same_id, false, &DocumentPlace::seen);
     if (unseen == same_id.end()) line_.refuse("the document came before");
+    const bool whole = options_.format == "coppice";
     for (DocumentPlace& place : same_id) {
-      if (place.seen) continue;
-      if (const auto part = part_of(given, tokens_of(place), options_.format == "coppice")) return {&place, *part};
+      const uint64_t length = place.end - place.begin;
+      if (place.seen || (whole ? given.size() != length : given.size() > length + 1)) continue;  // without reading it
+      if (const auto part = part_of(given, tokens_of(place), whole)) return {&place, *part};
     }
     const std::vector<int64_t> tokens = tokens_of(*unseen);
     const auto differs = static_cast<size_t>(std::ranges::mismatch(given, tokens).in1 - given.begin());
-    if (given.size() != tokens.size() && (differs == std::min(given.size(), tokens.size()) || options_.format == "coppice"))
-      line_.refuse(fmt::format("\"tokens\" has {} entries, expected {}{}", given.size(), tokens.size(),
-                               differs == given.size() || differs + 1 == tokens.size() ? " (the format \"vllm\" takes documents that are cut short)" : ""));
+    if (given.size() != tokens.size() && (differs == std::min(given.size(), tokens.size()) || whole))
+      line_.refuse(
+          fmt::format("its {} tokens are not the {} of the shards{}", given.size(), tokens.size(),
+                      whole && (differs == given.size() || differs + 1 == tokens.size()) ? " (the format \"vllm\" takes documents that are cut short)" : ""));
     line_.refuse(fmt::format("token {} is {}, the shards hold {}: another tokenizer or text", differs,
                              given[differs] < 0 ? "no id" : std::to_string(given[differs]), tokens[differs]));
   }

@@ -1,8 +1,11 @@
 // Labels out: our own JSONL (label_jsonl.h).
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <unordered_set>
+#include <vector>
 
 #include "src/base/files.h"
 #include "src/data/byte_sink.h"
@@ -16,6 +19,17 @@ using OrderedJson = nlohmann::ordered_json;  // keys in the order they are writt
 
 /// A log-probability as JSON: nothing left = null.
 OrderedJson number_json(float value) { return std::isinf(value) ? OrderedJson() : OrderedJson(value); }
+
+/// Ids that more than one document of the shards has.
+std::unordered_set<uint64_t> repeated_ids_of(const TokenShards& shards) {
+  std::vector<uint64_t> ids;
+  for (size_t shard = 0; shard < shards.shards().size(); ++shard) ids.insert(ids.end(), shards.document_ids(shard).begin(), shards.document_ids(shard).end());
+  std::ranges::sort(ids);
+  std::unordered_set<uint64_t> repeated;
+  for (size_t i = 1; i < ids.size(); ++i)
+    if (ids[i] == ids[i - 1]) repeated.insert(ids[i]);
+  return repeated;
+}
 
 }  // namespace
 
@@ -33,6 +47,7 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
                         {"near_ties", OrderedJson::array()}};
   for (const LabelShardSummary& shard : summary.shard) header["near_ties"].push_back(shard.near_ties < 0 ? OrderedJson() : OrderedJson(shard.near_ties));
   file.write(header.dump() + "\n");
+  const std::unordered_set<uint64_t> repeated = repeated_ids_of(shards);
   LabelTransfer transfer;
   for (size_t shard = 0; shard < shards.shards().size(); ++shard) {
     uint64_t begin = 0;
@@ -50,8 +65,9 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
       begin += count;
       bool labelled = false;
       for (uint64_t i = 0; i < count; ++i) labelled |= id[i * k] >= 0;
-      if (!labelled) continue;
-      OrderedJson line = {{"doc", fmt::format("{:016x}", shards.document_ids(shard)[document])}, {"tokens", tokens}, {"top_ids", OrderedJson::array()}};
+      const uint64_t document_id = shards.document_ids(shard)[document];
+      if (!labelled && !repeated.contains(document_id)) continue;  // of equal texts the first line is the first document's
+      OrderedJson line = {{"doc", fmt::format("{:016x}", document_id)}, {"tokens", tokens}, {"top_ids", OrderedJson::array()}};
       OrderedJson logps = OrderedJson::array(), tails = OrderedJson::array();
       for (uint64_t i = 0; i < count; ++i) {
         OrderedJson ids = OrderedJson::array(), values = OrderedJson::array();

@@ -38,8 +38,8 @@ struct LabelImport {
 /// What the first line of a file of ours says; nothing for a file that starts with a document.
 std::optional<LabelFingerprint> read_label_header(const std::filesystem::path& input);
 
-/// Writes the labels of a cache, documents in shard order, a document in memory at a time; documents without any are left out. Log-probabilities are written so that reading them gives the
-/// same half-precision numbers.
+/// Writes the labels of a cache, documents in shard order, a document in memory at a time; documents without any are left out. Log-probabilities are written so
+/// that reading them gives the same half-precision numbers.
 LabelTransfer export_labels(const std::filesystem::path& cache, const TokenShards& shards, const std::filesystem::path& output);
 
 /// Makes a cache of `fingerprint` from such a file; it appears whole, in place of what was there. A shard whose documents have all come is written and leaves

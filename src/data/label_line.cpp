@@ -43,6 +43,9 @@ double log_probability(const LinePlace& place, const Json& value) {
 
 int64_t id_of(const Json& value) { return value.is_number_unsigned() ? std::max<int64_t>(-1, value.get<int64_t>()) : -1; }
 
+/// Log of the mass that the ids of one token leave; null stands for none.
+double tail_of(const LinePlace& place, const Json& value) { return value.is_null() ? -std::numeric_limits<double>::infinity() : log_probability(place, value); }
+
 /// The choices of one token out of parallel lists; `logps` null = none are given.
 std::vector<LabelChoice> choices_of(const LinePlace& place, const Json& ids, const Json* logps) {
   if (!ids.is_array()) place.refuse(fmt::format("\"top_ids\" holds {} at a token, expected a list of ids", ids.dump().substr(0, 60)));
@@ -58,13 +61,20 @@ void sort_choices(std::vector<LabelChoice>& choices) { std::ranges::stable_sort(
 std::vector<LabelChoice> choices_of_map(const LinePlace& place, const Json& map) {
   if (!map.is_object()) place.refuse(fmt::format("\"prompt_logprobs\" holds {} at a token, expected an object or null", map.dump().substr(0, 60)));
   std::vector<LabelChoice> choices;
+  bool ranked = false, first = false;
   for (const auto& [key, value] : map.items()) {
     int64_t id = -1;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
     if (error != std::errc() || end != key.data() + key.size()) id = -1;
     const bool is_entry = value.is_object() && value.contains("logprob");
     choices.push_back({id, log_probability(place, is_entry ? value["logprob"] : value)});
+    if (!is_entry || !value.contains("rank")) continue;
+    ranked = true;
+    first = first || value["rank"] == Json(1);
   }
+  if (ranked && !first)
+    place.refuse(
+        "\"prompt_logprobs\" holds no entry of rank 1 at a token: what the model would choose is not among them; ask for prompt_logprobs of 1 or more");
   sort_choices(choices);
   return choices;
 }
@@ -77,6 +87,7 @@ uint64_t document_of(const LinePlace& place, const Json& object) {
   if (object.contains("id")) {
     const Json& id = object["id"];
     if (id.is_string()) return document_hash(id.get<std::string>());
+    if (id.is_number_float() && std::abs(id.get<double>()) >= 0x1p63) place.refuse("\"id\" is a number beyond 64 bits; write it as a string");
     if (id.is_number()) return document_hash(id.dump());  // as the corpus is read: 17 and "17" are one document
     if (!object.contains("doc")) place.refuse("\"id\" is neither a string nor a number: " + id.dump().substr(0, 60));
   }
@@ -105,7 +116,7 @@ LabelLine read_label_lists(const LinePlace& place, const Json& object, const Lab
         place.refuse("log-probabilities are not in descending order");
     if (tails == nullptr) continue;
     token.has_tail = true;
-    token.tail = (*tails)[i].is_null() ? -std::numeric_limits<double>::infinity() : log_probability(place, (*tails)[i]);
+    token.tail = tail_of(place, (*tails)[i]);
   }
   return line;
 }
@@ -128,11 +139,14 @@ LabelLine read_vllm_line(const LinePlace& place, const Json& object, const Label
   if (fingerprint.has_logp() && !line.has_logp) place.refuse("\"top_logprobs\" is missing or no list");
   const Json& ids = list_of(place, object, "top_ids", line.tokens.size());
   const Json* logps = line.has_logp ? &list_of(place, object, "top_logprobs", line.tokens.size()) : nullptr;
+  const Json* tails = line.has_logp && object.contains("tail_logprobs") ? &list_of(place, object, "tail_logprobs", line.tokens.size()) : nullptr;
   for (size_t i = 0; i < ids.size(); ++i) {
     TokenLabels& token = line.labels.emplace_back();
     if (ids[i].is_null()) continue;
     token.choices = choices_of(place, ids[i], logps == nullptr ? nullptr : &(*logps)[i]);
     sort_choices(token.choices);
+    token.has_tail = tails != nullptr;
+    if (token.has_tail) token.tail = tail_of(place, (*tails)[i]);
   }
   return line;
 }

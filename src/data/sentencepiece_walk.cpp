@@ -19,6 +19,8 @@ namespace {
 
 constexpr size_t kMaxPieces = size_t{1} << 20;
 constexpr size_t kMaxPieceBytes = 1024;
+// Behind a model's bytes: normalizer_spec {add_dummy_prefix: false}, which protobuf merges into the settings before it.
+constexpr std::string_view kNoDummyPrefix("\x1A\x02\x18\x00", 4);
 
 struct ProtoField {
   uint64_t number = 0;
@@ -57,6 +59,7 @@ class ProtoReader {
     if (field.number == 0) fail("field number 0");
     return true;
   }
+  size_t position() const { return at_; }  // behind the last field
 
  private:
   [[noreturn]] void fail(const std::string& what) const {
@@ -186,7 +189,9 @@ SentencePieceModel walk_sentencepiece_model(std::string_view bytes, const std::s
   uint64_t model_type = 1;  // protobuf default: unigram
   bool byte_fallback = false, has_normalizer = false;
   ProtoReader reader(bytes, path);
-  for (ProtoField field; reader.next(field);) {
+  size_t begin = 0;
+  for (ProtoField field; reader.next(field); begin = reader.position()) {
+    if (field.number != 4) model.library_bytes += bytes.substr(begin, reader.position() - begin);
     if (field.number > 5) continue;  // extensions
     expect(path, field, 2, "a field of the model");
     if (field.number == 1) {
@@ -207,6 +212,7 @@ SentencePieceModel walk_sentencepiece_model(std::string_view bytes, const std::s
   if (!byte_fallback) refuse(path, "byte_fallback is off, which is not supported (rare characters would be lost)");
   if (!has_normalizer) refuse(path, "no normaliser settings");
   check_pieces(pieces, path);
+  if (model.add_dummy_prefix) model.library_bytes += kNoDummyPrefix;
   return model;
 }
 

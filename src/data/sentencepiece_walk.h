@@ -22,6 +22,7 @@ constexpr size_t character_bytes(char first) {
 struct SentencePieceModel {
   std::vector<Piece> pieces;
   bool add_dummy_prefix = false;
+  std::string library_bytes;  // the model with its dummy prefix off and without its own samples (self_test_data), which expect one
 };
 
 /// What a BPE model with byte fallback and identity normalisation holds. UserError::bad_file(path, ...) for anything else: damaged protobuf,

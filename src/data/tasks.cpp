@@ -10,7 +10,7 @@
 #include "src/base/errors.h"
 #include "src/base/input_file.h"
 #include "src/base/json.h"
-#include "src/data/byte_source.h"
+#include "src/data/file_endings.h"
 
 namespace coppice {
 namespace {
@@ -19,17 +19,9 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kMaxLineBytes = uint64_t{1} << 20;
 
-struct Ending {
-  std::string_view text;
-  ByteSource::Coding coding;
-};
-constexpr std::array<Ending, 3> kEndings = {
-    {{".jsonl", ByteSource::Coding::plain}, {".jsonl.gz", ByteSource::Coding::gzip}, {".jsonl.zst", ByteSource::Coding::zstd}}};
-
-const Ending& ending_of(const fs::path& file) {
-  for (const Ending& ending : kEndings)
-    if (file.filename().string().ends_with(ending.text)) return ending;
-  throw UserError::bad_file(file.string(), "expected a task file ending in .jsonl, .jsonl.gz or .jsonl.zst");
+const FileEnding& task_ending_of(const fs::path& file) {
+  if (const FileEnding* ending = ending_of(file); ending != nullptr && ending->kind == FileEnding::Kind::lines) return *ending;
+  throw UserError::bad_file(file.string(), "expected a task file ending in .jsonl or .ndjson, or these with .gz or .zst behind them");
 }
 
 std::vector<std::string> strings_at(const Json& object, const char* key, const std::string& where) {
@@ -79,16 +71,16 @@ std::vector<int64_t> widen(const std::vector<int32_t>& ids, size_t from) { retur
 
 std::string task_name(const fs::path& file) {
   const std::string name = file.filename().string();
-  return name.substr(0, name.size() - ending_of(file).text.size());
+  return name.substr(0, name.size() - task_ending_of(file).name.size());
 }
 
 Task read_task(const fs::path& file) {
   std::error_code error;
   if (!fs::is_regular_file(file, error))
-    throw UserError::bad_file(
-        file.string(), fmt::format("no such task file{} (coppice data tasks makes some out of a recipe's held-out documents)", searched_from(file)));
+    throw UserError::bad_file(file.string(),
+                              fmt::format("no such task file{} (coppice data tasks makes some out of a recipe's held-out documents)", searched_from(file)));
   Task task{.name = task_name(file), .items = {}};
-  LineReader lines(file, ending_of(file).coding, kMaxLineBytes);
+  LineReader lines(file, task_ending_of(file).coding, kMaxLineBytes);
   for (std::string_view line; lines.next(line);)
     if (line.find_first_not_of(" \t") != std::string_view::npos) task.items.push_back(item_of(line, fmt::format("{}:{}", file.string(), lines.line_number())));
   if (task.items.empty()) throw UserError::bad_file(file.string(), "holds no item");

@@ -36,8 +36,8 @@ struct EncodedChoice {
   std::vector<int64_t> context, continuation;  // neither is empty
 };
 /// Context and continuation are encoded together, as one text, and the context's own ids are cut off: ids = enc(context + delimiter +
-/// choice)[len(enc(context)):]. White space at the context's end belongs to the continuation. An empty context is BOS, or EOS where the tokenizer has no BOS. UserError::bad_file when the choice adds
-/// no token of its own.
+/// choice)[len(enc(context)):]. White space at the context's end belongs to the continuation. An empty context is BOS, or EOS where the tokenizer has no BOS.
+/// UserError::bad_file when the choice adds no token of its own.
 EncodedChoice encode_choice(const Tokenizer& tokenizer, const TaskItem& item, size_t choice);
 
 }  // namespace coppice

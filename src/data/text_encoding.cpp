@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "src/data/file_endings.h"
+
 namespace coppice {
 
 namespace {
@@ -12,7 +14,7 @@ namespace {
 constexpr std::string_view kAnother = "another encoding";
 
 /// Bytes of the well-formed UTF-8 character at the front (Unicode 15, table 3-7); 0 when there is none.
-size_t character_bytes(std::string_view bytes) {
+size_t well_formed_bytes(std::string_view bytes) {
   const auto at = [&](size_t i) { return i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0; };
   const auto follows = [&](size_t i) { return (at(i) & 0xC0) == 0x80; };
   const int first = at(0), second = at(1);
@@ -54,7 +56,7 @@ const char* wide_encoding(std::string_view bytes) {
 const char* narrow_encoding(std::string_view bytes) {
   size_t ascii = 0, valid = 0, invalid = 0;
   for (size_t i = 0; i < bytes.size();) {
-    const size_t count = character_bytes(bytes.substr(i));
+    const size_t count = well_formed_bytes(bytes.substr(i));
     ascii += count == 1;
     valid += count > 1;
     invalid += count == 0;
@@ -67,13 +69,16 @@ const char* narrow_encoding(std::string_view bytes) {
 std::string encoding_advice(const char* encoding, const std::filesystem::path& path) {
   if (kAnother == encoding) return "seems to be in an encoding of another script (GB18030, Shift_JIS, KOI8-R, ...); convert it to UTF-8 with iconv";
   const bool latin = std::strcmp(encoding, "WINDOWS-1252") == 0;
-  return fmt::format("seems to be {}; convert it: iconv -f {} -t UTF-8 -o {}.utf8{} {}", latin ? "Latin-1 or Windows-1252" : encoding, encoding,
-                     path.stem().string(), path.extension().string(), path.string());
+  const char* name = latin ? "Latin-1 or Windows-1252" : encoding;
+  const std::string ending = path.extension().string();
+  if (ending_of(path) != nullptr && ending_of(path)->coding != ByteSource::Coding::plain)
+    return fmt::format("seems to be {}; unpack it, convert it with iconv -f {} -t UTF-8, and pack it again", name, encoding);
+  return fmt::format("seems to be {}; convert it: iconv -f {} -t UTF-8 -o '{}.utf8{}' '{}'", name, encoding, path.stem().string(), ending, path.string());
 }
 
 size_t valid_utf8_bytes(std::string_view bytes) {
   for (size_t i = 0; i < bytes.size();) {
-    const size_t count = character_bytes(bytes.substr(i));
+    const size_t count = well_formed_bytes(bytes.substr(i));
     if (count == 0) return i;
     i += count;
   }

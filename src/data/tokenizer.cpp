@@ -17,6 +17,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -28,8 +29,6 @@ namespace coppice {
 namespace {
 
 constexpr size_t kMaxPartBytes = 32;
-// Behind a model's bytes: normalizer_spec {add_dummy_prefix: false}, which protobuf merges into the settings before it.
-constexpr std::string_view kNoDummyPrefix("\x1A\x02\x18\x00", 4);
 
 /// Ids of short parts, open addressing over 2^18 places; full means no more entries: the first half of a corpus holds the frequent words.
 class PartCache {
@@ -89,17 +88,33 @@ std::optional<int64_t> id_or_none(int id) { return id < 0 ? std::nullopt : std::
 }  // namespace
 
 std::vector<std::pair<std::string, std::string>> merge_list(const std::vector<Piece>& pieces) {
-  std::unordered_map<std::string_view, bool> is_normal;
+  std::vector<const Piece*> normal;
+  std::unordered_set<std::string_view> names;
   for (const Piece& piece : pieces)
-    if (piece.type == PieceType::normal) is_normal.emplace(piece.text, true);
+    if (piece.type == PieceType::normal) {
+      normal.push_back(&piece);
+      names.insert(piece.text);
+    }
+  std::ranges::stable_sort(normal, std::greater(), &Piece::score);
   std::vector<std::pair<std::string, std::string>> merges;
-  for (const Piece& piece : pieces) {
-    if (piece.type != PieceType::normal) continue;
-    const std::string_view text = piece.text;
+  for (const Piece* piece : normal) {
+    const std::string_view text = piece->text;
     for (size_t cut = character_bytes(text[0]); cut < text.size(); cut += character_bytes(text[cut]))
-      if (is_normal.contains(text.substr(0, cut)) && is_normal.contains(text.substr(cut))) merges.emplace_back(text.substr(0, cut), text.substr(cut));
+      if (names.contains(text.substr(0, cut)) && names.contains(text.substr(cut))) merges.emplace_back(text.substr(0, cut), text.substr(cut));
   }
   return merges;
+}
+
+std::optional<std::pair<std::string, std::string>> find_equal_merges(const std::vector<Piece>& pieces) {
+  std::unordered_map<std::string, float> score;
+  for (const Piece& piece : pieces) score.emplace(piece.text, piece.score);
+  std::string last;
+  for (const auto& [left, right] : merge_list(pieces)) {
+    std::string merged = left + right;
+    if (!last.empty() && merged != last && score.at(merged) == score.at(last)) return std::pair(last, merged);
+    last = std::move(merged);
+  }
+  return std::nullopt;
 }
 
 struct Tokenizer::State {
@@ -166,12 +181,17 @@ struct Tokenizer::State {
                          {"single_word", false}});
     }
     for (auto& [left, right] : merge_list(pieces)) merges.push_back({left, right});
-    const Json description = {{"family", "bpe-byte-fallback"},
-                              {"pieces", list},
-                              {"merges", merges},
-                              {"added_tokens", added},
-                              {"normalizer", dummy_prefix ? "prefix-and-space-to-U+2581" : "space-to-U+2581"},
-                              {"pre_tokenizer", nullptr}};
+    Json description = {{"family", "bpe-byte-fallback"},
+                        {"pieces", list},
+                        {"merges", merges},
+                        {"added_tokens", added},
+                        {"normalizer", dummy_prefix ? "prefix-and-space-to-U+2581" : "space-to-U+2581"},
+                        {"pre_tokenizer", nullptr}};
+    // What the lists above leave open, where it is not as in ours.
+    if (find_equal_merges(pieces))
+      for (const Piece& piece : pieces) description["scores"].push_back(piece.score);
+    if (processor.bos_id() != 1) description["bos_id"] = processor.bos_id();
+    if (processor.eos_id() != 2) description["eos_id"] = processor.eos_id();
     return coppice::fingerprint(description);
   }
 };
@@ -189,7 +209,7 @@ Tokenizer Tokenizer::load(const std::filesystem::path& model_file) {
   SentencePieceModel model = walk_sentencepiece_model(s.model_bytes, path);
   s.pieces = std::move(model.pieces);
   s.dummy_prefix = model.add_dummy_prefix;
-  const sentencepiece::util::Status status = s.processor.LoadFromSerializedProto(s.dummy_prefix ? s.model_bytes + std::string(kNoDummyPrefix) : s.model_bytes);
+  const sentencepiece::util::Status status = s.processor.LoadFromSerializedProto(model.library_bytes);
   if (!status.ok()) throw UserError::bad_file(path, "SentencePiece refuses the model: " + status.ToString());
   if (static_cast<size_t>(s.processor.GetPieceSize()) != s.pieces.size())
     throw UserError::bad_file(path, "SentencePiece counts other pieces than the file holds");

@@ -21,8 +21,8 @@ constexpr std::string_view kDroppedSymbol = "\xE2\x96\x85";  // U+2585
 
 bool is_at(std::string_view text, size_t at, std::string_view symbol) { return text.compare(at, symbol.size(), symbol) == 0; }
 
-/// The line in parts of at most kMaxLineCharacters, cut in front of a run of spaces, which no piece crosses, or inside a word where none is in reach. Returns how
-/// many words are cut.
+/// The line in parts of at most kMaxLineCharacters, cut in front of a run of spaces, which no piece crosses, or inside a word where none is in reach. Returns
+/// how many words are cut.
 int64_t cut_long_line(std::string_view line, const std::function<void(std::string_view line)>& take) {
   int64_t num_cut = 0;
   size_t begin = 0, characters = 0;         // of the part

@@ -238,6 +238,7 @@ const std::vector<OddRow>& plain_rows() {
       {"rope_scaling: default", false, patch(R"({"rope_scaling":{"rope_type":"default"}})")},
       {"rope_scaling: llama3 by 1", false,
        patch(R"({"rope_scaling":{"rope_type":"llama3","factor":1.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192}})")},
+      {"yarn by 1", false, patch(R"({"rope_scaling":{"rope_type":"yarn","factor":1.0,"original_max_position_embeddings":64}})")},
       {"rope_parameters: linear by 1", true, patch(R"({"rope_parameters":{"rope_type":"linear","factor":1.0,"rope_theta":500000.0}})")},
       {"rope_parameters without a type", true, patch(R"({"rope_parameters":{"rope_theta":500000.0}})")},
       {"rope_parameters alone", false, erase({"rope_theta", "rope_scaling"})},

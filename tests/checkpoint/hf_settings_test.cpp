@@ -132,19 +132,20 @@ TEST_SUITE("faults") {
   TEST_CASE("hf_settings: what the tokenizer has no piece for, and what is no such thing, stays behind with a line") {
     SettingsFolder theirs;
     theirs.put("config.json", {{"eos_token_id", {2, 512, -1, "x", 1.5}}, {"pad_token_id", 32000}});
-    theirs.put("generation_config.json", {{"eos_token_id", {9999}}, {"pad_token_id", 600}, {"top_p", 0.9}});
+    theirs.put("generation_config.json",
+               {{"eos_token_id", {9999}}, {"pad_token_id", 600}, {"top_p", 0.9}, {"suppress_tokens", {5, 511}}, {"bad_words_ids", {{5}, {7, 512}}}});
     theirs.put("tokenizer_config.json",
                {{"eos_token", "<|im_end|>"}, {"pad_token", 3}, {"chat_template", {1, 2}}, {"add_eos_token", true}, {"add_bos_token", "yes"}});
     const ReadSettings read = theirs.read();
     CHECK(read.settings.config_ids == Json::parse(R"({"eos_token_id":[2]})"));
-    CHECK(read.settings.generation == Json::parse(R"({"top_p":0.9})"));
+    CHECK(read.settings.generation == Json::parse(R"({"top_p":0.9,"suppress_tokens":[5,511]})"));
     CHECK(read.settings.special_tokens.empty());
     CHECK(read.settings.chat_template.is_null());
     CHECK_FALSE(read.settings.add_bos.has_value());
     const std::string text = theirs.left_behind();
-    for (const char* part :
-         {"512 of eos_token_id in config.json: the tokenizer has 512 ids", "-1 of eos_token_id", "32000 of pad_token_id",
-          "9999 of eos_token_id in generation_config.json", "eos_token \"<|im_end|>\": no piece", "chat_template of tokenizer_config.json", "add_eos_token"}) {
+    for (const char* part : {"512 of eos_token_id in config.json: the tokenizer has 512 ids", "-1 of eos_token_id", "32000 of pad_token_id",
+                             "9999 of eos_token_id in generation_config.json", "eos_token \"<|im_end|>\": no piece", "chat_template of tokenizer_config.json",
+                             "add_eos_token", "bad_words_ids: holds ids beyond"}) {
       CAPTURE(part);
       CHECK(has(text, part));
     }

@@ -143,7 +143,7 @@ TEST_SUITE("unit") {
       }
       CHECK(json["decoder"]["decoders"].size() == (tokenizer.has_dummy_prefix() ? 4 : 3));
     }
-    CHECK(num_refused == 1);
+    CHECK(num_refused == 2);
   }
 
   TEST_CASE("tokenizer_json: a dummy prefix is put before every text, but not before the names of user-defined pieces") {

@@ -89,7 +89,10 @@ TEST_SUITE("unit") {
     folder.write("a/k.txt", "K");
     folder.write("a/notes.md", "left out");
     folder.write("empty.txt", "");
-    const auto documents = read_documents(folder.path);
+    folder.write("info.json", "{\n  \"text\": \"one object over several lines\"\n}\n");
+    CorpusReport report;
+    const auto documents = read_documents(folder.path, {}, &report);
+    CHECK(report.other_files == std::vector<std::string>{"a/notes.md", "info.json"});
     REQUIRE(documents.size() == 4);
     CHECK(documents[0].id == "a/k.txt#1");
     CHECK(documents[1].id == "a/z.jsonl#1");

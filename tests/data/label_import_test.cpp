@@ -92,6 +92,14 @@ TEST_SUITE("unit") {
     CHECK(refusal(R"({"id": "one", "tokens": [5, 6], "top_ids": [[6], [7]], "top_logprobs": [[-2], [-1]]})")
               .says("the format \"vllm\" takes documents that are cut short"));
     const auto vllm = [&](const char* text) { return refusal(text, {.format = "vllm"}); };
+    CHECK(
+        vllm(R"({"id": "one", "prompt_token_ids": [5, 6], "prompt_logprobs": [null, {"6": {"logprob": -2.5, "rank": 4}}]})").says("holds no entry of rank 1"));
+    // tails of lists that say them
+    const auto tails = folder.write(
+        "tails.jsonl", R"({"id": "one", "tokens": [5, 6], "top_ids": [[9], null], "top_logprobs": [[-6.0], null], "tail_logprobs": [-0.0025, null]})"
+                       "\n");
+    CHECK(import_labels(tails, a, fingerprint, folder.path / "tails", {.format = "vllm"}).labelled == 1);
+    CHECK(read_all(folder.path / "tails", a, fingerprint).tail[0] == doctest::Approx(-0.0025).epsilon(1e-3));
     CHECK(vllm(R"({"id": "one", "prompt_token_ids": [5, 7], "prompt_logprobs": [null, {"6": -1}]})").says("token 1 is 7, the shards hold 6"));
     CHECK(vllm(R"({"id": "one", "prompt_token_ids": [5, 6], "prompt_logprobs": [{"6": -1}, {"6": -1}]})").says("does not begin with null"));
     CHECK(vllm(R"({"id": "one", "prompt_token_ids": [5, 6], "prompt_logprobs": [null, {"the": -1}]})").says("outside the vocabulary"));
@@ -122,6 +130,11 @@ TEST_SUITE("unit") {
     CHECK(refusal_of([&] {
             import_labels(folder.write("x.jsonl", "{\"id\": true}\n"), a, fingerprint_of(a, "top1", 1), folder.path / "x");
           }).says("neither a string nor a number"));
+    CHECK(refusal_of([&] {
+            import_labels(folder.write("x.jsonl", "{\"id\": 123456789012345678901234567890}\n"), a, fingerprint_of(a, "top1", 1), folder.path / "x");
+          }).says("beyond 64 bits; write it as a string"));
+    const auto packed = folder.write("dump.jsonl.GZ", test::gzip_bytes(test::read_bytes(dump)));
+    CHECK(import_labels(packed, a, fingerprint_of(a, "top1", 1), folder.path / "packed").documents == 3);
   }
 
   TEST_CASE("label import: our own export comes in again whatever the ids are: numbers, none, of any script, twice, of documents cut in two") {
@@ -160,6 +173,26 @@ TEST_SUITE("unit") {
       CHECK(in.left_out == 0);
       for (const TokenShardInfo& shard : a.shards())
         CHECK(test::read_bytes(folder.path / "first" / shard.name) == test::read_bytes(folder.path / "second" / shard.name));
+      fs::remove_all(folder.path / "first");
+    }
+  }
+
+  TEST_CASE("label import: of two equal texts of one id the labelled one is labelled again, whichever it was") {
+    const Folder folder;
+    const TokenShards a = write_shards(folder.path / "a", {{"same", {5, 6}}, {"other", {7}}, {"same", {5, 6}}, {"same", {5, 6}}});
+    const LabelFingerprint fingerprint = fingerprint_of(a, "top1", 1);
+    for (const uint64_t begin : {0, 5, 8}) {  // of the one that has labels
+      {
+        LabelCacheWriter writer(folder.path / "first", a, fingerprint);
+        ShardLabels labels(TokenRuns(), fingerprint);
+        const uint64_t row = labels.append({begin, begin + 3});
+        for (uint64_t i = 0; i < 3; ++i) labels.id[row + i] = static_cast<int32_t>(30 + i);
+        writer.write(0, labels);
+      }
+      export_labels(folder.path / "first", a, folder.path / "out.jsonl");
+      import_labels(folder.path / "out.jsonl", a, fingerprint, folder.path / "second");
+      const std::string& shard = a.shards()[0].name;
+      CHECK((test::read_bytes(folder.path / "first" / shard) == test::read_bytes(folder.path / "second" / shard)));
       fs::remove_all(folder.path / "first");
     }
   }
@@ -209,6 +242,11 @@ TEST_SUITE("faults") {
     CHECK(of_values({nothing, logs(e), logs(e), {}}).code == 0);  // not most of them
     CHECK(of_values({nothing, nothing, nothing, {}}, "", {.low_mass = true}).code == 0);
     CHECK(of_values({nothing, nothing, nothing, {}}, R"(, "tail_logprobs": [0, 0, 0, null])").code == 0);  // it says so itself
+    // a tail that is no complement: the line is named, and not the cache that would hold it
+    const test::Refusal tail = of_values({logs(e), logs(2), {}, {}}, R"(, "tail_logprobs": [-2.9957, -4.32, null, null])");
+    CHECK(tail.code == 3);
+    CHECK(tail.says("line 2: the probabilities of 3 ids at a token and its tail add up to"));
+    CHECK(of_values({{-0.2}, {}, {}, {}}, R"(, "tail_logprobs": [null, null, null, null])").says("and its tail add up to 0.8187, expected 1"));
   }
 
   TEST_CASE("label import: labels that stand one place beside their tokens are refused, in a part of the file too, in every tier and format") {

@@ -38,6 +38,7 @@ struct Proto {
 struct ModelFile {
   std::vector<Piece> pieces;
   bool add_dummy_prefix = false, byte_fallback = true;
+  std::pair<std::string, std::string> self_test = {};                   // a text and its pieces
   std::string unk = "<unk>", bos = "<s>", eos = "</s>", pad = "<pad>";  // what the settings call them, whether or not there are such pieces
 
   std::string bytes() const {
@@ -45,6 +46,7 @@ struct ModelFile {
     for (const Piece& piece : pieces) model.text(1, Proto().text(1, piece.text).real(2, piece.score).number(3, static_cast<uint64_t>(piece.type)).bytes);
     trainer.number(3, 2).number(35, byte_fallback).text(45, unk).text(46, bos).text(47, eos).text(48, pad);
     normalizer.text(1, "identity").number(3, add_dummy_prefix).number(4, 0);
+    if (!self_test.first.empty()) model.text(4, Proto().text(1, Proto().text(1, self_test.first).text(2, self_test.second).bytes).bytes);
     return model.text(2, trainer.bytes).text(3, normalizer.bytes).bytes;
   }
 };
@@ -81,6 +83,11 @@ inline std::vector<TokenizerCase> tokenizer_table(const std::vector<Piece>& trai
   const std::vector<Piece> user = {{"<|im_start|>", 0, user_defined}, {"[INST]", 0, user_defined}, {"\u2581\u2581", 0, user_defined},
                                    {"\n\n", 0, user_defined},         {"of", 0, user_defined},     {"a b", 0, user_defined}};
   const std::vector<Piece> apart = {{"<unused0>", 0, unused}, {"[UNUSED_1]", 0, unused}};
+  std::vector<Piece> other_scores = trained, equal_scores = trained;  // merged in another order; and as scripts that add pieces leave them
+  for (size_t id = 0; id < trained.size(); ++id) {
+    if (trained[id].type == normal) other_scores[id].score = -static_cast<float>(id * 7919 % 1009);
+    if (trained[id].type == normal && id % 3 == 0) equal_scores[id].score = 0;
+  }
   std::vector<TokenizerCase> table = {
       {.name = "ours", .file = {.pieces = trained}},
       {.name = "dummy_prefix", .file = {.pieces = trained, .add_dummy_prefix = true}},
@@ -98,6 +105,9 @@ inline std::vector<TokenizerCase> tokenizer_table(const std::vector<Piece>& trai
       {.name = "user_defined", .file = {.pieces = with(without(trained, {"of", "\u2581\u2581"}), user, 4)}},
       {.name = "user_defined_and_prefix", .file = {.pieces = with(without(trained, {"of", "\u2581\u2581"}), user, 4), .add_dummy_prefix = true}},
       {.name = "unused", .file = {.pieces = with(trained, apart, 260), .add_dummy_prefix = true}},
+      {.name = "other_scores", .file = {.pieces = other_scores, .add_dummy_prefix = true}},
+      {.name = "equal_scores", .file = {.pieces = equal_scores}, .export_refusal = "have the same score"},
+      {.name = "self_test", .file = {.pieces = trained, .add_dummy_prefix = true, .self_test = {"\n", "\u2581 <0x0A>"}}},
       {.name = "unused_in_merges", .file = {.pieces = retyped(merged, unused)}, .export_refusal = "takes part in the merge of"},
       {.name = "byteless", .file = {.pieces = without(trained, {"<0x41>"})}, .load_refusal = "256 byte pieces"},
       {.name = "no_end", .file = {.pieces = without(trained, {"</s>"})}, .load_refusal = "ends a text (eos_id)"},

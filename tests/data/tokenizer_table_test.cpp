@@ -196,9 +196,9 @@ TEST_SUITE("unit") {
   TEST_CASE("tokenizer: a dummy prefix is part of the fingerprint, missing pieces are as well") {
     std::vector<std::string> fingerprints;
     for (const TokenizerCase& row : table())
-      if (row.load_refusal.empty()) fingerprints.push_back(load_bytes(row.file.bytes()).fingerprint());
+      if (row.name != "self_test" && row.load_refusal.empty()) fingerprints.push_back(load_bytes(row.file.bytes()).fingerprint());
     std::ranges::sort(fingerprints);
-    CHECK(fingerprints.size() == 13);
+    CHECK(fingerprints.size() == 15);
     CHECK(std::ranges::adjacent_find(fingerprints) == fingerprints.end());
   }
 

@@ -95,6 +95,20 @@ TEST_SUITE("faults") {
     check_equal(results_of(killed.path / "runs/small"), results_of(straight.path / "runs/small"));
   }
 
+  TEST_CASE("killed between the last checkpoint and the removal of one that it replaces: as many are left as keep_last says [2]") {
+    const Scratch scratch("kept");
+    write_run(scratch.path, "small.toml");
+    const std::vector<std::string> command = {"run", "small.toml", "--set", "dense.keep_finished=true"};
+    const Outcome killed = run(scratch.path, command, [] { setenv("COPPICE_FAILPOINTS", "ckpt.after_rename=abort@4", 1); });
+    REQUIRE(killed.signal == SIGKILL);
+    const fs::path ckpt = scratch.path / "runs/small/dense/ckpt";
+    for (const char* step : {"step-00000008", "step-00000012", "step-00000016"}) REQUIRE(fs::exists(ckpt / step));
+    REQUIRE(run(scratch.path, command).code == 0);
+    CHECK(!fs::exists(ckpt / "step-00000008"));
+    CHECK(fs::exists(ckpt / "step-00000012"));
+    CHECK(fs::exists(ckpt / "step-00000016"));
+  }
+
   TEST_CASE("SIGTERM and SIGINT: checkpoint, exit 75, and the run goes on bitwise [31]") {
     const Scratch straight("term_straight"), stopped("term_stopped");
     write_tiny_run(straight.path);

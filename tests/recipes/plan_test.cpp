@@ -102,7 +102,7 @@ TEST_SUITE("recipe") {
     CHECK(fresh.code == 2);
     CHECK(nlohmann::json::parse(fresh.err)["level"] == "error");
     fs::remove_all(scratch.path / "runs");
-    const Outcome quiet = run(scratch.path, {"run", "small.toml", "--fresh", "--quiet"});
+    const Outcome quiet = run(scratch.path, {"run", "small.toml", "--fresh", "--quiet", "--set", "model.student.intermediate_size=32"});
     CHECK(quiet.code == 0);
     CHECK(quiet.err.empty());
     CHECK(quiet.out.find("report.html") != std::string::npos);
