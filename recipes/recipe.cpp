@@ -109,13 +109,7 @@ void check_attention_windows(const Recipe& recipe) {
       check_length(train->from, "seq_len", train->training.seq_len);
       for (const std::string& teacher : train->teachers) check_length(teacher, "seq_len", train->training.seq_len);
     }
-    if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) {
-      check_length(masks->from, "seq_len", masks->training.seq_len);
-      check_length(masks->from, "windows of its calibration", kCalibrationSeqLen);
-    }
-    if (const auto* prune = std::get_if<PruneStage>(&stage.options))
-      check_length(prune->from, needs_calibration(*prune) ? "windows of its calibration" : "windows of its check",
-                   needs_calibration(*prune) ? kCalibrationSeqLen : kCheckSeqLen);
+    if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) check_length(masks->from, "seq_len", masks->training.seq_len);
     if (const auto* label = std::get_if<LabelStage>(&stage.options)) check_length(label->teacher, "context", label->context);
     if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options))
       for (const std::string& name : stage.inputs()) check_length(name, "seq_len", evaluate->seq_len);

@@ -37,6 +37,10 @@ std::string replaced(const std::string& before, const std::string& after) {
 TEST_SUITE("unit") {
   TEST_CASE("ranges: a number outside is refused with its key and what was expected") {
     REQUIRE(refusal(kSmall).empty());
+    std::string weightless = replaced("path = \"corpus/prose.jsonl\"\n", "path = \"corpus/prose.jsonl\"\nweight = 0\n");
+    REQUIRE(refusal(weightless).empty());  // `dense` has a mixture of its own
+    weightless.insert(weightless.find("path = \"corpus/code.jsonl\"\n"), "weight = 0\n");
+    CHECK(refusal(weightless).find("pruned: calibration text is drawn by the weights of [[data.domain]], and all of them are 0") != std::string::npos);
     const struct {
       const char *path, *value, *words;
     } cases[] = {

@@ -100,6 +100,15 @@ TEST_SUITE("unit") {
     CHECK(recipe_warnings(load(load(kTiny).resolved)) == std::vector<std::string>{});
   }
 
+  TEST_CASE("recipe_warnings: after a cut under one budget for all layers no width is judged that is not known, and all others are") {
+    const std::string again = kTiny + "\n[[stage]]\nname = \"again\"\nkind = \"prune\"\nfrom = \"pruned\"\nscores = \"magnitude\"\n";
+    const std::vector<std::string> lines =
+        recipe_warnings(load(again, {"masks.budget=\"global\"", "masks.round_to=32", "model.student.intermediate_size=48"}));  // widths of 32 and 64
+    CHECK(count_of(lines, "stage 'cut_activation': intermediate_size 48 is no multiple of 32") == 1);
+    CHECK(count_of(lines, "stage 'pruned'") == 0);
+    CHECK(count_of(lines, "stage 'again'") == 0);
+  }
+
   TEST_CASE("corpus_warnings: epochs, calibration and evaluation against the tokens that there are") {
     const Recipe recipe = load(kTiny, {"scores.tokens=9000"});
     CHECK(corpus_warnings(recipe, {}).empty());  // nothing known
@@ -133,5 +142,8 @@ TEST_SUITE("recipe") {
     spill(scratch.path / "arms.toml", "seeds = [1, 2]\n" + kTiny + "\n[[arm]]\nname = \"a\"\n[[arm]]\nname = \"b\"\nset = { core.lr = 0.003 }\n");
     CHECK(said({"plan", "arms.toml"}) == 1);
     CHECK(said({"config", "arms.toml"}) == 1);
+    spill(scratch.path / "arms.toml", "seeds = [1, 2]\n" + kTiny + "\n[[arm]]\nname = \"a\"\n[[arm]]\nname = \"b\"\nset = { core.jsd_beta = 0.3 }\n");
+    const std::string text = run(scratch.path, {"config", "arms.toml"}).err;  // of an arm alone
+    CHECK(text.find("stage 'core': jsd_beta is set and has no effect without loss = \"jsd\"") != std::string::npos);
   }
 }
