@@ -105,7 +105,7 @@ batch_tokens = 512
         INFO(outcome.err);
         CHECK(outcome.code == (!row.load_refusal.empty() ? 3 : refusal.empty() ? 0 : 2));
         CHECK(outcome.err.find(refusal) != std::string::npos);
-        if (outcome.code == 2) CHECK(outcome.err.find("stage 'release': given.toml:24") != std::string::npos);
+        if (outcome.code == 2) CHECK(outcome.err.find("given.toml:24: stage 'release': ") != std::string::npos);
         if (outcome.code == 3) CHECK(outcome.err.find("elsewhere/tokenizer.model") != std::string::npos);
       }
     }
