@@ -2,7 +2,7 @@
 //
 // The threads of an OpenMP team meet after each loop. libgomp lets whoever comes first spin for 300,000 rounds (milliseconds) before it sleeps: on idle
 // cores that saves a wake-up, on a core that is shared with other work it takes the time that the last thread needs to get there, and two threads beside
-// one busy process got several times slower than one alone. 10,000 rounds are a thirtieth of that; tests/bench/shared_core.py compares counts.
+// one busy process got several times slower than one alone. With 1,000 rounds an idle machine is as fast and a shared one keeps more (tests/bench/README.md).
 #include "src/base/threads.h"
 
 #include <fmt/format.h>
@@ -77,7 +77,7 @@ std::string threads_warning(int threads, int processes, const Processors& proces
 // Runs before any library is initialised (20 ms of loading are lost; the initialisers of LibTorch would be another 250): no getenv, no heap.
 __attribute__((no_sanitize("address", "undefined"))) void bound_spinning(int, char** argv, char** variables) {
   constexpr size_t kMaxVariables = 4000;
-  static char setting[] = "GOMP_SPINCOUNT=10000";
+  static char setting[] = "GOMP_SPINCOUNT=1000";
   static char* extended[kMaxVariables + 2];
   static char program[PATH_MAX];
   size_t count = 0;
