@@ -46,6 +46,7 @@ TEST_SUITE("recipe") {
       return found;
     };
     CHECK(count("warning: stage 'masks': the gradient of the mask scores is exactly 0 in steps 2 to 11: nothing is learned") == 1);
-    CHECK(count("is exactly 0") == 1);  // a student that is its own teacher has a gradient of rounding, not of 0
+    CHECK(count("stage 'dense': the gradient") == 0);
+    CHECK(count("stage 'own': the gradient") <= 1);  // of a student that is its own teacher: rounding, or with some instruction sets 0, said once
   }
 }
