@@ -33,16 +33,9 @@ class RunFiles {
   std::map<fs::path, Json> files_;
 };
 
-void add_ancestors(const Recipe& recipe, const std::string& name, std::set<std::string>& names) {
-  if (!names.insert(name).second) return;
-  for (const std::string& input : recipe.stage(name).inputs()) add_ancestors(recipe, input, names);
-}
-
 ArmCost cost_of(const Recipe& recipe, const std::string& name, const fs::path& folder, RunFiles& files) {
-  std::set<std::string> names;
-  add_ancestors(recipe, name, names);
   ArmCost cost{.tokens = 0, .all_tokens = 0, .flops = 0, .all_flops = 0, .seconds = 0, .all_seconds = 0, .peak_bytes = 0};
-  for (const std::string& ancestor : names) {
+  for (const std::string& ancestor : ancestors_of(recipe, name)) {
     const Stage& stage = recipe.stage(ancestor);
     const auto manifest = find_stage_manifest(folder / ancestor);
     if (!manifest) return {};

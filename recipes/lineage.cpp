@@ -89,16 +89,9 @@ bool has_students_shape(const Recipe& recipe, const Subject& subject, const std:
   });
 }
 
-/// The stages whose results go into the stage called `name`, as weights or labels, and itself.
 void add_ancestors(const Recipe& recipe, const std::string& name, std::set<std::string>& names) {
   if (!names.insert(name).second) return;
   for (const std::string& input : recipe.stage(name).inputs()) add_ancestors(recipe, input, names);
-}
-
-bool leads_to(const Recipe& recipe, const std::string& stage, const std::string& name) {
-  std::set<std::string> names;
-  add_ancestors(recipe, name, names);
-  return names.contains(stage);
 }
 
 /// The train or import stage that a model's weights begin in.
@@ -149,6 +142,12 @@ Lineage lineage_of(const Recipe& recipe, const std::string& name) {
   return lineage;
 }
 
+std::set<std::string> ancestors_of(const Recipe& recipe, const std::string& name) {
+  std::set<std::string> names;
+  add_ancestors(recipe, name, names);
+  return names;
+}
+
 bool descends_from(const Recipe& recipe, const std::string& stage, const std::string& ancestor) {
   std::string at = stage;
   while (!at.empty() && at != ancestor) at = start_of(recipe.stage(at));
@@ -185,9 +184,9 @@ StagePurpose purpose_of(const Recipe& recipe, const Stage& stage) {
   for (const Stage& other : recipe.stages) {
     if (other.kind != "train" || role_of(recipe, subject, other.name) != "student") continue;
     has_student = true;
-    leads = leads || leads_to(recipe, stage.name, other.name);
+    leads = leads || ancestors_of(recipe, other.name).contains(stage.name);
   }
-  if (!has_student) leads = std::ranges::any_of(subject.cuts, [&](const std::string& cut) { return leads_to(recipe, stage.name, cut); });
+  if (!has_student) leads = std::ranges::any_of(subject.cuts, [&](const std::string& cut) { return ancestors_of(recipe, cut).contains(stage.name); });
   return leads || stage.kind == "learn_masks" ? StagePurpose::method : StagePurpose::comparison;
 }
 

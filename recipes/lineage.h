@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,8 @@ struct Lineage {
 
 /// Of a stage that leaves a model.
 Lineage lineage_of(const Recipe& recipe, const std::string& stage);
+/// The stages whose results go into the stage called `name`, as weights or labels, and itself.
+std::set<std::string> ancestors_of(const Recipe& recipe, const std::string& name);
 /// Whether the weights of `stage` come from those of `ancestor`, or are those.
 bool descends_from(const Recipe& recipe, const std::string& stage, const std::string& ancestor);
 

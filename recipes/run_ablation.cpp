@@ -299,7 +299,6 @@ void run_ablation(const RunRequest& request, int jobs) {
     const Recipe& recipe = ablation.runs[plan.stages[d].run].recipe;
     if (holders[d].done) continue;
     check_data_there(recipe, root / "data");
-    check_there(recipe, recipe.stages[plan.stages[d].stage]);
   }
   check_rest_fits(plan, holders, root, parallel.jobs);
   ablation.base.sources->save(root);

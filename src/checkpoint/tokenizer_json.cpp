@@ -100,7 +100,7 @@ OrderedJson bos_template(const std::string& bos, int64_t bos_id) {
 void check_exportable(const Tokenizer& tokenizer, const std::string& where, bool add_bos) {
   if (add_bos && !tokenizer.bos_id()) throw UserError::recipe(where, "the tokenizer has no BOS piece, so that none can be put before a text");
   check_unused_pieces(tokenizer, where);
-  if (const auto equal = find_equal_merges(tokenizer.pieces()))
+  if (const auto equal = find_equal_merges(tokenizer.pieces(), merge_list(tokenizer.pieces())))
     throw UserError::recipe(where,
                             fmt::format("the pieces '{}' and '{}' have the same score, so that the text decides which is merged first, which tokenizer.json "
                                         "cannot say; give added pieces scores below all others, one each, or leave the export out",

@@ -71,7 +71,7 @@ std::string encoding_advice(const char* encoding, const std::filesystem::path& p
   const bool latin = std::strcmp(encoding, "WINDOWS-1252") == 0;
   const char* name = latin ? "Latin-1 or Windows-1252" : encoding;
   const std::string ending = path.extension().string();
-  if (ending_of(path) != nullptr && ending_of(path)->coding != ByteSource::Coding::plain)
+  if (const FileEnding* known = ending_of(path); known != nullptr && known->coding != ByteSource::Coding::plain)
     return fmt::format("seems to be {}; unpack it, convert it with iconv -f {} -t UTF-8, and pack it again", name, encoding);
   return fmt::format("seems to be {}; convert it: iconv -f {} -t UTF-8 -o '{}.utf8{}' '{}'", name, encoding, path.stem().string(), ending, path.string());
 }

@@ -105,11 +105,12 @@ std::vector<std::pair<std::string, std::string>> merge_list(const std::vector<Pi
   return merges;
 }
 
-std::optional<std::pair<std::string, std::string>> find_equal_merges(const std::vector<Piece>& pieces) {
-  std::unordered_map<std::string, float> score;
+std::optional<std::pair<std::string, std::string>> find_equal_merges(const std::vector<Piece>& pieces,
+                                                                     const std::vector<std::pair<std::string, std::string>>& merges) {
+  std::unordered_map<std::string_view, float> score;
   for (const Piece& piece : pieces) score.emplace(piece.text, piece.score);
   std::string last;
-  for (const auto& [left, right] : merge_list(pieces)) {
+  for (const auto& [left, right] : merges) {
     std::string merged = left + right;
     if (!last.empty() && merged != last && score.at(merged) == score.at(last)) return std::pair(last, merged);
     last = std::move(merged);
@@ -180,7 +181,8 @@ struct Tokenizer::State {
                          {"rstrip", false},
                          {"single_word", false}});
     }
-    for (auto& [left, right] : merge_list(pieces)) merges.push_back({left, right});
+    const auto merge_pairs = merge_list(pieces);
+    for (const auto& [left, right] : merge_pairs) merges.push_back({left, right});
     Json description = {{"family", "bpe-byte-fallback"},
                         {"pieces", list},
                         {"merges", merges},
@@ -188,7 +190,7 @@ struct Tokenizer::State {
                         {"normalizer", dummy_prefix ? "prefix-and-space-to-U+2581" : "space-to-U+2581"},
                         {"pre_tokenizer", nullptr}};
     // What the lists above leave open, where it is not as in ours.
-    if (find_equal_merges(pieces))
+    if (find_equal_merges(pieces, merge_pairs))
       for (const Piece& piece : pieces) description["scores"].push_back(piece.score);
     if (processor.bos_id() != 1) description["bos_id"] = processor.bos_id();
     if (processor.eos_id() != 2) description["eos_id"] = processor.eos_id();

@@ -72,8 +72,9 @@ struct TokenizerOptions {
 /// BPE merges of the normal pieces: for every piece, the highest score first and by id among equals, every split whose halves are pieces, shorter left half
 /// first.
 std::vector<std::pair<std::string, std::string>> merge_list(const std::vector<Piece>& pieces);
-/// Two merged pieces of one score, of which SentencePiece takes the one that stands further left: no order of merges says that.
-std::optional<std::pair<std::string, std::string>> find_equal_merges(const std::vector<Piece>& pieces);
+/// Two merged pieces of `merges` (merge_list) with one score, of which SentencePiece takes the one that stands further left: no order of merges says that.
+std::optional<std::pair<std::string, std::string>> find_equal_merges(const std::vector<Piece>& pieces,
+                                                                     const std::vector<std::pair<std::string, std::string>>& merges);
 
 // SentencePiece's trainer packs the place of a pair's left character in its line, 0 to 32,767, into the upper half of a signed 32-bit number. With longer lines
 // it reads beyond its memory, and from 65,537 characters on it ends the process.
