@@ -29,8 +29,9 @@ at::Tensor ChannelMoments::mean_square() const { return variance() + mean_F_.squ
 
 std::vector<ChannelMoments> hidden_moments(const ScoreInput& input) {
   std::vector<ChannelMoments> moments(input.model->config.intermediate_size.size());
-  walk_hidden(input,
-              [&](int64_t layer, const at::Tensor& hidden_NF, const at::Tensor& live_BT) { moments[static_cast<size_t>(layer)].add(hidden_NF, live_BT); });
+  walk_hidden(input, [&](int64_t layer, const at::Tensor& hidden_NF, const at::Tensor& live_BT) {
+    moments[static_cast<size_t>(layer)].add(hidden_NF, live_BT);
+  });
   COPPICE_CHECK(moments.front().count() > 0, "the calibration batches hold no live token");
   return moments;
 }

@@ -1,5 +1,6 @@
-// Mean and variance of every FFN channel over live tokens, batch by batch, in double: merging by Chan et al. (1983), which for batches of one token is
-// Welford's rule. No batch is lost and no sum of squares is subtracted from a square of sums.
+// Mean and variance of every FFN channel over live tokens, batch by batch, in double: merging by Chan et al. (1983),
+// which for batches of one token is Welford's rule. No batch is lost and no sum of squares is subtracted from a square
+// of sums.
 #pragma once
 
 #include <ATen/core/Tensor.h>

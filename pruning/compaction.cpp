@@ -54,38 +54,47 @@ bool Compaction::compact(Model& model, Optimizer& optimizer, const at::Tensor& r
   for (size_t layer = 0; layer < living_.size(); ++layer) {
     const at::Tensor living_A = index_of(living_[layer]);
     const at::Tensor stays_A = stays_LF[static_cast<int64_t>(layer)].index_select(0, living_A);
-    const int64_t width = std::min(living_A.numel(), (stays_A.sum().item<int64_t>() + kWidthMultiple - 1) / kWidthMultiple * kWidthMultiple);
+    const int64_t width = std::min(
+        living_A.numel(), (stays_A.sum().item<int64_t>() + kWidthMultiple - 1) / kWidthMultiple * kWidthMultiple);
     // those that stay, and the best of the dead up to a round width
     const at::Tensor raw_A = raw_LF[static_cast<int64_t>(layer)].index_select(0, living_A);
     const at::Tensor rank_A = raw_A - raw_A.max() + stays_A.to(at::kFloat) * (raw_A.max() - raw_A.min() + 1);
-    left.push_back(list_of(living_A.index_select(0, hard_top_k(rank_A.unsqueeze(0), width).squeeze(0).nonzero().squeeze(1))));
+    left.push_back(
+        list_of(living_A.index_select(0, hard_top_k(rank_A.unsqueeze(0), width).squeeze(0).nonzero().squeeze(1))));
     removes = removes || width < living_A.numel();
   }
   if (removes) cut(left, model, optimizer);
   return removes;
 }
 
-void Compaction::restore(std::vector<std::vector<int64_t>> living, Model& model, Optimizer& optimizer, const std::string& path) {
+void Compaction::restore(std::vector<std::vector<int64_t>> living, Model& model, Optimizer& optimizer,
+                         const std::string& path) {
   const int64_t channels = dead_steps_LF_.size(1);
   bool fits = living.size() == living_.size();
   for (const std::vector<int64_t>& layer : living)
-    fits = fits && !layer.empty() && layer.front() >= 0 && layer.back() < channels && std::ranges::adjacent_find(layer, std::greater_equal<>()) == layer.end();
-  if (!fits) throw UserError::bad_file(path, fmt::format("living: expected ascending channels below {} for each of {} layers", channels, living_.size()));
+    fits = fits && !layer.empty() && layer.front() >= 0 && layer.back() < channels &&
+           std::ranges::adjacent_find(layer, std::greater_equal<>()) == layer.end();
+  if (!fits)
+    throw UserError::bad_file(path, fmt::format("living: expected ascending channels below {} for each of {} layers",
+                                                channels, living_.size()));
   if (living != living_) cut(living, model, optimizer);
 }
 
 void Compaction::cut(const std::vector<std::vector<int64_t>>& living, Model& model, Optimizer& optimizer) {
-  PrunePlan plan{.source_sha256 = "", .scores = "compaction", .kept = {}};  // in places of the channels that are there now
+  PrunePlan plan{
+      .source_sha256 = "", .scores = "compaction", .kept = {}};  // in places of the channels that are there now
   for (size_t layer = 0; layer < living.size(); ++layer) {
     std::vector<int64_t>& places = plan.kept.emplace_back();
-    for (const int64_t channel : living[layer]) places.push_back(std::ranges::lower_bound(living_[layer], channel) - living_[layer].begin());
+    for (const int64_t channel : living[layer])
+      places.push_back(std::ranges::lower_bound(living_[layer], channel) - living_[layer].begin());
   }
   Model smaller = prune_model(model, plan);
   smaller.arena->enable_gradient();
   Optimizer its_optimizer(optimizer, *smaller.arena);
   for (const std::string& slot : optimizer.slot_names())
     for (const Parameter& row : parameter_table(model.config))
-      view_of(*smaller.arena, its_optimizer.slot(slot), row.name).copy_(slice_parameter(row, view_of(*model.arena, optimizer.slot(slot), row.name), plan));
+      view_of(*smaller.arena, its_optimizer.slot(slot), row.name)
+          .copy_(slice_parameter(row, view_of(*model.arena, optimizer.slot(slot), row.name), plan));
   model = std::move(smaller);
   optimizer = std::move(its_optimizer);
   living_ = living;
@@ -95,7 +104,8 @@ void Compaction::cut(const std::vector<std::vector<int64_t>>& living, Model& mod
 FfnMasks Compaction::masks(const at::Tensor& mask_LF) const {
   FfnMasks masks = masks_of(mask_LF);
   if (!has_removed_) return masks;
-  for (size_t layer = 0; layer < living_.size(); ++layer) masks.multiplier_F[layer] = masks.multiplier_F[layer].index_select(0, index_of(living_[layer]));
+  for (size_t layer = 0; layer < living_.size(); ++layer)
+    masks.multiplier_F[layer] = masks.multiplier_F[layer].index_select(0, index_of(living_[layer]));
   return masks;
 }
 

@@ -1,7 +1,8 @@
-// Compact while learning: channels whose mask has long been nearly 0 leave the model, its gradient and its optimizer slots; the mask scores stay whole.
-// A removed channel added at most kDeadMask of what a live one adds, and its score's gradient vanishes with its mask; a mask that comes back finds the
-// channel gone. Blocks of the optimizer shrink, so its block clip sees other means: equal within a tolerance, not to the bit.
-// L layers, F channels of the source, K kept.
+// Compact while learning: channels whose mask has long been nearly 0 leave the model, its gradient and its optimizer
+// slots; the mask scores stay whole. A removed channel added at most kDeadMask of what a live one adds, and its score's
+// gradient vanishes with its mask; a mask that comes back finds the channel gone. Blocks of the optimizer shrink, so
+// its block clip sees other means: equal within a tolerance, not to the bit. L layers, F channels of the source, K
+// kept.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -23,11 +24,11 @@ class Compaction {
 
   /// Counts one step.
   void watch(const at::Tensor& mask_LF);
-  /// Removes the dead, but nothing that hard_LF [L, F] keeps; a layer's width stays a multiple of 16. `model` and `optimizer` are replaced, gradients are
-  /// zero. True when anything left.
+  /// Removes the dead, but nothing that hard_LF [L, F] keeps; a layer's width stays a multiple of 16. `model` and
+  /// `optimizer` are replaced, gradients are zero. True when anything left.
   bool compact(Model& model, Optimizer& optimizer, const at::Tensor& raw_LF, const at::Tensor& hard_LF);
-  /// As compact() had left it: cuts a whole model and its optimizer to these channels, before a checkpoint is read into them.
-  /// UserError::bad_file(path) when they do not fit.
+  /// As compact() had left it: cuts a whole model and its optimizer to these channels, before a checkpoint is read into
+  /// them. UserError::bad_file(path) when they do not fit.
   void restore(std::vector<std::vector<int64_t>> living, Model& model, Optimizer& optimizer, const std::string& path);
 
   /// The rows of a mask [L, F] as the model takes them now; differentiable.

@@ -15,11 +15,13 @@ struct MaskBudget {
   int64_t round_to = 1;
 };
 
-/// UserError::recipe(where) with the numbers when no cut can meet it: K above the F channels or below 1, or not divisible as round_to asks.
+/// UserError::recipe(where) with the numbers when no cut can meet it: K above the F channels or below 1, or not
+/// divisible as round_to asks.
 void check_budget(const MaskBudget& budget, int64_t num_layers, int64_t num_channels, const std::string& where);
 
-/// Kept channels of each layer under these scores. Per layer: K. Global: as many as the layer has among the L K best of all (ties: lower layer, then lower
-/// index), rounded to multiples by largest remainder, at least one multiple and at most F a layer; the sum is exactly L K.
+/// Kept channels of each layer under these scores. Per layer: K. Global: as many as the layer has among the L K best of
+/// all (ties: lower layer, then lower index), rounded to multiples by largest remainder, at least one multiple and at
+/// most F a layer; the sum is exactly L K.
 std::vector<int64_t> kept_widths(const at::Tensor& scores_LF, const MaskBudget& budget);
 
 /// 0/1 of the K best per row by (score, then lower index); the type of the scores.

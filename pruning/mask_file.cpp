@@ -16,11 +16,14 @@ constexpr uint64_t kVersion = 3;
 
 /// Over everything the file says, as it is read: a flipped byte of the file's own structure may pass for other numbers.
 std::string content_sha256(const MaskFile& masks) {
-  const auto bytes_of = [](const void* data, size_t size) { return std::string_view(static_cast<const char*>(data), size); };
+  const auto bytes_of = [](const void* data, size_t size) {
+    return std::string_view(static_cast<const char*>(data), size);
+  };
   const at::Tensor scores = masks.scores_LF.detach().contiguous(), soft = masks.soft_LF.detach().contiguous();
   const std::vector<int64_t> widths = masks.widths();
   Sha256 hash;
-  hash.update(fmt::format("{} {} {} {} {} {}\n", scores.size(0), scores.size(1), masks.source_sha256, masks.num_kept, masks.epsilon, masks.method));
+  hash.update(fmt::format("{} {} {} {} {} {}\n", scores.size(0), scores.size(1), masks.source_sha256, masks.num_kept,
+                          masks.epsilon, masks.method));
   hash.update(masks.global ? "global" : "layer");
   hash.update(bytes_of(scores.const_data_ptr<float>(), scores.nbytes()));
   hash.update(bytes_of(soft.const_data_ptr<float>(), soft.nbytes()));
@@ -30,11 +33,14 @@ std::string content_sha256(const MaskFile& masks) {
 
 }  // namespace
 
-std::vector<int64_t> MaskFile::widths() const { return kept.empty() ? std::vector<int64_t>(static_cast<size_t>(scores_LF.size(0)), num_kept) : kept; }
+std::vector<int64_t> MaskFile::widths() const {
+  return kept.empty() ? std::vector<int64_t>(static_cast<size_t>(scores_LF.size(0)), num_kept) : kept;
+}
 
 void save_masks(const std::filesystem::path& path, const MaskFile& masks) {
   const std::filesystem::path temporary = temporary_path(path);
-  const auto dims = std::vector<uint64_t>{static_cast<uint64_t>(masks.scores_LF.size(0)), static_cast<uint64_t>(masks.scores_LF.size(1))};
+  const auto dims = std::vector<uint64_t>{static_cast<uint64_t>(masks.scores_LF.size(0)),
+                                          static_cast<uint64_t>(masks.scores_LF.size(1))};
   const at::Tensor scores = masks.scores_LF.detach().contiguous(), soft = masks.soft_LF.detach().contiguous();
   Hdf5Writer writer(temporary);
   writer.write_chunked("/scores", Hdf5Type::f32, dims, dims[0], scores.const_data_ptr<float>());
@@ -58,12 +64,15 @@ void save_masks(const std::filesystem::path& path, const MaskFile& masks) {
 
 MaskFile load_masks(const std::filesystem::path& path) {
   const Hdf5Reader reader(path);
-  if (reader.string_attribute("/", "format") != "coppice.masks") throw UserError::bad_file(path.string(), "not a mask file (format is not coppice.masks)");
+  if (reader.string_attribute("/", "format") != "coppice.masks")
+    throw UserError::bad_file(path.string(), "not a mask file (format is not coppice.masks)");
   const uint64_t version = reader.unsigned_attribute("/", "version");
-  if (version != kVersion) throw UserError::bad_file(path.string(), fmt::format("mask file version {}, this program reads {}", version, kVersion));
+  if (version != kVersion)
+    throw UserError::bad_file(path.string(),
+                              fmt::format("mask file version {}, this program reads {}", version, kVersion));
   const Hdf5Shape shape = reader.shape("/scores");
-  if (shape.dims.size() != 2 || shape.dims != reader.shape("/soft").dims || shape.dims[0] < 1 || shape.dims[1] < 1 || shape.dims[0] > 4096 ||
-      shape.dims[1] > (1u << 24))
+  if (shape.dims.size() != 2 || shape.dims != reader.shape("/soft").dims || shape.dims[0] < 1 || shape.dims[1] < 1 ||
+      shape.dims[0] > 4096 || shape.dims[1] > (1u << 24))
     throw UserError::bad_file(path.string(), "/scores and /soft must be two equal [layers, channels] tables");
   MaskFile masks;
   const auto sizes = std::vector<int64_t>{static_cast<int64_t>(shape.dims[0]), static_cast<int64_t>(shape.dims[1])};
@@ -82,11 +91,13 @@ MaskFile load_masks(const std::filesystem::path& path) {
     throw UserError::bad_file(path.string(), fmt::format("budget '{}', expected layer or global", printable(budget)));
   masks.global = budget == "global";
   masks.kept.resize(static_cast<size_t>(sizes[0]));
-  if (reader.shape("/kept").dims != std::vector<uint64_t>{shape.dims[0]}) throw UserError::bad_file(path.string(), "/kept must hold one number a layer");
+  if (reader.shape("/kept").dims != std::vector<uint64_t>{shape.dims[0]})
+    throw UserError::bad_file(path.string(), "/kept must hold one number a layer");
   reader.read_all("/kept", Hdf5Type::i64, masks.kept.data(), masks.kept.size() * sizeof(int64_t));
   for (size_t layer = 0; layer < masks.kept.size(); ++layer)
     if (masks.kept[layer] < 1 || masks.kept[layer] > sizes[1])
-      throw UserError::bad_file(path.string(), fmt::format("layer {} keeps {} channels, expected 1 to {}", layer, masks.kept[layer], sizes[1]));
+      throw UserError::bad_file(path.string(), fmt::format("layer {} keeps {} channels, expected 1 to {}", layer,
+                                                           masks.kept[layer], sizes[1]));
   if (reader.string_attribute("/", "content_sha256") != content_sha256(masks))
     throw UserError::bad_file(path.string(), "damaged: its content has another hash");
   return masks;

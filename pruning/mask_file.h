@@ -1,5 +1,6 @@
-// masks.h5: what learn_masks decided, as a small file of its own: /scores and /soft, f32 [L, F], /kept, i64 [L] (channels that each layer keeps), with the
-// identity of the source, the method, the last epsilon and a hash of all of it.
+// masks.h5: what learn_masks decided, as a small file of its own: /scores and /soft, f32 [L, F], /kept, i64 [L]
+// (channels that each layer keeps), with the identity of the source, the method, the last epsilon and a hash of all of
+// it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,8 +13,8 @@
 namespace coppice {
 
 struct MaskFile {
-  at::Tensor scores_LF;       // raw scores r
-  at::Tensor soft_LF;         // lambda in its last form; sums to num_kept per row (or less where multiplied by the top set)
+  at::Tensor scores_LF;  // raw scores r
+  at::Tensor soft_LF;    // lambda in its last form; sums to num_kept per row (or less where multiplied by the top set)
   std::string source_sha256;  // identity of the model that was trained with it
   int64_t num_kept = 0;       // of a layer, or the layers' mean
   double epsilon = 0;

@@ -1,8 +1,9 @@
-// hard_concrete: sampled gates of Louizos et al. 2018 (arXiv 1712.01312), z = clip(1.2 sigmoid((log u - log(1-u) + log alpha)/beta) - 0.1, 0, 1), driven to the
-// wanted sparsity by a Lagrangian. Default: Sheared-LLaMA's settings (arXiv 2310.06694, princeton-nlp/LLM-Shearing l0_module.py): log alpha starts at
-// N(5, 0.01), clamped to +-ln 100 after each step; penalty lambda1 (s - t) + lambda2 (s - t)^2 a layer with s the expected sparsity, t ramped by k(p), both
-// lambda from 0 by ascent; Adam (0.9, 0.95) at rate 1. Noise is a function of (seed, step, layer, channel). The shape is met on average only: kept gates stay
-// below 1 and are merged by the cut, and a short ramp misses the target.
+// hard_concrete: sampled gates of Louizos et al. 2018 (arXiv 1712.01312), z = clip(1.2 sigmoid((log u - log(1-u) + log
+// alpha)/beta) - 0.1, 0, 1), driven to the wanted sparsity by a Lagrangian. Default: Sheared-LLaMA's settings (arXiv
+// 2310.06694, princeton-nlp/LLM-Shearing l0_module.py): log alpha starts at N(5, 0.01), clamped to +-ln 100 after each
+// step; penalty lambda1 (s - t) + lambda2 (s - t)^2 a layer with s the expected sparsity, t ramped by k(p), both lambda
+// from 0 by ascent; Adam (0.9, 0.95) at rate 1. Noise is a function of (seed, step, layer, channel). The shape is met
+// on average only: kept gates stay below 1 and are merged by the cut, and a short ramp misses the target.
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <fmt/format.h>
@@ -33,7 +34,8 @@ constexpr HardConcreteRule kRules[] = {
 };
 
 at::Tensor start_gates(const MaskTask& task) {
-  if (task.start_LF.defined()) return (kStart + kStartStd * standardise_scores(task.start_LF)).to(at::kFloat).contiguous();
+  if (task.start_LF.defined())
+    return (kStart + kStartStd * standardise_scores(task.start_LF)).to(at::kFloat).contiguous();
   return initial_scores(task.num_layers, task.num_channels, kStartStd, task.seed) + kStart;
 }
 
@@ -52,9 +54,10 @@ class HardConcreteMask : public LearnedMask {
     float* u = u_LF.mutable_data_ptr<float>();
     for (int64_t layer = 0; layer < task_.num_layers; ++layer)
       for (int64_t f = 0; f < task_.num_channels; ++f)
-        *u++ = static_cast<float>(
-            random_uniform(task_.seed, Purpose::mask_noise, static_cast<uint64_t>(moment.step), static_cast<uint64_t>(layer) << 32 | static_cast<uint64_t>(f)));
-    const at::Tensor gate_LF = hard_concrete_sample(rule_, scores_LF_, u_LF.clamp(kSmallestNoise, 1.0 - kSmallestNoise));
+        *u++ = static_cast<float>(random_uniform(task_.seed, Purpose::mask_noise, static_cast<uint64_t>(moment.step),
+                                                 static_cast<uint64_t>(layer) << 32 | static_cast<uint64_t>(f)));
+    const at::Tensor gate_LF =
+        hard_concrete_sample(rule_, scores_LF_, u_LF.clamp(kSmallestNoise, 1.0 - kSmallestNoise));
     return {.mask_LF = gate_LF, .plain_LF = gate_LF.detach()};
   }
 
@@ -106,7 +109,9 @@ class HardConcreteMask : public LearnedMask {
 
  private:
   /// Wanted sparsity: 0 at first, 1 - K/F when k has ramped.
-  double target(const MaskMoment& moment) const { return 1.0 - moment.schedule.k / static_cast<double>(task_.num_channels); }
+  double target(const MaskMoment& moment) const {
+    return 1.0 - moment.schedule.k / static_cast<double>(task_.num_channels);
+  }
 
   const HardConcreteRule& rule_;
   at::Tensor multiplier_2R_;  // lambda1, lambda2 of each layer (one of all under a global budget)
@@ -126,18 +131,24 @@ at::Tensor hard_concrete_sample(const HardConcreteRule& rule, const at::Tensor& 
   return (kStretch * gate_RN + kLow).clamp(0.0, 1.0);
 }
 
-at::Tensor hard_concrete_alive(const HardConcreteRule& rule, const at::Tensor& loga_RN) { return (loga_RN + rule.offset).sigmoid(); }
+at::Tensor hard_concrete_alive(const HardConcreteRule& rule, const at::Tensor& loga_RN) {
+  return (loga_RN + rule.offset).sigmoid();
+}
 
-at::Tensor hard_concrete_evaluate(const HardConcreteRule& rule, const at::Tensor& loga_RN, const std::vector<int64_t>& num_alive) {
+at::Tensor hard_concrete_evaluate(const HardConcreteRule& rule, const at::Tensor& loga_RN,
+                                  const std::vector<int64_t>& num_alive) {
   if (std::string_view(rule.name) == "l0") return (kStretch * loga_RN.sigmoid() + kLow).clamp(0.0, 1.0);
   return (0.8 * loga_RN / rule.beta).sigmoid() * hard_top_k(loga_RN, num_alive);
 }
 
-at::Tensor hard_concrete_penalty(const HardConcreteRule& rule, const at::Tensor& loga_RN, const at::Tensor& multiplier_2R, double target) {
+at::Tensor hard_concrete_penalty(const HardConcreteRule& rule, const at::Tensor& loga_RN,
+                                 const at::Tensor& multiplier_2R, double target) {
   const at::Tensor gap_R = 1.0 - hard_concrete_alive(rule, loga_RN).mean(1) - target;
   return (multiplier_2R[0] * gap_R + multiplier_2R[1] * gap_R.square()).sum();
 }
 
-std::unique_ptr<LearnedMask> make_hard_concrete(const MaskTask& task) { return std::make_unique<HardConcreteMask>(task); }
+std::unique_ptr<LearnedMask> make_hard_concrete(const MaskTask& task) {
+  return std::make_unique<HardConcreteMask>(task);
+}
 
 }  // namespace coppice

@@ -15,7 +15,8 @@
 namespace coppice {
 namespace {
 
-constexpr double kDecided = 0.05;       // of K/F, the sharpness of an undecided mask, or of what is left to 1 in a layer that keeps more than half
+constexpr double kDecided =
+    0.05;  // of K/F, the sharpness of an undecided mask, or of what is left to 1 in a layer that keeps more than half
 constexpr double kUndecidedFrom = 0.5;  // share of the steps before which flat, or no better than chance, is normal
 constexpr double kEarly = 0.3;          // share of the steps up to which kept sets should still move
 
@@ -51,7 +52,8 @@ MaskHealth mask_health(const MaskHealthInput& input) {
     }
     total += sum;
     const double error = std::abs(sum - k) / k;
-    if (!input.global || std::isnan(error)) health.sum_error = std::isnan(error) ? error : std::max(health.sum_error, error);
+    if (!input.global || std::isnan(error))
+      health.sum_error = std::isnan(error) ? error : std::max(health.sum_error, error);
     health.saturated_share += saturated / k / layers;
     health.outside_share += (sum - inside) / k / layers;
     health.free_share += competing / channels / layers;
@@ -74,13 +76,16 @@ MaskHealth mask_health(const at::Tensor& soft_mask_LF, const at::Tensor& raw_LF,
 }
 
 std::string mask_collapse(const MaskHealth& health, double p, int64_t num_channels) {
-  if (!std::isfinite(health.score_std)) throw DivergedError(fmt::format("mask scores are not finite: standard deviation {}", health.score_std));
+  if (!std::isfinite(health.score_std))
+    throw DivergedError(fmt::format("mask scores are not finite: standard deviation {}", health.score_std));
   for (size_t layer = 0; layer < health.layer_sharpness.size(); ++layer) {
-    const double sharpness = health.layer_sharpness[layer], flat = health.layer_kept[layer] / static_cast<double>(num_channels);
+    const double sharpness = health.layer_sharpness[layer],
+                 flat = health.layer_kept[layer] / static_cast<double>(num_channels);
     if (!std::isfinite(sharpness)) throw DivergedError(fmt::format("layer {}: the FFN mask is not finite", layer));
     if (p > kUndecidedFrom && flat < 1.0 && sharpness < flat + kDecided * std::min(flat, 1.0 - flat))
       return fmt::format(
-          "layer {}: the FFN mask has not decided after {:.0f} % of its steps: sharpness {:.3f}, an undecided mask has {:.3f} (keep {:.0f} of {}); "
+          "layer {}: the FFN mask has not decided after {:.0f} % of its steps: sharpness {:.3f}, an undecided mask has "
+          "{:.3f} (keep {:.0f} of {}); "
           "raise score_lr or the tokens of the stage",
           layer, 100 * p, sharpness, flat, health.layer_kept[layer], num_channels);
   }
@@ -90,15 +95,18 @@ std::string mask_collapse(const MaskHealth& health, double p, int64_t num_channe
 std::string cut_collapse(double hard_loss, double random_loss, double p) {
   if (p <= kUndecidedFrom || std::isnan(random_loss) || hard_loss < random_loss) return {};
   return fmt::format(
-      "after {:.0f} % of its steps the learned cut is no better than a random one: held-out loss {:.4f} against {:.4f}; raise score_lr or the tokens of the "
+      "after {:.0f} % of its steps the learned cut is no better than a random one: held-out loss {:.4f} against "
+      "{:.4f}; raise score_lr or the tokens of the "
       "stage",
       100 * p, hard_loss, random_loss);
 }
 
 std::string early_decision(double churn, double p) {
   if (p > kEarly || churn > 0) return {};
-  return fmt::format("the kept sets stopped moving after {:.0f} % of the steps: the mask decides before it has learned; lower score_lr or raise top_k_epsilon",
-                     100 * p);
+  return fmt::format(
+      "the kept sets stopped moving after {:.0f} % of the steps: the mask decides before it has learned; lower "
+      "score_lr or raise top_k_epsilon",
+      100 * p);
 }
 
 double mask_churn(const at::Tensor& before_LF, const at::Tensor& after_LF) {

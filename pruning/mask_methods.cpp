@@ -17,7 +17,11 @@ namespace coppice {
 namespace {
 
 constexpr MaskMethodRow kMethods[] = {
-    {.name = "soft_top_k", .help = "exact Soft-Top-K: sums to k at every step", .meets_budget = true, .compacts = true, .make = make_soft_top_k},
+    {.name = "soft_top_k",
+     .help = "exact Soft-Top-K: sums to k at every step",
+     .meets_budget = true,
+     .compacts = true,
+     .make = make_soft_top_k},
     {.name = "coordinate_descent",
      .help = "the unrolled dual loop of CoDA; unconverged it misses k",
      .meets_budget = false,
@@ -28,11 +32,16 @@ constexpr MaskMethodRow kMethods[] = {
      .meets_budget = false,
      .compacts = false,
      .make = make_hard_concrete},
-    {.name = "straight_through", .help = "hard top-k forward, identity gradient", .meets_budget = false, .compacts = false, .make = make_straight_through},
+    {.name = "straight_through",
+     .help = "hard top-k forward, identity gradient",
+     .meets_budget = false,
+     .compacts = false,
+     .make = make_straight_through},
 };
 
 at::Tensor start_scores(const MaskTask& task) {
-  if (!task.start_LF.defined()) return initial_scores(task.num_layers, task.num_channels, task.options.score_init_std, task.seed);
+  if (!task.start_LF.defined())
+    return initial_scores(task.num_layers, task.num_channels, task.options.score_init_std, task.seed);
   check_shape(task.start_LF, {task.num_layers, task.num_channels}, "start_LF");
   return standardise_scores(task.start_LF).to(at::kFloat).contiguous();
 }
@@ -47,21 +56,24 @@ const MaskMethodRow& find_mask_method(const std::string& name, const std::string
     if (row.name == name) return row;
     known.emplace_back(row.name);
   }
-  throw UserError::recipe(where,
-                          fmt::format("mask_method: got '{}', expected {}; did you mean '{}'?", printable(name), fmt::join(known, ", "), nearest(name, known)));
+  throw UserError::recipe(where, fmt::format("mask_method: got '{}', expected {}; did you mean '{}'?", printable(name),
+                                             fmt::join(known, ", "), nearest(name, known)));
 }
 
-LearnedMask::LearnedMask(MaskTask task, at::Tensor scores_LF) : task_(std::move(task)), scores_LF_(std::move(scores_LF)) {
+LearnedMask::LearnedMask(MaskTask task, at::Tensor scores_LF)
+    : task_(std::move(task)), scores_LF_(std::move(scores_LF)) {
   check_shape(scores_LF_, {task_.num_layers, task_.num_channels}, "scores_LF");
 }
 
 at::Tensor LearnedMask::top_set(double k) const {
   if (k <= static_cast<double>(task_.budget.num_kept)) return hard_choice(scores_LF_, task_.budget);
   const at::Tensor scores_RN = rows(scores_LF_.detach());
-  return hard_top_k(scores_RN, std::min(scores_RN.size(1), static_cast<int64_t>(std::ceil(row_k(k))))).view({task_.num_layers, task_.num_channels});
+  return hard_top_k(scores_RN, std::min(scores_RN.size(1), static_cast<int64_t>(std::ceil(row_k(k)))))
+      .view({task_.num_layers, task_.num_channels});
 }
 
-at::Tensor LearnedMask::score_gradient(const at::Tensor& mask_LF, const at::Tensor& mask_grad_LF, const at::Tensor& penalty) {
+at::Tensor LearnedMask::score_gradient(const at::Tensor& mask_LF, const at::Tensor& mask_grad_LF,
+                                       const at::Tensor& penalty) {
   // at k = F every gate is saturated and no score moves
   if (mask_grad_LF.defined() && mask_LF.requires_grad()) mask_LF.backward(mask_grad_LF);
   if (penalty.defined() && penalty.requires_grad()) penalty.backward();
@@ -75,9 +87,13 @@ StepMask LearnedMask::all_ones() const {
   return {.mask_LF = ones_LF, .plain_LF = ones_LF};
 }
 
-at::Tensor LearnedMask::rows(const at::Tensor& value_LF) const { return task_.budget.global ? value_LF.reshape({1, -1}) : value_LF; }
+at::Tensor LearnedMask::rows(const at::Tensor& value_LF) const {
+  return task_.budget.global ? value_LF.reshape({1, -1}) : value_LF;
+}
 
-double LearnedMask::row_k(double k) const { return task_.budget.global ? k * static_cast<double>(task_.num_layers) : k; }
+double LearnedMask::row_k(double k) const {
+  return task_.budget.global ? k * static_cast<double>(task_.num_layers) : k;
+}
 
 ScoreMask::ScoreMask(const MaskTask& task, Solve solve, bool needs_top)
     : LearnedMask(task, start_scores(task)),
@@ -92,8 +108,11 @@ StepMask ScoreMask::training_mask(const MaskMoment& moment) const {
   // The set goes by raw score, as the plan does: scaling may round two scores into a tie.
   const at::Tensor top_LF = schedule.top || needs_top_ ? top_set(schedule.k) : at::Tensor();
   const at::Tensor scaled_RN = task_.options.score_scale == "raw" ? raw_RN : standardise_scores(raw_RN);
-  const at::Tensor plain_RN =
-      solve_({.scaled_RN = scaled_RN, .top_RN = top_LF.defined() ? rows(top_LF) : top_LF, .k = row_k(schedule.k), .epsilon = schedule.epsilon}, task_.options);
+  const at::Tensor plain_RN = solve_({.scaled_RN = scaled_RN,
+                                      .top_RN = top_LF.defined() ? rows(top_LF) : top_LF,
+                                      .k = row_k(schedule.k),
+                                      .epsilon = schedule.epsilon},
+                                     task_.options);
   const at::Tensor plain_LF = plain_RN.view({task_.num_layers, task_.num_channels});
   return {.mask_LF = schedule.top ? plain_LF * top_LF : plain_LF, .plain_LF = plain_LF.detach()};
 }

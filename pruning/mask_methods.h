@@ -1,6 +1,8 @@
-// Ways to learn an FFN mask behind one interface: a file each (mask_<name>.cpp), a row each in the table of mask_methods.cpp.
-// A method owns one number a channel (raw scores r, or log alpha) and turns it into multipliers of the up output, step by step:
-//   mask = training_mask(moment), differentiable;  loss and penalty(moment) go back to scores();  step(gradient);  evaluation_mask() is what the cut merges.
+// Ways to learn an FFN mask behind one interface: a file each (mask_<name>.cpp), a row each in the table of
+// mask_methods.cpp. A method owns one number a channel (raw scores r, or log alpha) and turns it into multipliers of
+// the up output, step by step:
+//   mask = training_mask(moment), differentiable;  loss and penalty(moment) go back to scores();  step(gradient);
+//   evaluation_mask() is what the cut merges.
 // L layers, F channels, K kept. A global budget solves one row of L F instead of L rows of F.
 #pragma once
 
@@ -56,7 +58,8 @@ class LearnedMask {
   virtual at::Tensor penalty(const MaskMoment&) const { return {}; }
   /// One update from d loss / d scores, penalty included.
   virtual void step(const at::Tensor& grad_LF, const MaskMoment& moment) = 0;
-  /// What a checkpoint holds, by name: scores and every moment or multiplier; filled in place on resume, then restore(t).
+  /// What a checkpoint holds, by name: scores and every moment or multiplier; filled in place on resume, then
+  /// restore(t).
   virtual std::vector<std::pair<std::string, at::Tensor>> state() const = 0;
   virtual int64_t t() const = 0;
   virtual void restore(int64_t t) = 0;
@@ -68,7 +71,8 @@ class LearnedMask {
   bool keeps_all() const { return task_.budget.num_kept >= task_.num_channels; }
   /// 0/1 of the channels that a mask of size k may keep: the budget's choice, or while k ramps the ceil(k) best.
   at::Tensor top_set(double k) const;
-  /// d loss / d scores [L, F], zero where no way leads back: from the mask that training_mask gave, d loss / d mask, and penalty(). Clears their gradient.
+  /// d loss / d scores [L, F], zero where no way leads back: from the mask that training_mask gave, d loss / d mask,
+  /// and penalty(). Clears their gradient.
   at::Tensor score_gradient(const at::Tensor& mask_LF, const at::Tensor& mask_grad_LF, const at::Tensor& penalty);
 
  protected:
@@ -122,9 +126,11 @@ std::unique_ptr<LearnedMask> make_straight_through(const MaskTask& task);
 std::unique_ptr<LearnedMask> make_hard_concrete(const MaskTask& task);
 
 // -- the formulas alone, for golden values --
-/// The dual loop of CoDA (arXiv 2304.04947) on each row: `rounds` of a <- e log k - e LSE((s + b)/e), b <- min(-(s + a), 0); lambda = exp((s + a + b)/e).
-/// e is epsilon, or with `scaled` max(epsilon, 4 0.7^round). Unconverged it misses k; the gradient is that of the unrolled loop.
-at::Tensor coordinate_descent(const at::Tensor& scores_RN, double k, double epsilon, int64_t rounds, bool scaled, bool start_minus_s);
+/// The dual loop of CoDA (arXiv 2304.04947) on each row: `rounds` of a <- e log k - e LSE((s + b)/e), b <- min(-(s +
+/// a), 0); lambda = exp((s + a + b)/e). e is epsilon, or with `scaled` max(epsilon, 4 0.7^round). Unconverged it misses
+/// k; the gradient is that of the unrolled loop.
+at::Tensor coordinate_descent(const at::Tensor& scores_RN, double k, double epsilon, int64_t rounds, bool scaled,
+                              bool start_minus_s);
 
 /// Constants of a HardConcrete convention: temperature and the offset in P(z != 0) = sigmoid(log alpha + offset).
 struct HardConcreteRule {
@@ -135,9 +141,12 @@ const HardConcreteRule& hard_concrete_rule(const std::string& name);  // llm_she
 /// z = clip(1.2 sigmoid((log u - log(1-u) + log alpha)/beta) - 0.1, 0, 1).
 at::Tensor hard_concrete_sample(const HardConcreteRule& rule, const at::Tensor& loga_RN, const at::Tensor& u_RN);
 at::Tensor hard_concrete_alive(const HardConcreteRule& rule, const at::Tensor& loga_RN);
-/// Gates without noise: l0 clips the stretched sigmoid; the others take sigmoid(0.8 log alpha / beta) and set all but `num_alive[row]` to 0.
-at::Tensor hard_concrete_evaluate(const HardConcreteRule& rule, const at::Tensor& loga_RN, const std::vector<int64_t>& num_alive);
+/// Gates without noise: l0 clips the stretched sigmoid; the others take sigmoid(0.8 log alpha / beta) and set all but
+/// `num_alive[row]` to 0.
+at::Tensor hard_concrete_evaluate(const HardConcreteRule& rule, const at::Tensor& loga_RN,
+                                  const std::vector<int64_t>& num_alive);
 /// sum over rows of lambda1 (s - t) + lambda2 (s - t)^2, s = 1 - mean of alive, multipliers [2, R].
-at::Tensor hard_concrete_penalty(const HardConcreteRule& rule, const at::Tensor& loga_RN, const at::Tensor& multiplier_2R, double target);
+at::Tensor hard_concrete_penalty(const HardConcreteRule& rule, const at::Tensor& loga_RN,
+                                 const at::Tensor& multiplier_2R, double target);
 
 }  // namespace coppice

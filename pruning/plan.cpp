@@ -28,21 +28,24 @@ bool is_up_projection(const Parameter& row) { return row.layer >= 0 && row.name.
 /// The plan's lists ascend, lie within their layers and there is one a layer.
 void check_plan_fits(const PrunePlan& plan, const ModelConfig& config) {
   if (plan.kept.size() != config.intermediate_size.size())
-    throw UserError::recipe("prune plan", fmt::format("made for {} layers, the model has {}", plan.kept.size(), config.intermediate_size.size()));
+    throw UserError::recipe("prune plan", fmt::format("made for {} layers, the model has {}", plan.kept.size(),
+                                                      config.intermediate_size.size()));
   for (size_t layer = 0; layer < plan.kept.size(); ++layer) {
     const std::vector<int64_t>& kept = plan.kept[layer];
-    COPPICE_CHECK(!kept.empty() && kept.front() >= 0 && std::ranges::adjacent_find(kept, std::greater_equal<>()) == kept.end(),
-                  fmt::format("layer {}: kept channels are not ascending", layer));
+    COPPICE_CHECK(
+        !kept.empty() && kept.front() >= 0 && std::ranges::adjacent_find(kept, std::greater_equal<>()) == kept.end(),
+        fmt::format("layer {}: kept channels are not ascending", layer));
     if (kept.back() >= config.intermediate_size[layer])
-      throw UserError::recipe(
-          "prune plan", fmt::format("layer {} keeps channel {}, the model has {} FFN channels there", layer, kept.back(), config.intermediate_size[layer]));
+      throw UserError::recipe("prune plan",
+                              fmt::format("layer {} keeps channel {}, the model has {} FFN channels there", layer,
+                                          kept.back(), config.intermediate_size[layer]));
   }
 }
 
 }  // namespace
 
-PrunePlan make_plan(const at::Tensor& scores_LF, const std::vector<int64_t>& num_kept, std::string scores_name, std::string source_sha256,
-                    const std::vector<int64_t>& widths) {
+PrunePlan make_plan(const at::Tensor& scores_LF, const std::vector<int64_t>& num_kept, std::string scores_name,
+                    std::string source_sha256, const std::vector<int64_t>& widths) {
   check_shape(scores_LF, {static_cast<int64_t>(num_kept.size()), -1}, "scores_LF");
   COPPICE_CHECK(widths.empty() || widths.size() == num_kept.size(), "one width a layer");
   PrunePlan plan{.source_sha256 = std::move(source_sha256), .scores = std::move(scores_name), .kept = {}};
@@ -50,15 +53,19 @@ PrunePlan make_plan(const at::Tensor& scores_LF, const std::vector<int64_t>& num
     const int64_t num_channels = widths.empty() ? scores_LF.size(1) : widths[layer];
     const std::string where = fmt::format("prune by {}, layer {}", plan.scores, layer);
     if (num_kept[layer] < 1 || num_kept[layer] > num_channels)
-      throw UserError::recipe(where, fmt::format("intermediate_size: got {}, expected 1 to {} (the source's FFN channels)", num_kept[layer], num_channels));
+      throw UserError::recipe(
+          where, fmt::format("intermediate_size: got {}, expected 1 to {} (the source's FFN channels)", num_kept[layer],
+                             num_channels));
     const at::Tensor row_1F = scores_LF.detach().narrow(0, static_cast<int64_t>(layer), 1).narrow(1, 0, num_channels);
     const at::Tensor bad = row_1F.isfinite().logical_not().nonzero();
     if (bad.size(0) > 0) {
       const int64_t channel = bad[0][1].item<int64_t>();
-      throw UserError::recipe(where, fmt::format("{} of {} scores are not finite, the first is channel {}: {}", bad.size(0), num_channels, channel,
-                                                 row_1F[0][channel].item<double>()));
+      throw UserError::recipe(
+          where, fmt::format("{} of {} scores are not finite, the first is channel {}: {}", bad.size(0), num_channels,
+                             channel, row_1F[0][channel].item<double>()));
     }
-    const at::Tensor kept = hard_top_k(row_1F, num_kept[layer]).squeeze(0).nonzero().squeeze(1).to(at::kCPU).contiguous();
+    const at::Tensor kept =
+        hard_top_k(row_1F, num_kept[layer]).squeeze(0).nonzero().squeeze(1).to(at::kCPU).contiguous();
     plan.kept.emplace_back(kept.const_data_ptr<int64_t>(), kept.const_data_ptr<int64_t>() + kept.numel());
   }
   return plan;
@@ -66,7 +73,8 @@ PrunePlan make_plan(const at::Tensor& scores_LF, const std::vector<int64_t>& num
 
 void save_plan(const std::filesystem::path& path, const PrunePlan& plan) {
   Json layers = Json::array();
-  for (size_t layer = 0; layer < plan.kept.size(); ++layer) layers.push_back({{"layer", layer}, {"kept", plan.kept[layer]}});
+  for (size_t layer = 0; layer < plan.kept.size(); ++layer)
+    layers.push_back({{"layer", layer}, {"kept", plan.kept[layer]}});
   const Json object = {{"format", kFormat},     {"version", kVersion}, {"source", plan.source_sha256},
                        {"scores", plan.scores}, {"rule", kRule},       {"layers", layers}};
   write_file_atomically(path, seal(object));
@@ -74,19 +82,23 @@ void save_plan(const std::filesystem::path& path, const PrunePlan& plan) {
 
 PrunePlan load_plan(const std::filesystem::path& path) {
   const Json object = read_sealed(path, kFormat, kVersion);
-  PrunePlan plan{.source_sha256 = string_at(object, "source", path.string()), .scores = string_at(object, "scores", path.string()), .kept = {}};
+  PrunePlan plan{.source_sha256 = string_at(object, "source", path.string()),
+                 .scores = string_at(object, "scores", path.string()),
+                 .kept = {}};
   if (const std::string rule = string_at(object, "rule", path.string()); rule != kRule)
     throw UserError::bad_file(path.string(), fmt::format("rule: got '{}', expected '{}'", printable(rule), kRule));
   for (const Json& entry : array_at(object, "layers", path.string())) {
     const size_t layer = plan.kept.size();
     if (!entry.is_object() || unsigned_at(entry, "layer", path.string()) != layer)
-      throw UserError::bad_file(path.string(), fmt::format("layers[{}]: expected an object whose layer is {}", layer, layer));
+      throw UserError::bad_file(path.string(),
+                                fmt::format("layers[{}]: expected an object whose layer is {}", layer, layer));
     std::vector<int64_t>& kept = plan.kept.emplace_back();
     for (const Json& channel : array_at(entry, "kept", path.string())) {
       const bool fits = channel.is_number_unsigned() && channel.get<uint64_t>() <= uint64_t{INT32_MAX};
       if (!fits || (!kept.empty() && channel.get<int64_t>() <= kept.back()))
         throw UserError::bad_file(path.string(),
-                                  fmt::format("layer {}: kept[{}] is {}, expected ascending channel numbers", layer, kept.size(), channel.dump()));
+                                  fmt::format("layer {}: kept[{}] is {}, expected ascending channel numbers", layer,
+                                              kept.size(), channel.dump()));
       kept.push_back(channel.get<int64_t>());
     }
     if (kept.empty()) throw UserError::bad_file(path.string(), fmt::format("layer {} keeps no channel", layer));
@@ -99,7 +111,8 @@ at::Tensor plan_mask(const PrunePlan& plan, int64_t num_channels, const at::Tens
   at::Tensor mask_LF = at::zeros({num_layers, num_channels}, at::kFloat);
   for (int64_t layer = 0; layer < num_layers; ++layer) {
     const std::vector<int64_t>& kept = plan.kept[static_cast<size_t>(layer)];
-    COPPICE_CHECK(kept.empty() || kept.back() < num_channels, fmt::format("layer {} keeps channel {} of {}", layer, kept.back(), num_channels));
+    COPPICE_CHECK(kept.empty() || kept.back() < num_channels,
+                  fmt::format("layer {} keeps channel {} of {}", layer, kept.back(), num_channels));
     mask_LF[layer].index_fill_(0, index_of(kept), 1.0);
   }
   if (!soft_LF.defined()) return mask_LF;
@@ -110,14 +123,16 @@ at::Tensor plan_mask(const PrunePlan& plan, int64_t num_channels, const at::Tens
 at::Tensor slice_parameter(const Parameter& row, const at::Tensor& value, const PrunePlan& plan) {
   at::Tensor left = value;
   for (size_t axis = 0; axis < row.axes.size(); ++axis)
-    if (row.axes[axis] == Axis::ffn) left = left.index_select(static_cast<int64_t>(axis), index_of(plan.kept[static_cast<size_t>(row.layer)]));
+    if (row.axes[axis] == Axis::ffn)
+      left = left.index_select(static_cast<int64_t>(axis), index_of(plan.kept[static_cast<size_t>(row.layer)]));
   return left;
 }
 
 Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& multiplier_LF) {
   check_plan_fits(plan, source.config);
   ModelConfig config = source.config;
-  for (size_t layer = 0; layer < plan.kept.size(); ++layer) config.intermediate_size[layer] = static_cast<int64_t>(plan.kept[layer].size());
+  for (size_t layer = 0; layer < plan.kept.size(); ++layer)
+    config.intermediate_size[layer] = static_cast<int64_t>(plan.kept[layer].size());
   Model pruned = make_model(config);
 
   c10::NoGradGuard no_grad;
@@ -132,15 +147,18 @@ Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& 
   return pruned;
 }
 
-double masked_pruned_difference(const Model& source, const at::Tensor& hard_cut_mask_LF, const Model& pruned, const DecoderInput& input) {
+double masked_pruned_difference(const Model& source, const at::Tensor& hard_cut_mask_LF, const Model& pruned,
+                                const DecoderInput& input) {
   c10::NoGradGuard no_grad;
-  const at::Tensor masked_NV = decoder_logits(source, input, masks_of(hard_cut_mask_LF, source.config.intermediate_size));
+  const at::Tensor masked_NV =
+      decoder_logits(source, input, masks_of(hard_cut_mask_LF, source.config.intermediate_size));
   const at::Tensor pruned_NV = decoder_logits(pruned, input);
   const double largest = masked_NV.abs().max().item<double>();
   const double difference = (masked_NV - pruned_NV).abs().max().item<double>() / largest;
   if (!(difference <= kMaxDifference))  // so that a NaN fails
     throw InternalError(
-        fmt::format("pruned model differs from the masked one: largest relative logit difference {:.3g}, limit {:g}", difference, kMaxDifference));
+        fmt::format("pruned model differs from the masked one: largest relative logit difference {:.3g}, limit {:g}",
+                    difference, kMaxDifference));
   return difference;
 }
 

@@ -1,5 +1,6 @@
 // activation: sqrt(sum over samples of (mean over the sample's live tokens of |x_j|)^2), a sample is a row of a batch.
-// Minitron (arXiv 2407.14679) as NVIDIA's Model-Optimizer codes it: mean of abs within a sample, L2 norm across samples; not an RMS over all tokens.
+// Minitron (arXiv 2407.14679) as NVIDIA's Model-Optimizer codes it: mean of abs within a sample, L2 norm across
+// samples; not an RMS over all tokens.
 #include <ATen/ATen.h>
 
 #include "pruning/scores.h"

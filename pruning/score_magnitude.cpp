@@ -1,4 +1,5 @@
-// magnitude: sqrt(sum_i W_ij^2). No data. It changes when a factor moves between up and down, though the function does not.
+// magnitude: sqrt(sum_i W_ij^2). No data. It changes when a factor moves between up and down, though the function does
+// not.
 #include <ATen/ATen.h>
 
 #include "pruning/scores.h"

@@ -11,7 +11,8 @@ at::Tensor score_random(const ScoreInput& input) {
     const auto num_channels = static_cast<uint64_t>(input.model->config.intermediate_size[static_cast<size_t>(layer)]);
     at::Tensor rank_F = at::empty({static_cast<int64_t>(num_channels)}, at::kLong);
     for (uint64_t f = 0; f < num_channels; ++f)
-      rank_F.mutable_data_ptr<int64_t>()[f] = static_cast<int64_t>(permute(f, num_channels, input.seed, Purpose::random_scores, static_cast<uint64_t>(layer)));
+      rank_F.mutable_data_ptr<int64_t>()[f] = static_cast<int64_t>(
+          permute(f, num_channels, input.seed, Purpose::random_scores, static_cast<uint64_t>(layer)));
     return rank_F;
   });
 }

@@ -1,6 +1,6 @@
-// taylor: mean over samples of |sum over the sample's tokens of x_j dL/dx_j|, first order in removing the channel (Molchanov et al. 2017, arXiv 1611.06440,
-// eq. 8). With a multiplier m_j on the channel, the sum is dL/dm_j at m = 1, so the backward pass of the mask gives it. A sample is a row of a batch, L its
-// mean next-token loss over live tokens.
+// taylor: mean over samples of |sum over the sample's tokens of x_j dL/dx_j|, first order in removing the channel
+// (Molchanov et al. 2017, arXiv 1611.06440, eq. 8). With a multiplier m_j on the channel, the sum is dL/dm_j at m = 1,
+// so the backward pass of the mask gives it. A sample is a row of a batch, L its mean next-token loss over live tokens.
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
@@ -16,17 +16,23 @@ at::Tensor score_taylor(const ScoreInput& input) {
   COPPICE_CHECK(!model.arena->has_gradient(), "taylor would add to the gradient of the weights");
   c10::AutoGradMode with_gradients(true);
   FfnMasks ones;
-  for (const int64_t width : model.config.intermediate_size) ones.multiplier_F.push_back(at::ones({width}).set_requires_grad(true));
+  for (const int64_t width : model.config.intermediate_size)
+    ones.multiplier_F.push_back(at::ones({width}).set_requires_grad(true));
   std::vector<at::Tensor> sum_F;
   for (const int64_t width : model.config.intermediate_size) sum_F.push_back(at::zeros({width}, at::kDouble));
   int64_t num_samples = 0;
   for (const Batch& batch : input.batches) {
     for (int64_t row = 0; row < batch.token_BT.size(0); ++row) {
-      const auto of_row = [&](const at::Tensor& tensor_BT) { return tensor_BT.defined() ? tensor_BT.narrow(0, row, 1).contiguous() : at::Tensor(); };
+      const auto of_row = [&](const at::Tensor& tensor_BT) {
+        return tensor_BT.defined() ? tensor_BT.narrow(0, row, 1).contiguous() : at::Tensor();
+      };
       const at::Tensor label_N = of_row(batch.true_label_BT).reshape({-1});
       if (!label_N.ne(kIgnoredLabel).any().item<bool>()) continue;
-      const at::Tensor hidden_ND =
-          decoder_hidden(model, {.token_BT = of_row(batch.token_BT), .position_BT = of_row(batch.position_BT), .document_BT = of_row(batch.document_BT)}, ones);
+      const at::Tensor hidden_ND = decoder_hidden(model,
+                                                  {.token_BT = of_row(batch.token_BT),
+                                                   .position_BT = of_row(batch.position_BT),
+                                                   .document_BT = of_row(batch.document_BT)},
+                                                  ones);
       linear_mixed_cross_entropy(hidden_ND, output_head(model), label_N, {}, 0.0, 0.0).backward();
       for (size_t layer = 0; layer < sum_F.size(); ++layer) {
         sum_F[layer] += ones.multiplier_F[layer].grad().to(at::kDouble).abs();
@@ -36,7 +42,8 @@ at::Tensor score_taylor(const ScoreInput& input) {
     }
   }
   COPPICE_CHECK(num_samples > 0, "the calibration batches hold no live token");
-  return score_by_layer(input, [&](int64_t layer) { return sum_F[static_cast<size_t>(layer)] / static_cast<double>(num_samples); });
+  return score_by_layer(
+      input, [&](int64_t layer) { return sum_F[static_cast<size_t>(layer)] / static_cast<double>(num_samples); });
 }
 
 }  // namespace coppice

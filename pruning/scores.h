@@ -1,5 +1,6 @@
 // One-shot importance scores of FFN channels: a file each (score_<name>.cpp), a row each in the table of scores.cpp.
-// x = silu(gate) * up as it enters down_proj, W = down_proj [D, F], j a channel, n a live token. Higher = keep; the top K of each layer stay.
+// x = silu(gate) * up as it enters down_proj, W = down_proj [D, F], j a channel, n a live token. Higher = keep; the top
+// K of each layer stay.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -24,10 +25,12 @@ struct ScoreInput {
 struct ScoreRow {
   const char* name;
   const char* help;
-  int passes;                                // over the calibration text, in forward passes: 0 reads none, 2 = forward and the gradient of the activations
+  int passes;  // over the calibration text, in forward passes: 0 reads none, 2 = forward and the gradient of the
+               // activations
   at::Tensor (*compute)(const ScoreInput&);  // [L, F] float32, higher = keep
 };
-/// magnitude, activation, wanda_sp, flap, taylor, random, first_k. Without `pad` all need layers of one width: UserError::recipe otherwise.
+/// magnitude, activation, wanda_sp, flap, taylor, random, first_k. Without `pad` all need layers of one width:
+/// UserError::recipe otherwise.
 std::span<const ScoreRow> score_table();
 /// UserError::recipe(where) with the nearest name when unknown.
 const ScoreRow& find_score(const std::string& name, const std::string& where);
@@ -43,16 +46,19 @@ at::Tensor score_random(const ScoreInput& input);
 at::Tensor score_first_k(const ScoreInput& input);
 
 // -- what several of them use --
-/// Rows computed layer by layer by `score(layer)`, each [F of that layer]; UserError::recipe when layers differ in width and input.pad is false.
+/// Rows computed layer by layer by `score(layer)`, each [F of that layer]; UserError::recipe when layers differ in
+/// width and input.pad is false.
 at::Tensor score_by_layer(const ScoreInput& input, const std::function<at::Tensor(int64_t)>& score);
 /// down_proj of a layer, [D, F] in double, without gradient.
 at::Tensor down_weight(const Model& model, int64_t layer);
-/// Runs every calibration batch through the model without gradients: tap(layer, x [N, F], live [B, T] bool). InternalError without batches.
+/// Runs every calibration batch through the model without gradients: tap(layer, x [N, F], live [B, T] bool).
+/// InternalError without batches.
 using HiddenTap = std::function<void(int64_t layer, const at::Tensor& hidden_NF, const at::Tensor& live_BT)>;
 void walk_hidden(const ScoreInput& input, const HiddenTap& tap);
 
 // -- the formulas alone, for hand-computed cases --
-/// One batch's part of the activation score, [F] in double: sum over samples of (mean over live tokens of |hidden|)^2. live_BT is bool.
+/// One batch's part of the activation score, [F] in double: sum over samples of (mean over live tokens of |hidden|)^2.
+/// live_BT is bool.
 at::Tensor activation_squares(const at::Tensor& hidden_NF, const at::Tensor& live_BT);
 /// mean_i |W_ij| * sqrt(mean over tokens of x_j^2), from W [D, F] and that mean [F].
 at::Tensor wanda_sp_scores(const at::Tensor& down_DF, const at::Tensor& mean_square_F);

@@ -27,27 +27,30 @@ auto for_arm(const std::string& arm, const Work& work) {
   }
 }
 
-Recipe load_arm(const std::string& file, std::vector<Override> overrides, const std::vector<std::string>& unset, const Recipe& base, const ArmOptions& arm,
-                uint64_t seed) {
+Recipe load_arm(const std::string& file, std::vector<Override> overrides, const std::vector<std::string>& unset,
+                const Recipe& base, const ArmOptions& arm, uint64_t seed) {
   overrides.push_back({.path = "seed", .value = std::to_string(seed), .where = arm.where});
   return for_arm(arm.name, [&] { return load_recipe(file, overrides, unset, base.sources, &arm); });
 }
 
 }  // namespace
 
-Ablation load_ablation(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset,
-                       std::shared_ptr<Sources> sources) {
+Ablation load_ablation(const std::string& file, const std::vector<Override>& overrides,
+                       const std::vector<std::string>& unset, std::shared_ptr<Sources> sources) {
   Ablation ablation{.base = load_recipe(file, overrides, unset, std::move(sources))};
   const Recipe& base = ablation.base;
   if (base.arms.empty())
-    throw UserError::recipe(file, fmt::format("the recipe has no [[arm]], so there is nothing to compare; coppice run {} runs it as it is", file));
+    throw UserError::recipe(
+        file, fmt::format("the recipe has no [[arm]], so there is nothing to compare; coppice run {} runs it as it is",
+                          file));
   ablation.reference = base.reference.empty() ? base.arms.front().name : base.reference;
   ablation.seeds = base.seeds.empty() ? std::vector<uint64_t>{base.seed} : base.seeds;
   ablation.compare = base.compare;
   if (ablation.compare.empty())
     for (const Stage& stage : base.stages)
       if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options)) ablation.compare = {evaluate->of.back()};
-  if (ablation.compare.empty()) throw UserError::recipe(file, "no evaluate stage: an ablation compares the models that are evaluated");
+  if (ablation.compare.empty())
+    throw UserError::recipe(file, "no evaluate stage: an ablation compares the models that are evaluated");
   for (const ArmOptions& arm : base.arms)
     for (const uint64_t seed : ablation.seeds)
       ablation.runs.push_back({.arm = arm.name,
@@ -60,7 +63,8 @@ Ablation load_ablation(const std::string& file, const std::vector<Override>& ove
 
 void check_before_work(const Ablation& ablation, Missing missing, const Tokenizer* trained) {
   for (const ArmRun& run : ablation.runs)
-    if (run.seed == ablation.seeds.front()) for_arm(run.arm, [&] { check_before_work(run.recipe, missing, {}, trained); });  // no check asks for the seed
+    if (run.seed == ablation.seeds.front())
+      for_arm(run.arm, [&] { check_before_work(run.recipe, missing, {}, trained); });  // no check asks for the seed
 }
 
 std::vector<std::string> ablation_warnings(const Ablation& ablation) {
@@ -79,7 +83,8 @@ std::vector<std::string> ablation_warnings(const Ablation& ablation) {
     for (size_t i = 0; i < stages.size(); ++i)
       if (!used[i])
         lines.push_back(
-            fmt::format("arm '{}': nothing that is evaluated needs stage '{}'; drop = [\"{}\"] saves its time", run.arm, stages[i].name, stages[i].name));
+            fmt::format("arm '{}': nothing that is evaluated needs stage '{}'; drop = [\"{}\"] saves its time", run.arm,
+                        stages[i].name, stages[i].name));
   }
   return lines;
 }
@@ -100,7 +105,8 @@ AblationPlan plan_ablation(Ablation& ablation, const std::string& data_fingerpri
       const std::string of_stage = fingerprints[stage.name] = fingerprint(identity);
       const auto [found, is_new] = place.emplace(of_stage, plan.stages.size());
       if (is_new) {
-        DistinctStage distinct{.fingerprint = of_stage, .identity = std::move(identity), .run = r, .stage = s, .cost = cost.stages[s + 1]};
+        DistinctStage distinct{
+            .fingerprint = of_stage, .identity = std::move(identity), .run = r, .stage = s, .cost = cost.stages[s + 1]};
         for (const std::string& input : stage.inputs()) distinct.inputs.push_back(place.at(fingerprints.at(input)));
         plan.stages.push_back(std::move(distinct));
       }
@@ -154,8 +160,9 @@ std::string ablation_cost_table(const Ablation& ablation, const AblationPlan& pl
   for (const DistinctStage& stage : plan.stages) add(stage.cost.name, stage.cost, stage.num_users);
 
   std::string text = fmt::format(
-      "{}: {} arms x {} seeds, {} stages of which {} are distinct, {} at a time\n\n{:<14} {:<12} {:>9} {:>9} {:>9} {:>10} {:>8}\n", ablation.base.name,
-      ablation.base.arms.size(), ablation.seeds.size(),
+      "{}: {} arms x {} seeds, {} stages of which {} are distinct, {} at a time\n\n{:<14} {:<12} {:>9} {:>9} {:>9} "
+      "{:>10} {:>8}\n",
+      ablation.base.name, ablation.base.arms.size(), ablation.seeds.size(),
       [&] {
         size_t n = 0;
         for (const ArmRun& run : ablation.runs) n += run.stages.size();
@@ -166,24 +173,30 @@ std::string ablation_cost_table(const Ablation& ablation, const AblationPlan& pl
   for (const std::string& name : order) {
     const Row& row = rows[name];
     const auto shown = [](bool known, const std::string& value) { return known ? value : std::string("-"); };
-    text +=
-        fmt::format("{:<14} {:<12} {:>9} {:>9} {:>9} {:>10} {:>8}\n", name, row.kind, row.users, row.distinct, shown(row.tokens > 0, format_count(row.tokens)),
-                    shown(row.flops > 0, fmt::format("{:.2e}", row.flops)), shown(row.seconds > 0, format_duration(row.seconds)));
+    text += fmt::format("{:<14} {:<12} {:>9} {:>9} {:>9} {:>10} {:>8}\n", name, row.kind, row.users, row.distinct,
+                        shown(row.tokens > 0, format_count(row.tokens)),
+                        shown(row.flops > 0, fmt::format("{:.2e}", row.flops)),
+                        shown(row.seconds > 0, format_duration(row.seconds)));
     if (row.kind == "train" || row.kind == "learn_masks") total.tokens += row.tokens;
     total.flops += row.flops;
     total.seconds += row.seconds;
   }
   const RecipeCost cost = ablation_cost(plan, jobs);
-  text += fmt::format("\ntotal: {} tokens trained on, {:.2e} FLOPs, {} of memory at most, {} of disk{}\n", format_count(total.tokens), total.flops,
-                      format_bytes(cost.memory_bytes), format_bytes(cost.disk_bytes),
+  text += fmt::format("\ntotal: {} tokens trained on, {:.2e} FLOPs, {} of memory at most, {} of disk{}\n",
+                      format_count(total.tokens), total.flops, format_bytes(cost.memory_bytes),
+                      format_bytes(cost.disk_bytes),
                       total.seconds > 0 ? fmt::format(", about {}", format_duration(total.seconds / jobs)) : "");
   for (const std::string& name : ablation.compare) {
-    text += fmt::format("\n{:<20} {:>11} {:>9} {:>18}\n", fmt::format("arm ({})", name), "parameters", "tokens", "tokens a parameter");
+    text += fmt::format("\n{:<20} {:>11} {:>9} {:>18}\n", fmt::format("arm ({})", name), "parameters", "tokens",
+                        "tokens a parameter");
     for (const ArmRun& run : ablation.runs) {
-      if (run.seed != ablation.seeds.front() || std::ranges::find(run.recipe.stages, name, &Stage::name) == run.recipe.stages.end()) continue;
+      if (run.seed != ablation.seeds.front() ||
+          std::ranges::find(run.recipe.stages, name, &Stage::name) == run.recipe.stages.end())
+        continue;
       const auto parameters = static_cast<double>(count_parameters(run.recipe.model_after(name)));
       const double tokens = lineage_of(run.recipe, name).training_tokens;
-      text += fmt::format("{:<20} {:>11} {:>9} {:>18.2f}\n", run.arm, format_count(parameters), format_count(tokens), tokens / parameters);
+      text += fmt::format("{:<20} {:>11} {:>9} {:>18.2f}\n", run.arm, format_count(parameters), format_count(tokens),
+                          tokens / parameters);
     }
   }
   return text;

@@ -1,5 +1,6 @@
-// An ablation as data: every arm under every seed as a recipe of its own, and the distinct stages among them. Two stages with one fingerprint are one piece of
-// work: it is done once, by the first arm and seed that has it, and the others' folders say `same_as`.
+// An ablation as data: every arm under every seed as a recipe of its own, and the distinct stages among them. Two
+// stages with one fingerprint are one piece of work: it is done once, by the first arm and seed that has it, and the
+// others' folders say `same_as`.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -46,10 +47,10 @@ struct AblationPlan {
   StageCost data;
 };
 
-/// Reads an ablation: the file once as it stands and once for each arm and seed. UserError::recipe with file:line, naming the arm, for what cannot be; also
-/// when the file has no arms.
-Ablation load_ablation(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset,
-                       std::shared_ptr<Sources> sources = nullptr);
+/// Reads an ablation: the file once as it stands and once for each arm and seed. UserError::recipe with file:line,
+/// naming the arm, for what cannot be; also when the file has no arms.
+Ablation load_ablation(const std::string& file, const std::vector<Override>& overrides,
+                       const std::vector<std::string>& unset, std::shared_ptr<Sources> sources = nullptr);
 
 /// check_before_work() of every arm: what only its own options or files make impossible.
 void check_before_work(const Ablation& ablation, Missing missing, const Tokenizer* trained = nullptr);
@@ -60,12 +61,14 @@ std::vector<std::string> ablation_warnings(const Ablation& ablation);
 /// The distinct stages, and for each run which of them it needs (runs[].stages). `gemm_gflops` 0 = no time estimate.
 AblationPlan plan_ablation(Ablation& ablation, const std::string& data_fingerprint, double gemm_gflops);
 
-/// Memory of `jobs` stages at once, disk of everything kept and of the checkpoints of `jobs` stages: what check_fits() asks for.
+/// Memory of `jobs` stages at once, disk of everything kept and of the checkpoints of `jobs` stages: what check_fits()
+/// asks for.
 RecipeCost ablation_cost(const AblationPlan& plan, int jobs);
 /// What `coppice plan` prints for an ablation.
 std::string ablation_cost_table(const Ablation& ablation, const AblationPlan& plan, int jobs);
 
-/// CPU threads of one stage, and how many stages run at once: `jobs` 0 = as many as fit into the processors with the recipe's threads.
+/// CPU threads of one stage, and how many stages run at once: `jobs` 0 = as many as fit into the processors with the
+/// recipe's threads.
 struct Parallelism {
   int jobs = 1, threads = 1;
 };

@@ -23,11 +23,14 @@ struct Held {
   bool finished = false;
 };
 
-bool is_link(const fs::path& folder) { return fs::exists(folder / "manifest.json") && read_json(folder / "manifest.json").contains("same_as"); }
+bool is_link(const fs::path& folder) {
+  return fs::exists(folder / "manifest.json") && read_json(folder / "manifest.json").contains("same_as");
+}
 
 Held held_in(const fs::path& folder) {
   if (is_link(folder)) return {};
-  if (const auto manifest = find_stage_manifest(folder)) return {.fingerprint = manifest->fingerprint, .finished = true};
+  if (const auto manifest = find_stage_manifest(folder))
+    return {.fingerprint = manifest->fingerprint, .finished = true};
   return {.fingerprint = begun_fingerprint(folder), .finished = false};
 }
 
@@ -41,7 +44,8 @@ std::multimap<std::string, std::string> finished_results(const fs::path& root) {
       for (const auto& stage : fs::directory_iterator(seed.path())) {
         if (!fs::exists(stage.path() / "manifest.json") || is_link(stage.path())) continue;
         const bool old = stage.path().filename().string().starts_with(".");
-        (old ? aside : found).emplace(find_stage_manifest(stage.path())->fingerprint, fs::relative(stage.path(), root).generic_string());
+        (old ? aside : found)
+            .emplace(find_stage_manifest(stage.path())->fingerprint, fs::relative(stage.path(), root).generic_string());
       }
     }
   }
@@ -73,10 +77,12 @@ std::vector<Holder> find_holders(const fs::path& root, const Ablation& ablation,
         if (!held.fingerprint.empty() && held.fingerprint != wanted.fingerprint) {
           if (!rerun && turn == 0) {
             const auto begun = begun_identity(folder);
-            changed.push_back(
-                fmt::format("{} ({})", slot(run, s), begun ? changed_keys(begun->value("identity", Json::object()), wanted.identity) : "no identity.json"));
+            changed.push_back(fmt::format(
+                "{} ({})", slot(run, s),
+                begun ? changed_keys(begun->value("identity", Json::object()), wanted.identity) : "no identity.json"));
           }
-          if (rerun) RunFolder::within_locked_run(root / run.folder()).move_aside(run.recipe.stages[s].name, held.fingerprint);
+          if (rerun)
+            RunFolder::within_locked_run(root / run.folder()).move_aside(run.recipe.stages[s].name, held.fingerprint);
         } else if (!held.fingerprint.empty() && held.finished == (turn == 0) && holder.folder.empty()) {
           holder = {.folder = slot(run, s), .done = held.finished};
           wanted.run = r;
@@ -86,11 +92,9 @@ std::vector<Holder> find_holders(const fs::path& root, const Ablation& ablation,
     }
   }
   if (!changed.empty())
-    throw UserError::recipe(
-        "",
-        fmt::format(
-            "{} holds results of other options for: {}; run with --rerun to move them aside and run these stages again, or choose another folder with --out",
-            root.string(), fmt::join(changed, ", ")));
+    throw UserError::recipe("", fmt::format("{} holds results of other options for: {}; run with --rerun to move them "
+                                            "aside and run these stages again, or choose another folder with --out",
+                                            root.string(), fmt::join(changed, ", ")));
   const auto elsewhere = finished_results(root);
   for (size_t d = 0; d < holders.size(); ++d) {
     const DistinctStage& wanted = plan.stages[d];
@@ -115,22 +119,27 @@ std::vector<Holder> find_holders(const fs::path& root, const Ablation& ablation,
 void check_rest_fits(AblationPlan plan, const std::vector<Holder>& holders, const fs::path& root, int jobs) {
   if (std::ranges::all_of(holders, &Holder::done)) return;
   const auto rest = [](const StageCost& cost, const fs::path& parent, bool done) {
-    const std::vector<StageCost> left = remaining_cost({.stages = {cost}}, parent, done ? std::vector{cost.name} : std::vector<std::string>()).stages;
+    const std::vector<StageCost> left =
+        remaining_cost({.stages = {cost}}, parent, done ? std::vector{cost.name} : std::vector<std::string>()).stages;
     return left.empty() ? StageCost{.name = cost.name, .kind = cost.kind} : left[0];
   };
   plan.data = rest(plan.data, root, false);
-  for (size_t d = 0; d < holders.size(); ++d) plan.stages[d].cost = rest(plan.stages[d].cost, (root / holders[d].folder).parent_path(), holders[d].done);
+  for (size_t d = 0; d < holders.size(); ++d)
+    plan.stages[d].cost = rest(plan.stages[d].cost, (root / holders[d].folder).parent_path(), holders[d].done);
   check_fits(ablation_cost(plan, jobs), root);
 }
 
-void link_sharers(const fs::path& root, const Ablation& ablation, size_t distinct, const AblationPlan& plan, const Holder& holder) {
+void link_sharers(const fs::path& root, const Ablation& ablation, size_t distinct, const AblationPlan& plan,
+                  const Holder& holder) {
   for (const ArmRun& run : ablation.runs)
     for (size_t s = 0; s < run.stages.size(); ++s) {
       if (run.stages[s] != distinct || slot(run, s) == holder.folder) continue;
       const Stage& stage = run.recipe.stages[s];
       const fs::path folder = root / slot(run, s);
       const bool link = is_link(folder);
-      if (link && holder.done && read_json(folder / "manifest.json").value("same_as", "") == holder.folder && result_folder(folder) != folder) continue;
+      if (link && holder.done && read_json(folder / "manifest.json").value("same_as", "") == holder.folder &&
+          result_folder(folder) != folder)
+        continue;
       if (link || holder.done) fs::remove_all(folder);  // no longer true, or begun and then finished elsewhere
       if (holder.done) write_same_as(folder, stage.name, stage.kind, plan.stages[distinct].fingerprint, holder.folder);
     }

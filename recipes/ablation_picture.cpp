@@ -42,8 +42,8 @@ Svg ablation_chart(const Comparison& comparison) {
   Svg svg(kChartWidth, bottom + kBelow);
   svg.text(0, 14, comparison.title, "head");
   for (size_t i = 0; i < arms.size(); ++i)
-    svg.text(kName - 12, kTop + kRow * (static_cast<double>(i) + 0.5) + 4, fit_text(arms[i]->name, 11, kName - 14), arms[i]->is_reference() ? "strong" : "",
-             "end");
+    svg.text(kName - 12, kTop + kRow * (static_cast<double>(i) + 0.5) + 4, fit_text(arms[i]->name, 11, kName - 14),
+             arms[i]->is_reference() ? "strong" : "", "end");
   for (size_t p = 0; p < std::size(kPanels); ++p) {
     const double left = kName + kPitch * static_cast<double>(p), right = left + kPanel;
     Range range;
@@ -75,7 +75,8 @@ Svg ablation_chart(const Comparison& comparison) {
       const double y = kTop + kRow * (static_cast<double>(i) + 0.5);
       if (spread.n == 0) continue;
       if (spread.n > 1) {
-        const double low = axis.place(spread.mean - spread.sd, left, right), high = axis.place(spread.mean + spread.sd, left, right);
+        const double low = axis.place(spread.mean - spread.sd, left, right),
+                     high = axis.place(spread.mean + spread.sd, left, right);
         const std::string css = arms[i]->is_reference() ? "method thick" : "compare thick";
         svg.line(low, y, high, y, css);
         for (const double end : {low, high}) svg.line(end, y - 4, end, y + 4, css);

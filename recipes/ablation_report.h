@@ -1,5 +1,6 @@
-// The result of an ablation: per arm mean and spread over seeds, differences to a reference arm with a paired test, what it cost; as Markdown, CSV, JSON, a
-// drawing and a page. The struct is plain and the texts are pure functions of it; write_ablation_report() reads the run folder.
+// The result of an ablation: per arm mean and spread over seeds, differences to a reference arm with a paired test,
+// what it cost; as Markdown, CSV, JSON, a drawing and a page. The struct is plain and the texts are pure functions of
+// it; write_ablation_report() reads the run folder.
 #pragma once
 
 #include <filesystem>
@@ -12,8 +13,9 @@
 
 namespace coppice {
 
-/// What one arm's model took under one seed: the stages it descends from. `own` leaves out the source, which is every train stage that starts [model.source]
-/// from fresh weights; masks or another choice of channels, labels and training count.
+/// What one arm's model took under one seed: the stages it descends from. `own` leaves out the source, which is every
+/// train stage that starts [model.source] from fresh weights; masks or another choice of channels, labels and training
+/// count.
 struct ArmCost {
   double tokens = kAbsent, all_tokens = kAbsent;    // trained on; forward passes (labels, calibration) are no training
   double flops = kAbsent, all_flops = kAbsent;      // of the stages' own formulas, labels among them

@@ -17,14 +17,18 @@ const LabelStage& options_of(const StageContext& context, const std::string& lab
   return std::get<LabelStage>(context.recipe.stage(label_stage).options);
 }
 
-[[noreturn]] void refuse_gap(const StageContext& context, const Stage& reader, const std::string& label_stage, const std::string& domain, const Span& span,
-                             int64_t step, std::pair<uint64_t, uint64_t> gap) {
+[[noreturn]] void refuse_gap(const StageContext& context, const Stage& reader, const std::string& label_stage,
+                             const std::string& domain, const Span& span, int64_t step,
+                             std::pair<uint64_t, uint64_t> gap) {
   throw UserError::bad_file(
       label_folder(context, label_stage, domain).string(),
-      fmt::format("no labels for tokens {} to {} in {} of domain '{}', which step {} of stage '{}' draws: '{}' does not cover it (coverage = \"all\" says "
-                  "so at once; a teacher labels what is missing{})",
-                  gap.first, gap.second - 1, context.data.train.at(domain).shards()[static_cast<size_t>(span.shard)].name, domain, step + 1, reader.name,
-                  label_stage, options_of(context, label_stage).has_own_labels() ? "" : "; coverage = \"some\" leaves it to the text"));
+      fmt::format(
+          "no labels for tokens {} to {} in {} of domain '{}', which step {} of stage '{}' draws: '{}' does not cover "
+          "it (coverage = \"all\" says "
+          "so at once; a teacher labels what is missing{})",
+          gap.first, gap.second - 1, context.data.train.at(domain).shards()[static_cast<size_t>(span.shard)].name,
+          domain, step + 1, reader.name, label_stage,
+          options_of(context, label_stage).has_own_labels() ? "" : "; coverage = \"some\" leaves it to the text"));
 }
 
 /// Tokens of a span without a label, the last ones of documents aside.
@@ -40,9 +44,10 @@ uint64_t count_unlabelled(const LabelCache& cache, const Span& span) {
   return count;
 }
 
-/// Every token that the reader draws while it distils has a label, or may do without; no token is read. Returns the first spans of each domain, enough to judge
-/// where its labels stand.
-std::vector<std::vector<Span>> check_coverage(const StageContext& context, const Stage& reader, const std::string& label_stage,
+/// Every token that the reader draws while it distils has a label, or may do without; no token is read. Returns the
+/// first spans of each domain, enough to judge where its labels stand.
+std::vector<std::vector<Span>> check_coverage(const StageContext& context, const Stage& reader,
+                                              const std::string& label_stage,
                                               const std::vector<const LabelCache*>& labels) {
   const auto& options = std::get<TrainStage>(reader.options);
   const TrainingOptions& training = options.training;
@@ -68,8 +73,9 @@ std::vector<std::vector<Span>> check_coverage(const StageContext& context, const
     }
   }
   if (unlabelled > 0 && &reader == &context.stage)
-    log_info(fmt::format("stage '{}': {:.2f}% of the tokens that it draws have no label of '{}' and are trained on the text alone", reader.name,
-                         100 * static_cast<double>(unlabelled) / static_cast<double>(tokens), label_stage));
+    log_info(fmt::format(
+        "stage '{}': {:.2f}% of the tokens that it draws have no label of '{}' and are trained on the text alone",
+        reader.name, 100 * static_cast<double>(unlabelled) / static_cast<double>(tokens), label_stage));
   return drawn;
 }
 
@@ -95,32 +101,39 @@ LabelSample read_sample(const TokenShards& shards, const LabelCache& cache, cons
 }  // namespace
 
 LabelCache open_labels(const StageContext& context, const std::string& label_stage, const std::string& domain) {
-  return {label_folder(context, label_stage, domain), context.data.train.at(domain), label_fingerprint(context, label_stage, domain),
+  return {label_folder(context, label_stage, domain), context.data.train.at(domain),
+          label_fingerprint(context, label_stage, domain),
           options_of(context, label_stage).coverage == "all" ? LabelCoverage::all : LabelCoverage::some};
 }
 
-void check_labels(const StageContext& context, const Stage& reader, const std::string& label_stage, const std::vector<const LabelCache*>& labels) {
+void check_labels(const StageContext& context, const Stage& reader, const std::string& label_stage,
+                  const std::vector<const LabelCache*>& labels) {
   const std::vector<std::vector<Span>> drawn = check_coverage(context, reader, label_stage, labels);
   for (size_t d = 0; d < drawn.size(); ++d) {
     const std::string& domain = std::get<TrainStage>(reader.options).training.mixture[d].domain;
     const LabelSample sample = read_sample(context.data.train.at(domain), *labels[d], drawn[d]);
     const LabelAlignment found = sample.judge(kAlignmentErrorRate / static_cast<double>(drawn.size()));
     if (found.moved())
-      throw UserError::bad_file(label_folder(context, label_stage, domain).string(),
-                                fmt::format("the labels of stage '{}' in domain '{}' {}", label_stage, domain, found.complaint()));
+      throw UserError::bad_file(
+          label_folder(context, label_stage, domain).string(),
+          fmt::format("the labels of stage '{}' in domain '{}' {}", label_stage, domain, found.complaint()));
     if (found.place == LabelAlignment::Place::unknown && &reader == &context.stage)
-      log_info(fmt::format("stage '{}': the {} labels of '{}' in domain '{}' do not tell whether they are moved by one place: too few, or too much alike",
-                           reader.name, sample.labels(), label_stage, domain));
+      log_info(
+          fmt::format("stage '{}': the {} labels of '{}' in domain '{}' do not tell whether they are moved by one "
+                      "place: too few, or too much alike",
+                      reader.name, sample.labels(), label_stage, domain));
   }
 }
 
 void check_labels(const StageContext& context, const std::vector<const Stage*>& readers) {
   if (readers.empty()) return;
   std::map<std::string, LabelCache> labels;  // opened once: that reads them whole
-  for (const auto& [domain, shards] : context.data.train) labels.emplace(domain, open_labels(context, context.stage.name, domain));
+  for (const auto& [domain, shards] : context.data.train)
+    labels.emplace(domain, open_labels(context, context.stage.name, domain));
   for (const Stage* reader : readers) {
     std::vector<const LabelCache*> of_mixture;
-    for (const MixtureEntry& entry : std::get<TrainStage>(reader->options).training.mixture) of_mixture.push_back(&labels.at(entry.domain));
+    for (const MixtureEntry& entry : std::get<TrainStage>(reader->options).training.mixture)
+      of_mixture.push_back(&labels.at(entry.domain));
     check_labels(context, *reader, context.stage.name, of_mixture);
   }
 }

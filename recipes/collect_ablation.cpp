@@ -34,7 +34,8 @@ class RunFiles {
 };
 
 ArmCost cost_of(const Recipe& recipe, const std::string& name, const fs::path& folder, RunFiles& files) {
-  ArmCost cost{.tokens = 0, .all_tokens = 0, .flops = 0, .all_flops = 0, .seconds = 0, .all_seconds = 0, .peak_bytes = 0};
+  ArmCost cost{
+      .tokens = 0, .all_tokens = 0, .flops = 0, .all_flops = 0, .seconds = 0, .all_seconds = 0, .peak_bytes = 0};
   for (const std::string& ancestor : ancestors_of(recipe, name)) {
     const Stage& stage = recipe.stage(ancestor);
     const auto manifest = find_stage_manifest(folder / ancestor);
@@ -42,14 +43,17 @@ ArmCost cost_of(const Recipe& recipe, const std::string& name, const fs::path& f
     const fs::path holder = result_folder(folder / ancestor);
     const Json& run = files.of(holder.parent_path());
     const std::string held_as = holder.filename().string();
-    const auto of_run = [&](const char* key) { return run.contains(key) ? number_or_absent(run.at(key), held_as.c_str()) : kAbsent; };
+    const auto of_run = [&](const char* key) {
+      return run.contains(key) ? number_or_absent(run.at(key), held_as.c_str()) : kAbsent;
+    };
     const bool is_source = purpose_of(recipe, stage) == StagePurpose::source;
     const auto add = [&](double value, double ArmCost::*own, double ArmCost::*all) {
       if (!(value > 0)) return;
       cost.*all += value;
       if (!is_source) cost.*own += value;
     };
-    if (training_of(stage) != nullptr) add(number_or_absent(manifest->body, "tokens"), &ArmCost::tokens, &ArmCost::all_tokens);
+    if (training_of(stage) != nullptr)
+      add(number_or_absent(manifest->body, "tokens"), &ArmCost::tokens, &ArmCost::all_tokens);
     add(number_or_absent(manifest->body, "flops"), &ArmCost::flops, &ArmCost::all_flops);
     add(of_run("seconds"), &ArmCost::seconds, &ArmCost::all_seconds);
     if (const double peak = of_run("peak_bytes"); peak > cost.peak_bytes && !is_source) cost.peak_bytes = peak;
@@ -92,7 +96,8 @@ std::string shared_stages(const Ablation& ablation) {
     const ArmRun &one = ablation.runs[r], &next = ablation.runs[r + 1];
     if (one.arm != next.arm) continue;
     for (const Stage& stage : one.recipe.stages)
-      if (training_of(stage) != nullptr && stage.seed == next.recipe.stage(stage.name).seed) pinned[stage.name] = stage.seed;
+      if (training_of(stage) != nullptr && stage.seed == next.recipe.stage(stage.name).seed)
+        pinned[stage.name] = stage.seed;
   }
   std::string text;
   for (const auto& [name, seed] : pinned) text += fmt::format("{}{} (seed {})", text.empty() ? "" : ", ", name, seed);
@@ -102,8 +107,10 @@ std::string shared_stages(const Ablation& ablation) {
 }  // namespace
 
 AblationReport collect_ablation(const fs::path& root) {
-  if (!fs::exists(root / "recipe.toml")) throw UserError::bad_file(root.string(), "no run here: recipe.toml is missing");
-  const Ablation ablation = load_ablation((root / "recipe.toml").string(), {}, {}, std::make_shared<Sources>(root, Sources::First::record));
+  if (!fs::exists(root / "recipe.toml"))
+    throw UserError::bad_file(root.string(), "no run here: recipe.toml is missing");
+  const Ablation ablation =
+      load_ablation((root / "recipe.toml").string(), {}, {}, std::make_shared<Sources>(root, Sources::First::record));
   AblationReport report{.recipe = ablation.base.name, .seeds = ablation.seeds, .shared = shared_stages(ablation)};
   RunFiles files;
   for (const std::string& name : ablation.compare) {
@@ -117,8 +124,9 @@ AblationReport collect_ablation(const fs::path& root) {
       arm.models.push_back(model.value_or(ReportModel{}));
       arm.costs.push_back(model ? cost_of(run.recipe, name, root / run.folder(), files) : ArmCost{});
     }
-    std::erase_if(comparison.arms,
-                  [](const ReportArm& arm) { return std::ranges::all_of(arm.models, [](const ReportModel& model) { return model.name.empty(); }); });
+    std::erase_if(comparison.arms, [](const ReportArm& arm) {
+      return std::ranges::all_of(arm.models, [](const ReportModel& model) { return model.name.empty(); });
+    });
     report.comparisons.push_back(std::move(comparison));
   }
   report.versions = pairs_of(files.of(root), "versions");

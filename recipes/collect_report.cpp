@@ -29,7 +29,8 @@ ReportScore score_of(const Json& row) {
           .task_accuracy = number_or_absent(row, "task_accuracy")};
 }
 
-void add_models(Report& report, const Recipe& recipe, const Stage& stage, const Json& evaluation, const fs::path& root) {
+void add_models(Report& report, const Recipe& recipe, const Stage& stage, const Json& evaluation,
+                const fs::path& root) {
   const Json& rows = evaluation.at("results").at("models");
   std::vector<std::string> names;
   for (const Json& row : rows) names.push_back(row.at("name"));
@@ -47,7 +48,8 @@ void add_models(Report& report, const Recipe& recipe, const Stage& stage, const 
   }
 }
 
-ReportMasks masks_of_stage(const std::string& name, const Json& results, const std::vector<std::map<std::string, double>>& metrics, const ModelConfig& before,
+ReportMasks masks_of_stage(const std::string& name, const Json& results,
+                           const std::vector<std::map<std::string, double>>& metrics, const ModelConfig& before,
                            int64_t kept) {
   ReportMasks masks = mask_series(metrics);
   masks.stage = name;
@@ -57,7 +59,8 @@ ReportMasks masks_of_stage(const std::string& name, const Json& results, const s
   masks.hard_loss = number_or_absent(results, "heldout_hard_loss");
   masks.random_loss = number_or_absent(results, "heldout_random_loss");
   for (const char* score : {"activation", "magnitude", "random"})
-    if (const double share = number_or_absent(results, (std::string("overlap_") + score).c_str()); share == share) masks.overlap.emplace_back(score, share);
+    if (const double share = number_or_absent(results, (std::string("overlap_") + score).c_str()); share == share)
+      masks.overlap.emplace_back(score, share);
   return masks;
 }
 
@@ -78,7 +81,8 @@ double number_or_absent(const Json& object, const char* key) {
 std::vector<std::pair<std::string, std::string>> pairs_of(const Json& run, const char* key) {
   std::vector<std::pair<std::string, std::string>> pairs;
   if (run.contains(key))
-    for (const auto& [name, value] : run.at(key).items()) pairs.emplace_back(name, value.is_string() ? value.get<std::string>() : value.dump());
+    for (const auto& [name, value] : run.at(key).items())
+      pairs.emplace_back(name, value.is_string() ? value.get<std::string>() : value.dump());
   return pairs;
 }
 
@@ -100,18 +104,22 @@ ReportModel scored_model(const Json& row) {
 }
 
 Report collect_report(const fs::path& root) {
-  if (!fs::exists(root / "recipe.toml")) throw UserError::bad_file(root.string(), "no run here: recipe.toml is missing");
+  if (!fs::exists(root / "recipe.toml"))
+    throw UserError::bad_file(root.string(), "no run here: recipe.toml is missing");
   const Recipe recipe = load_recorded_recipe(root);
   const Json run = fs::exists(root / "run.json") ? read_json(root / "run.json") : Json::object();
   Report report{.recipe = recipe.name};
-  for (const CorpusNote& note : corpus_notes(root / "data")) report.checks.push_back({.name = note.about, .text = note.text, .passed = !note.spoils});
+  for (const CorpusNote& note : corpus_notes(root / "data"))
+    report.checks.push_back({.name = note.about, .text = note.text, .passed = !note.spoils});
   std::vector<ReportMasks> masks;
   for (const Stage& stage : recipe.stages) {
     const fs::path folder = result_folder(root / stage.name);
     ReportStage row{.name = stage.name, .kind = stage.kind, .status = "missing", .purpose = purpose_of(recipe, stage)};
     row.from = start_of(stage);
-    if (stage.kind == "label" || stage.kind == "export") row.from = stage.inputs().empty() ? "" : stage.inputs().front();
-    const Json predicted = run.contains("predicted") ? run["predicted"].value(stage.name, Json::object()) : Json::object();
+    if (stage.kind == "label" || stage.kind == "export")
+      row.from = stage.inputs().empty() ? "" : stage.inputs().front();
+    const Json predicted =
+        run.contains("predicted") ? run["predicted"].value(stage.name, Json::object()) : Json::object();
     if (const double seconds = number_or_absent(predicted, "seconds"); seconds > 0) row.predicted_seconds = seconds;
     row.predicted_bytes = number_or_absent(predicted, "memory_bytes");
     if (run.contains("seconds") && run["seconds"].contains(stage.name)) row.seconds = run["seconds"][stage.name];
@@ -125,8 +133,8 @@ Report collect_report(const fs::path& root) {
       const Json& results = manifest->body.at("results");
       if (stage.kind == "evaluate") add_models(report, recipe, stage, manifest->body, root);
       if (const auto* learned = std::get_if<LearnMasksStage>(&stage.options))
-        masks.push_back(
-            masks_of_stage(stage.name, results, row.metrics, recipe.model_after(learned->from), recipe.models.at(learned->target).intermediate_size[0]));
+        masks.push_back(masks_of_stage(stage.name, results, row.metrics, recipe.model_after(learned->from),
+                                       recipe.models.at(learned->target).intermediate_size[0]));
       if (results.contains("masked_pruned_difference")) {
         const double difference = results["masked_pruned_difference"];
         report.checks.push_back({.name = fmt::format("{}: masked against pruned logits", stage.name),

@@ -17,7 +17,8 @@ ReportModel scored_model(const Json& row);
 
 /// Reads recipe.toml, run.json, the stages' manifests and metrics. UserError::bad_file when the folder holds no run.
 Report collect_report(const std::filesystem::path& run_root);
-/// Writes report.json, report.md, report.svg, report.html, each by rename; returns the verdict as a terminal shows it, ended by a newline.
+/// Writes report.json, report.md, report.svg, report.html, each by rename; returns the verdict as a terminal shows it,
+/// ended by a newline.
 std::string write_report(const std::filesystem::path& run_root);
 
 }  // namespace coppice

@@ -1,4 +1,5 @@
-// With a budget: the files in the order of their hashes until it is full, then written in the order of ids. Without: file by file, straight to the output.
+// With a budget: the files in the order of their hashes until it is full, then written in the order of ids. Without:
+// file by file, straight to the output.
 #include "recipes/command_extract.h"
 
 #include <fmt/format.h>
@@ -25,11 +26,13 @@ struct InputFile {
   fs::path path;
 };
 
-void add_file(std::vector<InputFile>& files, const std::string& source, const fs::path& path, const std::string& relative) {
+void add_file(std::vector<InputFile>& files, const std::string& source, const fs::path& path,
+              const std::string& relative) {
   if (text_kind(path) != TextKind::none) files.push_back({source + "/" + relative, path});
 }
 
-/// Every file with text in it. Links are not followed: documentation packages link pages to each other and to places outside.
+/// Every file with text in it. Links are not followed: documentation packages link pages to each other and to places
+/// outside.
 std::vector<InputFile> list_files(const ExtractOptions& options) {
   std::vector<InputFile> files;
   for (const fs::path& input : options.inputs) {
@@ -39,7 +42,8 @@ std::vector<InputFile> list_files(const ExtractOptions& options) {
     if (!fs::is_directory(status)) {
       if (text_kind(input) == TextKind::none)
         throw UserError::bad_file(input.string(),
-                                  "expected a folder, or a file of HTML, text, source code or dictionary entries (.html, .txt, .py, .dict.dz, ...)");
+                                  "expected a folder, or a file of HTML, text, source code or dictionary entries "
+                                  "(.html, .txt, .py, .dict.dz, ...)");
       add_file(files, options.source, input, input.filename().generic_string());
       continue;
     }
@@ -65,8 +69,9 @@ void sort_by_hash(std::vector<Item>& items) {
 void check_ids_differ(const std::vector<InputFile>& files) {
   for (size_t i = 1; i < files.size(); ++i) {
     if (files[i].id == files[i - 1].id) {
-      throw UserError::recipe("", fmt::format("'{}' and '{}' would share the id '{}'; extract them one by one with a source each", files[i - 1].path.string(),
-                                              files[i].path.string(), files[i].id));
+      throw UserError::recipe(
+          "", fmt::format("'{}' and '{}' would share the id '{}'; extract them one by one with a source each",
+                          files[i - 1].path.string(), files[i].path.string(), files[i].id));
     }
   }
 }
@@ -110,7 +115,8 @@ ExtractReport extract_documents(const ExtractOptions& options) {
   std::set<std::string> seen_texts;  // SHA-256 of every text kept
   std::vector<Document> kept;        // of a sample: max_bytes of text at most
   for (const InputFile& file : files) {
-    if (stop_requested()) throw Stopped(fmt::format("stopped after {} files; nothing was written, run again to start over", report.files));
+    if (stop_requested())
+      throw Stopped(fmt::format("stopped after {} files; nothing was written, run again to start over", report.files));
     if (report.reached_max_bytes) break;
     ++report.files;
     std::vector<Document> documents = documents_of(file, options, report);
@@ -148,7 +154,8 @@ ExtractReport extract_documents(const ExtractOptions& options) {
   writer.commit();
 
   std::string left_out;
-  for (const auto& [reason, count] : report.rejected) left_out += fmt::format("{} {} {}", left_out.empty() ? "; left out:" : ",", count, reason);
+  for (const auto& [reason, count] : report.rejected)
+    left_out += fmt::format("{} {} {}", left_out.empty() ? "; left out:" : ",", count, reason);
   log_info(fmt::format("{}: {} documents, {} of text from {} files{}", options.output.string(), report.documents,
                        format_bytes(static_cast<double>(report.text_bytes)), report.files, left_out));
   return report;

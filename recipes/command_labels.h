@@ -1,5 +1,5 @@
-// `coppice labels export` and `coppice labels import`: the label cache of one domain as JSONL, one document a line (docs/labels.md). A file of ours says itself
-// what its labels are; what is given to import must agree with it.
+// `coppice labels export` and `coppice labels import`: the label cache of one domain as JSONL, one document a line
+// (docs/labels.md). A file of ours says itself what its labels are; what is given to import must agree with it.
 #pragma once
 
 #include <cstdint>

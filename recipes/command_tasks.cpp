@@ -1,4 +1,5 @@
-// Where an item is cut is decided by hashes of ids and counters, never by a random state: the same corpus gives the same files.
+// Where an item is cut is decided by hashes of ids and counters, never by a random state: the same corpus gives the
+// same files.
 #include "recipes/command_tasks.h"
 
 #include <fmt/format.h>
@@ -24,7 +25,9 @@ constexpr size_t kItems = 200, kChoices = 4;
 constexpr size_t kContextBytes = 100, kPieceBytes = 40, kMinWordBytes = 3;
 
 bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
-bool is_letter(char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0 || static_cast<unsigned char>(c) >= 0x80; }
+bool is_letter(char c) {
+  return std::isalpha(static_cast<unsigned char>(c)) != 0 || static_cast<unsigned char>(c) >= 0x80;
+}
 
 /// One plain space between two words: what the default delimiter puts back.
 bool is_gap(const std::string& text, size_t at) {
@@ -32,7 +35,8 @@ bool is_gap(const std::string& text, size_t at) {
 }
 
 void sort_by_hash(std::vector<Document>& documents) {
-  std::ranges::sort(documents, {}, [](const Document& document) { return std::pair(document_hash(document.id), document.id); });
+  std::ranges::sort(documents, {},
+                    [](const Document& document) { return std::pair(document_hash(document.id), document.id); });
 }
 
 /// The words before `end`, about kContextBytes of them.
@@ -65,10 +69,13 @@ std::optional<Gap> find_gap(const Document& document, const std::string& key) {
 }
 
 /// The right choice moves to a place that `key` decides; the others keep their order.
-std::string line_of(const std::string& id, const std::string& context, std::vector<std::string> choices, const std::vector<std::string>& documents) {
+std::string line_of(const std::string& id, const std::string& context, std::vector<std::string> choices,
+                    const std::vector<std::string>& documents) {
   const size_t answer = document_hash(id) % choices.size();
   std::rotate(choices.begin(), choices.begin() + 1, choices.begin() + static_cast<std::ptrdiff_t>(answer) + 1);
-  return Json({{"id", id}, {"context", context}, {"choices", choices}, {"answer", answer}, {"documents", documents}}).dump() + "\n";
+  return Json({{"id", id}, {"context", context}, {"choices", choices}, {"answer", answer}, {"documents", documents}})
+             .dump() +
+         "\n";
 }
 
 struct Sentence {
@@ -88,9 +95,11 @@ void add_words(const Document& document, std::map<std::string, size_t>& counts, 
     while (end < text.size() && is_letter(text[end])) ++end;
     if (end - begin >= kMinWordBytes) {
       ++counts[text.substr(begin, end - begin)];
-      const bool ends_sentence =
-          end < text.size() && std::string_view(".!?").find(text[end]) != std::string_view::npos && (end + 1 == text.size() || is_space(text[end + 1]));
-      if (ends_sentence && begin > kContextBytes && is_gap(text, begin - 1)) sentences.push_back({&document, begin, end});
+      const bool ends_sentence = end < text.size() &&
+                                 std::string_view(".!?").find(text[end]) != std::string_view::npos &&
+                                 (end + 1 == text.size() || is_space(text[end + 1]));
+      if (ends_sentence && begin > kContextBytes && is_gap(text, begin - 1))
+        sentences.push_back({&document, begin, end});
     }
     begin = end;
   }
@@ -115,7 +124,9 @@ std::vector<std::string> continuation_items(const std::string& domain, std::vect
       pieces.push_back(gap.piece());
       ids.push_back(document.id);
     }
-    if (std::set(pieces.begin(), pieces.end()).size() < kChoices || !used.emplace(turn % documents.size(), right.at).second) continue;
+    if (std::set(pieces.begin(), pieces.end()).size() < kChoices ||
+        !used.emplace(turn % documents.size(), right.at).second)
+      continue;
     lines.push_back(line_of(id, context_before(right.document->text, right.at), pieces, ids));
   }
   return lines;
@@ -129,20 +140,24 @@ std::vector<std::string> word_items(const std::string& domain, std::vector<Docum
   std::vector<std::string> lines, ranked;
   if (counts.size() < kChoices) return lines;
   for (const auto& [word, times] : counts) ranked.push_back(word);
-  // Equally frequent words by length, so that a sum over tokens does not favour short ones; then in no order that a reader could guess.
-  std::ranges::sort(ranked, {},
-                    [&](const std::string& word) { return std::tuple(-static_cast<int64_t>(counts[word]), word.size(), document_hash(word), word); });
+  // Equally frequent words by length, so that a sum over tokens does not favour short ones; then in no order that a
+  // reader could guess.
+  std::ranges::sort(ranked, {}, [&](const std::string& word) {
+    return std::tuple(-static_cast<int64_t>(counts[word]), word.size(), document_hash(word), word);
+  });
   std::map<std::string, size_t> rank;
   for (size_t i = 0; i < ranked.size(); ++i) rank[ranked[i]] = i;
   for (size_t i = 0; i < std::min(count, sentences.size()); ++i) {
     const Sentence& sentence = sentences[i * sentences.size() / std::min(count, sentences.size())];  // spread evenly
     const std::string& text = sentence.document->text;
     const std::string word = text.substr(sentence.begin, sentence.end - sentence.begin);
-    const size_t first = std::min(rank[word] - std::min<size_t>(rank[word], 1), ranked.size() - kChoices);  // one rank above, two below
+    const size_t first =
+        std::min(rank[word] - std::min<size_t>(rank[word], 1), ranked.size() - kChoices);  // one rank above, two below
     std::vector<std::string> words = {word};
     for (size_t r = first; r < first + kChoices; ++r)
       if (ranked[r] != word) words.push_back(ranked[r]);
-    lines.push_back(line_of(fmt::format("{}-{}", domain, i), context_before(text, sentence.begin - 1), words, {sentence.document->id}));
+    lines.push_back(line_of(fmt::format("{}-{}", domain, i), context_before(text, sentence.begin - 1), words,
+                            {sentence.document->id}));
   }
   return lines;
 }
@@ -167,15 +182,16 @@ void run_data_tasks(const Recipe& recipe, const std::filesystem::path& output) {
       for (const std::string& line : lines) task.text += line;
       task.items += lines.size();
       if (lines.size() < share)
-        log_warning(fmt::format("domain '{}': its {} held-out documents give {} items of task '{}', {} were wanted", domain.name, documents.size(),
-                                lines.size(), task.name, share));
+        log_warning(fmt::format("domain '{}': its {} held-out documents give {} items of task '{}', {} were wanted",
+                                domain.name, documents.size(), lines.size(), task.name, share));
     }
   }
   make_folder(output);
   for (const auto& task : tasks) {
     if (task.items == 0)
       throw UserError::recipe("data.heldout_share",
-                              fmt::format("got {}: the held-out documents give no item of task '{}'", recipe.data.heldout_share, task.name));
+                              fmt::format("got {}: the held-out documents give no item of task '{}'",
+                                          recipe.data.heldout_share, task.name));
     const std::filesystem::path file = output / fmt::format("{}.jsonl", task.name);
     write_file_atomically(file, task.text);
     fmt::print("{}: {} items\n", file.string(), task.items);

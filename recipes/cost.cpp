@@ -30,7 +30,8 @@ constexpr double kBytesPerToken = 2.5;  // of text, before a tokenizer is there 
 
 /// Activations kept for the backward pass: residual stream and norms, packed attention, gate, up and hidden.
 double activation_bytes_per_token(const ModelConfig& config) {
-  const double attention = static_cast<double>((config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim);
+  const double attention =
+      static_cast<double>((config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim);
   double floats = 0;
   for (const int64_t width : config.intermediate_size)
     floats += 8.0 * static_cast<double>(config.hidden_size) + 3 * attention + 5.0 * static_cast<double>(width);
@@ -44,25 +45,29 @@ void add_training(StageCost& cost, const TrainingOptions& training, const ModelC
   cost.tokens = static_cast<double>(cost.steps) * static_cast<double>(training.batch_tokens);
   cost.flops = cost.tokens * training_flops_per_token(config, training.seq_len);
   const double micro_tokens = static_cast<double>(training.micro_rows() * training.seq_len);
-  cost.memory_bytes = 4 * model_bytes(config) + micro_tokens * activation_bytes_per_token(config);  // master, gradient, two slots
-  cost.disk_bytes = model_bytes(config) * (1 + 3 * (1.0 + training.keep_last));                     // model, and checkpoints while it runs
+  cost.memory_bytes =
+      4 * model_bytes(config) + micro_tokens * activation_bytes_per_token(config);  // master, gradient, two slots
+  cost.disk_bytes = model_bytes(config) * (1 + 3 * (1.0 + training.keep_last));  // model, and checkpoints while it runs
   cost.transient_bytes = training.keep_finished ? 0 : cost.disk_bytes - model_bytes(config);
 }
 
 /// Tokens of a training stage's looks at held-out text: about ten a stage and one at its end.
 double look_tokens(const TrainingOptions& training, double heldout_tokens) {
   const int64_t every = training.eval_steps > 0 ? training.eval_steps : std::max<int64_t>(1, training.steps() / 10);
-  return static_cast<double>(training.steps() / every + 1) * std::min(static_cast<double>(training.eval_tokens), heldout_tokens);
+  return static_cast<double>(training.steps() / every + 1) *
+         std::min(static_cast<double>(training.eval_tokens), heldout_tokens);
 }
 
-/// Tokens read for each one that is labelled: windows overlap, and a window is read whole for the part of it that a reader draws.
+/// Tokens read for each one that is labelled: windows overlap, and a window is read whole for the part of it that a
+/// reader draws.
 double label_reads(const LabelStage& label, const TrainingOptions* reader) {
   const auto context = static_cast<double>(label.context), stride = static_cast<double>(label.context - label.overlap);
   if (reader == nullptr || label.window_rule == "aligned") return context / stride;
   return (static_cast<double>(reader->seq_len) + stride) / stride * context / static_cast<double>(reader->seq_len);
 }
 
-/// Tokens that a model reads for tasks: about one a byte of their files, because each choice is read behind its context, which its line holds once.
+/// Tokens that a model reads for tasks: about one a byte of their files, because each choice is read behind its
+/// context, which its line holds once.
 double task_tokens(const std::vector<std::string>& files) {
   double bytes = 0;
   std::error_code missing;
@@ -72,7 +77,8 @@ double task_tokens(const std::vector<std::string>& files) {
 }
 
 /// Bytes of the regular files below a folder; 0 when there is none. What cannot be listed is found by whoever reads it.
-/// Hidden files do not count: what a run has set aside (.bad-*, .left-*, .old-*) or not yet finished is no part of what its stages leave.
+/// Hidden files do not count: what a run has set aside (.bad-*, .left-*, .old-*) or not yet finished is no part of what
+/// its stages leave.
 double folder_bytes(const fs::path& folder) {
   double bytes = 0;
   std::error_code error;
@@ -114,16 +120,19 @@ std::string mixture_table(const Recipe& recipe) {
     std::vector<uint64_t> windows;
     std::vector<double> there;
     for (const MixtureEntry& entry : training->mixture) {
-      there.push_back(text_bytes(recipe, *std::ranges::find(recipe.data.domains, entry.domain, &DomainOptions::name)) / kBytesPerToken);
+      there.push_back(text_bytes(recipe, *std::ranges::find(recipe.data.domains, entry.domain, &DomainOptions::name)) /
+                      kBytesPerToken);
       windows.push_back(std::max<uint64_t>(1, static_cast<uint64_t>(there.back() / window)));
     }
     const bool known = std::ranges::all_of(there, [](double in_domain) { return in_domain > 0; });
     const std::vector<uint64_t> drawn =
-        mixture_counts(training->mixture, static_cast<uint64_t>(std::ceil(tokens / window)), known ? windows : std::vector<uint64_t>());
+        mixture_counts(training->mixture, static_cast<uint64_t>(std::ceil(tokens / window)),
+                       known ? windows : std::vector<uint64_t>());
     for (size_t d = 0; d < drawn.size(); ++d) {
       const double from_domain = static_cast<double>(drawn[d]) * window;
-      text += fmt::format("{:<14} {:<14} {:>9} {:>8}\n", d == 0 ? stage.name : "", training->mixture[d].domain, format_count(from_domain),
-                          there[d] > 0 ? fmt::format("{:.2f}", from_domain / there[d]) : "-");
+      text +=
+          fmt::format("{:<14} {:<14} {:>9} {:>8}\n", d == 0 ? stage.name : "", training->mixture[d].domain,
+                      format_count(from_domain), there[d] > 0 ? fmt::format("{:.2f}", from_domain / there[d]) : "-");
     }
   }
   return text;
@@ -143,18 +152,22 @@ void add_up(RecipeCost& total) {
 std::string memory_remedy(const StageCost& stage) {
   if (stage.kind == "data") return "tokenizer.training_bytes";
   if (stage.kind == "label") return fmt::format("data.shard_tokens, {}.batch_tokens or the model's size", stage.name);
-  if (stage.kind == "train" || stage.kind == "learn_masks") return fmt::format("{}.micro_batch_tokens or the model's size", stage.name);
+  if (stage.kind == "train" || stage.kind == "learn_masks")
+    return fmt::format("{}.micro_batch_tokens or the model's size", stage.name);
   return "the model's size";
 }
 
 /// A forward pass keeps one layer's activations.
-double label_bytes_per_token(const ModelConfig& teacher) { return activation_bytes_per_token(teacher) / static_cast<double>(teacher.num_hidden_layers); }
+double label_bytes_per_token(const ModelConfig& teacher) {
+  return activation_bytes_per_token(teacher) / static_cast<double>(teacher.num_hidden_layers);
+}
 
 }  // namespace
 
 int64_t choose_label_batch(const ModelConfig& teacher, int64_t context) {
   constexpr int64_t kLabelBatch = 8192;
-  const double left = (available_memory() - model_bytes(teacher) - kProgramBytes) / 2, tokens = left / label_bytes_per_token(teacher);
+  const double left = (available_memory() - model_bytes(teacher) - kProgramBytes) / 2,
+               tokens = left / label_bytes_per_token(teacher);
   return std::max(context, tokens < kLabelBatch ? static_cast<int64_t>(std::max(0.0, tokens)) : kLabelBatch);
 }
 
@@ -163,8 +176,8 @@ double corpus_bytes(const Recipe& recipe) {
   std::error_code error;
   for (const DomainOptions& domain : recipe.data.domains) {
     if (!fs::exists(domain.path, error) && !recipe.sources->recorded("bytes", domain.path))
-      log_warning(
-          fmt::format("domain '{}': {}: no such corpus file or folder{}; counted as empty", domain.name, printable(domain.path), searched_from(domain.path)));
+      log_warning(fmt::format("domain '{}': {}: no such corpus file or folder{}; counted as empty", domain.name,
+                              printable(domain.path), searched_from(domain.path)));
     bytes += text_bytes(recipe, domain);
   }
   return bytes;
@@ -187,12 +200,14 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       const ModelConfig config = recipe.model_after(stage.name);
       cost.parameters = count_parameters(config);
       add_training(cost, train->training, config);
-      uncounted_flops = look_tokens(train->training, heldout_tokens) * forward_flops_per_token(config, train->training.seq_len);
+      uncounted_flops =
+          look_tokens(train->training, heldout_tokens) * forward_flops_per_token(config, train->training.seq_len);
       for (const std::string& name : train->teachers) {  // read forward in every distilling step
         const ModelConfig teacher = recipe.model_after(name);
         for (int64_t step = 0; step < cost.steps; ++step)
           if (distils_at(train->distillation, step, cost.steps))
-            cost.flops += static_cast<double>(train->training.batch_tokens) * forward_flops_per_token(teacher, train->training.seq_len);
+            cost.flops += static_cast<double>(train->training.batch_tokens) *
+                          forward_flops_per_token(teacher, train->training.seq_len);
         cost.memory_bytes += model_bytes(teacher);
       }
     } else if (std::holds_alternative<ImportStage>(stage.options)) {
@@ -205,25 +220,32 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       cost.parameters = count_parameters(config);
       add_training(cost, masks->training, config);
       if (masks->masks.score_init != "noise")
-        cost.flops += calibration_flops(config, find_score(masks->masks.score_init, stage.where), masks->masks.calibration_tokens);
+        cost.flops += calibration_flops(config, find_score(masks->masks.score_init, stage.where),
+                                        masks->masks.calibration_tokens);
       uncounted_flops =
           (3 * look_tokens(masks->training, heldout_tokens) + static_cast<double>(masks->masks.calibration_tokens)) *
-          forward_flops_per_token(config, masks->training.seq_len);  // under the soft mask, the learned cut and a random one; overlap with activation
+          forward_flops_per_token(
+              config, masks->training
+                          .seq_len);  // under the soft mask, the learned cut and a random one; overlap with activation
       cost.memory_bytes += kBytesOfBatchToken * static_cast<double>(masks->masks.calibration_tokens);
     } else if (const auto* prune = std::get_if<PruneStage>(&stage.options)) {
       const ModelConfig config = recipe.model_after(stage.name), source = recipe.model_after(prune->from);
       cost.parameters = count_parameters(config);
-      if (prune->scores != "masks") cost.flops = calibration_flops(source, find_score(prune->scores, stage.where), prune->calibration_tokens);
+      if (prune->scores != "masks")
+        cost.flops = calibration_flops(source, find_score(prune->scores, stage.where), prune->calibration_tokens);
       cost.memory_bytes = model_bytes(source) + model_bytes(config);
-      if (needs_calibration(*prune)) cost.memory_bytes += kBytesOfBatchToken * static_cast<double>(prune->calibration_tokens);
+      if (needs_calibration(*prune))
+        cost.memory_bytes += kBytesOfBatchToken * static_cast<double>(prune->calibration_tokens);
       cost.disk_bytes = model_bytes(config);
     } else if (const auto* label = std::get_if<LabelStage>(&stage.options)) {
       share = kForwardShareOfGemm;
       cost.tokens = label->coverage == "all" ? data.tokens : 0;
-      double read_tokens = cost.tokens * label_reads(*label, nullptr), windows = 0;  // that readers draw: a run of the label files' tables each
+      double read_tokens = cost.tokens * label_reads(*label, nullptr),
+             windows = 0;  // that readers draw: a run of the label files' tables each
       if (label->coverage == "used")
         for (const Stage& reader : recipe.stages)
-          if (const auto* train = std::get_if<TrainStage>(&reader.options); train && std::ranges::find(train->labels, stage.name) != train->labels.end()) {
+          if (const auto* train = std::get_if<TrainStage>(&reader.options);
+              train && std::ranges::find(train->labels, stage.name) != train->labels.end()) {
             const auto drawn = static_cast<double>(train->training.tokens);
             cost.tokens += drawn;
             read_tokens += drawn * label_reads(*label, &train->training);
@@ -235,7 +257,8 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
         const ModelConfig config = recipe.model_after(label->teacher);
         batch_tokens = label->batch_tokens > 0 ? label->batch_tokens : choose_label_batch(config, label->context);
         cost.flops = cost.tokens * forward_flops_per_token(config, label->context);
-        uncounted_flops = (std::min(read_tokens, data.tokens * label_reads(*label, nullptr)) - cost.tokens) * forward_flops_per_token(config, label->context);
+        uncounted_flops = (std::min(read_tokens, data.tokens * label_reads(*label, nullptr)) - cost.tokens) *
+                          forward_flops_per_token(config, label->context);
         cost.memory_bytes = model_bytes(config) + static_cast<double>(batch_tokens) * label_bytes_per_token(config);
       }
       if (label->cache.empty()) {
@@ -243,16 +266,19 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
         const double labels = label->import.empty() ? cost.tokens : data.tokens;
         const auto shard_tokens = static_cast<double>(recipe.data.shard_tokens);
         const double of_shard = std::min(labels / std::max(1.0, data.tokens / shard_tokens), shard_tokens);
-        const LabelFingerprint made{.vocab_size = recipe.tokenizer.vocab_size, .tier = label->tier, .k = label->tier == "topk" ? label->top_k : 1};
+        const LabelFingerprint made{.vocab_size = recipe.tokenizer.vocab_size,
+                                    .tier = label->tier,
+                                    .k = label->tier == "topk" ? label->top_k : 1};
         const auto row_bytes = static_cast<double>(label_row_bytes(made)), ids = static_cast<double>(made.k);
         cost.disk_bytes = labels * row_bytes + windows * kLabelRunBytes;
-        // a shard's labels as they come, 6 bytes an id at most, and as they are written, and a batch's choices; an import whose documents come in another
-        // order holds more
+        // a shard's labels as they come, 6 bytes an id at most, and as they are written, and a batch's choices; an
+        // import whose documents come in another order holds more
         cost.memory_bytes += of_shard * (6 * ids + row_bytes) + static_cast<double>(batch_tokens) * 12 * ids;
       }
     } else if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options)) {
       share = kForwardShareOfGemm;
-      const double windows = evaluate->tokens > 0 ? std::min(static_cast<double>(evaluate->tokens), heldout_tokens) : heldout_tokens;
+      const double windows =
+          evaluate->tokens > 0 ? std::min(static_cast<double>(evaluate->tokens), heldout_tokens) : heldout_tokens;
       const double tokens = windows + task_tokens(evaluate->tasks);
       if (std::ranges::find(evaluate->of, evaluate->teacher) == evaluate->of.end())
         uncounted_flops = windows * forward_flops_per_token(recipe.model_after(evaluate->teacher), evaluate->seq_len);
@@ -269,7 +295,8 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
       cost.disk_bytes = model_bytes(config) * (exports->dtype == "f32" ? 1 : 0.5);
     }
     cost.memory_bytes += kProgramBytes;
-    if (gemm_gflops > 0) cost.seconds = (cost.flops / share + uncounted_flops / kForwardShareOfGemm) / (gemm_gflops * 1e9);
+    if (gemm_gflops > 0)
+      cost.seconds = (cost.flops / share + uncounted_flops / kForwardShareOfGemm) / (gemm_gflops * 1e9);
     total.stages.push_back(cost);
   }
   add_up(total);
@@ -291,11 +318,13 @@ RecipeCost remaining_cost(const RecipeCost& cost, const fs::path& run_root, cons
 void check_fits(const RecipeCost& cost, const fs::path& run_root) {
   if (const double memory = available_memory(); cost.memory_bytes > memory) {
     const auto largest = std::ranges::max_element(cost.stages, {}, &StageCost::memory_bytes);
-    throw DeviceError::out_of_memory(fmt::format("stage '{}' needs about {} of memory, {} are available; lower {}", largest->name,
-                                                 format_bytes(largest->memory_bytes), format_bytes(memory), memory_remedy(*largest)));
+    throw DeviceError::out_of_memory(fmt::format("stage '{}' needs about {} of memory, {} are available; lower {}",
+                                                 largest->name, format_bytes(largest->memory_bytes),
+                                                 format_bytes(memory), memory_remedy(*largest)));
   }
   if (const auto free = static_cast<double>(free_bytes(run_root)); cost.disk_bytes > free)
-    throw IoError(run_root.string(), fmt::format("the run needs about {} of disk, {} are free; lower keep_last or tokens, or choose another folder with --out",
+    throw IoError(run_root.string(), fmt::format("the run needs about {} of disk, {} are free; lower keep_last or "
+                                                 "tokens, or choose another folder with --out",
                                                  format_bytes(cost.disk_bytes), format_bytes(free)));
 }
 
@@ -310,19 +339,23 @@ CorpusTokens estimate_tokens(const Recipe& recipe) {
 }
 
 std::string cost_table(const Recipe& recipe, const RecipeCost& cost) {
-  std::string text = fmt::format("{}: {} stages\n\n{:<14} {:<12} {:>11} {:>9} {:>7} {:>10} {:>10} {:>10} {:>8}\n", recipe.name, recipe.stages.size(), "stage",
-                                 "kind", "parameters", "tokens", "steps", "FLOPs", "memory", "disk", "time");
+  std::string text = fmt::format("{}: {} stages\n\n{:<14} {:<12} {:>11} {:>9} {:>7} {:>10} {:>10} {:>10} {:>8}\n",
+                                 recipe.name, recipe.stages.size(), "stage", "kind", "parameters", "tokens", "steps",
+                                 "FLOPs", "memory", "disk", "time");
   double flops = 0, seconds = 0;
   for (const StageCost& stage : cost.stages) {
     const auto shown = [](bool known, std::string value) { return known ? value : std::string("-"); };
     text += fmt::format("{:<14} {:<12} {:>11} {:>9} {:>7} {:>10} {:>10} {:>10} {:>8}\n", stage.name, stage.kind,
-                        shown(stage.parameters > 0, format_count(static_cast<double>(stage.parameters))), shown(stage.tokens > 0, format_count(stage.tokens)),
-                        shown(stage.steps > 0, fmt::format("{}", stage.steps)), shown(stage.flops > 0, fmt::format("{:.2e}", stage.flops)),
-                        format_bytes(stage.memory_bytes), format_bytes(stage.disk_bytes), shown(stage.seconds > 0, format_duration(stage.seconds)));
+                        shown(stage.parameters > 0, format_count(static_cast<double>(stage.parameters))),
+                        shown(stage.tokens > 0, format_count(stage.tokens)),
+                        shown(stage.steps > 0, fmt::format("{}", stage.steps)),
+                        shown(stage.flops > 0, fmt::format("{:.2e}", stage.flops)), format_bytes(stage.memory_bytes),
+                        format_bytes(stage.disk_bytes), shown(stage.seconds > 0, format_duration(stage.seconds)));
     flops += stage.flops;
     seconds += stage.seconds;
   }
-  text += fmt::format("\ntotal: {:.2e} FLOPs, {} of memory at most, {} of disk{}\n", flops, format_bytes(cost.memory_bytes), format_bytes(cost.disk_bytes),
+  text += fmt::format("\ntotal: {:.2e} FLOPs, {} of memory at most, {} of disk{}\n", flops,
+                      format_bytes(cost.memory_bytes), format_bytes(cost.disk_bytes),
                       seconds > 0 ? fmt::format(", about {}", format_duration(seconds)) : "");
   return text + "\n" + mixture_table(recipe);
 }

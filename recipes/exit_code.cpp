@@ -34,10 +34,12 @@ int run_guarded(const std::function<int()>& body) {
     return fail(ExitCode::out_of_memory, "out of memory; a smaller micro_batch_tokens or batch_tokens needs less");
   } catch (const c10::Error& error) {
     const std::string text = error.what_without_backtrace();
-    const bool memory = text.find("not enough memory") != std::string::npos || text.find("can't allocate memory") != std::string::npos;
+    const bool memory =
+        text.find("not enough memory") != std::string::npos || text.find("can't allocate memory") != std::string::npos;
     return fail(memory ? ExitCode::out_of_memory : ExitCode::internal,
                 memory ? "out of memory: " + text + "; a smaller micro_batch_tokens or batch_tokens needs less" : text);
-  } catch (const std::system_error& error) {  // filesystem_error too: a folder that cannot be listed, a full disk under stdout
+  } catch (const std::system_error&
+               error) {  // filesystem_error too: a folder that cannot be listed, a full disk under stdout
     return fail(ExitCode::io, error.what());
   } catch (const std::exception& error) {
     return fail(ExitCode::internal, error.what());

@@ -1,4 +1,5 @@
-// Where exceptions become one line and an exit code: once for the program, once for each process that an ablation starts.
+// Where exceptions become one line and an exit code: once for the program, once for each process that an ablation
+// starts.
 #pragma once
 
 #include <functional>

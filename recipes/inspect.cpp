@@ -32,11 +32,13 @@ namespace fs = std::filesystem;
 
 std::string config_text(const ModelConfig& config) {
   const auto [narrow, wide] = std::ranges::minmax(config.intermediate_size);
-  return fmt::format("{} layers x {}, heads {}/{} x {}, FFN {}, vocabulary {}, RoPE base {}{}{}\n{} parameters ({} in the embedding)\n",
-                     config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.num_key_value_heads, config.head_dim,
-                     narrow == wide ? fmt::format("{}", narrow) : fmt::format("{} to {}", narrow, wide), config.vocab_size, config.rope_theta,
-                     config.qk_norm ? ", QK-norm" : "", config.tie_word_embeddings ? ", tied" : "", count_parameters(config),
-                     count_embedding_parameters(config));
+  return fmt::format(
+      "{} layers x {}, heads {}/{} x {}, FFN {}, vocabulary {}, RoPE base {}{}{}\n{} parameters ({} in the "
+      "embedding)\n",
+      config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.num_key_value_heads,
+      config.head_dim, narrow == wide ? fmt::format("{}", narrow) : fmt::format("{} to {}", narrow, wide),
+      config.vocab_size, config.rope_theta, config.qk_norm ? ", QK-norm" : "",
+      config.tie_word_embeddings ? ", tied" : "", count_parameters(config), count_embedding_parameters(config));
 }
 
 std::string shape_of(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
@@ -44,7 +46,9 @@ std::string shape_of(const std::vector<int64_t>& shape) { return fmt::format("[{
 /// Domains under `folder` whose shards are complete.
 int64_t count_tokenized(const fs::path& folder) {
   if (!fs::is_directory(folder)) return 0;
-  return std::ranges::count_if(fs::directory_iterator(folder), [](const fs::directory_entry& domain) { return fs::exists(domain.path() / "manifest.json"); });
+  return std::ranges::count_if(fs::directory_iterator(folder), [](const fs::directory_entry& domain) {
+    return fs::exists(domain.path() / "manifest.json");
+  });
 }
 
 std::string inspect_run(const fs::path& path) {
@@ -52,13 +56,13 @@ std::string inspect_run(const fs::path& path) {
   for (const auto& entry : fs::directory_iterator(path)) {
     if (!fs::exists(entry.path() / "identity.json")) continue;
     if (entry.path().filename() == "data") {  // no stage: each domain's shards carry a manifest of their own
-      text += fmt::format("  {:<14} {} domains tokenized, {} held out\n", "data", count_tokenized(entry.path() / "tokens"),
-                          count_tokenized(entry.path() / "heldout"));
+      text += fmt::format("  {:<14} {} domains tokenized, {} held out\n", "data",
+                          count_tokenized(entry.path() / "tokens"), count_tokenized(entry.path() / "heldout"));
       continue;
     }
     const auto manifest = find_stage_manifest(entry.path());
-    text +=
-        fmt::format("  {:<14} {}\n", entry.path().filename().string(), manifest ? fmt::format("{}, complete, whole", manifest->kind) : std::string("begun"));
+    text += fmt::format("  {:<14} {}\n", entry.path().filename().string(),
+                        manifest ? fmt::format("{}, complete, whole", manifest->kind) : std::string("begun"));
   }
   return text;
 }
@@ -67,20 +71,25 @@ std::string inspect_run(const fs::path& path) {
 std::string labels_text(const fs::path& path, bool all) {
   constexpr size_t kGaps = 8;
   const LabelCacheSummary labels = summarise_labels(path);
-  const auto share = [](uint64_t part, uint64_t whole) { return 100.0 * static_cast<double>(part) / std::max(1.0, static_cast<double>(whole)); };
-  std::string text = all ? fmt::format("teacher labels of domain '{}'\n{}\n", printable(labels.domain), labels.fingerprint.to_json().dump(1)) : "";
-  text += fmt::format("{}{} of {} shards finished, whole; {} of {} tokens labelled ({:.1f}%), {:.4f} bytes a label; {} near ties\n",
-                      all ? "" : fmt::format("labels of '{}': ", printable(labels.domain)), labels.finished, labels.shards, labels.labelled, labels.tokens,
-                      share(labels.labelled, labels.tokens), static_cast<double>(labels.bytes) / std::max(1.0, static_cast<double>(labels.labelled)),
-                      labels.near_ties);
+  const auto share = [](uint64_t part, uint64_t whole) {
+    return 100.0 * static_cast<double>(part) / std::max(1.0, static_cast<double>(whole));
+  };
+  std::string text = all ? fmt::format("teacher labels of domain '{}'\n{}\n", printable(labels.domain),
+                                       labels.fingerprint.to_json().dump(1))
+                         : "";
+  text += fmt::format(
+      "{}{} of {} shards finished, whole; {} of {} tokens labelled ({:.1f}%), {:.4f} bytes a label; {} near ties\n",
+      all ? "" : fmt::format("labels of '{}': ", printable(labels.domain)), labels.finished, labels.shards,
+      labels.labelled, labels.tokens, share(labels.labelled, labels.tokens),
+      static_cast<double>(labels.bytes) / std::max(1.0, static_cast<double>(labels.labelled)), labels.near_ties);
   if (!all) return text;
   size_t gaps = 0;
   for (const LabelShardSummary& shard : labels.shard) {
     if (shard.labelled == shard.tokens || ++gaps > kGaps) continue;
     const auto& [begin, end] = shard.first_gap;
-    text += shard.finished
-                ? fmt::format("  {}: {} of {} tokens labelled; first gap: tokens {} to {}\n", shard.name, shard.labelled, shard.tokens, begin, end - 1)
-                : fmt::format("  {}: not finished: tokens {} to {}\n", shard.name, begin, end - 1);
+    text += shard.finished ? fmt::format("  {}: {} of {} tokens labelled; first gap: tokens {} to {}\n", shard.name,
+                                         shard.labelled, shard.tokens, begin, end - 1)
+                           : fmt::format("  {}: not finished: tokens {} to {}\n", shard.name, begin, end - 1);
   }
   if (gaps > kGaps) text += fmt::format("  and {} more shards with tokens without labels\n", gaps - kGaps);
   return text;
@@ -101,12 +110,14 @@ std::string stage_labels(const fs::path& stage) {
 std::string inspect_stage(const fs::path& path) {
   const auto manifest = find_stage_manifest(path);
   if (!manifest) {
-    std::string text = fmt::format("stage, begun and not finished; fingerprint {}\n", begun_fingerprint(path)) + stage_labels(path);
-    for (const CheckpointPlace& place : list_checkpoints(path / "ckpt")) text += fmt::format("  checkpoint of step {}\n", place.step);
+    std::string text =
+        fmt::format("stage, begun and not finished; fingerprint {}\n", begun_fingerprint(path)) + stage_labels(path);
+    for (const CheckpointPlace& place : list_checkpoints(path / "ckpt"))
+      text += fmt::format("  checkpoint of step {}\n", place.step);
     return text;
   }
-  std::string text =
-      fmt::format("stage '{}' of kind {}, complete; fingerprint {}\n", printable(manifest->name), printable(manifest->kind), printable(manifest->fingerprint));
+  std::string text = fmt::format("stage '{}' of kind {}, complete; fingerprint {}\n", printable(manifest->name),
+                                 printable(manifest->kind), printable(manifest->fingerprint));
   for (const char* key : {"steps", "tokens", "results"})
     if (manifest->body.contains(key)) text += fmt::format("{}: {}\n", key, manifest->body[key].dump());
   const fs::path holder = result_folder(path);
@@ -125,15 +136,19 @@ std::string inspect_model(const fs::path& path) {
 
 std::string inspect_checkpoint(const fs::path& path) {
   const Json manifest = check_tensor_folder(path, "coppice.checkpoint");
-  return fmt::format("checkpoint, whole: step {}, {} tokens, stage {}\n{}", manifest.at("step").dump(), manifest.at("tokens").dump(),
-                     manifest.at("stage").dump(), config_text(config_from_json(manifest.at("model"), path.string())));
+  return fmt::format("checkpoint, whole: step {}, {} tokens, stage {}\n{}", manifest.at("step").dump(),
+                     manifest.at("tokens").dump(), manifest.at("stage").dump(),
+                     config_text(config_from_json(manifest.at("model"), path.string())));
 }
 
 std::string inspect_tokens(const fs::path& path) {
   const TokenShards shards(path);
-  return fmt::format("token shards of domain '{}', whole: {} shards, {} tokens, {:.3f} bytes of text a token, vocabulary {}\ntokenizer {}\n",
-                     printable(shards.domain()), shards.shards().size(), shards.num_tokens(),
-                     static_cast<double>(shards.text_bytes()) / static_cast<double>(shards.num_tokens()), shards.vocab_size(), shards.tokenizer_sha256());
+  return fmt::format(
+      "token shards of domain '{}', whole: {} shards, {} tokens, {:.3f} bytes of text a token, vocabulary "
+      "{}\ntokenizer {}\n",
+      printable(shards.domain()), shards.shards().size(), shards.num_tokens(),
+      static_cast<double>(shards.text_bytes()) / static_cast<double>(shards.num_tokens()), shards.vocab_size(),
+      shards.tokenizer_sha256());
 }
 
 /// How many channels of a layer lie in each tenth of [0, 1], as bars.
@@ -146,8 +161,8 @@ std::string soft_histogram(const at::Tensor& soft_F) {
   std::string text;
   for (int bin = 0; bin < kBins; ++bin) {
     const auto share = static_cast<double>(count[static_cast<size_t>(bin)]) / static_cast<double>(values.numel());
-    text += fmt::format("      {:.1f} to {:.1f} {:>7}  {}\n", bin / 10.0, (bin + 1) / 10.0, count[static_cast<size_t>(bin)],
-                        std::string(static_cast<size_t>(share * kWidth + 0.5), '#'));
+    text += fmt::format("      {:.1f} to {:.1f} {:>7}  {}\n", bin / 10.0, (bin + 1) / 10.0,
+                        count[static_cast<size_t>(bin)], std::string(static_cast<size_t>(share * kWidth + 0.5), '#'));
   }
   return text;
 }
@@ -163,13 +178,15 @@ std::string inspect_masks(const fs::path& path) {
                                          .epsilon = masks.epsilon,
                                          .global = masks.global});
   std::string text = fmt::format(
-      "mask by {}: {} layers x {} channels, {} kept {}, epsilon {}\nmodel {}\nsharpness {:.4f} (1 = binary), entropy {:.4f}, std of raw scores {:.4f}\n",
-      printable(masks.method), masks.scores_LF.size(0), masks.scores_LF.size(1), masks.num_kept, masks.global ? "on average" : "in each", masks.epsilon,
-      masks.source_sha256, health.sharpness, health.entropy, health.score_std);
+      "mask by {}: {} layers x {} channels, {} kept {}, epsilon {}\nmodel {}\nsharpness {:.4f} (1 = binary), entropy "
+      "{:.4f}, std of raw scores {:.4f}\n",
+      printable(masks.method), masks.scores_LF.size(0), masks.scores_LF.size(1), masks.num_kept,
+      masks.global ? "on average" : "in each", masks.epsilon, masks.source_sha256, health.sharpness, health.entropy,
+      health.score_std);
   for (size_t layer = 0; layer < health.layer_sharpness.size(); ++layer) {
     const at::Tensor soft_F = masks.soft_LF[static_cast<int64_t>(layer)];
-    text += fmt::format("  layer {}: {} kept, sharpness {:.4f}, sum {:.4f}; soft values:\n{}", layer, widths[layer], health.layer_sharpness[layer],
-                        soft_F.sum().item<double>(), soft_histogram(soft_F));
+    text += fmt::format("  layer {}: {} kept, sharpness {:.4f}, sum {:.4f}; soft values:\n{}", layer, widths[layer],
+                        health.layer_sharpness[layer], soft_F.sum().item<double>(), soft_histogram(soft_F));
   }
   return text;
 }
@@ -178,7 +195,8 @@ std::string inspect_plan(const fs::path& path) {
   const PrunePlan plan = load_plan(path);
   std::string text = fmt::format("prune plan by {}, for the model {}\n", printable(plan.scores), plan.source_sha256);
   for (size_t layer = 0; layer < plan.kept.size(); ++layer)
-    text += fmt::format("  layer {}: {} channels kept, {} to {}\n", layer, plan.kept[layer].size(), plan.kept[layer].front(), plan.kept[layer].back());
+    text += fmt::format("  layer {}: {} channels kept, {} to {}\n", layer, plan.kept[layer].size(),
+                        plan.kept[layer].front(), plan.kept[layer].back());
   return text;
 }
 
@@ -192,8 +210,9 @@ std::string inspect_safetensors(const fs::path& path) {
 std::string inspect_tokenizer(const fs::path& path) {
   const Tokenizer tokenizer = Tokenizer::load(path);
   const auto id_text = [](std::optional<int64_t> id) { return id ? std::to_string(*id) : "none"; };
-  return fmt::format("SentencePiece tokenizer: {} pieces; unk {}, bos {}, eos {}, pad {}{}\nfingerprint {}\n", tokenizer.vocab_size(), tokenizer.unk_id(),
-                     id_text(tokenizer.bos_id()), tokenizer.eos_id(), id_text(tokenizer.pad_id()), tokenizer.has_dummy_prefix() ? "; dummy prefix" : "",
+  return fmt::format("SentencePiece tokenizer: {} pieces; unk {}, bos {}, eos {}, pad {}{}\nfingerprint {}\n",
+                     tokenizer.vocab_size(), tokenizer.unk_id(), id_text(tokenizer.bos_id()), tokenizer.eos_id(),
+                     id_text(tokenizer.pad_id()), tokenizer.has_dummy_prefix() ? "; dummy prefix" : "",
                      tokenizer.fingerprint());
 }
 
@@ -231,7 +250,8 @@ std::string inspect(const fs::path& path) {
     if (name == "manifest.json") return inspect(path.parent_path());
   }
   throw UserError::bad_file(path.string(),
-                            "nothing that coppice knows: expected a run, stage, model, checkpoint, tokens, labels or Hugging Face folder, or a .safetensors, "
+                            "nothing that coppice knows: expected a run, stage, model, checkpoint, tokens, labels or "
+                            "Hugging Face folder, or a .safetensors, "
                             "masks.h5, prune_plan.json or .model file");
 }
 

@@ -9,7 +9,8 @@ namespace {
 /// What a recipe is about: its decisive cuts, or, without any, its distillation.
 struct Subject {
   std::string cut;                 // of the student: "masks", a score, or empty
-  std::vector<std::string> cuts;   // prune stages that made it: of that score; all where several scores stand side by side; else those that keep all
+  std::vector<std::string> cuts;   // prune stages that made it: of that score; all where several scores stand side by
+                                   // side; else those that keep all
   std::set<std::string> teachers;  // stages whose labels or outputs a train stage learns from
   bool narrows = false;            // some prune makes a layer narrower
   bool any_taught = false;         // a model after those cuts has a teacher
@@ -18,13 +19,14 @@ struct Subject {
 std::vector<std::string> teachers_of(const Recipe& recipe, const TrainStage& train) {
   std::vector<std::string> names = train.teachers;
   for (const std::string& labels : train.labels)
-    if (const std::string& teacher = std::get<LabelStage>(recipe.stage(labels).options).teacher; !teacher.empty()) names.push_back(teacher);
+    if (const std::string& teacher = std::get<LabelStage>(recipe.stage(labels).options).teacher; !teacher.empty())
+      names.push_back(teacher);
   return names;
 }
 
 bool same_shape(const ModelConfig& a, const ModelConfig& b) {
-  return a.hidden_size == b.hidden_size && a.num_hidden_layers == b.num_hidden_layers && a.intermediate_size == b.intermediate_size &&
-         a.num_attention_heads == b.num_attention_heads;
+  return a.hidden_size == b.hidden_size && a.num_hidden_layers == b.num_hidden_layers &&
+         a.intermediate_size == b.intermediate_size && a.num_attention_heads == b.num_attention_heads;
 }
 
 /// Scores of prune stages that narrow, and of those the ones whose models are trained, and trained with a teacher.
@@ -45,7 +47,8 @@ CutScores cut_scores(const Recipe& recipe) {
   return scores;
 }
 
-/// Learned masks where there are any; otherwise the one score whose models are taught, or trained, or there; empty when several are equal in that.
+/// Learned masks where there are any; otherwise the one score whose models are taught, or trained, or there; empty when
+/// several are equal in that.
 std::string decisive_cut(const CutScores& scores) {
   if (scores.all.contains("masks")) return "masks";
   for (const std::set<std::string>* some : {&scores.taught, &scores.trained, &scores.all})
@@ -59,7 +62,9 @@ Subject subject_of(const Recipe& recipe) {
   for (const Stage& stage : recipe.stages) {
     if (stage.kind == "prune") {
       const Lineage lineage = lineage_of(recipe, stage.name);
-      if (subject.narrows ? !lineage.cut.empty() && (subject.cut.empty() || lineage.cut == subject.cut) : lineage.kept_all) subject.cuts.push_back(stage.name);
+      if (subject.narrows ? !lineage.cut.empty() && (subject.cut.empty() || lineage.cut == subject.cut)
+                          : lineage.kept_all)
+        subject.cuts.push_back(stage.name);
     }
     if (const auto* train = std::get_if<TrainStage>(&stage.options)) {
       const std::vector<std::string> teachers = teachers_of(recipe, *train);
@@ -71,11 +76,13 @@ Subject subject_of(const Recipe& recipe) {
 }
 
 bool is_cut_from(const Recipe& recipe, const Subject& subject, const std::string& name) {
-  return std::ranges::any_of(subject.cuts, [&](const std::string& cut) { return cut != name && descends_from(recipe, cut, name); });
+  return std::ranges::any_of(subject.cuts,
+                             [&](const std::string& cut) { return cut != name && descends_from(recipe, cut, name); });
 }
 
 bool is_teacher(const Recipe& recipe, const Subject& subject, const std::string& name) {
-  return std::ranges::any_of(subject.teachers, [&](const std::string& teacher) { return descends_from(recipe, teacher, name); });
+  return std::ranges::any_of(subject.teachers,
+                             [&](const std::string& teacher) { return descends_from(recipe, teacher, name); });
 }
 
 /// Fresh weights of a shape that a cut, or in a recipe without cuts a distilled model, has too.
@@ -96,7 +103,8 @@ void add_ancestors(const Recipe& recipe, const std::string& name, std::set<std::
 
 /// The train or import stage that a model's weights begin in.
 std::string root_of(const Recipe& recipe, std::string name) {
-  for (std::string parent = start_of(recipe.stage(name)); !parent.empty(); parent = start_of(recipe.stage(name))) name = parent;
+  for (std::string parent = start_of(recipe.stage(name)); !parent.empty(); parent = start_of(recipe.stage(name)))
+    name = parent;
   return name;
 }
 
@@ -112,7 +120,9 @@ std::string role_of(const Recipe& recipe, const Subject& subject, const std::str
   }
   if (is_cut_from(recipe, subject, name)) return "source";
   if (lineage.kept_all) return "control";  // as wide as the source, and below: the source trained on
-  if (const std::string parent = start_of(stage); !parent.empty() && is_cut_from(recipe, subject, root_of(recipe, parent))) return "control";
+  if (const std::string parent = start_of(stage);
+      !parent.empty() && is_cut_from(recipe, subject, root_of(recipe, parent)))
+    return "control";
   if (!subject.narrows && lineage.has_teacher) return "student";
   if (is_teacher(recipe, subject, name)) return subject.cuts.empty() ? "source" : "teacher";
   if (!lineage.imported && has_students_shape(recipe, subject, name)) return "scratch";
@@ -133,7 +143,9 @@ Lineage lineage_of(const Recipe& recipe, const std::string& name) {
   if (const auto* prune = std::get_if<PruneStage>(&stage.options)) {
     lineage.training_tokens = 0;
     lineage.has_teacher = false;
-    const bool uneven = prune->scores != "masks" && recipe.global_cut(prune->from) != nullptr;  // its wider layers are cut, whatever the recipe's widths say
+    const bool uneven =
+        prune->scores != "masks" &&
+        recipe.global_cut(prune->from) != nullptr;  // its wider layers are cut, whatever the recipe's widths say
     if (!uneven && recipe.model_after(name).intermediate_size == recipe.model_after(prune->from).intermediate_size)
       lineage.kept_all = true;
     else
@@ -154,7 +166,8 @@ bool descends_from(const Recipe& recipe, const std::string& stage, const std::st
   return !at.empty();
 }
 
-std::map<std::string, std::string> roles_of(const Recipe& recipe, const std::vector<std::string>& scored, const std::string& agreement_with) {
+std::map<std::string, std::string> roles_of(const Recipe& recipe, const std::vector<std::string>& scored,
+                                            const std::string& agreement_with) {
   const Subject subject = subject_of(recipe);
   std::map<std::string, std::string> roles;
   for (const std::string& name : scored) roles[name] = role_of(recipe, subject, name);
@@ -167,7 +180,8 @@ std::map<std::string, std::string> roles_of(const Recipe& recipe, const std::vec
   for (auto& [name, role] : roles)
     if (role == "source" && !subject.cuts.empty() && !nearest.contains(name)) role = "";
   const bool has_source = std::ranges::any_of(roles, [](const auto& row) { return row.second == "source"; });
-  if (const auto found = roles.find(agreement_with); !has_source && found != roles.end() && found->second.empty()) found->second = "source";
+  if (const auto found = roles.find(agreement_with); !has_source && found != roles.end() && found->second.empty())
+    found->second = "source";
   return roles;
 }
 
@@ -186,7 +200,9 @@ StagePurpose purpose_of(const Recipe& recipe, const Stage& stage) {
     has_student = true;
     leads = leads || ancestors_of(recipe, other.name).contains(stage.name);
   }
-  if (!has_student) leads = std::ranges::any_of(subject.cuts, [&](const std::string& cut) { return ancestors_of(recipe, cut).contains(stage.name); });
+  if (!has_student)
+    leads = std::ranges::any_of(subject.cuts,
+                                [&](const std::string& cut) { return ancestors_of(recipe, cut).contains(stage.name); });
   return leads || stage.kind == "learn_masks" ? StagePurpose::method : StagePurpose::comparison;
 }
 

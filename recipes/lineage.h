@@ -1,4 +1,5 @@
-// Where each model of a recipe comes from and what it stands for, by stage kinds and `from` chains alone: never by a name or a place in the file.
+// Where each model of a recipe comes from and what it stands for, by stage kinds and `from` chains alone: never by a
+// name or a place in the file.
 #pragma once
 
 #include <map>
@@ -13,7 +14,7 @@ namespace coppice {
 
 /// A model's way since its last cut, or since fresh or imported weights.
 struct Lineage {
-  std::string cut;           // "masks" or the one-shot score that made a layer narrower last; empty = as wide as where it began
+  std::string cut;  // "masks" or the one-shot score that made a layer narrower last; empty = as wide as where it began
   bool kept_all = false;     // went through a prune that kept every channel: a control
   bool imported = false;     // began in a Hugging Face folder
   bool has_teacher = false;  // trained on labels, or beside a live teacher
@@ -27,8 +28,10 @@ std::set<std::string> ancestors_of(const Recipe& recipe, const std::string& name
 /// Whether the weights of `stage` come from those of `ancestor`, or are those.
 bool descends_from(const Recipe& recipe, const std::string& stage, const std::string& ancestor);
 
-/// ReportModel::role of each scored stage. `agreement_with`: whose top-1 the evaluation compares with; the source of a recipe that cuts and distils nothing.
-std::map<std::string, std::string> roles_of(const Recipe& recipe, const std::vector<std::string>& scored, const std::string& agreement_with);
+/// ReportModel::role of each scored stage. `agreement_with`: whose top-1 the evaluation compares with; the source of a
+/// recipe that cuts and distils nothing.
+std::map<std::string, std::string> roles_of(const Recipe& recipe, const std::vector<std::string>& scored,
+                                            const std::string& agreement_with);
 /// What a stage is run for.
 StagePurpose purpose_of(const Recipe& recipe, const Stage& stage);
 

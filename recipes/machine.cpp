@@ -34,7 +34,8 @@ std::string cpu_name() {
 
 double available_memory() {
   double bytes = 1024 * value_in("/proc/meminfo", "MemAvailable:");
-  if (std::isnan(bytes)) bytes = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  if (std::isnan(bytes))
+    bytes = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   rlimit space{};
   if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY) {
     const double used = 1024 * value_in("/proc/self/status", "VmSize:");
@@ -66,15 +67,19 @@ double gemm_gflops() {
 Json versions_json() {
   unsigned major = 0, minor = 0, release = 0;
   H5get_libversion(&major, &minor, &release);
-  return {
-      {"coppice", kVersion},  {"git", git_commit()}, {"build", kBuildType}, {"torch", kTorchVersion}, {"hdf5", fmt::format("{}.{}.{}", major, minor, release)},
-      {"compiler", kCompiler}};
+  return {{"coppice", kVersion},
+          {"git", git_commit()},
+          {"build", kBuildType},
+          {"torch", kTorchVersion},
+          {"hdf5", fmt::format("{}.{}.{}", major, minor, release)},
+          {"compiler", kCompiler}};
 }
 
 void log_threads(int recipe_threads, int threads, int processes) {
   const Processors processors = find_processors();
   log_info(threads_text(recipe_threads, threads, processes, processors));
-  if (const std::string warning = threads_warning(threads, processes, processors); !warning.empty()) log_warning(warning);
+  if (const std::string warning = threads_warning(threads, processes, processors); !warning.empty())
+    log_warning(warning);
 }
 
 Json machine_json() {

@@ -5,10 +5,12 @@
 
 namespace coppice {
 
-/// Largest resident memory of this process since the last call (where the system lets it be reset, otherwise since its start); bytes, NaN when unknown.
+/// Largest resident memory of this process since the last call (where the system lets it be reset, otherwise since its
+/// start); bytes, NaN when unknown.
 double take_peak_memory();
 
-/// Memory that this process may still take: what the system has, or less where RLIMIT_AS or a control group says so; bytes.
+/// Memory that this process may still take: what the system has, or less where RLIMIT_AS or a control group says so;
+/// bytes.
 double available_memory();
 
 /// The first line of a run: its threads and what this machine has for them; a warning where it asks for more.
@@ -18,7 +20,8 @@ void log_threads(int recipe_threads, int threads, int processes);
 Json versions_json();
 /// {device, cpu, threads, deterministic, gemm_gflops}: this machine as the run uses it.
 Json machine_json();
-/// fp32 GEMM rate of this very machine with the threads set (GFLOP/s); measured once per process in about a tenth of a second.
+/// fp32 GEMM rate of this very machine with the threads set (GFLOP/s); measured once per process in about a tenth of a
+/// second.
 double gemm_gflops();
 
 }  // namespace coppice

@@ -16,23 +16,33 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What a checkpoint can go on under. Not among them: what its tensors are made of (model, optimizer and its betas, mask method), and what decides the order of
-/// the samples.
-const std::vector<std::string> kChangeable = {
-    "tokens",         "lr",       "weight_decay",       "max_grad_norm", "drop_grad_norm", "warmup_steps",   "final_lr_ratio",
-    "decay_norms",    "z_loss",   "micro_batch_tokens", "eval_steps",    "eval_tokens",    "teacher_weight", "teacher_weight_end",
-    "kd_temperature", "jsd_beta", "distil_from",        "distil_to",     "hidden_weight",  "score_lr",       "gate_lr",
-    "multiplier_lr"};
+/// What a checkpoint can go on under. Not among them: what its tensors are made of (model, optimizer and its betas,
+/// mask method), and what decides the order of the samples.
+const std::vector<std::string> kChangeable = {"tokens",         "lr",
+                                              "weight_decay",   "max_grad_norm",
+                                              "drop_grad_norm", "warmup_steps",
+                                              "final_lr_ratio", "decay_norms",
+                                              "z_loss",         "micro_batch_tokens",
+                                              "eval_steps",     "eval_tokens",
+                                              "teacher_weight", "teacher_weight_end",
+                                              "kd_temperature", "jsd_beta",
+                                              "distil_from",    "distil_to",
+                                              "hidden_weight",  "score_lr",
+                                              "gate_lr",        "multiplier_lr"};
 
 std::pair<std::string, std::string> split(const std::string& allowed) {
   const size_t dot = allowed.rfind('.');
-  return dot == std::string::npos ? std::pair(allowed, std::string()) : std::pair(allowed.substr(0, dot), allowed.substr(dot + 1));
+  return dot == std::string::npos ? std::pair(allowed, std::string())
+                                  : std::pair(allowed.substr(0, dot), allowed.substr(dot + 1));
 }
 
-/// Paths that differ between what was begun and what is wanted; nothing when one of them is no key that a checkpoint can go on under.
+/// Paths that differ between what was begun and what is wanted; nothing when one of them is no key that a checkpoint
+/// can go on under.
 std::optional<std::vector<std::string>> changeable_paths(const Json& held, const Json& wanted) {
   std::vector<std::string> paths = changed_paths(held, wanted);
-  const auto changeable = [](const std::string& path) { return std::ranges::find(kChangeable, key_in_recipe(path)) != kChangeable.end(); };
+  const auto changeable = [](const std::string& path) {
+    return std::ranges::find(kChangeable, key_in_recipe(path)) != kChangeable.end();
+  };
   if (!std::ranges::all_of(paths, changeable)) return std::nullopt;
   return paths;
 }
@@ -48,7 +58,9 @@ Json leaf_at(const Json& identity, const std::string& path) {
   return identity.contains(pointer) ? identity.at(pointer) : Json();
 }
 
-bool is_under_way(const fs::path& stage_folder) { return fs::exists(stage_folder / "ckpt") && !fs::exists(stage_folder / "manifest.json"); }
+bool is_under_way(const fs::path& stage_folder) {
+  return fs::exists(stage_folder / "ckpt") && !fs::exists(stage_folder / "manifest.json");
+}
 
 /// Changes at one step are one change: from before the first to after the last. What came back to where it was is none.
 Json folded(const Json& changes) {
@@ -81,29 +93,38 @@ void check_allowed_changes(const std::vector<std::string>& allowed, const Recipe
     const auto [name, key] = split(text);
     const auto stage = std::ranges::find(recipe.stages, name, &Stage::name);
     if (stage == recipe.stages.end() || training_of(*stage) == nullptr)
-      throw UserError::recipe("--allow-change",
-                              fmt::format("got '{}', expected <stage>.<key> of a train or learn_masks stage, for instance core.lr", printable(text)));
+      throw UserError::recipe(
+          "--allow-change",
+          fmt::format("got '{}', expected <stage>.<key> of a train or learn_masks stage, for instance core.lr",
+                      printable(text)));
     if (std::ranges::find(kChangeable, key) == kChangeable.end())
-      throw UserError::recipe("--allow-change", fmt::format("'{}' is no key that a checkpoint can go on under (nearest: {}); those are {}", printable(key),
-                                                            nearest(key, kChangeable), fmt::join(kChangeable, ", ")));
+      throw UserError::recipe(
+          "--allow-change", fmt::format("'{}' is no key that a checkpoint can go on under (nearest: {}); those are {}",
+                                        printable(key), nearest(key, kChangeable), fmt::join(kChangeable, ", ")));
   }
 }
 
-MidwayIdentity identity_in_folder(const fs::path& stage_folder, const Stage& stage, const Json& wanted, const std::vector<std::string>& allowed) {
+MidwayIdentity identity_in_folder(const fs::path& stage_folder, const Stage& stage, const Json& wanted,
+                                  const std::vector<std::string>& allowed) {
   const auto begun = begun_identity(stage_folder);
   if (!begun) return {wanted};
   const Json held = begun->value("identity", Json::object());
   const auto paths = changeable_paths(held, wanted);
   if (!paths) return {wanted};
   if (paths->empty()) return {held.contains("changes") ? held : wanted};
-  const auto is_allowed = [&](const std::string& path) { return std::ranges::find(allowed, stage.name + "." + key_in_recipe(path)) != allowed.end(); };
-  if (!std::ranges::all_of(*paths, is_allowed) || training_of(stage) == nullptr || fs::exists(stage_folder / "manifest.json")) return {wanted};
+  const auto is_allowed = [&](const std::string& path) {
+    return std::ranges::find(allowed, stage.name + "." + key_in_recipe(path)) != allowed.end();
+  };
+  if (!std::ranges::all_of(*paths, is_allowed) || training_of(stage) == nullptr ||
+      fs::exists(stage_folder / "manifest.json"))
+    return {wanted};
 
   const auto newest = fs::exists(stage_folder / "ckpt") ? find_newest_checkpoint(stage_folder / "ckpt") : std::nullopt;
   if (!newest) return {wanted, true};
   if (const int64_t steps = training_of(stage)->steps(); newest->step > steps)
-    throw UserError::recipe(stage.where,
-                            fmt::format("stage '{}': its checkpoint is of step {}, more than the {} steps of its tokens now", stage.name, newest->step, steps));
+    throw UserError::recipe(
+        stage.where, fmt::format("stage '{}': its checkpoint is of step {}, more than the {} steps of its tokens now",
+                                 stage.name, newest->step, steps));
   Json keys = Json::object(), changes = held.value("changes", Json::array());
   for (const std::string& path : *paths) keys[path] = {leaf_at(held, path), leaf_at(wanted, path)};
   changes.push_back({{"step", newest->step}, {"fingerprint", begun->at("fingerprint")}, {"keys", keys}});
@@ -111,8 +132,9 @@ MidwayIdentity identity_in_folder(const fs::path& stage_folder, const Stage& sta
 }
 
 bool changed_at(const Json& identity, const std::string& fingerprint, int64_t step) {
-  return std::ranges::any_of(identity.value("changes", Json::array()),
-                             [&](const Json& change) { return change.at("fingerprint") == fingerprint && change.at("step") == step; });
+  return std::ranges::any_of(identity.value("changes", Json::array()), [&](const Json& change) {
+    return change.at("fingerprint") == fingerprint && change.at("step") == step;
+  });
 }
 
 bool records_change(const Json& identity, const std::string& allowed) {
@@ -126,7 +148,8 @@ std::vector<std::string> keys_to_allow(const Stage& stage, const fs::path& stage
   const auto begun = begun_identity(stage_folder);
   if (training_of(stage) == nullptr || !begun || !is_under_way(stage_folder)) return {};
   std::vector<std::string> keys;
-  for (const std::string& path : changeable_paths(begun->value("identity", Json::object()), wanted).value_or(std::vector<std::string>()))
+  for (const std::string& path :
+       changeable_paths(begun->value("identity", Json::object()), wanted).value_or(std::vector<std::string>()))
     keys.push_back(stage.name + "." + key_in_recipe(path));
   return keys;
 }
@@ -135,8 +158,8 @@ std::string changes_text(const Json& identity) {
   std::string text;
   for (const Json& change : identity.value("changes", Json::array()))
     for (const auto& [path, values] : change.at("keys").items())
-      text += fmt::format("{}{} {} -> {} at step {}", text.empty() ? "" : ", ", key_in_recipe(path), values.at(0).dump(), values.at(1).dump(),
-                          change.at("step").get<int64_t>());
+      text += fmt::format("{}{} {} -> {} at step {}", text.empty() ? "" : ", ", key_in_recipe(path),
+                          values.at(0).dump(), values.at(1).dump(), change.at("step").get<int64_t>());
   return text;
 }
 
@@ -145,20 +168,25 @@ void rewind_stage(const fs::path& named_folder, int64_t step) {
   const std::string name = folder.filename().string();
   const auto check_under_way = [&] {
     if (begun_fingerprint(folder).empty() || !is_under_way(folder))
-      throw UserError::recipe(named_folder.string(), "no stage under way with a checkpoint; give the folder of one, for instance runs/demo/core");
+      throw UserError::recipe(
+          named_folder.string(),
+          "no stage under way with a checkpoint; give the folder of one, for instance runs/demo/core");
   };
   check_under_way();  // before a lock is put into a folder that is no run's
   const fs::path parent = folder.parent_path(), above = parent.parent_path().parent_path();
-  const RunFolder run(!fs::exists(parent / "log.txt") && fs::exists(above / "log.txt") ? above : parent);  // of an ablation: <run>/<arm>/seed-<n>/<stage>
-  check_under_way();                                                                                       // its owner may have ended it meanwhile
+  const RunFolder run(!fs::exists(parent / "log.txt") && fs::exists(above / "log.txt")
+                          ? above
+                          : parent);  // of an ablation: <run>/<arm>/seed-<n>/<stage>
+  check_under_way();                  // its owner may have ended it meanwhile
 
   const std::vector<CheckpointPlace> places = list_checkpoints(folder / "ckpt");
   const auto chosen = std::ranges::find(places, step, &CheckpointPlace::step);
   if (chosen == places.end()) {
     std::vector<int64_t> steps;
     for (const CheckpointPlace& place : places) steps.insert(steps.begin(), place.step);
-    throw UserError::bad_file((folder / "ckpt").string(), fmt::format("no checkpoint of step {}; there are steps {} (keep_last says how many stay)", step,
-                                                                      steps.empty() ? "none" : fmt::format("{}", fmt::join(steps, ", "))));
+    throw UserError::bad_file((folder / "ckpt").string(),
+                              fmt::format("no checkpoint of step {}; there are steps {} (keep_last says how many stay)",
+                                          step, steps.empty() ? "none" : fmt::format("{}", fmt::join(steps, ", "))));
   }
   check_checkpoint(*chosen);
   for (const CheckpointPlace& place : places)
@@ -168,7 +196,8 @@ void rewind_stage(const fs::path& named_folder, int64_t step) {
   for (Json& change : changes) change["step"] = std::min(change["step"].get<int64_t>(), step);
   const Json identity = with_changes(held, folded(changes));
   RunFolder::within_locked_run(parent).begin_stage(name, fingerprint(identity), identity);
-  fmt::print("{}: at step {}; the same command goes on from there, later checkpoints are now .left-step-*\n", named_folder.string(), step);
+  fmt::print("{}: at step {}; the same command goes on from there, later checkpoints are now .left-step-*\n",
+             named_folder.string(), step);
 }
 
 }  // namespace coppice

@@ -1,4 +1,5 @@
-// Mean and spread over seeds, and whether two arms differ: Student's paired t-test, because arms of one seed share data order and noise.
+// Mean and spread over seeds, and whether two arms differ: Student's paired t-test, because arms of one seed share data
+// order and noise.
 #pragma once
 
 #include <vector>
@@ -19,7 +20,8 @@ struct PairedTest {
 /// a[i] and b[i] belong to one seed.
 PairedTest paired_t_test(const std::vector<double>& a, const std::vector<double>& b);
 
-/// Two-sided probability that |T| >= |t| under `degrees` >= 1 degrees of freedom (Abramowitz and Stegun 26.7.3 and 26.7.4, exact for whole degrees).
+/// Two-sided probability that |T| >= |t| under `degrees` >= 1 degrees of freedom (Abramowitz and Stegun 26.7.3
+/// and 26.7.4, exact for whole degrees).
 double t_test_p(double t, int degrees);
 
 }  // namespace coppice

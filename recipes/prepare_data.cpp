@@ -37,7 +37,8 @@ void warn_of_cuts(const std::vector<std::string>& texts) {
   }
   if (documents > 0)
     log_warning(
-        fmt::format("training the tokenizer: {} of {} documents are cut for the trainer, which takes no words above {} characters ({}) and no NUL "
+        fmt::format("training the tokenizer: {} of {} documents are cut for the trainer, which takes no words above {} "
+                    "characters ({}) and no NUL "
                     "or U+2585 ({})",
                     documents, texts.size(), kMaxLineCharacters, sum.words, sum.symbols));
 }
@@ -53,31 +54,33 @@ Tokenizer make_tokenizer(const Recipe& recipe, const fs::path& folder, const std
     } else {
       uint64_t total = 0;
       for (const std::string& text : texts) total += text.size();
-      log_info(fmt::format("training the tokenizer: {} pieces on {} of text in {} documents", recipe.tokenizer.vocab_size,
-                           format_bytes(static_cast<double>(total)), texts.size()));
+      log_info(fmt::format("training the tokenizer: {} pieces on {} of text in {} documents",
+                           recipe.tokenizer.vocab_size, format_bytes(static_cast<double>(total)), texts.size()));
       warn_of_cuts(texts);
       size_t document = 0, begin = 0;
-      bytes = train_tokenizer_in_child(recipe.tokenizer, [&](std::string& line) {  // line by line: newline stays a byte piece
-        while (document < texts.size()) {
-          if (begin >= texts[document].size()) {
-            ++document;
-            begin = 0;
-            continue;
-          }
-          const size_t end = std::min(texts[document].find('\n', begin), texts[document].size());
-          line.assign(texts[document], begin, end - begin);
-          begin = end + 1;
-          if (!line.empty()) return true;
-        }
-        return false;
-      });
+      bytes = train_tokenizer_in_child(
+          recipe.tokenizer, [&](std::string& line) {  // line by line: newline stays a byte piece
+            while (document < texts.size()) {
+              if (begin >= texts[document].size()) {
+                ++document;
+                begin = 0;
+                continue;
+              }
+              const size_t end = std::min(texts[document].find('\n', begin), texts[document].size());
+              line.assign(texts[document], begin, end - begin);
+              begin = end + 1;
+              if (!line.empty()) return true;
+            }
+            return false;
+          });
     }
     write_file_atomically(model, bytes);
   }
   Tokenizer tokenizer = Tokenizer::load(model);
   if (tokenizer.vocab_size() != recipe.tokenizer.vocab_size)
     throw UserError::recipe("tokenizer.vocab_size",
-                            fmt::format("got {}, but {} holds {} pieces", recipe.tokenizer.vocab_size, recipe.tokenizer.path, tokenizer.vocab_size()));
+                            fmt::format("got {}, but {} holds {} pieces", recipe.tokenizer.vocab_size,
+                                        recipe.tokenizer.path, tokenizer.vocab_size()));
   return tokenizer;
 }
 
@@ -94,8 +97,9 @@ PreparedData open_folders(const fs::path& data_folder, std::string identity_sha2
     for (const fs::path& folder : folders) {
       TokenShards shards(folder);
       if (shards.tokenizer_sha256() != data.tokenizer->fingerprint())
-        throw UserError::bad_file(folder.string(), fmt::format("tokens were made with another tokenizer: {} here, {} in data/tokenizer",
-                                                               shards.tokenizer_sha256(), data.tokenizer->fingerprint()));
+        throw UserError::bad_file(folder.string(),
+                                  fmt::format("tokens were made with another tokenizer: {} here, {} in data/tokenizer",
+                                              shards.tokenizer_sha256(), data.tokenizer->fingerprint()));
       manifests += fmt::format("{} {} {}\n", kind, shards.domain(), shards.manifest_sha256());
       const std::string domain = shards.domain();
       into->emplace(domain, std::move(shards));
@@ -111,14 +115,18 @@ std::string corpus_sha256(const std::filesystem::path& path) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (!fs::exists(status))
-    throw UserError::bad_file(path.string(),
-                              error && error != std::errc::no_such_file_or_directory ? error.message() : "no such corpus file or folder" + searched_from(path));
+    throw UserError::bad_file(path.string(), error && error != std::errc::no_such_file_or_directory
+                                                 ? error.message()
+                                                 : "no such corpus file or folder" + searched_from(path));
   if (!fs::is_directory(status)) {
-    if (fs::is_regular_file(status) && stored_bytes(path) == 0) throw UserError::bad_file(path.string(), "the corpus file is empty");
+    if (fs::is_regular_file(status) && stored_bytes(path) == 0)
+      throw UserError::bad_file(path.string(), "the corpus file is empty");
     return sha256_file(path, check_stop);
   }
   const std::vector<std::string> files = corpus_files(path);
-  if (files.empty()) throw UserError::bad_file(path.string(), fmt::format("the corpus folder holds no file ending in {}", kCorpusEndings));
+  if (files.empty())
+    throw UserError::bad_file(path.string(),
+                              fmt::format("the corpus folder holds no file ending in {}", kCorpusEndings));
   Sha256 hash;
   for (const std::string& file : files) hash.update(file + "\n" + sha256_file(path / file, check_stop) + "\n");
   return hash.hex();
@@ -137,17 +145,24 @@ std::vector<const TokenShards*> PreparedData::shards_of(const std::vector<Mixtur
 Json data_identity(const Recipe& recipe) {
   Json domains = Json::array();
   for (const DomainOptions& domain : recipe.data.domains) {
-    domains.push_back({{"name", domain.name}, {"sha256", recipe.sources->look_text("corpus", domain.path, [&] { return corpus_sha256(domain.path); })}});
+    domains.push_back({{"name", domain.name}, {"sha256", recipe.sources->look_text("corpus", domain.path, [&] {
+                                                 return corpus_sha256(domain.path);
+                                               })}});
     if (domain.text_key != DomainOptions().text_key) domains.back()["text_key"] = domain.text_key;
   }
   Json tokenizer = {{"kind", recipe.tokenizer.kind}, {"vocab_size", recipe.tokenizer.vocab_size}};
   if (recipe.tokenizer.path.empty())
-    tokenizer.update({{"character_coverage", recipe.tokenizer.character_coverage}, {"training_bytes", recipe.tokenizer.training_bytes}});
+    tokenizer.update({{"character_coverage", recipe.tokenizer.character_coverage},
+                      {"training_bytes", recipe.tokenizer.training_bytes}});
   else
-    tokenizer["sha256"] = recipe.sources->look_text("file", recipe.tokenizer.path, [&] { return sha256_file(recipe.tokenizer.path); });
-  return {
-      {"kind", "data"},        {"version", 1}, {"domains", domains}, {"heldout_share", recipe.data.heldout_share}, {"shard_tokens", recipe.data.shard_tokens},
-      {"tokenizer", tokenizer}};
+    tokenizer["sha256"] =
+        recipe.sources->look_text("file", recipe.tokenizer.path, [&] { return sha256_file(recipe.tokenizer.path); });
+  return {{"kind", "data"},
+          {"version", 1},
+          {"domains", domains},
+          {"heldout_share", recipe.data.heldout_share},
+          {"shard_tokens", recipe.data.shard_tokens},
+          {"tokenizer", tokenizer}};
 }
 
 PreparedData prepare_data(const Recipe& recipe, RunFolder& run, const Json& identity) {
@@ -165,7 +180,8 @@ PreparedData prepare_data(const Recipe& recipe, RunFolder& run, const Json& iden
       missing.push_back(i);
       bytes += stored_bytes(domain.path);
     }
-    const bool trains_tokenizer = recipe.tokenizer.path.empty() && !fs::exists(folder / "tokenizer" / "tokenizer.model");
+    const bool trains_tokenizer =
+        recipe.tokenizer.path.empty() && !fs::exists(folder / "tokenizer" / "tokenizer.model");
     worked = !missing.empty();
     CorpusSurvey survey;
     if (worked || trains_tokenizer) survey = survey_corpus(recipe, trains_tokenizer);
@@ -178,12 +194,16 @@ PreparedData prepare_data(const Recipe& recipe, RunFolder& run, const Json& iden
   }
   PreparedData data = open_folders(folder, asked);
   if (data.heldout.empty())
-    throw UserError::recipe("data.heldout_share",
-                            fmt::format("got {}: no document at all is held out, so nothing could be evaluated; raise it", recipe.data.heldout_share));
+    throw UserError::recipe(
+        "data.heldout_share",
+        fmt::format("got {}: no document at all is held out, so nothing could be evaluated; raise it",
+                    recipe.data.heldout_share));
   if (worked) run.add_seconds("data", monotonic_s() - begin_s);
   return data;
 }
 
-PreparedData open_data(const std::filesystem::path& run_root) { return open_folders(run_root / "data", begun_fingerprint(run_root / "data")); }
+PreparedData open_data(const std::filesystem::path& run_root) {
+  return open_folders(run_root / "data", begun_fingerprint(run_root / "data"));
+}
 
 }  // namespace coppice

@@ -29,7 +29,8 @@ void read_ablation(OptionTable& root, Recipe& recipe) {
     check_name(arm.name, table.where("name"), "arm");
     check(std::ranges::find(reserved, arm.name) == reserved.end(), table.where("name"),
           fmt::format("arm: '{}' is the name of something else in the run folder; choose another", arm.name));
-    check(std::ranges::find(names, arm.name) == names.end(), table.where("name"), fmt::format("arm: '{}' is given twice", arm.name));
+    check(std::ranges::find(names, arm.name) == names.end(), table.where("name"),
+          fmt::format("arm: '{}' is given twice", arm.name));
     table.take("reference", arm.reference, "the arm that this one is compared with; default the recipe's reference");
     arm.set = table.overrides("set");
     table.take("drop", arm.drop, "stages that this arm does without");
@@ -38,13 +39,15 @@ void read_ablation(OptionTable& root, Recipe& recipe) {
       const std::string first = override.path.substr(0, override.path.find('.'));
       const bool shared = std::ranges::find(kTopLevelKeys, first) != kTopLevelKeys.end() && first != "model";
       check(!shared, override.where,
-            fmt::format("arm '{}' sets {}: what is shared by all arms cannot differ between them; an arm sets keys of stages and of [model.*]", arm.name,
-                        override.path));
+            fmt::format("arm '{}' sets {}: what is shared by all arms cannot differ between them; an arm sets keys of "
+                        "stages and of [model.*]",
+                        arm.name, override.path));
     }
     names.push_back(arm.name);
     recipe.arms.push_back(arm);
   }
-  if (!recipe.reference.empty() && !names.empty()) check_choice(recipe.reference, names, root.where("reference"), "reference");
+  if (!recipe.reference.empty() && !names.empty())
+    check_choice(recipe.reference, names, root.where("reference"), "reference");
   for (const ArmOptions& arm : recipe.arms)
     if (!arm.reference.empty()) check_choice(arm.reference, names, arm.where, "reference");
 }

@@ -1,6 +1,7 @@
 // The recipe language: a TOML file becomes these structs, checked whole before any work starts.
-// Rules: stage kinds are train, import, learn_masks, prune, label, evaluate, export; `from`, `teacher`, `labels`, `of` name earlier stages; an option of a
-// stage is addressed as <stage name>.<key>; [model.student] inherits every key of [model.source]; [[arm]] tables with `seeds` make the file an ablation.
+// Rules: stage kinds are train, import, learn_masks, prune, label, evaluate, export; `from`, `teacher`, `labels`, `of`
+// name earlier stages; an option of a stage is addressed as <stage name>.<key>; [model.student] inherits every key of
+// [model.source]; [[arm]] tables with `seeds` make the file an ablation.
 #pragma once
 
 #include <cstdint>
@@ -48,8 +49,11 @@ struct DataOptions {
 
   template <class Field>
   void visit_fields(Field& field) {
-    field("max_bad", max_bad, "records of a corpus file that are no documents and are left out with a warning; -1 = the larger of 100 and 0.1% of the file");
-    field("heldout_share", heldout_share, "documents set aside by id hash, never trained on; evaluation reads only these");
+    field("max_bad", max_bad,
+          "records of a corpus file that are no documents and are left out with a warning; -1 = the larger of 100 and "
+          "0.1% of the file");
+    field("heldout_share", heldout_share,
+          "documents set aside by id hash, never trained on; evaluation reads only these");
     field("shard_tokens", shard_tokens, "tokens of a shard at most: the unit in which labelling resumes");
   }
 };
@@ -78,12 +82,15 @@ struct TrainingOptions {
     field("batch_tokens", batch_tokens, "tokens of one optimizer step; a multiple of seq_len");
     field("micro_batch_tokens", micro_batch_tokens, "tokens of one forward and backward (memory); 0 = the whole batch");
     field("document_mask", document_mask, "attention does not cross documents and positions restart with them");
-    field("data_seed", data_seed, "order of the samples; 0 = the seed's own; another number is counted from the seed, so that every seed draws its own");
+    field("data_seed", data_seed,
+          "order of the samples; 0 = the seed's own; another number is counted from the seed, so that every seed draws "
+          "its own");
     field("eval_steps", eval_steps, "held-out loss every so many steps; 0 = about ten times a stage");
     field("eval_tokens", eval_tokens, "held-out tokens of such a look, spread over the domains");
     field("checkpoint_steps", checkpoint_steps, "a checkpoint every so many steps");
     field("keep_last", keep_last, "checkpoints kept while the stage runs; at least 2");
-    field("keep_finished", keep_finished, "leave the last checkpoints, optimizer state included, when the stage is finished");
+    field("keep_finished", keep_finished,
+          "leave the last checkpoints, optimizer state included, when the stage is finished");
     field("max_skipped_steps", max_skipped_steps, "more skipped steps in a row end the run (exit 6)");
     field("z_loss", z_loss, "weight of (log-sum-exp of the logits)^2");
     optimizer.visit_fields(field);
@@ -107,9 +114,10 @@ struct TrainStage {
 };
 
 struct ImportStage {
-  std::string path;              // Hugging Face folder
-  ModelConfig config;            // of the model it leaves: padded rows of the vocabulary are cut
-  int64_t attention_window = 0;  // > 0: texts up to so many tokens are seen whole, longer ones through a window, which we do not have
+  std::string path;    // Hugging Face folder
+  ModelConfig config;  // of the model it leaves: padded rows of the vocabulary are cut
+  int64_t attention_window =
+      0;  // > 0: texts up to so many tokens are seen whole, longer ones through a window, which we do not have
 };
 
 struct LearnMasksStage {
@@ -131,16 +139,17 @@ struct LabelStage {
   std::string import;                     // folder of <domain>.jsonl or .jsonl.zst: labels made elsewhere
   std::string import_format = "coppice";  // or vllm (src/data/label_jsonl.h)
   bool low_mass = false;                  // of `import`: log-probabilities next to nothing on most tokens are meant so
-  std::string import_teacher;             // what the fingerprint says of who made them; empty = what the files say, or their hash
-  std::string cache;                      // folder of <domain>/: the label caches of another run, or imported ones; only read
+  std::string import_teacher;  // what the fingerprint says of who made them; empty = what the files say, or their hash
+  std::string cache;           // folder of <domain>/: the label caches of another run, or imported ones; only read
   std::string window_rule = "document";
-  std::string coverage = "all";  // "used": only what stages with these labels will draw; "some" (import, cache): tokens without one learn from the text alone
+  std::string coverage = "all";  // "used": only what stages with these labels will draw; "some" (import, cache): tokens
+                                 // without one learn from the text alone
   int64_t context = 256;
   int64_t overlap = -1;  // -1: a quarter of context
   std::string tier = "top1";
   int64_t top_k = 64;  // of tier topk
   double temperature = 1;
-  int64_t batch_tokens = 0;                                                // 0 = chosen from the memory that is there when the stage begins
+  int64_t batch_tokens = 0;  // 0 = chosen from the memory that is there when the stage begins
   bool has_own_labels() const { return import.empty() && cache.empty(); }  // made by its teacher, in its own folder
 };
 
@@ -196,23 +205,30 @@ struct Recipe {
   const Stage& stage(const std::string& stage_name) const;  // InternalError when absent
   /// Shape of the model a stage leaves behind (train, import, learn_masks, prune), by the rules alone.
   ModelConfig model_after(const std::string& stage_name) const;
-  /// The import stage whose model this stage's descends from by cutting and training; nullptr when it began with fresh weights.
+  /// The import stage whose model this stage's descends from by cutting and training; nullptr when it began with fresh
+  /// weights.
   const Stage* imported_from(std::string stage_name) const;
-  /// The cut under one budget for all layers that a stage's model descends from, so that its layers' widths are not known; nullptr when there is none.
+  /// The cut under one budget for all layers that a stage's model descends from, so that its layers' widths are not
+  /// known; nullptr when there is none.
   const Stage* global_cut(std::string stage_name) const;
 };
 
-/// Reads, resolves and checks a recipe; every refusal is UserError::recipe with file:line (exit 2). `sources`: what a run recorded of what lies outside; left
-/// out, those of runs/<name>. `arm`: as that arm of it changes the file.
-Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset,
-                   std::shared_ptr<Sources> sources = nullptr, const ArmOptions* arm = nullptr);
+/// Reads, resolves and checks a recipe; every refusal is UserError::recipe with file:line (exit 2). `sources`: what a
+/// run recorded of what lies outside; left out, those of runs/<name>. `arm`: as that arm of it changes the file.
+Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides,
+                   const std::vector<std::string>& unset, std::shared_ptr<Sources> sources = nullptr,
+                   const ArmOptions* arm = nullptr);
 /// The recipe that a run folder holds, as the run knew the world.
 Recipe load_recorded_recipe(const std::filesystem::path& run_root);
 /// The file of one domain in the folder of a label stage's `import`; UserError::recipe(where) when there is none.
-std::filesystem::path find_label_file(const std::filesystem::path& folder, const std::string& domain, const std::string& where);
+std::filesystem::path find_label_file(const std::filesystem::path& folder, const std::string& domain,
+                                      const std::string& where);
 /// The cache of one domain in the folder of a label stage's `cache`.
-inline std::filesystem::path label_cache(const std::filesystem::path& folder, const std::string& domain) { return folder / domain; }
-/// The earlier stage whose model a stage goes on from; empty for fresh weights, an import, and stages that leave no model.
+inline std::filesystem::path label_cache(const std::filesystem::path& folder, const std::string& domain) {
+  return folder / domain;
+}
+/// The earlier stage whose model a stage goes on from; empty for fresh weights, an import, and stages that leave no
+/// model.
 std::string start_of(const Stage& stage);
 /// The options that train and learn_masks share; nullptr for other kinds.
 const TrainingOptions* training_of(const Stage& stage);

@@ -1,4 +1,5 @@
-// Settings that act otherwise than they look, or not at all: legal, so no refusal, and never silent. One list for config, plan, run and ablate.
+// Settings that act otherwise than they look, or not at all: legal, so no refusal, and never silent. One list for
+// config, plan, run and ablate.
 #pragma once
 
 #include <map>

@@ -1,4 +1,5 @@
-// report.json and report.md; the picture is drawn in report_charts.cpp, the page in report_html.cpp, the verdict in report_verdict.cpp.
+// report.json and report.md; the picture is drawn in report_charts.cpp, the page in report_html.cpp, the verdict in
+// report_verdict.cpp.
 #include "recipes/report.h"
 
 #include <fmt/format.h>
@@ -29,7 +30,10 @@ void put_score(OrderedJson& object, const ReportScore& score) {
 }
 
 /// A whole number where the value is one: tokens are counts, not 300000.0.
-OrderedJson whole(double value) { return value == std::floor(value) && std::abs(value) < 9e15 ? OrderedJson(static_cast<int64_t>(value)) : OrderedJson(value); }
+OrderedJson whole(double value) {
+  return value == std::floor(value) && std::abs(value) < 9e15 ? OrderedJson(static_cast<int64_t>(value))
+                                                              : OrderedJson(value);
+}
 
 OrderedJson numbers(const std::vector<double>& values) {
   OrderedJson array = OrderedJson::array();
@@ -89,7 +93,9 @@ OrderedJson masks_json(const ReportMasks& masks) {
   json["step"] = numbers(masks.step);
   json["layers"] = OrderedJson::array();
   for (const ReportMaskLayer& layer : masks.layers)
-    json["layers"].push_back({{"kept_share", numbers(layer.kept_share)}, {"sharpness", numbers(layer.sharpness)}, {"churn", numbers(layer.churn)}});
+    json["layers"].push_back({{"kept_share", numbers(layer.kept_share)},
+                              {"sharpness", numbers(layer.sharpness)},
+                              {"churn", numbers(layer.churn)}});
   return json;
 }
 
@@ -146,7 +152,9 @@ ReportMasks mask_series(const std::vector<std::map<std::string, double>>& metric
     };
     if (!line.contains("sharpness.0") && !line.contains("kept_share.0")) continue;
     size_t num_layers = 0;
-    while (line.contains(fmt::format("sharpness.{}", num_layers)) || line.contains(fmt::format("kept_share.{}", num_layers))) ++num_layers;
+    while (line.contains(fmt::format("sharpness.{}", num_layers)) ||
+           line.contains(fmt::format("kept_share.{}", num_layers)))
+      ++num_layers;
     if (masks.layers.empty()) masks.layers.resize(num_layers);
     const auto step = line.find("step");
     masks.step.push_back(step == line.end() ? static_cast<double>(masks.step.size()) : step->second);
@@ -170,7 +178,8 @@ std::string report_json(const Report& report) {
   for (const ReportModel& model : report.models) json["models"].push_back(model_json(model));
   if (!report.masks.stage.empty()) json["masks"] = masks_json(report.masks);
   json["checks"] = OrderedJson::array();
-  for (const ReportCheck& check : report.checks) json["checks"].push_back({{"name", check.name}, {"text", check.text}, {"passed", check.passed}});
+  for (const ReportCheck& check : report.checks)
+    json["checks"].push_back({{"name", check.name}, {"text", check.text}, {"passed", check.passed}});
   put(json, "bytes_per_token", report.bytes_per_token);
   json["versions"] = OrderedJson::object();
   for (const auto& [key, value] : report.versions) json["versions"][key] = value;
@@ -181,14 +190,17 @@ std::string report_json(const Report& report) {
 
 std::string report_markdown(const Report& report, const std::string& picture) {
   constexpr const char* kHeadings[] = {"Models", "Training", "Masks", "Costs", "Checks", "Versions and machine"};
-  std::string text = fmt::format("# Report of {}\n\n**{}**\n\n", escape_markdown(report.recipe), escape_markdown(verdict_of(report)));
+  std::string text =
+      fmt::format("# Report of {}\n\n**{}**\n\n", escape_markdown(report.recipe), escape_markdown(verdict_of(report)));
   if (const ReportTable table = comparisons_table(report); !table.rows.empty()) text += table_markdown(table);
-  if (!picture.empty()) text += fmt::format("![Loss curves, the mask over time and the models side by side]({})\n\n", picture);
+  if (!picture.empty())
+    text += fmt::format("![Loss curves, the mask over time and the models side by side]({})\n\n", picture);
   int last_section = -1;
   for (const ReportTable& table : report_tables(report)) {
     const int section = static_cast<int>(table.section);
     if (section != last_section) text += fmt::format("## {}\n\n", kHeadings[section]);
-    if (section == last_section || table.title != kHeadings[section]) text += fmt::format("### {}\n\n", escape_markdown(table.title));
+    if (section == last_section || table.title != kHeadings[section])
+      text += fmt::format("### {}\n\n", escape_markdown(table.title));
     last_section = section;
     text += table_markdown(table);
   }

@@ -1,6 +1,7 @@
-// What a run proved, for people and for programs: one plain struct in, four texts out (JSON, Markdown, HTML, SVG). Pure functions: the caller reads manifests
-// and metrics and fills the struct; nothing here opens a file, knows a stage's name or looks at a clock. An absent number is NaN (kAbsent) and is left out
-// everywhere. Losses are plain cross-entropy in nats a token, shares lie in [0, 1], sizes are bytes, times seconds.
+// What a run proved, for people and for programs: one plain struct in, four texts out (JSON, Markdown, HTML, SVG). Pure
+// functions: the caller reads manifests and metrics and fills the struct; nothing here opens a file, knows a stage's
+// name or looks at a clock. An absent number is NaN (kAbsent) and is left out everywhere. Losses are plain
+// cross-entropy in nats a token, shares lie in [0, 1], sizes are bytes, times seconds.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +31,8 @@ struct ReportStage {
   double flops = kAbsent;
   double peak_bytes = kAbsent;  // resident memory
   double predicted_bytes = kAbsent;
-  std::vector<std::map<std::string, double>> metrics;  // keys of formats: step, tokens, loss, ce, kd, lr, heldout_loss, ...
+  std::vector<std::map<std::string, double>>
+      metrics;  // keys of formats: step, tokens, loss, ce, kd, lr, heldout_loss, ...
 };
 
 /// One model's score on the held-out windows (all of them, or one domain's).
@@ -62,8 +64,8 @@ struct ReportTask {
 struct ReportModel {
   std::string name;  // = its stage
   std::string role;
-  std::string evaluation;                  // the stage that scored it: only models of one evaluation were scored on the same windows
-  int64_t parameters = 0;                  // with embedding, a tied one once
+  std::string evaluation;  // the stage that scored it: only models of one evaluation were scored on the same windows
+  int64_t parameters = 0;  // with embedding, a tied one once
   std::vector<int64_t> intermediate_size;  // one per layer
   double training_tokens = 0;              // since the cut, or since fresh weights: what "equal tokens" compares
   double file_bytes = kAbsent;
@@ -88,12 +90,14 @@ struct ReportMasks {
   int64_t num_channels = 0, num_kept = 0;
   std::vector<double> step;
   std::vector<ReportMaskLayer> layers;
-  std::vector<std::pair<std::string, double>> overlap;  // share of kept channels another score would also have kept, by its name
-  double soft_loss = kAbsent, hard_loss = kAbsent, pruned_loss = kAbsent, random_loss = kAbsent;  // held-out, same windows
+  std::vector<std::pair<std::string, double>>
+      overlap;  // share of kept channels another score would also have kept, by its name
+  double soft_loss = kAbsent, hard_loss = kAbsent, pruned_loss = kAbsent,
+         random_loss = kAbsent;  // held-out, same windows
 };
 
-/// Reads the series of ReportMasks (step, layers) from a learn_masks stage's metrics: keys "kept_share.<layer>", "sharpness.<layer>", "churn.<layer>";
-/// lines without them are skipped.
+/// Reads the series of ReportMasks (step, layers) from a learn_masks stage's metrics: keys "kept_share.<layer>",
+/// "sharpness.<layer>", "churn.<layer>"; lines without them are skipped.
 ReportMasks mask_series(const std::vector<std::map<std::string, double>>& metrics);
 
 /// Something the run verified: "masked against pruned logits", "largest relative difference 2.1e-07 (limit 1e-05)".
@@ -118,28 +122,31 @@ enum class ReportOutcome { better, worse, mixed, even };  // even: no difference
 struct ReportComparison {
   const ReportModel *judged = nullptr, *other = nullptr;
   std::string against;  // "training the same shape from scratch"
-  bool is_peer = true;  // of the judged one's size: evidence for or against it; false: the source and other sizes, shown beside it
+  bool is_peer =
+      true;  // of the judged one's size: evidence for or against it; false: the source and other sizes, shown beside it
   ReportOutcome by_loss = ReportOutcome::even, by_accuracy = ReportOutcome::even, outcome = ReportOutcome::even;
 };
 
-/// What the run is for, among the models that were scored: the end of a chain of students, else of what was cut and trained, else cut, else the best by loss.
-/// nullptr when none has been scored.
+/// What the run is for, among the models that were scored: the end of a chain of students, else of what was cut and
+/// trained, else cut, else the best by loss. nullptr when none has been scored.
 const ReportModel* judged_model(const Report& report);
 /// The model that `model` was cut from or learned from, nearest first; nullptr when that was not scored beside it.
 const ReportModel* source_of(const Report& report, const ReportModel& model);
-/// The judged model against all that was scored beside it, then its cut before training against other cuts. Pointers into `report`.
+/// The judged model against all that was scored beside it, then its cut before training against other cuts. Pointers
+/// into `report`.
 std::vector<ReportComparison> comparisons_of(const Report& report);
 
-/// One to three short sentences computed from the numbers: what came out, whether it holds against the comparisons, evidence against it included, and what is
-/// not counted or not known. The numbers behind them are the table of comparisons.
+/// One to three short sentences computed from the numbers: what came out, whether it holds against the comparisons,
+/// evidence against it included, and what is not counted or not known. The numbers behind them are the table of
+/// comparisons.
 std::vector<std::string> verdict_sentences(const Report& report);
 /// The same as one text.
 std::string verdict_of(const Report& report);
 /// For a terminal: a sentence a line, then the table.
 std::string verdict_text(const Report& report);
 
-/// report.json: recipe, verdict, comparisons[], stages[], models[] with the fields of the run-folder format, then masks, checks, versions, machine. Ends with a
-/// newline.
+/// report.json: recipe, verdict, comparisons[], stages[], models[] with the fields of the run-folder format, then
+/// masks, checks, versions, machine. Ends with a newline.
 std::string report_json(const Report& report);
 /// The same facts as Markdown; shows `picture` (a path relative to the file).
 std::string report_markdown(const Report& report, const std::string& picture = "report.svg");

@@ -15,7 +15,9 @@ namespace {
 constexpr double kLeft = 72;  // room for tick labels and the axis name
 constexpr double kRight = 12;
 
-const char* purpose_colour(StagePurpose purpose) { return purpose == StagePurpose::source ? "source" : purpose == StagePurpose::method ? "method" : "compare"; }
+const char* purpose_colour(StagePurpose purpose) {
+  return purpose == StagePurpose::source ? "source" : purpose == StagePurpose::method ? "method" : "compare";
+}
 
 std::vector<const ReportStage*> training_stages(const Report& report) {
   std::vector<const ReportStage*> stages;
@@ -32,7 +34,8 @@ struct Panel {
   bool first;  // of its row: carries the scale
 };
 
-/// Panels in recipe order, at most five a row; widths follow the square root of the tokens, so that short stages stay readable.
+/// Panels in recipe order, at most five a row; widths follow the square root of the tokens, so that short stages stay
+/// readable.
 std::vector<Panel> lay_out(const std::vector<const ReportStage*>& stages) {
   constexpr size_t kPerRow = 5;
   constexpr double kGap = 18;
@@ -84,7 +87,8 @@ Svg panels_chart(const std::vector<Panel>& panels, double height, const char* y_
                      .y_label = panel.first ? y_label : "",
                      .y_tick_labels = panel.first,
                      .lines = lines(*panel.stage)});
-    if (panel.first && x_label) svg.text((kLeft + kChartWidth - kRight) / 2, top + height + 32, "tokens of the stage", "soft", "middle");
+    if (panel.first && x_label)
+      svg.text((kLeft + kChartWidth - kRight) / 2, top + height + 32, "tokens of the stage", "soft", "middle");
   }
   return svg;
 }
@@ -102,12 +106,17 @@ std::optional<Svg> loss_chart(const Report& report) {
     range.add_without_spikes(finite_series(*stage, "heldout_loss"), 0.03);
     purposes[static_cast<size_t>(stage->purpose)] = true;
   }
-  const Svg charts = panels_chart(panels, 190, "cross-entropy, nats a token", round_axis(range.low, range.high, 5), true, [](const ReportStage& stage) {
-    const std::string colour = purpose_colour(stage.purpose);
-    return std::vector<ChartLine>{
-        {.points = thin_out(training_loss(stage), kPanelPoints), .css = colour + " thin", .label = ""},
-        {.points = thin_out(finite_series(stage, "heldout_loss"), kPanelPoints), .css = colour + " thick", .label = "", .dots = stage.metrics.size() < 4000}};
-  });
+  const Svg charts =
+      panels_chart(panels, 190, "cross-entropy, nats a token", round_axis(range.low, range.high, 5), true,
+                   [](const ReportStage& stage) {
+                     const std::string colour = purpose_colour(stage.purpose);
+                     return std::vector<ChartLine>{
+                         {.points = thin_out(training_loss(stage), kPanelPoints), .css = colour + " thin", .label = ""},
+                         {.points = thin_out(finite_series(stage, "heldout_loss"), kPanelPoints),
+                          .css = colour + " thick",
+                          .label = "",
+                          .dots = stage.metrics.size() < 4000}};
+                   });
   Svg svg(kChartWidth, charts.height() + 52);
   svg.text(0, 14, "Loss on the true next token, stage by stage", "head");
   double x = legend(svg, 0, 36, "ink thick", "held-out text");
@@ -116,7 +125,8 @@ std::optional<Svg> loss_chart(const Report& report) {
       {StagePurpose::source, "source"}, {StagePurpose::method, "the method"}, {StagePurpose::comparison, "comparison"}};
   x += 20;
   for (const auto& [purpose, name] : words)
-    if (purposes[static_cast<size_t>(purpose)]) x = legend(svg, x, 36, std::string(purpose_colour(purpose)) + " thick", name);
+    if (purposes[static_cast<size_t>(purpose)])
+      x = legend(svg, x, 36, std::string(purpose_colour(purpose)) + " thick", name);
   svg.place(charts, 0, 52);
   return svg;
 }
@@ -136,10 +146,12 @@ std::optional<Svg> rate_chart(const Report& report) {
       range.add_without_spikes(points, 0.02);
     }
     if (any)
-      rows.push_back(panels_chart(panels, 84, label, round_axis(0, range.high, 3), true, [key = key](const ReportStage& stage) {
-        return std::vector<ChartLine>{
-            {.points = thin_out(series(stage, key), kPanelPoints), .css = std::string(purpose_colour(stage.purpose)) + " thick", .label = ""}};
-      }));
+      rows.push_back(
+          panels_chart(panels, 84, label, round_axis(0, range.high, 3), true, [key = key](const ReportStage& stage) {
+            return std::vector<ChartLine>{{.points = thin_out(series(stage, key), kPanelPoints),
+                                           .css = std::string(purpose_colour(stage.purpose)) + " thick",
+                                           .label = ""}};
+          }));
   }
   if (rows.empty()) return std::nullopt;
   double height = 30;
@@ -156,7 +168,8 @@ std::optional<Svg> rate_chart(const Report& report) {
 
 std::optional<Svg> after_cut_chart(const Report& report) {
   const auto find = [&](const std::string& name) {
-    const auto found = std::ranges::find_if(report.stages, [&](const ReportStage& stage) { return stage.name == name; });
+    const auto found =
+        std::ranges::find_if(report.stages, [&](const ReportStage& stage) { return stage.name == name; });
     return found == report.stages.end() ? nullptr : &*found;
   };
   // A chain is a run of train stages, each from the one before; it ends at a stage that none continues.
@@ -178,7 +191,8 @@ std::optional<Svg> after_cut_chart(const Report& report) {
       continue;
     std::vector<const ReportStage*> chain;
     for (const ReportStage* stage = &leaf;
-         stage != nullptr && stage->kind == "train" && stage->purpose != StagePurpose::source && chain.size() <= report.stages.size();
+         stage != nullptr && stage->kind == "train" && stage->purpose != StagePurpose::source &&
+         chain.size() <= report.stages.size();
          stage = find(stage->from))
       chain.insert(chain.begin(), stage);
     // Trained on from the uncut source, its own or imported: no part of this race.
@@ -202,14 +216,20 @@ std::optional<Svg> after_cut_chart(const Report& report) {
   for (size_t i = 0; i < lines.size(); ++i) lines[i].css = fmt::format("s{} thick", i % 6);
   range.add(source_loss);
   if (std::isfinite(source_loss))
-    lines.push_back({.points = {{0, source_loss}, {most_tokens, source_loss}}, .css = "source dash", .label = source_name + " at its end"});
+    lines.push_back({.points = {{0, source_loss}, {most_tokens, source_loss}},
+                     .css = "source dash",
+                     .label = source_name + " at its end"});
   double widest = 60;
   for (const ChartLine& line : lines) widest = std::max(widest, text_width(line.label, 11));
   const double label_room = std::min(widest, 200.0) + 24;
   const double top = has_labels ? 56 : 40;
   Svg svg(kChartWidth, top + 272);
   svg.text(0, 14, "After the cut: held-out loss by tokens trained since", "head");
-  if (has_labels) svg.text(0, 34, "Training on teacher labels raises the loss on true labels by design; accuracy and agreement show what it buys.", "soft");
+  if (has_labels)
+    svg.text(0, 34,
+             "Training on teacher labels raises the loss on true labels by design; accuracy and agreement show what it "
+             "buys.",
+             "soft");
   draw_chart(svg, {.x = kLeft,
                    .y = top,
                    .width = kChartWidth - kLeft - label_room,

@@ -1,4 +1,5 @@
-// The drawings of a report, each kWidth pixels wide and as tall as its content; an empty optional where the run has nothing to draw.
+// The drawings of a report, each kWidth pixels wide and as tall as its content; an empty optional where the run has
+// nothing to draw.
 #pragma once
 
 #include <optional>
@@ -14,9 +15,11 @@ inline constexpr double kChartWidth = 960;
 std::optional<Svg> loss_chart(const Report& report);
 /// Learning rate and gradient norm of the same stages.
 std::optional<Svg> rate_chart(const Report& report);
-/// Held-out loss by tokens trained since the cut, or since fresh weights: one line a chain of stages, the source's last loss as a reference.
+/// Held-out loss by tokens trained since the cut, or since fresh weights: one line a chain of stages, the source's last
+/// loss as a reference.
 std::optional<Svg> after_cut_chart(const Report& report);
-/// The mask over the steps: kept share, sharpness and churn per layer, what a cut would cost, overlap with other choices.
+/// The mask over the steps: kept share, sharpness and churn per layer, what a cut would cost, overlap with other
+/// choices.
 std::optional<Svg> mask_chart(const Report& report);
 /// Bars a model: parameters, loss, accuracy, agreement.
 std::optional<Svg> models_chart(const Report& report);

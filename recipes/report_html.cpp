@@ -1,4 +1,5 @@
-// report.html: one page that stands alone. No script, no font, no request; drawings are inline SVG; every word from outside is escaped.
+// report.html: one page that stands alone. No script, no font, no request; drawings are inline SVG; every word from
+// outside is escaped.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -48,18 +49,22 @@ std::string tiles_html(const Report& report) {
   const ReportModel* source = student == nullptr ? nullptr : source_of(report, *student);
   if (source == nullptr || source->parameters <= 0) return "";
   const auto tile = [](std::string_view name, const std::string& value, const std::string& detail) {
-    return fmt::format("<div><dt>{}</dt><dd>{}<small>{}</small></dd></div>\n", escape_xml(name), escape_xml(value), escape_xml(detail));
+    return fmt::format("<div><dt>{}</dt><dd>{}<small>{}</small></dd></div>\n", escape_xml(name), escape_xml(value),
+                       escape_xml(detail));
   };
   std::string html = "<dl class=\"tiles\">\n";
-  html += tile("Parameters", share_text(static_cast<double>(student->parameters) / static_cast<double>(source->parameters), 0),
-               fmt::format("{} of {}", format_count(static_cast<double>(student->parameters)), format_count(static_cast<double>(source->parameters))));
+  html += tile("Parameters",
+               share_text(static_cast<double>(student->parameters) / static_cast<double>(source->parameters), 0),
+               fmt::format("{} of {}", format_count(static_cast<double>(student->parameters)),
+                           format_count(static_cast<double>(source->parameters))));
   if (source->score.accuracy > 0 && std::isfinite(student->score.accuracy))
     html += tile("Accuracy kept", share_text(student->score.accuracy / source->score.accuracy, 0),
                  fmt::format("{} of {}", share_text(student->score.accuracy), share_text(source->score.accuracy)));
   if (std::isfinite(student->score.teacher_agreement))
     html += tile("Agreement with the teacher", share_text(student->score.teacher_agreement, 0), "of top-1 tokens");
   if (std::isfinite(student->score.loss) && std::isfinite(source->score.loss))
-    html += tile("Held-out loss", fixed_text(student->score.loss, 3), fmt::format("nats a token; source {}", fixed_text(source->score.loss, 3)));
+    html += tile("Held-out loss", fixed_text(student->score.loss, 3),
+                 fmt::format("nats a token; source {}", fixed_text(source->score.loss, 3)));
   return html + "</dl>\n";
 }
 
@@ -70,17 +75,21 @@ std::string table_html(const ReportTable& table, bool with_title, const std::vec
   const bool wrap = table.section == ReportSection::checks || table.section == ReportSection::provenance;
   html += fmt::format("<div class=\"scroll{}\"><table>\n<thead><tr>", wrap ? " wrap" : "");
   for (size_t i = 0; i < table.header.size(); ++i)
-    html += fmt::format("<th scope=\"col\"{}>{}</th>", table.is_text[i] ? " class=\"t\"" : "", escape_xml(table.header[i]));
+    html +=
+        fmt::format("<th scope=\"col\"{}>{}</th>", table.is_text[i] ? " class=\"t\"" : "", escape_xml(table.header[i]));
   html += "</tr></thead>\n<tbody>\n";
   for (size_t i = 0; i < table.rows.size(); ++i) {
     const auto& row = table.rows[i];
     const bool total = i + table.num_totals >= table.rows.size();
-    const bool student = table.section == ReportSection::models && std::ranges::find(highlighted, row[0]) != highlighted.end();
+    const bool student =
+        table.section == ReportSection::models && std::ranges::find(highlighted, row[0]) != highlighted.end();
     html += total ? "<tr class=\"total\">" : student ? "<tr class=\"student\">" : "<tr>";
     for (size_t column = 0; column < row.size(); ++column) {
       std::string css = table.is_text[column] ? "t" : "";
-      if (table.section == ReportSection::checks && column + 1 == row.size()) css += row[column] == "passed" ? " good" : " bad";
-      html += fmt::format("<td{}>{}</td>", css.empty() ? "" : fmt::format(" class=\"{}\"", css), escape_xml(row[column]));
+      if (table.section == ReportSection::checks && column + 1 == row.size())
+        css += row[column] == "passed" ? " good" : " bad";
+      html +=
+          fmt::format("<td{}>{}</td>", css.empty() ? "" : fmt::format(" class=\"{}\"", css), escape_xml(row[column]));
     }
     html += "</tr>\n";
   }
@@ -91,7 +100,8 @@ std::string table_html(const ReportTable& table, bool with_title, const std::vec
 
 std::string figure_html(const std::optional<Svg>& chart, std::string_view title, std::string_view caption) {
   if (!chart) return "";
-  const std::string words = caption.empty() ? "" : fmt::format("<figcaption class=\"note\">{}</figcaption>\n", escape_xml(caption));
+  const std::string words =
+      caption.empty() ? "" : fmt::format("<figcaption class=\"note\">{}</figcaption>\n", escape_xml(caption));
   return fmt::format("<figure>\n{}{}</figure>\n", chart->inline_element(title), words);
 }
 
@@ -99,12 +109,16 @@ std::string section_html(std::string_view heading, const std::string& body) {
   return body.empty() ? "" : fmt::format("<section>\n<h2>{}</h2>\n{}</section>\n", escape_xml(heading), body);
 }
 
-std::string page_html(std::string_view kicker, std::string_view name, std::string_view verdict, const std::string& body) {
+std::string page_html(std::string_view kicker, std::string_view name, std::string_view verdict,
+                      const std::string& body) {
   return fmt::format(
-      "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n<title>Report of "
+      "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
+      "content=\"width=device-width, initial-scale=1\">\n"
+      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
+      "'unsafe-inline'\">\n<title>Report of "
       "{1}</title>\n<style>{2}{3}</style>\n</head>\n"
-      "<body>\n<main>\n<p class=\"kicker\">{0}</p>\n<h1>{1}</h1>\n<p class=\"verdict\">{4}</p>\n{5}</main>\n</body>\n</html>\n",
+      "<body>\n<main>\n<p class=\"kicker\">{0}</p>\n<h1>{1}</h1>\n<p "
+      "class=\"verdict\">{4}</p>\n{5}</main>\n</body>\n</html>\n",
       escape_xml(kicker), escape_xml(name), kPageStyle, chart_style(), escape_xml(verdict), body);
 }
 
@@ -126,17 +140,20 @@ std::string report_html(const Report& report) {
     return columns.empty() ? wide : wide + "<div class=\"columns\">\n" + columns + "</div>\n";
   };
   std::string html = tiles_html(report);
-  if (const ReportTable table = comparisons_table(report); !table.rows.empty()) html += table_html(table, /*with_title=*/true, students);
-  html += section_html("Models", figure_html(models_chart(report), "Bars of parameters, loss, accuracy and agreement for each model") +
-                                     section_tables(ReportSection::models, "Models"));
-  html +=
-      section_html("Training", figure_html(loss_chart(report), "Training and held-out loss of every training stage",
-                                           "Cross-entropy on the true next token in every stage, also where teacher labels are trained on. Under learn_masks "
-                                           "the model is masked while it is measured.") +
-                                   figure_html(after_cut_chart(report), "Held-out loss by tokens since the cut") +
-                                   figure_html(rate_chart(report), "Learning rate and gradient norm"));
-  html += section_html("The mask", figure_html(mask_chart(report), "Kept share, sharpness and churn of each layer over the mask stage") +
-                                       section_tables(ReportSection::masks, "The mask"));
+  if (const ReportTable table = comparisons_table(report); !table.rows.empty())
+    html += table_html(table, /*with_title=*/true, students);
+  html += section_html(
+      "Models", figure_html(models_chart(report), "Bars of parameters, loss, accuracy and agreement for each model") +
+                    section_tables(ReportSection::models, "Models"));
+  html += section_html("Training", figure_html(loss_chart(report), "Training and held-out loss of every training stage",
+                                               "Cross-entropy on the true next token in every stage, also where "
+                                               "teacher labels are trained on. Under learn_masks "
+                                               "the model is masked while it is measured.") +
+                                       figure_html(after_cut_chart(report), "Held-out loss by tokens since the cut") +
+                                       figure_html(rate_chart(report), "Learning rate and gradient norm"));
+  html += section_html(
+      "The mask", figure_html(mask_chart(report), "Kept share, sharpness and churn of each layer over the mask stage") +
+                      section_tables(ReportSection::masks, "The mask"));
   html += section_html("Costs", section_tables(ReportSection::costs, "Costs"));
   html += section_html("Checks", section_tables(ReportSection::checks, "Checks"));
   html += section_html("Versions and machine", section_tables(ReportSection::provenance, "Versions and machine"));

@@ -1,4 +1,5 @@
-// The parts that every page of ours is made of: one file that stands alone, no script, no font, no request; every word from outside is escaped.
+// The parts that every page of ours is made of: one file that stands alone, no script, no font, no request; every word
+// from outside is escaped.
 #pragma once
 
 #include <optional>
@@ -12,7 +13,8 @@
 namespace coppice {
 
 /// The whole page around `body`.
-std::string page_html(std::string_view kicker, std::string_view name, std::string_view verdict, const std::string& body);
+std::string page_html(std::string_view kicker, std::string_view name, std::string_view verdict,
+                      const std::string& body);
 /// A heading and its body; empty when the body is.
 std::string section_html(std::string_view heading, const std::string& body);
 /// `highlighted`: rows of the models section whose first cell is one of these.

@@ -26,8 +26,10 @@ std::optional<Svg> models_chart(const Report& report) {
   };
   const auto percent = [](double value) { return fmt::format("{:.1f}%", 100 * value); };
   const Column columns[] = {
-      {"parameters", [](const ReportModel& model) { return static_cast<double>(model.parameters); }, [](double value) { return number_text(value); }},
-      {"loss in nats (less is better)", [](const ReportModel& model) { return model.score.loss; }, [](double value) { return fmt::format("{:.3f}", value); }},
+      {"parameters", [](const ReportModel& model) { return static_cast<double>(model.parameters); },
+       [](double value) { return number_text(value); }},
+      {"loss in nats (less is better)", [](const ReportModel& model) { return model.score.loss; },
+       [](double value) { return fmt::format("{:.3f}", value); }},
       {"next-token accuracy", [](const ReportModel& model) { return model.score.accuracy; }, percent},
       {"agreement with the teacher", [](const ReportModel& model) { return model.score.teacher_agreement; }, percent},
   };

@@ -1,5 +1,5 @@
-// The verdict: three short sentences and the table they rest on. What came out; whether it holds against its comparisons, evidence against it included; what
-// the cut alone was worth, and what is not counted.
+// The verdict: three short sentences and the table they rest on. What came out; whether it holds against its
+// comparisons, evidence against it included; what the cut alone was worth, and what is not counted.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -43,9 +43,10 @@ std::string clauses(const std::vector<ReportComparison>& rows, const std::string
       if (row.outcome == outcome) names.push_back(row.against + unequal_tokens(*row.judged, *row.other));
     if (names.empty()) continue;
     const bool all = names.size() == rows.size();
-    const std::string named = names.size() <= kNamed || outcome == ReportOutcome::worse
-                                  ? listed(names)
-                                  : fmt::format("{} {} comparisons", all ? "all" : fmt::format("{} of", names.size()), rows.size());
+    const std::string named =
+        names.size() <= kNamed || outcome == ReportOutcome::worse
+            ? listed(names)
+            : fmt::format("{} {} comparisons", all ? "all" : fmt::format("{} of", names.size()), rows.size());
     parts.push_back(fmt::format(fmt::runtime(words), who, named));
   }
   return fmt::format("{}", fmt::join(parts, "; "));
@@ -67,21 +68,30 @@ std::string noun_of(const ReportModel& model) {
   return fmt::format("model cut by {}", model.role);
 }
 
-/// "the student 'long' has 50% of the source's 800k parameters and 91% of its accuracy (...) at a held-out loss of 3.2 against 3.0"
+/// "the student 'long' has 50% of the source's 800k parameters and 91% of its accuracy (...) at a held-out loss of 3.2
+/// against 3.0"
 std::string result_of(const Report& report, const ReportModel& model) {
   const ReportModel* source = source_of(report, model);
   std::string text = fmt::format("the {} '{}'", noun_of(model), model.name);
   if (source == nullptr || source->parameters <= 0) {
-    text += fmt::format(" has {} parameters, a held-out loss of {}", format_count(static_cast<double>(model.parameters)), fixed_text(model.score.loss, 3));
-    return std::isfinite(model.score.accuracy) ? text + fmt::format(" and an accuracy of {}", share_text(model.score.accuracy)) : text;
+    text += fmt::format(" has {} parameters, a held-out loss of {}",
+                        format_count(static_cast<double>(model.parameters)), fixed_text(model.score.loss, 3));
+    return std::isfinite(model.score.accuracy)
+               ? text + fmt::format(" and an accuracy of {}", share_text(model.score.accuracy))
+               : text;
   }
-  const bool is_cut = model.role != "distilled" && std::ranges::any_of(report.stages, [&](const ReportStage& stage) { return stage.kind == "prune"; });
-  text += fmt::format(" has {} of {} {} parameters", share_text(static_cast<double>(model.parameters) / static_cast<double>(source->parameters), 0),
+  const bool is_cut = model.role != "distilled" && std::ranges::any_of(report.stages, [&](const ReportStage& stage) {
+                        return stage.kind == "prune";
+                      });
+  text += fmt::format(" has {} of {} {} parameters",
+                      share_text(static_cast<double>(model.parameters) / static_cast<double>(source->parameters), 0),
                       is_cut ? "the source's" : "its teacher's", format_count(static_cast<double>(source->parameters)));
   if (std::isfinite(model.score.accuracy) && source->score.accuracy > 0)
-    text += fmt::format(" and {} of its accuracy ({} of {})", share_text(model.score.accuracy / source->score.accuracy, 0), share_text(model.score.accuracy),
-                        share_text(source->score.accuracy));
-  return text + fmt::format(" at a held-out loss of {} against {}", fixed_text(model.score.loss, 3), fixed_text(source->score.loss, 3));
+    text +=
+        fmt::format(" and {} of its accuracy ({} of {})", share_text(model.score.accuracy / source->score.accuracy, 0),
+                    share_text(model.score.accuracy), share_text(source->score.accuracy));
+  return text + fmt::format(" at a held-out loss of {} against {}", fixed_text(model.score.loss, 3),
+                            fixed_text(source->score.loss, 3));
 }
 
 /// A run without a scored model: what its training stages saw of held-out text.
@@ -90,19 +100,27 @@ std::vector<std::string> without_scores(const Report& report) {
   for (const ReportStage& stage : report.stages) {
     double loss = kAbsent;
     for (const auto& line : stage.metrics)
-      if (const auto found = line.find("heldout_loss"); found != line.end() && std::isfinite(found->second)) loss = found->second;
+      if (const auto found = line.find("heldout_loss"); found != line.end() && std::isfinite(found->second))
+        loss = found->second;
     if (std::isfinite(loss)) ends.push_back(fmt::format("'{}' at {}", stage.name, fixed_text(loss, 3)));
   }
-  const bool evaluates = std::ranges::any_of(report.stages, [](const ReportStage& stage) { return stage.kind == "evaluate"; });
-  std::vector<std::string> text = {fmt::format("Nothing to judge yet: no model has been scored{}.",
-                                               evaluates || report.stages.empty() ? "" : ", and no stage of kind evaluate is there to do it")};
-  if (!ends.empty()) text.push_back(fmt::format("Held-out loss at the end of training, each on a sample of its own: {}.", listed(ends)));
+  const bool evaluates =
+      std::ranges::any_of(report.stages, [](const ReportStage& stage) { return stage.kind == "evaluate"; });
+  std::vector<std::string> text = {
+      fmt::format("Nothing to judge yet: no model has been scored{}.",
+                  evaluates || report.stages.empty() ? "" : ", and no stage of kind evaluate is there to do it")};
+  if (!ends.empty())
+    text.push_back(fmt::format("Held-out loss at the end of training, each on a sample of its own: {}.", listed(ends)));
   return text;
 }
 
 std::string cost_of(const Report& report) {
-  const double method = total_of(report, StagePurpose::method, &ReportStage::flops), source = total_of(report, StagePurpose::source, &ReportStage::flops);
-  return method > 0 && source > 0 ? fmt::format("the source's own training, {:.2g} times the method's FLOPs, is not counted", source / method) : "";
+  const double method = total_of(report, StagePurpose::method, &ReportStage::flops),
+               source = total_of(report, StagePurpose::source, &ReportStage::flops);
+  return method > 0 && source > 0
+             ? fmt::format("the source's own training, {:.2g} times the method's FLOPs, is not counted",
+                           source / method)
+             : "";
 }
 
 }  // namespace
@@ -116,7 +134,8 @@ std::vector<std::string> verdict_sentences(const Report& report) {
     if (row.is_peer) (row.judged == judged ? training : cut).push_back(row);
 
   std::string result = result_of(report, *judged);
-  if (std::ranges::any_of(report.stages, [](const ReportStage& stage) { return stage.status != "done"; })) result = "so far, " + result;
+  if (std::ranges::any_of(report.stages, [](const ReportStage& stage) { return stage.status != "done"; }))
+    result = "so far, " + result;
   std::vector<std::string> text = {sentence(result)};
 
   if (judged->role == "control") {
@@ -125,7 +144,8 @@ std::vector<std::string> verdict_sentences(const Report& report) {
   }
   if (judged->role == "source" || judged->role == "scratch" || judged->role == "teacher" || judged->role.empty()) {
     text.push_back(all.empty() ? "Nothing else has been scored, so it is held against nothing."
-                               : fmt::format("Of {} models scored it has the lowest loss; no other is a student.", all.size() + 1));
+                               : fmt::format("Of {} models scored it has the lowest loss; no other is a student.",
+                                             all.size() + 1));
     return text;
   }
   if (!training.empty())

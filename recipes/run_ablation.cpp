@@ -35,9 +35,10 @@ namespace fs = std::filesystem;
 
 constexpr double kReportEvery_s = 30;
 
-/// Starts `work` in a process of its own. The parent never uses torch's threads, so a fork is whole; the child dies with its parent, ignores the terminal's
-/// signals (the parent passes a stop on, once) and holds no lock.
-pid_t start_child(RunFolder& run, int threads, const fs::path& log_file, bool quiet, const std::function<void()>& work) {
+/// Starts `work` in a process of its own. The parent never uses torch's threads, so a fork is whole; the child dies
+/// with its parent, ignores the terminal's signals (the parent passes a stop on, once) and holds no lock.
+pid_t start_child(RunFolder& run, int threads, const fs::path& log_file, bool quiet,
+                  const std::function<void()>& work) {
   std::fflush(stdout);
   const pid_t parent = getpid(), child = fork();
   if (child < 0) throw IoError("fork", "no process can be started", errno);
@@ -73,7 +74,9 @@ void rest() { std::this_thread::sleep_for(std::chrono::milliseconds(5)); }
 [[noreturn]] void throw_failure(int code, const std::string& what) {
   if (code == static_cast<int>(ExitCode::stopped)) throw Stopped(what + " was stopped; run again to go on");
   if (code == 128 + SIGKILL)
-    throw DeviceError::out_of_memory(what + " was killed by the system, probably for memory; fewer --jobs or a smaller micro_batch_tokens need less");
+    throw DeviceError::out_of_memory(
+        what +
+        " was killed by the system, probably for memory; fewer --jobs or a smaller micro_batch_tokens need less");
   if (code >= 128) throw InternalError(fmt::format("{} was ended by signal {}", what, code - 128));
   throw Error(static_cast<ExitCode>(code), what + " failed, see above; the same command goes on from there");
 }
@@ -81,7 +84,8 @@ void rest() { std::this_thread::sleep_for(std::chrono::milliseconds(5)); }
 /// The stages under way and those still to come.
 class Scheduler {
  public:
-  Scheduler(const Ablation& ablation, const AblationPlan& plan, std::vector<Holder>& holders, RunFolder& run, Parallelism parallel)
+  Scheduler(const Ablation& ablation, const AblationPlan& plan, std::vector<Holder>& holders, RunFolder& run,
+            Parallelism parallel)
       : ablation_(ablation),
         plan_(plan),
         holders_(holders),
@@ -100,7 +104,8 @@ class Scheduler {
     }
   }
 
-  /// Runs until nothing is left that can be run. Throws Stopped, or the first failure once what could be finished is finished.
+  /// Runs until nothing is left that can be run. Throws Stopped, or the first failure once what could be finished is
+  /// finished.
   void run() {
     const double begin_s = last_report_s_ = monotonic_s();
     while (true) {
@@ -126,7 +131,8 @@ class Scheduler {
       show(begin_s);
       rest();
     }
-    progress_.finish(fmt::format("{} of {} stages done in {}", num_done_, plan_.stages.size(), format_duration(monotonic_s() - begin_s)));
+    progress_.finish(fmt::format("{} of {} stages done in {}", num_done_, plan_.stages.size(),
+                                 format_duration(monotonic_s() - begin_s)));
     if (stop_requested()) throw Stopped("stopped; finished stages and checkpoints are kept, run again to go on");
   }
   /// Exit code of the first stage that failed, and which; 0 = none.
@@ -141,10 +147,12 @@ class Scheduler {
   };
 
   const ArmRun& owner(size_t d) const { return ablation_.runs[plan_.stages[d].run]; }
-  std::string name_of(size_t d) const { return owner(d).folder() + "/" + owner(d).recipe.stages[plan_.stages[d].stage].name; }
+  std::string name_of(size_t d) const {
+    return owner(d).folder() + "/" + owner(d).recipe.stages[plan_.stages[d].stage].name;
+  }
 
-  /// Of the stages whose inputs are there, one that is taken over from elsewhere, or the one with the longest chain of work behind it: so no long one is left
-  /// alone at the end.
+  /// Of the stages whose inputs are there, one that is taken over from elsewhere, or the one with the longest chain of
+  /// work behind it: so no long one is left alone at the end.
   bool start_next() {
     std::optional<size_t> next;
     for (size_t d = 0; d < plan_.stages.size(); ++d) {
@@ -161,12 +169,14 @@ class Scheduler {
     const ArmRun& arm_run = owner(*next);
     const fs::path folder = run_.root() / arm_run.folder();
     const pid_t process =
-        start_child(run_, parallel_.threads, folder / "log.txt", /*quiet=*/true, [&] {  // its log.txt has every line, the terminal those of the parent
-          RunFolder own = RunFolder::within_locked_run(folder);
-          const Stage& begun = arm_run.recipe.stages[stage.stage];
-          if (begun_fingerprint(folder / begun.name).empty()) own.add_prediction(begun.name, stage.cost.seconds, stage.cost.memory_bytes);
-          run_stage(arm_run.recipe, begun, own, open_data(run_.root()), stage.fingerprint, stage.identity);
-        });
+        start_child(run_, parallel_.threads, folder / "log.txt", /*quiet=*/true,
+                    [&] {  // its log.txt has every line, the terminal those of the parent
+                      RunFolder own = RunFolder::within_locked_run(folder);
+                      const Stage& begun = arm_run.recipe.stages[stage.stage];
+                      if (begun_fingerprint(folder / begun.name).empty())
+                        own.add_prediction(begun.name, stage.cost.seconds, stage.cost.memory_bytes);
+                      run_stage(arm_run.recipe, begun, own, open_data(run_.root()), stage.fingerprint, stage.identity);
+                    });
     workers_.push_back({.process = process, .distinct = *next, .begin_s = monotonic_s()});
     return true;
   }
@@ -181,17 +191,20 @@ class Scheduler {
         failed_stage_ = name_of(d);
       }
       closed_ |= code != static_cast<int>(ExitCode::diverged);
-      log_warning(fmt::format("{} ended with exit code {}{}", name_of(d), code, closed_ ? "" : "; other arms and seeds go on"));
+      log_warning(
+          fmt::format("{} ended with exit code {}{}", name_of(d), code, closed_ ? "" : "; other arms and seeds go on"));
       return;
     }
     holders_[d].done = true;
     ++num_done_;
     work_done_s_ += plan_.stages[d].cost.seconds;
     link_sharers(run_.root(), ablation_, d, plan_, holders_[d]);
-    log_info(fmt::format("{}: {}{}", name_of(d), format_duration(monotonic_s() - worker.begin_s),
-                         plan_.stages[d].num_users > 1 ? fmt::format(", for {} arms and seeds", plan_.stages[d].num_users) : ""));
+    log_info(fmt::format(
+        "{}: {}{}", name_of(d), format_duration(monotonic_s() - worker.begin_s),
+        plan_.stages[d].num_users > 1 ? fmt::format(", for {} arms and seeds", plan_.stages[d].num_users) : ""));
     for (const ArmRun& arm_run : ablation_.runs)
-      if (std::ranges::find(arm_run.stages, d) != arm_run.stages.end() && std::ranges::all_of(arm_run.stages, [&](size_t s) { return holders_[s].done; }))
+      if (std::ranges::find(arm_run.stages, d) != arm_run.stages.end() &&
+          std::ranges::all_of(arm_run.stages, [&](size_t s) { return holders_[s].done; }))
         write_report(run_.root() / arm_run.folder());
     if (monotonic_s() - last_report_s_ >= kReportEvery_s) {
       write_ablation_report(run_.root());
@@ -211,7 +224,9 @@ class Scheduler {
       names += (names.empty() ? "" : ", ") + name_of(worker.distinct);
     }
     const double pace = work_done_s_ > 0 ? (now - begin_s) / (work_done_s_ + under_way_s) : 1.0 / parallel_.jobs;
-    progress_.update(num_done_, {{"of", std::to_string(holders_.size())}, {"", names}, {"ETA", format_duration(std::max(0.0, left_s - under_way_s) * pace)}});
+    progress_.update(num_done_, {{"of", std::to_string(holders_.size())},
+                                 {"", names},
+                                 {"ETA", format_duration(std::max(0.0, left_s - under_way_s) * pace)}});
   }
 
   const Ablation& ablation_;
@@ -222,7 +237,7 @@ class Scheduler {
   Progress progress_;
   std::vector<Worker> workers_;
   std::vector<char> failed_;
-  std::vector<double> chain_s_;   // predicted seconds from the start of a stage to the end of the last that waits for it
+  std::vector<double> chain_s_;  // predicted seconds from the start of a stage to the end of the last that waits for it
   std::vector<char> taken_over_;  // imports and labels from elsewhere: read first, as in a run
   uint64_t num_done_ = 0;
   double work_done_s_ = 0, last_report_s_ = 0;
@@ -238,7 +253,8 @@ void prepare(const Ablation& ablation, RunFolder& run, const Json& identity, int
     const PreparedData data = prepare_data(ablation.base, run, identity);
     check_before_work(ablation, Missing::refused, data.tokenizer.get());
     std::vector<std::string> lines;
-    for (const ArmRun& arm_run : ablation.runs) std::ranges::copy(check_windows(arm_run.recipe, data), std::back_inserter(lines));
+    for (const ArmRun& arm_run : ablation.runs)
+      std::ranges::copy(check_windows(arm_run.recipe, data), std::back_inserter(lines));
     log_warnings(lines);
   });
   int code = -1;
@@ -268,11 +284,13 @@ void write_arm_files(const fs::path& root, const Ablation& ablation) {
 }  // namespace
 
 void run_ablation(const RunRequest& request, int jobs) {
-  Ablation ablation = load_ablation(request.recipe_file, request.overrides, request.unset, std::make_shared<Sources>(request.out));
+  Ablation ablation =
+      load_ablation(request.recipe_file, request.overrides, request.unset, std::make_shared<Sources>(request.out));
   const Parallelism parallel = parallelism_of(ablation.base, jobs);
   const fs::path root = run_root(request, ablation.base);
   if (request.fresh && fs::exists(root / "recipe.toml"))
-    throw UserError::recipe("--fresh", fmt::format("{} already holds a run; leave --fresh out to go on with it", root.string()));
+    throw UserError::recipe("--fresh",
+                            fmt::format("{} already holds a run; leave --fresh out to go on with it", root.string()));
   install_signal_handlers(ablation.base.grace_s);
   RunFolder run(root);  // first: a second run is told so before it reads the corpus
   set_log_file(root / "log.txt");
@@ -288,9 +306,9 @@ void run_ablation(const RunRequest& request, int jobs) {
   }
   if (const std::string held = begun_fingerprint(root / "data"); !held.empty() && held != data_fingerprint) {
     if (!request.rerun)
-      throw UserError::recipe(
-          "", fmt::format("{} holds data of other options; run with --rerun to move it aside and run every stage again, or choose another folder with --out",
-                          root.string()));
+      throw UserError::recipe("", fmt::format("{} holds data of other options; run with --rerun to move it aside and "
+                                              "run every stage again, or choose another folder with --out",
+                                              root.string()));
     check_data_there(ablation.base, "");
     run.move_aside("data", held);
   }
@@ -306,7 +324,8 @@ void run_ablation(const RunRequest& request, int jobs) {
   for (size_t d = 0; d < holders.size(); ++d) {
     link_sharers(root, ablation, d, plan, holders[d]);
     const DistinctStage& stage = plan.stages[d];
-    if (holders[d].done) remove_checkpoints(ablation.runs[stage.run].recipe.stages[stage.stage], root / holders[d].folder);
+    if (holders[d].done)
+      remove_checkpoints(ablation.runs[stage.run].recipe.stages[stage.stage], root / holders[d].folder);
   }
   int failure = 0;
   std::string failed_stage;
@@ -320,10 +339,12 @@ void run_ablation(const RunRequest& request, int jobs) {
     say_what_is_gone(ablation.base);
     prepare(ablation, run, data, parallel.threads);
     write_arm_files(root, ablation);
-    const AblationPlan timed = plan_ablation(ablation, data_fingerprint, read_json(root / "run.json").at("machine").value("gemm_gflops", 0.0));
+    const AblationPlan timed =
+        plan_ablation(ablation, data_fingerprint, read_json(root / "run.json").at("machine").value("gemm_gflops", 0.0));
     for (size_t d = 0; d < plan.stages.size(); ++d) plan.stages[d].cost = timed.stages[d].cost;
-    log_info(fmt::format("{} arms x {} seeds: {} distinct stages, {} done already, {} at a time with {} threads each", ablation.base.arms.size(),
-                         ablation.seeds.size(), plan.stages.size(), std::ranges::count_if(holders, &Holder::done), parallel.jobs, parallel.threads));
+    log_info(fmt::format("{} arms x {} seeds: {} distinct stages, {} done already, {} at a time with {} threads each",
+                         ablation.base.arms.size(), ablation.seeds.size(), plan.stages.size(),
+                         std::ranges::count_if(holders, &Holder::done), parallel.jobs, parallel.threads));
     Scheduler scheduler(ablation, plan, holders, run, parallel);
     scheduler.run();
     failure = scheduler.failure();
@@ -331,7 +352,8 @@ void run_ablation(const RunRequest& request, int jobs) {
   }
   const std::string verdict = write_ablation_report(root);
   for (const ArmRun& arm_run : ablation.runs)
-    if (!fs::exists(root / arm_run.folder() / "report.md") && fs::exists(root / arm_run.folder() / "recipe.toml")) write_report(root / arm_run.folder());
+    if (!fs::exists(root / arm_run.folder() / "report.md") && fs::exists(root / arm_run.folder() / "recipe.toml"))
+      write_report(root / arm_run.folder());
   fmt::print("{}\n\ntables: {}, .md, .csv, .json, .svg\n", verdict, (root / "ablation.html").string());
   if (failure != 0) throw_failure(failure, failed_stage);
 }

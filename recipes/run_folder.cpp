@@ -79,31 +79,36 @@ struct OptionsJson {
     json["masks"] = fields_json(s.masks, {"on_collapse"});
     json["intermediate_size"] = recipe.models.at(s.target).intermediate_size;
     json["calibration"] = calibration_json(recipe);
-    if (s.masks.compact_after > 0) json["checkpoint_steps"] = s.training.checkpoint_steps;  // dead channels leave at these steps
+    if (s.masks.compact_after > 0)
+      json["checkpoint_steps"] = s.training.checkpoint_steps;  // dead channels leave at these steps
     return json;
   }
   Json operator()(const PruneStage& s) const {
     Json json = {{"scores", s.scores}, {"intermediate_size", recipe.models.at(s.target).intermediate_size}};
-    if (needs_calibration(s)) json.update({{"calibration_tokens", s.calibration_tokens}, {"calibration", calibration_json(recipe)}});
+    if (needs_calibration(s))
+      json.update({{"calibration_tokens", s.calibration_tokens}, {"calibration", calibration_json(recipe)}});
     return json;
   }
   Json operator()(const LabelStage& s) const {
     Json json = {{"window_rule", s.window_rule}, {"coverage", s.coverage}, {"context", s.context},
                  {"overlap", s.overlap},         {"tier", s.tier},         {"temperature", s.temperature}};
     if (s.tier == "topk") json["top_k"] = s.top_k;
-    if (!s.import.empty()) json["import"] = recipe.sources->look_text("labels", s.import, [&] { return corpus_sha256(s.import); });
+    if (!s.import.empty())
+      json["import"] = recipe.sources->look_text("labels", s.import, [&] { return corpus_sha256(s.import); });
     if (s.import_format != "coppice") json["import_format"] = s.import_format;
     if (!s.import_teacher.empty()) json["import_teacher"] = s.import_teacher;
     if (!s.cache.empty())  // a manifest holds the hashes of its files
       for (const DomainOptions& domain : recipe.data.domains) {
         const std::filesystem::path cache = label_cache(s.cache, domain.name);
-        json["cache"][domain.name] = recipe.sources->look_text("label cache's manifest", cache, [&] { return sha256_file(cache / "manifest.json"); });
+        json["cache"][domain.name] = recipe.sources->look_text("label cache's manifest", cache,
+                                                               [&] { return sha256_file(cache / "manifest.json"); });
       }
     if (s.coverage == "used") {  // what its readers draw decides which documents are labelled
       for (const Stage& reader : recipe.stages) {
         const auto* train = std::get_if<TrainStage>(&reader.options);
         for (const std::string& labels : train ? train->labels : std::vector<std::string>())
-          if (std::get_if<LabelStage>(&recipe.stage(labels).options) == &s) json["readers"].push_back(drawing_json(train->training));
+          if (std::get_if<LabelStage>(&recipe.stage(labels).options) == &s)
+            json["readers"].push_back(drawing_json(train->training));
       }
     }
     return json;
@@ -134,16 +139,22 @@ std::optional<Json> read_manifest(const std::filesystem::path& stage_folder) {
 
 /// A part of a model or of labels: the manifest of its own folder has its hash, and the stage's that manifest's.
 bool has_manifest_beside(const std::filesystem::path& stage_folder, const std::filesystem::path& file) {
-  return file.parent_path() != stage_folder && file.filename() != "manifest.json" && std::filesystem::exists(file.parent_path() / "manifest.json");
+  return file.parent_path() != stage_folder && file.filename() != "manifest.json" &&
+         std::filesystem::exists(file.parent_path() / "manifest.json");
 }
 
-/// What a stage left, relative to its folder, sorted: without checkpoints, its own manifest, hidden files and what a resume cut off.
+/// What a stage left, relative to its folder, sorted: without checkpoints, its own manifest, hidden files and what a
+/// resume cut off.
 std::vector<std::string> result_files(const std::filesystem::path& stage_folder) {
   std::vector<std::string> files;
-  for (auto entry = std::filesystem::recursive_directory_iterator(stage_folder); entry != std::filesystem::recursive_directory_iterator(); ++entry) {
+  for (auto entry = std::filesystem::recursive_directory_iterator(stage_folder);
+       entry != std::filesystem::recursive_directory_iterator(); ++entry) {
     const std::string name = entry->path().filename().string();
-    if (entry->is_directory() && (name.starts_with(".") || (entry.depth() == 0 && name == "ckpt"))) entry.disable_recursion_pending();
-    if (!entry->is_regular_file() || name.starts_with(".") || name.ends_with(".cut.jsonl") || (entry.depth() == 0 && name == "manifest.json")) continue;
+    if (entry->is_directory() && (name.starts_with(".") || (entry.depth() == 0 && name == "ckpt")))
+      entry.disable_recursion_pending();
+    if (!entry->is_regular_file() || name.starts_with(".") || name.ends_with(".cut.jsonl") ||
+        (entry.depth() == 0 && name == "manifest.json"))
+      continue;
     files.push_back(entry->path().lexically_relative(stage_folder).generic_string());
   }
   std::ranges::sort(files);
@@ -185,10 +196,14 @@ void RunFolder::begin_stage(const std::string& name, const std::string& fingerpr
   remove_temporaries(stage(name));
   const std::filesystem::path path = stage(name) / "identity.json";
   if (begun_fingerprint(stage(name)) != fingerprint)
-    write_file_atomically(path, seal({{"format", "coppice.stage_identity"}, {"version", kStageVersion}, {"fingerprint", fingerprint}, {"identity", identity}}));
+    write_file_atomically(path, seal({{"format", "coppice.stage_identity"},
+                                      {"version", kStageVersion},
+                                      {"fingerprint", fingerprint},
+                                      {"identity", identity}}));
 }
 
-void RunFolder::finish_stage(const std::string& name, const std::string& kind, const std::string& fingerprint, Json body) {
+void RunFolder::finish_stage(const std::string& name, const std::string& kind, const std::string& fingerprint,
+                             Json body) {
   body["format"] = "coppice.stage";
   body["version"] = kStageVersion;
   body["stage"] = {{"name", name}, {"kind", kind}};
@@ -231,7 +246,8 @@ void RunFolder::add_prediction(const std::string& name, double seconds, double m
 void RunFolder::move_aside(const std::string& name, const std::string& old_fingerprint) {
   const std::string base = fmt::format(".old-{}-{}", name, old_fingerprint.substr(0, 8));
   std::filesystem::path target = root_ / base;
-  for (int i = 2; std::filesystem::exists(std::filesystem::symlink_status(target)); ++i) target = root_ / fmt::format("{}.{}", base, i);
+  for (int i = 2; std::filesystem::exists(std::filesystem::symlink_status(target)); ++i)
+    target = root_ / fmt::format("{}.{}", base, i);
   commit_rename(root_ / name, target);
   log_info(fmt::format("stage '{}' was made with other options: moved to {}", name, target.string()));
 }
@@ -256,16 +272,21 @@ std::filesystem::path result_folder(const std::filesystem::path& stage_folder) {
   const std::filesystem::path same_as = named;
   for (const auto& part : same_as) check_leaf_name(part.string(), manifest);
   if (same_as.is_absolute() || std::distance(same_as.begin(), same_as.end()) != 3)
-    throw UserError::bad_file(manifest, fmt::format("same_as: got '{}', expected <arm>/seed-<n>/<stage>", printable(named)));
-  const std::filesystem::path folder = std::filesystem::absolute(stage_folder).lexically_normal().parent_path().parent_path().parent_path() / same_as;
+    throw UserError::bad_file(manifest,
+                              fmt::format("same_as: got '{}', expected <arm>/seed-<n>/<stage>", printable(named)));
+  const std::filesystem::path folder =
+      std::filesystem::absolute(stage_folder).lexically_normal().parent_path().parent_path().parent_path() / same_as;
   const auto target = read_manifest(folder);
-  if (!target || target->contains("same_as") || target->value("fingerprint", "") != string_at(*body, "fingerprint", manifest))
-    throw UserError::bad_file(manifest, fmt::format("same_as: {} does not hold this result; run the ablation again to mend it", folder.string()));
+  if (!target || target->contains("same_as") ||
+      target->value("fingerprint", "") != string_at(*body, "fingerprint", manifest))
+    throw UserError::bad_file(
+        manifest,
+        fmt::format("same_as: {} does not hold this result; run the ablation again to mend it", folder.string()));
   return folder;
 }
 
-void write_same_as(const std::filesystem::path& stage_folder, const std::string& name, const std::string& kind, const std::string& fingerprint,
-                   const std::string& same_as) {
+void write_same_as(const std::filesystem::path& stage_folder, const std::string& name, const std::string& kind,
+                   const std::string& fingerprint, const std::string& same_as) {
   make_folder(stage_folder);
   write_file_atomically(stage_folder / "manifest.json", seal({{"format", "coppice.stage"},
                                                               {"version", kStageVersion},
@@ -286,7 +307,8 @@ std::optional<StageManifest> find_stage_manifest(const std::filesystem::path& na
   for (const Json& file : array_at(manifest.body, "files", path.string())) {
     const std::string name = string_at(file, "name", path.string());
     const std::filesystem::path relative = name, member = stage_folder / relative;
-    if (relative.empty() || relative.is_absolute()) throw UserError::bad_file(path.string(), fmt::format("'{}' is no file of the stage", printable(name)));
+    if (relative.empty() || relative.is_absolute())
+      throw UserError::bad_file(path.string(), fmt::format("'{}' is no file of the stage", printable(name)));
     for (const auto& part : relative) check_leaf_name(part.string(), path.string());
     if (!file.contains("bytes")) continue;
     std::error_code error;
@@ -294,9 +316,13 @@ std::optional<StageManifest> find_stage_manifest(const std::filesystem::path& na
     if (error)
       throw UserError::bad_file(
           member.string(),
-          fmt::format("cannot be read, though the stage's manifest lists it ({}); move the stage's folder away to run it again", error.message()));
-    if (bytes != unsigned_at(file, "bytes", path.string()) || (file.contains("sha256") && sha256_file(member) != string_at(file, "sha256", path.string())))
-      throw UserError::bad_file(member.string(), "differs from the stage's manifest; move the stage's folder away to run it again");
+          fmt::format(
+              "cannot be read, though the stage's manifest lists it ({}); move the stage's folder away to run it again",
+              error.message()));
+    if (bytes != unsigned_at(file, "bytes", path.string()) ||
+        (file.contains("sha256") && sha256_file(member) != string_at(file, "sha256", path.string())))
+      throw UserError::bad_file(member.string(),
+                                "differs from the stage's manifest; move the stage's folder away to run it again");
   }
   return manifest;
 }
@@ -312,13 +338,15 @@ std::string begun_fingerprint(const std::filesystem::path& stage_folder) {
   return begun ? string_at(*begun, "fingerprint", (stage_folder / "identity.json").string()) : "";
 }
 
-Json stage_identity(const Recipe& recipe, const Stage& stage, const std::map<std::string, std::string>& input_fingerprints,
-                    const std::string& data_fingerprint) {
+Json stage_identity(const Recipe& recipe, const Stage& stage,
+                    const std::map<std::string, std::string>& input_fingerprints, const std::string& data_fingerprint) {
   Json inputs = Json::object();
   for (const std::string& name : stage.inputs()) inputs[name] = input_fingerprints.at(name);
-  Json identity = {{"format", "coppice.stage"}, {"version", kStageVersion}, {"kind", stage.kind},
-                   {"data", data_fingerprint},  {"inputs", inputs},         {"options", std::visit(OptionsJson{recipe}, stage.options)}};
-  if (stage.kind == "train" || stage.kind == "learn_masks" || stage.kind == "prune") identity["seed"] = stage.seed;  // the others draw nothing
+  Json identity = {{"format", "coppice.stage"}, {"version", kStageVersion},
+                   {"kind", stage.kind},        {"data", data_fingerprint},
+                   {"inputs", inputs},          {"options", std::visit(OptionsJson{recipe}, stage.options)}};
+  if (stage.kind == "train" || stage.kind == "learn_masks" || stage.kind == "prune")
+    identity["seed"] = stage.seed;  // the others draw nothing
   return identity;
 }
 

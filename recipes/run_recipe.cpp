@@ -37,20 +37,23 @@ struct PlannedStage {
 };
 
 /// Fingerprints of data and stages, with what was or is to be changed midway in this run.
-std::vector<PlannedStage> identify_stages(const Recipe& recipe, const fs::path& root, const Json& data, const std::vector<std::string>& allow_change) {
+std::vector<PlannedStage> identify_stages(const Recipe& recipe, const fs::path& root, const Json& data,
+                                          const std::vector<std::string>& allow_change) {
   std::vector<PlannedStage> planned = {{.name = "data", .fingerprint = fingerprint(data), .identity = data}};
   std::map<std::string, std::string> fingerprints;
   for (const Stage& stage : recipe.stages) {
-    const auto [identity, goes_on] =
-        identity_in_folder(root / stage.name, stage, stage_identity(recipe, stage, fingerprints, planned[0].fingerprint), allow_change);
+    const auto [identity, goes_on] = identity_in_folder(
+        root / stage.name, stage, stage_identity(recipe, stage, fingerprints, planned[0].fingerprint), allow_change);
     fingerprints[stage.name] = fingerprint(identity);
-    planned.push_back({.name = stage.name, .fingerprint = fingerprints[stage.name], .identity = identity, .goes_on = goes_on});
+    planned.push_back(
+        {.name = stage.name, .fingerprint = fingerprints[stage.name], .identity = identity, .goes_on = goes_on});
   }
   return planned;
 }
 
 /// The same beside what the folder holds.
-std::vector<PlannedStage> plan_stages(const Recipe& recipe, const RunFolder& run, const Json& data, const std::vector<std::string>& allow_change) {
+std::vector<PlannedStage> plan_stages(const Recipe& recipe, const RunFolder& run, const Json& data,
+                                      const std::vector<std::string>& allow_change) {
   std::vector<PlannedStage> planned = identify_stages(recipe, run.root(), data, allow_change);
   for (PlannedStage& stage : planned) {
     const fs::path folder = run.stage(stage.name);
@@ -70,22 +73,28 @@ void refuse_changed(const std::vector<PlannedStage>& planned, const Recipe& reci
     const PlannedStage& stage = planned[i];
     if (stage.held.empty()) continue;
     if (one && i > 0)
-      for (const std::string& key : keys_to_allow(recipe.stages[i - 1], run.stage(stage.name), stage.identity)) allow += " --allow-change " + key;
+      for (const std::string& key : keys_to_allow(recipe.stages[i - 1], run.stage(stage.name), stage.identity))
+        allow += " --allow-change " + key;
     const auto begun = begun_identity(run.stage(stage.name));
-    names += fmt::format("{}{} ({})", names.empty() ? "" : ", ", stage.name,
-                         begun ? changed_keys(begun->value("identity", Json::object()), stage.identity) : "no identity.json");
+    names += fmt::format(
+        "{}{} ({})", names.empty() ? "" : ", ", stage.name,
+        begun ? changed_keys(begun->value("identity", Json::object()), stage.identity) : "no identity.json");
   }
   if (!names.empty())
     throw UserError::recipe(
-        "", fmt::format("{} holds results of other options for: {}; run with --rerun to move them aside and run these stages again, {}or choose another folder "
+        "", fmt::format("{} holds results of other options for: {}; run with --rerun to move them aside and run these "
+                        "stages again, {}or choose another folder "
                         "with --out",
-                        run.root().string(), names, allow.empty() ? "" : fmt::format("with{} to go on from the last checkpoint, ", allow)));
+                        run.root().string(), names,
+                        allow.empty() ? "" : fmt::format("with{} to go on from the last checkpoint, ", allow)));
 }
 
 /// A change that is allowed and does not happen is a slip of the pen.
 void warn_of_idle_changes(const std::vector<std::string>& allowed, const std::vector<PlannedStage>& planned) {
   for (const std::string& text : allowed)
-    if (std::ranges::none_of(planned, [&](const PlannedStage& stage) { return text.starts_with(stage.name + ".") && records_change(stage.identity, text); }))
+    if (std::ranges::none_of(planned, [&](const PlannedStage& stage) {
+          return text.starts_with(stage.name + ".") && records_change(stage.identity, text);
+        }))
       log_warning(fmt::format("--allow-change {} changes nothing: no stage under way has another value of it", text));
 }
 
@@ -105,7 +114,8 @@ void check_rest(const Recipe& recipe, const std::vector<PlannedStage>& planned, 
     check_data_there(recipe, planned[0].held.empty() ? root / "data" : fs::path());  // what is held goes aside
     check_there(recipe, recipe.stages[i]);
   }
-  if (done.size() + 1 < planned.size()) check_fits(remaining_cost(estimate_cost(recipe, corpus_bytes(recipe), 0), root, done), root);
+  if (done.size() + 1 < planned.size())
+    check_fits(remaining_cost(estimate_cost(recipe, corpus_bytes(recipe), 0), root, done), root);
 }
 
 /// A stop is a stop, whatever becomes of the report.
@@ -135,17 +145,20 @@ struct OpenedRun {
 };
 
 OpenedRun open_run(const RunRequest& request) {
-  OpenedRun opened{.recipe = load_recipe(request.recipe_file, request.overrides, request.unset, std::make_shared<Sources>(request.out))};
+  OpenedRun opened{.recipe = load_recipe(request.recipe_file, request.overrides, request.unset,
+                                         std::make_shared<Sources>(request.out))};
   const Recipe& recipe = opened.recipe;
   if (!recipe.arms.empty() || !recipe.seeds.empty())
-    throw UserError::recipe(request.recipe_file, fmt::format("the recipe has {} arms and {} seeds: coppice ablate {} runs them", recipe.arms.size(),
-                                                             recipe.seeds.size(), request.recipe_file));
+    throw UserError::recipe(request.recipe_file,
+                            fmt::format("the recipe has {} arms and {} seeds: coppice ablate {} runs them",
+                                        recipe.arms.size(), recipe.seeds.size(), request.recipe_file));
   check_allowed_changes(request.allow_change, recipe);
   install_signal_handlers(recipe.grace_s);
   start_torch(recipe.threads);
   const fs::path root = run_root(request, recipe);
   if (request.fresh && fs::exists(root / "recipe.toml"))
-    throw UserError::recipe("--fresh", fmt::format("{} already holds a run; leave --fresh out to go on with it", root.string()));
+    throw UserError::recipe("--fresh",
+                            fmt::format("{} already holds a run; leave --fresh out to go on with it", root.string()));
   opened.run = std::make_unique<RunFolder>(root);  // first: a second run is told so before it reads the corpus
   set_log_file(root / "log.txt");
   const Json data = data_identity(recipe);
@@ -170,19 +183,28 @@ void say_before_work(const OpenedRun& opened, const RunRequest& request) {
 
 }  // namespace
 
-fs::path run_root(const RunRequest& request, const Recipe& recipe) { return request.out.empty() ? fs::path("runs") / recipe.name : request.out; }
+fs::path run_root(const RunRequest& request, const Recipe& recipe) {
+  return request.out.empty() ? fs::path("runs") / recipe.name : request.out;
+}
 
-void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const PreparedData& data, const std::string& fingerprint, const Json& identity) {
+void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const PreparedData& data,
+               const std::string& fingerprint, const Json& identity) {
   Recipe seeded = recipe;  // a stage's own seed is the recipe's while it runs
   seeded.seed = stage.seed;
   run.begin_stage(stage.name, fingerprint, identity);
-  StageContext context{.recipe = seeded, .stage = seeded.stage(stage.name), .run = run, .data = data, .fingerprint = fingerprint, .identity = identity};
+  StageContext context{.recipe = seeded,
+                       .stage = seeded.stage(stage.name),
+                       .run = run,
+                       .data = data,
+                       .fingerprint = fingerprint,
+                       .identity = identity};
   const TrainingOptions* training = training_of(stage);
   const double begin_s = monotonic_s();
   (void)take_peak_memory();
   try {
     Json body = stage_row(stage.kind).run(context);
-    if (training == nullptr) run.add_seconds(stage.name, monotonic_s() - begin_s);  // training counts its own, checkpoint by checkpoint
+    if (training == nullptr)
+      run.add_seconds(stage.name, monotonic_s() - begin_s);  // training counts its own, checkpoint by checkpoint
     run.add_peak(stage.name, take_peak_memory());
     (void)COPPICE_FAILPOINT("stage.before_manifest");
     body["identity"] = identity;
@@ -213,8 +235,10 @@ void run_recipe(const RunRequest& request) {
     say_before_work(opened, request);
     run.write_run_file(recipe);
     for (const Stage& stage : recipe.stages)
-      if (const TrainingOptions* training = training_of(stage); training && training->steps() * training->batch_tokens != training->tokens)
-        log_info(fmt::format("stage '{}': {} tokens are {} steps of {}", stage.name, training->tokens, training->steps(), training->batch_tokens));
+      if (const TrainingOptions* training = training_of(stage);
+          training && training->steps() * training->batch_tokens != training->tokens)
+        log_info(fmt::format("stage '{}': {} tokens are {} steps of {}", stage.name, training->tokens,
+                             training->steps(), training->batch_tokens));
     const PreparedData data = prepare_data(recipe, run, opened.stages[0].identity);
     check_before_work(recipe, Missing::refused, names_of_done(opened.stages), data.tokenizer.get());
     log_warnings(check_windows(recipe, data));
@@ -229,7 +253,8 @@ void run_recipe(const RunRequest& request) {
         remove_checkpoints(stage, run.stage(stage.name));  // a kill may have come between the manifest and this
         continue;
       }
-      if (begun_fingerprint(run.stage(stage.name)).empty()) run.add_prediction(stage.name, cost.stages[i + 1].seconds, cost.stages[i + 1].memory_bytes);
+      if (begun_fingerprint(run.stage(stage.name)).empty())
+        run.add_prediction(stage.name, cost.stages[i + 1].seconds, cost.stages[i + 1].memory_bytes);
       try {
         run_stage(recipe, stage, run, data, planned.fingerprint, planned.identity);
       } catch (const Stopped&) {
@@ -237,7 +262,8 @@ void run_recipe(const RunRequest& request) {
         throw;
       }
       write_report(run.root());
-      if (stop_requested() && num_done < recipe.stages.size()) throw Stopped(fmt::format("stopped after stage '{}'; run again to go on", stage.name));
+      if (stop_requested() && num_done < recipe.stages.size())
+        throw Stopped(fmt::format("stopped after stage '{}'; run again to go on", stage.name));
     }
   }
   const std::string verdict = write_report(run.root());
@@ -245,21 +271,30 @@ void run_recipe(const RunRequest& request) {
 }
 
 void join_labels(const RunRequest& request, const std::string& stage_name) {
-  const Recipe recipe = load_recipe(request.recipe_file, request.overrides, request.unset, std::make_shared<Sources>(request.out));
+  const Recipe recipe =
+      load_recipe(request.recipe_file, request.overrides, request.unset, std::make_shared<Sources>(request.out));
   const auto found = std::ranges::find(recipe.stages, stage_name, &Stage::name);
   const auto* label = found == recipe.stages.end() ? nullptr : std::get_if<LabelStage>(&found->options);
   if (label == nullptr || !label->has_own_labels() || !recipe.arms.empty() || !recipe.seeds.empty())
-    throw UserError::recipe("--stage", fmt::format("'{}' is no label stage with a teacher of a recipe without arms and seeds", printable(stage_name)));
+    throw UserError::recipe(
+        "--stage",
+        fmt::format("'{}' is no label stage with a teacher of a recipe without arms and seeds", printable(stage_name)));
   start_torch(recipe.threads);
   const fs::path root = run_root(request, recipe);
   const std::vector<PlannedStage> planned = identify_stages(recipe, root, data_identity(recipe), {});
   const PlannedStage& stage = planned[static_cast<size_t>(found - recipe.stages.begin()) + 1];
   for (const PlannedStage* needed : {&planned[0], &stage}) {
     const std::string begun = begun_fingerprint(root / needed->name);
-    const bool reached = !begun.empty() && (needed != &stage || fs::exists(root / stage.name / "labels"));  // its batch size is chosen by then
-    if (!reached) throw UserError::recipe("--stage", fmt::format("{} has not come to '{}' yet; start `coppice run` first", root.string(), needed->name));
+    const bool reached =
+        !begun.empty() &&
+        (needed != &stage || fs::exists(root / stage.name / "labels"));  // its batch size is chosen by then
+    if (!reached)
+      throw UserError::recipe("--stage", fmt::format("{} has not come to '{}' yet; start `coppice run` first",
+                                                     root.string(), needed->name));
     if (begun != needed->fingerprint)
-      throw UserError::recipe("--stage", fmt::format("{} was begun with other options; give the recipe and --set of the run", (root / needed->name).string()));
+      throw UserError::recipe("--stage",
+                              fmt::format("{} was begun with other options; give the recipe and --set of the run",
+                                          (root / needed->name).string()));
   }
   if (find_stage_manifest(root / stage.name)) {
     fmt::print("already complete\n");
@@ -269,7 +304,12 @@ void join_labels(const RunRequest& request, const std::string& stage_name) {
   say_what_is_gone(recipe);
   RunFolder run = RunFolder::beside_its_owner(root);
   const PreparedData data = open_data(root);
-  const StageContext context{.recipe = recipe, .stage = *found, .run = run, .data = data, .fingerprint = stage.fingerprint, .identity = stage.identity};
+  const StageContext context{.recipe = recipe,
+                             .stage = *found,
+                             .run = run,
+                             .data = data,
+                             .fingerprint = stage.fingerprint,
+                             .identity = stage.identity};
   const LabelledShards labelled = label_shards(context);
   fmt::print("{} of {} shards labelled here\n", labelled.here, labelled.total);
 }

@@ -38,12 +38,16 @@ TaskScore score_items(const std::vector<TaskItem>& items, const std::vector<doub
   const auto n = static_cast<double>(items.size());
   const double acc = right / n;
   // of zeros and ones: sum of (x - mean)^2 = n mean (1 - mean)
-  return {.acc = acc, .acc_norm = right_norm / n, .stderr_of_acc = std::sqrt(n * acc * (1 - acc) / (n - 1)) / std::sqrt(n), .items = std::ssize(items)};
+  return {.acc = acc,
+          .acc_norm = right_norm / n,
+          .stderr_of_acc = std::sqrt(n * acc * (1 - acc) / (n - 1)) / std::sqrt(n),
+          .items = std::ssize(items)};
 }
 
 TaskScorer::TaskScorer(const Recipe& recipe, const EvaluateStage& stage, const Tokenizer& tokenizer) {
   int64_t max_length = std::numeric_limits<int64_t>::max();
-  for (const std::string& model : stage.of) max_length = std::min(max_length, recipe.model_after(model).max_position_embeddings);
+  for (const std::string& model : stage.of)
+    max_length = std::min(max_length, recipe.model_after(model).max_position_embeddings);
   for (const std::string& file : stage.tasks) {
     Task task = read_task(file);
     check_task(recipe, task);
@@ -52,8 +56,10 @@ TaskScorer::TaskScorer(const Recipe& recipe, const EvaluateStage& stage, const T
       for (size_t choice = 0; choice < item.choices.size(); ++choice) {
         EncodedChoice encoded = encode_choice(tokenizer, item, choice);
         if (std::ssize(encoded.continuation) > max_length)
-          throw UserError::bad_file(item.where, fmt::format("choices[{}]: is {} tokens long, and a model that is evaluated knows {} positions", choice,
-                                                            encoded.continuation.size(), max_length));
+          throw UserError::bad_file(
+              item.where,
+              fmt::format("choices[{}]: is {} tokens long, and a model that is evaluated knows {} positions", choice,
+                          encoded.continuation.size(), max_length));
         continuations.push_back({std::move(encoded.context), std::move(encoded.continuation)});
       }
     }
@@ -66,8 +72,10 @@ Json TaskScorer::score(const Model& model, int64_t batch_tokens, const std::func
   Json result = Json::object();
   double sum = 0;
   for (size_t t = 0; t < tasks_.size(); ++t) {
-    const TaskScore score = score_items(tasks_[t].items, continuation_log_likelihoods(model, continuations_[t], batch_tokens, before_batch));
-    Json& row = result["tasks"][tasks_[t].name] = {{"acc", score.acc}, {"acc_norm", score.acc_norm}, {"items", score.items}};
+    const TaskScore score = score_items(
+        tasks_[t].items, continuation_log_likelihoods(model, continuations_[t], batch_tokens, before_batch));
+    Json& row =
+        result["tasks"][tasks_[t].name] = {{"acc", score.acc}, {"acc_norm", score.acc_norm}, {"items", score.items}};
     if (std::isfinite(score.stderr_of_acc)) row["stderr"] = score.stderr_of_acc;
     sum += score.acc;
   }
@@ -86,9 +94,12 @@ void check_task(const Recipe& recipe, const Task& task) {
   for (const TaskItem& item : task.items)
     for (const std::string& id : item.documents)
       if (!is_heldout(id, recipe.data.heldout_share))
-        throw UserError::bad_file(item.where, fmt::format("made of document '{}', which this recipe trains on (data.heldout_share = {}); make the task again "
-                                                          "from this recipe: coppice data tasks",
-                                                          printable(id), recipe.data.heldout_share));
+        throw UserError::bad_file(
+            item.where,
+            fmt::format(
+                "made of document '{}', which this recipe trains on (data.heldout_share = {}); make the task again "
+                "from this recipe: coppice data tasks",
+                printable(id), recipe.data.heldout_share));
 }
 
 Json tasks_identity(const std::vector<std::string>& files, Sources& sources) {
@@ -96,7 +107,9 @@ Json tasks_identity(const std::vector<std::string>& files, Sources& sources) {
   std::error_code error;
   for (const std::string& file : files) {
     const bool known = std::filesystem::exists(file, error) || sources.recorded("task", file);
-    identity.push_back({{"name", task_name(file)}, {"sha256", known ? sources.look_text("task", file, [&] { return sha256_file(file); }) : std::string()}});
+    identity.push_back(
+        {{"name", task_name(file)},
+         {"sha256", known ? sources.look_text("task", file, [&] { return sha256_file(file); }) : std::string()}});
   }
   return identity;
 }

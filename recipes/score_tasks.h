@@ -1,5 +1,7 @@
-// Multiple-choice tasks, scored as lm-evaluation-harness does: a choice's score is the log-probability of its tokens after the context.
-//   acc: the choice with the highest sum (the first of equals) is the right one; acc_norm: the same with every sum divided by the choice's code points
+// Multiple-choice tasks, scored as lm-evaluation-harness does: a choice's score is the log-probability of its tokens
+// after the context.
+//   acc: the choice with the highest sum (the first of equals) is the right one; acc_norm: the same with every sum
+//   divided by the choice's code points
 #pragma once
 
 #include <functional>
@@ -25,10 +27,12 @@ TaskScore score_items(const std::vector<TaskItem>& items, const std::vector<doub
 /// Tasks of an evaluate stage as token ids: encoded once, for every model.
 class TaskScorer {
  public:
-  /// UserError::bad_file for a choice longer than one of the models can read, and for an item made of a document that the recipe trains on.
+  /// UserError::bad_file for a choice longer than one of the models can read, and for an item made of a document that
+  /// the recipe trains on.
   TaskScorer(const Recipe& recipe, const EvaluateStage& stage, const Tokenizer& tokenizer);
   bool empty() const { return tasks_.empty(); }
-  /// {"tasks": {<name>: {acc, acc_norm, stderr, items}}, "task_accuracy": mean of acc over the tasks}; an empty object without tasks.
+  /// {"tasks": {<name>: {acc, acc_norm, stderr, items}}, "task_accuracy": mean of acc over the tasks}; an empty object
+  /// without tasks.
   Json score(const Model& model, int64_t batch_tokens, const std::function<void()>& before_batch) const;
   /// Tokens that one model reads.
   int64_t num_tokens() const;

@@ -21,7 +21,8 @@ constexpr const char* kFormat = "coppice.sources";
 constexpr const char* kShape = "shape";
 
 void check_path(const fs::path& path, const std::string& who, const char* why) {
-  if (is_gone(path)) throw UserError::bad_file(path.string(), fmt::format("is gone, and {} needs it: {}; bring it back", who, why));
+  if (is_gone(path))
+    throw UserError::bad_file(path.string(), fmt::format("is gone, and {} needs it: {}; bring it back", who, why));
 }
 
 struct Need {
@@ -33,9 +34,11 @@ std::vector<Need> needs_of(const Recipe& recipe, const Stage& stage) {
   std::vector<Need> needs;
   const auto add_caches = [&](const LabelStage& label, const char* why) {
     if (label.cache.empty()) return;
-    for (const DomainOptions& domain : recipe.data.domains) needs.push_back({label_cache(label.cache, domain.name), why});
+    for (const DomainOptions& domain : recipe.data.domains)
+      needs.push_back({label_cache(label.cache, domain.name), why});
   };
-  if (const auto* import = std::get_if<ImportStage>(&stage.options)) needs.push_back({import->path, "its model is imported from there"});
+  if (const auto* import = std::get_if<ImportStage>(&stage.options))
+    needs.push_back({import->path, "its model is imported from there"});
   if (const auto* label = std::get_if<LabelStage>(&stage.options)) {
     if (!label->import.empty()) needs.push_back({label->import, "its labels come from there"});
     add_caches(*label, "its labels lie there");
@@ -86,7 +89,8 @@ Json Sources::look(const std::string& what, const fs::path& path, const std::fun
   return seen[what] = by_record ? record_[path.generic_string()][what] : read();
 }
 
-std::string Sources::look_text(const std::string& what, const fs::path& path, const std::function<std::string()>& read) {
+std::string Sources::look_text(const std::string& what, const fs::path& path,
+                               const std::function<std::string()>& read) {
   return look(what, path, [&] { return Json(read()); }).get<std::string>();
 }
 
@@ -110,7 +114,8 @@ HfShape shape_of(Sources& sources, const fs::path& folder) {
     const HfShape read = import_hf_config(folder);
     return Json{{"model", to_json(read.config)}, {"attention_window", read.attention_window}};
   });
-  return {.config = config_from_json(shape.at("model"), kFile), .attention_window = shape.at("attention_window").get<int64_t>()};
+  return {.config = config_from_json(shape.at("model"), kFile),
+          .attention_window = shape.at("attention_window").get<int64_t>()};
 }
 
 bool has_shape(const Sources& sources, const fs::path& folder) {
@@ -126,16 +131,19 @@ void say_what_is_gone(const Recipe& recipe) {
   if (paths.empty()) return;
   const size_t more = paths.size() - std::min(paths.size(), kShown);
   paths.resize(paths.size() - more);
-  log_warning(printable(fmt::format("no longer there: {}{}; what this run recorded of {} holds", fmt::join(paths, ", "),
-                                    more > 0 ? fmt::format(" and {} more", more) : "", paths.size() == 1 ? "it" : "them")));
+  log_warning(
+      printable(fmt::format("no longer there: {}{}; what this run recorded of {} holds", fmt::join(paths, ", "),
+                            more > 0 ? fmt::format(" and {} more", more) : "", paths.size() == 1 ? "it" : "them")));
 }
 
 bool goes_by_record(const Recipe& recipe, const Stage& stage) {
-  return std::ranges::any_of(needs_of(recipe, stage), [&](const Need& need) { return recipe.sources->holds(need.path); });
+  return std::ranges::any_of(needs_of(recipe, stage),
+                             [&](const Need& need) { return recipe.sources->holds(need.path); });
 }
 
 void check_there(const Recipe& recipe, const Stage& stage) {
-  for (const Need& need : needs_of(recipe, stage)) check_path(need.path, fmt::format("stage '{}'", stage.name), need.why);
+  for (const Need& need : needs_of(recipe, stage))
+    check_path(need.path, fmt::format("stage '{}'", stage.name), need.why);
 }
 
 void check_data_there(const Recipe& recipe, const fs::path& data_folder) {
@@ -144,7 +152,8 @@ void check_data_there(const Recipe& recipe, const fs::path& data_folder) {
   if (!tokenizer && given) check_path(recipe.tokenizer.path, "the data", "it is the tokenizer");
   for (const DomainOptions& domain : recipe.data.domains) {
     if (!tokenizer && !given) check_path(domain.path, "the tokenizer", "it is trained on this text");
-    if (!has(fs::path("tokens") / domain.name / "manifest.json")) check_path(domain.path, fmt::format("domain '{}'", domain.name), "it is not tokenized yet");
+    if (!has(fs::path("tokens") / domain.name / "manifest.json"))
+      check_path(domain.path, fmt::format("domain '{}'", domain.name), "it is not tokenized yet");
   }
 }
 

@@ -1,5 +1,6 @@
-// What a recipe reads from outside its run folder: corpora, imported models, tokenizers, labels made elsewhere, task files. A run records what it read of each
-// (sources.json), so that it stands alone afterwards: where something is gone the record holds, where it has changed the change shows as ever.
+// What a recipe reads from outside its run folder: corpora, imported models, tokenizers, labels made elsewhere, task
+// files. A run records what it read of each (sources.json), so that it stands alone afterwards: where something is gone
+// the record holds, where it has changed the change shows as ever.
 #pragma once
 
 #include <filesystem>
@@ -28,9 +29,11 @@ class Sources {
   /// Reads the record of the run in `default_root`, unless the constructor named a run. No record is an empty one.
   void open(const std::filesystem::path& default_root);
 
-  /// What `read` says of `path` (asked once), or what was recorded of it as `what` where it is gone. Without a record `read` says what is amiss.
+  /// What `read` says of `path` (asked once), or what was recorded of it as `what` where it is gone. Without a record
+  /// `read` says what is amiss.
   Json look(const std::string& what, const std::filesystem::path& path, const std::function<Json()>& read);
-  std::string look_text(const std::string& what, const std::filesystem::path& path, const std::function<std::string()>& read);
+  std::string look_text(const std::string& what, const std::filesystem::path& path,
+                        const std::function<std::string()>& read);
   /// Whether look() has an answer for a path that is gone.
   bool recorded(const std::string& what, const std::filesystem::path& path) const;
   /// Whether the path is gone and something was recorded of it.
@@ -62,7 +65,8 @@ void say_what_is_gone(const Recipe& recipe);
 bool goes_by_record(const Recipe& recipe, const Stage& stage);
 /// Refuses to begin a stage (exit 3) that needs something from outside which is gone, naming both.
 void check_there(const Recipe& recipe, const Stage& stage);
-/// The same of tokenizer and token shards, as far as `data_folder` does not hold them yet (empty: it will hold nothing).
+/// The same of tokenizer and token shards, as far as `data_folder` does not hold them yet (empty: it will hold
+/// nothing).
 void check_data_there(const Recipe& recipe, const std::filesystem::path& data_folder);
 
 }  // namespace coppice

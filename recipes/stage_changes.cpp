@@ -27,7 +27,8 @@ void collect(const Json& value, const std::string& path, std::map<std::string, s
 std::string shown(const std::map<std::string, std::string>& leaves, const std::string& path) {
   const auto found = leaves.find(path);
   if (found == leaves.end()) return "none";
-  const bool hash = found->second.size() == 66 && found->second.find_first_not_of("0123456789abcdef\"") == std::string::npos;
+  const bool hash =
+      found->second.size() == 66 && found->second.find_first_not_of("0123456789abcdef\"") == std::string::npos;
   return printable(hash ? found->second.substr(1, 8) : found->second);
 }
 
@@ -50,7 +51,9 @@ std::vector<std::string> changed_paths(const Json& held, const Json& wanted) {
   std::set<std::string> paths;
   for (const auto& [leaves, others] : {std::pair(&before, &now), std::pair(&now, &before)})
     for (const auto& [path, value] : *leaves)
-      if (const auto other = others->find(path); !path.starts_with("changes[") && (other == others->end() || other->second != value)) paths.insert(path);
+      if (const auto other = others->find(path);
+          !path.starts_with("changes[") && (other == others->end() || other->second != value))
+        paths.insert(path);
   return {paths.begin(), paths.end()};
 }
 

@@ -1,5 +1,5 @@
-// evaluate: every model on the same held-out windows: next-token loss, bits per byte, accuracy, and agreement with the teacher's top-1, per domain and over
-// all; and on the same multiple-choice tasks.
+// evaluate: every model on the same held-out windows: next-token loss, bits per byte, accuracy, and agreement with the
+// teacher's top-1, per domain and over all; and on the same multiple-choice tasks.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
@@ -32,13 +32,18 @@ struct DomainWindows {
 
 std::vector<DomainWindows> read_windows(const StageContext& context, const EvaluateStage& options) {
   const TextBytes text_bytes(*context.data.tokenizer);
-  const int64_t limit = options.tokens == 0 ? -1 : std::max<int64_t>(1, options.tokens / options.seq_len / static_cast<int64_t>(context.data.heldout.size()));
+  const int64_t limit =
+      options.tokens == 0
+          ? -1
+          : std::max<int64_t>(1, options.tokens / options.seq_len / static_cast<int64_t>(context.data.heldout.size()));
   std::vector<DomainWindows> all;
   for (const auto& [domain, shards] : context.data.heldout) {
     DomainWindows windows{.domain = domain};
     WindowReader reader(shards, options.seq_len, false, limit);
     for (Batch batch; reader.next(std::max<int64_t>(1, options.batch_tokens / options.seq_len), batch);) {
-      const auto ids = [](const at::Tensor& ids_BT) { return std::span(ids_BT.const_data_ptr<int64_t>(), static_cast<size_t>(ids_BT.numel())); };
+      const auto ids = [](const at::Tensor& ids_BT) {
+        return std::span(ids_BT.const_data_ptr<int64_t>(), static_cast<size_t>(ids_BT.numel()));
+      };
       windows.live_bytes += text_bytes.of(ids(batch.token_BT.contiguous()), ids(batch.true_label_BT.contiguous()));
       windows.batches.push_back(std::move(batch));
     }
@@ -64,7 +69,8 @@ void check_stop() {
 class ScoredModels {
  public:
   explicit ScoredModels(const std::filesystem::path& folder) : file_(folder / "scored.json") {
-    if (std::filesystem::exists(file_)) rows_ = object_at(read_sealed(file_, kFormat, kVersion), "models", file_.string());
+    if (std::filesystem::exists(file_))
+      rows_ = object_at(read_sealed(file_, kFormat, kVersion), "models", file_.string());
   }
   bool has(const std::string& name) const { return rows_.contains(name); }
   const Json& row(const std::string& name) const { return rows_.at(name); }
@@ -82,7 +88,8 @@ class ScoredModels {
   Json rows_ = Json::object();
 };
 
-/// Every model on the same windows and tasks. The teacher comes first: its pass leaves the labels that agreement is counted against.
+/// Every model on the same windows and tasks. The teacher comes first: its pass leaves the labels that agreement is
+/// counted against.
 class Evaluation {
  public:
   explicit Evaluation(const StageContext& context)
@@ -111,7 +118,8 @@ class Evaluation {
       LossSums sums;
       for (size_t i = 0; i < domain.batches.size(); ++i) {
         const at::Tensor hidden_ND = hidden_states(model, domain, i, is_teacher);
-        const Targets targets = make_targets(domain.batches[i], domain.teacher_label_BT[i], KdOptions{.teacher_weight = 0.5, .z_loss = 0});
+        const Targets targets =
+            make_targets(domain.batches[i], domain.teacher_label_BT[i], KdOptions{.teacher_weight = 0.5, .z_loss = 0});
         const LinearLossSums batch = head_loss(hidden_ND, output_head(model), {}, targets, 1.0, /*argmax=*/true);
         sums.add({.ce = batch.ce, .num_live = batch.num_live, .correct = batch.correct, .agree = batch.agree});
       }
@@ -132,8 +140,10 @@ class Evaluation {
     check_stop();
     const at::NoGradGuard no_grad;
     const Batch& batch = domain.batches[i];
-    at::Tensor hidden_ND = decoder_hidden(model, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT});
-    if (is_teacher) domain.teacher_label_BT.push_back(top_1(hidden_ND, output_head(model)).view(batch.token_BT.sizes()));
+    at::Tensor hidden_ND = decoder_hidden(
+        model, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT});
+    if (is_teacher)
+      domain.teacher_label_BT.push_back(top_1(hidden_ND, output_head(model)).view(batch.token_BT.sizes()));
     return hidden_ND;
   }
 
@@ -143,8 +153,9 @@ class Evaluation {
 };
 
 std::string score_text(const Json& row) {
-  std::string text = fmt::format("loss {:.4f}  bits/byte {:.4f}  accuracy {:.4f}  agreement {:.4f}", row["loss"].get<double>(),
-                                 row["bits_per_byte"].get<double>(), row["accuracy"].get<double>(), row["teacher_agreement"].get<double>());
+  std::string text = fmt::format("loss {:.4f}  bits/byte {:.4f}  accuracy {:.4f}  agreement {:.4f}",
+                                 row["loss"].get<double>(), row["bits_per_byte"].get<double>(),
+                                 row["accuracy"].get<double>(), row["teacher_agreement"].get<double>());
   if (row.contains("task_accuracy")) text += fmt::format("  tasks {:.4f}", row["task_accuracy"].get<double>());
   return text;
 }
@@ -153,7 +164,8 @@ std::string score_text(const Json& row) {
 
 void check_evaluate(const BeforeWork& before, const Stage& stage) {
   auto options = std::get<EvaluateStage>(stage.options);
-  if (before.missing == Missing::allowed) std::erase_if(options.tasks, [](const std::string& file) { return !std::filesystem::exists(file); });
+  if (before.missing == Missing::allowed)
+    std::erase_if(options.tasks, [](const std::string& file) { return !std::filesystem::exists(file); });
   if (before.tokenizer != nullptr)
     TaskScorer(before.recipe, options, *before.tokenizer);
   else
@@ -187,7 +199,8 @@ Json run_evaluate(StageContext& context) {
     Json row = scored.row(name);
     row["name"] = name;
     models.push_back(std::move(row));
-    flops += forward_flops_per_token(context.recipe.model_after(name), options.seq_len) * static_cast<double>(evaluation.num_tokens());
+    flops += forward_flops_per_token(context.recipe.model_after(name), options.seq_len) *
+             static_cast<double>(evaluation.num_tokens());
   }
   scored.remove_file();
   progress.finish(fmt::format("{} models scored", options.of.size()));

@@ -20,26 +20,30 @@ void warn_of_new_settings(const StageContext& context, const HfSettings& kept) {
   const std::string& path = std::get<ImportStage>(import.options).path;
   if (is_gone(path) || read_hf_settings(path, *context.data.tokenizer).settings == kept) return;
   log_warning(
-      fmt::format("stage '{}': {} says other end-of-text ids, chat template or generation settings now than when stage '{}' imported it; those it kept are "
+      fmt::format("stage '{}': {} says other end-of-text ids, chat template or generation settings now than when stage "
+                  "'{}' imported it; those it kept are "
                   "exported (move {} away to import again)",
                   context.stage.name, path, import.name, context.run.stage(import.name).string()));
 }
 
 }  // namespace
 
-std::optional<HfSettings> settings_for_export(const Recipe& recipe, const RunFolder& run, const std::string& stage_name) {
+std::optional<HfSettings> settings_for_export(const Recipe& recipe, const RunFolder& run,
+                                              const std::string& stage_name) {
   const Stage* import = recipe.imported_from(stage_name);
   if (import == nullptr) return std::nullopt;
   const std::filesystem::path file = run.stage(import->name) / kHfSettingsFile;
   if (!std::filesystem::exists(file)) {
     log_warning(
-        fmt::format("{} is missing (an older version imported stage '{}'): end-of-text ids, chat template and generation settings of its folder are not "
+        fmt::format("{} is missing (an older version imported stage '{}'): end-of-text ids, chat template and "
+                    "generation settings of its folder are not "
                     "exported",
                     file.string(), import->name));
     return std::nullopt;
   }
   HfSettings settings = load_hf_settings(file);
-  if (const std::string summary = settings.summary(); !summary.empty()) log_info(fmt::format("exported with what stage '{}' kept: {}", import->name, summary));
+  if (const std::string summary = settings.summary(); !summary.empty())
+    log_info(fmt::format("exported with what stage '{}' kept: {}", import->name, summary));
   return settings;
 }
 
@@ -49,7 +53,9 @@ std::optional<HfSettings> settings_for_export(const std::filesystem::path& stage
   if (folder.filename() == "model") folder = folder.parent_path();
   const std::filesystem::path root = folder.parent_path();
   if (!std::filesystem::exists(root / "recipe.toml")) {
-    log_warning(fmt::format("{} has no recipe.toml: chat template and generation settings, if its model was imported, are not exported", root.string()));
+    log_warning(fmt::format(
+        "{} has no recipe.toml: chat template and generation settings, if its model was imported, are not exported",
+        root.string()));
     return std::nullopt;
   }
   try {
@@ -57,14 +63,16 @@ std::optional<HfSettings> settings_for_export(const std::filesystem::path& stage
     const std::string name = folder.filename().string();
     if (std::ranges::find(recipe.stages, name, &Stage::name) == recipe.stages.end()) {
       log_warning(
-          fmt::format("'{}' is no stage of this run's recipe (one that was set aside?): chat template and generation settings, if its model was imported, "
+          fmt::format("'{}' is no stage of this run's recipe (one that was set aside?): chat template and generation "
+                      "settings, if its model was imported, "
                       "are not exported",
                       printable(name)));
       return std::nullopt;
     }
     return settings_for_export(recipe, RunFolder::beside_its_owner(root), name);
   } catch (const UserError& error) {  // of an older version, its sources gone
-    log_warning(fmt::format("chat template and generation settings, if its model was imported, are not exported: {}", error.what()));
+    log_warning(fmt::format("chat template and generation settings, if its model was imported, are not exported: {}",
+                            error.what()));
     return std::nullopt;
   }
 }
@@ -73,7 +81,8 @@ std::string prefix_warning(const Tokenizer& tokenizer) {
   const std::string piece = piece_without_prefix(tokenizer);
   return piece.empty() ? ""
                        : fmt::format(
-                             "in the exported tokenizer.json a text that is nothing but '{}', or another user-defined piece, has no dummy prefix; every other "
+                             "in the exported tokenizer.json a text that is nothing but '{}', or another user-defined "
+                             "piece, has no dummy prefix; every other "
                              "text has SentencePiece's ids",
                              printable(piece));
 }
@@ -90,9 +99,11 @@ Json run_export(StageContext& context) {
   Json results = Json::object();
   for (const std::string& format : options.formats) {
     const std::filesystem::path folder = context.folder() / format;
-    const HfExportReport report = export_hf(folder, loaded.model, *context.data.tokenizer, options.dtype, {.settings = settings ? &*settings : nullptr});
-    log_info(fmt::format("stage '{}': {} written ({}), re-imported logits differ by {:.2e}", context.stage.name, folder.string(),
-                         format_bytes(static_cast<double>(report.bytes)), report.max_logit_difference));
+    const HfExportReport report = export_hf(folder, loaded.model, *context.data.tokenizer, options.dtype,
+                                            {.settings = settings ? &*settings : nullptr});
+    log_info(fmt::format("stage '{}': {} written ({}), re-imported logits differ by {:.2e}", context.stage.name,
+                         folder.string(), format_bytes(static_cast<double>(report.bytes)),
+                         report.max_logit_difference));
     results[format] = {{"reimport_logit_difference", report.max_logit_difference}, {"bytes", report.bytes}};
   }
   return {{"tokens", 0}, {"results", results}};

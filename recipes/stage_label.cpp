@@ -1,4 +1,5 @@
-// label: the uncut model reads the training tokens once and its choices are stored, keyed by (shard, token offset); or labels made elsewhere are taken over.
+// label: the uncut model reads the training tokens once and its choices are stored, keyed by (shard, token offset); or
+// labels made elsewhere are taken over.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
@@ -34,12 +35,14 @@ WantedTokens all_tokens(const StageContext& context) {
 std::vector<const Stage*> readers_of(const StageContext& context) {
   std::vector<const Stage*> readers;
   for (const Stage& stage : context.recipe.stages)
-    if (const auto* train = std::get_if<TrainStage>(&stage.options); train && std::ranges::find(train->labels, context.stage.name) != train->labels.end())
+    if (const auto* train = std::get_if<TrainStage>(&stage.options);
+        train && std::ranges::find(train->labels, context.stage.name) != train->labels.end())
       readers.push_back(&stage);
   return readers;
 }
 
-/// The tokens that the readers of these labels will draw. Walks their sample order, which is a pure function of the recipe.
+/// The tokens that the readers of these labels will draw. Walks their sample order, which is a pure function of the
+/// recipe.
 WantedTokens used_tokens(const StageContext& context) {
   WantedTokens wanted;
   for (const auto& [domain, shards] : context.data.train) wanted[domain].resize(shards.shards().size());
@@ -64,7 +67,8 @@ Json run_import(StageContext& context, const LabelStage& options) {
   remove_temporaries(context.folder() / "labels");
   for (const auto& [domain, shards] : context.data.train) {
     const std::filesystem::path file = find_label_file(options.import, domain, context.stage.where);
-    LabelFingerprint fingerprint = read_label_header(file).value_or(LabelFingerprint{.teacher_sha256 = "import " + hash, .window_rule = "given"});
+    LabelFingerprint fingerprint =
+        read_label_header(file).value_or(LabelFingerprint{.teacher_sha256 = "import " + hash, .window_rule = "given"});
     if (!options.import_teacher.empty()) fingerprint.teacher_sha256 = options.import_teacher;
     fingerprint.tokenizer_sha256 = shards.tokenizer_sha256();
     fingerprint.vocab_size = shards.vocab_size();
@@ -72,8 +76,9 @@ Json run_import(StageContext& context, const LabelStage& options) {
     fingerprint.tier = options.tier;
     fingerprint.k = options.tier == "topk" ? options.top_k : 1;
     fingerprint.temperature = options.temperature;
-    const LabelTransfer some = import_labels(file, shards, fingerprint, context.folder() / "labels" / domain,
-                                             {.format = options.import_format, .low_mass = options.low_mass, .stage = context.stage.name});
+    const LabelTransfer some =
+        import_labels(file, shards, fingerprint, context.folder() / "labels" / domain,
+                      {.format = options.import_format, .low_mass = options.low_mass, .stage = context.stage.name});
     total.documents += some.documents;
     total.tokens += some.tokens;
     total.labelled += some.labelled;
@@ -81,30 +86,36 @@ Json run_import(StageContext& context, const LabelStage& options) {
     total.padded_ids += some.padded_ids;
     if (stop_requested()) throw Stopped(fmt::format("stopped after the labels of '{}'; run again to go on", domain));
   }
-  log_info(fmt::format("stage '{}': {} documents, {} tokens, {} labelled", context.stage.name, total.documents, total.tokens, total.labelled));
-  return {{"tokens", total.labelled}, {"results", {{"documents", total.documents}, {"left_out", total.left_out}, {"padded_ids", total.padded_ids}}}};
+  log_info(fmt::format("stage '{}': {} documents, {} tokens, {} labelled", context.stage.name, total.documents,
+                       total.tokens, total.labelled));
+  return {
+      {"tokens", total.labelled},
+      {"results", {{"documents", total.documents}, {"left_out", total.left_out}, {"padded_ids", total.padded_ids}}}};
 }
 
 /// A cache of another run is verified where it lies; nothing is written beside it.
 Json use_cache(const StageContext& context, const LabelStage& options) {
   uint64_t tokens = 0, bytes = 0;
   for (const auto& [domain, shards] : context.data.train) {
-    const LabelCache cache(label_folder(context, context.stage.name, domain), shards, label_fingerprint(context, context.stage.name, domain),
+    const LabelCache cache(label_folder(context, context.stage.name, domain), shards,
+                           label_fingerprint(context, context.stage.name, domain),
                            options.coverage == "all" ? LabelCoverage::all : LabelCoverage::some);
     tokens += cache.labelled();
     bytes += cache.bytes();
   }
-  log_info(fmt::format("stage '{}': the labels of {} tokens in {} fit these token shards; used where they lie", context.stage.name,
-                       format_count(static_cast<double>(tokens)), options.cache));
+  log_info(fmt::format("stage '{}': the labels of {} tokens in {} fit these token shards; used where they lie",
+                       context.stage.name, format_count(static_cast<double>(tokens)), options.cache));
   return {{"tokens", 0}, {"results", {{"label_bytes", bytes}}}};
 }
 
-/// The stage's batch_tokens, or the number that was chosen when it began: whoever goes on with it rounds as the first process did.
+/// The stage's batch_tokens, or the number that was chosen when it began: whoever goes on with it rounds as the first
+/// process did.
 int64_t batch_tokens_of(const StageContext& context, const LabelStage& options, const ModelConfig& teacher) {
   if (options.batch_tokens > 0) return options.batch_tokens;
   constexpr const char* kFormat = "coppice.label_batch";
   const std::filesystem::path path = context.folder() / "batch.json";
-  if (std::filesystem::exists(path)) return static_cast<int64_t>(unsigned_at(read_sealed(path, kFormat, 1), "batch_tokens", path.string()));
+  if (std::filesystem::exists(path))
+    return static_cast<int64_t>(unsigned_at(read_sealed(path, kFormat, 1), "batch_tokens", path.string()));
   const int64_t chosen = choose_label_batch(teacher, options.context);
   write_file_atomically(path, seal({{"format", kFormat}, {"version", 1}, {"batch_tokens", chosen}}));
   return chosen;
@@ -118,7 +129,8 @@ void check_label(const BeforeWork& before, const Stage& stage) {
   for (const DomainOptions& domain : before.recipe.data.domains) {
     std::optional<LabelFingerprint> found;
     std::filesystem::path path;
-    if (!options.import.empty()) found = read_label_header(path = find_label_file(options.import, domain.name, stage.where));
+    if (!options.import.empty())
+      found = read_label_header(path = find_label_file(options.import, domain.name, stage.where));
     if (!options.cache.empty()) found = read_label_fingerprint(path = label_cache(options.cache, domain.name));
     if (!found) continue;
     LabelFingerprint expected = *found;
@@ -156,8 +168,10 @@ LabelledShards label_shards(const StageContext& context) {
   std::vector<Shard> waiting;
   for (const auto& [domain, shards] : context.data.train) {
     const LabelFingerprint fingerprint = label_fingerprint(context, context.stage.name, domain);
-    writers.push_back(std::make_unique<LabelCacheWriter>(label_folder(context, context.stage.name, domain), shards, fingerprint));
-    for (size_t shard = 0; shard < shards.shards().size(); ++shard) waiting.push_back({domain, &shards, writers.back().get(), shard, fingerprint});
+    writers.push_back(
+        std::make_unique<LabelCacheWriter>(label_folder(context, context.stage.name, domain), shards, fingerprint));
+    for (size_t shard = 0; shard < shards.shards().size(); ++shard)
+      waiting.push_back({domain, &shards, writers.back().get(), shard, fingerprint});
   }
   labelled.total = waiting.size();
   Progress progress(context.stage.name, labelled.tokens, "token");
@@ -174,12 +188,15 @@ LabelledShards label_shards(const StageContext& context) {
         (void)COPPICE_FAILPOINT("label.claimed");
         const auto show = [&](uint64_t tokens) {
           if (stop_requested())
-            throw Stopped(fmt::format("stopped while labelling shard {} of '{}'; finished shards are kept, run again to go on", work.number, work.domain));
+            throw Stopped(
+                fmt::format("stopped while labelling shard {} of '{}'; finished shards are kept, run again to go on",
+                            work.number, work.domain));
           done = before + tokens;
           progress.update(done, {{"tok/s", format_count(static_cast<double>(done) / (monotonic_s() - begin_s))}});
         };
         if (!work.writer->has(work.number)) {
-          work.writer->write(work.number, label_shard_tier(teacher.model, *work.shards, work.number, rule, work.fingerprint, show, runs));
+          work.writer->write(work.number, label_shard_tier(teacher.model, *work.shards, work.number, rule,
+                                                           work.fingerprint, show, runs));
           ++labelled.here;
         }
       }
@@ -190,8 +207,8 @@ LabelledShards label_shards(const StageContext& context) {
     if (stop_requested()) throw Stopped("stopped while another process labels the last shards; run again to go on");
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
   }
-  progress.finish(
-      fmt::format("{} tokens labelled, {} of {} shards by this process", format_count(static_cast<double>(labelled.tokens)), labelled.here, labelled.total));
+  progress.finish(fmt::format("{} tokens labelled, {} of {} shards by this process",
+                              format_count(static_cast<double>(labelled.tokens)), labelled.here, labelled.total));
   return labelled;
 }
 
@@ -208,13 +225,17 @@ Json run_label(StageContext& context) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(context.folder() / "labels"))
     if (entry.is_regular_file()) bytes += entry.file_size();
   int64_t near_ties = 0;
-  for (const auto& [domain, shards] : context.data.train) near_ties += count_near_ties(label_folder(context, context.stage.name, domain));
+  for (const auto& [domain, shards] : context.data.train)
+    near_ties += count_near_ties(label_folder(context, context.stage.name, domain));
   log_info(
-      fmt::format("stage '{}': {} on disk; at {} of the labelled tokens ({:.4f}%) the two best logits lie within 1e-5 of each other: another batch shape may "
+      fmt::format("stage '{}': {} on disk; at {} of the labelled tokens ({:.4f}%) the two best logits lie within 1e-5 "
+                  "of each other: another batch shape may "
                   "choose the other",
-                  context.stage.name, format_bytes(static_cast<double>(bytes)), near_ties, tokens > 0 ? 100 * static_cast<double>(near_ties) / tokens : 0.0));
+                  context.stage.name, format_bytes(static_cast<double>(bytes)), near_ties,
+                  tokens > 0 ? 100 * static_cast<double>(near_ties) / tokens : 0.0));
   return {{"tokens", labelled.tokens},
-          {"flops", forward_flops_per_token(load_model_config(context.model_folder(options.teacher)), options.context) * tokens},
+          {"flops",
+           forward_flops_per_token(load_model_config(context.model_folder(options.teacher)), options.context) * tokens},
           {"results", {{"label_bytes", bytes}, {"near_ties", near_ties}, {"batch_tokens", labelled.batch_tokens}}}};
 }
 

@@ -1,5 +1,6 @@
-// learn_masks: masks over the FFN channels, learned together with the weights on the next-token loss; the method is a row of the table of mask methods.
-// A step: mask from scores -> masked forward and backward -> weights move, scores move -> health. p = share of the steps done.
+// learn_masks: masks over the FFN channels, learned together with the weights on the next-token loss; the method is a
+// row of the table of mask methods. A step: mask from scores -> masked forward and backward -> weights move, scores
+// move -> health. p = share of the steps done.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -48,7 +49,8 @@ class CollapseWatch {
   CollapseWatch(std::string stage, bool stops) : stage_(std::move(stage)), stops_(stops) {}
   void found(Trouble trouble, const std::string& reason) {
     if (reason.empty()) return;
-    if (stops_ && trouble != early) throw DivergedError(fmt::format("stage '{}': {} (on_collapse = \"warn\" goes on)", stage_, reason));
+    if (stops_ && trouble != early)
+      throw DivergedError(fmt::format("stage '{}': {} (on_collapse = \"warn\" goes on)", stage_, reason));
     if (!warned_[trouble]) log_warning(fmt::format("stage '{}': {}", stage_, reason));
     warned_[trouble] = true;
   }
@@ -79,7 +81,8 @@ Json run_learn_masks(StageContext& context) {
   const int64_t layers = model.config.num_hidden_layers, channels = model.config.intermediate_size[0],
                 kept = context.recipe.models.at(options.target).intermediate_size[0];
   const uint64_t seed = context.recipe.seed;
-  const MaskBudget budget{.num_kept = kept, .global = options.masks.budget == "global", .round_to = options.masks.round_to};
+  const MaskBudget budget{
+      .num_kept = kept, .global = options.masks.budget == "global", .round_to = options.masks.round_to};
 
   const std::vector<Batch> calibration = calibration_batches(context, options.masks.calibration_tokens);
   const OtherChoices others(model, calibration, seed);
@@ -117,20 +120,24 @@ Json run_learn_masks(StageContext& context) {
   if (extra.contains("score_t")) learned->restore(extra["score_t"].get<int64_t>());
 
   const auto share = [&](int64_t step) { return static_cast<double>(step) / static_cast<double>(steps); };
-  const auto moment_of = [&](int64_t step) { return MaskMoment{.step = step, .schedule = mask_schedule(options.masks, share(step), channels, kept)}; };
+  const auto moment_of = [&](int64_t step) {
+    return MaskMoment{.step = step, .schedule = mask_schedule(options.masks, share(step), channels, kept)};
+  };
   CollapseWatch watch(context.stage.name, options.masks.on_collapse == "stop");
   ZeroGradientWatch zero_scores(fmt::format("stage '{}': the gradient of the mask scores", context.stage.name), steps);
   bool tested = false;
   while (session.step() < session.num_steps()) {
-    if (session.step() % training.checkpoint_steps == 0 && compaction.compact(model, optimizer, raw_LF, hard_choice(raw_LF, budget))) {
+    if (session.step() % training.checkpoint_steps == 0 &&
+        compaction.compact(model, optimizer, raw_LF, hard_choice(raw_LF, budget))) {
       extra["living"] = compaction.living();
-      log_info(fmt::format("stage '{}' step {}: dead channels left the model, {:.0f} of {} a layer go on", context.stage.name, session.step(),
-                           compaction.mean_width(), channels));
+      log_info(fmt::format("stage '{}' step {}: dead channels left the model, {:.0f} of {} a layer go on",
+                           context.stage.name, session.step(), compaction.mean_width(), channels));
     }
     const MaskMoment moment = moment_of(session.step());
     raw_LF.set_requires_grad(true);
     const StepMask trained = learned->training_mask(moment);
-    const at::Tensor mask_LF = trained.mask_LF.detach().set_requires_grad(true);  // one solve a step, however many micro-batches
+    const at::Tensor mask_LF =
+        trained.mask_LF.detach().set_requires_grad(true);  // one solve a step, however many micro-batches
     const FfnMasks masks = compaction.masks(mask_LF);
     LossSums sums;
     for (const Batch& batch : session.next_batches()) {
@@ -147,7 +154,8 @@ Json run_learn_masks(StageContext& context) {
     StepOutcome outcome{.applied = finite, .grad_norm = 0, .lr = 0};
     if (!options.masks.freeze_weights) outcome = optimizer.step(finite);
 
-    const at::Tensor plain_LF = learned->evaluates_as_trained() ? trained.plain_LF : learned->evaluation_mask(moment).plain_LF;
+    const at::Tensor plain_LF =
+        learned->evaluates_as_trained() ? trained.plain_LF : learned->evaluation_mask(moment).plain_LF;
     const MaskHealth health = mask_health({.soft_LF = plain_LF,
                                            .raw_LF = raw_LF,
                                            .hard_LF = hard_choice(raw_LF, budget),
@@ -172,8 +180,11 @@ Json run_learn_masks(StageContext& context) {
     if (penalty.defined()) keys.emplace_back("penalty", penalty.item<double>());
     const double p = share(session.step() + 1);
     watch.found(CollapseWatch::undecided, mask_collapse(health, p, channels));
-    if (moment.schedule.k < static_cast<double>(channels) && p <= options.masks.anneal_end)  // before, no score can move; after, none needs to
-      if (const std::string zero = zero_scores.look(score_grad_LF.norm().item<double>(), session.step() + 1); !zero.empty()) log_warning(zero);
+    if (moment.schedule.k < static_cast<double>(channels) &&
+        p <= options.masks.anneal_end)  // before, no score can move; after, none needs to
+      if (const std::string zero = zero_scores.look(score_grad_LF.norm().item<double>(), session.step() + 1);
+          !zero.empty())
+        log_warning(zero);
     double heldout = std::nan("");
     if (session.wants_heldout()) {
       const std::vector<int64_t> widths = kept_widths(raw_LF, budget);
@@ -181,19 +192,24 @@ Json run_learn_masks(StageContext& context) {
       heldout = session.heldout_loss(compaction.masks(lambda_LF));
       const double hard_loss = session.heldout_loss(compaction.masks(hard_LF * lambda_LF));
       // a random choice has to find every channel there
-      const double random_loss = compaction.has_removed() ? std::nan("") : session.heldout_loss(masks_of(others.hard("random", widths)));
+      const double random_loss =
+          compaction.has_removed() ? std::nan("") : session.heldout_loss(masks_of(others.hard("random", widths)));
       const double churn = mask_churn(previous_hard_LF, hard_LF);
       keys.insert(keys.end(), {{"heldout_hard_loss", hard_loss}, {"churn", churn}});
       if (!compaction.has_removed()) keys.emplace_back("heldout_random_loss", random_loss);
       for (const OtherChoices::Choice& other : others.choices)
-        keys.emplace_back(std::string("overlap_") + other.name, 1.0 - mask_churn(hard_LF, hard_top_k(other.scores_LF, widths)));
+        keys.emplace_back(std::string("overlap_") + other.name,
+                          1.0 - mask_churn(hard_LF, hard_top_k(other.scores_LF, widths)));
       for (int64_t layer = 0; layer < layers; ++layer) {
         keys.emplace_back(fmt::format("kept_share.{}", layer), 1.0 - health.layer_sparsity[static_cast<size_t>(layer)]);
         keys.emplace_back(fmt::format("sharpness.{}", layer), health.layer_sharpness[static_cast<size_t>(layer)]);
-        keys.emplace_back(fmt::format("churn.{}", layer), mask_churn(previous_hard_LF.narrow(0, layer, 1), hard_LF.narrow(0, layer, 1)));
+        keys.emplace_back(fmt::format("churn.{}", layer),
+                          mask_churn(previous_hard_LF.narrow(0, layer, 1), hard_LF.narrow(0, layer, 1)));
       }
-      if (!learned->keeps_all()) watch.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, p));
-      if (moment.schedule.k <= static_cast<double>(kept) && !learned->keeps_all()) watch.found(CollapseWatch::early, early_decision(churn, p));
+      if (!learned->keeps_all())
+        watch.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, p));
+      if (moment.schedule.k <= static_cast<double>(kept) && !learned->keeps_all())
+        watch.found(CollapseWatch::early, early_decision(churn, p));
       previous_hard_LF.copy_(hard_LF);
     }
     extra["score_t"] = learned->t();
@@ -206,7 +222,8 @@ Json run_learn_masks(StageContext& context) {
     model = std::move(whole);
     if (const int64_t gone = compaction.count_removed(hard_choice(raw_LF, budget)); gone > 0)
       log_warning(
-          fmt::format("stage '{}': {} of the kept channels had been removed as dead and come back with the weights that '{}' gave them; a larger "
+          fmt::format("stage '{}': {} of the kept channels had been removed as dead and come back with the weights "
+                      "that '{}' gave them; a larger "
                       "compact_after avoids that",
                       context.stage.name, gone, options.from));
   }
@@ -215,15 +232,21 @@ Json run_learn_masks(StageContext& context) {
   const StepMask final_mask = learned->evaluation_mask(last);
   const std::vector<int64_t> widths = kept_widths(raw_LF, budget);
   const at::Tensor hard_LF = hard_top_k(raw_LF, widths);
-  const double soft_loss = session.heldout_loss(masks_of(final_mask.mask_LF)), hard_loss = session.heldout_loss(masks_of(final_mask.mask_LF * hard_LF));
+  const double soft_loss = session.heldout_loss(masks_of(final_mask.mask_LF)),
+               hard_loss = session.heldout_loss(masks_of(final_mask.mask_LF * hard_LF));
   const double random_loss = session.heldout_loss(masks_of(others.hard("random", widths)));
   if (!learned->keeps_all())
-    watch.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, 1.0));  // the only look at it once channels have left
-  const MaskHealth health = mask_health(
-      {.soft_LF = final_mask.plain_LF, .raw_LF = raw_LF, .hard_LF = hard_LF, .k = last.schedule.k, .epsilon = last.schedule.epsilon, .global = budget.global});
+    watch.found(CollapseWatch::no_better_than_random,
+                cut_collapse(hard_loss, random_loss, 1.0));  // the only look at it once channels have left
+  const MaskHealth health = mask_health({.soft_LF = final_mask.plain_LF,
+                                         .raw_LF = raw_LF,
+                                         .hard_LF = hard_LF,
+                                         .k = last.schedule.k,
+                                         .epsilon = last.schedule.epsilon,
+                                         .global = budget.global});
   if (budget.global)
-    log_info(fmt::format("stage '{}': one budget for all layers leaves widths {}; few other programs open such a model", context.stage.name,
-                         fmt::join(widths, ", ")));
+    log_info(fmt::format("stage '{}': one budget for all layers leaves widths {}; few other programs open such a model",
+                         context.stage.name, fmt::join(widths, ", ")));
   save_model(context.folder() / "model", model, model_facts(context));
   std::string model_sha256;
   load_model_config(context.folder() / "model", &model_sha256);
@@ -243,7 +266,8 @@ Json run_learn_masks(StageContext& context) {
                      {"sharpness", health.sharpness},
                      {"sum_error", health.sum_error}};
   for (const OtherChoices::Choice& other : others.choices)
-    body["results"][std::string("overlap_") + other.name] = 1.0 - mask_churn(hard_LF, hard_top_k(other.scores_LF, widths));
+    body["results"][std::string("overlap_") + other.name] =
+        1.0 - mask_churn(hard_LF, hard_top_k(other.scores_LF, widths));
   return body;
 }
 

@@ -21,19 +21,22 @@ double mean_loss(const Model& model, const std::vector<Batch>& batches, const Ff
   double ce = 0;
   int64_t live = 0;
   for (const Batch& batch : batches) {
-    const LossSums sums = evaluate_batch(model, batch, make_targets(batch, {}, KdOptions{.teacher_weight = 0, .z_loss = 0}), masks);
+    const LossSums sums =
+        evaluate_batch(model, batch, make_targets(batch, {}, KdOptions{.teacher_weight = 0, .z_loss = 0}), masks);
     ce += sums.ce;
     live += sums.num_live;
   }
   return ce / static_cast<double>(live);
 }
 
-/// After a cut under one budget for all layers some may have fewer than K channels, which nobody knew before: they stay as they are.
-void keep_narrow_layers(const std::string& stage, const std::vector<int64_t>& channels, std::vector<int64_t>& num_kept) {
+/// After a cut under one budget for all layers some may have fewer than K channels, which nobody knew before: they stay
+/// as they are.
+void keep_narrow_layers(const std::string& stage, const std::vector<int64_t>& channels,
+                        std::vector<int64_t>& num_kept) {
   for (size_t layer = 0; layer < channels.size(); ++layer)
     if (num_kept[layer] > channels[layer]) {
-      log_info(
-          fmt::format("stage '{}': layer {} has {} channels, fewer than the {} that may stay: none is cut", stage, layer, channels[layer], num_kept[layer]));
+      log_info(fmt::format("stage '{}': layer {} has {} channels, fewer than the {} that may stay: none is cut", stage,
+                           layer, channels[layer], num_kept[layer]));
       num_kept[layer] = channels[layer];
     }
 }
@@ -44,10 +47,11 @@ void check_prune(const BeforeWork& before, const Stage& stage) {
   const auto& options = std::get<PruneStage>(stage.options);
   const auto* masks = std::get_if<LearnMasksStage>(&before.recipe.stage(options.from).options);
   if (options.scores != "masks" || masks == nullptr || masks->masks.budget != "global") return;
-  if (before.recipe.models.at(options.target).intermediate_size != before.recipe.models.at(masks->target).intermediate_size)
-    throw UserError::recipe(
-        stage.where, fmt::format("stage '{}' learned what each layer keeps (budget = \"global\") for model.{}; give this stage target = \"{}\"", options.from,
-                                 masks->target, masks->target));
+  if (before.recipe.models.at(options.target).intermediate_size !=
+      before.recipe.models.at(masks->target).intermediate_size)
+    throw UserError::recipe(stage.where, fmt::format("stage '{}' learned what each layer keeps (budget = \"global\") "
+                                                     "for model.{}; give this stage target = \"{}\"",
+                                                     options.from, masks->target, masks->target));
 }
 
 Json run_prune(StageContext& context) {
@@ -62,14 +66,16 @@ Json run_prune(StageContext& context) {
     const std::filesystem::path path = context.run.stage(options.from) / "masks.h5";
     const MaskFile masks = load_masks(path);
     if (masks.source_sha256 != source.sha256)
-      throw UserError::bad_file(
-          path.string(), fmt::format("these masks belong to another model: they name {}, stage '{}' is {}", masks.source_sha256, options.from, source.sha256));
+      throw UserError::bad_file(path.string(),
+                                fmt::format("these masks belong to another model: they name {}, stage '{}' is {}",
+                                            masks.source_sha256, options.from, source.sha256));
     if (masks.global) num_kept = masks.widths();  // learned under one budget for all layers
     scores_LF = masks.scores_LF;
     soft_LF = masks.soft_LF;
   } else {
     const ScoreRow& row = find_score(options.scores, context.stage.where);
-    const std::vector<Batch> batches = row.passes > 0 ? calibration_batches(context, options.calibration_tokens) : std::vector<Batch>();
+    const std::vector<Batch> batches =
+        row.passes > 0 ? calibration_batches(context, options.calibration_tokens) : std::vector<Batch>();
     scores_LF = row.compute({.model = &source.model, .batches = batches, .seed = context.recipe.seed, .pad = true});
     keep_narrow_layers(context.stage.name, channels, num_kept);
     flops = calibration_flops(source.model.config, row, options.calibration_tokens);
@@ -82,13 +88,18 @@ Json run_prune(StageContext& context) {
   double difference = 0;
   for (const Batch& batch : batches)
     difference =
-        std::max(difference, masked_pruned_difference(source.model, hard_LF, pruned,
-                                                      {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT}));
-  const double dense = mean_loss(source.model, batches, {}), hard = mean_loss(source.model, batches, masks_of(hard_LF, channels)),
+        std::max(difference,
+                 masked_pruned_difference(
+                     source.model, hard_LF, pruned,
+                     {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT}));
+  const double dense = mean_loss(source.model, batches, {}),
+               hard = mean_loss(source.model, batches, masks_of(hard_LF, channels)),
                cut = mean_loss(pruned, batches, {});
   const double soft = soft_LF.defined() ? mean_loss(source.model, batches, masks_of(soft_LF, channels)) : dense;
-  log_info(fmt::format("stage '{}': masked and pruned logits differ by {:.2e} (relative, fp32); held-out loss {} {:.4f}, hard-cut mask {:.4f}, pruned {:.4f}",
-                       context.stage.name, difference, soft_LF.defined() ? "soft mask" : "uncut", soft, hard, cut));
+  log_info(
+      fmt::format("stage '{}': masked and pruned logits differ by {:.2e} (relative, fp32); held-out loss {} {:.4f}, "
+                  "hard-cut mask {:.4f}, pruned {:.4f}",
+                  context.stage.name, difference, soft_LF.defined() ? "soft mask" : "uncut", soft, hard, cut));
   save_plan(context.folder() / "prune_plan.json", plan);
   save_model(context.folder() / "model", pruned, model_facts(context));
   return {{"tokens", 0},

@@ -1,5 +1,5 @@
-// train: fresh weights or an earlier stage's, next-token loss alone or with a teacher: stored labels or a live model. Source, core, continued, lengthening and
-// scratch are this.
+// train: fresh weights or an earlier stage's, next-token loss alone or with a teacher: stored labels or a live model.
+// Source, core, continued, lengthening and scratch are this.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
@@ -29,12 +29,14 @@ Model starting_model(const StageContext& context, const TrainStage& options) {
 }
 
 /// The loss on the step's first micro-batches, as many as it takes to count how often the teacher is right.
-void test_loss(const TrainingSession& session, const StageContext& context, const Model& model, const std::vector<Batch>& batches,
-               const KdOptions& distillation, bool distils) {
+void test_loss(const TrainingSession& session, const StageContext& context, const Model& model,
+               const std::vector<Batch>& batches, const KdOptions& distillation, bool distils) {
   std::vector<TestBatch> sample;
   int64_t live = 0;
   for (const Batch& batch : batches) {
-    sample.push_back({.batch = batch, .targets = session.targets(batch, distillation, distils), .labels_in_place = true});  // check_labels; or live
+    sample.push_back({.batch = batch,
+                      .targets = session.targets(batch, distillation, distils),
+                      .labels_in_place = true});  // check_labels; or live
     if ((live += batch.num_live) >= kEnoughLabels || !distils) break;
   }
   log_info(fmt::format("stage '{}': {}", context.stage.name, self_test_text(self_test_loss(model, sample))));
@@ -48,7 +50,8 @@ Json run_train(StageContext& context) {
   Model model = starting_model(context, options);
   model.arena->enable_gradient();
   const bool published_core = options.from.empty() || options.has_teacher();
-  Optimizer optimizer(training.optimizer, *model.arena, warmup_steps(training, published_core ? kPublishedWarmupFresh : kPublishedWarmupContinued),
+  Optimizer optimizer(training.optimizer, *model.arena,
+                      warmup_steps(training, published_core ? kPublishedWarmupFresh : kPublishedWarmupContinued),
                       training.steps());
   TrainingSession session(context, training, model, optimizer, open_teachers(context, options), options.top_k, {});
   Json extra;
@@ -59,9 +62,11 @@ Json run_train(StageContext& context) {
     LossSums sums;
     const bool distils = options.has_teacher() && distils_at(options.distillation, session.step(), session.num_steps());
     KdOptions distillation = options.distillation;
-    distillation.teacher_weight = distils ? teacher_weight_at(options.distillation, session.step(), session.num_steps()) : 0;
+    distillation.teacher_weight =
+        distils ? teacher_weight_at(options.distillation, session.step(), session.num_steps()) : 0;
     const std::vector<Batch> batches = session.next_batches();
-    if (!tested || (!taught && distils)) test_loss(session, context, model, batches, distillation, distils);  // again when distillation begins later
+    if (!tested || (!taught && distils))
+      test_loss(session, context, model, batches, distillation, distils);  // again when distillation begins later
     tested = true;
     taught |= distils;
     for (const Batch& batch : batches) {
@@ -72,7 +77,8 @@ Json run_train(StageContext& context) {
     const StepOutcome outcome = optimizer.step(std::isfinite(sums.terms(distillation.teacher_weight).loss));
     const double heldout = session.wants_heldout() ? session.heldout_loss() : std::nan("");
     std::vector<std::pair<std::string, double>> keys;
-    if (options.has_teacher() && is_scheduled(options.distillation)) keys.emplace_back("teacher_weight", distillation.teacher_weight);
+    if (options.has_teacher() && is_scheduled(options.distillation))
+      keys.emplace_back("teacher_weight", distillation.teacher_weight);
     session.end_step(sums, distillation.teacher_weight, outcome, heldout, keys, extra);
   }
   save_model(context.folder() / "model", model, model_facts(context));

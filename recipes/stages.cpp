@@ -41,14 +41,18 @@ Json model_facts(const StageContext& context) {
           {"tokenizer_sha256", context.data.tokenizer->fingerprint()}};
 }
 
-std::filesystem::path label_folder(const StageContext& context, const std::string& label_stage, const std::string& domain) {
+std::filesystem::path label_folder(const StageContext& context, const std::string& label_stage,
+                                   const std::string& domain) {
   const auto& options = std::get<LabelStage>(context.recipe.stage(label_stage).options);
-  return options.cache.empty() ? context.run.stage(label_stage) / "labels" / domain : label_cache(options.cache, domain);
+  return options.cache.empty() ? context.run.stage(label_stage) / "labels" / domain
+                               : label_cache(options.cache, domain);
 }
 
-LabelFingerprint label_fingerprint(const StageContext& context, const std::string& label_stage, const std::string& domain) {
+LabelFingerprint label_fingerprint(const StageContext& context, const std::string& label_stage,
+                                   const std::string& domain) {
   const auto& options = std::get<LabelStage>(context.recipe.stage(label_stage).options);
-  LabelFingerprint fingerprint{.window_rule = options.window_rule, .context = options.context, .overlap = options.overlap};
+  LabelFingerprint fingerprint{
+      .window_rule = options.window_rule, .context = options.context, .overlap = options.overlap};
   if (!options.has_own_labels()) fingerprint = read_label_fingerprint(label_folder(context, label_stage, domain));
   if (!options.teacher.empty()) load_model_config(context.model_folder(options.teacher), &fingerprint.teacher_sha256);
   fingerprint.tokenizer_sha256 = context.data.tokenizer->fingerprint();
@@ -74,7 +78,8 @@ std::set<std::string> taken_over_stages(const Recipe& recipe) {
   for (const Stage& stage : recipe.stages) {
     const auto* label = std::get_if<LabelStage>(&stage.options);
     const bool from_elsewhere = stage.kind == "import" || (label != nullptr && !label->has_own_labels());
-    if (from_elsewhere && std::ranges::all_of(stage.inputs(), [&](const std::string& input) { return taken_over.contains(input); }))
+    if (from_elsewhere &&
+        std::ranges::all_of(stage.inputs(), [&](const std::string& input) { return taken_over.contains(input); }))
       taken_over.insert(stage.name);
   }
   return taken_over;
@@ -87,19 +92,24 @@ std::vector<MixtureEntry> calibration_mixture(const Recipe& recipe) {
   return mixture;
 }
 
-bool needs_calibration(const PruneStage& prune) { return prune.scores != "masks" && find_score(prune.scores, "").passes > 0; }
+bool needs_calibration(const PruneStage& prune) {
+  return prune.scores != "masks" && find_score(prune.scores, "").passes > 0;
+}
 
 std::vector<Batch> calibration_batches(const StageContext& context, int64_t tokens) {
   const std::vector<MixtureEntry> mixture = calibration_mixture(context.recipe);
-  Loader loader(context.data.shards_of(mixture), mixture, {.seq_len = kCalibrationSeqLen, .document_mask = false, .seed = context.recipe.seed});
+  Loader loader(context.data.shards_of(mixture), mixture,
+                {.seq_len = kCalibrationSeqLen, .document_mask = false, .seed = context.recipe.seed});
   std::vector<Batch> batches;
-  for (int64_t left = tokens; left > 0; left -= kCalibrationRows * kCalibrationSeqLen) batches.push_back(loader.next(kCalibrationRows));
+  for (int64_t left = tokens; left > 0; left -= kCalibrationRows * kCalibrationSeqLen)
+    batches.push_back(loader.next(kCalibrationRows));
   return batches;
 }
 
 double calibration_flops(const ModelConfig& config, const ScoreRow& score, int64_t tokens) {
   constexpr int64_t kBatch = kCalibrationRows * kCalibrationSeqLen;
-  return score.passes * static_cast<double>((tokens + kBatch - 1) / kBatch * kBatch) * forward_flops_per_token(config, kCalibrationSeqLen);
+  return score.passes * static_cast<double>((tokens + kBatch - 1) / kBatch * kBatch) *
+         forward_flops_per_token(config, kCalibrationSeqLen);
 }
 
 }  // namespace coppice

@@ -34,8 +34,9 @@ struct StageContext {
 
 struct StageRow {
   const char* kind;
-  Json (*run)(StageContext&);                                      // returns the body of the manifest: tokens, results
-  void (*check)(const BeforeWork&, const Stage& stage) = nullptr;  // refuses before the first stage what `run` would refuse; nullptr: the recipe said it all
+  Json (*run)(StageContext&);  // returns the body of the manifest: tokens, results
+  void (*check)(const BeforeWork&, const Stage& stage) =
+      nullptr;  // refuses before the first stage what `run` would refuse; nullptr: the recipe said it all
 };
 
 Json run_train(StageContext& context);
@@ -56,22 +57,30 @@ std::span<const StageRow> stage_table();
 /// InternalError for a kind that has none.
 const StageRow& stage_row(const std::string& kind);
 
-inline constexpr const char* kHfSettingsFile = "hf_settings.json";  // of an import stage: what its folder said beside weights and ids
+inline constexpr const char* kHfSettingsFile =
+    "hf_settings.json";  // of an import stage: what its folder said beside weights and ids
 /// What an export of that stage's model writes again; nothing for a model that began here. Says in a line what it is.
-std::optional<HfSettings> settings_for_export(const Recipe& recipe, const RunFolder& run, const std::string& stage_name);
-/// The same of a stage's folder, by the recipe in the run around it; a warning and nothing where there is none to be read.
+std::optional<HfSettings> settings_for_export(const Recipe& recipe, const RunFolder& run,
+                                              const std::string& stage_name);
+/// The same of a stage's folder, by the recipe in the run around it; a warning and nothing where there is none to be
+/// read.
 std::optional<HfSettings> settings_for_export(const std::filesystem::path& stage_folder);
 /// Which text has other ids in the tokenizer.json of this tokenizer than in SentencePiece; empty when none has.
 std::string prefix_warning(const Tokenizer& tokenizer);
 
-/// Facts that every model folder carries beside its config: stage, fingerprint, tokenizer. No versions, so that equal runs write equal bytes.
+/// Facts that every model folder carries beside its config: stage, fingerprint, tokenizer. No versions, so that equal
+/// runs write equal bytes.
 Json model_facts(const StageContext& context);
 /// Where a label stage's labels of a domain lie: in its own folder, or in the cache that it was told to use.
-std::filesystem::path label_folder(const StageContext& context, const std::string& label_stage, const std::string& domain);
-/// What they must match: what the stage's options, its teacher and the token shards say; of labels from elsewhere teacher and window rule are what they say.
-LabelFingerprint label_fingerprint(const StageContext& context, const std::string& label_stage, const std::string& domain);
+std::filesystem::path label_folder(const StageContext& context, const std::string& label_stage,
+                                   const std::string& domain);
+/// What they must match: what the stage's options, its teacher and the token shards say; of labels from elsewhere
+/// teacher and window rule are what they say.
+LabelFingerprint label_fingerprint(const StageContext& context, const std::string& label_stage,
+                                   const std::string& domain);
 
-/// Labels what nobody has claimed of the stage under way in `context`, until nothing is left; several processes may do so. Shards labelled here.
+/// Labels what nobody has claimed of the stage under way in `context`, until nothing is left; several processes may do
+/// so. Shards labelled here.
 struct LabelledShards {
   size_t here = 0, total = 0;
   uint64_t tokens = 0;  // of all shards
@@ -82,10 +91,11 @@ inline constexpr int64_t kCheckSeqLen = 128;  // of the windows that masked and 
 /// A fixed sample of held-out windows as decoder inputs: logits of two models are compared on it.
 std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int64_t windows);
 
-/// Calibration text is drawn from every domain by the weights of [[data.domain]], whatever a stage trains on, in windows of this many tokens.
+/// Calibration text is drawn from every domain by the weights of [[data.domain]], whatever a stage trains on, in
+/// windows of this many tokens.
 inline constexpr int64_t kCalibrationSeqLen = 256;
-/// Imports, and label stages whose labels come from elsewhere, with what they need: only reading them tells whether their values can be used, which should not
-/// wait until something has been trained.
+/// Imports, and label stages whose labels come from elsewhere, with what they need: only reading them tells whether
+/// their values can be used, which should not wait until something has been trained.
 std::set<std::string> taken_over_stages(const Recipe& recipe);
 std::vector<MixtureEntry> calibration_mixture(const Recipe& recipe);
 /// Whether the stage's scores are measured on calibration text.

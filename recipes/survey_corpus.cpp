@@ -46,11 +46,15 @@ class Sample {
   std::vector<std::pair<uint64_t, std::string>> kept_;
 };
 
-double percent(uint64_t part, uint64_t whole) { return 100.0 * static_cast<double>(part) / static_cast<double>(std::max<uint64_t>(whole, 1)); }
+double percent(uint64_t part, uint64_t whole) {
+  return 100.0 * static_cast<double>(part) / static_cast<double>(std::max<uint64_t>(whole, 1));
+}
 
 }  // namespace
 
-CorpusOptions corpus_options(const Recipe& recipe, const DomainOptions& domain) { return {.text_key = domain.text_key, .max_bad = recipe.data.max_bad}; }
+CorpusOptions corpus_options(const Recipe& recipe, const DomainOptions& domain) {
+  return {.text_key = domain.text_key, .max_bad = recipe.data.max_bad};
+}
 
 CorpusSurvey survey_corpus(const Recipe& recipe, bool with_sample) {
   CorpusSurvey survey;
@@ -59,7 +63,9 @@ CorpusSurvey survey_corpus(const Recipe& recipe, bool with_sample) {
     Sample sample(quota);
     std::vector<uint64_t>& held_texts = survey.held_texts.emplace_back();
     if (recipe.sources->holds(domain.path)) {  // it is tokenized, or its absence would have been refused before
-      log_warning(fmt::format("domain '{}': {} is gone, so its held-out texts are not looked for in what is tokenized now", domain.name, domain.path));
+      log_warning(
+          fmt::format("domain '{}': {} is gone, so its held-out texts are not looked for in what is tokenized now",
+                      domain.name, domain.path));
       survey.reports.emplace_back();
       continue;
     }
@@ -77,8 +83,10 @@ CorpusSurvey survey_corpus(const Recipe& recipe, bool with_sample) {
     survey.reports.push_back(for_each_document(domain.path, visit, options));
     log_corpus_report(domain.path, survey.reports.back(), options);
     if (ids.count() > 0)
-      log_warning(fmt::format("domain '{}': {} documents have an id that came before; labels of other programs are matched by their tokens as well: {}{}",
-                              domain.name, ids.count(), fmt::join(ids.first(), "; "), ids.count() > ids.first().size() ? "; ..." : ""));
+      log_warning(fmt::format(
+          "domain '{}': {} documents have an id that came before; labels of other programs are matched by their tokens "
+          "as well: {}{}",
+          domain.name, ids.count(), fmt::join(ids.first(), "; "), ids.count() > ids.first().size() ? "; ..." : ""));
     sample.move_to(survey.sample);
     std::ranges::sort(held_texts);
     held_texts.erase(std::ranges::unique(held_texts).begin(), held_texts.end());
@@ -108,11 +116,14 @@ std::vector<uint64_t> RepeatedTexts::counts() const {
 Json corpus_record(const Recipe& recipe, size_t domain, const CorpusSurvey& survey, const RepeatedTexts& repeated) {
   const CorpusReport& report = survey.reports[domain];
   Json bad = Json::array(), repeats = Json::array();
-  for (const BadRecords& file : report.bad) bad.push_back({{"file", file.file}, {"bad", file.bad}, {"records", file.records}, {"first", file.first}});
+  for (const BadRecords& file : report.bad)
+    bad.push_back({{"file", file.file}, {"bad", file.bad}, {"records", file.records}, {"first", file.first}});
   const std::vector<uint64_t> counts = repeated.counts();
   for (size_t other = 0; other < counts.size(); ++other)
     if (counts[other] > 0)
-      repeats.push_back({{"heldout_of", recipe.data.domains[other].name}, {"texts", counts[other]}, {"of", survey.held_texts[other].size()}});
+      repeats.push_back({{"heldout_of", recipe.data.domains[other].name},
+                         {"texts", counts[other]},
+                         {"of", survey.held_texts[other].size()}});
   return {{"format", kFormat},
           {"version", 1},
           {"domain", recipe.data.domains[domain].name},
@@ -135,18 +146,20 @@ std::vector<CorpusNote> corpus_notes(const fs::path& data_folder) {
     const Json record = read_sealed(file, kFormat, 1);
     const std::string domain = string_at(record, "domain", where);
     if (const uint64_t bad = unsigned_at(record, "bad_records", where))
-      notes.push_back(
-          {.about = fmt::format("domain '{}'", domain),
-           .text = fmt::format("{} records were no documents and were left out, {} documents were read", bad, unsigned_at(record, "documents", where))});
+      notes.push_back({.about = fmt::format("domain '{}'", domain),
+                       .text = fmt::format("{} records were no documents and were left out, {} documents were read",
+                                           bad, unsigned_at(record, "documents", where))});
     for (const Json& repeat : array_at(record, "repeats", where)) {
       const std::string heldout = string_at(repeat, "heldout_of", where);
       const uint64_t texts = unsigned_at(repeat, "texts", where), of = unsigned_at(repeat, "of", where);
-      notes.push_back(
-          {.about = fmt::format("domain '{}'", heldout),
-           .text = fmt::format("{} of {} held-out texts ({:.2f}%) stand word for word in {}: their loss shows what was learned by heart; take repeated "
-                               "texts out of the corpus",
-                               texts, of, percent(texts, of), heldout == domain ? "its training part too" : fmt::format("the training part of '{}'", domain)),
-           .spoils = true});
+      notes.push_back({.about = fmt::format("domain '{}'", heldout),
+                       .text = fmt::format("{} of {} held-out texts ({:.2f}%) stand word for word in {}: their loss "
+                                           "shows what was learned by heart; take repeated "
+                                           "texts out of the corpus",
+                                           texts, of, percent(texts, of),
+                                           heldout == domain ? "its training part too"
+                                                             : fmt::format("the training part of '{}'", domain)),
+                       .spoils = true});
     }
   }
   return notes;

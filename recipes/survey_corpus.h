@@ -1,5 +1,5 @@
-// The first look at a corpus, before any work: every document is read once, so that what is wrong with it is known, and what is to be known of all of it at
-// once.
+// The first look at a corpus, before any work: every document is read once, so that what is wrong with it is known, and
+// what is to be known of all of it at once.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +17,11 @@ namespace coppice {
 CorpusOptions corpus_options(const Recipe& recipe, const DomainOptions& domain);
 
 struct CorpusSurvey {
-  std::vector<std::string> sample;                // for the tokenizer: each domain's documents with the smallest id hashes; empty unless asked for
-  std::vector<CorpusReport> reports;              // of each domain
-  std::vector<std::vector<uint64_t>> held_texts;  // of each domain: text_hash of its held-out documents, sorted, each once
+  std::vector<std::string>
+      sample;  // for the tokenizer: each domain's documents with the smallest id hashes; empty unless asked for
+  std::vector<CorpusReport> reports;  // of each domain
+  std::vector<std::vector<uint64_t>>
+      held_texts;  // of each domain: text_hash of its held-out documents, sorted, each once
 };
 
 /// Says what was left out. UserError::bad_file as for_each_document; Stopped on a stop signal.
@@ -38,7 +40,8 @@ class RepeatedTexts {
   std::vector<std::vector<bool>> seen_;  // as held_texts
 };
 
-/// What is known of a tokenized domain besides its tokens, as data/corpus/<domain>.json holds it: documents, records left out, held-out texts that it repeats.
+/// What is known of a tokenized domain besides its tokens, as data/corpus/<domain>.json holds it: documents, records
+/// left out, held-out texts that it repeats.
 Json corpus_record(const Recipe& recipe, size_t domain, const CorpusSurvey& survey, const RepeatedTexts& repeated);
 /// Something that a reader of the results should know of the corpus.
 struct CorpusNote {

@@ -42,28 +42,39 @@ std::string escape_xml(std::string_view text) {
 }
 
 std::string chart_style() {
-  // Hues of Okabe and Ito, told apart by all common kinds of colour vision; the depth ramp follows cividis (blue to yellow, even lightness steps).
+  // Hues of Okabe and Ito, told apart by all common kinds of colour vision; the depth ramp follows cividis (blue to
+  // yellow, even lightness steps).
   const char* light[] = {"#0b3c7d", "#2f5287", "#52678a", "#6f7b85", "#8b8c72", "#a3954f", "#b8992b", "#c99a00"};
   const char* dark[] = {"#6ea8ff", "#86b3f0", "#9bbddd", "#b0c4c4", "#c5cba7", "#d7cf87", "#e8d264", "#f8d53c"};
   std::string css =
-      "svg{font:11px/1 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;font-variant-numeric:tabular-nums}\n"
-      "svg text{fill:#3f464d}svg .strong{fill:#14181c;font-weight:600}svg .head{fill:#14181c;font-weight:650;font-size:13px}svg .soft{fill:#69727a}\n"
-      "svg .back{fill:#fff}svg .grid{stroke:#e4e8eb}svg .frame{stroke:#aeb6bd}svg .chance{stroke:#69727a;stroke-dasharray:3 3}svg .track{fill:#eef1f3}\n"
+      "svg{font:11px/1 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica "
+      "Neue',Arial,sans-serif;font-variant-numeric:tabular-nums}\n"
+      "svg text{fill:#3f464d}svg .strong{fill:#14181c;font-weight:600}svg "
+      ".head{fill:#14181c;font-weight:650;font-size:13px}svg .soft{fill:#69727a}\n"
+      "svg .back{fill:#fff}svg .grid{stroke:#e4e8eb}svg .frame{stroke:#aeb6bd}svg "
+      ".chance{stroke:#69727a;stroke-dasharray:3 3}svg .track{fill:#eef1f3}\n"
       "svg polyline,svg path{fill:none;stroke-linejoin:round;stroke-linecap:round}\n"
-      "svg .source{stroke:#6b757e}svg .method{stroke:#0072b2}svg .compare{stroke:#c45100}svg .s0{stroke:#0072b2}svg .s1{stroke:#c45100}svg "
+      "svg .source{stroke:#6b757e}svg .method{stroke:#0072b2}svg .compare{stroke:#c45100}svg .s0{stroke:#0072b2}svg "
+      ".s1{stroke:#c45100}svg "
       ".s2{stroke:#00855f}\n"
       "svg .s3{stroke:#a8487f}svg .s4{stroke:#946c00}svg .s5{stroke:#3c7fb1}\n"
-      "svg .fsource{fill:#6b757e}svg .fmethod{fill:#0072b2}svg .fcut{fill:#6db3d9}svg .fcompare{fill:#d97b3c}svg .fother{fill:#a9b1b8}\n"
-      "svg .thin{stroke-width:1.1;stroke-opacity:.5}svg .thick{stroke-width:2}svg .dash{stroke-dasharray:5 4;stroke-width:1.4}\n"
+      "svg .fsource{fill:#6b757e}svg .fmethod{fill:#0072b2}svg .fcut{fill:#6db3d9}svg .fcompare{fill:#d97b3c}svg "
+      ".fother{fill:#a9b1b8}\n"
+      "svg .thin{stroke-width:1.1;stroke-opacity:.5}svg .thick{stroke-width:2}svg .dash{stroke-dasharray:5 "
+      "4;stroke-width:1.4}\n"
       "svg .lead{stroke-width:1;stroke-opacity:.55;stroke-dasharray:1 4}svg .ink{stroke:#3f464d}\n";
   std::string night =
-      "svg text{fill:#b6bfc8}svg .strong,svg .head{fill:#f0f3f6}svg .soft{fill:#8e98a2}svg .back{fill:#0f1317}svg .grid{stroke:#262c33}svg "
+      "svg text{fill:#b6bfc8}svg .strong,svg .head{fill:#f0f3f6}svg .soft{fill:#8e98a2}svg .back{fill:#0f1317}svg "
+      ".grid{stroke:#262c33}svg "
       ".frame{stroke:#59626b}\n"
-      "svg .chance{stroke:#8e98a2}svg .ink{stroke:#b6bfc8}svg .track{fill:#1d232a}svg .source{stroke:#a3adb6}svg .method{stroke:#56b4e9}svg "
+      "svg .chance{stroke:#8e98a2}svg .ink{stroke:#b6bfc8}svg .track{fill:#1d232a}svg .source{stroke:#a3adb6}svg "
+      ".method{stroke:#56b4e9}svg "
       ".compare{stroke:#f0914a}svg "
       ".s0{stroke:#56b4e9}\n"
-      "svg .s1{stroke:#f0914a}svg .s2{stroke:#35c79a}svg .s3{stroke:#e58fbf}svg .s4{stroke:#e3bd4a}svg .s5{stroke:#9cc8e6}\n"
-      "svg .fsource{fill:#8a949d}svg .fmethod{fill:#56b4e9}svg .fcut{fill:#2f6f96}svg .fcompare{fill:#d6813f}svg .fother{fill:#59626b}\n";
+      "svg .s1{stroke:#f0914a}svg .s2{stroke:#35c79a}svg .s3{stroke:#e58fbf}svg .s4{stroke:#e3bd4a}svg "
+      ".s5{stroke:#9cc8e6}\n"
+      "svg .fsource{fill:#8a949d}svg .fmethod{fill:#56b4e9}svg .fcut{fill:#2f6f96}svg .fcompare{fill:#d6813f}svg "
+      ".fother{fill:#59626b}\n";
   for (int i = 0; i < kNumDepthColours; ++i) {
     css += fmt::format("svg .d{}{{stroke:{}}}svg .fd{}{{fill:{}}}", i, light[i], i, light[i]);
     night += fmt::format("svg .d{}{{stroke:{}}}svg .fd{}{{fill:{}}}", i, dark[i], i, dark[i]);
@@ -84,7 +95,9 @@ double text_width(std::string_view text, double font_size) {
 std::string fit_text(std::string_view text, double font_size, double width) {
   if (text_width(text, font_size) <= width) return std::string(text);
   size_t bytes = text.size();
-  while (bytes > 0 && (text_width(text.substr(0, bytes), font_size) + font_size > width || (bytes < text.size() && continues(text[bytes])))) --bytes;
+  while (bytes > 0 && (text_width(text.substr(0, bytes), font_size) + font_size > width ||
+                       (bytes < text.size() && continues(text[bytes]))))
+    --bytes;
   return std::string(text.substr(0, bytes)) + "\u2026";
 }
 
@@ -98,7 +111,8 @@ std::string number_text(double value) {
 }
 
 void Svg::line(double x1, double y1, double x2, double y2, std::string_view css) {
-  body_ += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" class=\"{}\"/>\n", x1, y1, x2, y2, css);
+  body_ += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" class=\"{}\"/>\n", x1, y1, x2, y2,
+                       css);
 }
 
 void Svg::polyline(const Points& points, std::string_view css) {
@@ -124,12 +138,14 @@ void Svg::polyline(const Points& points, std::string_view css) {
 }
 
 void Svg::circle(double x, double y, double radius, std::string_view css) {
-  body_ += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{:.1f}\" class=\"{}\" fill=\"none\"/>\n", x, y, radius, css);
+  body_ +=
+      fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{:.1f}\" class=\"{}\" fill=\"none\"/>\n", x, y, radius, css);
 }
 
 void Svg::rect(double x, double y, double width, double height, std::string_view css, double radius) {
   const std::string rounding = radius > 0 ? fmt::format(" rx=\"{:.1f}\"", radius) : "";
-  body_ += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"{}\"{}/>\n", x, y, width, height, css, rounding);
+  body_ += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"{}\"{}/>\n", x, y,
+                       width, height, css, rounding);
 }
 
 void Svg::text(double x, double y, std::string_view text, std::string_view css, std::string_view anchor) {
@@ -139,22 +155,29 @@ void Svg::text(double x, double y, std::string_view text, std::string_view css, 
 }
 
 void Svg::text_upwards(double x, double y, std::string_view text, std::string_view css) {
-  body_ += fmt::format("<text transform=\"translate({:.1f} {:.1f}) rotate(-90)\" text-anchor=\"middle\" class=\"{}\">{}</text>\n", x, y, css, escape_xml(text));
+  body_ += fmt::format(
+      "<text transform=\"translate({:.1f} {:.1f}) rotate(-90)\" text-anchor=\"middle\" class=\"{}\">{}</text>\n", x, y,
+      css, escape_xml(text));
 }
 
 std::string Svg::element(std::string_view title, std::string_view attributes, std::string_view before) const {
-  return fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {:.0f} {:.0f}\" role=\"img\" {}>\n<title>{}</title>\n{}{}</svg>\n", width_,
-                     height_, attributes, escape_xml(title), before, body_);
+  return fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {:.0f} {:.0f}\" role=\"img\" "
+      "{}>\n<title>{}</title>\n{}{}</svg>\n",
+      width_, height_, attributes, escape_xml(title), before, body_);
 }
 
 std::string Svg::inline_element(std::string_view title) const { return element(title, "width=\"100%\"", ""); }
 
 std::string Svg::document(std::string_view title) const {
-  const std::string before = "<style>\n" + chart_style() + "</style>\n<rect width=\"100%\" height=\"100%\" class=\"back\"/>\n";
+  const std::string before =
+      "<style>\n" + chart_style() + "</style>\n<rect width=\"100%\" height=\"100%\" class=\"back\"/>\n";
   return element(title, fmt::format("width=\"{:.0f}\" height=\"{:.0f}\"", width_, height_), before);
 }
 
-void Svg::place(const Svg& other, double x, double y) { body_ += fmt::format("<g transform=\"translate({:.1f} {:.1f})\">\n{}</g>\n", x, y, other.body_); }
+void Svg::place(const Svg& other, double x, double y) {
+  body_ += fmt::format("<g transform=\"translate({:.1f} {:.1f})\">\n{}</g>\n", x, y, other.body_);
+}
 
 double Axis::place(double value, double from, double to) const {
   if (std::isnan(value)) return value;
@@ -180,7 +203,8 @@ Axis round_axis(double low, double high, int count, bool tight) {
     axis.low = std::floor(low / step + 1e-9) * step;
     axis.high = std::ceil(high / step - 1e-9) * step;
   }
-  for (double i = std::ceil(axis.low / step - 1e-9); i * step <= axis.high + 1e-9 * step; ++i) axis.ticks.push_back(i * step);
+  for (double i = std::ceil(axis.low / step - 1e-9); i * step <= axis.high + 1e-9 * step; ++i)
+    axis.ticks.push_back(i * step);
   return axis;
 }
 
@@ -212,13 +236,15 @@ void draw_chart(Svg& svg, const Chart& chart) {
   for (const ChartLine& line : chart.lines) {
     Points placed;
     for (const auto& [x, y] : line.points)
-      placed.emplace_back(chart.x_axis.place(x, chart.x, right), std::isfinite(y) ? chart.y_axis.place(y, bottom, chart.y) : y);
+      placed.emplace_back(chart.x_axis.place(x, chart.x, right),
+                          std::isfinite(y) ? chart.y_axis.place(y, bottom, chart.y) : y);
     svg.polyline(placed, line.css);
     if (line.dots)
       for (const auto& [x, y] : placed)
         if (std::isfinite(y)) svg.circle(x, y, 1.6, line.css);
     if (!chart.end_labels || line.label.empty()) continue;
-    const auto last = std::find_if(placed.rbegin(), placed.rend(), [](const auto& point) { return std::isfinite(point.second); });
+    const auto last =
+        std::find_if(placed.rbegin(), placed.rend(), [](const auto& point) { return std::isfinite(point.second); });
     if (last == placed.rend()) continue;
     ends.emplace_back(last->second, &line);
     if (last->first < right - 1) svg.line(last->first + 5, last->second, right + 2, last->second, line.css + " lead");
@@ -237,14 +263,18 @@ std::vector<double> spread_apart(std::vector<double> centres, double gap, double
   std::vector<size_t> order(centres.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::ranges::stable_sort(order, {}, [&](size_t i) { return centres[i]; });
-  for (size_t i = 1; i < order.size(); ++i) centres[order[i]] = std::max(centres[order[i]], centres[order[i - 1]] + gap);
+  for (size_t i = 1; i < order.size(); ++i)
+    centres[order[i]] = std::max(centres[order[i]], centres[order[i - 1]] + gap);
   if (!order.empty() && centres[order.back()] > high) {
     centres[order.back()] = high;
-    for (size_t i = order.size() - 1; i-- > 0;) centres[order[i]] = std::min(centres[order[i]], centres[order[i + 1]] - gap);
+    for (size_t i = order.size() - 1; i-- > 0;)
+      centres[order[i]] = std::min(centres[order[i]], centres[order[i + 1]] - gap);
   }
-  if (!order.empty() && centres[order.front()] < low) {  // too many for the room: start at the top and run over the bottom
+  if (!order.empty() &&
+      centres[order.front()] < low) {  // too many for the room: start at the top and run over the bottom
     centres[order.front()] = low;
-    for (size_t i = 1; i < order.size(); ++i) centres[order[i]] = std::max(centres[order[i]], centres[order[i - 1]] + gap);
+    for (size_t i = 1; i < order.size(); ++i)
+      centres[order[i]] = std::max(centres[order[i]], centres[order[i - 1]] + gap);
   }
   return centres;
 }

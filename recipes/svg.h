@@ -1,5 +1,5 @@
-// A small hand for drawing: SVG text, axes with round ticks, line charts. Colours and type live in chart_style(), by class name, so that one drawing serves
-// light and dark pages. Coordinates in CSS pixels, y downwards.
+// A small hand for drawing: SVG text, axes with round ticks, line charts. Colours and type live in chart_style(), by
+// class name, so that one drawing serves light and dark pages. Coordinates in CSS pixels, y downwards.
 #pragma once
 
 #include <string>
@@ -63,7 +63,8 @@ struct Axis {
   /// Position of a value between `from` (low) and `to` (high), clamped to the range; NaN stays NaN.
   double place(double value, double from, double to) const;
 };
-/// The range widened to round numbers, about `count` ticks; equal or absent ends are opened a little. With `tight` the range stays and ticks lie inside.
+/// The range widened to round numbers, about `count` ticks; equal or absent ends are opened a little. With `tight` the
+/// range stays and ticks lie inside.
 Axis round_axis(double low, double high, int count, bool tight = false);
 
 /// One line of a chart. `label` is written at its end when end labels are on.

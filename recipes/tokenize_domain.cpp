@@ -27,7 +27,8 @@ struct Pending {
 };
 
 /// Threads of its own, which are gone afterwards: a process that has used torch's cannot be forked.
-std::vector<std::vector<int32_t>> encode(const Tokenizer& tokenizer, const std::vector<Pending>& batch, int num_threads) {
+std::vector<std::vector<int32_t>> encode(const Tokenizer& tokenizer, const std::vector<Pending>& batch,
+                                         int num_threads) {
   std::vector<std::vector<int32_t>> ids(batch.size());
   std::atomic<size_t> next{0};
   const auto work = [&] {
@@ -51,7 +52,8 @@ TokenizingProgress::TokenizingProgress(uint64_t total_bytes) : line_("data", tot
 void TokenizingProgress::update(uint64_t bytes, uint64_t tokens) {
   tokens_ += tokens;
   const double seconds = monotonic_s() - begin_s_;
-  line_.update((done_bytes_ + bytes) / 1000, {{"", format_count(static_cast<double>(tokens_) / std::max(seconds, 1e-3)) + " tok/s"}});
+  line_.update((done_bytes_ + bytes) / 1000,
+               {{"", format_count(static_cast<double>(tokens_) / std::max(seconds, 1e-3)) + " tok/s"}});
 }
 
 void tokenize_domain(const Recipe& recipe, size_t domain_index, const CorpusSurvey& survey, const Tokenizer& tokenizer,
@@ -59,7 +61,8 @@ void tokenize_domain(const Recipe& recipe, size_t domain_index, const CorpusSurv
   const DomainOptions& domain = recipe.data.domains[domain_index];
   const auto shard_tokens = static_cast<uint64_t>(recipe.data.shard_tokens);
   const auto writer_in = [&](const char* kind) {
-    return TokenShardWriter(data_folder / kind / domain.name, domain.name, tokenizer.vocab_size(), tokenizer.eos_id(), tokenizer.fingerprint(), shard_tokens);
+    return TokenShardWriter(data_folder / kind / domain.name, domain.name, tokenizer.vocab_size(), tokenizer.eos_id(),
+                            tokenizer.fingerprint(), shard_tokens);
   };
   TokenShardWriter train = writer_in("tokens"), heldout = writer_in("heldout");
   RepeatedTexts repeated(survey);
@@ -96,14 +99,17 @@ void tokenize_domain(const Recipe& recipe, size_t domain_index, const CorpusSurv
   progress.finish_domain(bytes_read);
   if (train.num_tokens() == 0) throw UserError::bad_file(domain.path, "no document is left to train on");
   if (heldout_documents == 0)
-    log_warning(fmt::format("domain '{}': none of its {} documents falls into data.heldout_share = {}; it is trained on but not evaluated", domain.name,
-                            documents, recipe.data.heldout_share));
+    log_warning(fmt::format(
+        "domain '{}': none of its {} documents falls into data.heldout_share = {}; it is trained on but not evaluated",
+        domain.name, documents, recipe.data.heldout_share));
   else
     heldout.finish();
   make_folder(data_folder / "corpus");
-  write_file_atomically(data_folder / "corpus" / (domain.name + ".json"), seal(corpus_record(recipe, domain_index, survey, repeated)));
+  write_file_atomically(data_folder / "corpus" / (domain.name + ".json"),
+                        seal(corpus_record(recipe, domain_index, survey, repeated)));
   train.finish();  // last: its manifest marks the domain as whole
-  log_info(fmt::format("domain '{}': {} documents, {} tokens ({} held out)", domain.name, documents, format_count(static_cast<double>(train.num_tokens())),
+  log_info(fmt::format("domain '{}': {} documents, {} tokens ({} held out)", domain.name, documents,
+                       format_count(static_cast<double>(train.num_tokens())),
                        format_count(static_cast<double>(heldout.num_tokens()))));
 }
 

@@ -1,4 +1,5 @@
-// One domain of the corpus becomes token shards: read in turn, encoded by several threads, written in the order of reading.
+// One domain of the corpus becomes token shards: read in turn, encoded by several threads, written in the order of
+// reading.
 #pragma once
 
 #include <cstdint>
@@ -25,10 +26,11 @@ class TokenizingProgress {
   double begin_s_ = monotonic_s();
 };
 
-/// Into data_folder/tokens/<domain> and data_folder/heldout/<domain>, and what is to be said of it into data_folder/corpus/<domain>.json. The result is a
-/// function of the documents alone, whatever the number of threads. Goes on behind the last whole shard of an earlier process; throws Stopped between batches
-/// of a few MB. UserError::bad_file when no document is left to train on.
-void tokenize_domain(const Recipe& recipe, size_t domain, const CorpusSurvey& survey, const Tokenizer& tokenizer, const std::filesystem::path& data_folder,
-                     TokenizingProgress& progress);
+/// Into data_folder/tokens/<domain> and data_folder/heldout/<domain>, and what is to be said of it into
+/// data_folder/corpus/<domain>.json. The result is a function of the documents alone, whatever the number of threads.
+/// Goes on behind the last whole shard of an earlier process; throws Stopped between batches of a few MB.
+/// UserError::bad_file when no document is left to train on.
+void tokenize_domain(const Recipe& recipe, size_t domain, const CorpusSurvey& survey, const Tokenizer& tokenizer,
+                     const std::filesystem::path& data_folder, TokenizingProgress& progress);
 
 }  // namespace coppice

@@ -22,13 +22,16 @@ namespace {
 constexpr int kPoll_ms = 100;
 
 std::string answer_of(const std::function<std::string()>& work) {
-  const auto answer = [](ExitCode code, const std::string& text) { return std::string(1, static_cast<char>(code)) + text; };
+  const auto answer = [](ExitCode code, const std::string& text) {
+    return std::string(1, static_cast<char>(code)) + text;
+  };
   try {
     return answer(ExitCode::done, work());
   } catch (const Error& error) {
     return answer(error.code(), error.what());
   } catch (const std::bad_alloc&) {
-    return answer(ExitCode::out_of_memory, "out of memory while training the tokenizer; lower tokenizer.training_bytes");
+    return answer(ExitCode::out_of_memory,
+                  "out of memory while training the tokenizer; lower tokenizer.training_bytes");
   } catch (const std::exception& error) {
     return answer(ExitCode::internal, error.what());
   }
@@ -67,7 +70,8 @@ struct Child {
 
 }  // namespace
 
-std::string train_tokenizer_in_child(const TokenizerOptions& options, const std::function<bool(std::string&)>& next_paragraph) {
+std::string train_tokenizer_in_child(const TokenizerOptions& options,
+                                     const std::function<bool(std::string&)>& next_paragraph) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) throw IoError("pipe", "cannot be made", errno);
   const pid_t parent = ::getpid();
@@ -96,10 +100,12 @@ std::string train_tokenizer_in_child(const TokenizerOptions& options, const std:
   }
   const int signal_number = child.wait();
   if (signal_number == SIGKILL)
-    throw DeviceError::out_of_memory("the tokenizer's training was killed by the system, probably for memory; lower tokenizer.training_bytes");
+    throw DeviceError::out_of_memory(
+        "the tokenizer's training was killed by the system, probably for memory; lower tokenizer.training_bytes");
   if (answer.empty())
-    throw InternalError(fmt::format("the tokenizer's training ended without an answer ({}); what the library says stands above",
-                                    signal_number != 0 ? fmt::format("signal {}", signal_number) : "it gave up"));
+    throw InternalError(
+        fmt::format("the tokenizer's training ended without an answer ({}); what the library says stands above",
+                    signal_number != 0 ? fmt::format("signal {}", signal_number) : "it gave up"));
   const auto code = static_cast<ExitCode>(answer[0]);
   if (code != ExitCode::done) throw Error(code, answer.substr(1));
   return answer.substr(1);

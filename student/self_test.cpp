@@ -1,5 +1,6 @@
-// The loss tests itself on the stage's own first batches: a loss that is wrong trains quietly, so each property that must hold is tried once before step 0.
-// A few rows are enough; the reference is the formula written with ATen in double, logits and all, and differentiated by autograd.
+// The loss tests itself on the stage's own first batches: a loss that is wrong trains quietly, so each property that
+// must hold is tried once before step 0. A few rows are enough; the reference is the formula written with ATen in
+// double, logits and all, and differentiated by autograd.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
@@ -16,7 +17,8 @@
 namespace coppice {
 namespace {
 
-// All of it costs in rows, ids and logits of live teachers, none of it in the size of the batch: at D = 768 and V = 49,152 it takes a fraction of a second.
+// All of it costs in rows, ids and logits of live teachers, none of it in the size of the batch: at D = 768 and V =
+// 49,152 it takes a fraction of a second.
 constexpr int64_t kRows = 24;        // rows whose loss is worked out twice
 constexpr int64_t kChunkRows = 7;    // of them in a chunk of logits: four chunks, the last one short
 constexpr int64_t kVocab = 1024;     // of a larger vocabulary the first ids: the arithmetic is the same
@@ -30,23 +32,30 @@ struct PlainLoss {
 };
 
 /// KL(a | b) per row from log-probabilities.
-at::Tensor divergence(const at::Tensor& log_a_NV, const at::Tensor& log_b_NV) { return (log_a_NV.exp() * (log_a_NV - log_b_NV)).sum(1); }
+at::Tensor divergence(const at::Tensor& log_a_NV, const at::Tensor& log_b_NV) {
+  return (log_a_NV.exp() * (log_a_NV - log_b_NV)).sum(1);
+}
 
 /// The teacher's term of every row, from student logits and targets in double.
 at::Tensor plain_teacher_term(const at::Tensor& logits_NV, const at::Tensor& ce_N, const Targets& targets) {
   const double tau = targets.temperature;
-  const auto picked = [](const at::Tensor& value_NV, const at::Tensor& id_N) { return value_NV.gather(1, id_N.clamp_min(0).unsqueeze(1)).squeeze(1); };
+  const auto picked = [](const at::Tensor& value_NV, const at::Tensor& id_N) {
+    return value_NV.gather(1, id_N.clamp_min(0).unsqueeze(1)).squeeze(1);
+  };
   if (targets.teacher_label_N.defined()) return logits_NV.logsumexp(1) - picked(logits_NV, targets.teacher_label_N);
   const at::Tensor log_p = (logits_NV / tau).log_softmax(1);
   if (targets.top.id_NK.defined()) {
-    const at::Tensor id = targets.top.id_NK, given = id.ge(0).to(at::kDouble), log_q = targets.top.logp_NK.to(at::kDouble), q = log_q.exp() * given;
+    const at::Tensor id = targets.top.id_NK, given = id.ge(0).to(at::kDouble),
+                     log_q = targets.top.logp_NK.to(at::kDouble), q = log_q.exp() * given;
     const at::Tensor inside = log_p.gather(1, id.clamp_min(0)), q_tail = targets.top.tail_logp_N.to(at::kDouble).exp();
     const at::Tensor p_tail = (1 - (inside.exp() * given).sum(1)).clamp_min(1e-300);
     const at::Tensor kl =
-        (q * (log_q - inside)).sum(1) + at::where(q_tail.gt(0), q_tail * (q_tail.clamp_min(1e-300).log() - p_tail.log()), at::zeros_like(q_tail));
+        (q * (log_q - inside)).sum(1) +
+        at::where(q_tail.gt(0), q_tail * (q_tail.clamp_min(1e-300).log() - p_tail.log()), at::zeros_like(q_tail));
     return at::where(id.select(1, 0).ge(0), tau * tau * kl, ce_N);
   }
-  const at::Tensor log_q = (targets.teacher_hidden_NE.to(at::kDouble).mm(targets.teacher_head_VE.to(at::kDouble).t()) / tau).log_softmax(1);
+  const at::Tensor log_q =
+      (targets.teacher_hidden_NE.to(at::kDouble).mm(targets.teacher_head_VE.to(at::kDouble).t()) / tau).log_softmax(1);
   if (targets.loss == "kl") return tau * tau * divergence(log_q, log_p);
   if (targets.loss == "reverse_kl") return tau * tau * divergence(log_p, log_q);
   const at::Tensor log_m = at::logaddexp(log_q + std::log(targets.beta), log_p + std::log(1 - targets.beta));
@@ -55,7 +64,8 @@ at::Tensor plain_teacher_term(const at::Tensor& logits_NV, const at::Tensor& ce_
 
 PlainLoss plain_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const Targets& targets, double scale) {
   const at::AutoGradMode with_gradient(true);
-  const at::Tensor hidden = hidden_ND.detach().to(at::kDouble).requires_grad_(), head = head_VD.detach().to(at::kDouble).requires_grad_();
+  const at::Tensor hidden = hidden_ND.detach().to(at::kDouble).requires_grad_(),
+                   head = head_VD.detach().to(at::kDouble).requires_grad_();
   const at::Tensor logits_NV = hidden.mm(head.t()), lse_N = logits_NV.logsumexp(1), live_N = targets.true_label_N.ge(0);
   const at::Tensor ce_N = lse_N - logits_NV.gather(1, targets.true_label_N.clamp_min(0).unsqueeze(1)).squeeze(1);
   const double weight = targets.teacher_weight;
@@ -63,29 +73,37 @@ PlainLoss plain_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, con
   const at::Tensor ce = sum(ce_N), z = targets.z_loss * sum(lse_N.square()),
                    kd = targets.has_teacher() ? sum(plain_teacher_term(logits_NV, ce_N, targets)) : at::zeros_like(ce);
   (scale * ((1 - weight) * ce + weight * kd + z)).backward();
-  return {.ce = ce.item<double>(), .kd = kd.item<double>(), .z = z.item<double>(), .hidden_grad_ND = hidden.grad(), .head_grad_VD = head.grad()};
+  return {.ce = ce.item<double>(),
+          .kd = kd.item<double>(),
+          .z = z.item<double>(),
+          .hidden_grad_ND = hidden.grad(),
+          .head_grad_VD = head.grad()};
 }
 
 [[noreturn]] void broken(const std::string& property) { throw InternalError("loss self-test: " + property); }
 
 void check_close(double got, double expected, double unit, const std::string& what) {
-  if (!(std::abs(got - expected) <= kTolerance * std::max(std::abs(expected), unit))) broken(fmt::format("{}: got {}, expected {}", what, got, expected));
+  if (!(std::abs(got - expected) <= kTolerance * std::max(std::abs(expected), unit)))
+    broken(fmt::format("{}: got {}, expected {}", what, got, expected));
 }
 
-/// `unit` is what the gradient would be were nothing cancelled: a row that is predicted with certainty leaves only rounding.
+/// `unit` is what the gradient would be were nothing cancelled: a row that is predicted with certainty leaves only
+/// rounding.
 void check_close(const at::Tensor& got, const at::Tensor& expected, double unit, const std::string& what) {
   const double error = (got.to(at::kDouble) - expected.to(at::kDouble)).abs().max().item<double>();
   if (!(error <= kTolerance * unit)) broken(fmt::format("{}: off by {} of {}", what, error, unit));
 }
 
-/// How often the teacher's choice is the true label when it is moved by `shift` columns, over the rows of several batches.
+/// How often the teacher's choice is the true label when it is moved by `shift` columns, over the rows of several
+/// batches.
 struct Agreement {
   double equal = 0, live = 0;
   double share() const { return equal / std::max(1.0, live); }
   void add(const at::Tensor& teacher_BT, const at::Tensor& true_BT, int64_t shift) {
     const int64_t kept = true_BT.size(1) - std::abs(shift);
     if (kept <= 0) return;
-    const at::Tensor true_part = true_BT.narrow(1, std::max<int64_t>(shift, 0), kept), teacher_part = teacher_BT.narrow(1, std::max<int64_t>(-shift, 0), kept);
+    const at::Tensor true_part = true_BT.narrow(1, std::max<int64_t>(shift, 0), kept),
+                     teacher_part = teacher_BT.narrow(1, std::max<int64_t>(-shift, 0), kept);
     const at::Tensor live_part = true_part.ge(0).logical_and(teacher_part.ge(0));
     equal += teacher_part.eq(true_part).logical_and(live_part).sum().item<double>();
     live += live_part.sum().item<double>();
@@ -99,17 +117,20 @@ void check_true_labels(const Batch& batch, const Targets& targets) {
   if (true_BT.ge(0).sum().item<int64_t>() != batch.num_live)
     broken(fmt::format("{} live labels, the batch says {}", true_BT.ge(0).sum().item<int64_t>(), batch.num_live));
   const at::Tensor label = true_BT.narrow(1, 0, seq_len - 1), next = batch.token_BT.narrow(1, 1, seq_len - 1);
-  if (!label.eq(next).logical_or(label.lt(0)).all().item<bool>()) broken("a true label is not the next token of the text");
+  if (!label.eq(next).logical_or(label.lt(0)).all().item<bool>())
+    broken("a true label is not the next token of the text");
 }
 
-/// The teacher's first choice for every token of the batch, of one that is read live for the first `live_tokens` at most; undefined without a teacher.
+/// The teacher's first choice for every token of the batch, of one that is read live for the first `live_tokens` at
+/// most; undefined without a teacher.
 at::Tensor first_choice(const Batch& batch, const Targets& targets, int64_t live_tokens) {
   at::Tensor label_N = targets.teacher_label_N;
   if (targets.top.id_NK.defined()) label_N = targets.top.id_NK.select(1, 0);
   if (targets.teacher_hidden_NE.defined()) {
     const int64_t known = std::clamp<int64_t>(live_tokens, 0, batch.token_BT.numel());
     label_N = at::full({batch.token_BT.numel()}, kIgnoredLabel, at::kLong);
-    if (known > 0) label_N.narrow(0, 0, known).copy_(top_1(targets.teacher_hidden_NE.narrow(0, 0, known), targets.teacher_head_VE));
+    if (known > 0)
+      label_N.narrow(0, 0, known).copy_(top_1(targets.teacher_hidden_NE.narrow(0, 0, known), targets.teacher_head_VE));
   }
   return label_N.defined() ? label_N.reshape(batch.token_BT.sizes()) : label_N;
 }
@@ -122,26 +143,31 @@ Agreement check_alignment(std::span<const TestBatch> batches, size_t teacher) {
     const at::Tensor teacher_BT = first_choice(test.batch, test.targets[teacher], live_tokens);
     if (!teacher_BT.defined()) return {};
     live_tokens -= test.batch.token_BT.numel();
-    for (const int64_t shift : {-1, 0, 1}) at_shift[shift + 1].add(teacher_BT, test.targets[teacher].true_label_N.view_as(test.batch.token_BT), shift);
+    for (const int64_t shift : {-1, 0, 1})
+      at_shift[shift + 1].add(teacher_BT, test.targets[teacher].true_label_N.view_as(test.batch.token_BT), shift);
   }
   const Agreement& here = at_shift[1];
   if (batches.front().labels_in_place || here.live < static_cast<double>(kEnoughLabels)) return here;
   const double noise = 3.0 / std::sqrt(here.live);
   for (const int64_t shift : {-1, 1})
     if (const double there = at_shift[shift + 1].share(); there > 1.5 * here.share() + noise)
-      broken(fmt::format("teacher labels fit the text better when moved by {} ({:.3f} against {:.3f}): they are shifted", -shift, there, here.share()));
+      broken(
+          fmt::format("teacher labels fit the text better when moved by {} ({:.3f} against {:.3f}): they are shifted",
+                      -shift, there, here.share()));
   return here;
 }
 
 /// Rows [first, first + count).
 Targets rows_of(const Targets& targets, int64_t first, int64_t count) {
   Targets part = targets;
-  for (at::Tensor* tensor : {&part.true_label_N, &part.teacher_label_N, &part.top.id_NK, &part.top.logp_NK, &part.top.tail_logp_N, &part.teacher_hidden_NE})
+  for (at::Tensor* tensor : {&part.true_label_N, &part.teacher_label_N, &part.top.id_NK, &part.top.logp_NK,
+                             &part.top.tail_logp_N, &part.teacher_hidden_NE})
     if (tensor->defined()) *tensor = tensor->narrow(0, first, count).contiguous();
   return part;
 }
 
-/// The first ids of a larger vocabulary: labels beyond it wrap, stored ids beyond it are left out; without its first one a row has no teacher.
+/// The first ids of a larger vocabulary: labels beyond it wrap, stored ids beyond it are left out; without its first
+/// one a row has no teacher.
 void cut_vocabulary(Targets& targets, int64_t vocab) {
   const auto wrap = [&](at::Tensor& label_N) {
     if (label_N.defined()) label_N = at::where(label_N.lt(0), label_N, label_N.remainder(vocab));
@@ -158,9 +184,15 @@ void cut_vocabulary(Targets& targets, int64_t vocab) {
 
 /// A student that is its own teacher, in the form a loss asks for.
 Targets own_targets(const Targets& like, const at::Tensor& hidden_ND, const at::Tensor& head_VD) {
-  Targets own{.true_label_N = like.true_label_N, .teacher_weight = 1, .z_loss = 0, .loss = like.loss, .temperature = like.temperature, .beta = like.beta};
+  Targets own{.true_label_N = like.true_label_N,
+              .teacher_weight = 1,
+              .z_loss = 0,
+              .loss = like.loss,
+              .temperature = like.temperature,
+              .beta = like.beta};
   if (like.loss == "labels") own.teacher_label_N = top_1(hidden_ND, head_VD);
-  if (like.loss == "top_k") own.top = top_k(hidden_ND, head_VD, std::min<int64_t>(8, head_VD.size(0)), like.temperature);
+  if (like.loss == "top_k")
+    own.top = top_k(hidden_ND, head_VD, std::min<int64_t>(8, head_VD.size(0)), like.temperature);
   if (like.loss != "labels" && like.loss != "top_k") {
     own.teacher_hidden_NE = hidden_ND;
     own.teacher_head_VE = head_VD;
@@ -185,14 +217,19 @@ struct Trial {
     const PlainLoss plain = plain_loss(hidden_ND, head_VD, targets, scale);
     const auto live = static_cast<double>(targets.true_label_N.ge(0).sum().item<int64_t>());
     const double tau = std::max(1.0, targets.temperature);
-    if (static_cast<double>(sums.num_live) != live) broken(fmt::format("{}: {} live rows, expected {}", what, sums.num_live, live));
+    if (static_cast<double>(sums.num_live) != live)
+      broken(fmt::format("{}: {} live rows, expected {}", what, sums.num_live, live));
     check_close(sums.ce, plain.ce, live, what + ": chunked cross-entropy against the plain one");
-    if (targets.teacher_weight > 0) check_close(sums.kd, plain.kd, live * tau * tau, what + ": chunked teacher term against the plain one");
+    if (targets.teacher_weight > 0)
+      check_close(sums.kd, plain.kd, live * tau * tau, what + ": chunked teacher term against the plain one");
     check_close(sums.z, plain.z, targets.z_loss * live, what + ": chunked z-loss against the plain one");
-    check_close(sums.hidden_grad_ND, plain.hidden_grad_ND, scale * tau * head_VD.abs().max().item<double>(), what + ": gradient of the hidden states");
-    check_close(head_grad_VD, plain.head_grad_VD, scale * tau * hidden_ND.abs().max().item<double>(), what + ": gradient of the head");
+    check_close(sums.hidden_grad_ND, plain.hidden_grad_ND, scale * tau * head_VD.abs().max().item<double>(),
+                what + ": gradient of the hidden states");
+    check_close(head_grad_VD, plain.head_grad_VD, scale * tau * hidden_ND.abs().max().item<double>(),
+                what + ": gradient of the head");
     const at::Tensor ignored = targets.true_label_N.lt(0);
-    if (ignored.any().item<bool>() && sums.hidden_grad_ND.index({ignored}).abs().max().item<double>() != 0) broken(what + ": an ignored row has a gradient");
+    if (ignored.any().item<bool>() && sums.hidden_grad_ND.index({ignored}).abs().max().item<double>() != 0)
+      broken(what + ": an ignored row has a gradient");
 
     // Ragged parts of a batch, each in one chunk, add up to it: nothing is averaged before it is whole.
     const int64_t cut = num_rows() / 3;
@@ -201,11 +238,14 @@ struct Trial {
     LinearLossSums parts[2];
     for (const int part : {0, 1}) {
       const int64_t first = part == 0 ? 0 : cut, count = part == 0 ? cut : num_rows() - cut;
-      parts[part] = loss(hidden_ND.narrow(0, first, count), head_VD, parts_grad_VD, rows_of(targets, first, count), scale, /*argmax=*/false);
+      parts[part] = loss(hidden_ND.narrow(0, first, count), head_VD, parts_grad_VD, rows_of(targets, first, count),
+                         scale, /*argmax=*/false);
     }
     check_close(parts[0].ce + parts[1].ce, sums.ce, live, what + ": cross-entropy of two parts against the whole");
-    check_close(parts[0].kd + parts[1].kd, sums.kd, live * tau * tau, what + ": teacher term of two parts against the whole");
-    check_close(parts_grad_VD, head_grad_VD, scale * tau * hidden_ND.abs().max().item<double>(), what + ": gradient of two parts against the whole");
+    check_close(parts[0].kd + parts[1].kd, sums.kd, live * tau * tau,
+                what + ": teacher term of two parts against the whole");
+    check_close(parts_grad_VD, head_grad_VD, scale * tau * hidden_ND.abs().max().item<double>(),
+                what + ": gradient of two parts against the whole");
   }
 
   /// Several teachers are the mean of each alone by their shares.
@@ -226,22 +266,28 @@ struct Trial {
     const std::string what = fmt::format("{} teachers together", targets.size());
     check_close(step.sums.ce, ce, live, what + ": cross-entropy against the plain one");
     check_close(step.sums.kd, kd, live * tau * tau, what + ": teacher term against the mean of the plain ones");
-    check_close(step.hidden_grad_ND, hidden_grad_ND, scale * tau * head_VD.abs().max().item<double>(), what + ": gradient of the hidden states");
-    check_close(head_grad_VD, plain_head_grad_VD, scale * tau * hidden_ND.abs().max().item<double>(), what + ": gradient of the head");
+    check_close(step.hidden_grad_ND, hidden_grad_ND, scale * tau * head_VD.abs().max().item<double>(),
+                what + ": gradient of the hidden states");
+    check_close(head_grad_VD, plain_head_grad_VD, scale * tau * hidden_ND.abs().max().item<double>(),
+                what + ": gradient of the head");
   }
 
   /// Weights 0 and 1 are the pure losses; a student that is its own teacher; labels moved by one.
   void check_properties(Targets targets, const std::string& what) const {
     const auto live = static_cast<double>(targets.true_label_N.ge(0).sum().item<int64_t>());
-    const double weight = targets.teacher_weight, tau = std::max(1.0, targets.temperature), unit = scale * tau * head_VD.abs().max().item<double>();
+    const double weight = targets.teacher_weight, tau = std::max(1.0, targets.temperature),
+                 unit = scale * tau * head_VD.abs().max().item<double>();
     for (const double pure : {0.0, 1.0}) {
       targets.teacher_weight = pure;
       check_formula(targets, fmt::format("{} at teacher_weight {}", what, pure));
     }
     targets.teacher_weight = 0;
-    const at::Tensor pure_gradient = loss(hidden_ND, head_VD, at::zeros_like(head_VD), targets, scale, false).hidden_grad_ND;
+    const at::Tensor pure_gradient =
+        loss(hidden_ND, head_VD, at::zeros_like(head_VD), targets, scale, false).hidden_grad_ND;
     const at::Tensor plain_gradient =
-        mixed_cross_entropy_step(hidden_ND, head_VD, at::zeros_like(head_VD), targets.true_label_N, {}, 0.0, targets.z_loss, scale, false).hidden_grad_ND;
+        mixed_cross_entropy_step(hidden_ND, head_VD, at::zeros_like(head_VD), targets.true_label_N, {}, 0.0,
+                                 targets.z_loss, scale, false)
+            .hidden_grad_ND;
     check_close(pure_gradient, plain_gradient, unit, what + ": teacher_weight 0 against plain cross-entropy");
     targets.teacher_weight = weight;
 
@@ -250,22 +296,29 @@ struct Trial {
     const LinearLossSums with_itself = loss(hidden_ND, head_VD, own_gradient, own, scale, /*argmax=*/true);
     // one row may sit on a tie that rounding breaks
     if (with_itself.agree < with_itself.num_live - 1)
-      broken(fmt::format("{}: a model agrees with itself on {} of {} rows", what, with_itself.agree, with_itself.num_live));
+      broken(fmt::format("{}: a model agrees with itself on {} of {} rows", what, with_itself.agree,
+                         with_itself.num_live));
     if (targets.loss != "labels") {
       check_close(with_itself.kd, 0.0, 0.1 * live * tau * tau, what + ": a student that is its own teacher");
-      check_close(with_itself.hidden_grad_ND, at::zeros_like(hidden_ND), unit, what + ": the gradient of a student that is its own teacher");
+      check_close(with_itself.hidden_grad_ND, at::zeros_like(hidden_ND), unit,
+                  what + ": the gradient of a student that is its own teacher");
     }
     // Moved by one, the same choices are another row's: dearer, unless all rows are alike.
-    const bool varied = num_rows() > 1 && hidden_ND.std(0).max().item<double>() > 1e-3 && head_VD.abs().max().item<double>() > 0;
+    const bool varied =
+        num_rows() > 1 && hidden_ND.std(0).max().item<double>() > 1e-3 && head_VD.abs().max().item<double>() > 0;
     Targets moved = own;
-    for (at::Tensor* tensor : {&moved.teacher_label_N, &moved.top.id_NK, &moved.top.logp_NK, &moved.top.tail_logp_N, &moved.teacher_hidden_NE})
+    for (at::Tensor* tensor : {&moved.teacher_label_N, &moved.top.id_NK, &moved.top.logp_NK, &moved.top.tail_logp_N,
+                               &moved.teacher_hidden_NE})
       if (tensor->defined()) *tensor = tensor->roll(1, 0);
-    const bool differs = varied && !(moved.teacher_label_N.defined() && moved.teacher_label_N.equal(own.teacher_label_N));
-    if (differs && !(loss(hidden_ND, head_VD, {}, moved, scale, false).kd > with_itself.kd)) broken(what + ": labels moved by one do not raise the loss");
+    const bool differs =
+        varied && !(moved.teacher_label_N.defined() && moved.teacher_label_N.equal(own.teacher_label_N));
+    if (differs && !(loss(hidden_ND, head_VD, {}, moved, scale, false).kd > with_itself.kd))
+      broken(what + ": labels moved by one do not raise the loss");
   }
 };
 
-/// Hidden-state losses: nothing against oneself, something against other rows, ragged parts add up, ignored rows have no gradient.
+/// Hidden-state losses: nothing against oneself, something against other rows, ragged parts add up, ignored rows have
+/// no gradient.
 void check_hidden_loss(const at::Tensor& hidden_ND, const at::Tensor& live_N) {
   const int64_t rows = hidden_ND.size(0);
   const bool varied = rows > 1 && hidden_ND.std(0).max().item<double>() > 1e-3;
@@ -275,15 +328,19 @@ void check_hidden_loss(const at::Tensor& hidden_ND, const at::Tensor& live_N) {
     const at::Tensor student_ND = hidden_ND.detach().clone().requires_grad_(), other_ND = hidden_ND.detach().roll(1, 0);
     const auto live = live_N.sum().item<double>();
     if (hidden_ND.norm(2, 1).min().item<double>() > 0)  // a state of zeros has no direction
-      check_close(hidden_state_loss(kind, {student_ND}, {hidden_ND}, live_N).item<double>(), 0.0, live, what + ": a student that is its own teacher");
+      check_close(hidden_state_loss(kind, {student_ND}, {hidden_ND}, live_N).item<double>(), 0.0, live,
+                  what + ": a student that is its own teacher");
     const at::Tensor whole = hidden_state_loss(kind, {student_ND}, {other_ND}, live_N);
     if (varied && !(whole.item<double>() > 0)) broken(what + ": states moved by one do not raise the loss");
     whole.backward();
     const at::Tensor ignored = live_N.logical_not();
-    if (ignored.any().item<bool>() && student_ND.grad().index({ignored}).abs().max().item<double>() != 0) broken(what + ": an ignored row has a gradient");
+    if (ignored.any().item<bool>() && student_ND.grad().index({ignored}).abs().max().item<double>() != 0)
+      broken(what + ": an ignored row has a gradient");
     double parts = 0;
     for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, rows / 3}, {rows / 3, rows - rows / 3}})
-      parts += hidden_state_loss(kind, {hidden_ND.narrow(0, first, count)}, {other_ND.narrow(0, first, count)}, live_N.narrow(0, first, count)).item<double>();
+      parts += hidden_state_loss(kind, {hidden_ND.narrow(0, first, count)}, {other_ND.narrow(0, first, count)},
+                                 live_N.narrow(0, first, count))
+                   .item<double>();
     check_close(parts, whole.item<double>(), live, what + ": two parts against the whole");
   }
 }
@@ -306,9 +363,12 @@ SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> bat
 
   // The rows: the start of the first batch's first sequence, read alone; at least one ignored label among them.
   const int64_t rows = std::min(kRows, batch.token_BT.size(1)), vocab = std::min(kVocab, model.config.vocab_size);
-  const auto head_of = [&](const at::Tensor& value_BT) { return value_BT.defined() ? value_BT.narrow(0, 0, 1).narrow(1, 0, rows).contiguous() : value_BT; };
-  const at::Tensor hidden_ND =
-      decoder_hidden(model, {.token_BT = head_of(batch.token_BT), .position_BT = head_of(batch.position_BT), .document_BT = head_of(batch.document_BT)});
+  const auto head_of = [&](const at::Tensor& value_BT) {
+    return value_BT.defined() ? value_BT.narrow(0, 0, 1).narrow(1, 0, rows).contiguous() : value_BT;
+  };
+  const at::Tensor hidden_ND = decoder_hidden(model, {.token_BT = head_of(batch.token_BT),
+                                                      .position_BT = head_of(batch.position_BT),
+                                                      .document_BT = head_of(batch.document_BT)});
   const Trial trial{.loss = loss, .hidden_ND = hidden_ND, .head_VD = output_head(model).detach().narrow(0, 0, vocab)};
   std::vector<Targets> all_tried;
   for (const Targets& target : targets) {
@@ -316,7 +376,8 @@ SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> bat
     const at::Tensor token_N = batch.token_BT.reshape({-1}).narrow(0, 0, rows);
     tried.true_label_N = at::where(tried.true_label_N.lt(0), token_N, tried.true_label_N);
     tried.true_label_N.select(0, rows / 2).fill_(kIgnoredLabel);
-    if (tried.teacher_label_N.defined()) tried.teacher_label_N = at::where(tried.teacher_label_N.lt(0), token_N, tried.teacher_label_N);
+    if (tried.teacher_label_N.defined())
+      tried.teacher_label_N = at::where(tried.teacher_label_N.lt(0), token_N, tried.teacher_label_N);
     cut_vocabulary(tried, vocab);
     trial.check_formula(tried, "this stage's loss");
     if (tried.has_teacher()) trial.check_properties(tried, "this stage's loss");
@@ -325,7 +386,10 @@ SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> bat
 
   // Every loss, whatever this stage uses, against another row's predictions of the same model, sharpened.
   for (const char* name : {"labels", "top_k", "kl", "reverse_kl", "jsd"}) {
-    Targets like{.true_label_N = all_tried[0].true_label_N, .loss = name, .temperature = std::string(name) == "labels" ? 1.0 : 2.0, .beta = 0.3};
+    Targets like{.true_label_N = all_tried[0].true_label_N,
+                 .loss = name,
+                 .temperature = std::string(name) == "labels" ? 1.0 : 2.0,
+                 .beta = 0.3};
     Targets made = own_targets(like, hidden_ND.roll(1, 0) * 1.5, trial.head_VD);
     made.teacher_weight = 0.7;
     made.z_loss = 1e-3;
@@ -346,11 +410,13 @@ double self_test_loss(const Model& model, const Batch& batch, const Targets& tar
 std::string self_test_text(const SelfTestReport& report) {
   std::string text = fmt::format("the loss passed its self-test in {:.2f} s", report.seconds);
   for (size_t i = 0; i < report.agreement.size(); ++i)
-    text += fmt::format("{}{:.1f}%", i == 0 ? "; teacher and true label agree on " : " and ", 100 * report.agreement[i]);
+    text +=
+        fmt::format("{}{:.1f}%", i == 0 ? "; teacher and true label agree on " : " and ", 100 * report.agreement[i]);
   if (report.agreement.empty()) return text;
   text += fmt::format(" of {} tokens", report.compared);
   if (!report.labels_in_place && report.compared < kEnoughLabels)
-    text += fmt::format(": too few to judge whether the teacher's labels are shifted, the first step has no {}", kEnoughLabels);
+    text += fmt::format(": too few to judge whether the teacher's labels are shifted, the first step has no {}",
+                        kEnoughLabels);
   return text;
 }
 

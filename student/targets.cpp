@@ -1,5 +1,6 @@
-// Targets and the training step's arithmetic: forward, loss with its gradient, backward into the arena. Nothing here divides by tokens: `scale` comes
-// from optim's gradient_scale, so that micro-batches of any raggedness add up to one step.
+// Targets and the training step's arithmetic: forward, loss with its gradient, backward into the arena. Nothing here
+// divides by tokens: `scale` comes from optim's gradient_scale, so that micro-batches of any raggedness add up to one
+// step.
 #include "student/targets.h"
 
 #include <ATen/ATen.h>
@@ -16,16 +17,25 @@
 namespace coppice {
 namespace {
 
-DecoderInput input_of(const Batch& batch) { return {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT}; }
+DecoderInput input_of(const Batch& batch) {
+  return {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT};
+}
 
 LossSums sums_of(const LinearLossSums& sums) {
-  return {.ce = sums.ce, .kd = sums.kd, .z = sums.z, .num_live = sums.num_live, .correct = sums.correct, .agree = sums.agree};
+  return {.ce = sums.ce,
+          .kd = sums.kd,
+          .z = sums.z,
+          .num_live = sums.num_live,
+          .correct = sums.correct,
+          .agree = sums.agree};
 }
 
 void check_targets(const Batch& batch, const Targets& targets) {
   check_shape(targets.true_label_N, {batch.token_BT.numel()}, "true_label_N");
-  if (targets.teacher_label_N.defined()) check_shape(targets.teacher_label_N, {batch.token_BT.numel()}, "teacher_label_N");
-  COPPICE_CHECK(targets.has_teacher() || targets.teacher_weight == 0, fmt::format("teacher_weight {} without a teacher", targets.teacher_weight));
+  if (targets.teacher_label_N.defined())
+    check_shape(targets.teacher_label_N, {batch.token_BT.numel()}, "teacher_label_N");
+  COPPICE_CHECK(targets.has_teacher() || targets.teacher_weight == 0,
+                fmt::format("teacher_weight {} without a teacher", targets.teacher_weight));
 }
 
 }  // namespace
@@ -35,7 +45,9 @@ std::pair<double, double> distil_span(const KdOptions& options, int64_t steps) {
   return {share(options.distil_from), share(options.distil_to)};
 }
 
-bool is_scheduled(const KdOptions& options) { return options.teacher_weight_end >= 0 || options.distil_from > 0 || options.distil_to != 1; }
+bool is_scheduled(const KdOptions& options) {
+  return options.teacher_weight_end >= 0 || options.distil_from > 0 || options.distil_to != 1;
+}
 
 bool distils_at(const KdOptions& options, int64_t step, int64_t steps) {
   const double share = static_cast<double>(step) / static_cast<double>(steps);
@@ -53,11 +65,13 @@ double teacher_weight_at(const KdOptions& options, int64_t step, int64_t steps) 
 }
 
 Targets make_targets(const Batch& batch, const at::Tensor& teacher_label_BT, const KdOptions& options) {
-  return distillation_targets(batch, {.label_BT = teacher_label_BT, .top = {}, .hidden_NE = {}, .head_VE = {}, .layer_ND = {}}, options);
+  return distillation_targets(
+      batch, {.label_BT = teacher_label_BT, .top = {}, .hidden_NE = {}, .head_VE = {}, .layer_ND = {}}, options);
 }
 
 Targets distillation_targets(const Batch& batch, const TeacherSignal& signal, const KdOptions& options) {
-  COPPICE_CHECK(options.teacher_weight >= 0 && options.teacher_weight <= 1, fmt::format("teacher_weight {}", options.teacher_weight));
+  COPPICE_CHECK(options.teacher_weight >= 0 && options.teacher_weight <= 1,
+                fmt::format("teacher_weight {}", options.teacher_weight));
   Targets targets{.true_label_N = batch.true_label_BT.reshape({-1}),
                   .z_loss = options.z_loss,
                   .loss = options.loss,
@@ -81,28 +95,34 @@ Targets distillation_targets(const Batch& batch, const TeacherSignal& signal, co
     targets.hidden_weight = options.hidden_weight;
     for (const int64_t layer : options.hidden_layers) targets.hidden_layers.push_back(layer - 1);
     targets.teacher_layer_ND = signal.layer_ND;
-    COPPICE_CHECK(targets.hidden_layers.size() == targets.teacher_layer_ND.size(),
-                  fmt::format("{} layers of the teacher for {}", targets.teacher_layer_ND.size(), targets.hidden_layers.size()));
+    COPPICE_CHECK(
+        targets.hidden_layers.size() == targets.teacher_layer_ND.size(),
+        fmt::format("{} layers of the teacher for {}", targets.teacher_layer_ND.size(), targets.hidden_layers.size()));
   }
   return targets;
 }
 
-LinearLossSums head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const Targets& targets, double scale,
-                         bool argmax) {
+LinearLossSums head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
+                         const Targets& targets, double scale, bool argmax) {
   if (targets.top.id_NK.defined())
-    return top_k_cross_entropy_step(hidden_ND, head_VD, head_grad_VD, targets.true_label_N, targets.top, targets.teacher_weight, targets.temperature,
-                                    targets.z_loss, scale, argmax, targets.chunk_rows);
+    return top_k_cross_entropy_step(hidden_ND, head_VD, head_grad_VD, targets.true_label_N, targets.top,
+                                    targets.teacher_weight, targets.temperature, targets.z_loss, scale, argmax,
+                                    targets.chunk_rows);
   if (targets.teacher_hidden_NE.defined())
-    return distillation_step(
-        hidden_ND, head_VD, head_grad_VD, targets.teacher_hidden_NE, targets.teacher_head_VE, targets.true_label_N,
-        {.loss = targets.loss, .teacher_weight = targets.teacher_weight, .temperature = targets.temperature, .beta = targets.beta, .z_loss = targets.z_loss},
-        scale, argmax, targets.chunk_rows);
-  return mixed_cross_entropy_step(hidden_ND, head_VD, head_grad_VD, targets.true_label_N, targets.teacher_label_N, targets.teacher_weight, targets.z_loss,
-                                  scale, argmax, targets.chunk_rows);
+    return distillation_step(hidden_ND, head_VD, head_grad_VD, targets.teacher_hidden_NE, targets.teacher_head_VE,
+                             targets.true_label_N,
+                             {.loss = targets.loss,
+                              .teacher_weight = targets.teacher_weight,
+                              .temperature = targets.temperature,
+                              .beta = targets.beta,
+                              .z_loss = targets.z_loss},
+                             scale, argmax, targets.chunk_rows);
+  return mixed_cross_entropy_step(hidden_ND, head_VD, head_grad_VD, targets.true_label_N, targets.teacher_label_N,
+                                  targets.teacher_weight, targets.z_loss, scale, argmax, targets.chunk_rows);
 }
 
-HeadStep head_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, std::span<const Targets> targets, double scale,
-                   const HeadLoss& loss) {
+HeadStep head_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
+                   std::span<const Targets> targets, double scale, const HeadLoss& loss) {
   HeadStep step;
   for (const Targets& target : targets) {
     const LinearLossSums sums = loss(hidden_ND, head_VD, head_grad_VD, target, scale * target.share, /*argmax=*/false);
@@ -111,18 +131,21 @@ HeadStep head_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const
     step.sums.z += target.share * sums.z;
     step.sums.num_live = sums.num_live;
     if (targets.size() > 1) step.sums.kd_of.push_back(sums.kd);
-    step.hidden_grad_ND = step.hidden_grad_ND.defined() ? step.hidden_grad_ND.add_(sums.hidden_grad_ND) : sums.hidden_grad_ND;
+    step.hidden_grad_ND =
+        step.hidden_grad_ND.defined() ? step.hidden_grad_ND.add_(sums.hidden_grad_ND) : sums.hidden_grad_ND;
   }
   return step;
 }
 
-at::Tensor hidden_state_loss(const std::string& kind, const std::vector<at::Tensor>& student_ND, const std::vector<at::Tensor>& teacher_ND,
-                             const at::Tensor& live_N) {
-  COPPICE_CHECK(!student_ND.empty() && student_ND.size() == teacher_ND.size(), fmt::format("{} layers against {}", student_ND.size(), teacher_ND.size()));
+at::Tensor hidden_state_loss(const std::string& kind, const std::vector<at::Tensor>& student_ND,
+                             const std::vector<at::Tensor>& teacher_ND, const at::Tensor& live_N) {
+  COPPICE_CHECK(!student_ND.empty() && student_ND.size() == teacher_ND.size(),
+                fmt::format("{} layers against {}", student_ND.size(), teacher_ND.size()));
   at::Tensor sum;
   for (size_t i = 0; i < student_ND.size(); ++i) {
     check_shape(teacher_ND[i], {student_ND[i].size(0), student_ND[i].size(1)}, "teacher_layer_ND");
-    const at::Tensor row_N = kind == "mse" ? (student_ND[i] - teacher_ND[i]).square().mean(1) : 1 - at::cosine_similarity(student_ND[i], teacher_ND[i], 1);
+    const at::Tensor row_N = kind == "mse" ? (student_ND[i] - teacher_ND[i]).square().mean(1)
+                                           : 1 - at::cosine_similarity(student_ND[i], teacher_ND[i], 1);
     const at::Tensor of_layer = row_N.masked_select(live_N).sum();
     sum = sum.defined() ? sum + of_layer : of_layer;
   }
@@ -144,14 +167,19 @@ void LossSums::add(const LossSums& other) {
 LossTerms LossSums::terms(double teacher_weight) const {
   if (num_live == 0) return {};
   const double live = static_cast<double>(num_live);
-  return {.loss = ((1 - teacher_weight) * ce + teacher_weight * kd + z + hidden) / live, .ce = ce / live, .kd = kd / live, .num_live = num_live};
+  return {.loss = ((1 - teacher_weight) * ce + teacher_weight * kd + z + hidden) / live,
+          .ce = ce / live,
+          .kd = kd / live,
+          .num_live = num_live};
 }
 
-LossSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks, double scale) {
+LossSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks,
+                           double scale) {
   return train_micro_batch(model, batch, std::span(&targets, 1), masks, scale);
 }
 
-LossSums train_micro_batch(const Model& model, const Batch& batch, std::span<const Targets> targets, const FfnMasks& masks, double scale) {
+LossSums train_micro_batch(const Model& model, const Batch& batch, std::span<const Targets> targets,
+                           const FfnMasks& masks, double scale) {
   std::vector<at::Tensor> output_ND;  // of every layer, when a hidden-state loss asks
   DecoderTaps taps;
   if (std::ranges::any_of(targets, [](const Targets& target) { return !target.teacher_layer_ND.empty(); }))
@@ -159,7 +187,8 @@ LossSums train_micro_batch(const Model& model, const Batch& batch, std::span<con
   const at::Tensor hidden_ND = decoder_hidden(model, input_of(batch), masks, taps);
 
   for (const Targets& target : targets) check_targets(batch, target);
-  const auto [sums, hidden_grad_ND] = head_step(hidden_ND.detach(), output_head(model).detach(), output_head_gradient(model), targets, scale);
+  const auto [sums, hidden_grad_ND] =
+      head_step(hidden_ND.detach(), output_head(model).detach(), output_head_gradient(model), targets, scale);
   LossSums total = sums;
   at::Tensor hidden_term;
   for (const Targets& target : targets) {
@@ -167,7 +196,8 @@ LossSums train_micro_batch(const Model& model, const Batch& batch, std::span<con
     std::vector<at::Tensor> compared_ND;
     for (const int64_t layer : target.hidden_layers) compared_ND.push_back(output_ND.at(static_cast<size_t>(layer)));
     const at::Tensor term =
-        target.share * target.hidden_weight * hidden_state_loss(target.hidden_loss, compared_ND, target.teacher_layer_ND, target.true_label_N.ge(0));
+        target.share * target.hidden_weight *
+        hidden_state_loss(target.hidden_loss, compared_ND, target.teacher_layer_ND, target.true_label_N.ge(0));
     hidden_term = hidden_term.defined() ? hidden_term + term : term;
   }
   if (total.num_live == 0) return total;
@@ -183,7 +213,8 @@ LossSums train_micro_batch(const Model& model, const Batch& batch, std::span<con
 LossSums evaluate_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks) {
   const at::NoGradGuard no_grad;
   check_targets(batch, targets);
-  return sums_of(head_loss(decoder_hidden(model, input_of(batch), masks), output_head(model), {}, targets, 1.0, /*argmax=*/true));
+  return sums_of(
+      head_loss(decoder_hidden(model, input_of(batch), masks), output_head(model), {}, targets, 1.0, /*argmax=*/true));
 }
 
 }  // namespace coppice

@@ -31,14 +31,19 @@ struct KdOptions {
 
   template <class Field>
   void visit_fields(Field& field) {
-    field("loss", loss, "labels (the teacher's top-1), top_k (stored or live, the rest as one bucket), kl, reverse_kl or jsd (these three need `teacher`)");
-    field("teacher_weight", teacher_weight, "share of the teacher in the target, 0 to 1; the rest is next-token loss on true labels");
-    field("teacher_weight_end", teacher_weight_end, "the share at distil_to, reached in a straight line; -1 = teacher_weight throughout");
+    field("loss", loss,
+          "labels (the teacher's top-1), top_k (stored or live, the rest as one bucket), kl, reverse_kl or jsd (these "
+          "three need `teacher`)");
+    field("teacher_weight", teacher_weight,
+          "share of the teacher in the target, 0 to 1; the rest is next-token loss on true labels");
+    field("teacher_weight_end", teacher_weight_end,
+          "the share at distil_to, reached in a straight line; -1 = teacher_weight throughout");
     field("kd_temperature", temperature, "softens teacher and student alike; the divergence carries its square");
     field("jsd_beta", beta, "the teacher's share of the mean that jsd compares with, 0.001 to 0.999");
     field("distil_from", distil_from, "share of the steps after which the teacher counts; above 1, steps");
     field("distil_to", distil_to, "share of the steps up to which the teacher counts; above 1, steps");
-    field("hidden_loss", hidden_loss, "beside it: cosine or mse between the hidden states of student and teacher (needs `teacher`), or none");
+    field("hidden_loss", hidden_loss,
+          "beside it: cosine or mse between the hidden states of student and teacher (needs `teacher`), or none");
     field("hidden_weight", hidden_weight, "its weight in the loss");
     field("hidden_layers", hidden_layers, "layers, counted from 1, whose outputs are compared; empty = the last one");
   }
@@ -53,8 +58,8 @@ bool distils_at(const KdOptions& options, int64_t step, int64_t steps);
 /// teacher_weight of such a step; 0 outside.
 double teacher_weight_at(const KdOptions& options, int64_t step, int64_t steps);
 
-/// What a teacher says about a batch, from a cache or live: plain tensors, so that nothing downstream can tell the difference. What a loss does not need is
-/// undefined.
+/// What a teacher says about a batch, from a cache or live: plain tensors, so that nothing downstream can tell the
+/// difference. What a loss does not need is undefined.
 struct TeacherSignal {
   at::Tensor label_BT;               // loss labels: int64, below 0 = none
   TopK top;                          // loss top_k, one row a token
@@ -77,7 +82,7 @@ struct Targets {
   std::vector<int64_t> hidden_layers;        // from 0
   std::vector<at::Tensor> teacher_layer_ND;  // as many
   double share = 1;                          // of this teacher among several; they add up to 1
-  int64_t chunk_rows = 0;                    // rows whose logits exist at once; 0 = by size (another number only in the self-test)
+  int64_t chunk_rows = 0;  // rows whose logits exist at once; 0 = by size (another number only in the self-test)
   bool has_teacher() const { return teacher_label_N.defined() || top.id_NK.defined() || teacher_hidden_NE.defined(); }
 };
 
@@ -86,10 +91,12 @@ Targets make_targets(const Batch& batch, const at::Tensor& teacher_label_BT, con
 /// The same from whatever options.loss needs; a signal without it = plain next-token loss.
 Targets distillation_targets(const Batch& batch, const TeacherSignal& signal, const KdOptions& options);
 
-/// The loss of hidden states against their targets, as mixed_cross_entropy_step: the one place that knows which operation a loss is.
-LinearLossSums head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const Targets& targets, double scale,
-                         bool argmax);
-using HeadLoss = std::function<LinearLossSums(const at::Tensor&, const at::Tensor&, const at::Tensor&, const Targets&, double, bool)>;
+/// The loss of hidden states against their targets, as mixed_cross_entropy_step: the one place that knows which
+/// operation a loss is.
+LinearLossSums head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
+                         const Targets& targets, double scale, bool argmax);
+using HeadLoss = std::function<LinearLossSums(const at::Tensor&, const at::Tensor&, const at::Tensor&, const Targets&,
+                                              double, bool)>;
 
 /// Means over live rows of what was summed; loss = (1 - w) ce + w kd + z + hidden.
 struct LossTerms {
@@ -97,10 +104,10 @@ struct LossTerms {
   int64_t num_live = 0;
 };
 
-/// Sum over live rows, mean over layers, of 1 - cos(student, teacher) (cosine) or of the mean over D of (student - teacher)^2 (mse). Layers [N, D], live_N
-/// bool.
-at::Tensor hidden_state_loss(const std::string& kind, const std::vector<at::Tensor>& student_ND, const std::vector<at::Tensor>& teacher_ND,
-                             const at::Tensor& live_N);
+/// Sum over live rows, mean over layers, of 1 - cos(student, teacher) (cosine) or of the mean over D of (student -
+/// teacher)^2 (mse). Layers [N, D], live_N bool.
+at::Tensor hidden_state_loss(const std::string& kind, const std::vector<at::Tensor>& student_ND,
+                             const std::vector<at::Tensor>& teacher_ND, const at::Tensor& live_N);
 
 /// Sums of several micro-batches.
 struct LossSums {
@@ -111,11 +118,14 @@ struct LossSums {
   LossTerms terms(double teacher_weight) const;
 };
 
-/// Forward and backward of one micro-batch: gradients of (sum of row losses) * scale are accumulated into the arena and into .grad of masks
-/// that require it; such masks are leaves, so that the way back from them to the scores is walked once a step, whatever the number of micro-batches.
-/// Several targets, one a teacher, count by their shares: kd is the mean of theirs, and each costs a pass of the output head.
-LossSums train_micro_batch(const Model& model, const Batch& batch, std::span<const Targets> targets, const FfnMasks& masks, double scale);
-LossSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks, double scale);
+/// Forward and backward of one micro-batch: gradients of (sum of row losses) * scale are accumulated into the arena and
+/// into .grad of masks that require it; such masks are leaves, so that the way back from them to the scores is walked
+/// once a step, whatever the number of micro-batches. Several targets, one a teacher, count by their shares: kd is the
+/// mean of theirs, and each costs a pass of the output head.
+LossSums train_micro_batch(const Model& model, const Batch& batch, std::span<const Targets> targets,
+                           const FfnMasks& masks, double scale);
+LossSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks,
+                           double scale);
 /// Forward only; correct and agree are counted against true and teacher labels.
 LossSums evaluate_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks = {});
 
@@ -124,27 +134,31 @@ struct HeadStep {
   LossSums sums;
   at::Tensor hidden_grad_ND;
 };
-HeadStep head_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, std::span<const Targets> targets, double scale,
-                   const HeadLoss& loss = head_loss);
+HeadStep head_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
+                   std::span<const Targets> targets, double scale, const HeadLoss& loss = head_loss);
 
 /// A micro-batch and its targets, one a teacher.
 struct TestBatch {
   Batch batch;
   std::vector<Targets> targets;
-  bool labels_in_place = false;  // known: judged on more of them (src/data/label_alignment.h), or made from this very batch
+  bool labels_in_place =
+      false;  // known: judged on more of them (src/data/label_alignment.h), or made from this very batch
 };
-inline constexpr int64_t kEnoughLabels = 200;  // live labels; with fewer their agreement is too noisy to judge their alignment
+inline constexpr int64_t kEnoughLabels =
+    200;  // live labels; with fewer their agreement is too noisy to judge their alignment
 struct SelfTestReport {
   std::vector<double> agreement;  // of each teacher's first choice with the true label; empty without a teacher
   int64_t compared = 0;           // labels that the agreement was counted on
   bool labels_in_place = false;   // was known
   double seconds = 0;
 };
-/// Losses that test themselves before step 0, in under a second: on a few rows, a few logit chunks and the first ids of the vocabulary. For this stage's
-/// targets, and for every loss with made-up ones: sums and gradients equal the formula in double, chunks of logits and parts of a batch add up to the whole,
-/// ignored rows have zero gradient, weights 0 and 1 reduce to the pure losses, a student that is its own teacher pays nothing and pays when the labels are
-/// moved by one (hidden-state losses too), several teachers count by their shares; true labels are the next token and the teacher's fit their own column best
-/// (judged on all `batches` together, from kEnoughLabels labels on, unless their place is known). Throws InternalError naming the broken property. `loss` is what is tested.
+/// Losses that test themselves before step 0, in under a second: on a few rows, a few logit chunks and the first ids of
+/// the vocabulary. For this stage's targets, and for every loss with made-up ones: sums and gradients equal the formula
+/// in double, chunks of logits and parts of a batch add up to the whole, ignored rows have zero gradient, weights 0 and
+/// 1 reduce to the pure losses, a student that is its own teacher pays nothing and pays when the labels are moved by
+/// one (hidden-state losses too), several teachers count by their shares; true labels are the next token and the
+/// teacher's fit their own column best (judged on all `batches` together, from kEnoughLabels labels on, unless their
+/// place is known). Throws InternalError naming the broken property. `loss` is what is tested.
 SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> batches, const HeadLoss& loss = head_loss);
 /// On one micro-batch with one teacher or none: the agreement, -1 without.
 double self_test_loss(const Model& model, const Batch& batch, const Targets& targets, const HeadLoss& loss = head_loss);

@@ -1,5 +1,6 @@
-// Labelling of one shard: cut it into windows by the rule, read windows of like length together, keep the choices at the wanted positions each window owns.
-// Attention is causal, so neither the padding behind a short window nor its neighbours in the batch reach a label.
+// Labelling of one shard: cut it into windows by the rule, read windows of like length together, keep the choices at
+// the wanted positions each window owns. Attention is causal, so neither the padding behind a short window nor its
+// neighbours in the batch reach a label.
 #include "teacher/label.h"
 
 #include <ATen/ATen.h>
@@ -15,7 +16,8 @@
 namespace coppice {
 
 std::vector<LabelWindow> label_windows(const std::vector<uint64_t>& document_ends, const LabelRule& rule) {
-  COPPICE_CHECK(rule.context > 0 && rule.overlap >= 0 && rule.overlap < rule.context, fmt::format("context {}, overlap {}", rule.context, rule.overlap));
+  COPPICE_CHECK(rule.context > 0 && rule.overlap >= 0 && rule.overlap < rule.context,
+                fmt::format("context {}, overlap {}", rule.context, rule.overlap));
   const bool aligned = rule.window_rule == "aligned";
   COPPICE_CHECK(aligned || rule.window_rule == "document", "window_rule " + rule.window_rule);
   const auto context = static_cast<uint64_t>(rule.context);
@@ -60,7 +62,8 @@ class WantedTokens {
     const uint64_t begin = window.begin + window.skip, end = window.begin + window.length;
     for (auto run = first_run(window); run != runs_.end() && run->begin < end; ++run) {
       const uint64_t first_row = first_row_[static_cast<size_t>(run - runs_.begin())];
-      for (uint64_t token = std::max(begin, run->begin); token < std::min(end, run->end); ++token) visit(token, first_row + (token - run->begin));
+      for (uint64_t token = std::max(begin, run->begin); token < std::min(end, run->end); ++token)
+        visit(token, first_row + (token - run->begin));
     }
   }
 
@@ -72,19 +75,22 @@ class WantedTokens {
   std::vector<uint64_t> first_row_;
 };
 
-/// Reads the windows that own a wanted token, like beside like: visit(hidden states of the wanted tokens, their rows among the labels). Nothing else needs
-/// logits.
+/// Reads the windows that own a wanted token, like beside like: visit(hidden states of the wanted tokens, their rows
+/// among the labels). Nothing else needs logits.
 using HiddenRows = std::function<void(const at::Tensor& hidden_ND, const std::vector<uint64_t>& rows)>;
-void read_windows(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule, const std::function<void(uint64_t)>& progress,
-                  const TokenRuns& wanted_runs, const HiddenRows& visit) {
+void read_windows(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
+                  const std::function<void(uint64_t)>& progress, const TokenRuns& wanted_runs,
+                  const HiddenRows& visit) {
   const at::NoGradGuard no_grad;
   COPPICE_CHECK(rule.batch_tokens > 0, fmt::format("batch_tokens {}", rule.batch_tokens));
-  COPPICE_CHECK(shards.vocab_size() == teacher.config.vocab_size,
-                fmt::format("shards hold ids up to {}, the teacher knows {}", shards.vocab_size(), teacher.config.vocab_size));
+  COPPICE_CHECK(
+      shards.vocab_size() == teacher.config.vocab_size,
+      fmt::format("shards hold ids up to {}, the teacher knows {}", shards.vocab_size(), teacher.config.vocab_size));
   const WantedTokens wanted(wanted_runs);
   std::vector<LabelWindow> windows = label_windows(shards.document_ends(shard), rule);
   std::erase_if(windows, [&](const LabelWindow& window) { return !wanted.owned_by(window); });
-  std::ranges::stable_sort(windows, std::ranges::greater{}, &LabelWindow::length);  // full windows first and in order, then like beside like
+  std::ranges::stable_sort(windows, std::ranges::greater{},
+                           &LabelWindow::length);  // full windows first and in order, then like beside like
 
   struct Prepared {
     at::Tensor token_BT;
@@ -94,8 +100,12 @@ void read_windows(const Model& teacher, const TokenShards& shards, size_t shard,
   };
   const auto prepare = [&](size_t first) {
     const auto seq_len = static_cast<int64_t>(windows[first].length);
-    const size_t rows = std::min(windows.size() - first, static_cast<size_t>(std::max<int64_t>(rule.batch_tokens / seq_len, 1)));
-    Prepared batch{.token_BT = at::zeros({static_cast<int64_t>(rows), seq_len}, at::kLong), .position = {}, .row = {}, .next = first + rows};
+    const size_t rows =
+        std::min(windows.size() - first, static_cast<size_t>(std::max<int64_t>(rule.batch_tokens / seq_len, 1)));
+    Prepared batch{.token_BT = at::zeros({static_cast<int64_t>(rows), seq_len}, at::kLong),
+                   .position = {},
+                   .row = {},
+                   .next = first + rows};
     int64_t* tokens = batch.token_BT.mutable_data_ptr<int64_t>();
     for (size_t row = 0; row < rows; ++row) {
       const LabelWindow& window = windows[first + row];
@@ -114,8 +124,9 @@ void read_windows(const Model& teacher, const TokenShards& shards, size_t shard,
     first = batch.next;
     if (first < windows.size()) next = std::async(std::launch::async, prepare, first);
     const int64_t seq_len = batch.token_BT.size(1);
-    const at::Tensor hidden_ND =
-        decoder_hidden(teacher, {.token_BT = batch.token_BT, .position_BT = at::arange(seq_len).expand_as(batch.token_BT), .document_BT = {}});
+    const at::Tensor hidden_ND = decoder_hidden(
+        teacher,
+        {.token_BT = batch.token_BT, .position_BT = at::arange(seq_len).expand_as(batch.token_BT), .document_BT = {}});
     visit(hidden_ND.index_select(0, at::tensor(batch.position, at::kLong)), batch.row);
     labelled += batch.row.size();
     if (progress) progress(labelled);
@@ -129,49 +140,52 @@ std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards
   return label_shard_tier(teacher, shards, shard, rule, {.vocab_size = shards.vocab_size()}, progress).id;
 }
 
-ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule, const LabelFingerprint& fingerprint,
-                             const std::function<void(uint64_t)>& progress) {
+ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
+                             const LabelFingerprint& fingerprint, const std::function<void(uint64_t)>& progress) {
   return label_shard_tier(teacher, shards, shard, rule, fingerprint, progress, {{0, shards.shards().at(shard).tokens}});
 }
 
-ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule, const LabelFingerprint& fingerprint,
-                             const std::function<void(uint64_t)>& progress, const TokenRuns& wanted) {
+ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
+                             const LabelFingerprint& fingerprint, const std::function<void(uint64_t)>& progress,
+                             const TokenRuns& wanted) {
   const at::Tensor head_VD = output_head(teacher);
   ShardLabels labels(wanted, fingerprint);
   const auto k = static_cast<size_t>(fingerprint.k);
   labels.near_ties = 0;
-  read_windows(teacher, shards, shard, rule, progress, wanted, [&](const at::Tensor& hidden_ND, const std::vector<uint64_t>& rows) {
-    TopFacts facts;
-    const auto judge = [&] {
-      check_finite(facts, rule.teacher);
-      labels.near_ties += facts.near_ties;
-    };
-    if (!fingerprint.has_logp()) {
-      const at::Tensor top_N = top_1(hidden_ND, head_VD, &facts);
-      judge();
-      for (size_t i = 0; i < rows.size(); ++i) labels.id[rows[i]] = static_cast<int32_t>(top_N.const_data_ptr<int64_t>()[i]);
-      return;
-    }
-    const TopK top = top_k(hidden_ND, head_VD, fingerprint.k, fingerprint.temperature, &facts);
-    judge();
-    for (size_t i = 0; i < rows.size(); ++i) {
-      const size_t row = rows[i];
-      for (size_t j = 0; j < k; ++j) {
-        labels.id[row * k + j] = static_cast<int32_t>(top.id_NK.const_data_ptr<int64_t>()[i * k + j]);
-        labels.logp[row * k + j] = top.logp_NK.const_data_ptr<float>()[i * k + j];
-      }
-      if (fingerprint.has_tail()) labels.tail[row] = top.tail_logp_N.const_data_ptr<float>()[i];
-    }
-  });
+  read_windows(teacher, shards, shard, rule, progress, wanted,
+               [&](const at::Tensor& hidden_ND, const std::vector<uint64_t>& rows) {
+                 TopFacts facts;
+                 const auto judge = [&] {
+                   check_finite(facts, rule.teacher);
+                   labels.near_ties += facts.near_ties;
+                 };
+                 if (!fingerprint.has_logp()) {
+                   const at::Tensor top_N = top_1(hidden_ND, head_VD, &facts);
+                   judge();
+                   for (size_t i = 0; i < rows.size(); ++i)
+                     labels.id[rows[i]] = static_cast<int32_t>(top_N.const_data_ptr<int64_t>()[i]);
+                   return;
+                 }
+                 const TopK top = top_k(hidden_ND, head_VD, fingerprint.k, fingerprint.temperature, &facts);
+                 judge();
+                 for (size_t i = 0; i < rows.size(); ++i) {
+                   const size_t row = rows[i];
+                   for (size_t j = 0; j < k; ++j) {
+                     labels.id[row * k + j] = static_cast<int32_t>(top.id_NK.const_data_ptr<int64_t>()[i * k + j]);
+                     labels.logp[row * k + j] = top.logp_NK.const_data_ptr<float>()[i * k + j];
+                   }
+                   if (fingerprint.has_tail()) labels.tail[row] = top.tail_logp_N.const_data_ptr<float>()[i];
+                 }
+               });
   return labels;
 }
 
 void check_finite(const TopFacts& facts, const std::string& teacher) {
   if (facts.not_finite > 0)
-    throw UserError::bad_file(teacher,
-                              fmt::format("the logits of {} tokens are not finite: its weights hold NaN or infinity, or grew without bounds; train it again "
-                                          "with a lower lr, or take an earlier stage",
-                                          facts.not_finite));
+    throw UserError::bad_file(teacher, fmt::format("the logits of {} tokens are not finite: its weights hold NaN or "
+                                                   "infinity, or grew without bounds; train it again "
+                                                   "with a lower lr, or take an earlier stage",
+                                                   facts.not_finite));
 }
 
 }  // namespace coppice

@@ -1,4 +1,5 @@
-// The frozen model that labels: forward only, top-1 of fp32 logits, ties to the lowest id; one label per token, whatever the student's windows are.
+// The frozen model that labels: forward only, top-1 of fp32 logits, ties to the lowest id; one label per token,
+// whatever the student's windows are.
 #pragma once
 
 #include <cstdint>
@@ -24,20 +25,23 @@ struct LabelRule {
 struct LabelWindow {
   uint64_t begin = 0, length = 0, skip = 0;
 };
-/// The windows of one shard: together they label every token once. `document`: each document alone, windows `context - overlap` apart; `aligned`: [iT, (i+1)T)
-/// with T = context and what is left over at the shard's end, whatever the documents are.
+/// The windows of one shard: together they label every token once. `document`: each document alone, windows `context -
+/// overlap` apart; `aligned`: [iT, (i+1)T) with T = context and what is left over at the shard's end, whatever the
+/// documents are.
 std::vector<LabelWindow> label_windows(const std::vector<uint64_t>& document_ends, const LabelRule& rule);
 
 /// Labels every token of one shard: the teacher's choice for token i + 1. `progress(tokens done)` may throw Stopped.
 std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
                                  const std::function<void(uint64_t)>& progress);
-/// Labels of the tokens of `wanted` (in order, apart from each other), each from the window that owns it, in any tier: `fingerprint` says tier, k and
-/// temperature. Counts near ties. UserError::bad_file where the teacher's logits are not finite.
-ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule, const LabelFingerprint& fingerprint,
-                             const std::function<void(uint64_t)>& progress, const TokenRuns& wanted);
+/// Labels of the tokens of `wanted` (in order, apart from each other), each from the window that owns it, in any tier:
+/// `fingerprint` says tier, k and temperature. Counts near ties. UserError::bad_file where the teacher's logits are not
+/// finite.
+ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
+                             const LabelFingerprint& fingerprint, const std::function<void(uint64_t)>& progress,
+                             const TokenRuns& wanted);
 /// Of all tokens.
-ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule, const LabelFingerprint& fingerprint,
-                             const std::function<void(uint64_t)>& progress);
+ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
+                             const LabelFingerprint& fingerprint, const std::function<void(uint64_t)>& progress);
 
 /// UserError::bad_file when some of a teacher's logits were not finite: its choices would be arbitrary.
 void check_finite(const TopFacts& facts, const std::string& teacher);

@@ -1,5 +1,6 @@
-// The shared main of all test programs: fixed threads, 77 when the gpu suite is asked for without a device, 1 when no case matched
-// (by itself a doctest filter that matches nothing passes), a case belongs to no suite (ctest asks for suites, so that it would never run) or asserts nothing.
+// The shared main of all test programs: fixed threads, 77 when the gpu suite is asked for without a device, 1 when no
+// case matched (by itself a doctest filter that matches nothing passes), a case belongs to no suite (ctest asks for
+// suites, so that it would never run) or asserts nothing.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
@@ -25,7 +26,9 @@ struct CountingListener : doctest::IReporter {
   explicit CountingListener(const doctest::ContextOptions&) {}
   void report_query(const doctest::QueryData&) override {}
   void test_run_start() override {}
-  void test_run_end(const doctest::TestRunStats& stats) override { num_matched = static_cast<int>(stats.numTestCasesPassingFilters); }
+  void test_run_end(const doctest::TestRunStats& stats) override {
+    num_matched = static_cast<int>(stats.numTestCasesPassingFilters);
+  }
   void test_case_start(const doctest::TestCaseData& test_case) override {
     check_suite(test_case);
     current_case = test_case.m_name;

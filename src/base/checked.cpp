@@ -9,13 +9,15 @@ namespace coppice {
 
 uint64_t checked_add(uint64_t a, uint64_t b, std::string_view path) {
   uint64_t sum = 0;
-  if (__builtin_add_overflow(a, b, &sum)) throw UserError::bad_file(path, fmt::format("the sum {} + {} does not fit in 64 bits", a, b));
+  if (__builtin_add_overflow(a, b, &sum))
+    throw UserError::bad_file(path, fmt::format("the sum {} + {} does not fit in 64 bits", a, b));
   return sum;
 }
 
 uint64_t checked_multiply(uint64_t a, uint64_t b, std::string_view path) {
   uint64_t product = 0;
-  if (__builtin_mul_overflow(a, b, &product)) throw UserError::bad_file(path, fmt::format("the product {} * {} does not fit in 64 bits", a, b));
+  if (__builtin_mul_overflow(a, b, &product))
+    throw UserError::bad_file(path, fmt::format("the product {} * {} does not fit in 64 bits", a, b));
   return product;
 }
 

@@ -1,7 +1,8 @@
-// Limits that Linux control groups put on this process. /proc/self/cgroup says which groups it is in, /proc/self/mountinfo where their files are; a group
-// gets no more than any group above it, so all folders from the mount down to the process' own count. Version 1 has a hierarchy for each controller,
-// version 2 one for all, and both may be mounted at once: each controller then has files in one of them.
-// Nothing here fails: what is missing, "max" or no number is no limit.
+// Limits that Linux control groups put on this process. /proc/self/cgroup says which groups it is in,
+// /proc/self/mountinfo where their files are; a group gets no more than any group above it, so all folders from the
+// mount down to the process' own count. Version 1 has a hierarchy for each controller, version 2 one for all, and both
+// may be mounted at once: each controller then has files in one of them. Nothing here fails: what is missing, "max" or
+// no number is no limit.
 #include "src/base/control_groups.h"
 
 #include <algorithm>
@@ -38,14 +39,16 @@ bool contains_word(const std::string& list, std::string_view word) {
   return false;
 }
 
-/// The process' group in the hierarchy of a controller of version 1, or in that of version 2 (""); "" when it is in none.
+/// The process' group in the hierarchy of a controller of version 1, or in that of version 2 (""); "" when it is in
+/// none.
 std::string group_of(const fs::path& root, std::string_view controller) {
   std::ifstream file(root / "proc/self/cgroup");
   for (std::string line; std::getline(file, line);) {  // <id>:<controllers>:<group>
     const size_t first = line.find(':'), second = first == std::string::npos ? first : line.find(':', first + 1);
     if (second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
-    if (controller.empty() ? controllers.empty() : contains_word(controllers, controller)) return line.substr(second + 1);
+    if (controller.empty() ? controllers.empty() : contains_word(controllers, controller))
+      return line.substr(second + 1);
   }
   return "";
 }
@@ -63,14 +66,17 @@ std::string unescaped(const std::string& text) {
   return plain;
 }
 
-/// Folders of the process' group and of those above it, in every mount of the hierarchy. A mount may show a part of it alone (a container's own group as
-/// its root); a group outside that part is taken as seen from the mount, where at least the mount itself exists.
+/// Folders of the process' group and of those above it, in every mount of the hierarchy. A mount may show a part of it
+/// alone (a container's own group as its root); a group outside that part is taken as seen from the mount, where at
+/// least the mount itself exists.
 std::vector<fs::path> group_folders(const fs::path& root, std::string_view controller) {
   std::vector<fs::path> folders;
   const std::string group = group_of(root, controller);
   if (group.empty()) return folders;
   std::ifstream file(root / "proc/self/mountinfo");
-  for (std::string line; std::getline(file, line);) {  // <id> <parent> <device> <root> <mount> <options> [<more> ...] - <type> <source> <super options>
+  for (std::string line; std::getline(
+           file,
+           line);) {  // <id> <parent> <device> <root> <mount> <options> [<more> ...] - <type> <source> <super options>
     std::istringstream words(line);
     std::string top, mount, word, type, options;
     words >> word >> word >> word >> top >> mount;
@@ -96,8 +102,10 @@ void take_cpus(GroupLimits& limits, double quota_us, double period_us) {
 }
 
 void take_memory(GroupLimits& limits, double limit, double used, double droppable) {
-  if (!std::isfinite(limit) || limit >= 0x1p62 || !std::isfinite(used)) return;  // version 1 says "no limit" by the largest number of pages
-  limits.memory_bytes = std::min(limits.memory_bytes, std::max(0.0, limit - used + (std::isnan(droppable) ? 0 : droppable)));
+  if (!std::isfinite(limit) || limit >= 0x1p62 || !std::isfinite(used))
+    return;  // version 1 says "no limit" by the largest number of pages
+  limits.memory_bytes =
+      std::min(limits.memory_bytes, std::max(0.0, limit - used + (std::isnan(droppable) ? 0 : droppable)));
 }
 
 }  // namespace
@@ -114,12 +122,14 @@ GroupLimits control_group_limits(const fs::path& root) {
   for (const fs::path& folder : group_folders(root, "")) {
     const std::vector<double> cpu = numbers_in(folder / "cpu.max", 2);
     take_cpus(limits, cpu[0], cpu[1]);
-    take_memory(limits, numbers_in(folder / "memory.max")[0], numbers_in(folder / "memory.current")[0], value_in(folder / "memory.stat", "inactive_file "));
+    take_memory(limits, numbers_in(folder / "memory.max")[0], numbers_in(folder / "memory.current")[0],
+                value_in(folder / "memory.stat", "inactive_file "));
   }
   for (const fs::path& folder : group_folders(root, "cpu"))
     take_cpus(limits, numbers_in(folder / "cpu.cfs_quota_us")[0], numbers_in(folder / "cpu.cfs_period_us")[0]);
   for (const fs::path& folder : group_folders(root, "memory"))
-    take_memory(limits, numbers_in(folder / "memory.limit_in_bytes")[0], numbers_in(folder / "memory.usage_in_bytes")[0],
+    take_memory(limits, numbers_in(folder / "memory.limit_in_bytes")[0],
+                numbers_in(folder / "memory.usage_in_bytes")[0],
                 value_in(folder / "memory.stat", "total_inactive_file "));
   return limits;
 }

@@ -8,11 +8,13 @@
 namespace coppice {
 
 struct GroupLimits {
-  double cpus = std::numeric_limits<double>::infinity();          // CPU seconds a second
-  double memory_bytes = std::numeric_limits<double>::infinity();  // still to be taken; file pages that can be dropped count as free
+  double cpus = std::numeric_limits<double>::infinity();  // CPU seconds a second
+  double memory_bytes =
+      std::numeric_limits<double>::infinity();  // still to be taken; file pages that can be dropped count as free
 };
 
-/// The smallest limits of this process' groups and of all groups above them; infinity where there is none. `root` stands for / in tests.
+/// The smallest limits of this process' groups and of all groups above them; infinity where there is none. `root`
+/// stands for / in tests.
 GroupLimits control_group_limits(const std::filesystem::path& root = "/");
 
 /// The value of `key` in a file of "key value [unit]" lines; NaN when there is none.

@@ -63,13 +63,22 @@ size_t utf8_length(std::string_view text, uint32_t& code_point) {
 InternalError::InternalError(const std::string& message, std::source_location at)
     : Error(ExitCode::internal, fmt::format("{}:{}: {}", source_name(at.file_name()), at.line(), message)) {}
 
-UserError UserError::recipe(std::string_view where, const std::string& message) { return UserError(ExitCode::recipe, located(where, message)); }
-UserError UserError::bad_file(std::string_view path, const std::string& message) { return UserError(ExitCode::bad_file, located(path, message)); }
-UserError UserError::folder_locked(std::string_view path, const std::string& message) { return UserError(ExitCode::locked, located(path, message)); }
+UserError UserError::recipe(std::string_view where, const std::string& message) {
+  return UserError(ExitCode::recipe, located(where, message));
+}
+UserError UserError::bad_file(std::string_view path, const std::string& message) {
+  return UserError(ExitCode::bad_file, located(path, message));
+}
+UserError UserError::folder_locked(std::string_view path, const std::string& message) {
+  return UserError(ExitCode::locked, located(path, message));
+}
 
-IoError::IoError(std::string_view path, const std::string& message, int error_number) : Error(ExitCode::io, io_text(path, message, error_number)) {}
+IoError::IoError(std::string_view path, const std::string& message, int error_number)
+    : Error(ExitCode::io, io_text(path, message, error_number)) {}
 
-DeviceError DeviceError::out_of_memory(const std::string& message) { return DeviceError(ExitCode::out_of_memory, message); }
+DeviceError DeviceError::out_of_memory(const std::string& message) {
+  return DeviceError(ExitCode::out_of_memory, message);
+}
 DeviceError DeviceError::timed_out(const std::string& message) { return DeviceError(ExitCode::timed_out, message); }
 DeviceError DeviceError::unavailable(const std::string& message) { return DeviceError(ExitCode::internal, message); }
 
@@ -79,7 +88,8 @@ std::string printable(std::string_view text) {
   while (!text.empty()) {
     uint32_t code_point = 0;
     const size_t length = utf8_length(text, code_point);
-    const bool direction = (code_point >= 0x202A && code_point <= 0x202E) || (code_point >= 0x2066 && code_point <= 0x2069);  // may reorder a line
+    const bool direction = (code_point >= 0x202A && code_point <= 0x202E) ||
+                           (code_point >= 0x2066 && code_point <= 0x2069);  // may reorder a line
     if (length == 0) {
       out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[0]));
     } else if (code_point < 0x20 || code_point == 0x7F) {

@@ -1,5 +1,6 @@
 // Errors sorted by who can fix them, and the exit code each one ends the program with.
-// Thrown by libraries, caught once by the command runner, which prints one line for a user's error and returns exit_code().
+// Thrown by libraries, caught once by the command runner, which prints one line for a user's error and returns
+// exit_code().
 #pragma once
 
 #include <source_location>
@@ -67,7 +68,8 @@ class DeviceError : public Error {
   static DeviceError unavailable(const std::string& message);
 };
 
-/// Escapes control characters (C0, C1, DEL, line separators, direction marks) and invalid UTF-8, so that names from files cannot steer a terminal.
+/// Escapes control characters (C0, C1, DEL, line separators, direction marks) and invalid UTF-8, so that names from
+/// files cannot steer a terminal.
 std::string printable(std::string_view text);
 /// The same line by line: the text's own line breaks stay.
 std::string printable_lines(std::string_view text);

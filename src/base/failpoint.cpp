@@ -1,4 +1,5 @@
-// The armed faults of this process: read from the environment at the first use, looked up under one lock. An unarmed process pays one atomic load.
+// The armed faults of this process: read from the environment at the first use, looked up under one lock. An unarmed
+// process pays one atomic load.
 #include "src/base/failpoint.h"
 
 #ifdef COPPICE_WITH_FAILPOINTS
@@ -46,7 +47,8 @@ bool parse_number(std::string_view text, Number& value) {
 
 Failpoint parse_point(std::string_view text) {
   const auto refuse = [&](const char* why) {
-    return UserError::recipe("COPPICE_FAILPOINTS", fmt::format("'{}': {}; expected name=abort|error|sleep:<seconds>|nan[@hit]", text, why));
+    return UserError::recipe("COPPICE_FAILPOINTS",
+                             fmt::format("'{}': {}; expected name=abort|error|sleep:<seconds>|nan[@hit]", text, why));
   };
   Failpoint point;
   const size_t equals = text.find('=');
@@ -91,7 +93,8 @@ void read_environment() {
     const char* after = std::getenv("COPPICE_FAIL_AFTER_IO");
     uint64_t calls = 0;
     if (after != nullptr && !parse_number(std::string_view(after), calls))
-      throw UserError::recipe("COPPICE_FAIL_AFTER_IO", fmt::format("got '{}', expected a number of system calls", after));
+      throw UserError::recipe("COPPICE_FAIL_AFTER_IO",
+                              fmt::format("got '{}', expected a number of system calls", after));
     arm(spec == nullptr ? "" : spec, calls);
   });
 }
@@ -130,7 +133,9 @@ void count_io_call(const char* name, const std::filesystem::path& path) {
   if (last != 0 && io_calls.fetch_add(1) + 1 == last) raise(SIGKILL);
 }
 
-void set_io_observer(std::function<void(std::string_view, const std::filesystem::path&)> observer) { io_observer = std::move(observer); }
+void set_io_observer(std::function<void(std::string_view, const std::filesystem::path&)> observer) {
+  io_observer = std::move(observer);
+}
 
 void set_failpoints(std::string_view spec, uint64_t fail_after_io) {
   read_environment();

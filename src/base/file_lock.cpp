@@ -28,7 +28,9 @@ bool lock_file(int descriptor, int operation, const std::filesystem::path& path)
 
 }  // namespace
 
-FileLock::FileLock(const std::filesystem::path& path) : FileLock(open_file(path)) { lock_file(descriptor_, LOCK_EX, path); }
+FileLock::FileLock(const std::filesystem::path& path) : FileLock(open_file(path)) {
+  lock_file(descriptor_, LOCK_EX, path);
+}
 
 std::unique_ptr<FileLock> FileLock::try_take(const std::filesystem::path& path) {
   std::unique_ptr<FileLock> lock(new FileLock(open_file(path)));
@@ -36,7 +38,8 @@ std::unique_ptr<FileLock> FileLock::try_take(const std::filesystem::path& path) 
 }
 
 FileLock::~FileLock() {
-  if (descriptor_ >= 0) ::close(descriptor_);  // the file stays: removing it would let a third process lock another inode
+  if (descriptor_ >= 0)
+    ::close(descriptor_);  // the file stays: removing it would let a third process lock another inode
 }
 
 }  // namespace coppice

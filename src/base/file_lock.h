@@ -1,4 +1,5 @@
-// A lock on one file, for work that several processes share out among themselves. A folder that one process owns has FolderLock (files.h).
+// A lock on one file, for work that several processes share out among themselves. A folder that one process owns has
+// FolderLock (files.h).
 #pragma once
 
 #include <filesystem>

@@ -1,5 +1,6 @@
-// The thin I/O layer: every system call that changes the disk is made here, so that short writes, EINTR, failpoints and the texts of failures
-// live in one place. Each call is announced to a failpoint before and counted after (reliability: kill after the k-th call).
+// The thin I/O layer: every system call that changes the disk is made here, so that short writes, EINTR, failpoints and
+// the texts of failures live in one place. Each call is announced to a failpoint before and counted after (reliability:
+// kill after the k-th call).
 #include "src/base/files.h"
 
 #include <fcntl.h>
@@ -36,7 +37,8 @@ auto retry([[maybe_unused]] const char* name, [[maybe_unused]] const fs::path& p
 }
 
 int open_for_writing(const fs::path& path, int flags) {
-  const int descriptor = retry("io.open", path, [&] { return ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0644); });
+  const int descriptor =
+      retry("io.open", path, [&] { return ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0644); });
   if (descriptor < 0) throw IoError(path.native(), "cannot be opened for writing", errno);
   return descriptor;
 }
@@ -67,7 +69,8 @@ std::string read_file(const fs::path& path, uint64_t max_bytes) {
   struct stat info = {};
   if (::fstat(descriptor, &info) != 0) throw_unreadable(path, "cannot be looked at", errno);
   const auto refuse_size = [&](uint64_t bytes) {
-    return UserError::bad_file(path.native(), fmt::format("has {} bytes or more, at most {} are read", bytes, max_bytes));
+    return UserError::bad_file(path.native(),
+                               fmt::format("has {} bytes or more, at most {} are read", bytes, max_bytes));
   };
   const uint64_t size = static_cast<uint64_t>(info.st_size);
   if (size > max_bytes) throw refuse_size(size);
@@ -127,16 +130,22 @@ OutputFile::~OutputFile() {
 void OutputFile::write(std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t done = retry("io.write", path_, [&] { return ::write(descriptor_, bytes.data(), bytes.size()); });
-    if (done <= 0) throw IoError(path_.native(), fmt::format("cannot write {}", format_bytes(static_cast<double>(bytes.size()))), done < 0 ? errno : EIO);
+    if (done <= 0)
+      throw IoError(path_.native(), fmt::format("cannot write {}", format_bytes(static_cast<double>(bytes.size()))),
+                    done < 0 ? errno : EIO);
     bytes.remove_prefix(static_cast<size_t>(done));
   }
 }
 
 void OutputFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t done = retry("io.write", path_, [&] { return ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset)); });
+    const ssize_t done = retry("io.write", path_, [&] {
+      return ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    });
     if (done <= 0)
-      throw IoError(path_.native(), fmt::format("cannot write {} at byte {}", format_bytes(static_cast<double>(bytes.size())), offset), done < 0 ? errno : EIO);
+      throw IoError(path_.native(),
+                    fmt::format("cannot write {} at byte {}", format_bytes(static_cast<double>(bytes.size())), offset),
+                    done < 0 ? errno : EIO);
     bytes = bytes.subspan(static_cast<size_t>(done));
     offset += static_cast<uint64_t>(done);
   }
@@ -148,7 +157,9 @@ void OutputFile::allocate(uint64_t bytes) {
     errno = ::posix_fallocate(descriptor_, 0, static_cast<off_t>(bytes));
     return errno == 0 ? 0 : -1;
   });
-  if (errno != 0) throw IoError(path_.native(), fmt::format("cannot reserve {} ({} bytes)", format_bytes(static_cast<double>(bytes)), bytes), errno);
+  if (errno != 0)
+    throw IoError(path_.native(),
+                  fmt::format("cannot reserve {} ({} bytes)", format_bytes(static_cast<double>(bytes)), bytes), errno);
 }
 
 void OutputFile::truncate(uint64_t bytes) {
@@ -158,7 +169,8 @@ void OutputFile::truncate(uint64_t bytes) {
 
 void OutputFile::sync() {
   COPPICE_FAILPOINT("io.fsync");
-  const int result = ::fsync(descriptor_);  // once: after a failure the kernel may have dropped the dirty pages and a second call would lie
+  const int result = ::fsync(
+      descriptor_);  // once: after a failure the kernel may have dropped the dirty pages and a second call would lie
   const int error = errno;
   COPPICE_COUNT_IO("io.fsync", path_);
   if (result != 0) throw IoError(path_.native(), "cannot be synced", error);
@@ -170,7 +182,8 @@ void OutputFile::close() {
   const int result = ::close(std::exchange(descriptor_, -1));
   const int error = errno;
   COPPICE_COUNT_IO("io.close", path_);
-  if (result != 0 && error != EINTR) throw IoError(path_.native(), "cannot be closed", error);  // Linux has closed it on EINTR
+  if (result != 0 && error != EINTR)
+    throw IoError(path_.native(), "cannot be closed", error);  // Linux has closed it on EINTR
 }
 
 void sync_folder(const fs::path& folder) {
@@ -195,7 +208,8 @@ void remove_temporaries(const fs::path& folder) {
   std::vector<fs::path> leftovers;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
     if (entry->path().filename().native().starts_with(".tmp-")) leftovers.push_back(entry->path());
-  if (error && error != std::errc::no_such_file_or_directory) throw IoError(folder.native(), "cannot be listed", error.value());
+  if (error && error != std::errc::no_such_file_or_directory)
+    throw IoError(folder.native(), "cannot be listed", error.value());
   for (const fs::path& path : leftovers) {
     COPPICE_FAILPOINT("io.remove");
     fs::remove_all(path, error);
@@ -208,19 +222,22 @@ void make_folder(const fs::path& folder) {
   COPPICE_FAILPOINT("io.mkdir");
   std::error_code error;
   std::vector<fs::path> missing;
-  for (fs::path path = folder; !path.empty() && !fs::exists(path, error); path = path.parent_path()) missing.push_back(path);
+  for (fs::path path = folder; !path.empty() && !fs::exists(path, error); path = path.parent_path())
+    missing.push_back(path);
   fs::create_directories(folder, error);
   COPPICE_COUNT_IO("io.mkdir", folder);
   if (!error && !fs::is_directory(folder, error)) error = std::make_error_code(std::errc::not_a_directory);
   if (error) throw IoError(folder.native(), "cannot be created", error.value());
-  for (const fs::path& path : missing)  // what is committed into a folder is as safe as the folder's own name; a temporary's need not be
+  for (const fs::path& path :
+       missing)  // what is committed into a folder is as safe as the folder's own name; a temporary's need not be
     if (!path.filename().native().starts_with(".tmp-")) sync_folder(parent_of(path));
 }
 
 void check_writable(const fs::path& folder) {
   const fs::path existing = nearest_existing(folder);
   const fs::path probe = existing / fmt::format(".tmp-writable-{}", ::getpid());
-  const int descriptor = ::open(probe.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);  // access(2) would tell root yes
+  const int descriptor =
+      ::open(probe.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);  // access(2) would tell root yes
   if (descriptor < 0) throw IoError(existing.native(), "nothing can be written here", errno);
   ::close(descriptor);
   if (::unlink(probe.c_str()) != 0) throw IoError(probe.native(), "cannot be removed", errno);
@@ -240,7 +257,8 @@ void check_leaf_name(std::string_view name, std::string_view path) {
   if (name.find('/') != std::string_view::npos) why = "contains '/'";
   if (name.size() > 255) why = "is longer than 255 bytes";
   if (printable(name) != name) why = "contains control characters or is not UTF-8";
-  if (why != nullptr) throw UserError::bad_file(path, fmt::format("the name '{}' {}", printable(name.substr(0, 300)), why));
+  if (why != nullptr)
+    throw UserError::bad_file(path, fmt::format("the name '{}' {}", printable(name.substr(0, 300)), why));
 }
 
 FolderLock::FolderLock(const fs::path& folder) {
@@ -255,19 +273,22 @@ FolderLock::FolderLock(const fs::path& folder) {
     if (error != EWOULDBLOCK) throw IoError(path.native(), "cannot be locked", error);
     std::string_view who(holder, got > 0 ? static_cast<size_t>(got) : 0);
     if (who.ends_with('\n')) who.remove_suffix(1);
-    throw UserError::folder_locked(folder.native(), fmt::format("another run works in this folder: {}", who.empty() ? "(not known yet)" : who));
+    throw UserError::folder_locked(
+        folder.native(), fmt::format("another run works in this folder: {}", who.empty() ? "(not known yet)" : who));
   }
   char host[HOST_NAME_MAX + 1] = {};
   ::gethostname(host, HOST_NAME_MAX);
   const std::string text = fmt::format("process {} on host {}\n", ::getpid(), host);
-  const bool written = ::ftruncate(descriptor_, 0) == 0 && ::pwrite(descriptor_, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
+  const bool written = ::ftruncate(descriptor_, 0) == 0 &&
+                       ::pwrite(descriptor_, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
   if (!written) {  // the lock holds without its text; a full disk is found by whoever writes something that matters
     log_warning(fmt::format("{}: the holder's name could not be written: {}", path.native(), std::strerror(errno)));
   }
 }
 
 FolderLock::~FolderLock() {
-  if (descriptor_ >= 0) ::close(descriptor_);  // the file stays: removing it would let a third process lock another inode
+  if (descriptor_ >= 0)
+    ::close(descriptor_);  // the file stays: removing it would let a third process lock another inode
 }
 
 }  // namespace coppice

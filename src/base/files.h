@@ -1,5 +1,6 @@
-// Files that survive a kill: written under a temporary name, synced, renamed; hashed; locked. All writes go through here, so
-// that short writes, EINTR and failpoints are handled in one place. "IoError" below is exit 4 with path, system text, bytes needed and free.
+// Files that survive a kill: written under a temporary name, synced, renamed; hashed; locked. All writes go through
+// here, so that short writes, EINTR and failpoints are handled in one place. "IoError" below is exit 4 with path,
+// system text, bytes needed and free.
 #pragma once
 
 #include <cstdint>

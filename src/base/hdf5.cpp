@@ -14,7 +14,8 @@ namespace {
 /// HDF5 1.10 has no half type: IEEE 754 binary16 described by its fields, equal to what h5py writes.
 hid_t make_half() {
   const hid_t half = H5Tcopy(H5T_IEEE_F32LE);
-  const bool made = half >= 0 && H5Tset_fields(half, 15, 10, 5, 0, 10) >= 0 && H5Tset_size(half, 2) >= 0 && H5Tset_ebias(half, 15) >= 0;
+  const bool made = half >= 0 && H5Tset_fields(half, 15, 10, 5, 0, 10) >= 0 && H5Tset_size(half, 2) >= 0 &&
+                    H5Tset_ebias(half, 15) >= 0;
   COPPICE_CHECK(made, "no half type in HDF5");
   return half;
 }
@@ -51,7 +52,8 @@ void prepare_hdf5() {
 Hdf5Failure hdf5_failure() {
   Hdf5Failure failure;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, collect_failure, &failure);
-  if (failure.error_number != 0) failure.text.clear();  // the innermost text then is a list of addresses; errno says more
+  if (failure.error_number != 0)
+    failure.text.clear();  // the innermost text then is a list of addresses; errno says more
   if (failure.error_number == 0 && failure.text.empty()) failure.text = "unknown failure";
   return failure;
 }

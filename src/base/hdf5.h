@@ -1,5 +1,6 @@
-// HDF5 1.10.8 without being hurt: checked handles, V18 format, fixed rules. start_hdf5() must run before any other use in a process.
-// Rules and measurements behind them: every close is checked, only hard links, no plugins, fletcher32 on chunked datasets.
+// HDF5 1.10.8 without being hurt: checked handles, V18 format, fixed rules. start_hdf5() must run before any other use
+// in a process. Rules and measurements behind them: every close is checked, only hard links, no plugins, fletcher32 on
+// chunked datasets.
 #pragma once
 
 #include <cstdint>
@@ -23,16 +24,17 @@ struct Hdf5Shape {
   std::vector<uint64_t> dims;
 };
 
-/// Where the chunks of a dataset lie in its file, in order along the first axis; each holds `rows` rows, the last one padded.
+/// Where the chunks of a dataset lie in its file, in order along the first axis; each holds `rows` rows, the last one
+/// padded.
 struct Hdf5Chunks {
   uint64_t rows = 0;
   std::vector<uint64_t> offsets;
 };
 
-/// A file opened for reading. UserError::bad_file on anything unexpected: the caller has verified size and hash of own files before.
-/// Refused by name, before a byte is read: soft and external links, external and virtual storage, filters other than fletcher32, shuffle and
-/// deflate, variable-length and compound types, byte orders and sizes outside Hdf5Type, more than 1000 declared bytes per stored one above 4 GiB.
-/// Calls of several threads are serialised.
+/// A file opened for reading. UserError::bad_file on anything unexpected: the caller has verified size and hash of own
+/// files before. Refused by name, before a byte is read: soft and external links, external and virtual storage, filters
+/// other than fletcher32, shuffle and deflate, variable-length and compound types, byte orders and sizes outside
+/// Hdf5Type, more than 1000 declared bytes per stored one above 4 GiB. Calls of several threads are serialised.
 class Hdf5Reader {
  public:
   explicit Hdf5Reader(std::filesystem::path path);
@@ -45,13 +47,13 @@ class Hdf5Reader {
   Hdf5Shape shape(const std::string& dataset) const;
   /// Names of all datasets with their full paths ("/model/norm.weight"), sorted.
   std::vector<std::string> datasets() const;
-  /// Rows [begin, begin + count) along the first axis, converted to `type`, into `out` (exactly that many elements). Only conversions that
-  /// keep every value are done (u16 to i64, f16 to f32); others are refused.
+  /// Rows [begin, begin + count) along the first axis, converted to `type`, into `out` (exactly that many elements).
+  /// Only conversions that keep every value are done (u16 to i64, f16 to f32); others are refused.
   void read(const std::string& dataset, Hdf5Type type, uint64_t begin, uint64_t count, void* out) const;
   /// The whole dataset; `bytes` is checked against its size.
   void read_all(const std::string& dataset, Hdf5Type type, void* out, uint64_t bytes) const;
-  /// For reading with pread, past the library's lock and cache: chunks along the first axis whose bytes lie there as they are (fletcher32 only
-  /// appends to them). Refuses any other layout.
+  /// For reading with pread, past the library's lock and cache: chunks along the first axis whose bytes lie there as
+  /// they are (fletcher32 only appends to them). Refuses any other layout.
   Hdf5Chunks chunks(const std::string& dataset) const;
   std::string string_attribute(const std::string& object, const char* name) const;
   uint64_t unsigned_attribute(const std::string& object, const char* name) const;
@@ -63,7 +65,8 @@ class Hdf5Reader {
   };
   void check_links(const std::string& object) const;
   const Dataset& dataset(const std::string& name) const;
-  void read_rows(const std::string& name, const Dataset& dataset, Hdf5Type type, uint64_t begin, uint64_t count, void* out) const;
+  void read_rows(const std::string& name, const Dataset& dataset, Hdf5Type type, uint64_t begin, uint64_t count,
+                 void* out) const;
 
   std::filesystem::path path_;
   int64_t file_ = -1;
@@ -81,8 +84,10 @@ class Hdf5Writer {
   Hdf5Writer& operator=(const Hdf5Writer&) = delete;
 
   /// Chunked along the first axis with fletcher32, early allocation (a full disk stops here), written whole.
-  void write_chunked(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims, uint64_t chunk_rows, const void* data);
-  /// Contiguous, allocated early, never filled: the skeleton. Its bytes are written after close() at contiguous_offset().
+  void write_chunked(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims, uint64_t chunk_rows,
+                     const void* data);
+  /// Contiguous, allocated early, never filled: the skeleton. Its bytes are written after close() at
+  /// contiguous_offset().
   void reserve_contiguous(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims);
   void set_attribute(const std::string& object, const char* name, std::string_view value);  // fixed-length string
   void set_attribute(const std::string& object, const char* name, uint64_t value);

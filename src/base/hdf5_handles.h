@@ -1,5 +1,5 @@
-// What the reader and the writer share inside: handles that close themselves, element types, and messages made from HDF5's error stack.
-// Only hdf5*.cpp include this.
+// What the reader and the writer share inside: handles that close themselves, element types, and messages made from
+// HDF5's error stack. Only hdf5*.cpp include this.
 #pragma once
 
 #include <hdf5.h>

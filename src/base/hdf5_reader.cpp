@@ -1,5 +1,6 @@
-// Reading: links, storage, filters, type and size of a dataset are looked at before its first byte is read; then it stays open with a chunk
-// cache that holds several chunks (chunks larger than the cache would be decoded again for every row).
+// Reading: links, storage, filters, type and size of a dataset are looked at before its first byte is read; then it
+// stays open with a chunk cache that holds several chunks (chunks larger than the cache would be decoded again for
+// every row).
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,10 +16,12 @@ namespace {
 
 constexpr size_t kCacheSlots = 1009, kCacheBytes = size_t{8} << 20;
 constexpr double kCachePreemption = 0.75;
-constexpr uint64_t kUnquestionedBytes = uint64_t{4} << 30, kMaxRatio = 1000;  // declared bytes: up to 4 GiB, or 1000 per stored byte
+constexpr uint64_t kUnquestionedBytes = uint64_t{4} << 30,
+                   kMaxRatio = 1000;  // declared bytes: up to 4 GiB, or 1000 per stored byte
 constexpr uint64_t kMaxCompactBytes = 64 << 10, kMaxAttributeBytes = 64 << 10;
 constexpr size_t kMaxDepth = 16, kMaxObjects = 200'000;
-constexpr Hdf5Type kTypes[] = {Hdf5Type::f32, Hdf5Type::f16, Hdf5Type::u8, Hdf5Type::u16, Hdf5Type::u32, Hdf5Type::u64, Hdf5Type::i32, Hdf5Type::i64};
+constexpr Hdf5Type kTypes[] = {Hdf5Type::f32, Hdf5Type::f16, Hdf5Type::u8,  Hdf5Type::u16,
+                               Hdf5Type::u32, Hdf5Type::u64, Hdf5Type::i32, Hdf5Type::i64};
 
 UserError refuse(const std::filesystem::path& path, std::string_view object, const std::string& why) {
   return UserError::bad_file(path.native(), fmt::format("{}: {}", printable(object), why));
@@ -28,8 +31,10 @@ void check(bool good, const std::filesystem::path& path, std::string_view object
   if (good) return;
   const Hdf5Failure failure = hdf5_failure();
   for (const int system : {EIO, EACCES, EMFILE, ENFILE, ENOMEM})  // says nothing about the file
-    if (failure.error_number == system) throw IoError(path.native(), fmt::format("{}: {}", printable(object), what), system);
-  throw refuse(path, object, fmt::format("{}: {}", what, failure.text.empty() ? "the file cannot be read" : failure.text));
+    if (failure.error_number == system)
+      throw IoError(path.native(), fmt::format("{}: {}", printable(object), what), system);
+  throw refuse(path, object,
+               fmt::format("{}: {}", what, failure.text.empty() ? "the file cannot be read" : failure.text));
 }
 
 enum class Kind { real, natural, integer };  // floating point, unsigned, signed
@@ -59,7 +64,8 @@ Hdf5Type element_type(hid_t dataset, const std::filesystem::path& path, const st
   if (H5Tcommitted(stored) > 0) throw refuse(path, name, "a committed type is not read");
   for (const Hdf5Type type : kTypes)
     if (H5Tequal(stored, hdf5_type(type)) > 0) return type;
-  if (H5Tdetect_class(stored, H5T_VLEN) > 0 || H5Tis_variable_str(stored) > 0) throw refuse(path, name, "a variable-length type is not read");
+  if (H5Tdetect_class(stored, H5T_VLEN) > 0 || H5Tis_variable_str(stored) > 0)
+    throw refuse(path, name, "a variable-length type is not read");
   throw refuse(path, name, "its type is none of f32, f16, u8, u16, u32, u64, i32, i64 (little-endian)");
 }
 
@@ -69,16 +75,21 @@ void check_storage(hid_t dataset, const std::filesystem::path& path, const std::
   if (H5Pget_external_count(creation) != 0) throw refuse(path, name, "external storage is not read");
   const H5D_layout_t layout = H5Pget_layout(creation);
   if (layout == H5D_VIRTUAL) throw refuse(path, name, "a virtual dataset is not read");
-  if (layout != H5D_CONTIGUOUS && layout != H5D_CHUNKED && layout != H5D_COMPACT) throw refuse(path, name, "unknown storage layout");
-  if (layout == H5D_COMPACT && declared_bytes > kMaxCompactBytes) throw refuse(path, name, "compact storage above 64 KiB");
+  if (layout != H5D_CONTIGUOUS && layout != H5D_CHUNKED && layout != H5D_COMPACT)
+    throw refuse(path, name, "unknown storage layout");
+  if (layout == H5D_COMPACT && declared_bytes > kMaxCompactBytes)
+    throw refuse(path, name, "compact storage above 64 KiB");
   const int num_filters = H5Pget_nfilters(creation);
   check(num_filters >= 0, path, name, "no filter list");
   for (int i = 0; i < num_filters; ++i) {
     unsigned flags = 0, config = 0;
     size_t values = 0;
-    const H5Z_filter_t filter = H5Pget_filter2(creation, static_cast<unsigned>(i), &flags, &values, nullptr, 0, nullptr, &config);
+    const H5Z_filter_t filter =
+        H5Pget_filter2(creation, static_cast<unsigned>(i), &flags, &values, nullptr, 0, nullptr, &config);
     if (filter != H5Z_FILTER_FLETCHER32 && filter != H5Z_FILTER_SHUFFLE && filter != H5Z_FILTER_DEFLATE)
-      throw refuse(path, name, fmt::format("filter {} is not read, only fletcher32, shuffle and deflate", static_cast<int>(filter)));
+      throw refuse(
+          path, name,
+          fmt::format("filter {} is not read, only fletcher32, shuffle and deflate", static_cast<int>(filter)));
   }
   const uint64_t stored_bytes = H5Dget_storage_size(dataset);
   if (declared_bytes > kUnquestionedBytes && declared_bytes / kMaxRatio > stored_bytes)
@@ -97,9 +108,11 @@ extern "C" herr_t collect_name(hid_t, const char* name, const H5L_info_t*, void*
 Hdf5Reader::Hdf5Reader(std::filesystem::path path) : path_(std::move(path)) {
   prepare_hdf5();
   std::error_code error;
-  if (!std::filesystem::is_regular_file(path_, error)) throw UserError::bad_file(path_.native(), error ? error.message() : "is not a regular file");
+  if (!std::filesystem::is_regular_file(path_, error))
+    throw UserError::bad_file(path_.native(), error ? error.message() : "is not a regular file");
   Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
-  const bool prepared = access.valid() && H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 && H5Pset_file_locking(access, false, true) >= 0;
+  const bool prepared = access.valid() && H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 &&
+                        H5Pset_file_locking(access, false, true) >= 0;
   check(prepared, path_, "/", "cannot prepare");
   file_ = H5Fopen(path_.c_str(), H5F_ACC_RDONLY, access);
   check(file_ >= 0, path_, "/", "cannot be opened as HDF5");
@@ -141,7 +154,8 @@ const Hdf5Reader::Dataset& Hdf5Reader::dataset(const std::string& name) const {
   check(H5Oget_info_by_name2(file_, name.c_str(), &info, H5O_INFO_BASIC, H5P_DEFAULT) >= 0, path_, name, "no object");
   if (info.type != H5O_TYPE_DATASET) throw refuse(path_, name, "is not a dataset");
   Hdf5Handle access(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose);
-  check(access.valid() && H5Pset_chunk_cache(access, kCacheSlots, kCacheBytes, kCachePreemption) >= 0, path_, name, "cannot prepare");
+  check(access.valid() && H5Pset_chunk_cache(access, kCacheSlots, kCacheBytes, kCachePreemption) >= 0, path_, name,
+        "cannot prepare");
   Hdf5Handle opened(H5Dopen2(file_, name.c_str(), access), H5Dclose);
   check(opened.valid(), path_, name, "cannot be opened");
 
@@ -155,7 +169,8 @@ const Hdf5Reader::Dataset& Hdf5Reader::dataset(const std::string& name) const {
   check(rank >= 0, path_, name, "no shape");
   found.shape.dims.assign(sizes.begin(), sizes.begin() + rank);
   found.shape.type = element_type(opened, path_, name);
-  check_storage(opened, path_, name, checked_multiply(num_elements(found.shape.dims, path_), size_of(found.shape.type), path_.native()));
+  check_storage(opened, path_, name,
+                checked_multiply(num_elements(found.shape.dims, path_), size_of(found.shape.type), path_.native()));
   found.id = opened.release();
   return open_.emplace(name, std::move(found)).first->second;
 }
@@ -181,18 +196,21 @@ std::vector<std::string> Hdf5Reader::datasets() const {
     const Group group = open.back();
     open.pop_back();
     std::vector<std::string> names;
-    check(H5Literate_by_name(file_, group.prefix.c_str(), H5_INDEX_NAME, H5_ITER_NATIVE, nullptr, collect_name, &names, H5P_DEFAULT) >= 0, path_, group.prefix,
-          "cannot be listed");
+    check(H5Literate_by_name(file_, group.prefix.c_str(), H5_INDEX_NAME, H5_ITER_NATIVE, nullptr, collect_name, &names,
+                             H5P_DEFAULT) >= 0,
+          path_, group.prefix, "cannot be listed");
     num_objects += names.size();
     if (num_objects > kMaxObjects) throw refuse(path_, group.prefix, fmt::format("more than {} objects", kMaxObjects));
     for (const std::string& leaf : names) {
-      if (printable(leaf) != leaf) throw refuse(path_, group.prefix + leaf, "the name contains control characters or is not UTF-8");
+      if (printable(leaf) != leaf)
+        throw refuse(path_, group.prefix + leaf, "the name contains control characters or is not UTF-8");
       const std::string name = group.prefix + leaf;
       H5L_info_t link = {};
       check(H5Lget_info(file_, name.c_str(), &link, H5P_DEFAULT) >= 0, path_, name, "no link information");
       if (link.type != H5L_TYPE_HARD) throw refuse(path_, name, "only hard links are read, not soft or external ones");
       H5O_info_t info = {};
-      check(H5Oget_info_by_name2(file_, name.c_str(), &info, H5O_INFO_BASIC, H5P_DEFAULT) >= 0, path_, name, "no object");
+      check(H5Oget_info_by_name2(file_, name.c_str(), &info, H5O_INFO_BASIC, H5P_DEFAULT) >= 0, path_, name,
+            "no object");
       if (info.type == H5O_TYPE_DATASET) {
         found.push_back(name);
       } else if (info.type != H5O_TYPE_GROUP) {
@@ -208,18 +226,24 @@ std::vector<std::string> Hdf5Reader::datasets() const {
   return found;
 }
 
-void Hdf5Reader::read_rows(const std::string& name, const Dataset& dataset, Hdf5Type type, uint64_t begin, uint64_t count, void* out) const {
+void Hdf5Reader::read_rows(const std::string& name, const Dataset& dataset, Hdf5Type type, uint64_t begin,
+                           uint64_t count, void* out) const {
   const auto& dims = dataset.shape.dims;
-  if (!keeps_values(dataset.shape.type, type)) throw refuse(path_, name, "its element type does not fit into the one expected");
+  if (!keeps_values(dataset.shape.type, type))
+    throw refuse(path_, name, "its element type does not fit into the one expected");
   if (begin > dims[0] || count > dims[0] - begin)
-    throw refuse(path_, name, fmt::format("rows {} to {} asked, there are {}", begin, checked_add(begin, count, path_.native()), dims[0]));
+    throw refuse(
+        path_, name,
+        fmt::format("rows {} to {} asked, there are {}", begin, checked_add(begin, count, path_.native()), dims[0]));
   if (count == 0 || num_elements(dims, path_) == 0) return;
   std::vector<hsize_t> start(dims.size(), 0), size(dims.begin(), dims.end());
   start[0] = begin;
   size[0] = count;
   Hdf5Handle from(H5Dget_space(dataset.id), H5Sclose);
   Hdf5Handle to(H5Screate_simple(static_cast<int>(size.size()), size.data(), nullptr), H5Sclose);
-  check(from.valid() && to.valid() && H5Sselect_hyperslab(from, H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr) >= 0, path_, name, "no such rows");
+  check(from.valid() && to.valid() &&
+            H5Sselect_hyperslab(from, H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr) >= 0,
+        path_, name, "no such rows");
   check(H5Dread(dataset.id, hdf5_type(type), to, from, H5P_DEFAULT, out) >= 0, path_, name, "cannot be read");
 }
 
@@ -238,7 +262,8 @@ void Hdf5Reader::read_all(const std::string& name, Hdf5Type type, void* out, uin
   const uint64_t expected = checked_multiply(num_elements(found.shape.dims, path_), size_of(type), path_.native());
   if (bytes != expected) throw refuse(path_, name, fmt::format("holds {} bytes as read, expected {}", expected, bytes));
   if (found.shape.dims.empty()) {
-    if (!keeps_values(found.shape.type, type)) throw refuse(path_, name, "its element type does not fit into the one expected");
+    if (!keeps_values(found.shape.type, type))
+      throw refuse(path_, name, "its element type does not fit into the one expected");
     check(H5Dread(found.id, hdf5_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, out) >= 0, path_, name, "cannot be read");
     return;
   }
@@ -254,13 +279,15 @@ Hdf5Chunks Hdf5Reader::chunks(const std::string& name) const {
   check(creation.valid(), path_, name, "no creation properties");
   std::vector<hsize_t> chunk(H5S_MAX_RANK);
   const int rank = H5Pget_layout(creation) == H5D_CHUNKED ? H5Pget_chunk(creation, H5S_MAX_RANK, chunk.data()) : -1;
-  if (rank <= 0 || static_cast<size_t>(rank) != dims.size() || !std::equal(dims.begin() + 1, dims.end(), chunk.begin() + 1))
+  if (rank <= 0 || static_cast<size_t>(rank) != dims.size() ||
+      !std::equal(dims.begin() + 1, dims.end(), chunk.begin() + 1))
     throw refuse(path_, name, "is not chunked along its first axis");
   const int num_filters = H5Pget_nfilters(creation);
   unsigned flags = 0, config = 0;
   size_t values = 0;
   const bool is_plain =
-      num_filters == 0 || (num_filters == 1 && H5Pget_filter2(creation, 0, &flags, &values, nullptr, 0, nullptr, &config) == H5Z_FILTER_FLETCHER32);
+      num_filters == 0 || (num_filters == 1 && H5Pget_filter2(creation, 0, &flags, &values, nullptr, 0, nullptr,
+                                                              &config) == H5Z_FILTER_FLETCHER32);
   if (!is_plain) throw refuse(path_, name, "is stored with filters other than fletcher32");
 
   uint64_t row_bytes = size_of(found.shape.type);
@@ -275,8 +302,10 @@ Hdf5Chunks Hdf5Reader::chunks(const std::string& name) const {
     unsigned skipped_filters = 0;
     haddr_t address = HADDR_UNDEF;
     hsize_t stored_bytes = 0;
-    check(H5Dget_chunk_info_by_coord(found.id, start.data(), &skipped_filters, &address, &stored_bytes) >= 0, path_, name, "no chunk");
-    if (address == HADDR_UNDEF || stored_bytes < chunk_bytes || address > file_bytes || stored_bytes > file_bytes - address)
+    check(H5Dget_chunk_info_by_coord(found.id, start.data(), &skipped_filters, &address, &stored_bytes) >= 0, path_,
+          name, "no chunk");
+    if (address == HADDR_UNDEF || stored_bytes < chunk_bytes || address > file_bytes ||
+        stored_bytes > file_bytes - address)
       throw refuse(path_, name, fmt::format("the chunk of row {} does not lie in the file", row));
     result.offsets.push_back(address);
   }
@@ -329,7 +358,8 @@ uint64_t Hdf5Reader::unsigned_attribute(const std::string& object, const char* n
   check_links(object);
   const Attribute attribute = open_attribute(file_, path_, object, name);
   const std::string label = fmt::format("attribute {} of {}", name, object);
-  if (H5Tget_class(attribute.type) != H5T_INTEGER || H5Tget_size(attribute.type) > 8) throw refuse(path_, label, "is not an integer of up to 64 bits");
+  if (H5Tget_class(attribute.type) != H5T_INTEGER || H5Tget_size(attribute.type) > 8)
+    throw refuse(path_, label, "is not an integer of up to 64 bits");
   if (H5Tget_sign(attribute.type) == H5T_SGN_2) {
     int64_t value = 0;
     check(H5Aread(attribute.id, H5T_NATIVE_INT64, &value) >= 0, path_, label, "cannot be read");

@@ -1,5 +1,5 @@
-// Writing: V18 format (checksummed metadata, no consistency flag), aligned data, early allocation, every close checked. A failure carries errno
-// where the library's error stack tells it.
+// Writing: V18 format (checksummed metadata, no consistency flag), aligned data, early allocation, every close checked.
+// A failure carries errno where the library's error stack tells it.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -18,7 +18,9 @@ void check(bool good, const std::filesystem::path& path, const std::string& what
 
 Hdf5Handle make_space(const std::vector<uint64_t>& dims) {
   const std::vector<hsize_t> sizes(dims.begin(), dims.end());
-  return {dims.empty() ? H5Screate(H5S_SCALAR) : H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr), H5Sclose};
+  return {
+      dims.empty() ? H5Screate(H5S_SCALAR) : H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr),
+      H5Sclose};
 }
 
 bool has_elements(const std::vector<uint64_t>& dims) { return std::ranges::find(dims, uint64_t{0}) == dims.end(); }
@@ -40,20 +42,21 @@ void make_groups(hid_t file, const std::filesystem::path& path, const std::strin
 }
 
 /// Creates a dataset and the groups above it. `creation` must allocate early.
-Hdf5Handle make_dataset(hid_t file, const std::filesystem::path& path, const std::string& name, Hdf5Type type, const std::vector<uint64_t>& dims,
-                        hid_t creation) {
+Hdf5Handle make_dataset(hid_t file, const std::filesystem::path& path, const std::string& name, Hdf5Type type,
+                        const std::vector<uint64_t>& dims, hid_t creation) {
   make_groups(file, path, name);
   check(without_times(creation), path, fmt::format("cannot prepare dataset {}", name));
   Hdf5Handle space = make_space(dims);
   check(space.valid(), path, fmt::format("dataset {}: no such shape", name));
-  Hdf5Handle dataset(H5Dcreate2(file, name.c_str(), hdf5_type(type), space, H5P_DEFAULT, creation, H5P_DEFAULT), H5Dclose);
+  Hdf5Handle dataset(H5Dcreate2(file, name.c_str(), hdf5_type(type), space, H5P_DEFAULT, creation, H5P_DEFAULT),
+                     H5Dclose);
   check(dataset.valid(), path, fmt::format("cannot create dataset {}", name));
   return dataset;
 }
 
 /// `dims` empty: a single value.
-void write_attribute(hid_t file, const std::filesystem::path& path, const std::string& object, const char* name, hid_t type, const void* value,
-                     const std::vector<uint64_t>& dims = {}) {
+void write_attribute(hid_t file, const std::filesystem::path& path, const std::string& object, const char* name,
+                     hid_t type, const void* value, const std::vector<uint64_t>& dims = {}) {
   const std::string what = fmt::format("cannot write attribute {} of {}", name, object);
   Hdf5Handle owner(H5Oopen(file, object.c_str(), H5P_DEFAULT), H5Oclose);
   check(owner.valid(), path, what);
@@ -73,7 +76,8 @@ Hdf5Writer::Hdf5Writer(std::filesystem::path path, uint64_t alignment) : path_(s
   Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose), creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
   // No locks: the name is not final yet and nobody else's, and some network file systems cannot lock.
   const bool prepared = access.valid() && H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
-                        H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 && H5Pset_alignment(access, alignment, alignment) >= 0 &&
+                        H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 &&
+                        H5Pset_alignment(access, alignment, alignment) >= 0 &&
                         H5Pset_file_locking(access, false, true) >= 0;
   check(prepared && without_times(creation), path_, "cannot prepare the file");
   file_ = H5Fcreate(path_.c_str(), H5F_ACC_TRUNC, creation, access);
@@ -84,7 +88,8 @@ Hdf5Writer::~Hdf5Writer() {
   if (file_ >= 0) H5Fclose(file_);
 }
 
-void Hdf5Writer::write_chunked(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims, uint64_t chunk_rows, const void* data) {
+void Hdf5Writer::write_chunked(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims,
+                               uint64_t chunk_rows, const void* data) {
   prepare_hdf5();
   COPPICE_CHECK(!dims.empty() && chunk_rows > 0, "a chunked dataset has rows");
   Hdf5Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
@@ -92,19 +97,22 @@ void Hdf5Writer::write_chunked(const std::string& dataset, Hdf5Type type, const 
   if (prepared && has_elements(dims)) {  // an empty dataset has no chunks: it stays contiguous
     std::vector<hsize_t> chunk(dims.begin(), dims.end());
     chunk[0] = std::min(chunk_rows, dims[0]);
-    prepared = H5Pset_chunk(creation, static_cast<int>(chunk.size()), chunk.data()) >= 0 && H5Pset_fletcher32(creation) >= 0;
+    prepared =
+        H5Pset_chunk(creation, static_cast<int>(chunk.size()), chunk.data()) >= 0 && H5Pset_fletcher32(creation) >= 0;
   }
   check(prepared, path_, fmt::format("cannot prepare dataset {}", dataset));
   Hdf5Handle made = make_dataset(file_, path_, dataset, type, dims, creation);
   if (has_elements(dims))
-    check(H5Dwrite(made, hdf5_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0, path_, fmt::format("cannot write dataset {}", dataset));
+    check(H5Dwrite(made, hdf5_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0, path_,
+          fmt::format("cannot write dataset {}", dataset));
   check(made.close(), path_, fmt::format("cannot write dataset {}", dataset));
 }
 
 void Hdf5Writer::reserve_contiguous(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims) {
   prepare_hdf5();
   Hdf5Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
-  const bool prepared = creation.valid() && H5Pset_layout(creation, H5D_CONTIGUOUS) >= 0 && H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY) >= 0 &&
+  const bool prepared = creation.valid() && H5Pset_layout(creation, H5D_CONTIGUOUS) >= 0 &&
+                        H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY) >= 0 &&
                         H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER) >= 0;
   check(prepared, path_, fmt::format("cannot prepare dataset {}", dataset));
   Hdf5Handle made = make_dataset(file_, path_, dataset, type, dims, creation);
@@ -114,8 +122,8 @@ void Hdf5Writer::reserve_contiguous(const std::string& dataset, Hdf5Type type, c
 void Hdf5Writer::set_attribute(const std::string& object, const char* name, std::string_view value) {
   prepare_hdf5();
   Hdf5Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
-  const bool prepared = type.valid() && H5Tset_size(type, std::max<size_t>(value.size(), 1)) >= 0 && H5Tset_strpad(type, H5T_STR_NULLPAD) >= 0 &&
-                        H5Tset_cset(type, H5T_CSET_UTF8) >= 0;
+  const bool prepared = type.valid() && H5Tset_size(type, std::max<size_t>(value.size(), 1)) >= 0 &&
+                        H5Tset_strpad(type, H5T_STR_NULLPAD) >= 0 && H5Tset_cset(type, H5T_CSET_UTF8) >= 0;
   check(prepared, path_, fmt::format("cannot prepare attribute {}", name));
   const std::string text = value.empty() ? std::string(1, '\0') : std::string(value);
   write_attribute(file_, path_, object, name, type, text.data());
@@ -148,7 +156,9 @@ void Hdf5Writer::close() {
   const bool flushed = H5Fflush(file_, H5F_SCOPE_LOCAL) >= 0;
   const Hdf5Failure failure = flushed ? Hdf5Failure{} : hdf5_failure();
   const bool closed = H5Fclose(std::exchange(file_, -1)) >= 0;
-  if (!flushed) throw IoError(path_.native(), failure.text.empty() ? "cannot be written" : "cannot be written: " + failure.text, failure.error_number);
+  if (!flushed)
+    throw IoError(path_.native(), failure.text.empty() ? "cannot be written" : "cannot be written: " + failure.text,
+                  failure.error_number);
   check(closed, path_, "cannot be closed");
 }
 

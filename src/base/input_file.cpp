@@ -19,17 +19,20 @@ namespace fs = std::filesystem;
 std::string searched_from(const fs::path& path) {
   std::error_code gone;
   const fs::path folder = fs::current_path(gone);
-  return path.is_absolute() || gone ? "" : fmt::format(", relative to the working folder {}", printable(folder.native()));
+  return path.is_absolute() || gone ? ""
+                                    : fmt::format(", relative to the working folder {}", printable(folder.native()));
 }
 
 void throw_unreadable(const fs::path& path, const std::string& what, int error_number) {
   for (const int absent : {ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, ENXIO})
-    if (error_number == absent) throw UserError::bad_file(path.native(), std::strerror(error_number) + searched_from(path));
+    if (error_number == absent)
+      throw UserError::bad_file(path.native(), std::strerror(error_number) + searched_from(path));
   throw IoError(path.native(), what, error_number);
 }
 
 int open_for_reading(const fs::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // O_NONBLOCK: a FIFO must not hang us
+  const int descriptor =
+      ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // O_NONBLOCK: a FIFO must not hang us
   if (descriptor < 0) throw_unreadable(path, "cannot be opened", errno);
   struct stat info = {};
   const int error = ::fstat(descriptor, &info) != 0 ? errno : 0;

@@ -1,4 +1,5 @@
-// Strict JSON: nlohmann's parser drives a SAX handler that refuses what its DOM parser lets pass (duplicate keys, any depth, text after a NUL byte).
+// Strict JSON: nlohmann's parser drives a SAX handler that refuses what its DOM parser lets pass (duplicate keys, any
+// depth, text after a NUL byte).
 #include "src/base/json.h"
 
 #include <fmt/format.h>
@@ -93,7 +94,8 @@ Json canonical(const Json& value) {
 std::string dump(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 const Json& member_at(const Json& object, const char* key, std::string_view path) {
-  if (!object.is_object()) throw UserError::bad_file(path, fmt::format("expected a JSON object with the key \"{}\"", key));
+  if (!object.is_object())
+    throw UserError::bad_file(path, fmt::format("expected a JSON object with the key \"{}\"", key));
   const auto found = object.find(key);
   if (found == object.end()) throw UserError::bad_file(path, fmt::format("the key \"{}\" is missing", key));
   return *found;
@@ -115,12 +117,15 @@ Json parse_json(std::string_view text, std::string_view path) {
   return std::move(builder.result);
 }
 
-Json read_json(const std::filesystem::path& path, uint64_t max_bytes) { return parse_json(read_file(path, max_bytes), path.native()); }
+Json read_json(const std::filesystem::path& path, uint64_t max_bytes) {
+  return parse_json(read_file(path, max_bytes), path.native());
+}
 
 std::string fingerprint(const Json& value) { return sha256_hex(dump(canonical(value))); }
 
 std::string seal(const Json& object) {
-  COPPICE_CHECK(object.is_object() && !object.empty() && !object.contains("sha256"), "only an object without a seal can be sealed");
+  COPPICE_CHECK(object.is_object() && !object.empty() && !object.contains("sha256"),
+                "only an object without a seal can be sealed");
   std::string text = dump(object);
   text.pop_back();  // the closing brace
   const std::string digest = sha256_hex(text);
@@ -138,13 +143,15 @@ Json read_sealed(const std::filesystem::path& path, std::string_view format, int
   const std::string_view stated = tail.substr(kSealKey.size(), kHexDigits);
   const std::string actual = sha256_hex(body);
   if (!tail.starts_with(kSealKey) || stated != actual)
-    throw UserError::bad_file(name, fmt::format("the seal does not hold: the file says {}, its bytes give {}: damaged or edited", printable(stated), actual));
+    throw UserError::bad_file(
+        name, fmt::format("the seal does not hold: the file says {}, its bytes give {}: damaged or edited",
+                          printable(stated), actual));
   Json object = parse_json(text, name);
   const std::string found_format = string_at(object, "format", name);
   const uint64_t found_version = unsigned_at(object, "version", name);
   if (found_format != format || found_version > static_cast<uint64_t>(version))
-    throw UserError::bad_file(
-        name, fmt::format("got format \"{}\" version {}, expected \"{}\" up to version {}", printable(found_format), found_version, format, version));
+    throw UserError::bad_file(name, fmt::format("got format \"{}\" version {}, expected \"{}\" up to version {}",
+                                                printable(found_format), found_version, format, version));
   object.erase("sha256");
   return object;
 }
@@ -152,7 +159,8 @@ Json read_sealed(const std::filesystem::path& path, std::string_view format, int
 uint64_t unsigned_at(const Json& object, const char* key, std::string_view path) {
   const Json& value = member_at(object, key, path);
   // A literal parsed from text is unsigned whenever it is not negative; one built in the program may be a signed type.
-  if (value.is_number_unsigned() || (value.is_number_integer() && value.get<int64_t>() >= 0)) return value.get<uint64_t>();
+  if (value.is_number_unsigned() || (value.is_number_integer() && value.get<int64_t>() >= 0))
+    return value.get<uint64_t>();
   throw wrong_type(path, key, value, "an integer from 0");
 }
 

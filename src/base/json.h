@@ -1,4 +1,5 @@
-// JSON as coppice writes and trusts it: strict reading (UTF-8, no duplicate keys, depth 64), canonical fingerprints, sealed manifests.
+// JSON as coppice writes and trusts it: strict reading (UTF-8, no duplicate keys, depth 64), canonical fingerprints,
+// sealed manifests.
 #pragma once
 
 #include <filesystem>
@@ -19,7 +20,8 @@ std::string fingerprint(const Json& value);
 
 /// One line whose last member is "sha256", the digest of every byte before `,"sha256":"`; ends with `"}\n`.
 std::string seal(const Json& object);
-/// Reads a sealed file back. UserError::bad_file when the seal does not hold, `format` differs or `version` is newer (both printed).
+/// Reads a sealed file back. UserError::bad_file when the seal does not hold, `format` differs or `version` is newer
+/// (both printed).
 Json read_sealed(const std::filesystem::path& path, std::string_view format, int version);
 
 /// Field access that names path and key: present, an unsigned integer / string / ...

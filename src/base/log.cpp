@@ -1,5 +1,5 @@
-// One lock and one state for everything printed: a message clears the live line, prints itself, and the live line is drawn again below it.
-// Neither a full disk under log.txt nor a closed terminal stops the work.
+// One lock and one state for everything printed: a message clears the live line, prints itself, and the live line is
+// drawn again below it. Neither a full disk under log.txt nor a closed terminal stops the work.
 #include "src/base/log.h"
 
 #include <fmt/format.h>
@@ -121,7 +121,8 @@ int64_t num_warnings() {
   return log.warnings;
 }
 
-Progress::Progress(std::string name, uint64_t total, std::string unit) : name_(std::move(name)), unit_(std::move(unit)), total_(total) {}
+Progress::Progress(std::string name, uint64_t total, std::string unit)
+    : name_(std::move(name)), unit_(std::move(unit)), total_(total) {}
 
 Progress::~Progress() {
   LogState& log = state();
@@ -131,8 +132,10 @@ Progress::~Progress() {
   log.live.clear();
 }
 
-std::string Progress::text(uint64_t done, const std::vector<std::pair<std::string, std::string>>& notes, double eta_s) const {
-  std::string line = total_ > 0 ? fmt::format("[{}] {} {}/{}", name_, unit_, done, total_) : fmt::format("[{}] {} {}", name_, unit_, done);
+std::string Progress::text(uint64_t done, const std::vector<std::pair<std::string, std::string>>& notes,
+                           double eta_s) const {
+  std::string line = total_ > 0 ? fmt::format("[{}] {} {}/{}", name_, unit_, done, total_)
+                                : fmt::format("[{}] {} {}", name_, unit_, done);
   for (const auto& [key, value] : notes) line += key.empty() ? "  " + value : "  " + key + " " + value;
   if (eta_s >= 0) line += "  ETA " + format_duration(eta_s);
   return printable(line);
@@ -149,12 +152,14 @@ void Progress::update(uint64_t done, const std::vector<std::pair<std::string, st
   LogState& log = state();
   const std::lock_guard lock(log.guard);
   const bool live = live_lines(log), last = total_ > 0 && done == total_;
-  const bool print = log.style != LogStyle::quiet && (last || now - last_print_s_ >= (live ? kLiveEvery_s : kLineEvery_s));
+  const bool print =
+      log.style != LogStyle::quiet && (last || now - last_print_s_ >= (live ? kLiveEvery_s : kLineEvery_s));
   const bool file = log.file != nullptr && (last || now - last_file_s_ >= kLineEvery_s);
   if (!print && !file) return;
 
   double eta_s = -1;
-  if (done > first_done_ && done < total_) eta_s = (now - begin_s_) / static_cast<double>(done - first_done_) * static_cast<double>(total_ - done);
+  if (done > first_done_ && done < total_)
+    eta_s = (now - begin_s_) / static_cast<double>(done - first_done_) * static_cast<double>(total_ - done);
   const std::string line = text(done, notes, eta_s);
   if (print) {
     last_print_s_ = now;
@@ -199,7 +204,9 @@ std::string fit_width(std::string_view text, size_t width) {
   return width < 3 ? std::string(width, '.') : std::string(text.substr(0, keep)) + "...";
 }
 
-double monotonic_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double monotonic_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 std::string format_duration(double seconds) {
   if (!(seconds >= 0) || seconds > 1e9) return "?";
@@ -213,7 +220,8 @@ std::string format_count(double value) {
   constexpr const char* kUnits[] = {"", "k", "M", "B", "T"};
   double scaled = value;
   size_t unit = 0;
-  for (; std::abs(scaled) >= 999.5 && unit + 1 < std::size(kUnits); ++unit) scaled /= 1000;  // 999,500 shows as 1.00M, never as 1000k
+  for (; std::abs(scaled) >= 999.5 && unit + 1 < std::size(kUnits); ++unit)
+    scaled /= 1000;  // 999,500 shows as 1.00M, never as 1000k
   if (unit == 0) return fmt::format("{}", std::round(value * 10) / 10);
   const double size = std::abs(scaled);
   if (unit == 1) return fmt::format("{:.{}f}k", scaled, size < 99.95 ? 1 : 0);

@@ -22,13 +22,15 @@ void log_error(std::string_view message);    // what ends the program: `coppice:
 int64_t num_warnings();
 
 /// One stage's progress: `[stage] step 120/800  loss 3.214  12.3k tok/s  58% of GEMM  ETA 0:41`.
-/// On a terminal the line is rewritten in place (at most 5 times a second) and cut to its width; elsewhere a plain line every 10 s; with --json an
-/// object every 10 s. The log file gets the plain line every 10 s in any case. The time left is judged by this process' own pace.
+/// On a terminal the line is rewritten in place (at most 5 times a second) and cut to its width; elsewhere a plain line
+/// every 10 s; with --json an object every 10 s. The log file gets the plain line every 10 s in any case. The time left
+/// is judged by this process' own pace.
 class Progress {
  public:
   Progress(std::string name, uint64_t total, std::string unit);  // unit: "step", "shard", "document"
   ~Progress();                                                   // ends the live line
-  /// `done` of `total` (0 = unknown); `notes` are shown in order: ("loss", "3.214") as `loss 3.214`, ("", "12.3k tok/s") as it stands.
+  /// `done` of `total` (0 = unknown); `notes` are shown in order: ("loss", "3.214") as `loss 3.214`, ("", "12.3k
+  /// tok/s") as it stands.
   void update(uint64_t done, const std::vector<std::pair<std::string, std::string>>& notes);
   /// Ends the line with a last message `[stage] summary`.
   void finish(std::string_view summary);

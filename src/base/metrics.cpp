@@ -1,4 +1,5 @@
-// Lines are built as text with a fixed number format, so that equal runs write equal bytes; a resume removes what the lost steps had written.
+// Lines are built as text with a fixed number format, so that equal runs write equal bytes; a resume removes what the
+// lost steps had written.
 #include "src/base/metrics.h"
 
 #include <fmt/format.h>
@@ -52,20 +53,22 @@ double as_number(const Json& value) {
   return std::numeric_limits<double>::quiet_NaN();
 }
 
-/// Cuts a torn last line and moves lines of steps after `last_step` into <stem>.cut.jsonl. Killed in between, it starts over: at worst the cut
-/// file holds some lines twice.
+/// Cuts a torn last line and moves lines of steps after `last_step` into <stem>.cut.jsonl. Killed in between, it starts
+/// over: at worst the cut file holds some lines twice.
 void cut_after(const std::filesystem::path& path, int64_t last_step) {
   const std::string text = read_file(path, kMaxBytes);
   Lines lines = split(text);
   bool changed = lines.torn;
-  if (!lines.whole.empty() && !try_parse(lines.whole.back(), path.native())) {  // a crash of the machine may leave zeros instead of text
+  if (!lines.whole.empty() &&
+      !try_parse(lines.whole.back(), path.native())) {  // a crash of the machine may leave zeros instead of text
     lines.whole.pop_back();
     changed = true;
   }
   std::string kept, cut;
   for (const std::string_view line : lines.whole) {
     const auto object = try_parse(line, path.native());
-    const bool later = object && object->contains("step") && as_number(object->at("step")) > static_cast<double>(last_step);
+    const bool later =
+        object && object->contains("step") && as_number(object->at("step")) > static_cast<double>(last_step);
     (later ? cut : kept) += line;
   }
   if (!cut.empty()) {
@@ -81,10 +84,14 @@ void cut_after(const std::filesystem::path& path, int64_t last_step) {
 
 }  // namespace
 
-void MetricsLine::add(std::string key, int64_t value) { fields_.emplace_back(std::move(key), fmt::format("{}", value)); }
+void MetricsLine::add(std::string key, int64_t value) {
+  fields_.emplace_back(std::move(key), fmt::format("{}", value));
+}
 
 void MetricsLine::add(std::string key, double value) {
-  std::string text = std::isnan(value) ? "\"nan\"" : std::isinf(value) ? (value > 0 ? "\"inf\"" : "\"-inf\"") : fmt::format("{:.9g}", value);
+  std::string text = std::isnan(value)   ? "\"nan\""
+                     : std::isinf(value) ? (value > 0 ? "\"inf\"" : "\"-inf\"")
+                                         : fmt::format("{:.9g}", value);
   fields_.emplace_back(std::move(key), std::move(text));
 }
 

@@ -13,7 +13,8 @@ namespace coppice {
 
 class OutputFile;
 
-/// The keys of one line in the order they are written; integers stay integers, non-finite numbers become "nan", "inf", "-inf".
+/// The keys of one line in the order they are written; integers stay integers, non-finite numbers become "nan", "inf",
+/// "-inf".
 class MetricsLine {
  public:
   void add(std::string key, int64_t value);
@@ -27,8 +28,8 @@ class MetricsLine {
 /// Keys whose values depend on the clock; they stand last and are left out of comparisons.
 inline constexpr const char* kWallClockKeys[] = {"tok_s", "mfu", "t"};
 
-/// Appends lines with one write each. On opening for a resume at `last_step`: a torn last line is cut, lines with a later `step`
-/// move to <stem>.cut.jsonl, the rest stays. IoError on failure.
+/// Appends lines with one write each. On opening for a resume at `last_step`: a torn last line is cut, lines with a
+/// later `step` move to <stem>.cut.jsonl, the rest stays. IoError on failure.
 class MetricsWriter {
  public:
   MetricsWriter(const std::filesystem::path& path, int64_t last_step);

@@ -6,7 +6,8 @@
 namespace coppice {
 
 std::string nearest(std::string_view word, const std::vector<std::string>& known) {
-  // Edit distance with swaps of neighbours as one edit (optimal string alignment): rows[i][j] = distance of the first i and j letters.
+  // Edit distance with swaps of neighbours as one edit (optimal string alignment): rows[i][j] = distance of the first i
+  // and j letters.
   const auto distance = [&](std::string_view other) {
     std::vector<std::vector<size_t>> rows(word.size() + 1, std::vector<size_t>(other.size() + 1));
     for (size_t i = 0; i <= word.size(); ++i) {
@@ -15,7 +16,8 @@ std::string nearest(std::string_view word, const std::vector<std::string>& known
           rows[i][j] = i + j;
           continue;
         }
-        rows[i][j] = std::min({rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + (word[i - 1] == other[j - 1] ? 0 : 1)});
+        rows[i][j] = std::min(
+            {rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + (word[i - 1] == other[j - 1] ? 0 : 1)});
         const bool swapped = i > 1 && j > 1 && word[i - 1] == other[j - 2] && word[i - 2] == other[j - 1];
         if (swapped) rows[i][j] = std::min(rows[i][j], rows[i - 2][j - 2] + 1);
       }

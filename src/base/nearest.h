@@ -7,7 +7,8 @@
 
 namespace coppice {
 
-/// The name among `known` with the smallest edit distance (swapped neighbours are one edit); the first of equals, empty when nothing is known.
+/// The name among `known` with the smallest edit distance (swapped neighbours are one edit); the first of equals, empty
+/// when nothing is known.
 std::string nearest(std::string_view word, const std::vector<std::string>& known);
 
 }  // namespace coppice

@@ -1,5 +1,5 @@
-// Philox4x32-10 and what is built on it. The 128-bit counter is index (64 bits), step (56 bits), purpose (8 bits); the key is the seed:
-// every (seed, purpose, step, index) has a counter of its own, so no two draws share bits.
+// Philox4x32-10 and what is built on it. The 128-bit counter is index (64 bits), step (56 bits), purpose (8 bits); the
+// key is the seed: every (seed, purpose, step, index) has a counter of its own, so no two draws share bits.
 #include "src/base/random.h"
 
 #include <bit>
@@ -19,7 +19,8 @@ constexpr int kFeistelRounds = 8;
 std::array<uint32_t, 4> draw(uint64_t seed, Purpose purpose, uint64_t step, uint64_t index) {
   COPPICE_CHECK(step >> 56 == 0, "step of a random stream must be below 2^56");
   const uint64_t high = (static_cast<uint64_t>(purpose) << 56) | step;
-  return philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), static_cast<uint32_t>(high), static_cast<uint32_t>(high >> 32)},
+  return philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), static_cast<uint32_t>(high),
+                     static_cast<uint32_t>(high >> 32)},
                     {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
 }
 
@@ -51,7 +52,8 @@ double random_uniform(uint64_t seed, Purpose purpose, uint64_t step, uint64_t in
 void fill_normal(std::span<float> out, double std, uint64_t seed, Purpose purpose, uint64_t step) {
   for (size_t pair = 0; 2 * pair < out.size(); ++pair) {
     const auto words = draw(seed, purpose, step, pair);
-    const double u = static_cast<double>((join(words[0], words[1]) >> 11) + 1) * 0x1p-53;  // in (0, 1]: the logarithm stays finite
+    const double u =
+        static_cast<double>((join(words[0], words[1]) >> 11) + 1) * 0x1p-53;  // in (0, 1]: the logarithm stays finite
     const double angle = 2.0 * std::numbers::pi * static_cast<double>(join(words[2], words[3]) >> 11) * 0x1p-53;
     const double radius = std * std::sqrt(-2.0 * std::log(u));
     out[2 * pair] = static_cast<float>(radius * std::cos(angle));
@@ -62,7 +64,8 @@ void fill_normal(std::span<float> out, double std, uint64_t seed, Purpose purpos
 uint64_t permute(uint64_t i, uint64_t size, uint64_t seed, Purpose purpose, uint64_t step) {
   COPPICE_CHECK(i < size, "permute outside its range");
   if (size == 1) return 0;
-  const int half_bits = (std::bit_width(size - 1) + 1) / 2;  // the domain 4^half_bits is less than 4 * size: under 4 walks on average
+  const int half_bits =
+      (std::bit_width(size - 1) + 1) / 2;  // the domain 4^half_bits is less than 4 * size: under 4 walks on average
   const uint64_t mask = (uint64_t{1} << half_bits) - 1;
   do {  // cycle walking: leave the network's domain [0, 4^half_bits) only at a point of [0, size)
     uint64_t left = i >> half_bits, right = i & mask;

@@ -1,6 +1,6 @@
 // Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
-// A number is a pure function of (seed, purpose, step, index): there is no generator state to save, so a resumed run draws
-// what the undisturbed one would have drawn.
+// A number is a pure function of (seed, purpose, step, index): there is no generator state to save, so a resumed run
+// draws what the undisturbed one would have drawn.
 #pragma once
 
 #include <array>

@@ -1,6 +1,6 @@
-// Signals: TERM, INT and USR1 ask for a stop at the next step boundary, USR2 for a checkpoint, HUP is survived; PIPE and XFSZ are ignored, so
-// that they turn into EPIPE and EFBIG. A second stop signal, or grace_s after the first, gives up with _exit(128 + n).
-// Whoever has saved calls end_grace(): what is left to do then is not cut short.
+// Signals: TERM, INT and USR1 ask for a stop at the next step boundary, USR2 for a checkpoint, HUP is survived; PIPE
+// and XFSZ are ignored, so that they turn into EPIPE and EFBIG. A second stop signal, or grace_s after the first, gives
+// up with _exit(128 + n). Whoever has saved calls end_grace(): what is left to do then is not cut short.
 #pragma once
 
 #include <stdexcept>

@@ -1,8 +1,10 @@
 // How many threads a run takes, and how they wait for one another.
 //
-// The threads of an OpenMP team meet after each loop. libgomp lets whoever comes first spin for 300,000 rounds (milliseconds) before it sleeps: on idle
-// cores that saves a wake-up, on a core that is shared with other work it takes the time that the last thread needs to get there, and two threads beside
-// one busy process got several times slower than one alone. With 1,000 rounds an idle machine is as fast and a shared one keeps more (tests/bench/README.md).
+// The threads of an OpenMP team meet after each loop. libgomp lets whoever comes first spin for 300,000 rounds
+// (milliseconds) before it sleeps: on idle cores that saves a wake-up, on a core that is shared with other work it
+// takes the time that the last thread needs to get there, and two threads beside one busy process got several times
+// slower than one alone. With 1,000 rounds an idle machine is as fast and a shared one keeps more
+// (tests/bench/README.md).
 #include "src/base/threads.h"
 
 #include <fmt/format.h>
@@ -27,7 +29,9 @@ constexpr int kMaxThreads = 4096;
 
 std::string counted(int count, const char* noun) { return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s"); }
 
-std::string team(int threads, int processes) { return (processes > 1 ? fmt::format("{} x ", processes) : "") + counted(threads, "thread"); }
+std::string team(int threads, int processes) {
+  return (processes > 1 ? fmt::format("{} x ", processes) : "") + counted(threads, "thread");
+}
 
 }  // namespace
 
@@ -39,7 +43,8 @@ int Processors::usable() const {
 Processors find_processors() {
   cpu_set_t mask;
   CPU_ZERO(&mask);
-  return {.cores = sched_getaffinity(0, sizeof mask, &mask) == 0 ? std::max(1, CPU_COUNT(&mask)) : 1, .quota = control_group_limits().cpus};
+  return {.cores = sched_getaffinity(0, sizeof mask, &mask) == 0 ? std::max(1, CPU_COUNT(&mask)) : 1,
+          .quota = control_group_limits().cpus};
 }
 
 int asked_threads(int recipe_threads) {
@@ -70,11 +75,15 @@ std::string threads_text(int recipe_threads, int threads, int processes, const P
 std::string threads_warning(int threads, int processes, const Processors& processors) {
   if (threads * processes <= processors.usable()) return "";
   const bool quota = std::isfinite(processors.quota) && processors.quota < processors.cores;
-  return fmt::format("{} are more than the {}, and every step waits for the thread that comes last: {} in all would be quicker", team(threads, processes),
-                     quota ? fmt::format("CPU quota of {:.1f}", processors.quota) : counted(processors.cores, "core"), processors.usable());
+  return fmt::format(
+      "{} are more than the {}, and every step waits for the thread that comes last: {} in all would be quicker",
+      team(threads, processes),
+      quota ? fmt::format("CPU quota of {:.1f}", processors.quota) : counted(processors.cores, "core"),
+      processors.usable());
 }
 
-// Runs before any library is initialised (20 ms of loading are lost; the initialisers of LibTorch would be another 250): no getenv, no heap.
+// Runs before any library is initialised (20 ms of loading are lost; the initialisers of LibTorch would be another
+// 250): no getenv, no heap.
 __attribute__((no_sanitize("address", "undefined"))) void bound_spinning(int, char** argv, char** variables) {
   constexpr size_t kMaxVariables = 4000;
   static char setting[] = "GOMP_SPINCOUNT=1000";
@@ -89,7 +98,8 @@ __attribute__((no_sanitize("address", "undefined"))) void bound_spinning(int, ch
   extended[count] = setting;
   const bool loader = getauxval(AT_BASE) == 0;  // it is the loader that was started, with this program as its argument
   if (loader || variables[count] != nullptr || readlink("/proc/self/exe", program, sizeof program - 1) <= 0) return;
-  execve(program, argv, extended);  // by name: /proc/self/exe would show as `exe` in ps. Fails where the file has been replaced: then as it is
+  execve(program, argv, extended);  // by name: /proc/self/exe would show as `exe` in ps. Fails where the file has been
+                                    // replaced: then as it is
 }
 
 }  // namespace coppice

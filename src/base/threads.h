@@ -5,12 +5,14 @@
 
 namespace coppice {
 
-/// What this process may use at once: `cores` of its affinity mask (taskset, a cpuset), `quota` CPUs of its control groups (infinity: none).
+/// What this process may use at once: `cores` of its affinity mask (taskset, a cpuset), `quota` CPUs of its control
+/// groups (infinity: none).
 struct Processors {
   int cores = 1;
   double quota = 0;
 
-  /// Threads that run at the same time all the time: the cores, or the quota where that is less, rounded down, at least 1.
+  /// Threads that run at the same time all the time: the cores, or the quota where that is less, rounded down, at
+  /// least 1.
   int usable() const;
 };
 Processors find_processors();
@@ -25,11 +27,12 @@ std::string threads_text(int recipe_threads, int threads, int processes, const P
 /// Why these are too many for the processors; "" when they are not.
 std::string threads_warning(int threads, int processes, const Processors& processors);
 
-/// Starts this program again (same process, same arguments) with GOMP_SPINCOUNT set, unless the user has a setting of that kind. libgomp reads it when it
-/// is loaded, so this belongs before the initialisers of all libraries: COPPICE_BOUND_SPINNING in the file of main. Returns where nothing is to be done or
-/// /proc is missing.
+/// Starts this program again (same process, same arguments) with GOMP_SPINCOUNT set, unless the user has a setting of
+/// that kind. libgomp reads it when it is loaded, so this belongs before the initialisers of all libraries:
+/// COPPICE_BOUND_SPINNING in the file of main. Returns where nothing is to be done or /proc is missing.
 void bound_spinning(int argc, char** argv, char** variables);
-#define COPPICE_BOUND_SPINNING \
-  __attribute__((section(".preinit_array"), used)) static void (*const bound_spinning_first)(int, char**, char**) = coppice::bound_spinning
+#define COPPICE_BOUND_SPINNING                                                                                      \
+  __attribute__((section(".preinit_array"), used)) static void (*const bound_spinning_first)(int, char**, char**) = \
+      coppice::bound_spinning
 
 }  // namespace coppice

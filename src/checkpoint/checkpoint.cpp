@@ -1,4 +1,5 @@
-// Models and the checkpoints of a running stage, as tensor folders. The newest checkpoint is the highest step that validates; there is no "latest" file.
+// Models and the checkpoints of a running stage, as tensor folders. The newest checkpoint is the highest step that
+// validates; there is no "latest" file.
 #include "src/checkpoint/checkpoint.h"
 
 #include <fmt/format.h>
@@ -58,7 +59,8 @@ std::vector<std::string> names_in(const fs::path& folder) {
     if (error) throw IoError(folder.string(), "cannot be listed", error.value());  // "none" would be a fresh start
     return names;
   }
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) names.push_back(entry->path().filename().string());
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
+    names.push_back(entry->path().filename().string());
   if (error) throw IoError(folder.string(), "cannot be listed", error.value());
   return names;
 }
@@ -72,8 +74,10 @@ void check_step(const Json& manifest, const CheckpointPlace& place) {
 
 }  // namespace
 
-std::vector<NamedTensor> arena_tensors(const ModelConfig& config, const ParameterArena& arena, const at::Tensor& buffer, const std::string& prefix) {
-  COPPICE_CHECK(buffer.dim() == 1 && buffer.numel() == arena.layout().size, "a buffer laid out like the arena expected, got " + shape_text(buffer.sizes()));
+std::vector<NamedTensor> arena_tensors(const ModelConfig& config, const ParameterArena& arena, const at::Tensor& buffer,
+                                       const std::string& prefix) {
+  COPPICE_CHECK(buffer.dim() == 1 && buffer.numel() == arena.layout().size,
+                "a buffer laid out like the arena expected, got " + shape_text(buffer.sizes()));
   std::vector<NamedTensor> tensors;
   const at::Tensor flat = buffer.detach();
   for (const Parameter& parameter : parameter_table(config)) {
@@ -86,7 +90,8 @@ std::vector<NamedTensor> arena_tensors(const ModelConfig& config, const Paramete
 void save_model(const fs::path& folder, const Model& model, Json facts) {
   COPPICE_CHECK(!facts.contains("model"), "the facts of a model hold no config");
   facts["model"] = to_json(model.config);
-  write_tensor_folder(folder, kModelFormat, arena_tensors(model.config, *model.arena, model.arena->master(), "/model/"), std::move(facts));
+  write_tensor_folder(folder, kModelFormat, arena_tensors(model.config, *model.arena, model.arena->master(), "/model/"),
+                      std::move(facts));
 }
 
 LoadedModel load_model(const fs::path& folder) {
@@ -97,9 +102,12 @@ LoadedModel load_model(const fs::path& folder) {
   uint64_t bytes = 0;
   for (const Json& file : array_at(manifest, "files", where)) bytes += unsigned_at(file, "bytes", where);
   const uint64_t wanted = static_cast<uint64_t>(count_parameters(config)) * sizeof(float);
-  if (wanted > bytes) throw UserError::bad_file(where, fmt::format("the config asks for {} bytes of parameters, the files hold {}", wanted, bytes));
+  if (wanted > bytes)
+    throw UserError::bad_file(
+        where, fmt::format("the config asks for {} bytes of parameters, the files hold {}", wanted, bytes));
   LoadedModel loaded{make_model(config), Json(), ""};
-  loaded.manifest = read_tensor_folder(folder, kModelFormat, arena_tensors(config, *loaded.model.arena, loaded.model.arena->master(), "/model/"));
+  loaded.manifest = read_tensor_folder(
+      folder, kModelFormat, arena_tensors(config, *loaded.model.arena, loaded.model.arena->master(), "/model/"));
   loaded.sha256 = seal_of(folder);
   return loaded;
 }
@@ -120,7 +128,8 @@ std::vector<CheckpointPlace> list_checkpoints(const fs::path& ckpt_folder) {
 
 std::optional<CheckpointPlace> find_newest_checkpoint(const fs::path& ckpt_folder) {
   // One that was set aside earlier still counts as present: its run must not silently begin afresh at the second start.
-  size_t num_damaged = std::ranges::count_if(names_in(ckpt_folder), [](const std::string& name) { return name.starts_with(".bad-step-"); });
+  size_t num_damaged = std::ranges::count_if(names_in(ckpt_folder),
+                                             [](const std::string& name) { return name.starts_with(".bad-step-"); });
   for (const CheckpointPlace& place : list_checkpoints(ckpt_folder)) {
     try {
       check_checkpoint(place);
@@ -128,13 +137,16 @@ std::optional<CheckpointPlace> find_newest_checkpoint(const fs::path& ckpt_folde
     } catch (const UserError& error) {
       if (error.code() != ExitCode::bad_file) throw;
       const fs::path aside = set_aside_checkpoint(place, ".bad-");
-      log_warning(fmt::format("checkpoint of step {} is damaged and passed over, now {}: {}", place.step, aside.filename().string(), error.what()));
+      log_warning(fmt::format("checkpoint of step {} is damaged and passed over, now {}: {}", place.step,
+                              aside.filename().string(), error.what()));
       ++num_damaged;
     }
   }
   if (num_damaged == 0) return std::nullopt;
-  throw UserError::bad_file(ckpt_folder.string(),
-                            fmt::format("all {} checkpoints are damaged (now .bad-step-*); remove the folder to begin this stage again", num_damaged));
+  throw UserError::bad_file(
+      ckpt_folder.string(),
+      fmt::format("all {} checkpoints are damaged (now .bad-step-*); remove the folder to begin this stage again",
+                  num_damaged));
 }
 
 fs::path set_aside_checkpoint(const CheckpointPlace& place, const std::string& prefix) {
@@ -165,7 +177,9 @@ void write_checkpoint(const fs::path& ckpt_folder, int64_t step, const std::vect
 
 void prune_checkpoints(const fs::path& ckpt_folder, int keep_last) {
   if (keep_last < 2)
-    throw UserError::recipe("keep_last", fmt::format("got {}, expected at least 2: a damaged newest checkpoint needs one to fall back to", keep_last));
+    throw UserError::recipe(
+        "keep_last",
+        fmt::format("got {}, expected at least 2: a damaged newest checkpoint needs one to fall back to", keep_last));
   const std::vector<CheckpointPlace> places = list_checkpoints(ckpt_folder);
   for (size_t i = static_cast<size_t>(keep_last); i < places.size(); ++i) {
     // Renamed first: a kill in the middle of the removal leaves a .tmp-*, never half a checkpoint under a final name.

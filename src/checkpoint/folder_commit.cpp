@@ -44,7 +44,8 @@ void commit_folder(const fs::path& temporary, const fs::path& folder) {
     return;
   }
   COPPICE_FAILPOINT("io.rename");
-  // An older folder of that name: rename(2) refuses a folder that is not empty, the exchange has no instant without one.
+  // An older folder of that name: rename(2) refuses a folder that is not empty, the exchange has no instant without
+  // one.
   const int result = ::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, final_folder.c_str(), RENAME_EXCHANGE);
   const int exchange_error = errno;
   COPPICE_COUNT_IO("io.rename", final_folder);
@@ -53,7 +54,8 @@ void commit_folder(const fs::path& temporary, const fs::path& folder) {
     discard_folder(temporary);
     return;
   }
-  if (exchange_error != EINVAL && exchange_error != ENOSYS) throw IoError(final_folder.string(), "cannot replace the folder", exchange_error);
+  if (exchange_error != EINVAL && exchange_error != ENOSYS)
+    throw IoError(final_folder.string(), "cannot replace the folder", exchange_error);
   // File systems without exchange (some network ones): the old folder steps aside under a name that no start removes.
   fs::path aside = final_folder;
   aside += ".replaced";

@@ -1,5 +1,6 @@
-// config.json of a foreign Hugging Face folder: families, what an absent key means there, and a refusal by name of all that would change the mathematics.
-// What does not (dropout, caches, pretraining_tp, a rope scaling of factor 1, ...) is read past. Defaults: transformers' configuration_<model_type>.py.
+// config.json of a foreign Hugging Face folder: families, what an absent key means there, and a refusal by name of all
+// that would change the mathematics. What does not (dropout, caches, pretraining_tp, a rope scaling of factor 1, ...)
+// is read past. Defaults: transformers' configuration_<model_type>.py.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -24,14 +25,33 @@ struct Family {
   const char* model_type;
   const char* name;  // <name>ForCausalLM, or <name>Model without an output table of its own
   bool qk_norm;
-  int64_t kv_heads, head_dim;  // where the key is absent; 0 = as null: num_attention_heads, hidden_size / num_attention_heads
+  int64_t kv_heads,
+      head_dim;  // where the key is absent; 0 = as null: num_attention_heads, hidden_size / num_attention_heads
   int64_t max_positions;
   int64_t window;  // 0 = none
 };
 constexpr std::array<Family, 3> kFamilies = {{
-    {.model_type = "llama", .name = "Llama", .qk_norm = false, .kv_heads = 0, .head_dim = 0, .max_positions = 2048, .window = 0},
-    {.model_type = "mistral", .name = "Mistral", .qk_norm = false, .kv_heads = 8, .head_dim = 0, .max_positions = 131072, .window = 4096},
-    {.model_type = "qwen3", .name = "Qwen3", .qk_norm = true, .kv_heads = 32, .head_dim = 128, .max_positions = 32768, .window = 0},
+    {.model_type = "llama",
+     .name = "Llama",
+     .qk_norm = false,
+     .kv_heads = 0,
+     .head_dim = 0,
+     .max_positions = 2048,
+     .window = 0},
+    {.model_type = "mistral",
+     .name = "Mistral",
+     .qk_norm = false,
+     .kv_heads = 8,
+     .head_dim = 0,
+     .max_positions = 131072,
+     .window = 4096},
+    {.model_type = "qwen3",
+     .name = "Qwen3",
+     .qk_norm = true,
+     .kv_heads = 32,
+     .head_dim = 128,
+     .max_positions = 32768,
+     .window = 0},
 }};
 
 /// Keys that must be absent, null or false, and what would do.
@@ -62,7 +82,8 @@ bool is_true(const Json& object, const char* key) {
 
 int64_t size_at(const Json& json, const char* key, const std::string& where, uint64_t limit = kMaxSize) {
   const uint64_t value = unsigned_at(json, key, where);
-  if (value == 0 || value > limit) throw UserError::bad_file(where, fmt::format("{}: got {}, expected 1..{}", key, value, limit));
+  if (value == 0 || value > limit)
+    throw UserError::bad_file(where, fmt::format("{}: got {}, expected 1..{}", key, value, limit));
   return static_cast<int64_t>(value);
 }
 
@@ -78,7 +99,8 @@ double number_or(const Json& json, const char* key, double otherwise, const std:
 
 std::string supported() {
   std::string names;
-  for (const Family& family : kFamilies) names += fmt::format("{}{}ForCausalLM", names.empty() ? "" : ", ", family.name);
+  for (const Family& family : kFamilies)
+    names += fmt::format("{}{}ForCausalLM", names.empty() ? "" : ", ", family.name);
   return names + " are read";
 }
 
@@ -91,7 +113,8 @@ bool is_same(const std::string& a, const std::string& b) {
 const Family& find_family(const Json& json, const std::string& where) {
   const Json *architectures = find_value(json, "architectures"), *type = find_value(json, "model_type");
   if (architectures == nullptr) {
-    if (type == nullptr) throw UserError::bad_file(where, "neither architectures nor model_type says what model it is; " + supported());
+    if (type == nullptr)
+      throw UserError::bad_file(where, "neither architectures nor model_type says what model it is; " + supported());
     for (const Family& family : kFamilies)
       if (*type == Json(family.model_type)) return family;
     refuse(where, "model_type " + printable(type->dump()), supported());
@@ -99,9 +122,11 @@ const Family& find_family(const Json& json, const std::string& where) {
   const bool one = architectures->is_array() && architectures->size() == 1 && (*architectures)[0].is_string();
   const std::string name = one ? (*architectures)[0].get<std::string>() : architectures->dump();
   for (const Family& family : kFamilies) {
-    if (!is_same(name, family.name + std::string("ForCausalLM")) && !is_same(name, family.name + std::string("Model"))) continue;
+    if (!is_same(name, family.name + std::string("ForCausalLM")) && !is_same(name, family.name + std::string("Model")))
+      continue;
     if (type != nullptr && *type != Json(family.model_type))
-      throw UserError::bad_file(where, fmt::format("model_type {} does not fit architecture {}", printable(type->dump()), name));
+      throw UserError::bad_file(
+          where, fmt::format("model_type {} does not fit architecture {}", printable(type->dump()), name));
     return family;
   }
   refuse(where, "architecture '" + printable(name) + "'", supported());
@@ -111,8 +136,10 @@ const Family& find_family(const Json& json, const std::string& where) {
 bool is_identity(const Json& type, const Json& rope) {
   if (type == Json("default")) return true;
   const Json* factor = find_value(rope, "factor");
-  const bool plain_yarn = type == Json("yarn") && !find_value(rope, "mscale") && !find_value(rope, "mscale_all_dim") && !find_value(rope, "attention_factor");
-  return (type == Json("linear") || type == Json("llama3") || plain_yarn) && factor != nullptr && factor->is_number() && factor->get<double>() == 1.0;
+  const bool plain_yarn = type == Json("yarn") && !find_value(rope, "mscale") && !find_value(rope, "mscale_all_dim") &&
+                          !find_value(rope, "attention_factor");
+  return (type == Json("linear") || type == Json("llama3") || plain_yarn) && factor != nullptr && factor->is_number() &&
+         factor->get<double>() == 1.0;
 }
 
 void check_whole_heads(const Json& json, const std::string& where) {
@@ -131,12 +158,16 @@ void check_rope(const Json& json, const std::string& where) {
       if (const Json* type = find_value(*rope, type_key)) {
         typed = true;
         if (!is_identity(*type, *rope))
-          refuse(where, fmt::format("{}: rope type {}", key, printable(type->dump())), "only unscaled frequencies are read (null, \"default\" or factor 1)");
+          refuse(where, fmt::format("{}: rope type {}", key, printable(type->dump())),
+                 "only unscaled frequencies are read (null, \"default\" or factor 1)");
       }
     if (const Json* factor = find_value(*rope, "factor"); !typed && factor != nullptr && *factor != Json(1.0))
-      refuse(where, fmt::format("{}: factor {} without a type", key, printable(factor->dump())), "only unscaled frequencies are read");
+      refuse(where, fmt::format("{}: factor {} without a type", key, printable(factor->dump())),
+             "only unscaled frequencies are read");
     for (const auto& [name, value] : rope->items())
-      if (value.is_object()) refuse(where, fmt::format("{}: frequencies of their own for '{}'", key, printable(name)), "one rope_theta for all layers is read");
+      if (value.is_object())
+        refuse(where, fmt::format("{}: frequencies of their own for '{}'", key, printable(name)),
+               "one rope_theta for all layers is read");
     check_whole_heads(*rope, where);
   }
 }
@@ -147,13 +178,17 @@ void check_plain(const Json& json, const Family& family, const std::string& wher
     if (is_true(json, key)) refuse(where, key, instead);
   const bool no_window = json.contains("sliding_window") && find_value(json, "sliding_window") == nullptr;
   if (is_true(json, "use_sliding_window") && family.window == 0 && !no_window)
-    refuse(where, "use_sliding_window", "only attention to the whole text is read; programs disagree about which layers max_window_layers means");
+    refuse(where, "use_sliding_window",
+           "only attention to the whole text is read; programs disagree about which layers max_window_layers means");
   if (const Json* layers = find_value(json, "layer_types"))
     for (const Json& layer : *layers)
-      if (layer != Json("full_attention")) refuse(where, "layer_types " + printable(layer.dump()), "only layers that attend to the whole text are read");
-  // A switch that is off, and Qwen3 where it is absent, leave the number beside it without effect; Mistral has no switch (see read_window).
+      if (layer != Json("full_attention"))
+        refuse(where, "layer_types " + printable(layer.dump()), "only layers that attend to the whole text are read");
+  // A switch that is off, and Qwen3 where it is absent, leave the number beside it without effect; Mistral has no
+  // switch (see read_window).
   const bool window_acts = family.window == 0 && !family.qk_norm && !json.contains("use_sliding_window");
-  if (window_acts && is_true(json, "sliding_window")) refuse(where, "sliding_window", "only attention to the whole text is read; null means that");
+  if (window_acts && is_true(json, "sliding_window"))
+    refuse(where, "sliding_window", "only attention to the whole text is read; null means that");
   if (const Json* act = find_value(json, "hidden_act"); act != nullptr && *act != Json("silu") && *act != Json("swish"))
     refuse(where, "hidden_act " + printable(act->dump()), "the FFN is SwiGLU: silu");
   check_rope(json, where);
@@ -161,11 +196,13 @@ void check_plain(const Json& json, const Family& family, const std::string& wher
 
 double read_rope_theta(const Json& json, const std::string& where) {
   const Json* rope = find_value(json, "rope_parameters");
-  if (rope == nullptr || find_value(*rope, "rope_theta") == nullptr) return number_or(json, "rope_theta", kRopeTheta, where);
+  if (rope == nullptr || find_value(*rope, "rope_theta") == nullptr)
+    return number_or(json, "rope_theta", kRopeTheta, where);
   const double theta = number_at(*rope, "rope_theta", where);
   const double old_theta = number_or(json, "rope_theta", theta, where);
   if (theta != old_theta)
-    throw UserError::bad_file(where, fmt::format("rope_theta {} and rope_parameters.rope_theta {} contradict each other", old_theta, theta));
+    throw UserError::bad_file(
+        where, fmt::format("rope_theta {} and rope_parameters.rope_theta {} contradict each other", old_theta, theta));
   return theta;
 }
 
@@ -175,12 +212,17 @@ int64_t read_window(const Json& json, const Family& family, const std::string& w
   return size_or(json, "sliding_window", family.window, 0, where);
 }
 
-std::vector<int64_t> read_true_widths(const Json& json, const ModelConfig& config, int64_t width, const std::string& where) {
+std::vector<int64_t> read_true_widths(const Json& json, const ModelConfig& config, int64_t width,
+                                      const std::string& where) {
   if (!json.contains("coppice_intermediate_sizes")) return {};
   const Json& sizes = array_at(json, "coppice_intermediate_sizes", where);
-  const bool fits = sizes.size() == config.intermediate_size.size() &&
-                    std::ranges::all_of(sizes, [&](const Json& size) { return size.is_number_unsigned() && size > 0 && size <= width; });
-  if (!fits) throw UserError::bad_file(where, fmt::format("coppice_intermediate_sizes: {} numbers of 1..{} expected", config.num_hidden_layers, width));
+  const bool fits =
+      sizes.size() == config.intermediate_size.size() && std::ranges::all_of(sizes, [&](const Json& size) {
+        return size.is_number_unsigned() && size > 0 && size <= width;
+      });
+  if (!fits)
+    throw UserError::bad_file(where, fmt::format("coppice_intermediate_sizes: {} numbers of 1..{} expected",
+                                                 config.num_hidden_layers, width));
   return sizes.get<std::vector<int64_t>>();
 }
 
@@ -202,7 +244,8 @@ HfConfig read_hf_config(const fs::path& folder) {
   config.num_attention_heads = size_at(json, "num_attention_heads", where);
   config.num_key_value_heads = size_or(json, "num_key_value_heads", family.kv_heads, config.num_attention_heads, where);
   config.head_dim = size_or(json, "head_dim", family.head_dim, config.hidden_size / config.num_attention_heads, where);
-  config.max_position_embeddings = size_or(json, "max_position_embeddings", family.max_positions, family.max_positions, where);
+  config.max_position_embeddings =
+      size_or(json, "max_position_embeddings", family.max_positions, family.max_positions, where);
   hf.attention_window = read_window(json, family, where);
   // A text no longer than the window is seen whole: so far, and no further, it is the plain model.
   if (hf.attention_window >= config.max_position_embeddings) hf.attention_window = 0;

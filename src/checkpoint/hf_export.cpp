@@ -1,4 +1,5 @@
-// Export: write `.tmp-*`, read it back, compare logits, rename. Padding: gate and up get zero rows, down zero columns, which is exact: silu(0) * 0 = 0.
+// Export: write `.tmp-*`, read it back, compare logits, rename. Padding: gate and up get zero rows, down zero columns,
+// which is exact: silu(0) * 0 = 0.
 #include "src/checkpoint/hf_export.h"
 
 #include <ATen/ATen.h>
@@ -28,8 +29,9 @@ using OrderedJson = nlohmann::ordered_json;
 constexpr double kMaxLogitDifference = 1e-4;
 constexpr int64_t kMaxPromptTokens = 64;
 // Four texts that touch prose, code, digits and characters without pieces of their own.
-constexpr const char* kPrompts[] = {"The quick brown fox jumps over the lazy dog, and then", "for (int i = 0; i < 10; ++i) {\n  sum += values[i];\n",
-                                    "In 1687 the price was 12345.67, that is", "Ελληνικά, 中文 and \U0001F600 in one line:"};
+constexpr const char* kPrompts[] = {
+    "The quick brown fox jumps over the lazy dog, and then", "for (int i = 0; i < 10; ++i) {\n  sum += values[i];\n",
+    "In 1687 the price was 12345.67, that is", "Ελληνικά, 中文 and \U0001F600 in one line:"};
 
 void write_text(const fs::path& path, std::string_view text) {
   OutputFile file(path, OutputFile::Mode::create);
@@ -47,7 +49,8 @@ at::Tensor padded(const at::Tensor& weight, const Parameter& parameter, int64_t 
   if (shape == parameter.shape) return weight;
   at::Tensor wide = at::zeros(shape, weight.options());
   inner = wide;
-  for (size_t axis = 0; axis < shape.size(); ++axis) inner = inner.narrow(static_cast<int64_t>(axis), 0, parameter.shape[axis]);
+  for (size_t axis = 0; axis < shape.size(); ++axis)
+    inner = inner.narrow(static_cast<int64_t>(axis), 0, parameter.shape[axis]);
   inner.copy_(weight);
   return wide;
 }
@@ -77,18 +80,21 @@ uint64_t write_weights(const fs::path& folder, const Model& model, at::ScalarTyp
   }
   OrderedJson weight_map = OrderedJson::object();
   for (size_t i = 0; i < shards.size(); ++i) {
-    const std::string name = shards.size() == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    const std::string name = shards.size() == 1 ? "model.safetensors"
+                                                : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
     std::vector<SafetensorsTensor> tensors;
     for (const Parameter* parameter : shards[i].parameters) {
       const at::Tensor weight = model.arena->parameter(parameter->name).detach();
-      if (!at::isfinite(weight).all().item<bool>()) throw UserError::bad_file(parameter->name, "holds values that are not finite: never exported");
+      if (!at::isfinite(weight).all().item<bool>())
+        throw UserError::bad_file(parameter->name, "holds values that are not finite: never exported");
       tensors.push_back({parameter->hf_name, padded(weight, *parameter, width).to(type).contiguous()});
       weight_map[parameter->hf_name] = name;
     }
     write_safetensors(folder / name, tensors);
   }
   if (shards.size() > 1)
-    write_text(folder / "model.safetensors.index.json", OrderedJson{{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}}.dump(2) + "\n");
+    write_text(folder / "model.safetensors.index.json",
+               OrderedJson{{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}}.dump(2) + "\n");
   return total;
 }
 
@@ -100,8 +106,11 @@ void overlay(OrderedJson& json, const Json& given) {
   for (const auto& [key, value] : given.items()) json[key] = value;
 }
 
-std::string tokenizer_config_json(const Tokenizer& tokenizer, const ModelConfig& config, bool add_bos, const HfSettings& settings) {
-  const auto text = [&](std::optional<int64_t> id) { return id ? OrderedJson(tokenizer.pieces()[static_cast<size_t>(*id)].text) : OrderedJson(); };
+std::string tokenizer_config_json(const Tokenizer& tokenizer, const ModelConfig& config, bool add_bos,
+                                  const HfSettings& settings) {
+  const auto text = [&](std::optional<int64_t> id) {
+    return id ? OrderedJson(tokenizer.pieces()[static_cast<size_t>(*id)].text) : OrderedJson();
+  };
   OrderedJson json;
   json["tokenizer_class"] = "PreTrainedTokenizerFast";
   json["bos_token"] = text(tokenizer.bos_id());
@@ -110,7 +119,8 @@ std::string tokenizer_config_json(const Tokenizer& tokenizer, const ModelConfig&
   json["pad_token"] = text(tokenizer.pad_id());
   json["add_bos_token"] = add_bos;
   json["clean_up_tokenization_spaces"] = false;
-  json["split_special_tokens"] = settings.split_special_tokens;  // true: a literal "<s>" in text stays text, as in training
+  json["split_special_tokens"] =
+      settings.split_special_tokens;  // true: a literal "<s>" in text stays text, as in training
   json["model_max_length"] = config.max_position_embeddings;
   overlay(json, settings.special_tokens);
   if (!settings.chat_template.is_null()) json["chat_template"] = settings.chat_template;
@@ -118,7 +128,9 @@ std::string tokenizer_config_json(const Tokenizer& tokenizer, const ModelConfig&
 }
 
 std::string generation_config_json(const Tokenizer& tokenizer, const HfSettings& settings) {
-  OrderedJson json{{"bos_token_id", id_json(tokenizer.bos_id())}, {"eos_token_id", tokenizer.eos_id()}, {"pad_token_id", id_json(tokenizer.pad_id())}};
+  OrderedJson json{{"bos_token_id", id_json(tokenizer.bos_id())},
+                   {"eos_token_id", tokenizer.eos_id()},
+                   {"pad_token_id", id_json(tokenizer.pad_id())}};
   overlay(json, settings.config_ids);
   overlay(json, settings.generation);
   return json.dump(2) + "\n";
@@ -126,7 +138,9 @@ std::string generation_config_json(const Tokenizer& tokenizer, const HfSettings&
 
 DecoderInput input_of(const std::vector<int64_t>& ids) {
   const auto length = static_cast<int64_t>(ids.size());
-  return {.token_BT = at::tensor(ids, at::kLong).view({1, length}), .position_BT = at::arange(length, at::kLong).view({1, length}), .document_BT = {}};
+  return {.token_BT = at::tensor(ids, at::kLong).view({1, length}),
+          .position_BT = at::arange(length, at::kLong).view({1, length}),
+          .document_BT = {}};
 }
 
 /// Largest absolute difference over all logits of the fixed prompts; NaN counts as infinite.
@@ -135,7 +149,8 @@ double max_logit_difference(const Model& ours, const Model& theirs, const Tokeni
   for (const char* prompt : kPrompts) {
     const std::vector<int32_t> encoded = tokenizer.encode(prompt);
     std::vector<int64_t> ids(encoded.begin(), encoded.end());
-    ids.resize(std::min({ids.size(), static_cast<size_t>(kMaxPromptTokens), static_cast<size_t>(ours.config.max_position_embeddings)}));
+    ids.resize(std::min(
+        {ids.size(), static_cast<size_t>(kMaxPromptTokens), static_cast<size_t>(ours.config.max_position_embeddings)}));
     const DecoderInput input = input_of(ids);
     const double difference = (decoder_logits(ours, input) - decoder_logits(theirs, input)).abs().max().item<double>();
     largest = std::isfinite(difference) ? std::max(largest, difference) : INFINITY;
@@ -159,7 +174,8 @@ uint64_t folder_bytes(const fs::path& folder) {
 
 }  // namespace
 
-std::string hf_config_json(const ModelConfig& config, const Tokenizer& tokenizer, const std::string& torch_dtype, const HfSettings& settings) {
+std::string hf_config_json(const ModelConfig& config, const Tokenizer& tokenizer, const std::string& torch_dtype,
+                           const HfSettings& settings) {
   const int64_t width = std::ranges::max(config.intermediate_size);
   OrderedJson json;
   json["architectures"] = OrderedJson::array({config.qk_norm ? "Qwen3ForCausalLM" : "LlamaForCausalLM"});
@@ -195,14 +211,18 @@ std::string hf_config_json(const ModelConfig& config, const Tokenizer& tokenizer
   overlay(json, settings.config_ids);
   json["torch_dtype"] = torch_dtype;
   json["dtype"] = torch_dtype;
-  if (std::ranges::any_of(config.intermediate_size, [&](int64_t size) { return size != width; })) json["coppice_intermediate_sizes"] = config.intermediate_size;
+  if (std::ranges::any_of(config.intermediate_size, [&](int64_t size) { return size != width; }))
+    json["coppice_intermediate_sizes"] = config.intermediate_size;
   return json.dump(2) + "\n";
 }
 
-HfExportReport export_hf(const fs::path& folder, const Model& model, const Tokenizer& tokenizer, const std::string& dtype, const HfExportOptions& options) {
-  if (dtype != "f32" && dtype != "bf16") throw UserError::recipe("dtype", fmt::format("got '{}', expected 'f32' or 'bf16'", printable(dtype)));
+HfExportReport export_hf(const fs::path& folder, const Model& model, const Tokenizer& tokenizer,
+                         const std::string& dtype, const HfExportOptions& options) {
+  if (dtype != "f32" && dtype != "bf16")
+    throw UserError::recipe("dtype", fmt::format("got '{}', expected 'f32' or 'bf16'", printable(dtype)));
   if (tokenizer.vocab_size() > model.config.vocab_size)
-    throw UserError::recipe("tokenizer", fmt::format("{} pieces, but the model's vocabulary has {}", tokenizer.vocab_size(), model.config.vocab_size));
+    throw UserError::recipe("tokenizer", fmt::format("{} pieces, but the model's vocabulary has {}",
+                                                     tokenizer.vocab_size(), model.config.vocab_size));
   check_exportable(tokenizer, "tokenizer", options.add_bos);
   const at::ScalarType type = dtype == "f32" ? at::kFloat : at::kBFloat16;
   c10::NoGradGuard no_grad;
@@ -211,24 +231,28 @@ HfExportReport export_hf(const fs::path& folder, const Model& model, const Token
   const fs::path temporary = start_temporary_folder(folder);
   try {
     write_weights(temporary, model, type, options.shard_bytes);
-    write_text(temporary / "config.json", hf_config_json(model.config, tokenizer, type == at::kFloat ? "float32" : "bfloat16", settings));
+    write_text(temporary / "config.json",
+               hf_config_json(model.config, tokenizer, type == at::kFloat ? "float32" : "bfloat16", settings));
     write_text(temporary / "generation_config.json", generation_config_json(tokenizer, settings));
     write_text(temporary / "tokenizer.json", tokenizer_json(tokenizer, add_bos));
     write_text(temporary / "tokenizer_config.json", tokenizer_config_json(tokenizer, model.config, add_bos, settings));
-    if (settings.template_file) write_text(temporary / "chat_template.jinja", settings.chat_template.get<std::string>());
+    if (settings.template_file)
+      write_text(temporary / "chat_template.jinja", settings.chat_template.get<std::string>());
     write_text(temporary / "tokenizer.model", tokenizer.model_bytes());
 
     // Read back with the padding in place: that is what other programs will compute with.
     const Model theirs = read_hf_model(temporary, read_hf_config(temporary));
     HfExportReport report{.bytes = folder_bytes(temporary)};
-    report.max_logit_difference =
-        type == at::kFloat ? max_logit_difference(model, theirs, tokenizer) : max_logit_difference(rounded_copy(model, type), theirs, tokenizer);
+    report.max_logit_difference = type == at::kFloat
+                                      ? max_logit_difference(model, theirs, tokenizer)
+                                      : max_logit_difference(rounded_copy(model, type), theirs, tokenizer);
     if (COPPICE_FAILPOINT("export.logits")) report.max_logit_difference = NAN;
-    log_info(fmt::format("export {}: re-imported logits differ from ours by at most {:.3g} (bar {:.0e})", folder.filename().string(),
-                         report.max_logit_difference, kMaxLogitDifference));
+    log_info(fmt::format("export {}: re-imported logits differ from ours by at most {:.3g} (bar {:.0e})",
+                         folder.filename().string(), report.max_logit_difference, kMaxLogitDifference));
     if (!(report.max_logit_difference <= kMaxLogitDifference))
-      throw InternalError(fmt::format("exported weights give other logits: difference {:.3g}, at most {:.0e} allowed; nothing was put in place",
-                                      report.max_logit_difference, kMaxLogitDifference));
+      throw InternalError(fmt::format(
+          "exported weights give other logits: difference {:.3g}, at most {:.0e} allowed; nothing was put in place",
+          report.max_logit_difference, kMaxLogitDifference));
     commit_folder(temporary, folder);
     return report;
   } catch (...) {

@@ -1,5 +1,6 @@
-// Files read: config.json, generation_config.json, tokenizer_config.json, chat_template.jinja, and of tokenizer.json whether its post-processor puts BOS first.
-// Which rules which: transformers' tokenization_utils_base.py (a template file before the one in tokenizer_config.json).
+// Files read: config.json, generation_config.json, tokenizer_config.json, chat_template.jinja, and of tokenizer.json
+// whether its post-processor puts BOS first. Which rules which: transformers' tokenization_utils_base.py (a template
+// file before the one in tokenizer_config.json).
 #include "src/checkpoint/hf_settings.h"
 
 #include <fmt/format.h>
@@ -40,9 +41,12 @@ class Reader {
 
   /// An id or a list of ids without those that the tokenizer has no piece for; null when nothing is left.
   Json ids_of(const char* file, const std::string& key, const Json& value) {
-    const auto has = [&](const Json& id) { return id.is_number_unsigned() && id.get<uint64_t>() < static_cast<uint64_t>(tokenizer_.vocab_size()); };
+    const auto has = [&](const Json& id) {
+      return id.is_number_unsigned() && id.get<uint64_t>() < static_cast<uint64_t>(tokenizer_.vocab_size());
+    };
     const auto say = [&](const Json& id) {
-      leave(fmt::format("{} of {} in {}: the tokenizer has {} ids", short_text(id), key, file, tokenizer_.vocab_size()));
+      leave(
+          fmt::format("{} of {} in {}: the tokenizer has {} ids", short_text(id), key, file, tokenizer_.vocab_size()));
     };
     if (value.is_null()) return nullptr;
     if (!value.is_array()) {
@@ -83,7 +87,8 @@ class Reader {
 
 /// The largest whole number anywhere in a value; -1 without one.
 int64_t largest_number(const Json& value) {
-  if (value.is_number_unsigned()) return static_cast<int64_t>(std::min(value.get<uint64_t>(), uint64_t{std::numeric_limits<int64_t>::max()}));
+  if (value.is_number_unsigned())
+    return static_cast<int64_t>(std::min(value.get<uint64_t>(), uint64_t{std::numeric_limits<int64_t>::max()}));
   int64_t largest = -1;
   if (value.is_structured())
     for (const Json& part : value) largest = std::max(largest, largest_number(part));
@@ -92,8 +97,10 @@ int64_t largest_number(const Json& value) {
 
 Json read_generation(Reader& reader) {
   Json generation = reader.object_in("generation_config.json");
-  for (const char* key : {"transformers_version", "_from_model_config"}) generation.erase(key);  // of the program that wrote it
-  for (const char* key : {"suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "force_words_ids", "forced_decoder_ids", "sequence_bias"})
+  for (const char* key : {"transformers_version", "_from_model_config"})
+    generation.erase(key);  // of the program that wrote it
+  for (const char* key : {"suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "force_words_ids",
+                          "forced_decoder_ids", "sequence_bias"})
     if (generation.contains(key) && largest_number(generation[key]) >= reader.vocab_size()) {
       reader.leave(fmt::format("generation_config.json {}: holds ids beyond tokenizer.model", key));
       generation.erase(key);
@@ -108,7 +115,8 @@ Json read_generation(Reader& reader) {
 
 bool is_template_list(const Json& value) {
   const auto is_template = [](const Json& one) {
-    return one.is_object() && one.contains("name") && one["name"].is_string() && one.contains("template") && one["template"].is_string();
+    return one.is_object() && one.contains("name") && one["name"].is_string() && one.contains("template") &&
+           one["template"].is_string();
   };
   return value.is_array() && !value.empty() && std::ranges::all_of(value, is_template);
 }
@@ -153,7 +161,8 @@ std::optional<bool> read_add_bos(const fs::path& folder, const Json& tokenizer_c
 
 std::string HfSettings::summary() const {
   std::vector<std::string> parts;
-  const Json eos = generation.contains("eos_token_id") ? generation["eos_token_id"] : config_ids.value("eos_token_id", Json());
+  const Json eos =
+      generation.contains("eos_token_id") ? generation["eos_token_id"] : config_ids.value("eos_token_id", Json());
   if (!eos.is_null()) parts.push_back(fmt::format("end-of-text ids {}", eos.dump()));
   if (!generation.empty()) parts.push_back("generation settings");
   if (!chat_template.is_null()) parts.push_back("chat template");
@@ -166,19 +175,23 @@ std::string HfSettings::summary() const {
 ReadSettings read_hf_settings(const fs::path& folder, const Tokenizer& tokenizer) {
   Reader reader(folder, tokenizer);
   HfSettings settings;
-  const Json config = reader.object_in("config.json", kMaxTokenizer), tokenizer_config = reader.object_in("tokenizer_config.json", kMaxTokenizer);
+  const Json config = reader.object_in("config.json", kMaxTokenizer),
+             tokenizer_config = reader.object_in("tokenizer_config.json", kMaxTokenizer);
   for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})
-    if (const Json ids = reader.ids_of("config.json", key, config.value(key, Json())); !ids.is_null()) settings.config_ids[key] = ids;
+    if (const Json ids = reader.ids_of("config.json", key, config.value(key, Json())); !ids.is_null())
+      settings.config_ids[key] = ids;
   settings.generation = read_generation(reader);
   for (const char* key : kTokenNames)
-    if (const Json text = reader.token_of(key, tokenizer_config.value(key, Json())); !text.is_null()) settings.special_tokens[key] = text;
+    if (const Json text = reader.token_of(key, tokenizer_config.value(key, Json())); !text.is_null())
+      settings.special_tokens[key] = text;
   read_template(folder, tokenizer_config, reader, settings);
   settings.add_bos = read_add_bos(folder, tokenizer_config, reader);
   if (settings.add_bos == true && tokenizer.bos_id() < 0) {
     reader.leave("add_bos_token: the tokenizer has no BOS piece");
     settings.add_bos = false;
   }
-  if (tokenizer_config.value("add_eos_token", Json()) == Json(true)) reader.leave("add_eos_token: an export's tokenizer puts no EOS behind a text");
+  if (tokenizer_config.value("add_eos_token", Json()) == Json(true))
+    reader.leave("add_eos_token: an export's tokenizer puts no EOS behind a text");
   // A template writes control pieces as text: they must be found again in it.
   const Json split = tokenizer_config.value("split_special_tokens", Json());
   settings.split_special_tokens = split.is_boolean() ? split.get<bool>() : settings.chat_template.is_null();
@@ -189,15 +202,18 @@ std::vector<std::string> added_tokens(const fs::path& folder, const Tokenizer& t
   Reader reader(folder, tokenizer);
   std::vector<std::string> texts;
   const auto add = [&](const std::string& text, const Json& id) {
-    if (id.is_number_unsigned() && id.get<uint64_t>() >= static_cast<uint64_t>(tokenizer.vocab_size()) && std::ranges::find(texts, text) == texts.end())
+    if (id.is_number_unsigned() && id.get<uint64_t>() >= static_cast<uint64_t>(tokenizer.vocab_size()) &&
+        std::ranges::find(texts, text) == texts.end())
       texts.push_back(text);
   };
-  const Json added = reader.object_in("added_tokens.json"), config = reader.object_in("tokenizer_config.json", kMaxTokenizer);
+  const Json added = reader.object_in("added_tokens.json"),
+             config = reader.object_in("tokenizer_config.json", kMaxTokenizer);
   for (const auto& [text, id] : added.items()) add(text, id);
   const Json decoder = config.value("added_tokens_decoder", Json::object());
   if (!decoder.is_object()) return texts;
   for (const auto& [id, token] : decoder.items()) {
-    const bool number = !id.empty() && id.size() < 10 && std::ranges::all_of(id, [](char c) { return c >= '0' && c <= '9'; });
+    const bool number =
+        !id.empty() && id.size() < 10 && std::ranges::all_of(id, [](char c) { return c >= '0' && c <= '9'; });
     if (number && token.is_object() && token.contains("content") && token["content"].is_string())
       add(token["content"].get<std::string>(), static_cast<uint64_t>(std::stoul(id)));
   }

@@ -1,4 +1,5 @@
-// safetensors, written and read with distrust: https://github.com/huggingface/safetensors (format section of its README).
+// safetensors, written and read with distrust: https://github.com/huggingface/safetensors (format section of its
+// README).
 //   u64 N | N bytes of JSON {"name":{"dtype","shape","data_offsets":[begin,end]},...} padded with spaces | tensor bytes
 #include "src/checkpoint/safetensors.h"
 
@@ -35,9 +36,10 @@ struct DtypeRow {
   uint64_t bits;
 };
 // All types of the format: sizes are checked for each, values are read for the three that models here use.
-constexpr DtypeRow kDtypes[] = {{"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},   {"I8", 8},    {"F8_E5M2", 8},
-                                {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"I16", 16},    {"U16", 16},    {"F16", 16}, {"BF16", 16}, {"I32", 32},
-                                {"U32", 32},    {"F32", 32},    {"C64", 64},    {"F64", 64},    {"I64", 64}, {"U64", 64}};
+constexpr DtypeRow kDtypes[] = {{"BOOL", 8}, {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},
+                                {"I8", 8},   {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"I16", 16},
+                                {"U16", 16}, {"F16", 16},    {"BF16", 16},   {"I32", 32},    {"U32", 32},
+                                {"F32", 32}, {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64}};
 
 uint64_t bits_of(const std::string& dtype, const std::string& tensor, const std::string& path) {
   for (const DtypeRow& row : kDtypes)
@@ -59,18 +61,21 @@ const char* dtype_name(const at::Tensor& tensor) {
 }
 
 /// A list of exactly `count` (0 = any) unsigned 64-bit integers.
-std::vector<uint64_t> unsigned_list(const Json& object, const char* key, size_t count, const std::string& tensor, const std::string& path) {
+std::vector<uint64_t> unsigned_list(const Json& object, const char* key, size_t count, const std::string& tensor,
+                                    const std::string& path) {
   const auto found = object.find(key);
   const auto is_unsigned = [](const Json& value) { return value.is_number_unsigned(); };
-  if (found == object.end() || !found->is_array() || (count != 0 && found->size() != count) || !std::ranges::all_of(*found, is_unsigned))
-    throw UserError::bad_file(path, fmt::format("tensor '{}': {} must be a list of non-negative 64-bit integers", printable(tensor), key));
+  if (found == object.end() || !found->is_array() || (count != 0 && found->size() != count) ||
+      !std::ranges::all_of(*found, is_unsigned))
+    throw UserError::bad_file(
+        path, fmt::format("tensor '{}': {} must be a list of non-negative 64-bit integers", printable(tensor), key));
   return found->get<std::vector<uint64_t>>();
 }
 
 void check_name(const std::string& name, const std::string& path) {
   if (name.empty() || name.size() >= kMaxNameBytes || printable(name) != name)
-    throw UserError::bad_file(path,
-                              fmt::format("tensor name '{}' is empty, not printable or not below {} bytes", printable(name.substr(0, 80)), kMaxNameBytes));
+    throw UserError::bad_file(path, fmt::format("tensor name '{}' is empty, not printable or not below {} bytes",
+                                                printable(name.substr(0, 80)), kMaxNameBytes));
 }
 
 SafetensorsEntry read_entry(const std::string& name, const Json& value, const std::string& path) {
@@ -89,14 +94,17 @@ SafetensorsEntry read_entry(const std::string& name, const Json& value, const st
   }
   const std::vector<uint64_t> offsets = unsigned_list(value, "data_offsets", 2, name, path);
   entry.begin = offsets[0], entry.end = offsets[1];
-  if (bits % 8 != 0) throw UserError::bad_file(path, fmt::format("tensor '{}': {} bits are no whole bytes", name, bits));
+  if (bits % 8 != 0)
+    throw UserError::bad_file(path, fmt::format("tensor '{}': {} bits are no whole bytes", name, bits));
   if (entry.begin > entry.end || entry.end - entry.begin != bits / 8)
-    throw UserError::bad_file(path, fmt::format("tensor '{}': data_offsets [{}, {}], expected {} bytes for its shape", name, entry.begin, entry.end, bits / 8));
+    throw UserError::bad_file(path, fmt::format("tensor '{}': data_offsets [{}, {}], expected {} bytes for its shape",
+                                                name, entry.begin, entry.end, bits / 8));
   return entry;
 }
 
 void check_metadata(const Json& metadata, const std::string& path) {
-  const bool strings = metadata.is_object() && std::ranges::all_of(metadata, [](const Json& value) { return value.is_string(); });
+  const bool strings =
+      metadata.is_object() && std::ranges::all_of(metadata, [](const Json& value) { return value.is_string(); });
   if (!strings) throw UserError::bad_file(path, "__metadata__ must map names to strings");
 }
 
@@ -111,14 +119,18 @@ OpenFile open_checked(const fs::path& path) {
   if (!fs::is_regular_file(path, error)) throw UserError::bad_file(path.string(), "no such regular file");
   OpenFile file{.stream = std::ifstream(path, std::ios::binary), .file_bytes = fs::file_size(path, error)};
   if (error || !file.stream) throw UserError::bad_file(path.string(), "cannot be opened");
-  if (file.file_bytes < 8) throw UserError::bad_file(path.string(), fmt::format("{} bytes, a safetensors file has at least 8", file.file_bytes));
+  if (file.file_bytes < 8)
+    throw UserError::bad_file(path.string(),
+                              fmt::format("{} bytes, a safetensors file has at least 8", file.file_bytes));
   std::array<char, 8> word;
   if (!file.stream.read(word.data(), word.size())) throw UserError::bad_file(path.string(), "cannot be read");
   file.header_bytes = std::bit_cast<uint64_t>(word);
   if (file.header_bytes > kMaxHeaderBytes)
-    throw UserError::bad_file(path.string(), fmt::format("header of {} bytes, at most {} allowed", file.header_bytes, kMaxHeaderBytes));
+    throw UserError::bad_file(
+        path.string(), fmt::format("header of {} bytes, at most {} allowed", file.header_bytes, kMaxHeaderBytes));
   if (file.header_bytes > file.file_bytes - 8)
-    throw UserError::bad_file(path.string(), fmt::format("header of {} bytes in a file of {} bytes", file.header_bytes, file.file_bytes));
+    throw UserError::bad_file(
+        path.string(), fmt::format("header of {} bytes in a file of {} bytes", file.header_bytes, file.file_bytes));
   return file;
 }
 
@@ -127,7 +139,8 @@ OpenFile open_checked(const fs::path& path) {
 void write_safetensors(const fs::path& path, const std::vector<SafetensorsTensor>& tensors) {
   std::vector<const SafetensorsTensor*> order;
   for (const SafetensorsTensor& tensor : tensors) {
-    COPPICE_CHECK(tensor.value.defined() && tensor.value.is_contiguous() && tensor.value.device().is_cpu(), tensor.name + ": contiguous on the CPU expected");
+    COPPICE_CHECK(tensor.value.defined() && tensor.value.is_contiguous() && tensor.value.device().is_cpu(),
+                  tensor.name + ": contiguous on the CPU expected");
     order.push_back(&tensor);
   }
   std::ranges::sort(order, [](const SafetensorsTensor* a, const SafetensorsTensor* b) {
@@ -141,7 +154,9 @@ void write_safetensors(const fs::path& path, const std::vector<SafetensorsTensor
     COPPICE_CHECK(header.back().first != tensor->name, tensor->name + " is written twice");
     const uint64_t end = offset + tensor->value.nbytes();
     const std::vector<int64_t> shape(tensor->value.sizes().begin(), tensor->value.sizes().end());
-    header.emplace_back(tensor->name, nlohmann::ordered_json{{"dtype", dtype_name(tensor->value)}, {"shape", shape}, {"data_offsets", {offset, end}}});
+    header.emplace_back(tensor->name,
+                        nlohmann::ordered_json{
+                            {"dtype", dtype_name(tensor->value)}, {"shape", shape}, {"data_offsets", {offset, end}}});
     offset = end;
   }
   std::string text = nlohmann::ordered_json(std::move(header)).dump();
@@ -154,7 +169,8 @@ void write_safetensors(const fs::path& path, const std::vector<SafetensorsTensor
   file.write_at(8, std::as_bytes(std::span(text)));
   uint64_t at = 8 + text.size();
   for (const SafetensorsTensor* tensor : order) {
-    if (tensor->value.numel() > 0) file.write_at(at, {static_cast<const std::byte*>(tensor->value.const_data_ptr()), tensor->value.nbytes()});
+    if (tensor->value.numel() > 0)
+      file.write_at(at, {static_cast<const std::byte*>(tensor->value.const_data_ptr()), tensor->value.nbytes()});
     at += tensor->value.nbytes();
   }
   file.sync();
@@ -165,8 +181,9 @@ std::vector<SafetensorsEntry> read_safetensors_header(const fs::path& path) {
   const std::string where = path.string();
   OpenFile file = open_checked(path);  // (1)
   std::string text(file.header_bytes, '\0');
-  if (!file.stream.read(text.data(), static_cast<std::streamsize>(text.size()))) throw UserError::bad_file(where, "the header cannot be read");
-  const Json header = parse_json(text, where);                                                // (2) UTF-8, JSON; duplicate keys and depth
+  if (!file.stream.read(text.data(), static_cast<std::streamsize>(text.size())))
+    throw UserError::bad_file(where, "the header cannot be read");
+  const Json header = parse_json(text, where);  // (2) UTF-8, JSON; duplicate keys and depth
   if (!header.is_object()) throw UserError::bad_file(where, "the header is no JSON object");  // (3)
   std::vector<SafetensorsEntry> entries;
   for (const auto& [name, value] : header.items()) {
@@ -175,16 +192,18 @@ std::vector<SafetensorsEntry> read_safetensors_header(const fs::path& path) {
     else
       entries.push_back(read_entry(name, value, where));  // (4), (7)
   }
-  std::ranges::sort(entries, [](const auto& a, const auto& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
+  std::ranges::sort(entries,
+                    [](const auto& a, const auto& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
   uint64_t end = 0;
   for (const SafetensorsEntry& entry : entries) {  // (5)
     if (entry.begin != end)
-      throw UserError::bad_file(
-          where, fmt::format("tensor '{}' starts at {}, expected {} ({})", entry.name, entry.begin, end, entry.begin < end ? "overlap" : "hole"));
+      throw UserError::bad_file(where, fmt::format("tensor '{}' starts at {}, expected {} ({})", entry.name,
+                                                   entry.begin, end, entry.begin < end ? "overlap" : "hole"));
     end = entry.end;
   }
   const uint64_t expected = checked_add(checked_add(8, file.header_bytes, where), end, where);  // (6)
-  if (expected != file.file_bytes) throw UserError::bad_file(where, fmt::format("{} bytes, expected {} by its header", file.file_bytes, expected));
+  if (expected != file.file_bytes)
+    throw UserError::bad_file(where, fmt::format("{} bytes, expected {} by its header", file.file_bytes, expected));
   return entries;
 }
 
@@ -197,14 +216,17 @@ at::Tensor read_safetensors_tensor(const fs::path& path, const SafetensorsEntry&
   else if (entry.dtype == "F16")
     type = at::kHalf;
   else
-    throw UserError::bad_file(path.string(), fmt::format("tensor '{}' is {}, only F32, BF16 and F16 are read", entry.name, entry.dtype));
+    throw UserError::bad_file(
+        path.string(), fmt::format("tensor '{}' is {}, only F32, BF16 and F16 are read", entry.name, entry.dtype));
   OpenFile file = open_checked(path);
   const uint64_t data = 8 + file.header_bytes;
-  if (entry.end > file.file_bytes - data) throw UserError::bad_file(path.string(), fmt::format("tensor '{}' ends beyond the file", entry.name));
+  if (entry.end > file.file_bytes - data)
+    throw UserError::bad_file(path.string(), fmt::format("tensor '{}' ends beyond the file", entry.name));
   const at::Tensor raw = at::empty(entry.shape, type);
   COPPICE_CHECK(raw.nbytes() == entry.end - entry.begin, entry.name + ": entry of another file");
   file.stream.seekg(static_cast<std::streamoff>(data + entry.begin));
-  if (raw.nbytes() > 0 && !file.stream.read(static_cast<char*>(raw.mutable_data_ptr()), static_cast<std::streamsize>(raw.nbytes())))
+  if (raw.nbytes() > 0 &&
+      !file.stream.read(static_cast<char*>(raw.mutable_data_ptr()), static_cast<std::streamsize>(raw.nbytes())))
     throw UserError::bad_file(path.string(), fmt::format("tensor '{}' cannot be read", entry.name));
   return raw.to(at::kFloat);
 }

@@ -1,4 +1,5 @@
-// safetensors: u64 header size, JSON header, tensor bytes. The reader does eight ordered checks before it believes anything.
+// safetensors: u64 header size, JSON header, tensor bytes. The reader does eight ordered checks before it believes
+// anything.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,7 +22,8 @@ struct SafetensorsTensor {
   at::Tensor value;  // contiguous; float32, bfloat16 or float16
 };
 
-/// Writes tensors sorted by dtype alignment descending, then name, with metadata {"format":"pt"}; sync, no rename (the caller commits the folder).
+/// Writes tensors sorted by dtype alignment descending, then name, with metadata {"format":"pt"}; sync, no rename (the
+/// caller commits the folder).
 void write_safetensors(const std::filesystem::path& path, const std::vector<SafetensorsTensor>& tensors);
 /// The checked header; UserError::bad_file (exit 3) naming the broken rule.
 std::vector<SafetensorsEntry> read_safetensors_header(const std::filesystem::path& path);

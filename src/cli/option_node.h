@@ -1,5 +1,5 @@
-// The parsed recipe behind OptionTable, free of toml++: values with their place in the file, and what readers have asked for so far.
-// Only src/cli/*.cpp include this.
+// The parsed recipe behind OptionTable, free of toml++: values with their place in the file, and what readers have
+// asked for so far. Only src/cli/*.cpp include this.
 #pragma once
 
 #include <memory>
@@ -39,7 +39,8 @@ struct OptionTable::Node {
     std::vector<std::shared_ptr<Node>> nodes;
   };
 
-  std::string path;    // how messages and --set name the table: model.student, or core for the [[stage]] of that name; empty = root
+  std::string path;    // how messages and --set name the table: model.student, or core for the [[stage]] of that name;
+                       // empty = root
   std::string header;  // how TOML names it: model.student, stage
   std::string where;
   std::string default_origin = "default";
@@ -51,7 +52,9 @@ struct OptionTable::Node {
   Entry* find(std::string_view key);
   Known* find_known(std::string_view key);
   Known& know(std::string_view key);
-  std::string full_name(std::string_view key) const { return path.empty() ? std::string(key) : path + "." + std::string(key); }
+  std::string full_name(std::string_view key) const {
+    return path.empty() ? std::string(key) : path + "." + std::string(key);
+  }
 };
 
 /// `"abc" (string)`, `2 (integer)`, `a table`: for messages.

@@ -1,4 +1,5 @@
-// Reading options: every take() registers its key, checks the type, and remembers the value in force for the resolved recipe.
+// Reading options: every take() registers its key, checks the type, and remembers the value in force for the resolved
+// recipe.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -20,7 +21,8 @@ std::string to_toml(bool value) { return value ? "true" : "false"; }
 std::string to_toml(int64_t value) { return fmt::format("{}", value); }
 std::string to_toml(int value) { return fmt::format("{}", value); }
 std::string to_toml(uint64_t value) {
-  COPPICE_CHECK(value <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()), "TOML has no integers above 2^63 - 1");
+  COPPICE_CHECK(value <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()),
+                "TOML has no integers above 2^63 - 1");
   return fmt::format("{}", value);
 }
 using coppice::to_toml;
@@ -36,14 +38,16 @@ std::string to_toml(const std::vector<Element>& values) {
 
 /// The one body of all take(): `convert` gives std::nullopt for a value of the wrong type or outside its range.
 template <class Value, class Convert>
-void take_value(Node& node, std::string_view key, Value& value, std::string_view help, std::string_view expected, Convert convert) {
+void take_value(Node& node, std::string_view key, Value& value, std::string_view help, std::string_view expected,
+                Convert convert) {
   Node::Known& known = node.know(key);
   known.origin = node.default_origin;
   if (const Node::Entry* entry = node.find(key)) {
     const std::optional<Value> converted = convert(entry->value);
     if (!converted)
-      throw UserError::recipe(entry->where, fmt::format("{}: got {}, expected {}{}", node.full_name(key), describe(entry->value), expected,
-                                                        help.empty() ? "" : fmt::format(" ({})", help)));
+      throw UserError::recipe(
+          entry->where, fmt::format("{}: got {}, expected {}{}", node.full_name(key), describe(entry->value), expected,
+                                    help.empty() ? "" : fmt::format(" ({})", help)));
     value = *converted;
     known.origin = entry->where;
   }
@@ -64,7 +68,8 @@ std::optional<double> number_of(const OptionValue& value) {
 
 std::optional<int64_t> whole_number(const OptionValue& value) {
   if (value.kind == Kind::integer) return value.integer;
-  if (value.kind != Kind::number || std::trunc(value.number) != value.number || std::abs(value.number) > 0x1p62) return std::nullopt;
+  if (value.kind != Kind::number || std::trunc(value.number) != value.number || std::abs(value.number) > 0x1p62)
+    return std::nullopt;
   return static_cast<int64_t>(value.number);
 }
 
@@ -80,7 +85,9 @@ std::optional<std::vector<Element>> all_of(const OptionValue& value, Convert con
   return elements;
 }
 
-std::optional<std::string> string_of(const OptionValue& value) { return value.kind == Kind::string ? std::optional(value.text) : std::nullopt; }
+std::optional<std::string> string_of(const OptionValue& value) {
+  return value.kind == Kind::string ? std::optional(value.text) : std::nullopt;
+}
 
 }  // namespace
 
@@ -109,11 +116,13 @@ void OptionTable::call_defaults(std::string origin) { node_->default_origin = st
 bool OptionTable::taken(std::string_view key) const { return node_->find_known(key) != nullptr; }
 
 void OptionTable::take(std::string_view key, bool& value, std::string_view help) {
-  take_value(*node_, key, value, help, "true or false", [](const OptionValue& v) { return v.kind == Kind::boolean ? std::optional(v.boolean) : std::nullopt; });
+  take_value(*node_, key, value, help, "true or false",
+             [](const OptionValue& v) { return v.kind == Kind::boolean ? std::optional(v.boolean) : std::nullopt; });
 }
 void OptionTable::take(std::string_view key, int64_t& value, std::string_view help) {
   const Node::Known* known = node_->find_known(key);
-  if (known && known->count) return take_count(key, value, help);  // a struct's visit_fields() names again what was taken as a count
+  if (known && known->count)
+    return take_count(key, value, help);  // a struct's visit_fields() names again what was taken as a count
   take_value(*node_, key, value, help, "an integer", integer_in_range<int64_t>);
 }
 void OptionTable::take(std::string_view key, uint64_t& value, std::string_view help) {
@@ -122,17 +131,24 @@ void OptionTable::take(std::string_view key, uint64_t& value, std::string_view h
 void OptionTable::take(std::string_view key, int& value, std::string_view help) {
   take_value(*node_, key, value, help, "an integer from -2147483648 to 2147483647", integer_in_range<int>);
 }
-void OptionTable::take(std::string_view key, double& value, std::string_view help) { take_value(*node_, key, value, help, "a number", number_of); }
-void OptionTable::take(std::string_view key, std::string& value, std::string_view help) { take_value(*node_, key, value, help, "a string", string_of); }
+void OptionTable::take(std::string_view key, double& value, std::string_view help) {
+  take_value(*node_, key, value, help, "a number", number_of);
+}
+void OptionTable::take(std::string_view key, std::string& value, std::string_view help) {
+  take_value(*node_, key, value, help, "a string", string_of);
+}
 void OptionTable::take(std::string_view key, std::vector<std::string>& value, std::string_view help) {
-  take_value(*node_, key, value, help, "an array of strings",
-             [](const OptionValue& v) { return v.kind == Kind::string ? std::optional(std::vector<std::string>{v.text}) : all_of<std::string>(v, string_of); });
+  take_value(*node_, key, value, help, "an array of strings", [](const OptionValue& v) {
+    return v.kind == Kind::string ? std::optional(std::vector<std::string>{v.text}) : all_of<std::string>(v, string_of);
+  });
 }
 void OptionTable::take(std::string_view key, std::vector<int64_t>& value, std::string_view help) {
-  take_value(*node_, key, value, help, "an array of integers", [](const OptionValue& v) { return all_of<int64_t>(v, integer_in_range<int64_t>); });
+  take_value(*node_, key, value, help, "an array of integers",
+             [](const OptionValue& v) { return all_of<int64_t>(v, integer_in_range<int64_t>); });
 }
 void OptionTable::take(std::string_view key, std::vector<double>& value, std::string_view help) {
-  take_value(*node_, key, value, help, "an array of numbers", [](const OptionValue& v) { return all_of<double>(v, number_of); });
+  take_value(*node_, key, value, help, "an array of numbers",
+             [](const OptionValue& v) { return all_of<double>(v, number_of); });
 }
 void OptionTable::take_for_each(std::string_view key, std::vector<int64_t>& value, std::string_view help) {
   take_value(*node_, key, value, help, "an integer or an array of integers", [](const OptionValue& v) {
@@ -152,7 +168,8 @@ OptionTable OptionTable::table(std::string_view key) {
   if (known.nodes.empty()) {
     if (const Node::Entry* entry = node_->find(key)) {
       if (entry->value.kind != Kind::table)
-        throw UserError::recipe(entry->where, fmt::format("{}: got {}, expected a table", node_->full_name(key), describe(entry->value)));
+        throw UserError::recipe(
+            entry->where, fmt::format("{}: got {}, expected a table", node_->full_name(key), describe(entry->value)));
       known.nodes = entry->value.nodes;
     } else {
       auto absent = std::make_shared<Node>();
@@ -169,8 +186,10 @@ std::vector<OptionTable> OptionTable::tables(std::string_view key) {
   Node::Known& known = node_->know(key);
   known.kind = Kind::tables;
   const Node::Entry* entry = node_->find(key);
-  if (entry && entry->value.kind != Kind::tables && !(entry->value.kind == Kind::array && entry->value.elements.empty()))
-    throw UserError::recipe(entry->where, fmt::format("{}: got {}, expected an array of tables, [[{}]]", node_->full_name(key), describe(entry->value), key));
+  if (entry && entry->value.kind != Kind::tables &&
+      !(entry->value.kind == Kind::array && entry->value.elements.empty()))
+    throw UserError::recipe(entry->where, fmt::format("{}: got {}, expected an array of tables, [[{}]]",
+                                                      node_->full_name(key), describe(entry->value), key));
   if (entry) known.nodes = entry->value.nodes;
   return {known.nodes.begin(), known.nodes.end()};
 }
@@ -191,7 +210,8 @@ std::vector<Override> OptionTable::overrides(std::string_view key) {
         self(self, *entry.value.nodes[0], prefix + entry.key + ".");
         continue;
       }
-      if (entry.value.kind == Kind::date) throw UserError::recipe(entry.where, fmt::format("{}: got a date or time, which no option takes", entry.key));
+      if (entry.value.kind == Kind::date)
+        throw UserError::recipe(entry.where, fmt::format("{}: got a date or time, which no option takes", entry.key));
       list.push_back({.path = prefix + entry.key, .value = to_toml(entry.value), .where = entry.where});
     }
   };
@@ -278,7 +298,8 @@ std::string to_toml(const OptionValue& value) {
   };
   const auto table_text = [](const std::shared_ptr<Node>& node) {
     std::string inner;
-    for (const Node::Entry& entry : node->entries) inner += fmt::format("{}{} = {}", inner.empty() ? "" : ", ", toml_key(entry.key), to_toml(entry.value));
+    for (const Node::Entry& entry : node->entries)
+      inner += fmt::format("{}{} = {}", inner.empty() ? "" : ", ", toml_key(entry.key), to_toml(entry.value));
     return "{" + inner + "}";
   };
   switch (value.kind) {
@@ -305,7 +326,9 @@ std::string to_toml(const OptionValue& value) {
 }
 
 std::string toml_key(std::string_view key) {
-  const auto bare = [](unsigned char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-'; };
+  const auto bare = [](unsigned char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+  };
   return !key.empty() && std::ranges::all_of(key, bare) ? std::string(key) : to_toml(std::string(key));
 }
 

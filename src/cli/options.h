@@ -1,6 +1,8 @@
-// TOML tables and --set overrides to Options structs through visit_fields, with the origin of every value. Unknown key = file:line and the nearest name.
+// TOML tables and --set overrides to Options structs through visit_fields, with the origin of every value. Unknown key
+// = file:line and the nearest name.
 //
-// A recipe is read once into a RecipeSource (toml++ stays inside options.cpp); tables are asked for by path and must be fully consumed.
+// A recipe is read once into a RecipeSource (toml++ stays inside options.cpp); tables are asked for by path and must be
+// fully consumed.
 #pragma once
 
 #include <cstdint>
@@ -29,18 +31,20 @@ class OptionTable {
   std::string where(std::string_view key) const;  // of one value; the table's when absent
   bool has(std::string_view key) const;
   bool taken(std::string_view key) const;
-  /// Where values come from that the table does not give, from the next take() on; "default" unless said: `preset afm-3b`, `model.source`.
+  /// Where values come from that the table does not give, from the next take() on; "default" unless said: `preset
+  /// afm-3b`, `model.source`.
   void call_defaults(std::string origin);
 
-  /// Replaces `value` when the key is present; the wrong type is UserError::recipe(where, "key: got ..., expected ... (help)"). Every call also registers
-  /// the key as known, with its default, for finish() and for the resolved recipe.
+  /// Replaces `value` when the key is present; the wrong type is UserError::recipe(where, "key: got ..., expected ...
+  /// (help)"). Every call also registers the key as known, with its default, for finish() and for the resolved recipe.
   void take(std::string_view key, bool& value, std::string_view help);
   void take(std::string_view key, int64_t& value, std::string_view help);
   void take(std::string_view key, uint64_t& value, std::string_view help);
   void take(std::string_view key, int& value, std::string_view help);
   void take(std::string_view key, double& value, std::string_view help);
   void take(std::string_view key, std::string& value, std::string_view help);
-  void take(std::string_view key, std::vector<std::string>& value, std::string_view help);  // one string is a list of one
+  void take(std::string_view key, std::vector<std::string>& value,
+            std::string_view help);  // one string is a list of one
   void take(std::string_view key, std::vector<int64_t>& value, std::string_view help);
   void take(std::string_view key, std::vector<double>& value, std::string_view help);
   /// One integer for all (a vector of one) or one for each.
@@ -51,7 +55,8 @@ class OptionTable {
   OptionTable table(std::string_view key);                // an empty one when absent
   std::vector<OptionTable> tables(std::string_view key);  // [[key]]
   std::vector<std::string> table_names() const;           // keys of this table whose values are tables
-  /// The values below table `key` as overrides of the recipe itself, { "core.tokens" = 5, core.lr = 0.1 } alike; each with its place.
+  /// The values below table `key` as overrides of the recipe itself, { "core.tokens" = 5, core.lr = 0.1 } alike; each
+  /// with its place.
   std::vector<Override> overrides(std::string_view key);
 
   /// Fills any struct that has visit_fields().
@@ -69,16 +74,20 @@ class OptionTable {
 
 class RecipeSource {
  public:
-  /// Parses the file (UserError::recipe with line:column), then applies overrides: `<stage name>.<key>` reaches the [[stage]] of that name, everything else a
-  /// path of tables. `unset` paths are removed before. UserError::recipe when a path leads through a value, into an array of tables, or unsets what is not
-  /// there; a table that the file lacks comes into being, so a misspelt first part is refused by finish() as an unknown key.
-  static RecipeSource load(const std::filesystem::path& file, const std::vector<Override>& overrides, const std::vector<std::string>& unset);
-  /// Turns an ablation's recipe into one arm of it: root keys `without` go, `set` is applied as overrides, [[stage]] tables named in `drop` are removed.
-  /// `labels` of a stage that names a dropped one falls away, a list `of` loses it; `from` and `teacher` are refused at `where`, and so is a name that is no
-  /// stage.
-  void make_arm(const std::vector<std::string>& without, const std::vector<Override>& set, const std::vector<std::string>& drop, const std::string& where);
+  /// Parses the file (UserError::recipe with line:column), then applies overrides: `<stage name>.<key>` reaches the
+  /// [[stage]] of that name, everything else a path of tables. `unset` paths are removed before. UserError::recipe when
+  /// a path leads through a value, into an array of tables, or unsets what is not there; a table that the file lacks
+  /// comes into being, so a misspelt first part is refused by finish() as an unknown key.
+  static RecipeSource load(const std::filesystem::path& file, const std::vector<Override>& overrides,
+                           const std::vector<std::string>& unset);
+  /// Turns an ablation's recipe into one arm of it: root keys `without` go, `set` is applied as overrides, [[stage]]
+  /// tables named in `drop` are removed. `labels` of a stage that names a dropped one falls away, a list `of` loses it;
+  /// `from` and `teacher` are refused at `where`, and so is a name that is no stage.
+  void make_arm(const std::vector<std::string>& without, const std::vector<Override>& set,
+                const std::vector<std::string>& drop, const std::string& where);
   OptionTable root();
-  /// The resolved recipe as TOML text: every known key with its value; with `origins`, a comment per line says file:line, --set or default.
+  /// The resolved recipe as TOML text: every known key with its value; with `origins`, a comment per line says
+  /// file:line, --set or default.
   std::string resolved(bool origins) const;
   const std::string& file_name() const;
 

@@ -29,7 +29,9 @@ JsonLayout json_layout(const std::filesystem::path& path, ByteSource::Coding cod
 ArrayReader::ArrayReader(std::filesystem::path path, ByteSource::Coding coding, uint64_t max_element_bytes)
     : path_(path), source_(std::move(path), coding), max_element_bytes_(max_element_bytes) {}
 
-void ArrayReader::fail(const std::string& message) const { throw UserError::bad_file(fmt::format("{}:{}", path_.string(), line_), message); }
+void ArrayReader::fail(const std::string& message) const {
+  throw UserError::bad_file(fmt::format("{}:{}", path_.string(), line_), message);
+}
 
 char ArrayReader::look() {
   while (place_ == buffer_.size() && !at_end_) {
@@ -38,7 +40,8 @@ char ArrayReader::look() {
     begin_ = 0;
     const std::string_view block = source_.next();
     at_end_ = block.empty();
-    if (buffer_.capacity() < buffer_.size() + block.size() + LineReader::kPadding) buffer_.reserve(2 * (buffer_.size() + block.size()) + LineReader::kPadding);
+    if (buffer_.capacity() < buffer_.size() + block.size() + LineReader::kPadding)
+      buffer_.reserve(2 * (buffer_.size() + block.size()) + LineReader::kPadding);
     buffer_.append(block);
   }
   return place_ < buffer_.size() ? buffer_[place_] : '\0';
@@ -53,7 +56,8 @@ void ArrayReader::skip_blanks(bool commas) {
 
 bool ArrayReader::next(std::string_view& element) {
   if (!inside_) {
-    if (look() != '\0' && std::string_view(buffer_).starts_with(kByteOrderMark)) begin_ = place_ = kByteOrderMark.size();
+    if (look() != '\0' && std::string_view(buffer_).starts_with(kByteOrderMark))
+      begin_ = place_ = kByteOrderMark.size();
     skip_blanks(false);
     if (look() != '[') fail("expected an array of documents");
     begin_ = ++place_;
@@ -73,7 +77,10 @@ bool ArrayReader::next(std::string_view& element) {
   for (bool ended = false; !ended; ++place_) {
     const char c = look();
     if (at_end_ && place_ == buffer_.size())
-      fail(fmt::format("the array of documents does not end: it is cut off, or a quote or bracket is missing in the document of line {}", element_line_));
+      fail(
+          fmt::format("the array of documents does not end: it is cut off, or a quote or bracket is missing in the "
+                      "document of line {}",
+                      element_line_));
     line_ += c == '\n';
     if (in_string) {
       in_string = c != '"';

@@ -1,4 +1,5 @@
-// The elements of one JSON array as a stream, in bounded memory: cut out by brackets and quotes alone, to be parsed by somebody else. Private to src/data.
+// The elements of one JSON array as a stream, in bounded memory: cut out by brackets and quotes alone, to be parsed by
+// somebody else. Private to src/data.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,8 @@ namespace coppice {
 enum class JsonLayout { array, lines, object };  // object: one, over several lines
 JsonLayout json_layout(const std::filesystem::path& path, ByteSource::Coding coding);
 
-/// Of a file of layout `array`. UserError::bad_file when the array does not end or something follows it: what is torn there tears everything behind it.
+/// Of a file of layout `array`. UserError::bad_file when the array does not end or something follows it: what is torn
+/// there tears everything behind it.
 class ArrayReader {
  public:
   ArrayReader(std::filesystem::path path, ByteSource::Coding coding, uint64_t max_element_bytes);

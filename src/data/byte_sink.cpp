@@ -43,7 +43,8 @@ struct ByteSink::State {
   bool committed = false;
 };
 
-ByteSink::ByteSink(std::filesystem::path path, Coding coding) : state_(std::make_unique<State>(std::move(path), coding)) {}
+ByteSink::ByteSink(std::filesystem::path path, Coding coding)
+    : state_(std::make_unique<State>(std::move(path), coding)) {}
 ByteSink::~ByteSink() = default;
 
 void ByteSink::write(std::string_view bytes) {

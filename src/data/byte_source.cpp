@@ -1,5 +1,5 @@
-// Decompression with limits. Ratios are counted over the whole file, on bytes the decoder has consumed, so that concatenated frames and
-// members are allowed and a bomb stops after one MiB.
+// Decompression with limits. Ratios are counted over the whole file, on bytes the decoder has consumed, so that
+// concatenated frames and members are allowed and a bomb stops after one MiB.
 #include "src/data/byte_source.h"
 
 #include <fmt/format.h>
@@ -53,14 +53,17 @@ struct ByteSource::State {
 
   void check_ratio() const {
     if (produced > kFreeBytes && produced / kMaxRatio > consumed)
-      fail(fmt::format("decompresses to more than {} times its size ({} bytes from {}): refused as a decompression bomb", kMaxRatio, produced, consumed));
+      fail(
+          fmt::format("decompresses to more than {} times its size ({} bytes from {}): refused as a decompression bomb",
+                      kMaxRatio, produced, consumed));
   }
 
   size_t step_zstd() {
     ZSTD_inBuffer in{input.data() + input_begin, input_end - input_begin, 0};
     ZSTD_outBuffer out{output.data(), output.size(), 0};
     const size_t left = ZSTD_decompressStream(zstd, &out, &in);
-    if (ZSTD_isError(left)) fail(fmt::format("damaged zstd data after {} decompressed bytes: {}", produced, ZSTD_getErrorName(left)));
+    if (ZSTD_isError(left))
+      fail(fmt::format("damaged zstd data after {} decompressed bytes: {}", produced, ZSTD_getErrorName(left)));
     inside_frame = left != 0;
     input_begin += in.pos;
     consumed += in.pos;
@@ -79,7 +82,8 @@ struct ByteSource::State {
     }
     const int result = inflate(&gzip, Z_NO_FLUSH);
     if (result != Z_OK && result != Z_STREAM_END && result != Z_BUF_ERROR)
-      fail(fmt::format("damaged gzip data after {} decompressed bytes: {}", produced, gzip.msg != nullptr ? gzip.msg : "unknown error"));
+      fail(fmt::format("damaged gzip data after {} decompressed bytes: {}", produced,
+                       gzip.msg != nullptr ? gzip.msg : "unknown error"));
     if (result == Z_STREAM_END) inside_frame = false;
     input_begin += before - gzip.avail_in;
     consumed += before - gzip.avail_in;
@@ -96,7 +100,9 @@ ByteSource::ByteSource(std::filesystem::path path, Coding coding) : state_(std::
   if (coding != Coding::plain) s.output.resize(kBlock);
   if (coding == Coding::zstd) {
     s.zstd = ZSTD_createDCtx();
-    COPPICE_CHECK(s.zstd != nullptr && !ZSTD_isError(ZSTD_DCtx_setParameter(s.zstd, ZSTD_d_windowLogMax, kMaxZstdWindowLog)), "zstd context");
+    COPPICE_CHECK(
+        s.zstd != nullptr && !ZSTD_isError(ZSTD_DCtx_setParameter(s.zstd, ZSTD_d_windowLogMax, kMaxZstdWindowLog)),
+        "zstd context");
   } else if (coding == Coding::gzip) {
     COPPICE_CHECK(inflateInit2(&s.gzip, 15 + 16) == Z_OK, "zlib context");
     s.gzip_open = true;
@@ -130,18 +136,21 @@ std::string_view ByteSource::next() {
   }
 }
 
-LineReader::LineReader(std::filesystem::path path, ByteSource::Coding coding, uint64_t max_line_bytes, LongLines long_lines)
+LineReader::LineReader(std::filesystem::path path, ByteSource::Coding coding, uint64_t max_line_bytes,
+                       LongLines long_lines)
     : path_(path), source_(std::move(path), coding), max_line_bytes_(max_line_bytes), long_lines_(long_lines) {}
 
 bool LineReader::next(std::string_view& line) {
   too_long_ = false;
   for (;;) {
-    const char* const found = static_cast<const char*>(std::memchr(buffer_.data() + searched_, '\n', buffer_.size() - searched_));
+    const char* const found =
+        static_cast<const char*>(std::memchr(buffer_.data() + searched_, '\n', buffer_.size() - searched_));
     const bool whole = found != nullptr;
     const size_t end = whole ? static_cast<size_t>(found - buffer_.data()) : buffer_.size();
     if (end - begin_ > max_line_bytes_) {
       if (long_lines_ == LongLines::refuse)
-        throw UserError::bad_file(path_.string(), fmt::format("line {} is longer than {} bytes", line_number_ + 1, max_line_bytes_));
+        throw UserError::bad_file(path_.string(),
+                                  fmt::format("line {} is longer than {} bytes", line_number_ + 1, max_line_bytes_));
       too_long_ = true;
     }
     if (too_long_) begin_ = end;  // what has come of it is dropped
@@ -153,7 +162,8 @@ bool LineReader::next(std::string_view& line) {
       if (block.empty()) {
         at_end_ = true;
       } else {
-        if (buffer_.capacity() < buffer_.size() + block.size() + kPadding) buffer_.reserve(2 * (buffer_.size() + block.size()) + kPadding);
+        if (buffer_.capacity() < buffer_.size() + block.size() + kPadding)
+          buffer_.reserve(2 * (buffer_.size() + block.size()) + kPadding);
         buffer_.append(block);
       }
       continue;

@@ -1,6 +1,6 @@
-// Bytes of a plain, .gz or .zst file as a stream of blocks in bounded memory, and lines cut from it. Private to src/data.
-// Defences: only regular files, so that a FIFO hangs nothing; a decompression ratio above 1000 after the first MiB, zstd windows above 128 MiB and lines above
-// 64 MB are refused.
+// Bytes of a plain, .gz or .zst file as a stream of blocks in bounded memory, and lines cut from it. Private to
+// src/data. Defences: only regular files, so that a FIFO hangs nothing; a decompression ratio above 1000 after the
+// first MiB, zstd windows above 128 MiB and lines above 64 MB are refused.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,8 @@ class ByteSource {
 class LineReader {
  public:
   enum class LongLines { refuse, pass_over };
-  LineReader(std::filesystem::path path, ByteSource::Coding coding, uint64_t max_line_bytes, LongLines long_lines = LongLines::refuse);
+  LineReader(std::filesystem::path path, ByteSource::Coding coding, uint64_t max_line_bytes,
+             LongLines long_lines = LongLines::refuse);
   /// False at the end. The line is valid until the next call and is followed by at least `padding` readable bytes.
   bool next(std::string_view& line);
   uint64_t line_number() const { return line_number_; }

@@ -33,7 +33,9 @@ Hdf5Type element_type(IdPacking packing) {
   throw InternalError("unknown packing");
 }
 
-std::vector<uint64_t> dims_of(uint64_t rows, uint64_t per_row) { return per_row == 1 ? std::vector<uint64_t>{rows} : std::vector<uint64_t>{rows, per_row}; }
+std::vector<uint64_t> dims_of(uint64_t rows, uint64_t per_row) {
+  return per_row == 1 ? std::vector<uint64_t>{rows} : std::vector<uint64_t>{rows, per_row};
+}
 std::vector<uint64_t> dims_of(IdPacking packing, uint64_t rows, uint64_t per_row) {
   COPPICE_CHECK(per_row == 1 || packing != IdPacking::three_bytes, "three-byte ids stand alone in their row");
   return dims_of(rows, packing == IdPacking::three_bytes ? 3 : per_row);
@@ -60,7 +62,8 @@ void unpack(const uint8_t* packed, uint64_t count, IdPacking packing, Out* out) 
       break;
     case IdPacking::three_bytes:
       for (uint64_t i = 0; i < count; ++i)
-        out[i] = static_cast<Out>(uint32_t{packed[3 * i]} | uint32_t{packed[3 * i + 1]} << 8 | uint32_t{packed[3 * i + 2]} << 16);
+        out[i] = static_cast<Out>(uint32_t{packed[3 * i]} | uint32_t{packed[3 * i + 1]} << 8 |
+                                  uint32_t{packed[3 * i + 2]} << 16);
       break;
     case IdPacking::four_bytes:
       for (uint64_t i = 0; i < count; ++i) {
@@ -92,7 +95,8 @@ uint64_t even_chunk_rows(uint64_t rows, uint64_t limit) {
   return (rows + chunks - 1) / chunks;
 }
 
-RawColumn::RawColumn(const std::filesystem::path& file, std::string dataset, Hdf5Type type, const std::vector<uint64_t>& dims)
+RawColumn::RawColumn(const std::filesystem::path& file, std::string dataset, Hdf5Type type,
+                     const std::vector<uint64_t>& dims)
     : file_(std::make_unique<Hdf5Reader>(file)),
       path_(file),
       dataset_(std::move(dataset)),
@@ -102,9 +106,11 @@ RawColumn::RawColumn(const std::filesystem::path& file, std::string dataset, Hdf
   if (!file_->has(dataset_)) throw UserError::bad_file(file.string(), "dataset " + dataset_ + " is missing");
   const Hdf5Shape shape = file_->shape(dataset_);
   if (shape.type != type || shape.dims != dims)
-    throw UserError::bad_file(file.string(), fmt::format("{}: expected {} rows of {} bytes, found another type or shape", dataset_, rows_, row_bytes_));
+    throw UserError::bad_file(
+        file.string(),
+        fmt::format("{}: expected {} rows of {} bytes, found another type or shape", dataset_, rows_, row_bytes_));
   if (rows_ > 0) chunks_ = file_->chunks(dataset_);  // nothing lies in no chunks
-  raise_open_file_limit();                           // one descriptor a column: a large corpus has more than the usual soft limit of 1024
+  raise_open_file_limit();  // one descriptor a column: a large corpus has more than the usual soft limit of 1024
   descriptor_ = open_for_reading(file);
 }
 
@@ -139,15 +145,19 @@ void RawColumn::read(uint64_t begin, uint64_t count, const std::function<void(ui
   while (count > 0) {
     const uint64_t within = begin % chunks_.rows, part = std::min(count, chunks_.rows - within);
     scratch_.resize(part * row_bytes_);
-    read_bytes(descriptor_, path_, chunks_.offsets[begin / chunks_.rows] + within * row_bytes_, scratch_.data(), scratch_.size());
+    read_bytes(descriptor_, path_, chunks_.offsets[begin / chunks_.rows] + within * row_bytes_, scratch_.data(),
+               scratch_.size());
     visit(part, scratch_.data());
     begin += part;
     count -= part;
   }
 }
 
-IdColumn::IdColumn(const std::filesystem::path& file, std::string dataset, IdPacking packing, uint64_t rows, uint64_t per_row)
-    : RawColumn(file, std::move(dataset), element_type(packing), dims_of(packing, rows, per_row)), packing_(packing), per_row_(per_row) {}
+IdColumn::IdColumn(const std::filesystem::path& file, std::string dataset, IdPacking packing, uint64_t rows,
+                   uint64_t per_row)
+    : RawColumn(file, std::move(dataset), element_type(packing), dims_of(packing, rows, per_row)),
+      packing_(packing),
+      per_row_(per_row) {}
 
 void IdColumn::scan(const std::function<void(uint64_t, const std::vector<uint32_t>&)>& visit) const {
   std::vector<uint32_t> ids;
@@ -208,19 +218,23 @@ std::vector<uint8_t> pack_ids(const std::vector<uint32_t>& ids, IdPacking packin
   return packed;
 }
 
-PackedColumn id_column(std::string dataset, IdPacking packing, uint64_t rows, uint64_t per_row, uint64_t chunk_rows, const std::vector<uint8_t>& packed) {
+PackedColumn id_column(std::string dataset, IdPacking packing, uint64_t rows, uint64_t per_row, uint64_t chunk_rows,
+                       const std::vector<uint8_t>& packed) {
   return {std::move(dataset), element_type(packing), dims_of(packing, rows, per_row), chunk_rows, packed.data()};
 }
 
-PackedColumn half_column(std::string dataset, uint64_t rows, uint64_t per_row, uint64_t chunk_rows, const void* halves) {
+PackedColumn half_column(std::string dataset, uint64_t rows, uint64_t per_row, uint64_t chunk_rows,
+                         const void* halves) {
   return {std::move(dataset), Hdf5Type::f16, dims_of(rows, per_row), chunk_rows, static_cast<const uint8_t*>(halves)};
 }
 
 void write_column(Hdf5Writer& file, const PackedColumn& column) {
-  file.write_chunked(column.dataset, column.type, column.dims, even_chunk_rows(column.dims[0], column.chunk_rows), column.bytes);
+  file.write_chunked(column.dataset, column.type, column.dims, even_chunk_rows(column.dims[0], column.chunk_rows),
+                     column.bytes);
 }
 
-CommittedFile verify_and_commit(const std::filesystem::path& temporary, const std::filesystem::path& path, const std::vector<PackedColumn>& columns) {
+CommittedFile verify_and_commit(const std::filesystem::path& temporary, const std::filesystem::path& path,
+                                const std::vector<PackedColumn>& columns) {
   {
     const Hdf5Reader file(temporary);
     std::vector<uint8_t> block;
@@ -231,7 +245,8 @@ CommittedFile verify_and_commit(const std::filesystem::path& temporary, const st
         block.resize(count * row_bytes);
         file.read(column.dataset, column.type, begin, count, block.data());
         if (std::memcmp(block.data(), column.bytes + begin * row_bytes, block.size()) != 0)
-          throw IoError(temporary.string(), fmt::format("{} reads back differently from what was written", column.dataset));
+          throw IoError(temporary.string(),
+                        fmt::format("{} reads back differently from what was written", column.dataset));
       }
     }
   }
@@ -249,9 +264,12 @@ void check_listed_file(const std::filesystem::path& path, uint64_t bytes, const 
   std::error_code error;
   const uint64_t found = std::filesystem::file_size(path, error);
   if (error) throw_unreadable(path, "listed in the manifest but cannot be read", error.value());
-  if (found != bytes) throw UserError::bad_file(path.string(), fmt::format("expected {} bytes (manifest), found {}", bytes, found));
+  if (found != bytes)
+    throw UserError::bad_file(path.string(), fmt::format("expected {} bytes (manifest), found {}", bytes, found));
   const std::string digest = sha256_file(path);
-  if (digest != sha256) throw UserError::bad_file(path.string(), fmt::format("SHA-256 differs from the manifest: expected {}, found {}", sha256, digest));
+  if (digest != sha256)
+    throw UserError::bad_file(path.string(),
+                              fmt::format("SHA-256 differs from the manifest: expected {}, found {}", sha256, digest));
 }
 
 }  // namespace coppice

@@ -64,7 +64,8 @@ std::string string_of(ondemand::value value, std::string_view name) {
   }
   std::string_view text;
   if (value.get_string().get(text) == simdjson::SUCCESS) return std::string(text);
-  throw BadRecord(fmt::format("\"{}\" holds half of a surrogate pair or an escape that JSON does not have", printable(name)));
+  throw BadRecord(
+      fmt::format("\"{}\" holds half of a surrogate pair or an escape that JSON does not have", printable(name)));
 }
 
 /// A number as it is written, so that 7 and "7" are one id: whoever refers to it has only text.
@@ -145,7 +146,9 @@ std::string RecordParser::names_in(std::string_view record) {
     if (field.unescaped_key().get(name) != simdjson::SUCCESS) continue;
     if (++count <= kNames) names += fmt::format("{}\"{}\"", names.empty() ? "" : ", ", printable(name.substr(0, 40)));
   }
-  return names.empty() ? "" : fmt::format(" among {}{} (text_key names the field that holds the text)", names, count > kNames ? ", ..." : "");
+  return names.empty() ? ""
+                       : fmt::format(" among {}{} (text_key names the field that holds the text)", names,
+                                     count > kNames ? ", ..." : "");
 }
 
 Document RecordParser::parse(std::string_view record) {
@@ -153,8 +156,9 @@ Document RecordParser::parse(std::string_view record) {
     return read(record);
   } catch (const simdjson::simdjson_error& error) {
     if (error.error() != simdjson::UTF8_ERROR) throw BadRecord(fmt::format("bad JSON: {}", error.what()));
-    throw BadRecord(fmt::format("byte {} is not valid UTF-8{}", valid_utf8_bytes(record) + 1,
-                                narrow_encoding(record) != nullptr ? " (the line seems to be Latin-1, Windows-1252 or the like)" : ""));
+    throw BadRecord(fmt::format(
+        "byte {} is not valid UTF-8{}", valid_utf8_bytes(record) + 1,
+        narrow_encoding(record) != nullptr ? " (the line seems to be Latin-1, Windows-1252 or the like)" : ""));
   }
 }
 

@@ -1,5 +1,6 @@
 // One JSON object to a document. Private to src/data.
-// What nobody reads is looked at only as far as it takes to find its end: NaN, Infinity, 1e999, lone surrogates and escapes of no meaning do no harm there.
+// What nobody reads is looked at only as far as it takes to find its end: NaN, Infinity, 1e999, lone surrogates and
+// escapes of no meaning do no harm there.
 #pragma once
 
 #include <simdjson.h>
@@ -20,8 +21,8 @@ struct BadRecord : std::runtime_error {
 class RecordParser {
  public:
   explicit RecordParser(std::string text_key) : text_key_(std::move(text_key)) {}
-  /// Behind the record lie LineReader::kPadding readable bytes. Throws BadRecord. An id may be a string or a number (kept as it is written); null stands for
-  /// none.
+  /// Behind the record lie LineReader::kPadding readable bytes. Throws BadRecord. An id may be a string or a number
+  /// (kept as it is written); null stands for none.
   Document parse(std::string_view record);
 
  private:

@@ -16,15 +16,19 @@ struct DocumentWriter::State {
   uint64_t text_bytes = 0;
 };
 
-DocumentWriter::DocumentWriter(std::filesystem::path path) : state_(new State{.sink = ByteSink(std::move(path), ByteSink::Coding::zstd)}) {}
+DocumentWriter::DocumentWriter(std::filesystem::path path)
+    : state_(new State{.sink = ByteSink(std::move(path), ByteSink::Coding::zstd)}) {}
 
 DocumentWriter::~DocumentWriter() = default;
 
 void DocumentWriter::write(const Document& document) {
   COPPICE_CHECK(simdjson::validate_utf8(document.text), "document text is not UTF-8: " + document.id);
-  const auto quoted = [](const std::string& text) { return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace); };
-  state_->sink.write(fmt::format("{{\"id\":{},\"source\":{},\"text\":{},\"metadata\":{{\"license\":{}}}}}\n", quoted(document.id), quoted(document.source),
-                                 quoted(document.text), quoted(document.license)));
+  const auto quoted = [](const std::string& text) {
+    return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+  };
+  state_->sink.write(fmt::format("{{\"id\":{},\"source\":{},\"text\":{},\"metadata\":{{\"license\":{}}}}}\n",
+                                 quoted(document.id), quoted(document.source), quoted(document.text),
+                                 quoted(document.license)));
   state_->text_bytes += document.text.size();
 }
 

@@ -44,31 +44,38 @@ std::string sentence(const BadRecords& bad, const std::string& records) {
 
 class CorpusReader {
  public:
-  CorpusReader(fs::path path, const std::function<void(Document&&)>& visit, const CorpusOptions& options, uint64_t* bytes_read)
+  CorpusReader(fs::path path, const std::function<void(Document&&)>& visit, const CorpusOptions& options,
+               uint64_t* bytes_read)
       : path_(std::move(path)), visit_(visit), options_(options), bytes_read_(bytes_read), parser_(options.text_key) {}
 
   void read(const fs::path& path, const std::string& relative) {
     const FileEnding* ending = ending_of(path);
-    if (ending == nullptr) throw UserError::bad_file(path.string(), fmt::format("expected a folder or a file ending in {}", kCorpusEndings));
+    if (ending == nullptr)
+      throw UserError::bad_file(path.string(), fmt::format("expected a folder or a file ending in {}", kCorpusEndings));
     file_ = std::make_shared<const std::string>(relative);
     if (ending->kind == Kind::text) return read_text(path);
     ++report_.json_files;
     const JsonLayout layout = ending->kind == Kind::lines ? JsonLayout::lines : json_layout(path, ending->coding);
     if (layout == JsonLayout::object)
-      throw UserError::bad_file(path.string(), "is one JSON object over several lines; expected an array of documents, or one document a line");
+      throw UserError::bad_file(
+          path.string(),
+          "is one JSON object over several lines; expected an array of documents, or one document a line");
     if (layout == JsonLayout::array) return read_records(ArrayReader(path, ending->coding, kMaxDocumentBytes), path);
     read_records(LineReader(path, ending->coding, kMaxDocumentBytes, LineReader::LongLines::pass_over), path);
   }
 
   CorpusReport finish() {
     if (foreign_ > 0 && options_.max_bad < 0)
-      throw UserError::bad_file(path_.string(), fmt::format("{} of {} text files are in another encoding: {}; data.max_bad = {} leaves them out", foreign_,
-                                                            texts_.records, first_foreign_, texts_.bad));
+      throw UserError::bad_file(
+          path_.string(),
+          fmt::format("{} of {} text files are in another encoding: {}; data.max_bad = {} leaves them out", foreign_,
+                      texts_.records, first_foreign_, texts_.bad));
     close(texts_, path_, "text files");
     if (report_.documents > 0) return std::move(report_);
     std::string found;
     if (report_.empty > 0) found += fmt::format("; {} records have an empty text", report_.empty);
-    if (!report_.bad.empty()) found += fmt::format("; {}: {}", report_.bad.front().file, sentence(report_.bad.front(), "records"));
+    if (!report_.bad.empty())
+      found += fmt::format("; {}: {}", report_.bad.front().file, sentence(report_.bad.front(), "records"));
     throw UserError::bad_file(path_.string(), "holds no document with text" + found);
   }
 
@@ -92,16 +99,20 @@ class CorpusReader {
 
   /// Whatever follows, the file will be refused, or almost surely so.
   bool is_hopeless(const BadRecords& records) const {
-    return options_.max_bad >= 0 ? records.bad > static_cast<uint64_t>(options_.max_bad) : records.bad >= kHopeless && records.bad == records.records;
+    return options_.max_bad >= 0 ? records.bad > static_cast<uint64_t>(options_.max_bad)
+                                 : records.bad >= kHopeless && records.bad == records.records;
   }
 
   /// At the end of a file: its bad records are few enough to be left out, or it is refused.
   void close(BadRecords& records, const fs::path& path, const std::string& what) {
     if (records.bad == 0) return;
-    const uint64_t limit = options_.max_bad >= 0 ? static_cast<uint64_t>(options_.max_bad)
-                                                 : std::max(kMaxBad, static_cast<uint64_t>(static_cast<double>(records.records) * kMaxBadShare));
+    const uint64_t limit =
+        options_.max_bad >= 0
+            ? static_cast<uint64_t>(options_.max_bad)
+            : std::max(kMaxBad, static_cast<uint64_t>(static_cast<double>(records.records) * kMaxBadShare));
     if (records.bad > limit)
-      throw UserError::bad_file(path.string(), fmt::format("{}; mend them, or let data.max_bad leave out more than {}", sentence(records, what), limit));
+      throw UserError::bad_file(path.string(), fmt::format("{}; mend them, or let data.max_bad leave out more than {}",
+                                                           sentence(records, what), limit));
     report_.bad.push_back(std::move(records));
   }
 
@@ -110,7 +121,8 @@ class CorpusReader {
     ++texts_.records;
     const uint64_t bytes = stored_bytes(path);
     if (bytes_read_ != nullptr) *bytes_read_ += bytes;
-    if (bytes > kMaxDocumentBytes) return add_bad(texts_, fmt::format("{}: is longer than {} bytes", *file_, kMaxDocumentBytes));
+    if (bytes > kMaxDocumentBytes)
+      return add_bad(texts_, fmt::format("{}: is longer than {} bytes", *file_, kMaxDocumentBytes));
     Document document;
     document.text = read_file(path, kMaxDocumentBytes);
     const char* encoding = wide_encoding(document.text);
@@ -121,7 +133,9 @@ class CorpusReader {
       if (++foreign_ <= kQuoted) first_foreign_ += (foreign_ == 1 ? "" : "; ") + reason;
       return add_bad(texts_, reason);
     }
-    if (!valid) return add_bad(texts_, fmt::format("{}: byte {} is not valid UTF-8: damaged, or no text", *file_, valid_utf8_bytes(document.text) + 1));
+    if (!valid)
+      return add_bad(texts_, fmt::format("{}: byte {} is not valid UTF-8: damaged, or no text", *file_,
+                                         valid_utf8_bytes(document.text) + 1));
     if (document.text.starts_with(kByteOrderMark)) document.text.erase(0, kByteOrderMark.size());
     emit(std::move(document), 1);
   }
@@ -141,12 +155,15 @@ class CorpusReader {
       if (!records.too_long() && record.find_first_not_of(" \t") == std::string_view::npos) continue;
       ++bad.records;
       try {
-        if (records.too_long()) throw BadRecord(fmt::format("line {} is longer than {} bytes", line, kMaxDocumentBytes));
+        if (records.too_long())
+          throw BadRecord(fmt::format("line {} is longer than {} bytes", line, kMaxDocumentBytes));
         Document document = parser_.parse(record);
         document.line = line;
         emit(std::move(document), bad.records);
       } catch (const BadRecord& error) {
-        add_bad(bad, bad.first.size() < kFirst ? fmt::format("{}:{}: record {}: {}", *file_, line, bad.records, error.what()) : "");
+        add_bad(bad, bad.first.size() < kFirst
+                         ? fmt::format("{}:{}: record {}: {}", *file_, line, bad.records, error.what())
+                         : "");
         if (is_hopeless(bad)) {
           what = "records looked at";
           break;
@@ -188,7 +205,8 @@ std::vector<std::string> corpus_files(const fs::path& folder, std::vector<std::s
     const bool has_ending = ending_of(entry->path()) != nullptr;
     if (has_ending && (type == fs::file_type::none || type == fs::file_type::not_found))
       throw UserError::bad_file(entry->path().string(), unknown ? unknown.message() : "a link that leads nowhere");
-    if (!has_ending || type != fs::file_type::regular || !is_corpus_file(entry->path())) {  // a FIFO of such a name would hang its reader
+    if (!has_ending || type != fs::file_type::regular ||
+        !is_corpus_file(entry->path())) {  // a FIFO of such a name would hang its reader
       others.push_back(std::move(name));
       continue;
     }
@@ -215,10 +233,12 @@ uint64_t stored_bytes(const fs::path& path) {
   return bytes;
 }
 
-CorpusReport for_each_document(const fs::path& path, const std::function<void(Document&&)>& visit, const CorpusOptions& options, uint64_t* bytes_read) {
+CorpusReport for_each_document(const fs::path& path, const std::function<void(Document&&)>& visit,
+                               const CorpusOptions& options, uint64_t* bytes_read) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
-  if (error || !fs::exists(status)) throw UserError::bad_file(path.string(), "no such file or folder" + searched_from(path));
+  if (error || !fs::exists(status))
+    throw UserError::bad_file(path.string(), "no such file or folder" + searched_from(path));
   CorpusReader reader(path, visit, options, bytes_read);
   std::vector<std::string> other_files;
   if (!fs::is_directory(status)) {
@@ -240,21 +260,28 @@ uint64_t CorpusReport::num_bad() const {
 void log_corpus_report(const fs::path& path, const CorpusReport& report, const CorpusOptions& options) {
   std::error_code error;
   const std::string where = path.string();
-  const fs::path folder = fs::is_directory(path, error) ? path : path.parent_path();  // its records are named from there
+  const fs::path folder =
+      fs::is_directory(path, error) ? path : path.parent_path();  // its records are named from there
   if (!report.other_files.empty())
-    log_warning(fmt::format("{}: {} files were left out, which do not end in {} or are .json of one object over several lines: {}{}", where,
-                            report.other_files.size(), kCorpusEndings, report.other_files.front(), report.other_files.size() > 1 ? " first" : ""));
-  if (report.empty > 0) log_warning(fmt::format("{}: {} records have an empty text and were left out", where, report.empty));
+    log_warning(fmt::format(
+        "{}: {} files were left out, which do not end in {} or are .json of one object over several lines: {}{}", where,
+        report.other_files.size(), kCorpusEndings, report.other_files.front(),
+        report.other_files.size() > 1 ? " first" : ""));
+  if (report.empty > 0)
+    log_warning(fmt::format("{}: {} records have an empty text and were left out", where, report.empty));
   if (report.json_files == 0 && options.text_key != CorpusOptions().text_key)
     log_warning(fmt::format("{}: text_key = \"{}\" has no effect: text files have no fields", where, options.text_key));
   for (size_t i = 0; i < std::min(report.bad.size(), kFilesNamed); ++i) {
     for (const std::string& reason : report.bad[i].first) log_warning((folder / reason).string());
-    log_warning(fmt::format("{}: {} of {} records are no documents and were left out{}", (folder / report.bad[i].file).string(), report.bad[i].bad,
-                            report.bad[i].records,
-                            report.bad[i].bad > report.bad[i].first.size() ? fmt::format("; the first {} are shown", report.bad[i].first.size()) : ""));
+    log_warning(fmt::format("{}: {} of {} records are no documents and were left out{}",
+                            (folder / report.bad[i].file).string(), report.bad[i].bad, report.bad[i].records,
+                            report.bad[i].bad > report.bad[i].first.size()
+                                ? fmt::format("; the first {} are shown", report.bad[i].first.size())
+                                : ""));
   }
   if (report.bad.size() > kFilesNamed)
-    log_warning(fmt::format("{}: {} more files hold bad records; {} are left out in all", where, report.bad.size() - kFilesNamed, report.num_bad()));
+    log_warning(fmt::format("{}: {} more files hold bad records; {} are left out in all", where,
+                            report.bad.size() - kFilesNamed, report.num_bad()));
 }
 
 uint64_t text_hash(std::string_view text) {
@@ -265,8 +292,12 @@ uint64_t text_hash(std::string_view text) {
 
 uint64_t document_hash(std::string_view id) { return XXH3_64bits(id.data(), id.size()); }
 
-uint64_t sample_hash(std::string_view id) { return XXH3_64bits_withSeed(id.data(), id.size(), 0x73616d706c65); }  // "sample"
+uint64_t sample_hash(std::string_view id) {
+  return XXH3_64bits_withSeed(id.data(), id.size(), 0x73616d706c65);
+}  // "sample"
 
-bool is_heldout(std::string_view id, double heldout_share) { return static_cast<double>(document_hash(id) >> 11) * 0x1p-53 < heldout_share; }
+bool is_heldout(std::string_view id, double heldout_share) {
+  return static_cast<double>(document_hash(id) >> 11) * 0x1p-53 < heldout_share;
+}
 
 }  // namespace coppice

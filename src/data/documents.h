@@ -16,7 +16,8 @@ struct Document {
   std::string source;   // where it came from
   std::string text;     // valid UTF-8
   std::string license;  // metadata.license; may be empty
-  // Where it was read: the file, relative to the corpus folder, and the line it begins on (0: the file is the document).
+  // Where it was read: the file, relative to the corpus folder, and the line it begins on (0: the file is the
+  // document).
   std::shared_ptr<const std::string> file = nullptr;
   uint64_t line = 0;
 };
@@ -26,7 +27,8 @@ inline constexpr const char* kCorpusEndings = ".jsonl, .ndjson, .json (each also
 
 struct CorpusOptions {
   std::string text_key = "text";  // the field that holds the text
-  int64_t max_bad = -1;           // bad records of a file that are left out; -1: the larger of 100 and 0.1%, and no text file in another encoding
+  int64_t max_bad = -1;  // bad records of a file that are left out; -1: the larger of 100 and 0.1%, and no text file in
+                         // another encoding
 };
 
 /// Records of one file (or text files of one folder) that are no documents.
@@ -46,22 +48,26 @@ struct CorpusReport {
   uint64_t num_bad() const;
 };
 
-/// Calls `visit` for every document of a file or folder (recursive, files in sorted order). Endings in capitals are the same.
+/// Calls `visit` for every document of a file or folder (recursive, files in sorted order). Endings in capitals are the
+/// same.
 ///   .jsonl, .ndjson    one object a line: {"text", "id"?, "source"?, "metadata"?: {"license"?}}
 ///   .json              one array of such objects, or one a line
 ///   .txt               one document, blank lines and all
-/// A byte order mark at the start is passed over. Bad records (no JSON, no text, invalid UTF-8, nested deeper than 64, longer than 64 MB) are left out and
-/// reported, as many as options.max_bad lets a file have. UserError::bad_file naming file and first records for more, for no document at all, for a file in
-/// another encoding, for a torn array, a damaged or cut off .gz or .zst, a decompression ratio above 1000. `bytes_read`, where given, grows up to
+/// A byte order mark at the start is passed over. Bad records (no JSON, no text, invalid UTF-8, nested deeper than 64,
+/// longer than 64 MB) are left out and reported, as many as options.max_bad lets a file have. UserError::bad_file
+/// naming file and first records for more, for no document at all, for a file in another encoding, for a torn array, a
+/// damaged or cut off .gz or .zst, a decompression ratio above 1000. `bytes_read`, where given, grows up to
 /// stored_bytes(path) on the way.
-CorpusReport for_each_document(const std::filesystem::path& path, const std::function<void(Document&&)>& visit, const CorpusOptions& options = {},
-                               uint64_t* bytes_read = nullptr);
+CorpusReport for_each_document(const std::filesystem::path& path, const std::function<void(Document&&)>& visit,
+                               const CorpusOptions& options = {}, uint64_t* bytes_read = nullptr);
 /// Warnings for what a person should know of the report.
 void log_corpus_report(const std::filesystem::path& path, const CorpusReport& report, const CorpusOptions& options);
 
-/// The files below a folder that for_each_document reads: relative, in generic form, in its order; a .json that is one object over several lines is none.
-/// `left_out`, where given: those that it does not read. UserError::bad_file for a folder that cannot be listed and a link that leads nowhere.
-std::vector<std::string> corpus_files(const std::filesystem::path& folder, std::vector<std::string>* left_out = nullptr);
+/// The files below a folder that for_each_document reads: relative, in generic form, in its order; a .json that is one
+/// object over several lines is none. `left_out`, where given: those that it does not read. UserError::bad_file for a
+/// folder that cannot be listed and a link that leads nowhere.
+std::vector<std::string> corpus_files(const std::filesystem::path& folder,
+                                      std::vector<std::string>* left_out = nullptr);
 /// Of a corpus file, or of all files that are read below a folder, as they lie on disk.
 uint64_t stored_bytes(const std::filesystem::path& path);
 
@@ -79,8 +85,9 @@ class DocumentWriter {
   std::unique_ptr<State> state_;
 };
 
-/// Body text of an HTML page through libgumbo: scripts, styles, navigation dropped, blocks separated by newlines, title first; depth limited.
-/// UserError::bad_file naming `path` for a page of more than 64 MB or with thousands of elements open at once.
+/// Body text of an HTML page through libgumbo: scripts, styles, navigation dropped, blocks separated by newlines, title
+/// first; depth limited. UserError::bad_file naming `path` for a page of more than 64 MB or with thousands of elements
+/// open at once.
 std::string html_to_text(std::string_view html, const std::filesystem::path& path = "HTML");
 
 /// XXH3-64 of the text without white space at its ends: equal texts have equal hashes.

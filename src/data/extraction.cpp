@@ -21,13 +21,14 @@ namespace fs = std::filesystem;
 constexpr std::array kHtmlSuffixes = {".html", ".htm", ".xhtml"};
 constexpr std::array kDictionarySuffixes = {".dict", ".dict.dz"};
 constexpr std::array kPlainSuffixes = {
-    ".txt", ".md",   ".rst", ".pod", ".tex",                                                // prose with or without marks
+    ".txt", ".md",   ".rst", ".pod", ".tex",  // prose with or without marks
     ".py",  ".pl",   ".pm",  ".rs",  ".c",   ".h",  ".cc", ".cpp", ".hpp", ".cu",  ".cuh",  // source code
     ".go",  ".java", ".js",  ".ts",  ".sh",  ".rb", ".R",  ".jl",  ".lua", ".f90", ".ml",  ".hs", ".sql",
 };
 // Pages made by documentation tools that list other pages; their names do not vary.
-constexpr std::array kIndexNames = {"index",       "genindex", "bookindex", "theindex", "chapInd", "search",   "contents", "toc",
-                                    "py-modindex", "modindex", "print",     "redirect", "all",     "docguide", "not_found"};
+constexpr std::array kIndexNames = {"index",  "genindex", "bookindex", "theindex",    "chapInd",
+                                    "search", "contents", "toc",       "py-modindex", "modindex",
+                                    "print",  "redirect", "all",       "docguide",    "not_found"};
 
 template <class Suffixes>
 bool ends_with_any(std::string_view name, const Suffixes& suffixes) {
@@ -41,7 +42,8 @@ std::string read_unpacked(const fs::path& path) {
   std::string bytes;
   for (std::string_view block = source.next(); !block.empty(); block = source.next()) {
     bytes += block;
-    if (bytes.size() > kMaxDocumentBytes) throw UserError::bad_file(path.string(), fmt::format("larger than {} MB when unpacked", kMaxDocumentBytes >> 20));
+    if (bytes.size() > kMaxDocumentBytes)
+      throw UserError::bad_file(path.string(), fmt::format("larger than {} MB when unpacked", kMaxDocumentBytes >> 20));
   }
   if (bytes.starts_with(kByteOrderMark)) bytes.erase(0, kByteOrderMark.size());
   return bytes;
@@ -67,7 +69,8 @@ TextKind text_kind(const fs::path& path) {
   if (name.ends_with(".gz")) name.resize(name.size() - 3);
   if (ends_with_any(name, kHtmlSuffixes)) {
     const std::string stem = name.substr(0, name.rfind('.'));
-    return std::find(kIndexNames.begin(), kIndexNames.end(), stem) == kIndexNames.end() ? TextKind::html : TextKind::none;
+    return std::find(kIndexNames.begin(), kIndexNames.end(), stem) == kIndexNames.end() ? TextKind::html
+                                                                                        : TextKind::none;
   }
   if (ends_with_any(name, kDictionarySuffixes)) return TextKind::dictionary;
   return ends_with_any(name, kPlainSuffixes) ? TextKind::plain : TextKind::none;

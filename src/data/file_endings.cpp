@@ -24,8 +24,10 @@ constexpr std::array<FileEnding, 10> kEndings = {{{".txt", Kind::text, Coding::p
 
 const FileEnding* ending_of(const std::filesystem::path& path) {
   std::string name = path.filename().string();
-  std::ranges::transform(name, name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  const auto found = std::ranges::find_if(kEndings, [&](const FileEnding& ending) { return name.ends_with(ending.name); });
+  std::ranges::transform(name, name.begin(),
+                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  const auto found =
+      std::ranges::find_if(kEndings, [&](const FileEnding& ending) { return name.ends_with(ending.name); });
   return found == kEndings.end() ? nullptr : &*found;
 }
 

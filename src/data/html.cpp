@@ -49,17 +49,20 @@ class Arena {
 size_t raw_text_end(std::string_view html, size_t begin, std::string_view name) {
   for (size_t i = html.find("</", begin); i != std::string_view::npos; i = html.find("</", i + 2)) {
     const std::string_view found = html.substr(i + 2, name.size());
-    if (std::equal(found.begin(), found.end(), name.begin(), name.end(), [](char a, char b) { return std::tolower(static_cast<unsigned char>(a)) == b; }))
+    if (std::equal(found.begin(), found.end(), name.begin(), name.end(),
+                   [](char a, char b) { return std::tolower(static_cast<unsigned char>(a)) == b; }))
       return i;
   }
   return html.size();
 }
 
-/// Refuses pages whose unclosed elements pile up. Counts start tags minus end tags, leaving out elements whose end may be implied.
+/// Refuses pages whose unclosed elements pile up. Counts start tags minus end tags, leaving out elements whose end may
+/// be implied.
 void check_nesting(std::string_view html, const std::filesystem::path& path) {
   static constexpr std::string_view kRawText[] = {"script", "style", "textarea", "title"};
-  static constexpr std::string_view kImplied[] = {"a",  "p",  "li",  "dt",    "dd",   "tr",   "td",   "th",   "thead", "tbody", "option", "colgroup", "col",
-                                                  "br", "hr", "img", "input", "link", "meta", "area", "base", "param", "wbr",   "source", "embed"};
+  static constexpr std::string_view kImplied[] = {
+      "a",  "p",  "li",  "dt",    "dd",   "tr",   "td",   "th",   "thead", "tbody", "option", "colgroup", "col",
+      "br", "hr", "img", "input", "link", "meta", "area", "base", "param", "wbr",   "source", "embed"};
   int64_t open = 0;
   for (size_t i = html.find('<'); i != std::string_view::npos; i = html.find('<', i + 1)) {
     if (html.compare(i, 4, "<!--") == 0) {
@@ -74,7 +77,8 @@ void check_nesting(std::string_view html, const std::filesystem::path& path) {
       name += static_cast<char>(std::tolower(static_cast<unsigned char>(html[name_end++])));
     if (name.empty() || std::find(std::begin(kImplied), std::end(kImplied), name) != std::end(kImplied)) continue;
     open = std::max<int64_t>(0, open + (is_end ? -1 : 1));
-    if (open > kMaxOpenElements) throw UserError::bad_file(path.native(), "HTML: more than 5000 elements are open at once");
+    if (open > kMaxOpenElements)
+      throw UserError::bad_file(path.native(), "HTML: more than 5000 elements are open at once");
     if (!is_end && std::find(std::begin(kRawText), std::end(kRawText), name) != std::end(kRawText)) {
       const size_t end = raw_text_end(html, name_end, name);
       if (end == html.size()) return;
@@ -113,8 +117,8 @@ bool has_word(std::string_view words, std::span<const std::string_view> names) {
   return false;
 }
 
-/// Links that documentation tools repeat on every page, by ARIA role or by the class or id the tool gives them: kept, they would be a good part of a short
-/// page.
+/// Links that documentation tools repeat on every page, by ARIA role or by the class or id the tool gives them: kept,
+/// they would be a good part of a short page.
 bool is_repeated_navigation(const GumboElement& element) {
   static constexpr std::string_view kRoles[] = {"navigation", "search", "menu", "menubar", "banner", "contentinfo"};
   static constexpr std::string_view kClasses[] = {
@@ -144,7 +148,8 @@ bool is_repeated_navigation(const GumboElement& element) {
     const GumboAttribute* found = gumbo_get_attribute(&element.attributes, name);
     return found == nullptr ? std::string_view{} : std::string_view(found->value);
   };
-  return has_word(attribute("role"), kRoles) || has_word(attribute("class"), kClasses) || has_word(attribute("id"), kIds);
+  return has_word(attribute("role"), kRoles) || has_word(attribute("class"), kClasses) ||
+         has_word(attribute("id"), kIds);
 }
 
 /// Newlines that a block puts around itself: 2 = an empty line between paragraphs, 1 = a line of its own, 0 = inline.

@@ -21,9 +21,11 @@ constexpr double kRightHere = 0.2;  // share of right labels that speaks for its
 std::string LabelAlignment::complaint() const {
   const bool before = place == Place::one_before;
   return fmt::format(
-      "stand one place {} their tokens: they follow from the token {} rather than from their own (z = {:.1f}, where right ones pass {:.1f} once in a million "
+      "stand one place {} their tokens: they follow from the token {} rather than from their own (z = {:.1f}, where "
+      "right ones pass {:.1f} once in a million "
       "times; {} labels). The label of token i is the choice for token i + 1: move them {} by one, or make them again",
-      before ? "before" : "behind", before ? "after" : "before", before ? z_before : z_behind, threshold, labels, before ? "on" : "back");
+      before ? "before" : "behind", before ? "after" : "before", before ? z_before : z_behind, threshold, labels,
+      before ? "on" : "back");
 }
 
 void LabelSample::add(std::span<const int64_t> token, std::span<const int64_t> label) {

@@ -18,9 +18,11 @@ namespace {
 /// "documents 3 to 7 (of 40)" for tokens [begin, end) of a shard, counted from 0 within the shard.
 std::string document_range(const TokenShards& shards, size_t shard, uint64_t begin, uint64_t end) {
   const std::vector<uint64_t>& ends = shards.document_ends(shard);
-  const auto document_of = [&](uint64_t offset) { return std::upper_bound(ends.begin(), ends.end(), offset) - ends.begin(); };
-  return fmt::format("documents {} to {} of {} in {}, tokens {} to {}", document_of(begin), document_of(end - 1), ends.size(), shards.shards()[shard].name,
-                     begin, end - 1);
+  const auto document_of = [&](uint64_t offset) {
+    return std::upper_bound(ends.begin(), ends.end(), offset) - ends.begin();
+  };
+  return fmt::format("documents {} to {} of {} in {}, tokens {} to {}", document_of(begin), document_of(end - 1),
+                     ends.size(), shards.shards()[shard].name, begin, end - 1);
 }
 
 }  // namespace
@@ -46,7 +48,8 @@ struct LabelCache::State {
 
   /// A label wherever one is needed; with window_rule "aligned" none is behind the shard's last window.
   void check_covered(size_t shard, const std::string& path) const {
-    const uint64_t context = static_cast<uint64_t>(std::max<int64_t>(1, fingerprint.context)), tokens = files[shard].table.tokens();
+    const uint64_t context = static_cast<uint64_t>(std::max<int64_t>(1, fingerprint.context)),
+                   tokens = files[shard].table.tokens();
     const uint64_t covered = fingerprint.window_rule == "aligned" ? (tokens - 1) / context * context : tokens;
     for (const TokenRun& bare : unlabelled[shard])
       if (const auto needed = first_needed(shard, {bare.begin, std::min(bare.end, covered)}))
@@ -54,7 +57,8 @@ struct LabelCache::State {
   }
 };
 
-LabelCache::LabelCache(const std::filesystem::path& folder, const TokenShards& shards, const LabelFingerprint& expected, LabelCoverage coverage)
+LabelCache::LabelCache(const std::filesystem::path& folder, const TokenShards& shards, const LabelFingerprint& expected,
+                       LabelCoverage coverage)
     : state_(std::make_unique<State>()) {
   State& s = *state_;
   s.fingerprint = expected;
@@ -63,7 +67,8 @@ LabelCache::LabelCache(const std::filesystem::path& folder, const TokenShards& s
   const std::string where = manifest_path.string();
   const Json manifest = read_label_manifest(manifest_path, expected.to_json());
   if (shards.vocab_size() > expected.vocab_size)
-    throw UserError::bad_file(where, fmt::format("labels of a vocabulary of {} cannot cover tokens of {}", expected.vocab_size, shards.vocab_size()));
+    throw UserError::bad_file(where, fmt::format("labels of a vocabulary of {} cannot cover tokens of {}",
+                                                 expected.vocab_size, shards.vocab_size()));
   s.bytes = std::filesystem::file_size(manifest_path);
   for (size_t shard = 0; shard < shards.shards().size(); ++shard) {
     const TokenShardInfo& info = shards.shards()[shard];
@@ -72,12 +77,14 @@ LabelCache::LabelCache(const std::filesystem::path& folder, const TokenShards& s
     if (!find_label_entry(manifest, info.name, where, entry))
       throw UserError::bad_file(where, "no labels for " + document_range(shards, shard, 0, info.tokens));
     if (entry.tokens != info.tokens)
-      throw UserError::bad_file(where, fmt::format("{}: labels for {} tokens, the shard holds {}", info.name, entry.tokens, info.tokens));
+      throw UserError::bad_file(
+          where, fmt::format("{}: labels for {} tokens, the shard holds {}", info.name, entry.tokens, info.tokens));
     check_listed_file(path, entry.bytes, entry.sha256);
     s.bytes += entry.bytes;
     LabelFile file(path, expected, entry);
     if (file.ids.file().string_attribute("/", "token_shard_sha256") != info.sha256)
-      throw UserError::bad_file(path.string(), "attribute token_shard_sha256: the labels belong to another token shard");
+      throw UserError::bad_file(path.string(),
+                                "attribute token_shard_sha256: the labels belong to another token shard");
     s.unlabelled.push_back(file.unlabelled(path.string(), expected));
     file.check_probabilities(path.string(), expected);
     file.finish_checks();
@@ -140,14 +147,17 @@ void LabelCache::read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_
 std::optional<std::pair<uint64_t, uint64_t>> LabelCache::first_gap(size_t shard, uint64_t begin, uint64_t count) const {
   const TokenRuns& unlabelled = state_->unlabelled.at(shard);
   const uint64_t end = begin + count;
-  for (auto bare = std::ranges::upper_bound(unlabelled, begin, {}, &TokenRun::end); bare != unlabelled.end() && bare->begin < end; ++bare)
-    if (const auto needed = state_->first_needed(shard, {std::max(begin, bare->begin), std::min(end, bare->end)})) return std::pair(needed->begin, needed->end);
+  for (auto bare = std::ranges::upper_bound(unlabelled, begin, {}, &TokenRun::end);
+       bare != unlabelled.end() && bare->begin < end; ++bare)
+    if (const auto needed = state_->first_needed(shard, {std::max(begin, bare->begin), std::min(end, bare->end)}))
+      return std::pair(needed->begin, needed->end);
   return std::nullopt;
 }
 
 uint64_t LabelCache::labelled() const {
   uint64_t count = 0;
-  for (size_t shard = 0; shard < state_->files.size(); ++shard) count += state_->files[shard].table.tokens() - count_tokens(state_->unlabelled[shard]);
+  for (size_t shard = 0; shard < state_->files.size(); ++shard)
+    count += state_->files[shard].table.tokens() - count_tokens(state_->unlabelled[shard]);
   return count;
 }
 
@@ -183,7 +193,8 @@ TopK lookup_top_k(const std::vector<const LabelCache*>& caches, const Batch& bat
     COPPICE_CHECK(cache->k() == k, fmt::format("caches of {} and {} ids a token in one batch", k, cache->k()));
     const int64_t first = span.row * seq_len + span.column;
     cache->read_top_k(static_cast<size_t>(span.shard), span.offset, static_cast<uint64_t>(span.length), ids + first * k,
-                      top.logp_NK.mutable_data_ptr<float>() + first * k, top.tail_logp_N.mutable_data_ptr<float>() + first);
+                      top.logp_NK.mutable_data_ptr<float>() + first * k,
+                      top.tail_logp_N.mutable_data_ptr<float>() + first);
     for (int64_t i = first * k; i < (first + span.length) * k; ++i)
       if (ids[i] == kNoLabel) ids[i] = kIgnoredLabel;
   }

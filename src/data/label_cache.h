@@ -54,20 +54,23 @@ inline constexpr uint64_t kLabelRunBytes = 24;
 struct ShardLabels {
   int64_t k = 1;
   bool has_logp = false, has_tail = false;
-  int64_t near_ties = -1;       // labels whose two best logits lie within 1e-5 of each other: another batch shape may choose the other; -1 = unknown
-  TokenRuns runs;               // do not overlap
-  std::vector<int32_t> id;      // rows K, kNoLabel = none; a row without a label has none in its first place and is not stored
+  int64_t near_ties = -1;  // labels whose two best logits lie within 1e-5 of each other: another batch shape may choose
+                           // the other; -1 = unknown
+  TokenRuns runs;          // do not overlap
+  std::vector<int32_t>
+      id;  // rows K, kNoLabel = none; a row without a label has none in its first place and is not stored
   std::vector<c10::Half> logp;  // rows K; empty in tier top1
   std::vector<c10::Half> tail;  // rows; empty but in tier topk
   /// Rows without labels, to be filled.
   ShardLabels(const TokenRuns& of, const LabelFingerprint& fingerprint);
-  ShardLabels(uint64_t tokens, const LabelFingerprint& fingerprint) : ShardLabels(TokenRuns{{0, tokens}}, fingerprint) {}
+  ShardLabels(uint64_t tokens, const LabelFingerprint& fingerprint)
+      : ShardLabels(TokenRuns{{0, tokens}}, fingerprint) {}
   /// More of them; returns the first's row.
   uint64_t append(TokenRun run);
 };
 
-/// Writes one domain's labels, shard by shard; a shard file appears by rename when it is whole, then the manifest is replaced: the unit of resuming. Several
-/// processes may write one cache: each labels the shards it can claim.
+/// Writes one domain's labels, shard by shard; a shard file appears by rename when it is whole, then the manifest is
+/// replaced: the unit of resuming. Several processes may write one cache: each labels the shards it can claim.
 class LabelCacheWriter {
  public:
   /// Continues what a run with the same fingerprint left; UserError::bad_file naming the field for another one.
@@ -75,8 +78,8 @@ class LabelCacheWriter {
   ~LabelCacheWriter();
   /// True when this shard was labelled by an earlier or another run with the same fingerprint and its file still holds.
   bool has(size_t shard) const;
-  /// The shard's lock, and with it the right to write() it; nothing while another process has it. has() is up to date afterwards: the shard may have been
-  /// finished since. The lock dies with its holder.
+  /// The shard's lock, and with it the right to write() it; nothing while another process has it. has() is up to date
+  /// afterwards: the shard may have been finished since. The lock dies with its holder.
   std::unique_ptr<FileLock> claim(size_t shard);
   /// What is written depends on the labels alone, not on the order in which they came.
   void write(size_t shard, const ShardLabels& labels);
@@ -88,24 +91,28 @@ class LabelCacheWriter {
   std::unique_ptr<State> state_;
 };
 
-/// Which tokens of a cache carry labels: every one, or some (a label stage that labelled only what its readers draw; they check what they draw).
+/// Which tokens of a cache carry labels: every one, or some (a label stage that labelled only what its readers draw;
+/// they check what they draw).
 enum class LabelCoverage { all, some };
 
-/// One domain's labels, opened and verified (sizes, hashes, ids, probabilities, fingerprint: exit 3 naming the field, the shard or the document range without
-/// labels). Every token but the last of its document needs a label (with `some`, none does); with window_rule "aligned" also those behind a shard's last window
-/// of `context` have none.
+/// One domain's labels, opened and verified (sizes, hashes, ids, probabilities, fingerprint: exit 3 naming the field,
+/// the shard or the document range without labels). Every token but the last of its document needs a label (with
+/// `some`, none does); with window_rule "aligned" also those behind a shard's last window of `context` have none.
 class LabelCache {
  public:
-  LabelCache(const std::filesystem::path& folder, const TokenShards& shards, const LabelFingerprint& expected, LabelCoverage coverage = LabelCoverage::all);
+  LabelCache(const std::filesystem::path& folder, const TokenShards& shards, const LabelFingerprint& expected,
+             LabelCoverage coverage = LabelCoverage::all);
   LabelCache(LabelCache&&) noexcept;
   ~LabelCache();
   int64_t k() const;
   const LabelFingerprint& fingerprint() const;
   /// The most probable id of `count` tokens, kNoLabel where none.
   void read(size_t shard, uint64_t begin, uint64_t count, int64_t* out) const;
-  /// The first run of tokens without a label among these, [begin, end), within one document; last tokens of documents need none. Nothing when all have one.
+  /// The first run of tokens without a label among these, [begin, end), within one document; last tokens of documents
+  /// need none. Nothing when all have one.
   std::optional<std::pair<uint64_t, uint64_t>> first_gap(size_t shard, uint64_t begin, uint64_t count) const;
-  /// k() ids a token (kNoLabel where none), their log-probabilities, and the log of the rest. Needs a tier with probabilities.
+  /// k() ids a token (kNoLabel where none), their log-probabilities, and the log of the rest. Needs a tier with
+  /// probabilities.
   void read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail) const;
   uint64_t labelled() const;  // tokens that have a label
   uint64_t bytes() const;     // of all files
@@ -119,16 +126,18 @@ class LabelCache {
 struct LabelShardSummary {
   std::string name;
   uint64_t tokens = 0, labelled = 0;
-  std::pair<uint64_t, uint64_t> first_gap;  // the first run of tokens without a label, [begin, end); of an unfinished shard all
-  int64_t near_ties = -1;                   // -1 = unknown
+  std::pair<uint64_t, uint64_t>
+      first_gap;           // the first run of tokens without a label, [begin, end); of an unfinished shard all
+  int64_t near_ties = -1;  // -1 = unknown
   bool finished = false;
 };
 struct LabelCacheSummary {
   LabelFingerprint fingerprint;
   std::string domain;
-  std::vector<LabelShardSummary> shard;                                                // of the token shards, finished or not
-  uint64_t shards = 0, finished = 0, tokens = 0, labelled = 0, stored = 0, bytes = 0;  // stored: tokens of the finished shards
-  int64_t near_ties = 0;                                                               // of the finished shards that count them
+  std::vector<LabelShardSummary> shard;  // of the token shards, finished or not
+  uint64_t shards = 0, finished = 0, tokens = 0, labelled = 0, stored = 0,
+           bytes = 0;     // stored: tokens of the finished shards
+  int64_t near_ties = 0;  // of the finished shards that count them
 };
 /// Verifies hashes and checksums without the token shards. UserError::bad_file when something does not hold.
 LabelCacheSummary summarise_labels(const std::filesystem::path& folder);
@@ -139,8 +148,8 @@ LabelFingerprint read_label_fingerprint(const std::filesystem::path& folder);
 /// Sum over the finished shards that count them, from the manifest.
 int64_t count_near_ties(const std::filesystem::path& folder);
 
-/// Teacher labels of every position of a batch: int64 [B, T]; kIgnoredLabel where there is none. caches[d] belongs to domain d of the batch's spans;
-/// nullptr = that domain has no labels.
+/// Teacher labels of every position of a batch: int64 [B, T]; kIgnoredLabel where there is none. caches[d] belongs to
+/// domain d of the batch's spans; nullptr = that domain has no labels.
 at::Tensor lookup_labels(const std::vector<const LabelCache*>& caches, const Batch& batch);
 /// The same with probabilities, [B T, K]; ids kIgnoredLabel where there is none. All caches have the same k.
 TopK lookup_top_k(const std::vector<const LabelCache*>& caches, const Batch& batch);

@@ -16,23 +16,30 @@ namespace coppice {
 
 namespace {
 
-std::string text_of(const Json& value) { return printable(value.is_string() ? value.get<std::string>() : value.dump()); }
+std::string text_of(const Json& value) {
+  return printable(value.is_string() ? value.get<std::string>() : value.dump());
+}
 
 /// Every field of the expected fingerprint, by name, and no other.
 void check_fingerprint(const Json& found, const Json& expected, const std::string& path) {
   const auto check = [&](const std::string& name) {
     const Json& value = expected[name];
-    if (!found.contains(name)) throw UserError::bad_file(path, fmt::format("the labels' fingerprint has no field {}", name));
+    if (!found.contains(name))
+      throw UserError::bad_file(path, fmt::format("the labels' fingerprint has no field {}", name));
     if (found[name] != value)
-      throw UserError::bad_file(path, fmt::format("the labels were made with another {}: found {}, expected {}", name, text_of(found[name]), text_of(value)));
+      throw UserError::bad_file(path, fmt::format("the labels were made with another {}: found {}, expected {}", name,
+                                                  text_of(found[name]), text_of(value)));
   };
   check("tokenizer_sha256");  // other tokens follow from it
   for (const auto& [name, value] : expected.items()) check(name);
   for (const auto& [name, value] : found.items())
-    if (!expected.contains(name)) throw UserError::bad_file(path, fmt::format("the labels' fingerprint has an unknown field {}", printable(name)));
+    if (!expected.contains(name))
+      throw UserError::bad_file(path, fmt::format("the labels' fingerprint has an unknown field {}", printable(name)));
 }
 
-Json read_any_manifest(const std::filesystem::path& folder) { return read_sealed(folder / "manifest.json", "coppice.labels", kLabelVersion); }
+Json read_any_manifest(const std::filesystem::path& folder) {
+  return read_sealed(folder / "manifest.json", "coppice.labels", kLabelVersion);
+}
 
 }  // namespace
 
@@ -40,11 +47,14 @@ IdPacking label_packing(const LabelFingerprint& fingerprint) {
   if (fingerprint.vocab_size <= 65535) return IdPacking::two_bytes;
   return fingerprint.has_tail() ? IdPacking::four_bytes : IdPacking::three_bytes;
 }
-uint32_t none_of(IdPacking packing) { return packing == IdPacking::four_bytes ? kNoId : (uint32_t{1} << (8 * static_cast<int>(packing))) - 1; }
+uint32_t none_of(IdPacking packing) {
+  return packing == IdPacking::four_bytes ? kNoId : (uint32_t{1} << (8 * static_cast<int>(packing))) - 1;
+}
 
 uint64_t label_row_bytes(const LabelFingerprint& fingerprint) {
   const auto k = static_cast<uint64_t>(fingerprint.k);
-  return k * (static_cast<uint64_t>(label_packing(fingerprint)) + (fingerprint.has_logp() ? 2 : 0)) + (fingerprint.has_tail() ? 2 : 0);
+  return k * (static_cast<uint64_t>(label_packing(fingerprint)) + (fingerprint.has_logp() ? 2 : 0)) +
+         (fingerprint.has_tail() ? 2 : 0);
 }
 
 Json read_label_manifest(const std::filesystem::path& path, const Json& fingerprint) {
@@ -57,7 +67,9 @@ Json read_label_manifest(const std::filesystem::path& path, const Json& fingerpr
 bool find_label_entry(const Json& manifest, const std::string& name, const std::string& where, LabelEntry& entry) {
   for (const Json& item : manifest["shards"]) {
     if (string_at(item, "name", where) != name) continue;
-    entry = {.bytes = unsigned_at(item, "bytes", where), .tokens = unsigned_at(item, "tokens", where), .sha256 = string_at(item, "sha256", where)};
+    entry = {.bytes = unsigned_at(item, "bytes", where),
+             .tokens = unsigned_at(item, "tokens", where),
+             .sha256 = string_at(item, "sha256", where)};
     if (item.contains("rows")) entry.rows = unsigned_at(item, "rows", where);
     if (item.contains("near_ties")) entry.near_ties = static_cast<int64_t>(unsigned_at(item, "near_ties", where));
     return true;
@@ -70,7 +82,8 @@ namespace {
 /// Rows that the columns must have, before one of them is opened.
 uint64_t rows_of(const LabelEntry& entry, const LabelFingerprint& fingerprint, const std::string& where) {
   const uint64_t rows = entry.rows.value_or(entry.tokens);
-  if (rows > entry.tokens) throw UserError::bad_file(where, fmt::format("{} labels for {} tokens (manifest)", rows, entry.tokens));
+  if (rows > entry.tokens)
+    throw UserError::bad_file(where, fmt::format("{} labels for {} tokens (manifest)", rows, entry.tokens));
   if (checked_multiply(rows, label_row_bytes(fingerprint), where) > entry.bytes)
     throw UserError::bad_file(where, fmt::format("{} labels cannot lie in {} bytes", rows, entry.bytes));
   return rows;
@@ -79,9 +92,13 @@ uint64_t rows_of(const LabelEntry& entry, const LabelFingerprint& fingerprint, c
 }  // namespace
 
 LabelFile::LabelFile(const std::filesystem::path& path, const LabelFingerprint& fingerprint, const LabelEntry& entry)
-    : ids(path, id_dataset(fingerprint), label_packing(fingerprint), rows_of(entry, fingerprint, path.string()), static_cast<uint64_t>(fingerprint.k)),
-      table(entry.rows ? LabelTable::read(ids.file(), entry.bytes, ids.rows(), entry.tokens) : LabelTable::whole(entry.tokens)) {
-  if (fingerprint.has_logp()) logp = std::make_unique<HalfColumn>(path, logp_dataset(fingerprint), ids.rows(), static_cast<uint64_t>(fingerprint.k));
+    : ids(path, id_dataset(fingerprint), label_packing(fingerprint), rows_of(entry, fingerprint, path.string()),
+          static_cast<uint64_t>(fingerprint.k)),
+      table(entry.rows ? LabelTable::read(ids.file(), entry.bytes, ids.rows(), entry.tokens)
+                       : LabelTable::whole(entry.tokens)) {
+  if (fingerprint.has_logp())
+    logp =
+        std::make_unique<HalfColumn>(path, logp_dataset(fingerprint), ids.rows(), static_cast<uint64_t>(fingerprint.k));
   if (fingerprint.has_tail()) tail = std::make_unique<HalfColumn>(path, kTailDataset, ids.rows());
 }
 
@@ -106,7 +123,8 @@ TokenRuns LabelFile::unlabelled(const std::string& path, const LabelFingerprint&
       token = run->begin + (row - run->place);
       for (size_t j = i; j < i + k; ++j)
         if (id[j] >= fingerprint.vocab_size && id[j] != none)
-          throw UserError::bad_file(path, fmt::format("label {} of token {} is outside the vocabulary of {}", id[j], token, fingerprint.vocab_size));
+          throw UserError::bad_file(path, fmt::format("label {} of token {} is outside the vocabulary of {}", id[j],
+                                                      token, fingerprint.vocab_size));
       if (id[i] == none) add(token, token + 1);  // fewer than k ids are no hole
       ++token;
     }
@@ -122,9 +140,11 @@ void LabelFile::check_probabilities(const std::string& path, const LabelFingerpr
   logp->scan([&](uint64_t begin, const std::vector<float>& values) {
     for (size_t i = 0; i < values.size(); ++i) {
       const uint64_t row = begin + i / k;
-      if (!(values[i] <= 0.01f)) throw UserError::bad_file(path, fmt::format("log-probability {} at token {}", values[i], table.token_of(row)));
+      if (!(values[i] <= 0.01f))
+        throw UserError::bad_file(path, fmt::format("log-probability {} at token {}", values[i], table.token_of(row)));
       if (i % k > 0 && values[i] > values[i - 1])
-        throw UserError::bad_file(path, fmt::format("log-probabilities of token {} are not in descending order", table.token_of(row)));
+        throw UserError::bad_file(
+            path, fmt::format("log-probabilities of token {} are not in descending order", table.token_of(row)));
       mass[row] += std::exp(values[i]);
     }
   });
@@ -135,8 +155,11 @@ void LabelFile::check_probabilities(const std::string& path, const LabelFingerpr
   });
   tail->scan([&](uint64_t begin, const std::vector<float>& values) {
     for (size_t i = 0; i < values.size(); ++i)
-      if (const float sum = mass[begin + i] + std::exp(values[i]); labelled[begin + i] && !(std::abs(sum - 1) <= kMassTolerance))
-        throw UserError::bad_file(path, fmt::format("the probabilities of token {} and their tail add up to {}, expected 1", table.token_of(begin + i), sum));
+      if (const float sum = mass[begin + i] + std::exp(values[i]);
+          labelled[begin + i] && !(std::abs(sum - 1) <= kMassTolerance))
+        throw UserError::bad_file(path,
+                                  fmt::format("the probabilities of token {} and their tail add up to {}, expected 1",
+                                              table.token_of(begin + i), sum));
   });
 }
 
@@ -168,10 +191,12 @@ LabelFingerprint LabelFingerprint::from_json(const Json& json, const std::string
                                .overlap = static_cast<int64_t>(unsigned_at(json, "overlap", path)),
                                .compute_dtype = string_at(json, "compute_dtype", path)};
   const bool known = fingerprint.tier == "top1" || fingerprint.tier == "top1_prob" || fingerprint.tier == "topk";
-  if (!known || fingerprint.vocab_size <= 0 || fingerprint.vocab_size >= (int64_t{1} << 24) || fingerprint.k < 1 || fingerprint.k > fingerprint.vocab_size ||
-      (fingerprint.k > 1 && !fingerprint.has_tail()) || !(fingerprint.temperature > 0))
-    throw UserError::bad_file(path, fmt::format("labels of tier '{}' with k {}, temperature {} and a vocabulary of {}", printable(fingerprint.tier),
-                                                fingerprint.k, fingerprint.temperature, fingerprint.vocab_size));
+  if (!known || fingerprint.vocab_size <= 0 || fingerprint.vocab_size >= (int64_t{1} << 24) || fingerprint.k < 1 ||
+      fingerprint.k > fingerprint.vocab_size || (fingerprint.k > 1 && !fingerprint.has_tail()) ||
+      !(fingerprint.temperature > 0))
+    throw UserError::bad_file(
+        path, fmt::format("labels of tier '{}' with k {}, temperature {} and a vocabulary of {}",
+                          printable(fingerprint.tier), fingerprint.k, fingerprint.temperature, fingerprint.vocab_size));
   return fingerprint;
 }
 
@@ -200,16 +225,20 @@ uint64_t ShardLabels::append(TokenRun run) {
 LabelCacheSummary summarise_labels(const std::filesystem::path& folder) {
   const std::string where = (folder / "manifest.json").string();
   const Json manifest = read_any_manifest(folder);
-  LabelCacheSummary summary{.fingerprint = LabelFingerprint::from_json(object_at(manifest, "fingerprint", where), where),
-                            .domain = string_at(manifest, "domain", where)};
-  for (const Json& token_shard : array_at(manifest, manifest.contains("token_shards") ? "token_shards" : "shards", where)) {
-    LabelShardSummary shard{.name = string_at(token_shard, "name", where), .tokens = unsigned_at(token_shard, "tokens", where)};
+  LabelCacheSummary summary{
+      .fingerprint = LabelFingerprint::from_json(object_at(manifest, "fingerprint", where), where),
+      .domain = string_at(manifest, "domain", where)};
+  for (const Json& token_shard :
+       array_at(manifest, manifest.contains("token_shards") ? "token_shards" : "shards", where)) {
+    LabelShardSummary shard{.name = string_at(token_shard, "name", where),
+                            .tokens = unsigned_at(token_shard, "tokens", where)};
     check_leaf_name(shard.name, where);
     LabelEntry entry;
     shard.finished = find_label_entry(manifest, shard.name, where, entry);
     if (shard.finished) {
       if (entry.tokens != shard.tokens)
-        throw UserError::bad_file(where, fmt::format("{}: labels for {} tokens, the shard holds {}", shard.name, entry.tokens, shard.tokens));
+        throw UserError::bad_file(
+            where, fmt::format("{}: labels for {} tokens, the shard holds {}", shard.name, entry.tokens, shard.tokens));
       const std::filesystem::path path = folder / shard.name;
       check_listed_file(path, entry.bytes, entry.sha256);
       const LabelFile file(path, summary.fingerprint, entry);

@@ -1,6 +1,6 @@
-// The files of a label cache as its writer, its readers and its summary see them: datasets of a tier, entries of the manifest, the columns of one file.
-// Version 1 of the format knows no table: every file has a row for each token. A manifest states the least version that reads it, so a cache without packed
-// files is the same in both.
+// The files of a label cache as its writer, its readers and its summary see them: datasets of a tier, entries of the
+// manifest, the columns of one file. Version 1 of the format knows no table: every file has a row for each token. A
+// manifest states the least version that reads it, so a cache without packed files is the same in both.
 #pragma once
 
 #include <memory>
@@ -12,7 +12,8 @@
 
 namespace coppice {
 
-inline constexpr double kMassTolerance = 0.05;  // what a token's stored probabilities may add up to beside 1: half precision of up to some thousand ids
+inline constexpr double kMassTolerance =
+    0.05;  // what a token's stored probabilities may add up to beside 1: half precision of up to some thousand ids
 
 inline constexpr int kLabelVersion = 2;
 inline constexpr int label_version(bool packed) { return packed ? 2 : 1; }
@@ -23,7 +24,9 @@ uint32_t none_of(IdPacking packing);
 
 /// Names of a tier's datasets: ids, log-probabilities, tail.
 inline const char* id_dataset(const LabelFingerprint& fingerprint) { return fingerprint.has_tail() ? "/ids" : "/top1"; }
-inline const char* logp_dataset(const LabelFingerprint& fingerprint) { return fingerprint.has_tail() ? "/logp" : "/top1_logp"; }
+inline const char* logp_dataset(const LabelFingerprint& fingerprint) {
+  return fingerprint.has_tail() ? "/logp" : "/top1_logp";
+}
 inline constexpr const char* kTailDataset = "/tail";
 
 /// What the manifest says of a finished shard's file.
@@ -54,9 +57,11 @@ struct LabelFile {
     if (tail) tail->finish_checks();
   }
 
-  /// Every run of tokens without a label, in order. UserError::bad_file for an id outside the vocabulary, naming the token.
+  /// Every run of tokens without a label, in order. UserError::bad_file for an id outside the vocabulary, naming the
+  /// token.
   TokenRuns unlabelled(const std::string& path, const LabelFingerprint& fingerprint) const;
-  /// Log-probabilities at most 0 (but for half precision), descending, and with the tail of mass 1; UserError::bad_file naming the token.
+  /// Log-probabilities at most 0 (but for half precision), descending, and with the tail of mass 1; UserError::bad_file
+  /// naming the token.
   void check_probabilities(const std::string& path, const LabelFingerprint& fingerprint) const;
 };
 

@@ -1,5 +1,6 @@
-// A cache is written a shard at a time: a label file of the token shard's name, then its entry in the manifest. A file without an entry is labelled again.
-// What few tokens of a shard carry is packed: disk and memory follow the labels, not the shard.
+// A cache is written a shard at a time: a label file of the token shard's name, then its entry in the manifest. A file
+// without an entry is labelled again. What few tokens of a shard carry is packed: disk and memory follow the labels,
+// not the shard.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -30,10 +31,12 @@ std::vector<Stretch> labelled_stretches(const ShardLabels& labels, const TokenSh
   std::vector<Stretch> stretches;
   uint64_t row = 0;
   for (const TokenRun& run : labels.runs) {
-    COPPICE_CHECK(run.begin <= run.end && run.end <= shard.tokens, fmt::format("labels of tokens {} to {} of {}", run.begin, run.end, shard.tokens));
+    COPPICE_CHECK(run.begin <= run.end && run.end <= shard.tokens,
+                  fmt::format("labels of tokens {} to {} of {}", run.begin, run.end, shard.tokens));
     for (uint64_t token = run.begin; token < run.end; ++token, ++row) {
       if (labels.id[row * k] == kNoLabel) continue;
-      if (!stretches.empty() && stretches.back().tokens.end == token && stretches.back().row + stretches.back().tokens.size() == row) {
+      if (!stretches.empty() && stretches.back().tokens.end == token &&
+          stretches.back().row + stretches.back().tokens.size() == row) {
         ++stretches.back().tokens.end;
       } else {
         stretches.push_back({{token, token + 1}, row});
@@ -42,7 +45,8 @@ std::vector<Stretch> labelled_stretches(const ShardLabels& labels, const TokenSh
   }
   std::ranges::sort(stretches, {}, [](const Stretch& stretch) { return stretch.tokens.begin; });
   for (size_t i = 1; i < stretches.size(); ++i)
-    COPPICE_CHECK(stretches[i - 1].tokens.end <= stretches[i].tokens.begin, fmt::format("token {} is labelled twice", stretches[i].tokens.begin));
+    COPPICE_CHECK(stretches[i - 1].tokens.end <= stretches[i].tokens.begin,
+                  fmt::format("token {} is labelled twice", stretches[i].tokens.begin));
   return stretches;
 }
 
@@ -51,7 +55,8 @@ void store_ids(const int32_t* id, uint64_t count, const LabelFingerprint& finger
   static_assert(kNoLabel == -1);
   const auto width = static_cast<size_t>(label_packing(fingerprint));
   for (uint64_t i = 0; i < count; ++i, out += width) {
-    COPPICE_CHECK(id[i] >= kNoLabel && id[i] < fingerprint.vocab_size, fmt::format("label {} of a vocabulary of {}", id[i], fingerprint.vocab_size));
+    COPPICE_CHECK(id[i] >= kNoLabel && id[i] < fingerprint.vocab_size,
+                  fmt::format("label {} of a vocabulary of {}", id[i], fingerprint.vocab_size));
     std::memcpy(out, &id[i], width);
   }
 }
@@ -65,7 +70,8 @@ struct PackedLabels {
   std::vector<PackedColumn> columns(const LabelFingerprint& fingerprint) const {
     const auto k = static_cast<uint64_t>(fingerprint.k);
     const uint64_t rows = table.rows(), chunk = fingerprint.has_tail() && k > 1 ? kTopKChunk : kTokenChunk;
-    std::vector<PackedColumn> columns = {id_column(id_dataset(fingerprint), label_packing(fingerprint), rows, k, chunk, ids)};
+    std::vector<PackedColumn> columns = {
+        id_column(id_dataset(fingerprint), label_packing(fingerprint), rows, k, chunk, ids)};
     if (fingerprint.has_logp()) columns.push_back(half_column(logp_dataset(fingerprint), rows, k, chunk, logp.data()));
     if (fingerprint.has_tail()) columns.push_back(half_column(kTailDataset, rows, 1, kTokenChunk, tail.data()));
     if (!table.is_whole()) columns.push_back(table.column());
@@ -80,7 +86,10 @@ PackedLabels pack_labels(const ShardLabels& labels, const TokenShardInfo& shard,
   TokenRuns labelled;
   for (const Stretch& stretch : stretches) labelled.push_back(stretch.tokens);
   PackedLabels packed{
-      .table = LabelTable::packed(merge_runs(std::move(labelled)), shard.tokens, label_row_bytes(fingerprint)), .ids = {}, .logp = {}, .tail = {}};
+      .table = LabelTable::packed(merge_runs(std::move(labelled)), shard.tokens, label_row_bytes(fingerprint)),
+      .ids = {},
+      .logp = {},
+      .tail = {}};
   const uint64_t rows = packed.table.rows();
   packed.ids.assign(rows * width, 0xFF);
   if (fingerprint.has_logp()) packed.logp.assign(rows * k, nothing);
@@ -90,7 +99,8 @@ PackedLabels pack_labels(const ShardLabels& labels, const TokenShardInfo& shard,
     while (run->end() < tokens.end) ++run;
     const uint64_t place = run->place + (tokens.begin - run->begin);
     store_ids(labels.id.data() + row * k, tokens.size() * k, fingerprint, packed.ids.data() + place * width);
-    if (fingerprint.has_logp()) std::copy_n(labels.logp.data() + row * k, tokens.size() * k, packed.logp.data() + place * k);
+    if (fingerprint.has_logp())
+      std::copy_n(labels.logp.data() + row * k, tokens.size() * k, packed.logp.data() + place * k);
     if (fingerprint.has_tail()) std::copy_n(labels.tail.data() + row, tokens.size(), packed.tail.data() + place);
   }
   return packed;
@@ -110,7 +120,8 @@ struct LabelCacheWriter::State {
   Json manifest() const {
     if (!std::filesystem::exists(manifest_path())) {
       Json all = Json::array();  // what the shards' labels are to cover
-      for (const TokenShardInfo& shard : shards->shards()) all.push_back({{"name", shard.name}, {"tokens", shard.tokens}});
+      for (const TokenShardInfo& shard : shards->shards())
+        all.push_back({{"name", shard.name}, {"tokens", shard.tokens}});
       return {{"format", "coppice.labels"},           {"version", label_version(false)}, {"domain", shards->domain()},
               {"fingerprint", fingerprint.to_json()}, {"token_shards", std::move(all)},  {"shards", Json::array()}};
     }
@@ -131,7 +142,8 @@ struct LabelCacheWriter::State {
   bool is_whole(const Json& manifest, size_t shard) const {
     const TokenShardInfo& info = shards->shards()[shard];
     LabelEntry entry;
-    if (!find_label_entry(manifest, info.name, manifest_path().string(), entry) || entry.tokens != info.tokens) return false;
+    if (!find_label_entry(manifest, info.name, manifest_path().string(), entry) || entry.tokens != info.tokens)
+      return false;
     try {
       check_listed_file(folder / info.name, entry.bytes, entry.sha256);
       return true;
@@ -141,10 +153,13 @@ struct LabelCacheWriter::State {
   }
 };
 
-LabelCacheWriter::LabelCacheWriter(std::filesystem::path folder, const TokenShards& shards, LabelFingerprint fingerprint)
-    : state_(new State{std::move(folder), &shards, std::move(fingerprint), std::vector<bool>(shards.shards().size(), false)}) {
+LabelCacheWriter::LabelCacheWriter(std::filesystem::path folder, const TokenShards& shards,
+                                   LabelFingerprint fingerprint)
+    : state_(new State{std::move(folder), &shards, std::move(fingerprint),
+                       std::vector<bool>(shards.shards().size(), false)}) {
   State& s = *state_;
-  COPPICE_CHECK(s.fingerprint.vocab_size > 0 && s.fingerprint.vocab_size < (int64_t{1} << 24), fmt::format("vocab_size {}", s.fingerprint.vocab_size));
+  COPPICE_CHECK(s.fingerprint.vocab_size > 0 && s.fingerprint.vocab_size < (int64_t{1} << 24),
+                fmt::format("vocab_size {}", s.fingerprint.vocab_size));
   COPPICE_CHECK(s.fingerprint.k >= 1 && (s.fingerprint.k == 1 || s.fingerprint.has_tail()),
                 fmt::format("k {} in tier {}", s.fingerprint.k, s.fingerprint.tier));
   make_folder(s.folder);
@@ -180,8 +195,10 @@ void LabelCacheWriter::write(size_t shard, const ShardLabels& labels) {
   const uint64_t rows = count_tokens(labels.runs), num_ids = rows * static_cast<uint64_t>(fingerprint.k);
   COPPICE_CHECK(labels.k == fingerprint.k && labels.id.size() == num_ids,
                 fmt::format("{} labels of {} ids for {} tokens of {}", labels.id.size(), labels.k, rows, info.name));
-  COPPICE_CHECK(labels.logp.size() == (fingerprint.has_logp() ? num_ids : 0) && labels.tail.size() == (fingerprint.has_tail() ? rows : 0),
-                fmt::format("{} log-probabilities and {} tails for {} labels of {}", labels.logp.size(), labels.tail.size(), num_ids, info.name));
+  COPPICE_CHECK(labels.logp.size() == (fingerprint.has_logp() ? num_ids : 0) &&
+                    labels.tail.size() == (fingerprint.has_tail() ? rows : 0),
+                fmt::format("{} log-probabilities and {} tails for {} labels of {}", labels.logp.size(),
+                            labels.tail.size(), num_ids, info.name));
   const PackedLabels packed = pack_labels(labels, info, fingerprint);
   const std::vector<PackedColumn> columns = packed.columns(fingerprint);
 
@@ -207,8 +224,10 @@ void LabelCacheWriter::write(size_t shard, const ShardLabels& labels) {
   if (!packed.table.is_whole()) entries.back()["rows"] = packed.table.rows();
   if (labels.near_ties >= 0) entries.back()["near_ties"] = labels.near_ties;
   // In the order of names: the manifest of a finished cache does not depend on interruptions or on who labelled what.
-  std::sort(entries.begin(), entries.end(), [](const Json& a, const Json& b) { return a["name"].get<std::string>() < b["name"].get<std::string>(); });
-  manifest["version"] = label_version(std::ranges::any_of(entries, [](const Json& entry) { return entry.contains("rows"); }));
+  std::sort(entries.begin(), entries.end(),
+            [](const Json& a, const Json& b) { return a["name"].get<std::string>() < b["name"].get<std::string>(); });
+  manifest["version"] =
+      label_version(std::ranges::any_of(entries, [](const Json& entry) { return entry.contains("rows"); }));
   write_file_atomically(s.manifest_path(), seal(manifest));
   s.done[shard] = true;
 }

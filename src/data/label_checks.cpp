@@ -8,7 +8,8 @@
 
 namespace coppice {
 
-MassCheck::MassCheck(bool ours, bool low_mass) : most_(1 + (ours ? kMassTolerance : kMassAboveOne)), judges_low_(!ours && !low_mass) {}
+MassCheck::MassCheck(bool ours, bool low_mass)
+    : most_(1 + (ours ? kMassTolerance : kMassAboveOne)), judges_low_(!ours && !low_mass) {}
 
 void MassCheck::add(const LinePlace& line, const TokenLabels& token) {
   if (token.choices.empty()) return;
@@ -19,14 +20,16 @@ void MassCheck::add(const LinePlace& line, const TokenLabels& token) {
     base_2 += std::exp2(choice.logp);
   }
   if (mass > most_)
-    line.refuse(fmt::format("the probabilities of {} ids at a token add up to {:.4g}, expected 1 at most: {}", token.choices.size(), mass,
-                            base_10 <= most_ ? "logarithms of base 10? multiply them by 2.302585 (log-probabilities are natural logarithms)"
-                                             : "raw logits? take their log-softmax over the whole vocabulary (natural logarithm)"));
+    line.refuse(fmt::format(
+        "the probabilities of {} ids at a token add up to {:.4g}, expected 1 at most: {}", token.choices.size(), mass,
+        base_10 <= most_ ? "logarithms of base 10? multiply them by 2.302585 (log-probabilities are natural logarithms)"
+                         : "raw logits? take their log-softmax over the whole vocabulary (natural logarithm)"));
   if (token.has_tail) {
     const double sum = mass + std::exp(token.tail);
     if (!(std::abs(sum - 1) <= kMassTolerance))
       line.refuse(
-          fmt::format("the probabilities of {} ids at a token and its tail add up to {:.4g}, expected 1: most likely logarithms of another base, or "
+          fmt::format("the probabilities of {} ids at a token and its tail add up to {:.4g}, expected 1: most likely "
+                      "logarithms of another base, or "
                       "\"tail_logprobs\" of something else than the log of all that the ids leave",
                       token.choices.size(), sum));
   }
@@ -40,15 +43,18 @@ void MassCheck::add(const LinePlace& line, const TokenLabels& token) {
 void MassCheck::finish() const {
   if (2 * low_ <= tokens_) return;
   const char* cause = 2 * fits_base_2_ > low_ ? "logarithms of base 2 (multiply them by 0.693147)"
-                                              : "raw logits, or log-probabilities divided by a temperature (take the log-softmax over the whole vocabulary)";
-  first_low_.refuse(
-      fmt::format("the probabilities of {} of {} tokens add up to less than {}, the first time here, and no \"tail_logprobs\" say that this is so: "
-                  "most likely {}; if it is what the model said, --low-mass (low_mass = true of a label stage) lets it in",
-                  low_, tokens_, kLeastMass, cause));
+                                              : "raw logits, or log-probabilities divided by a temperature (take the "
+                                                "log-softmax over the whole vocabulary)";
+  first_low_.refuse(fmt::format(
+      "the probabilities of {} of {} tokens add up to less than {}, the first time here, and no \"tail_logprobs\" say "
+      "that this is so: "
+      "most likely {}; if it is what the model said, --low-mass (low_mass = true of a label stage) lets it in",
+      low_, tokens_, kLeastMass, cause));
 }
 
 PlaceCheck::PlaceCheck(const TokenShards& shards, const LabelImport& options)
-    : whose_((options.stage.empty() ? "" : fmt::format("stage '{}' in ", options.stage)) + fmt::format("domain '{}'", shards.domain())) {}
+    : whose_((options.stage.empty() ? "" : fmt::format("stage '{}' in ", options.stage)) +
+             fmt::format("domain '{}'", shards.domain())) {}
 
 void PlaceCheck::add(const LinePlace& line, const std::vector<int64_t>& tokens, const std::vector<int64_t>& labels) {
   if (sample_.labels() == 0) first_ = line;
@@ -59,7 +65,8 @@ void PlaceCheck::add(const LinePlace& line, const std::vector<int64_t>& tokens, 
 void PlaceCheck::judge(const LinePlace& last) {
   ++part_;
   const LabelAlignment found = sample_.judge(kAlignmentErrorRate / static_cast<double>(part_ * (part_ + 1)));
-  if (found.moved()) first_.refuse(fmt::format("from here to line {}: the labels of {} {}", last.number, whose_, found.complaint()));
+  if (found.moved())
+    first_.refuse(fmt::format("from here to line {}: the labels of {} {}", last.number, whose_, found.complaint()));
   sample_.clear();
 }
 

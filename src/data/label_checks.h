@@ -1,4 +1,5 @@
-// What labels of a file are refused for as they come in: log-probabilities that are none, places that are not theirs. Private to src/data.
+// What labels of a file are refused for as they come in: log-probabilities that are none, places that are not theirs.
+// Private to src/data.
 #pragma once
 
 #include <cstdint>
@@ -28,12 +29,13 @@ class MassCheck {
   LinePlace first_low_;
 };
 
-/// Where a file's labels stand, judged part by part, so that a part that is moved is not outvoted; the parts share the error rate: 1/2, 1/6, 1/12, ... of it.
+/// Where a file's labels stand, judged part by part, so that a part that is moved is not outvoted; the parts share the
+/// error rate: 1/2, 1/6, 1/12, ... of it.
 class PlaceCheck {
  public:
   PlaceCheck(const TokenShards& shards, const LabelImport& options);
-  /// Neighbouring tokens of one document and their first choices. UserError::bad_file naming the lines, stage and domain when a part is full and stands beside
-  /// its tokens.
+  /// Neighbouring tokens of one document and their first choices. UserError::bad_file naming the lines, stage and
+  /// domain when a part is full and stands beside its tokens.
   void add(const LinePlace& line, const std::vector<int64_t>& tokens, const std::vector<int64_t>& labels);
   /// The last part, up to this line.
   void judge(const LinePlace& last);

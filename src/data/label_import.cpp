@@ -35,9 +35,10 @@ struct Header {
 std::optional<Header> header_of(const LinePlace& line, const Json& object) {
   if (!object.contains("format")) return std::nullopt;
   const std::string where = fmt::format("{}:{}", line.path, line.number);
-  if (string_at(object, "format", where) != kLabelHeaderFormat || unsigned_at(object, "version", where) != kLabelHeaderVersion)
-    line.refuse(fmt::format("got format {} of version {}, expected {} of version {}", object["format"].dump(), object["version"].dump(), kLabelHeaderFormat,
-                            kLabelHeaderVersion));
+  if (string_at(object, "format", where) != kLabelHeaderFormat ||
+      unsigned_at(object, "version", where) != kLabelHeaderVersion)
+    line.refuse(fmt::format("got format {} of version {}, expected {} of version {}", object["format"].dump(),
+                            object["version"].dump(), kLabelHeaderFormat, kLabelHeaderVersion));
   Header header{.fingerprint = object_at(object, "fingerprint", where)};
   if (object.contains("near_ties"))
     for (const Json& count : array_at(object, "near_ties", where)) {
@@ -88,12 +89,15 @@ std::optional<Part> part_of(const std::vector<int64_t>& given, const std::vector
   if (given == tokens) return Part{.count = tokens.size()};
   if (whole || given.empty() || tokens.size() < 2) return std::nullopt;
   const auto stands_at = [&](size_t first, size_t at) {  // given[first...] at tokens[at...]
-    return std::equal(given.begin() + static_cast<std::ptrdiff_t>(first), given.end(), tokens.begin() + static_cast<std::ptrdiff_t>(at));
+    return std::equal(given.begin() + static_cast<std::ptrdiff_t>(first), given.end(),
+                      tokens.begin() + static_cast<std::ptrdiff_t>(at));
   };
   const size_t count = given.size();
   if (count <= tokens.size() && stands_at(0, 0)) return Part{.count = count};
-  if (count > 1 && count - 1 <= tokens.size() && stands_at(1, 0)) return Part{.given = 1, .count = count - 1};  // behind a begin-of-text token
-  const size_t end = tokens.size() - (given.back() != tokens.back());  // prompts are cut on the left as well; without end-of-text
+  if (count > 1 && count - 1 <= tokens.size() && stands_at(1, 0))
+    return Part{.given = 1, .count = count - 1};  // behind a begin-of-text token
+  const size_t end =
+      tokens.size() - (given.back() != tokens.back());  // prompts are cut on the left as well; without end-of-text
   if (count <= end && stands_at(0, end - count)) return Part{.at = end - count, .count = count};
   return std::nullopt;
 }
@@ -102,7 +106,9 @@ std::optional<Part> part_of(const std::vector<int64_t>& given, const std::vector
 struct NewCache {
   std::filesystem::path path, temporary;
   bool committed = false;
-  explicit NewCache(std::filesystem::path final_path) : path(std::move(final_path)), temporary(temporary_path(path)) { std::filesystem::remove_all(temporary); }
+  explicit NewCache(std::filesystem::path final_path) : path(std::move(final_path)), temporary(temporary_path(path)) {
+    std::filesystem::remove_all(temporary);
+  }
   ~NewCache() {
     std::error_code ignored;
     if (!committed) std::filesystem::remove_all(temporary, ignored);
@@ -120,7 +126,8 @@ struct StoredToken {
 };
 
 /// Adds the labels of one token, where it has some.
-StoredToken store_token(const LinePlace& line, const LabelFingerprint& fingerprint, const TokenLabels& given, uint64_t token, ShardLabels& labels) {
+StoredToken store_token(const LinePlace& line, const LabelFingerprint& fingerprint, const TokenLabels& given,
+                        uint64_t token, ShardLabels& labels) {
   StoredToken stored;
   if (given.choices.empty()) return stored;
   const auto k = static_cast<size_t>(fingerprint.k);
@@ -129,7 +136,8 @@ StoredToken store_token(const LinePlace& line, const LabelFingerprint& fingerpri
   size_t kept = 0;
   for (const LabelChoice& choice : given.choices) {
     if (choice.id < 0 || choice.id >= fingerprint.vocab_size + kPaddedRows)
-      line.refuse(fmt::format("id {} is outside the vocabulary of {}", choice.id < 0 ? "that is no whole number from 0 on" : std::to_string(choice.id),
+      line.refuse(fmt::format("id {} is outside the vocabulary of {}",
+                              choice.id < 0 ? "that is no whole number from 0 on" : std::to_string(choice.id),
                               fingerprint.vocab_size));
     if (choice.id >= fingerprint.vocab_size || kept == k) {
       stored.padded += choice.id >= fingerprint.vocab_size;
@@ -146,14 +154,16 @@ StoredToken store_token(const LinePlace& line, const LabelFingerprint& fingerpri
   stored.first = labels.id[row * k];
   if (!fingerprint.has_tail() || kept == 0) return stored;
   const double missing = given.has_tail ? std::exp(given.tail) + rest : std::max(0.0, 1 - mass);
-  labels.tail[row] = static_cast<float>(given.has_tail && rest == 0 ? given.tail : missing > 0 ? std::log(missing) : -std::numeric_limits<double>::infinity());
+  labels.tail[row] = static_cast<float>(given.has_tail && rest == 0 ? given.tail
+                                        : missing > 0               ? std::log(missing)
+                                                                    : -std::numeric_limits<double>::infinity());
   return stored;
 }
 
 class Import {
  public:
-  Import(const std::filesystem::path& input, const TokenShards& shards, const LabelFingerprint& fingerprint, const std::filesystem::path& cache,
-         const LabelImport& options)
+  Import(const std::filesystem::path& input, const TokenShards& shards, const LabelFingerprint& fingerprint,
+         const std::filesystem::path& cache, const LabelImport& options)
       : shards_(shards),
         fingerprint_(fingerprint),
         options_(options),
@@ -226,9 +236,10 @@ class Import {
     const std::vector<int64_t> tokens = tokens_of(*unseen);
     const auto differs = static_cast<size_t>(std::ranges::mismatch(given, tokens).in1 - given.begin());
     if (given.size() != tokens.size() && (differs == std::min(given.size(), tokens.size()) || whole))
-      line_.refuse(
-          fmt::format("its {} tokens are not the {} of the shards{}", given.size(), tokens.size(),
-                      whole && (differs == given.size() || differs + 1 == tokens.size()) ? " (the format \"vllm\" takes documents that are cut short)" : ""));
+      line_.refuse(fmt::format("its {} tokens are not the {} of the shards{}", given.size(), tokens.size(),
+                               whole && (differs == given.size() || differs + 1 == tokens.size())
+                                   ? " (the format \"vllm\" takes documents that are cut short)"
+                                   : ""));
     line_.refuse(fmt::format("token {} is {}, the shards hold {}: another tokenizer or text", differs,
                              given[differs] < 0 ? "no id" : std::to_string(given[differs]), tokens[differs]));
   }
@@ -239,7 +250,8 @@ class Import {
       if (transfer_.left_out++ == 0) first_left_out_ = line_;
       return;
     }
-    const LabelLine given = options_.format == "coppice" ? read_label_lists(line_, object, fingerprint_) : read_vllm_line(line_, object, fingerprint_);
+    const LabelLine given = options_.format == "coppice" ? read_label_lists(line_, object, fingerprint_)
+                                                         : read_vllm_line(line_, object, fingerprint_);
     const auto [place, part] = find(same_id, given.tokens);
     place->seen = true;
     ShardLabels& labels = labels_of(place->shard);
@@ -266,7 +278,8 @@ class Import {
   [[noreturn]] void refuse_nothing() const {
     if (transfer_.left_out == 0) throw UserError::bad_file(line_.path, "holds no document");
     first_left_out_.refuse(
-        fmt::format("the token shards hold no such document, nor any other of the {} in this file: another domain's labels, or other ids than "
+        fmt::format("the token shards hold no such document, nor any other of the {} in this file: another domain's "
+                    "labels, or other ids than "
                     "the corpus has",
                     transfer_.left_out));
   }
@@ -274,14 +287,19 @@ class Import {
   void say_what_is_left_out() const {
     const std::string whose = fmt::format("{}: domain '{}'", line_.path, shards_.domain());
     if (transfer_.left_out > 0)
-      log_info(fmt::format("{}: {} of {} documents are held out or not in the token shards and are left out, the first in line {}", whose, transfer_.left_out,
-                           transfer_.left_out + transfer_.documents, first_left_out_.number));
+      log_info(fmt::format(
+          "{}: {} of {} documents are held out or not in the token shards and are left out, the first in line {}",
+          whose, transfer_.left_out, transfer_.left_out + transfer_.documents, first_left_out_.number));
     if (cut_ > 0 && options_.format != "coppice")
-      log_info(fmt::format("{}: {} of {} documents are cut short or have no label for their end-of-text; {} of {} tokens stay without a label", whose, cut_,
-                           transfer_.documents, unlabelled_, transfer_.tokens - transfer_.documents));
+      log_info(
+          fmt::format("{}: {} of {} documents are cut short or have no label for their end-of-text; {} of {} tokens "
+                      "stay without a label",
+                      whose, cut_, transfer_.documents, unlabelled_, transfer_.tokens - transfer_.documents));
     if (transfer_.padded_ids > 0)
-      log_info(fmt::format("{}: {} ids of a padded output table, beyond the vocabulary of {}, are left out; their probability goes to the tail", line_.path,
-                           transfer_.padded_ids, fingerprint_.vocab_size));
+      log_info(
+          fmt::format("{}: {} ids of a padded output table, beyond the vocabulary of {}, are left out; their "
+                      "probability goes to the tail",
+                      line_.path, transfer_.padded_ids, fingerprint_.vocab_size));
   }
 
   const TokenShards& shards_;
@@ -296,7 +314,9 @@ class Import {
   LabelCacheWriter writer_;
   PlaceCheck place_check_;
   LabelTransfer transfer_;
-  uint64_t cut_ = 0, unlabelled_ = 0;  // documents not all of whose tokens have a label, and these tokens; a document's last needs none
+  uint64_t cut_ = 0,
+           unlabelled_ =
+               0;  // documents not all of whose tokens have a label, and these tokens; a document's last needs none
 };
 
 }  // namespace
@@ -310,8 +330,9 @@ std::optional<LabelFingerprint> read_label_header(const std::filesystem::path& i
   return header ? std::optional(LabelFingerprint::from_json(header->fingerprint, line.path)) : std::nullopt;
 }
 
-LabelTransfer import_labels(const std::filesystem::path& input, const TokenShards& shards, const LabelFingerprint& fingerprint,
-                            const std::filesystem::path& cache, const LabelImport& options) {
+LabelTransfer import_labels(const std::filesystem::path& input, const TokenShards& shards,
+                            const LabelFingerprint& fingerprint, const std::filesystem::path& cache,
+                            const LabelImport& options) {
   return Import(input, shards, fingerprint, cache, options).run();
 }
 

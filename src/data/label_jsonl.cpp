@@ -23,7 +23,8 @@ OrderedJson number_json(float value) { return std::isinf(value) ? OrderedJson() 
 /// Ids that more than one document of the shards has.
 std::unordered_set<uint64_t> repeated_ids_of(const TokenShards& shards) {
   std::vector<uint64_t> ids;
-  for (size_t shard = 0; shard < shards.shards().size(); ++shard) ids.insert(ids.end(), shards.document_ids(shard).begin(), shards.document_ids(shard).end());
+  for (size_t shard = 0; shard < shards.shards().size(); ++shard)
+    ids.insert(ids.end(), shards.document_ids(shard).begin(), shards.document_ids(shard).end());
   std::ranges::sort(ids);
   std::unordered_set<uint64_t> repeated;
   for (size_t i = 1; i < ids.size(); ++i)
@@ -33,7 +34,8 @@ std::unordered_set<uint64_t> repeated_ids_of(const TokenShards& shards) {
 
 }  // namespace
 
-LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShards& shards, const std::filesystem::path& output) {
+LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShards& shards,
+                            const std::filesystem::path& output) {
   const LabelCacheSummary summary = summarise_labels(folder);
   const LabelFingerprint& fingerprint = summary.fingerprint;
   const LabelCache cache(folder, shards, fingerprint, LabelCoverage::some);
@@ -45,7 +47,8 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
                         {"domain", summary.domain},
                         {"fingerprint", OrderedJson::parse(fingerprint.to_json().dump())},
                         {"near_ties", OrderedJson::array()}};
-  for (const LabelShardSummary& shard : summary.shard) header["near_ties"].push_back(shard.near_ties < 0 ? OrderedJson() : OrderedJson(shard.near_ties));
+  for (const LabelShardSummary& shard : summary.shard)
+    header["near_ties"].push_back(shard.near_ties < 0 ? OrderedJson() : OrderedJson(shard.near_ties));
   file.write(header.dump() + "\n");
   const std::unordered_set<uint64_t> repeated = repeated_ids_of(shards);
   LabelTransfer transfer;
@@ -66,8 +69,10 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
       bool labelled = false;
       for (uint64_t i = 0; i < count; ++i) labelled |= id[i * k] >= 0;
       const uint64_t document_id = shards.document_ids(shard)[document];
-      if (!labelled && !repeated.contains(document_id)) continue;  // of equal texts the first line is the first document's
-      OrderedJson line = {{"doc", fmt::format("{:016x}", document_id)}, {"tokens", tokens}, {"top_ids", OrderedJson::array()}};
+      if (!labelled && !repeated.contains(document_id))
+        continue;  // of equal texts the first line is the first document's
+      OrderedJson line = {
+          {"doc", fmt::format("{:016x}", document_id)}, {"tokens", tokens}, {"top_ids", OrderedJson::array()}};
       OrderedJson logps = OrderedJson::array(), tails = OrderedJson::array();
       for (uint64_t i = 0; i < count; ++i) {
         OrderedJson ids = OrderedJson::array(), values = OrderedJson::array();

@@ -1,11 +1,14 @@
-// Labels made elsewhere, and ours for others: one JSON object a document and line, as a served model dumps its log-probabilities. Files end in .jsonl or
-// .jsonl.zst.
-//   {"id": "books/emma#3", "tokens": [5, 6, 2], "top_ids": [[6, 9], [2], []], "top_logprobs": [[-0.1, -2.5], [-0.3], []], "tail_logprobs": [-4.1, -1.35, null]}
-// top_ids[i] is the choice for the token after tokens[i], most probable first; an empty list = no label. top_logprobs is left out in tier top1; tail_logprobs,
-// the log of what the ids leave over, may be left out (then it is what is missing to 1) and may hold null for nothing. "doc", 16 hex digits of the id's
-// XXH3-64, stands for "id" where only that is known: token shards keep no more. A first line of another kind, which our export writes and others may leave out,
-// says where the labels come from and how they were made:
-//   {"format": "coppice.labels.jsonl", "version": 1, "domain": "prose", "fingerprint": {"teacher_sha256": ..., "tier": "topk", "k": 2, ...}, "near_ties": [4]}
+// Labels made elsewhere, and ours for others: one JSON object a document and line, as a served model dumps its
+// log-probabilities. Files end in .jsonl or .jsonl.zst.
+//   {"id": "books/emma#3", "tokens": [5, 6, 2], "top_ids": [[6, 9], [2], []], "top_logprobs": [[-0.1, -2.5], [-0.3],
+//   []], "tail_logprobs": [-4.1, -1.35, null]}
+// top_ids[i] is the choice for the token after tokens[i], most probable first; an empty list = no label. top_logprobs
+// is left out in tier top1; tail_logprobs, the log of what the ids leave over, may be left out (then it is what is
+// missing to 1) and may hold null for nothing. "doc", 16 hex digits of the id's XXH3-64, stands for "id" where only
+// that is known: token shards keep no more. A first line of another kind, which our export writes and others may leave
+// out, says where the labels come from and how they were made:
+//   {"format": "coppice.labels.jsonl", "version": 1, "domain": "prose", "fingerprint": {"teacher_sha256": ..., "tier":
+//   "topk", "k": 2, ...}, "near_ties": [4]}
 #pragma once
 
 #include <filesystem>
@@ -26,7 +29,8 @@ struct LabelTransfer {
 };
 
 inline constexpr int64_t kPaddedRows = 1024;
-inline constexpr double kLeastMass = 0.01;     // of a token's ids where no tail is given; less on most tokens is no probability
+inline constexpr double kLeastMass =
+    0.01;  // of a token's ids where no tail is given; less on most tokens is no probability
 inline constexpr double kMassAboveOne = 1e-3;  // what rounding may add to it
 
 struct LabelImport {
@@ -38,21 +42,26 @@ struct LabelImport {
 /// What the first line of a file of ours says; nothing for a file that starts with a document.
 std::optional<LabelFingerprint> read_label_header(const std::filesystem::path& input);
 
-/// Writes the labels of a cache, documents in shard order, a document in memory at a time; documents without any are left out. Log-probabilities are written so
-/// that reading them gives the same half-precision numbers.
-LabelTransfer export_labels(const std::filesystem::path& cache, const TokenShards& shards, const std::filesystem::path& output);
+/// Writes the labels of a cache, documents in shard order, a document in memory at a time; documents without any are
+/// left out. Log-probabilities are written so that reading them gives the same half-precision numbers.
+LabelTransfer export_labels(const std::filesystem::path& cache, const TokenShards& shards,
+                            const std::filesystem::path& output);
 
-/// Makes a cache of `fingerprint` from such a file; it appears whole, in place of what was there. A shard whose documents have all come is written and leaves
-/// memory: documents in shard order need one shard, in any other order more. They may be missing (what needs them is refused when the cache is opened).
-/// Documents of one id are told apart by their tokens, then by their order. Lines say what is left out: documents that the shards do not hold; ids of a padded
-/// output table (up to kPaddedRows beyond the vocabulary: 151,936 against 152,064), whose mass goes to the tail.
-/// Format vllm: a line may hold {"id", "prompt_token_ids": [5, 6], "prompt_logprobs": [null, {"6": {"logprob": -0.1, "rank": 1}, ...}]} as vLLM's RequestOutput
-/// does, entry i the distribution of token i; or the lists above. Ids come in any order and number, the k most probable are kept and the others go to the tail;
-/// the tokens may be a document's beginning or end, with a begin-of-text token in front and without end-of-text; null is no label.
-/// UserError::bad_file naming the line for: a first line of ours with another fingerprint, bad JSON, a document that came before, other tokens than the
-/// shards', lists of unequal length, ids outside the vocabulary or twice in a row, log-probabilities above 0 or not in descending order, whose mass is above 1
-/// or, on most tokens without a tail, next to nothing; labels that stand one place beside their tokens (src/data/label_alignment.h); no document of the shards.
-LabelTransfer import_labels(const std::filesystem::path& input, const TokenShards& shards, const LabelFingerprint& fingerprint,
-                            const std::filesystem::path& cache, const LabelImport& options = {});
+/// Makes a cache of `fingerprint` from such a file; it appears whole, in place of what was there. A shard whose
+/// documents have all come is written and leaves memory: documents in shard order need one shard, in any other order
+/// more. They may be missing (what needs them is refused when the cache is opened). Documents of one id are told apart
+/// by their tokens, then by their order. Lines say what is left out: documents that the shards do not hold; ids of a
+/// padded output table (up to kPaddedRows beyond the vocabulary: 151,936 against 152,064), whose mass goes to the tail.
+/// Format vllm: a line may hold {"id", "prompt_token_ids": [5, 6], "prompt_logprobs": [null, {"6": {"logprob": -0.1,
+/// "rank": 1}, ...}]} as vLLM's RequestOutput does, entry i the distribution of token i; or the lists above. Ids come
+/// in any order and number, the k most probable are kept and the others go to the tail; the tokens may be a document's
+/// beginning or end, with a begin-of-text token in front and without end-of-text; null is no label. UserError::bad_file
+/// naming the line for: a first line of ours with another fingerprint, bad JSON, a document that came before, other
+/// tokens than the shards', lists of unequal length, ids outside the vocabulary or twice in a row, log-probabilities
+/// above 0 or not in descending order, whose mass is above 1 or, on most tokens without a tail, next to nothing; labels
+/// that stand one place beside their tokens (src/data/label_alignment.h); no document of the shards.
+LabelTransfer import_labels(const std::filesystem::path& input, const TokenShards& shards,
+                            const LabelFingerprint& fingerprint, const std::filesystem::path& cache,
+                            const LabelImport& options = {});
 
 }  // namespace coppice

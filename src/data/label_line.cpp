@@ -17,7 +17,8 @@ namespace coppice {
 namespace {
 
 const Json& list_of(const LinePlace& place, const Json& object, const char* name) {
-  if (!object.contains(name) || !object[name].is_array()) place.refuse(fmt::format("\"{}\" is missing or no list", name));
+  if (!object.contains(name) || !object[name].is_array())
+    place.refuse(fmt::format("\"{}\" is missing or no list", name));
   return object[name];
 }
 
@@ -29,37 +30,52 @@ const Json& list_of(const LinePlace& place, const Json& object, const char* name
 
 std::vector<int64_t> tokens_of(const Json& list) {
   std::vector<int64_t> tokens;
-  for (const Json& token : list) tokens.push_back(token.is_number_unsigned() ? std::max<int64_t>(-1, token.get<int64_t>()) : -1);
+  for (const Json& token : list)
+    tokens.push_back(token.is_number_unsigned() ? std::max<int64_t>(-1, token.get<int64_t>()) : -1);
   return tokens;
 }
 
 double log_probability(const LinePlace& place, const Json& value) {
-  if (!value.is_number() || std::isnan(value.get<double>())) place.refuse("a log-probability is no number up to 0: " + value.dump().substr(0, 60));
+  if (!value.is_number() || std::isnan(value.get<double>()))
+    place.refuse("a log-probability is no number up to 0: " + value.dump().substr(0, 60));
   if (!(value.get<double>() <= kMassAboveOne))
-    place.refuse(fmt::format("a log-probability is no number up to 0: {}; raw logits? take their log-softmax over the whole vocabulary (natural logarithm)",
-                             value.dump()));
+    place.refuse(
+        fmt::format("a log-probability is no number up to 0: {}; raw logits? take their log-softmax over the whole "
+                    "vocabulary (natural logarithm)",
+                    value.dump()));
   return std::min(0.0, value.get<double>());
 }
 
-int64_t id_of(const Json& value) { return value.is_number_unsigned() ? std::max<int64_t>(-1, value.get<int64_t>()) : -1; }
+int64_t id_of(const Json& value) {
+  return value.is_number_unsigned() ? std::max<int64_t>(-1, value.get<int64_t>()) : -1;
+}
 
 /// Log of the mass that the ids of one token leave; null stands for none.
-double tail_of(const LinePlace& place, const Json& value) { return value.is_null() ? -std::numeric_limits<double>::infinity() : log_probability(place, value); }
+double tail_of(const LinePlace& place, const Json& value) {
+  return value.is_null() ? -std::numeric_limits<double>::infinity() : log_probability(place, value);
+}
 
 /// The choices of one token out of parallel lists; `logps` null = none are given.
 std::vector<LabelChoice> choices_of(const LinePlace& place, const Json& ids, const Json* logps) {
-  if (!ids.is_array()) place.refuse(fmt::format("\"top_ids\" holds {} at a token, expected a list of ids", ids.dump().substr(0, 60)));
-  if (logps != nullptr && (!logps->is_array() || logps->size() != ids.size())) place.refuse("\"top_logprobs\" and \"top_ids\" differ in length at a token");
+  if (!ids.is_array())
+    place.refuse(fmt::format("\"top_ids\" holds {} at a token, expected a list of ids", ids.dump().substr(0, 60)));
+  if (logps != nullptr && (!logps->is_array() || logps->size() != ids.size()))
+    place.refuse("\"top_logprobs\" and \"top_ids\" differ in length at a token");
   std::vector<LabelChoice> choices;
-  for (size_t j = 0; j < ids.size(); ++j) choices.push_back({id_of(ids[j]), logps == nullptr ? 0.0 : log_probability(place, (*logps)[j])});
+  for (size_t j = 0; j < ids.size(); ++j)
+    choices.push_back({id_of(ids[j]), logps == nullptr ? 0.0 : log_probability(place, (*logps)[j])});
   return choices;
 }
 
-void sort_choices(std::vector<LabelChoice>& choices) { std::ranges::stable_sort(choices, std::ranges::greater{}, &LabelChoice::logp); }
+void sort_choices(std::vector<LabelChoice>& choices) {
+  std::ranges::stable_sort(choices, std::ranges::greater{}, &LabelChoice::logp);
+}
 
 /// {"6": {"logprob": -0.1, "rank": 1, "decoded_token": " the"}, ...}, or {"6": -0.1, ...}.
 std::vector<LabelChoice> choices_of_map(const LinePlace& place, const Json& map) {
-  if (!map.is_object()) place.refuse(fmt::format("\"prompt_logprobs\" holds {} at a token, expected an object or null", map.dump().substr(0, 60)));
+  if (!map.is_object())
+    place.refuse(
+        fmt::format("\"prompt_logprobs\" holds {} at a token, expected an object or null", map.dump().substr(0, 60)));
   std::vector<LabelChoice> choices;
   bool ranked = false, first = false;
   for (const auto& [key, value] : map.items()) {
@@ -74,40 +90,50 @@ std::vector<LabelChoice> choices_of_map(const LinePlace& place, const Json& map)
   }
   if (ranked && !first)
     place.refuse(
-        "\"prompt_logprobs\" holds no entry of rank 1 at a token: what the model would choose is not among them; ask for prompt_logprobs of 1 or more");
+        "\"prompt_logprobs\" holds no entry of rank 1 at a token: what the model would choose is not among them; ask "
+        "for prompt_logprobs of 1 or more");
   sort_choices(choices);
   return choices;
 }
 
 }  // namespace
 
-void LinePlace::refuse(const std::string& message) const { throw UserError::bad_file(path, fmt::format("line {}: {}", number, message)); }
+void LinePlace::refuse(const std::string& message) const {
+  throw UserError::bad_file(path, fmt::format("line {}: {}", number, message));
+}
 
 uint64_t document_of(const LinePlace& place, const Json& object) {
   if (object.contains("id")) {
     const Json& id = object["id"];
     if (id.is_string()) return document_hash(id.get<std::string>());
-    if (id.is_number_float() && std::abs(id.get<double>()) >= 0x1p63) place.refuse("\"id\" is a number beyond 64 bits; write it as a string");
+    if (id.is_number_float() && std::abs(id.get<double>()) >= 0x1p63)
+      place.refuse("\"id\" is a number beyond 64 bits; write it as a string");
     if (id.is_number()) return document_hash(id.dump());  // as the corpus is read: 17 and "17" are one document
     if (!object.contains("doc")) place.refuse("\"id\" is neither a string nor a number: " + id.dump().substr(0, 60));
   }
   if (!object.contains("doc") || !object["doc"].is_string()) place.refuse("neither \"id\" nor \"doc\"");
   const std::string text = object["doc"].get<std::string>();
-  if (text.size() != 16 || text.find_first_not_of("0123456789abcdef") != std::string::npos) place.refuse("\"doc\" is not 16 hex digits");
+  if (text.size() != 16 || text.find_first_not_of("0123456789abcdef") != std::string::npos)
+    place.refuse("\"doc\" is not 16 hex digits");
   return std::stoull(text, nullptr, 16);
 }
 
 LabelLine read_label_lists(const LinePlace& place, const Json& object, const LabelFingerprint& fingerprint) {
   const auto k = static_cast<size_t>(fingerprint.k);
-  LabelLine line{.tokens = tokens_of(list_of(place, object, "tokens")), .labels = {}, .has_logp = fingerprint.has_logp()};
+  LabelLine line{
+      .tokens = tokens_of(list_of(place, object, "tokens")), .labels = {}, .has_logp = fingerprint.has_logp()};
   const size_t count = line.tokens.size();
   const Json& ids = list_of(place, object, "top_ids", count);
   const Json* logps = line.has_logp ? &list_of(place, object, "top_logprobs", count) : nullptr;
-  const Json* tails = fingerprint.has_tail() && object.contains("tail_logprobs") ? &list_of(place, object, "tail_logprobs", count) : nullptr;
+  const Json* tails = fingerprint.has_tail() && object.contains("tail_logprobs")
+                          ? &list_of(place, object, "tail_logprobs", count)
+                          : nullptr;
   for (size_t i = 0; i < count; ++i) {
     if (ids[i].is_array() && ids[i].size() > k)
-      place.refuse(fmt::format("\"top_ids\" holds {} at a token, expected a list of at most {} ids (vLLM's k + 1 come in with the format \"vllm\")",
-                               ids[i].dump().substr(0, 60), k));
+      place.refuse(
+          fmt::format("\"top_ids\" holds {} at a token, expected a list of at most {} ids (vLLM's k + 1 come in with "
+                      "the format \"vllm\")",
+                      ids[i].dump().substr(0, 60), k));
     TokenLabels& token = line.labels.emplace_back();
     token.choices = choices_of(place, ids[i], logps == nullptr ? nullptr : &(*logps)[i]);
     for (size_t j = 1; j < token.choices.size(); ++j)  // as they will be stored
@@ -129,7 +155,8 @@ LabelLine read_vllm_line(const LinePlace& place, const Json& object, const Label
     line.has_logp = true;
     line.labels.resize(line.tokens.size());
     // Entry i is the distribution of token i itself: what stands at the token before it.
-    if (!entries.empty() && !entries[0].is_null()) place.refuse("\"prompt_logprobs\" does not begin with null: nothing comes before the first token");
+    if (!entries.empty() && !entries[0].is_null())
+      place.refuse("\"prompt_logprobs\" does not begin with null: nothing comes before the first token");
     for (size_t i = 1; i < entries.size(); ++i)
       if (!entries[i].is_null()) line.labels[i - 1].choices = choices_of_map(place, entries[i]);
     return line;
@@ -139,7 +166,9 @@ LabelLine read_vllm_line(const LinePlace& place, const Json& object, const Label
   if (fingerprint.has_logp() && !line.has_logp) place.refuse("\"top_logprobs\" is missing or no list");
   const Json& ids = list_of(place, object, "top_ids", line.tokens.size());
   const Json* logps = line.has_logp ? &list_of(place, object, "top_logprobs", line.tokens.size()) : nullptr;
-  const Json* tails = line.has_logp && object.contains("tail_logprobs") ? &list_of(place, object, "tail_logprobs", line.tokens.size()) : nullptr;
+  const Json* tails = line.has_logp && object.contains("tail_logprobs")
+                          ? &list_of(place, object, "tail_logprobs", line.tokens.size())
+                          : nullptr;
   for (size_t i = 0; i < ids.size(); ++i) {
     TokenLabels& token = line.labels.emplace_back();
     if (ids[i].is_null()) continue;

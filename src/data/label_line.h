@@ -1,4 +1,5 @@
-// One line of a label file, read: which document, its tokens, and what the teacher says at each of them, whoever wrote it. Private to src/data.
+// One line of a label file, read: which document, its tokens, and what the teacher says at each of them, whoever wrote
+// it. Private to src/data.
 #pragma once
 
 #include <cstdint>
@@ -38,9 +39,11 @@ struct LabelLine {
 
 /// The hash of the document's id: "id", a string or a number as the corpus has it, or "doc".
 uint64_t document_of(const LinePlace& place, const Json& object);
-/// Our own lists, to the letter: lists of one length, at most k ids a token, log-probabilities in descending order when the tier has them.
+/// Our own lists, to the letter: lists of one length, at most k ids a token, log-probabilities in descending order when
+/// the tier has them.
 LabelLine read_label_lists(const LinePlace& place, const Json& object, const LabelFingerprint& fingerprint);
-/// What vLLM gives: prompt_token_ids and prompt_logprobs, or our lists with any number of ids in any order, null for no label.
+/// What vLLM gives: prompt_token_ids and prompt_logprobs, or our lists with any number of ids in any order, null for no
+/// label.
 LabelLine read_vllm_line(const LinePlace& place, const Json& object, const LabelFingerprint& fingerprint);
 
 }  // namespace coppice

@@ -13,7 +13,8 @@ namespace coppice {
 namespace {
 
 constexpr uint64_t kFields = 3;
-static_assert(sizeof(LabelRun) == kLabelRunBytes && kLabelRunBytes == kFields * sizeof(uint64_t));  // read and written as it lies in memory
+static_assert(sizeof(LabelRun) == kLabelRunBytes &&
+              kLabelRunBytes == kFields * sizeof(uint64_t));  // read and written as it lies in memory
 
 }  // namespace
 
@@ -42,17 +43,21 @@ LabelTable LabelTable::read(const Hdf5Reader& file, uint64_t file_bytes, uint64_
   if (!file.has(kRunsDataset)) throw UserError::bad_file(where, fmt::format("dataset {} is missing", kRunsDataset));
   const Hdf5Shape shape = file.shape(kRunsDataset);
   if (shape.type != Hdf5Type::u64 || shape.dims.size() != 2 || shape.dims[1] != kFields)
-    throw UserError::bad_file(where, fmt::format("{}: expected runs of (begin, length, place), found another type or shape", kRunsDataset));
+    throw UserError::bad_file(
+        where, fmt::format("{}: expected runs of (begin, length, place), found another type or shape", kRunsDataset));
   const uint64_t bytes = checked_multiply(shape.dims[0], kLabelRunBytes, where);
-  if (bytes > file_bytes) throw UserError::bad_file(where, fmt::format("{}: {} runs cannot lie in {} bytes", kRunsDataset, shape.dims[0], file_bytes));
+  if (bytes > file_bytes)
+    throw UserError::bad_file(
+        where, fmt::format("{}: {} runs cannot lie in {} bytes", kRunsDataset, shape.dims[0], file_bytes));
   std::vector<LabelRun> runs(shape.dims[0]);
   if (!runs.empty()) file.read_all(kRunsDataset, Hdf5Type::u64, runs.data(), bytes);
   uint64_t end = 0, place = 0;
   for (size_t i = 0; i < runs.size(); ++i) {
     const LabelRun& run = runs[i];
     const auto refuse = [&](const std::string& expected) {
-      throw UserError::bad_file(where, fmt::format("{}: run {} holds {} tokens from {} on, their labels at {}; expected {}", kRunsDataset, i, run.length,
-                                                   run.begin, run.place, expected));
+      throw UserError::bad_file(
+          where, fmt::format("{}: run {} holds {} tokens from {} on, their labels at {}; expected {}", kRunsDataset, i,
+                             run.length, run.begin, run.place, expected));
     };
     if (run.length == 0) refuse("a token");
     if (run.begin < end) refuse(fmt::format("tokens from {} on, behind those of the run before", end));
@@ -62,12 +67,17 @@ LabelTable LabelTable::read(const Hdf5Reader& file, uint64_t file_bytes, uint64_
     place += run.length;  // at most `tokens`
     if (place > rows) refuse(fmt::format("no more than the file's {} labels", rows));
   }
-  if (place != rows) throw UserError::bad_file(where, fmt::format("{}: runs of {} tokens for {} labels", kRunsDataset, place, rows));
+  if (place != rows)
+    throw UserError::bad_file(where, fmt::format("{}: runs of {} tokens for {} labels", kRunsDataset, place, rows));
   return {tokens, std::move(runs)};
 }
 
 PackedColumn LabelTable::column() const {
-  return {kRunsDataset, Hdf5Type::u64, {runs_.size(), kFields}, kTokenChunk, reinterpret_cast<const uint8_t*>(runs_.data())};
+  return {kRunsDataset,
+          Hdf5Type::u64,
+          {runs_.size(), kFields},
+          kTokenChunk,
+          reinterpret_cast<const uint8_t*>(runs_.data())};
 }
 
 uint64_t LabelTable::token_of(uint64_t row) const {
@@ -77,8 +87,10 @@ uint64_t LabelTable::token_of(uint64_t row) const {
   return run.begin + (row - run.place);
 }
 
-void LabelTable::visit(uint64_t begin, uint64_t count, const std::function<void(uint64_t, uint64_t, uint64_t)>& visit) const {
-  COPPICE_CHECK(begin <= tokens_ && count <= tokens_ - begin, fmt::format("labels of tokens {} + {} of {}", begin, count, tokens_));
+void LabelTable::visit(uint64_t begin, uint64_t count,
+                       const std::function<void(uint64_t, uint64_t, uint64_t)>& visit) const {
+  COPPICE_CHECK(begin <= tokens_ && count <= tokens_ - begin,
+                fmt::format("labels of tokens {} + {} of {}", begin, count, tokens_));
   const uint64_t stop = begin + count;
   auto run = std::ranges::upper_bound(runs_, begin, {}, &LabelRun::end);  // the first that ends behind `begin`
   for (uint64_t token = begin; token < stop;) {

@@ -41,7 +41,8 @@ void RepeatedIds::look(const Document& document) {
     return;
   }
   ++count_;
-  if (first_.size() < kExamples) first_.push_back(fmt::format("'{}' in {} and {}", document.id, text_of(slot.place), text_of(place)));
+  if (first_.size() < kExamples)
+    first_.push_back(fmt::format("'{}' in {} and {}", document.id, text_of(slot.place), text_of(place)));
 }
 
 }  // namespace coppice

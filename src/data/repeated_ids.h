@@ -1,5 +1,5 @@
-// Ids that several documents of a corpus have. Token shards and labels know a document by the hash of its id, so it is the hashes that are compared: two ids of
-// one hash (once in 10^4 corpora of 10^8 documents) are the same trouble.
+// Ids that several documents of a corpus have. Token shards and labels know a document by the hash of its id, so it is
+// the hashes that are compared: two ids of one hash (once in 10^4 corpora of 10^8 documents) are the same trouble.
 #pragma once
 
 #include <cstdint>

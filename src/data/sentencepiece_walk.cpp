@@ -1,6 +1,7 @@
-// Field numbers are those of sentencepiece_model.proto: ModelProto {1 pieces {1 piece, 2 score, 3 type}, 2 trainer_spec, 3 normalizer_spec,
-// 5 denormalizer_spec}; trainer_spec {3 model_type, 24 treat_whitespace_as_suffix, 35 byte_fallback};
-// normalizer_spec {2 precompiled_charsmap, 3 add_dummy_prefix, 4 remove_extra_whitespaces, 5 escape_whitespaces}.
+// Field numbers are those of sentencepiece_model.proto: ModelProto {1 pieces {1 piece, 2 score, 3 type}, 2
+// trainer_spec, 3 normalizer_spec, 5 denormalizer_spec}; trainer_spec {3 model_type, 24 treat_whitespace_as_suffix, 35
+// byte_fallback}; normalizer_spec {2 precompiled_charsmap, 3 add_dummy_prefix, 4 remove_extra_whitespaces, 5
+// escape_whitespaces}.
 #include "src/data/sentencepiece_walk.h"
 
 #include <fmt/format.h>
@@ -79,7 +80,8 @@ class ProtoReader {
   }
 
   std::string_view take(uint64_t length) {
-    if (length > bytes_.size() - at_) fail(fmt::format("a field of {} bytes with {} left", length, bytes_.size() - at_));
+    if (length > bytes_.size() - at_)
+      fail(fmt::format("a field of {} bytes with {} left", length, bytes_.size() - at_));
     const std::string_view result = bytes_.substr(at_, length);
     at_ += length;
     return result;
@@ -90,10 +92,13 @@ class ProtoReader {
   size_t at_ = 0;
 };
 
-[[noreturn]] void refuse(const std::string& path, const std::string& message) { throw UserError::bad_file(path, "SentencePiece model: " + message); }
+[[noreturn]] void refuse(const std::string& path, const std::string& message) {
+  throw UserError::bad_file(path, "SentencePiece model: " + message);
+}
 
 void expect(const std::string& path, const ProtoField& field, unsigned wire_type, const char* name) {
-  if (field.wire_type != wire_type) refuse(path, fmt::format("{} has wire type {}, expected {}", name, field.wire_type, wire_type));
+  if (field.wire_type != wire_type)
+    refuse(path, fmt::format("{} has wire type {}, expected {}", name, field.wire_type, wire_type));
 }
 
 Piece read_piece(std::string_view bytes, const std::string& path, size_t id) {
@@ -108,12 +113,14 @@ Piece read_piece(std::string_view bytes, const std::string& path, size_t id) {
       std::memcpy(&piece.score, field.bytes.data(), 4);
     } else if (field.number == 3) {
       expect(path, field, 0, "type");
-      if (field.varint < 1 || field.varint > 6) refuse(path, fmt::format("piece {} has type {}, expected 1 to 6", id, field.varint));
+      if (field.varint < 1 || field.varint > 6)
+        refuse(path, fmt::format("piece {} has type {}, expected 1 to 6", id, field.varint));
       piece.type = static_cast<PieceType>(field.varint);
     }
   }
   if (piece.text.empty()) refuse(path, fmt::format("piece {} is empty", id));
-  if (piece.text.size() > kMaxPieceBytes) refuse(path, fmt::format("piece {} is longer than {} bytes", id, kMaxPieceBytes));
+  if (piece.text.size() > kMaxPieceBytes)
+    refuse(path, fmt::format("piece {} is longer than {} bytes", id, kMaxPieceBytes));
   if (piece.text.find('\0') != std::string::npos) refuse(path, fmt::format("piece {} contains NUL", id));
   if (!simdjson::validate_utf8(piece.text)) refuse(path, fmt::format("piece {} is not valid UTF-8", id));
   if (!std::isfinite(piece.score)) refuse(path, fmt::format("piece {} has a score that is not finite", id));
@@ -143,13 +150,17 @@ bool read_normalizer(std::string_view bytes, const std::string& path) {
   for (ProtoField field; reader.next(field);) {
     if (field.number == 2) {
       expect(path, field, 2, "precompiled_charsmap");
-      if (!field.bytes.empty()) refuse(path, "it holds a precompiled_charsmap (a normaliser other than identity), which is not supported");
+      if (!field.bytes.empty())
+        refuse(path, "it holds a precompiled_charsmap (a normaliser other than identity), which is not supported");
     } else if (field.number >= 3 && field.number <= 5) {
       expect(path, field, 0, "a switch of the normaliser");
-      (field.number == 3 ? add_dummy_prefix : field.number == 4 ? remove_extra_whitespaces : escape_whitespaces) = field.varint != 0;
+      (field.number == 3   ? add_dummy_prefix
+       : field.number == 4 ? remove_extra_whitespaces
+                           : escape_whitespaces) = field.varint != 0;
     }
   }
-  if (remove_extra_whitespaces) refuse(path, "remove_extra_whitespaces is on, which is not supported (text would lose spaces)");
+  if (remove_extra_whitespaces)
+    refuse(path, "remove_extra_whitespaces is on, which is not supported (text would lose spaces)");
   if (!escape_whitespaces) refuse(path, "escape_whitespaces is off, which is not supported");
   return add_dummy_prefix;
 }
@@ -167,23 +178,28 @@ void check_pieces(const std::vector<Piece>& pieces, const std::string& path) {
   size_t num_unknown = 0;
   for (size_t id = 0; id < pieces.size(); ++id) {
     const Piece& piece = pieces[id];
-    if (!names.insert(piece.text).second) refuse(path, fmt::format("piece {} ('{}') occurs twice", id, printable(piece.text)));
+    if (!names.insert(piece.text).second)
+      refuse(path, fmt::format("piece {} ('{}') occurs twice", id, printable(piece.text)));
     num_unknown += piece.type == PieceType::unknown;
     if (piece.type != PieceType::byte) continue;
     const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
     const std::string& text = piece.text;
-    const bool is_exact = text.size() == 6 && text.starts_with("<0x") && text[5] == '>' && digit(text[3]) >= 0 && digit(text[4]) >= 0;
-    if (!is_exact) refuse(path, fmt::format("byte piece {} is named '{}', expected <0x00> to <0xFF>", id, printable(text)));
+    const bool is_exact =
+        text.size() == 6 && text.starts_with("<0x") && text[5] == '>' && digit(text[3]) >= 0 && digit(text[4]) >= 0;
+    if (!is_exact)
+      refuse(path, fmt::format("byte piece {} is named '{}', expected <0x00> to <0xFF>", id, printable(text)));
     has_byte[static_cast<size_t>(digit(text[3]) * 16 + digit(text[4]))] = true;
   }
   if (num_unknown != 1) refuse(path, fmt::format("{} unknown pieces, expected one", num_unknown));
-  if (std::find(has_byte.begin(), has_byte.end(), false) != has_byte.end()) refuse(path, "some of the 256 byte pieces are missing");
+  if (std::find(has_byte.begin(), has_byte.end(), false) != has_byte.end())
+    refuse(path, "some of the 256 byte pieces are missing");
 }
 
 }  // namespace
 
 SentencePieceModel walk_sentencepiece_model(std::string_view bytes, const std::string& path) {
-  if (bytes.size() > kMaxModelBytes) refuse(path, fmt::format("{} bytes, the limit is {}", bytes.size(), kMaxModelBytes));
+  if (bytes.size() > kMaxModelBytes)
+    refuse(path, fmt::format("{} bytes, the limit is {}", bytes.size(), kMaxModelBytes));
   SentencePieceModel model;
   std::vector<Piece>& pieces = model.pieces;
   uint64_t model_type = 1;  // protobuf default: unigram

@@ -1,5 +1,5 @@
-// A walk over the bytes of a SentencePiece model (protobuf) before the library sees them: 0.1.97 can crash on what this refuses
-// (a piece of 400 kB, a crafted charsmap). Private to src/data.
+// A walk over the bytes of a SentencePiece model (protobuf) before the library sees them: 0.1.97 can crash on what this
+// refuses (a piece of 400 kB, a crafted charsmap). Private to src/data.
 #pragma once
 
 #include <string>
@@ -22,12 +22,14 @@ constexpr size_t character_bytes(char first) {
 struct SentencePieceModel {
   std::vector<Piece> pieces;
   bool add_dummy_prefix = false;
-  std::string library_bytes;  // the model with its dummy prefix off and without its own samples (self_test_data), which expect one
+  std::string library_bytes;  // the model with its dummy prefix off and without its own samples (self_test_data), which
+                              // expect one
 };
 
-/// What a BPE model with byte fallback and identity normalisation holds. UserError::bad_file(path, ...) for anything else: damaged protobuf,
-/// more than 2^20 pieces, a piece above 1 kB, empty, repeated, with NUL or invalid UTF-8, unknown types, a precompiled charsmap, byte pieces
-/// that are not exactly <0x00> .. <0xFF>, another model type, settings under which text does not round-trip.
+/// What a BPE model with byte fallback and identity normalisation holds. UserError::bad_file(path, ...) for anything
+/// else: damaged protobuf, more than 2^20 pieces, a piece above 1 kB, empty, repeated, with NUL or invalid UTF-8,
+/// unknown types, a precompiled charsmap, byte pieces that are not exactly <0x00> .. <0xFF>, another model type,
+/// settings under which text does not round-trip.
 SentencePieceModel walk_sentencepiece_model(std::string_view bytes, const std::string& path);
 
 }  // namespace coppice

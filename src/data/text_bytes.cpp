@@ -1,4 +1,5 @@
-// Control pieces and the unknown one stand for no text, byte pieces for one byte, all others for their own, with a space for U+2581 (three bytes).
+// Control pieces and the unknown one stand for no text, byte pieces for one byte, all others for their own, with a
+// space for U+2581 (three bytes).
 #include "src/data/text_bytes.h"
 
 #include "src/data/sentencepiece_walk.h"
@@ -12,10 +13,12 @@ TextBytes::TextBytes(const Tokenizer& tokenizer) : eos_id_(tokenizer.eos_id()) {
       bytes = 1;
     } else if (piece.type != PieceType::control && piece.type != PieceType::unknown) {
       bytes = std::ssize(piece.text);
-      for (size_t at = 0; (at = piece.text.find(kSpaceSymbol, at)) != std::string::npos; at += kSpaceSymbol.size()) bytes -= 2;
+      for (size_t at = 0; (at = piece.text.find(kSpaceSymbol, at)) != std::string::npos; at += kSpaceSymbol.size())
+        bytes -= 2;
     }
     piece_bytes_.push_back(bytes);
-    first_piece_bytes_.push_back(bytes - (tokenizer.has_dummy_prefix() && bytes > 0 && piece.text.starts_with(kSpaceSymbol) ? 1 : 0));
+    first_piece_bytes_.push_back(
+        bytes - (tokenizer.has_dummy_prefix() && bytes > 0 && piece.text.starts_with(kSpaceSymbol) ? 1 : 0));
   }
 }
 

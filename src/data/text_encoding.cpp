@@ -67,13 +67,17 @@ const char* narrow_encoding(std::string_view bytes) {
 }
 
 std::string encoding_advice(const char* encoding, const std::filesystem::path& path) {
-  if (kAnother == encoding) return "seems to be in an encoding of another script (GB18030, Shift_JIS, KOI8-R, ...); convert it to UTF-8 with iconv";
+  if (kAnother == encoding)
+    return "seems to be in an encoding of another script (GB18030, Shift_JIS, KOI8-R, ...); convert it to UTF-8 with "
+           "iconv";
   const bool latin = std::strcmp(encoding, "WINDOWS-1252") == 0;
   const char* name = latin ? "Latin-1 or Windows-1252" : encoding;
   const std::string ending = path.extension().string();
   if (const FileEnding* known = ending_of(path); known != nullptr && known->coding != ByteSource::Coding::plain)
-    return fmt::format("seems to be {}; unpack it, convert it with iconv -f {} -t UTF-8, and pack it again", name, encoding);
-  return fmt::format("seems to be {}; convert it: iconv -f {} -t UTF-8 -o '{}.utf8{}' '{}'", name, encoding, path.stem().string(), ending, path.string());
+    return fmt::format("seems to be {}; unpack it, convert it with iconv -f {} -t UTF-8, and pack it again", name,
+                       encoding);
+  return fmt::format("seems to be {}; convert it: iconv -f {} -t UTF-8 -o '{}.utf8{}' '{}'", name, encoding,
+                     path.stem().string(), ending, path.string());
 }
 
 size_t valid_utf8_bytes(std::string_view bytes) {

@@ -1,5 +1,6 @@
-// Writing token shards: one shard is collected in memory, written, read back, renamed; the manifest comes last and makes the folder whole.
-// Until then partial.json lists the shards that are there, so that a stop or a kill costs one shard.
+// Writing token shards: one shard is collected in memory, written, read back, renamed; the manifest comes last and
+// makes the folder whole. Until then partial.json lists the shards that are there, so that a stop or a kill costs one
+// shard.
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -63,8 +64,12 @@ struct TokenShardWriter::State {
       file.close();
     }
     const CommittedFile file = verify_and_commit(temporary, path, {column});
-    shards.push_back(
-        {{"name", name}, {"bytes", file.bytes}, {"sha256", file.sha256}, {"tokens", ids.size()}, {"docs", num_documents}, {"text_bytes", text_bytes}});
+    shards.push_back({{"name", name},
+                      {"bytes", file.bytes},
+                      {"sha256", file.sha256},
+                      {"tokens", ids.size()},
+                      {"docs", num_documents},
+                      {"text_bytes", text_bytes}});
     ids.clear();
     document_ends.clear();
     document_ids.clear();
@@ -74,7 +79,11 @@ struct TokenShardWriter::State {
   Json tokenizer() const { return {{"sha256", tokenizer_sha256}, {"vocab_size", vocab_size}, {"eos_id", eos_id}}; }
 
   void write_partial() const {
-    const Json partial = {{"format", "coppice.tokens.partial"}, {"version", 1}, {"tokenizer", tokenizer()}, {"shard_tokens", shard_tokens}, {"shards", shards}};
+    const Json partial = {{"format", "coppice.tokens.partial"},
+                          {"version", 1},
+                          {"tokenizer", tokenizer()},
+                          {"shard_tokens", shard_tokens},
+                          {"shards", shards}};
     write_file_atomically(folder / kPartial, seal(partial));
   }
 
@@ -85,12 +94,15 @@ struct TokenShardWriter::State {
     try {
       const std::string where = path.string();
       const Json partial = read_sealed(path, "coppice.tokens.partial", 1);
-      if (object_at(partial, "tokenizer", where) != tokenizer() || unsigned_at(partial, "shard_tokens", where) != shard_tokens) return;
+      if (object_at(partial, "tokenizer", where) != tokenizer() ||
+          unsigned_at(partial, "shard_tokens", where) != shard_tokens)
+        return;
       uint64_t documents = 0, tokens = 0;
       for (size_t i = 0; i < array_at(partial, "shards", where).size(); ++i) {
         const Json& shard = partial["shards"][i];
         if (string_at(shard, "name", where) != shard_name(i)) throw UserError::bad_file(where, "shards out of order");
-        check_listed_file(folder / shard_name(i), unsigned_at(shard, "bytes", where), string_at(shard, "sha256", where));
+        check_listed_file(folder / shard_name(i), unsigned_at(shard, "bytes", where),
+                          string_at(shard, "sha256", where));
         documents += unsigned_at(shard, "docs", where);
         tokens += unsigned_at(shard, "tokens", where);
       }
@@ -103,15 +115,25 @@ struct TokenShardWriter::State {
   }
 };
 
-TokenShardWriter::TokenShardWriter(std::filesystem::path folder, std::string domain, int64_t vocab_size, int64_t eos_id, std::string tokenizer_sha256,
-                                   uint64_t shard_tokens)
-    : state_(new State{std::move(folder), std::move(domain), vocab_size, eos_id, std::move(tokenizer_sha256), shard_tokens, {}, {}, {}}) {
-  COPPICE_CHECK(vocab_size > 0 && vocab_size <= (int64_t{1} << 31) && eos_id >= 0 && eos_id < vocab_size && shard_tokens > 0,
-                fmt::format("vocab_size {}, eos_id {}, shard_tokens {}", vocab_size, eos_id, shard_tokens));
+TokenShardWriter::TokenShardWriter(std::filesystem::path folder, std::string domain, int64_t vocab_size, int64_t eos_id,
+                                   std::string tokenizer_sha256, uint64_t shard_tokens)
+    : state_(new State{std::move(folder),
+                       std::move(domain),
+                       vocab_size,
+                       eos_id,
+                       std::move(tokenizer_sha256),
+                       shard_tokens,
+                       {},
+                       {},
+                       {}}) {
+  COPPICE_CHECK(
+      vocab_size > 0 && vocab_size <= (int64_t{1} << 31) && eos_id >= 0 && eos_id < vocab_size && shard_tokens > 0,
+      fmt::format("vocab_size {}, eos_id {}, shard_tokens {}", vocab_size, eos_id, shard_tokens));
   make_folder(state_->folder);
   remove_temporaries(state_->folder);
   std::error_code ignored;  // an older manifest no longer describes the folder
-  if (std::filesystem::remove(state_->folder / "manifest.json", ignored)) std::filesystem::remove(state_->folder / kPartial, ignored);
+  if (std::filesystem::remove(state_->folder / "manifest.json", ignored))
+    std::filesystem::remove(state_->folder / kPartial, ignored);
   state_->resume();
 }
 
@@ -145,7 +167,8 @@ void TokenShardWriter::add(uint64_t document_id, const std::vector<int32_t>& ids
 void TokenShardWriter::finish() {
   State& s = *state_;
   s.flush();
-  if (s.shards.empty()) throw UserError::bad_file(s.folder.string(), fmt::format("domain '{}' has no documents", s.domain));
+  if (s.shards.empty())
+    throw UserError::bad_file(s.folder.string(), fmt::format("domain '{}' has no documents", s.domain));
   for (size_t i = s.shards.size();; ++i) {  // of an earlier, larger set
     if (!std::filesystem::remove(s.folder / shard_name(i))) break;
   }

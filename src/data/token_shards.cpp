@@ -1,5 +1,5 @@
-// Opening token shards. Nothing is trusted: the manifest is sealed, size and hash of every file are compared before the HDF5 library sees it,
-// then one pass over the ids and the document table.
+// Opening token shards. Nothing is trusted: the manifest is sealed, size and hash of every file are compared before the
+// HDF5 library sees it, then one pass over the ids and the document table.
 #include "src/data/token_shards.h"
 
 #include <fmt/format.h>
@@ -25,7 +25,9 @@ struct OpenShard {
 
 void check_attribute(const Hdf5Reader& file, const char* name, uint64_t expected) {
   const uint64_t found = file.unsigned_attribute("/", name);
-  if (found != expected) throw UserError::bad_file(file.path().string(), fmt::format("attribute {}: expected {} (manifest), found {}", name, expected, found));
+  if (found != expected)
+    throw UserError::bad_file(file.path().string(),
+                              fmt::format("attribute {}: expected {} (manifest), found {}", name, expected, found));
 }
 
 std::vector<uint64_t> read_table(const Hdf5Reader& file, const std::string& dataset, uint64_t rows) {
@@ -33,7 +35,8 @@ std::vector<uint64_t> read_table(const Hdf5Reader& file, const std::string& data
   if (!file.has(dataset)) throw UserError::bad_file(path, "dataset " + dataset + " is missing");
   const Hdf5Shape shape = file.shape(dataset);
   if (shape.type != Hdf5Type::u64 || shape.dims != std::vector<uint64_t>{rows})
-    throw UserError::bad_file(path, fmt::format("{}: expected {} unsigned 64-bit numbers, found another type or shape", dataset, rows));
+    throw UserError::bad_file(
+        path, fmt::format("{}: expected {} unsigned 64-bit numbers, found another type or shape", dataset, rows));
   std::vector<uint64_t> values(rows);
   file.read_all(dataset, Hdf5Type::u64, values.data(), checked_multiply(rows, 8, path));
   return values;
@@ -41,13 +44,16 @@ std::vector<uint64_t> read_table(const Hdf5Reader& file, const std::string& data
 
 std::string document_name(const OpenShard& shard, uint64_t offset) {
   const auto end = std::upper_bound(shard.document_ends.begin(), shard.document_ends.end(), offset);
-  const size_t document = std::min(static_cast<size_t>(end - shard.document_ends.begin()), shard.document_ends.size() - 1);
+  const size_t document =
+      std::min(static_cast<size_t>(end - shard.document_ends.begin()), shard.document_ends.size() - 1);
   return fmt::format("document {} (id hash {:016x})", document, shard.document_ids[document]);
 }
 
 }  // namespace
 
-IdPacking token_packing(int64_t vocab_size) { return vocab_size <= 65535 ? IdPacking::two_bytes : IdPacking::four_bytes; }
+IdPacking token_packing(int64_t vocab_size) {
+  return vocab_size <= 65535 ? IdPacking::two_bytes : IdPacking::four_bytes;
+}
 
 struct TokenShards::State {
   std::filesystem::path folder;
@@ -68,11 +74,13 @@ struct TokenShards::State {
     const Json& tokenizer = object_at(manifest, "tokenizer", where);
     tokenizer_sha256 = string_at(tokenizer, "sha256", where);
     const uint64_t vocab = unsigned_at(tokenizer, "vocab_size", where), eos = unsigned_at(tokenizer, "eos_id", where);
-    if (vocab == 0 || vocab > (uint64_t{1} << 31) || eos >= vocab) throw UserError::bad_file(where, fmt::format("vocab_size {} with eos_id {}", vocab, eos));
+    if (vocab == 0 || vocab > (uint64_t{1} << 31) || eos >= vocab)
+      throw UserError::bad_file(where, fmt::format("vocab_size {} with eos_id {}", vocab, eos));
     vocab_size = static_cast<int64_t>(vocab);
     eos_id = static_cast<int64_t>(eos);
     const Json& entries = array_at(manifest, "shards", where);
-    if (entries.empty() || entries.size() > kMaxShards) throw UserError::bad_file(where, fmt::format("{} shards", entries.size()));
+    if (entries.empty() || entries.size() > kMaxShards)
+      throw UserError::bad_file(where, fmt::format("{} shards", entries.size()));
     for (const Json& entry : entries) {
       TokenShardInfo info;
       info.name = string_at(entry, "name", where);
@@ -83,7 +91,8 @@ struct TokenShards::State {
       info.documents = unsigned_at(entry, "docs", where);
       info.text_bytes = unsigned_at(entry, "text_bytes", where);
       if (info.tokens == 0 || info.documents == 0 || info.documents > info.tokens)
-        throw UserError::bad_file(where, fmt::format("{}: {} tokens in {} documents", info.name, info.tokens, info.documents));
+        throw UserError::bad_file(where,
+                                  fmt::format("{}: {} tokens in {} documents", info.name, info.tokens, info.documents));
       num_tokens = checked_add(num_tokens, info.tokens, where);
       text_bytes = checked_add(text_bytes, info.text_bytes, where);
       infos.push_back(std::move(info));
@@ -99,7 +108,8 @@ struct TokenShards::State {
       throw UserError::bad_file(where, fmt::format("{} tokens cannot lie in {} bytes", info.tokens, info.bytes));
     OpenShard shard{IdColumn(path, "/tokens", packing, info.tokens), {}, {}};
     const Hdf5Reader& file = shard.tokens.file();
-    if (file.string_attribute("/", "format") != "coppice.tokens") throw UserError::bad_file(where, "attribute format is not coppice.tokens");
+    if (file.string_attribute("/", "format") != "coppice.tokens")
+      throw UserError::bad_file(where, "attribute format is not coppice.tokens");
     check_attribute(file, "version", 1);
     check_attribute(file, "vocab_size", static_cast<uint64_t>(vocab_size));
     check_attribute(file, "eos_id", static_cast<uint64_t>(eos_id));
@@ -113,10 +123,14 @@ struct TokenShards::State {
     for (size_t i = 0; i < shard.document_ends.size(); ++i) {
       const uint64_t end = shard.document_ends[i];
       if (end <= previous || end > info.tokens)
-        throw UserError::bad_file(where, fmt::format("doc_end out of order: document {} ends at {} after {} (of {} tokens)", i, end, previous, info.tokens));
+        throw UserError::bad_file(
+            where, fmt::format("doc_end out of order: document {} ends at {} after {} (of {} tokens)", i, end, previous,
+                               info.tokens));
       previous = end;
     }
-    if (previous != info.tokens) throw UserError::bad_file(where, fmt::format("doc_end: the last document ends at {}, expected {}", previous, info.tokens));
+    if (previous != info.tokens)
+      throw UserError::bad_file(
+          where, fmt::format("doc_end: the last document ends at {}, expected {}", previous, info.tokens));
     check_ids(shard, where);
     shard.tokens.finish_checks();
     shards.push_back(std::move(shard));
@@ -125,17 +139,18 @@ struct TokenShards::State {
   void check_ids(OpenShard& shard, const std::string& where) const {
     size_t document = 0;
     shard.tokens.scan([&](uint64_t begin, const std::vector<uint32_t>& ids) {
-      const uint32_t largest = *std::max_element(ids.begin(), ids.end());  // vectorised; the exact place is looked for only when it is needed
+      const uint32_t largest = *std::max_element(
+          ids.begin(), ids.end());  // vectorised; the exact place is looked for only when it is needed
       if (largest >= static_cast<uint64_t>(vocab_size)) {
         const size_t at = static_cast<size_t>(std::find(ids.begin(), ids.end(), largest) - ids.begin());
-        throw UserError::bad_file(
-            where, fmt::format("token {} has id {}, the vocabulary holds {}: {}", begin + at, largest, vocab_size, document_name(shard, begin + at)));
+        throw UserError::bad_file(where, fmt::format("token {} has id {}, the vocabulary holds {}: {}", begin + at,
+                                                     largest, vocab_size, document_name(shard, begin + at)));
       }
       for (; document < shard.document_ends.size() && shard.document_ends[document] <= begin + ids.size(); ++document) {
         const uint64_t last = shard.document_ends[document] - 1;
         if (ids[last - begin] != static_cast<uint64_t>(eos_id))
-          throw UserError::bad_file(
-              where, fmt::format("{} ends with id {} at token {}, expected the end id {}", document_name(shard, last), ids[last - begin], last, eos_id));
+          throw UserError::bad_file(where, fmt::format("{} ends with id {} at token {}, expected the end id {}",
+                                                       document_name(shard, last), ids[last - begin], last, eos_id));
       }
     });
   }
@@ -160,8 +175,14 @@ int64_t TokenShards::eos_id() const { return state_->eos_id; }
 uint64_t TokenShards::num_tokens() const { return state_->num_tokens; }
 uint64_t TokenShards::text_bytes() const { return state_->text_bytes; }
 
-void TokenShards::read(size_t shard, uint64_t begin, uint64_t count, int64_t* out) const { state_->shards.at(shard).tokens.read(begin, count, out); }
-const std::vector<uint64_t>& TokenShards::document_ends(size_t shard) const { return state_->shards.at(shard).document_ends; }
-const std::vector<uint64_t>& TokenShards::document_ids(size_t shard) const { return state_->shards.at(shard).document_ids; }
+void TokenShards::read(size_t shard, uint64_t begin, uint64_t count, int64_t* out) const {
+  state_->shards.at(shard).tokens.read(begin, count, out);
+}
+const std::vector<uint64_t>& TokenShards::document_ends(size_t shard) const {
+  return state_->shards.at(shard).document_ends;
+}
+const std::vector<uint64_t>& TokenShards::document_ids(size_t shard) const {
+  return state_->shards.at(shard).document_ids;
+}
 
 }  // namespace coppice

@@ -1,4 +1,5 @@
-// Token shards: documents of one domain as HDF5 files of ids with EOS after each document, and a manifest with their hashes.
+// Token shards: documents of one domain as HDF5 files of ids with EOS after each document, and a manifest with their
+// hashes.
 #pragma once
 
 #include <cstdint>
@@ -14,13 +15,16 @@ namespace coppice {
 
 inline constexpr uint64_t kTokenChunk = 65536;
 
-/// Appends documents of one domain and cuts shards of at most `shard_tokens` tokens at document ends; finish() commits the manifest.
-/// After a kill the same documents in the same order go on behind the last whole shard: partial.json remembers those.
+/// Appends documents of one domain and cuts shards of at most `shard_tokens` tokens at document ends; finish() commits
+/// the manifest. After a kill the same documents in the same order go on behind the last whole shard: partial.json
+/// remembers those.
 class TokenShardWriter {
  public:
-  TokenShardWriter(std::filesystem::path folder, std::string domain, int64_t vocab_size, int64_t eos_id, std::string tokenizer_sha256, uint64_t shard_tokens);
+  TokenShardWriter(std::filesystem::path folder, std::string domain, int64_t vocab_size, int64_t eos_id,
+                   std::string tokenizer_sha256, uint64_t shard_tokens);
   ~TokenShardWriter();
-  /// True while the next document lies in a shard that is there already: it is passed over, and neither encoded nor added.
+  /// True while the next document lies in a shard that is there already: it is passed over, and neither encoded nor
+  /// added.
   bool skip();
   void add(uint64_t document_id, const std::vector<int32_t>& ids, uint64_t text_bytes);  // EOS is added here
   void finish();
@@ -38,8 +42,8 @@ struct TokenShardInfo {
   uint64_t text_bytes = 0;  // UTF-8 bytes of the documents' text: bits per byte
 };
 
-/// One domain's shards, opened. Everything is verified on open: manifest seal, file sizes and hashes, ids < vocab_size, doc_end ascending.
-/// UserError::bad_file naming shard and document otherwise.
+/// One domain's shards, opened. Everything is verified on open: manifest seal, file sizes and hashes, ids < vocab_size,
+/// doc_end ascending. UserError::bad_file naming shard and document otherwise.
 class TokenShards {
  public:
   explicit TokenShards(const std::filesystem::path& folder);

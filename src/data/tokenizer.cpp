@@ -1,6 +1,7 @@
-// Encoding. The library encodes whole texts; most of a text is words seen before, so the text is cut where no piece can reach across and
-// the ids of short parts are remembered: 2-3 times the speed, the same ids. A cut is safe
-//   - before a run of spaces (or U+2581, which is the same to the model) that follows another character, if no piece holds such a place,
+// Encoding. The library encodes whole texts; most of a text is words seen before, so the text is cut where no piece can
+// reach across and the ids of short parts are remembered: 2-3 times the speed, the same ids. A cut is safe
+//   - before a run of spaces (or U+2581, which is the same to the model) that follows another character, if no piece
+//   holds such a place,
 //   - around a newline, if no piece holds one,
 // because BPE merges only towards pieces, and merges on two sides of a cut do not see each other.
 // The dummy prefix belongs to a text, not to a part: it is written here, and the library is told to leave it out.
@@ -30,7 +31,8 @@ namespace {
 
 constexpr size_t kMaxPartBytes = 32;
 
-/// Ids of short parts, open addressing over 2^18 places; full means no more entries: the first half of a corpus holds the frequent words.
+/// Ids of short parts, open addressing over 2^18 places; full means no more entries: the first half of a corpus holds
+/// the frequent words.
 class PartCache {
  public:
   PartCache() : entries_(kPlaces) {}
@@ -100,13 +102,14 @@ std::vector<std::pair<std::string, std::string>> merge_list(const std::vector<Pi
   for (const Piece* piece : normal) {
     const std::string_view text = piece->text;
     for (size_t cut = character_bytes(text[0]); cut < text.size(); cut += character_bytes(text[cut]))
-      if (names.contains(text.substr(0, cut)) && names.contains(text.substr(cut))) merges.emplace_back(text.substr(0, cut), text.substr(cut));
+      if (names.contains(text.substr(0, cut)) && names.contains(text.substr(cut)))
+        merges.emplace_back(text.substr(0, cut), text.substr(cut));
   }
   return merges;
 }
 
-std::optional<std::pair<std::string, std::string>> find_equal_merges(const std::vector<Piece>& pieces,
-                                                                     const std::vector<std::pair<std::string, std::string>>& merges) {
+std::optional<std::pair<std::string, std::string>> find_equal_merges(
+    const std::vector<Piece>& pieces, const std::vector<std::pair<std::string, std::string>>& merges) {
   std::unordered_map<std::string_view, float> score;
   for (const Piece& piece : pieces) score.emplace(piece.text, piece.score);
   std::string last;
@@ -216,7 +219,9 @@ Tokenizer Tokenizer::load(const std::filesystem::path& model_file) {
   if (static_cast<size_t>(s.processor.GetPieceSize()) != s.pieces.size())
     throw UserError::bad_file(path, "SentencePiece counts other pieces than the file holds");
   if (s.processor.eos_id() < 0)
-    throw UserError::bad_file(path, "the model has no control piece that ends a text (eos_id), which documents are separated by; train it with eos_id >= 0");
+    throw UserError::bad_file(path,
+                              "the model has no control piece that ends a text (eos_id), which documents are separated "
+                              "by; train it with eos_id >= 0");
   // By type: the library finds the unknown piece by the name in its settings and answers -1 where that is another.
   s.unk_id = std::ranges::find(s.pieces, PieceType::unknown, &Piece::type) - s.pieces.begin();
   s.cut_spaces = s.cut_newlines = true;
@@ -279,13 +284,16 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
 std::string Tokenizer::decode(const std::vector<int32_t>& ids) const {
   std::string text = decode_continuation(ids);
   if (!state_->dummy_prefix) return text;
-  const auto first = std::ranges::find_if(ids, [&](int32_t id) { return state_->pieces[static_cast<size_t>(id)].type != PieceType::control; });
-  const bool has_prefix = first != ids.end() && *first != state_->unk_id && state_->pieces[static_cast<size_t>(*first)].text.starts_with(kSpaceSymbol);
+  const auto first = std::ranges::find_if(
+      ids, [&](int32_t id) { return state_->pieces[static_cast<size_t>(id)].type != PieceType::control; });
+  const bool has_prefix = first != ids.end() && *first != state_->unk_id &&
+                          state_->pieces[static_cast<size_t>(*first)].text.starts_with(kSpaceSymbol);
   return has_prefix ? text.substr(1) : text;
 }
 
 std::string Tokenizer::decode_continuation(const std::vector<int32_t>& ids) const {
-  for (const int32_t id : ids) COPPICE_CHECK(id >= 0 && id < vocab_size(), fmt::format("id {} of a vocabulary of {}", id, vocab_size()));
+  for (const int32_t id : ids)
+    COPPICE_CHECK(id >= 0 && id < vocab_size(), fmt::format("id {} of a vocabulary of {}", id, vocab_size()));
   std::string text;
   const sentencepiece::util::Status status = state_->processor.Decode(std::vector<int>(ids.begin(), ids.end()), &text);
   COPPICE_CHECK(status.ok(), status.ToString());

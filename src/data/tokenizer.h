@@ -1,4 +1,5 @@
-// SentencePiece BPE with byte fallback and without normalisation: exact round trip. Ours are trained with the AFM options (digits split, no dummy prefix).
+// SentencePiece BPE with byte fallback and without normalisation: exact round trip. Ours are trained with the AFM
+// options (digits split, no dummy prefix).
 #pragma once
 
 #include <cstdint>
@@ -63,31 +64,37 @@ struct TokenizerOptions {
   void visit_fields(Field& field) {
     field("kind", kind, "sentencepiece (BPE with the AFM options)");
     field("vocab_size", vocab_size, "pieces, with 4 control pieces and 256 bytes among them");
-    field("character_coverage", character_coverage, "share of characters that get pieces of their own, 0.98 to 1; the rest become bytes");
+    field("character_coverage", character_coverage,
+          "share of characters that get pieces of their own, 0.98 to 1; the rest become bytes");
     field("path", path, "an existing tokenizer.model to use; empty = train one on the corpus");
     field("training_bytes", training_bytes, "bytes of text that the trainer sees, an equal part from each domain");
   }
 };
 
-/// BPE merges of the normal pieces: for every piece, the highest score first and by id among equals, every split whose halves are pieces, shorter left half
-/// first.
+/// BPE merges of the normal pieces: for every piece, the highest score first and by id among equals, every split whose
+/// halves are pieces, shorter left half first.
 std::vector<std::pair<std::string, std::string>> merge_list(const std::vector<Piece>& pieces);
-/// Two merged pieces of `merges` (merge_list) with one score, of which SentencePiece takes the one that stands further left: no order of merges says that.
-std::optional<std::pair<std::string, std::string>> find_equal_merges(const std::vector<Piece>& pieces,
-                                                                     const std::vector<std::pair<std::string, std::string>>& merges);
+/// Two merged pieces of `merges` (merge_list) with one score, of which SentencePiece takes the one that stands further
+/// left: no order of merges says that.
+std::optional<std::pair<std::string, std::string>> find_equal_merges(
+    const std::vector<Piece>& pieces, const std::vector<std::pair<std::string, std::string>>& merges);
 
-// SentencePiece's trainer packs the place of a pair's left character in its line, 0 to 32,767, into the upper half of a signed 32-bit number. With longer lines
-// it reads beyond its memory, and from 65,537 characters on it ends the process.
+// SentencePiece's trainer packs the place of a pair's left character in its line, 0 to 32,767, into the upper half of a
+// signed 32-bit number. With longer lines it reads beyond its memory, and from 65,537 characters on it ends the
+// process.
 inline constexpr size_t kMaxLineCharacters = 32769;
-/// Where a training text had to be cut: at NUL and U+2585, for which the trainer drops the whole line, and inside words that fill a line of kMaxLineCharacters.
+/// Where a training text had to be cut: at NUL and U+2585, for which the trainer drops the whole line, and inside words
+/// that fill a line of kMaxLineCharacters.
 struct TrainingCuts {
   int64_t symbols = 0, words = 0;
 };
-/// The lines that the trainer sees of a text, none empty: cut at newlines as well, so that no piece is learned across them.
+/// The lines that the trainer sees of a text, none empty: cut at newlines as well, so that no piece is learned across
+/// them.
 TrainingCuts for_each_training_line(std::string_view text, const std::function<void(std::string_view line)>& take);
 
 /// Trains on the paragraphs that `next` yields (it returns false at the end) and returns the model's bytes.
-/// Same text, same bytes: num_threads is fixed. UserError::recipe when the vocabulary is too large or too small for the text (names the size that is not).
+/// Same text, same bytes: num_threads is fixed. UserError::recipe when the vocabulary is too large or too small for the
+/// text (names the size that is not).
 std::string train_tokenizer(const TokenizerOptions& options, const std::function<bool(std::string&)>& next_paragraph);
 
 }  // namespace coppice

@@ -1,4 +1,5 @@
-// Training a SentencePiece BPE model with the AFM options (arXiv 2407.21075): digits split, byte fallback, no normalisation.
+// Training a SentencePiece BPE model with the AFM options (arXiv 2407.21075): digits split, byte fallback, no
+// normalisation.
 #include <fmt/format.h>
 #include <sentencepiece_trainer.h>
 
@@ -13,20 +14,23 @@ namespace coppice {
 
 namespace {
 
-constexpr int kTrainingThreads = 16;      // recorded in the model file: a constant, so that equal text gives equal bytes
+constexpr int kTrainingThreads = 16;  // recorded in the model file: a constant, so that equal text gives equal bytes
 constexpr int64_t kNumFixedPieces = 260;  // <unk> <s> </s> <pad> and 256 bytes
 
 constexpr double kMinCharacterCoverage = 0.98;               // the library's own limit
 constexpr std::string_view kDroppedSymbol = "\xE2\x96\x85";  // U+2585
 
-bool is_at(std::string_view text, size_t at, std::string_view symbol) { return text.compare(at, symbol.size(), symbol) == 0; }
+bool is_at(std::string_view text, size_t at, std::string_view symbol) {
+  return text.compare(at, symbol.size(), symbol) == 0;
+}
 
-/// The line in parts of at most kMaxLineCharacters, cut in front of a run of spaces, which no piece crosses, or inside a word where none is in reach. Returns
-/// how many words are cut.
+/// The line in parts of at most kMaxLineCharacters, cut in front of a run of spaces, which no piece crosses, or inside
+/// a word where none is in reach. Returns how many words are cut.
 int64_t cut_long_line(std::string_view line, const std::function<void(std::string_view line)>& take) {
   int64_t num_cut = 0;
-  size_t begin = 0, characters = 0;         // of the part
-  size_t spaces = 0, before_spaces = 0;     // where the last run of spaces begins, and the characters of the part in front of it
+  size_t begin = 0, characters = 0;  // of the part
+  size_t spaces = 0,
+         before_spaces = 0;  // where the last run of spaces begins, and the characters of the part in front of it
   bool after_space = true, is_cut = false;  // is_cut: the word at hand, already
   for (size_t i = 0; i < line.size() && line.size() > kMaxLineCharacters; i += character_bytes(line[i])) {
     const bool is_space = line[i] == ' ' || is_at(line, i, kSpaceSymbol);
@@ -50,7 +54,8 @@ int64_t cut_long_line(std::string_view line, const std::function<void(std::strin
   return num_cut;
 }
 
-/// Paragraphs in memory: the trainer keeps them as well, and drops lines above max_sentence_length silently, so the longest must be known first.
+/// Paragraphs in memory: the trainer keeps them as well, and drops lines above max_sentence_length silently, so the
+/// longest must be known first.
 class Paragraphs : public sentencepiece::SentenceIterator {
  public:
   void add(std::string_view text) {
@@ -86,14 +91,17 @@ UserError training_error(const TokenizerOptions& options, const std::string& sta
   static constexpr const char* kKey = "tokenizer.vocab_size";
   const std::string largest = number_behind(status, "Please set it to a value <= ");
   if (!largest.empty())
-    return UserError::recipe(kKey, fmt::format("got {}, but the training text yields at most {} pieces: set vocab_size = {}, or raise tokenizer.training_bytes",
+    return UserError::recipe(kKey, fmt::format("got {}, but the training text yields at most {} pieces: set vocab_size "
+                                               "= {}, or raise tokenizer.training_bytes",
                                                options.vocab_size, largest, largest));
-  const std::string smallest = number_behind(status, fmt::format("Vocabulary size is smaller than required_chars. {} vs ", options.vocab_size));
+  const std::string smallest =
+      number_behind(status, fmt::format("Vocabulary size is smaller than required_chars. {} vs ", options.vocab_size));
   if (!smallest.empty())
-    return UserError::recipe(kKey,
-                             fmt::format("got {}, but 4 control pieces, 256 bytes and the characters that make up {} of the training text are {} pieces: set "
-                                         "vocab_size = {} or more, or lower tokenizer.character_coverage (0.98 at least)",
-                                         options.vocab_size, options.character_coverage, smallest, smallest));
+    return UserError::recipe(
+        kKey, fmt::format("got {}, but 4 control pieces, 256 bytes and the characters that make up {} of the training "
+                          "text are {} pieces: set "
+                          "vocab_size = {} or more, or lower tokenizer.character_coverage (0.98 at least)",
+                          options.vocab_size, options.character_coverage, smallest, smallest));
   return UserError::recipe(kKey, fmt::format("got {}: SentencePiece says: {}", options.vocab_size, status));
 }
 
@@ -147,12 +155,15 @@ TrainingCuts for_each_training_line(std::string_view text, const std::function<v
 }
 
 std::string train_tokenizer(const TokenizerOptions& options, const std::function<bool(std::string&)>& next_paragraph) {
-  if (options.kind != "sentencepiece") throw UserError::recipe("tokenizer.kind", fmt::format("got \"{}\", expected \"sentencepiece\"", options.kind));
+  if (options.kind != "sentencepiece")
+    throw UserError::recipe("tokenizer.kind", fmt::format("got \"{}\", expected \"sentencepiece\"", options.kind));
   if (options.vocab_size <= kNumFixedPieces || options.vocab_size > (int64_t{1} << 20))
-    throw UserError::recipe("tokenizer.vocab_size", fmt::format("got {}, expected {} to {} (4 control pieces and 256 bytes are among them)", options.vocab_size,
-                                                                kNumFixedPieces + 1, int64_t{1} << 20));
+    throw UserError::recipe("tokenizer.vocab_size",
+                            fmt::format("got {}, expected {} to {} (4 control pieces and 256 bytes are among them)",
+                                        options.vocab_size, kNumFixedPieces + 1, int64_t{1} << 20));
   if (!(options.character_coverage >= kMinCharacterCoverage && options.character_coverage <= 1.0))
-    throw UserError::recipe("tokenizer.character_coverage", fmt::format("got {}, expected {} to 1", options.character_coverage, kMinCharacterCoverage));
+    throw UserError::recipe("tokenizer.character_coverage",
+                            fmt::format("got {}, expected {} to 1", options.character_coverage, kMinCharacterCoverage));
   Paragraphs paragraphs;
   for (std::string paragraph; next_paragraph(paragraph);) paragraphs.add(paragraph);
   if (paragraphs.empty()) throw UserError::recipe("tokenizer", "no text to train on");

@@ -1,5 +1,6 @@
-// Windows of a shard and the rows made of them. The one place that decides which targets count: a token's target is the next token, unless the
-// token is the last of its document (the end token); then the target lies in another document and is ignored. The end token itself is a target.
+// Windows of a shard and the rows made of them. The one place that decides which targets count: a token's target is the
+// next token, unless the token is the last of its document (the end token); then the target lies in another document
+// and is ignored. The end token itself is a target.
 #include <ATen/ops/empty.h>
 #include <fmt/format.h>
 
@@ -35,7 +36,8 @@ Batch make_batch(int64_t rows, int64_t seq_len, bool document_mask) {
   return batch;
 }
 
-void fill_row(Batch& batch, int64_t row, const TokenShards& shards, int32_t domain, WindowIndex::Place place, bool document_mask) {
+void fill_row(Batch& batch, int64_t row, const TokenShards& shards, int32_t domain, WindowIndex::Place place,
+              bool document_mask) {
   const int64_t seq_len = batch.token_BT.size(1);
   int64_t* const token = batch.token_BT.mutable_data_ptr<int64_t>() + row * seq_len;
   int64_t* const position = batch.position_BT.mutable_data_ptr<int64_t>() + row * seq_len;
@@ -65,8 +67,12 @@ void fill_row(Batch& batch, int64_t row, const TokenShards& shards, int32_t doma
     begin = stop;
   }
   batch.num_live += live;
-  batch.spans.push_back(
-      {.row = static_cast<int32_t>(row), .column = 0, .length = static_cast<int32_t>(seq_len), .domain = domain, .shard = place.shard, .offset = place.offset});
+  batch.spans.push_back({.row = static_cast<int32_t>(row),
+                         .column = 0,
+                         .length = static_cast<int32_t>(seq_len),
+                         .domain = domain,
+                         .shard = place.shard,
+                         .offset = place.offset});
 }
 
 WindowReader::WindowReader(const TokenShards& shards, int64_t seq_len, bool document_mask, int64_t max_windows)

@@ -1,4 +1,5 @@
-// Model shapes: the checks that every config passes, JSON in and out with Hugging Face key names, and the named presets.
+// Model shapes: the checks that every config passes, JSON in and out with Hugging Face key names, and the named
+// presets.
 #include "src/model/config.h"
 
 #include <fmt/format.h>
@@ -27,11 +28,51 @@ struct Preset {
   int64_t layers, hidden, heads, kv_heads, head_dim, ffn, vocab, max_position;
 };
 constexpr std::array<Preset, 7> kPresets{{
-    {.name = "test", .layers = 2, .hidden = 32, .heads = 2, .kv_heads = 1, .head_dim = 16, .ffn = 96, .vocab = 300, .max_position = 128},
-    {.name = "demo-source", .layers = 3, .hidden = 96, .heads = 3, .kv_heads = 1, .head_dim = 32, .ffn = 768, .vocab = 512, .max_position = 1024},
-    {.name = "demo-student", .layers = 3, .hidden = 96, .heads = 3, .kv_heads = 1, .head_dim = 32, .ffn = 256, .vocab = 512, .max_position = 1024},
-    {.name = "honeycrisp-85m", .layers = 12, .hidden = 768, .heads = 12, .kv_heads = 6, .head_dim = 64, .ffn = 2304, .vocab = 49152, .max_position = 4096},
-    {.name = "afm-3b-source", .layers = 26, .hidden = 3072, .heads = 24, .kv_heads = 8, .head_dim = 128, .ffn = 24192, .vocab = 49152, .max_position = 4096},
+    {.name = "test",
+     .layers = 2,
+     .hidden = 32,
+     .heads = 2,
+     .kv_heads = 1,
+     .head_dim = 16,
+     .ffn = 96,
+     .vocab = 300,
+     .max_position = 128},
+    {.name = "demo-source",
+     .layers = 3,
+     .hidden = 96,
+     .heads = 3,
+     .kv_heads = 1,
+     .head_dim = 32,
+     .ffn = 768,
+     .vocab = 512,
+     .max_position = 1024},
+    {.name = "demo-student",
+     .layers = 3,
+     .hidden = 96,
+     .heads = 3,
+     .kv_heads = 1,
+     .head_dim = 32,
+     .ffn = 256,
+     .vocab = 512,
+     .max_position = 1024},
+    {.name = "honeycrisp-85m",
+     .layers = 12,
+     .hidden = 768,
+     .heads = 12,
+     .kv_heads = 6,
+     .head_dim = 64,
+     .ffn = 2304,
+     .vocab = 49152,
+     .max_position = 4096},
+    {.name = "afm-3b-source",
+     .layers = 26,
+     .hidden = 3072,
+     .heads = 24,
+     .kv_heads = 8,
+     .head_dim = 128,
+     .ffn = 24192,
+     .vocab = 49152,
+     .max_position = 4096},
     {.name = "afm-3b-source-23296",
      .layers = 26,
      .hidden = 3072,
@@ -41,7 +82,15 @@ constexpr std::array<Preset, 7> kPresets{{
      .ffn = 23296,
      .vocab = 49152,
      .max_position = 4096},
-    {.name = "afm-3b", .layers = 26, .hidden = 3072, .heads = 24, .kv_heads = 8, .head_dim = 128, .ffn = 8064, .vocab = 49152, .max_position = 4096},
+    {.name = "afm-3b",
+     .layers = 26,
+     .hidden = 3072,
+     .heads = 24,
+     .kv_heads = 8,
+     .head_dim = 128,
+     .ffn = 8064,
+     .vocab = 49152,
+     .max_position = 4096},
 }};
 
 struct SizeField {
@@ -61,33 +110,43 @@ constexpr std::array<SizeField, 7> kSizeFields{{
 
 bool boolean_at(const Json& object, const char* key, const std::string& path) {
   const auto found = object.find(key);
-  if (found == object.end() || !found->is_boolean()) throw UserError::bad_file(path, fmt::format("{}: expected true or false", key));
+  if (found == object.end() || !found->is_boolean())
+    throw UserError::bad_file(path, fmt::format("{}: expected true or false", key));
   return found->get<bool>();
 }
 
 int64_t width_of(const Json& value, const std::string& path) {
   if (!value.is_number_unsigned() || value.get<uint64_t>() > static_cast<uint64_t>(kMaxSize))
-    throw UserError::bad_file(path, fmt::format("intermediate_size: got {}, expected whole numbers up to {}", printable(value.dump()), kMaxSize));
+    throw UserError::bad_file(path, fmt::format("intermediate_size: got {}, expected whole numbers up to {}",
+                                                printable(value.dump()), kMaxSize));
   return static_cast<int64_t>(value.get<uint64_t>());
 }
 
 }  // namespace
 
 void check_config(const ModelConfig& config, const std::string& where, bool from_file) {
-  const auto refuse = [&](const std::string& message) { throw from_file ? UserError::bad_file(where, message) : UserError::recipe(where, message); };
+  const auto refuse = [&](const std::string& message) {
+    throw from_file ? UserError::bad_file(where, message) : UserError::recipe(where, message);
+  };
   for (const SizeField& field : kSizeFields) {
     const int64_t value = config.*field.member;
-    if (value < 1 || value > field.max) refuse(fmt::format("{}: got {}, expected 1 to {}", field.name, value, field.max));
+    if (value < 1 || value > field.max)
+      refuse(fmt::format("{}: got {}, expected 1 to {}", field.name, value, field.max));
   }
   if (config.num_attention_heads % config.num_key_value_heads != 0)
-    refuse(fmt::format("num_attention_heads: got {}, expected a multiple of num_key_value_heads ({})", config.num_attention_heads, config.num_key_value_heads));
-  if (config.head_dim % 2 != 0) refuse(fmt::format("head_dim: got {}, expected an even number (RoPE rotates pairs)", config.head_dim));
+    refuse(fmt::format("num_attention_heads: got {}, expected a multiple of num_key_value_heads ({})",
+                       config.num_attention_heads, config.num_key_value_heads));
+  if (config.head_dim % 2 != 0)
+    refuse(fmt::format("head_dim: got {}, expected an even number (RoPE rotates pairs)", config.head_dim));
   if (std::ssize(config.intermediate_size) != config.num_hidden_layers)
-    refuse(fmt::format("intermediate_size: got {} widths, expected one for each of {} layers", config.intermediate_size.size(), config.num_hidden_layers));
+    refuse(fmt::format("intermediate_size: got {} widths, expected one for each of {} layers",
+                       config.intermediate_size.size(), config.num_hidden_layers));
   for (size_t i = 0; i < config.intermediate_size.size(); ++i)
     if (config.intermediate_size[i] < 1 || config.intermediate_size[i] > kMaxSize)
-      refuse(fmt::format("intermediate_size: layer {} has {}, expected 1 to {}", i, config.intermediate_size[i], kMaxSize));
-  if (!std::isfinite(config.rope_theta) || config.rope_theta <= 1.0) refuse(fmt::format("rope_theta: got {}, expected a number above 1", config.rope_theta));
+      refuse(fmt::format("intermediate_size: layer {} has {}, expected 1 to {}", i, config.intermediate_size[i],
+                         kMaxSize));
+  if (!std::isfinite(config.rope_theta) || config.rope_theta <= 1.0)
+    refuse(fmt::format("rope_theta: got {}, expected a number above 1", config.rope_theta));
   if (!std::isfinite(config.rms_norm_eps) || config.rms_norm_eps <= 0.0 || config.rms_norm_eps > 0.1)
     refuse(fmt::format("rms_norm_eps: got {}, expected above 0, at most 0.1", config.rms_norm_eps));
 }
@@ -115,7 +174,8 @@ ModelConfig config_from_json(const Json& json, const std::string& path) {
   std::vector<std::string> known{"intermediate_size", "rope_theta", "rms_norm_eps", "tie_word_embeddings", "qk_norm"};
   for (const SizeField& field : kSizeFields) {
     const uint64_t value = unsigned_at(json, field.name, path);
-    if (value > static_cast<uint64_t>(field.max)) throw UserError::bad_file(path, fmt::format("{}: got {}, expected 1 to {}", field.name, value, field.max));
+    if (value > static_cast<uint64_t>(field.max))
+      throw UserError::bad_file(path, fmt::format("{}: got {}, expected 1 to {}", field.name, value, field.max));
     config.*field.member = static_cast<int64_t>(value);
     known.emplace_back(field.name);
   }
@@ -124,14 +184,16 @@ ModelConfig config_from_json(const Json& json, const std::string& path) {
   if (widths->is_array()) {
     for (const Json& width : *widths) config.intermediate_size.push_back(width_of(width, path));
   } else {
-    config.intermediate_size.assign(static_cast<size_t>(std::min(config.num_hidden_layers, kMaxLayers)), width_of(*widths, path));
+    config.intermediate_size.assign(static_cast<size_t>(std::min(config.num_hidden_layers, kMaxLayers)),
+                                    width_of(*widths, path));
   }
   config.rope_theta = number_at(json, "rope_theta", path);
   config.rms_norm_eps = number_at(json, "rms_norm_eps", path);
   config.tie_word_embeddings = boolean_at(json, "tie_word_embeddings", path);
   config.qk_norm = boolean_at(json, "qk_norm", path);
   for (const auto& [key, value] : json.items())
-    if (std::ranges::find(known, key) == known.end()) throw UserError::bad_file(path, fmt::format("model: unknown key '{}'", printable(key)));
+    if (std::ranges::find(known, key) == known.end())
+      throw UserError::bad_file(path, fmt::format("model: unknown key '{}'", printable(key)));
   check_config(config, path, /*from_file=*/true);
   return config;
 }
@@ -139,8 +201,10 @@ ModelConfig config_from_json(const Json& json, const std::string& path) {
 ModelConfig preset(const std::string& name, const std::string& where) {
   const auto found = std::ranges::find_if(kPresets, [&](const Preset& row) { return name == row.name; });
   if (found == kPresets.end()) {
-    throw UserError::recipe(where, fmt::format("unknown preset '{}'; did you mean '{}'? (known: {}; a Hugging Face folder of that name is not there either{})",
-                                               printable(name), nearest(name, preset_names()), fmt::join(preset_names(), ", "), searched_from(name)));
+    throw UserError::recipe(where, fmt::format("unknown preset '{}'; did you mean '{}'? (known: {}; a Hugging Face "
+                                               "folder of that name is not there either{})",
+                                               printable(name), nearest(name, preset_names()),
+                                               fmt::join(preset_names(), ", "), searched_from(name)));
   }
   ModelConfig config;
   config.vocab_size = found->vocab;

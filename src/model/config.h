@@ -26,14 +26,15 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
-/// Sizes positive, heads divisible, one width per layer; `where` names the table or file in the message (exit 2 or 3 by `from_file`).
+/// Sizes positive, heads divisible, one width per layer; `where` names the table or file in the message (exit 2 or 3 by
+/// `from_file`).
 void check_config(const ModelConfig& config, const std::string& where, bool from_file);
 
 Json to_json(const ModelConfig& config);
 ModelConfig config_from_json(const Json& json, const std::string& path);
 
-/// Named shapes: "test", "demo-source", "demo-student", "honeycrisp-85m", "afm-3b-source" (F 24192), "afm-3b-source-23296", "afm-3b" (F 8064).
-/// UserError::recipe with the nearest name otherwise.
+/// Named shapes: "test", "demo-source", "demo-student", "honeycrisp-85m", "afm-3b-source" (F 24192),
+/// "afm-3b-source-23296", "afm-3b" (F 8064). UserError::recipe with the nearest name otherwise.
 ModelConfig preset(const std::string& name, const std::string& where);
 std::vector<std::string> preset_names();
 

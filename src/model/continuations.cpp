@@ -1,5 +1,6 @@
-// A sequence's input is context and continuation without its last token; position t predicts token t + 1. Padding on the right is behind every position that
-// is read, so causal attention never sees it. Only the positions that predict the continuation meet the output head. R rows = such positions.
+// A sequence's input is context and continuation without its last token; position t predicts token t + 1. Padding on
+// the right is behind every position that is read, so causal attention never sees it. Only the positions that predict
+// the continuation meet the output head. R rows = such positions.
 #include "src/model/continuations.h"
 
 #include <ATen/ATen.h>
@@ -17,20 +18,24 @@ namespace {
 
 constexpr int64_t kHeadRows = 1024;  // logits in memory at a time
 
-int64_t input_length(const Continuation& one, int64_t max_length) { return std::min(std::ssize(one.context) + std::ssize(one.continuation) - 1, max_length); }
+int64_t input_length(const Continuation& one, int64_t max_length) {
+  return std::min(std::ssize(one.context) + std::ssize(one.continuation) - 1, max_length);
+}
 
 void check_continuation(const Continuation& one, const ModelConfig& config) {
   COPPICE_CHECK(!one.context.empty() && !one.continuation.empty(), "an empty context or continuation");
   if (std::ssize(one.continuation) > config.max_position_embeddings)
-    throw UserError::recipe(
-        "", fmt::format("a continuation of {} tokens is longer than the model's {} positions", one.continuation.size(), config.max_position_embeddings));
+    throw UserError::recipe("", fmt::format("a continuation of {} tokens is longer than the model's {} positions",
+                                            one.continuation.size(), config.max_position_embeddings));
   for (const auto* ids : {&one.context, &one.continuation})
     for (const int64_t id : *ids)
-      if (id < 0 || id >= config.vocab_size) throw UserError::recipe("", fmt::format("token {} is outside the vocabulary of {}", id, config.vocab_size));
+      if (id < 0 || id >= config.vocab_size)
+        throw UserError::recipe("", fmt::format("token {} is outside the vocabulary of {}", id, config.vocab_size));
 }
 
 /// log p of the targets at the rows of hidden_RD; float32.
-at::Tensor target_log_probabilities(const at::Tensor& hidden_RD, const at::Tensor& head_VD, const at::Tensor& target_R) {
+at::Tensor target_log_probabilities(const at::Tensor& hidden_RD, const at::Tensor& head_VD,
+                                    const at::Tensor& target_R) {
   std::vector<at::Tensor> parts;
   for (int64_t first = 0; first < hidden_RD.size(0); first += kHeadRows) {
     const int64_t count = std::min(kHeadRows, hidden_RD.size(0) - first);
@@ -42,14 +47,15 @@ at::Tensor target_log_probabilities(const at::Tensor& hidden_RD, const at::Tenso
 
 }  // namespace
 
-std::vector<double> continuation_log_likelihoods(const Model& model, std::span<const Continuation> continuations, int64_t batch_tokens,
-                                                 const std::function<void()>& before_batch) {
+std::vector<double> continuation_log_likelihoods(const Model& model, std::span<const Continuation> continuations,
+                                                 int64_t batch_tokens, const std::function<void()>& before_batch) {
   const at::NoGradGuard no_grad;
   const int64_t max_length = model.config.max_position_embeddings;
   for (const Continuation& one : continuations) check_continuation(one, model.config);
   std::vector<size_t> order(continuations.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::ranges::stable_sort(order, std::greater<>(), [&](size_t i) { return input_length(continuations[i], max_length); });
+  std::ranges::stable_sort(order, std::greater<>(),
+                           [&](size_t i) { return input_length(continuations[i], max_length); });
 
   std::vector<double> sums(continuations.size(), 0.0);
   for (size_t begin = 0, end = 0; begin < order.size(); begin = end) {
@@ -64,17 +70,21 @@ std::vector<double> continuation_log_likelihoods(const Model& model, std::span<c
       std::vector<int64_t> sequence = one.context;
       sequence.insert(sequence.end(), one.continuation.begin(), one.continuation.end());
       const int64_t own_length = input_length(one, max_length);
-      std::copy(sequence.end() - own_length - 1, sequence.end() - 1, token_BT.mutable_data_ptr<int64_t>() + row * length);
-      for (int64_t i = 0; i < std::ssize(one.continuation); ++i) place.push_back(row * length + own_length - std::ssize(one.continuation) + i);
+      std::copy(sequence.end() - own_length - 1, sequence.end() - 1,
+                token_BT.mutable_data_ptr<int64_t>() + row * length);
+      for (int64_t i = 0; i < std::ssize(one.continuation); ++i)
+        place.push_back(row * length + own_length - std::ssize(one.continuation) + i);
       target.insert(target.end(), one.continuation.begin(), one.continuation.end());
     }
-    const at::Tensor hidden_ND =
-        decoder_hidden(model, {.token_BT = token_BT, .position_BT = at::arange(length, at::kLong).expand({rows, length}), .document_BT = {}});
-    const at::Tensor logp_R =
-        target_log_probabilities(hidden_ND.index_select(0, at::tensor(place, at::kLong)), output_head(model), at::tensor(target, at::kLong));
+    const at::Tensor hidden_ND = decoder_hidden(
+        model,
+        {.token_BT = token_BT, .position_BT = at::arange(length, at::kLong).expand({rows, length}), .document_BT = {}});
+    const at::Tensor logp_R = target_log_probabilities(hidden_ND.index_select(0, at::tensor(place, at::kLong)),
+                                                       output_head(model), at::tensor(target, at::kLong));
     const float* logp = logp_R.const_data_ptr<float>();
     for (size_t i = begin; i < end; ++i)
-      for (size_t t = 0; t < continuations[order[i]].continuation.size(); ++t) sums[order[i]] += static_cast<double>(*logp++);
+      for (size_t t = 0; t < continuations[order[i]].continuation.size(); ++t)
+        sums[order[i]] += static_cast<double>(*logp++);
   }
   return sums;
 }

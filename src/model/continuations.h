@@ -1,4 +1,5 @@
-// How likely a text is to go on one way or another: sums of log-probabilities of the last tokens of short sequences, many at once.
+// How likely a text is to go on one way or another: sums of log-probabilities of the last tokens of short sequences,
+// many at once.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +15,11 @@ struct Continuation {
   std::vector<int64_t> context, continuation;  // neither is empty
 };
 
-/// log p(continuation | context) in nats for each: log-softmax in float32, summed in double. Of a sequence longer than the positions the model knows the
-/// beginning is left out. Sequences of similar length run together, padded to the longest, `batch_tokens` at most (and one sequence at least);
-/// `before_batch` is called before each run. UserError::recipe for a token outside the vocabulary or a continuation longer than the model's positions.
-std::vector<double> continuation_log_likelihoods(const Model& model, std::span<const Continuation> continuations, int64_t batch_tokens,
-                                                 const std::function<void()>& before_batch = {});
+/// log p(continuation | context) in nats for each: log-softmax in float32, summed in double. Of a sequence longer than
+/// the positions the model knows the beginning is left out. Sequences of similar length run together, padded to the
+/// longest, `batch_tokens` at most (and one sequence at least); `before_batch` is called before each run.
+/// UserError::recipe for a token outside the vocabulary or a continuation longer than the model's positions.
+std::vector<double> continuation_log_likelihoods(const Model& model, std::span<const Continuation> continuations,
+                                                 int64_t batch_tokens, const std::function<void()>& before_batch = {});
 
 }  // namespace coppice

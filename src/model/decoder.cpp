@@ -1,5 +1,6 @@
-// The decoder as a walk over its layers: every line is one fused operation of src/tensors/ops.h. q, k and v are one GEMM, gate and up another,
-// because their rows lie side by side in the arena; the residual add waits for the norm that follows it.
+// The decoder as a walk over its layers: every line is one fused operation of src/tensors/ops.h. q, k and v are one
+// GEMM, gate and up another, because their rows lie side by side in the arena; the residual add waits for the norm that
+// follows it.
 #include "src/model/decoder.h"
 
 #include <c10/core/ScalarType.h>
@@ -17,7 +18,8 @@ void check_input(const Model& model, const DecoderInput& input, const FfnMasks& 
   check_shape(input.token_BT, {-1, -1}, "token_BT");
   const int64_t batch = input.token_BT.size(0), seq_len = input.token_BT.size(1);
   check_shape(input.position_BT, {batch, seq_len}, "position_BT");
-  COPPICE_CHECK(input.token_BT.scalar_type() == at::kLong && input.position_BT.scalar_type() == at::kLong, "tokens and positions are int64");
+  COPPICE_CHECK(input.token_BT.scalar_type() == at::kLong && input.position_BT.scalar_type() == at::kLong,
+                "tokens and positions are int64");
   if (input.document_BT.defined()) check_shape(input.document_BT, {batch, seq_len}, "document_BT");
   if (masks.multiplier_F.empty()) return;
   COPPICE_CHECK(std::ssize(masks.multiplier_F) == model.config.num_hidden_layers,
@@ -42,7 +44,8 @@ LayerWeights layer_weights(const Model& model, int64_t layer) {
   const auto one = [&](const char* name) { return weight_of(model, at + name + ".weight"); };
   const auto fused = [&](const char* first, const char* last) {
     const std::string a = at + first + ".weight", b = at + last + ".weight";
-    return Weight{model.arena->fused_parameter(a, b), model.arena->has_gradient() ? model.arena->fused_gradient(a, b) : at::Tensor()};
+    return Weight{model.arena->fused_parameter(a, b),
+                  model.arena->has_gradient() ? model.arena->fused_gradient(a, b) : at::Tensor()};
   };
   return {.attention_norm = one("input_layernorm"),
           .qkv = fused("self_attn.q_proj", "self_attn.v_proj"),
@@ -54,7 +57,8 @@ LayerWeights layer_weights(const Model& model, int64_t layer) {
           .down = one("mlp.down_proj")};
 }
 
-at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const FfnMasks& masks, const DecoderTaps& taps) {
+at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const FfnMasks& masks,
+                          const DecoderTaps& taps) {
   check_input(model, input, masks);
   const ModelConfig& config = model.config;
   const int64_t batch = input.token_BT.size(0);
@@ -68,12 +72,16 @@ at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const F
     const LayerWeights w = layer_weights(model, layer);
     ResidualNorm norm = residual_rms_norm(x_ND, delta_ND, w.attention_norm.value, w.attention_norm.grad, eps);
     if (taps.layer_output && layer > 0) taps.layer_output(static_cast<int>(layer) - 1, norm.residual_ND);
-    const at::Tensor qkv_NP = qk_norm_rope(linear(norm.normed_ND, w.qkv.value, w.qkv.grad), w.q_norm.value, w.q_norm.grad, w.k_norm.value, w.k_norm.grad,
-                                           position_N, config.num_attention_heads, config.num_key_value_heads, eps, config.rope_theta);
-    delta_ND = linear(causal_attention(qkv_NP, batch, config.num_attention_heads, config.num_key_value_heads, input.document_BT), w.o.value, w.o.grad);
+    const at::Tensor qkv_NP = qk_norm_rope(
+        linear(norm.normed_ND, w.qkv.value, w.qkv.grad), w.q_norm.value, w.q_norm.grad, w.k_norm.value, w.k_norm.grad,
+        position_N, config.num_attention_heads, config.num_key_value_heads, eps, config.rope_theta);
+    delta_ND = linear(
+        causal_attention(qkv_NP, batch, config.num_attention_heads, config.num_key_value_heads, input.document_BT),
+        w.o.value, w.o.grad);
 
     norm = residual_rms_norm(norm.residual_ND, delta_ND, w.ffn_norm.value, w.ffn_norm.grad, eps);
-    const at::Tensor ffn_mask_F = masks.multiplier_F.empty() ? at::Tensor() : masks.multiplier_F[static_cast<size_t>(layer)];
+    const at::Tensor ffn_mask_F =
+        masks.multiplier_F.empty() ? at::Tensor() : masks.multiplier_F[static_cast<size_t>(layer)];
     const at::Tensor ffn_hidden_NF = swiglu(linear(norm.normed_ND, w.gate_up.value, w.gate_up.grad), ffn_mask_F);
     if (taps.ffn_hidden) taps.ffn_hidden(static_cast<int>(layer), ffn_hidden_NF);
     delta_ND = linear(ffn_hidden_NF, w.down.value, w.down.grad);
@@ -85,7 +93,9 @@ at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const F
   return last.normed_ND;
 }
 
-at::Tensor output_head(const Model& model) { return model.arena->parameter(model.config.tie_word_embeddings ? "embed_tokens.weight" : "lm_head.weight"); }
+at::Tensor output_head(const Model& model) {
+  return model.arena->parameter(model.config.tie_word_embeddings ? "embed_tokens.weight" : "lm_head.weight");
+}
 
 at::Tensor output_head_gradient(const Model& model) {
   return model.arena->gradient_of(model.config.tie_word_embeddings ? "embed_tokens.weight" : "lm_head.weight");

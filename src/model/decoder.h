@@ -1,5 +1,7 @@
-// The AFM decoder (arXiv 2407.21075): tied embeddings, pre-norm RMSNorm, QK-norm, grouped-query attention, SwiGLU, RoPE.
-//   x = embed(tokens);  per layer: x += o(attention(norm(x)));  x += down(silu(gate(norm(x))) * mask * up(norm(x)));  hidden = norm(x)
+// The AFM decoder (arXiv 2407.21075): tied embeddings, pre-norm RMSNorm, QK-norm, grouped-query attention, SwiGLU,
+// RoPE.
+//   x = embed(tokens);  per layer: x += o(attention(norm(x)));  x += down(silu(gate(norm(x))) * mask * up(norm(x)));
+//   hidden = norm(x)
 // Plain structs and free functions; nothing here knows of pruning or distillation beyond FfnMasks.
 #pragma once
 
@@ -32,7 +34,8 @@ Model make_model(const ModelConfig& config);
 struct Weight {
   at::Tensor value, grad;
 };
-/// What one layer computes with: views into the arena, [out, in]; q, k, v are one matrix, gate and up another. q_norm and k_norm are undefined without QK-norm.
+/// What one layer computes with: views into the arena, [out, in]; q, k, v are one matrix, gate and up another. q_norm
+/// and k_norm are undefined without QK-norm.
 struct LayerWeights {
   Weight attention_norm, qkv, q_norm, k_norm, o, ffn_norm, gate_up, down;
 };
@@ -53,7 +56,8 @@ struct DecoderTaps {
 };
 
 /// Final normed hidden states [N, D], N = B*T. Differentiable when the arena has a gradient and grad mode is on.
-at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const FfnMasks& masks = {}, const DecoderTaps& taps = {});
+at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const FfnMasks& masks = {},
+                          const DecoderTaps& taps = {});
 /// The output table [V, D] and its gradient view (the embedding's when tied).
 at::Tensor output_head(const Model& model);
 at::Tensor output_head_gradient(const Model& model);

@@ -17,14 +17,15 @@ struct GenerateOptions {
   template <class Field>
   void visit_fields(Field& field) {
     field("max_new_tokens", max_new_tokens, "tokens to add at most; stops at EOS");
-    field("sampling_temperature", sampling_temperature, "0 = greedy; above 0 samples from softmax(logits / temperature)");
+    field("sampling_temperature", sampling_temperature,
+          "0 = greedy; above 0 samples from softmax(logits / temperature)");
     field("seed", seed, "of the sampling stream");
   }
 };
 
-/// Continues `prompt` (empty: starts a document, after EOS); calls `on_token` for each new token and stops at `eos_id`. Returns the new tokens, EOS included.
-/// UserError::recipe for a token outside the vocabulary.
-std::vector<int64_t> generate(const Model& model, const std::vector<int64_t>& prompt, int64_t eos_id, const GenerateOptions& options,
-                              const std::function<void(int64_t)>& on_token = {});
+/// Continues `prompt` (empty: starts a document, after EOS); calls `on_token` for each new token and stops at `eos_id`.
+/// Returns the new tokens, EOS included. UserError::recipe for a token outside the vocabulary.
+std::vector<int64_t> generate(const Model& model, const std::vector<int64_t>& prompt, int64_t eos_id,
+                              const GenerateOptions& options, const std::function<void(int64_t)>& on_token = {});
 
 }  // namespace coppice

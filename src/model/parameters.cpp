@@ -36,21 +36,25 @@ double matrix_weights(const ModelConfig& config) {
   const double query = static_cast<double>(config.num_attention_heads * config.head_dim),
                key = static_cast<double>(config.num_key_value_heads * config.head_dim);
   double weights = hidden * static_cast<double>(config.vocab_size);
-  for (const int64_t ffn : config.intermediate_size) weights += hidden * (query + 2 * key) + query * hidden + 3 * hidden * static_cast<double>(ffn);
+  for (const int64_t ffn : config.intermediate_size)
+    weights += hidden * (query + 2 * key) + query * hidden + 3 * hidden * static_cast<double>(ffn);
   return weights;
 }
 
 }  // namespace
 
 std::vector<Parameter> parameter_table(const ModelConfig& config) {
-  const int64_t D = config.hidden_size, V = config.vocab_size, K = config.head_dim;  // letters as in ops.h; Q and P: rows of q, and of k and v
+  const int64_t D = config.hidden_size, V = config.vocab_size,
+                K = config.head_dim;  // letters as in ops.h; Q and P: rows of q, and of k and v
   const int64_t Q = config.num_attention_heads * K, P = config.num_key_value_heads * K;
   using enum Axis;
   using enum ParameterKind;
 
   std::vector<Parameter> table;
   const auto add = [&](const Row& row, int layer) {
-    const auto numbered = [&](const char* text) { return layer < 0 ? std::string(text) : fmt::format(fmt::runtime(text), layer); };
+    const auto numbered = [&](const char* text) {
+      return layer < 0 ? std::string(text) : fmt::format(fmt::runtime(text), layer);
+    };
     const std::string name = numbered(row.name);
     table.push_back({.name = name,
                      .hf_name = name.starts_with("lm_head") ? name : "model." + name,
@@ -66,21 +70,36 @@ std::vector<Parameter> parameter_table(const ModelConfig& config) {
   for (int layer = 0; layer < config.num_hidden_layers; ++layer) {
     const int64_t F = config.intermediate_size.at(static_cast<size_t>(layer));
     add({"layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight", {D}, {hidden}, norm, nullptr}, layer);
-    add({"layers.{}.self_attn.q_proj.weight", "blk.{}.attn_q.weight", {Q, D}, {heads, hidden}, linear, "layers.{}.qkv"}, layer);
-    add({"layers.{}.self_attn.k_proj.weight", "blk.{}.attn_k.weight", {P, D}, {kv_heads, hidden}, linear, "layers.{}.qkv"}, layer);
-    add({"layers.{}.self_attn.v_proj.weight", "blk.{}.attn_v.weight", {P, D}, {kv_heads, hidden}, linear, "layers.{}.qkv"}, layer);
+    add({"layers.{}.self_attn.q_proj.weight", "blk.{}.attn_q.weight", {Q, D}, {heads, hidden}, linear, "layers.{}.qkv"},
+        layer);
+    add({"layers.{}.self_attn.k_proj.weight",
+         "blk.{}.attn_k.weight",
+         {P, D},
+         {kv_heads, hidden},
+         linear,
+         "layers.{}.qkv"},
+        layer);
+    add({"layers.{}.self_attn.v_proj.weight",
+         "blk.{}.attn_v.weight",
+         {P, D},
+         {kv_heads, hidden},
+         linear,
+         "layers.{}.qkv"},
+        layer);
     if (config.qk_norm) {
       add({"layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight", {K}, {head_dim}, norm, nullptr}, layer);
       add({"layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight", {K}, {head_dim}, norm, nullptr}, layer);
     }
-    add({"layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight", {D, Q}, {hidden, heads}, linear, nullptr}, layer);
+    add({"layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight", {D, Q}, {hidden, heads}, linear, nullptr},
+        layer);
     add({"layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight", {D}, {hidden}, norm, nullptr}, layer);
     add({"layers.{}.mlp.gate_proj.weight", "blk.{}.ffn_gate.weight", {F, D}, {ffn, hidden}, linear, nullptr}, layer);
     add({"layers.{}.mlp.up_proj.weight", "blk.{}.ffn_up.weight", {F, D}, {ffn, hidden}, linear, nullptr}, layer);
     add({"layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight", {D, F}, {hidden, ffn}, linear, nullptr}, layer);
   }
   add({"norm.weight", "output_norm.weight", {D}, {hidden}, norm, nullptr}, -1);
-  if (!config.tie_word_embeddings) add({"lm_head.weight", "output.weight", {V, D}, {vocab, hidden}, embedding, nullptr}, -1);
+  if (!config.tie_word_embeddings)
+    add({"lm_head.weight", "output.weight", {V, D}, {vocab, hidden}, embedding, nullptr}, -1);
   return table;
 }
 
@@ -90,14 +109,20 @@ int64_t count_parameters(const ModelConfig& config) {
   return count;
 }
 
-int64_t count_embedding_parameters(const ModelConfig& config) { return config.vocab_size * config.hidden_size * (config.tie_word_embeddings ? 1 : 2); }
+int64_t count_embedding_parameters(const ModelConfig& config) {
+  return config.vocab_size * config.hidden_size * (config.tie_word_embeddings ? 1 : 2);
+}
 
 double forward_flops_per_token(const ModelConfig& config, int64_t seq_len) {
-  const double scores = 2.0 * static_cast<double>(config.num_hidden_layers * config.num_attention_heads * config.head_dim) * static_cast<double>(seq_len + 1);
+  const double scores = 2.0 *
+                        static_cast<double>(config.num_hidden_layers * config.num_attention_heads * config.head_dim) *
+                        static_cast<double>(seq_len + 1);
   return 2.0 * matrix_weights(config) + scores;
 }
 
-double training_flops_per_token(const ModelConfig& config, int64_t seq_len) { return 3.0 * forward_flops_per_token(config, seq_len); }
+double training_flops_per_token(const ModelConfig& config, int64_t seq_len) {
+  return 3.0 * forward_flops_per_token(config, seq_len);
+}
 
 ArenaLayout arena_layout(const ModelConfig& config) {
   const double multiplier = std::min(kBaseWidth / static_cast<double>(config.hidden_size), 1.0);
@@ -112,8 +137,10 @@ ArenaLayout arena_layout(const ModelConfig& config) {
     if (same_block) {
       layout.blocks.back().size += size;
     } else {
-      layout.blocks.push_back(
-          {.name = parameter.block, .offset = layout.size, .size = size, .multiplier = parameter.kind == ParameterKind::linear ? multiplier : 1.0});
+      layout.blocks.push_back({.name = parameter.block,
+                               .offset = layout.size,
+                               .size = size,
+                               .multiplier = parameter.kind == ParameterKind::linear ? multiplier : 1.0});
     }
     layout.size += size;
   }
@@ -123,11 +150,13 @@ ArenaLayout arena_layout(const ModelConfig& config) {
 
 void initialise_parameters(const ModelConfig& config, ParameterArena& arena, uint64_t seed) {
   const std::vector<Parameter> table = parameter_table(config);
-  COPPICE_CHECK(table.size() == arena.layout().entries.size(), fmt::format("{} rows for an arena of {} entries", table.size(), arena.layout().entries.size()));
+  COPPICE_CHECK(table.size() == arena.layout().entries.size(),
+                fmt::format("{} rows for an arena of {} entries", table.size(), arena.layout().entries.size()));
   float* master = arena.master().mutable_data_ptr<float>();
   for (size_t row = 0; row < table.size(); ++row) {
     const ArenaEntry& entry = arena.layout().entries[row];
-    COPPICE_CHECK(entry.name == table[row].name && entry.size == size_of(table[row]), entry.name + " against " + table[row].name);
+    COPPICE_CHECK(entry.name == table[row].name && entry.size == size_of(table[row]),
+                  entry.name + " against " + table[row].name);
     const std::span<float> out(master + entry.offset, static_cast<size_t>(entry.size));
     if (table[row].kind == ParameterKind::norm) {
       std::ranges::fill(out, 1.0f);

@@ -1,5 +1,6 @@
-// The table of parameters: one row a tensor with our name, its Hugging Face and GGUF names, shape and the role of each axis. Import, export,
-// counting, pruning, checkpoints, optimizer blocks and planning all read these rows; nothing here allocates.
+// The table of parameters: one row a tensor with our name, its Hugging Face and GGUF names, shape and the role of each
+// axis. Import, export, counting, pruning, checkpoints, optimizer blocks and planning all read these rows; nothing here
+// allocates.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +26,8 @@ struct Parameter {
   std::string block;  // optimizer block: layers.3.qkv for q, k and v; otherwise its own name
 };
 
-/// Rows in arena order: embed_tokens, per layer (input_layernorm, q, k, v, q_norm, k_norm, o, post_attention_layernorm, gate, up, down), norm, lm_head when
-/// untied.
+/// Rows in arena order: embed_tokens, per layer (input_layernorm, q, k, v, q_norm, k_norm, o, post_attention_layernorm,
+/// gate, up, down), norm, lm_head when untied.
 std::vector<Parameter> parameter_table(const ModelConfig& config);
 
 /// Number of parameters; a tied embedding counts once.
@@ -37,10 +38,12 @@ int64_t count_embedding_parameters(const ModelConfig& config);
 double forward_flops_per_token(const ModelConfig& config, int64_t seq_len);
 double training_flops_per_token(const ModelConfig& config, int64_t seq_len);
 
-/// Arena order and blocks; multiplier of a block = min(768 / hidden_size, 1) on linear layers, 1 on embedding and norms (muParam-simple).
+/// Arena order and blocks; multiplier of a block = min(768 / hidden_size, 1) on linear layers, 1 on embedding and norms
+/// (muParam-simple).
 ArenaLayout arena_layout(const ModelConfig& config);
 
-/// Fresh weights: linear N(0, 1/fan_in), embedding N(0, 1/hidden_size), norms 1; a function of (seed, row of the table, element) alone.
+/// Fresh weights: linear N(0, 1/fan_in), embedding N(0, 1/hidden_size), norms 1; a function of (seed, row of the table,
+/// element) alone.
 void initialise_parameters(const ModelConfig& config, ParameterArena& arena, uint64_t seed);
 
 }  // namespace coppice

@@ -22,14 +22,21 @@ void check_options(const OptimizerOptions& options) {
   const auto require = [](bool holds, const char* key, const std::string& message) {
     if (!holds) throw UserError::recipe(key, message);
   };
-  require(options.optimizer == "adastar" || options.optimizer == "adamw", "optimizer", fmt::format("got '{}', expected adastar or adamw", options.optimizer));
+  require(options.optimizer == "adastar" || options.optimizer == "adamw", "optimizer",
+          fmt::format("got '{}', expected adastar or adamw", options.optimizer));
   require(options.lr > 0 && std::isfinite(options.lr), "lr", fmt::format("got {}, expected more than 0", options.lr));
-  require(options.weight_decay >= 0 && options.weight_decay < 1, "weight_decay", fmt::format("got {}, expected 0 to below 1", options.weight_decay));
-  require(options.beta_1 >= 0 && options.beta_1 < 1, "beta_1", fmt::format("got {}, expected 0 to below 1", options.beta_1));
-  require(options.beta_2 >= 0 && options.beta_2 < 1, "beta_2", fmt::format("got {}, expected 0 to below 1", options.beta_2));
-  require(options.max_grad_norm > 0, "max_grad_norm", fmt::format("got {}, expected more than 0", options.max_grad_norm));
-  require(options.drop_grad_norm > 0, "drop_grad_norm", fmt::format("got {}, expected more than 0", options.drop_grad_norm));
-  require(options.final_lr_ratio >= 0 && options.final_lr_ratio <= 1, "final_lr_ratio", fmt::format("got {}, expected 0 to 1", options.final_lr_ratio));
+  require(options.weight_decay >= 0 && options.weight_decay < 1, "weight_decay",
+          fmt::format("got {}, expected 0 to below 1", options.weight_decay));
+  require(options.beta_1 >= 0 && options.beta_1 < 1, "beta_1",
+          fmt::format("got {}, expected 0 to below 1", options.beta_1));
+  require(options.beta_2 >= 0 && options.beta_2 < 1, "beta_2",
+          fmt::format("got {}, expected 0 to below 1", options.beta_2));
+  require(options.max_grad_norm > 0, "max_grad_norm",
+          fmt::format("got {}, expected more than 0", options.max_grad_norm));
+  require(options.drop_grad_norm > 0, "drop_grad_norm",
+          fmt::format("got {}, expected more than 0", options.drop_grad_norm));
+  require(options.final_lr_ratio >= 0 && options.final_lr_ratio <= 1, "final_lr_ratio",
+          fmt::format("got {}, expected 0 to 1", options.final_lr_ratio));
 }
 
 /// Norm weights are the one-dimensional parameters; a block holds either those or matrices.
@@ -56,7 +63,8 @@ Optimizer::Optimizer(const OptimizerOptions& options, ParameterArena& arena, int
   for (size_t i = 0; i < slot_names_.size(); ++i) slots_.push_back(at::zeros_like(arena.master()));
 }
 
-Optimizer::Optimizer(const Optimizer& like, ParameterArena& arena) : Optimizer(like.options_, arena, like.warmup_, like.total_) {
+Optimizer::Optimizer(const Optimizer& like, ParameterArena& arena)
+    : Optimizer(like.options_, arena, like.warmup_, like.total_) {
   restore(like.t_, like.skipped_);
 }
 
@@ -109,8 +117,14 @@ void Optimizer::restore(int64_t t, int64_t skipped) {
   skipped_ = skipped;
 }
 
-ScoreOptimizer::ScoreOptimizer(at::Tensor scores_LF, double lr, double beta_1, double beta_2, int64_t warmup_steps, int64_t total_steps)
-    : scores_(std::move(scores_LF)), lr_(lr), beta_1_(beta_1), beta_2_(beta_2), warmup_(warmup_steps), total_(total_steps) {
+ScoreOptimizer::ScoreOptimizer(at::Tensor scores_LF, double lr, double beta_1, double beta_2, int64_t warmup_steps,
+                               int64_t total_steps)
+    : scores_(std::move(scores_LF)),
+      lr_(lr),
+      beta_1_(beta_1),
+      beta_2_(beta_2),
+      warmup_(warmup_steps),
+      total_(total_steps) {
   check_float32(scores_, "scores_LF");
   COPPICE_CHECK(scores_.is_contiguous(), "scores_LF: expected a contiguous tensor");
   const at::NoGradGuard no_grad;
@@ -119,8 +133,9 @@ ScoreOptimizer::ScoreOptimizer(at::Tensor scores_LF, double lr, double beta_1, d
 }
 
 void ScoreOptimizer::step(const at::Tensor& grad_LF) {
-  COPPICE_CHECK(grad_LF.sizes() == scores_.sizes(),
-                fmt::format("score gradient: got {}, expected {}", shape_text(grad_LF.sizes()), shape_text(scores_.sizes())));
+  COPPICE_CHECK(
+      grad_LF.sizes() == scores_.sizes(),
+      fmt::format("score gradient: got {}, expected {}", shape_text(grad_LF.sizes()), shape_text(scores_.sizes())));
   check_float32(grad_LF, "score gradient");
   const at::NoGradGuard no_grad;
   ++t_;
@@ -139,6 +154,8 @@ void ScoreOptimizer::step(const at::Tensor& grad_LF) {
                   .t = t_});
 }
 
-double gradient_scale(int64_t live_tokens_of_step) { return live_tokens_of_step > 0 ? 1.0 / static_cast<double>(live_tokens_of_step) : 0.0; }
+double gradient_scale(int64_t live_tokens_of_step) {
+  return live_tokens_of_step > 0 ? 1.0 / static_cast<double>(live_tokens_of_step) : 0.0;
+}
 
 }  // namespace coppice

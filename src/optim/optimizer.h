@@ -1,5 +1,6 @@
-// The update of the parameters: AdaStar (the AFM RMSProp variant) and AdamW as the control arm, both over the flat arena.
-// Exact order of operations, from apple/axlearn's adastar_optimizer as the AFM paper describes it (arXiv 2407.21075):
+// The update of the parameters: AdaStar (the AFM RMSProp variant) and AdamW as the control arm, both over the flat
+// arena. Exact order of operations, from apple/axlearn's adastar_optimizer as the AFM paper describes it (arXiv
+// 2407.21075):
 //   norm = global L2 of the gradient; skip the step (state frozen) unless it is finite and < drop_norm
 //   g *= min(1, max_norm/(norm + 1e-8));  t += 1;  v = b_v v + (1-b_v)(g^2 + 1e-30);  u = g / sqrt(v / (1 - b_v^t))
 //   per block u /= max(1, rms(u));  m = b_m m + (1-b_m) u;  theta -= sched(t) (lr mult m + weight_decay theta)
@@ -58,8 +59,8 @@ class Optimizer {
   /// The options and counters of another one over an arena of its own; slots are zero.
   Optimizer(const Optimizer& like, ParameterArena& arena);
 
-  /// One update from the arena's gradient, which is zeroed in the same pass. `extra_finite` false skips as a non-finite gradient does
-  /// (a score gradient or loss that is not finite).
+  /// One update from the arena's gradient, which is zeroed in the same pass. `extra_finite` false skips as a non-finite
+  /// gradient does (a score gradient or loss that is not finite).
   StepOutcome step(bool extra_finite = true);
 
   const std::vector<std::string>& slot_names() const { return slot_names_; }  // "v", "m"
@@ -76,10 +77,12 @@ class Optimizer {
   std::vector<at::Tensor> slots_;
 };
 
-/// Adam over mask scores: own group, no decay, constant after warm-up, then linear to 0 over the last tenth; outside the global norm.
+/// Adam over mask scores: own group, no decay, constant after warm-up, then linear to 0 over the last tenth; outside
+/// the global norm.
 class ScoreOptimizer {
  public:
-  ScoreOptimizer(at::Tensor scores_LF, double lr, double beta_1, double beta_2, int64_t warmup_steps, int64_t total_steps);
+  ScoreOptimizer(at::Tensor scores_LF, double lr, double beta_1, double beta_2, int64_t warmup_steps,
+                 int64_t total_steps);
   void step(const at::Tensor& grad_LF);
   at::Tensor first_moment() const { return m_; }
   at::Tensor second_moment() const { return v_; }
@@ -92,7 +95,8 @@ class ScoreOptimizer {
   int64_t warmup_, total_, t_ = 0;
 };
 
-/// 1 / live tokens of the whole step: the only place that divides by tokens. Micro-batches add gradients of summed row losses times this.
+/// 1 / live tokens of the whole step: the only place that divides by tokens. Micro-batches add gradients of summed row
+/// losses times this.
 double gradient_scale(int64_t live_tokens_of_step);
 
 }  // namespace coppice

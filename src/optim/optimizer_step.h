@@ -1,9 +1,13 @@
-// The update of the flat parameter buffer, torch-free: a norm pass, then per optimizer one or two passes over blocks of the arena.
-//   adastar: v = b2 v + (1-b2)(g^2 + 1e-30), u = g / sqrt(v / (1 - b2^t)); per block u /= max(1, rms(u)); m = b1 m + (1-b1) u;
+// The update of the flat parameter buffer, torch-free: a norm pass, then per optimizer one or two passes over blocks of
+// the arena.
+//   adastar: v = b2 v + (1-b2)(g^2 + 1e-30), u = g / sqrt(v / (1 - b2^t)); per block u /= max(1, rms(u)); m = b1 m +
+//   (1-b1) u;
 //            theta -= move m + decay theta
-//   adamw:   m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, u = m / (1-b1^t) / (sqrt(v / (1-b2^t)) + 1e-8); theta -= move u + decay theta
-// g is the gradient times clip; move = sched(t) lr multiplier and decay = sched(t) weight_decay of the block. The last pass zeroes the gradient.
-// Work is cut into pieces of kPieceSize elements, sums are double per piece and added in order: results do not depend on the number of threads.
+//   adamw:   m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, u = m / (1-b1^t) / (sqrt(v / (1-b2^t)) + 1e-8); theta -= move
+//   u + decay theta
+// g is the gradient times clip; move = sched(t) lr multiplier and decay = sched(t) weight_decay of the block. The last
+// pass zeroes the gradient. Work is cut into pieces of kPieceSize elements, sums are double per piece and added in
+// order: results do not depend on the number of threads.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
-// Reference first, then the quick path: pieces of kPieceSize elements shared out among threads. AdaStar needs rms(u) of a whole block before it may move the
-// block, hence two passes; blocks are taken in groups that fit into the caches, so that the second pass finds g and v there. rms needs no square root:
-// u^2 = g^2 / (v / (1 - b2^t)).
+// Reference first, then the quick path: pieces of kPieceSize elements shared out among threads. AdaStar needs rms(u) of
+// a whole block before it may move the block, hence two passes; blocks are taken in groups that fit into the caches, so
+// that the second pass finds g and v there. rms needs no square root: u^2 = g^2 / (v / (1 - b2^t)).
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -61,12 +61,14 @@ std::vector<Piece> cut_into_pieces(std::span<const OptimizerBlock> blocks) {
   std::vector<Piece> pieces;
   for (size_t b = 0; b < blocks.size(); ++b)
     for (int64_t begin = 0; begin < blocks[b].size; begin += kPieceSize)
-      pieces.push_back({static_cast<int64_t>(b), blocks[b].offset + begin, std::min(kPieceSize, blocks[b].size - begin)});
+      pieces.push_back(
+          {static_cast<int64_t>(b), blocks[b].offset + begin, std::min(kPieceSize, blocks[b].size - begin)});
   return pieces;
 }
 
 int64_t total_size(std::span<const OptimizerBlock> blocks) {
-  return std::accumulate(blocks.begin(), blocks.end(), int64_t{0}, [](int64_t sum, const OptimizerBlock& block) { return sum + block.size; });
+  return std::accumulate(blocks.begin(), blocks.end(), int64_t{0},
+                         [](int64_t sum, const OptimizerBlock& block) { return sum + block.size; });
 }
 
 COPPICE_INLINE double square_sum_loop(const float* g, int64_t n) {
@@ -78,7 +80,8 @@ COPPICE_INLINE double square_sum_loop(const float* g, int64_t n) {
 constexpr auto square_sum = per_instruction_set<square_sum_loop>;
 
 /// v of one piece, and the sum of u^2.
-COPPICE_INLINE double adastar_second_moment_loop(const float* gradient, float* v, int64_t n, float clip, float beta_2, float rest_2, float inverse_bias) {
+COPPICE_INLINE double adastar_second_moment_loop(const float* gradient, float* v, int64_t n, float clip, float beta_2,
+                                                 float rest_2, float inverse_bias) {
   double sum = 0;
   for (int64_t begin = 0; begin < n; begin += kBlockSum) {
     const int64_t end = std::min(n, begin + kBlockSum);
@@ -99,7 +102,8 @@ constexpr auto adastar_second_moment = per_instruction_set<adastar_second_moment
 struct AdastarMove {
   float clip, beta_1, update_share, inverse_bias, move, decay;  // update_share = (1 - b1) / shrink
 };
-COPPICE_INLINE void adastar_move_loop(float* theta, float* gradient, const float* v, float* m, int64_t n, const AdastarMove c) {
+COPPICE_INLINE void adastar_move_loop(float* theta, float* gradient, const float* v, float* m, int64_t n,
+                                      const AdastarMove c) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const float u = gradient[i] * c.clip / std::sqrt(v[i] * c.inverse_bias);
@@ -131,9 +135,11 @@ constexpr auto adamw_move = per_instruction_set<adamw_move_loop>;
 double gradient_square_sum_cpu(const float* gradient, std::span<const OptimizerBlock> blocks) {
   const std::vector<Piece> pieces = cut_into_pieces(blocks);
   std::vector<double> sums(pieces.size());
-  parallel_rows(static_cast<int64_t>(pieces.size()), threads_for(total_size(blocks)), [&](int64_t begin, int64_t end, int) {
-    for (int64_t p = begin; p < end; ++p) sums[p] = square_sum(gradient + pieces[p].offset, pieces[p].size);
-  });
+  parallel_rows(static_cast<int64_t>(pieces.size()), threads_for(total_size(blocks)),
+                [&](int64_t begin, int64_t end, int) {
+                  for (int64_t p = begin; p < end; ++p)
+                    sums[p] = square_sum(gradient + pieces[p].offset, pieces[p].size);
+                });
   return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
@@ -155,8 +161,9 @@ void adastar_step_cpu(const OptimizerStepParams& params) {
     const int threads = threads_for(size);
     parallel_rows(static_cast<int64_t>(last - first), threads, [&](int64_t begin, int64_t end, int) {
       for (int64_t p = first + begin; p < static_cast<int64_t>(first) + end; ++p)
-        piece_sums[p] = adastar_second_moment(params.gradient + pieces[p].offset, params.v + pieces[p].offset, pieces[p].size, clip,
-                                              static_cast<float>(params.beta_2), static_cast<float>(1.0 - params.beta_2), inverse_bias);
+        piece_sums[p] = adastar_second_moment(params.gradient + pieces[p].offset, params.v + pieces[p].offset,
+                                              pieces[p].size, clip, static_cast<float>(params.beta_2),
+                                              static_cast<float>(1.0 - params.beta_2), inverse_bias);
     });
     for (size_t p = first; p < last;) {
       const int64_t b = pieces[p].block;
@@ -174,7 +181,8 @@ void adastar_step_cpu(const OptimizerStepParams& params) {
     parallel_rows(static_cast<int64_t>(last - first), threads, [&](int64_t begin, int64_t end, int) {
       for (int64_t p = first + begin; p < static_cast<int64_t>(first) + end; ++p) {
         const int64_t at = pieces[p].offset;
-        adastar_move(params.theta + at, params.gradient + at, params.v + at, params.m + at, pieces[p].size, moves[pieces[p].block]);
+        adastar_move(params.theta + at, params.gradient + at, params.v + at, params.m + at, pieces[p].size,
+                     moves[pieces[p].block]);
       }
     });
     first = last;
@@ -191,15 +199,17 @@ void adamw_step_cpu(const OptimizerStepParams& params) {
   shared.rest_2 = static_cast<float>(1.0 - params.beta_2);
   shared.inverse_bias_1 = static_cast<float>(1.0 / (1.0 - std::pow(params.beta_1, static_cast<double>(params.t))));
   shared.inverse_bias_2 = static_cast<float>(1.0 / (1.0 - std::pow(params.beta_2, static_cast<double>(params.t))));
-  parallel_rows(static_cast<int64_t>(pieces.size()), threads_for(total_size(params.blocks)), [&](int64_t begin, int64_t end, int) {
-    for (int64_t p = begin; p < end; ++p) {
-      const int64_t at = pieces[p].offset;
-      AdamwMove move = shared;
-      move.move = static_cast<float>(params.blocks[pieces[p].block].move);
-      move.decay = static_cast<float>(params.blocks[pieces[p].block].decay);
-      adamw_move(params.theta + at, params.gradient + at, params.v + at, params.m + at, pieces[p].size, move);
-    }
-  });
+  parallel_rows(static_cast<int64_t>(pieces.size()), threads_for(total_size(params.blocks)),
+                [&](int64_t begin, int64_t end, int) {
+                  for (int64_t p = begin; p < end; ++p) {
+                    const int64_t at = pieces[p].offset;
+                    AdamwMove move = shared;
+                    move.move = static_cast<float>(params.blocks[pieces[p].block].move);
+                    move.decay = static_cast<float>(params.blocks[pieces[p].block].decay);
+                    adamw_move(params.theta + at, params.gradient + at, params.v + at, params.m + at, pieces[p].size,
+                               move);
+                  }
+                });
 }
 
 }  // namespace coppice

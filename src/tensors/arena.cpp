@@ -19,7 +19,8 @@ at::Tensor allocate(int64_t size, const char* what) {
   try {
     return at::zeros({size}, at::TensorOptions().dtype(at::kFloat));
   } catch (const std::exception&) {  // torch's allocator throws c10::Error, operator new std::bad_alloc
-    throw DeviceError::out_of_memory(fmt::format("{} of the parameters: {} bytes asked; lower the model's size or free memory", what, 4 * size));
+    throw DeviceError::out_of_memory(
+        fmt::format("{} of the parameters: {} bytes asked; lower the model's size or free memory", what, 4 * size));
   }
 }
 
@@ -29,7 +30,8 @@ void check_layout(const ArenaLayout& layout) {
     int64_t size = 1;
     for (const int64_t extent : entry.shape) size *= extent;
     COPPICE_CHECK(entry.size == size, fmt::format("{}: size {}, but its shape holds {}", entry.name, entry.size, size));
-    COPPICE_CHECK(entry.offset >= end, fmt::format("{}: offset {} overlaps the entry before it, which ends at {}", entry.name, entry.offset, end));
+    COPPICE_CHECK(entry.offset >= end, fmt::format("{}: offset {} overlaps the entry before it, which ends at {}",
+                                                   entry.name, entry.offset, end));
     end = entry.offset + entry.size;
     COPPICE_CHECK(end <= layout.size, fmt::format("{}: ends at {}, buffer holds {}", entry.name, end, layout.size));
   }
@@ -68,7 +70,8 @@ at::Tensor ParameterArena::view(const at::Tensor& buffer, int64_t offset, c10::I
 }
 
 at::Tensor ParameterArena::leaf(int64_t offset, c10::IntArrayRef shape) const {
-  at::Tensor parameter = view(master_, offset, shape).detach();  // a leaf of its own: gradients go to the arena, never to .grad
+  at::Tensor parameter =
+      view(master_, offset, shape).detach();  // a leaf of its own: gradients go to the arena, never to .grad
   if (has_gradient()) parameter.set_requires_grad(true);
   return parameter;
 }
@@ -78,7 +81,9 @@ at::Tensor ParameterArena::parameter(size_t i) const {
   return leaf(layout_.entries[i].offset, layout_.entries[i].shape);
 }
 
-at::Tensor ParameterArena::parameter(const std::string& name) const { return leaf(entry(name).offset, entry(name).shape); }
+at::Tensor ParameterArena::parameter(const std::string& name) const {
+  return leaf(entry(name).offset, entry(name).shape);
+}
 
 at::Tensor ParameterArena::gradient_of(const std::string& name) const {
   COPPICE_CHECK(gradient_.defined(), "enable_gradient() was not called");
@@ -92,7 +97,8 @@ std::vector<int64_t> ParameterArena::fused_shape(const std::string& first, const
   COPPICE_CHECK(begin.shape.size() == 2, fmt::format("'{}' is no matrix", first));
   int64_t rows = 0, offset = begin.offset;
   for (const ArenaEntry* entry = &begin; entry <= &end; ++entry) {
-    COPPICE_CHECK(entry->shape.size() == 2 && entry->shape[1] == begin.shape[1], fmt::format("'{}' and '{}' differ in columns", first, entry->name));
+    COPPICE_CHECK(entry->shape.size() == 2 && entry->shape[1] == begin.shape[1],
+                  fmt::format("'{}' and '{}' differ in columns", first, entry->name));
     COPPICE_CHECK(entry->offset == offset, fmt::format("'{}' is not adjacent to the entry before it", entry->name));
     rows += entry->shape[0];
     offset += entry->size;

@@ -1,5 +1,6 @@
-// All parameters of a model in flat fp32 buffers: master, gradient and one buffer per optimizer slot. A parameter is a view, so that
-// one optimizer kernel, one clip, one bucket and one write serve them all. On the CPU the working copy is the master itself.
+// All parameters of a model in flat fp32 buffers: master, gradient and one buffer per optimizer slot. A parameter is a
+// view, so that one optimizer kernel, one clip, one bucket and one write serve them all. On the CPU the working copy is
+// the master itself.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -26,8 +27,9 @@ struct ArenaBlock {
   double multiplier = 1.0;       // muParam-simple
 };
 
-/// Where everything lies, without memory: entries of one block are adjacent, blocks start at multiples of kArenaAlignment elements. The exception is a
-/// block that is read as one matrix with the block before it (up_proj after gate_proj): it follows without padding, wherever that is.
+/// Where everything lies, without memory: entries of one block are adjacent, blocks start at multiples of
+/// kArenaAlignment elements. The exception is a block that is read as one matrix with the block before it (up_proj
+/// after gate_proj): it follows without padding, wherever that is.
 struct ArenaLayout {
   std::vector<ArenaEntry> entries;
   std::vector<ArenaBlock> blocks;
@@ -40,8 +42,10 @@ class ParameterArena {
   explicit ParameterArena(ArenaLayout layout);  // zeros; DeviceError::out_of_memory with bytes asked
 
   const ArenaLayout& layout() const { return layout_; }
-  const at::Tensor& master() const { return master_; }      // [size] fp32
-  const at::Tensor& gradient() const { return gradient_; }  // [size] fp32, allocated at the first call of enable_gradient()
+  const at::Tensor& master() const { return master_; }  // [size] fp32
+  const at::Tensor& gradient() const {
+    return gradient_;
+  }  // [size] fp32, allocated at the first call of enable_gradient()
   /// Allocates the gradient and makes parameters require it; without it the model only runs forward.
   void enable_gradient();
   bool has_gradient() const { return gradient_.defined(); }
@@ -51,7 +55,8 @@ class ParameterArena {
   at::Tensor parameter(size_t i) const;
   at::Tensor parameter(const std::string& name) const;
   at::Tensor gradient_of(const std::string& name) const;
-  /// Rows of the adjacent 2-D entries first..last as one matrix [sum of rows, columns] (fused QKV, fused gate and up); InternalError unless adjacent.
+  /// Rows of the adjacent 2-D entries first..last as one matrix [sum of rows, columns] (fused QKV, fused gate and up);
+  /// InternalError unless adjacent.
   at::Tensor fused_parameter(const std::string& first, const std::string& last) const;
   at::Tensor fused_gradient(const std::string& first, const std::string& last) const;
   const ArenaEntry& entry(const std::string& name) const;  // InternalError when absent

@@ -13,11 +13,13 @@ namespace coppice {
 
 namespace {
 
-constexpr size_t kSmallest = 32 << 10;    // below: plain malloc, which is quick and warm at these sizes
-constexpr size_t kHugePage = 2 << 20;     // blocks of this size and more are aligned to it, so that the kernel may back them by huge pages
-constexpr size_t kRoundTo = 4 << 10;      // block sizes below
-constexpr size_t kHeaderBytes = 64;       // in front of the data; keeps its alignment of 64
-constexpr size_t kColours = 16;           // starts differ by some cache lines: equally aligned tensors of one loop would fight for the same sets
+constexpr size_t kSmallest = 32 << 10;  // below: plain malloc, which is quick and warm at these sizes
+constexpr size_t kHugePage =
+    2 << 20;  // blocks of this size and more are aligned to it, so that the kernel may back them by huge pages
+constexpr size_t kRoundTo = 4 << 10;  // block sizes below
+constexpr size_t kHeaderBytes = 64;   // in front of the data; keeps its alignment of 64
+constexpr size_t kColours =
+    16;  // starts differ by some cache lines: equally aligned tensors of one loop would fight for the same sets
 constexpr size_t kColourStride = 3 * 64;  // bytes
 constexpr size_t kSpare = kHeaderBytes + kColours * kColourStride;
 constexpr size_t kKeepAtLeast = 64 << 20;  // free bytes that are never given back unasked
@@ -39,13 +41,15 @@ class Cache {
     void* block = nullptr;
     size_t taken_bytes = block_bytes;
     const auto fitting = free_.lower_bound(block_bytes);
-    if (fitting != free_.end() && fitting->first <= block_bytes + block_bytes / 4) {  // the smallest that fits, at most a quarter wasted
+    if (fitting != free_.end() &&
+        fitting->first <= block_bytes + block_bytes / 4) {  // the smallest that fits, at most a quarter wasted
       taken_bytes = fitting->first;
       block = fitting->second;
       free_.erase(fitting);
       report_.bytes_free -= taken_bytes;
     } else {
-      if (report_.bytes_free > kKeepAtLeast && report_.bytes_free > report_.bytes_from_system / 2) release();  // sizes have changed: another stage
+      if (report_.bytes_free > kKeepAtLeast && report_.bytes_free > report_.bytes_from_system / 2)
+        release();  // sizes have changed: another stage
       block = from_system(block_bytes);
       if (block == nullptr) {
         release();

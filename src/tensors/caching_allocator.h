@@ -1,13 +1,14 @@
-// Memory of large CPU tensors, kept when a tensor dies and handed to the next one of about its size. A training step asks for the same activations again
-// and again; through malloc each of them comes back cold (aligned blocks are mapped anew, or leave holes too small for their like), and page faults then
-// cost more than the elementwise work on it.
+// Memory of large CPU tensors, kept when a tensor dies and handed to the next one of about its size. A training step
+// asks for the same activations again and again; through malloc each of them comes back cold (aligned blocks are mapped
+// anew, or leave holes too small for their like), and page faults then cost more than the elementwise work on it.
 #pragma once
 
 #include <cstddef>
 
 namespace coppice {
 
-/// Makes torch take CPU memory from the cache from now on, for the life of the process; calls after the first change nothing.
+/// Makes torch take CPU memory from the cache from now on, for the life of the process; calls after the first change
+/// nothing.
 void install_caching_allocator();
 
 struct CacheReport {

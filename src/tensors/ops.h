@@ -1,9 +1,11 @@
-// The fused operations as functions over tensors; each is an autograd function that saves the least and computes backward by hand.
-// Formulas, letters and references stand in src/tensors/kernels/<stem>.h. B sequences, T tokens, N = B*T, D hidden, H query heads, G key/value
-// heads, K head size, F FFN channels, V vocabulary, L layers. All tensors float32 unless said; weights [out, in] as in Hugging Face files.
+// The fused operations as functions over tensors; each is an autograd function that saves the least and computes
+// backward by hand. Formulas, letters and references stand in src/tensors/kernels/<stem>.h. B sequences, T tokens, N =
+// B*T, D hidden, H query heads, G key/value heads, K head size, F FFN channels, V vocabulary, L layers. All tensors
+// float32 unless said; weights [out, in] as in Hugging Face files.
 //
-// `weight_grad` is the arena's view of the weight's gradient: backward accumulates into it directly (beta = 1) and returns no gradient for the
-// weight. An undefined weight_grad makes the op return the gradient through autograd instead (tests, Python).
+// `weight_grad` is the arena's view of the weight's gradient: backward accumulates into it directly (beta = 1) and
+// returns no gradient for the weight. An undefined weight_grad makes the op return the gradient through autograd
+// instead (tests, Python).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -24,45 +26,50 @@ struct ResidualNorm {
   at::Tensor normed_ND;    // rms_norm(residual) * weight
 };
 /// Residual add and RMSNorm in one pass: eps inside the root, weight [D].
-ResidualNorm residual_rms_norm(const at::Tensor& x_ND, const at::Tensor& delta_ND, const at::Tensor& weight_D, const at::Tensor& weight_grad_D, double eps);
+ResidualNorm residual_rms_norm(const at::Tensor& x_ND, const at::Tensor& delta_ND, const at::Tensor& weight_D,
+                               const at::Tensor& weight_grad_D, double eps);
 
-/// Attention input: QK-norm (skipped when the weights are undefined), then RoPE (half-split), on the packed projection [N, (H + 2G) K]. position_N int64.
-/// Returns the packed tensor with q and k replaced; v untouched.
-at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, const at::Tensor& q_weight_grad_K, const at::Tensor& k_weight_K,
-                        const at::Tensor& k_weight_grad_K, const at::Tensor& position_N, int64_t num_heads, int64_t num_kv_heads, double eps,
-                        double rope_theta);
+/// Attention input: QK-norm (skipped when the weights are undefined), then RoPE (half-split), on the packed projection
+/// [N, (H + 2G) K]. position_N int64. Returns the packed tensor with q and k replaced; v untouched.
+at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, const at::Tensor& q_weight_grad_K,
+                        const at::Tensor& k_weight_K, const at::Tensor& k_weight_grad_K, const at::Tensor& position_N,
+                        int64_t num_heads, int64_t num_kv_heads, double eps, double rope_theta);
 
-/// Causal scaled-dot-product attention on the packed projection; document_BT (int32, non-decreasing segment numbers) undefined = no document mask.
-/// Returns [N, H K].
-at::Tensor causal_attention(const at::Tensor& qkv_NP, int64_t batch, int64_t num_heads, int64_t num_kv_heads, const at::Tensor& document_BT);
+/// Causal scaled-dot-product attention on the packed projection; document_BT (int32, non-decreasing segment numbers)
+/// undefined = no document mask. Returns [N, H K].
+at::Tensor causal_attention(const at::Tensor& qkv_NP, int64_t batch, int64_t num_heads, int64_t num_kv_heads,
+                            const at::Tensor& document_BT);
 
-/// h_NF = silu(gate) * (mask * up) on the packed projection gate_up_N2F (gate first); ffn_mask_F undefined = no mask. The mask's gradient is reduced on the
-/// way.
+/// h_NF = silu(gate) * (mask * up) on the packed projection gate_up_N2F (gate first); ffn_mask_F undefined = no mask.
+/// The mask's gradient is reduced on the way.
 at::Tensor swiglu(const at::Tensor& gate_up_N2F, const at::Tensor& ffn_mask_F);
 
 /// Soft-Top-K of each row: lambda = min(1, exp((s + a)/epsilon)), sum = k (0 < k <= F). Exact, threshold in double.
 at::Tensor soft_top_k(const at::Tensor& scores_LF, double k, double epsilon);
 
-/// Mean over live rows of lse - (1-w) z_true - w z_teacher + z_loss lse^2; true label -100 = ignored row. Gradients through autograd.
-at::Tensor linear_mixed_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& true_label_N, const at::Tensor& teacher_label_N,
+/// Mean over live rows of lse - (1-w) z_true - w z_teacher + z_loss lse^2; true label -100 = ignored row. Gradients
+/// through autograd.
+at::Tensor linear_mixed_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
+                                      const at::Tensor& true_label_N, const at::Tensor& teacher_label_N,
                                       double teacher_weight, double z_loss);
 
 /// Sums over live rows (double), for the training step and for evaluation.
 struct LinearLossSums {
   int64_t num_live = 0;
-  double ce = 0;              // -log p[true], nats, summed
-  double kd = 0;              // the teacher's term, summed: -log p[teacher] of a label, or a divergence times temperature^2
-  double z = 0;               // z_loss * lse^2, summed
-  int64_t correct = 0;        // rows whose argmax (lowest id on ties) is the true label
-  int64_t agree = 0;          // rows whose argmax is the teacher's
+  double ce = 0;        // -log p[true], nats, summed
+  double kd = 0;        // the teacher's term, summed: -log p[teacher] of a label, or a divergence times temperature^2
+  double z = 0;         // z_loss * lse^2, summed
+  int64_t correct = 0;  // rows whose argmax (lowest id on ties) is the true label
+  int64_t agree = 0;    // rows whose argmax is the teacher's
   at::Tensor hidden_grad_ND;  // scale * d(sum of row losses)/d hidden; undefined when head_grad was not asked for
 };
-/// The same loss for the training step: row losses are summed, gradients carry `scale` (1 / live rows of the whole step), d(head) is accumulated into
-/// head_grad_VD (undefined: forward only). Logits exist a chunk at a time, never N x V: `chunk_rows` of them, 0 = by size. With argmax false, correct and
-/// agree stay 0.
-LinearLossSums mixed_cross_entropy_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
-                                        const at::Tensor& teacher_label_N, double teacher_weight, double z_loss, double scale, bool argmax,
-                                        int64_t chunk_rows = 0);
+/// The same loss for the training step: row losses are summed, gradients carry `scale` (1 / live rows of the whole
+/// step), d(head) is accumulated into head_grad_VD (undefined: forward only). Logits exist a chunk at a time, never N x
+/// V: `chunk_rows` of them, 0 = by size. With argmax false, correct and agree stay 0.
+LinearLossSums mixed_cross_entropy_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
+                                        const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
+                                        const at::Tensor& teacher_label_N, double teacher_weight, double z_loss,
+                                        double scale, bool argmax, int64_t chunk_rows = 0);
 
 struct DistillationOptions {
   std::string loss = "kl";    // kl, reverse_kl or jsd
@@ -71,37 +78,45 @@ struct DistillationOptions {
   double beta = 0.5;          // of jsd
   double z_loss = 0;
 };
-/// Mean over live rows of (1-w) ce + w temperature^2 divergence(teacher, student) + z_loss lse^2 against a dense teacher: its logits are made inside the chunk
-/// from teacher_hidden [N, E] and teacher_head [V, E], which get no gradient.
-at::Tensor linear_distillation(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& teacher_hidden_NE, const at::Tensor& teacher_head_VE,
+/// Mean over live rows of (1-w) ce + w temperature^2 divergence(teacher, student) + z_loss lse^2 against a dense
+/// teacher: its logits are made inside the chunk from teacher_hidden [N, E] and teacher_head [V, E], which get no
+/// gradient.
+at::Tensor linear_distillation(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
+                               const at::Tensor& teacher_hidden_NE, const at::Tensor& teacher_head_VE,
                                const at::Tensor& true_label_N, const DistillationOptions& options);
 /// The same for the training step, as mixed_cross_entropy_step.
-LinearLossSums distillation_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const at::Tensor& teacher_hidden_NE,
-                                 const at::Tensor& teacher_head_VE, const at::Tensor& true_label_N, const DistillationOptions& options, double scale,
+LinearLossSums distillation_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
+                                 const at::Tensor& teacher_hidden_NE, const at::Tensor& teacher_head_VE,
+                                 const at::Tensor& true_label_N, const DistillationOptions& options, double scale,
                                  bool argmax, int64_t chunk_rows = 0);
 
 /// The k most probable ids of every row, at some temperature.
 struct TopK {
-  at::Tensor id_NK;        // int64, most probable first; below 0 = no entry, in the first column: the row has no teacher
-  at::Tensor logp_NK;      // float32 log-probabilities
+  at::Tensor id_NK;    // int64, most probable first; below 0 = no entry, in the first column: the row has no teacher
+  at::Tensor logp_NK;  // float32 log-probabilities
   at::Tensor tail_logp_N;  // float32, log of what all other ids have together; -infinity = nothing
 };
-/// Mean over live rows of (1-w) ce + w temperature^2 KL(top-k with its tail as one bucket, student) + z_loss lse^2; probabilities taken at `temperature`.
-at::Tensor linear_top_k_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& true_label_N, const TopK& top,
-                                      double teacher_weight, double temperature, double z_loss);
+/// Mean over live rows of (1-w) ce + w temperature^2 KL(top-k with its tail as one bucket, student) + z_loss lse^2;
+/// probabilities taken at `temperature`.
+at::Tensor linear_top_k_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
+                                      const at::Tensor& true_label_N, const TopK& top, double teacher_weight,
+                                      double temperature, double z_loss);
 /// The same for the training step, as mixed_cross_entropy_step.
-LinearLossSums top_k_cross_entropy_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
-                                        const TopK& top, double teacher_weight, double temperature, double z_loss, double scale, bool argmax,
-                                        int64_t chunk_rows = 0);
+LinearLossSums top_k_cross_entropy_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
+                                        const at::Tensor& head_grad_VD, const at::Tensor& true_label_N, const TopK& top,
+                                        double teacher_weight, double temperature, double z_loss, double scale,
+                                        bool argmax, int64_t chunk_rows = 0);
 
 /// How many rows' choices are not to be trusted blindly.
 struct TopFacts {
   int64_t near_ties = 0;   // the two best logits lie within 1e-5 of the best
   int64_t not_finite = 0;  // a NaN among the logits, or an infinite best one
 };
-/// argmax over the vocabulary of hidden head^T, ties to the lowest id; int64 [N]. Logits in chunks. `facts`, when given, are added to.
+/// argmax over the vocabulary of hidden head^T, ties to the lowest id; int64 [N]. Logits in chunks. `facts`, when
+/// given, are added to.
 at::Tensor top_1(const at::Tensor& hidden_ND, const at::Tensor& head_VD, TopFacts* facts = nullptr);
 /// The k largest logits of every row, ties to the lowest id, with log-probabilities at `temperature`. Logits in chunks.
-TopK top_k(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t k, double temperature, TopFacts* facts = nullptr);
+TopK top_k(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t k, double temperature,
+           TopFacts* facts = nullptr);
 
 }  // namespace coppice

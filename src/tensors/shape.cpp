@@ -27,22 +27,27 @@ void keep_freed_memory() {
 
 }  // namespace
 
-std::string shape_text(c10::IntArrayRef sizes) { return fmt::format("({})", fmt::join(sizes.begin(), sizes.end(), ", ")); }
+std::string shape_text(c10::IntArrayRef sizes) {
+  return fmt::format("({})", fmt::join(sizes.begin(), sizes.end(), ", "));
+}
 
 void check_shape(const at::Tensor& tensor, std::initializer_list<int64_t> expected, std::string_view name) {
   COPPICE_CHECK(tensor.defined(), fmt::format("{}: undefined tensor", name));
   const auto matches = [](int64_t got, int64_t wanted) { return wanted == -1 || got == wanted; };
   const c10::IntArrayRef sizes = tensor.sizes();
   if (std::equal(sizes.begin(), sizes.end(), expected.begin(), expected.end(), matches)) return;
-  throw InternalError(fmt::format("{}: got {}, expected {}", name, shape_text(sizes), shape_text(c10::IntArrayRef(expected.begin(), expected.end()))));
+  throw InternalError(fmt::format("{}: got {}, expected {}", name, shape_text(sizes),
+                                  shape_text(c10::IntArrayRef(expected.begin(), expected.end()))));
 }
 
 void check_float32(const at::Tensor& tensor, std::string_view name) {
   COPPICE_CHECK(tensor.defined(), fmt::format("{}: undefined tensor", name));
-  COPPICE_CHECK(tensor.scalar_type() == at::kFloat, fmt::format("{}: got {}, expected float32", name, c10::toString(tensor.scalar_type())));
+  COPPICE_CHECK(tensor.scalar_type() == at::kFloat,
+                fmt::format("{}: got {}, expected float32", name, c10::toString(tensor.scalar_type())));
   COPPICE_CHECK(tensor.layout() == at::kStrided, fmt::format("{}: expected a dense tensor", name));
   const bool unit_stride = tensor.dim() == 0 || tensor.size(-1) <= 1 || tensor.stride(-1) == 1;
-  COPPICE_CHECK(unit_stride, fmt::format("{}: strides {}, expected 1 along the last axis", name, shape_text(tensor.strides())));
+  COPPICE_CHECK(unit_stride,
+                fmt::format("{}: strides {}, expected 1 along the last axis", name, shape_text(tensor.strides())));
 }
 
 void start_torch(int threads) {
@@ -50,7 +55,8 @@ void start_torch(int threads) {
   install_caching_allocator();                   // tensors
   at::set_num_threads(choose_threads(threads));  // sets OpenMP's and MKL's counts as well
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
-  at::globalContext().setDeterministicFillUninitializedMemory(false);  // filling fresh tensors would cost a pass over each
+  at::globalContext().setDeterministicFillUninitializedMemory(
+      false);  // filling fresh tensors would cost a pass over each
 }
 
 int num_threads() { return at::get_num_threads(); }

@@ -16,8 +16,8 @@ void check_shape(const at::Tensor& tensor, std::initializer_list<int64_t> expect
 /// float32, dense, unit stride along the last axis.
 void check_float32(const at::Tensor& tensor, std::string_view name);
 
-/// Settings of one run, recorded in manifests: thread count (0 = as choose_threads says, src/base/threads.h), deterministic algorithms, memory that stays warm
-/// (caching_allocator.h). Call it before the first tensor.
+/// Settings of one run, recorded in manifests: thread count (0 = as choose_threads says, src/base/threads.h),
+/// deterministic algorithms, memory that stays warm (caching_allocator.h). Call it before the first tensor.
 void start_torch(int threads);
 int num_threads();
 bool has_cuda_device();

@@ -22,7 +22,8 @@ TEST_SUITE("unit") {
     CHECK(checked_round_up(32, 32, "f") == 32);
     CHECK(checked_round_up(33, 32, "f") == 64);
     CHECK(checked_round_up(kMax, 1, "f") == kMax);
-    CHECK(caught([] { checked_add(kMax, 1, "f.gguf"); }).text == "f.gguf: the sum 18446744073709551615 + 1 does not fit in 64 bits");
+    CHECK(caught([] { checked_add(kMax, 1, "f.gguf"); }).text ==
+          "f.gguf: the sum 18446744073709551615 + 1 does not fit in 64 bits");
     CHECK(caught([] { checked_multiply(uint64_t{1} << 32, uint64_t{1} << 32, "f"); }).code == 3);
     CHECK(caught([] { checked_round_up(kMax - 3, 32, "f"); }).code == 3);
     CHECK(caught([] { checked_round_up(5, 0, "f"); }).code == 3);

@@ -1,4 +1,5 @@
-// Every layout of control groups as a small tree of files: version 1, 2, both; nested; a container's view; what is missing or makes no sense.
+// Every layout of control groups as a small tree of files: version 1, 2, both; nested; a container's view; what is
+// missing or makes no sense.
 #include "src/base/control_groups.h"
 
 #include <doctest/doctest.h>
@@ -69,7 +70,8 @@ TEST_SUITE("unit") {
     const auto memory = [&](const std::string& group, const char* limit, const char* used, const char* droppable) {
       tree.write("sys/fs/cgroup/memory/" + group + "memory.limit_in_bytes", limit);
       tree.write("sys/fs/cgroup/memory/" + group + "memory.usage_in_bytes", used);
-      tree.write("sys/fs/cgroup/memory/" + group + "memory.stat", std::string("cache 5\ninactive_file 999\ntotal_inactive_file ") + droppable + "\n");
+      tree.write("sys/fs/cgroup/memory/" + group + "memory.stat",
+                 std::string("cache 5\ninactive_file 999\ntotal_inactive_file ") + droppable + "\n");
     };
     memory("", "9223372036854771712", "5000", "0");  // no limit
     CHECK(tree.limits().memory_bytes == kNone);
@@ -120,8 +122,8 @@ TEST_SUITE("unit") {
     CHECK(tree.limits().cpus == kNone);  // no /proc
     CHECK(tree.limits().memory_bytes == kNone);
     tree.unified("/a");
-    for (const char* text :
-         {"", "max", "max 100000", "100000", "nonsense 100000", "100000 nonsense", "-1 100000", "0 100000", "100000 0", "100000 -5", "nan 1", "\n\n"}) {
+    for (const char* text : {"", "max", "max 100000", "100000", "nonsense 100000", "100000 nonsense", "-1 100000",
+                             "0 100000", "100000 0", "100000 -5", "nan 1", "\n\n"}) {
       CAPTURE(text);
       tree.write("sys/fs/cgroup/a/cpu.max", text);
       CHECK(tree.limits().cpus == kNone);
@@ -140,7 +142,8 @@ TEST_SUITE("unit") {
       CHECK(tree.limits().cpus == kNone);
     }
     tree.unified("/a");
-    for (const char* text : {"", "30 23", "30 23 0:26 / /sys/fs/cgroup rw shared:9", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2", "- - - - - - -"}) {
+    for (const char* text : {"", "30 23", "30 23 0:26 / /sys/fs/cgroup rw shared:9",
+                             "30 23 0:26 / /sys/fs/cgroup rw - cgroup2", "- - - - - - -"}) {
       CAPTURE(text);
       tree.write("proc/self/mountinfo", text);
       CHECK(tree.limits().cpus == (std::string(text).ends_with("cgroup2") ? 2 : kNone));

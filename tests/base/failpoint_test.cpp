@@ -38,7 +38,8 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("failpoint: a wrong spec is a usage error") {
-    for (const char* spec : {"x", "=abort", "x=", "x=explode", "x=abort@0", "x=abort@", "x=abort@1x", "x=sleep:", "x=sleep:-1", "a=nan,,b=nan"}) {
+    for (const char* spec : {"x", "=abort", "x=", "x=explode", "x=abort@0", "x=abort@", "x=abort@1x",
+                             "x=sleep:", "x=sleep:-1", "a=nan,,b=nan"}) {
       CAPTURE(spec);
       CHECK(caught([&] { set_failpoints(spec); }).code == 2);
     }

@@ -132,7 +132,8 @@ TEST_SUITE("unit") {
     commit_rename(folder / ".tmp-step-1", folder / "step");
     CHECK(slurp(folder / "step/part") == "1");
     make_folder(folder / ".tmp-step-2");
-    CHECK(caught([&] { commit_rename(folder / ".tmp-step-2", folder / "step"); }).code == 4);  // a second commit under one name
+    CHECK(caught([&] { commit_rename(folder / ".tmp-step-2", folder / "step"); }).code ==
+          4);  // a second commit under one name
     remove_temporaries(folder.path());
     remove_temporaries(folder / "absent");
     CHECK(folder.names() == std::vector<std::string>{"file", "step", "x"});
@@ -144,7 +145,8 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("check_leaf_name: only names that stay in their folder") {
-    for (const char* good : {"part-00000.h5", "a..b", "...", "Größe", " "}) CHECK(caught([&] { check_leaf_name(good, "m"); }).code == 0);
+    for (const char* good : {"part-00000.h5", "a..b", "...", "Größe", " "})
+      CHECK(caught([&] { check_leaf_name(good, "m"); }).code == 0);
     CHECK(caught([] { check_leaf_name(std::string(255, 'x'), "m"); }).code == 0);
     for (const char* bad : {"", ".", "..", "../x", "/etc/passwd", "a/b", "a\nb", "\x1b[2J", "\xff"}) {
       CAPTURE(bad);
@@ -158,7 +160,8 @@ TEST_SUITE("unit") {
     const ScratchFolder folder;
     {
       const FolderLock lock(folder.path());
-      const auto second = caught([&] { FolderLock again(folder.path()); });  // flock belongs to the open file, so one process will do
+      const auto second =
+          caught([&] { FolderLock again(folder.path()); });  // flock belongs to the open file, so one process will do
       CHECK(second.code == 5);
       CHECK(second.says(fmt::format("process {} on host ", ::getpid())));
       CHECK(second.says(folder.path().native()));
@@ -212,10 +215,14 @@ TEST_SUITE("faults") {
       write_file_atomically(folder / "a", "old");
       OutputFile file(folder / "big", OutputFile::Mode::create);
       const auto reserve = caught([&] { file.allocate(8 << 20); });
-      if (reserve.code != 4 || !reserve.says("8.0 MiB (8388608 bytes)") || !reserve.says("No space left") || !reserve.says("free)")) ::_exit(1);
+      if (reserve.code != 4 || !reserve.says("8.0 MiB (8388608 bytes)") || !reserve.says("No space left") ||
+          !reserve.says("free)"))
+        ::_exit(1);
       file.truncate(0);
       const auto write = caught([&] { write_file_atomically(folder / "a", pattern(8 << 20)); });
-      if (write.code != 4 || !write.says("No space left") || slurp(folder / "a") != "old" || fs::exists(temporary_path(folder / "a"))) ::_exit(2);
+      if (write.code != 4 || !write.says("No space left") || slurp(folder / "a") != "old" ||
+          fs::exists(temporary_path(folder / "a")))
+        ::_exit(2);
       write_file_atomically(folder / "a", pattern(1 << 19));  // there is room for this one
     });
     if (code == kNoMount) {
@@ -313,7 +320,8 @@ TEST_SUITE("faults") {
     set_failpoints("");
   }
 
-  TEST_CASE("row 2: killed after the k-th system call of a save, for every k, a final name is old or new, never in between") {
+  TEST_CASE(
+      "row 2: killed after the k-th system call of a save, for every k, a final name is old or new, never in between") {
     const ScratchFolder folder;
     const std::string old_bytes = "old", new_bytes = pattern(300'000);
     int kills = 0, old_left = 0;

@@ -1,4 +1,5 @@
-// HDF5 without being hurt: round trips, rules of the written files, refusals of foreign features, full disks and flipped bytes.
+// HDF5 without being hurt: round trips, rules of the written files, refusals of foreign features, full disks and
+// flipped bytes.
 #include "src/base/hdf5.h"
 
 #include <doctest/doctest.h>
@@ -104,12 +105,15 @@ TEST_SUITE("unit") {
     CHECK(reader.string_attribute("/deep/group/ids", "dtype") == "u32 é");
 
     uint16_t small[4];
-    for (const auto& error :
-         {caught([&] { reader.read("/tokens", Hdf5Type::u16, 200'000, 2, small); }), caught([&] { reader.read("/tokens", Hdf5Type::u16, ~0ull, 2, small); }),
-          caught([&] { reader.read_all("/doc_end", Hdf5Type::u64, small, 8); }), caught([&] { reader.shape("/absent"); }),
-          caught([&] { reader.shape("/deep"); }), caught([&] { reader.read("/doc_end", Hdf5Type::u16, 0, 1, small); }),
-          caught([&] { reader.read("/tokens", Hdf5Type::f32, 0, 1, small); }), caught([&] { reader.string_attribute("/", "version"); }),
-          caught([&] { reader.unsigned_attribute("/", "format"); }), caught([&] { reader.unsigned_attribute("/", "absent"); })}) {
+    for (const auto& error : {caught([&] { reader.read("/tokens", Hdf5Type::u16, 200'000, 2, small); }),
+                              caught([&] { reader.read("/tokens", Hdf5Type::u16, ~0ull, 2, small); }),
+                              caught([&] { reader.read_all("/doc_end", Hdf5Type::u64, small, 8); }),
+                              caught([&] { reader.shape("/absent"); }), caught([&] { reader.shape("/deep"); }),
+                              caught([&] { reader.read("/doc_end", Hdf5Type::u16, 0, 1, small); }),
+                              caught([&] { reader.read("/tokens", Hdf5Type::f32, 0, 1, small); }),
+                              caught([&] { reader.string_attribute("/", "version"); }),
+                              caught([&] { reader.unsigned_attribute("/", "format"); }),
+                              caught([&] { reader.unsigned_attribute("/", "absent"); })}) {
       CHECK(error.code == 3);
       CHECK(error.says("shard.h5"));
     }
@@ -168,7 +172,9 @@ TEST_SUITE("unit") {
     CHECK(reader.shape("/model/empty").dims == std::vector<uint64_t>{0, 96});
   }
 
-  TEST_CASE("hdf5: files are V18 (superblock 2, no consistency flag), fletcher32 on chunked data, equal runs write equal bytes") {
+  TEST_CASE(
+      "hdf5: files are V18 (superblock 2, no consistency flag), fletcher32 on chunked data, equal runs write equal "
+      "bytes") {
     const ScratchFolder folder;
     const auto tokens = counted<uint16_t>(100'000);
     for (const char* name : {"a.h5", "b.h5"}) {
@@ -308,10 +314,18 @@ TEST_SUITE("faults") {
       H5Tclose(committed);
     });
     CHECK(refusal(path, "/good").code == 0);
-    const std::pair<const char*, const char*> expected[] = {
-        {"/soft", "soft link"},           {"/external", "external link"}, {"/group/up/good", "soft link"}, {"/outside", "external storage"},
-        {"/virtual", "virtual"},          {"/filtered", "filter 32015"},  {"/bomb", "stores 0"},           {"/strings", "variable-length"},
-        {"/big_endian", "little-endian"}, {"/double", "none of f32"},     {"/typed", "committed"},         {"/type", "not a dataset"}};
+    const std::pair<const char*, const char*> expected[] = {{"/soft", "soft link"},
+                                                            {"/external", "external link"},
+                                                            {"/group/up/good", "soft link"},
+                                                            {"/outside", "external storage"},
+                                                            {"/virtual", "virtual"},
+                                                            {"/filtered", "filter 32015"},
+                                                            {"/bomb", "stores 0"},
+                                                            {"/strings", "variable-length"},
+                                                            {"/big_endian", "little-endian"},
+                                                            {"/double", "none of f32"},
+                                                            {"/typed", "committed"},
+                                                            {"/type", "not a dataset"}};
     for (const auto& [name, reason] : expected) {
       CAPTURE(name);
       const auto error = refusal(path, name);
@@ -371,7 +385,8 @@ TEST_SUITE("faults") {
           .code;
     };
     CHECK(read(bytes) == 0);
-    for (const double share : {0.0, 0.1, 0.5, 0.9, 0.999}) CHECK(read(bytes.substr(0, static_cast<size_t>(static_cast<double>(bytes.size()) * share))) == 3);
+    for (const double share : {0.0, 0.1, 0.5, 0.9, 0.999})
+      CHECK(read(bytes.substr(0, static_cast<size_t>(static_cast<double>(bytes.size()) * share))) == 3);
     const size_t data_at = bytes.find(std::string(reinterpret_cast<const char*>(tokens.data()), 64));
     REQUIRE(data_at != std::string::npos);
     for (const size_t offset : {size_t{0}, size_t{1}, size_t{5000}, size_t{131'071}}) {
@@ -382,7 +397,9 @@ TEST_SUITE("faults") {
     }
   }
 
-  TEST_CASE("row 6: a limit on the file size stops at the creation of the dataset; the process lives on and can write again") {
+  TEST_CASE(
+      "row 6: a limit on the file size stops at the creation of the dataset; the process lives on and can write "
+      "again") {
     const ScratchFolder folder;
     const auto tokens = counted<uint16_t>(1 << 20);
     const int code = run_in_child([&] {

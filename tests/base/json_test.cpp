@@ -17,7 +17,8 @@ std::string nested(size_t depth) { return std::string(depth, '[') + "1" + std::s
 
 TEST_SUITE("unit") {
   TEST_CASE("parse_json: values arrive with their types") {
-    const Json value = parse_json(R"({"a": [1, -2, 2.5, true, null, "x\u00e9"], "b": {}, "c": 18446744073709551615, "d": []})", "f");
+    const Json value =
+        parse_json(R"({"a": [1, -2, 2.5, true, null, "x\u00e9"], "b": {}, "c": 18446744073709551615, "d": []})", "f");
     CHECK(value["a"][0].is_number_unsigned());
     CHECK(value["a"][1] == -2);
     CHECK(value["a"][2] == 2.5);
@@ -31,8 +32,8 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("parse_json: everything else is a bad file that names path and byte") {
-    for (const std::string text : {"", "{", "[1,]", "{\"a\" 1}", "nul", "1 2", "{} x", "'a'", "[1e999]", "\"\xff\"", "\"\xed\xa0\x80\"", "\"\\ud800\"",
-                                   "{\"a\":01}", "// c\n1", "\"a\nb\""}) {
+    for (const std::string text : {"", "{", "[1,]", "{\"a\" 1}", "nul", "1 2", "{} x", "'a'", "[1e999]", "\"\xff\"",
+                                   "\"\xed\xa0\x80\"", "\"\\ud800\"", "{\"a\":01}", "// c\n1", "\"a\nb\""}) {
       CAPTURE(text);
       const auto error = caught([&] { parse_json(text, "m.json"); });
       CHECK(error.code == 3);
@@ -88,7 +89,8 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("field access names path and key") {
-    const Json object = parse_json(R"({"n": 3, "neg": -1, "f": 1.5, "s": "t", "a": [], "o": {}, "big": 18446744073709551616})", "f");
+    const Json object =
+        parse_json(R"({"n": 3, "neg": -1, "f": 1.5, "s": "t", "a": [], "o": {}, "big": 18446744073709551616})", "f");
     CHECK(unsigned_at(object, "n", "f") == 3);
     CHECK(number_at(object, "f", "f") == 1.5);
     CHECK(number_at(object, "n", "f") == 3);
@@ -114,7 +116,8 @@ TEST_SUITE("unit") {
 TEST_SUITE("faults") {
   TEST_CASE("row 15: any flipped bit, any cut and any addition breaks the seal") {
     const ScratchFolder folder;
-    const std::string text = seal({{"format", "coppice.test"}, {"version", 1}, {"files", {{{"name", "part-00000.h5"}, {"bytes", 12345}}}}});
+    const std::string text =
+        seal({{"format", "coppice.test"}, {"version", 1}, {"files", {{{"name", "part-00000.h5"}, {"bytes", 12345}}}}});
     const auto read = [&](const std::string& bytes) {
       spill(folder / "m.json", bytes);
       return caught([&] { read_sealed(folder / "m.json", "coppice.test", 1); }).code;

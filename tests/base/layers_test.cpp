@@ -1,4 +1,5 @@
-// Who may include whom (never upwards; folders on one line do not know each other), held by reading every #include "..." line of the tree.
+// Who may include whom (never upwards; folders on one line do not know each other), held by reading every #include
+// "..." line of the tree.
 #include <doctest/doctest.h>
 
 #include <map>
@@ -10,9 +11,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::map<std::string, int> kLevels = {{"src/base", 0},        {"src/tensors", 1}, {"src/model", 2},      {"src/data", 2},
-                                            {"src/distributed", 2}, {"src/optim", 3},   {"src/checkpoint", 4}, {"src/cli", 4},
-                                            {"teacher", 5},         {"student", 5},     {"pruning", 5},        {"recipes", 6}};
+const std::map<std::string, int> kLevels = {{"src/base", 0},       {"src/tensors", 1},     {"src/model", 2},
+                                            {"src/data", 2},       {"src/distributed", 2}, {"src/optim", 3},
+                                            {"src/checkpoint", 4}, {"src/cli", 4},         {"teacher", 5},
+                                            {"student", 5},        {"pruning", 5},         {"recipes", 6}};
 
 /// The folder of the table above that holds a path, "" when there is none.
 std::string layer_of(const std::string& path) {
@@ -43,7 +45,8 @@ TEST_SUITE("unit") {
     CHECK(objection("src/base/json.cpp", "#include \"src/tensors/shape.h\"") == "src/base must not know src/tensors");
     CHECK(objection("src/data/loader.h", "#include \"src/model/config.h\"") == "src/data must not know src/model");
     CHECK(objection("student/loss.cpp", "#include \"teacher/label.h\"") == "student must not know teacher");
-    CHECK(objection("src/cli/options.cpp", "#include \"src/checkpoint/checkpoint.h\"") == "src/cli must not know src/checkpoint");
+    CHECK(objection("src/cli/options.cpp", "#include \"src/checkpoint/checkpoint.h\"") ==
+          "src/cli must not know src/checkpoint");
     CHECK(objection("pruning/plan.cpp", "#include \"recipes/recipe.h\"") == "pruning must not know recipes");
     CHECK(objection("src/base/json.cpp", "#include \"json.h\"") == "include paths start at the root");
     CHECK(objection("src/base/json.cpp", "#include \"tests/base/scratch.h\"") == "include paths start at the root");

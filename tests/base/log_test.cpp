@@ -40,8 +40,11 @@ std::string printed_on_terminal(unsigned short columns, const std::function<void
   body();
   ::dup2(saved, 2);
   ::close(saved);
-  std::string text, part(4096, '\0');  // a terminal hands its output over in parts; EIO follows the last one, as the other end is closed
-  for (ssize_t got; (got = ::read(master, part.data(), part.size())) > 0;) text.append(part, 0, static_cast<size_t>(got));
+  std::string text,
+      part(4096,
+           '\0');  // a terminal hands its output over in parts; EIO follows the last one, as the other end is closed
+  for (ssize_t got; (got = ::read(master, part.data(), part.size())) > 0;)
+    text.append(part, 0, static_cast<size_t>(got));
   ::close(master);
   return text;
 }

@@ -33,7 +33,9 @@ TEST_SUITE("unit") {
     line.add("up", std::numeric_limits<double>::infinity());
     line.add("down", -std::numeric_limits<double>::infinity());
     line.add("a\"b", 1e-20);
-    CHECK(line.to_json() == R"({"step":12,"loss":3.14159265,"lr":0.0003,"tokens":9007199254740993,"one":1,"nan":"nan","up":"inf","down":"-inf","a\"b":1e-20})");
+    CHECK(
+        line.to_json() ==
+        R"({"step":12,"loss":3.14159265,"lr":0.0003,"tokens":9007199254740993,"one":1,"nan":"nan","up":"inf","down":"-inf","a\"b":1e-20})");
     CHECK(MetricsLine().to_json() == "{}");
   }
 
@@ -74,10 +76,12 @@ TEST_SUITE("unit") {
       MetricsWriter writer(folder / "metrics.jsonl", 3);
       writer.append(line_of(4, 40));
     }
-    CHECK(slurp(folder / "metrics.jsonl") == "{\"step\":1,\"loss\":1}\n{\"step\":2,\"loss\":2}\n{\"step\":3,\"loss\":3}\n{\"step\":4,\"loss\":40}\n");
+    CHECK(slurp(folder / "metrics.jsonl") ==
+          "{\"step\":1,\"loss\":1}\n{\"step\":2,\"loss\":2}\n{\"step\":3,\"loss\":3}\n{\"step\":4,\"loss\":40}\n");
     CHECK(slurp(folder / "metrics.cut.jsonl") == "{\"step\":4,\"loss\":4}\n{\"step\":5,\"loss\":5}\n");
     { MetricsWriter writer(folder / "metrics.jsonl", 3); }
-    CHECK(slurp(folder / "metrics.cut.jsonl") == "{\"step\":4,\"loss\":4}\n{\"step\":5,\"loss\":5}\n{\"step\":4,\"loss\":40}\n");
+    CHECK(slurp(folder / "metrics.cut.jsonl") ==
+          "{\"step\":4,\"loss\":4}\n{\"step\":5,\"loss\":5}\n{\"step\":4,\"loss\":40}\n");
     CHECK(read_metrics(folder / "metrics.jsonl").size() == 3);
   }
 

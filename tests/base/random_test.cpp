@@ -17,7 +17,8 @@ TEST_SUITE("golden") {
     CHECK(philox4x32({0, 0, 0, 0}, {0, 0}) == Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
     const uint32_t ones = 0xffffffff;
     CHECK(philox4x32({ones, ones, ones, ones}, {ones, ones}) == Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
-    CHECK(philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}) == Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
+    CHECK(philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}) ==
+          Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
   }
 }
 
@@ -67,7 +68,8 @@ TEST_SUITE("unit") {
     CHECK(std::sqrt(variance) == doctest::Approx(0.5).epsilon(0.02));
     CHECK(fourth == doctest::Approx(3).epsilon(0.1));
     double neighbours = 0;
-    for (size_t i = 0; i + 1 < many.size(); ++i) neighbours += many[i] * many[i + 1] / (0.25 * static_cast<double>(many.size()));
+    for (size_t i = 0; i + 1 < many.size(); ++i)
+      neighbours += many[i] * many[i + 1] / (0.25 * static_cast<double>(many.size()));
     CHECK(std::abs(neighbours) < 0.03);
     fill_normal(std::span<float>(), 1, 1, Purpose::init, 0);  // nothing to do
   }

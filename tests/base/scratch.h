@@ -1,4 +1,5 @@
-// What the base tests share: a folder that cleans up after itself, child processes that may die, and the text of an expected error.
+// What the base tests share: a folder that cleans up after itself, child processes that may die, and the text of an
+// expected error.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -47,7 +48,9 @@ inline std::string slurp(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-inline void spill(const std::filesystem::path& path, std::string_view bytes) { std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes; }
+inline void spill(const std::filesystem::path& path, std::string_view bytes) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
+}
 
 /// Starts `body` in a forked child that ends with an Error's own code, 0, or 99 for any other exception.
 inline pid_t start_child(const std::function<void()>& body) {

@@ -44,8 +44,9 @@ TEST_SUITE("unit") {
       int recipe;
       const char* variable;
       int asked;
-    } rows[] = {{0, nullptr, 0}, {3, nullptr, 3}, {3, "7", 3}, {0, "7", 7},  {0, "4,2", 4},   {0, "", 0},
-                {0, "0", 0},     {0, "-2", 0},    {0, "x", 0}, {0, "4x", 0}, {0, "99999", 0}, {0, "99999999999999999999", 0}};
+    } rows[] = {{0, nullptr, 0}, {3, nullptr, 3}, {3, "7", 3},     {0, "7", 7},
+                {0, "4,2", 4},   {0, "", 0},      {0, "0", 0},     {0, "-2", 0},
+                {0, "x", 0},     {0, "4x", 0},    {0, "99999", 0}, {0, "99999999999999999999", 0}};
     for (const auto& row : rows) {
       CAPTURE(row.recipe);
       CAPTURE(row.variable);
@@ -72,7 +73,8 @@ TEST_SUITE("unit") {
     CHECK(threads_warning(2, 2, {4, kNone}).empty());
     CHECK(threads_warning(2, 1, {4, 2}).empty());
     CHECK(threads_warning(3, 1, {4, 2}) ==
-          "3 threads are more than the CPU quota of 2.0, and every step waits for the thread that comes last: 2 in all would be quicker");
+          "3 threads are more than the CPU quota of 2.0, and every step waits for the thread that comes last: 2 in all "
+          "would be quicker");
     CHECK(threads_warning(1, 4, {2, kNone}).starts_with("4 x 1 thread are more than the 2 cores,"));
     CHECK(threads_warning(2, 1, {2, 1.5}).ends_with(": 1 in all would be quicker"));
   }

@@ -1,5 +1,6 @@
-// What the benchmark programs share, as common.py does for the peers: flags, ceilings of this very run, timing in turns, one JSON line per case.
-// Output goes to stdout as JSON lines only: "ceilings", then "check" (a wrong answer ends the program with 1), then the cases.
+// What the benchmark programs share, as common.py does for the peers: flags, ceilings of this very run, timing in
+// turns, one JSON line per case. Output goes to stdout as JSON lines only: "ceilings", then "check" (a wrong answer
+// ends the program with 1), then the cases.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -42,7 +43,9 @@ class Flags {
     }
     start_torch(static_cast<int>((*this)["threads"]));
   }
-  int64_t operator[](const std::string& name) const { return std::ranges::find(values_, name, &std::pair<std::string, int64_t>::first)->second; }
+  int64_t operator[](const std::string& name) const {
+    return std::ranges::find(values_, name, &std::pair<std::string, int64_t>::first)->second;
+  }
   const std::vector<std::pair<std::string, int64_t>>& all() const { return values_; }
 
  private:
@@ -77,7 +80,8 @@ inline double quantile(std::vector<double> values, double share) {
   return values[static_cast<size_t>(share * static_cast<double>(values.size() - 1) + 0.5)];
 }
 
-/// Times each case once per turn, turn after turn, so that drift meets all alike; per case median, 20th and 80th percentile and mean in seconds.
+/// Times each case once per turn, turn after turn, so that drift meets all alike; per case median, 20th and 80th
+/// percentile and mean in seconds.
 inline std::vector<Readings> measure(const Flags& flags, const std::vector<std::function<void()>>& cases) {
   std::vector<std::vector<double>> times(cases.size());
   for (int64_t turn = 0; turn < flags["warmup"] + flags["repeats"]; ++turn)
@@ -87,10 +91,11 @@ inline std::vector<Readings> measure(const Flags& flags, const std::vector<std::
     }
   std::vector<Readings> readings;
   for (const std::vector<double>& values : times)
-    readings.push_back({{"median_s", quantile(values, 0.5)},
-                        {"p20_s", quantile(values, 0.2)},
-                        {"p80_s", quantile(values, 0.8)},
-                        {"mean_s", std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size())}});
+    readings.push_back(
+        {{"median_s", quantile(values, 0.5)},
+         {"p20_s", quantile(values, 0.2)},
+         {"p80_s", quantile(values, 0.8)},
+         {"mean_s", std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size())}});
   return readings;
 }
 
@@ -98,7 +103,8 @@ struct Ceilings {
   double gemm_gflops = 0, copy_gbs = 0;
 };
 
-/// GEMM rate (1536 cubed, float32) and copy rate (64 MiB, bytes read + written) on random data; printed as the first line.
+/// GEMM rate (1536 cubed, float32) and copy rate (64 MiB, bytes read + written) on random data; printed as the first
+/// line.
 inline Ceilings measure_ceilings(const Flags& flags) {
   constexpr int64_t kSize = 1536, kBytes = int64_t{1} << 26;
   const at::Tensor a = at::randn({kSize, kSize}), b = at::randn({kSize, kSize}), source = at::randn({kBytes / 4});
@@ -109,7 +115,8 @@ inline Ceilings measure_ceilings(const Flags& flags) {
     copy.push_back(seconds([&] { target.copy_(source); }));
   }
   gemm.erase(gemm.begin(), gemm.begin() + 2), copy.erase(copy.begin(), copy.begin() + 2);
-  const Ceilings roof{.gemm_gflops = 2.0 * kSize * kSize * kSize / quantile(gemm, 0.5) / 1e9, .copy_gbs = 2.0 * kBytes / quantile(copy, 0.5) / 1e9};
+  const Ceilings roof{.gemm_gflops = 2.0 * kSize * kSize * kSize / quantile(gemm, 0.5) / 1e9,
+                      .copy_gbs = 2.0 * kBytes / quantile(copy, 0.5) / 1e9};
   emit("ceilings", flags, {{"gemm_gflops", roof.gemm_gflops}, {"copy_gbs", roof.copy_gbs}});
   return roof;
 }

@@ -1,9 +1,10 @@
-// What compaction saves: a learn_masks step at the end of its stage, at full width and after the dead channels have left the model, alternating in one
-// process; and the plain step at full width beside both. Of F channels a third is kept.
-// ratio = full width / compacted (tokens a second gained), the median of the pairs with its 95 % interval; a_a_ratio: the full-width step against itself;
-// flop_ratio: what the formulas promise.
+// What compaction saves: a learn_masks step at the end of its stage, at full width and after the dead channels have
+// left the model, alternating in one process; and the plain step at full width beside both. Of F channels a third is
+// kept. ratio = full width / compacted (tokens a second gained), the median of the pairs with its 95 % interval;
+// a_a_ratio: the full-width step against itself; flop_ratio: what the formulas promise.
 //   compaction_bench --threads 2 --pairs 200
-//   compaction_bench --threads 2 --pairs 200 --layers 6 --width 512 --heads 8 --kv-heads 2 --head-size 64 --ffn 2048 --batch 2
+//   compaction_bench --threads 2 --pairs 200 --layers 6 --width 512 --heads 8 --kv-heads 2 --head-size 64 --ffn 2048
+//   --batch 2
 #include "src/model/parameters.h"
 #include "tests/bench/mask_step.h"
 #include "tests/bench/small_training.h"
@@ -18,7 +19,8 @@ int main(int argc, char** argv) {
   at::manual_seed(0);
   measure_ceilings(flags);
   SmallTraining training(flags);
-  const int64_t layers = flags["layers"], channels = flags["ffn"], kept = channels / 3 / 16 * 16;  // whole vectors, as compaction keeps them
+  const int64_t layers = flags["layers"], channels = flags["ffn"],
+                kept = channels / 3 / 16 * 16;  // whole vectors, as compaction keeps them
   const ModelConfig wide = training.model.config;
 
   Model narrow = make_model(wide);
@@ -26,7 +28,8 @@ int main(int argc, char** argv) {
   narrow.arena->enable_gradient();
   Optimizer narrow_optimizer(OptimizerOptions{.lr = 1e-4}, *narrow.arena, 10, 1000000);
   constexpr double kShare = 0.95;  // decided: channels outside the hard set are at 0
-  const at::Tensor noise_LF = at::randn({layers, channels}), start_LF = 0.1 * noise_LF + hard_top_k(noise_LF, kept);  // the kept ones well above the others
+  const at::Tensor noise_LF = at::randn({layers, channels}),
+                   start_LF = 0.1 * noise_LF + hard_top_k(noise_LF, kept);  // the kept ones well above the others
   MaskStep full(start_LF, kept, kShare), compacted(start_LF, kept, kShare, 1);
   const auto batch = [&] { return training.loader.next(flags["batch"]); };
   for (int i = 0; i < 3; ++i) {
@@ -39,7 +42,8 @@ int main(int argc, char** argv) {
 
   const auto plain_step = [&] {
     const Batch drawn = batch();
-    const LossSums sums = train_micro_batch(training.model, drawn, make_targets(drawn, {}, {}), {}, gradient_scale(drawn.num_live));
+    const LossSums sums =
+        train_micro_batch(training.model, drawn, make_targets(drawn, {}, {}), {}, gradient_scale(drawn.num_live));
     COPPICE_CHECK(training.optimizer.step(std::isfinite(sums.ce)).applied, "step skipped");
   };
   const auto full_step = [&] { full.run(training.model, training.optimizer, batch()); };
@@ -58,8 +62,10 @@ int main(int argc, char** argv) {
   }
   const auto tokens = static_cast<double>(training.batch_tokens);
   Readings readings = interval(ratio, "ratio");
-  for (const auto& part : {interval(same, "a_a_ratio"), interval(plain_ratio, "plain_ratio")}) readings.insert(readings.end(), part.begin(), part.end());
-  readings.insert(readings.end(), {{"flop_ratio", training_flops_per_token(wide, flags["seq"]) / training_flops_per_token(narrow.config, flags["seq"])},
+  for (const auto& part : {interval(same, "a_a_ratio"), interval(plain_ratio, "plain_ratio")})
+    readings.insert(readings.end(), part.begin(), part.end());
+  readings.insert(readings.end(), {{"flop_ratio", training_flops_per_token(wide, flags["seq"]) /
+                                                      training_flops_per_token(narrow.config, flags["seq"])},
                                    {"kept", static_cast<double>(kept)},
                                    {"full_tokens_per_s", tokens / quantile(full_s, 0.5)},
                                    {"compacted_tokens_per_s", tokens / quantile(compacted_s, 0.5)}});

@@ -1,5 +1,6 @@
-// The loss layer, hidden states to gradients of hidden states and head: ours (0.9/0.1 labels, plain labels, forward only) beside eager ATen, which
-// materialises the logits. The check compares losses and gradients with the eager ones before the clock starts.
+// The loss layer, hidden states to gradients of hidden states and head: ours (0.9/0.1 labels, plain labels, forward
+// only) beside eager ATen, which materialises the logits. The check compares losses and gradients with the eager ones
+// before the clock starts.
 //   linear_mixed_cross_entropy_bench --tokens 1024 --width 768 --vocab 49152
 #include <cmath>
 
@@ -16,11 +17,13 @@ int main(int argc, char** argv) {
   const Ceilings roof = measure_ceilings(flags);
   at::Tensor hidden = at::randn({N, D}), head = at::randn({V, D}) / std::sqrt(static_cast<double>(D));
   const at::Tensor true_label = at::randint(V, {N}, at::kLong), teacher_label = at::randint(V, {N}, at::kLong);
-  at::Tensor head_grad = at::zeros({V, D}), hidden_leaf = hidden.clone().set_requires_grad(true), head_leaf = head.clone().set_requires_grad(true);
+  at::Tensor head_grad = at::zeros({V, D}), hidden_leaf = hidden.clone().set_requires_grad(true),
+             head_leaf = head.clone().set_requires_grad(true);
   const double scale = 1.0 / static_cast<double>(N);
 
   const auto ours = [&](double teacher_weight) {
-    return mixed_cross_entropy_step(hidden, head, head_grad, true_label, teacher_label, teacher_weight, 0.0, scale, /*argmax=*/false);
+    return mixed_cross_entropy_step(hidden, head, head_grad, true_label, teacher_label, teacher_weight, 0.0, scale,
+                                    /*argmax=*/false);
   };
   const auto eager = [&](double teacher_weight) {
     hidden_leaf.mutable_grad() = head_leaf.mutable_grad() = at::Tensor();
@@ -41,20 +44,27 @@ int main(int argc, char** argv) {
     head_grad.zero_();
     const LinearLossSums sums = ours(weight);
     const double wanted = eager(weight), got = (sums.ce + weight * (sums.kd - (weight == 0.0 ? 0.0 : sums.ce))) * scale;
-    const auto distance = [](const at::Tensor& a, const at::Tensor& b) { return ((a - b).norm() / b.norm()).item<double>(); };
-    error = std::max({error, std::abs(got - wanted) / wanted, distance(sums.hidden_grad_ND, hidden_leaf.grad()), distance(head_grad, head_leaf.grad())});
+    const auto distance = [](const at::Tensor& a, const at::Tensor& b) {
+      return ((a - b).norm() / b.norm()).item<double>();
+    };
+    error = std::max({error, std::abs(got - wanted) / wanted, distance(sums.hidden_grad_ND, hidden_leaf.grad()),
+                      distance(head_grad, head_leaf.grad())});
   }
   emit_check(flags, error, 1e-5);
 
-  const std::vector<std::string> names{"label_mix", "cross_entropy", "eager_label_mix", "eager_cross_entropy", "forward", "top_1"};
-  const auto readings =
-      measure(flags, {[&] { ours(0.9); }, [&] { ours(0.0); }, [&] { eager(0.9); }, [&] { eager(0.0); },
-                      [&] { mixed_cross_entropy_step(hidden, head, {}, true_label, teacher_label, 0.9, 0.0, scale, false); }, [&] { top_1(hidden, head); }});
+  const std::vector<std::string> names{"label_mix",           "cross_entropy", "eager_label_mix",
+                                       "eager_cross_entropy", "forward",       "top_1"};
+  const auto readings = measure(
+      flags, {[&] { ours(0.9); }, [&] { ours(0.0); }, [&] { eager(0.9); }, [&] { eager(0.0); },
+              [&] { mixed_cross_entropy_step(hidden, head, {}, true_label, teacher_label, 0.9, 0.0, scale, false); },
+              [&] { top_1(hidden, head); }});
   for (size_t i = 0; i < names.size(); ++i) {
     Readings line = readings[i];
     const double seconds = line[0].second, products = i < 4 ? 6.0 : 2.0;
     const double rate = products * static_cast<double>(N * D * V) / seconds / 1e9;
-    line.insert(line.end(), {{"tokens_per_s", static_cast<double>(N) / seconds}, {"gflops", rate}, {"share_of_gemm", rate / roof.gemm_gflops}});
+    line.insert(line.end(), {{"tokens_per_s", static_cast<double>(N) / seconds},
+                             {"gflops", rate},
+                             {"share_of_gemm", rate / roof.gemm_gflops}});
     if (i < 2) line.push_back({"ratio_to_eager", readings[i + 2][0].second / seconds});
     emit(names[i], flags, line);
   }

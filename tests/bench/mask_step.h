@@ -1,5 +1,5 @@
-// A step of recipes/stage_learn_masks.cpp between two looks at held-out text, at a given share of the stage: mask from scores, masked forward and backward,
-// weights and scores move, health, dead channels are counted.
+// A step of recipes/stage_learn_masks.cpp between two looks at held-out text, at a given share of the stage: mask from
+// scores, masked forward and backward, weights and scores move, health, dead channels are counted.
 #pragma once
 
 #include <cmath>
@@ -38,15 +38,20 @@ class MaskStep {
     raw_LF.set_requires_grad(true);
     const StepMask trained = learned_->training_mask(moment_);
     const at::Tensor mask_LF = trained.mask_LF.detach().set_requires_grad(true);
-    const LossSums sums = train_micro_batch(model, batch, make_targets(batch, {}, {}), compaction_.masks(mask_LF), gradient_scale(batch.num_live));
+    const LossSums sums = train_micro_batch(model, batch, make_targets(batch, {}, {}), compaction_.masks(mask_LF),
+                                            gradient_scale(batch.num_live));
     const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_LF.grad(), {});
     raw_LF.set_requires_grad(false);
     const bool finite = std::isfinite(sums.ce) && score_grad_LF.isfinite().all().item<bool>();
     COPPICE_CHECK(optimizer.step(finite).applied, "step skipped");
-    const MaskHealth health = mask_health(
-        {.soft_LF = trained.plain_LF, .raw_LF = raw_LF, .hard_LF = hard_choice(raw_LF, budget_), .k = moment_.schedule.k, .epsilon = moment_.schedule.epsilon});
+    const MaskHealth health = mask_health({.soft_LF = trained.plain_LF,
+                                           .raw_LF = raw_LF,
+                                           .hard_LF = hard_choice(raw_LF, budget_),
+                                           .k = moment_.schedule.k,
+                                           .epsilon = moment_.schedule.epsilon});
     learned_->step(score_grad_LF, moment_);
-    COPPICE_CHECK(std::isfinite(score_grad_LF.norm().item<double>()) && mask_collapse(health, p_, channels_).empty(), "the mask is broken");
+    COPPICE_CHECK(std::isfinite(score_grad_LF.norm().item<double>()) && mask_collapse(health, p_, channels_).empty(),
+                  "the mask is broken");
     compaction_.watch(trained.plain_LF);
   }
   /// Removes what has been dead long enough; true when anything left.

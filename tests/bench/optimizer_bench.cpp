@@ -1,5 +1,6 @@
-// The optimizer step over an arena beside memory copies: gbs counts the bytes that a fused step must move (gradient norm 4, adastar 12 + 28, adamw 32 a
-// parameter, zeroing included), share_of_copy sets them beside the copy rate of this run. The check compares one step with the double reference.
+// The optimizer step over an arena beside memory copies: gbs counts the bytes that a fused step must move (gradient
+// norm 4, adastar 12 + 28, adamw 32 a parameter, zeroing included), share_of_copy sets them beside the copy rate of
+// this run. The check compares one step with the double reference.
 //   optimizer_bench --layers 4 --width 512 --ffn 1408 --vocab 16384
 #include <cmath>
 
@@ -17,15 +18,18 @@ ArenaLayout make_layout(int64_t layers, int64_t width, int64_t ffn, int64_t voca
   ArenaLayout layout;
   const auto add = [&](const std::string& name, int64_t rows, int64_t columns) {
     const int64_t size = rows * columns;
-    layout.entries.push_back(
-        {.name = name, .shape = rows == 1 ? std::vector<int64_t>{columns} : std::vector<int64_t>{rows, columns}, .offset = layout.size, .size = size});
+    layout.entries.push_back({.name = name,
+                              .shape = rows == 1 ? std::vector<int64_t>{columns} : std::vector<int64_t>{rows, columns},
+                              .offset = layout.size,
+                              .size = size});
     layout.blocks.push_back({.name = name, .offset = layout.size, .size = size});
     layout.size += (size + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
   };
   add("table", vocab, width);
   for (int64_t layer = 0; layer < layers; ++layer) {
     const std::string at = fmt::format("layers.{}.", layer);
-    add(at + "norm_1", 1, width), add(at + "qkv", 2 * width, width), add(at + "o", width, width), add(at + "norm_2", 1, width);
+    add(at + "norm_1", 1, width), add(at + "qkv", 2 * width, width), add(at + "o", width, width),
+        add(at + "norm_2", 1, width);
     add(at + "gate", ffn, width), add(at + "up", ffn, width), add(at + "down", width, ffn);
   }
   add("norm", 1, width);
@@ -38,10 +42,12 @@ double check_step(const std::string& name, ParameterArena& arena, const at::Tens
   options.optimizer = name;
   Optimizer optimizer(options, arena, 0, 1000000);
   arena.gradient().copy_(noise);
-  at::Tensor theta = arena.master().to(at::kDouble), gradient = noise.to(at::kDouble), v = at::zeros_like(theta), m = at::zeros_like(theta);
+  at::Tensor theta = arena.master().to(at::kDouble), gradient = noise.to(at::kDouble), v = at::zeros_like(theta),
+             m = at::zeros_like(theta);
   const double schedule = schedule_factor(1, 0, 1000000, options.final_lr_ratio), norm = optimizer.step().grad_norm;
   std::vector<OptimizerBlock> blocks;
-  for (const ArenaBlock& block : arena.layout().blocks) blocks.push_back({block.offset, block.size, schedule * options.lr, schedule * options.weight_decay});
+  for (const ArenaBlock& block : arena.layout().blocks)
+    blocks.push_back({block.offset, block.size, schedule * options.lr, schedule * options.weight_decay});
   const OptimizerStepReference reference{.theta = theta.mutable_data_ptr<double>(),
                                          .gradient = gradient.mutable_data_ptr<double>(),
                                          .v = v.mutable_data_ptr<double>(),
@@ -77,8 +83,11 @@ int main(int argc, char** argv) {
   for (size_t i = 0; i < cases.size(); ++i) {
     Readings line = readings[i + 1];
     const double step = line[0].second - readings[0][0].second, rate = cases[i].second * count / step / 1e9;
-    line.insert(line.end(),
-                {{"parameters", count}, {"step_s", step}, {"gbs", rate}, {"share_of_copy", rate / roof.copy_gbs}, {"mparams_per_s", count / step / 1e6}});
+    line.insert(line.end(), {{"parameters", count},
+                             {"step_s", step},
+                             {"gbs", rate},
+                             {"share_of_copy", rate / roof.copy_gbs},
+                             {"mparams_per_s", count / step / 1e6}});
     emit(cases[i].first, flags, line);
   }
 }

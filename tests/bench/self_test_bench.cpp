@@ -1,5 +1,6 @@
-// What the loss's self-test costs before step 0: for a stage of plain labels, for one with a live teacher's distribution, and for several of those; seconds at
-// the shape of a real student and its micro-batch. cpu_s is processor time, which a busy machine does not stretch (give --threads 1).
+// What the loss's self-test costs before step 0: for a stage of plain labels, for one with a live teacher's
+// distribution, and for several of those; seconds at the shape of a real student and its micro-batch. cpu_s is
+// processor time, which a busy machine does not stretch (give --threads 1).
 //   self_test_bench --width 768 --vocab 49152 --tokens 8192
 #include <ctime>
 
@@ -36,9 +37,15 @@ int main(int argc, char** argv) {
                     .spans = {},
                     .num_live = N};
   const at::Tensor head_VE = output_head(model).detach().clone();
-  const TeacherSignal signal{.label_BT = batch.true_label_BT, .top = {}, .hidden_NE = at::randn({N, config.hidden_size}), .head_VE = head_VE, .layer_ND = {}};
+  const TeacherSignal signal{.label_BT = batch.true_label_BT,
+                             .top = {},
+                             .hidden_NE = at::randn({N, config.hidden_size}),
+                             .head_VE = head_VE,
+                             .layer_ND = {}};
   const auto targets = [&](const char* loss, int64_t teachers) {
-    std::vector<Targets> all(static_cast<size_t>(teachers), distillation_targets(batch, signal, {.loss = loss, .temperature = loss[0] == 'l' ? 1.0 : 2.0}));
+    std::vector<Targets> all(
+        static_cast<size_t>(teachers),
+        distillation_targets(batch, signal, {.loss = loss, .temperature = loss[0] == 'l' ? 1.0 : 2.0}));
     for (Targets& target : all) target.share = 1.0 / static_cast<double>(teachers);
     return TestBatch{.batch = batch, .targets = all};
   };

@@ -1,4 +1,5 @@
-// A model of flag-given shape, its optimizer, and random tokens as shards on disk: what the benchmarks of whole training steps share.
+// A model of flag-given shape, its optimizer, and random tokens as shards on disk: what the benchmarks of whole
+// training steps share.
 #pragma once
 
 #include <unistd.h>
@@ -14,8 +15,9 @@
 
 namespace coppice::bench {
 
-inline const std::vector<std::pair<std::string, int64_t>> kTrainingFlags = {{"layers", 3}, {"width", 96},  {"heads", 3}, {"kv-heads", 1}, {"head-size", 32},
-                                                                            {"ffn", 768},  {"vocab", 512}, {"seq", 256}, {"batch", 8}};
+inline const std::vector<std::pair<std::string, int64_t>> kTrainingFlags = {
+    {"layers", 3}, {"width", 96},  {"heads", 3}, {"kv-heads", 1}, {"head-size", 32},
+    {"ffn", 768},  {"vocab", 512}, {"seq", 256}, {"batch", 8}};
 
 /// Random tokens as shards on disk, as a run would read them.
 inline TokenShards make_shards(const std::filesystem::path& folder, int64_t vocab_size, int64_t num_tokens) {
@@ -24,7 +26,8 @@ inline TokenShards make_shards(const std::filesystem::path& folder, int64_t voca
   for (int64_t done = 0, document = 0; done < num_tokens; done += kDocument, ++document) {
     std::vector<int32_t> ids(kDocument - 1);
     for (size_t i = 0; i < ids.size(); ++i)
-      ids[i] = static_cast<int32_t>(random_bits(1, Purpose::test, static_cast<uint64_t>(document), i) % static_cast<uint64_t>(vocab_size));
+      ids[i] = static_cast<int32_t>(random_bits(1, Purpose::test, static_cast<uint64_t>(document), i) %
+                                    static_cast<uint64_t>(vocab_size));
     writer.add(static_cast<uint64_t>(document), ids, ids.size());
   }
   writer.finish();
@@ -39,15 +42,17 @@ struct SmallTraining {
         model(make_model(shape(flags))),
         shards(make_shards(folder, model.config.vocab_size, 40 * batch_tokens + 10 * flags["seq"])),
         loader({&shards}, {{.domain = "random"}}, {.seq_len = flags["seq"], .document_mask = false, .seed = 1}),
-        optimizer((initialise_parameters(model.config, *model.arena, 1), model.arena->enable_gradient(), OptimizerOptions{.lr = 1e-4}), *model.arena, 10,
-                  1000000) {}
+        optimizer((initialise_parameters(model.config, *model.arena, 1), model.arena->enable_gradient(),
+                   OptimizerOptions{.lr = 1e-4}),
+                  *model.arena, 10, 1000000) {}
   ~SmallTraining() { std::filesystem::remove_all(folder); }
   SmallTraining(const SmallTraining&) = delete;
 
   static ModelConfig shape(const Flags& flags) {
     ModelConfig config = preset("test", "bench");
     config.num_hidden_layers = flags["layers"], config.hidden_size = flags["width"], config.vocab_size = flags["vocab"];
-    config.num_attention_heads = flags["heads"], config.num_key_value_heads = flags["kv-heads"], config.head_dim = flags["head-size"];
+    config.num_attention_heads = flags["heads"], config.num_key_value_heads = flags["kv-heads"],
+    config.head_dim = flags["head-size"];
     config.intermediate_size.assign(static_cast<size_t>(flags["layers"]), flags["ffn"]);
     config.max_position_embeddings = flags["seq"];
     return config;

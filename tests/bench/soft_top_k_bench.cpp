@@ -1,5 +1,5 @@
-// Soft-Top-K on one core: ours beside the published coordinate descent (20 rounds) written with the same vectorised exponential, one fused pass a round.
-// The check compares lambda with the sorted double reference and the sum with k.
+// Soft-Top-K on one core: ours beside the published coordinate descent (20 rounds) written with the same vectorised
+// exponential, one fused pass a round. The check compares lambda with the sorted double reference and the sum with k.
 //   soft_top_k_bench --threads 1 --repeats 101                       # 24,576 gates, four epsilons
 //   soft_top_k_bench --threads 1 --rows 26 --n 23296 --k 8064
 //   ATEN_CPU_CAPABILITY=avx2 soft_top_k_bench --threads 1 --repeats 101   # the same without AVX-512
@@ -41,11 +41,13 @@ COPPICE_INLINE void write_mask_loop(const float* s, float* soft_mask, int64_t n,
 }
 constexpr auto write_mask = per_instruction_set<write_mask_loop>;
 
-/// CoDA's dual loop from b = -s: a <- epsilon (log k - logsumexp((s + b) / epsilon)), b <- min(-(s + a), 0), so s + b = min(s, -a).
+/// CoDA's dual loop from b = -s: a <- epsilon (log k - logsumexp((s + b) / epsilon)), b <- min(-(s + a), 0), so s + b =
+/// min(s, -a).
 void coordinate_descent(const float* s, float* soft_mask, int64_t n, double k, double epsilon, int rounds) {
   const auto inverse_epsilon = static_cast<float>(1.0 / epsilon);
   double a = epsilon * (std::log(k) - std::log(static_cast<double>(n)));  // the first round sees s + b = 0
-  for (int round = 1; round < rounds; ++round) a += epsilon * (std::log(k) - std::log(round_sum(s, n, static_cast<float>(a), inverse_epsilon)));
+  for (int round = 1; round < rounds; ++round)
+    a += epsilon * (std::log(k) - std::log(round_sum(s, n, static_cast<float>(a), inverse_epsilon)));
   write_mask(s, soft_mask, n, static_cast<float>(a), inverse_epsilon);
 }
 
@@ -58,7 +60,8 @@ int main(int argc, char** argv) {
   at::manual_seed(0);
   measure_ceilings(flags);
   const at::Tensor scores = at::randn({L, n}), grad = at::randn({L, n});
-  at::Tensor soft_mask = at::empty({L, n}), free_mask = at::empty({L, n}), scores_grad = at::empty({L, n}), descent = at::empty({L, n});
+  at::Tensor soft_mask = at::empty({L, n}), free_mask = at::empty({L, n}), scores_grad = at::empty({L, n}),
+             descent = at::empty({L, n});
   for (const double epsilon : {1.0, 0.1, 0.02, 0.002}) {
     const auto forward = [&] {
       soft_top_k_cpu({.scores = scores.const_data_ptr<float>(),
@@ -80,19 +83,26 @@ int main(int argc, char** argv) {
     };
     const auto rounds = [&] {
       for (int64_t row = 0; row < L; ++row)
-        coordinate_descent(scores.const_data_ptr<float>() + row * n, descent.mutable_data_ptr<float>() + row * n, n, k, epsilon, 20);
+        coordinate_descent(scores.const_data_ptr<float>() + row * n, descent.mutable_data_ptr<float>() + row * n, n, k,
+                           epsilon, 20);
     };
 
     forward(), backward(), rounds();
     double error = 0, descent_error = 0, descent_sum_error = 0;
     for (int64_t row = 0; row < L; ++row) {
       const at::Tensor row64 = scores[row].to(at::kDouble);
-      const SoftTopKSolution wanted = soft_top_k_reference({row64.const_data_ptr<double>(), static_cast<size_t>(n)}, k, epsilon);
+      const SoftTopKSolution wanted =
+          soft_top_k_reference({row64.const_data_ptr<double>(), static_cast<size_t>(n)}, k, epsilon);
       const at::Tensor exact = at::tensor(wanted.soft_mask, at::kDouble);
-      const auto distance = [&](const at::Tensor& mask) { return (mask[row].to(at::kDouble) - exact).abs().max().item<double>(); };
-      const auto sum_error = [&](const at::Tensor& mask) { return std::abs(mask[row].to(at::kDouble).sum().item<double>() - k); };
+      const auto distance = [&](const at::Tensor& mask) {
+        return (mask[row].to(at::kDouble) - exact).abs().max().item<double>();
+      };
+      const auto sum_error = [&](const at::Tensor& mask) {
+        return std::abs(mask[row].to(at::kDouble).sum().item<double>() - k);
+      };
       error = std::max({error, distance(soft_mask), sum_error(soft_mask) / k});
-      descent_error = std::max(descent_error, distance(descent)), descent_sum_error = std::max(descent_sum_error, sum_error(descent));
+      descent_error = std::max(descent_error, distance(descent)),
+      descent_sum_error = std::max(descent_sum_error, sum_error(descent));
     }
     emit_check(flags, error, 1e-6);
 
@@ -109,7 +119,10 @@ int main(int argc, char** argv) {
       Readings line = readings[i];
       line.insert(line.begin(), {"epsilon", epsilon});
       line.push_back({"mgates_per_s", gates / readings[i][0].second});
-      if (i == 0) line.insert(line.end(), {{"ratio_to_cd20", peer / ours}, {"ratio_p20", quantile(turn_ratio, 0.2)}, {"ratio_p80", quantile(turn_ratio, 0.8)}});
+      if (i == 0)
+        line.insert(line.end(), {{"ratio_to_cd20", peer / ours},
+                                 {"ratio_p20", quantile(turn_ratio, 0.2)},
+                                 {"ratio_p80", quantile(turn_ratio, 0.8)}});
       if (i == 2) line.insert(line.end(), {{"max_error", descent_error}, {"sum_error", descent_sum_error}});
       emit(std::vector<std::string>{"soft_top_k_forward", "soft_top_k_backward", "cd20_forward"}[i], flags, line);
     }

@@ -1,8 +1,11 @@
-// What a part of the training step costs, against bars close to 1: one process alternates single steps with and without the part.
+// What a part of the training step costs, against bars close to 1: one process alternates single steps with and without
+// the part.
 //   loader   a step that draws its batch, against one that is handed it
 //   labels   a step on 0.9 stored teacher label + 0.1 true label, against the plain next-token step
-//   masks_P  a learn_masks step at share P of its stage (k still ramps, epsilon anneals, only the hard set counts), against the plain step
-// ratio = time with / time without, the median of the pairs with its 95 % interval (order statistics), and a_a_ratio: the plain step against itself.
+//   masks_P  a learn_masks step at share P of its stage (k still ramps, epsilon anneals, only the hard set counts),
+//   against the plain step
+// ratio = time with / time without, the median of the pairs with its 95 % interval (order statistics), and a_a_ratio:
+// the plain step against itself.
 //   step_pairs_bench --threads 2 --pairs 200
 #include <cmath>
 #include <memory>
@@ -30,7 +33,8 @@ LabelCache make_labels(const std::filesystem::path& folder, const TokenShards& s
   for (size_t shard = 0; shard < shards.shards().size(); ++shard) {
     std::vector<int32_t> label(shards.shards()[shard].tokens);
     for (size_t i = 0; i < label.size(); ++i)
-      label[i] = static_cast<int32_t>(random_bits(2, Purpose::test, shard, i) % static_cast<uint64_t>(shards.vocab_size()));
+      label[i] =
+          static_cast<int32_t>(random_bits(2, Purpose::test, shard, i) % static_cast<uint64_t>(shards.vocab_size()));
     writer.write(shard, label);
   }
   return LabelCache(folder, shards, fingerprint);
@@ -64,20 +68,28 @@ int main(int argc, char** argv) {
   };
   std::vector<std::unique_ptr<bench::MaskStep>> mask_steps;
   const auto masked = [&](double p) -> std::function<void()> {
-    mask_steps.push_back(std::make_unique<bench::MaskStep>(at::randn({flags["layers"], flags["ffn"]}), flags["ffn"] / 3, p));
-    return [&, step = mask_steps.back().get()] { step->run(training.model, training.optimizer, training.loader.next(flags["batch"])); };
+    mask_steps.push_back(
+        std::make_unique<bench::MaskStep>(at::randn({flags["layers"], flags["ffn"]}), flags["ffn"] / 3, p));
+    return [&, step = mask_steps.back().get()] {
+      step->run(training.model, training.optimizer, training.loader.next(flags["batch"]));
+    };
   };
   const Batch check = training.loader.next(flags["batch"]);
-  const double both = evaluate_batch(model, check, make_targets(check, check.true_label_BT, {.teacher_weight = 0.9, .z_loss = 0})).terms(0.9).loss,
-               alone = evaluate_batch(model, check, make_targets(check, {}, {.teacher_weight = 0, .z_loss = 0})).terms(0).loss;
+  const double
+      both =
+          evaluate_batch(model, check, make_targets(check, check.true_label_BT, {.teacher_weight = 0.9, .z_loss = 0}))
+              .terms(0.9)
+              .loss,
+      alone = evaluate_batch(model, check, make_targets(check, {}, {.teacher_weight = 0, .z_loss = 0})).terms(0).loss;
   bench::emit_check(flags, std::abs(both / alone - 1), 1e-6);  // labels equal to the truth are plain cross-entropy
 
   struct Case {
     const char* name;
     std::function<void()> without, with;
   };
-  for (const Case& part : {Case{"loader", handed, plain}, Case{"labels", plain, labelled}, Case{"masks_0.1", plain, masked(0.1)},
-                           Case{"masks_0.5", plain, masked(0.5)}, Case{"masks_0.95", plain, masked(0.95)}}) {
+  for (const Case& part :
+       {Case{"loader", handed, plain}, Case{"labels", plain, labelled}, Case{"masks_0.1", plain, masked(0.1)},
+        Case{"masks_0.5", plain, masked(0.5)}, Case{"masks_0.95", plain, masked(0.95)}}) {
     for (int i = 0; i < 3; ++i) part.without(), part.with();
     std::vector<double> ratio, same, seconds_without;
     for (int64_t pair = 0; pair < flags["pairs"]; ++pair) {

@@ -1,4 +1,5 @@
-// Checkpoints of a running stage and saved models: fall back past damage, never start afresh silently, survive a kill at every system call.
+// Checkpoints of a running stage and saved models: fall back past damage, never start afresh silently, survive a kill
+// at every system call.
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
 
@@ -19,10 +20,13 @@ using namespace coppice;
 namespace {
 
 std::vector<NamedTensor> tensors_of_step(int64_t step) {
-  return {{"/model/norm.weight", at::full({300}, static_cast<float>(step))}, {"/optim/v/norm.weight", at::full({300}, 0.5F * static_cast<float>(step))}};
+  return {{"/model/norm.weight", at::full({300}, static_cast<float>(step))},
+          {"/optim/v/norm.weight", at::full({300}, 0.5F * static_cast<float>(step))}};
 }
 
-void save(const fs::path& folder, int64_t step) { write_checkpoint(folder, step, tensors_of_step(step), {{"tokens", 100 * step}}); }
+void save(const fs::path& folder, int64_t step) {
+  write_checkpoint(folder, step, tensors_of_step(step), {{"tokens", 100 * step}});
+}
 
 /// Loads the newest checkpoint and checks that its tensors are those of its step; -1 = none.
 int64_t load_newest(const fs::path& folder) {
@@ -62,7 +66,8 @@ TEST_SUITE("unit") {
     CHECK(find_newest_checkpoint(scratch.path() / "absent") == std::nullopt);
     CHECK(find_newest_checkpoint(scratch.path()) == std::nullopt);
     for (const int64_t step : {5, 100, 20}) save(scratch.path(), step);
-    for (const char* name : {"step-7", "step-00000200x", "step--0000001", "steps", ".tmp-step-00000300-1"}) fs::create_directory(scratch.path() / name);
+    for (const char* name : {"step-7", "step-00000200x", "step--0000001", "steps", ".tmp-step-00000300-1"})
+      fs::create_directory(scratch.path() / name);
     CHECK(steps_in(scratch.path()) == std::vector<int64_t>{100, 20, 5});
     CHECK(load_newest(scratch.path()) == 100);
   }
@@ -131,7 +136,9 @@ TEST_SUITE("faults") {
     for (const int64_t step : {5, 10}) save(scratch.path(), step);
     const uint64_t bytes = fs::file_size(scratch.path() / "step-00000010" / "manifest.json");
     for (uint64_t offset = 0; offset < bytes; ++offset) {
-      const auto flip = [&](const fs::path& folder) { flip_byte(folder / "manifest.json", offset, static_cast<char>(1U << (offset % 8))); };
+      const auto flip = [&](const fs::path& folder) {
+        flip_byte(folder / "manifest.json", offset, static_cast<char>(1U << (offset % 8)));
+      };
       CAPTURE(offset);
       check_falls_back(scratch.path(), flip);
       flip(scratch.path() / "step-00000010");
@@ -144,7 +151,8 @@ TEST_SUITE("faults") {
     const SilentStderr silent;
     for (const int64_t step : {3, 5, 10}) save(scratch.path(), step);
     check_falls_back(scratch.path(), [&](const fs::path& folder) {
-      fs::copy_file(scratch.path() / "step-00000003/part-00000.h5", folder / "part-00000.h5", fs::copy_options::overwrite_existing);
+      fs::copy_file(scratch.path() / "step-00000003/part-00000.h5", folder / "part-00000.h5",
+                    fs::copy_options::overwrite_existing);
     });
     check_falls_back(scratch.path(), [&](const fs::path& folder) {  // valid in itself, but of step 3
       for (const char* file : {"part-00000.h5", "manifest.json"})
@@ -225,7 +233,8 @@ TEST_SUITE("faults") {
         CHECK(num_warnings() == warnings);  // whatever stands under a final name is whole
         CHECK((redo ? step == 10 : (step == 5 || step == 10)));
         remove_temporaries(scratch.path());
-        for (const auto& entry : fs::directory_iterator(scratch.path())) CHECK(entry.path().filename().string().starts_with("step-"));
+        for (const auto& entry : fs::directory_iterator(scratch.path()))
+          CHECK(entry.path().filename().string().starts_with("step-"));
         fs::remove_all(scratch.path() / "step-00000010");
         if (code == 0) break;
       }
@@ -238,7 +247,8 @@ TEST_SUITE("faults") {
     const struct {
       const char* point;
       int64_t newest;
-    } cases[] = {{"ckpt.before_manifest", 10}, {"ckpt.before_rename", 10}, {"ckpt.after_rename", 15}, {"ckpt.prune", 15}};
+    } cases[] = {
+        {"ckpt.before_manifest", 10}, {"ckpt.before_rename", 10}, {"ckpt.after_rename", 15}, {"ckpt.prune", 15}};
     for (const auto& [point, newest] : cases) {
       fs::remove_all(scratch.path());
       for (const int64_t step : {1, 5, 10}) save(scratch.path(), step);

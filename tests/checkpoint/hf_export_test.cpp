@@ -1,4 +1,5 @@
-// Export to a Hugging Face folder and back: every shape of model, padding, several files, bf16, and a kill at every system call.
+// Export to a Hugging Face folder and back: every shape of model, padding, several files, bf16, and a kill at every
+// system call.
 #include "src/checkpoint/hf_export.h"
 
 #include <ATen/ATen.h>
@@ -23,7 +24,9 @@ using namespace coppice;
 
 namespace {
 
-bool same_parameters(const Model& a, const Model& b) { return a.config == b.config && at::equal(a.arena->master(), b.arena->master()); }
+bool same_parameters(const Model& a, const Model& b) {
+  return a.config == b.config && at::equal(a.arena->master(), b.arena->master());
+}
 
 std::set<std::string> names_in(const fs::path& folder) {
   std::set<std::string> names;
@@ -38,20 +41,25 @@ TEST_SUITE("unit") {
     const ScratchFolder scratch;
     const Tokenizer tokenizer = tiny_tokenizer(scratch.path());
     export_hf(scratch.path() / "hf", tiny_model(tiny_config(), 1), tokenizer, "bf16");
-    const Json expected = Json::parse(R"({"architectures":["Qwen3ForCausalLM"],"model_type":"qwen3","vocab_size":512,"hidden_size":32,"intermediate_size":40,
+    const Json expected = Json::parse(
+        R"({"architectures":["Qwen3ForCausalLM"],"model_type":"qwen3","vocab_size":512,"hidden_size":32,"intermediate_size":40,
       "num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"head_dim":8,"hidden_act":"silu",
       "max_position_embeddings":128,"initializer_range":0.02,"rms_norm_eps":1e-05,"use_cache":true,"tie_word_embeddings":true,
       "attention_bias":false,"attention_dropout":0.0,"use_sliding_window":false,"sliding_window":null,"max_window_layers":2,
       "rope_theta":500000.0,"rope_scaling":null,"rope_parameters":{"rope_type":"default","rope_theta":500000.0},
       "bos_token_id":1,"eos_token_id":2,"pad_token_id":3,"torch_dtype":"bfloat16","dtype":"bfloat16"})");
     CHECK(read_json(scratch.path() / "hf/config.json") == expected);
-    CHECK(read_json(scratch.path() / "hf/generation_config.json") == Json::parse(R"({"bos_token_id":1,"eos_token_id":2,"pad_token_id":3})"));
-    CHECK(read_json(scratch.path() / "hf/tokenizer_config.json") ==
-          Json::parse(R"({"tokenizer_class":"PreTrainedTokenizerFast","bos_token":"<s>","eos_token":"</s>","unk_token":"<unk>","pad_token":"<pad>",
+    CHECK(read_json(scratch.path() / "hf/generation_config.json") ==
+          Json::parse(R"({"bos_token_id":1,"eos_token_id":2,"pad_token_id":3})"));
+    CHECK(
+        read_json(scratch.path() / "hf/tokenizer_config.json") ==
+        Json::parse(
+            R"({"tokenizer_class":"PreTrainedTokenizerFast","bos_token":"<s>","eos_token":"</s>","unk_token":"<unk>","pad_token":"<pad>",
             "add_bos_token":false,"clean_up_tokenization_spaces":false,"split_special_tokens":true,"model_max_length":128})"));
     CHECK(slurp(scratch.path() / "hf/tokenizer.model") == tokenizer.model_bytes());
-    CHECK(names_in(scratch.path() / "hf") ==
-          std::set<std::string>{"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "tokenizer_config.json"});
+    CHECK(names_in(scratch.path() / "hf") == std::set<std::string>{"config.json", "generation_config.json",
+                                                                   "model.safetensors", "tokenizer.json",
+                                                                   "tokenizer.model", "tokenizer_config.json"});
   }
 
   TEST_CASE("hf_export: without QK-norm it is a Llama") {
@@ -73,9 +81,11 @@ TEST_SUITE("unit") {
     CHECK_THROWS_AS(export_hf(scratch.path() / "hf", model, tokenizer, "f16"), UserError);
     ModelConfig small = tiny_config();
     small.vocab_size = 511;
-    CHECK_THROWS_WITH_AS(export_hf(scratch.path() / "hf", tiny_model(small, 1), tokenizer, "f32"), doctest::Contains("512 pieces"), UserError);
+    CHECK_THROWS_WITH_AS(export_hf(scratch.path() / "hf", tiny_model(small, 1), tokenizer, "f32"),
+                         doctest::Contains("512 pieces"), UserError);
     model.arena->master().mutable_data_ptr<float>()[100] = NAN;
-    CHECK_THROWS_WITH_AS(export_hf(scratch.path() / "hf", model, tokenizer, "f32"), doctest::Contains("not finite"), UserError);
+    CHECK_THROWS_WITH_AS(export_hf(scratch.path() / "hf", model, tokenizer, "f32"), doctest::Contains("not finite"),
+                         UserError);
     CHECK(names_in(scratch.path()) == std::set<std::string>{"tokenizer.model"});  // the temporary folder is gone, too
   }
 }
@@ -147,7 +157,8 @@ TEST_SUITE("faults") {
     for (const bool exists : {false, true}) {
       if (exists) export_hf(scratch.path() / "hf", older, tokenizer, "f32");
       set_failpoints("export.logits=nan");
-      CHECK_THROWS_WITH_AS(export_hf(scratch.path() / "hf", model, tokenizer, "f32"), doctest::Contains("other logits"), InternalError);
+      CHECK_THROWS_WITH_AS(export_hf(scratch.path() / "hf", model, tokenizer, "f32"), doctest::Contains("other logits"),
+                           InternalError);
       set_failpoints("");
       CHECK(fs::exists(scratch.path() / "hf") == exists);
     }

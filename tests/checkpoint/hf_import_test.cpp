@@ -1,4 +1,5 @@
-// Reading foreign Hugging Face folders: what is not supported is named, every tensor is accounted for, nothing outside the folder is touched.
+// Reading foreign Hugging Face folders: what is not supported is named, every tensor is accounted for, nothing outside
+// the folder is touched.
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
 
@@ -104,7 +105,8 @@ TEST_SUITE("unit") {
         {R"({"rope_scaling":[1]})", "rope_scaling: an object expected"},
         {R"({"rope_parameters":{"full_attention":{"rope_theta":1000.0}}})", "'full_attention'"},
         {R"({"rope_parameters":{"rope_type":"default","partial_rotary_factor":0.25}})", "partial_rotary_factor"},
-        {R"({"quantization_config":{}})", "quantization_config is not supported: give the folder of the weights before quantization"},
+        {R"({"quantization_config":{}})",
+         "quantization_config is not supported: give the folder of the weights before quantization"},
         {R"({"num_key_value_heads":null})", "k_proj"},
         {R"({"coppice_intermediate_sizes":[40]})", "coppice_intermediate_sizes"},
         {R"({"coppice_intermediate_sizes":[40,41]})", "coppice_intermediate_sizes"},
@@ -129,14 +131,16 @@ TEST_SUITE("unit") {
       spill(fixture.folder / "config.json", config.dump());
       CHECK(import_hf(fixture.folder).config == tiny_config());
     }
-    CHECK(fixture.refusal_with(fixture.with(R"({"sliding_window":4096,"some_new_key":[1,2],"layer_types":["full_attention","full_attention"]})")) ==
+    CHECK(fixture.refusal_with(fixture.with(
+              R"({"sliding_window":4096,"some_new_key":[1,2],"layer_types":["full_attention","full_attention"]})")) ==
           "accepted");
   }
 
   TEST_CASE("hf_import: defaults of absent keys") {
     Fixture fixture(false);
     Json config = fixture.config;
-    for (const char* key : {"rope_parameters", "rope_theta", "rms_norm_eps", "head_dim", "max_position_embeddings"}) config.erase(key);
+    for (const char* key : {"rope_parameters", "rope_theta", "rms_norm_eps", "head_dim", "max_position_embeddings"})
+      config.erase(key);
     spill(fixture.folder / "config.json", config.dump());
     const Model model = import_hf(fixture.folder);
     CHECK(model.config.head_dim == 8);
@@ -175,18 +179,23 @@ struct Odd {
 at::Tensor logits_of(const Model& model) {
   const c10::NoGradGuard no_grad;
   const at::Tensor token_BT = (at::arange(24, at::kLong) * 37 % 500).view({1, 24});
-  return decoder_logits(model, {.token_BT = token_BT, .position_BT = at::arange(24, at::kLong).view({1, 24}), .document_BT = {}});
+  return decoder_logits(
+      model, {.token_BT = token_BT, .position_BT = at::arange(24, at::kLong).view({1, 24}), .document_BT = {}});
 }
 
 /// theta^(-2i / head_dim) as old programs store it; head_dim is 8 here.
-std::vector<SafetensorsTensor> frequencies(double theta, at::ScalarType type, const std::string& prefix = "model.layers.") {
+std::vector<SafetensorsTensor> frequencies(double theta, at::ScalarType type,
+                                           const std::string& prefix = "model.layers.") {
   std::vector<SafetensorsTensor> tensors;
   for (int layer = 0; layer < 2; ++layer)
-    tensors.push_back({fmt::format("{}{}.self_attn.rotary_emb.inv_freq", prefix, layer), at::pow(theta, at::arange(0, 8, 2) / -8.0).to(type).contiguous()});
+    tensors.push_back({fmt::format("{}{}.self_attn.rotary_emb.inv_freq", prefix, layer),
+                       at::pow(theta, at::arange(0, 8, 2) / -8.0).to(type).contiguous()});
   return tensors;
 }
 
-void add(Odd& odd, const std::vector<SafetensorsTensor>& tensors) { odd.tensors.insert(odd.tensors.end(), tensors.begin(), tensors.end()); }
+void add(Odd& odd, const std::vector<SafetensorsTensor>& tensors) {
+  odd.tensors.insert(odd.tensors.end(), tensors.begin(), tensors.end());
+}
 
 void use_mistral(Odd& odd, const char* patch) {
   odd.config.update(Json::parse(R"({"architectures":["MistralForCausalLM"],"model_type":"mistral"})"));
@@ -197,7 +206,8 @@ void use_mistral(Odd& odd, const char* patch) {
 void add_rows(Odd& odd, int64_t rows) {
   odd.config["vocab_size"] = 512 + rows;
   for (SafetensorsTensor& tensor : odd.tensors)
-    if (tensor.value.size(0) == 512) tensor.value = at::cat({tensor.value, at::full({rows, tensor.value.size(1)}, 10.0)}).contiguous();
+    if (tensor.value.size(0) == 512)
+      tensor.value = at::cat({tensor.value, at::full({rows, tensor.value.size(1)}, 10.0)}).contiguous();
 }
 
 struct OddRow {
@@ -213,7 +223,9 @@ const std::vector<OddRow>& plain_rows() {
       for (const char* key : keys) odd.config.erase(key);
     };
   };
-  const auto total = [](Json value) { return [value](Odd& odd) { odd.index = {{"metadata", {{"total_size", value}}}}; }; };
+  const auto total = [](Json value) {
+    return [value](Odd& odd) { odd.index = {{"metadata", {{"total_size", value}}}}; };
+  };
   static const std::vector<OddRow> rows = {
       {"frequencies in float32", false, [](Odd& odd) { add(odd, frequencies(500000.0, at::kFloat)); }},
       {"frequencies in float16", false, [](Odd& odd) { add(odd, frequencies(500000.0, at::kHalf)); }},
@@ -237,15 +249,20 @@ const std::vector<OddRow>& plain_rows() {
       {"rope_scaling: linear by integer 1", true, patch(R"({"rope_scaling":{"rope_type":"linear","factor":1}})")},
       {"rope_scaling: default", false, patch(R"({"rope_scaling":{"rope_type":"default"}})")},
       {"rope_scaling: llama3 by 1", false,
-       patch(R"({"rope_scaling":{"rope_type":"llama3","factor":1.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192}})")},
-      {"yarn by 1", false, patch(R"({"rope_scaling":{"rope_type":"yarn","factor":1.0,"original_max_position_embeddings":64}})")},
-      {"rope_parameters: linear by 1", true, patch(R"({"rope_parameters":{"rope_type":"linear","factor":1.0,"rope_theta":500000.0}})")},
+       patch(
+           R"({"rope_scaling":{"rope_type":"llama3","factor":1.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192}})")},
+      {"yarn by 1", false,
+       patch(R"({"rope_scaling":{"rope_type":"yarn","factor":1.0,"original_max_position_embeddings":64}})")},
+      {"rope_parameters: linear by 1", true,
+       patch(R"({"rope_parameters":{"rope_type":"linear","factor":1.0,"rope_theta":500000.0}})")},
       {"rope_parameters without a type", true, patch(R"({"rope_parameters":{"rope_theta":500000.0}})")},
       {"rope_parameters alone", false, erase({"rope_theta", "rope_scaling"})},
       {"rope_theta alone", false, erase({"rope_parameters", "rope_scaling"})},
       {"Mistral without a window", false, [](Odd& odd) { use_mistral(odd, R"({"sliding_window":null})"); }},
-      {"Mistral with a window of all positions", false, [](Odd& odd) { use_mistral(odd, R"({"sliding_window":128})"); }},
-      {"Mistral with a window", false, [](Odd& odd) { use_mistral(odd, R"({"sliding_window":32,"use_sliding_window":false})"); }},
+      {"Mistral with a window of all positions", false,
+       [](Odd& odd) { use_mistral(odd, R"({"sliding_window":128})"); }},
+      {"Mistral with a window", false,
+       [](Odd& odd) { use_mistral(odd, R"({"sliding_window":32,"use_sliding_window":false})"); }},
       {"one more row", false, [](Odd& odd) { add_rows(odd, 1); }},
       {"one more row, tied", true, [](Odd& odd) { add_rows(odd, 1); }},
       {"64 more rows", false, [](Odd& odd) { add_rows(odd, 64); }},
@@ -272,7 +289,8 @@ const std::vector<OddRow>& plain_rows() {
       {"dropout, dtype, cache and names", true,
        patch(
            R"({"attention_dropout":0.1,"torch_dtype":"bfloat16","use_cache":false,"_name_or_path":"/home/x","transformers_version":"4.31.0","auto_map":{}})")},
-      {"Qwen3 with a window that is off", true, patch(R"({"use_sliding_window":false,"sliding_window":16,"max_window_layers":1})")},
+      {"Qwen3 with a window that is off", true,
+       patch(R"({"use_sliding_window":false,"sliding_window":16,"max_window_layers":1})")},
       {"Qwen3 with a switch and no window", true, patch(R"({"use_sliding_window":true,"sliding_window":null})")},
       {"layers of full attention", true, patch(R"({"layer_types":["full_attention","full_attention"]})")},
       {"no quantization", false, patch(R"({"quantization_config":null})")},
@@ -282,7 +300,8 @@ const std::vector<OddRow>& plain_rows() {
        }},
       {"other files beside", false,
        [](Odd& odd) {
-         odd.files = {{"README.md", "# x"}, {"pytorch_model.bin.index.json", "{"}, {"training_args.bin", std::string(3, '\0')}};
+         odd.files = {
+             {"README.md", "# x"}, {"pytorch_model.bin.index.json", "{"}, {"training_args.bin", std::string(3, '\0')}};
        }},
   };
   return rows;
@@ -342,7 +361,8 @@ TEST_SUITE("unit") {
   TEST_CASE("hf_import: a sliding window ends the positions of the model that is imported") {
     Fixture fixture(false);
     const auto shape_with = [&](const char* patch) {
-      Json changed = fixture.with(R"({"architectures":["MistralForCausalLM"],"model_type":"mistral","max_position_embeddings":32768})");
+      Json changed = fixture.with(
+          R"({"architectures":["MistralForCausalLM"],"model_type":"mistral","max_position_embeddings":32768})");
       changed.update(Json::parse(patch));
       if (changed.contains("drop")) changed.erase("sliding_window"), changed.erase("drop");
       spill(fixture.folder / "config.json", changed.dump());
@@ -360,9 +380,11 @@ TEST_SUITE("unit") {
 
   TEST_CASE("hf_import: absent sizes are those of the family, null ones are derived") {
     Fixture fixture(false);
-    const auto config_of = [&](const char* family, const char* type, std::vector<const char*> absent, const char* patch) {
+    const auto config_of = [&](const char* family, const char* type, std::vector<const char*> absent,
+                               const char* patch) {
       Json changed = fixture.config;
-      changed.update(Json({{"architectures", {family}}, {"model_type", type}, {"num_attention_heads", 32}, {"hidden_size", 256}}));
+      changed.update(
+          Json({{"architectures", {family}}, {"model_type", type}, {"num_attention_heads", 32}, {"hidden_size", 256}}));
       changed.update(Json::parse(patch));
       for (const char* key : absent) changed.erase(key);
       spill(fixture.folder / "config.json", changed.dump());
@@ -371,11 +393,13 @@ TEST_SUITE("unit") {
     CHECK(config_of("LlamaForCausalLM", "llama", {"num_key_value_heads"}, "{}").num_key_value_heads == 32);
     CHECK(config_of("MistralForCausalLM", "mistral", {"num_key_value_heads"}, "{}").num_key_value_heads == 8);
     CHECK(config_of("MistralForCausalLM", "mistral", {}, R"({"num_key_value_heads":null})").num_key_value_heads == 32);
-    CHECK(config_of("Qwen3ForCausalLM", "qwen3", {"num_key_value_heads"}, R"({"num_attention_heads":64})").num_key_value_heads == 32);
+    CHECK(config_of("Qwen3ForCausalLM", "qwen3", {"num_key_value_heads"}, R"({"num_attention_heads":64})")
+              .num_key_value_heads == 32);
     CHECK(config_of("MistralForCausalLM", "mistral", {"head_dim"}, "{}").head_dim == 8);
     CHECK(config_of("Qwen3ForCausalLM", "qwen3", {"head_dim"}, "{}").head_dim == 128);
     CHECK(config_of("LlamaForCausalLM", "llama", {}, R"({"head_dim":null})").head_dim == 8);
-    CHECK(config_of("MistralForCausalLM", "mistral", {"max_position_embeddings"}, R"({"sliding_window":null})").max_position_embeddings == 131072);
+    CHECK(config_of("MistralForCausalLM", "mistral", {"max_position_embeddings"}, R"({"sliding_window":null})")
+              .max_position_embeddings == 131072);
   }
 }
 
@@ -388,12 +412,15 @@ TEST_SUITE("faults") {
       return fixture.refusal_with(changed);
     };
     CHECK(refusal(frequencies(500000.0, at::kFloat)) == "accepted");
-    CHECK(refusal(frequencies(10000.0, at::kFloat)).find("model.layers.0.self_attn.rotary_emb.inv_freq") != std::string::npos);
-    CHECK(refusal(frequencies(500100.0, at::kFloat)).find("other frequencies than rope_theta = 500000") != std::string::npos);
+    CHECK(refusal(frequencies(10000.0, at::kFloat)).find("model.layers.0.self_attn.rotary_emb.inv_freq") !=
+          std::string::npos);
+    CHECK(refusal(frequencies(500100.0, at::kFloat)).find("other frequencies than rope_theta = 500000") !=
+          std::string::npos);
     CHECK(refusal(frequencies(10000.0, at::kBFloat16)).find("other frequencies") != std::string::npos);
     for (const at::Tensor& value : {at::ones({4}), at::ones({8}), at::ones({2, 2}), at::full({4}, NAN), at::ones({0})})
       CHECK(refusal({{"model.rotary_emb.inv_freq", value}}).find("other frequencies") != std::string::npos);
-    CHECK(refusal({{"model.layers.0.self_attn.rotary_emb.cos_cached", at::ones({4})}}).find("is not expected") != std::string::npos);
+    CHECK(refusal({{"model.layers.0.self_attn.rotary_emb.cos_cached", at::ones({4})}}).find("is not expected") !=
+          std::string::npos);
   }
 
   TEST_CASE("hf_import: a tensor missing, misshapen, additional or not finite is named") {
@@ -407,7 +434,8 @@ TEST_SUITE("faults") {
     CHECK(fixture.refusal_with(changed).find(down + ": got (40, 32), expected (32, 40)") != std::string::npos);
     changed = fixture.tensors;
     changed.push_back({"model.layers.2.mlp.down_proj.weight", at::zeros({32, 40})});
-    CHECK(fixture.refusal_with(changed).find("model.layers.2.mlp.down_proj.weight' is not expected") != std::string::npos);
+    CHECK(fixture.refusal_with(changed).find("model.layers.2.mlp.down_proj.weight' is not expected") !=
+          std::string::npos);
     changed = fixture.tensors;
     at::Tensor& value = fixture.tensor(changed, down).value;
     value = value.clone();
@@ -477,7 +505,8 @@ TEST_SUITE("faults") {
     Fixture fixture;
     for (const char* file : {"config.json", "model.safetensors"}) {
       const std::string whole = slurp(fixture.folder / file);
-      for (const std::string& rubbish : {std::string(), std::string("{"), std::string("[]"), std::string(64, '\0'), whole.substr(0, whole.size() / 2)}) {
+      for (const std::string& rubbish : {std::string(), std::string("{"), std::string("[]"), std::string(64, '\0'),
+                                         whole.substr(0, whole.size() / 2)}) {
         spill(fixture.folder / file, rubbish);
         CHECK(refusal_of(fixture.folder) != "accepted");
       }

@@ -1,4 +1,5 @@
-// Power fails after each system call of a save: what a disk holds that kept no more than what was synced loads as the old or the new checkpoint.
+// Power fails after each system call of a save: what a disk holds that kept no more than what was synced loads as the
+// old or the new checkpoint.
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -26,7 +27,8 @@ class SyncedDisk {
   /// All that is below `root` now counts as synced.
   explicit SyncedDisk(fs::path root) : root_(std::move(root)), root_inode_(keep(root_)) {
     sync_folder(root_);
-    for (const auto& entry : fs::recursive_directory_iterator(root_)) entry.is_directory() ? sync_folder(entry.path()) : sync_file(entry.path());
+    for (const auto& entry : fs::recursive_directory_iterator(root_))
+      entry.is_directory() ? sync_folder(entry.path()) : sync_file(entry.path());
   }
   ~SyncedDisk() {
     for (const int descriptor : kept_) ::close(descriptor);
@@ -38,9 +40,12 @@ class SyncedDisk {
     if (call == "io.fsync_folder") sync_folder(path);
   }
 
-  /// The disk after the power came back. Entries of folders that were not synced may be lost, or may be there before the bytes of their files.
+  /// The disk after the power came back. Entries of folders that were not synced may be lost, or may be there before
+  /// the bytes of their files.
   enum class Entries { synced, all };
-  void restore(const fs::path& target, Entries entries) const { entries == Entries::synced ? restore_synced(root_inode_, target) : restore_all(root_, target); }
+  void restore(const fs::path& target, Entries entries) const {
+    entries == Entries::synced ? restore_synced(root_inode_, target) : restore_all(root_, target);
+  }
 
  private:
   struct Entry {
@@ -60,7 +65,8 @@ class SyncedDisk {
   void sync_file(const fs::path& path) { bytes_[keep(path)] = slurp(path); }
   void sync_folder(const fs::path& path) {
     std::map<std::string, Entry> found;
-    for (const auto& entry : fs::directory_iterator(path)) found[entry.path().filename()] = {keep(entry.path()), entry.is_directory()};
+    for (const auto& entry : fs::directory_iterator(path))
+      found[entry.path().filename()] = {keep(entry.path()), entry.is_directory()};
     entries_[keep(path)] = std::move(found);
   }
   void restore_file(ino_t inode, const fs::path& target) const {
@@ -71,14 +77,16 @@ class SyncedDisk {
     fs::create_directories(target);
     const auto found = entries_.find(folder);
     if (found == entries_.end()) return;
-    for (const auto& [name, entry] : found->second) entry.is_folder ? restore_synced(entry.inode, target / name) : restore_file(entry.inode, target / name);
+    for (const auto& [name, entry] : found->second)
+      entry.is_folder ? restore_synced(entry.inode, target / name) : restore_file(entry.inode, target / name);
   }
   void restore_all(const fs::path& folder, const fs::path& target) const {
     fs::create_directories(target);
     for (const auto& entry : fs::directory_iterator(folder)) {
       struct stat info = {};
       REQUIRE(::lstat(entry.path().c_str(), &info) == 0);
-      entry.is_directory() ? restore_all(entry.path(), target / entry.path().filename()) : restore_file(info.st_ino, target / entry.path().filename());
+      entry.is_directory() ? restore_all(entry.path(), target / entry.path().filename())
+                           : restore_file(info.st_ino, target / entry.path().filename());
     }
   }
 
@@ -89,7 +97,9 @@ class SyncedDisk {
   ino_t root_inode_;
 };
 
-void save(const fs::path& ckpt, int64_t step, float value) { write_checkpoint(ckpt, step, {{"/model/a", at::full({300}, value)}}, Json::object()); }
+void save(const fs::path& ckpt, int64_t step, float value) {
+  write_checkpoint(ckpt, step, {{"/model/a", at::full({300}, value)}}, Json::object());
+}
 
 /// The value of the newest checkpoint after the power came back; nothing may be half there under a final name.
 float value_after_power_loss(const SyncedDisk& disk, SyncedDisk::Entries entries) {
@@ -107,7 +117,8 @@ float value_after_power_loss(const SyncedDisk& disk, SyncedDisk::Entries entries
   return into[0].value[299].item<float>();
 }
 
-/// Runs `work` with the power failing after each of its calls; the values that were found. At the end the new one must be safe.
+/// Runs `work` with the power failing after each of its calls; the values that were found. At the end the new one must
+/// be safe.
 std::set<float> values_during(const fs::path& ckpt, const std::function<void()>& work) {
   SyncedDisk disk(ckpt);
   std::set<float> values;
@@ -117,7 +128,8 @@ std::set<float> values_during(const fs::path& ckpt, const std::function<void()>&
     CAPTURE(std::string(call));
     CAPTURE(calls);
     disk.note(call, path);
-    for (const auto entries : {SyncedDisk::Entries::synced, SyncedDisk::Entries::all}) values.insert(value_after_power_loss(disk, entries));
+    for (const auto entries : {SyncedDisk::Entries::synced, SyncedDisk::Entries::all})
+      values.insert(value_after_power_loss(disk, entries));
   });
   work();
   set_io_observer({});
@@ -153,7 +165,8 @@ TEST_SUITE("faults") {
   }
 
   TEST_CASE("checkpoint: EIO at each call of a save: written again; twice: exit 4 and the old one stays [8, 9, 10]") {
-    for (const char* point : {"io.mkdir", "io.open", "io.allocate", "io.write", "io.fsync", "io.close", "io.fsync_folder", "io.rename"}) {
+    for (const char* point :
+         {"io.mkdir", "io.open", "io.allocate", "io.write", "io.fsync", "io.close", "io.fsync_folder", "io.rename"}) {
       CAPTURE(point);
       int fired = 0;
       for (int hit = 1;; ++hit) {
@@ -173,7 +186,8 @@ TEST_SUITE("faults") {
         CHECK(load() == 2);
         if (num_warnings() == warnings) break;  // there are fewer calls
         ++fired;
-        set_failpoints(fmt::format("{}=error@{},{}=error@{}", point, hit, point, hit + 1));  // the second is the first of its kind in the second try
+        set_failpoints(fmt::format("{}=error@{},{}=error@{}", point, hit, point,
+                                   hit + 1));  // the second is the first of its kind in the second try
         int code = 0;
         try {
           save(ckpt, 30, 3);
@@ -183,7 +197,8 @@ TEST_SUITE("faults") {
         set_failpoints("");
         if (hit == 1) CHECK(code == 4);
         CHECK(load() == (code == 4 && list_checkpoints(ckpt).front().step != 30 ? 2 : 3));
-        for (const auto& entry : fs::directory_iterator(ckpt)) CHECK(entry.path().filename().string().starts_with("step-"));
+        for (const auto& entry : fs::directory_iterator(ckpt))
+          CHECK(entry.path().filename().string().starts_with("step-"));
         REQUIRE(hit < 50);
       }
       CHECK(fired >= 1);

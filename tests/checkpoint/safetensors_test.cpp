@@ -42,10 +42,13 @@ TEST_SUITE("unit") {
   TEST_CASE("safetensors: golden bytes of a small file") {
     const ScratchFolder scratch;
     const fs::path path = scratch.path() / "a.safetensors";
-    write_safetensors(path, {{"b", at::tensor({1.0F, -2.0F}).to(at::kBFloat16)}, {"z", at::tensor({0.5F})}, {"c", at::tensor({1.5F}).to(at::kHalf)}});
+    write_safetensors(path, {{"b", at::tensor({1.0F, -2.0F}).to(at::kBFloat16)},
+                             {"z", at::tensor({0.5F})},
+                             {"c", at::tensor({1.5F}).to(at::kHalf)}});
     // Wider types first, then by name.
-    const std::string header = R"({"__metadata__":{"format":"pt"},"z":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
-                               R"("b":{"dtype":"BF16","shape":[2],"data_offsets":[4,8]},"c":{"dtype":"F16","shape":[1],"data_offsets":[8,10]}})";
+    const std::string header =
+        R"({"__metadata__":{"format":"pt"},"z":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
+        R"("b":{"dtype":"BF16","shape":[2],"data_offsets":[4,8]},"c":{"dtype":"F16","shape":[1],"data_offsets":[8,10]}})";
     std::string padded = header;
     while (padded.size() % 8 != 0) padded += ' ';
     const char data[] = {0, 0, 0, 0x3f, static_cast<char>(0x80), 0x3f, 0, static_cast<char>(0xc0), 0, 0x3e};
@@ -56,8 +59,11 @@ TEST_SUITE("unit") {
     const ScratchFolder scratch;
     const fs::path path = scratch.path() / "a.safetensors";
     const at::Tensor values = at::arange(12, at::kFloat).view({3, 4}) / 7;
-    write_safetensors(path,
-                      {{"f", values}, {"b", values.to(at::kBFloat16)}, {"h", values.to(at::kHalf)}, {"empty", at::zeros({0, 5})}, {"scalar", at::zeros({})}});
+    write_safetensors(path, {{"f", values},
+                             {"b", values.to(at::kBFloat16)},
+                             {"h", values.to(at::kHalf)},
+                             {"empty", at::zeros({0, 5})},
+                             {"scalar", at::zeros({})}});
     size_t count = 0;
     for (const SafetensorsEntry& entry : read_safetensors_header(path)) {
       ++count;
@@ -79,7 +85,8 @@ TEST_SUITE("unit") {
     CHECK(read_safetensors_header(path).empty());
     write_raw(path, R"(  {"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}   )", 8);
     CHECK(read_safetensors_header(path).size() == 1);
-    write_raw(path, R"({"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}})", 8);  // sizes are known, values are not read
+    write_raw(path, R"({"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}})",
+              8);  // sizes are known, values are not read
     const SafetensorsEntry entry = read_safetensors_header(path).at(0);
     CHECK_THROWS_WITH_AS(read_safetensors_tensor(path, entry), doctest::Contains("only F32, BF16 and F16"), UserError);
   }
@@ -94,8 +101,8 @@ TEST_SUITE("faults") {
       CHECK(refusal_of(path).find("at least 8") != std::string::npos);
     }
     constexpr uint64_t kFileBytes = 1000;
-    for (const uint64_t claimed :
-         {uint64_t{0}, uint64_t{1}, uint64_t{7}, kFileBytes, kFileBytes - 7, uint64_t{1} << 31, uint64_t{1} << 63, ~uint64_t{0}, uint64_t{100'000'001}}) {
+    for (const uint64_t claimed : {uint64_t{0}, uint64_t{1}, uint64_t{7}, kFileBytes, kFileBytes - 7, uint64_t{1} << 31,
+                                   uint64_t{1} << 63, ~uint64_t{0}, uint64_t{100'000'001}}) {
       CAPTURE(claimed);
       spill(path, size_word(claimed) + std::string(kFileBytes - 8, ' '));
       CHECK(refusal_of(path) != "accepted");
@@ -117,33 +124,46 @@ TEST_SUITE("faults") {
       uint64_t data_bytes;
       const char* message;
     } cases[] = {
-        {"overlap", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12, "overlap"},
-        {"same place", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8, "overlap"},
-        {"hole", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[12,20]}})", 20, "hole"},
+        {"overlap",
+         R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
+         12, "overlap"},
+        {"same place",
+         R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
+         8, "overlap"},
+        {"hole",
+         R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[12,20]}})",
+         20, "hole"},
         {"hole at the start", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12, "hole"},
         {"trailing bytes", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 9, "by its header"},
         {"data cut off", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 7, "by its header"},
         {"bytes without a tensor", "{}", 4, "by its header"},
         {"backward offsets", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", 8, "data_offsets"},
         {"negative offset", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[-8,0]}})", 8, "non-negative"},
-        {"offset beyond 64 bits", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,18446744073709551616]}})", 8, "non-negative"},
+        {"offset beyond 64 bits", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,18446744073709551616]}})", 8,
+         "non-negative"},
         {"three offsets", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8,8]}})", 8, "data_offsets"},
         {"wrong size", R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8, "expected 12 bytes"},
         {"negative shape", R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", 8, "shape"},
         {"float shape", R"({"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})", 8, "shape"},
-        {"shape overflow", R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0, "64 bits"},
+        {"shape overflow", R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0,
+         "64 bits"},
         {"bits overflow", R"({"a":{"dtype":"F32","shape":[1152921504606846976],"data_offsets":[0,0]}})", 0, "64 bits"},
-        {"overflow hidden by a zero", R"({"a":{"dtype":"F32","shape":[9223372036854775808,0],"data_offsets":[0,0]}})", 0, ""},
+        {"overflow hidden by a zero", R"({"a":{"dtype":"F32","shape":[9223372036854775808,0],"data_offsets":[0,0]}})",
+         0, ""},
         {"half a byte", R"({"a":{"dtype":"F4","shape":[1],"data_offsets":[0,0]}})", 0, "whole bytes"},
         {"unknown dtype", R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})", 8, "unknown dtype"},
         {"unknown key", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1}})", 8, "unknown key"},
         {"missing key", R"({"a":{"dtype":"F32","shape":[2]}})", 0, "data_offsets"},
-        {"duplicate tensor", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8, "twice"},
+        {"duplicate tensor",
+         R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
+         8, "twice"},
         {"duplicate key", R"({"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8, "twice"},
         {"not UTF-8", "{\"\xff\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "JSON"},
-        {"control character in a name", R"({"a\u001b[2J":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8, "not printable"},
+        {"control character in a name", R"({"a\u001b[2J":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8,
+         "not printable"},
         {"empty name", R"({"":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8, "empty"},
-        {"long name", "{\"" + std::string(512, 'n') + R"(":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8, "512"},
+        {"long name", "{\"" + std::string(512, 'n') + R"(":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8,
+         "512"},
         {"deep JSON", deep, 0, "deep"},
         {"a list", "[]", 0, "no JSON object"},
         {"no JSON", "hello123", 0, "JSON"},

@@ -1,4 +1,5 @@
-// What the checkpoint tests share: a folder that cleans up after itself, a child process that may be killed, a tiny model, a tiny tokenizer.
+// What the checkpoint tests share: a folder that cleans up after itself, a child process that may be killed, a tiny
+// model, a tiny tokenizer.
 #pragma once
 
 #include <c10/core/GradMode.h>
@@ -50,7 +51,9 @@ inline std::string slurp(const std::filesystem::path& path) {
 }
 
 /// Overwrites the file, or makes it.
-inline void spill(const std::filesystem::path& path, const std::string& bytes) { std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes; }
+inline void spill(const std::filesystem::path& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
+}
 
 /// Flips bits of one byte in place.
 inline void flip_byte(const std::filesystem::path& path, uint64_t offset, char bits) {
@@ -80,7 +83,8 @@ class SilentStderr {
   int saved_;
 };
 
-/// Runs `body` in a forked child: exit code (0 = returned, an Error's own code, 99 = another exception) or 128 + signal.
+/// Runs `body` in a forked child: exit code (0 = returned, an Error's own code, 99 = another exception) or 128 +
+/// signal.
 inline int run_in_child(const std::function<void()>& body) {
   const pid_t child = ::fork();
   if (child == 0) {
@@ -131,11 +135,12 @@ inline Model tiny_model(const ModelConfig& config, uint64_t seed) {
 
 /// Sentences of invented words over several scripts, a pure function of the line number.
 inline std::string invented_line(uint64_t number) {
-  static const std::vector<std::vector<std::string>> syllables = {{"ta", "re", "mi", "lo", "sun", "der", "wick", "ing"},
-                                                                  {"ка", "ло", "ми", "на", "στο", "και"},
-                                                                  {"سلا", "مر", "كت", "اب"},
-                                                                  {"中", "文", "字", "한", "글"},
-                                                                  {"0", "12", "7.5", "(", ")", "<", ">", "::", "\t", "  "}};
+  static const std::vector<std::vector<std::string>> syllables = {
+      {"ta", "re", "mi", "lo", "sun", "der", "wick", "ing"},
+      {"ка", "ло", "ми", "на", "στο", "και"},
+      {"سلا", "مر", "كت", "اب"},
+      {"中", "文", "字", "한", "글"},
+      {"0", "12", "7.5", "(", ")", "<", ">", "::", "\t", "  "}};
   std::mt19937_64 random(number);
   std::string line;
   const uint64_t num_words = 5 + random() % 12;

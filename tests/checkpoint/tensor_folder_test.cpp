@@ -39,7 +39,8 @@ std::vector<NamedTensor> blanks_like(const std::vector<NamedTensor>& tensors) {
 }
 
 bool same_bytes(const at::Tensor& a, const at::Tensor& b) {
-  return a.sizes() == b.sizes() && (a.numel() == 0 || std::memcmp(a.const_data_ptr(), b.const_data_ptr(), a.nbytes()) == 0);
+  return a.sizes() == b.sizes() &&
+         (a.numel() == 0 || std::memcmp(a.const_data_ptr(), b.const_data_ptr(), a.nbytes()) == 0);
 }
 
 std::string message_of(const std::function<void()>& act, ExitCode code = ExitCode::bad_file) {
@@ -63,7 +64,8 @@ TEST_SUITE("unit") {
     write_tensor_folder(folder, kFormat, tensors, {{"run", "r"}, {"tokens", 12}});
     const std::vector<NamedTensor> read = blanks_like(tensors);
     const Json manifest = read_tensor_folder(folder, kFormat, read);
-    for (size_t i = 0; i < tensors.size(); ++i) CHECK_MESSAGE(same_bytes(read[i].value, tensors[i].value), tensors[i].name);
+    for (size_t i = 0; i < tensors.size(); ++i)
+      CHECK_MESSAGE(same_bytes(read[i].value, tensors[i].value), tensors[i].name);
     CHECK(manifest["run"] == "r");
     CHECK(manifest["tokens"] == 12);
     CHECK(manifest["version"] == 1);
@@ -74,8 +76,10 @@ TEST_SUITE("unit") {
 
   TEST_CASE("tensor_folder: equal content, equal bytes") {
     const ScratchFolder scratch;
-    for (const char* name : {"one", "two"}) write_tensor_folder(scratch.path() / name, kFormat, odd_tensors(), {{"step", 3}});
-    for (const char* file : {"part-00000.h5", "manifest.json"}) CHECK(slurp(scratch.path() / "one" / file) == slurp(scratch.path() / "two" / file));
+    for (const char* name : {"one", "two"})
+      write_tensor_folder(scratch.path() / name, kFormat, odd_tensors(), {{"step", 3}});
+    for (const char* file : {"part-00000.h5", "manifest.json"})
+      CHECK(slurp(scratch.path() / "one" / file) == slurp(scratch.path() / "two" / file));
   }
 
   TEST_CASE("tensor_folder: the part says its kind and the type of each dataset") {
@@ -90,11 +94,15 @@ TEST_SUITE("unit") {
   TEST_CASE("tensor_folder: names, shapes and left-over tensors are named with expected and found") {
     const ScratchFolder scratch;
     const fs::path folder = scratch.path() / "m";
-    write_tensor_folder(folder, kFormat, {{"/model/a", at::zeros({4, 8})}, {"/model/b", at::zeros({3})}}, Json::object());
-    const auto read_into = [&](const std::vector<NamedTensor>& into) { return message_of([&] { read_tensor_folder(folder, kFormat, into); }); };
+    write_tensor_folder(folder, kFormat, {{"/model/a", at::zeros({4, 8})}, {"/model/b", at::zeros({3})}},
+                        Json::object());
+    const auto read_into = [&](const std::vector<NamedTensor>& into) {
+      return message_of([&] { read_tensor_folder(folder, kFormat, into); });
+    };
     const std::string shape = read_into({{"/model/a", at::zeros({4, 9})}, {"/model/b", at::zeros({3})}});
     CHECK(shape.find("/model/a: got f32 (4, 8), expected f32 (4, 9)") != std::string::npos);
-    CHECK(read_into({{"/model/a", at::zeros({4, 8})}, {"/model/c", at::zeros({3})}}).find("/model/c: missing, expected (3)") != std::string::npos);
+    CHECK(read_into({{"/model/a", at::zeros({4, 8})}, {"/model/c", at::zeros({3})}})
+              .find("/model/c: missing, expected (3)") != std::string::npos);
     CHECK(read_into({{"/model/a", at::zeros({4, 8})}}).find("/model/b: not expected") != std::string::npos);
   }
 
@@ -180,7 +188,8 @@ TEST_SUITE("faults") {
     const ScratchFolder scratch;
     const fs::path before = fs::current_path();
     fs::current_path(scratch.path());
-    for (const char* name : {"a", "b/", "c/d/", "a", "b/"}) write_tensor_folder(name, kFormat, odd_tensors(), Json::object());
+    for (const char* name : {"a", "b/", "c/d/", "a", "b/"})
+      write_tensor_folder(name, kFormat, odd_tensors(), Json::object());
     for (const char* name : {"a", "b", "c/d"}) check_tensor_folder(name, kFormat);
     CHECK(std::distance(fs::directory_iterator("."), fs::directory_iterator()) == 3);
     fs::current_path(before);
@@ -202,7 +211,8 @@ TEST_SUITE("faults") {
     message_of([&] { write_tensor_folder(never, kFormat, odd_tensors(), Json::object()); }, ExitCode::io);
     set_failpoints("");
     CHECK_FALSE(fs::exists(never));
-    for (const auto& entry : fs::directory_iterator(scratch.path())) CHECK_FALSE(entry.path().filename().string().starts_with(".tmp-"));
+    for (const auto& entry : fs::directory_iterator(scratch.path()))
+      CHECK_FALSE(entry.path().filename().string().starts_with(".tmp-"));
   }
 
   TEST_CASE("tensor_folder: a full disk ends with exit 4 and leaves the older folder whole") {

@@ -48,11 +48,15 @@ TEST_SUITE("unit") {
     CHECK(json["version"] == "1.0");
     CHECK(json["normalizer"] == Json::parse(R"({"type":"Replace","pattern":{"String":" "},"content":"▁"})"));
     for (const char* key : {"truncation", "padding", "pre_tokenizer", "post_processor"}) CHECK(json.at(key).is_null());
-    CHECK(json["decoder"] ==
-          Json::parse(R"({"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"}]})"));
+    CHECK(
+        json["decoder"] ==
+        Json::parse(
+            R"({"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"}]})"));
     REQUIRE(json["added_tokens"].size() == 4);
-    CHECK(json["added_tokens"][1] ==
-          Json::parse(R"({"id":1,"content":"<s>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true})"));
+    CHECK(
+        json["added_tokens"][1] ==
+        Json::parse(
+            R"({"id":1,"content":"<s>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true})"));
     const Json& model = json["model"];
     CHECK(model["type"] == "BPE");
     CHECK(model["byte_fallback"] == true);
@@ -76,7 +80,8 @@ TEST_SUITE("unit") {
       const int64_t id = vocab.at(merge[0].get<std::string>() + merge[1].get<std::string>());
       CHECK(id >= last);
       last = id;
-      for (const int64_t part : {id, vocab.at(merge[0].get<std::string>()).get<int64_t>(), vocab.at(merge[1].get<std::string>()).get<int64_t>()})
+      for (const int64_t part : {id, vocab.at(merge[0].get<std::string>()).get<int64_t>(),
+                                 vocab.at(merge[1].get<std::string>()).get<int64_t>()})
         CHECK(tokenizer.pieces()[static_cast<size_t>(part)].type == PieceType::normal);
     }
   }
@@ -98,7 +103,9 @@ TEST_SUITE("unit") {
     std::string bytes = tiny_tokenizer_bytes();
     const Tokenizer tiny = tiny_tokenizer(scratch.path());
     for (const Piece& piece : tiny.pieces()) {
-      if (piece.text.size() != 2 || piece.type != PieceType::normal || static_cast<unsigned char>(piece.text[0]) >= 0x80) continue;
+      if (piece.text.size() != 2 || piece.type != PieceType::normal ||
+          static_cast<unsigned char>(piece.text[0]) >= 0x80)
+        continue;
       bytes.replace(bytes.find("\x0a\x02" + piece.text), 4, "\x0a\x02<s");
       break;
     }
@@ -114,7 +121,9 @@ TEST_SUITE("unit") {
     }
   }
 
-  TEST_CASE("tokenizer_json: what a row of odd tokenizers cannot be written as is refused, all others hold every piece and special") {
+  TEST_CASE(
+      "tokenizer_json: what a row of odd tokenizers cannot be written as is refused, all others hold every piece and "
+      "special") {
     const ScratchFolder scratch;
     size_t num_refused = 0;
     for (const auto& [row, tokenizer] : loaded_table(scratch.path())) {
@@ -134,7 +143,8 @@ TEST_SUITE("unit") {
       check_exportable(tokenizer, "given.toml:7");
       const Json json = parse_json(tokenizer_json(tokenizer, /*add_bos=*/false), "tokenizer.json");
       CHECK(json["model"]["unk_token"] == tokenizer.pieces()[static_cast<size_t>(tokenizer.unk_id())].text);
-      for (size_t id = 0; id < tokenizer.pieces().size(); ++id) CHECK(json["model"]["vocab"].at(tokenizer.pieces()[id].text) == id);
+      for (size_t id = 0; id < tokenizer.pieces().size(); ++id)
+        CHECK(json["model"]["vocab"].at(tokenizer.pieces()[id].text) == id);
       for (const Json& token : json["added_tokens"]) {
         const Piece& piece = tokenizer.pieces().at(token["id"].get<size_t>());
         CHECK(token["content"] == piece.text);
@@ -146,15 +156,19 @@ TEST_SUITE("unit") {
     CHECK(num_refused == 2);
   }
 
-  TEST_CASE("tokenizer_json: a dummy prefix is put before every text, but not before the names of user-defined pieces") {
+  TEST_CASE(
+      "tokenizer_json: a dummy prefix is put before every text, but not before the names of user-defined pieces") {
     const ScratchFolder scratch;
     for (const auto& [row, tokenizer] : loaded_table(scratch.path())) {
-      const Json normalizer = row.export_refusal.empty() ? parse_json(tokenizer_json(tokenizer, false), "tokenizer.json")["normalizer"] : Json();
+      const Json normalizer = row.export_refusal.empty()
+                                  ? parse_json(tokenizer_json(tokenizer, false), "tokenizer.json")["normalizer"]
+                                  : Json();
       if (row.name == "llama")
         CHECK(normalizer == Json::parse(R"({"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"▁"},
             {"type":"Replace","pattern":{"String":" "},"content":"▁"}]})"));
       if (row.name == "user_defined_and_prefix") {
-        CHECK(normalizer["normalizers"][1]["pattern"]["Regex"] == "\\A(?!(?:<\\|im_start\\|>|\\[INST\\]|▁▁|\n\n|of)?\\z)");
+        CHECK(normalizer["normalizers"][1]["pattern"]["Regex"] ==
+              "\\A(?!(?:<\\|im_start\\|>|\\[INST\\]|▁▁|\n\n|of)?\\z)");
         CHECK(piece_without_prefix(tokenizer) == "<|im_start|>");
       } else {
         CHECK(piece_without_prefix(tokenizer) == "");
@@ -165,7 +179,8 @@ TEST_SUITE("unit") {
   TEST_CASE("tokenizer_json: BOS that is wanted and not there is refused") {
     const ScratchFolder scratch;
     for (const auto& [row, tokenizer] : loaded_table(scratch.path()))
-      if (row.export_refusal.empty() && row.name == "no_bos") CHECK_THROWS_AS(check_exportable(tokenizer, "tokenizer", /*add_bos=*/true), UserError);
+      if (row.export_refusal.empty() && row.name == "no_bos")
+        CHECK_THROWS_AS(check_exportable(tokenizer, "tokenizer", /*add_bos=*/true), UserError);
   }
 
   TEST_CASE("export_hf: folders with odd tokenizers name only what is there, and are read again") {

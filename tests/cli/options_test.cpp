@@ -1,4 +1,5 @@
-// Recipes to options: where values come from, what is refused and how, and the resolved recipe that reads back as itself.
+// Recipes to options: where values come from, what is refused and how, and the resolved recipe that reads back as
+// itself.
 #include "src/cli/options.h"
 
 #include <doctest/doctest.h>
@@ -22,7 +23,8 @@ using Paths = std::vector<std::string>;
 class ScratchRecipe {
  public:
   explicit ScratchRecipe(const std::string& text)
-      : folder_(fs::temp_directory_path() / fmt::format("coppice-cli-test-{}", ::getpid())), before_(fs::current_path()) {
+      : folder_(fs::temp_directory_path() / fmt::format("coppice-cli-test-{}", ::getpid())),
+        before_(fs::current_path()) {
     fs::create_directories(folder_);
     fs::current_path(folder_);
     std::ofstream("my.toml", std::ios::binary) << text;
@@ -98,7 +100,8 @@ struct Everything {
     root.take("tags", tags, "");
     root.take("widths", widths, "");
     OptionTable model = root.table("model");
-    for (const std::string& key : model.table_names()) model.table(key).take("intermediate_size", width, "FFN channels");
+    for (const std::string& key : model.table_names())
+      model.table(key).take("intermediate_size", width, "FFN channels");
     model.finish();
     for (OptionTable stage : root.tables("stage")) {
       std::string stage_name, from;
@@ -185,7 +188,8 @@ TEST_SUITE("unit") {
 
   TEST_CASE("options: the wrong type names line, path, what came and what was expected") {
     RecipeSource source = load(
-        "[model.student]\ni = \"abc\"\nf = 2.5\nb = 1\nneg = -1\nbig = 5000000000\nlist = [1, \"x\"]\ndate = 2024-01-01\nt = { a = 1 }\narray = [{ a = 1 }]\n");
+        "[model.student]\ni = \"abc\"\nf = 2.5\nb = 1\nneg = -1\nbig = 5000000000\nlist = [1, \"x\"]\ndate = "
+        "2024-01-01\nt = { a = 1 }\narray = [{ a = 1 }]\n");
     OptionTable table = source.root().table("model").table("student");
     bool flag = false;
     int64_t integer = 0;
@@ -195,13 +199,18 @@ TEST_SUITE("unit") {
     std::string text;
     std::vector<std::string> texts;
     std::vector<int64_t> integers;
-    CHECK(refusal([&] { table.take("i", integer, "FFN channels"); }) == "my.toml:2: model.student.i: got \"abc\" (string), expected an integer (FFN channels)");
-    CHECK(refusal([&] { table.take("f", integer, ""); }) == "my.toml:3: model.student.f: got 2.5 (float), expected an integer");
-    CHECK(refusal([&] { table.take("b", flag, ""); }) == "my.toml:4: model.student.b: got 1 (integer), expected true or false");
-    CHECK(refusal([&] { table.take("neg", natural, ""); }) == "my.toml:5: model.student.neg: got -1 (integer), expected an integer from 0");
+    CHECK(refusal([&] { table.take("i", integer, "FFN channels"); }) ==
+          "my.toml:2: model.student.i: got \"abc\" (string), expected an integer (FFN channels)");
+    CHECK(refusal([&] { table.take("f", integer, ""); }) ==
+          "my.toml:3: model.student.f: got 2.5 (float), expected an integer");
+    CHECK(refusal([&] { table.take("b", flag, ""); }) ==
+          "my.toml:4: model.student.b: got 1 (integer), expected true or false");
+    CHECK(refusal([&] { table.take("neg", natural, ""); }) ==
+          "my.toml:5: model.student.neg: got -1 (integer), expected an integer from 0");
     CHECK(contains(refusal([&] { table.take("big", small, ""); }),
                    "my.toml:6: model.student.big: got 5000000000 (integer), expected an integer from -2147483648"));
-    CHECK(contains(refusal([&] { table.take("list", texts, ""); }), "got [1 (integer), \"x\" (string)] (array), expected an array of strings"));
+    CHECK(contains(refusal([&] { table.take("list", texts, ""); }),
+                   "got [1 (integer), \"x\" (string)] (array), expected an array of strings"));
     CHECK(contains(refusal([&] { table.take("list", integers, ""); }), "expected an array of integers"));
     CHECK(contains(refusal([&] { table.take("date", text, ""); }), "got a date or time, expected a string"));
     CHECK(contains(refusal([&] { table.take("t", number, ""); }), "got a table, expected a number"));
@@ -225,7 +234,8 @@ TEST_SUITE("unit") {
     CHECK(value == 77);
     root.take_count("e", value, "");
     CHECK(value == -2000);
-    for (const char* key : {"c", "d", "f"}) CHECK(contains(refusal([&] { root.take_count(key, value, ""); }), "expected a whole number"));
+    for (const char* key : {"c", "d", "f"})
+      CHECK(contains(refusal([&] { root.take_count(key, value, ""); }), "expected a whole number"));
   }
 
   TEST_CASE("recipe: stages, models and mixtures in the order of the file") {
@@ -261,7 +271,8 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("overrides: tables and arrays of tables may be set whole, missing tables come into being") {
-    RecipeSource source = load(kRecipe, {{"core.mixture", "[{ domain = \"maths\" }]"}, {"model.tiny", "{ intermediate_size = 3 }"}});
+    RecipeSource source =
+        load(kRecipe, {{"core.mixture", "[{ domain = \"maths\" }]"}, {"model.tiny", "{ intermediate_size = 3 }"}});
     const Everything all(source.root());
     CHECK(all.mixture == Paths{"maths"});
     CHECK(all.width == 3);
@@ -272,11 +283,14 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("overrides: what they refuse") {
-    const auto text = [](const Override& override) { return refusal([&] { Everything all(load(kRecipe, {override}).root()); }); };
+    const auto text = [](const Override& override) {
+      return refusal([&] { Everything all(load(kRecipe, {override}).root()); });
+    };
     CHECK(text({"croe.tokens", "1"}) == "--set: unknown key 'croe'; did you mean 'core'?");
     CHECK(text({"core.tokesn", "1"}) == "--set: unknown key 'tokesn'; did you mean 'tokens'?");
     CHECK(text({"core.tokens", "\"many\""}) ==
-          "--set: core.tokens: got \"many\" (string), expected a whole number such as 250000 or 2.5e5 (tokens to train on)");
+          "--set: core.tokens: got \"many\" (string), expected a whole number such as 250000 or 2.5e5 (tokens to train "
+          "on)");
     CHECK(contains(text({"core.from", "dense"}), "a string needs quotes: --set 'core.from=\"...\"'"));
     CHECK(contains(text({"core.from", "1\nseed = 3"}), "more than one value"));
     CHECK(contains(text({"core.from", ""}), "not TOML"));
@@ -293,14 +307,17 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("unset: removes values, tables and keys of stages; what is not there is refused") {
-    RecipeSource source = load(kRecipe, {{"core.tokens", "5"}}, {"name", "core.tokens", "core.mixture", "model.source"});
+    RecipeSource source =
+        load(kRecipe, {{"core.tokens", "5"}}, {"name", "core.tokens", "core.mixture", "model.source"});
     const Everything all(source.root());
     CHECK(all.name == "unnamed");
     CHECK(all.tokens[0] == 5);  // set after it was unset
     CHECK(all.mixture.empty());
     CHECK(all.width == 256);
-    CHECK(refusal([] { load(kRecipe, {}, {"core.tokesn"}); }) == "--unset core.tokesn: 'core.tokesn' is not in the recipe; did you mean 'tokens'?");
-    CHECK(refusal([] { load(kRecipe, {}, {"croe.tokens"}); }) == "--unset croe.tokens: 'croe' is not in the recipe; did you mean 'core'?");
+    CHECK(refusal([] { load(kRecipe, {}, {"core.tokesn"}); }) ==
+          "--unset core.tokesn: 'core.tokesn' is not in the recipe; did you mean 'tokens'?");
+    CHECK(refusal([] { load(kRecipe, {}, {"croe.tokens"}); }) ==
+          "--unset croe.tokens: 'croe' is not in the recipe; did you mean 'core'?");
   }
 
   TEST_CASE("resolved: every known key, root keys first, with origins") {
@@ -340,7 +357,9 @@ lr = 1.0  # my.toml:20
   }
 
   TEST_CASE("resolved: reads back as itself, with and without origins") {
-    RecipeSource source = load(kRecipe, {{"core.lr", "1e-20"}, {"tags", "[\"\\u0000\", \"é木\", \"\"]"}, {"widths", "[1, -2, 9223372036854775807]"}});
+    RecipeSource source = load(
+        kRecipe,
+        {{"core.lr", "1e-20"}, {"tags", "[\"\\u0000\", \"é木\", \"\"]"}, {"widths", "[1, -2, 9223372036854775807]"}});
     Everything first(source.root());
     const std::string resolved = source.resolved(false);
     for (const bool origins : {false, true}) {
@@ -380,7 +399,8 @@ TEST_SUITE("faults") {
     CHECK(contains(refusal([] { load("a = 1\na = 2\n"); }), "my.toml:2:"));
     CHECK(contains(refusal([] { load("a = \xff\n"); }), "my.toml:1:"));
     CHECK(contains(refusal([] { load("a = 99999999999999999999\n"); }), "my.toml:1:"));
-    CHECK(contains(refusal([] { load("x = 1\n\"\\u001b[2J\" = 1\n"); }), "my.toml:2: the key '\\x1b[2J' contains control characters"));
+    CHECK(contains(refusal([] { load("x = 1\n\"\\u001b[2J\" = 1\n"); }),
+                   "my.toml:2: the key '\\x1b[2J' contains control characters"));
     CHECK(contains(refusal([] { RecipeSource::load("absent.toml", {}, {}); }), "absent.toml: No such file"));
     CHECK(contains(refusal([] { load(std::string((1 << 20) + 1, '#')); }), "at most 1048576"));
     CHECK(refusal([] { load("# only a comment"); }) == "");
@@ -413,9 +433,11 @@ TEST_SUITE("faults") {
     }
     const std::string dots(500, '.');  // dots in strings and comments are only text
     CHECK(caught([&] {
-            load("a = \"" + dots + "\\\"" + dots + "\" # " + dots + "\nb = '" + dots + "'\nc = \"\"\"\n" + dots + "\"\n\"\"\"\nd = '''" + dots + "'''\n");
+            load("a = \"" + dots + "\\\"" + dots + "\" # " + dots + "\nb = '" + dots + "'\nc = \"\"\"\n" + dots +
+                 "\"\n\"\"\"\nd = '''" + dots + "'''\n");
           }).code == 0);
-    CHECK(contains(refusal([&] { load(fmt::format("a = '''\n\n'''\nb = \"\"\"\n\"\"\"\n{} = 1", dotted(50))); }), "my.toml:6: a key of more than 32 parts"));
+    CHECK(contains(refusal([&] { load(fmt::format("a = '''\n\n'''\nb = \"\"\"\n\"\"\"\n{} = 1", dotted(50))); }),
+                   "my.toml:6: a key of more than 32 parts"));
   }
 
   TEST_CASE("any cut or changed byte of a recipe is read or refused, never worse") {
@@ -441,9 +463,11 @@ TEST_SUITE("faults") {
 
   TEST_CASE("recipe: its own overrides, nested and quoted, with their places; an arm applies them and drops stages") {
     const std::string text =
-        "x = 1\n[[stage]]\nname = \"a\"\n[[stage]]\nname = \"b\"\nfrom = \"a\"\nlabels = \"l\"\n[[stage]]\nname = \"l\"\n[[stage]]\nname = \"e\"\nof = [\"a\", "
+        "x = 1\n[[stage]]\nname = \"a\"\n[[stage]]\nname = \"b\"\nfrom = \"a\"\nlabels = \"l\"\n[[stage]]\nname = "
+        "\"l\"\n[[stage]]\nname = \"e\"\nof = [\"a\", "
         "\"l\", "
-        "\"b\"]\n[[arm]]\nset = { \"b.lr\" = 0.5, b.mixture = [{ domain = \"p\", weight = 2 }], b.deep.on = true, y = [1, 2] }\n";
+        "\"b\"]\n[[arm]]\nset = { \"b.lr\" = 0.5, b.mixture = [{ domain = \"p\", weight = 2 }], b.deep.on = true, y = "
+        "[1, 2] }\n";
     RecipeSource source = load(text);
     const std::vector<Override> set = source.root().tables("arm")[0].overrides("set");
     REQUIRE(set.size() == 4);
@@ -475,9 +499,16 @@ TEST_SUITE("faults") {
 
     CHECK(contains(refusal([&] { load(text).make_arm({}, {}, {"a"}, "my.toml:12"); }),
                    "my.toml:12: drop: stage 'b' has from = \"a\"; drop 'b' as well, or set b.from"));
-    CHECK(contains(refusal([&] { load(text).make_arm({}, {}, {"ll"}, "my.toml:12"); }), "no stage is named 'll'; did you mean 'l'?"));
-    CHECK(contains(refusal([&] { load(text).make_arm({}, {{.path = "b", .value = "1", .where = "my.toml:13"}}, {}, "my.toml:12"); }),
+    CHECK(contains(refusal([&] { load(text).make_arm({}, {}, {"ll"}, "my.toml:12"); }),
+                   "no stage is named 'll'; did you mean 'l'?"));
+    CHECK(contains(refusal([&] {
+                     load(text).make_arm({}, {{.path = "b", .value = "1", .where = "my.toml:13"}}, {}, "my.toml:12");
+                   }),
                    "my.toml:13: 'b' is a stage"));
-    CHECK(contains(refusal([&] { load(text).make_arm({}, {{.path = "b.lr", .value = "nope", .where = "my.toml:13"}}, {}, "my.toml:12"); }), "my.toml:13"));
+    CHECK(contains(refusal([&] {
+                     load(text).make_arm({}, {{.path = "b.lr", .value = "nope", .where = "my.toml:13"}}, {},
+                                         "my.toml:12");
+                   }),
+                   "my.toml:13"));
   }
 }

@@ -1,4 +1,5 @@
-// Small files for the data tests: temporary folders, compressed text, token shards written with or without the writer's checks.
+// Small files for the data tests: temporary folders, compressed text, token shards written with or without the writer's
+// checks.
 #pragma once
 
 #include <unistd.h>
@@ -85,8 +86,8 @@ inline Refusal refusal_of(const std::function<void()>& action) {
 }
 
 /// Documents of ids through the real writer: EOS = 2 is added to each.
-inline void write_documents(const fs::path& folder, const std::vector<std::vector<int32_t>>& documents, int64_t vocab_size, uint64_t shard_tokens,
-                            const std::string& domain = "prose") {
+inline void write_documents(const fs::path& folder, const std::vector<std::vector<int32_t>>& documents,
+                            int64_t vocab_size, uint64_t shard_tokens, const std::string& domain = "prose") {
   TokenShardWriter writer(folder, domain, vocab_size, 2, "tokenizer-hash", shard_tokens);
   for (size_t i = 0; i < documents.size(); ++i) writer.add(1000 + i, documents[i], 3 * documents[i].size());
   writer.finish();
@@ -122,11 +123,12 @@ struct RawShard {
     const Json shard = {{"name", "shard-00000.h5"},     {"bytes", fs::file_size(path)},
                         {"sha256", sha256_file(path)},  {"tokens", listed_tokens.value_or(tokens.size())},
                         {"docs", document_ends.size()}, {"text_bytes", 9}};
-    const Json manifest = {{"format", format},
-                           {"version", version},
-                           {"domains", {"prose"}},
-                           {"tokenizer", {{"sha256", "tokenizer-hash"}, {"vocab_size", vocab_size}, {"eos_id", eos_id}}},
-                           {"shards", {shard}}};
+    const Json manifest = {
+        {"format", format},
+        {"version", version},
+        {"domains", {"prose"}},
+        {"tokenizer", {{"sha256", "tokenizer-hash"}, {"vocab_size", vocab_size}, {"eos_id", eos_id}}},
+        {"shards", {shard}}};
     write_file_atomically(folder / "manifest.json", seal(manifest));
   }
 };
@@ -156,8 +158,11 @@ struct RawLabels {
       file.write_chunked("/runs", type, {runs.size(), 3}, 64, runs.data());
       file.close();
     }
-    const Json shard = {
-        {"name", info.name}, {"bytes", fs::file_size(path)}, {"sha256", sha256_file(path)}, {"tokens", info.tokens}, {"rows", listed_rows.value_or(rows)}};
+    const Json shard = {{"name", info.name},
+                        {"bytes", fs::file_size(path)},
+                        {"sha256", sha256_file(path)},
+                        {"tokens", info.tokens},
+                        {"rows", listed_rows.value_or(rows)}};
     const Json manifest = {{"format", "coppice.labels"},
                            {"version", 2},
                            {"domain", shards.domain()},

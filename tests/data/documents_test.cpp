@@ -20,7 +20,8 @@ using test::zstd_bytes;
 
 namespace {
 
-std::vector<Document> read_documents(const std::filesystem::path& path, const CorpusOptions& options = {.max_bad = 0}, CorpusReport* report = nullptr) {
+std::vector<Document> read_documents(const std::filesystem::path& path, const CorpusOptions& options = {.max_bad = 0},
+                                     CorpusReport* report = nullptr) {
   std::vector<Document> documents;
   const CorpusReport got = for_each_document(
       path, [&](Document&& document) { documents.push_back(std::move(document)); }, options);
@@ -29,13 +30,15 @@ std::vector<Document> read_documents(const std::filesystem::path& path, const Co
   return documents;
 }
 
-test::Refusal refusal_of_file(const Folder& folder, const std::string& name, const std::string& bytes, const CorpusOptions& options = {.max_bad = 0}) {
+test::Refusal refusal_of_file(const Folder& folder, const std::string& name, const std::string& bytes,
+                              const CorpusOptions& options = {.max_bad = 0}) {
   const auto path = folder.write(name, bytes);
   return refusal_of([&] { read_documents(path, options); });
 }
 
 const std::string kTwoLines =
-    "{\"id\": \"a\", \"text\": \"Na\\u00efve \\\"x\\\"\\n\", \"source\": \"web\", \"metadata\": {\"license\": \"CC0\", \"n\": [1, {\"k\": null}]}}\n"
+    "{\"id\": \"a\", \"text\": \"Na\\u00efve \\\"x\\\"\\n\", \"source\": \"web\", \"metadata\": {\"license\": \"CC0\", "
+    "\"n\": [1, {\"k\": null}]}}\n"
     "\n"
     "{\"other\": true, \"text\": \"second\"}";
 
@@ -64,9 +67,10 @@ TEST_SUITE("unit") {
   TEST_CASE("documents: concatenated members and frames, CRLF, a byte order mark") {
     const Folder folder;
     const std::string first = "\xEF\xBB\xBF{\"text\":\"one\"}\r\n", second = "{\"text\":\"two\"}\r\n";
-    for (const auto& [name, bytes] : {std::pair<std::string, std::string>{"x.jsonl.gz", gzip_bytes(first) + gzip_bytes(second)},
-                                      {"x.jsonl.zst", zstd_bytes(first) + zstd_bytes(second)},
-                                      {"x.jsonl", first + second}}) {
+    for (const auto& [name, bytes] :
+         {std::pair<std::string, std::string>{"x.jsonl.gz", gzip_bytes(first) + gzip_bytes(second)},
+          {"x.jsonl.zst", zstd_bytes(first) + zstd_bytes(second)},
+          {"x.jsonl", first + second}}) {
       const auto documents = read_documents(folder.write(name, bytes));
       REQUIRE(documents.size() == 2);
       CHECK(documents[0].text == "one");
@@ -106,7 +110,8 @@ TEST_SUITE("unit") {
     const std::string longer(3'000'000, 'y');
     std::string lines;
     for (int i = 0; i < 20'000; ++i) lines += "{\"text\":\"line " + std::to_string(i) + "\"}\n";
-    const auto documents = read_documents(folder.write("x.jsonl.zst", zstd_bytes("{\"text\":\"" + longer.substr(0, 700'000) + "\"}\n" + lines)));
+    const auto documents = read_documents(
+        folder.write("x.jsonl.zst", zstd_bytes("{\"text\":\"" + longer.substr(0, 700'000) + "\"}\n" + lines)));
     REQUIRE(documents.size() == 20'001);
     CHECK(documents[0].text.size() == 700'000);
     CHECK(documents[20'000].text == "line 19999");
@@ -115,7 +120,8 @@ TEST_SUITE("unit") {
 
   TEST_CASE("documents: an ending in capitals is the same ending; .ndjson and .json are read") {
     const Folder folder;
-    for (const char* name : {"X.JSONL", "x.ndjson", "x.NdJson", "x.json"}) check_two(read_documents(folder.write(name, kTwoLines)), name);
+    for (const char* name : {"X.JSONL", "x.ndjson", "x.NdJson", "x.json"})
+      check_two(read_documents(folder.write(name, kTwoLines)), name);
     check_two(read_documents(folder.write("X.JSONL.ZST", zstd_bytes(kTwoLines))), "X.JSONL.ZST");
     check_two(read_documents(folder.write("x.Json.gz", gzip_bytes(kTwoLines))), "x.Json.gz");
     CHECK(read_documents(folder.write("A.TXT", "text"))[0].id == "A.TXT#1");
@@ -124,14 +130,17 @@ TEST_SUITE("unit") {
 
   TEST_CASE("documents: a .json of one array, packed and spread over lines, gives the records of the same lines") {
     const Folder folder;
-    const std::string first = kTwoLines.substr(0, kTwoLines.find('\n')), second = kTwoLines.substr(kTwoLines.rfind('\n') + 1);
-    for (const std::string& array : {"[" + first + "," + second + "]", "\xEF\xBB\xBF \r\n[\n  " + first + ",\r\n  " + second + "\n]\n",
-                                     "[" + first + "\n,\n" + nlohmann::json::parse(second).dump(2) + "]  "}) {
+    const std::string first = kTwoLines.substr(0, kTwoLines.find('\n')),
+                      second = kTwoLines.substr(kTwoLines.rfind('\n') + 1);
+    for (const std::string& array :
+         {"[" + first + "," + second + "]", "\xEF\xBB\xBF \r\n[\n  " + first + ",\r\n  " + second + "\n]\n",
+          "[" + first + "\n,\n" + nlohmann::json::parse(second).dump(2) + "]  "}) {
       check_two(read_documents(folder.write("x.json", array)), "x.json");
       check_two(read_documents(folder.write("x.json.zst", zstd_bytes(array))), "x.json.zst");
       check_two(read_documents(folder.write("x.json.gz", gzip_bytes(array))), "x.json.gz");
     }
-    const auto documents = read_documents(folder.write("y.json", "[\n{\"text\": \"a ] } \\\" \\\\\"},\n\n{\"text\": \"[{\", \"more\": [[1, \"}\"], {}]}]"));
+    const auto documents = read_documents(folder.write(
+        "y.json", "[\n{\"text\": \"a ] } \\\" \\\\\"},\n\n{\"text\": \"[{\", \"more\": [[1, \"}\"], {}]}]"));
     REQUIRE(documents.size() == 2);
     CHECK(documents[0].text == "a ] } \" \\");
     CHECK(documents[1].text == "[{");
@@ -143,7 +152,8 @@ TEST_SUITE("unit") {
   TEST_CASE("documents: an array longer than the read block, its documents cut anywhere") {
     const Folder folder;
     std::string array = "[";
-    for (size_t i = 0; i < 5000; ++i) array += (i > 0 ? ", " : "") + nlohmann::json({{"text", std::string(i % 400, '\\') + std::to_string(i)}}).dump();
+    for (size_t i = 0; i < 5000; ++i)
+      array += (i > 0 ? ", " : "") + nlohmann::json({{"text", std::string(i % 400, '\\') + std::to_string(i)}}).dump();
     array += ", " + nlohmann::json({{"text", std::string(900'000, '"')}}).dump() + "]";
     const auto documents = read_documents(folder.write("x.json", array));
     REQUIRE(documents.size() == 5001);
@@ -154,8 +164,8 @@ TEST_SUITE("unit") {
   TEST_CASE("documents: text_key names the field of the text, in lines and arrays") {
     const Folder folder;
     const CorpusOptions options{.text_key = "content", .max_bad = 0};
-    for (const auto& [name, bytes] :
-         {std::pair{"x.jsonl", R"({"text": 5, "content": "right", "id": "a"})"}, {"x.json", R"([{"content": "right", "id": "a"}])"}}) {
+    for (const auto& [name, bytes] : {std::pair{"x.jsonl", R"({"text": 5, "content": "right", "id": "a"})"},
+                                      {"x.json", R"([{"content": "right", "id": "a"}])"}}) {
       const auto documents = read_documents(folder.write(name, bytes), options);
       REQUIRE(documents.size() == 1);
       CHECK(documents[0].text == "right");
@@ -170,10 +180,12 @@ TEST_SUITE("unit") {
 
   TEST_CASE("documents: ids are text, numbers as they are written; null stands for none") {
     const Folder folder;
-    const auto documents = read_documents(
-        folder.write("x.jsonl",
-                     "{\"text\":\"a\",\"id\":7}\n{\"text\":\"b\",\"id\":\"7\"}\n{\"text\":\"c\",\"id\":18446744073709551617}\n{\"text\":\"d\",\"id\": -1.50 }\n"
-                     "{\"text\":\"e\",\"id\":null,\"source\":null}\n{\"text\":\"f\",\"id\":\"\",\"source\":7,\"metadata\":{\"license\":null}}\n"));
+    const auto documents =
+        read_documents(folder.write("x.jsonl",
+                                    "{\"text\":\"a\",\"id\":7}\n{\"text\":\"b\",\"id\":\"7\"}\n{\"text\":\"c\",\"id\":"
+                                    "18446744073709551617}\n{\"text\":\"d\",\"id\": -1.50 }\n"
+                                    "{\"text\":\"e\",\"id\":null,\"source\":null}\n{\"text\":\"f\",\"id\":\"\","
+                                    "\"source\":7,\"metadata\":{\"license\":null}}\n"));
     const char* const expected[] = {"7", "7", "18446744073709551617", "-1.50", "x.jsonl#5", "x.jsonl#6"};
     REQUIRE(documents.size() == 6);
     for (size_t i = 0; i < 6; ++i) CHECK(documents[i].id == expected[i]);
@@ -184,11 +196,13 @@ TEST_SUITE("unit") {
 
   TEST_CASE("documents: what nobody reads does no harm") {
     const Folder folder;
-    for (const char* field : {"NaN", "Infinity", "-Infinity", "nan", "1e999", "-1e-999", "\"\\ud800\"", "\"\\q\"", "[1, {\"score\": NaN}]",
-                              "{\"a\": -Infinity, \"a\": 2}", "null", "[]"}) {
+    for (const char* field : {"NaN", "Infinity", "-Infinity", "nan", "1e999", "-1e-999", "\"\\ud800\"", "\"\\q\"",
+                              "[1, {\"score\": NaN}]", "{\"a\": -Infinity, \"a\": 2}", "null", "[]"}) {
       CAPTURE(field);
-      for (const std::string& line : {"{\"text\":\"x\",\"other\":" + std::string(field) + "}", "{\"other\": " + std::string(field) + " , \"text\":\"x\"}",
-                                      "{\"metadata\":{\"score\":" + std::string(field) + ",\"license\":\"CC0\"},\"text\":\"x\"}"}) {
+      for (const std::string& line :
+           {"{\"text\":\"x\",\"other\":" + std::string(field) + "}",
+            "{\"other\": " + std::string(field) + " , \"text\":\"x\"}",
+            "{\"metadata\":{\"score\":" + std::string(field) + ",\"license\":\"CC0\"},\"text\":\"x\"}"}) {
         CHECK(read_documents(folder.write("x.jsonl", line))[0].text == "x");
         CHECK(read_documents(folder.write("x.json", "[" + line + "]"))[0].text == "x");
       }
@@ -217,8 +231,8 @@ TEST_SUITE("unit") {
     const std::string good = "{\"text\":\"before\"}", after = "{\"text\":\"after\"}";
     for (const auto& [record, reason] : cases) {
       CAPTURE(record);
-      for (const auto& [name, bytes] :
-           {std::pair{"x.jsonl", good + "\n" + record + "\r\n" + after + "\n"}, {"x.json", "[" + good + ",\n" + record + "\n," + after + "]"}}) {
+      for (const auto& [name, bytes] : {std::pair{"x.jsonl", good + "\n" + record + "\r\n" + after + "\n"},
+                                        {"x.json", "[" + good + ",\n" + record + "\n," + after + "]"}}) {
         CorpusReport report;
         const auto documents = read_documents(folder.write(name, bytes), {}, &report);
         REQUIRE(documents.size() == 2);
@@ -236,10 +250,12 @@ TEST_SUITE("unit") {
       }
     }
     CorpusReport report;
-    const auto cut = read_documents(folder.write("cut.jsonl", good + "\n{\"text\":\"aft"), {}, &report);  // the last line of a plain file
+    const auto cut = read_documents(folder.write("cut.jsonl", good + "\n{\"text\":\"aft"), {},
+                                    &report);  // the last line of a plain file
     CHECK(cut.size() == 1);
     CHECK(report.num_bad() == 1);
-    read_documents(folder.write("empty.jsonl", good + "\n{\"text\":\"\"}\n"), {}, &report);  // nothing to read is not bad, and is told apart
+    read_documents(folder.write("empty.jsonl", good + "\n{\"text\":\"\"}\n"), {},
+                   &report);  // nothing to read is not bad, and is told apart
     CHECK(report.empty == 1);
     CHECK(report.num_bad() == 0);
   }
@@ -257,14 +273,16 @@ TEST_SUITE("unit") {
       size_t num_good, num_bad;
       int64_t max_bad;
       bool read;
-    } cases[] = {{1, 100, -1, true}, {1000, 101, -1, false}, {199'800, 200, -1, true}, {199'799, 201, -1, false}, {5, 1, 0, false},
-                 {5, 3, 3, true},    {5, 4, 3, false},       {5, 5000, 5000, true},    {0, 3, -1, false},         {0, 10'000, -1, false}};
+    } cases[] = {{1, 100, -1, true}, {1000, 101, -1, false}, {199'800, 200, -1, true}, {199'799, 201, -1, false},
+                 {5, 1, 0, false},   {5, 3, 3, true},        {5, 4, 3, false},         {5, 5000, 5000, true},
+                 {0, 3, -1, false},  {0, 10'000, -1, false}};
     for (const auto& c : cases) {
       CAPTURE(c.num_good);
       CAPTURE(c.num_bad);
       const auto path = folder.write("x.jsonl", lines(c.num_good, c.num_bad));
       CorpusReport report;
-      const test::Refusal refusal = refusal_of([&] { report = for_each_document(path, [](Document&&) {}, {.max_bad = c.max_bad}); });
+      const test::Refusal refusal =
+          refusal_of([&] { report = for_each_document(path, [](Document&&) {}, {.max_bad = c.max_bad}); });
       CHECK(refusal.code == (c.read ? 0 : 3));
       if (c.read) {
         CHECK(report.documents == c.num_good);
@@ -286,8 +304,8 @@ TEST_SUITE("unit") {
   TEST_CASE("documents: a line or element above 64 MB is left out in bounded memory") {
     const Folder folder;
     const std::string longer(size_t{65} << 20, 'y'), after = "{\"text\":\"after\"}";
-    for (const auto& [name, bytes] :
-         {std::pair{"x.jsonl", "{\"text\":\"" + longer + "\"}\n" + after}, {"x.json", "[{\"text\":\"" + longer + "\"}," + after + "]"}}) {
+    for (const auto& [name, bytes] : {std::pair{"x.jsonl", "{\"text\":\"" + longer + "\"}\n" + after},
+                                      {"x.json", "[{\"text\":\"" + longer + "\"}," + after + "]"}}) {
       CorpusReport report;
       const auto documents = read_documents(folder.write(name, bytes), {}, &report);
       REQUIRE(documents.size() == 1);
@@ -306,7 +324,8 @@ TEST_SUITE("unit") {
 
   TEST_CASE("DocumentWriter: round trip, equal bytes for equal documents, nothing without commit") {
     const Folder folder;
-    const std::vector<Document> documents = {{"id \"1\"", "somewhere", "tab\t newline\n nul\x01 \xED\x95\x9C", "CC BY-SA 4.0"}, {"2", "s", "x", ""}};
+    const std::vector<Document> documents = {
+        {"id \"1\"", "somewhere", "tab\t newline\n nul\x01 \xED\x95\x9C", "CC BY-SA 4.0"}, {"2", "s", "x", ""}};
     for (const char* name : {"one.jsonl.zst", "two.jsonl.zst"}) {
       DocumentWriter writer(folder.path / name);
       for (const Document& document : documents) writer.write(document);
@@ -362,7 +381,8 @@ TEST_SUITE("faults") {
     refuse("number.jsonl", "{\"text\":5}\n", "\"text\" is no string");
     refuse("twice.jsonl", "{\"text\":\"x\",\"text\":\"y\"}\n", "occurs twice");
     refuse("unread.jsonl", "{\"text\":\"x\",\"other\":[1,tru]}\n", "record 1");
-    refuse("deep.jsonl", "{\"text\":\"x\",\"deep\":" + std::string(100, '[') + std::string(100, ']') + "}\n", "record 1");
+    refuse("deep.jsonl", "{\"text\":\"x\",\"deep\":" + std::string(100, '[') + std::string(100, ']') + "}\n",
+           "record 1");
     refuse("empty.jsonl", "", "no document");
     refuse("blank.jsonl", "\n \n", "no document");
     refuse("empty.jsonl.zst", zstd_bytes(""), "no document");
@@ -425,7 +445,9 @@ TEST_SUITE("faults") {
     CHECK(refusal.says("2 of 4 text files are in another encoding: c.txt: "));
     CHECK(read_documents(folder.path / "all", {.max_bad = 3}, &report).size() == 1);
     CHECK(report.num_bad() == 3);
-    CHECK(refusal_of([&] { read_documents(folder.path / "all", {.max_bad = 2}); }).says("3 of 4 text files are no documents"));
+    CHECK(refusal_of([&] {
+            read_documents(folder.path / "all", {.max_bad = 2});
+          }).says("3 of 4 text files are no documents"));
   }
 
   TEST_CASE("documents: an array that is torn is refused with its place, whatever may be left out") {
@@ -468,7 +490,8 @@ TEST_SUITE("faults") {
       std::vector<Document> read;
       const test::Refusal refusal = refusal_of([&] { read = read_documents(other); });
       // A flip may be harmless (an unused bit of the frame's header); the text then is the same.
-      const bool same = refusal.code == 0 && read.size() == whole.size() && read[7].text == whole[7].text && read[19].text == whole[19].text;
+      const bool same = refusal.code == 0 && read.size() == whole.size() && read[7].text == whole[7].text &&
+                        read[19].text == whole[19].text;
       INFO(i << ": " << refusal.text);
       CHECK((refusal.code == 3 || same));
     }
@@ -482,7 +505,8 @@ TEST_SUITE("faults") {
     for (uint64_t i = 0; i < 2000; ++i) {
       std::string damaged = good;
       for (uint64_t k = 0; k <= i % 4; ++k)
-        damaged[random_bits(5, Purpose::test, i, 2 * k) % damaged.size()] = static_cast<char>(random_bits(5, Purpose::test, i, 2 * k + 1));
+        damaged[random_bits(5, Purpose::test, i, 2 * k) % damaged.size()] =
+            static_cast<char>(random_bits(5, Purpose::test, i, 2 * k + 1));
       if (i % 7 == 0) damaged.resize(random_bits(5, Purpose::test, i, 100) % damaged.size());
       const test::Refusal refusal = refusal_of_file(folder, "x.jsonl", damaged);
       CHECK((refusal.code == 0 || refusal.code == 3));

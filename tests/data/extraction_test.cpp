@@ -55,8 +55,10 @@ TEST_SUITE("unit") {
 
   TEST_CASE("split_entries: cuts before an entry once the block is full, and loses only the empty line between") {
     const std::string text = "ant\n   insect\n\n   second sense\n\nbee\n   insect\n\ncat\n   mammal\n\n";
-    CHECK(split_entries(text, 1) == std::vector<std::string>{"ant\n   insect\n\n   second sense\n", "bee\n   insect\n", "cat\n   mammal\n\n"});
-    CHECK(split_entries(text, 40) == std::vector<std::string>{"ant\n   insect\n\n   second sense\n\nbee\n   insect\n", "cat\n   mammal\n\n"});
+    CHECK(split_entries(text, 1) ==
+          std::vector<std::string>{"ant\n   insect\n\n   second sense\n", "bee\n   insect\n", "cat\n   mammal\n\n"});
+    CHECK(split_entries(text, 40) ==
+          std::vector<std::string>{"ant\n   insect\n\n   second sense\n\nbee\n   insect\n", "cat\n   mammal\n\n"});
     CHECK(split_entries(text, 1000) == std::vector<std::string>{text});
     CHECK(split_entries("", 1).empty());
   }
@@ -70,7 +72,8 @@ TEST_SUITE("unit") {
     CHECK(extract_texts(folder.gzip("d.dict.dz", entry + "\n" + entry)) == std::vector<std::string>{entry, entry});
   }
 
-  TEST_CASE("extract_texts: links that documentation tools repeat on every page are left out, links in sentences stay") {
+  TEST_CASE(
+      "extract_texts: links that documentation tools repeat on every page are left out, links in sentences stay") {
     const Folder folder;
     const std::string page =
         "<html><head><title>T</title></head><body>"

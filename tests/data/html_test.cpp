@@ -9,7 +9,8 @@ namespace coppice {
 
 TEST_SUITE("unit") {
   TEST_CASE("html: title first, blocks on lines of their own, white space collapsed, entities") {
-    CHECK(html_to_text("<html><head><title> A &amp; B </title><meta name=x></head><body><h1>Head</h1><p>One\n  two <b>three</b>.</p><p>&lt;four&gt; "
+    CHECK(html_to_text("<html><head><title> A &amp; B </title><meta name=x></head><body><h1>Head</h1><p>One\n  two "
+                       "<b>three</b>.</p><p>&lt;four&gt; "
                        "&eacute;</p></body>") == "A & B\n\nHead\n\nOne two three.\n\n<four> \xC3\xA9");
     CHECK(html_to_text("<div>a</div><div>b<br>c</div>d") == "a\nb\nc\nd");
     CHECK(html_to_text("x<i> y</i>z <i>w</i>") == "x yz w");
@@ -32,8 +33,10 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("html: scripts, styles, navigation and the like are dropped") {
-    CHECK(html_to_text("<head><style>p{}</style><script>var a = '<p>no</p>';</script></head><header>no</header><nav>no</nav><p>yes</p>"
-                       "<noscript>no</noscript><aside>no</aside><footer>no</footer><script>no()</script><!-- no -->") == "yes");
+    CHECK(html_to_text("<head><style>p{}</style><script>var a = "
+                       "'<p>no</p>';</script></head><header>no</header><nav>no</nav><p>yes</p>"
+                       "<noscript>no</noscript><aside>no</aside><footer>no</footer><script>no()</script><!-- no -->") ==
+          "yes");
   }
 
   TEST_CASE("html: lists, tables, preformatted text") {

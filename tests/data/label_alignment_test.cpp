@@ -1,4 +1,5 @@
-// Labels that stand one place beside their tokens are found for teachers that are seldom right; labels that stand right are never taken for moved ones.
+// Labels that stand one place beside their tokens are found for teachers that are seldom right; labels that stand right
+// are never taken for moved ones.
 #include "src/data/label_alignment.h"
 
 #include <doctest/doctest.h>
@@ -17,14 +18,17 @@ constexpr int64_t kVocab = 400;
 using Ids = std::vector<int64_t>;
 using Place = LabelAlignment::Place;
 
-/// Documents of a chain in which every token has a few likely followers of its own; tokens are as unevenly frequent as words.
+/// Documents of a chain in which every token has a few likely followers of its own; tokens are as unevenly frequent as
+/// words.
 struct Text {
   std::vector<std::vector<int64_t>> followers;
   std::vector<Ids> documents;
   explicit Text(uint64_t seed, int64_t tokens) : followers(kVocab) {
     std::mt19937_64 random(seed);
     const auto any = [&] {
-      return std::min<int64_t>(kVocab - 1, static_cast<int64_t>(std::exp(std::uniform_real_distribution<>(0, std::log(kVocab))(random))) - 1);
+      return std::min<int64_t>(
+          kVocab - 1,
+          static_cast<int64_t>(std::exp(std::uniform_real_distribution<>(0, std::log(kVocab))(random))) - 1);
     };
     for (auto& row : followers)
       for (int i = 0; i < 4; ++i) row.push_back(any());
@@ -62,7 +66,8 @@ LabelAlignment judge(const Text& text, const Teacher& teacher, int by = 0, doubl
   return sample.judge(error_rate);
 }
 
-/// Knows the likeliest follower of a `share` of the tokens, says the most frequent token elsewhere: what a model learns first.
+/// Knows the likeliest follower of a `share` of the tokens, says the most frequent token elsewhere: what a model learns
+/// first.
 Teacher weak_teacher(const Text& text, double share, uint64_t seed) {
   return [&text, share, seed](const Ids& document, size_t i) -> int64_t {
     return chance(seed, document[i]) < share ? text.followers[static_cast<size_t>(document[i])][0] : 0;
@@ -77,14 +82,17 @@ Teacher fresh_teacher(uint64_t seed) {
 }  // namespace
 
 TEST_SUITE("unit") {
-  TEST_CASE("label alignment: moved labels of a teacher that knows a twentieth of the tokens are found, either way; its right ones stand") {
+  TEST_CASE(
+      "label alignment: moved labels of a teacher that knows a twentieth of the tokens are found, either way; its "
+      "right ones stand") {
     for (uint64_t seed = 1; seed <= 8; ++seed) {
       const Text text(seed, 60'000);
       for (const double share : {0.05, 0.3, 1.0}) {
         CAPTURE(seed);
         CAPTURE(share);
         const Teacher teacher = weak_teacher(text, share, seed);
-        const LabelAlignment right = judge(text, teacher), before = judge(text, teacher, 1), behind = judge(text, teacher, -1);
+        const LabelAlignment right = judge(text, teacher), before = judge(text, teacher, 1),
+                             behind = judge(text, teacher, -1);
         CHECK_FALSE(right.moved());
         CHECK(right.place == Place::here);
         CHECK(before.place == Place::one_before);
@@ -95,7 +103,8 @@ TEST_SUITE("unit") {
     }
   }
 
-  TEST_CASE("label alignment: moved labels are found even of a model that has learned nothing, and its right ones stand") {
+  TEST_CASE(
+      "label alignment: moved labels are found even of a model that has learned nothing, and its right ones stand") {
     const Text text(11, 10'000);
     for (uint64_t seed = 1; seed <= 40; ++seed) {
       CAPTURE(seed);
@@ -103,14 +112,18 @@ TEST_SUITE("unit") {
       CHECK(judge(text, fresh_teacher(seed), 1).place == Place::one_before);
       CHECK(judge(text, fresh_teacher(seed), -1).place == Place::one_behind);
       // one answer but behind a few tokens: what a model of a few steps says
-      const Teacher nearly_one = [seed](const Ids& document, size_t i) -> int64_t { return chance(seed, document[i]) < 0.02 ? 1 : 0; };
+      const Teacher nearly_one = [seed](const Ids& document, size_t i) -> int64_t {
+        return chance(seed, document[i]) < 0.02 ? 1 : 0;
+      };
       CHECK_FALSE(judge(text, nearly_one).moved());
       CHECK(judge(text, nearly_one).z_before <= 0);
       CHECK(judge(text, nearly_one).z_behind <= 0);
     }
   }
 
-  TEST_CASE("label alignment: the error rate is what it says where labels have nothing to do with the text, far into the tail") {
+  TEST_CASE(
+      "label alignment: the error rate is what it says where labels have nothing to do with the text, far into the "
+      "tail") {
     constexpr uint64_t kTeachers = 400;
     int above_3 = 0, above_4 = 0, refused = 0;
     double squares = 0;
@@ -124,7 +137,8 @@ TEST_SUITE("unit") {
         return i % 2 == 0 ? id : id < 380 ? 0 : id % 4;
       };
       const LabelAlignment found = judge(texts[i % 8], noise);
-      for (const double z : {found.z_before, found.z_behind}) above_3 += z / 1.5 > 2, above_4 += z / 1.5 > 3, squares += z * z;
+      for (const double z : {found.z_before, found.z_behind})
+        above_3 += z / 1.5 > 2, above_4 += z / 1.5 > 3, squares += z * z;
       refused += found.moved();
     }
     CHECK(refused == 0);
@@ -133,10 +147,13 @@ TEST_SUITE("unit") {
     CHECK(above_4 <= 9);
     CHECK(std::sqrt(squares / (2 * kTeachers)) < 1.5);
     CHECK(std::sqrt(squares / (2 * kTeachers)) > 0.5);  // it is no wide miss either
-    CHECK(judge(Text(1, 8'000), fresh_teacher(1), 0, 1e-6).threshold == doctest::Approx(1.5 * std::sqrt(2 * std::log(2e6))));
+    CHECK(judge(Text(1, 8'000), fresh_teacher(1), 0, 1e-6).threshold ==
+          doctest::Approx(1.5 * std::sqrt(2 * std::log(2e6))));
   }
 
-  TEST_CASE("label alignment: where every second token says nothing a good teacher's labels follow from the one before it, and are right") {
+  TEST_CASE(
+      "label alignment: where every second token says nothing a good teacher's labels follow from the one before it, "
+      "and are right") {
     std::mt19937_64 random(4);
     Text text(1, 0);
     for (int document = 0; document < 40; ++document) {  // 5, 17, 5, 42, ...: a comma between numbers
@@ -146,19 +163,24 @@ TEST_SUITE("unit") {
         tokens.push_back(number);
       }
     }
-    const Teacher good = [](const Ids& document, size_t i) { return document[i] > 0 || i == 0 ? 0 : 1 + document[i - 1] * 37 % 211; };
+    const Teacher good = [](const Ids& document, size_t i) {
+      return document[i] > 0 || i == 0 ? 0 : 1 + document[i - 1] * 37 % 211;
+    };
     CHECK_FALSE(judge(text, good).moved());
     CHECK(judge(text, good).z_behind > judge(text, good).threshold);  // but for what speaks for itself
     CHECK(judge(text, good, -1).moved());
   }
 
-  TEST_CASE("label alignment: teachers that repeat what they have read, or always say one thing, are not refused; nor is a good one") {
+  TEST_CASE(
+      "label alignment: teachers that repeat what they have read, or always say one thing, are not refused; nor is a "
+      "good one") {
     const Text text(3, 60'000);
     const Teacher good = weak_teacher(text, 1, 3), repeats = [](const Ids&document, size_t i) { return document[i]; };
     CHECK(judge(text, repeats).place == Place::unknown);  // as likely a perfect teacher, moved
     for (const double share : {0.1, 0.5, 0.9}) {          // tied weights after a few steps
-      const LabelAlignment found =
-          judge(text, [&](const Ids& document, size_t i) { return chance(1, document[i]) < share ? repeats(document, i) : good(document, i); });
+      const LabelAlignment found = judge(text, [&](const Ids& document, size_t i) {
+        return chance(1, document[i]) < share ? repeats(document, i) : good(document, i);
+      });
       CAPTURE(share);
       CHECK_FALSE(found.moved());
     }

@@ -1,4 +1,5 @@
-// Labels follow their tokens, under any batch size, length, seed and order; and a cache that does not fit is refused by name.
+// Labels follow their tokens, under any batch size, length, seed and order; and a cache that does not fit is refused by
+// name.
 #include "src/data/label_cache.h"
 
 #include <doctest/doctest.h>
@@ -53,10 +54,12 @@ std::vector<int32_t> labels_of(const TokenShards& shards, size_t shard, int64_t 
 void write_cache(const std::filesystem::path& folder, const TokenShards& shards, const LabelFingerprint& fingerprint) {
   LabelCacheWriter writer(folder, shards, fingerprint);
   for (size_t shard = 0; shard < shards.shards().size(); ++shard)
-    if (const auto claim = writer.claim(shard); claim && !writer.has(shard)) writer.write(shard, labels_of(shards, shard, fingerprint.vocab_size));
+    if (const auto claim = writer.claim(shard); claim && !writer.has(shard))
+      writer.write(shard, labels_of(shards, shard, fingerprint.vocab_size));
 }
 
-/// Probabilities that tell their token: halves, quarters, ... from id label_at() on, with a tail; every seventh token has fewer than k ids.
+/// Probabilities that tell their token: halves, quarters, ... from id label_at() on, with a tail; every seventh token
+/// has fewer than k ids.
 ShardLabels top_k_of(const TokenShards& shards, size_t shard, const LabelFingerprint& fingerprint) {
   const uint64_t tokens = shards.shards()[shard].tokens;
   const auto k = static_cast<uint64_t>(fingerprint.k);
@@ -66,7 +69,9 @@ ShardLabels top_k_of(const TokenShards& shards, size_t shard, const LabelFingerp
     double mass = 0;
     for (uint64_t j = 0; j < k; ++j) {
       const double p = std::exp2(-static_cast<double>(j + 1));
-      labels.id[i * k + j] = j < count ? (label_at(shard, i) + static_cast<int32_t>(j)) % static_cast<int32_t>(fingerprint.vocab_size) : kNoLabel;
+      labels.id[i * k + j] =
+          j < count ? (label_at(shard, i) + static_cast<int32_t>(j)) % static_cast<int32_t>(fingerprint.vocab_size)
+                    : kNoLabel;
       labels.logp[i * k + j] = j < count ? static_cast<float>(std::log(p)) : -60000.0f;
       mass += j < count ? p : 0;
     }
@@ -92,11 +97,13 @@ TEST_SUITE("unit") {
     REQUIRE(a.shards().size() > 3);
     write_cache(folder.path / "la", a, fingerprint_of(a));
     write_cache(folder.path / "lb", b, fingerprint_of(b));
-    const LabelCache labels_a(folder.path / "la", a, fingerprint_of(a)), labels_b(folder.path / "lb", b, fingerprint_of(b));
+    const LabelCache labels_a(folder.path / "la", a, fingerprint_of(a)),
+        labels_b(folder.path / "lb", b, fingerprint_of(b));
     std::map<std::tuple<int, int, uint64_t>, int64_t> first;
     size_t num_compared = 0;
     for (const Layout& layout : {Layout{4, 16, 1, false}, Layout{7, 9, 2, true}, Layout{1, 64, 33, false}}) {
-      Loader loader({&a, &b}, {{"a", 0.6}, {"b", 0.4}}, {.seq_len = layout.seq_len, .document_mask = layout.document_mask, .seed = layout.seed});
+      Loader loader({&a, &b}, {{"a", 0.6}, {"b", 0.4}},
+                    {.seq_len = layout.seq_len, .document_mask = layout.document_mask, .seed = layout.seed});
       for (int i = 0; i < 200; ++i) {
         const Batch batch = loader.next(layout.rows);
         const at::Tensor labels = lookup_labels({&labels_a, &labels_b}, batch);
@@ -190,7 +197,8 @@ TEST_SUITE("unit") {
 }
 
 TEST_SUITE("unit") {
-  TEST_CASE("label cache: top-k with its tail comes back, two and four bytes an id; its first id serves readers of labels") {
+  TEST_CASE(
+      "label cache: top-k with its tail comes back, two and four bytes an id; its first id serves readers of labels") {
     const Folder folder;
     test::write_documents(folder.path / "a", some_documents(60, 20), kVocab, 300, "a");
     const TokenShards a(folder.path / "a");
@@ -251,16 +259,18 @@ TEST_SUITE("unit") {
     std::vector<std::vector<int32_t>> documents(256, std::vector<int32_t>(1023, 7));  // 256 Ki tokens with their ends
     test::write_documents(folder.path / "a", documents, kVocab, 1 << 20);
     const TokenShards a(folder.path / "a");
-    for (const auto& [tier, k, vocab_size, width] : {std::tuple<const char*, int64_t, int64_t, double>{"top1_prob", 1, 65'535, 4},
-                                                     {"top1_prob", 1, 151'936, 5},
-                                                     {"topk", 8, 65'535, 34},
-                                                     {"topk", 8, 151'936, 50}}) {
+    for (const auto& [tier, k, vocab_size, width] :
+         {std::tuple<const char*, int64_t, int64_t, double>{"top1_prob", 1, 65'535, 4},
+          {"top1_prob", 1, 151'936, 5},
+          {"topk", 8, 65'535, 34},
+          {"topk", 8, 151'936, 50}}) {
       LabelFingerprint fingerprint = fingerprint_of(a, vocab_size);
       fingerprint.tier = tier;
       fingerprint.k = k;
       const auto path = folder.path / (std::string(tier) + std::to_string(vocab_size));
       LabelCacheWriter(path, a, fingerprint).write(0, top_k_of(a, 0, fingerprint));
-      const double bytes_per_token = static_cast<double>(LabelCache(path, a, fingerprint).bytes()) / static_cast<double>(a.num_tokens());
+      const double bytes_per_token =
+          static_cast<double>(LabelCache(path, a, fingerprint).bytes()) / static_cast<double>(a.num_tokens());
       MESSAGE(std::string(tier) << ", " << vocab_size << " pieces: " << bytes_per_token << " bytes a token");
       CHECK(bytes_per_token < 1.01 * width);
       CHECK(bytes_per_token >= width);
@@ -333,7 +343,8 @@ TEST_SUITE("unit") {
 
   TEST_CASE("label cache: the first gap of a run of tokens; the last token of a document is none") {
     const Folder folder;
-    test::write_documents(folder.path / "a", {{5, 6, 7, 8, 9, 10, 11, 12, 13}, {14, 15, 16, 17}}, kVocab, 300);  // tokens 0 to 9 and 10 to 14
+    test::write_documents(folder.path / "a", {{5, 6, 7, 8, 9, 10, 11, 12, 13}, {14, 15, 16, 17}}, kVocab,
+                          300);  // tokens 0 to 9 and 10 to 14
     const TokenShards a(folder.path / "a");
     const LabelFingerprint fingerprint = fingerprint_of(a);
     std::vector<int32_t> labels = labels_of(a, 0);
@@ -370,7 +381,9 @@ TEST_SUITE("faults") {
       return refusal_of([&] { LabelCache(folder.path / "l", a, fingerprint); });
     };
     CHECK(refusal_with([](ShardLabels&) {}).code == 0);
-    CHECK(refusal_with([](ShardLabels& labels) { std::swap(labels.logp[3], labels.logp[4]); }).says("token 1 are not in descending order"));
+    CHECK(refusal_with([](ShardLabels& labels) {
+            std::swap(labels.logp[3], labels.logp[4]);
+          }).says("token 1 are not in descending order"));
     CHECK(refusal_with([](ShardLabels& labels) { labels.logp[6] = 0.5f; }).says("log-probability 0.5 at token 2"));
     CHECK(refusal_with([](ShardLabels& labels) { labels.logp[6] = NAN; }).code == 3);
     CHECK(refusal_with([](ShardLabels& labels) { labels.tail[2] = 0.0f; }).says("token 2 and their tail add up to"));
@@ -443,7 +456,8 @@ TEST_SUITE("faults") {
     some.read(0, 0, read.size(), read.data());
     for (size_t i = 0; i < read.size(); ++i) CHECK((read[i] == kNoLabel) == (i == 4 || i == 5));
     write_cache(folder.path / "m", a, fingerprint);
-    std::filesystem::copy_file(folder.path / "m/shard-00001.h5", folder.path / "m/shard-00000.h5", std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::copy_file(folder.path / "m/shard-00001.h5", folder.path / "m/shard-00000.h5",
+                               std::filesystem::copy_options::overwrite_existing);
     CHECK(refusal_of([&] { LabelCache(folder.path / "m", a, fingerprint); }).code == 3);
     std::filesystem::resize_file(folder.path / "m/shard-00000.h5", 100);
     CHECK(refusal_of([&] { LabelCache(folder.path / "m", a, fingerprint); }).says("shard-00000.h5"));

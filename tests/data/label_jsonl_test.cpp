@@ -66,7 +66,8 @@ TEST_SUITE("unit") {
       for (const char* ending : {".jsonl", ".jsonl.zst"}) {
         CAPTURE(tier);
         const LabelFingerprint fingerprint = fingerprint_of(a, tier, k);
-        const auto first = folder.path / (std::string(tier) + ending + "-first"), second = folder.path / (std::string(tier) + ending + "-second"),
+        const auto first = folder.path / (std::string(tier) + ending + "-first"),
+                   second = folder.path / (std::string(tier) + ending + "-second"),
                    file = folder.path / (std::string(tier) + ending);
         {
           LabelCacheWriter writer(first, a, fingerprint);
@@ -82,7 +83,8 @@ TEST_SUITE("unit") {
         CHECK(in.labelled == out.labelled);
         CHECK(read_label_header(file)->to_json() == fingerprint.to_json());
         CHECK(test::read_bytes(first / "manifest.json") == test::read_bytes(second / "manifest.json"));
-        for (const TokenShardInfo& shard : a.shards()) CHECK(test::read_bytes(first / shard.name) == test::read_bytes(second / shard.name));
+        for (const TokenShardInfo& shard : a.shards())
+          CHECK(test::read_bytes(first / shard.name) == test::read_bytes(second / shard.name));
       }
   }
 
@@ -96,9 +98,10 @@ TEST_SUITE("unit") {
     }
     const TokenShards a(folder.path / "a");
     const LabelFingerprint fingerprint = fingerprint_of(a, "topk", 2);
-    const auto dump =
-        folder.write("dump.jsonl", R"({"id": "one", "tokens": [5, 6, 2], "top_ids": [[6, 9], [2], []], "top_logprobs": [[-0.5, -1.5], [-0.25], []]})"
-                                   "\n");
+    const auto dump = folder.write(
+        "dump.jsonl",
+        R"({"id": "one", "tokens": [5, 6, 2], "top_ids": [[6, 9], [2], []], "top_logprobs": [[-0.5, -1.5], [-0.25], []]})"
+        "\n");
     CHECK(import_labels(dump, a, fingerprint, folder.path / "l").labelled == 2);
     const LabelCache cache(folder.path / "l", a, fingerprint, LabelCoverage::some);
     std::vector<int64_t> id(6);
@@ -117,10 +120,11 @@ TEST_SUITE("unit") {
     const LabelFingerprint fingerprint = fingerprint_of(a, "topk", 2);
     // log 0.5, 0.25, 0.125; a label that is nothing but padding is none
     const auto dump = folder.write(
-        "dump.jsonl", "{" + fmt::format(R"("doc": "{:016x}")", 1000) +
-                          R"(, "tokens": [5, 6, 7, 2], "top_ids": [[300, 9], [8, 1323], [310], []], )"
-                          R"("top_logprobs": [[-0.693147, -1.386294], [-0.287682, -1.386294], [-0.1], []], "tail_logprobs": [-1.386294, null, -2.5, null]})" +
-                          "\n");
+        "dump.jsonl",
+        "{" + fmt::format(R"("doc": "{:016x}")", 1000) +
+            R"(, "tokens": [5, 6, 7, 2], "top_ids": [[300, 9], [8, 1323], [310], []], )"
+            R"("top_logprobs": [[-0.693147, -1.386294], [-0.287682, -1.386294], [-0.1], []], "tail_logprobs": [-1.386294, null, -2.5, null]})" +
+            "\n");
     const LabelTransfer transfer = import_labels(dump, a, fingerprint, folder.path / "l");
     CHECK(transfer.padded_ids == 3);
     CHECK(transfer.labelled == 2);
@@ -136,14 +140,17 @@ TEST_SUITE("unit") {
 }
 
 TEST_SUITE("unit") {
-  TEST_CASE("label jsonl: documents in any order make the same cache; an import replaces what was there, a refused one leaves it") {
+  TEST_CASE(
+      "label jsonl: documents in any order make the same cache; an import replaces what was there, a refused one "
+      "leaves it") {
     const Folder folder;
     test::write_documents(folder.path / "a", {{5, 6, 7}, {8, 9}, {10, 11, 12, 13}, {14}}, 300, 8);
     const TokenShards a(folder.path / "a");
     const LabelFingerprint fingerprint = fingerprint_of(a, "topk", 3);
     {
       LabelCacheWriter writer(folder.path / "first", a, fingerprint);
-      for (size_t shard = 0; shard < a.shards().size(); ++shard) writer.write(shard, some_labels(a, shard, fingerprint));
+      for (size_t shard = 0; shard < a.shards().size(); ++shard)
+        writer.write(shard, some_labels(a, shard, fingerprint));
     }
     export_labels(folder.path / "first", a, folder.path / "straight.jsonl");
     std::vector<std::string> lines;
@@ -162,17 +169,23 @@ TEST_SUITE("unit") {
     CHECK_FALSE(read_label_header(folder.write("headless.jsonl", headless)));
     import_labels(folder.path / "headless.jsonl", a, fingerprint, folder.path / "l");
     same(folder.path / "l");
-    const test::Refusal broken = refusal_of([&] { import_labels(folder.write("broken.jsonl", turned + "{}\n"), a, fingerprint, folder.path / "l"); });
+    const test::Refusal broken = refusal_of(
+        [&] { import_labels(folder.write("broken.jsonl", turned + "{}\n"), a, fingerprint, folder.path / "l"); });
     CHECK(broken.says("line 6"));
     same(folder.path / "l");
-    for (const auto& entry : std::filesystem::directory_iterator(folder.path)) CHECK_FALSE(entry.path().filename().string().starts_with(".tmp-"));
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path))
+      CHECK_FALSE(entry.path().filename().string().starts_with(".tmp-"));
 
     LabelFingerprint other = fingerprint;
     other.temperature = 2;
-    CHECK(refusal_of([&] { import_labels(folder.path / "turned.jsonl", a, other, folder.path / "l"); }).says("another temperature: found 1, expected 2"));
+    CHECK(refusal_of([&] {
+            import_labels(folder.path / "turned.jsonl", a, other, folder.path / "l");
+          }).says("another temperature: found 1, expected 2"));
     std::string newer = turned;
     newer.replace(newer.find("\"version\":1"), 11, "\"version\":2");
-    CHECK(refusal_of([&] { import_labels(folder.write("newer.jsonl", newer), a, fingerprint, folder.path / "l"); }).says("of version 2"));
+    CHECK(refusal_of([&] {
+            import_labels(folder.write("newer.jsonl", newer), a, fingerprint, folder.path / "l");
+          }).says("of version 2"));
   }
 }
 
@@ -183,8 +196,9 @@ TEST_SUITE("faults") {
     const TokenShards a(folder.path / "a");
     const std::string doc = fmt::format(R"("doc": "{:016x}")", 1000);
     const auto refused = [&](const std::string& line, const std::string& word) {
-      const test::Refusal refusal =
-          refusal_of([&] { import_labels(folder.write("x.jsonl", "\n" + line + "\n"), a, fingerprint_of(a, "topk", 2), folder.path / "l"); });
+      const test::Refusal refusal = refusal_of([&] {
+        import_labels(folder.write("x.jsonl", "\n" + line + "\n"), a, fingerprint_of(a, "topk", 2), folder.path / "l");
+      });
       INFO(refusal.text);
       CHECK(refusal.code == 3);
       CHECK(refusal.says(word));
@@ -192,12 +206,16 @@ TEST_SUITE("faults") {
     const std::string tokens = R"(, "tokens": [5, 6, 2])", good = R"(, "top_logprobs": [[-0.5], [-0.5], []]})";
     refused("{" + doc + tokens, "");
     refused(R"({"id": "other")" + tokens + "}", "line 2: the token shards hold no such document");
-    refused("{" + doc + R"(, "tokens": [5, 7, 2], "top_ids": [[1], [1], []])" + good, "token 1 is 7, the shards hold 6");
+    refused("{" + doc + R"(, "tokens": [5, 7, 2], "top_ids": [[1], [1], []])" + good,
+            "token 1 is 7, the shards hold 6");
     refused("{" + doc + tokens + R"(, "top_ids": [[1], [1]])" + good, "\"top_ids\" has 2 entries, expected 3");
     refused("{" + doc + tokens + R"(, "top_ids": [[1324], [1], []])" + good, "outside the vocabulary");
     refused("{" + doc + tokens + R"(, "top_ids": [[1, 2, 3], [1], []])" + good, "at most 2 ids");
-    refused("{" + doc + tokens + R"(, "top_ids": [[1, 1], [1], []], "top_logprobs": [[-1, -1], [-0.5], []]})", "stands twice");
-    refused("{" + doc + tokens + R"(, "top_ids": [[1, 2], [1], []], "top_logprobs": [[-2, -1], [-0.5], []]})", "descending");
-    refused("{" + doc + tokens + R"(, "top_ids": [[1], [1], []], "top_logprobs": [[0.5], [-0.5], []]})", "no number up to 0");
+    refused("{" + doc + tokens + R"(, "top_ids": [[1, 1], [1], []], "top_logprobs": [[-1, -1], [-0.5], []]})",
+            "stands twice");
+    refused("{" + doc + tokens + R"(, "top_ids": [[1, 2], [1], []], "top_logprobs": [[-2, -1], [-0.5], []]})",
+            "descending");
+    refused("{" + doc + tokens + R"(, "top_ids": [[1], [1], []], "top_logprobs": [[0.5], [-0.5], []]})",
+            "no number up to 0");
   }
 }

@@ -1,5 +1,5 @@
-// Labels of some of a shard's tokens: what they cost follows what is labelled, they read like the same labels beside tokens without any, and a table that does
-// not fit its file is refused before it is used.
+// Labels of some of a shard's tokens: what they cost follows what is labelled, they read like the same labels beside
+// tokens without any, and a table that does not fit its file is refused before it is used.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
@@ -65,7 +65,8 @@ TokenRuns scattered(uint64_t tokens, uint64_t one_in, uint64_t seed) {
 std::vector<bool> flags_of(const TokenRuns& runs, uint64_t tokens) {
   std::vector<bool> flags(tokens, false);
   for (const TokenRun& run : runs)
-    std::fill(flags.begin() + static_cast<std::ptrdiff_t>(run.begin), flags.begin() + static_cast<std::ptrdiff_t>(run.end), true);
+    std::fill(flags.begin() + static_cast<std::ptrdiff_t>(run.begin),
+              flags.begin() + static_cast<std::ptrdiff_t>(run.end), true);
   return flags;
 }
 
@@ -96,7 +97,8 @@ TEST_SUITE("unit") {
         {
           LabelCacheWriter writer(path, a, fingerprint);
           for (size_t shard = 0; shard < a.shards().size(); ++shard) {
-            runs.push_back(shard == 1 ? TokenRuns() : scattered(a.shards()[shard].tokens, one_in, shard));  // of one shard nothing
+            runs.push_back(shard == 1 ? TokenRuns()
+                                      : scattered(a.shards()[shard].tokens, one_in, shard));  // of one shard nothing
             writer.write(shard, labels_of(runs[shard], fingerprint));
             CHECK(writer.has(shard));
           }
@@ -129,9 +131,12 @@ TEST_SUITE("unit") {
               for (uint64_t j = i * static_cast<uint64_t>(k), at = token * static_cast<uint64_t>(k);
                    fingerprint.has_logp() && j < (i + 1) * static_cast<uint64_t>(k); ++j, ++at) {
                 REQUIRE(ids[j] == (flags[token] ? all.id[at] : kNoLabel));
-                REQUIRE(logp[j] == (flags[token] ? static_cast<float>(all.logp[at]) : -std::numeric_limits<float>::infinity()));
+                REQUIRE(logp[j] ==
+                        (flags[token] ? static_cast<float>(all.logp[at]) : -std::numeric_limits<float>::infinity()));
               }
-              if (fingerprint.has_tail()) REQUIRE(tail[i] == (flags[token] ? static_cast<float>(all.tail[token]) : -std::numeric_limits<float>::infinity()));
+              if (fingerprint.has_tail())
+                REQUIRE(tail[i] ==
+                        (flags[token] ? static_cast<float>(all.tail[token]) : -std::numeric_limits<float>::infinity()));
             }
             REQUIRE((cache.first_gap(shard, begin, count) == gap));
           }
@@ -142,7 +147,8 @@ TEST_SUITE("unit") {
 
   TEST_CASE("packed labels: bytes follow what is labelled; a whole shard has no table and its version stays 1") {
     const Folder folder;
-    test::write_documents(folder.path / "a", std::vector<std::vector<int32_t>>(256, std::vector<int32_t>(1023, 7)), 300, 1 << 18);
+    test::write_documents(folder.path / "a", std::vector<std::vector<int32_t>>(256, std::vector<int32_t>(1023, 7)), 300,
+                          1 << 18);
     const TokenShards a(folder.path / "a");
     REQUIRE(a.num_tokens() == 1 << 18);
     constexpr double kFileBytes = 15'000;  // of a file with four datasets and its manifest
@@ -155,8 +161,10 @@ TEST_SUITE("unit") {
         const TokenRuns runs = one_in == 1 ? TokenRuns{{0, a.num_tokens()}} : scattered(a.num_tokens(), one_in, 3);
         LabelCacheWriter(path, a, fingerprint).write(0, labels_of(runs, fingerprint));
         const auto bytes = static_cast<double>(LabelCache(path, a, fingerprint, LabelCoverage::some).bytes());
-        const double labels = static_cast<double>(count_tokens(runs) * label_row_bytes(fingerprint)), table = static_cast<double>(runs.size() * kLabelRunBytes);
-        MESSAGE(std::string(tier) << ", 1 token in " << one_in << ": " << bytes / static_cast<double>(count_tokens(runs)) << " bytes a label");
+        const double labels = static_cast<double>(count_tokens(runs) * label_row_bytes(fingerprint)),
+                     table = static_cast<double>(runs.size() * kLabelRunBytes);
+        MESSAGE(std::string(tier) << ", 1 token in " << one_in << ": "
+                                  << bytes / static_cast<double>(count_tokens(runs)) << " bytes a label");
         CHECK(bytes >= labels);
         CHECK(bytes <= 1.01 * (labels + table) + kFileBytes);
         CHECK(read_json(path / "manifest.json").at("version") == (one_in == 1 ? 1 : 2));
@@ -177,8 +185,10 @@ TEST_SUITE("unit") {
     const TokenRun last = runs.back();
     if (last.size() > 1) runs.back().begin = last.begin + 1, runs.insert(runs.begin(), {last.begin, last.begin + 1});
     LabelCacheWriter(folder.path / "turned", a, fingerprint).write(0, labels_of(runs, fingerprint));
-    CHECK(test::read_bytes(folder.path / "straight/shard-00000.h5") == test::read_bytes(folder.path / "turned/shard-00000.h5"));
-    CHECK(test::read_bytes(folder.path / "straight/manifest.json") == test::read_bytes(folder.path / "turned/manifest.json"));
+    CHECK(test::read_bytes(folder.path / "straight/shard-00000.h5") ==
+          test::read_bytes(folder.path / "turned/shard-00000.h5"));
+    CHECK(test::read_bytes(folder.path / "straight/manifest.json") ==
+          test::read_bytes(folder.path / "turned/manifest.json"));
   }
 
   TEST_CASE("packed labels: a gap is stored where that costs no more than a run; runs are merged") {
@@ -190,7 +200,8 @@ TEST_SUITE("unit") {
       return runs;
     };
     using Runs = std::vector<std::array<uint64_t, 3>>;
-    CHECK(runs_of({{20, 30}, {42, 50}, {63, 64}}, 2) == Runs{{20, 30, 0}, {63, 1, 30}});  // 12 tokens are 24 bytes, 13 are 26
+    CHECK(runs_of({{20, 30}, {42, 50}, {63, 64}}, 2) ==
+          Runs{{20, 30, 0}, {63, 1, 30}});  // 12 tokens are 24 bytes, 13 are 26
     CHECK(runs_of({{12, 30}, {42, 88}}, 2) == Runs{{0, 100, 0}});
     CHECK(runs_of({{13, 30}, {42, 87}}, 2) == Runs{{13, 74, 0}});
     CHECK(runs_of({{0, 1}, {2, 99}}, 25) == Runs{{0, 1, 0}, {2, 97, 1}});
@@ -206,45 +217,55 @@ TEST_SUITE("unit") {
     const TokenShards a(folder.path / "a");
     {
       LabelCacheWriter writer(folder.path / "bare", a, fingerprint_of(a));
-      for (size_t shard = 0; shard < a.shards().size(); ++shard) writer.write(shard, ShardLabels(TokenRuns(), fingerprint_of(a)));
+      for (size_t shard = 0; shard < a.shards().size(); ++shard)
+        writer.write(shard, ShardLabels(TokenRuns(), fingerprint_of(a)));
     }
     CHECK(export_labels(folder.path / "bare", a, folder.path / "bare.jsonl").documents == 0);
     CHECK(import_labels(folder.path / "bare.jsonl", a, fingerprint_of(a), folder.path / "bare-again").labelled == 0);
-    CHECK(test::read_bytes(folder.path / "bare/manifest.json") == test::read_bytes(folder.path / "bare-again/manifest.json"));
+    CHECK(test::read_bytes(folder.path / "bare/manifest.json") ==
+          test::read_bytes(folder.path / "bare-again/manifest.json"));
     for (const auto& [tier, k] : kTiers) {
       CAPTURE(tier);
       const LabelFingerprint fingerprint = fingerprint_of(a, tier, k);
-      const auto first = folder.path / (std::string(tier) + "-first"), second = folder.path / (std::string(tier) + "-second");
+      const auto first = folder.path / (std::string(tier) + "-first"),
+                 second = folder.path / (std::string(tier) + "-second");
       {
         LabelCacheWriter writer(first, a, fingerprint);
-        for (size_t shard = 0; shard < a.shards().size(); ++shard) writer.write(shard, labels_of(scattered(a.shards()[shard].tokens, 20, shard), fingerprint));
+        for (size_t shard = 0; shard < a.shards().size(); ++shard)
+          writer.write(shard, labels_of(scattered(a.shards()[shard].tokens, 20, shard), fingerprint));
       }
       const LabelTransfer out = export_labels(first, a, folder.path / "out.jsonl");
       CHECK(out.documents < 200);  // those without a label are left out
       CHECK(import_labels(folder.path / "out.jsonl", a, fingerprint, second).labelled == out.labelled);
       CHECK(test::read_bytes(first / "manifest.json") == test::read_bytes(second / "manifest.json"));
-      for (const TokenShardInfo& shard : a.shards()) CHECK(test::read_bytes(first / shard.name) == test::read_bytes(second / shard.name));
+      for (const TokenShardInfo& shard : a.shards())
+        CHECK(test::read_bytes(first / shard.name) == test::read_bytes(second / shard.name));
     }
   }
 }
 
 TEST_SUITE("golden") {
-  // tests/data/labels_v1: tokens and labels as the program of format version 1 wrote them, a row for every token: two shards of three documents of 20 tokens,
-  // labels of tokens 5 to 17 and 41 to 49 of each; of top1 the second shard is missing.
+  // tests/data/labels_v1: tokens and labels as the program of format version 1 wrote them, a row for every token: two
+  // shards of three documents of 20 tokens, labels of tokens 5 to 17 and 41 to 49 of each; of top1 the second shard is
+  // missing.
   TEST_CASE("packed labels: caches of the first version are read, and one that was begun is gone on with") {
     const Folder folder;
     const std::filesystem::path old = folder.path / "labels_v1";
-    std::filesystem::copy(std::filesystem::path(COPPICE_SOURCE_DIR) / "tests/data/labels_v1", old, std::filesystem::copy_options::recursive);
+    std::filesystem::copy(std::filesystem::path(COPPICE_SOURCE_DIR) / "tests/data/labels_v1", old,
+                          std::filesystem::copy_options::recursive);
     const TokenShards shards(old / "tokens");
     REQUIRE(shards.shards().size() == 2);
     const std::vector<bool> labelled = flags_of({{5, 18}, {41, 50}}, 60);
-    const auto id_at = [](size_t shard, uint64_t token, uint64_t j) { return static_cast<int64_t>((7 * token + 11 * shard + j) % 300); };
+    const auto id_at = [](size_t shard, uint64_t token, uint64_t j) {
+      return static_cast<int64_t>((7 * token + 11 * shard + j) % 300);
+    };
     const auto check_top_1 = [&](const LabelCache& cache) {
       using Gap = std::pair<uint64_t, uint64_t>;
       for (size_t shard = 0; shard < 2; ++shard) {
         std::vector<int64_t> id(60);
         cache.read(shard, 0, 60, id.data());
-        for (uint64_t token = 0; token < 60; ++token) CHECK(id[token] == (labelled[token] ? id_at(shard, token, 0) : kNoLabel));
+        for (uint64_t token = 0; token < 60; ++token)
+          CHECK(id[token] == (labelled[token] ? id_at(shard, token, 0) : kNoLabel));
         CHECK((cache.first_gap(shard, 0, 60) == std::optional(Gap(0, 5))));
         CHECK((cache.first_gap(shard, 5, 37) == std::optional(Gap(18, 19))));  // token 19 ends its document
         CHECK_FALSE(cache.first_gap(shard, 6, 12).has_value());
@@ -262,7 +283,8 @@ TEST_SUITE("golden") {
     for (uint64_t token = 0; token < 60; ++token) {
       for (uint64_t j = 0; j < 3; ++j) {
         CHECK(ids[token * 3 + j] == (labelled[token] ? id_at(1, token, j) : kNoLabel));
-        if (labelled[token]) CHECK(logp[token * 3 + j] == doctest::Approx(-std::log(2.0) * static_cast<double>(j + 1)).epsilon(1e-3));
+        if (labelled[token])
+          CHECK(logp[token * 3 + j] == doctest::Approx(-std::log(2.0) * static_cast<double>(j + 1)).epsilon(1e-3));
       }
       if (labelled[token]) CHECK(tail[token] == doctest::Approx(std::log(0.125)).epsilon(1e-3));
     }
@@ -288,13 +310,16 @@ TEST_SUITE("golden") {
     newer.erase("sha256");
     newer["version"] = 3;
     write_file_atomically(old / "top1/manifest.json", seal(newer));
-    CHECK(refusal_of([&] { summarise_labels(old / "top1"); }).says("version 3, expected \"coppice.labels\" up to version 2"));
+    CHECK(refusal_of([&] {
+            summarise_labels(old / "top1");
+          }).says("version 3, expected \"coppice.labels\" up to version 2"));
   }
 }
 
 TEST_SUITE("faults") {
   TEST_CASE(
-      "packed labels: a table out of order, overlapping, empty, beyond the shard or the data, or whose sums overflow is refused, whatever the hash says") {
+      "packed labels: a table out of order, overlapping, empty, beyond the shard or the data, or whose sums overflow "
+      "is refused, whatever the hash says") {
     const Folder folder;
     test::write_documents(folder.path / "a", {std::vector<int32_t>(99, 7)}, 300, 1000);
     const TokenShards a(folder.path / "a");
@@ -302,7 +327,8 @@ TEST_SUITE("faults") {
     constexpr uint64_t kHuge = ~uint64_t{0};
     const auto opened = [&](const test::RawLabels& labels) {
       labels.write(folder.path / "l", a);
-      const test::Refusal opening = refusal_of([&] { LabelCache(folder.path / "l", a, test::RawLabels::fingerprint(a), LabelCoverage::some); });
+      const test::Refusal opening =
+          refusal_of([&] { LabelCache(folder.path / "l", a, test::RawLabels::fingerprint(a), LabelCoverage::some); });
       const test::Refusal telling = refusal_of([&] { summarise_labels(folder.path / "l"); });
       CHECK(opening.code == telling.code);
       return opening;
@@ -330,7 +356,8 @@ TEST_SUITE("faults") {
     refused({.runs = {{20, 4, 0}, {kHuge, 6, 4}}}, "does not fit in 64 bits");  // sums that overflow
     refused({.runs = {{20, kHuge, 0}}}, "does not fit in 64 bits");
     refused({.runs = {{20, kHuge - 20, 0}, {30, 21, kHuge - 20}}}, "expected tokens of a shard of 100");
-    refused({.runs = {{20, 4, 0}, {30, 6, 4}}, .rows = 9, .listed_rows = 10}, "another type or shape");  // of the labels
+    refused({.runs = {{20, 4, 0}, {30, 6, 4}}, .rows = 9, .listed_rows = 10},
+            "another type or shape");  // of the labels
     refused({.runs = {{0, 100, 0}}, .rows = 100, .listed_rows = 101}, "101 labels for 100 tokens");
     refused({.runs = {{0, 100, 0}}, .rows = 100, .listed_rows = kHuge}, "labels for 100 tokens");
     refused({.runs = {{20, 4, 0}, {30, 6, 4}}, .type = Hdf5Type::i64}, "another type or shape");  // of the table
@@ -355,6 +382,8 @@ TEST_SUITE("faults") {
     labels.id[2 * 13] = 35;
     labels.tail[13] = 0.0f;
     LabelCacheWriter(folder.path / "m", a, large).write(0, labels);
-    CHECK(refusal_of([&] { LabelCache(folder.path / "m", a, large, LabelCoverage::some); }).says("token 53 and their tail add up to"));
+    CHECK(refusal_of([&] {
+            LabelCache(folder.path / "m", a, large, LabelCoverage::some);
+          }).says("token 53 and their tail add up to"));
   }
 }

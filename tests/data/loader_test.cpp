@@ -35,8 +35,10 @@ std::vector<std::vector<int32_t>> numbered_documents(int count, int length, int 
 bool same(const Batch& a, const Batch& b) {
   bool spans = a.spans.size() == b.spans.size();
   for (size_t i = 0; spans && i < a.spans.size(); ++i)
-    spans = a.spans[i].domain == b.spans[i].domain && a.spans[i].shard == b.spans[i].shard && a.spans[i].offset == b.spans[i].offset;
-  return spans && a.num_live == b.num_live && a.token_BT.equal(b.token_BT) && a.true_label_BT.equal(b.true_label_BT) && a.position_BT.equal(b.position_BT);
+    spans = a.spans[i].domain == b.spans[i].domain && a.spans[i].shard == b.spans[i].shard &&
+            a.spans[i].offset == b.spans[i].offset;
+  return spans && a.num_live == b.num_live && a.token_BT.equal(b.token_BT) && a.true_label_BT.equal(b.true_label_BT) &&
+         a.position_BT.equal(b.position_BT);
 }
 
 }  // namespace
@@ -44,7 +46,8 @@ bool same(const Batch& a, const Batch& b) {
 TEST_SUITE("unit") {
   TEST_CASE("windows: by hand") {
     const Folder folder;
-    // shard 0: 5 6 2 7 2 8 9 4 2 (9 tokens: 2 windows of 4); shard 1: 5 5 5 5 2 (5 tokens: 1); shard 2: 6 2 (2 tokens: none)
+    // shard 0: 5 6 2 7 2 8 9 4 2 (9 tokens: 2 windows of 4); shard 1: 5 5 5 5 2 (5 tokens: 1); shard 2: 6 2 (2 tokens:
+    // none)
     {
       TokenShardWriter writer(folder.path / "t", "prose", 10, 2, "h", 9);
       writer.add(1, {5, 6}, 0);
@@ -70,7 +73,8 @@ TEST_SUITE("unit") {
     Batch batch;
     REQUIRE(reader.next(2, batch));
     CHECK(row_of(batch.token_BT, 0) == std::vector<int64_t>{5, 6, 2, 7});
-    CHECK(row_of(batch.true_label_BT, 0) == std::vector<int64_t>{6, 2, -100, 2});  // the end token is a target, and has none
+    CHECK(row_of(batch.true_label_BT, 0) ==
+          std::vector<int64_t>{6, 2, -100, 2});  // the end token is a target, and has none
     CHECK(row_of(batch.document_BT, 0) == std::vector<int64_t>{0, 0, 0, 1});
     CHECK(row_of(batch.position_BT, 0) == std::vector<int64_t>{0, 1, 2, 0});
     CHECK(row_of(batch.token_BT, 1) == std::vector<int64_t>{2, 8, 9, 4});
@@ -102,7 +106,8 @@ TEST_SUITE("unit") {
 
   TEST_CASE("mixture: error feedback by hand, ties to the first") {
     // share * max(i, 1) - drawn, largest first.
-    // 0.5 0.3 0.2: 0 (.5 .3 .2); 1 (-.5 .3 .2); 2 (0 -.4 .4); 0 (.5 -.1 -.4); 0 and 1 (0 .2 -.2) -> 1; then (.5 -.5 0) -> 0
+    // 0.5 0.3 0.2: 0 (.5 .3 .2); 1 (-.5 .3 .2); 2 (0 -.4 .4); 0 (.5 -.1 -.4); 0 and 1 (0 .2 -.2) -> 1; then (.5 -.5 0)
+    // -> 0
     const std::vector<MixtureEntry> mixture = {{"a", 5}, {"b", 3}, {"c", 2}};
     std::vector<uint64_t> drawn(3, 0);
     std::vector<int> order;

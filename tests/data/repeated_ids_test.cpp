@@ -10,14 +10,17 @@ using namespace coppice;
 TEST_SUITE("unit") {
   TEST_CASE("repeated ids: both places are named, across files and within one, numbers and text alike") {
     const test::Folder folder;
-    folder.write("corpus/a.jsonl", "{\"id\": 7, \"text\": \"x\"}\n\n{\"id\": \"8\", \"text\": \"x\"}\n{\"text\": \"no id\"}\n");
+    folder.write("corpus/a.jsonl",
+                 "{\"id\": 7, \"text\": \"x\"}\n\n{\"id\": \"8\", \"text\": \"x\"}\n{\"text\": \"no id\"}\n");
     folder.write("corpus/b.jsonl",
-                 "{\"id\": \"7\", \"text\": \"y\"}\n{\"text\": \"no id\"}\n{\"id\": \"8\", \"text\": \"x\"}\n{\"id\": \"8\", \"text\": \"z\"}\n");
+                 "{\"id\": \"7\", \"text\": \"y\"}\n{\"text\": \"no id\"}\n{\"id\": \"8\", \"text\": \"x\"}\n{\"id\": "
+                 "\"8\", \"text\": \"z\"}\n");
     folder.write("corpus/c.txt", "text");
     RepeatedIds ids;
     for_each_document(folder.path / "corpus", [&](Document&& document) { ids.look(document); });
     CHECK(ids.count() == 3);
-    CHECK(ids.first() == std::vector<std::string>{"'7' in a.jsonl:1 and b.jsonl:1", "'8' in a.jsonl:3 and b.jsonl:3", "'8' in a.jsonl:3 and b.jsonl:4"});
+    CHECK(ids.first() == std::vector<std::string>{"'7' in a.jsonl:1 and b.jsonl:1", "'8' in a.jsonl:3 and b.jsonl:3",
+                                                  "'8' in a.jsonl:3 and b.jsonl:4"});
   }
 
   TEST_CASE("repeated ids: every one of many documents is known, and only the first ten repetitions are kept") {

@@ -35,7 +35,10 @@ std::vector<int64_t> ids_of(std::string_view text) {
 }
 
 TaskItem item(std::string context, std::string delimiter, std::string choice) {
-  return {.context = std::move(context), .delimiter = std::move(delimiter), .choices = {std::move(choice), "x"}, .where = "here:1"};
+  return {.context = std::move(context),
+          .delimiter = std::move(delimiter),
+          .choices = {std::move(choice), "x"},
+          .where = "here:1"};
 }
 
 }  // namespace
@@ -43,10 +46,13 @@ TaskItem item(std::string context, std::string delimiter, std::string choice) {
 TEST_SUITE("unit") {
   TEST_CASE("read_task: items with and without what is optional, plain and packed") {
     const Folder folder;
-    const std::string text = std::string(kItem) + "\n\n" +
-                             R"({"id": 7, "context": "", "choices": ["\u00e4", "b", "c"], "answer": 2, "delimiter": "", "documents": ["a/b", "c"]})" + "\r\n";
-    for (const auto& [name, bytes] :
-         {std::pair{"colours.jsonl", text}, {"colours.jsonl.gz", test::gzip_bytes(text)}, {"colours.jsonl.zst", test::zstd_bytes(text)}}) {
+    const std::string text =
+        std::string(kItem) + "\n\n" +
+        R"({"id": 7, "context": "", "choices": ["\u00e4", "b", "c"], "answer": 2, "delimiter": "", "documents": ["a/b", "c"]})" +
+        "\r\n";
+    for (const auto& [name, bytes] : {std::pair{"colours.jsonl", text},
+                                      {"colours.jsonl.gz", test::gzip_bytes(text)},
+                                      {"colours.jsonl.zst", test::zstd_bytes(text)}}) {
       const Task task = read_task(folder.write(name, bytes));
       CHECK(task.name == "colours");
       REQUIRE(task.items.size() == 2);
@@ -66,7 +72,8 @@ TEST_SUITE("unit") {
   TEST_CASE("read_task: what is wrong is refused with file and line") {
     const Folder folder;
     const auto refused = [&](const std::string& line, const std::string& part) {
-      const auto refusal = refusal_of([&] { read_task(folder.write("bad.jsonl", std::string(kItem) + "\n" + line + "\n")); });
+      const auto refusal =
+          refusal_of([&] { read_task(folder.write("bad.jsonl", std::string(kItem) + "\n" + line + "\n")); });
       INFO(line << " -> " << refusal.text);
       CHECK(refusal.code == 3);
       CHECK(refusal.says("bad.jsonl:2"));
@@ -80,7 +87,8 @@ TEST_SUITE("unit") {
     refused(R"({"context": "c", "choices": ["a", ""], "answer": 0})", "choices[1]: is empty");
     refused(R"({"context": "c", "choices": ["a", 3], "answer": 0})", "choices[1]: expected a string");
     refused(R"({"context": "c", "choices": ["a", "b"]})", "answer");
-    refused(R"({"context": "c", "choices": ["a", "b"], "answer": 2})", "got 2, expected the number of a choice, 0 to 1");
+    refused(R"({"context": "c", "choices": ["a", "b"], "answer": 2})",
+            "got 2, expected the number of a choice, 0 to 1");
     refused(R"({"context": "c", "choices": ["a", "b"], "answer": -1})", "answer");
     refused(R"({"context": "c", "choices": ["a", "b"], "answer": "a"})", "answer");
     refused(R"({"context": "c", "choices": ["a", "b"], "answer": 0, "delimiter": null})", "delimiter");
@@ -124,7 +132,8 @@ TEST_SUITE("unit") {
   TEST_CASE("encode_choice: a choice that melts into the context is refused") {
     std::optional<TaskItem> melting;  // a piece whose beginning is a piece as well
     for (const Piece& piece : tokenizer().pieces())
-      if (piece.type == PieceType::normal && piece.text.size() == 3 && std::ranges::all_of(piece.text, [](char c) { return c > ' ' && c < 0x7f; }) &&
+      if (piece.type == PieceType::normal && piece.text.size() == 3 &&
+          std::ranges::all_of(piece.text, [](char c) { return c > ' ' && c < 0x7f; }) &&
           ids_of(piece.text).size() == 1 && ids_of(piece.text.substr(0, 2)).size() == 1)
         melting = item(piece.text.substr(0, 2), "", piece.text.substr(2));
     REQUIRE(melting.has_value());

@@ -123,7 +123,8 @@ TEST_SUITE("unit") {
       std::vector<int64_t> stream;
       for (size_t d = 0; d < documents.size(); ++d) {
         for (uint64_t i = 0; i < 5000; ++i)
-          documents[d].push_back(static_cast<int32_t>(random_bits(1, Purpose::test, d, i) % static_cast<uint64_t>(vocab_size)));
+          documents[d].push_back(
+              static_cast<int32_t>(random_bits(1, Purpose::test, d, i) % static_cast<uint64_t>(vocab_size)));
         documents[d].back() = static_cast<int32_t>(vocab_size - 1);
         stream.insert(stream.end(), documents[d].begin(), documents[d].end());
         stream.push_back(2);
@@ -134,7 +135,8 @@ TEST_SUITE("unit") {
       const uint64_t width = vocab_size > 65'535 ? 4 : 2;
       CHECK(shards.shards()[0].bytes < stream.size() * width * 101 / 100 + 16'384);
       for (uint64_t i = 0; i < 200; ++i) {
-        const uint64_t begin = random_bits(2, Purpose::test, 0, i) % (stream.size() - 300), count = 1 + random_bits(2, Purpose::test, 1, i) % 300;
+        const uint64_t begin = random_bits(2, Purpose::test, 0, i) % (stream.size() - 300),
+                       count = 1 + random_bits(2, Purpose::test, 1, i) % 300;
         std::vector<int64_t> window(count);
         shards.read(0, begin, count, window.data());
         CHECK(std::equal(window.begin(), window.end(), stream.begin() + static_cast<int64_t>(begin)));

@@ -1,4 +1,5 @@
-// Tokenizers as they come: pieces missing, added, renamed, renumbered, with and without a dummy prefix. All through loading, ids, text, shards and bytes.
+// Tokenizers as they come: pieces missing, added, renamed, renumbered, with and without a dummy prefix. All through
+// loading, ids, text, shards and bytes.
 #include <doctest/doctest.h>
 #include <sentencepiece_processor.h>
 
@@ -95,7 +96,9 @@ const std::vector<std::string>& texts() {
   return result;
 }
 
-std::string row_text(const Tokenizer& tokenizer, std::optional<int64_t> id) { return id ? tokenizer.pieces().at(static_cast<size_t>(*id)).text : "none"; }
+std::string row_text(const Tokenizer& tokenizer, std::optional<int64_t> id) {
+  return id ? tokenizer.pieces().at(static_cast<size_t>(*id)).text : "none";
+}
 
 }  // namespace
 
@@ -123,7 +126,8 @@ TEST_SUITE("unit") {
                                      {"one_end", "<unk>", "<|endoftext|>", "<|endoftext|>", "<|endoftext|>"},
                                      {"unk_by_another_name", "<UNK>", "<s>", "</s>", "<pad>"}}) {
       INFO(std::string(expected.name));
-      const Tokenizer tokenizer = load_bytes(std::ranges::find(table(), expected.name, &TokenizerCase::name)->file.bytes());
+      const Tokenizer tokenizer =
+          load_bytes(std::ranges::find(table(), expected.name, &TokenizerCase::name)->file.bytes());
       CHECK(row_text(tokenizer, tokenizer.unk_id()) == expected.unk);
       CHECK(row_text(tokenizer, tokenizer.bos_id()) == expected.bos);
       CHECK(row_text(tokenizer, tokenizer.eos_id()) == expected.eos);
@@ -168,8 +172,10 @@ TEST_SUITE("unit") {
       for (uint64_t i = 0; i < 3000; ++i) {
         std::vector<int> ids(1 + i % 6);
         for (size_t k = 0; k < ids.size(); ++k) {
-          const uint64_t bits = random_bits(5, Purpose::test, i, k);  // every other one from the beginning, where most special pieces are
-          ids[k] = static_cast<int>((bits >> 8) % (bits % 2 == 0 ? 300 : static_cast<uint64_t>(tokenizer.vocab_size())));
+          const uint64_t bits =
+              random_bits(5, Purpose::test, i, k);  // every other one from the beginning, where most special pieces are
+          ids[k] =
+              static_cast<int>((bits >> 8) % (bits % 2 == 0 ? 300 : static_cast<uint64_t>(tokenizer.vocab_size())));
         }
         std::string expected;
         REQUIRE(reference.Decode(ids, &expected).ok());
@@ -196,7 +202,8 @@ TEST_SUITE("unit") {
   TEST_CASE("tokenizer: a dummy prefix is part of the fingerprint, missing pieces are as well") {
     std::vector<std::string> fingerprints;
     for (const TokenizerCase& row : table())
-      if (row.name != "self_test" && row.load_refusal.empty()) fingerprints.push_back(load_bytes(row.file.bytes()).fingerprint());
+      if (row.name != "self_test" && row.load_refusal.empty())
+        fingerprints.push_back(load_bytes(row.file.bytes()).fingerprint());
     std::ranges::sort(fingerprints);
     CHECK(fingerprints.size() == 15);
     CHECK(std::ranges::adjacent_find(fingerprints) == fingerprints.end());
@@ -208,7 +215,8 @@ TEST_SUITE("unit") {
       INFO(row.name);
       const Tokenizer tokenizer = load_bytes(row.file.bytes());
       const Folder folder;
-      TokenShardWriter writer(folder.path / "prose", "prose", tokenizer.vocab_size(), tokenizer.eos_id(), tokenizer.fingerprint(), 1 << 20);
+      TokenShardWriter writer(folder.path / "prose", "prose", tokenizer.vocab_size(), tokenizer.eos_id(),
+                              tokenizer.fingerprint(), 1 << 20);
       uint64_t bytes = 0;
       for (size_t i = 0; i < texts().size(); ++i) {
         writer.add(i + 1, tokenizer.encode(texts()[i]), texts()[i].size());
@@ -218,7 +226,8 @@ TEST_SUITE("unit") {
       const TokenShards shards(folder.path / "prose");
       CHECK(shards.eos_id() == tokenizer.eos_id());
       CHECK(shards.text_bytes() == bytes);
-      std::vector<int64_t> tokens(shards.num_tokens() + 1, tokenizer.eos_id());  // what stands before the first document
+      std::vector<int64_t> tokens(shards.num_tokens() + 1,
+                                  tokenizer.eos_id());  // what stands before the first document
       shards.read(0, 0, shards.num_tokens(), tokens.data() + 1);
       const std::span<const int64_t> all(tokens);
       CHECK(TextBytes(tokenizer).of(all.first(all.size() - 1), all.subspan(1)) == static_cast<double>(bytes));
@@ -240,7 +249,8 @@ TEST_SUITE("unit") {
       CHECK(whole == ids_of("The tree is cut back"));
       CHECK(encoded.context == ids_of("The tree is"));
       CHECK(tokenizer.decode_continuation({encoded.continuation.begin(), encoded.continuation.end()}) == " cut back");
-      const EncodedChoice alone = encode_choice(tokenizer, {.context = "", .delimiter = "", .choices = {"cut", "x"}, .where = "here:2"}, 0);
+      const EncodedChoice alone =
+          encode_choice(tokenizer, {.context = "", .delimiter = "", .choices = {"cut", "x"}, .where = "here:2"}, 0);
       CHECK(alone.context == std::vector<int64_t>{tokenizer.bos_id().value_or(tokenizer.eos_id())});
       CHECK(alone.continuation == ids_of("cut"));
     }

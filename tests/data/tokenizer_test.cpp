@@ -27,7 +27,8 @@ const std::vector<std::string>& repository_texts() {
     std::vector<fs::path> paths;
     for (const char* folder : {"src", "tests/data", "docs"})
       for (const auto& entry : fs::recursive_directory_iterator(fs::path(COPPICE_SOURCE_DIR) / folder))
-        if (entry.is_regular_file() && (entry.path().extension() == ".h" || entry.path().extension() == ".cpp" || entry.path().extension() == ".md"))
+        if (entry.is_regular_file() && (entry.path().extension() == ".h" || entry.path().extension() == ".cpp" ||
+                                        entry.path().extension() == ".md"))
           paths.push_back(entry.path());
     std::sort(paths.begin(), paths.end());
     std::vector<std::string> result;
@@ -66,11 +67,15 @@ std::vector<int32_t> reference_ids(const sentencepiece::SentencePieceProcessor& 
 
 std::string field(uint64_t number, const std::string& bytes) { return Proto().text(number, bytes).bytes; }
 std::string number_field(uint64_t number, uint64_t value) { return Proto().number(number, value).bytes; }
-std::string piece(const std::string& text, uint64_t type) { return field(1, Proto().text(1, text).number(3, type).bytes); }
+std::string piece(const std::string& text, uint64_t type) {
+  return field(1, Proto().text(1, text).number(3, type).bytes);
+}
 
 /// Characters [begin, begin + count) of a UTF-8 text, counted in bytes and widened to whole characters.
 std::string slice(const std::string& text, size_t begin, size_t count) {
-  const auto is_inside = [&](size_t i) { return i < text.size() && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80; };
+  const auto is_inside = [&](size_t i) {
+    return i < text.size() && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80;
+  };
   size_t end = std::min(begin + count, text.size());
   while (is_inside(begin)) ++begin;
   while (is_inside(end)) ++end;
@@ -108,9 +113,11 @@ TEST_SUITE("unit") {
     const std::vector<int32_t> ids = tokenizer.encode("<s> </s> <unk>");
     CHECK(tokenizer.decode(ids) == "<s> </s> <unk>");
     CHECK(std::ranges::none_of(ids, [](int32_t id) { return id < 4; }));
-    // BPE merges never join letters and signs, so that no two pieces spell "<s>": programs that merge by looking up the vocabulary cannot build it either
+    // BPE merges never join letters and signs, so that no two pieces spell "<s>": programs that merge by looking up the
+    // vocabulary cannot build it either
     for (const Piece& piece : tokenizer.pieces())
-      if (piece.type == PieceType::normal) CHECK_FALSE((piece.text.find('<') != std::string::npos && piece.text.find('s') != std::string::npos));
+      if (piece.type == PieceType::normal)
+        CHECK_FALSE((piece.text.find('<') != std::string::npos && piece.text.find('s') != std::string::npos));
   }
 
   TEST_CASE("tokenizer: digits stand alone, unseen characters become bytes, newline is a byte") {
@@ -165,7 +172,8 @@ TEST_SUITE("unit") {
       texts.push_back(mixed);
     }
     // random strings of a small alphabet that holds everything a cut looks at
-    const std::vector<std::string> alphabet = {" ", " ", "\n", "\xE2\x96\x81", "t", "h", "e", "1", "_", "\xC3\xA9", "\xE2\x80\x94", "(", "\t"};
+    const std::vector<std::string> alphabet = {" ", " ", "\n",       "\xE2\x96\x81", "t", "h", "e",
+                                               "1", "_", "\xC3\xA9", "\xE2\x80\x94", "(", "\t"};
     for (uint64_t i = 0; i < 3000; ++i) {
       std::string text;
       const uint64_t length = random_bits(7, Purpose::test, i, 0) % 40;
@@ -219,7 +227,8 @@ TEST_SUITE("unit") {
                                        {"\xC3\xA9"
                                         "a",
                                         0, PieceType::normal}};
-    const std::vector<std::pair<std::string, std::string>> expected = {{"a", "b"}, {"a", "bc"}, {"ab", "c"}, {"b", "c"}, {"\xC3\xA9", "a"}};
+    const std::vector<std::pair<std::string, std::string>> expected = {
+        {"a", "b"}, {"a", "bc"}, {"ab", "c"}, {"b", "c"}, {"\xC3\xA9", "a"}};
     CHECK(merge_list(pieces) == expected);
   }
 }
@@ -248,7 +257,8 @@ TEST_SUITE("faults") {
     const std::string trainer = field(2, number_field(3, 2) + number_field(35, 1));
     const std::string identity = field(3, number_field(3, 0) + number_field(4, 0));
     const std::string good = bytes_and_unknown + piece("a", 1) + trainer + identity;
-    CHECK(load_bytes(good).vocab_size() == 260);  // the pieces below are refused for what they are, not for how they are made
+    CHECK(load_bytes(good).vocab_size() ==
+          260);  // the pieces below are refused for what they are, not for how they are made
     const auto refuse = [&](const std::string& bytes, const std::string& part) {
       const test::Refusal refusal = refusal_of([&] { load_bytes(bytes); });
       INFO(part << ": " << refusal.text);
@@ -268,9 +278,11 @@ TEST_SUITE("faults") {
     refuse(piece("<0x-1>", 6) + good, "byte piece");
     refuse(piece("<0x0a>", 6) + good, "byte piece");
     refuse(good + field(3, number_field(3, 0)), "two normaliser");
-    CHECK(load_bytes(bytes_and_unknown + trainer + field(3, number_field(4, 0))).has_dummy_prefix());  // absent means true
+    CHECK(load_bytes(bytes_and_unknown + trainer + field(3, number_field(4, 0)))
+              .has_dummy_prefix());  // absent means true
     refuse(bytes_and_unknown + trainer + field(3, number_field(3, 0)), "remove_extra_whitespaces");
-    refuse(bytes_and_unknown + trainer + field(3, field(2, "trie") + number_field(3, 0) + number_field(4, 0)), "precompiled_charsmap");
+    refuse(bytes_and_unknown + trainer + field(3, field(2, "trie") + number_field(3, 0) + number_field(4, 0)),
+           "precompiled_charsmap");
     refuse(bytes_and_unknown + field(2, number_field(35, 1)) + identity, "model_type 1");
     refuse(bytes_and_unknown + field(2, number_field(3, 2)) + identity, "byte_fallback");
     refuse(piece("<unk>", 2) + piece("a", 1) + trainer + identity, "256 byte pieces");
@@ -287,7 +299,8 @@ TEST_SUITE("faults") {
     for (uint64_t i = 0; i < 300; ++i) {
       std::string damaged = model;
       for (uint64_t k = 0; k <= i % 3; ++k)
-        damaged[random_bits(3, Purpose::test, i, 2 * k) % damaged.size()] = static_cast<char>(random_bits(3, Purpose::test, i, 2 * k + 1));
+        damaged[random_bits(3, Purpose::test, i, 2 * k) % damaged.size()] =
+            static_cast<char>(random_bits(3, Purpose::test, i, 2 * k + 1));
       try {
         const Tokenizer tokenizer = load_bytes(damaged);
         CHECK(tokenizer.encode("the cat sat on 12 mats\n").size() > 0);

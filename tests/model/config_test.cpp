@@ -38,9 +38,10 @@ TEST_SUITE("unit") {
   TEST_CASE("config: JSON has Hugging Face's keys, one width when all layers agree") {
     ModelConfig config = preset("demo-source", "model");
     Json json = to_json(config);
-    CHECK(json.dump() ==
-          R"({"head_dim":32,"hidden_size":96,"intermediate_size":768,"max_position_embeddings":1024,"num_attention_heads":3,"num_hidden_layers":3,)"
-          R"("num_key_value_heads":1,"qk_norm":true,"rms_norm_eps":1e-05,"rope_theta":500000.0,"tie_word_embeddings":true,"vocab_size":512})");
+    CHECK(
+        json.dump() ==
+        R"({"head_dim":32,"hidden_size":96,"intermediate_size":768,"max_position_embeddings":1024,"num_attention_heads":3,"num_hidden_layers":3,)"
+        R"("num_key_value_heads":1,"qk_norm":true,"rms_norm_eps":1e-05,"rope_theta":500000.0,"tie_word_embeddings":true,"vocab_size":512})");
     config.intermediate_size = {768, 256, 512};
     json = to_json(config);
     CHECK(json["intermediate_size"].dump() == "[768,256,512]");
@@ -65,11 +66,13 @@ TEST_SUITE("unit") {
     };
     CHECK(contains(text_of([](ModelConfig& c) { c.vocab_size = 0; }), "vocab_size: got 0, expected 1 to"));
     CHECK(contains(text_of([](ModelConfig& c) { c.hidden_size = -4; }), "hidden_size: got -4"));
-    CHECK(contains(text_of([](ModelConfig& c) { c.num_hidden_layers = 5000; }), "num_hidden_layers: got 5000, expected 1 to 1024"));
+    CHECK(contains(text_of([](ModelConfig& c) { c.num_hidden_layers = 5000; }),
+                   "num_hidden_layers: got 5000, expected 1 to 1024"));
     CHECK(contains(text_of([](ModelConfig& c) { c.num_attention_heads = 3, c.num_key_value_heads = 2; }),
                    "got 3, expected a multiple of num_key_value_heads (2)"));
     CHECK(contains(text_of([](ModelConfig& c) { c.head_dim = 15; }), "head_dim: got 15, expected an even number"));
-    CHECK(contains(text_of([](ModelConfig& c) { c.intermediate_size.pop_back(); }), "got 1 widths, expected one for each of 2 layers"));
+    CHECK(contains(text_of([](ModelConfig& c) { c.intermediate_size.pop_back(); }),
+                   "got 1 widths, expected one for each of 2 layers"));
     CHECK(contains(text_of([](ModelConfig& c) { c.intermediate_size[1] = 0; }), "layer 1 has 0"));
     CHECK(contains(text_of([](ModelConfig& c) { c.rope_theta = 0; }), "rope_theta: got 0"));
     CHECK(contains(text_of([](ModelConfig& c) { c.rms_norm_eps = -1; }), "rms_norm_eps: got -1"));
@@ -91,7 +94,8 @@ TEST_SUITE("unit") {
     CHECK(contains(text_of([](Json& j) { j["hidden_size"] = -3; }), "hidden_size"));
     CHECK(contains(text_of([](Json& j) { j["hidden_size"] = 32.5; }), "hidden_size"));
     CHECK(contains(text_of([](Json& j) { j["hidden_size"] = UINT64_MAX; }), "hidden_size: got 18446744073709551615"));
-    CHECK(contains(text_of([](Json& j) { j["num_hidden_layers"] = uint64_t{1} << 40; }), "num_hidden_layers: got 1099511627776"));
+    CHECK(contains(text_of([](Json& j) { j["num_hidden_layers"] = uint64_t{1} << 40; }),
+                   "num_hidden_layers: got 1099511627776"));
     CHECK(contains(text_of([](Json& j) { j["intermediate_size"] = {96, "x"}; }), "intermediate_size"));
     CHECK(contains(text_of([](Json& j) { j["intermediate_size"] = {uint64_t{96}}; }), "got 1 widths"));
     CHECK(contains(text_of([](Json& j) { j["qk_norm"] = 1; }), "qk_norm: expected true or false"));

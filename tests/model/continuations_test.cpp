@@ -32,10 +32,13 @@ double log_likelihood(const Model& model, const Continuation& one, int64_t conte
   std::vector<int64_t> sequence(one.context.end() - context_kept, one.context.end());
   sequence.insert(sequence.end(), one.continuation.begin(), one.continuation.end());
   const auto length = std::ssize(sequence);
-  const at::Tensor logits =
-      decoder_logits(model, {.token_BT = at::tensor(sequence).unsqueeze(0), .position_BT = at::arange(length).unsqueeze(0), .document_BT = {}}).to(at::kDouble);
+  const at::Tensor logits = decoder_logits(model, {.token_BT = at::tensor(sequence).unsqueeze(0),
+                                                   .position_BT = at::arange(length).unsqueeze(0),
+                                                   .document_BT = {}})
+                                .to(at::kDouble);
   double sum = 0;
-  for (int64_t t = context_kept; t < length; ++t) sum += (logits[t - 1][sequence[static_cast<size_t>(t)]] - logits[t - 1].logsumexp(0)).item<double>();
+  for (int64_t t = context_kept; t < length; ++t)
+    sum += (logits[t - 1][sequence[static_cast<size_t>(t)]] - logits[t - 1].logsumexp(0)).item<double>();
   return sum;
 }
 
@@ -56,7 +59,8 @@ TEST_SUITE("unit") {
   TEST_CASE("continuations: padded batches of any size equal one sequence at a time") {
     const Model model = random_model();
     std::vector<Continuation> asked;
-    for (int64_t i = 0; i < 23; ++i) asked.push_back({ids(static_cast<size_t>(1 + 5 * i % 31), i), ids(static_cast<size_t>(1 + i % 6), i + 50)});
+    for (int64_t i = 0; i < 23; ++i)
+      asked.push_back({ids(static_cast<size_t>(1 + 5 * i % 31), i), ids(static_cast<size_t>(1 + i % 6), i + 50)});
     for (const int64_t batch_tokens : {1, 40, 8192}) {
       int64_t batches = 0;
       const std::vector<double> sums = continuation_log_likelihoods(model, asked, batch_tokens, [&] { ++batches; });
@@ -73,15 +77,19 @@ TEST_SUITE("unit") {
     const Model model = random_model(16);
     const Continuation long_context{ids(40, 1), ids(4, 2)};
     // 16 inputs predict 16 tokens: the last 13 of the context stand before 4 tokens of which the last is no input
-    CHECK(continuation_log_likelihoods(model, std::vector{long_context}, 64)[0] == doctest::Approx(log_likelihood(model, long_context, 13)).epsilon(1e-5));
+    CHECK(continuation_log_likelihoods(model, std::vector{long_context}, 64)[0] ==
+          doctest::Approx(log_likelihood(model, long_context, 13)).epsilon(1e-5));
     const Continuation whole{ids(3, 3), ids(16, 4)};
-    CHECK(continuation_log_likelihoods(model, std::vector{whole}, 64)[0] == doctest::Approx(log_likelihood(model, whole, 1)).epsilon(1e-5));
-    CHECK_THROWS_AS(continuation_log_likelihoods(model, std::vector{Continuation{ids(3, 3), ids(17, 4)}}, 64), UserError);
+    CHECK(continuation_log_likelihoods(model, std::vector{whole}, 64)[0] ==
+          doctest::Approx(log_likelihood(model, whole, 1)).epsilon(1e-5));
+    CHECK_THROWS_AS(continuation_log_likelihoods(model, std::vector{Continuation{ids(3, 3), ids(17, 4)}}, 64),
+                    UserError);
   }
 
   TEST_CASE("continuations: tokens outside the vocabulary are refused; nothing asked, nothing answered") {
     const Model model = random_model();
-    CHECK_THROWS_AS(continuation_log_likelihoods(model, std::vector{Continuation{{model.config.vocab_size}, {1}}}, 64), UserError);
+    CHECK_THROWS_AS(continuation_log_likelihoods(model, std::vector{Continuation{{model.config.vocab_size}, {1}}}, 64),
+                    UserError);
     CHECK_THROWS_AS(continuation_log_likelihoods(model, std::vector{Continuation{{1}, {-1}}}, 64), UserError);
     CHECK(continuation_log_likelihoods(model, {}, 64).empty());
   }

@@ -1,4 +1,5 @@
-// The fused decoder against the plain one in double (reference_decoder.h): logits, all gradients, document mask, FFN masks.
+// The fused decoder against the plain one in double (reference_decoder.h): logits, all gradients, document mask, FFN
+// masks.
 #include "src/model/decoder.h"
 
 #include <ATen/core/grad_mode.h>
@@ -35,13 +36,15 @@ Model tiny_model(const ModelConfig& config, bool gradient = false) {
 /// Random tokens; with `packed`, three documents of lengths 5, 1 and the rest, positions restarting.
 DecoderInput random_input(const ModelConfig& config, int64_t batch, int64_t seq_len, bool packed = false) {
   at::manual_seed(17);
-  DecoderInput input{
-      .token_BT = at::randint(config.vocab_size, {batch, seq_len}, at::kLong), .position_BT = at::arange(seq_len).repeat({batch, 1}), .document_BT = {}};
+  DecoderInput input{.token_BT = at::randint(config.vocab_size, {batch, seq_len}, at::kLong),
+                     .position_BT = at::arange(seq_len).repeat({batch, 1}),
+                     .document_BT = {}};
   if (packed) {
     const at::Tensor index = at::arange(seq_len);
     const at::Tensor document = index.ge(5).to(at::kInt) + index.ge(6).to(at::kInt);
     input.document_BT = document.repeat({batch, 1});
-    input.position_BT = (index - at::where(document.eq(0), at::zeros_like(index), at::where(document.eq(1), at::full_like(index, 5), at::full_like(index, 6))))
+    input.position_BT = (index - at::where(document.eq(0), at::zeros_like(index),
+                                           at::where(document.eq(1), at::full_like(index, 5), at::full_like(index, 6))))
                             .repeat({batch, 1});
   }
   return input;
@@ -97,8 +100,9 @@ TEST_SUITE("parity") {
     const at::Tensor logits = decoder_logits(model, packed);
     const double bound = 2 * float32_error(config, model, packed);  // both sides are rounded
     for (const auto& [begin, end] : {std::pair{0, 5}, std::pair{5, 6}, std::pair{6, 19}}) {
-      const DecoderInput alone{
-          .token_BT = packed.token_BT.narrow(1, begin, end - begin).contiguous(), .position_BT = at::arange(end - begin).unsqueeze(0), .document_BT = {}};
+      const DecoderInput alone{.token_BT = packed.token_BT.narrow(1, begin, end - begin).contiguous(),
+                               .position_BT = at::arange(end - begin).unsqueeze(0),
+                               .document_BT = {}};
       CHECK(largest_difference(logits.narrow(0, begin, end - begin), decoder_logits(model, alone)) <= bound);
     }
     DecoderInput unmasked = packed;
@@ -134,7 +138,8 @@ TEST_SUITE("parity") {
     const at::Tensor masked = decoder_logits(model, input, masks);
     const Model merged = tiny_model(config);
     for (int layer = 0; layer < 2; ++layer)
-      merged.arena->parameter("layers." + std::to_string(layer) + ".mlp.up_proj.weight").mul_(masks.multiplier_F[static_cast<size_t>(layer)].unsqueeze(1));
+      merged.arena->parameter("layers." + std::to_string(layer) + ".mlp.up_proj.weight")
+          .mul_(masks.multiplier_F[static_cast<size_t>(layer)].unsqueeze(1));
     CHECK(largest_difference(masked, decoder_logits(merged, input)) <= 1e-6 * masked.abs().max().item<double>());
     CHECK(largest_difference(masked, decoder_logits(model, input)) > 1e-3);
   }
@@ -158,18 +163,22 @@ TEST_SUITE("parity") {
     CHECK(seen[0].abs().max().item<double>() > 0);
   }
 
-  TEST_CASE("decoder: the tap behind each layer sees the residual stream, the last of which the final norm turns into the hidden states") {
+  TEST_CASE(
+      "decoder: the tap behind each layer sees the residual stream, the last of which the final norm turns into the "
+      "hidden states") {
     const ModelConfig config = tiny_config();
     const Model model = tiny_model(config);
     std::vector<at::Tensor> outputs;
-    const at::Tensor hidden_ND = decoder_hidden(model, random_input(config, 2, 4), {}, {.layer_output = [&](int layer, const at::Tensor& output_ND) {
+    const at::Tensor hidden_ND = decoder_hidden(model, random_input(config, 2, 4), {},
+                                                {.layer_output = [&](int layer, const at::Tensor& output_ND) {
                                                   CHECK(layer == static_cast<int>(outputs.size()));
                                                   outputs.push_back(output_ND.clone());
                                                 }});
     REQUIRE(outputs.size() == 2);
     CHECK(outputs[0].sizes() == hidden_ND.sizes());
     CHECK(largest_difference(outputs[0], outputs[1]) > 1e-3);
-    const at::Tensor weight_D = model.arena->parameter("norm.weight"), mean_square_N1 = outputs[1].square().mean(1, true);
+    const at::Tensor weight_D = model.arena->parameter("norm.weight"),
+                     mean_square_N1 = outputs[1].square().mean(1, true);
     CHECK(largest_difference(outputs[1] / (mean_square_N1 + config.rms_norm_eps).sqrt() * weight_D, hidden_ND) < 1e-5);
   }
 }
@@ -184,13 +193,15 @@ TEST_SUITE("grad") {
         config.tie_word_embeddings = tied;
         const Model model = tiny_model(config, /*gradient=*/true);
         const DecoderInput input = random_input(config, 2, 19, packed);
-        const FfnMasks masks{{at::linspace(0.2, 1, 96).requires_grad_(true), at::linspace(1, 0.2, 33).requires_grad_(true)}};
+        const FfnMasks masks{
+            {at::linspace(0.2, 1, 96).requires_grad_(true), at::linspace(1, 0.2, 33).requires_grad_(true)}};
         const at::Tensor direction = at::randn({2 * 19, config.vocab_size});
-        for (int repeat = 0; repeat < 2; ++repeat) (decoder_logits(model, input, masks) * direction).sum().backward();  // gradients accumulate
+        for (int repeat = 0; repeat < 2; ++repeat)
+          (decoder_logits(model, input, masks) * direction).sum().backward();  // gradients accumulate
 
         const NamedWeights weights = reference_weights(model);
-        const FfnMasks plain{
-            {masks.multiplier_F[0].detach().to(at::kDouble).requires_grad_(true), masks.multiplier_F[1].detach().to(at::kDouble).requires_grad_(true)}};
+        const FfnMasks plain{{masks.multiplier_F[0].detach().to(at::kDouble).requires_grad_(true),
+                              masks.multiplier_F[1].detach().to(at::kDouble).requires_grad_(true)}};
         (2 * reference_logits(config, weights, input, plain) * direction).sum().backward();
         for (const auto& [name, weight] : weights) {
           CAPTURE(name);

@@ -30,7 +30,8 @@ std::vector<int64_t> generate_again(const Model& model, std::vector<int64_t> tex
   for (int64_t i = 0; i < count; ++i) {
     const int64_t length = std::min<int64_t>(std::ssize(text), context);
     const at::Tensor token_BT = at::tensor(std::vector<int64_t>(text.end() - length, text.end())).unsqueeze(0);
-    const at::Tensor logits = decoder_logits(model, {.token_BT = token_BT, .position_BT = at::arange(length).unsqueeze(0), .document_BT = {}});
+    const at::Tensor logits = decoder_logits(
+        model, {.token_BT = token_BT, .position_BT = at::arange(length).unsqueeze(0), .document_BT = {}});
     text.push_back(logits.select(0, length - 1).argmax().item<int64_t>());
   }
   return {text.begin() + static_cast<std::ptrdiff_t>(begin), text.end()};
@@ -51,7 +52,8 @@ TEST_SUITE("unit") {
     const Model model = random_model();
     const std::vector<int64_t> text = generate(model, {5, 17}, kNoEos, {.max_new_tokens = 8});
     std::vector<int64_t> told;
-    const std::vector<int64_t> stopped = generate(model, {5, 17}, text[3], {.max_new_tokens = 8}, [&](int64_t id) { told.push_back(id); });
+    const std::vector<int64_t> stopped =
+        generate(model, {5, 17}, text[3], {.max_new_tokens = 8}, [&](int64_t id) { told.push_back(id); });
     CHECK(stopped == told);
     CHECK(stopped.back() == text[3]);
     CHECK(stopped.size() <= 4);
@@ -65,7 +67,8 @@ TEST_SUITE("unit") {
     CHECK(text.size() == 30);
     const std::vector<int64_t> known = generate_again(model, prompt, 7, 16);  // tokens 11..17 still see everything
     CHECK(std::equal(known.begin(), known.end(), text.begin()));
-    prompt.insert(prompt.end(), text.begin(), text.begin() + 7);  // 17 tokens: the cache of 16 is full, so the newest 8 are read again
+    prompt.insert(prompt.end(), text.begin(),
+                  text.begin() + 7);  // 17 tokens: the cache of 16 is full, so the newest 8 are read again
     CHECK(generate_again(model, {prompt.end() - 8, prompt.end()}, 1, 8)[0] == text[7]);
     CHECK(generate(model, std::vector<int64_t>(100, 7), kNoEos, {.max_new_tokens = 3}).size() == 3);
   }
@@ -82,14 +85,18 @@ TEST_SUITE("unit") {
     CHECK(generate(model, {5, 17}, kNoEos, cold) == generate(model, {5, 17}, kNoEos, {.max_new_tokens = 20}));
 
     const at::Tensor probability =
-        decoder_logits(model, {.token_BT = at::tensor(std::vector<int64_t>{5, 17}).unsqueeze(0), .position_BT = at::arange(2).unsqueeze(0), .document_BT = {}})
+        decoder_logits(model, {.token_BT = at::tensor(std::vector<int64_t>{5, 17}).unsqueeze(0),
+                               .position_BT = at::arange(2).unsqueeze(0),
+                               .document_BT = {}})
             .select(0, 1)
             .softmax(0);
     const int64_t best = probability.argmax().item<int64_t>();
     constexpr int kDraws = 400;
     int hits = 0;
     for (int seed = 0; seed < kDraws; ++seed)
-      hits += generate(model, {5, 17}, kNoEos, {.max_new_tokens = 1, .sampling_temperature = 1.0, .seed = static_cast<uint64_t>(seed)})[0] == best;
+      hits +=
+          generate(model, {5, 17}, kNoEos,
+                   {.max_new_tokens = 1, .sampling_temperature = 1.0, .seed = static_cast<uint64_t>(seed)})[0] == best;
     const double p = probability[best].item<double>();
     CHECK(std::abs(hits - p * kDraws) <= 5 * std::sqrt(p * (1 - p) * kDraws) + 1);
   }

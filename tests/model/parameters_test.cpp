@@ -19,7 +19,9 @@ int64_t count_norms(const ModelConfig& config) {
   return count;
 }
 
-int64_t count_matrices(const ModelConfig& config) { return count_parameters(config) - count_embedding_parameters(config) - count_norms(config); }
+int64_t count_matrices(const ModelConfig& config) {
+  return count_parameters(config) - count_embedding_parameters(config) - count_norms(config);
+}
 
 const Parameter& row_of(const std::vector<Parameter>& table, const std::string& name) {
   const auto found = std::ranges::find(table, name, &Parameter::name);
@@ -45,10 +47,12 @@ TEST_SUITE("unit") {
 
   TEST_CASE("parameters: FLOPs per token of the published shapes") {
     CHECK(training_flops_per_token(preset("afm-3b", "t"), 4096) == doctest::Approx(18.39e9).epsilon(0.0005));
-    CHECK(training_flops_per_token(preset("afm-3b-source-23296", "t"), 4096) == doctest::Approx(40.29e9).epsilon(0.0005));
+    CHECK(training_flops_per_token(preset("afm-3b-source-23296", "t"), 4096) ==
+          doctest::Approx(40.29e9).epsilon(0.0005));
     CHECK(training_flops_per_token(preset("afm-3b-source", "t"), 4096) == doctest::Approx(41.6e9).epsilon(0.001));
     CHECK(training_flops_per_token(preset("honeycrisp-85m", "t"), 4096) == doctest::Approx(0.963e9).epsilon(0.001));
-    // Worked out by hand: demo source, T 256. N_mm = 3 (96 (96 + 64) + 96 96 + 3 96 768) + 96 512 = 786,432; forward = 2 N_mm + 2 3 96 257.
+    // Worked out by hand: demo source, T 256. N_mm = 3 (96 (96 + 64) + 96 96 + 3 96 768) + 96 512 = 786,432; forward =
+    // 2 N_mm + 2 3 96 257.
     CHECK(forward_flops_per_token(preset("demo-source", "t"), 256) == 2.0 * 786'432 + 2.0 * 3 * 96 * 257);
   }
 
@@ -88,7 +92,8 @@ TEST_SUITE("unit") {
       for (size_t axis = 0; axis < before[i].shape.size(); ++axis) {
         CHECK(before[i].name == after[i].name);
         const bool sliced = before[i].axes[axis] == Axis::ffn;
-        CHECK(after[i].shape[axis] == (sliced ? narrow.intermediate_size[static_cast<size_t>(before[i].layer)] : before[i].shape[axis]));
+        CHECK(after[i].shape[axis] ==
+              (sliced ? narrow.intermediate_size[static_cast<size_t>(before[i].layer)] : before[i].shape[axis]));
       }
   }
 
@@ -115,7 +120,8 @@ TEST_SUITE("unit") {
     CHECK(covered == count_parameters(config));
 
     const ParameterArena arena(layout);
-    CHECK(arena.fused_parameter("layers.0.self_attn.q_proj.weight", "layers.0.self_attn.v_proj.weight").size(0) == (2 + 1 + 1) * 16);
+    CHECK(arena.fused_parameter("layers.0.self_attn.q_proj.weight", "layers.0.self_attn.v_proj.weight").size(0) ==
+          (2 + 1 + 1) * 16);
     CHECK(arena.fused_parameter("layers.0.mlp.gate_proj.weight", "layers.0.mlp.up_proj.weight").size(0) == 2 * 7);
     CHECK(layout.blocks[2].name == "layers.0.qkv");
     CHECK(layout.blocks[2].size == 64 * 33);
@@ -138,9 +144,12 @@ TEST_SUITE("unit") {
     initialise_parameters(config, other, 2);
     CHECK(arena.master().equal(again.master()));
     CHECK_FALSE(arena.master().equal(other.master()));
-    CHECK(arena.parameter("layers.1.mlp.up_proj.weight").std().item<double>() == doctest::Approx(1 / std::sqrt(96.0)).epsilon(0.02));
-    CHECK(arena.parameter("layers.1.mlp.down_proj.weight").std().item<double>() == doctest::Approx(1 / std::sqrt(768.0)).epsilon(0.02));
-    CHECK(arena.parameter("embed_tokens.weight").std().item<double>() == doctest::Approx(1 / std::sqrt(96.0)).epsilon(0.02));
+    CHECK(arena.parameter("layers.1.mlp.up_proj.weight").std().item<double>() ==
+          doctest::Approx(1 / std::sqrt(96.0)).epsilon(0.02));
+    CHECK(arena.parameter("layers.1.mlp.down_proj.weight").std().item<double>() ==
+          doctest::Approx(1 / std::sqrt(768.0)).epsilon(0.02));
+    CHECK(arena.parameter("embed_tokens.weight").std().item<double>() ==
+          doctest::Approx(1 / std::sqrt(96.0)).epsilon(0.02));
     CHECK(arena.parameter("layers.1.self_attn.k_norm.weight").eq(1).all().item<bool>());
     CHECK_FALSE(arena.parameter("layers.0.mlp.gate_proj.weight").equal(arena.parameter("layers.0.mlp.up_proj.weight")));
   }

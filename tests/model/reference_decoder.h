@@ -1,4 +1,5 @@
-// The decoder written again with plain ATen in double, weights by name, one line per formula: what the fused decoder is compared with. Slow and obvious.
+// The decoder written again with plain ATen in double, weights by name, one line per formula: what the fused decoder is
+// compared with. Slow and obvious.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -36,18 +37,25 @@ inline at::Tensor reference_rope(const at::Tensor& x, const at::Tensor& position
 }
 
 /// Logits [N, V] in the dtype of the weights. `masks` may be empty; document_BT may be undefined.
-inline at::Tensor reference_logits(const ModelConfig& config, const NamedWeights& weights, const DecoderInput& input, const FfnMasks& masks = {},
-                                   std::vector<at::Tensor>* layer_ND = nullptr) {
-  const int64_t batch = input.token_BT.size(0), seq_len = input.token_BT.size(1), head_dim = config.head_dim, heads = config.num_attention_heads,
-                kv_heads = config.num_key_value_heads;
+inline at::Tensor reference_logits(const ModelConfig& config, const NamedWeights& weights, const DecoderInput& input,
+                                   const FfnMasks& masks = {}, std::vector<at::Tensor>* layer_ND = nullptr) {
+  const int64_t batch = input.token_BT.size(0), seq_len = input.token_BT.size(1), head_dim = config.head_dim,
+                heads = config.num_attention_heads, kv_heads = config.num_key_value_heads;
   const double eps = config.rms_norm_eps;
   at::Tensor visible = at::ones({seq_len, seq_len}, at::kBool).tril().unsqueeze(0);
-  if (input.document_BT.defined()) visible = visible.logical_and(input.document_BT.unsqueeze(2).eq(input.document_BT.unsqueeze(1)));
+  if (input.document_BT.defined())
+    visible = visible.logical_and(input.document_BT.unsqueeze(2).eq(input.document_BT.unsqueeze(1)));
 
-  at::Tensor x = weights.at("embed_tokens.weight").index_select(0, input.token_BT.reshape({-1})).view({batch, seq_len, config.hidden_size});
+  at::Tensor x = weights.at("embed_tokens.weight")
+                     .index_select(0, input.token_BT.reshape({-1}))
+                     .view({batch, seq_len, config.hidden_size});
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    const auto weight = [&](const std::string& name) { return weights.at("layers." + std::to_string(layer) + "." + name + ".weight"); };
-    const auto project = [&](const at::Tensor& value, const std::string& name) { return at::matmul(value, weight(name).t()); };
+    const auto weight = [&](const std::string& name) {
+      return weights.at("layers." + std::to_string(layer) + "." + name + ".weight");
+    };
+    const auto project = [&](const at::Tensor& value, const std::string& name) {
+      return at::matmul(value, weight(name).t());
+    };
     const at::Tensor normed = reference_rms_norm(x, weight("input_layernorm"), eps);
     at::Tensor q = project(normed, "self_attn.q_proj").view({batch, seq_len, heads, head_dim});
     at::Tensor k = project(normed, "self_attn.k_proj").view({batch, seq_len, kv_heads, head_dim});
@@ -61,12 +69,14 @@ inline at::Tensor reference_logits(const ModelConfig& config, const NamedWeights
     v = v.repeat_interleave(heads / kv_heads, 2);
     at::Tensor scores = at::einsum("bthk,bshk->bhts", {q, k}) / std::sqrt(static_cast<double>(head_dim));
     scores = scores.masked_fill(visible.logical_not().unsqueeze(1), -INFINITY);
-    const at::Tensor mixed = at::einsum("bhts,bshk->bthk", {at::softmax(scores, -1), v}).reshape({batch, seq_len, heads * head_dim});
+    const at::Tensor mixed =
+        at::einsum("bhts,bshk->bthk", {at::softmax(scores, -1), v}).reshape({batch, seq_len, heads * head_dim});
     x = x + project(mixed, "self_attn.o_proj");
 
     const at::Tensor ffn_in = reference_rms_norm(x, weight("post_attention_layernorm"), eps);
     at::Tensor hidden = at::silu(project(ffn_in, "mlp.gate_proj")) * project(ffn_in, "mlp.up_proj");
-    if (!masks.multiplier_F.empty()) hidden = hidden * masks.multiplier_F[static_cast<size_t>(layer)].to(hidden.scalar_type());
+    if (!masks.multiplier_F.empty())
+      hidden = hidden * masks.multiplier_F[static_cast<size_t>(layer)].to(hidden.scalar_type());
     x = x + project(hidden, "mlp.down_proj");
     if (layer_ND != nullptr) layer_ND->push_back(x.reshape({-1, config.hidden_size}));
   }

@@ -1,5 +1,6 @@
-// The update kernel: the double reference against the golden sequences (tests/golden/optimizer.json, made by make_vectors.py), the quick path against the
-// reference on blocks of every awkward size, and the oracles of the update rule.
+// The update kernel: the double reference against the golden sequences (tests/golden/optimizer.json, made by
+// make_vectors.py), the quick path against the reference on blocks of every awkward size, and the oracles of the update
+// rule.
 #include "src/optim/optimizer_step.h"
 
 #include <doctest/doctest.h>
@@ -29,12 +30,16 @@ struct Twins {
   explicit Twins(const std::vector<int64_t>& sizes, uint32_t seed) : generator(seed) {
     int64_t end = kMargin;
     for (size_t b = 0; b < sizes.size(); ++b) {
-      blocks.push_back({.offset = end, .size = sizes[b], .move = 0.01 / static_cast<double>(b + 1), .decay = 3e-3 * static_cast<double>(b % 2)});
+      blocks.push_back({.offset = end,
+                        .size = sizes[b],
+                        .move = 0.01 / static_cast<double>(b + 1),
+                        .decay = 3e-3 * static_cast<double>(b % 2)});
       end += sizes[b] + kMargin;
     }
     theta.assign(end, kSentinel), gradient = v = m = theta;
     for (const OptimizerBlock& block : blocks)
-      for (int64_t i = block.offset; i < block.offset + block.size; ++i) theta[i] = normal(generator), v[i] = m[i] = 0.0f;
+      for (int64_t i = block.offset; i < block.offset + block.size; ++i)
+        theta[i] = normal(generator), v[i] = m[i] = 0.0f;
     theta64 = {theta.begin(), theta.end()}, v64 = {v.begin(), v.end()}, m64 = {m.begin(), m.end()};
   }
 
@@ -84,7 +89,8 @@ struct Twins {
     std::vector<bool> inside(theta.size(), false);
     for (const OptimizerBlock& block : blocks) std::fill_n(inside.begin() + block.offset, block.size, true);
     for (size_t i = 0; i < theta.size(); ++i)
-      if (!inside[i] && (theta[i] != kSentinel || gradient[i] != kSentinel || v[i] != kSentinel || m[i] != kSentinel)) return false;
+      if (!inside[i] && (theta[i] != kSentinel || gradient[i] != kSentinel || v[i] != kSentinel || m[i] != kSentinel))
+        return false;
     return true;
   }
 
@@ -139,7 +145,8 @@ void check_sequence(const json& sequence, bool adamw) {
     adamw ? adamw_step_reference(params) : adastar_step_reference(params);
     const auto check = [&](const Doubles& got, const Doubles& wanted) {
       REQUIRE(got.size() == wanted.size());
-      for (size_t i = 0; i < got.size(); ++i) CHECK(std::abs(got[i] - wanted[i]) <= 1e-12 * std::max(1.0, std::abs(wanted[i])));
+      for (size_t i = 0; i < got.size(); ++i)
+        CHECK(std::abs(got[i] - wanted[i]) <= 1e-12 * std::max(1.0, std::abs(wanted[i])));
     };
     CAPTURE(step["t"].get<int64_t>());
     check(theta, concatenate(step["theta"]));
@@ -207,7 +214,8 @@ TEST_SUITE("unit") {
   TEST_CASE("gradient_square_sum: blocks only, any size of value, not finite exactly when an entry is not") {
     Twins twins({3, 20000, 7}, 1);
     std::fill(twins.gradient.begin(), twins.gradient.end(), std::nanf(""));  // also between the blocks
-    for (const OptimizerBlock& block : twins.blocks) std::fill_n(twins.gradient.begin() + block.offset, block.size, 0.0f);
+    for (const OptimizerBlock& block : twins.blocks)
+      std::fill_n(twins.gradient.begin() + block.offset, block.size, 0.0f);
     const auto sum = [&] { return gradient_square_sum_cpu(twins.gradient.data(), twins.blocks); };
     float& last = twins.gradient[twins.blocks[2].offset + 6];
     CHECK(sum() == 0.0);
@@ -227,8 +235,14 @@ TEST_SUITE("unit") {
     double moved = 0;
     for (int64_t t = 1; t <= 12; ++t) {
       gradient = {0.3f, -0.02f};
-      adastar_step_cpu(
-          {.theta = theta.data(), .gradient = gradient.data(), .v = v.data(), .m = m.data(), .blocks = blocks, .beta_1 = 0.95, .beta_2 = 0.95, .t = t});
+      adastar_step_cpu({.theta = theta.data(),
+                        .gradient = gradient.data(),
+                        .v = v.data(),
+                        .m = m.data(),
+                        .blocks = blocks,
+                        .beta_1 = 0.95,
+                        .beta_2 = 0.95,
+                        .t = t});
       const double wanted = 1.0 - std::pow(0.95, static_cast<double>(t));
       moved += wanted;
       CHECK(m[0] == doctest::Approx(wanted).epsilon(1e-6));
@@ -246,18 +260,31 @@ TEST_SUITE("unit") {
     }
     CHECK(plain.error(scaled.m, plain.m64) <= 1e-6);
 
-    // v remembers 1e-3, then 0.3 arrives: u = g / sqrt(v / bias) is near sqrt(20 bias) = several, and its rms is cut to 1.
+    // v remembers 1e-3, then 0.3 arrives: u = g / sqrt(v / bias) is near sqrt(20 bias) = several, and its rms is cut
+    // to 1.
     const std::vector<OptimizerBlock> blocks{{.offset = 0, .size = 4, .move = 0.0, .decay = 0.0}};
     Floats theta(4, 0.0f), v(4, 0.0f), m(4, 0.0f), gradient;
     for (int64_t t = 1; t <= 20; ++t) {
       gradient.assign(4, 1e-3f);
-      adastar_step_cpu(
-          {.theta = theta.data(), .gradient = gradient.data(), .v = v.data(), .m = m.data(), .blocks = blocks, .beta_1 = 0.0, .beta_2 = 0.95, .t = t});
+      adastar_step_cpu({.theta = theta.data(),
+                        .gradient = gradient.data(),
+                        .v = v.data(),
+                        .m = m.data(),
+                        .blocks = blocks,
+                        .beta_1 = 0.0,
+                        .beta_2 = 0.95,
+                        .t = t});
     }
     CHECK(m[0] == doctest::Approx(1.0).epsilon(1e-5));
     gradient = {0.3f, 0.3f, -0.3f, 0.3f};
-    adastar_step_cpu(
-        {.theta = theta.data(), .gradient = gradient.data(), .v = v.data(), .m = m.data(), .blocks = blocks, .beta_1 = 0.0, .beta_2 = 0.95, .t = 21});
+    adastar_step_cpu({.theta = theta.data(),
+                      .gradient = gradient.data(),
+                      .v = v.data(),
+                      .m = m.data(),
+                      .blocks = blocks,
+                      .beta_1 = 0.0,
+                      .beta_2 = 0.95,
+                      .t = 21});
     CHECK(m[0] == doctest::Approx(1.0).epsilon(1e-5));
     CHECK(m[2] == doctest::Approx(-1.0).epsilon(1e-5));
   }

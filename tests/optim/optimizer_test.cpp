@@ -41,7 +41,9 @@ ParameterArena make_arena(const json& theta0, const json& multiplier) {
   return arena;
 }
 
-at::Tensor part(const at::Tensor& buffer, const ArenaBlock& block) { return buffer.narrow(0, block.offset, block.size).to(at::kDouble); }
+at::Tensor part(const at::Tensor& buffer, const ArenaBlock& block) {
+  return buffer.narrow(0, block.offset, block.size).to(at::kDouble);
+}
 
 OptimizerOptions options_of(const json& hyper, bool adamw) {
   OptimizerOptions options;
@@ -92,7 +94,9 @@ void check_sequence(const json& sequence, bool adamw) {
     CHECK(optimizer.t() == step["t"].get<int64_t>());
     CHECK(outcome.lr == doctest::Approx(step["schedule"].get<double>() * hyper["lr"].get<double>()).epsilon(1e-12));
     for (const ArenaBlock& block : arena.layout().blocks) {
-      const auto wanted = [&](const char* key) { return at::tensor(step[key][block.name].get<Doubles>(), at::kDouble); };
+      const auto wanted = [&](const char* key) {
+        return at::tensor(step[key][block.name].get<Doubles>(), at::kDouble);
+      };
       const auto error = [](const at::Tensor& got, const at::Tensor& want) {
         return (got - want).abs().max().item<double>() / (want.abs().max().item<double>() + 1e-30);
       };
@@ -103,13 +107,18 @@ void check_sequence(const json& sequence, bool adamw) {
   }
 }
 
-ParameterArena small_arena() { return make_arena({{"ffn.up", {0.5, -0.25, 1.0, -0.75}}, {"norm", {1.0, 1.0, 0.5}}}, {{"ffn.up", 0.25}, {"norm", 1.0}}); }
+ParameterArena small_arena() {
+  return make_arena({{"ffn.up", {0.5, -0.25, 1.0, -0.75}}, {"norm", {1.0, 1.0, 0.5}}},
+                    {{"ffn.up", 0.25}, {"norm", 1.0}});
+}
 
 }  // namespace
 
 TEST_SUITE("golden") {
   TEST_CASE("optimizer: adastar, 17 steps") { check_sequence(read_golden()["adastar"], false); }
-  TEST_CASE("optimizer: adastar at the start of the real schedule") { check_sequence(read_golden()["adastar_three_steps"], false); }
+  TEST_CASE("optimizer: adastar at the start of the real schedule") {
+    check_sequence(read_golden()["adastar_three_steps"], false);
+  }
   TEST_CASE("optimizer: adamw, 17 steps") { check_sequence(read_golden()["adamw"], true); }
 
   TEST_CASE("optimizer: schedule") {
@@ -165,7 +174,8 @@ TEST_SUITE("unit") {
         return at::randn({32}) * 0.1;
       };
       ParameterArena straight = small_arena(), resumed = small_arena();
-      Optimizer one(options, straight, 3, 10), first_half(options, resumed, 3, 10), second_half(options, resumed, 3, 10);
+      Optimizer one(options, straight, 3, 10), first_half(options, resumed, 3, 10),
+          second_half(options, resumed, 3, 10);
       for (int64_t step = 0; step < 8; ++step) {
         straight.gradient().copy_(gradient_at(step));
         one.step();
@@ -180,7 +190,8 @@ TEST_SUITE("unit") {
         resumed.gradient().copy_(gradient_at(step));
         second_half.step();
       }
-      for (const ArenaBlock& block : straight.layout().blocks) CHECK(at::equal(part(straight.master(), block), part(resumed.master(), block)));
+      for (const ArenaBlock& block : straight.layout().blocks)
+        CHECK(at::equal(part(straight.master(), block), part(resumed.master(), block)));
       CHECK(second_half.t() == 8);
     }
   }
@@ -209,7 +220,9 @@ TEST_SUITE("unit") {
     double moved = 0;
     for (int64_t t = 1; t <= 41; ++t) {
       optimizer.step(grad);
-      moved += 0.5 * (t < 4 ? static_cast<double>(t) / 4 : t > 36 ? std::max(0.0, static_cast<double>(40 - t) / 4) : 1.0);
+      moved += 0.5 * (t < 4    ? static_cast<double>(t) / 4
+                      : t > 36 ? std::max(0.0, static_cast<double>(40 - t) / 4)
+                               : 1.0);
       CHECK(scores[0][0].item<double>() == doctest::Approx(-moved).epsilon(1e-5));
       CHECK(scores[0][1].item<double>() == doctest::Approx(moved).epsilon(1e-5));
     }
@@ -225,7 +238,8 @@ TEST_SUITE("unit") {
       return at::randn({3, 50});
     };
     at::Tensor straight = at::zeros({3, 50}).set_requires_grad(true), resumed = at::zeros({3, 50});
-    ScoreOptimizer one(straight, 0.1, 0.9, 0.95, 2, 20), first(resumed, 0.1, 0.9, 0.95, 2, 20), second(resumed, 0.1, 0.9, 0.95, 2, 20);
+    ScoreOptimizer one(straight, 0.1, 0.9, 0.95, 2, 20), first(resumed, 0.1, 0.9, 0.95, 2, 20),
+        second(resumed, 0.1, 0.9, 0.95, 2, 20);
     for (int64_t step = 0; step < 10; ++step) one.step(gradient_at(step));
     for (int64_t step = 0; step < 6; ++step) first.step(gradient_at(step));
     second.first_moment().copy_(first.first_moment());

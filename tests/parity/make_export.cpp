@@ -1,6 +1,9 @@
-// Our side of the parity tests (tests/parity/*.py), without a word of Python: reads what they wrote into a work folder and answers in files.
-//   parity_export produce <work>            training.txt, strings.json, items.jsonl -> tokenizers, HF folders of random models, logits, scores, sums,
-//                                           a checkpoint, token shards; table/: odd tokenizers, each with its ids and an HF folder
+// Our side of the parity tests (tests/parity/*.py), without a word of Python: reads what they wrote into a work folder
+// and answers in files.
+//   parity_export produce <work>            training.txt, strings.json, items.jsonl -> tokenizers, HF folders of random
+//   models, logits, scores, sums,
+//                                           a checkpoint, token shards; table/: odd tokenizers, each with its ids and
+//                                           an HF folder
 //   parity_export import <folder> <ids.json> <logits.safetensors>      opens a folder that transformers wrote
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -63,7 +66,8 @@ Model random_model(const ModelConfig& config, uint64_t seed) {
     const at::Tensor values = model.arena->parameter(parameter.name);
     ++row;
     if (parameter.kind == ParameterKind::norm) {
-      fill_normal({values.mutable_data_ptr<float>(), static_cast<size_t>(values.numel())}, 0.3, seed, Purpose::test, row);
+      fill_normal({values.mutable_data_ptr<float>(), static_cast<size_t>(values.numel())}, 0.3, seed, Purpose::test,
+                  row);
       values.add_(1.0);
     } else {
       values.mul_(2.0);
@@ -86,7 +90,8 @@ ModelConfig config_of(const Tokenizer& tokenizer, bool qk_norm, std::vector<int6
   return config;
 }
 
-/// Tokenizers with missing, added and renumbered pieces, with and without a dummy prefix: model file, ids, and a folder with a model of one layer.
+/// Tokenizers with missing, added and renumbered pieces, with and without a dummy prefix: model file, ids, and a folder
+/// with a model of one layer.
 void write_table(const fs::path& folder, const Tokenizer& trained, const Json& strings) {
   Json names = Json::array();
   fs::create_directories(folder);
@@ -105,15 +110,16 @@ void write_table(const fs::path& folder, const Tokenizer& trained, const Json& s
 at::Tensor logits_of(const Model& model, const std::vector<int64_t>& ids) {
   c10::NoGradGuard no_grad;
   const auto length = static_cast<int64_t>(ids.size());
-  return decoder_logits(
-             model,
-             {.token_BT = at::tensor(ids, at::kLong).view({1, length}), .position_BT = at::arange(length, at::kLong).view({1, length}), .document_BT = {}})
+  return decoder_logits(model, {.token_BT = at::tensor(ids, at::kLong).view({1, length}),
+                                .position_BT = at::arange(length, at::kLong).view({1, length}),
+                                .document_BT = {}})
       .contiguous();
 }
 
 void write_logits(const fs::path& path, const Model& model, const Json& prompts) {
   std::vector<SafetensorsTensor> tensors;
-  for (size_t i = 0; i < prompts.size(); ++i) tensors.push_back({fmt::format("prompt.{}", i), logits_of(model, prompts[i].get<std::vector<int64_t>>())});
+  for (size_t i = 0; i < prompts.size(); ++i)
+    tensors.push_back({fmt::format("prompt.{}", i), logits_of(model, prompts[i].get<std::vector<int64_t>>())});
   write_safetensors(path, tensors);
 }
 
@@ -135,11 +141,12 @@ void export_models(const fs::path& work, const Tokenizer& tokenizer) {
     const char* dtype = "f32";
     HfExportOptions options = {};
   };
-  const HfSettings chat{.config_ids = {{"eos_token_id", {2, 3}}},
-                        .generation = {{"eos_token_id", {2, 3}}, {"do_sample", true}, {"temperature", 0.6}},
-                        .chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}",
-                        .add_bos = true,
-                        .split_special_tokens = false};
+  const HfSettings chat{
+      .config_ids = {{"eos_token_id", {2, 3}}},
+      .generation = {{"eos_token_id", {2, 3}}, {"do_sample", true}, {"temperature", 0.6}},
+      .chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}",
+      .add_bos = true,
+      .split_special_tokens = false};
   const std::vector<Case> cases = {{"qwen3", true, {96, 96}},
                                    {"llama", false, {96, 96}},
                                    {"ragged", true, {96, 33, 64}},
@@ -214,10 +221,12 @@ void write_own_files(const fs::path& work, const Tokenizer& tokenizer) {
   for (const NamedTensor& tensor : tensors) copies.push_back({tensor.name, tensor.value});
   write_safetensors(work / "ckpt.safetensors", copies);
 
-  TokenShardWriter shards(work / "tokens", "invented", tokenizer.vocab_size(), tokenizer.eos_id(), tokenizer.fingerprint(), 5000);
+  TokenShardWriter shards(work / "tokens", "invented", tokenizer.vocab_size(), tokenizer.eos_id(),
+                          tokenizer.fingerprint(), 5000);
   std::ifstream lines(work / "training.txt");
   std::string line;
-  for (uint64_t i = 0; i < 300 && std::getline(lines, line); ++i) shards.add(i + 1000, tokenizer.encode(line), line.size());
+  for (uint64_t i = 0; i < 300 && std::getline(lines, line); ++i)
+    shards.add(i + 1000, tokenizer.encode(line), line.size());
   shards.finish();
 }
 
@@ -229,7 +238,8 @@ int run(int argc, char** argv) {
     const Tokenizer small = train(work, 512), large = train(work, 3000);
     for (const Tokenizer* tokenizer : {&small, &large}) {
       write_ids(work / fmt::format("ids-{}.json", tokenizer->vocab_size()), *tokenizer, strings);
-      write_file_atomically(work / fmt::format("tokenizer-{}.json", tokenizer->vocab_size()), tokenizer_json(*tokenizer, /*add_bos=*/false));
+      write_file_atomically(work / fmt::format("tokenizer-{}.json", tokenizer->vocab_size()),
+                            tokenizer_json(*tokenizer, /*add_bos=*/false));
     }
     write_table(work / "table", small, strings);
     export_models(work, small);

@@ -1,4 +1,5 @@
-// Dead channels leave model and optimizer: the loss under the mask stays what it was, the slots go with their rows, a checkpoint brings the shape back.
+// Dead channels leave model and optimizer: the loss under the mask stays what it was, the slots go with their rows, a
+// checkpoint brings the shape back.
 #include "pruning/compaction.h"
 
 #include "tests/pruning/tiny.h"  // before any CHECK
@@ -15,7 +16,13 @@ constexpr int64_t kLayers = 2, kChannels = 64;
 
 /// Dead where the channel number leaves a remainder: `live` of `modulus`.
 at::Tensor mask_of(int64_t live, int64_t modulus) {
-  return at::arange(kChannels, at::kLong).remainder(modulus).lt(live).to(at::kFloat).expand({kLayers, kChannels}).contiguous() * 0.5;
+  return at::arange(kChannels, at::kLong)
+             .remainder(modulus)
+             .lt(live)
+             .to(at::kFloat)
+             .expand({kLayers, kChannels})
+             .contiguous() *
+         0.5;
 }
 
 struct Trained {
@@ -30,7 +37,8 @@ struct Trained {
 }  // namespace
 
 TEST_SUITE("unit") {
-  TEST_CASE("compaction: only channels that were dead long enough leave, never a kept one, widths stay multiples of 16") {
+  TEST_CASE(
+      "compaction: only channels that were dead long enough leave, never a kept one, widths stay multiples of 16") {
     Trained trained;
     Compaction compaction(kLayers, kChannels, 2);
     const at::Tensor mask_LF = mask_of(1, 4), raw_LF = mask_LF + at::arange(kChannels, at::kFloat) * 1e-3;
@@ -63,7 +71,8 @@ TEST_SUITE("unit") {
     const at::Tensor before_NV = decoder_logits(whole.model, tiny::input(), masks_of(mask_LF)).detach();
     compaction.watch(mask_LF);
     REQUIRE(compaction.compact(trained.model, trained.optimizer, raw_LF, mask_LF.gt(0).to(at::kFloat)));
-    CHECK(largest(decoder_logits(trained.model, tiny::input(), compaction.masks(mask_LF)).detach() - before_NV) < 1e-5 * largest(before_NV));
+    CHECK(largest(decoder_logits(trained.model, tiny::input(), compaction.masks(mask_LF)).detach() - before_NV) <
+          1e-5 * largest(before_NV));
     // rows 0, 2, 4, ... of every slot
     const auto rows_of = [](const Model& model, const at::Tensor& slot) {
       const ArenaEntry& entry = model.arena->entry("layers.1.mlp.up_proj.weight");
@@ -87,13 +96,15 @@ TEST_SUITE("unit") {
     Compaction again(kLayers, kChannels, 1);
     again.restore(compaction.living(), resumed.model, resumed.optimizer, "manifest.json");
     CHECK(at::equal(resumed.model.arena->master(), trained.model.arena->master()));
-    CHECK_THROWS_WITH_AS(again.restore({{0, 1}, {64}}, resumed.model, resumed.optimizer, "manifest.json"), doctest::Contains("manifest.json"), UserError);
+    CHECK_THROWS_WITH_AS(again.restore({{0, 1}, {64}}, resumed.model, resumed.optimizer, "manifest.json"),
+                         doctest::Contains("manifest.json"), UserError);
 
     Model expanded = tiny::model({kChannels, kChannels}, 99);
     const at::Tensor own = expanded.arena->parameter("layers.0.mlp.down_proj.weight").detach().clone();
     compaction.expand(trained.model, expanded);
     const at::Tensor down_DF = expanded.arena->parameter("layers.0.mlp.down_proj.weight").detach();
     CHECK(at::equal(down_DF.slice(1, 1, kChannels, 2), own.slice(1, 1, kChannels, 2)));
-    CHECK(at::equal(down_DF.slice(1, 0, kChannels, 2), whole.model.arena->parameter("layers.0.mlp.down_proj.weight").detach().slice(1, 0, kChannels, 2)));
+    CHECK(at::equal(down_DF.slice(1, 0, kChannels, 2),
+                    whole.model.arena->parameter("layers.0.mlp.down_proj.weight").detach().slice(1, 0, kChannels, 2)));
   }
 }

@@ -29,18 +29,22 @@ TEST_SUITE("unit") {
     CHECK(refusal({.num_kept = 96}, 2, 96).empty());
     CHECK(says(refusal({.num_kept = 97}, 2, 96), "a.toml:9: intermediate_size: got 97, expected 1 to 96"));
     CHECK(says(refusal({.num_kept = 0}, 2, 96), "got 0, expected 1 to 96"));
-    CHECK(says(refusal({.num_kept = 100, .round_to = 64}, 2, 256), "intermediate_size 100 is no multiple of round_to = 64; 64 and 128 are the nearest"));
+    CHECK(says(refusal({.num_kept = 100, .round_to = 64}, 2, 256),
+               "intermediate_size 100 is no multiple of round_to = 64; 64 and 128 are the nearest"));
     CHECK(refusal({.num_kept = 128, .round_to = 64}, 2, 256).empty());
     CHECK(refusal({.num_kept = 96, .global = true, .round_to = 64}, 2, 256).empty());  // 192 = 3 x 64 over two layers
-    CHECK(says(refusal({.num_kept = 90, .global = true, .round_to = 64}, 2, 256), "2 layers x 90 = 180 channels, no multiple of round_to = 64"));
-    CHECK(says(refusal({.num_kept = 32, .global = true, .round_to = 64}, 2, 256),
-               "keeps 64 channels over 2 layers; with round_to = 64 and 256 channels a layer, 128 to 512 are possible"));
+    CHECK(says(refusal({.num_kept = 90, .global = true, .round_to = 64}, 2, 256),
+               "2 layers x 90 = 180 channels, no multiple of round_to = 64"));
+    CHECK(
+        says(refusal({.num_kept = 32, .global = true, .round_to = 64}, 2, 256),
+             "keeps 64 channels over 2 layers; with round_to = 64 and 256 channels a layer, 128 to 512 are possible"));
     CHECK(says(refusal({.num_kept = 96, .global = true, .round_to = 64}, 2, 100), "128 to 128 are possible"));
   }
 
   TEST_CASE("hard_top_k: equal scores go to the lower index, a number a row") {
     const at::Tensor scores_LF = at::tensor({1.f, 3.f, 3.f, 3.f, 0.f, 2.f, 2.f, 2.f, 2.f, -1.f}).view({2, 5});
-    CHECK(at::equal(hard_top_k(scores_LF, std::vector<int64_t>{2, 4}), at::tensor({0.f, 1.f, 1.f, 0.f, 0.f, 1.f, 1.f, 1.f, 1.f, 0.f}).view({2, 5})));
+    CHECK(at::equal(hard_top_k(scores_LF, std::vector<int64_t>{2, 4}),
+                    at::tensor({0.f, 1.f, 1.f, 0.f, 0.f, 1.f, 1.f, 1.f, 1.f, 0.f}).view({2, 5})));
     CHECK(at::equal(hard_top_k(scores_LF, 2), hard_top_k(scores_LF, std::vector<int64_t>{2, 2})));
     CHECK_THROWS_AS(hard_top_k(scores_LF, std::vector<int64_t>{2, 6}), InternalError);
     // what a stable descending sort puts first, NaN before everything
@@ -59,7 +63,8 @@ TEST_SUITE("unit") {
     CHECK(kept_widths(scores_LF, {.num_kept = 3, .global = true}) == std::vector<int64_t>{5, 1});
     CHECK(kept_widths(scores_LF, {.num_kept = 3}) == std::vector<int64_t>{3, 3});
     CHECK(kept_widths(scores_LF, {.num_kept = 3, .global = true, .round_to = 3}) == std::vector<int64_t>{3, 3});
-    CHECK(kept_widths(scores_LF, {.num_kept = 3, .global = true, .round_to = 2}) == std::vector<int64_t>{4, 2});  // 2.5 and 0.5 multiples, at least one each
+    CHECK(kept_widths(scores_LF, {.num_kept = 3, .global = true, .round_to = 2}) ==
+          std::vector<int64_t>{4, 2});  // 2.5 and 0.5 multiples, at least one each
     CHECK(at::equal(hard_choice(scores_LF, {.num_kept = 3, .global = true}).sum(1), at::tensor({5.f, 1.f})));
     // No layer is left without a channel, none gets more than it has.
     const at::Tensor lopsided_LF = at::cat({at::full({1, 4}, 10.f), at::zeros({1, 4})});

@@ -65,7 +65,8 @@ TEST_SUITE("faults") {
       std::ofstream(folder.path / "bad.h5", std::ios::binary) << bytes;
       return load_masks(folder.path / "bad.h5");
     };
-    for (const size_t length : {size_t{0}, size_t{7}, good.size() / 2, good.size() - 1}) CHECK_THROWS_AS(load(good.substr(0, length)), UserError);
+    for (const size_t length : {size_t{0}, size_t{7}, good.size() / 2, good.size() - 1})
+      CHECK_THROWS_AS(load(good.substr(0, length)), UserError);
     size_t refused = 0;
     for (size_t at = 0; at < good.size(); at += 97) {
       std::string bad = good;

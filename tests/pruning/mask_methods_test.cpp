@@ -29,7 +29,9 @@ MaskTask task_of(const std::string& method) {
   return task;
 }
 
-std::unique_ptr<LearnedMask> make(const MaskTask& task) { return find_mask_method(task.options.mask_method, "").make(task); }
+std::unique_ptr<LearnedMask> make(const MaskTask& task) {
+  return find_mask_method(task.options.mask_method, "").make(task);
+}
 
 MaskMoment moment_of(const MaskTask& task, int64_t step) {
   const double p = static_cast<double>(step) / static_cast<double>(task.num_steps);
@@ -43,7 +45,9 @@ void learn(LearnedMask& mask, int64_t from, int64_t to) {
     const at::Tensor leaf = mask.scores();
     leaf.set_requires_grad(true);
     const StepMask now = mask.training_mask(moment);
-    const at::Tensor mask_grad_LF = now.mask_LF.detach() * 0.1 - at::sin(at::arange(kLayers * kChannels, at::kFloat) * 1.7f).view({kLayers, kChannels});
+    const at::Tensor mask_grad_LF =
+        now.mask_LF.detach() * 0.1 -
+        at::sin(at::arange(kLayers * kChannels, at::kFloat) * 1.7f).view({kLayers, kChannels});
     const at::Tensor grad_LF = mask.score_gradient(now.mask_LF, mask_grad_LF, mask.penalty(moment));
     leaf.set_requires_grad(false);
     mask.step(grad_LF, moment);
@@ -67,7 +71,8 @@ struct Lcg {
 
 TEST_SUITE("unit") {
   TEST_CASE("mask methods: found by name, the nearest is named; each gives finite masks of the right shape in [0, 1]") {
-    CHECK_THROWS_WITH_AS(find_mask_method("hard_concret", "a.toml:4"), doctest::Contains("a.toml:4: mask_method: got 'hard_concret'"), UserError);
+    CHECK_THROWS_WITH_AS(find_mask_method("hard_concret", "a.toml:4"),
+                         doctest::Contains("a.toml:4: mask_method: got 'hard_concret'"), UserError);
     for (const MaskMethodRow& row : mask_method_table()) {
       INFO(row.name);
       const auto mask = make(task_of(row.name));
@@ -83,16 +88,21 @@ TEST_SUITE("unit") {
     }
   }
 
-  TEST_CASE("mask methods: those of scores keep every channel at step 0 and those that promise it sum to k at every step") {
+  TEST_CASE(
+      "mask methods: those of scores keep every channel at step 0 and those that promise it sum to k at every step") {
     for (const MaskMethodRow& row : mask_method_table()) {
       INFO(row.name);
       const auto mask = make(task_of(row.name));
-      if (mask->evaluates_as_trained()) CHECK(at::equal(mask->training_mask(moment_of(mask->task(), 0)).mask_LF, at::ones({kLayers, kChannels})));
+      if (mask->evaluates_as_trained())
+        CHECK(at::equal(mask->training_mask(moment_of(mask->task(), 0)).mask_LF, at::ones({kLayers, kChannels})));
       for (int64_t step = 0; row.meets_budget && step <= kSteps; ++step) {
         const MaskMoment moment = moment_of(mask->task(), step);
         const StepMask now = mask->evaluation_mask(moment);  // the plain sum holds under every form
-        CHECK(mask_health({.soft_LF = now.plain_LF, .raw_LF = mask->scores(), .hard_LF = mask->top_set(moment.schedule.k), .k = moment.schedule.k}).sum_error <
-              1e-6);
+        CHECK(mask_health({.soft_LF = now.plain_LF,
+                           .raw_LF = mask->scores(),
+                           .hard_LF = mask->top_set(moment.schedule.k),
+                           .k = moment.schedule.k})
+                  .sum_error < 1e-6);
         if (step < kSteps) learn(*mask, step, step + 1);
       }
     }
@@ -114,8 +124,10 @@ TEST_SUITE("unit") {
       second->restore(first->t());
       learn(*second, 7, kSteps);
       const auto expected = whole->state(), got = second->state();
-      for (size_t i = 0; i < expected.size(); ++i) CHECK_MESSAGE(at::equal(expected[i].second, got[i].second), expected[i].first);
-      CHECK(at::equal(whole->training_mask(moment_of(whole->task(), kSteps)).mask_LF, second->training_mask(moment_of(whole->task(), kSteps)).mask_LF));
+      for (size_t i = 0; i < expected.size(); ++i)
+        CHECK_MESSAGE(at::equal(expected[i].second, got[i].second), expected[i].first);
+      CHECK(at::equal(whole->training_mask(moment_of(whole->task(), kSteps)).mask_LF,
+                      second->training_mask(moment_of(whole->task(), kSteps)).mask_LF));
     }
   }
 
@@ -135,7 +147,8 @@ TEST_SUITE("unit") {
   TEST_CASE("a global budget: one row over all layers, L K in all, whatever the layers") {
     MaskTask task = task_of("soft_top_k");
     task.budget.global = true;
-    task.start_LF = at::arange(kLayers * kChannels, at::kFloat).view({kLayers, kChannels});  // all of layer 1 above all of layer 0
+    task.start_LF =
+        at::arange(kLayers * kChannels, at::kFloat).view({kLayers, kChannels});  // all of layer 1 above all of layer 0
     const auto mask = make(task);
     const_cast<at::Tensor&>(mask->scores())[1].add_(3.0);
     const MaskMoment end = moment_of(task, kSteps);
@@ -170,7 +183,8 @@ TEST_SUITE("unit") {
     const_cast<at::Tensor&>(mask->scores()).fill_(5.0);
     mask->step(at::zeros({kLayers, kChannels}), moment);
     CHECK(largest(mask->scores() - std::log(100.0)) < 1e-6);
-    // expected sparsity is near 0, the target 2/3: the gap is negative, its square positive; Adam's first step is its rate, 1
+    // expected sparsity is near 0, the target 2/3: the gap is negative, its square positive; Adam's first step is its
+    // rate, 1
     const at::Tensor multiplier_2L = mask->state()[3].second;
     CHECK(largest(multiplier_2L[0] + 1.0) < 1e-5);
     CHECK(largest(multiplier_2L[1] - 1.0) < 1e-5);
@@ -187,8 +201,9 @@ TEST_SUITE("golden") {
       std::vector<double> scores(row.at("n").get<size_t>());
       for (double& score : scores) score = row.at("scale").get<double>() * random.bell();
       const at::Tensor lambda_N =
-          coordinate_descent(at::tensor(scores, at::kDouble).unsqueeze(0), row.at("k").get<double>(), row.at("eps").get<double>(),
-                             row.at("rounds").get<int64_t>(), row.at("scaled").get<bool>(), row.at("start_b").get<std::string>() == "minus_s")[0];
+          coordinate_descent(at::tensor(scores, at::kDouble).unsqueeze(0), row.at("k").get<double>(),
+                             row.at("eps").get<double>(), row.at("rounds").get<int64_t>(), row.at("scaled").get<bool>(),
+                             row.at("start_b").get<std::string>() == "minus_s")[0];
       CHECK(largest(lambda_N.narrow(0, 0, 4) - tiny::vector_of(row.at("lambda_first"))) < 1e-11);
       CHECK(lambda_N.sum().item<double>() == doctest::Approx(row.at("sum").get<double>()).epsilon(1e-11));
       missed += std::abs(lambda_N.sum().item<double>() - 171.0) > 1.0 ? 1 : 0;
@@ -198,7 +213,8 @@ TEST_SUITE("golden") {
 
   TEST_CASE("hard_concrete against hard_concrete.json: gates, gradients, evaluation, penalty") {
     const Json golden = tiny::golden("hard_concrete.json");
-    const at::Tensor loga = tiny::vector_of(golden.at("loga")).unsqueeze(0), u = tiny::vector_of(golden.at("u")).unsqueeze(0);
+    const at::Tensor loga = tiny::vector_of(golden.at("loga")).unsqueeze(0),
+                     u = tiny::vector_of(golden.at("u")).unsqueeze(0);
     for (const auto& [ours, theirs] : {std::pair{"l0", "l0"}, {"flop", "flop"}, {"llm_shearing", "sheared"}}) {
       INFO(ours);
       const HardConcreteRule& rule = hard_concrete_rule(ours);
@@ -218,18 +234,24 @@ TEST_SUITE("golden") {
       CHECK(alive.sum().item<double>() == doctest::Approx(expected.at("expected_alive").get<double>()));
       CHECK(largest(hard_concrete_evaluate(rule, loga, {8})[0] - tiny::vector_of(expected.at("eval"))) < 1e-12);
       const int64_t num_alive = 8 - expected.at("eval_zeros_by_expected_count").get<int64_t>();
-      CHECK(largest(hard_concrete_evaluate(rule, loga, {num_alive})[0] - tiny::vector_of(expected.at("eval_after_zeroing"))) < 1e-12);
+      CHECK(largest(hard_concrete_evaluate(rule, loga, {num_alive})[0] -
+                    tiny::vector_of(expected.at("eval_after_zeroing"))) < 1e-12);
     }
     for (const Json& row : golden.at("lagrangian")) {
       const HardConcreteRule& rule = hard_concrete_rule("llm_shearing");
       at::Tensor leaf = loga.clone().requires_grad_(true);
-      at::Tensor multiplier = at::tensor({row.at("lambda1").get<double>(), row.at("lambda2").get<double>()}, at::kDouble).view({2, 1}).requires_grad_(true);
+      at::Tensor multiplier =
+          at::tensor({row.at("lambda1").get<double>(), row.at("lambda2").get<double>()}, at::kDouble)
+              .view({2, 1})
+              .requires_grad_(true);
       const at::Tensor penalty = hard_concrete_penalty(rule, leaf, multiplier, row.at("target_sparsity").get<double>());
       CHECK(penalty.item<double>() == doctest::Approx(row.at("penalty").get<double>()).epsilon(1e-12));
       penalty.backward();
       CHECK(largest(leaf.grad()[0] - tiny::vector_of(row.at("d_loga"))) < 1e-12);
-      CHECK(multiplier.grad()[0][0].item<double>() == doctest::Approx(row.at("d_lambda1").get<double>()).epsilon(1e-12));
-      CHECK(multiplier.grad()[1][0].item<double>() == doctest::Approx(row.at("d_lambda2").get<double>()).epsilon(1e-12));
+      CHECK(multiplier.grad()[0][0].item<double>() ==
+            doctest::Approx(row.at("d_lambda1").get<double>()).epsilon(1e-12));
+      CHECK(multiplier.grad()[1][0].item<double>() ==
+            doctest::Approx(row.at("d_lambda2").get<double>()).epsilon(1e-12));
     }
   }
 }
@@ -240,14 +262,17 @@ TEST_SUITE("grad") {
     const at::Tensor g_RN = at::linspace(-1, 2, 18, at::kDouble).view({2, 9}).square();
     for (const bool scaled : {false, true}) {
       for (const bool minus_s : {false, true}) {
-        const auto loss = [&](const at::Tensor& scores) { return (coordinate_descent(scores, 3.0, 0.3, 6, scaled, minus_s) * g_RN).sum(); };
+        const auto loss = [&](const at::Tensor& scores) {
+          return (coordinate_descent(scores, 3.0, 0.3, 6, scaled, minus_s) * g_RN).sum();
+        };
         at::Tensor leaf = scores_RN.clone().requires_grad_(true);
         loss(leaf).backward();
         for (int64_t i = 0; i < 18; ++i) {
           at::Tensor up = scores_RN.clone(), down = scores_RN.clone();
           up.view(-1)[i] += 1e-6;
           down.view(-1)[i] -= 1e-6;
-          CHECK(std::abs((loss(up) - loss(down)).item<double>() / 2e-6 - leaf.grad().view(-1)[i].item<double>()) < 1e-6 * (1 + largest(leaf.grad())));
+          CHECK(std::abs((loss(up) - loss(down)).item<double>() / 2e-6 - leaf.grad().view(-1)[i].item<double>()) <
+                1e-6 * (1 + largest(leaf.grad())));
         }
       }
     }

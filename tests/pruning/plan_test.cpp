@@ -56,8 +56,10 @@ TEST_SUITE("unit") {
     CHECK(plan.kept == std::vector<std::vector<int64_t>>{{0, 1, 3}, {0, 1}});
     CHECK(plan.scores == "hand");
     CHECK(plan.source_sha256 == "abc");
-    CHECK(make_plan(scores_LF, {5, 5}, "hand", "").kept == std::vector<std::vector<int64_t>>{{0, 1, 2, 3, 4}, {0, 1, 2, 3, 4}});
-    CHECK(make_plan(at::tensor({-1.f, -0.f, 0.f, -2.f}).view({1, 4}), {1}, "zeros", "").kept == std::vector<std::vector<int64_t>>{{1}});
+    CHECK(make_plan(scores_LF, {5, 5}, "hand", "").kept ==
+          std::vector<std::vector<int64_t>>{{0, 1, 2, 3, 4}, {0, 1, 2, 3, 4}});
+    CHECK(make_plan(at::tensor({-1.f, -0.f, 0.f, -2.f}).view({1, 4}), {1}, "zeros", "").kept ==
+          std::vector<std::vector<int64_t>>{{1}});
   }
 
   TEST_CASE("make_plan: refuses more than there is and scores that are not finite, with layer and numbers") {
@@ -93,8 +95,12 @@ TEST_SUITE("unit") {
   TEST_CASE("load_plan: a sealed plan whose lists make no sense is refused by layer") {
     const Folder folder;
     const auto load = [&](const Json& layers) {
-      std::ofstream(folder.path / "bad.json", std::ios::binary) << seal(
-          {{"format", "coppice.prune_plan"}, {"version", 1}, {"source", ""}, {"scores", "x"}, {"rule", "higher score, then lower index"}, {"layers", layers}});
+      std::ofstream(folder.path / "bad.json", std::ios::binary) << seal({{"format", "coppice.prune_plan"},
+                                                                         {"version", 1},
+                                                                         {"source", ""},
+                                                                         {"scores", "x"},
+                                                                         {"rule", "higher score, then lower index"},
+                                                                         {"layers", layers}});
       return message_of([&] { load_plan(folder.path / "bad.json"); }, ExitCode::bad_file);
     };
     CHECK(contains(load({{{"layer", 0}, {"kept", {1, 1}}}}), "layer 0: kept[1] is 1"));
@@ -115,8 +121,9 @@ TEST_SUITE("unit") {
 
   TEST_CASE("prune_model: the plan must fit the model") {
     const Model model = tiny::model();
-    CHECK(contains(message_of([&] { prune_model(model, {.source_sha256 = "", .scores = "", .kept = {{0}}}); }, ExitCode::recipe),
-                   "made for 1 layers, the model has 2"));
+    CHECK(contains(
+        message_of([&] { prune_model(model, {.source_sha256 = "", .scores = "", .kept = {{0}}}); }, ExitCode::recipe),
+        "made for 1 layers, the model has 2"));
     CHECK(contains(message_of(
                        [&] {
                          prune_model(model, {.source_sha256 = "", .scores = "", .kept = {{0}, {3, 24}}});
@@ -141,7 +148,8 @@ TEST_SUITE("unit") {
       const bool down = row.name.find("down_proj") != std::string::npos;
       for (int64_t i = 0; i < 3; ++i) {
         const int64_t f = plan.kept[static_cast<size_t>(row.layer)][static_cast<size_t>(i)];
-        CHECK_MESSAGE(at::equal(down ? after.select(1, i) : after[i], down ? before.select(1, f) : before[f]), row.name);
+        CHECK_MESSAGE(at::equal(down ? after.select(1, i) : after[i], down ? before.select(1, f) : before[f]),
+                      row.name);
       }
     }
   }
@@ -158,7 +166,8 @@ TEST_SUITE("parity") {
 
   TEST_CASE("shrink: a mask of ones changes nothing, bit for bit") {
     const Model model = tiny::model();
-    CHECK(at::equal(decoder_logits(model, tiny::input(), masks_of(at::ones({2, 24}))), decoder_logits(model, tiny::input())));
+    CHECK(at::equal(decoder_logits(model, tiny::input(), masks_of(at::ones({2, 24}))),
+                    decoder_logits(model, tiny::input())));
   }
 
   TEST_CASE("shrink: masked equals shrunk, hard, soft and with layers of different widths") {
@@ -195,8 +204,11 @@ TEST_SUITE("parity") {
     PrunePlan other = plan;
     other.kept[1].back() = other.kept[1].back() == 23 ? 22 : 23;
     std::ranges::sort(other.kept[1]);
-    CHECK_THROWS_AS(masked_pruned_difference(model, plan_mask(plan, 24), prune_model(model, other), tiny::input()), InternalError);
-    CHECK_THROWS_AS(masked_pruned_difference(model, plan_mask(plan, 24), prune_model(model, plan, at::full({2, 24}, 1.01f)), tiny::input()), InternalError);
+    CHECK_THROWS_AS(masked_pruned_difference(model, plan_mask(plan, 24), prune_model(model, other), tiny::input()),
+                    InternalError);
+    CHECK_THROWS_AS(masked_pruned_difference(model, plan_mask(plan, 24),
+                                             prune_model(model, plan, at::full({2, 24}, 1.01f)), tiny::input()),
+                    InternalError);
     const Model broken = prune_model(model, plan);
     broken.arena->parameter("layers.1.mlp.up_proj.weight")[0][0] = std::nanf("");
     CHECK_THROWS_AS(masked_pruned_difference(model, plan_mask(plan, 24), broken, tiny::input()), InternalError);
@@ -206,7 +218,8 @@ TEST_SUITE("parity") {
 TEST_SUITE("golden") {
   TEST_CASE("masked = merged = pruned on the FFN of ffn_scores.json") {
     const Json golden = tiny::golden("ffn_scores.json");
-    const int64_t hidden = golden.at("d").get<int64_t>(), channels = golden.at("f").get<int64_t>(), kept = golden.at("k").get<int64_t>();
+    const int64_t hidden = golden.at("d").get<int64_t>(), channels = golden.at("f").get<int64_t>(),
+                  kept = golden.at("k").get<int64_t>();
     const at::Tensor score_LF = tiny::vector_of(golden.at("score"), at::kFloat).unsqueeze(0);
     const PrunePlan plan = make_plan(score_LF, {kept}, "golden", "");
     CHECK(plan.kept[0] == golden.at("kept").get<std::vector<int64_t>>());
@@ -222,12 +235,14 @@ TEST_SUITE("golden") {
     model.arena->parameter(mlp + "up_proj.weight").copy_(tiny::matrix_of(golden.at("up")));
     model.arena->parameter(mlp + "down_proj.weight").copy_(tiny::matrix_of(golden.at("down")));
     const Model pruned = prune_model(model, plan, lambda_LF);
-    CHECK(largest(pruned.arena->parameter(mlp + "up_proj.weight") - tiny::matrix_of(golden.at("merged_up"), at::kFloat)) < 1e-5);
+    CHECK(largest(pruned.arena->parameter(mlp + "up_proj.weight") -
+                  tiny::matrix_of(golden.at("merged_up"), at::kFloat)) < 1e-5);
 
     const at::Tensor x_1D = tiny::vector_of(golden.at("x"), at::kFloat).unsqueeze(0);
     const auto ffn = [&](const Model& at, const at::Tensor& mask_F) {
-      const at::Tensor gate_up =
-          at::cat({x_1D.mm(at.arena->parameter(mlp + "gate_proj.weight").t()), x_1D.mm(at.arena->parameter(mlp + "up_proj.weight").t())}, 1);
+      const at::Tensor gate_up = at::cat({x_1D.mm(at.arena->parameter(mlp + "gate_proj.weight").t()),
+                                          x_1D.mm(at.arena->parameter(mlp + "up_proj.weight").t())},
+                                         1);
       return swiglu(gate_up, mask_F).mm(at.arena->parameter(mlp + "down_proj.weight").t())[0].to(at::kDouble);
     };
     CHECK(largest(ffn(model, lambda_LF[0]) - tiny::vector_of(golden.at("out_soft"))) < 1e-5);

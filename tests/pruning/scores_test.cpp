@@ -37,8 +37,10 @@ TEST_SUITE("unit") {
     CHECK(find_score("activation", "").passes == 1);
     CHECK(find_score("taylor", "").passes == 2);
     CHECK(find_score("magnitude", "").passes == 0);
-    CHECK_THROWS_WITH_AS(find_score("magnitud", "demo.toml:7"), doctest::Contains("unknown score 'magnitud'; did you mean 'magnitude'?"), UserError);
-    CHECK_THROWS_WITH_AS(find_score("flap_with_bias", "demo.toml:7"), doctest::Contains("demo.toml:7: scores: FLAP with its bias needs a bias in down_proj"),
+    CHECK_THROWS_WITH_AS(find_score("magnitud", "demo.toml:7"),
+                         doctest::Contains("unknown score 'magnitud'; did you mean 'magnitude'?"), UserError);
+    CHECK_THROWS_WITH_AS(find_score("flap_with_bias", "demo.toml:7"),
+                         doctest::Contains("demo.toml:7: scores: FLAP with its bias needs a bias in down_proj"),
                          UserError);
   }
 
@@ -50,7 +52,8 @@ TEST_SUITE("unit") {
       CHECK_MESSAGE((scores_LF.sizes() == at::IntArrayRef({2, 24})), std::string(row.name));
       CHECK_MESSAGE((scores_LF.scalar_type() == at::kFloat), std::string(row.name));
       CHECK_MESSAGE(scores_LF.isfinite().all().item<bool>(), std::string(row.name));
-      CHECK_MESSAGE(at::equal(scores_LF, row.compute({.model = &model, .batches = batches, .seed = 3})), std::string(row.name));
+      CHECK_MESSAGE(at::equal(scores_LF, row.compute({.model = &model, .batches = batches, .seed = 3})),
+                    std::string(row.name));
     }
   }
 
@@ -76,22 +79,26 @@ TEST_SUITE("unit") {
       CHECK(plan.kept[1].size() == 16);
       CHECK(plan.kept[2].back() == 19);
       CHECK(masked_pruned_difference(model, plan_mask(plan, 24), prune_model(model, plan), tiny::input()) < 2e-6);
-      CHECK_THROWS_WITH_AS(make_plan(scores_LF, {5, 17, 20}, row.name, "", widths), doctest::Contains("got 17, expected 1 to 16"), UserError);
-      CHECK(at::equal(row.compute({.model = &even, .batches = batches, .seed = 3, .pad = true}), row.compute({.model = &even, .batches = batches, .seed = 3})));
+      CHECK_THROWS_WITH_AS(make_plan(scores_LF, {5, 17, 20}, row.name, "", widths),
+                           doctest::Contains("got 17, expected 1 to 16"), UserError);
+      CHECK(at::equal(row.compute({.model = &even, .batches = batches, .seed = 3, .pad = true}),
+                      row.compute({.model = &even, .batches = batches, .seed = 3})));
     }
   }
 
   TEST_CASE("random: a permutation of the channels, by seed and layer") {
     const Model model = tiny::model();
     const at::Tensor scores_LF = score("random", model, {}, 5);
-    for (int64_t layer = 0; layer < 2; ++layer) CHECK(at::equal(std::get<0>(scores_LF[layer].sort()), at::arange(24, at::kFloat)));
+    for (int64_t layer = 0; layer < 2; ++layer)
+      CHECK(at::equal(std::get<0>(scores_LF[layer].sort()), at::arange(24, at::kFloat)));
     CHECK_FALSE(at::equal(scores_LF[0], scores_LF[1]));
     CHECK_FALSE(at::equal(scores_LF, score("random", model, {}, 6)));
   }
 
   TEST_CASE("first_k: keeps channels 0 to K-1") {
     const Model model = tiny::model();
-    CHECK(make_plan(score("first_k", model), {3, 2}, "first_k", "").kept == std::vector<std::vector<int64_t>>{{0, 1, 2}, {0, 1}});
+    CHECK(make_plan(score("first_k", model), {3, 2}, "first_k", "").kept ==
+          std::vector<std::vector<int64_t>>{{0, 1, 2}, {0, 1}});
   }
 
   TEST_CASE("activation: only live tokens count, samples are averaged one by one") {
@@ -106,7 +113,8 @@ TEST_SUITE("unit") {
     live[1].fill_(false);
     const std::array<Batch, 1> both = {batch_of(live)}, first = {batch_of(live.narrow(0, 0, 1))};
     CHECK(largest(score("activation", model, both) - score("activation", model, first)) < 1e-6);
-    for (const char* name : {"activation", "wanda_sp", "flap", "taylor"}) CHECK_THROWS_AS(score(name, model), InternalError);
+    for (const char* name : {"activation", "wanda_sp", "flap", "taylor"})
+      CHECK_THROWS_AS(score(name, model), InternalError);
   }
 
   TEST_CASE("magnitude: the norm of a column, by hand") {
@@ -121,11 +129,13 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("wanda_sp and flap: by hand, live tokens only") {
-    // One channel, live tokens 1, -3 and 2 (the fourth is dead): mean 0, mean square 14/3, variance 14/3; weights (3, -1): mean |w| 2, sum of squares 10.
+    // One channel, live tokens 1, -3 and 2 (the fourth is dead): mean 0, mean square 14/3, variance 14/3; weights (3,
+    // -1): mean |w| 2, sum of squares 10.
     ChannelMoments moments;
     moments.add(at::tensor({1.f, -3.f, 2.f, 100.f}).view({4, 1}), at::tensor({1, 1, 1, 0}).to(at::kBool));
     const at::Tensor down_DF = at::tensor({3.0, -1.0}).view({2, 1});
-    CHECK(wanda_sp_scores(down_DF, moments.mean_square())[0].item<double>() == doctest::Approx(2 * std::sqrt(14.0 / 3)));
+    CHECK(wanda_sp_scores(down_DF, moments.mean_square())[0].item<double>() ==
+          doctest::Approx(2 * std::sqrt(14.0 / 3)));
     CHECK(flap_scores(down_DF, moments.variance())[0].item<double>() == doctest::Approx(10 * 14.0 / 3));
     CHECK(wanda_sp_scores(at::zeros({2, 1}, at::kDouble), moments.mean_square())[0].item<double>() == 0.0);
     ChannelMoments constant;  // always on, never moving: Wanda keeps it, FLAP does not
@@ -165,15 +175,21 @@ TEST_SUITE("unit") {
 }
 
 TEST_SUITE("grad") {
-  TEST_CASE("taylor: one sample's score is |d loss / d multiplier| by central differences; samples are averaged in absolute value") {
+  TEST_CASE(
+      "taylor: one sample's score is |d loss / d multiplier| by central differences; samples are averaged in absolute "
+      "value") {
     const Model model = tiny::model();
     const std::array<Batch, 1> both = {batch_of(at::ones({2, 9}, at::kBool))};
     std::array<at::Tensor, 2> slope_LF;
     for (int64_t row = 0; row < 2; ++row) {
       slope_LF[static_cast<size_t>(row)] = at::zeros({2, 24}, at::kDouble);
       const auto loss = [&](const FfnMasks& masks) {
-        const DecoderInput input{.token_BT = both[0].token_BT.narrow(0, row, 1), .position_BT = both[0].position_BT.narrow(0, row, 1), .document_BT = {}};
-        return linear_mixed_cross_entropy(decoder_hidden(model, input, masks), output_head(model), both[0].true_label_BT[row], {}, 0.0, 0.0).item<double>();
+        const DecoderInput input{.token_BT = both[0].token_BT.narrow(0, row, 1),
+                                 .position_BT = both[0].position_BT.narrow(0, row, 1),
+                                 .document_BT = {}};
+        return linear_mixed_cross_entropy(decoder_hidden(model, input, masks), output_head(model),
+                                          both[0].true_label_BT[row], {}, 0.0, 0.0)
+            .item<double>();
       };
       const double h = 2e-2;  // float32 losses of about 4: rounding 5e-7 / 4e-2, curvature h^2
       for (int64_t layer = 0; layer < 2; ++layer) {
@@ -189,7 +205,8 @@ TEST_SUITE("grad") {
     }
     const at::Tensor expected_LF = (slope_LF[0].abs() + slope_LF[1].abs()) / 2;
     CHECK(largest(score("taylor", model, both).to(at::kDouble) - expected_LF) < 2e-3 * largest(expected_LF) + 5e-5);
-    CHECK(largest((slope_LF[0] + slope_LF[1]).abs() / 2 - expected_LF) > 0.05 * largest(expected_LF));  // the order of sum and absolute value matters here
+    CHECK(largest((slope_LF[0] + slope_LF[1]).abs() / 2 - expected_LF) >
+          0.05 * largest(expected_LF));  // the order of sum and absolute value matters here
   }
 }
 
@@ -203,7 +220,8 @@ TEST_SUITE("golden") {
     model.arena->parameter("layers.0.mlp.down_proj.weight").copy_(tiny::matrix_of(golden.at("down")));
     const at::Tensor magnitude_LF = score("magnitude", model);
     CHECK(largest(magnitude_LF[0].to(at::kDouble) - tiny::vector_of(golden.at("one_shot").at("magnitude"))) < 1e-5);
-    CHECK(make_plan(magnitude_LF, {2}, "magnitude", "").kept[0] == golden.at("one_shot_kept").at("magnitude").get<std::vector<int64_t>>());
+    CHECK(make_plan(magnitude_LF, {2}, "magnitude", "").kept[0] ==
+          golden.at("one_shot_kept").at("magnitude").get<std::vector<int64_t>>());
 
     std::vector<at::Tensor> samples;
     for (const Json& sample : golden.at("hidden")) samples.push_back(tiny::matrix_of(sample));
@@ -211,15 +229,17 @@ TEST_SUITE("golden") {
     const at::Tensor live_BT = at::ones({static_cast<int64_t>(samples.size()), samples[0].size(0)}, at::kBool);
     const at::Tensor activation_F = activation_squares(hidden_NF, live_BT).sqrt();
     CHECK(largest(activation_F - tiny::vector_of(golden.at("one_shot").at("activation"))) < 1e-12);
-    CHECK(make_plan(activation_F.unsqueeze(0), {2}, "activation", "").kept[0] == golden.at("one_shot_kept").at("activation").get<std::vector<int64_t>>());
+    CHECK(make_plan(activation_F.unsqueeze(0), {2}, "activation", "").kept[0] ==
+          golden.at("one_shot_kept").at("activation").get<std::vector<int64_t>>());
 
     ChannelMoments moments;
     for (const at::Tensor& sample : samples) moments.add(sample, at::ones({sample.size(0)}, at::kBool));
     const at::Tensor down_DF = tiny::matrix_of(golden.at("down"));
-    for (const auto& [name, score_F] :
-         {std::pair{"wanda_sp", wanda_sp_scores(down_DF, moments.mean_square())}, {"flap_wifv", flap_scores(down_DF, moments.variance())}}) {
+    for (const auto& [name, score_F] : {std::pair{"wanda_sp", wanda_sp_scores(down_DF, moments.mean_square())},
+                                        {"flap_wifv", flap_scores(down_DF, moments.variance())}}) {
       CHECK_MESSAGE(largest(score_F - tiny::vector_of(golden.at("one_shot").at(name))) < 1e-12, std::string(name));
-      CHECK(make_plan(score_F.unsqueeze(0), {2}, name, "").kept[0] == golden.at("one_shot_kept").at(name).get<std::vector<int64_t>>());
+      CHECK(make_plan(score_F.unsqueeze(0), {2}, name, "").kept[0] ==
+            golden.at("one_shot_kept").at(name).get<std::vector<int64_t>>());
     }
   }
 }

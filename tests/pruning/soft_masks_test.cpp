@@ -65,15 +65,20 @@ TEST_SUITE("unit") {
       return "";
     };
     CHECK(message([](MaskOptions&) {}).empty());
-    CHECK(message([](MaskOptions& o) { o.mask_form = "tops"; }).find("mask_form: got 'tops', expected plain, top, plain_then_top; did you mean 'top'?") !=
+    CHECK(message([](MaskOptions& o) {
+            o.mask_form = "tops";
+          }).find("mask_form: got 'tops', expected plain, top, plain_then_top; did you mean 'top'?") !=
           std::string::npos);
     CHECK(message([](MaskOptions& o) { o.k_ramp = 1.5; }).find("k_ramp: got 1.5") != std::string::npos);
     CHECK(message([](MaskOptions& o) { o.anneal_end = 0.1; }).find("anneal_end: got 0.1") != std::string::npos);
-    CHECK(message([](MaskOptions& o) { o.final_top_k_epsilon = 0; }).find("final_top_k_epsilon: got 0") != std::string::npos);
+    CHECK(message([](MaskOptions& o) { o.final_top_k_epsilon = 0; }).find("final_top_k_epsilon: got 0") !=
+          std::string::npos);
     CHECK(message([](MaskOptions& o) { o.score_lr = std::nan(""); }).find("score_lr: got nan") != std::string::npos);
     CHECK(message([](MaskOptions& o) { o.score_lr = std::nan(""); }).find("a.toml:3") != std::string::npos);
-    CHECK(message([](MaskOptions& o) { o.score_lr = INFINITY; }).find("score_lr: got inf, expected a finite number") != std::string::npos);
-    CHECK(message([](MaskOptions& o) { o.multiplier_lr = INFINITY; }).find("multiplier_lr: got inf") != std::string::npos);
+    CHECK(message([](MaskOptions& o) { o.score_lr = INFINITY; }).find("score_lr: got inf, expected a finite number") !=
+          std::string::npos);
+    CHECK(message([](MaskOptions& o) { o.multiplier_lr = INFINITY; }).find("multiplier_lr: got inf") !=
+          std::string::npos);
   }
 
   TEST_CASE("initial_scores: a function of the seed, of the size asked for, layers differ") {
@@ -88,7 +93,8 @@ TEST_SUITE("unit") {
 
   TEST_CASE("hard_top_k: equal scores go to the lower index") {
     const at::Tensor scores_LF = at::tensor({1.f, 3.f, 3.f, 3.f, 0.f, 2.f, 2.f, 2.f, 2.f, -1.f}).view({2, 5});
-    CHECK(at::equal(hard_top_k(scores_LF, 2), at::tensor({0.f, 1.f, 1.f, 0.f, 0.f, 1.f, 1.f, 0.f, 0.f, 0.f}).view({2, 5})));
+    CHECK(at::equal(hard_top_k(scores_LF, 2),
+                    at::tensor({0.f, 1.f, 1.f, 0.f, 0.f, 1.f, 1.f, 0.f, 0.f, 0.f}).view({2, 5})));
     CHECK(at::equal(hard_top_k(at::zeros({1, 1000}), 300).nonzero().select(1, 1), at::arange(300, at::kLong)));
     CHECK(hard_top_k(scores_LF, 0).sum().item<float>() == 0);
     CHECK(at::equal(hard_top_k(scores_LF, 5), at::ones({2, 5})));
@@ -97,7 +103,8 @@ TEST_SUITE("unit") {
   TEST_CASE("soft_mask: k of all channels is one everywhere, whatever the scores") {
     const at::Tensor raw_LF = initial_scores(2, 33, 0.01, 1);
     CHECK(at::equal(soft_mask(raw_LF, {.k = 33, .epsilon = 1.0, .top = false}, 11), at::ones({2, 33})));
-    CHECK(at::equal(soft_mask(raw_LF, {.k = 33, .epsilon = 1.0, .top = true}, 11), at::ones({2, 33})));  // the hard set follows k while it ramps
+    CHECK(at::equal(soft_mask(raw_LF, {.k = 33, .epsilon = 1.0, .top = true}, 11),
+                    at::ones({2, 33})));  // the hard set follows k while it ramps
   }
 
   TEST_CASE("soft_mask: sums to k; under top, only the K best raw scores remain and keep their value") {
@@ -139,7 +146,9 @@ TEST_SUITE("unit") {
     const at::Tensor raw_LF = initial_scores(2, 30, 0.01, 3);
     const MaskHealth flat = mask_health(at::full({2, 30}, 1.f / 3), raw_LF, 10, 10);
     CHECK(mask_collapse(flat, 0.5, 30).empty());
-    CHECK(mask_collapse(flat, 0.6, 30).find("layer 0: the FFN mask has not decided after 60 % of its steps: sharpness 0.333") != std::string::npos);
+    CHECK(mask_collapse(flat, 0.6, 30)
+              .find("layer 0: the FFN mask has not decided after 60 % of its steps: sharpness 0.333") !=
+          std::string::npos);
     CHECK(mask_collapse(mask_health(hard_top_k(raw_LF, 10), raw_LF, 10, 10), 1.0, 30).empty());
     CHECK(mask_collapse(mask_health(at::ones({2, 30}), raw_LF, 30, 30), 1.0, 30).empty());  // nothing to decide
   }
@@ -150,7 +159,8 @@ TEST_SUITE("unit") {
     soft_LF[0][0] = 0.01f;  // the one to go, nearly gone
     soft_LF[0][1] = 0.99f;
     CHECK(mask_collapse(mask_health(soft_LF, raw_LF, 19, 19), 1.0, 20).empty());
-    CHECK(mask_collapse(mask_health(at::full({1, 20}, 0.95f), raw_LF, 19, 19), 1.0, 20).find("sharpness 0.950, an undecided mask has 0.950") != std::string::npos);
+    CHECK(mask_collapse(mask_health(at::full({1, 20}, 0.95f), raw_LF, 19, 19), 1.0, 20)
+              .find("sharpness 0.950, an undecided mask has 0.950") != std::string::npos);
   }
 
   TEST_CASE("cut_collapse and early_decision: only where they should speak") {
@@ -178,7 +188,8 @@ TEST_SUITE("golden") {
     const Json golden = tiny::golden("soft_top_k.json");
     for (const Json& row : golden.at("standardised").at("cases")) {
       const double k = row.at("k").get<double>(), epsilon = row.at("eps").get<double>();
-      CHECK(largest(standardise_scores(tiny::vector_of(row.at("raw")).unsqueeze(0)) - tiny::vector_of(row.at("s"))) < 1e-12);
+      CHECK(largest(standardise_scores(tiny::vector_of(row.at("raw")).unsqueeze(0)) - tiny::vector_of(row.at("s"))) <
+            1e-12);
 
       at::Tensor raw_LF = tiny::vector_of(row.at("raw"), at::kFloat).unsqueeze(0).requires_grad_(true);
       const at::Tensor soft_LF = soft_mask(raw_LF, {.k = k, .epsilon = epsilon, .top = false}, static_cast<int64_t>(k));
@@ -228,12 +239,16 @@ TEST_SUITE("grad") {
     const DecoderInput input = tiny::input();
     at::Tensor raw_LF = initial_scores(2, 24, 0.01, 9).requires_grad_(true);
     const MaskSchedule schedule{.k = 8, .epsilon = 0.7, .top = false};
-    const auto loss = [&](const at::Tensor& raw) { return decoder_logits(model, input, masks_of(soft_mask(raw, schedule, 8))).square().mean(); };
+    const auto loss = [&](const at::Tensor& raw) {
+      return decoder_logits(model, input, masks_of(soft_mask(raw, schedule, 8))).square().mean();
+    };
     loss(raw_LF).backward();
     // Along the gradient itself: one central difference tests every entry at once.
     const at::Tensor direction = raw_LF.grad() / raw_LF.grad().norm();
     const double h = 2e-4;
-    const double slope = (loss(raw_LF.detach() + h * direction).item<double>() - loss(raw_LF.detach() - h * direction).item<double>()) / (2 * h);
+    const double slope =
+        (loss(raw_LF.detach() + h * direction).item<double>() - loss(raw_LF.detach() - h * direction).item<double>()) /
+        (2 * h);
     CHECK(slope == doctest::Approx(raw_LF.grad().norm().item<double>()).epsilon(0.02));
   }
 }

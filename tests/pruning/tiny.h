@@ -42,10 +42,14 @@ inline Model model(std::vector<int64_t> widths = {24, 24}, uint64_t seed = 7) {
 
 inline DecoderInput input(int64_t rows = 2, int64_t seq_len = 9) {
   const at::Tensor token_BT = (at::arange(rows * seq_len, at::kLong) * 17 + 5).remainder(37).view({rows, seq_len});
-  return {.token_BT = token_BT, .position_BT = at::arange(seq_len, at::kLong).expand({rows, seq_len}).contiguous(), .document_BT = {}};
+  return {.token_BT = token_BT,
+          .position_BT = at::arange(seq_len, at::kLong).expand({rows, seq_len}).contiguous(),
+          .document_BT = {}};
 }
 
-inline Json golden(const std::string& name) { return read_json(std::string(COPPICE_SOURCE_DIR) + "/tests/golden/" + name); }
+inline Json golden(const std::string& name) {
+  return read_json(std::string(COPPICE_SOURCE_DIR) + "/tests/golden/" + name);
+}
 
 inline at::Tensor vector_of(const Json& values, at::ScalarType type = at::kDouble) {
   return at::tensor(values.get<std::vector<double>>(), at::kDouble).to(type);
@@ -55,10 +59,12 @@ inline at::Tensor matrix_of(const Json& rows, at::ScalarType type = at::kDouble)
   for (const Json& row : rows) stack.push_back(vector_of(row, type));
   return at::stack(stack);
 }
-/// Exact Soft-Top-K of one step in one line of operations, to hold the method against: lambda = soft_top_k(s, k, epsilon), times the set of the ceil(k) best.
+/// Exact Soft-Top-K of one step in one line of operations, to hold the method against: lambda = soft_top_k(s, k,
+/// epsilon), times the set of the ceil(k) best.
 inline at::Tensor soft_mask(const at::Tensor& raw_LF, const MaskSchedule& schedule, int64_t num_kept) {
   const at::Tensor soft_LF = soft_top_k(standardise_scores(raw_LF), schedule.k, schedule.epsilon);
-  return schedule.top ? soft_LF * hard_top_k(raw_LF, std::max(num_kept, static_cast<int64_t>(std::ceil(schedule.k)))) : soft_LF;
+  return schedule.top ? soft_LF * hard_top_k(raw_LF, std::max(num_kept, static_cast<int64_t>(std::ceil(schedule.k))))
+                      : soft_LF;
 }
 inline double largest(const at::Tensor& difference) { return difference.abs().max().item<double>(); }
 

@@ -1,4 +1,5 @@
-// Ablations with the real program: what is shared is computed once, tables hold what the evaluations say, kills change nothing, mistakes are refused.
+// Ablations with the real program: what is shared is computed once, tables hold what the evaluations say, kills change
+// nothing, mistakes are refused.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -31,7 +32,8 @@ std::map<std::string, std::string> stage_manifests(const fs::path& run) {
   for (const auto& entry : fs::recursive_directory_iterator(run)) {
     if (entry.path().filename() != "manifest.json") continue;
     const Json manifest = read(entry.path());
-    if (manifest["format"] == "coppice.stage") found[fs::relative(entry.path().parent_path(), run).string()] = manifest.value("same_as", "");
+    if (manifest["format"] == "coppice.stage")
+      found[fs::relative(entry.path().parent_path(), run).string()] = manifest.value("same_as", "");
   }
   return found;
 }
@@ -47,7 +49,8 @@ std::map<std::string, std::string> timeless(const fs::path& run) {
   std::map<std::string, std::string> results = results_of(run);
   std::erase_if(results, [](const auto& entry) {
     const std::string name = fs::path(entry.first).filename().string();
-    return name == "run.json" || name == "log.txt" || name.starts_with("report.") || entry.first.find(".old-") != std::string::npos;
+    return name == "run.json" || name == "log.txt" || name.starts_with("report.") ||
+           entry.first.find(".old-") != std::string::npos;
   });
   Json tables = read(run / "ablation.json");
   for (Json& comparison : tables["comparisons"])
@@ -85,7 +88,8 @@ std::string replaced(std::string text, const std::string& from, const std::strin
 }  // namespace
 
 TEST_SUITE("recipe") {
-  TEST_CASE("ablation: shared stages once, tables as by hand, the same after kills, a new arm costs only its own stages") {
+  TEST_CASE(
+      "ablation: shared stages once, tables as by hand, the same after kills, a new arm costs only its own stages") {
     const Scratch scratch("ablate");
     write_micro_run(scratch.path);
     const Outcome first = run(scratch.path, {"ablate", "micro.toml", "--jobs", "2"});
@@ -111,7 +115,8 @@ TEST_SUITE("recipe") {
     CHECK(core[0]["name"] == "labelled");
     CHECK(core[1]["reference"] == "plain");
     for (const char* measure : {"loss", "bits_per_byte", "accuracy", "teacher_agreement", "task_accuracy"}) {
-      const double a = evaluated(root, "labelled", 1, "core", measure), b = evaluated(root, "labelled", 2, "core", measure);
+      const double a = evaluated(root, "labelled", 1, "core", measure),
+                   b = evaluated(root, "labelled", 2, "core", measure);
       const double c = evaluated(root, "plain", 1, "core", measure), d = evaluated(root, "plain", 2, "core", measure);
       const Json& row = core[0][measure];
       CHECK(row["n"] == 2);
@@ -121,11 +126,15 @@ TEST_SUITE("recipe") {
       if (a - c == b - d) continue;
       const double t = (a - c + b - d) / std::abs((a - c) - (b - d));  // mean / (sd / sqrt 2) of two differences
       CHECK(row["t"].get<double>() == doctest::Approx(t).epsilon(1e-6));
-      CHECK(row["p"].get<double>() == doctest::Approx(1 - 2 * std::atan(std::abs(t)) / std::numbers::pi).epsilon(1e-6));  // one degree of freedom: Cauchy
+      CHECK(row["p"].get<double>() == doctest::Approx(1 - 2 * std::atan(std::abs(t)) / std::numbers::pi)
+                                          .epsilon(1e-6));  // one degree of freedom: Cauchy
     }
     // cost: labels and core, and the source on top; by hand from the manifests
-    const auto flops = [&](const char* stage) { return read(root / "labelled/seed-2" / stage / "manifest.json")["flops"].get<double>(); };
-    const double own = flops("labels") + flops("core"), source = read(root / "labelled/seed-1/dense/manifest.json")["flops"];
+    const auto flops = [&](const char* stage) {
+      return read(root / "labelled/seed-2" / stage / "manifest.json")["flops"].get<double>();
+    };
+    const double own = flops("labels") + flops("core"),
+                 source = read(root / "labelled/seed-1/dense/manifest.json")["flops"];
     CHECK(core[0]["seeds"][1]["flops"].get<double>() == own);
     CHECK(core[0]["seeds"][1]["flops_with_source"].get<double>() == own + source);
     CHECK(core[0]["seeds"][1]["peak_bytes"].get<double>() > 1e7);
@@ -138,9 +147,11 @@ TEST_SUITE("recipe") {
     CHECK(slurp(root / "ablation.html").find("Straight after pruning") != std::string::npos);
 
     // readers follow same_as
-    for (const char* path : {"runs/micro/plain/seed-2/dense", "runs/micro/plain/seed-2/pruned", "runs/micro/plain/seed-2"})
+    for (const char* path :
+         {"runs/micro/plain/seed-2/dense", "runs/micro/plain/seed-2/pruned", "runs/micro/plain/seed-2"})
       CHECK(run(scratch.path, {"inspect", path}).code == 0);
-    CHECK(run(scratch.path, {"generate", "runs/micro/plain/seed-2/dense", "--prompt", "The ", "--max-new-tokens", "2"}).code == 0);
+    CHECK(run(scratch.path, {"generate", "runs/micro/plain/seed-2/dense", "--prompt", "The ", "--max-new-tokens", "2"})
+              .code == 0);
     CHECK(read(root / "plain/seed-2/report.json")["models"].size() == 3);
     fs::remove(root / "ablation.md");
     CHECK(run(scratch.path, {"report", "runs/micro"}).code == 0);
@@ -158,7 +169,8 @@ TEST_SUITE("recipe") {
     std::mt19937 random(seed);
     const fs::path elsewhere = scratch.path / "elsewhere";
     for (int kills = 0; kills < 5; ++kills) {
-      Process process = start(scratch.path, {"ablate", "micro.toml", "--jobs", kills % 2 ? "2" : "1", "--out", elsewhere.string()});
+      Process process =
+          start(scratch.path, {"ablate", "micro.toml", "--jobs", kills % 2 ? "2" : "1", "--out", elsewhere.string()});
       std::this_thread::sleep_for(std::chrono::duration<double>(std::uniform_real_distribution<>(0.4, 2.0)(random)));
       process.send(SIGKILL);
       process.wait();
@@ -169,13 +181,15 @@ TEST_SUITE("recipe") {
     check_same(timeless(elsewhere), before);
 
     // a third arm: its own core and scores, nothing else
-    spill(scratch.path / "micro.toml", recipe_text() + "\n[[arm]]\nname = \"half\"\nset = { core.teacher_weight = 0.5 }\n");
+    spill(scratch.path / "micro.toml",
+          recipe_text() + "\n[[arm]]\nname = \"half\"\nset = { core.teacher_weight = 0.5 }\n");
     REQUIRE(run(scratch.path, {"ablate", "micro.toml"}).code == 0);
     CHECK(count_results(root) == 13 + 4);
     for (const auto& [path, bytes] : before)
       if (path != "ablation.json") CHECK((timeless(root).at(path) == bytes));
     // changed: refused, then run again beside what was; the unchanged arms stay
-    spill(scratch.path / "micro.toml", recipe_text() + "\n[[arm]]\nname = \"half\"\nset = { core.teacher_weight = 0.25 }\n");
+    spill(scratch.path / "micro.toml",
+          recipe_text() + "\n[[arm]]\nname = \"half\"\nset = { core.teacher_weight = 0.25 }\n");
     const Outcome refused = run(scratch.path, {"ablate", "micro.toml"});
     CHECK(refused.code == 2);
     CHECK(refused.err.find("half/seed-1/core") != std::string::npos);
@@ -183,7 +197,8 @@ TEST_SUITE("recipe") {
     REQUIRE(run(scratch.path, {"ablate", "micro.toml", "--rerun"}).code == 0);
     CHECK(count_results(root) == 13 + 4 + 4);  // the old ones are kept aside
     // and back again: they are taken from there
-    spill(scratch.path / "micro.toml", recipe_text() + "\n[[arm]]\nname = \"half\"\nset = { core.teacher_weight = 0.5 }\n");
+    spill(scratch.path / "micro.toml",
+          recipe_text() + "\n[[arm]]\nname = \"half\"\nset = { core.teacher_weight = 0.5 }\n");
     const Outcome back = run(scratch.path, {"ablate", "micro.toml", "--rerun"});
     CHECK(back.code == 0);
     CHECK(back.err.find("taken back") != std::string::npos);
@@ -203,17 +218,21 @@ TEST_SUITE("recipe") {
     CHECK(fs::exists(scratch.path / "runs/micro/labelled/seed-1/dense/ckpt"));
   }
 
-  TEST_CASE("ablation: an arm that diverges ends with 6 and names itself; the others are done and stand in the tables") {
+  TEST_CASE(
+      "ablation: an arm that diverges ends with 6 and names itself; the others are done and stand in the tables") {
     const Scratch scratch("ablate_diverged");
     write_micro_run(scratch.path);
-    spill(scratch.path / "wild.toml", recipe_text() + "[[arm]]\nname = \"wild\"\nset = { core.drop_grad_norm = 1e-9, core.max_skipped_steps = 1 }\n");
+    spill(
+        scratch.path / "wild.toml",
+        recipe_text() + "[[arm]]\nname = \"wild\"\nset = { core.drop_grad_norm = 1e-9, core.max_skipped_steps = 1 }\n");
     for (int attempt = 0; attempt < 2; ++attempt) {  // the same command goes on, and fails the same way
       const Outcome outcome = run(scratch.path, {"ablate", "wild.toml", "--out", "runs/wild"});
       INFO(outcome.err);
       CHECK(outcome.code == 6);
       CHECK(outcome.err.find("wild") != std::string::npos);
       for (const char* arm : {"plain", "labelled"})
-        for (const char* seed : {"seed-1", "seed-2"}) CHECK(fs::exists(scratch.path / "runs/wild" / arm / seed / "scores/manifest.json"));
+        for (const char* seed : {"seed-1", "seed-2"})
+          CHECK(fs::exists(scratch.path / "runs/wild" / arm / seed / "scores/manifest.json"));
       CHECK(!fs::exists(scratch.path / "runs/wild/wild/seed-1/core/manifest.json"));
     }
   }
@@ -222,7 +241,8 @@ TEST_SUITE("recipe") {
     const Scratch scratch("ablate_refused");
     write_micro_run(scratch.path);
     const std::string good = recipe_text();
-    const auto refused = [&](const std::string& text, const std::vector<std::string>& words, const char* verb = "ablate") {
+    const auto refused = [&](const std::string& text, const std::vector<std::string>& words,
+                             const char* verb = "ablate") {
       spill(scratch.path / "bad.toml", text);
       const Outcome outcome = run(scratch.path, {verb, "bad.toml"});
       INFO(outcome.err);
@@ -259,13 +279,16 @@ TEST_SUITE("recipe") {
     const Outcome plan = run(scratch.path, {"plan", "micro.toml"});
     INFO(plan.err);
     CHECK(plan.code == 0);
-    for (const char* words : {"2 arms x 2 seeds", "18 stages of which 13 are distinct", "tokens a parameter", "of disk"})
+    for (const char* words :
+         {"2 arms x 2 seeds", "18 stages of which 13 are distinct", "tokens a parameter", "of disk"})
       CHECK(plan.out.find(words) != std::string::npos);
     CHECK(!fs::exists(scratch.path / "runs"));
     // the resolved recipe reads back as itself, arms included
     const std::string resolved = run(scratch.path, {"config", "micro.toml"}).out;
     spill(scratch.path / "again.toml", resolved);
-    const auto untimed = [](const std::string& table) { return std::regex_replace(table, std::regex("[0-9]+:[0-9]{2}"), "-"); };  // the machine is measured anew
+    const auto untimed = [](const std::string& table) {
+      return std::regex_replace(table, std::regex("[0-9]+:[0-9]{2}"), "-");
+    };  // the machine is measured anew
     CHECK(untimed(run(scratch.path, {"plan", "again.toml"}).out) == untimed(plan.out));
   }
 }
@@ -274,14 +297,27 @@ TEST_SUITE("unit") {
   TEST_CASE("ablation tables: mean, spread, paired differences; names stay text in every format") {
     using namespace coppice;
     const auto model = [](double loss, double accuracy) {
-      return ReportModel{.name = "core", .role = "", .parameters = 1000, .training_tokens = 500, .score = {.loss = loss, .accuracy = accuracy}};
+      return ReportModel{.name = "core",
+                         .role = "",
+                         .parameters = 1000,
+                         .training_tokens = 500,
+                         .score = {.loss = loss, .accuracy = accuracy}};
     };
     AblationReport report{.recipe = "<b>odd</b>", .seeds = {1, 2}, .shared = ""};
     report.comparisons.push_back({.stage = "core", .title = "After | recovery", .arms = {}});
     std::vector<ReportArm>& arms = report.comparisons[0].arms;
-    arms.push_back({.name = "both", .reference = "both", .models = {model(3.0, 0.3), model(3.2, 0.34)}, .costs = {ArmCost{}, ArmCost{}}});
-    arms.push_back({.name = "=cmd,1", .reference = "both", .models = {model(3.5, 0.2), model(3.8, 0.22)}, .costs = {ArmCost{.tokens = 5}, ArmCost{}}});
-    arms.push_back({.name = "half", .reference = "both", .models = {model(3.5, 0.2), ReportModel{}}, .costs = {ArmCost{}, ArmCost{}}});
+    arms.push_back({.name = "both",
+                    .reference = "both",
+                    .models = {model(3.0, 0.3), model(3.2, 0.34)},
+                    .costs = {ArmCost{}, ArmCost{}}});
+    arms.push_back({.name = "=cmd,1",
+                    .reference = "both",
+                    .models = {model(3.5, 0.2), model(3.8, 0.22)},
+                    .costs = {ArmCost{.tokens = 5}, ArmCost{}}});
+    arms.push_back({.name = "half",
+                    .reference = "both",
+                    .models = {model(3.5, 0.2), ReportModel{}},
+                    .costs = {ArmCost{}, ArmCost{}}});
     const std::vector<ReportTable> tables = ablation_tables(report, report.comparisons[0]);
     REQUIRE(tables.size() >= 2);
     CHECK(tables[0].header[5] == "loss");

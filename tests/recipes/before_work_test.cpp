@@ -1,5 +1,5 @@
-// What a later stage could not do is refused by config, plan and run, with the stage's name and before anything is made; what is not there yet stops the run
-// alone.
+// What a later stage could not do is refused by config, plan and run, with the stage's name and before anything is
+// made; what is not there yet stops the run alone.
 #include "tests/recipes/given_model.h"  // before any CHECK
 
 #include <doctest/doctest.h>
@@ -11,8 +11,12 @@ using namespace coppice::test;
 
 namespace {
 
-constexpr const char* kDense = "[[stage]]\nname = \"dense\"\nkind = \"train\"\nmodel = \"source\"\ntokens = 256\nseq_len = 64\nbatch_tokens = 128\n";
-constexpr const char* kScores = "[[stage]]\nname = \"scores\"\nkind = \"evaluate\"\nof = [\"dense\"]\nseq_len = 64\ntasks = [\"tasks/judged.jsonl\"]\n";
+constexpr const char* kDense =
+    "[[stage]]\nname = \"dense\"\nkind = \"train\"\nmodel = \"source\"\ntokens = 256\nseq_len = 64\nbatch_tokens = "
+    "128\n";
+constexpr const char* kScores =
+    "[[stage]]\nname = \"scores\"\nkind = \"evaluate\"\nof = [\"dense\"]\nseq_len = 64\ntasks = "
+    "[\"tasks/judged.jsonl\"]\n";
 constexpr const char* kRelease = "[[stage]]\nname = \"release\"\nkind = \"export\"\nfrom = \"dense\"\n";
 constexpr const char* kImport = "[[stage]]\nname = \"given\"\nkind = \"import\"\npath = \"hf\"\n";
 
@@ -45,7 +49,9 @@ std::string with_split_control_piece(const fs::path& file) {
   std::string bytes = slurp(file);
   const coppice::Tokenizer tokenizer = coppice::Tokenizer::load(file);
   for (const coppice::Piece& piece : tokenizer.pieces()) {
-    if (piece.text.size() != 2 || piece.type != coppice::PieceType::normal || static_cast<unsigned char>(piece.text[0]) >= 0x80) continue;
+    if (piece.text.size() != 2 || piece.type != coppice::PieceType::normal ||
+        static_cast<unsigned char>(piece.text[0]) >= 0x80)
+      continue;
     bytes.replace(bytes.find("\x0a\x02" + piece.text), 4, "\x0a\x02<s");
     return bytes;
   }
@@ -61,15 +67,24 @@ TEST_SUITE("recipe") {
     const fs::path tasks = given.scratch.path / "tasks/judged.jsonl";
     check_refused(given, recipe, 3, {"stage 'scores'", "tasks/judged.jsonl: no such task file"}, {"run"});
     spill(given.scratch.path / "r.toml", recipe);
-    for (const char* verb : {"config", "plan"}) CHECK(run(given.scratch.path, {verb, "r.toml"}).code == 0);  // `data tasks` may come later
+    for (const char* verb : {"config", "plan"})
+      CHECK(run(given.scratch.path, {verb, "r.toml"}).code == 0);  // `data tasks` may come later
     spill(tasks, "{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 2}\n");
     check_refused(given, recipe, 3, {"stage 'scores'", "judged.jsonl:1: answer: got 2"}, {"config", "plan", "run"});
-    spill(tasks, nlohmann::json({{"context", "a"}, {"choices", {"b", std::string(40000, 'c')}}, {"answer", 0}}).dump() + "\n");
-    check_refused(given, recipe, 3, {"stage 'scores'", "judged.jsonl:1: choices[1]: is", "positions"});  // the tokenizer is given, so this is known
-    spill(tasks, "{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 1, \"documents\": [\"x0\", \"x1\", \"x2\"]}\n");
+    spill(tasks,
+          nlohmann::json({{"context", "a"}, {"choices", {"b", std::string(40000, 'c')}}, {"answer", 0}}).dump() + "\n");
+    check_refused(
+        given, recipe, 3,
+        {"stage 'scores'", "judged.jsonl:1: choices[1]: is", "positions"});  // the tokenizer is given, so this is known
+    spill(
+        tasks,
+        "{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 1, \"documents\": [\"x0\", \"x1\", \"x2\"]}\n");
     check_refused(given, recipe, 3, {"stage 'scores'", "which this recipe trains on"});
-    const std::string ablation = "seeds = [1, 2]\n" + given.recipe(std::string(kDense) + kScores + "[[arm]]\nname = \"plain\"\n[[arm]]\nname = \"other\"\n");
-    check_refused(given, ablation, 3, {"arm 'plain': stage 'scores'", "which this recipe trains on"}, {"config", "plan", "ablate"});
+    const std::string ablation =
+        "seeds = [1, 2]\n" +
+        given.recipe(std::string(kDense) + kScores + "[[arm]]\nname = \"plain\"\n[[arm]]\nname = \"other\"\n");
+    check_refused(given, ablation, 3, {"arm 'plain': stage 'scores'", "which this recipe trains on"},
+                  {"config", "plan", "ablate"});
   }
 
   TEST_CASE("before work: a given tokenizer that an export cannot write") {
@@ -108,18 +123,23 @@ TEST_SUITE("recipe") {
   TEST_CASE("before work: labels from elsewhere") {
     const GivenModel given("before_labels");
     const std::string taught =
-        "[[stage]]\nname = \"taught\"\nkind = \"train\"\nmodel = \"source\"\nlabels = \"labels\"\ntokens = 256\nseq_len = 64\nbatch_tokens = 128\n";
+        "[[stage]]\nname = \"taught\"\nkind = \"train\"\nmodel = \"source\"\nlabels = \"labels\"\ntokens = "
+        "256\nseq_len = 64\nbatch_tokens = 128\n";
     const std::string labels = "[[stage]]\nname = \"labels\"\nkind = \"label\"\n";
     const fs::path folder = given.scratch.path;
     spill(folder / "make.toml", given.recipe(std::string(kDense) + labels + "teacher = \"dense\"\ncontext = 64\n"));
     const Outcome made = run(folder, {"run", "make.toml", "--out", "made"});
     INFO(made.err);
     REQUIRE(made.code == 0);
-    REQUIRE(run(folder, {"labels", "export", "given/prose.jsonl", "--tokens", "made/data/tokens/prose", "--cache", "made/labels/labels/prose"}).code == 0);
+    REQUIRE(run(folder, {"labels", "export", "given/prose.jsonl", "--tokens", "made/data/tokens/prose", "--cache",
+                         "made/labels/labels/prose"})
+                .code == 0);
     for (const char* from : {"import = \"given\"\n", "cache = \"made/labels/labels\"\n"}) {
       const std::string stage = kDense + labels + from;
-      check_refused(given, given.recipe(stage + "tier = \"topk\"\n" + taught), 3, {"stage 'labels'", "another k: found 1, expected 64"});
-      check_refused(given, given.recipe(stage + "tier = \"top1_prob\"\n" + taught), 3, {"stage 'labels'", "another tier: found top1, expected top1_prob"});
+      check_refused(given, given.recipe(stage + "tier = \"topk\"\n" + taught), 3,
+                    {"stage 'labels'", "another k: found 1, expected 64"});
+      check_refused(given, given.recipe(stage + "tier = \"top1_prob\"\n" + taught), 3,
+                    {"stage 'labels'", "another tier: found top1, expected top1_prob"});
     }
     // half of the labels: found when they are read, before `dense` is trained
     const std::string lines = slurp(folder / "given/prose.jsonl");
@@ -133,9 +153,12 @@ TEST_SUITE("recipe") {
 
   TEST_CASE("before work: masks that were learned under one budget are cut for the widths they were learned for") {
     const GivenModel given("before_masks");
-    const std::string masks =
-        std::string(kDense) + "[[stage]]\nname = \"masks\"\nkind = \"learn_masks\"\nfrom = \"dense\"\ntarget = \"cut_1\"\nbudget = \"global\"\n" +
-        "round_to = 1\ntokens = 256\nseq_len = 64\nbatch_tokens = 128\n[[stage]]\nname = \"pruned\"\nkind = \"prune\"\nfrom = \"masks\"\n";
-    check_refused(given, given.recipe(masks + "target = \"cut_2\"\n"), 2, {"stage 'pruned'", "give this stage target = \"cut_1\""});
+    const std::string masks = std::string(kDense) +
+                              "[[stage]]\nname = \"masks\"\nkind = \"learn_masks\"\nfrom = \"dense\"\ntarget = "
+                              "\"cut_1\"\nbudget = \"global\"\n" +
+                              "round_to = 1\ntokens = 256\nseq_len = 64\nbatch_tokens = 128\n[[stage]]\nname = "
+                              "\"pruned\"\nkind = \"prune\"\nfrom = \"masks\"\n";
+    check_refused(given, given.recipe(masks + "target = \"cut_2\"\n"), 2,
+                  {"stage 'pruned'", "give this stage target = \"cut_1\""});
   }
 }

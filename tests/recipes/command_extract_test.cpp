@@ -21,9 +21,15 @@ struct Tree {
   fs::path path = fs::temp_directory_path() / ("coppice-extract-" + std::to_string(::getpid()));
   Tree() { fs::create_directories(path / "in" / "sub"); }
   ~Tree() { fs::remove_all(path); }
-  void add(const std::string& name, const std::string& bytes) const { std::ofstream(path / "in" / name, std::ios::binary) << bytes; }
+  void add(const std::string& name, const std::string& bytes) const {
+    std::ofstream(path / "in" / name, std::ios::binary) << bytes;
+  }
   ExtractOptions options() const {
-    return {.source = "tree", .license = "CC0-1.0", .output = path / "out" / "tree.jsonl.zst", .max_bytes = 0, .inputs = {path / "in"}};
+    return {.source = "tree",
+            .license = "CC0-1.0",
+            .output = path / "out" / "tree.jsonl.zst",
+            .max_bytes = 0,
+            .inputs = {path / "in"}};
   }
 };
 
@@ -118,7 +124,8 @@ TEST_SUITE("unit") {
       ++documents;
       heldout += is_heldout(document.id, 0.1);
     }
-    CHECK(heldout > documents / 20);  // a tenth expected, which is 40 with a standard deviation of 6; a sample by the same hash would hold out half
+    CHECK(heldout > documents / 20);  // a tenth expected, which is 40 with a standard deviation of 6; a sample by the
+                                      // same hash would hold out half
     CHECK(heldout < documents / 5);
   }
 

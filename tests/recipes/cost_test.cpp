@@ -91,7 +91,9 @@ TEST_SUITE("recipe") {
     INFO(done.err);
     REQUIRE(done.code == 0);
     const auto counted = [&](const std::string& stage) {
-      return nlohmann::json::parse(slurp(scratch.path / "runs/cost" / stage / "manifest.json")).at("flops").get<double>();
+      return nlohmann::json::parse(slurp(scratch.path / "runs/cost" / stage / "manifest.json"))
+          .at("flops")
+          .get<double>();
     };
     const Recipe recipe = load_recipe((scratch.path / "cost.toml").string(), {}, {});
     for (const StageCost& stage : estimate_cost(recipe, 1e6, 0).stages) {
@@ -107,6 +109,8 @@ TEST_SUITE("recipe") {
     CHECK(counted("by_taylor") == 2 * 4096 * read);  // and the gradient of the activations
     CHECK(counted("masks") - counted("noise") == 2 * 4096 * read);
     // 7 of 10 steps ask the teacher
-    CHECK(counted("core") == doctest::Approx(5120 * training_flops_per_token(student, 64) + 7 * 512 * forward_flops_per_token(source, 64)).epsilon(1e-12));
+    CHECK(counted("core") ==
+          doctest::Approx(5120 * training_flops_per_token(student, 64) + 7 * 512 * forward_flops_per_token(source, 64))
+              .epsilon(1e-12));
   }
 }

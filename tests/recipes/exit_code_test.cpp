@@ -12,7 +12,9 @@ using namespace coppice::test;
 TEST_SUITE("faults") {
   TEST_CASE("an error that cannot be printed keeps its exit code [7]") {
     const Scratch scratch("unprinted");
-    const auto into = [&](const std::function<void()>& in_child) { return run(scratch.path, {"run", "missing.toml"}, in_child); };
+    const auto into = [&](const std::function<void()>& in_child) {
+      return run(scratch.path, {"run", "missing.toml"}, in_child);
+    };
     const Outcome full = into([] { dup2(open("/dev/full", O_WRONLY), STDERR_FILENO); });
     CHECK(full.signal == 0);
     CHECK(full.code == 2);
@@ -30,7 +32,8 @@ TEST_SUITE("faults") {
   TEST_CASE("a result that cannot be printed is exit 4") {
     const Scratch scratch("no_result");
     write_run(scratch.path, "small.toml");
-    for (const std::vector<std::string>& command : {std::vector<std::string>{"config", "small.toml"}, {"plan", "small.toml"}, {"--version"}}) {
+    for (const std::vector<std::string>& command :
+         {std::vector<std::string>{"config", "small.toml"}, {"plan", "small.toml"}, {"--version"}}) {
       CAPTURE(command.front());
       const Outcome full = run(scratch.path, command, [] { dup2(open("/dev/full", O_WRONLY), STDOUT_FILENO); });
       CHECK(full.code == 4);
@@ -50,7 +53,8 @@ TEST_SUITE("faults") {
 
 TEST_SUITE("unit") {
   TEST_CASE("what the file system refuses is exit 4") {
-    CHECK(coppice::run_guarded([]() -> int { throw fs::filesystem_error("gone", std::make_error_code(std::errc::io_error)); }) == 4);
+    CHECK(coppice::run_guarded(
+              []() -> int { throw fs::filesystem_error("gone", std::make_error_code(std::errc::io_error)); }) == 4);
     CHECK(coppice::run_guarded([]() -> int { throw std::runtime_error("ours"); }) == 1);
   }
 }

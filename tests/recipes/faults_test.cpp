@@ -1,4 +1,5 @@
-// Killed, starved, fed rubbish: the promises about failure, each on the real program (numbers in brackets: rows of the fault matrix they stand for).
+// Killed, starved, fed rubbish: the promises about failure, each on the real program (numbers in brackets: rows of the
+// fault matrix they stand for).
 #include <doctest/doctest.h>
 
 #include "tests/recipes/program.h"
@@ -7,7 +8,8 @@ using namespace coppice::test;
 
 namespace {
 
-const std::vector<std::string> kStages = {"data", "dense", "masks", "pruned", "cut_activation", "labels", "core", "long", "scratch", "scores", "release"};
+const std::vector<std::string> kStages = {"data", "dense", "masks",   "pruned", "cut_activation", "labels",
+                                          "core", "long",  "scratch", "scores", "release"};
 
 /// Seconds each stage took in a run, from run.json.
 double seconds_of(const fs::path& run, const std::string& stage) {
@@ -43,7 +45,8 @@ std::string first_line(const std::string& text) { return text.substr(0, text.fin
 }  // namespace
 
 TEST_SUITE("faults") {
-  TEST_CASE("kill -9 at a random instant of every stage, then the same command: bitwise the undisturbed run [1, 31, 50]") {
+  TEST_CASE(
+      "kill -9 at a random instant of every stage, then the same command: bitwise the undisturbed run [1, 31, 50]") {
     const Scratch straight("straight"), killed("killed");
     write_tiny_run(straight.path);
     write_tiny_run(killed.path);
@@ -73,7 +76,9 @@ TEST_SUITE("faults") {
     check_equal(results_of(got), results_of(expected));
   }
 
-  TEST_CASE("killed after any number of system calls, again and again until it is done: bitwise the undisturbed run [1, 2, 3]") {
+  TEST_CASE(
+      "killed after any number of system calls, again and again until it is done: bitwise the undisturbed run [1, 2, "
+      "3]") {
     const Scratch straight("calls_straight"), killed("calls");
     write_run(straight.path, "small.toml");
     write_run(killed.path, "small.toml");
@@ -85,7 +90,8 @@ TEST_SUITE("faults") {
     int kills = 0;
     Outcome last;
     do {
-      const std::string calls = std::to_string(std::uniform_int_distribution<>(10, 40 + 4 * kills)(random));  // grows, so that it ends
+      const std::string calls =
+          std::to_string(std::uniform_int_distribution<>(10, 40 + 4 * kills)(random));  // grows, so that it ends
       last = run(killed.path, command, [&] { setenv("COPPICE_FAIL_AFTER_IO", calls.c_str(), 1); });
       kills += last.signal == SIGKILL;
     } while (last.signal == SIGKILL && kills < 100);
@@ -95,11 +101,14 @@ TEST_SUITE("faults") {
     check_equal(results_of(killed.path / "runs/small"), results_of(straight.path / "runs/small"));
   }
 
-  TEST_CASE("killed between the last checkpoint and the removal of one that it replaces: as many are left as keep_last says [2]") {
+  TEST_CASE(
+      "killed between the last checkpoint and the removal of one that it replaces: as many are left as keep_last says "
+      "[2]") {
     const Scratch scratch("kept");
     write_run(scratch.path, "small.toml");
     const std::vector<std::string> command = {"run", "small.toml", "--set", "dense.keep_finished=true"};
-    const Outcome killed = run(scratch.path, command, [] { setenv("COPPICE_FAILPOINTS", "ckpt.after_rename=abort@4", 1); });
+    const Outcome killed =
+        run(scratch.path, command, [] { setenv("COPPICE_FAILPOINTS", "ckpt.after_rename=abort@4", 1); });
     REQUIRE(killed.signal == SIGKILL);
     const fs::path ckpt = scratch.path / "runs/small/dense/ckpt";
     for (const char* step : {"step-00000008", "step-00000012", "step-00000016"}) REQUIRE(fs::exists(ckpt / step));
@@ -113,7 +122,8 @@ TEST_SUITE("faults") {
     const Scratch straight("term_straight"), stopped("term_stopped");
     write_tiny_run(straight.path);
     write_tiny_run(stopped.path);
-    const std::vector<std::string> command = {"run", "tiny.toml", "--set", "dense.checkpoint_steps=1000"};  // no checkpoint of its own before the signal
+    const std::vector<std::string> command = {
+        "run", "tiny.toml", "--set", "dense.checkpoint_steps=1000"};  // no checkpoint of its own before the signal
     REQUIRE(run(straight.path, command).code == 0);
     const fs::path root = stopped.path / "runs/tiny";
     for (const int number : {SIGTERM, SIGINT}) {
@@ -129,7 +139,9 @@ TEST_SUITE("faults") {
     }
     REQUIRE(run(stopped.path, command).code == 0);
     auto got = results_of(root), expected = results_of(straight.path / "runs/tiny");
-    const auto is_checkpoint = [](const auto& entry) { return entry.first.starts_with("dense/ckpt/"); };  // the signals wrote some of their own
+    const auto is_checkpoint = [](const auto& entry) {
+      return entry.first.starts_with("dense/ckpt/");
+    };  // the signals wrote some of their own
     std::erase_if(got, is_checkpoint);
     std::erase_if(expected, is_checkpoint);
     check_equal(got, expected);
@@ -141,7 +153,8 @@ TEST_SUITE("faults") {
     write_tiny_run(stopped.path);
     REQUIRE(run(straight.path, {"run", "tiny.toml"}).code == 0);
     const fs::path root = stopped.path / "runs/tiny", scored = root / "scores/scored.json";
-    Process process = start(stopped.path, {"run", "tiny.toml"}, [] { setenv("COPPICE_FAILPOINTS", "evaluate.scored=sleep:0.5@2", 1); });
+    Process process = start(stopped.path, {"run", "tiny.toml"},
+                            [] { setenv("COPPICE_FAILPOINTS", "evaluate.scored=sleep:0.5@2", 1); });
     while (!process.poll() && !(fs::exists(scored) && nlohmann::json::parse(slurp(scored))["models"].size() == 2))
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     process.send(SIGTERM);
@@ -160,7 +173,8 @@ TEST_SUITE("faults") {
     write_tiny_run(scratch.path);
     const fs::path ckpt = scratch.path / "runs/tiny/dense/ckpt";
     Process process = start(scratch.path, {"run", "tiny.toml"});
-    while (!process.poll() && !fs::exists(ckpt / "step-00000020")) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    while (!process.poll() && !fs::exists(ckpt / "step-00000020"))
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     process.send(SIGTERM);
     REQUIRE(process.wait().code == 75);
     const auto flip = [](const fs::path& file) {
@@ -181,7 +195,8 @@ TEST_SUITE("faults") {
       const Scratch straight("damaged_straight");
       write_tiny_run(straight.path);
       REQUIRE(run(straight.path, {"run", "tiny.toml"}).code == 0);
-      CHECK(slurp(straight.path / "runs/tiny/dense/model/part-00000.h5") == slurp(scratch.path / "runs/tiny/dense/model/part-00000.h5"));
+      CHECK(slurp(straight.path / "runs/tiny/dense/model/part-00000.h5") ==
+            slurp(scratch.path / "runs/tiny/dense/model/part-00000.h5"));
     }
     SUBCASE("all: no silent fresh start") {
       for (const fs::path& step : steps) flip(step / "manifest.json");
@@ -220,7 +235,8 @@ TEST_SUITE("faults") {
   TEST_CASE("what cannot work is refused before any work, in one line, with the right code [12, 18, 45, 49]") {
     const Scratch scratch("refused");
     write_tiny_run(scratch.path);
-    const auto refused = [&](const std::vector<std::string>& extra, int code, const std::vector<std::string>& words, const std::string& recipe = "tiny.toml") {
+    const auto refused = [&](const std::vector<std::string>& extra, int code, const std::vector<std::string>& words,
+                             const std::string& recipe = "tiny.toml") {
       std::vector<std::string> command = {"run", recipe};
       command.insert(command.end(), extra.begin(), extra.end());
       const Outcome outcome = run(scratch.path, command);
@@ -241,8 +257,9 @@ TEST_SUITE("faults") {
     refused({"--set", "device=\"tpu\""}, 2, {"tpu", "cpu"});
     refused({}, 2, {"missing.toml"}, "missing.toml");
     refused({"--out", "/proc/nowhere"}, 4, {"/proc/nowhere"});
-    refused({"--set", "model.source.hidden_size=16384", "--set", "model.source.num_hidden_layers=64", "--set", "model.source.intermediate_size=65536"}, 7,
-            {"of memory"});
+    refused({"--set", "model.source.hidden_size=16384", "--set", "model.source.num_hidden_layers=64", "--set",
+             "model.source.intermediate_size=65536"},
+            7, {"of memory"});
 
     const auto with_corpus = [&](const std::string& bytes, int code, const std::vector<std::string>& words) {
       spill(scratch.path / "corpus/bad.jsonl", bytes);
@@ -259,7 +276,8 @@ TEST_SUITE("faults") {
     refused({}, 3, {"corpus/bad.jsonl"}, "bad.toml");  // missing
     with_corpus("", 3, {"corpus/bad.jsonl", "empty"});
     with_corpus("not json\n", 3, {"corpus/bad.jsonl", "1"});
-    with_corpus("{\"id\":\"a\",\"text\":\"good\"}\n{\"id\":\"b\",\"text\":\"bad \xff\xfe\"}\n", 3, {"corpus/bad.jsonl", "2", "UTF-8"});
+    with_corpus("{\"id\":\"a\",\"text\":\"good\"}\n{\"id\":\"b\",\"text\":\"bad \xff\xfe\"}\n", 3,
+                {"corpus/bad.jsonl", "2", "UTF-8"});
     with_corpus("{\"id\":\"a\",\"text\":\"too short\"}\n", 3, {"code"});
   }
 

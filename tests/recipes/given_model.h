@@ -1,4 +1,5 @@
-// A corpus, a tokenizer and a Hugging Face folder beside them, as a user with a model of his own has them; and the head of recipes that name them.
+// A corpus, a tokenizer and a Hugging Face folder beside them, as a user with a model of his own has them; and the head
+// of recipes that name them.
 #pragma once
 
 #include <string>
@@ -39,9 +40,11 @@ struct GivenModel {
   /// A recipe of these stages: targets of 64, 32 and 16 channels, and of 40 and 24.
   std::string recipe(const std::string& stages) const {
     const std::string at = scratch.path.string();
-    return "name = \"chain\"\nthreads = 1\n[data]\nheldout_share = 0.08\n[[data.domain]]\nname = \"prose\"\npath = \"" + at +
-           "/corpus/prose.jsonl\"\n[tokenizer]\nvocab_size = 384\npath = \"" + at + "/hf/tokenizer.model\"\n[model.source]\npreset = \"" + at +
-           "/hf\"\n[model.cut_1]\nintermediate_size = 64\n[model.cut_2]\nintermediate_size = 32\n[model.cut_3]\nintermediate_size = 16\n[model.uneven]\n" +
+    return "name = \"chain\"\nthreads = 1\n[data]\nheldout_share = 0.08\n[[data.domain]]\nname = \"prose\"\npath = \"" +
+           at + "/corpus/prose.jsonl\"\n[tokenizer]\nvocab_size = 384\npath = \"" + at +
+           "/hf/tokenizer.model\"\n[model.source]\npreset = \"" + at +
+           "/hf\"\n[model.cut_1]\nintermediate_size = 64\n[model.cut_2]\nintermediate_size = "
+           "32\n[model.cut_3]\nintermediate_size = 16\n[model.uneven]\n" +
            "intermediate_size = [40, 24]\n" + stages;
   }
 };

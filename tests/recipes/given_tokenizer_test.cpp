@@ -1,4 +1,5 @@
-// Tokenizers from elsewhere through the program: what cannot be worked with or exported is refused by `config`, everything else runs through.
+// Tokenizers from elsewhere through the program: what cannot be worked with or exported is refused by `config`,
+// everything else runs through.
 #include <doctest/doctest.h>
 
 #include "src/checkpoint/hf_export.h"
@@ -48,7 +49,9 @@ kind = "export"
 from = "pruned"
 )";
 
-std::string with_vocab(std::string recipe, size_t vocab_size) { return recipe.replace(recipe.find("VOCAB"), 5, std::to_string(vocab_size)); }
+std::string with_vocab(std::string recipe, size_t vocab_size) {
+  return recipe.replace(recipe.find("VOCAB"), 5, std::to_string(vocab_size));
+}
 
 std::vector<TokenizerCase> table(const fs::path& folder) {
   bool given = false;
@@ -77,7 +80,8 @@ void write_elsewhere(const fs::path& folder, const TokenizerCase& row) {
 }  // namespace
 
 TEST_SUITE("recipe") {
-  TEST_CASE("given tokenizer: config refuses what cannot be loaded (3) or exported (2, with the line), and nothing else") {
+  TEST_CASE(
+      "given tokenizer: config refuses what cannot be loaded (3) or exported (2, with the line), and nothing else") {
     const Scratch scratch("given_config");
     write_corpus(scratch.path / "corpus");
     std::string recipe = kRecipe;
@@ -123,7 +127,9 @@ batch_tokens = 512
     CHECK(outcome.code == 2);
   }
 
-  TEST_CASE("given tokenizer: dummy prefix and missing pieces run through import, cut, evaluation, tasks, export and generation") {
+  TEST_CASE(
+      "given tokenizer: dummy prefix and missing pieces run through import, cut, evaluation, tasks, export and "
+      "generation") {
     for (const char* name : {"llama", "no_bos", "user_defined_and_prefix"}) {
       const Scratch scratch(std::string("given_") + name);
       write_corpus(scratch.path / "corpus");
@@ -131,7 +137,8 @@ batch_tokens = 512
       const TokenizerCase& row = *std::ranges::find(rows, name, &TokenizerCase::name);
       write_elsewhere(scratch.path / "elsewhere", row);
       spill(scratch.path / "choices.jsonl",
-            "{\"context\": \"The tree\", \"choices\": [\"is tall\", \"x\"], \"answer\": 0}\n{\"context\": \"\", \"choices\": [\"is tall\", \"x\"], \"answer\": "
+            "{\"context\": \"The tree\", \"choices\": [\"is tall\", \"x\"], \"answer\": 0}\n{\"context\": \"\", "
+            "\"choices\": [\"is tall\", \"x\"], \"answer\": "
             "0}\n");
       spill(scratch.path / "given.toml", with_vocab(kRecipe, row.file.pieces.size()) + kExport);
       const Outcome outcome = run(scratch.path, {"run", "given.toml"});
@@ -144,7 +151,8 @@ batch_tokens = 512
       CHECK(config["pad_token_id"].is_null() == !tokenizer.pad_id().has_value());
       CHECK(config["bos_token_id"].is_null() == !tokenizer.bos_id().has_value());
 
-      const Outcome text = run(scratch.path, {"generate", "runs/given/dense", "--prompt", " the tree", "--max-new-tokens", "3"});
+      const Outcome text =
+          run(scratch.path, {"generate", "runs/given/dense", "--prompt", " the tree", "--max-new-tokens", "3"});
       CHECK(text.code == 0);
       CHECK(text.out.starts_with(" the tree"));
       const Outcome shown = run(scratch.path, {"inspect", "runs/given/data/tokenizer/tokenizer.model"});
@@ -190,8 +198,10 @@ batch_tokens = 256
     const Outcome outcome = run(scratch.path, {"data", "tokenize", "long.toml"});
     INFO(outcome.err);
     CHECK(outcome.code == 0);
-    CHECK(outcome.err.find("documents are cut for the trainer, which takes no words above 32769 characters") != std::string::npos);
-    const Outcome large = run(scratch.path, {"data", "tokenize", "long.toml", "--set", "tokenizer.vocab_size=270", "--out", "runs/small"});
+    CHECK(outcome.err.find("documents are cut for the trainer, which takes no words above 32769 characters") !=
+          std::string::npos);
+    const Outcome large = run(
+        scratch.path, {"data", "tokenize", "long.toml", "--set", "tokenizer.vocab_size=270", "--out", "runs/small"});
     CHECK(large.code == 2);
     CHECK(large.err.find("or more, or lower tokenizer.character_coverage") != std::string::npos);
   }

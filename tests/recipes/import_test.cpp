@@ -1,4 +1,5 @@
-// A model from elsewhere as source and teacher: shapes from its config.json, padded rows of its vocabulary cut, another tokenizer refused before any work.
+// A model from elsewhere as source and teacher: shapes from its config.json, padded rows of its vocabulary cut, another
+// tokenizer refused before any work.
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
 
@@ -57,9 +58,10 @@ seq_len = 64
 tokens = 4096
 )";
 
-/// A folder as another program would leave it: `rows` rows in the vocabulary table, those beyond the tokenizer's ids so large that any softmax over them is
-/// ruined.
-coppice::Model write_padded_model(const fs::path& folder, const coppice::Tokenizer& tokenizer, int64_t rows, bool qk_norm = true) {
+/// A folder as another program would leave it: `rows` rows in the vocabulary table, those beyond the tokenizer's ids so
+/// large that any softmax over them is ruined.
+coppice::Model write_padded_model(const fs::path& folder, const coppice::Tokenizer& tokenizer, int64_t rows,
+                                  bool qk_norm = true) {
   coppice::ModelConfig config{.vocab_size = rows,
                               .hidden_size = 32,
                               .num_hidden_layers = 2,
@@ -71,7 +73,10 @@ coppice::Model write_padded_model(const fs::path& folder, const coppice::Tokeniz
   coppice::Model model = coppice::make_model(config);
   coppice::initialise_parameters(config, *model.arena, 3);
   if (rows > tokenizer.vocab_size())
-    model.arena->parameter("embed_tokens.weight").detach().narrow(0, tokenizer.vocab_size(), rows - tokenizer.vocab_size()).fill_(10.0);
+    model.arena->parameter("embed_tokens.weight")
+        .detach()
+        .narrow(0, tokenizer.vocab_size(), rows - tokenizer.vocab_size())
+        .fill_(10.0);
   coppice::export_hf(folder, model, tokenizer, "f32");
   return model;
 }
@@ -102,8 +107,10 @@ TEST_SUITE("recipe") {
   TEST_CASE("import: rows beyond the tokenizer's ids leave no trace, tokens that they stood for are named") {
     const Scratch scratch("import_rows");
     write_corpus(scratch.path / "corpus");
-    spill(scratch.path / "given.toml", std::string(kRecipe).substr(0, std::string(kRecipe).find("[[stage]]\nname = \"pruned\"")));
-    const coppice::Tokenizer tokenizer = train_tokenizer_on(scratch.path / "own.model", slurp(scratch.path / "corpus/prose.jsonl").substr(0, 4000));
+    spill(scratch.path / "given.toml",
+          std::string(kRecipe).substr(0, std::string(kRecipe).find("[[stage]]\nname = \"pruned\"")));
+    const coppice::Tokenizer tokenizer =
+        train_tokenizer_on(scratch.path / "own.model", slurp(scratch.path / "corpus/prose.jsonl").substr(0, 4000));
     std::string plain;
     for (const int64_t rows : {384, 385, 2048}) {
       CAPTURE(rows);
@@ -118,7 +125,8 @@ TEST_SUITE("recipe") {
       if (rows == 384) plain = weights;
       CHECK((weights == plain));
       CHECK((outcome.err.find("padded rows beyond 384 ids: they are cut") != std::string::npos) == (rows > 384));
-      CHECK((outcome.err.find("adds 1 tokens to its tokenizer.model that do not come along: '<|im_end|>'") != std::string::npos) == (rows == 385));
+      CHECK((outcome.err.find("adds 1 tokens to its tokenizer.model that do not come along: '<|im_end|>'") !=
+             std::string::npos) == (rows == 385));
     }
   }
 
@@ -126,7 +134,8 @@ TEST_SUITE("recipe") {
     const Scratch scratch("import");
     write_corpus(scratch.path / "corpus");
     spill(scratch.path / "given.toml", kRecipe);
-    const coppice::Tokenizer tokenizer = train_tokenizer_on(scratch.path / "own.model", slurp(scratch.path / "corpus/prose.jsonl").substr(0, 4000));
+    const coppice::Tokenizer tokenizer =
+        train_tokenizer_on(scratch.path / "own.model", slurp(scratch.path / "corpus/prose.jsonl").substr(0, 4000));
     const coppice::Model padded = write_padded_model(scratch.path / "elsewhere", tokenizer, 448);
 
     const Outcome outcome = run(scratch.path, {"run", "given.toml"});
@@ -150,8 +159,10 @@ TEST_SUITE("recipe") {
     const Scratch scratch("import_refused");
     write_corpus(scratch.path / "corpus");
     spill(scratch.path / "given.toml", kRecipe);
-    const coppice::Tokenizer own = train_tokenizer_on(scratch.path / "own.model", slurp(scratch.path / "corpus/prose.jsonl").substr(0, 4000));
-    const coppice::Tokenizer other = train_tokenizer_on(scratch.path / "other.model", slurp(scratch.path / "corpus/code.jsonl").substr(0, 4000));
+    const coppice::Tokenizer own =
+        train_tokenizer_on(scratch.path / "own.model", slurp(scratch.path / "corpus/prose.jsonl").substr(0, 4000));
+    const coppice::Tokenizer other =
+        train_tokenizer_on(scratch.path / "other.model", slurp(scratch.path / "corpus/code.jsonl").substr(0, 4000));
     write_padded_model(scratch.path / "elsewhere", own, 384);
     const auto refusal = [&](const std::vector<std::string>& set) {
       std::vector<std::string> arguments = {"config", "given.toml"};
@@ -164,19 +175,22 @@ TEST_SUITE("recipe") {
     const std::string another = refusal({"tokenizer.path=\"other.model\""});
     CHECK(another.find(own.fingerprint()) != std::string::npos);
     CHECK(another.find(other.fingerprint()) != std::string::npos);
-    CHECK(refusal({"tokenizer.path=\"\""}).find("set tokenizer.path = \"elsewhere/tokenizer.model\"") != std::string::npos);
+    CHECK(refusal({"tokenizer.path=\"\""}).find("set tokenizer.path = \"elsewhere/tokenizer.model\"") !=
+          std::string::npos);
     patch_json(scratch.path / "elsewhere/config.json", {{"vocab_size", 320}});  // ids without a row
     const std::string smaller = refusal({});
     CHECK(smaller.find("320 rows") != std::string::npos);
     CHECK(smaller.find("384 ids") != std::string::npos);
     fs::remove_all(scratch.path / "elsewhere");
     write_padded_model(scratch.path / "elsewhere", own, 384, /*qk_norm=*/false);
-    patch_json(scratch.path / "elsewhere/config.json", {{"architectures", {"MistralForCausalLM"}}, {"model_type", "mistral"}, {"sliding_window", 64}});
+    patch_json(scratch.path / "elsewhere/config.json",
+               {{"architectures", {"MistralForCausalLM"}}, {"model_type", "mistral"}, {"sliding_window", 64}});
     CHECK(run(scratch.path, {"config", "given.toml"}).code == 0);  // no text of this recipe is longer than the window
     for (const char* set : {"core.seq_len=128", "labels.context=65", "scores.seq_len=128"}) {
       const std::string longer = refusal({set});
       CAPTURE(longer);
-      CHECK((longer.find("the model of stage 'dense' sees no more than 64 tokens (sliding_window") != std::string::npos));
+      CHECK(
+          (longer.find("the model of stage 'dense' sees no more than 64 tokens (sliding_window") != std::string::npos));
     }
     fs::remove(scratch.path / "elsewhere/tokenizer.model");
     CHECK(refusal({"tokenizer.path=\"own.model\""}).find("tokenizer.model is missing") != std::string::npos);

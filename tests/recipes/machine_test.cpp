@@ -11,10 +11,13 @@ using namespace coppice::test;
 namespace {
 
 /// `coppice arguments` with these environment variables ("" = unset) and nothing else that OpenMP reads.
-Process start_with(const fs::path& folder, const std::vector<std::string>& arguments, std::map<std::string, std::string> variables, int cores = 0) {
-  for (const char* name : {"OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "KMP_LIBRARY"}) variables.try_emplace(name, "");
+Process start_with(const fs::path& folder, const std::vector<std::string>& arguments,
+                   std::map<std::string, std::string> variables, int cores = 0) {
+  for (const char* name : {"OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "KMP_LIBRARY"})
+    variables.try_emplace(name, "");
   return start(folder, arguments, [=] {
-    for (const auto& [name, value] : variables) value.empty() ? unsetenv(name.c_str()) : setenv(name.c_str(), value.c_str(), 1);
+    for (const auto& [name, value] : variables)
+      value.empty() ? unsetenv(name.c_str()) : setenv(name.c_str(), value.c_str(), 1);
     if (cores == 0) return;
     cpu_set_t mask, own;
     sched_getaffinity(0, sizeof own, &own);
@@ -73,7 +76,8 @@ TEST_SUITE("recipe") {
     write_run(scratch.path, "small.toml");
     Process process = start_with(scratch.path, {"run", "small.toml"}, {});
     const fs::path proc = fs::path("/proc") / std::to_string(process.pid);
-    while (!process.poll() && !fs::exists(scratch.path / "runs/small/log.txt")) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    while (!process.poll() && !fs::exists(scratch.path / "runs/small/log.txt"))
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
     const std::string name = slurp(proc / "comm"), words = slurp(proc / "cmdline"), variables = slurp(proc / "environ");
     process.send(SIGKILL);
     process.wait();

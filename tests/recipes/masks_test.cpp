@@ -1,4 +1,5 @@
-// learn_masks in the real program: every method through cut and training, one budget for all layers, collapse, masks of another model, two masks compared.
+// learn_masks in the real program: every method through cut and training, one budget for all layers, collapse, masks of
+// another model, two masks compared.
 #include <ATen/ATen.h>
 #undef CHECK  // c10's, which aborts
 #include <doctest/doctest.h>
@@ -110,29 +111,39 @@ TEST_SUITE("recipe") {
       if (method == "soft_top_k") CHECK(*std::ranges::max_element(errors) <= 1e-6);
       for (const char* key : {"sharpness", "outside_share", "free_share", "border_gap", "entropy"})
         CHECK(metric(root / "masks/metrics.jsonl", key).size() == 20);
-      for (const char* key : {"churn", "overlap_magnitude", "overlap_activation", "overlap_random", "heldout_hard_loss"})
+      for (const char* key :
+           {"churn", "overlap_magnitude", "overlap_activation", "overlap_random", "heldout_hard_loss"})
         CHECK(metric(root / "masks/metrics.jsonl", key).size() >= 5);
-      CHECK(run(scratch.path, {"inspect", "runs/" + method + "/masks/masks.h5"}).out.find("mask by " + method) != std::string::npos);
+      CHECK(run(scratch.path, {"inspect", "runs/" + method + "/masks/masks.h5"}).out.find("mask by " + method) !=
+            std::string::npos);
     }
-    const Outcome same = run(scratch.path, {"diff", "runs/soft_top_k/masks/masks.h5", "runs/soft_top_k/masks/masks.h5"});
+    const Outcome same =
+        run(scratch.path, {"diff", "runs/soft_top_k/masks/masks.h5", "runs/soft_top_k/masks/masks.h5"});
     CHECK(same.code == 0);
     CHECK(same.out.starts_with("equal"));
-    const Outcome other = run(scratch.path, {"diff", "runs/soft_top_k/masks/masks.h5", "runs/hard_concrete/masks/masks.h5"});
+    const Outcome other =
+        run(scratch.path, {"diff", "runs/soft_top_k/masks/masks.h5", "runs/hard_concrete/masks/masks.h5"});
     INFO(other.out << other.err);
     CHECK(other.code == 0);
     CHECK(other.out.starts_with("different"));
 
     // a mask file of another model
     fs::remove_all(scratch.path / "runs/soft_top_k/pruned");
-    const fs::path exchanged = scratch.path / "runs/soft_top_k/masks", given = scratch.path / "runs/hard_concrete/masks";
-    const auto trained_sha256 = [](const fs::path& masks) { return coppice::load_masks(masks / "masks.h5").source_sha256; };
+    const fs::path exchanged = scratch.path / "runs/soft_top_k/masks",
+                   given = scratch.path / "runs/hard_concrete/masks";
+    const auto trained_sha256 = [](const fs::path& masks) {
+      return coppice::load_masks(masks / "masks.h5").source_sha256;
+    };
     const std::string own = trained_sha256(exchanged), foreign = trained_sha256(given);
     REQUIRE(own != foreign);
     fs::copy_file(given / "masks.h5", exchanged / "masks.h5", fs::copy_options::overwrite_existing);
-    CHECK(run_with(scratch.path, "runs/soft_top_k", {}).err.find("differs from the stage's manifest") != std::string::npos);
+    CHECK(run_with(scratch.path, "runs/soft_top_k", {}).err.find("differs from the stage's manifest") !=
+          std::string::npos);
     nlohmann::json manifest = nlohmann::json::parse(slurp(exchanged / "manifest.json"));
     for (nlohmann::json& file : manifest["files"])
-      if (file["name"] == "masks.h5") file.update({{"bytes", fs::file_size(exchanged / "masks.h5")}, {"sha256", coppice::sha256_file(exchanged / "masks.h5")}});
+      if (file["name"] == "masks.h5")
+        file.update({{"bytes", fs::file_size(exchanged / "masks.h5")},
+                     {"sha256", coppice::sha256_file(exchanged / "masks.h5")}});
     manifest.erase("sha256");
     spill(exchanged / "manifest.json", coppice::seal(manifest));
     const Outcome refused = run_with(scratch.path, "runs/soft_top_k", {});
@@ -143,15 +154,18 @@ TEST_SUITE("recipe") {
     CHECK(refused.err.find(foreign) != std::string::npos);
   }
 
-  TEST_CASE("masks: a student as wide as its source leaves nothing to decide: every mask is 1, and the cut is the identity to the bit") {
+  TEST_CASE(
+      "masks: a student as wide as its source leaves nothing to decide: every mask is 1, and the cut is the identity "
+      "to the bit") {
     const Scratch scratch("keepall");
     write_tiny_run(scratch.path);
     spill(scratch.path / "masks.toml", kRecipe);
     for (const std::string method : {"soft_top_k", "coordinate_descent", "hard_concrete", "straight_through"}) {
       CAPTURE(method);
-      const Outcome done = run_with(scratch.path, "runs/" + method,
-                                    {"masks.mask_method=\"" + method + "\"", "model.student.intermediate_size=64", "masks.on_collapse=\"stop\"",
-                                     method == "soft_top_k" ? "masks.budget=\"global\"" : "masks.score_init=\"random\""});
+      const Outcome done = run_with(
+          scratch.path, "runs/" + method,
+          {"masks.mask_method=\"" + method + "\"", "model.student.intermediate_size=64", "masks.on_collapse=\"stop\"",
+           method == "soft_top_k" ? "masks.budget=\"global\"" : "masks.score_init=\"random\""});
       INFO(done.err);
       REQUIRE(done.code == 0);
       CHECK(done.err.find("nothing to decide") != std::string::npos);
@@ -163,7 +177,8 @@ TEST_SUITE("recipe") {
       CHECK(masks.soft_LF.eq(1).all().item<bool>());
       for (const char* key : {"sharpness", "kept_share.0", "kept_share.1"})
         for (const double value : metric(root / "masks/metrics.jsonl", key)) CHECK(value == 1);
-      const coppice::LoadedModel trained = coppice::load_model(root / "masks/model"), cut = coppice::load_model(root / "pruned/model");
+      const coppice::LoadedModel trained = coppice::load_model(root / "masks/model"),
+                                 cut = coppice::load_model(root / "pruned/model");
       CHECK(trained.model.arena->master().equal(cut.model.arena->master()));
       CHECK_FALSE(trained.model.arena->master().equal(coppice::load_model(root / "dense/model").model.arena->master()));
     }
@@ -173,8 +188,8 @@ TEST_SUITE("recipe") {
     const Scratch scratch("mixed");
     write_tiny_run(scratch.path);
     std::string recipe = kRecipe;
-    recipe =
-        recipe.substr(0, recipe.find("[[stage]]\nname = \"masks\"")) + "[[stage]]\nname = \"pruned\"\nkind = \"prune\"\nfrom = \"dense\"\nscores = \"flap\"\n";
+    recipe = recipe.substr(0, recipe.find("[[stage]]\nname = \"masks\"")) +
+             "[[stage]]\nname = \"pruned\"\nkind = \"prune\"\nfrom = \"dense\"\nscores = \"flap\"\n";
     spill(scratch.path / "masks.toml", recipe);
     const Outcome done = run_with(scratch.path, "runs/mixed", {"model.student.intermediate_size=[64, 24]"});
     INFO(done.err);
@@ -186,11 +201,14 @@ TEST_SUITE("recipe") {
       if (row.layer == 0) CHECK(dense.model.arena->parameter(row.name).equal(cut.model.arena->parameter(row.name)));
   }
 
-  TEST_CASE("masks: one budget for all layers, in multiples, through cut and training; budgets that cannot be met are refused with the numbers") {
+  TEST_CASE(
+      "masks: one budget for all layers, in multiples, through cut and training; budgets that cannot be met are "
+      "refused with the numbers") {
     const Scratch scratch("budget");
     write_tiny_run(scratch.path);
     spill(scratch.path / "masks.toml", kRecipe);
-    const Outcome done = run_with(scratch.path, "runs/global", {"masks.budget=\"global\"", "masks.round_to=8", "masks.score_init=\"activation\""});
+    const Outcome done = run_with(scratch.path, "runs/global",
+                                  {"masks.budget=\"global\"", "masks.round_to=8", "masks.score_init=\"activation\""});
     INFO(done.err);
     REQUIRE(done.code == 0);
     const std::vector<size_t> kept = widths(scratch.path / "runs/global/pruned/prune_plan.json");
@@ -207,19 +225,25 @@ TEST_SUITE("recipe") {
     CHECK(misspelt.err.find("did you mean 'soft_top_k'") != std::string::npos);
 
     // learned again after such a cut: the layers have widths of their own by then
-    spill(scratch.path / "again.toml", std::string(kRecipe) + "[[stage]]\nname = \"again\"\nkind = \"learn_masks\"\nfrom = \"core\"\ntokens = 1024\n");
+    spill(
+        scratch.path / "again.toml",
+        std::string(kRecipe) + "[[stage]]\nname = \"again\"\nkind = \"learn_masks\"\nfrom = \"core\"\ntokens = 1024\n");
     const Outcome again = run(scratch.path, {"run", "again.toml", "--set", "masks.budget=\"global\""});
     CHECK(again.code == 2);
-    CHECK(again.err.find("again: stage 'pruned' keeps 2 layers x 24 = 48 channels under one budget") != std::string::npos);
+    CHECK(again.err.find("again: stage 'pruned' keeps 2 layers x 24 = 48 channels under one budget") !=
+          std::string::npos);
     CHECK(run(scratch.path, {"config", "again.toml"}).code == 0);
   }
 
-  TEST_CASE("masks: compact while learning gives the same choice and nearly the same loss in a narrower model, and resumes to the bit") {
+  TEST_CASE(
+      "masks: compact while learning gives the same choice and nearly the same loss in a narrower model, and resumes "
+      "to the bit") {
     const Scratch scratch("compact");
     write_tiny_run(scratch.path);
     spill(scratch.path / "masks.toml", kRecipe);
     // decides early, so that channels are dead for most of the stage
-    const std::vector<std::string> quick = {"masks.k_ramp=0.1", "masks.anneal_end=0.3", "masks.final_top_k_epsilon=0.02", "masks.score_lr=0.2"};
+    const std::vector<std::string> quick = {"masks.k_ramp=0.1", "masks.anneal_end=0.3",
+                                            "masks.final_top_k_epsilon=0.02", "masks.score_lr=0.2"};
     std::vector<std::string> compact = quick;
     compact.push_back("masks.compact_after=2");
     REQUIRE(run_with(scratch.path, "runs/whole", quick).code == 0);
@@ -236,8 +260,11 @@ TEST_SUITE("recipe") {
     CHECK(widths(narrow / "pruned/prune_plan.json") == std::vector<size_t>{24, 24});
     const std::vector<double> errors = metric(narrow / "masks/metrics.jsonl", "sum_error");
     CHECK(*std::ranges::max_element(errors) <= 1e-6);
-    const auto results = [](const fs::path& stage) { return nlohmann::json::parse(slurp(stage / "manifest.json"))["results"]; };
-    const double expected = results(whole / "masks")["heldout_hard_loss"], got = results(narrow / "masks")["heldout_hard_loss"];
+    const auto results = [](const fs::path& stage) {
+      return nlohmann::json::parse(slurp(stage / "manifest.json"))["results"];
+    };
+    const double expected = results(whole / "masks")["heldout_hard_loss"],
+                 got = results(narrow / "masks")["heldout_hard_loss"];
     CAPTURE(expected);
     CAPTURE(got);
     CHECK(std::abs(got / expected - 1) <= 1e-4);
@@ -245,8 +272,8 @@ TEST_SUITE("recipe") {
     INFO(compared.out);
     CHECK(compared.out.find("kept channels agree") != std::string::npos);
 
-    Process process = start(scratch.path, {"run", "masks.toml", "--out", "runs/killed", "--set", compact[0], "--set", compact[1], "--set", compact[2], "--set",
-                                           compact[3], "--set", compact[4]});
+    Process process = start(scratch.path, {"run", "masks.toml", "--out", "runs/killed", "--set", compact[0], "--set",
+                                           compact[1], "--set", compact[2], "--set", compact[3], "--set", compact[4]});
     while (!process.poll() && metric(scratch.path / "runs/killed/masks/metrics.jsonl", "step").size() < 13)
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     process.send(SIGKILL);
@@ -255,10 +282,12 @@ TEST_SUITE("recipe") {
     INFO(resumed.err);
     CHECK(resumed.code == 0);
     CHECK(resumed.err.find("resuming at step 1") != std::string::npos);
-    CHECK(without_clock(slurp(scratch.path / "runs/killed/masks/metrics.jsonl")) == without_clock(slurp(narrow / "masks/metrics.jsonl")));
+    CHECK(without_clock(slurp(scratch.path / "runs/killed/masks/metrics.jsonl")) ==
+          without_clock(slurp(narrow / "masks/metrics.jsonl")));
     CHECK(slurp(scratch.path / "runs/killed/masks/masks.h5") == slurp(narrow / "masks/masks.h5"));
 
-    const Outcome refused = run_with(scratch.path, "runs/gates", {"masks.compact_after=2", "masks.mask_method=\"hard_concrete\""});
+    const Outcome refused =
+        run_with(scratch.path, "runs/gates", {"masks.compact_after=2", "masks.mask_method=\"hard_concrete\""});
     CHECK(refused.code == 2);
     CHECK(refused.err.find("compact_after") != std::string::npos);
   }
@@ -268,7 +297,8 @@ TEST_SUITE("recipe") {
     write_tiny_run(scratch.path);
     spill(scratch.path / "masks.toml", kRecipe);
     // raw scores that hardly differ and hardly move: every gate stays at K/F
-    const std::vector<std::string> flat = {"masks.score_scale=\"raw\"", "masks.score_init=\"noise\"", "masks.score_init_std=1e-6", "masks.score_lr=1e-9"};
+    const std::vector<std::string> flat = {"masks.score_scale=\"raw\"", "masks.score_init=\"noise\"",
+                                           "masks.score_init_std=1e-6", "masks.score_lr=1e-9"};
     std::vector<std::string> stopping = flat;
     stopping.push_back("masks.on_collapse=\"stop\"");
     const Outcome stopped = run_with(scratch.path, "runs/flat", stopping);
@@ -284,7 +314,8 @@ TEST_SUITE("recipe") {
     CHECK(healthy.err.find("no better than a random one") == std::string::npos);
   }
 
-  TEST_CASE("masks: a cut no better than a random one ends the run with 6, also when dead channels have left the model") {
+  TEST_CASE(
+      "masks: a cut no better than a random one ends the run with 6, also when dead channels have left the model") {
     const Scratch scratch("random");
     write_tiny_run(scratch.path);
     spill(scratch.path / "masks.toml", kRecipe);
@@ -295,7 +326,8 @@ TEST_SUITE("recipe") {
     const Outcome warned = run_with(scratch.path, "runs/warned", straight);
     INFO(warned.err);
     CHECK(warned.code == 0);
-    CHECK(warned.err.find("after 60 % of its steps the learned cut is no better than a random one") != std::string::npos);
+    CHECK(warned.err.find("after 60 % of its steps the learned cut is no better than a random one") !=
+          std::string::npos);
     CHECK(warned.err.find("after 70 %") == std::string::npos);  // once
     straight.emplace_back("masks.on_collapse=\"stop\"");
     const Outcome stopped = run_with(scratch.path, "runs/stopped", straight);
@@ -303,17 +335,21 @@ TEST_SUITE("recipe") {
     CHECK(stopped.err.find("is no better than a random one") != std::string::npos);
     CHECK(!fs::exists(scratch.path / "runs/stopped/masks/masks.h5"));
 
-    for (const char* option : {"masks.k_ramp=0.1", "masks.anneal_end=0.3", "masks.final_top_k_epsilon=0.002", "masks.compact_after=2"})
+    for (const char* option :
+         {"masks.k_ramp=0.1", "masks.anneal_end=0.3", "masks.final_top_k_epsilon=0.002", "masks.compact_after=2"})
       dead.emplace_back(option);
     dead.emplace_back("masks.on_collapse=\"stop\"");
     const Outcome compacted = run_with(scratch.path, "runs/compacted", dead);
     INFO(compacted.err);
     CHECK(compacted.code == 6);
     CHECK(compacted.err.find("dead channels left the model") != std::string::npos);
-    CHECK(compacted.err.find("after 100 % of its steps the learned cut is no better than a random one") != std::string::npos);
+    CHECK(compacted.err.find("after 100 % of its steps the learned cut is no better than a random one") !=
+          std::string::npos);
   }
 
-  TEST_CASE("masks: kept sets that stop moving as soon as k has ramped are suspected, also with ten looks at 10, 20, 30 % of the steps") {
+  TEST_CASE(
+      "masks: kept sets that stop moving as soon as k has ramped are suspected, also with ten looks at 10, 20, 30 % of "
+      "the steps") {
     const Scratch scratch("early");
     write_tiny_run(scratch.path);
     spill(scratch.path / "masks.toml", kRecipe);
@@ -328,18 +364,20 @@ TEST_SUITE("recipe") {
     write_tiny_run(scratch.path);
     const struct {
       const char *name, *options;
-    } stages[] = {{"plain", ""},
-                  {"frozen", "freeze_weights = true"},
-                  {"linear", "anneal = \"linear\""},
-                  {"constant", "anneal = \"constant\""},
-                  {"descent", "mask_method = \"coordinate_descent\""},
-                  {"unscaled", "mask_method = \"coordinate_descent\"\ndescent_scaled = false"},
-                  {"minus_s", "mask_method = \"coordinate_descent\"\ndescent_scaled = false\ndescent_start = \"minus_s\""}};
+    } stages[] = {
+        {"plain", ""},
+        {"frozen", "freeze_weights = true"},
+        {"linear", "anneal = \"linear\""},
+        {"constant", "anneal = \"constant\""},
+        {"descent", "mask_method = \"coordinate_descent\""},
+        {"unscaled", "mask_method = \"coordinate_descent\"\ndescent_scaled = false"},
+        {"minus_s", "mask_method = \"coordinate_descent\"\ndescent_scaled = false\ndescent_start = \"minus_s\""}};
     const std::string whole = kRecipe;
     std::string recipe = whole.substr(0, whole.find("[[stage]]\nname = \"masks\""));
     for (const auto& stage : stages)
       recipe += std::string("[[stage]]\nname = \"") + stage.name +
-                "\"\nkind = \"learn_masks\"\nfrom = \"dense\"\ntokens = 10240\nseq_len = 64\nbatch_tokens = 512\ncalibration_tokens = 2048\n" +
+                "\"\nkind = \"learn_masks\"\nfrom = \"dense\"\ntokens = 10240\nseq_len = 64\nbatch_tokens = "
+                "512\ncalibration_tokens = 2048\n" +
                 "on_collapse = \"warn\"\n" + stage.options + "\n";
     spill(scratch.path / "options.toml", recipe);
     const Outcome done = run(scratch.path, {"run", "options.toml", "--out", "runs/options"});
@@ -353,8 +391,12 @@ TEST_SUITE("recipe") {
       REQUIRE(!bytes.empty());
       return bytes;
     };
-    const auto seen = [&](const std::string& stage, const std::string& key) { return metric(root / stage / "metrics.jsonl", key); };
-    const auto scores = [&](const std::string& stage) { return coppice::load_masks(root / stage / "masks.h5").scores_LF; };
+    const auto seen = [&](const std::string& stage, const std::string& key) {
+      return metric(root / stage / "metrics.jsonl", key);
+    };
+    const auto scores = [&](const std::string& stage) {
+      return coppice::load_masks(root / stage / "masks.h5").scores_LF;
+    };
 
     CHECK((weights("frozen") == weights("dense")));
     CHECK((weights("plain") != weights("dense")));
@@ -385,8 +427,9 @@ TEST_SUITE("recipe") {
     write_tiny_run(scratch.path);
     spill(scratch.path / "masks.toml", kRecipe);
     for (const bool named : {false, true}) {
-      const Outcome resolved = run(scratch.path, {"config", "masks.toml", "--set", "masks.mask_method=\"hard_concrete\"", "--set",
-                                                  named ? "masks.score_init=\"activation\"" : "masks.score_lr=0.05"});
+      const Outcome resolved =
+          run(scratch.path, {"config", "masks.toml", "--set", "masks.mask_method=\"hard_concrete\"", "--set",
+                             named ? "masks.score_init=\"activation\"" : "masks.score_lr=0.05"});
       CHECK(resolved.code == 0);
       CHECK((resolved.out.find("score_init = \"noise\"") == std::string::npos) == named);
     }

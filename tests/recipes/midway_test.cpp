@@ -32,7 +32,9 @@ std::vector<double> rates_of(const fs::path& stage) {
   return rates;
 }
 
-nlohmann::json changes_of(const fs::path& stage) { return nlohmann::json::parse(slurp(stage / "manifest.json")).at("identity").at("changes"); }
+nlohmann::json changes_of(const fs::path& stage) {
+  return nlohmann::json::parse(slurp(stage / "manifest.json")).at("identity").at("changes");
+}
 
 void check_same(const fs::path& run, const fs::path& other) {
   const auto got = results_of(run), expected = results_of(other);
@@ -47,7 +49,9 @@ void check_same(const fs::path& run, const fs::path& other) {
 }  // namespace
 
 TEST_SUITE("faults") {
-  TEST_CASE("a lower rate from the last checkpoint on: refused with the flag that allows it, then recorded, and found again without it") {
+  TEST_CASE(
+      "a lower rate from the last checkpoint on: refused with the flag that allows it, then recorded, and found again "
+      "without it") {
     const KilledRun changed("midway", 7), twin("midway_twin", 6), straight("midway_straight", 1);
     const Outcome refused = run(changed.path, kLower);
     INFO(refused.err);
@@ -61,23 +65,28 @@ TEST_SUITE("faults") {
     REQUIRE(run(straight.path, {"run", "small.toml"}).code == 0);
     const std::vector<double> rates = rates_of(changed.dense), before = rates_of(straight.dense);
     REQUIRE(rates.size() == 16);
-    for (size_t step = 0; step < 16; ++step) CHECK(rates[step] == doctest::Approx(step < 4 ? before[step] : before[step] / 10));
+    for (size_t step = 0; step < 16; ++step)
+      CHECK(rates[step] == doctest::Approx(step < 4 ? before[step] : before[step] / 10));
     const nlohmann::json changes = changes_of(changed.dense);
     REQUIRE(changes.size() == 1);
     CHECK(changes[0]["step"] == 4);
     CHECK(changes[0]["keys"]["options.lr"] == nlohmann::json({0.01, 0.001}));
     CHECK(slurp(changed.path / "runs/small/report.md").find("lr 0.01 -> 0.001 at step 4") != std::string::npos);
-    CHECK(nlohmann::json::parse(slurp(changed.path / "runs/small/report.json"))["stages"][0]["changed"] == "lr 0.01 -> 0.001 at step 4");
+    CHECK(nlohmann::json::parse(slurp(changed.path / "runs/small/report.json"))["stages"][0]["changed"] ==
+          "lr 0.01 -> 0.001 at step 4");
 
     CHECK(run(changed.path, kLower).out.find("already complete") != std::string::npos);
     CHECK(run(changed.path, {"run", "small.toml"}).code == 2);
 
-    CHECK(run(twin.path, kAllowed, killed_after(7)).signal == SIGKILL);  // a kill after the change, and the same command again
+    CHECK(run(twin.path, kAllowed, killed_after(7)).signal ==
+          SIGKILL);  // a kill after the change, and the same command again
     REQUIRE(run(twin.path, kAllowed).code == 0);
     check_same(twin.path / "runs/small", changed.path / "runs/small");
   }
 
-  TEST_CASE("back to an older checkpoint: later ones are set aside, and the run ends with the same bits as if nothing had been") {
+  TEST_CASE(
+      "back to an older checkpoint: later ones are set aside, and the run ends with the same bits as if nothing had "
+      "been") {
     const KilledRun back("midway_back", 11), straight("midway_back_straight", 1);
     const Outcome absent = run(back.path, {"rewind", "runs/small/dense", "--step", "5"});
     INFO(absent.err);
@@ -87,8 +96,10 @@ TEST_SUITE("faults") {
     CHECK(fs::exists(back.dense / "ckpt/.left-step-00000008"));
     CHECK(!fs::exists(back.dense / "ckpt/step-00000008"));
     {
-      Process owner = start(back.path, {"run", "small.toml"}, [] { setenv("COPPICE_FAILPOINTS", "train.after_step=sleep:60@2", 1); });
-      while (!owner.poll() && std::ranges::count(slurp(back.dense / "metrics.jsonl"), '\n') != 6)  // 11 until it cuts the lost steps off
+      Process owner = start(back.path, {"run", "small.toml"},
+                            [] { setenv("COPPICE_FAILPOINTS", "train.after_step=sleep:60@2", 1); });
+      while (!owner.poll() &&
+             std::ranges::count(slurp(back.dense / "metrics.jsonl"), '\n') != 6)  // 11 until it cuts the lost steps off
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
       CHECK(run(back.path, {"rewind", "runs/small/dense", "--step", "4"}).code == 5);
       owner.send(SIGKILL);
@@ -102,7 +113,8 @@ TEST_SUITE("faults") {
     CHECK(nothing.err.find("no stage under way") != std::string::npos);
   }
 
-  TEST_CASE("a checkpoint from before the change is not gone on from unasked; asked, the change holds from its step on") {
+  TEST_CASE(
+      "a checkpoint from before the change is not gone on from unasked; asked, the change holds from its step on") {
     const KilledRun damaged("midway_damaged", 11), early("midway_early", 5);
     CHECK(run(damaged.path, kAllowed, killed_after(2)).signal == SIGKILL);  // changed at 8
     spill(damaged.dense / "ckpt/step-00000008/part-00000.h5", "rubbish");
@@ -117,11 +129,13 @@ TEST_SUITE("faults") {
     check_same(damaged.path / "runs/small", early.path / "runs/small");
   }
 
-  TEST_CASE("a change taken back before another checkpoint was never made; one that cannot be leaves the run as it was") {
+  TEST_CASE(
+      "a change taken back before another checkpoint was never made; one that cannot be leaves the run as it was") {
     const KilledRun undone("midway_undone", 9), straight("midway_undone_straight", 1);
     CHECK(run(undone.path, kAllowed, killed_after(2)).signal == SIGKILL);
     CHECK(run(undone.path, {"run", "small.toml", "--allow-change", "dense.lr"}, killed_after(1)).signal == SIGKILL);
-    const Outcome shorter = run(undone.path, {"run", "small.toml", "--set", "dense.tokens=2048", "--allow-change", "dense.tokens"});
+    const Outcome shorter =
+        run(undone.path, {"run", "small.toml", "--set", "dense.tokens=2048", "--allow-change", "dense.tokens"});
     INFO(shorter.err);
     CHECK(shorter.code == 2);
     CHECK(shorter.err.find("more than the 4 steps") != std::string::npos);
@@ -136,8 +150,9 @@ TEST_SUITE("faults") {
   TEST_CASE("what no checkpoint goes on under is refused before any work") {
     const Scratch scratch("midway_refused");
     write_run(scratch.path, "small.toml");
-    for (const auto& [key, expected] :
-         {std::pair{"dense.seq_len", "no key that a checkpoint can go on under"}, {"dens.lr", "<stage>.<key>"}, {"pruned.lr", "<stage>.<key>"}}) {
+    for (const auto& [key, expected] : {std::pair{"dense.seq_len", "no key that a checkpoint can go on under"},
+                                        {"dens.lr", "<stage>.<key>"},
+                                        {"pruned.lr", "<stage>.<key>"}}) {
       const Outcome outcome = run(scratch.path, {"run", "small.toml", "--allow-change", key});
       INFO(outcome.err);
       CHECK(outcome.code == 2);

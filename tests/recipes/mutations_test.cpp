@@ -1,5 +1,6 @@
-// Every parser of files that others wrote, fed with damaged ones under fixed seeds: each is read or refused with exit code 2 or 3; never a crash, a hang or a
-// huge allocation [23]. Bytes that a hash vouches for are refused before the HDF5 library sees them [24].
+// Every parser of files that others wrote, fed with damaged ones under fixed seeds: each is read or refused with exit
+// code 2 or 3; never a crash, a hang or a huge allocation [23]. Bytes that a hash vouches for are refused before the
+// HDF5 library sees them [24].
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
 #include <fmt/format.h>
@@ -50,7 +51,8 @@ std::string mutated(std::string bytes, std::mt19937_64& random) {
                                                   "[[stage]]\n",
                                                   "\"text\"",
                                                   std::string(70, '[')};
-  static const std::vector<uint64_t> sizes = {0, 1, 255, uint64_t{1} << 31, uint64_t{1} << 32, uint64_t{1} << 63, ~uint64_t{0}};
+  static const std::vector<uint64_t> sizes = {
+      0, 1, 255, uint64_t{1} << 31, uint64_t{1} << 32, uint64_t{1} << 63, ~uint64_t{0}};
   const auto below = [&](size_t end) { return static_cast<size_t>(random() % std::max<size_t>(end, 1)); };
   for (uint64_t left = 1 + random() % 3; left > 0; --left) {
     const size_t at = below(bytes.size()), count = std::min(1 + below(16), bytes.size() - std::min(at, bytes.size()));
@@ -74,7 +76,8 @@ std::string mutated(std::string bytes, std::mt19937_64& random) {
         bytes.resize(at);
         break;
       case 6:
-        if (const uint64_t size = sizes[below(sizes.size())]; bytes.size() >= at + 8) std::memcpy(bytes.data() + at, &size, 8);
+        if (const uint64_t size = sizes[below(sizes.size())]; bytes.size() >= at + 8)
+          std::memcpy(bytes.data() + at, &size, 8);
         break;
     }
   }
@@ -104,7 +107,8 @@ int try_mutations(const Parser& parser) {
   const int64_t before_kB = usage.ru_maxrss;
   int num_refused = 0;
   for (int i = 0; i < parser.count; ++i) {
-    fs::remove(parser.file);  // a file cut to nothing and written again may be flushed by the file system: thousands of waits
+    fs::remove(
+        parser.file);  // a file cut to nothing and written again may be flushed by the file system: thousands of waits
     spill(parser.file, parser.mutate(good, random));
     ::alarm(kHang_s);
     try {
@@ -112,7 +116,8 @@ int try_mutations(const Parser& parser) {
     } catch (const Error& error) {
       ++num_refused;
       if (error.code() == ExitCode::bad_file || error.code() == ExitCode::recipe) continue;
-      fmt::print(stdout, "{}: mutation {}: exit code {}: {}\n", parser.name, i, static_cast<int>(error.code()), error.what());
+      fmt::print(stdout, "{}: mutation {}: exit code {}: {}\n", parser.name, i, static_cast<int>(error.code()),
+                 error.what());
       return 1;
     } catch (const std::exception& error) {
       fmt::print(stdout, "{}: mutation {}: {}\n", parser.name, i, error.what());
@@ -160,9 +165,11 @@ TEST_SUITE("faults") {
     const fs::path root = scratch.path;
     write_safetensors(root / "a.safetensors", {{"first", at::ones({3, 4})}, {"second", at::ones({5}).to(at::kHalf)}});
     RawShard().write(root / "tokens");
-    write_tensor_folder(root / "tensors", "coppice.model", {{"/model/a", at::ones({4})}}, {{"model", to_json(ModelConfig())}});
+    write_tensor_folder(root / "tensors", "coppice.model", {{"/model/a", at::ones({4})}},
+                        {{"model", to_json(ModelConfig())}});
     const std::string lines =
-        "{\"id\": \"a\", \"text\": \"Na\\u00efve \\\"x\\\"\", \"source\": \"web\", \"metadata\": {\"license\": \"CC0\", \"n\": [1, {\"k\": "
+        "{\"id\": \"a\", \"text\": \"Na\\u00efve \\\"x\\\"\", \"source\": \"web\", \"metadata\": {\"license\": "
+        "\"CC0\", \"n\": [1, {\"k\": "
         "null}]}}\n{\"text\": \"b\"}\n";
     spill(root / "a.jsonl", lines);
     spill(root / "a.jsonl.zst", zstd_bytes(lines));
@@ -179,19 +186,27 @@ TEST_SUITE("faults") {
     RawLabels{.runs = {{0, 1, 0}, {3, 1, 1}}, .rows = 2}.write(root / "labels", shards);
     const uint64_t runs[] = {0, 1, 0, 3, 1, 1};
     spill(root / "runs", {reinterpret_cast<const char*>(runs), sizeof runs});
-    const auto open_labels = [&](const char* name) { LabelCache(root / name, shards, fingerprint, LabelCoverage::some); };
+    const auto open_labels = [&](const char* name) {
+      LabelCache(root / name, shards, fingerprint, LabelCoverage::some);
+    };
     spill(root / "ablation.toml", slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/micro.toml"));
     const auto plain = [](const std::string& good, std::mt19937_64& random) { return mutated(good, random); };
-    const auto documents = [&](const char* name) { return [path = root / name] { for_each_document(path, [](Document&&) {}, {.max_bad = 0}); }; };
+    const auto documents = [&](const char* name) {
+      return [path = root / name] { for_each_document(path, [](Document&&) {}, {.max_bad = 0}); };
+    };
     const Parser parsers[] = {
         {"safetensors", root / "a.safetensors", 4000, plain,
          [&] {
-           for (const SafetensorsEntry& entry : read_safetensors_header(root / "a.safetensors")) read_safetensors_tensor(root / "a.safetensors", entry);
+           for (const SafetensorsEntry& entry : read_safetensors_header(root / "a.safetensors"))
+             read_safetensors_tensor(root / "a.safetensors", entry);
          }},
-        {"manifest of tokens", root / "tokens/manifest.json", 2000, plain, [&] { TokenShards shards(root / "tokens"); }},
-        {"manifest of tokens, sealed", root / "tokens/manifest.json", 2000, mutated_under_seal, [&] { TokenShards shards(root / "tokens"); }},
+        {"manifest of tokens", root / "tokens/manifest.json", 2000, plain,
+         [&] { TokenShards shards(root / "tokens"); }},
+        {"manifest of tokens, sealed", root / "tokens/manifest.json", 2000, mutated_under_seal,
+         [&] { TokenShards shards(root / "tokens"); }},
         {"manifest of labels", root / "labels/manifest.json", 2000, plain, [&] { open_labels("labels"); }},
-        {"manifest of labels, sealed", root / "labels/manifest.json", 2000, mutated_under_seal, [&] { open_labels("labels"); }},
+        {"manifest of labels, sealed", root / "labels/manifest.json", 2000, mutated_under_seal,
+         [&] { open_labels("labels"); }},
         {"runs of labels, hashed", root / "runs", 2000, plain,
          [&] {
            RawLabels labels{.rows = 2};
@@ -201,17 +216,21 @@ TEST_SUITE("faults") {
            labels.write(root / "hashed", shards);
            open_labels("hashed");
          }},
-        {"manifest of a model, sealed", root / "tensors/manifest.json", 2000, mutated_under_seal, [&] { load_model_config(root / "tensors"); }},
-        {"config.json", root / "config.json", 4000, plain, [&] { config_from_json(read_json(root / "config.json"), "config.json"); }},
+        {"manifest of a model, sealed", root / "tensors/manifest.json", 2000, mutated_under_seal,
+         [&] { load_model_config(root / "tensors"); }},
+        {"config.json", root / "config.json", 4000, plain,
+         [&] { config_from_json(read_json(root / "config.json"), "config.json"); }},
         {"JSONL", root / "a.jsonl", 4000, plain, documents("a.jsonl")},
         {"JSONL, zstd", root / "a.jsonl.zst", 2000, plain, documents("a.jsonl.zst")},
         {"JSONL, gzip", root / "a.jsonl.gz", 2000, plain, documents("a.jsonl.gz")},
         {"JSON array", root / "a.json", 4000, plain, documents("a.json")},
         {"JSON array, zstd", root / "a.json.zst", 1000, plain, documents("a.json.zst")},
         {"text", root / "a.txt", 1000, plain, documents("a.txt")},
-        {"tokenizer model", root / "tokenizer.model", 1500, plain, [&] { Tokenizer::load(root / "tokenizer.model").encode("a tree of 7"); }},
+        {"tokenizer model", root / "tokenizer.model", 1500, plain,
+         [&] { Tokenizer::load(root / "tokenizer.model").encode("a tree of 7"); }},
         {"recipe", root / "tiny.toml", 1500, plain, [&] { load_recipe((root / "tiny.toml").string(), {}, {}); }},
-        {"recipe of an ablation", root / "ablation.toml", 500, plain, [&] { load_recipe((root / "ablation.toml").string(), {}, {}); }},
+        {"recipe of an ablation", root / "ablation.toml", 500, plain,
+         [&] { load_recipe((root / "ablation.toml").string(), {}, {}); }},
     };
     for (const Parser& parser : parsers) {
       CAPTURE(parser.name);
@@ -233,7 +252,8 @@ TEST_SUITE("faults") {
       std::function<void()> open;
     } cases[] = {
         {scratch.path / "tokens/shard-00000.h5", [&] { TokenShards(scratch.path / "tokens"); }},
-        {scratch.path / "labels/shard-00000.h5", [&] { LabelCache(scratch.path / "labels", shards, RawLabels::fingerprint(shards), LabelCoverage::some); }},
+        {scratch.path / "labels/shard-00000.h5",
+         [&] { LabelCache(scratch.path / "labels", shards, RawLabels::fingerprint(shards), LabelCoverage::some); }},
         {scratch.path / "tensors/part-00000.h5", [&] {
            read_tensor_folder(scratch.path / "tensors", "test.tensors", {{"/model/a", into}});
          }}};

@@ -40,7 +40,8 @@ TEST_SUITE("recipe") {
     CHECK(model("dense")["teacher_agreement"].get<double>() == 1.0);
     CHECK(model("dense")["intermediate_size"] == 96);
     CHECK(model("core")["intermediate_size"] == 32);
-    // 384 x 32 embedding; per layer 2 norms, q and o 32 x 32, k and v 16 x 32, two head norms of 16, three FFN matrices of 32 x F; last norm
+    // 384 x 32 embedding; per layer 2 norms, q and o 32 x 32, k and v 16 x 32, two head norms of 16, three FFN matrices
+    // of 32 x F; last norm
     CHECK(model("dense")["parameters"] == 384 * 32 + 2 * (64 + 2 * 1024 + 2 * 512 + 32 + 3 * 32 * 96) + 32);
     CHECK(model("long")["parameters"] == 384 * 32 + 2 * (64 + 2 * 1024 + 2 * 512 + 32 + 3 * 32 * 32) + 32);
     for (const auto& row : report["models"]) {
@@ -56,7 +57,8 @@ TEST_SUITE("recipe") {
     }
     CHECK(model("long")["tasks"]["words"]["acc"].get<double>() >= 0.8);  // English against noise
     CHECK(slurp(root / "report.md").find("words (5 items)") != std::string::npos);
-    for (const char* stage : {"dense", "masks", "scores"}) CHECK(read(root / "run.json")["predicted"][stage]["seconds"].get<double>() > 0);
+    for (const char* stage : {"dense", "masks", "scores"})
+      CHECK(read(root / "run.json")["predicted"][stage]["seconds"].get<double>() > 0);
     CHECK_FALSE(fs::exists(root / "scores/scored.json"));
     const auto agreement = [&](const char* name) { return model(name)["teacher_agreement"].get<double>(); };
     CHECK(agreement("core") > agreement("pruned"));           // labels bring a cut source nearer to its teacher,
@@ -67,9 +69,11 @@ TEST_SUITE("recipe") {
     const nlohmann::json pruned = read(root / "pruned/manifest.json");
     CHECK(pruned["results"]["masked_pruned_difference"].get<double>() <= 1e-5);
     CHECK(read(root / "release/manifest.json")["results"]["hf"]["reimport_logit_difference"].get<double>() <= 1e-4);
-    for (const char* file : {"config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "generation_config.json"})
+    for (const char* file : {"config.json", "model.safetensors", "tokenizer.json", "tokenizer.model",
+                             "tokenizer_config.json", "generation_config.json"})
       CHECK(fs::exists(root / "release/hf" / file));
-    for (const char* file : {"report.html", "report.md", "report.svg", "run.json", "recipe.toml", "log.txt"}) CHECK(fs::file_size(root / file) > 0);
+    for (const char* file : {"report.html", "report.md", "report.svg", "run.json", "recipe.toml", "log.txt"})
+      CHECK(fs::file_size(root / file) > 0);
 
     // masks: k at every logged step, the budget at the end
     std::istringstream lines(slurp(root / "masks/metrics.jsonl"));
@@ -101,26 +105,33 @@ TEST_SUITE("recipe") {
       CHECK(slurp(root / "dense/model/manifest.json") == dense);
       CHECK(rerun.err.find("stage 'masks': already complete") != std::string::npos);
       bool moved = false;
-      for (const auto& entry : fs::directory_iterator(root)) moved |= entry.path().filename().string().starts_with(".old-core-");
+      for (const auto& entry : fs::directory_iterator(root))
+        moved |= entry.path().filename().string().starts_with(".old-core-");
       CHECK(moved);
     }
     SUBCASE("the verbs around a run") {
-      const Outcome written = run(scratch.path, {"generate", "runs/tiny/long", "--prompt", "The ", "--max-new-tokens", "8"});
+      const Outcome written =
+          run(scratch.path, {"generate", "runs/tiny/long", "--prompt", "The ", "--max-new-tokens", "8"});
       CHECK(written.code == 0);
       CHECK(written.out.starts_with("The "));
-      CHECK(run(scratch.path, {"generate", "runs/tiny/long", "--prompt", "The ", "--max-new-tokens", "8"}).out == written.out);
-      CHECK(run(scratch.path, {"export", "runs/tiny/core", "-o", "out", "--format", "hf", "--dtype", "bf16"}).code == 0);
+      CHECK(run(scratch.path, {"generate", "runs/tiny/long", "--prompt", "The ", "--max-new-tokens", "8"}).out ==
+            written.out);
+      CHECK(run(scratch.path, {"export", "runs/tiny/core", "-o", "out", "--format", "hf", "--dtype", "bf16"}).code ==
+            0);
       CHECK(fs::exists(scratch.path / "out/config.json"));
-      CHECK(run(scratch.path, {"export", "runs/tiny/core", "-o", "out"}).code == 2);  // never over something that is there
-      for (const char* path : {"runs/tiny", "runs/tiny/core", "runs/tiny/core/model", "runs/tiny/masks/masks.h5", "runs/tiny/pruned/prune_plan.json",
-                               "runs/tiny/labels/labels/code", "runs/tiny/data/tokens/prose", "runs/tiny/data/tokenizer/tokenizer.model",
+      CHECK(run(scratch.path, {"export", "runs/tiny/core", "-o", "out"}).code ==
+            2);  // never over something that is there
+      for (const char* path : {"runs/tiny", "runs/tiny/core", "runs/tiny/core/model", "runs/tiny/masks/masks.h5",
+                               "runs/tiny/pruned/prune_plan.json", "runs/tiny/labels/labels/code",
+                               "runs/tiny/data/tokens/prose", "runs/tiny/data/tokenizer/tokenizer.model",
                                "runs/tiny/release/hf", "runs/tiny/release/hf/model.safetensors"}) {
         const Outcome shown = run(scratch.path, {"inspect", path});
         INFO(path << ": " << shown.err);
         CHECK(shown.code == 0);
         CHECK(!shown.out.empty());
       }
-      CHECK(run(scratch.path, {"inspect", "runs/tiny"}).out.find("2 domains tokenized, 2 held out") != std::string::npos);
+      CHECK(run(scratch.path, {"inspect", "runs/tiny"}).out.find("2 domains tokenized, 2 held out") !=
+            std::string::npos);
       CHECK(run(scratch.path, {"inspect", "tiny.toml"}).code == 3);
       fs::remove(root / "report.html");
       CHECK(run(scratch.path, {"report", "runs/tiny"}).code == 0);
@@ -135,7 +146,8 @@ TEST_SUITE("recipe") {
     const Outcome made = run(scratch.path, {"data", "tasks", "tiny.toml", "--output", "made"});
     INFO(made.err);
     REQUIRE(made.code == 0);
-    for (const char* name : {"made/continuation.jsonl", "made/word.jsonl"}) CHECK(std::ranges::count(slurp(scratch.path / name), '\n') >= 20);
+    for (const char* name : {"made/continuation.jsonl", "made/word.jsonl"})
+      CHECK(std::ranges::count(slurp(scratch.path / name), '\n') >= 20);
     const std::string before = slurp(scratch.path / "made/word.jsonl");
     REQUIRE(run(scratch.path, {"data", "tasks", "tiny.toml", "--output", "made"}).code == 0);
     CHECK(slurp(scratch.path / "made/word.jsonl") == before);
@@ -152,9 +164,11 @@ TEST_SUITE("recipe") {
     refused("[\"absent.jsonl\"]", {}, "absent.jsonl: no such task file");
     spill(scratch.path / "bad.jsonl", "{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 2}\n");
     refused("[\"bad.jsonl\"]", {}, "bad.jsonl:1: answer: got 2");
-    spill(scratch.path / "long.jsonl", nlohmann::json({{"context", "a"}, {"choices", {"b", std::string(40000, 'c')}}, {"answer", 0}}).dump() + "\n");
+    spill(scratch.path / "long.jsonl",
+          nlohmann::json({{"context", "a"}, {"choices", {"b", std::string(40000, 'c')}}, {"answer", 0}}).dump() + "\n");
     refused("[\"long.jsonl\"]", {}, "choices[1]: is");
-    refused("[\"made/word.jsonl\"]", {"--set", "data.heldout_share=0.01", "--out", "runs/other"}, "which this recipe trains on");
+    refused("[\"made/word.jsonl\"]", {"--set", "data.heldout_share=0.01", "--out", "runs/other"},
+            "which this recipe trains on");
     CHECK(run(scratch.path, {"config", "tiny.toml", "--set", "scores.tasks=[\"a/x.jsonl\", \"b/x.jsonl\"]"}).code == 2);
   }
 
@@ -163,7 +177,8 @@ TEST_SUITE("recipe") {
     write_tiny_run(scratch.path);
     const Outcome plan = run(scratch.path, {"plan", "tiny.toml"});
     CHECK(plan.code == 0);
-    for (const char* word : {"dense", "masks", "parameters", "FLOPs", "memory", "disk"}) CHECK(plan.out.find(word) != std::string::npos);
+    for (const char* word : {"dense", "masks", "parameters", "FLOPs", "memory", "disk"})
+      CHECK(plan.out.find(word) != std::string::npos);
     const Outcome config = run(scratch.path, {"config", "tiny.toml", "--set", "core.tokens=4.096e4"});
     CHECK(config.code == 0);
     CHECK(config.out.find("--set") != std::string::npos);

@@ -10,34 +10,40 @@ using namespace coppice::test;
 
 namespace {
 
-// 384 x 32 embedding; per layer 2 norms, q and o 32 x 32, k and v 16 x 32, two head norms of 16, three FFN matrices of 32 x F; last norm
+// 384 x 32 embedding; per layer 2 norms, q and o 32 x 32, k and v 16 x 32, two head norms of 16, three FFN matrices of
+// 32 x F; last norm
 constexpr double parameters(double ffn) { return 384 * 32 + 2 * (64 + 2 * 1024 + 2 * 512 + 32 + 3 * 32 * ffn) + 32; }
 
 }  // namespace
 
 TEST_SUITE("unit") {
   TEST_CASE("cost: steps, tokens, disk and memory of the small recipe by hand") {
-    const Recipe recipe = load_recipe((fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml").string(), {{"dense.keep_last", "4", ""}}, {});
+    const Recipe recipe = load_recipe((fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml").string(),
+                                      {{"dense.keep_last", "4", ""}}, {});
     const RecipeCost cost = estimate_cost(recipe, 250'000, 0);
     REQUIRE(cost.stages.size() == 5);
-    const StageCost &data = cost.stages[0], &dense = cost.stages[1], &pruned = cost.stages[2], &release = cost.stages[4];
+    const StageCost &data = cost.stages[0], &dense = cost.stages[1], &pruned = cost.stages[2],
+                    &release = cost.stages[4];
     CHECK(data.tokens == 100'000);  // 2.5 bytes each
     CHECK(data.disk_bytes == doctest::Approx(220'000));
     CHECK(dense.steps == 16);
     CHECK(dense.tokens == 8192);
     CHECK(dense.parameters == parameters(64));
-    CHECK(dense.transient_bytes == 4 * parameters(64) * 3 * 5);  // weights and two slots; four kept and the one being written
+    CHECK(dense.transient_bytes ==
+          4 * parameters(64) * 3 * 5);  // weights and two slots; four kept and the one being written
     CHECK(dense.disk_bytes == 4 * parameters(64) * (1 + 3 * 5));
     CHECK(pruned.parameters == parameters(24));
     CHECK(pruned.disk_bytes == 4 * parameters(24));
     CHECK(release.disk_bytes == 4 * parameters(24));
     CHECK(cost.disk_bytes == doctest::Approx(220'000 + 4 * (parameters(64) * 16 + 2 * parameters(24))));
-    CHECK(cost.memory_bytes == doctest::Approx(std::ranges::max_element(cost.stages, {}, &StageCost::memory_bytes)->memory_bytes));
+    CHECK(cost.memory_bytes ==
+          doctest::Approx(std::ranges::max_element(cost.stages, {}, &StageCost::memory_bytes)->memory_bytes));
 
     const Scratch scratch("cost");
     spill(scratch.path / "data/x", std::string(20'000, 'x'));
     spill(scratch.path / "dense/ckpt/step-00000004/part", std::string(100'000, 'x'));
-    spill(scratch.path / "dense/ckpt/.left-step-00000008/part", std::string(50'000, 'x'));  // set aside: not what the stage still needs
+    spill(scratch.path / "dense/ckpt/.left-step-00000008/part",
+          std::string(50'000, 'x'));  // set aside: not what the stage still needs
     const RecipeCost begun = remaining_cost(cost, scratch.path, {});
     CHECK(begun.disk_bytes == doctest::Approx(cost.disk_bytes - 120'000));
     const RecipeCost late = remaining_cost(cost, scratch.path, {"dense", "pruned"});
@@ -75,7 +81,8 @@ TEST_SUITE("recipe") {
     const Outcome large = run(scratch.path, {"plan", std::string(COPPICE_SOURCE_DIR) + "/recipes/afm.toml"}, limited);
     INFO(large.out << large.err);
     CHECK(large.code == 7);  // counted and refused, whatever this machine has
-    for (const char* word : {"6.60B", "2.74B", "6.30T", "1.00T", "100B", "188B"}) CHECK(large.out.find(word) != std::string::npos);
+    for (const char* word : {"6.60B", "2.74B", "6.30T", "1.00T", "100B", "188B"})
+      CHECK(large.out.find(word) != std::string::npos);
     CHECK(large.err.find("GiB of memory") != std::string::npos);
   }
 
@@ -102,7 +109,8 @@ TEST_SUITE("recipe") {
     CHECK(fresh.code == 2);
     CHECK(nlohmann::json::parse(fresh.err)["level"] == "error");
     fs::remove_all(scratch.path / "runs");
-    const Outcome quiet = run(scratch.path, {"run", "small.toml", "--fresh", "--quiet", "--set", "model.student.intermediate_size=32"});
+    const Outcome quiet =
+        run(scratch.path, {"run", "small.toml", "--fresh", "--quiet", "--set", "model.student.intermediate_size=32"});
     CHECK(quiet.code == 0);
     CHECK(quiet.err.empty());
     CHECK(quiet.out.find("report.html") != std::string::npos);

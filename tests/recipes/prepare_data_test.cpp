@@ -96,7 +96,9 @@ TEST_SUITE("unit") {
     CHECK(code_of(corpus / "loop.txt") == 3);
   }
 
-  TEST_CASE("data identity: text_key decides what the text is; at its default, and whatever max_bad is, nothing is said of either") {
+  TEST_CASE(
+      "data identity: text_key decides what the text is; at its default, and whatever max_bad is, nothing is said of "
+      "either") {
     const Scratch scratch("data_identity");
     spill(scratch.path / "a.jsonl", "{\"text\": \"one\", \"body\": \"two\"}\n");
     coppice::Recipe recipe = recipe_of({{.name = "a", .path = (scratch.path / "a.jsonl").string()}});
@@ -108,19 +110,23 @@ TEST_SUITE("unit") {
     CHECK(coppice::data_identity(recipe) != plain);
   }
 
-  TEST_CASE("survey: held-out texts that stand in a training part, within a domain and across, in any order of the records") {
+  TEST_CASE(
+      "survey: held-out texts that stand in a training part, within a domain and across, in any order of the records") {
     const Scratch scratch("survey");
-    // 400 documents a domain out of 150 texts (the second domain: half of them its own), so that most texts stand on both sides of the split
+    // 400 documents a domain out of 150 texts (the second domain: half of them its own), so that most texts stand on
+    // both sides of the split
     std::vector<std::vector<std::string>> lines(2);
     std::vector<std::set<std::string>> held(2), trained(2);
     for (size_t domain = 0; domain < 2; ++domain)
       for (size_t i = 0; i < 400; ++i) {
-        const std::string id = std::to_string(domain) + "-" + std::to_string(i), text = "text " + std::to_string(i * 7 % 151 + 75 * domain);
+        const std::string id = std::to_string(domain) + "-" + std::to_string(i),
+                          text = "text " + std::to_string(i * 7 % 151 + 75 * domain);
         lines[domain].push_back(nlohmann::json({{"id", id}, {"text", i % 3 == 0 ? " " + text + "\n" : text}}).dump());
         (coppice::is_heldout(id, 0.3) ? held : trained)[domain].insert(text);
       }
     const auto common = [&](size_t heldout, size_t training) {
-      return static_cast<uint64_t>(std::ranges::count_if(held[heldout], [&](const std::string& text) { return trained[training].contains(text); }));
+      return static_cast<uint64_t>(std::ranges::count_if(
+          held[heldout], [&](const std::string& text) { return trained[training].contains(text); }));
     };
     const auto path = [&](size_t domain) { return (scratch.path / (std::to_string(domain) + ".jsonl")).string(); };
     const coppice::Recipe recipe = recipe_of({{.name = "zero", .path = path(0)}, {.name = "one", .path = path(1)}});
@@ -149,12 +155,14 @@ TEST_SUITE("unit") {
       }
     }
     const std::vector<coppice::CorpusNote> notes = coppice::corpus_notes(scratch.path / "data");
-    REQUIRE(notes.size() == 6);  // of each domain: its bad record, the held-out texts it repeats: the other's and its own
+    REQUIRE(notes.size() ==
+            6);  // of each domain: its bad record, the held-out texts it repeats: the other's and its own
     CHECK(notes[0].about == "domain 'one'");
     CHECK(notes[0].text.starts_with("1 records were no documents"));
     CHECK_FALSE(notes[0].spoils);
     CHECK(notes[1].about == "domain 'zero'");
-    CHECK(notes[1].text.starts_with(std::to_string(common(0, 1)) + " of " + std::to_string(held[0].size()) + " held-out texts ("));
+    CHECK(notes[1].text.starts_with(std::to_string(common(0, 1)) + " of " + std::to_string(held[0].size()) +
+                                    " held-out texts ("));
     CHECK(notes[1].text.find("the training part of 'one'") != std::string::npos);
     CHECK(notes[1].spoils);
     CHECK(notes[2].text.find("its training part too") != std::string::npos);
@@ -163,7 +171,8 @@ TEST_SUITE("unit") {
 }
 
 TEST_SUITE("faults") {
-  TEST_CASE("tokenizing: killed behind a shard and stopped, it goes on there; one thread or two, the bytes are the same") {
+  TEST_CASE(
+      "tokenizing: killed behind a shard and stopped, it goes on there; one thread or two, the bytes are the same") {
     const Scratch straight("tokens_straight"), killed("tokens_killed");
     write_tiny_run(straight.path);
     write_tiny_run(killed.path);
@@ -179,10 +188,14 @@ TEST_SUITE("faults") {
     std::vector<std::string> one_thread = kTokenize;
     one_thread.insert(one_thread.end(), {"--set", "threads=1"});
     const fs::path first = killed.path / "runs/tiny/data/tokens/prose/shard-00000.h5";
-    CHECK(run(killed.path, one_thread, [] { setenv("COPPICE_FAILPOINTS", "tokens.after_shard=abort@1", 1); }).signal == SIGKILL);
+    CHECK(run(killed.path, one_thread, [] { setenv("COPPICE_FAILPOINTS", "tokens.after_shard=abort@1", 1); }).signal ==
+          SIGKILL);
     REQUIRE(fs::exists(first));
     const auto written = fs::last_write_time(first);
-    for (int i = 0; i < 2; ++i) CHECK(run(killed.path, one_thread, [] { setenv("COPPICE_FAILPOINTS", "tokens.after_shard=abort@1", 1); }).signal == SIGKILL);
+    for (int i = 0; i < 2; ++i)
+      CHECK(run(killed.path, one_thread, [] {
+              setenv("COPPICE_FAILPOINTS", "tokens.after_shard=abort@1", 1);
+            }).signal == SIGKILL);
     const Outcome resumed = run(killed.path, one_thread);
     INFO(resumed.err);
     CHECK(resumed.code == 0);
@@ -191,7 +204,9 @@ TEST_SUITE("faults") {
 #endif
   }
 
-  TEST_CASE("tokenizing: bad records are left out and named; the shards are those of the corpus without them; beyond max_bad it is refused first") {
+  TEST_CASE(
+      "tokenizing: bad records are left out and named; the shards are those of the corpus without them; beyond max_bad "
+      "it is refused first") {
     const Scratch clean("tokens_clean"), bad("tokens_bad"), killed("tokens_bad_killed");
     for (const Scratch* scratch : {&clean, &bad, &killed}) write_tiny_run(scratch->path);
     for (const Scratch* scratch : {&bad, &killed}) write_bad_records(scratch->path / "corpus/prose.jsonl");
@@ -216,19 +231,23 @@ TEST_SUITE("faults") {
     CHECK(outcome.err.find("no documents and were left out; the first 10 are shown") != std::string::npos);
     const auto expected = data_of(clean.path / "runs/tiny"), got = data_of(bad.path / "runs/tiny");
     for (const auto& [name, bytes] : expected) {
-      if (!name.starts_with("data/tokens") && !name.starts_with("data/heldout") && !name.starts_with("data/tokenizer")) continue;
+      if (!name.starts_with("data/tokens") && !name.starts_with("data/heldout") && !name.starts_with("data/tokenizer"))
+        continue;
       INFO(name);
       REQUIRE(got.contains(name));
       CHECK((got.at(name) == bytes));
     }
-    const coppice::Json record = coppice::read_sealed(bad.path / "runs/tiny/data/corpus/prose.json", "coppice.corpus", 1);
+    const coppice::Json record =
+        coppice::read_sealed(bad.path / "runs/tiny/data/corpus/prose.json", "coppice.corpus", 1);
     const size_t lines = lines_of(clean.path / "corpus/prose.jsonl").size();
     CHECK(record.at("documents") == lines);
     CHECK(record.at("bad_records") == 1 + lines / 5);
     CHECK(run(bad.path, kTokenize).err.find(told) == std::string::npos);  // nothing left to do
 
 #ifdef COPPICE_WITH_FAILPOINTS
-    for (int i = 0; i < 2; ++i) CHECK(run(killed.path, kTokenize, [] { setenv("COPPICE_FAILPOINTS", "tokens.after_shard=abort@1", 1); }).signal == SIGKILL);
+    for (int i = 0; i < 2; ++i)
+      CHECK(run(killed.path, kTokenize, [] { setenv("COPPICE_FAILPOINTS", "tokens.after_shard=abort@1", 1); }).signal ==
+            SIGKILL);
     CHECK(run(killed.path, kTokenize).code == 0);
     check_same(data_of(killed.path / "runs/tiny"), got);
 #endif
@@ -258,8 +277,8 @@ TEST_SUITE("faults") {
     for (const std::string& line : lines_of(prose)) {
       nlohmann::json document = nlohmann::json::parse(line);
       if (!coppice::is_heldout(document["id"].get<std::string>(), 0.08)) continue;
-      for (int copy = 0;
-           document["id"] = "copy " + std::to_string(held) + " " + std::to_string(copy), coppice::is_heldout(document["id"].get<std::string>(), 0.08);)
+      for (int copy = 0; document["id"] = "copy " + std::to_string(held) + " " + std::to_string(copy),
+               coppice::is_heldout(document["id"].get<std::string>(), 0.08);)
         ++copy;
       ++held;
       copies += document.dump() + "\n";
@@ -271,7 +290,8 @@ TEST_SUITE("faults") {
     INFO(outcome.err);
     REQUIRE(outcome.code == 0);
     const std::string all = std::to_string(held);
-    CHECK(outcome.err.find("domain 'prose': " + all + " of " + all + " held-out texts (100.00%) stand word for word in its training part too") !=
+    CHECK(outcome.err.find("domain 'prose': " + all + " of " + all +
+                           " held-out texts (100.00%) stand word for word in its training part too") !=
           std::string::npos);
     CHECK(outcome.err.find("domain 'prose': 1 of " + all + " held-out texts") != std::string::npos);
   }
@@ -280,8 +300,10 @@ TEST_SUITE("faults") {
   TEST_CASE("tokenizer training: a stop ends it at once with exit 75, and the next run starts it over") {
     const Scratch scratch("trainer_stopped");
     write_tiny_run(scratch.path);
-    Process process = start(scratch.path, kTokenize, [] { setenv("COPPICE_FAILPOINTS", "tokenizer.train=sleep:600", 1); });
-    while (!process.poll() && slurp(process.err).find("training the tokenizer") == std::string::npos) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    Process process =
+        start(scratch.path, kTokenize, [] { setenv("COPPICE_FAILPOINTS", "tokenizer.train=sleep:600", 1); });
+    while (!process.poll() && slurp(process.err).find("training the tokenizer") == std::string::npos)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
     process.send(SIGTERM);  // the grace time would end it with 128 + 15
     const Outcome& outcome = process.wait();
     INFO(outcome.err);

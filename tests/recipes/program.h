@@ -36,7 +36,8 @@ inline void spill(const fs::path& path, const std::string& text) {
 /// A folder of its own that goes away with the test.
 struct Scratch {
   fs::path path;
-  explicit Scratch(const std::string& name) : path(fs::temp_directory_path() / ("coppice_" + name + "_" + std::to_string(getpid()))) {
+  explicit Scratch(const std::string& name)
+      : path(fs::temp_directory_path() / ("coppice_" + name + "_" + std::to_string(getpid()))) {
     fs::remove_all(path);
     fs::create_directories(path);
   }
@@ -72,15 +73,19 @@ struct Process {
  private:
   void take(int status) {
     ended = true;
-    outcome = {
-        .code = WIFEXITED(status) ? WEXITSTATUS(status) : -1, .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0, .out = slurp(out), .err = slurp(err)};
+    outcome = {.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+               .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
+               .out = slurp(out),
+               .err = slurp(err)};
   }
 };
 
 /// Starts `coppice` in `folder`; `in_child` runs before exec (limits).
-inline Process start(const fs::path& folder, const std::vector<std::string>& arguments, const std::function<void()>& in_child = {}) {
+inline Process start(const fs::path& folder, const std::vector<std::string>& arguments,
+                     const std::function<void()>& in_child = {}) {
   static int count = 0;
-  Process process{.out = folder / (".stdout" + std::to_string(++count)), .err = folder / (".stderr" + std::to_string(count))};
+  Process process{.out = folder / (".stdout" + std::to_string(++count)),
+                  .err = folder / (".stderr" + std::to_string(count))};
   std::vector<std::string> words = {std::string(COPPICE_BINARY_DIR) + "/coppice"};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
@@ -89,7 +94,9 @@ inline Process start(const fs::path& folder, const std::vector<std::string>& arg
   fflush(nullptr);  // or the child writes what the tests have said once more
   process.pid = fork();
   if (process.pid == 0) {
-    if (chdir(folder.c_str()) != 0 || !freopen(process.out.c_str(), "w", stdout) || !freopen(process.err.c_str(), "w", stderr)) _exit(120);
+    if (chdir(folder.c_str()) != 0 || !freopen(process.out.c_str(), "w", stdout) ||
+        !freopen(process.err.c_str(), "w", stderr))
+      _exit(120);
     if (in_child) in_child();
     execv(argv[0], argv.data());
     _exit(121);
@@ -97,24 +104,30 @@ inline Process start(const fs::path& folder, const std::vector<std::string>& arg
   return process;
 }
 
-inline Outcome run(const fs::path& folder, const std::vector<std::string>& arguments, const std::function<void()>& in_child = {}) {
+inline Outcome run(const fs::path& folder, const std::vector<std::string>& arguments,
+                   const std::function<void()>& in_child = {}) {
   return start(folder, arguments, in_child).wait();
 }
 
 /// Two domains of real text, `prose` and `code`, that stay as they are while the project changes.
 inline void write_corpus(const fs::path& folder) {
-  for (const char* domain : {"prose.jsonl", "code.jsonl"}) spill(folder / domain, slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/text" / domain));
+  for (const char* domain : {"prose.jsonl", "code.jsonl"})
+    spill(folder / domain, slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/text" / domain));
 }
 
 /// A task file that any corpus goes with.
 inline void write_tasks(const fs::path& folder) {
   std::string lines;
   for (const char* word : {"model", "teacher", "channel", "mask", "token"})
-    lines += nlohmann::json({{"context", std::string("The ") + word}, {"choices", {"of the", "zqxjvk", "@#@#@#"}}, {"answer", 0}}).dump() + "\n";
+    lines += nlohmann::json(
+                 {{"context", std::string("The ") + word}, {"choices", {"of the", "zqxjvk", "@#@#@#"}}, {"answer", 0}})
+                 .dump() +
+             "\n";
   spill(folder / "tasks" / "words.jsonl", lines);
 }
 
-/// The corpus, tasks and a recipe of tests/recipes beside them: tiny.toml has all stage kinds, small.toml the least that leaves a whole run.
+/// The corpus, tasks and a recipe of tests/recipes beside them: tiny.toml has all stage kinds, small.toml the least
+/// that leaves a whole run.
 inline void write_run(const fs::path& folder, const std::string& recipe) {
   write_corpus(folder / "corpus");
   write_tasks(folder);
@@ -139,7 +152,8 @@ inline std::map<std::string, std::string> results_of(const fs::path& run) {
   std::map<std::string, std::string> results;
   for (const auto& entry : fs::recursive_directory_iterator(run)) {
     const std::string name = fs::relative(entry.path(), run).string();
-    if (!entry.is_regular_file() || name.find("/") == std::string::npos || entry.path().filename().string().starts_with("."))
+    if (!entry.is_regular_file() || name.find("/") == std::string::npos ||
+        entry.path().filename().string().starts_with("."))
       continue;  // run.json, log, report
     if (entry.path().filename() == "metrics.cut.jsonl") continue;
     results[name] = entry.path().extension() == ".jsonl" ? without_clock(slurp(entry.path())) : slurp(entry.path());

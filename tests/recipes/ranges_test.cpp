@@ -1,4 +1,5 @@
-// Numbers and names that no stage could work with: refused when the recipe is read, with file:line, key, what came and what was expected.
+// Numbers and names that no stage could work with: refused when the recipe is read, with file:line, key, what came and
+// what was expected.
 #include <doctest/doctest.h>
 
 #include "recipes/recipe.h"
@@ -40,7 +41,9 @@ TEST_SUITE("unit") {
     std::string weightless = replaced("path = \"corpus/prose.jsonl\"\n", "path = \"corpus/prose.jsonl\"\nweight = 0\n");
     REQUIRE(refusal(weightless).empty());  // `dense` has a mixture of its own
     weightless.insert(weightless.find("path = \"corpus/code.jsonl\"\n"), "weight = 0\n");
-    CHECK(refusal(weightless).find("pruned: calibration text is drawn by the weights of [[data.domain]], and all of them are 0") != std::string::npos);
+    CHECK(refusal(weightless)
+              .find("pruned: calibration text is drawn by the weights of [[data.domain]], and all of them are 0") !=
+          std::string::npos);
     const struct {
       const char *path, *value, *words;
     } cases[] = {
@@ -54,7 +57,8 @@ TEST_SUITE("unit") {
         {"dense.tokens", "4611686018427387903", "tokens: got 4611686018427387903, expected 1 to"},
         {"dense.tokens", "1e15", "steps, expected below 10^8"},
         {"dense.rope_theta", "inf", "rope_theta: got inf"},
-        {"pruned.calibration_tokens", "4611686018427387904", "calibration_tokens: got 4611686018427387904, expected 1 to 10^8"},
+        {"pruned.calibration_tokens", "4611686018427387904",
+         "calibration_tokens: got 4611686018427387904, expected 1 to 10^8"},
         {"release.formats", "[]", "formats: expected at least one"},
     };
     for (const auto& [path, value, words] : cases) {
@@ -65,22 +69,30 @@ TEST_SUITE("unit") {
     CHECK(refusal(kSmall, {{"dense.keep_last", "2147483647", ""}}).empty());
   }
 
-  TEST_CASE("ranges: mixtures name a domain once and give it a number of epochs; stages have names that nothing else has") {
-    CHECK(refusal(replaced("weight = 1\n", "weight = 1\nmax_epochs = -1\n")).find("max_epochs: got -1, expected 0 (no limit) or more") != std::string::npos);
-    CHECK(refusal(replaced("weight = 1\n", "weight = 1\nmax_epochs = nan\n")).find("max_epochs: got nan") != std::string::npos);
-    CHECK(refusal(replaced("path = \"corpus/code.jsonl\"\n", "path = \"x\"\nmax_epochs = inf\n")).find("max_epochs: got inf") != std::string::npos);
-    const std::string twice = refusal(replaced("weight = 1\n", "weight = 1\n\n[[stage.mixture]]\ndomain = \"prose\"\n"));
+  TEST_CASE(
+      "ranges: mixtures name a domain once and give it a number of epochs; stages have names that nothing else has") {
+    CHECK(refusal(replaced("weight = 1\n", "weight = 1\nmax_epochs = -1\n"))
+              .find("max_epochs: got -1, expected 0 (no limit) or more") != std::string::npos);
+    CHECK(refusal(replaced("weight = 1\n", "weight = 1\nmax_epochs = nan\n")).find("max_epochs: got nan") !=
+          std::string::npos);
+    CHECK(refusal(replaced("path = \"corpus/code.jsonl\"\n", "path = \"x\"\nmax_epochs = inf\n"))
+              .find("max_epochs: got inf") != std::string::npos);
+    const std::string twice =
+        refusal(replaced("weight = 1\n", "weight = 1\n\n[[stage.mixture]]\ndomain = \"prose\"\n"));
     CHECK(twice.find("small.toml:") != std::string::npos);
     CHECK(twice.find("'prose' is given twice") != std::string::npos);
     for (const char* name : {"report.md", "report.json", "run.json", "log.txt", "recipe.toml", "data"}) {
       INFO(name);
-      CHECK(refusal(replaced("name = \"scores\"", "name = \"" + std::string(name) + "\"")).find("choose another") != std::string::npos);
+      CHECK(refusal(replaced("name = \"scores\"", "name = \"" + std::string(name) + "\"")).find("choose another") !=
+            std::string::npos);
     }
   }
 
   TEST_CASE("config: a value tells whether it comes from the file, a preset or another model") {
     const Scratch scratch("origins");
-    spill(scratch.path / "small.toml", replaced("[model.student]\n", "[model.other]\npreset = \"demo-student\"\nnum_attention_heads = 6\n\n[model.student]\n"));
+    spill(scratch.path / "small.toml",
+          replaced("[model.student]\n",
+                   "[model.other]\npreset = \"demo-student\"\nnum_attention_heads = 6\n\n[model.student]\n"));
     const std::string file = (scratch.path / "small.toml").string();
     const std::string text = load_recipe(file, {}, {}).with_origins;
     const auto origin = [&](const std::string& table, const std::string& key) {

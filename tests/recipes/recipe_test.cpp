@@ -42,7 +42,8 @@ tokens = 4096
 }
 
 Recipe load_text(const std::string& text) {
-  const std::filesystem::path path = std::filesystem::temp_directory_path() / ("coppice_recipe_" + std::to_string(getpid()) + ".toml");
+  const std::filesystem::path path =
+      std::filesystem::temp_directory_path() / ("coppice_recipe_" + std::to_string(getpid()) + ".toml");
   std::ofstream(path) << text;
   struct Remove {
     const std::filesystem::path& path;
@@ -75,9 +76,11 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("intermediate_size: what cannot be cut is refused with the numbers") {
-    CHECK(refusal(cut_recipe("[32, 16, 8]", false)).find("got 3 widths, expected one for each of 2 layers") != std::string::npos);
+    CHECK(refusal(cut_recipe("[32, 16, 8]", false)).find("got 3 widths, expected one for each of 2 layers") !=
+          std::string::npos);
     CHECK(refusal(cut_recipe("[32, 97]", false)).find("got 97, expected at most 96") != std::string::npos);
     CHECK(refusal(cut_recipe("[32, \"x\"]", false)).find("an integer or an array of integers") != std::string::npos);
-    CHECK(refusal(cut_recipe("[32, 16]", true)).find("[32, 16]; learned masks need one width for all layers") != std::string::npos);
+    CHECK(refusal(cut_recipe("[32, 16]", true)).find("[32, 16]; learned masks need one width for all layers") !=
+          std::string::npos);
   }
 }

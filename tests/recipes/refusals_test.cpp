@@ -1,5 +1,6 @@
-// Every UserError in what a stage runs, and why it could not be thrown before the first stage: a table beside the source text. A new one needs a row here, and
-// its author the question whether config, plan and run can know it (recipes/before_work.h).
+// Every UserError in what a stage runs, and why it could not be thrown before the first stage: a table beside the
+// source text. A new one needs a row here, and its author the question whether config, plan and run can know it
+// (recipes/before_work.h).
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -31,12 +32,14 @@ constexpr Row kRows[] = {
     // -- stages --
     {"recipes/stage_learn_masks.cpp", "", 1, Why::own_file, "living channels of its own checkpoint"},
     {"recipes/stage_prune.cpp", "learned what each layer keeps", 1, Why::before, "check_prune"},
-    {"recipes/stage_prune.cpp", "belong to another model", 1, Why::own_file, "masks.h5 and model of one learn_masks stage"},
+    {"recipes/stage_prune.cpp", "belong to another model", 1, Why::own_file,
+     "masks.h5 and model of one learn_masks stage"},
     {"recipes/check_labels.cpp", "", 2, Why::first,
      "labels from elsewhere: asked for every reader at the end of their stage; own labels are made for what is drawn"},
     {"recipes/training.cpp", "belongs to other options", 1, Why::own_file, "a checkpoint under the stage's folder"},
     {"recipes/training.cpp", "was trained on", 1, Why::own_file, "a checkpoint beside another data folder"},
-    {"recipes/score_tasks.cpp", "", 2, Why::before, "check_evaluate; with a tokenizer that the run trains, as soon as there is one"},
+    {"recipes/score_tasks.cpp", "", 2, Why::before,
+     "check_evaluate; with a tokenizer that the run trains, as soon as there is one"},
     // -- teacher, pruning --
     {"teacher/label.cpp", "", 1, Why::values, "logits of the teacher are not finite"},
     {"pruning/compaction.cpp", "", 1, Why::own_file, "living channels of a checkpoint"},
@@ -45,16 +48,20 @@ constexpr Row kRows[] = {
     {"pruning/mask_methods.cpp", "", 1, Why::before, "load_recipe looks the name up"},
     {"pruning/mask_options.cpp", "", 3, Why::before, "load_recipe calls check_mask_options itself"},
     {"pruning/plan.cpp", "prune plan", 2, Why::own_file, "the plan is made of this very model"},
-    {"pruning/plan.cpp", "intermediate_size: got", 1, Why::before, "load_recipe compares target and source; layers cut under one budget keep what they have"},
+    {"pruning/plan.cpp", "intermediate_size: got", 1, Why::before,
+     "load_recipe compares target and source; layers cut under one budget keep what they have"},
     {"pruning/plan.cpp", "scores are not finite", 1, Why::values, "scores of the source"},
     {"pruning/plan.cpp", "", 4, Why::command, "load_plan: inspect and diff"},
     {"pruning/scores.cpp", "FLAP with its bias", 1, Why::before, "load_recipe looks the name up"},
     {"pruning/scores.cpp", "unknown score", 1, Why::before, "load_recipe looks the name up"},
-    {"pruning/scores.cpp", "layers of different FFN widths", 1, Why::before, "load_recipe: learned masks need one width; prune scores uneven layers"},
+    {"pruning/scores.cpp", "layers of different FFN widths", 1, Why::before,
+     "load_recipe: learned masks need one width; prune scores uneven layers"},
     // -- optimizer, model --
     {"src/optim/optimizer.cpp", "", 1, Why::before, "read_training has the same ranges"},
-    {"src/model/config.cpp", "", 9, Why::before, "load_recipe for tables and imports; for model folders the run's own manifest"},
-    {"src/model/continuations.cpp", "", 2, Why::before, "check_evaluate encodes every choice and compares it with the models' positions"},
+    {"src/model/config.cpp", "", 9, Why::before,
+     "load_recipe for tables and imports; for model folders the run's own manifest"},
+    {"src/model/continuations.cpp", "", 2, Why::before,
+     "check_evaluate encodes every choice and compares it with the models' positions"},
     {"src/model/generate.cpp", "", 3, Why::command, "coppice generate"},
     // -- checkpoint --
     {"src/checkpoint/checkpoint.cpp", "keep_last", 1, Why::before, "read_training has the same bound"},
@@ -62,14 +69,16 @@ constexpr Row kRows[] = {
     {"src/checkpoint/tensor_folder.cpp", "", 10, Why::own_file, "checkpoints and model folders"},
     {"src/checkpoint/hf_export.cpp", "not finite", 1, Why::values, "weights after training"},
     {"src/checkpoint/hf_export.cpp", "dtype", 1, Why::before, "load_recipe"},
-    {"src/checkpoint/hf_export.cpp", "pieces, but the model", 1, Why::before, "every model of a recipe has the tokenizer's vocabulary"},
+    {"src/checkpoint/hf_export.cpp", "pieces, but the model", 1, Why::before,
+     "every model of a recipe has the tokenizer's vocabulary"},
     {"src/checkpoint/tokenizer_json.cpp", "", 4, Why::before, "check_export"},
     {"src/checkpoint/hf_import.cpp", "differs from model.embed_tokens", 1, Why::first, "values of an imported folder"},
     {"src/checkpoint/hf_import.cpp", "values that are not finite", 1, Why::first, "values of an imported folder"},
     {"src/checkpoint/hf_import.cpp", "is not zero beyond channel", 1, Why::first, "values of an imported folder"},
     {"src/checkpoint/hf_config.cpp", "", 8, Why::before, "load_recipe reads config.json"},
     {"src/checkpoint/hf_import.cpp", "", 9, Why::before, "check_import reads index and headers"},
-    {"src/checkpoint/safetensors.cpp", "", 22, Why::before, "check_import reads every header; the bytes behind it are as long as it says"},
+    {"src/checkpoint/safetensors.cpp", "", 22, Why::before,
+     "check_import reads every header; the bytes behind it are as long as it says"},
     // -- data --
     {"src/data/byte_source.cpp", "", 2, Why::first, "corpus, tasks and labels from elsewhere"},
     {"src/data/array_reader.cpp", "", 1, Why::first, "corpus"},
@@ -87,19 +96,23 @@ constexpr Row kRows[] = {
     {"src/data/label_import.cpp", "", 1, Why::first, "labels from elsewhere"},
     {"src/data/label_line.cpp", "", 1, Why::first, "labels from elsewhere; their first line by check_label"},
     {"src/data/label_table.cpp", "", 5, Why::first, "runs of packed labels, in a cache that its stage opens"},
-    {"src/data/label_cache.cpp", "", 5, Why::first, "a cache from elsewhere is opened by its stage; the run's own is its own file"},
-    {"src/data/label_cache_files.cpp", "", 11, Why::first, "fingerprints by check_label; a cache from elsewhere is opened by its stage"},
+    {"src/data/label_cache.cpp", "", 5, Why::first,
+     "a cache from elsewhere is opened by its stage; the run's own is its own file"},
+    {"src/data/label_cache_files.cpp", "", 11, Why::first,
+     "fingerprints by check_label; a cache from elsewhere is opened by its stage"},
     {"src/data/tasks.cpp", "", 9, Why::before, "check_evaluate reads every file"},
 };
 
 /// What stages run: their own files, and the libraries below them.
 std::vector<fs::path> sources() {
   const fs::path root = COPPICE_SOURCE_DIR;
-  std::vector<fs::path> files = {root / "recipes/training.cpp", root / "recipes/score_tasks.cpp", root / "recipes/stages.cpp",
-                                 root / "recipes/check_labels.cpp"};
+  std::vector<fs::path> files = {root / "recipes/training.cpp", root / "recipes/score_tasks.cpp",
+                                 root / "recipes/stages.cpp", root / "recipes/check_labels.cpp"};
   for (const auto& entry : fs::directory_iterator(root / "recipes"))
-    if (entry.path().filename().string().starts_with("stage_") && entry.path().extension() == ".cpp") files.push_back(entry.path());
-  for (const char* folder : {"teacher", "student", "pruning", "src/optim", "src/model", "src/checkpoint", "src/data", "src/tensors"})
+    if (entry.path().filename().string().starts_with("stage_") && entry.path().extension() == ".cpp")
+      files.push_back(entry.path());
+  for (const char* folder :
+       {"teacher", "student", "pruning", "src/optim", "src/model", "src/checkpoint", "src/data", "src/tensors"})
     for (const auto& entry : fs::recursive_directory_iterator(root / folder))
       if (entry.path().extension() == ".cpp" || entry.path().extension() == ".h") files.push_back(entry.path());
   return files;
@@ -110,10 +123,13 @@ std::vector<std::string> statements(const fs::path& file) {
   std::string text;
   std::istringstream lines(slurp(file));
   for (std::string line; std::getline(lines, line);)
-    if (const size_t first = line.find_first_not_of(' '); first != std::string::npos && line.compare(first, 2, "//") != 0) text += line + "\n";
+    if (const size_t first = line.find_first_not_of(' ');
+        first != std::string::npos && line.compare(first, 2, "//") != 0)
+      text += line + "\n";
   std::vector<std::string> found;
   for (const char* maker : {"UserError::recipe(", "UserError::bad_file(", "UserError::folder_locked(", "UserError("})
-    for (size_t at = text.find(maker); at != std::string::npos; at = text.find(maker, at + 1)) found.push_back(text.substr(at, text.find(';', at) - at));
+    for (size_t at = text.find(maker); at != std::string::npos; at = text.find(maker, at + 1))
+      found.push_back(text.substr(at, text.find(';', at) - at));
   return found;
 }
 

@@ -24,7 +24,8 @@ size_t count(const std::string& text, std::string_view part) {
   return found;
 }
 
-ReportModel model(std::string name, std::string role, double loss, double accuracy, double training_tokens = 0, int64_t positions = 40000) {
+ReportModel model(std::string name, std::string role, double loss, double accuracy, double training_tokens = 0,
+                  int64_t positions = 40000) {
   return {.name = std::move(name),
           .role = role,
           .parameters = role == "source" ? 800000 : 400000,
@@ -44,8 +45,9 @@ ReportStage trained(std::string name, std::string from, StagePurpose purpose, do
                     .predicted_seconds = 10,
                     .flops = 6e5 * tokens};
   for (int i = 1; i <= steps; ++i) {
-    std::map<std::string, double> line = {{"step", i},  {"tokens", tokens * i / steps}, {"loss", 4.0 + 1.0 / i}, {"ce", 3.5 + 1.0 / i},
-                                          {"lr", 0.01}, {"grad_norm", 1.0 / i}};
+    std::map<std::string, double> line = {
+        {"step", i},  {"tokens", tokens * i / steps}, {"loss", 4.0 + 1.0 / i}, {"ce", 3.5 + 1.0 / i},
+        {"lr", 0.01}, {"grad_norm", 1.0 / i}};
     if (i % 5 == 0) line["heldout_loss"] = 3.6 + 1.0 / i;
     stage.metrics.push_back(line);
   }
@@ -72,8 +74,9 @@ Report sample() {
       line[fmt::format("churn.{}", layer)] = i == 0 ? NAN : 0.1;
     }
   }
-  report.models = {model("dense", "source", 3.0, 0.33, 1e6), model("pruned", "pruned", 3.3, 0.27), model("core|<b>&", "student", 3.4, 0.31, 2e5),
-                   model("long", "student", 3.2, 0.30, 3e5), model("scratch", "scratch", 4.2, 0.12, 3e5)};
+  report.models = {model("dense", "source", 3.0, 0.33, 1e6), model("pruned", "pruned", 3.3, 0.27),
+                   model("core|<b>&", "student", 3.4, 0.31, 2e5), model("long", "student", 3.2, 0.30, 3e5),
+                   model("scratch", "scratch", 4.2, 0.12, 3e5)};
   for (ReportModel& each : report.models) each.domains = {{"prose", each.score}, {"<i>code", each.score}};
   for (ReportModel& each : report.models) {
     each.tasks["<u>words"] = {.acc = each.score.accuracy, .acc_norm = 0.5, .stderr_of_acc = 0.021, .items = 200};
@@ -86,7 +89,8 @@ Report sample() {
   report.masks.overlap = {{"magnitude", 0.45}, {"random", 0.33}};
   report.masks.soft_loss = 3.25;
   report.masks.hard_loss = 3.3;
-  report.checks = {{.name = "masked against pruned <logits>", .text = "2.1e-07 (limit 1e-05)"}, {.name = "tokenizer", .text = "ids differ", .passed = false}};
+  report.checks = {{.name = "masked against pruned <logits>", .text = "2.1e-07 (limit 1e-05)"},
+                   {.name = "tokenizer", .text = "ids differ", .passed = false}};
   report.versions = {{"coppice", "0.1.0"}};
   report.machine = {{"cpu", "2 \"cores\""}};
   return report;
@@ -100,7 +104,8 @@ std::string first_unbalanced(const std::string& markup) {
     if (end == std::string::npos) return "unclosed tag";
     const std::string tag = markup.substr(at + 1, end - at - 1);
     if (tag.starts_with("!doctype") || tag.ends_with("/") || tag.starts_with("meta")) continue;
-    const std::string name = tag.substr(tag.starts_with("/") ? 1 : 0, tag.find_first_of(" \n") - (tag.starts_with("/") ? 1 : 0));
+    const std::string name =
+        tag.substr(tag.starts_with("/") ? 1 : 0, tag.find_first_of(" \n") - (tag.starts_with("/") ? 1 : 0));
     if (!tag.starts_with("/")) {
       open.push_back(name);
     } else if (open.empty() || open.back() != name) {
@@ -120,26 +125,35 @@ TEST_SUITE("unit") {
     const std::vector<std::string> sentences = verdict_sentences(report);
     REQUIRE(sentences.size() == 3);
     CHECK(sentences[0] ==
-          "The student 'long' has 50% of the source's 800k parameters and 91% of its accuracy (30.0% of 33.0%) at a held-out loss of 3.200 against 3.000.");
+          "The student 'long' has 50% of the source's 800k parameters and 91% of its accuracy (30.0% of 33.0%) at a "
+          "held-out loss of 3.200 against 3.000.");
     CHECK(sentences[1] == "It beats training the same shape from scratch and its own start right after the cut.");
-    CHECK(sentences[2] == "The source's own training, 2.5 times the method's FLOPs, is not counted.");  // 1e6 tokens against 4e5, the same FLOPs a token
+    CHECK(sentences[2] ==
+          "The source's own training, 2.5 times the method's FLOPs, is not counted.");  // 1e6 tokens against 4e5, the
+                                                                                        // same FLOPs a token
     CHECK(verdict_of(report) == sentences[0] + " " + sentences[1] + " " + sentences[2]);
     CHECK_FALSE(contains(verdict_of(report), "against the method"));
 
     const ReportTable table = comparisons_table(report);
-    CHECK(table.header == std::vector<std::string>{"against", "model", "parameters", "trained on", "loss", "accuracy", "agreement", "outcome"});
+    CHECK(table.header == std::vector<std::string>{"against", "model", "parameters", "trained on", "loss", "accuracy",
+                                                   "agreement", "outcome"});
     REQUIRE(table.rows.size() == 4);
-    CHECK(table.rows[0] == std::vector<std::string>{"(judged)", "long", "400k", "300k", "3.200", "30.0%", "60.0%", "\u2013"});
-    CHECK(table.rows[1] == std::vector<std::string>{"training the same shape from scratch", "scratch", "400k", "300k", "4.200", "12.0%", "24.0%", "better"});
-    CHECK(table.rows[2] == std::vector<std::string>{"its own start right after the cut", "pruned", "400k", "0", "3.300", "27.0%", "54.0%", "better"});
-    CHECK(table.rows[3] == std::vector<std::string>{"the source", "dense", "800k", "1.00M", "3.000", "33.0%", "66.0%", "worse"});
+    CHECK(table.rows[0] ==
+          std::vector<std::string>{"(judged)", "long", "400k", "300k", "3.200", "30.0%", "60.0%", "\u2013"});
+    CHECK(table.rows[1] == std::vector<std::string>{"training the same shape from scratch", "scratch", "400k", "300k",
+                                                    "4.200", "12.0%", "24.0%", "better"});
+    CHECK(table.rows[2] == std::vector<std::string>{"its own start right after the cut", "pruned", "400k", "0", "3.300",
+                                                    "27.0%", "54.0%", "better"});
+    CHECK(table.rows[3] ==
+          std::vector<std::string>{"the source", "dense", "800k", "1.00M", "3.000", "33.0%", "66.0%", "worse"});
 
     // as a terminal, a page and a program see it
     const std::string text = verdict_text(report);
     CHECK(text.starts_with(sentences[0] + "\n" + sentences[1] + "\n" + sentences[2] + "\n\nagainst "));
     CHECK(contains(text, "\ntraining the same shape from scratch  scratch        400k"));
     CHECK(text.ends_with("worse\n"));
-    CHECK(contains(report_markdown(report), "| its own start right after the cut | pruned | 400k | 0 | 3.300 | 27.0% | 54.0% | better |"));
+    CHECK(contains(report_markdown(report),
+                   "| its own start right after the cut | pruned | 400k | 0 | 3.300 | 27.0% | 54.0% | better |"));
     CHECK(contains(report_html(report), "<td class=\"t\">its own start right after the cut</td>"));
     const json parsed = json::parse(report_json(report));
     CHECK(parsed.at("verdict") == verdict_of(report));
@@ -159,19 +173,25 @@ TEST_SUITE("unit") {
     report.models.push_back(model("magnitude", "magnitude", 3.1, 0.29));
     const std::vector<std::string> sentences = verdict_sentences(report);
     REQUIRE(sentences.size() == 3);
-    CHECK(sentences[1] == "It beats its own start right after the cut; against the method, it loses to training the same shape from scratch.");
-    CHECK(sentences[2].starts_with("Against the method, before training, its cut loses to a cut by magnitude; the source's own training"));
+    CHECK(sentences[1] ==
+          "It beats its own start right after the cut; against the method, it loses to training the same shape from "
+          "scratch.");
+    CHECK(sentences[2].starts_with(
+        "Against the method, before training, its cut loses to a cut by magnitude; the source's own training"));
     const ReportTable table = comparisons_table(report);
-    CHECK(table.rows[1] == std::vector<std::string>{"training the same shape from scratch", "scratch", "400k", "300k", "3.000", "35.0%", "70.0%", "worse"});
+    CHECK(table.rows[1] == std::vector<std::string>{"training the same shape from scratch", "scratch", "400k", "300k",
+                                                    "3.000", "35.0%", "70.0%", "worse"});
     CHECK(table.rows[4][0] == "(its cut before training)");
     CHECK(table.rows[4][1] == "pruned");
-    CHECK(table.rows[5] == std::vector<std::string>{"a cut by magnitude", "magnitude", "400k", "0", "3.100", "29.0%", "58.0%", "worse"});
+    CHECK(table.rows[5] ==
+          std::vector<std::string>{"a cut by magnitude", "magnitude", "400k", "0", "3.100", "29.0%", "58.0%", "worse"});
   }
 
   TEST_CASE("verdict: mixed evidence, ties within noise, unequal tokens, trained one-shot cuts") {
     Report report = sample();
-    report.models.back() = model("scratch", "scratch", 3.1, 0.25, 9e5);   // better loss, worse accuracy, more tokens
-    report.models.push_back(model("plain", "plain", 3.205, 0.301, 3e5));  // noise at 40000 positions: 0.01 nats, 0.65 points
+    report.models.back() = model("scratch", "scratch", 3.1, 0.25, 9e5);  // better loss, worse accuracy, more tokens
+    report.models.push_back(
+        model("plain", "plain", 3.205, 0.301, 3e5));  // noise at 40000 positions: 0.01 nats, 0.65 points
     report.models.push_back(model("random", "random", 3.6, 0.25, 3e5));
     const auto outcome = [&](const std::string& name) {
       for (const auto& row : comparisons_table(report).rows)
@@ -179,7 +199,8 @@ TEST_SUITE("unit") {
       return std::string();
     };
     const std::string verdict = verdict_of(report);
-    CHECK(contains(verdict, "it wins only in part against training the same shape from scratch (on 900k tokens, not 300k)"));
+    CHECK(contains(verdict,
+                   "it wins only in part against training the same shape from scratch (on 900k tokens, not 300k)"));
     CHECK(outcome("scratch") == "better by accuracy, worse by loss");
     CHECK(contains(verdict, "it is no different, within noise, from training without teacher labels"));
     CHECK(outcome("plain") == "within noise");
@@ -190,9 +211,12 @@ TEST_SUITE("unit") {
     CHECK(outcome("plain") == "better by loss, worse by accuracy");
   }
 
-  TEST_CASE("verdict: every one-shot score of the table is held against the learned cut; many wins are counted, losses named") {
+  TEST_CASE(
+      "verdict: every one-shot score of the table is held against the learned cut; many wins are counted, losses "
+      "named") {
     Report report = sample();
-    const std::vector<const char*> scores = {"magnitude", "activation", "wanda_sp", "flap", "taylor", "random", "first_k"};
+    const std::vector<const char*> scores = {"magnitude", "activation", "wanda_sp", "flap",
+                                             "taylor",    "random",     "first_k"};
     for (const char* score : scores) report.models.push_back(model(score, score, 3.5, 0.2));
     const auto is_row = [&](const std::string& words) {
       return std::ranges::any_of(comparisons_table(report).rows, [&](const auto& row) { return row[0] == words; });
@@ -201,7 +225,8 @@ TEST_SUITE("unit") {
     CHECK(contains(verdict_of(report), "Before training, its cut beats all 7 comparisons;"));
     report.models.back().score = {.loss = 3.0, .accuracy = 0.4};
     CHECK(contains(verdict_of(report),
-                   "Before training, its cut beats 6 of 7 comparisons; against the method, before training, its cut loses to a cut by first_k;"));
+                   "Before training, its cut beats 6 of 7 comparisons; against the method, before training, its cut "
+                   "loses to a cut by first_k;"));
   }
 
   TEST_CASE("verdict: the order of models and stages does not matter, the chain of stages does") {
@@ -237,10 +262,12 @@ TEST_SUITE("unit") {
       return verdict_of(report);
     };
     CHECK(of({model("dense", "source", 3.0, 0.33)}) ==
-          "The source 'dense' has 800k parameters, a held-out loss of 3.000 and an accuracy of 33.0%. Nothing else has been scored, so it is held against "
+          "The source 'dense' has 800k parameters, a held-out loss of 3.000 and an accuracy of 33.0%. Nothing else has "
+          "been scored, so it is held against "
           "nothing.");
     CHECK(of({model("b", "", 3.1, 0.3), model("a", "", 3.0, 0.33)}) ==
-          "The model 'a' has 400k parameters, a held-out loss of 3.000 and an accuracy of 33.0%. Of 2 models scored it has the lowest loss; no other is a "
+          "The model 'a' has 400k parameters, a held-out loss of 3.000 and an accuracy of 33.0%. Of 2 models scored it "
+          "has the lowest loss; no other is a "
           "student.");
     // as wide as its source
     ReportModel control = model("core", "control", 2.9, 0.34, 1e5);
@@ -252,12 +279,16 @@ TEST_SUITE("unit") {
     CHECK(no_cut.starts_with("The control 'core' has 100% of the source's 800k parameters and 103% of its accuracy"));
     CHECK(contains(no_cut, "Nothing was cut: it is as wide as its source, a control for runs that cut."));
     // distilled into another shape, no cut anywhere
-    const std::string distilled = of({model("dense", "source", 3.0, 0.33), model("small", "student", 3.2, 0.3, 1e5), model("fresh", "scratch", 3.4, 0.28, 1e5)},
-                                     {trained("dense", "", StagePurpose::source, 1e6), trained("small", "", StagePurpose::method, 1e5)});
+    const std::string distilled =
+        of({model("dense", "source", 3.0, 0.33), model("small", "student", 3.2, 0.3, 1e5),
+            model("fresh", "scratch", 3.4, 0.28, 1e5)},
+           {trained("dense", "", StagePurpose::source, 1e6), trained("small", "", StagePurpose::method, 1e5)});
     CHECK(distilled.starts_with("The student 'small' has 50% of its teacher's 800k parameters"));
     CHECK(contains(distilled, "It beats training the same shape from scratch."));
     // two one-shot cuts side by side: the better one is judged, and held against the other
-    const std::string two = of({model("dense", "source", 3.0, 0.33), model("a", "activation", 3.3, 0.3, 1e5), model("m", "magnitude", 3.5, 0.28, 1e5)}, cut);
+    const std::string two = of({model("dense", "source", 3.0, 0.33), model("a", "activation", 3.3, 0.3, 1e5),
+                                model("m", "magnitude", 3.5, 0.28, 1e5)},
+                               cut);
     CHECK(two.starts_with("The model cut by activation 'a' has 50%"));
     CHECK(contains(two, "It beats the same training after a cut by magnitude."));
   }
@@ -278,8 +309,8 @@ TEST_SUITE("unit") {
     report.masks.pruned_loss = 3.31;
     report.masks.overlap.emplace_back("activation", 0.61);
     const std::string after = mask_chart(report)->document("");
-    for (const char* words :
-         {">activation<", "entropy, nats", "at 1 (saturated)", "outside the cut", "kept channels that a score would keep too", "61%", ">pruned<", "3.310"})
+    for (const char* words : {">activation<", "entropy, nats", "at 1 (saturated)", "outside the cut",
+                              "kept channels that a score would keep too", "61%", ">pruned<", "3.310"})
       CHECK(contains(after, words));
     CHECK(count(after, "<polyline") == count(before, "<polyline") + 6);
     CHECK_FALSE(contains(after, "nan"));
@@ -290,7 +321,8 @@ TEST_SUITE("unit") {
     Report report;
     report.models = {model("cut", "pruned", 3.3, 0.2)};
     CHECK(verdict_of(report) ==
-          "The pruned model 'cut' has 400k parameters, a held-out loss of 3.300 and an accuracy of 20.0%. Nothing it could be held against (from scratch, "
+          "The pruned model 'cut' has 400k parameters, a held-out loss of 3.300 and an accuracy of 20.0%. Nothing it "
+          "could be held against (from scratch, "
           "without labels, other cuts) has been scored.");
     CHECK(comparisons_table(report).rows.empty());
     report = sample();
@@ -300,7 +332,8 @@ TEST_SUITE("unit") {
     CHECK(verdict_of(report).starts_with("Nothing to judge yet"));
     // without an evaluate stage: what training saw
     CHECK(contains(verdict_of(report), "no model has been scored, and no stage of kind evaluate is there to do it."));
-    CHECK(contains(verdict_of(report), "Held-out loss at the end of training, each on a sample of its own: 'dense' at 3.650, "));
+    CHECK(contains(verdict_of(report),
+                   "Held-out loss at the end of training, each on a sample of its own: 'dense' at 3.650, "));
   }
 
   TEST_CASE("report_json: the fields of the run-folder format; absent numbers are left out") {
@@ -346,9 +379,10 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("mask_series: reads the layers of the lines that have them") {
-    const ReportMasks masks = mask_series({{{"step", 1}, {"loss", 4}},
-                                           {{"step", 2}, {"sharpness.0", 0.5}, {"sharpness.1", 0.6}, {"kept_share.0", 0.9}, {"kept_share.1", 0.8}},
-                                           {{"step", 4}, {"sharpness.0", 0.7}, {"sharpness.1", 0.8}, {"churn.0", 0.1}, {"churn.1", 0.2}}});
+    const ReportMasks masks = mask_series(
+        {{{"step", 1}, {"loss", 4}},
+         {{"step", 2}, {"sharpness.0", 0.5}, {"sharpness.1", 0.6}, {"kept_share.0", 0.9}, {"kept_share.1", 0.8}},
+         {{"step", 4}, {"sharpness.0", 0.7}, {"sharpness.1", 0.8}, {"churn.0", 0.1}, {"churn.1", 0.2}}});
     CHECK(masks.step == std::vector<double>{2, 4});
     REQUIRE(masks.layers.size() == 2);
     CHECK(masks.layers[1].sharpness == std::vector<double>{0.6, 0.8});
@@ -378,7 +412,8 @@ TEST_SUITE("unit") {
       CHECK(std::ranges::find(table.header, "peak memory") == table.header.end());
     }
     CHECK(named("Loss by domain").header == std::vector<std::string>{"model", "all", "<i>code", "prose"});
-    CHECK(named("Multiple choice").header == std::vector<std::string>{"model", "mean", "<u>words (200 items)", "<u>words (200 items), per code point"});
+    CHECK(named("Multiple choice").header ==
+          std::vector<std::string>{"model", "mean", "<u>words (200 items)", "<u>words (200 items), per code point"});
     CHECK(named("Multiple choice").rows[3] == std::vector<std::string>{"long", "30.0%", "30.0% \u00b1 2.1", "50.0%"});
     CHECK(named("What the cut costs").rows.size() == 2);
     CHECK(flops_text(2.4e23) == "240 ZFLOP");
@@ -419,7 +454,8 @@ TEST_SUITE("unit") {
     CHECK_FALSE(contains(html, "<b>"));
     CHECK_FALSE(contains(html, "<i>"));
     CHECK_FALSE(contains(html, "<u>"));
-    CHECK(count(html, "http") == count(html, "http-equiv") + count(html, "xmlns=\"http://www.w3.org/2000/svg\""));  // a name space, no request
+    CHECK(count(html, "http") ==
+          count(html, "http-equiv") + count(html, "xmlns=\"http://www.w3.org/2000/svg\""));  // a name space, no request
     CHECK_FALSE(contains(html, "url("));
     CHECK_FALSE(contains(html, "src="));
     CHECK(contains(html, "default-src &#39;none&#39;") != contains(html, "default-src 'none'"));
@@ -460,8 +496,8 @@ TEST_SUITE("unit") {
 
     report = sample();  // forty long stages, thirty layers
     for (int i = 0; i < 40; ++i)
-      report.stages.push_back(
-          trained(fmt::format("another_stage_with_a_long_name_{}", i), i == 0 ? "" : report.stages.back().name, StagePurpose::comparison, 1e4, 500));
+      report.stages.push_back(trained(fmt::format("another_stage_with_a_long_name_{}", i),
+                                      i == 0 ? "" : report.stages.back().name, StagePurpose::comparison, 1e4, 500));
     report.masks.layers.resize(30, report.masks.layers[0]);
     const std::string svg = report_svg(report);
     CHECK(first_unbalanced(svg) == "");

@@ -1,4 +1,5 @@
-// The run folder on the real program: what a finished stage vouches for, what a changed recipe is told, what a resume refuses, what room it asks for.
+// The run folder on the real program: what a finished stage vouches for, what a changed recipe is told, what a resume
+// refuses, what room it asks for.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 
@@ -23,7 +24,8 @@ bool says(const std::string& text, const std::vector<std::string>& words) {
 /// Starts the run and stops it by SIGTERM once `stage` has written metrics.
 void stop_in(const fs::path& folder, const std::string& stage, const std::vector<std::string>& command = kRun) {
   Process process = start(folder, command);
-  while (!process.poll() && slurp(folder / "runs/small" / stage / "metrics.jsonl").empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  while (!process.poll() && slurp(folder / "runs/small" / stage / "metrics.jsonl").empty())
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   process.send(SIGTERM);
   process.wait();
   INFO(process.outcome.err);
@@ -33,7 +35,8 @@ void stop_in(const fs::path& folder, const std::string& stage, const std::vector
 }  // namespace
 
 TEST_SUITE("faults") {
-  TEST_CASE("a finished stage vouches for its subfolders: what is missing or changed there is exit 3, naming it [14, 50]") {
+  TEST_CASE(
+      "a finished stage vouches for its subfolders: what is missing or changed there is exit 3, naming it [14, 50]") {
     const Scratch scratch("vouched");
     write_run(scratch.path, "small.toml");
     REQUIRE(run(scratch.path, kRun).code == 0);
@@ -60,12 +63,13 @@ TEST_SUITE("faults") {
     };
     flip_and("release/hf/model.safetensors", refused);
     flip_and("pruned/model/manifest.json", refused);
-    flip_and("dense/model/part-00000.h5", [&](const std::string& name) {  // not read by a complete run; who shows it looks at every byte
-      const Outcome shown = run(scratch.path, {"inspect", "runs/small/dense/model"});
-      INFO(shown.err);
-      CHECK(shown.code == 3);
-      CHECK(says(shown.err, {fs::path(name).filename().string()}));
-    });
+    flip_and("dense/model/part-00000.h5",
+             [&](const std::string& name) {  // not read by a complete run; who shows it looks at every byte
+               const Outcome shown = run(scratch.path, {"inspect", "runs/small/dense/model"});
+               INFO(shown.err);
+               CHECK(shown.code == 3);
+               CHECK(says(shown.err, {fs::path(name).filename().string()}));
+             });
     CHECK(run(scratch.path, kRun).code == 0);
   }
 
@@ -87,7 +91,8 @@ TEST_SUITE("faults") {
     const Outcome one = run(scratch.path, with(kRun, {"--set", "pruned.calibration_tokens=8192"}));
     INFO(one.err);
     CHECK(one.code == 2);
-    CHECK(says(one.err, {"pruned (calibration_tokens 4096 -> 8192)", "scores (its input pruned)", "release (its input pruned)", "--rerun"}));
+    CHECK(says(one.err, {"pruned (calibration_tokens 4096 -> 8192)", "scores (its input pruned)",
+                         "release (its input pruned)", "--rerun"}));
     CHECK(!says(one.err, {"dense"}));
     const Outcome data = run(scratch.path, with(kRun, {"--set", "data.heldout_share=0.1"}));
     INFO(data.err);
@@ -118,10 +123,12 @@ TEST_SUITE("faults") {
     const Scratch scratch("readonly");
     write_run(scratch.path, "small.toml");
     fs::create_directories(scratch.path / "runs");
-    fs::permissions(scratch.path / "runs", fs::perms::owner_read | fs::perms::owner_exec | fs::perms::others_read | fs::perms::others_exec);
+    fs::permissions(scratch.path / "runs",
+                    fs::perms::owner_read | fs::perms::owner_exec | fs::perms::others_read | fs::perms::others_exec);
     const Outcome outcome = run(scratch.path, kRun, [] {
       const std::string program = std::string(COPPICE_BINARY_DIR) + "/coppice";
-      if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0 || access(program.c_str(), X_OK) != 0)) _exit(77);  // root may write anywhere
+      if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0 || access(program.c_str(), X_OK) != 0))
+        _exit(77);  // root may write anywhere
     });
     fs::permissions(scratch.path / "runs", fs::perms::owner_all);
     if (outcome.code == 77) {
@@ -137,7 +144,8 @@ TEST_SUITE("faults") {
   TEST_CASE("a disk that fills up under the metrics: exit 4, and the run goes on with whole lines [7]") {
     const Scratch scratch("metrics_full");
     write_run(scratch.path, "small.toml");
-    const std::vector<std::string> command = with(kRun, {"--set", "dense.tokens=102400", "--set", "dense.checkpoint_steps=1000"});
+    const std::vector<std::string> command =
+        with(kRun, {"--set", "dense.tokens=102400", "--set", "dense.checkpoint_steps=1000"});
     REQUIRE(run(scratch.path, {"data", "tokenize", "small.toml"}).code == 0);
     const Outcome full = run(scratch.path, command, [] {
       const rlimit limit{.rlim_cur = 20'000, .rlim_max = 20'000};
@@ -175,7 +183,8 @@ TEST_SUITE("faults") {
   TEST_CASE("room on the disk is asked for what is still to come [49]") {
     const Scratch scratch("room");
     write_run(scratch.path, "small.toml");
-    const std::vector<std::string> greedy = with(kRun, {"--set", "dense.keep_last=2000000000"});  // checkpoints beyond any disk; no part of the result
+    const std::vector<std::string> greedy =
+        with(kRun, {"--set", "dense.keep_last=2000000000"});  // checkpoints beyond any disk; no part of the result
     const Outcome refused = run(scratch.path, greedy);
     CHECK(refused.code == 4);
     CHECK(says(refused.err, {"of disk", "free"}));

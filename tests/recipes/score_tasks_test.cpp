@@ -13,7 +13,9 @@ using nlohmann::json;
 
 namespace {
 
-TaskItem item(std::vector<std::string> choices, size_t answer) { return {.context = "c", .choices = std::move(choices), .answer = answer, .where = "t:1"}; }
+TaskItem item(std::vector<std::string> choices, size_t answer) {
+  return {.context = "c", .choices = std::move(choices), .answer = answer, .where = "t:1"};
+}
 
 /// Documents of made-up words, sentence after sentence.
 std::vector<Document> documents(size_t count, size_t sentences = 60) {
@@ -22,7 +24,8 @@ std::vector<Document> documents(size_t count, size_t sentences = 60) {
     std::string text;
     for (size_t s = 0; s < sentences; ++s) {
       for (size_t w = 0; w < 9; ++w)
-        text += std::string(w == 0 ? "" : " ") + "w" + std::string(1 + (d + s * w) % 7, static_cast<char>('a' + (d * 5 + s * 3 + w * w) % 26));
+        text += std::string(w == 0 ? "" : " ") + "w" +
+                std::string(1 + (d + s * w) % 7, static_cast<char>('a' + (d * 5 + s * 3 + w * w) % 26));
       text += s % 4 == 3 ? ".\n" : ". ";
     }
     result.push_back({.id = "doc-" + std::to_string(d), .source = "made", .text = text, .license = ""});
@@ -34,10 +37,11 @@ std::vector<Document> documents(size_t count, size_t sentences = 60) {
 
 TEST_SUITE("unit") {
   TEST_CASE("score_items: the highest sum wins, the first of equals; code points for acc_norm; the spread by hand") {
-    const std::vector<TaskItem> items = {item({"aa", "bbbb"}, 0),             // -4 > -6: right; a code point -2 < -1.5: wrong
-                                         item({"a", "b"}, 1),                 // equal: the first, wrong both times
-                                         item({"a", "b", "c"}, 0),            // equal: the first, right both times
-                                         item({"\u00e4\u00f6", "abcd"}, 1)};  // -2 > -3: wrong; two code points -1, four -0.75: right
+    const std::vector<TaskItem> items = {
+        item({"aa", "bbbb"}, 0),             // -4 > -6: right; a code point -2 < -1.5: wrong
+        item({"a", "b"}, 1),                 // equal: the first, wrong both times
+        item({"a", "b", "c"}, 0),            // equal: the first, right both times
+        item({"\u00e4\u00f6", "abcd"}, 1)};  // -2 > -3: wrong; two code points -1, four -0.75: right
     const TaskScore score = score_items(items, {-4, -6, -1, -1, -2, -2, -2, -2, -3});
     CHECK(score.items == 4);
     CHECK(score.acc == 0.5);
@@ -49,7 +53,9 @@ TEST_SUITE("unit") {
     CHECK(score_items({items[0], items[2]}, {-4, -6, -2, -2, -2}).stderr_of_acc == 0);
   }
 
-  TEST_CASE("continuation_items: the right piece follows the context, the others are of other documents; order does not matter") {
+  TEST_CASE(
+      "continuation_items: the right piece follows the context, the others are of other documents; order does not "
+      "matter") {
     std::vector<Document> all = documents(9);
     const std::vector<std::string> lines = continuation_items("made", all, 40);
     REQUIRE(lines.size() == 40);
@@ -91,9 +97,11 @@ TEST_SUITE("unit") {
       const auto choices = one.at("choices").get<std::vector<std::string>>();
       CHECK(choices.size() == 4);
       CHECK(std::set(choices.begin(), choices.end()).size() == 4);
-      const std::string sentence = one.at("context").get<std::string>() + " " + choices.at(one.at("answer").get<size_t>()) + ".";
-      CHECK(std::ranges::any_of(
-          all, [&](const Document& document) { return document.id == one.at("documents").at(0) && document.text.find(sentence) != std::string::npos; }));
+      const std::string sentence =
+          one.at("context").get<std::string>() + " " + choices.at(one.at("answer").get<size_t>()) + ".";
+      CHECK(std::ranges::any_of(all, [&](const Document& document) {
+        return document.id == one.at("documents").at(0) && document.text.find(sentence) != std::string::npos;
+      }));
     }
     CHECK(word_items("made", documents(1, 1), 30).empty());
   }

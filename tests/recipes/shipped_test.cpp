@@ -1,4 +1,5 @@
-// The recipes that come with the program: each resolves as it stands, ablations plan without a corpus, and their arms are what their comments say.
+// The recipes that come with the program: each resolves as it stands, ablations plan without a corpus, and their arms
+// are what their comments say.
 #include <doctest/doctest.h>
 
 #include <set>
@@ -21,10 +22,12 @@ std::map<std::string, double> flops_up_to(const std::string& file, const std::st
   for (const ArmRun& run : ablation.runs) {
     if (run.seed != ablation.seeds.front()) continue;
     const std::function<double(const std::string&)> up_to = [&](const std::string& name) -> double {
-      const auto at = static_cast<size_t>(std::ranges::find(run.recipe.stages, name, &Stage::name) - run.recipe.stages.begin());
+      const auto at =
+          static_cast<size_t>(std::ranges::find(run.recipe.stages, name, &Stage::name) - run.recipe.stages.begin());
       if (name == "dense") return 0;
       double sum = plan.stages[run.stages[at]].cost.flops;
-      for (const std::string& input : run.recipe.stages[at].inputs()) sum += up_to(input);  // no stage is reached twice but the source
+      for (const std::string& input : run.recipe.stages[at].inputs())
+        sum += up_to(input);  // no stage is reached twice but the source
       return sum;
     };
     flops[run.arm] = up_to(stage);
@@ -81,7 +84,8 @@ TEST_SUITE("recipe") {
         for (size_t s = 0; s < run.recipe.stages.size(); ++s) {
           const Stage& stage = run.recipe.stages[s];
           if (stage.name == "pruned") cuts.insert(plan.stages[run.stages[s]].fingerprint);
-          if (stage.name == "dense" || stage.name == "teacher") teacher_of[run.arm] = plan.stages[run.stages[s]].fingerprint;
+          if (stage.name == "dense" || stage.name == "teacher")
+            teacher_of[run.arm] = plan.stages[run.stages[s]].fingerprint;
         }
       }
       CHECK(cuts.size() == 1);

@@ -1,4 +1,5 @@
-// A finished run stands alone: what it read from outside may go, and running it again, reporting it, going on with it and adding to it still work.
+// A finished run stands alone: what it read from outside may go, and running it again, reporting it, going on with it
+// and adding to it still work.
 #include <doctest/doctest.h>
 
 #include "src/checkpoint/hf_export.h"
@@ -165,7 +166,8 @@ TEST_SUITE("recipe") {
       CHECK(slurp(root / "report.md") == report);
       CHECK(run(folder, {"config", "alone.toml"}).code == 0);
       CHECK(run(folder, {"plan", "alone.toml"}).code == 0);
-      for (const char* path : {"runs/alone", "runs/alone/dense", "runs/alone/labels", "runs/alone/core", "runs/alone/data/tokens/prose"})
+      for (const char* path :
+           {"runs/alone", "runs/alone/dense", "runs/alone/labels", "runs/alone/core", "runs/alone/data/tokens/prose"})
         CHECK(run(folder, {"inspect", path}).code == 0);
       fs::remove_all(folder / "out");
       CHECK(run(folder, {"export", "runs/alone/core", "-o", "out"}).code == 0);
@@ -245,11 +247,13 @@ TEST_SUITE("faults") {
     const Scratch scratch("alone_killed");
     const fs::path& folder = scratch.path;
     write_world(folder);
-    spill(folder / "alone.toml", without_stage(kRecipe, "labels").replace(without_stage(kRecipe, "labels").find("labels = \"labels\"\n"), 18, ""));
+    spill(folder / "alone.toml", without_stage(kRecipe, "labels")
+                                     .replace(without_stage(kRecipe, "labels").find("labels = \"labels\"\n"), 18, ""));
     REQUIRE(run(folder, {"run", "alone.toml", "--out", "runs/whole"}).code == 0);
     const auto expected = results_of(folder / "runs/whole");
     Process process = start(folder, {"run", "alone.toml"});
-    while (!process.poll() && !fs::exists(folder / "runs/alone/core/ckpt/step-00000002")) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    while (!process.poll() && !fs::exists(folder / "runs/alone/core/ckpt/step-00000002"))
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     process.send(SIGKILL);
     process.wait();
     remove(folder, {"elsewhere", "corpus"});
@@ -266,7 +270,8 @@ TEST_SUITE("faults") {
     const Scratch scratch("alone_ablation");
     const fs::path& folder = scratch.path;
     write_world(folder);
-    const std::string arms = "seeds = [1, 2]\n" + std::string(kRecipe) + "[[arm]]\nname = \"labelled\"\n[[arm]]\nname = \"plain\"\ndrop = [\"labels\"]\n";
+    const std::string arms = "seeds = [1, 2]\n" + std::string(kRecipe) +
+                             "[[arm]]\nname = \"labelled\"\n[[arm]]\nname = \"plain\"\ndrop = [\"labels\"]\n";
     spill(folder / "arms.toml", arms);
     const Outcome first = run(folder, {"ablate", "arms.toml", "--out", "runs/arms", "--jobs", "1"});
     INFO(first.err);

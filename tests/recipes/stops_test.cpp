@@ -1,4 +1,5 @@
-// Signals on the real program: every stage stops with 75 and goes on to the same bits; grace_s; checkpoints on request; verbs without anything to save.
+// Signals on the real program: every stage stops with 75 and goes on to the same bits; grace_s; checkpoints on request;
+// verbs without anything to save.
 #include <doctest/doctest.h>
 
 #include "tests/recipes/program.h"
@@ -16,7 +17,8 @@ std::function<void()> failpoints(const char* spec) {
 }
 
 bool holds_checkpoint(const fs::path& stage) {
-  return fs::exists(stage / "ckpt") && std::ranges::any_of(fs::directory_iterator(stage / "ckpt"), [](const fs::directory_entry& entry) {
+  return fs::exists(stage / "ckpt") &&
+         std::ranges::any_of(fs::directory_iterator(stage / "ckpt"), [](const fs::directory_entry& entry) {
            return entry.path().filename().string().starts_with("step-");
          });
 }
@@ -28,10 +30,11 @@ TEST_SUITE("faults") {
     const Scratch straight("stops_straight"), stopped("stops");
     write_tiny_run(straight.path);
     write_tiny_run(stopped.path);
-    const std::vector<std::string> command = {"run",   "tiny.toml",
-                                              "--set", "masks.keep_finished=false",
-                                              "--set", "core.keep_finished=false",
-                                              "--set", "dense.keep_finished=false"};  // the signal writes checkpoints of its own
+    const std::vector<std::string> command = {
+        "run",   "tiny.toml",
+        "--set", "masks.keep_finished=false",
+        "--set", "core.keep_finished=false",
+        "--set", "dense.keep_finished=false"};  // the signal writes checkpoints of its own
     REQUIRE(run(straight.path, command).code == 0);
     const fs::path root = stopped.path / "runs/tiny";
     for (const std::string stage : {"data", "dense", "masks", "pruned", "labels", "core", "scores"}) {
@@ -54,7 +57,8 @@ TEST_SUITE("faults") {
     CHECK(got.size() == expected.size());
   }
 
-  TEST_CASE("grace_s bounds the save, not the report after it, and a report that fails is no reason for another code [32]") {
+  TEST_CASE(
+      "grace_s bounds the save, not the report after it, and a report that fails is no reason for another code [32]") {
     const auto stop = [](const std::string& then) {  // in the pause after the first step
       const Scratch scratch("grace");
       write_run(scratch.path, "small.toml");
@@ -78,7 +82,9 @@ TEST_SUITE("faults") {
     const Scratch scratch("usr2");
     write_run(scratch.path, "micro.toml");
     const fs::path dense = scratch.path / "runs/micro/labelled/seed-1/dense";
-    Process process = start(scratch.path, {"ablate", "micro.toml", "--jobs", "1", "--set", "dense.checkpoint_steps=1000", "--set", "dense.keep_finished=true"},
+    Process process = start(scratch.path,
+                            {"ablate", "micro.toml", "--jobs", "1", "--set", "dense.checkpoint_steps=1000", "--set",
+                             "dense.keep_finished=true"},
                             failpoints("train.after_step=sleep:1@2"));
     wait_until(process, [&] { return !slurp(dense / "metrics.jsonl").empty(); });
     process.send(SIGUSR2);
@@ -93,10 +99,12 @@ TEST_SUITE("faults") {
     const Scratch scratch("verbs");
     write_run(scratch.path, "small.toml");
     REQUIRE(run(scratch.path, {"run", "small.toml"}).code == 0);
-    Process process = start(scratch.path, {"export", "runs/small/pruned", "-o", "out"}, failpoints("io.rename=sleep:60"));
+    Process process =
+        start(scratch.path, {"export", "runs/small/pruned", "-o", "out"}, failpoints("io.rename=sleep:60"));
     wait_until(process, [&] {
-      return std::ranges::any_of(fs::directory_iterator(scratch.path),
-                                 [](const fs::directory_entry& entry) { return entry.path().filename().string().starts_with(".tmp-out"); });
+      return std::ranges::any_of(fs::directory_iterator(scratch.path), [](const fs::directory_entry& entry) {
+        return entry.path().filename().string().starts_with(".tmp-out");
+      });
     });
     process.send(SIGINT);
     CHECK(process.wait().signal == SIGINT);
@@ -106,7 +114,8 @@ TEST_SUITE("faults") {
     const Scratch straight("skips_straight"), killed("skips");
     write_run(straight.path, "small.toml");
     write_run(killed.path, "small.toml");
-    const std::vector<std::string> command = {"run", "small.toml", "--set", "dense.drop_grad_norm=1", "--set", "dense.max_skipped_steps=1000"};
+    const std::vector<std::string> command = {
+        "run", "small.toml", "--set", "dense.drop_grad_norm=1", "--set", "dense.max_skipped_steps=1000"};
     REQUIRE(run(straight.path, command).code == 0);
     const std::string bad = slurp(straight.path / "runs/small/dense/bad_batches.jsonl");
     CHECK(std::ranges::count(bad, '\n') >= 4);
@@ -114,6 +123,7 @@ TEST_SUITE("faults") {
     CHECK(run(killed.path, command, failpoints("train.after_step=abort@6")).signal == SIGKILL);
     REQUIRE(run(killed.path, command).code == 0);
     CHECK(slurp(killed.path / "runs/small/dense/bad_batches.jsonl") == bad);
-    CHECK(without_clock(slurp(killed.path / "runs/small/dense/metrics.jsonl")) == without_clock(slurp(straight.path / "runs/small/dense/metrics.jsonl")));
+    CHECK(without_clock(slurp(killed.path / "runs/small/dense/metrics.jsonl")) ==
+          without_clock(slurp(straight.path / "runs/small/dense/metrics.jsonl")));
   }
 }

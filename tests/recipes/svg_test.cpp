@@ -30,7 +30,8 @@ TEST_SUITE("unit") {
     const std::string cut = fit_text("a_very_long_stage_name_that_nobody_can_read", 11, 80);
     CHECK(cut.ends_with("\u2026"));
     CHECK(text_width(cut, 11) <= 80 + 11);
-    const std::string accents = fit_text("\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9", 11, 40);
+    const std::string accents =
+        fit_text("\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9", 11, 40);
     CHECK(accents.size() % 2 == 1);  // two bytes a letter, three for the ellipsis
     CHECK(fit_text("abc", 11, 0) == "\u2026");
   }
@@ -46,7 +47,8 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("round_axis: one value, no value, not a number") {
-    for (const Axis& axis : {round_axis(3, 3, 4), round_axis(0, 0, 4), round_axis(INFINITY, -INFINITY, 4), round_axis(NAN, 1, 4), round_axis(-2, -2, 4)}) {
+    for (const Axis& axis : {round_axis(3, 3, 4), round_axis(0, 0, 4), round_axis(INFINITY, -INFINITY, 4),
+                             round_axis(NAN, 1, 4), round_axis(-2, -2, 4)}) {
       CHECK(axis.low < axis.high);
       CHECK(std::isfinite(axis.low));
       CHECK(std::isfinite(axis.high));

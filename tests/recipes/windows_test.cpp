@@ -21,7 +21,8 @@ TEST_SUITE("faults") {
     const Scratch scratch("windows");
     write_run(scratch.path, "small.toml");
     const fs::path recipe = scratch.path / "small.toml";
-    const auto refused = [&](int code, const std::vector<std::string>& words, const std::vector<std::string>& set = {}) {
+    const auto refused = [&](int code, const std::vector<std::string>& words,
+                             const std::vector<std::string>& set = {}) {
       std::vector<std::string> command = {"run", "small.toml"};
       for (const std::string& text : set) command.insert(command.end(), {"--set", text});
       const Outcome outcome = run(scratch.path, command);
@@ -31,7 +32,8 @@ TEST_SUITE("faults") {
       CHECK(!fs::exists(scratch.path / "runs/small/dense"));
     };
     refused(2, {"small.toml:", "'scores'", "30000 tokens"}, {"scores.seq_len=30000"});
-    const Outcome one_domain = run(scratch.path, {"run", "small.toml", "--set", "scores.seq_len=4096", "--set", "dense.tokens=1024"});
+    const Outcome one_domain =
+        run(scratch.path, {"run", "small.toml", "--set", "scores.seq_len=4096", "--set", "dense.tokens=1024"});
     INFO(one_domain.err);  // prose has 2.3k tokens held out, code 15k
     CHECK(one_domain.code == 0);
     CHECK(one_domain.err.find("no held-out window of 4096 tokens in 'prose': not evaluated") != std::string::npos);
@@ -43,7 +45,9 @@ TEST_SUITE("faults") {
     fs::remove_all(scratch.path / "runs");
 
     std::string few;  // enough for windows of 64 tokens, too little for calibration's 256
-    for (int i = 0; i < 2; ++i) few += "{\"id\":\"d" + std::to_string(i) + "\",\"text\":\"int main() { return 0; } // a program of one line, twice\"}\n";
+    for (int i = 0; i < 2; ++i)
+      few += "{\"id\":\"d" + std::to_string(i) +
+             "\",\"text\":\"int main() { return 0; } // a program of one line, twice\"}\n";
     spill(scratch.path / "corpus/code.jsonl", few);
     refused(3, {"'pruned' (calibration)", "code", "256 tokens"});
   }

@@ -24,17 +24,22 @@ TEST_SUITE("unit") {
 }
 
 TEST_SUITE("recipe") {
-  TEST_CASE("zero gradient: scores that are decided before they learn are named once with the steps; a gradient that is merely small is not") {
+  TEST_CASE(
+      "zero gradient: scores that are decided before they learn are named once with the steps; a gradient that is "
+      "merely small is not") {
     const Scratch scratch("zero");
     write_tiny_run(scratch.path);
     const std::string tiny = slurp(scratch.path / "tiny.toml");
     const std::string training = "tokens = 10240\nseq_len = 64\nbatch_tokens = 512\n";
-    spill(scratch.path / "zero.toml", tiny.substr(0, tiny.find("[[stage]]")) + "[[stage]]\nname = \"dense\"\nkind = \"train\"\nmodel = \"source\"\n" +
+    spill(scratch.path / "zero.toml", tiny.substr(0, tiny.find("[[stage]]")) +
+                                          "[[stage]]\nname = \"dense\"\nkind = \"train\"\nmodel = \"source\"\n" +
                                           training +
-                                          "[[stage]]\nname = \"own\"\nkind = \"train\"\nfrom = \"dense\"\nteacher = \"dense\"\nloss = \"kl\"\nteacher_weight = "
+                                          "[[stage]]\nname = \"own\"\nkind = \"train\"\nfrom = \"dense\"\nteacher = "
+                                          "\"dense\"\nloss = \"kl\"\nteacher_weight = "
                                           "1.0\nz_loss = 0.0\nweight_decay = 0.0\n" +
                                           training +
-                                          "[[stage]]\nname = \"masks\"\nkind = \"learn_masks\"\nfrom = \"dense\"\ntop_k_epsilon = 1e-7\nfinal_top_k_epsilon = "
+                                          "[[stage]]\nname = \"masks\"\nkind = \"learn_masks\"\nfrom = "
+                                          "\"dense\"\ntop_k_epsilon = 1e-7\nfinal_top_k_epsilon = "
                                           "1e-7\non_collapse = \"warn\"\n" +
                                           training);
     const Outcome done = run(scratch.path, {"run", "zero.toml", "--out", "run"});
@@ -45,8 +50,10 @@ TEST_SUITE("recipe") {
       for (size_t at = done.err.find(part); at != std::string::npos; at = done.err.find(part, at + 1)) ++found;
       return found;
     };
-    CHECK(count("warning: stage 'masks': the gradient of the mask scores is exactly 0 in steps 2 to 11: nothing is learned") == 1);
+    CHECK(count("warning: stage 'masks': the gradient of the mask scores is exactly 0 in steps 2 to 11: nothing is "
+                "learned") == 1);
     CHECK(count("stage 'dense': the gradient") == 0);
-    CHECK(count("stage 'own': the gradient") <= 1);  // of a student that is its own teacher: rounding, or with some instruction sets 0, said once
+    CHECK(count("stage 'own': the gradient") <=
+          1);  // of a student that is its own teacher: rounding, or with some instruction sets 0, said once
   }
 }

@@ -62,18 +62,27 @@ namespace {
 std::vector<Targets> all_targets(const Batch& batch, const at::Tensor& teacher_BT) {
   Model teacher = make_model(preset("test", "t"));
   initialise_parameters(teacher.config, *teacher.arena, 9);
-  const at::Tensor hidden_NE = decoder_hidden(teacher, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}}),
+  const at::Tensor hidden_NE = decoder_hidden(
+                       teacher, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}}),
                    head_VE = output_head(teacher).detach().clone();
-  const TeacherSignal signal{.label_BT = teacher_BT, .top = top_k(hidden_NE, head_VE, 6, 2.0), .hidden_NE = hidden_NE.detach(), .head_VE = head_VE};
+  const TeacherSignal signal{.label_BT = teacher_BT,
+                             .top = top_k(hidden_NE, head_VE, 6, 2.0),
+                             .hidden_NE = hidden_NE.detach(),
+                             .head_VE = head_VE};
   std::vector<Targets> all;
   for (const char* loss : {"labels", "top_k", "kl", "reverse_kl", "jsd"})
-    all.push_back(distillation_targets(
-        batch, signal, {.loss = loss, .teacher_weight = 0.9, .temperature = std::string(loss) == "labels" ? 1.0 : 2.0, .beta = 0.3, .z_loss = 1e-6}));
+    all.push_back(distillation_targets(batch, signal,
+                                       {.loss = loss,
+                                        .teacher_weight = 0.9,
+                                        .temperature = std::string(loss) == "labels" ? 1.0 : 2.0,
+                                        .beta = 0.3,
+                                        .z_loss = 1e-6}));
   return all;
 }
 
 /// A loss with one of the mistakes that train quietly.
-using Mistake = std::function<LinearLossSums(const at::Tensor&, const at::Tensor&, const at::Tensor&, Targets, double, bool)>;
+using Mistake =
+    std::function<LinearLossSums(const at::Tensor&, const at::Tensor&, const at::Tensor&, Targets, double, bool)>;
 struct Bug {
   const char* name;
   Mistake loss;
@@ -81,57 +90,74 @@ struct Bug {
 const std::vector<Bug>& bugs() {
   static const std::vector<Bug> kBugs = {
       {"shift: the teacher's rows moved by one",
-       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
-         for (at::Tensor* tensor : {&targets.teacher_label_N, &targets.top.id_NK, &targets.top.logp_NK, &targets.top.tail_logp_N, &targets.teacher_hidden_NE})
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale,
+          bool argmax) {
+         for (at::Tensor* tensor : {&targets.teacher_label_N, &targets.top.id_NK, &targets.top.logp_NK,
+                                    &targets.top.tail_logp_N, &targets.teacher_hidden_NE})
            if (tensor->defined()) *tensor = tensor->roll(1, 0);
          return head_loss(hidden, head, head_grad, targets, scale, argmax);
        }},
       {"mask: ignored rows count",
-       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale,
+          bool argmax) {
          targets.true_label_N = targets.true_label_N.clamp_min(0);
          return head_loss(hidden, head, head_grad, targets, scale, argmax);
        }},
       {"mask: the count is right, the gradient of ignored rows is not zero",
-       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale,
+          bool argmax) {
          LinearLossSums sums = head_loss(hidden, head, head_grad, targets, scale, argmax);
-         if (sums.hidden_grad_ND.defined()) sums.hidden_grad_ND = sums.hidden_grad_ND + targets.true_label_N.lt(0).unsqueeze(1) * 1e-6;
+         if (sums.hidden_grad_ND.defined())
+           sums.hidden_grad_ND = sums.hidden_grad_ND + targets.true_label_N.lt(0).unsqueeze(1) * 1e-6;
          return sums;
        }},
       {"weight: the shares are exchanged",
-       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale,
+          bool argmax) {
          if (targets.has_teacher()) targets.teacher_weight = 1 - targets.teacher_weight;
          return head_loss(hidden, head, head_grad, targets, scale, argmax);
        }},
       {"temperature: its square is forgotten",
-       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale,
+          bool argmax) {
          LinearLossSums sums = head_loss(hidden, head, head_grad, targets, scale, argmax);
          sums.kd /= targets.temperature * targets.temperature;
          return sums;
        }},
       {"temperature: the student's logits are not divided",
-       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
-         if (targets.teacher_hidden_NE.defined()) targets.teacher_hidden_NE = targets.teacher_hidden_NE / targets.temperature;
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale,
+          bool argmax) {
+         if (targets.teacher_hidden_NE.defined())
+           targets.teacher_hidden_NE = targets.teacher_hidden_NE / targets.temperature;
          targets.temperature = 1;
          return head_loss(hidden, head, head_grad, targets, scale, argmax);
        }},
       {"chunks: every chunk of logits meets the first chunk's labels",
-       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale,
+          bool argmax) {
          const int64_t rows = hidden.size(0), chunk = targets.chunk_rows == 0 ? rows : targets.chunk_rows;
-         for (at::Tensor* tensor : {&targets.true_label_N, &targets.teacher_label_N, &targets.top.id_NK, &targets.top.logp_NK, &targets.top.tail_logp_N})
+         for (at::Tensor* tensor : {&targets.true_label_N, &targets.teacher_label_N, &targets.top.id_NK,
+                                    &targets.top.logp_NK, &targets.top.tail_logp_N})
            if (tensor->defined()) *tensor = tensor->index_select(0, at::arange(rows).remainder(chunk));
          return head_loss(hidden, head, head_grad, targets, scale, argmax);
        }},
       {"chunks: the last one is forgotten when it is short",
-       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
-         const int64_t rows = hidden.size(0), whole = targets.chunk_rows == 0 ? rows : rows / targets.chunk_rows * targets.chunk_rows;
-         targets.true_label_N = at::where(at::arange(rows).lt(whole), targets.true_label_N, at::full_like(targets.true_label_N, kIgnoredLabel));
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale,
+          bool argmax) {
+         const int64_t rows = hidden.size(0),
+                       whole = targets.chunk_rows == 0 ? rows : rows / targets.chunk_rows * targets.chunk_rows;
+         targets.true_label_N = at::where(at::arange(rows).lt(whole), targets.true_label_N,
+                                          at::full_like(targets.true_label_N, kIgnoredLabel));
          LinearLossSums sums = head_loss(hidden, head, head_grad, targets, scale, argmax);
          sums.num_live += rows - whole;
          return sums;
        }},
       {"mean of means: every part is divided by its own rows",
-       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale, bool argmax) {
-         return head_loss(hidden, head, head_grad, targets, scale * 16.0 / std::max<double>(1.0, targets.true_label_N.ge(0).sum().item<double>()), argmax);
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale,
+          bool argmax) {
+         return head_loss(hidden, head, head_grad, targets,
+                          scale * 16.0 / std::max<double>(1.0, targets.true_label_N.ge(0).sum().item<double>()),
+                          argmax);
        }},
   };
   return kBugs;
@@ -179,9 +205,11 @@ TEST_SUITE("unit") {
       if (std::string(loss) == "labels") CHECK(report.agreement[1] == 1);
       // right alone, wrong together: the second call on the same rows forgets what the first has added
       int calls = 0;
-      const HeadLoss forgetful = [&](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, const Targets& targets, double scale,
-                                     bool argmax) {
-        if (targets.share == 0.75 && targets.chunk_rows == 0 && head_grad.defined() && ++calls > 0 && hidden.size(0) == 24) head_grad.zero_();
+      const HeadLoss forgetful = [&](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad,
+                                     const Targets& targets, double scale, bool argmax) {
+        if (targets.share == 0.75 && targets.chunk_rows == 0 && head_grad.defined() && ++calls > 0 &&
+            hidden.size(0) == 24)
+          head_grad.zero_();
         return head_loss(hidden, head, head_grad, targets, scale, argmax);
       };
       std::string caught;
@@ -198,7 +226,9 @@ TEST_SUITE("unit") {
   TEST_CASE("self_test_loss: small micro-batches are judged together; alone they are too few, and the text says so") {
     const Model model = random_model();
     const auto [batch, teacher_BT] = predictable_example();
-    const auto row_of = [](const at::Tensor& value, int64_t row) { return value.defined() ? value.narrow(0, row, 1).contiguous() : value; };
+    const auto row_of = [](const at::Tensor& value, int64_t row) {
+      return value.defined() ? value.narrow(0, row, 1).contiguous() : value;
+    };
     for (const int64_t shift : {0, 1}) {
       std::vector<TestBatch> tests;
       for (int64_t row = 0; row < 4; ++row) {
@@ -240,8 +270,10 @@ TEST_SUITE("unit") {
     const auto [batch, teacher_BT] = predictable_example();
     const at::Tensor before = model.arena->master().clone();
     for (const double weight : {0.0, 0.5, 0.9, 1.0}) {
-      const double agreement = self_test_loss(model, batch, make_targets(batch, teacher_BT, {.teacher_weight = weight, .z_loss = 1e-6}));
-      CHECK(agreement == doctest::Approx(75.0 / 99));  // columns 4, 8, ... are wrong, column 40 is ignored and one of them
+      const double agreement =
+          self_test_loss(model, batch, make_targets(batch, teacher_BT, {.teacher_weight = weight, .z_loss = 1e-6}));
+      CHECK(agreement ==
+            doctest::Approx(75.0 / 99));  // columns 4, 8, ... are wrong, column 40 is ignored and one of them
     }
     CHECK(self_test_loss(model, batch, make_targets(batch, {}, {})) == -1);
     CHECK(model.arena->master().equal(before));
@@ -278,7 +310,8 @@ TEST_SUITE("unit") {
   TEST_CASE("self_test_loss: teacher labels moved by one are named, either way") {
     const auto [batch, teacher_BT] = predictable_example();
     for (const int64_t shift : {-1, 1})
-      CHECK(contains(complaint(random_model(), batch, make_targets(batch, teacher_BT.roll(shift, 1), {})), "they are shifted"));
+      CHECK(contains(complaint(random_model(), batch, make_targets(batch, teacher_BT.roll(shift, 1), {})),
+                     "they are shifted"));
   }
 
   TEST_CASE("self_test_loss: a wrong count of live labels is named") {

@@ -36,7 +36,9 @@ Batch random_batch(const std::vector<int64_t>& dead, int64_t seq_len = 24) {
               .spans = {},
               .num_live = 0};
   for (int64_t row = 0; row < rows; ++row)
-    batch.true_label_BT[row].narrow(0, seq_len - dead[static_cast<size_t>(row)], dead[static_cast<size_t>(row)]).fill_(kIgnoredLabel);
+    batch.true_label_BT[row]
+        .narrow(0, seq_len - dead[static_cast<size_t>(row)], dead[static_cast<size_t>(row)])
+        .fill_(kIgnoredLabel);
   batch.num_live = batch.true_label_BT.ge(0).sum().item<int64_t>();
   return batch;
 }
@@ -53,7 +55,8 @@ Batch rows_of(const Batch& batch, int64_t first, int64_t count) {
 }
 
 double relative_difference(const at::Tensor& got, const at::Tensor& expected) {
-  return (got.to(at::kDouble) - expected.to(at::kDouble)).abs().max().item<double>() / expected.abs().max().item<double>();
+  return (got.to(at::kDouble) - expected.to(at::kDouble)).abs().max().item<double>() /
+         expected.abs().max().item<double>();
 }
 
 }  // namespace
@@ -91,7 +94,8 @@ TEST_SUITE("unit") {
     const Model model = make_model(config);
     Batch batch = random_batch({0, 5});
     batch.true_label_BT[1][2] = 0;
-    const LossSums sums = evaluate_batch(model, batch, make_targets(batch, at::zeros({2, 24}, at::kLong), {.teacher_weight = 0.9, .z_loss = 1e-2}));
+    const LossSums sums = evaluate_batch(
+        model, batch, make_targets(batch, at::zeros({2, 24}, at::kLong), {.teacher_weight = 0.9, .z_loss = 1e-2}));
     CHECK(sums.num_live == 24 + 19);
     CHECK(sums.ce == doctest::Approx(43 * std::log(300.0)).epsilon(1e-6));
     CHECK(sums.kd == doctest::Approx(43 * std::log(300.0)).epsilon(1e-6));
@@ -122,7 +126,8 @@ TEST_SUITE("parity") {
     LossSums sum;
     for (int64_t first = 0; first < 8; first += 2) {
       const Batch part = rows_of(batch, first, 2);
-      const LossSums some = train_micro_batch(parts, part, make_targets(part, teacher_BT.narrow(0, first, 2), options), {}, scale);
+      const LossSums some =
+          train_micro_batch(parts, part, make_targets(part, teacher_BT.narrow(0, first, 2), options), {}, scale);
       sum.ce += some.ce, sum.kd += some.kd, sum.z += some.z, sum.num_live += some.num_live;
     }
     CHECK(sum.num_live == once.num_live);
@@ -133,7 +138,8 @@ TEST_SUITE("parity") {
     const Model means = random_model();
     for (int64_t first = 0; first < 8; first += 2) {
       const Batch part = rows_of(batch, first, 2);
-      train_micro_batch(means, part, make_targets(part, teacher_BT.narrow(0, first, 2), options), {}, gradient_scale(part.num_live) / 4);
+      train_micro_batch(means, part, make_targets(part, teacher_BT.narrow(0, first, 2), options), {},
+                        gradient_scale(part.num_live) / 4);
     }
     CHECK(relative_difference(means.arena->gradient(), whole.arena->gradient()) > 0.02);
   }
@@ -141,8 +147,10 @@ TEST_SUITE("parity") {
   TEST_CASE("targets: a step that does not learn and evaluation count the same loss") {
     const Model model = random_model();
     const Batch batch = random_batch({0, 6});
-    const Targets targets = make_targets(batch, at::randint(300, {2, 24}, at::kLong), {.teacher_weight = 0.5, .z_loss = 1e-3});
-    const LossSums trained = train_micro_batch(model, batch, targets, {}, 0.1), evaluated = evaluate_batch(model, batch, targets);
+    const Targets targets =
+        make_targets(batch, at::randint(300, {2, 24}, at::kLong), {.teacher_weight = 0.5, .z_loss = 1e-3});
+    const LossSums trained = train_micro_batch(model, batch, targets, {}, 0.1),
+                   evaluated = evaluate_batch(model, batch, targets);
     CHECK(trained.ce == doctest::Approx(evaluated.ce).epsilon(1e-6));
     CHECK(trained.kd == doctest::Approx(evaluated.kd).epsilon(1e-6));
     CHECK(trained.z == doctest::Approx(evaluated.z).epsilon(1e-6));
@@ -150,7 +158,8 @@ TEST_SUITE("parity") {
 
   TEST_CASE("targets: steps on one batch repeat bit for bit and learn it") {
     const Batch batch = random_batch({0, 3, 9, 1});
-    const Targets targets = make_targets(batch, at::randint(300, {4, 24}, at::kLong), {.teacher_weight = 0.9, .z_loss = 1e-6});
+    const Targets targets =
+        make_targets(batch, at::randint(300, {4, 24}, at::kLong), {.teacher_weight = 0.9, .z_loss = 1e-6});
     const auto train = [&](std::vector<double>& losses) {
       Model model = random_model();
       Optimizer optimizer({.lr = 0.02}, *model.arena, 1, 20);
@@ -170,7 +179,10 @@ TEST_SUITE("parity") {
   TEST_CASE("targets: a student that is its own teacher agrees everywhere") {
     const Model model = random_model();
     const Batch batch = random_batch({0, 6});
-    const at::Tensor own = decoder_logits(model, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}}).argmax(1).view({2, 24});
+    const at::Tensor own =
+        decoder_logits(model, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}})
+            .argmax(1)
+            .view({2, 24});
     const LossSums sums = evaluate_batch(model, batch, make_targets(batch, own, {}));
     CHECK(sums.agree == sums.num_live);
     CHECK(sums.kd < sums.ce);
@@ -189,7 +201,8 @@ TEST_SUITE("unit") {
     CHECK(teacher_weight_at(late, 89, 100) == doctest::Approx(0.8 - 0.6 * 0.39 / 0.4));
     CHECK(teacher_weight_at(late, 90, 100) == 0);
     const KdOptions steps{.teacher_weight = 0.8, .teacher_weight_end = 0.2, .distil_from = 50, .distil_to = 90};
-    for (const int64_t step : {0, 49, 50, 70, 89, 90, 99}) CHECK(teacher_weight_at(steps, step, 100) == doctest::Approx(teacher_weight_at(late, step, 100)));
+    for (const int64_t step : {0, 49, 50, 70, 89, 90, 99})
+      CHECK(teacher_weight_at(steps, step, 100) == doctest::Approx(teacher_weight_at(late, step, 100)));
     CHECK(distils_at({.distil_to = 1}, 99, 100));  // 1 is the whole stage, not a step
     CHECK_FALSE(is_scheduled(constant));
     CHECK(is_scheduled(late));
@@ -198,7 +211,10 @@ TEST_SUITE("unit") {
 
   TEST_CASE("targets: a loss takes from the signal what it needs; without it the stage is plain") {
     const Batch batch = random_batch({0, 4});
-    const TeacherSignal signal{.label_BT = at::full({2, 24}, 9, at::kLong), .top = {}, .hidden_NE = at::randn({48, 8}), .head_VE = at::randn({300, 8})};
+    const TeacherSignal signal{.label_BT = at::full({2, 24}, 9, at::kLong),
+                               .top = {},
+                               .hidden_NE = at::randn({48, 8}),
+                               .head_VE = at::randn({300, 8})};
     CHECK(distillation_targets(batch, signal, {.loss = "labels"}).teacher_label_N.defined());
     CHECK_FALSE(distillation_targets(batch, signal, {.loss = "labels"}).teacher_hidden_NE.defined());
     CHECK(distillation_targets(batch, signal, {.loss = "kl"}).teacher_hidden_NE.defined());
@@ -213,16 +229,23 @@ TEST_SUITE("grad") {
     const Batch batch = random_batch({0, 9, 24});
     const at::Tensor teacher_BT = at::randint(300, {3, 24}, at::kLong);
     const double weight = 0.9, z_loss = 1e-2, scale = gradient_scale(batch.num_live);
-    const FfnMasks masks{{at::linspace(0.1, 1, 96).requires_grad_(true), at::linspace(1, 0.1, 96).requires_grad_(true)}};
-    const LossSums sums = train_micro_batch(model, batch, make_targets(batch, teacher_BT, {.teacher_weight = weight, .z_loss = z_loss}), masks, scale);
+    const FfnMasks masks{
+        {at::linspace(0.1, 1, 96).requires_grad_(true), at::linspace(1, 0.1, 96).requires_grad_(true)}};
+    const LossSums sums = train_micro_batch(
+        model, batch, make_targets(batch, teacher_BT, {.teacher_weight = weight, .z_loss = z_loss}), masks, scale);
 
     const NamedWeights weights = reference_weights(model);
-    const FfnMasks plain{
-        {masks.multiplier_F[0].detach().to(at::kDouble).requires_grad_(true), masks.multiplier_F[1].detach().to(at::kDouble).requires_grad_(true)}};
-    const at::Tensor logits = reference_logits(model.config, weights, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}}, plain);
+    const FfnMasks plain{{masks.multiplier_F[0].detach().to(at::kDouble).requires_grad_(true),
+                          masks.multiplier_F[1].detach().to(at::kDouble).requires_grad_(true)}};
+    const at::Tensor logits =
+        reference_logits(model.config, weights,
+                         {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}}, plain);
     const at::Tensor live = batch.true_label_BT.reshape({-1}).ge(0), lse = logits.logsumexp(1);
-    const auto picked = [&](const at::Tensor& label) { return logits.gather(1, label.reshape({-1, 1}).clamp_min(0)).squeeze(1); };
-    const at::Tensor row_loss = lse - (1 - weight) * picked(batch.true_label_BT) - weight * picked(teacher_BT) + z_loss * lse.square();
+    const auto picked = [&](const at::Tensor& label) {
+      return logits.gather(1, label.reshape({-1, 1}).clamp_min(0)).squeeze(1);
+    };
+    const at::Tensor row_loss =
+        lse - (1 - weight) * picked(batch.true_label_BT) - weight * picked(teacher_BT) + z_loss * lse.square();
     const at::Tensor loss = row_loss.masked_select(live).mean();
     loss.backward();
     CHECK(sums.terms(weight).loss == doctest::Approx(loss.item<double>()).epsilon(1e-6));
@@ -230,34 +253,46 @@ TEST_SUITE("grad") {
       CAPTURE(name);
       CHECK(relative_difference(model.arena->gradient_of(name), value.grad()) <= 2e-5);
     }
-    for (size_t layer = 0; layer < 2; ++layer) CHECK(relative_difference(masks.multiplier_F[layer].grad(), plain.multiplier_F[layer].grad()) <= 2e-5);
+    for (size_t layer = 0; layer < 2; ++layer)
+      CHECK(relative_difference(masks.multiplier_F[layer].grad(), plain.multiplier_F[layer].grad()) <= 2e-5);
   }
 
-  TEST_CASE("targets: gradients of every loss with a dense teacher equal the plain loss on the plain decoder in double") {
+  TEST_CASE(
+      "targets: gradients of every loss with a dense teacher equal the plain loss on the plain decoder in double") {
     const Model model = random_model(), teacher = random_model(5);
     const Batch batch = random_batch({0, 9, 24});
     const double weight = 0.7, z_loss = 1e-2, tau = 2, scale = gradient_scale(batch.num_live);
     const DecoderInput input{.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}};
-    TeacherSignal signal{.label_BT = {}, .top = {}, .hidden_NE = decoder_hidden(teacher, input).detach() * 2, .head_VE = output_head(teacher).detach()};
+    TeacherSignal signal{.label_BT = {},
+                         .top = {},
+                         .hidden_NE = decoder_hidden(teacher, input).detach() * 2,
+                         .head_VE = output_head(teacher).detach()};
     signal.top = top_k(signal.hidden_NE, signal.head_VE, 299, tau);
-    const at::Tensor log_q = (signal.hidden_NE.to(at::kDouble).mm(signal.head_VE.to(at::kDouble).t()) / tau).log_softmax(1);
+    const at::Tensor log_q =
+        (signal.hidden_NE.to(at::kDouble).mm(signal.head_VE.to(at::kDouble).t()) / tau).log_softmax(1);
     for (const char* loss_name : {"kl", "top_k", "reverse_kl", "jsd"}) {
       CAPTURE(loss_name);
       const std::string loss = loss_name;
       model.arena->zero_gradient();
       const LossSums sums = train_micro_batch(
-          model, batch, distillation_targets(batch, signal, {.loss = loss, .teacher_weight = weight, .temperature = tau, .beta = 0.3, .z_loss = z_loss}), {},
-          scale);
+          model, batch,
+          distillation_targets(
+              batch, signal,
+              {.loss = loss, .teacher_weight = weight, .temperature = tau, .beta = 0.3, .z_loss = z_loss}),
+          {}, scale);
       const NamedWeights weights = reference_weights(model);
-      const at::Tensor logits = reference_logits(model.config, weights, input, {}), live = batch.true_label_BT.reshape({-1}).ge(0), lse = logits.logsumexp(1);
-      const at::Tensor ce = lse - logits.gather(1, batch.true_label_BT.reshape({-1, 1}).clamp_min(0)).squeeze(1), log_p = (logits / tau).log_softmax(1);
+      const at::Tensor logits = reference_logits(model.config, weights, input, {}),
+                       live = batch.true_label_BT.reshape({-1}).ge(0), lse = logits.logsumexp(1);
+      const at::Tensor ce = lse - logits.gather(1, batch.true_label_BT.reshape({-1, 1}).clamp_min(0)).squeeze(1),
+                       log_p = (logits / tau).log_softmax(1);
       const at::Tensor log_m = (0.3 * log_q.exp() + 0.7 * log_p.exp()).log();
       const auto kl = [](const at::Tensor& a, const at::Tensor& b) { return (a.exp() * (a - b)).sum(1); };
       // a tail of one id is that id: top_k with all but one is the full KL
       const at::Tensor divergence = loss == "reverse_kl" ? kl(log_p, log_q)
                                     : loss == "jsd"      ? 0.3 * kl(log_q, log_m) + 0.7 * kl(log_p, log_m)
                                                          : kl(log_q, log_p);
-      const at::Tensor wanted = ((1 - weight) * ce + weight * tau * tau * divergence + z_loss * lse.square()).masked_select(live).mean();
+      const at::Tensor wanted =
+          ((1 - weight) * ce + weight * tau * tau * divergence + z_loss * lse.square()).masked_select(live).mean();
       wanted.backward();
       CHECK(sums.terms(weight).loss == doctest::Approx(wanted.item<double>()).epsilon(2e-6));
       for (const auto& [name, value] : weights) {
@@ -287,7 +322,8 @@ TEST_SUITE("grad") {
               shifted_ND[layer][n][d] += step;
               return hidden_state_loss(kind, shifted_ND, teacher_ND, live_N).item<double>();
             };
-            CHECK(std::abs(student_ND[layer].grad()[n][d].item<double>() - (moved(1e-6) - moved(-1e-6)) / 2e-6) <= 1e-8);
+            CHECK(std::abs(student_ND[layer].grad()[n][d].item<double>() - (moved(1e-6) - moved(-1e-6)) / 2e-6) <=
+                  1e-8);
           }
         CHECK(student_ND[layer].grad()[1].abs().max().item<double>() == 0);
         student_ND[layer].mutable_grad() = at::Tensor();
@@ -295,20 +331,27 @@ TEST_SUITE("grad") {
     }
   }
 
-  TEST_CASE("targets: several teachers count by their shares, hidden-state losses add theirs: gradients against the plain decoder in double") {
+  TEST_CASE(
+      "targets: several teachers count by their shares, hidden-state losses add theirs: gradients against the plain "
+      "decoder in double") {
     const Model model = random_model(), teacher = random_model(5);
     const Batch batch = random_batch({0, 9, 24});
     const at::Tensor first_BT = at::randint(300, {3, 24}, at::kLong), second_BT = at::randint(300, {3, 24}, at::kLong);
     const double weight = 0.8, scale = gradient_scale(batch.num_live);
     const DecoderInput input{.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}};
     std::vector<at::Tensor> teacher_ND;
-    decoder_hidden(teacher, input, {}, {.layer_output = [&](int, const at::Tensor& output_ND) { teacher_ND.push_back(output_ND.detach()); }});
+    decoder_hidden(teacher, input, {}, {.layer_output = [&](int, const at::Tensor& output_ND) {
+                     teacher_ND.push_back(output_ND.detach());
+                   }});
     for (const char* kind : {"cosine", "mse"}) {
       CAPTURE(kind);
-      KdOptions options{.teacher_weight = weight, .hidden_loss = kind, .hidden_weight = 0.5, .hidden_layers = {1, 2}, .z_loss = 1e-2};
-      const TeacherSignal both[] = {{.label_BT = first_BT, .top = {}, .hidden_NE = {}, .head_VE = {}, .layer_ND = teacher_ND},
-                                    {.label_BT = second_BT, .top = {}, .hidden_NE = {}, .head_VE = {}, .layer_ND = {}}};
-      std::vector<Targets> targets = {distillation_targets(batch, both[0], options), distillation_targets(batch, both[1], options)};
+      KdOptions options{
+          .teacher_weight = weight, .hidden_loss = kind, .hidden_weight = 0.5, .hidden_layers = {1, 2}, .z_loss = 1e-2};
+      const TeacherSignal both[] = {
+          {.label_BT = first_BT, .top = {}, .hidden_NE = {}, .head_VE = {}, .layer_ND = teacher_ND},
+          {.label_BT = second_BT, .top = {}, .hidden_NE = {}, .head_VE = {}, .layer_ND = {}}};
+      std::vector<Targets> targets = {distillation_targets(batch, both[0], options),
+                                      distillation_targets(batch, both[1], options)};
       targets[0].share = 0.25;
       targets[1].share = 0.75;
       model.arena->zero_gradient();
@@ -322,14 +365,18 @@ TEST_SUITE("grad") {
       const at::Tensor logits = reference_logits(model.config, weights, input, {}, &student_ND);
       REQUIRE(student_ND.size() == 2);
       const at::Tensor live = batch.true_label_BT.reshape({-1}).ge(0), lse = logits.logsumexp(1);
-      const auto picked = [&](const at::Tensor& label) { return logits.gather(1, label.reshape({-1, 1}).clamp_min(0)).squeeze(1); };
+      const auto picked = [&](const at::Tensor& label) {
+        return logits.gather(1, label.reshape({-1, 1}).clamp_min(0)).squeeze(1);
+      };
       at::Tensor hidden = at::zeros_like(lse);
       for (size_t layer = 0; layer < 2; ++layer) {
         const at::Tensor s = student_ND[layer], t = teacher_ND[layer].to(at::kDouble);
-        hidden = hidden + 0.5 * (std::string(kind) == "mse" ? (s - t).square().mean(1) : 1 - (s * t).sum(1) / (s.norm(2, 1) * t.norm(2, 1)));
+        hidden = hidden + 0.5 * (std::string(kind) == "mse" ? (s - t).square().mean(1)
+                                                            : 1 - (s * t).sum(1) / (s.norm(2, 1) * t.norm(2, 1)));
       }
-      const at::Tensor row_loss = lse - (1 - weight) * picked(batch.true_label_BT) - weight * (0.25 * picked(first_BT) + 0.75 * picked(second_BT)) +
-                                  1e-2 * lse.square() + 0.25 * 0.5 * hidden;
+      const at::Tensor row_loss = lse - (1 - weight) * picked(batch.true_label_BT) -
+                                  weight * (0.25 * picked(first_BT) + 0.75 * picked(second_BT)) + 1e-2 * lse.square() +
+                                  0.25 * 0.5 * hidden;
       const at::Tensor loss = row_loss.masked_select(live).mean();
       loss.backward();
       CHECK(sums.terms(weight).loss == doctest::Approx(loss.item<double>()).epsilon(1e-6));

@@ -22,12 +22,14 @@ namespace {
 /// Two shards of random documents in a folder that goes away; lengths (EOS included) from 1 to 90.
 class RandomShards {
  public:
-  RandomShards() : folder_(std::filesystem::temp_directory_path() / ("coppice-label-test-" + std::to_string(getpid()))) {
+  RandomShards()
+      : folder_(std::filesystem::temp_directory_path() / ("coppice-label-test-" + std::to_string(getpid()))) {
     std::filesystem::remove_all(folder_);
     TokenShardWriter writer(folder_, "prose", 300, 2, std::string(64, 'a'), /*shard_tokens=*/400);
     for (uint64_t document = 0; document < 14; ++document) {
       std::vector<int32_t> ids(document == 3 ? 0 : 5 + 7 * document % 85);
-      for (size_t i = 0; i < ids.size(); ++i) ids[i] = 3 + static_cast<int32_t>(random_bits(1, Purpose::test, document, i) % 297);
+      for (size_t i = 0; i < ids.size(); ++i)
+        ids[i] = 3 + static_cast<int32_t>(random_bits(1, Purpose::test, document, i) % 297);
       writer.add(document, ids, ids.size());
     }
     writer.finish();
@@ -48,11 +50,14 @@ Model random_teacher() {
 }
 
 /// Labels of one window by the plain road: logits of the window alone, argmax.
-std::vector<int64_t> window_labels(const Model& model, const TokenShards& shards, size_t shard, uint64_t begin, uint64_t length) {
+std::vector<int64_t> window_labels(const Model& model, const TokenShards& shards, size_t shard, uint64_t begin,
+                                   uint64_t length) {
   const at::Tensor token_BT = at::empty({1, static_cast<int64_t>(length)}, at::kLong);
   shards.read(shard, begin, length, token_BT.mutable_data_ptr<int64_t>());
-  const at::Tensor label =
-      decoder_logits(model, {.token_BT = token_BT, .position_BT = at::arange(static_cast<int64_t>(length)).unsqueeze(0), .document_BT = {}}).argmax(1);
+  const at::Tensor label = decoder_logits(model, {.token_BT = token_BT,
+                                                  .position_BT = at::arange(static_cast<int64_t>(length)).unsqueeze(0),
+                                                  .document_BT = {}})
+                               .argmax(1);
   return {label.const_data_ptr<int64_t>(), label.const_data_ptr<int64_t>() + length};
 }
 
@@ -61,22 +66,27 @@ std::vector<int64_t> window_labels(const Model& model, const TokenShards& shards
 TEST_SUITE("unit") {
   TEST_CASE("label: windows of the document rule, by hand") {
     // Documents [0, 5), [5, 6), [6, 20); context 6, overlap 2: windows 4 apart.
-    const std::vector<LabelWindow> windows = label_windows({5, 6, 20}, {.window_rule = "document", .context = 6, .overlap = 2, .batch_tokens = 1});
+    const std::vector<LabelWindow> windows =
+        label_windows({5, 6, 20}, {.window_rule = "document", .context = 6, .overlap = 2, .batch_tokens = 1});
     const std::vector<std::array<uint64_t, 3>> expected{{0, 5, 0}, {5, 1, 0}, {6, 6, 0}, {10, 6, 2}, {14, 6, 2}};
     REQUIRE(windows.size() == expected.size());
-    for (size_t i = 0; i < windows.size(); ++i) CHECK(std::array{windows[i].begin, windows[i].length, windows[i].skip} == expected[i]);
+    for (size_t i = 0; i < windows.size(); ++i)
+      CHECK(std::array{windows[i].begin, windows[i].length, windows[i].skip} == expected[i]);
     // One token more needs one window more, which labels that token alone.
-    const std::vector<LabelWindow> longer = label_windows({15}, {.window_rule = "document", .context = 6, .overlap = 2, .batch_tokens = 1});
+    const std::vector<LabelWindow> longer =
+        label_windows({15}, {.window_rule = "document", .context = 6, .overlap = 2, .batch_tokens = 1});
     CHECK(longer.back().begin == 12);
     CHECK(longer.back().length == 3);
     CHECK(longer.back().skip == 2);
   }
 
   TEST_CASE("label: windows of the aligned rule ignore documents and overlap") {
-    const std::vector<LabelWindow> windows = label_windows({5, 6, 20}, {.window_rule = "aligned", .context = 8, .overlap = 2, .batch_tokens = 1});
+    const std::vector<LabelWindow> windows =
+        label_windows({5, 6, 20}, {.window_rule = "aligned", .context = 8, .overlap = 2, .batch_tokens = 1});
     const std::vector<std::array<uint64_t, 3>> expected{{0, 8, 0}, {8, 8, 0}, {16, 4, 0}};
     REQUIRE(windows.size() == expected.size());
-    for (size_t i = 0; i < windows.size(); ++i) CHECK(std::array{windows[i].begin, windows[i].length, windows[i].skip} == expected[i]);
+    for (size_t i = 0; i < windows.size(); ++i)
+      CHECK(std::array{windows[i].begin, windows[i].length, windows[i].skip} == expected[i]);
   }
 
   TEST_CASE("label: every token is labelled once, whatever the rule") {
@@ -85,7 +95,8 @@ TEST_SUITE("unit") {
         for (const char* rule : {"document", "aligned"}) {
           const std::vector<uint64_t> ends{3, 4, 50, 114, 115, 300};
           std::vector<int> times(300, 0);
-          for (const LabelWindow& window : label_windows(ends, {.window_rule = rule, .context = context, .overlap = overlap, .batch_tokens = 1}))
+          for (const LabelWindow& window :
+               label_windows(ends, {.window_rule = rule, .context = context, .overlap = overlap, .batch_tokens = 1}))
             for (uint64_t i = window.skip; i < window.length; ++i) ++times[window.begin + i];
           CHECK(times == std::vector<int>(300, 1));
         }
@@ -104,7 +115,8 @@ TEST_SUITE("parity") {
       std::vector<int32_t> expected(shards.shards()[shard].tokens, -1);
       for (const LabelWindow& window : label_windows(shards.document_ends(shard), rule)) {
         const std::vector<int64_t> labels = window_labels(teacher, shards, shard, window.begin, window.length);
-        for (uint64_t i = window.skip; i < window.length; ++i) expected[window.begin + i] = static_cast<int32_t>(labels[i]);
+        for (uint64_t i = window.skip; i < window.length; ++i)
+          expected[window.begin + i] = static_cast<int32_t>(labels[i]);
       }
       CHECK(std::ranges::count(expected, -1) == 0);  // the last token of a document has a label too
       for (const int64_t batch_tokens : {1, 24, 100, 8192}) {
@@ -121,7 +133,8 @@ TEST_SUITE("parity") {
     const RandomShards made;
     const TokenShards shards(made.folder());
     const Model teacher = random_teacher();
-    const std::vector<int32_t> labels = label_shard(teacher, shards, 0, {.window_rule = "document", .context = 256, .overlap = 64, .batch_tokens = 4096}, {});
+    const std::vector<int32_t> labels = label_shard(
+        teacher, shards, 0, {.window_rule = "document", .context = 256, .overlap = 64, .batch_tokens = 4096}, {});
     const uint64_t begin = shards.document_ends(0)[1], end = shards.document_ends(0)[2];
     const std::vector<int64_t> alone = window_labels(teacher, shards, 0, begin, end - begin);
     for (uint64_t i = begin; i < end; ++i) CHECK(labels[i] == alone[i - begin]);
@@ -134,30 +147,36 @@ TEST_SUITE("parity") {
     constexpr int64_t kSeqLen = 32;
     std::vector<std::vector<int32_t>> labels;
     for (size_t shard = 0; shard < shards.shards().size(); ++shard)
-      labels.push_back(label_shard(teacher, shards, shard, {.window_rule = "aligned", .context = kSeqLen, .overlap = 0, .batch_tokens = 64}, {}));
+      labels.push_back(label_shard(teacher, shards, shard,
+                                   {.window_rule = "aligned", .context = kSeqLen, .overlap = 0, .batch_tokens = 64},
+                                   {}));
     WindowReader reader(shards, kSeqLen, /*document_mask=*/false);
     Batch batch;
     int64_t compared = 0;
     while (reader.next(1, batch)) {
       const at::Tensor top =
-          decoder_logits(teacher, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT}).argmax(1);
+          decoder_logits(
+              teacher, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT})
+              .argmax(1);
       for (const Span& span : batch.spans)
         for (int32_t i = 0; i < span.length; ++i, ++compared)
-          CHECK(labels[static_cast<size_t>(span.shard)][span.offset + static_cast<uint64_t>(i)] == top[span.column + i].item<int64_t>());
+          CHECK(labels[static_cast<size_t>(span.shard)][span.offset + static_cast<uint64_t>(i)] ==
+                top[span.column + i].item<int64_t>());
     }
     CHECK(compared == static_cast<int64_t>(reader.num_windows()) * kSeqLen);
     CHECK(compared > 0);
   }
 
-  TEST_CASE("label: some tokens of a shard get the labels that they get among all, in every tier, and nothing else is kept") {
+  TEST_CASE(
+      "label: some tokens of a shard get the labels that they get among all, in every tier, and nothing else is kept") {
     const RandomShards made;
     const TokenShards shards(made.folder());
     const Model teacher = random_teacher();
     for (size_t shard = 0; shard < shards.shards().size(); ++shard) {
       const uint64_t tokens = shards.shards()[shard].tokens;
       for (const char* window_rule : {"document", "aligned"})
-        for (const TokenRuns& wanted :
-             {TokenRuns{{0, 1}, {5, 40}, {41, 42}, {130, 200}}, TokenRuns{{tokens - 1, tokens}}, TokenRuns{{17, tokens}}, TokenRuns()}) {
+        for (const TokenRuns& wanted : {TokenRuns{{0, 1}, {5, 40}, {41, 42}, {130, 200}},
+                                        TokenRuns{{tokens - 1, tokens}}, TokenRuns{{17, tokens}}, TokenRuns()}) {
           CAPTURE(window_rule);
           const LabelRule rule{.window_rule = window_rule, .context = 24, .overlap = 6, .batch_tokens = 100};
           const std::vector<int32_t> all = label_shard(teacher, shards, shard, rule, {});
@@ -184,12 +203,14 @@ TEST_SUITE("parity") {
     const RandomShards made;
     const TokenShards shards(made.folder());
     struct Stop {};
-    CHECK_THROWS_AS(
-        label_shard(random_teacher(), shards, 0, {.window_rule = "document", .context = 16, .overlap = 4, .batch_tokens = 16}, [](uint64_t) { throw Stop{}; }),
-        Stop);
+    CHECK_THROWS_AS(label_shard(random_teacher(), shards, 0,
+                                {.window_rule = "document", .context = 16, .overlap = 4, .batch_tokens = 16},
+                                [](uint64_t) { throw Stop{}; }),
+                    Stop);
   }
 
-  TEST_CASE("label: at other batch shapes a label differs only where the two best logits lie within 1e-5 of each other") {
+  TEST_CASE(
+      "label: at other batch shapes a label differs only where the two best logits lie within 1e-5 of each other") {
     const RandomShards made;
     const TokenShards shards(made.folder());
     Model teacher = random_teacher();
@@ -198,12 +219,15 @@ TEST_SUITE("parity") {
     for (size_t shard = 0; shard < shards.shards().size(); ++shard) {
       const LabelRule small{.window_rule = "document", .context = 24, .overlap = 6, .batch_tokens = 1},
           large{.window_rule = "document", .context = 24, .overlap = 6, .batch_tokens = 4096};
-      const std::vector<int32_t> a = label_shard(teacher, shards, shard, small, {}), b = label_shard(teacher, shards, shard, large, {});
+      const std::vector<int32_t> a = label_shard(teacher, shards, shard, small, {}),
+                                 b = label_shard(teacher, shards, shard, large, {});
       for (const LabelWindow& window : label_windows(shards.document_ends(shard), small)) {
         const at::Tensor token_BT = at::empty({1, static_cast<int64_t>(window.length)}, at::kLong);
         shards.read(shard, window.begin, window.length, token_BT.mutable_data_ptr<int64_t>());
         const at::Tensor logits =
-            decoder_logits(teacher, {.token_BT = token_BT, .position_BT = at::arange(static_cast<int64_t>(window.length)).unsqueeze(0), .document_BT = {}});
+            decoder_logits(teacher, {.token_BT = token_BT,
+                                     .position_BT = at::arange(static_cast<int64_t>(window.length)).unsqueeze(0),
+                                     .document_BT = {}});
         for (uint64_t i = window.skip; i < window.length; ++i, ++compared) {
           if (a[window.begin + i] == b[window.begin + i]) continue;
           ++differences;
@@ -228,7 +252,10 @@ TEST_SUITE("parity") {
     const at::Tensor token_BT = at::empty({1, static_cast<int64_t>(window.length)}, at::kLong);
     shards.read(0, window.begin, window.length, token_BT.mutable_data_ptr<int64_t>());
     const at::Tensor log_p =
-        (decoder_logits(teacher, {.token_BT = token_BT, .position_BT = at::arange(static_cast<int64_t>(window.length)).unsqueeze(0), .document_BT = {}}) / 2.0)
+        (decoder_logits(teacher, {.token_BT = token_BT,
+                                  .position_BT = at::arange(static_cast<int64_t>(window.length)).unsqueeze(0),
+                                  .document_BT = {}}) /
+         2.0)
             .log_softmax(1);
     for (size_t i = 0; i < window.length; ++i) {
       CHECK(labels.id[i * 5] == top[i]);
@@ -253,8 +280,10 @@ TEST_SUITE("unit") {
       for (const std::string tier : {"top1", "top1_prob"}) {
         CAPTURE(tier);
         try {
-          label_shard_tier(teacher, shards, 0, {.window_rule = "document", .context = 24, .overlap = 6, .batch_tokens = 100, .teacher = "stage 'dense'"},
-                           {.vocab_size = 300, .tier = tier}, {});
+          label_shard_tier(
+              teacher, shards, 0,
+              {.window_rule = "document", .context = 24, .overlap = 6, .batch_tokens = 100, .teacher = "stage 'dense'"},
+              {.vocab_size = 300, .tier = tier}, {});
           FAIL("labels of a broken teacher");
         } catch (const UserError& error) {
           CHECK((error.code() == ExitCode::bad_file));
@@ -275,7 +304,8 @@ TEST_SUITE("unit") {
     const int32_t winner = before.id[0], twin = winner == 299 ? 298 : 299;
     at::Tensor table = teacher.arena->parameter("embed_tokens.weight").detach();
     table[twin].copy_(table[winner] * (1 + 1e-6));
-    const ShardLabels after = label_shard_tier(teacher, shards, 0, rule, top_1_tier, {}), with_k = label_shard_tier(teacher, shards, 0, rule, top_k_tier, {});
+    const ShardLabels after = label_shard_tier(teacher, shards, 0, rule, top_1_tier, {}),
+                      with_k = label_shard_tier(teacher, shards, 0, rule, top_k_tier, {});
     const auto wins = std::ranges::count_if(after.id, [&](int32_t id) { return id == winner || id == twin; });
     CHECK(wins > 0);
     CHECK(after.near_ties == before.near_ties + wins);

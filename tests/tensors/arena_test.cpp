@@ -10,7 +10,9 @@ namespace {
 
 // q and k of one block, then a norm on the next multiple of 16.
 ArenaLayout small_layout() {
-  return {.entries = {{"q", {2, 3}, 0, 6}, {"k", {4, 3}, 6, 12}, {"norm", {5}, 32, 5}}, .blocks = {{"qk", 0, 18, 1.0}, {"norm", 32, 5, 1.0}}, .size = 48};
+  return {.entries = {{"q", {2, 3}, 0, 6}, {"k", {4, 3}, 6, 12}, {"norm", {5}, 32, 5}},
+          .blocks = {{"qk", 0, 18, 1.0}, {"norm", 32, 5, 1.0}},
+          .size = 48};
 }
 
 }  // namespace
@@ -59,7 +61,9 @@ TEST_SUITE("unit") {
     CHECK(arena.gradient_of("norm").abs().sum().item<float>() == 0.0f);
   }
 
-  TEST_CASE("ParameterArena: a layout that overlaps, overflows or lies about a size is our bug; too much memory is said with its size") {
+  TEST_CASE(
+      "ParameterArena: a layout that overlaps, overflows or lies about a size is our bug; too much memory is said with "
+      "its size") {
     ArenaLayout layout = small_layout();
     layout.entries[1].offset = 5;
     CHECK_THROWS_AS(ParameterArena{layout}, InternalError);

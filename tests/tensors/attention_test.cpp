@@ -18,7 +18,9 @@ struct Sizes {
 at::Tensor composition(const Sizes& s, const at::Tensor& document_BT, const at::Tensor& qkv) {
   const at::Tensor heads = qkv.view({s.batch, s.length, -1, s.head_size}).transpose(1, 2);
   const at::Tensor q = heads.narrow(1, 0, s.num_heads);
-  const auto repeated = [&](int64_t first) { return heads.narrow(1, first, s.num_kv_heads).repeat_interleave(s.num_heads / s.num_kv_heads, 1); };
+  const auto repeated = [&](int64_t first) {
+    return heads.narrow(1, first, s.num_kv_heads).repeat_interleave(s.num_heads / s.num_kv_heads, 1);
+  };
   at::Tensor scores = q.matmul(repeated(s.num_heads).transpose(2, 3)) / std::sqrt(static_cast<double>(s.head_size));
   at::Tensor allowed = at::ones({s.length, s.length}, at::kBool).tril().unsqueeze(0);
   if (document_BT.defined()) allowed = allowed.logical_and(document_BT.unsqueeze(2) == document_BT.unsqueeze(1));
@@ -30,9 +32,13 @@ void check_attention(const Sizes& s, const at::Tensor& document_BT, double scale
   CAPTURE(s.length);
   CAPTURE(s.num_heads);
   CAPTURE(s.head_size);
-  const at::Tensor qkv = scale * randn({s.tokens(), s.packed()}, 1), out_grad = randn({s.tokens(), s.num_heads * s.head_size}, 2);
-  check_against_composition([&](const std::vector<at::Tensor>& in) { return causal_attention(in[0], s.batch, s.num_heads, s.num_kv_heads, document_BT); },
-                            [&](const std::vector<at::Tensor>& in) { return composition(s, document_BT, in[0]); }, {qkv}, out_grad, floor);
+  const at::Tensor qkv = scale * randn({s.tokens(), s.packed()}, 1),
+                   out_grad = randn({s.tokens(), s.num_heads * s.head_size}, 2);
+  check_against_composition(
+      [&](const std::vector<at::Tensor>& in) {
+        return causal_attention(in[0], s.batch, s.num_heads, s.num_kv_heads, document_BT);
+      },
+      [&](const std::vector<at::Tensor>& in) { return composition(s, document_BT, in[0]); }, {qkv}, out_grad, floor);
 }
 
 /// Segment numbers of a window packed from documents of these lengths; the last one is cut or stretched to the end.
@@ -53,13 +59,15 @@ at::Tensor documents(const Sizes& s, const std::vector<int64_t>& lengths) {
 
 TEST_SUITE("grad") {
   TEST_CASE("causal_attention: output and packed gradient for grouped, single and equal heads at ragged lengths") {
-    for (const Sizes& s : {Sizes{1, 1, 1, 1, 8}, Sizes{2, 5, 4, 2, 32}, Sizes{1, 31, 3, 1, 64}, Sizes{2, 33, 2, 2, 16}, Sizes{2, 64, 4, 4, 32},
-                           Sizes{3, 130, 4, 2, 32}, Sizes{1, 257, 6, 2, 64}, Sizes{1, 100, 2, 1, 128}, Sizes{1, 70, 3, 3, 20}})
+    for (const Sizes& s : {Sizes{1, 1, 1, 1, 8}, Sizes{2, 5, 4, 2, 32}, Sizes{1, 31, 3, 1, 64}, Sizes{2, 33, 2, 2, 16},
+                           Sizes{2, 64, 4, 4, 32}, Sizes{3, 130, 4, 2, 32}, Sizes{1, 257, 6, 2, 64},
+                           Sizes{1, 100, 2, 1, 128}, Sizes{1, 70, 3, 3, 20}})
       check_attention(s, {});
   }
 
   TEST_CASE("causal_attention: large scores neither overflow nor lose the softmax") {
-    // Scores reach 128, and probabilities come from their distance to the log-sum-exp: the rounding of both in float32 alone is 2^-23 * 128 of each.
+    // Scores reach 128, and probabilities come from their distance to the log-sum-exp: the rounding of both in float32
+    // alone is 2^-23 * 128 of each.
     check_attention({1, 90, 2, 1, 32}, {}, 4.0, 0x1p-23 * 128);
   }
 
@@ -85,7 +93,8 @@ TEST_SUITE("unit") {
 
   TEST_CASE("causal_attention: documents side by side equal documents alone") {
     const Sizes s{1, 90, 4, 2, 32};
-    const at::Tensor qkv = randn({90, s.packed()}, 3), packed = causal_attention(qkv, 1, 4, 2, documents(s, {37, 1000}));
+    const at::Tensor qkv = randn({90, s.packed()}, 3),
+                     packed = causal_attention(qkv, 1, 4, 2, documents(s, {37, 1000}));
     CHECK(max_error(packed.slice(0, 0, 37), causal_attention(qkv.slice(0, 0, 37), 1, 4, 2, {})) < 1e-6);
     CHECK(max_error(packed.slice(0, 37), causal_attention(qkv.slice(0, 37), 1, 4, 2, {})) < 1e-6);
   }

@@ -1,4 +1,5 @@
-// How the kernel tests judge a float32 result: against a double reference, with torch's own float32 error as the yardstick.
+// How the kernel tests judge a float32 result: against a double reference, with torch's own float32 error as the
+// yardstick.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -16,24 +17,29 @@ inline double max_error(const at::Tensor& a, const at::Tensor& b) {
 }
 
 /// max|ours - reference| <= 2 max|torch in float32 - reference| + floor; false for NaN on any side.
-inline void check_close(const at::Tensor& ours, const at::Tensor& torch32, const at::Tensor& reference64, double floor = 1e-6) {
+inline void check_close(const at::Tensor& ours, const at::Tensor& torch32, const at::Tensor& reference64,
+                        double floor = 1e-6) {
   REQUIRE(ours.sizes() == reference64.sizes());
-  const double bound = 2.0 * max_error(torch32, reference64) + floor * (1.0 + reference64.detach().abs().max().item<double>());
+  const double bound =
+      2.0 * max_error(torch32, reference64) + floor * (1.0 + reference64.detach().abs().max().item<double>());
   const double error = max_error(ours, reference64);
   INFO("error ", error, ", bound ", bound);
   CHECK(error <= bound);
 }
 
-/// What a function of some inputs computes, and the gradients of sum(output * output_grad) with respect to the inputs that require one.
+/// What a function of some inputs computes, and the gradients of sum(output * output_grad) with respect to the inputs
+/// that require one.
 struct Gradients {
   at::Tensor output;
   std::vector<at::Tensor> inputs;
 };
 using Composition = std::function<at::Tensor(const std::vector<at::Tensor>&)>;
 
-inline Gradients differentiate(const Composition& function, const std::vector<at::Tensor>& inputs, const at::Tensor& output_grad, at::ScalarType dtype) {
+inline Gradients differentiate(const Composition& function, const std::vector<at::Tensor>& inputs,
+                               const at::Tensor& output_grad, at::ScalarType dtype) {
   std::vector<at::Tensor> leaves;
-  for (const at::Tensor& input : inputs) leaves.push_back(input.detach().to(dtype, /*non_blocking=*/false, /*copy=*/true).requires_grad_());
+  for (const at::Tensor& input : inputs)
+    leaves.push_back(input.detach().to(dtype, /*non_blocking=*/false, /*copy=*/true).requires_grad_());
   Gradients result;
   result.output = function(leaves);
   result.output.backward(output_grad.to(dtype));
@@ -43,8 +49,9 @@ inline Gradients differentiate(const Composition& function, const std::vector<at
 }
 
 /// Runs ours in float32 and the composition in float32 and float64, and compares outputs and all gradients.
-inline void check_against_composition(const Composition& ours, const Composition& composition, const std::vector<at::Tensor>& inputs,
-                                      const at::Tensor& output_grad, double floor = 1e-6) {
+inline void check_against_composition(const Composition& ours, const Composition& composition,
+                                      const std::vector<at::Tensor>& inputs, const at::Tensor& output_grad,
+                                      double floor = 1e-6) {
   const Gradients mine = differentiate(ours, inputs, output_grad, at::kFloat);
   const Gradients torch32 = differentiate(composition, inputs, output_grad, at::kFloat);
   const Gradients reference = differentiate(composition, inputs, output_grad, at::kDouble);

@@ -8,7 +8,8 @@ using namespace coppice;
 TEST_SUITE("grad") {
   TEST_CASE("embedding: rows are copied, gradients of repeated tokens add up") {
     for (const int64_t width : {1, 31, 33, 257}) {
-      const at::Tensor token = at::tensor({4, 0, 4, 4, 2, 0, 4}, at::kLong), table = randn({5, width}, 1).requires_grad_(), grad = randn({7, width}, 2);
+      const at::Tensor token = at::tensor({4, 0, 4, 4, 2, 0, 4}, at::kLong),
+                       table = randn({5, width}, 1).requires_grad_(), grad = randn({7, width}, 2);
       const at::Tensor out = coppice::embedding(token, table, {});
       CHECK(at::equal(out, table.index_select(0, token)));
       out.backward(grad);
@@ -18,7 +19,8 @@ TEST_SUITE("grad") {
   }
 
   TEST_CASE("embedding: the gradient goes into the arena's view, the same at any number of threads") {
-    const at::Tensor token = at::arange(5000, at::kLong) * 7919 % 97, table = randn({97, 64}, 1).requires_grad_(), grad = randn({5000, 64}, 2);
+    const at::Tensor token = at::arange(5000, at::kLong) * 7919 % 97, table = randn({97, 64}, 1).requires_grad_(),
+                     grad = randn({5000, 64}, 2);
     const at::Tensor buffer = at::ones({97, 64}), single = at::ones({97, 64});
     coppice::embedding(token, table, buffer).backward(grad);
     CHECK_FALSE(table.grad().defined());
@@ -33,7 +35,8 @@ TEST_SUITE("grad") {
 TEST_SUITE("unit") {
   TEST_CASE("embedding: a token outside the table is refused; no tokens") {
     const at::Tensor table = randn({5, 3}, 1);
-    CHECK_THROWS_WITH_AS(coppice::embedding(at::tensor({1, 5}, at::kLong), table, {}), doctest::Contains("token 5 outside the table of 5 rows"), InternalError);
+    CHECK_THROWS_WITH_AS(coppice::embedding(at::tensor({1, 5}, at::kLong), table, {}),
+                         doctest::Contains("token 5 outside the table of 5 rows"), InternalError);
     CHECK_THROWS_AS(coppice::embedding(at::tensor({-1}, at::kLong), table, {}), InternalError);
     CHECK_THROWS_AS(coppice::embedding(at::tensor({1}, at::kInt), table, {}), InternalError);
     CHECK(coppice::embedding(at::empty({0}, at::kLong), table, {}).sizes() == at::IntArrayRef({0, 3}));

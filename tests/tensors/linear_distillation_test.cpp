@@ -1,4 +1,5 @@
-// Distillation from a dense teacher: golden values, finite differences, parity with plain tensor code in double, chunks, edges.
+// Distillation from a dense teacher: golden values, finite differences, parity with plain tensor code in double,
+// chunks, edges.
 #include "src/tensors/kernels/linear_distillation.h"
 
 #include <ATen/ATen.h>
@@ -16,9 +17,11 @@ const std::vector<std::pair<std::string, DistillationLoss>> kLosses = {
     {"kl", DistillationLoss::kl}, {"reverse_kl", DistillationLoss::reverse_kl}, {"jsd", DistillationLoss::jsd}};
 
 /// The loss out of stock parts, mean over live rows.
-at::Tensor plain_loss(const at::Tensor& logits_NV, const at::Tensor& teacher_logits_NV, const at::Tensor& true_label_N, const DistillationOptions& options) {
+at::Tensor plain_loss(const at::Tensor& logits_NV, const at::Tensor& teacher_logits_NV, const at::Tensor& true_label_N,
+                      const DistillationOptions& options) {
   const at::Tensor live_N = true_label_N.ne(kIgnoredLabel).nonzero().squeeze(1);
-  const at::Tensor z = logits_NV.index_select(0, live_N), u = teacher_logits_NV.index_select(0, live_N), label = true_label_N.index_select(0, live_N);
+  const at::Tensor z = logits_NV.index_select(0, live_N), u = teacher_logits_NV.index_select(0, live_N),
+                   label = true_label_N.index_select(0, live_N);
   const double tau = options.temperature;
   const at::Tensor log_p = (z / tau).log_softmax(1), log_q = (u / tau).log_softmax(1), p = log_p.exp(), q = log_q.exp();
   at::Tensor divergence;
@@ -31,7 +34,9 @@ at::Tensor plain_loss(const at::Tensor& logits_NV, const at::Tensor& teacher_log
     divergence = options.beta * (q * (log_q - log_m)).sum(1) + (1 - options.beta) * (p * (log_p - log_m)).sum(1);
   }
   const at::Tensor lse = z.logsumexp(1), ce = lse - z.gather(1, label.unsqueeze(1)).squeeze(1);
-  return ((1 - options.teacher_weight) * ce + options.teacher_weight * tau * tau * divergence + options.z_loss * lse.square()).mean();
+  return ((1 - options.teacher_weight) * ce + options.teacher_weight * tau * tau * divergence +
+          options.z_loss * lse.square())
+      .mean();
 }
 
 }  // namespace
@@ -52,13 +57,18 @@ TEST_SUITE("golden") {
       CAPTURE(beta);
       const at::Tensor wanted = at::tensor(c["grad"].get<Doubles>(), at::kDouble);
       Doubles gradient(z.size());
-      const LossRow row = distillation_reference(
-          z, u, 0, {.loss = jsd ? DistillationLoss::jsd : DistillationLoss::kl, .teacher_weight = 1, .temperature = tau, .beta = beta}, gradient);
+      const LossRow row = distillation_reference(z, u, 0,
+                                                 {.loss = jsd ? DistillationLoss::jsd : DistillationLoss::kl,
+                                                  .teacher_weight = 1,
+                                                  .temperature = tau,
+                                                  .beta = beta},
+                                                 gradient);
       CHECK(std::abs(row.kd - loss) <= 1e-12 * std::max(1.0, std::abs(loss)));
       CHECK(error(at::tensor(gradient, at::kDouble), wanted) <= 1e-12);
       const at::Tensor hidden = row_of(z, at::kFloat).requires_grad_();  // the identity as both heads: logits = hidden
-      const at::Tensor ours = linear_distillation(hidden, eye, row_of(u, at::kFloat), eye, labels({0}),
-                                                  {.loss = jsd ? "jsd" : "kl", .teacher_weight = 1, .temperature = tau, .beta = beta});
+      const at::Tensor ours =
+          linear_distillation(hidden, eye, row_of(u, at::kFloat), eye, labels({0}),
+                              {.loss = jsd ? "jsd" : "kl", .teacher_weight = 1, .temperature = tau, .beta = beta});
       ours.backward();
       CHECK(std::abs(ours.item<double>() - loss) <= 2e-6 * std::max(1.0, std::abs(loss)));
       CHECK(error(hidden.grad()[0], wanted) <= 2e-6);
@@ -75,7 +85,8 @@ TEST_SUITE("grad") {
         for (const double tau : {0.7, 1.0, 2.0})
           for (const double beta : {0.1, 0.5, 0.8}) {
             CAPTURE(name);
-            const DistillationSettings settings{.loss = loss, .teacher_weight = w, .temperature = tau, .beta = beta, .z_loss = 0.05};
+            const DistillationSettings settings{
+                .loss = loss, .teacher_weight = w, .temperature = tau, .beta = beta, .z_loss = 0.05};
             const auto value = [&](const Doubles& logits) {
               const LossRow row = distillation_reference(logits, u, 2, settings, {});
               return (1 - w) * row.ce + w * row.kd + row.z;
@@ -90,7 +101,8 @@ TEST_SUITE("grad") {
     const LossProblem p = make_problem(6, 4, 9);
     for (const auto& [name, loss] : kLosses) {
       CAPTURE(name);
-      const DistillationOptions options{.loss = name, .teacher_weight = 0.7, .temperature = 1.5, .beta = 0.3, .z_loss = 1e-2};
+      const DistillationOptions options{
+          .loss = name, .teacher_weight = 0.7, .temperature = 1.5, .beta = 0.3, .z_loss = 1e-2};
       check_op_differences(p, [&](const at::Tensor& hidden, const at::Tensor& head) {
         return linear_distillation(hidden, head, p.teacher_hidden_NE, p.teacher_head_VE, p.true_label_N, options);
       });
@@ -100,21 +112,26 @@ TEST_SUITE("grad") {
 
 TEST_SUITE("parity") {
   TEST_CASE("distillation: many chunks equal plain tensor code in double") {
-    for (const auto& [rows, width, vocab] : {std::tuple<int64_t, int64_t, int64_t>{2500, 12, 512}, {700, 16, 5003}, {65, 33, 257}, {7, 5, 129}})
+    for (const auto& [rows, width, vocab] :
+         {std::tuple<int64_t, int64_t, int64_t>{2500, 12, 512}, {700, 16, 5003}, {65, 33, 257}, {7, 5, 129}})
       for (const auto& [name, loss] : kLosses)
         for (const auto& [w, tau] : {std::pair{1.0, 1.0}, {0.9, 1.0}, {0.5, 2.0}}) {
           CAPTURE(name);
           CAPTURE(rows);
           CAPTURE(tau);
           const LossProblem p = make_problem(rows, width, vocab);
-          const DistillationOptions options{.loss = name, .teacher_weight = w, .temperature = tau, .beta = 0.3, .z_loss = 1e-4};
-          const LossGradients ours = differentiate_loss(p, at::kFloat, [&](const at::Tensor& hidden, const at::Tensor& head) {
-            return linear_distillation(hidden, head, p.teacher_hidden_NE, p.teacher_head_VE, p.true_label_N, options);
-          });
+          const DistillationOptions options{
+              .loss = name, .teacher_weight = w, .temperature = tau, .beta = 0.3, .z_loss = 1e-4};
+          const LossGradients ours =
+              differentiate_loss(p, at::kFloat, [&](const at::Tensor& hidden, const at::Tensor& head) {
+                return linear_distillation(hidden, head, p.teacher_hidden_NE, p.teacher_head_VE, p.true_label_N,
+                                           options);
+              });
           const at::Tensor teacher = p.teacher_hidden_NE.to(at::kDouble).mm(p.teacher_head_VE.to(at::kDouble).t());
-          const LossGradients wanted = differentiate_loss(p, at::kDouble, [&](const at::Tensor& hidden, const at::Tensor& head) {
-            return plain_loss(hidden.mm(head.t()), teacher, p.true_label_N, options);
-          });
+          const LossGradients wanted =
+              differentiate_loss(p, at::kDouble, [&](const at::Tensor& hidden, const at::Tensor& head) {
+                return plain_loss(hidden.mm(head.t()), teacher, p.true_label_N, options);
+              });
           CHECK(ours.loss == doctest::Approx(wanted.loss).epsilon(2e-6));
           CHECK(relative(ours.hidden_ND, wanted.hidden_ND) <= 3e-6);
           CHECK(relative(ours.head_VD, wanted.head_VD) <= 3e-6);
@@ -123,9 +140,11 @@ TEST_SUITE("parity") {
 
   TEST_CASE("distillation_step: sums, scale, accumulation, counts; forward only is the same") {
     const LossProblem p = make_problem(400, 16, 700);
-    const DistillationOptions options{.loss = "jsd", .teacher_weight = 0.8, .temperature = 1.0, .beta = 0.4, .z_loss = 1e-3};
+    const DistillationOptions options{
+        .loss = "jsd", .teacher_weight = 0.8, .temperature = 1.0, .beta = 0.4, .z_loss = 1e-3};
     const auto step = [&](const at::Tensor& head_grad) {
-      return distillation_step(p.hidden_ND, p.head_VD, head_grad, p.teacher_hidden_NE, p.teacher_head_VE, p.true_label_N, options, 0.125, /*argmax=*/true);
+      return distillation_step(p.hidden_ND, p.head_VD, head_grad, p.teacher_hidden_NE, p.teacher_head_VE,
+                               p.true_label_N, options, 0.125, /*argmax=*/true);
     };
     const at::Tensor once = at::zeros_like(p.head_VD), twice = at::full_like(p.head_VD, 2.0);
     const LinearLossSums sums = step(once), again = step(twice), forward = step({});
@@ -137,7 +156,8 @@ TEST_SUITE("parity") {
       CHECK(forward.*member == sums.*member);
     }
     CHECK(at::equal(sums.hidden_grad_ND, again.hidden_grad_ND));
-    const at::Tensor best = p.hidden_ND.mm(p.head_VD.t()).argmax(1), teacher_best = p.teacher_hidden_NE.mm(p.teacher_head_VE.t()).argmax(1),
+    const at::Tensor best = p.hidden_ND.mm(p.head_VD.t()).argmax(1),
+                     teacher_best = p.teacher_hidden_NE.mm(p.teacher_head_VE.t()).argmax(1),
                      live = p.true_label_N.ge(0);
     CHECK(sums.correct == best.eq(p.true_label_N).sum().item<int64_t>());
     CHECK(sums.agree == (best.eq(teacher_best) & live).sum().item<int64_t>());
@@ -146,7 +166,8 @@ TEST_SUITE("parity") {
 
 TEST_SUITE("unit") {
   TEST_CASE("distillation: a row worked out by hand") {
-    // student (0, ln 3): p = (1/4, 3/4); teacher (ln 3, 0): q = (3/4, 1/4). KL = 3/4 ln 3 + 1/4 ln(1/3) = ln(3)/2, both ways; m = 1/2: JSD(1/2) = KL(q | m).
+    // student (0, ln 3): p = (1/4, 3/4); teacher (ln 3, 0): q = (3/4, 1/4). KL = 3/4 ln 3 + 1/4 ln(1/3) = ln(3)/2, both
+    // ways; m = 1/2: JSD(1/2) = KL(q | m).
     const double log_3 = std::log(3.0);
     for (const auto& [name, loss] : kLosses) {
       CAPTURE(name);
@@ -164,10 +185,12 @@ TEST_SUITE("unit") {
                         .write_gradient = true,
                         .argmax = true});
       CHECK(row.ce == doctest::Approx(std::log(4.0)));
-      CHECK(row.kd == doctest::Approx(loss == DistillationLoss::jsd ? 0.75 * std::log(1.5) + 0.25 * std::log(0.5) : log_3 / 2));
+      CHECK(row.kd ==
+            doctest::Approx(loss == DistillationLoss::jsd ? 0.75 * std::log(1.5) + 0.25 * std::log(0.5) : log_3 / 2));
       CHECK(row.top_1 == 1);
       CHECK(row.teacher_top_1 == 0);
-      // kl: p - q = -1/2. reverse: p0 (log(p0/q0) - KL) = 1/4 (-ln 3 - ln(3)/2). jsd: p0 (h0 - sum p h), h = 1/2 log(p/m) = 1/2 (ln 1/2, ln 3/2).
+      // kl: p - q = -1/2. reverse: p0 (log(p0/q0) - KL) = 1/4 (-ln 3 - ln(3)/2). jsd: p0 (h0 - sum p h), h = 1/2
+      // log(p/m) = 1/2 (ln 1/2, ln 3/2).
       const double h_0 = 0.5 * std::log(0.5), h_1 = 0.5 * std::log(1.5);
       const double wanted = loss == DistillationLoss::kl           ? -0.5
                             : loss == DistillationLoss::reverse_kl ? -0.375 * log_3
@@ -183,8 +206,9 @@ TEST_SUITE("unit") {
       for (const double tau : {1.0, 3.0}) {
         CAPTURE(name);
         const at::Tensor head_grad = at::zeros_like(p.head_VD);
-        const LinearLossSums sums = distillation_step(p.hidden_ND, p.head_VD, head_grad, p.hidden_ND, p.head_VD, p.true_label_N,
-                                                      {.loss = name, .teacher_weight = 1, .temperature = tau}, 1.0 / 240, /*argmax=*/true);
+        const LinearLossSums sums =
+            distillation_step(p.hidden_ND, p.head_VD, head_grad, p.hidden_ND, p.head_VD, p.true_label_N,
+                              {.loss = name, .teacher_weight = 1, .temperature = tau}, 1.0 / 240, /*argmax=*/true);
         CHECK(std::abs(sums.kd) <= 240 * 1e-7);
         CHECK(sums.hidden_grad_ND.abs().max().item<double>() <= 1e-8);
         CHECK(sums.agree == sums.num_live);
@@ -192,22 +216,26 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("distillation: certain rows and logits of 1e4 stay finite") {
-    const at::Tensor eye = at::eye(4), z = at::tensor({1e4f, 0.0f, -1e4f, 5.0f}).unsqueeze(0), u = at::tensor({-1e4f, 1e4f, 0.0f, 3.0f}).unsqueeze(0);
+    const at::Tensor eye = at::eye(4), z = at::tensor({1e4f, 0.0f, -1e4f, 5.0f}).unsqueeze(0),
+                     u = at::tensor({-1e4f, 1e4f, 0.0f, 3.0f}).unsqueeze(0);
     for (const auto& [name, loss] : kLosses) {
       CAPTURE(name);
       const at::Tensor hidden = z.clone().requires_grad_();
-      const at::Tensor value = linear_distillation(hidden, eye, u, eye, labels({1}), {.loss = name, .teacher_weight = 0.9});
+      const at::Tensor value =
+          linear_distillation(hidden, eye, u, eye, labels({1}), {.loss = name, .teacher_weight = 0.9});
       value.backward();
       CHECK(value.isfinite().item<bool>());
       CHECK(hidden.grad().isfinite().all().item<bool>());
-      if (loss == DistillationLoss::jsd) CHECK(value.item<double>() == doctest::Approx(0.1 * 1e4 + 0.9 * std::log(2.0)).epsilon(1e-5));
+      if (loss == DistillationLoss::jsd)
+        CHECK(value.item<double>() == doctest::Approx(0.1 * 1e4 + 0.9 * std::log(2.0)).epsilon(1e-5));
     }
   }
 
   TEST_CASE("distillation: ignored rows and no live row") {
     const LossProblem p = make_problem(10, 8, 30);
     for (const auto& [name, loss] : kLosses) {
-      const DistillationOptions options{.loss = name, .teacher_weight = 0.9, .temperature = 2, .beta = 0.5, .z_loss = 1e-3};
+      const DistillationOptions options{
+          .loss = name, .teacher_weight = 0.9, .temperature = 2, .beta = 0.5, .z_loss = 1e-3};
       const auto run = [&](const at::Tensor& label) {
         return differentiate_loss(p, at::kFloat, [&](const at::Tensor& hidden, const at::Tensor& head) {
           return linear_distillation(hidden, head, p.teacher_hidden_NE, p.teacher_head_VE, label, options);
@@ -224,7 +252,8 @@ TEST_SUITE("unit") {
 
   TEST_CASE("distillation: what does not fit is refused") {
     const LossProblem p = make_problem(4, 8, 9);
-    const auto run = [&](const at::Tensor& teacher_hidden, const at::Tensor& teacher_head, const DistillationOptions& options) {
+    const auto run = [&](const at::Tensor& teacher_hidden, const at::Tensor& teacher_head,
+                         const DistillationOptions& options) {
       linear_distillation(p.hidden_ND, p.head_VD, teacher_hidden, teacher_head, p.true_label_N, options);
     };
     run(p.teacher_hidden_NE, p.teacher_head_VE, {});

@@ -1,4 +1,5 @@
-// The loss layer: golden values (tests/golden/mixed_loss.json, made by make_vectors.py), finite differences, parity with the double reference, chunks, edges.
+// The loss layer: golden values (tests/golden/mixed_loss.json, made by make_vectors.py), finite differences, parity
+// with the double reference, chunks, edges.
 #include "src/tensors/kernels/linear_mixed_cross_entropy.h"
 
 #include <ATen/ATen.h>
@@ -22,14 +23,17 @@ struct Reference {
   double loss = 0;
   at::Tensor logits_grad_NV;
 };
-Reference reference_loss(const at::Tensor& logits_NV, const at::Tensor& true_label, const at::Tensor& teacher_label, double teacher_weight, double z_loss) {
+Reference reference_loss(const at::Tensor& logits_NV, const at::Tensor& true_label, const at::Tensor& teacher_label,
+                         double teacher_weight, double z_loss) {
   const at::Tensor logits = logits_NV.to(at::kDouble).contiguous();
-  const int64_t rows = logits.size(0), vocab = logits.size(1), live = true_label.ne(kIgnoredLabel).sum().item<int64_t>();
+  const int64_t rows = logits.size(0), vocab = logits.size(1),
+                live = true_label.ne(kIgnoredLabel).sum().item<int64_t>();
   Reference result{.logits_grad_NV = at::zeros({rows, vocab}, at::kDouble)};
   for (int64_t n = 0; n < rows; ++n) {
     double* gradient = result.logits_grad_NV.data_ptr<double>() + n * vocab;
-    const LossRow row = mixed_cross_entropy_reference({logits.data_ptr<double>() + n * vocab, static_cast<size_t>(vocab)}, true_label[n].item<int64_t>(),
-                                                      teacher_label[n].item<int64_t>(), teacher_weight, z_loss, {gradient, static_cast<size_t>(vocab)});
+    const LossRow row = mixed_cross_entropy_reference(
+        {logits.data_ptr<double>() + n * vocab, static_cast<size_t>(vocab)}, true_label[n].item<int64_t>(),
+        teacher_label[n].item<int64_t>(), teacher_weight, z_loss, {gradient, static_cast<size_t>(vocab)});
     result.loss += (1.0 - teacher_weight) * row.ce + teacher_weight * row.kd + row.z;
   }
   if (live > 0) {
@@ -58,7 +62,8 @@ TEST_SUITE("golden") {
       CHECK(error(reference.logits_grad_NV, grad) <= 1e-12);
 
       at::Tensor hidden = logits.to(at::kFloat).set_requires_grad(true);  // the identity as head: logits = hidden
-      const at::Tensor ours = linear_mixed_cross_entropy(hidden, at::eye(vocab), true_label, teacher_label, weight, z_loss);
+      const at::Tensor ours =
+          linear_mixed_cross_entropy(hidden, at::eye(vocab), true_label, teacher_label, weight, z_loss);
       ours.backward();
       CHECK(std::abs(ours.item<double>() - loss) <= 2e-6 * std::max(1.0, std::abs(loss)));
       CHECK(error(hidden.grad(), grad) <= 2e-6);
@@ -70,14 +75,16 @@ TEST_SUITE("golden") {
     const json golden = read_golden();
     const json& c = golden["large_logits"];
     const int64_t rows = golden["rows"], vocab = golden["vocab"];
-    const at::Tensor logits = at::tensor(golden["logits"].get<Doubles>(), at::kDouble).reshape({rows, vocab}) * c["factor"].get<double>();
+    const at::Tensor logits =
+        at::tensor(golden["logits"].get<Doubles>(), at::kDouble).reshape({rows, vocab}) * c["factor"].get<double>();
     const at::Tensor true_label = labels(golden["true_label"]), teacher_label = labels(golden["teacher_label"]);
     const at::Tensor grad = at::tensor(c["grad"].get<Doubles>(), at::kDouble).reshape({rows, vocab});
     const Reference reference = reference_loss(logits, true_label, teacher_label, c["weight"], c["z"]);
     CHECK(reference.loss == doctest::Approx(c["loss"].get<double>()).epsilon(1e-12));
     CHECK(error(reference.logits_grad_NV, grad) <= 1e-12);
     at::Tensor hidden = logits.to(at::kFloat).set_requires_grad(true);
-    const at::Tensor loss = linear_mixed_cross_entropy(hidden, at::eye(vocab), true_label, teacher_label, c["weight"], c["z"]);
+    const at::Tensor loss =
+        linear_mixed_cross_entropy(hidden, at::eye(vocab), true_label, teacher_label, c["weight"], c["z"]);
     loss.backward();
     CHECK(loss.item<double>() == doctest::Approx(c["loss"].get<double>()).epsilon(2e-6));
     CHECK(error(hidden.grad(), grad) <= 2e-6);
@@ -86,7 +93,8 @@ TEST_SUITE("golden") {
 
 TEST_SUITE("unit") {
   TEST_CASE("mixed_cross_entropy: a row worked out by hand") {
-    // logits (0, ln 3): p = (1/4, 3/4). true 0, teacher 1, w = 0.9: loss = 0.1 ln 4 + 0.9 ln(4/3); d = (1/4 - 0.1, 3/4 - 0.9).
+    // logits (0, ln 3): p = (1/4, 3/4). true 0, teacher 1, w = 0.9: loss = 0.1 ln 4 + 0.9 ln(4/3); d = (1/4 - 0.1, 3/4
+    // - 0.9).
     std::vector<float> logits{0.0f, std::log(3.0f)};
     const std::vector<int64_t> true_label{0}, teacher_label{1};
     LossRow row;
@@ -122,9 +130,10 @@ TEST_SUITE("unit") {
       return at::equal(a[0], b[0]) && at::equal(a[1], b[1]) && at::equal(a[2], b[2]);
     };
     const auto plain = run(p.true_label_N, p.true_label_N, 0.0);
-    CHECK(equal(run(p.true_label_N, p.teacher_label_N, 0.0), plain));                                // bit for bit
-    CHECK(equal(run(p.true_label_N, p.true_label_N, 0.9), plain));                                   // both agree
-    CHECK(equal(run(p.true_label_N, at::full_like(p.teacher_label_N, kIgnoredLabel), 0.9), plain));  // no teacher label: the true one
+    CHECK(equal(run(p.true_label_N, p.teacher_label_N, 0.0), plain));  // bit for bit
+    CHECK(equal(run(p.true_label_N, p.true_label_N, 0.9), plain));     // both agree
+    CHECK(equal(run(p.true_label_N, at::full_like(p.teacher_label_N, kIgnoredLabel), 0.9),
+                plain));  // no teacher label: the true one
     const at::Tensor swapped = at::where(p.true_label_N.eq(kIgnoredLabel), p.true_label_N, p.teacher_label_N);
     const auto teacher_only = run(p.true_label_N, p.teacher_label_N, 1.0), on_teacher = run(swapped, swapped, 0.0);
     CHECK(error(teacher_only[0], on_teacher[0]) <= 1e-6);
@@ -136,26 +145,32 @@ TEST_SUITE("unit") {
   TEST_CASE("mixed_cross_entropy: no live row gives loss 0 and gradient 0") {
     const LossProblem p = make_problem(6, 8, 11);
     at::Tensor hidden = p.hidden_ND.clone().set_requires_grad(true), head = p.head_VD.clone().set_requires_grad(true);
-    const at::Tensor loss = linear_mixed_cross_entropy(hidden, head, at::full({6}, kIgnoredLabel, at::kLong), p.teacher_label_N, 0.9, 1e-3);
+    const at::Tensor loss =
+        linear_mixed_cross_entropy(hidden, head, at::full({6}, kIgnoredLabel, at::kLong), p.teacher_label_N, 0.9, 1e-3);
     loss.backward();
     CHECK(loss.item<float>() == 0.0f);
     CHECK(hidden.grad().eq(0).all().item<bool>());
     CHECK(head.grad().eq(0).all().item<bool>());
-    CHECK(linear_mixed_cross_entropy(at::empty({0, 8}), p.head_VD, labels({}), labels({}), 0.9, 0.0).item<float>() == 0.0f);
+    CHECK(linear_mixed_cross_entropy(at::empty({0, 8}), p.head_VD, labels({}), labels({}), 0.9, 0.0).item<float>() ==
+          0.0f);
   }
 
   TEST_CASE("mixed_cross_entropy_step: counts, sums, scale, accumulation") {
     const LossProblem p = make_problem(40, 16, 50);
     at::Tensor head_grad = at::full_like(p.head_VD, 2.0);
-    const LinearLossSums sums = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, head_grad, p.true_label_N, p.teacher_label_N, 0.9, 1e-3, 0.125, true);
+    const LinearLossSums sums = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, head_grad, p.true_label_N,
+                                                         p.teacher_label_N, 0.9, 1e-3, 0.125, true);
     const at::Tensor logits = p.hidden_ND.to(at::kDouble).matmul(p.head_VD.to(at::kDouble).t());
     const at::Tensor live = p.true_label_N.ne(kIgnoredLabel), best = logits.argmax(1), log_p = logits.log_softmax(1);
     const at::Tensor safe_label = p.true_label_N.clamp_min(0);
-    const auto picked = [&](const at::Tensor& label) { return -log_p.gather(1, label.unsqueeze(1)).squeeze(1).masked_select(live).sum().item<double>(); };
+    const auto picked = [&](const at::Tensor& label) {
+      return -log_p.gather(1, label.unsqueeze(1)).squeeze(1).masked_select(live).sum().item<double>();
+    };
     CHECK(sums.num_live == 32);
     CHECK(sums.ce == doctest::Approx(picked(safe_label)).epsilon(1e-6));
     CHECK(sums.kd == doctest::Approx(picked(p.teacher_label_N)).epsilon(1e-6));
-    CHECK(sums.z == doctest::Approx(1e-3 * logits.logsumexp(1).square().masked_select(live).sum().item<double>()).epsilon(1e-6));
+    CHECK(sums.z ==
+          doctest::Approx(1e-3 * logits.logsumexp(1).square().masked_select(live).sum().item<double>()).epsilon(1e-6));
     CHECK(sums.correct == best.eq(p.true_label_N).sum().item<int64_t>());
     CHECK(sums.agree == (best.eq(p.teacher_label_N) & live).sum().item<int64_t>());
 
@@ -164,7 +179,8 @@ TEST_SUITE("unit") {
     CHECK(error(sums.hidden_grad_ND, logits_grad.matmul(p.head_VD.to(at::kDouble))) <= 2e-6);
     CHECK(error(head_grad, logits_grad.t().matmul(p.hidden_ND.to(at::kDouble)) + 2.0) <= 2e-6);
 
-    const LinearLossSums forward = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, {}, p.true_label_N, {}, 0.0, 0.0, 1.0, false);
+    const LinearLossSums forward =
+        mixed_cross_entropy_step(p.hidden_ND, p.head_VD, {}, p.true_label_N, {}, 0.0, 0.0, 1.0, false);
     CHECK(!forward.hidden_grad_ND.defined());
     CHECK(forward.ce == sums.ce);  // the same bits with and without the gradient
     CHECK(forward.kd == 0.0);
@@ -174,9 +190,11 @@ TEST_SUITE("unit") {
 
   TEST_CASE("mixed_cross_entropy_step: hidden and head that require gradients are left alone") {
     const LossProblem p = make_problem(4, 8, 9);
-    const at::Tensor hidden = p.hidden_ND.clone().set_requires_grad(true), head = p.head_VD.clone().set_requires_grad(true);
+    const at::Tensor hidden = p.hidden_ND.clone().set_requires_grad(true),
+                     head = p.head_VD.clone().set_requires_grad(true);
     at::Tensor head_grad = at::zeros_like(p.head_VD);
-    const LinearLossSums sums = mixed_cross_entropy_step(hidden, head, head_grad, p.true_label_N, p.teacher_label_N, 0.5, 0.0, 1.0, false);
+    const LinearLossSums sums =
+        mixed_cross_entropy_step(hidden, head, head_grad, p.true_label_N, p.teacher_label_N, 0.5, 0.0, 1.0, false);
     CHECK(!sums.hidden_grad_ND.requires_grad());
     CHECK(!hidden.grad().defined());
     CHECK(head_grad.abs().sum().item<double>() > 0.0);
@@ -226,7 +244,8 @@ TEST_SUITE("unit") {
           CHECK(of_k.near_ties == facts.near_ties);
           CHECK(of_k.not_finite == 0);
         }
-        for (int64_t row = 6; row < 10; ++row) {  // a product with the identity would spread them over the row: the kernel itself
+        for (int64_t row = 6; row < 10;
+             ++row) {  // a product with the identity would spread them over the row: the kernel itself
           CAPTURE(row);
           TopFact fact = TopFact::clear, fact_of_k = TopFact::clear;
           int64_t id = 0;
@@ -249,7 +268,8 @@ TEST_SUITE("unit") {
 
   TEST_CASE("mixed_cross_entropy: what does not fit is refused") {
     const LossProblem p = make_problem(4, 8, 9);
-    const auto run = [&](const at::Tensor& hidden, const at::Tensor& true_label, const at::Tensor& teacher_label, double weight) {
+    const auto run = [&](const at::Tensor& hidden, const at::Tensor& true_label, const at::Tensor& teacher_label,
+                         double weight) {
       return linear_mixed_cross_entropy(hidden, p.head_VD, true_label, teacher_label, weight, 0.0);
     };
     CHECK_THROWS_AS(run(at::zeros({4, 7}), p.true_label_N, p.teacher_label_N, 0.9), InternalError);
@@ -276,7 +296,8 @@ TEST_SUITE("unit") {
 
 TEST_SUITE("parity") {
   TEST_CASE("mixed_cross_entropy: many chunks equal the reference in double") {
-    for (const auto& [rows, width, vocab] : {std::tuple<int64_t, int64_t, int64_t>{5000, 12, 512}, {700, 16, 5003}, {3, 8, 1}, {65, 33, 257}}) {
+    for (const auto& [rows, width, vocab] :
+         {std::tuple<int64_t, int64_t, int64_t>{5000, 12, 512}, {700, 16, 5003}, {3, 8, 1}, {65, 33, 257}}) {
       CAPTURE(rows);
       CAPTURE(vocab);
       const LossProblem p = make_problem(rows, width, vocab);
@@ -284,7 +305,8 @@ TEST_SUITE("parity") {
       const at::Tensor loss = linear_mixed_cross_entropy(hidden, head, p.true_label_N, p.teacher_label_N, 0.9, 1e-4);
       loss.backward();
       const at::Tensor hidden64 = p.hidden_ND.to(at::kDouble), head64 = p.head_VD.to(at::kDouble);
-      const Reference reference = reference_loss(hidden64.matmul(head64.t()), p.true_label_N, p.teacher_label_N, 0.9, 1e-4);
+      const Reference reference =
+          reference_loss(hidden64.matmul(head64.t()), p.true_label_N, p.teacher_label_N, 0.9, 1e-4);
       CHECK(loss.item<double>() == doctest::Approx(reference.loss).epsilon(1e-6));
       if (vocab == 1) continue;  // gradients are zero but for z
       CHECK(relative(hidden.grad(), reference.logits_grad_NV.matmul(head64)) <= 1e-6);
@@ -295,8 +317,10 @@ TEST_SUITE("parity") {
   TEST_CASE("mixed_cross_entropy: repeats bit for bit") {
     const LossProblem p = make_problem(900, 64, 3000);
     at::Tensor first = at::zeros_like(p.head_VD), second = at::zeros_like(p.head_VD);
-    const LinearLossSums a = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, first, p.true_label_N, p.teacher_label_N, 0.9, 1e-4, 1.0, true);
-    const LinearLossSums b = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, second, p.true_label_N, p.teacher_label_N, 0.9, 1e-4, 1.0, true);
+    const LinearLossSums a = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, first, p.true_label_N, p.teacher_label_N,
+                                                      0.9, 1e-4, 1.0, true);
+    const LinearLossSums b = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, second, p.true_label_N, p.teacher_label_N,
+                                                      0.9, 1e-4, 1.0, true);
     CHECK(a.ce == b.ce);
     CHECK(a.kd == b.kd);
     CHECK(at::equal(a.hidden_grad_ND, b.hidden_grad_ND));

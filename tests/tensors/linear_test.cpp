@@ -6,8 +6,8 @@ using namespace coppice;
 
 TEST_SUITE("grad") {
   TEST_CASE("linear: output and gradients at ragged sizes") {
-    for (const auto& [tokens, inputs, outputs] :
-         std::vector<std::array<int64_t, 3>>{{1, 1, 1}, {1, 33, 31}, {5, 32, 257}, {31, 257, 33}, {130, 96, 200}, {300, 128, 64}}) {
+    for (const auto& [tokens, inputs, outputs] : std::vector<std::array<int64_t, 3>>{
+             {1, 1, 1}, {1, 33, 31}, {5, 32, 257}, {31, 257, 33}, {130, 96, 200}, {300, 128, 64}}) {
       CAPTURE(tokens);
       CAPTURE(inputs);
       CAPTURE(outputs);
@@ -18,7 +18,8 @@ TEST_SUITE("grad") {
   }
 
   TEST_CASE("linear: the weight's gradient is added to the arena's view, and autograd gets none") {
-    const at::Tensor x = randn({70, 40}, 1).requires_grad_(), weight = randn({50, 40}, 2).requires_grad_(), y_grad = randn({70, 50}, 3);
+    const at::Tensor x = randn({70, 40}, 1).requires_grad_(), weight = randn({50, 40}, 2).requires_grad_(),
+                     y_grad = randn({70, 50}, 3);
     const at::Tensor buffer = at::full({50, 40}, 3.0f);
     coppice::linear(x, weight, buffer).backward(y_grad);
     coppice::linear(x, weight, buffer).backward(y_grad);
@@ -37,10 +38,12 @@ TEST_SUITE("grad") {
 
 TEST_SUITE("unit") {
   TEST_CASE("linear: values by hand, no rows, wrong shapes refused by name") {
-    const at::Tensor x = at::tensor({1.0f, 2.0f}).view({1, 2}), weight = at::tensor({3.0f, 4.0f, 5.0f, 6.0f, 0.0f, -1.0f}).view({3, 2});
+    const at::Tensor x = at::tensor({1.0f, 2.0f}).view({1, 2}),
+                     weight = at::tensor({3.0f, 4.0f, 5.0f, 6.0f, 0.0f, -1.0f}).view({3, 2});
     CHECK(at::equal(coppice::linear(x, weight, {}), at::tensor({11.0f, 17.0f, -2.0f}).view({1, 3})));
     CHECK(coppice::linear(at::empty({0, 2}), weight, {}).sizes() == at::IntArrayRef({0, 3}));
-    CHECK_THROWS_WITH_AS(coppice::linear(at::empty({4, 3}), weight, {}), doctest::Contains("weight_OI: got (3, 2), expected (-1, 3)"), InternalError);
+    CHECK_THROWS_WITH_AS(coppice::linear(at::empty({4, 3}), weight, {}),
+                         doctest::Contains("weight_OI: got (3, 2), expected (-1, 3)"), InternalError);
     CHECK_THROWS_AS(coppice::linear(x.to(at::kDouble), weight, {}), InternalError);
     CHECK_THROWS_AS(coppice::linear(x, weight, at::zeros({2, 3})), InternalError);
   }

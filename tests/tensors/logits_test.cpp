@@ -26,7 +26,9 @@ at::Tensor logits(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int la
 }  // namespace
 
 TEST_SUITE("unit") {
-  TEST_CASE("logits: within the stated bound of the product in double, for every register width, at sizes around a tile's edges") {
+  TEST_CASE(
+      "logits: within the stated bound of the product in double, for every register width, at sizes around a tile's "
+      "edges") {
     for (int lanes = 4; lanes <= vector_lanes(); lanes *= 2) {
       for (const int64_t rows : {1, 7, 8, 9, 40})
         for (const int64_t vocab : {1, 11, 12, 13, 47, 48, 49, 100, 500})
@@ -35,9 +37,11 @@ TEST_SUITE("unit") {
             CAPTURE(rows);
             CAPTURE(vocab);
             CAPTURE(width);
-            const at::Tensor hidden = randn({rows, width}, 1), head = randn({vocab, width}, 2), ours = logits(hidden, head, lanes);
+            const at::Tensor hidden = randn({rows, width}, 1), head = randn({vocab, width}, 2),
+                             ours = logits(hidden, head, lanes);
             const at::Tensor exact = hidden.to(at::kDouble).mm(head.to(at::kDouble).t());
-            const at::Tensor bound = hidden.abs().to(at::kDouble).mm(head.abs().to(at::kDouble).t()) * (static_cast<double>(width) * 0x1p-23);
+            const at::Tensor bound = hidden.abs().to(at::kDouble).mm(head.abs().to(at::kDouble).t()) *
+                                     (static_cast<double>(width) * 0x1p-23);
             CHECK((ours.to(at::kDouble) - exact).abs().le(bound).all().item<bool>());
           }
     }
@@ -54,7 +58,8 @@ TEST_SUITE("unit") {
     for (const int other : {1, 3}) {
       at::set_num_threads(other);
       CHECK(logits(hidden, head).equal(all));
-      CHECK(logits(hidden, head.narrow(0, 0, 250)).equal(all.narrow(1, 0, 250)));  // more rows than ids: shared out by rows
+      CHECK(logits(hidden, head.narrow(0, 0, 250))
+                .equal(all.narrow(1, 0, 250)));  // more rows than ids: shared out by rows
     }
     at::set_num_threads(threads);
   }

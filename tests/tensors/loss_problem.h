@@ -1,4 +1,5 @@
-// What the tests of the linear losses share: golden values of tests/golden/mixed_loss.json (made by make_vectors.py), random problems, how far off a result is.
+// What the tests of the linear losses share: golden values of tests/golden/mixed_loss.json (made by make_vectors.py),
+// random problems, how far off a result is.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -17,7 +18,9 @@ namespace coppice {
 
 using Doubles = std::vector<double>;
 
-inline nlohmann::json read_golden() { return nlohmann::json::parse(std::ifstream(COPPICE_SOURCE_DIR "/tests/golden/mixed_loss.json")); }
+inline nlohmann::json read_golden() {
+  return nlohmann::json::parse(std::ifstream(COPPICE_SOURCE_DIR "/tests/golden/mixed_loss.json"));
+}
 inline Doubles golden_row(const nlohmann::json& golden, const char* name, int64_t row) {
   const Doubles all = golden[name].get<Doubles>();
   const auto vocab = golden["vocab"].get<int64_t>();
@@ -27,7 +30,9 @@ inline Doubles golden_row(const nlohmann::json& golden, const char* name, int64_
 /// Largest |a - b| / max(1, |b|) of two tensors; infinite where a NaN stands on either side.
 inline double error(const at::Tensor& got, const at::Tensor& wanted) {
   const at::Tensor b = wanted.to(at::kDouble), distance = (got.to(at::kDouble) - b).abs() / b.abs().clamp_min(1.0);
-  return distance.numel() == 0 ? 0.0 : distance.isnan().any().item<bool>() ? std::numeric_limits<double>::infinity() : distance.max().item<double>();
+  return distance.numel() == 0                 ? 0.0
+         : distance.isnan().any().item<bool>() ? std::numeric_limits<double>::infinity()
+                                               : distance.max().item<double>();
 }
 
 /// |a - b| / |b| in the 2-norm.
@@ -36,7 +41,9 @@ inline double relative(const at::Tensor& got, const at::Tensor& wanted) {
 }
 
 inline at::Tensor labels(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
-inline at::Tensor row_of(const Doubles& values, at::ScalarType dtype) { return at::tensor(values, at::kDouble).to(dtype).unsqueeze(0); }
+inline at::Tensor row_of(const Doubles& values, at::ScalarType dtype) {
+  return at::tensor(values, at::kDouble).to(dtype).unsqueeze(0);
+}
 
 /// Every fifth row is ignored; another fifth has the teacher agree with the true label.
 struct LossProblem {
@@ -62,13 +69,15 @@ struct LossGradients {
 };
 using StudentLoss = std::function<at::Tensor(const at::Tensor& hidden_ND, const at::Tensor& head_VD)>;
 inline LossGradients differentiate_loss(const LossProblem& p, at::ScalarType dtype, const StudentLoss& loss) {
-  const at::Tensor hidden = p.hidden_ND.to(dtype, false, true).requires_grad_(), head = p.head_VD.to(dtype, false, true).requires_grad_();
+  const at::Tensor hidden = p.hidden_ND.to(dtype, false, true).requires_grad_(),
+                   head = p.head_VD.to(dtype, false, true).requires_grad_();
   const at::Tensor value = loss(hidden, head);
   value.backward();
   return {value.item<double>(), hidden.grad(), head.grad()};
 }
 
-/// An op's gradients of hidden states and head against central differences of its own float32 loss, which rounding and curvature leave good to about 1e-4.
+/// An op's gradients of hidden states and head against central differences of its own float32 loss, which rounding and
+/// curvature leave good to about 1e-4.
 inline void check_op_differences(const LossProblem& p, const StudentLoss& loss) {
   constexpr float kStep = 1e-2f;
   const LossGradients ours = differentiate_loss(p, at::kFloat, loss);
@@ -90,7 +99,8 @@ inline void check_op_differences(const LossProblem& p, const StudentLoss& loss) 
 }
 
 /// The analytic gradient of a row against central differences: `value(logits)` in double.
-inline void check_central_differences(const Doubles& logits, const Doubles& gradient, const std::function<double(const Doubles&)>& value, double limit) {
+inline void check_central_differences(const Doubles& logits, const Doubles& gradient,
+                                      const std::function<double(const Doubles&)>& value, double limit) {
   for (size_t v = 0; v < logits.size(); ++v) {
     const auto moved = [&](double step) {
       Doubles shifted = logits;

@@ -22,9 +22,11 @@ struct Sizes {
 /// The textbook composition in the dtype of its input; angles always in double.
 at::Tensor composition(const Sizes& sizes, const at::Tensor& position_N, const std::vector<at::Tensor>& in) {
   const int64_t half = sizes.head_size / 2, num_tokens = in[0].size(0);
-  const at::Tensor frequency = at::pow(kTheta, at::arange(half, at::kDouble) * (-2.0 / static_cast<double>(sizes.head_size)));
+  const at::Tensor frequency =
+      at::pow(kTheta, at::arange(half, at::kDouble) * (-2.0 / static_cast<double>(sizes.head_size)));
   const at::Tensor angle = position_N.to(at::kDouble).unsqueeze(1) * frequency;
-  const at::Tensor cos = angle.cos().to(in[0].scalar_type()).unsqueeze(1), sin = angle.sin().to(in[0].scalar_type()).unsqueeze(1);
+  const at::Tensor cos = angle.cos().to(in[0].scalar_type()).unsqueeze(1),
+                   sin = angle.sin().to(in[0].scalar_type()).unsqueeze(1);
   const auto rotate = [&](at::Tensor x, const at::Tensor& weight) {  // [N, heads, K]
     if (weight.defined()) x = x * (x.square().mean(-1, true) + kEps).rsqrt() * weight;
     const at::Tensor left = x.narrow(2, 0, half), right = x.narrow(2, half, half);
@@ -32,7 +34,8 @@ at::Tensor composition(const Sizes& sizes, const at::Tensor& position_N, const s
   };
   const at::Tensor heads = in[0].view({num_tokens, -1, sizes.head_size});
   const at::Tensor q_weight = in.size() > 1 ? in[1] : at::Tensor(), k_weight = in.size() > 1 ? in[2] : at::Tensor();
-  return at::cat({rotate(heads.narrow(1, 0, sizes.num_heads), q_weight), rotate(heads.narrow(1, sizes.num_heads, sizes.num_kv_heads), k_weight),
+  return at::cat({rotate(heads.narrow(1, 0, sizes.num_heads), q_weight),
+                  rotate(heads.narrow(1, sizes.num_heads, sizes.num_kv_heads), k_weight),
                   heads.narrow(1, sizes.num_heads + sizes.num_kv_heads, sizes.num_kv_heads)},
                  1)
       .view({num_tokens, -1});
@@ -54,15 +57,19 @@ TEST_SUITE("grad") {
         const at::Tensor position = at::arange(num_tokens, at::kLong) * 3 % 50;
         const auto mine = [&](const std::vector<at::Tensor>& in) { return ours(sizes, position, in); };
         const auto theirs = [&](const std::vector<at::Tensor>& in) { return composition(sizes, position, in); };
-        const at::Tensor qkv = randn({num_tokens, sizes.packed()}, 1), out_grad = randn({num_tokens, sizes.packed()}, 2);
+        const at::Tensor qkv = randn({num_tokens, sizes.packed()}, 1),
+                         out_grad = randn({num_tokens, sizes.packed()}, 2);
         check_against_composition(mine, theirs, {qkv}, out_grad);
-        check_against_composition(mine, theirs, {qkv, 1 + 0.2 * randn({sizes.head_size}, 3), 1 + 0.2 * randn({sizes.head_size}, 4)}, out_grad);
+        check_against_composition(mine, theirs,
+                                  {qkv, 1 + 0.2 * randn({sizes.head_size}, 3), 1 + 0.2 * randn({sizes.head_size}, 4)},
+                                  out_grad);
       }
   }
 
   TEST_CASE("qk_norm_rope: weight gradients are added to the arena's views") {
     const Sizes sizes{4, 2, 32};
-    const at::Tensor position = at::arange(90, at::kLong), qkv = randn({90, sizes.packed()}, 1).requires_grad_(), out_grad = randn({90, sizes.packed()}, 2);
+    const at::Tensor position = at::arange(90, at::kLong), qkv = randn({90, sizes.packed()}, 1).requires_grad_(),
+                     out_grad = randn({90, sizes.packed()}, 2);
     const at::Tensor q_weight = randn({32}, 3).requires_grad_(), k_weight = randn({32}, 4).requires_grad_();
     const at::Tensor q_buffer = at::full({32}, 1.0f), k_buffer = at::full({32}, -1.0f);
     qk_norm_rope(qkv, q_weight, q_buffer, k_weight, k_buffer, position, 4, 2, kEps, kTheta).backward(out_grad);
@@ -79,8 +86,10 @@ TEST_SUITE("parity") {
     for (const int64_t head_size : {2, 18, 32, 64}) {
       CAPTURE(head_size);
       const int64_t num_tokens = 70, num_heads = 3, num_kv_heads = 1, width = 5 * head_size, size = num_tokens * width;
-      const at::Tensor qkv = strided_copy(randn({num_tokens, width}, 1), 3, 1), out_grad = strided_copy(randn({num_tokens, width}, 2), 5, 1);
-      const at::Tensor q_weight = randn({head_size}, 3), k_weight = randn({head_size}, 4), position = at::arange(num_tokens, at::kLong) * 7;
+      const at::Tensor qkv = strided_copy(randn({num_tokens, width}, 1), 3, 1),
+                       out_grad = strided_copy(randn({num_tokens, width}, 2), 5, 1);
+      const at::Tensor q_weight = randn({head_size}, 3), k_weight = randn({head_size}, 4),
+                       position = at::arange(num_tokens, at::kLong) * 7;
       const auto table = rope_table(kTheta, head_size, 7 * num_tokens);
       Guarded out(size), out2(size);
       QkNormRopeParams forward{.qkv = qkv.const_data_ptr<float>(),
@@ -102,7 +111,8 @@ TEST_SUITE("parity") {
       CHECK(out.intact());
       CHECK(max_error(out.tensor({size}), out2.tensor({size})) < 1e-5);
 
-      Guarded qkv_grad(size), q_grad(head_size), k_grad(head_size), qkv_grad2(size), q_grad2(head_size), k_grad2(head_size);
+      Guarded qkv_grad(size), q_grad(head_size), k_grad(head_size), qkv_grad2(size), q_grad2(head_size),
+          k_grad2(head_size);
       QkNormRopeBackwardParams backward{.qkv = qkv.const_data_ptr<float>(),
                                         .q_weight = q_weight.const_data_ptr<float>(),
                                         .k_weight = k_weight.const_data_ptr<float>(),
@@ -127,7 +137,8 @@ TEST_SUITE("parity") {
       backward.k_weight_grad = k_grad2.data();
       qk_norm_rope_backward_reference(backward);
       CHECK((qkv_grad.intact() && q_grad.intact() && k_grad.intact()));
-      CHECK(max_error(qkv_grad.tensor({size}), qkv_grad2.tensor({size})) < 1e-4);  // a head of two numbers may have a large rstd
+      CHECK(max_error(qkv_grad.tensor({size}), qkv_grad2.tensor({size})) <
+            1e-4);  // a head of two numbers may have a large rstd
       CHECK(max_error(q_grad.tensor({head_size}), q_grad2.tensor({head_size})) < 1e-4);
       CHECK(max_error(k_grad.tensor({head_size}), k_grad2.tensor({head_size})) < 1e-4);
     }
@@ -135,13 +146,18 @@ TEST_SUITE("parity") {
 }
 
 TEST_SUITE("unit") {
-  TEST_CASE("qk_norm_rope: position 0 without norm is the identity; values pass through; negative positions and odd heads are refused") {
+  TEST_CASE(
+      "qk_norm_rope: position 0 without norm is the identity; values pass through; negative positions and odd heads "
+      "are refused") {
     const at::Tensor qkv = randn({5, 4 * 8}, 1);
-    const auto run = [&](const at::Tensor& position) { return qk_norm_rope(qkv, {}, {}, {}, {}, position, 2, 1, kEps, kTheta); };
+    const auto run = [&](const at::Tensor& position) {
+      return qk_norm_rope(qkv, {}, {}, {}, {}, position, 2, 1, kEps, kTheta);
+    };
     CHECK(at::equal(run(at::zeros({5}, at::kLong)), qkv));
     CHECK(at::equal(run(at::arange(5, at::kLong)).narrow(1, 24, 8), qkv.narrow(1, 24, 8)));
     CHECK_THROWS_AS(run(at::full({5}, -1, at::kLong)), InternalError);
-    CHECK_THROWS_AS(qk_norm_rope(randn({5, 4 * 7}, 1), {}, {}, {}, {}, at::arange(5, at::kLong), 2, 1, kEps, kTheta), InternalError);
+    CHECK_THROWS_AS(qk_norm_rope(randn({5, 4 * 7}, 1), {}, {}, {}, {}, at::arange(5, at::kLong), 2, 1, kEps, kTheta),
+                    InternalError);
   }
 
   TEST_CASE("rope_table: grows when asked for more and keeps its values") {
@@ -157,11 +173,15 @@ TEST_SUITE("golden") {
   TEST_CASE("qk_norm_rope: rotations, frequencies and QK norm of rope_base.json") {
     const auto golden = nlohmann::json::parse(std::ifstream(COPPICE_SOURCE_DIR "/tests/golden/rope_base.json"));
     const double tolerance = golden.at("tolerance").at("float32").get<double>();
-    const auto vector = [](const nlohmann::json& values) { return at::tensor(values.get<std::vector<double>>()).to(at::kFloat); };
-    const at::Tensor q = vector(golden.at("q")), qkv = at::cat({q, q, q}).view({1, -1});  // one query, one key, one value head of 8
+    const auto vector = [](const nlohmann::json& values) {
+      return at::tensor(values.get<std::vector<double>>()).to(at::kFloat);
+    };
+    const at::Tensor q = vector(golden.at("q")),
+                     qkv = at::cat({q, q, q}).view({1, -1});  // one query, one key, one value head of 8
     for (const auto& row : golden.at("rotated_q")) {
       const at::Tensor position = at::full({1}, row.at("position").get<int64_t>(), at::kLong);
-      const at::Tensor out = qk_norm_rope(qkv, {}, {}, {}, {}, position, 1, 1, kEps, row.at("base").get<double>()).view({3, 8});
+      const at::Tensor out =
+          qk_norm_rope(qkv, {}, {}, {}, {}, position, 1, 1, kEps, row.at("base").get<double>()).view({3, 8});
       CHECK(max_error(out[0], vector(row.at("out"))) <= 2 * tolerance);  // entries up to 2
       CHECK(at::equal(out[0], out[1]));
     }
@@ -172,14 +192,19 @@ TEST_SUITE("golden") {
         CHECK(table->sin[64 + row.at("index")[i].get<size_t>()] == doctest::Approx(std::sin(frequency)).epsilon(1e-6));
       }
     }
-    const at::Tensor scale = vector(golden.at("qk_scale")), position = at::full({1}, golden.at("position").get<int64_t>(), at::kLong);
-    const at::Tensor normed = qk_norm_rope(qkv, scale, {}, scale, {}, position, 1, 1, golden.at("qk_norm_eps").get<double>(), 500000.0).view({3, 8});
+    const at::Tensor scale = vector(golden.at("qk_scale")),
+                     position = at::full({1}, golden.at("position").get<int64_t>(), at::kLong);
+    const at::Tensor normed =
+        qk_norm_rope(qkv, scale, {}, scale, {}, position, 1, 1, golden.at("qk_norm_eps").get<double>(), 500000.0)
+            .view({3, 8});
     CHECK(max_error(normed[0], vector(golden.at("norm_then_rope"))) <= 2 * tolerance);
     CHECK(max_error(normed[0], vector(golden.at("rope_then_norm"))) > 1e-3);
     for (const auto& row : golden.at("dots")) {
       const at::Tensor k = vector(golden.at("k")), pair = at::cat({q, k, k}).view({1, -1});
       const auto at_position = [&](int64_t position) {
-        return qk_norm_rope(pair, {}, {}, {}, {}, at::full({1}, position, at::kLong), 1, 1, kEps, row.at("base").get<double>()).view({3, 8});
+        return qk_norm_rope(pair, {}, {}, {}, {}, at::full({1}, position, at::kLong), 1, 1, kEps,
+                            row.at("base").get<double>())
+            .view({3, 8});
       };
       const double dot = at_position(1005)[0].dot(at_position(1002)[1]).item<double>();
       CHECK(dot == doctest::Approx(row.at("dot").get<double>()).epsilon(5e-6));

@@ -12,7 +12,9 @@ namespace {
 
 constexpr double kEps = 1e-5;
 
-at::Tensor norm(const at::Tensor& x, const at::Tensor& weight) { return x * (x.square().mean(-1, true) + kEps).rsqrt() * weight; }
+at::Tensor norm(const at::Tensor& x, const at::Tensor& weight) {
+  return x * (x.square().mean(-1, true) + kEps).rsqrt() * weight;
+}
 
 // Both outputs side by side, so that one output gradient reaches both.
 at::Tensor composition(const std::vector<at::Tensor>& in) {
@@ -32,15 +34,19 @@ TEST_SUITE("grad") {
       for (const int64_t num_tokens : {1, 5, 131}) {
         CAPTURE(hidden_size);
         CAPTURE(num_tokens);
-        const at::Tensor x = randn({num_tokens, hidden_size}, 1), delta = randn({num_tokens, hidden_size}, 2), weight = 1 + 0.3 * randn({hidden_size}, 3);
+        const at::Tensor x = randn({num_tokens, hidden_size}, 1), delta = randn({num_tokens, hidden_size}, 2),
+                         weight = 1 + 0.3 * randn({hidden_size}, 3);
         check_against_composition(ours, composition, {x, delta, weight}, randn({num_tokens, 2 * hidden_size}, 4));
-        check_against_composition([](const std::vector<at::Tensor>& in) { return residual_rms_norm(in[0], {}, in[1], {}, kEps).normed_ND; },
-                                  [](const std::vector<at::Tensor>& in) { return norm(in[0], in[1]); }, {x, weight}, randn({num_tokens, hidden_size}, 5));
+        check_against_composition(
+            [](const std::vector<at::Tensor>& in) { return residual_rms_norm(in[0], {}, in[1], {}, kEps).normed_ND; },
+            [](const std::vector<at::Tensor>& in) { return norm(in[0], in[1]); }, {x, weight},
+            randn({num_tokens, hidden_size}, 5));
       }
   }
 
   TEST_CASE("residual_rms_norm: only one of the outputs used") {
-    const at::Tensor x = randn({7, 33}, 1), delta = randn({7, 33}, 2), weight = randn({33}, 3), grad = randn({7, 33}, 4);
+    const at::Tensor x = randn({7, 33}, 1), delta = randn({7, 33}, 2), weight = randn({33}, 3),
+                     grad = randn({7, 33}, 4);
     const auto leaf = [](const at::Tensor& tensor) { return tensor.clone().requires_grad_(); };
     at::Tensor x1 = leaf(x), delta1 = leaf(delta), weight1 = leaf(weight);
     residual_rms_norm(x1, delta1, weight1, {}, kEps).residual_ND.backward(grad);
@@ -55,7 +61,8 @@ TEST_SUITE("grad") {
   }
 
   TEST_CASE("residual_rms_norm: the weight's gradient is added to the arena's view, and autograd gets none") {
-    const at::Tensor x = randn({200, 48}, 1).requires_grad_(), weight = randn({48}, 3).requires_grad_(), grad = randn({200, 48}, 4);
+    const at::Tensor x = randn({200, 48}, 1).requires_grad_(), weight = randn({48}, 3).requires_grad_(),
+                     grad = randn({200, 48}, 4);
     at::Tensor buffer = at::full({48}, 2.0f);
     residual_rms_norm(x, {}, weight, buffer, kEps).normed_ND.backward(grad);
     CHECK_FALSE(weight.grad().defined());
@@ -66,12 +73,15 @@ TEST_SUITE("grad") {
 }
 
 TEST_SUITE("parity") {
-  TEST_CASE("residual_rms_norm: the quick path agrees with the reference on strided rows and keeps inside its outputs") {
+  TEST_CASE(
+      "residual_rms_norm: the quick path agrees with the reference on strided rows and keeps inside its outputs") {
     for (const int64_t hidden_size : {1, 31, 33, 257}) {
       CAPTURE(hidden_size);
       const int64_t num_tokens = 150;
-      const at::Tensor x = strided_copy(randn({num_tokens, hidden_size}, 4), 3, 1), delta = strided_copy(randn({num_tokens, hidden_size}, 5), 7, 1);
-      const at::Tensor weight = randn({hidden_size}, 6), normed_grad = strided_copy(randn({num_tokens, hidden_size}, 7), 1, 1);
+      const at::Tensor x = strided_copy(randn({num_tokens, hidden_size}, 4), 3, 1),
+                       delta = strided_copy(randn({num_tokens, hidden_size}, 5), 7, 1);
+      const at::Tensor weight = randn({hidden_size}, 6),
+                       normed_grad = strided_copy(randn({num_tokens, hidden_size}, 7), 1, 1);
       const at::Tensor residual_grad = strided_copy(randn({num_tokens, hidden_size}, 8), 2, 1);
       const int64_t size = num_tokens * hidden_size;
       Guarded residual(size), normed(size), rstd(num_tokens), residual2(size), normed2(size), rstd2(num_tokens);
@@ -114,7 +124,8 @@ TEST_SUITE("parity") {
       backward.weight_grad = weight_grad2.data();
       residual_rms_norm_backward_reference(backward);
       CHECK((x_grad.intact() && weight_grad.intact()));
-      // Two terms of the size of `term` cancel where the row is (nearly) one number: each is good to an ulp or two of its own.
+      // Two terms of the size of `term` cancel where the row is (nearly) one number: each is good to an ulp or two of
+      // its own.
       const double term = (rstd2.tensor({num_tokens, 1}) * normed_grad * weight).abs().max().item<double>();
       CHECK(max_error(x_grad.tensor({size}), x_grad2.tensor({size})) < 2e-5 + term * 0x1p-22);
       CHECK(max_error(weight_grad.tensor({hidden_size}), weight_grad2.tensor({hidden_size})) < 5e-5);
@@ -124,7 +135,8 @@ TEST_SUITE("parity") {
 
 TEST_SUITE("unit") {
   TEST_CASE("residual_rms_norm: a row of zeros stays zero and keeps a finite gradient; values by hand") {
-    const at::Tensor x = at::tensor({0.0f, 0.0f, 3.0f, 4.0f}).view({2, 2}).requires_grad_(), weight = at::tensor({1.0f, 2.0f});
+    const at::Tensor x = at::tensor({0.0f, 0.0f, 3.0f, 4.0f}).view({2, 2}).requires_grad_(),
+                     weight = at::tensor({1.0f, 2.0f});
     const at::Tensor normed = residual_rms_norm(x, {}, weight, {}, 0.0 + 1e-12).normed_ND;
     CHECK(normed[0].abs().max().item<float>() == 0.0f);
     CHECK(normed[1][0].item<double>() == doctest::Approx(3.0 / std::sqrt(12.5)));
@@ -144,7 +156,9 @@ TEST_SUITE("golden") {
   TEST_CASE("residual_rms_norm: RMSNorm of rope_base.json with gradients") {
     const auto golden = nlohmann::json::parse(std::ifstream(COPPICE_SOURCE_DIR "/tests/golden/rope_base.json"));
     const auto& row = golden.at("rms_norm");
-    const auto vector = [&](const char* key) { return at::tensor(row.at(key).get<std::vector<double>>()).to(at::kFloat); };
+    const auto vector = [&](const char* key) {
+      return at::tensor(row.at(key).get<std::vector<double>>()).to(at::kFloat);
+    };
     const double tolerance = golden.at("tolerance").at("float32").get<double>();
     const at::Tensor x = vector("x").view({1, -1}).requires_grad_(), weight = vector("weight").requires_grad_();
     const at::Tensor out = residual_rms_norm(x, {}, weight, {}, row.at("eps").get<double>()).normed_ND;

@@ -16,7 +16,8 @@ TEST_SUITE("unit") {
     const at::Tensor tensor = at::zeros({4, 128});
     CHECK_NOTHROW(check_shape(tensor, {4, 128}, "x"));
     CHECK_NOTHROW(check_shape(tensor, {-1, 128}, "x"));
-    CHECK_THROWS_WITH_AS(check_shape(tensor, {4, 127}, "x_ND"), doctest::Contains("x_ND: got (4, 128), expected (4, 127)"), InternalError);
+    CHECK_THROWS_WITH_AS(check_shape(tensor, {4, 127}, "x_ND"),
+                         doctest::Contains("x_ND: got (4, 128), expected (4, 127)"), InternalError);
     CHECK_THROWS_AS(check_shape(tensor, {4}, "x"), InternalError);
     CHECK_THROWS_AS(check_shape(tensor, {4, 128, 1}, "x"), InternalError);
     CHECK_THROWS_AS(check_shape(at::Tensor(), {}, "x"), InternalError);

@@ -1,4 +1,5 @@
-// Soft-Top-K: golden values (tests/golden/soft_top_k.json, made by make_vectors.py), the sorted double reference as oracle of the quick path, edges.
+// Soft-Top-K: golden values (tests/golden/soft_top_k.json, made by make_vectors.py), the sorted double reference as
+// oracle of the quick path, edges.
 #include "src/tensors/kernels/soft_top_k.h"
 
 #include <ATen/ATen.h>
@@ -77,7 +78,9 @@ struct QuickRow {
 };
 QuickRow solve_quick(const std::vector<float>& scores, const std::vector<float>& grad, double k, double epsilon) {
   const auto n = static_cast<int64_t>(scores.size());
-  QuickRow row{.soft_mask = std::vector<float>(n, -7.0f), .free_mask = std::vector<float>(n, -7.0f), .scores_grad = std::vector<float>(n, -7.0f)};
+  QuickRow row{.soft_mask = std::vector<float>(n, -7.0f),
+               .free_mask = std::vector<float>(n, -7.0f),
+               .scores_grad = std::vector<float>(n, -7.0f)};
   row.bad_row = soft_top_k_cpu({.scores = scores.data(),
                                 .soft_mask = row.soft_mask.data(),
                                 .free_mask = row.free_mask.data(),
@@ -140,7 +143,8 @@ TEST_SUITE("golden") {
     CHECK(golden["explicit"].size() == 18);
     for (const json& c : golden["explicit"]) {
       CAPTURE(c["name"].get<std::string>());
-      const auto scores = c["s"].get<Doubles>(), grad = c["g"].get<Doubles>(), lambda = c["lambda"].get<Doubles>(), ds = c["ds"].get<Doubles>();
+      const auto scores = c["s"].get<Doubles>(), grad = c["g"].get<Doubles>(), lambda = c["lambda"].get<Doubles>(),
+                 ds = c["ds"].get<Doubles>();
       const double k = c["k"], epsilon = c["eps"];
       const SoftTopKSolution solution = soft_top_k_reference(scores, k, epsilon);
       CHECK(error(solution.soft_mask, lambda) <= tolerance);
@@ -200,15 +204,18 @@ TEST_SUITE("golden") {
       for (const double d : ds) abs_sum += std::abs(d), ds_square_sum += d * d;
       CHECK(error({abs_sum, ds_square_sum}, {c["ds_abs_sum"], c["ds_square_sum"]}) <= tolerance);
 
-      // float32: lambda within its tolerance and what rounding the scores to float does to it, |d lambda| <= lambda |d s| / epsilon twice (entry, threshold).
+      // float32: lambda within its tolerance and what rounding the scores to float does to it, |d lambda| <= lambda |d
+      // s| / epsilon twice (entry, threshold).
       const QuickRow quick = solve_quick(to_float(scores), to_float(grad), k, epsilon);
       double moved = 0;
-      for (const double score : scores) moved = std::max(moved, std::abs(static_cast<double>(static_cast<float>(score)) - score));
+      for (const double score : scores)
+        moved = std::max(moved, std::abs(static_cast<double>(static_cast<float>(score)) - score));
       const Doubles quick_lambda = to_double(quick.soft_mask);
       CHECK(error(at_probes(quick_lambda), probe_lambda) <= float_tolerance + 2.0 * moved / epsilon);
       CHECK(quick.num_saturated == c["saturated"]);
       CHECK(std::abs(sum(quick_lambda) - k) <= 1e-6 * k);
-      CHECK(error(to_double(quick.soft_mask), soft_top_k_reference(to_double(to_float(scores)), k, epsilon).soft_mask) <= float_tolerance);
+      CHECK(error(to_double(quick.soft_mask),
+                  soft_top_k_reference(to_double(to_float(scores)), k, epsilon).soft_mask) <= float_tolerance);
     }
   }
 
@@ -221,7 +228,8 @@ TEST_SUITE("golden") {
     const QuickRow quick = solve_quick(scores, {}, c["k"], c["eps"]);
     const auto probe = c["probe"].get<std::vector<int64_t>>();
     const auto probe_lambda = c["probe_lambda"].get<Doubles>();
-    for (size_t i = 0; i < probe.size(); ++i) CHECK(quick.soft_mask[probe[i]] == doctest::Approx(probe_lambda[i]).epsilon(2e-6));
+    for (size_t i = 0; i < probe.size(); ++i)
+      CHECK(quick.soft_mask[probe[i]] == doctest::Approx(probe_lambda[i]).epsilon(2e-6));
     double kept_index_sum = 0;
     for (const int64_t i : kept(scores, c["k"])) kept_index_sum += static_cast<double>(i + 1);
     CHECK(kept_index_sum == c["kept_index_sum"]);
@@ -238,7 +246,9 @@ TEST_SUITE("golden") {
       const at::Tensor scores = centred / (centred.square().mean(1, true).sqrt() + 1e-6);
       const at::Tensor soft_mask = soft_top_k(scores.to(at::kFloat), c["k"], c["eps"]);
       (soft_mask.to(at::kDouble) * at::tensor(grad, at::kDouble)).sum().backward();
-      const auto as_vector = [&](const at::Tensor& row) { return Doubles(row.data_ptr<double>(), row.data_ptr<double>() + n); };
+      const auto as_vector = [&](const at::Tensor& row) {
+        return Doubles(row.data_ptr<double>(), row.data_ptr<double>() + n);
+      };
       CHECK(error(as_vector(scores.detach().contiguous()), c["s"].get<Doubles>()) <= 1e-12);
       CHECK(error(as_vector(soft_mask.detach().to(at::kDouble)), c["lambda"].get<Doubles>()) <= 2e-6);
       CHECK(error(as_vector(raw_LF.grad()), d_raw) <= 1e-5 * std::max(1.0, largest_magnitude(d_raw)));
@@ -270,7 +280,8 @@ TEST_SUITE("parity") {
     scores[17] = 1e38f;  // the bisection has a wide way to go
     scores[18] = -1e38f;
     for (const double k : {1.0, 2.0, 666.0, 1999.0}) check_against_reference(scores, k, 0.002);
-    std::vector<float> alone(100000, 0.0f);  // one entry far above the ceil(k)-th that still does not saturate: t is 11.2 epsilon above it
+    std::vector<float> alone(
+        100000, 0.0f);  // one entry far above the ceil(k)-th that still does not saturate: t is 11.2 epsilon above it
     alone[99] = 11.0f;
     check_against_reference(alone, 1.5, 1.0);
     std::vector<float> geometric(120);  // each entry on its own scale: the longest way for Newton
@@ -362,10 +373,12 @@ TEST_SUITE("unit") {
   TEST_CASE("soft_top_k: rows apart, NaN between them, outputs within their bounds") {
     constexpr int64_t kRows = 3, kChannels = 33, kStride = 40;
     const float nan = std::nanf(""), sentinel = -123.0f;
-    std::vector<float> scores(kRows * kStride + 1, nan), soft_mask(kRows * kChannels + 2, sentinel), free_mask(kRows * kChannels + 2, sentinel);
+    std::vector<float> scores(kRows * kStride + 1, nan), soft_mask(kRows * kChannels + 2, sentinel),
+        free_mask(kRows * kChannels + 2, sentinel);
     const std::vector<float> values = random_scores(kRows * kChannels, 1.0, 3);
     for (int64_t row = 0; row < kRows; ++row)
-      std::copy_n(values.begin() + row * kChannels, kChannels, scores.begin() + 1 + row * kStride);  // off by one element from alignment
+      std::copy_n(values.begin() + row * kChannels, kChannels,
+                  scores.begin() + 1 + row * kStride);  // off by one element from alignment
     CHECK(soft_top_k_cpu({.scores = scores.data() + 1,
                           .soft_mask = soft_mask.data() + 1,
                           .free_mask = free_mask.data() + 1,
@@ -398,10 +411,12 @@ TEST_SUITE("unit") {
     at::Tensor broken = scores.clone();
     broken[1][3] = std::numeric_limits<float>::infinity();
     broken[1][4] = std::nanf("");
-    CHECK_THROWS_WITH_AS(soft_top_k(broken, 2.0, 0.1), "soft_top_k: row 1: 2 of 5 scores are not finite or above 1e+38 in size", DivergedError);
+    CHECK_THROWS_WITH_AS(soft_top_k(broken, 2.0, 0.1),
+                         "soft_top_k: row 1: 2 of 5 scores are not finite or above 1e+38 in size", DivergedError);
     at::Tensor large = scores.clone();
     large[0][2] = -2e38f;
-    CHECK_THROWS_WITH_AS(soft_top_k(large, 2.0, 0.1), "soft_top_k: row 0: 1 of 5 scores are not finite or above 1e+38 in size", DivergedError);
+    CHECK_THROWS_WITH_AS(soft_top_k(large, 2.0, 0.1),
+                         "soft_top_k: row 0: 1 of 5 scores are not finite or above 1e+38 in size", DivergedError);
   }
 
   TEST_CASE("soft_top_k: a transposed view is read as what it shows") {
@@ -412,7 +427,8 @@ TEST_SUITE("unit") {
   TEST_CASE("soft_top_k: many rows on threads equal single rows") {
     const at::Tensor scores = at::randn({26, 4096});
     const at::Tensor together = soft_top_k(scores, 1365, 0.05);
-    for (int64_t row = 0; row < scores.size(0); ++row) CHECK(at::equal(soft_top_k(scores.narrow(0, row, 1), 1365, 0.05), together.narrow(0, row, 1)));
+    for (int64_t row = 0; row < scores.size(0); ++row)
+      CHECK(at::equal(soft_top_k(scores.narrow(0, row, 1), 1365, 0.05), together.narrow(0, row, 1)));
   }
 }
 
@@ -454,7 +470,8 @@ TEST_SUITE("grad") {
         const at::Tensor line = all.detach()[row].to(at::kDouble).contiguous();
         return Doubles(line.data_ptr<double>(), line.data_ptr<double>() + 300);
       };
-      const Doubles wanted = soft_top_k_backward_reference(soft_top_k_reference(as_doubles(scores), 100, 0.1), as_doubles(weight), 0.1);
+      const Doubles wanted =
+          soft_top_k_backward_reference(soft_top_k_reference(as_doubles(scores), 100, 0.1), as_doubles(weight), 0.1);
       CHECK(error(as_doubles(scores.grad()), wanted) <= 2e-6 * largest_magnitude(wanted));
       CHECK(std::abs(sum(as_doubles(scores.grad()))) <= 1e-5 * largest_magnitude(wanted));
     }

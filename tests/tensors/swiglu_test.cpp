@@ -14,7 +14,9 @@ at::Tensor composition(const std::vector<at::Tensor>& inputs) {
   const std::vector<at::Tensor> halves = inputs[0].chunk(2, 1);
   return at::silu(halves[0]) * (inputs.size() > 1 ? inputs[1] * halves[1] : halves[1]);
 }
-at::Tensor ours(const std::vector<at::Tensor>& inputs) { return swiglu(inputs[0], inputs.size() > 1 ? inputs[1] : at::Tensor()); }
+at::Tensor ours(const std::vector<at::Tensor>& inputs) {
+  return swiglu(inputs[0], inputs.size() > 1 ? inputs[1] : at::Tensor());
+}
 
 }  // namespace
 
@@ -24,7 +26,8 @@ TEST_SUITE("grad") {
       for (const int64_t num_tokens : {1, 3, 130}) {
         CAPTURE(num_channels);
         CAPTURE(num_tokens);
-        const at::Tensor gate_up = 3 * randn({num_tokens, 2 * num_channels}, 1), mask = at::sigmoid(randn({num_channels}, 2));
+        const at::Tensor gate_up = 3 * randn({num_tokens, 2 * num_channels}, 1),
+                         mask = at::sigmoid(randn({num_channels}, 2));
         const at::Tensor h_grad = randn({num_tokens, num_channels}, 3);
         check_against_composition(ours, composition, {gate_up}, h_grad);
         check_against_composition(ours, composition, {gate_up, mask}, h_grad);
@@ -67,11 +70,14 @@ TEST_SUITE("grad") {
 }
 
 TEST_SUITE("parity") {
-  TEST_CASE("swiglu: the quick path agrees with the reference on strided, misaligned rows and writes nothing around its outputs") {
+  TEST_CASE(
+      "swiglu: the quick path agrees with the reference on strided, misaligned rows and writes nothing around its "
+      "outputs") {
     for (const int64_t num_channels : {1, 31, 33, 257}) {
       CAPTURE(num_channels);
       const int64_t num_tokens = 70;
-      const at::Tensor gate_up = strided_copy(2 * randn({num_tokens, 2 * num_channels}, 4), 3, 1), mask = at::sigmoid(randn({num_channels}, 5));
+      const at::Tensor gate_up = strided_copy(2 * randn({num_tokens, 2 * num_channels}, 4), 3, 1),
+                       mask = at::sigmoid(randn({num_channels}, 5));
       const at::Tensor h_grad = strided_copy(randn({num_tokens, num_channels}, 6), 5, 1);
       Guarded h(num_tokens * num_channels), h_reference(num_tokens * num_channels);
       SwigluParams forward{.gate_up = gate_up.const_data_ptr<float>(),
@@ -86,8 +92,8 @@ TEST_SUITE("parity") {
       CHECK(h.intact());
       CHECK(max_error(h.tensor({num_tokens, num_channels}), h_reference.tensor({num_tokens, num_channels})) < 1e-5);
 
-      Guarded gate_up_grad(2 * num_tokens * num_channels), mask_grad(num_channels), gate_up_grad_reference(2 * num_tokens * num_channels),
-          mask_grad_reference(num_channels);
+      Guarded gate_up_grad(2 * num_tokens * num_channels), mask_grad(num_channels),
+          gate_up_grad_reference(2 * num_tokens * num_channels), mask_grad_reference(num_channels);
       SwigluBackwardParams backward{.gate_up = gate_up.const_data_ptr<float>(),
                                     .ffn_mask = mask.const_data_ptr<float>(),
                                     .h_grad = h_grad.const_data_ptr<float>(),
@@ -103,7 +109,8 @@ TEST_SUITE("parity") {
       swiglu_backward_reference(backward);
       CHECK(gate_up_grad.intact());
       CHECK(mask_grad.intact());
-      CHECK(max_error(gate_up_grad.tensor({num_tokens, 2 * num_channels}), gate_up_grad_reference.tensor({num_tokens, 2 * num_channels})) < 1e-5);
+      CHECK(max_error(gate_up_grad.tensor({num_tokens, 2 * num_channels}),
+                      gate_up_grad_reference.tensor({num_tokens, 2 * num_channels})) < 1e-5);
       CHECK(max_error(mask_grad.tensor({num_channels}), mask_grad_reference.tensor({num_channels})) < 5e-5);
     }
   }
@@ -111,7 +118,8 @@ TEST_SUITE("parity") {
 
 TEST_SUITE("unit") {
   TEST_CASE("swiglu: a mask of ones changes nothing, bit for bit") {
-    const at::Tensor gate_up = (2 * randn({50, 2 * 77}, 7)).requires_grad_(), masked_gate_up = gate_up.detach().clone().requires_grad_();
+    const at::Tensor gate_up = (2 * randn({50, 2 * 77}, 7)).requires_grad_(),
+                     masked_gate_up = gate_up.detach().clone().requires_grad_();
     const at::Tensor mask = at::ones({77}).requires_grad_(), h_grad = randn({50, 77}, 8);
     const at::Tensor plain = swiglu(gate_up, {}), masked = swiglu(masked_gate_up, mask);
     plain.backward(h_grad);
@@ -122,7 +130,8 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("swiglu: far gates neither overflow nor lose their limit") {
-    const at::Tensor gate_up = at::tensor({-1e4f, -100.0f, 0.0f, 100.0f, 1e4f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f}).view({1, 10}).requires_grad_();
+    const at::Tensor gate_up =
+        at::tensor({-1e4f, -100.0f, 0.0f, 100.0f, 1e4f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f}).view({1, 10}).requires_grad_();
     const at::Tensor h = swiglu(gate_up, {});
     CHECK(max_error(h, at::tensor({0.0f, 0.0f, 0.0f, 200.0f, 2e4f}).view({1, 5})) == 0.0);
     h.backward(at::ones_like(h));
@@ -154,16 +163,21 @@ TEST_SUITE("golden") {
         for (size_t c = 0; c < rows[r].size(); ++c) out[static_cast<int64_t>(r)][static_cast<int64_t>(c)] = rows[r][c];
       return out;
     };
-    const auto vector = [&](const char* key) { return at::tensor(golden.at(key).get<std::vector<double>>()).to(at::kFloat); };
+    const auto vector = [&](const char* key) {
+      return at::tensor(golden.at(key).get<std::vector<double>>()).to(at::kFloat);
+    };
     const double tolerance = golden.at("tolerance").at("float32").get<double>();
-    const at::Tensor gate = matrix("gate"), up = matrix("up"), down = matrix("down"), x = vector("x").view({1, -1}), soft_mask = vector("lambda");
+    const at::Tensor gate = matrix("gate"), up = matrix("up"), down = matrix("down"), x = vector("x").view({1, -1}),
+                     soft_mask = vector("lambda");
     const at::Tensor gate_up = coppice::linear(x, at::cat({gate, up}), {});
     const auto ffn = [&](const at::Tensor& mask) { return coppice::linear(swiglu(gate_up, mask), down, {}).view(-1); };
     CHECK(max_error(ffn(soft_mask), vector("out_soft")) <= tolerance);
     const at::Tensor kept = at::tensor(golden.at("kept").get<std::vector<int64_t>>());
     const at::Tensor hard_mask = at::zeros_like(soft_mask).index_copy_(0, kept, soft_mask.index_select(0, kept));
     CHECK(max_error(ffn(hard_mask), vector("out_cut")) <= tolerance);
-    const at::Tensor pruned_gate_up = coppice::linear(x, at::cat({gate.index_select(0, kept), matrix("merged_up")}), {});
-    CHECK(max_error(coppice::linear(swiglu(pruned_gate_up, {}), down.index_select(1, kept).contiguous(), {}).view(-1), vector("out_pruned")) <= tolerance);
+    const at::Tensor pruned_gate_up =
+        coppice::linear(x, at::cat({gate.index_select(0, kept), matrix("merged_up")}), {});
+    CHECK(max_error(coppice::linear(swiglu(pruned_gate_up, {}), down.index_select(1, kept).contiguous(), {}).view(-1),
+                    vector("out_pruned")) <= tolerance);
   }
 }

@@ -39,7 +39,9 @@ TEST_SUITE("unit") {
     y.resize(x.size());
     log_all(x.data(), y.data(), static_cast<int64_t>(x.size()));
     double worst = 0.0;
-    for (size_t i = 0; i < x.size(); ++i) worst = std::max(worst, std::abs(y[i] - std::log(double{x[i]})) / std::max(1e-7, std::abs(std::log(double{x[i]}))));
+    for (size_t i = 0; i < x.size(); ++i)
+      worst =
+          std::max(worst, std::abs(y[i] - std::log(double{x[i]})) / std::max(1e-7, std::abs(std::log(double{x[i]}))));
     CHECK(worst <= 2e-7);
     float one = 1.0f, zero = 1.0f;
     log_all(&one, &zero, 1);
@@ -64,7 +66,17 @@ TEST_SUITE("unit") {
 
   TEST_CASE("vector_exp: ends of the range") {
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
-    const std::vector<float> x{0.0f, -0.0f, kInfinity, -kInfinity, 88.72f, 88.8f, 1e30f, -1e30f, -104.5f, -90.0f, std::numeric_limits<float>::quiet_NaN()};
+    const std::vector<float> x{0.0f,
+                               -0.0f,
+                               kInfinity,
+                               -kInfinity,
+                               88.72f,
+                               88.8f,
+                               1e30f,
+                               -1e30f,
+                               -104.5f,
+                               -90.0f,
+                               std::numeric_limits<float>::quiet_NaN()};
     std::vector<float> y(x.size());
     exp_all(x.data(), y.data(), static_cast<int64_t>(x.size()));
     CHECK(y[0] == 1.0f);

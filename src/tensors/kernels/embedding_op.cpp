@@ -1,6 +1,6 @@
-// Rows of a table by token; backward scatter-adds the incoming rows into the table's gradient. Threads share the columns, not the rows, so every sum
-// runs in token order whatever the number of threads.
-// N = tokens, V = vocabulary, D = hidden size.
+// Rows of a table by token; backward scatter-adds the incoming rows into the table's gradient. Threads share the
+// columns, not the rows, so every sum runs in token order whatever the number of threads. N = tokens, V = vocabulary, D
+// = hidden size.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cstring>
@@ -22,7 +22,8 @@ void gather_rows(const at::Tensor& token_N, const at::Tensor& table_VD, const at
   float* out = out_ND.mutable_data_ptr<float>();
   const int64_t width = table_VD.size(1), table_stride = table_VD.stride(0);
   parallel_rows(token_N.size(0), threads_for(out_ND.numel()), [&](int64_t begin, int64_t end, int) {
-    for (int64_t n = begin; n < end; ++n) std::memcpy(out + n * width, table + token[n] * table_stride, sizeof(float) * width);
+    for (int64_t n = begin; n < end; ++n)
+      std::memcpy(out + n * width, table + token[n] * table_stride, sizeof(float) * width);
   });
 }
 
@@ -41,7 +42,8 @@ void scatter_add_rows(const at::Tensor& token_N, const at::Tensor& grad_ND, cons
 }
 
 struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& token_N, const at::Tensor& table_VD, const at::Tensor& table_grad_VD) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& token_N, const at::Tensor& table_VD,
+                            const at::Tensor& table_grad_VD) {
     ctx->save_for_backward({token_N});
     ctx->saved_data["table_grad"] = given(table_grad_VD);
     ctx->saved_data["vocab_size"] = table_VD.size(0);
@@ -74,7 +76,8 @@ at::Tensor embedding(const at::Tensor& token_N, const at::Tensor& table_VD, cons
   check_cpu_float32(table_VD, "table_VD");
   check_weight_grad(table_VD, table_grad_VD, "table_grad_VD");
   for (const int64_t token : c10::IntArrayRef(token_N.const_data_ptr<int64_t>(), token_N.numel()))
-    COPPICE_CHECK(token >= 0 && token < table_VD.size(0), fmt::format("token {} outside the table of {} rows", token, table_VD.size(0)));
+    COPPICE_CHECK(token >= 0 && token < table_VD.size(0),
+                  fmt::format("token {} outside the table of {} rows", token, table_VD.size(0)));
   return EmbeddingFunction::apply(token_N, table_VD, or_absent(table_grad_VD));
 }
 

@@ -1,11 +1,14 @@
-// Distillation from a dense teacher, chunk by chunk: student logits z and teacher logits u of a few tokens exist together, and one pass a row ends with
-// d(loss)/dz in place of z. With q = softmax(u / tau), p = softmax(z / tau), lse = logsumexp z:
+// Distillation from a dense teacher, chunk by chunk: student logits z and teacher logits u of a few tokens exist
+// together, and one pass a row ends with d(loss)/dz in place of z. With q = softmax(u / tau), p = softmax(z / tau), lse
+// = logsumexp z:
 //   loss = (1 - w) (lse - z[true]) + w K + zeta lse^2
 //   kl          K = tau^2 sum q log(q / p)                                          dK/dz = tau (p - q)
-//   reverse_kl  K = tau^2 sum p log(p / q)                                          dK/dz = tau p (h - sum p h), h = log(p / q)
-//   jsd         K = tau^2 [beta KL(q | m) + (1 - beta) KL(p | m)], m = beta q + (1 - beta) p;  the same with h = (1 - beta) log(p / m)
-// The factor tau^2 keeps the gradient's size when the temperature changes. A row whose true label is -100 is ignored in every term.
-// C = tokens of a chunk, V = vocabulary, w = teacher weight, zeta = z_loss. This file is the pass over rows.
+//   reverse_kl  K = tau^2 sum p log(p / q)                                          dK/dz = tau p (h - sum p h), h =
+//   log(p / q) jsd         K = tau^2 [beta KL(q | m) + (1 - beta) KL(p | m)], m = beta q + (1 - beta) p;  the same with
+//   h = (1 - beta) log(p / m)
+// The factor tau^2 keeps the gradient's size when the temperature changes. A row whose true label is -100 is ignored in
+// every term. C = tokens of a chunk, V = vocabulary, w = teacher weight, zeta = z_loss. This file is the pass over
+// rows.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +29,7 @@ struct DistillationSettings {
 };
 
 struct DistillationParams {
-  float* logits = nullptr;              // (C, V): the student's in, `scale` times d(loss)/d(logits) out; overwritten either way
+  float* logits = nullptr;  // (C, V): the student's in, `scale` times d(loss)/d(logits) out; overwritten either way
   float* teacher_logits = nullptr;      // (C, V): overwritten
   const int64_t* true_label = nullptr;  // (C): in [0, V) or -100
   LossRow* rows = nullptr;              // (C), overwritten
@@ -40,7 +43,7 @@ struct DistillationParams {
 void distillation_cpu(const DistillationParams& params);
 
 /// One row in double; `gradient` (V values, scale 1) may be empty.
-LossRow distillation_reference(std::span<const double> logits, std::span<const double> teacher_logits, int64_t true_label, const DistillationSettings& settings,
-                               std::span<double> gradient);
+LossRow distillation_reference(std::span<const double> logits, std::span<const double> teacher_logits,
+                               int64_t true_label, const DistillationSettings& settings, std::span<double> gradient);
 
 }  // namespace coppice

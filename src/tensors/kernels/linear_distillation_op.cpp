@@ -1,4 +1,5 @@
-// Torch at the door of distillation from a dense teacher: its head is multiplied inside the chunk, so that two chunks of logits are all there ever is.
+// Torch at the door of distillation from a dense teacher: its head is multiplied inside the chunk, so that two chunks
+// of logits are all there ever is.
 #include "src/tensors/kernels/linear_distillation.h"
 
 #include <fmt/format.h>
@@ -12,8 +13,12 @@ namespace coppice {
 namespace {
 
 DistillationSettings settings_of(const DistillationOptions& options) {
-  DistillationSettings settings{.teacher_weight = options.teacher_weight, .temperature = options.temperature, .beta = options.beta, .z_loss = options.z_loss};
-  COPPICE_CHECK(options.teacher_weight >= 0.0 && options.teacher_weight <= 1.0, fmt::format("teacher_weight: got {}, expected 0 to 1", options.teacher_weight));
+  DistillationSettings settings{.teacher_weight = options.teacher_weight,
+                                .temperature = options.temperature,
+                                .beta = options.beta,
+                                .z_loss = options.z_loss};
+  COPPICE_CHECK(options.teacher_weight >= 0.0 && options.teacher_weight <= 1.0,
+                fmt::format("teacher_weight: got {}, expected 0 to 1", options.teacher_weight));
   COPPICE_CHECK(options.temperature > 0.0, fmt::format("temperature: got {}, expected above 0", options.temperature));
   if (options.loss == "kl") {
     settings.loss = DistillationLoss::kl;
@@ -21,7 +26,8 @@ DistillationSettings settings_of(const DistillationOptions& options) {
     settings.loss = DistillationLoss::reverse_kl;
   } else {
     COPPICE_CHECK(options.loss == "jsd", fmt::format("loss: got '{}', expected kl, reverse_kl or jsd", options.loss));
-    COPPICE_CHECK(options.beta > 0.0 && options.beta < 1.0, fmt::format("beta: got {}, expected above 0 and below 1", options.beta));
+    COPPICE_CHECK(options.beta > 0.0 && options.beta < 1.0,
+                  fmt::format("beta: got {}, expected above 0 and below 1", options.beta));
     settings.loss = DistillationLoss::jsd;
   }
   return settings;
@@ -29,18 +35,21 @@ DistillationSettings settings_of(const DistillationOptions& options) {
 
 }  // namespace
 
-LinearLossSums distillation_step(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad_VD, const at::Tensor& teacher_hidden,
-                                 const at::Tensor& teacher_head, const at::Tensor& true_label_N, const DistillationOptions& options, double scale, bool argmax,
-                                 int64_t chunk_rows) {
+LinearLossSums distillation_step(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad_VD,
+                                 const at::Tensor& teacher_hidden, const at::Tensor& teacher_head,
+                                 const at::Tensor& true_label_N, const DistillationOptions& options, double scale,
+                                 bool argmax, int64_t chunk_rows) {
   const at::NoGradGuard no_grad;
-  const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach(), teacher_hidden_NE = teacher_hidden.detach(), teacher_head_VE = teacher_head.detach();
+  const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach(), teacher_hidden_NE = teacher_hidden.detach(),
+                   teacher_head_VE = teacher_head.detach();
   check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
   check_head(teacher_hidden_NE, teacher_head_VE, "teacher_hidden_NE", "teacher_head_VE");
   const int64_t num_vocab = head_VD.size(0);
   check_shape(teacher_hidden_NE, {hidden_ND.size(0), -1}, "teacher_hidden_NE");
   check_shape(teacher_head_VE, {num_vocab, -1}, "teacher_head_VE");
   const DistillationSettings settings = settings_of(options);
-  LogitChunks teacher(teacher_hidden_NE, teacher_head_VE, chunk_rows);  // of the same size as the student's: chunks depend on rows and vocabulary alone
+  LogitChunks teacher(teacher_hidden_NE, teacher_head_VE,
+                      chunk_rows);  // of the same size as the student's: chunks depend on rows and vocabulary alone
   const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* rows) {
     at::Tensor teacher_logits_CV = teacher.at(first);
     distillation_cpu({.logits = logits_CV.mutable_data_ptr<float>(),
@@ -57,24 +66,34 @@ LinearLossSums distillation_step(const at::Tensor& hidden, const at::Tensor& hea
   return walk_chunks(hidden_ND, head_VD, head_grad_VD, true_label_N, pass, chunk_rows);
 }
 
-at::Tensor linear_distillation(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& teacher_hidden_NE, const at::Tensor& teacher_head_VE,
+at::Tensor linear_distillation(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
+                               const at::Tensor& teacher_hidden_NE, const at::Tensor& teacher_head_VE,
                                const at::Tensor& true_label, const DistillationOptions& options) {
-  const at::Tensor true_label_N = true_label.contiguous(), teacher_hidden = teacher_hidden_NE.contiguous(), teacher_head = teacher_head_VE.contiguous();
-  return mean_linear_loss(hidden_ND, head_VD, true_label_N, options.teacher_weight,
-                          [=](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, double scale) {
-                            return distillation_step(hidden, head, head_grad, teacher_hidden, teacher_head, true_label_N, options, scale, /*argmax=*/false);
-                          });
+  const at::Tensor true_label_N = true_label.contiguous(), teacher_hidden = teacher_hidden_NE.contiguous(),
+                   teacher_head = teacher_head_VE.contiguous();
+  return mean_linear_loss(
+      hidden_ND, head_VD, true_label_N, options.teacher_weight,
+      [=](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, double scale) {
+        return distillation_step(hidden, head, head_grad, teacher_hidden, teacher_head, true_label_N, options, scale,
+                                 /*argmax=*/false);
+      });
 }
 
 TORCH_LIBRARY_FRAGMENT(coppice, m) {
   m.def(
-      "linear_distillation(Tensor hidden_ND, Tensor head_VD, Tensor teacher_hidden_NE, Tensor teacher_head_VE, Tensor true_label_N, str loss, float "
+      "linear_distillation(Tensor hidden_ND, Tensor head_VD, Tensor teacher_hidden_NE, Tensor teacher_head_VE, Tensor "
+      "true_label_N, str loss, float "
       "teacher_weight, "
       "float temperature, float beta, float z_loss) -> Tensor",
-      [](const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& teacher_hidden_NE, const at::Tensor& teacher_head_VE,
-         const at::Tensor& true_label_N, std::string loss, double teacher_weight, double temperature, double beta, double z_loss) {
+      [](const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& teacher_hidden_NE,
+         const at::Tensor& teacher_head_VE, const at::Tensor& true_label_N, std::string loss, double teacher_weight,
+         double temperature, double beta, double z_loss) {
         return linear_distillation(hidden_ND, head_VD, teacher_hidden_NE, teacher_head_VE, true_label_N,
-                                   {.loss = std::move(loss), .teacher_weight = teacher_weight, .temperature = temperature, .beta = beta, .z_loss = z_loss});
+                                   {.loss = std::move(loss),
+                                    .teacher_weight = teacher_weight,
+                                    .temperature = temperature,
+                                    .beta = beta,
+                                    .z_loss = z_loss});
       });
 }
 

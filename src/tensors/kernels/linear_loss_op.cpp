@@ -13,41 +13,49 @@ namespace coppice {
 
 namespace {
 
-// A chunk of logits that stays in the last-level cache is the cheapest; but every chunk also reads the head twice and its gradient once, so a large
-// vocabulary needs enough rows to pay for that. Never more than kMaxChunkBytes.
+// A chunk of logits that stays in the last-level cache is the cheapest; but every chunk also reads the head twice and
+// its gradient once, so a large vocabulary needs enough rows to pay for that. Never more than kMaxChunkBytes.
 constexpr int64_t kCacheChunkBytes = int64_t{4} << 20;
 constexpr int64_t kMaxChunkBytes = int64_t{64} << 20;
 constexpr int64_t kMinChunkRows = 320;
 
 int64_t chunk_rows(int64_t num_rows, int64_t num_vocab) {
   const int64_t row_bytes = num_vocab * static_cast<int64_t>(sizeof(float));
-  const int64_t rows = std::min(std::max(kCacheChunkBytes / row_bytes, kMinChunkRows), std::max(int64_t{1}, kMaxChunkBytes / row_bytes));
+  const int64_t rows =
+      std::min(std::max(kCacheChunkBytes / row_bytes, kMinChunkRows), std::max(int64_t{1}, kMaxChunkBytes / row_bytes));
   const int64_t chunks = std::max(int64_t{1}, (num_rows + rows - 1) / rows);
-  return std::max(int64_t{1}, (num_rows + chunks - 1) / chunks);  // all nearly equal: a short last one would be the dearest
+  return std::max(int64_t{1},
+                  (num_rows + chunks - 1) / chunks);  // all nearly equal: a short last one would be the dearest
 }
 
 }  // namespace
 
 void check_labels(const at::Tensor& label_N, int64_t num_rows, int64_t num_vocab, const char* name) {
   check_shape(label_N, {num_rows}, name);
-  COPPICE_CHECK(label_N.scalar_type() == at::kLong && label_N.is_contiguous(), fmt::format("{}: expected contiguous int64", name));
+  COPPICE_CHECK(label_N.scalar_type() == at::kLong && label_N.is_contiguous(),
+                fmt::format("{}: expected contiguous int64", name));
   const int64_t* label = label_N.const_data_ptr<int64_t>();
   for (int64_t n = 0; n < num_rows; ++n) {
-    COPPICE_CHECK(label[n] == kIgnoredLabel || (label[n] >= 0 && label[n] < num_vocab),
-                  fmt::format("{}[{}]: got {}, expected {} or 0 to {}", name, n, label[n], kIgnoredLabel, num_vocab - 1));
+    COPPICE_CHECK(
+        label[n] == kIgnoredLabel || (label[n] >= 0 && label[n] < num_vocab),
+        fmt::format("{}[{}]: got {}, expected {} or 0 to {}", name, n, label[n], kIgnoredLabel, num_vocab - 1));
   }
 }
 
-void check_head(const at::Tensor& hidden_ND, const at::Tensor& head_VD, std::string_view hidden_name, std::string_view head_name) {
+void check_head(const at::Tensor& hidden_ND, const at::Tensor& head_VD, std::string_view hidden_name,
+                std::string_view head_name) {
   check_shape(hidden_ND, {-1, -1}, hidden_name);
   check_shape(head_VD, {-1, hidden_ND.size(1)}, head_name);
   check_cpu_float32(hidden_ND, hidden_name);
   check_cpu_float32(head_VD, head_name);
-  COPPICE_CHECK(head_VD.size(0) > 0 && hidden_ND.size(1) > 0, fmt::format("{}: expected at least one row and one column", head_name));
+  COPPICE_CHECK(head_VD.size(0) > 0 && hidden_ND.size(1) > 0,
+                fmt::format("{}: expected at least one row and one column", head_name));
 }
 
 LogitChunks::LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t rows)
-    : hidden_ND_(hidden_ND.contiguous()), head_VD_(head_VD.contiguous()), rows_(rows > 0 ? rows : chunk_rows(hidden_ND.size(0), head_VD.size(0))) {
+    : hidden_ND_(hidden_ND.contiguous()),
+      head_VD_(head_VD.contiguous()),
+      rows_(rows > 0 ? rows : chunk_rows(hidden_ND.size(0), head_VD.size(0))) {
   buffer_CV_ = hidden_ND.new_empty({rows_, head_VD.size(0)});
 }
 
@@ -63,8 +71,8 @@ at::Tensor LogitChunks::at(int64_t first) {
   return logits_CV;
 }
 
-LinearLossSums walk_chunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
-                           const RowPass& pass, int64_t chunk_rows) {
+LinearLossSums walk_chunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
+                           const at::Tensor& true_label_N, const RowPass& pass, int64_t chunk_rows) {
   const int64_t num_rows = hidden_ND.size(0);
   check_labels(true_label_N, num_rows, head_VD.size(0), "true_label_N");
   LinearLossSums sums;
@@ -103,26 +111,30 @@ namespace {
 struct Mean {
   at::Tensor loss, hidden_grad_ND;
 };
-Mean mean_of(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N, double teacher_weight,
-             const LossStep& step) {
+Mean mean_of(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
+             const at::Tensor& true_label_N, double teacher_weight, const LossStep& step) {
   const int64_t num_live = true_label_N.ne(kIgnoredLabel).sum().item<int64_t>();
   const double scale = num_live == 0 ? 0.0 : 1.0 / static_cast<double>(num_live);
   const LinearLossSums sums = step(hidden_ND, head_VD, head_grad_VD, scale);
   double sum = sums.ce + sums.z;
-  if (teacher_weight != 0.0) sum += teacher_weight * (sums.kd - sums.ce);  // in this form exactly the cross-entropy when both labels agree everywhere
+  if (teacher_weight != 0.0)
+    sum += teacher_weight *
+           (sums.kd - sums.ce);  // in this form exactly the cross-entropy when both labels agree everywhere
   return {hidden_ND.new_full({}, sum * scale), sums.hidden_grad_ND};
 }
 
 struct MeanLinearLoss : torch::autograd::Function<MeanLinearLoss> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& true_label_N,
-                            double teacher_weight, const LossStep& step) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& hidden_ND,
+                            const at::Tensor& head_VD, const at::Tensor& true_label_N, double teacher_weight,
+                            const LossStep& step) {
     const at::Tensor head_grad_VD = at::zeros_like(head_VD, at::MemoryFormat::Contiguous);
     const Mean mean = mean_of(hidden_ND, head_VD, head_grad_VD, true_label_N, teacher_weight, step);
     context->save_for_backward({mean.hidden_grad_ND, head_grad_VD});
     return mean.loss;
   }
 
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, const torch::autograd::variable_list& grads) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& grads) {
     COPPICE_CHECK(!at::GradMode::is_enabled(), "the linear losses have no second derivative");
     const auto saved = context->get_saved_variables();
     return {saved[0].mul(grads[0]), saved[1].mul(grads[0]), at::Tensor(), at::Tensor(), at::Tensor()};
@@ -131,8 +143,8 @@ struct MeanLinearLoss : torch::autograd::Function<MeanLinearLoss> {
 
 }  // namespace
 
-at::Tensor mean_linear_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& true_label_N, double teacher_weight,
-                            const LossStep& step) {
+at::Tensor mean_linear_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& true_label_N,
+                            double teacher_weight, const LossStep& step) {
   const at::Tensor hidden = hidden_ND.contiguous(), head = head_VD.contiguous();
   check_head(hidden, head, "hidden_ND", "head_VD");
   if (at::GradMode::is_enabled() && (hidden.requires_grad() || head.requires_grad()))

@@ -1,10 +1,12 @@
-// Next-token loss on hidden states: logits = hidden head^T a chunk of tokens at a time, then one pass a row that ends with d(logits) in place of the logits.
+// Next-token loss on hidden states: logits = hidden head^T a chunk of tokens at a time, then one pass a row that ends
+// with d(logits) in place of the logits.
 //   lse = logsumexp z,  loss = lse - (1 - w) z[true] - w z[teacher] + zeta lse^2
 //   d loss / dz = softmax (1 + 2 zeta lse) - (1 - w) [true] - w [teacher]
-// The teacher's part needs only its top-1 label: one gather more than plain cross-entropy (arXiv 2407.21075). A row whose true label is -100 is ignored:
-// no loss, zero gradient. A row without a teacher label (-100, or no teacher labels at all) takes the true label for it, and so does a row where both agree:
-// its loss is plain cross-entropy bit for bit, as every row's is with w = 0.
-// C = tokens of a chunk, V = vocabulary, w = teacher weight, zeta = z_loss. This file is the pass over rows.
+// The teacher's part needs only its top-1 label: one gather more than plain cross-entropy (arXiv 2407.21075). A row
+// whose true label is -100 is ignored: no loss, zero gradient. A row without a teacher label (-100, or no teacher
+// labels at all) takes the true label for it, and so does a row where both agree: its loss is plain cross-entropy bit
+// for bit, as every row's is with w = 0. C = tokens of a chunk, V = vocabulary, w = teacher weight, zeta = z_loss. This
+// file is the pass over rows.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +32,7 @@ struct MixedCrossEntropyParams {
 void mixed_cross_entropy_cpu(const MixedCrossEntropyParams& params);
 
 /// One row in double; `gradient` (V values, scale 1) may be empty.
-LossRow mixed_cross_entropy_reference(std::span<const double> logits, int64_t true_label, int64_t teacher_label, double teacher_weight, double z_loss,
-                                      std::span<double> gradient);
+LossRow mixed_cross_entropy_reference(std::span<const double> logits, int64_t true_label, int64_t teacher_label,
+                                      double teacher_weight, double z_loss, std::span<double> gradient);
 
 }  // namespace coppice

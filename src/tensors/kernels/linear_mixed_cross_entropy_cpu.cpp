@@ -1,5 +1,5 @@
-// A row is read for its maximum (and argmax), turned into exponentials while they are summed, and scaled into gradients: three passes over memory that the
-// first one brought into the core's cache.
+// A row is read for its maximum (and argmax), turned into exponentials while they are summed, and scaled into
+// gradients: three passes over memory that the first one brought into the core's cache.
 #include <algorithm>
 #include <cmath>
 
@@ -17,14 +17,15 @@ struct LabelShares {
   double true_share, teacher_share;
 };
 LabelShares share_labels(int64_t true_label, int64_t teacher_label, double teacher_weight) {
-  if (teacher_weight == 0.0 || teacher_label == kIgnoredLabel || teacher_label == true_label) return {true_label, 1.0, 0.0};
+  if (teacher_weight == 0.0 || teacher_label == kIgnoredLabel || teacher_label == true_label)
+    return {true_label, 1.0, 0.0};
   return {teacher_label, 1.0 - teacher_weight, teacher_weight};
 }
 
 }  // namespace
 
-LossRow mixed_cross_entropy_reference(std::span<const double> logits, int64_t true_label, int64_t teacher_label, double teacher_weight, double z_loss,
-                                      std::span<double> gradient) {
+LossRow mixed_cross_entropy_reference(std::span<const double> logits, int64_t true_label, int64_t teacher_label,
+                                      double teacher_weight, double z_loss, std::span<double> gradient) {
   std::fill(gradient.begin(), gradient.end(), 0.0);
   if (true_label == kIgnoredLabel) return {};
   const LabelShares labels = share_labels(true_label, teacher_label, teacher_weight);
@@ -58,13 +59,16 @@ LossRow pass_row(const MixedCrossEntropyParams& params, int64_t row) {
     if (params.write_gradient) std::fill_n(z, n, 0.0f);
     return {};
   }
-  const LabelShares labels = share_labels(true_label, params.teacher_label ? params.teacher_label[row] : kIgnoredLabel, params.teacher_weight);
+  const LabelShares labels =
+      share_labels(true_label, params.teacher_label ? params.teacher_label[row] : kIgnoredLabel, params.teacher_weight);
   const double z_true = z[true_label], z_teacher = z[labels.teacher];
   const Largest largest = find_largest(z, n);
   LossRow result;
   if (params.argmax) result.top_1 = find_first(z, n, largest);
-  if (params.argmax && params.teacher_label && params.teacher_label[row] >= 0) result.teacher_top_1 = params.teacher_label[row];
-  const double sum = params.write_gradient ? sum_exponentials_in_place(z, n, largest.value) : sum_exponentials(z, n, largest.value, 1.0f);
+  if (params.argmax && params.teacher_label && params.teacher_label[row] >= 0)
+    result.teacher_top_1 = params.teacher_label[row];
+  const double sum = params.write_gradient ? sum_exponentials_in_place(z, n, largest.value)
+                                           : sum_exponentials(z, n, largest.value, 1.0f);
   const double lse = largest.value + std::log(sum);
   result.ce = lse - z_true;
   if (params.teacher_weight != 0.0) result.kd = lse - z_teacher;
@@ -75,7 +79,8 @@ LossRow pass_row(const MixedCrossEntropyParams& params, int64_t row) {
   const double e_true = z[true_label], e_teacher = z[labels.teacher];
   multiply(z, n, static_cast<float>(factor));
   z[true_label] = static_cast<float>(e_true * factor - params.scale * labels.true_share);
-  if (labels.teacher != true_label) z[labels.teacher] = static_cast<float>(e_teacher * factor - params.scale * labels.teacher_share);
+  if (labels.teacher != true_label)
+    z[labels.teacher] = static_cast<float>(e_teacher * factor - params.scale * labels.teacher_share);
   return result;
 }
 

@@ -1,5 +1,5 @@
-// Torch at the door of the label mixture: checks, the pass over a chunk's rows, registration; and the teacher's choices, which are the same walk without a
-// loss.
+// Torch at the door of the label mixture: checks, the pass over a chunk's rows, registration; and the teacher's
+// choices, which are the same walk without a loss.
 #include "src/tensors/kernels/linear_mixed_cross_entropy.h"
 
 #include <fmt/format.h>
@@ -13,38 +13,44 @@
 
 namespace coppice {
 
-LinearLossSums mixed_cross_entropy_step(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
-                                        const at::Tensor& teacher_label_N, double teacher_weight, double z_loss, double scale, bool argmax,
-                                        int64_t chunk_rows) {
+LinearLossSums mixed_cross_entropy_step(const at::Tensor& hidden, const at::Tensor& head,
+                                        const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
+                                        const at::Tensor& teacher_label_N, double teacher_weight, double z_loss,
+                                        double scale, bool argmax, int64_t chunk_rows) {
   const at::NoGradGuard no_grad;
   const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach();
   check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
   const int64_t num_vocab = head_VD.size(0);
-  COPPICE_CHECK(teacher_weight >= 0.0 && teacher_weight <= 1.0, fmt::format("teacher_weight: got {}, expected 0 to 1", teacher_weight));
+  COPPICE_CHECK(teacher_weight >= 0.0 && teacher_weight <= 1.0,
+                fmt::format("teacher_weight: got {}, expected 0 to 1", teacher_weight));
   if (teacher_label_N.defined()) check_labels(teacher_label_N, hidden_ND.size(0), num_vocab, "teacher_label_N");
   const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* rows) {
-    mixed_cross_entropy_cpu({.logits = logits_CV.mutable_data_ptr<float>(),
-                             .true_label = true_label_N.const_data_ptr<int64_t>() + first,
-                             .teacher_label = teacher_label_N.defined() ? teacher_label_N.const_data_ptr<int64_t>() + first : nullptr,
-                             .rows = rows,
-                             .num_rows = logits_CV.size(0),
-                             .num_vocab = num_vocab,
-                             .teacher_weight = teacher_weight,
-                             .z_loss = z_loss,
-                             .scale = scale,
-                             .write_gradient = head_grad_VD.defined(),
-                             .argmax = argmax});
+    mixed_cross_entropy_cpu(
+        {.logits = logits_CV.mutable_data_ptr<float>(),
+         .true_label = true_label_N.const_data_ptr<int64_t>() + first,
+         .teacher_label = teacher_label_N.defined() ? teacher_label_N.const_data_ptr<int64_t>() + first : nullptr,
+         .rows = rows,
+         .num_rows = logits_CV.size(0),
+         .num_vocab = num_vocab,
+         .teacher_weight = teacher_weight,
+         .z_loss = z_loss,
+         .scale = scale,
+         .write_gradient = head_grad_VD.defined(),
+         .argmax = argmax});
   };
   return walk_chunks(hidden_ND, head_VD, head_grad_VD, true_label_N, pass, chunk_rows);
 }
 
-at::Tensor linear_mixed_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& true_label, const at::Tensor& teacher_label,
+at::Tensor linear_mixed_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
+                                      const at::Tensor& true_label, const at::Tensor& teacher_label,
                                       double teacher_weight, double z_loss) {
   const at::Tensor true_label_N = true_label.contiguous();
   const at::Tensor teacher_label_N = teacher_label.defined() ? teacher_label.contiguous() : teacher_label;
   return mean_linear_loss(
-      hidden_ND, head_VD, true_label_N, teacher_weight, [=](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, double scale) {
-        return mixed_cross_entropy_step(hidden, head, head_grad, true_label_N, teacher_label_N, teacher_weight, z_loss, scale, /*argmax=*/false);
+      hidden_ND, head_VD, true_label_N, teacher_weight,
+      [=](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, double scale) {
+        return mixed_cross_entropy_step(hidden, head, head_grad, true_label_N, teacher_label_N, teacher_weight, z_loss,
+                                        scale, /*argmax=*/false);
       });
 }
 
@@ -67,8 +73,8 @@ at::Tensor top_1(const at::Tensor& hidden, const at::Tensor& head, TopFacts* fac
   std::vector<TopFact> fact(static_cast<size_t>(hidden_ND.size(0)));
   for (int64_t first = 0; first < hidden_ND.size(0); first += chunks.rows()) {
     const at::Tensor logits_CV = chunks.at(first);
-    top_1_cpu(logits_CV.const_data_ptr<float>(), logits_CV.size(0), head_VD.size(0), top_1_N.mutable_data_ptr<int64_t>() + first,
-              facts == nullptr ? nullptr : fact.data() + first);
+    top_1_cpu(logits_CV.const_data_ptr<float>(), logits_CV.size(0), head_VD.size(0),
+              top_1_N.mutable_data_ptr<int64_t>() + first, facts == nullptr ? nullptr : fact.data() + first);
   }
   count_facts(fact, facts);
   return top_1_N;
@@ -104,7 +110,8 @@ TopK top_k(const at::Tensor& hidden, const at::Tensor& head, int64_t k, double t
 
 TORCH_LIBRARY_FRAGMENT(coppice, m) {
   m.def(
-      "linear_mixed_cross_entropy(Tensor hidden_ND, Tensor head_VD, Tensor true_label_N, Tensor teacher_label_N, float teacher_weight, float z_loss) -> Tensor",
+      "linear_mixed_cross_entropy(Tensor hidden_ND, Tensor head_VD, Tensor true_label_N, Tensor teacher_label_N, float "
+      "teacher_weight, float z_loss) -> Tensor",
       &linear_mixed_cross_entropy);
 }
 

@@ -1,5 +1,5 @@
-// y = x w^T as an autograd function whose weight gradient is one GEMM straight into the gradient arena (beta = 1): no temporary, no separate add.
-// N = tokens, I = inputs, O = outputs.
+// y = x w^T as an autograd function whose weight gradient is one GEMM straight into the gradient arena (beta = 1): no
+// temporary, no separate add. N = tokens, I = inputs, O = outputs.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "src/tensors/kernels/op_checks.h"
@@ -13,7 +13,8 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_NI, const at::Tensor& weight_OI, const at::Tensor& weight_grad_OI) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_NI, const at::Tensor& weight_OI,
+                            const at::Tensor& weight_grad_OI) {
     ctx->save_for_backward({x_NI, weight_OI});
     ctx->saved_data["weight_grad"] = given(weight_grad_OI);
     return x_NI.mm(weight_OI.t());

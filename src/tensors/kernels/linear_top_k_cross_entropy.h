@@ -1,9 +1,11 @@
-// Distillation from stored top-k probabilities: what the k ids S leave over is one bucket R, so that the student is not pulled towards a sharper teacher
-// than there was (dropping the tail and renormalising is biased, arXiv 2503.16870). With p = softmax(z / tau), q the stored probabilities (taken at tau):
+// Distillation from stored top-k probabilities: what the k ids S leave over is one bucket R, so that the student is not
+// pulled towards a sharper teacher than there was (dropping the tail and renormalising is biased, arXiv 2503.16870).
+// With p = softmax(z / tau), q the stored probabilities (taken at tau):
 //   loss = (1 - w) (lse - z[true]) + w K + zeta lse^2,   K = tau^2 [sum_S q log(q / p) + q_R log(q_R / p_R)]
-//   dK/dz = tau (Q p - q) in S,  tau p (Q - q_R / p_R) in R;   Q = sum_S q + q_R, 1 but for the rounding of what was stored
-// An id below 0 is no entry; a row whose first id is below 0 has no teacher and is plain cross-entropy; a true label of -100 is an ignored row.
-// C = tokens of a chunk, V = vocabulary, K = stored ids, w = teacher weight, zeta = z_loss.
+//   dK/dz = tau (Q p - q) in S,  tau p (Q - q_R / p_R) in R;   Q = sum_S q + q_R, 1 but for the rounding of what was
+//   stored
+// An id below 0 is no entry; a row whose first id is below 0 has no teacher and is plain cross-entropy; a true label of
+// -100 is an ignored row. C = tokens of a chunk, V = vocabulary, K = stored ids, w = teacher weight, zeta = z_loss.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +22,8 @@ struct TopKSettings {
 };
 
 struct TopKCrossEntropyParams {
-  float* logits = nullptr;              // (C, V): logits in, with write_gradient `scale` times d(loss)/d(logits) out, else overwritten
+  float* logits =
+      nullptr;  // (C, V): logits in, with write_gradient `scale` times d(loss)/d(logits) out, else overwritten
   const int64_t* true_label = nullptr;  // (C): in [0, V) or -100
   const int64_t* top_id = nullptr;      // (C, K): different ids in [0, V), or below 0
   const float* top_logp = nullptr;      // (C, K): log q
@@ -37,7 +40,8 @@ struct TopKCrossEntropyParams {
 void top_k_cross_entropy_cpu(const TopKCrossEntropyParams& params);
 
 /// One row in double; `gradient` (V values, scale 1) may be empty.
-LossRow top_k_cross_entropy_reference(std::span<const double> logits, int64_t true_label, std::span<const int64_t> top_id, std::span<const double> top_logp,
+LossRow top_k_cross_entropy_reference(std::span<const double> logits, int64_t true_label,
+                                      std::span<const int64_t> top_id, std::span<const double> top_logp,
                                       double tail_logp, const TopKSettings& settings, std::span<double> gradient);
 
 }  // namespace coppice

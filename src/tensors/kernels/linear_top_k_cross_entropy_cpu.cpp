@@ -1,4 +1,5 @@
-// The k entries of S are set aside before the exponentials are summed: the tail's sum is then exact even where it is a millionth of the whole.
+// The k entries of S are set aside before the exponentials are summed: the tail's sum is then exact even where it is a
+// millionth of the whole.
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
@@ -11,7 +12,8 @@
 
 namespace coppice {
 
-LossRow top_k_cross_entropy_reference(std::span<const double> logits, int64_t true_label, std::span<const int64_t> top_id, std::span<const double> top_logp,
+LossRow top_k_cross_entropy_reference(std::span<const double> logits, int64_t true_label,
+                                      std::span<const int64_t> top_id, std::span<const double> top_logp,
                                       double tail_logp, const TopKSettings& settings, std::span<double> gradient) {
   std::fill(gradient.begin(), gradient.end(), 0.0);
   if (true_label == kIgnoredLabel) return {};
@@ -25,7 +27,9 @@ LossRow top_k_cross_entropy_reference(std::span<const double> logits, int64_t tr
     sum += std::exp((logit - *largest) / tau);
   }
   const double lse = *largest + std::log(sum_1);
-  LossRow row{.ce = lse - logits[static_cast<size_t>(true_label)], .z = settings.z_loss * lse * lse, .top_1 = largest - logits.begin()};
+  LossRow row{.ce = lse - logits[static_cast<size_t>(true_label)],
+              .z = settings.z_loss * lse * lse,
+              .top_1 = largest - logits.begin()};
   std::vector<double> p(n), q(n, -1);  // q below 0: in the tail
   for (size_t v = 0; v < n; ++v) p[v] = std::exp((logits[v] - *largest) / tau) / sum;
   const double q_tail = std::exp(tail_logp);
@@ -41,7 +45,8 @@ LossRow top_k_cross_entropy_reference(std::span<const double> logits, int64_t tr
   row.teacher_top_1 = taught ? top_id[0] : -1;
   for (size_t v = 0; v < gradient.size(); ++v) {
     gradient[v] = std::exp(logits[v] - lse) * (1 - w + 2 * settings.z_loss * lse);
-    if (w > 0) gradient[v] += w * tau * (q[v] < 0 ? p[v] * (q_sum - (q_tail > 0 ? q_tail / p_tail : 0)) : q_sum * p[v] - q[v]);
+    if (w > 0)
+      gradient[v] += w * tau * (q[v] < 0 ? p[v] * (q_sum - (q_tail > 0 ? q_tail / p_tail : 0)) : q_sum * p[v] - q[v]);
   }
   if (!gradient.empty()) gradient[static_cast<size_t>(true_label)] -= 1 - w;
   return row;
@@ -55,7 +60,8 @@ COPPICE_INLINE void write_tail(float* z, int64_t n, float largest, float inverse
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const float e = vector_exp_flushed(z[i] - largest);
-    z[i] = Tempered ? plain * e + tail * vector_exp_flushed((z[i] - largest) * inverse_temperature) : (plain + tail) * e;
+    z[i] =
+        Tempered ? plain * e + tail * vector_exp_flushed((z[i] - largest) * inverse_temperature) : (plain + tail) * e;
   }
 }
 
@@ -93,7 +99,8 @@ LossRow pass_row(const TopKCrossEntropyParams& params, int64_t row, std::vector<
   if (params.argmax && taught) result.teacher_top_1 = entries[0].id;
 
   const auto inverse_temperature = static_cast<float>(1.0 / tau);
-  const double tail_1 = sum_exponentials(z, n, largest.value, 1.0f), tail_p = tau == 1.0 ? tail_1 : sum_exponentials(z, n, largest.value, inverse_temperature);
+  const double tail_1 = sum_exponentials(z, n, largest.value, 1.0f),
+               tail_p = tau == 1.0 ? tail_1 : sum_exponentials(z, n, largest.value, inverse_temperature);
   double sum_1 = tail_1, sum_p = tail_p;
   for (const Entry& entry : entries) {
     sum_1 += std::exp(entry.logit - largest.value);
@@ -104,7 +111,8 @@ LossRow pass_row(const TopKCrossEntropyParams& params, int64_t row, std::vector<
   result.z = params.settings.z_loss * lse * lse;
 
   const double q_tail = taught ? std::exp(double{params.tail_logp[row]}) : 0.0;
-  const double p_tail = std::max(tail_p / sum_p, std::numeric_limits<double>::min());  // all of it may have fallen below e^-87
+  const double p_tail =
+      std::max(tail_p / sum_p, std::numeric_limits<double>::min());  // all of it may have fallen below e^-87
   double q_sum = q_tail, value = q_tail > 0 ? q_tail * (params.tail_logp[row] - std::log(p_tail)) : 0.0;
   for (const Entry& entry : entries) {
     q_sum += entry.q;
@@ -113,7 +121,8 @@ LossRow pass_row(const TopKCrossEntropyParams& params, int64_t row, std::vector<
   result.kd = taught ? tau * tau * value : result.ce;
   if (!params.write_gradient) return result;
 
-  const double plain = params.scale * (1.0 - w + 2.0 * params.settings.z_loss * lse) / sum_1, teacher = params.scale * w * tau;
+  const double plain = params.scale * (1.0 - w + 2.0 * params.settings.z_loss * lse) / sum_1,
+               teacher = params.scale * w * tau;
   const double tail_factor = tail_p > 0 ? teacher * (q_sum - (q_tail > 0 ? q_tail / p_tail : 0.0)) / sum_p : 0.0;
   const auto tail = static_cast<float>(std::clamp(tail_factor, -double{FLT_MAX}, double{FLT_MAX}));
   if (tau == 1.0) {

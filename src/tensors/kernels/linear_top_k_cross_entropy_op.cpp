@@ -18,61 +18,74 @@ void check_top_k(const TopK& top, int64_t num_rows, int64_t num_vocab) {
   check_shape(top.tail_logp_N, {num_rows}, "tail_logp_N");
   check_cpu_float32(top.logp_NK, "top_logp_NK");
   check_cpu_float32(top.tail_logp_N, "tail_logp_N");
-  COPPICE_CHECK(top.id_NK.scalar_type() == at::kLong && top.id_NK.is_contiguous() && top.logp_NK.is_contiguous() && top.tail_logp_N.is_contiguous(),
+  COPPICE_CHECK(top.id_NK.scalar_type() == at::kLong && top.id_NK.is_contiguous() && top.logp_NK.is_contiguous() &&
+                    top.tail_logp_N.is_contiguous(),
                 "top_id_NK, top_logp_NK, tail_logp_N: expected contiguous int64, float32, float32");
   const int64_t* id = top.id_NK.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < num_rows * k; ++i)
-    COPPICE_CHECK(id[i] < num_vocab, fmt::format("top_id_NK[{}][{}]: got {}, expected at most {}", i / k, i % k, id[i], num_vocab - 1));
+    COPPICE_CHECK(id[i] < num_vocab,
+                  fmt::format("top_id_NK[{}][{}]: got {}, expected at most {}", i / k, i % k, id[i], num_vocab - 1));
 }
 
 }  // namespace
 
-LinearLossSums top_k_cross_entropy_step(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
-                                        const TopK& top, double teacher_weight, double temperature, double z_loss, double scale, bool argmax,
-                                        int64_t chunk_rows) {
+LinearLossSums top_k_cross_entropy_step(const at::Tensor& hidden, const at::Tensor& head,
+                                        const at::Tensor& head_grad_VD, const at::Tensor& true_label_N, const TopK& top,
+                                        double teacher_weight, double temperature, double z_loss, double scale,
+                                        bool argmax, int64_t chunk_rows) {
   const at::NoGradGuard no_grad;
   const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach();
   check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
   check_top_k(top, hidden_ND.size(0), head_VD.size(0));
-  COPPICE_CHECK(teacher_weight >= 0.0 && teacher_weight <= 1.0, fmt::format("teacher_weight: got {}, expected 0 to 1", teacher_weight));
+  COPPICE_CHECK(teacher_weight >= 0.0 && teacher_weight <= 1.0,
+                fmt::format("teacher_weight: got {}, expected 0 to 1", teacher_weight));
   COPPICE_CHECK(temperature > 0.0, fmt::format("temperature: got {}, expected above 0", temperature));
   const int64_t k = top.id_NK.size(1);
   const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* rows) {
-    top_k_cross_entropy_cpu({.logits = logits_CV.mutable_data_ptr<float>(),
-                             .true_label = true_label_N.const_data_ptr<int64_t>() + first,
-                             .top_id = top.id_NK.const_data_ptr<int64_t>() + first * k,
-                             .top_logp = top.logp_NK.const_data_ptr<float>() + first * k,
-                             .tail_logp = top.tail_logp_N.const_data_ptr<float>() + first,
-                             .rows = rows,
-                             .num_rows = logits_CV.size(0),
-                             .num_vocab = head_VD.size(0),
-                             .k = k,
-                             .settings = {.teacher_weight = teacher_weight, .temperature = temperature, .z_loss = z_loss},
-                             .scale = scale,
-                             .write_gradient = head_grad_VD.defined(),
-                             .argmax = argmax});
+    top_k_cross_entropy_cpu(
+        {.logits = logits_CV.mutable_data_ptr<float>(),
+         .true_label = true_label_N.const_data_ptr<int64_t>() + first,
+         .top_id = top.id_NK.const_data_ptr<int64_t>() + first * k,
+         .top_logp = top.logp_NK.const_data_ptr<float>() + first * k,
+         .tail_logp = top.tail_logp_N.const_data_ptr<float>() + first,
+         .rows = rows,
+         .num_rows = logits_CV.size(0),
+         .num_vocab = head_VD.size(0),
+         .k = k,
+         .settings = {.teacher_weight = teacher_weight, .temperature = temperature, .z_loss = z_loss},
+         .scale = scale,
+         .write_gradient = head_grad_VD.defined(),
+         .argmax = argmax});
   };
   return walk_chunks(hidden_ND, head_VD, head_grad_VD, true_label_N, pass, chunk_rows);
 }
 
-at::Tensor linear_top_k_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& true_label, const TopK& top_k,
-                                      double teacher_weight, double temperature, double z_loss) {
+at::Tensor linear_top_k_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
+                                      const at::Tensor& true_label, const TopK& top_k, double teacher_weight,
+                                      double temperature, double z_loss) {
   const at::Tensor true_label_N = true_label.contiguous();
-  const TopK top{.id_NK = top_k.id_NK.contiguous(), .logp_NK = top_k.logp_NK.contiguous(), .tail_logp_N = top_k.tail_logp_N.contiguous()};
+  const TopK top{.id_NK = top_k.id_NK.contiguous(),
+                 .logp_NK = top_k.logp_NK.contiguous(),
+                 .tail_logp_N = top_k.tail_logp_N.contiguous()};
   return mean_linear_loss(
-      hidden_ND, head_VD, true_label_N, teacher_weight, [=](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, double scale) {
-        return top_k_cross_entropy_step(hidden, head, head_grad, true_label_N, top, teacher_weight, temperature, z_loss, scale, /*argmax=*/false);
+      hidden_ND, head_VD, true_label_N, teacher_weight,
+      [=](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, double scale) {
+        return top_k_cross_entropy_step(hidden, head, head_grad, true_label_N, top, teacher_weight, temperature, z_loss,
+                                        scale, /*argmax=*/false);
       });
 }
 
 TORCH_LIBRARY_FRAGMENT(coppice, m) {
   m.def(
-      "linear_top_k_cross_entropy(Tensor hidden_ND, Tensor head_VD, Tensor true_label_N, Tensor top_id_NK, Tensor top_logp_NK, Tensor tail_logp_N, float "
+      "linear_top_k_cross_entropy(Tensor hidden_ND, Tensor head_VD, Tensor true_label_N, Tensor top_id_NK, Tensor "
+      "top_logp_NK, Tensor tail_logp_N, float "
       "teacher_weight, "
       "float temperature, float z_loss) -> Tensor",
-      [](const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& true_label_N, const at::Tensor& top_id_NK, const at::Tensor& top_logp_NK,
-         const at::Tensor& tail_logp_N, double teacher_weight, double temperature, double z_loss) {
-        return linear_top_k_cross_entropy(hidden_ND, head_VD, true_label_N, {.id_NK = top_id_NK, .logp_NK = top_logp_NK, .tail_logp_N = tail_logp_N},
+      [](const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& true_label_N,
+         const at::Tensor& top_id_NK, const at::Tensor& top_logp_NK, const at::Tensor& tail_logp_N,
+         double teacher_weight, double temperature, double z_loss) {
+        return linear_top_k_cross_entropy(hidden_ND, head_VD, true_label_N,
+                                          {.id_NK = top_id_NK, .logp_NK = top_logp_NK, .tail_logp_N = tail_logp_N},
                                           teacher_weight, temperature, z_loss);
       });
 }

@@ -14,8 +14,9 @@ struct LogitsParams {
   int64_t num_rows, num_vocab, width;
 };
 
-/// Every logit is one chain of float32 multiply-adds, d ascending (fused where the machine has FMA): off by at most width 2^-23 sum_d |hidden_d head_d|. So it
-/// depends on its own two rows and on nothing else: not on the rows beside it, on chunks, or on threads. `lanes`: 16, 8 or 4, what the processor has.
+/// Every logit is one chain of float32 multiply-adds, d ascending (fused where the machine has FMA): off by at most
+/// width 2^-23 sum_d |hidden_d head_d|. So it depends on its own two rows and on nothing else: not on the rows beside
+/// it, on chunks, or on threads. `lanes`: 16, 8 or 4, what the processor has.
 void logits_cpu(const LogitsParams& params, int lanes = vector_lanes());
 
 }  // namespace coppice

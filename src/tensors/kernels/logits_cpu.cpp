@@ -1,6 +1,7 @@
-// A product for few rows and many ids. What costs a library most there is bringing the head into the order its inner loop wants, once per call and for all
-// rows; here a thread does that for the ids of one tile at a time, 48 with AVX-512, in a panel that stays in its second-level cache, and multiplies all rows
-// by it before the next. Written with vector extensions, once per instruction set; the widest that the machine has is taken.
+// A product for few rows and many ids. What costs a library most there is bringing the head into the order its inner
+// loop wants, once per call and for all rows; here a thread does that for the ids of one tile at a time, 48 with
+// AVX-512, in a panel that stays in its second-level cache, and multiplies all rows by it before the next. Written with
+// vector extensions, once per instruction set; the widest that the machine has is taken.
 #include "src/tensors/kernels/logits.h"
 
 #include <algorithm>
@@ -23,12 +24,14 @@ using Buffer = std::unique_ptr<float[], Free>;
 
 Buffer allocate(int64_t floats) {
   constexpr size_t kCacheLine = 64;
-  auto* pointer = static_cast<float*>(std::aligned_alloc(kCacheLine, (static_cast<size_t>(floats) * sizeof(float) + kCacheLine - 1) / kCacheLine * kCacheLine));
+  auto* pointer = static_cast<float*>(std::aligned_alloc(
+      kCacheLine, (static_cast<size_t>(floats) * sizeof(float) + kCacheLine - 1) / kCacheLine * kCacheLine));
   if (pointer == nullptr) throw std::bad_alloc();
   return Buffer(pointer);
 }
 
-/// Sizes of a tile: kRows x kVectors accumulators, kVectors loads and one broadcast fill the registers of the instruction set.
+/// Sizes of a tile: kRows x kVectors accumulators, kVectors loads and one broadcast fill the registers of the
+/// instruction set.
 template <int Lanes, int Rows, int Vectors>
 struct Tile {
   static constexpr int kLanes = Lanes, kRows = Rows, kVectors = Vectors, kIds = Lanes * Vectors;
@@ -36,7 +39,9 @@ struct Tile {
   typedef float Unaligned __attribute__((vector_size(Lanes * sizeof(float)), aligned(sizeof(float)), may_alias));
 
   /// log2 Lanes perfect shuffles of its Lanes vectors transpose a square.
-  static COPPICE_INLINE void transpose(Vector (&square)[Lanes]) { transpose(square, std::make_integer_sequence<int, Lanes>()); }
+  static COPPICE_INLINE void transpose(Vector (&square)[Lanes]) {
+    transpose(square, std::make_integer_sequence<int, Lanes>());
+  }
 
   template <int... Lane>
   static COPPICE_INLINE void transpose(Vector (&square)[Lanes], std::integer_sequence<int, Lane...>) {
@@ -46,7 +51,8 @@ struct Tile {
 #pragma GCC unroll 8
       for (int i = 0; i < Lanes / 2; ++i) {
         shuffled[2 * i] = __builtin_shufflevector(square[i], square[i + Lanes / 2], (Lane / 2 + Lane % 2 * Lanes)...);
-        shuffled[2 * i + 1] = __builtin_shufflevector(square[i], square[i + Lanes / 2], (Lanes / 2 + Lane / 2 + Lane % 2 * Lanes)...);
+        shuffled[2 * i + 1] =
+            __builtin_shufflevector(square[i], square[i + Lanes / 2], (Lanes / 2 + Lane / 2 + Lane % 2 * Lanes)...);
       }
 #pragma GCC unroll 16
       for (int i = 0; i < Lanes; ++i) square[i] = shuffled[i];
@@ -66,24 +72,28 @@ COPPICE_INLINE void pack_ids(const LogitsParams& params, int64_t first, float* p
       for (; d < whole; d += T::kLanes) {
         Vector square[T::kLanes];
 #pragma GCC unroll 16
-        for (int i = 0; i < T::kLanes; ++i) square[i] = *reinterpret_cast<const typename T::Unaligned*>(params.head + (id + i) * params.width + d);
+        for (int i = 0; i < T::kLanes; ++i)
+          square[i] = *reinterpret_cast<const typename T::Unaligned*>(params.head + (id + i) * params.width + d);
         T::transpose(square);
 #pragma GCC unroll 16
         for (int i = 0; i < T::kLanes; ++i) *reinterpret_cast<Vector*>(panel + (d + i) * T::kIds + part) = square[i];
       }
     }
     for (; d < params.width; ++d)
-      for (int64_t i = 0; i < T::kLanes; ++i) panel[d * T::kIds + part + i] = id + i < params.num_vocab ? params.head[(id + i) * params.width + d] : 0.0f;
+      for (int64_t i = 0; i < T::kLanes; ++i)
+        panel[d * T::kIds + part + i] = id + i < params.num_vocab ? params.head[(id + i) * params.width + d] : 0.0f;
   }
 }
 
 /// Adds kRows x kIds sums over the whole width to `sum`. Rows past the end are the last one again.
 template <class T>
-COPPICE_INLINE void multiply_tile(const LogitsParams& params, int64_t first_row, const float* panel, typename T::Vector (&sum)[T::kRows][T::kVectors]) {
+COPPICE_INLINE void multiply_tile(const LogitsParams& params, int64_t first_row, const float* panel,
+                                  typename T::Vector (&sum)[T::kRows][T::kVectors]) {
   using Vector = typename T::Vector;
   const float* row[T::kRows];
 #pragma GCC unroll 8
-  for (int r = 0; r < T::kRows; ++r) row[r] = params.hidden + std::min(first_row + r, params.num_rows - 1) * params.width;
+  for (int r = 0; r < T::kRows; ++r)
+    row[r] = params.hidden + std::min(first_row + r, params.num_rows - 1) * params.width;
 #pragma GCC unroll 4
   for (int64_t d = 0; d < params.width; ++d, panel += T::kIds) {
     Vector ids[T::kVectors];
@@ -149,7 +159,8 @@ void logits_cpu(const LogitsParams& params, int lanes) {
     kernel.multiply(part, panels.get() + thread * panel_floats, begin, end);
   };
   if (params.num_rows < params.num_vocab) {
-    parallel_rows(tiles, threads, [&](int64_t begin, int64_t end, int thread) { multiply(params, begin, end, thread); });
+    parallel_rows(tiles, threads,
+                  [&](int64_t begin, int64_t end, int thread) { multiply(params, begin, end, thread); });
   } else {  // few tiles would not share out evenly
     parallel_rows(params.num_rows, threads, [&](int64_t begin, int64_t end, int thread) {
       LogitsParams part = params;

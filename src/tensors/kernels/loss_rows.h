@@ -1,5 +1,6 @@
-// What the loss kernels share about one row of logits: what it contributes, its maximum, sums of exponentials, and the teacher's choices (top-1, top-k).
-// Sums run in float over kSumBlock entries and in double over blocks; a row is read a few times, which the first read brought into the core's cache.
+// What the loss kernels share about one row of logits: what it contributes, its maximum, sums of exponentials, and the
+// teacher's choices (top-1, top-k). Sums run in float over kSumBlock entries and in double over blocks; a row is read a
+// few times, which the first read brought into the core's cache.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +34,8 @@ double sum_exponentials_in_place(float* z, int64_t n, float largest);
 
 /// How far the choices of a row are to be trusted.
 enum class TopFact : uint8_t { clear, near_tie, not_finite };
-inline constexpr float kNearTie = 1e-5f;  // relative to the best logit: what another batch shape may round the other way
+inline constexpr float kNearTie =
+    1e-5f;  // relative to the best logit: what another batch shape may round the other way
 /// near_tie: a second logit lies within kNearTie of the largest. not_finite: a NaN or an infinite maximum.
 TopFact judge_top(const float* z, int64_t n, float largest);
 

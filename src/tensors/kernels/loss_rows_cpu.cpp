@@ -44,10 +44,13 @@ struct Candidate {
   float logit;
   int64_t id;
   /// Larger logit first, lower id among equals.
-  bool operator<(const Candidate& other) const { return logit > other.logit || (logit == other.logit && id < other.id); }
+  bool operator<(const Candidate& other) const {
+    return logit > other.logit || (logit == other.logit && id < other.id);
+  }
 };
 
-/// The k first candidates in order. `heap` keeps the last of them on top; a later id with an equal logit never displaces it.
+/// The k first candidates in order. `heap` keeps the last of them on top; a later id with an equal logit never
+/// displaces it.
 COPPICE_INLINE void find_top_k_loop(const float* z, int64_t n, int64_t k, std::vector<Candidate>& heap) {
   heap.clear();
   for (int64_t i = 0; i < k; ++i) heap.push_back({z[i], i});
@@ -91,10 +94,12 @@ void top_k_row(const TopKParams& params, int64_t row, std::vector<Candidate>& he
     kept += std::exp((candidate.logit - largest) / params.temperature);
     z[candidate.id] = -FLT_MAX;  // set aside, so that a small tail is not lost in the rounding of a large sum
   }
-  const double tail = k == n ? 0.0 : sum_exponentials(z, n, largest, static_cast<float>(1.0 / params.temperature)), log_sum = std::log(kept + tail);
+  const double tail = k == n ? 0.0 : sum_exponentials(z, n, largest, static_cast<float>(1.0 / params.temperature)),
+               log_sum = std::log(kept + tail);
   for (int64_t i = 0; i < k; ++i) {
     params.id[row * k + i] = heap[static_cast<size_t>(i)].id;
-    params.logp[row * k + i] = static_cast<float>((heap[static_cast<size_t>(i)].logit - largest) / params.temperature - log_sum);
+    params.logp[row * k + i] =
+        static_cast<float>((heap[static_cast<size_t>(i)].logit - largest) / params.temperature - log_sum);
   }
   params.tail[row] = static_cast<float>(std::log(tail) - log_sum);  // log 0 = -infinity
 }
@@ -102,7 +107,8 @@ void top_k_row(const TopKParams& params, int64_t row, std::vector<Candidate>& he
 COPPICE_INLINE Largest find_largest_loop(const float* z, int64_t n) {
   Largest largest{-std::numeric_limits<float>::infinity(), 0};
   for (int64_t begin = 0; begin < n; begin += kBlock)
-    if (const float value = largest_of(z, begin, std::min(n, begin + kBlock)); value > largest.value) largest = {value, begin};
+    if (const float value = largest_of(z, begin, std::min(n, begin + kBlock)); value > largest.value)
+      largest = {value, begin};
   return largest;
 }
 
@@ -125,7 +131,9 @@ TopFact judge_top(const float* z, int64_t n, float largest) {
 double sum_exponentials(const float* z, int64_t n, float largest, float inverse_temperature) {
   return per_instruction_set<sum_of<false>>(const_cast<float*>(z), n, largest, inverse_temperature);
 }
-double sum_exponentials_in_place(float* z, int64_t n, float largest) { return per_instruction_set<sum_of<true>>(z, n, largest, 1.0f); }
+double sum_exponentials_in_place(float* z, int64_t n, float largest) {
+  return per_instruction_set<sum_of<true>>(z, n, largest, 1.0f);
+}
 
 void top_1_cpu(const float* logits, int64_t num_rows, int64_t num_vocab, int64_t* top_1, TopFact* fact) {
   parallel_rows(num_rows, threads_for(num_rows * num_vocab), [&](int64_t begin, int64_t end, int) {

@@ -12,10 +12,13 @@ namespace coppice {
 /// float32, dense, unit stride along the last axis, on the CPU.
 inline void check_cpu_float32(const at::Tensor& tensor, std::string_view name) {
   check_float32(tensor, name);
-  if (!tensor.device().is_cpu()) throw DeviceError::unavailable(fmt::format("{} is on {}, but this build has no CUDA kernels", name, tensor.device().str()));
+  if (!tensor.device().is_cpu())
+    throw DeviceError::unavailable(
+        fmt::format("{} is on {}, but this build has no CUDA kernels", name, tensor.device().str()));
 }
 
-/// torch::autograd::Function tracks every tensor argument and refuses an undefined one: what is absent travels as this empty tensor.
+/// torch::autograd::Function tracks every tensor argument and refuses an undefined one: what is absent travels as this
+/// empty tensor.
 inline const at::Tensor& absent() {
   static const at::Tensor* const empty = new at::Tensor(at::empty({0}));
   return *empty;
@@ -30,10 +33,12 @@ inline at::Tensor rows_of(const at::Tensor& grad) {
   return rows ? grad : grad.contiguous();
 }
 
-/// A weight's gradient buffer: the arena's view, accumulated into (then autograd gets an undefined gradient), or a fresh tensor to overwrite and return.
+/// A weight's gradient buffer: the arena's view, accumulated into (then autograd gets an undefined gradient), or a
+/// fresh tensor to overwrite and return.
 struct WeightGradient {
   WeightGradient(const at::Tensor& weight, const at::Tensor& weight_grad)
-      : accumulate(weight_grad.defined()), buffer(accumulate ? weight_grad : at::empty_like(weight, at::MemoryFormat::Contiguous)) {}
+      : accumulate(weight_grad.defined()),
+        buffer(accumulate ? weight_grad : at::empty_like(weight, at::MemoryFormat::Contiguous)) {}
   bool accumulate;
   at::Tensor buffer;
   at::Tensor for_autograd() const { return accumulate ? at::Tensor() : buffer; }
@@ -44,7 +49,8 @@ inline void check_weight_grad(const at::Tensor& weight, const at::Tensor& weight
   if (!weight_grad.defined()) return;
   check_cpu_float32(weight_grad, name);
   COPPICE_CHECK(weight_grad.sizes() == weight.sizes() && weight_grad.is_contiguous(),
-                fmt::format("{}: got {}, expected {} contiguous", name, shape_text(weight_grad.sizes()), shape_text(weight.sizes())));
+                fmt::format("{}: got {}, expected {} contiguous", name, shape_text(weight_grad.sizes()),
+                            shape_text(weight.sizes())));
 }
 
 }  // namespace coppice

@@ -1,4 +1,5 @@
-// Rows shared out among OpenMP threads in fixed, equal ranges, so that a result depends on the number of threads and on nothing else.
+// Rows shared out among OpenMP threads in fixed, equal ranges, so that a result depends on the number of threads and on
+// nothing else.
 #pragma once
 
 #include <omp.h>
@@ -9,10 +10,12 @@
 
 namespace coppice {
 
-/// Threads worth waking for `elements` of elementwise work: a region costs a few microseconds, about what one core does with this many floats.
+/// Threads worth waking for `elements` of elementwise work: a region costs a few microseconds, about what one core does
+/// with this many floats.
 inline int threads_for(int64_t elements) {
   constexpr int64_t kElementsPerThread = 16384;
-  return static_cast<int>(std::clamp<int64_t>(elements / kElementsPerThread, 1, omp_in_parallel() ? 1 : omp_get_max_threads()));
+  return static_cast<int>(
+      std::clamp<int64_t>(elements / kElementsPerThread, 1, omp_in_parallel() ? 1 : omp_get_max_threads()));
 }
 
 /// Calls body(begin, end, thread) for `threads` consecutive ranges of [0, rows).
@@ -29,13 +32,17 @@ void parallel_rows(int64_t rows, int threads, const Body& body) {
   }
 }
 
-/// Column sums over rows, made deterministic: float sums over kBlockRows rows, added up in double per thread, threads added in order.
+/// Column sums over rows, made deterministic: float sums over kBlockRows rows, added up in double per thread, threads
+/// added in order.
 class ColumnSums {
  public:
   static constexpr int64_t kBlockRows = 64;
 
   ColumnSums(int64_t columns, int threads)
-      : columns_(columns), padded_((columns + 15) / 16 * 16), total_(padded_ * threads, 0.0), block_(padded_ * threads, 0.0f) {}
+      : columns_(columns),
+        padded_((columns + 15) / 16 * 16),
+        total_(padded_ * threads, 0.0),
+        block_(padded_ * threads, 0.0f) {}
 
   /// The thread's float accumulator; the caller adds rows to it and calls flush() every kBlockRows rows and at the end.
   float* block(int thread) { return block_.data() + thread * padded_; }

@@ -50,7 +50,8 @@ double rstd_of(const float* x, int64_t head_size, double eps) {
 }  // namespace
 
 void qk_norm_rope_reference(const QkNormRopeParams& params) {
-  const int64_t head_size = params.head_size, half = head_size / 2, num_rotated = params.num_heads + params.num_kv_heads;
+  const int64_t head_size = params.head_size, half = head_size / 2,
+                num_rotated = params.num_heads + params.num_kv_heads;
   const int64_t width = (params.num_heads + 2 * params.num_kv_heads) * head_size;
   for (int64_t n = 0; n < params.num_tokens; ++n) {
     const float* cos = params.cos + params.position[n] * half;
@@ -67,12 +68,14 @@ void qk_norm_rope_reference(const QkNormRopeParams& params) {
         y[i + half] = static_cast<float>(right * cos[i] + left * sin[i]);
       }
     }
-    for (int64_t i = num_rotated * head_size; i < width; ++i) params.out[n * width + i] = params.qkv[n * params.qkv_row_stride + i];
+    for (int64_t i = num_rotated * head_size; i < width; ++i)
+      params.out[n * width + i] = params.qkv[n * params.qkv_row_stride + i];
   }
 }
 
 void qk_norm_rope_backward_reference(const QkNormRopeBackwardParams& params) {
-  const int64_t head_size = params.head_size, half = head_size / 2, num_rotated = params.num_heads + params.num_kv_heads;
+  const int64_t head_size = params.head_size, half = head_size / 2,
+                num_rotated = params.num_heads + params.num_kv_heads;
   const int64_t width = (params.num_heads + 2 * params.num_kv_heads) * head_size;
   std::vector<double> weight_grad(2 * head_size, 0.0);  // q, then k
   std::vector<double> g(head_size);
@@ -99,24 +102,28 @@ void qk_norm_rope_backward_reference(const QkNormRopeBackwardParams& params) {
         g[i] *= weight[i];
         along += g[i] * x[i] * rstd;
       }
-      for (int64_t i = 0; i < head_size; ++i) x_grad[i] = static_cast<float>(rstd * (g[i] - x[i] * rstd * along / static_cast<double>(head_size)));
+      for (int64_t i = 0; i < head_size; ++i)
+        x_grad[i] = static_cast<float>(rstd * (g[i] - x[i] * rstd * along / static_cast<double>(head_size)));
     }
-    for (int64_t i = num_rotated * head_size; i < width; ++i) params.qkv_grad[n * width + i] = params.out_grad[n * params.out_grad_row_stride + i];
+    for (int64_t i = num_rotated * head_size; i < width; ++i)
+      params.qkv_grad[n * width + i] = params.out_grad[n * params.out_grad_row_stride + i];
   }
   for (float* out : {params.q_weight_grad, params.k_weight_grad}) {
     if (out == nullptr) continue;
     const double* sums = weight_grad.data() + (out == params.q_weight_grad ? 0 : head_size);
-    for (int64_t i = 0; i < head_size; ++i) out[i] = static_cast<float>(sums[i] + (params.accumulate_weight_grad ? out[i] : 0.0));
+    for (int64_t i = 0; i < head_size; ++i)
+      out[i] = static_cast<float>(sums[i] + (params.accumulate_weight_grad ? out[i] : 0.0));
   }
 }
 
-// ---- the quick path: one head at a time; the usual head sizes are compile-time constants so that its loops unroll ----
+// ---- the quick path: one head at a time; the usual head sizes are compile-time constants so that its loops unroll
+// ----
 
 namespace {
 
 template <int64_t kHalf>
-COPPICE_INLINE void rotate_head(const float* __restrict x, const float* __restrict weight, const float* __restrict cos, const float* __restrict sin,
-                                float* __restrict y, int64_t half_size, float eps) {
+COPPICE_INLINE void rotate_head(const float* __restrict x, const float* __restrict weight, const float* __restrict cos,
+                                const float* __restrict sin, float* __restrict y, int64_t half_size, float eps) {
   const int64_t half = kHalf > 0 ? kHalf : half_size;
   if (weight == nullptr) {
 #pragma omp simd
@@ -139,8 +146,10 @@ COPPICE_INLINE void rotate_head(const float* __restrict x, const float* __restri
 }
 
 template <int64_t kHalf>
-COPPICE_INLINE void rotate_head_back(const float* __restrict y_grad, const float* __restrict x, const float* __restrict weight, const float* __restrict cos,
-                                     const float* __restrict sin, float* __restrict x_grad, float* __restrict weight_grad, int64_t half_size, float eps) {
+COPPICE_INLINE void rotate_head_back(const float* __restrict y_grad, const float* __restrict x,
+                                     const float* __restrict weight, const float* __restrict cos,
+                                     const float* __restrict sin, float* __restrict x_grad,
+                                     float* __restrict weight_grad, int64_t half_size, float eps) {
   const int64_t half = kHalf > 0 ? kHalf : half_size;
   if (weight == nullptr) {
 #pragma omp simd
@@ -173,7 +182,8 @@ COPPICE_INLINE void rotate_head_back(const float* __restrict y_grad, const float
 
 template <int64_t kHalf>
 COPPICE_INLINE void rows_of_head_size(const QkNormRopeParams& params, int64_t begin, int64_t end) {
-  const int64_t half = kHalf > 0 ? kHalf : params.head_size / 2, head_size = 2 * half, num_rotated = params.num_heads + params.num_kv_heads;
+  const int64_t half = kHalf > 0 ? kHalf : params.head_size / 2, head_size = 2 * half,
+                num_rotated = params.num_heads + params.num_kv_heads;
   const int64_t width = (num_rotated + params.num_kv_heads) * head_size;
   for (int64_t n = begin; n < end; ++n) {
     const float* cos = params.cos + params.position[n] * half;
@@ -181,14 +191,18 @@ COPPICE_INLINE void rows_of_head_size(const QkNormRopeParams& params, int64_t be
     const float* x = params.qkv + n * params.qkv_row_stride;
     float* y = params.out + n * width;
     for (int64_t head = 0; head < num_rotated; ++head)
-      rotate_head<kHalf>(x + head * head_size, head < params.num_heads ? params.q_weight : params.k_weight, cos, sin, y + head * head_size, half, params.eps);
-    std::memcpy(y + num_rotated * head_size, x + num_rotated * head_size, sizeof(float) * params.num_kv_heads * head_size);
+      rotate_head<kHalf>(x + head * head_size, head < params.num_heads ? params.q_weight : params.k_weight, cos, sin,
+                         y + head * head_size, half, params.eps);
+    std::memcpy(y + num_rotated * head_size, x + num_rotated * head_size,
+                sizeof(float) * params.num_kv_heads * head_size);
   }
 }
 
 template <int64_t kHalf>
-COPPICE_INLINE void backward_rows_of_head_size(const QkNormRopeBackwardParams& params, int64_t begin, int64_t end, float* weight_grad) {
-  const int64_t half = kHalf > 0 ? kHalf : params.head_size / 2, head_size = 2 * half, num_rotated = params.num_heads + params.num_kv_heads;
+COPPICE_INLINE void backward_rows_of_head_size(const QkNormRopeBackwardParams& params, int64_t begin, int64_t end,
+                                               float* weight_grad) {
+  const int64_t half = kHalf > 0 ? kHalf : params.head_size / 2, head_size = 2 * half,
+                num_rotated = params.num_heads + params.num_kv_heads;
   const int64_t width = (num_rotated + params.num_kv_heads) * head_size;
   for (int64_t n = begin; n < end; ++n) {
     const float* cos = params.cos + params.position[n] * half;
@@ -198,10 +212,12 @@ COPPICE_INLINE void backward_rows_of_head_size(const QkNormRopeBackwardParams& p
     float* x_grad = params.qkv_grad + n * width;
     for (int64_t head = 0; head < num_rotated; ++head) {
       const bool is_query = head < params.num_heads;
-      rotate_head_back<kHalf>(y_grad + head * head_size, x == nullptr ? nullptr : x + head * head_size, is_query ? params.q_weight : params.k_weight, cos, sin,
-                              x_grad + head * head_size, weight_grad + (is_query ? 0 : head_size), half, params.eps);
+      rotate_head_back<kHalf>(y_grad + head * head_size, x == nullptr ? nullptr : x + head * head_size,
+                              is_query ? params.q_weight : params.k_weight, cos, sin, x_grad + head * head_size,
+                              weight_grad + (is_query ? 0 : head_size), half, params.eps);
     }
-    std::memcpy(x_grad + num_rotated * head_size, y_grad + num_rotated * head_size, sizeof(float) * params.num_kv_heads * head_size);
+    std::memcpy(x_grad + num_rotated * head_size, y_grad + num_rotated * head_size,
+                sizeof(float) * params.num_kv_heads * head_size);
   }
 }
 
@@ -220,7 +236,8 @@ COPPICE_INLINE void qk_norm_rope_rows_loop(const QkNormRopeParams& params, int64
 constexpr auto qk_norm_rope_rows = per_instruction_set<qk_norm_rope_rows_loop>;
 
 /// weight_grad: 2K float sums (q, then k), added to.
-COPPICE_INLINE void qk_norm_rope_backward_rows_loop(const QkNormRopeBackwardParams& params, int64_t begin, int64_t end, float* weight_grad) {
+COPPICE_INLINE void qk_norm_rope_backward_rows_loop(const QkNormRopeBackwardParams& params, int64_t begin, int64_t end,
+                                                    float* weight_grad) {
   switch (params.head_size) {
     case 32:
       return backward_rows_of_head_size<16>(params, begin, end, weight_grad);
@@ -237,7 +254,8 @@ constexpr auto qk_norm_rope_backward_rows = per_instruction_set<qk_norm_rope_bac
 }  // namespace
 
 void qk_norm_rope_cpu(const QkNormRopeParams& params) {
-  parallel_rows(params.num_tokens, threads_for(params.num_tokens * (params.num_heads + params.num_kv_heads) * params.head_size),
+  parallel_rows(params.num_tokens,
+                threads_for(params.num_tokens * (params.num_heads + params.num_kv_heads) * params.head_size),
                 [&](int64_t begin, int64_t end, int) { qk_norm_rope_rows(params, begin, end); });
 }
 
@@ -250,8 +268,10 @@ void qk_norm_rope_backward_cpu(const QkNormRopeBackwardParams& params) {
       weight_grad.flush(thread);
     }
   });
-  if (params.q_weight_grad != nullptr) weight_grad.write(params.q_weight_grad, params.accumulate_weight_grad, 0, params.head_size);
-  if (params.k_weight_grad != nullptr) weight_grad.write(params.k_weight_grad, params.accumulate_weight_grad, params.head_size, params.head_size);
+  if (params.q_weight_grad != nullptr)
+    weight_grad.write(params.q_weight_grad, params.accumulate_weight_grad, 0, params.head_size);
+  if (params.k_weight_grad != nullptr)
+    weight_grad.write(params.k_weight_grad, params.accumulate_weight_grad, params.head_size, params.head_size);
 }
 
 }  // namespace coppice

@@ -1,4 +1,5 @@
-// QK-norm and RoPE: checks, autograd, registration. Out of place, because backward needs q and k before the norm. Letters as in ops.h; P = (H + 2G) K.
+// QK-norm and RoPE: checks, autograd, registration. Out of place, because backward needs q and k before the norm.
+// Letters as in ops.h; P = (H + 2G) K.
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -15,7 +16,9 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-const float* pointer_or_null(const at::Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr<float>() : nullptr; }
+const float* pointer_or_null(const at::Tensor& tensor) {
+  return tensor.defined() ? tensor.const_data_ptr<float>() : nullptr;
+}
 
 std::shared_ptr<const RopeTable> table_for(const at::Tensor& position_N, double rope_theta, int64_t head_size) {
   const c10::IntArrayRef positions(position_N.const_data_ptr<int64_t>(), position_N.numel());
@@ -25,8 +28,9 @@ std::shared_ptr<const RopeTable> table_for(const at::Tensor& position_N, double 
 }
 
 struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv_NP, const at::Tensor& q_weight, const at::Tensor& q_weight_grad_K,
-                            const at::Tensor& k_weight, const at::Tensor& k_weight_grad_K, const at::Tensor& position_N, int64_t num_heads,
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv_NP, const at::Tensor& q_weight,
+                            const at::Tensor& q_weight_grad_K, const at::Tensor& k_weight,
+                            const at::Tensor& k_weight_grad_K, const at::Tensor& position_N, int64_t num_heads,
                             int64_t num_kv_heads, double eps, double rope_theta) {
     const at::Tensor q_weight_K = given(q_weight), k_weight_K = given(k_weight);
     const int64_t head_size = qkv_NP.size(1) / (num_heads + 2 * num_kv_heads);
@@ -58,7 +62,8 @@ struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
     const at::Tensor &qkv_NP = saved[0], &q_weight_K = saved[1], &k_weight_K = saved[2], &position_N = saved[3];
-    const int64_t num_heads = ctx->saved_data["num_heads"].toInt(), num_kv_heads = ctx->saved_data["num_kv_heads"].toInt();
+    const int64_t num_heads = ctx->saved_data["num_heads"].toInt(),
+                  num_kv_heads = ctx->saved_data["num_kv_heads"].toInt();
     const at::Tensor out_grad_NP = rows_of(grads[0]);
     const int64_t head_size = out_grad_NP.size(1) / (num_heads + 2 * num_kv_heads);
     const auto table = table_for(position_N, ctx->saved_data["rope_theta"].toDouble(), head_size);
@@ -69,24 +74,25 @@ struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
       q_weight_grad.emplace(q_weight_K, ctx->saved_data["q_weight_grad"].toTensor());
       k_weight_grad.emplace(k_weight_K, ctx->saved_data["k_weight_grad"].toTensor());
     }
-    qk_norm_rope_backward_cpu({.qkv = pointer_or_null(qkv_NP),
-                               .q_weight = pointer_or_null(q_weight_K),
-                               .k_weight = pointer_or_null(k_weight_K),
-                               .position = position_N.const_data_ptr<int64_t>(),
-                               .cos = table->cos.data(),
-                               .sin = table->sin.data(),
-                               .out_grad = out_grad_NP.const_data_ptr<float>(),
-                               .qkv_grad = qkv_grad_NP.mutable_data_ptr<float>(),
-                               .q_weight_grad = wants_weights ? q_weight_grad->buffer.mutable_data_ptr<float>() : nullptr,
-                               .k_weight_grad = wants_weights ? k_weight_grad->buffer.mutable_data_ptr<float>() : nullptr,
-                               .accumulate_weight_grad = wants_weights && q_weight_grad->accumulate,
-                               .num_tokens = out_grad_NP.size(0),
-                               .num_heads = num_heads,
-                               .num_kv_heads = num_kv_heads,
-                               .head_size = head_size,
-                               .qkv_row_stride = qkv_NP.defined() ? qkv_NP.stride(0) : 0,
-                               .out_grad_row_stride = out_grad_NP.stride(0),
-                               .eps = static_cast<float>(ctx->saved_data["eps"].toDouble())});
+    qk_norm_rope_backward_cpu(
+        {.qkv = pointer_or_null(qkv_NP),
+         .q_weight = pointer_or_null(q_weight_K),
+         .k_weight = pointer_or_null(k_weight_K),
+         .position = position_N.const_data_ptr<int64_t>(),
+         .cos = table->cos.data(),
+         .sin = table->sin.data(),
+         .out_grad = out_grad_NP.const_data_ptr<float>(),
+         .qkv_grad = qkv_grad_NP.mutable_data_ptr<float>(),
+         .q_weight_grad = wants_weights ? q_weight_grad->buffer.mutable_data_ptr<float>() : nullptr,
+         .k_weight_grad = wants_weights ? k_weight_grad->buffer.mutable_data_ptr<float>() : nullptr,
+         .accumulate_weight_grad = wants_weights && q_weight_grad->accumulate,
+         .num_tokens = out_grad_NP.size(0),
+         .num_heads = num_heads,
+         .num_kv_heads = num_kv_heads,
+         .head_size = head_size,
+         .qkv_row_stride = qkv_NP.defined() ? qkv_NP.stride(0) : 0,
+         .out_grad_row_stride = out_grad_NP.stride(0),
+         .eps = static_cast<float>(ctx->saved_data["eps"].toDouble())});
     variable_list input_grads(10);  // one per argument of forward
     input_grads[0] = qkv_grad_NP;
     if (wants_weights) input_grads[1] = q_weight_grad->for_autograd();
@@ -97,16 +103,18 @@ struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
 
 }  // namespace
 
-at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, const at::Tensor& q_weight_grad_K, const at::Tensor& k_weight_K,
-                        const at::Tensor& k_weight_grad_K, const at::Tensor& position_N, int64_t num_heads, int64_t num_kv_heads, double eps,
-                        double rope_theta) {
+at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, const at::Tensor& q_weight_grad_K,
+                        const at::Tensor& k_weight_K, const at::Tensor& k_weight_grad_K, const at::Tensor& position_N,
+                        int64_t num_heads, int64_t num_kv_heads, double eps, double rope_theta) {
   check_shape(qkv_NP, {-1, -1}, "qkv_NP");
   check_cpu_float32(qkv_NP, "qkv_NP");
   check_shape(position_N, {qkv_NP.size(0)}, "position_N");
-  COPPICE_CHECK(position_N.scalar_type() == at::kLong && position_N.is_contiguous(), "position_N: expected contiguous int64");
+  COPPICE_CHECK(position_N.scalar_type() == at::kLong && position_N.is_contiguous(),
+                "position_N: expected contiguous int64");
   const int64_t num_packed = num_heads + 2 * num_kv_heads;
-  COPPICE_CHECK(num_heads > 0 && num_kv_heads > 0 && qkv_NP.size(1) % (2 * num_packed) == 0,
-                fmt::format("qkv_NP: {} columns for {} + 2 * {} heads of an even size", qkv_NP.size(1), num_heads, num_kv_heads));
+  COPPICE_CHECK(
+      num_heads > 0 && num_kv_heads > 0 && qkv_NP.size(1) % (2 * num_packed) == 0,
+      fmt::format("qkv_NP: {} columns for {} + 2 * {} heads of an even size", qkv_NP.size(1), num_heads, num_kv_heads));
   COPPICE_CHECK(q_weight_K.defined() == k_weight_K.defined(), "q and k are normalised together or not at all");
   COPPICE_CHECK(q_weight_grad_K.defined() == k_weight_grad_K.defined(), "both weight gradients, or neither");
   if (q_weight_K.defined()) {
@@ -117,17 +125,19 @@ at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, 
     check_weight_grad(q_weight_K, q_weight_grad_K, "q_weight_grad_K");
     check_weight_grad(k_weight_K, k_weight_grad_K, "k_weight_grad_K");
   }
-  return QkNormRopeFunction::apply(qkv_NP, or_absent(q_weight_K), or_absent(q_weight_grad_K), or_absent(k_weight_K), or_absent(k_weight_grad_K), position_N,
-                                   num_heads, num_kv_heads, eps, rope_theta);
+  return QkNormRopeFunction::apply(qkv_NP, or_absent(q_weight_K), or_absent(q_weight_grad_K), or_absent(k_weight_K),
+                                   or_absent(k_weight_grad_K), position_N, num_heads, num_kv_heads, eps, rope_theta);
 }
 
 TORCH_LIBRARY_FRAGMENT(coppice, m) {
-  m.def("qk_norm_rope(Tensor qkv, Tensor? q_weight, Tensor? k_weight, Tensor position, int num_heads, int num_kv_heads, float eps, float rope_theta) -> Tensor",
-        [](const at::Tensor& qkv, const std::optional<at::Tensor>& q_weight, const std::optional<at::Tensor>& k_weight, const at::Tensor& position,
-           int64_t num_heads, int64_t num_kv_heads, double eps, double rope_theta) {
-          return qk_norm_rope(qkv, q_weight.value_or(at::Tensor()), at::Tensor(), k_weight.value_or(at::Tensor()), at::Tensor(), position, num_heads,
-                              num_kv_heads, eps, rope_theta);
-        });
+  m.def(
+      "qk_norm_rope(Tensor qkv, Tensor? q_weight, Tensor? k_weight, Tensor position, int num_heads, int num_kv_heads, "
+      "float eps, float rope_theta) -> Tensor",
+      [](const at::Tensor& qkv, const std::optional<at::Tensor>& q_weight, const std::optional<at::Tensor>& k_weight,
+         const at::Tensor& position, int64_t num_heads, int64_t num_kv_heads, double eps, double rope_theta) {
+        return qk_norm_rope(qkv, q_weight.value_or(at::Tensor()), at::Tensor(), k_weight.value_or(at::Tensor()),
+                            at::Tensor(), position, num_heads, num_kv_heads, eps, rope_theta);
+      });
 }
 
 }  // namespace coppice

@@ -15,7 +15,8 @@ void residual_rms_norm_reference(const ResidualRmsNormParams& params) {
     double square_sum = 0.0;
     std::vector<float> residual(hidden_size);
     for (int64_t d = 0; d < hidden_size; ++d) {
-      residual[d] = params.x[n * params.x_row_stride + d] + (params.delta == nullptr ? 0.0f : params.delta[n * params.delta_row_stride + d]);
+      residual[d] = params.x[n * params.x_row_stride + d] +
+                    (params.delta == nullptr ? 0.0f : params.delta[n * params.delta_row_stride + d]);
       square_sum += double{residual[d]} * residual[d];
     }
     const double rstd = 1.0 / std::sqrt(square_sum / static_cast<double>(hidden_size) + params.eps);
@@ -43,13 +44,15 @@ void residual_rms_norm_backward_reference(const ResidualRmsNormBackwardParams& p
     for (int64_t d = 0; d < hidden_size; ++d) {
       const double g = double{normed_grad[d]} * params.weight[d];
       const double from_norm = rstd * (g - residual[d] * rstd * along / static_cast<double>(hidden_size));
-      const double from_residual = params.residual_grad == nullptr ? 0.0 : params.residual_grad[n * params.residual_grad_row_stride + d];
+      const double from_residual =
+          params.residual_grad == nullptr ? 0.0 : params.residual_grad[n * params.residual_grad_row_stride + d];
       params.x_grad[n * hidden_size + d] = static_cast<float>(from_residual + from_norm);
     }
   }
   if (params.weight_grad == nullptr) return;
   for (int64_t d = 0; d < hidden_size; ++d)
-    params.weight_grad[d] = static_cast<float>(weight_grad[d] + (params.accumulate_weight_grad ? params.weight_grad[d] : 0.0));
+    params.weight_grad[d] =
+        static_cast<float>(weight_grad[d] + (params.accumulate_weight_grad ? params.weight_grad[d] : 0.0));
 }
 
 // ---- the quick path ----
@@ -87,7 +90,8 @@ COPPICE_INLINE void residual_rms_norm_rows_loop(const ResidualRmsNormParams& par
 constexpr auto residual_rms_norm_rows = per_instruction_set<residual_rms_norm_rows_loop>;
 
 /// weight_grad: D float sums, added to.
-COPPICE_INLINE void residual_rms_norm_backward_rows_loop(const ResidualRmsNormBackwardParams& params, int64_t begin, int64_t end, float* __restrict weight_grad) {
+COPPICE_INLINE void residual_rms_norm_backward_rows_loop(const ResidualRmsNormBackwardParams& params, int64_t begin,
+                                                         int64_t end, float* __restrict weight_grad) {
   const int64_t hidden_size = params.hidden_size;
   const float* __restrict weight = params.weight;
   for (int64_t n = begin; n < end; ++n) {
@@ -106,7 +110,8 @@ COPPICE_INLINE void residual_rms_norm_backward_rows_loop(const ResidualRmsNormBa
     if (params.residual_grad != nullptr) {
       const float* __restrict residual_grad = params.residual_grad + n * params.residual_grad_row_stride;
 #pragma omp simd
-      for (int64_t d = 0; d < hidden_size; ++d) x_grad[d] = residual_grad[d] + rstd * (normed_grad[d] * weight[d] - residual[d] * pull);
+      for (int64_t d = 0; d < hidden_size; ++d)
+        x_grad[d] = residual_grad[d] + rstd * (normed_grad[d] * weight[d] - residual[d] * pull);
     } else {
 #pragma omp simd
       for (int64_t d = 0; d < hidden_size; ++d) x_grad[d] = rstd * (normed_grad[d] * weight[d] - residual[d] * pull);

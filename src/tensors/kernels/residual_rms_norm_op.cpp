@@ -15,8 +15,8 @@ using torch::autograd::variable_list;
 
 /// With delta: (residual, normed). Without: (normed), because the residual is x itself.
 struct ResidualRmsNormFunction : torch::autograd::Function<ResidualRmsNormFunction> {
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& x_ND, const at::Tensor& delta, const at::Tensor& weight_D,
-                               const at::Tensor& weight_grad_D, double eps) {
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& x_ND, const at::Tensor& delta,
+                               const at::Tensor& weight_D, const at::Tensor& weight_grad_D, double eps) {
     const at::Tensor delta_ND = given(delta);
     const bool has_delta = delta_ND.defined();
     const at::Tensor residual_ND = has_delta ? at::empty_like(x_ND, at::MemoryFormat::Contiguous) : at::Tensor();
@@ -44,39 +44,44 @@ struct ResidualRmsNormFunction : torch::autograd::Function<ResidualRmsNormFuncti
     const bool has_delta = ctx->saved_data["has_delta"].toBool();
     const at::Tensor residual_grad_ND = has_delta && grads[0].defined() ? rows_of(grads[0]) : at::Tensor();
     const at::Tensor& last = grads.back();
-    if (!last.defined()) return {residual_grad_ND, residual_grad_ND, at::Tensor(), at::Tensor(), at::Tensor()};  // nobody used the norm
+    if (!last.defined())
+      return {residual_grad_ND, residual_grad_ND, at::Tensor(), at::Tensor(), at::Tensor()};  // nobody used the norm
     const at::Tensor normed_grad_ND = rows_of(last);
     const variable_list saved = ctx->get_saved_variables();
     const at::Tensor &residual_ND = saved[0], &weight_D = saved[1], &rstd_N = saved[2];
     const at::Tensor x_grad_ND = at::empty_like(residual_ND, at::MemoryFormat::Contiguous);
     const bool wants_weight = ctx->needs_input_grad(2);
     const WeightGradient weight_grad(weight_D, ctx->saved_data["weight_grad"].toTensor());
-    residual_rms_norm_backward_cpu({.residual = residual_ND.const_data_ptr<float>(),
-                                    .weight = weight_D.const_data_ptr<float>(),
-                                    .rstd = rstd_N.const_data_ptr<float>(),
-                                    .normed_grad = normed_grad_ND.const_data_ptr<float>(),
-                                    .residual_grad = residual_grad_ND.defined() ? residual_grad_ND.const_data_ptr<float>() : nullptr,
-                                    .x_grad = x_grad_ND.mutable_data_ptr<float>(),
-                                    .weight_grad = wants_weight ? weight_grad.buffer.mutable_data_ptr<float>() : nullptr,
-                                    .accumulate_weight_grad = weight_grad.accumulate,
-                                    .num_tokens = residual_ND.size(0),
-                                    .hidden_size = residual_ND.size(1),
-                                    .residual_row_stride = residual_ND.stride(0),
-                                    .normed_grad_row_stride = normed_grad_ND.stride(0),
-                                    .residual_grad_row_stride = residual_grad_ND.defined() ? residual_grad_ND.stride(0) : 0});
-    return {x_grad_ND, has_delta ? x_grad_ND : at::Tensor(), wants_weight ? weight_grad.for_autograd() : at::Tensor(), at::Tensor(), at::Tensor()};
+    residual_rms_norm_backward_cpu(
+        {.residual = residual_ND.const_data_ptr<float>(),
+         .weight = weight_D.const_data_ptr<float>(),
+         .rstd = rstd_N.const_data_ptr<float>(),
+         .normed_grad = normed_grad_ND.const_data_ptr<float>(),
+         .residual_grad = residual_grad_ND.defined() ? residual_grad_ND.const_data_ptr<float>() : nullptr,
+         .x_grad = x_grad_ND.mutable_data_ptr<float>(),
+         .weight_grad = wants_weight ? weight_grad.buffer.mutable_data_ptr<float>() : nullptr,
+         .accumulate_weight_grad = weight_grad.accumulate,
+         .num_tokens = residual_ND.size(0),
+         .hidden_size = residual_ND.size(1),
+         .residual_row_stride = residual_ND.stride(0),
+         .normed_grad_row_stride = normed_grad_ND.stride(0),
+         .residual_grad_row_stride = residual_grad_ND.defined() ? residual_grad_ND.stride(0) : 0});
+    return {x_grad_ND, has_delta ? x_grad_ND : at::Tensor(), wants_weight ? weight_grad.for_autograd() : at::Tensor(),
+            at::Tensor(), at::Tensor()};
   }
 };
 
 }  // namespace
 
-ResidualNorm residual_rms_norm(const at::Tensor& x_ND, const at::Tensor& delta_ND, const at::Tensor& weight_D, const at::Tensor& weight_grad_D, double eps) {
+ResidualNorm residual_rms_norm(const at::Tensor& x_ND, const at::Tensor& delta_ND, const at::Tensor& weight_D,
+                               const at::Tensor& weight_grad_D, double eps) {
   check_shape(x_ND, {-1, -1}, "x_ND");
   check_cpu_float32(x_ND, "x_ND");
   check_shape(weight_D, {x_ND.size(1)}, "weight_D");
   check_cpu_float32(weight_D, "weight_D");
   check_weight_grad(weight_D, weight_grad_D, "weight_grad_D");
-  if (!delta_ND.defined()) return {x_ND, ResidualRmsNormFunction::apply(x_ND, absent(), weight_D, or_absent(weight_grad_D), eps)[0]};
+  if (!delta_ND.defined())
+    return {x_ND, ResidualRmsNormFunction::apply(x_ND, absent(), weight_D, or_absent(weight_grad_D), eps)[0]};
   check_shape(delta_ND, {x_ND.size(0), x_ND.size(1)}, "delta_ND");
   check_cpu_float32(delta_ND, "delta_ND");
   const variable_list outputs = ResidualRmsNormFunction::apply(x_ND, delta_ND, weight_D, or_absent(weight_grad_D), eps);

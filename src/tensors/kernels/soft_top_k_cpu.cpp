@@ -1,11 +1,14 @@
 // The reference sorts and works in double. The quick path never sorts; per row of F floats it takes
-//   1. bisection on the score for the ceil(k)-th largest, to within kBracket epsilon: one compare-and-count pass a step (none when epsilon is wide),
+//   1. bisection on the score for the ceil(k)-th largest, to within kBracket epsilon: one compare-and-count pass a step
+//   (none when epsilon is wide),
 //   2. e = exp((s - centre) / epsilon) once, which is in float's range because t lies near the centre,
-//   3. Newton on G(w) = sum min(1, w e) = k: G is concave and piecewise linear, so from the left it climbs and ends on the exact piece; sums only,
-//   4. lambda = min(1, w e), and its sum is checked. In the rare case that it is off, t is corrected and lambda computed anew with its argument taken from t in
+//   3. Newton on G(w) = sum min(1, w e) = k: G is concave and piecewise linear, so from the left it climbs and ends on
+//   the exact piece; sums only,
+//   4. lambda = min(1, w e), and its sum is checked. In the rare case that it is off, t is corrected and lambda
+//   computed anew with its argument taken from t in
 //      double (as two floats); when that does not settle it, the row is sorted after all.
-// The sums of step 3 run in float over blocks of kBlock entries and in double over blocks, good to about 1e-6 at worst (many equal
-// entries); the checked one takes shorter blocks.
+// The sums of step 3 run in float over blocks of kBlock entries and in double over blocks, good to about 1e-6 at worst
+// (many equal entries); the checked one takes shorter blocks.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -19,14 +22,18 @@ namespace coppice {
 
 SoftTopKSolution soft_top_k_reference(std::span<const double> scores, double k, double epsilon) {
   const auto n = static_cast<int64_t>(scores.size());
-  SoftTopKSolution solution{.soft_mask = std::vector<double>(n, 1.0), .saturated = std::vector<uint8_t>(n, 1), .num_saturated = n, .threshold = std::nan("")};
+  SoftTopKSolution solution{.soft_mask = std::vector<double>(n, 1.0),
+                            .saturated = std::vector<uint8_t>(n, 1),
+                            .num_saturated = n,
+                            .threshold = std::nan("")};
   if (k == static_cast<double>(n)) return solution;
 
   std::vector<int64_t> order(n);
   std::iota(order.begin(), order.end(), int64_t{0});
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return scores[a] > scores[b]; });
   const double centre = scores[order[static_cast<int64_t>(std::ceil(k)) - 1]];
-  std::vector<double> x(n), excess(n, 0.0);  // excess[j] = logsumexp(x[j], x[j+1], ...) - x[j]: kept apart from x[j], which may be huge
+  std::vector<double> x(n),
+      excess(n, 0.0);  // excess[j] = logsumexp(x[j], x[j+1], ...) - x[j]: kept apart from x[j], which may be huge
   for (int64_t j = 0; j < n; ++j) x[j] = (scores[order[j]] - centre) / epsilon;
   for (int64_t j = n - 2; j >= 0; --j) excess[j] = std::log1p(std::exp(excess[j + 1] + (x[j + 1] - x[j])));
 
@@ -42,7 +49,8 @@ SoftTopKSolution soft_top_k_reference(std::span<const double> scores, double k, 
   return solution;
 }
 
-std::vector<double> soft_top_k_backward_reference(const SoftTopKSolution& solution, std::span<const double> soft_mask_grad, double epsilon) {
+std::vector<double> soft_top_k_backward_reference(const SoftTopKSolution& solution,
+                                                  std::span<const double> soft_mask_grad, double epsilon) {
   double mass = 0, weighted = 0;
   for (size_t f = 0; f < soft_mask_grad.size(); ++f) {
     if (solution.saturated[f]) continue;
@@ -51,7 +59,8 @@ std::vector<double> soft_top_k_backward_reference(const SoftTopKSolution& soluti
   }
   std::vector<double> scores_grad(soft_mask_grad.size(), 0.0);
   for (size_t f = 0; f < soft_mask_grad.size(); ++f)
-    if (!solution.saturated[f]) scores_grad[f] = solution.soft_mask[f] / epsilon * (soft_mask_grad[f] - weighted / mass);
+    if (!solution.saturated[f])
+      scores_grad[f] = solution.soft_mask[f] / epsilon * (soft_mask_grad[f] - weighted / mass);
   return scores_grad;
 }
 
@@ -59,12 +68,14 @@ namespace {
 
 constexpr int64_t kBlock = 512;
 #if defined(__SANITIZE_ADDRESS__) || !defined(__OPTIMIZE__)
-constexpr int64_t kCheckedBlock = 8;  // loops that are not vectorised add one after the other: as many as a lane of 16 adds of 128
+constexpr int64_t kCheckedBlock =
+    8;  // loops that are not vectorised add one after the other: as many as a lane of 16 adds of 128
 #else
 constexpr int64_t kCheckedBlock = 128;
 #endif
-constexpr double kBracket = 4;          // width, in epsilons, at which the bisection stops
-constexpr float kLargest = 60.0f;       // exponents are cut here; t - centre is below epsilon (log F - log(k - ceil(k) + 1)) < 60 epsilon
+constexpr double kBracket = 4;  // width, in epsilons, at which the bisection stops
+constexpr float kLargest =
+    60.0f;  // exponents are cut here; t - centre is below epsilon (log F - log(k - ceil(k) + 1)) < 60 epsilon
 constexpr float kSmallest = -86.0f;     // exp of less counts as 0: spares subnormal numbers
 constexpr double kSumTolerance = 3e-7;  // of the unsaturated sum; rounding lambda to float alone costs up to 6e-8
 
@@ -165,7 +176,8 @@ constexpr auto split_at = per_instruction_set<split_at_loop>;
 
 /// lambda = 1 where s > bound, otherwise factor e; also without the saturated entries. Their sum, checked.
 template <bool WithFree>
-COPPICE_INLINE Split scale(const float* s, const float* e, float* soft_mask, float* free_mask, int64_t n, float bound, float factor) {
+COPPICE_INLINE Split scale(const float* s, const float* e, float* soft_mask, float* free_mask, int64_t n, float bound,
+                           float factor) {
   Split split{0, 0.0};
   for (int64_t begin = 0; begin < n; begin += kCheckedBlock) {
     const int64_t end = std::min(n, begin + kCheckedBlock);
@@ -192,7 +204,8 @@ struct MaskFormula {
 };
 
 template <bool WithFree>
-COPPICE_INLINE Split write_mask(const float* s, float* soft_mask, float* free_mask, int64_t n, const MaskFormula formula) {
+COPPICE_INLINE Split write_mask(const float* s, float* soft_mask, float* free_mask, int64_t n,
+                                const MaskFormula formula) {
   Split split{0, 0.0};
   for (int64_t begin = 0; begin < n; begin += kCheckedBlock) {
     const int64_t end = std::min(n, begin + kCheckedBlock);
@@ -223,8 +236,9 @@ float round_down(double t) {
 
 /// A score of the row, the rank-th largest (rank from 1) or one up to kBracket epsilon above it.
 float find_centre(const float* s, int64_t n, const Range& range, int64_t rank, double epsilon) {
-  float above = range.high;                                                          // fewer than `rank` entries exceed it
-  float below = std::nextafter(range.low, -std::numeric_limits<float>::infinity());  // at least `rank` entries exceed it
+  float above = range.high;  // fewer than `rank` entries exceed it
+  float below =
+      std::nextafter(range.low, -std::numeric_limits<float>::infinity());  // at least `rank` entries exceed it
   while (static_cast<double>(above) - below > kBracket * epsilon) {
     const auto middle = static_cast<float>(0.5 * (static_cast<double>(above) + below));
     if (middle <= below || middle >= above) break;  // neighbours: `above` is the entry itself
@@ -254,8 +268,9 @@ bool solve_row(const float* s, float* soft_mask, float* free_mask, int64_t n, do
   const auto inverse_epsilon = static_cast<float>(1.0 / epsilon);
   const float centre = find_centre(s, n, range, static_cast<int64_t>(std::ceil(k)), epsilon);
 
-  // Newton in tau = 1 / w = exp((t - centre) / epsilon). Fewer than k entries exceed the centre, so the first step is defined; it may start on the right,
-  // but lands on the left of the solution, and from there the number of saturated entries only grows.
+  // Newton in tau = 1 / w = exp((t - centre) / epsilon). Fewer than k entries exceed the centre, so the first step is
+  // defined; it may start on the right, but lands on the left of the solution, and from there the number of saturated
+  // entries only grows.
   Split split = exponentiate(s, e, n, centre, inverse_epsilon);
   double tau = split.sum_below / (k - static_cast<double>(split.num_above));
   for (int64_t num_saturated = -1;;) {
@@ -265,7 +280,8 @@ bool solve_row(const float* s, float* soft_mask, float* free_mask, int64_t n, do
     tau = split.sum_below / (k - static_cast<double>(num_saturated));
   }
 
-  // Where t lies well above the centre most of the sum is in entries far below t: their arguments are smaller, and so better in float, from the centre.
+  // Where t lies well above the centre most of the sum is in entries far below t: their arguments are smaller, and so
+  // better in float, from the centre.
   const bool from_centre = tau > 2.0;
   double t = centre + epsilon * std::log(tau);
   for (int turn = 0; turn < 4; ++turn) {
@@ -280,7 +296,8 @@ bool solve_row(const float* s, float* soft_mask, float* free_mask, int64_t n, do
       const auto pass = free_mask ? per_instruction_set<scale<true>>.call : per_instruction_set<scale<false>>.call;
       split = pass(s, e, soft_mask, free_mask, n, t_high, factor);
     } else {
-      const auto pass = free_mask ? per_instruction_set<write_mask<true>>.call : per_instruction_set<write_mask<false>>.call;
+      const auto pass =
+          free_mask ? per_instruction_set<write_mask<true>>.call : per_instruction_set<write_mask<false>>.call;
       split = pass(s, soft_mask, free_mask, n, formula);
     }
     const double wanted = k - static_cast<double>(split.num_above);
@@ -296,7 +313,8 @@ bool solve_row(const float* s, float* soft_mask, float* free_mask, int64_t n, do
   return true;
 }
 
-COPPICE_INLINE void backward_row_loop(const float* free_mask, const float* grad, float* scores_grad, int64_t n, double epsilon) {
+COPPICE_INLINE void backward_row_loop(const float* free_mask, const float* grad, float* scores_grad, int64_t n,
+                                      double epsilon) {
   double mass = 0, weighted = 0;
   for (int64_t begin = 0; begin < n; begin += kBlock) {
     const int64_t end = std::min(n, begin + kBlock);
@@ -324,8 +342,9 @@ int64_t soft_top_k_cpu(const SoftTopKParams& params) {
   parallel_rows(params.num_rows, threads_for(params.num_rows * n), [&](int64_t begin, int64_t end, int) {
     std::vector<float> e(static_cast<size_t>(n));
     for (int64_t row = begin; row < end; ++row)
-      finite[row] = solve_row(params.scores + row * params.scores_row_stride, params.soft_mask + row * n,
-                              params.free_mask ? params.free_mask + row * n : nullptr, n, params.k, params.epsilon, e.data());
+      finite[row] =
+          solve_row(params.scores + row * params.scores_row_stride, params.soft_mask + row * n,
+                    params.free_mask ? params.free_mask + row * n : nullptr, n, params.k, params.epsilon, e.data());
   });
   const auto first_bad = std::find(finite.begin(), finite.end(), uint8_t{0});
   return first_bad == finite.end() ? -1 : first_bad - finite.begin();
@@ -335,7 +354,8 @@ void soft_top_k_backward_cpu(const SoftTopKBackwardParams& params) {
   const int64_t n = params.num_channels;
   parallel_rows(params.num_rows, threads_for(params.num_rows * n), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row)
-      backward_row(params.free_mask + row * n, params.soft_mask_grad + row * n, params.scores_grad + row * n, n, params.epsilon);
+      backward_row(params.free_mask + row * n, params.soft_mask_grad + row * n, params.scores_grad + row * n, n,
+                   params.epsilon);
   });
 }
 

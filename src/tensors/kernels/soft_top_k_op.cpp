@@ -18,31 +18,35 @@ namespace {
 at::Tensor solve(const at::Tensor& scores_LF, double k, double epsilon, const at::Tensor& free_mask_LF) {
   const at::Tensor scores = scores_LF.stride(1) == 1 ? scores_LF : scores_LF.contiguous();
   at::Tensor soft_mask_LF = scores.new_empty({scores.size(0), scores.size(1)});
-  const int64_t bad_row = soft_top_k_cpu({.scores = scores.const_data_ptr<float>(),
-                                          .soft_mask = soft_mask_LF.mutable_data_ptr<float>(),
-                                          .free_mask = free_mask_LF.defined() ? free_mask_LF.mutable_data_ptr<float>() : nullptr,
-                                          .num_rows = scores.size(0),
-                                          .num_channels = scores.size(1),
-                                          .scores_row_stride = scores.stride(0),
-                                          .k = k,
-                                          .epsilon = epsilon});
+  const int64_t bad_row =
+      soft_top_k_cpu({.scores = scores.const_data_ptr<float>(),
+                      .soft_mask = soft_mask_LF.mutable_data_ptr<float>(),
+                      .free_mask = free_mask_LF.defined() ? free_mask_LF.mutable_data_ptr<float>() : nullptr,
+                      .num_rows = scores.size(0),
+                      .num_channels = scores.size(1),
+                      .scores_row_stride = scores.stride(0),
+                      .k = k,
+                      .epsilon = epsilon});
   if (bad_row >= 0) {
-    const int64_t num_bad = scores.size(1) - scores.select(0, bad_row).abs().le(kLargestSoftTopKScore).sum().item<int64_t>();
-    throw DivergedError(
-        fmt::format("soft_top_k: row {}: {} of {} scores are not finite or above {:g} in size", bad_row, num_bad, scores.size(1), kLargestSoftTopKScore));
+    const int64_t num_bad =
+        scores.size(1) - scores.select(0, bad_row).abs().le(kLargestSoftTopKScore).sum().item<int64_t>();
+    throw DivergedError(fmt::format("soft_top_k: row {}: {} of {} scores are not finite or above {:g} in size", bad_row,
+                                    num_bad, scores.size(1), kLargestSoftTopKScore));
   }
   return soft_mask_LF;
 }
 
 struct SoftTopKFunction : torch::autograd::Function<SoftTopKFunction> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& scores_LF, double k, double epsilon) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& scores_LF, double k,
+                            double epsilon) {
     const at::Tensor free_mask_LF = scores_LF.new_empty({scores_LF.size(0), scores_LF.size(1)});
     context->saved_data["epsilon"] = epsilon;
     context->save_for_backward({free_mask_LF});
     return solve(scores_LF, k, epsilon, free_mask_LF);
   }
 
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, const torch::autograd::variable_list& grads) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& grads) {
     COPPICE_CHECK(!at::GradMode::is_enabled(), "soft_top_k has no second derivative");
     const at::Tensor free_mask_LF = context->get_saved_variables()[0];
     const at::Tensor grad_LF = grads[0].contiguous();
@@ -61,14 +65,19 @@ struct SoftTopKFunction : torch::autograd::Function<SoftTopKFunction> {
 
 at::Tensor soft_top_k(const at::Tensor& scores_LF, double k, double epsilon) {
   check_shape(scores_LF, {-1, -1}, "scores_LF");
-  COPPICE_CHECK(scores_LF.scalar_type() == at::kFloat, fmt::format("scores_LF: got {}, expected float32", c10::toString(scores_LF.scalar_type())));
+  COPPICE_CHECK(scores_LF.scalar_type() == at::kFloat,
+                fmt::format("scores_LF: got {}, expected float32", c10::toString(scores_LF.scalar_type())));
   if (!scores_LF.is_cpu()) throw DeviceError::unavailable("soft_top_k: this build has no CUDA kernels");
-  COPPICE_CHECK(k > 0 && k <= static_cast<double>(scores_LF.size(1)), fmt::format("k: got {}, expected more than 0 and at most {} [F]", k, scores_LF.size(1)));
-  COPPICE_CHECK(epsilon > 1e-30 && std::isfinite(epsilon), fmt::format("epsilon: got {}, expected a positive number", epsilon));
+  COPPICE_CHECK(k > 0 && k <= static_cast<double>(scores_LF.size(1)),
+                fmt::format("k: got {}, expected more than 0 and at most {} [F]", k, scores_LF.size(1)));
+  COPPICE_CHECK(epsilon > 1e-30 && std::isfinite(epsilon),
+                fmt::format("epsilon: got {}, expected a positive number", epsilon));
   if (at::GradMode::is_enabled() && scores_LF.requires_grad()) return SoftTopKFunction::apply(scores_LF, k, epsilon);
   return solve(scores_LF, k, epsilon, at::Tensor());
 }
 
-TORCH_LIBRARY_FRAGMENT(coppice, m) { m.def("soft_top_k(Tensor scores_LF, float k, float epsilon) -> Tensor", &soft_top_k); }
+TORCH_LIBRARY_FRAGMENT(coppice, m) {
+  m.def("soft_top_k(Tensor scores_LF, float k, float epsilon) -> Tensor", &soft_top_k);
+}
 
 }  // namespace coppice

@@ -1,8 +1,9 @@
 // SwiGLU with a mask over the FFN channels, one pass each way:
 //   h[n, f] = silu(gate[n, f]) * (ffn_mask[f] * up[n, f]),  silu(x) = x * s(x),  s(x) = 1 / (1 + e^-x)
-//   d gate = dh * mask * up * s * (1 + gate * (1 - s));  d up = dh * mask * silu(gate);  d mask[f] = sum over n of dh * silu(gate) * up
-// gate and up lie side by side in one row of the fused projection (gate first); nothing of the forward is kept but that row.
-// N = tokens, F = channels. Torch-free.
+//   d gate = dh * mask * up * s * (1 + gate * (1 - s));  d up = dh * mask * silu(gate);  d mask[f] = sum over n of dh *
+//   silu(gate) * up
+// gate and up lie side by side in one row of the fused projection (gate first); nothing of the forward is kept but that
+// row. N = tokens, F = channels. Torch-free.
 #pragma once
 
 #include <cstdint>

@@ -57,7 +57,8 @@ COPPICE_INLINE void swiglu_rows_loop(const SwigluParams& params, int64_t begin, 
 constexpr auto swiglu_rows = per_instruction_set<swiglu_rows_loop>;
 
 /// mask_grad: F float sums, added to; null when there is no mask or its gradient is not wanted.
-COPPICE_INLINE void swiglu_backward_rows_loop(const SwigluBackwardParams& params, int64_t begin, int64_t end, float* __restrict mask_grad) {
+COPPICE_INLINE void swiglu_backward_rows_loop(const SwigluBackwardParams& params, int64_t begin, int64_t end,
+                                              float* __restrict mask_grad) {
   const int64_t num_channels = params.num_channels;
   const float* __restrict mask = params.ffn_mask;
   for (int64_t n = begin; n < end; ++n) {
@@ -101,7 +102,8 @@ void swiglu_cpu(const SwigluParams& params) {
 void swiglu_backward_cpu(const SwigluBackwardParams& params) {
   const int threads = threads_for(params.num_tokens * params.num_channels);
   if (params.ffn_mask == nullptr || params.ffn_mask_grad == nullptr) {
-    parallel_rows(params.num_tokens, threads, [&](int64_t begin, int64_t end, int) { swiglu_backward_rows(params, begin, end, nullptr); });
+    parallel_rows(params.num_tokens, threads,
+                  [&](int64_t begin, int64_t end, int) { swiglu_backward_rows(params, begin, end, nullptr); });
     return;
   }
   ColumnSums mask_grad(params.num_channels, threads);

@@ -35,15 +35,16 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
     at::Tensor gate_up_grad_N2F = at::empty_like(gate_up_N2F, at::MemoryFormat::Contiguous);
     at::Tensor ffn_mask_grad_F;
     if (ffn_mask_F.defined() && ctx->needs_input_grad(1)) ffn_mask_grad_F = at::empty_like(ffn_mask_F);
-    swiglu_backward_cpu({.gate_up = gate_up_N2F.const_data_ptr<float>(),
-                         .ffn_mask = ffn_mask_F.defined() ? ffn_mask_F.const_data_ptr<float>() : nullptr,
-                         .h_grad = h_grad_NF.const_data_ptr<float>(),
-                         .gate_up_grad = gate_up_grad_N2F.mutable_data_ptr<float>(),
-                         .ffn_mask_grad = ffn_mask_grad_F.defined() ? ffn_mask_grad_F.mutable_data_ptr<float>() : nullptr,
-                         .num_tokens = h_grad_NF.size(0),
-                         .num_channels = h_grad_NF.size(1),
-                         .gate_up_row_stride = gate_up_N2F.stride(0),
-                         .h_grad_row_stride = h_grad_NF.stride(0)});
+    swiglu_backward_cpu(
+        {.gate_up = gate_up_N2F.const_data_ptr<float>(),
+         .ffn_mask = ffn_mask_F.defined() ? ffn_mask_F.const_data_ptr<float>() : nullptr,
+         .h_grad = h_grad_NF.const_data_ptr<float>(),
+         .gate_up_grad = gate_up_grad_N2F.mutable_data_ptr<float>(),
+         .ffn_mask_grad = ffn_mask_grad_F.defined() ? ffn_mask_grad_F.mutable_data_ptr<float>() : nullptr,
+         .num_tokens = h_grad_NF.size(0),
+         .num_channels = h_grad_NF.size(1),
+         .gate_up_row_stride = gate_up_N2F.stride(0),
+         .h_grad_row_stride = h_grad_NF.stride(0)});
     return {gate_up_grad_N2F, ffn_mask_grad_F};
   }
 };
@@ -53,7 +54,8 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
 at::Tensor swiglu(const at::Tensor& gate_up_N2F, const at::Tensor& ffn_mask_F) {
   check_shape(gate_up_N2F, {-1, -1}, "gate_up_N2F");
   check_cpu_float32(gate_up_N2F, "gate_up_N2F");
-  COPPICE_CHECK(gate_up_N2F.size(1) % 2 == 0, fmt::format("gate_up_N2F: {} columns, expected gate and up of equal width", gate_up_N2F.size(1)));
+  COPPICE_CHECK(gate_up_N2F.size(1) % 2 == 0,
+                fmt::format("gate_up_N2F: {} columns, expected gate and up of equal width", gate_up_N2F.size(1)));
   if (ffn_mask_F.defined()) {
     check_shape(ffn_mask_F, {gate_up_N2F.size(1) / 2}, "ffn_mask_F");
     check_cpu_float32(ffn_mask_F, "ffn_mask_F");
@@ -63,7 +65,9 @@ at::Tensor swiglu(const at::Tensor& gate_up_N2F, const at::Tensor& ffn_mask_F) {
 
 TORCH_LIBRARY_FRAGMENT(coppice, m) {
   m.def("swiglu(Tensor gate_up, Tensor? ffn_mask=None) -> Tensor",
-        [](const at::Tensor& gate_up, const std::optional<at::Tensor>& ffn_mask) { return swiglu(gate_up, ffn_mask.value_or(at::Tensor())); });
+        [](const at::Tensor& gate_up, const std::optional<at::Tensor>& ffn_mask) {
+          return swiglu(gate_up, ffn_mask.value_or(at::Tensor()));
+        });
 }
 
 }  // namespace coppice

@@ -1,4 +1,5 @@
-// Scalar functions written so that GCC vectorises the loops that call them, at the width of the instruction set that the loop is compiled for.
+// Scalar functions written so that GCC vectorises the loops that call them, at the width of the instruction set that
+// the loop is compiled for.
 #pragma once
 
 #include <bit>
@@ -8,8 +9,9 @@
 
 namespace coppice {
 
-/// e^x within 1 ulp without branches; 0 below about -103.97, infinity above 88.73, subnormals in between (a few units off), NaN stays NaN.
-/// x = n ln2 + r, |r| <= ln2 / 2; e^r by its Taylor polynomial of degree 7 (remainder 6e-9 of the value); 2^n in two factors, so that n may reach -150.
+/// e^x within 1 ulp without branches; 0 below about -103.97, infinity above 88.73, subnormals in between (a few units
+/// off), NaN stays NaN. x = n ln2 + r, |r| <= ln2 / 2; e^r by its Taylor polynomial of degree 7 (remainder 6e-9 of the
+/// value); 2^n in two factors, so that n may reach -150.
 COPPICE_INLINE float vector_exp(float x) {
   x = x < -104.0f ? -104.0f : x;
   x = x > 89.0f ? 89.0f : x;
@@ -31,7 +33,8 @@ COPPICE_INLINE float vector_exp(float x) {
   return p * std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((exponent - half + 127) << 23);
 }
 
-/// e^x within 1 ulp for x up to 88, 0 below -87 (no subnormal numbers), NaN stays NaN: half the cost of vector_exp, for sums and weights.
+/// e^x within 1 ulp for x up to 88, 0 below -87 (no subnormal numbers), NaN stays NaN: half the cost of vector_exp, for
+/// sums and weights.
 COPPICE_INLINE float vector_exp_flushed(float x) {
   float y = x < -87.0f ? -87.0f : x;
   y = y > 88.0f ? 88.0f : y;
@@ -53,10 +56,12 @@ COPPICE_INLINE float vector_exp_flushed(float x) {
   return x < -87.0f ? 0.0f : value;
 }
 
-/// Natural logarithm of a positive normal number, within 1 ulp: x = 2^e m, m in [sqrt(1/2), sqrt 2), and the polynomial of log(1 + f) by Cephes.
+/// Natural logarithm of a positive normal number, within 1 ulp: x = 2^e m, m in [sqrt(1/2), sqrt 2), and the polynomial
+/// of log(1 + f) by Cephes.
 COPPICE_INLINE float vector_log(float x) {
   const int32_t bits = std::bit_cast<int32_t>(x), exponent = (bits - 0x3f3504f3) >> 23;
-  const float n = static_cast<float>(exponent), f = std::bit_cast<float>(bits - (exponent << 23)) - 1.0f, square = f * f;
+  const float n = static_cast<float>(exponent), f = std::bit_cast<float>(bits - (exponent << 23)) - 1.0f,
+              square = f * f;
   float p = 7.0376836292e-2f;
   p = p * f - 1.1514610310e-1f;
   p = p * f + 1.1676998740e-1f;
