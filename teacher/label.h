@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "src/data/label_cache.h"
-#include "src/data/token_shards.h"
+#include "src/tokens/token_shards.h"
 #include "src/model/decoder.h"
 
 namespace coppice {

@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-#include "src/data/tokenizer.h"
+#include "src/tokens/tokenizer.h"
 #include "src/model/decoder.h"
 
 namespace coppice {

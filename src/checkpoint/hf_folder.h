@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "src/checkpoint/hf_settings.h"
-#include "src/data/tokenizer.h"
+#include "src/tokens/tokenizer.h"
 #include "src/model/decoder.h"
 
 namespace coppice {

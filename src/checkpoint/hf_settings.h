@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "src/base/json.h"
-#include "src/data/tokenizer.h"
+#include "src/tokens/tokenizer.h"
 
 namespace coppice {
 

@@ -19,8 +19,8 @@
 #include "src/base/file_lock.h"
 #include "src/base/json.h"
 #include "src/data/loader.h"
-#include "src/data/token_runs.h"
-#include "src/data/token_shards.h"
+#include "src/tokens/token_runs.h"
+#include "src/tokens/token_shards.h"
 #include "src/tensors/ops.h"
 
 namespace coppice {

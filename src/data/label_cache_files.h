@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "src/data/columns.h"
+#include "src/tokens/columns.h"
 #include "src/data/label_cache.h"
 #include "src/data/label_table.h"
 

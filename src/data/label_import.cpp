@@ -11,7 +11,7 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
-#include "src/data/file_endings.h"
+#include "src/text/file_endings.h"
 #include "src/data/label_checks.h"
 #include "src/data/label_jsonl.h"
 #include "src/data/label_line.h"

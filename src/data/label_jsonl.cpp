@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "src/base/files.h"
-#include "src/data/byte_sink.h"
+#include "src/text/byte_sink.h"
 #include "src/data/label_jsonl.h"
 
 namespace coppice {

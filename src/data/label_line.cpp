@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/base/errors.h"
-#include "src/data/documents.h"
+#include "src/text/documents.h"
 #include "src/data/label_jsonl.h"
 
 namespace coppice {

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "src/data/columns.h"
-#include "src/data/token_runs.h"
+#include "src/tokens/columns.h"
+#include "src/tokens/token_runs.h"
 
 namespace coppice {
 

@@ -9,7 +9,7 @@
 
 #include "src/base/errors.h"
 #include "src/base/random.h"
-#include "src/data/documents.h"
+#include "src/text/documents.h"
 
 namespace coppice {
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "src/data/token_shards.h"
+#include "src/tokens/token_shards.h"
 
 namespace coppice {
 

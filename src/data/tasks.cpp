@@ -10,7 +10,7 @@
 #include "src/base/errors.h"
 #include "src/base/input_file.h"
 #include "src/base/json.h"
-#include "src/data/file_endings.h"
+#include "src/text/file_endings.h"
 
 namespace coppice {
 namespace {

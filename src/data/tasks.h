@@ -2,7 +2,7 @@
 //   {"context": "The sky is", "choices": ["blue", "loud"], "answer": 0}
 // Optional: "delimiter", what stands between context and choice (default one space; "" where the choices bring their
 // own), "id", and "documents", the ids of the documents that the item was made of. The context may be empty. What is
-// scored and how: src/model/continuations.h, recipes/score_tasks.h.
+// scored and how: src/model/continuations.h, recipes/stages/score_tasks.h.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "src/data/tokenizer.h"
+#include "src/tokens/tokenizer.h"
 
 namespace coppice {
 

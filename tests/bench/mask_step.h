@@ -1,4 +1,4 @@
-// A step of recipes/stage_learn_masks.cpp between two looks at held-out text, at a given share of the stage: mask from
+// A step of recipes/stages/learn_masks.cpp between two looks at held-out text, at a given share of the stage: mask from
 // scores, masked forward and backward, weights and scores move, health, dead channels are counted.
 #pragma once
 

@@ -18,7 +18,7 @@
 
 #include "src/base/errors.h"
 #include "src/base/log.h"
-#include "src/data/tokenizer.h"
+#include "src/tokens/tokenizer.h"
 #include "src/model/decoder.h"
 #include "src/model/parameters.h"
 

@@ -7,7 +7,7 @@
 #include "src/base/json.h"
 #include "src/checkpoint/hf_export.h"
 #include "tests/checkpoint/scratch.h"
-#include "tests/data/tokenizer_models.h"
+#include "tests/tokens/tokenizer_models.h"
 
 using namespace coppice;
 

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <random>
 
-#include "src/data/documents.h"
+#include "src/text/documents.h"
 #include "src/data/label_jsonl.h"
 #include "tests/data/data_files.h"
 

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <fstream>
 
-#include "src/data/documents.h"
+#include "src/text/documents.h"
 #include "tests/data/data_files.h"
 
 using namespace coppice;

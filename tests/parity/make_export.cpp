@@ -25,12 +25,12 @@
 #include "src/checkpoint/hf_settings.h"
 #include "src/checkpoint/safetensors.h"
 #include "src/data/tasks.h"
-#include "src/data/token_shards.h"
-#include "src/data/tokenizer.h"
+#include "src/tokens/token_shards.h"
+#include "src/tokens/tokenizer.h"
 #include "src/model/continuations.h"
 #include "src/model/parameters.h"
 #include "src/tensors/shape.h"
-#include "tests/data/tokenizer_models.h"
+#include "tests/tokens/tokenizer_models.h"
 
 namespace fs = std::filesystem;
 using namespace coppice;

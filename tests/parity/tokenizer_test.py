@@ -68,7 +68,7 @@ def test_tokenizer_model_in_the_folder(work, strings):
     assert (work / "hf" / "qwen3" / "tokenizer.model").read_bytes() == (work / "tokenizer-512.model").read_bytes()
 
 
-# Missing, added and renumbered pieces, with and without a dummy prefix: tests/data/tokenizer_models.h. Ids of unk, bos, eos and pad.
+# Missing, added and renumbered pieces, with and without a dummy prefix: tests/tokens/tokenizer_models.h. Ids of unk, bos, eos and pad.
 TABLE = {
     "ours": (0, 1, 2, 3),
     "dummy_prefix": (0, 1, 2, 3),

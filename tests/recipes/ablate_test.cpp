@@ -6,8 +6,8 @@
 #include <numbers>
 #include <regex>
 
-#include "recipes/ablation_report.h"
-#include "recipes/paired_test.h"
+#include "recipes/report/ablation_report.h"
+#include "recipes/report/paired_test.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice::test;

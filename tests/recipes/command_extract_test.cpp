@@ -1,5 +1,5 @@
 // The verb `data extract` on a small tree: ids, order, budget, duplicates, and what a user may get wrong.
-#include "recipes/command_extract.h"
+#include "recipes/commands/command_extract.h"
 
 #include <doctest/doctest.h>
 #include <unistd.h>
@@ -9,7 +9,7 @@
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
-#include "src/data/documents.h"
+#include "src/text/documents.h"
 
 namespace coppice {
 

@@ -1,5 +1,5 @@
 // The plan and the finished run count the same work: training, live teachers, labels, and the text that scores read.
-#include "recipes/cost.h"
+#include "recipes/run/cost.h"
 
 #include <doctest/doctest.h>
 

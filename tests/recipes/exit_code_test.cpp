@@ -1,5 +1,5 @@
 // One line and the right code, wherever the line may go.
-#include "recipes/exit_code.h"
+#include "recipes/run/exit_code.h"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>

@@ -5,9 +5,9 @@
 #include <string>
 #include <utility>
 
-#include "recipes/recipe.h"
+#include "recipes/language/recipe.h"
 #include "src/checkpoint/hf_export.h"
-#include "src/data/tokenizer.h"
+#include "src/tokens/tokenizer.h"
 #include "src/model/parameters.h"
 #include "tests/recipes/program.h"
 

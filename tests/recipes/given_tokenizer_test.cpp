@@ -3,9 +3,9 @@
 #include <doctest/doctest.h>
 
 #include "src/checkpoint/hf_export.h"
-#include "src/data/tokenizer.h"
+#include "src/tokens/tokenizer.h"
 #include "src/model/parameters.h"
-#include "tests/data/tokenizer_models.h"
+#include "tests/tokens/tokenizer_models.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice::test;

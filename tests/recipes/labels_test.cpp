@@ -3,9 +3,9 @@
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
 
-#include "recipes/cost.h"
-#include "recipes/run_recipe.h"
-#include "recipes/training.h"
+#include "recipes/run/cost.h"
+#include "recipes/run/run_recipe.h"
+#include "recipes/stages/training.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/json.h"

@@ -1,6 +1,6 @@
 // What models stand for, by the kinds and `from` chains of recipes of many shapes; stages carry names that say nothing
 // or the wrong thing.
-#include "recipes/lineage.h"
+#include "recipes/run/lineage.h"
 
 #include <doctest/doctest.h>
 

@@ -9,11 +9,11 @@
 #include <cstring>
 #include <random>
 
-#include "recipes/recipe.h"
+#include "recipes/language/recipe.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/safetensors.h"
-#include "src/data/documents.h"
-#include "src/data/tokenizer.h"
+#include "src/text/documents.h"
+#include "src/tokens/tokenizer.h"
 #include "src/model/config.h"
 #include "tests/data/data_files.h"
 #include "tests/recipes/program.h"

@@ -1,5 +1,5 @@
 // Mean, spread and the paired t-test against tables of Student's distribution and a case worked by hand.
-#include "recipes/paired_test.h"
+#include "recipes/report/paired_test.h"
 
 #include <doctest/doctest.h>
 

@@ -1,5 +1,5 @@
 // What plan predicts, by hand; what is left of it in a run folder; what the real program prints and refuses.
-#include "recipes/cost.h"
+#include "recipes/run/cost.h"
 
 #include <doctest/doctest.h>
 

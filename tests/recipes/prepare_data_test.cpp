@@ -1,15 +1,15 @@
 // Data of a recipe on the real program: stopped, killed and with other thread counts it comes out the same.
-#include "recipes/prepare_data.h"
-#include "recipes/sources.h"
+#include "recipes/stages/prepare_data.h"
+#include "recipes/language/sources.h"
 
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <set>
 
-#include "recipes/survey_corpus.h"
+#include "recipes/stages/survey_corpus.h"
 #include "src/base/errors.h"
-#include "src/data/documents.h"
+#include "src/text/documents.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice::test;

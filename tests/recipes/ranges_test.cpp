@@ -2,7 +2,7 @@
 // what was expected.
 #include <doctest/doctest.h>
 
-#include "recipes/recipe.h"
+#include "recipes/language/recipe.h"
 #include "src/base/errors.h"
 #include "tests/recipes/program.h"
 

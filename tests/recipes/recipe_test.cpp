@@ -1,5 +1,5 @@
 // The recipe language: what it resolves to and what it refuses before anything starts.
-#include "recipes/recipe.h"
+#include "recipes/language/recipe.h"
 
 #include <doctest/doctest.h>
 #include <unistd.h>

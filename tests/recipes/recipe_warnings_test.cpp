@@ -1,10 +1,10 @@
 // Settings that are legal and do not do what they look like: each is named with its numbers, once; ordinary recipes are
 // silent.
-#include "recipes/recipe_warnings.h"
+#include "recipes/run/recipe_warnings.h"
 
 #include <doctest/doctest.h>
 
-#include "recipes/ablation.h"
+#include "recipes/ablation/ablation.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice;

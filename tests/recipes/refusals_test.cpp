@@ -1,6 +1,6 @@
 // Every UserError in what a stage runs, and why it could not be thrown before the first stage: a table beside the
 // source text. A new one needs a row here, and its author the question whether config, plan and run can know it
-// (recipes/before_work.h).
+// (recipes/run/before_work.h).
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -30,15 +30,16 @@ struct Row {
 
 constexpr Row kRows[] = {
     // -- stages --
-    {"recipes/stage_learn_masks.cpp", "", 1, Why::own_file, "living channels of its own checkpoint"},
-    {"recipes/stage_prune.cpp", "learned what each layer keeps", 1, Why::before, "check_prune"},
-    {"recipes/stage_prune.cpp", "belong to another model", 1, Why::own_file,
+    {"recipes/stages/learn_masks.cpp", "", 1, Why::own_file, "living channels of its own checkpoint"},
+    {"recipes/stages/prune.cpp", "learned what each layer keeps", 1, Why::before, "check_prune"},
+    {"recipes/stages/prune.cpp", "belong to another model", 1, Why::own_file,
      "masks.h5 and model of one learn_masks stage"},
-    {"recipes/check_labels.cpp", "", 2, Why::first,
+    {"recipes/stages/check_labels.cpp", "", 2, Why::first,
      "labels from elsewhere: asked for every reader at the end of their stage; own labels are made for what is drawn"},
-    {"recipes/training.cpp", "belongs to other options", 1, Why::own_file, "a checkpoint under the stage's folder"},
-    {"recipes/training.cpp", "was trained on", 1, Why::own_file, "a checkpoint beside another data folder"},
-    {"recipes/score_tasks.cpp", "", 2, Why::before,
+    {"recipes/stages/training.cpp", "belongs to other options", 1, Why::own_file,
+     "a checkpoint under the stage's folder"},
+    {"recipes/stages/training.cpp", "was trained on", 1, Why::own_file, "a checkpoint beside another data folder"},
+    {"recipes/stages/score_tasks.cpp", "", 2, Why::before,
      "check_evaluate; with a tokenizer that the run trains, as soon as there is one"},
     // -- teacher, pruning --
     {"teacher/label.cpp", "", 1, Why::values, "logits of the teacher are not finite"},
@@ -80,17 +81,17 @@ constexpr Row kRows[] = {
     {"src/checkpoint/safetensors.cpp", "", 22, Why::before,
      "check_import reads every header; the bytes behind it are as long as it says"},
     // -- data --
-    {"src/data/byte_source.cpp", "", 2, Why::first, "corpus, tasks and labels from elsewhere"},
-    {"src/data/array_reader.cpp", "", 1, Why::first, "corpus"},
-    {"src/data/documents.cpp", "", 10, Why::first, "corpus"},
-    {"src/data/extraction.cpp", "", 1, Why::command, "coppice data extract"},
-    {"src/data/html.cpp", "", 2, Why::command, "coppice data extract"},
-    {"src/data/sentencepiece_walk.cpp", "", 2, Why::before, "a tokenizer that is given is read by check_before_work"},
-    {"src/data/tokenizer.cpp", "", 3, Why::before, "a tokenizer that is given is read by check_before_work"},
-    {"src/data/tokenizer_training.cpp", "", 7, Why::first, "options as load_recipe has them; the text is the corpus"},
-    {"src/data/token_shard_writer.cpp", "", 2, Why::first, "corpus"},
-    {"src/data/token_shards.cpp", "", 14, Why::own_file, "data/tokens"},
-    {"src/data/columns.cpp", "", 5, Why::own_file, "columns of token shards and label caches"},
+    {"src/text/byte_source.cpp", "", 2, Why::first, "corpus, tasks and labels from elsewhere"},
+    {"src/text/array_reader.cpp", "", 1, Why::first, "corpus"},
+    {"src/text/documents.cpp", "", 10, Why::first, "corpus"},
+    {"src/text/extraction.cpp", "", 1, Why::command, "coppice data extract"},
+    {"src/text/html.cpp", "", 2, Why::command, "coppice data extract"},
+    {"src/tokens/sentencepiece_walk.cpp", "", 2, Why::before, "a tokenizer that is given is read by check_before_work"},
+    {"src/tokens/tokenizer.cpp", "", 3, Why::before, "a tokenizer that is given is read by check_before_work"},
+    {"src/tokens/tokenizer_training.cpp", "", 7, Why::first, "options as load_recipe has them; the text is the corpus"},
+    {"src/tokens/token_shard_writer.cpp", "", 2, Why::first, "corpus"},
+    {"src/tokens/token_shards.cpp", "", 14, Why::own_file, "data/tokens"},
+    {"src/tokens/columns.cpp", "", 5, Why::own_file, "columns of token shards and label caches"},
     {"src/data/loader.cpp", "the checkpoint counts", 1, Why::own_file, "a checkpoint"},
     {"src/data/loader.cpp", "", 5, Why::before, "check_windows draws as the stages will"},
     {"src/data/label_import.cpp", "", 1, Why::first, "labels from elsewhere"},
@@ -106,13 +107,14 @@ constexpr Row kRows[] = {
 /// What stages run: their own files, and the libraries below them.
 std::vector<fs::path> sources() {
   const fs::path root = COPPICE_SOURCE_DIR;
-  std::vector<fs::path> files = {root / "recipes/training.cpp", root / "recipes/score_tasks.cpp",
-                                 root / "recipes/stages.cpp", root / "recipes/check_labels.cpp"};
-  for (const auto& entry : fs::directory_iterator(root / "recipes"))
-    if (entry.path().filename().string().starts_with("stage_") && entry.path().extension() == ".cpp")
-      files.push_back(entry.path());
-  for (const char* folder :
-       {"teacher", "student", "pruning", "src/optim", "src/model", "src/checkpoint", "src/data", "src/tensors"})
+  // Of recipes/stages what belongs to the data stage is left out: it comes first.
+  const std::set<std::string> data = {"prepare_data.cpp", "survey_corpus.cpp", "tokenize_domain.cpp",
+                                      "tokenizer_process.cpp"};
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(root / "recipes/stages"))
+    if (entry.path().extension() == ".cpp" && !data.contains(entry.path().filename())) files.push_back(entry.path());
+  for (const char* folder : {"teacher", "student", "pruning", "src/optim", "src/model", "src/checkpoint", "src/data",
+                             "src/text", "src/tokens", "src/tensors"})
     for (const auto& entry : fs::recursive_directory_iterator(root / folder))
       if (entry.path().extension() == ".cpp" || entry.path().extension() == ".h") files.push_back(entry.path());
   return files;

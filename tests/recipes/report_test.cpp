@@ -1,4 +1,4 @@
-#include "recipes/report.h"
+#include "recipes/report/report.h"
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
@@ -8,8 +8,8 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
-#include "recipes/report_charts.h"
-#include "recipes/report_tables.h"
+#include "recipes/report/report_charts.h"
+#include "recipes/report/report_tables.h"
 
 using namespace coppice;
 using nlohmann::json;

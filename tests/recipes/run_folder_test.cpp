@@ -3,7 +3,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 
-#include "recipes/run_folder.h"
+#include "recipes/folder/run_folder.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice::test;

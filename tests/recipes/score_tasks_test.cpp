@@ -1,4 +1,4 @@
-#include "recipes/score_tasks.h"
+#include "recipes/stages/score_tasks.h"
 
 #include <doctest/doctest.h>
 
@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "recipes/command_tasks.h"
+#include "recipes/commands/command_tasks.h"
 
 using namespace coppice;
 using nlohmann::json;

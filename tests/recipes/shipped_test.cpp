@@ -4,7 +4,7 @@
 
 #include <set>
 
-#include "recipes/ablation.h"
+#include "recipes/ablation/ablation.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice;

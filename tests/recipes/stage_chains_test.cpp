@@ -7,8 +7,8 @@
 #include <set>
 
 #include "pruning/scores.h"
-#include "recipes/before_work.h"
-#include "recipes/cost.h"
+#include "recipes/run/before_work.h"
+#include "recipes/run/cost.h"
 #include "src/base/errors.h"
 
 using namespace coppice;

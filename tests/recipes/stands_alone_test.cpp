@@ -3,7 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "src/checkpoint/hf_export.h"
-#include "src/data/tokenizer.h"
+#include "src/tokens/tokenizer.h"
 #include "src/model/parameters.h"
 #include "tests/recipes/program.h"
 

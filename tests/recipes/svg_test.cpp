@@ -1,4 +1,4 @@
-#include "recipes/svg.h"
+#include "recipes/report/svg.h"
 
 #include <doctest/doctest.h>
 

@@ -1,0 +1,258 @@
+#include "recipes/commands/inspect.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "pruning/mask_budget.h"
+#include "pruning/mask_file.h"
+#include "pruning/mask_health.h"
+#include "pruning/plan.h"
+#include "pruning/soft_masks.h"
+#include "recipes/folder/run_folder.h"
+#include "src/base/errors.h"
+#include "src/base/hdf5.h"
+#include "src/base/log.h"
+#include "src/checkpoint/checkpoint.h"
+#include "src/checkpoint/hf_export.h"
+#include "src/checkpoint/safetensors.h"
+#include "src/data/label_cache.h"
+#include "src/tokens/token_shards.h"
+#include "src/tokens/tokenizer.h"
+#include "src/model/parameters.h"
+
+namespace coppice {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string config_text(const ModelConfig& config) {
+  const auto [narrow, wide] = std::ranges::minmax(config.intermediate_size);
+  return fmt::format(
+      "{} layers x {}, heads {}/{} x {}, FFN {}, vocabulary {}, RoPE base {}{}{}\n{} parameters ({} in the "
+      "embedding)\n",
+      config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.num_key_value_heads,
+      config.head_dim, narrow == wide ? fmt::format("{}", narrow) : fmt::format("{} to {}", narrow, wide),
+      config.vocab_size, config.rope_theta, config.qk_norm ? ", QK-norm" : "",
+      config.tie_word_embeddings ? ", tied" : "", count_parameters(config), count_embedding_parameters(config));
+}
+
+std::string shape_of(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+/// Domains under `folder` whose shards are complete.
+int64_t count_tokenized(const fs::path& folder) {
+  if (!fs::is_directory(folder)) return 0;
+  return std::ranges::count_if(fs::directory_iterator(folder), [](const fs::directory_entry& domain) {
+    return fs::exists(domain.path() / "manifest.json");
+  });
+}
+
+std::string inspect_run(const fs::path& path) {
+  std::string text = "run folder\n";
+  for (const auto& entry : fs::directory_iterator(path)) {
+    if (!fs::exists(entry.path() / "identity.json")) continue;
+    if (entry.path().filename() == "data") {  // no stage: each domain's shards carry a manifest of their own
+      text += fmt::format("  {:<14} {} domains tokenized, {} held out\n", "data",
+                          count_tokenized(entry.path() / "tokens"), count_tokenized(entry.path() / "heldout"));
+      continue;
+    }
+    const auto manifest = find_stage_manifest(entry.path());
+    text += fmt::format("  {:<14} {}\n", entry.path().filename().string(),
+                        manifest ? fmt::format("{}, complete, whole", manifest->kind) : std::string("begun"));
+  }
+  return text;
+}
+
+/// `all`: fingerprint and gaps as well.
+std::string labels_text(const fs::path& path, bool all) {
+  constexpr size_t kGaps = 8;
+  const LabelCacheSummary labels = summarise_labels(path);
+  const auto share = [](uint64_t part, uint64_t whole) {
+    return 100.0 * static_cast<double>(part) / std::max(1.0, static_cast<double>(whole));
+  };
+  std::string text = all ? fmt::format("teacher labels of domain '{}'\n{}\n", printable(labels.domain),
+                                       labels.fingerprint.to_json().dump(1))
+                         : "";
+  text += fmt::format(
+      "{}{} of {} shards finished, whole; {} of {} tokens labelled ({:.1f}%), {:.4f} bytes a label; {} near ties\n",
+      all ? "" : fmt::format("labels of '{}': ", printable(labels.domain)), labels.finished, labels.shards,
+      labels.labelled, labels.tokens, share(labels.labelled, labels.tokens),
+      static_cast<double>(labels.bytes) / std::max(1.0, static_cast<double>(labels.labelled)), labels.near_ties);
+  if (!all) return text;
+  size_t gaps = 0;
+  for (const LabelShardSummary& shard : labels.shard) {
+    if (shard.labelled == shard.tokens || ++gaps > kGaps) continue;
+    const auto& [begin, end] = shard.first_gap;
+    text += shard.finished ? fmt::format("  {}: {} of {} tokens labelled; first gap: tokens {} to {}\n", shard.name,
+                                         shard.labelled, shard.tokens, begin, end - 1)
+                           : fmt::format("  {}: not finished: tokens {} to {}\n", shard.name, begin, end - 1);
+  }
+  if (gaps > kGaps) text += fmt::format("  and {} more shards with tokens without labels\n", gaps - kGaps);
+  return text;
+}
+
+/// A line for each label cache of a stage.
+std::string stage_labels(const fs::path& stage) {
+  std::string text;
+  std::vector<fs::path> caches;
+  if (fs::is_directory(stage / "labels"))
+    for (const auto& entry : fs::directory_iterator(stage / "labels"))
+      if (fs::exists(entry.path() / "manifest.json")) caches.push_back(entry.path());
+  std::ranges::sort(caches);
+  for (const fs::path& cache : caches) text += labels_text(cache, /*all=*/false);
+  return text;
+}
+
+std::string inspect_stage(const fs::path& path) {
+  const auto manifest = find_stage_manifest(path);
+  if (!manifest) {
+    std::string text =
+        fmt::format("stage, begun and not finished; fingerprint {}\n", begun_fingerprint(path)) + stage_labels(path);
+    for (const CheckpointPlace& place : list_checkpoints(path / "ckpt"))
+      text += fmt::format("  checkpoint of step {}\n", place.step);
+    return text;
+  }
+  std::string text = fmt::format("stage '{}' of kind {}, complete; fingerprint {}\n", printable(manifest->name),
+                                 printable(manifest->kind), printable(manifest->fingerprint));
+  for (const char* key : {"steps", "tokens", "results"})
+    if (manifest->body.contains(key)) text += fmt::format("{}: {}\n", key, manifest->body[key].dump());
+  const fs::path holder = result_folder(path);
+  if (holder != path) text += fmt::format("the result is that of {}\n", holder.string());
+  if (fs::exists(holder / "model")) text += inspect(holder / "model");
+  text += stage_labels(holder);
+  return text;
+}
+
+std::string inspect_model(const fs::path& path) {
+  std::string sha256;
+  check_tensor_folder(path, "coppice.model");
+  const ModelConfig config = load_model_config(path, &sha256);
+  return fmt::format("model, whole (hashes hold); identity {}\n{}", sha256, config_text(config));
+}
+
+std::string inspect_checkpoint(const fs::path& path) {
+  const Json manifest = check_tensor_folder(path, "coppice.checkpoint");
+  return fmt::format("checkpoint, whole: step {}, {} tokens, stage {}\n{}", manifest.at("step").dump(),
+                     manifest.at("tokens").dump(), manifest.at("stage").dump(),
+                     config_text(config_from_json(manifest.at("model"), path.string())));
+}
+
+std::string inspect_tokens(const fs::path& path) {
+  const TokenShards shards(path);
+  return fmt::format(
+      "token shards of domain '{}', whole: {} shards, {} tokens, {:.3f} bytes of text a token, vocabulary "
+      "{}\ntokenizer {}\n",
+      printable(shards.domain()), shards.shards().size(), shards.num_tokens(),
+      static_cast<double>(shards.text_bytes()) / static_cast<double>(shards.num_tokens()), shards.vocab_size(),
+      shards.tokenizer_sha256());
+}
+
+/// How many channels of a layer lie in each tenth of [0, 1], as bars.
+std::string soft_histogram(const at::Tensor& soft_F) {
+  constexpr int kBins = 10, kWidth = 24;
+  std::array<int64_t, kBins> count{};
+  const at::Tensor values = soft_F.contiguous();
+  for (const float *value = values.const_data_ptr<float>(), *end = value + values.numel(); value != end; ++value)
+    ++count[static_cast<size_t>(std::clamp(static_cast<int>(*value * kBins), 0, kBins - 1))];
+  std::string text;
+  for (int bin = 0; bin < kBins; ++bin) {
+    const auto share = static_cast<double>(count[static_cast<size_t>(bin)]) / static_cast<double>(values.numel());
+    text += fmt::format("      {:.1f} to {:.1f} {:>7}  {}\n", bin / 10.0, (bin + 1) / 10.0,
+                        count[static_cast<size_t>(bin)], std::string(static_cast<size_t>(share * kWidth + 0.5), '#'));
+  }
+  return text;
+}
+
+std::string inspect_masks(const fs::path& path) {
+  const MaskFile masks = load_masks(path);
+  const std::vector<int64_t> widths = masks.widths();
+  const at::Tensor hard_LF = hard_top_k(masks.scores_LF, widths);
+  const MaskHealth health = mask_health({.soft_LF = masks.soft_LF,
+                                         .raw_LF = masks.scores_LF,
+                                         .hard_LF = hard_LF,
+                                         .k = static_cast<double>(masks.num_kept),
+                                         .epsilon = masks.epsilon,
+                                         .global = masks.global});
+  std::string text = fmt::format(
+      "mask by {}: {} layers x {} channels, {} kept {}, epsilon {}\nmodel {}\nsharpness {:.4f} (1 = binary), entropy "
+      "{:.4f}, std of raw scores {:.4f}\n",
+      printable(masks.method), masks.scores_LF.size(0), masks.scores_LF.size(1), masks.num_kept,
+      masks.global ? "on average" : "in each", masks.epsilon, masks.source_sha256, health.sharpness, health.entropy,
+      health.score_std);
+  for (size_t layer = 0; layer < health.layer_sharpness.size(); ++layer) {
+    const at::Tensor soft_F = masks.soft_LF[static_cast<int64_t>(layer)];
+    text += fmt::format("  layer {}: {} kept, sharpness {:.4f}, sum {:.4f}; soft values:\n{}", layer, widths[layer],
+                        health.layer_sharpness[layer], soft_F.sum().item<double>(), soft_histogram(soft_F));
+  }
+  return text;
+}
+
+std::string inspect_plan(const fs::path& path) {
+  const PrunePlan plan = load_plan(path);
+  std::string text = fmt::format("prune plan by {}, for the model {}\n", printable(plan.scores), plan.source_sha256);
+  for (size_t layer = 0; layer < plan.kept.size(); ++layer)
+    text += fmt::format("  layer {}: {} channels kept, {} to {}\n", layer, plan.kept[layer].size(),
+                        plan.kept[layer].front(), plan.kept[layer].back());
+  return text;
+}
+
+std::string inspect_safetensors(const fs::path& path) {
+  std::string text = "safetensors, whole\n";
+  for (const SafetensorsEntry& entry : read_safetensors_header(path))
+    text += fmt::format("  {:<52} {} {}\n", printable(entry.name), entry.dtype, shape_of(entry.shape));
+  return text;
+}
+
+std::string inspect_tokenizer(const fs::path& path) {
+  const Tokenizer tokenizer = Tokenizer::load(path);
+  const auto id_text = [](std::optional<int64_t> id) { return id ? std::to_string(*id) : "none"; };
+  return fmt::format("SentencePiece tokenizer: {} pieces; unk {}, bos {}, eos {}, pad {}{}\nfingerprint {}\n",
+                     tokenizer.vocab_size(), tokenizer.unk_id(), id_text(tokenizer.bos_id()), tokenizer.eos_id(),
+                     id_text(tokenizer.pad_id()), tokenizer.has_dummy_prefix() ? "; dummy prefix" : "",
+                     tokenizer.fingerprint());
+}
+
+std::string inspect_hf(const fs::path& path) {
+  const Model model = import_hf(path);
+  return "Hugging Face folder, whole\n" + config_text(model.config);
+}
+
+/// The `format` of a folder's manifest.json, read without trusting it.
+std::string manifest_format(const fs::path& folder) {
+  if (!fs::exists(folder / "manifest.json")) return "";
+  const Json manifest = read_json(folder / "manifest.json");
+  return manifest.contains("format") && manifest["format"].is_string() ? manifest["format"].get<std::string>() : "";
+}
+
+}  // namespace
+
+std::string inspect(const fs::path& path) {
+  if (!fs::exists(path)) throw UserError::bad_file(path.string(), "no such file or folder");
+  if (fs::is_directory(path)) {
+    const std::string format = manifest_format(path);
+    if (format == "coppice.model") return inspect_model(path);
+    if (format == "coppice.checkpoint") return inspect_checkpoint(path);
+    if (format == "coppice.tokens") return inspect_tokens(path);
+    if (format == "coppice.labels") return labels_text(path, /*all=*/true);
+    if (format == "coppice.stage" || fs::exists(path / "identity.json")) return inspect_stage(path);
+    if (fs::exists(path / "recipe.toml")) return inspect_run(path);
+    if (fs::exists(path / "config.json")) return inspect_hf(path);
+  } else {
+    const std::string name = path.filename().string();
+    if (name.ends_with(".safetensors")) return inspect_safetensors(path);
+    if (name == "prune_plan.json") return inspect_plan(path);
+    if (name == "masks.h5") return inspect_masks(path);
+    if (name.ends_with(".model")) return inspect_tokenizer(path);
+    if (name == "manifest.json") return inspect(path.parent_path());
+  }
+  throw UserError::bad_file(path.string(),
+                            "nothing that coppice knows: expected a run, stage, model, checkpoint, tokens, labels or "
+                            "Hugging Face folder, or a .safetensors, "
+                            "masks.h5, prune_plan.json or .model file");
+}
+
+}  // namespace coppice

@@ -1,0 +1,90 @@
+// What a run records of the program and of the machine it runs on.
+#include "recipes/folder/machine.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Version.h>
+#include <fmt/format.h>
+#include <hdf5.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "recipes/version.h"
+#include "src/base/control_groups.h"
+#include "src/base/log.h"
+#include "src/base/threads.h"
+#include "src/tensors/shape.h"
+
+namespace coppice {
+namespace {
+
+std::string cpu_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "cpu";
+}
+
+}  // namespace
+
+double available_memory() {
+  double bytes = 1024 * value_in("/proc/meminfo", "MemAvailable:");
+  if (std::isnan(bytes))
+    bytes = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  rlimit space{};
+  if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY) {
+    const double used = 1024 * value_in("/proc/self/status", "VmSize:");
+    bytes = std::min(bytes, static_cast<double>(space.rlim_cur) - (std::isnan(used) ? 0 : used));
+  }
+  return std::max(0.0, std::min(bytes, control_group_limits().memory_bytes));
+}
+
+double take_peak_memory() {
+  const double bytes = 1024 * value_in("/proc/self/status", "VmHWM:");
+  std::ofstream("/proc/self/clear_refs") << "5";  // resets the mark to what is resident now
+  return bytes;
+}
+
+double gemm_gflops() {
+  static const double rate = [] {
+    const at::Tensor a = at::randn({768, 768}), b = at::randn({768, 768});
+    double best_s = 1e9;
+    for (int turn = 0; turn < 8; ++turn) {
+      const double begin_s = monotonic_s();
+      const at::Tensor c = a.mm(b);
+      best_s = std::min(best_s, monotonic_s() - begin_s);
+    }
+    return 2.0 * 768 * 768 * 768 / best_s / 1e9;
+  }();
+  return rate;
+}
+
+Json versions_json() {
+  unsigned major = 0, minor = 0, release = 0;
+  H5get_libversion(&major, &minor, &release);
+  return {{"coppice", kVersion},
+          {"git", git_commit()},
+          {"build", kBuildType},
+          {"torch", kTorchVersion},
+          {"hdf5", fmt::format("{}.{}.{}", major, minor, release)},
+          {"compiler", kCompiler}};
+}
+
+void log_threads(int recipe_threads, int threads, int processes) {
+  const Processors processors = find_processors();
+  log_info(threads_text(recipe_threads, threads, processes, processors));
+  if (const std::string warning = threads_warning(threads, processes, processors); !warning.empty())
+    log_warning(warning);
+}
+
+Json machine_json() {
+  return {{"device", "cpu"},          {"cpu", cpu_name()},     {"cpu_capability", at::get_cpu_capability()},
+          {"threads", num_threads()}, {"deterministic", true}, {"gemm_gflops", std::round(gemm_gflops())}};
+}
+
+}  // namespace coppice

@@ -1,0 +1,300 @@
+#include "recipes/report/report_tables.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "src/base/log.h"
+
+namespace coppice {
+namespace {
+
+constexpr const char* kNone = "\u2013";
+
+ReportTable models_table(const Report& report) {
+  ReportTable table{
+      .section = ReportSection::models,
+      .title = "Models",
+      .note =
+          "Loss is plain cross-entropy in nats a token over all held-out positions; accuracy is that of the model's "
+          "own top-1 token, agreement "
+          "counts how often it equals the "
+          "teacher's; tasks is the mean over the multiple-choice tasks. A model trained on teacher labels looks worse "
+          "by loss than by accuracy, by design.",
+      .header = {"model", "role", "parameters", "FFN width", "trained on", "file", "loss", "bits a byte", "accuracy",
+                 "agreement", "tasks", "decode tokens/s", "peak memory"},
+      .is_text = {true, true, false, false, false, false, false, false, false, false, false, false, false}};
+  for (const ReportModel& model : report.models)
+    table.rows.push_back({model.name, model.role, count_text(static_cast<double>(model.parameters)),
+                          widths_text(model.intermediate_size), count_text(model.training_tokens),
+                          bytes_text(model.file_bytes), fixed_text(model.score.loss, 3),
+                          fixed_text(model.score.bits_per_byte, 3), share_text(model.score.accuracy),
+                          share_text(model.score.teacher_agreement), share_text(model.score.task_accuracy),
+                          fixed_text(model.decode_tokens_per_s, 0), bytes_text(model.peak_bytes)});
+  return table;
+}
+
+const char* words_of(const ReportComparison& row) {
+  switch (row.outcome) {
+    case ReportOutcome::better:
+      return "better";
+    case ReportOutcome::worse:
+      return "worse";
+    case ReportOutcome::mixed:
+      return row.by_loss == ReportOutcome::better ? "better by loss, worse by accuracy"
+                                                  : "better by accuracy, worse by loss";
+    case ReportOutcome::even:
+      return "within noise";
+  }
+  return kNone;
+}
+
+/// One measure, models down, domains across.
+ReportTable domain_table(const Report& report, const char* title, double ReportScore::*measure,
+                         std::string (*text)(double)) {
+  std::set<std::string> domains;
+  for (const ReportModel& model : report.models)
+    for (const auto& [name, score] : model.domains) domains.insert(name);
+  ReportTable table{
+      .section = ReportSection::models, .title = title, .note = "", .header = {"model"}, .is_text = {true}};
+  table.header.push_back("all");
+  for (const std::string& name : domains) table.header.push_back(name);
+  table.is_text.resize(table.header.size(), false);
+  if (domains.empty()) return table;
+  for (const ReportModel& model : report.models) {
+    std::vector<std::string> row = {model.name, text(model.score.*measure)};
+    for (const std::string& name : domains) {
+      const auto found = model.domains.find(name);
+      row.push_back(found == model.domains.end() ? kNone : text(found->second.*measure));
+    }
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
+/// Models down, tasks across.
+ReportTable tasks_table(const Report& report) {
+  std::map<std::string, int64_t> items;
+  for (const ReportModel& model : report.models)
+    for (const auto& [name, task] : model.tasks) items[name] = task.items;
+  ReportTable table{.section = ReportSection::models,
+                    .title = "Multiple choice",
+                    .note =
+                        "Share of items whose right choice is the most probable one after the context, \u00b1 its "
+                        "standard error over the items; per code "
+                        "point: the same with every choice's log-probability divided by its length.",
+                    .header = {"model", "mean"},
+                    .is_text = {true}};
+  if (items.empty()) return table;
+  for (const auto& [name, count] : items)
+    for (const char* words : {"", ", per code point"})
+      table.header.push_back(fmt::format("{} ({} items){}", name, count, words));
+  table.is_text.resize(table.header.size(), false);
+  for (const ReportModel& model : report.models) {
+    std::vector<std::string> row = {model.name, share_text(model.score.task_accuracy)};
+    for (const auto& [name, count] : items) {
+      const ReportTask task = model.tasks.contains(name) ? model.tasks.at(name) : ReportTask{};
+      row.push_back(share_text(task.acc) +
+                    (std::isfinite(task.stderr_of_acc) ? fmt::format(" \u00b1 {:.1f}", 100 * task.stderr_of_acc) : ""));
+      row.push_back(share_text(task.acc_norm));
+    }
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
+ReportTable masks_table(const Report& report) {
+  const ReportMasks& masks = report.masks;
+  ReportTable table{.section = ReportSection::masks,
+                    .title = "What the cut costs",
+                    .note =
+                        "Held-out loss in nats a token. From soft mask to learned cut is the price of a mask that is "
+                        "not binary; learned cut and pruned model must agree.",
+                    .header = {"the source with", "loss"},
+                    .is_text = {true, false}};
+  for (const auto& [name, loss] : {std::pair{"the soft mask", masks.soft_loss},
+                                   {"the learned cut", masks.hard_loss},
+                                   {"the weights cut out (pruned model)", masks.pruned_loss},
+                                   {"a random cut", masks.random_loss}})
+    if (std::isfinite(loss)) table.rows.push_back({name, fixed_text(loss, 4)});
+  return table;
+}
+
+ReportTable stages_table(const Report& report) {
+  ReportTable table{.section = ReportSection::costs,
+                    .title = "Stages",
+                    .note =
+                        "Predicted values are what the plan said when the stage was about to start. FLOPs are those of "
+                        "the model's formulas, not of a counter.",
+                    .header = {"stage", "kind", "from", "for", "status", "tokens", "FLOPs", "time", "predicted",
+                               "peak memory", "predicted memory", "changed midway"},
+                    .is_text = {true, true, true, true, true, false, false, false, false, false, false, true}};
+  const std::pair<StagePurpose, const char*> purposes[] = {{StagePurpose::method, "the method"},
+                                                           {StagePurpose::source, "the source"},
+                                                           {StagePurpose::comparison, "comparisons"}};
+  for (const ReportStage& stage : report.stages) {
+    const auto purpose = std::ranges::find(purposes, stage.purpose, [](const auto& row) { return row.first; });
+    table.rows.push_back({stage.name, stage.kind, stage.from.empty() ? kNone : stage.from, purpose->second,
+                          stage.status, count_text(stage.tokens), flops_text(stage.flops), duration_text(stage.seconds),
+                          duration_text(stage.predicted_seconds), bytes_text(stage.peak_bytes),
+                          bytes_text(stage.predicted_bytes), stage.changed});
+  }
+  for (const auto& [purpose, words] : purposes) {
+    if (std::ranges::count(report.stages, purpose, [](const ReportStage& stage) { return stage.purpose; }) == 0)
+      continue;
+    const auto total = [&, purpose = purpose](double ReportStage::*member) {
+      return total_of(report, purpose, member);
+    };
+    table.rows.push_back({fmt::format("{} in all", words), "", "", "", "", count_text(total(&ReportStage::tokens)),
+                          flops_text(total(&ReportStage::flops)), duration_text(total(&ReportStage::seconds)),
+                          duration_text(total(&ReportStage::predicted_seconds)), kNone, kNone, ""});
+    ++table.num_totals;
+  }
+  return table;
+}
+
+ReportTable checks_table(const Report& report) {
+  ReportTable table{.section = ReportSection::checks,
+                    .title = "Checks",
+                    .note = "",
+                    .header = {"check", "result", ""},
+                    .is_text = {true, true, true}};
+  for (const ReportCheck& check : report.checks)
+    table.rows.push_back({check.name, check.text, check.passed ? "passed" : "FAILED"});
+  return table;
+}
+
+ReportTable pairs_table(const char* title, const std::vector<std::pair<std::string, std::string>>& pairs) {
+  ReportTable table{.section = ReportSection::provenance,
+                    .title = title,
+                    .note = "",
+                    .header = {"what", "value"},
+                    .is_text = {true, true}};
+  for (const auto& [key, value] : pairs) table.rows.push_back({key, value});
+  return table;
+}
+
+}  // namespace
+
+std::vector<ReportTable> report_tables(const Report& report) {
+  const auto shares = [](double share) { return share_text(share); };
+  const auto three = [](double value) { return fixed_text(value, 3); };
+  std::vector<ReportTable> tables;
+  for (ReportTable& table : std::vector<ReportTable>{
+           models_table(report), domain_table(report, "Loss by domain", &ReportScore::loss, three),
+           domain_table(report, "Bits a byte by domain", &ReportScore::bits_per_byte, three),
+           domain_table(report, "Accuracy by domain", &ReportScore::accuracy, shares),
+           domain_table(report, "Agreement with the teacher by domain", &ReportScore::teacher_agreement, shares),
+           tasks_table(report), masks_table(report), stages_table(report), checks_table(report),
+           pairs_table("Versions", report.versions), pairs_table("Machine", report.machine)}) {
+    table = without_empty_columns(std::move(table));
+    if (!table.rows.empty() && table.header.size() > 1) tables.push_back(std::move(table));
+  }
+  return tables;
+}
+
+ReportTable comparisons_table(const Report& report) {
+  ReportTable table{
+      .section = ReportSection::models,
+      .title = "Held against",
+      .note =
+          "The outcome is the judged model's, by loss and by accuracy; within noise: neither differs by more than the "
+          "held-out sample shows (what "
+          "another seed would do, one run cannot know). All models of the table were scored on the same windows.",
+      .header = {"against", "model", "parameters", "trained on", "loss", "accuracy", "agreement", "outcome"},
+      .is_text = {true, true, false, false, false, false, false, true}};
+  const auto add = [&](const std::string& against, const ReportModel& model, const std::string& outcome) {
+    table.rows.push_back({against, model.name, count_text(static_cast<double>(model.parameters)),
+                          count_text(model.training_tokens), fixed_text(model.score.loss, 3),
+                          share_text(model.score.accuracy), share_text(model.score.teacher_agreement), outcome});
+  };
+  const ReportModel* judged = nullptr;
+  for (const ReportComparison& row : comparisons_of(report)) {
+    if (row.judged != judged) add(judged == nullptr ? "(judged)" : "(its cut before training)", *row.judged, kNone);
+    judged = row.judged;
+    add(row.against, *row.other, words_of(row));
+  }
+  return without_empty_columns(std::move(table));
+}
+
+std::string table_text(const ReportTable& table) {
+  const auto columns_of = [](const std::string& cell) {  // code points
+    return static_cast<size_t>(
+        std::ranges::count_if(cell, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  };
+  std::vector<size_t> widths;
+  for (const std::string& cell : table.header) widths.push_back(columns_of(cell));
+  for (const auto& row : table.rows)
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], columns_of(row[i]));
+  std::string text;
+  const auto add = [&](const std::vector<std::string>& row) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i) {
+      const std::string fill(widths[i] - columns_of(row[i]), ' ');
+      line += (i == 0 ? "" : "  ") + (table.is_text[i] ? row[i] + fill : fill + row[i]);
+    }
+    text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
+  };
+  add(table.header);
+  for (const auto& row : table.rows) add(row);
+  return text;
+}
+
+std::string count_text(double value) { return std::isfinite(value) ? format_count(value) : kNone; }
+std::string bytes_text(double bytes) { return std::isfinite(bytes) ? format_bytes(bytes) : kNone; }
+std::string duration_text(double seconds) {
+  if (!std::isfinite(seconds)) return kNone;
+  return seconds < 10   ? fmt::format("{:.1f} s", seconds)
+         : seconds < 60 ? fmt::format("{:.0f} s", seconds)
+                        : format_duration(seconds);
+}
+
+ReportTable without_empty_columns(ReportTable table) {
+  for (size_t column = table.header.size(); column-- > 1;) {
+    const bool empty =
+        std::ranges::all_of(table.rows, [&](const auto& row) { return row[column] == kNone || row[column].empty(); });
+    if (!empty) continue;
+    const auto at = static_cast<std::ptrdiff_t>(column);
+    table.header.erase(table.header.begin() + at);
+    table.is_text.erase(table.is_text.begin() + at);
+    for (auto& row : table.rows) row.erase(row.begin() + at);
+  }
+  return table;
+}
+
+std::string share_text(double share, int decimals) {
+  return std::isfinite(share) ? fmt::format("{:.{}f}%", 100 * share, decimals) : kNone;
+}
+
+std::string fixed_text(double value, int decimals) {
+  return std::isfinite(value) ? fmt::format("{:.{}f}", value, decimals) : kNone;
+}
+
+std::string flops_text(double flops) {
+  if (!std::isfinite(flops)) return kNone;
+  for (const auto& [unit, prefix] :
+       {std::pair{1e21, "Z"}, {1e18, "E"}, {1e15, "P"}, {1e12, "T"}, {1e9, "G"}, {1e6, "M"}})
+    if (flops >= 0.9995 * unit) return fmt::format("{:.3g} {}FLOP", flops / unit, prefix);
+  return fmt::format("{:.0f} FLOP", flops);
+}
+
+std::string widths_text(const std::vector<int64_t>& widths) {
+  if (widths.empty()) return kNone;
+  if (std::ranges::count(widths, widths.front()) == static_cast<std::ptrdiff_t>(widths.size()))
+    return std::to_string(widths.front());
+  return fmt::format("{}", fmt::join(widths, ", "));
+}
+
+double total_of(const Report& report, StagePurpose purpose, double ReportStage::*member) {
+  double total = kAbsent;
+  for (const ReportStage& stage : report.stages)
+    if (stage.purpose == purpose && std::isfinite(stage.*member))
+      total = (std::isnan(total) ? 0.0 : total) + stage.*member;
+  return total;
+}
+
+}  // namespace coppice

@@ -1,0 +1,47 @@
+#include "recipes/run/before_work.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+
+#include "recipes/language/sources.h"
+#include "recipes/stages/stages.h"
+#include "src/base/errors.h"
+
+namespace coppice {
+
+std::optional<Tokenizer> given_tokenizer(const Recipe& recipe, Missing missing) {
+  const TokenizerOptions& options = recipe.tokenizer;
+  if (options.path.empty() || (missing == Missing::allowed && !std::filesystem::exists(options.path)))
+    return std::nullopt;
+  if (recipe.sources->holds(options.path)) return std::nullopt;  // gone: the data stage has it already
+  Tokenizer tokenizer = Tokenizer::load(options.path);
+  if (tokenizer.vocab_size() != options.vocab_size)
+    throw UserError::recipe("tokenizer.vocab_size",
+                            fmt::format("got {}, but {} holds {} pieces; set vocab_size = {}", options.vocab_size,
+                                        options.path, tokenizer.vocab_size(), tokenizer.vocab_size()));
+  return tokenizer;
+}
+
+void check_before_work(const Recipe& recipe, Missing missing, const std::vector<std::string>& done,
+                       const Tokenizer* trained) {
+  const std::optional<Tokenizer> given = trained != nullptr ? std::nullopt : given_tokenizer(recipe, missing);
+  const BeforeWork before{.recipe = recipe, .missing = missing, .tokenizer = given ? &*given : trained};
+  for (const Stage& stage : recipe.stages) {
+    const StageRow& row = stage_row(stage.kind);
+    if (row.check == nullptr || goes_by_record(recipe, stage) || std::ranges::find(done, stage.name) != done.end())
+      continue;
+    try {
+      row.check(before, stage);
+    } catch (const UserError& error) {
+      const std::string text = error.what(), place = stage.where + ": ";
+      const bool placed = text.starts_with(place);  // which comes first
+      throw UserError(error.code(), fmt::format("{}stage '{}': {}", placed ? place : "", stage.name,
+                                                placed ? text.substr(place.size()) : text));
+    }
+  }
+}
+
+}  // namespace coppice

@@ -1,0 +1,34 @@
+// What can be refused before the first stage: each kind's own check (a column of the table of stages), asked of every
+// stage by config, plan, run and ablate. Not here: what the recipe alone says (load_recipe), and what only the token
+// shards tell (check_windows). `report` and `inspect` ask nothing of this, so that a finished run is read when its
+// inputs are gone.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "recipes/language/recipe.h"
+
+namespace coppice {
+
+/// config and plan may come before the files that a recipe names: they judge what is there. A run needs them.
+enum class Missing { allowed, refused };
+
+/// What the checks of stages see.
+struct BeforeWork {
+  const Recipe& recipe;
+  Missing missing;
+  const Tokenizer* tokenizer = nullptr;  // nullptr: not known before the data stage
+};
+
+/// The tokenizer that the recipe names, with as many pieces as it says; nothing when one will be trained, or was and is
+/// gone.
+std::optional<Tokenizer> given_tokenizer(const Recipe& recipe, Missing missing);
+/// Refuses what a later stage would refuse, as far as the recipe and the files it names tell. `done`: stages that will
+/// not run again, and so need nothing. `trained`: the tokenizer, once the data stage has made it. UserError naming the
+/// stage, and file or line.
+void check_before_work(const Recipe& recipe, Missing missing, const std::vector<std::string>& done = {},
+                       const Tokenizer* trained = nullptr);
+
+}  // namespace coppice

@@ -1,0 +1,36 @@
+// One JSON object to a document. Private to src/data.
+// What nobody reads is looked at only as far as it takes to find its end: NaN, Infinity, 1e999, lone surrogates and
+// escapes of no meaning do no harm there.
+#pragma once
+
+#include <simdjson.h>
+
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "src/text/documents.h"
+
+namespace coppice {
+
+/// Why a record is no document.
+struct BadRecord : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+class RecordParser {
+ public:
+  explicit RecordParser(std::string text_key) : text_key_(std::move(text_key)) {}
+  /// Behind the record lie LineReader::kPadding readable bytes. Throws BadRecord. An id may be a string or a number
+  /// (kept as it is written); null stands for none.
+  Document parse(std::string_view record);
+
+ private:
+  Document read(std::string_view record);
+  std::string names_in(std::string_view record);
+
+  std::string text_key_;
+  simdjson::ondemand::parser parser_;
+};
+
+}  // namespace coppice

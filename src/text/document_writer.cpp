@@ -1,0 +1,39 @@
+// Documents out: one JSON object a line, zstd with content checksums, committed by rename.
+#include <fmt/format.h>
+#include <simdjson.h>
+
+#include <nlohmann/json.hpp>
+
+#include "src/base/errors.h"
+#include "src/base/json.h"
+#include "src/text/byte_sink.h"
+#include "src/text/documents.h"
+
+namespace coppice {
+
+struct DocumentWriter::State {
+  ByteSink sink;
+  uint64_t text_bytes = 0;
+};
+
+DocumentWriter::DocumentWriter(std::filesystem::path path)
+    : state_(new State{.sink = ByteSink(std::move(path), ByteSink::Coding::zstd)}) {}
+
+DocumentWriter::~DocumentWriter() = default;
+
+void DocumentWriter::write(const Document& document) {
+  COPPICE_CHECK(simdjson::validate_utf8(document.text), "document text is not UTF-8: " + document.id);
+  const auto quoted = [](const std::string& text) {
+    return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+  };
+  state_->sink.write(fmt::format("{{\"id\":{},\"source\":{},\"text\":{},\"metadata\":{{\"license\":{}}}}}\n",
+                                 quoted(document.id), quoted(document.source), quoted(document.text),
+                                 quoted(document.license)));
+  state_->text_bytes += document.text.size();
+}
+
+void DocumentWriter::commit() { state_->sink.commit(); }
+
+uint64_t DocumentWriter::text_bytes() const { return state_->text_bytes; }
+
+}  // namespace coppice
