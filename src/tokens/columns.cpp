@@ -9,11 +9,10 @@
 #include <cstring>
 #include <utility>
 
-#include <c10/util/Half.h>
-
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/input_file.h"
+#include "src/tokens/half.h"
 
 namespace coppice {
 
@@ -181,7 +180,7 @@ void unpack_halves(const uint8_t* bytes, uint64_t count, float* out) {
   for (uint64_t i = 0; i < count; ++i) {
     uint16_t bits;
     std::memcpy(&bits, bytes + 2 * i, 2);
-    out[i] = c10::detail::fp16_ieee_to_fp32_value(bits);
+    out[i] = half_to_float(bits);
   }
 }
 
