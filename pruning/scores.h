@@ -10,7 +10,7 @@
 #include <span>
 #include <string>
 
-#include "src/data/loader.h"
+#include "src/data/windows.h"
 #include "src/model/decoder.h"
 
 namespace coppice {

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "src/data/loader.h"
+#include "src/data/windows.h"
 #include "src/model/decoder.h"
 #include "src/tensors/ops.h"
 

@@ -12,6 +12,7 @@
 #include "src/base/files.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
+#include "src/text/document_writer.h"
 #include "src/text/documents.h"
 #include "src/text/extraction.h"
 

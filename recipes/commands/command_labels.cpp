@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "src/base/errors.h"
+#include "src/data/label_import.h"
 #include "src/data/label_jsonl.h"
 
 namespace coppice {

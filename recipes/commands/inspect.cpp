@@ -18,12 +18,12 @@
 #include "src/base/hdf5.h"
 #include "src/base/log.h"
 #include "src/checkpoint/checkpoint.h"
-#include "src/checkpoint/hf_export.h"
+#include "src/checkpoint/hf_import.h"
 #include "src/checkpoint/safetensors.h"
 #include "src/data/label_cache.h"
+#include "src/model/parameters.h"
 #include "src/tokens/token_shards.h"
 #include "src/tokens/tokenizer.h"
-#include "src/model/parameters.h"
 
 namespace coppice {
 namespace {

@@ -9,13 +9,13 @@
 #include <nlohmann/json.hpp>
 
 #include "recipes/folder/machine.h"
+#include "recipes/language/sources.h"
 #include "recipes/stages/prepare_data.h"
 #include "recipes/stages/score_tasks.h"
-#include "recipes/language/sources.h"
 #include "recipes/stages/stages.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
-#include "src/checkpoint/hf_export.h"
+#include "src/checkpoint/hf_import.h"
 
 namespace coppice {
 namespace {

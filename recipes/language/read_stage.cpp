@@ -12,9 +12,10 @@
 #include "recipes/language/sources.h"
 #include "src/base/errors.h"
 #include "src/base/input_file.h"
-#include "src/checkpoint/hf_export.h"
+#include "src/checkpoint/hf_import.h"
 #include "src/data/label_cache.h"
 #include "src/data/tasks.h"
+#include "src/tokens/tokenizer_training.h"
 
 namespace coppice {
 namespace {

@@ -11,7 +11,6 @@
 #include "recipes/language/sources.h"
 #include "recipes/stages/stages.h"
 #include "src/base/errors.h"
-#include "src/checkpoint/hf_export.h"
 
 namespace coppice {
 namespace {

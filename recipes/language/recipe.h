@@ -15,9 +15,9 @@
 #include "pruning/mask_options.h"
 #include "src/cli/options.h"
 #include "src/data/loader.h"
-#include "src/tokens/tokenizer.h"
 #include "src/model/config.h"
 #include "src/optim/optimizer.h"
+#include "src/tokens/tokenizer_training.h"
 #include "student/targets.h"
 
 namespace coppice {

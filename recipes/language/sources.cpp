@@ -9,7 +9,7 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
-#include "src/checkpoint/hf_export.h"
+#include "src/checkpoint/hf_import.h"
 
 namespace coppice {
 namespace {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "src/base/json.h"
+#include "src/checkpoint/hf_import.h"
 
 namespace coppice {
 

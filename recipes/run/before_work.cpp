@@ -9,6 +9,7 @@
 #include "recipes/language/sources.h"
 #include "recipes/stages/stages.h"
 #include "src/base/errors.h"
+#include "src/tokens/tokenizer_training.h"
 
 namespace coppice {
 

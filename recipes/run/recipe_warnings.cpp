@@ -13,6 +13,7 @@
 #include "recipes/run/lineage.h"
 #include "recipes/stages/stages.h"
 #include "src/base/log.h"
+#include "src/tokens/tokenizer_training.h"
 
 namespace coppice {
 namespace {

@@ -10,6 +10,7 @@
 #include "src/base/log.h"
 #include "src/checkpoint/hf_export.h"
 #include "src/checkpoint/hf_settings.h"
+#include "src/checkpoint/tokenizer_json.h"
 
 namespace coppice {
 namespace {

@@ -7,14 +7,16 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "recipes/stages/check_labels.h"
 #include "recipes/run/cost.h"
+#include "recipes/stages/check_labels.h"
 #include "recipes/stages/training.h"
 #include "src/base/errors.h"
 #include "src/base/failpoint.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
+#include "src/data/label_cache_writer.h"
+#include "src/data/label_import.h"
 #include "src/data/label_jsonl.h"
 #include "src/model/parameters.h"
 #include "teacher/label.h"

@@ -15,6 +15,7 @@
 #include "src/base/log.h"
 #include "src/base/signals.h"
 #include "src/text/documents.h"
+#include "src/tokens/tokenizer_training.h"
 
 namespace coppice {
 namespace {

@@ -13,7 +13,7 @@
 #include "src/base/files.h"
 #include "src/base/signals.h"
 #include "src/text/documents.h"
-#include "src/tokens/token_shards.h"
+#include "src/tokens/token_shard_writer.h"
 
 namespace coppice {
 namespace {

@@ -15,6 +15,7 @@
 #include "src/base/errors.h"
 #include "src/base/failpoint.h"
 #include "src/base/signals.h"
+#include "src/tokens/tokenizer_training.h"
 
 namespace coppice {
 namespace {

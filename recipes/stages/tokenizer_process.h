@@ -4,7 +4,7 @@
 #include <functional>
 #include <string>
 
-#include "src/tokens/tokenizer.h"
+#include "src/tokens/tokenizer_training.h"
 
 namespace coppice {
 

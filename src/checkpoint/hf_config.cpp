@@ -1,6 +1,8 @@
 // config.json of a foreign Hugging Face folder: families, what an absent key means there, and a refusal by name of all
 // that would change the mathematics. What does not (dropout, caches, pretraining_tp, a rope scaling of factor 1, ...)
 // is read past. Defaults: transformers' configuration_<model_type>.py.
+#include "src/checkpoint/hf_config.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,7 +12,6 @@
 #include <optional>
 
 #include "src/base/errors.h"
-#include "src/checkpoint/hf_folder.h"
 
 namespace coppice {
 namespace {

@@ -15,8 +15,11 @@
 #include "src/base/files.h"
 #include "src/base/log.h"
 #include "src/checkpoint/folder_commit.h"
-#include "src/checkpoint/hf_folder.h"
+#include "src/checkpoint/hf_config.h"
+#include "src/checkpoint/hf_import.h"
+#include "src/checkpoint/hf_settings.h"
 #include "src/checkpoint/safetensors.h"
+#include "src/checkpoint/tokenizer_json.h"
 #include "src/model/parameters.h"
 
 namespace coppice {

@@ -1,5 +1,7 @@
 // Reading the weights of a Hugging Face folder: one safetensors file or an index of several, every tensor accounted
 // for. Its shape: hf_config.cpp.
+#include "src/checkpoint/hf_import.h"
+
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <fmt/format.h>
@@ -13,8 +15,6 @@
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
-#include "src/checkpoint/hf_export.h"
-#include "src/checkpoint/hf_folder.h"
 #include "src/checkpoint/safetensors.h"
 #include "src/model/parameters.h"
 #include "src/tensors/shape.h"

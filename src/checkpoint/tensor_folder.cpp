@@ -1,6 +1,8 @@
 // A folder of named tensors: part-00000.h5 by the skeleton method (libhdf5 writes metadata, never tensor bytes) and a
 // sealed manifest.json. Order on writing: part synced, manifest synced, folder synced, renamed. Order on reading: seal,
 // file list, sizes, hashes, and only then a parser.
+#include "src/checkpoint/tensor_folder.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -13,7 +15,6 @@
 #include "src/base/files.h"
 #include "src/base/hdf5.h"
 #include "src/base/log.h"
-#include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/folder_commit.h"
 #include "src/tensors/shape.h"
 

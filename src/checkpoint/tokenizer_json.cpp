@@ -3,6 +3,8 @@
 // strings would differ. User-defined pieces are cut out of the normalised text first, the longest from the left, as
 // SentencePiece does. The normaliser works on their names too: where it writes a dummy prefix it must leave a text
 // alone that is exactly such a name, so that this one text, and no other, loses its prefix.
+#include "src/checkpoint/tokenizer_json.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,7 +13,6 @@
 #include <unordered_map>
 
 #include "src/base/errors.h"
-#include "src/checkpoint/hf_export.h"
 
 namespace coppice {
 

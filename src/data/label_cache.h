@@ -16,12 +16,11 @@
 #include <utility>
 #include <vector>
 
-#include "src/base/file_lock.h"
 #include "src/base/json.h"
-#include "src/data/loader.h"
+#include "src/data/windows.h"
+#include "src/tensors/ops.h"
 #include "src/tokens/token_runs.h"
 #include "src/tokens/token_shards.h"
-#include "src/tensors/ops.h"
 
 namespace coppice {
 
@@ -67,28 +66,6 @@ struct ShardLabels {
       : ShardLabels(TokenRuns{{0, tokens}}, fingerprint) {}
   /// More of them; returns the first's row.
   uint64_t append(TokenRun run);
-};
-
-/// Writes one domain's labels, shard by shard; a shard file appears by rename when it is whole, then the manifest is
-/// replaced: the unit of resuming. Several processes may write one cache: each labels the shards it can claim.
-class LabelCacheWriter {
- public:
-  /// Continues what a run with the same fingerprint left; UserError::bad_file naming the field for another one.
-  LabelCacheWriter(std::filesystem::path folder, const TokenShards& shards, LabelFingerprint fingerprint);
-  ~LabelCacheWriter();
-  /// True when this shard was labelled by an earlier or another run with the same fingerprint and its file still holds.
-  bool has(size_t shard) const;
-  /// The shard's lock, and with it the right to write() it; nothing while another process has it. has() is up to date
-  /// afterwards: the shard may have been finished since. The lock dies with its holder.
-  std::unique_ptr<FileLock> claim(size_t shard);
-  /// What is written depends on the labels alone, not on the order in which they came.
-  void write(size_t shard, const ShardLabels& labels);
-  /// Tier top1: one label per token of the shard, kNoLabel = none.
-  void write(size_t shard, const std::vector<int32_t>& label);
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
 };
 
 /// Which tokens of a cache carry labels: every one, or some (a label stage that labelled only what its readers draw;

@@ -1,6 +1,8 @@
 // A cache is written a shard at a time: a label file of the token shard's name, then its entry in the manifest. A file
 // without an entry is labelled again. What few tokens of a shard carry is packed: disk and memory follow the labels,
 // not the shard.
+#include "src/data/label_cache_writer.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "src/data/label_cache_files.h"
+#include "src/data/label_import.h"
 
 namespace coppice {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "src/data/label_alignment.h"
-#include "src/data/label_jsonl.h"
+#include "src/data/label_import.h"
 #include "src/data/label_line.h"
 
 namespace coppice {

@@ -1,4 +1,6 @@
 // Labels in: JSONL of ours or of a served model (label_jsonl.h) becomes a cache.
+#include "src/data/label_import.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,10 +13,10 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
-#include "src/text/file_endings.h"
+#include "src/data/label_cache_writer.h"
 #include "src/data/label_checks.h"
-#include "src/data/label_jsonl.h"
 #include "src/data/label_line.h"
+#include "src/text/file_endings.h"
 
 namespace coppice {
 

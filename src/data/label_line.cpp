@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "src/base/errors.h"
+#include "src/data/label_import.h"
 #include "src/text/documents.h"
-#include "src/data/label_jsonl.h"
 
 namespace coppice {
 

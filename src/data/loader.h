@@ -1,64 +1,21 @@
 // From token shards to batches: windows of seq_len + 1 tokens (packing by concatenation), a weighted mixture of domains
-// by error feedback, and an order that is a pure function of (seed, epoch, index). Every token of a batch carries
-// (domain, shard, offset).
+// by error feedback, and an order that is a pure function of (seed, epoch, index).
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <vector>
 
+#include "src/data/windows.h"
 #include "src/tokens/token_shards.h"
 
 namespace coppice {
-
-inline constexpr int64_t kIgnoredLabel = -100;
-
-/// A run of tokens of one batch row that lie side by side in a shard.
-struct Span {
-  int32_t row = 0, column = 0, length = 0;
-  int32_t domain = 0;   // position in the mixture's list of domains
-  int32_t shard = 0;    // within the domain
-  uint64_t offset = 0;  // of the first token
-};
-
-struct Batch {
-  at::Tensor token_BT;     // int64
-  at::Tensor position_BT;  // int64; with document_mask they restart at each document
-  at::Tensor
-      document_BT;  // int32 segment number within the row (for a document mask); undefined when document_mask is off
-  at::Tensor true_label_BT;  // int64 next token; -100 where the target is in another document
-  std::vector<Span> spans;   // cover every position
-  int64_t num_live = 0;      // labels that are not -100
-};
 
 struct MixtureEntry {
   std::string domain;
   double weight = 1.0;
   double max_epochs = 0;  // 0 = no limit
 };
-
-/// Windows [i T, (i+1) T) of a domain's shards, with the target of the last token where it exists; windows never cross
-/// shards. A shard of n tokens has floor((n-1)/T) windows.
-struct WindowIndex {
-  WindowIndex(const TokenShards& shards, int64_t seq_len);
-  uint64_t num_windows = 0;
-  struct Place {
-    int32_t shard;
-    uint64_t offset;
-  };
-  Place at(uint64_t window) const;
-  std::vector<uint64_t> first_window;  // of each shard, and num_windows at the end
-  int64_t seq_len = 0;
-};
-
-/// An empty batch of `rows` windows, to be filled row by row.
-Batch make_batch(int64_t rows, int64_t seq_len, bool document_mask);
-/// Fills one row with the window at `place` and appends its span.
-void fill_row(Batch& batch, int64_t row, const TokenShards& shards, int32_t domain, WindowIndex::Place place,
-              bool document_mask);
 
 struct LoaderOptions {
   int64_t seq_len = 256;
@@ -106,20 +63,5 @@ int next_domain(const std::vector<MixtureEntry>& mixture, const std::vector<uint
 /// max_epochs counts; the sum is then below `samples` when everything is exhausted.
 std::vector<uint64_t> mixture_counts(const std::vector<MixtureEntry>& mixture, uint64_t samples,
                                      const std::vector<uint64_t>& windows = {});
-
-/// Batches that walk one domain's windows once, in order: evaluation. Fills `batch`; false at the end.
-class WindowReader {
- public:
-  WindowReader(const TokenShards& shards, int64_t seq_len, bool document_mask,
-               int64_t max_windows = -1);  // -1 = all; else evenly spread
-  bool next(int64_t rows, Batch& batch);
-  uint64_t num_windows() const;
-
- private:
-  const TokenShards* shards_;
-  WindowIndex index_;
-  uint64_t next_ = 0, total_ = 0;
-  bool document_mask_;
-};
 
 }  // namespace coppice

@@ -1,13 +1,14 @@
 // Windows of a shard and the rows made of them. The one place that decides which targets count: a token's target is the
 // next token, unless the token is the last of its document (the end token); then the target lies in another document
 // and is ignored. The end token itself is a target.
+#include "src/data/windows.h"
+
 #include <ATen/ops/empty.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "src/base/errors.h"
-#include "src/data/loader.h"
 
 namespace coppice {
 

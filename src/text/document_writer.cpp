@@ -1,4 +1,6 @@
 // Documents out: one JSON object a line, zstd with content checksums, committed by rename.
+#include "src/text/document_writer.h"
+
 #include <fmt/format.h>
 #include <simdjson.h>
 
@@ -7,7 +9,6 @@
 #include "src/base/errors.h"
 #include "src/base/json.h"
 #include "src/text/byte_sink.h"
-#include "src/text/documents.h"
 
 namespace coppice {
 

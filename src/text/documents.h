@@ -1,4 +1,4 @@
-// Documents: what the corpus is made of, read from JSON and text files or a folder of them; written as JSONL.zst.
+// Documents: what the corpus is made of, read from JSON and text files or a folder of them.
 #pragma once
 
 #include <cstdint>
@@ -70,25 +70,6 @@ std::vector<std::string> corpus_files(const std::filesystem::path& folder,
                                       std::vector<std::string>* left_out = nullptr);
 /// Of a corpus file, or of all files that are read below a folder, as they lie on disk.
 uint64_t stored_bytes(const std::filesystem::path& path);
-
-/// Writes documents as JSONL.zst {"id","source","text","metadata":{"license"}}; commit() renames into place.
-class DocumentWriter {
- public:
-  explicit DocumentWriter(std::filesystem::path path);
-  ~DocumentWriter();
-  void write(const Document& document);
-  void commit();
-  uint64_t text_bytes() const;
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
-
-/// Body text of an HTML page through libgumbo: scripts, styles, navigation dropped, blocks separated by newlines, title
-/// first; depth limited. UserError::bad_file naming `path` for a page of more than 64 MB or with thousands of elements
-/// open at once.
-std::string html_to_text(std::string_view html, const std::filesystem::path& path = "HTML");
 
 /// XXH3-64 of the text without white space at its ends: equal texts have equal hashes.
 uint64_t text_hash(std::string_view text);

@@ -1,5 +1,7 @@
 // Text of an HTML page. libgumbo parses (it never fails on bad HTML); the walk is iterative and stops at 512 levels.
 // gumbo's own clean-up recurses over the tree, so all its memory comes from an arena that is dropped as a whole.
+#include "src/text/html.h"
+
 #include <gumbo.h>
 
 #include <algorithm>

@@ -1,6 +1,8 @@
 // Writing token shards: one shard is collected in memory, written, read back, renamed; the manifest comes last and
 // makes the folder whole. Until then partial.json lists the shards that are there, so that a stop or a kill costs one
 // shard.
+#include "src/tokens/token_shard_writer.h"
+
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>

@@ -1,5 +1,7 @@
 // Training a SentencePiece BPE model with the AFM options (arXiv 2407.21075): digits split, byte fallback, no
 // normalisation.
+#include "src/tokens/tokenizer_training.h"
+
 #include <fmt/format.h>
 #include <sentencepiece_trainer.h>
 
@@ -8,7 +10,6 @@
 
 #include "src/base/errors.h"
 #include "src/tokens/sentencepiece_walk.h"
-#include "src/tokens/tokenizer.h"
 
 namespace coppice {
 

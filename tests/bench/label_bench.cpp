@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "src/base/hdf5.h"
+#include "src/data/label_cache_writer.h"
 #include "src/tensors/ops.h"
 #include "teacher/label.h"
 #include "tests/bench/small_training.h"

@@ -11,6 +11,7 @@
 #include "src/data/loader.h"
 #include "src/model/parameters.h"
 #include "src/optim/optimizer.h"
+#include "src/tokens/token_shard_writer.h"
 #include "tests/bench/bench.h"
 
 namespace coppice::bench {

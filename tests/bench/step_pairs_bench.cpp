@@ -13,6 +13,7 @@
 #include "src/base/errors.h"
 #include "src/base/hdf5.h"
 #include "src/data/label_cache.h"
+#include "src/data/label_cache_writer.h"
 #include "student/targets.h"
 #include "tests/bench/mask_step.h"
 #include "tests/bench/small_training.h"

@@ -15,6 +15,7 @@
 #include "src/base/failpoint.h"
 #include "src/base/files.h"
 #include "src/base/json.h"
+#include "src/checkpoint/hf_import.h"
 #include "src/checkpoint/safetensors.h"
 #include "src/tensors/shape.h"
 #include "tests/checkpoint/scratch.h"

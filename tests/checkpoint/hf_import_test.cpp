@@ -10,6 +10,7 @@
 
 #include "src/base/json.h"
 #include "src/checkpoint/hf_export.h"
+#include "src/checkpoint/hf_import.h"
 #include "src/checkpoint/safetensors.h"
 #include "tests/checkpoint/scratch.h"
 

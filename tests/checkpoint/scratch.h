@@ -18,9 +18,10 @@
 
 #include "src/base/errors.h"
 #include "src/base/log.h"
-#include "src/tokens/tokenizer.h"
 #include "src/model/decoder.h"
 #include "src/model/parameters.h"
+#include "src/tokens/tokenizer.h"
+#include "src/tokens/tokenizer_training.h"
 
 namespace coppice {
 

@@ -6,6 +6,8 @@
 
 #include "src/base/json.h"
 #include "src/checkpoint/hf_export.h"
+#include "src/checkpoint/hf_import.h"
+#include "src/checkpoint/tokenizer_json.h"
 #include "tests/checkpoint/scratch.h"
 #include "tests/tokens/tokenizer_models.h"
 

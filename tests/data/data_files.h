@@ -21,6 +21,7 @@
 #include "src/base/hdf5.h"
 #include "src/base/json.h"
 #include "src/data/label_cache.h"
+#include "src/tokens/token_shard_writer.h"
 #include "src/tokens/token_shards.h"
 
 namespace coppice::test {

@@ -10,6 +10,7 @@
 #include <optional>
 #include <tuple>
 
+#include "src/data/label_cache_writer.h"
 #include "tests/data/data_files.h"
 
 namespace coppice {

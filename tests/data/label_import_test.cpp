@@ -7,8 +7,11 @@
 #include <cmath>
 #include <random>
 
-#include "src/text/documents.h"
+#include "src/data/label_cache_writer.h"
+#include "src/data/label_import.h"
 #include "src/data/label_jsonl.h"
+#include "src/text/documents.h"
+#include "src/tokens/token_shard_writer.h"
 #include "tests/data/data_files.h"
 
 using namespace coppice;

@@ -9,6 +9,8 @@
 #include <random>
 
 #include "src/data/label_cache.h"
+#include "src/data/label_cache_writer.h"
+#include "src/data/label_import.h"
 #include "src/data/label_jsonl.h"
 #include "src/data/label_table.h"
 #include "tests/data/data_files.h"

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "src/tokens/token_shard_writer.h"
 #include "tests/data/data_files.h"
 
 namespace coppice {

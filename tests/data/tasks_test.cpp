@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "src/tokens/tokenizer_training.h"
 #include "tests/data/data_files.h"
 
 namespace coppice {

@@ -7,8 +7,9 @@
 
 #include "recipes/language/recipe.h"
 #include "src/checkpoint/hf_export.h"
-#include "src/tokens/tokenizer.h"
 #include "src/model/parameters.h"
+#include "src/tokens/tokenizer.h"
+#include "src/tokens/tokenizer_training.h"
 #include "tests/recipes/program.h"
 
 namespace coppice::test {

@@ -3,10 +3,11 @@
 #include <doctest/doctest.h>
 
 #include "src/checkpoint/hf_export.h"
-#include "src/tokens/tokenizer.h"
 #include "src/model/parameters.h"
-#include "tests/tokens/tokenizer_models.h"
+#include "src/tokens/tokenizer.h"
+#include "src/tokens/tokenizer_training.h"
 #include "tests/recipes/program.h"
+#include "tests/tokens/tokenizer_models.h"
 
 using namespace coppice::test;
 

@@ -9,6 +9,7 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/json.h"
+#include "src/data/label_cache_writer.h"
 #include "src/model/parameters.h"
 #include "tests/recipes/program.h"
 

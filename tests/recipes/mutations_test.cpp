@@ -12,9 +12,10 @@
 #include "recipes/language/recipe.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/safetensors.h"
+#include "src/model/config.h"
 #include "src/text/documents.h"
 #include "src/tokens/tokenizer.h"
-#include "src/model/config.h"
+#include "src/tokens/tokenizer_training.h"
 #include "tests/data/data_files.h"
 #include "tests/recipes/program.h"
 

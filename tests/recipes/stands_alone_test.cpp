@@ -3,8 +3,9 @@
 #include <doctest/doctest.h>
 
 #include "src/checkpoint/hf_export.h"
-#include "src/tokens/tokenizer.h"
 #include "src/model/parameters.h"
+#include "src/tokens/tokenizer.h"
+#include "src/tokens/tokenizer_training.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice::test;

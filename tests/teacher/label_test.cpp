@@ -12,8 +12,9 @@
 
 #include "src/base/errors.h"
 #include "src/base/random.h"
-#include "src/data/loader.h"
+#include "src/data/windows.h"
 #include "src/model/parameters.h"
+#include "src/tokens/token_shard_writer.h"
 
 using namespace coppice;
 

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/base/random.h"
+#include "src/text/document_writer.h"
 #include "tests/data/data_files.h"
 
 namespace coppice {

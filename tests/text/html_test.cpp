@@ -2,7 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "src/base/errors.h"
-#include "src/text/documents.h"
+#include "src/text/html.h"
 #include "tests/data/data_files.h"
 
 namespace coppice {

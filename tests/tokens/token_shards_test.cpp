@@ -8,6 +8,7 @@
 
 #include "src/base/random.h"
 #include "src/tokens/columns.h"
+#include "src/tokens/token_shard_writer.h"
 #include "tests/data/data_files.h"
 
 namespace coppice {

@@ -8,7 +8,9 @@
 #include "src/base/random.h"
 #include "src/data/tasks.h"
 #include "src/tokens/text_bytes.h"
+#include "src/tokens/token_shard_writer.h"
 #include "src/tokens/tokenizer.h"
+#include "src/tokens/tokenizer_training.h"
 #include "tests/data/data_files.h"
 #include "tests/tokens/tokenizer_models.h"
 

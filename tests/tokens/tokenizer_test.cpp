@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "src/base/random.h"
+#include "src/tokens/tokenizer_training.h"
 #include "tests/data/data_files.h"
 #include "tests/tokens/tokenizer_models.h"
 

@@ -4,6 +4,7 @@
 
 #include "src/base/random.h"
 #include "src/tokens/tokenizer.h"
+#include "src/tokens/tokenizer_training.h"
 #include "tests/data/data_files.h"
 
 namespace coppice {

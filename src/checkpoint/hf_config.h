@@ -1,5 +1,4 @@
-// The inside of a Hugging Face folder: config.json both ways and the weights as they lie in the files, padding
-// included.
+// config.json of a Hugging Face folder, both ways.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +7,8 @@
 #include <vector>
 
 #include "src/checkpoint/hf_settings.h"
+#include "src/model/config.h"
 #include "src/tokens/tokenizer.h"
-#include "src/model/decoder.h"
 
 namespace coppice {
 
@@ -27,8 +26,5 @@ struct HfConfig {
 };
 /// Reads config.json; UserError::bad_file names whatever would change the mathematics and is not supported.
 HfConfig read_hf_config(const std::filesystem::path& folder);
-
-/// The parameters as the files hold them (padded layers stay padded), every tensor read once.
-Model read_hf_model(const std::filesystem::path& folder, const HfConfig& hf);
 
 }  // namespace coppice
