@@ -164,9 +164,18 @@ Json check_checkpoint(const CheckpointPlace& place) {
   return manifest;
 }
 
+Json read_checkpoint(const CheckpointPlace& place, const TensorsWanted& wanted) {
+  Json manifest = read_tensor_manifest(place.folder, kCheckpointFormat);
+  check_step(manifest, place);
+  const std::string where = (place.folder / "manifest.json").string();
+  const std::vector<NamedTensor> into = wanted(manifest, where);
+  if (read_tensor_folder(place.folder, kCheckpointFormat, into) != manifest)
+    throw UserError::bad_file(where, "was replaced while it was read");
+  return manifest;
+}
+
 Json read_checkpoint(const CheckpointPlace& place, const std::vector<NamedTensor>& into) {
-  check_step(read_tensor_manifest(place.folder, kCheckpointFormat), place);
-  return read_tensor_folder(place.folder, kCheckpointFormat, into);
+  return read_checkpoint(place, [&](const Json&, const std::string&) { return into; });
 }
 
 void write_checkpoint(const fs::path& ckpt_folder, int64_t step, const std::vector<NamedTensor>& tensors, Json facts) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -48,7 +49,12 @@ std::optional<CheckpointPlace> find_newest_checkpoint(const std::filesystem::pat
 std::filesystem::path set_aside_checkpoint(const CheckpointPlace& place, const std::string& prefix);
 /// The verified manifest of one checkpoint; its `step` must be the folder's. UserError::bad_file, no substitute.
 Json check_checkpoint(const CheckpointPlace& place);
-/// Verifies the checkpoint and fills the tensors; returns the manifest.
+/// What to fill, told by the manifest of the checkpoint at hand and its path, for messages: the place to refuse it
+/// before a tensor is read, or to bring a model into the checkpoint's shape first.
+using TensorsWanted = std::function<std::vector<NamedTensor>(const Json& manifest, const std::string& where)>;
+/// Verifies the checkpoint, asks which tensors are wanted and fills them; returns the manifest. UserError::bad_file.
+Json read_checkpoint(const CheckpointPlace& place, const TensorsWanted& wanted);
+/// The same for tensors that are known beforehand.
 Json read_checkpoint(const CheckpointPlace& place, const std::vector<NamedTensor>& into);
 /// Writes <ckpt_folder>/step-<8 digits>; facts gets `step`. An existing folder of that step is replaced in one rename.
 void write_checkpoint(const std::filesystem::path& ckpt_folder, int64_t step, const std::vector<NamedTensor>& tensors,

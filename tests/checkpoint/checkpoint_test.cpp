@@ -72,6 +72,49 @@ TEST_SUITE("unit") {
     CHECK(load_newest(scratch.path()) == 100);
   }
 
+  TEST_CASE("checkpoint: its manifest says which tensors are wanted, or refuses it before one is read") {
+    const ScratchFolder scratch;
+    write_checkpoint(scratch.path(), 4, {{"/model/a", at::full({6}, 2.5F)}, {"/mask/scores", at::ones({2, 3})}},
+                     {{"extra", {{"rows", 6}}}});
+    const CheckpointPlace place = find_newest_checkpoint(scratch.path()).value();
+    std::vector<NamedTensor> filled;
+    const Json manifest = read_checkpoint(place, [&](const Json& shown, const std::string& where) {
+      CHECK(where == (place.folder / "manifest.json").string());
+      CHECK(shown["step"] == 4);
+      filled = {{"/model/a", at::zeros({shown["extra"]["rows"].get<int64_t>()})}, {"/mask/scores", at::zeros({2, 3})}};
+      return filled;
+    });
+    CHECK(manifest["extra"]["rows"] == 6);
+    CHECK(at::equal(filled[0].value, at::full({6}, 2.5F)));
+    CHECK(at::equal(filled[1].value, at::ones({2, 3})));
+
+    const auto refuse = [](const Json&, const std::string& where) -> std::vector<NamedTensor> {
+      throw UserError::recipe(where, "belongs to other options");
+    };
+    CHECK_THROWS_WITH_AS(read_checkpoint(place, refuse), doctest::Contains("belongs to other options"), UserError);
+    flip_byte(place.folder / "part-00000.h5", 900, 1);  // damage is found, but not before the manifest was shown
+    bool shown = false;
+    const auto want = [&](const Json&, const std::string&) {
+      shown = true;
+      return filled;
+    };
+    CHECK_THROWS_WITH_AS(read_checkpoint(place, want), doctest::Contains("SHA-256"), UserError);
+    CHECK(shown);
+    CHECK_THROWS_WITH_AS(read_checkpoint({place.folder, 5}, refuse), doctest::Contains("expected 5"), UserError);
+  }
+
+  TEST_CASE("checkpoint: a checkpoint that is replaced between its manifest and its tensors is refused") {
+    const ScratchFolder scratch;
+    save(scratch.path(), 5);
+    const CheckpointPlace place = find_newest_checkpoint(scratch.path()).value();
+    CHECK_THROWS_WITH_AS(read_checkpoint(place,
+                                         [&](const Json&, const std::string&) {
+                                           write_checkpoint(scratch.path(), 5, tensors_of_step(6), {{"tokens", 1}});
+                                           return tensors_of_step(0);
+                                         }),
+                         doctest::Contains("was replaced while it was read"), UserError);
+  }
+
   TEST_CASE("checkpoint: pruning keeps the newest two at least") {
     const ScratchFolder scratch;
     for (const int64_t step : {5, 10, 15, 20}) save(scratch.path(), step);
