@@ -69,7 +69,7 @@ struct TeacherSignal {
 };
 
 struct Targets {
-  at::Tensor true_label_N;     // int64, -100 = no loss
+  at::Tensor true_label_N;     // int64, kIgnoredLabel = no loss
   at::Tensor teacher_label_N;  // loss labels: int64; where the teacher has none it repeats the true label
   double teacher_weight = 0;   // 0 without a teacher
   double z_loss = 0;

@@ -7,11 +7,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "src/tensors/ignored_label.h"
 #include "src/tokens/token_shards.h"
 
 namespace coppice {
-
-inline constexpr int64_t kIgnoredLabel = -100;
 
 /// A run of tokens of one batch row that lie side by side in a shard.
 struct Span {
@@ -26,9 +25,9 @@ struct Batch {
   at::Tensor position_BT;  // int64; with document_mask they restart at each document
   at::Tensor
       document_BT;  // int32 segment number within the row (for a document mask); undefined when document_mask is off
-  at::Tensor true_label_BT;  // int64 next token; -100 where the target is in another document
+  at::Tensor true_label_BT;  // int64 next token; kIgnoredLabel where the target is in another document
   std::vector<Span> spans;   // cover every position
-  int64_t num_live = 0;      // labels that are not -100
+  int64_t num_live = 0;      // labels that count
 };
 
 /// Windows [i T, (i+1) T) of a domain's shards, with the target of the last token where it exists; windows never cross

@@ -13,6 +13,8 @@
 #include <cstdint>
 #include <string>
 
+#include "src/tensors/ignored_label.h"
+
 namespace coppice {
 
 /// y_NO = x_NI w_OI^T.
@@ -47,8 +49,8 @@ at::Tensor swiglu(const at::Tensor& gate_up_N2F, const at::Tensor& ffn_mask_F);
 /// Soft-Top-K of each row: lambda = min(1, exp((s + a)/epsilon)), sum = k (0 < k <= F). Exact, threshold in double.
 at::Tensor soft_top_k(const at::Tensor& scores_LF, double k, double epsilon);
 
-/// Mean over live rows of lse - (1-w) z_true - w z_teacher + z_loss lse^2; true label -100 = ignored row. Gradients
-/// through autograd.
+/// Mean over live rows of lse - (1-w) z_true - w z_teacher + z_loss lse^2; true label kIgnoredLabel = ignored row.
+/// Gradients through autograd.
 at::Tensor linear_mixed_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
                                       const at::Tensor& true_label_N, const at::Tensor& teacher_label_N,
                                       double teacher_weight, double z_loss);

@@ -6,9 +6,9 @@
 //   reverse_kl  K = tau^2 sum p log(p / q)                                          dK/dz = tau p (h - sum p h), h =
 //   log(p / q) jsd         K = tau^2 [beta KL(q | m) + (1 - beta) KL(p | m)], m = beta q + (1 - beta) p;  the same with
 //   h = (1 - beta) log(p / m)
-// The factor tau^2 keeps the gradient's size when the temperature changes. A row whose true label is -100 is ignored in
-// every term. C = tokens of a chunk, V = vocabulary, w = teacher weight, zeta = z_loss. This file is the pass over
-// rows.
+// The factor tau^2 keeps the gradient's size when the temperature changes. A row whose true label is kIgnoredLabel is
+// ignored in every term. C = tokens of a chunk, V = vocabulary, w = teacher weight, zeta = z_loss. This file is the
+// pass over rows.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ struct DistillationSettings {
 struct DistillationParams {
   float* logits = nullptr;  // (C, V): the student's in, `scale` times d(loss)/d(logits) out; overwritten either way
   float* teacher_logits = nullptr;      // (C, V): overwritten
-  const int64_t* true_label = nullptr;  // (C): in [0, V) or -100
+  const int64_t* true_label = nullptr;  // (C): in [0, V) or kIgnoredLabel
   LossRow* rows = nullptr;              // (C), overwritten
   int64_t num_rows = 0;                 // C
   int64_t num_vocab = 0;                // V

@@ -3,10 +3,10 @@
 //   lse = logsumexp z,  loss = lse - (1 - w) z[true] - w z[teacher] + zeta lse^2
 //   d loss / dz = softmax (1 + 2 zeta lse) - (1 - w) [true] - w [teacher]
 // The teacher's part needs only its top-1 label: one gather more than plain cross-entropy (arXiv 2407.21075). A row
-// whose true label is -100 is ignored: no loss, zero gradient. A row without a teacher label (-100, or no teacher
-// labels at all) takes the true label for it, and so does a row where both agree: its loss is plain cross-entropy bit
-// for bit, as every row's is with w = 0. C = tokens of a chunk, V = vocabulary, w = teacher weight, zeta = z_loss. This
-// file is the pass over rows.
+// whose true label is kIgnoredLabel is ignored: no loss, zero gradient. A row without a teacher label (as ignored, or
+// no teacher labels at all) takes the true label for it, and so does a row where both agree: its loss is plain
+// cross-entropy bit for bit, as every row's is with w = 0. C = tokens of a chunk, V = vocabulary, w = teacher weight,
+// zeta = z_loss. This file is the pass over rows.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ namespace coppice {
 
 struct MixedCrossEntropyParams {
   float* logits = nullptr;                 // (C, V): logits in, with write_gradient `scale` times d(loss)/d(logits) out
-  const int64_t* true_label = nullptr;     // (C): in [0, V) or -100
-  const int64_t* teacher_label = nullptr;  // (C): in [0, V) or -100; nullptr = none
+  const int64_t* true_label = nullptr;     // (C): in [0, V) or kIgnoredLabel
+  const int64_t* teacher_label = nullptr;  // (C): in [0, V) or kIgnoredLabel; nullptr = none
   LossRow* rows = nullptr;                 // (C), overwritten
   int64_t num_rows = 0;                    // C
   int64_t num_vocab = 0;                   // V

@@ -5,7 +5,8 @@
 //   dK/dz = tau (Q p - q) in S,  tau p (Q - q_R / p_R) in R;   Q = sum_S q + q_R, 1 but for the rounding of what was
 //   stored
 // An id below 0 is no entry; a row whose first id is below 0 has no teacher and is plain cross-entropy; a true label of
-// -100 is an ignored row. C = tokens of a chunk, V = vocabulary, K = stored ids, w = teacher weight, zeta = z_loss.
+// kIgnoredLabel is an ignored row. C = tokens of a chunk, V = vocabulary, K = stored ids, w = teacher weight, zeta =
+// z_loss.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,7 @@ struct TopKSettings {
 struct TopKCrossEntropyParams {
   float* logits =
       nullptr;  // (C, V): logits in, with write_gradient `scale` times d(loss)/d(logits) out, else overwritten
-  const int64_t* true_label = nullptr;  // (C): in [0, V) or -100
+  const int64_t* true_label = nullptr;  // (C): in [0, V) or kIgnoredLabel
   const int64_t* top_id = nullptr;      // (C, K): different ids in [0, V), or below 0
   const float* top_logp = nullptr;      // (C, K): log q
   const float* tail_logp = nullptr;     // (C): log q_R, -infinity = nothing left over

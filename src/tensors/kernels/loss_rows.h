@@ -5,9 +5,10 @@
 
 #include <cstdint>
 
+#include "src/tensors/ignored_label.h"
+
 namespace coppice {
 
-inline constexpr int64_t kIgnoredLabel = -100;
 inline constexpr int64_t kSumBlock = 128;  // summed in float before a double takes over: good to 2e-7
 
 /// What one row contributes; all zero for an ignored row (top_1 = -1).
