@@ -23,16 +23,9 @@ at::Tensor score_taylor(const ScoreInput& input) {
   int64_t num_samples = 0;
   for (const Batch& batch : input.batches) {
     for (int64_t row = 0; row < batch.token_BT.size(0); ++row) {
-      const auto of_row = [&](const at::Tensor& tensor_BT) {
-        return tensor_BT.defined() ? tensor_BT.narrow(0, row, 1).contiguous() : at::Tensor();
-      };
-      const at::Tensor label_N = of_row(batch.true_label_BT).reshape({-1});
+      const at::Tensor label_N = batch.true_label_BT.select(0, row).contiguous();
       if (!label_N.ne(kIgnoredLabel).any().item<bool>()) continue;
-      const at::Tensor hidden_ND = decoder_hidden(model,
-                                                  {.token_BT = of_row(batch.token_BT),
-                                                   .position_BT = of_row(batch.position_BT),
-                                                   .document_BT = of_row(batch.document_BT)},
-                                                  ones);
+      const at::Tensor hidden_ND = decoder_hidden(model, batch.input().part(row, 1, 0, batch.token_BT.size(1)), ones);
       linear_mixed_cross_entropy(hidden_ND, output_head(model), label_N, {}, 0.0, 0.0).backward();
       for (size_t layer = 0; layer < sum_F.size(); ++layer) {
         sum_F[layer] += ones.multiplier_F[layer].grad().to(at::kDouble).abs();

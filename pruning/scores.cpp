@@ -89,9 +89,7 @@ void walk_hidden(const ScoreInput& input, const HiddenTap& tap) {
   for (const Batch& batch : input.batches) {
     const at::Tensor live_BT = batch.true_label_BT.ne(kIgnoredLabel);
     const DecoderTap of_layer = [&](int layer, const at::Tensor& hidden_NF) { tap(layer, hidden_NF, live_BT); };
-    decoder_hidden(*input.model,
-                   {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT}, {},
-                   {.ffn_hidden = of_layer});
+    decoder_hidden(*input.model, batch.input(), {}, {.ffn_hidden = of_layer});
   }
 }
 

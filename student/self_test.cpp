@@ -363,12 +363,7 @@ SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> bat
 
   // The rows: the start of the first batch's first sequence, read alone; at least one ignored label among them.
   const int64_t rows = std::min(kRows, batch.token_BT.size(1)), vocab = std::min(kVocab, model.config.vocab_size);
-  const auto head_of = [&](const at::Tensor& value_BT) {
-    return value_BT.defined() ? value_BT.narrow(0, 0, 1).narrow(1, 0, rows).contiguous() : value_BT;
-  };
-  const at::Tensor hidden_ND = decoder_hidden(model, {.token_BT = head_of(batch.token_BT),
-                                                      .position_BT = head_of(batch.position_BT),
-                                                      .document_BT = head_of(batch.document_BT)});
+  const at::Tensor hidden_ND = decoder_hidden(model, batch.input().part(0, 1, 0, rows));
   const Trial trial{.loss = loss, .hidden_ND = hidden_ND, .head_VD = output_head(model).detach().narrow(0, 0, vocab)};
   std::vector<Targets> all_tried;
   for (const Targets& target : targets) {

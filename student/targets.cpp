@@ -17,10 +17,6 @@
 namespace coppice {
 namespace {
 
-DecoderInput input_of(const Batch& batch) {
-  return {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT};
-}
-
 LossSums sums_of(const LinearLossSums& sums) {
   return {.ce = sums.ce,
           .kd = sums.kd,
@@ -184,7 +180,7 @@ LossSums train_micro_batch(const Model& model, const Batch& batch, std::span<con
   DecoderTaps taps;
   if (std::ranges::any_of(targets, [](const Targets& target) { return !target.teacher_layer_ND.empty(); }))
     taps.layer_output = [&](int, const at::Tensor& layer_ND) { output_ND.push_back(layer_ND); };
-  const at::Tensor hidden_ND = decoder_hidden(model, input_of(batch), masks, taps);
+  const at::Tensor hidden_ND = decoder_hidden(model, batch.input(), masks, taps);
 
   for (const Targets& target : targets) check_targets(batch, target);
   const auto [sums, hidden_grad_ND] =
@@ -214,7 +210,7 @@ LossSums evaluate_batch(const Model& model, const Batch& batch, const Targets& t
   const at::NoGradGuard no_grad;
   check_targets(batch, targets);
   return sums_of(
-      head_loss(decoder_hidden(model, input_of(batch), masks), output_head(model), {}, targets, 1.0, /*argmax=*/true));
+      head_loss(decoder_hidden(model, batch.input(), masks), output_head(model), {}, targets, 1.0, /*argmax=*/true));
 }
 
 }  // namespace coppice

@@ -15,9 +15,9 @@
 #include "src/base/files.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
-#include "src/tokens/text_bytes.h"
 #include "src/model/parameters.h"
 #include "src/tensors/ops.h"
+#include "src/tokens/text_bytes.h"
 #include "student/targets.h"
 
 namespace coppice {
@@ -140,8 +140,7 @@ class Evaluation {
     check_stop();
     const at::NoGradGuard no_grad;
     const Batch& batch = domain.batches[i];
-    at::Tensor hidden_ND = decoder_hidden(
-        model, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT});
+    at::Tensor hidden_ND = decoder_hidden(model, batch.input());
     if (is_teacher)
       domain.teacher_label_BT.push_back(top_1(hidden_ND, output_head(model)).view(batch.token_BT.sizes()));
     return hidden_ND;

@@ -87,11 +87,7 @@ Json run_prune(StageContext& context) {
   const at::Tensor hard_LF = plan_mask(plan, std::ranges::max(channels), soft_LF);
   double difference = 0;
   for (const Batch& batch : batches)
-    difference =
-        std::max(difference,
-                 masked_pruned_difference(
-                     source.model, hard_LF, pruned,
-                     {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT}));
+    difference = std::max(difference, masked_pruned_difference(source.model, hard_LF, pruned, batch.input()));
   const double dense = mean_loss(source.model, batches, {}),
                hard = mean_loss(source.model, batches, masks_of(hard_LF, channels)),
                cut = mean_loss(pruned, batches, {});

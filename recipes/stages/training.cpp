@@ -7,9 +7,9 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "recipes/stages/check_labels.h"
 #include "recipes/folder/machine.h"
 #include "recipes/folder/midway.h"
+#include "recipes/stages/check_labels.h"
 #include "src/base/errors.h"
 #include "src/base/failpoint.h"
 #include "src/base/signals.h"
@@ -32,9 +32,7 @@ TeacherSignal live_signal(const StageTeacher& stage, const Batch& batch, const K
   std::vector<at::Tensor> output_ND;
   if (distillation.hidden_loss != "none")
     taps.layer_output = [&](int, const at::Tensor& layer_ND) { output_ND.push_back(layer_ND); };
-  const at::Tensor hidden_NE = decoder_hidden(
-      teacher, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT}, {},
-      taps);
+  const at::Tensor hidden_NE = decoder_hidden(teacher, batch.input(), {}, taps);
   const at::Tensor head_VE = output_head(teacher);
   if (distillation.loss == "labels") {
     signal.label_BT = top_1(hidden_NE, head_VE, &facts).reshape(batch.token_BT.sizes());

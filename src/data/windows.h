@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "src/tensors/decoder_input.h"
 #include "src/tensors/ignored_label.h"
 #include "src/tokens/token_shards.h"
 
@@ -28,6 +29,9 @@ struct Batch {
   at::Tensor true_label_BT;  // int64 next token; kIgnoredLabel where the target is in another document
   std::vector<Span> spans;   // cover every position
   int64_t num_live = 0;      // labels that count
+
+  /// What a model reads of it.
+  DecoderInput input() const { return {.token_BT = token_BT, .position_BT = position_BT, .document_BT = document_BT}; }
 };
 
 /// Windows [i T, (i+1) T) of a domain's shards, with the target of the last token where it exists; windows never cross

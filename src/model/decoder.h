@@ -14,6 +14,7 @@
 
 #include "src/model/config.h"
 #include "src/tensors/arena.h"
+#include "src/tensors/decoder_input.h"
 
 namespace coppice {
 
@@ -41,12 +42,6 @@ struct LayerWeights {
 };
 Weight weight_of(const Model& model, const std::string& name);
 LayerWeights layer_weights(const Model& model, int64_t layer);
-
-struct DecoderInput {
-  at::Tensor token_BT;     // int64
-  at::Tensor position_BT;  // int64
-  at::Tensor document_BT;  // int32 segment numbers for a document mask; undefined = plain causal
-};
 
 /// Called with (layer, value) while the model runs; empty = not called.
 using DecoderTap = std::function<void(int, const at::Tensor&)>;
