@@ -1,6 +1,7 @@
-// The loss tests itself on the stage's own first batches: a loss that is wrong trains quietly, so each property that
-// must hold is tried once before step 0. A few rows are enough; the reference is the formula written with ATen in
+// Each property that must hold is tried once. A few rows are enough; the reference is the formula written with ATen in
 // double, logits and all, and differentiated by autograd.
+#include "student/self_test.h"
+
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
@@ -12,7 +13,6 @@
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/tensors/ops.h"
-#include "student/targets.h"
 
 namespace coppice {
 namespace {

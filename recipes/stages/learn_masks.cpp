@@ -16,6 +16,7 @@
 #include "pruning/soft_masks.h"
 #include "recipes/stages/training.h"
 #include "src/base/errors.h"
+#include "student/self_test.h"
 
 namespace coppice {
 namespace {

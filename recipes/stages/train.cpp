@@ -9,6 +9,7 @@
 #include "recipes/stages/training.h"
 #include "src/base/log.h"
 #include "src/model/parameters.h"
+#include "student/self_test.h"
 
 namespace coppice {
 namespace {

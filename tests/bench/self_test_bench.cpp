@@ -4,7 +4,7 @@
 //   self_test_bench --width 768 --vocab 49152 --tokens 8192
 #include <ctime>
 
-#include "student/targets.h"
+#include "student/self_test.h"
 #include "tests/bench/small_training.h"
 
 using namespace coppice;

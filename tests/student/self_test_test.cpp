@@ -1,4 +1,6 @@
 // The loss's self-test passes on right targets and names what is wrong with others.
+#include "student/self_test.h"
+
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
 
@@ -7,7 +9,6 @@
 
 #include "src/base/errors.h"
 #include "src/model/parameters.h"
-#include "student/targets.h"
 
 using namespace coppice;
 
