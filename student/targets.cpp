@@ -17,10 +17,11 @@
 namespace coppice {
 namespace {
 
-LossSums sums_of(const LinearLossSums& sums) {
+LossSums sums_of(const LinearLossSums& sums, const Targets& targets) {
   return {.ce = sums.ce,
           .kd = sums.kd,
           .z = sums.z,
+          .teacher_weight = targets.teacher_weight,
           .num_live = sums.num_live,
           .correct = sums.correct,
           .agree = sums.agree};
@@ -125,6 +126,7 @@ HeadStep head_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const
     step.sums.ce += target.share * sums.ce;
     step.sums.kd += target.share * sums.kd;
     step.sums.z += target.share * sums.z;
+    step.sums.teacher_weight = target.teacher_weight;
     step.sums.num_live = sums.num_live;
     if (targets.size() > 1) step.sums.kd_of.push_back(sums.kd);
     step.hidden_grad_ND =
@@ -149,6 +151,10 @@ at::Tensor hidden_state_loss(const std::string& kind, const std::vector<at::Tens
 }
 
 void LossSums::add(const LossSums& other) {
+  const bool begins = num_live == 0;
+  COPPICE_CHECK(begins || other.num_live == 0 || teacher_weight == other.teacher_weight,
+                fmt::format("sums with teacher weights {} and {}", teacher_weight, other.teacher_weight));
+  if (begins) teacher_weight = other.teacher_weight;
   ce += other.ce;
   kd += other.kd;
   z += other.z;
@@ -160,7 +166,7 @@ void LossSums::add(const LossSums& other) {
   for (size_t i = 0; i < other.kd_of.size(); ++i) kd_of[i] += other.kd_of[i];
 }
 
-LossTerms LossSums::terms(double teacher_weight) const {
+LossTerms LossSums::terms() const {
   if (num_live == 0) return {};
   const double live = static_cast<double>(num_live);
   return {.loss = ((1 - teacher_weight) * ce + teacher_weight * kd + z + hidden) / live,
@@ -210,7 +216,8 @@ LossSums evaluate_batch(const Model& model, const Batch& batch, const Targets& t
   const at::NoGradGuard no_grad;
   check_targets(batch, targets);
   return sums_of(
-      head_loss(decoder_hidden(model, batch.input(), masks), output_head(model), {}, targets, 1.0, /*argmax=*/true));
+      head_loss(decoder_hidden(model, batch.input(), masks), output_head(model), {}, targets, 1.0, /*argmax=*/true),
+      targets);
 }
 
 }  // namespace coppice

@@ -109,13 +109,14 @@ struct LossTerms {
 at::Tensor hidden_state_loss(const std::string& kind, const std::vector<at::Tensor>& student_ND,
                              const std::vector<at::Tensor>& teacher_ND, const at::Tensor& live_N);
 
-/// Sums of several micro-batches.
+/// Sums of several micro-batches with the same weights.
 struct LossSums {
   double ce = 0, kd = 0, z = 0, hidden = 0;  // z and hidden with their weights
+  double teacher_weight = 0;                 // of kd; ce has the rest
   int64_t num_live = 0, correct = 0, agree = 0;
   std::vector<double> kd_of;  // of several teachers: each one's own, before its share
   void add(const LossSums& other);
-  LossTerms terms(double teacher_weight) const;
+  LossTerms terms() const;
 };
 
 /// Forward and backward of one micro-batch: gradients of (sum of row losses) * scale are accumulated into the arena and

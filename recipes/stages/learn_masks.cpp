@@ -150,7 +150,7 @@ Json run_learn_masks(StageContext& context) {
     const at::Tensor penalty = learned->penalty(moment);
     const at::Tensor score_grad_LF = learned->score_gradient(trained.mask_LF, mask_LF.grad(), penalty);
     raw_LF.set_requires_grad(false);
-    const bool finite = std::isfinite(sums.terms(0).loss) && score_grad_LF.isfinite().all().item<bool>();
+    const bool finite = std::isfinite(sums.terms().loss) && score_grad_LF.isfinite().all().item<bool>();
     if (options.masks.freeze_weights) model.arena->zero_gradient();
     StepOutcome outcome{.applied = finite, .grad_norm = 0, .lr = 0};
     if (!options.masks.freeze_weights) outcome = optimizer.step(finite);

@@ -75,7 +75,7 @@ Json run_train(StageContext& context) {
       if (distils) session.count_live_teachers(batch);
       sums.add(train_micro_batch(model, batch, targets, {}, session.scale()));
     }
-    const StepOutcome outcome = optimizer.step(std::isfinite(sums.terms(distillation.teacher_weight).loss));
+    const StepOutcome outcome = optimizer.step(std::isfinite(sums.terms().loss));
     const double heldout = session.wants_heldout() ? session.heldout_loss() : std::nan("");
     std::vector<std::pair<std::string, double>> keys;
     if (options.has_teacher() && is_scheduled(options.distillation))

@@ -261,7 +261,7 @@ void TrainingSession::end_step(const LossSums& sums, double teacher_weight, cons
   ++step_;
   tokens_seen_ += sums.num_live;
   consecutive_skips_ = outcome.applied ? 0 : consecutive_skips_ + 1;
-  const LossTerms terms = sums.terms(teacher_weight);
+  const LossTerms terms = sums.terms();
   const double now_s = monotonic_s(), step_s = now_s - step_begin_s_;
   work_s_ += step_s;
   const double tokens_per_s = static_cast<double>(options_.batch_tokens) / step_s;

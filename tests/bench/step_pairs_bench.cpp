@@ -79,9 +79,9 @@ int main(int argc, char** argv) {
   const double
       both =
           evaluate_batch(model, check, make_targets(check, check.true_label_BT, {.teacher_weight = 0.9, .z_loss = 0}))
-              .terms(0.9)
+              .terms()
               .loss,
-      alone = evaluate_batch(model, check, make_targets(check, {}, {.teacher_weight = 0, .z_loss = 0})).terms(0).loss;
+      alone = evaluate_batch(model, check, make_targets(check, {}, {.teacher_weight = 0, .z_loss = 0})).terms().loss;
   bench::emit_check(flags, std::abs(both / alone - 1), 1e-6);  // labels equal to the truth are plain cross-entropy
 
   struct Case {

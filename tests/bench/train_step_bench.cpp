@@ -39,11 +39,11 @@ int main(int argc, char** argv) {
     const Targets targets = make_targets(batch, {}, {});
     const LossSums sums = train_micro_batch(model, batch, targets, {}, gradient_scale(batch.num_live));
     COPPICE_CHECK(training.optimizer.step(std::isfinite(sums.ce)).applied, "step skipped");
-    return sums.terms(0).loss;
+    return sums.terms().loss;
   };
   const Batch first = training.loader.next(flags["batch"]);
   const double expected = plain_loss(model, first),
-               got = evaluate_batch(model, first, make_targets(first, {}, {.z_loss = 0})).terms(0).loss;
+               got = evaluate_batch(model, first, make_targets(first, {}, {.z_loss = 0})).terms().loss;
   bench::emit_check(flags, std::abs(got / expected - 1), 1e-5);
   for (int i = 0; i < 2; ++i) step();  // allocations
 

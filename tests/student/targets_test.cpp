@@ -80,13 +80,21 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("targets: terms are means over live rows, by hand") {
-    const LossSums sums{.ce = 12, .kd = 6, .z = 0.4, .num_live = 4, .correct = 0, .agree = 0};
-    const LossTerms terms = sums.terms(0.9);
+    LossSums sums{.ce = 12, .kd = 6, .z = 0.4, .teacher_weight = 0.9, .num_live = 4, .correct = 0, .agree = 0};
+    const LossTerms terms = sums.terms();
     CHECK(terms.ce == 3);
     CHECK(terms.kd == 1.5);
     CHECK(terms.loss == doctest::Approx(0.1 * 3 + 0.9 * 1.5 + 0.1));
-    CHECK(sums.terms(0).loss == doctest::Approx(3.1));
-    CHECK(LossSums{}.terms(0.9).loss == 0);
+    CHECK(LossSums{}.terms().loss == 0);
+    LossSums plain = sums;
+    plain.teacher_weight = 0;
+    CHECK(plain.terms().loss == doctest::Approx(3.1));
+    CHECK_THROWS_AS(sums.add(plain), InternalError);  // of other weights
+    sums.add({.teacher_weight = 0.5});                // of no live row: nothing to weigh
+    CHECK(sums.terms().loss == terms.loss);
+    LossSums begun;
+    begun.add(sums);
+    CHECK(begun.terms().loss == terms.loss);
   }
 
   TEST_CASE("targets: a model of zeros pays log V for every token and is right where the label is id 0") {
@@ -109,7 +117,7 @@ TEST_SUITE("unit") {
     const Batch batch = random_batch({24, 24});
     const LossSums sums = train_micro_batch(model, batch, make_targets(batch, {}, {}), {}, 1.0);
     CHECK(sums.num_live == 0);
-    CHECK(sums.terms(0).loss == 0);
+    CHECK(sums.terms().loss == 0);
     CHECK(model.arena->gradient().abs().max().item<double>() == 0);
   }
 }
@@ -128,10 +136,10 @@ TEST_SUITE("parity") {
       const Batch part = rows_of(batch, first, 2);
       const LossSums some =
           train_micro_batch(parts, part, make_targets(part, teacher_BT.narrow(0, first, 2), options), {}, scale);
-      sum.ce += some.ce, sum.kd += some.kd, sum.z += some.z, sum.num_live += some.num_live;
+      sum.add(some);
     }
     CHECK(sum.num_live == once.num_live);
-    CHECK(sum.terms(0.9).loss == doctest::Approx(once.terms(0.9).loss).epsilon(1e-6));
+    CHECK(sum.terms().loss == doctest::Approx(once.terms().loss).epsilon(1e-6));
     CHECK(relative_difference(parts.arena->gradient(), whole.arena->gradient()) <= 2e-6);
 
     // Averaging the micro-batches' means, the mistake this guards against, is far off.
@@ -164,7 +172,7 @@ TEST_SUITE("parity") {
       Model model = random_model();
       Optimizer optimizer({.lr = 0.02}, *model.arena, 1, 20);
       for (int step = 0; step < 12; ++step) {
-        losses.push_back(train_micro_batch(model, batch, targets, {}, gradient_scale(batch.num_live)).terms(0.9).loss);
+        losses.push_back(train_micro_batch(model, batch, targets, {}, gradient_scale(batch.num_live)).terms().loss);
         CHECK(optimizer.step().applied);
         CHECK(model.arena->gradient().abs().max().item<double>() == 0);
       }
@@ -248,7 +256,7 @@ TEST_SUITE("grad") {
         lse - (1 - weight) * picked(batch.true_label_BT) - weight * picked(teacher_BT) + z_loss * lse.square();
     const at::Tensor loss = row_loss.masked_select(live).mean();
     loss.backward();
-    CHECK(sums.terms(weight).loss == doctest::Approx(loss.item<double>()).epsilon(1e-6));
+    CHECK(sums.terms().loss == doctest::Approx(loss.item<double>()).epsilon(1e-6));
     for (const auto& [name, value] : weights) {
       CAPTURE(name);
       CHECK(relative_difference(model.arena->gradient_of(name), value.grad()) <= 2e-5);
@@ -294,7 +302,7 @@ TEST_SUITE("grad") {
       const at::Tensor wanted =
           ((1 - weight) * ce + weight * tau * tau * divergence + z_loss * lse.square()).masked_select(live).mean();
       wanted.backward();
-      CHECK(sums.terms(weight).loss == doctest::Approx(wanted.item<double>()).epsilon(2e-6));
+      CHECK(sums.terms().loss == doctest::Approx(wanted.item<double>()).epsilon(2e-6));
       for (const auto& [name, value] : weights) {
         CAPTURE(name);
         CHECK(relative_difference(model.arena->gradient_of(name), value.grad()) <= 3e-5);
@@ -379,7 +387,7 @@ TEST_SUITE("grad") {
                                   0.25 * 0.5 * hidden;
       const at::Tensor loss = row_loss.masked_select(live).mean();
       loss.backward();
-      CHECK(sums.terms(weight).loss == doctest::Approx(loss.item<double>()).epsilon(1e-6));
+      CHECK(sums.terms().loss == doctest::Approx(loss.item<double>()).epsilon(1e-6));
       for (const auto& [name, value] : weights) {
         CAPTURE(name);
         CHECK(relative_difference(model.arena->gradient_of(name), value.grad()) <= 3e-5);
