@@ -284,10 +284,13 @@ struct Trial {
     targets.teacher_weight = 0;
     const at::Tensor pure_gradient =
         loss(hidden_ND, head_VD, at::zeros_like(head_VD), targets, scale, false).hidden_grad_ND;
-    const at::Tensor plain_gradient =
-        mixed_cross_entropy_step(hidden_ND, head_VD, at::zeros_like(head_VD), targets.true_label_N, {}, 0.0,
-                                 targets.z_loss, scale, false)
-            .hidden_grad_ND;
+    const at::Tensor plain_gradient = mixed_cross_entropy_step({.hidden_ND = hidden_ND,
+                                                                .head_VD = head_VD,
+                                                                .head_grad_VD = at::zeros_like(head_VD),
+                                                                .true_label_N = targets.true_label_N,
+                                                                .scale = scale},
+                                                               {}, 0.0, targets.z_loss)
+                                          .hidden_grad_ND;
     check_close(pure_gradient, plain_gradient, unit, what + ": teacher_weight 0 against plain cross-entropy");
     targets.teacher_weight = weight;
 

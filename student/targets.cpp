@@ -73,7 +73,8 @@ Targets distillation_targets(const Batch& batch, const TeacherSignal& signal, co
                   .z_loss = options.z_loss,
                   .loss = options.loss,
                   .temperature = options.temperature,
-                  .beta = options.beta};
+                  .beta = options.beta,
+                  .labels_below = batch.ids_below};
   if (options.loss == "labels") {
     if (signal.label_BT.defined()) {
       check_shape(signal.label_BT, {batch.token_BT.size(0), batch.token_BT.size(1)}, "teacher_label_BT");
@@ -87,6 +88,9 @@ Targets distillation_targets(const Batch& batch, const TeacherSignal& signal, co
     targets.teacher_head_VE = signal.head_VE;
   }
   if (targets.has_teacher()) targets.teacher_weight = options.teacher_weight;
+  if (targets.teacher_label_N.defined() || targets.top.id_NK.defined())
+    targets.labels_below =
+        batch.ids_below > 0 && signal.labels_below > 0 ? std::max(batch.ids_below, signal.labels_below) : 0;
   if (!signal.layer_ND.empty()) {
     targets.hidden_loss = options.hidden_loss;
     targets.hidden_weight = options.hidden_weight;
@@ -101,21 +105,24 @@ Targets distillation_targets(const Batch& batch, const TeacherSignal& signal, co
 
 LinearLossSums head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
                          const Targets& targets, double scale, bool argmax) {
+  const HeadRows rows{.hidden_ND = hidden_ND,
+                      .head_VD = head_VD,
+                      .head_grad_VD = head_grad_VD,
+                      .true_label_N = targets.true_label_N,
+                      .scale = scale,
+                      .argmax = argmax,
+                      .chunk_rows = targets.chunk_rows,
+                      .labels_below = targets.labels_below};
   if (targets.top.id_NK.defined())
-    return top_k_cross_entropy_step(hidden_ND, head_VD, head_grad_VD, targets.true_label_N, targets.top,
-                                    targets.teacher_weight, targets.temperature, targets.z_loss, scale, argmax,
-                                    targets.chunk_rows);
+    return top_k_cross_entropy_step(rows, targets.top, targets.teacher_weight, targets.temperature, targets.z_loss);
   if (targets.teacher_hidden_NE.defined())
-    return distillation_step(hidden_ND, head_VD, head_grad_VD, targets.teacher_hidden_NE, targets.teacher_head_VE,
-                             targets.true_label_N,
+    return distillation_step(rows, targets.teacher_hidden_NE, targets.teacher_head_VE,
                              {.loss = targets.loss,
                               .teacher_weight = targets.teacher_weight,
                               .temperature = targets.temperature,
                               .beta = targets.beta,
-                              .z_loss = targets.z_loss},
-                             scale, argmax, targets.chunk_rows);
-  return mixed_cross_entropy_step(hidden_ND, head_VD, head_grad_VD, targets.true_label_N, targets.teacher_label_N,
-                                  targets.teacher_weight, targets.z_loss, scale, argmax, targets.chunk_rows);
+                              .z_loss = targets.z_loss});
+  return mixed_cross_entropy_step(rows, targets.teacher_label_N, targets.teacher_weight, targets.z_loss);
 }
 
 HeadStep head_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,

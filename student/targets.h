@@ -66,6 +66,7 @@ struct TeacherSignal {
   at::Tensor hidden_NE;              // losses kl, reverse_kl, jsd: the teacher's final hidden states and
   at::Tensor head_VE;                // its output table
   std::vector<at::Tensor> layer_ND;  // hidden_loss: what leaves each of hidden_layers
+  int64_t labels_below = 0;          // ids of label_BT and top are, where given; 0 = nobody has looked
 };
 
 struct Targets {
@@ -82,6 +83,7 @@ struct Targets {
   std::vector<int64_t> hidden_layers;        // from 0
   std::vector<at::Tensor> teacher_layer_ND;  // as many
   double share = 1;                          // of this teacher among several; they add up to 1
+  int64_t labels_below = 0;                  // all labels are, the teacher's ids too; 0 = nobody has looked
   int64_t chunk_rows = 0;  // rows whose logits exist at once; 0 = by size (another number only in the self-test)
   bool has_teacher() const { return teacher_label_N.defined() || top.id_NK.defined() || teacher_hidden_NE.defined(); }
 };

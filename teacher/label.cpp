@@ -124,9 +124,11 @@ void read_windows(const Model& teacher, const TokenShards& shards, size_t shard,
     first = batch.next;
     if (first < windows.size()) next = std::async(std::launch::async, prepare, first);
     const int64_t seq_len = batch.token_BT.size(1);
-    const at::Tensor hidden_ND = decoder_hidden(
-        teacher,
-        {.token_BT = batch.token_BT, .position_BT = at::arange(seq_len).expand_as(batch.token_BT), .document_BT = {}});
+    const at::Tensor hidden_ND = decoder_hidden(teacher, {.token_BT = batch.token_BT,
+                                                          .position_BT = at::arange(seq_len).expand_as(batch.token_BT),
+                                                          .document_BT = {},
+                                                          .ids_below = shards.vocab_size(),
+                                                          .largest_position = seq_len - 1});
     visit(hidden_ND.index_select(0, at::tensor(batch.position, at::kLong)), batch.row);
     labelled += batch.row.size();
     if (progress) progress(labelled);

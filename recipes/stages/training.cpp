@@ -36,8 +36,10 @@ TeacherSignal live_signal(const StageTeacher& stage, const Batch& batch, const K
   const at::Tensor head_VE = output_head(teacher);
   if (distillation.loss == "labels") {
     signal.label_BT = top_1(hidden_NE, head_VE, &facts).reshape(batch.token_BT.sizes());
+    signal.labels_below = head_VE.size(0);
   } else if (distillation.loss == "top_k") {
     signal.top = top_k(hidden_NE, head_VE, k, distillation.temperature, &facts);
+    signal.labels_below = head_VE.size(0);
   } else {
     signal.hidden_NE = hidden_NE;
     signal.head_VE = head_VE;
@@ -206,7 +208,7 @@ TeacherSignal TrainingSession::stored_signal(const StageTeacher& teacher, const 
                                              const std::string& loss) const {
   std::vector<const LabelCache*> caches;
   for (const auto& cache : teacher.labels) caches.push_back(cache.get());
-  TeacherSignal signal;
+  TeacherSignal signal{.labels_below = labels_below(caches)};
   at::Tensor label_BT;
   if (loss == "top_k") {
     signal.top = lookup_top_k(caches, batch);

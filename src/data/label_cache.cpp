@@ -163,6 +163,13 @@ uint64_t LabelCache::labelled() const {
 
 uint64_t LabelCache::bytes() const { return state_->bytes; }
 
+int64_t labels_below(const std::vector<const LabelCache*>& caches) {
+  int64_t bound = 0;
+  for (const LabelCache* cache : caches)
+    if (cache != nullptr) bound = std::max(bound, cache->fingerprint().vocab_size);
+  return bound;
+}
+
 at::Tensor lookup_labels(const std::vector<const LabelCache*>& caches, const Batch& batch) {
   at::Tensor label_BT = batch.token_BT.new_full(batch.token_BT.sizes(), kIgnoredLabel);
   int64_t* const labels = label_BT.mutable_data_ptr<int64_t>();

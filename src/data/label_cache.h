@@ -125,6 +125,8 @@ LabelFingerprint read_label_fingerprint(const std::filesystem::path& folder);
 /// Sum over the finished shards that count them, from the manifest.
 int64_t count_near_ties(const std::filesystem::path& folder);
 
+/// Every label of these caches is below it (ids are checked when a cache is opened); 0 without any.
+int64_t labels_below(const std::vector<const LabelCache*>& caches);
 /// Teacher labels of every position of a batch: int64 [B, T]; kIgnoredLabel where there is none. caches[d] belongs to
 /// domain d of the batch's spans; nullptr = that domain has no labels.
 at::Tensor lookup_labels(const std::vector<const LabelCache*>& caches, const Batch& batch);

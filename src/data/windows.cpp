@@ -40,6 +40,7 @@ Batch make_batch(int64_t rows, int64_t seq_len, bool document_mask) {
 void fill_row(Batch& batch, int64_t row, const TokenShards& shards, int32_t domain, WindowIndex::Place place,
               bool document_mask) {
   const int64_t seq_len = batch.token_BT.size(1);
+  COPPICE_CHECK(row == std::ssize(batch.spans), fmt::format("row {} after {}", row, batch.spans.size()));
   int64_t* const token = batch.token_BT.mutable_data_ptr<int64_t>() + row * seq_len;
   int64_t* const position = batch.position_BT.mutable_data_ptr<int64_t>() + row * seq_len;
   int64_t* const label = batch.true_label_BT.mutable_data_ptr<int64_t>() + row * seq_len;
@@ -64,10 +65,15 @@ void fill_row(Batch& batch, int64_t row, const TokenShards& shards, int32_t doma
       --live;
     }
     for (int64_t t = begin; t < stop; ++t) position[t] = document_mask ? t - begin : t;
-    if (document_mask) std::fill(document + begin, document + stop, segment);
+    if (document_mask) {
+      std::fill(document + begin, document + stop, segment);
+      batch.segment_end.push_back(static_cast<int32_t>(row * seq_len + stop));
+    }
+    batch.largest_position = std::max(batch.largest_position, position[stop - 1]);
     begin = stop;
   }
   batch.num_live += live;
+  batch.ids_below = std::max(batch.ids_below, shards.vocab_size());
   batch.spans.push_back({.row = static_cast<int32_t>(row),
                          .column = 0,
                          .length = static_cast<int32_t>(seq_len),

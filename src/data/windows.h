@@ -29,9 +29,19 @@ struct Batch {
   at::Tensor true_label_BT;  // int64 next token; kIgnoredLabel where the target is in another document
   std::vector<Span> spans;   // cover every position
   int64_t num_live = 0;      // labels that count
+  std::vector<int32_t>
+      segment_end;        // of every segment, rows put end to end: cumulative lengths; empty when document_mask is off
+  int64_t ids_below = 0;  // every token and label is; 0 = nobody has looked
+  int64_t largest_position = -1;  // no position is larger; -1 = nobody has looked
 
   /// What a model reads of it.
-  DecoderInput input() const { return {.token_BT = token_BT, .position_BT = position_BT, .document_BT = document_BT}; }
+  DecoderInput input() const {
+    return {.token_BT = token_BT,
+            .position_BT = position_BT,
+            .document_BT = document_BT,
+            .ids_below = ids_below,
+            .largest_position = largest_position};
+  }
 };
 
 /// Windows [i T, (i+1) T) of a domain's shards, with the target of the last token where it exists; windows never cross
@@ -50,7 +60,8 @@ struct WindowIndex {
 
 /// An empty batch of `rows` windows, to be filled row by row.
 Batch make_batch(int64_t rows, int64_t seq_len, bool document_mask);
-/// Fills one row with the window at `place` and appends its span.
+/// Fills one row, the first that is still empty, with the window at `place` and appends its span. Ids were checked when
+/// the shards were opened; what the batch knows of them comes from there.
 void fill_row(Batch& batch, int64_t row, const TokenShards& shards, int32_t domain, WindowIndex::Place place,
               bool document_mask);
 

@@ -76,9 +76,12 @@ std::vector<double> continuation_log_likelihoods(const Model& model, std::span<c
         place.push_back(row * length + own_length - std::ssize(one.continuation) + i);
       target.insert(target.end(), one.continuation.begin(), one.continuation.end());
     }
-    const at::Tensor hidden_ND = decoder_hidden(
-        model,
-        {.token_BT = token_BT, .position_BT = at::arange(length, at::kLong).expand({rows, length}), .document_BT = {}});
+    const at::Tensor hidden_ND =
+        decoder_hidden(model, {.token_BT = token_BT,
+                               .position_BT = at::arange(length, at::kLong).expand({rows, length}),
+                               .document_BT = {},
+                               .ids_below = model.config.vocab_size,  // check_continuation
+                               .largest_position = length - 1});
     const at::Tensor logp_R = target_log_probabilities(hidden_ND.index_select(0, at::tensor(place, at::kLong)),
                                                        output_head(model), at::tensor(target, at::kLong));
     const float* logp = logp_R.const_data_ptr<float>();

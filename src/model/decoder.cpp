@@ -66,15 +66,16 @@ at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const F
   const double eps = config.rms_norm_eps;
 
   const Weight table = weight_of(model, "embed_tokens.weight");
-  at::Tensor x_ND = embedding(input.token_BT.reshape({-1}), table.value, table.grad);
+  at::Tensor x_ND = embedding(input.token_BT.reshape({-1}), table.value, table.grad, input.ids_below);
   at::Tensor delta_ND;  // not yet added to x: the next norm does that in its own pass
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     const LayerWeights w = layer_weights(model, layer);
     ResidualNorm norm = residual_rms_norm(x_ND, delta_ND, w.attention_norm.value, w.attention_norm.grad, eps);
     if (taps.layer_output && layer > 0) taps.layer_output(static_cast<int>(layer) - 1, norm.residual_ND);
-    const at::Tensor qkv_NP = qk_norm_rope(
-        linear(norm.normed_ND, w.qkv.value, w.qkv.grad), w.q_norm.value, w.q_norm.grad, w.k_norm.value, w.k_norm.grad,
-        position_N, config.num_attention_heads, config.num_key_value_heads, eps, config.rope_theta);
+    const at::Tensor qkv_NP =
+        qk_norm_rope(linear(norm.normed_ND, w.qkv.value, w.qkv.grad), w.q_norm.value, w.q_norm.grad, w.k_norm.value,
+                     w.k_norm.grad, position_N, config.num_attention_heads, config.num_key_value_heads, eps,
+                     config.rope_theta, input.largest_position);
     delta_ND = linear(
         causal_attention(qkv_NP, batch, config.num_attention_heads, config.num_key_value_heads, input.document_BT),
         w.o.value, w.o.grad);

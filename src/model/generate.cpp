@@ -30,8 +30,8 @@ class CachedDecoder {
   int64_t capacity() const { return capacity_; }
   void clear() { length_ = 0; }
 
-  /// Appends tokens and returns the final hidden state of the last one, [1, D]. Several tokens at once only into an
-  /// empty cache.
+  /// Appends tokens of the vocabulary and returns the final hidden state of the last one, [1, D]. Several tokens at
+  /// once only into an empty cache.
   at::Tensor read(std::span<const int64_t> tokens) {
     const ModelConfig& config = model_.config;
     const auto count = static_cast<int64_t>(tokens.size());
@@ -41,13 +41,15 @@ class CachedDecoder {
     std::ranges::copy(tokens, token_N.mutable_data_ptr<int64_t>());
 
     const at::Tensor none;  // no gradients
-    at::Tensor x_ND = embedding(token_N, weight_of(model_, "embed_tokens.weight").value, none), delta_ND;
+    at::Tensor x_ND = embedding(token_N, weight_of(model_, "embed_tokens.weight").value, none, config.vocab_size),
+               delta_ND;
     for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
       const LayerWeights w = layer_weights(model_, layer);
       ResidualNorm norm = residual_rms_norm(x_ND, delta_ND, w.attention_norm.value, none, config.rms_norm_eps);
-      const at::Tensor qkv_NP = qk_norm_rope(linear(norm.normed_ND, w.qkv.value, none), w.q_norm.value, none,
-                                             w.k_norm.value, none, position_N, config.num_attention_heads,
-                                             config.num_key_value_heads, config.rms_norm_eps, config.rope_theta);
+      const at::Tensor qkv_NP =
+          qk_norm_rope(linear(norm.normed_ND, w.qkv.value, none), w.q_norm.value, none, w.k_norm.value, none,
+                       position_N, config.num_attention_heads, config.num_key_value_heads, config.rms_norm_eps,
+                       config.rope_theta, length_ + count - 1);
       norm = residual_rms_norm(norm.residual_ND, linear(attention(layer, qkv_NP), w.o.value, none), w.ffn_norm.value,
                                none, config.rms_norm_eps);
       delta_ND = linear(swiglu(linear(norm.normed_ND, w.gate_up.value, none), none), w.down.value, none);

@@ -20,8 +20,10 @@ namespace coppice {
 /// y_NO = x_NI w_OI^T.
 at::Tensor linear(const at::Tensor& x_NI, const at::Tensor& weight_OI, const at::Tensor& weight_grad_OI);
 
-/// rows of the table; backward scatter-adds.
-at::Tensor embedding(const at::Tensor& token_N, const at::Tensor& table_VD, const at::Tensor& table_grad_VD);
+/// rows of the table; backward scatter-adds. `ids_below`: tokens are known to lie in [0, ids_below), and are not read
+/// to find out unless it is 0 (unknown) or more than the table has.
+at::Tensor embedding(const at::Tensor& token_N, const at::Tensor& table_VD, const at::Tensor& table_grad_VD,
+                     int64_t ids_below = 0);
 
 struct ResidualNorm {
   at::Tensor residual_ND;  // x + delta (delta undefined: x itself)
@@ -32,10 +34,12 @@ ResidualNorm residual_rms_norm(const at::Tensor& x_ND, const at::Tensor& delta_N
                                const at::Tensor& weight_grad_D, double eps);
 
 /// Attention input: QK-norm (skipped when the weights are undefined), then RoPE (half-split), on the packed projection
-/// [N, (H + 2G) K]. position_N int64. Returns the packed tensor with q and k replaced; v untouched.
+/// [N, (H + 2G) K]. position_N int64; `largest_position`: none is larger or negative, -1 = unknown, they are looked at.
+/// Returns the packed tensor with q and k replaced; v untouched.
 at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, const at::Tensor& q_weight_grad_K,
                         const at::Tensor& k_weight_K, const at::Tensor& k_weight_grad_K, const at::Tensor& position_N,
-                        int64_t num_heads, int64_t num_kv_heads, double eps, double rope_theta);
+                        int64_t num_heads, int64_t num_kv_heads, double eps, double rope_theta,
+                        int64_t largest_position = -1);
 
 /// Causal scaled-dot-product attention on the packed projection; document_BT (int32, non-decreasing segment numbers)
 /// undefined = no document mask. Returns [N, H K].
@@ -65,13 +69,19 @@ struct LinearLossSums {
   int64_t agree = 0;    // rows whose argmax is the teacher's
   at::Tensor hidden_grad_ND;  // scale * d(sum of row losses)/d hidden; undefined when head_grad was not asked for
 };
-/// The same loss for the training step: row losses are summed, gradients carry `scale` (1 / live rows of the whole
-/// step), d(head) is accumulated into head_grad_VD (undefined: forward only). Logits exist a chunk at a time, never N x
-/// V: `chunk_rows` of them, 0 = by size. With argmax false, correct and agree stay 0.
-LinearLossSums mixed_cross_entropy_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
-                                        const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
-                                        const at::Tensor& teacher_label_N, double teacher_weight, double z_loss,
-                                        double scale, bool argmax, int64_t chunk_rows = 0);
+/// Rows that meet the output head in a training step, and what is wanted of them.
+struct HeadRows {
+  at::Tensor hidden_ND, head_VD;
+  at::Tensor head_grad_VD;   // d(head) is accumulated into it; undefined: forward only
+  at::Tensor true_label_N;   // int64
+  double scale = 1;          // of the gradients: 1 / live rows of the whole step
+  bool argmax = false;       // else correct and agree stay 0
+  int64_t chunk_rows = 0;    // logits exist for so many rows at a time, never N x V; 0 = by size
+  int64_t labels_below = 0;  // all labels are, the teacher's too; 0 = unknown (or more than V): they are looked at
+};
+/// The same loss for the training step: row losses are summed, not averaged.
+LinearLossSums mixed_cross_entropy_step(const HeadRows& rows, const at::Tensor& teacher_label_N, double teacher_weight,
+                                        double z_loss);
 
 struct DistillationOptions {
   std::string loss = "kl";    // kl, reverse_kl or jsd
@@ -87,10 +97,8 @@ at::Tensor linear_distillation(const at::Tensor& hidden_ND, const at::Tensor& he
                                const at::Tensor& teacher_hidden_NE, const at::Tensor& teacher_head_VE,
                                const at::Tensor& true_label_N, const DistillationOptions& options);
 /// The same for the training step, as mixed_cross_entropy_step.
-LinearLossSums distillation_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
-                                 const at::Tensor& teacher_hidden_NE, const at::Tensor& teacher_head_VE,
-                                 const at::Tensor& true_label_N, const DistillationOptions& options, double scale,
-                                 bool argmax, int64_t chunk_rows = 0);
+LinearLossSums distillation_step(const HeadRows& rows, const at::Tensor& teacher_hidden_NE,
+                                 const at::Tensor& teacher_head_VE, const DistillationOptions& options);
 
 /// The k most probable ids of every row, at some temperature.
 struct TopK {
@@ -104,10 +112,8 @@ at::Tensor linear_top_k_cross_entropy(const at::Tensor& hidden_ND, const at::Ten
                                       const at::Tensor& true_label_N, const TopK& top, double teacher_weight,
                                       double temperature, double z_loss);
 /// The same for the training step, as mixed_cross_entropy_step.
-LinearLossSums top_k_cross_entropy_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
-                                        const at::Tensor& head_grad_VD, const at::Tensor& true_label_N, const TopK& top,
-                                        double teacher_weight, double temperature, double z_loss, double scale,
-                                        bool argmax, int64_t chunk_rows = 0);
+LinearLossSums top_k_cross_entropy_step(const HeadRows& rows, const TopK& top, double teacher_weight,
+                                        double temperature, double z_loss);
 
 /// How many rows' choices are not to be trusted blindly.
 struct TopFacts {

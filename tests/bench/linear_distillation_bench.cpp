@@ -46,15 +46,19 @@ int main(int argc, char** argv) {
   const TopK top = top_k(teacher_hidden, teacher_head, std::min<int64_t>(64, V), 1.0);
 
   const auto mix = [&] {
-    return mixed_cross_entropy_step(hidden, head, head_grad, true_label, teacher_label, 0.9, 0.0, scale,
-                                    /*argmax=*/false);
+    return mixed_cross_entropy_step(
+        {.hidden_ND = hidden, .head_VD = head, .head_grad_VD = head_grad, .true_label_N = true_label, .scale = scale},
+        teacher_label, 0.9, 0.0);
   };
   const auto distil = [&](const char* loss) {
-    return distillation_step(hidden, head, head_grad, teacher_hidden, teacher_head, true_label,
-                             {.loss = loss, .teacher_weight = 1.0}, scale, /*argmax=*/false);
+    return distillation_step(
+        {.hidden_ND = hidden, .head_VD = head, .head_grad_VD = head_grad, .true_label_N = true_label, .scale = scale},
+        teacher_hidden, teacher_head, {.loss = loss, .teacher_weight = 1.0});
   };
   const auto stored = [&] {
-    return top_k_cross_entropy_step(hidden, head, head_grad, true_label, top, 0.9, 1.0, 0.0, scale, /*argmax=*/false);
+    return top_k_cross_entropy_step(
+        {.hidden_ND = hidden, .head_VD = head, .head_grad_VD = head_grad, .true_label_N = true_label, .scale = scale},
+        top, 0.9, 1.0, 0.0);
   };
 
   const std::vector<std::pair<std::string, std::function<void()>>> cases{{"label_mix", [&] { mix(); }},

@@ -22,8 +22,9 @@ int main(int argc, char** argv) {
   const double scale = 1.0 / static_cast<double>(N);
 
   const auto ours = [&](double teacher_weight) {
-    return mixed_cross_entropy_step(hidden, head, head_grad, true_label, teacher_label, teacher_weight, 0.0, scale,
-                                    /*argmax=*/false);
+    return mixed_cross_entropy_step(
+        {.hidden_ND = hidden, .head_VD = head, .head_grad_VD = head_grad, .true_label_N = true_label, .scale = scale},
+        teacher_label, teacher_weight, 0.0);
   };
   const auto eager = [&](double teacher_weight) {
     hidden_leaf.mutable_grad() = head_leaf.mutable_grad() = at::Tensor();
@@ -54,10 +55,14 @@ int main(int argc, char** argv) {
 
   const std::vector<std::string> names{"label_mix",           "cross_entropy", "eager_label_mix",
                                        "eager_cross_entropy", "forward",       "top_1"};
-  const auto readings = measure(
-      flags, {[&] { ours(0.9); }, [&] { ours(0.0); }, [&] { eager(0.9); }, [&] { eager(0.0); },
-              [&] { mixed_cross_entropy_step(hidden, head, {}, true_label, teacher_label, 0.9, 0.0, scale, false); },
-              [&] { top_1(hidden, head); }});
+  const auto readings =
+      measure(flags, {[&] { ours(0.9); }, [&] { ours(0.0); }, [&] { eager(0.9); }, [&] { eager(0.0); },
+                      [&] {
+                        mixed_cross_entropy_step(
+                            {.hidden_ND = hidden, .head_VD = head, .true_label_N = true_label, .scale = scale},
+                            teacher_label, 0.9, 0.0);
+                      },
+                      [&] { top_1(hidden, head); }});
   for (size_t i = 0; i < names.size(); ++i) {
     Readings line = readings[i];
     const double seconds = line[0].second, products = i < 4 ? 6.0 : 2.0;

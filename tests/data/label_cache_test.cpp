@@ -145,6 +145,9 @@ TEST_SUITE("unit") {
     REQUIRE(reader.next(1, batch));
     CHECK(lookup_labels({&cache}, batch).const_data_ptr<int64_t>()[7] == 8);
     CHECK(lookup_labels({nullptr}, batch).const_data_ptr<int64_t>()[7] == kIgnoredLabel);
+    CHECK(labels_below({&cache}) == 300);
+    CHECK(labels_below({nullptr, &cache}) == 300);
+    CHECK(labels_below({nullptr}) == 0);
   }
 
   TEST_CASE("label cache: two bytes up to 65,535 pieces, else three, and less than 1% beside them") {

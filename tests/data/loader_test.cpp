@@ -83,6 +83,18 @@ TEST_SUITE("unit") {
     CHECK(row_of(batch.document_BT, 1) == std::vector<int64_t>{0, 1, 1, 1});
     CHECK(row_of(batch.position_BT, 1) == std::vector<int64_t>{0, 0, 1, 2});
     CHECK(batch.num_live == 3 + 3);
+    CHECK(batch.segment_end == std::vector<int32_t>{3, 4, 5, 8});
+    CHECK(batch.largest_position == 2);
+    CHECK(batch.ids_below == shards.vocab_size());
+    const DecoderInput input = batch.input();
+    CHECK(input.token_BT.is_same(batch.token_BT));
+    CHECK(input.largest_position == 2);
+    CHECK(input.ids_below == shards.vocab_size());
+    const DecoderInput part = input.part(1, 1, 1, 2);
+    CHECK(row_of(part.token_BT, 0) == std::vector<int64_t>{8, 9});
+    CHECK(row_of(part.position_BT, 0) == std::vector<int64_t>{0, 1});
+    CHECK(row_of(part.document_BT, 0) == std::vector<int64_t>{1, 1});
+    CHECK(part.largest_position == 2);
     REQUIRE(batch.spans.size() == 2);
     CHECK(batch.spans[1].row == 1);
     CHECK(batch.spans[1].length == 4);
@@ -95,6 +107,8 @@ TEST_SUITE("unit") {
     WindowReader plain(shards, 4, false);
     REQUIRE(plain.next(2, batch));
     CHECK_FALSE(batch.document_BT.defined());
+    CHECK(batch.segment_end.empty());
+    CHECK(batch.largest_position == 3);
     CHECK(row_of(batch.position_BT, 0) == std::vector<int64_t>{0, 1, 2, 3});
     CHECK(row_of(batch.true_label_BT, 0) == std::vector<int64_t>{6, 2, -100, 2});  // whatever the attention mask
 

@@ -229,6 +229,40 @@ TEST_SUITE("unit") {
     CHECK_FALSE(distillation_targets(batch, signal, {.loss = "top_k"}).has_teacher());
     CHECK(distillation_targets(batch, {}, {.loss = "jsd"}).teacher_weight == 0);
   }
+
+  TEST_CASE("targets: what is known of ids is what is known of all of them") {
+    Batch batch = random_batch({0, 4});
+    const at::Tensor label_BT = at::full({2, 24}, 9, at::kLong);
+    const auto bound = [&](int64_t of_batch, int64_t of_labels, const char* loss = "labels") {
+      batch.ids_below = of_batch;
+      return distillation_targets(batch,
+                                  {.label_BT = label_BT,
+                                   .top = {},
+                                   .hidden_NE = at::randn({48, 8}),
+                                   .head_VE = at::randn({300, 8}),
+                                   .labels_below = of_labels},
+                                  {.loss = loss})
+          .labels_below;
+    };
+    CHECK(bound(300, 280) == 300);
+    CHECK(bound(300, 320) == 320);
+    CHECK(bound(300, 0) == 0);
+    CHECK(bound(0, 300) == 0);
+    CHECK(bound(300, 0, "kl") == 300);  // no label of the teacher's
+    batch.ids_below = 300;
+    CHECK(make_targets(batch, {}, {}).labels_below == 300);
+    // Believed, the step's bits are the same; a bound beyond the vocabulary is not believed.
+    const Model model = random_model(), looked = random_model();
+    batch.largest_position = 23;
+    const Batch unknown = random_batch({0, 4});
+    train_micro_batch(model, batch, make_targets(batch, {}, {}), {}, 0.1);
+    train_micro_batch(looked, unknown, make_targets(unknown, {}, {}), {}, 0.1);
+    CHECK(model.arena->gradient().equal(looked.arena->gradient()));
+    batch.ids_below = 301;
+    batch.true_label_BT[0][0] = 300;
+    CHECK_THROWS_WITH_AS(train_micro_batch(model, batch, make_targets(batch, {}, {}), {}, 0.1),
+                         doctest::Contains("true_label_N[0]: got 300"), InternalError);
+  }
 }
 
 TEST_SUITE("grad") {

@@ -39,6 +39,11 @@ TEST_SUITE("unit") {
                          doctest::Contains("token 5 outside the table of 5 rows"), InternalError);
     CHECK_THROWS_AS(coppice::embedding(at::tensor({-1}, at::kLong), table, {}), InternalError);
     CHECK_THROWS_AS(coppice::embedding(at::tensor({1}, at::kInt), table, {}), InternalError);
+    // What is known of the ids is believed where it fits the table, else they are looked at.
+    CHECK_THROWS_WITH_AS(coppice::embedding(at::tensor({1, 5}, at::kLong), table, {}, 6),
+                         doctest::Contains("token 5 outside the table of 5 rows"), InternalError);
+    CHECK(coppice::embedding(at::tensor({4, 1}, at::kLong), table, {}, 5)
+              .equal(table.index_select(0, at::tensor({4, 1}))));
     CHECK(coppice::embedding(at::empty({0}, at::kLong), table, {}).sizes() == at::IntArrayRef({0, 3}));
   }
 }

@@ -185,8 +185,12 @@ TEST_SUITE("unit") {
     const LossProblem p = make_problem(10, 8, 40);
     TopK top = top_k(p.teacher_hidden_NE, p.teacher_head_VE, 3, 1.0);
     const auto run = [&](const at::Tensor& head_grad) {
-      return top_k_cross_entropy_step(p.hidden_ND, p.head_VD, head_grad, p.true_label_N, top, 0.9, 1.0, 0.0, 1.0,
-                                      /*argmax=*/true);
+      return top_k_cross_entropy_step({.hidden_ND = p.hidden_ND,
+                                       .head_VD = p.head_VD,
+                                       .head_grad_VD = head_grad,
+                                       .true_label_N = p.true_label_N,
+                                       .argmax = true},
+                                      top, 0.9, 1.0, 0.0);
     };
     const LinearLossSums before = run(at::zeros_like(p.head_VD));
     top.id_NK[3].fill_(kIgnoredLabel);
@@ -194,16 +198,20 @@ TEST_SUITE("unit") {
     CHECK(after.hidden_grad_ND[5].eq(0).all().item<bool>());
     CHECK(after.ce == doctest::Approx(before.ce).epsilon(1e-6));  // the k entries are summed apart
     CHECK(forward.kd == after.kd);
-    at::Tensor plain_grad = mixed_cross_entropy_step(p.hidden_ND, p.head_VD, at::zeros_like(p.head_VD), p.true_label_N,
-                                                     {}, 0.0, 0.0, 1.0, false)
+    at::Tensor plain_grad = mixed_cross_entropy_step({.hidden_ND = p.hidden_ND,
+                                                      .head_VD = p.head_VD,
+                                                      .head_grad_VD = at::zeros_like(p.head_VD),
+                                                      .true_label_N = p.true_label_N},
+                                                     {}, 0.0, 0.0)
                                 .hidden_grad_ND;
     CHECK(error(after.hidden_grad_ND[3], plain_grad[3]) <= 1e-6);
     CHECK(at::equal(after.hidden_grad_ND[4], before.hidden_grad_ND[4]));
     TopK wider{.id_NK = at::cat({top.id_NK, at::full({10, 1}, -1, at::kLong)}, 1),
                .logp_NK = at::cat({top.logp_NK, at::zeros({10, 1})}, 1),
                .tail_logp_N = top.tail_logp_N};
-    const LinearLossSums padded =
-        top_k_cross_entropy_step(p.hidden_ND, p.head_VD, {}, p.true_label_N, wider, 0.9, 1.0, 0.0, 1.0, true);
+    const LinearLossSums padded = top_k_cross_entropy_step(
+        {.hidden_ND = p.hidden_ND, .head_VD = p.head_VD, .true_label_N = p.true_label_N, .argmax = true}, wider, 0.9,
+        1.0, 0.0);
     CHECK(padded.kd == after.kd);
   }
 

@@ -69,15 +69,17 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
 
 }  // namespace
 
-at::Tensor embedding(const at::Tensor& token_N, const at::Tensor& table_VD, const at::Tensor& table_grad_VD) {
+at::Tensor embedding(const at::Tensor& token_N, const at::Tensor& table_VD, const at::Tensor& table_grad_VD,
+                     int64_t ids_below) {
   check_shape(token_N, {-1}, "token_N");
   COPPICE_CHECK(token_N.scalar_type() == at::kLong && token_N.is_contiguous(), "token_N: expected contiguous int64");
   check_shape(table_VD, {-1, -1}, "table_VD");
   check_cpu_float32(table_VD, "table_VD");
   check_weight_grad(table_VD, table_grad_VD, "table_grad_VD");
-  for (const int64_t token : c10::IntArrayRef(token_N.const_data_ptr<int64_t>(), token_N.numel()))
-    COPPICE_CHECK(token >= 0 && token < table_VD.size(0),
-                  fmt::format("token {} outside the table of {} rows", token, table_VD.size(0)));
+  if (!ids_known(ids_below, table_VD.size(0)))
+    for (const int64_t token : c10::IntArrayRef(token_N.const_data_ptr<int64_t>(), token_N.numel()))
+      COPPICE_CHECK(token >= 0 && token < table_VD.size(0),
+                    fmt::format("token {} outside the table of {} rows", token, table_VD.size(0)));
   return EmbeddingFunction::apply(token_N, table_VD, or_absent(table_grad_VD));
 }
 

@@ -35,35 +35,33 @@ DistillationSettings settings_of(const DistillationOptions& options) {
 
 }  // namespace
 
-LinearLossSums distillation_step(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad_VD,
-                                 const at::Tensor& teacher_hidden, const at::Tensor& teacher_head,
-                                 const at::Tensor& true_label_N, const DistillationOptions& options, double scale,
-                                 bool argmax, int64_t chunk_rows) {
+LinearLossSums distillation_step(const HeadRows& given_rows, const at::Tensor& teacher_hidden,
+                                 const at::Tensor& teacher_head, const DistillationOptions& options) {
   const at::NoGradGuard no_grad;
-  const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach(), teacher_hidden_NE = teacher_hidden.detach(),
-                   teacher_head_VE = teacher_head.detach();
-  check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
+  const HeadRows rows = checked_rows(given_rows);
+  const at::Tensor teacher_hidden_NE = teacher_hidden.detach(), teacher_head_VE = teacher_head.detach();
   check_head(teacher_hidden_NE, teacher_head_VE, "teacher_hidden_NE", "teacher_head_VE");
-  const int64_t num_vocab = head_VD.size(0);
-  check_shape(teacher_hidden_NE, {hidden_ND.size(0), -1}, "teacher_hidden_NE");
+  const int64_t num_vocab = rows.head_VD.size(0);
+  check_shape(teacher_hidden_NE, {rows.hidden_ND.size(0), -1}, "teacher_hidden_NE");
   check_shape(teacher_head_VE, {num_vocab, -1}, "teacher_head_VE");
   const DistillationSettings settings = settings_of(options);
-  LogitChunks teacher(teacher_hidden_NE, teacher_head_VE,
-                      chunk_rows);  // of the same size as the student's: chunks depend on rows and vocabulary alone
-  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* rows) {
+  LogitChunks teacher(
+      teacher_hidden_NE, teacher_head_VE,
+      rows.chunk_rows);  // of the same size as the student's: chunks depend on rows and vocabulary alone
+  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* loss) {
     at::Tensor teacher_logits_CV = teacher.at(first);
     distillation_cpu({.logits = logits_CV.mutable_data_ptr<float>(),
                       .teacher_logits = teacher_logits_CV.mutable_data_ptr<float>(),
-                      .true_label = true_label_N.const_data_ptr<int64_t>() + first,
-                      .rows = rows,
+                      .true_label = rows.true_label_N.const_data_ptr<int64_t>() + first,
+                      .rows = loss,
                       .num_rows = logits_CV.size(0),
                       .num_vocab = num_vocab,
                       .settings = settings,
-                      .scale = scale,
-                      .write_gradient = head_grad_VD.defined(),
-                      .argmax = argmax});
+                      .scale = rows.scale,
+                      .write_gradient = rows.head_grad_VD.defined(),
+                      .argmax = rows.argmax});
   };
-  return walk_chunks(hidden_ND, head_VD, head_grad_VD, true_label_N, pass, chunk_rows);
+  return walk_chunks(rows, pass);
 }
 
 at::Tensor linear_distillation(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
@@ -74,8 +72,12 @@ at::Tensor linear_distillation(const at::Tensor& hidden_ND, const at::Tensor& he
   return mean_linear_loss(
       hidden_ND, head_VD, true_label_N, options.teacher_weight,
       [=](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, double scale) {
-        return distillation_step(hidden, head, head_grad, teacher_hidden, teacher_head, true_label_N, options, scale,
-                                 /*argmax=*/false);
+        return distillation_step({.hidden_ND = hidden,
+                                  .head_VD = head,
+                                  .head_grad_VD = head_grad,
+                                  .true_label_N = true_label_N,
+                                  .scale = scale},
+                                 teacher_hidden, teacher_head, options);
       });
 }
 

@@ -16,8 +16,11 @@ namespace coppice {
 /// float32 on the CPU, widths equal, not empty.
 void check_head(const at::Tensor& hidden_ND, const at::Tensor& head_VD, std::string_view hidden_name,
                 std::string_view head_name);
-/// One contiguous int64 label a row, in [0, num_vocab) or kIgnoredLabel.
-void check_labels(const at::Tensor& label_N, int64_t num_rows, int64_t num_vocab, const char* name);
+/// One contiguous int64 label a row, in [0, num_vocab) or kIgnoredLabel: looked at unless `labels_below` says so.
+void check_labels(const at::Tensor& label_N, int64_t num_rows, int64_t num_vocab, int64_t labels_below,
+                  const char* name);
+/// `rows` outside autograd, shapes, types and true labels checked.
+HeadRows checked_rows(const HeadRows& rows);
 
 /// Logits of one chunk after the other, all in one buffer.
 class LogitChunks {
@@ -34,11 +37,11 @@ class LogitChunks {
   int64_t rows_;
 };
 
-/// Walks the chunks: `pass(first, logits_CV, rows)` fills one LossRow a token and, when head_grad_VD is defined, leaves
-/// d(logits) in place. Sums over live rows are taken in row order, so that they do not depend on threads or chunks.
+/// Walks the chunks of checked rows: `pass(first, logits_CV, rows)` fills one LossRow a token and, when head_grad_VD is
+/// defined, leaves d(logits) in place. Sums over live rows are taken in row order, so that they do not depend on
+/// threads or chunks.
 using RowPass = std::function<void(int64_t first, at::Tensor& logits_CV, LossRow* rows)>;
-LinearLossSums walk_chunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
-                           const at::Tensor& true_label_N, const RowPass& pass, int64_t chunk_rows = 0);
+LinearLossSums walk_chunks(const HeadRows& rows, const RowPass& pass);
 
 /// Mean over live rows of (1 - w) ce + w kd + z as an autograd function of hidden and head; `step` is the loss with
 /// gradients times `scale`, or forward only when head_grad_VD is undefined. No live row: 0.

@@ -30,10 +30,12 @@ int64_t chunk_rows(int64_t num_rows, int64_t num_vocab) {
 
 }  // namespace
 
-void check_labels(const at::Tensor& label_N, int64_t num_rows, int64_t num_vocab, const char* name) {
+void check_labels(const at::Tensor& label_N, int64_t num_rows, int64_t num_vocab, int64_t labels_below,
+                  const char* name) {
   check_shape(label_N, {num_rows}, name);
   COPPICE_CHECK(label_N.scalar_type() == at::kLong && label_N.is_contiguous(),
                 fmt::format("{}: expected contiguous int64", name));
+  if (ids_known(labels_below, num_vocab)) return;
   const int64_t* label = label_N.const_data_ptr<int64_t>();
   for (int64_t n = 0; n < num_rows; ++n) {
     COPPICE_CHECK(
@@ -50,6 +52,19 @@ void check_head(const at::Tensor& hidden_ND, const at::Tensor& head_VD, std::str
   check_cpu_float32(head_VD, head_name);
   COPPICE_CHECK(head_VD.size(0) > 0 && hidden_ND.size(1) > 0,
                 fmt::format("{}: expected at least one row and one column", head_name));
+}
+
+HeadRows checked_rows(const HeadRows& rows) {
+  HeadRows checked = rows;
+  checked.hidden_ND = rows.hidden_ND.detach();
+  checked.head_VD = rows.head_VD.detach();
+  check_head(checked.hidden_ND, checked.head_VD, "hidden_ND", "head_VD");
+  check_labels(rows.true_label_N, rows.hidden_ND.size(0), rows.head_VD.size(0), rows.labels_below, "true_label_N");
+  if (rows.head_grad_VD.defined()) {
+    check_shape(rows.head_grad_VD, {rows.head_VD.size(0), rows.head_VD.size(1)}, "head_grad_VD");
+    check_cpu_float32(rows.head_grad_VD, "head_grad_VD");
+  }
+  return checked;
 }
 
 LogitChunks::LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t rows)
@@ -71,31 +86,26 @@ at::Tensor LogitChunks::at(int64_t first) {
   return logits_CV;
 }
 
-LinearLossSums walk_chunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
-                           const at::Tensor& true_label_N, const RowPass& pass, int64_t chunk_rows) {
-  const int64_t num_rows = hidden_ND.size(0);
-  check_labels(true_label_N, num_rows, head_VD.size(0), "true_label_N");
+LinearLossSums walk_chunks(const HeadRows& rows, const RowPass& pass) {
+  const int64_t num_rows = rows.hidden_ND.size(0);
+  const bool wants_gradient = rows.head_grad_VD.defined();
   LinearLossSums sums;
-  at::Tensor head_grad = head_grad_VD;
-  if (head_grad.defined()) {
-    check_shape(head_grad, {head_VD.size(0), head_VD.size(1)}, "head_grad_VD");
-    check_cpu_float32(head_grad, "head_grad_VD");
-    sums.hidden_grad_ND = at::empty_like(hidden_ND, at::MemoryFormat::Contiguous);
-  }
-  std::vector<LossRow> rows(static_cast<size_t>(num_rows));
-  LogitChunks chunks(hidden_ND, head_VD, chunk_rows);
+  if (wants_gradient) sums.hidden_grad_ND = at::empty_like(rows.hidden_ND, at::MemoryFormat::Contiguous);
+  std::vector<LossRow> loss(static_cast<size_t>(num_rows));
+  LogitChunks chunks(rows.hidden_ND, rows.head_VD, rows.chunk_rows);
   for (int64_t first = 0; first < num_rows; first += chunks.rows()) {
     at::Tensor logits_CV = chunks.at(first);
-    pass(first, logits_CV, rows.data() + first);
-    if (!head_grad.defined()) continue;
+    pass(first, logits_CV, loss.data() + first);
+    if (!wants_gradient) continue;
     at::Tensor hidden_grad = sums.hidden_grad_ND.narrow(0, first, logits_CV.size(0));
-    at::mm_out(hidden_grad, logits_CV, head_VD);
-    head_grad.addmm_(logits_CV.t(), hidden_ND.narrow(0, first, logits_CV.size(0)));
+    at::mm_out(hidden_grad, logits_CV, rows.head_VD);
+    at::Tensor head_grad = rows.head_grad_VD;
+    head_grad.addmm_(logits_CV.t(), rows.hidden_ND.narrow(0, first, logits_CV.size(0)));
   }
-  const int64_t* true_label = true_label_N.const_data_ptr<int64_t>();
+  const int64_t* true_label = rows.true_label_N.const_data_ptr<int64_t>();
   for (int64_t n = 0; n < num_rows; ++n) {
     if (true_label[n] == kIgnoredLabel) continue;
-    const LossRow& row = rows[static_cast<size_t>(n)];
+    const LossRow& row = loss[static_cast<size_t>(n)];
     ++sums.num_live;
     sums.ce += row.ce;
     sums.kd += row.kd;

@@ -13,32 +13,30 @@
 
 namespace coppice {
 
-LinearLossSums mixed_cross_entropy_step(const at::Tensor& hidden, const at::Tensor& head,
-                                        const at::Tensor& head_grad_VD, const at::Tensor& true_label_N,
-                                        const at::Tensor& teacher_label_N, double teacher_weight, double z_loss,
-                                        double scale, bool argmax, int64_t chunk_rows) {
+LinearLossSums mixed_cross_entropy_step(const HeadRows& given_rows, const at::Tensor& teacher_label_N,
+                                        double teacher_weight, double z_loss) {
   const at::NoGradGuard no_grad;
-  const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach();
-  check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
-  const int64_t num_vocab = head_VD.size(0);
+  const HeadRows rows = checked_rows(given_rows);
+  const int64_t num_vocab = rows.head_VD.size(0);
   COPPICE_CHECK(teacher_weight >= 0.0 && teacher_weight <= 1.0,
                 fmt::format("teacher_weight: got {}, expected 0 to 1", teacher_weight));
-  if (teacher_label_N.defined()) check_labels(teacher_label_N, hidden_ND.size(0), num_vocab, "teacher_label_N");
-  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* rows) {
+  if (teacher_label_N.defined())
+    check_labels(teacher_label_N, rows.hidden_ND.size(0), num_vocab, rows.labels_below, "teacher_label_N");
+  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* loss) {
     mixed_cross_entropy_cpu(
         {.logits = logits_CV.mutable_data_ptr<float>(),
-         .true_label = true_label_N.const_data_ptr<int64_t>() + first,
+         .true_label = rows.true_label_N.const_data_ptr<int64_t>() + first,
          .teacher_label = teacher_label_N.defined() ? teacher_label_N.const_data_ptr<int64_t>() + first : nullptr,
-         .rows = rows,
+         .rows = loss,
          .num_rows = logits_CV.size(0),
          .num_vocab = num_vocab,
          .teacher_weight = teacher_weight,
          .z_loss = z_loss,
-         .scale = scale,
-         .write_gradient = head_grad_VD.defined(),
-         .argmax = argmax});
+         .scale = rows.scale,
+         .write_gradient = rows.head_grad_VD.defined(),
+         .argmax = rows.argmax});
   };
-  return walk_chunks(hidden_ND, head_VD, head_grad_VD, true_label_N, pass, chunk_rows);
+  return walk_chunks(rows, pass);
 }
 
 at::Tensor linear_mixed_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
@@ -49,8 +47,12 @@ at::Tensor linear_mixed_cross_entropy(const at::Tensor& hidden_ND, const at::Ten
   return mean_linear_loss(
       hidden_ND, head_VD, true_label_N, teacher_weight,
       [=](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, double scale) {
-        return mixed_cross_entropy_step(hidden, head, head_grad, true_label_N, teacher_label_N, teacher_weight, z_loss,
-                                        scale, /*argmax=*/false);
+        return mixed_cross_entropy_step({.hidden_ND = hidden,
+                                         .head_VD = head,
+                                         .head_grad_VD = head_grad,
+                                         .true_label_N = true_label_N,
+                                         .scale = scale},
+                                        teacher_label_N, teacher_weight, z_loss);
       });
 }
 

@@ -11,7 +11,7 @@ namespace coppice {
 
 namespace {
 
-void check_top_k(const TopK& top, int64_t num_rows, int64_t num_vocab) {
+void check_top_k(const TopK& top, int64_t num_rows, int64_t num_vocab, int64_t labels_below) {
   check_shape(top.id_NK, {num_rows, -1}, "top_id_NK");
   const int64_t k = top.id_NK.size(1);
   check_shape(top.logp_NK, {num_rows, k}, "top_logp_NK");
@@ -21,6 +21,7 @@ void check_top_k(const TopK& top, int64_t num_rows, int64_t num_vocab) {
   COPPICE_CHECK(top.id_NK.scalar_type() == at::kLong && top.id_NK.is_contiguous() && top.logp_NK.is_contiguous() &&
                     top.tail_logp_N.is_contiguous(),
                 "top_id_NK, top_logp_NK, tail_logp_N: expected contiguous int64, float32, float32");
+  if (ids_known(labels_below, num_vocab)) return;
   const int64_t* id = top.id_NK.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < num_rows * k; ++i)
     COPPICE_CHECK(id[i] < num_vocab,
@@ -29,35 +30,32 @@ void check_top_k(const TopK& top, int64_t num_rows, int64_t num_vocab) {
 
 }  // namespace
 
-LinearLossSums top_k_cross_entropy_step(const at::Tensor& hidden, const at::Tensor& head,
-                                        const at::Tensor& head_grad_VD, const at::Tensor& true_label_N, const TopK& top,
-                                        double teacher_weight, double temperature, double z_loss, double scale,
-                                        bool argmax, int64_t chunk_rows) {
+LinearLossSums top_k_cross_entropy_step(const HeadRows& given_rows, const TopK& top, double teacher_weight,
+                                        double temperature, double z_loss) {
   const at::NoGradGuard no_grad;
-  const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach();
-  check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
-  check_top_k(top, hidden_ND.size(0), head_VD.size(0));
+  const HeadRows rows = checked_rows(given_rows);
+  check_top_k(top, rows.hidden_ND.size(0), rows.head_VD.size(0), rows.labels_below);
   COPPICE_CHECK(teacher_weight >= 0.0 && teacher_weight <= 1.0,
                 fmt::format("teacher_weight: got {}, expected 0 to 1", teacher_weight));
   COPPICE_CHECK(temperature > 0.0, fmt::format("temperature: got {}, expected above 0", temperature));
   const int64_t k = top.id_NK.size(1);
-  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* rows) {
+  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* loss) {
     top_k_cross_entropy_cpu(
         {.logits = logits_CV.mutable_data_ptr<float>(),
-         .true_label = true_label_N.const_data_ptr<int64_t>() + first,
+         .true_label = rows.true_label_N.const_data_ptr<int64_t>() + first,
          .top_id = top.id_NK.const_data_ptr<int64_t>() + first * k,
          .top_logp = top.logp_NK.const_data_ptr<float>() + first * k,
          .tail_logp = top.tail_logp_N.const_data_ptr<float>() + first,
-         .rows = rows,
+         .rows = loss,
          .num_rows = logits_CV.size(0),
-         .num_vocab = head_VD.size(0),
+         .num_vocab = rows.head_VD.size(0),
          .k = k,
          .settings = {.teacher_weight = teacher_weight, .temperature = temperature, .z_loss = z_loss},
-         .scale = scale,
-         .write_gradient = head_grad_VD.defined(),
-         .argmax = argmax});
+         .scale = rows.scale,
+         .write_gradient = rows.head_grad_VD.defined(),
+         .argmax = rows.argmax});
   };
-  return walk_chunks(hidden_ND, head_VD, head_grad_VD, true_label_N, pass, chunk_rows);
+  return walk_chunks(rows, pass);
 }
 
 at::Tensor linear_top_k_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
@@ -70,8 +68,12 @@ at::Tensor linear_top_k_cross_entropy(const at::Tensor& hidden_ND, const at::Ten
   return mean_linear_loss(
       hidden_ND, head_VD, true_label_N, teacher_weight,
       [=](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, double scale) {
-        return top_k_cross_entropy_step(hidden, head, head_grad, true_label_N, top, teacher_weight, temperature, z_loss,
-                                        scale, /*argmax=*/false);
+        return top_k_cross_entropy_step({.hidden_ND = hidden,
+                                         .head_VD = head,
+                                         .head_grad_VD = head_grad,
+                                         .true_label_N = true_label_N,
+                                         .scale = scale},
+                                        top, teacher_weight, temperature, z_loss);
       });
 }
 

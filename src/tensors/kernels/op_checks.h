@@ -17,6 +17,9 @@ inline void check_cpu_float32(const at::Tensor& tensor, std::string_view name) {
         fmt::format("{} is on {}, but this build has no CUDA kernels", name, tensor.device().str()));
 }
 
+/// True when ids said to lie below `ids_below` (0 = nobody knows) need no look before they index `size` rows.
+inline bool ids_known(int64_t ids_below, int64_t size) { return ids_below > 0 && ids_below <= size; }
+
 /// torch::autograd::Function tracks every tensor argument and refuses an undefined one: what is absent travels as this
 /// empty tensor.
 inline const at::Tensor& absent() {

@@ -20,21 +20,22 @@ const float* pointer_or_null(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.const_data_ptr<float>() : nullptr;
 }
 
-std::shared_ptr<const RopeTable> table_for(const at::Tensor& position_N, double rope_theta, int64_t head_size) {
+int64_t find_largest_position(const at::Tensor& position_N) {
   const c10::IntArrayRef positions(position_N.const_data_ptr<int64_t>(), position_N.numel());
+  if (positions.empty()) return 0;
   const auto [lowest, highest] = std::minmax_element(positions.begin(), positions.end());
-  COPPICE_CHECK(positions.empty() || *lowest >= 0, fmt::format("position_N: {} is negative", *lowest));
-  return rope_table(rope_theta, head_size, positions.empty() ? 0 : *highest);
+  COPPICE_CHECK(*lowest >= 0, fmt::format("position_N: {} is negative", *lowest));
+  return *highest;
 }
 
 struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv_NP, const at::Tensor& q_weight,
                             const at::Tensor& q_weight_grad_K, const at::Tensor& k_weight,
                             const at::Tensor& k_weight_grad_K, const at::Tensor& position_N, int64_t num_heads,
-                            int64_t num_kv_heads, double eps, double rope_theta) {
+                            int64_t num_kv_heads, double eps, double rope_theta, int64_t largest_position) {
     const at::Tensor q_weight_K = given(q_weight), k_weight_K = given(k_weight);
     const int64_t head_size = qkv_NP.size(1) / (num_heads + 2 * num_kv_heads);
-    const auto table = table_for(position_N, rope_theta, head_size);
+    const auto table = rope_table(rope_theta, head_size, largest_position);
     at::Tensor out_NP = at::empty_like(qkv_NP, at::MemoryFormat::Contiguous);
     qk_norm_rope_cpu({.qkv = qkv_NP.const_data_ptr<float>(),
                       .q_weight = pointer_or_null(q_weight_K),
@@ -56,6 +57,7 @@ struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
     ctx->saved_data["num_kv_heads"] = num_kv_heads;
     ctx->saved_data["eps"] = eps;
     ctx->saved_data["rope_theta"] = rope_theta;
+    ctx->saved_data["largest_position"] = largest_position;
     return out_NP;
   }
 
@@ -66,7 +68,8 @@ struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
                   num_kv_heads = ctx->saved_data["num_kv_heads"].toInt();
     const at::Tensor out_grad_NP = rows_of(grads[0]);
     const int64_t head_size = out_grad_NP.size(1) / (num_heads + 2 * num_kv_heads);
-    const auto table = table_for(position_N, ctx->saved_data["rope_theta"].toDouble(), head_size);
+    const auto table =
+        rope_table(ctx->saved_data["rope_theta"].toDouble(), head_size, ctx->saved_data["largest_position"].toInt());
     const at::Tensor qkv_grad_NP = at::empty_like(out_grad_NP, at::MemoryFormat::Contiguous);
     const bool wants_weights = q_weight_K.defined() && (ctx->needs_input_grad(1) || ctx->needs_input_grad(3));
     std::optional<WeightGradient> q_weight_grad, k_weight_grad;
@@ -93,7 +96,7 @@ struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
          .qkv_row_stride = qkv_NP.defined() ? qkv_NP.stride(0) : 0,
          .out_grad_row_stride = out_grad_NP.stride(0),
          .eps = static_cast<float>(ctx->saved_data["eps"].toDouble())});
-    variable_list input_grads(10);  // one per argument of forward
+    variable_list input_grads(11);  // one per argument of forward
     input_grads[0] = qkv_grad_NP;
     if (wants_weights) input_grads[1] = q_weight_grad->for_autograd();
     if (wants_weights) input_grads[3] = k_weight_grad->for_autograd();
@@ -105,7 +108,8 @@ struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
 
 at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, const at::Tensor& q_weight_grad_K,
                         const at::Tensor& k_weight_K, const at::Tensor& k_weight_grad_K, const at::Tensor& position_N,
-                        int64_t num_heads, int64_t num_kv_heads, double eps, double rope_theta) {
+                        int64_t num_heads, int64_t num_kv_heads, double eps, double rope_theta,
+                        int64_t largest_position) {
   check_shape(qkv_NP, {-1, -1}, "qkv_NP");
   check_cpu_float32(qkv_NP, "qkv_NP");
   check_shape(position_N, {qkv_NP.size(0)}, "position_N");
@@ -126,7 +130,8 @@ at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, 
     check_weight_grad(k_weight_K, k_weight_grad_K, "k_weight_grad_K");
   }
   return QkNormRopeFunction::apply(qkv_NP, or_absent(q_weight_K), or_absent(q_weight_grad_K), or_absent(k_weight_K),
-                                   or_absent(k_weight_grad_K), position_N, num_heads, num_kv_heads, eps, rope_theta);
+                                   or_absent(k_weight_grad_K), position_N, num_heads, num_kv_heads, eps, rope_theta,
+                                   largest_position < 0 ? find_largest_position(position_N) : largest_position);
 }
 
 TORCH_LIBRARY_FRAGMENT(coppice, m) {
