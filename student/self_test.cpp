@@ -213,7 +213,8 @@ struct Trial {
     const at::Tensor head_grad_VD = at::zeros_like(head_VD);
     Targets chunked = targets;
     chunked.chunk_rows = kChunkRows;
-    const LinearLossSums sums = loss(hidden_ND, head_VD, head_grad_VD, chunked, scale, /*argmax=*/true);
+    const LinearLoss result = loss(hidden_ND, head_VD, head_grad_VD, chunked, scale, /*argmax=*/true);
+    const LinearLossSums sums = result.read();
     const PlainLoss plain = plain_loss(hidden_ND, head_VD, targets, scale);
     const auto live = static_cast<double>(targets.true_label_N.ge(0).sum().item<int64_t>());
     const double tau = std::max(1.0, targets.temperature);
@@ -223,12 +224,12 @@ struct Trial {
     if (targets.teacher_weight > 0)
       check_close(sums.kd, plain.kd, live * tau * tau, what + ": chunked teacher term against the plain one");
     check_close(sums.z, plain.z, targets.z_loss * live, what + ": chunked z-loss against the plain one");
-    check_close(sums.hidden_grad_ND, plain.hidden_grad_ND, scale * tau * head_VD.abs().max().item<double>(),
+    check_close(result.hidden_grad_ND, plain.hidden_grad_ND, scale * tau * head_VD.abs().max().item<double>(),
                 what + ": gradient of the hidden states");
     check_close(head_grad_VD, plain.head_grad_VD, scale * tau * hidden_ND.abs().max().item<double>(),
                 what + ": gradient of the head");
     const at::Tensor ignored = targets.true_label_N.lt(0);
-    if (ignored.any().item<bool>() && sums.hidden_grad_ND.index({ignored}).abs().max().item<double>() != 0)
+    if (ignored.any().item<bool>() && result.hidden_grad_ND.index({ignored}).abs().max().item<double>() != 0)
       broken(what + ": an ignored row has a gradient");
 
     // Ragged parts of a batch, each in one chunk, add up to it: nothing is averaged before it is whole.
@@ -239,7 +240,8 @@ struct Trial {
     for (const int part : {0, 1}) {
       const int64_t first = part == 0 ? 0 : cut, count = part == 0 ? cut : num_rows() - cut;
       parts[part] = loss(hidden_ND.narrow(0, first, count), head_VD, parts_grad_VD, rows_of(targets, first, count),
-                         scale, /*argmax=*/false);
+                         scale, /*argmax=*/false)
+                        .read();
     }
     check_close(parts[0].ce + parts[1].ce, sums.ce, live, what + ": cross-entropy of two parts against the whole");
     check_close(parts[0].kd + parts[1].kd, sums.kd, live * tau * tau,
@@ -264,8 +266,9 @@ struct Trial {
       plain_head_grad_VD = plain_head_grad_VD.defined() ? plain_head_grad_VD + plain.head_grad_VD : plain.head_grad_VD;
     }
     const std::string what = fmt::format("{} teachers together", targets.size());
-    check_close(step.sums.ce, ce, live, what + ": cross-entropy against the plain one");
-    check_close(step.sums.kd, kd, live * tau * tau, what + ": teacher term against the mean of the plain ones");
+    const LossSums sums = StepSums(step.sum_S, targets[0].teacher_weight).read();
+    check_close(sums.ce, ce, live, what + ": cross-entropy against the plain one");
+    check_close(sums.kd, kd, live * tau * tau, what + ": teacher term against the mean of the plain ones");
     check_close(step.hidden_grad_ND, hidden_grad_ND, scale * tau * head_VD.abs().max().item<double>(),
                 what + ": gradient of the hidden states");
     check_close(head_grad_VD, plain_head_grad_VD, scale * tau * hidden_ND.abs().max().item<double>(),
@@ -296,14 +299,15 @@ struct Trial {
 
     const Targets own = own_targets(targets, hidden_ND, head_VD);
     const at::Tensor own_gradient = at::zeros_like(head_VD);
-    const LinearLossSums with_itself = loss(hidden_ND, head_VD, own_gradient, own, scale, /*argmax=*/true);
+    const LinearLoss own_result = loss(hidden_ND, head_VD, own_gradient, own, scale, /*argmax=*/true);
+    const LinearLossSums with_itself = own_result.read();
     // one row may sit on a tie that rounding breaks
     if (with_itself.agree < with_itself.num_live - 1)
       broken(fmt::format("{}: a model agrees with itself on {} of {} rows", what, with_itself.agree,
                          with_itself.num_live));
     if (targets.loss != "labels") {
       check_close(with_itself.kd, 0.0, 0.1 * live * tau * tau, what + ": a student that is its own teacher");
-      check_close(with_itself.hidden_grad_ND, at::zeros_like(hidden_ND), unit,
+      check_close(own_result.hidden_grad_ND, at::zeros_like(hidden_ND), unit,
                   what + ": the gradient of a student that is its own teacher");
     }
     // Moved by one, the same choices are another row's: dearer, unless all rows are alike.
@@ -315,7 +319,7 @@ struct Trial {
       if (tensor->defined()) *tensor = tensor->roll(1, 0);
     const bool differs =
         varied && !(moved.teacher_label_N.defined() && moved.teacher_label_N.equal(own.teacher_label_N));
-    if (differs && !(loss(hidden_ND, head_VD, {}, moved, scale, false).kd > with_itself.kd))
+    if (differs && !(loss(hidden_ND, head_VD, {}, moved, scale, false).read().kd > with_itself.kd))
       broken(what + ": labels moved by one do not raise the loss");
   }
 };

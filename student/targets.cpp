@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "src/base/errors.h"
 #include "src/tensors/ops.h"
@@ -16,6 +17,8 @@
 
 namespace coppice {
 namespace {
+
+constexpr int64_t kSumHidden = kNumLossSums, kFirstTeacher = kSumHidden + 1;  // places in StepSums
 
 LossSums sums_of(const LinearLossSums& sums, const Targets& targets) {
   return {.ce = sums.ce,
@@ -103,8 +106,8 @@ Targets distillation_targets(const Batch& batch, const TeacherSignal& signal, co
   return targets;
 }
 
-LinearLossSums head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
-                         const Targets& targets, double scale, bool argmax) {
+LinearLoss head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
+                     const Targets& targets, double scale, bool argmax) {
   const HeadRows rows{.hidden_ND = hidden_ND,
                       .head_VD = head_VD,
                       .head_grad_VD = head_grad_VD,
@@ -127,17 +130,17 @@ LinearLossSums head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
 
 HeadStep head_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
                    std::span<const Targets> targets, double scale, const HeadLoss& loss) {
-  HeadStep step;
-  for (const Targets& target : targets) {
-    const LinearLossSums sums = loss(hidden_ND, head_VD, head_grad_VD, target, scale * target.share, /*argmax=*/false);
-    step.sums.ce += target.share * sums.ce;
-    step.sums.kd += target.share * sums.kd;
-    step.sums.z += target.share * sums.z;
-    step.sums.teacher_weight = target.teacher_weight;
-    step.sums.num_live = sums.num_live;
-    if (targets.size() > 1) step.sums.kd_of.push_back(sums.kd);
+  const auto teachers = std::ssize(targets);
+  HeadStep step{.sum_S =
+                    at::zeros({kFirstTeacher + (teachers > 1 ? teachers : 0)}, hidden_ND.options().dtype(at::kDouble))};
+  for (int64_t i = 0; i < teachers; ++i) {
+    const Targets& target = targets[static_cast<size_t>(i)];
+    const LinearLoss one = loss(hidden_ND, head_VD, head_grad_VD, target, scale * target.share, /*argmax=*/false);
+    step.sum_S.narrow(0, kSumCe, kSumLive).add_(one.sum_S.narrow(0, kSumCe, kSumLive) * target.share);
+    step.sum_S[kSumLive].copy_(one.sum_S[kSumLive]);
+    if (teachers > 1) step.sum_S[kFirstTeacher + i].copy_(one.sum_S[kSumKd]);
     step.hidden_grad_ND =
-        step.hidden_grad_ND.defined() ? step.hidden_grad_ND.add_(sums.hidden_grad_ND) : sums.hidden_grad_ND;
+        step.hidden_grad_ND.defined() ? step.hidden_grad_ND.add_(one.hidden_grad_ND) : one.hidden_grad_ND;
   }
   return step;
 }
@@ -182,12 +185,38 @@ LossTerms LossSums::terms() const {
           .num_live = num_live};
 }
 
-LossSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks,
+void StepSums::add(const StepSums& other) {
+  if (!other.sum_S_.defined()) return;
+  if (!sum_S_.defined()) {
+    *this = {other.sum_S_.clone(), other.teacher_weight_};
+    return;
+  }
+  COPPICE_CHECK(teacher_weight_ == other.teacher_weight_,
+                fmt::format("sums with teacher weights {} and {}", teacher_weight_, other.teacher_weight_));
+  sum_S_.add_(other.sum_S_);
+}
+
+LossSums StepSums::read() const {
+  if (!sum_S_.defined()) return {};
+  const at::Tensor host_S = sum_S_.cpu();
+  const double* sum = host_S.const_data_ptr<double>();
+  return {.ce = sum[kSumCe],
+          .kd = sum[kSumKd],
+          .z = sum[kSumZ],
+          .hidden = sum[kSumHidden],
+          .teacher_weight = teacher_weight_,
+          .num_live = static_cast<int64_t>(sum[kSumLive]),
+          .correct = static_cast<int64_t>(sum[kSumCorrect]),
+          .agree = static_cast<int64_t>(sum[kSumAgree]),
+          .kd_of = {sum + kFirstTeacher, sum + host_S.numel()}};
+}
+
+StepSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks,
                            double scale) {
   return train_micro_batch(model, batch, std::span(&targets, 1), masks, scale);
 }
 
-LossSums train_micro_batch(const Model& model, const Batch& batch, std::span<const Targets> targets,
+StepSums train_micro_batch(const Model& model, const Batch& batch, std::span<const Targets> targets,
                            const FfnMasks& masks, double scale) {
   std::vector<at::Tensor> output_ND;  // of every layer, when a hidden-state loss asks
   DecoderTaps taps;
@@ -196,12 +225,13 @@ LossSums train_micro_batch(const Model& model, const Batch& batch, std::span<con
   const at::Tensor hidden_ND = decoder_hidden(model, batch.input(), masks, taps);
 
   for (const Targets& target : targets) check_targets(batch, target);
-  const auto [sums, hidden_grad_ND] =
+  const HeadStep step =
       head_step(hidden_ND.detach(), output_head(model).detach(), output_head_gradient(model), targets, scale);
-  LossSums total = sums;
+  const StepSums sums(step.sum_S, targets.front().teacher_weight);
+  if (batch.num_live == 0) return sums;
   at::Tensor hidden_term;
   for (const Targets& target : targets) {
-    if (target.teacher_layer_ND.empty() || total.num_live == 0) continue;
+    if (target.teacher_layer_ND.empty()) continue;
     std::vector<at::Tensor> compared_ND;
     for (const int64_t layer : target.hidden_layers) compared_ND.push_back(output_ND.at(static_cast<size_t>(layer)));
     const at::Tensor term =
@@ -209,21 +239,21 @@ LossSums train_micro_batch(const Model& model, const Batch& batch, std::span<con
         hidden_state_loss(target.hidden_loss, compared_ND, target.teacher_layer_ND, target.true_label_N.ge(0));
     hidden_term = hidden_term.defined() ? hidden_term + term : term;
   }
-  if (total.num_live == 0) return total;
   if (!hidden_term.defined()) {
-    hidden_ND.backward(hidden_grad_ND);
-    return total;
+    hidden_ND.backward(step.hidden_grad_ND);
+    return sums;
   }
-  total.hidden = hidden_term.item<double>();
-  ((hidden_ND * hidden_grad_ND).sum() + scale * hidden_term).backward();  // one walk back from both
-  return total;
+  step.sum_S[kSumHidden].copy_(hidden_term.detach());
+  ((hidden_ND * step.hidden_grad_ND).sum() + scale * hidden_term).backward();  // one walk back from both
+  return sums;
 }
 
 LossSums evaluate_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks) {
   const at::NoGradGuard no_grad;
   check_targets(batch, targets);
   return sums_of(
-      head_loss(decoder_hidden(model, batch.input(), masks), output_head(model), {}, targets, 1.0, /*argmax=*/true),
+      head_loss(decoder_hidden(model, batch.input(), masks), output_head(model), {}, targets, 1.0, /*argmax=*/true)
+          .read(),
       targets);
 }
 

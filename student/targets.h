@@ -95,10 +95,10 @@ Targets distillation_targets(const Batch& batch, const TeacherSignal& signal, co
 
 /// The loss of hidden states against their targets, as mixed_cross_entropy_step: the one place that knows which
 /// operation a loss is.
-LinearLossSums head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
-                         const Targets& targets, double scale, bool argmax);
-using HeadLoss = std::function<LinearLossSums(const at::Tensor&, const at::Tensor&, const at::Tensor&, const Targets&,
-                                              double, bool)>;
+LinearLoss head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,
+                     const Targets& targets, double scale, bool argmax);
+using HeadLoss =
+    std::function<LinearLoss(const at::Tensor&, const at::Tensor&, const at::Tensor&, const Targets&, double, bool)>;
 
 /// Means over live rows of what was summed; loss = (1 - w) ce + w kd + z + hidden.
 struct LossTerms {
@@ -121,20 +121,35 @@ struct LossSums {
   LossTerms terms() const;
 };
 
+/// Sums of a step's micro-batches, kept where they were made: nothing waits for a device until they are read.
+class StepSums {
+ public:
+  StepSums() = default;
+  /// `sum_S`: float64, the head's kNumLossSums, then hidden, then each teacher's own kd where there are several.
+  StepSums(at::Tensor sum_S, double teacher_weight) : sum_S_(std::move(sum_S)), teacher_weight_(teacher_weight) {}
+  void add(const StepSums& other);
+  /// For the end of a step: the sums so far, on the host.
+  LossSums read() const;
+
+ private:
+  at::Tensor sum_S_;  // undefined: none yet
+  double teacher_weight_ = 0;
+};
+
 /// Forward and backward of one micro-batch: gradients of (sum of row losses) * scale are accumulated into the arena and
 /// into .grad of masks that require it; such masks are leaves, so that the way back from them to the scores is walked
 /// once a step, whatever the number of micro-batches. Several targets, one a teacher, count by their shares: kd is the
 /// mean of theirs, and each costs a pass of the output head.
-LossSums train_micro_batch(const Model& model, const Batch& batch, std::span<const Targets> targets,
+StepSums train_micro_batch(const Model& model, const Batch& batch, std::span<const Targets> targets,
                            const FfnMasks& masks, double scale);
-LossSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks,
+StepSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks,
                            double scale);
 /// Forward only; correct and agree are counted against true and teacher labels.
 LossSums evaluate_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks = {});
 
 /// The head's part of a step with one target a teacher: terms and gradients are means of theirs by their shares.
 struct HeadStep {
-  LossSums sums;
+  at::Tensor sum_S;  // as StepSums takes it; hidden is 0
   at::Tensor hidden_grad_ND;
 };
 HeadStep head_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& head_grad_VD,

@@ -120,7 +120,7 @@ class Evaluation {
         const at::Tensor hidden_ND = hidden_states(model, domain, i, is_teacher);
         const Targets targets =
             make_targets(domain.batches[i], domain.teacher_label_BT[i], KdOptions{.teacher_weight = 0.5, .z_loss = 0});
-        const LinearLossSums batch = head_loss(hidden_ND, output_head(model), {}, targets, 1.0, /*argmax=*/true);
+        const LinearLossSums batch = head_loss(hidden_ND, output_head(model), {}, targets, 1.0, /*argmax=*/true).read();
         sums.add({.ce = batch.ce, .num_live = batch.num_live, .correct = batch.correct, .agree = batch.agree});
       }
       domains[domain.domain] = scores_json(sums, domain.live_bytes);

@@ -60,7 +60,7 @@ Json run_train(StageContext& context) {
 
   bool tested = false, taught = false;
   while (session.step() < session.num_steps()) {
-    LossSums sums;
+    StepSums step_sums;
     const bool distils = options.has_teacher() && distils_at(options.distillation, session.step(), session.num_steps());
     KdOptions distillation = options.distillation;
     distillation.teacher_weight =
@@ -73,8 +73,9 @@ Json run_train(StageContext& context) {
     for (const Batch& batch : batches) {
       const std::vector<Targets> targets = session.targets(batch, distillation, distils);
       if (distils) session.count_live_teachers(batch);
-      sums.add(train_micro_batch(model, batch, targets, {}, session.scale()));
+      step_sums.add(train_micro_batch(model, batch, targets, {}, session.scale()));
     }
+    const LossSums sums = step_sums.read();
     const StepOutcome outcome = optimizer.step(std::isfinite(sums.terms().loss));
     const double heldout = session.wants_heldout() ? session.heldout_loss() : std::nan("");
     std::vector<std::pair<std::string, double>> keys;

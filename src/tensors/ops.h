@@ -59,7 +59,7 @@ at::Tensor linear_mixed_cross_entropy(const at::Tensor& hidden_ND, const at::Ten
                                       const at::Tensor& true_label_N, const at::Tensor& teacher_label_N,
                                       double teacher_weight, double z_loss);
 
-/// Sums over live rows (double), for the training step and for evaluation.
+/// Sums over live rows.
 struct LinearLossSums {
   int64_t num_live = 0;
   double ce = 0;        // -log p[true], nats, summed
@@ -67,7 +67,16 @@ struct LinearLossSums {
   double z = 0;         // z_loss * lse^2, summed
   int64_t correct = 0;  // rows whose argmax (lowest id on ties) is the true label
   int64_t agree = 0;    // rows whose argmax is the teacher's
+};
+/// Their places in LinearLoss::sum_S.
+inline constexpr int64_t kSumCe = 0, kSumKd = 1, kSumZ = 2, kSumLive = 3, kSumCorrect = 4, kSumAgree = 5,
+                         kNumLossSums = 6;
+/// What a loss of the training step leaves: its sums stay where they were made, until somebody reads them.
+struct LinearLoss {
+  at::Tensor sum_S;           // float64 [kNumLossSums]
   at::Tensor hidden_grad_ND;  // scale * d(sum of row losses)/d hidden; undefined when head_grad was not asked for
+  /// The sums on the host: waits for the device.
+  LinearLossSums read() const;
 };
 /// Rows that meet the output head in a training step, and what is wanted of them.
 struct HeadRows {
@@ -80,8 +89,8 @@ struct HeadRows {
   int64_t labels_below = 0;  // all labels are, the teacher's too; 0 = unknown (or more than V): they are looked at
 };
 /// The same loss for the training step: row losses are summed, not averaged.
-LinearLossSums mixed_cross_entropy_step(const HeadRows& rows, const at::Tensor& teacher_label_N, double teacher_weight,
-                                        double z_loss);
+LinearLoss mixed_cross_entropy_step(const HeadRows& rows, const at::Tensor& teacher_label_N, double teacher_weight,
+                                    double z_loss);
 
 struct DistillationOptions {
   std::string loss = "kl";    // kl, reverse_kl or jsd
@@ -97,8 +106,8 @@ at::Tensor linear_distillation(const at::Tensor& hidden_ND, const at::Tensor& he
                                const at::Tensor& teacher_hidden_NE, const at::Tensor& teacher_head_VE,
                                const at::Tensor& true_label_N, const DistillationOptions& options);
 /// The same for the training step, as mixed_cross_entropy_step.
-LinearLossSums distillation_step(const HeadRows& rows, const at::Tensor& teacher_hidden_NE,
-                                 const at::Tensor& teacher_head_VE, const DistillationOptions& options);
+LinearLoss distillation_step(const HeadRows& rows, const at::Tensor& teacher_hidden_NE,
+                             const at::Tensor& teacher_head_VE, const DistillationOptions& options);
 
 /// The k most probable ids of every row, at some temperature.
 struct TopK {
@@ -112,8 +121,8 @@ at::Tensor linear_top_k_cross_entropy(const at::Tensor& hidden_ND, const at::Ten
                                       const at::Tensor& true_label_N, const TopK& top, double teacher_weight,
                                       double temperature, double z_loss);
 /// The same for the training step, as mixed_cross_entropy_step.
-LinearLossSums top_k_cross_entropy_step(const HeadRows& rows, const TopK& top, double teacher_weight,
-                                        double temperature, double z_loss);
+LinearLoss top_k_cross_entropy_step(const HeadRows& rows, const TopK& top, double teacher_weight, double temperature,
+                                    double z_loss);
 
 /// How many rows' choices are not to be trusted blindly.
 struct TopFacts {

@@ -83,7 +83,7 @@ int main(int argc, char** argv) {
     const at::Tensor loss =
         std::string(name) == "kl" ? kl(log_q, log_p) : 0.5 * kl(log_q, log_m) + 0.5 * kl(log_p, log_m);
     (loss * scale).backward();
-    const LinearLossSums sums = distil(name);
+    const LinearLoss sums = distil(name);
     error = std::max(
         error, ((sums.hidden_grad_ND.narrow(0, 0, rows) - leaf.grad()).norm() / leaf.grad().norm()).item<double>());
   }

@@ -39,7 +39,8 @@ class MaskStep {
     const StepMask trained = learned_->training_mask(moment_);
     const at::Tensor mask_LF = trained.mask_LF.detach().set_requires_grad(true);
     const LossSums sums = train_micro_batch(model, batch, make_targets(batch, {}, {}), compaction_.masks(mask_LF),
-                                            gradient_scale(batch.num_live));
+                                            gradient_scale(batch.num_live))
+                              .read();
     const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_LF.grad(), {});
     raw_LF.set_requires_grad(false);
     const bool finite = std::isfinite(sums.ce) && score_grad_LF.isfinite().all().item<bool>();

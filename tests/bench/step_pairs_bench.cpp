@@ -55,7 +55,7 @@ int main(int argc, char** argv) {
   const Batch fixed = training.loader.next(flags["batch"]);
 
   const auto step = [&](const Batch& batch, const Targets& targets, const FfnMasks& masks) {
-    const LossSums sums = train_micro_batch(model, batch, targets, masks, gradient_scale(batch.num_live));
+    const LossSums sums = train_micro_batch(model, batch, targets, masks, gradient_scale(batch.num_live)).read();
     COPPICE_CHECK(training.optimizer.step(std::isfinite(sums.ce)).applied, "step skipped");
   };
   const auto plain = [&] {

@@ -37,7 +37,7 @@ int main(int argc, char** argv) {
   const auto step = [&] {
     const Batch batch = training.loader.next(flags["batch"]);
     const Targets targets = make_targets(batch, {}, {});
-    const LossSums sums = train_micro_batch(model, batch, targets, {}, gradient_scale(batch.num_live));
+    const LossSums sums = train_micro_batch(model, batch, targets, {}, gradient_scale(batch.num_live)).read();
     COPPICE_CHECK(training.optimizer.step(std::isfinite(sums.ce)).applied, "step skipped");
     return sums.terms().loss;
   };

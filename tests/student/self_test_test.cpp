@@ -83,7 +83,7 @@ std::vector<Targets> all_targets(const Batch& batch, const at::Tensor& teacher_B
 
 /// A loss with one of the mistakes that train quietly.
 using Mistake =
-    std::function<LinearLossSums(const at::Tensor&, const at::Tensor&, const at::Tensor&, Targets, double, bool)>;
+    std::function<LinearLoss(const at::Tensor&, const at::Tensor&, const at::Tensor&, Targets, double, bool)>;
 struct Bug {
   const char* name;
   Mistake loss;
@@ -107,7 +107,7 @@ const std::vector<Bug>& bugs() {
       {"mask: the count is right, the gradient of ignored rows is not zero",
        [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale,
           bool argmax) {
-         LinearLossSums sums = head_loss(hidden, head, head_grad, targets, scale, argmax);
+         LinearLoss sums = head_loss(hidden, head, head_grad, targets, scale, argmax);
          if (sums.hidden_grad_ND.defined())
            sums.hidden_grad_ND = sums.hidden_grad_ND + targets.true_label_N.lt(0).unsqueeze(1) * 1e-6;
          return sums;
@@ -121,8 +121,8 @@ const std::vector<Bug>& bugs() {
       {"temperature: its square is forgotten",
        [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale,
           bool argmax) {
-         LinearLossSums sums = head_loss(hidden, head, head_grad, targets, scale, argmax);
-         sums.kd /= targets.temperature * targets.temperature;
+         LinearLoss sums = head_loss(hidden, head, head_grad, targets, scale, argmax);
+         sums.sum_S[kSumKd] /= targets.temperature * targets.temperature;
          return sums;
        }},
       {"temperature: the student's logits are not divided",
@@ -149,8 +149,8 @@ const std::vector<Bug>& bugs() {
                        whole = targets.chunk_rows == 0 ? rows : rows / targets.chunk_rows * targets.chunk_rows;
          targets.true_label_N = at::where(at::arange(rows).lt(whole), targets.true_label_N,
                                           at::full_like(targets.true_label_N, kIgnoredLabel));
-         LinearLossSums sums = head_loss(hidden, head, head_grad, targets, scale, argmax);
-         sums.num_live += rows - whole;
+         LinearLoss sums = head_loss(hidden, head, head_grad, targets, scale, argmax);
+         sums.sum_S[kSumLive] += rows - whole;
          return sums;
        }},
       {"mean of means: every part is divided by its own rows",

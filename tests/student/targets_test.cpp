@@ -115,7 +115,7 @@ TEST_SUITE("unit") {
   TEST_CASE("targets: no live row, no loss and no gradient") {
     const Model model = random_model();
     const Batch batch = random_batch({24, 24});
-    const LossSums sums = train_micro_batch(model, batch, make_targets(batch, {}, {}), {}, 1.0);
+    const LossSums sums = train_micro_batch(model, batch, make_targets(batch, {}, {}), {}, 1.0).read();
     CHECK(sums.num_live == 0);
     CHECK(sums.terms().loss == 0);
     CHECK(model.arena->gradient().abs().max().item<double>() == 0);
@@ -130,14 +130,24 @@ TEST_SUITE("parity") {
     const double scale = gradient_scale(batch.num_live);
 
     const Model whole = random_model(), parts = random_model();
-    const LossSums once = train_micro_batch(whole, batch, make_targets(batch, teacher_BT, options), {}, scale);
+    const LossSums once = train_micro_batch(whole, batch, make_targets(batch, teacher_BT, options), {}, scale).read();
+    StepSums step;
     LossSums sum;
     for (int64_t first = 0; first < 8; first += 2) {
       const Batch part = rows_of(batch, first, 2);
-      const LossSums some =
+      const StepSums some =
           train_micro_batch(parts, part, make_targets(part, teacher_BT.narrow(0, first, 2), options), {}, scale);
-      sum.add(some);
+      step.add(some);
+      sum.add(some.read());
     }
+    CHECK(step.read().ce == sum.ce);  // added where they were made or one by one on the host: the same bits
+    CHECK(step.read().kd == sum.kd);
+    CHECK(step.read().z == sum.z);
+    CHECK(step.read().num_live == sum.num_live);
+    CHECK(step.read().teacher_weight == 0.9);
+    CHECK(StepSums().read().num_live == 0);
+    step.add({});
+    CHECK(step.read().ce == sum.ce);
     CHECK(sum.num_live == once.num_live);
     CHECK(sum.terms().loss == doctest::Approx(once.terms().loss).epsilon(1e-6));
     CHECK(relative_difference(parts.arena->gradient(), whole.arena->gradient()) <= 2e-6);
@@ -157,7 +167,7 @@ TEST_SUITE("parity") {
     const Batch batch = random_batch({0, 6});
     const Targets targets =
         make_targets(batch, at::randint(300, {2, 24}, at::kLong), {.teacher_weight = 0.5, .z_loss = 1e-3});
-    const LossSums trained = train_micro_batch(model, batch, targets, {}, 0.1),
+    const LossSums trained = train_micro_batch(model, batch, targets, {}, 0.1).read(),
                    evaluated = evaluate_batch(model, batch, targets);
     CHECK(trained.ce == doctest::Approx(evaluated.ce).epsilon(1e-6));
     CHECK(trained.kd == doctest::Approx(evaluated.kd).epsilon(1e-6));
@@ -172,7 +182,8 @@ TEST_SUITE("parity") {
       Model model = random_model();
       Optimizer optimizer({.lr = 0.02}, *model.arena, 1, 20);
       for (int step = 0; step < 12; ++step) {
-        losses.push_back(train_micro_batch(model, batch, targets, {}, gradient_scale(batch.num_live)).terms().loss);
+        losses.push_back(
+            train_micro_batch(model, batch, targets, {}, gradient_scale(batch.num_live)).read().terms().loss);
         CHECK(optimizer.step().applied);
         CHECK(model.arena->gradient().abs().max().item<double>() == 0);
       }
@@ -273,8 +284,10 @@ TEST_SUITE("grad") {
     const double weight = 0.9, z_loss = 1e-2, scale = gradient_scale(batch.num_live);
     const FfnMasks masks{
         {at::linspace(0.1, 1, 96).requires_grad_(true), at::linspace(1, 0.1, 96).requires_grad_(true)}};
-    const LossSums sums = train_micro_batch(
-        model, batch, make_targets(batch, teacher_BT, {.teacher_weight = weight, .z_loss = z_loss}), masks, scale);
+    const LossSums sums =
+        train_micro_batch(model, batch, make_targets(batch, teacher_BT, {.teacher_weight = weight, .z_loss = z_loss}),
+                          masks, scale)
+            .read();
 
     const NamedWeights weights = reference_weights(model);
     const FfnMasks plain{{masks.multiplier_F[0].detach().to(at::kDouble).requires_grad_(true),
@@ -316,12 +329,14 @@ TEST_SUITE("grad") {
       CAPTURE(loss_name);
       const std::string loss = loss_name;
       model.arena->zero_gradient();
-      const LossSums sums = train_micro_batch(
-          model, batch,
-          distillation_targets(
-              batch, signal,
-              {.loss = loss, .teacher_weight = weight, .temperature = tau, .beta = 0.3, .z_loss = z_loss}),
-          {}, scale);
+      const LossSums sums =
+          train_micro_batch(
+              model, batch,
+              distillation_targets(
+                  batch, signal,
+                  {.loss = loss, .teacher_weight = weight, .temperature = tau, .beta = 0.3, .z_loss = z_loss}),
+              {}, scale)
+              .read();
       const NamedWeights weights = reference_weights(model);
       const at::Tensor logits = reference_logits(model.config, weights, input, {}),
                        live = batch.true_label_BT.reshape({-1}).ge(0), lse = logits.logsumexp(1);
@@ -397,7 +412,7 @@ TEST_SUITE("grad") {
       targets[0].share = 0.25;
       targets[1].share = 0.75;
       model.arena->zero_gradient();
-      const LossSums sums = train_micro_batch(model, batch, targets, {}, scale);
+      const LossSums sums = train_micro_batch(model, batch, targets, {}, scale).read();
       REQUIRE(sums.kd_of.size() == 2);
       CHECK(sums.kd == doctest::Approx(0.25 * sums.kd_of[0] + 0.75 * sums.kd_of[1]));
       CHECK(sums.hidden > 0);

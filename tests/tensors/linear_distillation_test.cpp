@@ -143,16 +143,16 @@ TEST_SUITE("parity") {
     const DistillationOptions options{
         .loss = "jsd", .teacher_weight = 0.8, .temperature = 1.0, .beta = 0.4, .z_loss = 1e-3};
     const auto step = [&](const at::Tensor& head_grad) {
-      return distillation_step({.hidden_ND = p.hidden_ND,
-                                .head_VD = p.head_VD,
-                                .head_grad_VD = head_grad,
-                                .true_label_N = p.true_label_N,
-                                .scale = 0.125,
-                                .argmax = true},
-                               p.teacher_hidden_NE, p.teacher_head_VE, options);
+      return read(distillation_step({.hidden_ND = p.hidden_ND,
+                                     .head_VD = p.head_VD,
+                                     .head_grad_VD = head_grad,
+                                     .true_label_N = p.true_label_N,
+                                     .scale = 0.125,
+                                     .argmax = true},
+                                    p.teacher_hidden_NE, p.teacher_head_VE, options));
     };
     const at::Tensor once = at::zeros_like(p.head_VD), twice = at::full_like(p.head_VD, 2.0);
-    const LinearLossSums sums = step(once), again = step(twice), forward = step({});
+    const ReadLoss sums = step(once), again = step(twice), forward = step({});
     CHECK(sums.num_live == 320);
     CHECK(error(twice - 2.0, once) <= 1e-6);
     CHECK(!forward.hidden_grad_ND.defined());
@@ -211,14 +211,14 @@ TEST_SUITE("unit") {
       for (const double tau : {1.0, 3.0}) {
         CAPTURE(name);
         const at::Tensor head_grad = at::zeros_like(p.head_VD);
-        const LinearLossSums sums =
-            distillation_step({.hidden_ND = p.hidden_ND,
-                               .head_VD = p.head_VD,
-                               .head_grad_VD = head_grad,
-                               .true_label_N = p.true_label_N,
-                               .scale = 1.0 / 240,
-                               .argmax = true},
-                              p.hidden_ND, p.head_VD, {.loss = name, .teacher_weight = 1, .temperature = tau});
+        const ReadLoss sums =
+            read(distillation_step({.hidden_ND = p.hidden_ND,
+                                    .head_VD = p.head_VD,
+                                    .head_grad_VD = head_grad,
+                                    .true_label_N = p.true_label_N,
+                                    .scale = 1.0 / 240,
+                                    .argmax = true},
+                                   p.hidden_ND, p.head_VD, {.loss = name, .teacher_weight = 1, .temperature = tau}));
         CHECK(std::abs(sums.kd) <= 240 * 1e-7);
         CHECK(sums.hidden_grad_ND.abs().max().item<double>() <= 1e-8);
         CHECK(sums.agree == sums.num_live);

@@ -158,13 +158,13 @@ TEST_SUITE("unit") {
   TEST_CASE("mixed_cross_entropy_step: counts, sums, scale, accumulation") {
     const LossProblem p = make_problem(40, 16, 50);
     at::Tensor head_grad = at::full_like(p.head_VD, 2.0);
-    const LinearLossSums sums = mixed_cross_entropy_step({.hidden_ND = p.hidden_ND,
-                                                          .head_VD = p.head_VD,
-                                                          .head_grad_VD = head_grad,
-                                                          .true_label_N = p.true_label_N,
-                                                          .scale = 0.125,
-                                                          .argmax = true},
-                                                         p.teacher_label_N, 0.9, 1e-3);
+    const ReadLoss sums = read(mixed_cross_entropy_step({.hidden_ND = p.hidden_ND,
+                                                         .head_VD = p.head_VD,
+                                                         .head_grad_VD = head_grad,
+                                                         .true_label_N = p.true_label_N,
+                                                         .scale = 0.125,
+                                                         .argmax = true},
+                                                        p.teacher_label_N, 0.9, 1e-3));
     const at::Tensor logits = p.hidden_ND.to(at::kDouble).matmul(p.head_VD.to(at::kDouble).t());
     const at::Tensor live = p.true_label_N.ne(kIgnoredLabel), best = logits.argmax(1), log_p = logits.log_softmax(1);
     const at::Tensor safe_label = p.true_label_N.clamp_min(0);
@@ -184,8 +184,8 @@ TEST_SUITE("unit") {
     CHECK(error(sums.hidden_grad_ND, logits_grad.matmul(p.head_VD.to(at::kDouble))) <= 2e-6);
     CHECK(error(head_grad, logits_grad.t().matmul(p.hidden_ND.to(at::kDouble)) + 2.0) <= 2e-6);
 
-    const LinearLossSums forward = mixed_cross_entropy_step(
-        {.hidden_ND = p.hidden_ND, .head_VD = p.head_VD, .true_label_N = p.true_label_N}, {}, 0.0, 0.0);
+    const ReadLoss forward = read(mixed_cross_entropy_step(
+        {.hidden_ND = p.hidden_ND, .head_VD = p.head_VD, .true_label_N = p.true_label_N}, {}, 0.0, 0.0));
     CHECK(!forward.hidden_grad_ND.defined());
     CHECK(forward.ce == sums.ce);  // the same bits with and without the gradient
     CHECK(forward.kd == 0.0);
@@ -198,9 +198,9 @@ TEST_SUITE("unit") {
     const at::Tensor hidden = p.hidden_ND.clone().set_requires_grad(true),
                      head = p.head_VD.clone().set_requires_grad(true);
     at::Tensor head_grad = at::zeros_like(p.head_VD);
-    const LinearLossSums sums = mixed_cross_entropy_step(
+    const ReadLoss sums = read(mixed_cross_entropy_step(
         {.hidden_ND = hidden, .head_VD = head, .head_grad_VD = head_grad, .true_label_N = p.true_label_N},
-        p.teacher_label_N, 0.5, 0.0);
+        p.teacher_label_N, 0.5, 0.0));
     CHECK(!sums.hidden_grad_ND.requires_grad());
     CHECK(!hidden.grad().defined());
     CHECK(head_grad.abs().sum().item<double>() > 0.0);
@@ -323,18 +323,18 @@ TEST_SUITE("parity") {
   TEST_CASE("mixed_cross_entropy: repeats bit for bit") {
     const LossProblem p = make_problem(900, 64, 3000);
     at::Tensor first = at::zeros_like(p.head_VD), second = at::zeros_like(p.head_VD);
-    const LinearLossSums a = mixed_cross_entropy_step({.hidden_ND = p.hidden_ND,
-                                                       .head_VD = p.head_VD,
-                                                       .head_grad_VD = first,
-                                                       .true_label_N = p.true_label_N,
-                                                       .argmax = true},
-                                                      p.teacher_label_N, 0.9, 1e-4);
-    const LinearLossSums b = mixed_cross_entropy_step({.hidden_ND = p.hidden_ND,
-                                                       .head_VD = p.head_VD,
-                                                       .head_grad_VD = second,
-                                                       .true_label_N = p.true_label_N,
-                                                       .argmax = true},
-                                                      p.teacher_label_N, 0.9, 1e-4);
+    const ReadLoss a = read(mixed_cross_entropy_step({.hidden_ND = p.hidden_ND,
+                                                      .head_VD = p.head_VD,
+                                                      .head_grad_VD = first,
+                                                      .true_label_N = p.true_label_N,
+                                                      .argmax = true},
+                                                     p.teacher_label_N, 0.9, 1e-4));
+    const ReadLoss b = read(mixed_cross_entropy_step({.hidden_ND = p.hidden_ND,
+                                                      .head_VD = p.head_VD,
+                                                      .head_grad_VD = second,
+                                                      .true_label_N = p.true_label_N,
+                                                      .argmax = true},
+                                                     p.teacher_label_N, 0.9, 1e-4));
     CHECK(a.ce == b.ce);
     CHECK(a.kd == b.kd);
     CHECK(at::equal(a.hidden_grad_ND, b.hidden_grad_ND));

@@ -185,16 +185,16 @@ TEST_SUITE("unit") {
     const LossProblem p = make_problem(10, 8, 40);
     TopK top = top_k(p.teacher_hidden_NE, p.teacher_head_VE, 3, 1.0);
     const auto run = [&](const at::Tensor& head_grad) {
-      return top_k_cross_entropy_step({.hidden_ND = p.hidden_ND,
-                                       .head_VD = p.head_VD,
-                                       .head_grad_VD = head_grad,
-                                       .true_label_N = p.true_label_N,
-                                       .argmax = true},
-                                      top, 0.9, 1.0, 0.0);
+      return read(top_k_cross_entropy_step({.hidden_ND = p.hidden_ND,
+                                            .head_VD = p.head_VD,
+                                            .head_grad_VD = head_grad,
+                                            .true_label_N = p.true_label_N,
+                                            .argmax = true},
+                                           top, 0.9, 1.0, 0.0));
     };
-    const LinearLossSums before = run(at::zeros_like(p.head_VD));
+    const ReadLoss before = run(at::zeros_like(p.head_VD));
     top.id_NK[3].fill_(kIgnoredLabel);
-    const LinearLossSums after = run(at::zeros_like(p.head_VD)), forward = run({});
+    const ReadLoss after = run(at::zeros_like(p.head_VD)), forward = run({});
     CHECK(after.hidden_grad_ND[5].eq(0).all().item<bool>());
     CHECK(after.ce == doctest::Approx(before.ce).epsilon(1e-6));  // the k entries are summed apart
     CHECK(forward.kd == after.kd);
@@ -209,9 +209,9 @@ TEST_SUITE("unit") {
     TopK wider{.id_NK = at::cat({top.id_NK, at::full({10, 1}, -1, at::kLong)}, 1),
                .logp_NK = at::cat({top.logp_NK, at::zeros({10, 1})}, 1),
                .tail_logp_N = top.tail_logp_N};
-    const LinearLossSums padded = top_k_cross_entropy_step(
+    const ReadLoss padded = read(top_k_cross_entropy_step(
         {.hidden_ND = p.hidden_ND, .head_VD = p.head_VD, .true_label_N = p.true_label_N, .argmax = true}, wider, 0.9,
-        1.0, 0.0);
+        1.0, 0.0));
     CHECK(padded.kd == after.kd);
   }
 

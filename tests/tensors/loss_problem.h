@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "src/tensors/kernels/loss_rows.h"
+#include "src/tensors/ops.h"
 
 namespace coppice {
 
@@ -26,6 +27,12 @@ inline Doubles golden_row(const nlohmann::json& golden, const char* name, int64_
   const auto vocab = golden["vocab"].get<int64_t>();
   return {all.begin() + row * vocab, all.begin() + (row + 1) * vocab};
 }
+
+/// Sums and gradient of a step, read.
+struct ReadLoss : LinearLossSums {
+  at::Tensor hidden_grad_ND;
+};
+inline ReadLoss read(const LinearLoss& loss) { return {loss.read(), loss.hidden_grad_ND}; }
 
 /// Largest |a - b| / max(1, |b|) of two tensors; infinite where a NaN stands on either side.
 inline double error(const at::Tensor& got, const at::Tensor& wanted) {

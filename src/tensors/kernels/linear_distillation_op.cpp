@@ -35,8 +35,8 @@ DistillationSettings settings_of(const DistillationOptions& options) {
 
 }  // namespace
 
-LinearLossSums distillation_step(const HeadRows& given_rows, const at::Tensor& teacher_hidden,
-                                 const at::Tensor& teacher_head, const DistillationOptions& options) {
+LinearLoss distillation_step(const HeadRows& given_rows, const at::Tensor& teacher_hidden,
+                             const at::Tensor& teacher_head, const DistillationOptions& options) {
   const at::NoGradGuard no_grad;
   const HeadRows rows = checked_rows(given_rows);
   const at::Tensor teacher_hidden_NE = teacher_hidden.detach(), teacher_head_VE = teacher_head.detach();

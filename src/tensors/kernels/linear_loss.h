@@ -41,12 +41,12 @@ class LogitChunks {
 /// defined, leaves d(logits) in place. Sums over live rows are taken in row order, so that they do not depend on
 /// threads or chunks.
 using RowPass = std::function<void(int64_t first, at::Tensor& logits_CV, LossRow* rows)>;
-LinearLossSums walk_chunks(const HeadRows& rows, const RowPass& pass);
+LinearLoss walk_chunks(const HeadRows& rows, const RowPass& pass);
 
 /// Mean over live rows of (1 - w) ce + w kd + z as an autograd function of hidden and head; `step` is the loss with
 /// gradients times `scale`, or forward only when head_grad_VD is undefined. No live row: 0.
-using LossStep = std::function<LinearLossSums(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
-                                              const at::Tensor& head_grad_VD, double scale)>;
+using LossStep = std::function<LinearLoss(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
+                                          const at::Tensor& head_grad_VD, double scale)>;
 at::Tensor mean_linear_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::Tensor& true_label_N,
                             double teacher_weight, const LossStep& step);
 

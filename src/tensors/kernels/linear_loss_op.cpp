@@ -86,34 +86,57 @@ at::Tensor LogitChunks::at(int64_t first) {
   return logits_CV;
 }
 
-LinearLossSums walk_chunks(const HeadRows& rows, const RowPass& pass) {
+namespace {
+
+/// Sums over live rows, in their order.
+at::Tensor sum_rows(const std::vector<LossRow>& rows, const at::Tensor& true_label_N) {
+  const at::Tensor sum_S = at::zeros({kNumLossSums}, at::kDouble);
+  double* const sum = sum_S.mutable_data_ptr<double>();
+  const int64_t* true_label = true_label_N.const_data_ptr<int64_t>();
+  for (size_t n = 0; n < rows.size(); ++n) {
+    if (true_label[n] == kIgnoredLabel) continue;
+    const LossRow& row = rows[n];
+    sum[kSumCe] += row.ce;
+    sum[kSumKd] += row.kd;
+    sum[kSumZ] += row.z;
+    sum[kSumLive] += 1;
+    sum[kSumCorrect] += row.top_1 == true_label[n];
+    sum[kSumAgree] += row.top_1 >= 0 && row.top_1 == row.teacher_top_1;
+  }
+  return sum_S;
+}
+
+}  // namespace
+
+LinearLossSums LinearLoss::read() const {
+  const at::Tensor host_S = sum_S.cpu();
+  const double* sum = host_S.const_data_ptr<double>();
+  return {.num_live = static_cast<int64_t>(sum[kSumLive]),
+          .ce = sum[kSumCe],
+          .kd = sum[kSumKd],
+          .z = sum[kSumZ],
+          .correct = static_cast<int64_t>(sum[kSumCorrect]),
+          .agree = static_cast<int64_t>(sum[kSumAgree])};
+}
+
+LinearLoss walk_chunks(const HeadRows& rows, const RowPass& pass) {
   const int64_t num_rows = rows.hidden_ND.size(0);
   const bool wants_gradient = rows.head_grad_VD.defined();
-  LinearLossSums sums;
-  if (wants_gradient) sums.hidden_grad_ND = at::empty_like(rows.hidden_ND, at::MemoryFormat::Contiguous);
+  LinearLoss result;
+  if (wants_gradient) result.hidden_grad_ND = at::empty_like(rows.hidden_ND, at::MemoryFormat::Contiguous);
   std::vector<LossRow> loss(static_cast<size_t>(num_rows));
   LogitChunks chunks(rows.hidden_ND, rows.head_VD, rows.chunk_rows);
   for (int64_t first = 0; first < num_rows; first += chunks.rows()) {
     at::Tensor logits_CV = chunks.at(first);
     pass(first, logits_CV, loss.data() + first);
     if (!wants_gradient) continue;
-    at::Tensor hidden_grad = sums.hidden_grad_ND.narrow(0, first, logits_CV.size(0));
+    at::Tensor hidden_grad = result.hidden_grad_ND.narrow(0, first, logits_CV.size(0));
     at::mm_out(hidden_grad, logits_CV, rows.head_VD);
     at::Tensor head_grad = rows.head_grad_VD;
     head_grad.addmm_(logits_CV.t(), rows.hidden_ND.narrow(0, first, logits_CV.size(0)));
   }
-  const int64_t* true_label = rows.true_label_N.const_data_ptr<int64_t>();
-  for (int64_t n = 0; n < num_rows; ++n) {
-    if (true_label[n] == kIgnoredLabel) continue;
-    const LossRow& row = loss[static_cast<size_t>(n)];
-    ++sums.num_live;
-    sums.ce += row.ce;
-    sums.kd += row.kd;
-    sums.z += row.z;
-    sums.correct += row.top_1 == true_label[n];
-    sums.agree += row.top_1 >= 0 && row.top_1 == row.teacher_top_1;
-  }
-  return sums;
+  result.sum_S = sum_rows(loss, rows.true_label_N);
+  return result;
 }
 
 namespace {
@@ -125,12 +148,13 @@ Mean mean_of(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::T
              const at::Tensor& true_label_N, double teacher_weight, const LossStep& step) {
   const int64_t num_live = true_label_N.ne(kIgnoredLabel).sum().item<int64_t>();
   const double scale = num_live == 0 ? 0.0 : 1.0 / static_cast<double>(num_live);
-  const LinearLossSums sums = step(hidden_ND, head_VD, head_grad_VD, scale);
+  const LinearLoss result = step(hidden_ND, head_VD, head_grad_VD, scale);
+  const LinearLossSums sums = result.read();
   double sum = sums.ce + sums.z;
   if (teacher_weight != 0.0)
     sum += teacher_weight *
            (sums.kd - sums.ce);  // in this form exactly the cross-entropy when both labels agree everywhere
-  return {hidden_ND.new_full({}, sum * scale), sums.hidden_grad_ND};
+  return {hidden_ND.new_full({}, sum * scale), result.hidden_grad_ND};
 }
 
 struct MeanLinearLoss : torch::autograd::Function<MeanLinearLoss> {

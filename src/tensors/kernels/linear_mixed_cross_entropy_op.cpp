@@ -13,8 +13,8 @@
 
 namespace coppice {
 
-LinearLossSums mixed_cross_entropy_step(const HeadRows& given_rows, const at::Tensor& teacher_label_N,
-                                        double teacher_weight, double z_loss) {
+LinearLoss mixed_cross_entropy_step(const HeadRows& given_rows, const at::Tensor& teacher_label_N,
+                                    double teacher_weight, double z_loss) {
   const at::NoGradGuard no_grad;
   const HeadRows rows = checked_rows(given_rows);
   const int64_t num_vocab = rows.head_VD.size(0);

@@ -30,8 +30,8 @@ void check_top_k(const TopK& top, int64_t num_rows, int64_t num_vocab, int64_t l
 
 }  // namespace
 
-LinearLossSums top_k_cross_entropy_step(const HeadRows& given_rows, const TopK& top, double teacher_weight,
-                                        double temperature, double z_loss) {
+LinearLoss top_k_cross_entropy_step(const HeadRows& given_rows, const TopK& top, double teacher_weight,
+                                    double temperature, double z_loss) {
   const at::NoGradGuard no_grad;
   const HeadRows rows = checked_rows(given_rows);
   check_top_k(top, rows.hidden_ND.size(0), rows.head_VD.size(0), rows.labels_below);
