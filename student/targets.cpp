@@ -228,7 +228,6 @@ StepSums train_micro_batch(const Model& model, const Batch& batch, std::span<con
   const HeadStep step =
       head_step(hidden_ND.detach(), output_head(model).detach(), output_head_gradient(model), targets, scale);
   const StepSums sums(step.sum_S, targets.front().teacher_weight);
-  if (batch.num_live == 0) return sums;
   at::Tensor hidden_term;
   for (const Targets& target : targets) {
     if (target.teacher_layer_ND.empty()) continue;

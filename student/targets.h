@@ -138,8 +138,9 @@ class StepSums {
 
 /// Forward and backward of one micro-batch: gradients of (sum of row losses) * scale are accumulated into the arena and
 /// into .grad of masks that require it; such masks are leaves, so that the way back from them to the scores is walked
-/// once a step, whatever the number of micro-batches. Several targets, one a teacher, count by their shares: kd is the
-/// mean of theirs, and each costs a pass of the output head.
+/// once a step, whatever the number of micro-batches. Without a live row the walk back is walked all the same, with
+/// zeros: what happens on the way (a rank's part in a sum over ranks) must not depend on one batch's labels. Several
+/// targets, one a teacher, count by their shares: kd is the mean of theirs, and each costs a pass of the output head.
 StepSums train_micro_batch(const Model& model, const Batch& batch, std::span<const Targets> targets,
                            const FfnMasks& masks, double scale);
 StepSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks,

@@ -120,6 +120,37 @@ TEST_SUITE("unit") {
     CHECK(sums.terms().loss == 0);
     CHECK(model.arena->gradient().abs().max().item<double>() == 0);
   }
+
+  TEST_CASE("targets: a micro-batch without a live row walks its way back, and changes no bit of the gradient") {
+    const Model model = random_model(), teacher = random_model(5);
+    const Batch live = random_batch({0, 9}), dead = random_batch({24, 24});
+    const FfnMasks masks{
+        {at::linspace(0.1, 1, 96).requires_grad_(true), at::linspace(1, 0.1, 96).requires_grad_(true)}};
+    int walked = 0;
+    for (const at::Tensor& mask_F : masks.multiplier_F) mask_F.register_hook([&](const at::Tensor&) { ++walked; });
+    const auto targets_of = [&](const Batch& batch, bool hidden) {
+      TeacherSignal signal;
+      decoder_hidden(teacher, batch.input(), {}, {.layer_output = [&](int, const at::Tensor& output_ND) {
+                       if (hidden) signal.layer_ND.push_back(output_ND.detach());
+                     }});
+      return distillation_targets(batch, signal, {.hidden_loss = "cosine", .hidden_layers = {1, 2}, .z_loss = 1e-3});
+    };
+    for (const bool hidden : {false, true}) {
+      CAPTURE(hidden);
+      const StepSums sums = train_micro_batch(model, live, targets_of(live, hidden), masks, 0.1);
+      const at::Tensor before = model.arena->gradient().clone(), mask_before = masks.multiplier_F[0].grad().clone();
+      CHECK(before.abs().max().item<double>() > 0);
+      walked = 0;
+      const LossSums none = train_micro_batch(model, dead, targets_of(dead, hidden), masks, 0.1).read();
+      CHECK(walked == 2);  // both layers
+      CHECK(none.num_live == 0);
+      CHECK(none.terms().loss == 0);
+      CHECK(none.hidden == 0);
+      CHECK(model.arena->gradient().equal(before));
+      CHECK(masks.multiplier_F[0].grad().equal(mask_before));
+      CHECK(sums.read().num_live == 48 - 9);
+    }
+  }
 }
 
 TEST_SUITE("parity") {
