@@ -13,6 +13,7 @@
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/tensors/ops.h"
+#include "student/split_check.h"
 
 namespace coppice {
 namespace {
@@ -354,7 +355,8 @@ void check_hidden_loss(const at::Tensor& hidden_ND, const at::Tensor& live_N) {
 
 }  // namespace
 
-SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> batches, const HeadLoss& loss) {
+SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> batches, const HeadLoss& loss,
+                              const FfnMasks& masks) {
   const at::NoGradGuard no_grad;
   const double begin_s = monotonic_s();
   SelfTestReport report{.agreement = {}, .labels_in_place = batches.front().labels_in_place};
@@ -399,13 +401,15 @@ SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> bat
     trial.check_properties(made, fmt::format("loss {}", name));
   }
   check_hidden_loss(hidden_ND, all_tried[0].true_label_N.ge(0));
+  report.split_difference = check_split(model, batches.front(), masks, loss);
   report.seconds = monotonic_s() - begin_s;
   return report;
 }
 
-double self_test_loss(const Model& model, const Batch& batch, const Targets& targets, const HeadLoss& loss) {
+double self_test_loss(const Model& model, const Batch& batch, const Targets& targets, const HeadLoss& loss,
+                      const FfnMasks& masks) {
   const TestBatch test{.batch = batch, .targets = {targets}};
-  const SelfTestReport report = self_test_loss(model, std::span(&test, 1), loss);
+  const SelfTestReport report = self_test_loss(model, std::span(&test, 1), loss, masks);
   return report.agreement.empty() ? -1 : report.agreement[0];
 }
 

@@ -136,7 +136,7 @@ HeadStep head_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const
   for (int64_t i = 0; i < teachers; ++i) {
     const Targets& target = targets[static_cast<size_t>(i)];
     const LinearLoss one = loss(hidden_ND, head_VD, head_grad_VD, target, scale * target.share, /*argmax=*/false);
-    step.sum_S.narrow(0, kSumCe, kSumLive).add_(one.sum_S.narrow(0, kSumCe, kSumLive) * target.share);
+    step.sum_S.narrow(0, 0, kSumLive).add_(one.sum_S.narrow(0, 0, kSumLive) * target.share);  // ce, kd, z
     step.sum_S[kSumLive].copy_(one.sum_S[kSumLive]);
     if (teachers > 1) step.sum_S[kFirstTeacher + i].copy_(one.sum_S[kSumKd]);
     step.hidden_grad_ND =
@@ -217,7 +217,7 @@ StepSums train_micro_batch(const Model& model, const Batch& batch, const Targets
 }
 
 StepSums train_micro_batch(const Model& model, const Batch& batch, std::span<const Targets> targets,
-                           const FfnMasks& masks, double scale) {
+                           const FfnMasks& masks, double scale, const HeadLoss& loss) {
   std::vector<at::Tensor> output_ND;  // of every layer, when a hidden-state loss asks
   DecoderTaps taps;
   if (std::ranges::any_of(targets, [](const Targets& target) { return !target.teacher_layer_ND.empty(); }))
@@ -226,7 +226,7 @@ StepSums train_micro_batch(const Model& model, const Batch& batch, std::span<con
 
   for (const Targets& target : targets) check_targets(batch, target);
   const HeadStep step =
-      head_step(hidden_ND.detach(), output_head(model).detach(), output_head_gradient(model), targets, scale);
+      head_step(hidden_ND.detach(), output_head(model).detach(), output_head_gradient(model), targets, scale, loss);
   const StepSums sums(step.sum_S, targets.front().teacher_weight);
   at::Tensor hidden_term;
   for (const Targets& target : targets) {
@@ -244,6 +244,13 @@ StepSums train_micro_batch(const Model& model, const Batch& batch, std::span<con
   }
   step.sum_S[kSumHidden].copy_(hidden_term.detach());
   ((hidden_ND * step.hidden_grad_ND).sum() + scale * hidden_term).backward();  // one walk back from both
+  return sums;
+}
+
+StepSums accumulate_gradient(const Model& model, std::span<const Batch> batches, const TargetsOf& targets_of,
+                             const FfnMasks& masks, double scale, const HeadLoss& loss) {
+  StepSums sums;
+  for (const Batch& batch : batches) sums.add(train_micro_batch(model, batch, targets_of(batch), masks, scale, loss));
   return sums;
 }
 

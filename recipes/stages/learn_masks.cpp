@@ -140,14 +140,13 @@ Json run_learn_masks(StageContext& context) {
     const at::Tensor mask_LF =
         trained.mask_LF.detach().set_requires_grad(true);  // one solve a step, however many micro-batches
     const FfnMasks masks = compaction.masks(mask_LF);
-    StepSums step_sums;
-    for (const Batch& batch : session.next_batches()) {
-      const Targets targets = session.targets(batch, KdOptions{.teacher_weight = 0}, false).front();
-      if (!tested) self_test_loss(model, batch, targets);
-      tested = true;
-      step_sums.add(train_micro_batch(model, batch, targets, masks, session.scale()));
-    }
-    const LossSums sums = step_sums.read();
+    const std::vector<Batch> batches = session.next_batches();
+    const auto targets_of = [&](const Batch& batch) {
+      return session.targets(batch, KdOptions{.teacher_weight = 0}, false);
+    };
+    if (!tested) self_test_loss(model, batches.front(), targets_of(batches.front()).front(), head_loss, masks);
+    tested = true;
+    const LossSums sums = accumulate_gradient(model, batches, targets_of, masks, session.scale()).read();
     const at::Tensor penalty = learned->penalty(moment);
     const at::Tensor score_grad_LF = learned->score_gradient(trained.mask_LF, mask_LF.grad(), penalty);
     raw_LF.set_requires_grad(false);

@@ -60,7 +60,6 @@ Json run_train(StageContext& context) {
 
   bool tested = false, taught = false;
   while (session.step() < session.num_steps()) {
-    StepSums step_sums;
     const bool distils = options.has_teacher() && distils_at(options.distillation, session.step(), session.num_steps());
     KdOptions distillation = options.distillation;
     distillation.teacher_weight =
@@ -70,12 +69,11 @@ Json run_train(StageContext& context) {
       test_loss(session, context, model, batches, distillation, distils);  // again when distillation begins later
     tested = true;
     taught |= distils;
-    for (const Batch& batch : batches) {
-      const std::vector<Targets> targets = session.targets(batch, distillation, distils);
+    const auto targets_of = [&](const Batch& batch) {
       if (distils) session.count_live_teachers(batch);
-      step_sums.add(train_micro_batch(model, batch, targets, {}, session.scale()));
-    }
-    const LossSums sums = step_sums.read();
+      return session.targets(batch, distillation, distils);
+    };
+    const LossSums sums = accumulate_gradient(model, batches, targets_of, {}, session.scale()).read();
     const StepOutcome outcome = optimizer.step(std::isfinite(sums.terms().loss));
     const double heldout = session.wants_heldout() ? session.heldout_loss() : std::nan("");
     std::vector<std::pair<std::string, double>> keys;

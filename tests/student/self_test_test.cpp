@@ -256,6 +256,47 @@ TEST_SUITE("unit") {
     }
   }
 
+  TEST_CASE("self_test_loss: a mean of each micro-batch, right in every trial and wrong in the step itself, is named") {
+    const Model model = random_model();
+    const auto [batch, teacher_BT] = predictable_example();
+    const HeadLoss mean = [&](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad,
+                              const Targets& targets, double scale, bool argmax) {
+      const bool in_step =
+          head_grad.defined() && head_grad.const_data_ptr() == output_head_gradient(model).const_data_ptr();
+      return head_loss(hidden, head, head_grad, targets,
+                       in_step ? 1 / targets.true_label_N.ge(0).sum().item<double>() : scale, argmax);
+    };
+    const FfnMasks masks{{at::linspace(0.1, 1, 96), at::linspace(1, 0.1, 96)}};
+    for (const Targets& targets : all_targets(batch, teacher_BT)) {
+      CAPTURE(targets.loss);
+      for (const FfnMasks& some : {FfnMasks{}, masks}) {
+        const TestBatch test{.batch = batch, .targets = {targets}};
+        CHECK(self_test_loss(model, std::span(&test, 1), head_loss, some).split_difference <= 1e-5);
+        CHECK_THROWS_WITH_AS(self_test_loss(model, std::span(&test, 1), mean, some),
+                             doctest::Contains("the gradient depends on how a batch is split: in 2 micro-batches"),
+                             InternalError);
+        model.arena->zero_gradient();
+      }
+    }
+  }
+
+  TEST_CASE("self_test_loss: under a document mask micro-batches are cut at the ends of documents, too") {
+    const Model model = random_model();
+    auto [batch, teacher_BT] = predictable_example();  // 4 rows of 100; documents of 10, 13 and the rest of a row
+    const at::Tensor column = at::arange(100), document = column.ge(10).to(at::kInt) + column.ge(23).to(at::kInt);
+    const at::Tensor begin = at::where(column.ge(23), 23, at::where(column.ge(10), 10, 0));
+    batch.document_BT = document.repeat({4, 1});
+    batch.position_BT = (column - begin).repeat({4, 1});
+    batch.largest_position = 76;
+    for (int32_t row = 0; row < 4; ++row)
+      for (const int32_t end : {10, 23, 100}) batch.segment_end.push_back(100 * row + end);
+    CHECK(complaint(model, batch, make_targets(batch, teacher_BT, {})) == "");
+    Batch leaking = batch;
+    leaking.document_BT = at::zeros_like(batch.document_BT);  // attention across documents
+    CHECK(contains(complaint(model, leaking, make_targets(leaking, teacher_BT, {})),
+                   "depends on how a batch is split: in 4 micro-batches"));
+  }
+
   TEST_CASE("self_test_loss: a plain stage tries the teacher's losses as well") {
     const auto [batch, teacher_BT] = predictable_example();
     const Model model = random_model();
@@ -269,7 +310,8 @@ TEST_SUITE("unit") {
   TEST_CASE("self_test_loss: right targets pass, and the agreement is that of the labels") {
     const Model model = random_model();
     const auto [batch, teacher_BT] = predictable_example();
-    const at::Tensor before = model.arena->master().clone();
+    const at::Tensor before = model.arena->master().clone(),
+                     generator = at::detail::getDefaultCPUGenerator().get_state();
     for (const double weight : {0.0, 0.5, 0.9, 1.0}) {
       const double agreement =
           self_test_loss(model, batch, make_targets(batch, teacher_BT, {.teacher_weight = weight, .z_loss = 1e-6}));
@@ -279,6 +321,7 @@ TEST_SUITE("unit") {
     CHECK(self_test_loss(model, batch, make_targets(batch, {}, {})) == -1);
     CHECK(model.arena->master().equal(before));
     CHECK(model.arena->gradient().abs().max().item<double>() == 0);
+    CHECK(at::detail::getDefaultCPUGenerator().get_state().equal(generator));
   }
 
   TEST_CASE("self_test_loss: a model of zeros and a batch without live labels pass") {
