@@ -41,6 +41,7 @@
 #include "src/checkpoint/hf_export.h"
 #include "src/checkpoint/hf_settings.h"
 #include "src/model/generate.h"
+#include "src/tensors/device.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
@@ -116,7 +117,7 @@ void print_version() {
   for (std::string name, version; libraries >> name >> version;) fmt::print("{:<13} {}\n", name, version);
   fmt::print("{:<13} {}, {}, {} threads\n", "cpu", machine["cpu"].get<std::string>(),
              machine["cpu_capability"].get<std::string>(), machine["threads"].get<int>());
-  fmt::print("{:<13} {}\n", "cuda", kBuiltWithCuda ? "built in" : "not built in");
+  fmt::print("{:<13} {}\n", "cuda", built_with_cuda() ? "built in" : "not built in");
 }
 
 /// What was printed is out, before a warning or the end; a failure is said once and lost in stdio, so that every flush

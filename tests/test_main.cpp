@@ -9,6 +9,7 @@
 
 #include "src/base/hdf5.h"
 #include "src/base/threads.h"
+#include "src/tensors/device.h"
 #include "src/tensors/shape.h"
 
 namespace {

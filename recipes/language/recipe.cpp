@@ -11,6 +11,7 @@
 #include "recipes/language/sources.h"
 #include "recipes/stages/stages.h"
 #include "src/base/errors.h"
+#include "src/tensors/device.h"
 
 namespace coppice {
 namespace {
@@ -231,9 +232,10 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   recipe.sources->open(std::filesystem::path("runs") / recipe.name);
   root.take("seed", recipe.seed, "of every random stream");
   root.take("device", recipe.device, "cpu, cuda or auto");
-  check_choice(recipe.device, {"auto", "cpu", "cuda"}, root.where("device"), "device");
-  check(recipe.device != "cuda", root.where("device"),
-        "device: this build has no CUDA training path; use \"cpu\" or \"auto\"");
+  const std::optional<at::Device> device = find_device(recipe.device == "auto" ? "cpu" : recipe.device);
+  if (!device) check_choice(recipe.device, {"auto", "cpu", "cuda"}, root.where("device"), "device");
+  const std::string_view unavailable = why_unavailable(*device);
+  check(unavailable.empty(), root.where("device"), fmt::format("device: {}; use \"cpu\" or \"auto\"", unavailable));
   root.take("threads", recipe.threads,
             "CPU threads; 0 = OMP_NUM_THREADS, or what cores and CPU quota give; another number changes the last bits "
             "of results");

@@ -9,15 +9,16 @@
 #include <utility>
 
 #include "src/base/errors.h"
+#include "src/tensors/device.h"
 
 namespace coppice {
 
 namespace {
 
-/// `size` zeros of float32 on the CPU, with the arena's own words when memory is short.
-at::Tensor allocate(int64_t size, const char* what) {
+/// `size` zeros of float32, with the arena's own words when memory is short.
+at::Tensor allocate(int64_t size, at::Device device, const char* what) {
   try {
-    return at::zeros({size}, at::TensorOptions().dtype(at::kFloat));
+    return at::zeros({size}, at::TensorOptions().dtype(at::kFloat).device(device));
   } catch (const std::exception&) {  // torch's allocator throws c10::Error, operator new std::bad_alloc
     throw DeviceError::out_of_memory(
         fmt::format("{} of the parameters: {} bytes asked; lower the model's size or free memory", what, 4 * size));
@@ -39,15 +40,16 @@ void check_layout(const ArenaLayout& layout) {
 
 }  // namespace
 
-ParameterArena::ParameterArena(ArenaLayout layout) : layout_(std::move(layout)) {
+ParameterArena::ParameterArena(ArenaLayout layout, at::Device device) : layout_(std::move(layout)), device_(device) {
+  check_available(device_, "the model");
   check_layout(layout_);
   for (size_t i = 0; i < layout_.entries.size(); ++i) index_.emplace(layout_.entries[i].name, i);
   COPPICE_CHECK(index_.size() == layout_.entries.size(), "two entries of one name");
-  master_ = allocate(layout_.size, "master copy");
+  master_ = allocate(layout_.size, device_, "master copy");
 }
 
 void ParameterArena::enable_gradient() {
-  if (!gradient_.defined()) gradient_ = allocate(layout_.size, "gradient");
+  if (!gradient_.defined()) gradient_ = allocate(layout_.size, device_, "gradient");
 }
 
 void ParameterArena::zero_gradient() {

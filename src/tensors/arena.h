@@ -39,7 +39,8 @@ inline constexpr int64_t kArenaAlignment = 16;
 
 class ParameterArena {
  public:
-  explicit ParameterArena(ArenaLayout layout);  // zeros; DeviceError::out_of_memory with bytes asked
+  /// Zeros; DeviceError::out_of_memory with bytes asked, DeviceError::unavailable where this build has no such device.
+  explicit ParameterArena(ArenaLayout layout, at::Device device = at::kCPU);
 
   const ArenaLayout& layout() const { return layout_; }
   const at::Tensor& master() const { return master_; }  // [size] fp32
@@ -67,6 +68,7 @@ class ParameterArena {
   std::vector<int64_t> fused_shape(const std::string& first, const std::string& last) const;
 
   ArenaLayout layout_;
+  at::Device device_;
   std::unordered_map<std::string, size_t> index_;  // name -> entry
   at::Tensor master_, gradient_;
 };

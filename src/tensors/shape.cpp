@@ -61,6 +61,4 @@ void start_torch(int threads) {
 
 int num_threads() { return at::get_num_threads(); }
 
-bool has_cuda_device() { return at::hasCUDA() && at::detail::getCUDAHooks().deviceCount() > 0; }
-
 }  // namespace coppice

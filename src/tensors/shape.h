@@ -1,4 +1,4 @@
-// Shapes checked once, at the boundary of an op or module, with names; device choice; torch's global settings.
+// Shapes checked once, at the boundary of an op or module, with names; torch's global settings.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -20,12 +20,5 @@ void check_float32(const at::Tensor& tensor, std::string_view name);
 /// deterministic algorithms, memory that stays warm (caching_allocator.h). Call it before the first tensor.
 void start_torch(int threads);
 int num_threads();
-bool has_cuda_device();
-inline constexpr bool kBuiltWithCuda =
-#ifdef COPPICE_CUDA
-    true;
-#else
-    false;
-#endif
 
 }  // namespace coppice

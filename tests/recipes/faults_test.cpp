@@ -255,6 +255,7 @@ TEST_SUITE("faults") {
     refused({"--set", "model.student.hidden_size=64"}, 2, {"intermediate_size"});
     refused({"--set", "masks.mask_form=\"soft\""}, 2, {"mask_form", "plain"});
     refused({"--set", "device=\"tpu\""}, 2, {"tpu", "cpu"});
+    refused({"--set", "device=\"cuda:1\""}, 2, {"device", "this build has no CUDA kernels", "cpu"});
     refused({}, 2, {"missing.toml"}, "missing.toml");
     refused({"--out", "/proc/nowhere"}, 4, {"/proc/nowhere"});
     refused({"--set", "model.source.hidden_size=16384", "--set", "model.source.num_hidden_layers=64", "--set",

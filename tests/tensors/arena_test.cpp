@@ -76,6 +76,8 @@ TEST_SUITE("unit") {
     layout = small_layout();
     layout.entries[1].name = layout.entries[0].name;
     CHECK_THROWS_AS(ParameterArena{layout}, InternalError);
+    CHECK_THROWS_WITH_AS(ParameterArena(small_layout(), at::Device(at::kCUDA, 0)),
+                         "the model is on cuda:0, but this build has no CUDA kernels", DeviceError);
     try {
       ParameterArena arena({.entries = {}, .blocks = {}, .size = int64_t{1} << 58});
       FAIL("allocated 2^60 bytes");

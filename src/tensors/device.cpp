@@ -1,0 +1,43 @@
+#include "src/tensors/device.h"
+
+#include <ATen/Context.h>
+#include <c10/core/ScalarType.h>
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "src/base/errors.h"
+
+namespace coppice {
+
+std::optional<at::Device> find_device(std::string_view name) {
+  if (name == "cpu") return at::Device(at::kCPU);
+  if (name == "cuda") return at::Device(at::kCUDA, 0);
+  constexpr std::string_view kNumbered = "cuda:";
+  if (!name.starts_with(kNumbered)) return std::nullopt;
+  const std::string_view digits = name.substr(kNumbered.size());
+  unsigned char index = 0;
+  const auto [stop, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
+  if (error != std::errc() || stop != digits.data() + digits.size() || index > 127) return std::nullopt;
+  return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index));  // eight bits with a sign
+}
+
+std::string device_name(at::Device device) { return device.str(); }
+
+std::string dtype_name(at::ScalarType dtype) { return std::string(c10::getDtypeNames(dtype).first); }
+
+std::string_view why_unavailable(at::Device device) {
+  if (device.is_cpu()) return "";
+  return device.is_cuda() ? "this build has no CUDA kernels" : "coppice computes on cpu and cuda alone";
+}
+
+void check_available(at::Device device, std::string_view what) {
+  const std::string_view why = why_unavailable(device);
+  if (!why.empty()) throw DeviceError::unavailable(fmt::format("{} is on {}, but {}", what, device_name(device), why));
+}
+
+bool built_with_cuda() { return why_unavailable(at::kCUDA).empty(); }
+
+bool has_cuda_device() { return at::hasCUDA() && at::detail::getCUDAHooks().deviceCount() > 0; }
+
+}  // namespace coppice

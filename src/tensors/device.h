@@ -1,0 +1,27 @@
+// Names of devices and element types, and what this build can compute on: the one place that knows.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace coppice {
+
+/// The device that a name means: "cpu", "cuda" (the first one) or "cuda:N"; nothing for any other text.
+std::optional<at::Device> find_device(std::string_view name);
+/// The name that find_device() reads: "cpu", "cuda:1".
+std::string device_name(at::Device device);
+/// An element type as recipes and Python spell it: "float32", "bfloat16".
+std::string dtype_name(at::ScalarType dtype);
+
+/// Why this build cannot compute on `device`: "this build has no CUDA kernels"; empty when it can.
+std::string_view why_unavailable(at::Device device);
+/// Throws DeviceError::unavailable "<what> is on cuda:0, but this build has no CUDA kernels" where it cannot.
+void check_available(at::Device device, std::string_view what);
+
+bool built_with_cuda();
+bool has_cuda_device();
+
+}  // namespace coppice

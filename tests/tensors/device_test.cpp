@@ -1,0 +1,35 @@
+#include "src/tensors/device.h"
+
+#include <doctest/doctest.h>
+
+#include "src/base/errors.h"
+
+using namespace coppice;
+
+TEST_SUITE("unit") {
+  TEST_CASE("find_device, device_name: names of devices there and back") {
+    CHECK(find_device("cpu") == at::Device(at::kCPU));
+    CHECK(find_device("cuda") == at::Device(at::kCUDA, 0));
+    CHECK(find_device("cuda:0") == at::Device(at::kCUDA, 0));
+    CHECK(find_device("cuda:17") == at::Device(at::kCUDA, 17));
+    for (const char* name :
+         {"", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:1x", "cuda:-1", "cuda:128", "cuda:300", "tpu", "mps", "cuda:0 "})
+      CHECK_MESSAGE(!find_device(name).has_value(), name);
+    for (const char* name : {"cpu", "cuda:0", "cuda:127"}) CHECK(device_name(*find_device(name)) == name);
+  }
+
+  TEST_CASE("dtype_name: the spelling of recipes") {
+    CHECK(dtype_name(at::kFloat) == "float32");
+    CHECK(dtype_name(at::kBFloat16) == "bfloat16");
+    CHECK(dtype_name(at::kDouble) == "float64");
+  }
+
+  TEST_CASE("check_available: what this build cannot compute on is refused with a sentence") {
+    CHECK(why_unavailable(at::kCPU) == "");
+    CHECK_NOTHROW(check_available(at::kCPU, "x"));
+    CHECK(why_unavailable(at::kMPS) == "coppice computes on cpu and cuda alone");
+    if (!built_with_cuda())
+      CHECK_THROWS_WITH_AS(check_available(at::Device(at::kCUDA, 3), "x_ND"),
+                           "x_ND is on cuda:3, but this build has no CUDA kernels", DeviceError);
+  }
+}
