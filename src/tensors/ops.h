@@ -11,6 +11,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "src/tensors/ignored_label.h"
@@ -78,7 +79,17 @@ struct LinearLoss {
   /// The sums on the host: waits for the device.
   LinearLossSums read() const;
 };
-/// Rows that meet the output head in a training step, and what is wanted of them.
+/// The part of the vocabulary that a rank's head holds; the default is all of it. Labels are ids of the whole.
+struct VocabularyShard {
+  int64_t first = 0;  // id of the head's first row
+  int64_t total = 0;  // ids of the whole; 0 = the head is all there is, and nothing is exchanged
+  /// Row statistics [C, X] float64 of this part to those of all parts, [parts, C, X] in the order of ids. Called at the
+  /// same rows by all of them.
+  std::function<at::Tensor(const at::Tensor& rows_CX)> exchange;
+};
+/// Rows that meet the output head in a training step, and what is wanted of them. Over a shard the sums are those of
+/// the whole, the head's gradient is that of its rows, and the gradient of the hidden states is this part's share of a
+/// sum.
 struct HeadRows {
   at::Tensor hidden_ND, head_VD;
   at::Tensor head_grad_VD;   // d(head) is accumulated into it; undefined: forward only
@@ -87,6 +98,8 @@ struct HeadRows {
   bool argmax = false;       // else correct and agree stay 0
   int64_t chunk_rows = 0;    // logits exist for so many rows at a time, never N x V; 0 = by size
   int64_t labels_below = 0;  // all labels are, the teacher's too; 0 = unknown (or more than V): they are looked at
+  VocabularyShard shard = {};
+  int64_t num_vocab() const { return shard.total > 0 ? shard.total : head_VD.size(0); }  // of the whole
 };
 /// The same loss for the training step: row losses are summed, not averaged.
 LinearLoss mixed_cross_entropy_step(const HeadRows& rows, const at::Tensor& teacher_label_N, double teacher_weight,

@@ -35,12 +35,31 @@ struct DistillationParams {
   LossRow* rows = nullptr;              // (C), overwritten
   int64_t num_rows = 0;                 // C
   int64_t num_vocab = 0;                // V
+  int64_t first_id = 0;                 // id of the first column; a true label outside the columns is another part's
   DistillationSettings settings;
   double scale = 1;
   bool write_gradient = false;
   bool argmax = false;
 };
 void distillation_cpu(const DistillationParams& params);
+
+/// The same over one part of a vocabulary: a walk for statistics, one for gradient and loss; of jsd, whose gradient and
+/// value are known only behind the latter, its own sums are exchanged in a third.
+struct DistillationStatistics {
+  double largest_p = 0, largest_q = 0;     // logits, of student and teacher
+  double sum_1 = 0, sum_p = 0, sum_q = 0;  // of exponentials with the largest taken off
+  double cross = 0;                        // kl: sum e_q (u - z); reverse_kl: sum e_p (z - u), both likewise
+  double z_true = 0;                       // where this part has it
+  double top_1 = -1, teacher_top_1 = -1;   // ids; -1 when not asked for
+};
+struct JsdStatistics {
+  double value = 0, mean_h = 0;  // the teacher's half of K / tau^2 without its beta, sum p h without its 1 - beta
+};
+void distillation_statistics_cpu(const DistillationParams& params, DistillationStatistics* statistics);
+/// `jsd` (C) is written by that loss alone; then distillation_jsd_cpu has the last word.
+void distillation_gradient_cpu(const DistillationParams& params, const RowParts<DistillationStatistics>& parts,
+                               JsdStatistics* jsd);
+void distillation_jsd_cpu(const DistillationParams& params, const RowParts<JsdStatistics>& parts);
 
 /// One row in double; `gradient` (V values, scale 1) may be empty.
 LossRow distillation_reference(std::span<const double> logits, std::span<const double> teacher_logits,

@@ -189,58 +189,178 @@ COPPICE_INLINE void take_off_loop(float* z, const float* p, int64_t n, float fac
 }
 constexpr auto take_off = per_instruction_set<take_off_loop>;
 
-LossRow pass_row(const DistillationParams& params, int64_t row) {
-  const auto& [loss, w, tau, beta, z_loss] = params.settings;
-  const int64_t n = params.num_vocab, true_label = params.true_label[row];
+int64_t true_column(const DistillationParams& params, int64_t row) {
+  const int64_t column = params.true_label[row] - params.first_id;
+  return column >= 0 && column < params.num_vocab ? column : -1;
+}
+
+RowScale scale_of(const DistillationParams& params, const DistillationStatistics& own) {
+  return {.largest_p = static_cast<float>(own.largest_p),
+          .largest_q = static_cast<float>(own.largest_q),
+          .inverse_temperature = static_cast<float>(1.0 / params.settings.temperature)};
+}
+
+DistillationStatistics measure_row(const DistillationParams& params, int64_t row) {
+  const int64_t n = params.num_vocab;
   float *z = params.logits + row * n, *u = params.teacher_logits + row * n;
-  if (true_label == kIgnoredLabel) {
-    if (params.write_gradient) std::fill_n(z, n, 0.0f);
-    return {};
-  }
   const Largest largest = find_largest(z, n), teacher_largest = find_largest(u, n);
+  DistillationStatistics own{.largest_p = largest.value, .largest_q = teacher_largest.value};
+  if (params.argmax) {
+    own.top_1 = static_cast<double>(params.first_id + find_first(z, n, largest));
+    own.teacher_top_1 = static_cast<double>(params.first_id + find_first(u, n, teacher_largest));
+  }
+  if (const int64_t column = true_column(params, row); column >= 0) own.z_true = z[column];
+  const RowPasses& passes = passes_of(params.settings.loss, params.settings.temperature != 1.0);
+  const RowSums sums = passes.exponentiate(z, u, n, scale_of(params, own));
+  own.sum_1 = sums.sum_1;
+  own.sum_p = sums.sum_p;
+  own.sum_q = sums.sum_q;
+  own.cross = sums.cross;
+  return own;
+}
+
+/// The true label's part of the gradient.
+void finish_gradient(const DistillationParams& params, int64_t row) {
+  if (const int64_t column = true_column(params, row); column >= 0)
+    params.logits[row * params.num_vocab + column] -=
+        static_cast<float>(params.scale * (1.0 - params.settings.teacher_weight));
+}
+
+/// What the whole row's sums would be, were its exponentials taken like this part's.
+struct SumsHere {
+  double sum_1, sum_p, sum_q;
+  double gap;  // to be added to this part's z - u
+};
+
+/// All but what jsd knows only when `jsd`, written here, is that of the whole row.
+LossRow finish_row(const DistillationParams& params, int64_t row, const DistillationStatistics& own,
+                   const DistillationStatistics& whole, const SumsHere& here, JsdStatistics& jsd) {
+  const auto& [loss, w, tau, beta, z_loss] = params.settings;
   LossRow result;
   if (params.argmax) {
-    result.top_1 = find_first(z, n, largest);
-    result.teacher_top_1 = find_first(u, n, teacher_largest);
+    result.top_1 = static_cast<int64_t>(whole.top_1);
+    result.teacher_top_1 = static_cast<int64_t>(whole.teacher_top_1);
   }
-  const double z_true = z[true_label];
-  const RowPasses& passes = passes_of(loss, tau != 1.0);
-  const RowScale scale{.largest_p = largest.value,
-                       .largest_q = teacher_largest.value,
-                       .inverse_temperature = static_cast<float>(1.0 / tau)};
-  const RowSums sums = passes.exponentiate(z, u, n, scale);
-  const double lse = largest.value + std::log(sums.sum_1), log_sum_gap = std::log(sums.sum_q) - std::log(sums.sum_p);
-  const double mean_gap = sums.cross / tau / sums.sum_p;  // of reverse_kl
-  result.ce = lse - z_true;
+  const double lse = whole.largest_p + std::log(whole.sum_1),
+               log_sum_gap = std::log(whole.sum_q) - std::log(whole.sum_p);
+  const double mean_gap = whole.cross / tau / whole.sum_p;  // of reverse_kl
+  result.ce = lse - whole.z_true;
   result.z = z_loss * lse * lse;
-  if (loss == DistillationLoss::kl) result.kd = tau * tau * (sums.cross / tau / sums.sum_q - log_sum_gap);
+  if (loss == DistillationLoss::kl) result.kd = tau * tau * (whole.cross / tau / whole.sum_q - log_sum_gap);
   if (loss == DistillationLoss::reverse_kl) result.kd = tau * tau * (mean_gap + log_sum_gap);
   if (!params.write_gradient && loss != DistillationLoss::jsd) return result;
 
+  const int64_t n = params.num_vocab;
+  float *z = params.logits + row * n, *u = params.teacher_logits + row * n;
   const RowValues values =
-      passes.differentiate(z, u, n, scale,
-                           {.inverse_sum_p = static_cast<float>(1.0 / sums.sum_p),
-                            .inverse_sum_q = static_cast<float>(1.0 / sums.sum_q),
-                            .mean_gap = static_cast<float>(mean_gap),
-                            .plain = static_cast<float>(params.scale * (1.0 - w + 2.0 * z_loss * lse) / sums.sum_1),
-                            .teacher = static_cast<float>(params.scale * w * tau),
-                            .beta = static_cast<float>(beta)});
-  if (loss == DistillationLoss::jsd) {
-    result.kd = tau * tau * (beta * values.value + (1.0 - beta) * values.mean_h);
-    if (!params.write_gradient) return result;
-    take_off(z, u, n, static_cast<float>(params.scale * w * tau * (1.0 - beta) * values.mean_h));
-  }
-  z[true_label] -= static_cast<float>(params.scale * (1.0 - w));
+      passes_of(loss, tau != 1.0)
+          .differentiate(z, u, n, scale_of(params, own),
+                         {.inverse_sum_p = static_cast<float>(1.0 / here.sum_p),
+                          .inverse_sum_q = static_cast<float>(1.0 / here.sum_q),
+                          .mean_gap = static_cast<float>(mean_gap - here.gap / tau),
+                          .plain = static_cast<float>(params.scale * (1.0 - w + 2.0 * z_loss * lse) / here.sum_1),
+                          .teacher = static_cast<float>(params.scale * w * tau),
+                          .beta = static_cast<float>(beta)});
+  jsd = {.value = values.value, .mean_h = values.mean_h};
+  if (loss != DistillationLoss::jsd) finish_gradient(params, row);
   return result;
+}
+
+/// Of jsd: the row's divergence, and the share of the mean that its gradient still misses.
+void finish_jsd(const DistillationParams& params, int64_t row, const JsdStatistics& whole) {
+  const auto& [loss, w, tau, beta, z_loss] = params.settings;
+  const int64_t n = params.num_vocab;
+  params.rows[row].kd = tau * tau * (beta * whole.value + (1.0 - beta) * whole.mean_h);
+  if (!params.write_gradient) return;
+  take_off(params.logits + row * n, params.teacher_logits + row * n, n,
+           static_cast<float>(params.scale * w * tau * (1.0 - beta) * whole.mean_h));
+  finish_gradient(params, row);
+}
+
+/// True for an ignored row, whose gradient is then zero.
+bool skip_row(const DistillationParams& params, int64_t row) {
+  if (params.true_label[row] != kIgnoredLabel) return false;
+  if (params.write_gradient) std::fill_n(params.logits + row * params.num_vocab, params.num_vocab, 0.0f);
+  return true;
+}
+
+template <class Body>
+void walk_rows(const DistillationParams& params, const Body& body) {
+  parallel_rows(params.num_rows, threads_for(2 * params.num_rows * params.num_vocab),
+                [&](int64_t begin, int64_t end, int) {
+                  for (int64_t row = begin; row < end; ++row) body(row);
+                });
 }
 
 }  // namespace
 
 void distillation_cpu(const DistillationParams& params) {
-  parallel_rows(params.num_rows, threads_for(2 * params.num_rows * params.num_vocab),
-                [&](int64_t begin, int64_t end, int) {
-                  for (int64_t row = begin; row < end; ++row) params.rows[row] = pass_row(params, row);
-                });
+  walk_rows(params, [&](int64_t row) {
+    params.rows[row] = {};
+    if (skip_row(params, row)) return;
+    const DistillationStatistics whole = measure_row(params, row);
+    JsdStatistics jsd;
+    params.rows[row] = finish_row(params, row, whole, whole,
+                                  {.sum_1 = whole.sum_1, .sum_p = whole.sum_p, .sum_q = whole.sum_q, .gap = 0}, jsd);
+    if (params.settings.loss == DistillationLoss::jsd) finish_jsd(params, row, jsd);
+  });
+}
+
+void distillation_statistics_cpu(const DistillationParams& params, DistillationStatistics* statistics) {
+  walk_rows(params, [&](int64_t row) {
+    statistics[row] = {};
+    if (!skip_row(params, row)) statistics[row] = measure_row(params, row);
+  });
+}
+
+void distillation_gradient_cpu(const DistillationParams& params, const RowParts<DistillationStatistics>& parts,
+                               JsdStatistics* jsd) {
+  const double tau = params.settings.temperature;
+  const bool forward = params.settings.loss == DistillationLoss::kl;
+  walk_rows(params, [&](int64_t row) {
+    params.rows[row] = {};
+    jsd[row] = {};
+    if (params.true_label[row] == kIgnoredLabel) return;
+    DistillationStatistics whole = parts.at(0, row);
+    for (int64_t part = 1; part < parts.num_parts; ++part) {  // ties to the lowest id: an earlier part keeps them
+      const DistillationStatistics& other = parts.at(part, row);
+      if (other.largest_p > whole.largest_p) whole.top_1 = other.top_1, whole.largest_p = other.largest_p;
+      if (other.largest_q > whole.largest_q)
+        whole.teacher_top_1 = other.teacher_top_1, whole.largest_q = other.largest_q;
+    }
+    whole.sum_1 = whole.sum_p = whole.sum_q = whole.cross = whole.z_true = 0;
+    for (int64_t part = 0; part < parts.num_parts; ++part) {
+      const DistillationStatistics& other = parts.at(part, row);
+      const double to_p = other.largest_p - whole.largest_p, to_q = other.largest_q - whole.largest_q,
+                   e_p = std::exp(to_p / tau), e_q = std::exp(to_q / tau);
+      whole.sum_1 += other.sum_1 * std::exp(to_p);
+      whole.sum_p += other.sum_p * e_p;
+      whole.sum_q += other.sum_q * e_q;
+      whole.cross += forward ? e_q * (other.cross + other.sum_q * (to_q - to_p))
+                             : e_p * (other.cross + other.sum_p * (to_p - to_q));
+      whole.z_true += other.z_true;
+    }
+    const DistillationStatistics& own = parts.own[row];
+    const double to_p = own.largest_p - whole.largest_p, to_q = own.largest_q - whole.largest_q;
+    params.rows[row] = finish_row(params, row, own, whole,
+                                  {.sum_1 = whole.sum_1 * std::exp(-to_p),
+                                   .sum_p = whole.sum_p * std::exp(-to_p / tau),
+                                   .sum_q = whole.sum_q * std::exp(-to_q / tau),
+                                   .gap = to_p - to_q},
+                                  jsd[row]);
+  });
+}
+
+void distillation_jsd_cpu(const DistillationParams& params, const RowParts<JsdStatistics>& parts) {
+  walk_rows(params, [&](int64_t row) {
+    if (params.true_label[row] == kIgnoredLabel) return;
+    JsdStatistics whole;
+    for (int64_t part = 0; part < parts.num_parts; ++part) {
+      whole.value += parts.at(part, row).value;
+      whole.mean_h += parts.at(part, row).mean_h;
+    }
+    finish_jsd(params, row, whole);
+  });
 }
 
 }  // namespace coppice

@@ -41,25 +41,32 @@ LinearLoss distillation_step(const HeadRows& given_rows, const at::Tensor& teach
   const HeadRows rows = checked_rows(given_rows);
   const at::Tensor teacher_hidden_NE = teacher_hidden.detach(), teacher_head_VE = teacher_head.detach();
   check_head(teacher_hidden_NE, teacher_head_VE, "teacher_hidden_NE", "teacher_head_VE");
-  const int64_t num_vocab = rows.head_VD.size(0);
+  const int64_t num_columns = rows.head_VD.size(0);
   check_shape(teacher_hidden_NE, {rows.hidden_ND.size(0), -1}, "teacher_hidden_NE");
-  check_shape(teacher_head_VE, {num_vocab, -1}, "teacher_head_VE");
+  check_shape(teacher_head_VE, {num_columns, -1}, "teacher_head_VE");
   const DistillationSettings settings = settings_of(options);
   LogitChunks teacher(
-      teacher_hidden_NE, teacher_head_VE,
-      rows.chunk_rows);  // of the same size as the student's: chunks depend on rows and vocabulary alone
+      teacher_hidden_NE, teacher_head_VE, rows.chunk_rows,
+      rows.num_vocab());  // of the same size as the student's: chunks depend on rows and vocabulary alone
   const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* loss) {
     at::Tensor teacher_logits_CV = teacher.at(first);
-    distillation_cpu({.logits = logits_CV.mutable_data_ptr<float>(),
-                      .teacher_logits = teacher_logits_CV.mutable_data_ptr<float>(),
-                      .true_label = rows.true_label_N.const_data_ptr<int64_t>() + first,
-                      .rows = loss,
-                      .num_rows = logits_CV.size(0),
-                      .num_vocab = num_vocab,
-                      .settings = settings,
-                      .scale = rows.scale,
-                      .write_gradient = rows.head_grad_VD.defined(),
-                      .argmax = rows.argmax});
+    const DistillationParams params{.logits = logits_CV.mutable_data_ptr<float>(),
+                                    .teacher_logits = teacher_logits_CV.mutable_data_ptr<float>(),
+                                    .true_label = rows.true_label_N.const_data_ptr<int64_t>() + first,
+                                    .rows = loss,
+                                    .num_rows = logits_CV.size(0),
+                                    .num_vocab = num_columns,
+                                    .first_id = rows.shard.first,
+                                    .settings = settings,
+                                    .scale = rows.scale,
+                                    .write_gradient = rows.head_grad_VD.defined(),
+                                    .argmax = rows.argmax};
+    if (rows.shard.total == 0) return distillation_cpu(params);
+    RowExchange<DistillationStatistics> statistics(params.num_rows);
+    RowExchange<JsdStatistics> jsd(params.num_rows);
+    distillation_statistics_cpu(params, statistics.own());
+    distillation_gradient_cpu(params, statistics.exchange(rows.shard), jsd.own());
+    if (settings.loss == DistillationLoss::jsd) distillation_jsd_cpu(params, jsd.exchange(rows.shard));
   };
   return walk_chunks(rows, pass);
 }

@@ -25,8 +25,9 @@ HeadRows checked_rows(const HeadRows& rows);
 /// Logits of one chunk after the other, all in one buffer.
 class LogitChunks {
  public:
-  /// `rows` of a chunk; 0 = by size.
-  LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t rows = 0);
+  /// `rows` of a chunk; 0 = by the size of `num_vocab` logits, the whole vocabulary's, so that all its shards walk the
+  /// same chunks (0 = the head's).
+  LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t rows = 0, int64_t num_vocab = 0);
   int64_t rows() const { return rows_; }  // of a chunk; the last one may have fewer
   int64_t num_rows() const { return hidden_ND_.size(0); }
   /// Logits of rows [first, first + rows()), valid until the next call.
@@ -42,6 +43,29 @@ class LogitChunks {
 /// threads or chunks.
 using RowPass = std::function<void(int64_t first, at::Tensor& logits_CV, LossRow* rows)>;
 LinearLoss walk_chunks(const HeadRows& rows, const RowPass& pass);
+
+/// float64 [num_rows, numbers], and what all parts of the vocabulary have of them.
+at::Tensor empty_statistics(int64_t num_rows, int64_t numbers);
+at::Tensor exchange_statistics(const at::Tensor& own_CX, const VocabularyShard& shard);
+/// A chunk's row statistics on their way to the other parts of the vocabulary and back; Row is a struct of doubles.
+template <class Row>
+class RowExchange {
+ public:
+  explicit RowExchange(int64_t num_rows) : own_CX_(empty_statistics(num_rows, kNumbers)) {}
+  Row* own() { return reinterpret_cast<Row*>(own_CX_.mutable_data_ptr<double>()); }
+  /// All parts', valid as long as this lives.
+  RowParts<Row> exchange(const VocabularyShard& shard) {
+    all_RCX_ = exchange_statistics(own_CX_, shard);
+    return {.own = own(),
+            .all = reinterpret_cast<const Row*>(all_RCX_.template const_data_ptr<double>()),
+            .num_parts = all_RCX_.size(0),
+            .num_rows = own_CX_.size(0)};
+  }
+
+ private:
+  static constexpr int64_t kNumbers = sizeof(Row) / sizeof(double);
+  at::Tensor own_CX_, all_RCX_;
+};
 
 /// Mean over live rows of (1 - w) ce + w kd + z as an autograd function of hidden and head; `step` is the loss with
 /// gradients times `scale`, or forward only when head_grad_VD is undefined. No live row: 0.

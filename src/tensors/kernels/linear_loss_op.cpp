@@ -59,7 +59,12 @@ HeadRows checked_rows(const HeadRows& rows) {
   checked.hidden_ND = rows.hidden_ND.detach();
   checked.head_VD = rows.head_VD.detach();
   check_head(checked.hidden_ND, checked.head_VD, "hidden_ND", "head_VD");
-  check_labels(rows.true_label_N, rows.hidden_ND.size(0), rows.head_VD.size(0), rows.labels_below, "true_label_N");
+  if (rows.shard.total > 0)
+    COPPICE_CHECK(
+        rows.shard.first >= 0 && rows.shard.first + rows.head_VD.size(0) <= rows.shard.total && rows.shard.exchange,
+        fmt::format("shard: ids {} to {} of {}", rows.shard.first, rows.shard.first + rows.head_VD.size(0) - 1,
+                    rows.shard.total));
+  check_labels(rows.true_label_N, rows.hidden_ND.size(0), rows.num_vocab(), rows.labels_below, "true_label_N");
   if (rows.head_grad_VD.defined()) {
     check_shape(rows.head_grad_VD, {rows.head_VD.size(0), rows.head_VD.size(1)}, "head_grad_VD");
     check_cpu_float32(rows.head_grad_VD, "head_grad_VD");
@@ -67,10 +72,10 @@ HeadRows checked_rows(const HeadRows& rows) {
   return checked;
 }
 
-LogitChunks::LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t rows)
+LogitChunks::LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t rows, int64_t num_vocab)
     : hidden_ND_(hidden_ND.contiguous()),
       head_VD_(head_VD.contiguous()),
-      rows_(rows > 0 ? rows : chunk_rows(hidden_ND.size(0), head_VD.size(0))) {
+      rows_(rows > 0 ? rows : chunk_rows(hidden_ND.size(0), std::max(num_vocab, head_VD.size(0)))) {
   buffer_CV_ = hidden_ND.new_empty({rows_, head_VD.size(0)});
 }
 
@@ -108,6 +113,14 @@ at::Tensor sum_rows(const std::vector<LossRow>& rows, const at::Tensor& true_lab
 
 }  // namespace
 
+at::Tensor empty_statistics(int64_t num_rows, int64_t numbers) { return at::empty({num_rows, numbers}, at::kDouble); }
+
+at::Tensor exchange_statistics(const at::Tensor& own_CX, const VocabularyShard& shard) {
+  at::Tensor all_RCX = shard.exchange(own_CX).contiguous();
+  check_shape(all_RCX, {-1, own_CX.size(0), own_CX.size(1)}, "row statistics of all parts");
+  return all_RCX;
+}
+
 LinearLossSums LinearLoss::read() const {
   const at::Tensor host_S = sum_S.cpu();
   const double* sum = host_S.const_data_ptr<double>();
@@ -125,7 +138,7 @@ LinearLoss walk_chunks(const HeadRows& rows, const RowPass& pass) {
   LinearLoss result;
   if (wants_gradient) result.hidden_grad_ND = at::empty_like(rows.hidden_ND, at::MemoryFormat::Contiguous);
   std::vector<LossRow> loss(static_cast<size_t>(num_rows));
-  LogitChunks chunks(rows.hidden_ND, rows.head_VD, rows.chunk_rows);
+  LogitChunks chunks(rows.hidden_ND, rows.head_VD, rows.chunk_rows, rows.num_vocab());
   for (int64_t first = 0; first < num_rows; first += chunks.rows()) {
     at::Tensor logits_CV = chunks.at(first);
     pass(first, logits_CV, loss.data() + first);

@@ -23,6 +23,7 @@ struct MixedCrossEntropyParams {
   LossRow* rows = nullptr;                 // (C), overwritten
   int64_t num_rows = 0;                    // C
   int64_t num_vocab = 0;                   // V
+  int64_t first_id = 0;                    // id of the first column; labels outside the columns belong to other parts
   double teacher_weight = 0;
   double z_loss = 0;
   double scale = 1;
@@ -30,6 +31,16 @@ struct MixedCrossEntropyParams {
   bool argmax = false;
 };
 void mixed_cross_entropy_cpu(const MixedCrossEntropyParams& params);
+
+/// The same over one part of a vocabulary, in two walks: logits become exponentials and statistics, and those the
+/// gradient and the whole row's loss.
+struct MixedStatistics {
+  double largest = 0, sum = 0;       // of exp(z - largest)
+  double z_true = 0, z_teacher = 0;  // where this part has them
+  double top_1 = -1;                 // id of the largest; -1 when not asked for
+};
+void mixed_cross_entropy_statistics_cpu(const MixedCrossEntropyParams& params, MixedStatistics* statistics);
+void mixed_cross_entropy_gradient_cpu(const MixedCrossEntropyParams& params, const RowParts<MixedStatistics>& parts);
 
 /// One row in double; `gradient` (V values, scale 1) may be empty.
 LossRow mixed_cross_entropy_reference(std::span<const double> logits, int64_t true_label, int64_t teacher_label,

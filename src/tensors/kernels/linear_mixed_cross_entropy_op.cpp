@@ -17,24 +17,28 @@ LinearLoss mixed_cross_entropy_step(const HeadRows& given_rows, const at::Tensor
                                     double teacher_weight, double z_loss) {
   const at::NoGradGuard no_grad;
   const HeadRows rows = checked_rows(given_rows);
-  const int64_t num_vocab = rows.head_VD.size(0);
   COPPICE_CHECK(teacher_weight >= 0.0 && teacher_weight <= 1.0,
                 fmt::format("teacher_weight: got {}, expected 0 to 1", teacher_weight));
   if (teacher_label_N.defined())
-    check_labels(teacher_label_N, rows.hidden_ND.size(0), num_vocab, rows.labels_below, "teacher_label_N");
+    check_labels(teacher_label_N, rows.hidden_ND.size(0), rows.num_vocab(), rows.labels_below, "teacher_label_N");
   const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* loss) {
-    mixed_cross_entropy_cpu(
-        {.logits = logits_CV.mutable_data_ptr<float>(),
-         .true_label = rows.true_label_N.const_data_ptr<int64_t>() + first,
-         .teacher_label = teacher_label_N.defined() ? teacher_label_N.const_data_ptr<int64_t>() + first : nullptr,
-         .rows = loss,
-         .num_rows = logits_CV.size(0),
-         .num_vocab = num_vocab,
-         .teacher_weight = teacher_weight,
-         .z_loss = z_loss,
-         .scale = rows.scale,
-         .write_gradient = rows.head_grad_VD.defined(),
-         .argmax = rows.argmax});
+    const MixedCrossEntropyParams params{
+        .logits = logits_CV.mutable_data_ptr<float>(),
+        .true_label = rows.true_label_N.const_data_ptr<int64_t>() + first,
+        .teacher_label = teacher_label_N.defined() ? teacher_label_N.const_data_ptr<int64_t>() + first : nullptr,
+        .rows = loss,
+        .num_rows = logits_CV.size(0),
+        .num_vocab = rows.head_VD.size(0),
+        .first_id = rows.shard.first,
+        .teacher_weight = teacher_weight,
+        .z_loss = z_loss,
+        .scale = rows.scale,
+        .write_gradient = rows.head_grad_VD.defined(),
+        .argmax = rows.argmax};
+    if (rows.shard.total == 0) return mixed_cross_entropy_cpu(params);
+    RowExchange<MixedStatistics> statistics(params.num_rows);
+    mixed_cross_entropy_statistics_cpu(params, statistics.own());
+    mixed_cross_entropy_gradient_cpu(params, statistics.exchange(rows.shard));
   };
   return walk_chunks(rows, pass);
 }

@@ -32,6 +32,7 @@ struct TopKCrossEntropyParams {
   LossRow* rows = nullptr;              // (C), overwritten
   int64_t num_rows = 0;                 // C
   int64_t num_vocab = 0;                // V
+  int64_t first_id = 0;                 // id of the first column; ids outside the columns belong to other parts
   int64_t k = 0;                        // K
   TopKSettings settings;
   double scale = 1;
@@ -39,6 +40,17 @@ struct TopKCrossEntropyParams {
   bool argmax = false;
 };
 void top_k_cross_entropy_cpu(const TopKCrossEntropyParams& params);
+
+/// The same over one part of a vocabulary, in two walks: statistics, then gradient and the whole row's loss.
+struct TopKStatistics {
+  double largest = 0;
+  double sum_1 = 0, sum_p = 0, tail_p = 0;  // of exponentials with the largest taken off; tail_p: without S
+  double cross = 0, q_sum = 0;              // over S: sum q (log q - (z - largest) / tau), sum q
+  double z_true = 0;                        // where this part has it
+  double top_1 = -1;                        // id; -1 when not asked for
+};
+void top_k_cross_entropy_statistics_cpu(const TopKCrossEntropyParams& params, TopKStatistics* statistics);
+void top_k_cross_entropy_gradient_cpu(const TopKCrossEntropyParams& params, const RowParts<TopKStatistics>& parts);
 
 /// One row in double; `gradient` (V values, scale 1) may be empty.
 LossRow top_k_cross_entropy_reference(std::span<const double> logits, int64_t true_label,

@@ -67,83 +67,182 @@ COPPICE_INLINE void write_tail(float* z, int64_t n, float largest, float inverse
 
 /// An entry of S.
 struct Entry {
-  int64_t id;
+  int64_t column;
   double logit, log_q, q;
 };
 
-LossRow pass_row(const TopKCrossEntropyParams& params, int64_t row, std::vector<Entry>& entries) {
-  const int64_t n = params.num_vocab, true_label = params.true_label[row];
-  float* z = params.logits + row * n;
-  if (true_label == kIgnoredLabel) {
-    if (params.write_gradient) std::fill_n(z, n, 0.0f);
-    return {};
-  }
-  const double tau = params.settings.temperature;
-  const double z_true = z[true_label];
-  const Largest largest = find_largest(z, n);
-  LossRow result;
-  if (params.argmax) result.top_1 = find_first(z, n, largest);
-  entries.clear();
-  for (int64_t i = 0; i < params.k; ++i) {
-    const int64_t id = params.top_id[row * params.k + i];
-    if (id < 0) {
-      if (i == 0) break;
-      continue;
-    }
-    const double log_q = params.top_logp[row * params.k + i];
-    entries.push_back({id, z[id], log_q, std::exp(log_q)});
-    z[id] = -FLT_MAX;  // its exponential is 0
-  }
-  const bool taught = !entries.empty();
-  const double w = taught ? params.settings.teacher_weight : 0.0;
-  if (params.argmax && taught) result.teacher_top_1 = entries[0].id;
+/// Column of an id, -1 where another part has it.
+int64_t column_of(const TopKCrossEntropyParams& params, int64_t id) {
+  const int64_t column = id - params.first_id;
+  return column >= 0 && column < params.num_vocab ? column : -1;
+}
 
-  const auto inverse_temperature = static_cast<float>(1.0 / tau);
-  const double tail_1 = sum_exponentials(z, n, largest.value, 1.0f),
-               tail_p = tau == 1.0 ? tail_1 : sum_exponentials(z, n, largest.value, inverse_temperature);
-  double sum_1 = tail_1, sum_p = tail_p;
-  for (const Entry& entry : entries) {
-    sum_1 += std::exp(entry.logit - largest.value);
-    sum_p += std::exp((entry.logit - largest.value) / tau);
+bool is_taught(const TopKCrossEntropyParams& params, int64_t row) {
+  return params.k > 0 && params.top_id[row * params.k] >= 0;
+}
+
+/// The row's entries of S that are among the columns; their logits leave the row, where their exponential is then 0.
+void set_aside(const TopKCrossEntropyParams& params, int64_t row, std::vector<Entry>& entries) {
+  float* z = params.logits + row * params.num_vocab;
+  entries.clear();
+  if (!is_taught(params, row)) return;
+  for (int64_t i = 0; i < params.k; ++i) {
+    const int64_t id = params.top_id[row * params.k + i], column = column_of(params, id);
+    if (id < 0 || column < 0) continue;
+    const double log_q = params.top_logp[row * params.k + i];
+    entries.push_back({column, z[column], log_q, std::exp(log_q)});
+    z[column] = -FLT_MAX;
   }
-  const double lse = largest.value + std::log(sum_1), log_sum_p = std::log(sum_p);
-  result.ce = lse - z_true;
+}
+
+/// Leaves the entries of S set aside.
+TopKStatistics measure_row(const TopKCrossEntropyParams& params, int64_t row, std::vector<Entry>& entries) {
+  const int64_t n = params.num_vocab;
+  const double tau = params.settings.temperature;
+  float* z = params.logits + row * n;
+  TopKStatistics own;
+  if (const int64_t column = column_of(params, params.true_label[row]); column >= 0) own.z_true = z[column];
+  const Largest largest = find_largest(z, n);
+  own.largest = largest.value;
+  if (params.argmax) own.top_1 = static_cast<double>(params.first_id + find_first(z, n, largest));
+  set_aside(params, row, entries);
+  const double tail_1 = sum_exponentials(z, n, largest.value, 1.0f);
+  own.tail_p = tau == 1.0 ? tail_1 : sum_exponentials(z, n, largest.value, static_cast<float>(1.0 / tau));
+  own.sum_1 = tail_1;
+  own.sum_p = own.tail_p;
+  for (const Entry& entry : entries) {
+    own.sum_1 += std::exp(entry.logit - largest.value);
+    own.sum_p += std::exp((entry.logit - largest.value) / tau);
+    own.q_sum += entry.q;
+    if (entry.q > 0) own.cross += entry.q * (entry.log_q - (entry.logit - largest.value) / tau);
+  }
+  return own;
+}
+
+/// What the whole row's sums would be, were its exponentials taken like this part's.
+struct SumsHere {
+  float largest;
+  double sum_1, sum_p;
+  bool is_whole;  // this part is all there is
+};
+
+LossRow finish_row(const TopKCrossEntropyParams& params, int64_t row, const std::vector<Entry>& entries,
+                   const TopKStatistics& whole, const SumsHere& here) {
+  const int64_t n = params.num_vocab;
+  const double tau = params.settings.temperature;
+  const bool taught = is_taught(params, row);
+  const double w = taught ? params.settings.teacher_weight : 0.0;
+  LossRow result;
+  if (params.argmax) result.top_1 = static_cast<int64_t>(whole.top_1);
+  if (params.argmax && taught) result.teacher_top_1 = params.top_id[row * params.k];
+  const double lse = whole.largest + std::log(whole.sum_1), log_sum_p = std::log(whole.sum_p);
+  result.ce = lse - whole.z_true;
   result.z = params.settings.z_loss * lse * lse;
 
   const double q_tail = taught ? std::exp(double{params.tail_logp[row]}) : 0.0;
-  const double p_tail =
-      std::max(tail_p / sum_p, std::numeric_limits<double>::min());  // all of it may have fallen below e^-87
+  const double p_tail = std::max(whole.tail_p / whole.sum_p,
+                                 std::numeric_limits<double>::min());  // all of it may have fallen below e^-87
   double q_sum = q_tail, value = q_tail > 0 ? q_tail * (params.tail_logp[row] - std::log(p_tail)) : 0.0;
-  for (const Entry& entry : entries) {
-    q_sum += entry.q;
-    if (entry.q > 0) value += entry.q * (entry.log_q - ((entry.logit - largest.value) / tau - log_sum_p));
+  for (int64_t i = 0; taught && i < params.k; ++i)
+    if (params.top_id[row * params.k + i] >= 0) q_sum += std::exp(double{params.top_logp[row * params.k + i]});
+  if (here.is_whole) {
+    for (const Entry& entry : entries)
+      if (entry.q > 0) value += entry.q * (entry.log_q - ((entry.logit - here.largest) / tau - log_sum_p));
+  } else {
+    value += whole.cross + whole.q_sum * log_sum_p;
   }
   result.kd = taught ? tau * tau * value : result.ce;
   if (!params.write_gradient) return result;
 
-  const double plain = params.scale * (1.0 - w + 2.0 * params.settings.z_loss * lse) / sum_1,
+  float* z = params.logits + row * n;
+  const double plain = params.scale * (1.0 - w + 2.0 * params.settings.z_loss * lse) / here.sum_1,
                teacher = params.scale * w * tau;
-  const double tail_factor = tail_p > 0 ? teacher * (q_sum - (q_tail > 0 ? q_tail / p_tail : 0.0)) / sum_p : 0.0;
+  const double tail_factor =
+      whole.tail_p > 0 ? teacher * (q_sum - (q_tail > 0 ? q_tail / p_tail : 0.0)) / here.sum_p : 0.0;
   const auto tail = static_cast<float>(std::clamp(tail_factor, -double{FLT_MAX}, double{FLT_MAX}));
   if (tau == 1.0) {
-    per_instruction_set<write_tail<false>>(z, n, largest.value, 1.0f, static_cast<float>(plain), tail);
+    per_instruction_set<write_tail<false>>(z, n, here.largest, 1.0f, static_cast<float>(plain), tail);
   } else {
-    per_instruction_set<write_tail<true>>(z, n, largest.value, inverse_temperature, static_cast<float>(plain), tail);
+    per_instruction_set<write_tail<true>>(z, n, here.largest, static_cast<float>(1.0 / tau), static_cast<float>(plain),
+                                          tail);
   }
   for (const Entry& entry : entries) {
-    const double p = std::exp((entry.logit - largest.value) / tau) / sum_p;
-    z[entry.id] = static_cast<float>(plain * std::exp(entry.logit - largest.value) + teacher * (q_sum * p - entry.q));
+    const double p = std::exp((entry.logit - here.largest) / tau) / here.sum_p;
+    z[entry.column] =
+        static_cast<float>(plain * std::exp(entry.logit - here.largest) + teacher * (q_sum * p - entry.q));
   }
-  z[true_label] -= static_cast<float>(params.scale * (1.0 - w));
+  if (const int64_t column = column_of(params, params.true_label[row]); column >= 0)
+    z[column] -= static_cast<float>(params.scale * (1.0 - w));
   return result;
+}
+
+/// True for an ignored row, whose gradient is then zero.
+bool skip_row(const TopKCrossEntropyParams& params, int64_t row) {
+  if (params.true_label[row] != kIgnoredLabel) return false;
+  if (params.write_gradient) std::fill_n(params.logits + row * params.num_vocab, params.num_vocab, 0.0f);
+  return true;
+}
+
+template <class Body>
+void walk_rows(const TopKCrossEntropyParams& params, const Body& body) {
+  parallel_rows(params.num_rows, threads_for(params.num_rows * params.num_vocab), [&](int64_t begin, int64_t end, int) {
+    std::vector<Entry> entries;
+    for (int64_t row = begin; row < end; ++row) body(row, entries);
+  });
 }
 
 }  // namespace
 
 void top_k_cross_entropy_cpu(const TopKCrossEntropyParams& params) {
-  parallel_rows(params.num_rows, threads_for(params.num_rows * params.num_vocab), [&](int64_t begin, int64_t end, int) {
-    std::vector<Entry> entries;
-    for (int64_t row = begin; row < end; ++row) params.rows[row] = pass_row(params, row, entries);
+  walk_rows(params, [&](int64_t row, std::vector<Entry>& entries) {
+    params.rows[row] = {};
+    if (skip_row(params, row)) return;
+    const TopKStatistics whole = measure_row(params, row, entries);
+    params.rows[row] = finish_row(
+        params, row, entries, whole,
+        {.largest = static_cast<float>(whole.largest), .sum_1 = whole.sum_1, .sum_p = whole.sum_p, .is_whole = true});
+  });
+}
+
+void top_k_cross_entropy_statistics_cpu(const TopKCrossEntropyParams& params, TopKStatistics* statistics) {
+  walk_rows(params, [&](int64_t row, std::vector<Entry>& entries) {
+    statistics[row] = {};
+    if (skip_row(params, row)) return;
+    statistics[row] = measure_row(params, row, entries);
+    for (const Entry& entry : entries)  // back, for the other walk
+      params.logits[row * params.num_vocab + entry.column] = static_cast<float>(entry.logit);
+  });
+}
+
+void top_k_cross_entropy_gradient_cpu(const TopKCrossEntropyParams& params, const RowParts<TopKStatistics>& parts) {
+  const double tau = params.settings.temperature;
+  walk_rows(params, [&](int64_t row, std::vector<Entry>& entries) {
+    params.rows[row] = {};
+    if (params.true_label[row] == kIgnoredLabel) return;
+    TopKStatistics whole = parts.at(0, row);
+    for (int64_t part = 1; part < parts.num_parts; ++part)  // ties to the lowest id: an earlier part keeps them
+      if (const TopKStatistics& other = parts.at(part, row); other.largest > whole.largest) {
+        whole.largest = other.largest;
+        whole.top_1 = other.top_1;
+      }
+    whole.sum_1 = whole.sum_p = whole.tail_p = whole.cross = whole.q_sum = whole.z_true = 0;
+    for (int64_t part = 0; part < parts.num_parts; ++part) {
+      const TopKStatistics& other = parts.at(part, row);
+      const double to_largest = other.largest - whole.largest, e_p = std::exp(to_largest / tau);
+      whole.sum_1 += other.sum_1 * std::exp(to_largest);
+      whole.sum_p += other.sum_p * e_p;
+      whole.tail_p += other.tail_p * e_p;
+      whole.cross += other.cross - other.q_sum * to_largest / tau;
+      whole.q_sum += other.q_sum;
+      whole.z_true += other.z_true;
+    }
+    set_aside(params, row, entries);
+    const double to_largest = parts.own[row].largest - whole.largest;
+    params.rows[row] = finish_row(params, row, entries, whole,
+                                  {.largest = static_cast<float>(parts.own[row].largest),
+                                   .sum_1 = whole.sum_1 * std::exp(-to_largest),
+                                   .sum_p = whole.sum_p * std::exp(-to_largest / tau),
+                                   .is_whole = false});
   });
 }
 

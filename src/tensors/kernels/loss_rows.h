@@ -20,6 +20,16 @@ struct LossRow {
   int64_t teacher_top_1 = -1;  // what the teacher would choose; -1 where that is unknown or not asked for
 };
 
+/// What all parts of a vocabulary that is cut over ranks know of a chunk's rows, in the order of ids; Row is a struct
+/// of doubles. A loss over one part walks its rows twice: statistics first, and the gradient once all parts' are known.
+template <class Row>
+struct RowParts {
+  const Row* own = nullptr;  // (C): this part's
+  const Row* all = nullptr;  // (parts, C)
+  int64_t num_parts = 0, num_rows = 0;
+  const Row& at(int64_t part, int64_t row) const { return all[part * num_rows + row]; }
+};
+
 struct Largest {
   float value;
   int64_t block;  // start of the first block that holds it
