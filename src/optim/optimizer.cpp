@@ -125,7 +125,7 @@ ScoreOptimizer::ScoreOptimizer(at::Tensor scores_LF, double lr, double beta_1, d
       beta_2_(beta_2),
       warmup_(warmup_steps),
       total_(total_steps) {
-  check_float32(scores_, "scores_LF");
+  check_dense(scores_, at::kFloat, at::kCPU, "scores_LF");
   COPPICE_CHECK(scores_.is_contiguous(), "scores_LF: expected a contiguous tensor");
   const at::NoGradGuard no_grad;
   m_ = at::zeros(scores_.sizes(), scores_.options().requires_grad(false));
@@ -136,7 +136,7 @@ void ScoreOptimizer::step(const at::Tensor& grad_LF) {
   COPPICE_CHECK(
       grad_LF.sizes() == scores_.sizes(),
       fmt::format("score gradient: got {}, expected {}", shape_text(grad_LF.sizes()), shape_text(scores_.sizes())));
-  check_float32(grad_LF, "score gradient");
+  check_dense(grad_LF, at::kFloat, scores_.device(), "score gradient");
   const at::NoGradGuard no_grad;
   ++t_;
   double factor = t_ < warmup_ ? static_cast<double>(t_) / static_cast<double>(warmup_) : 1.0;

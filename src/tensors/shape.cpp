@@ -11,6 +11,7 @@
 #include "src/base/errors.h"
 #include "src/base/threads.h"
 #include "src/tensors/caching_allocator.h"
+#include "src/tensors/device.h"
 
 namespace coppice {
 
@@ -40,14 +41,17 @@ void check_shape(const at::Tensor& tensor, std::initializer_list<int64_t> expect
                                   shape_text(c10::IntArrayRef(expected.begin(), expected.end()))));
 }
 
-void check_float32(const at::Tensor& tensor, std::string_view name) {
+void check_dense(const at::Tensor& tensor, at::ScalarType dtype, at::Device device, std::string_view name) {
   COPPICE_CHECK(tensor.defined(), fmt::format("{}: undefined tensor", name));
-  COPPICE_CHECK(tensor.scalar_type() == at::kFloat,
-                fmt::format("{}: got {}, expected float32", name, c10::toString(tensor.scalar_type())));
+  COPPICE_CHECK(tensor.scalar_type() == dtype,
+                fmt::format("{}: got {}, expected {}", name, dtype_name(tensor.scalar_type()), dtype_name(dtype)));
   COPPICE_CHECK(tensor.layout() == at::kStrided, fmt::format("{}: expected a dense tensor", name));
   const bool unit_stride = tensor.dim() == 0 || tensor.size(-1) <= 1 || tensor.stride(-1) == 1;
   COPPICE_CHECK(unit_stride,
                 fmt::format("{}: strides {}, expected 1 along the last axis", name, shape_text(tensor.strides())));
+  check_available(tensor.device(), name);
+  COPPICE_CHECK(tensor.device() == device,
+                fmt::format("{}: on {}, expected on {}", name, device_name(tensor.device()), device_name(device)));
 }
 
 void start_torch(int threads) {

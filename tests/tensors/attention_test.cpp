@@ -28,15 +28,18 @@ at::Tensor composition(const Sizes& s, const at::Tensor& document_BT, const at::
   return scores.softmax(-1).matmul(repeated(s.num_heads + s.num_kv_heads)).transpose(1, 2).reshape({s.tokens(), -1});
 }
 
-void check_attention(const Sizes& s, const at::Tensor& document_BT, double scale = 1.0, double floor = 1e-6) {
+void check_attention(const Placement& on, const Sizes& s, const at::Tensor& document_BT, double scale = 1.0,
+                     double floor = 1e-6) {
   CAPTURE(s.length);
   CAPTURE(s.num_heads);
   CAPTURE(s.head_size);
   const at::Tensor qkv = scale * randn({s.tokens(), s.packed()}, 1),
                    out_grad = randn({s.tokens(), s.num_heads * s.head_size}, 2);
   check_against_composition(
+      on,
       [&](const std::vector<at::Tensor>& in) {
-        return causal_attention(in[0], s.batch, s.num_heads, s.num_kv_heads, document_BT);
+        return causal_attention(in[0], s.batch, s.num_heads, s.num_kv_heads,
+                                document_BT.defined() ? document_BT.to(on.device) : document_BT);
       },
       [&](const std::vector<at::Tensor>& in) { return composition(s, document_BT, in[0]); }, {qkv}, out_grad, floor);
 }
@@ -55,29 +58,37 @@ at::Tensor documents(const Sizes& s, const std::vector<int64_t>& lengths) {
   return document;
 }
 
+void check_lengths(const Placement& on) {
+  for (const Sizes& s : {Sizes{1, 1, 1, 1, 8}, Sizes{2, 5, 4, 2, 32}, Sizes{1, 31, 3, 1, 64}, Sizes{2, 33, 2, 2, 16},
+                         Sizes{2, 64, 4, 4, 32}, Sizes{3, 130, 4, 2, 32}, Sizes{1, 257, 6, 2, 64},
+                         Sizes{1, 100, 2, 1, 128}, Sizes{1, 70, 3, 3, 20}})
+    check_attention(on, s, {});
+}
+
+void check_large_scores(const Placement& on) {
+  // Scores reach 128, and probabilities come from their distance to the log-sum-exp: the rounding of both in float32
+  // alone is 2^-23 * 128 of each.
+  check_attention(on, {1, 90, 2, 1, 32}, {}, 4.0, 0x1p-23 * 128);
+}
+
+void check_document_mask(const Placement& on) {
+  for (const Sizes& s : {Sizes{2, 40, 4, 2, 32}, Sizes{2, 150, 2, 1, 64}, Sizes{1, 300, 2, 2, 32}}) {
+    check_attention(on, s, documents(s, {7, 1, 20, 80, 1000}));
+    check_attention(on, s, documents(s, {1000}));
+    check_attention(on, s, documents(s, {64, 64, 1000}));
+  }
+}
+
 }  // namespace
 
 TEST_SUITE("grad") {
   TEST_CASE("causal_attention: output and packed gradient for grouped, single and equal heads at ragged lengths") {
-    for (const Sizes& s : {Sizes{1, 1, 1, 1, 8}, Sizes{2, 5, 4, 2, 32}, Sizes{1, 31, 3, 1, 64}, Sizes{2, 33, 2, 2, 16},
-                           Sizes{2, 64, 4, 4, 32}, Sizes{3, 130, 4, 2, 32}, Sizes{1, 257, 6, 2, 64},
-                           Sizes{1, 100, 2, 1, 128}, Sizes{1, 70, 3, 3, 20}})
-      check_attention(s, {});
+    on_each(host_placements(), check_lengths);
   }
-
   TEST_CASE("causal_attention: large scores neither overflow nor lose the softmax") {
-    // Scores reach 128, and probabilities come from their distance to the log-sum-exp: the rounding of both in float32
-    // alone is 2^-23 * 128 of each.
-    check_attention({1, 90, 2, 1, 32}, {}, 4.0, 0x1p-23 * 128);
+    on_each(host_placements(), check_large_scores);
   }
-
-  TEST_CASE("causal_attention: document mask") {
-    for (const Sizes& s : {Sizes{2, 40, 4, 2, 32}, Sizes{2, 150, 2, 1, 64}, Sizes{1, 300, 2, 2, 32}}) {
-      check_attention(s, documents(s, {7, 1, 20, 80, 1000}));
-      check_attention(s, documents(s, {1000}));
-      check_attention(s, documents(s, {64, 64, 1000}));
-    }
-  }
+  TEST_CASE("causal_attention: document mask") { on_each(host_placements(), check_document_mask); }
 }
 
 TEST_SUITE("unit") {
@@ -114,5 +125,15 @@ TEST_SUITE("unit") {
     CHECK_THROWS_AS(causal_attention(qkv, 3, 4, 2, {}), InternalError);
     CHECK_THROWS_AS(causal_attention(qkv, 2, 4, 3, {}), InternalError);
     CHECK_THROWS_AS(causal_attention(qkv, 2, 4, 2, at::zeros({2, 69}, at::kInt)), InternalError);
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("causal_attention: output and packed gradient on a device") {
+    on_each(device_placements(), [](const Placement& on) {
+      check_lengths(on);
+      check_large_scores(on);
+      check_document_mask(on);
+    });
   }
 }

@@ -8,6 +8,8 @@
 #include <functional>
 #include <vector>
 
+#include "tests/tensors/placements.h"
+
 namespace coppice {
 
 /// Largest |a - b| in double; NaN anywhere gives NaN, which no bound accepts.
@@ -36,25 +38,31 @@ struct Gradients {
 using Composition = std::function<at::Tensor(const std::vector<at::Tensor>&)>;
 
 inline Gradients differentiate(const Composition& function, const std::vector<at::Tensor>& inputs,
-                               const at::Tensor& output_grad, at::ScalarType dtype) {
+                               const at::Tensor& output_grad, const Placement& on) {
   std::vector<at::Tensor> leaves;
   for (const at::Tensor& input : inputs)
-    leaves.push_back(input.detach().to(dtype, /*non_blocking=*/false, /*copy=*/true).requires_grad_());
+    leaves.push_back(input.detach().to(on.device, on.compute, /*non_blocking=*/false, /*copy=*/true).requires_grad_());
   Gradients result;
-  result.output = function(leaves);
-  result.output.backward(output_grad.to(dtype));
-  for (const at::Tensor& leaf : leaves) result.inputs.push_back(leaf.grad());
-  result.output = result.output.detach();
+  const at::Tensor output = function(leaves);
+  output.backward(output_grad.to(on.device, on.compute));
+  for (const at::Tensor& leaf : leaves)
+    result.inputs.push_back(leaf.grad().defined() ? leaf.grad().cpu() : leaf.grad());
+  result.output = output.detach().cpu();
   return result;
 }
 
-/// Runs ours in float32 and the composition in float32 and float64, and compares outputs and all gradients.
-inline void check_against_composition(const Composition& ours, const Composition& composition,
+/// Runs ours at `on`, and on the CPU the composition in the same element type and in float64, and compares outputs and
+/// all gradients.
+inline void check_against_composition(const Placement& on, const Composition& ours, const Composition& composition,
                                       const std::vector<at::Tensor>& inputs, const at::Tensor& output_grad,
                                       double floor = 1e-6) {
-  const Gradients mine = differentiate(ours, inputs, output_grad, at::kFloat);
-  const Gradients torch32 = differentiate(composition, inputs, output_grad, at::kFloat);
-  const Gradients reference = differentiate(composition, inputs, output_grad, at::kDouble);
+  const auto rounded = [&](const at::Tensor& tensor) { return tensor.to(on.compute).to(tensor.scalar_type()); };
+  std::vector<at::Tensor> given;  // what every one of the three reads
+  for (const at::Tensor& input : inputs) given.push_back(rounded(input));
+  const at::Tensor grad = rounded(output_grad);
+  const Gradients mine = differentiate(ours, given, grad, on);
+  const Gradients torch32 = differentiate(composition, given, grad, {.device = at::kCPU, .compute = on.compute});
+  const Gradients reference = differentiate(composition, given, grad, {.device = at::kCPU, .compute = at::kDouble});
   check_close(mine.output, torch32.output, reference.output, floor);
   for (size_t i = 0; i < inputs.size(); ++i) {
     CAPTURE(i);

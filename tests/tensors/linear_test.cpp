@@ -4,18 +4,25 @@
 
 using namespace coppice;
 
-TEST_SUITE("grad") {
-  TEST_CASE("linear: output and gradients at ragged sizes") {
-    for (const auto& [tokens, inputs, outputs] : std::vector<std::array<int64_t, 3>>{
-             {1, 1, 1}, {1, 33, 31}, {5, 32, 257}, {31, 257, 33}, {130, 96, 200}, {300, 128, 64}}) {
-      CAPTURE(tokens);
-      CAPTURE(inputs);
-      CAPTURE(outputs);
-      check_against_composition([](const std::vector<at::Tensor>& in) { return coppice::linear(in[0], in[1], {}); },
-                                [](const std::vector<at::Tensor>& in) { return in[0].mm(in[1].t()); },
-                                {randn({tokens, inputs}, 1), randn({outputs, inputs}, 2)}, randn({tokens, outputs}, 3));
-    }
+namespace {
+
+void check_output_and_gradients(const Placement& on) {
+  for (const auto& [tokens, inputs, outputs] : std::vector<std::array<int64_t, 3>>{
+           {1, 1, 1}, {1, 33, 31}, {5, 32, 257}, {31, 257, 33}, {130, 96, 200}, {300, 128, 64}}) {
+    CAPTURE(tokens);
+    CAPTURE(inputs);
+    CAPTURE(outputs);
+    check_against_composition(
+        on, [](const std::vector<at::Tensor>& in) { return coppice::linear(in[0], in[1], {}); },
+        [](const std::vector<at::Tensor>& in) { return in[0].mm(in[1].t()); },
+        {randn({tokens, inputs}, 1), randn({outputs, inputs}, 2)}, randn({tokens, outputs}, 3));
   }
+}
+
+}  // namespace
+
+TEST_SUITE("grad") {
+  TEST_CASE("linear: output and gradients at ragged sizes") { on_each(host_placements(), check_output_and_gradients); }
 
   TEST_CASE("linear: the weight's gradient is added to the arena's view, and autograd gets none") {
     const at::Tensor x = randn({70, 40}, 1).requires_grad_(), weight = randn({50, 40}, 2).requires_grad_(),
@@ -46,5 +53,11 @@ TEST_SUITE("unit") {
                          doctest::Contains("weight_OI: got (3, 2), expected (-1, 3)"), InternalError);
     CHECK_THROWS_AS(coppice::linear(x.to(at::kDouble), weight, {}), InternalError);
     CHECK_THROWS_AS(coppice::linear(x, weight, at::zeros({2, 3})), InternalError);
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("linear: output and gradients at ragged sizes: on a device") {
+    on_each(device_placements(), check_output_and_gradients);
   }
 }

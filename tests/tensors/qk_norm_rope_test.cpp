@@ -43,27 +43,31 @@ at::Tensor composition(const Sizes& sizes, const at::Tensor& position_N, const s
 
 at::Tensor ours(const Sizes& sizes, const at::Tensor& position_N, const std::vector<at::Tensor>& in) {
   const at::Tensor q_weight = in.size() > 1 ? in[1] : at::Tensor(), k_weight = in.size() > 1 ? in[2] : at::Tensor();
-  return qk_norm_rope(in[0], q_weight, {}, k_weight, {}, position_N, sizes.num_heads, sizes.num_kv_heads, kEps, kTheta);
+  return qk_norm_rope(in[0], q_weight, {}, k_weight, {}, position_N.to(in[0].device()), sizes.num_heads,
+                      sizes.num_kv_heads, kEps, kTheta);
+}
+
+void check_output_and_gradients(const Placement& on) {
+  for (const Sizes& sizes : {Sizes{4, 2, 32}, Sizes{3, 1, 64}, Sizes{2, 2, 128}, Sizes{2, 1, 2}, Sizes{3, 3, 18}})
+    for (const int64_t num_tokens : {1, 70}) {
+      CAPTURE(sizes.head_size);
+      CAPTURE(num_tokens);
+      const at::Tensor position = at::arange(num_tokens, at::kLong) * 3 % 50;
+      const auto mine = [&](const std::vector<at::Tensor>& in) { return ours(sizes, position, in); };
+      const auto theirs = [&](const std::vector<at::Tensor>& in) { return composition(sizes, position, in); };
+      const at::Tensor qkv = randn({num_tokens, sizes.packed()}, 1), out_grad = randn({num_tokens, sizes.packed()}, 2);
+      check_against_composition(on, mine, theirs, {qkv}, out_grad);
+      check_against_composition(on, mine, theirs,
+                                {qkv, 1 + 0.2 * randn({sizes.head_size}, 3), 1 + 0.2 * randn({sizes.head_size}, 4)},
+                                out_grad);
+    }
 }
 
 }  // namespace
 
 TEST_SUITE("grad") {
   TEST_CASE("qk_norm_rope: output and gradients, with and without norm, head sizes fixed and free") {
-    for (const Sizes& sizes : {Sizes{4, 2, 32}, Sizes{3, 1, 64}, Sizes{2, 2, 128}, Sizes{2, 1, 2}, Sizes{3, 3, 18}})
-      for (const int64_t num_tokens : {1, 70}) {
-        CAPTURE(sizes.head_size);
-        CAPTURE(num_tokens);
-        const at::Tensor position = at::arange(num_tokens, at::kLong) * 3 % 50;
-        const auto mine = [&](const std::vector<at::Tensor>& in) { return ours(sizes, position, in); };
-        const auto theirs = [&](const std::vector<at::Tensor>& in) { return composition(sizes, position, in); };
-        const at::Tensor qkv = randn({num_tokens, sizes.packed()}, 1),
-                         out_grad = randn({num_tokens, sizes.packed()}, 2);
-        check_against_composition(mine, theirs, {qkv}, out_grad);
-        check_against_composition(mine, theirs,
-                                  {qkv, 1 + 0.2 * randn({sizes.head_size}, 3), 1 + 0.2 * randn({sizes.head_size}, 4)},
-                                  out_grad);
-      }
+    on_each(host_placements(), check_output_and_gradients);
   }
 
   TEST_CASE("qk_norm_rope: weight gradients are added to the arena's views") {
@@ -92,19 +96,19 @@ TEST_SUITE("parity") {
                        position = at::arange(num_tokens, at::kLong) * 7;
       const auto table = rope_table(kTheta, head_size, 7 * num_tokens);
       Guarded out(size), out2(size);
-      QkNormRopeParams forward{.qkv = qkv.const_data_ptr<float>(),
-                               .q_weight = q_weight.const_data_ptr<float>(),
-                               .k_weight = k_weight.const_data_ptr<float>(),
-                               .position = position.const_data_ptr<int64_t>(),
-                               .cos = table->cos.data(),
-                               .sin = table->sin.data(),
-                               .out = out.data(),
-                               .num_tokens = num_tokens,
-                               .num_heads = num_heads,
-                               .num_kv_heads = num_kv_heads,
-                               .head_size = head_size,
-                               .qkv_row_stride = qkv.stride(0),
-                               .eps = 1e-6f};
+      QkNormRopeParams<float> forward{.qkv = qkv.const_data_ptr<float>(),
+                                      .q_weight = q_weight.const_data_ptr<float>(),
+                                      .k_weight = k_weight.const_data_ptr<float>(),
+                                      .position = position.const_data_ptr<int64_t>(),
+                                      .cos = table->cos.data(),
+                                      .sin = table->sin.data(),
+                                      .out = out.data(),
+                                      .num_tokens = num_tokens,
+                                      .num_heads = num_heads,
+                                      .num_kv_heads = num_kv_heads,
+                                      .head_size = head_size,
+                                      .qkv_row_stride = qkv.stride(0),
+                                      .eps = 1e-6f};
       qk_norm_rope_cpu(forward);
       forward.out = out2.data();
       qk_norm_rope_reference(forward);
@@ -113,24 +117,24 @@ TEST_SUITE("parity") {
 
       Guarded qkv_grad(size), q_grad(head_size), k_grad(head_size), qkv_grad2(size), q_grad2(head_size),
           k_grad2(head_size);
-      QkNormRopeBackwardParams backward{.qkv = qkv.const_data_ptr<float>(),
-                                        .q_weight = q_weight.const_data_ptr<float>(),
-                                        .k_weight = k_weight.const_data_ptr<float>(),
-                                        .position = position.const_data_ptr<int64_t>(),
-                                        .cos = table->cos.data(),
-                                        .sin = table->sin.data(),
-                                        .out_grad = out_grad.const_data_ptr<float>(),
-                                        .qkv_grad = qkv_grad.data(),
-                                        .q_weight_grad = q_grad.data(),
-                                        .k_weight_grad = k_grad.data(),
-                                        .accumulate_weight_grad = false,
-                                        .num_tokens = num_tokens,
-                                        .num_heads = num_heads,
-                                        .num_kv_heads = num_kv_heads,
-                                        .head_size = head_size,
-                                        .qkv_row_stride = qkv.stride(0),
-                                        .out_grad_row_stride = out_grad.stride(0),
-                                        .eps = 1e-6f};
+      QkNormRopeBackwardParams<float> backward{.qkv = qkv.const_data_ptr<float>(),
+                                               .q_weight = q_weight.const_data_ptr<float>(),
+                                               .k_weight = k_weight.const_data_ptr<float>(),
+                                               .position = position.const_data_ptr<int64_t>(),
+                                               .cos = table->cos.data(),
+                                               .sin = table->sin.data(),
+                                               .out_grad = out_grad.const_data_ptr<float>(),
+                                               .qkv_grad = qkv_grad.data(),
+                                               .q_weight_grad = q_grad.data(),
+                                               .k_weight_grad = k_grad.data(),
+                                               .accumulate_weight_grad = false,
+                                               .num_tokens = num_tokens,
+                                               .num_heads = num_heads,
+                                               .num_kv_heads = num_kv_heads,
+                                               .head_size = head_size,
+                                               .qkv_row_stride = qkv.stride(0),
+                                               .out_grad_row_stride = out_grad.stride(0),
+                                               .eps = 1e-6f};
       qk_norm_rope_backward_cpu(backward);
       backward.qkv_grad = qkv_grad2.data();
       backward.q_weight_grad = q_grad2.data();
@@ -209,5 +213,11 @@ TEST_SUITE("golden") {
       const double dot = at_position(1005)[0].dot(at_position(1002)[1]).item<double>();
       CHECK(dot == doctest::Approx(row.at("dot").get<double>()).epsilon(5e-6));
     }
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("qk_norm_rope: output and gradients, with and without norm, head sizes fixed and free: on a device") {
+    on_each(device_placements(), check_output_and_gradients);
   }
 }

@@ -26,22 +26,26 @@ at::Tensor ours(const std::vector<at::Tensor>& in) {
   return at::cat({out.residual_ND, out.normed_ND}, 1);
 }
 
+void check_outputs_and_gradients(const Placement& on) {
+  for (const int64_t hidden_size : {1, 31, 32, 33, 257, 768})
+    for (const int64_t num_tokens : {1, 5, 131}) {
+      CAPTURE(hidden_size);
+      CAPTURE(num_tokens);
+      const at::Tensor x = randn({num_tokens, hidden_size}, 1), delta = randn({num_tokens, hidden_size}, 2),
+                       weight = 1 + 0.3 * randn({hidden_size}, 3);
+      check_against_composition(on, ours, composition, {x, delta, weight}, randn({num_tokens, 2 * hidden_size}, 4));
+      check_against_composition(
+          on, [](const std::vector<at::Tensor>& in) { return residual_rms_norm(in[0], {}, in[1], {}, kEps).normed_ND; },
+          [](const std::vector<at::Tensor>& in) { return norm(in[0], in[1]); }, {x, weight},
+          randn({num_tokens, hidden_size}, 5));
+    }
+}
+
 }  // namespace
 
 TEST_SUITE("grad") {
   TEST_CASE("residual_rms_norm: outputs and gradients, with and without delta") {
-    for (const int64_t hidden_size : {1, 31, 32, 33, 257, 768})
-      for (const int64_t num_tokens : {1, 5, 131}) {
-        CAPTURE(hidden_size);
-        CAPTURE(num_tokens);
-        const at::Tensor x = randn({num_tokens, hidden_size}, 1), delta = randn({num_tokens, hidden_size}, 2),
-                         weight = 1 + 0.3 * randn({hidden_size}, 3);
-        check_against_composition(ours, composition, {x, delta, weight}, randn({num_tokens, 2 * hidden_size}, 4));
-        check_against_composition(
-            [](const std::vector<at::Tensor>& in) { return residual_rms_norm(in[0], {}, in[1], {}, kEps).normed_ND; },
-            [](const std::vector<at::Tensor>& in) { return norm(in[0], in[1]); }, {x, weight},
-            randn({num_tokens, hidden_size}, 5));
-      }
+    on_each(host_placements(), check_outputs_and_gradients);
   }
 
   TEST_CASE("residual_rms_norm: only one of the outputs used") {
@@ -85,17 +89,17 @@ TEST_SUITE("parity") {
       const at::Tensor residual_grad = strided_copy(randn({num_tokens, hidden_size}, 8), 2, 1);
       const int64_t size = num_tokens * hidden_size;
       Guarded residual(size), normed(size), rstd(num_tokens), residual2(size), normed2(size), rstd2(num_tokens);
-      ResidualRmsNormParams forward{.x = x.const_data_ptr<float>(),
-                                    .delta = delta.const_data_ptr<float>(),
-                                    .weight = weight.const_data_ptr<float>(),
-                                    .residual = residual.data(),
-                                    .normed = normed.data(),
-                                    .rstd = rstd.data(),
-                                    .num_tokens = num_tokens,
-                                    .hidden_size = hidden_size,
-                                    .x_row_stride = x.stride(0),
-                                    .delta_row_stride = delta.stride(0),
-                                    .eps = 1e-5f};
+      ResidualRmsNormParams<float> forward{.x = x.const_data_ptr<float>(),
+                                           .delta = delta.const_data_ptr<float>(),
+                                           .weight = weight.const_data_ptr<float>(),
+                                           .residual = residual.data(),
+                                           .normed = normed.data(),
+                                           .rstd = rstd.data(),
+                                           .num_tokens = num_tokens,
+                                           .hidden_size = hidden_size,
+                                           .x_row_stride = x.stride(0),
+                                           .delta_row_stride = delta.stride(0),
+                                           .eps = 1e-5f};
       residual_rms_norm_cpu(forward);
       forward.residual = residual2.data();
       forward.normed = normed2.data();
@@ -106,19 +110,19 @@ TEST_SUITE("parity") {
       CHECK(max_error(normed.tensor({size}), normed2.tensor({size})) < 1e-5);
 
       Guarded x_grad(size), weight_grad(hidden_size), x_grad2(size), weight_grad2(hidden_size);
-      ResidualRmsNormBackwardParams backward{.residual = residual.data(),
-                                             .weight = weight.const_data_ptr<float>(),
-                                             .rstd = rstd.data(),
-                                             .normed_grad = normed_grad.const_data_ptr<float>(),
-                                             .residual_grad = residual_grad.const_data_ptr<float>(),
-                                             .x_grad = x_grad.data(),
-                                             .weight_grad = weight_grad.data(),
-                                             .accumulate_weight_grad = false,
-                                             .num_tokens = num_tokens,
-                                             .hidden_size = hidden_size,
-                                             .residual_row_stride = hidden_size,
-                                             .normed_grad_row_stride = normed_grad.stride(0),
-                                             .residual_grad_row_stride = residual_grad.stride(0)};
+      ResidualRmsNormBackwardParams<float> backward{.residual = residual.data(),
+                                                    .weight = weight.const_data_ptr<float>(),
+                                                    .rstd = rstd.data(),
+                                                    .normed_grad = normed_grad.const_data_ptr<float>(),
+                                                    .residual_grad = residual_grad.const_data_ptr<float>(),
+                                                    .x_grad = x_grad.data(),
+                                                    .weight_grad = weight_grad.data(),
+                                                    .accumulate_weight_grad = false,
+                                                    .num_tokens = num_tokens,
+                                                    .hidden_size = hidden_size,
+                                                    .residual_row_stride = hidden_size,
+                                                    .normed_grad_row_stride = normed_grad.stride(0),
+                                                    .residual_grad_row_stride = residual_grad.stride(0)};
       residual_rms_norm_backward_cpu(backward);
       backward.x_grad = x_grad2.data();
       backward.weight_grad = weight_grad2.data();
@@ -166,5 +170,11 @@ TEST_SUITE("golden") {
     CHECK(max_error(out.view(-1), vector("out")) <= tolerance);
     CHECK(max_error(x.grad().view(-1), vector("dx")) <= tolerance);
     CHECK(max_error(weight.grad(), vector("dw")) <= tolerance);
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("residual_rms_norm: outputs and gradients, with and without delta: on a device") {
+    on_each(device_placements(), check_outputs_and_gradients);
   }
 }

@@ -23,13 +23,24 @@ TEST_SUITE("unit") {
     CHECK_THROWS_AS(check_shape(at::Tensor(), {}, "x"), InternalError);
   }
 
-  TEST_CASE("check_float32: dtype and last stride") {
-    CHECK_NOTHROW(check_float32(at::zeros({3, 4}), "x"));
-    CHECK_NOTHROW(check_float32(at::zeros({3, 8}).narrow(1, 1, 4), "x"));
-    CHECK_NOTHROW(check_float32(at::zeros({4, 1}).t(), "x"));
-    CHECK_THROWS_AS(check_float32(at::zeros({3, 4}, at::kDouble), "x"), InternalError);
-    CHECK_THROWS_AS(check_float32(at::zeros({3, 4}).t(), "x"), InternalError);
-    CHECK_THROWS_AS(check_float32(at::Tensor(), "x"), InternalError);
+  TEST_CASE("check_dense: element type, last stride and device, by name") {
+    const auto check = [](const at::Tensor& tensor, at::ScalarType dtype = at::kFloat, at::Device device = at::kCPU) {
+      check_dense(tensor, dtype, device, "x");
+    };
+    CHECK_NOTHROW(check(at::zeros({3, 4})));
+    CHECK_NOTHROW(check(at::zeros({3, 8}).narrow(1, 1, 4)));
+    CHECK_NOTHROW(check(at::zeros({4, 1}).t()));
+    CHECK_NOTHROW(check(at::zeros({3, 4}, at::kBFloat16), at::kBFloat16));
+    CHECK_THROWS_WITH_AS(check(at::zeros({3, 4}, at::kDouble)), doctest::Contains("x: got float64, expected float32"),
+                         InternalError);
+    CHECK_THROWS_WITH_AS(check(at::zeros({3, 4}), at::kBFloat16),
+                         doctest::Contains("x: got float32, expected bfloat16"), InternalError);
+    CHECK_THROWS_AS(check(at::zeros({3, 4}).t()), InternalError);
+    CHECK_THROWS_AS(check(at::Tensor()), InternalError);
+    CHECK_THROWS_WITH_AS(check(at::zeros({3, 4}), at::kFloat, at::Device(at::kCUDA, 1)),
+                         doctest::Contains("x: on cpu, expected on cuda:1"), InternalError);
+    CHECK_THROWS_WITH_AS(check(at::zeros({3, 4}, at::kMeta)),
+                         "x is on meta, but coppice computes on cpu and cuda alone", DeviceError);
   }
 
   TEST_CASE("start_torch: threads, deterministic algorithms, memory that stays") {

@@ -18,20 +18,24 @@ at::Tensor ours(const std::vector<at::Tensor>& inputs) {
   return swiglu(inputs[0], inputs.size() > 1 ? inputs[1] : at::Tensor());
 }
 
+void check_output_and_gradients(const Placement& on) {
+  for (const int64_t num_channels : {1, 31, 32, 33, 257, 1024})
+    for (const int64_t num_tokens : {1, 3, 130}) {
+      CAPTURE(num_channels);
+      CAPTURE(num_tokens);
+      const at::Tensor gate_up = 3 * randn({num_tokens, 2 * num_channels}, 1),
+                       mask = at::sigmoid(randn({num_channels}, 2));
+      const at::Tensor h_grad = randn({num_tokens, num_channels}, 3);
+      check_against_composition(on, ours, composition, {gate_up}, h_grad);
+      check_against_composition(on, ours, composition, {gate_up, mask}, h_grad);
+    }
+}
+
 }  // namespace
 
 TEST_SUITE("grad") {
   TEST_CASE("swiglu: output and gradients at sizes around the vector width, with and without mask") {
-    for (const int64_t num_channels : {1, 31, 32, 33, 257, 1024})
-      for (const int64_t num_tokens : {1, 3, 130}) {
-        CAPTURE(num_channels);
-        CAPTURE(num_tokens);
-        const at::Tensor gate_up = 3 * randn({num_tokens, 2 * num_channels}, 1),
-                         mask = at::sigmoid(randn({num_channels}, 2));
-        const at::Tensor h_grad = randn({num_tokens, num_channels}, 3);
-        check_against_composition(ours, composition, {gate_up}, h_grad);
-        check_against_composition(ours, composition, {gate_up, mask}, h_grad);
-      }
+    on_each(host_placements(), check_output_and_gradients);
   }
 
   TEST_CASE("swiglu: central differences of the reference agree with its backward") {
@@ -80,12 +84,12 @@ TEST_SUITE("parity") {
                        mask = at::sigmoid(randn({num_channels}, 5));
       const at::Tensor h_grad = strided_copy(randn({num_tokens, num_channels}, 6), 5, 1);
       Guarded h(num_tokens * num_channels), h_reference(num_tokens * num_channels);
-      SwigluParams forward{.gate_up = gate_up.const_data_ptr<float>(),
-                           .ffn_mask = mask.const_data_ptr<float>(),
-                           .h = h.data(),
-                           .num_tokens = num_tokens,
-                           .num_channels = num_channels,
-                           .gate_up_row_stride = gate_up.stride(0)};
+      SwigluParams<float> forward{.gate_up = gate_up.const_data_ptr<float>(),
+                                  .ffn_mask = mask.const_data_ptr<float>(),
+                                  .h = h.data(),
+                                  .num_tokens = num_tokens,
+                                  .num_channels = num_channels,
+                                  .gate_up_row_stride = gate_up.stride(0)};
       swiglu_cpu(forward);
       forward.h = h_reference.data();
       swiglu_reference(forward);
@@ -94,15 +98,15 @@ TEST_SUITE("parity") {
 
       Guarded gate_up_grad(2 * num_tokens * num_channels), mask_grad(num_channels),
           gate_up_grad_reference(2 * num_tokens * num_channels), mask_grad_reference(num_channels);
-      SwigluBackwardParams backward{.gate_up = gate_up.const_data_ptr<float>(),
-                                    .ffn_mask = mask.const_data_ptr<float>(),
-                                    .h_grad = h_grad.const_data_ptr<float>(),
-                                    .gate_up_grad = gate_up_grad.data(),
-                                    .ffn_mask_grad = mask_grad.data(),
-                                    .num_tokens = num_tokens,
-                                    .num_channels = num_channels,
-                                    .gate_up_row_stride = gate_up.stride(0),
-                                    .h_grad_row_stride = h_grad.stride(0)};
+      SwigluBackwardParams<float> backward{.gate_up = gate_up.const_data_ptr<float>(),
+                                           .ffn_mask = mask.const_data_ptr<float>(),
+                                           .h_grad = h_grad.const_data_ptr<float>(),
+                                           .gate_up_grad = gate_up_grad.data(),
+                                           .ffn_mask_grad = mask_grad.data(),
+                                           .num_tokens = num_tokens,
+                                           .num_channels = num_channels,
+                                           .gate_up_row_stride = gate_up.stride(0),
+                                           .h_grad_row_stride = h_grad.stride(0)};
       swiglu_backward_cpu(backward);
       backward.gate_up_grad = gate_up_grad_reference.data();
       backward.ffn_mask_grad = mask_grad_reference.data();
@@ -179,5 +183,11 @@ TEST_SUITE("golden") {
         coppice::linear(x, at::cat({gate.index_select(0, kept), matrix("merged_up")}), {});
     CHECK(max_error(coppice::linear(swiglu(pruned_gate_up, {}), down.index_select(1, kept).contiguous(), {}).view(-1),
                     vector("out_pruned")) <= tolerance);
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("swiglu: output and gradients at sizes around the vector width, with and without mask: on a device") {
+    on_each(device_placements(), check_output_and_gradients);
   }
 }

@@ -83,7 +83,7 @@ struct CausalAttentionFunction : torch::autograd::Function<CausalAttentionFuncti
 at::Tensor causal_attention(const at::Tensor& qkv_NP, int64_t batch, int64_t num_heads, int64_t num_kv_heads,
                             const at::Tensor& document_BT) {
   check_shape(qkv_NP, {-1, -1}, "qkv_NP");
-  check_cpu_float32(qkv_NP, "qkv_NP");
+  placement_of(qkv_NP, "qkv_NP");
   COPPICE_CHECK(batch > 0 && qkv_NP.size(0) % batch == 0,
                 fmt::format("qkv_NP: {} rows for {} sequences", qkv_NP.size(0), batch));
   COPPICE_CHECK(

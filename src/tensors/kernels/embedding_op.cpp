@@ -74,7 +74,7 @@ at::Tensor embedding(const at::Tensor& token_N, const at::Tensor& table_VD, cons
   check_shape(token_N, {-1}, "token_N");
   COPPICE_CHECK(token_N.scalar_type() == at::kLong && token_N.is_contiguous(), "token_N: expected contiguous int64");
   check_shape(table_VD, {-1, -1}, "table_VD");
-  check_cpu_float32(table_VD, "table_VD");
+  placement_of(table_VD, "table_VD");
   check_weight_grad(table_VD, table_grad_VD, "table_grad_VD");
   if (!ids_known(ids_below, table_VD.size(0)))
     for (const int64_t token : c10::IntArrayRef(token_N.const_data_ptr<int64_t>(), token_N.numel()))

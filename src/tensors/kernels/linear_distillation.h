@@ -28,9 +28,10 @@ struct DistillationSettings {
   double z_loss = 0;
 };
 
+template <class T>
 struct DistillationParams {
-  float* logits = nullptr;  // (C, V): the student's in, `scale` times d(loss)/d(logits) out; overwritten either way
-  float* teacher_logits = nullptr;      // (C, V): overwritten
+  T* logits = nullptr;          // (C, V): the student's in, `scale` times d(loss)/d(logits) out; overwritten either way
+  T* teacher_logits = nullptr;  // (C, V): overwritten
   const int64_t* true_label = nullptr;  // (C): in [0, V) or kIgnoredLabel
   LossRow* rows = nullptr;              // (C), overwritten
   int64_t num_rows = 0;                 // C
@@ -41,7 +42,7 @@ struct DistillationParams {
   bool write_gradient = false;
   bool argmax = false;
 };
-void distillation_cpu(const DistillationParams& params);
+void distillation_cpu(const DistillationParams<float>& params);
 
 /// The same over one part of a vocabulary: a walk for statistics, one for gradient and loss; of jsd, whose gradient and
 /// value are known only behind the latter, its own sums are exchanged in a third.
@@ -55,11 +56,11 @@ struct DistillationStatistics {
 struct JsdStatistics {
   double value = 0, mean_h = 0;  // the teacher's half of K / tau^2 without its beta, sum p h without its 1 - beta
 };
-void distillation_statistics_cpu(const DistillationParams& params, DistillationStatistics* statistics);
+void distillation_statistics_cpu(const DistillationParams<float>& params, DistillationStatistics* statistics);
 /// `jsd` (C) is written by that loss alone; then distillation_jsd_cpu has the last word.
-void distillation_gradient_cpu(const DistillationParams& params, const RowParts<DistillationStatistics>& parts,
+void distillation_gradient_cpu(const DistillationParams<float>& params, const RowParts<DistillationStatistics>& parts,
                                JsdStatistics* jsd);
-void distillation_jsd_cpu(const DistillationParams& params, const RowParts<JsdStatistics>& parts);
+void distillation_jsd_cpu(const DistillationParams<float>& params, const RowParts<JsdStatistics>& parts);
 
 /// One row in double; `gradient` (V values, scale 1) may be empty.
 LossRow distillation_reference(std::span<const double> logits, std::span<const double> teacher_logits,

@@ -189,18 +189,18 @@ COPPICE_INLINE void take_off_loop(float* z, const float* p, int64_t n, float fac
 }
 constexpr auto take_off = per_instruction_set<take_off_loop>;
 
-int64_t true_column(const DistillationParams& params, int64_t row) {
+int64_t true_column(const DistillationParams<float>& params, int64_t row) {
   const int64_t column = params.true_label[row] - params.first_id;
   return column >= 0 && column < params.num_vocab ? column : -1;
 }
 
-RowScale scale_of(const DistillationParams& params, const DistillationStatistics& own) {
+RowScale scale_of(const DistillationParams<float>& params, const DistillationStatistics& own) {
   return {.largest_p = static_cast<float>(own.largest_p),
           .largest_q = static_cast<float>(own.largest_q),
           .inverse_temperature = static_cast<float>(1.0 / params.settings.temperature)};
 }
 
-DistillationStatistics measure_row(const DistillationParams& params, int64_t row) {
+DistillationStatistics measure_row(const DistillationParams<float>& params, int64_t row) {
   const int64_t n = params.num_vocab;
   float *z = params.logits + row * n, *u = params.teacher_logits + row * n;
   const Largest largest = find_largest(z, n), teacher_largest = find_largest(u, n);
@@ -220,7 +220,7 @@ DistillationStatistics measure_row(const DistillationParams& params, int64_t row
 }
 
 /// The true label's part of the gradient.
-void finish_gradient(const DistillationParams& params, int64_t row) {
+void finish_gradient(const DistillationParams<float>& params, int64_t row) {
   if (const int64_t column = true_column(params, row); column >= 0)
     params.logits[row * params.num_vocab + column] -=
         static_cast<float>(params.scale * (1.0 - params.settings.teacher_weight));
@@ -233,7 +233,7 @@ struct SumsHere {
 };
 
 /// All but what jsd knows only when `jsd`, written here, is that of the whole row.
-LossRow finish_row(const DistillationParams& params, int64_t row, const DistillationStatistics& own,
+LossRow finish_row(const DistillationParams<float>& params, int64_t row, const DistillationStatistics& own,
                    const DistillationStatistics& whole, const SumsHere& here, JsdStatistics& jsd) {
   const auto& [loss, w, tau, beta, z_loss] = params.settings;
   LossRow result;
@@ -267,7 +267,7 @@ LossRow finish_row(const DistillationParams& params, int64_t row, const Distilla
 }
 
 /// Of jsd: the row's divergence, and the share of the mean that its gradient still misses.
-void finish_jsd(const DistillationParams& params, int64_t row, const JsdStatistics& whole) {
+void finish_jsd(const DistillationParams<float>& params, int64_t row, const JsdStatistics& whole) {
   const auto& [loss, w, tau, beta, z_loss] = params.settings;
   const int64_t n = params.num_vocab;
   params.rows[row].kd = tau * tau * (beta * whole.value + (1.0 - beta) * whole.mean_h);
@@ -278,14 +278,14 @@ void finish_jsd(const DistillationParams& params, int64_t row, const JsdStatisti
 }
 
 /// True for an ignored row, whose gradient is then zero.
-bool skip_row(const DistillationParams& params, int64_t row) {
+bool skip_row(const DistillationParams<float>& params, int64_t row) {
   if (params.true_label[row] != kIgnoredLabel) return false;
   if (params.write_gradient) std::fill_n(params.logits + row * params.num_vocab, params.num_vocab, 0.0f);
   return true;
 }
 
 template <class Body>
-void walk_rows(const DistillationParams& params, const Body& body) {
+void walk_rows(const DistillationParams<float>& params, const Body& body) {
   parallel_rows(params.num_rows, threads_for(2 * params.num_rows * params.num_vocab),
                 [&](int64_t begin, int64_t end, int) {
                   for (int64_t row = begin; row < end; ++row) body(row);
@@ -294,7 +294,7 @@ void walk_rows(const DistillationParams& params, const Body& body) {
 
 }  // namespace
 
-void distillation_cpu(const DistillationParams& params) {
+void distillation_cpu(const DistillationParams<float>& params) {
   walk_rows(params, [&](int64_t row) {
     params.rows[row] = {};
     if (skip_row(params, row)) return;
@@ -306,14 +306,14 @@ void distillation_cpu(const DistillationParams& params) {
   });
 }
 
-void distillation_statistics_cpu(const DistillationParams& params, DistillationStatistics* statistics) {
+void distillation_statistics_cpu(const DistillationParams<float>& params, DistillationStatistics* statistics) {
   walk_rows(params, [&](int64_t row) {
     statistics[row] = {};
     if (!skip_row(params, row)) statistics[row] = measure_row(params, row);
   });
 }
 
-void distillation_gradient_cpu(const DistillationParams& params, const RowParts<DistillationStatistics>& parts,
+void distillation_gradient_cpu(const DistillationParams<float>& params, const RowParts<DistillationStatistics>& parts,
                                JsdStatistics* jsd) {
   const double tau = params.settings.temperature;
   const bool forward = params.settings.loss == DistillationLoss::kl;
@@ -351,7 +351,7 @@ void distillation_gradient_cpu(const DistillationParams& params, const RowParts<
   });
 }
 
-void distillation_jsd_cpu(const DistillationParams& params, const RowParts<JsdStatistics>& parts) {
+void distillation_jsd_cpu(const DistillationParams<float>& params, const RowParts<JsdStatistics>& parts) {
   walk_rows(params, [&](int64_t row) {
     if (params.true_label[row] == kIgnoredLabel) return;
     JsdStatistics whole;

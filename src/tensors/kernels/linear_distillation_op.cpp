@@ -50,17 +50,17 @@ LinearLoss distillation_step(const HeadRows& given_rows, const at::Tensor& teach
       rows.num_vocab());  // of the same size as the student's: chunks depend on rows and vocabulary alone
   const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* loss) {
     at::Tensor teacher_logits_CV = teacher.at(first);
-    const DistillationParams params{.logits = logits_CV.mutable_data_ptr<float>(),
-                                    .teacher_logits = teacher_logits_CV.mutable_data_ptr<float>(),
-                                    .true_label = rows.true_label_N.const_data_ptr<int64_t>() + first,
-                                    .rows = loss,
-                                    .num_rows = logits_CV.size(0),
-                                    .num_vocab = num_columns,
-                                    .first_id = rows.shard.first,
-                                    .settings = settings,
-                                    .scale = rows.scale,
-                                    .write_gradient = rows.head_grad_VD.defined(),
-                                    .argmax = rows.argmax};
+    const DistillationParams<float> params{.logits = logits_CV.mutable_data_ptr<float>(),
+                                           .teacher_logits = teacher_logits_CV.mutable_data_ptr<float>(),
+                                           .true_label = rows.true_label_N.const_data_ptr<int64_t>() + first,
+                                           .rows = loss,
+                                           .num_rows = logits_CV.size(0),
+                                           .num_vocab = num_columns,
+                                           .first_id = rows.shard.first,
+                                           .settings = settings,
+                                           .scale = rows.scale,
+                                           .write_gradient = rows.head_grad_VD.defined(),
+                                           .argmax = rows.argmax};
     if (rows.shard.total == 0) return distillation_cpu(params);
     RowExchange<DistillationStatistics> statistics(params.num_rows);
     RowExchange<JsdStatistics> jsd(params.num_rows);

@@ -48,8 +48,8 @@ void check_head(const at::Tensor& hidden_ND, const at::Tensor& head_VD, std::str
                 std::string_view head_name) {
   check_shape(hidden_ND, {-1, -1}, hidden_name);
   check_shape(head_VD, {-1, hidden_ND.size(1)}, head_name);
-  check_cpu_float32(hidden_ND, hidden_name);
-  check_cpu_float32(head_VD, head_name);
+  const Placement on = placement_of(hidden_ND, hidden_name);
+  check_dense(head_VD, on.compute, on.device, head_name);
   COPPICE_CHECK(head_VD.size(0) > 0 && hidden_ND.size(1) > 0,
                 fmt::format("{}: expected at least one row and one column", head_name));
 }
@@ -67,7 +67,7 @@ HeadRows checked_rows(const HeadRows& rows) {
   check_labels(rows.true_label_N, rows.hidden_ND.size(0), rows.num_vocab(), rows.labels_below, "true_label_N");
   if (rows.head_grad_VD.defined()) {
     check_shape(rows.head_grad_VD, {rows.head_VD.size(0), rows.head_VD.size(1)}, "head_grad_VD");
-    check_cpu_float32(rows.head_grad_VD, "head_grad_VD");
+    check_dense(rows.head_grad_VD, at::kFloat, rows.head_VD.device(), "head_grad_VD");
   }
   return checked;
 }

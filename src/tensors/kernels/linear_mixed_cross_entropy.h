@@ -6,7 +6,7 @@
 // whose true label is kIgnoredLabel is ignored: no loss, zero gradient. A row without a teacher label (as ignored, or
 // no teacher labels at all) takes the true label for it, and so does a row where both agree: its loss is plain
 // cross-entropy bit for bit, as every row's is with w = 0. C = tokens of a chunk, V = vocabulary, w = teacher weight,
-// zeta = z_loss. This file is the pass over rows.
+// zeta = z_loss, T = element type of logits. This file is the pass over rows.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,9 @@
 
 namespace coppice {
 
+template <class T>
 struct MixedCrossEntropyParams {
-  float* logits = nullptr;                 // (C, V): logits in, with write_gradient `scale` times d(loss)/d(logits) out
+  T* logits = nullptr;                     // (C, V): logits in, with write_gradient `scale` times d(loss)/d(logits) out
   const int64_t* true_label = nullptr;     // (C): in [0, V) or kIgnoredLabel
   const int64_t* teacher_label = nullptr;  // (C): in [0, V) or kIgnoredLabel; nullptr = none
   LossRow* rows = nullptr;                 // (C), overwritten
@@ -30,7 +31,7 @@ struct MixedCrossEntropyParams {
   bool write_gradient = false;
   bool argmax = false;
 };
-void mixed_cross_entropy_cpu(const MixedCrossEntropyParams& params);
+void mixed_cross_entropy_cpu(const MixedCrossEntropyParams<float>& params);
 
 /// The same over one part of a vocabulary, in two walks: logits become exponentials and statistics, and those the
 /// gradient and the whole row's loss.
@@ -39,8 +40,9 @@ struct MixedStatistics {
   double z_true = 0, z_teacher = 0;  // where this part has them
   double top_1 = -1;                 // id of the largest; -1 when not asked for
 };
-void mixed_cross_entropy_statistics_cpu(const MixedCrossEntropyParams& params, MixedStatistics* statistics);
-void mixed_cross_entropy_gradient_cpu(const MixedCrossEntropyParams& params, const RowParts<MixedStatistics>& parts);
+void mixed_cross_entropy_statistics_cpu(const MixedCrossEntropyParams<float>& params, MixedStatistics* statistics);
+void mixed_cross_entropy_gradient_cpu(const MixedCrossEntropyParams<float>& params,
+                                      const RowParts<MixedStatistics>& parts);
 
 /// One row in double; `gradient` (V values, scale 1) may be empty.
 LossRow mixed_cross_entropy_reference(std::span<const double> logits, int64_t true_label, int64_t teacher_label,

@@ -52,19 +52,19 @@ COPPICE_INLINE void multiply_loop(float* z, int64_t n, float factor) {
 }
 constexpr auto multiply = per_instruction_set<multiply_loop>;
 
-LabelShares shares_of(const MixedCrossEntropyParams& params, int64_t row) {
+LabelShares shares_of(const MixedCrossEntropyParams<float>& params, int64_t row) {
   return share_labels(params.true_label[row], params.teacher_label ? params.teacher_label[row] : kIgnoredLabel,
                       params.teacher_weight);
 }
 
 /// Column of an id, -1 where another part has it.
-int64_t column_of(const MixedCrossEntropyParams& params, int64_t id) {
+int64_t column_of(const MixedCrossEntropyParams<float>& params, int64_t id) {
   const int64_t column = id - params.first_id;
   return column >= 0 && column < params.num_vocab ? column : -1;
 }
 
 /// Leaves exponentials in place of the logits where a gradient is wanted.
-MixedStatistics measure_row(const MixedCrossEntropyParams& params, int64_t row, const LabelShares& labels) {
+MixedStatistics measure_row(const MixedCrossEntropyParams<float>& params, int64_t row, const LabelShares& labels) {
   const int64_t n = params.num_vocab;
   float* z = params.logits + row * n;
   const auto logit = [&](int64_t id) { return column_of(params, id) < 0 ? 0.0 : double{z[column_of(params, id)]}; };
@@ -79,7 +79,7 @@ MixedStatistics measure_row(const MixedCrossEntropyParams& params, int64_t row, 
 
 /// `whole`: of all parts. `sum_here`: what the whole row's exponentials would add up to if they were taken like this
 /// part's.
-LossRow finish_row(const MixedCrossEntropyParams& params, int64_t row, const LabelShares& labels,
+LossRow finish_row(const MixedCrossEntropyParams<float>& params, int64_t row, const LabelShares& labels,
                    const MixedStatistics& whole, double sum_here) {
   const int64_t n = params.num_vocab, true_label = params.true_label[row];
   LossRow result;
@@ -105,14 +105,14 @@ LossRow finish_row(const MixedCrossEntropyParams& params, int64_t row, const Lab
 }
 
 /// True for an ignored row, whose gradient is then zero.
-bool skip_row(const MixedCrossEntropyParams& params, int64_t row) {
+bool skip_row(const MixedCrossEntropyParams<float>& params, int64_t row) {
   if (params.true_label[row] != kIgnoredLabel) return false;
   if (params.write_gradient) std::fill_n(params.logits + row * params.num_vocab, params.num_vocab, 0.0f);
   return true;
 }
 
 template <class Body>
-void walk_rows(const MixedCrossEntropyParams& params, const Body& body) {
+void walk_rows(const MixedCrossEntropyParams<float>& params, const Body& body) {
   parallel_rows(params.num_rows, threads_for(params.num_rows * params.num_vocab), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) body(row);
   });
@@ -120,7 +120,7 @@ void walk_rows(const MixedCrossEntropyParams& params, const Body& body) {
 
 }  // namespace
 
-void mixed_cross_entropy_cpu(const MixedCrossEntropyParams& params) {
+void mixed_cross_entropy_cpu(const MixedCrossEntropyParams<float>& params) {
   walk_rows(params, [&](int64_t row) {
     params.rows[row] = {};
     if (skip_row(params, row)) return;
@@ -130,14 +130,15 @@ void mixed_cross_entropy_cpu(const MixedCrossEntropyParams& params) {
   });
 }
 
-void mixed_cross_entropy_statistics_cpu(const MixedCrossEntropyParams& params, MixedStatistics* statistics) {
+void mixed_cross_entropy_statistics_cpu(const MixedCrossEntropyParams<float>& params, MixedStatistics* statistics) {
   walk_rows(params, [&](int64_t row) {
     statistics[row] = {};
     if (!skip_row(params, row)) statistics[row] = measure_row(params, row, shares_of(params, row));
   });
 }
 
-void mixed_cross_entropy_gradient_cpu(const MixedCrossEntropyParams& params, const RowParts<MixedStatistics>& parts) {
+void mixed_cross_entropy_gradient_cpu(const MixedCrossEntropyParams<float>& params,
+                                      const RowParts<MixedStatistics>& parts) {
   walk_rows(params, [&](int64_t row) {
     params.rows[row] = {};
     if (params.true_label[row] == kIgnoredLabel) return;

@@ -22,7 +22,7 @@ LinearLoss mixed_cross_entropy_step(const HeadRows& given_rows, const at::Tensor
   if (teacher_label_N.defined())
     check_labels(teacher_label_N, rows.hidden_ND.size(0), rows.num_vocab(), rows.labels_below, "teacher_label_N");
   const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* loss) {
-    const MixedCrossEntropyParams params{
+    const MixedCrossEntropyParams<float> params{
         .logits = logits_CV.mutable_data_ptr<float>(),
         .true_label = rows.true_label_N.const_data_ptr<int64_t>() + first,
         .teacher_label = teacher_label_N.defined() ? teacher_label_N.const_data_ptr<int64_t>() + first : nullptr,

@@ -42,9 +42,9 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
 
 at::Tensor linear(const at::Tensor& x_NI, const at::Tensor& weight_OI, const at::Tensor& weight_grad_OI) {
   check_shape(x_NI, {-1, -1}, "x_NI");
-  check_cpu_float32(x_NI, "x_NI");
+  const Placement on = placement_of(x_NI, "x_NI");
   check_shape(weight_OI, {-1, x_NI.size(1)}, "weight_OI");
-  check_cpu_float32(weight_OI, "weight_OI");
+  check_dense(weight_OI, on.compute, on.device, "weight_OI");
   check_weight_grad(weight_OI, weight_grad_OI, "weight_grad_OI");
   return LinearFunction::apply(x_NI, weight_OI, or_absent(weight_grad_OI));
 }

@@ -22,9 +22,9 @@ struct TopKSettings {
   double z_loss = 0;
 };
 
+template <class T>
 struct TopKCrossEntropyParams {
-  float* logits =
-      nullptr;  // (C, V): logits in, with write_gradient `scale` times d(loss)/d(logits) out, else overwritten
+  T* logits = nullptr;  // (C, V): logits in, with write_gradient `scale` times d(loss)/d(logits) out, else overwritten
   const int64_t* true_label = nullptr;  // (C): in [0, V) or kIgnoredLabel
   const int64_t* top_id = nullptr;      // (C, K): different ids in [0, V), or below 0
   const float* top_logp = nullptr;      // (C, K): log q
@@ -39,7 +39,7 @@ struct TopKCrossEntropyParams {
   bool write_gradient = false;
   bool argmax = false;
 };
-void top_k_cross_entropy_cpu(const TopKCrossEntropyParams& params);
+void top_k_cross_entropy_cpu(const TopKCrossEntropyParams<float>& params);
 
 /// The same over one part of a vocabulary, in two walks: statistics, then gradient and the whole row's loss.
 struct TopKStatistics {
@@ -49,8 +49,9 @@ struct TopKStatistics {
   double z_true = 0;                        // where this part has it
   double top_1 = -1;                        // id; -1 when not asked for
 };
-void top_k_cross_entropy_statistics_cpu(const TopKCrossEntropyParams& params, TopKStatistics* statistics);
-void top_k_cross_entropy_gradient_cpu(const TopKCrossEntropyParams& params, const RowParts<TopKStatistics>& parts);
+void top_k_cross_entropy_statistics_cpu(const TopKCrossEntropyParams<float>& params, TopKStatistics* statistics);
+void top_k_cross_entropy_gradient_cpu(const TopKCrossEntropyParams<float>& params,
+                                      const RowParts<TopKStatistics>& parts);
 
 /// One row in double; `gradient` (V values, scale 1) may be empty.
 LossRow top_k_cross_entropy_reference(std::span<const double> logits, int64_t true_label,

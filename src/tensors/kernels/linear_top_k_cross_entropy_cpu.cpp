@@ -72,17 +72,17 @@ struct Entry {
 };
 
 /// Column of an id, -1 where another part has it.
-int64_t column_of(const TopKCrossEntropyParams& params, int64_t id) {
+int64_t column_of(const TopKCrossEntropyParams<float>& params, int64_t id) {
   const int64_t column = id - params.first_id;
   return column >= 0 && column < params.num_vocab ? column : -1;
 }
 
-bool is_taught(const TopKCrossEntropyParams& params, int64_t row) {
+bool is_taught(const TopKCrossEntropyParams<float>& params, int64_t row) {
   return params.k > 0 && params.top_id[row * params.k] >= 0;
 }
 
 /// The row's entries of S that are among the columns; their logits leave the row, where their exponential is then 0.
-void set_aside(const TopKCrossEntropyParams& params, int64_t row, std::vector<Entry>& entries) {
+void set_aside(const TopKCrossEntropyParams<float>& params, int64_t row, std::vector<Entry>& entries) {
   float* z = params.logits + row * params.num_vocab;
   entries.clear();
   if (!is_taught(params, row)) return;
@@ -96,7 +96,7 @@ void set_aside(const TopKCrossEntropyParams& params, int64_t row, std::vector<En
 }
 
 /// Leaves the entries of S set aside.
-TopKStatistics measure_row(const TopKCrossEntropyParams& params, int64_t row, std::vector<Entry>& entries) {
+TopKStatistics measure_row(const TopKCrossEntropyParams<float>& params, int64_t row, std::vector<Entry>& entries) {
   const int64_t n = params.num_vocab;
   const double tau = params.settings.temperature;
   float* z = params.logits + row * n;
@@ -126,7 +126,7 @@ struct SumsHere {
   bool is_whole;  // this part is all there is
 };
 
-LossRow finish_row(const TopKCrossEntropyParams& params, int64_t row, const std::vector<Entry>& entries,
+LossRow finish_row(const TopKCrossEntropyParams<float>& params, int64_t row, const std::vector<Entry>& entries,
                    const TopKStatistics& whole, const SumsHere& here) {
   const int64_t n = params.num_vocab;
   const double tau = params.settings.temperature;
@@ -177,14 +177,14 @@ LossRow finish_row(const TopKCrossEntropyParams& params, int64_t row, const std:
 }
 
 /// True for an ignored row, whose gradient is then zero.
-bool skip_row(const TopKCrossEntropyParams& params, int64_t row) {
+bool skip_row(const TopKCrossEntropyParams<float>& params, int64_t row) {
   if (params.true_label[row] != kIgnoredLabel) return false;
   if (params.write_gradient) std::fill_n(params.logits + row * params.num_vocab, params.num_vocab, 0.0f);
   return true;
 }
 
 template <class Body>
-void walk_rows(const TopKCrossEntropyParams& params, const Body& body) {
+void walk_rows(const TopKCrossEntropyParams<float>& params, const Body& body) {
   parallel_rows(params.num_rows, threads_for(params.num_rows * params.num_vocab), [&](int64_t begin, int64_t end, int) {
     std::vector<Entry> entries;
     for (int64_t row = begin; row < end; ++row) body(row, entries);
@@ -193,7 +193,7 @@ void walk_rows(const TopKCrossEntropyParams& params, const Body& body) {
 
 }  // namespace
 
-void top_k_cross_entropy_cpu(const TopKCrossEntropyParams& params) {
+void top_k_cross_entropy_cpu(const TopKCrossEntropyParams<float>& params) {
   walk_rows(params, [&](int64_t row, std::vector<Entry>& entries) {
     params.rows[row] = {};
     if (skip_row(params, row)) return;
@@ -204,7 +204,7 @@ void top_k_cross_entropy_cpu(const TopKCrossEntropyParams& params) {
   });
 }
 
-void top_k_cross_entropy_statistics_cpu(const TopKCrossEntropyParams& params, TopKStatistics* statistics) {
+void top_k_cross_entropy_statistics_cpu(const TopKCrossEntropyParams<float>& params, TopKStatistics* statistics) {
   walk_rows(params, [&](int64_t row, std::vector<Entry>& entries) {
     statistics[row] = {};
     if (skip_row(params, row)) return;
@@ -214,7 +214,8 @@ void top_k_cross_entropy_statistics_cpu(const TopKCrossEntropyParams& params, To
   });
 }
 
-void top_k_cross_entropy_gradient_cpu(const TopKCrossEntropyParams& params, const RowParts<TopKStatistics>& parts) {
+void top_k_cross_entropy_gradient_cpu(const TopKCrossEntropyParams<float>& params,
+                                      const RowParts<TopKStatistics>& parts) {
   const double tau = params.settings.temperature;
   walk_rows(params, [&](int64_t row, std::vector<Entry>& entries) {
     params.rows[row] = {};

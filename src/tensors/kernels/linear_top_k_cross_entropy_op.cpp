@@ -16,8 +16,8 @@ void check_top_k(const TopK& top, int64_t num_rows, int64_t num_vocab, int64_t l
   const int64_t k = top.id_NK.size(1);
   check_shape(top.logp_NK, {num_rows, k}, "top_logp_NK");
   check_shape(top.tail_logp_N, {num_rows}, "tail_logp_N");
-  check_cpu_float32(top.logp_NK, "top_logp_NK");
-  check_cpu_float32(top.tail_logp_N, "tail_logp_N");
+  check_dense(top.logp_NK, at::kFloat, top.id_NK.device(), "top_logp_NK");
+  check_dense(top.tail_logp_N, at::kFloat, top.id_NK.device(), "tail_logp_N");
   COPPICE_CHECK(top.id_NK.scalar_type() == at::kLong && top.id_NK.is_contiguous() && top.logp_NK.is_contiguous() &&
                     top.tail_logp_N.is_contiguous(),
                 "top_id_NK, top_logp_NK, tail_logp_N: expected contiguous int64, float32, float32");
@@ -40,7 +40,7 @@ LinearLoss top_k_cross_entropy_step(const HeadRows& given_rows, const TopK& top,
   COPPICE_CHECK(temperature > 0.0, fmt::format("temperature: got {}, expected above 0", temperature));
   const int64_t k = top.id_NK.size(1);
   const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* loss) {
-    const TopKCrossEntropyParams params{
+    const TopKCrossEntropyParams<float> params{
         .logits = logits_CV.mutable_data_ptr<float>(),
         .true_label = rows.true_label_N.const_data_ptr<int64_t>() + first,
         .top_id = top.id_NK.const_data_ptr<int64_t>() + first * k,

@@ -62,7 +62,7 @@ struct Tile {
 
 /// Ids [first, first + kIds) of the head as [width][kIds], ids past the end zero.
 template <class T>
-COPPICE_INLINE void pack_ids(const LogitsParams& params, int64_t first, float* panel) {
+COPPICE_INLINE void pack_ids(const LogitsParams<float>& params, int64_t first, float* panel) {
   using Vector = typename T::Vector;
   const int64_t whole = params.width / T::kLanes * T::kLanes;
   for (int64_t part = 0; part < T::kIds; part += T::kLanes) {
@@ -87,7 +87,7 @@ COPPICE_INLINE void pack_ids(const LogitsParams& params, int64_t first, float* p
 
 /// Adds kRows x kIds sums over the whole width to `sum`. Rows past the end are the last one again.
 template <class T>
-COPPICE_INLINE void multiply_tile(const LogitsParams& params, int64_t first_row, const float* panel,
+COPPICE_INLINE void multiply_tile(const LogitsParams<float>& params, int64_t first_row, const float* panel,
                                   typename T::Vector (&sum)[T::kRows][T::kVectors]) {
   using Vector = typename T::Vector;
   const float* row[T::kRows];
@@ -108,7 +108,7 @@ COPPICE_INLINE void multiply_tile(const LogitsParams& params, int64_t first_row,
 
 /// Tiles of ids [begin, end), counted in tiles.
 template <class T>
-COPPICE_INLINE void multiply(const LogitsParams& params, float* panel, int64_t begin, int64_t end) {
+COPPICE_INLINE void multiply(const LogitsParams<float>& params, float* panel, int64_t begin, int64_t end) {
   using Vector = typename T::Vector;
   for (int64_t tile = begin; tile < end; ++tile) {
     const int64_t first_id = tile * T::kIds, ids = std::min<int64_t>(T::kIds, params.num_vocab - first_id);
@@ -136,7 +136,7 @@ using Tile16 = Tile<16, 8, 3>;  // AVX-512: 32 registers
 
 struct Kernel {
   int ids;
-  void (*multiply)(const LogitsParams& params, float* panel, int64_t begin, int64_t end);
+  void (*multiply)(const LogitsParams<float>& params, float* panel, int64_t begin, int64_t end);
 };
 
 Kernel kernel_of([[maybe_unused]] int lanes) {
@@ -149,13 +149,13 @@ Kernel kernel_of([[maybe_unused]] int lanes) {
 
 }  // namespace
 
-void logits_cpu(const LogitsParams& params, int lanes) {
+void logits_cpu(const LogitsParams<float>& params, int lanes) {
   const Kernel kernel = kernel_of(lanes);
   const int64_t tiles = (params.num_vocab + kernel.ids - 1) / kernel.ids;
   const int threads = threads_for(params.num_rows * params.num_vocab);
   const int64_t panel_floats = kernel.ids * params.width;
   const Buffer panels = allocate(threads * panel_floats);
-  const auto multiply = [&](const LogitsParams& part, int64_t begin, int64_t end, int thread) {
+  const auto multiply = [&](const LogitsParams<float>& part, int64_t begin, int64_t end, int thread) {
     kernel.multiply(part, panels.get() + thread * panel_floats, begin, end);
   };
   if (params.num_rows < params.num_vocab) {
@@ -163,7 +163,7 @@ void logits_cpu(const LogitsParams& params, int lanes) {
                   [&](int64_t begin, int64_t end, int thread) { multiply(params, begin, end, thread); });
   } else {  // few tiles would not share out evenly
     parallel_rows(params.num_rows, threads, [&](int64_t begin, int64_t end, int thread) {
-      LogitsParams part = params;
+      LogitsParams<float> part = params;
       part.hidden += begin * params.width;
       part.logits += begin * params.num_vocab;
       part.num_rows = end - begin;

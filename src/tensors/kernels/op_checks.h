@@ -5,16 +5,17 @@
 #include <fmt/format.h>
 
 #include "src/base/errors.h"
+#include "src/tensors/device.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
 
-/// float32, dense, unit stride along the last axis, on the CPU.
-inline void check_cpu_float32(const at::Tensor& tensor, std::string_view name) {
-  check_float32(tensor, name);
-  if (!tensor.device().is_cpu())
-    throw DeviceError::unavailable(
-        fmt::format("{} is on {}, but this build has no CUDA kernels", name, tensor.device().str()));
+/// Where an op computes and in which element type: as its first tensor says, which is checked. Kernels exist for
+/// float32.
+inline Placement placement_of(const at::Tensor& tensor, std::string_view name) {
+  const Placement on{.device = tensor.defined() ? tensor.device() : at::kCPU, .compute = at::kFloat};
+  check_dense(tensor, on.compute, on.device, name);
+  return on;
 }
 
 /// True when ids said to lie below `ids_below` (0 = nobody knows) need no look before they index `size` rows.
@@ -50,7 +51,7 @@ struct WeightGradient {
 /// The view handed over as weight_grad must look like the weight, contiguous and outside autograd.
 inline void check_weight_grad(const at::Tensor& weight, const at::Tensor& weight_grad, std::string_view name) {
   if (!weight_grad.defined()) return;
-  check_cpu_float32(weight_grad, name);
+  check_dense(weight_grad, at::kFloat, weight.device(), name);
   COPPICE_CHECK(weight_grad.sizes() == weight.sizes() && weight_grad.is_contiguous(),
                 fmt::format("{}: got {}, expected {} contiguous", name, shape_text(weight_grad.sizes()),
                             shape_text(weight.sizes())));

@@ -3,7 +3,8 @@
 //   y[i] = z[i] cos(a) - z[i + K/2] sin(a),  y[i + K/2] = z[i + K/2] cos(a) + z[i] sin(a),  a = position *
 //   theta^(-2i/K)
 // The norm stands before the rotation (Qwen3's layout); its weights are shared by all heads. Values pass through.
-// A row holds H query heads, G key heads and G value heads of K numbers each. N = tokens. Torch-free.
+// A row holds H query heads, G key heads and G value heads of K numbers each. N = tokens, T = element type of
+// activations; weights and the table are float32. Torch-free.
 #pragma once
 
 #include <cstdint>
@@ -21,14 +22,15 @@ struct RopeTable {
 /// doubling.
 std::shared_ptr<const RopeTable> rope_table(double rope_theta, int64_t head_size, int64_t max_position);
 
+template <class T>
 struct QkNormRopeParams {
-  const float* qkv = nullptr;         // (N, (H + 2G) K), rows qkv_row_stride elements apart
+  const T* qkv = nullptr;             // (N, (H + 2G) K), rows qkv_row_stride elements apart
   const float* q_weight = nullptr;    // (K); null together with k_weight: no norm
   const float* k_weight = nullptr;    // (K)
   const int64_t* position = nullptr;  // (N), all inside the table
   const float* cos = nullptr;         // (positions, K/2)
   const float* sin = nullptr;
-  float* out = nullptr;  // (N, (H + 2G) K) contiguous, overwritten
+  T* out = nullptr;  // (N, (H + 2G) K) contiguous, overwritten
   int64_t num_tokens = 0;
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;
@@ -37,16 +39,17 @@ struct QkNormRopeParams {
   float eps = 0.0f;
 };
 
+template <class T>
 struct QkNormRopeBackwardParams {
-  const float* qkv = nullptr;  // the forward's input; null without norm
+  const T* qkv = nullptr;  // the forward's input; null without norm
   const float* q_weight = nullptr;
   const float* k_weight = nullptr;
   const int64_t* position = nullptr;
   const float* cos = nullptr;
   const float* sin = nullptr;
-  const float* out_grad = nullptr;  // (N, (H + 2G) K), rows out_grad_row_stride apart
-  float* qkv_grad = nullptr;        // (N, (H + 2G) K) contiguous, overwritten
-  float* q_weight_grad = nullptr;   // (K), overwritten or added to; null: not wanted
+  const T* out_grad = nullptr;     // (N, (H + 2G) K), rows out_grad_row_stride apart
+  T* qkv_grad = nullptr;           // (N, (H + 2G) K) contiguous, overwritten
+  float* q_weight_grad = nullptr;  // (K), overwritten or added to; null: not wanted
   float* k_weight_grad = nullptr;
   bool accumulate_weight_grad = false;
   int64_t num_tokens = 0;
@@ -58,9 +61,9 @@ struct QkNormRopeBackwardParams {
   float eps = 0.0f;
 };
 
-void qk_norm_rope_reference(const QkNormRopeParams& params);  // plain loops in double
-void qk_norm_rope_backward_reference(const QkNormRopeBackwardParams& params);
-void qk_norm_rope_cpu(const QkNormRopeParams& params);  // vectorised, all threads
-void qk_norm_rope_backward_cpu(const QkNormRopeBackwardParams& params);
+void qk_norm_rope_reference(const QkNormRopeParams<float>& params);  // plain loops in double
+void qk_norm_rope_backward_reference(const QkNormRopeBackwardParams<float>& params);
+void qk_norm_rope_cpu(const QkNormRopeParams<float>& params);  // vectorised, all threads
+void qk_norm_rope_backward_cpu(const QkNormRopeBackwardParams<float>& params);
 
 }  // namespace coppice

@@ -49,7 +49,7 @@ double rstd_of(const float* x, int64_t head_size, double eps) {
 
 }  // namespace
 
-void qk_norm_rope_reference(const QkNormRopeParams& params) {
+void qk_norm_rope_reference(const QkNormRopeParams<float>& params) {
   const int64_t head_size = params.head_size, half = head_size / 2,
                 num_rotated = params.num_heads + params.num_kv_heads;
   const int64_t width = (params.num_heads + 2 * params.num_kv_heads) * head_size;
@@ -73,7 +73,7 @@ void qk_norm_rope_reference(const QkNormRopeParams& params) {
   }
 }
 
-void qk_norm_rope_backward_reference(const QkNormRopeBackwardParams& params) {
+void qk_norm_rope_backward_reference(const QkNormRopeBackwardParams<float>& params) {
   const int64_t head_size = params.head_size, half = head_size / 2,
                 num_rotated = params.num_heads + params.num_kv_heads;
   const int64_t width = (params.num_heads + 2 * params.num_kv_heads) * head_size;
@@ -181,7 +181,7 @@ COPPICE_INLINE void rotate_head_back(const float* __restrict y_grad, const float
 }
 
 template <int64_t kHalf>
-COPPICE_INLINE void rows_of_head_size(const QkNormRopeParams& params, int64_t begin, int64_t end) {
+COPPICE_INLINE void rows_of_head_size(const QkNormRopeParams<float>& params, int64_t begin, int64_t end) {
   const int64_t half = kHalf > 0 ? kHalf : params.head_size / 2, head_size = 2 * half,
                 num_rotated = params.num_heads + params.num_kv_heads;
   const int64_t width = (num_rotated + params.num_kv_heads) * head_size;
@@ -199,8 +199,8 @@ COPPICE_INLINE void rows_of_head_size(const QkNormRopeParams& params, int64_t be
 }
 
 template <int64_t kHalf>
-COPPICE_INLINE void backward_rows_of_head_size(const QkNormRopeBackwardParams& params, int64_t begin, int64_t end,
-                                               float* weight_grad) {
+COPPICE_INLINE void backward_rows_of_head_size(const QkNormRopeBackwardParams<float>& params, int64_t begin,
+                                               int64_t end, float* weight_grad) {
   const int64_t half = kHalf > 0 ? kHalf : params.head_size / 2, head_size = 2 * half,
                 num_rotated = params.num_heads + params.num_kv_heads;
   const int64_t width = (num_rotated + params.num_kv_heads) * head_size;
@@ -221,7 +221,7 @@ COPPICE_INLINE void backward_rows_of_head_size(const QkNormRopeBackwardParams& p
   }
 }
 
-COPPICE_INLINE void qk_norm_rope_rows_loop(const QkNormRopeParams& params, int64_t begin, int64_t end) {
+COPPICE_INLINE void qk_norm_rope_rows_loop(const QkNormRopeParams<float>& params, int64_t begin, int64_t end) {
   switch (params.head_size) {
     case 32:
       return rows_of_head_size<16>(params, begin, end);
@@ -236,8 +236,8 @@ COPPICE_INLINE void qk_norm_rope_rows_loop(const QkNormRopeParams& params, int64
 constexpr auto qk_norm_rope_rows = per_instruction_set<qk_norm_rope_rows_loop>;
 
 /// weight_grad: 2K float sums (q, then k), added to.
-COPPICE_INLINE void qk_norm_rope_backward_rows_loop(const QkNormRopeBackwardParams& params, int64_t begin, int64_t end,
-                                                    float* weight_grad) {
+COPPICE_INLINE void qk_norm_rope_backward_rows_loop(const QkNormRopeBackwardParams<float>& params, int64_t begin,
+                                                    int64_t end, float* weight_grad) {
   switch (params.head_size) {
     case 32:
       return backward_rows_of_head_size<16>(params, begin, end, weight_grad);
@@ -253,13 +253,13 @@ constexpr auto qk_norm_rope_backward_rows = per_instruction_set<qk_norm_rope_bac
 
 }  // namespace
 
-void qk_norm_rope_cpu(const QkNormRopeParams& params) {
+void qk_norm_rope_cpu(const QkNormRopeParams<float>& params) {
   parallel_rows(params.num_tokens,
                 threads_for(params.num_tokens * (params.num_heads + params.num_kv_heads) * params.head_size),
                 [&](int64_t begin, int64_t end, int) { qk_norm_rope_rows(params, begin, end); });
 }
 
-void qk_norm_rope_backward_cpu(const QkNormRopeBackwardParams& params) {
+void qk_norm_rope_backward_cpu(const QkNormRopeBackwardParams<float>& params) {
   const int threads = threads_for(params.num_tokens * (params.num_heads + params.num_kv_heads) * params.head_size);
   ColumnSums weight_grad(2 * params.head_size, threads);
   parallel_rows(params.num_tokens, threads, [&](int64_t begin, int64_t end, int thread) {

@@ -111,7 +111,7 @@ at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, 
                         int64_t num_heads, int64_t num_kv_heads, double eps, double rope_theta,
                         int64_t largest_position) {
   check_shape(qkv_NP, {-1, -1}, "qkv_NP");
-  check_cpu_float32(qkv_NP, "qkv_NP");
+  const Placement on = placement_of(qkv_NP, "qkv_NP");
   check_shape(position_N, {qkv_NP.size(0)}, "position_N");
   COPPICE_CHECK(position_N.scalar_type() == at::kLong && position_N.is_contiguous(),
                 "position_N: expected contiguous int64");
@@ -124,8 +124,8 @@ at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, 
   if (q_weight_K.defined()) {
     check_shape(q_weight_K, {qkv_NP.size(1) / num_packed}, "q_weight_K");
     check_shape(k_weight_K, {qkv_NP.size(1) / num_packed}, "k_weight_K");
-    check_cpu_float32(q_weight_K, "q_weight_K");
-    check_cpu_float32(k_weight_K, "k_weight_K");
+    check_dense(q_weight_K, at::kFloat, on.device, "q_weight_K");
+    check_dense(k_weight_K, at::kFloat, on.device, "k_weight_K");
     check_weight_grad(q_weight_K, q_weight_grad_K, "q_weight_grad_K");
     check_weight_grad(k_weight_K, k_weight_grad_K, "k_weight_grad_K");
   }

@@ -2,19 +2,21 @@
 //   residual = x + delta;  normed[d] = residual[d] * rstd * weight[d],  rstd = 1 / sqrt(mean residual^2 + eps)
 //   with g = d normed * weight, xhat = residual * rstd:
 //   d x = d delta = d residual + rstd * (g - xhat * mean(g * xhat));  d weight[d] = sum over n of d normed * xhat
-// N = tokens, D = hidden size. Every matrix but x and delta is contiguous. Torch-free.
+// N = tokens, D = hidden size. Every matrix but x and delta is contiguous. T = element type of
+// activations; weights and rstd are float32. Torch-free.
 #pragma once
 
 #include <cstdint>
 
 namespace coppice {
 
+template <class T>
 struct ResidualRmsNormParams {
-  const float* x = nullptr;       // (N, D), rows x_row_stride elements apart
-  const float* delta = nullptr;   // (N, D), rows delta_row_stride apart; null: the residual is x itself
+  const T* x = nullptr;           // (N, D), rows x_row_stride elements apart
+  const T* delta = nullptr;       // (N, D), rows delta_row_stride apart; null: the residual is x itself
   const float* weight = nullptr;  // (D)
-  float* residual = nullptr;      // (N, D), overwritten; null exactly when delta is
-  float* normed = nullptr;        // (N, D), overwritten
+  T* residual = nullptr;          // (N, D), overwritten; null exactly when delta is
+  T* normed = nullptr;            // (N, D), overwritten
   float* rstd = nullptr;          // (N), overwritten, kept for backward
   int64_t num_tokens = 0;
   int64_t hidden_size = 0;
@@ -23,14 +25,15 @@ struct ResidualRmsNormParams {
   float eps = 0.0f;
 };
 
+template <class T>
 struct ResidualRmsNormBackwardParams {
-  const float* residual = nullptr;       // (N, D), rows residual_row_stride apart
-  const float* weight = nullptr;         // (D)
-  const float* rstd = nullptr;           // (N)
-  const float* normed_grad = nullptr;    // (N, D), rows normed_grad_row_stride apart
-  const float* residual_grad = nullptr;  // (N, D), rows residual_grad_row_stride apart; null: zero
-  float* x_grad = nullptr;               // (N, D), overwritten
-  float* weight_grad = nullptr;          // (D), overwritten or added to; null: not wanted
+  const T* residual = nullptr;       // (N, D), rows residual_row_stride apart
+  const float* weight = nullptr;     // (D)
+  const float* rstd = nullptr;       // (N)
+  const T* normed_grad = nullptr;    // (N, D), rows normed_grad_row_stride apart
+  const T* residual_grad = nullptr;  // (N, D), rows residual_grad_row_stride apart; null: zero
+  T* x_grad = nullptr;               // (N, D), overwritten
+  float* weight_grad = nullptr;      // (D), overwritten or added to; null: not wanted
   bool accumulate_weight_grad = false;
   int64_t num_tokens = 0;
   int64_t hidden_size = 0;
@@ -39,9 +42,9 @@ struct ResidualRmsNormBackwardParams {
   int64_t residual_grad_row_stride = 0;
 };
 
-void residual_rms_norm_reference(const ResidualRmsNormParams& params);  // plain loops in double
-void residual_rms_norm_backward_reference(const ResidualRmsNormBackwardParams& params);
-void residual_rms_norm_cpu(const ResidualRmsNormParams& params);  // vectorised, all threads
-void residual_rms_norm_backward_cpu(const ResidualRmsNormBackwardParams& params);
+void residual_rms_norm_reference(const ResidualRmsNormParams<float>& params);  // plain loops in double
+void residual_rms_norm_backward_reference(const ResidualRmsNormBackwardParams<float>& params);
+void residual_rms_norm_cpu(const ResidualRmsNormParams<float>& params);  // vectorised, all threads
+void residual_rms_norm_backward_cpu(const ResidualRmsNormBackwardParams<float>& params);
 
 }  // namespace coppice

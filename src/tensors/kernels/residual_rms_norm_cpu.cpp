@@ -9,7 +9,7 @@ namespace coppice {
 
 // ---- the reference ----
 
-void residual_rms_norm_reference(const ResidualRmsNormParams& params) {
+void residual_rms_norm_reference(const ResidualRmsNormParams<float>& params) {
   const int64_t hidden_size = params.hidden_size;
   for (int64_t n = 0; n < params.num_tokens; ++n) {
     double square_sum = 0.0;
@@ -28,7 +28,7 @@ void residual_rms_norm_reference(const ResidualRmsNormParams& params) {
   }
 }
 
-void residual_rms_norm_backward_reference(const ResidualRmsNormBackwardParams& params) {
+void residual_rms_norm_backward_reference(const ResidualRmsNormBackwardParams<float>& params) {
   const int64_t hidden_size = params.hidden_size;
   std::vector<double> weight_grad(hidden_size, 0.0);
   for (int64_t n = 0; n < params.num_tokens; ++n) {
@@ -59,7 +59,8 @@ void residual_rms_norm_backward_reference(const ResidualRmsNormBackwardParams& p
 
 namespace {
 
-COPPICE_INLINE void residual_rms_norm_rows_loop(const ResidualRmsNormParams& params, int64_t begin, int64_t end) {
+COPPICE_INLINE void residual_rms_norm_rows_loop(const ResidualRmsNormParams<float>& params, int64_t begin,
+                                                int64_t end) {
   const int64_t hidden_size = params.hidden_size;
   const float* __restrict weight = params.weight;
   for (int64_t n = begin; n < end; ++n) {
@@ -90,8 +91,8 @@ COPPICE_INLINE void residual_rms_norm_rows_loop(const ResidualRmsNormParams& par
 constexpr auto residual_rms_norm_rows = per_instruction_set<residual_rms_norm_rows_loop>;
 
 /// weight_grad: D float sums, added to.
-COPPICE_INLINE void residual_rms_norm_backward_rows_loop(const ResidualRmsNormBackwardParams& params, int64_t begin,
-                                                         int64_t end, float* __restrict weight_grad) {
+COPPICE_INLINE void residual_rms_norm_backward_rows_loop(const ResidualRmsNormBackwardParams<float>& params,
+                                                         int64_t begin, int64_t end, float* __restrict weight_grad) {
   const int64_t hidden_size = params.hidden_size;
   const float* __restrict weight = params.weight;
   for (int64_t n = begin; n < end; ++n) {
@@ -122,12 +123,12 @@ constexpr auto residual_rms_norm_backward_rows = per_instruction_set<residual_rm
 
 }  // namespace
 
-void residual_rms_norm_cpu(const ResidualRmsNormParams& params) {
+void residual_rms_norm_cpu(const ResidualRmsNormParams<float>& params) {
   parallel_rows(params.num_tokens, threads_for(params.num_tokens * params.hidden_size),
                 [&](int64_t begin, int64_t end, int) { residual_rms_norm_rows(params, begin, end); });
 }
 
-void residual_rms_norm_backward_cpu(const ResidualRmsNormBackwardParams& params) {
+void residual_rms_norm_backward_cpu(const ResidualRmsNormBackwardParams<float>& params) {
   const int threads = threads_for(params.num_tokens * params.hidden_size);
   ColumnSums weight_grad(params.hidden_size, threads);
   parallel_rows(params.num_tokens, threads, [&](int64_t begin, int64_t end, int thread) {

@@ -76,14 +76,14 @@ struct ResidualRmsNormFunction : torch::autograd::Function<ResidualRmsNormFuncti
 ResidualNorm residual_rms_norm(const at::Tensor& x_ND, const at::Tensor& delta_ND, const at::Tensor& weight_D,
                                const at::Tensor& weight_grad_D, double eps) {
   check_shape(x_ND, {-1, -1}, "x_ND");
-  check_cpu_float32(x_ND, "x_ND");
+  const Placement on = placement_of(x_ND, "x_ND");
   check_shape(weight_D, {x_ND.size(1)}, "weight_D");
-  check_cpu_float32(weight_D, "weight_D");
+  check_dense(weight_D, at::kFloat, on.device, "weight_D");
   check_weight_grad(weight_D, weight_grad_D, "weight_grad_D");
   if (!delta_ND.defined())
     return {x_ND, ResidualRmsNormFunction::apply(x_ND, absent(), weight_D, or_absent(weight_grad_D), eps)[0]};
   check_shape(delta_ND, {x_ND.size(0), x_ND.size(1)}, "delta_ND");
-  check_cpu_float32(delta_ND, "delta_ND");
+  check_dense(delta_ND, on.compute, on.device, "delta_ND");
   const variable_list outputs = ResidualRmsNormFunction::apply(x_ND, delta_ND, weight_D, or_absent(weight_grad_D), eps);
   return {outputs[0], outputs[1]};
 }

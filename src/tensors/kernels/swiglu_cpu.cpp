@@ -8,7 +8,7 @@ namespace coppice {
 
 // ---- the reference ----
 
-void swiglu_reference(const SwigluParams& params) {
+void swiglu_reference(const SwigluParams<float>& params) {
   for (int64_t n = 0; n < params.num_tokens; ++n)
     for (int64_t f = 0; f < params.num_channels; ++f) {
       const double gate = params.gate_up[n * params.gate_up_row_stride + f];
@@ -18,7 +18,7 @@ void swiglu_reference(const SwigluParams& params) {
     }
 }
 
-void swiglu_backward_reference(const SwigluBackwardParams& params) {
+void swiglu_backward_reference(const SwigluBackwardParams<float>& params) {
   for (int64_t f = 0; f < params.num_channels; ++f) {
     double mask_grad = 0.0;
     for (int64_t n = 0; n < params.num_tokens; ++n) {
@@ -40,7 +40,7 @@ void swiglu_backward_reference(const SwigluBackwardParams& params) {
 
 namespace {
 
-COPPICE_INLINE void swiglu_rows_loop(const SwigluParams& params, int64_t begin, int64_t end) {
+COPPICE_INLINE void swiglu_rows_loop(const SwigluParams<float>& params, int64_t begin, int64_t end) {
   const int64_t num_channels = params.num_channels;
   const float* __restrict mask = params.ffn_mask;
   for (int64_t n = begin; n < end; ++n) {
@@ -57,7 +57,7 @@ COPPICE_INLINE void swiglu_rows_loop(const SwigluParams& params, int64_t begin, 
 constexpr auto swiglu_rows = per_instruction_set<swiglu_rows_loop>;
 
 /// mask_grad: F float sums, added to; null when there is no mask or its gradient is not wanted.
-COPPICE_INLINE void swiglu_backward_rows_loop(const SwigluBackwardParams& params, int64_t begin, int64_t end,
+COPPICE_INLINE void swiglu_backward_rows_loop(const SwigluBackwardParams<float>& params, int64_t begin, int64_t end,
                                               float* __restrict mask_grad) {
   const int64_t num_channels = params.num_channels;
   const float* __restrict mask = params.ffn_mask;
@@ -94,12 +94,12 @@ constexpr auto swiglu_backward_rows = per_instruction_set<swiglu_backward_rows_l
 
 }  // namespace
 
-void swiglu_cpu(const SwigluParams& params) {
+void swiglu_cpu(const SwigluParams<float>& params) {
   parallel_rows(params.num_tokens, threads_for(params.num_tokens * params.num_channels),
                 [&](int64_t begin, int64_t end, int) { swiglu_rows(params, begin, end); });
 }
 
-void swiglu_backward_cpu(const SwigluBackwardParams& params) {
+void swiglu_backward_cpu(const SwigluBackwardParams<float>& params) {
   const int threads = threads_for(params.num_tokens * params.num_channels);
   if (params.ffn_mask == nullptr || params.ffn_mask_grad == nullptr) {
     parallel_rows(params.num_tokens, threads,

@@ -53,12 +53,12 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
 
 at::Tensor swiglu(const at::Tensor& gate_up_N2F, const at::Tensor& ffn_mask_F) {
   check_shape(gate_up_N2F, {-1, -1}, "gate_up_N2F");
-  check_cpu_float32(gate_up_N2F, "gate_up_N2F");
+  const Placement on = placement_of(gate_up_N2F, "gate_up_N2F");
   COPPICE_CHECK(gate_up_N2F.size(1) % 2 == 0,
                 fmt::format("gate_up_N2F: {} columns, expected gate and up of equal width", gate_up_N2F.size(1)));
   if (ffn_mask_F.defined()) {
     check_shape(ffn_mask_F, {gate_up_N2F.size(1) / 2}, "ffn_mask_F");
-    check_cpu_float32(ffn_mask_F, "ffn_mask_F");
+    check_dense(ffn_mask_F, at::kFloat, on.device, "ffn_mask_F");
   }
   return SwigluFunction::apply(gate_up_N2F, or_absent(ffn_mask_F));
 }
