@@ -19,12 +19,6 @@ constexpr int64_t kWidthMultiple = 16;  // whole vectors in the products
 
 at::Tensor index_of(const std::vector<int64_t>& channels) { return at::tensor(channels, at::kLong); }
 
-/// One parameter's part of a buffer laid out like the arena.
-at::Tensor view_of(const ParameterArena& arena, const at::Tensor& buffer, const std::string& name) {
-  const ArenaEntry& entry = arena.entry(name);
-  return buffer.narrow(0, entry.offset, entry.size).view(entry.shape);
-}
-
 std::vector<int64_t> list_of(const at::Tensor& index_N) {
   const at::Tensor index = index_N.to(at::kLong).contiguous();
   return {index.const_data_ptr<int64_t>(), index.const_data_ptr<int64_t>() + index.numel()};
@@ -93,8 +87,7 @@ void Compaction::cut(const std::vector<std::vector<int64_t>>& living, Model& mod
   Optimizer its_optimizer(optimizer, *smaller.arena);
   for (const std::string& slot : optimizer.slot_names())
     for (const Parameter& row : parameter_table(model.config))
-      view_of(*smaller.arena, its_optimizer.slot(slot), row.name)
-          .copy_(slice_parameter(row, view_of(*model.arena, optimizer.slot(slot), row.name), plan));
+      its_optimizer.slot(slot, row.name).copy_(slice_parameter(row, optimizer.slot(slot, row.name), plan));
   model = std::move(smaller);
   optimizer = std::move(its_optimizer);
   living_ = living;
@@ -111,9 +104,11 @@ FfnMasks Compaction::masks(const at::Tensor& mask_LF) const {
 
 void Compaction::expand(const Model& compacted, Model& whole) const {
   c10::NoGradGuard no_grad;
+  const MasterReader small = compacted.arena->read_master();
+  const MasterEditor large = whole.arena->edit_master();
   for (const Parameter& row : parameter_table(whole.config)) {
-    at::Tensor into = whole.arena->parameter(row.name).detach();
-    const at::Tensor from = compacted.arena->parameter(row.name).detach();
+    at::Tensor into = large[row.name];
+    const at::Tensor from = small[row.name];
     const auto axis = std::ranges::find(row.axes, Axis::ffn);
     if (axis == row.axes.end())
       into.copy_(from);

@@ -136,13 +136,15 @@ Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& 
   Model pruned = make_model(config);
 
   c10::NoGradGuard no_grad;
+  const MasterReader from = source.arena->read_master();
+  const MasterEditor into = pruned.arena->edit_master();
   for (const Parameter& row : parameter_table(source.config)) {
-    at::Tensor weight = source.arena->parameter(row.name).detach();
+    at::Tensor weight = from[row.name];
     if (is_up_projection(row) && multiplier_LF.defined()) {
       check_shape(multiplier_LF, {static_cast<int64_t>(plan.kept.size()), -1}, "multiplier_LF");
       weight = weight * multiplier_LF.detach()[row.layer].narrow(0, 0, weight.size(0)).unsqueeze(1);
     }
-    pruned.arena->parameter(row.name).copy_(slice_parameter(row, weight, plan));
+    into[row.name].copy_(slice_parameter(row, weight, plan));
   }
   return pruned;
 }

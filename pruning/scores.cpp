@@ -80,7 +80,7 @@ at::Tensor score_by_layer(const ScoreInput& input, const std::function<at::Tenso
 }
 
 at::Tensor down_weight(const Model& model, int64_t layer) {
-  return model.arena->parameter(fmt::format("layers.{}.mlp.down_proj.weight", layer)).detach().to(at::kDouble);
+  return model.arena->read_master()[fmt::format("layers.{}.mlp.down_proj.weight", layer)].to(at::kDouble);
 }
 
 void walk_hidden(const ScoreInput& input, const HiddenTap& tap) {

@@ -155,12 +155,8 @@ void TrainingSession::resume(Json& extra_facts, const Prepare& prepare) {
                context_.data.tokens_sha256);
     extra_facts = object_at(manifest, "extra", path);
     if (prepare) prepare(extra_facts, path);
-    std::vector<NamedTensor> tensors = arena_tensors(model_.config, *model_.arena, model_.arena->master(), "/model/");
-    for (const std::string& slot : optimizer_.slot_names())
-      for (NamedTensor& tensor :
-           arena_tensors(model_.config, *model_.arena, optimizer_.slot(slot), "/optim/" + slot + "/"))
-        tensors.push_back(std::move(tensor));
-    tensors.insert(tensors.end(), extra_.begin(), extra_.end());
+    const MasterEditor master = model_.arena->edit_master();
+    const std::vector<NamedTensor> tensors = state_tensors([&](const std::string& name) { return master[name]; });
     read_tensor_folder(newest->folder, kCheckpointFormat, tensors);
     const Json& state = object_at(manifest, "state", path);
     step_ = static_cast<int64_t>(unsigned_at(manifest, "step", path));
@@ -335,14 +331,21 @@ void TrainingSession::end_step(const LossSums& sums, double teacher_weight, cons
   (void)COPPICE_FAILPOINT("train.after_step");
 }
 
-void TrainingSession::save(const Json& extra_facts) {
-  metrics_->sync();
-  std::vector<NamedTensor> tensors = arena_tensors(model_.config, *model_.arena, model_.arena->master(), "/model/");
+std::vector<NamedTensor> TrainingSession::state_tensors(
+    const std::function<at::Tensor(const std::string&)>& master_of) const {
+  std::vector<NamedTensor> tensors = parameter_tensors(model_.config, "/model/", master_of);
   for (const std::string& slot : optimizer_.slot_names())
-    for (NamedTensor& tensor :
-         arena_tensors(model_.config, *model_.arena, optimizer_.slot(slot), "/optim/" + slot + "/"))
+    for (NamedTensor& tensor : parameter_tensors(model_.config, "/optim/" + slot + "/",
+                                                 [&](const std::string& name) { return optimizer_.slot(slot, name); }))
       tensors.push_back(std::move(tensor));
   tensors.insert(tensors.end(), extra_.begin(), extra_.end());
+  return tensors;
+}
+
+void TrainingSession::save(const Json& extra_facts) {
+  metrics_->sync();
+  const MasterReader master = model_.arena->read_master();
+  const std::vector<NamedTensor> tensors = state_tensors([&](const std::string& name) { return master[name]; });
   Json drawn = Json::object();
   for (size_t d = 0; d < options_.mixture.size(); ++d) drawn[options_.mixture[d].domain] = loader_->drawn()[d];
   const Json facts = {{"run", context_.recipe.name},

@@ -89,6 +89,8 @@ class TrainingSession {
 
  private:
   void save(const Json& extra_facts);
+  /// Everything of a checkpoint: parameters as `master_of` gives them, slots, what the stage adds.
+  std::vector<NamedTensor> state_tensors(const std::function<at::Tensor(const std::string&)>& master_of) const;
   TeacherSignal stored_signal(const StageTeacher& teacher, const Batch& batch, const std::string& loss) const;
 
   StageContext& context_;

@@ -74,23 +74,20 @@ void check_step(const Json& manifest, const CheckpointPlace& place) {
 
 }  // namespace
 
-std::vector<NamedTensor> arena_tensors(const ModelConfig& config, const ParameterArena& arena, const at::Tensor& buffer,
-                                       const std::string& prefix) {
-  COPPICE_CHECK(buffer.dim() == 1 && buffer.numel() == arena.layout().size,
-                "a buffer laid out like the arena expected, got " + shape_text(buffer.sizes()));
+std::vector<NamedTensor> parameter_tensors(const ModelConfig& config, const std::string& prefix,
+                                           const std::function<at::Tensor(const std::string&)>& tensor_of) {
   std::vector<NamedTensor> tensors;
-  const at::Tensor flat = buffer.detach();
-  for (const Parameter& parameter : parameter_table(config)) {
-    const ArenaEntry& entry = arena.entry(parameter.name);
-    tensors.push_back({prefix + parameter.name, flat.narrow(0, entry.offset, entry.size).view(parameter.shape)});
-  }
+  for (const Parameter& parameter : parameter_table(config))
+    tensors.push_back({prefix + parameter.name, tensor_of(parameter.name)});
   return tensors;
 }
 
 void save_model(const fs::path& folder, const Model& model, Json facts) {
   COPPICE_CHECK(!facts.contains("model"), "the facts of a model hold no config");
   facts["model"] = to_json(model.config);
-  write_tensor_folder(folder, kModelFormat, arena_tensors(model.config, *model.arena, model.arena->master(), "/model/"),
+  const MasterReader master = model.arena->read_master();
+  write_tensor_folder(folder, kModelFormat,
+                      parameter_tensors(model.config, "/model/", [&](const std::string& name) { return master[name]; }),
                       std::move(facts));
 }
 
@@ -106,8 +103,10 @@ LoadedModel load_model(const fs::path& folder) {
     throw UserError::bad_file(
         where, fmt::format("the config asks for {} bytes of parameters, the files hold {}", wanted, bytes));
   LoadedModel loaded{make_model(config), Json(), ""};
-  loaded.manifest = read_tensor_folder(
-      folder, kModelFormat, arena_tensors(config, *loaded.model.arena, loaded.model.arena->master(), "/model/"));
+  const MasterEditor master = loaded.model.arena->edit_master();
+  loaded.manifest =
+      read_tensor_folder(folder, kModelFormat,
+                         parameter_tensors(config, "/model/", [&](const std::string& name) { return master[name]; }));
   loaded.sha256 = seal_of(folder);
   return loaded;
 }

@@ -18,9 +18,10 @@
 
 namespace coppice {
 
-/// The arena's parameters (or a slot laid out like it) as named tensors: prefix + parameter name.
-std::vector<NamedTensor> arena_tensors(const ModelConfig& config, const ParameterArena& arena, const at::Tensor& buffer,
-                                       const std::string& prefix);
+/// One tensor a parameter, in the order of the table: prefix + its name, and what `tensor_of` gives for that name (the
+/// master's or a slot's values).
+std::vector<NamedTensor> parameter_tensors(const ModelConfig& config, const std::string& prefix,
+                                           const std::function<at::Tensor(const std::string&)>& tensor_of);
 
 // -- models --
 /// format coppice.model; facts must not hold "model" (the config is added).

@@ -81,13 +81,14 @@ uint64_t write_weights(const fs::path& folder, const Model& model, at::ScalarTyp
     shards.back().bytes += bytes;
     total += bytes;
   }
+  const MasterReader master = model.arena->read_master();
   OrderedJson weight_map = OrderedJson::object();
   for (size_t i = 0; i < shards.size(); ++i) {
     const std::string name = shards.size() == 1 ? "model.safetensors"
                                                 : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
     std::vector<SafetensorsTensor> tensors;
     for (const Parameter* parameter : shards[i].parameters) {
-      const at::Tensor weight = model.arena->parameter(parameter->name).detach();
+      const at::Tensor weight = master[parameter->name];
       if (!at::isfinite(weight).all().item<bool>())
         throw UserError::bad_file(parameter->name, "holds values that are not finite: never exported");
       tensors.push_back({parameter->hf_name, padded(weight, *parameter, width).to(type).contiguous()});
@@ -165,7 +166,10 @@ double max_logit_difference(const Model& ours, const Model& theirs, const Tokeni
 Model rounded_copy(const Model& model, at::ScalarType type) {
   Model copy = make_model(model.config);
   c10::NoGradGuard no_grad;
-  copy.arena->master().copy_(model.arena->master().detach().to(type).to(at::kFloat));
+  const MasterReader from = model.arena->read_master();
+  const MasterEditor into = copy.arena->edit_master();
+  for (const ArenaEntry& entry : model.arena->layout().entries)
+    into[entry.name].copy_(from[entry.name].to(type).to(at::kFloat));
   return copy;
 }
 

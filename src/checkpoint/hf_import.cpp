@@ -162,15 +162,17 @@ void check_tied_head(const Entries& entries, const fs::path& folder) {
 Model cut_to(const ModelConfig& config, const Model& larger,
              const std::function<void(const Parameter&, const at::Tensor& cut, int64_t size)>& check_cut) {
   Model model = make_model(config);
+  const MasterReader from = larger.arena->read_master();
+  const MasterEditor into = model.arena->edit_master();
   for (const Parameter& parameter : parameter_table(config)) {
-    at::Tensor kept = larger.arena->parameter(parameter.name);
+    at::Tensor kept = from[parameter.name];
     for (size_t axis = 0; axis < parameter.shape.size(); ++axis) {
       const auto dim = static_cast<int64_t>(axis);
       const int64_t size = parameter.shape[axis], extra = kept.size(dim) - size;
       if (extra > 0) check_cut(parameter, kept.narrow(dim, size, extra), size);
       kept = kept.narrow(dim, 0, size);
     }
-    model.arena->parameter(parameter.name).copy_(kept);
+    into[parameter.name].copy_(kept);
   }
   return model;
 }
@@ -196,13 +198,14 @@ Model read_hf_model(const fs::path& folder, const HfConfig& hf) {
   c10::NoGradGuard no_grad;
   if (hf.config.tie_word_embeddings) check_tied_head(entries, folder);
   Model model = make_model(hf.config);
+  const MasterEditor master = model.arena->edit_master();
   for (const Parameter& parameter : table) {
     const FileEntry& file = entries.at(parameter.hf_name);
     const at::Tensor values = read_safetensors_tensor(file.path, file.entry);
     if (!at::isfinite(values).all().item<bool>())
       throw UserError::bad_file(file.path.string(),
                                 "tensor " + parameter.hf_name + " holds values that are not finite");
-    model.arena->parameter(parameter.name).copy_(values);
+    master[parameter.name].copy_(values);
   }
   return model;
 }

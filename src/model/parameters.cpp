@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <span>
 
 #include "src/base/errors.h"
@@ -13,7 +14,8 @@
 namespace coppice {
 namespace {
 
-constexpr double kBaseWidth = 768;  // muParam-simple: the width at which linear layers have multiplier 1
+constexpr double kBaseWidth = 768;               // muParam-simple: the width at which linear layers have multiplier 1
+constexpr int64_t kMaxCells = int64_t{1} << 20;  // sums of all cells are 8 MiB
 
 struct Row {
   const char* name;  // {} is the layer number
@@ -39,6 +41,40 @@ double matrix_weights(const ModelConfig& config) {
   for (const int64_t ffn : config.intermediate_size)
     weights += hidden * (query + 2 * key) + query * hidden + 3 * hidden * static_cast<double>(ffn);
   return weights;
+}
+
+int64_t round_up(int64_t size, int64_t multiple) { return (size + multiple - 1) / multiple * multiple; }
+
+std::string unit_of(const Parameter& parameter) {
+  if (parameter.layer >= 0) return fmt::format("layers.{}", parameter.layer);
+  return parameter.name.starts_with("embed_tokens") ? "embed_tokens" : "norm";  // the head goes with the norm
+}
+
+/// 2048 elements, doubled until the units have at most 2^20 cells: a function of the model alone.
+int64_t cell_of(const ArenaLayout& layout) {
+  int64_t cell = ArenaLayout{}.cell;
+  const auto num_cells = [&] {
+    return std::accumulate(layout.units.begin(), layout.units.end(), int64_t{0},
+                           [&](int64_t sum, const ArenaUnit& unit) { return sum + round_up(unit.size, cell) / cell; });
+  };
+  while (num_cells() > kMaxCells) cell *= 2;
+  return cell;
+}
+
+/// Moves units apart until the size of each is a multiple.
+void pad_units(ArenaLayout& layout, int64_t multiple) {
+  auto entry = layout.entries.begin();
+  auto block = layout.blocks.begin();
+  int64_t end = 0;
+  for (ArenaUnit& unit : layout.units) {
+    const int64_t old_end = unit.offset + unit.size, shift = end - unit.offset;
+    for (; entry != layout.entries.end() && entry->offset < old_end; ++entry) entry->offset += shift;
+    for (; block != layout.blocks.end() && block->offset < old_end; ++block) block->offset += shift;
+    unit.offset = end;
+    unit.size = round_up(unit.size, multiple);
+    end += unit.size;
+  }
+  layout.size = end;
 }
 
 }  // namespace
@@ -124,7 +160,7 @@ double training_flops_per_token(const ModelConfig& config, int64_t seq_len) {
   return 3.0 * forward_flops_per_token(config, seq_len);
 }
 
-ArenaLayout arena_layout(const ModelConfig& config) {
+ArenaLayout arena_layout(const ModelConfig& config, int shards) {
   const double multiplier = std::min(kBaseWidth / static_cast<double>(config.hidden_size), 1.0);
   ArenaLayout layout;
   for (const Parameter& parameter : parameter_table(config)) {
@@ -132,7 +168,9 @@ ArenaLayout arena_layout(const ModelConfig& config) {
     const bool same_block = !layout.blocks.empty() && layout.blocks.back().name == parameter.block;
     // up_proj is a block of its own and yet follows gate_proj without padding: the two are read as one matrix.
     const bool fused = same_block || parameter.name.ends_with(".up_proj.weight");
-    if (!fused) layout.size = (layout.size + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+    if (!fused) layout.size = round_up(layout.size, kArenaAlignment);
+    if (const std::string unit = unit_of(parameter); layout.units.empty() || layout.units.back().name != unit)
+      layout.units.push_back({.name = unit, .offset = layout.size});
     layout.entries.push_back({.name = parameter.name, .shape = parameter.shape, .offset = layout.size, .size = size});
     if (same_block) {
       layout.blocks.back().size += size;
@@ -144,7 +182,12 @@ ArenaLayout arena_layout(const ModelConfig& config) {
     }
     layout.size += size;
   }
-  layout.size = (layout.size + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+  layout.size = round_up(layout.size, kArenaAlignment);
+  for (size_t unit = 0; unit < layout.units.size(); ++unit)
+    layout.units[unit].size =
+        (unit + 1 < layout.units.size() ? layout.units[unit + 1].offset : layout.size) - layout.units[unit].offset;
+  layout.cell = cell_of(layout);
+  if (shards > 1) pad_units(layout, shards * layout.cell);
   return layout;
 }
 
@@ -152,12 +195,13 @@ void initialise_parameters(const ModelConfig& config, ParameterArena& arena, uin
   const std::vector<Parameter> table = parameter_table(config);
   COPPICE_CHECK(table.size() == arena.layout().entries.size(),
                 fmt::format("{} rows for an arena of {} entries", table.size(), arena.layout().entries.size()));
-  float* master = arena.master().mutable_data_ptr<float>();
+  const MasterEditor master = arena.edit_master();
   for (size_t row = 0; row < table.size(); ++row) {
     const ArenaEntry& entry = arena.layout().entries[row];
     COPPICE_CHECK(entry.name == table[row].name && entry.size == size_of(table[row]),
                   entry.name + " against " + table[row].name);
-    const std::span<float> out(master + entry.offset, static_cast<size_t>(entry.size));
+    at::Tensor weight = master[entry.name];
+    const std::span<float> out(weight.mutable_data_ptr<float>(), static_cast<size_t>(entry.size));
     if (table[row].kind == ParameterKind::norm) {
       std::ranges::fill(out, 1.0f);
     } else {  // fan_in is the last axis, and for the embedding the last axis is the hidden size

@@ -39,8 +39,9 @@ double forward_flops_per_token(const ModelConfig& config, int64_t seq_len);
 double training_flops_per_token(const ModelConfig& config, int64_t seq_len);
 
 /// Arena order and blocks; multiplier of a block = min(768 / hidden_size, 1) on linear layers, 1 on embedding and norms
-/// (muParam-simple).
-ArenaLayout arena_layout(const ModelConfig& config);
+/// (muParam-simple). Units: embed_tokens, layers.0 .., norm (with an untied head); for more than one shard each is
+/// padded to `shards` equal runs of whole cells.
+ArenaLayout arena_layout(const ModelConfig& config, int shards = 1);
 
 /// Fresh weights: linear N(0, 1/fan_in), embedding N(0, 1/hidden_size), norms 1; a function of (seed, row of the table,
 /// element) alone.

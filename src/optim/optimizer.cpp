@@ -2,7 +2,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -39,10 +38,10 @@ void check_options(const OptimizerOptions& options) {
           fmt::format("got {}, expected 0 to 1", options.final_lr_ratio));
 }
 
-/// Norm weights are the one-dimensional parameters; a block holds either those or matrices.
+/// A block holds either norm weights or matrices.
 bool is_norm_block(const ArenaLayout& layout, const ArenaBlock& block) {
   for (const ArenaEntry& entry : layout.entries)
-    if (entry.offset == block.offset) return entry.shape.size() == 1;
+    if (entry.offset == block.offset) return entry.is_norm();
   throw InternalError(fmt::format("block {} begins with no parameter", block.name));
 }
 
@@ -60,7 +59,7 @@ Optimizer::Optimizer(const OptimizerOptions& options, ParameterArena& arena, int
     : options_(options), arena_(&arena), warmup_(warmup_steps), total_(total_steps), slot_names_{"v", "m"} {
   check_options(options_);
   COPPICE_CHECK(warmup_ >= 0 && total_ >= 0, fmt::format("warm-up {} of {} steps", warmup_, total_));
-  for (size_t i = 0; i < slot_names_.size(); ++i) slots_.push_back(at::zeros_like(arena.master()));
+  for (const std::string& name : slot_names_) slots_.push_back(arena.make_slot("optimizer slot " + name));
 }
 
 Optimizer::Optimizer(const Optimizer& like, ParameterArena& arena)
@@ -76,7 +75,8 @@ StepOutcome Optimizer::step(bool extra_finite) {
   blocks.reserve(layout.blocks.size());
   for (const ArenaBlock& block : layout.blocks) blocks.push_back({.offset = block.offset, .size = block.size});
 
-  float* gradient = arena_->gradient().mutable_data_ptr<float>();
+  // units follow each other in one buffer, so the first one's begin is everybody's
+  float* gradient = arena_->unit_gradient(0).mutable_data_ptr<float>();
   StepOutcome outcome{.grad_norm = std::sqrt(gradient_square_sum_cpu(gradient, blocks))};
   if (!extra_finite || !(outcome.grad_norm < options_.drop_grad_norm)) {  // a NaN compares false
     ++skipped_;
@@ -91,7 +91,7 @@ StepOutcome Optimizer::step(bool extra_finite) {
     blocks[b].move = schedule * options_.lr * layout.blocks[b].multiplier;
     blocks[b].decay = decays ? schedule * options_.weight_decay : 0.0;
   }
-  const OptimizerStepParams params{.theta = arena_->master().mutable_data_ptr<float>(),
+  const OptimizerStepParams params{.theta = arena_->unit_master(0).mutable_data_ptr<float>(),
                                    .gradient = gradient,
                                    .v = slots_[0].mutable_data_ptr<float>(),
                                    .m = slots_[1].mutable_data_ptr<float>(),
@@ -101,15 +101,16 @@ StepOutcome Optimizer::step(bool extra_finite) {
                                    .beta_2 = options_.beta_2,
                                    .t = t_};
   options_.optimizer == "adamw" ? adamw_step_cpu(params) : adastar_step_cpu(params);
+  for (size_t unit = 0; unit < layout.units.size(); ++unit) arena_->refresh_working(unit);
   outcome.applied = true;
   outcome.lr = schedule * options_.lr;
   return outcome;
 }
 
-at::Tensor Optimizer::slot(const std::string& name) const {
+at::Tensor Optimizer::slot(const std::string& name, const std::string& parameter) const {
   const auto found = std::find(slot_names_.begin(), slot_names_.end(), name);
   COPPICE_CHECK(found != slot_names_.end(), fmt::format("no optimizer slot '{}'", name));
-  return slots_[found - slot_names_.begin()];
+  return arena_->entry_of(slots_[static_cast<size_t>(found - slot_names_.begin())], parameter);
 }
 
 void Optimizer::restore(int64_t t, int64_t skipped) {

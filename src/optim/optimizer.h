@@ -64,7 +64,8 @@ class Optimizer {
   StepOutcome step(bool extra_finite = true);
 
   const std::vector<std::string>& slot_names() const { return slot_names_; }  // "v", "m"
-  at::Tensor slot(const std::string& name) const;                             // [arena size] fp32
+  /// A slot's values of one parameter, fp32 in its shape: checkpoints and compaction read and fill them.
+  at::Tensor slot(const std::string& name, const std::string& parameter) const;
   int64_t t() const { return t_; }
   int64_t skipped() const { return skipped_; }
   void restore(int64_t t, int64_t skipped);  // slots are filled through slot()

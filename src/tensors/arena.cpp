@@ -2,6 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros.h>
+#include <c10/util/accumulate.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,47 +10,90 @@
 #include <utility>
 
 #include "src/base/errors.h"
-#include "src/tensors/device.h"
 
 namespace coppice {
 
 namespace {
 
-/// `size` zeros of float32, with the arena's own words when memory is short.
-at::Tensor allocate(int64_t size, at::Device device, const char* what) {
+/// `size` zeros, with the arena's own words when memory is short.
+at::Tensor allocate(int64_t size, at::Device device, at::ScalarType type, const std::string& what) {
   try {
-    return at::zeros({size}, at::TensorOptions().dtype(at::kFloat).device(device));
+    return at::zeros({size}, at::TensorOptions().dtype(type).device(device));
   } catch (const std::exception&) {  // torch's allocator throws c10::Error, operator new std::bad_alloc
     throw DeviceError::out_of_memory(
-        fmt::format("{} of the parameters: {} bytes asked; lower the model's size or free memory", what, 4 * size));
+        fmt::format("{} of the parameters: {} bytes asked; lower the model's size or free memory", what,
+                    static_cast<int64_t>(c10::elementSize(type)) * size));
+  }
+}
+
+at::Tensor view(const at::Tensor& buffer, int64_t offset, c10::IntArrayRef shape) {
+  const at::NoGradGuard no_grad;
+  return buffer.narrow(0, offset, c10::multiply_integers(shape)).view(shape);
+}
+
+void check_units(const ArenaLayout& layout) {
+  int64_t end = 0;
+  for (const ArenaUnit& unit : layout.units) {
+    COPPICE_CHECK(unit.offset == end,
+                  fmt::format("unit {}: offset {}, the one before it ends at {}", unit.name, unit.offset, end));
+    end += unit.size;
+  }
+  COPPICE_CHECK(end == layout.size, fmt::format("units hold {} elements of {}", end, layout.size));
+  size_t unit = 0;
+  for (const ArenaBlock& block : layout.blocks) {
+    while (block.offset >= layout.units[unit].offset + layout.units[unit].size) ++unit;
+    COPPICE_CHECK(block.offset + block.size <= layout.units[unit].offset + layout.units[unit].size,
+                  fmt::format("block {} reaches beyond unit {}", block.name, layout.units[unit].name));
   }
 }
 
 void check_layout(const ArenaLayout& layout) {
   int64_t end = 0;
   for (const ArenaEntry& entry : layout.entries) {
-    int64_t size = 1;
-    for (const int64_t extent : entry.shape) size *= extent;
+    const int64_t size = c10::multiply_integers(entry.shape);
     COPPICE_CHECK(entry.size == size, fmt::format("{}: size {}, but its shape holds {}", entry.name, entry.size, size));
     COPPICE_CHECK(entry.offset >= end, fmt::format("{}: offset {} overlaps the entry before it, which ends at {}",
                                                    entry.name, entry.offset, end));
     end = entry.offset + entry.size;
     COPPICE_CHECK(end <= layout.size, fmt::format("{}: ends at {}, buffer holds {}", entry.name, end, layout.size));
   }
+  check_units(layout);
 }
 
 }  // namespace
 
-ParameterArena::ParameterArena(ArenaLayout layout, at::Device device) : layout_(std::move(layout)), device_(device) {
-  check_available(device_, "the model");
+UnitRange owned_range(const ArenaLayout& layout, size_t unit, int rank, int ranks) {
+  const int64_t size = layout.units.at(unit).size;
+  COPPICE_CHECK(rank >= 0 && rank < ranks, fmt::format("rank {} of {}", rank, ranks));
+  COPPICE_CHECK(ranks == 1 || size % (ranks * layout.cell) == 0,
+                fmt::format("unit {} of {} elements is not padded for {} ranks", layout.units[unit].name, size, ranks));
+  return {.offset = rank * (size / ranks), .size = size / ranks};
+}
+
+at::Tensor MasterReader::operator[](const std::string& name) const { return arena_->master_of(name); }
+
+at::Tensor MasterEditor::operator[](const std::string& name) const { return arena_->master_of(name); }
+
+MasterEditor::~MasterEditor() {
+  for (size_t unit = 0; unit < arena_->layout_.units.size(); ++unit) arena_->refresh_working(unit);
+}
+
+ParameterArena::ParameterArena(ArenaLayout layout, const Placement& placement)
+    : layout_(std::move(layout)), placement_(placement) {
+  check_available(placement_.device, "the model");
+  COPPICE_CHECK(placement_.compute == at::kFloat || placement_.compute == at::kBFloat16,
+                fmt::format("a model computes in float32 or bfloat16, got {}", dtype_name(placement_.compute)));
   check_layout(layout_);
   for (size_t i = 0; i < layout_.entries.size(); ++i) index_.emplace(layout_.entries[i].name, i);
   COPPICE_CHECK(index_.size() == layout_.entries.size(), "two entries of one name");
-  master_ = allocate(layout_.size, device_, "master copy");
+  master_ = make_slot("master copy");
+  working_ = placement_.compute == at::kFloat
+                 ? master_
+                 : allocate(layout_.size, placement_.device, placement_.compute, "working copy");
 }
 
 void ParameterArena::enable_gradient() {
-  if (!gradient_.defined()) gradient_ = allocate(layout_.size, device_, "gradient");
+  if (!gradient_.defined()) gradient_ = make_slot("gradient");
 }
 
 void ParameterArena::zero_gradient() {
@@ -58,38 +102,57 @@ void ParameterArena::zero_gradient() {
   gradient_.zero_();
 }
 
+at::Tensor ParameterArena::make_slot(const std::string& what) const {
+  return allocate(layout_.size, placement_.device, at::kFloat, what);
+}
+
 const ArenaEntry& ParameterArena::entry(const std::string& name) const {
   const auto found = index_.find(name);
   COPPICE_CHECK(found != index_.end(), fmt::format("no parameter '{}'", name));
   return layout_.entries[found->second];
 }
 
-at::Tensor ParameterArena::view(const at::Tensor& buffer, int64_t offset, c10::IntArrayRef shape) const {
-  const at::NoGradGuard no_grad;
-  int64_t size = 1;
-  for (const int64_t extent : shape) size *= extent;
-  return buffer.narrow(0, offset, size).view(shape);
+at::Tensor ParameterArena::entry_of(const at::Tensor& buffer, const std::string& name) const {
+  COPPICE_CHECK(buffer.defined() && buffer.dim() == 1 && buffer.numel() == layout_.size,
+                "a buffer laid out like the arena expected");
+  return view(buffer, entry(name).offset, entry(name).shape);
 }
 
-at::Tensor ParameterArena::leaf(int64_t offset, c10::IntArrayRef shape) const {
+at::Tensor ParameterArena::leaf(const at::Tensor& buffer, int64_t offset, c10::IntArrayRef shape) const {
   at::Tensor parameter =
-      view(master_, offset, shape).detach();  // a leaf of its own: gradients go to the arena, never to .grad
+      view(buffer, offset, shape).detach();  // a leaf of its own: gradients go to the arena, never to .grad
   if (has_gradient()) parameter.set_requires_grad(true);
   return parameter;
 }
 
 at::Tensor ParameterArena::parameter(size_t i) const {
   COPPICE_CHECK(i < layout_.entries.size(), fmt::format("parameter {} of {}", i, layout_.entries.size()));
-  return leaf(layout_.entries[i].offset, layout_.entries[i].shape);
+  const ArenaEntry& entry = layout_.entries[i];
+  return leaf(buffer_of(entry), entry.offset, entry.shape);
 }
 
 at::Tensor ParameterArena::parameter(const std::string& name) const {
-  return leaf(entry(name).offset, entry(name).shape);
+  return leaf(buffer_of(entry(name)), entry(name).offset, entry(name).shape);
 }
 
 at::Tensor ParameterArena::gradient_of(const std::string& name) const {
   COPPICE_CHECK(gradient_.defined(), "enable_gradient() was not called");
-  return view(gradient_, entry(name).offset, entry(name).shape);
+  return entry_of(gradient_, name);
+}
+
+at::Tensor ParameterArena::unit_master(size_t unit) const {
+  return view(master_, layout_.units.at(unit).offset, layout_.units[unit].size);
+}
+
+at::Tensor ParameterArena::unit_gradient(size_t unit) const {
+  COPPICE_CHECK(gradient_.defined(), "enable_gradient() was not called");
+  return view(gradient_, layout_.units.at(unit).offset, layout_.units[unit].size);
+}
+
+void ParameterArena::refresh_working(size_t unit) {
+  if (working_.is_same(master_)) return;
+  const at::NoGradGuard no_grad;
+  view(working_, layout_.units.at(unit).offset, layout_.units[unit].size).copy_(unit_master(unit));
 }
 
 std::vector<int64_t> ParameterArena::fused_shape(const std::string& first, const std::string& last) const {
@@ -109,7 +172,7 @@ std::vector<int64_t> ParameterArena::fused_shape(const std::string& first, const
 }
 
 at::Tensor ParameterArena::fused_parameter(const std::string& first, const std::string& last) const {
-  return leaf(entry(first).offset, fused_shape(first, last));
+  return leaf(working_, entry(first).offset, fused_shape(first, last));
 }
 
 at::Tensor ParameterArena::fused_gradient(const std::string& first, const std::string& last) const {

@@ -1,6 +1,6 @@
-// All parameters of a model in flat fp32 buffers: master, gradient and one buffer per optimizer slot. A parameter is a
-// view, so that one optimizer kernel, one clip, one bucket and one write serve them all. On the CPU the working copy is
-// the master itself.
+// All parameters of a model in flat buffers: an fp32 master, the working copy that the model computes with, an fp32
+// gradient; the optimizer adds slots of the same layout. A parameter is a view, so that one optimizer kernel, one clip,
+// one bucket and one write serve them all. The working copy is the master itself where both have one element type.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,6 +10,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "src/tensors/device.h"
+
 namespace coppice {
 
 /// One tensor in the arena.
@@ -18,6 +20,8 @@ struct ArenaEntry {
   std::vector<int64_t> shape;
   int64_t offset = 0;  // elements from the start of the buffer
   int64_t size = 0;    // elements
+
+  bool is_norm() const { return shape.size() == 1; }  // the one-dimensional parameters
 };
 
 /// One optimizer block: consecutive entries clipped together (q, k and v of a layer are one block).
@@ -27,50 +31,107 @@ struct ArenaBlock {
   double multiplier = 1.0;       // muParam-simple
 };
 
-/// Where everything lies, without memory: entries of one block are adjacent, blocks start at multiples of
-/// kArenaAlignment elements. The exception is a block that is read as one matrix with the block before it (up_proj
-/// after gate_proj): it follows without padding, wherever that is.
+/// What is communicated and written in one piece: the embedding, each layer, the final norm with an untied head.
+struct ArenaUnit {
+  std::string name;
+  int64_t offset = 0, size = 0;  // elements; padding behind the last entry included
+};
+
+/// Where everything lies, without memory. Units follow each other without a gap and hold whole blocks. Entries of one
+/// block are adjacent, blocks start at multiples of kArenaAlignment elements. The exception is a block that is read as
+/// one matrix with the block before it (up_proj after gate_proj): it follows without padding, wherever that is.
 struct ArenaLayout {
   std::vector<ArenaEntry> entries;
   std::vector<ArenaBlock> blocks;
-  int64_t size = 0;  // elements of a buffer, padding included
+  std::vector<ArenaUnit> units;
+  int64_t size = 0;     // elements of a buffer, padding included
+  int64_t cell = 2048;  // elements, counted from a unit's begin: what several ranks own of a unit is whole cells
 };
 inline constexpr int64_t kArenaAlignment = 16;
+
+/// Elements of a unit that belong together, from its begin.
+struct UnitRange {
+  int64_t offset = 0, size = 0;
+};
+/// What `rank` of `ranks` owns of a unit: the rank-th of equal runs, whole cells. InternalError unless the layout was
+/// made for so many shards.
+UnitRange owned_range(const ArenaLayout& layout, size_t unit, int rank, int ranks);
+
+class ParameterArena;
+
+/// Whole tensors of the master in the order of the entries, fp32, to be read while this lives and the arena stays.
+class MasterReader {
+ public:
+  explicit MasterReader(const ParameterArena& arena) : arena_(&arena) {}
+  at::Tensor operator[](const std::string& name) const;  // InternalError when absent
+
+ private:
+  const ParameterArena* arena_;
+};
+
+/// The same to be written: the working copy follows when this goes out of scope.
+class MasterEditor {
+ public:
+  explicit MasterEditor(ParameterArena& arena) : arena_(&arena) {}
+  ~MasterEditor();
+  MasterEditor(const MasterEditor&) = delete;
+  MasterEditor& operator=(const MasterEditor&) = delete;
+  at::Tensor operator[](const std::string& name) const;
+
+ private:
+  ParameterArena* arena_;
+};
 
 class ParameterArena {
  public:
   /// Zeros; DeviceError::out_of_memory with bytes asked, DeviceError::unavailable where this build has no such device.
-  explicit ParameterArena(ArenaLayout layout, at::Device device = at::kCPU);
+  explicit ParameterArena(ArenaLayout layout, const Placement& placement = {});
 
   const ArenaLayout& layout() const { return layout_; }
-  const at::Tensor& master() const { return master_; }  // [size] fp32
-  const at::Tensor& gradient() const {
-    return gradient_;
-  }  // [size] fp32, allocated at the first call of enable_gradient()
   /// Allocates the gradient and makes parameters require it; without it the model only runs forward.
   void enable_gradient();
   bool has_gradient() const { return gradient_.defined(); }
   void zero_gradient();
 
-  /// View of entry i (or of the named one) in its shape; requires_grad once enable_gradient() was called.
+  // -- what the model computes with --
+  /// View of entry i (or of the named one) in its shape: a matrix of the working copy, a norm's weight of the master;
+  /// requires_grad once enable_gradient() was called.
   at::Tensor parameter(size_t i) const;
   at::Tensor parameter(const std::string& name) const;
-  at::Tensor gradient_of(const std::string& name) const;
+  at::Tensor gradient_of(const std::string& name) const;  // fp32
   /// Rows of the adjacent 2-D entries first..last as one matrix [sum of rows, columns] (fused QKV, fused gate and up);
   /// InternalError unless adjacent.
   at::Tensor fused_parameter(const std::string& first, const std::string& last) const;
   at::Tensor fused_gradient(const std::string& first, const std::string& last) const;
   const ArenaEntry& entry(const std::string& name) const;  // InternalError when absent
 
+  // -- whole tensors of the master: import, export, pruning, scores, fresh weights, checkpoints --
+  MasterReader read_master() const { return MasterReader(*this); }
+  MasterEditor edit_master() { return MasterEditor(*this); }
+
+  // -- unit by unit: the optimizer --
+  at::Tensor unit_master(size_t unit) const;    // [unit.size] fp32
+  at::Tensor unit_gradient(size_t unit) const;  // [unit.size] fp32
+  /// The working copy of a unit becomes its rounded master; nothing to do where it is the master.
+  void refresh_working(size_t unit);
+  /// Zeros laid out like the arena, [layout().size] fp32 on its device; `what` names them when memory is short.
+  at::Tensor make_slot(const std::string& what) const;
+  /// The named entry's part of a buffer laid out like the arena, in its shape.
+  at::Tensor entry_of(const at::Tensor& buffer, const std::string& name) const;
+
  private:
-  at::Tensor view(const at::Tensor& buffer, int64_t offset, c10::IntArrayRef shape) const;
-  at::Tensor leaf(int64_t offset, c10::IntArrayRef shape) const;
+  friend class MasterReader;
+  friend class MasterEditor;
+
+  at::Tensor master_of(const std::string& name) const { return entry_of(master_, name); }
+  const at::Tensor& buffer_of(const ArenaEntry& entry) const { return entry.is_norm() ? master_ : working_; }
+  at::Tensor leaf(const at::Tensor& buffer, int64_t offset, c10::IntArrayRef shape) const;
   std::vector<int64_t> fused_shape(const std::string& first, const std::string& last) const;
 
   ArenaLayout layout_;
-  at::Device device_;
+  Placement placement_;
   std::unordered_map<std::string, size_t> index_;  // name -> entry
-  at::Tensor master_, gradient_;
+  at::Tensor master_, working_, gradient_;
 };
 
 }  // namespace coppice

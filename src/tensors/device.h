@@ -16,6 +16,12 @@ std::string device_name(at::Device device);
 /// An element type as recipes and Python spell it: "float32", "bfloat16".
 std::string dtype_name(at::ScalarType dtype);
 
+/// Where a model lies and in which element type it computes: float32 or bfloat16.
+struct Placement {
+  at::Device device{at::kCPU};
+  at::ScalarType compute = at::kFloat;
+};
+
 /// Why this build cannot compute on `device`: "this build has no CUDA kernels"; empty when it can.
 std::string_view why_unavailable(at::Device device);
 /// Throws DeviceError::unavailable "<what> is on cuda:0, but this build has no CUDA kernels" where it cannot.

@@ -33,6 +33,7 @@ ArenaLayout make_layout(int64_t layers, int64_t width, int64_t ffn, int64_t voca
     add(at + "gate", ffn, width), add(at + "up", ffn, width), add(at + "down", width, ffn);
   }
   add("norm", 1, width);
+  layout.units.push_back({.name = "all", .offset = 0, .size = layout.size});
   return layout;
 }
 
@@ -41,8 +42,8 @@ double check_step(const std::string& name, ParameterArena& arena, const at::Tens
   OptimizerOptions options;
   options.optimizer = name;
   Optimizer optimizer(options, arena, 0, 1000000);
-  arena.gradient().copy_(noise);
-  at::Tensor theta = arena.master().to(at::kDouble), gradient = noise.to(at::kDouble), v = at::zeros_like(theta),
+  arena.unit_gradient(0).copy_(noise);
+  at::Tensor theta = arena.unit_master(0).to(at::kDouble), gradient = noise.to(at::kDouble), v = at::zeros_like(theta),
              m = at::zeros_like(theta);
   const double schedule = schedule_factor(1, 0, 1000000, options.final_lr_ratio), norm = optimizer.step().grad_norm;
   std::vector<OptimizerBlock> blocks;
@@ -58,7 +59,7 @@ double check_step(const std::string& name, ParameterArena& arena, const at::Tens
                                          .beta_2 = options.beta_2,
                                          .t = 1};
   name == "adamw" ? adamw_step_reference(reference) : adastar_step_reference(reference);
-  return ((arena.master().to(at::kDouble) - theta).abs().max() / theta.abs().max()).item<double>();
+  return ((arena.unit_master(0).to(at::kDouble) - theta).abs().max() / theta.abs().max()).item<double>();
 }
 
 }  // namespace
@@ -69,14 +70,16 @@ int main(int argc, char** argv) {
   const Ceilings roof = measure_ceilings(flags);
   ParameterArena arena(make_layout(flags["layers"], flags["width"], flags["ffn"], flags["vocab"]));
   arena.enable_gradient();
-  arena.master().copy_(at::randn({arena.layout().size}) * 0.02);
+  arena.unit_master(0).copy_(at::randn({arena.layout().size}) * 0.02);
   const at::Tensor noise = at::randn({arena.layout().size}) * 1e-3;
   emit_check(flags, std::max(check_step("adastar", arena, noise), check_step("adamw", arena, noise)), 1e-6);
 
   OptimizerOptions adastar, adamw;
   adamw.optimizer = "adamw";
   Optimizer first(adastar, arena, 0, 1000000), second(adamw, arena, 0, 1000000);
-  const auto fill = [&] { arena.gradient().copy_(noise); };  // the backward pass of this benchmark, taken off below
+  const auto fill = [&] {
+    arena.unit_gradient(0).copy_(noise);
+  };  // the backward pass of this benchmark, taken off below
   const auto readings = measure(flags, {fill, [&] { fill(), first.step(); }, [&] { fill(), second.step(); }});
   const auto count = static_cast<double>(arena.layout().size);
   const std::vector<std::pair<std::string, double>> cases{{"adastar", 44}, {"adamw", 36}};

@@ -19,6 +19,7 @@
 #include "src/checkpoint/safetensors.h"
 #include "src/tensors/shape.h"
 #include "tests/checkpoint/scratch.h"
+#include "tests/tensors/whole_arena.h"
 
 namespace fs = std::filesystem;
 using namespace coppice;
@@ -26,7 +27,7 @@ using namespace coppice;
 namespace {
 
 bool same_parameters(const Model& a, const Model& b) {
-  return a.config == b.config && at::equal(a.arena->master(), b.arena->master());
+  return a.config == b.config && at::equal(whole_master(*a.arena), whole_master(*b.arena));
 }
 
 std::set<std::string> names_in(const fs::path& folder) {
@@ -84,7 +85,7 @@ TEST_SUITE("unit") {
     small.vocab_size = 511;
     CHECK_THROWS_WITH_AS(export_hf(scratch.path() / "hf", tiny_model(small, 1), tokenizer, "f32"),
                          doctest::Contains("512 pieces"), UserError);
-    model.arena->master().mutable_data_ptr<float>()[100] = NAN;
+    model.arena->edit_master()["embed_tokens.weight"].mutable_data_ptr<float>()[100] = NAN;
     CHECK_THROWS_WITH_AS(export_hf(scratch.path() / "hf", model, tokenizer, "f32"), doctest::Contains("not finite"),
                          UserError);
     CHECK(names_in(scratch.path()) == std::set<std::string>{"tokenizer.model"});  // the temporary folder is gone, too
@@ -115,8 +116,8 @@ TEST_SUITE("parity") {
     const Model model = tiny_model(tiny_config(), 5);
     export_hf(scratch.path() / "hf", model, tiny_tokenizer(scratch.path()), "bf16");
     const Model back = import_hf(scratch.path() / "hf");
-    CHECK(at::equal(back.arena->master(), model.arena->master().to(at::kBFloat16).to(at::kFloat)));
-    CHECK_FALSE(at::equal(back.arena->master(), model.arena->master()));
+    CHECK(at::equal(whole_master(*back.arena), whole_master(*model.arena).to(at::kBFloat16).to(at::kFloat)));
+    CHECK_FALSE(at::equal(whole_master(*back.arena), whole_master(*model.arena)));
   }
 
   TEST_CASE("hf_export: padding is zero rows and columns, and the true widths are listed") {

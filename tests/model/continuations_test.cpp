@@ -7,6 +7,7 @@
 
 #include "src/base/errors.h"
 #include "src/model/parameters.h"
+#include "tests/tensors/whole_arena.h"
 
 using namespace coppice;
 
@@ -17,7 +18,7 @@ Model random_model(int64_t max_position = 128) {
   config.max_position_embeddings = max_position;
   Model model = make_model(config);
   initialise_parameters(config, *model.arena, 11);
-  model.arena->master().mul_(2.0);
+  scale_master(*model.arena, 2.0);
   return model;
 }
 

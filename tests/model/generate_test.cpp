@@ -8,6 +8,7 @@
 
 #include "src/base/errors.h"
 #include "src/model/parameters.h"
+#include "tests/tensors/whole_arena.h"
 
 using namespace coppice;
 
@@ -20,7 +21,7 @@ Model random_model(int64_t max_position = 128) {
   config.max_position_embeddings = max_position;
   Model model = make_model(config);
   initialise_parameters(config, *model.arena, 11);
-  model.arena->master().mul_(2.0);  // logits far enough apart that rounding decides nothing
+  scale_master(*model.arena, 2.0);  // logits far enough apart that rounding decides nothing
   return model;
 }
 

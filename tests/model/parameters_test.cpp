@@ -1,10 +1,13 @@
 // Counts and FLOPs of the published shape: 26 layers, D 3072, 24/8 heads of 128, V 49152, T 4096.
 #include "src/model/parameters.h"
 
+#include "tests/tensors/whole_arena.h"  // before any CHECK
+
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -127,6 +130,69 @@ TEST_SUITE("unit") {
     CHECK(layout.blocks[2].size == 64 * 33);
   }
 
+  TEST_CASE("parameters: units are the embedding, each layer, the last norm with an untied head, without a gap") {
+    ModelConfig config = preset("test", "t");
+    for (const bool tied : {true, false}) {
+      config.tie_word_embeddings = tied;
+      const ArenaLayout layout = arena_layout(config);
+      REQUIRE(layout.units.size() == 4);
+      CHECK(layout.units[0].name == "embed_tokens");
+      CHECK(layout.units[2].name == "layers.1");
+      CHECK(layout.units[3].name == "norm");
+      CHECK(layout.units[0].size == 300 * 32);
+      CHECK(layout.units[3].size == (tied ? 32 : 32 + 300 * 32));
+      int64_t end = 0;
+      for (const ArenaUnit& unit : layout.units) {
+        CHECK(unit.offset == end);
+        end += unit.size;
+      }
+      CHECK(end == layout.size);
+      CHECK(layout.cell == 2048);
+    }
+    CHECK(arena_layout(preset("afm-3b", "t")).cell == 4096);  // 2.7e9 parameters are 1.3 million cells of 2048
+  }
+
+  TEST_CASE("parameters: units of several shards are padded to equal runs of whole cells, and nothing else moves") {
+    ModelConfig config = preset("test", "t");
+    config.vocab_size = 515, config.hidden_size = 48, config.head_dim = 16, config.qk_norm = false;
+    config.num_attention_heads = 3, config.num_key_value_heads = 1;
+    config.num_hidden_layers = 1, config.intermediate_size = {346};
+    // 515 x 48 elements, a layer of 56,064, a norm of 48; cells of 2048
+    const std::map<int, std::vector<std::pair<int64_t, int64_t>>> wanted = {
+        {1, {{0, 24720}, {24720, 56064}, {80784, 48}}},
+        {2, {{0, 28672}, {28672, 57344}, {86016, 4096}}},
+        {4, {{0, 32768}, {32768, 57344}, {90112, 8192}}}};
+    const ArenaLayout plain = arena_layout(config);
+    CHECK_THROWS_WITH_AS(owned_range(plain, 1, 0, 2),
+                         doctest::Contains("unit layers.0 of 56064 elements is not padded for 2 ranks"), InternalError);
+    for (const auto& [shards, units] : wanted) {
+      CAPTURE(shards);
+      const ArenaLayout layout = arena_layout(config, shards);
+      REQUIRE(layout.units.size() == units.size());
+      for (size_t u = 0; u < units.size(); ++u)
+        CHECK(std::pair(layout.units[u].offset, layout.units[u].size) == units[u]);
+      CHECK(layout.size == units.back().first + units.back().second);
+      const auto shift = [&](int64_t offset) {  // of the unit that holds this place of the plain layout
+        size_t u = 2;
+        while (offset < plain.units[u].offset) --u;
+        return layout.units[u].offset - plain.units[u].offset;
+      };
+      for (size_t i = 0; i < plain.entries.size(); ++i)
+        CHECK(layout.entries[i].offset == plain.entries[i].offset + shift(plain.entries[i].offset));
+      for (size_t i = 0; i < plain.blocks.size(); ++i)
+        CHECK(layout.blocks[i].offset == plain.blocks[i].offset + shift(plain.blocks[i].offset));
+      CHECK_NOTHROW(ParameterArena{layout});
+      int64_t end = 0;
+      for (int rank = 0; rank < shards; ++rank) {
+        const UnitRange own = owned_range(layout, 1, rank, shards);
+        CHECK(own.offset == end);
+        CHECK(own.size == units[1].second / shards);
+        end += own.size;
+      }
+      CHECK(end == units[1].second);
+    }
+  }
+
   TEST_CASE("parameters: muParam-simple multiplies linear blocks by 768 / D") {
     const ArenaLayout layout = arena_layout(preset("afm-3b", "t"));
     for (const ArenaBlock& block : layout.blocks) {
@@ -142,8 +208,8 @@ TEST_SUITE("unit") {
     initialise_parameters(config, arena, 1);
     initialise_parameters(config, again, 1);
     initialise_parameters(config, other, 2);
-    CHECK(arena.master().equal(again.master()));
-    CHECK_FALSE(arena.master().equal(other.master()));
+    CHECK(whole_master(arena).equal(whole_master(again)));
+    CHECK_FALSE(whole_master(arena).equal(whole_master(other)));
     CHECK(arena.parameter("layers.1.mlp.up_proj.weight").std().item<double>() ==
           doctest::Approx(1 / std::sqrt(96.0)).epsilon(0.02));
     CHECK(arena.parameter("layers.1.mlp.down_proj.weight").std().item<double>() ==

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "src/base/errors.h"
+#include "tests/tensors/whole_arena.h"
 
 using namespace coppice;
 using nlohmann::json;
@@ -32,6 +33,7 @@ ParameterArena make_arena(const json& theta0, const json& multiplier) {
     layout.blocks.push_back({.name = name, .offset = layout.size, .size = size, .multiplier = multiplier[name]});
     layout.size += kArenaAlignment;
   }
+  layout.units.push_back({.name = "all", .offset = 0, .size = layout.size});
   ParameterArena arena(layout);
   arena.enable_gradient();
   for (const auto& [name, values] : theta0.items()) {
@@ -41,9 +43,12 @@ ParameterArena make_arena(const json& theta0, const json& multiplier) {
   return arena;
 }
 
-at::Tensor part(const at::Tensor& buffer, const ArenaBlock& block) {
-  return buffer.narrow(0, block.offset, block.size).to(at::kDouble);
+at::Tensor whole_slot(const Optimizer& optimizer, const ParameterArena& arena, const std::string& slot) {
+  return join_entries(arena.layout(), [&](const std::string& name) { return optimizer.slot(slot, name); });
 }
+
+/// A parameter's or slot's values as the golden file has them.
+at::Tensor doubles(const at::Tensor& values) { return values.detach().flatten().to(at::kDouble); }
 
 OptimizerOptions options_of(const json& hyper, bool adamw) {
   OptimizerOptions options;
@@ -72,7 +77,8 @@ void check_sequence(const json& sequence, bool adamw) {
         arena.gradient_of(bad["block"])
             .flatten()[bad["index"].get<int64_t>()]
             .fill_(bad["value"] == "nan" ? std::nan("") : std::numeric_limits<double>::infinity());
-    const at::Tensor theta = arena.master().clone(), v = optimizer.slot("v").clone(), m = optimizer.slot("m").clone();
+    const at::Tensor theta = whole_master(arena), v = whole_slot(optimizer, arena, "v"),
+                     m = whole_slot(optimizer, arena, "m");
     const int64_t t = optimizer.t();
 
     const StepOutcome outcome = optimizer.step();
@@ -82,13 +88,13 @@ void check_sequence(const json& sequence, bool adamw) {
       CHECK(!std::isfinite(outcome.grad_norm));
     else
       CHECK(outcome.grad_norm == doctest::Approx(step["norm"].get<double>()).epsilon(1e-7));
-    CHECK(arena.gradient().eq(0).all().item<bool>());
+    CHECK(whole_gradient(arena).eq(0).all().item<bool>());
     if (!outcome.applied) {
       CHECK(outcome.lr == 0.0);
       CHECK(optimizer.t() == t);
-      CHECK(at::equal(arena.master(), theta));
-      CHECK(at::equal(optimizer.slot("v"), v));
-      CHECK(at::equal(optimizer.slot("m"), m));
+      CHECK(at::equal(whole_master(arena), theta));
+      CHECK(at::equal(whole_slot(optimizer, arena, "v"), v));
+      CHECK(at::equal(whole_slot(optimizer, arena, "m"), m));
       continue;
     }
     CHECK(optimizer.t() == step["t"].get<int64_t>());
@@ -100,9 +106,9 @@ void check_sequence(const json& sequence, bool adamw) {
       const auto error = [](const at::Tensor& got, const at::Tensor& want) {
         return (got - want).abs().max().item<double>() / (want.abs().max().item<double>() + 1e-30);
       };
-      CHECK(error(part(optimizer.slot("v"), block), wanted("v")) <= 1e-6);
-      CHECK(error(part(optimizer.slot("m"), block), wanted("m")) <= 1e-6);
-      CHECK(error(part(arena.master(), block), wanted("theta")) <= 5e-7);
+      CHECK(error(doubles(optimizer.slot("v", block.name)), wanted("v")) <= 1e-6);
+      CHECK(error(doubles(optimizer.slot("m", block.name)), wanted("m")) <= 1e-6);
+      CHECK(error(doubles(arena.parameter(block.name)), wanted("theta")) <= 5e-7);
     }
   }
 }
@@ -153,16 +159,38 @@ TEST_SUITE("unit") {
     }
   }
 
+  TEST_CASE("optimizer: a bfloat16 working copy is the rounded master after every step") {
+    ArenaLayout layout{.entries = {{"weight", {4, 3}, 0, 12}, {"norm", {5}, 16, 5}},
+                       .blocks = {{"weight", 0, 12}, {"norm", 16, 5}},
+                       .units = {{"layer", 0, 16}, {"last", 16, 16}},
+                       .size = 32};
+    ParameterArena plain(layout), rounded(layout, {.device = at::kCPU, .compute = at::kBFloat16});
+    for (ParameterArena* arena : {&plain, &rounded}) {
+      arena->enable_gradient();
+      const MasterEditor master = arena->edit_master();
+      for (const ArenaEntry& entry : layout.entries)
+        master[entry.name].copy_(at::linspace(-1, 1, entry.size).view(entry.shape));
+    }
+    Optimizer one({}, plain, 0, 10), other({}, rounded, 0, 10);
+    for (int step = 0; step < 3; ++step) {
+      for (const ParameterArena* arena : {&plain, &rounded}) fill_gradient(*arena, at::linspace(0.01, 0.1, 32));
+      one.step(), other.step();
+      CHECK(at::equal(whole_master(rounded), whole_master(plain)));
+      CHECK(at::equal(rounded.parameter("weight").detach(), plain.parameter("weight").detach().to(at::kBFloat16)));
+      CHECK(at::equal(rounded.parameter("norm").detach(), plain.parameter("norm").detach()));
+    }
+  }
+
   TEST_CASE("optimizer: something not finite elsewhere skips the step") {
     ParameterArena arena = small_arena();
     Optimizer optimizer({}, arena, 1, 10);
-    arena.gradient().fill_(0.01);
-    const at::Tensor before = arena.master().clone();
+    fill_gradient(arena, at::full({32}, 0.01));
+    const at::Tensor before = whole_master(arena);
     CHECK(!optimizer.step(/*extra_finite=*/false).applied);
     CHECK(optimizer.skipped() == 1);
     CHECK(optimizer.t() == 0);
-    CHECK(at::equal(arena.master(), before));
-    CHECK(arena.gradient().eq(0).all().item<bool>());
+    CHECK(at::equal(whole_master(arena), before));
+    CHECK(whole_gradient(arena).eq(0).all().item<bool>());
   }
 
   TEST_CASE("optimizer: k steps, restore, n-k steps equals n steps") {
@@ -177,21 +205,22 @@ TEST_SUITE("unit") {
       Optimizer one(options, straight, 3, 10), first_half(options, resumed, 3, 10),
           second_half(options, resumed, 3, 10);
       for (int64_t step = 0; step < 8; ++step) {
-        straight.gradient().copy_(gradient_at(step));
+        fill_gradient(straight, gradient_at(step));
         one.step();
       }
       for (int64_t step = 0; step < 5; ++step) {
-        resumed.gradient().copy_(gradient_at(step));
+        fill_gradient(resumed, gradient_at(step));
         first_half.step();
       }
-      for (const std::string& slot : first_half.slot_names()) second_half.slot(slot).copy_(first_half.slot(slot));
+      for (const std::string& slot : first_half.slot_names())
+        for (const ArenaEntry& entry : resumed.layout().entries)
+          second_half.slot(slot, entry.name).copy_(first_half.slot(slot, entry.name));
       second_half.restore(first_half.t(), first_half.skipped());
       for (int64_t step = 5; step < 8; ++step) {
-        resumed.gradient().copy_(gradient_at(step));
+        fill_gradient(resumed, gradient_at(step));
         second_half.step();
       }
-      for (const ArenaBlock& block : straight.layout().blocks)
-        CHECK(at::equal(part(straight.master(), block), part(resumed.master(), block)));
+      CHECK(at::equal(whole_master(straight), whole_master(resumed)));
       CHECK(second_half.t() == 8);
     }
   }
@@ -209,7 +238,7 @@ TEST_SUITE("unit") {
     CHECK_THROWS_AS(make([](OptimizerOptions& o) { o.beta_2 = 1.0; }), UserError);
     CHECK_THROWS_AS(make([](OptimizerOptions& o) { o.final_lr_ratio = 2.0; }), UserError);
     CHECK_NOTHROW(make([](OptimizerOptions&) {}));
-    CHECK_THROWS_AS(Optimizer({}, arena, 1, 10).slot("w"), InternalError);
+    CHECK_THROWS_AS(Optimizer({}, arena, 1, 10).slot("w", "norm"), InternalError);
   }
 
   TEST_CASE("score optimizer: Adam by hand, constant after the warm-up, 0 at the end") {

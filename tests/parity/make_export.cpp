@@ -216,9 +216,12 @@ void write_item_sums(const fs::path& work, const Tokenizer& tokenizer) {
 void write_own_files(const fs::path& work, const Tokenizer& tokenizer) {
   const ModelConfig config = config_of(tokenizer, true, {96, 96});
   const Model model = random_model(config, 23);
-  std::vector<NamedTensor> tensors = arena_tensors(config, *model.arena, model.arena->master(), "/model/");
-  const at::Tensor slot = model.arena->master() * 2;
-  for (const NamedTensor& tensor : arena_tensors(config, *model.arena, slot, "/optim/v/")) tensors.push_back(tensor);
+  const MasterReader master = model.arena->read_master();
+  std::vector<NamedTensor> tensors =
+      parameter_tensors(config, "/model/", [&](const std::string& name) { return master[name]; });
+  for (const NamedTensor& tensor :
+       parameter_tensors(config, "/optim/v/", [&](const std::string& name) { return master[name] * 2; }))
+    tensors.push_back(tensor);
   write_checkpoint(work / "ckpt", 5, tensors, {{"run", "parity"}});
   std::vector<SafetensorsTensor> copies;
   for (const NamedTensor& tensor : tensors) copies.push_back({tensor.name, tensor.value});

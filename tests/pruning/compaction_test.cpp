@@ -6,6 +6,7 @@
 
 #include "pruning/soft_masks.h"
 #include "src/base/errors.h"
+#include "tests/tensors/whole_arena.h"
 
 using namespace coppice;
 using tiny::largest;
@@ -29,7 +30,7 @@ struct Trained {
   Model model = tiny::model({kChannels, kChannels});
   Optimizer optimizer{OptimizerOptions{}, (model.arena->enable_gradient(), *model.arena), 1, 10};
   Trained() {
-    model.arena->gradient().copy_(at::sin(at::arange(model.arena->gradient().numel(), at::kFloat)) * 0.01);
+    fill_gradient(*model.arena, at::sin(at::arange(model.arena->layout().size, at::kFloat)) * 0.01);
     optimizer.step();
   }
 };
@@ -74,17 +75,13 @@ TEST_SUITE("unit") {
     CHECK(largest(decoder_logits(trained.model, tiny::input(), compaction.masks(mask_LF)).detach() - before_NV) <
           1e-5 * largest(before_NV));
     // rows 0, 2, 4, ... of every slot
-    const auto rows_of = [](const Model& model, const at::Tensor& slot) {
-      const ArenaEntry& entry = model.arena->entry("layers.1.mlp.up_proj.weight");
-      return slot.narrow(0, entry.offset, entry.size).view(entry.shape);
-    };
     for (const std::string& name : trained.optimizer.slot_names()) {
-      const at::Tensor all_FD = rows_of(whole.model, whole.optimizer.slot(name));
+      const at::Tensor all_FD = whole.optimizer.slot(name, "layers.1.mlp.up_proj.weight");
       CHECK(largest(all_FD) > 0);
-      CHECK(at::equal(rows_of(trained.model, trained.optimizer.slot(name)), all_FD.slice(0, 0, kChannels, 2)));
+      CHECK(at::equal(trained.optimizer.slot(name, "layers.1.mlp.up_proj.weight"), all_FD.slice(0, 0, kChannels, 2)));
     }
     CHECK(trained.optimizer.t() == whole.optimizer.t());
-    CHECK(largest(trained.model.arena->gradient()) == 0);
+    CHECK(largest(whole_gradient(*trained.model.arena)) == 0);
 
     // gradients come back to all masks, zero for the removed ones
     const at::Tensor leaf_LF = mask_LF.clone().set_requires_grad(true);
@@ -95,7 +92,7 @@ TEST_SUITE("unit") {
     Trained resumed;
     Compaction again(kLayers, kChannels, 1);
     again.restore(compaction.living(), resumed.model, resumed.optimizer, "manifest.json");
-    CHECK(at::equal(resumed.model.arena->master(), trained.model.arena->master()));
+    CHECK(at::equal(whole_master(*resumed.model.arena), whole_master(*trained.model.arena)));
     CHECK_THROWS_WITH_AS(again.restore({{0, 1}, {64}}, resumed.model, resumed.optimizer, "manifest.json"),
                          doctest::Contains("manifest.json"), UserError);
 

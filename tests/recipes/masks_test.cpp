@@ -14,6 +14,7 @@
 #include "src/checkpoint/checkpoint.h"
 #include "src/model/parameters.h"
 #include "tests/recipes/program.h"
+#include "tests/tensors/whole_arena.h"
 
 using namespace coppice::test;
 
@@ -179,8 +180,9 @@ TEST_SUITE("recipe") {
         for (const double value : metric(root / "masks/metrics.jsonl", key)) CHECK(value == 1);
       const coppice::LoadedModel trained = coppice::load_model(root / "masks/model"),
                                  cut = coppice::load_model(root / "pruned/model");
-      CHECK(trained.model.arena->master().equal(cut.model.arena->master()));
-      CHECK_FALSE(trained.model.arena->master().equal(coppice::load_model(root / "dense/model").model.arena->master()));
+      CHECK(whole_master(*trained.model.arena).equal(whole_master(*cut.model.arena)));
+      CHECK_FALSE(whole_master(*trained.model.arena)
+                      .equal(whole_master(*coppice::load_model(root / "dense/model").model.arena)));
     }
   }
 

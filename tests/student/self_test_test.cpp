@@ -9,6 +9,7 @@
 
 #include "src/base/errors.h"
 #include "src/model/parameters.h"
+#include "tests/tensors/whole_arena.h"
 
 using namespace coppice;
 
@@ -310,7 +311,7 @@ TEST_SUITE("unit") {
   TEST_CASE("self_test_loss: right targets pass, and the agreement is that of the labels") {
     const Model model = random_model();
     const auto [batch, teacher_BT] = predictable_example();
-    const at::Tensor before = model.arena->master().clone(),
+    const at::Tensor before = whole_master(*model.arena).clone(),
                      generator = at::detail::getDefaultCPUGenerator().get_state();
     for (const double weight : {0.0, 0.5, 0.9, 1.0}) {
       const double agreement =
@@ -319,8 +320,8 @@ TEST_SUITE("unit") {
             doctest::Approx(75.0 / 99));  // columns 4, 8, ... are wrong, column 40 is ignored and one of them
     }
     CHECK(self_test_loss(model, batch, make_targets(batch, {}, {})) == -1);
-    CHECK(model.arena->master().equal(before));
-    CHECK(model.arena->gradient().abs().max().item<double>() == 0);
+    CHECK(whole_master(*model.arena).equal(before));
+    CHECK(whole_gradient(*model.arena).abs().max().item<double>() == 0);
     CHECK(at::detail::getDefaultCPUGenerator().get_state().equal(generator));
   }
 

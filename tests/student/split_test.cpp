@@ -6,6 +6,7 @@
 #include "src/model/parameters.h"
 #include "src/optim/optimizer.h"
 #include "student/targets.h"
+#include "tests/tensors/whole_arena.h"
 
 using namespace coppice;
 
@@ -54,7 +55,7 @@ Batch rows_of(const Batch& batch, int64_t first, int64_t count) {
 
 /// Gradients of weights and masks, end to end.
 at::Tensor gradient(const Model& model, const FfnMasks& masks) {
-  std::vector<at::Tensor> all{model.arena->gradient()};
+  std::vector<at::Tensor> all{whole_gradient(*model.arena)};
   for (const at::Tensor& mask_F : masks.multiplier_F) all.push_back(mask_F.grad());
   return at::cat(all).to(at::kDouble);
 }

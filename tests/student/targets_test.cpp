@@ -10,6 +10,7 @@
 #include "src/model/parameters.h"
 #include "src/optim/optimizer.h"
 #include "tests/model/reference_decoder.h"
+#include "tests/tensors/whole_arena.h"
 
 using namespace coppice;
 using namespace coppice::testing;
@@ -118,7 +119,7 @@ TEST_SUITE("unit") {
     const LossSums sums = train_micro_batch(model, batch, make_targets(batch, {}, {}), {}, 1.0).read();
     CHECK(sums.num_live == 0);
     CHECK(sums.terms().loss == 0);
-    CHECK(model.arena->gradient().abs().max().item<double>() == 0);
+    CHECK(whole_gradient(*model.arena).abs().max().item<double>() == 0);
   }
 
   TEST_CASE("targets: a micro-batch without a live row walks its way back, and changes no bit of the gradient") {
@@ -138,7 +139,8 @@ TEST_SUITE("unit") {
     for (const bool hidden : {false, true}) {
       CAPTURE(hidden);
       const StepSums sums = train_micro_batch(model, live, targets_of(live, hidden), masks, 0.1);
-      const at::Tensor before = model.arena->gradient().clone(), mask_before = masks.multiplier_F[0].grad().clone();
+      const at::Tensor before = whole_gradient(*model.arena).clone(),
+                       mask_before = masks.multiplier_F[0].grad().clone();
       CHECK(before.abs().max().item<double>() > 0);
       walked = 0;
       const LossSums none = train_micro_batch(model, dead, targets_of(dead, hidden), masks, 0.1).read();
@@ -146,7 +148,7 @@ TEST_SUITE("unit") {
       CHECK(none.num_live == 0);
       CHECK(none.terms().loss == 0);
       CHECK(none.hidden == 0);
-      CHECK(model.arena->gradient().equal(before));
+      CHECK(whole_gradient(*model.arena).equal(before));
       CHECK(masks.multiplier_F[0].grad().equal(mask_before));
       CHECK(sums.read().num_live == 48 - 9);
     }
@@ -181,7 +183,7 @@ TEST_SUITE("parity") {
     CHECK(step.read().ce == sum.ce);
     CHECK(sum.num_live == once.num_live);
     CHECK(sum.terms().loss == doctest::Approx(once.terms().loss).epsilon(1e-6));
-    CHECK(relative_difference(parts.arena->gradient(), whole.arena->gradient()) <= 2e-6);
+    CHECK(relative_difference(whole_gradient(*parts.arena), whole_gradient(*whole.arena)) <= 2e-6);
 
     // Averaging the micro-batches' means, the mistake this guards against, is far off.
     const Model means = random_model();
@@ -190,7 +192,7 @@ TEST_SUITE("parity") {
       train_micro_batch(means, part, make_targets(part, teacher_BT.narrow(0, first, 2), options), {},
                         gradient_scale(part.num_live) / 4);
     }
-    CHECK(relative_difference(means.arena->gradient(), whole.arena->gradient()) > 0.02);
+    CHECK(relative_difference(whole_gradient(*means.arena), whole_gradient(*whole.arena)) > 0.02);
   }
 
   TEST_CASE("targets: a step that does not learn and evaluation count the same loss") {
@@ -216,9 +218,9 @@ TEST_SUITE("parity") {
         losses.push_back(
             train_micro_batch(model, batch, targets, {}, gradient_scale(batch.num_live)).read().terms().loss);
         CHECK(optimizer.step().applied);
-        CHECK(model.arena->gradient().abs().max().item<double>() == 0);
+        CHECK(whole_gradient(*model.arena).abs().max().item<double>() == 0);
       }
-      return model.arena->master().clone();
+      return whole_master(*model.arena);
     };
     std::vector<double> losses, again;
     CHECK(train(losses).equal(train(again)));
@@ -299,7 +301,7 @@ TEST_SUITE("unit") {
     const Batch unknown = random_batch({0, 4});
     train_micro_batch(model, batch, make_targets(batch, {}, {}), {}, 0.1);
     train_micro_batch(looked, unknown, make_targets(unknown, {}, {}), {}, 0.1);
-    CHECK(model.arena->gradient().equal(looked.arena->gradient()));
+    CHECK(whole_gradient(*model.arena).equal(whole_gradient(*looked.arena)));
     batch.ids_below = 301;
     batch.true_label_BT[0][0] = 300;
     CHECK_THROWS_WITH_AS(train_micro_batch(model, batch, make_targets(batch, {}, {}), {}, 0.1),

@@ -15,6 +15,7 @@
 #include "src/data/windows.h"
 #include "src/model/parameters.h"
 #include "src/tokens/token_shard_writer.h"
+#include "tests/tensors/whole_arena.h"
 
 using namespace coppice;
 
@@ -46,7 +47,7 @@ Model random_teacher() {
   const ModelConfig config = preset("test", "t");
   Model model = make_model(config);
   initialise_parameters(config, *model.arena, 2);
-  model.arena->master().mul_(2.0);  // clear winners: rounding decides no label
+  scale_master(*model.arena, 2.0);  // clear winners: rounding decides no label
   return model;
 }
 
@@ -215,7 +216,7 @@ TEST_SUITE("parity") {
     const RandomShards made;
     const TokenShards shards(made.folder());
     Model teacher = random_teacher();
-    teacher.arena->master().mul_(0.5);  // no clear winners: near ties happen
+    scale_master(*teacher.arena, 0.5);  // no clear winners: near ties happen
     int64_t differences = 0, compared = 0;
     for (size_t shard = 0; shard < shards.shards().size(); ++shard) {
       const LabelRule small{.window_rule = "document", .context = 24, .overlap = 6, .batch_tokens = 1},

@@ -12,6 +12,7 @@ namespace {
 ArenaLayout small_layout() {
   return {.entries = {{"q", {2, 3}, 0, 6}, {"k", {4, 3}, 6, 12}, {"norm", {5}, 32, 5}},
           .blocks = {{"qk", 0, 18, 1.0}, {"norm", 32, 5, 1.0}},
+          .units = {{"layer", 0, 32}, {"last", 32, 16}},
           .size = 48};
 }
 
@@ -20,11 +21,12 @@ ArenaLayout small_layout() {
 TEST_SUITE("unit") {
   TEST_CASE("ParameterArena: parameters and gradients are views of one buffer each") {
     ParameterArena arena(small_layout());
-    CHECK(arena.master().numel() == 48);
-    CHECK(arena.master().abs().max().item<float>() == 0.0f);
-    CHECK(reinterpret_cast<uintptr_t>(arena.master().const_data_ptr()) % 64 == 0);
+    CHECK(arena.unit_master(0).numel() == 32);
+    CHECK(arena.unit_master(1).numel() == 16);
+    CHECK(arena.unit_master(0).abs().max().item<float>() == 0.0f);
+    CHECK(reinterpret_cast<uintptr_t>(arena.unit_master(0).const_data_ptr()) % 64 == 0);
     arena.parameter("k").detach().fill_(2.0);
-    CHECK(arena.master().sum().item<float>() == 24.0f);
+    CHECK(arena.unit_master(0).sum().item<float>() == 24.0f);
     CHECK(arena.parameter(1).sizes() == at::IntArrayRef({4, 3}));
     CHECK_FALSE(arena.parameter("k").requires_grad());
     CHECK_FALSE(arena.has_gradient());
@@ -34,9 +36,56 @@ TEST_SUITE("unit") {
     CHECK(arena.parameter("k").requires_grad());
     CHECK(arena.parameter("k").is_leaf());
     arena.gradient_of("norm").fill_(1.0);
-    CHECK(arena.gradient().sum().item<float>() == 5.0f);
+    CHECK(arena.unit_gradient(1).sum().item<float>() == 5.0f);
     arena.zero_gradient();
-    CHECK(arena.gradient().sum().item<float>() == 0.0f);
+    CHECK(arena.unit_gradient(1).sum().item<float>() == 0.0f);
+  }
+
+  TEST_CASE("ParameterArena: the master is read and edited by whole tensors; in float32 it is the working copy") {
+    ParameterArena arena(small_layout());
+    {
+      const MasterEditor master = arena.edit_master();
+      master["k"].fill_(0.25);
+      master["norm"].fill_(3.0);
+      CHECK_THROWS_WITH_AS(master["o"], doctest::Contains("no parameter 'o'"), InternalError);
+    }
+    const MasterReader master = arena.read_master();
+    CHECK(master["k"].sizes() == at::IntArrayRef({4, 3}));
+    for (const char* name : {"q", "k", "norm"}) {
+      CHECK(dtype_name(arena.parameter(name).scalar_type()) == "float32");
+      CHECK(arena.parameter(name).const_data_ptr() == master[name].const_data_ptr());
+    }
+    arena.enable_gradient();
+    CHECK_FALSE(master["k"].requires_grad());
+  }
+
+  TEST_CASE("ParameterArena: a bfloat16 working copy follows the master at the end of an edit, norms stay float32") {
+    ParameterArena arena(small_layout(), {.device = at::kCPU, .compute = at::kBFloat16});
+    const float third = 1.0f / 3.0f;  // 0x3eaaaaab: the upper half rounds up to 0x3eab
+    {
+      const MasterEditor master = arena.edit_master();
+      master["q"].fill_(third);
+      master["k"].copy_(at::arange(12).view({4, 3}) * 0.1);
+      master["norm"].fill_(third);
+      CHECK(arena.parameter("q").eq(0).all().item<bool>());  // not yet
+    }
+    CHECK(dtype_name(arena.parameter("q").scalar_type()) == "bfloat16");
+    CHECK(arena.parameter("q").to(at::kFloat).eq(0.333984375f).all().item<bool>());
+    CHECK(arena.parameter(1).equal(arena.read_master()["k"].to(at::kBFloat16)));
+    CHECK(dtype_name(arena.fused_parameter("q", "k").scalar_type()) == "bfloat16");
+    CHECK(arena.fused_parameter("q", "k").sizes() == at::IntArrayRef({6, 3}));
+    CHECK(dtype_name(arena.parameter("norm").scalar_type()) == "float32");
+    CHECK(arena.parameter("norm").eq(third).all().item<bool>());
+    CHECK(arena.read_master()["q"].eq(third).all().item<bool>());  // the master keeps what it was given
+
+    arena.enable_gradient();
+    CHECK(dtype_name(arena.gradient_of("q").scalar_type()) == "float32");
+    CHECK(arena.parameter("q").requires_grad());
+    arena.unit_master(0).fill_(2.0);
+    arena.refresh_working(0);
+    CHECK(arena.parameter("k").eq(2).all().item<bool>());
+    CHECK_THROWS_WITH_AS(ParameterArena(small_layout(), {.compute = at::kHalf}),
+                         doctest::Contains("a model computes in float32 or bfloat16, got float16"), InternalError);
   }
 
   TEST_CASE("ParameterArena: adjacent matrices fuse, others are refused") {
@@ -45,7 +94,7 @@ TEST_SUITE("unit") {
     const at::Tensor fused = arena.fused_parameter("q", "k");
     CHECK(fused.sizes() == at::IntArrayRef({6, 3}));
     CHECK(fused.slice(0, 2).sum().item<float>() == 12.0f);
-    CHECK(fused.const_data_ptr() == arena.master().const_data_ptr());
+    CHECK(fused.const_data_ptr() == arena.unit_master(0).const_data_ptr());
     CHECK_THROWS_AS(arena.fused_parameter("k", "q"), InternalError);
     CHECK_THROWS_AS(arena.fused_parameter("q", "norm"), InternalError);
     CHECK_THROWS_WITH_AS(arena.entry("o"), doctest::Contains("no parameter 'o'"), InternalError);
@@ -74,12 +123,23 @@ TEST_SUITE("unit") {
     layout.size = 36;
     CHECK_THROWS_AS(ParameterArena{layout}, InternalError);
     layout = small_layout();
+    layout.units[1].offset = 40;
+    CHECK_THROWS_WITH_AS(ParameterArena{layout},
+                         doctest::Contains("unit last: offset 40, the one before it ends at 32"), InternalError);
+    layout = small_layout();
+    layout.units.pop_back();
+    CHECK_THROWS_WITH_AS(ParameterArena{layout}, doctest::Contains("units hold 32 elements of 48"), InternalError);
+    layout = small_layout();
+    layout.units = {{"layer", 0, 16}, {"last", 16, 32}};
+    CHECK_THROWS_WITH_AS(ParameterArena{layout}, doctest::Contains("block qk reaches beyond unit layer"),
+                         InternalError);
+    layout = small_layout();
     layout.entries[1].name = layout.entries[0].name;
     CHECK_THROWS_AS(ParameterArena{layout}, InternalError);
-    CHECK_THROWS_WITH_AS(ParameterArena(small_layout(), at::Device(at::kCUDA, 0)),
+    CHECK_THROWS_WITH_AS(ParameterArena(small_layout(), {.device = at::Device(at::kCUDA, 0)}),
                          "the model is on cuda:0, but this build has no CUDA kernels", DeviceError);
     try {
-      ParameterArena arena({.entries = {}, .blocks = {}, .size = int64_t{1} << 58});
+      ParameterArena arena({.units = {{.name = "all", .size = int64_t{1} << 58}}, .size = int64_t{1} << 58});
       FAIL("allocated 2^60 bytes");
     } catch (const DeviceError& error) {
       CHECK(error.code() == ExitCode::out_of_memory);
