@@ -49,15 +49,17 @@ double random_uniform(uint64_t seed, Purpose purpose, uint64_t step, uint64_t in
   return static_cast<double>(random_bits(seed, purpose, step, index) >> 11) * 0x1p-53;
 }
 
-void fill_normal(std::span<float> out, double std, uint64_t seed, Purpose purpose, uint64_t step) {
-  for (size_t pair = 0; 2 * pair < out.size(); ++pair) {
-    const auto words = draw(seed, purpose, step, pair);
+void fill_normal(std::span<float> out, double std, uint64_t seed, Purpose purpose, uint64_t step,
+                 uint64_t first_element) {
+  for (size_t i = 0; i < out.size();) {  // a draw makes a pair: elements 2n and 2n + 1
+    const bool begins_with_second = (first_element + i) % 2 != 0;
+    const auto words = draw(seed, purpose, step, (first_element + i) / 2);
     const double u =
         static_cast<double>((join(words[0], words[1]) >> 11) + 1) * 0x1p-53;  // in (0, 1]: the logarithm stays finite
     const double angle = 2.0 * std::numbers::pi * static_cast<double>(join(words[2], words[3]) >> 11) * 0x1p-53;
     const double radius = std * std::sqrt(-2.0 * std::log(u));
-    out[2 * pair] = static_cast<float>(radius * std::cos(angle));
-    if (2 * pair + 1 < out.size()) out[2 * pair + 1] = static_cast<float>(radius * std::sin(angle));
+    if (!begins_with_second) out[i++] = static_cast<float>(radius * std::cos(angle));
+    if (i < out.size()) out[i++] = static_cast<float>(radius * std::sin(angle));
   }
 }
 

@@ -28,8 +28,9 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
 uint64_t random_bits(uint64_t seed, Purpose purpose, uint64_t step, uint64_t index);
 /// Uniform in [0, 1), 53 bits.
 double random_uniform(uint64_t seed, Purpose purpose, uint64_t step, uint64_t index);
-/// Fills out[i] with N(0, std^2) by Box-Muller; element i depends on (seed, purpose, step, i) alone.
-void fill_normal(std::span<float> out, double std, uint64_t seed, Purpose purpose, uint64_t step);
+/// Fills out[i] with N(0, std^2) by Box-Muller; it depends on (seed, purpose, step, first_element + i) alone.
+void fill_normal(std::span<float> out, double std, uint64_t seed, Purpose purpose, uint64_t step,
+                 uint64_t first_element = 0);
 
 /// A keyed permutation of 0..size-1 evaluated at one point: Feistel rounds over Philox with cycle walking.
 /// permute(i) is a bijection on [0, size) for every (seed, purpose, step).

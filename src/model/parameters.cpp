@@ -191,6 +191,25 @@ ArenaLayout arena_layout(const ModelConfig& config, int shards) {
   return layout;
 }
 
+void initialise_part(const Parameter& whole, size_t row, const at::Tensor& part, int64_t first_row,
+                     int64_t first_column, uint64_t seed) {
+  COPPICE_CHECK(part.is_contiguous() && part.dim() == static_cast<int64_t>(whole.shape.size()),
+                whole.name + ": a contiguous part expected");
+  const std::span<float> out(part.mutable_data_ptr<float>(), static_cast<size_t>(part.numel()));
+  if (whole.kind == ParameterKind::norm) {
+    std::ranges::fill(out, 1.0f);
+    return;
+  }
+  const int64_t columns = part.size(1);
+  COPPICE_CHECK(first_row + part.size(0) <= whole.shape[0] && first_column + columns <= whole.shape[1],
+                whole.name + ": a part that reaches beyond the whole");
+  // fan_in is the last axis, and for the embedding the last axis is the hidden size
+  const double std = 1.0 / std::sqrt(static_cast<double>(whole.shape.back()));
+  for (int64_t r = 0; r < part.size(0); ++r)
+    fill_normal(out.subspan(static_cast<size_t>(r * columns), static_cast<size_t>(columns)), std, seed, Purpose::init,
+                row, static_cast<uint64_t>((first_row + r) * whole.shape[1] + first_column));
+}
+
 void initialise_parameters(const ModelConfig& config, ParameterArena& arena, uint64_t seed) {
   const std::vector<Parameter> table = parameter_table(config);
   COPPICE_CHECK(table.size() == arena.layout().entries.size(),
@@ -200,13 +219,7 @@ void initialise_parameters(const ModelConfig& config, ParameterArena& arena, uin
     const ArenaEntry& entry = arena.layout().entries[row];
     COPPICE_CHECK(entry.name == table[row].name && entry.size == size_of(table[row]),
                   entry.name + " against " + table[row].name);
-    at::Tensor weight = master[entry.name];
-    const std::span<float> out(weight.mutable_data_ptr<float>(), static_cast<size_t>(entry.size));
-    if (table[row].kind == ParameterKind::norm) {
-      std::ranges::fill(out, 1.0f);
-    } else {  // fan_in is the last axis, and for the embedding the last axis is the hidden size
-      fill_normal(out, 1.0 / std::sqrt(static_cast<double>(table[row].shape.back())), seed, Purpose::init, row);
-    }
+    initialise_part(table[row], row, master[entry.name], 0, 0, seed);
   }
 }
 

@@ -43,8 +43,12 @@ double training_flops_per_token(const ModelConfig& config, int64_t seq_len);
 /// padded to `shards` equal runs of whole cells.
 ArenaLayout arena_layout(const ModelConfig& config, int shards = 1);
 
-/// Fresh weights: linear N(0, 1/fan_in), embedding N(0, 1/hidden_size), norms 1; a function of (seed, row of the table,
-/// element) alone.
+/// Fresh weights of a part of row `row` of the table: `part` [rows, columns] (a norm: [columns]) is what the whole
+/// parameter has from (first_row, first_column) on. Linear N(0, 1/fan_in), embedding N(0, 1/hidden_size), norms 1; a
+/// function of (seed, row of the table, element of the whole) alone.
+void initialise_part(const Parameter& whole, size_t row, const at::Tensor& part, int64_t first_row,
+                     int64_t first_column, uint64_t seed);
+/// Fresh weights of a whole model.
 void initialise_parameters(const ModelConfig& config, ParameterArena& arena, uint64_t seed);
 
 }  // namespace coppice

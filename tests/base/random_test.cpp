@@ -72,6 +72,13 @@ TEST_SUITE("unit") {
       neighbours += many[i] * many[i + 1] / (0.25 * static_cast<double>(many.size()));
     CHECK(std::abs(neighbours) < 0.03);
     fill_normal(std::span<float>(), 1, 1, Purpose::init, 0);  // nothing to do
+    for (const size_t first : {1, 2, 999, 20000}) {
+      for (const size_t count : {1, 2, 7, 8}) {
+        std::vector<float> part(std::min(count, many.size() - first));
+        fill_normal(part, 0.5, 11, Purpose::init, 4, first);
+        for (size_t i = 0; i < part.size(); ++i) CHECK(part[i] == many[first + i]);
+      }
+    }
   }
 
   TEST_CASE("permute: a bijection for every size, another one for another key") {

@@ -6,10 +6,13 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <numeric>
 #include <set>
+
+#include "src/base/errors.h"
 
 using namespace coppice;
 
@@ -218,6 +221,30 @@ TEST_SUITE("unit") {
           doctest::Approx(1 / std::sqrt(96.0)).epsilon(0.02));
     CHECK(arena.parameter("layers.1.self_attn.k_norm.weight").eq(1).all().item<bool>());
     CHECK_FALSE(arena.parameter("layers.0.mlp.gate_proj.weight").equal(arena.parameter("layers.0.mlp.up_proj.weight")));
+  }
+
+  TEST_CASE("parameters: a part of a matrix gets the values that it has in the whole") {
+    ModelConfig config = preset("test", "t");
+    config.intermediate_size = {93, 41};  // rows of down begin at odd elements, too
+    ParameterArena arena(arena_layout(config));
+    initialise_parameters(config, arena, 5);
+    const std::vector<Parameter> table = parameter_table(config);
+    for (size_t row = 0; row < table.size(); ++row) {
+      const at::Tensor whole = arena.parameter(row);
+      if (table[row].kind == ParameterKind::norm) {
+        const at::Tensor part = at::zeros({3});
+        initialise_part(table[row], row, part, 0, 7, 5);
+        CHECK(part.equal(whole.narrow(0, 7, 3)));
+        continue;
+      }
+      for (const auto& [first_row, rows, first_column, columns] :
+           {std::array{0, 16, 0, 32}, {16, 16, 0, 32}, {3, 5, 7, 13}, {1, 1, 31, 1}}) {
+        const at::Tensor part = at::zeros({rows, columns});
+        initialise_part(table[row], row, part, first_row, first_column, 5);
+        CHECK(part.equal(whole.narrow(0, first_row, rows).narrow(1, first_column, columns)));
+      }
+      CHECK_THROWS_AS(initialise_part(table[row], row, at::zeros({2, 2}), whole.size(0) - 1, 0, 5), InternalError);
+    }
   }
 
   TEST_CASE("parameters: layers keep their weights when the model grows deeper") {
