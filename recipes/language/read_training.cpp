@@ -79,24 +79,9 @@ TrainingOptions read_training(OptionTable& table, const std::vector<DomainOption
         fmt::format("checkpoint_steps: got {}, expected at least 1", training.checkpoint_steps));
   check(training.keep_last >= 2, at("keep_last"),
         fmt::format("keep_last: got {}, expected at least 2: the newest may be damaged", training.keep_last));
-  check_choice(training.optimizer.optimizer, {"adastar", "adamw"}, at("optimizer"), "optimizer");
-  check(training.optimizer.lr > 0 && std::isfinite(training.optimizer.lr), at("lr"),
-        fmt::format("lr: got {}, expected a positive number", training.optimizer.lr));
-  for (const auto& [key, value] :
-       {std::pair{"beta_1", training.optimizer.beta_1}, {"beta_2", training.optimizer.beta_2}})
-    check(value >= 0 && value < 1, at(key), fmt::format("{}: got {}, expected at least 0 and below 1", key, value));
+  check_optimizer_options(training.optimizer, at);
   check(training.z_loss >= 0 && std::isfinite(training.z_loss), at("z_loss"),
         fmt::format("z_loss: got {}, expected 0 or more", training.z_loss));
-  const OptimizerOptions& optimizing = training.optimizer;
-  check(optimizing.weight_decay >= 0 && optimizing.weight_decay < 1, at("weight_decay"),
-        fmt::format("weight_decay: got {}, expected at least 0 and below 1", optimizing.weight_decay));
-  check(optimizing.final_lr_ratio >= 0 && optimizing.final_lr_ratio <= 1, at("final_lr_ratio"),
-        fmt::format("final_lr_ratio: got {}, expected 0 to 1", optimizing.final_lr_ratio));
-  for (const auto& [key, value] :
-       {std::pair{"max_grad_norm", optimizing.max_grad_norm}, {"drop_grad_norm", optimizing.drop_grad_norm}})
-    check(value > 0, at(key), fmt::format("{}: got {}, expected above 0", key, value));
-  check(optimizing.warmup_steps >= -1, at("warmup_steps"),
-        fmt::format("warmup_steps: got {}, expected 0 or more, or -1", optimizing.warmup_steps));
   check(training.max_skipped_steps >= 0, at("max_skipped_steps"),
         fmt::format("max_skipped_steps: got {}, expected 0 or more", training.max_skipped_steps));
   training.mixture = read_mixture(table, domains);

@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -10,33 +11,13 @@
 #include <utility>
 
 #include "src/base/errors.h"
+#include "src/base/nearest.h"
 #include "src/optim/optimizer_step.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
 
 namespace {
-
-void check_options(const OptimizerOptions& options) {
-  const auto require = [](bool holds, const char* key, const std::string& message) {
-    if (!holds) throw UserError::recipe(key, message);
-  };
-  require(options.optimizer == "adastar" || options.optimizer == "adamw", "optimizer",
-          fmt::format("got '{}', expected adastar or adamw", options.optimizer));
-  require(options.lr > 0 && std::isfinite(options.lr), "lr", fmt::format("got {}, expected more than 0", options.lr));
-  require(options.weight_decay >= 0 && options.weight_decay < 1, "weight_decay",
-          fmt::format("got {}, expected 0 to below 1", options.weight_decay));
-  require(options.beta_1 >= 0 && options.beta_1 < 1, "beta_1",
-          fmt::format("got {}, expected 0 to below 1", options.beta_1));
-  require(options.beta_2 >= 0 && options.beta_2 < 1, "beta_2",
-          fmt::format("got {}, expected 0 to below 1", options.beta_2));
-  require(options.max_grad_norm > 0, "max_grad_norm",
-          fmt::format("got {}, expected more than 0", options.max_grad_norm));
-  require(options.drop_grad_norm > 0, "drop_grad_norm",
-          fmt::format("got {}, expected more than 0", options.drop_grad_norm));
-  require(options.final_lr_ratio >= 0 && options.final_lr_ratio <= 1, "final_lr_ratio",
-          fmt::format("got {}, expected 0 to 1", options.final_lr_ratio));
-}
 
 /// A block holds either norm weights or matrices.
 bool is_norm_block(const ArenaLayout& layout, const ArenaBlock& block) {
@@ -46,6 +27,29 @@ bool is_norm_block(const ArenaLayout& layout, const ArenaBlock& block) {
 }
 
 }  // namespace
+
+void check_optimizer_options(const OptimizerOptions& options,
+                             const std::function<std::string(const char* key)>& where) {
+  const auto require = [&](bool holds, const char* key, const auto& got, const char* expected) {
+    if (!holds) throw UserError::recipe(where(key), fmt::format("{}: got {}, expected {}", key, got, expected));
+  };
+  const std::vector<std::string> names{"adastar", "adamw"};
+  if (std::ranges::find(names, options.optimizer) == names.end())
+    throw UserError::recipe(
+        where("optimizer"),
+        fmt::format("optimizer: got '{}', expected one of: {}; did you mean '{}'?", printable(options.optimizer),
+                    fmt::join(names, ", "), nearest(options.optimizer, names)));
+  require(options.lr > 0 && std::isfinite(options.lr), "lr", options.lr, "a positive number");
+  for (const auto& [key, value] :
+       {std::pair{"beta_1", options.beta_1}, {"beta_2", options.beta_2}, {"weight_decay", options.weight_decay}})
+    require(value >= 0 && value < 1, key, value, "at least 0 and below 1");
+  for (const auto& [key, value] :
+       {std::pair{"max_grad_norm", options.max_grad_norm}, {"drop_grad_norm", options.drop_grad_norm}})
+    require(value > 0, key, value, "above 0");
+  require(options.final_lr_ratio >= 0 && options.final_lr_ratio <= 1, "final_lr_ratio", options.final_lr_ratio,
+          "0 to 1");
+  require(options.warmup_steps >= -1, "warmup_steps", options.warmup_steps, "0 or more, or -1");
+}
 
 double schedule_factor(int64_t t, int64_t warmup, int64_t total, double final_ratio) {
   if (t < warmup) return static_cast<double>(t) / static_cast<double>(warmup);
@@ -57,7 +61,7 @@ double schedule_factor(int64_t t, int64_t warmup, int64_t total, double final_ra
 
 Optimizer::Optimizer(const OptimizerOptions& options, ParameterArena& arena, int64_t warmup_steps, int64_t total_steps)
     : options_(options), arena_(&arena), warmup_(warmup_steps), total_(total_steps), slot_names_{"v", "m"} {
-  check_options(options_);
+  check_optimizer_options(options_, [](const char*) { return std::string(); });
   COPPICE_CHECK(warmup_ >= 0 && total_ >= 0, fmt::format("warm-up {} of {} steps", warmup_, total_));
   for (const std::string& name : slot_names_) slots_.push_back(arena.make_slot("optimizer slot " + name));
 }

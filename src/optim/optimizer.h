@@ -9,6 +9,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,9 @@ struct OptimizerOptions {
     field("decay_norms", decay_norms, "weight decay acts on norm weights too");
   }
 };
+
+/// The ranges of all options; UserError::recipe(where(key)) outside.
+void check_optimizer_options(const OptimizerOptions& options, const std::function<std::string(const char* key)>& where);
 
 /// sched(t) in [0, 1] for t from 1: t/warmup, then cosine from 1 to final_ratio at total, constant after.
 double schedule_factor(int64_t t, int64_t warmup, int64_t total, double final_ratio);

@@ -238,6 +238,16 @@ TEST_SUITE("unit") {
     CHECK_THROWS_AS(make([](OptimizerOptions& o) { o.beta_2 = 1.0; }), UserError);
     CHECK_THROWS_AS(make([](OptimizerOptions& o) { o.final_lr_ratio = 2.0; }), UserError);
     CHECK_NOTHROW(make([](OptimizerOptions&) {}));
+    OptimizerOptions options;
+    options.beta_1 = 1;
+    const auto where = [](const char* key) { return "recipe.toml:7 (" + std::string(key) + ")"; };
+    CHECK_THROWS_WITH_AS(check_optimizer_options(options, where),
+                         "recipe.toml:7 (beta_1): beta_1: got 1, expected at least 0 and below 1", UserError);
+    options = {.optimizer = "adamm"};
+    CHECK_THROWS_WITH_AS(
+        check_optimizer_options(options, where),
+        "recipe.toml:7 (optimizer): optimizer: got 'adamm', expected one of: adastar, adamw; did you mean 'adamw'?",
+        UserError);
     CHECK_THROWS_AS(Optimizer({}, arena, 1, 10).slot("w", "norm"), InternalError);
   }
 

@@ -58,7 +58,7 @@ constexpr Row kRows[] = {
     {"pruning/scores.cpp", "layers of different FFN widths", 1, Why::before,
      "load_recipe: learned masks need one width; prune scores uneven layers"},
     // -- optimizer, model --
-    {"src/optim/optimizer.cpp", "", 1, Why::before, "read_training has the same ranges"},
+    {"src/optim/optimizer.cpp", "", 2, Why::before, "read_training calls check_optimizer_options itself"},
     {"src/model/config.cpp", "", 9, Why::before,
      "load_recipe for tables and imports; for model folders the run's own manifest"},
     {"src/model/continuations.cpp", "", 2, Why::before,
