@@ -30,7 +30,7 @@ void check_mask_options(const MaskOptions& options, const std::function<std::str
                                                     printable(got), fmt::join(names, ", "), nearest(got, names)));
   };
   MaskOptions fields = options;
-  auto is_number = [&](const char* key, const auto& value, const char*) {
+  auto is_number = [&](const char* key, const auto& value, Mark, const char*) {
     if constexpr (std::is_same_v<decltype(value), const double&>)
       require(std::isfinite(value), key, value, "a finite number");
   };

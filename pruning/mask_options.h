@@ -6,6 +6,8 @@
 #include <functional>
 #include <string>
 
+#include "src/base/option_mark.h"
+
 namespace coppice {
 
 struct MaskOptions {
@@ -35,40 +37,42 @@ struct MaskOptions {
 
   template <class Field>
   void visit_fields(Field& field) {
-    field("mask_method", mask_method,
+    field("mask_method", mask_method, Mark::decides,
           "how scores become masks: soft_top_k, coordinate_descent, hard_concrete or straight_through");
-    field("score_lr", score_lr, "learning rate of the mask scores (Adam, no decay)");
+    field("score_lr", score_lr, Mark::decides, "learning rate of the mask scores (Adam, no decay)");
     field(
-        "score_init", score_init,
+        "score_init", score_init, Mark::decides,
         "start of the raw scores: the standardised values of a one-shot score (activation, magnitude, ...), or noise");
-    field("score_init_std", score_init_std, "start noise of the raw scores");
-    field("calibration_tokens", calibration_tokens,
+    field("score_init_std", score_init_std, Mark::decides, "start noise of the raw scores");
+    field("calibration_tokens", calibration_tokens, Mark::decides,
           "tokens that score_init and the overlap with the activation choice see");
-    field("score_scale", score_scale, "standardise (mean 0, deviation 1 a layer, so epsilon is a pure number) or raw");
-    field("k_ramp", k_ramp, "share of the steps over which k falls from all channels to the kept ones");
-    field("top_k_epsilon", top_k_epsilon, "entropy term of Soft-Top-K while k ramps");
-    field("final_top_k_epsilon", final_top_k_epsilon, "its value at the end; smaller = more binary");
-    field("anneal", anneal, "its way from one to the other: geometric, linear, or constant (stays at top_k_epsilon)");
-    field("anneal_end", anneal_end, "share of the steps at which top_k_epsilon reaches its end");
-    field("mask_form", mask_form,
+    field("score_scale", score_scale, Mark::decides,
+          "standardise (mean 0, deviation 1 a layer, so epsilon is a pure number) or raw");
+    field("k_ramp", k_ramp, Mark::decides, "share of the steps over which k falls from all channels to the kept ones");
+    field("top_k_epsilon", top_k_epsilon, Mark::decides, "entropy term of Soft-Top-K while k ramps");
+    field("final_top_k_epsilon", final_top_k_epsilon, Mark::decides, "its value at the end; smaller = more binary");
+    field("anneal", anneal, Mark::decides,
+          "its way from one to the other: geometric, linear, or constant (stays at top_k_epsilon)");
+    field("anneal_end", anneal_end, Mark::decides, "share of the steps at which top_k_epsilon reaches its end");
+    field("mask_form", mask_form, Mark::decides,
           "plain, top or plain_then_top (top in the last tenth); of soft_top_k and coordinate_descent");
-    field("budget", budget,
+    field("budget", budget, Mark::decides,
           "layer (each keeps intermediate_size) or global (their mean; widths then differ, which other programs may "
           "not read)");
-    field("round_to", round_to,
+    field("round_to", round_to, Mark::decides,
           "kept channels of a layer are a multiple of this, for instance 64, 128 or 256; 1 = any number");
-    field("freeze_weights", freeze_weights, "learn scores alone");
-    field("compact_after", compact_after,
+    field("freeze_weights", freeze_weights, Mark::decides, "learn scores alone");
+    field("compact_after", compact_after, Mark::decides,
           "channels whose mask was below 1e-6 for so many steps leave the model at the next checkpoint; 0 = never");
-    field("on_collapse", on_collapse,
+    field("on_collapse", on_collapse, Mark::cadence,
           "a mask that does not decide, or is no better than a random one: stop (exit 6) or warn");
-    field("descent_rounds", descent_rounds, "rounds of coordinate_descent");
-    field("descent_scaled", descent_scaled,
+    field("descent_rounds", descent_rounds, Mark::decides, "rounds of coordinate_descent");
+    field("descent_scaled", descent_scaled, Mark::decides,
           "coordinate_descent starts from epsilon 4 and lowers it by 0.7 a round (CoDA) instead of keeping it");
-    field("descent_start", descent_start, "first b of coordinate_descent: zero or minus_s");
-    field("hard_concrete", hard_concrete, "convention of the gates: llm_shearing, l0 or flop");
-    field("gate_lr", gate_lr, "learning rate of hard_concrete's gates (Adam, constant)");
-    field("multiplier_lr", multiplier_lr, "ascent rate of its two Lagrangian multipliers (Adam)");
+    field("descent_start", descent_start, Mark::decides, "first b of coordinate_descent: zero or minus_s");
+    field("hard_concrete", hard_concrete, Mark::decides, "convention of the gates: llm_shearing, l0 or flop");
+    field("gate_lr", gate_lr, Mark::decides, "learning rate of hard_concrete's gates (Adam, constant)");
+    field("multiplier_lr", multiplier_lr, Mark::decides, "ascent rate of its two Lagrangian multipliers (Adam)");
   }
 };
 

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "src/base/option_mark.h"
 #include "src/data/windows.h"
 #include "src/model/decoder.h"
 #include "src/tensors/ops.h"
@@ -31,21 +32,24 @@ struct KdOptions {
 
   template <class Field>
   void visit_fields(Field& field) {
-    field("loss", loss,
+    field("loss", loss, Mark::decides,
           "labels (the teacher's top-1), top_k (stored or live, the rest as one bucket), kl, reverse_kl or jsd (these "
           "three need `teacher`)");
-    field("teacher_weight", teacher_weight,
+    field("teacher_weight", teacher_weight, Mark::decides,
           "share of the teacher in the target, 0 to 1; the rest is next-token loss on true labels");
-    field("teacher_weight_end", teacher_weight_end,
+    field("teacher_weight_end", teacher_weight_end, Mark::decides,
           "the share at distil_to, reached in a straight line; -1 = teacher_weight throughout");
-    field("kd_temperature", temperature, "softens teacher and student alike; the divergence carries its square");
-    field("jsd_beta", beta, "the teacher's share of the mean that jsd compares with, 0.001 to 0.999");
-    field("distil_from", distil_from, "share of the steps after which the teacher counts; above 1, steps");
-    field("distil_to", distil_to, "share of the steps up to which the teacher counts; above 1, steps");
-    field("hidden_loss", hidden_loss,
+    field("kd_temperature", temperature, Mark::decides,
+          "softens teacher and student alike; the divergence carries its square");
+    field("jsd_beta", beta, Mark::decides, "the teacher's share of the mean that jsd compares with, 0.001 to 0.999");
+    field("distil_from", distil_from, Mark::decides,
+          "share of the steps after which the teacher counts; above 1, steps");
+    field("distil_to", distil_to, Mark::decides, "share of the steps up to which the teacher counts; above 1, steps");
+    field("hidden_loss", hidden_loss, Mark::decides,
           "beside it: cosine or mse between the hidden states of student and teacher (needs `teacher`), or none");
-    field("hidden_weight", hidden_weight, "its weight in the loss");
-    field("hidden_layers", hidden_layers, "layers, counted from 1, whose outputs are compared; empty = the last one");
+    field("hidden_weight", hidden_weight, Mark::decides, "its weight in the loss");
+    field("hidden_layers", hidden_layers, Mark::decides,
+          "layers, counted from 1, whose outputs are compared; empty = the last one");
   }
 };
 

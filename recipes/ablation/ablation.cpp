@@ -6,9 +6,10 @@
 #include <algorithm>
 #include <map>
 
+#include "recipes/folder/run_folder.h"
 #include "recipes/run/lineage.h"
 #include "recipes/run/recipe_warnings.h"
-#include "recipes/folder/run_folder.h"
+#include "recipes/stages/evaluate.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/base/threads.h"
@@ -48,7 +49,7 @@ Ablation load_ablation(const std::string& file, const std::vector<Override>& ove
   ablation.compare = base.compare;
   if (ablation.compare.empty())
     for (const Stage& stage : base.stages)
-      if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options)) ablation.compare = {evaluate->of.back()};
+      if (const auto* evaluate = stage.find<EvaluateStage>()) ablation.compare = {evaluate->of.back()};
   if (ablation.compare.empty())
     throw UserError::recipe(file, "no evaluate stage: an ablation compares the models that are evaluated");
   for (const ArmOptions& arm : base.arms)

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "recipes/language/recipe.h"
 #include "recipes/run/before_work.h"
 #include "recipes/run/cost.h"
-#include "recipes/language/recipe.h"
 #include "src/base/json.h"
 
 namespace coppice {

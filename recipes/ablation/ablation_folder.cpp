@@ -6,8 +6,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "recipes/run/run_recipe.h"
 #include "recipes/folder/stage_changes.h"
+#include "recipes/run/run_recipe.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/log.h"

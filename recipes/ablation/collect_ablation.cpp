@@ -7,11 +7,14 @@
 #include <set>
 
 #include "recipes/ablation/ablation.h"
+#include "recipes/folder/run_folder.h"
+#include "recipes/language/sources.h"
+#include "recipes/language/training_options.h"
 #include "recipes/report/ablation_report.h"
 #include "recipes/run/collect_report.h"
 #include "recipes/run/lineage.h"
-#include "recipes/folder/run_folder.h"
-#include "recipes/language/sources.h"
+#include "recipes/stages/evaluate.h"
+#include "recipes/stages/train.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
 
@@ -66,7 +69,7 @@ ArmCost cost_of(const Recipe& recipe, const std::string& name, const fs::path& f
 std::optional<ReportModel> find_model(const Recipe& recipe, const std::string& name, const fs::path& folder) {
   std::optional<ReportModel> found;
   for (const Stage& stage : recipe.stages) {
-    const auto* evaluate = std::get_if<EvaluateStage>(&stage.options);
+    const auto* evaluate = stage.find<EvaluateStage>();
     if (evaluate == nullptr || std::ranges::find(evaluate->of, name) == evaluate->of.end()) continue;
     const auto manifest = find_stage_manifest(folder / stage.name);
     if (!manifest) continue;
@@ -79,7 +82,7 @@ std::optional<ReportModel> find_model(const Recipe& recipe, const std::string& n
 
 std::string title_of(const Recipe& recipe, const std::string& name) {
   const Stage& stage = recipe.stage(name);
-  const auto* train = std::get_if<TrainStage>(&stage.options);
+  const auto* train = stage.find<TrainStage>();
   const char* when = stage.kind == "prune"         ? "Straight after pruning"
                      : stage.kind == "learn_masks" ? "Under masks"
                      : stage.kind == "import"      ? "As imported"

@@ -16,13 +16,12 @@
 #include <utility>
 
 #include "recipes/ablation/ablation_folder.h"
+#include "recipes/folder/machine.h"
+#include "recipes/language/sources.h"
 #include "recipes/report/ablation_report.h"
 #include "recipes/run/collect_report.h"
 #include "recipes/run/exit_code.h"
-#include "recipes/folder/machine.h"
 #include "recipes/run/recipe_warnings.h"
-#include "recipes/language/sources.h"
-#include "recipes/stages/stages.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"

@@ -12,9 +12,9 @@
 #include "pruning/mask_budget.h"
 #include "pruning/mask_file.h"
 #include "pruning/plan.h"
+#include "recipes/folder/stage_changes.h"
 #include "recipes/language/recipe.h"
 #include "recipes/language/sources.h"
-#include "recipes/folder/stage_changes.h"
 #include "src/base/errors.h"
 #include "src/base/json.h"
 

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "recipes/folder/stage_changes.h"
+#include "recipes/language/training_options.h"
 #include "src/base/errors.h"
 #include "src/base/nearest.h"
 #include "src/checkpoint/checkpoint.h"

@@ -9,117 +9,13 @@
 #include <nlohmann/json.hpp>
 
 #include "recipes/folder/machine.h"
-#include "recipes/language/sources.h"
-#include "recipes/stages/prepare_data.h"
-#include "recipes/stages/score_tasks.h"
-#include "recipes/stages/stages.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
-#include "src/checkpoint/hf_import.h"
 
 namespace coppice {
 namespace {
 
 constexpr int kStageVersion = 1;
-
-/// The weights by which calibration text is drawn.
-Json calibration_json(const Recipe& recipe) {
-  Json weights = Json::object();
-  for (const MixtureEntry& entry : calibration_mixture(recipe)) weights[entry.domain] = entry.weight;
-  return weights;
-}
-
-/// Every field of an Options struct as JSON, but for those that cannot change a result.
-template <class Options>
-Json fields_json(Options options, std::initializer_list<std::string_view> left_out = {}) {
-  Json json = Json::object();
-  auto field = [&](const char* name, const auto& value, const char*) {
-    if (std::ranges::find(left_out, std::string_view(name)) == left_out.end()) json[name] = value;
-  };
-  options.visit_fields(field);
-  return json;
-}
-
-/// What decides which tokens a stage draws, and in which order.
-Json drawing_json(const TrainingOptions& training) {
-  Json json = {{"tokens", training.tokens},
-               {"batch_tokens", training.batch_tokens},
-               {"seq_len", training.seq_len},
-               {"document_mask", training.document_mask},
-               {"data_seed", training.data_seed}};
-  for (const MixtureEntry& entry : training.mixture)
-    json["mixture"].push_back({{"domain", entry.domain}, {"weight", entry.weight}, {"max_epochs", entry.max_epochs}});
-  return json;
-}
-
-Json training_json(const TrainingOptions& training) {
-  Json json = fields_json(training, {"checkpoint_steps", "keep_last", "keep_finished", "max_skipped_steps"});
-  json.update(drawing_json(training));
-  return json;
-}
-
-struct OptionsJson {
-  const Recipe& recipe;
-  Json operator()(const TrainStage& s) const {
-    Json json = training_json(s.training);
-    if (s.from.empty()) json["model"] = to_json(recipe.models.at(s.model));
-    if (s.has_teacher()) json["distillation"] = fields_json(s.distillation);
-    if (!s.teachers.empty()) json["teachers"] = s.teachers;
-    if (s.labels.size() > 1) json["labels"] = s.labels;
-    if (s.teacher_shares.size() > 1) json["teacher_shares"] = s.teacher_shares;
-    if (!s.teachers.empty() && s.distillation.loss == "top_k") json["top_k"] = s.top_k;
-    json["rope_theta"] = s.rope_theta;
-    return json;
-  }
-  Json operator()(const ImportStage& s) const {
-    return {{"folder", recipe.sources->look_text("weights", s.path, [&] { return hf_folder_sha256(s.path); })}};
-  }
-  Json operator()(const LearnMasksStage& s) const {
-    Json json = training_json(s.training);
-    json["masks"] = fields_json(s.masks, {"on_collapse"});
-    json["intermediate_size"] = recipe.models.at(s.target).intermediate_size;
-    json["calibration"] = calibration_json(recipe);
-    if (s.masks.compact_after > 0)
-      json["checkpoint_steps"] = s.training.checkpoint_steps;  // dead channels leave at these steps
-    return json;
-  }
-  Json operator()(const PruneStage& s) const {
-    Json json = {{"scores", s.scores}, {"intermediate_size", recipe.models.at(s.target).intermediate_size}};
-    if (needs_calibration(s))
-      json.update({{"calibration_tokens", s.calibration_tokens}, {"calibration", calibration_json(recipe)}});
-    return json;
-  }
-  Json operator()(const LabelStage& s) const {
-    Json json = {{"window_rule", s.window_rule}, {"coverage", s.coverage}, {"context", s.context},
-                 {"overlap", s.overlap},         {"tier", s.tier},         {"temperature", s.temperature}};
-    if (s.tier == "topk") json["top_k"] = s.top_k;
-    if (!s.import.empty())
-      json["import"] = recipe.sources->look_text("labels", s.import, [&] { return corpus_sha256(s.import); });
-    if (s.import_format != "coppice") json["import_format"] = s.import_format;
-    if (!s.import_teacher.empty()) json["import_teacher"] = s.import_teacher;
-    if (!s.cache.empty())  // a manifest holds the hashes of its files
-      for (const DomainOptions& domain : recipe.data.domains) {
-        const std::filesystem::path cache = label_cache(s.cache, domain.name);
-        json["cache"][domain.name] = recipe.sources->look_text("label cache's manifest", cache,
-                                                               [&] { return sha256_file(cache / "manifest.json"); });
-      }
-    if (s.coverage == "used") {  // what its readers draw decides which documents are labelled
-      for (const Stage& reader : recipe.stages) {
-        const auto* train = std::get_if<TrainStage>(&reader.options);
-        for (const std::string& labels : train ? train->labels : std::vector<std::string>())
-          if (std::get_if<LabelStage>(&recipe.stage(labels).options) == &s)
-            json["readers"].push_back(drawing_json(train->training));
-      }
-    }
-    return json;
-  }
-  Json operator()(const EvaluateStage& s) const {
-    Json json = {{"of", s.of}, {"teacher", s.teacher}, {"seq_len", s.seq_len}, {"tokens", s.tokens}};
-    if (!s.tasks.empty()) json["tasks"] = tasks_identity(s.tasks, *recipe.sources);
-    return json;
-  }
-  Json operator()(const ExportStage& s) const { return {{"formats", s.formats}, {"dtype", s.dtype}}; }
-};
 
 std::string iso_time() {
   const std::time_t now = std::time(nullptr);
@@ -340,13 +236,12 @@ std::string begun_fingerprint(const std::filesystem::path& stage_folder) {
 
 Json stage_identity(const Recipe& recipe, const Stage& stage,
                     const std::map<std::string, std::string>& input_fingerprints, const std::string& data_fingerprint) {
+  const StageKind& kind = kind_of(stage);
   Json inputs = Json::object();
   for (const std::string& name : stage.inputs()) inputs[name] = input_fingerprints.at(name);
-  Json identity = {{"format", "coppice.stage"}, {"version", kStageVersion},
-                   {"kind", stage.kind},        {"data", data_fingerprint},
-                   {"inputs", inputs},          {"options", std::visit(OptionsJson{recipe}, stage.options)}};
-  if (stage.kind == "train" || stage.kind == "learn_masks" || stage.kind == "prune")
-    identity["seed"] = stage.seed;  // the others draw nothing
+  Json identity = {{"format", "coppice.stage"}, {"version", kStageVersion}, {"kind", stage.kind},
+                   {"data", data_fingerprint},  {"inputs", inputs},         {"options", kind.identity(recipe, stage)}};
+  if (kind.seeded) identity["seed"] = stage.seed;
   return identity;
 }
 

@@ -6,10 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "pruning/mask_budget.h"
 #include "recipes/language/recipe_reading.h"
 #include "recipes/language/sources.h"
-#include "recipes/stages/stages.h"
 #include "src/base/errors.h"
 #include "src/tensors/device.h"
 
@@ -53,122 +51,113 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   return config;
 }
 
-/// Only FFN channels are cut, and never to more than there are.
-void check_target(const Recipe& recipe, const Stage& stage, const std::string& from, const std::string& target) {
-  const ModelConfig source = recipe.model_after(from);
-  ModelConfig wanted = recipe.models.at(target);
-  for (size_t layer = 0; layer < source.intermediate_size.size() && layer < wanted.intermediate_size.size(); ++layer)
-    check(wanted.intermediate_size[layer] <= source.intermediate_size[layer], stage.where,
-          fmt::format("{}: model.{}.intermediate_size: got {}, expected at most {} (what stage '{}' has)", stage.name,
-                      target, wanted.intermediate_size[layer], source.intermediate_size[layer], from));
-  wanted.intermediate_size = source.intermediate_size;
-  wanted.rope_theta = source.rope_theta;
-  wanted.max_position_embeddings = source.max_position_embeddings;
-  check(wanted == source, stage.where,
-        fmt::format("{}: model.{} differs from stage '{}' in more than intermediate_size; only FFN channels are cut",
-                    stage.name, target, from));
+void read_machine(OptionTable& root, Recipe& recipe) {
+  root.take("seed", recipe.seed, "of every random stream");
+  root.take("device", recipe.device, "cpu, cuda or auto");
+  const std::optional<at::Device> device = find_device(recipe.device == "auto" ? "cpu" : recipe.device);
+  if (!device) check_choice(recipe.device, {"auto", "cpu", "cuda"}, root.where("device"), "device");
+  const std::string_view unavailable = why_unavailable(*device);
+  check(unavailable.empty(), root.where("device"), fmt::format("device: {}; use \"cpu\" or \"auto\"", unavailable));
+  root.take("threads", recipe.threads,
+            "CPU threads; 0 = OMP_NUM_THREADS, or what cores and CPU quota give; another number changes the last bits "
+            "of results");
+  check(recipe.threads >= 0 && recipe.threads <= 4096, root.where("threads"),
+        fmt::format("threads: got {}, expected 0 to 4096", recipe.threads));
+  root.take("grace_s", recipe.grace_s, "seconds from a stop signal until the program gives up saving; 0 = no limit");
+  check(recipe.grace_s >= 0 && recipe.grace_s <= 86400, root.where("grace_s"),
+        fmt::format("grace_s: got {}, expected 0 to 86400", recipe.grace_s));
 }
 
-/// Learned masks are one table: source and target have one width for all layers, which the budget can keep.
-void check_masks(const Recipe& recipe, const Stage& stage, const LearnMasksStage& masks) {
-  constexpr const char* kRemedy =
-      "learned masks need one width for all layers; a prune stage cuts such a model by a score (scores = "
-      "\"activation\")";
-  const ModelConfig source = recipe.model_after(masks.from);
-  const ModelConfig& target = recipe.models.at(masks.target);
-  for (const auto& [what, widths] : {std::pair{"stage '" + masks.from + "'", source.intermediate_size},
-                                     {"model." + masks.target, target.intermediate_size}})
-    check(std::ranges::adjacent_find(widths, std::not_equal_to<>()) == widths.end(), stage.where,
-          fmt::format("{}: {} has intermediate_size [{}]; {}", stage.name, what, fmt::join(widths, ", "), kRemedy));
-  const int64_t channels = source.intermediate_size.front();
-  if (const Stage* cut = recipe.global_cut(masks.from))
-    check(false, stage.where,
-          fmt::format("{}: stage '{}' keeps {} layers x {} = {} channels under one budget (budget = \"global\"), so "
-                      "its layers differ in width; {}",
-                      stage.name, cut->name, source.num_hidden_layers, channels, source.num_hidden_layers * channels,
-                      kRemedy));
-  check_budget({.num_kept = target.intermediate_size.front(),
-                .global = masks.masks.budget == "global",
-                .round_to = masks.masks.round_to},
-               source.num_hidden_layers, channels, stage.where);
+DomainOptions read_domain(OptionTable table, const std::vector<DomainOptions>& earlier) {
+  DomainOptions domain;
+  table.read(domain);
+  table.finish();
+  check_name(domain.name, table.where("name"), "domain name");
+  check(!domain.path.empty(), table.where(), fmt::format("domain '{}' has no path", domain.name));
+  check(!domain.text_key.empty(), table.where("text_key"), "text_key: is empty; expected the name of a JSON field");
+  check(domain.weight >= 0 && std::isfinite(domain.weight), table.where("weight"),
+        fmt::format("weight: got {}, expected 0 or more", domain.weight));
+  check(domain.max_epochs >= 0 && std::isfinite(domain.max_epochs), table.where("max_epochs"),
+        fmt::format("max_epochs: got {}, expected 0 (no limit) or more", domain.max_epochs));
+  for (const DomainOptions& other : earlier)
+    check(other.name != domain.name, table.where("name"), fmt::format("domain '{}' is given twice", domain.name));
+  return domain;
 }
 
-/// What stages ask of the models they read.
-void check_shapes(const Recipe& recipe) {
-  for (const Stage& stage : recipe.stages) {
-    if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) {
-      check_target(recipe, stage, masks->from, masks->target);
-      check_masks(recipe, stage, *masks);
-    }
-    const auto* prune = std::get_if<PruneStage>(&stage.options);
-    if (prune != nullptr) check_target(recipe, stage, prune->from, prune->target);
-    if (stage.kind == "learn_masks" || (prune != nullptr && needs_calibration(*prune)))
-      check(!calibration_mixture(recipe).empty(), stage.where,
-            fmt::format("{}: calibration text is drawn by the weights of [[data.domain]], and all of them are 0",
-                        stage.name));
+DataOptions read_data(OptionTable table) {
+  DataOptions data;
+  table.take_count("shard_tokens", data.shard_tokens, "tokens of a shard at most");
+  table.read(data);
+  check(data.heldout_share > 0 && data.heldout_share < 0.5, table.where("heldout_share"),
+        fmt::format("heldout_share: got {}, expected above 0 and below 0.5", data.heldout_share));
+  check(data.shard_tokens >= 4096, table.where("shard_tokens"),
+        fmt::format("shard_tokens: got {}, expected at least 4096", data.shard_tokens));
+  check(
+      data.max_bad >= -1, table.where("max_bad"),
+      fmt::format("max_bad: got {}, expected 0 or more, or -1 for the larger of 100 and 0.1% of a file", data.max_bad));
+  for (const OptionTable& domain : table.tables("domain")) data.domains.push_back(read_domain(domain, data.domains));
+  table.finish();
+  check(!data.domains.empty(), table.where(), "no [[data.domain]]: name at least one corpus file or folder");
+  return data;
+}
+
+TokenizerOptions read_tokenizer(OptionTable table) {
+  TokenizerOptions tokenizer;
+  table.take_count("training_bytes", tokenizer.training_bytes, "bytes of text that the trainer sees");
+  table.read(tokenizer);
+  table.finish();
+  check_choice(tokenizer.kind, {"sentencepiece"}, table.where("kind"), "kind");
+  check((tokenizer.vocab_size > 260 || (tokenizer.vocab_size > 0 && !tokenizer.path.empty())) &&
+            tokenizer.vocab_size <= (1 << 20),
+        table.where("vocab_size"),
+        fmt::format("vocab_size: got {}, expected 261 (4 control pieces, 256 bytes, one more) to 1048576",
+                    tokenizer.vocab_size));
+  check(tokenizer.character_coverage >= 0.98 && tokenizer.character_coverage <= 1, table.where("character_coverage"),
+        fmt::format("character_coverage: got {}, expected 0.98 to 1", tokenizer.character_coverage));
+  check(tokenizer.training_bytes > 0, table.where("training_bytes"), "training_bytes: expected above 0");
+  return tokenizer;
+}
+
+/// [model.source] first: the others inherit from it.
+void read_models(OptionTable table, Recipe& recipe) {
+  std::vector<std::string> names = table.table_names();
+  std::ranges::stable_partition(names, [](const std::string& name) { return name == "source"; });
+  for (const std::string& name : names) {
+    const ModelConfig* base = recipe.models.contains("source") ? &recipe.models.at("source") : nullptr;
+    recipe.models[name] = read_model(table.table(name), base, recipe.tokenizer.vocab_size, *recipe.sources);
   }
+  table.finish();
 }
 
-/// A model that slides a window over longer texts is imported for the texts that it sees whole: no stage may give it
-/// others.
-void check_attention_windows(const Recipe& recipe) {
-  for (const Stage& stage : recipe.stages) {
-    const auto check_length = [&](const std::string& model, const char* key, int64_t length) {
-      const Stage* import = model.empty() ? nullptr : recipe.imported_from(model);
-      const int64_t window = import == nullptr ? 0 : std::get<ImportStage>(import->options).attention_window;
-      check(window == 0 || length <= window, stage.where,
-            fmt::format("{}: {}: got {}, but the model of stage '{}' sees no more than {} tokens (sliding_window in "
-                        "its config.json); expected at most that",
-                        stage.name, key, length, import == nullptr ? "" : import->name, window));
-    };
-    if (const auto* train = std::get_if<TrainStage>(&stage.options)) {
-      check_length(train->from, "seq_len", train->training.seq_len);
-      for (const std::string& teacher : train->teachers) check_length(teacher, "seq_len", train->training.seq_len);
-    }
-    if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options))
-      check_length(masks->from, "seq_len", masks->training.seq_len);
-    if (const auto* label = std::get_if<LabelStage>(&stage.options))
-      check_length(label->teacher, "context", label->context);
-    if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options))
-      for (const std::string& name : stage.inputs()) check_length(name, "seq_len", evaluate->seq_len);
-  }
+/// One [[stage]], checked against the stages and models that `recipe` holds so far.
+Stage read_stage(OptionTable table, const Recipe& recipe) {
+  Stage stage{.where = table.where(), .seed = 0};
+  const std::vector<std::string> kinds = names_of_kinds();
+  table.take("name", stage.name, "the stage's folder and its name in messages");
+  table.take("kind", stage.kind,
+             fmt::format("{} or {}", fmt::join(kinds.begin(), kinds.end() - 1, ", "), kinds.back()));
+  check(table.has("name"), stage.where, "[[stage]] without a name");
+  check_name(stage.name, table.where("name"), "name");
+  check(std::ranges::find(kTopLevelKeys, stage.name) == kTopLevelKeys.end(), table.where("name"),
+        fmt::format("name: '{}' is the name of a top-level key; choose another", stage.name));
+  check(std::ranges::find(kRunFiles, stage.name) == kRunFiles.end(), table.where("name"),
+        fmt::format("name: '{}' is the name of something else in the run folder; choose another", stage.name));
+  for (const Stage& other : recipe.stages)
+    check(other.name != stage.name, table.where("name"),
+          fmt::format("name: '{}' is already the stage at {}", stage.name, other.where));
+  check_choice(stage.kind, kinds, table.where("kind"), "kind");
+  const StageKind& kind = kind_of(stage);
+  if (kind.seeded)
+    table.take("seed", stage.seed,
+               "of this stage alone; 0 = the recipe's. An ablation computes a stage with a seed of its own once for "
+               "all seeds");
+  if (stage.seed == 0) stage.seed = recipe.seed;
+  stage.options = kind.read(table, recipe, stage.seed);
+  table.finish();
+  return stage;
 }
 
 }  // namespace
-
-int64_t TrainingOptions::steps() const { return std::max<int64_t>(1, (tokens + batch_tokens / 2) / batch_tokens); }
-
-std::string start_of(const Stage& stage) {
-  if (const auto* train = std::get_if<TrainStage>(&stage.options)) return train->from;
-  if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return masks->from;
-  if (const auto* prune = std::get_if<PruneStage>(&stage.options)) return prune->from;
-  return {};
-}
-
-std::vector<std::string> Stage::inputs() const {
-  struct {
-    std::vector<std::string> operator()(const TrainStage& s) const {
-      std::vector<std::string> names = {s.from};
-      names.insert(names.end(), s.labels.begin(), s.labels.end());
-      for (const std::string& teacher : s.teachers)
-        if (teacher != s.from) names.push_back(teacher);
-      return names;
-    }
-    std::vector<std::string> operator()(const ImportStage&) const { return {}; }
-    std::vector<std::string> operator()(const LearnMasksStage& s) const { return {s.from}; }
-    std::vector<std::string> operator()(const PruneStage& s) const { return {s.from}; }
-    std::vector<std::string> operator()(const LabelStage& s) const { return {s.teacher}; }
-    std::vector<std::string> operator()(const EvaluateStage& s) const {
-      std::vector<std::string> names = s.of;
-      if (std::ranges::find(names, s.teacher) == names.end()) names.push_back(s.teacher);
-      return names;
-    }
-    std::vector<std::string> operator()(const ExportStage& s) const { return {s.from}; }
-  } names_of;
-  std::vector<std::string> names = std::visit(names_of, options);
-  std::erase(names, std::string());
-  return names;
-}
 
 const Stage& Recipe::stage(const std::string& stage_name) const {
   const auto found = std::ranges::find(stages, stage_name, &Stage::name);
@@ -178,40 +167,9 @@ const Stage& Recipe::stage(const std::string& stage_name) const {
 
 ModelConfig Recipe::model_after(const std::string& stage_name) const {
   const Stage& found = stage(stage_name);
-  if (const auto* import = std::get_if<ImportStage>(&found.options)) return import->config;
-  const auto* train = std::get_if<TrainStage>(&found.options);
-  const std::string from = start_of(found);
-  COPPICE_CHECK(train != nullptr || !from.empty(), "stage " + stage_name + " leaves no model");
-  ModelConfig config = from.empty() ? models.at(train->model) : model_after(from);
-  if (train != nullptr) {
-    if (train->rope_theta > 0) config.rope_theta = train->rope_theta;
-    config.max_position_embeddings = std::max(config.max_position_embeddings, train->training.seq_len);
-  }
-  if (const auto* prune = std::get_if<PruneStage>(&found.options))
-    config.intermediate_size = models.at(prune->target).intermediate_size;
-  return config;
-}
-
-const Stage* Recipe::global_cut(std::string name) const {
-  for (; !name.empty(); name = start_of(stage(name))) {
-    const auto* prune = std::get_if<PruneStage>(&stage(name).options);
-    if (prune == nullptr || prune->scores != "masks") continue;
-    const auto* masks = std::get_if<LearnMasksStage>(&stage(prune->from).options);
-    if (masks != nullptr && masks->masks.budget == "global") return &stage(name);
-  }
-  return nullptr;
-}
-
-const Stage* Recipe::imported_from(std::string stage_name) const {
-  for (; !stage_name.empty(); stage_name = start_of(stage(stage_name)))
-    if (const Stage& found = stage(stage_name); found.kind == "import") return &found;
-  return nullptr;
-}
-
-const TrainingOptions* training_of(const Stage& stage) {
-  if (const auto* train = std::get_if<TrainStage>(&stage.options)) return &train->training;
-  if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) return &masks->training;
-  return nullptr;
+  const StageKind& kind = kind_of(found);
+  COPPICE_CHECK(kind.leaves_model != nullptr, "stage " + stage_name + " leaves no model");
+  return kind.leaves_model(*this, found);
 }
 
 Recipe load_recorded_recipe(const std::filesystem::path& run_root) {
@@ -230,82 +188,19 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   check_name(recipe.name, root.where("name"), "name");
   recipe.sources = sources != nullptr ? std::move(sources) : std::make_shared<Sources>();
   recipe.sources->open(std::filesystem::path("runs") / recipe.name);
-  root.take("seed", recipe.seed, "of every random stream");
-  root.take("device", recipe.device, "cpu, cuda or auto");
-  const std::optional<at::Device> device = find_device(recipe.device == "auto" ? "cpu" : recipe.device);
-  if (!device) check_choice(recipe.device, {"auto", "cpu", "cuda"}, root.where("device"), "device");
-  const std::string_view unavailable = why_unavailable(*device);
-  check(unavailable.empty(), root.where("device"), fmt::format("device: {}; use \"cpu\" or \"auto\"", unavailable));
-  root.take("threads", recipe.threads,
-            "CPU threads; 0 = OMP_NUM_THREADS, or what cores and CPU quota give; another number changes the last bits "
-            "of results");
-  check(recipe.threads >= 0 && recipe.threads <= 4096, root.where("threads"),
-        fmt::format("threads: got {}, expected 0 to 4096", recipe.threads));
-
-  root.take("grace_s", recipe.grace_s, "seconds from a stop signal until the program gives up saving; 0 = no limit");
-  check(recipe.grace_s >= 0 && recipe.grace_s <= 86400, root.where("grace_s"),
-        fmt::format("grace_s: got {}, expected 0 to 86400", recipe.grace_s));
-
-  OptionTable data = root.table("data");
-  data.take_count("shard_tokens", recipe.data.shard_tokens, "tokens of a shard at most");
-  data.read(recipe.data);
-  check(recipe.data.heldout_share > 0 && recipe.data.heldout_share < 0.5, data.where("heldout_share"),
-        fmt::format("heldout_share: got {}, expected above 0 and below 0.5", recipe.data.heldout_share));
-  check(recipe.data.shard_tokens >= 4096, data.where("shard_tokens"),
-        fmt::format("shard_tokens: got {}, expected at least 4096", recipe.data.shard_tokens));
-  check(recipe.data.max_bad >= -1, data.where("max_bad"),
-        fmt::format("max_bad: got {}, expected 0 or more, or -1 for the larger of 100 and 0.1% of a file",
-                    recipe.data.max_bad));
-  for (OptionTable table : data.tables("domain")) {
-    DomainOptions domain;
-    table.read(domain);
-    table.finish();
-    check_name(domain.name, table.where("name"), "domain name");
-    check(!domain.path.empty(), table.where(), fmt::format("domain '{}' has no path", domain.name));
-    check(!domain.text_key.empty(), table.where("text_key"), "text_key: is empty; expected the name of a JSON field");
-    check(domain.weight >= 0 && std::isfinite(domain.weight), table.where("weight"),
-          fmt::format("weight: got {}, expected 0 or more", domain.weight));
-    check(domain.max_epochs >= 0 && std::isfinite(domain.max_epochs), table.where("max_epochs"),
-          fmt::format("max_epochs: got {}, expected 0 (no limit) or more", domain.max_epochs));
-    for (const DomainOptions& other : recipe.data.domains)
-      check(other.name != domain.name, table.where("name"), fmt::format("domain '{}' is given twice", domain.name));
-    recipe.data.domains.push_back(domain);
-  }
-  data.finish();
-  check(!recipe.data.domains.empty(), data.where(), "no [[data.domain]]: name at least one corpus file or folder");
-
-  OptionTable tokenizer = root.table("tokenizer");
-  tokenizer.take_count("training_bytes", recipe.tokenizer.training_bytes, "bytes of text that the trainer sees");
-  tokenizer.read(recipe.tokenizer);
-  tokenizer.finish();
-  check_choice(recipe.tokenizer.kind, {"sentencepiece"}, tokenizer.where("kind"), "kind");
-  check((recipe.tokenizer.vocab_size > 260 || (recipe.tokenizer.vocab_size > 0 && !recipe.tokenizer.path.empty())) &&
-            recipe.tokenizer.vocab_size <= (1 << 20),
-        tokenizer.where("vocab_size"),
-        fmt::format("vocab_size: got {}, expected 261 (4 control pieces, 256 bytes, one more) to 1048576",
-                    recipe.tokenizer.vocab_size));
-  check(recipe.tokenizer.character_coverage >= 0.98 && recipe.tokenizer.character_coverage <= 1,
-        tokenizer.where("character_coverage"),
-        fmt::format("character_coverage: got {}, expected 0.98 to 1", recipe.tokenizer.character_coverage));
-  check(recipe.tokenizer.training_bytes > 0, tokenizer.where("training_bytes"), "training_bytes: expected above 0");
-
-  OptionTable models = root.table("model");
-  std::vector<std::string> names = models.table_names();
-  std::ranges::stable_partition(names, [](const std::string& name) { return name == "source"; });
-  for (const std::string& name : names) {
-    const ModelConfig* base = recipe.models.contains("source") ? &recipe.models.at("source") : nullptr;
-    recipe.models[name] = read_model(models.table(name), base, recipe.tokenizer.vocab_size, *recipe.sources);
-  }
-  models.finish();
+  read_machine(root, recipe);
+  recipe.data = read_data(root.table("data"));
+  recipe.tokenizer = read_tokenizer(root.table("tokenizer"));
+  read_models(root.table("model"), recipe);
   check(!recipe.models.empty(), root.where(), "no [model.<name>] table");
-  for (OptionTable table : root.tables("stage")) recipe.stages.push_back(read_stage(table, recipe));
+  for (const OptionTable& table : root.tables("stage")) recipe.stages.push_back(read_stage(table, recipe));
   read_ablation(root, recipe);
   root.finish();
   check(!recipe.stages.empty(), root.where(), "no [[stage]]");
   for (const std::string& name : recipe.compare)
-    check_input(recipe.stages, name, kModelKinds, root.where("compare"), "compare");
-  check_shapes(recipe);
-  check_attention_windows(recipe);
+    check_input(recipe.stages, name, model_kinds(), root.where("compare"), "compare");
+  for (const Stage& stage : recipe.stages)
+    if (const auto check_models = kind_of(stage).check_models) check_models(recipe, stage);
   recipe.resolved = source.resolved(false);
   recipe.with_origins = source.resolved(true);
   return recipe;

@@ -48,4 +48,10 @@ void check_input(const std::vector<Stage>& earlier, const std::string& name, con
                             names.empty() ? "" : fmt::format("; did you mean '{}'?", nearest(name, names))));
 }
 
+void check_model(const Recipe& recipe, const std::string& name, const std::string& where, const std::string& key) {
+  std::vector<std::string> names;
+  for (const auto& [known, config] : recipe.models) names.push_back(known);
+  check_choice(name, names, where, key);
+}
+
 }  // namespace coppice

@@ -17,8 +17,6 @@ inline const std::vector<std::string> kAblationKeys = {"arm", "seeds", "referenc
 inline const std::vector<std::string> kRunFiles = {"data",      "recipe.toml",  "run.json",
                                                    "log.txt",   "sources.json", "report.html",
                                                    "report.md", "report.svg",   "report.json"};
-inline const std::vector<std::string> kModelKinds = {"train", "import", "learn_masks",
-                                                     "prune"};  // stages that leave a model
 
 // -- refusals: UserError::recipe at `where` = file:line --
 [[noreturn]] void refuse(const std::string& where, const std::string& message);
@@ -32,16 +30,10 @@ void check_name(const std::string& name, const std::string& where, const std::st
 void check_input(const std::vector<Stage>& earlier, const std::string& name, const std::vector<std::string>& kinds,
                  const std::string& where, const std::string& key);
 
+/// Checks that `name` is a [model.<name>].
+void check_model(const Recipe& recipe, const std::string& name, const std::string& where, const std::string& key);
+
 // -- readers --
-/// One [[stage]], checked against the stages and models that `recipe` holds so far.
-Stage read_stage(OptionTable table, const Recipe& recipe);
-/// What train and learn_masks have in common. `seed`: the stage's.
-TrainingOptions read_training(OptionTable& table, const std::vector<DomainOptions>& domains, uint64_t seed);
-/// What a loss needs must be there: `kl` a live teacher, `top_k` stored probabilities taken at the loss's temperature.
-/// Fills and normalises teacher_shares.
-void check_distillation(const OptionTable& table, TrainStage& train, const Recipe& recipe);
-/// Hidden states are compared width by width, layer by layer.
-void check_hidden_loss(const OptionTable& table, const TrainStage& train, const Recipe& recipe);
 /// The tables and keys of an ablation into `recipe`. A file without any of them is an ordinary recipe.
 void read_ablation(OptionTable& root, Recipe& recipe);
 

@@ -25,30 +25,10 @@ void check_path(const fs::path& path, const std::string& who, const char* why) {
     throw UserError::bad_file(path.string(), fmt::format("is gone, and {} needs it: {}; bring it back", who, why));
 }
 
-struct Need {
-  fs::path path;
-  const char* why;
-};
 /// What a stage reads from outside while it runs.
-std::vector<Need> needs_of(const Recipe& recipe, const Stage& stage) {
-  std::vector<Need> needs;
-  const auto add_caches = [&](const LabelStage& label, const char* why) {
-    if (label.cache.empty()) return;
-    for (const DomainOptions& domain : recipe.data.domains)
-      needs.push_back({label_cache(label.cache, domain.name), why});
-  };
-  if (const auto* import = std::get_if<ImportStage>(&stage.options))
-    needs.push_back({import->path, "its model is imported from there"});
-  if (const auto* label = std::get_if<LabelStage>(&stage.options)) {
-    if (!label->import.empty()) needs.push_back({label->import, "its labels come from there"});
-    add_caches(*label, "its labels lie there");
-  }
-  if (const auto* train = std::get_if<TrainStage>(&stage.options))
-    for (const std::string& name : train->labels)
-      add_caches(std::get<LabelStage>(recipe.stage(name).options), "it reads these labels where they lie (`cache`)");
-  if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options))
-    for (const std::string& file : evaluate->tasks) needs.push_back({file, "it scores these tasks"});
-  return needs;
+std::vector<OutsideSource> needs_of(const Recipe& recipe, const Stage& stage) {
+  const auto needs = kind_of(stage).needs;
+  return needs != nullptr ? needs(recipe, stage) : std::vector<OutsideSource>();
 }
 
 }  // namespace
@@ -138,11 +118,11 @@ void say_what_is_gone(const Recipe& recipe) {
 
 bool goes_by_record(const Recipe& recipe, const Stage& stage) {
   return std::ranges::any_of(needs_of(recipe, stage),
-                             [&](const Need& need) { return recipe.sources->holds(need.path); });
+                             [&](const OutsideSource& need) { return recipe.sources->holds(need.path); });
 }
 
 void check_there(const Recipe& recipe, const Stage& stage) {
-  for (const Need& need : needs_of(recipe, stage))
+  for (const OutsideSource& need : needs_of(recipe, stage))
     check_path(need.path, fmt::format("stage '{}'", stage.name), need.why);
 }
 

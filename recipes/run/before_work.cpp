@@ -7,7 +7,6 @@
 #include <optional>
 
 #include "recipes/language/sources.h"
-#include "recipes/stages/stages.h"
 #include "src/base/errors.h"
 #include "src/tokens/tokenizer_training.h"
 
@@ -31,11 +30,11 @@ void check_before_work(const Recipe& recipe, Missing missing, const std::vector<
   const std::optional<Tokenizer> given = trained != nullptr ? std::nullopt : given_tokenizer(recipe, missing);
   const BeforeWork before{.recipe = recipe, .missing = missing, .tokenizer = given ? &*given : trained};
   for (const Stage& stage : recipe.stages) {
-    const StageRow& row = stage_row(stage.kind);
-    if (row.check == nullptr || goes_by_record(recipe, stage) || std::ranges::find(done, stage.name) != done.end())
+    const auto check = kind_of(stage).check;
+    if (check == nullptr || goes_by_record(recipe, stage) || std::ranges::find(done, stage.name) != done.end())
       continue;
     try {
-      row.check(before, stage);
+      check(before, stage);
     } catch (const UserError& error) {
       const std::string text = error.what(), place = stage.where + ": ";
       const bool placed = text.starts_with(place);  // which comes first

@@ -8,19 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "recipes/language/recipe.h"
+#include "recipes/stages/context.h"
 
 namespace coppice {
-
-/// config and plan may come before the files that a recipe names: they judge what is there. A run needs them.
-enum class Missing { allowed, refused };
-
-/// What the checks of stages see.
-struct BeforeWork {
-  const Recipe& recipe;
-  Missing missing;
-  const Tokenizer* tokenizer = nullptr;  // nullptr: not known before the data stage
-};
 
 /// The tokenizer that the recipe names, with as many pieces as it says; nothing when one will be trained, or was and is
 /// gone.

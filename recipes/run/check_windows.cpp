@@ -4,8 +4,12 @@
 #include <algorithm>
 #include <numeric>
 
+#include "recipes/language/training_options.h"
 #include "recipes/run/recipe_warnings.h"
 #include "recipes/run/run_recipe.h"
+#include "recipes/stages/calibration.h"
+#include "recipes/stages/evaluate.h"
+#include "recipes/stages/prune.h"
 #include "src/base/errors.h"
 
 namespace coppice {
@@ -98,13 +102,13 @@ std::vector<std::string> check_windows(const Recipe& recipe, const PreparedData&
         count_heldout(stage, training->seq_len, data, "no part of its held-out loss", lines);
       check_documents(stage, *training, data, lines);
     }
-    const auto* prune = std::get_if<PruneStage>(&stage.options);
+    const auto* prune = stage.find<PruneStage>();
     if (stage.kind == "learn_masks" || (prune != nullptr && needs_calibration(*prune)))
       check_mixture(stage, " (calibration)", calibration_mixture(recipe), kCalibrationSeqLen, 0, data);
     if (prune != nullptr)
       require_heldout(stage, kCheckSeqLen, data, "the comparison of masked and pruned logits", "no part of the check",
                       lines);
-    if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options))
+    if (const auto* evaluate = stage.find<EvaluateStage>())
       require_heldout(stage, evaluate->seq_len, data, "an evaluation", "not evaluated", lines);
   }
   return lines;

@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "recipes/run/lineage.h"
 #include "recipes/folder/midway.h"
-#include "recipes/language/recipe.h"
 #include "recipes/folder/run_folder.h"
+#include "recipes/language/recipe.h"
+#include "recipes/run/lineage.h"
+#include "recipes/stages/learn_masks.h"
+#include "recipes/stages/prune.h"
 #include "recipes/stages/survey_corpus.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -132,7 +134,7 @@ Report collect_report(const fs::path& root) {
       row.flops = number_or_absent(manifest->body, "flops");
       const Json& results = manifest->body.at("results");
       if (stage.kind == "evaluate") add_models(report, recipe, stage, manifest->body, root);
-      if (const auto* learned = std::get_if<LearnMasksStage>(&stage.options))
+      if (const auto* learned = stage.find<LearnMasksStage>())
         masks.push_back(masks_of_stage(stage.name, results, row.metrics, recipe.model_after(learned->from),
                                        recipe.models.at(learned->target).intermediate_size[0]));
       if (results.contains("masked_pruned_difference")) {
@@ -141,7 +143,7 @@ Report collect_report(const fs::path& root) {
                                  .text = fmt::format("largest relative difference {:.1e} (limit 1e-05)", difference),
                                  .passed = difference <= 1e-5});
       }
-      if (const auto* prune = std::get_if<PruneStage>(&stage.options); prune && prune->scores == "masks") {
+      if (const auto* prune = stage.find<PruneStage>(); prune && prune->scores == "masks") {
         // Soft, hard and pruned on the check windows of one stage: the mask stage's own losses are of another sample.
         const auto learned = std::ranges::find(masks, prune->from, &ReportMasks::stage);
         if (learned != masks.end()) {

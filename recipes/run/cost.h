@@ -8,19 +8,9 @@
 
 #include "recipes/language/recipe.h"
 #include "recipes/run/recipe_warnings.h"
+#include "recipes/stages/stage_cost.h"
 
 namespace coppice {
-
-struct StageCost {
-  std::string name, kind;
-  int64_t parameters = 0;  // of the model it leaves or reads; 0 for stages without one
-  double tokens = 0, flops = 0;
-  int64_t steps = 0;
-  double memory_bytes = 0;     // resident peak; coarse
-  double disk_bytes = 0;       // what stays, plus checkpoints while it runs
-  double transient_bytes = 0;  // the part of disk_bytes that goes with the checkpoints
-  double seconds = 0;          // at the share of this machine's GEMM rate that training reaches here; 0 = unknown
-};
 
 struct RecipeCost {
   std::vector<StageCost> stages;
@@ -28,9 +18,6 @@ struct RecipeCost {
   double disk_bytes = 0;    // what stays of all stages, and the checkpoints of one
 };
 
-/// Tokens of one forward pass of a label stage without batch_tokens: 8192, or what fits into half of the memory that is
-/// left beside the teacher; a window at least.
-int64_t choose_label_batch(const ModelConfig& teacher, int64_t context);
 /// `gemm_gflops` 0 = no time estimate. corpus_bytes: size of the corpus files as they lie on disk.
 RecipeCost estimate_cost(const Recipe& recipe, double corpus_bytes, double gemm_gflops);
 /// Bytes of the corpus files that exist; a warning for each that does not.

@@ -1,5 +1,9 @@
 #include "recipes/run/lineage.h"
 
+#include "recipes/stages/label.h"
+#include "recipes/stages/prune.h"
+#include "recipes/stages/train.h"
+
 #include <algorithm>
 #include <set>
 
@@ -19,7 +23,7 @@ struct Subject {
 std::vector<std::string> teachers_of(const Recipe& recipe, const TrainStage& train) {
   std::vector<std::string> names = train.teachers;
   for (const std::string& labels : train.labels)
-    if (const std::string& teacher = std::get<LabelStage>(recipe.stage(labels).options).teacher; !teacher.empty())
+    if (const std::string& teacher = recipe.stage(labels).get<LabelStage>().teacher; !teacher.empty())
       names.push_back(teacher);
   return names;
 }
@@ -66,7 +70,7 @@ Subject subject_of(const Recipe& recipe) {
                           : lineage.kept_all)
         subject.cuts.push_back(stage.name);
     }
-    if (const auto* train = std::get_if<TrainStage>(&stage.options)) {
+    if (const auto* train = stage.find<TrainStage>()) {
       const std::vector<std::string> teachers = teachers_of(recipe, *train);
       subject.teachers.insert(teachers.begin(), teachers.end());
     }
@@ -136,16 +140,16 @@ Lineage lineage_of(const Recipe& recipe, const std::string& name) {
   Lineage lineage;
   if (const std::string parent = start_of(stage); !parent.empty()) lineage = lineage_of(recipe, parent);
   if (stage.kind == "import") lineage.imported = true;
-  if (const auto* train = std::get_if<TrainStage>(&stage.options)) {
+  if (const auto* train = stage.find<TrainStage>()) {
     lineage.training_tokens += static_cast<double>(train->training.tokens);
     lineage.has_teacher |= train->has_teacher();
   }
-  if (const auto* prune = std::get_if<PruneStage>(&stage.options)) {
+  if (const auto* prune = stage.find<PruneStage>()) {
     lineage.training_tokens = 0;
     lineage.has_teacher = false;
     const bool uneven =
         prune->scores != "masks" &&
-        recipe.global_cut(prune->from) != nullptr;  // its wider layers are cut, whatever the recipe's widths say
+        global_cut(recipe, prune->from) != nullptr;  // its wider layers are cut, whatever the recipe's widths say
     if (!uneven && recipe.model_after(name).intermediate_size == recipe.model_after(prune->from).intermediate_size)
       lineage.kept_all = true;
     else

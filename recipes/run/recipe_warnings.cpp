@@ -9,9 +9,15 @@
 #include <set>
 
 #include "pruning/scores.h"
+#include "recipes/language/training_options.h"
 #include "recipes/run/before_work.h"
 #include "recipes/run/lineage.h"
-#include "recipes/stages/stages.h"
+#include "recipes/stages/evaluate.h"
+#include "recipes/stages/export.h"
+#include "recipes/stages/label.h"
+#include "recipes/stages/learn_masks.h"
+#include "recipes/stages/prune.h"
+#include "recipes/stages/train.h"
 #include "src/base/log.h"
 #include "src/tokens/tokenizer_training.h"
 
@@ -88,7 +94,7 @@ void check_mixture(const Recipe&, const Stage& stage, const Say& say) {
 }
 
 void check_distillation(const Recipe&, const Stage& stage, const Say& say) {
-  const auto* train = std::get_if<TrainStage>(&stage.options);
+  const auto* train = stage.find<TrainStage>();
   if (train == nullptr) return;
   const KdOptions& kd = train->distillation;
   const KdOptions plain;
@@ -118,7 +124,7 @@ void check_distillation(const Recipe&, const Stage& stage, const Say& say) {
 }
 
 void check_masks(const Recipe& recipe, const Stage& stage, const Say& say) {
-  const auto* learned = std::get_if<LearnMasksStage>(&stage.options);
+  const auto* learned = stage.find<LearnMasksStage>();
   if (learned == nullptr) return;
   const MaskOptions& masks = learned->masks;
   const MaskOptions plain;
@@ -162,28 +168,28 @@ void check_masks(const Recipe& recipe, const Stage& stage, const Say& say) {
 }
 
 void check_prune(const Recipe& recipe, const Stage& stage, const Say& say) {
-  const auto* prune = std::get_if<PruneStage>(&stage.options);
+  const auto* prune = stage.find<PruneStage>();
   if (prune == nullptr) return;
   say_idle(stage,
            {{"calibration_tokens", prune->calibration_tokens != PruneStage().calibration_tokens,
              needs_calibration(*prune), "scores that are measured on text"}},
            say);
-  if (prune->scores != "masks" && recipe.global_cut(prune->from) == nullptr &&
+  if (prune->scores != "masks" && global_cut(recipe, prune->from) == nullptr &&
       recipe.model_after(stage.name).intermediate_size == recipe.model_after(prune->from).intermediate_size)
     say(fmt::format("stage '{}': model.{} is as wide as '{}': nothing is cut", stage.name, prune->target, prune->from));
 }
 
 void check_labels(const Recipe& recipe, const Stage& stage, const Say& say) {
-  if (const auto* train = std::get_if<TrainStage>(&stage.options))
+  if (const auto* train = stage.find<TrainStage>())
     for (const std::string& name : train->labels)
-      if (const auto& label = std::get<LabelStage>(recipe.stage(name).options);
+      if (const auto& label = recipe.stage(name).get<LabelStage>();
           label.window_rule == "aligned" && label.context != train->training.seq_len)
         say(
             fmt::format("stage '{}': the teacher of '{}' reads windows of {} tokens, this stage's are {}: its labels "
                         "see another context than a live "
                         "teacher's would (window_rule = \"aligned\" is made for context = seq_len)",
                         stage.name, name, label.context, train->training.seq_len));
-  const auto* label = std::get_if<LabelStage>(&stage.options);
+  const auto* label = stage.find<LabelStage>();
   if (label == nullptr) return;
   const LabelStage plain;
   if (label->cache.empty())
@@ -195,7 +201,7 @@ void check_labels(const Recipe& recipe, const Stage& stage, const Say& say) {
   bool read = false, after = false, untaught = false;
   for (const Stage& other : recipe.stages) {
     after = after || other.name == stage.name;
-    const auto* train = std::get_if<TrainStage>(&other.options);
+    const auto* train = other.find<TrainStage>();
     if (!after || train == nullptr) continue;
     read = read || std::ranges::find(train->labels, stage.name) != train->labels.end();
     untaught = untaught || !train->has_teacher();
@@ -206,7 +212,7 @@ void check_labels(const Recipe& recipe, const Stage& stage, const Say& say) {
 }
 
 void check_agreement(const Recipe& recipe, const Stage& stage, const Say& say) {
-  const auto* evaluate = std::get_if<EvaluateStage>(&stage.options);
+  const auto* evaluate = stage.find<EvaluateStage>();
   if (evaluate == nullptr) return;
   for (const std::string& name : evaluate->of)
     if (lineage_of(recipe, name).cut.empty() && !lineage_of(recipe, evaluate->teacher).cut.empty() &&
@@ -232,7 +238,7 @@ void check_widths(const Recipe& recipe, const Stage& stage, std::set<int64_t>& s
   constexpr int64_t kGlobal = 0;  // stands in `said` for widths that a global budget decides
   std::vector<int64_t> widths, before;
   std::string remedy;
-  if (const auto* learned = std::get_if<LearnMasksStage>(&stage.options)) {
+  if (const auto* learned = stage.find<LearnMasksStage>()) {
     widths = recipe.models.at(learned->target).intermediate_size;
     before = recipe.model_after(learned->from).intermediate_size;
     remedy = fmt::format(" (round_to = {} refuses others)", kBlock);
@@ -245,12 +251,12 @@ void check_widths(const Recipe& recipe, const Stage& stage, std::set<int64_t>& s
                         stage.name, unit, kBlock, kSuperBlock, kBlock, kSuperBlock));
       return;
     }
-  } else if (recipe.global_cut(stage.name) != nullptr) {
+  } else if (global_cut(recipe, stage.name) != nullptr) {
     return;  // said where the masks are learned; a later cut by a score keeps what is narrower
-  } else if (const auto* prune = std::get_if<PruneStage>(&stage.options)) {
+  } else if (const auto* prune = stage.find<PruneStage>()) {
     widths = recipe.models.at(prune->target).intermediate_size;
     before = recipe.model_after(prune->from).intermediate_size;
-  } else if (const auto* exported = std::get_if<ExportStage>(&stage.options)) {
+  } else if (const auto* exported = stage.find<ExportStage>()) {
     widths = recipe.model_after(exported->from).intermediate_size;
   }
   for (size_t layer = 0; layer < widths.size(); ++layer) {
@@ -317,14 +323,14 @@ std::vector<std::string> corpus_warnings(const Recipe& recipe, const CorpusToken
       lines.push_back(fmt::format("stage '{}' reads the corpus about {:.1f} times", stage.name,
                                   static_cast<double>(training->tokens) / all));
     int64_t calibration = 0;
-    if (const auto* masks = std::get_if<LearnMasksStage>(&stage.options)) calibration = masks->masks.calibration_tokens;
-    if (const auto* prune = std::get_if<PruneStage>(&stage.options); prune != nullptr && needs_calibration(*prune))
+    if (const auto* masks = stage.find<LearnMasksStage>()) calibration = masks->masks.calibration_tokens;
+    if (const auto* prune = stage.find<PruneStage>(); prune != nullptr && needs_calibration(*prune))
       calibration = prune->calibration_tokens;
     if (static_cast<double>(calibration) > all)
       lines.push_back(fmt::format(
           "stage '{}': calibration_tokens = {}, and the corpus has about {}: scores see the same text more than once",
           stage.name, calibration, format_count(all)));
-    if (const auto* evaluate = std::get_if<EvaluateStage>(&stage.options);
+    if (const auto* evaluate = stage.find<EvaluateStage>();
         evaluate != nullptr && static_cast<double>(evaluate->tokens) > corpus.heldout)
       lines.push_back(
           fmt::format("stage '{}': tokens = {}, and about {} are held out: all of them are scored, and no more",

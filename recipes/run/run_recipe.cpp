@@ -8,14 +8,18 @@
 #include <numeric>
 #include <set>
 
-#include "recipes/run/collect_report.h"
-#include "recipes/run/cost.h"
 #include "recipes/folder/machine.h"
 #include "recipes/folder/midway.h"
-#include "recipes/run/recipe_warnings.h"
-#include "recipes/language/sources.h"
 #include "recipes/folder/stage_changes.h"
-#include "recipes/stages/stages.h"
+#include "recipes/language/sources.h"
+#include "recipes/language/training_options.h"
+#include "recipes/run/before_work.h"
+#include "recipes/run/collect_report.h"
+#include "recipes/run/cost.h"
+#include "recipes/run/recipe_warnings.h"
+#include "recipes/stages/context.h"
+#include "recipes/stages/import.h"
+#include "recipes/stages/label.h"
 #include "src/base/errors.h"
 #include "src/base/failpoint.h"
 #include "src/base/log.h"
@@ -183,6 +187,18 @@ void say_before_work(const OpenedRun& opened, const RunRequest& request) {
 
 }  // namespace
 
+std::set<std::string> taken_over_stages(const Recipe& recipe) {
+  std::set<std::string> taken_over;
+  for (const Stage& stage : recipe.stages) {
+    const auto* label = stage.find<LabelStage>();
+    const bool from_elsewhere = stage.find<ImportStage>() != nullptr || (label != nullptr && !label->has_own_labels());
+    if (from_elsewhere &&
+        std::ranges::all_of(stage.inputs(), [&](const std::string& input) { return taken_over.contains(input); }))
+      taken_over.insert(stage.name);
+  }
+  return taken_over;
+}
+
 fs::path run_root(const RunRequest& request, const Recipe& recipe) {
   return request.out.empty() ? fs::path("runs") / recipe.name : request.out;
 }
@@ -202,7 +218,7 @@ void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const P
   const double begin_s = monotonic_s();
   (void)take_peak_memory();
   try {
-    Json body = stage_row(stage.kind).run(context);
+    Json body = kind_of(stage).run(context);
     if (training == nullptr)
       run.add_seconds(stage.name, monotonic_s() - begin_s);  // training counts its own, checkpoint by checkpoint
     run.add_peak(stage.name, take_peak_memory());
@@ -274,7 +290,7 @@ void join_labels(const RunRequest& request, const std::string& stage_name) {
   const Recipe recipe =
       load_recipe(request.recipe_file, request.overrides, request.unset, std::make_shared<Sources>(request.out));
   const auto found = std::ranges::find(recipe.stages, stage_name, &Stage::name);
-  const auto* label = found == recipe.stages.end() ? nullptr : std::get_if<LabelStage>(&found->options);
+  const auto* label = found == recipe.stages.end() ? nullptr : found->find<LabelStage>();
   if (label == nullptr || !label->has_own_labels() || !recipe.arms.empty() || !recipe.seeds.empty())
     throw UserError::recipe(
         "--stage",

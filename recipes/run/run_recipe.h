@@ -3,11 +3,12 @@
 #pragma once
 
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "recipes/language/recipe.h"
-#include "recipes/stages/stages.h"
+#include "recipes/stages/context.h"
 
 namespace coppice {
 
@@ -22,6 +23,9 @@ struct RunRequest {
       allow_change;  // <stage>.<key>: training goes on from its checkpoint under these as they now are
 };
 
+/// Imports, and label stages whose labels come from elsewhere, with what they need: only reading them tells whether
+/// their values can be used, which should not wait until something has been trained.
+std::set<std::string> taken_over_stages(const Recipe& recipe);
 std::filesystem::path run_root(const RunRequest& request, const Recipe& recipe);
 /// Same command, same folder goes on; throws Stopped after a signal. Results go to stdout.
 void run_recipe(const RunRequest& request);

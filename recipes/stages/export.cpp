@@ -1,24 +1,57 @@
-// export: a folder that other programs open, read back and compared before it gets its name.
+#include "recipes/stages/export.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "recipes/language/identity.h"
+#include "recipes/language/recipe_reading.h"
 #include "recipes/language/sources.h"
+#include "recipes/stages/context.h"
+#include "recipes/stages/import.h"
+#include "recipes/stages/stage_cost.h"
 #include "recipes/stages/stages.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/checkpoint/hf_export.h"
 #include "src/checkpoint/hf_settings.h"
 #include "src/checkpoint/tokenizer_json.h"
+#include "src/model/parameters.h"
 
 namespace coppice {
 namespace {
 
+std::any read(OptionTable& table, const Recipe& recipe, uint64_t) {
+  ExportStage exports;
+  table.read(exports);
+  check_input(recipe.stages, exports.from, model_kinds(), table.where("from"), "from");
+  check(!exports.formats.empty(), table.where("formats"), "formats: expected at least one: hf");
+  for (const std::string& format : exports.formats) check_choice(format, {"hf"}, table.where("formats"), "formats");
+  check_choice(exports.dtype, {"f32", "bf16"}, table.where("dtype"), "dtype");
+  return exports;
+}
+
+std::vector<std::string> inputs(const Stage& stage) { return {stage.get<ExportStage>().from}; }
+
+Json identity(const Recipe&, const Stage& stage) { return deciding(stage.get<ExportStage>()); }
+
+void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
+  const auto& exports = stage.get<ExportStage>();
+  const ModelConfig config = basis.recipe.model_after(exports.from);
+  cost.parameters = count_parameters(config);
+  cost.memory_bytes = 2 * model_bytes(config);
+  cost.disk_bytes = model_bytes(config) * (exports.dtype == "f32" ? 1 : 0.5);
+}
+
+void check_early(const BeforeWork& before, const Stage& stage) {
+  if (before.tokenizer != nullptr) check_exportable(*before.tokenizer, stage.where);
+}
+
 /// What the folder says now was not asked for again: it is no part of an import's identity.
 void warn_of_new_settings(const StageContext& context, const HfSettings& kept) {
-  const Stage& import = *context.recipe.imported_from(std::get<ExportStage>(context.stage.options).from);
-  const std::string& path = std::get<ImportStage>(import.options).path;
+  const Stage& import = *imported_from(context.recipe, context.stage.get<ExportStage>().from);
+  const std::string& path = import.get<ImportStage>().path;
   if (is_gone(path) || read_hf_settings(path, *context.data.tokenizer).settings == kept) return;
   log_warning(
       fmt::format("stage '{}': {} says other end-of-text ids, chat template or generation settings now than when stage "
@@ -27,11 +60,38 @@ void warn_of_new_settings(const StageContext& context, const HfSettings& kept) {
                   context.stage.name, path, import.name, context.run.stage(import.name).string()));
 }
 
+Json run(StageContext& context) {
+  const auto& options = context.stage.get<ExportStage>();
+  const LoadedModel loaded = load_model(context.model_folder(options.from));
+  const std::optional<HfSettings> settings = settings_for_export(context.recipe, context.run, options.from);
+  if (settings) warn_of_new_settings(context, *settings);
+  Json results = Json::object();
+  for (const std::string& format : options.formats) {
+    const std::filesystem::path folder = context.folder() / format;
+    const HfExportReport report = export_hf(folder, loaded.model, *context.data.tokenizer, options.dtype,
+                                            {.settings = settings ? &*settings : nullptr});
+    log_info(fmt::format("stage '{}': {} written ({}), re-imported logits differ by {:.2e}", context.stage.name,
+                         folder.string(), format_bytes(static_cast<double>(report.bytes)),
+                         report.max_logit_difference));
+    results[format] = {{"reimport_logit_difference", report.max_logit_difference}, {"bytes", report.bytes}};
+  }
+  return {{"tokens", 0}, {"results", results}};
+}
+
 }  // namespace
+
+const StageKind kExport = {.kind = "export",
+                           .options = option_lines<ExportStage>,
+                           .read = read,
+                           .inputs = inputs,
+                           .identity = identity,
+                           .cost = cost,
+                           .check = check_early,
+                           .run = run};
 
 std::optional<HfSettings> settings_for_export(const Recipe& recipe, const RunFolder& run,
                                               const std::string& stage_name) {
-  const Stage* import = recipe.imported_from(stage_name);
+  const Stage* import = imported_from(recipe, stage_name);
   if (import == nullptr) return std::nullopt;
   const std::filesystem::path file = run.stage(import->name) / kHfSettingsFile;
   if (!std::filesystem::exists(file)) {
@@ -86,28 +146,6 @@ std::string prefix_warning(const Tokenizer& tokenizer) {
                              "piece, has no dummy prefix; every other "
                              "text has SentencePiece's ids",
                              printable(piece));
-}
-
-void check_export(const BeforeWork& before, const Stage& stage) {
-  if (before.tokenizer != nullptr) check_exportable(*before.tokenizer, stage.where);
-}
-
-Json run_export(StageContext& context) {
-  const auto& options = std::get<ExportStage>(context.stage.options);
-  const LoadedModel loaded = load_model(context.model_folder(options.from));
-  const std::optional<HfSettings> settings = settings_for_export(context.recipe, context.run, options.from);
-  if (settings) warn_of_new_settings(context, *settings);
-  Json results = Json::object();
-  for (const std::string& format : options.formats) {
-    const std::filesystem::path folder = context.folder() / format;
-    const HfExportReport report = export_hf(folder, loaded.model, *context.data.tokenizer, options.dtype,
-                                            {.settings = settings ? &*settings : nullptr});
-    log_info(fmt::format("stage '{}': {} written ({}), re-imported logits differ by {:.2e}", context.stage.name,
-                         folder.string(), format_bytes(static_cast<double>(report.bytes)),
-                         report.max_logit_difference));
-    results[format] = {{"reimport_logit_difference", report.max_logit_difference}, {"bytes", report.bytes}};
-  }
-  return {{"tokens", 0}, {"results", results}};
 }
 
 }  // namespace coppice

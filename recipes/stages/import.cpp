@@ -1,17 +1,81 @@
-// import: a model that was trained elsewhere, from a Hugging Face folder; padded rows of its vocabulary are cut,
-// whatever else differs was refused with the recipe.
+// import: padded rows of the vocabulary are cut; whatever else differs from what we train was refused with the recipe.
+#include "recipes/stages/import.h"
+
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "recipes/language/recipe_reading.h"
+#include "recipes/language/sources.h"
+#include "recipes/stages/context.h"
+#include "recipes/stages/stage_cost.h"
 #include "recipes/stages/stages.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/checkpoint/hf_import.h"
 #include "src/checkpoint/hf_settings.h"
+#include "src/model/parameters.h"
 
 namespace coppice {
 namespace {
+
+/// Ids must mean the same to the imported model and to the data; known before any work, from config.json and the two
+/// tokenizers.
+void check_ids(const ImportStage& import, const TokenizerOptions& tokenizer, Sources& sources,
+               const std::string& where) {
+  const std::filesystem::path own = std::filesystem::path(import.path) / "tokenizer.model";
+  check(std::filesystem::is_regular_file(own) || sources.recorded("tokenizer", own), where,
+        fmt::format("path: {} is missing; only models with a SentencePiece tokenizer can be imported", own.string()));
+  check(!tokenizer.path.empty(), where,
+        fmt::format("path: an imported model needs its own tokenizer; set tokenizer.path = \"{}\"", own.string()));
+  const auto ids_of = [&](const std::filesystem::path& file) {
+    return sources.look_text("tokenizer", file, [&] { return Tokenizer::load(file).fingerprint(); });
+  };
+  const std::string ids = ids_of(own), data_ids = ids_of(tokenizer.path);
+  check(ids == data_ids, where,
+        fmt::format("path: the model in {} was trained with another tokenizer: {} there, {} in {}", import.path, ids,
+                    data_ids, tokenizer.path));
+  check(padded_rows(import.config.vocab_size, tokenizer.vocab_size).has_value(), where,
+        fmt::format("path: the model in {} has {} rows in its vocabulary table (tokenizer {}), the data {} ids "
+                    "(tokenizer {}); every id needs a row",
+                    import.path, import.config.vocab_size, ids, tokenizer.vocab_size, data_ids));
+}
+
+std::any read(OptionTable& table, const Recipe& recipe, uint64_t) {
+  ImportStage import;
+  table.read(import);
+  const std::string where = table.where("path");
+  check(!import.path.empty(), where, "path: missing; name a Hugging Face folder");
+  const HfShape shape = shape_of(*recipe.sources, import.path);
+  import.config = shape.config;
+  import.attention_window = shape.attention_window;
+  check_ids(import, recipe.tokenizer, *recipe.sources, where);
+  import.config.vocab_size = recipe.tokenizer.vocab_size;
+  return import;
+}
+
+std::vector<std::string> inputs(const Stage&) { return {}; }
+
+ModelConfig leaves_model(const Recipe&, const Stage& stage) { return stage.get<ImportStage>().config; }
+
+std::vector<OutsideSource> needs(const Recipe&, const Stage& stage) {
+  return {{stage.get<ImportStage>().path, "its model is imported from there"}};
+}
+
+Json identity(const Recipe& recipe, const Stage& stage) {
+  const std::string& path = stage.get<ImportStage>().path;
+  return {{"folder", recipe.sources->look_text("weights", path, [&] { return hf_folder_sha256(path); })}};
+}
+
+void cost(const CostBasis&, const Stage& stage, StageCost& cost) {
+  const ModelConfig& config = stage.get<ImportStage>().config;
+  cost.parameters = count_parameters(config);
+  cost.memory_bytes = 2 * model_bytes(config);  // the folder's tables and the model without their padded rows
+  cost.disk_bytes = model_bytes(config);
+}
+
+void check_early(const BeforeWork&, const Stage& stage) { check_hf_files(stage.get<ImportStage>().path); }
 
 /// Texts that the folder adds to its tokenizer are ids that no text of ours ever has.
 void warn_of_added_tokens(const StageContext& context, const std::string& folder) {
@@ -41,12 +105,8 @@ void keep_settings(const StageContext& context, const std::string& folder) {
   save_hf_settings(context.folder() / kHfSettingsFile, settings);
 }
 
-}  // namespace
-
-void check_import(const BeforeWork&, const Stage& stage) { check_hf_files(std::get<ImportStage>(stage.options).path); }
-
-Json run_import(StageContext& context) {
-  const auto& options = std::get<ImportStage>(context.stage.options);
+Json run(StageContext& context) {
+  const auto& options = context.stage.get<ImportStage>();
   Model model = import_hf(options.path);
   const int64_t rows = model.config.vocab_size, vocab_size = options.config.vocab_size;
   if (rows > vocab_size) {
@@ -63,6 +123,35 @@ Json run_import(StageContext& context) {
   keep_settings(context, options.path);
   save_model(context.folder() / "model", model, model_facts(context));
   return {{"tokens", 0}, {"results", {{"padded_rows", rows - vocab_size}}}};
+}
+
+}  // namespace
+
+const StageKind kImport = {.kind = "import",
+                           .options = option_lines<ImportStage>,
+                           .read = read,
+                           .inputs = inputs,
+                           .leaves_model = leaves_model,
+                           .needs = needs,
+                           .identity = identity,
+                           .cost = cost,
+                           .check = check_early,
+                           .run = run};
+
+const Stage* imported_from(const Recipe& recipe, std::string stage_name) {
+  for (; !stage_name.empty(); stage_name = start_of(recipe.stage(stage_name)))
+    if (const Stage& found = recipe.stage(stage_name); found.kind == kImport.kind) return &found;
+  return nullptr;
+}
+
+void check_attention_window(const Recipe& recipe, const Stage& stage, const std::string& model, const char* key,
+                            int64_t length) {
+  const Stage* import = model.empty() ? nullptr : imported_from(recipe, model);
+  const int64_t window = import == nullptr ? 0 : import->get<ImportStage>().attention_window;
+  check(window == 0 || length <= window, stage.where,
+        fmt::format("{}: {}: got {}, but the model of stage '{}' sees no more than {} tokens (sliding_window in its "
+                    "config.json); expected at most that",
+                    stage.name, key, length, import == nullptr ? "" : import->name, window));
 }
 
 }  // namespace coppice

@@ -1,133 +1,204 @@
-// label: the uncut model reads the training tokens once and its choices are stored, keyed by (shard, token offset); or
-// labels made elsewhere are taken over.
-#include <ATen/ATen.h>
+#include "recipes/stages/label.h"
+
 #include <fmt/format.h>
 
-#include <chrono>
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
-#include <thread>
 
-#include "recipes/run/cost.h"
-#include "recipes/stages/check_labels.h"
-#include "recipes/stages/training.h"
-#include "src/base/errors.h"
-#include "src/base/failpoint.h"
+#include "recipes/folder/machine.h"
+#include "recipes/language/identity.h"
+#include "recipes/language/recipe_reading.h"
+#include "recipes/language/sources.h"
+#include "recipes/stages/context.h"
+#include "recipes/stages/import.h"
+#include "recipes/stages/prepare_data.h"
+#include "recipes/stages/stage_cost.h"
+#include "recipes/stages/stages.h"
+#include "recipes/stages/train.h"
 #include "src/base/files.h"
-#include "src/base/log.h"
-#include "src/base/signals.h"
-#include "src/data/label_cache_writer.h"
-#include "src/data/label_import.h"
+#include "src/base/input_file.h"
+#include "src/data/label_cache.h"
 #include "src/data/label_jsonl.h"
 #include "src/model/parameters.h"
-#include "teacher/label.h"
 
 namespace coppice {
 namespace {
 
-using WantedTokens = std::map<std::string, std::vector<TokenRuns>>;  // domain -> shard
-
-WantedTokens all_tokens(const StageContext& context) {
-  WantedTokens wanted;
-  for (const auto& [domain, shards] : context.data.train)
-    for (const TokenShardInfo& shard : shards.shards()) wanted[domain].push_back({{0, shard.tokens}});
-  return wanted;
-}
-
-/// The train stages with these labels.
-std::vector<const Stage*> readers_of(const StageContext& context) {
-  std::vector<const Stage*> readers;
-  for (const Stage& stage : context.recipe.stages)
-    if (const auto* train = std::get_if<TrainStage>(&stage.options);
-        train && std::ranges::find(train->labels, context.stage.name) != train->labels.end())
-      readers.push_back(&stage);
-  return readers;
-}
-
-/// The tokens that the readers of these labels will draw. Walks their sample order, which is a pure function of the
-/// recipe.
-WantedTokens used_tokens(const StageContext& context) {
-  WantedTokens wanted;
-  for (const auto& [domain, shards] : context.data.train) wanted[domain].resize(shards.shards().size());
-  for (const Stage* reader : readers_of(context)) {
-    const TrainingOptions& training = std::get<TrainStage>(reader->options).training;
-    Loader loader(context.data.shards_of(training.mixture), training.mixture, loader_options(context, training));
-    for (int64_t step = 0; step < training.steps(); ++step)
-      for (const Span& span : loader.next_spans(training.rows()))
-        wanted[training.mixture[static_cast<size_t>(span.domain)].domain][static_cast<size_t>(span.shard)].push_back(
-            {span.offset, span.offset + static_cast<uint64_t>(span.length)});
-    for (auto& [domain, shards] : wanted)
-      for (TokenRuns& runs : shards) runs = merge_runs(std::move(runs));
+/// Labels from elsewhere: their files for every domain, and of a cache what it says of itself.
+void read_label_sources(const OptionTable& table, const Recipe& recipe, LabelStage& label) {
+  const char* source = label.import.empty() ? "cache" : "import";
+  const LabelStage plain;  // a resolved recipe spells the defaults out
+  for (const auto& [key, is_plain] : {std::pair{"window_rule", label.window_rule == plain.window_rule},
+                                      {"context", label.context == plain.context},
+                                      {"overlap", label.overlap == plain.overlap},
+                                      {"batch_tokens", label.batch_tokens == plain.batch_tokens}})
+    check(is_plain, table.where(key), fmt::format("{}: labels from `{}` are there already; leave it out", key, source));
+  for (const DomainOptions& domain : recipe.data.domains) {
+    if (!label.import.empty())
+      recipe.sources->look_text("label file of " + domain.name, label.import, [&] {
+        return find_label_file(label.import, domain.name, table.where("import")).filename().string();
+      });
+    if (label.cache.empty()) continue;
+    const std::filesystem::path cache = label_cache(label.cache, domain.name);
+    const auto made = LabelFingerprint::from_json(
+        recipe.sources->look("label cache", cache,
+                             [&] {
+                               check(std::filesystem::exists(cache / "manifest.json"), table.where("cache"),
+                                     fmt::format("cache: {} holds no label cache of domain '{}'{}", label.cache,
+                                                 domain.name, searched_from(label.cache)));
+                               return read_label_fingerprint(cache).to_json();
+                             }),
+        cache.string());
+    label.window_rule = made.window_rule == "aligned" ? "aligned" : "document";
+    label.context = std::max<int64_t>(2, made.context);
+    label.overlap = made.overlap;
   }
-  return wanted;
 }
 
-/// Labels made elsewhere become caches like ours, a domain at a time.
-Json run_import(StageContext& context, const LabelStage& options) {
-  LabelTransfer total;
-  const std::string hash = corpus_sha256(options.import);
-  make_folder(context.folder() / "labels");
-  remove_temporaries(context.folder() / "labels");
-  for (const auto& [domain, shards] : context.data.train) {
-    const std::filesystem::path file = find_label_file(options.import, domain, context.stage.where);
-    LabelFingerprint fingerprint =
-        read_label_header(file).value_or(LabelFingerprint{.teacher_sha256 = "import " + hash, .window_rule = "given"});
-    if (!options.import_teacher.empty()) fingerprint.teacher_sha256 = options.import_teacher;
-    fingerprint.tokenizer_sha256 = shards.tokenizer_sha256();
-    fingerprint.vocab_size = shards.vocab_size();
-    fingerprint.token_manifest_sha256 = shards.manifest_sha256();
-    fingerprint.tier = options.tier;
-    fingerprint.k = options.tier == "topk" ? options.top_k : 1;
-    fingerprint.temperature = options.temperature;
-    const LabelTransfer some =
-        import_labels(file, shards, fingerprint, context.folder() / "labels" / domain,
-                      {.format = options.import_format, .low_mass = options.low_mass, .stage = context.stage.name});
-    total.documents += some.documents;
-    total.tokens += some.tokens;
-    total.labelled += some.labelled;
-    total.left_out += some.left_out;
-    total.padded_ids += some.padded_ids;
-    if (stop_requested()) throw Stopped(fmt::format("stopped after the labels of '{}'; run again to go on", domain));
-  }
-  log_info(fmt::format("stage '{}': {} documents, {} tokens, {} labelled", context.stage.name, total.documents,
-                       total.tokens, total.labelled));
-  return {
-      {"tokens", total.labelled},
-      {"results", {{"documents", total.documents}, {"left_out", total.left_out}, {"padded_ids", total.padded_ids}}}};
+void check_tier(const OptionTable& table, const Recipe& recipe, const LabelStage& label) {
+  check_choice(label.tier, {"top1", "top1_prob", "topk"}, table.where("tier"), "tier");
+  check(label.top_k >= 1 && label.top_k < recipe.tokenizer.vocab_size, table.where("top_k"),
+        fmt::format("top_k: got {}, expected 1 to vocab_size - 1", label.top_k));
+  check(label.temperature > 0 && std::isfinite(label.temperature), table.where("temperature"),
+        fmt::format("temperature: got {}, expected above 0", label.temperature));
 }
 
-/// A cache of another run is verified where it lies; nothing is written beside it.
-Json use_cache(const StageContext& context, const LabelStage& options) {
-  uint64_t tokens = 0, bytes = 0;
-  for (const auto& [domain, shards] : context.data.train) {
-    const LabelCache cache(label_folder(context, context.stage.name, domain), shards,
-                           label_fingerprint(context, context.stage.name, domain),
-                           options.coverage == "all" ? LabelCoverage::all : LabelCoverage::some);
-    tokens += cache.labelled();
-    bytes += cache.bytes();
-  }
-  log_info(fmt::format("stage '{}': the labels of {} tokens in {} fit these token shards; used where they lie",
-                       context.stage.name, format_count(static_cast<double>(tokens)), options.cache));
-  return {{"tokens", 0}, {"results", {{"label_bytes", bytes}}}};
+/// Labels have one source, and some options speak of labels from `import` alone.
+void check_source(const OptionTable& table, const LabelStage& label) {
+  check(label.teacher.empty() || label.import.empty(), table.where("import"),
+        "teacher and import: a label stage has one or the other");
+  check(label.cache.empty() || label.import.empty(), table.where("cache"),
+        "cache and import: a label stage has one or the other");
+  check_choice(label.import_format, {"coppice", "vllm"}, table.where("import_format"), "import_format");
+  check(label.import_format == "coppice" || !label.import.empty(), table.where("import_format"),
+        "import_format: only labels from `import` have one");
+  check(!label.low_mass || !label.import.empty(), table.where("low_mass"),
+        "low_mass: only labels from `import` are asked for their mass");
+  check(label.import_teacher.empty() || !label.import.empty(), table.where("import_teacher"),
+        "import_teacher: only labels from `import` need a name");
 }
 
-/// The stage's batch_tokens, or the number that was chosen when it began: whoever goes on with it rounds as the first
-/// process did.
-int64_t batch_tokens_of(const StageContext& context, const LabelStage& options, const ModelConfig& teacher) {
-  if (options.batch_tokens > 0) return options.batch_tokens;
-  constexpr const char* kFormat = "coppice.label_batch";
-  const std::filesystem::path path = context.folder() / "batch.json";
-  if (std::filesystem::exists(path))
-    return static_cast<int64_t>(unsigned_at(read_sealed(path, kFormat, 1), "batch_tokens", path.string()));
-  const int64_t chosen = choose_label_batch(teacher, options.context);
-  write_file_atomically(path, seal({{"format", kFormat}, {"version", 1}, {"batch_tokens", chosen}}));
-  return chosen;
+std::any read(OptionTable& table, const Recipe& recipe, uint64_t) {
+  LabelStage label;
+  table.read(label);
+  check_tier(table, recipe, label);
+  check_source(table, label);
+  if (label.has_own_labels() || !label.teacher.empty())
+    check_input(recipe.stages, label.teacher, model_kinds(), table.where("teacher"), "teacher");
+  if (!label.has_own_labels()) read_label_sources(table, recipe, label);
+  check_choice(label.window_rule, {"document", "aligned"}, table.where("window_rule"), "window_rule");
+  check_choice(label.coverage, {"all", "used", "some"}, table.where("coverage"), "coverage");
+  check(label.coverage != "some" || !label.has_own_labels(), table.where("coverage"),
+        "coverage: a teacher labels all tokens or the used ones; some is for labels from `import` or `cache`");
+  check(label.context >= 2, table.where("context"), fmt::format("context: got {}, expected at least 2", label.context));
+  if (label.overlap < 0) label.overlap = label.window_rule == "aligned" ? 0 : label.context / 4;
+  check(label.overlap < label.context, table.where("overlap"),
+        fmt::format("overlap: got {}, expected below context = {}", label.overlap, label.context));
+  check(label.batch_tokens >= 0, table.where("batch_tokens"), "batch_tokens: expected 0 or more");
+  return label;
 }
 
-}  // namespace
+std::vector<std::string> inputs(const Stage& stage) { return {stage.get<LabelStage>().teacher}; }
+
+void check_models(const Recipe& recipe, const Stage& stage) {
+  const auto& label = stage.get<LabelStage>();
+  check_attention_window(recipe, stage, label.teacher, "context", label.context);
+}
+
+std::vector<OutsideSource> needs(const Recipe& recipe, const Stage& stage) {
+  const auto& label = stage.get<LabelStage>();
+  std::vector<OutsideSource> needs;
+  if (!label.import.empty()) needs.push_back({label.import, "its labels come from there"});
+  if (!label.cache.empty())
+    for (const DomainOptions& domain : recipe.data.domains)
+      needs.push_back({label_cache(label.cache, domain.name), "its labels lie there"});
+  return needs;
+}
+
+Json identity(const Recipe& recipe, const Stage& stage) {
+  const auto& label = stage.get<LabelStage>();
+  const LabelStage plain;
+  Json json = deciding(label);
+  if (label.tier != "topk") json.erase("top_k");
+  if (label.import_format == plain.import_format) json.erase("import_format");
+  if (label.import_teacher.empty()) json.erase("import_teacher");
+  if (!label.import.empty())
+    json["import"] = recipe.sources->look_text("labels", label.import, [&] { return corpus_sha256(label.import); });
+  if (!label.cache.empty())  // a manifest holds the hashes of its files
+    for (const DomainOptions& domain : recipe.data.domains) {
+      const std::filesystem::path cache = label_cache(label.cache, domain.name);
+      json["cache"][domain.name] = recipe.sources->look_text("label cache's manifest", cache,
+                                                             [&] { return sha256_file(cache / "manifest.json"); });
+    }
+  if (label.coverage == "used")  // what its readers draw decides which documents are labelled
+    for (const Stage* reader : readers_of(recipe, stage.name))
+      json["readers"].push_back(drawing_json(reader->get<TrainStage>().training));
+  return json;
+}
+
+/// Tokens read for each one that is labelled: windows overlap, and a window is read whole for the part of it that a
+/// reader draws.
+double label_reads(const LabelStage& label, const TrainingOptions* reader) {
+  const auto context = static_cast<double>(label.context), stride = static_cast<double>(label.context - label.overlap);
+  if (reader == nullptr || label.window_rule == "aligned") return context / stride;
+  return (static_cast<double>(reader->seq_len) + stride) / stride * context / static_cast<double>(reader->seq_len);
+}
+
+/// A forward pass keeps one layer's activations.
+double label_bytes_per_token(const ModelConfig& teacher) {
+  return activation_bytes_per_token(teacher) / static_cast<double>(teacher.num_hidden_layers);
+}
+
+/// Adds what the teacher's passes cost; returns the tokens of one.
+int64_t add_teacher(StageCost& cost, const CostBasis& basis, const LabelStage& label, double read_tokens) {
+  const ModelConfig config = basis.recipe.model_after(label.teacher);
+  const int64_t batch_tokens = label.batch_tokens > 0 ? label.batch_tokens : choose_label_batch(config, label.context);
+  cost.flops = cost.tokens * forward_flops_per_token(config, label.context);
+  cost.uncounted_flops = (std::min(read_tokens, basis.tokens * label_reads(label, nullptr)) - cost.tokens) *
+                         forward_flops_per_token(config, label.context);
+  cost.memory_bytes = model_bytes(config) + static_cast<double>(batch_tokens) * label_bytes_per_token(config);
+  return batch_tokens;
+}
+
+/// Adds what the labels take; `windows`: that readers draw, a run of the label files' tables each.
+void add_stored_labels(StageCost& cost, const CostBasis& basis, const LabelStage& label, double windows,
+                       int64_t batch_tokens) {
+  // what is labelled, and of one shard the most; an import holds what its files hold
+  const double labels = label.import.empty() ? cost.tokens : basis.tokens;
+  const auto shard_tokens = static_cast<double>(basis.recipe.data.shard_tokens);
+  const double of_shard = std::min(labels / std::max(1.0, basis.tokens / shard_tokens), shard_tokens);
+  const LabelFingerprint made{
+      .vocab_size = basis.recipe.tokenizer.vocab_size, .tier = label.tier, .k = label.tier == "topk" ? label.top_k : 1};
+  const auto row_bytes = static_cast<double>(label_row_bytes(made)), ids = static_cast<double>(made.k);
+  cost.disk_bytes = labels * row_bytes + windows * kLabelRunBytes;
+  // a shard's labels as they come, 6 bytes an id at most, and as they are written, and a batch's choices; an
+  // import whose documents come in another order holds more
+  cost.memory_bytes += of_shard * (6 * ids + row_bytes) + static_cast<double>(batch_tokens) * 12 * ids;
+}
+
+void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
+  const auto& label = stage.get<LabelStage>();
+  cost.share_of_gemm = kForwardShareOfGemm;
+  cost.memory_remedy = fmt::format("data.shard_tokens, {}.batch_tokens or the model's size", stage.name);
+  cost.tokens = label.coverage == "all" ? basis.tokens : 0;
+  double read_tokens = cost.tokens * label_reads(label, nullptr), windows = 0;
+  if (label.coverage == "used")
+    for (const Stage* reader : readers_of(basis.recipe, stage.name)) {
+      const TrainingOptions& training = reader->get<TrainStage>().training;
+      const auto drawn = static_cast<double>(training.tokens);
+      cost.tokens += drawn;
+      read_tokens += drawn * label_reads(label, &training);
+      windows += drawn / static_cast<double>(training.seq_len);
+    }
+  if (basis.tokens > 0) cost.tokens = std::min(cost.tokens, basis.tokens);  // drawn twice, labelled once
+  const int64_t batch_tokens = label.has_own_labels() ? add_teacher(cost, basis, label, read_tokens) : 0;
+  if (label.cache.empty()) add_stored_labels(cost, basis, label, windows, batch_tokens);
+}
 
 /// Labels from elsewhere say what they are: what the recipe must agree with. The rest needs the token shards.
-void check_label(const BeforeWork& before, const Stage& stage) {
-  const auto& options = std::get<LabelStage>(stage.options);
+void check_early(const BeforeWork& before, const Stage& stage) {
+  const auto& options = stage.get<LabelStage>();
   for (const DomainOptions& domain : before.recipe.data.domains) {
     std::optional<LabelFingerprint> found;
     std::filesystem::path path;
@@ -146,99 +217,45 @@ void check_label(const BeforeWork& before, const Stage& stage) {
   }
 }
 
-LabelledShards label_shards(const StageContext& context) {
-  const auto& options = std::get<LabelStage>(context.stage.options);
-  const LoadedModel teacher = load_model(context.model_folder(options.teacher));
-  const LabelRule rule{.window_rule = options.window_rule,
-                       .context = options.context,
-                       .overlap = options.overlap,
-                       .batch_tokens = batch_tokens_of(context, options, teacher.model.config),
-                       .teacher = fmt::format("stage '{}', the teacher of '{}'", options.teacher, context.stage.name)};
-  const WantedTokens wanted = options.coverage == "all" ? all_tokens(context) : used_tokens(context);
-  LabelledShards labelled{.batch_tokens = rule.batch_tokens};
-  for (const auto& [domain, shards] : wanted)
-    for (const TokenRuns& runs : shards) labelled.tokens += count_tokens(runs);
+}  // namespace
 
-  struct Shard {
-    std::string domain;
-    const TokenShards* shards;
-    LabelCacheWriter* writer;
-    size_t number;
-    LabelFingerprint fingerprint;
-  };
-  std::vector<std::unique_ptr<LabelCacheWriter>> writers;
-  std::vector<Shard> waiting;
-  for (const auto& [domain, shards] : context.data.train) {
-    const LabelFingerprint fingerprint = label_fingerprint(context, context.stage.name, domain);
-    writers.push_back(
-        std::make_unique<LabelCacheWriter>(label_folder(context, context.stage.name, domain), shards, fingerprint));
-    for (size_t shard = 0; shard < shards.shards().size(); ++shard)
-      waiting.push_back({domain, &shards, writers.back().get(), shard, fingerprint});
-  }
-  labelled.total = waiting.size();
-  Progress progress(context.stage.name, labelled.tokens, "token");
-  uint64_t done = 0;
-  const double begin_s = monotonic_s();
-  while (!waiting.empty()) {
-    const size_t before_round = waiting.size();
-    std::erase_if(waiting, [&](const Shard& work) {
-      const TokenRuns& runs = wanted.at(work.domain)[work.number];
-      const uint64_t before = done, in_shard = count_tokens(runs);
-      if (!work.writer->has(work.number)) {
-        const auto claim = work.writer->claim(work.number);
-        if (claim == nullptr) return false;  // another process labels it
-        (void)COPPICE_FAILPOINT("label.claimed");
-        const auto show = [&](uint64_t tokens) {
-          if (stop_requested())
-            throw Stopped(
-                fmt::format("stopped while labelling shard {} of '{}'; finished shards are kept, run again to go on",
-                            work.number, work.domain));
-          done = before + tokens;
-          progress.update(done, {{"tok/s", format_count(static_cast<double>(done) / (monotonic_s() - begin_s))}});
-        };
-        if (!work.writer->has(work.number)) {
-          work.writer->write(work.number, label_shard_tier(teacher.model, *work.shards, work.number, rule,
-                                                           work.fingerprint, show, runs));
-          ++labelled.here;
-        }
-      }
-      done = before + in_shard;
-      return true;
-    });
-    if (waiting.size() < before_round) continue;
-    if (stop_requested()) throw Stopped("stopped while another process labels the last shards; run again to go on");
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
-  }
-  progress.finish(fmt::format("{} tokens labelled, {} of {} shards by this process",
-                              format_count(static_cast<double>(labelled.tokens)), labelled.here, labelled.total));
-  return labelled;
+const StageKind kLabel = {.kind = "label",
+                          .on_ranks = true,
+                          .options = option_lines<LabelStage>,
+                          .read = read,
+                          .inputs = inputs,
+                          .check_models = check_models,
+                          .needs = needs,
+                          .identity = identity,
+                          .cost = cost,
+                          .check = check_early,
+                          .run = run_label};
+
+std::filesystem::path find_label_file(const std::filesystem::path& folder, const std::string& domain,
+                                      const std::string& where) {
+  for (const char* ending : {".jsonl.zst", ".jsonl.gz", ".jsonl"})
+    if (const std::filesystem::path file = folder / (domain + ending); std::filesystem::is_regular_file(file))
+      return file;
+  throw UserError::recipe(
+      where,
+      fmt::format("import: {} holds no {}.jsonl (or with .gz or .zst behind it) with the labels of that domain{}",
+                  folder.string(), domain, searched_from(folder)));
 }
 
-Json run_label(StageContext& context) {
-  const auto& options = std::get<LabelStage>(context.stage.options);
-  if (!options.has_own_labels()) {
-    Json body = options.import.empty() ? use_cache(context, options) : run_import(context, options);
-    check_labels(context, readers_of(context));  // now, and not when the first of them begins
-    return body;
-  }
-  const LabelledShards labelled = label_shards(context);
-  const auto tokens = static_cast<double>(labelled.tokens);
-  uint64_t bytes = 0;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(context.folder() / "labels"))
-    if (entry.is_regular_file()) bytes += entry.file_size();
-  int64_t near_ties = 0;
-  for (const auto& [domain, shards] : context.data.train)
-    near_ties += count_near_ties(label_folder(context, context.stage.name, domain));
-  log_info(
-      fmt::format("stage '{}': {} on disk; at {} of the labelled tokens ({:.4f}%) the two best logits lie within 1e-5 "
-                  "of each other: another batch shape may "
-                  "choose the other",
-                  context.stage.name, format_bytes(static_cast<double>(bytes)), near_ties,
-                  tokens > 0 ? 100 * static_cast<double>(near_ties) / tokens : 0.0));
-  return {{"tokens", labelled.tokens},
-          {"flops",
-           forward_flops_per_token(load_model_config(context.model_folder(options.teacher)), options.context) * tokens},
-          {"results", {{"label_bytes", bytes}, {"near_ties", near_ties}, {"batch_tokens", labelled.batch_tokens}}}};
+std::vector<const Stage*> readers_of(const Recipe& recipe, const std::string& label_stage) {
+  std::vector<const Stage*> readers;
+  for (const Stage& stage : recipe.stages)
+    if (const auto* train = stage.find<TrainStage>();
+        train != nullptr && std::ranges::find(train->labels, label_stage) != train->labels.end())
+      readers.push_back(&stage);
+  return readers;
+}
+
+int64_t choose_label_batch(const ModelConfig& teacher, int64_t context) {
+  constexpr int64_t kLabelBatch = 8192;
+  const double left = (available_memory() - model_bytes(teacher) - kProgramBytes) / 2,
+               tokens = left / label_bytes_per_token(teacher);
+  return std::max(context, tokens < kLabelBatch ? static_cast<int64_t>(std::max(0.0, tokens)) : kLabelBatch);
 }
 
 }  // namespace coppice

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "recipes/language/recipe.h"
 #include "recipes/folder/run_folder.h"
+#include "recipes/language/recipe.h"
 #include "src/tokens/token_shards.h"
 #include "src/tokens/tokenizer.h"
 

@@ -1,4 +1,6 @@
 // prune: scores -> plan -> smaller weights; masked and pruned logits are compared and printed every time.
+#include "recipes/stages/prune.h"
+
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
@@ -9,13 +11,94 @@
 #include "pruning/plan.h"
 #include "pruning/scores.h"
 #include "pruning/soft_masks.h"
+#include "recipes/language/identity.h"
+#include "recipes/language/recipe_reading.h"
+#include "recipes/stages/calibration.h"
+#include "recipes/stages/context.h"
+#include "recipes/stages/learn_masks.h"
+#include "recipes/stages/stage_cost.h"
 #include "recipes/stages/stages.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
+#include "src/checkpoint/checkpoint.h"
+#include "src/model/parameters.h"
 #include "student/targets.h"
 
 namespace coppice {
 namespace {
+
+bool is_after_masks(const Recipe& recipe, const std::string& from) {
+  return std::ranges::any_of(recipe.stages,
+                             [&](const Stage& s) { return s.name == from && s.kind == kLearnMasks.kind; });
+}
+
+std::any read(OptionTable& table, const Recipe& recipe, uint64_t) {
+  PruneStage prune;
+  const bool after_masks = is_after_masks(recipe, table.text_of("from"));
+  if (after_masks) prune.scores = "masks";
+  table.read(prune);
+  check_input(recipe.stages, prune.from, model_kinds(), table.where("from"), "from");
+  check(!prune.scores.empty(), table.where(),
+        fmt::format(
+            "scores: missing; 'masks' needs `from` to be a learn_masks stage, and '{}' is none: name a score ({})",
+            prune.from, score_names()));
+  check(prune.scores != "masks" || after_masks, table.where("scores"),
+        fmt::format("scores = \"masks\" needs `from` to be a learn_masks stage, '{}' is none", prune.from));
+  if (prune.scores != "masks") find_score(prune.scores, table.where("scores"));
+  check(prune.calibration_tokens > 0 && prune.calibration_tokens <= 100'000'000, table.where("calibration_tokens"),
+        fmt::format("calibration_tokens: got {}, expected 1 to 10^8", prune.calibration_tokens));
+  check_model(recipe, prune.target, table.where("target"), "target");
+  return prune;
+}
+
+std::string start(const Stage& stage) { return stage.get<PruneStage>().from; }
+std::vector<std::string> inputs(const Stage& stage) { return {start(stage)}; }
+
+ModelConfig leaves_model(const Recipe& recipe, const Stage& stage) {
+  const auto& prune = stage.get<PruneStage>();
+  ModelConfig config = recipe.model_after(prune.from);
+  config.intermediate_size = recipe.models.at(prune.target).intermediate_size;
+  return config;
+}
+
+void check_models(const Recipe& recipe, const Stage& stage) {
+  const auto& prune = stage.get<PruneStage>();
+  check_target(recipe, stage, prune.from, prune.target);
+  if (needs_calibration(prune)) check_calibration(recipe, stage);
+}
+
+Json identity(const Recipe& recipe, const Stage& stage) {
+  const auto& prune = stage.get<PruneStage>();
+  Json json = deciding(prune);
+  json["intermediate_size"] = recipe.models.at(prune.target).intermediate_size;
+  if (needs_calibration(prune))
+    json["calibration"] = calibration_json(recipe);
+  else
+    json.erase("calibration_tokens");
+  return json;
+}
+
+void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
+  const auto& prune = stage.get<PruneStage>();
+  const ModelConfig config = basis.recipe.model_after(stage.name), source = basis.recipe.model_after(prune.from);
+  cost.parameters = count_parameters(config);
+  if (prune.scores != "masks")
+    cost.flops = calibration_flops(source, find_score(prune.scores, stage.where), prune.calibration_tokens);
+  cost.memory_bytes = model_bytes(source) + model_bytes(config);
+  if (needs_calibration(prune)) cost.memory_bytes += kBytesOfBatchToken * static_cast<double>(prune.calibration_tokens);
+  cost.disk_bytes = model_bytes(config);
+}
+
+void check_early(const BeforeWork& before, const Stage& stage) {
+  const auto& options = stage.get<PruneStage>();
+  const auto* masks = before.recipe.stage(options.from).find<LearnMasksStage>();
+  if (options.scores != "masks" || masks == nullptr || masks->masks.budget != "global") return;
+  if (before.recipe.models.at(options.target).intermediate_size !=
+      before.recipe.models.at(masks->target).intermediate_size)
+    throw UserError::recipe(stage.where, fmt::format("stage '{}' learned what each layer keeps (budget = \"global\") "
+                                                     "for model.{}; give this stage target = \"{}\"",
+                                                     options.from, masks->target, masks->target));
+}
 
 double mean_loss(const Model& model, const std::vector<Batch>& batches, const FfnMasks& masks) {
   double ce = 0;
@@ -41,21 +124,18 @@ void keep_narrow_layers(const std::string& stage, const std::vector<int64_t>& ch
     }
 }
 
-}  // namespace
-
-void check_prune(const BeforeWork& before, const Stage& stage) {
-  const auto& options = std::get<PruneStage>(stage.options);
-  const auto* masks = std::get_if<LearnMasksStage>(&before.recipe.stage(options.from).options);
-  if (options.scores != "masks" || masks == nullptr || masks->masks.budget != "global") return;
-  if (before.recipe.models.at(options.target).intermediate_size !=
-      before.recipe.models.at(masks->target).intermediate_size)
-    throw UserError::recipe(stage.where, fmt::format("stage '{}' learned what each layer keeps (budget = \"global\") "
-                                                     "for model.{}; give this stage target = \"{}\"",
-                                                     options.from, masks->target, masks->target));
+/// A fixed sample of held-out windows as decoder inputs: logits of two models are compared on it.
+std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int64_t windows) {
+  std::vector<Batch> batches;
+  for (const auto& [domain, shards] : data.heldout) {
+    WindowReader reader(shards, seq_len, false, windows);
+    for (Batch batch; reader.next(windows, batch);) batches.push_back(std::move(batch));
+  }
+  return batches;
 }
 
-Json run_prune(StageContext& context) {
-  const auto& options = std::get<PruneStage>(context.stage.options);
+Json run(StageContext& context) {
+  const auto& options = context.stage.get<PruneStage>();
   const LoadedModel source = load_model(context.model_folder(options.from));
   std::vector<int64_t> num_kept = context.recipe.models.at(options.target).intermediate_size;
   const std::vector<int64_t>& channels = source.model.config.intermediate_size;
@@ -105,6 +185,51 @@ Json run_prune(StageContext& context) {
             {soft_LF.defined() ? "soft_mask_loss" : "uncut_loss", soft},
             {"hard_mask_loss", hard},
             {"pruned_loss", cut}}}};
+}
+
+}  // namespace
+
+const StageKind kPrune = {.kind = "prune",
+                          .seeded = true,
+                          .options = option_lines<PruneStage>,
+                          .read = read,
+                          .inputs = inputs,
+                          .start = start,
+                          .leaves_model = leaves_model,
+                          .check_models = check_models,
+                          .identity = identity,
+                          .cost = cost,
+                          .check = check_early,
+                          .run = run};
+
+bool needs_calibration(const PruneStage& prune) {
+  return prune.scores != "masks" && find_score(prune.scores, "").passes > 0;
+}
+
+void check_target(const Recipe& recipe, const Stage& stage, const std::string& from, const std::string& target) {
+  const ModelConfig source = recipe.model_after(from);
+  ModelConfig wanted = recipe.models.at(target);
+  for (size_t layer = 0; layer < source.intermediate_size.size() && layer < wanted.intermediate_size.size(); ++layer)
+    check(wanted.intermediate_size[layer] <= source.intermediate_size[layer], stage.where,
+          fmt::format("{}: model.{}.intermediate_size: got {}, expected at most {} (what stage '{}' has)", stage.name,
+                      target, wanted.intermediate_size[layer], source.intermediate_size[layer], from));
+  wanted.intermediate_size = source.intermediate_size;
+  wanted.rope_theta = source.rope_theta;
+  wanted.max_position_embeddings = source.max_position_embeddings;
+  check(wanted == source, stage.where,
+        fmt::format("{}: model.{} differs from stage '{}' in more than intermediate_size; only FFN channels are cut",
+                    stage.name, target, from));
+}
+
+const Stage* global_cut(const Recipe& recipe, std::string name) {
+  for (; !name.empty(); name = start_of(recipe.stage(name))) {
+    const Stage& stage = recipe.stage(name);
+    const auto* prune = stage.find<PruneStage>();
+    if (prune == nullptr || prune->scores != "masks") continue;
+    const auto* masks = recipe.stage(prune->from).find<LearnMasksStage>();
+    if (masks != nullptr && masks->masks.budget == "global") return &stage;
+  }
+  return nullptr;
 }
 
 }  // namespace coppice

@@ -1,5 +1,6 @@
 #include "recipes/stages/score_tasks.h"
 #include "recipes/language/sources.h"
+#include "recipes/stages/evaluate.h"
 
 #include <fmt/format.h>
 

@@ -15,6 +15,8 @@
 
 namespace coppice {
 
+struct EvaluateStage;
+
 struct TaskScore {
   double acc = 0, acc_norm = 0;
   double stderr_of_acc = 0;  // sample standard deviation / sqrt(items); NaN for one item

@@ -1,90 +1,227 @@
-// train: fresh weights or an earlier stage's, next-token loss alone or with a teacher: stored labels or a live model.
-// Source, core, continued, lengthening and scratch are this.
-#include <ATen/ATen.h>
+#include "recipes/stages/train.h"
+
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "recipes/stages/training.h"
-#include "src/base/log.h"
+#include "recipes/language/identity.h"
+#include "recipes/language/recipe_reading.h"
+#include "recipes/stages/import.h"
+#include "recipes/stages/label.h"
+#include "recipes/stages/stage_cost.h"
+#include "recipes/stages/stages.h"
 #include "src/model/parameters.h"
-#include "student/self_test.h"
 
 namespace coppice {
 namespace {
 
-constexpr int64_t kPublishedWarmupFresh = 5000, kPublishedWarmupContinued = 1000;  // core; continued and lengthening
+constexpr double kMinBeta = 1e-3;  // of jsd: float32 keeps both shares of the mean apart from 0
 
-Model starting_model(const StageContext& context, const TrainStage& options) {
-  const ModelConfig config = context.recipe.model_after(context.stage.name);
-  if (options.from.empty()) {
-    Model model = make_model(config);
-    initialise_parameters(config, *model.arena, context.recipe.seed);
-    return model;
-  }
-  Model model = load_model(context.model_folder(options.from)).model;
-  model.config.rope_theta = config.rope_theta;  // may have changed, as the longest sequence; no weight depends on them
-  model.config.max_position_embeddings = config.max_position_embeddings;
-  return model;
+/// The options of the losses, each by itself and beside the others.
+void check_losses(const OptionTable& table, const TrainStage& train, const Recipe& recipe) {
+  const KdOptions& kd = train.distillation;
+  const auto at = [&](const char* key) { return table.where(key); };
+  check_choice(kd.loss, {"labels", "top_k", "kl", "reverse_kl", "jsd"}, at("loss"), "loss");
+  check(train.labels.empty() || train.teachers.empty(), at("teacher"),
+        "labels and teacher: a stage has one or the other");
+  check(kd.teacher_weight >= 0 && kd.teacher_weight <= 1, at("teacher_weight"),
+        fmt::format("teacher_weight: got {}, expected 0 to 1", kd.teacher_weight));
+  check(kd.teacher_weight_end == -1 || (kd.teacher_weight_end >= 0 && kd.teacher_weight_end <= 1),
+        at("teacher_weight_end"),
+        fmt::format("teacher_weight_end: got {}, expected 0 to 1, or -1", kd.teacher_weight_end));
+  check(kd.temperature > 0 && std::isfinite(kd.temperature), at("kd_temperature"),
+        fmt::format("kd_temperature: got {}, expected above 0", kd.temperature));
+  check(kd.beta >= kMinBeta && kd.beta <= 1 - kMinBeta, at("jsd_beta"),
+        fmt::format("jsd_beta: got {}, expected {} to {}: nearer to 0 or 1 it is kl or reverse_kl", kd.beta, kMinBeta,
+                    1 - kMinBeta));
+  const auto [from, to] = distil_span(kd, train.training.steps());
+  check(kd.distil_from >= 0 && from < to && to <= 1, at("distil_from"),
+        fmt::format("distil_from and distil_to: got {} and {}, expected 0 <= distil_from < distil_to, as shares up to "
+                    "1 or, above 1, as some of the {} steps",
+                    kd.distil_from, kd.distil_to, train.training.steps()));
+  check(train.top_k >= 1 && train.top_k < recipe.tokenizer.vocab_size, at("top_k"),
+        fmt::format("top_k: got {}, expected 1 to vocab_size - 1", train.top_k));
+  check(kd.loss != "labels" || kd.temperature == 1, at("kd_temperature"),
+        "kd_temperature: loss = \"labels\" knows the teacher's choice only; use top_k, kl, reverse_kl or jsd");
+  check(kd.loss == "labels" || train.has_teacher(), at("loss"),
+        fmt::format("loss: '{}' needs `labels` or `teacher`", kd.loss));
+  check_choice(kd.hidden_loss, {"none", "cosine", "mse"}, at("hidden_loss"), "hidden_loss");
+  check(kd.hidden_loss == "none" || !train.teachers.empty(), at("hidden_loss"),
+        "hidden_loss: hidden states are not stored; give `teacher` instead of `labels`");
+  check(kd.hidden_weight >= 0 && std::isfinite(kd.hidden_weight), at("hidden_weight"),
+        fmt::format("hidden_weight: got {}, expected 0 or more", kd.hidden_weight));
 }
 
-/// The loss on the step's first micro-batches, as many as it takes to count how often the teacher is right.
-void test_loss(const TrainingSession& session, const StageContext& context, const Model& model,
-               const std::vector<Batch>& batches, const KdOptions& distillation, bool distils) {
-  std::vector<TestBatch> sample;
-  int64_t live = 0;
-  for (const Batch& batch : batches) {
-    sample.push_back({.batch = batch,
-                      .targets = session.targets(batch, distillation, distils),
-                      .labels_in_place = true});  // check_labels; or live
-    if ((live += batch.num_live) >= kEnoughLabels || !distils) break;
+/// Each teacher once, and a share for each; fills and normalises teacher_shares.
+void finish_teachers(const OptionTable& table, TrainStage& train) {
+  const auto at = [&](const char* key) { return table.where(key); };
+  for (const std::vector<std::string>* names : {&train.labels, &train.teachers})
+    for (size_t i = 1; i < names->size(); ++i)
+      check(std::find(names->begin(), names->begin() + static_cast<std::ptrdiff_t>(i), (*names)[i]) ==
+                names->begin() + static_cast<std::ptrdiff_t>(i),
+            at(names == &train.labels ? "labels" : "teacher"), fmt::format("'{}' is given twice", (*names)[i]));
+  const size_t num_teachers = train.labels.size() + train.teachers.size();
+  if (train.teacher_shares.empty()) train.teacher_shares.assign(num_teachers, 1.0);
+  check(train.teacher_shares.size() == num_teachers, at("teacher_shares"),
+        fmt::format("teacher_shares: got {} numbers for {} teachers", train.teacher_shares.size(), num_teachers));
+  double sum = 0;
+  for (const double share : train.teacher_shares) {
+    check(share > 0 && std::isfinite(share), at("teacher_shares"),
+          fmt::format("teacher_shares: got {}, expected numbers above 0", share));
+    sum += share;
   }
-  log_info(fmt::format("stage '{}': {}", context.stage.name, self_test_text(self_test_loss(model, sample))));
+  for (double& share : train.teacher_shares) share /= sum;
+}
+
+/// What a loss needs must be there: top_k stored probabilities, taken at the loss's temperature.
+void check_stored_labels(const OptionTable& table, const TrainStage& train, const Recipe& recipe) {
+  const KdOptions& kd = train.distillation;
+  const auto at = [&](const char* key) { return table.where(key); };
+  for (const std::string& name : train.labels) {
+    const Stage& stage = recipe.stage(name);
+    const auto& label = stage.get<LabelStage>();
+    check(!train.training.document_mask || label.window_rule != "aligned", at("document_mask"),
+          fmt::format("document_mask: the teacher of stage '{}' reads across documents (window_rule = \"aligned\"), "
+                      "this stage does not; give it "
+                      "window_rule = \"document\"",
+                      name));
+    if (kd.loss == "labels") continue;
+    check(kd.loss == "top_k", at("loss"),
+          fmt::format(
+              "loss: '{}' needs the teacher's whole distribution: give `teacher` instead of `labels`, or use top_k",
+              kd.loss));
+    check(
+        label.tier != "top1", at("loss"),
+        fmt::format("loss: top_k needs probabilities, and stage '{}' stores tier top1; give it tier = \"topk\"", name));
+    check(label.temperature == kd.temperature, at("kd_temperature"),
+          fmt::format("kd_temperature: got {}, and stage '{}' stores probabilities at {}", kd.temperature, name,
+                      label.temperature));
+  }
+}
+
+/// Hidden states are compared width by width, layer by layer.
+void check_hidden_loss(const OptionTable& table, const TrainStage& train, const Recipe& recipe) {
+  if (train.distillation.hidden_loss == "none") return;
+  const ModelConfig student = train.from.empty() ? recipe.models.at(train.model) : recipe.model_after(train.from);
+  for (const int64_t layer : train.distillation.hidden_layers)
+    check(layer >= 1 && layer <= student.num_hidden_layers, table.where("hidden_layers"),
+          fmt::format("hidden_layers: got {}, expected 1 to {}", layer, student.num_hidden_layers));
+  for (const std::string& name : train.teachers) {
+    const ModelConfig teacher = recipe.model_after(name);
+    check(teacher.hidden_size == student.hidden_size && teacher.num_hidden_layers == student.num_hidden_layers,
+          table.where("hidden_loss"),
+          fmt::format(
+              "hidden_loss: '{}' has {} layers of hidden_size {}, this stage's model {} of {}; they must be equal",
+              name, teacher.num_hidden_layers, teacher.hidden_size, student.num_hidden_layers, student.hidden_size));
+  }
+}
+
+std::any read(OptionTable& table, const Recipe& recipe, uint64_t seed) {
+  TrainStage train;
+  prepare_training(table, train.training);
+  table.read(train);
+  finish_training(table, train.training, recipe.data.domains, seed);
+  check(train.from.empty() != train.model.empty(), table.where(),
+        "a train stage needs exactly one of `model` (fresh weights) and `from` (an earlier stage)");
+  if (!train.from.empty()) check_input(recipe.stages, train.from, model_kinds(), table.where("from"), "from");
+  if (!train.model.empty()) check_model(recipe, train.model, table.where("model"), "model");
+  for (const std::string& name : train.labels)
+    check_input(recipe.stages, name, {kLabel.kind}, table.where("labels"), "labels");
+  for (const std::string& name : train.teachers)
+    check_input(recipe.stages, name, model_kinds(), table.where("teacher"), "teacher");
+  check_losses(table, train, recipe);
+  finish_teachers(table, train);
+  check_stored_labels(table, train, recipe);
+  check_hidden_loss(table, train, recipe);
+  check(train.rope_theta == 0 || (train.rope_theta > 1 && std::isfinite(train.rope_theta)), table.where("rope_theta"),
+        fmt::format("rope_theta: got {}, expected above 1", train.rope_theta));
+  return train;
+}
+
+std::string start(const Stage& stage) { return stage.get<TrainStage>().from; }
+const TrainingOptions* training(const Stage& stage) { return &stage.get<TrainStage>().training; }
+
+std::vector<std::string> inputs(const Stage& stage) {
+  const auto& train = stage.get<TrainStage>();
+  std::vector<std::string> names = {train.from};
+  names.insert(names.end(), train.labels.begin(), train.labels.end());
+  for (const std::string& teacher : train.teachers)
+    if (teacher != train.from) names.push_back(teacher);
+  return names;
+}
+
+ModelConfig leaves_model(const Recipe& recipe, const Stage& stage) {
+  const auto& train = stage.get<TrainStage>();
+  ModelConfig config = train.from.empty() ? recipe.models.at(train.model) : recipe.model_after(train.from);
+  if (train.rope_theta > 0) config.rope_theta = train.rope_theta;
+  config.max_position_embeddings = std::max(config.max_position_embeddings, train.training.seq_len);
+  return config;
+}
+
+void check_models(const Recipe& recipe, const Stage& stage) {
+  const auto& train = stage.get<TrainStage>();
+  check_attention_window(recipe, stage, train.from, "seq_len", train.training.seq_len);
+  for (const std::string& teacher : train.teachers)
+    check_attention_window(recipe, stage, teacher, "seq_len", train.training.seq_len);
+}
+
+std::vector<OutsideSource> needs(const Recipe& recipe, const Stage& stage) {
+  std::vector<OutsideSource> needs;
+  for (const std::string& labels : stage.get<TrainStage>().labels)
+    if (const std::string& cache = recipe.stage(labels).get<LabelStage>().cache; !cache.empty())
+      for (const DomainOptions& domain : recipe.data.domains)
+        needs.push_back({label_cache(cache, domain.name), "it reads these labels where they lie (`cache`)"});
+  return needs;
+}
+
+Json identity(const Recipe& recipe, const Stage& stage) {
+  const auto& train = stage.get<TrainStage>();
+  Json json = deciding(train, kAlsoInFingerprints);
+  json.update(drawing_json(train.training));
+  const Json distillation = take_part(json, train.distillation);
+  if (train.has_teacher()) json["distillation"] = distillation;
+  if (train.from.empty()) json["model"] = to_json(recipe.models.at(train.model));
+  // One teacher is known by its fingerprint among the inputs; of several the names say whose share is whose.
+  json.erase("teacher");
+  if (!train.teachers.empty()) json["teachers"] = train.teachers;
+  if (train.labels.size() < 2) json.erase("labels");
+  if (train.teacher_shares.size() < 2) json.erase("teacher_shares");
+  if (train.teachers.empty() || train.distillation.loss != "top_k") json.erase("top_k");
+  return json;
+}
+
+void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
+  const auto& train = stage.get<TrainStage>();
+  const ModelConfig config = basis.recipe.model_after(stage.name);
+  const int64_t seq_len = train.training.seq_len;
+  add_training(cost, train.training, config);
+  cost.uncounted_flops = look_tokens(train.training, basis.heldout_tokens) * forward_flops_per_token(config, seq_len);
+  for (const std::string& name : train.teachers) {  // read forward in every distilling step
+    const ModelConfig teacher = basis.recipe.model_after(name);
+    for (int64_t step = 0; step < cost.steps; ++step)
+      if (distils_at(train.distillation, step, cost.steps))
+        cost.flops += static_cast<double>(train.training.batch_tokens) * forward_flops_per_token(teacher, seq_len);
+    cost.memory_bytes += model_bytes(teacher);
+  }
 }
 
 }  // namespace
 
-Json run_train(StageContext& context) {
-  const auto& options = std::get<TrainStage>(context.stage.options);
-  const TrainingOptions& training = options.training;
-  Model model = starting_model(context, options);
-  model.arena->enable_gradient();
-  const bool published_core = options.from.empty() || options.has_teacher();
-  Optimizer optimizer(training.optimizer, *model.arena,
-                      warmup_steps(training, published_core ? kPublishedWarmupFresh : kPublishedWarmupContinued),
-                      training.steps());
-  TrainingSession session(context, training, model, optimizer, open_teachers(context, options), options.top_k, {});
-  Json extra;
-  session.resume(extra);
-
-  bool tested = false, taught = false;
-  while (session.step() < session.num_steps()) {
-    const bool distils = options.has_teacher() && distils_at(options.distillation, session.step(), session.num_steps());
-    KdOptions distillation = options.distillation;
-    distillation.teacher_weight =
-        distils ? teacher_weight_at(options.distillation, session.step(), session.num_steps()) : 0;
-    const std::vector<Batch> batches = session.next_batches();
-    if (!tested || (!taught && distils))
-      test_loss(session, context, model, batches, distillation, distils);  // again when distillation begins later
-    tested = true;
-    taught |= distils;
-    const auto targets_of = [&](const Batch& batch) {
-      if (distils) session.count_live_teachers(batch);
-      return session.targets(batch, distillation, distils);
-    };
-    const LossSums sums = accumulate_gradient(model, batches, targets_of, {}, session.scale()).read();
-    const StepOutcome outcome = optimizer.step(std::isfinite(sums.terms().loss));
-    const double heldout = session.wants_heldout() ? session.heldout_loss() : std::nan("");
-    std::vector<std::pair<std::string, double>> keys;
-    if (options.has_teacher() && is_scheduled(options.distillation))
-      keys.emplace_back("teacher_weight", distillation.teacher_weight);
-    session.end_step(sums, distillation.teacher_weight, outcome, heldout, keys, extra);
-  }
-  save_model(context.folder() / "model", model, model_facts(context));
-  Json body = session.finish();
-  body["results"] = {{"heldout_loss", session.heldout_loss()}};
-  return body;
-}
+const StageKind kTrain = {.kind = "train",
+                          .seeded = true,
+                          .on_ranks = true,
+                          .options = option_lines<TrainStage>,
+                          .read = read,
+                          .inputs = inputs,
+                          .start = start,
+                          .leaves_model = leaves_model,
+                          .check_models = check_models,
+                          .training = training,
+                          .needs = needs,
+                          .identity = identity,
+                          .cost = cost,
+                          .run = run_train};
 
 }  // namespace coppice

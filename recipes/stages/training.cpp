@@ -9,7 +9,9 @@
 
 #include "recipes/folder/machine.h"
 #include "recipes/folder/midway.h"
-#include "recipes/stages/check_labels.h"
+#include "recipes/stages/label.h"
+#include "recipes/stages/stored_labels.h"
+#include "recipes/stages/train.h"
 #include "src/base/errors.h"
 #include "src/base/failpoint.h"
 #include "src/base/signals.h"
@@ -32,14 +34,14 @@ TeacherSignal live_signal(const StageTeacher& stage, const Batch& batch, const K
   std::vector<at::Tensor> output_ND;
   if (distillation.hidden_loss != "none")
     taps.layer_output = [&](int, const at::Tensor& layer_ND) { output_ND.push_back(layer_ND); };
-  const at::Tensor hidden_NE = decoder_hidden(teacher, batch.input(), {}, taps);
+  const at::Tensor hidden_NE = decoder_hidden(
+      teacher, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = batch.document_BT}, {},
+      taps);
   const at::Tensor head_VE = output_head(teacher);
   if (distillation.loss == "labels") {
     signal.label_BT = top_1(hidden_NE, head_VE, &facts).reshape(batch.token_BT.sizes());
-    signal.labels_below = head_VE.size(0);
   } else if (distillation.loss == "top_k") {
     signal.top = top_k(hidden_NE, head_VE, k, distillation.temperature, &facts);
-    signal.labels_below = head_VE.size(0);
   } else {
     signal.hidden_NE = hidden_NE;
     signal.head_VE = head_VE;
@@ -204,7 +206,7 @@ TeacherSignal TrainingSession::stored_signal(const StageTeacher& teacher, const 
                                              const std::string& loss) const {
   std::vector<const LabelCache*> caches;
   for (const auto& cache : teacher.labels) caches.push_back(cache.get());
-  TeacherSignal signal{.labels_below = labels_below(caches)};
+  TeacherSignal signal;
   at::Tensor label_BT;
   if (loss == "top_k") {
     signal.top = lookup_top_k(caches, batch);
@@ -212,7 +214,7 @@ TeacherSignal TrainingSession::stored_signal(const StageTeacher& teacher, const 
   } else {
     label_BT = signal.label_BT = lookup_labels(caches, batch);
   }
-  const bool some = std::get<LabelStage>(context_.recipe.stage(teacher.name).options).coverage == "some";
+  const bool some = context_.recipe.stage(teacher.name).get<LabelStage>().coverage == "some";
   const at::Tensor missing = batch.true_label_BT.ge(0).logical_and(label_BT.lt(0));
   COPPICE_CHECK(some || !missing.any().item<bool>(),  // check_labels walked these very samples
                 fmt::format("{} positions of step {} have no label of '{}'", missing.sum().item<int64_t>(), step_ + 1,
@@ -259,7 +261,7 @@ void TrainingSession::end_step(const LossSums& sums, double teacher_weight, cons
   ++step_;
   tokens_seen_ += sums.num_live;
   consecutive_skips_ = outcome.applied ? 0 : consecutive_skips_ + 1;
-  const LossTerms terms = sums.terms();
+  const LossTerms terms = sums.terms(teacher_weight);
   const double now_s = monotonic_s(), step_s = now_s - step_begin_s_;
   work_s_ += step_s;
   const double tokens_per_s = static_cast<double>(options_.batch_tokens) / step_s;

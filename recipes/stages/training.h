@@ -9,9 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "recipes/stages/stages.h"
+#include "recipes/stages/context.h"
 #include "src/base/log.h"
 #include "src/base/metrics.h"
+#include "src/checkpoint/checkpoint.h"
 #include "src/data/label_cache.h"
 #include "src/data/loader.h"
 #include "src/optim/optimizer.h"
@@ -24,6 +25,8 @@ LoaderOptions loader_options(const StageContext& context, const TrainingOptions&
 
 /// Published warm-up of the stage the options look like, or a tenth of the steps: the smaller.
 int64_t warmup_steps(const TrainingOptions& options, int64_t published);
+
+struct TrainStage;
 
 /// What one teacher of a stage is: the caches of its label stage, one a domain of the mixture, or the frozen model
 /// itself; and its share among several.

@@ -35,7 +35,6 @@ struct OptionTable::Node {
     OptionValue::Kind kind = OptionValue::Kind::boolean;  // table, tables, or anything else for a plain value
     std::string text;                                     // the value in force, as TOML
     std::string origin;                                   // file:line, --set, or where the default comes from
-    bool count = false;                                   // asked for by take_count: 1.2e6 is fine
     std::vector<std::shared_ptr<Node>> nodes;
   };
 
@@ -48,6 +47,7 @@ struct OptionTable::Node {
   std::vector<Entry> entries;
   std::vector<Known> known;
   std::vector<std::string> stage_names;  // root only
+  std::vector<std::string> counts;       // keys that may be written 1.2e6
 
   Entry* find(std::string_view key);
   Known* find_known(std::string_view key);

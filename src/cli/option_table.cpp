@@ -113,6 +113,11 @@ std::string OptionTable::where(std::string_view key) const {
 }
 bool OptionTable::has(std::string_view key) const { return node_->find(key) != nullptr; }
 void OptionTable::call_defaults(std::string origin) { node_->default_origin = std::move(origin); }
+void OptionTable::call_count(std::string_view key) { node_->counts.emplace_back(key); }
+std::string OptionTable::text_of(std::string_view key) const {
+  const Node::Entry* entry = node_->find(key);
+  return entry != nullptr && entry->value.kind == Kind::string ? entry->value.text : "";
+}
 bool OptionTable::taken(std::string_view key) const { return node_->find_known(key) != nullptr; }
 
 void OptionTable::take(std::string_view key, bool& value, std::string_view help) {
@@ -120,9 +125,7 @@ void OptionTable::take(std::string_view key, bool& value, std::string_view help)
              [](const OptionValue& v) { return v.kind == Kind::boolean ? std::optional(v.boolean) : std::nullopt; });
 }
 void OptionTable::take(std::string_view key, int64_t& value, std::string_view help) {
-  const Node::Known* known = node_->find_known(key);
-  if (known && known->count)
-    return take_count(key, value, help);  // a struct's visit_fields() names again what was taken as a count
+  if (std::ranges::find(node_->counts, key) != node_->counts.end()) return take_count(key, value, help);
   take_value(*node_, key, value, help, "an integer", integer_in_range<int64_t>);
 }
 void OptionTable::take(std::string_view key, uint64_t& value, std::string_view help) {
@@ -158,7 +161,7 @@ void OptionTable::take_for_each(std::string_view key, std::vector<int64_t>& valu
   if (Node::Known* known = node_->find_known(key); known && value.size() == 1) known->text = to_toml(value[0]);
 }
 void OptionTable::take_count(std::string_view key, int64_t& value, std::string_view help) {
-  node_->know(key).count = true;
+  call_count(key);
   take_value(*node_, key, value, help, "a whole number such as 250000 or 2.5e5", whole_number);
 }
 

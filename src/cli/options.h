@@ -13,6 +13,8 @@
 #include <string_view>
 #include <vector>
 
+#include "src/base/option_mark.h"
+
 namespace coppice {
 
 struct Override {
@@ -34,6 +36,10 @@ class OptionTable {
   /// Where values come from that the table does not give, from the next take() on; "default" unless said: `preset
   /// afm-3b`, `model.source`.
   void call_defaults(std::string origin);
+  /// The key is a count: read() takes it as take_count() does.
+  void call_count(std::string_view key);
+  /// The string that the recipe gives for a key on which defaults depend; empty when it gives none. Takes nothing.
+  std::string text_of(std::string_view key) const;
 
   /// Replaces `value` when the key is present; the wrong type is UserError::recipe(where, "key: got ..., expected ...
   /// (help)"). Every call also registers the key as known, with its default, for finish() and for the resolved recipe.
@@ -62,7 +68,7 @@ class OptionTable {
   /// Fills any struct that has visit_fields().
   template <class Options>
   void read(Options& options) {
-    auto field = [this](const char* name, auto& value, const char* help) { take(name, value, help); };
+    auto field = [this](const char* name, auto& value, Mark, const char* help) { take(name, value, help); };
     options.visit_fields(field);
   }
   /// Refuses keys nobody took: `my.toml:2: unknown key 'kd_wieght'; did you mean 'teacher_weight'?`

@@ -5,6 +5,7 @@
 #include <functional>
 #include <vector>
 
+#include "src/base/option_mark.h"
 #include "src/model/decoder.h"
 
 namespace coppice {
@@ -16,10 +17,10 @@ struct GenerateOptions {
 
   template <class Field>
   void visit_fields(Field& field) {
-    field("max_new_tokens", max_new_tokens, "tokens to add at most; stops at EOS");
-    field("sampling_temperature", sampling_temperature,
+    field("max_new_tokens", max_new_tokens, Mark::decides, "tokens to add at most; stops at EOS");
+    field("sampling_temperature", sampling_temperature, Mark::decides,
           "0 = greedy; above 0 samples from softmax(logits / temperature)");
-    field("seed", seed, "of the sampling stream");
+    field("seed", seed, Mark::decides, "of the sampling stream");
   }
 };
 

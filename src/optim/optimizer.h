@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "src/base/option_mark.h"
 #include "src/tensors/arena.h"
 
 namespace coppice {
@@ -31,16 +32,18 @@ struct OptimizerOptions {
 
   template <class Field>
   void visit_fields(Field& field) {
-    field("optimizer", optimizer, "adastar (RMSProp with momentum and block clipping, as AFM) or adamw (control)");
-    field("lr", lr, "peak learning rate");
-    field("weight_decay", weight_decay, "decoupled; not scaled by lr; 0 = off");
-    field("beta_1", beta_1, "momentum: of the normalised update (adastar) or of the gradient (adamw)");
-    field("beta_2", beta_2, "decay of the squared gradient's average");
-    field("max_grad_norm", max_grad_norm, "global gradient norm is clipped to this");
-    field("drop_grad_norm", drop_grad_norm, "a step whose gradient norm reaches this is skipped");
-    field("warmup_steps", warmup_steps, "linear warm-up; -1 = smaller of the published value and 10 % of the steps");
-    field("final_lr_ratio", final_lr_ratio, "cosine ends at this share of lr");
-    field("decay_norms", decay_norms, "weight decay acts on norm weights too");
+    field("optimizer", optimizer, Mark::decides,
+          "adastar (RMSProp with momentum and block clipping, as AFM) or adamw (control)");
+    field("lr", lr, Mark::decides, "peak learning rate");
+    field("weight_decay", weight_decay, Mark::decides, "decoupled; not scaled by lr; 0 = off");
+    field("beta_1", beta_1, Mark::decides, "momentum: of the normalised update (adastar) or of the gradient (adamw)");
+    field("beta_2", beta_2, Mark::decides, "decay of the squared gradient's average");
+    field("max_grad_norm", max_grad_norm, Mark::decides, "global gradient norm is clipped to this");
+    field("drop_grad_norm", drop_grad_norm, Mark::decides, "a step whose gradient norm reaches this is skipped");
+    field("warmup_steps", warmup_steps, Mark::decides,
+          "linear warm-up; -1 = smaller of the published value and 10 % of the steps");
+    field("final_lr_ratio", final_lr_ratio, Mark::decides, "cosine ends at this share of lr");
+    field("decay_norms", decay_norms, Mark::decides, "weight decay acts on norm weights too");
   }
 };
 

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "src/base/option_mark.h"
+
 namespace coppice {
 
 struct TokenizerOptions {
@@ -18,12 +20,13 @@ struct TokenizerOptions {
 
   template <class Field>
   void visit_fields(Field& field) {
-    field("kind", kind, "sentencepiece (BPE with the AFM options)");
-    field("vocab_size", vocab_size, "pieces, with 4 control pieces and 256 bytes among them");
-    field("character_coverage", character_coverage,
+    field("kind", kind, Mark::decides, "sentencepiece (BPE with the AFM options)");
+    field("vocab_size", vocab_size, Mark::decides, "pieces, with 4 control pieces and 256 bytes among them");
+    field("character_coverage", character_coverage, Mark::decides,
           "share of characters that get pieces of their own, 0.98 to 1; the rest become bytes");
-    field("path", path, "an existing tokenizer.model to use; empty = train one on the corpus");
-    field("training_bytes", training_bytes, "bytes of text that the trainer sees, an equal part from each domain");
+    field("path", path, Mark::place, "an existing tokenizer.model to use; empty = train one on the corpus");
+    field("training_bytes", training_bytes, Mark::decides,
+          "bytes of text that the trainer sees, an equal part from each domain");
   }
 };
 

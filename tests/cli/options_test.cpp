@@ -73,8 +73,8 @@ struct KdOptions {
   double kd_temperature = 1.0;
   template <class Field>
   void visit_fields(Field& field) {
-    field("teacher_weight", teacher_weight, "share of the teacher in the target; 0 = true labels only");
-    field("kd_temperature", kd_temperature, "softens teacher and student alike; > 0");
+    field("teacher_weight", teacher_weight, Mark::decides, "share of the teacher in the target; 0 = true labels only");
+    field("kd_temperature", kd_temperature, Mark::decides, "softens teacher and student alike; > 0");
   }
 };
 

@@ -5,6 +5,7 @@
 
 #include "recipes/run/cost.h"
 #include "recipes/run/run_recipe.h"
+#include "recipes/stages/train.h"
 #include "recipes/stages/training.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -75,7 +76,7 @@ LabelsUnderTokens labels_trained_on(const fs::path& recipe_file, const fs::path&
   const PreparedData data = open_data(root);
   StageContext context{
       .recipe = recipe, .stage = recipe.stage(stage_name), .run = run, .data = data, .fingerprint = "", .identity = {}};
-  const auto& options = std::get<TrainStage>(context.stage.options);
+  const auto& options = context.stage.get<TrainStage>();
   Model model = make_model(recipe.model_after(stage_name));
   model.arena->enable_gradient();
   Optimizer optimizer(options.training.optimizer, *model.arena, 1, options.training.steps());

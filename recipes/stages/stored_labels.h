@@ -1,14 +1,22 @@
-// Stored labels against what a train stage draws, before anything is made of them: every token has its label, and the
-// labels stand at their tokens.
+// The stored labels of a label stage as others read them: where they lie, what they must match, and, against what a
+// train stage draws, whether every token has its label and the labels stand at their tokens.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "recipes/stages/stages.h"
+#include "recipes/stages/context.h"
+#include "src/data/label_cache.h"
 
 namespace coppice {
 
+/// Where a label stage's labels of a domain lie: in its own folder, or in the cache that it was told to use.
+std::filesystem::path label_folder(const StageContext& context, const std::string& label_stage,
+                                   const std::string& domain);
+/// What they must match: what the stage's options, its teacher and the token shards say; of labels from elsewhere
+/// teacher and window rule are what they say.
+LabelFingerprint label_fingerprint(const StageContext& context, const std::string& label_stage,
+                                   const std::string& domain);
 /// One domain's labels, verified against the fingerprint that the label stage's manifest promises.
 LabelCache open_labels(const StageContext& context, const std::string& label_stage, const std::string& domain);
 

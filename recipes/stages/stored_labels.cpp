@@ -1,20 +1,23 @@
-#include "recipes/stages/check_labels.h"
+#include "recipes/stages/stored_labels.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <map>
 
+#include "recipes/stages/label.h"
+#include "recipes/stages/train.h"
 #include "recipes/stages/training.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
+#include "src/checkpoint/checkpoint.h"
 #include "src/data/label_alignment.h"
 
 namespace coppice {
 namespace {
 
 const LabelStage& options_of(const StageContext& context, const std::string& label_stage) {
-  return std::get<LabelStage>(context.recipe.stage(label_stage).options);
+  return context.recipe.stage(label_stage).get<LabelStage>();
 }
 
 [[noreturn]] void refuse_gap(const StageContext& context, const Stage& reader, const std::string& label_stage,
@@ -49,7 +52,7 @@ uint64_t count_unlabelled(const LabelCache& cache, const Span& span) {
 std::vector<std::vector<Span>> check_coverage(const StageContext& context, const Stage& reader,
                                               const std::string& label_stage,
                                               const std::vector<const LabelCache*>& labels) {
-  const auto& options = std::get<TrainStage>(reader.options);
+  const auto& options = reader.get<TrainStage>();
   const TrainingOptions& training = options.training;
   const bool some = options_of(context, label_stage).coverage == "some";
   Loader loader(context.data.shards_of(training.mixture), training.mixture, loader_options(context, training));
@@ -100,6 +103,29 @@ LabelSample read_sample(const TokenShards& shards, const LabelCache& cache, cons
 
 }  // namespace
 
+std::filesystem::path label_folder(const StageContext& context, const std::string& label_stage,
+                                   const std::string& domain) {
+  const auto& options = options_of(context, label_stage);
+  return options.cache.empty() ? context.run.stage(label_stage) / "labels" / domain
+                               : label_cache(options.cache, domain);
+}
+
+LabelFingerprint label_fingerprint(const StageContext& context, const std::string& label_stage,
+                                   const std::string& domain) {
+  const auto& options = options_of(context, label_stage);
+  LabelFingerprint fingerprint{
+      .window_rule = options.window_rule, .context = options.context, .overlap = options.overlap};
+  if (!options.has_own_labels()) fingerprint = read_label_fingerprint(label_folder(context, label_stage, domain));
+  if (!options.teacher.empty()) load_model_config(context.model_folder(options.teacher), &fingerprint.teacher_sha256);
+  fingerprint.tokenizer_sha256 = context.data.tokenizer->fingerprint();
+  fingerprint.vocab_size = context.data.tokenizer->vocab_size();
+  fingerprint.token_manifest_sha256 = context.data.train.at(domain).manifest_sha256();
+  fingerprint.tier = options.tier;
+  fingerprint.k = options.tier == "topk" ? options.top_k : 1;
+  fingerprint.temperature = options.temperature;
+  return fingerprint;
+}
+
 LabelCache open_labels(const StageContext& context, const std::string& label_stage, const std::string& domain) {
   return {label_folder(context, label_stage, domain), context.data.train.at(domain),
           label_fingerprint(context, label_stage, domain),
@@ -110,7 +136,7 @@ void check_labels(const StageContext& context, const Stage& reader, const std::s
                   const std::vector<const LabelCache*>& labels) {
   const std::vector<std::vector<Span>> drawn = check_coverage(context, reader, label_stage, labels);
   for (size_t d = 0; d < drawn.size(); ++d) {
-    const std::string& domain = std::get<TrainStage>(reader.options).training.mixture[d].domain;
+    const std::string& domain = reader.get<TrainStage>().training.mixture[d].domain;
     const LabelSample sample = read_sample(context.data.train.at(domain), *labels[d], drawn[d]);
     const LabelAlignment found = sample.judge(kAlignmentErrorRate / static_cast<double>(drawn.size()));
     if (found.moved())
@@ -132,7 +158,7 @@ void check_labels(const StageContext& context, const std::vector<const Stage*>& 
     labels.emplace(domain, open_labels(context, context.stage.name, domain));
   for (const Stage* reader : readers) {
     std::vector<const LabelCache*> of_mixture;
-    for (const MixtureEntry& entry : std::get<TrainStage>(reader->options).training.mixture)
+    for (const MixtureEntry& entry : reader->get<TrainStage>().training.mixture)
       of_mixture.push_back(&labels.at(entry.domain));
     check_labels(context, *reader, context.stage.name, of_mixture);
   }

@@ -1,0 +1,34 @@
+// evaluate: every model on the same held-out windows and multiple-choice tasks.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "recipes/language/stage.h"
+#include "src/base/option_mark.h"
+
+namespace coppice {
+
+struct EvaluateStage {
+  std::vector<std::string> of;
+  std::string teacher;  // empty: the first of `of`
+  int64_t seq_len = 256;
+  int64_t tokens = 0;  // held-out tokens at most, spread over the domains; 0 = all
+  int64_t batch_tokens = 8192;
+  std::vector<std::string> tasks;  // files of multiple-choice items
+
+  template <class Field>
+  void visit_fields(Field& field) {
+    field("of", of, Mark::decides, "stages whose models are scored");
+    field("teacher", teacher, Mark::decides, "whose top-1 agreement is measured; default the first of `of`");
+    field("seq_len", seq_len, Mark::decides, "tokens of a window; equal for every model");
+    field("tokens", tokens, Mark::decides, "held-out tokens at most; 0 = all");
+    field("batch_tokens", batch_tokens, Mark::rounding, "tokens of one forward pass (memory)");
+    field("tasks", tasks, Mark::place, "files of multiple-choice items (.jsonl), scored beside the held-out text");
+  }
+};
+
+Json run_evaluate(StageContext& context);
+
+}  // namespace coppice

@@ -1,0 +1,90 @@
+// label: a teacher's choices, stored once, keyed by (shard, token offset); or labels made elsewhere, taken over.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "recipes/language/stage.h"
+#include "src/base/option_mark.h"
+#include "src/model/config.h"
+
+namespace coppice {
+
+struct LabelStage {
+  std::string teacher;                    // an earlier model; empty with `import`, may be empty with `cache`
+  std::string import;                     // folder of <domain>.jsonl or .jsonl.zst: labels made elsewhere
+  std::string import_format = "coppice";  // or vllm (src/data/label_jsonl.h)
+  bool low_mass = false;                  // of `import`: log-probabilities next to nothing on most tokens are meant so
+  std::string import_teacher;  // what the fingerprint says of who made them; empty = what the files say, or their hash
+  std::string cache;           // folder of <domain>/: the label caches of another run, or imported ones; only read
+  std::string window_rule = "document";
+  std::string coverage = "all";  // "used": only what stages with these labels will draw; "some" (import, cache): tokens
+                                 // without one learn from the text alone
+  int64_t context = 256;
+  int64_t overlap = -1;  // -1: a quarter of context
+  std::string tier = "top1";
+  int64_t top_k = 64;  // of tier topk
+  double temperature = 1;
+  int64_t batch_tokens = 0;  // 0 = chosen from the memory that is there when the stage begins
+  bool has_own_labels() const { return import.empty() && cache.empty(); }  // made by its teacher, in its own folder
+
+  template <class Field>
+  void visit_fields(Field& field) {
+    field("teacher", teacher, Mark::place, "the model that labels");
+    field("import", import, Mark::place,
+          "instead of a teacher: a folder with <domain>.jsonl or <domain>.jsonl.zst for every domain, labels made "
+          "elsewhere");
+    field(
+        "import_format", import_format, Mark::decides,
+        "coppice (the lists of docs/labels.md), or vllm: prompt_logprobs, or lists of any number of ids, of documents "
+        "that are cut short or lack their end");
+    field("low_mass", low_mass, Mark::cadence,
+          "take imported log-probabilities of which most tokens hold less than 0.01 and no tail says so");
+    field("import_teacher", import_teacher, Mark::decides,
+          "name of who made them, part of the labels' fingerprint; empty = what the files say, or their hash");
+    field("cache", cache, Mark::place,
+          "a folder with a label cache for every domain, such as runs/demo/labels/labels: used where it lies, only "
+          "read; `teacher`, when given, must have made it");
+    field("window_rule", window_rule, Mark::decides,
+          "document (each document alone) or aligned (the training windows)");
+    field("coverage", coverage, Mark::decides,
+          "all tokens; used: only those that stages with these labels will draw; or some (labels from import or "
+          "cache): tokens without a label are trained on the text alone");
+    field("context", context, Mark::decides, "tokens of a labelling window");
+    field("overlap", overlap, Mark::decides,
+          "tokens read but not labelled at a window's start; -1 = a quarter of context");
+    field("batch_tokens", batch_tokens, Mark::rounding,
+          "tokens of one forward pass; 0 = 8192, or fewer when memory is short");
+    field("tier", tier, Mark::decides, "top1 (2 or 3 bytes a token), top1_prob (and its probability) or topk");
+    field("top_k", top_k, Mark::decides, "ids a token in tier topk");
+    field("temperature", temperature, Mark::decides,
+          "of the stored probabilities; a stage with loss = \"top_k\" needs its kd_temperature");
+  }
+};
+
+/// The file of one domain in the folder of a label stage's `import`; UserError::recipe(where) when there is none.
+std::filesystem::path find_label_file(const std::filesystem::path& folder, const std::string& domain,
+                                      const std::string& where);
+/// The cache of one domain in the folder of a label stage's `cache`.
+inline std::filesystem::path label_cache(const std::filesystem::path& folder, const std::string& domain) {
+  return folder / domain;
+}
+/// The train stages that learn from a label stage's labels.
+std::vector<const Stage*> readers_of(const Recipe& recipe, const std::string& label_stage);
+/// Tokens of one forward pass of a label stage without batch_tokens: 8192, or what fits into half of the memory that is
+/// left beside the teacher; a window at least.
+int64_t choose_label_batch(const ModelConfig& teacher, int64_t context);
+
+/// Labels what nobody has claimed of the stage under way in `context`, until nothing is left; several processes may do
+/// so. Shards labelled here.
+struct LabelledShards {
+  size_t here = 0, total = 0;
+  uint64_t tokens = 0;  // of all shards
+  int64_t batch_tokens = 0;
+};
+LabelledShards label_shards(const StageContext& context);
+Json run_label(StageContext& context);
+
+}  // namespace coppice

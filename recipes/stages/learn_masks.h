@@ -1,0 +1,29 @@
+// learn_masks: masks over the FFN channels, learned together with the weights.
+#pragma once
+
+#include <string>
+
+#include "pruning/mask_options.h"
+#include "recipes/language/stage.h"
+#include "recipes/language/training_options.h"
+
+namespace coppice {
+
+struct LearnMasksStage {
+  std::string from;
+  std::string target = "student";  // [model.*] whose intermediate_size is the budget
+  MaskOptions masks;
+  TrainingOptions training;
+
+  template <class Field>
+  void visit_fields(Field& field) {
+    field("from", from, Mark::place, "the dense source");
+    field("target", target, Mark::place, "[model.<name>] whose intermediate_size is kept");
+    masks.visit_fields(field);
+    training.visit_fields(field);
+  }
+};
+
+Json run_learn_masks(StageContext& context);
+
+}  // namespace coppice

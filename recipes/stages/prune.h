@@ -1,0 +1,37 @@
+// prune: a model is cut to the FFN channels that learned masks or a one-shot score choose.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "recipes/language/stage.h"
+#include "src/base/option_mark.h"
+
+namespace coppice {
+
+struct PruneStage {
+  std::string from;
+  std::string target = "student";
+  std::string scores;  // "masks" after learn_masks, otherwise a row of the score table
+  int64_t calibration_tokens = 65536;
+
+  template <class Field>
+  void visit_fields(Field& field) {
+    field("from", from, Mark::place, "the model to cut");
+    field("target", target, Mark::place, "[model.<name>] whose intermediate_size is kept");
+    field("scores", scores, Mark::decides, "masks (after learn_masks), or a one-shot score");
+    field("calibration_tokens", calibration_tokens, Mark::decides, "tokens that scores from activations see");
+  }
+};
+
+inline constexpr int64_t kCheckSeqLen = 128;  // of the windows that masked and pruned models are compared on
+
+/// Whether the stage's scores are measured on calibration text.
+bool needs_calibration(const PruneStage& prune);
+/// Only FFN channels are cut, and never to more than there are: UserError::recipe for a target that differs in more.
+void check_target(const Recipe& recipe, const Stage& stage, const std::string& from, const std::string& target);
+/// The cut under one budget for all layers that a stage's model descends from, so that its layers' widths are not
+/// known; nullptr when there is none.
+const Stage* global_cut(const Recipe& recipe, std::string stage_name);
+
+}  // namespace coppice

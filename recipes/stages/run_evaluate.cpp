@@ -1,0 +1,201 @@
+// evaluate: every model on the same held-out windows: next-token loss, bits per byte, accuracy, and agreement with the
+// teacher's top-1, per domain and over all; and on the same multiple-choice tasks.
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <span>
+
+#include "recipes/stages/context.h"
+#include "recipes/stages/evaluate.h"
+#include "recipes/stages/score_tasks.h"
+#include "src/base/failpoint.h"
+#include "src/base/files.h"
+#include "src/base/log.h"
+#include "src/base/signals.h"
+#include "src/checkpoint/checkpoint.h"
+#include "src/model/parameters.h"
+#include "src/tensors/ops.h"
+#include "src/tokens/text_bytes.h"
+#include "student/targets.h"
+
+namespace coppice {
+namespace {
+
+struct DomainWindows {
+  std::string domain;
+  std::vector<Batch> batches;
+  std::vector<at::Tensor> teacher_label_BT;
+  double live_bytes = 0;  // UTF-8 bytes of the tokens that are predicted
+};
+
+std::vector<DomainWindows> read_windows(const StageContext& context, const EvaluateStage& options) {
+  const TextBytes text_bytes(*context.data.tokenizer);
+  const int64_t limit =
+      options.tokens == 0
+          ? -1
+          : std::max<int64_t>(1, options.tokens / options.seq_len / static_cast<int64_t>(context.data.heldout.size()));
+  std::vector<DomainWindows> all;
+  for (const auto& [domain, shards] : context.data.heldout) {
+    DomainWindows windows{.domain = domain};
+    WindowReader reader(shards, options.seq_len, false, limit);
+    for (Batch batch; reader.next(std::max<int64_t>(1, options.batch_tokens / options.seq_len), batch);) {
+      const auto ids = [](const at::Tensor& ids_BT) {
+        return std::span(ids_BT.const_data_ptr<int64_t>(), static_cast<size_t>(ids_BT.numel()));
+      };
+      windows.live_bytes += text_bytes.of(ids(batch.token_BT.contiguous()), ids(batch.true_label_BT.contiguous()));
+      windows.batches.push_back(std::move(batch));
+    }
+    if (!windows.batches.empty()) all.push_back(std::move(windows));
+  }
+  return all;
+}
+
+Json scores_json(const LossSums& sums, double bytes) {
+  const auto live = static_cast<double>(sums.num_live);
+  return {{"loss", sums.ce / live},
+          {"bits_per_byte", sums.ce / std::log(2.0) / bytes},
+          {"accuracy", static_cast<double>(sums.correct) / live},
+          {"teacher_agreement", static_cast<double>(sums.agree) / live},
+          {"positions", sums.num_live}};
+}
+
+void check_stop() {
+  if (stop_requested()) throw Stopped("stopped while evaluating; models that are scored are kept, run again to go on");
+}
+
+/// Rows of the models that are scored, kept as they come, so that a stop costs one model.
+class ScoredModels {
+ public:
+  explicit ScoredModels(const std::filesystem::path& folder) : file_(folder / "scored.json") {
+    if (std::filesystem::exists(file_))
+      rows_ = object_at(read_sealed(file_, kFormat, kVersion), "models", file_.string());
+  }
+  bool has(const std::string& name) const { return rows_.contains(name); }
+  const Json& row(const std::string& name) const { return rows_.at(name); }
+  void add(const std::string& name, Json row) {
+    rows_[name] = std::move(row);
+    write_file_atomically(file_, seal({{"format", kFormat}, {"version", kVersion}, {"models", rows_}}));
+  }
+  /// The stage's manifest holds the rows from now on.
+  void remove_file() const { std::filesystem::remove(file_); }
+
+ private:
+  static constexpr const char* kFormat = "coppice.scored_models";
+  static constexpr int kVersion = 1;
+  std::filesystem::path file_;
+  Json rows_ = Json::object();
+};
+
+/// Every model on the same windows and tasks. The teacher comes first: its pass leaves the labels that agreement is
+/// counted against.
+class Evaluation {
+ public:
+  explicit Evaluation(const StageContext& context)
+      : options_(context.stage.get<EvaluateStage>()),
+        windows_(read_windows(context, options_)),
+        tasks_(context.recipe, options_, *context.data.tokenizer) {}
+
+  uint64_t num_tokens() const {
+    auto tokens = static_cast<uint64_t>(tasks_.num_tokens());
+    for (const DomainWindows& domain : windows_)
+      for (const Batch& batch : domain.batches) tokens += static_cast<uint64_t>(batch.token_BT.numel());
+    return tokens;
+  }
+
+  void label(const Model& teacher) {
+    for (DomainWindows& domain : windows_)
+      for (size_t i = 0; i < domain.batches.size(); ++i) (void)hidden_states(teacher, domain, i, /*is_teacher=*/true);
+  }
+
+  /// `is_teacher`: labels the windows on the way.
+  Json score(const Model& model, bool is_teacher) {
+    LossSums total;
+    double total_bytes = 0;
+    Json domains = Json::object();
+    for (DomainWindows& domain : windows_) {
+      LossSums sums;
+      for (size_t i = 0; i < domain.batches.size(); ++i) {
+        const at::Tensor hidden_ND = hidden_states(model, domain, i, is_teacher);
+        const Targets targets =
+            make_targets(domain.batches[i], domain.teacher_label_BT[i], KdOptions{.teacher_weight = 0.5, .z_loss = 0});
+        const LinearLossSums batch = head_loss(hidden_ND, output_head(model), {}, targets, 1.0, /*argmax=*/true).read();
+        sums.add({.ce = batch.ce, .num_live = batch.num_live, .correct = batch.correct, .agree = batch.agree});
+      }
+      domains[domain.domain] = scores_json(sums, domain.live_bytes);
+      total.add(sums);
+      total_bytes += domain.live_bytes;
+    }
+    Json row = scores_json(total, total_bytes);
+    row["domains"] = domains;
+    row.update(tasks_.score(model, options_.batch_tokens, check_stop));
+    row["parameters"] = count_parameters(model.config);
+    row["intermediate_size"] = model.config.intermediate_size;
+    return row;
+  }
+
+ private:
+  at::Tensor hidden_states(const Model& model, DomainWindows& domain, size_t i, bool is_teacher) {
+    check_stop();
+    const at::NoGradGuard no_grad;
+    const Batch& batch = domain.batches[i];
+    at::Tensor hidden_ND = decoder_hidden(model, batch.input());
+    if (is_teacher)
+      domain.teacher_label_BT.push_back(top_1(hidden_ND, output_head(model)).view(batch.token_BT.sizes()));
+    return hidden_ND;
+  }
+
+  const EvaluateStage& options_;
+  std::vector<DomainWindows> windows_;
+  TaskScorer tasks_;
+};
+
+std::string score_text(const Json& row) {
+  std::string text = fmt::format("loss {:.4f}  bits/byte {:.4f}  accuracy {:.4f}  agreement {:.4f}",
+                                 row["loss"].get<double>(), row["bits_per_byte"].get<double>(),
+                                 row["accuracy"].get<double>(), row["teacher_agreement"].get<double>());
+  if (row.contains("task_accuracy")) text += fmt::format("  tasks {:.4f}", row["task_accuracy"].get<double>());
+  return text;
+}
+
+}  // namespace
+
+Json run_evaluate(StageContext& context) {
+  const auto& options = context.stage.get<EvaluateStage>();
+  Evaluation evaluation(context);
+  ScoredModels scored(context.folder());
+  std::vector<std::string> order = options.of;
+  std::ranges::stable_partition(order, [&](const std::string& name) { return name == options.teacher; });
+  const bool all_scored = std::ranges::all_of(order, [&](const std::string& name) { return scored.has(name); });
+  Progress progress(context.stage.name, order.size(), "model");
+  uint64_t num_scored = 0;
+  if (!all_scored && (order.front() != options.teacher || scored.has(options.teacher)))
+    evaluation.label(load_model(context.model_folder(options.teacher)).model);
+  for (const std::string& name : order) {
+    if (!scored.has(name)) {
+      scored.add(name, evaluation.score(load_model(context.model_folder(name)).model, name == options.teacher));
+      (void)COPPICE_FAILPOINT("evaluate.scored");
+    }
+    const Json& row = scored.row(name);
+    progress.update(++num_scored, {{name, fmt::format("loss {:.4f}", row["loss"].get<double>())}});
+    log_info(fmt::format("{:>12}: {}", name, score_text(row)));
+  }
+  Json models = Json::array();
+  double flops = 0;
+  const uint64_t tokens = evaluation.num_tokens() * options.of.size();
+  for (const std::string& name : options.of) {
+    Json row = scored.row(name);
+    row["name"] = name;
+    models.push_back(std::move(row));
+    flops += forward_flops_per_token(context.recipe.model_after(name), options.seq_len) *
+             static_cast<double>(evaluation.num_tokens());
+  }
+  scored.remove_file();
+  progress.finish(fmt::format("{} models scored", options.of.size()));
+  return {{"tokens", tokens}, {"flops", flops}, {"teacher", options.teacher}, {"results", {{"models", models}}}};
+}
+
+}  // namespace coppice

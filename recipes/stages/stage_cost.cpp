@@ -1,0 +1,42 @@
+#include "recipes/stages/stage_cost.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "recipes/language/training_options.h"
+#include "src/model/parameters.h"
+
+namespace coppice {
+
+double activation_bytes_per_token(const ModelConfig& config) {
+  const double attention =
+      static_cast<double>((config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim);
+  double floats = 0;
+  for (const int64_t width : config.intermediate_size)
+    floats += 8.0 * static_cast<double>(config.hidden_size) + 3 * attention + 5.0 * static_cast<double>(width);
+  return kBytesOfFloat * floats;
+}
+
+double model_bytes(const ModelConfig& config) { return kBytesOfFloat * static_cast<double>(count_parameters(config)); }
+
+void add_training(StageCost& cost, const TrainingOptions& training, const ModelConfig& config) {
+  cost.parameters = count_parameters(config);
+  cost.steps = training.steps();
+  cost.tokens = static_cast<double>(cost.steps) * static_cast<double>(training.batch_tokens);
+  cost.flops = cost.tokens * training_flops_per_token(config, training.seq_len);
+  const double micro_tokens = static_cast<double>(training.micro_rows() * training.seq_len);
+  cost.memory_bytes =
+      4 * model_bytes(config) + micro_tokens * activation_bytes_per_token(config);  // master, gradient, two slots
+  cost.disk_bytes = model_bytes(config) * (1 + 3 * (1.0 + training.keep_last));  // model, and checkpoints while it runs
+  cost.transient_bytes = training.keep_finished ? 0 : cost.disk_bytes - model_bytes(config);
+  cost.memory_remedy = fmt::format("{}.micro_batch_tokens or the model's size", cost.name);
+}
+
+double look_tokens(const TrainingOptions& training, double heldout_tokens) {
+  const int64_t every = training.eval_steps > 0 ? training.eval_steps : std::max<int64_t>(1, training.steps() / 10);
+  return static_cast<double>(training.steps() / every + 1) *
+         std::min(static_cast<double>(training.eval_tokens), heldout_tokens);
+}
+
+}  // namespace coppice

@@ -1,0 +1,48 @@
+// What one stage costs, and the formulas that its kind's `cost` is made of.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "src/model/config.h"
+
+namespace coppice {
+
+struct Recipe;
+struct TrainingOptions;
+
+inline constexpr double kBytesOfFloat = 4;
+inline constexpr double kBytesOfBatchToken = 24;      // id, position and label
+inline constexpr double kProgramBytes = 350e6;        // LibTorch and its buffers
+inline constexpr double kTrainingShareOfGemm = 0.45;  // small fp32 models on two cores (docs/results)
+inline constexpr double kForwardShareOfGemm = 0.35;
+
+struct StageCost {
+  std::string name, kind;
+  int64_t parameters = 0;  // of the model it leaves or reads; 0 for stages without one
+  double tokens = 0, flops = 0;
+  int64_t steps = 0;
+  double memory_bytes = 0;     // resident peak; coarse
+  double disk_bytes = 0;       // what stays, plus checkpoints while it runs
+  double transient_bytes = 0;  // the part of disk_bytes that goes with the checkpoints
+  double seconds = 0;          // at the share of this machine's GEMM rate that it reaches here; 0 = unknown
+  double share_of_gemm = kTrainingShareOfGemm;  // that its FLOPs reach
+  double uncounted_flops = 0;                   // forward passes that take time and that a stage's own count leaves out
+  std::string memory_remedy = "the model's size";  // what would need less
+};
+
+/// What the cost of any stage depends on beside its options.
+struct CostBasis {
+  const Recipe& recipe;
+  double tokens = 0, heldout_tokens = 0;  // of the corpus; 0 = not there yet
+};
+
+double model_bytes(const ModelConfig& config);
+/// Activations kept for the backward pass: residual stream and norms, packed attention, gate, up and hidden.
+double activation_bytes_per_token(const ModelConfig& config);
+/// Steps, FLOPs, memory and disk of training a model of that shape.
+void add_training(StageCost& cost, const TrainingOptions& training, const ModelConfig& config);
+/// Tokens of a training stage's looks at held-out text: about ten a stage and one at its end.
+double look_tokens(const TrainingOptions& training, double heldout_tokens);
+
+}  // namespace coppice
