@@ -4,7 +4,7 @@ if(NOT commit)
   set(commit "unknown")
 endif()
 file(CONFIGURE OUTPUT "${OUTPUT}" @ONLY CONTENT [[
-#include "recipes/version.h"
+#include "recipes/folder/version.h"
 
 const char* coppice::git_commit() { return "@commit@"; }
 ]])

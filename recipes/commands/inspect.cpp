@@ -1,11 +1,11 @@
-#include "recipes/commands/inspect.h"
-
+// coppice inspect: what a file or folder of coppice holds, and whether it is whole.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "pruning/mask_budget.h"
@@ -13,6 +13,7 @@
 #include "pruning/mask_health.h"
 #include "pruning/plan.h"
 #include "pruning/soft_masks.h"
+#include "recipes/commands/verbs.h"
 #include "recipes/folder/run_folder.h"
 #include "src/base/errors.h"
 #include "src/base/hdf5.h"
@@ -29,6 +30,9 @@ namespace coppice {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// Text for people. UserError::bad_file (exit 3) when it is damaged or nothing coppice knows.
+std::string inspect(const fs::path& path);
 
 std::string config_text(const ModelConfig& config) {
   const auto [narrow, wide] = std::ranges::minmax(config.intermediate_size);
@@ -228,8 +232,6 @@ std::string manifest_format(const fs::path& folder) {
   return manifest.contains("format") && manifest["format"].is_string() ? manifest["format"].get<std::string>() : "";
 }
 
-}  // namespace
-
 std::string inspect(const fs::path& path) {
   if (!fs::exists(path)) throw UserError::bad_file(path.string(), "no such file or folder");
   if (fs::is_directory(path)) {
@@ -253,6 +255,19 @@ std::string inspect(const fs::path& path) {
                             "nothing that coppice knows: expected a run, stage, model, checkpoint, tokens, labels or "
                             "Hugging Face folder, or a .safetensors, "
                             "masks.h5, prune_plan.json or .model file");
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app, Action& action) {
+  const auto path = std::make_shared<std::string>();
+  CLI::App* show = add_verb(app, "inspect", "what a file or folder holds, and whether it is whole",
+                            "coppice inspect runs/demo/masks/masks.h5");
+  show->add_option("path", *path,
+                   "run, stage, model, checkpoint, tokens, labels or Hugging Face folder; .safetensors, masks.h5, "
+                   "prune_plan.json, tokenizer.model")
+      ->required();
+  show->callback([path, &action] { action = [path] { fmt::print("{}", inspect(*path)); }; });
 }
 
 }  // namespace coppice

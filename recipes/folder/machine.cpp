@@ -14,7 +14,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "recipes/version.h"
+#include "recipes/folder/version.h"
 #include "src/base/control_groups.h"
 #include "src/base/log.h"
 #include "src/base/threads.h"

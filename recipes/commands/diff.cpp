@@ -1,10 +1,11 @@
-#include "recipes/commands/command_diff.h"
-
+// coppice diff A B: what two decisions or records differ in. Masks and prune plans: kept channels per layer and how
+// much two choices have in common beside what chance would give; recipes and manifests: keys whose values differ.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "pruning/mask_budget.h"
 #include "pruning/mask_file.h"
 #include "pruning/plan.h"
+#include "recipes/commands/verbs.h"
 #include "recipes/folder/stage_changes.h"
 #include "recipes/language/recipe.h"
 #include "recipes/language/sources.h"
@@ -144,8 +146,7 @@ std::string diff_values(const Values& a, const Values& b) {
   return verdict(count == 0, fmt::format("{} of {} keys differ", count, keys.size())) + lines;
 }
 
-}  // namespace
-
+/// Text for people; its first line begins with "equal" or "different". Both must be of one kind.
 std::string diff(const fs::path& a, const fs::path& b) {
   const Kind kind = kind_of(a);
   if (kind_of(b) != kind)
@@ -156,6 +157,20 @@ std::string diff(const fs::path& a, const fs::path& b) {
   if (kind == Kind::plan) return diff_plans(load_plan(a), load_plan(b));
   if (kind == Kind::recipe) return diff_values(recipe_values(a), recipe_values(b));
   return diff_values(json_leaves(read_json(a)), json_leaves(read_json(b)));
+}
+
+}  // namespace
+
+void add_diff(CLI::App& app, Action& action) {
+  struct Flags {
+    std::string first, second;
+  };
+  const auto flags = std::make_shared<Flags>();
+  CLI::App* compare = add_verb(app, "diff", "what two mask files, prune plans, recipes or manifests differ in",
+                               "coppice diff runs/demo/pruned/prune_plan.json runs/demo/cut_magnitude/prune_plan.json");
+  compare->add_option("a", flags->first, "masks.h5, prune_plan.json, recipe (.toml) or JSON file")->required();
+  compare->add_option("b", flags->second, "another of the same kind")->required();
+  compare->callback([flags, &action] { action = [flags] { fmt::print("{}", diff(flags->first, flags->second)); }; });
 }
 
 }  // namespace coppice

@@ -1,0 +1,54 @@
+#include "recipes/commands/stage_model.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "recipes/folder/run_folder.h"
+#include "src/base/errors.h"
+
+namespace coppice {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The stage folder's model: the folder itself or its model/ part.
+fs::path model_folder(const fs::path& path) {
+  const fs::path model =
+      (fs::exists(path / "manifest.json") && read_json(path / "manifest.json").value("format", "") == "coppice.stage"
+           ? result_folder(path)
+           : path) /
+      "model";
+  return fs::exists(model / "manifest.json") ? model : path;
+}
+
+/// data/tokenizer of the run that holds this stage.
+Tokenizer tokenizer_beside(const fs::path& stage) {
+  fs::path root = fs::absolute(stage).lexically_normal();
+  for (int up = 0; up < 4; ++up) {  // <run>/<stage>, its model/, and <run>/<arm>/seed-<n>/<stage>
+    root = root.parent_path();
+    if (fs::exists(root / "data" / "tokenizer" / "tokenizer.model"))
+      return Tokenizer::load(root / "data" / "tokenizer" / "tokenizer.model");
+  }
+  throw UserError::bad_file(stage.string(),
+                            "no data/tokenizer/tokenizer.model in the run folder above it; give the folder of a run's "
+                            "stage, for instance runs/demo/long");
+}
+
+void check_tokenizer(const LoadedModel& loaded, const Tokenizer& tokenizer, const fs::path& path) {
+  const std::string expected = loaded.manifest.value("tokenizer_sha256", "");
+  if (expected != tokenizer.fingerprint())
+    throw UserError::bad_file(path.string(),
+                              fmt::format("the model was trained with tokenizer {}, data/tokenizer is {}", expected,
+                                          tokenizer.fingerprint()));
+}
+
+}  // namespace
+
+StageModel load_stage_model(const fs::path& stage) {
+  StageModel model{.loaded = load_model(model_folder(stage)), .tokenizer = tokenizer_beside(stage)};
+  check_tokenizer(model.loaded, model.tokenizer, stage);
+  return model;
+}
+
+}  // namespace coppice
