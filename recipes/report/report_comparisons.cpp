@@ -8,12 +8,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <map>
 #include <tuple>
 
-#include "pruning/scores.h"
 #include "recipes/report/report.h"
 
 namespace coppice {
@@ -21,8 +21,19 @@ namespace {
 
 bool is_scored(const ReportModel& model) { return std::isfinite(model.score.loss); }
 
+/// Every role but these is the name of a one-shot score.
 bool is_score(const std::string& role) {
-  return std::ranges::any_of(score_table(), [&](const ScoreRow& row) { return role == row.name; });
+  constexpr std::array kOthers = {"",      "source",  "pruned",  "student",  "scratch",
+                                  "plain", "control", "teacher", "distilled"};
+  return std::ranges::find(kOthers, role) == kOthers.end();
+}
+
+/// The scores that models were cut by, in the order in which the models come.
+std::vector<std::string> scores_of(const Report& report) {
+  std::vector<std::string> scores;
+  for (const ReportModel& model : report.models)
+    if (is_score(model.role) && std::ranges::find(scores, model.role) == scores.end()) scores.push_back(model.role);
+  return scores;
 }
 
 /// Lower = rather judged.
@@ -178,11 +189,11 @@ std::vector<ReportComparison> comparisons_of(const Report& report) {
     add(model, of_role("scratch"), "training the same shape from scratch", true);
     add(model, of_role("plain"), "training without teacher labels", true);
     if (own_cut) add(model, cut, cut->role == "control" ? "its own start" : "its own start right after the cut", true);
-    for (const ScoreRow& row : score_table()) {
-      if (model.role == row.name) continue;
+    for (const std::string& score : scores_of(report)) {
+      if (model.role == score) continue;
       const auto trained =
-          peers(model, [&](const ReportModel& other) { return other.role == row.name && other.training_tokens > 0; });
-      add(model, nearest_in_tokens(trained, model), fmt::format("the same training after a cut by {}", row.name), true);
+          peers(model, [&](const ReportModel& other) { return other.role == score && other.training_tokens > 0; });
+      add(model, nearest_in_tokens(trained, model), fmt::format("the same training after a cut by {}", score), true);
     }
   }
   if (rank_of(model) < 7) {
@@ -204,11 +215,11 @@ std::vector<ReportComparison> comparisons_of(const Report& report) {
       add(model, other, "another model", false);
   }
   if (cut != nullptr && cut->role != "control")
-    for (const ScoreRow& row : score_table()) {
-      if (cut->role == row.name) continue;
+    for (const std::string& score : scores_of(report)) {
+      if (cut->role == score) continue;
       const auto untrained =
-          peers(*cut, [&](const ReportModel& other) { return other.role == row.name && other.training_tokens == 0; });
-      add(*cut, nearest_in_tokens(untrained, *cut), fmt::format("a cut by {}", row.name), true);
+          peers(*cut, [&](const ReportModel& other) { return other.role == score && other.training_tokens == 0; });
+      add(*cut, nearest_in_tokens(untrained, *cut), fmt::format("a cut by {}", score), true);
     }
   return rows;
 }
