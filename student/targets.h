@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "src/base/option_mark.h"
+#include "src/data/teacher_signal.h"
 #include "src/data/windows.h"
 #include "src/model/decoder.h"
 #include "src/tensors/ops.h"
@@ -61,17 +62,6 @@ bool is_scheduled(const KdOptions& options);
 bool distils_at(const KdOptions& options, int64_t step, int64_t steps);
 /// teacher_weight of such a step; 0 outside.
 double teacher_weight_at(const KdOptions& options, int64_t step, int64_t steps);
-
-/// What a teacher says about a batch, from a cache or live: plain tensors, so that nothing downstream can tell the
-/// difference. What a loss does not need is undefined.
-struct TeacherSignal {
-  at::Tensor label_BT;               // loss labels: int64, below 0 = none
-  TopK top;                          // loss top_k, one row a token
-  at::Tensor hidden_NE;              // losses kl, reverse_kl, jsd: the teacher's final hidden states and
-  at::Tensor head_VE;                // its output table
-  std::vector<at::Tensor> layer_ND;  // hidden_loss: what leaves each of hidden_layers
-  int64_t labels_below = 0;          // ids of label_BT and top are, where given; 0 = nobody has looked
-};
 
 struct Targets {
   at::Tensor true_label_N;     // int64, kIgnoredLabel = no loss

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "src/data/label_cache.h"
-#include "src/tokens/token_shards.h"
 #include "src/model/decoder.h"
+#include "src/tokens/token_shards.h"
 
 namespace coppice {
 

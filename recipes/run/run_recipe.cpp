@@ -208,10 +208,12 @@ void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const P
   Recipe seeded = recipe;  // a stage's own seed is the recipe's while it runs
   seeded.seed = stage.seed;
   run.begin_stage(stage.name, fingerprint, identity);
+  const std::unique_ptr<Comm> comm = alone();
   StageContext context{.recipe = seeded,
                        .stage = seeded.stage(stage.name),
                        .run = run,
                        .data = data,
+                       .comm = *comm,
                        .fingerprint = fingerprint,
                        .identity = identity};
   const TrainingOptions* training = training_of(stage);
@@ -226,7 +228,7 @@ void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const P
     body["identity"] = identity;
     run.finish_stage(stage.name, stage.kind, fingerprint, body);
   } catch (const Stopped&) {
-    ::alarm(0);  // saved: what follows may take longer than grace_s
+    end_grace();  // saved: what follows may take longer than grace_s
     run.add_peak(stage.name, take_peak_memory());
     throw;
   }
@@ -320,10 +322,12 @@ void join_labels(const RunRequest& request, const std::string& stage_name) {
   say_what_is_gone(recipe);
   RunFolder run = RunFolder::beside_its_owner(root);
   const PreparedData data = open_data(root);
+  const std::unique_ptr<Comm> comm = alone();
   const StageContext context{.recipe = recipe,
                              .stage = *found,
                              .run = run,
                              .data = data,
+                             .comm = *comm,
                              .fingerprint = stage.fingerprint,
                              .identity = stage.identity};
   const LabelledShards labelled = label_shards(context);

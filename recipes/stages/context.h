@@ -8,6 +8,7 @@
 #include "recipes/language/recipe.h"
 #include "recipes/stages/prepare_data.h"
 #include "src/base/json.h"
+#include "src/distributed/comm.h"
 
 namespace coppice {
 
@@ -16,6 +17,7 @@ struct StageContext {
   const Stage& stage;
   RunFolder& run;
   const PreparedData& data;
+  Comm& comm;  // of all ranks that run the stage
   std::string fingerprint;
   Json identity;
 

@@ -9,9 +9,9 @@
 
 #include "recipes/stages/context.h"
 #include "recipes/stages/label.h"
+#include "recipes/stages/sample_stream.h"
 #include "recipes/stages/stored_labels.h"
 #include "recipes/stages/train.h"
-#include "recipes/stages/training.h"
 #include "src/base/errors.h"
 #include "src/base/failpoint.h"
 #include "src/base/files.h"

@@ -18,6 +18,9 @@
 #include "recipes/stages/learn_masks.h"
 #include "recipes/stages/training.h"
 #include "src/base/errors.h"
+#include "src/base/log.h"
+#include "src/checkpoint/checkpoint.h"
+#include "student/self_test.h"
 
 namespace coppice {
 namespace {
@@ -73,204 +76,278 @@ std::vector<std::vector<int64_t>> channel_lists(const Json& facts, const std::st
   return lists;
 }
 
-}  // namespace
+/// Everything that a stage learns masks with, in the order in which it is made.
+class MaskLearning {
+ public:
+  explicit MaskLearning(StageContext& context);
+  void step();
+  /// The last form of the mask, the model and their files; returns the body of the manifest.
+  Json finish();
+  bool done() const { return training_.state.step >= steps_; }
 
-Json run_learn_masks(StageContext& context) {
-  const auto& options = context.stage.get<LearnMasksStage>();
-  const TrainingOptions& training = options.training;
-  LoadedModel source = load_model(context.model_folder(options.from));
-  Model& model = source.model;
-  const int64_t layers = model.config.num_hidden_layers, channels = model.config.intermediate_size[0],
-                kept = context.recipe.models.at(options.target).intermediate_size[0];
-  const uint64_t seed = context.recipe.seed;
-  const MaskBudget budget{
-      .num_kept = kept, .global = options.masks.budget == "global", .round_to = options.masks.round_to};
-
-  const std::vector<Batch> calibration = calibration_batches(context, options.masks.calibration_tokens);
-  const OtherChoices others(model, calibration, seed);
-  at::Tensor start_LF;
-  double start_flops = 0;
-  if (options.masks.score_init != "noise") {
-    const ScoreRow& row = find_score(options.masks.score_init, context.stage.where);
-    start_LF = row.compute({.model = &model, .batches = calibration, .seed = seed});
-    start_flops = calibration_flops(model.config, row, options.masks.calibration_tokens);
+ private:
+  using Keys = std::vector<std::pair<std::string, double>>;
+  double share(int64_t step) const { return static_cast<double>(step) / static_cast<double>(steps_); }
+  MaskMoment moment_of(int64_t step) const {
+    return {.step = step, .schedule = mask_schedule(options_.masks, share(step), channels_, kept_)};
   }
+  std::unique_ptr<LearnedMask> make_mask();
+  Optimizer make_optimizer();
+  std::vector<NamedTensor> state() const;
+  /// At a checkpoint step dead channels leave the model, so that a resumed run has them leave at the same step.
+  void compact();
+  MaskHealth health_of(const MaskMoment& moment, const at::Tensor& plain_LF, const at::Tensor& hard_LF) const;
+  /// Warns of scores that do not move and of masks that do not decide.
+  void watch_step(const MaskMoment& moment, const MaskHealth& health, double score_grad_norm);
+  /// The held-out loss under the soft mask; adds keys for the learned cut, a random one, and what each layer keeps.
+  double look(const MaskMoment& moment, const MaskHealth& health, Keys& keys);
+  /// The model with every channel, where some had left.
+  void bring_back();
 
-  model.arena->enable_gradient();
-  const int64_t steps = training.steps(), warmup = warmup_steps(training, kPublishedWarmup);
-  Optimizer optimizer(training.optimizer, *model.arena, warmup, steps);
-  const std::unique_ptr<LearnedMask> learned = find_mask_method(options.masks.mask_method, context.stage.where)
-                                                   .make({.options = options.masks,
-                                                          .num_layers = layers,
-                                                          .num_channels = channels,
-                                                          .budget = budget,
-                                                          .warmup_steps = warmup,
-                                                          .num_steps = steps,
-                                                          .seed = seed,
-                                                          .start_LF = start_LF});
-  const at::Tensor& raw_LF = learned->scores();
-  at::Tensor previous_hard_LF = hard_choice(raw_LF, budget).contiguous();
-  std::vector<NamedTensor> state = {{"/mask/previous_hard", previous_hard_LF}};
-  for (const auto& [name, value] : learned->state()) state.push_back({"/mask/" + name, value});
-  Compaction compaction(layers, channels, options.masks.compact_after);
-  if (options.masks.compact_after > 0) state.push_back({"/mask/dead_steps", compaction.dead_steps()});
-  TrainingSession session(context, training, model, optimizer, {}, 0, state);
-  Json extra;
-  session.resume(extra, [&](const Json& facts, const std::string& path) {
-    if (facts.contains("living")) compaction.restore(channel_lists(facts, path), model, optimizer, path);
+  StageContext& context_;
+  const LearnMasksStage& options_;
+  Model model_;
+  const int64_t steps_, layers_, channels_, kept_;
+  const MaskBudget budget_;
+  const std::vector<Batch> calibration_;
+  const OtherChoices others_;
+  double start_flops_ = 0;  // of the score that the masks start from
+  std::unique_ptr<LearnedMask> learned_;
+  Optimizer optimizer_;
+  at::Tensor previous_hard_LF_;
+  Compaction compaction_;
+  Training training_;
+  Json extra_;
+  CollapseWatch watch_;
+  ZeroGradientWatch zero_scores_;
+  bool tested_ = false;
+};
+
+MaskLearning::MaskLearning(StageContext& context)
+    : context_(context),
+      options_(context.stage.get<LearnMasksStage>()),
+      model_(load_model(context.model_folder(options_.from)).model),
+      steps_(options_.training.steps()),
+      layers_(model_.config.num_hidden_layers),
+      channels_(model_.config.intermediate_size[0]),
+      kept_(context.recipe.models.at(options_.target).intermediate_size[0]),
+      budget_{.num_kept = kept_, .global = options_.masks.budget == "global", .round_to = options_.masks.round_to},
+      calibration_(calibration_batches(context, options_.masks.calibration_tokens)),
+      others_(model_, calibration_, context.recipe.seed),
+      learned_(make_mask()),
+      optimizer_(make_optimizer()),
+      previous_hard_LF_(hard_choice(learned_->scores(), budget_).contiguous()),
+      compaction_(layers_, channels_, options_.masks.compact_after),
+      training_(context, options_.training, model_, optimizer_, {}, state()),
+      watch_(context.stage.name, options_.masks.on_collapse == "stop"),
+      zero_scores_(fmt::format("stage '{}': the gradient of the mask scores", context.stage.name), steps_) {
+  extra_ = training_.resume([&](const Json& facts, const std::string& path) {
+    if (facts.contains("living")) compaction_.restore(channel_lists(facts, path), model_, optimizer_, path);
   });
-  if (extra.contains("score_t")) learned->restore(extra["score_t"].get<int64_t>());
+  if (extra_.contains("score_t")) learned_->restore(extra_["score_t"].get<int64_t>());
+}
 
-  const auto share = [&](int64_t step) { return static_cast<double>(step) / static_cast<double>(steps); };
-  const auto moment_of = [&](int64_t step) {
-    return MaskMoment{.step = step, .schedule = mask_schedule(options.masks, share(step), channels, kept)};
-  };
-  CollapseWatch watch(context.stage.name, options.masks.on_collapse == "stop");
-  ZeroGradientWatch zero_scores(fmt::format("stage '{}': the gradient of the mask scores", context.stage.name), steps);
-  bool tested = false;
-  while (session.step() < session.num_steps()) {
-    if (session.step() % training.checkpoint_steps == 0 &&
-        compaction.compact(model, optimizer, raw_LF, hard_choice(raw_LF, budget))) {
-      extra["living"] = compaction.living();
-      log_info(fmt::format("stage '{}' step {}: dead channels left the model, {:.0f} of {} a layer go on",
-                           context.stage.name, session.step(), compaction.mean_width(), channels));
-    }
-    const MaskMoment moment = moment_of(session.step());
-    raw_LF.set_requires_grad(true);
-    const StepMask trained = learned->training_mask(moment);
-    const at::Tensor mask_LF =
-        trained.mask_LF.detach().set_requires_grad(true);  // one solve a step, however many micro-batches
-    const FfnMasks masks = compaction.masks(mask_LF);
-    LossSums sums;
-    for (const Batch& batch : session.next_batches()) {
-      const Targets targets = session.targets(batch, KdOptions{.teacher_weight = 0}, false).front();
-      if (!tested) self_test_loss(model, batch, targets);
-      tested = true;
-      sums.add(train_micro_batch(model, batch, targets, masks, session.scale()));
-    }
-    const at::Tensor penalty = learned->penalty(moment);
-    const at::Tensor score_grad_LF = learned->score_gradient(trained.mask_LF, mask_LF.grad(), penalty);
-    raw_LF.set_requires_grad(false);
-    const bool finite = std::isfinite(sums.terms(0).loss) && score_grad_LF.isfinite().all().item<bool>();
-    if (options.masks.freeze_weights) model.arena->zero_gradient();
-    StepOutcome outcome{.applied = finite, .grad_norm = 0, .lr = 0};
-    if (!options.masks.freeze_weights) outcome = optimizer.step(finite);
-
-    const at::Tensor plain_LF =
-        learned->evaluates_as_trained() ? trained.plain_LF : learned->evaluation_mask(moment).plain_LF;
-    const MaskHealth health = mask_health({.soft_LF = plain_LF,
-                                           .raw_LF = raw_LF,
-                                           .hard_LF = hard_choice(raw_LF, budget),
-                                           .k = moment.schedule.k,
-                                           .epsilon = moment.schedule.epsilon,
-                                           .global = budget.global});
-    if (outcome.applied) learned->step(score_grad_LF, moment);
-    std::vector<std::pair<std::string, double>> keys = {{"sparsity", health.sparsity},
-                                                        {"k", moment.schedule.k},
-                                                        {"top_k_epsilon", moment.schedule.epsilon},
-                                                        {"sum_error", health.sum_error},
-                                                        {"sharpness", health.sharpness},
-                                                        {"saturated_share", health.saturated_share},
-                                                        {"outside_share", health.outside_share},
-                                                        {"free_share", health.free_share},
-                                                        {"border_gap", health.border_gap},
-                                                        {"entropy", health.entropy},
-                                                        {"score_std", health.score_std},
-                                                        {"score_grad_norm", score_grad_LF.norm().item<double>()}};
-    compaction.watch(plain_LF);
-    if (options.masks.compact_after > 0) keys.emplace_back("ffn_width", compaction.mean_width());
-    if (penalty.defined()) keys.emplace_back("penalty", penalty.item<double>());
-    const double p = share(session.step() + 1);
-    watch.found(CollapseWatch::undecided, mask_collapse(health, p, channels));
-    if (moment.schedule.k < static_cast<double>(channels) &&
-        p <= options.masks.anneal_end)  // before, no score can move; after, none needs to
-      if (const std::string zero = zero_scores.look(score_grad_LF.norm().item<double>(), session.step() + 1);
-          !zero.empty())
-        log_warning(zero);
-    double heldout = std::nan("");
-    if (session.wants_heldout()) {
-      const std::vector<int64_t> widths = kept_widths(raw_LF, budget);
-      const at::Tensor hard_LF = hard_top_k(raw_LF, widths), lambda_LF = learned->evaluation_mask(moment).mask_LF;
-      heldout = session.heldout_loss(compaction.masks(lambda_LF));
-      const double hard_loss = session.heldout_loss(compaction.masks(hard_LF * lambda_LF));
-      // a random choice has to find every channel there
-      const double random_loss =
-          compaction.has_removed() ? std::nan("") : session.heldout_loss(masks_of(others.hard("random", widths)));
-      const double churn = mask_churn(previous_hard_LF, hard_LF);
-      keys.insert(keys.end(), {{"heldout_hard_loss", hard_loss}, {"churn", churn}});
-      if (!compaction.has_removed()) keys.emplace_back("heldout_random_loss", random_loss);
-      for (const OtherChoices::Choice& other : others.choices)
-        keys.emplace_back(std::string("overlap_") + other.name,
-                          1.0 - mask_churn(hard_LF, hard_top_k(other.scores_LF, widths)));
-      for (int64_t layer = 0; layer < layers; ++layer) {
-        keys.emplace_back(fmt::format("kept_share.{}", layer), 1.0 - health.layer_sparsity[static_cast<size_t>(layer)]);
-        keys.emplace_back(fmt::format("sharpness.{}", layer), health.layer_sharpness[static_cast<size_t>(layer)]);
-        keys.emplace_back(fmt::format("churn.{}", layer),
-                          mask_churn(previous_hard_LF.narrow(0, layer, 1), hard_LF.narrow(0, layer, 1)));
-      }
-      if (!learned->keeps_all())
-        watch.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, p));
-      if (moment.schedule.k <= static_cast<double>(kept) && !learned->keeps_all())
-        watch.found(CollapseWatch::early, early_decision(churn, p));
-      previous_hard_LF.copy_(hard_LF);
-    }
-    extra["score_t"] = learned->t();
-    session.end_step(sums, 0.0, outcome, heldout, keys, extra);
+std::unique_ptr<LearnedMask> MaskLearning::make_mask() {
+  at::Tensor start_LF;
+  if (options_.masks.score_init != "noise") {
+    const ScoreRow& row = find_score(options_.masks.score_init, context_.stage.where);
+    start_LF = row.compute({.model = &model_, .batches = calibration_, .seed = context_.recipe.seed});
+    start_flops_ = calibration_flops(model_.config, row, options_.masks.calibration_tokens);
   }
+  return find_mask_method(options_.masks.mask_method, context_.stage.where)
+      .make({.options = options_.masks,
+             .num_layers = layers_,
+             .num_channels = channels_,
+             .budget = budget_,
+             .warmup_steps = warmup_steps(options_.training, kPublishedWarmup),
+             .num_steps = steps_,
+             .seed = context_.recipe.seed,
+             .start_LF = start_LF});
+}
 
-  if (compaction.has_removed()) {
-    Model whole = load_model(context.model_folder(options.from)).model;
-    compaction.expand(model, whole);
-    model = std::move(whole);
-    if (const int64_t gone = compaction.count_removed(hard_choice(raw_LF, budget)); gone > 0)
-      log_warning(
-          fmt::format("stage '{}': {} of the kept channels had been removed as dead and come back with the weights "
-                      "that '{}' gave them; a larger "
-                      "compact_after avoids that",
-                      context.stage.name, gone, options.from));
+Optimizer MaskLearning::make_optimizer() {
+  model_.arena->enable_gradient();  // not before: scores are measured on a model that only runs forward
+  return {options_.training.optimizer, *model_.arena, warmup_steps(options_.training, kPublishedWarmup), steps_};
+}
+
+std::vector<NamedTensor> MaskLearning::state() const {
+  std::vector<NamedTensor> state = {{"/mask/previous_hard", previous_hard_LF_}};
+  for (const auto& [name, value] : learned_->state()) state.push_back({"/mask/" + name, value});
+  if (options_.masks.compact_after > 0) state.push_back({"/mask/dead_steps", compaction_.dead_steps()});
+  return state;
+}
+
+void MaskLearning::compact() {
+  const at::Tensor& raw_LF = learned_->scores();
+  if (training_.state.step % options_.training.checkpoint_steps != 0 ||
+      !compaction_.compact(model_, optimizer_, raw_LF, hard_choice(raw_LF, budget_)))
+    return;
+  extra_["living"] = compaction_.living();
+  log_info(fmt::format("stage '{}' step {}: dead channels left the model, {:.0f} of {} a layer go on",
+                       context_.stage.name, training_.state.step, compaction_.mean_width(), channels_));
+}
+
+MaskHealth MaskLearning::health_of(const MaskMoment& moment, const at::Tensor& plain_LF,
+                                   const at::Tensor& hard_LF) const {
+  return mask_health({.soft_LF = plain_LF,
+                      .raw_LF = learned_->scores(),
+                      .hard_LF = hard_LF,
+                      .k = moment.schedule.k,
+                      .epsilon = moment.schedule.epsilon,
+                      .global = budget_.global});
+}
+
+void MaskLearning::step() {
+  compact();
+  const MaskMoment moment = moment_of(training_.state.step);
+  const at::Tensor& raw_LF = learned_->scores();
+  raw_LF.set_requires_grad(true);
+  const StepMask trained = learned_->training_mask(moment);
+  const at::Tensor mask_LF =
+      trained.mask_LF.detach().set_requires_grad(true);  // one solve a step, however many micro-batches
+  const FfnMasks masks = compaction_.masks(mask_LF);
+  StepSums step_sums;
+  for (const Batch& batch : training_.begin_step()) {
+    const Targets targets = make_targets(batch, {}, {.teacher_weight = 0, .z_loss = options_.training.z_loss});
+    if (!tested_) self_test_loss(model_, batch, targets);
+    tested_ = true;
+    step_sums.add(train_micro_batch(model_, batch, targets, masks, training_.samples.scale()));
   }
+  training_.vote();
+  const LossSums sums = step_sums.read();
+  const at::Tensor penalty = learned_->penalty(moment);
+  const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_LF.grad(), penalty);
+  raw_LF.set_requires_grad(false);
+  const bool finite = std::isfinite(sums.terms().loss) && score_grad_LF.isfinite().all().item<bool>();
+  if (options_.masks.freeze_weights) model_.arena->zero_gradient();
+  StepOutcome outcome{.applied = finite, .grad_norm = 0, .lr = 0};
+  if (!options_.masks.freeze_weights) outcome = optimizer_.step(finite);
+
+  const at::Tensor plain_LF =
+      learned_->evaluates_as_trained() ? trained.plain_LF : learned_->evaluation_mask(moment).plain_LF;
+  const MaskHealth health = health_of(moment, plain_LF, hard_choice(raw_LF, budget_));
+  if (outcome.applied) learned_->step(score_grad_LF, moment);
+  const auto score_grad_norm = score_grad_LF.norm().item<double>();
+  Keys keys = {{"sparsity", health.sparsity},
+               {"k", moment.schedule.k},
+               {"top_k_epsilon", moment.schedule.epsilon},
+               {"sum_error", health.sum_error},
+               {"sharpness", health.sharpness},
+               {"saturated_share", health.saturated_share},
+               {"outside_share", health.outside_share},
+               {"free_share", health.free_share},
+               {"border_gap", health.border_gap},
+               {"entropy", health.entropy},
+               {"score_std", health.score_std},
+               {"score_grad_norm", score_grad_norm}};
+  compaction_.watch(plain_LF);
+  if (options_.masks.compact_after > 0) keys.emplace_back("ffn_width", compaction_.mean_width());
+  if (penalty.defined()) keys.emplace_back("penalty", penalty.item<double>());
+  watch_step(moment, health, score_grad_norm);
+  const double heldout = training_.heldout.due(training_.state.step + 1) ? look(moment, health, keys) : std::nan("");
+  extra_["score_t"] = learned_->t();
+  training_.end_step({.sums = sums, .outcome = outcome, .heldout = heldout, .extra = keys}, extra_);
+}
+
+void MaskLearning::watch_step(const MaskMoment& moment, const MaskHealth& health, double score_grad_norm) {
+  const int64_t step = training_.state.step + 1;
+  watch_.found(CollapseWatch::undecided, mask_collapse(health, share(step), channels_));
+  // before, no score can move; after, none needs to
+  if (moment.schedule.k < static_cast<double>(channels_) && share(step) <= options_.masks.anneal_end)
+    if (const std::string zero = zero_scores_.look(score_grad_norm, step); !zero.empty()) log_warning(zero);
+}
+
+double MaskLearning::look(const MaskMoment& moment, const MaskHealth& health, Keys& keys) {
+  const double p = share(training_.state.step + 1);
+  const std::vector<int64_t> widths = kept_widths(learned_->scores(), budget_);
+  const at::Tensor hard_LF = hard_top_k(learned_->scores(), widths),
+                   lambda_LF = learned_->evaluation_mask(moment).mask_LF;
+  const double soft_loss = training_.heldout.loss(model_, compaction_.masks(lambda_LF));
+  const double hard_loss = training_.heldout.loss(model_, compaction_.masks(hard_LF * lambda_LF));
+  // a random choice has to find every channel there
+  const double random_loss = compaction_.has_removed()
+                                 ? std::nan("")
+                                 : training_.heldout.loss(model_, masks_of(others_.hard("random", widths)));
+  const double churn = mask_churn(previous_hard_LF_, hard_LF);
+  keys.insert(keys.end(), {{"heldout_hard_loss", hard_loss}, {"churn", churn}});
+  if (!compaction_.has_removed()) keys.emplace_back("heldout_random_loss", random_loss);
+  for (const OtherChoices::Choice& other : others_.choices)
+    keys.emplace_back(std::string("overlap_") + other.name,
+                      1.0 - mask_churn(hard_LF, hard_top_k(other.scores_LF, widths)));
+  for (int64_t layer = 0; layer < layers_; ++layer) {
+    keys.emplace_back(fmt::format("kept_share.{}", layer), 1.0 - health.layer_sparsity[static_cast<size_t>(layer)]);
+    keys.emplace_back(fmt::format("sharpness.{}", layer), health.layer_sharpness[static_cast<size_t>(layer)]);
+    keys.emplace_back(fmt::format("churn.{}", layer),
+                      mask_churn(previous_hard_LF_.narrow(0, layer, 1), hard_LF.narrow(0, layer, 1)));
+  }
+  if (!learned_->keeps_all())
+    watch_.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, p));
+  if (moment.schedule.k <= static_cast<double>(kept_) && !learned_->keeps_all())
+    watch_.found(CollapseWatch::early, early_decision(churn, p));
+  previous_hard_LF_.copy_(hard_LF);
+  return soft_loss;
+}
+
+void MaskLearning::bring_back() {
+  if (!compaction_.has_removed()) return;
+  Model whole = load_model(context_.model_folder(options_.from)).model;
+  compaction_.expand(model_, whole);
+  model_ = std::move(whole);
+  if (const int64_t gone = compaction_.count_removed(hard_choice(learned_->scores(), budget_)); gone > 0)
+    log_warning(
+        fmt::format("stage '{}': {} of the kept channels had been removed as dead and come back with the weights that "
+                    "'{}' gave them; a larger compact_after avoids that",
+                    context_.stage.name, gone, options_.from));
+}
+
+Json MaskLearning::finish() {
+  bring_back();
   // The last form of the mask, at p = 1: what the cut merges into the up rows.
-  const MaskMoment last = moment_of(steps);
-  const StepMask final_mask = learned->evaluation_mask(last);
-  const std::vector<int64_t> widths = kept_widths(raw_LF, budget);
+  const MaskMoment last = moment_of(steps_);
+  const StepMask final_mask = learned_->evaluation_mask(last);
+  const at::Tensor& raw_LF = learned_->scores();
+  const std::vector<int64_t> widths = kept_widths(raw_LF, budget_);
   const at::Tensor hard_LF = hard_top_k(raw_LF, widths);
-  const double soft_loss = session.heldout_loss(masks_of(final_mask.mask_LF)),
-               hard_loss = session.heldout_loss(masks_of(final_mask.mask_LF * hard_LF));
-  const double random_loss = session.heldout_loss(masks_of(others.hard("random", widths)));
-  if (!learned->keeps_all())
-    watch.found(CollapseWatch::no_better_than_random,
-                cut_collapse(hard_loss, random_loss, 1.0));  // the only look at it once channels have left
-  const MaskHealth health = mask_health({.soft_LF = final_mask.plain_LF,
-                                         .raw_LF = raw_LF,
-                                         .hard_LF = hard_LF,
-                                         .k = last.schedule.k,
-                                         .epsilon = last.schedule.epsilon,
-                                         .global = budget.global});
-  if (budget.global)
+  const Heldout& heldout = training_.heldout;
+  const double soft_loss = heldout.loss(model_, masks_of(final_mask.mask_LF)),
+               hard_loss = heldout.loss(model_, masks_of(final_mask.mask_LF * hard_LF)),
+               random_loss = heldout.loss(model_, masks_of(others_.hard("random", widths)));
+  if (!learned_->keeps_all())  // the only look at it once channels have left
+    watch_.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, 1.0));
+  const MaskHealth health = health_of(last, final_mask.plain_LF, hard_LF);
+  if (budget_.global)
     log_info(fmt::format("stage '{}': one budget for all layers leaves widths {}; few other programs open such a model",
-                         context.stage.name, fmt::join(widths, ", ")));
-  save_model(context.folder() / "model", model, model_facts(context));
+                         context_.stage.name, fmt::join(widths, ", ")));
+  save_model(context_.folder() / "model", model_, model_facts(context_));
   std::string model_sha256;
-  load_model_config(context.folder() / "model", &model_sha256);
-  save_masks(context.folder() / "masks.h5", {.scores_LF = raw_LF,
-                                             .soft_LF = final_mask.mask_LF,
-                                             .source_sha256 = model_sha256,
-                                             .num_kept = kept,
-                                             .epsilon = last.schedule.epsilon,
-                                             .kept = widths,
-                                             .method = options.masks.mask_method,
-                                             .global = budget.global});
-  Json body = session.finish();
-  body["flops"] = body["flops"].get<double>() + start_flops;
+  load_model_config(context_.folder() / "model", &model_sha256);
+  save_masks(context_.folder() / "masks.h5", {.scores_LF = raw_LF,
+                                              .soft_LF = final_mask.mask_LF,
+                                              .source_sha256 = model_sha256,
+                                              .num_kept = kept_,
+                                              .epsilon = last.schedule.epsilon,
+                                              .kept = widths,
+                                              .method = options_.masks.mask_method,
+                                              .global = budget_.global});
+  Json body = training_.finish();
+  body["flops"] = body["flops"].get<double>() + start_flops_;
   body["results"] = {{"heldout_soft_loss", soft_loss},
                      {"heldout_hard_loss", hard_loss},
                      {"heldout_random_loss", random_loss},
                      {"sharpness", health.sharpness},
                      {"sum_error", health.sum_error}};
-  for (const OtherChoices::Choice& other : others.choices)
+  for (const OtherChoices::Choice& other : others_.choices)
     body["results"][std::string("overlap_") + other.name] =
         1.0 - mask_churn(hard_LF, hard_top_k(other.scores_LF, widths));
   return body;
+}
+
+}  // namespace
+
+Json run_learn_masks(StageContext& context) {
+  MaskLearning learning(context);
+  while (!learning.done()) learning.step();
+  return learning.finish();
 }
 
 }  // namespace coppice

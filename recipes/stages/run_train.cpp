@@ -6,10 +6,13 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "recipes/stages/teachers.h"
 #include "recipes/stages/train.h"
 #include "recipes/stages/training.h"
 #include "src/base/log.h"
+#include "src/checkpoint/checkpoint.h"
 #include "src/model/parameters.h"
+#include "student/self_test.h"
 
 namespace coppice {
 namespace {
@@ -29,14 +32,21 @@ Model starting_model(const StageContext& context, const TrainStage& options) {
   return model;
 }
 
+/// Targets of a micro-batch: what the teachers say while the stage distils, next-token loss otherwise.
+std::vector<Targets> targets_of(const StageTeachers& teachers, const Model& model, const Batch& batch,
+                                const KdOptions& distillation, bool distils) {
+  if (!distils) return {make_targets(batch, {}, distillation)};
+  return teachers.targets(batch, distillation, model.config.num_hidden_layers);
+}
+
 /// The loss on the step's first micro-batches, as many as it takes to count how often the teacher is right.
-void test_loss(const TrainingSession& session, const StageContext& context, const Model& model,
+void test_loss(const StageContext& context, const StageTeachers& teachers, const Model& model,
                const std::vector<Batch>& batches, const KdOptions& distillation, bool distils) {
   std::vector<TestBatch> sample;
   int64_t live = 0;
   for (const Batch& batch : batches) {
     sample.push_back({.batch = batch,
-                      .targets = session.targets(batch, distillation, distils),
+                      .targets = targets_of(teachers, model, batch, distillation, distils),
                       .labels_in_place = true});  // check_labels; or live
     if ((live += batch.num_live) >= kEnoughLabels || !distils) break;
   }
@@ -47,44 +57,47 @@ void test_loss(const TrainingSession& session, const StageContext& context, cons
 
 Json run_train(StageContext& context) {
   const auto& options = context.stage.get<TrainStage>();
-  const TrainingOptions& training = options.training;
   Model model = starting_model(context, options);
   model.arena->enable_gradient();
   const bool published_core = options.from.empty() || options.has_teacher();
-  Optimizer optimizer(training.optimizer, *model.arena,
-                      warmup_steps(training, published_core ? kPublishedWarmupFresh : kPublishedWarmupContinued),
-                      training.steps());
-  TrainingSession session(context, training, model, optimizer, open_teachers(context, options), options.top_k, {});
-  Json extra;
-  session.resume(extra);
+  const int64_t steps = options.training.steps(),
+                warmup =
+                    warmup_steps(options.training, published_core ? kPublishedWarmupFresh : kPublishedWarmupContinued);
+  Optimizer optimizer(options.training.optimizer, *model.arena, warmup, steps);
+  const StageTeachers teachers(context, options);
+  Training training(context, options.training, model, optimizer, teachers.names(), {});
+  const Json extra = training.resume();
 
   bool tested = false, taught = false;
-  while (session.step() < session.num_steps()) {
-    LossSums sums;
-    const bool distils = options.has_teacher() && distils_at(options.distillation, session.step(), session.num_steps());
+  while (training.state.step < steps) {
+    const int64_t step = training.state.step;
+    const bool distils = options.has_teacher() && distils_at(options.distillation, step, steps);
     KdOptions distillation = options.distillation;
-    distillation.teacher_weight =
-        distils ? teacher_weight_at(options.distillation, session.step(), session.num_steps()) : 0;
-    const std::vector<Batch> batches = session.next_batches();
+    distillation.teacher_weight = distils ? teacher_weight_at(options.distillation, step, steps) : 0;
+    distillation.z_loss = options.training.z_loss;
+    const std::vector<Batch>& batches = training.begin_step();
     if (!tested || (!taught && distils))
-      test_loss(session, context, model, batches, distillation, distils);  // again when distillation begins later
+      test_loss(context, teachers, model, batches, distillation, distils);  // again when distillation begins later
     tested = true;
     taught |= distils;
+    StepSums step_sums;
     for (const Batch& batch : batches) {
-      const std::vector<Targets> targets = session.targets(batch, distillation, distils);
-      if (distils) session.count_live_teachers(batch);
-      sums.add(train_micro_batch(model, batch, targets, {}, session.scale()));
+      const std::vector<Targets> targets = targets_of(teachers, model, batch, distillation, distils);
+      if (distils) training.journal.add_flops(teachers.flops(batch));
+      step_sums.add(train_micro_batch(model, batch, targets, {}, training.samples.scale()));
     }
-    const StepOutcome outcome = optimizer.step(std::isfinite(sums.terms(distillation.teacher_weight).loss));
-    const double heldout = session.wants_heldout() ? session.heldout_loss() : std::nan("");
+    training.vote();
+    const LossSums sums = step_sums.read();
+    const StepOutcome outcome = optimizer.step(std::isfinite(sums.terms().loss));
     std::vector<std::pair<std::string, double>> keys;
     if (options.has_teacher() && is_scheduled(options.distillation))
       keys.emplace_back("teacher_weight", distillation.teacher_weight);
-    session.end_step(sums, distillation.teacher_weight, outcome, heldout, keys, extra);
+    training.end_step({.sums = sums, .outcome = outcome, .heldout = training.heldout_loss_if_due(), .extra = keys},
+                      extra);
   }
   save_model(context.folder() / "model", model, model_facts(context));
-  Json body = session.finish();
-  body["results"] = {{"heldout_loss", session.heldout_loss()}};
+  Json body = training.finish();
+  body["results"] = {{"heldout_loss", training.heldout.loss(model)}};
   return body;
 }
 

@@ -6,8 +6,8 @@
 #include <map>
 
 #include "recipes/stages/label.h"
+#include "recipes/stages/sample_stream.h"
 #include "recipes/stages/train.h"
-#include "recipes/stages/training.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/checkpoint/checkpoint.h"

@@ -98,12 +98,14 @@ Loader::Loader(std::vector<const TokenShards*> domains, std::vector<MixtureEntry
   limit_ = sample_limits(mixture_, windows);
 }
 
-Batch Loader::next(int64_t rows) {
-  const std::vector<Span> spans = next_spans(rows);
-  Batch batch = make_batch(rows, options_.seq_len, options_.document_mask);
+Batch Loader::next(int64_t rows) { return read(next_spans(rows)); }
+
+Batch Loader::read(std::span<const Span> spans) const {
+  Batch batch = make_batch(std::ssize(spans), options_.seq_len, options_.document_mask);
   batch.spans.reserve(spans.size());
+  int64_t row = 0;
   for (const Span& span : spans)
-    fill_row(batch, span.row, *domains_[static_cast<size_t>(span.domain)], span.domain, {span.shard, span.offset},
+    fill_row(batch, row++, *domains_[static_cast<size_t>(span.domain)], span.domain, {span.shard, span.offset},
              options_.document_mask);
   return batch;
 }

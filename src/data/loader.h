@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,8 @@ class Loader {
   Batch next(int64_t rows);
   /// Where these samples lie, a span each, in place of the batch: no token is read.
   std::vector<Span> next_spans(int64_t rows);
+  /// The samples that lie there as one batch, a row each in this order.
+  Batch read(std::span<const Span> spans) const;
   const std::vector<uint64_t>& drawn() const { return drawn_; }  // samples per domain so far: the whole state
   /// Goes on after `drawn`; UserError::recipe when it counts other domains than the mixture.
   void restore(std::vector<uint64_t> drawn);

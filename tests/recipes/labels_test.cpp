@@ -5,8 +5,9 @@
 
 #include "recipes/run/cost.h"
 #include "recipes/run/run_recipe.h"
+#include "recipes/stages/sample_stream.h"
+#include "recipes/stages/teachers.h"
 #include "recipes/stages/train.h"
-#include "recipes/stages/training.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/json.h"
@@ -67,25 +68,29 @@ void wait_for(const std::function<bool()>& done) {
 }
 
 /// The label under every (domain, shard, offset) that a train stage of a finished run trains on, through the recipe's
-/// own loader, caches and session.
+/// own samples and caches.
 using LabelsUnderTokens = std::map<std::tuple<std::string, int32_t, uint64_t>, int64_t>;
 LabelsUnderTokens labels_trained_on(const fs::path& recipe_file, const fs::path& root, const std::string& stage_name) {
   using namespace coppice;
   const Recipe recipe = load_recipe(recipe_file.string(), {}, {});
   RunFolder run = RunFolder::beside_its_owner(root);
   const PreparedData data = open_data(root);
-  StageContext context{
-      .recipe = recipe, .stage = recipe.stage(stage_name), .run = run, .data = data, .fingerprint = "", .identity = {}};
+  const std::unique_ptr<Comm> comm = alone();
+  const StageContext context{.recipe = recipe,
+                             .stage = recipe.stage(stage_name),
+                             .run = run,
+                             .data = data,
+                             .comm = *comm,
+                             .fingerprint = "",
+                             .identity = {}};
   const auto& options = context.stage.get<TrainStage>();
-  Model model = make_model(recipe.model_after(stage_name));
-  model.arena->enable_gradient();
-  Optimizer optimizer(options.training.optimizer, *model.arena, 1, options.training.steps());
-  TrainingSession session(context, options.training, model, optimizer, open_teachers(context, options), options.top_k,
-                          {});
+  SampleStream samples(context, options.training, *comm);
+  const StageTeachers teachers(context, options);
+  const int64_t num_layers = recipe.model_after(stage_name).num_hidden_layers;
   LabelsUnderTokens labels;
-  for (int64_t step = 0; step < session.num_steps(); ++step)
-    for (const Batch& batch : session.next_batches()) {
-      const at::Tensor label_N = session.targets(batch, options.distillation, true).front().teacher_label_N;
+  for (int64_t step = 0; step < options.training.steps(); ++step)
+    for (const Batch& batch : samples.next()) {
+      const at::Tensor label_N = teachers.targets(batch, options.distillation, num_layers).front().teacher_label_N;
       for (const Span& span : batch.spans)
         for (int32_t i = 0; i < span.length; ++i) {
           const int64_t at = span.row * batch.token_BT.size(1) + span.column + i;

@@ -30,11 +30,12 @@ struct Row {
 
 constexpr Row kRows[] = {
     // -- stages --
-    {"recipes/stages/learn_masks.cpp", "", 1, Why::own_file, "living channels of its own checkpoint"},
+    {"recipes/stages/run_learn_masks.cpp", "", 1, Why::own_file, "living channels of its own checkpoint"},
     {"recipes/stages/prune.cpp", "learned what each layer keeps", 1, Why::before, "check_prune"},
     {"recipes/stages/prune.cpp", "belong to another model", 1, Why::own_file,
      "masks.h5 and model of one learn_masks stage"},
-    {"recipes/stages/check_labels.cpp", "", 2, Why::first,
+    {"recipes/stages/label.cpp", "", 1, Why::before, "load_recipe looks for the files of every domain"},
+    {"recipes/stages/stored_labels.cpp", "", 2, Why::first,
      "labels from elsewhere: asked for every reader at the end of their stage; own labels are made for what is drawn"},
     {"recipes/stages/training.cpp", "belongs to other options", 1, Why::own_file,
      "a checkpoint under the stage's folder"},

@@ -1,7 +1,7 @@
 // A gradient that is exactly 0: said once, at the step where enough zeros came in a row.
 #include <doctest/doctest.h>
 
-#include "recipes/stages/training.h"
+#include "recipes/stages/journal.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice::test;

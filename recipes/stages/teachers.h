@@ -1,0 +1,42 @@
+// The teachers of a train stage: label stages whose stored labels are read, or models that read each batch themselves.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "recipes/stages/context.h"
+#include "recipes/stages/train.h"
+#include "src/data/label_cache.h"
+#include "src/model/decoder.h"
+#include "student/targets.h"
+
+namespace coppice {
+
+class StageTeachers {
+ public:
+  /// Opens caches, verified against the fingerprint that the label stage's manifest promises and walked in the order of
+  /// the stage's samples (stored_labels.h); loads models.
+  StageTeachers(const StageContext& context, const TrainStage& options);
+
+  bool empty() const { return teachers_.empty(); }
+  std::vector<std::string> names() const;
+  /// What each teacher says of a batch, as targets with its share.
+  std::vector<Targets> targets(const Batch& batch, KdOptions distillation, int64_t num_layers) const;
+  /// Of the live teachers' passes over a batch: part of what the stage costs.
+  double flops(const Batch& batch) const;
+
+ private:
+  struct Teacher {
+    std::string name;                                 // the stage it comes from
+    std::vector<std::unique_ptr<LabelCache>> labels;  // one a domain of the mixture
+    bool some = false;                                // tokens may be without a label
+    std::unique_ptr<Model> model;                     // instead of labels
+    double share = 1;
+  };
+  std::string stage_;
+  int64_t top_k_ = 0, seq_len_ = 0;
+  std::vector<Teacher> teachers_;
+};
+
+}  // namespace coppice

@@ -1,0 +1,27 @@
+#include "src/data/teacher_signal.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "src/base/errors.h"
+
+namespace coppice {
+
+TeacherSignal stored_signal(const std::vector<const LabelCache*>& caches, const Batch& batch,
+                            const SignalRequest& request, bool some, const std::string& teacher) {
+  TeacherSignal signal{.labels_below = labels_below(caches)};
+  at::Tensor label_BT;
+  if (request.loss == "top_k") {
+    signal.top = lookup_top_k(caches, batch);
+    label_BT = signal.top.id_NK.select(1, 0).reshape(batch.token_BT.sizes());
+  } else {
+    label_BT = signal.label_BT = lookup_labels(caches, batch);
+  }
+  if (some) return signal;
+  const at::Tensor missing = batch.true_label_BT.ge(0).logical_and(label_BT.lt(0));
+  COPPICE_CHECK(!missing.any().item<bool>(),
+                fmt::format("{} positions of a batch have no label of '{}'", missing.sum().item<int64_t>(), teacher));
+  return signal;
+}
+
+}  // namespace coppice

@@ -1,0 +1,40 @@
+// What a teacher says about a batch: the meeting place of those who make it (stored labels here, a live model in
+// teacher/) and of the losses that read it. Plain tensors, so that nothing downstream can tell the difference.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "src/data/label_cache.h"
+#include "src/data/windows.h"
+#include "src/tensors/ops.h"
+
+namespace coppice {
+
+/// What a loss asks a teacher for.
+struct SignalRequest {
+  std::string loss = "labels";         // labels, top_k, or one that reads the whole distribution
+  int64_t top_k = 64;                  // ids a token of loss top_k, from a live teacher
+  double temperature = 1;              // of its probabilities
+  std::vector<int64_t> hidden_layers;  // counted from 1, whose outputs are compared; empty: none
+};
+
+/// What a loss does not need is undefined. B rows of T tokens, D and E widths, V vocabulary.
+struct TeacherSignal {
+  at::Tensor label_BT;               // loss labels: int64, below 0 = none
+  TopK top;                          // loss top_k, one row a token
+  at::Tensor hidden_NE;              // losses kl, reverse_kl, jsd: the teacher's final hidden states and
+  at::Tensor head_VE;                // its output table
+  std::vector<at::Tensor> layer_ND;  // what leaves each of hidden_layers
+  int64_t labels_below = 0;          // ids of label_BT and top are, where given; 0 = nobody has looked
+};
+
+/// Stored labels of a batch; caches[d] belongs to domain d of its spans. InternalError for a position without a label
+/// whose next token counts, unless `some`: whoever reads them has checked that they are there.
+TeacherSignal stored_signal(const std::vector<const LabelCache*>& caches, const Batch& batch,
+                            const SignalRequest& request, bool some, const std::string& teacher);
+
+}  // namespace coppice

@@ -1,0 +1,37 @@
+#include "teacher/live_signal.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include "teacher/label.h"
+
+namespace coppice {
+
+TeacherSignal live_signal(const Model& model, const Batch& batch, const SignalRequest& request,
+                          const std::string& teacher) {
+  const at::NoGradGuard no_grad;
+  TeacherSignal signal;
+  TopFacts facts;
+  DecoderTaps taps;
+  std::vector<at::Tensor> output_ND;
+  if (!request.hidden_layers.empty())
+    taps.layer_output = [&](int, const at::Tensor& layer_ND) { output_ND.push_back(layer_ND); };
+  const at::Tensor hidden_NE = decoder_hidden(model, batch.input(), {}, taps);
+  const at::Tensor head_VE = output_head(model);
+  if (request.loss == "labels") {
+    signal.label_BT = top_1(hidden_NE, head_VE, &facts).reshape(batch.token_BT.sizes());
+    signal.labels_below = head_VE.size(0);
+  } else if (request.loss == "top_k") {
+    signal.top = top_k(hidden_NE, head_VE, request.top_k, request.temperature, &facts);
+    signal.labels_below = head_VE.size(0);
+  } else {
+    signal.hidden_NE = hidden_NE;
+    signal.head_VE = head_VE;
+  }
+  check_finite(facts, teacher);
+  for (const int64_t layer : request.hidden_layers)
+    signal.layer_ND.push_back(output_ND.at(static_cast<size_t>(layer - 1)));
+  return signal;
+}
+
+}  // namespace coppice
