@@ -9,6 +9,8 @@
 #include "src/base/errors.h"
 #include "src/base/json.h"
 #include "src/text/byte_sink.h"
+#include "src/text/byte_source.h"
+#include "src/text/file_endings.h"
 
 namespace coppice {
 
@@ -17,8 +19,18 @@ struct DocumentWriter::State {
   uint64_t text_bytes = 0;
 };
 
+namespace {
+
+ByteSink::Coding coding_of(const std::filesystem::path& path) {
+  const FileEnding* ending = ending_of(path);
+  return ending != nullptr && ending->coding == ByteSource::Coding::plain ? ByteSink::Coding::plain
+                                                                          : ByteSink::Coding::zstd;
+}
+
+}  // namespace
+
 DocumentWriter::DocumentWriter(std::filesystem::path path)
-    : state_(new State{.sink = ByteSink(std::move(path), ByteSink::Coding::zstd)}) {}
+    : state_(new State{.sink = ByteSink(path, coding_of(path))}) {}
 
 DocumentWriter::~DocumentWriter() = default;
 

@@ -1,4 +1,4 @@
-// Documents out: JSONL.zst, committed by rename.
+// Documents out: JSON lines, committed by rename.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,8 @@
 
 namespace coppice {
 
-/// Writes documents as JSONL.zst {"id","source","text","metadata":{"license"}}; commit() renames into place.
+/// Writes documents as lines of JSON, plain in a .jsonl and zstd otherwise:
+/// {"id","source","text","metadata":{"license"}}; commit() renames into place.
 class DocumentWriter {
  public:
   explicit DocumentWriter(std::filesystem::path path);

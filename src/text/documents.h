@@ -5,11 +5,18 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace coppice {
+
+/// Why a document goes: the rule, and what decided where the rule measures something.
+struct Removal {
+  std::string rule;
+  std::optional<double> value = {}, threshold = {};
+};
 
 struct Document {
   std::string id;       // stable: kept from the input or <relative path>#<record number>

@@ -1,5 +1,5 @@
-// The verb `data extract` on a small tree: ids, order, budget, duplicates, and what a user may get wrong.
-#include "recipes/commands/command_extract.h"
+// The step `extract` on a small tree: ids, order, budget, duplicates, and what a user may get wrong.
+#include "src/text/steps/extract.h"
 
 #include <doctest/doctest.h>
 #include <unistd.h>
@@ -10,6 +10,7 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/text/documents.h"
+#include "src/text/steps/step_table.h"
 
 namespace coppice {
 
@@ -24,7 +25,7 @@ struct Tree {
   void add(const std::string& name, const std::string& bytes) const {
     std::ofstream(path / "in" / name, std::ios::binary) << bytes;
   }
-  ExtractOptions options() const {
+  StepOptions options() const {
     return {.source = "tree",
             .license = "CC0-1.0",
             .output = path / "out" / "tree.jsonl.zst",
@@ -39,6 +40,12 @@ std::string text_of(int number, size_t bytes) {
   while (text.size() < bytes) text += "and so on ";
   text.resize(bytes);
   return text;
+}
+
+StepReport extract_documents(const StepOptions& options) {
+  const auto step = std::ranges::find(step_table(), std::string_view("extract"), &StepRow::name);
+  REQUIRE(step != step_table().end());
+  return run_step(*step, options);
 }
 
 std::vector<Document> read_documents(const fs::path& path) {
@@ -60,11 +67,11 @@ TEST_SUITE("unit") {
     tree.add("picture.png", text_of(4, 300));
     fs::create_symlink(tree.path / "in" / "b.txt", tree.path / "in" / "link.txt");
 
-    const ExtractReport report = extract_documents(tree.options());
+    const StepReport report = extract_documents(tree.options());
     CHECK(report.documents == 3);
     CHECK(report.files == 5);
     CHECK(report.text_bytes == 900);
-    CHECK(report.rejected == std::map<std::string, uint64_t>{{"duplicate", 1}, {"short", 1}});
+    CHECK(report.removed == std::map<std::string, uint64_t>{{"duplicate", 1}, {"short", 1}});
     CHECK_FALSE(report.reached_max_bytes);
 
     const std::vector<Document> documents = read_documents(tree.options().output);
@@ -94,12 +101,12 @@ TEST_SUITE("unit") {
   TEST_CASE("extract: the budget is kept, filled, spread over the tree, and gives the same bytes again") {
     const Tree tree;
     for (int i = 0; i < 100; ++i) tree.add((i < 50 ? "" : "sub/") + std::to_string(i) + ".txt", text_of(i, 400));
-    ExtractOptions options = tree.options();
+    StepOptions options = tree.options();
     options.max_bytes = 8100;  // 20 documents fill 98.8% of it: the rest is tried and does not fit
-    const ExtractReport report = extract_documents(options);
+    const StepReport report = extract_documents(options);
     CHECK(report.documents == 20);
     CHECK(report.text_bytes == 8000);
-    CHECK(report.rejected.at("does not fit") == 80);
+    CHECK(report.removed.at("does not fit") == 80);
 
     options.max_bytes = 8000;
     CHECK(extract_documents(options).reached_max_bytes);
@@ -116,7 +123,7 @@ TEST_SUITE("unit") {
   TEST_CASE("extract: a sample says nothing about which documents are held out") {
     const Tree tree;
     for (int i = 0; i < 2000; ++i) tree.add(std::to_string(i) + ".txt", text_of(i, 240));
-    ExtractOptions options = tree.options();
+    StepOptions options = tree.options();
     options.max_bytes = 400 * 240;  // a fifth of the tree
     REQUIRE(extract_documents(options).documents >= 390);
     size_t documents = 0, heldout = 0;
@@ -136,9 +143,9 @@ TEST_SUITE("unit") {
     for (int i = 0; i < 6000; ++i) open += "<div>";
     tree.add("b.html", open);
     tree.add("c.txt.gz", "no gzip at all");
-    const ExtractReport report = extract_documents(tree.options());
+    const StepReport report = extract_documents(tree.options());
     CHECK(report.documents == 1);
-    CHECK(report.rejected == std::map<std::string, uint64_t>{{"unreadable", 2}});
+    CHECK(report.removed == std::map<std::string, uint64_t>{{"unreadable", 2}});
   }
 
   TEST_CASE("extract: without a budget the documents come in the order of the files, one file in memory at a time") {
@@ -155,7 +162,7 @@ TEST_SUITE("unit") {
   TEST_CASE("extract: what a user may get wrong, with its exit code") {
     const Tree tree;
     tree.add("picture.png", text_of(1, 300));
-    const auto code_of = [](const ExtractOptions& options) {
+    const auto code_of = [](const StepOptions& options) {
       try {
         extract_documents(options);
       } catch (const Error& error) {
@@ -163,7 +170,7 @@ TEST_SUITE("unit") {
       }
       return ExitCode::done;
     };
-    ExtractOptions options = tree.options();
+    StepOptions options = tree.options();
     CHECK(code_of(options) == ExitCode::bad_file);  // a folder without text
     CHECK_FALSE(fs::exists(options.output));
     options.inputs = {tree.path / "missing"};
