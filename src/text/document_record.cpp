@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "src/base/errors.h"
@@ -85,24 +86,80 @@ std::string id_of(ondemand::value value) {
   }
 }
 
-/// Of a field that is nice to have: a string, or as if it were not there.
-void take_string(ondemand::value value, std::string_view name, std::string& into) {
-  if (value.type() == ondemand::json_type::string) {
-    into = string_of(value, name);
-  } else {
-    check_value(value, 2);
+bool is_string(ondemand::value value) { return value.type() == ondemand::json_type::string; }
+
+/// The place of a member in its record: the quote that opens its name. Before the name is read.
+template <class Field>
+const char* begin_of(Field& field) {
+  return field.key().value().raw() - 1;
+}
+
+/// Numbers by name, or false and none of them.
+bool take_scores(ondemand::value value, std::vector<Score>& scores) {
+  bool all = true;
+  for (auto field : value.get_object()) {
+    std::string_view name;
+    const bool readable = field.unescaped_key().get(name) == simdjson::SUCCESS;
+    ondemand::value entry = field.value();
+    double score = 0;
+    if (readable && entry.get_double().get(score) == simdjson::SUCCESS) {
+      scores.push_back({std::string(name), score});
+    } else {
+      check_value(entry, 4);
+      all = false;
+    }
   }
+  if (!all) scores.clear();
+  return all;
+}
+
+/// The member [begin, end) behind those that are there; line ends between its parts become blanks.
+void append_member(std::string& members, const char* begin, const char* end) {
+  while (std::string_view(" \t\r\n").find(end[-1]) != std::string_view::npos) --end;
+  if (!members.empty()) members += ',';
+  const size_t at = members.size();
+  members.append(begin, end);
+  std::replace_if(
+      members.begin() + static_cast<std::ptrdiff_t>(at), members.end(), [](char c) { return c == '\n' || c == '\r'; },
+      ' ');
 }
 
 }  // namespace
 
+/// A member that nobody reads: checked, and kept where members are.
+void RecordParser::pass_over(const char* begin, ondemand::value value, int depth, std::string& members) {
+  const std::string_view token = value.raw_json_token();  // of an array or object its first sign
+  const bool nested = token.starts_with('[') || token.starts_with('{');
+  check_value(value, depth);
+  if (!keep_fields_) return;
+  append_member(members, begin, nested ? document_.current_location().value() : token.data() + token.size());
+}
+
+void RecordParser::read_metadata(ondemand::value value, Document& document) {
+  for (auto entry : value.get_object()) {
+    const char* const begin = begin_of(entry);
+    std::string_view name;
+    const bool readable = entry.unescaped_key().get(name) == simdjson::SUCCESS;
+    ondemand::value field = entry.value();
+    if (readable && name == "license" && is_string(field)) {
+      document.license = string_of(field, "license");
+    } else if (keep_fields_ && readable && name == "scores" && field.type() == ondemand::json_type::object) {
+      if (!take_scores(field, document.scores))
+        append_member(document.metadata, begin, document_.current_location().value());
+    } else {
+      pass_over(begin, field, 3, document.metadata);
+    }
+  }
+}
+
 Document RecordParser::read(std::string_view record) {
-  ondemand::document json = parser_.iterate(record.data(), record.size(), record.size() + LineReader::kPadding);
-  if (json.type() != ondemand::json_type::object)
+  document_ = parser_.iterate(record.data(), record.size(), record.size() + LineReader::kPadding);
+  if (document_.type() != ondemand::json_type::object)
     throw BadRecord("expected one JSON object on the line (an array of documents belongs into a file ending in .json)");
   Document document;
   bool has_text = false, has_id = false, has_source = false, has_metadata = false;
-  for (auto field : json.get_object()) {
+  for (auto field : document_.get_object()) {
+    const char* const begin = begin_of(field);
     std::string_view key;  // a name that cannot be read is none of ours
     const bool readable = field.unescaped_key().get(key) == simdjson::SUCCESS;
     ondemand::value value = field.value();
@@ -114,23 +171,19 @@ Document RecordParser::read(std::string_view record) {
       document.id = id_of(value);
     } else if (readable && key == "source") {
       set_once(has_source, "source");
-      take_string(value, "source", document.source);
+      if (is_string(value))
+        document.source = string_of(value, "source");
+      else
+        pass_over(begin, value, 2, document.metadata);
     } else if (readable && key == "metadata" && value.type() == ondemand::json_type::object) {
       set_once(has_metadata, "metadata");
-      for (auto entry : value.get_object()) {
-        std::string_view name;
-        const bool is_license = entry.unescaped_key().get(name) == simdjson::SUCCESS && name == "license";
-        if (is_license) {
-          take_string(entry.value(), "license", document.license);
-        } else {
-          check_value(entry.value(), 3);
-        }
-      }
-    } else {
-      check_value(value, 2);
+      read_metadata(value, document);
+    } else {  // among metadata, where its name would meet one that is written
+      const bool is_taken = readable && (key == "metadata" || key == "text");
+      pass_over(begin, value, 2, is_taken ? document.metadata : document.fields);
     }
   }
-  if (json.current_location().error() != simdjson::OUT_OF_BOUNDS) throw BadRecord("text after the JSON object");
+  if (document_.current_location().error() != simdjson::OUT_OF_BOUNDS) throw BadRecord("text after the JSON object");
   if (!has_text) throw BadRecord(fmt::format("no field \"{}\"{}", printable(text_key_), names_in(record)));
   return document;
 }

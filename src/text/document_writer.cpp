@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <simdjson.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "src/base/errors.h"
@@ -27,6 +28,23 @@ ByteSink::Coding coding_of(const std::filesystem::path& path) {
                                                                           : ByteSink::Coding::zstd;
 }
 
+std::string quoted(const std::string& text) { return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+/// The members of "metadata": ours around those that came with the document.
+std::string metadata_of(const Document& document) {
+  std::string members;
+  const auto add = [&](const std::string& member) { members += (members.empty() ? "" : ",") + member; };
+  if (!document.license.empty() || document.metadata.empty()) add("\"license\":" + quoted(document.license));
+  if (!document.metadata.empty()) add(document.metadata);
+  std::string scores;
+  for (const Score& score : document.scores) {
+    COPPICE_CHECK(std::isfinite(score.value), score.name + " of " + document.id + " is not finite");
+    scores += fmt::format("{}{}:{}", scores.empty() ? "" : ",", quoted(score.name), score.value);
+  }
+  if (!scores.empty()) add("\"scores\":{" + scores + "}");
+  return members;
+}
+
 }  // namespace
 
 DocumentWriter::DocumentWriter(std::filesystem::path path)
@@ -36,12 +54,10 @@ DocumentWriter::~DocumentWriter() = default;
 
 void DocumentWriter::write(const Document& document) {
   COPPICE_CHECK(simdjson::validate_utf8(document.text), "document text is not UTF-8: " + document.id);
-  const auto quoted = [](const std::string& text) {
-    return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
-  };
-  state_->sink.write(fmt::format("{{\"id\":{},\"source\":{},\"text\":{},\"metadata\":{{\"license\":{}}}}}\n",
+  const std::string& fields = document.fields;
+  state_->sink.write(fmt::format("{{\"id\":{},\"source\":{},\"text\":{}{}{},\"metadata\":{{{}}}}}\n",
                                  quoted(document.id), quoted(document.source), quoted(document.text),
-                                 quoted(document.license)));
+                                 fields.empty() ? "" : ",", fields, metadata_of(document)));
   state_->text_bytes += document.text.size();
 }
 

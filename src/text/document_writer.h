@@ -9,14 +9,14 @@
 
 namespace coppice {
 
-/// Writes documents as lines of JSON, plain in a .jsonl and zstd otherwise:
-/// {"id","source","text","metadata":{"license"}}; commit() renames into place.
+/// Writes documents as lines of JSON, plain into a .jsonl and zstd otherwise: {"id","source","text",<fields>,
+/// "metadata":{"license",<metadata>,"scores"?}}. What a reader has kept of a line comes out as it went in.
 class DocumentWriter {
  public:
   explicit DocumentWriter(std::filesystem::path path);
   ~DocumentWriter();
   void write(const Document& document);
-  void commit();
+  void commit();  // renames into place
   uint64_t text_bytes() const;
 
  private:

@@ -46,7 +46,11 @@ class CorpusReader {
  public:
   CorpusReader(fs::path path, const std::function<void(Document&&)>& visit, const CorpusOptions& options,
                uint64_t* bytes_read)
-      : path_(std::move(path)), visit_(visit), options_(options), bytes_read_(bytes_read), parser_(options.text_key) {}
+      : path_(std::move(path)),
+        visit_(visit),
+        options_(options),
+        bytes_read_(bytes_read),
+        parser_(options.text_key, options.keep_fields) {}
 
   void read(const fs::path& path, const std::string& relative) {
     const FileEnding* ending = ending_of(path);

@@ -18,6 +18,12 @@ struct Removal {
   std::optional<double> value = {}, threshold = {};
 };
 
+/// What a step has measured of a document.
+struct Score {
+  std::string name;
+  double value = 0;
+};
+
 struct Document {
   std::string id;       // stable: kept from the input or <relative path>#<record number>
   std::string source;   // where it came from
@@ -27,6 +33,11 @@ struct Document {
   // document).
   std::shared_ptr<const std::string> file = nullptr;
   uint64_t line = 0;
+  // With CorpusOptions::keep_fields: members of the line, and of its "metadata", that nothing here knows, as they stand
+  // there and in their order, ready to be written again: `"url":"https://...","n":1e400`.
+  std::string fields, metadata;
+  std::vector<Score> scores;     // metadata.scores
+  std::vector<Removal> removed;  // why it goes; empty: it stays
 };
 
 inline constexpr uint64_t kMaxDocumentBytes = uint64_t{64} << 20;
@@ -36,6 +47,7 @@ struct CorpusOptions {
   std::string text_key = "text";  // the field that holds the text
   int64_t max_bad = -1;  // bad records of a file that are left out; -1: the larger of 100 and 0.1%, and no text file in
                          // another encoding
+  bool keep_fields = false;  // of lines, for whoever writes the documents again
 };
 
 /// Records of one file (or text files of one folder) that are no documents.

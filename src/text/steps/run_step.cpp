@@ -44,7 +44,7 @@ class StepOutput {
     } catch (const Error& error) {
       if (!reading || (error.code() != ExitCode::bad_file && error.code() != ExitCode::io)) throw;
       log_warning(error.what());
-      remove({.id = file.name, .source = options_.source}, {.rule = "unreadable"});
+      remove({.id = file.name, .source = options_.source, .removed = {{.rule = "unreadable"}}});
     }
     std::ranges::sort(collected, comes_first_by_hash, &Document::id);
     for (Document& document : collected) look(std::move(document));
@@ -62,9 +62,9 @@ class StepOutput {
  private:
   bool is_sample() const { return options_.max_bytes > 0; }
 
-  void remove(const Document& document, const Removal& removal) {
-    ++report_.removed[removal.rule];
-    if (removals_ != nullptr) removals_->write(document.id, document.source, removal);
+  void remove(const Document& document) {
+    ++report_.removed[document.removed.front().rule];
+    if (removals_ != nullptr) removals_->write(document);
   }
 
   void look(Document&& document) {
@@ -74,7 +74,9 @@ class StepOutput {
     for (const MapStep& step : chain_) {
       const Decision decision = step(document);
       changed |= decision.kind == Decision::Kind::change;
-      if (decision.kind == Decision::Kind::drop) return remove(document, decision.removal);
+      if (decision.kind != Decision::Kind::drop) continue;
+      document.removed.push_back(decision.removal);
+      return remove(document);
     }
     ++report_.documents;
     report_.changed += changed;

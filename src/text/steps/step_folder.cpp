@@ -25,9 +25,10 @@ Json counts_of(const StepReport& report) {
 
 }  // namespace
 
-void RemovalWriter::write(const std::string& id, const std::string& source, const Removal& removal) {
+void RemovalWriter::write(const Document& removed) {
+  const Removal& removal = removed.removed.front();
   if (!sink_) sink_ = std::make_unique<ByteSink>(path_, ByteSink::Coding::zstd);
-  nlohmann::ordered_json line = {{"id", id}, {"source", source}, {"rule", removal.rule}};
+  nlohmann::ordered_json line = {{"id", removed.id}, {"source", removed.source}, {"rule", removal.rule}};
   if (removal.value) line["value"] = *removal.value;
   if (removal.threshold) line["threshold"] = *removal.threshold;
   sink_->write(line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");

@@ -20,7 +20,7 @@ namespace coppice {
 class RemovalWriter {
  public:
   explicit RemovalWriter(std::filesystem::path path) : path_(std::move(path)) {}
-  void write(const std::string& id, const std::string& source, const Removal& removal);
+  void write(const Document& removed);
   void commit();
 
  private:
