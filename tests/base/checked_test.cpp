@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "tests/base/scratch.h"
+#include "tests/caught.h"
 
 using namespace coppice;
 

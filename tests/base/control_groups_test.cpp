@@ -8,7 +8,7 @@
 #include <fstream>
 #include <string>
 
-#include "tests/base/scratch.h"
+#include "tests/scratch_folder.h"
 
 using namespace coppice;
 namespace fs = std::filesystem;
@@ -20,17 +20,13 @@ constexpr const char* kUnified = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9
 
 struct Tree {
   ScratchFolder scratch;
-  void write(const std::string& path, const std::string& text) const {
-    const fs::path file = scratch.path() / path;
-    fs::create_directories(file.parent_path());
-    std::ofstream(file) << text;
-  }
+  void write(const std::string& path, const std::string& text) const { scratch.write(path, text); }
   /// A version 2 machine whose process is in `group`.
   void unified(const std::string& group) const {
     write("proc/self/mountinfo", std::string("23 1 8:1 / / rw - ext4 /dev/root rw\n") + kUnified);
     write("proc/self/cgroup", "0::" + group + "\n");
   }
-  GroupLimits limits() const { return control_group_limits(scratch.path()); }
+  GroupLimits limits() const { return control_group_limits(scratch.path); }
 };
 
 }  // namespace
@@ -133,7 +129,7 @@ TEST_SUITE("unit") {
     CHECK(tree.limits().memory_bytes == kNone);
     tree.write("sys/fs/cgroup/a/memory.max", "300");
     CHECK(tree.limits().memory_bytes == 200);
-    fs::remove(tree.scratch.path() / "sys/fs/cgroup/a/memory.current");
+    fs::remove(tree.scratch.path / "sys/fs/cgroup/a/memory.current");
     CHECK(tree.limits().memory_bytes == kNone);
     tree.write("sys/fs/cgroup/a/cpu.max", "200000 100000");
     for (const char* text : {"", "0", "0::", ":::", "0:/a", "1:cpu:/a"}) {

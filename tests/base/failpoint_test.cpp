@@ -3,7 +3,8 @@
 #include <doctest/doctest.h>
 #include <signal.h>
 
-#include "tests/base/scratch.h"
+#include "tests/caught.h"
+#include "tests/child_process.h"
 
 using namespace coppice;
 

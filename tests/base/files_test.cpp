@@ -13,7 +13,9 @@
 #include <thread>
 
 #include "src/base/failpoint.h"
-#include "tests/base/scratch.h"
+#include "tests/caught.h"
+#include "tests/child_process.h"
+#include "tests/scratch_folder.h"
 
 using namespace coppice;
 
@@ -51,7 +53,7 @@ TEST_SUITE("unit") {
     spill(folder / "a", million + million);
     CHECK(sha256_file(folder / "a") == sha256_hex(million + million));
     CHECK(caught([&] { sha256_file(folder / "none"); }).code == 3);
-    CHECK(caught([&] { sha256_file(folder.path()); }).code == 3);
+    CHECK(caught([&] { sha256_file(folder.path); }).code == 3);
   }
 
   TEST_CASE("read_file: whole files up to the limit, nothing else") {
@@ -67,7 +69,7 @@ TEST_SUITE("unit") {
     CHECK(large.says("100000 bytes"));
     CHECK(large.says("at most 99999"));
     CHECK(caught([&] { read_file(folder / "none"); }).says("No such file"));
-    CHECK(caught([&] { read_file(folder.path()); }).says("not a regular file"));
+    CHECK(caught([&] { read_file(folder.path); }).says("not a regular file"));
     REQUIRE(::mkfifo((folder / "fifo").c_str(), 0600) == 0);
     CHECK(caught([&] { read_file(folder / "fifo"); }).says("not a regular file"));  // and does not hang
     CHECK(read_file("/proc/self/status").starts_with("Name:"));                     // claims 0 bytes, has more
@@ -134,10 +136,10 @@ TEST_SUITE("unit") {
     make_folder(folder / ".tmp-step-2");
     CHECK(caught([&] { commit_rename(folder / ".tmp-step-2", folder / "step"); }).code ==
           4);  // a second commit under one name
-    remove_temporaries(folder.path());
+    remove_temporaries(folder.path);
     remove_temporaries(folder / "absent");
     CHECK(folder.names() == std::vector<std::string>{"file", "step", "x"});
-    check_writable(folder.path());
+    check_writable(folder.path);
     check_writable(folder / "not/yet/there");
     CHECK(folder.names() == std::vector<std::string>{"file", "step", "x"});
     CHECK(caught([&] { check_writable("/proc"); }).code == 4);
@@ -159,15 +161,15 @@ TEST_SUITE("unit") {
   TEST_CASE("FolderLock: the second process is refused and told who holds it") {
     const ScratchFolder folder;
     {
-      const FolderLock lock(folder.path());
+      const FolderLock lock(folder.path);
       const auto second =
-          caught([&] { FolderLock again(folder.path()); });  // flock belongs to the open file, so one process will do
+          caught([&] { FolderLock again(folder.path); });  // flock belongs to the open file, so one process will do
       CHECK(second.code == 5);
       CHECK(second.says(fmt::format("process {} on host ", ::getpid())));
-      CHECK(second.says(folder.path().native()));
-      CHECK(run_in_child([&] { FolderLock again(folder.path()); }) == 5);
+      CHECK(second.says(folder.path.native()));
+      CHECK(run_in_child([&] { FolderLock again(folder.path); }) == 5);
     }
-    CHECK(run_in_child([&] { FolderLock again(folder.path()); }) == 0);
+    CHECK(run_in_child([&] { FolderLock again(folder.path); }) == 0);
     CHECK(caught([&] { FolderLock none(folder / "absent"); }).code == 4);
   }
 }
@@ -178,18 +180,18 @@ TEST_SUITE("faults") {
     int ready[2];
     REQUIRE(::pipe(ready) == 0);
     const pid_t holder = start_child([&] {
-      const FolderLock lock(folder.path());
+      const FolderLock lock(folder.path);
       (void)!::write(ready[1], "x", 1);
       for (;;) ::pause();
     });
     char byte = 0;
     REQUIRE(::read(ready[0], &byte, 1) == 1);
-    const auto refused = caught([&] { FolderLock lock(folder.path()); });
+    const auto refused = caught([&] { FolderLock lock(folder.path); });
     CHECK(refused.code == 5);
     CHECK(refused.says(fmt::format("process {} ", holder)));
     ::kill(holder, SIGKILL);
     CHECK(wait_for(holder) == 128 + SIGKILL);
-    CHECK(caught([&] { FolderLock lock(folder.path()); }).code == 0);
+    CHECK(caught([&] { FolderLock lock(folder.path); }).code == 0);
     ::close(ready[0]);
     ::close(ready[1]);
   }
@@ -211,7 +213,7 @@ TEST_SUITE("faults") {
   TEST_CASE("row 5: a full disk stops at the reservation and while writing, with bytes needed and free") {
     const ScratchFolder folder;
     const int code = run_in_child([&] {
-      if (!mount_tmpfs(folder.path(), "size=1m")) ::_exit(kNoMount);
+      if (!mount_tmpfs(folder.path, "size=1m")) ::_exit(kNoMount);
       write_file_atomically(folder / "a", "old");
       OutputFile file(folder / "big", OutputFile::Mode::create);
       const auto reserve = caught([&] { file.allocate(8 << 20); });
@@ -235,7 +237,7 @@ TEST_SUITE("faults") {
   TEST_CASE("row 12: a read-only folder is refused, for root too") {
     const ScratchFolder folder;
     const int code = run_in_child([&] {
-      if (!mount_tmpfs(folder.path(), "size=1m", MS_RDONLY)) ::_exit(kNoMount);
+      if (!mount_tmpfs(folder.path, "size=1m", MS_RDONLY)) ::_exit(kNoMount);
       check_writable(folder / "runs/demo");
     });
     if (code == kNoMount) {
@@ -314,9 +316,9 @@ TEST_SUITE("faults") {
     set_failpoints("io.remove=error,io.mkdir=error,io.allocate=error,io.fsync_folder=error");
     CHECK(caught([&] { make_folder(folder / "b"); }).code == 4);
     spill(folder / ".tmp-x-1", "");
-    CHECK(caught([&] { remove_temporaries(folder.path()); }).code == 4);
+    CHECK(caught([&] { remove_temporaries(folder.path); }).code == 4);
     CHECK(caught([&] { OutputFile(folder / "c", OutputFile::Mode::create).allocate(10); }).code == 4);
-    CHECK(caught([&] { sync_folder(folder.path()); }).code == 4);
+    CHECK(caught([&] { sync_folder(folder.path); }).code == 4);
     set_failpoints("");
   }
 
@@ -341,7 +343,7 @@ TEST_SUITE("faults") {
       ++kills;
       CHECK((left == old_bytes || left == new_bytes));
       old_left += left == old_bytes;
-      remove_temporaries(folder.path());
+      remove_temporaries(folder.path);
       CHECK(folder.names() == std::vector<std::string>{"a"});
     }
     CHECK(kills >= 6);             // open, write, fsync, close, rename, fsync of the folder

@@ -14,7 +14,9 @@
 
 #include "src/base/files.h"
 #include "src/base/random.h"
-#include "tests/base/scratch.h"
+#include "tests/caught.h"
+#include "tests/child_process.h"
+#include "tests/scratch_folder.h"
 
 using namespace coppice;
 

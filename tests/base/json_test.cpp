@@ -5,7 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "src/base/files.h"
-#include "tests/base/scratch.h"
+#include "tests/caught.h"
+#include "tests/scratch_folder.h"
 
 using namespace coppice;
 

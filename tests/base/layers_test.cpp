@@ -5,8 +5,6 @@
 #include <map>
 #include <regex>
 
-#include "tests/base/scratch.h"
-
 namespace {
 
 namespace fs = std::filesystem;

@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/base/json.h"
-#include "tests/base/scratch.h"
+#include "tests/scratch_folder.h"
 
 using namespace coppice;
 

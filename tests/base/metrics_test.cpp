@@ -6,7 +6,9 @@
 #include <limits>
 
 #include "src/base/failpoint.h"
-#include "tests/base/scratch.h"
+#include "tests/caught.h"
+#include "tests/child_process.h"
+#include "tests/scratch_folder.h"
 
 using namespace coppice;
 

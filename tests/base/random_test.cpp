@@ -6,7 +6,7 @@
 #include <set>
 #include <vector>
 
-#include "tests/base/scratch.h"
+#include "tests/caught.h"
 
 using namespace coppice;
 

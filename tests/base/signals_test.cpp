@@ -4,7 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "tests/base/scratch.h"
+#include "tests/child_process.h"
 
 using namespace coppice;
 

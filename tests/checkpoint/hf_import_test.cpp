@@ -12,7 +12,7 @@
 #include "src/checkpoint/hf_export.h"
 #include "src/checkpoint/hf_import.h"
 #include "src/checkpoint/safetensors.h"
-#include "tests/checkpoint/scratch.h"
+#include "tests/checkpoint/tiny.h"
 
 namespace fs = std::filesystem;
 using namespace coppice;
@@ -32,12 +32,12 @@ std::string refusal_of(const fs::path& folder) {
 /// A valid folder whose config.json and tensors a test changes and puts back.
 struct Fixture {
   ScratchFolder scratch;
-  fs::path folder = scratch.path() / "hf";
+  fs::path folder = scratch.path / "hf";
   Json config;
   std::vector<SafetensorsTensor> tensors;
 
   explicit Fixture(bool qk_norm = true) {
-    export_hf(folder, tiny_model(tiny_config(qk_norm), 9), tiny_tokenizer(scratch.path()), "f32");
+    export_hf(folder, tiny_model(tiny_config(qk_norm), 9), tiny_tokenizer(scratch.path), "f32");
     config = read_json(folder / "config.json");
     for (const SafetensorsEntry& entry : read_safetensors_header(folder / "model.safetensors"))
       tensors.push_back({entry.name, read_safetensors_tensor(folder / "model.safetensors", entry)});
@@ -313,11 +313,11 @@ const std::vector<OddRow>& plain_rows() {
 TEST_SUITE("unit") {
   TEST_CASE("hf_import: what is mathematically plain gives the plain folder's logits") {
     const ScratchFolder scratch;
-    const Tokenizer tokenizer = tiny_tokenizer(scratch.path());
+    const Tokenizer tokenizer = tiny_tokenizer(scratch.path);
     for (const bool qk_norm : {false, true}) {
       ModelConfig config = tiny_config(qk_norm);
       config.tie_word_embeddings = qk_norm;  // both kinds of head
-      const fs::path plain = scratch.path() / (qk_norm ? "qwen3" : "llama");
+      const fs::path plain = scratch.path / (qk_norm ? "qwen3" : "llama");
       export_hf(plain, tiny_model(config, 9), tokenizer, "f32");
       Odd start{.config = read_json(plain / "config.json")};
       for (const SafetensorsEntry& entry : read_safetensors_header(plain / "model.safetensors"))
@@ -329,7 +329,7 @@ TEST_SUITE("unit") {
         CAPTURE(row.name);
         Odd odd = start;
         row.change(odd);
-        const fs::path folder = scratch.path() / "odd";
+        const fs::path folder = scratch.path / "odd";
         fs::remove_all(folder);
         odd.write(folder);
         std::string refused;
@@ -456,7 +456,7 @@ TEST_SUITE("faults") {
 
   TEST_CASE("hf_import: an index names leaf files only, and each tensor exactly once") {
     Fixture fixture;
-    fs::copy(fixture.folder / "model.safetensors", fixture.scratch.path() / "outside.safetensors");
+    fs::copy(fixture.folder / "model.safetensors", fixture.scratch.path / "outside.safetensors");
     Json index = {{"metadata", Json::object()}, {"weight_map", Json::object()}};
     for (const SafetensorsTensor& tensor : fixture.tensors) index["weight_map"][tensor.name] = "model.safetensors";
     const auto refusal_with_index = [&](const Json& changed) {

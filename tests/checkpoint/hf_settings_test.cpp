@@ -4,7 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "src/checkpoint/hf_export.h"
-#include "tests/checkpoint/scratch.h"
+#include "tests/checkpoint/tiny.h"
 
 namespace fs = std::filesystem;
 using namespace coppice;
@@ -15,8 +15,8 @@ const char* const kTemplate = "{% for m in messages %}{{ m.role }}: {{ m.content
 
 struct SettingsFolder {
   ScratchFolder scratch;
-  fs::path folder = scratch.path() / "theirs";
-  Tokenizer tokenizer = tiny_tokenizer(scratch.path());
+  fs::path folder = scratch.path / "theirs";
+  Tokenizer tokenizer = tiny_tokenizer(scratch.path);
 
   SettingsFolder() { fs::create_directories(folder); }
   void put(const char* name, const Json& json) const { spill(folder / name, json.dump()); }
@@ -64,9 +64,9 @@ TEST_SUITE("unit") {
     CHECK_FALSE(settings.split_special_tokens);
     CHECK(settings.summary() == "end-of-text ids [2,3,7], generation settings, chat template, add_bos_token = true");
 
-    save_hf_settings(theirs.scratch.path() / "kept.json", settings);
-    const HfSettings kept = load_hf_settings(theirs.scratch.path() / "kept.json");
-    const fs::path ours = theirs.scratch.path() / "ours";
+    save_hf_settings(theirs.scratch.path / "kept.json", settings);
+    const HfSettings kept = load_hf_settings(theirs.scratch.path / "kept.json");
+    const fs::path ours = theirs.scratch.path / "ours";
     export_hf(ours, tiny_model(tiny_config(), 9), theirs.tokenizer, "f32", {.settings = &kept});
     CHECK(read_json(ours / "config.json")["eos_token_id"] == Json({2, 3}));
     CHECK(read_json(ours / "config.json")["bos_token_id"] == 1);
@@ -93,9 +93,9 @@ TEST_SUITE("unit") {
     SettingsFolder theirs;
     theirs.put("config.json", {{"eos_token_id", {2, 3}}});
     const HfSettings settings = theirs.read().settings;
-    export_hf(theirs.scratch.path() / "ours", tiny_model(tiny_config(), 9), theirs.tokenizer, "f32",
+    export_hf(theirs.scratch.path / "ours", tiny_model(tiny_config(), 9), theirs.tokenizer, "f32",
               {.settings = &settings});
-    CHECK(read_json(theirs.scratch.path() / "ours" / "generation_config.json")["eos_token_id"] == Json({2, 3}));
+    CHECK(read_json(theirs.scratch.path / "ours" / "generation_config.json")["eos_token_id"] == Json({2, 3}));
   }
 
   TEST_CASE("hf_settings: a template file goes before the one in tokenizer_config.json and is written as a file") {
@@ -104,9 +104,9 @@ TEST_SUITE("unit") {
     spill(theirs.folder / "chat_template.jinja", kTemplate);
     const HfSettings settings = theirs.read().settings;
     CHECK(settings.chat_template == kTemplate);
-    export_hf(theirs.scratch.path() / "ours", tiny_model(tiny_config(), 9), theirs.tokenizer, "f32",
+    export_hf(theirs.scratch.path / "ours", tiny_model(tiny_config(), 9), theirs.tokenizer, "f32",
               {.settings = &settings});
-    CHECK(slurp(theirs.scratch.path() / "ours" / "chat_template.jinja") == kTemplate);
+    CHECK(slurp(theirs.scratch.path / "ours" / "chat_template.jinja") == kTemplate);
     fs::remove(theirs.folder / "chat_template.jinja");
     theirs.put(
         "tokenizer_config.json",

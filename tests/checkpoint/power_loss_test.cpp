@@ -12,7 +12,7 @@
 
 #include "src/base/failpoint.h"
 #include "src/checkpoint/checkpoint.h"
-#include "tests/checkpoint/scratch.h"
+#include "tests/checkpoint/tiny.h"
 
 #ifdef COPPICE_WITH_FAILPOINTS
 
@@ -104,7 +104,7 @@ void save(const fs::path& ckpt, int64_t step, float value) {
 /// The value of the newest checkpoint after the power came back; nothing may be half there under a final name.
 float value_after_power_loss(const SyncedDisk& disk, SyncedDisk::Entries entries) {
   const ScratchFolder image;
-  const fs::path ckpt = image.path() / "ckpt";
+  const fs::path ckpt = image.path / "ckpt";
   disk.restore(ckpt, entries);
   for (const CheckpointPlace& place : list_checkpoints(ckpt)) {
     INFO(place.folder.filename().string());
@@ -143,7 +143,7 @@ std::set<float> values_during(const fs::path& ckpt, const std::function<void()>&
 TEST_SUITE("faults") {
   TEST_CASE("checkpoint: power lost after each call of a save, a replacement and a removal [4]") {
     const ScratchFolder scratch;
-    const fs::path ckpt = scratch.path() / "ckpt";
+    const fs::path ckpt = scratch.path / "ckpt";
     save(ckpt, 10, 1);
     save(ckpt, 20, 2);
     CHECK((values_during(ckpt, [&] { save(ckpt, 30, 3); }) == std::set<float>{2, 3}));
@@ -156,12 +156,12 @@ TEST_SUITE("faults") {
 
   TEST_CASE("checkpoint: the first one of a run is safe as well, with the folders made for it [4]") {
     const ScratchFolder scratch, image;
-    SyncedDisk disk(scratch.path());
+    SyncedDisk disk(scratch.path);
     set_io_observer([&](std::string_view call, const fs::path& path) { disk.note(call, path); });
-    save(scratch.path() / "run/dense/ckpt", 10, 1);
+    save(scratch.path / "run/dense/ckpt", 10, 1);
     set_io_observer({});
-    disk.restore(image.path(), SyncedDisk::Entries::synced);
-    CHECK(find_newest_checkpoint(image.path() / "run/dense/ckpt").has_value());
+    disk.restore(image.path, SyncedDisk::Entries::synced);
+    CHECK(find_newest_checkpoint(image.path / "run/dense/ckpt").has_value());
   }
 
   TEST_CASE("checkpoint: EIO at each call of a save: written again; twice: exit 4 and the old one stays [8, 9, 10]") {
@@ -171,7 +171,7 @@ TEST_SUITE("faults") {
       int fired = 0;
       for (int hit = 1;; ++hit) {
         const ScratchFolder scratch;
-        const fs::path ckpt = scratch.path() / "ckpt";
+        const fs::path ckpt = scratch.path / "ckpt";
         save(ckpt, 10, 1);
         const auto load = [&] {
           const std::vector<NamedTensor> into = {{"/model/a", at::zeros({300})}};

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <filesystem>
 
-#include "tests/checkpoint/scratch.h"
+#include "tests/checkpoint/tiny.h"
 
 namespace fs = std::filesystem;
 using namespace coppice;
@@ -41,7 +41,7 @@ std::string refusal_of(const fs::path& path) {
 TEST_SUITE("unit") {
   TEST_CASE("safetensors: golden bytes of a small file") {
     const ScratchFolder scratch;
-    const fs::path path = scratch.path() / "a.safetensors";
+    const fs::path path = scratch.path / "a.safetensors";
     write_safetensors(path, {{"b", at::tensor({1.0F, -2.0F}).to(at::kBFloat16)},
                              {"z", at::tensor({0.5F})},
                              {"c", at::tensor({1.5F}).to(at::kHalf)}});
@@ -57,7 +57,7 @@ TEST_SUITE("unit") {
 
   TEST_CASE("safetensors: there and back, in all three types, empty tensors included") {
     const ScratchFolder scratch;
-    const fs::path path = scratch.path() / "a.safetensors";
+    const fs::path path = scratch.path / "a.safetensors";
     const at::Tensor values = at::arange(12, at::kFloat).view({3, 4}) / 7;
     write_safetensors(path, {{"f", values},
                              {"b", values.to(at::kBFloat16)},
@@ -80,7 +80,7 @@ TEST_SUITE("unit") {
 
   TEST_CASE("safetensors: what the reference reader tolerates") {
     const ScratchFolder scratch;
-    const fs::path path = scratch.path() / "a.safetensors";
+    const fs::path path = scratch.path / "a.safetensors";
     write_raw(path, "{}", 0);
     CHECK(read_safetensors_header(path).empty());
     write_raw(path, R"(  {"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}   )", 8);
@@ -95,7 +95,7 @@ TEST_SUITE("unit") {
 TEST_SUITE("faults") {
   TEST_CASE("safetensors: absurd header sizes are refused before anything is read") {
     const ScratchFolder scratch;
-    const fs::path path = scratch.path() / "a.safetensors";
+    const fs::path path = scratch.path / "a.safetensors";
     for (const size_t size : {0, 1, 7}) {
       spill(path, std::string(size, 'x'));
       CHECK(refusal_of(path).find("at least 8") != std::string::npos);
@@ -107,13 +107,13 @@ TEST_SUITE("faults") {
       spill(path, size_word(claimed) + std::string(kFileBytes - 8, ' '));
       CHECK(refusal_of(path) != "accepted");
     }
-    CHECK(refusal_of(scratch.path() / "absent") != "accepted");
-    CHECK(refusal_of(scratch.path()) != "accepted");
+    CHECK(refusal_of(scratch.path / "absent") != "accepted");
+    CHECK(refusal_of(scratch.path) != "accepted");
   }
 
   TEST_CASE("safetensors: every broken rule by its own message") {
     const ScratchFolder scratch;
-    const fs::path path = scratch.path() / "a.safetensors";
+    const fs::path path = scratch.path / "a.safetensors";
     std::string deep = R"({"a":)";
     for (int i = 0; i < 100; ++i) deep += "[";
     for (int i = 0; i < 100; ++i) deep += "]";
@@ -185,7 +185,7 @@ TEST_SUITE("faults") {
 
   TEST_CASE("safetensors: any one byte of the header changed is refused or reads inside the file") {
     const ScratchFolder scratch;
-    const fs::path path = scratch.path() / "a.safetensors";
+    const fs::path path = scratch.path / "a.safetensors";
     write_safetensors(path, {{"first", at::ones({3, 4})}, {"second", at::ones({5}).to(at::kHalf)}});
     const std::string bytes = slurp(path);
     size_t num_refused = 0;

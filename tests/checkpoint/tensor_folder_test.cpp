@@ -12,7 +12,7 @@
 #include "src/base/hdf5.h"
 #include "src/base/json.h"
 #include "src/checkpoint/checkpoint.h"
-#include "tests/checkpoint/scratch.h"
+#include "tests/checkpoint/tiny.h"
 
 namespace fs = std::filesystem;
 using namespace coppice;
@@ -59,7 +59,7 @@ std::string message_of(const std::function<void()>& act, ExitCode code = ExitCod
 TEST_SUITE("unit") {
   TEST_CASE("tensor_folder: what is written is read bit for bit") {
     const ScratchFolder scratch;
-    const fs::path folder = scratch.path() / "model";
+    const fs::path folder = scratch.path / "model";
     const std::vector<NamedTensor> tensors = odd_tensors();
     write_tensor_folder(folder, kFormat, tensors, {{"run", "r"}, {"tokens", 12}});
     const std::vector<NamedTensor> read = blanks_like(tensors);
@@ -71,21 +71,21 @@ TEST_SUITE("unit") {
     CHECK(manifest["version"] == 1);
     CHECK(manifest["files"].size() == 1);
     CHECK(manifest["files"][0]["sha256"] == sha256_file(folder / "part-00000.h5"));
-    CHECK(std::distance(fs::directory_iterator(scratch.path()), fs::directory_iterator()) == 1);  // no temporary left
+    CHECK(std::distance(fs::directory_iterator(scratch.path), fs::directory_iterator()) == 1);  // no temporary left
   }
 
   TEST_CASE("tensor_folder: equal content, equal bytes") {
     const ScratchFolder scratch;
     for (const char* name : {"one", "two"})
-      write_tensor_folder(scratch.path() / name, kFormat, odd_tensors(), {{"step", 3}});
+      write_tensor_folder(scratch.path / name, kFormat, odd_tensors(), {{"step", 3}});
     for (const char* file : {"part-00000.h5", "manifest.json"})
-      CHECK(slurp(scratch.path() / "one" / file) == slurp(scratch.path() / "two" / file));
+      CHECK(slurp(scratch.path / "one" / file) == slurp(scratch.path / "two" / file));
   }
 
   TEST_CASE("tensor_folder: the part says its kind and the type of each dataset") {
     const ScratchFolder scratch;
-    write_tensor_folder(scratch.path() / "m", kFormat, odd_tensors(), Json::object());
-    const Hdf5Reader reader(scratch.path() / "m" / "part-00000.h5");
+    write_tensor_folder(scratch.path / "m", kFormat, odd_tensors(), Json::object());
+    const Hdf5Reader reader(scratch.path / "m" / "part-00000.h5");
     CHECK(reader.string_attribute("/", "format") == kFormat);
     CHECK(reader.unsigned_attribute("/", "version") == 1);
     CHECK(reader.string_attribute("/model/a.weight", "dtype") == "f32");
@@ -93,7 +93,7 @@ TEST_SUITE("unit") {
 
   TEST_CASE("tensor_folder: names, shapes and left-over tensors are named with expected and found") {
     const ScratchFolder scratch;
-    const fs::path folder = scratch.path() / "m";
+    const fs::path folder = scratch.path / "m";
     write_tensor_folder(folder, kFormat, {{"/model/a", at::zeros({4, 8})}, {"/model/b", at::zeros({3})}},
                         Json::object());
     const auto read_into = [&](const std::vector<NamedTensor>& into) {
@@ -108,34 +108,34 @@ TEST_SUITE("unit") {
 
   TEST_CASE("tensor_folder: another kind or a newer version is refused with both") {
     const ScratchFolder scratch;
-    write_tensor_folder(scratch.path() / "m", kFormat, odd_tensors(), Json::object());
-    const std::string text = message_of([&] { check_tensor_folder(scratch.path() / "m", "coppice.other"); });
+    write_tensor_folder(scratch.path / "m", kFormat, odd_tensors(), Json::object());
+    const std::string text = message_of([&] { check_tensor_folder(scratch.path / "m", "coppice.other"); });
     CHECK(text.find("coppice.test") != std::string::npos);
     CHECK(text.find("coppice.other") != std::string::npos);
-    Json manifest = read_json(scratch.path() / "m" / "manifest.json");
+    Json manifest = read_json(scratch.path / "m" / "manifest.json");
     manifest.erase("sha256");
     manifest["version"] = 2;
-    spill(scratch.path() / "m" / "manifest.json", seal(manifest));
-    message_of([&] { check_tensor_folder(scratch.path() / "m", kFormat); });
+    spill(scratch.path / "m" / "manifest.json", seal(manifest));
+    message_of([&] { check_tensor_folder(scratch.path / "m", kFormat); });
   }
 
   TEST_CASE("tensor_folder: an existing folder of the name is replaced whole") {
     const ScratchFolder scratch;
-    const fs::path folder = scratch.path() / "step-00000005";
+    const fs::path folder = scratch.path / "step-00000005";
     write_tensor_folder(folder, kFormat, {{"/model/a", at::zeros({100})}}, {{"note", "old"}});
     spill(folder / "stray", "left by something else");
     write_tensor_folder(folder, kFormat, {{"/model/a", at::ones({100})}}, {{"note", "new"}});
     const std::vector<NamedTensor> read = {{"/model/a", at::zeros({100})}};
     CHECK(read_tensor_folder(folder, kFormat, read)["note"] == "new");
     CHECK(read[0].value.sum().item<float>() == 100.0F);
-    CHECK(std::distance(fs::directory_iterator(scratch.path()), fs::directory_iterator()) == 1);
+    CHECK(std::distance(fs::directory_iterator(scratch.path), fs::directory_iterator()) == 1);
   }
 }
 
 TEST_SUITE("faults") {
   TEST_CASE("tensor_folder: missing, additional, truncated, extended or linked files are refused") {
     const ScratchFolder scratch;
-    const fs::path folder = scratch.path() / "m", part = folder / "part-00000.h5";
+    const fs::path folder = scratch.path / "m", part = folder / "part-00000.h5";
     write_tensor_folder(folder, kFormat, odd_tensors(), Json::object());
     const std::string bytes = slurp(part);
     const auto refused = [&] { return message_of([&] { check_tensor_folder(folder, kFormat); }); };
@@ -161,33 +161,33 @@ TEST_SUITE("faults") {
 
   TEST_CASE("tensor_folder: names in a manifest never leave the folder") {
     const ScratchFolder scratch;
-    const fs::path folder = scratch.path() / "m";
+    const fs::path folder = scratch.path / "m";
     write_tensor_folder(folder, kFormat, odd_tensors(), Json::object());
-    spill(scratch.path() / "canary", "untouched");
+    spill(scratch.path / "canary", "untouched");
     for (const char* name : {"../canary", "/etc/passwd", "..", "sub/part.h5", "", "manifest.json", "a\nb"}) {
       const Json files = Json::array({{{"name", name}, {"bytes", 9}, {"sha256", sha256_hex("untouched")}}});
       spill(folder / "manifest.json", seal({{"format", kFormat}, {"version", 1}, {"files", files}}));
       message_of([&] { check_tensor_folder(folder, kFormat); });
     }
-    CHECK(slurp(scratch.path() / "canary") == "untouched");
+    CHECK(slurp(scratch.path / "canary") == "untouched");
   }
 
   TEST_CASE("tensor_folder: a link under the final name is replaced, what it points at is not touched") {
     const ScratchFolder scratch;
-    fs::create_directory(scratch.path() / "elsewhere");
-    spill(scratch.path() / "elsewhere" / "canary", "untouched");
-    fs::create_directory_symlink(scratch.path() / "elsewhere", scratch.path() / "m");
-    write_tensor_folder(scratch.path() / "m", kFormat, odd_tensors(), Json::object());
-    CHECK_FALSE(fs::is_symlink(scratch.path() / "m"));
-    check_tensor_folder(scratch.path() / "m", kFormat);
-    CHECK(slurp(scratch.path() / "elsewhere" / "canary") == "untouched");
-    CHECK(std::distance(fs::directory_iterator(scratch.path() / "elsewhere"), fs::directory_iterator()) == 1);
+    fs::create_directory(scratch.path / "elsewhere");
+    spill(scratch.path / "elsewhere" / "canary", "untouched");
+    fs::create_directory_symlink(scratch.path / "elsewhere", scratch.path / "m");
+    write_tensor_folder(scratch.path / "m", kFormat, odd_tensors(), Json::object());
+    CHECK_FALSE(fs::is_symlink(scratch.path / "m"));
+    check_tensor_folder(scratch.path / "m", kFormat);
+    CHECK(slurp(scratch.path / "elsewhere" / "canary") == "untouched");
+    CHECK(std::distance(fs::directory_iterator(scratch.path / "elsewhere"), fs::directory_iterator()) == 1);
   }
 
   TEST_CASE("tensor_folder: paths may be relative or end with a slash") {
     const ScratchFolder scratch;
     const fs::path before = fs::current_path();
-    fs::current_path(scratch.path());
+    fs::current_path(scratch.path);
     for (const char* name : {"a", "b/", "c/d/", "a", "b/"})
       write_tensor_folder(name, kFormat, odd_tensors(), Json::object());
     for (const char* name : {"a", "b", "c/d"}) check_tensor_folder(name, kFormat);
@@ -199,25 +199,25 @@ TEST_SUITE("faults") {
     const ScratchFolder scratch;
     const SilentStderr silent;
     for (const char* point : {"io.fsync=error@1", "io.write=error@3", "io.rename=error@1", "io.close=error@2"}) {
-      const fs::path folder = scratch.path() / "m";
+      const fs::path folder = scratch.path / "m";
       fs::remove_all(folder);
       set_failpoints(point);
       write_tensor_folder(folder, kFormat, odd_tensors(), Json::object());
       set_failpoints("");
       check_tensor_folder(folder, kFormat);
     }
-    const fs::path never = scratch.path() / "never";
+    const fs::path never = scratch.path / "never";
     set_failpoints("io.fsync=error@1,io.fsync=error@2");
     message_of([&] { write_tensor_folder(never, kFormat, odd_tensors(), Json::object()); }, ExitCode::io);
     set_failpoints("");
     CHECK_FALSE(fs::exists(never));
-    for (const auto& entry : fs::directory_iterator(scratch.path()))
+    for (const auto& entry : fs::directory_iterator(scratch.path))
       CHECK_FALSE(entry.path().filename().string().starts_with(".tmp-"));
   }
 
   TEST_CASE("tensor_folder: a full disk ends with exit 4 and leaves the older folder whole") {
     const ScratchFolder scratch;
-    const fs::path older = scratch.path() / "step-00000001", newer = scratch.path() / "step-00000002";
+    const fs::path older = scratch.path / "step-00000001", newer = scratch.path / "step-00000002";
     const std::vector<NamedTensor> tensors = {{"/model/a", at::ones({200'000})}};
     write_tensor_folder(older, kFormat, tensors, Json::object());
     for (const rlim_t limit : {rlim_t{0}, rlim_t{1000}, rlim_t{100'000}, rlim_t{700'000}}) {

@@ -8,7 +8,7 @@
 #include "src/checkpoint/hf_export.h"
 #include "src/checkpoint/hf_import.h"
 #include "src/checkpoint/tokenizer_json.h"
-#include "tests/checkpoint/scratch.h"
+#include "tests/checkpoint/tiny.h"
 #include "tests/tokens/tokenizer_models.h"
 
 using namespace coppice;
@@ -45,7 +45,7 @@ bool names_nothing(const Json& json) {
 TEST_SUITE("unit") {
   TEST_CASE("tokenizer_json: structure") {
     const ScratchFolder scratch;
-    const Tokenizer tokenizer = tiny_tokenizer(scratch.path());
+    const Tokenizer tokenizer = tiny_tokenizer(scratch.path);
     const Json json = parse_json(tokenizer_json(tokenizer, /*add_bos=*/false), "tokenizer.json");
     CHECK(json["version"] == "1.0");
     CHECK(json["normalizer"] == Json::parse(R"({"type":"Replace","pattern":{"String":" "},"content":"▁"})"));
@@ -71,7 +71,7 @@ TEST_SUITE("unit") {
 
   TEST_CASE("tokenizer_json: merges join two normal pieces into a normal piece, in id order, none twice") {
     const ScratchFolder scratch;
-    const Tokenizer tokenizer = tiny_tokenizer(scratch.path());
+    const Tokenizer tokenizer = tiny_tokenizer(scratch.path);
     const Json json = parse_json(tokenizer_json(tokenizer, false), "tokenizer.json");
     const Json &vocab = json["model"]["vocab"], &merges = json["model"]["merges"];
     REQUIRE(merges.size() > 100);
@@ -90,7 +90,7 @@ TEST_SUITE("unit") {
 
   TEST_CASE("tokenizer_json: BOS comes from the post-processor alone") {
     const ScratchFolder scratch;
-    const Tokenizer tokenizer = tiny_tokenizer(scratch.path());
+    const Tokenizer tokenizer = tiny_tokenizer(scratch.path);
     const Json processor = parse_json(tokenizer_json(tokenizer, /*add_bos=*/true), "tokenizer.json")["post_processor"];
     CHECK(processor == Json::parse(R"({"type":"TemplateProcessing",
         "single":[{"SpecialToken":{"id":"<s>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],
@@ -100,10 +100,10 @@ TEST_SUITE("unit") {
 
   TEST_CASE("tokenizer_json: a vocabulary in which a control piece splits into two pieces is refused") {
     const ScratchFolder scratch;
-    check_exportable(tiny_tokenizer(scratch.path()), "tokenizer");
+    check_exportable(tiny_tokenizer(scratch.path), "tokenizer");
     // Another piece of two letters renamed to "<s" in the model's bytes: field 1, length 2.
     std::string bytes = tiny_tokenizer_bytes();
-    const Tokenizer tiny = tiny_tokenizer(scratch.path());
+    const Tokenizer tiny = tiny_tokenizer(scratch.path);
     for (const Piece& piece : tiny.pieces()) {
       if (piece.text.size() != 2 || piece.type != PieceType::normal ||
           static_cast<unsigned char>(piece.text[0]) >= 0x80)
@@ -112,8 +112,8 @@ TEST_SUITE("unit") {
       break;
     }
     REQUIRE(bytes != tiny_tokenizer_bytes());
-    spill(scratch.path() / "html.model", bytes);
-    const Tokenizer html = Tokenizer::load(scratch.path() / "html.model");
+    spill(scratch.path / "html.model", bytes);
+    const Tokenizer html = Tokenizer::load(scratch.path / "html.model");
     try {
       check_exportable(html, "tokenizer");
       FAIL("nothing was thrown");
@@ -128,7 +128,7 @@ TEST_SUITE("unit") {
       "special") {
     const ScratchFolder scratch;
     size_t num_refused = 0;
-    for (const auto& [row, tokenizer] : loaded_table(scratch.path())) {
+    for (const auto& [row, tokenizer] : loaded_table(scratch.path)) {
       INFO(row.name);
       if (!row.export_refusal.empty()) {
         ++num_refused;
@@ -161,7 +161,7 @@ TEST_SUITE("unit") {
   TEST_CASE(
       "tokenizer_json: a dummy prefix is put before every text, but not before the names of user-defined pieces") {
     const ScratchFolder scratch;
-    for (const auto& [row, tokenizer] : loaded_table(scratch.path())) {
+    for (const auto& [row, tokenizer] : loaded_table(scratch.path)) {
       const Json normalizer = row.export_refusal.empty()
                                   ? parse_json(tokenizer_json(tokenizer, false), "tokenizer.json")["normalizer"]
                                   : Json();
@@ -180,17 +180,17 @@ TEST_SUITE("unit") {
 
   TEST_CASE("tokenizer_json: BOS that is wanted and not there is refused") {
     const ScratchFolder scratch;
-    for (const auto& [row, tokenizer] : loaded_table(scratch.path()))
+    for (const auto& [row, tokenizer] : loaded_table(scratch.path))
       if (row.export_refusal.empty() && row.name == "no_bos")
         CHECK_THROWS_AS(check_exportable(tokenizer, "tokenizer", /*add_bos=*/true), UserError);
   }
 
   TEST_CASE("export_hf: folders with odd tokenizers name only what is there, and are read again") {
     const ScratchFolder scratch;
-    for (const auto& [row, tokenizer] : loaded_table(scratch.path())) {
+    for (const auto& [row, tokenizer] : loaded_table(scratch.path)) {
       if (!row.export_refusal.empty()) continue;
       INFO(row.name);
-      const std::filesystem::path folder = scratch.path() / ("hf-" + row.name);
+      const std::filesystem::path folder = scratch.path / ("hf-" + row.name);
       ModelConfig config = tiny_config();
       config.vocab_size = tokenizer.vocab_size();
       CHECK(export_hf(folder, tiny_model(config, 3), tokenizer, "f32").max_logit_difference < 1e-4);

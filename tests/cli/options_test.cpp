@@ -11,6 +11,7 @@
 #include <functional>
 
 #include "src/base/errors.h"
+#include "tests/scratch_folder.h"
 
 using namespace coppice;
 
@@ -22,23 +23,17 @@ using Paths = std::vector<std::string>;
 /// A recipe on disk for the length of a test; the working folder is its own, so that messages say `my.toml`.
 class ScratchRecipe {
  public:
-  explicit ScratchRecipe(const std::string& text)
-      : folder_(fs::temp_directory_path() / fmt::format("coppice-cli-test-{}", ::getpid())),
-        before_(fs::current_path()) {
-    fs::create_directories(folder_);
-    fs::current_path(folder_);
-    std::ofstream("my.toml", std::ios::binary) << text;
+  explicit ScratchRecipe(const std::string& text) : before_(fs::current_path()) {
+    folder_.write("my.toml", text);
+    fs::current_path(folder_.path);
   }
-  ~ScratchRecipe() {
-    fs::current_path(before_);
-    std::error_code error;
-    fs::remove_all(folder_, error);
-  }
+  ~ScratchRecipe() { fs::current_path(before_); }
   ScratchRecipe(const ScratchRecipe&) = delete;
   ScratchRecipe& operator=(const ScratchRecipe&) = delete;
 
  private:
-  fs::path folder_, before_;
+  ScratchFolder folder_;
+  fs::path before_;
 };
 
 RecipeSource load(const std::string& text, const std::vector<Override>& overrides = {}, const Paths& unset = {}) {

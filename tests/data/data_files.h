@@ -1,90 +1,26 @@
-// Small files for the data tests: temporary folders, compressed text, token shards written with or without the writer's
-// checks.
+// Small files for the data tests: token shards and label caches, written with or without the writer's checks.
 #pragma once
-
-#include <unistd.h>
-#include <zlib.h>
-#include <zstd.h>
 
 #include <array>
 #include <filesystem>
-#include <fstream>
-#include <functional>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/hdf5.h"
 #include "src/base/json.h"
 #include "src/data/label_cache.h"
 #include "src/tokens/token_shard_writer.h"
 #include "src/tokens/token_shards.h"
+#include "tests/caught.h"
+#include "tests/scratch_folder.h"
+#include "tests/text/packed.h"
 
 namespace coppice::test {
 
 namespace fs = std::filesystem;
-
-/// A folder of its own that goes away with the test.
-struct Folder {
-  fs::path path;
-  Folder() {
-    static int number = 0;
-    path = fs::temp_directory_path() / ("coppice-data-" + std::to_string(::getpid()) + "-" + std::to_string(number++));
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
-  Folder(const Folder&) = delete;
-  fs::path write(const std::string& name, const std::string& bytes) const {
-    fs::create_directories((path / name).parent_path());
-    std::ofstream(path / name, std::ios::binary) << bytes;
-    return path / name;
-  }
-};
-
-inline std::string read_bytes(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-inline std::string zstd_bytes(const std::string& text) {
-  std::string out(ZSTD_compressBound(text.size()), '\0');
-  out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
-  return out;
-}
-
-inline std::string gzip_bytes(const std::string& text) {
-  z_stream stream{};
-  deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
-  std::string out(deflateBound(&stream, text.size()) + 64, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = static_cast<uInt>(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  deflate(&stream, Z_FINISH);
-  out.resize(stream.total_out);
-  deflateEnd(&stream);
-  return out;
-}
-
-/// The error that `action` ends with: its exit code and text. Nothing: no error.
-struct Refusal {
-  int code = 0;
-  std::string text;
-  bool says(const std::string& part) const { return text.find(part) != std::string::npos; }
-};
-inline Refusal refusal_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return {static_cast<int>(error.code()), error.what()};
-  }
-  return {};
-}
 
 /// Documents of ids through the real writer: EOS = 2 is added to each.
 inline void write_documents(const fs::path& folder, const std::vector<std::vector<int32_t>>& documents,

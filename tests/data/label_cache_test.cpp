@@ -15,9 +15,6 @@
 
 namespace coppice {
 
-using test::Folder;
-using test::refusal_of;
-
 namespace {
 
 constexpr int64_t kVocab = 300;
@@ -91,7 +88,7 @@ struct Layout {
 
 TEST_SUITE("unit") {
   TEST_CASE("label cache: one cache, three layouts, the same label under every (shard, offset)") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", some_documents(60, 20), kVocab, 300, "a");
     test::write_documents(folder.path / "b", some_documents(30, 33), kVocab, 500, "b");
     const TokenShards a(folder.path / "a"), b(folder.path / "b");
@@ -125,7 +122,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("label cache: no label reads as ignored; a domain without labels is all ignored") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", {{5, 6, 7, 8, 9, 10, 11, 12}}, kVocab, 300);
     const TokenShards a(folder.path / "a");
     LabelFingerprint fingerprint = fingerprint_of(a);
@@ -151,7 +148,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("label cache: two bytes up to 65,535 pieces, else three, and less than 1% beside them") {
-    const Folder folder;
+    const ScratchFolder folder;
     std::vector<std::vector<int32_t>> documents(1024, std::vector<int32_t>(1023, 7));  // 1 Mi tokens with their ends
     test::write_documents(folder.path / "a", documents, kVocab, 1 << 20);
     const TokenShards a(folder.path / "a");
@@ -171,7 +168,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("label cache: labelling goes on where it stopped, and interruptions leave no trace") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", some_documents(20, 20), kVocab, 100);
     const TokenShards a(folder.path / "a");
     const size_t count = a.shards().size();
@@ -196,14 +193,14 @@ TEST_SUITE("unit") {
     CHECK_FALSE(writer.has(3));
     write_cache(folder.path / "l", a, fingerprint_of(a));
     for (const auto& entry : std::filesystem::directory_iterator(folder.path / "l"))
-      CHECK(test::read_bytes(entry.path()) == test::read_bytes(folder.path / "straight" / entry.path().filename()));
+      CHECK(slurp(entry.path()) == slurp(folder.path / "straight" / entry.path().filename()));
   }
 }
 
 TEST_SUITE("unit") {
   TEST_CASE(
       "label cache: top-k with its tail comes back, two and four bytes an id; its first id serves readers of labels") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", some_documents(60, 20), kVocab, 300, "a");
     const TokenShards a(folder.path / "a");
     for (const int64_t vocab_size : {kVocab, int64_t{70'000}}) {
@@ -239,7 +236,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("label cache: a probability beside the top-1 label leaves the rest as its tail") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", {{5, 6, 7}}, kVocab, 300);
     const TokenShards a(folder.path / "a");
     LabelFingerprint fingerprint = fingerprint_of(a);
@@ -259,7 +256,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("label cache: bytes a token of the finer tiers") {
-    const Folder folder;
+    const ScratchFolder folder;
     std::vector<std::vector<int32_t>> documents(256, std::vector<int32_t>(1023, 7));  // 256 Ki tokens with their ends
     test::write_documents(folder.path / "a", documents, kVocab, 1 << 20);
     const TokenShards a(folder.path / "a");
@@ -282,7 +279,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("label cache: two writers share the shards, and the result is that of one") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", some_documents(20, 20), kVocab, 100);
     const TokenShards a(folder.path / "a");
     write_cache(folder.path / "one", a, fingerprint_of(a));
@@ -300,7 +297,7 @@ TEST_SUITE("unit") {
       CHECK(first.claim(shard));
       CHECK(first.has(shard));  // seen with the claim
     }
-    CHECK(test::read_bytes(folder.path / "l/manifest.json") == test::read_bytes(folder.path / "one/manifest.json"));
+    CHECK(slurp(folder.path / "l/manifest.json") == slurp(folder.path / "one/manifest.json"));
     const LabelCache whole(folder.path / "l", a, fingerprint_of(a));
     const LabelCacheSummary summary = summarise_labels(folder.path / "l");
     CHECK(summary.shards == a.shards().size());
@@ -311,7 +308,7 @@ TEST_SUITE("unit") {
 
 TEST_SUITE("unit") {
   TEST_CASE("label cache: coverage is that of all token shards, finished or not; gaps and near ties are told") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", some_documents(20, 20), kVocab, 100);
     const TokenShards a(folder.path / "a");
     REQUIRE(a.shards().size() >= 4);
@@ -346,7 +343,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("label cache: the first gap of a run of tokens; the last token of a document is none") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", {{5, 6, 7, 8, 9, 10, 11, 12, 13}, {14, 15, 16, 17}}, kVocab,
                           300);  // tokens 0 to 9 and 10 to 14
     const TokenShards a(folder.path / "a");
@@ -372,7 +369,7 @@ TEST_SUITE("unit") {
 
 TEST_SUITE("faults") {
   TEST_CASE("label cache: probabilities that cannot be are refused") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", {{5, 6, 7}}, kVocab, 300);
     const TokenShards a(folder.path / "a");
     LabelFingerprint fingerprint = fingerprint_of(a);
@@ -382,7 +379,7 @@ TEST_SUITE("faults") {
       ShardLabels labels = top_k_of(a, 0, fingerprint);
       change(labels);
       LabelCacheWriter(folder.path / "l", a, fingerprint).write(0, labels);
-      return refusal_of([&] { LabelCache(folder.path / "l", a, fingerprint); });
+      return caught([&] { LabelCache(folder.path / "l", a, fingerprint); });
     };
     CHECK(refusal_with([](ShardLabels&) {}).code == 0);
     CHECK(refusal_with([](ShardLabels& labels) {
@@ -394,7 +391,7 @@ TEST_SUITE("faults") {
   }
 
   TEST_CASE("label cache: every field of the fingerprint must match, and the one that does not is named") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", some_documents(5, 20), kVocab, 1000);
     const TokenShards a(folder.path / "a");
     const LabelFingerprint good = fingerprint_of(a);
@@ -402,8 +399,8 @@ TEST_SUITE("faults") {
     const auto refuse = [&](const std::string& field, const std::function<void(LabelFingerprint&)>& change) {
       LabelFingerprint other = good;
       change(other);
-      const test::Refusal opening = refusal_of([&] { LabelCache(folder.path / "l", a, other); });
-      const test::Refusal writing = refusal_of([&] { LabelCacheWriter(folder.path / "l", a, other); });
+      const Caught opening = caught([&] { LabelCache(folder.path / "l", a, other); });
+      const Caught writing = caught([&] { LabelCacheWriter(folder.path / "l", a, other); });
       INFO(field << ": " << opening.text);
       CHECK(opening.code == 3);
       CHECK(opening.says(field));
@@ -423,18 +420,18 @@ TEST_SUITE("faults") {
   }
 
   TEST_CASE("label cache: missing shards and holes name their documents; damage is seen") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", {{5, 6, 7}, {8, 9}, {10, 11, 12}, {13}}, kVocab, 7);
     const TokenShards a(folder.path / "a");  // two shards: 4 + 3 tokens, 4 + 2 tokens
     REQUIRE(a.shards().size() == 2);
     const LabelFingerprint fingerprint = fingerprint_of(a);
-    const auto open = [&] { return refusal_of([&] { LabelCache(folder.path / "l", a, fingerprint); }); };
+    const auto open = [&] { return caught([&] { LabelCache(folder.path / "l", a, fingerprint); }); };
     CHECK(open().code == 3);  // nothing there
     {
       LabelCacheWriter writer(folder.path / "l", a, fingerprint);
       writer.write(0, labels_of(a, 0));
     }
-    test::Refusal refusal = open();
+    Caught refusal = open();
     CHECK(refusal.code == 3);
     CHECK(refusal.says("documents 0 to 1 of 2 in shard-00001.h5"));
     {
@@ -462,9 +459,9 @@ TEST_SUITE("faults") {
     write_cache(folder.path / "m", a, fingerprint);
     std::filesystem::copy_file(folder.path / "m/shard-00001.h5", folder.path / "m/shard-00000.h5",
                                std::filesystem::copy_options::overwrite_existing);
-    CHECK(refusal_of([&] { LabelCache(folder.path / "m", a, fingerprint); }).code == 3);
+    CHECK(caught([&] { LabelCache(folder.path / "m", a, fingerprint); }).code == 3);
     std::filesystem::resize_file(folder.path / "m/shard-00000.h5", 100);
-    CHECK(refusal_of([&] { LabelCache(folder.path / "m", a, fingerprint); }).says("shard-00000.h5"));
+    CHECK(caught([&] { LabelCache(folder.path / "m", a, fingerprint); }).says("shard-00000.h5"));
   }
 }
 

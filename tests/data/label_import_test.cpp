@@ -15,8 +15,6 @@
 #include "tests/data/data_files.h"
 
 using namespace coppice;
-using test::Folder;
-using test::refusal_of;
 namespace fs = std::filesystem;
 
 namespace {
@@ -61,7 +59,7 @@ TEST_SUITE("unit") {
   TEST_CASE(
       "label import: vLLM's prompt_logprobs: entry i is token i's own, k + 1 entries in any order, no first one, no "
       "end-of-text") {
-    const Folder folder;
+    const ScratchFolder folder;
     const TokenShards a = write_shards(
         folder.path / "a", {{"one", {5, 6, 7}}, {"2", {8, 9}}, {"three", {10, 11, 12, 13}}, {"four", {14, 15, 16}}});
     const LabelFingerprint fingerprint = fingerprint_of(a, "topk", 2);
@@ -98,8 +96,7 @@ TEST_SUITE("unit") {
     CHECK(read_all(folder.path / "first", a, first).id[0] == 9);
     // Without the option each of these is refused by line.
     const auto refusal = [&](const char* text, const LabelImport& options = {}) {
-      return refusal_of(
-          [&] { import_labels(folder.write("x.jsonl", text), a, fingerprint, folder.path / "x", options); });
+      return caught([&] { import_labels(folder.write("x.jsonl", text), a, fingerprint, folder.path / "x", options); });
     };
     CHECK(
         refusal(
@@ -132,7 +129,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("label import: documents that are not in the shards are left out; with none left the file is refused") {
-    const Folder folder;
+    const ScratchFolder folder;
     const TokenShards a = write_shards(folder.path / "a", {{"17", {5, 6}}, {"-3", {7}}, {"1.5", {8}}});
     const std::string rest = R"(, "top_ids": [[1], []]})";
     const auto dump = folder.write("dump.jsonl", R"({"id": "unknown", "tokens": "not even looked at"})"
@@ -147,28 +144,28 @@ TEST_SUITE("unit") {
     CHECK(transfer.documents == 3);
     CHECK(transfer.left_out == 2);
     CHECK(transfer.labelled == 4);
-    const test::Refusal nothing = refusal_of([&] {
+    const Caught nothing = caught([&] {
       import_labels(folder.write("x.jsonl", "{\"id\": 1}\n{\"id\": 2}\n"), a, fingerprint_of(a, "top1", 1),
                     folder.path / "x");
     });
     CHECK(nothing.code == 3);
     CHECK(nothing.says("line 1: the token shards hold no such document, nor any other of the 2"));
-    CHECK(refusal_of([&] {
+    CHECK(caught([&] {
             import_labels(folder.write("x.jsonl", "{\"id\": true}\n"), a, fingerprint_of(a, "top1", 1),
                           folder.path / "x");
           }).says("neither a string nor a number"));
-    CHECK(refusal_of([&] {
+    CHECK(caught([&] {
             import_labels(folder.write("x.jsonl", "{\"id\": 123456789012345678901234567890}\n"), a,
                           fingerprint_of(a, "top1", 1), folder.path / "x");
           }).says("beyond 64 bits; write it as a string"));
-    const auto packed = folder.write("dump.jsonl.GZ", test::gzip_bytes(test::read_bytes(dump)));
+    const auto packed = folder.write("dump.jsonl.GZ", test::gzip_bytes(slurp(dump)));
     CHECK(import_labels(packed, a, fingerprint_of(a, "top1", 1), folder.path / "packed").documents == 3);
   }
 
   TEST_CASE(
       "label import: our own export comes in again whatever the ids are: numbers, none, of any script, twice, of "
       "documents cut in two") {
-    const Folder folder;
+    const ScratchFolder folder;
     const std::string emoji = "\xF0\x9F\x8D\x82 \xE6\x9E\x9D", nul("a\0b", 3);
     const TokenShards a = write_shards(folder.path / "a",
                                        {{"7", {5, 6}},
@@ -203,14 +200,13 @@ TEST_SUITE("unit") {
       CHECK(in.documents == 10);
       CHECK(in.left_out == 0);
       for (const TokenShardInfo& shard : a.shards())
-        CHECK(test::read_bytes(folder.path / "first" / shard.name) ==
-              test::read_bytes(folder.path / "second" / shard.name));
+        CHECK(slurp(folder.path / "first" / shard.name) == slurp(folder.path / "second" / shard.name));
       fs::remove_all(folder.path / "first");
     }
   }
 
   TEST_CASE("label import: of two equal texts of one id the labelled one is labelled again, whichever it was") {
-    const Folder folder;
+    const ScratchFolder folder;
     const TokenShards a =
         write_shards(folder.path / "a", {{"same", {5, 6}}, {"other", {7}}, {"same", {5, 6}}, {"same", {5, 6}}});
     const LabelFingerprint fingerprint = fingerprint_of(a, "top1", 1);
@@ -225,7 +221,7 @@ TEST_SUITE("unit") {
       export_labels(folder.path / "first", a, folder.path / "out.jsonl");
       import_labels(folder.path / "out.jsonl", a, fingerprint, folder.path / "second");
       const std::string& shard = a.shards()[0].name;
-      CHECK((test::read_bytes(folder.path / "first" / shard) == test::read_bytes(folder.path / "second" / shard)));
+      CHECK((slurp(folder.path / "first" / shard) == slurp(folder.path / "second" / shard)));
       fs::remove_all(folder.path / "first");
     }
   }
@@ -233,7 +229,7 @@ TEST_SUITE("unit") {
 
 TEST_SUITE("faults") {
   TEST_CASE("label import: what is no natural log-probability is refused as what it most likely is") {
-    const Folder folder;
+    const ScratchFolder folder;
     const TokenShards a = write_shards(folder.path / "a", {{"one", {5, 6, 7}}});
     const LabelFingerprint fingerprint = fingerprint_of(a, "topk", 3);
     const auto of_values = [&](const std::vector<std::vector<double>>& logps, const std::string& more = "",
@@ -248,7 +244,7 @@ TEST_SUITE("faults") {
       }
       std::string text = line.dump();
       text.insert(text.size() - 1, more);
-      return refusal_of([&] {
+      return caught([&] {
         import_labels(folder.write("x.jsonl", "\n" + text + "\n"), a, fingerprint, folder.path / "l", options);
       });
     };
@@ -258,7 +254,7 @@ TEST_SUITE("faults") {
     };
     const double e = std::exp(1);
     CHECK(of_values({logs(e), logs(e), logs(e), {}}).code == 0);
-    const test::Refusal base_10 = of_values({logs(e), logs(10), logs(10), {}});
+    const Caught base_10 = of_values({logs(e), logs(10), logs(10), {}});
     CHECK(base_10.code == 3);
     CHECK(base_10.says("line 2: the probabilities of 3 ids at a token add up to"));
     CHECK(base_10.says("base 10"));
@@ -270,7 +266,7 @@ TEST_SUITE("faults") {
     CHECK(of_values({{far_above, far_above}, logs(e), {}, {}}).code == 3);
     // next to nothing: 0.019 each in base 2
     const std::vector<double> base_2(3, std::log2(0.019)), nothing = {-20, -21, -22};
-    const test::Refusal low = of_values({base_2, base_2, logs(e), {}});
+    const Caught low = of_values({base_2, base_2, logs(e), {}});
     CHECK(low.code == 3);
     CHECK(low.says("line 2: the probabilities of 2 of 3 tokens add up to less than 0.01"));
     CHECK(low.says("base 2"));
@@ -281,8 +277,7 @@ TEST_SUITE("faults") {
     CHECK(of_values({nothing, nothing, nothing, {}}, R"(, "tail_logprobs": [0, 0, 0, null])").code ==
           0);  // it says so itself
     // a tail that is no complement: the line is named, and not the cache that would hold it
-    const test::Refusal tail =
-        of_values({logs(e), logs(2), {}, {}}, R"(, "tail_logprobs": [-2.9957, -4.32, null, null])");
+    const Caught tail = of_values({logs(e), logs(2), {}, {}}, R"(, "tail_logprobs": [-2.9957, -4.32, null, null])");
     CHECK(tail.code == 3);
     CHECK(tail.says("line 2: the probabilities of 3 ids at a token and its tail add up to"));
     CHECK(of_values({{-0.2}, {}, {}, {}}, R"(, "tail_logprobs": [null, null, null, null])")
@@ -333,9 +328,9 @@ TEST_SUITE("faults") {
         dump += "\n";
         texts.emplace_back(std::to_string(document), std::move(tokens));
       }
-      const Folder folder;
+      const ScratchFolder folder;
       const TokenShards a = write_shards(folder.path / "a", texts, 1'000'000);
-      const test::Refusal refusal = refusal_of([&] {
+      const Caught refusal = caught([&] {
         import_labels(folder.write("dump.jsonl", dump), a, fingerprint_of(a, tier, 1), folder.path / "l",
                       {.format = format, .low_mass = false, .stage = "given"});
       });

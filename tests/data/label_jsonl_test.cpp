@@ -15,8 +15,6 @@
 #include "tests/data/data_files.h"
 
 using namespace coppice;
-using test::Folder;
-using test::refusal_of;
 
 namespace {
 
@@ -52,7 +50,7 @@ ShardLabels some_labels(const TokenShards& shards, size_t shard, const LabelFing
 
 TEST_SUITE("unit") {
   TEST_CASE("label jsonl: out and in again is the same cache, byte for byte, in every tier") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", {{5, 6, 7}, {8, 9}, {10, 11, 12, 13}, {14}}, 300, 8);
     const TokenShards a(folder.path / "a");
     REQUIRE(a.shards().size() >= 2);
@@ -85,14 +83,13 @@ TEST_SUITE("unit") {
         CHECK(out.labelled == a.num_tokens() - a.shards().size());
         CHECK(in.labelled == out.labelled);
         CHECK(read_label_header(file)->to_json() == fingerprint.to_json());
-        CHECK(test::read_bytes(first / "manifest.json") == test::read_bytes(second / "manifest.json"));
-        for (const TokenShardInfo& shard : a.shards())
-          CHECK(test::read_bytes(first / shard.name) == test::read_bytes(second / shard.name));
+        CHECK(slurp(first / "manifest.json") == slurp(second / "manifest.json"));
+        for (const TokenShardInfo& shard : a.shards()) CHECK(slurp(first / shard.name) == slurp(second / shard.name));
       }
   }
 
   TEST_CASE("label jsonl: a dump of a served model, by id, without its tail; a document left out is a hole") {
-    const Folder folder;
+    const ScratchFolder folder;
     {
       TokenShardWriter writer(folder.path / "a", "prose", 300, 2, "tokenizer-hash", 100);
       writer.add(document_hash("one"), {5, 6}, 4);
@@ -113,11 +110,11 @@ TEST_SUITE("unit") {
     CHECK(id == std::vector<int64_t>{6, 9, 2, kNoLabel, kNoLabel, kNoLabel});
     CHECK(logp[1] == -1.5f);
     CHECK(tail[0] == doctest::Approx(std::log(1 - std::exp(-0.5) - std::exp(-1.5))).epsilon(1e-3));
-    CHECK(refusal_of([&] { LabelCache(folder.path / "l", a, fingerprint); }).says("documents 1 to 1 of 2"));
+    CHECK(caught([&] { LabelCache(folder.path / "l", a, fingerprint); }).says("documents 1 to 1 of 2"));
   }
 
   TEST_CASE("label jsonl: ids of a padded output table are left out, their probability goes to the tail") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", {{5, 6, 7}}, 300, 100);
     const TokenShards a(folder.path / "a");
     const LabelFingerprint fingerprint = fingerprint_of(a, "topk", 2);
@@ -146,7 +143,7 @@ TEST_SUITE("unit") {
   TEST_CASE(
       "label jsonl: documents in any order make the same cache; an import replaces what was there, a refused one "
       "leaves it") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", {{5, 6, 7}, {8, 9}, {10, 11, 12, 13}, {14}}, 300, 8);
     const TokenShards a(folder.path / "a");
     const LabelFingerprint fingerprint = fingerprint_of(a, "topk", 3);
@@ -165,14 +162,14 @@ TEST_SUITE("unit") {
     const auto same = [&](const std::filesystem::path& cache) {
       for (const auto& entry : std::filesystem::directory_iterator(folder.path / "first"))
         if (const std::string name = entry.path().filename().string(); !name.starts_with("."))
-          CHECK(test::read_bytes(cache / name) == test::read_bytes(entry.path()));
+          CHECK(slurp(cache / name) == slurp(entry.path()));
     };
     import_labels(folder.write("turned.jsonl", turned), a, fingerprint, folder.path / "l");
     same(folder.path / "l");
     CHECK_FALSE(read_label_header(folder.write("headless.jsonl", headless)));
     import_labels(folder.path / "headless.jsonl", a, fingerprint, folder.path / "l");
     same(folder.path / "l");
-    const test::Refusal broken = refusal_of(
+    const Caught broken = caught(
         [&] { import_labels(folder.write("broken.jsonl", turned + "{}\n"), a, fingerprint, folder.path / "l"); });
     CHECK(broken.says("line 6"));
     same(folder.path / "l");
@@ -181,12 +178,12 @@ TEST_SUITE("unit") {
 
     LabelFingerprint other = fingerprint;
     other.temperature = 2;
-    CHECK(refusal_of([&] {
+    CHECK(caught([&] {
             import_labels(folder.path / "turned.jsonl", a, other, folder.path / "l");
           }).says("another temperature: found 1, expected 2"));
     std::string newer = turned;
     newer.replace(newer.find("\"version\":1"), 11, "\"version\":2");
-    CHECK(refusal_of([&] {
+    CHECK(caught([&] {
             import_labels(folder.write("newer.jsonl", newer), a, fingerprint, folder.path / "l");
           }).says("of version 2"));
   }
@@ -194,12 +191,12 @@ TEST_SUITE("unit") {
 
 TEST_SUITE("faults") {
   TEST_CASE("label jsonl: what does not fit is refused by line") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", {{5, 6}}, 300, 100);
     const TokenShards a(folder.path / "a");
     const std::string doc = fmt::format(R"("doc": "{:016x}")", 1000);
     const auto refused = [&](const std::string& line, const std::string& word) {
-      const test::Refusal refusal = refusal_of([&] {
+      const Caught refusal = caught([&] {
         import_labels(folder.write("x.jsonl", "\n" + line + "\n"), a, fingerprint_of(a, "topk", 2), folder.path / "l");
       });
       INFO(refusal.text);

@@ -16,8 +16,6 @@
 #include "tests/data/data_files.h"
 
 using namespace coppice;
-using test::Folder;
-using test::refusal_of;
 
 namespace {
 
@@ -85,7 +83,7 @@ constexpr std::pair<const char*, int64_t> kTiers[] = {{"top1", 1}, {"top1_prob",
 
 TEST_SUITE("unit") {
   TEST_CASE("packed labels: every read, gap and count is that of one flag a token, in every tier") {
-    const Folder folder;
+    const ScratchFolder folder;
     write_shards(folder.path / "a", 300, 200, 1500);
     const TokenShards a(folder.path / "a");
     REQUIRE(a.shards().size() >= 3);
@@ -143,12 +141,12 @@ TEST_SUITE("unit") {
             REQUIRE((cache.first_gap(shard, begin, count) == gap));
           }
         }
-        CHECK(refusal_of([&] { LabelCache(path, a, fingerprint); }).says("no labels for documents "));
+        CHECK(caught([&] { LabelCache(path, a, fingerprint); }).says("no labels for documents "));
       }
   }
 
   TEST_CASE("packed labels: bytes follow what is labelled; a whole shard has no table and its version stays 1") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", std::vector<std::vector<int32_t>>(256, std::vector<int32_t>(1023, 7)), 300,
                           1 << 18);
     const TokenShards a(folder.path / "a");
@@ -175,7 +173,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("packed labels: the file depends on the labels alone, not on the order in which they came") {
-    const Folder folder;
+    const ScratchFolder folder;
     write_shards(folder.path / "a", 300, 100, 100'000);
     const TokenShards a(folder.path / "a");
     const LabelFingerprint fingerprint = fingerprint_of(a, "topk", 4);
@@ -187,10 +185,8 @@ TEST_SUITE("unit") {
     const TokenRun last = runs.back();
     if (last.size() > 1) runs.back().begin = last.begin + 1, runs.insert(runs.begin(), {last.begin, last.begin + 1});
     LabelCacheWriter(folder.path / "turned", a, fingerprint).write(0, labels_of(runs, fingerprint));
-    CHECK(test::read_bytes(folder.path / "straight/shard-00000.h5") ==
-          test::read_bytes(folder.path / "turned/shard-00000.h5"));
-    CHECK(test::read_bytes(folder.path / "straight/manifest.json") ==
-          test::read_bytes(folder.path / "turned/manifest.json"));
+    CHECK(slurp(folder.path / "straight/shard-00000.h5") == slurp(folder.path / "turned/shard-00000.h5"));
+    CHECK(slurp(folder.path / "straight/manifest.json") == slurp(folder.path / "turned/manifest.json"));
   }
 
   TEST_CASE("packed labels: a gap is stored where that costs no more than a run; runs are merged") {
@@ -214,7 +210,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("packed labels: out as JSONL and in again is the same cache, and a cache without a label too") {
-    const Folder folder;
+    const ScratchFolder folder;
     write_shards(folder.path / "a", 300, 200, 3000);
     const TokenShards a(folder.path / "a");
     {
@@ -224,8 +220,7 @@ TEST_SUITE("unit") {
     }
     CHECK(export_labels(folder.path / "bare", a, folder.path / "bare.jsonl").documents == 0);
     CHECK(import_labels(folder.path / "bare.jsonl", a, fingerprint_of(a), folder.path / "bare-again").labelled == 0);
-    CHECK(test::read_bytes(folder.path / "bare/manifest.json") ==
-          test::read_bytes(folder.path / "bare-again/manifest.json"));
+    CHECK(slurp(folder.path / "bare/manifest.json") == slurp(folder.path / "bare-again/manifest.json"));
     for (const auto& [tier, k] : kTiers) {
       CAPTURE(tier);
       const LabelFingerprint fingerprint = fingerprint_of(a, tier, k);
@@ -239,9 +234,8 @@ TEST_SUITE("unit") {
       const LabelTransfer out = export_labels(first, a, folder.path / "out.jsonl");
       CHECK(out.documents < 200);  // those without a label are left out
       CHECK(import_labels(folder.path / "out.jsonl", a, fingerprint, second).labelled == out.labelled);
-      CHECK(test::read_bytes(first / "manifest.json") == test::read_bytes(second / "manifest.json"));
-      for (const TokenShardInfo& shard : a.shards())
-        CHECK(test::read_bytes(first / shard.name) == test::read_bytes(second / shard.name));
+      CHECK(slurp(first / "manifest.json") == slurp(second / "manifest.json"));
+      for (const TokenShardInfo& shard : a.shards()) CHECK(slurp(first / shard.name) == slurp(second / shard.name));
     }
   }
 }
@@ -251,7 +245,7 @@ TEST_SUITE("golden") {
   // shards of three documents of 20 tokens, labels of tokens 5 to 17 and 41 to 49 of each; of top1 the second shard is
   // missing.
   TEST_CASE("packed labels: caches of the first version are read, and one that was begun is gone on with") {
-    const Folder folder;
+    const ScratchFolder folder;
     const std::filesystem::path old = folder.path / "labels_v1";
     std::filesystem::copy(std::filesystem::path(COPPICE_SOURCE_DIR) / "tests/data/labels_v1", old,
                           std::filesystem::copy_options::recursive);
@@ -292,7 +286,7 @@ TEST_SUITE("golden") {
     }
 
     // what is finished stays as it is, what comes is packed
-    const std::string first_shard = test::read_bytes(old / "top1/shard-00000.h5");
+    const std::string first_shard = slurp(old / "top1/shard-00000.h5");
     {
       LabelCacheWriter writer(old / "top1", shards, top_1);
       CHECK(writer.has(0));
@@ -304,7 +298,7 @@ TEST_SUITE("golden") {
           if (labelled[token]) labels.id[row] = static_cast<int32_t>(id_at(1, token, 0));  // token 40 has none
       writer.write(1, labels);
     }
-    CHECK(test::read_bytes(old / "top1/shard-00000.h5") == first_shard);
+    CHECK(slurp(old / "top1/shard-00000.h5") == first_shard);
     CHECK(read_json(old / "top1/manifest.json").at("version") == 2);
     CHECK(Hdf5Reader(old / "top1/shard-00001.h5").has(kRunsDataset));
     check_top_1(LabelCache(old / "top1", shards, top_1, LabelCoverage::some));
@@ -312,9 +306,8 @@ TEST_SUITE("golden") {
     newer.erase("sha256");
     newer["version"] = 3;
     write_file_atomically(old / "top1/manifest.json", seal(newer));
-    CHECK(refusal_of([&] {
-            summarise_labels(old / "top1");
-          }).says("version 3, expected \"coppice.labels\" up to version 2"));
+    CHECK(
+        caught([&] { summarise_labels(old / "top1"); }).says("version 3, expected \"coppice.labels\" up to version 2"));
   }
 }
 
@@ -322,21 +315,21 @@ TEST_SUITE("faults") {
   TEST_CASE(
       "packed labels: a table out of order, overlapping, empty, beyond the shard or the data, or whose sums overflow "
       "is refused, whatever the hash says") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", {std::vector<int32_t>(99, 7)}, 300, 1000);
     const TokenShards a(folder.path / "a");
     REQUIRE(a.num_tokens() == 100);
     constexpr uint64_t kHuge = ~uint64_t{0};
     const auto opened = [&](const test::RawLabels& labels) {
       labels.write(folder.path / "l", a);
-      const test::Refusal opening =
-          refusal_of([&] { LabelCache(folder.path / "l", a, test::RawLabels::fingerprint(a), LabelCoverage::some); });
-      const test::Refusal telling = refusal_of([&] { summarise_labels(folder.path / "l"); });
+      const Caught opening =
+          caught([&] { LabelCache(folder.path / "l", a, test::RawLabels::fingerprint(a), LabelCoverage::some); });
+      const Caught telling = caught([&] { summarise_labels(folder.path / "l"); });
       CHECK(opening.code == telling.code);
       return opening;
     };
     const auto refused = [&](const test::RawLabels& labels, const std::string& word) {
-      const test::Refusal refusal = opened(labels);
+      const Caught refusal = opened(labels);
       INFO(refusal.text);
       CHECK(refusal.code == 3);
       CHECK(refusal.says(word));
@@ -366,7 +359,7 @@ TEST_SUITE("faults") {
   }
 
   TEST_CASE("packed labels: an id outside the vocabulary names its token, not its row") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", {std::vector<int32_t>(99, 7)}, 300, 1000);
     const TokenShards a(folder.path / "a");
     LabelFingerprint large = fingerprint_of(a, "topk", 2), small = large;
@@ -378,13 +371,13 @@ TEST_SUITE("faults") {
     manifest.erase("sha256");
     manifest["fingerprint"]["vocab_size"] = 300;
     write_file_atomically(folder.path / "l/manifest.json", seal(manifest));
-    const test::Refusal outside = refusal_of([&] { LabelCache(folder.path / "l", a, small, LabelCoverage::some); });
+    const Caught outside = caught([&] { LabelCache(folder.path / "l", a, small, LabelCoverage::some); });
     INFO(outside.text);
     CHECK(outside.says("label 350 of token 53 is outside the vocabulary of 300"));
     labels.id[2 * 13] = 35;
     labels.tail[13] = 0.0f;
     LabelCacheWriter(folder.path / "m", a, large).write(0, labels);
-    CHECK(refusal_of([&] {
+    CHECK(caught([&] {
             LabelCache(folder.path / "m", a, large, LabelCoverage::some);
           }).says("token 53 and their tail add up to"));
   }

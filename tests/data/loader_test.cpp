@@ -11,9 +11,6 @@
 
 namespace coppice {
 
-using test::Folder;
-using test::refusal_of;
-
 namespace {
 
 std::vector<int64_t> row_of(const at::Tensor& tensor, int64_t row) {
@@ -46,7 +43,7 @@ bool same(const Batch& a, const Batch& b) {
 
 TEST_SUITE("unit") {
   TEST_CASE("windows: by hand") {
-    const Folder folder;
+    const ScratchFolder folder;
     // shard 0: 5 6 2 7 2 8 9 4 2 (9 tokens: 2 windows of 4); shard 1: 5 5 5 5 2 (5 tokens: 1); shard 2: 6 2 (2 tokens:
     // none)
     {
@@ -152,7 +149,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("loader: each epoch visits every window once, in another order; domains have their own") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", numbered_documents(20, 15), 60'000, 100, "a");
     test::write_documents(folder.path / "b", numbered_documents(20, 15), 60'000, 100, "b");
     const TokenShards a(folder.path / "a"), b(folder.path / "b");
@@ -178,7 +175,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("loader: resume anywhere gives the same batches, whatever the batch size before") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", numbered_documents(30, 11), 60'000, 100, "a");
     test::write_documents(folder.path / "b", numbered_documents(7, 40, 5000), 60'000, 1000, "b");
     const TokenShards a(folder.path / "a"), b(folder.path / "b");
@@ -201,11 +198,11 @@ TEST_SUITE("unit") {
       for (int64_t row = 0; row < 4; ++row) CHECK(row_of(single.next(1).token_BT, 0) == row_of(batch.token_BT, row));
     Loader other({&a, &b}, mixture, {.seq_len = 8, .document_mask = true, .seed = 10});
     CHECK_FALSE(same(other.next(4), batches[0]));
-    CHECK(refusal_of([&] { straight.restore({1}); }).code == 2);
+    CHECK(caught([&] { straight.restore({1}); }).code == 2);
   }
 
   TEST_CASE("loader: every token of a batch is where its span says") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", numbered_documents(50, 13), 60'000, 200, "a");
     const TokenShards a(folder.path / "a");
     Loader loader({&a}, {{"a", 1}}, {.seq_len = 16, .seed = 1});
@@ -229,24 +226,24 @@ TEST_SUITE("unit") {
 
 TEST_SUITE("faults") {
   TEST_CASE("loader: what cannot be drawn is refused, naming the domain") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "a", numbered_documents(10, 15), 60'000, 1000, "a");
     test::write_documents(folder.path / "b", numbered_documents(10, 5), 60'000, 8, "b");
     const TokenShards a(folder.path / "a"), b(folder.path / "b");
-    test::Refusal refusal = refusal_of([&] { Loader({&a, &b}, {{"a", 1}, {"b", 1}}, {.seq_len = 8}); });
+    Caught refusal = caught([&] { Loader({&a, &b}, {{"a", 1}, {"b", 1}}, {.seq_len = 8}); });
     CHECK(refusal.code == 3);
     CHECK(refusal.says("b"));
     CHECK(refusal.says("no window of 8"));
-    CHECK(refusal_of([&] { Loader({&a}, {{"a", 0}}, {.seq_len = 8}); }).code == 2);
-    CHECK(refusal_of([&] { Loader({&a}, {{"a", -1}}, {.seq_len = 8}); }).code == 2);
-    CHECK(refusal_of([&] { Loader({&a}, {{"a", std::nan("")}}, {.seq_len = 8}); }).code == 2);
-    CHECK(refusal_of([&] { Loader({&a}, {{"a", 1, -1}}, {.seq_len = 8}); }).code == 2);
+    CHECK(caught([&] { Loader({&a}, {{"a", 0}}, {.seq_len = 8}); }).code == 2);
+    CHECK(caught([&] { Loader({&a}, {{"a", -1}}, {.seq_len = 8}); }).code == 2);
+    CHECK(caught([&] { Loader({&a}, {{"a", std::nan("")}}, {.seq_len = 8}); }).code == 2);
+    CHECK(caught([&] { Loader({&a}, {{"a", 1, -1}}, {.seq_len = 8}); }).code == 2);
 
     Loader loader({&a}, {{"a", 1, 1}}, {.seq_len = 8});
     const auto windows = static_cast<int64_t>(WindowIndex(a, 8).num_windows);
     loader.next(windows - 1);
     const auto before = loader.drawn();
-    refusal = refusal_of([&] { loader.next(2); });
+    refusal = caught([&] { loader.next(2); });
     CHECK(refusal.code == 2);
     CHECK(refusal.says("'a'"));
     CHECK(loader.drawn() == before);

@@ -11,16 +11,13 @@ namespace coppice {
 
 namespace {
 
-using test::Folder;
-using test::refusal_of;
-
 constexpr const char* kItem = R"({"context": "The sky is", "choices": ["blue", "loud"], "answer": 0})";
 
 const Tokenizer& tokenizer() {
   static const Tokenizer trained = [] {
-    std::istringstream text(test::read_bytes(std::filesystem::path(COPPICE_SOURCE_DIR) / "CONTRIBUTING.md") +
-                            test::read_bytes(std::filesystem::path(COPPICE_SOURCE_DIR) / "README.md"));
-    const Folder folder;
+    std::istringstream text(slurp(std::filesystem::path(COPPICE_SOURCE_DIR) / "CONTRIBUTING.md") +
+                            slurp(std::filesystem::path(COPPICE_SOURCE_DIR) / "README.md"));
+    const ScratchFolder folder;
     return Tokenizer::load(folder.write("tokenizer.model", train_tokenizer({.vocab_size = 400}, [&](std::string& line) {
                                           while (std::getline(text, line))
                                             if (!line.empty()) return true;
@@ -46,7 +43,7 @@ TaskItem item(std::string context, std::string delimiter, std::string choice) {
 
 TEST_SUITE("unit") {
   TEST_CASE("read_task: items with and without what is optional, plain and packed") {
-    const Folder folder;
+    const ScratchFolder folder;
     const std::string text =
         std::string(kItem) + "\n\n" +
         R"({"id": 7, "context": "", "choices": ["\u00e4", "b", "c"], "answer": 2, "delimiter": "", "documents": ["a/b", "c"]})" +
@@ -71,10 +68,10 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("read_task: what is wrong is refused with file and line") {
-    const Folder folder;
+    const ScratchFolder folder;
     const auto refused = [&](const std::string& line, const std::string& part) {
       const auto refusal =
-          refusal_of([&] { read_task(folder.write("bad.jsonl", std::string(kItem) + "\n" + line + "\n")); });
+          caught([&] { read_task(folder.write("bad.jsonl", std::string(kItem) + "\n" + line + "\n")); });
       INFO(line << " -> " << refusal.text);
       CHECK(refusal.code == 3);
       CHECK(refusal.says("bad.jsonl:2"));
@@ -97,11 +94,11 @@ TEST_SUITE("unit") {
     refused("{\"context\": \"\xff\", \"choices\": [\"a\", \"b\"], \"answer\": 0}", "UTF-8");
     refused(R"({"context": "c", "choices": ["a", "b"], "answer": 0} {})", "");
     refused(R"(["context"])", "expected one JSON object");
-    CHECK(refusal_of([&] { read_task(folder.write("none.jsonl", "\n \n")); }).says("holds no item"));
-    CHECK(refusal_of([&] { read_task(folder.write("none.jsonl", "")); }).code == 3);
-    CHECK(refusal_of([&] { read_task(folder.path / "absent.jsonl"); }).says("no such task file"));
-    CHECK(refusal_of([&] { read_task(folder.path); }).code == 3);
-    CHECK(refusal_of([&] { read_task(folder.write("task.json", kItem)); }).says(".jsonl"));
+    CHECK(caught([&] { read_task(folder.write("none.jsonl", "\n \n")); }).says("holds no item"));
+    CHECK(caught([&] { read_task(folder.write("none.jsonl", "")); }).code == 3);
+    CHECK(caught([&] { read_task(folder.path / "absent.jsonl"); }).says("no such task file"));
+    CHECK(caught([&] { read_task(folder.path); }).code == 3);
+    CHECK(caught([&] { read_task(folder.write("task.json", kItem)); }).says(".jsonl"));
   }
 
   TEST_CASE("encode_choice: context and choice are encoded as one text") {
@@ -138,7 +135,7 @@ TEST_SUITE("unit") {
           ids_of(piece.text).size() == 1 && ids_of(piece.text.substr(0, 2)).size() == 1)
         melting = item(piece.text.substr(0, 2), "", piece.text.substr(2));
     REQUIRE(melting.has_value());
-    const auto refusal = refusal_of([&] { encode_choice(tokenizer(), *melting, 0); });
+    const auto refusal = caught([&] { encode_choice(tokenizer(), *melting, 0); });
     CHECK(refusal.code == 3);
     CHECK(refusal.says("here:1"));
     CHECK(refusal.says("choices[0]"));

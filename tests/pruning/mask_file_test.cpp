@@ -3,23 +3,16 @@
 
 #include "tests/pruning/tiny.h"  // before any CHECK
 
-#include <unistd.h>
-
 #include <filesystem>
 #include <fstream>
 
 #include "src/base/errors.h"
+#include "tests/scratch_folder.h"
 
 using namespace coppice;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct Folder {
-  fs::path path = fs::temp_directory_path() / ("coppice_masks_" + std::to_string(getpid()));
-  Folder() { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
-};
 
 MaskFile masks() {
   return {.scores_LF = at::sin(at::arange(24, at::kFloat)).view({2, 12}),
@@ -34,7 +27,7 @@ MaskFile masks() {
 
 TEST_SUITE("unit") {
   TEST_CASE("mask file: out and in again, with one number of kept channels or one a layer") {
-    const Folder folder;
+    const ScratchFolder folder;
     MaskFile written = masks();
     save_masks(folder.path / "masks.h5", written);
     MaskFile read = load_masks(folder.path / "masks.h5");
@@ -57,7 +50,7 @@ TEST_SUITE("unit") {
 
 TEST_SUITE("faults") {
   TEST_CASE("mask file: cut short or flipped anywhere, it is refused and never misread") {
-    const Folder folder;
+    const ScratchFolder folder;
     save_masks(folder.path / "masks.h5", masks());
     std::ifstream file(folder.path / "masks.h5", std::ios::binary);
     const std::string good{std::istreambuf_iterator<char>(file), {}};

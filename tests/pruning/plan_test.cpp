@@ -2,8 +2,6 @@
 
 #include "tests/pruning/tiny.h"  // before any CHECK
 
-#include <unistd.h>
-
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -12,6 +10,7 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/tensors/ops.h"
+#include "tests/scratch_folder.h"
 #include "tests/tensors/whole_arena.h"
 
 using namespace coppice;
@@ -31,12 +30,6 @@ std::string message_of(const std::function<void()>& act, ExitCode code) {
 }
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
-struct Folder {
-  std::filesystem::path path = std::filesystem::temp_directory_path() / ("coppice-plan-" + std::to_string(getpid()));
-  Folder() { std::filesystem::create_directories(path); }
-  ~Folder() { std::filesystem::remove_all(path); }
-};
 
 /// Every channel of every layer.
 PrunePlan keep_all(const Model& model) {
@@ -77,7 +70,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("save_plan and load_plan: the same plan back, equal bytes for equal plans, damage refused") {
-    const Folder folder;
+    const ScratchFolder folder;
     const PrunePlan plan = make_plan(initial_scores(3, 50, 1.0, 2), {7, 20, 50}, "random", std::string(64, 'a'));
     save_plan(folder.path / "plan.json", plan);
     const PrunePlan back = load_plan(folder.path / "plan.json");
@@ -94,7 +87,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("load_plan: a sealed plan whose lists make no sense is refused by layer") {
-    const Folder folder;
+    const ScratchFolder folder;
     const auto load = [&](const Json& layers) {
       std::ofstream(folder.path / "bad.json", std::ios::binary) << seal({{"format", "coppice.prune_plan"},
                                                                          {"version", 1},

@@ -268,12 +268,12 @@ TEST_SUITE("faults") {
         CAPTURE(i);
         fs::remove(damaged.file);
         spill(damaged.file, bytes);
-        const Refusal refusal = refusal_of(damaged.open);
+        const coppice::Caught refusal = coppice::caught(damaged.open);
         REQUIRE(refusal.code == 3);
         REQUIRE((refusal.says("SHA-256") || refusal.says("bytes")));
       }
       spill(damaged.file, good);
-      CHECK(refusal_of(damaged.open).code == 0);
+      CHECK(caught(damaged.open).code == 0);
     }
     CHECK(at::equal(into, at::ones({40})));
   }

@@ -17,32 +17,15 @@
 #include <thread>
 #include <vector>
 
+#include "tests/scratch_folder.h"
+
 namespace coppice::test {
 
 namespace fs = std::filesystem;
 
-inline std::string slurp(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-inline void spill(const fs::path& path, const std::string& text) {
-  fs::create_directories(path.parent_path());
-  std::ofstream(path, std::ios::binary) << text;
-}
-
-/// A folder of its own that goes away with the test.
-struct Scratch {
-  fs::path path;
-  explicit Scratch(const std::string& name)
-      : path(fs::temp_directory_path() / ("coppice_" + name + "_" + std::to_string(getpid()))) {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Scratch() { fs::remove_all(path); }
-};
+using coppice::slurp;
+using coppice::spill;
+using Scratch = ScratchFolder;
 
 struct Outcome {
   int code = -1;  // exit code; -1 when a signal ended it

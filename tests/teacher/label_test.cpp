@@ -15,6 +15,7 @@
 #include "src/data/windows.h"
 #include "src/model/parameters.h"
 #include "src/tokens/token_shard_writer.h"
+#include "tests/scratch_folder.h"
 #include "tests/tensors/whole_arena.h"
 
 using namespace coppice;
@@ -24,10 +25,8 @@ namespace {
 /// Two shards of random documents in a folder that goes away; lengths (EOS included) from 1 to 90.
 class RandomShards {
  public:
-  RandomShards()
-      : folder_(std::filesystem::temp_directory_path() / ("coppice-label-test-" + std::to_string(getpid()))) {
-    std::filesystem::remove_all(folder_);
-    TokenShardWriter writer(folder_, "prose", 300, 2, std::string(64, 'a'), /*shard_tokens=*/400);
+  RandomShards() {
+    TokenShardWriter writer(folder_.path, "prose", 300, 2, std::string(64, 'a'), /*shard_tokens=*/400);
     for (uint64_t document = 0; document < 14; ++document) {
       std::vector<int32_t> ids(document == 3 ? 0 : 5 + 7 * document % 85);
       for (size_t i = 0; i < ids.size(); ++i)
@@ -36,11 +35,10 @@ class RandomShards {
     }
     writer.finish();
   }
-  ~RandomShards() { std::filesystem::remove_all(folder_); }
-  const std::filesystem::path& folder() const { return folder_; }
+  const std::filesystem::path& folder() const { return folder_.path; }
 
  private:
-  std::filesystem::path folder_;
+  ScratchFolder folder_;
 };
 
 Model random_teacher() {

@@ -4,7 +4,7 @@
 
 #include "src/text/document_writer.h"
 #include "src/text/documents.h"
-#include "tests/base/scratch.h"
+#include "tests/scratch_folder.h"
 
 namespace coppice {
 namespace {

@@ -10,13 +10,13 @@
 
 #include "src/base/random.h"
 #include "src/text/document_writer.h"
-#include "tests/data/data_files.h"
+#include "tests/caught.h"
+#include "tests/scratch_folder.h"
+#include "tests/text/packed.h"
 
 namespace coppice {
 
-using test::Folder;
 using test::gzip_bytes;
-using test::refusal_of;
 using test::zstd_bytes;
 
 namespace {
@@ -31,10 +31,10 @@ std::vector<Document> read_documents(const std::filesystem::path& path, const Co
   return documents;
 }
 
-test::Refusal refusal_of_file(const Folder& folder, const std::string& name, const std::string& bytes,
-                              const CorpusOptions& options = {.max_bad = 0}) {
+Caught refusal_of_file(const ScratchFolder& folder, const std::string& name, const std::string& bytes,
+                       const CorpusOptions& options = {.max_bad = 0}) {
   const auto path = folder.write(name, bytes);
-  return refusal_of([&] { read_documents(path, options); });
+  return caught([&] { read_documents(path, options); });
 }
 
 const std::string kTwoLines =
@@ -59,14 +59,14 @@ void check_two(const std::vector<Document>& documents, const std::string& name) 
 
 TEST_SUITE("unit") {
   TEST_CASE("documents: JSONL, plain and compressed, gives the same records") {
-    const Folder folder;
+    const ScratchFolder folder;
     check_two(read_documents(folder.write("x.jsonl", kTwoLines)), "x.jsonl");
     check_two(read_documents(folder.write("x.jsonl.gz", gzip_bytes(kTwoLines))), "x.jsonl.gz");
     check_two(read_documents(folder.write("x.jsonl.zst", zstd_bytes(kTwoLines))), "x.jsonl.zst");
   }
 
   TEST_CASE("documents: concatenated members and frames, CRLF, a byte order mark") {
-    const Folder folder;
+    const ScratchFolder folder;
     const std::string first = "\xEF\xBB\xBF{\"text\":\"one\"}\r\n", second = "{\"text\":\"two\"}\r\n";
     for (const auto& [name, bytes] :
          {std::pair<std::string, std::string>{"x.jsonl.gz", gzip_bytes(first) + gzip_bytes(second)},
@@ -80,7 +80,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("documents: a text file is one document, blank lines and all") {
-    const Folder folder;
+    const ScratchFolder folder;
     const auto documents = read_documents(folder.write("a.txt", "first\n\nsecond\n"));
     REQUIRE(documents.size() == 1);
     CHECK(documents[0].id == "a.txt#1");
@@ -88,7 +88,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("documents: a folder is read in sorted order, recursively; other files are left out") {
-    const Folder folder;
+    const ScratchFolder folder;
     folder.write("b.txt", "B");
     folder.write("a/z.jsonl", "{\"text\":\"Z\"}\n{\"text\":\"\"}\n{\"text\":\"Y\",\"id\":7}\n");
     folder.write("a/k.txt", "K");
@@ -107,7 +107,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("documents: a line longer than the read block, and many lines in a block") {
-    const Folder folder;
+    const ScratchFolder folder;
     const std::string longer(3'000'000, 'y');
     std::string lines;
     for (int i = 0; i < 20'000; ++i) lines += "{\"text\":\"line " + std::to_string(i) + "\"}\n";
@@ -120,7 +120,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("documents: an ending in capitals is the same ending; .ndjson and .json are read") {
-    const Folder folder;
+    const ScratchFolder folder;
     for (const char* name : {"X.JSONL", "x.ndjson", "x.NdJson", "x.json"})
       check_two(read_documents(folder.write(name, kTwoLines)), name);
     check_two(read_documents(folder.write("X.JSONL.ZST", zstd_bytes(kTwoLines))), "X.JSONL.ZST");
@@ -130,7 +130,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("documents: a .json of one array, packed and spread over lines, gives the records of the same lines") {
-    const Folder folder;
+    const ScratchFolder folder;
     const std::string first = kTwoLines.substr(0, kTwoLines.find('\n')),
                       second = kTwoLines.substr(kTwoLines.rfind('\n') + 1);
     for (const std::string& array :
@@ -151,7 +151,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("documents: an array longer than the read block, its documents cut anywhere") {
-    const Folder folder;
+    const ScratchFolder folder;
     std::string array = "[";
     for (size_t i = 0; i < 5000; ++i)
       array += (i > 0 ? ", " : "") + nlohmann::json({{"text", std::string(i % 400, '\\') + std::to_string(i)}}).dump();
@@ -163,7 +163,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("documents: text_key names the field of the text, in lines and arrays") {
-    const Folder folder;
+    const ScratchFolder folder;
     const CorpusOptions options{.text_key = "content", .max_bad = 0};
     for (const auto& [name, bytes] : {std::pair{"x.jsonl", R"({"text": 5, "content": "right", "id": "a"})"},
                                       {"x.json", R"([{"content": "right", "id": "a"}])"}}) {
@@ -172,15 +172,15 @@ TEST_SUITE("unit") {
       CHECK(documents[0].text == "right");
       CHECK(documents[0].id == "a");
     }
-    const test::Refusal refusal = refusal_of_file(folder, "y.jsonl",
-                                                  R"({"content": "x", "url": "u"})"
-                                                  "\n");
+    const Caught refusal = refusal_of_file(folder, "y.jsonl",
+                                           R"({"content": "x", "url": "u"})"
+                                           "\n");
     CHECK(refusal.code == 3);
     CHECK(refusal.says(R"(no field "text" among "content", "url" (text_key)"));
   }
 
   TEST_CASE("documents: ids are text, numbers as they are written; null stands for none") {
-    const Folder folder;
+    const ScratchFolder folder;
     const auto documents =
         read_documents(folder.write("x.jsonl",
                                     "{\"text\":\"a\",\"id\":7}\n{\"text\":\"b\",\"id\":\"7\"}\n{\"text\":\"c\",\"id\":"
@@ -196,7 +196,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("documents: what nobody reads does no harm") {
-    const Folder folder;
+    const ScratchFolder folder;
     for (const char* field : {"NaN", "Infinity", "-Infinity", "nan", "1e999", "-1e-999", "\"\\ud800\"", "\"\\q\"",
                               "[1, {\"score\": NaN}]", "{\"a\": -Infinity, \"a\": 2}", "null", "[]"}) {
       CAPTURE(field);
@@ -212,7 +212,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("documents: bad records are left out with their place and reason, the others are read") {
-    const Folder folder;
+    const ScratchFolder folder;
     const struct {
       std::string record;
       const char* reason;
@@ -262,7 +262,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("documents: max_bad of a file is the larger of 100 and 0.1%, or what is asked for") {
-    const Folder folder;
+    const ScratchFolder folder;
     const std::string good = "{\"text\":\"x\"}\n", bad = "{}\n";
     const auto lines = [&](size_t num_good, size_t num_bad) {
       std::string text;
@@ -282,8 +282,8 @@ TEST_SUITE("unit") {
       CAPTURE(c.num_bad);
       const auto path = folder.write("x.jsonl", lines(c.num_good, c.num_bad));
       CorpusReport report;
-      const test::Refusal refusal =
-          refusal_of([&] { report = for_each_document(path, [](Document&&) {}, {.max_bad = c.max_bad}); });
+      const Caught refusal =
+          caught([&] { report = for_each_document(path, [](Document&&) {}, {.max_bad = c.max_bad}); });
       CHECK(refusal.code == (c.read ? 0 : 3));
       if (c.read) {
         CHECK(report.documents == c.num_good);
@@ -303,7 +303,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("documents: a line or element above 64 MB is left out in bounded memory") {
-    const Folder folder;
+    const ScratchFolder folder;
     const std::string longer(size_t{65} << 20, 'y'), after = "{\"text\":\"after\"}";
     for (const auto& [name, bytes] : {std::pair{"x.jsonl", "{\"text\":\"" + longer + "\"}\n" + after},
                                       {"x.json", "[{\"text\":\"" + longer + "\"}," + after + "]"}}) {
@@ -324,7 +324,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("DocumentWriter: round trip, equal bytes for equal documents, nothing without commit") {
-    const Folder folder;
+    const ScratchFolder folder;
     const std::vector<Document> documents = {
         {"id \"1\"", "somewhere", "tab\t newline\n nul\x01 \xED\x95\x9C", "CC BY-SA 4.0"}, {"2", "s", "x", ""}};
     for (const char* name : {"one.jsonl.zst", "two.jsonl.zst"}) {
@@ -333,7 +333,7 @@ TEST_SUITE("unit") {
       CHECK(writer.text_bytes() == documents[0].text.size() + 1);
       writer.commit();
     }
-    CHECK(test::read_bytes(folder.path / "one.jsonl.zst") == test::read_bytes(folder.path / "two.jsonl.zst"));
+    CHECK(slurp(folder.path / "one.jsonl.zst") == slurp(folder.path / "two.jsonl.zst"));
     const auto back = read_documents(folder.path / "one.jsonl.zst");
     REQUIRE(back.size() == 2);
     CHECK(back[0].id == documents[0].id);
@@ -362,10 +362,10 @@ TEST_SUITE("unit") {
 
 TEST_SUITE("faults") {
   TEST_CASE("documents: damaged input is refused with exit code 3, naming file and record") {
-    const Folder folder;
+    const ScratchFolder folder;
     const std::string good = "{\"text\":\"fine\"}\n";
     const auto refuse = [&](const std::string& name, const std::string& bytes, const std::string& part) {
-      const test::Refusal refusal = refusal_of_file(folder, name, bytes);
+      const Caught refusal = refusal_of_file(folder, name, bytes);
       INFO(name << ": " << part << ": " << refusal.text);
       CHECK(refusal.code == 3);
       CHECK(refusal.says(name));
@@ -397,12 +397,12 @@ TEST_SUITE("faults") {
     flipped[flipped.size() - 6] ^= 1;  // in the CRC
     refuse("flip.jsonl.gz", flipped, "gzip");
     refuse("tail.jsonl.gz", gzipped + "tail", "gzip");
-    CHECK(refusal_of([&] { read_documents(folder.path / "nowhere"); }).code == 3);
-    CHECK(refusal_of([&] { read_documents(folder.path / "empty folder"); }).code == 3);
+    CHECK(caught([&] { read_documents(folder.path / "nowhere"); }).code == 3);
+    CHECK(caught([&] { read_documents(folder.path / "empty folder"); }).code == 3);
   }
 
   TEST_CASE("documents: a text file in another encoding is named with what it seems to be") {
-    const Folder folder;
+    const ScratchFolder folder;
     const auto wide = [](const std::string& text, bool big, const std::string& mark) {
       std::string bytes = mark;
       for (const char c : text) bytes += big ? std::string{'\0', c} : std::string{c, '\0'};
@@ -415,14 +415,14 @@ TEST_SUITE("faults") {
                                             {wide(line, true, "\xFE\xFF"), "UTF-16BE"},
                                             {wide(line, true, ""), "UTF-16BE"}}) {
         CAPTURE(name);
-        const test::Refusal refusal = refusal_of_file(folder, name, bytes, {});
+        const Caught refusal = refusal_of_file(folder, name, bytes, {});
         INFO(refusal.text);
         CHECK(refusal.code == 3);
         CHECK(refusal.says(encoding));
         CHECK(refusal.says("iconv -f " + std::string(encoding) + " -t UTF-8"));
       }
     const auto named = [&](const std::string& bytes, const std::string& part) {
-      const test::Refusal refusal = refusal_of_file(folder, "x.txt", bytes, {});
+      const Caught refusal = refusal_of_file(folder, "x.txt", bytes, {});
       INFO(refusal.text);
       CHECK(refusal.code == 3);
       CHECK(refusal.says(part));
@@ -441,21 +441,21 @@ TEST_SUITE("faults") {
     CHECK(report.bad[0].records == 2);
     folder.write("all/c.txt", "caf\xE9");
     folder.write("all/d.txt", "caf\xE9s");
-    const test::Refusal refusal = refusal_of([&] { read_documents(folder.path / "all", {}); });
+    const Caught refusal = caught([&] { read_documents(folder.path / "all", {}); });
     CHECK(refusal.code == 3);
     CHECK(refusal.says("2 of 4 text files are in another encoding: c.txt: "));
     CHECK(read_documents(folder.path / "all", {.max_bad = 3}, &report).size() == 1);
     CHECK(report.num_bad() == 3);
-    CHECK(refusal_of([&] {
+    CHECK(caught([&] {
             read_documents(folder.path / "all", {.max_bad = 2});
           }).says("3 of 4 text files are no documents"));
   }
 
   TEST_CASE("documents: an array that is torn is refused with its place, whatever may be left out") {
-    const Folder folder;
+    const ScratchFolder folder;
     const std::string good = "{\"text\":\"fine\"}";
     const auto refuse = [&](const std::string& bytes, const std::string& part) {
-      const test::Refusal refusal = refusal_of_file(folder, "x.json", bytes, {});
+      const Caught refusal = refusal_of_file(folder, "x.json", bytes, {});
       INFO(bytes << ": " << refusal.text);
       CHECK(refusal.code == 3);
       CHECK(refusal.says(part));
@@ -475,21 +475,21 @@ TEST_SUITE("faults") {
   }
 
   TEST_CASE("documents: our own files carry a content checksum, so every flipped byte is seen") {
-    const Folder folder;
+    const ScratchFolder folder;
     const auto path = folder.path / "x.jsonl.zst";
     {
       DocumentWriter writer(path);
       for (int i = 0; i < 20; ++i) writer.write({std::to_string(i), "s", "some text " + std::to_string(i * i), "CC0"});
       writer.commit();
     }
-    const std::string bytes = test::read_bytes(path);
+    const std::string bytes = slurp(path);
     const auto whole = read_documents(path);
     for (size_t i = 0; i < bytes.size(); ++i) {
       std::string damaged = bytes;
       damaged[i] ^= 0x10;
       const auto other = folder.write("flipped.jsonl.zst", damaged);
       std::vector<Document> read;
-      const test::Refusal refusal = refusal_of([&] { read = read_documents(other); });
+      const Caught refusal = caught([&] { read = read_documents(other); });
       // A flip may be harmless (an unused bit of the frame's header); the text then is the same.
       const bool same = refusal.code == 0 && read.size() == whole.size() && read[7].text == whole[7].text &&
                         read[19].text == whole[19].text;
@@ -499,7 +499,7 @@ TEST_SUITE("faults") {
   }
 
   TEST_CASE("documents: mutated JSONL is read or refused, never more") {
-    const Folder folder;
+    const ScratchFolder folder;
     std::string good;
     for (int i = 0; i < 3; ++i) good += kTwoLines + "\n";
     size_t num_refused = 0;
@@ -509,7 +509,7 @@ TEST_SUITE("faults") {
         damaged[random_bits(5, Purpose::test, i, 2 * k) % damaged.size()] =
             static_cast<char>(random_bits(5, Purpose::test, i, 2 * k + 1));
       if (i % 7 == 0) damaged.resize(random_bits(5, Purpose::test, i, 100) % damaged.size());
-      const test::Refusal refusal = refusal_of_file(folder, "x.jsonl", damaged);
+      const Caught refusal = refusal_of_file(folder, "x.jsonl", damaged);
       CHECK((refusal.code == 0 || refusal.code == 3));
       num_refused += refusal.code == 3;
     }
@@ -519,14 +519,14 @@ TEST_SUITE("faults") {
 
   TEST_CASE("documents: what is no file hangs nothing and ends nothing but with exit code 3") {
     namespace fs = std::filesystem;
-    const Folder folder;
+    const ScratchFolder folder;
     folder.write("a.txt", "text");
     const auto read_in_child = [](const fs::path& path) {
       const pid_t child = ::fork();
       if (child == 0) {
         ::alarm(20);  // a hang ends
         try {
-          ::_exit(refusal_of([&] { for_each_document(path, [](Document&&) {}); }).code);
+          ::_exit(caught([&] { for_each_document(path, [](Document&&) {}); }).code);
         } catch (...) {
           ::_exit(99);
         }
@@ -546,9 +546,9 @@ TEST_SUITE("faults") {
   }
 
   TEST_CASE("documents: bombs stop at their limits") {
-    const Folder folder;
+    const ScratchFolder folder;
     const std::string zeros(64 << 20, ' ');
-    test::Refusal refusal = refusal_of_file(folder, "bomb.jsonl.zst", zstd_bytes(zeros));
+    Caught refusal = refusal_of_file(folder, "bomb.jsonl.zst", zstd_bytes(zeros));
     CHECK(refusal.code == 3);
     CHECK(refusal.says("bomb"));
     CHECK(refusal.says("1000 times"));

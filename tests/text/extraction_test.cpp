@@ -2,36 +2,18 @@
 #include "src/text/extraction.h"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
-#include <zlib.h>
 
 #include <fstream>
 
 #include "src/base/errors.h"
+#include "tests/scratch_folder.h"
+#include "tests/text/packed.h"
 
 namespace coppice {
 
 namespace fs = std::filesystem;
 
 namespace {
-
-/// A folder that goes away with the test.
-struct Folder {
-  fs::path path = fs::temp_directory_path() / ("coppice-extraction-" + std::to_string(::getpid()));
-  Folder() { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
-  fs::path file(const std::string& name, const std::string& bytes) const {
-    std::ofstream(path / name, std::ios::binary) << bytes;
-    return path / name;
-  }
-  fs::path gzip(const std::string& name, const std::string& bytes) const {
-    const fs::path target = path / name;
-    gzFile out = gzopen(target.c_str(), "wb");
-    gzwrite(out, bytes.data(), static_cast<unsigned>(bytes.size()));
-    gzclose(out);
-    return target;
-  }
-};
 
 const std::string kLong(kMinDocumentBytes, 'x');
 
@@ -64,32 +46,35 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("extract_texts: plain, gzip, dictionary and pages; an unknown name gives nothing") {
-    const Folder folder;
-    CHECK(extract_texts(folder.file("a.txt", "one\ntwo\n")) == std::vector<std::string>{"one\ntwo\n"});
-    CHECK(extract_texts(folder.gzip("b.rst.gz", "packed text\n")) == std::vector<std::string>{"packed text\n"});
-    CHECK(extract_texts(folder.file("c.png", "not looked at")).empty());
+    const ScratchFolder folder;
+    CHECK(extract_texts(folder.write("a.txt", "one\ntwo\n")) == std::vector<std::string>{"one\ntwo\n"});
+    CHECK(extract_texts(folder.write("b.rst.gz", test::gzip_bytes("packed text\n"))) ==
+          std::vector<std::string>{"packed text\n"});
+    CHECK(extract_texts(folder.write("c.png", "not looked at")).empty());
     const std::string entry = "word\n   " + std::string(kDictionaryBlockBytes, 'w') + "\n";
-    CHECK(extract_texts(folder.gzip("d.dict.dz", entry + "\n" + entry)) == std::vector<std::string>{entry, entry});
+    CHECK(extract_texts(folder.write("d.dict.dz", test::gzip_bytes(entry + "\n" + entry))) ==
+          std::vector<std::string>{entry, entry});
   }
 
   TEST_CASE(
       "extract_texts: links that documentation tools repeat on every page are left out, links in sentences stay") {
-    const Folder folder;
+    const ScratchFolder folder;
     const std::string page =
         "<html><head><title>T</title></head><body>"
         "<div class='related' role='navigation'><a>index</a></div>"
         "<div class=\"navheader\"><a>Prev</a></div><ul class='docnav top'><li>Next</li></ul>"
         "<h1>T<a class='headerlink'>P</a></h1><p>Read <a href='x'>this page</a> first.</p>"
         "<div class='navfooter'><a>Home</a></div></body></html>";
-    CHECK(extract_texts(folder.file("page.html", page)) == std::vector<std::string>{"T\n\nT\n\nRead this page first."});
+    CHECK(extract_texts(folder.write("page.html", page)) ==
+          std::vector<std::string>{"T\n\nT\n\nRead this page first."});
   }
 
   TEST_CASE("extract_texts: a truncated gzip file is a bad file") {
-    const Folder folder;
-    folder.gzip("whole.txt.gz", std::string(5000, 'a') + kLong);
+    const ScratchFolder folder;
+    folder.write("whole.txt.gz", test::gzip_bytes(std::string(5000, 'a') + kLong));
     std::ifstream in(folder.path / "whole.txt.gz", std::ios::binary);
     const std::string bytes((std::istreambuf_iterator<char>(in)), {});
-    CHECK_THROWS_AS(extract_texts(folder.file("cut.txt.gz", bytes.substr(0, bytes.size() - 6))), UserError);
+    CHECK_THROWS_AS(extract_texts(folder.write("cut.txt.gz", bytes.substr(0, bytes.size() - 6))), UserError);
   }
 
   TEST_CASE("rejection_reason: short, binary, not UTF-8, navigation") {

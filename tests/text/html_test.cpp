@@ -3,7 +3,7 @@
 
 #include "src/base/errors.h"
 #include "src/text/html.h"
-#include "tests/data/data_files.h"
+#include "tests/caught.h"
 
 namespace coppice {
 
@@ -63,7 +63,7 @@ TEST_SUITE("faults") {
     CHECK(text.find("\n520") == std::string::npos);
     page.clear();
     for (int i = 0; i < 1'000'000; ++i) page += "<div>";
-    CHECK(test::refusal_of([&] { html_to_text(page); }).code == 3);
+    CHECK(caught([&] { html_to_text(page); }).code == 3);
     page.clear();
     for (int i = 0; i < 100'000; ++i) page += "<li>x<p>y";  // ends implied: wide, not deep
     CHECK(html_to_text(page).size() > 300'000);

@@ -3,13 +3,13 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/data/data_files.h"
+#include "tests/scratch_folder.h"
 
 using namespace coppice;
 
 TEST_SUITE("unit") {
   TEST_CASE("repeated ids: both places are named, across files and within one, numbers and text alike") {
-    const test::Folder folder;
+    const ScratchFolder folder;
     folder.write("corpus/a.jsonl",
                  "{\"id\": 7, \"text\": \"x\"}\n\n{\"id\": \"8\", \"text\": \"x\"}\n{\"text\": \"no id\"}\n");
     folder.write("corpus/b.jsonl",

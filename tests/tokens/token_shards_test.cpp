@@ -13,9 +13,7 @@
 
 namespace coppice {
 
-using test::Folder;
 using test::RawShard;
-using test::refusal_of;
 using test::write_documents;
 
 namespace {
@@ -30,7 +28,7 @@ std::vector<int64_t> read_all(const TokenShards& shards, size_t shard) {
 
 TEST_SUITE("unit") {
   TEST_CASE("token shards: documents with EOS, cut at document ends, counts and hashes in the manifest") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "t", {{5, 6}, {7}, {8, 9, 5, 6}, {}}, 10, 6, "code");
     const TokenShards shards(folder.path / "t");
     CHECK(shards.domain() == "code");
@@ -51,7 +49,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("token shards: equal documents give equal bytes, writing again replaces a larger set") {
-    const Folder folder;
+    const ScratchFolder folder;
     const std::vector<std::vector<int32_t>> documents = {{5, 6, 7, 8}, {9, 9}, {4}};
     test::write_documents(folder.path / "a", documents, 10, 100);
     test::write_documents(folder.path / "b", documents, 10, 2);
@@ -60,21 +58,21 @@ TEST_SUITE("unit") {
     CHECK(TokenShards(folder.path / "b").shards().size() == 1);
     CHECK_FALSE(std::filesystem::exists(folder.path / "b/shard-00001.h5"));
     for (const char* name : {"shard-00000.h5", "manifest.json"})
-      CHECK(test::read_bytes(folder.path / "a" / name) == test::read_bytes(folder.path / "b" / name));
+      CHECK(slurp(folder.path / "a" / name) == slurp(folder.path / "b" / name));
   }
 
   TEST_CASE("token shards: without finish there is no manifest, so the folder cannot be opened") {
-    const Folder folder;
+    const ScratchFolder folder;
     {
       TokenShardWriter writer(folder.path / "t", "prose", 10, 2, "h", 3);
       writer.add(1, {5, 6}, 2);
       writer.add(2, {7, 8}, 2);
     }
-    CHECK(refusal_of([&] { TokenShards shards(folder.path / "t"); }).code == 3);
+    CHECK(caught([&] { TokenShards shards(folder.path / "t"); }).code == 3);
   }
 
   TEST_CASE("token shards: after a stop the same documents go on behind the last whole shard, to the same bytes") {
-    const Folder straight, stopped;
+    const ScratchFolder straight, stopped;
     std::vector<std::vector<int32_t>> documents;
     for (int i = 0; i < 20; ++i) documents.push_back(std::vector<int32_t>(1 + i % 3, 5 + i % 4));
     write_documents(straight.path, documents, 10, 8);
@@ -97,7 +95,7 @@ TEST_SUITE("unit") {
     CHECK(write(20) > whole);
     for (const auto& entry : std::filesystem::directory_iterator(straight.path)) {
       INFO(entry.path().filename().string());
-      CHECK((test::read_bytes(entry.path()) == test::read_bytes(stopped.path / entry.path().filename())));
+      CHECK((slurp(entry.path()) == slurp(stopped.path / entry.path().filename())));
     }
     CHECK_FALSE(std::filesystem::exists(stopped.path / "partial.json"));
 
@@ -107,7 +105,7 @@ TEST_SUITE("unit") {
       CHECK_FALSE(TokenShardWriter(stopped.path, "prose", 10, 2, "another", 8).skip());
     }
     SUBCASE("a damaged shard is written again, with all behind it") {
-      const Folder damaged;
+      const ScratchFolder damaged;
       {
         TokenShardWriter writer(damaged.path, "prose", 10, 2, "tokenizer-hash", 8);
         for (size_t i = 0; i < 13; ++i) writer.add(1000 + i, documents[i], 3 * documents[i].size());
@@ -118,7 +116,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("token shards: ids above 65,534 take four bytes, and random windows equal the stream") {
-    const Folder folder;
+    const ScratchFolder folder;
     for (const int64_t vocab_size : {65'535, 151'936}) {
       std::vector<std::vector<int32_t>> documents(40);
       std::vector<int64_t> stream;
@@ -146,13 +144,13 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("token shards: more of them than the soft limit of open files allows") {
-    const Folder folder;
+    const ScratchFolder folder;
     write_documents(folder.path, std::vector<std::vector<int32_t>>(60, {5, 6, 7}), 10, 4);
     rlimit limit = {};
     REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
     const rlimit small{.rlim_cur = 40, .rlim_max = limit.rlim_max};
     REQUIRE(::setrlimit(RLIMIT_NOFILE, &small) == 0);
-    const test::Refusal refusal = refusal_of([&] { CHECK(TokenShards(folder.path).shards().size() == 60); });
+    const Caught refusal = caught([&] { CHECK(TokenShards(folder.path).shards().size() == 60); });
     ::setrlimit(RLIMIT_NOFILE, &limit);
     CHECK(refusal.text.empty());
   }
@@ -167,10 +165,10 @@ TEST_SUITE("unit") {
 
 TEST_SUITE("faults") {
   TEST_CASE("token shards: content that the hashes vouch for is still checked") {
-    const Folder folder;
+    const ScratchFolder folder;
     const auto refuse = [&](const RawShard& shard, const std::string& part) {
       shard.write(folder.path / "t");
-      const test::Refusal refusal = refusal_of([&] { TokenShards shards(folder.path / "t"); });
+      const Caught refusal = caught([&] { TokenShards shards(folder.path / "t"); });
       INFO(part << ": " << refusal.text);
       CHECK(refusal.code == 3);
       CHECK(refusal.says(part));
@@ -217,14 +215,14 @@ TEST_SUITE("faults") {
   }
 
   TEST_CASE("token shards: a flipped byte, a cut, a missing or an empty file, a changed manifest") {
-    const Folder folder;
+    const ScratchFolder folder;
     test::write_documents(folder.path / "t", {{5, 6}, {7, 8, 9}}, 10, 100);
     const auto shard = folder.path / "t/shard-00000.h5", manifest = folder.path / "t/manifest.json";
-    const std::string bytes = test::read_bytes(shard), sealed = test::read_bytes(manifest);
+    const std::string bytes = slurp(shard), sealed = slurp(manifest);
     const auto refuse = [&](const std::filesystem::path& path, const std::string& damaged, const std::string& part) {
-      const std::string whole = test::read_bytes(path);
+      const std::string whole = slurp(path);
       std::ofstream(path, std::ios::binary) << damaged;
-      const test::Refusal refusal = refusal_of([&] { TokenShards shards(folder.path / "t"); });
+      const Caught refusal = caught([&] { TokenShards shards(folder.path / "t"); });
       INFO(part << ": " << refusal.text);
       CHECK(refusal.code == 3);
       CHECK(refusal.says(part));
@@ -245,18 +243,18 @@ TEST_SUITE("faults") {
     refuse(manifest, "", "manifest.json");
     CHECK(TokenShards(folder.path / "t").num_tokens() == 7);
     std::filesystem::remove(shard);
-    CHECK(refusal_of([&] { TokenShards shards(folder.path / "t"); }).says("shard-00000.h5"));
+    CHECK(caught([&] { TokenShards shards(folder.path / "t"); }).says("shard-00000.h5"));
   }
 
   TEST_CASE("token shards: names from a manifest stay in their folder") {
-    const Folder folder;
+    const ScratchFolder folder;
     RawShard().write(folder.path / "t");
-    Json manifest = Json::parse(test::read_bytes(folder.path / "t/manifest.json"));
+    Json manifest = Json::parse(slurp(folder.path / "t/manifest.json"));
     manifest.erase("sha256");
     for (const char* name : {"../t/shard-00000.h5", "/etc/passwd", "..", "a/b", "shard\n.h5"}) {
       manifest["shards"][0]["name"] = name;
       write_file_atomically(folder.path / "t/manifest.json", seal(manifest));
-      CHECK(refusal_of([&] { TokenShards shards(folder.path / "t"); }).code == 3);
+      CHECK(caught([&] { TokenShards shards(folder.path / "t"); }).code == 3);
     }
   }
 }

@@ -19,15 +19,13 @@ namespace coppice {
 namespace {
 
 namespace fs = std::filesystem;
-using test::Folder;
-using test::refusal_of;
 using test::TokenizerCase;
 
 const std::vector<std::string>& lines_of_pages() {
   static const std::vector<std::string> lines = [] {
     std::vector<std::string> result;
     for (const char* page : {"README.md", "CONTRIBUTING.md"}) {
-      std::istringstream text(test::read_bytes(fs::path(COPPICE_SOURCE_DIR) / page));
+      std::istringstream text(slurp(fs::path(COPPICE_SOURCE_DIR) / page));
       for (std::string line; std::getline(text, line);) result.push_back(line);
     }
     return result;
@@ -36,7 +34,7 @@ const std::vector<std::string>& lines_of_pages() {
 }
 
 Tokenizer load_bytes(const std::string& bytes) {
-  const Folder folder;
+  const ScratchFolder folder;
   return Tokenizer::load(folder.write("tokenizer.model", bytes));
 }
 
@@ -108,7 +106,7 @@ TEST_SUITE("unit") {
   TEST_CASE("tokenizer table: every row is loaded or refused by name") {
     for (const TokenizerCase& row : table()) {
       INFO(row.name);
-      const test::Refusal refusal = refusal_of([&] { load_bytes(row.file.bytes()); });
+      const Caught refusal = caught([&] { load_bytes(row.file.bytes()); });
       INFO(refusal.text);
       CHECK(refusal.code == (row.load_refusal.empty() ? 0 : 3));
       CHECK(refusal.says(row.load_refusal));
@@ -216,7 +214,7 @@ TEST_SUITE("unit") {
       if (!row.load_refusal.empty()) continue;
       INFO(row.name);
       const Tokenizer tokenizer = load_bytes(row.file.bytes());
-      const Folder folder;
+      const ScratchFolder folder;
       TokenShardWriter writer(folder.path / "prose", "prose", tokenizer.vocab_size(), tokenizer.eos_id(),
                               tokenizer.fingerprint(), 1 << 20);
       uint64_t bytes = 0;

@@ -18,9 +18,7 @@ namespace coppice {
 namespace {
 
 namespace fs = std::filesystem;
-using test::Folder;
 using test::Proto;
-using test::refusal_of;
 
 /// Sources and documentation of coppice: prose, code, numbers, some of it beyond ASCII.
 const std::vector<std::string>& repository_texts() {
@@ -33,7 +31,7 @@ const std::vector<std::string>& repository_texts() {
           paths.push_back(entry.path());
     std::sort(paths.begin(), paths.end());
     std::vector<std::string> result;
-    for (const fs::path& path : paths) result.push_back(test::read_bytes(path));
+    for (const fs::path& path : paths) result.push_back(slurp(path));
     return result;
   }();
   return texts;
@@ -56,7 +54,7 @@ const std::string& model_1000() {
 }
 
 Tokenizer load_bytes(const std::string& bytes) {
-  const Folder folder;
+  const ScratchFolder folder;
   return Tokenizer::load(folder.write("tokenizer.model", bytes));
 }
 
@@ -236,13 +234,13 @@ TEST_SUITE("unit") {
 
 TEST_SUITE("faults") {
   TEST_CASE("tokenizer: a vocabulary that does not fit the text is a recipe error that names the maximum") {
-    const test::Refusal large = refusal_of([] { train(60'000, {"a small text", "of two lines"}); });
+    const Caught large = caught([] { train(60'000, {"a small text", "of two lines"}); });
     CHECK(large.code == 2);
     CHECK(large.says("tokenizer.vocab_size"));
     CHECK(large.says("at most 3"));
-    CHECK(refusal_of([] { train(100, repository_texts()); }).code == 2);
-    CHECK(refusal_of([] { train(300, {}); }).code == 2);
-    CHECK(refusal_of([] { train(300, {"", "\n"}); }).code == 2);
+    CHECK(caught([] { train(100, repository_texts()); }).code == 2);
+    CHECK(caught([] { train(300, {}); }).code == 2);
+    CHECK(caught([] { train(300, {"", "\n"}); }).code == 2);
   }
 
   TEST_CASE("tokenizer: model files are walked before the library sees them") {
@@ -261,7 +259,7 @@ TEST_SUITE("faults") {
     CHECK(load_bytes(good).vocab_size() ==
           260);  // the pieces below are refused for what they are, not for how they are made
     const auto refuse = [&](const std::string& bytes, const std::string& part) {
-      const test::Refusal refusal = refusal_of([&] { load_bytes(bytes); });
+      const Caught refusal = caught([&] { load_bytes(bytes); });
       INFO(part << ": " << refusal.text);
       CHECK(refusal.code == 3);
       CHECK(refusal.says(part));
@@ -289,9 +287,9 @@ TEST_SUITE("faults") {
     refuse(piece("<unk>", 2) + piece("a", 1) + trainer + identity, "256 byte pieces");
     refuse(good + std::string("\x0A\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01", 11), "left");
     refuse(good + std::string("\x08\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF", 12), "64 bits");
-    const Folder folder;
-    CHECK(refusal_of([&] { Tokenizer::load(folder.path / "missing.model"); }).code == 3);
-    CHECK(refusal_of([&] { Tokenizer::load(folder.path); }).code == 3);
+    const ScratchFolder folder;
+    CHECK(caught([&] { Tokenizer::load(folder.path / "missing.model"); }).code == 3);
+    CHECK(caught([&] { Tokenizer::load(folder.path); }).code == 3);
   }
 
   TEST_CASE("tokenizer: mutated model files load or are refused, never more") {

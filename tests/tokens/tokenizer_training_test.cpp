@@ -11,9 +11,6 @@ namespace coppice {
 
 namespace {
 
-using test::Folder;
-using test::refusal_of;
-
 constexpr const char* kBase64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// `length` characters, each `bytes` long, drawn from `alphabet`.
@@ -38,7 +35,7 @@ Tokenizer train(int64_t vocab_size, const std::vector<std::string>& texts, doubl
         text = texts[i++];
         return true;
       });
-  const Folder folder;
+  const ScratchFolder folder;
   return Tokenizer::load(folder.write("tokenizer.model", model));
 }
 
@@ -196,13 +193,13 @@ TEST_SUITE("faults") {
       INFO(std::string(row.name));
       for (const int64_t fitting : {row.smallest, row.largest})
         CHECK(train(fitting, row.texts).vocab_size() == fitting);
-      const test::Refusal large = refusal_of([&] { train(row.largest + 1, row.texts); });
+      const Caught large = caught([&] { train(row.largest + 1, row.texts); });
       CHECK(large.code == 2);
       CHECK_MESSAGE(large.says("at most " + std::to_string(row.largest) +
                                " pieces: set vocab_size = " + std::to_string(row.largest)),
                     large.text);
       if (row.smallest == 261) continue;
-      const test::Refusal small = refusal_of([&] { train(row.smallest - 1, row.texts); });
+      const Caught small = caught([&] { train(row.smallest - 1, row.texts); });
       CHECK(small.code == 2);
       CHECK_MESSAGE(small.says("set vocab_size = " + std::to_string(row.smallest) + " or more"), small.text);
     }
@@ -211,7 +208,7 @@ TEST_SUITE("faults") {
   TEST_CASE(
       "tokenizer training: the coverage that the library refuses is refused by us, rare characters become bytes above "
       "it") {
-    CHECK(refusal_of([] { train(270, {"abc"}, 0.97); }).says("got 0.97, expected 0.98 to 1"));
+    CHECK(caught([] { train(270, {"abc"}, 0.97); }).says("got 0.97, expected 0.98 to 1"));
     const std::vector<std::string> texts = {repeated("a", 99) + "\xE4\xB8\xAD"};
     CHECK(train(262, texts, 1.0).vocab_size() == 262);
     CHECK(train(265, texts, 0.98).encode("\xE4\xB8\xAD").size() == 3);
@@ -220,8 +217,8 @@ TEST_SUITE("faults") {
   TEST_CASE("tokenizer training: text without a character to learn from is refused") {
     for (const std::vector<std::string>& texts :
          {std::vector<std::string>{}, {""}, {"\n\n"}, {std::string(9, '\0')}, {"\xE2\x96\x85\xE2\x96\x85"}})
-      CHECK(refusal_of([&] { train(300, texts); }).says("no text to train on"));
-    CHECK(refusal_of([] { train(261, {"\t\t"}); }).says("at most 260 pieces"));
+      CHECK(caught([&] { train(300, texts); }).says("no text to train on"));
+    CHECK(caught([] { train(261, {"\t\t"}); }).says("at most 260 pieces"));
   }
 }
 

@@ -2,15 +2,14 @@
 #include "src/text/steps/extract.h"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/text/documents.h"
 #include "src/text/steps/step_table.h"
+#include "tests/scratch_folder.h"
 
 namespace coppice {
 
@@ -19,12 +18,9 @@ namespace fs = std::filesystem;
 namespace {
 
 struct Tree {
-  fs::path path = fs::temp_directory_path() / ("coppice-extract-" + std::to_string(::getpid()));
-  Tree() { fs::create_directories(path / "in" / "sub"); }
-  ~Tree() { fs::remove_all(path); }
-  void add(const std::string& name, const std::string& bytes) const {
-    std::ofstream(path / "in" / name, std::ios::binary) << bytes;
-  }
+  ScratchFolder scratch;
+  const fs::path& path = scratch.path;
+  void add(const std::string& name, const std::string& bytes) const { scratch.write("in/" + name, bytes); }
   StepOptions options() const {
     return {.source = "tree",
             .license = "CC0-1.0",

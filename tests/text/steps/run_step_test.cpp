@@ -3,6 +3,7 @@
 #include "src/text/steps/run_step.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <csignal>
 #include <nlohmann/json.hpp>
@@ -13,7 +14,9 @@
 #include "src/base/signals.h"
 #include "src/text/byte_source.h"
 #include "src/text/steps/step_table.h"
-#include "tests/base/scratch.h"
+#include "tests/caught.h"
+#include "tests/child_process.h"
+#include "tests/scratch_folder.h"
 
 namespace coppice {
 namespace {

@@ -1,17 +1,13 @@
-// What the checkpoint tests share: a folder that cleans up after itself, a child process that may be killed, a tiny
-// model, a tiny tokenizer.
+// What the checkpoint tests share: damaged files, a tiny model, a tiny tokenizer.
 #pragma once
 
 #include <c10/core/GradMode.h>
-#include <doctest/doctest.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <random>
 #include <string>
 #include <vector>
@@ -22,39 +18,12 @@
 #include "src/model/parameters.h"
 #include "src/tokens/tokenizer.h"
 #include "src/tokens/tokenizer_training.h"
+#include "tests/child_process.h"
+#include "tests/scratch_folder.h"
 
 namespace coppice {
 
 inline const bool kQuietLog = (set_log_style(LogStyle::quiet), true);  // warnings still show
-
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    static int count = 0;
-    path_ = std::filesystem::temp_directory_path() / fmt::format("coppice-checkpoint-test-{}-{}", ::getpid(), count++);
-    std::filesystem::create_directories(path_);
-  }
-  ~ScratchFolder() {
-    std::error_code error;
-    std::filesystem::remove_all(path_, error);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
-
-inline std::string slurp(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-/// Overwrites the file, or makes it.
-inline void spill(const std::filesystem::path& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
-}
 
 /// Flips bits of one byte in place.
 inline void flip_byte(const std::filesystem::path& path, uint64_t offset, char bits) {
@@ -83,26 +52,6 @@ class SilentStderr {
  private:
   int saved_;
 };
-
-/// Runs `body` in a forked child: exit code (0 = returned, an Error's own code, 99 = another exception) or 128 +
-/// signal.
-inline int run_in_child(const std::function<void()>& body) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    int code = 0;
-    try {
-      body();
-    } catch (const Error& error) {
-      code = static_cast<int>(error.code());
-    } catch (...) {
-      code = 99;
-    }
-    ::_exit(code);
-  }
-  int status = 0;
-  REQUIRE(::waitpid(child, &status, 0) == child);
-  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-}
 
 inline ModelConfig tiny_config(bool qk_norm = true, std::vector<int64_t> widths = {40, 40}) {
   ModelConfig config;
