@@ -11,12 +11,12 @@
 #include "recipes/run/lineage.h"
 #include "recipes/stages/learn_masks.h"
 #include "recipes/stages/prune.h"
-#include "recipes/stages/survey_corpus.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
 #include "src/base/metrics.h"
 #include "src/model/parameters.h"
+#include "src/text/corpus_record.h"
 
 namespace coppice {
 namespace {

@@ -14,6 +14,7 @@
 #include "recipes/stages/stages.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
+#include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/hf_export.h"
 #include "src/checkpoint/hf_settings.h"
 #include "src/checkpoint/tokenizer_json.h"

@@ -13,6 +13,7 @@
 #include "recipes/stages/stages.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
+#include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/hf_import.h"
 #include "src/checkpoint/hf_settings.h"
 #include "src/model/parameters.h"

@@ -19,8 +19,10 @@
 #include "src/base/files.h"
 #include "src/base/input_file.h"
 #include "src/data/label_cache.h"
+#include "src/data/label_import.h"
 #include "src/data/label_jsonl.h"
 #include "src/model/parameters.h"
+#include "src/text/corpus_sha256.h"
 
 namespace coppice {
 namespace {

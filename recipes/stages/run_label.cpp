@@ -17,8 +17,12 @@
 #include "src/base/files.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
+#include "src/checkpoint/checkpoint.h"
+#include "src/data/label_cache_writer.h"
+#include "src/data/label_import.h"
 #include "src/data/label_jsonl.h"
 #include "src/model/parameters.h"
+#include "src/text/corpus_sha256.h"
 #include "teacher/label.h"
 
 namespace coppice {

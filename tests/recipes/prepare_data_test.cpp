@@ -7,9 +7,7 @@
 #include <algorithm>
 #include <set>
 
-#include "recipes/stages/survey_corpus.h"
 #include "src/base/errors.h"
-#include "src/text/documents.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice::test;
@@ -64,38 +62,6 @@ const std::vector<std::string> kTokenize = {"data", "tokenize", "tiny.toml", "--
 }  // namespace
 
 TEST_SUITE("unit") {
-  TEST_CASE("corpus hash: files that are not read do not count, names and bytes of the others do") {
-    const Scratch scratch("corpus_hash");
-    const fs::path corpus = scratch.path / "corpus";
-    spill(corpus / "a.txt", "one");
-    spill(corpus / "sub" / "b.jsonl", "{\"text\": \"two\"}\n");
-    const std::string hash = coppice::corpus_sha256(corpus);
-    spill(corpus / "README.md", "about this folder");
-    CHECK(coppice::corpus_sha256(corpus) == hash);
-    fs::rename(corpus / "a.txt", corpus / "c.txt");
-    CHECK(coppice::corpus_sha256(corpus) != hash);
-    fs::rename(corpus / "c.txt", corpus / "a.txt");
-    CHECK(coppice::corpus_sha256(corpus) == hash);
-    spill(corpus / "a.txt", "One");
-    CHECK(coppice::corpus_sha256(corpus) != hash);
-
-    const auto code_of = [](const fs::path& path) {
-      try {
-        coppice::corpus_sha256(path);
-      } catch (const coppice::Error& error) {
-        return static_cast<int>(error.code());
-      }
-      return 0;
-    };
-    fs::create_directories(scratch.path / "other");
-    spill(scratch.path / "other" / "README.md", "no corpus");
-    CHECK(code_of(scratch.path / "other") == 3);
-    CHECK(code_of(scratch.path / "absent") == 3);
-    fs::create_symlink("loop.txt", corpus / "loop.txt");
-    CHECK(code_of(corpus) == 3);
-    CHECK(code_of(corpus / "loop.txt") == 3);
-  }
-
   TEST_CASE(
       "data identity: text_key decides what the text is; at its default, and whatever max_bad is, nothing is said of "
       "either") {
@@ -108,65 +74,6 @@ TEST_SUITE("unit") {
     CHECK(coppice::data_identity(recipe) == plain);
     recipe.data.domains[0].text_key = "body";
     CHECK(coppice::data_identity(recipe) != plain);
-  }
-
-  TEST_CASE(
-      "survey: held-out texts that stand in a training part, within a domain and across, in any order of the records") {
-    const Scratch scratch("survey");
-    // 400 documents a domain out of 150 texts (the second domain: half of them its own), so that most texts stand on
-    // both sides of the split
-    std::vector<std::vector<std::string>> lines(2);
-    std::vector<std::set<std::string>> held(2), trained(2);
-    for (size_t domain = 0; domain < 2; ++domain)
-      for (size_t i = 0; i < 400; ++i) {
-        const std::string id = std::to_string(domain) + "-" + std::to_string(i),
-                          text = "text " + std::to_string(i * 7 % 151 + 75 * domain);
-        lines[domain].push_back(nlohmann::json({{"id", id}, {"text", i % 3 == 0 ? " " + text + "\n" : text}}).dump());
-        (coppice::is_heldout(id, 0.3) ? held : trained)[domain].insert(text);
-      }
-    const auto common = [&](size_t heldout, size_t training) {
-      return static_cast<uint64_t>(std::ranges::count_if(
-          held[heldout], [&](const std::string& text) { return trained[training].contains(text); }));
-    };
-    const auto path = [&](size_t domain) { return (scratch.path / (std::to_string(domain) + ".jsonl")).string(); };
-    const coppice::Recipe recipe = recipe_of({{.name = "zero", .path = path(0)}, {.name = "one", .path = path(1)}});
-    for (int turn = 0; turn < 2; ++turn) {
-      for (size_t domain = 0; domain < 2; ++domain) {
-        std::string text;
-        for (const std::string& line : lines[domain]) text += line + "\n";
-        spill(path(domain), text + "{}\n");
-        std::ranges::reverse(lines[domain]);
-      }
-      const coppice::CorpusSurvey survey = coppice::survey_corpus(recipe, false);
-      CHECK(survey.sample.empty());
-      REQUIRE(survey.held_texts.size() == 2);
-      CHECK(survey.held_texts[0].size() == held[0].size());
-      for (size_t training = 0; training < 2; ++training) {
-        coppice::RepeatedTexts repeated(survey);
-        coppice::for_each_document(path(training), [&](coppice::Document&& document) {
-          if (!coppice::is_heldout(document.id, 0.3)) repeated.look(document.text);
-        });
-        const std::vector<uint64_t> expected = {common(0, training), common(1, training)};
-        CHECK(repeated.counts() == expected);
-        CHECK(expected[training] > 10);
-        CHECK(expected[1 - training] < expected[training]);
-        spill(scratch.path / "data" / "corpus" / (recipe.data.domains[training].name + ".json"),
-              coppice::seal(coppice::corpus_record(recipe, training, survey, repeated)));
-      }
-    }
-    const std::vector<coppice::CorpusNote> notes = coppice::corpus_notes(scratch.path / "data");
-    REQUIRE(notes.size() ==
-            6);  // of each domain: its bad record, the held-out texts it repeats: the other's and its own
-    CHECK(notes[0].about == "domain 'one'");
-    CHECK(notes[0].text.starts_with("1 records were no documents"));
-    CHECK_FALSE(notes[0].spoils);
-    CHECK(notes[1].about == "domain 'zero'");
-    CHECK(notes[1].text.starts_with(std::to_string(common(0, 1)) + " of " + std::to_string(held[0].size()) +
-                                    " held-out texts ("));
-    CHECK(notes[1].text.find("the training part of 'one'") != std::string::npos);
-    CHECK(notes[1].spoils);
-    CHECK(notes[2].text.find("its training part too") != std::string::npos);
-    CHECK(coppice::corpus_notes(scratch.path / "nowhere").empty());
   }
 }
 

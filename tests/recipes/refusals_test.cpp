@@ -85,6 +85,7 @@ constexpr Row kRows[] = {
     {"src/text/byte_source.cpp", "", 2, Why::first, "corpus, tasks and labels from elsewhere"},
     {"src/text/array_reader.cpp", "", 1, Why::first, "corpus"},
     {"src/text/documents.cpp", "", 10, Why::first, "corpus"},
+    {"src/text/corpus_sha256.cpp", "", 3, Why::before, "identities hash every corpus before the first stage"},
     {"src/text/extraction.cpp", "", 1, Why::command, "coppice data extract"},
     {"src/text/html.cpp", "", 2, Why::command, "coppice data extract"},
     {"src/text/steps/run_step.cpp", "", 6, Why::command, "coppice data extract and its like"},
@@ -92,10 +93,14 @@ constexpr Row kRows[] = {
     {"src/text/steps/step_inputs.cpp", "", 4, Why::command, "coppice data extract and its like"},
     {"src/tokens/sentencepiece_walk.cpp", "", 2, Why::before, "a tokenizer that is given is read by check_before_work"},
     {"src/tokens/tokenizer.cpp", "", 3, Why::before, "a tokenizer that is given is read by check_before_work"},
+    {"src/tokens/make_tokenizer.cpp", "", 1, Why::before, "check_before_work reads a tokenizer that is given"},
     {"src/tokens/tokenizer_training.cpp", "", 7, Why::first, "options as load_recipe has them; the text is the corpus"},
     {"src/tokens/token_shard_writer.cpp", "", 2, Why::first, "corpus"},
     {"src/tokens/token_shards.cpp", "", 14, Why::own_file, "data/tokens"},
     {"src/tokens/columns.cpp", "", 5, Why::own_file, "columns of token shards and label caches"},
+    {"src/data/tokenize_domain.cpp", "", 1, Why::first, "corpus"},
+    {"src/data/prepared_data.cpp", "", 1, Why::own_file, "data/tokens beside data/tokenizer"},
+    {"src/data/make_tasks.cpp", "", 1, Why::command, "coppice data tasks"},
     {"src/data/loader.cpp", "the checkpoint counts", 1, Why::own_file, "a checkpoint"},
     {"src/data/loader.cpp", "", 5, Why::before, "check_windows draws as the stages will"},
     {"src/data/label_import.cpp", "", 1, Why::first, "labels from elsewhere"},
@@ -112,8 +117,7 @@ constexpr Row kRows[] = {
 std::vector<fs::path> sources() {
   const fs::path root = COPPICE_SOURCE_DIR;
   // Of recipes/stages what belongs to the data stage is left out: it comes first.
-  const std::set<std::string> data = {"prepare_data.cpp", "survey_corpus.cpp", "tokenize_domain.cpp",
-                                      "tokenizer_process.cpp"};
+  const std::set<std::string> data = {"prepare_data.cpp"};
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(root / "recipes/stages"))
     if (entry.path().extension() == ".cpp" && !data.contains(entry.path().filename())) files.push_back(entry.path());

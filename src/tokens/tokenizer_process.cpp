@@ -1,5 +1,5 @@
 // The child answers through a pipe: its exit code in the first byte, then the model or the text of its error.
-#include "recipes/stages/tokenizer_process.h"
+#include "src/tokens/tokenizer_process.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>

@@ -3,20 +3,31 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "recipes/language/recipe.h"
-#include "src/base/json.h"
 #include "src/text/documents.h"
 
 namespace coppice {
 
-/// How the documents of a domain are read.
-CorpusOptions corpus_options(const Recipe& recipe, const DomainOptions& domain);
+struct CorpusDomain {
+  std::string name;
+  std::filesystem::path path;
+  CorpusOptions reading;
+  bool is_gone = false;  // it is tokenized already, and its files need not be there
+};
+
+struct SurveyOptions {
+  std::vector<CorpusDomain> domains;
+  double heldout_share = 0;
+  std::optional<uint64_t> sample_bytes = {};  // of each domain; nothing = no sample
+};
 
 struct CorpusSurvey {
+  std::vector<std::string> domains;  // names
   std::vector<std::string>
       sample;  // for the tokenizer: each domain's documents with the smallest id hashes; empty unless asked for
   std::vector<CorpusReport> reports;  // of each domain
@@ -25,7 +36,7 @@ struct CorpusSurvey {
 };
 
 /// Says what was left out. UserError::bad_file as for_each_document; Stopped on a stop signal.
-CorpusSurvey survey_corpus(const Recipe& recipe, bool with_sample);
+CorpusSurvey survey_corpus(const SurveyOptions& options);
 
 /// Counts, while a domain's training part is read, which held-out texts of which domains stand there as well.
 class RepeatedTexts {
@@ -39,16 +50,5 @@ class RepeatedTexts {
   const CorpusSurvey& survey_;
   std::vector<std::vector<bool>> seen_;  // as held_texts
 };
-
-/// What is known of a tokenized domain besides its tokens, as data/corpus/<domain>.json holds it: documents, records
-/// left out, held-out texts that it repeats.
-Json corpus_record(const Recipe& recipe, size_t domain, const CorpusSurvey& survey, const RepeatedTexts& repeated);
-/// Something that a reader of the results should know of the corpus.
-struct CorpusNote {
-  std::string about, text;
-  bool spoils = false;  // the numbers of the report
-};
-/// Bad records, held-out texts that were trained on: of all tokenized domains. None for runs that kept no record of it.
-std::vector<CorpusNote> corpus_notes(const std::filesystem::path& data_folder);
 
 }  // namespace coppice

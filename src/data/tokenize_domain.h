@@ -5,9 +5,8 @@
 #include <cstdint>
 #include <filesystem>
 
-#include "recipes/language/recipe.h"
-#include "recipes/stages/survey_corpus.h"
 #include "src/base/log.h"
+#include "src/text/survey_corpus.h"
 #include "src/tokens/tokenizer.h"
 
 namespace coppice {
@@ -26,11 +25,19 @@ class TokenizingProgress {
   double begin_s_ = monotonic_s();
 };
 
+struct TokenizeOptions {
+  CorpusDomain domain;
+  double heldout_share = 0;
+  uint64_t shard_tokens = 0;  // at most, of one file
+  int num_threads = 1;
+  std::filesystem::path data_folder;
+};
+
 /// Into data_folder/tokens/<domain> and data_folder/heldout/<domain>, and what is to be said of it into
-/// data_folder/corpus/<domain>.json. The result is a function of the documents alone, whatever the number of threads.
-/// Goes on behind the last whole shard of an earlier process; throws Stopped between batches of a few MB.
-/// UserError::bad_file when no document is left to train on.
-void tokenize_domain(const Recipe& recipe, size_t domain, const CorpusSurvey& survey, const Tokenizer& tokenizer,
-                     const std::filesystem::path& data_folder, TokenizingProgress& progress);
+/// data_folder/corpus/<domain>.json. `survey` has looked at all domains, this one at `place`. The result is a function
+/// of the documents alone, whatever the number of threads. Goes on behind the last whole shard of an earlier process;
+/// throws Stopped between batches of a few MB. UserError::bad_file when no document is left to train on.
+void tokenize_domain(const TokenizeOptions& options, const CorpusSurvey& survey, size_t place,
+                     const Tokenizer& tokenizer, TokenizingProgress& progress);
 
 }  // namespace coppice
