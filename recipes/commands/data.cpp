@@ -3,8 +3,9 @@
 
 #include <memory>
 
-#include "recipes/commands/command_tasks.h"
 #include "recipes/commands/verbs.h"
+#include "recipes/stages/prepare_data.h"
+#include "src/data/make_tasks.h"
 #include "src/text/steps/run_step.h"
 #include "src/text/steps/step_table.h"
 
@@ -34,7 +35,10 @@ void add_data_tasks(CLI::App& data, Action& action) {
   tasks->callback([flags, &action] {
     action = [flags] {
       const RunRequest request = flags->parsed();
-      run_data_tasks(load_recipe(request.recipe_file, request.overrides, request.unset), flags->folder);
+      const Recipe recipe = load_recipe(request.recipe_file, request.overrides, request.unset);
+      const SurveyOptions corpus = survey_options(recipe, /*with_sample=*/false);
+      for (const MadeTask& task : make_tasks(corpus.domains, corpus.heldout_share, flags->folder))
+        fmt::print("{}: {} items\n", task.file.string(), task.items);
     };
   });
 }
