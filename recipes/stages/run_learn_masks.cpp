@@ -221,7 +221,11 @@ void MaskLearning::step() {
   const bool finite = std::isfinite(sums.terms().loss) && score_grad_LF.isfinite().all().item<bool>();
   if (options_.masks.freeze_weights) model_.arena->zero_gradient();
   StepOutcome outcome{.applied = finite, .grad_norm = 0, .lr = 0};
-  if (!options_.masks.freeze_weights) outcome = optimizer_.step(finite);
+  if (!options_.masks.freeze_weights) {
+    StepVote vote;
+    vote.count_finite(finite);
+    outcome = optimizer_.step(context_.comm, vote);
+  }
 
   const at::Tensor plain_LF =
       learned_->evaluates_as_trained() ? trained.plain_LF : learned_->evaluation_mask(moment).plain_LF;

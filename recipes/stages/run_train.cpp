@@ -88,7 +88,9 @@ Json run_train(StageContext& context) {
     }
     training.vote();
     const LossSums sums = step_sums.read();
-    const StepOutcome outcome = optimizer.step(std::isfinite(sums.terms().loss));
+    StepVote vote;
+    vote.count_finite(std::isfinite(sums.terms().loss));
+    const StepOutcome outcome = optimizer.step(context.comm, vote);
     std::vector<std::pair<std::string, double>> keys;
     if (options.has_teacher() && is_scheduled(options.distillation))
       keys.emplace_back("teacher_weight", distillation.teacher_weight);

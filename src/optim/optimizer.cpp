@@ -12,12 +12,23 @@
 
 #include "src/base/errors.h"
 #include "src/base/nearest.h"
-#include "src/optim/optimizer_step.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
 
 namespace {
+
+constexpr int64_t kCacheGroup = int64_t{1} << 18;  // elements: g and v are 2 MiB, the second-level caches of two cores
+
+/// The pieces that lie in a range: all of a piece does or nothing, as ranges are whole cells.
+std::span<const OptimizerPiece> within(std::span<const OptimizerPiece> pieces, const UnitRange& range) {
+  const auto place_of = [&](int64_t offset) {
+    return std::ranges::lower_bound(pieces, offset, {}, &OptimizerPiece::offset) - pieces.begin();
+  };
+  const auto first = static_cast<size_t>(place_of(range.offset)),
+             last = static_cast<size_t>(place_of(range.offset + range.size));
+  return pieces.subspan(first, last - first);
+}
 
 /// A block holds either norm weights or matrices.
 bool is_norm_block(const ArenaLayout& layout, const ArenaBlock& block) {
@@ -59,11 +70,34 @@ double schedule_factor(int64_t t, int64_t warmup, int64_t total, double final_ra
   return final_ratio + (1.0 - final_ratio) * 0.5 * (1.0 + std::cos(std::numbers::pi * share));
 }
 
+StepVote::StepVote(int64_t num_sums, at::Device device)
+    : values(at::zeros({num_places + num_sums}, at::TensorOptions().dtype(at::kDouble).device(device))) {}
+
+void StepVote::count_finite(bool finite) {
+  if (!finite) values.select(0, not_finite).add_(1);
+}
+
+at::Tensor StepVote::sums() const { return values.narrow(0, num_places, values.numel() - num_places); }
+
 Optimizer::Optimizer(const OptimizerOptions& options, ParameterArena& arena, int64_t warmup_steps, int64_t total_steps)
     : options_(options), arena_(&arena), warmup_(warmup_steps), total_(total_steps), slot_names_{"v", "m"} {
   check_optimizer_options(options_, [](const char*) { return std::string(); });
   COPPICE_CHECK(warmup_ >= 0 && total_ >= 0, fmt::format("warm-up {} of {} steps", warmup_, total_));
   for (const std::string& name : slot_names_) slots_.push_back(arena.make_slot("optimizer slot " + name));
+
+  const ArenaLayout& layout = arena.layout();
+  for (const ArenaBlock& block : layout.blocks) blocks_.push_back({.offset = block.offset, .size = block.size});
+  size_t entry = 0, block = 0;
+  for (const ArenaUnit& unit : layout.units) {
+    unit_begin_.push_back(pieces_.size());
+    for (; entry < layout.entries.size() && layout.entries[entry].offset < unit.offset + unit.size; ++entry) {
+      const ArenaEntry& here = layout.entries[entry];
+      while (here.offset >= layout.blocks[block].offset + layout.blocks[block].size) ++block;
+      append_pieces(pieces_, here.offset - unit.offset, here.size, layout.cell, static_cast<int64_t>(entry),
+                    static_cast<int64_t>(block));
+    }
+  }
+  unit_begin_.push_back(pieces_.size());
 }
 
 Optimizer::Optimizer(const Optimizer& like, ParameterArena& arena)
@@ -71,44 +105,101 @@ Optimizer::Optimizer(const Optimizer& like, ParameterArena& arena)
   restore(like.t_, like.skipped_);
 }
 
-StepOutcome Optimizer::step(bool extra_finite) {
+StepOutcome Optimizer::step(Comm& comm, const StepVote& vote) {
   COPPICE_CHECK(arena_->has_gradient(), "the arena has no gradient; enable_gradient() was not called");
   const at::NoGradGuard no_grad;
-  const ArenaLayout& layout = arena_->layout();
-  std::vector<OptimizerBlock> blocks;
-  blocks.reserve(layout.blocks.size());
-  for (const ArenaBlock& block : layout.blocks) blocks.push_back({.offset = block.offset, .size = block.size});
+  sum_over(comm, vote.values, "the vote of the step");
+  double* votes = vote.values.mutable_data_ptr<double>();
+  votes[StepVote::grad_norm] = gradient_norm(comm);
+  votes[StepVote::applied] =
+      votes[StepVote::not_finite] == 0 && votes[StepVote::grad_norm] < options_.drop_grad_norm;  // a NaN compares false
 
-  // units follow each other in one buffer, so the first one's begin is everybody's
-  float* gradient = arena_->unit_gradient(0).mutable_data_ptr<float>();
-  StepOutcome outcome{.grad_norm = std::sqrt(gradient_square_sum_cpu(gradient, blocks))};
-  if (!extra_finite || !(outcome.grad_norm < options_.drop_grad_norm)) {  // a NaN compares false
+  StepOutcome outcome{.applied = votes[StepVote::applied] != 0, .grad_norm = votes[StepVote::grad_norm]};
+  if (!outcome.applied) {
     ++skipped_;
     arena_->zero_gradient();
     return outcome;
   }
-
   ++t_;
   const double schedule = schedule_factor(t_, warmup_, total_, options_.final_lr_ratio);
-  for (size_t b = 0; b < blocks.size(); ++b) {
-    const bool decays = options_.decay_norms || !is_norm_block(layout, layout.blocks[b]);
-    blocks[b].move = schedule * options_.lr * layout.blocks[b].multiplier;
-    blocks[b].decay = decays ? schedule * options_.weight_decay : 0.0;
-  }
-  const OptimizerStepParams params{.theta = arena_->unit_master(0).mutable_data_ptr<float>(),
-                                   .gradient = gradient,
-                                   .v = slots_[0].mutable_data_ptr<float>(),
-                                   .m = slots_[1].mutable_data_ptr<float>(),
-                                   .blocks = blocks,
-                                   .clip = std::min(1.0, options_.max_grad_norm / (outcome.grad_norm + 1e-8)),
-                                   .beta_1 = options_.beta_1,
-                                   .beta_2 = options_.beta_2,
-                                   .t = t_};
-  options_.optimizer == "adamw" ? adamw_step_cpu(params) : adastar_step_cpu(params);
-  for (size_t unit = 0; unit < layout.units.size(); ++unit) arena_->refresh_working(unit);
-  outcome.applied = true;
+  update(comm, schedule, std::min(1.0, options_.max_grad_norm / (outcome.grad_norm + 1e-8)));
   outcome.lr = schedule * options_.lr;
   return outcome;
+}
+
+std::span<const OptimizerPiece> Optimizer::pieces_of(size_t unit) const {
+  return std::span(pieces_).subspan(unit_begin_[unit], unit_begin_[unit + 1] - unit_begin_[unit]);
+}
+
+double Optimizer::gradient_norm(Comm& comm) {
+  sums_.assign(pieces_.size(), 0.0);
+  for (size_t unit = 0; unit < arena_->layout().units.size(); ++unit) {
+    const UnitRange own = owned_range(arena_->layout(), unit, comm.rank(), comm.size());
+    square_sums_cpu(arena_->unit_gradient(unit).const_data_ptr<float>(), within(pieces_of(unit), own), sums_);
+  }
+  sum_over(comm, sums_, "squares of the gradient");  // each piece has one owner: what is added are zeros
+  double total = 0;
+  for (const EntrySum& entry : entry_sums(pieces_, sums_)) total += entry.sum;
+  return std::sqrt(total);
+}
+
+void Optimizer::update(Comm& comm, double schedule, double clip) {
+  const ArenaLayout& layout = arena_->layout();
+  for (size_t b = 0; b < blocks_.size(); ++b) {
+    const bool decays = options_.decay_norms || !is_norm_block(layout, layout.blocks[b]);
+    blocks_[b].move = schedule * options_.lr * layout.blocks[b].multiplier;
+    blocks_[b].decay = decays ? schedule * options_.weight_decay : 0.0;
+  }
+  sums_.assign(pieces_.size(), 0.0);
+  for (size_t unit = 0; unit < layout.units.size(); ++unit) {
+    const at::Tensor theta = arena_->unit_master(unit), gradient = arena_->unit_gradient(unit);
+    const int64_t begin = layout.units[unit].offset;
+    const OptimizerStepParams params{.theta = theta.mutable_data_ptr<float>(),
+                                     .gradient = gradient.mutable_data_ptr<float>(),
+                                     .v = slots_[0].mutable_data_ptr<float>() + begin,
+                                     .m = slots_[1].mutable_data_ptr<float>() + begin,
+                                     .blocks = blocks_,
+                                     .clip = clip,
+                                     .beta_1 = options_.beta_1,
+                                     .beta_2 = options_.beta_2,
+                                     .t = t_};
+    const UnitRange own = owned_range(layout, unit, comm.rank(), comm.size());
+    if (options_.optimizer == "adamw")
+      adamw_move_cpu(params, within(pieces_of(unit), own));
+    else
+      move_by_adastar(comm, params, unit, own);
+    share_unit(comm, unit, own);
+  }
+}
+
+void Optimizer::move_by_adastar(Comm& comm, const OptimizerStepParams& params, size_t unit, const UnitRange& own) {
+  // rms(u) of a whole block must be known before the block moves, hence two passes. One rank takes blocks in groups
+  // that fit into the caches, so that the second pass finds g and v there; several make one exchange a unit.
+  const int64_t group_size = comm.size() == 1 ? kCacheGroup : arena_->layout().units[unit].size;
+  std::span<const OptimizerPiece> left = pieces_of(unit);
+  while (!left.empty()) {
+    size_t count = 0;  // pieces of the group: whole blocks, at least one
+    for (int64_t size = 0; count < left.size();) {
+      const int64_t block = left[count].block;
+      size += blocks_[static_cast<size_t>(block)].size;
+      if (count > 0 && size > group_size) break;
+      while (count < left.size() && left[count].block == block) ++count;
+    }
+    const std::span<const OptimizerPiece> group = left.first(count), owned = within(group, own);
+    adastar_second_moments_cpu(params, owned, sums_);
+    sum_over(comm, std::span(sums_).subspan(static_cast<size_t>(group.front().index), count), "squares of the update");
+    clip_blocks(blocks_, group, sums_);
+    adastar_move_cpu(params, owned);
+    left = left.subspan(count);
+  }
+}
+
+void Optimizer::share_unit(Comm& comm, size_t unit, const UnitRange& own) {
+  const at::Tensor master = arena_->unit_master(unit), gradient = arena_->unit_gradient(unit);
+  comm.all_gather(master.narrow(0, own.offset, own.size), master, "moved parameters").wait();
+  gradient.narrow(0, 0, own.offset).zero_();
+  gradient.narrow(0, own.offset + own.size, gradient.numel() - own.offset - own.size).zero_();
+  arena_->refresh_working(unit);
 }
 
 at::Tensor Optimizer::slot(const std::string& name, const std::string& parameter) const {
@@ -149,14 +240,17 @@ void ScoreOptimizer::step(const at::Tensor& grad_LF) {
   if (tail > 0) factor = std::min(factor, std::max(0.0, static_cast<double>(total_ - t_) / tail));
   at::Tensor gradient = grad_LF.clone(at::MemoryFormat::Contiguous);  // the step zeroes what it reads
   const OptimizerBlock block{.offset = 0, .size = scores_.numel(), .move = factor * lr_, .decay = 0.0};
-  adamw_step_cpu({.theta = scores_.mutable_data_ptr<float>(),
+  std::vector<OptimizerPiece> pieces;
+  append_pieces(pieces, 0, scores_.numel(), ArenaLayout{}.cell, 0, 0);
+  adamw_move_cpu({.theta = scores_.mutable_data_ptr<float>(),
                   .gradient = gradient.mutable_data_ptr<float>(),
                   .v = v_.mutable_data_ptr<float>(),
                   .m = m_.mutable_data_ptr<float>(),
                   .blocks = {&block, 1},
                   .beta_1 = beta_1_,
                   .beta_2 = beta_2_,
-                  .t = t_});
+                  .t = t_},
+                 pieces);
 }
 
 double gradient_scale(int64_t live_tokens_of_step) {

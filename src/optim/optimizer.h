@@ -10,10 +10,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "src/base/option_mark.h"
+#include "src/distributed/comm.h"
+#include "src/optim/optimizer_step.h"
 #include "src/tensors/arena.h"
 
 namespace coppice {
@@ -50,6 +53,22 @@ struct OptimizerOptions {
 /// The ranges of all options; UserError::recipe(where(key)) outside.
 void check_optimizer_options(const OptimizerOptions& options, const std::function<std::string(const char* key)>& where);
 
+/// What all ranks decide a step by: one fp64 tensor on the arena's device. Not-finite counts and the caller's sums are
+/// added up over the ranks by Optimizer::step, which puts the norm beside them and derives `applied`; the host reads it
+/// once, at the end of the step.
+struct StepVote {
+  enum Place : int64_t { not_finite, grad_norm, applied, num_places };
+  /// `num_sums`: how many numbers of the caller's own travel with the vote.
+  explicit StepVote(int64_t num_sums = 0, at::Device device = at::kCPU);
+
+  /// A loss or gradient outside of the arena: one that is not finite, on any rank, skips the step.
+  void count_finite(bool finite);
+  /// View of the caller's sums [num_sums].
+  at::Tensor sums() const;
+
+  at::Tensor values;  // [num_places + num_sums]
+};
+
 /// sched(t) in [0, 1] for t from 1: t/warmup, then cosine from 1 to final_ratio at total, constant after.
 double schedule_factor(int64_t t, int64_t warmup, int64_t total, double final_ratio);
 
@@ -66,9 +85,10 @@ class Optimizer {
   /// The options and counters of another one over an arena of its own; slots are zero.
   Optimizer(const Optimizer& like, ParameterArena& arena);
 
-  /// One update from the arena's gradient, which is zeroed in the same pass. `extra_finite` false skips as a non-finite
-  /// gradient does (a score gradient or loss that is not finite).
-  StepOutcome step(bool extra_finite = true);
+  /// One update from the arena's gradient, which is zeroed in the same pass. Of several ranks each moves the run of
+  /// every unit that it owns, from a gradient that is complete there, and then has all of the master; slots are its own
+  /// run's. The number of ranks changes no bit. The arena's layout must have been made for so many shards.
+  StepOutcome step(Comm& comm, const StepVote& vote = StepVote());
 
   const std::vector<std::string>& slot_names() const { return slot_names_; }  // "v", "m"
   /// A slot's values of one parameter, fp32 in its shape: checkpoints and compaction read and fill them.
@@ -78,11 +98,21 @@ class Optimizer {
   void restore(int64_t t, int64_t skipped);  // slots are filled through slot()
 
  private:
+  std::span<const OptimizerPiece> pieces_of(size_t unit) const;
+  double gradient_norm(Comm& comm);
+  void update(Comm& comm, double schedule, double clip);
+  void move_by_adastar(Comm& comm, const OptimizerStepParams& params, size_t unit, const UnitRange& own);
+  void share_unit(Comm& comm, size_t unit, const UnitRange& own);
+
   OptimizerOptions options_;
   ParameterArena* arena_;
   int64_t warmup_, total_, t_ = 0, skipped_ = 0;
   std::vector<std::string> slot_names_;
   std::vector<at::Tensor> slots_;
+  std::vector<OptimizerBlock> blocks_;
+  std::vector<OptimizerPiece> pieces_;  // unit after unit
+  std::vector<size_t> unit_begin_;      // a unit's first piece; one more at the end
+  std::vector<double> sums_;            // of pieces_, of the phase under way
 };
 
 /// Adam over mask scores: own group, no decay, constant after warm-up, then linear to 0 over the last tenth; outside

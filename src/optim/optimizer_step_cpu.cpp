@@ -1,6 +1,5 @@
-// Reference first, then the quick path: pieces of kPieceSize elements shared out among threads. AdaStar needs rms(u) of
-// a whole block before it may move the block, hence two passes; blocks are taken in groups that fit into the caches, so
-// that the second pass finds g and v there. rms needs no square root: u^2 = g^2 / (v / (1 - b2^t)).
+// Reference first, then the quick path: pieces shared out among threads. rms needs no square root: u^2 = g^2 / (v /
+// (1 - b2^t)).
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -49,26 +48,25 @@ void adamw_step_reference(const OptimizerStepReference& params) {
 
 namespace {
 
-constexpr int64_t kPieceSize = 8192;
-constexpr int64_t kGroupSize = int64_t{1} << 18;  // g and v of a group: 2 MiB, the second-level caches of two cores
-constexpr int64_t kBlockSum = 512;                // elements summed in float before a double takes over
+constexpr int64_t kBlockSum = 512;  // elements summed in float before a double takes over
 
-struct Piece {
-  int64_t block, offset, size;
-};
-
-std::vector<Piece> cut_into_pieces(std::span<const OptimizerBlock> blocks) {
-  std::vector<Piece> pieces;
-  for (size_t b = 0; b < blocks.size(); ++b)
-    for (int64_t begin = 0; begin < blocks[b].size; begin += kPieceSize)
-      pieces.push_back(
-          {static_cast<int64_t>(b), blocks[b].offset + begin, std::min(kPieceSize, blocks[b].size - begin)});
-  return pieces;
+int64_t total_size(std::span<const OptimizerPiece> pieces) {
+  return std::accumulate(pieces.begin(), pieces.end(), int64_t{0},
+                         [](int64_t sum, const OptimizerPiece& piece) { return sum + piece.size; });
 }
 
-int64_t total_size(std::span<const OptimizerBlock> blocks) {
-  return std::accumulate(blocks.begin(), blocks.end(), int64_t{0},
-                         [](int64_t sum, const OptimizerBlock& block) { return sum + block.size; });
+/// Calls body(piece) for every piece, shared out among threads.
+template <class Body>
+void for_each_piece(std::span<const OptimizerPiece> pieces, const Body& body) {
+  parallel_rows(static_cast<int64_t>(pieces.size()), threads_for(total_size(pieces)),
+                [&](int64_t begin, int64_t end, int) {
+                  for (int64_t p = begin; p < end; ++p) body(pieces[static_cast<size_t>(p)]);
+                });
+}
+
+/// 1 / (1 - beta^t): what an average lacks of its weights after t steps.
+float inverse_bias(double beta, int64_t t) {
+  return static_cast<float>(1.0 / (1.0 - std::pow(beta, static_cast<double>(t))));
 }
 
 COPPICE_INLINE double square_sum_loop(const float* g, int64_t n) {
@@ -132,84 +130,91 @@ constexpr auto adamw_move = per_instruction_set<adamw_move_loop>;
 
 }  // namespace
 
-double gradient_square_sum_cpu(const float* gradient, std::span<const OptimizerBlock> blocks) {
-  const std::vector<Piece> pieces = cut_into_pieces(blocks);
-  std::vector<double> sums(pieces.size());
-  parallel_rows(static_cast<int64_t>(pieces.size()), threads_for(total_size(blocks)),
-                [&](int64_t begin, int64_t end, int) {
-                  for (int64_t p = begin; p < end; ++p)
-                    sums[p] = square_sum(gradient + pieces[p].offset, pieces[p].size);
-                });
-  return std::accumulate(sums.begin(), sums.end(), 0.0);
-}
-
-void adastar_step_cpu(const OptimizerStepParams& params) {
-  const std::vector<Piece> pieces = cut_into_pieces(params.blocks);
-  const auto clip = static_cast<float>(params.clip);
-  const auto inverse_bias = static_cast<float>(1.0 / (1.0 - std::pow(params.beta_2, static_cast<double>(params.t))));
-  std::vector<double> piece_sums(pieces.size());
-  std::vector<AdastarMove> moves(params.blocks.size());
-
-  for (size_t first = 0; first < pieces.size();) {
-    size_t last = first;  // one past the group: whole blocks, at least one
-    int64_t size = 0;
-    while (last < pieces.size() && (size == 0 || size + params.blocks[pieces[last].block].size <= kGroupSize)) {
-      const int64_t block = pieces[last].block;
-      size += params.blocks[block].size;
-      while (last < pieces.size() && pieces[last].block == block) ++last;
-    }
-    const int threads = threads_for(size);
-    parallel_rows(static_cast<int64_t>(last - first), threads, [&](int64_t begin, int64_t end, int) {
-      for (int64_t p = first + begin; p < static_cast<int64_t>(first) + end; ++p)
-        piece_sums[p] = adastar_second_moment(params.gradient + pieces[p].offset, params.v + pieces[p].offset,
-                                              pieces[p].size, clip, static_cast<float>(params.beta_2),
-                                              static_cast<float>(1.0 - params.beta_2), inverse_bias);
-    });
-    for (size_t p = first; p < last;) {
-      const int64_t b = pieces[p].block;
-      double sum = 0;
-      for (; p < last && pieces[p].block == b; ++p) sum += piece_sums[p];
-      const OptimizerBlock& block = params.blocks[b];
-      const double shrink = std::max(1.0, std::sqrt(sum / static_cast<double>(block.size)));
-      moves[b] = {.clip = clip,
-                  .beta_1 = static_cast<float>(params.beta_1),
-                  .update_share = static_cast<float>((1.0 - params.beta_1) / shrink),
-                  .inverse_bias = inverse_bias,
-                  .move = static_cast<float>(block.move),
-                  .decay = static_cast<float>(block.decay)};
-    }
-    parallel_rows(static_cast<int64_t>(last - first), threads, [&](int64_t begin, int64_t end, int) {
-      for (int64_t p = first + begin; p < static_cast<int64_t>(first) + end; ++p) {
-        const int64_t at = pieces[p].offset;
-        adastar_move(params.theta + at, params.gradient + at, params.v + at, params.m + at, pieces[p].size,
-                     moves[pieces[p].block]);
-      }
-    });
-    first = last;
+void append_pieces(std::vector<OptimizerPiece>& pieces, int64_t offset, int64_t size, int64_t cell, int64_t entry,
+                   int64_t block) {
+  const int64_t stop = offset + size;
+  for (int64_t begin = offset; begin < stop;) {
+    const int64_t end = std::min(stop, (begin / cell + 1) * cell);
+    pieces.push_back({.offset = begin,
+                      .size = end - begin,
+                      .entry = entry,
+                      .block = block,
+                      .index = static_cast<int64_t>(pieces.size())});
+    begin = end;
   }
 }
 
-void adamw_step_cpu(const OptimizerStepParams& params) {
-  const std::vector<Piece> pieces = cut_into_pieces(params.blocks);
+std::vector<EntrySum> entry_sums(std::span<const OptimizerPiece> pieces, std::span<const double> sums) {
+  std::vector<EntrySum> entries;
+  for (const OptimizerPiece& piece : pieces) {
+    if (entries.empty() || entries.back().entry != piece.entry)
+      entries.push_back({.entry = piece.entry, .block = piece.block});
+    entries.back().sum += sums[static_cast<size_t>(piece.index)];
+  }
+  return entries;
+}
+
+void square_sums_cpu(const float* gradient, std::span<const OptimizerPiece> pieces, std::span<double> sums) {
+  for_each_piece(pieces, [&](const OptimizerPiece& piece) {
+    sums[static_cast<size_t>(piece.index)] = square_sum(gradient + piece.offset, piece.size);
+  });
+}
+
+void adastar_second_moments_cpu(const OptimizerStepParams& params, std::span<const OptimizerPiece> pieces,
+                                std::span<double> sums) {
+  const auto clip = static_cast<float>(params.clip), beta_2 = static_cast<float>(params.beta_2),
+             rest_2 = static_cast<float>(1.0 - params.beta_2);
+  const float bias = inverse_bias(params.beta_2, params.t);
+  for_each_piece(pieces, [&](const OptimizerPiece& piece) {
+    sums[static_cast<size_t>(piece.index)] = adastar_second_moment(
+        params.gradient + piece.offset, params.v + piece.offset, piece.size, clip, beta_2, rest_2, bias);
+  });
+}
+
+void clip_blocks(std::span<OptimizerBlock> blocks, std::span<const OptimizerPiece> pieces,
+                 std::span<const double> sums) {
+  const std::vector<EntrySum> entries = entry_sums(pieces, sums);
+  for (size_t i = 0; i < entries.size();) {
+    OptimizerBlock& block = blocks[static_cast<size_t>(entries[i].block)];
+    double sum = 0;
+    for (const int64_t b = entries[i].block; i < entries.size() && entries[i].block == b; ++i) sum += entries[i].sum;
+    block.shrink = std::max(1.0, std::sqrt(sum / static_cast<double>(block.size)));
+  }
+}
+
+void adastar_move_cpu(const OptimizerStepParams& params, std::span<const OptimizerPiece> pieces) {
+  AdastarMove shared{};
+  shared.clip = static_cast<float>(params.clip);
+  shared.beta_1 = static_cast<float>(params.beta_1);
+  shared.inverse_bias = inverse_bias(params.beta_2, params.t);
+  for_each_piece(pieces, [&](const OptimizerPiece& piece) {
+    const OptimizerBlock& block = params.blocks[static_cast<size_t>(piece.block)];
+    AdastarMove move = shared;
+    move.update_share = static_cast<float>((1.0 - params.beta_1) / block.shrink);
+    move.move = static_cast<float>(block.move);
+    move.decay = static_cast<float>(block.decay);
+    const int64_t at = piece.offset;
+    adastar_move(params.theta + at, params.gradient + at, params.v + at, params.m + at, piece.size, move);
+  });
+}
+
+void adamw_move_cpu(const OptimizerStepParams& params, std::span<const OptimizerPiece> pieces) {
   AdamwMove shared{};
   shared.clip = static_cast<float>(params.clip);
   shared.beta_1 = static_cast<float>(params.beta_1);
   shared.rest_1 = static_cast<float>(1.0 - params.beta_1);
   shared.beta_2 = static_cast<float>(params.beta_2);
   shared.rest_2 = static_cast<float>(1.0 - params.beta_2);
-  shared.inverse_bias_1 = static_cast<float>(1.0 / (1.0 - std::pow(params.beta_1, static_cast<double>(params.t))));
-  shared.inverse_bias_2 = static_cast<float>(1.0 / (1.0 - std::pow(params.beta_2, static_cast<double>(params.t))));
-  parallel_rows(static_cast<int64_t>(pieces.size()), threads_for(total_size(params.blocks)),
-                [&](int64_t begin, int64_t end, int) {
-                  for (int64_t p = begin; p < end; ++p) {
-                    const int64_t at = pieces[p].offset;
-                    AdamwMove move = shared;
-                    move.move = static_cast<float>(params.blocks[pieces[p].block].move);
-                    move.decay = static_cast<float>(params.blocks[pieces[p].block].decay);
-                    adamw_move(params.theta + at, params.gradient + at, params.v + at, params.m + at, pieces[p].size,
-                               move);
-                  }
-                });
+  shared.inverse_bias_1 = inverse_bias(params.beta_1, params.t);
+  shared.inverse_bias_2 = inverse_bias(params.beta_2, params.t);
+  for_each_piece(pieces, [&](const OptimizerPiece& piece) {
+    const OptimizerBlock& block = params.blocks[static_cast<size_t>(piece.block)];
+    AdamwMove move = shared;
+    move.move = static_cast<float>(block.move);
+    move.decay = static_cast<float>(block.decay);
+    const int64_t at = piece.offset;
+    adamw_move(params.theta + at, params.gradient + at, params.v + at, params.m + at, piece.size, move);
+  });
 }
 
 }  // namespace coppice

@@ -44,7 +44,9 @@ int main(int argc, char** argv) {
     const Batch drawn = batch();
     const LossSums sums =
         train_micro_batch(training.model, drawn, make_targets(drawn, {}, {}), {}, gradient_scale(drawn.num_live));
-    COPPICE_CHECK(training.optimizer.step(std::isfinite(sums.ce)).applied, "step skipped");
+    StepVote vote;
+    vote.count_finite(std::isfinite(sums.ce));
+    COPPICE_CHECK(training.optimizer.step(*alone(), vote).applied, "step skipped");
   };
   const auto full_step = [&] { full.run(training.model, training.optimizer, batch()); };
   const auto compacted_step = [&] { compacted.run(narrow, narrow_optimizer, batch()); };

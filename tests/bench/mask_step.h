@@ -44,7 +44,9 @@ class MaskStep {
     const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_LF.grad(), {});
     raw_LF.set_requires_grad(false);
     const bool finite = std::isfinite(sums.ce) && score_grad_LF.isfinite().all().item<bool>();
-    COPPICE_CHECK(optimizer.step(finite).applied, "step skipped");
+    StepVote vote;
+    vote.count_finite(finite);
+    COPPICE_CHECK(optimizer.step(*alone(), vote).applied, "step skipped");
     const MaskHealth health = mask_health({.soft_LF = trained.plain_LF,
                                            .raw_LF = raw_LF,
                                            .hard_LF = hard_choice(raw_LF, budget_),

@@ -45,7 +45,8 @@ double check_step(const std::string& name, ParameterArena& arena, const at::Tens
   arena.unit_gradient(0).copy_(noise);
   at::Tensor theta = arena.unit_master(0).to(at::kDouble), gradient = noise.to(at::kDouble), v = at::zeros_like(theta),
              m = at::zeros_like(theta);
-  const double schedule = schedule_factor(1, 0, 1000000, options.final_lr_ratio), norm = optimizer.step().grad_norm;
+  const double schedule = schedule_factor(1, 0, 1000000, options.final_lr_ratio),
+               norm = optimizer.step(*alone()).grad_norm;
   std::vector<OptimizerBlock> blocks;
   for (const ArenaBlock& block : arena.layout().blocks)
     blocks.push_back({block.offset, block.size, schedule * options.lr, schedule * options.weight_decay});
@@ -80,7 +81,8 @@ int main(int argc, char** argv) {
   const auto fill = [&] {
     arena.unit_gradient(0).copy_(noise);
   };  // the backward pass of this benchmark, taken off below
-  const auto readings = measure(flags, {fill, [&] { fill(), first.step(); }, [&] { fill(), second.step(); }});
+  const auto readings =
+      measure(flags, {fill, [&] { fill(), first.step(*alone()); }, [&] { fill(), second.step(*alone()); }});
   const auto count = static_cast<double>(arena.layout().size);
   const std::vector<std::pair<std::string, double>> cases{{"adastar", 44}, {"adamw", 36}};
   for (size_t i = 0; i < cases.size(); ++i) {

@@ -56,7 +56,9 @@ int main(int argc, char** argv) {
 
   const auto step = [&](const Batch& batch, const Targets& targets, const FfnMasks& masks) {
     const LossSums sums = train_micro_batch(model, batch, targets, masks, gradient_scale(batch.num_live)).read();
-    COPPICE_CHECK(training.optimizer.step(std::isfinite(sums.ce)).applied, "step skipped");
+    StepVote vote;
+    vote.count_finite(std::isfinite(sums.ce));
+    COPPICE_CHECK(training.optimizer.step(*alone(), vote).applied, "step skipped");
   };
   const auto plain = [&] {
     const Batch batch = training.loader.next(flags["batch"]);

@@ -38,7 +38,9 @@ int main(int argc, char** argv) {
     const Batch batch = training.loader.next(flags["batch"]);
     const Targets targets = make_targets(batch, {}, {});
     const LossSums sums = train_micro_batch(model, batch, targets, {}, gradient_scale(batch.num_live)).read();
-    COPPICE_CHECK(training.optimizer.step(std::isfinite(sums.ce)).applied, "step skipped");
+    StepVote vote;
+    vote.count_finite(std::isfinite(sums.ce));
+    COPPICE_CHECK(training.optimizer.step(*alone(), vote).applied, "step skipped");
     return sums.terms().loss;
   };
   const Batch first = training.loader.next(flags["batch"]);

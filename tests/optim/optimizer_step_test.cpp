@@ -7,6 +7,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -21,6 +22,34 @@ namespace {
 
 using Doubles = std::vector<double>;
 using Floats = std::vector<float>;
+
+constexpr int64_t kCell = 2048;
+
+/// The phases of an AdaStar step on all pieces, as one rank walks them.
+void adastar_step(OptimizerStepParams params, std::vector<OptimizerBlock> blocks,
+                  const std::vector<OptimizerPiece>& pieces) {
+  std::vector<double> sums(pieces.size());
+  params.blocks = blocks;
+  adastar_second_moments_cpu(params, pieces, sums);
+  clip_blocks(blocks, pieces, sums);
+  adastar_move_cpu(params, pieces);
+}
+
+/// Each block is one entry.
+std::vector<OptimizerPiece> pieces_of(const std::vector<OptimizerBlock>& blocks) {
+  std::vector<OptimizerPiece> pieces;
+  for (size_t b = 0; b < blocks.size(); ++b)
+    append_pieces(pieces, blocks[b].offset, blocks[b].size, kCell, static_cast<int64_t>(b), static_cast<int64_t>(b));
+  return pieces;
+}
+
+double square_sum(const float* gradient, const std::vector<OptimizerPiece>& pieces) {
+  std::vector<double> sums(pieces.size());
+  square_sums_cpu(gradient, pieces, sums);
+  double total = 0;
+  for (const EntrySum& entry : entry_sums(pieces, sums)) total += entry.sum;
+  return total;
+}
 
 /// State of both ways over the same blocks; the float side sits in one buffer with a margin that nobody may touch.
 struct Twins {
@@ -70,7 +99,7 @@ struct Twins {
                                     .beta_2 = 0.95,
                                     .t = t};
     adamw ? adamw_step_reference(reference) : adastar_step_reference(reference);
-    adamw ? adamw_step_cpu(quick) : adastar_step_cpu(quick);
+    adamw ? adamw_move_cpu(quick, pieces_of(blocks)) : adastar_step(quick, blocks, pieces_of(blocks));
   }
 
   /// Largest difference over the blocks, relative to the largest value; infinite with a NaN.
@@ -170,7 +199,7 @@ TEST_SUITE("golden") {
 
 TEST_SUITE("parity") {
   TEST_CASE("optimizer_step: the quick path agrees with the reference on blocks of every size") {
-    // Around a vector, a sum of 512, a piece of 8192; small blocks that share a group; one block larger than a group.
+    // Around a vector, a sum of 512, several cells of 2048; small blocks in one cell; one block of many.
     const std::vector<int64_t> sizes{1, 3, 15, 16, 17, 511, 513, 8191, 8192, 8193, 70001, 2, 300007, 33};
     for (const bool adamw : {false, true}) {
       Twins twins(sizes, 11);
@@ -196,7 +225,7 @@ TEST_SUITE("parity") {
       std::vector<double> sums;
       for (int turn = 0; turn < 3; ++turn) {
         twins.draw_gradient(0.1f);
-        sums.push_back(gradient_square_sum_cpu(twins.gradient.data(), twins.blocks));
+        sums.push_back(square_sum(twins.gradient.data(), pieces_of(twins.blocks)));
         twins.step(adamw, 1.0);
       }
       omp_set_num_threads(threads);
@@ -211,12 +240,61 @@ TEST_SUITE("parity") {
 }
 
 TEST_SUITE("unit") {
-  TEST_CASE("gradient_square_sum: blocks only, any size of value, not finite exactly when an entry is not") {
+  TEST_CASE("append_pieces: an entry is cut at the cells of its unit, whatever begins where") {
+    std::vector<OptimizerPiece> pieces;
+    append_pieces(pieces, 5, 14, 8, 3, 2);   // elements 5 .. 18: cells end at 8, 16
+    append_pieces(pieces, 19, 5, 8, 4, 2);   // 19 .. 23: up to the end of a cell
+    append_pieces(pieces, 24, 16, 8, 5, 3);  // two whole cells
+    const std::vector<std::array<int64_t, 4>> wanted = {{5, 3, 3, 2},  {8, 8, 3, 2},  {16, 3, 3, 2},
+                                                        {19, 5, 4, 2}, {24, 8, 5, 3}, {32, 8, 5, 3}};
+    REQUIRE(pieces.size() == wanted.size());
+    for (size_t p = 0; p < pieces.size(); ++p) {
+      CHECK(std::array{pieces[p].offset, pieces[p].size, pieces[p].entry, pieces[p].block} == wanted[p]);
+      CHECK(pieces[p].index == static_cast<int64_t>(p));
+    }
+    const auto count = [](int64_t offset, int64_t size) {
+      std::vector<OptimizerPiece> cut;
+      append_pieces(cut, offset, size, 2048, 0, 0);
+      return cut.size();
+    };
+    // a layer of D 48, F 346: norm, q, k, v, o, norm, gate, up, down; behind an embedding of 515 rows
+    CHECK(count(0, 24720) == 13);
+    const std::vector<std::array<int64_t, 3>> layer = {{0, 48, 1},       {48, 2304, 2},     {2352, 768, 1},
+                                                       {3120, 768, 1},   {3888, 2304, 3},   {6192, 48, 1},
+                                                       {6240, 16608, 9}, {22848, 16608, 9}, {39456, 16608, 9}};
+    for (const auto& [offset, size, cells] : layer) CHECK(count(offset, size) == static_cast<size_t>(cells));
+  }
+
+  TEST_CASE("entry_sums, clip_blocks: pieces in their order, entries in theirs") {
+    std::vector<OptimizerPiece> pieces;
+    append_pieces(pieces, 0, 3, 1, 0, 0);
+    append_pieces(pieces, 3, 3, 1, 1, 0);
+    append_pieces(pieces, 6, 1, 1, 2, 1);
+    // 2^53 + 1 + 1 is 2^53 in double from the left; another entry begins anew
+    const std::vector<double> sums{0x1p53, 1, 1, 1, 1, 0x1p53, 0.25};
+    const std::vector<EntrySum> entries = entry_sums(pieces, sums);
+    REQUIRE(entries.size() == 3);
+    CHECK(entries[0].sum == 0x1p53);
+    CHECK(entries[1].sum == 0x1p53 + 2);
+    CHECK(entries[2].sum == 0.25);
+    CHECK(entries[1].block == 0);
+    CHECK(entries[2].block == 1);
+
+    std::vector<OptimizerBlock> blocks{{.offset = 0, .size = 6}, {.offset = 6, .size = 1, .shrink = 7}};
+    clip_blocks(blocks, pieces, std::vector<double>{24, 24, 48, 0, 100, 20, 0.25});
+    CHECK(blocks[0].shrink == 6.0);  // sqrt(216 / 6)
+    CHECK(blocks[1].shrink == 1.0);  // never below
+    clip_blocks(blocks, std::span(pieces).first(6), std::vector<double>{6, 6, 6, 6, 0, 0, 9});
+    CHECK(blocks[0].shrink == 2.0);
+    CHECK(blocks[1].shrink == 1.0);  // its pieces were not asked for
+  }
+
+  TEST_CASE("square_sums: pieces only, any size of value, not finite exactly when an entry is not") {
     Twins twins({3, 20000, 7}, 1);
     std::fill(twins.gradient.begin(), twins.gradient.end(), std::nanf(""));  // also between the blocks
     for (const OptimizerBlock& block : twins.blocks)
       std::fill_n(twins.gradient.begin() + block.offset, block.size, 0.0f);
-    const auto sum = [&] { return gradient_square_sum_cpu(twins.gradient.data(), twins.blocks); };
+    const auto sum = [&] { return square_sum(twins.gradient.data(), pieces_of(twins.blocks)); };
     float& last = twins.gradient[twins.blocks[2].offset + 6];
     CHECK(sum() == 0.0);
     twins.gradient[twins.blocks[0].offset] = 60.0f, last = 80.0f;
@@ -235,14 +313,14 @@ TEST_SUITE("unit") {
     double moved = 0;
     for (int64_t t = 1; t <= 12; ++t) {
       gradient = {0.3f, -0.02f};
-      adastar_step_cpu({.theta = theta.data(),
-                        .gradient = gradient.data(),
-                        .v = v.data(),
-                        .m = m.data(),
-                        .blocks = blocks,
-                        .beta_1 = 0.95,
-                        .beta_2 = 0.95,
-                        .t = t});
+      adastar_step({.theta = theta.data(),
+                    .gradient = gradient.data(),
+                    .v = v.data(),
+                    .m = m.data(),
+                    .beta_1 = 0.95,
+                    .beta_2 = 0.95,
+                    .t = t},
+                   blocks, pieces_of(blocks));
       const double wanted = 1.0 - std::pow(0.95, static_cast<double>(t));
       moved += wanted;
       CHECK(m[0] == doctest::Approx(wanted).epsilon(1e-6));
@@ -266,25 +344,25 @@ TEST_SUITE("unit") {
     Floats theta(4, 0.0f), v(4, 0.0f), m(4, 0.0f), gradient;
     for (int64_t t = 1; t <= 20; ++t) {
       gradient.assign(4, 1e-3f);
-      adastar_step_cpu({.theta = theta.data(),
-                        .gradient = gradient.data(),
-                        .v = v.data(),
-                        .m = m.data(),
-                        .blocks = blocks,
-                        .beta_1 = 0.0,
-                        .beta_2 = 0.95,
-                        .t = t});
+      adastar_step({.theta = theta.data(),
+                    .gradient = gradient.data(),
+                    .v = v.data(),
+                    .m = m.data(),
+                    .beta_1 = 0.0,
+                    .beta_2 = 0.95,
+                    .t = t},
+                   blocks, pieces_of(blocks));
     }
     CHECK(m[0] == doctest::Approx(1.0).epsilon(1e-5));
     gradient = {0.3f, 0.3f, -0.3f, 0.3f};
-    adastar_step_cpu({.theta = theta.data(),
-                      .gradient = gradient.data(),
-                      .v = v.data(),
-                      .m = m.data(),
-                      .blocks = blocks,
-                      .beta_1 = 0.0,
-                      .beta_2 = 0.95,
-                      .t = 21});
+    adastar_step({.theta = theta.data(),
+                  .gradient = gradient.data(),
+                  .v = v.data(),
+                  .m = m.data(),
+                  .beta_1 = 0.0,
+                  .beta_2 = 0.95,
+                  .t = 21},
+                 blocks, pieces_of(blocks));
     CHECK(m[0] == doctest::Approx(1.0).epsilon(1e-5));
     CHECK(m[2] == doctest::Approx(-1.0).epsilon(1e-5));
   }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "src/base/errors.h"
+#include "tests/distributed/thread_ranks.h"
 #include "tests/tensors/whole_arena.h"
 
 using namespace coppice;
@@ -81,7 +82,7 @@ void check_sequence(const json& sequence, bool adamw) {
                      m = whole_slot(optimizer, arena, "m");
     const int64_t t = optimizer.t();
 
-    const StepOutcome outcome = optimizer.step();
+    const StepOutcome outcome = optimizer.step(*alone());
     CHECK(outcome.applied == step["applied"].get<bool>());
     CHECK(optimizer.skipped() == step["skipped"].get<int64_t>());
     if (step["norm"].is_null())
@@ -118,7 +119,101 @@ ParameterArena small_arena() {
                     {{"ffn.up", 0.25}, {"norm", 1.0}});
 }
 
+// Blocks that cross cells and the runs of ranks: one of two entries, a norm, one of many cells, one of a few elements.
+ArenaLayout layout_for(int ranks) {
+  ArenaLayout layout{.cell = 64};
+  const auto add = [&](const std::string& name, std::vector<int64_t> shape, int64_t size, bool same_block) {
+    layout.entries.push_back({.name = name, .shape = std::move(shape), .offset = layout.size, .size = size});
+    if (same_block)
+      layout.blocks.back().size += size;
+    else
+      layout.blocks.push_back({.name = name, .offset = layout.size, .size = size, .multiplier = 0.5});
+    layout.size += size;
+  };
+  const auto end_unit = [&](const std::string& name) {
+    const int64_t begin = layout.units.empty() ? 0 : layout.units.back().offset + layout.units.back().size,
+                  multiple = ranks == 1 ? kArenaAlignment : ranks * layout.cell;
+    const int64_t size = (layout.size - begin + multiple - 1) / multiple * multiple;
+    layout.units.push_back({.name = name, .offset = begin, .size = size});
+    layout.size = begin + size;
+  };
+  add("q", {30, 7}, 210, false), add("k", {15, 7}, 105, true), add("norm", {7}, 7, false),
+      add("up", {90, 7}, 630, false);
+  end_unit("layer");
+  add("last", {33}, 33, false), add("head", {3, 1}, 3, false);
+  end_unit("tail");
+  return layout;
+}
+
+/// What a few steps leave: the master, the slots, and per step the norm and whether it was applied.
+struct Trace {
+  at::Tensor master, v, m;
+  std::vector<double> norms;
+  std::vector<bool> applied;
+};
+
+/// Steps of one rank; values are functions of names alone, so that every layout begins with the same ones.
+Trace trace_of(const std::string& optimizer_name, Comm& comm) {
+  ParameterArena arena(layout_for(comm.size()));
+  arena.enable_gradient();
+  const auto noise = [](const ArenaEntry& entry, uint64_t step) {
+    return at::randn(entry.shape,
+                     at::make_generator<at::CPUGeneratorImpl>(step * 1000 + entry.name.size() + entry.size));
+  };
+  {
+    const MasterEditor master = arena.edit_master();
+    for (const ArenaEntry& entry : arena.layout().entries) master[entry.name].copy_(noise(entry, 0));
+  }
+  OptimizerOptions options;
+  options.optimizer = optimizer_name;
+  Optimizer optimizer(options, arena, 1, 10);
+  Trace trace;
+  for (uint64_t step = 1; step <= 5; ++step) {
+    for (const ArenaEntry& entry : arena.layout().entries)
+      arena.gradient_of(entry.name).copy_(noise(entry, step) * (step == 3 ? 10.0 : 0.05));  // one is dropped
+    StepVote vote;
+    vote.count_finite(step != 4 || comm.rank() + 1 < comm.size());  // the last rank alone objects to another
+    const StepOutcome outcome = optimizer.step(comm, vote);
+    trace.norms.push_back(outcome.grad_norm);
+    trace.applied.push_back(outcome.applied);
+    if (whole_gradient(arena).ne(0).any().item<bool>()) throw InternalError("a gradient was left");
+  }
+  trace.master = whole_master(arena);
+  trace.v = whole_slot(optimizer, arena, "v"), trace.m = whole_slot(optimizer, arena, "m");
+  return trace;
+}
+
 }  // namespace
+
+TEST_SUITE("parity") {
+  TEST_CASE("optimizer: two and four ranks that own a part each give the bits of one") {
+    for (const std::string name : {"adastar", "adamw"}) {
+      CAPTURE(name);
+      const Trace one = trace_of(name, *alone());
+      CHECK(one.applied == std::vector<bool>{true, true, false, false, true});
+      CHECK(one.v.ne(0).all().item<bool>());
+      for (const int ranks : {2, 4}) {
+        CAPTURE(ranks);
+        std::vector<Trace> traces(static_cast<size_t>(ranks));
+        ThreadRanks::run(ranks, [&](Comm& comm) { traces[static_cast<size_t>(comm.rank())] = trace_of(name, comm); });
+        at::Tensor v = at::zeros_like(one.v), m = at::zeros_like(one.m), owners = at::zeros_like(one.v);
+        for (const Trace& trace : traces) {
+          CHECK(trace.norms == one.norms);
+          CHECK(trace.applied == one.applied);
+          CHECK(trace.master.equal(one.master));
+          v += trace.v, m += trace.m, owners += trace.v.ne(0).to(at::kFloat);  // others' slots stay zero
+        }
+        CHECK(owners.eq(1).all().item<bool>());
+        CHECK(v.equal(one.v));
+        CHECK(m.equal(one.m));
+      }
+    }
+    ParameterArena unpadded(layout_for(1));
+    unpadded.enable_gradient();
+    CHECK_THROWS_WITH_AS(ThreadRanks::run(2, [&](Comm& comm) { Optimizer({}, unpadded, 1, 10).step(comm); }),
+                         doctest::Contains("is not padded for 2 ranks"), InternalError);
+  }
+}
 
 TEST_SUITE("golden") {
   TEST_CASE("optimizer: adastar, 17 steps") { check_sequence(read_golden()["adastar"], false); }
@@ -153,7 +248,7 @@ TEST_SUITE("unit") {
       options.weight_decay = 0.125;
       options.decay_norms = decay_norms;
       Optimizer optimizer(options, arena, 0, 1000000);
-      optimizer.step();
+      optimizer.step(*alone());
       CHECK(arena.parameter("ffn.up")[2].item<double>() == doctest::Approx(0.875).epsilon(1e-6));
       CHECK(arena.parameter("norm")[0].item<double>() == doctest::Approx(decay_norms ? 0.875 : 1.0).epsilon(1e-6));
     }
@@ -174,11 +269,26 @@ TEST_SUITE("unit") {
     Optimizer one({}, plain, 0, 10), other({}, rounded, 0, 10);
     for (int step = 0; step < 3; ++step) {
       for (const ParameterArena* arena : {&plain, &rounded}) fill_gradient(*arena, at::linspace(0.01, 0.1, 32));
-      one.step(), other.step();
+      one.step(*alone()), other.step(*alone());
       CHECK(at::equal(whole_master(rounded), whole_master(plain)));
       CHECK(at::equal(rounded.parameter("weight").detach(), plain.parameter("weight").detach().to(at::kBFloat16)));
       CHECK(at::equal(rounded.parameter("norm").detach(), plain.parameter("norm").detach()));
     }
+  }
+
+  TEST_CASE("StepVote: the caller's sums are those of all ranks, beside the norm and what was decided") {
+    CHECK_NOTHROW(ThreadRanks::run(2, [](Comm& comm) {
+      ParameterArena arena(layout_for(2));
+      arena.enable_gradient();
+      arena.gradient_of("norm").fill_(2.0);
+      Optimizer optimizer({}, arena, 1, 10);
+      const StepVote vote(2);
+      vote.sums().copy_(at::tensor({1.5 + comm.rank(), 100.0 * comm.rank()}, at::kDouble));
+      const StepOutcome outcome = optimizer.step(comm, vote);
+      const at::Tensor wanted = at::tensor({0.0, std::sqrt(28.0), 1.0, 4.0, 100.0}, at::kDouble);
+      if (!vote.values.equal(wanted) || !outcome.applied || outcome.grad_norm != std::sqrt(28.0))
+        throw InternalError("another vote");
+    }));
   }
 
   TEST_CASE("optimizer: something not finite elsewhere skips the step") {
@@ -186,7 +296,10 @@ TEST_SUITE("unit") {
     Optimizer optimizer({}, arena, 1, 10);
     fill_gradient(arena, at::full({32}, 0.01));
     const at::Tensor before = whole_master(arena);
-    CHECK(!optimizer.step(/*extra_finite=*/false).applied);
+    StepVote vote;
+    vote.count_finite(true);
+    vote.count_finite(false);
+    CHECK(!optimizer.step(*alone(), vote).applied);
     CHECK(optimizer.skipped() == 1);
     CHECK(optimizer.t() == 0);
     CHECK(at::equal(whole_master(arena), before));
@@ -206,11 +319,11 @@ TEST_SUITE("unit") {
           second_half(options, resumed, 3, 10);
       for (int64_t step = 0; step < 8; ++step) {
         fill_gradient(straight, gradient_at(step));
-        one.step();
+        one.step(*alone());
       }
       for (int64_t step = 0; step < 5; ++step) {
         fill_gradient(resumed, gradient_at(step));
-        first_half.step();
+        first_half.step(*alone());
       }
       for (const std::string& slot : first_half.slot_names())
         for (const ArenaEntry& entry : resumed.layout().entries)
@@ -218,7 +331,7 @@ TEST_SUITE("unit") {
       second_half.restore(first_half.t(), first_half.skipped());
       for (int64_t step = 5; step < 8; ++step) {
         fill_gradient(resumed, gradient_at(step));
-        second_half.step();
+        second_half.step(*alone());
       }
       CHECK(at::equal(whole_master(straight), whole_master(resumed)));
       CHECK(second_half.t() == 8);

@@ -31,7 +31,7 @@ struct Trained {
   Optimizer optimizer{OptimizerOptions{}, (model.arena->enable_gradient(), *model.arena), 1, 10};
   Trained() {
     fill_gradient(*model.arena, at::sin(at::arange(model.arena->layout().size, at::kFloat)) * 0.01);
-    optimizer.step();
+    optimizer.step(*alone());
   }
 };
 
