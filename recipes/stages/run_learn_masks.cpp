@@ -206,13 +206,13 @@ void MaskLearning::step() {
   const at::Tensor mask_LF =
       trained.mask_LF.detach().set_requires_grad(true);  // one solve a step, however many micro-batches
   const FfnMasks masks = compaction_.masks(mask_LF);
-  StepSums step_sums;
-  for (const Batch& batch : training_.begin_step()) {
-    const Targets targets = make_targets(batch, {}, {.teacher_weight = 0, .z_loss = options_.training.z_loss});
-    if (!tested_) self_test_loss(model_, batch, targets);
-    tested_ = true;
-    step_sums.add(train_micro_batch(model_, batch, targets, masks, training_.samples.scale()));
-  }
+  const std::vector<Batch>& batches = training_.begin_step();
+  const auto targets_of = [&](const Batch& batch) {
+    return std::vector<Targets>{make_targets(batch, {}, {.teacher_weight = 0, .z_loss = options_.training.z_loss})};
+  };
+  if (!tested_) self_test_loss(model_, batches.front(), targets_of(batches.front()).front(), head_loss, masks);
+  tested_ = true;
+  const StepSums step_sums = accumulate_gradient(model_, batches, targets_of, masks, training_.samples.scale());
   training_.vote();
   const LossSums sums = step_sums.read();
   const at::Tensor penalty = learned_->penalty(moment);

@@ -80,12 +80,13 @@ Json run_train(StageContext& context) {
       test_loss(context, teachers, model, batches, distillation, distils);  // again when distillation begins later
     tested = true;
     taught |= distils;
-    StepSums step_sums;
-    for (const Batch& batch : batches) {
-      const std::vector<Targets> targets = targets_of(teachers, model, batch, distillation, distils);
-      if (distils) training.journal.add_flops(teachers.flops(batch));
-      step_sums.add(train_micro_batch(model, batch, targets, {}, training.samples.scale()));
-    }
+    const StepSums step_sums = accumulate_gradient(
+        model, batches,
+        [&](const Batch& batch) {
+          if (distils) training.journal.add_flops(teachers.flops(batch));
+          return targets_of(teachers, model, batch, distillation, distils);
+        },
+        {}, training.samples.scale());
     training.vote();
     const LossSums sums = step_sums.read();
     StepVote vote;
