@@ -3,6 +3,10 @@
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "src/model/parameters.h"
 #include "src/optim/optimizer.h"
 #include "student/targets.h"
