@@ -143,12 +143,13 @@ LossRow finish_row(const TopKCrossEntropyParams<float>& params, int64_t row, con
   const double p_tail = std::max(whole.tail_p / whole.sum_p,
                                  std::numeric_limits<double>::min());  // all of it may have fallen below e^-87
   double q_sum = q_tail, value = q_tail > 0 ? q_tail * (params.tail_logp[row] - std::log(p_tail)) : 0.0;
-  for (int64_t i = 0; taught && i < params.k; ++i)
-    if (params.top_id[row * params.k + i] >= 0) q_sum += std::exp(double{params.top_logp[row * params.k + i]});
   if (here.is_whole) {
-    for (const Entry& entry : entries)
+    for (const Entry& entry : entries) {
+      q_sum += entry.q;
       if (entry.q > 0) value += entry.q * (entry.log_q - ((entry.logit - here.largest) / tau - log_sum_p));
+    }
   } else {
+    q_sum += whole.q_sum;
     value += whole.cross + whole.q_sum * log_sum_p;
   }
   result.kd = taught ? tau * tau * value : result.ce;
