@@ -1,5 +1,6 @@
 // Checkpoints: a folder committed by rename, its manifest sealed, tensors in HDF5 written by the skeleton method.
-//   <stage>/ckpt/step-00001200/{part-00000.h5, manifest.json}     <stage>/model/{part-00000.h5, manifest.json}
+//   <stage>/ckpt/step-00001200/{part-00000.h5, ..., manifest.json}     <stage>/model/{part-00000.h5, ...,
+//   manifest.json}
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,6 +15,7 @@
 
 #include "src/base/json.h"
 #include "src/checkpoint/tensor_folder.h"
+#include "src/checkpoint/tensor_folder_writer.h"
 #include "src/model/decoder.h"
 
 namespace coppice {
@@ -25,7 +27,7 @@ std::vector<NamedTensor> parameter_tensors(const ModelConfig& config, const std:
 
 // -- models --
 /// format coppice.model; facts must not hold "model" (the config is added).
-void save_model(const std::filesystem::path& folder, const Model& model, Json facts);
+void save_model(const std::filesystem::path& folder, const Model& model, Json facts, uint64_t part_bytes = kPartBytes);
 struct LoadedModel {
   Model model;
   Json manifest;
@@ -59,7 +61,7 @@ Json read_checkpoint(const CheckpointPlace& place, const TensorsWanted& wanted);
 Json read_checkpoint(const CheckpointPlace& place, const std::vector<NamedTensor>& into);
 /// Writes <ckpt_folder>/step-<8 digits>; facts gets `step`. An existing folder of that step is replaced in one rename.
 void write_checkpoint(const std::filesystem::path& ckpt_folder, int64_t step, const std::vector<NamedTensor>& tensors,
-                      Json facts);
+                      Json facts, uint64_t part_bytes = kPartBytes);
 /// Removes all but the newest `keep_last`; fewer than 2 is refused (UserError::recipe). A failed removal is a warning.
 void prune_checkpoints(const std::filesystem::path& ckpt_folder, int keep_last);
 

@@ -143,6 +143,20 @@ TEST_SUITE("unit") {
     CHECK(slurp(folder / "manifest.json").ends_with(",\"sha256\":\"" + sha256 + "\"}\n"));
   }
 
+  TEST_CASE("checkpoint: a model in several parts is the same model: embedding, each layer, norm with head") {
+    const ScratchFolder scratch;
+    const Model model = tiny_model(tiny_config(true, {40, 24}), 3);
+    save_model(scratch.path / "model", model, Json::object(), /*part_bytes=*/1);
+    const Json manifest = load_model(scratch.path / "model").manifest;
+    REQUIRE(manifest["files"].size() == 4);
+    const TensorFolder folder(scratch.path / "model", "coppice.model");
+    CHECK(folder.part_of("/model/embed_tokens.weight").filename() == "part-00000.h5");
+    CHECK(folder.part_of("/model/layers.0.mlp.up_proj.weight").filename() == "part-00001.h5");
+    CHECK(folder.part_of("/model/layers.1.mlp.up_proj.weight").filename() == "part-00002.h5");
+    CHECK(folder.part_of("/model/norm.weight").filename() == "part-00003.h5");
+    CHECK(at::equal(whole_master(*load_model(scratch.path / "model").model.arena), whole_master(*model.arena)));
+  }
+
   TEST_CASE("checkpoint: a config that asks for more than the files hold is refused before memory is") {
     const ScratchFolder scratch;
     const fs::path folder = scratch.path / "model";

@@ -97,8 +97,26 @@ class SyncedDisk {
   ino_t root_inode_;
 };
 
-void save(const fs::path& ckpt, int64_t step, float value) {
-  write_checkpoint(ckpt, step, {{"/model/a", at::full({300}, value)}}, Json::object());
+constexpr uint64_t kSmallPart = 100;  // three parts: two units, and what is the stage's own
+
+void save(const fs::path& ckpt, int64_t step, float value, uint64_t part_bytes = kPartBytes) {
+  write_checkpoint(ckpt, step,
+                   {{"/model/a", at::full({300}, value)},
+                    {"/model/layers.0.b", at::full({40}, value)},
+                    {"/optim/v/layers.0.b", at::full({40}, value)},
+                    {"/mask/scores", at::full({5}, value)}},
+                   Json::object(), part_bytes);
+}
+
+/// The one value of all tensors of a checkpoint.
+float value_of(const CheckpointPlace& place) {
+  const std::vector<NamedTensor> into = {{"/model/a", at::zeros({300})},
+                                         {"/model/layers.0.b", at::zeros({40})},
+                                         {"/optim/v/layers.0.b", at::zeros({40})},
+                                         {"/mask/scores", at::zeros({5})}};
+  read_checkpoint(place, into);
+  for (const NamedTensor& tensor : into) CHECK(tensor.value.eq(into[0].value[0]).all().item<bool>());
+  return into[0].value[299].item<float>();
 }
 
 /// The value of the newest checkpoint after the power came back; nothing may be half there under a final name.
@@ -112,9 +130,7 @@ float value_after_power_loss(const SyncedDisk& disk, SyncedDisk::Entries entries
   }
   const auto newest = find_newest_checkpoint(ckpt);
   REQUIRE(newest);
-  const std::vector<NamedTensor> into = {{"/model/a", at::zeros({300})}};
-  read_checkpoint(*newest, into);
-  return into[0].value[299].item<float>();
+  return value_of(*newest);
 }
 
 /// Runs `work` with the power failing after each of its calls; the values that were found. At the end the new one must
@@ -154,6 +170,21 @@ TEST_SUITE("faults") {
            }) == std::set<float>{4, 5}));
   }
 
+  TEST_CASE("checkpoint: power lost within and between the parts of a save, a replacement and a removal [4]") {
+    const ScratchFolder scratch;
+    const fs::path ckpt = scratch.path / "ckpt";
+    save(ckpt, 10, 1, kSmallPart);
+    save(ckpt, 20, 2, kSmallPart);
+    CHECK(check_checkpoint({ckpt / "step-00000020", 20})["files"].size() == 3);
+    CHECK((values_during(ckpt, [&] { save(ckpt, 30, 3, kSmallPart); }) == std::set<float>{2, 3}));
+    CHECK((values_during(ckpt, [&] { save(ckpt, 30, 4); }) == std::set<float>{3, 4}));  // one part over three
+    CHECK((values_during(ckpt, [&] { save(ckpt, 30, 5, kSmallPart); }) == std::set<float>{4, 5}));
+    CHECK((values_during(ckpt, [&] {
+             prune_checkpoints(ckpt, 2);
+             save(ckpt, 40, 6, kSmallPart);
+           }) == std::set<float>{5, 6}));
+  }
+
   TEST_CASE("checkpoint: the first one of a run is safe as well, with the folders made for it [4]") {
     const ScratchFolder scratch, image;
     SyncedDisk disk(scratch.path);
@@ -173,11 +204,7 @@ TEST_SUITE("faults") {
         const ScratchFolder scratch;
         const fs::path ckpt = scratch.path / "ckpt";
         save(ckpt, 10, 1);
-        const auto load = [&] {
-          const std::vector<NamedTensor> into = {{"/model/a", at::zeros({300})}};
-          read_checkpoint(find_newest_checkpoint(ckpt).value(), into);
-          return into[0].value[0].item<float>();
-        };
+        const auto load = [&] { return value_of(find_newest_checkpoint(ckpt).value()); };
         const int64_t warnings = num_warnings();
         const SilentStderr silent;
         set_failpoints(fmt::format("{}=error@{}", point, hit));

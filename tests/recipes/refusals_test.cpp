@@ -68,7 +68,7 @@ constexpr Row kRows[] = {
     // -- checkpoint --
     {"src/checkpoint/checkpoint.cpp", "keep_last", 1, Why::before, "read_training has the same bound"},
     {"src/checkpoint/checkpoint.cpp", "", 5, Why::own_file, "checkpoints and model folders"},
-    {"src/checkpoint/tensor_folder.cpp", "", 10, Why::own_file, "checkpoints and model folders"},
+    {"src/checkpoint/tensor_folder.cpp", "", 15, Why::own_file, "checkpoints and model folders"},
     {"src/checkpoint/hf_export.cpp", "not finite", 1, Why::values, "weights after training"},
     {"src/checkpoint/hf_export.cpp", "dtype", 1, Why::before, "load_recipe"},
     {"src/checkpoint/hf_export.cpp", "pieces, but the model", 1, Why::before,
