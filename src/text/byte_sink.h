@@ -1,4 +1,4 @@
-// Bytes as a stream into a plain or zstd file (with content checksums) that appears by rename. Private to src/data.
+// Bytes as a stream into a plain or zstd file (with content checksums) that appears by rename.
 #pragma once
 
 #include <filesystem>

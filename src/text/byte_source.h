@@ -1,6 +1,6 @@
-// Bytes of a plain, .gz or .zst file as a stream of blocks in bounded memory, and lines cut from it. Private to
-// src/data. Defences: only regular files, so that a FIFO hangs nothing; a decompression ratio above 1000 after the
-// first MiB, zstd windows above 128 MiB and lines above 64 MB are refused.
+// Bytes of a plain, .gz or .zst file as a stream of blocks in bounded memory, and lines cut from it.
+// Defences: only regular files, so that a FIFO hangs nothing; a decompression ratio above 1000 after the first MiB,
+// zstd windows above 128 MiB and lines above 64 MB are refused.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // Columns of an HDF5 file that are read by rows - packed token ids (2, 3 or 4 bytes an id), half-precision numbers -
-// and the protocol by which such files are committed. Private to src/data. After their check columns are read with
-// pread at the chunks' places: a random window then costs two microseconds instead of a chunk of 128 KiB, nothing of a
-// corpus stays in this process's memory, and the library's lock and handles are left alone.
+// and the protocol by which such files are committed. After their check columns are read with pread at the chunks'
+// places: a random window then costs two microseconds instead of a chunk of 128 KiB, nothing of a corpus stays in this
+// process's memory, and the library's lock and handles are left alone.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // A walk over the bytes of a SentencePiece model (protobuf) before the library sees them: 0.1.97 can crash on what this
-// refuses (a piece of 400 kB, a crafted charsmap). Private to src/data.
+// refuses (a piece of 400 kB, a crafted charsmap). Private to src/tokens.
 #pragma once
 
 #include <string>
