@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "src/data/batch_device.h"
 #include "student/targets.h"
 
 namespace coppice {
 
-Heldout::Heldout(const PreparedData& data, const TrainingOptions& options)
+Heldout::Heldout(const PreparedData& data, const TrainingOptions& options, at::Device device)
     : num_steps_(options.steps()),
       every_(options.eval_steps > 0 ? options.eval_steps : std::max<int64_t>(1, options.steps() / 10)) {
   if (options.eval_tokens == 0) return;
@@ -15,7 +16,8 @@ Heldout::Heldout(const PreparedData& data, const TrainingOptions& options)
       std::max<int64_t>(1, options.eval_tokens / options.seq_len / static_cast<int64_t>(data.heldout.size()));
   for (const auto& [domain, shards] : data.heldout) {
     WindowReader reader(shards, options.seq_len, options.document_mask, windows);
-    for (Batch batch; reader.next(options.micro_rows(), batch);) batches_.push_back(std::move(batch));
+    for (Batch batch; reader.next(options.micro_rows(), batch);)
+      batches_.push_back(on_device(std::move(batch), device));
   }
 }
 

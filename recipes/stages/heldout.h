@@ -13,7 +13,8 @@ namespace coppice {
 
 class Heldout {
  public:
-  Heldout(const PreparedData& data, const TrainingOptions& options);
+  /// `device`: where the model computes.
+  Heldout(const PreparedData& data, const TrainingOptions& options, at::Device device);
   /// Whether step `step` (from 1) ends with a look.
   bool due(int64_t step) const;
   /// Mean next-token loss, nats a token, under `masks`; NaN without held-out text.

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "src/base/log.h"
+#include "src/data/batch_device.h"
 #include "src/optim/optimizer.h"
 
 namespace coppice {
@@ -21,9 +22,10 @@ std::vector<Span> spans_of_rank(const std::vector<Span>& drawn, int rank, int si
   return own;
 }
 
-SampleStream::SampleStream(const StageContext& context, const TrainingOptions& options, Comm& comm)
+SampleStream::SampleStream(const StageContext& context, const TrainingOptions& options, Comm& comm, at::Device device)
     : options_(options),
       comm_(comm),
+      device_(device),
       loader_(context.data.shards_of(options.mixture), options.mixture, loader_options(context, options)) {}
 
 const std::vector<Batch>& SampleStream::next() {
@@ -33,7 +35,8 @@ const std::vector<Batch>& SampleStream::next() {
   batches_.clear();
   double live = 0;
   for (size_t begin = 0; begin < own.size(); begin += micro_rows) {
-    batches_.push_back(loader_.read(std::span(own).subspan(begin, std::min(micro_rows, own.size() - begin))));
+    batches_.push_back(
+        on_device(loader_.read(std::span(own).subspan(begin, std::min(micro_rows, own.size() - begin))), device_));
     live += static_cast<double>(batches_.back().num_live);
   }
   sum_over(comm_, std::span(&live, 1), "live tokens");

@@ -23,8 +23,8 @@ std::vector<Span> spans_of_rank(const std::vector<Span>& drawn, int rank, int si
 class SampleStream {
  public:
   /// `comm`: the ranks that share a step's samples. Each walks all of them, so that what has been drawn is the same
-  /// everywhere, and reads its own.
-  SampleStream(const StageContext& context, const TrainingOptions& options, Comm& comm);
+  /// everywhere, and reads its own. `device`: where batches are wanted.
+  SampleStream(const StageContext& context, const TrainingOptions& options, Comm& comm, at::Device device = at::kCPU);
 
   /// The micro-batches of the next step; they stay readable until the one after.
   const std::vector<Batch>& next();
@@ -42,6 +42,7 @@ class SampleStream {
  private:
   const TrainingOptions& options_;
   Comm& comm_;
+  at::Device device_;
   Loader loader_;
   std::vector<Batch> batches_;
   double scale_ = 0, waited_s_ = 0;

@@ -19,6 +19,11 @@
 #include "src/checkpoint/checkpoint.h"
 
 namespace coppice {
+namespace {
+
+at::Device device_of(const Model& model) { return model.arena->parameter(size_t{0}).device(); }
+
+}  // namespace
 
 int64_t warmup_steps(const TrainingOptions& options, int64_t published) {
   return options.optimizer.warmup_steps >= 0 ? options.optimizer.warmup_steps
@@ -145,8 +150,8 @@ Training::Training(const StageContext& context_, const TrainingOptions& options_
       options(options_),
       model(model_),
       optimizer(optimizer_),
-      samples(context, options, context.comm),
-      heldout(context.data, options),
+      samples(context, options, context.comm, device_of(model)),
+      heldout(context.data, options, device_of(model)),
       journal(context, options, teachers),
       checkpoints(context, options, model, optimizer, std::move(extra)),
       num_steps(options.steps()) {}
