@@ -1,6 +1,7 @@
 #include "src/base/errors.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <cerrno>
 

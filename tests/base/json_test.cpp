@@ -1,6 +1,7 @@
 #include "src/base/json.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 

@@ -2,8 +2,11 @@
 // "..." line of the tree.
 #include <doctest/doctest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <regex>
+#include <string>
 
 namespace {
 
