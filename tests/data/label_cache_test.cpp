@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "src/data/label_cache_writer.h"
+#include "src/data/loader.h"
 #include "tests/data/data_files.h"
 
 namespace coppice {

@@ -6,50 +6,23 @@
 #include <sstream>
 
 #include "src/base/random.h"
-#include "src/data/tasks.h"
 #include "src/tokens/text_bytes.h"
 #include "src/tokens/token_shard_writer.h"
 #include "src/tokens/tokenizer.h"
 #include "src/tokens/tokenizer_training.h"
 #include "tests/data/data_files.h"
 #include "tests/tokens/tokenizer_models.h"
+#include "tests/tokens/trained_table.h"
 
 namespace coppice {
 
 namespace {
 
 namespace fs = std::filesystem;
+using test::lines_of_pages;
+using test::load_bytes;
+using test::table;
 using test::TokenizerCase;
-
-const std::vector<std::string>& lines_of_pages() {
-  static const std::vector<std::string> lines = [] {
-    std::vector<std::string> result;
-    for (const char* page : {"README.md", "CONTRIBUTING.md"}) {
-      std::istringstream text(slurp(fs::path(COPPICE_SOURCE_DIR) / page));
-      for (std::string line; std::getline(text, line);) result.push_back(line);
-    }
-    return result;
-  }();
-  return lines;
-}
-
-Tokenizer load_bytes(const std::string& bytes) {
-  const ScratchFolder folder;
-  return Tokenizer::load(folder.write("tokenizer.model", bytes));
-}
-
-const std::vector<TokenizerCase>& table() {
-  static const std::vector<TokenizerCase> cases = [] {
-    size_t i = 0;
-    const std::string model = train_tokenizer({.vocab_size = 700}, [&](std::string& line) {
-      if (i == lines_of_pages().size()) return false;
-      line = lines_of_pages()[i++];
-      return true;
-    });
-    return test::tokenizer_table(load_bytes(model).pieces());
-  }();
-  return cases;
-}
 
 /// Lines of prose, and random strings of all that a special piece could stumble over.
 const std::vector<std::string>& texts() {
@@ -231,28 +204,6 @@ TEST_SUITE("unit") {
       shards.read(0, 0, shards.num_tokens(), tokens.data() + 1);
       const std::span<const int64_t> all(tokens);
       CHECK(TextBytes(tokenizer).of(all.first(all.size() - 1), all.subspan(1)) == static_cast<double>(bytes));
-    }
-  }
-
-  TEST_CASE("encode_choice: one dummy prefix for context and choice together; without BOS an empty context is EOS") {
-    for (const char* name : {"llama", "no_bos", "one_end"}) {
-      INFO(std::string(name));
-      const Tokenizer tokenizer = load_bytes(std::ranges::find(table(), name, &TokenizerCase::name)->file.bytes());
-      const auto ids_of = [&](const std::string& text) {
-        const std::vector<int32_t> ids = tokenizer.encode(text);
-        return std::vector<int64_t>(ids.begin(), ids.end());
-      };
-      const TaskItem item{.context = "The tree is", .choices = {"cut back", "x"}, .where = "here:1"};
-      const EncodedChoice encoded = encode_choice(tokenizer, item, 0);
-      std::vector<int64_t> whole = encoded.context;
-      whole.insert(whole.end(), encoded.continuation.begin(), encoded.continuation.end());
-      CHECK(whole == ids_of("The tree is cut back"));
-      CHECK(encoded.context == ids_of("The tree is"));
-      CHECK(tokenizer.decode_continuation({encoded.continuation.begin(), encoded.continuation.end()}) == " cut back");
-      const EncodedChoice alone =
-          encode_choice(tokenizer, {.context = "", .delimiter = "", .choices = {"cut", "x"}, .where = "here:2"}, 0);
-      CHECK(alone.context == std::vector<int64_t>{tokenizer.bos_id().value_or(tokenizer.eos_id())});
-      CHECK(alone.continuation == ids_of("cut"));
     }
   }
 }
