@@ -239,6 +239,7 @@ TEST_SUITE("unit") {
       }
       for (const auto& [first_row, rows, first_column, columns] :
            {std::array{0, 16, 0, 32}, {16, 16, 0, 32}, {3, 5, 7, 13}, {1, 1, 31, 1}}) {
+        if (first_row + rows > whole.size(0)) continue;  // the smallest have 16 rows
         const at::Tensor part = at::zeros({rows, columns});
         initialise_part(table[row], row, part, first_row, first_column, 5);
         CHECK(part.equal(whole.narrow(0, first_row, rows).narrow(1, first_column, columns)));
