@@ -43,7 +43,8 @@ int main(int argc, char** argv) {
   const auto plain_step = [&] {
     const Batch drawn = batch();
     const LossSums sums =
-        train_micro_batch(training.model, drawn, make_targets(drawn, {}, {}), {}, gradient_scale(drawn.num_live));
+        train_micro_batch(training.model, drawn, make_targets(drawn, {}, {}), {}, gradient_scale(drawn.num_live))
+            .read();
     StepVote vote;
     vote.count_finite(std::isfinite(sums.ce));
     COPPICE_CHECK(training.optimizer.step(*alone(), vote).applied, "step skipped");

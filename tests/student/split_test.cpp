@@ -1,6 +1,7 @@
 // The gradient of a step is the same however its batch is split into micro-batches: every loss, packed and not, with
 // masks and without.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <doctest/doctest.h>
 
 #include <algorithm>
