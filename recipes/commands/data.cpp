@@ -5,6 +5,7 @@
 
 #include "recipes/commands/verbs.h"
 #include "recipes/stages/prepare_data.h"
+#include "src/base/signals.h"
 #include "src/data/make_tasks.h"
 #include "src/text/steps/run_step.h"
 #include "src/text/steps/step_table.h"
@@ -56,6 +57,7 @@ void add_data_step(CLI::App& data, const StepRow& row, Action& action) {
   step->add_option("paths", options->inputs, "files and folders")->required();
   step->callback([options, &row, &action] {
     action = [options, &row] {
+      install_signal_handlers();
       const StepReport report = run_step(row, *options);
       fmt::print("{} documents, {} bytes of text\n", report.documents, report.text_bytes);
     };
