@@ -96,6 +96,8 @@ class MaskLearning {
   std::vector<NamedTensor> state() const;
   /// At a checkpoint step dead channels leave the model, so that a resumed run has them leave at the same step.
   void compact();
+  /// The vote of a step that moves scores alone.
+  StepOutcome hold_still(StepVote& vote);
   MaskHealth health_of(const MaskMoment& moment, const at::Tensor& plain_LF, const at::Tensor& hard_LF) const;
   /// Warns of scores that do not move and of masks that do not decide.
   void watch_step(const MaskMoment& moment, const MaskHealth& health, double score_grad_norm);
@@ -197,6 +199,12 @@ MaskHealth MaskLearning::health_of(const MaskMoment& moment, const at::Tensor& p
                       .global = budget_.global});
 }
 
+StepOutcome MaskLearning::hold_still(StepVote& vote) {
+  model_.arena->zero_gradient();
+  sum_over(context_.comm, vote.values, "the vote of the step");
+  return {.applied = vote.values[StepVote::not_finite].item<double>() == 0, .grad_norm = 0, .lr = 0};
+}
+
 void MaskLearning::step() {
   compact();
   const MaskMoment moment = moment_of(training_.state.step);
@@ -213,19 +221,14 @@ void MaskLearning::step() {
   if (!tested_) self_test_loss(model_, batches.front(), targets_of(batches.front()).front(), head_loss, masks);
   tested_ = true;
   const StepSums step_sums = accumulate_gradient(model_, batches, targets_of, masks, training_.samples.scale());
-  training_.vote();
   const LossSums sums = step_sums.read();
   const at::Tensor penalty = learned_->penalty(moment);
   const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_LF.grad(), penalty);
   raw_LF.set_requires_grad(false);
   const bool finite = std::isfinite(sums.terms().loss) && score_grad_LF.isfinite().all().item<bool>();
-  if (options_.masks.freeze_weights) model_.arena->zero_gradient();
-  StepOutcome outcome{.applied = finite, .grad_norm = 0, .lr = 0};
-  if (!options_.masks.freeze_weights) {
-    StepVote vote;
-    vote.count_finite(finite);
-    outcome = optimizer_.step(context_.comm, vote);
-  }
+  StepVote vote = training_.vote();
+  vote.count_finite(finite);
+  const StepOutcome outcome = options_.masks.freeze_weights ? hold_still(vote) : optimizer_.step(context_.comm, vote);
 
   const at::Tensor plain_LF =
       learned_->evaluates_as_trained() ? trained.plain_LF : learned_->evaluation_mask(moment).plain_LF;
@@ -250,7 +253,7 @@ void MaskLearning::step() {
   watch_step(moment, health, score_grad_norm);
   const double heldout = training_.heldout.due(training_.state.step + 1) ? look(moment, health, keys) : std::nan("");
   extra_["score_t"] = learned_->t();
-  training_.end_step({.sums = sums, .outcome = outcome, .heldout = heldout, .extra = keys}, extra_);
+  training_.end_step({.sums = sums, .outcome = outcome, .heldout = heldout, .extra = keys}, vote, extra_);
 }
 
 void MaskLearning::watch_step(const MaskMoment& moment, const MaskHealth& health, double score_grad_norm) {

@@ -87,16 +87,15 @@ Json run_train(StageContext& context) {
           return targets_of(teachers, model, batch, distillation, distils);
         },
         {}, training.samples.scale());
-    training.vote();
     const LossSums sums = step_sums.read();
-    StepVote vote;
+    StepVote vote = training.vote();
     vote.count_finite(std::isfinite(sums.terms().loss));
     const StepOutcome outcome = optimizer.step(context.comm, vote);
     std::vector<std::pair<std::string, double>> keys;
     if (options.has_teacher() && is_scheduled(options.distillation))
       keys.emplace_back("teacher_weight", distillation.teacher_weight);
     training.end_step({.sums = sums, .outcome = outcome, .heldout = training.heldout_loss_if_due(), .extra = keys},
-                      extra);
+                      vote, extra);
   }
   save_model(context.folder() / "model", model, model_facts(context));
   Json body = training.finish();

@@ -1,9 +1,9 @@
 #include "recipes/stages/training.h"
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -20,6 +20,8 @@
 
 namespace coppice {
 namespace {
+
+enum Wanted : int64_t { kStop, kSave, kNumWanted };  // what travels with the vote of a step
 
 at::Device device_of(const Model& model) { return model.arena->parameter(size_t{0}).device(); }
 
@@ -177,18 +179,19 @@ void Training::save(const Json& extra_facts) {
   context.run.add_seconds(context.stage.name, journal.take_seconds());
 }
 
-void Training::vote() {
-  std::array<double, 2> wanted = {stop_requested() ? 1.0 : 0.0, take_save_request() ? 1.0 : 0.0};
-  sum_over(context.comm, wanted, "stop and save");
-  stop_ = wanted[0] > 0;
-  save_ = wanted[1] > 0;
+StepVote Training::vote() const {
+  StepVote vote(kNumWanted);
+  vote.sums().select(0, kStop).fill_(stop_requested() ? 1 : 0);
+  vote.sums().select(0, kSave).fill_(take_save_request() ? 1 : 0);
+  return vote;
 }
 
-void Training::end_step(const StepRecord& record, const Json& extra_facts) {
+void Training::end_step(const StepRecord& record, const StepVote& vote, const Json& extra_facts) {
   journal.end_step(state, record, model.config, samples.batches(), checkpoints.saved_step());
-  const bool stop = stop_ && state.step < num_steps;
+  const bool stop = vote.sums()[kStop].item<double>() > 0 && state.step < num_steps;
   const bool last = state.step == num_steps && options.keep_finished;
-  if (state.step % options.checkpoint_steps == 0 || last || stop || save_) save(extra_facts);
+  if (state.step % options.checkpoint_steps == 0 || last || stop || vote.sums()[kSave].item<double>() > 0)
+    save(extra_facts);
   if (stop)
     throw Stopped(fmt::format("stopped at step {} of stage '{}', checkpoint written; run again to go on", state.step,
                               context.stage.name));

@@ -72,18 +72,18 @@ struct Training {
   const std::vector<Batch>& begin_step();
   /// NaN where no look is due.
   double heldout_loss_if_due() const;
-  /// Asks all ranks, once a step and before its update, whether any of them was told to stop or to save.
-  void vote();
+  /// The vote of the step under way, made before its update: whether this rank was told to stop or to save travels with
+  /// what decides the update, and all ranks obey the sums.
+  StepVote vote() const;
   /// Counts the step, appends its line, writes a checkpoint when due, stops when
-  /// the vote said so. Throws DivergedError after too
+  /// the vote, by now summed over all ranks, says so. Throws DivergedError after too
   /// many skipped steps in a row, Stopped after saving.
-  void end_step(const StepRecord& record, const Json& extra_facts);
+  void end_step(const StepRecord& record, const StepVote& vote, const Json& extra_facts);
   /// After the last step; returns {steps, tokens, skipped_steps, ...} for the stage's manifest.
   Json finish();
 
  private:
   void save(const Json& extra_facts);
-  bool stop_ = false, save_ = false;  // of the last vote
 };
 
 }  // namespace coppice
