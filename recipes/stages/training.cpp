@@ -17,6 +17,7 @@
 #include "src/base/log.h"
 #include "src/base/signals.h"
 #include "src/checkpoint/checkpoint.h"
+#include "src/tensors/device.h"
 
 namespace coppice {
 namespace {
@@ -128,7 +129,7 @@ void TrainingCheckpoints::save(const TrainingState& state, const SampleStream& s
                         {"flops", state.flops}}},
                       {"extra", extra_facts},
                       {"machine",
-                       {{"device", "cpu"},
+                       {{"device", device_name(device_of(model_))},
                         {"threads", machine_json().at("threads")},
                         {"cpu_capability", machine_json().at("cpu_capability")},
                         {"deterministic", true}}},
