@@ -75,9 +75,8 @@ struct Training {
   /// The vote of the step under way, made before its update: whether this rank was told to stop or to save travels with
   /// what decides the update, and all ranks obey the sums.
   StepVote vote() const;
-  /// Counts the step, appends its line, writes a checkpoint when due, stops when
-  /// the vote, by now summed over all ranks, says so. Throws DivergedError after too
-  /// many skipped steps in a row, Stopped after saving.
+  /// Counts the step, appends its line, writes a checkpoint when due, stops when the vote, by now summed over all
+  /// ranks, says so. Throws DivergedError after too many skipped steps in a row, Stopped after saving.
   void end_step(const StepRecord& record, const StepVote& vote, const Json& extra_facts);
   /// After the last step; returns {steps, tokens, skipped_steps, ...} for the stage's manifest.
   Json finish();
