@@ -115,6 +115,16 @@ bool boolean_at(const Json& object, const char* key, const std::string& path) {
   return found->get<bool>();
 }
 
+RopeScaling rope_scaling_at(const Json& json, const std::string& path) {
+  const Json& object = object_at(json, "rope_scaling", path);
+  const uint64_t positions = unsigned_at(object, "original_max_position_embeddings", path);
+  return {.factor = number_at(object, "factor", path),
+          .low_freq_factor = number_at(object, "low_freq_factor", path),
+          .high_freq_factor = number_at(object, "high_freq_factor", path),
+          .original_max_position_embeddings =
+              static_cast<int64_t>(std::min(positions, uint64_t{1} << 32))};  // check_config() refuses
+}
+
 int64_t width_of(const Json& value, const std::string& path) {
   if (!value.is_number_unsigned() || value.get<uint64_t>() > static_cast<uint64_t>(kMaxSize))
     throw UserError::bad_file(path, fmt::format("intermediate_size: got {}, expected whole numbers up to {}",
@@ -149,6 +159,20 @@ void check_config(const ModelConfig& config, const std::string& where, bool from
     refuse(fmt::format("rope_theta: got {}, expected a number above 1", config.rope_theta));
   if (!std::isfinite(config.rms_norm_eps) || config.rms_norm_eps <= 0.0 || config.rms_norm_eps > 0.1)
     refuse(fmt::format("rms_norm_eps: got {}, expected above 0, at most 0.1", config.rms_norm_eps));
+  if (!config.rope_scaling) return;
+  const RopeScaling& scaling = *config.rope_scaling;
+  if (!std::isfinite(scaling.factor) || scaling.factor < 1.0)
+    refuse(fmt::format("rope_scaling: factor: got {}, expected at least 1", scaling.factor));
+  if (!std::isfinite(scaling.high_freq_factor) || !(scaling.low_freq_factor > 0.0) ||
+      !(scaling.low_freq_factor < scaling.high_freq_factor))
+    refuse(fmt::format("rope_scaling: low_freq_factor {} and high_freq_factor {}: expected 0 < low < high",
+                       scaling.low_freq_factor, scaling.high_freq_factor));
+  if (scaling.original_max_position_embeddings < 1 ||
+      scaling.original_max_position_embeddings > config.max_position_embeddings)
+    refuse(
+        fmt::format("rope_scaling: original_max_position_embeddings: got {}, expected 1 to {} "
+                    "(max_position_embeddings)",
+                    scaling.original_max_position_embeddings, config.max_position_embeddings));
 }
 
 Json to_json(const ModelConfig& config) {
@@ -165,13 +189,21 @@ Json to_json(const ModelConfig& config) {
   json["rms_norm_eps"] = config.rms_norm_eps;
   json["tie_word_embeddings"] = config.tie_word_embeddings;
   json["qk_norm"] = config.qk_norm;
+  if (config.qkv_bias) json["qkv_bias"] = true;  // left out otherwise: what was written before such models stays equal
+  if (config.rope_scaling)
+    json["rope_scaling"] = {{"factor", config.rope_scaling->factor},
+                            {"low_freq_factor", config.rope_scaling->low_freq_factor},
+                            {"high_freq_factor", config.rope_scaling->high_freq_factor},
+                            {"original_max_position_embeddings",
+                             static_cast<uint64_t>(config.rope_scaling->original_max_position_embeddings)}};
   return json;
 }
 
 ModelConfig config_from_json(const Json& json, const std::string& path) {
   if (!json.is_object()) throw UserError::bad_file(path, "model: expected an object");
   ModelConfig config;
-  std::vector<std::string> known{"intermediate_size", "rope_theta", "rms_norm_eps", "tie_word_embeddings", "qk_norm"};
+  std::vector<std::string> known{"intermediate_size", "rope_theta", "rms_norm_eps", "tie_word_embeddings",
+                                 "qk_norm",           "qkv_bias",   "rope_scaling"};
   for (const SizeField& field : kSizeFields) {
     const uint64_t value = unsigned_at(json, field.name, path);
     if (value > static_cast<uint64_t>(field.max))
@@ -191,6 +223,8 @@ ModelConfig config_from_json(const Json& json, const std::string& path) {
   config.rms_norm_eps = number_at(json, "rms_norm_eps", path);
   config.tie_word_embeddings = boolean_at(json, "tie_word_embeddings", path);
   config.qk_norm = boolean_at(json, "qk_norm", path);
+  if (json.contains("qkv_bias")) config.qkv_bias = boolean_at(json, "qkv_bias", path);
+  if (json.contains("rope_scaling")) config.rope_scaling = rope_scaling_at(json, path);
   for (const auto& [key, value] : json.items())
     if (std::ranges::find(known, key) == known.end())
       throw UserError::bad_file(path, fmt::format("model: unknown key '{}'", printable(key)));

@@ -2,12 +2,24 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "src/base/json.h"
 
 namespace coppice {
+
+/// rope_type "llama3" (Llama 3.1): frequencies of long wavelengths are divided by `factor`, short ones stay, those
+/// between go from one to the other. Keys of `rope_parameters` in transformers.
+struct RopeScaling {
+  double factor = 8.0;
+  double low_freq_factor = 1.0;
+  double high_freq_factor = 4.0;
+  int64_t original_max_position_embeddings = 8192;
+
+  bool operator==(const RopeScaling&) const = default;
+};
 
 struct ModelConfig {
   int64_t vocab_size = 0;
@@ -20,7 +32,9 @@ struct ModelConfig {
   double rope_theta = 500000.0;
   double rms_norm_eps = 1e-5;
   bool tie_word_embeddings = true;
-  bool qk_norm = true;  // before RoPE (Qwen3 layout)
+  bool qk_norm = true;                      // before RoPE (Qwen3 layout)
+  bool qkv_bias = false;                    // of q_proj, k_proj and v_proj (Qwen2 layout)
+  std::optional<RopeScaling> rope_scaling;  // nothing: plain frequencies of rope_theta
   int64_t max_position_embeddings = 4096;
 
   bool operator==(const ModelConfig&) const = default;
