@@ -38,15 +38,13 @@ TrainingCheckpoints::TrainingCheckpoints(const StageContext& context, const Trai
     : context_(context), options_(options), model_(model), optimizer_(optimizer), extra_(std::move(extra)) {}
 
 /// Everything of a checkpoint: parameters as `master_of` gives them, slots, what the stage adds.
-std::vector<NamedTensor> TrainingCheckpoints::tensors(
-    const std::function<at::Tensor(const std::string&)>& master_of) const {
-  std::vector<NamedTensor> tensors = parameter_tensors(model_.config, "/model/", master_of);
+TensorSource TrainingCheckpoints::tensors(std::function<at::Tensor(const std::string&)> master_of) const {
+  std::vector<TensorSource> sources = {parameter_source(model_.config, "/model/", std::move(master_of))};
   for (const std::string& slot : optimizer_.slot_names())
-    for (NamedTensor& tensor : parameter_tensors(model_.config, "/optim/" + slot + "/",
-                                                 [&](const std::string& name) { return optimizer_.slot(slot, name); }))
-      tensors.push_back(std::move(tensor));
-  tensors.insert(tensors.end(), extra_.begin(), extra_.end());
-  return tensors;
+    sources.push_back(parameter_source(model_.config, "/optim/" + slot + "/",
+                                       [this, slot](const std::string& name) { return optimizer_.slot(slot, name); }));
+  sources.push_back(source_of(extra_));
+  return join(std::move(sources));
 }
 
 /// Of this stage's options, tokenizer and tokens; another machine is a warning.
@@ -92,7 +90,7 @@ Json TrainingCheckpoints::resume(TrainingState& state, SampleStream& samples, co
     check_manifest(found, path, newest->step);
     if (prepare) prepare(object_at(found, "extra", path), path);
     master.emplace(*model_.arena);
-    return tensors([&](const std::string& name) { return (*master)[name]; });
+    return tensors_of(tensors([&](const std::string& name) { return (*master)[name]; }));
   });
   master.reset();
   const Json& counts = object_at(manifest, "state", path);

@@ -10,7 +10,7 @@
 #include "recipes/stages/heldout.h"
 #include "recipes/stages/journal.h"
 #include "recipes/stages/sample_stream.h"
-#include "src/checkpoint/tensor_folder.h"
+#include "src/checkpoint/tensor_folder_writer.h"
 #include "src/optim/optimizer.h"
 
 namespace coppice {
@@ -38,7 +38,7 @@ class TrainingCheckpoints {
   int64_t saved_step() const { return saved_step_; }
 
  private:
-  std::vector<NamedTensor> tensors(const std::function<at::Tensor(const std::string&)>& master_of) const;
+  TensorSource tensors(std::function<at::Tensor(const std::string&)> master_of) const;
   void check_manifest(const Json& manifest, const std::string& path, int64_t step) const;
 
   const StageContext& context_;

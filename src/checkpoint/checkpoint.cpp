@@ -6,9 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
-#include <map>
 #include <nlohmann/json.hpp>
-#include <string_view>
 #include <system_error>
 
 #include "src/base/errors.h"
@@ -67,36 +65,6 @@ std::vector<std::string> names_in(const fs::path& folder) {
   return names;
 }
 
-/// layers.12.mlp.up_proj.weight -> 12; -1 for what lies in no layer.
-int64_t layer_of(std::string_view parameter) {
-  constexpr std::string_view kLayers = "layers.";
-  int64_t layer = -1;
-  if (parameter.starts_with(kLayers))
-    std::from_chars(parameter.data() + kLayers.size(), parameter.data() + parameter.size(), layer);
-  return layer;
-}
-
-/// A unit is the embedding, a layer, the final norm with its head, each with its slots; all that is neither below
-/// /model nor a slot of it is the stage's own.
-void assign_units(std::vector<TensorSource::Entry>& entries) {
-  std::map<std::string, int64_t, std::less<>> unit_of;
-  int64_t last = 0;
-  for (TensorSource::Entry& entry : entries) {
-    std::string_view name = entry.name;
-    entry.unit = kStageUnit;
-    if (name.starts_with("/model/")) {
-      name.remove_prefix(std::string_view("/model/").size());
-      const int64_t layer = layer_of(name);
-      entry.unit = layer >= 0 ? layer + 1 : last == 0 ? 0 : last + 1;
-      if (layer >= 0) last = std::max(last, entry.unit);
-      unit_of.emplace(name, entry.unit);
-    } else if (name.starts_with("/optim/")) {
-      name.remove_prefix(name.find('/', std::string_view("/optim/").size()) + 1);
-      if (const auto found = unit_of.find(name); found != unit_of.end()) entry.unit = found->second;
-    }
-  }
-}
-
 void check_step(const Json& manifest, const CheckpointPlace& place) {
   const std::string where = (place.folder / "manifest.json").string();
   const uint64_t step = unsigned_at(manifest, "step", where);
@@ -106,25 +74,25 @@ void check_step(const Json& manifest, const CheckpointPlace& place) {
 
 }  // namespace
 
-std::vector<NamedTensor> parameter_tensors(const ModelConfig& config, const std::string& prefix,
-                                           const std::function<at::Tensor(const std::string&)>& tensor_of) {
-  std::vector<NamedTensor> tensors;
-  for (const Parameter& parameter : parameter_table(config))
-    tensors.push_back({prefix + parameter.name, tensor_of(parameter.name)});
-  return tensors;
+TensorSource parameter_source(const ModelConfig& config, const std::string& prefix,
+                              std::function<at::Tensor(const std::string&)> tensor_of) {
+  TensorSource source;
+  std::vector<Parameter> table = parameter_table(config);
+  for (const Parameter& parameter : table)
+    source.entries.push_back({.name = prefix + parameter.name, .shape = parameter.shape, .unit = parameter.unit});
+  source.value = [table = std::move(table), tensor_of = std::move(tensor_of)](size_t i) {
+    return tensor_of(table[i].name);
+  };
+  return source;
 }
 
 void save_model(const fs::path& folder, const Model& model, Json facts, uint64_t part_bytes) {
   COPPICE_CHECK(!facts.contains("model"), "the facts of a model hold no config");
   facts["model"] = to_json(model.config);
   const MasterReader master = model.arena->read_master();
-  const std::vector<Parameter> table = parameter_table(model.config);
-  TensorSource source;
-  for (const Parameter& parameter : table)
-    source.entries.push_back({.name = "/model/" + parameter.name, .shape = parameter.shape});
-  assign_units(source.entries);
-  source.value = [&](size_t i) { return master[table[i].name]; };
-  write_tensor_folder(folder, kModelFormat, source, std::move(facts), part_bytes);
+  write_tensor_folder(folder, kModelFormat,
+                      parameter_source(model.config, "/model/", [&](const std::string& name) { return master[name]; }),
+                      std::move(facts), part_bytes);
 }
 
 LoadedModel load_model(const fs::path& folder) {
@@ -140,9 +108,9 @@ LoadedModel load_model(const fs::path& folder) {
         where, fmt::format("the config asks for {} bytes of parameters, the files hold {}", wanted, bytes));
   LoadedModel loaded{make_model(config), Json(), ""};
   const MasterEditor master = loaded.model.arena->edit_master();
-  loaded.manifest =
-      read_tensor_folder(folder, kModelFormat,
-                         parameter_tensors(config, "/model/", [&](const std::string& name) { return master[name]; }));
+  loaded.manifest = read_tensor_folder(
+      folder, kModelFormat,
+      tensors_of(parameter_source(config, "/model/", [&](const std::string& name) { return master[name]; })));
   loaded.sha256 = seal_of(folder);
   return loaded;
 }
@@ -213,12 +181,10 @@ Json read_checkpoint(const CheckpointPlace& place, const std::vector<NamedTensor
   return read_checkpoint(place, [&](const Json&, const std::string&) { return into; });
 }
 
-void write_checkpoint(const fs::path& ckpt_folder, int64_t step, const std::vector<NamedTensor>& tensors, Json facts,
+void write_checkpoint(const fs::path& ckpt_folder, int64_t step, const TensorSource& source, Json facts,
                       uint64_t part_bytes) {
   COPPICE_CHECK(step >= 0 && step < 100'000'000, fmt::format("step {} has no name of eight digits", step));
   facts["step"] = step;
-  TensorSource source = source_of(tensors);
-  assign_units(source.entries);
   write_tensor_folder(ckpt_folder / step_name(step), kCheckpointFormat, source, std::move(facts), part_bytes);
 }
 

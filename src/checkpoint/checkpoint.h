@@ -20,10 +20,10 @@
 
 namespace coppice {
 
-/// One tensor a parameter, in the order of the table: prefix + its name, and what `tensor_of` gives for that name (the
-/// master's or a slot's values).
-std::vector<NamedTensor> parameter_tensors(const ModelConfig& config, const std::string& prefix,
-                                           const std::function<at::Tensor(const std::string&)>& tensor_of);
+/// One tensor a parameter, in the order of the table and of its unit: prefix + its name, and what `tensor_of` gives for
+/// that name (the master's or a slot's values).
+TensorSource parameter_source(const ModelConfig& config, const std::string& prefix,
+                              std::function<at::Tensor(const std::string&)> tensor_of);
 
 // -- models --
 /// format coppice.model; facts must not hold "model" (the config is added).
@@ -60,8 +60,8 @@ Json read_checkpoint(const CheckpointPlace& place, const TensorsWanted& wanted);
 /// The same for tensors that are known beforehand.
 Json read_checkpoint(const CheckpointPlace& place, const std::vector<NamedTensor>& into);
 /// Writes <ckpt_folder>/step-<8 digits>; facts gets `step`. An existing folder of that step is replaced in one rename.
-void write_checkpoint(const std::filesystem::path& ckpt_folder, int64_t step, const std::vector<NamedTensor>& tensors,
-                      Json facts, uint64_t part_bytes = kPartBytes);
+void write_checkpoint(const std::filesystem::path& ckpt_folder, int64_t step, const TensorSource& source, Json facts,
+                      uint64_t part_bytes = kPartBytes);
 /// Removes all but the newest `keep_last`; fewer than 2 is refused (UserError::recipe). A failed removal is a warning.
 void prune_checkpoints(const std::filesystem::path& ckpt_folder, int keep_last);
 

@@ -23,8 +23,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::vector<uint64_t> dims_of(const std::vector<int64_t>& shape) { return {shape.begin(), shape.end()}; }
-
 uint64_t bytes_of(const TensorSource::Entry& entry) {
   uint64_t bytes = sizeof(float);
   for (const int64_t size : entry.shape) bytes *= static_cast<uint64_t>(size);
@@ -43,14 +41,8 @@ Skeleton write_skeleton(const fs::path& path, const std::string& format, const T
   Hdf5Writer skeleton(path);
   for (const size_t i : part.entries) {
     const TensorSource::Entry& entry = source.entries[i];
-    const std::vector<uint64_t> dims = dims_of(entry.shape);
-    skeleton.reserve_contiguous(entry.name, Hdf5Type::f32, dims);
+    skeleton.reserve_contiguous(entry.name, Hdf5Type::f32, {entry.shape.begin(), entry.shape.end()});
     skeleton.set_attribute(entry.name, "dtype", "f32");
-    if (entry.name.starts_with(
-            "/optim/")) {  // a slice was once thought of; it is always the whole, and old hashes hold
-      skeleton.set_attribute(entry.name, "shape", dims);
-      skeleton.set_attribute(entry.name, "begin", uint64_t{0});
-    }
   }
   skeleton.set_attribute("/", "format", format);
   skeleton.set_attribute("/", "version", uint64_t{kTensorFolderVersion});
@@ -148,14 +140,34 @@ void write_tensor_folder(const fs::path& folder, const std::string& format, cons
   }
 }
 
-TensorSource source_of(const std::vector<NamedTensor>& tensors) {
+TensorSource source_of(std::vector<NamedTensor> tensors) {
   TensorSource source;
   for (const NamedTensor& tensor : tensors) {
     check_tensor(tensor.name, tensor.value);
     source.entries.push_back({.name = tensor.name, .shape = tensor.value.sizes().vec()});
   }
-  source.value = [&tensors](size_t i) { return tensors[i].value; };
+  source.value = [tensors = std::move(tensors)](size_t i) { return tensors[i].value; };
   return source;
+}
+
+TensorSource join(std::vector<TensorSource> sources) {
+  TensorSource all;
+  std::vector<std::pair<size_t, size_t>> from;  // which source, and its entry
+  for (size_t i = 0; i < sources.size(); ++i)
+    for (size_t entry = 0; entry < sources[i].entries.size(); ++entry) {
+      all.entries.push_back(sources[i].entries[entry]);
+      from.emplace_back(i, entry);
+    }
+  all.value = [from = std::move(from), sources = std::move(sources)](size_t entry) {
+    return sources[from[entry].first].value(from[entry].second);
+  };
+  return all;
+}
+
+std::vector<NamedTensor> tensors_of(const TensorSource& source) {
+  std::vector<NamedTensor> tensors;
+  for (size_t i = 0; i < source.entries.size(); ++i) tensors.push_back({source.entries[i].name, source.value(i)});
+  return tensors;
 }
 
 void write_tensor_folder(const fs::path& folder, const std::string& format, const std::vector<NamedTensor>& tensors,

@@ -25,7 +25,7 @@ struct TensorSource {
   struct Entry {
     std::string name;
     std::vector<int64_t> shape;
-    int64_t unit = 0;  // of the model, or kStageUnit
+    int64_t unit = kStageUnit;  // or of the model: Parameter::unit
   };
   std::vector<Entry> entries;  // as a single part holds them
   /// The value of an entry, contiguous float32 on the CPU. Asked part after part, in the order of entries, and let go
@@ -42,8 +42,12 @@ std::vector<std::vector<size_t>> divide_into_parts(const std::vector<TensorSourc
 /// failure, nothing half-written under the final name.
 void write_tensor_folder(const std::filesystem::path& folder, const std::string& format, const TensorSource& source,
                          Json facts, uint64_t part_bytes = kPartBytes);
-/// Tensors that are there, all of one unit; they outlive the source.
-TensorSource source_of(const std::vector<NamedTensor>& tensors);
+/// Tensors that are there, as the stage's own.
+TensorSource source_of(std::vector<NamedTensor> tensors);
+/// One after another.
+TensorSource join(std::vector<TensorSource> sources);
+/// All of them at once, to be filled.
+std::vector<NamedTensor> tensors_of(const TensorSource& source);
 void write_tensor_folder(const std::filesystem::path& folder, const std::string& format,
                          const std::vector<NamedTensor>& tensors, Json facts);
 

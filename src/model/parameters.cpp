@@ -45,9 +45,9 @@ double matrix_weights(const ModelConfig& config) {
 
 int64_t round_up(int64_t size, int64_t multiple) { return (size + multiple - 1) / multiple * multiple; }
 
-std::string unit_of(const Parameter& parameter) {
+std::string unit_name(const Parameter& parameter) {
   if (parameter.layer >= 0) return fmt::format("layers.{}", parameter.layer);
-  return parameter.name.starts_with("embed_tokens") ? "embed_tokens" : "norm";  // the head goes with the norm
+  return parameter.unit == 0 ? "embed_tokens" : "norm";
 }
 
 /// 2048 elements, doubled until the units have at most 2^20 cells: a function of the model alone.
@@ -99,6 +99,9 @@ std::vector<Parameter> parameter_table(const ModelConfig& config) {
                      .axes = row.axes,
                      .kind = row.kind,
                      .layer = layer,
+                     .unit = layer >= 0      ? layer + 1
+                             : table.empty() ? 0
+                                             : config.num_hidden_layers + 1,
                      .block = row.block == nullptr ? name : numbered(row.block)});
   };
 
@@ -169,8 +172,8 @@ ArenaLayout arena_layout(const ModelConfig& config, int shards) {
     // up_proj is a block of its own and yet follows gate_proj without padding: the two are read as one matrix.
     const bool fused = same_block || parameter.name.ends_with(".up_proj.weight");
     if (!fused) layout.size = round_up(layout.size, kArenaAlignment);
-    if (const std::string unit = unit_of(parameter); layout.units.empty() || layout.units.back().name != unit)
-      layout.units.push_back({.name = unit, .offset = layout.size});
+    if (std::ssize(layout.units) == parameter.unit)
+      layout.units.push_back({.name = unit_name(parameter), .offset = layout.size});
     layout.entries.push_back({.name = parameter.name, .shape = parameter.shape, .offset = layout.size, .size = size});
     if (same_block) {
       layout.blocks.back().size += size;

@@ -23,6 +23,7 @@ struct Parameter {
   std::vector<Axis> axes;      // one role per axis; `heads` means heads * head_dim rows
   ParameterKind kind = ParameterKind::linear;
   int layer = -1;     // -1: not in a layer
+  int64_t unit = 0;   // 0 the embedding, 1 + n layer n, then the final norm with an untied head
   std::string block;  // optimizer block: layers.3.qkv for q, k and v; otherwise its own name
 };
 

@@ -26,7 +26,7 @@ std::vector<NamedTensor> tensors_of_step(int64_t step) {
 }
 
 void save(const fs::path& folder, int64_t step) {
-  write_checkpoint(folder, step, tensors_of_step(step), {{"tokens", 100 * step}});
+  write_checkpoint(folder, step, source_of(tensors_of_step(step)), {{"tokens", 100 * step}});
 }
 
 /// Loads the newest checkpoint and checks that its tensors are those of its step; -1 = none.
@@ -75,7 +75,8 @@ TEST_SUITE("unit") {
 
   TEST_CASE("checkpoint: its manifest says which tensors are wanted, or refuses it before one is read") {
     const ScratchFolder scratch;
-    write_checkpoint(scratch.path, 4, {{"/model/a", at::full({6}, 2.5F)}, {"/mask/scores", at::ones({2, 3})}},
+    write_checkpoint(scratch.path, 4,
+                     source_of({{"/model/a", at::full({6}, 2.5F)}, {"/mask/scores", at::ones({2, 3})}}),
                      {{"extra", {{"rows", 6}}}});
     const CheckpointPlace place = find_newest_checkpoint(scratch.path).value();
     std::vector<NamedTensor> filled;
@@ -108,12 +109,13 @@ TEST_SUITE("unit") {
     const ScratchFolder scratch;
     save(scratch.path, 5);
     const CheckpointPlace place = find_newest_checkpoint(scratch.path).value();
-    CHECK_THROWS_WITH_AS(read_checkpoint(place,
-                                         [&](const Json&, const std::string&) {
-                                           write_checkpoint(scratch.path, 5, tensors_of_step(6), {{"tokens", 1}});
-                                           return tensors_of_step(0);
-                                         }),
-                         doctest::Contains("was replaced while it was read"), UserError);
+    CHECK_THROWS_WITH_AS(
+        read_checkpoint(place,
+                        [&](const Json&, const std::string&) {
+                          write_checkpoint(scratch.path, 5, source_of(tensors_of_step(6)), {{"tokens", 1}});
+                          return tensors_of_step(0);
+                        }),
+        doctest::Contains("was replaced while it was read"), UserError);
   }
 
   TEST_CASE("checkpoint: pruning keeps the newest two at least") {
@@ -244,7 +246,7 @@ TEST_SUITE("faults") {
     const ScratchFolder scratch;
     const fs::path ckpt = scratch.path / "ckpt";
     const at::Tensor value = at::ones({3});
-    write_checkpoint(ckpt, 10, {{"/model/a", value}}, Json::object());
+    write_checkpoint(ckpt, 10, source_of({{"/model/a", value}}), Json::object());
     fs::permissions(ckpt, fs::perms::all);
     const auto try_as_nobody = [&](const fs::path& locked) {
       const fs::perms before = fs::status(locked).permissions();

@@ -100,11 +100,12 @@ class SyncedDisk {
 constexpr uint64_t kSmallPart = 100;  // three parts: two units, and what is the stage's own
 
 void save(const fs::path& ckpt, int64_t step, float value, uint64_t part_bytes = kPartBytes) {
+  const std::vector<TensorSource::Entry> entries = {{"/model/a", {300}, 0},
+                                                    {"/model/layers.0.b", {40}, 1},
+                                                    {"/optim/v/layers.0.b", {40}, 1},
+                                                    {"/mask/scores", {5}, kStageUnit}};
   write_checkpoint(ckpt, step,
-                   {{"/model/a", at::full({300}, value)},
-                    {"/model/layers.0.b", at::full({40}, value)},
-                    {"/optim/v/layers.0.b", at::full({40}, value)},
-                    {"/mask/scores", at::full({5}, value)}},
+                   {.entries = entries, .value = [&](size_t i) { return at::full(entries[i].shape, value); }},
                    Json::object(), part_bytes);
 }
 

@@ -38,8 +38,7 @@ def test_checkpoint_part(work):
             if isinstance(item, h5py.Dataset):
                 assert item.attrs["dtype"] in (b"f32", "f32")
                 assert item.chunks is None and item.dtype == numpy.float32
-                if name.startswith("optim/"):
-                    assert tuple(item.attrs["shape"]) == item.shape and item.attrs["begin"] == 0
+                assert set(item.attrs) == {"dtype"}
                 found["/" + name] = item[...]
 
         part.visititems(visit)

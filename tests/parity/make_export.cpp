@@ -217,14 +217,12 @@ void write_own_files(const fs::path& work, const Tokenizer& tokenizer) {
   const ModelConfig config = config_of(tokenizer, true, {96, 96});
   const Model model = random_model(config, 23);
   const MasterReader master = model.arena->read_master();
-  std::vector<NamedTensor> tensors =
-      parameter_tensors(config, "/model/", [&](const std::string& name) { return master[name]; });
-  for (const NamedTensor& tensor :
-       parameter_tensors(config, "/optim/v/", [&](const std::string& name) { return master[name] * 2; }))
-    tensors.push_back(tensor);
+  const TensorSource tensors =
+      join({parameter_source(config, "/model/", [&](const std::string& name) { return master[name]; }),
+            parameter_source(config, "/optim/v/", [&](const std::string& name) { return master[name] * 2; })});
   write_checkpoint(work / "ckpt", 5, tensors, {{"run", "parity"}});
   std::vector<SafetensorsTensor> copies;
-  for (const NamedTensor& tensor : tensors) copies.push_back({tensor.name, tensor.value});
+  for (const NamedTensor& tensor : tensors_of(tensors)) copies.push_back({tensor.name, tensor.value});
   write_safetensors(work / "ckpt.safetensors", copies);
 
   TokenShardWriter shards(work / "tokens", "invented", tokenizer.vocab_size(), tokenizer.eos_id(),
