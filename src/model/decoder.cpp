@@ -72,13 +72,13 @@ at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const F
     const LayerWeights w = layer_weights(model, layer);
     ResidualNorm norm = residual_rms_norm(x_ND, delta_ND, w.attention_norm.value, w.attention_norm.grad, eps);
     if (taps.layer_output && layer > 0) taps.layer_output(static_cast<int>(layer) - 1, norm.residual_ND);
+    // the heads whose weights are held here, be they all of them or a part
+    const int64_t heads = w.o.value.size(1) / config.head_dim;
+    const int64_t kv_heads = (w.qkv.value.size(0) / config.head_dim - heads) / 2;
     const at::Tensor qkv_NP =
         qk_norm_rope(linear(norm.normed_ND, w.qkv.value, w.qkv.grad), w.q_norm.value, w.q_norm.grad, w.k_norm.value,
-                     w.k_norm.grad, position_N, config.num_attention_heads, config.num_key_value_heads, eps,
-                     config.rope_theta, input.largest_position);
-    delta_ND = linear(
-        causal_attention(qkv_NP, batch, config.num_attention_heads, config.num_key_value_heads, input.document_BT),
-        w.o.value, w.o.grad);
+                     w.k_norm.grad, position_N, heads, kv_heads, eps, config.rope_theta, input.largest_position);
+    delta_ND = linear(causal_attention(qkv_NP, batch, heads, kv_heads, input.document_BT), w.o.value, w.o.grad);
 
     norm = residual_rms_norm(norm.residual_ND, delta_ND, w.ffn_norm.value, w.ffn_norm.grad, eps);
     const at::Tensor ffn_mask_F =
