@@ -5,17 +5,27 @@
 
 using namespace coppice;
 
+namespace {
+
+void check_output_and_gradient(const Placement& on) {
+  for (const int64_t width : {1, 31, 33, 257}) {
+    CAPTURE(width);
+    const at::Tensor token = at::tensor({4, 0, 4, 4, 2, 0, 4}, at::kLong), given = randn({5, width}, 1).to(on.compute),
+                     grad = randn({7, width}, 2).to(on.compute);
+    const at::Tensor table = given.to(on.device, false, /*copy=*/true).requires_grad_();
+    const at::Tensor out = coppice::embedding(token.to(on.device), table, {});
+    CHECK(at::equal(out.detach().cpu(), given.index_select(0, token)));
+    out.backward(grad.to(on.device));
+    const at::Tensor expected = at::zeros({5, width}, at::kDouble).index_add_(0, token, grad.to(at::kDouble));
+    CHECK(max_error(table.grad().cpu(), expected) < 1e-6);
+  }
+}
+
+}  // namespace
+
 TEST_SUITE("grad") {
   TEST_CASE("embedding: rows are copied, gradients of repeated tokens add up") {
-    for (const int64_t width : {1, 31, 33, 257}) {
-      const at::Tensor token = at::tensor({4, 0, 4, 4, 2, 0, 4}, at::kLong),
-                       table = randn({5, width}, 1).requires_grad_(), grad = randn({7, width}, 2);
-      const at::Tensor out = coppice::embedding(token, table, {});
-      CHECK(at::equal(out, table.index_select(0, token)));
-      out.backward(grad);
-      const at::Tensor expected = at::zeros({5, width}, at::kDouble).index_add_(0, token, grad.to(at::kDouble));
-      CHECK(max_error(table.grad(), expected) < 1e-6);
-    }
+    on_each(host_placements(), check_output_and_gradient);
   }
 
   TEST_CASE("embedding: the gradient goes into the arena's view, the same at any number of threads") {
@@ -45,5 +55,11 @@ TEST_SUITE("unit") {
     CHECK(coppice::embedding(at::tensor({4, 1}, at::kLong), table, {}, 5)
               .equal(table.index_select(0, at::tensor({4, 1}))));
     CHECK(coppice::embedding(at::empty({0}, at::kLong), table, {}).sizes() == at::IntArrayRef({0, 3}));
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("embedding: rows are copied, gradients of repeated tokens add up: on a device") {
+    on_each(device_placements(), check_output_and_gradient);
   }
 }

@@ -39,6 +39,32 @@ at::Tensor plain_loss(const at::Tensor& logits_NV, const at::Tensor& teacher_log
       .mean();
 }
 
+void check_against_plain_loss(const Placement& on) {
+  for (const auto& [rows, width, vocab] :
+       {std::tuple<int64_t, int64_t, int64_t>{2500, 12, 512}, {700, 16, 5003}, {65, 33, 257}, {7, 5, 129}})
+    for (const auto& [name, loss] : kLosses)
+      for (const auto& [w, tau] : {std::pair{1.0, 1.0}, {0.9, 1.0}, {0.5, 2.0}}) {
+        CAPTURE(name);
+        CAPTURE(rows);
+        CAPTURE(tau);
+        const LossProblem p = make_problem(rows, width, vocab), there = placed(p, on);
+        const DistillationOptions options{
+            .loss = name, .teacher_weight = w, .temperature = tau, .beta = 0.3, .z_loss = 1e-4};
+        const LossGradients ours = differentiate_loss(p, on, [&](const at::Tensor& hidden, const at::Tensor& head) {
+          return linear_distillation(hidden, head, there.teacher_hidden_NE, there.teacher_head_VE, there.true_label_N,
+                                     options);
+        });
+        const at::Tensor teacher = p.teacher_hidden_NE.to(at::kDouble).mm(p.teacher_head_VE.to(at::kDouble).t());
+        const LossGradients wanted =
+            differentiate_loss(p, at::kDouble, [&](const at::Tensor& hidden, const at::Tensor& head) {
+              return plain_loss(hidden.mm(head.t()), teacher, p.true_label_N, options);
+            });
+        CHECK(ours.loss == doctest::Approx(wanted.loss).epsilon(2e-6));
+        CHECK(relative(ours.hidden_ND, wanted.hidden_ND) <= 3e-6);
+        CHECK(relative(ours.head_VD, wanted.head_VD) <= 3e-6);
+      }
+}
+
 }  // namespace
 
 TEST_SUITE("golden") {
@@ -112,30 +138,7 @@ TEST_SUITE("grad") {
 
 TEST_SUITE("parity") {
   TEST_CASE("distillation: many chunks equal plain tensor code in double") {
-    for (const auto& [rows, width, vocab] :
-         {std::tuple<int64_t, int64_t, int64_t>{2500, 12, 512}, {700, 16, 5003}, {65, 33, 257}, {7, 5, 129}})
-      for (const auto& [name, loss] : kLosses)
-        for (const auto& [w, tau] : {std::pair{1.0, 1.0}, {0.9, 1.0}, {0.5, 2.0}}) {
-          CAPTURE(name);
-          CAPTURE(rows);
-          CAPTURE(tau);
-          const LossProblem p = make_problem(rows, width, vocab);
-          const DistillationOptions options{
-              .loss = name, .teacher_weight = w, .temperature = tau, .beta = 0.3, .z_loss = 1e-4};
-          const LossGradients ours =
-              differentiate_loss(p, at::kFloat, [&](const at::Tensor& hidden, const at::Tensor& head) {
-                return linear_distillation(hidden, head, p.teacher_hidden_NE, p.teacher_head_VE, p.true_label_N,
-                                           options);
-              });
-          const at::Tensor teacher = p.teacher_hidden_NE.to(at::kDouble).mm(p.teacher_head_VE.to(at::kDouble).t());
-          const LossGradients wanted =
-              differentiate_loss(p, at::kDouble, [&](const at::Tensor& hidden, const at::Tensor& head) {
-                return plain_loss(hidden.mm(head.t()), teacher, p.true_label_N, options);
-              });
-          CHECK(ours.loss == doctest::Approx(wanted.loss).epsilon(2e-6));
-          CHECK(relative(ours.hidden_ND, wanted.hidden_ND) <= 3e-6);
-          CHECK(relative(ours.head_VD, wanted.head_VD) <= 3e-6);
-        }
+    on_each(host_placements(), check_against_plain_loss);
   }
 
   TEST_CASE("distillation_step: sums, scale, accumulation, counts; forward only is the same") {
@@ -273,5 +276,11 @@ TEST_SUITE("unit") {
     CHECK_THROWS_AS(run(p.teacher_hidden_NE, p.teacher_head_VE, {.teacher_weight = 1.5}), InternalError);
     CHECK_THROWS_AS(run(p.teacher_hidden_NE, p.teacher_head_VE, {.temperature = 0}), InternalError);
     CHECK_THROWS_AS(run(p.teacher_hidden_NE, p.teacher_head_VE, {.loss = "jsd", .beta = 1}), InternalError);
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("distillation: many chunks equal plain tensor code in double: on a device") {
+    on_each(device_placements(), check_against_plain_loss);
   }
 }

@@ -43,6 +43,25 @@ Reference reference_loss(const at::Tensor& logits_NV, const at::Tensor& true_lab
   return result;
 }
 
+void check_against_reference(const Placement& on) {
+  for (const auto& [rows, width, vocab] :
+       {std::tuple<int64_t, int64_t, int64_t>{5000, 12, 512}, {700, 16, 5003}, {3, 8, 1}, {65, 33, 257}}) {
+    CAPTURE(rows);
+    CAPTURE(vocab);
+    const LossProblem p = make_problem(rows, width, vocab), there = placed(p, on);
+    const LossGradients ours = differentiate_loss(p, on, [&](const at::Tensor& hidden, const at::Tensor& head) {
+      return linear_mixed_cross_entropy(hidden, head, there.true_label_N, there.teacher_label_N, 0.9, 1e-4);
+    });
+    const at::Tensor hidden64 = p.hidden_ND.to(at::kDouble), head64 = p.head_VD.to(at::kDouble);
+    const Reference reference =
+        reference_loss(hidden64.matmul(head64.t()), p.true_label_N, p.teacher_label_N, 0.9, 1e-4);
+    CHECK(ours.loss == doctest::Approx(reference.loss).epsilon(1e-6));
+    if (vocab == 1) continue;  // gradients are zero but for z
+    CHECK(relative(ours.hidden_ND, reference.logits_grad_NV.matmul(head64)) <= 1e-6);
+    CHECK(relative(ours.head_VD, reference.logits_grad_NV.t().matmul(hidden64)) <= 1e-6);
+  }
+}
+
 }  // namespace
 
 TEST_SUITE("golden") {
@@ -302,22 +321,7 @@ TEST_SUITE("unit") {
 
 TEST_SUITE("parity") {
   TEST_CASE("mixed_cross_entropy: many chunks equal the reference in double") {
-    for (const auto& [rows, width, vocab] :
-         {std::tuple<int64_t, int64_t, int64_t>{5000, 12, 512}, {700, 16, 5003}, {3, 8, 1}, {65, 33, 257}}) {
-      CAPTURE(rows);
-      CAPTURE(vocab);
-      const LossProblem p = make_problem(rows, width, vocab);
-      at::Tensor hidden = p.hidden_ND.clone().set_requires_grad(true), head = p.head_VD.clone().set_requires_grad(true);
-      const at::Tensor loss = linear_mixed_cross_entropy(hidden, head, p.true_label_N, p.teacher_label_N, 0.9, 1e-4);
-      loss.backward();
-      const at::Tensor hidden64 = p.hidden_ND.to(at::kDouble), head64 = p.head_VD.to(at::kDouble);
-      const Reference reference =
-          reference_loss(hidden64.matmul(head64.t()), p.true_label_N, p.teacher_label_N, 0.9, 1e-4);
-      CHECK(loss.item<double>() == doctest::Approx(reference.loss).epsilon(1e-6));
-      if (vocab == 1) continue;  // gradients are zero but for z
-      CHECK(relative(hidden.grad(), reference.logits_grad_NV.matmul(head64)) <= 1e-6);
-      CHECK(relative(head.grad(), reference.logits_grad_NV.t().matmul(hidden64)) <= 1e-6);
-    }
+    on_each(host_placements(), check_against_reference);
   }
 
   TEST_CASE("mixed_cross_entropy: repeats bit for bit") {
@@ -383,5 +387,11 @@ TEST_SUITE("grad") {
     const auto one = grads(1.0), four = grads(4.0);
     CHECK(at::equal(one.first * 4.0, four.first));
     CHECK(at::equal(one.second * 4.0, four.second));
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("mixed_cross_entropy: many chunks equal the reference in double: on a device") {
+    on_each(device_placements(), check_against_reference);
   }
 }

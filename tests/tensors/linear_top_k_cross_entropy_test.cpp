@@ -27,6 +27,29 @@ at::Tensor plain_loss(const at::Tensor& logits_NV, const at::Tensor& true_label_
   return ((1 - w) * ce + w * tau * tau * kl + z_loss * lse.square()).mean();
 }
 
+void check_against_plain_loss(const Placement& on) {
+  for (const auto& [rows, width, vocab, k] :
+       {std::tuple<int64_t, int64_t, int64_t, int64_t>{2500, 12, 512, 8}, {700, 16, 5003, 64}, {65, 33, 257, 1}})
+    for (const auto& [w, tau] : {std::pair{1.0, 1.0}, {0.9, 1.0}, {0.5, 2.0}}) {
+      CAPTURE(rows);
+      CAPTURE(tau);
+      const LossProblem p = make_problem(rows, width, vocab), there = placed(p, on);
+      const TopK found = top_k(there.teacher_hidden_NE, there.teacher_head_VE, k, tau);
+      const LossGradients ours = differentiate_loss(p, on, [&](const at::Tensor& hidden, const at::Tensor& head) {
+        return linear_top_k_cross_entropy(hidden, head, there.true_label_N, found, w, tau, 1e-4);
+      });
+      const TopK top = {
+          .id_NK = found.id_NK.cpu(), .logp_NK = found.logp_NK.cpu(), .tail_logp_N = found.tail_logp_N.cpu()};
+      const LossGradients wanted =
+          differentiate_loss(p, at::kDouble, [&](const at::Tensor& hidden, const at::Tensor& head) {
+            return plain_loss(hidden.mm(head.t()), p.true_label_N, top, w, tau, 1e-4);
+          });
+      CHECK(ours.loss == doctest::Approx(wanted.loss).epsilon(2e-6));
+      CHECK(relative(ours.hidden_ND, wanted.hidden_ND) <= 3e-6);
+      CHECK(relative(ours.head_VD, wanted.head_VD) <= 3e-6);
+    }
+}
+
 }  // namespace
 
 TEST_SUITE("golden") {
@@ -124,25 +147,7 @@ TEST_SUITE("parity") {
   }
 
   TEST_CASE("top_k_cross_entropy: many chunks equal plain tensor code in double") {
-    for (const auto& [rows, width, vocab, k] :
-         {std::tuple<int64_t, int64_t, int64_t, int64_t>{2500, 12, 512, 8}, {700, 16, 5003, 64}, {65, 33, 257, 1}})
-      for (const auto& [w, tau] : {std::pair{1.0, 1.0}, {0.9, 1.0}, {0.5, 2.0}}) {
-        CAPTURE(rows);
-        CAPTURE(tau);
-        const LossProblem p = make_problem(rows, width, vocab);
-        const TopK top = top_k(p.teacher_hidden_NE, p.teacher_head_VE, k, tau);
-        const LossGradients ours =
-            differentiate_loss(p, at::kFloat, [&](const at::Tensor& hidden, const at::Tensor& head) {
-              return linear_top_k_cross_entropy(hidden, head, p.true_label_N, top, w, tau, 1e-4);
-            });
-        const LossGradients wanted =
-            differentiate_loss(p, at::kDouble, [&](const at::Tensor& hidden, const at::Tensor& head) {
-              return plain_loss(hidden.mm(head.t()), p.true_label_N, top, w, tau, 1e-4);
-            });
-        CHECK(ours.loss == doctest::Approx(wanted.loss).epsilon(2e-6));
-        CHECK(relative(ours.hidden_ND, wanted.hidden_ND) <= 3e-6);
-        CHECK(relative(ours.head_VD, wanted.head_VD) <= 3e-6);
-      }
+    on_each(host_placements(), check_against_plain_loss);
   }
 
   TEST_CASE("top_k_cross_entropy: with every id stored it is the full KL") {
@@ -239,5 +244,11 @@ TEST_SUITE("unit") {
     CHECK_THROWS_AS(run(top, -0.1, 1.0), InternalError);
     CHECK_THROWS_AS(run(top, 0.9, 0.0), InternalError);
     CHECK_THROWS_AS(top_k(p.hidden_ND, p.head_VD, 10, 1.0), InternalError);
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("top_k_cross_entropy: many chunks equal plain tensor code in double: on a device") {
+    on_each(device_placements(), check_against_plain_loss);
   }
 }

@@ -14,6 +14,7 @@
 
 #include "src/tensors/kernels/loss_rows.h"
 #include "src/tensors/ops.h"
+#include "tests/tensors/placements.h"
 
 namespace coppice {
 
@@ -69,18 +70,33 @@ inline LossProblem make_problem(int64_t rows, int64_t width, int64_t vocab) {
   return p;
 }
 
-/// Loss, d(hidden) and d(head) of `loss` on copies of the problem's student in `dtype`.
+/// The problem where a device computes: what a loss reads, beside the student that differentiate_loss() puts there.
+inline LossProblem placed(const LossProblem& p, const Placement& on) {
+  return {.hidden_ND = p.hidden_ND,
+          .head_VD = p.head_VD,
+          .true_label_N = p.true_label_N.to(on.device),
+          .teacher_label_N = p.teacher_label_N.to(on.device),
+          .teacher_hidden_NE = p.teacher_hidden_NE.to(on.device, on.compute),
+          .teacher_head_VE = p.teacher_head_VE.to(on.device, on.compute)};
+}
+
+/// Loss, d(hidden) and d(head), on the host, of `loss` on copies of the problem's student at `on`.
 struct LossGradients {
   double loss = 0;
   at::Tensor hidden_ND, head_VD;
 };
 using StudentLoss = std::function<at::Tensor(const at::Tensor& hidden_ND, const at::Tensor& head_VD)>;
-inline LossGradients differentiate_loss(const LossProblem& p, at::ScalarType dtype, const StudentLoss& loss) {
-  const at::Tensor hidden = p.hidden_ND.to(dtype, false, true).requires_grad_(),
-                   head = p.head_VD.to(dtype, false, true).requires_grad_();
+inline LossGradients differentiate_loss(const LossProblem& p, const Placement& on, const StudentLoss& loss) {
+  const auto copy = [&](const at::Tensor& tensor) {
+    return tensor.to(on.device, on.compute, /*non_blocking=*/false, /*copy=*/true).requires_grad_();
+  };
+  const at::Tensor hidden = copy(p.hidden_ND), head = copy(p.head_VD);
   const at::Tensor value = loss(hidden, head);
   value.backward();
-  return {value.item<double>(), hidden.grad(), head.grad()};
+  return {value.item<double>(), hidden.grad().cpu(), head.grad().cpu()};
+}
+inline LossGradients differentiate_loss(const LossProblem& p, at::ScalarType dtype, const StudentLoss& loss) {
+  return differentiate_loss(p, {.device = at::kCPU, .compute = dtype}, loss);
 }
 
 /// An op's gradients of hidden states and head against central differences of its own float32 loss, which rounding and

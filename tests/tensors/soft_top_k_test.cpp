@@ -17,6 +17,7 @@
 
 #include "src/base/errors.h"
 #include "src/tensors/ops.h"
+#include "tests/tensors/placements.h"
 
 using namespace coppice;
 using nlohmann::json;
@@ -132,6 +133,25 @@ void check_against_reference(const std::vector<float>& scores, double k, double 
   double worst = 0;  // lambda / epsilon is the slope of one entry: the gradient is as good as lambda is
   for (size_t i = 0; i < slope.size(); ++i) worst = std::max(worst, std::abs(got.scores_grad[i] - slope[i]));
   CHECK(worst <= 2e-6 * largest_magnitude(to_double(grad)) / epsilon);
+}
+
+void check_op(const Placement& on) {
+  const at::Tensor given = at::randn({2, 300}), weight = at::randn({2, 300});
+  const at::Tensor scores = given.to(on.device, false, /*copy=*/true).requires_grad_();
+  const at::Tensor mask = soft_top_k(scores, 100, 0.1);
+  (mask * weight.to(on.device)).sum().backward();
+  for (int64_t row = 0; row < 2; ++row) {
+    const auto as_doubles = [&](const at::Tensor& all) {
+      const at::Tensor line = all.detach()[row].cpu().to(at::kDouble).contiguous();
+      return Doubles(line.data_ptr<double>(), line.data_ptr<double>() + 300);
+    };
+    const SoftTopKSolution solution = soft_top_k_reference(as_doubles(given), 100, 0.1);
+    CHECK(error(as_doubles(mask), solution.soft_mask) <= 2e-6);
+    const Doubles wanted = soft_top_k_backward_reference(solution, as_doubles(weight), 0.1);
+    CHECK(error(as_doubles(scores.grad()), wanted) <= 2e-6 * largest_magnitude(wanted));
+    CHECK(std::abs(sum(as_doubles(scores.grad()))) <= 1e-5 * largest_magnitude(wanted));
+  }
+  CHECK(!soft_top_k(scores.detach(), 100, 0.1).requires_grad());
 }
 
 }  // namespace
@@ -461,20 +481,13 @@ TEST_SUITE("grad") {
       }
   }
 
-  TEST_CASE("soft_top_k: autograd carries the closed form") {
-    at::Tensor scores = at::randn({2, 300}).set_requires_grad(true);
-    const at::Tensor weight = at::randn({2, 300});
-    (soft_top_k(scores, 100, 0.1) * weight).sum().backward();
-    for (int64_t row = 0; row < 2; ++row) {
-      const auto as_doubles = [&](const at::Tensor& all) {
-        const at::Tensor line = all.detach()[row].to(at::kDouble).contiguous();
-        return Doubles(line.data_ptr<double>(), line.data_ptr<double>() + 300);
-      };
-      const Doubles wanted =
-          soft_top_k_backward_reference(soft_top_k_reference(as_doubles(scores), 100, 0.1), as_doubles(weight), 0.1);
-      CHECK(error(as_doubles(scores.grad()), wanted) <= 2e-6 * largest_magnitude(wanted));
-      CHECK(std::abs(sum(as_doubles(scores.grad()))) <= 1e-5 * largest_magnitude(wanted));
-    }
-    CHECK(!soft_top_k(scores.detach(), 100, 0.1).requires_grad());
+  TEST_CASE("soft_top_k: mask and gradient through the op are the reference's") {
+    on_each(host_placements(), check_op);
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("soft_top_k: mask and gradient through the op are the reference's: on a device") {
+    on_each(device_placements(), check_op);
   }
 }
