@@ -70,15 +70,17 @@ std::string train(const TokenizerOptions& options, const std::vector<std::string
 
 }  // namespace
 
-Tokenizer make_tokenizer(const TokenizerOptions& options, const fs::path& folder,
-                         const std::vector<std::string>& texts) {
-  const fs::path model = folder / "tokenizer.model";
-  if (!fs::exists(model)) {
-    make_folder(folder);
-    write_file_atomically(model,
-                          options.path.empty() ? train(options, texts) : read_file(options.path, uint64_t{64} << 20));
+Tokenizer make_tokenizer(const TokenizerOptions& options, const std::function<Tokenizer()>& open_given,
+                         const fs::path& folder, const std::vector<std::string>& texts) {
+  if (!tokenizer_in(folder)) {
+    if (options.path.empty()) {
+      make_folder(folder);
+      write_file_atomically(folder / "tokenizer.model", train(options, texts));
+    } else {
+      open_given().save(folder);
+    }
   }
-  Tokenizer tokenizer = Tokenizer::load(model);
+  Tokenizer tokenizer = Tokenizer::load(tokenizer_in(folder).value());
   if (tokenizer.vocab_size() != options.vocab_size)
     throw UserError::recipe("tokenizer.vocab_size", fmt::format("got {}, but {} holds {} pieces", options.vocab_size,
                                                                 options.path, tokenizer.vocab_size()));

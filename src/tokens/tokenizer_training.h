@@ -15,16 +15,18 @@ struct TokenizerOptions {
   std::string kind = "sentencepiece";
   int64_t vocab_size = 49152;
   double character_coverage = 0.9995;
-  std::string path;  // an existing tokenizer.model; empty = train one
+  std::string path;  // of an existing one; empty = train one
   int64_t training_bytes = 10'000'000;
 
   template <class Field>
   void visit_fields(Field& field) {
-    field("kind", kind, Mark::decides, "sentencepiece (BPE with the AFM options)");
+    field("kind", kind, Mark::decides, "of one that is trained: sentencepiece (BPE with the AFM options)");
     field("vocab_size", vocab_size, Mark::decides, "pieces, with 4 control pieces and 256 bytes among them");
     field("character_coverage", character_coverage, Mark::decides,
           "share of characters that get pieces of their own, 0.98 to 1; the rest become bytes");
-    field("path", path, Mark::place, "an existing tokenizer.model to use; empty = train one on the corpus");
+    field("path", path, Mark::place,
+          "an existing tokenizer to use: tokenizer.model, tokenizer.json or a Hugging Face folder; empty = train one "
+          "on the corpus");
     field("training_bytes", training_bytes, Mark::decides,
           "bytes of text that the trainer sees, an equal part from each domain");
   }

@@ -119,6 +119,16 @@ TEST_SUITE("unit") {
         CHECK_FALSE((piece.text.find('<') != std::string::npos && piece.text.find('s') != std::string::npos));
   }
 
+  TEST_CASE("tokenizer: names of control pieces are pieces where they are asked for") {
+    const Tokenizer tokenizer = load_bytes(model_1000());
+    std::vector<int32_t> expected = {1, 1};
+    for (const int32_t id : tokenizer.encode("the cat")) expected.push_back(id);
+    expected.push_back(2);
+    CHECK(tokenizer.encode_with_specials("<s><s>the cat</s>") == expected);
+    CHECK(tokenizer.encode_with_specials("the </s") == tokenizer.encode("the </s"));
+    CHECK(tokenizer.encode_with_specials("").empty());
+  }
+
   TEST_CASE("tokenizer: digits stand alone, unseen characters become bytes, newline is a byte") {
     const Tokenizer tokenizer = load_bytes(model_1000());
     const auto pieces_of = [&](const std::string& text) {
