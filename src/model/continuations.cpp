@@ -33,22 +33,27 @@ void check_continuation(const Continuation& one, const ModelConfig& config) {
         throw UserError::recipe("", fmt::format("token {} is outside the vocabulary of {}", id, config.vocab_size));
 }
 
-/// log p of the targets at the rows of hidden_RD; float32.
-at::Tensor target_log_probabilities(const at::Tensor& hidden_RD, const at::Tensor& head_VD,
-                                    const at::Tensor& target_R) {
-  std::vector<at::Tensor> parts;
+/// At the rows of hidden_RD: log p of the targets, float32, and whether each is the most probable token.
+struct TargetRows {
+  at::Tensor logp_R, is_top_R;
+};
+TargetRows read_targets(const at::Tensor& hidden_RD, const at::Tensor& head_VD, const at::Tensor& target_R) {
+  std::vector<at::Tensor> logp, is_top;
   for (int64_t first = 0; first < hidden_RD.size(0); first += kHeadRows) {
     const int64_t count = std::min(kHeadRows, hidden_RD.size(0) - first);
     const at::Tensor logp_CV = at::log_softmax(linear(hidden_RD.narrow(0, first, count), head_VD, at::Tensor()), 1);
-    parts.push_back(logp_CV.gather(1, target_R.narrow(0, first, count).unsqueeze(1)).squeeze(1));
+    const at::Tensor target_C = target_R.narrow(0, first, count);
+    logp.push_back(logp_CV.gather(1, target_C.unsqueeze(1)).squeeze(1));
+    is_top.push_back(logp_CV.argmax(1).eq(target_C));
   }
-  return at::cat(parts);
+  return {at::cat(logp), at::cat(is_top)};
 }
 
 }  // namespace
 
-std::vector<double> continuation_log_likelihoods(const Model& model, std::span<const Continuation> continuations,
-                                                 int64_t batch_tokens, const std::function<void()>& before_batch) {
+std::vector<ContinuationScore> score_continuations(const Model& model, std::span<const Continuation> continuations,
+                                                   int64_t batch_tokens,
+                                                   const std::function<void(size_t)>& before_batch) {
   const at::NoGradGuard no_grad;
   const int64_t max_length = model.config.max_position_embeddings;
   for (const Continuation& one : continuations) check_continuation(one, model.config);
@@ -57,9 +62,9 @@ std::vector<double> continuation_log_likelihoods(const Model& model, std::span<c
   std::ranges::stable_sort(order, std::greater<>(),
                            [&](size_t i) { return input_length(continuations[i], max_length); });
 
-  std::vector<double> sums(continuations.size(), 0.0);
+  std::vector<ContinuationScore> scores(continuations.size(), {.log_likelihood = 0.0, .is_greedy = true});
   for (size_t begin = 0, end = 0; begin < order.size(); begin = end) {
-    if (before_batch) before_batch();
+    if (before_batch) before_batch(begin);
     const int64_t length = input_length(continuations[order[begin]], max_length);
     end = std::min(order.size(), begin + static_cast<size_t>(std::max<int64_t>(1, batch_tokens / length)));
     const auto rows = static_cast<int64_t>(end - begin);
@@ -82,14 +87,17 @@ std::vector<double> continuation_log_likelihoods(const Model& model, std::span<c
                                .document_BT = {},
                                .ids_below = model.config.vocab_size,  // check_continuation
                                .largest_position = length - 1});
-    const at::Tensor logp_R = target_log_probabilities(hidden_ND.index_select(0, at::tensor(place, at::kLong)),
-                                                       output_head(model), at::tensor(target, at::kLong));
+    const auto [logp_R, is_top_R] = read_targets(hidden_ND.index_select(0, at::tensor(place, at::kLong)),
+                                                 output_head(model), at::tensor(target, at::kLong));
     const float* logp = logp_R.const_data_ptr<float>();
+    const bool* is_top = is_top_R.const_data_ptr<bool>();
     for (size_t i = begin; i < end; ++i)
-      for (size_t t = 0; t < continuations[order[i]].continuation.size(); ++t)
-        sums[order[i]] += static_cast<double>(*logp++);
+      for (size_t t = 0; t < continuations[order[i]].continuation.size(); ++t) {
+        scores[order[i]].log_likelihood += static_cast<double>(*logp++);
+        scores[order[i]].is_greedy &= *is_top++;
+      }
   }
-  return sums;
+  return scores;
 }
 
 }  // namespace coppice

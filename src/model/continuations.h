@@ -15,11 +15,17 @@ struct Continuation {
   std::vector<int64_t> context, continuation;  // neither is empty
 };
 
-/// log p(continuation | context) in nats for each: log-softmax in float32, summed in double. Of a sequence longer than
-/// the positions the model knows the beginning is left out. Sequences of similar length run together, padded to the
-/// longest, `batch_tokens` at most (and one sequence at least); `before_batch` is called before each run.
+struct ContinuationScore {
+  double log_likelihood = 0;  // log p(continuation | context) in nats: log-softmax in float32, summed in double
+  bool is_greedy = false;     // each of its tokens is the most probable one (the lowest id of equals)
+};
+
+/// Of a sequence longer than the positions the model knows the beginning is left out. Sequences of similar length run
+/// together, padded to the longest, `batch_tokens` at most (and one sequence at least); `before_batch` is called before
+/// each run with the number of sequences that are done.
 /// UserError::recipe for a token outside the vocabulary or a continuation longer than the model's positions.
-std::vector<double> continuation_log_likelihoods(const Model& model, std::span<const Continuation> continuations,
-                                                 int64_t batch_tokens, const std::function<void()>& before_batch = {});
+std::vector<ContinuationScore> score_continuations(const Model& model, std::span<const Continuation> continuations,
+                                                   int64_t batch_tokens,
+                                                   const std::function<void(size_t)>& before_batch = {});
 
 }  // namespace coppice

@@ -6,6 +6,11 @@
 #include <c10/core/ScalarType.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <span>
+
 #include "src/base/errors.h"
 #include "src/model/parameters.h"
 #include "src/tensors/ops.h"
@@ -42,13 +47,14 @@ Weight weight_of(const Model& model, const std::string& name) {
 LayerWeights layer_weights(const Model& model, int64_t layer) {
   const std::string at = fmt::format("layers.{}.", layer);
   const auto one = [&](const char* name) { return weight_of(model, at + name + ".weight"); };
-  const auto fused = [&](const char* first, const char* last) {
-    const std::string a = at + first + ".weight", b = at + last + ".weight";
+  const auto fused = [&](const char* first, const char* last, const char* kind = ".weight") {
+    const std::string a = at + first + kind, b = at + last + kind;
     return Weight{model.arena->fused_parameter(a, b),
                   model.arena->has_gradient() ? model.arena->fused_gradient(a, b) : at::Tensor()};
   };
   return {.attention_norm = one("input_layernorm"),
           .qkv = fused("self_attn.q_proj", "self_attn.v_proj"),
+          .qkv_bias = model.config.qkv_bias ? fused("self_attn.q_proj", "self_attn.v_proj", ".bias") : Weight{},
           .q_norm = model.config.qk_norm ? one("self_attn.q_norm") : Weight{},
           .k_norm = model.config.qk_norm ? one("self_attn.k_norm") : Weight{},
           .o = one("self_attn.o_proj"),
@@ -57,12 +63,29 @@ LayerWeights layer_weights(const Model& model, int64_t layer) {
           .down = one("mlp.down_proj")};
 }
 
+at::Tensor rope_frequencies(const ModelConfig& config) {
+  at::Tensor frequencies = rope_frequencies(config.rope_theta, config.head_dim);
+  if (!config.rope_scaling) return frequencies;
+  const RopeScaling& scaling = *config.rope_scaling;
+  for (double& frequency :
+       std::span(frequencies.mutable_data_ptr<double>(), static_cast<size_t>(frequencies.numel()))) {
+    // Turns within the length of the first training: at most low_freq_factor, and the frequency is divided by factor;
+    // at least high_freq_factor, and it stays; a straight line between the two.
+    const double turns =
+        frequency / (2 * std::numbers::pi) * static_cast<double>(scaling.original_max_position_embeddings);
+    const double kept = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor);
+    frequency *= std::lerp(1 / scaling.factor, 1.0, std::clamp(kept, 0.0, 1.0));
+  }
+  return frequencies;
+}
+
 at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const FfnMasks& masks,
                           const DecoderTaps& taps) {
   check_input(model, input, masks);
   const ModelConfig& config = model.config;
   const int64_t batch = input.token_BT.size(0);
   const at::Tensor position_N = input.position_BT.reshape({-1});
+  const at::Tensor frequencies = rope_frequencies(config);
   const double eps = config.rms_norm_eps;
 
   const Weight table = weight_of(model, "embed_tokens.weight");
@@ -76,8 +99,9 @@ at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const F
     const int64_t heads = w.o.value.size(1) / config.head_dim;
     const int64_t kv_heads = (w.qkv.value.size(0) / config.head_dim - heads) / 2;
     const at::Tensor qkv_NP =
-        qk_norm_rope(linear(norm.normed_ND, w.qkv.value, w.qkv.grad), w.q_norm.value, w.q_norm.grad, w.k_norm.value,
-                     w.k_norm.grad, position_N, heads, kv_heads, eps, config.rope_theta, input.largest_position);
+        qk_norm_rope(linear(norm.normed_ND, w.qkv.value, w.qkv.grad, w.qkv_bias.value, w.qkv_bias.grad), w.q_norm.value,
+                     w.q_norm.grad, w.k_norm.value, w.k_norm.grad, position_N, heads, kv_heads, eps, frequencies,
+                     input.largest_position);
     delta_ND = linear(causal_attention(qkv_NP, batch, heads, kv_heads, input.document_BT), w.o.value, w.o.grad);
 
     norm = residual_rms_norm(norm.residual_ND, delta_ND, w.ffn_norm.value, w.ffn_norm.grad, eps);

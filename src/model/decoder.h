@@ -1,5 +1,5 @@
 // The AFM decoder (arXiv 2407.21075): tied embeddings, pre-norm RMSNorm, QK-norm, grouped-query attention, SwiGLU,
-// RoPE.
+// RoPE; and its relatives Llama (no QK-norm), Qwen2 (q, k and v with a bias) and Qwen3.
 //   x = embed(tokens);  per layer: x += o(attention(norm(x)));  x += down(silu(gate(norm(x))) * mask * up(norm(x)));
 //   hidden = norm(x)
 // Plain structs and free functions; nothing here knows of pruning or distillation beyond FfnMasks.
@@ -35,13 +35,17 @@ Model make_model(const ModelConfig& config);
 struct Weight {
   at::Tensor value, grad;
 };
-/// What one layer computes with: views into the arena, [out, in]; q, k, v are one matrix, gate and up another. q_norm
-/// and k_norm are undefined without QK-norm.
+/// What one layer computes with: views into the arena, [out, in]; q, k, v are one matrix and their biases one vector,
+/// gate and up another matrix. qkv_bias is undefined without biases, q_norm and k_norm without QK-norm.
 struct LayerWeights {
-  Weight attention_norm, qkv, q_norm, k_norm, o, ffn_norm, gate_up, down;
+  Weight attention_norm, qkv, qkv_bias, q_norm, k_norm, o, ffn_norm, gate_up, down;
 };
 Weight weight_of(const Model& model, const std::string& name);
 LayerWeights layer_weights(const Model& model, int64_t layer);
+
+/// Frequencies of the model's RoPE, radians a position, float64 [head_dim / 2]: those of rope_theta, and where
+/// rope_scaling is set the slow ones divided by its factor (Llama 3.1: _compute_llama3_parameters of transformers).
+at::Tensor rope_frequencies(const ModelConfig& config);
 
 /// Called with (layer, value) while the model runs; empty = not called.
 using DecoderTap = std::function<void(int, const at::Tensor&)>;

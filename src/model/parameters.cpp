@@ -125,6 +125,13 @@ std::vector<Parameter> parameter_table(const ModelConfig& config) {
          linear,
          "layers.{}.qkv"},
         layer);
+    if (config.qkv_bias) {
+      add({"layers.{}.self_attn.q_proj.bias", "blk.{}.attn_q.bias", {Q}, {heads}, bias, "layers.{}.qkv_bias"}, layer);
+      add({"layers.{}.self_attn.k_proj.bias", "blk.{}.attn_k.bias", {P}, {kv_heads}, bias, "layers.{}.qkv_bias"},
+          layer);
+      add({"layers.{}.self_attn.v_proj.bias", "blk.{}.attn_v.bias", {P}, {kv_heads}, bias, "layers.{}.qkv_bias"},
+          layer);
+    }
     if (config.qk_norm) {
       add({"layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight", {K}, {head_dim}, norm, nullptr}, layer);
       add({"layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight", {K}, {head_dim}, norm, nullptr}, layer);
@@ -199,8 +206,8 @@ void initialise_part(const Parameter& whole, size_t row, const at::Tensor& part,
   COPPICE_CHECK(part.is_contiguous() && part.dim() == static_cast<int64_t>(whole.shape.size()),
                 whole.name + ": a contiguous part expected");
   const std::span<float> out(part.mutable_data_ptr<float>(), static_cast<size_t>(part.numel()));
-  if (whole.kind == ParameterKind::norm) {
-    std::ranges::fill(out, 1.0f);
+  if (whole.shape.size() == 1) {
+    std::ranges::fill(out, whole.kind == ParameterKind::norm ? 1.0f : 0.0f);
     return;
   }
   const int64_t columns = part.size(1);

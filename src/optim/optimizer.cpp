@@ -30,10 +30,10 @@ std::span<const OptimizerPiece> within(std::span<const OptimizerPiece> pieces, c
   return pieces.subspan(first, last - first);
 }
 
-/// A block holds either norm weights or matrices.
-bool is_norm_block(const ArenaLayout& layout, const ArenaBlock& block) {
+/// A block holds either vectors (norm weights, biases) or matrices.
+bool is_vector_block(const ArenaLayout& layout, const ArenaBlock& block) {
   for (const ArenaEntry& entry : layout.entries)
-    if (entry.offset == block.offset) return entry.is_norm();
+    if (entry.offset == block.offset) return entry.is_vector();
   throw InternalError(fmt::format("block {} begins with no parameter", block.name));
 }
 
@@ -146,7 +146,7 @@ double Optimizer::gradient_norm(Comm& comm) {
 void Optimizer::update(Comm& comm, double schedule, double clip) {
   const ArenaLayout& layout = arena_->layout();
   for (size_t b = 0; b < blocks_.size(); ++b) {
-    const bool decays = options_.decay_norms || !is_norm_block(layout, layout.blocks[b]);
+    const bool decays = options_.decay_norms || !is_vector_block(layout, layout.blocks[b]);
     blocks_[b].move = schedule * options_.lr * layout.blocks[b].multiplier;
     blocks_[b].decay = decays ? schedule * options_.weight_decay : 0.0;
   }

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <new>
+#include <ranges>
 #include <utility>
 
 #include "src/base/errors.h"
@@ -159,20 +160,21 @@ std::vector<int64_t> ParameterArena::fused_shape(const std::string& first, const
   const ArenaEntry& begin = entry(first);
   const ArenaEntry& end = entry(last);
   COPPICE_CHECK(&begin <= &end, fmt::format("'{}' lies behind '{}'", first, last));
-  COPPICE_CHECK(begin.shape.size() == 2, fmt::format("'{}' is no matrix", first));
-  int64_t rows = 0, offset = begin.offset;
+  std::vector<int64_t> shape = begin.shape;
+  int64_t offset = begin.offset;
+  shape[0] = 0;
   for (const ArenaEntry* entry = &begin; entry <= &end; ++entry) {
-    COPPICE_CHECK(entry->shape.size() == 2 && entry->shape[1] == begin.shape[1],
+    COPPICE_CHECK(std::ranges::equal(entry->shape | std::views::drop(1), shape | std::views::drop(1)),
                   fmt::format("'{}' and '{}' differ in columns", first, entry->name));
     COPPICE_CHECK(entry->offset == offset, fmt::format("'{}' is not adjacent to the entry before it", entry->name));
-    rows += entry->shape[0];
+    shape[0] += entry->shape[0];
     offset += entry->size;
   }
-  return {rows, begin.shape[1]};
+  return shape;
 }
 
 at::Tensor ParameterArena::fused_parameter(const std::string& first, const std::string& last) const {
-  return leaf(working_, entry(first).offset, fused_shape(first, last));
+  return leaf(buffer_of(entry(first)), entry(first).offset, fused_shape(first, last));
 }
 
 at::Tensor ParameterArena::fused_gradient(const std::string& first, const std::string& last) const {

@@ -21,7 +21,7 @@ struct ArenaEntry {
   int64_t offset = 0;  // elements from the start of the buffer
   int64_t size = 0;    // elements
 
-  bool is_norm() const { return shape.size() == 1; }  // the one-dimensional parameters
+  bool is_vector() const { return shape.size() == 1; }  // norm weights and biases
 };
 
 /// One optimizer block: consecutive entries clipped together (q, k and v of a layer are one block).
@@ -94,13 +94,13 @@ class ParameterArena {
   void zero_gradient();
 
   // -- what the model computes with --
-  /// View of entry i (or of the named one) in its shape: a matrix of the working copy, a norm's weight of the master;
+  /// View of entry i (or of the named one) in its shape: a matrix of the working copy, a vector of the master;
   /// requires_grad once enable_gradient() was called.
   at::Tensor parameter(size_t i) const;
   at::Tensor parameter(const std::string& name) const;
   at::Tensor gradient_of(const std::string& name) const;  // fp32
-  /// Rows of the adjacent 2-D entries first..last as one matrix [sum of rows, columns] (fused QKV, fused gate and up);
-  /// InternalError unless adjacent.
+  /// Rows of the adjacent entries first..last as one matrix [sum of rows, columns] (fused QKV, fused gate and up), or
+  /// one vector (the biases of QKV); InternalError unless adjacent.
   at::Tensor fused_parameter(const std::string& first, const std::string& last) const;
   at::Tensor fused_gradient(const std::string& first, const std::string& last) const;
   const ArenaEntry& entry(const std::string& name) const;  // InternalError when absent
@@ -124,7 +124,7 @@ class ParameterArena {
   friend class MasterEditor;
 
   at::Tensor master_of(const std::string& name) const { return entry_of(master_, name); }
-  const at::Tensor& buffer_of(const ArenaEntry& entry) const { return entry.is_norm() ? master_ : working_; }
+  const at::Tensor& buffer_of(const ArenaEntry& entry) const { return entry.is_vector() ? master_ : working_; }
   at::Tensor leaf(const at::Tensor& buffer, int64_t offset, c10::IntArrayRef shape) const;
   std::vector<int64_t> fused_shape(const std::string& first, const std::string& last) const;
 

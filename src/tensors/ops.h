@@ -18,8 +18,9 @@
 
 namespace coppice {
 
-/// y_NO = x_NI w_OI^T.
-at::Tensor linear(const at::Tensor& x_NI, const at::Tensor& weight_OI, const at::Tensor& weight_grad_OI);
+/// y_NO = x_NI w_OI^T + bias_O; bias_O undefined = none. The bias's gradient goes the way of the weight's.
+at::Tensor linear(const at::Tensor& x_NI, const at::Tensor& weight_OI, const at::Tensor& weight_grad_OI,
+                  const at::Tensor& bias_O = {}, const at::Tensor& bias_grad_O = {});
 
 /// rows of the table; backward scatter-adds. `ids_below`: tokens are known to lie in [0, ids_below), and are not read
 /// to find out unless it is 0 (unknown) or more than the table has.
@@ -34,12 +35,16 @@ struct ResidualNorm {
 ResidualNorm residual_rms_norm(const at::Tensor& x_ND, const at::Tensor& delta_ND, const at::Tensor& weight_D,
                                const at::Tensor& weight_grad_D, double eps);
 
+/// Frequencies of plain RoPE, radians a position: theta^(-2i/K) for i = 0 .. K/2 - 1; float64 [K/2] on the host.
+at::Tensor rope_frequencies(double rope_theta, int64_t head_size);
+
 /// Attention input: QK-norm (skipped when the weights are undefined), then RoPE (half-split), on the packed projection
-/// [N, (H + 2G) K]. position_N int64; `largest_position`: none is larger or negative, -1 = unknown, they are looked at.
+/// [N, (H + 2G) K], to which biases were added. Pair i turns by position * frequencies[i] (float64 [K/2], contiguous on
+/// the host). position_N int64; `largest_position`: none is larger or negative, -1 = unknown, they are looked at.
 /// Returns the packed tensor with q and k replaced; v untouched.
 at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, const at::Tensor& q_weight_grad_K,
                         const at::Tensor& k_weight_K, const at::Tensor& k_weight_grad_K, const at::Tensor& position_N,
-                        int64_t num_heads, int64_t num_kv_heads, double eps, double rope_theta,
+                        int64_t num_heads, int64_t num_kv_heads, double eps, const at::Tensor& frequencies,
                         int64_t largest_position = -1);
 
 /// Causal scaled-dot-product attention on the packed projection; document_BT (int32, non-decreasing segment numbers)

@@ -63,6 +63,7 @@ int main(int argc, char** argv) {
   const auto rotate = [&](const at::Tensor& heads) {
     return heads * cos + at::cat({heads.narrow(2, K / 2, K / 2).neg(), heads.narrow(2, 0, K / 2)}, 2) * sin;
   };
+  const at::Tensor frequencies = rope_frequencies(500000.0, K);
   const double n = static_cast<double>(N), pairs = n * static_cast<double>(T + 1) / 2 * static_cast<double>(H * K);
 
   std::vector<std::pair<Case, Case>> duels;  // ours, ATen's
@@ -89,7 +90,7 @@ int main(int argc, char** argv) {
       });
   duel(
       "qk_norm_rope", {qkv, q_weight, k_weight}, 4 * n * P * (2 + 3), 0,
-      [&] { return qk_norm_rope(qkv, q_weight, {}, k_weight, {}, position, H, G, 1e-5, 500000.0); },
+      [&] { return qk_norm_rope(qkv, q_weight, {}, k_weight, {}, position, H, G, 1e-5, frequencies); },
       [&] {
         const at::Tensor heads = qkv.view({N, -1, K});
         return at::cat({rotate(rms_norm(heads.narrow(1, 0, H), q_weight)),

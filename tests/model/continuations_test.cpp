@@ -49,12 +49,12 @@ TEST_SUITE("unit") {
   TEST_CASE("continuations: a model of zeros knows nothing: log V a token") {
     const Model model = make_model(preset("test", "t"));
     const std::vector<Continuation> asked = {{ids(5, 1), ids(3, 2)}, {ids(1, 3), ids(1, 4)}, {ids(9, 5), ids(7, 6)}};
-    const std::vector<double> sums = continuation_log_likelihoods(model, asked, 64);
+    const std::vector<ContinuationScore> sums = score_continuations(model, asked, 64);
     const double log_v = std::log(static_cast<double>(model.config.vocab_size));
     REQUIRE(sums.size() == 3);
-    CHECK(sums[0] == doctest::Approx(-3 * log_v).epsilon(1e-6));
-    CHECK(sums[1] == doctest::Approx(-1 * log_v).epsilon(1e-6));
-    CHECK(sums[2] == doctest::Approx(-7 * log_v).epsilon(1e-6));
+    CHECK(sums[0].log_likelihood == doctest::Approx(-3 * log_v).epsilon(1e-6));
+    CHECK(sums[1].log_likelihood == doctest::Approx(-1 * log_v).epsilon(1e-6));
+    CHECK(sums[2].log_likelihood == doctest::Approx(-7 * log_v).epsilon(1e-6));
   }
 
   TEST_CASE("continuations: padded batches of any size equal one sequence at a time") {
@@ -64,11 +64,12 @@ TEST_SUITE("unit") {
       asked.push_back({ids(static_cast<size_t>(1 + 5 * i % 31), i), ids(static_cast<size_t>(1 + i % 6), i + 50)});
     for (const int64_t batch_tokens : {1, 40, 8192}) {
       int64_t batches = 0;
-      const std::vector<double> sums = continuation_log_likelihoods(model, asked, batch_tokens, [&] { ++batches; });
+      const std::vector<ContinuationScore> sums =
+          score_continuations(model, asked, batch_tokens, [&](size_t) { ++batches; });
       CHECK(batches == (batch_tokens == 1 ? 23 : batch_tokens == 8192 ? 1 : batches));
       for (size_t i = 0; i < asked.size(); ++i) {
         const double alone = log_likelihood(model, asked[i], std::ssize(asked[i].context));
-        CHECK(std::abs(sums[i] - alone) <= 1e-4);
+        CHECK(std::abs(sums[i].log_likelihood - alone) <= 1e-4);
         CHECK(alone < -1.0);  // numbers that say something
       }
     }
@@ -78,20 +79,19 @@ TEST_SUITE("unit") {
     const Model model = random_model(16);
     const Continuation long_context{ids(40, 1), ids(4, 2)};
     // 16 inputs predict 16 tokens: the last 13 of the context stand before 4 tokens of which the last is no input
-    CHECK(continuation_log_likelihoods(model, std::vector{long_context}, 64)[0] ==
+    CHECK(score_continuations(model, std::vector{long_context}, 64)[0].log_likelihood ==
           doctest::Approx(log_likelihood(model, long_context, 13)).epsilon(1e-5));
     const Continuation whole{ids(3, 3), ids(16, 4)};
-    CHECK(continuation_log_likelihoods(model, std::vector{whole}, 64)[0] ==
+    CHECK(score_continuations(model, std::vector{whole}, 64)[0].log_likelihood ==
           doctest::Approx(log_likelihood(model, whole, 1)).epsilon(1e-5));
-    CHECK_THROWS_AS(continuation_log_likelihoods(model, std::vector{Continuation{ids(3, 3), ids(17, 4)}}, 64),
-                    UserError);
+    CHECK_THROWS_AS(score_continuations(model, std::vector{Continuation{ids(3, 3), ids(17, 4)}}, 64), UserError);
   }
 
   TEST_CASE("continuations: tokens outside the vocabulary are refused; nothing asked, nothing answered") {
     const Model model = random_model();
-    CHECK_THROWS_AS(continuation_log_likelihoods(model, std::vector{Continuation{{model.config.vocab_size}, {1}}}, 64),
+    CHECK_THROWS_AS(score_continuations(model, std::vector{Continuation{{model.config.vocab_size}, {1}}}, 64),
                     UserError);
-    CHECK_THROWS_AS(continuation_log_likelihoods(model, std::vector{Continuation{{1}, {-1}}}, 64), UserError);
-    CHECK(continuation_log_likelihoods(model, {}, 64).empty());
+    CHECK_THROWS_AS(score_continuations(model, std::vector{Continuation{{1}, {-1}}}, 64), UserError);
+    CHECK(score_continuations(model, {}, 64).empty());
   }
 }

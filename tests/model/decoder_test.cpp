@@ -23,12 +23,24 @@ ModelConfig tiny_config() {
   return config;
 }
 
-/// Fresh weights with norm weights away from 1, so that a forgotten scale shows.
+/// Biases of q, k and v (Qwen2), frequencies of which some are divided, some kept and one is between (Llama 3.1).
+ModelConfig biased_config() {
+  ModelConfig config = tiny_config();
+  config.qk_norm = false, config.qkv_bias = true;
+  config.rope_theta = 10000.0;
+  config.rope_scaling = {
+      .factor = 8, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_position_embeddings = 64};
+  return config;
+}
+
+/// Fresh weights with norm weights away from 1 and biases away from 0, so that a forgotten one shows.
 Model tiny_model(const ModelConfig& config, bool gradient = false) {
   Model model = make_model(config);
   initialise_parameters(config, *model.arena, 3);
   for (const Parameter& row : parameter_table(config))
-    if (row.kind == ParameterKind::norm) model.arena->parameter(row.name).copy_(at::linspace(0.5, 1.5, row.shape[0]));
+    if (row.shape.size() == 1)
+      model.arena->parameter(row.name).copy_(at::linspace(0.5, 1.5, row.shape[0]) -
+                                             (row.kind == ParameterKind::bias ? 1.2 : 0.0));
   if (gradient) model.arena->enable_gradient();
   return model;
 }
@@ -81,6 +93,39 @@ TEST_SUITE("parity") {
           CHECK(got.sizes() == expected.sizes());
           CHECK(largest_difference(got, expected) <= 5e-6 * expected.abs().max().item<double>());
         }
+  }
+
+  TEST_CASE("decoder: biases of q, k and v, and scaled frequencies") {
+    const ModelConfig config = biased_config();
+    const Model model = tiny_model(config);
+    const DecoderInput input = random_input(config, 2, 130);
+    const at::Tensor expected = reference_logits(config, reference_weights(model), input);
+    const double largest = expected.abs().max().item<double>();
+    CHECK(largest_difference(decoder_logits(model, input), expected) <= 5e-6 * largest);
+    NamedWeights unbiased = reference_weights(model);
+    std::erase_if(unbiased, [](const auto& one) { return one.first.ends_with(".bias"); });
+    CHECK(largest_difference(reference_logits(config, unbiased, input), expected) > 1e-2 * largest);
+    ModelConfig unscaled = config;
+    unscaled.rope_scaling.reset();
+    CHECK(largest_difference(reference_logits(unscaled, reference_weights(model), input), expected) > 1e-2 * largest);
+  }
+
+  TEST_CASE("decoder: Llama 3.1's frequencies") {
+    ModelConfig config = preset("test", "t");
+    config.rope_theta = 500000.0, config.head_dim = 128, config.max_position_embeddings = 131072;
+    const at::Tensor plain = rope_frequencies(config);
+    CHECK(plain[0].item<double>() == 1.0);
+    CHECK(plain[32].item<double>() == doctest::Approx(1 / std::sqrt(500000.0)).epsilon(1e-12));
+    config.rope_scaling = RopeScaling{};  // by 8, of 8192 tokens
+    const at::Tensor scaled = rope_frequencies(config);
+    // 8192 f / (2 pi) turns: 4.19 at pair 28, 3.41 at pair 29; 1.22 at pair 34, 0.996 at pair 35.
+    CHECK(scaled.narrow(0, 0, 29).equal(plain.narrow(0, 0, 29)));
+    CHECK((scaled * 8 / plain).narrow(0, 35, 29).sub(1).abs().max().item<double>() < 1e-14);
+    for (int64_t pair = 29; pair < 35; ++pair) {
+      const double turns = 8192 * plain[pair].item<double>() / (2 * M_PI), smooth = (turns - 1) / 3;
+      CHECK(scaled[pair].item<double>() ==
+            doctest::Approx(plain[pair].item<double>() * ((1 - smooth) / 8 + smooth)).epsilon(1e-12));
+    }
   }
 
   TEST_CASE("decoder: a sequence of one token and a sequence longer than a tile") {
@@ -213,6 +258,22 @@ TEST_SUITE("grad") {
           CHECK(largest_difference(masks.multiplier_F[layer].grad(), plain.multiplier_F[layer].grad()) <=
                 2e-5 * plain.multiplier_F[layer].grad().abs().max().item<double>());
       }
+  }
+
+  TEST_CASE("decoder: gradients with biases and scaled frequencies") {
+    const ModelConfig config = biased_config();
+    const Model model = tiny_model(config, /*gradient=*/true);
+    const DecoderInput input = random_input(config, 2, 19);
+    const at::Tensor direction = at::randn({2 * 19, config.vocab_size});
+    (decoder_logits(model, input) * direction).sum().backward();
+    const NamedWeights weights = reference_weights(model);
+    (reference_logits(config, weights, input) * direction).sum().backward();
+    for (const auto& [name, weight] : weights) {
+      CAPTURE(name);
+      const double size = weight.grad().abs().max().item<double>();
+      CHECK(size > 0);
+      CHECK(largest_difference(model.arena->gradient_of(name), weight.grad()) <= 2e-5 * size);
+    }
   }
 
   TEST_CASE("decoder: the plain decoder's own gradients agree with central differences") {

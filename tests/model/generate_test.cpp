@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "src/base/errors.h"
@@ -53,12 +54,17 @@ TEST_SUITE("unit") {
     const Model model = random_model();
     const std::vector<int64_t> text = generate(model, {5, 17}, kNoEos, {.max_new_tokens = 8});
     std::vector<int64_t> told;
-    const std::vector<int64_t> stopped =
-        generate(model, {5, 17}, text[3], {.max_new_tokens = 8}, [&](int64_t id) { told.push_back(id); });
+    const std::vector<int64_t> stopped = generate(model, {5, 17}, text[3], {.max_new_tokens = 8}, [&](int64_t id) {
+      told.push_back(id);
+      return true;
+    });
     CHECK(stopped == told);
     CHECK(stopped.back() == text[3]);
     CHECK(stopped.size() <= 4);
     CHECK(generate(model, {5}, kNoEos, {.max_new_tokens = 0}).empty());
+    int asked = 0;
+    CHECK(generate(model, {5, 17}, kNoEos, {.max_new_tokens = 8}, [&](int64_t) { return ++asked < 3; }) ==
+          std::vector<int64_t>(text.begin(), text.begin() + 3));
   }
 
   TEST_CASE("generate: goes on beyond the positions the model knows, from the newest half") {
@@ -102,6 +108,35 @@ TEST_SUITE("unit") {
     CHECK(std::abs(hits - p * kDraws) <= 5 * std::sqrt(p * (1 - p) * kDraws) + 1);
   }
 
+  TEST_CASE("generate: nucleus sampling draws from the most probable tokens alone, by their own probabilities") {
+    const Model model = random_model();
+    const at::Tensor probability =
+        decoder_logits(model, {.token_BT = at::tensor(std::vector<int64_t>{5, 17}).unsqueeze(0),
+                               .position_BT = at::arange(2).unsqueeze(0),
+                               .document_BT = {}})
+            .select(0, 1)
+            .softmax(0);
+    const auto [sorted, order] = probability.sort(/*dim=*/0, /*descending=*/true);
+    // A share that three tokens reach and two do not.
+    const double two = sorted.narrow(0, 0, 2).sum().item<double>(), three = two + sorted[2].item<double>();
+    const double top_p = (two + three) / 2;
+    std::map<int64_t, int> drawn;
+    constexpr int kDraws = 300;
+    for (int seed = 0; seed < kDraws; ++seed)
+      ++drawn[generate(
+          model, {5, 17}, kNoEos,
+          {.max_new_tokens = 1, .sampling_temperature = 1.0, .top_p = top_p, .seed = static_cast<uint64_t>(seed)})[0]];
+    CHECK(drawn.size() == 3);
+    for (int64_t rank = 0; rank < 3; ++rank) {
+      const double p = sorted[rank].item<double>() / three;
+      const int hits = drawn[order[rank].item<int64_t>()];
+      CHECK(hits > 0);
+      CHECK(std::abs(hits - p * kDraws) <= 5 * std::sqrt(p * (1 - p) * kDraws) + 1);
+    }
+    const GenerateOptions narrow{.max_new_tokens = 20, .sampling_temperature = 2.0, .top_p = 1e-9};  // the best alone
+    CHECK(generate(model, {5, 17}, kNoEos, narrow) == generate(model, {5, 17}, kNoEos, {.max_new_tokens = 20}));
+  }
+
   TEST_CASE("generate: an empty prompt starts a document; wrong options and tokens are the user's") {
     const Model model = random_model();
     CHECK(generate(model, {}, 2, {.max_new_tokens = 3}) == generate(model, {2}, 2, {.max_new_tokens = 3}));
@@ -109,5 +144,7 @@ TEST_SUITE("unit") {
     CHECK_THROWS_AS(generate(model, {-1}, 2, {}), UserError);
     CHECK_THROWS_AS(generate(model, {1}, 2, {.max_new_tokens = -1}), UserError);
     CHECK_THROWS_AS(generate(model, {1}, 2, {.sampling_temperature = -0.5}), UserError);
+    CHECK_THROWS_AS(generate(model, {1}, 2, {.top_p = 0}), UserError);
+    CHECK_THROWS_AS(generate(model, {1}, 2, {.top_p = 1.5}), UserError);
   }
 }

@@ -89,6 +89,36 @@ TEST_SUITE("unit") {
     CHECK(parameter_table(plain).back().gguf_name == "output.weight");
   }
 
+  TEST_CASE("parameters: biases of q, k and v are one vector, a block of their own that counts as norms do") {
+    ModelConfig config = preset("demo-source", "t");
+    const int64_t plain_count = count_parameters(config);
+    const double plain_flops = forward_flops_per_token(config, 256);
+    config.qkv_bias = true;
+    CHECK(count_parameters(config) == plain_count + 3 * (96 + 32 + 32));
+    CHECK(forward_flops_per_token(config, 256) == plain_flops);
+    const std::vector<Parameter> table = parameter_table(config);
+    const Parameter& bias = row_of(table, "layers.1.self_attn.k_proj.bias");
+    CHECK(bias.hf_name == "model.layers.1.self_attn.k_proj.bias");
+    CHECK(bias.gguf_name == "blk.1.attn_k.bias");
+    CHECK(bias.shape == std::vector<int64_t>{32});
+    CHECK((bias.axes == std::vector{Axis::kv_heads}));
+    CHECK((row_of(table, "layers.1.self_attn.q_proj.bias").axes == std::vector{Axis::heads}));
+
+    config.hidden_size = 1536;  // at which matrices have multiplier 1/2
+    ParameterArena arena(arena_layout(config));
+    initialise_parameters(config, arena, 1);
+    const at::Tensor fused = arena.fused_parameter("layers.1.self_attn.q_proj.bias", "layers.1.self_attn.v_proj.bias");
+    CHECK(fused.sizes() == at::IntArrayRef({160}));
+    CHECK(fused.count_nonzero().item<int64_t>() == 0);
+    const auto& blocks = arena.layout().blocks;
+    const auto block = std::ranges::find(blocks, "layers.1.qkv_bias", &ArenaBlock::name);
+    REQUIRE(block != blocks.end());
+    CHECK(block->size == 160);
+    CHECK(block->multiplier == 1.0);
+    CHECK((block - 1)->name == "layers.1.qkv");
+    CHECK((block - 1)->multiplier == 0.5);
+  }
+
   TEST_CASE("parameters: pruning is slicing every axis with role ffn") {
     ModelConfig wide = preset("test", "t"), narrow = wide;
     narrow.intermediate_size = {32, 7};

@@ -26,10 +26,23 @@ inline at::Tensor reference_rms_norm(const at::Tensor& x, const at::Tensor& weig
   return x * (x.square().mean(-1, true) + eps).rsqrt() * weight;
 }
 
-/// x: [B, T, heads, K]; half-split pairs (i, i + K/2), angle = position * base^(-2i/K).
-inline at::Tensor reference_rope(const at::Tensor& x, const at::Tensor& position_BT, double base) {
+/// base^(-2i/K); Llama 3.1's scaling as its paper's code has it, by wavelength in three cases.
+inline at::Tensor reference_frequencies(const ModelConfig& config) {
+  const int64_t half = config.head_dim / 2;
+  const at::Tensor plain =
+      at::exp(at::arange(half, at::kDouble) * (-std::log(config.rope_theta) / static_cast<double>(half)));
+  if (!config.rope_scaling) return plain;
+  const auto& [factor, low, high, length] = *config.rope_scaling;
+  const at::Tensor wavelength = 2 * M_PI / plain;
+  const at::Tensor smooth = (static_cast<double>(length) / wavelength - low) / (high - low);
+  return at::where(wavelength < static_cast<double>(length) / high, plain,
+                   at::where(wavelength > static_cast<double>(length) / low, plain / factor,
+                             (1 - smooth) * plain / factor + smooth * plain));
+}
+
+/// x: [B, T, heads, K]; half-split pairs (i, i + K/2), angle = position * frequency.
+inline at::Tensor reference_rope(const at::Tensor& x, const at::Tensor& position_BT, const at::Tensor& frequency) {
   const int64_t half = x.size(-1) / 2;
-  const at::Tensor frequency = at::exp(at::arange(half, at::kDouble) * (-std::log(base) / static_cast<double>(half)));
   const at::Tensor angle = (position_BT.to(at::kDouble).unsqueeze(-1) * frequency).unsqueeze(2);  // [B, T, 1, K/2]
   const at::Tensor left = x.narrow(-1, 0, half), right = x.narrow(-1, half, half);
   const at::Tensor cos = angle.cos().to(x.scalar_type()), sin = angle.sin().to(x.scalar_type());
@@ -54,7 +67,9 @@ inline at::Tensor reference_logits(const ModelConfig& config, const NamedWeights
       return weights.at("layers." + std::to_string(layer) + "." + name + ".weight");
     };
     const auto project = [&](const at::Tensor& value, const std::string& name) {
-      return at::matmul(value, weight(name).t());
+      const auto bias = weights.find("layers." + std::to_string(layer) + "." + name + ".bias");
+      const at::Tensor product = at::matmul(value, weight(name).t());
+      return bias == weights.end() ? product : product + bias->second;
     };
     const at::Tensor normed = reference_rms_norm(x, weight("input_layernorm"), eps);
     at::Tensor q = project(normed, "self_attn.q_proj").view({batch, seq_len, heads, head_dim});
@@ -64,8 +79,8 @@ inline at::Tensor reference_logits(const ModelConfig& config, const NamedWeights
       q = reference_rms_norm(q, weight("self_attn.q_norm"), eps);
       k = reference_rms_norm(k, weight("self_attn.k_norm"), eps);
     }
-    q = reference_rope(q, input.position_BT, config.rope_theta);
-    k = reference_rope(k, input.position_BT, config.rope_theta).repeat_interleave(heads / kv_heads, 2);
+    q = reference_rope(q, input.position_BT, reference_frequencies(config));
+    k = reference_rope(k, input.position_BT, reference_frequencies(config)).repeat_interleave(heads / kv_heads, 2);
     v = v.repeat_interleave(heads / kv_heads, 2);
     at::Tensor scores = at::einsum("bthk,bshk->bhts", {q, k}) / std::sqrt(static_cast<double>(head_dim));
     scores = scores.masked_fill(visible.logical_not().unsqueeze(1), -INFINITY);

@@ -95,6 +95,13 @@ TEST_SUITE("unit") {
     CHECK(fused.sizes() == at::IntArrayRef({6, 3}));
     CHECK(fused.slice(0, 2).sum().item<float>() == 12.0f);
     CHECK(fused.const_data_ptr() == arena.unit_master(0).const_data_ptr());
+    const ParameterArena vectors({.entries = {{"a", {2}, 0, 2}, {"b", {3}, 2, 3}},
+                                  .blocks = {{"ab", 0, 5, 1.0}},
+                                  .units = {{"layer", 0, 16}},
+                                  .size = 16},
+                                 {.compute = at::kBFloat16});
+    CHECK(vectors.fused_parameter("a", "b").sizes() == at::IntArrayRef({5}));
+    CHECK(dtype_name(vectors.fused_parameter("a", "b").scalar_type()) == "float32");  // of the master
     CHECK_THROWS_AS(arena.fused_parameter("k", "q"), InternalError);
     CHECK_THROWS_AS(arena.fused_parameter("q", "norm"), InternalError);
     CHECK_THROWS_WITH_AS(arena.entry("o"), doctest::Contains("no parameter 'o'"), InternalError);

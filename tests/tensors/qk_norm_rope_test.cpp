@@ -44,7 +44,7 @@ at::Tensor composition(const Sizes& sizes, const at::Tensor& position_N, const s
 at::Tensor ours(const Sizes& sizes, const at::Tensor& position_N, const std::vector<at::Tensor>& in) {
   const at::Tensor q_weight = in.size() > 1 ? in[1] : at::Tensor(), k_weight = in.size() > 1 ? in[2] : at::Tensor();
   return qk_norm_rope(in[0], q_weight, {}, k_weight, {}, position_N.to(in[0].device()), sizes.num_heads,
-                      sizes.num_kv_heads, kEps, kTheta);
+                      sizes.num_kv_heads, kEps, rope_frequencies(kTheta, sizes.head_size));
 }
 
 void check_output_and_gradients(const Placement& on) {
@@ -75,11 +75,12 @@ TEST_SUITE("grad") {
     const at::Tensor position = at::arange(90, at::kLong), qkv = randn({90, sizes.packed()}, 1).requires_grad_(),
                      out_grad = randn({90, sizes.packed()}, 2);
     const at::Tensor q_weight = randn({32}, 3).requires_grad_(), k_weight = randn({32}, 4).requires_grad_();
-    const at::Tensor q_buffer = at::full({32}, 1.0f), k_buffer = at::full({32}, -1.0f);
-    qk_norm_rope(qkv, q_weight, q_buffer, k_weight, k_buffer, position, 4, 2, kEps, kTheta).backward(out_grad);
+    const at::Tensor q_buffer = at::full({32}, 1.0f), k_buffer = at::full({32}, -1.0f),
+                     frequencies = rope_frequencies(kTheta, 32);
+    qk_norm_rope(qkv, q_weight, q_buffer, k_weight, k_buffer, position, 4, 2, kEps, frequencies).backward(out_grad);
     CHECK_FALSE(q_weight.grad().defined());
     CHECK_FALSE(k_weight.grad().defined());
-    qk_norm_rope(qkv, q_weight, {}, k_weight, {}, position, 4, 2, kEps, kTheta).backward(out_grad);
+    qk_norm_rope(qkv, q_weight, {}, k_weight, {}, position, 4, 2, kEps, frequencies).backward(out_grad);
     CHECK(max_error(q_buffer - 1.0, q_weight.grad()) < 1e-5);
     CHECK(max_error(k_buffer + 1.0, k_weight.grad()) < 1e-5);
   }
@@ -94,7 +95,9 @@ TEST_SUITE("parity") {
                        out_grad = strided_copy(randn({num_tokens, width}, 2), 5, 1);
       const at::Tensor q_weight = randn({head_size}, 3), k_weight = randn({head_size}, 4),
                        position = at::arange(num_tokens, at::kLong) * 7;
-      const auto table = rope_table(kTheta, head_size, 7 * num_tokens);
+      const at::Tensor frequencies = rope_frequencies(kTheta, head_size);
+      const auto table =
+          rope_table({frequencies.const_data_ptr<double>(), static_cast<size_t>(head_size / 2)}, 7 * num_tokens);
       Guarded out(size), out2(size);
       QkNormRopeParams<float> forward{.qkv = qkv.const_data_ptr<float>(),
                                       .q_weight = q_weight.const_data_ptr<float>(),
@@ -155,21 +158,31 @@ TEST_SUITE("unit") {
       "are refused") {
     const at::Tensor qkv = randn({5, 4 * 8}, 1);
     const auto run = [&](const at::Tensor& position) {
-      return qk_norm_rope(qkv, {}, {}, {}, {}, position, 2, 1, kEps, kTheta);
+      return qk_norm_rope(qkv, {}, {}, {}, {}, position, 2, 1, kEps, rope_frequencies(kTheta, 8));
     };
     CHECK(at::equal(run(at::zeros({5}, at::kLong)), qkv));
     CHECK(at::equal(run(at::arange(5, at::kLong)).narrow(1, 24, 8), qkv.narrow(1, 24, 8)));
     CHECK_THROWS_AS(run(at::full({5}, -1, at::kLong)), InternalError);
-    CHECK_THROWS_AS(qk_norm_rope(randn({5, 4 * 7}, 1), {}, {}, {}, {}, at::arange(5, at::kLong), 2, 1, kEps, kTheta),
-                    InternalError);
+    const auto heads_of = [&](int64_t head_size, const at::Tensor& frequencies) {
+      return qk_norm_rope(randn({5, 4 * head_size}, 1), {}, {}, {}, {}, at::arange(5, at::kLong), 2, 1, kEps,
+                          frequencies);
+    };
+    CHECK_NOTHROW(heads_of(8, rope_frequencies(kTheta, 8)));
+    CHECK_THROWS_AS(heads_of(7, rope_frequencies(kTheta, 8)), InternalError);
+    CHECK_THROWS_AS(heads_of(8, rope_frequencies(kTheta, 6)), InternalError);
+    CHECK_THROWS_AS(heads_of(8, rope_frequencies(kTheta, 8).to(at::kFloat)), InternalError);
+    CHECK_THROWS_AS(rope_frequencies(kTheta, 7), InternalError);
   }
 
   TEST_CASE("rope_table: grows when asked for more and keeps its values") {
-    const auto small = rope_table(10000.0, 16, 3);
-    const auto large = rope_table(10000.0, 16, 5000);
+    const std::vector<double> frequencies{1.0, 0.1, 0.001}, others{1.0, 0.1, 0.002};
+    const auto small = rope_table(frequencies, 3);
+    const auto large = rope_table(frequencies, 5000);
     CHECK(large->num_positions > 5000);
     CHECK(std::equal(small->cos.begin(), small->cos.end(), large->cos.begin()));
-    CHECK(rope_table(10000.0, 16, 4) == large);
+    CHECK(rope_table(frequencies, 4) == large);
+    CHECK(rope_table(others, 4)->sin[4 * 3 + 2] == doctest::Approx(std::sin(0.008)));
+    CHECK(large->sin[4 * 3 + 2] == doctest::Approx(std::sin(0.004)));
   }
 }
 
@@ -185,29 +198,29 @@ TEST_SUITE("golden") {
     for (const auto& row : golden.at("rotated_q")) {
       const at::Tensor position = at::full({1}, row.at("position").get<int64_t>(), at::kLong);
       const at::Tensor out =
-          qk_norm_rope(qkv, {}, {}, {}, {}, position, 1, 1, kEps, row.at("base").get<double>()).view({3, 8});
+          qk_norm_rope(qkv, {}, {}, {}, {}, position, 1, 1, kEps, rope_frequencies(row.at("base").get<double>(), 8))
+              .view({3, 8});
       CHECK(max_error(out[0], vector(row.at("out"))) <= 2 * tolerance);  // entries up to 2
       CHECK(at::equal(out[0], out[1]));
     }
     for (const auto& row : golden.at("inverse_frequencies")) {
-      const auto table = rope_table(row.at("base").get<double>(), row.at("dim").get<int64_t>(), 1);
-      for (size_t i = 0; i < row.at("index").size(); ++i) {
-        const double frequency = row.at("inverse_frequency")[i].get<double>();
-        CHECK(table->sin[64 + row.at("index")[i].get<size_t>()] == doctest::Approx(std::sin(frequency)).epsilon(1e-6));
-      }
+      const at::Tensor got = rope_frequencies(row.at("base").get<double>(), row.at("dim").get<int64_t>());
+      for (size_t i = 0; i < row.at("index").size(); ++i)
+        CHECK(got[row.at("index")[i].get<int64_t>()].item<double>() ==
+              doctest::Approx(row.at("inverse_frequency")[i].get<double>()).epsilon(1e-12));
     }
     const at::Tensor scale = vector(golden.at("qk_scale")),
                      position = at::full({1}, golden.at("position").get<int64_t>(), at::kLong);
-    const at::Tensor normed =
-        qk_norm_rope(qkv, scale, {}, scale, {}, position, 1, 1, golden.at("qk_norm_eps").get<double>(), 500000.0)
-            .view({3, 8});
+    const at::Tensor normed = qk_norm_rope(qkv, scale, {}, scale, {}, position, 1, 1,
+                                           golden.at("qk_norm_eps").get<double>(), rope_frequencies(500000.0, 8))
+                                  .view({3, 8});
     CHECK(max_error(normed[0], vector(golden.at("norm_then_rope"))) <= 2 * tolerance);
     CHECK(max_error(normed[0], vector(golden.at("rope_then_norm"))) > 1e-3);
     for (const auto& row : golden.at("dots")) {
       const at::Tensor k = vector(golden.at("k")), pair = at::cat({q, k, k}).view({1, -1});
       const auto at_position = [&](int64_t position) {
         return qk_norm_rope(pair, {}, {}, {}, {}, at::full({1}, position, at::kLong), 1, 1, kEps,
-                            row.at("base").get<double>())
+                            rope_frequencies(row.at("base").get<double>(), 8))
             .view({3, 8});
       };
       const double dot = at_position(1005)[0].dot(at_position(1002)[1]).item<double>();

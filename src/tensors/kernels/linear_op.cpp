@@ -1,5 +1,5 @@
-// y = x w^T as an autograd function whose weight gradient is one GEMM straight into the gradient arena (beta = 1): no
-// temporary, no separate add. N = tokens, I = inputs, O = outputs.
+// y = x w^T + b as an autograd function whose weight gradient is one GEMM straight into the gradient arena (beta = 1):
+// no temporary, no separate add. N = tokens, I = inputs, O = outputs.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "src/tensors/kernels/op_checks.h"
@@ -14,17 +14,19 @@ using torch::autograd::variable_list;
 
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_NI, const at::Tensor& weight_OI,
-                            const at::Tensor& weight_grad_OI) {
+                            const at::Tensor& weight_grad_OI, const at::Tensor& bias_O, const at::Tensor& bias_grad_O) {
     ctx->save_for_backward({x_NI, weight_OI});
     ctx->saved_data["weight_grad"] = given(weight_grad_OI);
-    return x_NI.mm(weight_OI.t());
+    ctx->saved_data["bias_grad"] = given(bias_grad_O);
+    const at::Tensor given_bias_O = given(bias_O);
+    return given_bias_O.defined() ? at::addmm(given_bias_O, x_NI, weight_OI.t()) : x_NI.mm(weight_OI.t());
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const at::Tensor y_grad_NO = rows_of(grads[0]);
     const variable_list saved = ctx->get_saved_variables();
     const at::Tensor &x_NI = saved[0], &weight_OI = saved[1];
-    at::Tensor x_grad_NI, returned_weight_grad_OI;
+    at::Tensor x_grad_NI, returned_weight_grad_OI, returned_bias_grad_O;
     if (ctx->needs_input_grad(1)) {
       at::Tensor weight_grad_OI = ctx->saved_data["weight_grad"].toTensor();
       if (weight_grad_OI.defined()) {
@@ -33,20 +35,34 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
         returned_weight_grad_OI = y_grad_NO.t().mm(x_NI);
       }
     }
+    if (ctx->needs_input_grad(3)) {
+      at::Tensor bias_grad_O = ctx->saved_data["bias_grad"].toTensor();
+      if (bias_grad_O.defined()) {
+        bias_grad_O.add_(y_grad_NO.sum(0));
+      } else {
+        returned_bias_grad_O = y_grad_NO.sum(0);
+      }
+    }
     if (ctx->needs_input_grad(0)) x_grad_NI = y_grad_NO.mm(weight_OI);
-    return {x_grad_NI, returned_weight_grad_OI, at::Tensor()};
+    return {x_grad_NI, returned_weight_grad_OI, at::Tensor(), returned_bias_grad_O, at::Tensor()};
   }
 };
 
 }  // namespace
 
-at::Tensor linear(const at::Tensor& x_NI, const at::Tensor& weight_OI, const at::Tensor& weight_grad_OI) {
+at::Tensor linear(const at::Tensor& x_NI, const at::Tensor& weight_OI, const at::Tensor& weight_grad_OI,
+                  const at::Tensor& bias_O, const at::Tensor& bias_grad_O) {
   check_shape(x_NI, {-1, -1}, "x_NI");
   const Placement on = placement_of(x_NI, "x_NI");
   check_shape(weight_OI, {-1, x_NI.size(1)}, "weight_OI");
   check_dense(weight_OI, on.compute, on.device, "weight_OI");
   check_weight_grad(weight_OI, weight_grad_OI, "weight_grad_OI");
-  return LinearFunction::apply(x_NI, weight_OI, or_absent(weight_grad_OI));
+  if (bias_O.defined()) {
+    check_shape(bias_O, {weight_OI.size(0)}, "bias_O");
+    check_dense(bias_O, at::kFloat, on.device, "bias_O");
+    check_weight_grad(bias_O, bias_grad_O, "bias_grad_O");
+  }
+  return LinearFunction::apply(x_NI, weight_OI, or_absent(weight_grad_OI), or_absent(bias_O), or_absent(bias_grad_O));
 }
 
 }  // namespace coppice

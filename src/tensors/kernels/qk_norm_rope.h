@@ -1,7 +1,7 @@
 // QK-norm and RoPE on the packed projection, one pass each way. For each query and key head of a token:
 //   xhat = x / sqrt(mean x^2 + eps);  z = xhat * weight  (weight undefined: z = x);  pairs (i, i + K/2):
 //   y[i] = z[i] cos(a) - z[i + K/2] sin(a),  y[i + K/2] = z[i + K/2] cos(a) + z[i] sin(a),  a = position *
-//   theta^(-2i/K)
+//   frequency[i]
 // The norm stands before the rotation (Qwen3's layout); its weights are shared by all heads. Values pass through.
 // A row holds H query heads, G key heads and G value heads of K numbers each. N = tokens, T = element type of
 // activations; weights and the table are float32. Torch-free.
@@ -9,18 +9,19 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace coppice {
 
-/// cos and sin of every (position, pair), formed in double from the integer position: [position][K/2].
+/// cos and sin of every (position, pair), the angle formed in double from the integer position: [position][K/2].
 struct RopeTable {
   int64_t num_positions = 0;
   std::vector<float> cos, sin;
 };
-/// The table for positions 0..max_position, kept for the life of the process and shared between calls; grows by
-/// doubling.
-std::shared_ptr<const RopeTable> rope_table(double rope_theta, int64_t head_size, int64_t max_position);
+/// The table of K/2 frequencies for positions 0..max_position, kept for the life of the process and shared between
+/// calls; grows by doubling.
+std::shared_ptr<const RopeTable> rope_table(std::span<const double> frequencies, int64_t max_position);
 
 template <class T>
 struct QkNormRopeParams {

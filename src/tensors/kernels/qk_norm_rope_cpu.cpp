@@ -12,22 +12,21 @@
 
 namespace coppice {
 
-std::shared_ptr<const RopeTable> rope_table(double rope_theta, int64_t head_size, int64_t max_position) {
+std::shared_ptr<const RopeTable> rope_table(std::span<const double> frequencies, int64_t max_position) {
   static std::mutex mutex;
-  static std::map<std::pair<double, int64_t>, std::shared_ptr<const RopeTable>> tables;
+  static std::map<std::vector<double>, std::shared_ptr<const RopeTable>> tables;
   const std::lock_guard lock(mutex);
-  std::shared_ptr<const RopeTable>& table = tables[{rope_theta, head_size}];
+  std::shared_ptr<const RopeTable>& table = tables[std::vector(frequencies.begin(), frequencies.end())];
   if (table != nullptr && table->num_positions > max_position) return table;
   auto grown = std::make_shared<RopeTable>();
   grown->num_positions = 512;
   while (grown->num_positions <= max_position) grown->num_positions *= 2;
-  const int64_t half = head_size / 2;
+  const auto half = static_cast<int64_t>(frequencies.size());
   grown->cos.resize(grown->num_positions * half);
   grown->sin.resize(grown->num_positions * half);
   for (int64_t i = 0; i < half; ++i) {
-    const double frequency = std::pow(rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_size));
     for (int64_t position = 0; position < grown->num_positions; ++position) {
-      const double angle = static_cast<double>(position) * frequency;
+      const double angle = static_cast<double>(position) * frequencies[i];
       grown->cos[position * half + i] = static_cast<float>(std::cos(angle));
       grown->sin[position * half + i] = static_cast<float>(std::sin(angle));
     }

@@ -4,6 +4,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "src/tensors/kernels/op_checks.h"
 #include "src/tensors/kernels/qk_norm_rope.h"
@@ -28,14 +29,18 @@ int64_t find_largest_position(const at::Tensor& position_N) {
   return *highest;
 }
 
+std::span<const double> span_of(const at::Tensor& frequencies) {
+  return {frequencies.const_data_ptr<double>(), static_cast<size_t>(frequencies.numel())};
+}
+
 struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv_NP, const at::Tensor& q_weight,
                             const at::Tensor& q_weight_grad_K, const at::Tensor& k_weight,
                             const at::Tensor& k_weight_grad_K, const at::Tensor& position_N, int64_t num_heads,
-                            int64_t num_kv_heads, double eps, double rope_theta, int64_t largest_position) {
+                            int64_t num_kv_heads, double eps, const at::Tensor& frequencies, int64_t largest_position) {
     const at::Tensor q_weight_K = given(q_weight), k_weight_K = given(k_weight);
     const int64_t head_size = qkv_NP.size(1) / (num_heads + 2 * num_kv_heads);
-    const auto table = rope_table(rope_theta, head_size, largest_position);
+    const auto table = rope_table(span_of(frequencies), largest_position);
     at::Tensor out_NP = at::empty_like(qkv_NP, at::MemoryFormat::Contiguous);
     qk_norm_rope_cpu({.qkv = qkv_NP.const_data_ptr<float>(),
                       .q_weight = pointer_or_null(q_weight_K),
@@ -56,7 +61,7 @@ struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
     ctx->saved_data["num_heads"] = num_heads;
     ctx->saved_data["num_kv_heads"] = num_kv_heads;
     ctx->saved_data["eps"] = eps;
-    ctx->saved_data["rope_theta"] = rope_theta;
+    ctx->saved_data["frequencies"] = frequencies;
     ctx->saved_data["largest_position"] = largest_position;
     return out_NP;
   }
@@ -69,7 +74,7 @@ struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
     const at::Tensor out_grad_NP = rows_of(grads[0]);
     const int64_t head_size = out_grad_NP.size(1) / (num_heads + 2 * num_kv_heads);
     const auto table =
-        rope_table(ctx->saved_data["rope_theta"].toDouble(), head_size, ctx->saved_data["largest_position"].toInt());
+        rope_table(span_of(ctx->saved_data["frequencies"].toTensor()), ctx->saved_data["largest_position"].toInt());
     const at::Tensor qkv_grad_NP = at::empty_like(out_grad_NP, at::MemoryFormat::Contiguous);
     const bool wants_weights = q_weight_K.defined() && (ctx->needs_input_grad(1) || ctx->needs_input_grad(3));
     std::optional<WeightGradient> q_weight_grad, k_weight_grad;
@@ -106,9 +111,18 @@ struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
 
 }  // namespace
 
+at::Tensor rope_frequencies(double rope_theta, int64_t head_size) {
+  COPPICE_CHECK(head_size > 0 && head_size % 2 == 0, fmt::format("heads of {}, expected an even size", head_size));
+  at::Tensor frequencies = at::empty({head_size / 2}, at::kDouble);
+  double* out = frequencies.mutable_data_ptr<double>();
+  for (int64_t i = 0; i < head_size / 2; ++i)
+    out[i] = std::pow(rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_size));
+  return frequencies;
+}
+
 at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, const at::Tensor& q_weight_grad_K,
                         const at::Tensor& k_weight_K, const at::Tensor& k_weight_grad_K, const at::Tensor& position_N,
-                        int64_t num_heads, int64_t num_kv_heads, double eps, double rope_theta,
+                        int64_t num_heads, int64_t num_kv_heads, double eps, const at::Tensor& frequencies,
                         int64_t largest_position) {
   check_shape(qkv_NP, {-1, -1}, "qkv_NP");
   const Placement on = placement_of(qkv_NP, "qkv_NP");
@@ -119,6 +133,8 @@ at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, 
   COPPICE_CHECK(
       num_heads > 0 && num_kv_heads > 0 && qkv_NP.size(1) % (2 * num_packed) == 0,
       fmt::format("qkv_NP: {} columns for {} + 2 * {} heads of an even size", qkv_NP.size(1), num_heads, num_kv_heads));
+  check_shape(frequencies, {qkv_NP.size(1) / num_packed / 2}, "frequencies");
+  check_dense(frequencies, at::kDouble, at::kCPU, "frequencies");
   COPPICE_CHECK(q_weight_K.defined() == k_weight_K.defined(), "q and k are normalised together or not at all");
   COPPICE_CHECK(q_weight_grad_K.defined() == k_weight_grad_K.defined(), "both weight gradients, or neither");
   if (q_weight_K.defined()) {
@@ -130,7 +146,7 @@ at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, 
     check_weight_grad(k_weight_K, k_weight_grad_K, "k_weight_grad_K");
   }
   return QkNormRopeFunction::apply(qkv_NP, or_absent(q_weight_K), or_absent(q_weight_grad_K), or_absent(k_weight_K),
-                                   or_absent(k_weight_grad_K), position_N, num_heads, num_kv_heads, eps, rope_theta,
+                                   or_absent(k_weight_grad_K), position_N, num_heads, num_kv_heads, eps, frequencies,
                                    largest_position < 0 ? find_largest_position(position_N) : largest_position);
 }
 
@@ -140,8 +156,11 @@ TORCH_LIBRARY_FRAGMENT(coppice, m) {
       "float eps, float rope_theta) -> Tensor",
       [](const at::Tensor& qkv, const std::optional<at::Tensor>& q_weight, const std::optional<at::Tensor>& k_weight,
          const at::Tensor& position, int64_t num_heads, int64_t num_kv_heads, double eps, double rope_theta) {
+        const int64_t num_packed = num_heads + 2 * num_kv_heads;
+        COPPICE_CHECK(qkv.dim() == 2 && num_packed > 0, "qkv: rows of packed heads expected");
         return qk_norm_rope(qkv, q_weight.value_or(at::Tensor()), at::Tensor(), k_weight.value_or(at::Tensor()),
-                            at::Tensor(), position, num_heads, num_kv_heads, eps, rope_theta);
+                            at::Tensor(), position, num_heads, num_kv_heads, eps,
+                            rope_frequencies(rope_theta, qkv.size(1) / num_packed));
       });
 }
 
