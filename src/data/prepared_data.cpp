@@ -24,7 +24,9 @@ std::vector<const TokenShards*> PreparedData::shards_of(const std::vector<Mixtur
 
 PreparedData open_prepared(const fs::path& data_folder, std::string fingerprint) {
   PreparedData data{.fingerprint = std::move(fingerprint)};
-  data.tokenizer = std::make_unique<Tokenizer>(Tokenizer::load(data_folder / "tokenizer" / "tokenizer.model"));
+  const fs::path tokenizer = data_folder / "tokenizer";
+  data.tokenizer =
+      std::make_unique<Tokenizer>(Tokenizer::load(tokenizer_in(tokenizer).value_or(tokenizer / "tokenizer.model")));
   std::string manifests;
   for (auto [kind, into] : {std::pair{"tokens", &data.train}, {"heldout", &data.heldout}}) {
     if (!fs::exists(data_folder / kind)) continue;

@@ -1,0 +1,27 @@
+// A model's answers to a task (src/tasks): log-likelihoods of continuations, and text written until a stop.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "src/model/decoder.h"
+#include "src/tasks/encode_request.h"
+#include "src/tasks/task_scores.h"
+
+namespace coppice {
+
+/// Called before each forward pass (and each text that is written) with the number of requests that are answered.
+using AnswerProgress = std::function<void(size_t)>;
+
+/// Of every document, one answer a request; `task` and `encoded` belong together. Requests of similar length run
+/// together, `batch_tokens` at most (and one request at least).
+std::vector<std::vector<TaskAnswer>> answer_task(const Model& model, const Tokenizer& tokenizer,
+                                                 const PreparedTask& task, const EncodedTask& encoded,
+                                                 int64_t batch_tokens, const AnswerProgress& progress = {});
+
+/// The requests that answer_task counts.
+size_t num_requests(const EncodedTask& encoded);
+
+}  // namespace coppice

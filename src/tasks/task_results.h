@@ -1,0 +1,29 @@
+// Results as lm-evaluation-harness 0.4 writes them, and as a table for people.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "src/base/json.h"
+#include "src/tasks/task_scores.h"
+
+namespace coppice {
+
+struct ScoredTask {
+  const PreparedTask* task = nullptr;
+  TaskScore score;
+};
+struct ScoredModel {
+  std::string name;  // as the user gave it
+  int64_t max_length = 0;
+  std::vector<ScoredTask> tasks;
+};
+
+/// {"results": {<task>: {"alias", "<metric>,<filter>", "<metric>_stderr,<filter>", "sample_len"}}, "configs",
+/// "versions", "n-shot", "higher_is_better", "n-samples", "config", "model_name", ...}
+Json results_json(const ScoredModel& model);
+/// A Markdown table, a line a model, task and metric.
+std::string results_table(std::span<const ScoredModel> models);
+
+}  // namespace coppice
