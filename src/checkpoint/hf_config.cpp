@@ -26,15 +26,17 @@ struct Family {
   const char* model_type;
   const char* name;  // <name>ForCausalLM, or <name>Model without an output table of its own
   bool qk_norm;
+  bool qkv_bias;  // always; otherwise as attention_bias says
   int64_t kv_heads,
       head_dim;  // where the key is absent; 0 = as null: num_attention_heads, hidden_size / num_attention_heads
   int64_t max_positions;
   int64_t window;  // 0 = none
 };
-constexpr std::array<Family, 3> kFamilies = {{
+constexpr std::array<Family, 4> kFamilies = {{
     {.model_type = "llama",
      .name = "Llama",
      .qk_norm = false,
+     .qkv_bias = false,
      .kv_heads = 0,
      .head_dim = 0,
      .max_positions = 2048,
@@ -42,13 +44,23 @@ constexpr std::array<Family, 3> kFamilies = {{
     {.model_type = "mistral",
      .name = "Mistral",
      .qk_norm = false,
+     .qkv_bias = false,
      .kv_heads = 8,
      .head_dim = 0,
      .max_positions = 131072,
      .window = 4096},
+    {.model_type = "qwen2",
+     .name = "Qwen2",
+     .qk_norm = false,
+     .qkv_bias = true,
+     .kv_heads = 32,
+     .head_dim = 0,
+     .max_positions = 32768,
+     .window = 0},
     {.model_type = "qwen3",
      .name = "Qwen3",
      .qk_norm = true,
+     .qkv_bias = false,
      .kv_heads = 32,
      .head_dim = 128,
      .max_positions = 32768,
@@ -60,10 +72,9 @@ struct Refusal {
   const char* key;
   const char* instead;
 };
-constexpr std::array<Refusal, 3> kRefusals = {{
+constexpr std::array<Refusal, 2> kRefusals = {{
     {"quantization_config", "give the folder of the weights before quantization"},
-    {"attention_bias", "only projections without a bias are read"},
-    {"mlp_bias", "only projections without a bias are read"},
+    {"mlp_bias", "only the projections of q, k and v may have a bias"},
 }};
 
 /// The value of a key, or nullptr when it is absent or null.
@@ -134,7 +145,7 @@ const Family& find_family(const Json& json, const std::string& where) {
 }
 
 /// Scaling by factor 1 leaves these types' frequencies as they are.
-bool is_identity(const Json& type, const Json& rope) {
+bool is_plain(const Json& type, const Json& rope) {
   if (type == Json("default")) return true;
   const Json* factor = find_value(rope, "factor");
   const bool plain_yarn = type == Json("yarn") && !find_value(rope, "mscale") && !find_value(rope, "mscale_all_dim") &&
@@ -148,29 +159,61 @@ void check_whole_heads(const Json& json, const std::string& where) {
     refuse(where, "partial_rotary_factor " + printable(part->dump()), "RoPE turns whole heads");
 }
 
-void check_rope(const Json& json, const std::string& where) {
+/// The four numbers of Llama 3.1; the length of the first training is max_position_embeddings where it is not said.
+RopeScaling read_llama3(const Json& rope, const Json& config, const std::string& where) {
+  constexpr const char* kLength = "original_max_position_embeddings";
+  const Json& holder = find_value(rope, kLength) != nullptr ? rope : config;
+  return {.factor = number_at(rope, "factor", where),
+          .low_freq_factor = number_at(rope, "low_freq_factor", where),
+          .high_freq_factor = number_at(rope, "high_freq_factor", where),
+          .original_max_position_embeddings =
+              size_at(holder, find_value(holder, kLength) != nullptr ? kLength : "max_position_embeddings", where)};
+}
+
+/// What one of rope_scaling (transformers 4) and rope_parameters (5) says; nothing = plain frequencies.
+std::optional<RopeScaling> read_rope(const char* key, const Json& rope, const Json& config, const std::string& where) {
+  if (!rope.is_object()) throw UserError::bad_file(where, fmt::format("{}: an object expected", key));
+  std::optional<RopeScaling> scaling;
+  bool typed = false;
+  for (const char* type_key : {"rope_type", "type"})
+    if (const Json* type = find_value(rope, type_key)) {
+      typed = true;
+      if (is_plain(*type, rope)) continue;
+      if (*type != Json("llama3"))
+        refuse(where, fmt::format("{}: rope type {}", key, printable(type->dump())),
+               "unscaled frequencies (null, \"default\" or factor 1) and \"llama3\" are read");
+      scaling = read_llama3(rope, config, where);
+    }
+  if (const Json* factor = find_value(rope, "factor"); !typed && factor != nullptr && *factor != Json(1.0))
+    refuse(where, fmt::format("{}: factor {} without a type", key, printable(factor->dump())),
+           "unscaled frequencies and rope_type \"llama3\" are read");
+  for (const auto& [name, value] : rope.items())
+    if (value.is_object())
+      refuse(where, fmt::format("{}: frequencies of their own for '{}'", key, printable(name)),
+             "one rope_theta for all layers is read");
+  check_whole_heads(rope, where);
+  return scaling;
+}
+
+std::optional<RopeScaling> read_rope_scaling(const Json& json, const std::string& where) {
   check_whole_heads(json, where);
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    const Json* rope = find_value(json, key);
-    if (rope == nullptr) continue;
-    if (!rope->is_object()) throw UserError::bad_file(where, fmt::format("{}: an object expected", key));
-    bool typed = false;
-    for (const char* type_key : {"rope_type", "type"})
-      if (const Json* type = find_value(*rope, type_key)) {
-        typed = true;
-        if (!is_identity(*type, *rope))
-          refuse(where, fmt::format("{}: rope type {}", key, printable(type->dump())),
-                 "only unscaled frequencies are read (null, \"default\" or factor 1)");
-      }
-    if (const Json* factor = find_value(*rope, "factor"); !typed && factor != nullptr && *factor != Json(1.0))
-      refuse(where, fmt::format("{}: factor {} without a type", key, printable(factor->dump())),
-             "only unscaled frequencies are read");
-    for (const auto& [name, value] : rope->items())
-      if (value.is_object())
-        refuse(where, fmt::format("{}: frequencies of their own for '{}'", key, printable(name)),
-               "one rope_theta for all layers is read");
-    check_whole_heads(*rope, where);
-  }
+  const Json *old_rope = find_value(json, "rope_scaling"), *rope = find_value(json, "rope_parameters");
+  std::optional<RopeScaling> old_scaling, scaling;
+  if (old_rope != nullptr) old_scaling = read_rope("rope_scaling", *old_rope, json, where);
+  if (rope != nullptr) scaling = read_rope("rope_parameters", *rope, json, where);
+  if (rope == nullptr) return old_scaling;
+  if (old_rope != nullptr && old_scaling != scaling)
+    throw UserError::bad_file(where, "rope_scaling and rope_parameters contradict each other");
+  return scaling;
+}
+
+/// Whether q, k and v have biases. What attention_bias means besides, a bias of o_proj, is looked for among the
+/// tensors.
+bool read_qkv_bias(const Json& json, const Family& family, const std::string& where) {
+  const bool attention_bias = is_true(json, "attention_bias");
+  if (attention_bias && family.qk_norm)
+    refuse(where, "attention_bias beside q_norm and k_norm", "a model has the one or the other");
+  return family.qkv_bias || attention_bias;
 }
 
 /// Everything else that would change the mathematics.
@@ -185,14 +228,14 @@ void check_plain(const Json& json, const Family& family, const std::string& wher
     for (const Json& layer : *layers)
       if (layer != Json("full_attention"))
         refuse(where, "layer_types " + printable(layer.dump()), "only layers that attend to the whole text are read");
-  // A switch that is off, and Qwen3 where it is absent, leave the number beside it without effect; Mistral has no
+  // A switch that is off, and Qwen where it is absent, leave the number beside it without effect; Mistral has no
   // switch (see read_window).
-  const bool window_acts = family.window == 0 && !family.qk_norm && !json.contains("use_sliding_window");
+  const bool has_switch = family.qk_norm || family.qkv_bias || json.contains("use_sliding_window");
+  const bool window_acts = family.window == 0 && !has_switch;
   if (window_acts && is_true(json, "sliding_window"))
     refuse(where, "sliding_window", "only attention to the whole text is read; null means that");
   if (const Json* act = find_value(json, "hidden_act"); act != nullptr && *act != Json("silu") && *act != Json("swish"))
     refuse(where, "hidden_act " + printable(act->dump()), "the FFN is SwiGLU: silu");
-  check_rope(json, where);
 }
 
 double read_rope_theta(const Json& json, const std::string& where) {
@@ -239,6 +282,7 @@ HfConfig read_hf_config(const fs::path& folder) {
   HfConfig hf;
   ModelConfig& config = hf.config;
   config.qk_norm = family.qk_norm;
+  config.qkv_bias = read_qkv_bias(json, family, where);
   config.vocab_size = size_at(json, "vocab_size", where);
   config.hidden_size = size_at(json, "hidden_size", where);
   config.num_hidden_layers = size_at(json, "num_hidden_layers", where, kMaxLayers);
@@ -253,6 +297,7 @@ HfConfig read_hf_config(const fs::path& folder) {
   if (hf.attention_window > 0) config.max_position_embeddings = hf.attention_window;
   config.rms_norm_eps = number_or(json, "rms_norm_eps", kRmsNormEps, where);
   config.rope_theta = read_rope_theta(json, where);
+  config.rope_scaling = read_rope_scaling(json, where);
   config.tie_word_embeddings = is_true(json, "tie_word_embeddings");
   const int64_t width = size_at(json, "intermediate_size", where);
   config.intermediate_size.assign(static_cast<size_t>(config.num_hidden_layers), width);

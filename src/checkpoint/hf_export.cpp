@@ -14,6 +14,7 @@
 #include "src/base/failpoint.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
+#include "src/checkpoint/export_check.h"
 #include "src/checkpoint/folder_commit.h"
 #include "src/checkpoint/hf_config.h"
 #include "src/checkpoint/hf_import.h"
@@ -30,11 +31,6 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 constexpr double kMaxLogitDifference = 1e-4;
-constexpr int64_t kMaxPromptTokens = 64;
-// Four texts that touch prose, code, digits and characters without pieces of their own.
-constexpr const char* kPrompts[] = {
-    "The quick brown fox jumps over the lazy dog, and then", "for (int i = 0; i < 10; ++i) {\n  sum += values[i];\n",
-    "In 1687 the price was 12345.67, that is", "Ελληνικά, 中文 and \U0001F600 in one line:"};
 
 void write_text(const fs::path& path, std::string_view text) {
   OutputFile file(path, OutputFile::Mode::create);
@@ -121,7 +117,7 @@ std::string tokenizer_config_json(const Tokenizer& tokenizer, const ModelConfig&
   json["eos_token"] = text(tokenizer.eos_id());
   json["unk_token"] = text(tokenizer.unk_id());
   json["pad_token"] = text(tokenizer.pad_id());
-  json["add_bos_token"] = add_bos;
+  if (!tokenizer.is_byte_level() || add_bos) json["add_bos_token"] = add_bos;
   json["clean_up_tokenization_spaces"] = false;
   json["split_special_tokens"] =
       settings.split_special_tokens;  // true: a literal "<s>" in text stays text, as in training
@@ -138,28 +134,6 @@ std::string generation_config_json(const Tokenizer& tokenizer, const HfSettings&
   overlay(json, settings.config_ids);
   overlay(json, settings.generation);
   return json.dump(2) + "\n";
-}
-
-DecoderInput input_of(const std::vector<int64_t>& ids) {
-  const auto length = static_cast<int64_t>(ids.size());
-  return {.token_BT = at::tensor(ids, at::kLong).view({1, length}),
-          .position_BT = at::arange(length, at::kLong).view({1, length}),
-          .document_BT = {}};
-}
-
-/// Largest absolute difference over all logits of the fixed prompts; NaN counts as infinite.
-double max_logit_difference(const Model& ours, const Model& theirs, const Tokenizer& tokenizer) {
-  double largest = 0;
-  for (const char* prompt : kPrompts) {
-    const std::vector<int32_t> encoded = tokenizer.encode(prompt);
-    std::vector<int64_t> ids(encoded.begin(), encoded.end());
-    ids.resize(std::min(
-        {ids.size(), static_cast<size_t>(kMaxPromptTokens), static_cast<size_t>(ours.config.max_position_embeddings)}));
-    const DecoderInput input = input_of(ids);
-    const double difference = (decoder_logits(ours, input) - decoder_logits(theirs, input)).abs().max().item<double>();
-    largest = std::isfinite(difference) ? std::max(largest, difference) : INFINITY;
-  }
-  return largest;
 }
 
 /// The weights as a file of that type holds them: bf16 rounds each once.
@@ -179,14 +153,24 @@ uint64_t folder_bytes(const fs::path& folder) {
   return bytes;
 }
 
+/// The numbers of a scaled RoPE, empty without one.
+OrderedJson scaling_json(const std::optional<RopeScaling>& scaling) {
+  if (!scaling) return OrderedJson::object();
+  return {{"factor", scaling->factor},
+          {"low_freq_factor", scaling->low_freq_factor},
+          {"high_freq_factor", scaling->high_freq_factor},
+          {"original_max_position_embeddings", scaling->original_max_position_embeddings}};
+}
+
 }  // namespace
 
 std::string hf_config_json(const ModelConfig& config, const Tokenizer& tokenizer, const std::string& torch_dtype,
                            const HfSettings& settings) {
   const int64_t width = std::ranges::max(config.intermediate_size);
+  const std::string family = config.qk_norm ? "Qwen3" : config.qkv_bias ? "Qwen2" : "Llama";
   OrderedJson json;
-  json["architectures"] = OrderedJson::array({config.qk_norm ? "Qwen3ForCausalLM" : "LlamaForCausalLM"});
-  json["model_type"] = config.qk_norm ? "qwen3" : "llama";
+  json["architectures"] = OrderedJson::array({family + "ForCausalLM"});
+  json["model_type"] = config.qk_norm ? "qwen3" : config.qkv_bias ? "qwen2" : "llama";
   json["vocab_size"] = config.vocab_size;
   json["hidden_size"] = config.hidden_size;
   json["intermediate_size"] = width;
@@ -200,9 +184,9 @@ std::string hf_config_json(const ModelConfig& config, const Tokenizer& tokenizer
   json["rms_norm_eps"] = config.rms_norm_eps;
   json["use_cache"] = true;
   json["tie_word_embeddings"] = config.tie_word_embeddings;
-  json["attention_bias"] = false;
+  if (!config.qkv_bias) json["attention_bias"] = false;  // Qwen2 has no such switch
   json["attention_dropout"] = 0.0;
-  if (config.qk_norm) {
+  if (config.qk_norm || config.qkv_bias) {
     json["use_sliding_window"] = false;
     json["sliding_window"] = nullptr;
     json["max_window_layers"] = config.num_hidden_layers;
@@ -210,8 +194,14 @@ std::string hf_config_json(const ModelConfig& config, const Tokenizer& tokenizer
     json["mlp_bias"] = false;
   }
   json["rope_theta"] = config.rope_theta;  // transformers 4 reads these two, transformers 5 the next one
+  const char* rope_type = config.rope_scaling ? "llama3" : "default";
   json["rope_scaling"] = nullptr;
-  json["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", config.rope_theta}};
+  if (config.rope_scaling) {
+    json["rope_scaling"] = {{"rope_type", rope_type}};
+    json["rope_scaling"].update(scaling_json(config.rope_scaling));
+  }
+  json["rope_parameters"] = {{"rope_type", rope_type}, {"rope_theta", config.rope_theta}};
+  json["rope_parameters"].update(scaling_json(config.rope_scaling));
   json["bos_token_id"] = id_json(tokenizer.bos_id());
   json["eos_token_id"] = tokenizer.eos_id();
   json["pad_token_id"] = id_json(tokenizer.pad_id());
@@ -230,11 +220,14 @@ HfExportReport export_hf(const fs::path& folder, const Model& model, const Token
   if (tokenizer.vocab_size() > model.config.vocab_size)
     throw UserError::recipe("tokenizer", fmt::format("{} pieces, but the model's vocabulary has {}",
                                                      tokenizer.vocab_size(), model.config.vocab_size));
+  if (model.config.qk_norm && model.config.qkv_bias)
+    throw UserError::recipe("model",
+                            "biases of q, k and v beside QK-norm: no architecture of transformers has the two");
   check_exportable(tokenizer, "tokenizer", options.add_bos);
   const at::ScalarType type = dtype == "f32" ? at::kFloat : at::kBFloat16;
   c10::NoGradGuard no_grad;
   const HfSettings settings = options.settings == nullptr ? HfSettings() : *options.settings;
-  const bool add_bos = settings.add_bos.value_or(options.add_bos);
+  const bool add_bos = settings.add_bos.value_or(tokenizer.is_byte_level() ? tokenizer.adds_bos() : options.add_bos);
   const fs::path temporary = start_temporary_folder(folder);
   try {
     write_weights(temporary, model, type, options.shard_bytes);
@@ -245,10 +238,11 @@ HfExportReport export_hf(const fs::path& folder, const Model& model, const Token
     write_text(temporary / "tokenizer_config.json", tokenizer_config_json(tokenizer, model.config, add_bos, settings));
     if (settings.template_file)
       write_text(temporary / "chat_template.jinja", settings.chat_template.get<std::string>());
-    write_text(temporary / "tokenizer.model", tokenizer.model_bytes());
+    if (!tokenizer.is_byte_level()) write_text(temporary / tokenizer.file_name(), tokenizer.model_bytes());
 
     // Read back with the padding in place: that is what other programs will compute with.
-    const Model theirs = read_hf_model(temporary, read_hf_config(temporary));
+    const HfConfig hf = read_hf_config(temporary);
+    const Model theirs = read_hf_model(temporary, hf, hf.config);
     HfExportReport report{.bytes = folder_bytes(temporary)};
     report.max_logit_difference = type == at::kFloat
                                       ? max_logit_difference(model, theirs, tokenizer)

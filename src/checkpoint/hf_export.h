@@ -1,6 +1,6 @@
 // Export to a Hugging Face folder: config.json, model.safetensors, tokenizer.json, tokenizer_config.json,
-// tokenizer.model, generation_config.json. Qwen3ForCausalLM with QK-norm, LlamaForCausalLM without. Layers of different
-// width are padded with zero channels (exact).
+// tokenizer.model, generation_config.json. Qwen3ForCausalLM with QK-norm, Qwen2ForCausalLM with biases of q, k and v,
+// LlamaForCausalLM without either. Layers of different width are padded with zero channels (exact).
 #pragma once
 
 #include <cstdint>

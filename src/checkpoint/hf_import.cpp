@@ -7,10 +7,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <functional>
+#include <atomic>
+#include <bit>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <span>
 #include <system_error>
 
 #include "src/base/errors.h"
@@ -88,23 +90,40 @@ void name_as_in_full_model(Entries& entries) {
   entries = std::move(named);
 }
 
-/// Stored RoPE frequencies must be those that rope_theta gives, as far as their type can say; they are left out then.
+/// Stored RoPE frequencies must be those that the config gives, as far as their type can say; they are left out then.
 void take_frequencies(Entries& entries, const ModelConfig& config) {
   for (auto next = entries.begin(); next != entries.end();) {
     const auto one = next++;
     if (!one->first.ends_with(kFrequencies)) continue;
     const auto& [path, entry] = one->second;
-    const at::Tensor expected = at::pow(
-        config.rope_theta, at::arange(0, config.head_dim, 2, at::kDouble) / -static_cast<double>(config.head_dim));
+    const at::Tensor expected = rope_frequencies(config);
     const double relative = entry.dtype == "F32"   ? 1e-5
                             : entry.dtype == "F16" ? 1e-3
                                                    : 1e-2,
                  absolute = entry.dtype == "F16" ? 1e-7 : 0;  // subnormals
     const bool fits = expected.sizes().equals(entry.shape);   // before a hostile size is read
     if (!fits || !at::allclose(read_safetensors_tensor(path, entry).to(at::kDouble), expected, relative, absolute))
-      throw UserError::bad_file(path.string(), fmt::format("tensor '{}' holds other frequencies than rope_theta = {} "
-                                                           "gives for heads of {}: a scaled RoPE is not supported",
-                                                           printable(one->first), config.rope_theta, config.head_dim));
+      throw UserError::bad_file(path.string(),
+                                fmt::format("tensor '{}' holds other frequencies than rope_theta = {}{} "
+                                            "gives for heads of {}",
+                                            printable(one->first), config.rope_theta,
+                                            config.rope_scaling ? " with its scaling" : "", config.head_dim));
+    entries.erase(one);
+  }
+}
+
+/// What attention_bias means besides biases of q, k and v: one of o_proj, which must be zero, and is left out then.
+void take_output_biases(Entries& entries, const ModelConfig& config) {
+  if (!config.qkv_bias) return;
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    const auto one = entries.find(fmt::format("model.layers.{}.self_attn.o_proj.bias", layer));
+    if (one == entries.end()) continue;
+    const auto& [path, entry] = one->second;
+    const bool fits = entry.shape == std::vector{config.hidden_size};  // before a hostile size is read
+    if (!fits || read_safetensors_tensor(path, entry).count_nonzero().item<int64_t>() != 0)
+      throw UserError::bad_file(
+          path.string(), fmt::format("tensor '{}' is not ({}) zeros: only q_proj, k_proj and v_proj may have a bias",
+                                     one->first, config.hidden_size));
     entries.erase(one);
   }
 }
@@ -142,80 +161,86 @@ Entries checked_entries(const fs::path& folder, const std::vector<Parameter>& ta
   Entries entries = read_entries(folder);
   name_as_in_full_model(entries);
   take_frequencies(entries, config);
+  take_output_biases(entries, config);
   check_entries(entries, table, config, folder);
   return entries;
 }
 
-void check_tied_head(const Entries& entries, const fs::path& folder) {
+/// Reads the part of a tensor that `into` has, from its first row and column on. Every value must be finite, and what
+/// lies beyond `into` zero where `zero_beyond` says so.
+void read_part(const std::string& name, const FileEntry& file, const at::Tensor& into, bool zero_beyond) {
+  const int64_t columns = file.entry.shape.back(), kept_columns = into.size(-1),
+                kept_rows = into.dim() == 1 ? 1 : into.size(0);
+  COPPICE_CHECK(into.is_contiguous() && kept_columns <= columns, name + ": a part of the stored tensor expected");
+  float* out = into.mutable_data_ptr<float>();
+  std::atomic<bool> finite = true, zero = true;
+  read_safetensors_values(file.path, file.entry, [&](int64_t first, std::span<const float> values) {
+    uint32_t all_ones = 0;  // 1 where the exponent of a value is: infinity or NaN
+    for (const float value : values)
+      all_ones |= static_cast<uint32_t>((std::bit_cast<uint32_t>(value) << 1) >= 0xff000000);
+    if (all_ones != 0) finite = false;
+    for (size_t at = 0; at < values.size();) {
+      const int64_t row = (first + static_cast<int64_t>(at)) / columns,
+                    column = (first + static_cast<int64_t>(at)) % columns;
+      const std::span<const float> piece =
+          values.subspan(at, std::min(values.size() - at, static_cast<size_t>(columns - column)));
+      const int64_t kept = row < kept_rows ? std::clamp<int64_t>(kept_columns - column, 0, std::ssize(piece)) : 0;
+      if (kept > 0) std::ranges::copy(piece.first(static_cast<size_t>(kept)), out + row * kept_columns + column);
+      if (zero_beyond && std::ranges::any_of(piece.subspan(static_cast<size_t>(kept)), [](float x) { return x != 0; }))
+        zero = false;
+      at += piece.size();
+    }
+  });
+  if (!finite) throw UserError::bad_file(file.path.string(), "tensor " + name + " holds values that are not finite");
+  if (!zero)
+    throw UserError::bad_file(file.path.string(), fmt::format("coppice_intermediate_sizes: {} is not zero beyond {}",
+                                                              name, shape_text(into.sizes())));
+}
+
+/// A head that is stored although it is the embedding again.
+void check_tied_head(const Entries& entries, const at::Tensor& embedding_VD, const fs::path& folder) {
   const auto head = entries.find("lm_head.weight");
   if (head == entries.end()) return;
-  const auto& embedding = entries.at("model.embed_tokens.weight");
-  const bool equal = head->second.entry.shape == embedding.entry.shape &&
-                     at::equal(read_safetensors_tensor(head->second.path, head->second.entry),
-                               read_safetensors_tensor(embedding.path, embedding.entry));
+  bool equal = head->second.entry.shape == entries.at("model.embed_tokens.weight").entry.shape;
+  if (equal) {
+    std::atomic<bool> differs = false;
+    const std::span<const float> embedding(embedding_VD.const_data_ptr<float>(),
+                                           static_cast<size_t>(embedding_VD.numel()));
+    read_safetensors_values(head->second.path, head->second.entry, [&](int64_t first, std::span<const float> values) {
+      const size_t begin = std::min(static_cast<size_t>(first), embedding.size()),
+                   count = std::min(values.size(), embedding.size() - begin);
+      if (!std::ranges::equal(values.first(count), embedding.subspan(begin, count))) differs = true;
+    });
+    equal = !differs;
+  }
   if (!equal)
     throw UserError::bad_file(folder.string(),
                               "tie_word_embeddings is set, yet lm_head.weight differs from model.embed_tokens.weight");
 }
 
-/// The first rows and columns of every tensor, as many as `config` has.
-Model cut_to(const ModelConfig& config, const Model& larger,
-             const std::function<void(const Parameter&, const at::Tensor& cut, int64_t size)>& check_cut) {
-  Model model = make_model(config);
-  const MasterReader from = larger.arena->read_master();
-  const MasterEditor into = model.arena->edit_master();
-  for (const Parameter& parameter : parameter_table(config)) {
-    at::Tensor kept = from[parameter.name];
-    for (size_t axis = 0; axis < parameter.shape.size(); ++axis) {
-      const auto dim = static_cast<int64_t>(axis);
-      const int64_t size = parameter.shape[axis], extra = kept.size(dim) - size;
-      if (extra > 0) check_cut(parameter, kept.narrow(dim, size, extra), size);
-      kept = kept.narrow(dim, 0, size);
-    }
-    into[parameter.name].copy_(kept);
-  }
-  return model;
-}
-
-/// Cuts every layer to its true width; the channels cut must be zero.
-Model without_padding(const Model& padded, const std::vector<int64_t>& widths, const std::string& where) {
-  ModelConfig config = padded.config;
-  config.intermediate_size = widths;
-  check_config(config, where, /*from_file=*/true);
-  return cut_to(config, padded, [&](const Parameter& parameter, const at::Tensor& cut, int64_t size) {
-    if (cut.count_nonzero().item<int64_t>() != 0)
-      throw UserError::bad_file(
-          where, fmt::format("coppice_intermediate_sizes: {} is not zero beyond channel {}", parameter.hf_name, size));
-  });
-}
-
 }  // namespace
 
-Model read_hf_model(const fs::path& folder, const HfConfig& hf) {
-  const std::vector<Parameter> table = parameter_table(hf.config);
-  const Entries entries =
-      checked_entries(folder, table, hf.config);  // before anything of the model's size is allocated
+Model read_hf_model(const fs::path& folder, const HfConfig& hf, const ModelConfig& wanted) {
+  const Entries entries = checked_entries(folder, parameter_table(hf.config),
+                                          hf.config);  // before anything of the model's size is allocated
   c10::NoGradGuard no_grad;
-  if (hf.config.tie_word_embeddings) check_tied_head(entries, folder);
-  Model model = make_model(hf.config);
+  Model model = make_model(wanted);
   const MasterEditor master = model.arena->edit_master();
-  for (const Parameter& parameter : table) {
-    const FileEntry& file = entries.at(parameter.hf_name);
-    const at::Tensor values = read_safetensors_tensor(file.path, file.entry);
-    if (!at::isfinite(values).all().item<bool>())
-      throw UserError::bad_file(file.path.string(),
-                                "tensor " + parameter.hf_name + " holds values that are not finite");
-    master[parameter.name].copy_(values);
-  }
+  for (const Parameter& parameter : parameter_table(wanted))
+    read_part(parameter.hf_name, entries.at(parameter.hf_name), master[parameter.name],
+              /*zero_beyond=*/parameter.axes.front() != Axis::vocab);
+  if (wanted.tie_word_embeddings) check_tied_head(entries, master["embed_tokens.weight"], folder);
   return model;
 }
 
-Model import_hf(const fs::path& folder) {
+Model import_hf(const fs::path& folder, int64_t vocab_size) {
   const HfConfig hf = read_hf_config(folder);
-  Model model = read_hf_model(folder, hf);
-  if (hf.intermediate_sizes.empty()) return model;
-  c10::NoGradGuard no_grad;
-  return without_padding(model, hf.intermediate_sizes, (folder / "config.json").string());
+  ModelConfig wanted = hf.config;
+  if (!hf.intermediate_sizes.empty()) wanted.intermediate_size = hf.intermediate_sizes;
+  if (vocab_size > 0) wanted.vocab_size = vocab_size;
+  COPPICE_CHECK(wanted.vocab_size <= hf.config.vocab_size,
+                fmt::format("{} ids for {} rows", vocab_size, hf.config.vocab_size));
+  return read_hf_model(folder, hf, wanted);
 }
 
 void check_hf_files(const fs::path& folder) {
@@ -225,10 +250,11 @@ void check_hf_files(const fs::path& folder) {
 
 std::string hf_folder_sha256(const fs::path& folder) {
   std::vector<fs::path> files;
+  const bool without_model = !fs::exists(folder / "tokenizer.model");
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (name == "config.json" || name == "tokenizer.model" || name == "model.safetensors.index.json" ||
-        name.ends_with(".safetensors"))
+    if (name == "config.json" || name == "tokenizer.model" || (name == "tokenizer.json" && without_model) ||
+        name == "model.safetensors.index.json" || name.ends_with(".safetensors"))
       files.push_back(entry.path());
   }
   std::ranges::sort(files);
@@ -245,13 +271,6 @@ HfShape import_hf_config(const fs::path& folder) {
 
 std::optional<int64_t> padded_rows(int64_t rows, int64_t vocab_size) {
   return rows >= vocab_size ? std::optional(rows - vocab_size) : std::nullopt;
-}
-
-Model without_padded_rows(const Model& model, int64_t vocab_size) {
-  const c10::NoGradGuard no_grad;
-  ModelConfig config = model.config;
-  config.vocab_size = vocab_size;
-  return cut_to(config, model, [](const Parameter&, const at::Tensor&, int64_t) {});
 }
 
 }  // namespace coppice

@@ -1,4 +1,4 @@
-// Import of a Hugging Face folder: Llama, Mistral and Qwen3 models, and our own exports.
+// Import of a Hugging Face folder: Llama, Mistral, Qwen2 and Qwen3 models, and our own exports.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +13,9 @@
 namespace coppice {
 
 /// Opens a Hugging Face folder (our own exports, layers cut back to their true widths, and plain Llama / Mistral /
-/// Qwen3 folders with tied or untied heads). UserError::bad_file naming what is not supported, or the tensor with
-/// expected and found.
-Model import_hf(const std::filesystem::path& folder);
+/// Qwen2 / Qwen3 folders with tied or untied heads). Of the vocabulary tables the first `vocab_size` rows are read (0 =
+/// all; padded_rows). UserError::bad_file naming what is not supported, or the tensor with expected and found.
+Model import_hf(const std::filesystem::path& folder, int64_t vocab_size = 0);
 /// Refuses what import_hf() would, short of the weights' values: config.json, index, and the header of every file,
 /// without reading a parameter.
 void check_hf_files(const std::filesystem::path& folder);
@@ -33,10 +33,10 @@ HfShape import_hf_config(const std::filesystem::path& folder);
 /// (151,936 against 151,643), or added and unknown to tokenizer.model (32,001 against 32,000). Nothing when ids lack a
 /// row: the table belongs to another tokenizer.
 std::optional<int64_t> padded_rows(int64_t rows, int64_t vocab_size);
-/// The same model without the padded rows of its embedding and output tables.
-Model without_padded_rows(const Model& model, int64_t vocab_size);
 
-/// The parameters as the files hold them (padded layers stay padded), every tensor read once.
-Model read_hf_model(const std::filesystem::path& folder, const HfConfig& hf);
+/// The parameters of a model as large as the files say (padded layers stay padded), or with fewer rows in its
+/// vocabulary tables and fewer FFN channels, which the files must hold first, zeros behind. Each tensor is read once,
+/// straight to its place.
+Model read_hf_model(const std::filesystem::path& folder, const HfConfig& hf, const ModelConfig& wanted);
 
 }  // namespace coppice

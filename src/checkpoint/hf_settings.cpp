@@ -65,11 +65,12 @@ class Reader {
     if (text.is_null()) return nullptr;
     const auto is_piece = [&](const Piece& piece) { return text == Json(piece.text); };
     if (text.is_string() && std::ranges::any_of(tokenizer_.pieces(), is_piece)) return text;
-    leave(fmt::format("{} {}: no piece of tokenizer.model", key, short_text(text)));
+    leave(fmt::format("{} {}: no piece of {}", key, short_text(text), tokenizer_.file_name()));
     return nullptr;
   }
 
   int64_t vocab_size() const { return tokenizer_.vocab_size(); }
+  const std::string& tokenizer_file() const { return tokenizer_.file_name(); }
 
   void leave(const std::string& line) { left_behind_.push_back(line); }
   std::vector<std::string> take_left_behind() { return std::move(left_behind_); }
@@ -102,7 +103,7 @@ Json read_generation(Reader& reader) {
   for (const char* key : {"suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "force_words_ids",
                           "forced_decoder_ids", "sequence_bias"})
     if (generation.contains(key) && largest_number(generation[key]) >= reader.vocab_size()) {
-      reader.leave(fmt::format("generation_config.json {}: holds ids beyond tokenizer.model", key));
+      reader.leave(fmt::format("generation_config.json {}: holds ids beyond {}", key, reader.tokenizer_file()));
       generation.erase(key);
     }
   for (auto next = generation.begin(); next != generation.end();) {
@@ -143,8 +144,10 @@ void read_template(const fs::path& folder, const Json& tokenizer_config, Reader&
 }
 
 /// The key itself, else tokenizer.json's post-processor, else what LlamaTokenizer does.
-std::optional<bool> read_add_bos(const fs::path& folder, const Json& tokenizer_config, Reader& reader) {
+std::optional<bool> read_add_bos(const fs::path& folder, const Json& tokenizer_config, const Tokenizer& tokenizer,
+                                 Reader& reader) {
   if (const Json given = tokenizer_config.value("add_bos_token", Json()); given.is_boolean()) return given.get<bool>();
+  if (tokenizer.is_byte_level()) return tokenizer.adds_bos();
   std::error_code error;
   if (fs::exists(folder / "tokenizer.json", error)) {
     const Json processor = reader.object_in("tokenizer.json", kMaxTokenizer).value("post_processor", Json());
@@ -185,7 +188,7 @@ ReadSettings read_hf_settings(const fs::path& folder, const Tokenizer& tokenizer
     if (const Json text = reader.token_of(key, tokenizer_config.value(key, Json())); !text.is_null())
       settings.special_tokens[key] = text;
   read_template(folder, tokenizer_config, reader, settings);
-  settings.add_bos = read_add_bos(folder, tokenizer_config, reader);
+  settings.add_bos = read_add_bos(folder, tokenizer_config, tokenizer, reader);
   if (settings.add_bos == true && tokenizer.bos_id() < 0) {
     reader.leave("add_bos_token: the tokenizer has no BOS piece");
     settings.add_bos = false;

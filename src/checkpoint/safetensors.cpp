@@ -4,22 +4,23 @@
 #include "src/checkpoint/safetensors.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/util/Half.h>
+#include <c10/util/accumulate.h>
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cerrno>
 #include <cstddef>
-#include <fstream>
-#include <limits>
 #include <nlohmann/json.hpp>
-#include <system_error>
-#include <tuple>
 
-#include "src/base/checked.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
-#include "src/base/json.h"
+#include "src/base/input_file.h"
 
 namespace coppice {
 
@@ -28,25 +29,6 @@ namespace fs = std::filesystem;
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "tensor bytes are written as they lie in memory");
-constexpr uint64_t kMaxHeaderBytes = 100'000'000;
-constexpr size_t kMaxNameBytes = 512;
-
-struct DtypeRow {
-  const char* name;
-  uint64_t bits;
-};
-// All types of the format: sizes are checked for each, values are read for the three that models here use.
-constexpr DtypeRow kDtypes[] = {{"BOOL", 8}, {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},
-                                {"I8", 8},   {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"I16", 16},
-                                {"U16", 16}, {"F16", 16},    {"BF16", 16},   {"I32", 32},    {"U32", 32},
-                                {"F32", 32}, {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64}};
-
-uint64_t bits_of(const std::string& dtype, const std::string& tensor, const std::string& path) {
-  for (const DtypeRow& row : kDtypes)
-    if (dtype == row.name) return row.bits;
-  throw UserError::bad_file(path, fmt::format("tensor '{}': unknown dtype '{}'", printable(tensor), printable(dtype)));
-}
-
 const char* dtype_name(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
     case at::kFloat:
@@ -60,79 +42,46 @@ const char* dtype_name(const at::Tensor& tensor) {
   }
 }
 
-/// A list of exactly `count` (0 = any) unsigned 64-bit integers.
-std::vector<uint64_t> unsigned_list(const Json& object, const char* key, size_t count, const std::string& tensor,
-                                    const std::string& path) {
-  const auto found = object.find(key);
-  const auto is_unsigned = [](const Json& value) { return value.is_number_unsigned(); };
-  if (found == object.end() || !found->is_array() || (count != 0 && found->size() != count) ||
-      !std::ranges::all_of(*found, is_unsigned))
-    throw UserError::bad_file(
-        path, fmt::format("tensor '{}': {} must be a list of non-negative 64-bit integers", printable(tensor), key));
-  return found->get<std::vector<uint64_t>>();
-}
+/// Of a file that is read at many places at once.
+class Descriptor {
+ public:
+  explicit Descriptor(const fs::path& path) : path_(path), descriptor_(open_for_reading(path)) {}
+  ~Descriptor() { ::close(descriptor_); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
 
-void check_name(const std::string& name, const std::string& path) {
-  if (name.empty() || name.size() >= kMaxNameBytes || printable(name) != name)
-    throw UserError::bad_file(path, fmt::format("tensor name '{}' is empty, not printable or not below {} bytes",
-                                                printable(name.substr(0, 80)), kMaxNameBytes));
-}
-
-SafetensorsEntry read_entry(const std::string& name, const Json& value, const std::string& path) {
-  check_name(name, path);
-  if (!value.is_object()) throw UserError::bad_file(path, fmt::format("tensor '{}': an object expected", name));
-  for (const auto& [key, ignored] : value.items())
-    if (key != "dtype" && key != "shape" && key != "data_offsets")
-      throw UserError::bad_file(path, fmt::format("tensor '{}': unknown key '{}'", name, printable(key)));
-  SafetensorsEntry entry{.name = name, .dtype = string_at(value, "dtype", path), .shape = {}};
-  uint64_t bits = bits_of(entry.dtype, name, path);
-  for (const uint64_t size : unsigned_list(value, "shape", 0, name, path)) {
-    if (size > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
-      throw UserError::bad_file(path, fmt::format("tensor '{}': dimension {} is absurd", name, size));
-    bits = checked_multiply(bits, size, path);
-    entry.shape.push_back(static_cast<int64_t>(size));
+  void read(uint64_t offset, void* into, size_t bytes, const std::string& tensor) const {
+    for (auto* next = static_cast<char*>(into); bytes > 0;) {
+      const ssize_t got = ::pread(descriptor_, next, bytes, static_cast<off_t>(offset));
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) throw_unreadable(path_, "cannot be read", errno);
+      if (got == 0)
+        throw UserError::bad_file(path_.string(), fmt::format("tensor '{}' ends beyond the file", printable(tensor)));
+      next += got, offset += static_cast<uint64_t>(got), bytes -= static_cast<size_t>(got);
+    }
   }
-  const std::vector<uint64_t> offsets = unsigned_list(value, "data_offsets", 2, name, path);
-  entry.begin = offsets[0], entry.end = offsets[1];
-  if (bits % 8 != 0)
-    throw UserError::bad_file(path, fmt::format("tensor '{}': {} bits are no whole bytes", name, bits));
-  if (entry.begin > entry.end || entry.end - entry.begin != bits / 8)
-    throw UserError::bad_file(path, fmt::format("tensor '{}': data_offsets [{}, {}], expected {} bytes for its shape",
-                                                name, entry.begin, entry.end, bits / 8));
-  return entry;
-}
 
-void check_metadata(const Json& metadata, const std::string& path) {
-  const bool strings =
-      metadata.is_object() && std::ranges::all_of(metadata, [](const Json& value) { return value.is_string(); });
-  if (!strings) throw UserError::bad_file(path, "__metadata__ must map names to strings");
-}
-
-struct OpenFile {
-  std::ifstream stream;
-  uint64_t file_bytes = 0, header_bytes = 0;
+ private:
+  fs::path path_;
+  int descriptor_;
 };
 
-/// Check 1: the size word against the bytes that exist, before anything is allocated.
-OpenFile open_checked(const fs::path& path) {
-  std::error_code error;
-  if (!fs::is_regular_file(path, error)) throw UserError::bad_file(path.string(), "no such regular file");
-  OpenFile file{.stream = std::ifstream(path, std::ios::binary), .file_bytes = fs::file_size(path, error)};
-  if (error || !file.stream) throw UserError::bad_file(path.string(), "cannot be opened");
-  if (file.file_bytes < 8)
-    throw UserError::bad_file(path.string(),
-                              fmt::format("{} bytes, a safetensors file has at least 8", file.file_bytes));
-  std::array<char, 8> word;
-  if (!file.stream.read(word.data(), word.size())) throw UserError::bad_file(path.string(), "cannot be read");
-  file.header_bytes = std::bit_cast<uint64_t>(word);
-  if (file.header_bytes > kMaxHeaderBytes)
-    throw UserError::bad_file(
-        path.string(), fmt::format("header of {} bytes, at most {} allowed", file.header_bytes, kMaxHeaderBytes));
-  if (file.header_bytes > file.file_bytes - 8)
-    throw UserError::bad_file(
-        path.string(), fmt::format("header of {} bytes in a file of {} bytes", file.header_bytes, file.file_bytes));
-  return file;
+constexpr int64_t kPiece = int64_t{1} << 16;  // values: 256 KiB
+
+void from_bfloat16(const uint16_t* halves, float* values, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) values[i] = std::bit_cast<float>(uint32_t{halves[i]} << 16);
 }
+
+void from_float16(const uint16_t* halves, float* values, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) values[i] = c10::detail::fp16_ieee_to_fp32_value(halves[i]);
+}
+
+struct ReadableType {
+  const char* name;
+  uint64_t bytes;
+  void (*convert)(const uint16_t* halves, float* values, int64_t count);  // null: float32 already
+};
+constexpr ReadableType kReadable[] = {{"F32", 4, nullptr}, {"BF16", 2, from_bfloat16}, {"F16", 2, from_float16}};
 
 }  // namespace
 
@@ -177,58 +126,38 @@ void write_safetensors(const fs::path& path, const std::vector<SafetensorsTensor
   file.close();
 }
 
-std::vector<SafetensorsEntry> read_safetensors_header(const fs::path& path) {
-  const std::string where = path.string();
-  OpenFile file = open_checked(path);  // (1)
-  std::string text(file.header_bytes, '\0');
-  if (!file.stream.read(text.data(), static_cast<std::streamsize>(text.size())))
-    throw UserError::bad_file(where, "the header cannot be read");
-  const Json header = parse_json(text, where);  // (2) UTF-8, JSON; duplicate keys and depth
-  if (!header.is_object()) throw UserError::bad_file(where, "the header is no JSON object");  // (3)
-  std::vector<SafetensorsEntry> entries;
-  for (const auto& [name, value] : header.items()) {
-    if (name == "__metadata__")
-      check_metadata(value, where);
-    else
-      entries.push_back(read_entry(name, value, where));  // (4), (7)
-  }
-  std::ranges::sort(entries,
-                    [](const auto& a, const auto& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
-  uint64_t end = 0;
-  for (const SafetensorsEntry& entry : entries) {  // (5)
-    if (entry.begin != end)
-      throw UserError::bad_file(where, fmt::format("tensor '{}' starts at {}, expected {} ({})", entry.name,
-                                                   entry.begin, end, entry.begin < end ? "overlap" : "hole"));
-    end = entry.end;
-  }
-  const uint64_t expected = checked_add(checked_add(8, file.header_bytes, where), end, where);  // (6)
-  if (expected != file.file_bytes)
-    throw UserError::bad_file(where, fmt::format("{} bytes, expected {} by its header", file.file_bytes, expected));
-  return entries;
+void read_safetensors_values(const fs::path& path, const SafetensorsEntry& entry, const TakeValues& take) {
+  const auto type = std::ranges::find(kReadable, entry.dtype, &ReadableType::name);
+  if (type == std::end(kReadable))
+    throw UserError::bad_file(
+        path.string(), fmt::format("tensor '{}' is {}, only F32, BF16 and F16 are read", entry.name, entry.dtype));
+  const SafetensorsSizes header = safetensors_sizes(path);
+  const uint64_t data = 8 + header.header_bytes;
+  if (entry.begin > entry.end || entry.end > header.file_bytes - data)
+    throw UserError::bad_file(path.string(), fmt::format("tensor '{}' ends beyond the file", entry.name));
+  const auto size = static_cast<int64_t>((entry.end - entry.begin) / type->bytes);
+  COPPICE_CHECK(c10::multiply_integers(entry.shape) == size, entry.name + ": entry of another file");
+  const Descriptor file(path);
+  at::parallel_for(0, (size + kPiece - 1) / kPiece, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> values(kPiece);
+    std::vector<uint16_t> halves(type->convert == nullptr ? 0 : kPiece);
+    for (int64_t first = begin * kPiece; first < std::min(end * kPiece, size); first += kPiece) {
+      const int64_t count = std::min(kPiece, size - first);
+      void* raw = type->convert == nullptr ? static_cast<void*>(values.data()) : halves.data();
+      file.read(data + entry.begin + static_cast<uint64_t>(first) * type->bytes, raw,
+                static_cast<size_t>(count) * type->bytes, entry.name);
+      if (type->convert != nullptr) type->convert(halves.data(), values.data(), count);
+      take(first, std::span(values).first(static_cast<size_t>(count)));
+    }
+  });
 }
 
 at::Tensor read_safetensors_tensor(const fs::path& path, const SafetensorsEntry& entry) {
-  at::ScalarType type;
-  if (entry.dtype == "F32")
-    type = at::kFloat;
-  else if (entry.dtype == "BF16")
-    type = at::kBFloat16;
-  else if (entry.dtype == "F16")
-    type = at::kHalf;
-  else
-    throw UserError::bad_file(
-        path.string(), fmt::format("tensor '{}' is {}, only F32, BF16 and F16 are read", entry.name, entry.dtype));
-  OpenFile file = open_checked(path);
-  const uint64_t data = 8 + file.header_bytes;
-  if (entry.end > file.file_bytes - data)
-    throw UserError::bad_file(path.string(), fmt::format("tensor '{}' ends beyond the file", entry.name));
-  const at::Tensor raw = at::empty(entry.shape, type);
-  COPPICE_CHECK(raw.nbytes() == entry.end - entry.begin, entry.name + ": entry of another file");
-  file.stream.seekg(static_cast<std::streamoff>(data + entry.begin));
-  if (raw.nbytes() > 0 &&
-      !file.stream.read(static_cast<char*>(raw.mutable_data_ptr()), static_cast<std::streamsize>(raw.nbytes())))
-    throw UserError::bad_file(path.string(), fmt::format("tensor '{}' cannot be read", entry.name));
-  return raw.to(at::kFloat);
+  at::Tensor tensor = at::empty(entry.shape, at::kFloat);
+  float* out = tensor.mutable_data_ptr<float>();
+  read_safetensors_values(
+      path, entry, [&](int64_t first, std::span<const float> values) { std::ranges::copy(values, out + first); });
+  return tensor;
 }
 
 }  // namespace coppice

@@ -1,8 +1,9 @@
-// tokenizer.json for a SentencePiece BPE model: the form in which the `tokenizers` library saves it, with ids equal to
-// SentencePiece's. Merges hold every split of a normal piece into two (merge_list): with one split a piece half of all
-// strings would differ. User-defined pieces are cut out of the normalised text first, the longest from the left, as
-// SentencePiece does. The normaliser works on their names too: where it writes a dummy prefix it must leave a text
-// alone that is exactly such a name, so that this one text, and no other, loses its prefix.
+// tokenizer.json for a SentencePiece BPE model (byte-level ones have theirs): the form in which the `tokenizers`
+// library saves it, with ids equal to SentencePiece's. Merges hold every split of a normal piece into two (merge_list):
+// with one split a piece half of all strings would differ. User-defined pieces are cut out of the normalised text
+// first, the longest from the left, as SentencePiece does. The normaliser works on their names too: where it writes a
+// dummy prefix it must leave a text alone that is exactly such a name, so that this one text, and no other, loses its
+// prefix.
 #include "src/checkpoint/tokenizer_json.h"
 
 #include <fmt/format.h>
@@ -110,6 +111,7 @@ OrderedJson bos_template(const std::string& bos, int64_t bos_id) {
 void check_exportable(const Tokenizer& tokenizer, const std::string& where, bool add_bos) {
   if (add_bos && !tokenizer.bos_id())
     throw UserError::recipe(where, "the tokenizer has no BOS piece, so that none can be put before a text");
+  if (tokenizer.is_byte_level()) return;  // its own text says all
   check_unused_pieces(tokenizer, where);
   if (const auto equal = find_equal_merges(tokenizer.pieces(), merge_list(tokenizer.pieces())))
     throw UserError::recipe(
@@ -132,11 +134,13 @@ void check_exportable(const Tokenizer& tokenizer, const std::string& where, bool
 }
 
 std::string piece_without_prefix(const Tokenizer& tokenizer) {
+  if (tokenizer.is_byte_level()) return "";
   const auto found = std::ranges::find_if(tokenizer.pieces(), is_matched);
   return tokenizer.has_dummy_prefix() && found != tokenizer.pieces().end() ? found->text : "";
 }
 
 std::string tokenizer_json(const Tokenizer& tokenizer, bool add_bos) {
+  if (tokenizer.is_byte_level()) return tokenizer.model_bytes();
   const std::vector<Piece>& pieces = tokenizer.pieces();
   OrderedJson added = OrderedJson::array();
   OrderedJson::object_t vocab;  // a list of pairs: appended, since its operator[] searches from the front
@@ -168,7 +172,7 @@ std::string tokenizer_json(const Tokenizer& tokenizer, bool add_bos) {
   OrderedJson& model = json["model"];
   model["type"] = "BPE";
   model["dropout"] = nullptr;
-  model["unk_token"] = pieces[static_cast<size_t>(tokenizer.unk_id())].text;
+  model["unk_token"] = pieces[static_cast<size_t>(tokenizer.unk_id().value())].text;
   model["continuing_subword_prefix"] = nullptr;
   model["end_of_word_suffix"] = nullptr;
   model["fuse_unk"] = true;

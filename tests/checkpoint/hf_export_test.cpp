@@ -76,6 +76,36 @@ TEST_SUITE("unit") {
       CHECK(entry.name.find("q_norm") == std::string::npos);
   }
 
+  TEST_CASE(
+      "hf_export: with biases of q, k and v it is a Qwen2; a scaled RoPE stands in the keys of both generations") {
+    const ScratchFolder scratch;
+    ModelConfig model_config = tiny_config(false);
+    model_config.qkv_bias = true;
+    model_config.rope_scaling = RopeScaling{.original_max_position_embeddings = 64};
+    const Model model = tiny_model(model_config, 1);
+    export_hf(scratch.path / "hf", model, tiny_tokenizer(scratch.path), "f32");
+    const Json config = read_json(scratch.path / "hf/config.json");
+    CHECK(config["architectures"][0] == "Qwen2ForCausalLM");
+    CHECK(config["model_type"] == "qwen2");
+    CHECK(config["use_sliding_window"] == false);
+    CHECK_FALSE(config.contains("attention_bias"));
+    CHECK_FALSE(config.contains("mlp_bias"));
+    CHECK(
+        config["rope_scaling"] ==
+        Json::parse(
+            R"({"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":64})"));
+    Json with_theta = config["rope_scaling"];
+    with_theta["rope_theta"] = 500000.0;
+    CHECK(config["rope_parameters"] == with_theta);
+    CHECK(same_parameters(import_hf(scratch.path / "hf"), model));
+    CHECK(import_hf_config(scratch.path / "hf").config == model_config);
+
+    model_config.qk_norm = true;
+    CHECK_THROWS_WITH_AS(
+        export_hf(scratch.path / "hf", tiny_model(model_config, 1), tiny_tokenizer(scratch.path), "f32"),
+        doctest::Contains("biases of q, k and v beside QK-norm"), UserError);
+  }
+
   TEST_CASE("hf_export: what refuses before anything is written") {
     const ScratchFolder scratch;
     const Tokenizer tokenizer = tiny_tokenizer(scratch.path);

@@ -92,12 +92,16 @@ TEST_SUITE("unit") {
         {R"({"num_hidden_layers":1000000})", "num_hidden_layers"},
         {R"({"num_key_value_heads":3})", "num_key_value_heads"},
         {R"({"architectures":null,"model_type":"gpt2"})",
-         "model_type \"gpt2\" is not supported: LlamaForCausalLM, MistralForCausalLM, Qwen3ForCausalLM are read"},
+         "model_type \"gpt2\" is not supported: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, "
+         "Qwen3ForCausalLM "
+         "are read"},
         {R"({"architectures":null,"model_type":null})", "neither architectures nor model_type"},
         {R"({"architectures":["Qwen2ForCausalLM"]})", "Qwen2ForCausalLM"},
         {R"({"architectures":["LlamaForCausalLM"],"model_type":"mistral"})", "does not fit"},
         {R"({"architectures":["LlamaForCausalLM","LlamaForCausalLM"]})", "architecture"},
-        {R"({"rope_scaling":{"rope_type":"llama3","factor":8.0}})", "llama3"},
+        {R"({"rope_scaling":{"rope_type":"llama3","factor":8.0}})", "low_freq_factor"},
+        {R"({"rope_scaling":{"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0}})",
+         "rope_scaling and rope_parameters contradict each other"},
         {R"({"rope_scaling":{"type":"dynamic","factor":1.0}})", "dynamic"},
         {R"({"rope_scaling":{"type":"linear"}})", "linear"},
         {R"({"rope_scaling":{"type":"linear","factor":"1"}})", "linear"},
@@ -334,9 +338,7 @@ TEST_SUITE("unit") {
         odd.write(folder);
         std::string refused;
         try {
-          Model model = import_hf(folder);
-          if (model.config.vocab_size > 512) model = without_padded_rows(model, 512);
-          CHECK(at::equal(logits_of(model), expected));
+          CHECK(at::equal(logits_of(import_hf(folder, 512)), expected));
         } catch (const Error& error) {
           refused = error.what();
         }
@@ -404,6 +406,83 @@ TEST_SUITE("unit") {
   }
 }
 
+namespace {
+
+/// The Llama 3.1 scaling of the tests, of 64 tokens by 8.
+constexpr const char* kLlama3 =
+    R"("rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":64)";
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("hf_import: Llama 3.1's scaling, in the keys of either generation") {
+    Fixture fixture(false);
+    const auto config_with = [&](const std::string& patch, std::vector<const char*> absent) {
+      Json changed = fixture.with(patch);
+      for (const char* key : absent) changed.erase(key);
+      spill(fixture.folder / "config.json", changed.dump());
+      return import_hf(fixture.folder).config;
+    };
+    const std::string scaling = fmt::format(R"({{{}}})", kLlama3),
+                      old_type = R"({"rope_scaling":{"type":)" + scaling.substr(13) + "}";
+    const RopeScaling expected{
+        .factor = 8, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_position_embeddings = 64};
+    const std::string in_parameters = fmt::format(R"({{"rope_parameters":{{"rope_theta":500000.0,{}}}}})", kLlama3);
+    CHECK(config_with(R"({"rope_scaling":)" + scaling + "}", {"rope_parameters"}).rope_scaling == expected);
+    CHECK(config_with(old_type, {"rope_parameters"}).rope_scaling == expected);
+    CHECK(config_with(in_parameters, {"rope_theta"}).rope_scaling == expected);
+    CHECK(config_with(in_parameters, {"rope_theta"}).rope_theta == 500000.0);
+    CHECK_FALSE(config_with("{}", {}).rope_scaling.has_value());
+    // The length of the first training may stand beside, or be that of the model.
+    const std::string shorter =
+        R"({"rope_scaling":{"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0})";
+    CHECK(config_with(shorter + "}", {"rope_parameters"}).rope_scaling->original_max_position_embeddings == 128);
+    CHECK(config_with(shorter + R"(,"original_max_position_embeddings":32})", {"rope_parameters"})
+              .rope_scaling->original_max_position_embeddings == 32);
+  }
+
+  TEST_CASE("hf_import: biases of q, k and v; one of o_proj must be zero") {
+    const ScratchFolder scratch;
+    ModelConfig config = tiny_config(false);
+    config.qkv_bias = true;
+    const fs::path folder = scratch.path / "qwen2";
+    export_hf(folder, tiny_model(config, 9), tiny_tokenizer(scratch.path), "f32");
+    const at::Tensor expected = logits_of(import_hf(folder));
+    const Json qwen2 = read_json(folder / "config.json");
+    std::vector<SafetensorsTensor> tensors;
+    for (const SafetensorsEntry& entry : read_safetensors_header(folder / "model.safetensors"))
+      tensors.push_back({entry.name, read_safetensors_tensor(folder / "model.safetensors", entry)});
+    const std::string bias = "model.layers.1.self_attn.o_proj.bias";
+    const auto answer = [&](const Json& config, const std::vector<SafetensorsTensor>& more) {
+      auto changed = tensors;
+      changed.insert(changed.end(), more.begin(), more.end());
+      write_safetensors(folder / "model.safetensors", changed);
+      spill(folder / "config.json", config.dump());
+      const std::string text = refusal_of(folder);
+      if (text == "accepted") CHECK(at::equal(logits_of(import_hf(folder)), expected));
+      return text;
+    };
+    Json llama = qwen2;
+    llama.update(Json::parse(R"({"architectures":["LlamaForCausalLM"],"model_type":"llama","attention_bias":true})"));
+    CHECK(answer(qwen2, {}) == "accepted");
+    CHECK(answer(llama, {}) == "accepted");
+    CHECK(answer(llama, {{bias, at::zeros({32})}}) == "accepted");
+    const at::Tensor one = at::zeros({32});
+    one.mutable_data_ptr<float>()[31] = 1e-3F;
+    CHECK(answer(llama, {{bias, one}}).find("tensor '" + bias + "' is not (32) zeros") != std::string::npos);
+    CHECK(answer(llama, {{bias, at::zeros({33})}}).find("is not (32) zeros") != std::string::npos);
+    llama["attention_bias"] = false;
+    CHECK(answer(llama, {}).find("layers.0.self_attn.k_proj.bias' is not expected") != std::string::npos);
+    Json window = qwen2;
+    window.update(Json::parse(R"({"use_sliding_window":true,"sliding_window":64})"));
+    CHECK(answer(window, {}).find("use_sliding_window") != std::string::npos);
+    window["use_sliding_window"] = false;
+    CHECK(answer(window, {}) == "accepted");
+    window.erase("use_sliding_window");  // off where it is absent
+    CHECK(answer(window, {}) == "accepted");
+  }
+}
+
 TEST_SUITE("faults") {
   TEST_CASE("hf_import: stored frequencies must be those of rope_theta") {
     Fixture fixture(false);
@@ -420,6 +499,12 @@ TEST_SUITE("faults") {
     CHECK(refusal(frequencies(10000.0, at::kBFloat16)).find("other frequencies") != std::string::npos);
     for (const at::Tensor& value : {at::ones({4}), at::ones({8}), at::ones({2, 2}), at::full({4}, NAN), at::ones({0})})
       CHECK(refusal({{"model.rotary_emb.inv_freq", value}}).find("other frequencies") != std::string::npos);
+    fixture.config.erase("rope_parameters");
+    fixture.config["rope_scaling"] = Json::parse(fmt::format("{{{}}}", kLlama3));
+    spill(fixture.folder / "config.json", fixture.config.dump());
+    CHECK(refusal(frequencies(500000.0, at::kFloat)).find("rope_theta = 500000 with its scaling") != std::string::npos);
+    const at::Tensor scaled = rope_frequencies(import_hf(fixture.folder).config).to(at::kFloat);
+    CHECK(refusal({{"model.rotary_emb.inv_freq", scaled}}) == "accepted");
     CHECK(refusal({{"model.layers.0.self_attn.rotary_emb.cos_cached", at::ones({4})}}).find("is not expected") !=
           std::string::npos);
   }
@@ -492,10 +577,11 @@ TEST_SUITE("faults") {
     CHECK(padded_rows(2048, 384) == 1664);
     CHECK_FALSE(padded_rows(384, 385).has_value());  // ids without a row
 
-    const Model whole = tiny_model(tiny_config(true), 9);
-    const int64_t rows = whole.config.vocab_size;
-    const Model cut = without_padded_rows(whole, rows - 3);
-    CHECK(cut.config.vocab_size == rows - 3);
+    const Fixture fixture;
+    const Model whole = import_hf(fixture.folder), cut = import_hf(fixture.folder, 509);
+    CHECK(whole.config.vocab_size == 512);
+    CHECK(cut.config.vocab_size == 509);
+    CHECK_THROWS_AS(import_hf(fixture.folder, 513), InternalError);
     for (const Parameter& parameter : parameter_table(cut.config)) {
       const at::Tensor kept = cut.arena->parameter(parameter.name), all = whole.arena->parameter(parameter.name);
       CHECK(at::equal(kept, all.narrow(0, 0, kept.size(0))));

@@ -67,7 +67,7 @@ inline ModelConfig tiny_config(bool qk_norm = true, std::vector<int64_t> widths 
   return config;
 }
 
-/// Random weights, norms included, so that a norm left out or swapped shows in the logits.
+/// Random weights, norms and biases included, so that one left out or swapped shows in the logits.
 inline Model tiny_model(const ModelConfig& config, uint64_t seed) {
   Model model = make_model(config);
   initialise_parameters(config, *model.arena, seed);
@@ -75,10 +75,11 @@ inline Model tiny_model(const ModelConfig& config, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::uniform_real_distribution<float> around_one(0.5F, 1.5F);
   for (const Parameter& parameter : parameter_table(config)) {
-    if (parameter.kind != ParameterKind::norm) continue;
-    const at::Tensor norm = model.arena->parameter(parameter.name);
-    float* values = norm.mutable_data_ptr<float>();
-    for (int64_t i = 0; i < norm.numel(); ++i) values[i] = around_one(random);
+    if (parameter.shape.size() != 1) continue;
+    const at::Tensor vector = model.arena->parameter(parameter.name);
+    float* values = vector.mutable_data_ptr<float>();
+    const float middle = parameter.kind == ParameterKind::bias ? 1.0F : 0.0F;
+    for (int64_t i = 0; i < vector.numel(); ++i) values[i] = around_one(random) - middle;
   }
   return model;
 }

@@ -9,6 +9,7 @@
 #include "src/checkpoint/hf_import.h"
 #include "src/checkpoint/tokenizer_json.h"
 #include "tests/checkpoint/tiny.h"
+#include "tests/tokens/byte_level_models.h"
 #include "tests/tokens/tokenizer_models.h"
 
 using namespace coppice;
@@ -144,7 +145,7 @@ TEST_SUITE("unit") {
       }
       check_exportable(tokenizer, "given.toml:7");
       const Json json = parse_json(tokenizer_json(tokenizer, /*add_bos=*/false), "tokenizer.json");
-      CHECK(json["model"]["unk_token"] == tokenizer.pieces()[static_cast<size_t>(tokenizer.unk_id())].text);
+      CHECK(json["model"]["unk_token"] == tokenizer.pieces()[static_cast<size_t>(tokenizer.unk_id().value())].text);
       for (size_t id = 0; id < tokenizer.pieces().size(); ++id)
         CHECK(json["model"]["vocab"].at(tokenizer.pieces()[id].text) == id);
       for (const Json& token : json["added_tokens"]) {
@@ -209,5 +210,34 @@ TEST_SUITE("unit") {
       CHECK(Tokenizer::load(folder / "tokenizer.model").fingerprint() == tokenizer.fingerprint());
       CHECK(import_hf(folder).config.vocab_size == tokenizer.vocab_size());
     }
+  }
+
+  TEST_CASE("tokenizer_json: a byte-level tokenizer keeps its own text, and an export says what it has") {
+    const ScratchFolder scratch;
+    Json json = test::byte_level_json();
+    json["added_tokens"].push_back(test::added_token(265, "<|begin_of_text|>", true));
+    scratch.write("own/tokenizer_config.json", R"({"pad_token":"<|endoftext|>"})");
+    const Tokenizer tokenizer = Tokenizer::load(scratch.write("own/tokenizer.json", json.dump(3)));
+    check_exportable(tokenizer, "formats", /*add_bos=*/true);
+    CHECK(tokenizer_json(tokenizer, /*add_bos=*/false) == json.dump(3));
+    CHECK(piece_without_prefix(tokenizer).empty());
+    ModelConfig config = tiny_config();
+    config.vocab_size = tokenizer.vocab_size();
+    const std::filesystem::path folder = scratch / "hf";
+    CHECK(export_hf(folder, tiny_model(config, 3), tokenizer, "f32").max_logit_difference < 1e-4);
+    CHECK(slurp(folder / "tokenizer.json") == json.dump(3));
+    CHECK_FALSE(std::filesystem::exists(folder / "tokenizer.model"));
+    const Json names = read_json(folder / "tokenizer_config.json");
+    CHECK(names["tokenizer_class"] == "PreTrainedTokenizerFast");
+    CHECK(names["eos_token"] == "<|endoftext|>");
+    CHECK(names["bos_token"] == "<|begin_of_text|>");
+    CHECK(names["pad_token"] == "<|endoftext|>");
+    CHECK(names["unk_token"].is_null());
+    CHECK_FALSE(names.contains("add_bos_token"));
+    CHECK(names["clean_up_tokenization_spaces"] == false);
+    const Tokenizer again = Tokenizer::load(folder / "tokenizer.json");
+    CHECK(again.fingerprint() == tokenizer.fingerprint());
+    CHECK(again.pad_id() == 264);
+    CHECK(import_hf(folder).config.vocab_size == 266);
   }
 }
