@@ -39,9 +39,14 @@ at::Tensor slice_parameter(const Parameter& row, const at::Tensor& value, const 
 /// the plan does not fit the model.
 Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& multiplier_LF = {});
 
-/// max |masked - pruned| / max |masked| over logits of the given input, for the caller to print; above 1e-5 in fp32 is
-/// an InternalError.
-double masked_pruned_difference(const Model& source, const at::Tensor& hard_cut_mask_LF, const Model& pruned,
-                                const DecoderInput& input);
+/// max |masked - pruned| / max |masked| over logits of the given input, and what rounding may make of it: 1e-5, or
+/// where it is more, 4 times what another order of the channels does to the masked model. Above that is an
+/// InternalError.
+inline constexpr double kMaskedPrunedLimit = 1e-5;
+struct MaskedPruned {
+  double difference = 0, limit = 0;
+};
+MaskedPruned masked_pruned_difference(const Model& source, const at::Tensor& hard_cut_mask_LF, const Model& pruned,
+                                      const DecoderInput& input);
 
 }  // namespace coppice

@@ -165,9 +165,12 @@ Json run(StageContext& context) {
 
   const std::vector<Batch> batches = check_batches(context.data, kCheckSeqLen, 4);
   const at::Tensor hard_LF = plan_mask(plan, std::ranges::max(channels), soft_LF);
-  double difference = 0;
-  for (const Batch& batch : batches)
-    difference = std::max(difference, masked_pruned_difference(source.model, hard_LF, pruned, batch.input()));
+  MaskedPruned largest;
+  for (const Batch& batch : batches) {
+    const MaskedPruned found = masked_pruned_difference(source.model, hard_LF, pruned, batch.input());
+    largest.difference = std::max(largest.difference, found.difference);
+    largest.limit = std::max(largest.limit, found.limit);
+  }
   const double dense = mean_loss(source.model, batches, {}),
                hard = mean_loss(source.model, batches, masks_of(hard_LF, channels)),
                cut = mean_loss(pruned, batches, {});
@@ -175,16 +178,15 @@ Json run(StageContext& context) {
   log_info(
       fmt::format("stage '{}': masked and pruned logits differ by {:.2e} (relative, fp32); held-out loss {} {:.4f}, "
                   "hard-cut mask {:.4f}, pruned {:.4f}",
-                  context.stage.name, difference, soft_LF.defined() ? "soft mask" : "uncut", soft, hard, cut));
+                  context.stage.name, largest.difference, soft_LF.defined() ? "soft mask" : "uncut", soft, hard, cut));
   save_plan(context.folder() / "prune_plan.json", plan);
   save_model(context.folder() / "model", pruned, model_facts(context));
-  return {{"tokens", 0},
-          {"flops", flops},
-          {"results",
-           {{"masked_pruned_difference", difference},
-            {soft_LF.defined() ? "soft_mask_loss" : "uncut_loss", soft},
-            {"hard_mask_loss", hard},
-            {"pruned_loss", cut}}}};
+  Json results = {{"masked_pruned_difference", largest.difference},
+                  {soft_LF.defined() ? "soft_mask_loss" : "uncut_loss", soft},
+                  {"hard_mask_loss", hard},
+                  {"pruned_loss", cut}};
+  if (largest.difference > kMaskedPrunedLimit) results["masked_pruned_limit"] = largest.limit;
+  return {{"tokens", 0}, {"flops", flops}, {"results", results}};
 }
 
 }  // namespace
@@ -215,6 +217,8 @@ void check_target(const Recipe& recipe, const Stage& stage, const std::string& f
                       target, wanted.intermediate_size[layer], source.intermediate_size[layer], from));
   wanted.intermediate_size = source.intermediate_size;
   wanted.rope_theta = source.rope_theta;
+  wanted.rope_scaling = source.rope_scaling;
+  wanted.qkv_bias = source.qkv_bias;  // a recipe's table has no key for these two: they come with imported models
   wanted.max_position_embeddings = source.max_position_embeddings;
   check(wanted == source, stage.where,
         fmt::format("{}: model.{} differs from stage '{}' in more than intermediate_size; only FFN channels are cut",

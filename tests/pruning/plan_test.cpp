@@ -2,6 +2,8 @@
 
 #include "tests/pruning/tiny.h"  // before any CHECK
 
+#include <c10/core/GradMode.h>
+
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -170,9 +172,10 @@ TEST_SUITE("parity") {
     const at::Tensor soft_LF = soft_mask(raw_LF, {.k = 8, .epsilon = 0.3, .top = false}, 8);
     for (const std::vector<int64_t>& num_kept : {std::vector<int64_t>{8, 8}, {1, 24}, {13, 5}}) {
       const PrunePlan plan = make_plan(raw_LF, num_kept, "masks", "");
-      CHECK(masked_pruned_difference(model, plan_mask(plan, 24), prune_model(model, plan), tiny::input()) < 2e-6);
+      CHECK(masked_pruned_difference(model, plan_mask(plan, 24), prune_model(model, plan), tiny::input()).difference <
+            2e-6);
       const Model merged = prune_model(model, plan, soft_LF);
-      CHECK(masked_pruned_difference(model, plan_mask(plan, 24, soft_LF), merged, tiny::input()) < 2e-6);
+      CHECK(masked_pruned_difference(model, plan_mask(plan, 24, soft_LF), merged, tiny::input()).difference < 2e-6);
       CHECK(merged.config.intermediate_size == num_kept);
     }
   }
@@ -206,6 +209,28 @@ TEST_SUITE("parity") {
     const Model broken = prune_model(model, plan);
     broken.arena->parameter("layers.1.mlp.up_proj.weight")[0][0] = std::nanf("");
     CHECK_THROWS_AS(masked_pruned_difference(model, plan_mask(plan, 24), broken, tiny::input()), InternalError);
+  }
+
+  TEST_CASE("masked_pruned_difference: where large channels cancel, rounding has its due and a wrong channel has not") {
+    const Model model = tiny::model();
+    {
+      const c10::NoGradGuard no_grad;
+      const auto weight = [&](const char* name) {
+        return model.arena->parameter(std::string("layers.0.mlp.") + name + ".weight");
+      };
+      for (const char* name : {"gate_proj", "up_proj"}) weight(name)[1].copy_(weight(name)[0]);
+      weight("down_proj").select(1, 0).mul_(3e4);
+      weight("down_proj").select(1, 1).copy_(weight("down_proj").select(1, 0) * -0.9999);
+    }
+    const PrunePlan plan{.source_sha256 = "", .scores = "by hand", .kept = {{0, 1, 4, 7, 11}, {0, 2, 3, 5, 8, 9}}};
+    const MaskedPruned found =
+        masked_pruned_difference(model, plan_mask(plan, 24), prune_model(model, plan), tiny::input());
+    CHECK(found.difference > 1e-5);
+    CHECK(found.limit < 1e-2);
+    PrunePlan other = plan;
+    other.kept[0].back() = 12;
+    CHECK_THROWS_AS(masked_pruned_difference(model, plan_mask(plan, 24), prune_model(model, other), tiny::input()),
+                    InternalError);
   }
 }
 
