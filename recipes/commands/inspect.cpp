@@ -19,6 +19,8 @@
 #include "src/base/hdf5.h"
 #include "src/base/log.h"
 #include "src/checkpoint/checkpoint.h"
+#include "src/checkpoint/gguf_import.h"
+#include "src/checkpoint/given_model.h"
 #include "src/checkpoint/hf_import.h"
 #include "src/checkpoint/safetensors.h"
 #include "src/data/label_cache.h"
@@ -37,11 +39,13 @@ std::string inspect(const fs::path& path);
 std::string config_text(const ModelConfig& config) {
   const auto [narrow, wide] = std::ranges::minmax(config.intermediate_size);
   return fmt::format(
-      "{} layers x {}, heads {}/{} x {}, FFN {}, vocabulary {}, RoPE base {}{}{}\n{} parameters ({} in the "
+      "{} layers x {}, heads {}/{} x {}, FFN {}, vocabulary {}, RoPE base {}{}{}{}{}\n{} parameters ({} in the "
       "embedding)\n",
       config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.num_key_value_heads,
       config.head_dim, narrow == wide ? fmt::format("{}", narrow) : fmt::format("{} to {}", narrow, wide),
-      config.vocab_size, config.rope_theta, config.qk_norm ? ", QK-norm" : "",
+      config.vocab_size, config.rope_theta,
+      config.rope_scaling ? fmt::format(" (llama3 scaling by {})", config.rope_scaling->factor) : "",
+      config.qkv_bias ? ", q/k/v biases" : "", config.qk_norm ? ", QK-norm" : "",
       config.tie_word_embeddings ? ", tied" : "", count_parameters(config), count_embedding_parameters(config));
 }
 
@@ -212,10 +216,11 @@ std::string inspect_safetensors(const fs::path& path) {
 }
 
 std::string inspect_tokenizer(const fs::path& path) {
-  const Tokenizer tokenizer = Tokenizer::load(path);
+  const Tokenizer tokenizer = given_tokenizer(path);
   const auto id_text = [](std::optional<int64_t> id) { return id ? std::to_string(*id) : "none"; };
-  return fmt::format("SentencePiece tokenizer: {} pieces; unk {}, bos {}, eos {}, pad {}{}\nfingerprint {}\n",
-                     tokenizer.vocab_size(), tokenizer.unk_id(), id_text(tokenizer.bos_id()), tokenizer.eos_id(),
+  return fmt::format("{} tokenizer: {} pieces; unk {}, bos {}, eos {}, pad {}{}\nfingerprint {}\n",
+                     tokenizer.is_byte_level() ? "byte-level BPE" : "SentencePiece", tokenizer.vocab_size(),
+                     id_text(tokenizer.unk_id()), id_text(tokenizer.bos_id()), tokenizer.eos_id(),
                      id_text(tokenizer.pad_id()), tokenizer.has_dummy_prefix() ? "; dummy prefix" : "",
                      tokenizer.fingerprint());
 }
@@ -223,6 +228,28 @@ std::string inspect_tokenizer(const fs::path& path) {
 std::string inspect_hf(const fs::path& path) {
   const Model model = import_hf(path);
   return "Hugging Face folder, whole\n" + config_text(model.config);
+}
+
+std::string inspect_imported(const fs::path& path) {
+  check_given_files(path);
+  return fmt::format("imported model\n{}{}", config_text(given_shape(path).config),
+                     inspect_tokenizer(tokenizer_in(path / kImportedTokenizer).value_or(path)));
+}
+
+std::string inspect_gguf(const fs::path& path) {
+  const GgufFacts facts = gguf_facts(path);
+  std::string text =
+      fmt::format("GGUF file, architecture {}, most weights {}\n", facts.architecture, facts.weight_type);
+  for (const auto& [what, value] : {std::pair{"name", &facts.general.name}, {"license", &facts.general.license}})
+    if (!value->empty()) text += fmt::format("{} {}\n", what, printable(*value));
+  for (const GgufReference& base : facts.general.base_models)
+    text += fmt::format("made from {}\n", printable(base.name));
+  text += config_text(import_gguf_config(path));
+  const GgufFile file(path);
+  for (const GgufTensor& tensor : file.tensors())
+    text += fmt::format("  {:<40} {:<5} {}\n", printable(tensor.name), find_ggml_type(tensor.type)->name,
+                        shape_of(tensor.shape));
+  return text;
 }
 
 /// The `format` of a folder's manifest.json, read without trusting it.
@@ -242,19 +269,21 @@ std::string inspect(const fs::path& path) {
     if (format == "coppice.labels") return labels_text(path, /*all=*/true);
     if (format == "coppice.stage" || fs::exists(path / "identity.json")) return inspect_stage(path);
     if (fs::exists(path / "recipe.toml")) return inspect_run(path);
+    if (fs::exists(path / kImportedFacts)) return inspect_imported(path);
     if (fs::exists(path / "config.json")) return inspect_hf(path);
   } else {
     const std::string name = path.filename().string();
     if (name.ends_with(".safetensors")) return inspect_safetensors(path);
     if (name == "prune_plan.json") return inspect_plan(path);
     if (name == "masks.h5") return inspect_masks(path);
-    if (name.ends_with(".model")) return inspect_tokenizer(path);
+    if (name.ends_with(".model") || name == "tokenizer.json") return inspect_tokenizer(path);
+    if (is_gguf(path)) return inspect_gguf(path);
     if (name == "manifest.json") return inspect(path.parent_path());
   }
   throw UserError::bad_file(path.string(),
                             "nothing that coppice knows: expected a run, stage, model, checkpoint, tokens, labels or "
-                            "Hugging Face folder, or a .safetensors, "
-                            "masks.h5, prune_plan.json or .model file");
+                            "Hugging Face folder, or a GGUF, .safetensors, masks.h5, prune_plan.json, tokenizer.json "
+                            "or .model file");
 }
 
 }  // namespace
@@ -264,8 +293,8 @@ void add_inspect(CLI::App& app, Action& action) {
   CLI::App* show = add_verb(app, "inspect", "what a file or folder holds, and whether it is whole",
                             "coppice inspect runs/demo/masks/masks.h5");
   show->add_option("path", *path,
-                   "run, stage, model, checkpoint, tokens, labels or Hugging Face folder; .safetensors, masks.h5, "
-                   "prune_plan.json, tokenizer.model")
+                   "run, stage, model, checkpoint, tokens, labels or Hugging Face folder; GGUF, .safetensors, "
+                   "masks.h5, prune_plan.json, tokenizer.model, tokenizer.json")
       ->required();
   show->callback([path, &action] { action = [path] { fmt::print("{}", inspect(*path)); }; });
 }

@@ -6,6 +6,7 @@
 
 #include "recipes/folder/run_folder.h"
 #include "src/base/errors.h"
+#include "src/checkpoint/given_model.h"
 
 namespace coppice {
 namespace {
@@ -27,12 +28,12 @@ Tokenizer tokenizer_beside(const fs::path& stage) {
   fs::path root = fs::absolute(stage).lexically_normal();
   for (int up = 0; up < 4; ++up) {  // <run>/<stage>, its model/, and <run>/<arm>/seed-<n>/<stage>
     root = root.parent_path();
-    if (fs::exists(root / "data" / "tokenizer" / "tokenizer.model"))
-      return Tokenizer::load(root / "data" / "tokenizer" / "tokenizer.model");
+    if (const auto file = tokenizer_in(root / "data" / "tokenizer")) return Tokenizer::load(*file);
   }
   throw UserError::bad_file(stage.string(),
-                            "no data/tokenizer/tokenizer.model in the run folder above it; give the folder of a run's "
-                            "stage, for instance runs/demo/long");
+                            "no tokenizer in data/tokenizer of the run folder above it; give the folder of a run's "
+                            "stage, for instance runs/demo/long, a Hugging Face folder, a GGUF file, or what coppice "
+                            "import made");
 }
 
 void check_tokenizer(const LoadedModel& loaded, const Tokenizer& tokenizer, const fs::path& path) {
@@ -46,6 +47,11 @@ void check_tokenizer(const LoadedModel& loaded, const Tokenizer& tokenizer, cons
 }  // namespace
 
 StageModel load_stage_model(const fs::path& stage) {
+  if (is_given_model(stage)) {
+    Tokenizer tokenizer = given_tokenizer(stage);
+    return {.loaded = {.model = read_given_model(stage, tokenizer.vocab_size()), .manifest = Json(), .sha256 = ""},
+            .tokenizer = std::move(tokenizer)};
+  }
   StageModel model{.loaded = load_model(model_folder(stage)), .tokenizer = tokenizer_beside(stage)};
   check_tokenizer(model.loaded, model.tokenizer, stage);
   return model;

@@ -17,7 +17,8 @@ namespace {
 ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab_size, Sources& sources) {
   ModelConfig config = base ? *base : ModelConfig{.head_dim = 0};
   std::string preset_name;
-  table.take("preset", preset_name, "start from a named shape, or from the config.json of a Hugging Face folder");
+  table.take("preset", preset_name,
+             "start from a named shape, or from the model in a Hugging Face folder or a GGUF file");
   if (!preset_name.empty())
     config = has_shape(sources, preset_name) ? shape_of(sources, preset_name).config
                                              : preset(preset_name, table.where("preset"));
@@ -101,9 +102,16 @@ DataOptions read_data(OptionTable table) {
   return data;
 }
 
-TokenizerOptions read_tokenizer(OptionTable table) {
+TokenizerOptions read_tokenizer(OptionTable table, Sources& sources) {
   TokenizerOptions tokenizer;
   table.take_count("training_bytes", tokenizer.training_bytes, "bytes of text that the trainer sees");
+  const std::string given = table.text_of("path");
+  if (const int64_t pieces = given.empty() ? 0 : tokenizer_vocab_size(sources, given); pieces > 0) {
+    tokenizer.vocab_size = pieces;
+    table.call_defaults(given);
+    table.take("vocab_size", tokenizer.vocab_size, "pieces");
+    table.call_defaults("default");
+  }
   table.read(tokenizer);
   table.finish();
   check_choice(tokenizer.kind, {"sentencepiece"}, table.where("kind"), "kind");
@@ -190,7 +198,7 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   recipe.sources->open(std::filesystem::path("runs") / recipe.name);
   read_machine(root, recipe);
   recipe.data = read_data(root.table("data"));
-  recipe.tokenizer = read_tokenizer(root.table("tokenizer"));
+  recipe.tokenizer = read_tokenizer(root.table("tokenizer"), *recipe.sources);
   read_models(root.table("model"), recipe);
   check(!recipe.models.empty(), root.where(), "no [model.<name>] table");
   for (const OptionTable& table : root.tables("stage")) recipe.stages.push_back(read_stage(table, recipe));

@@ -9,7 +9,6 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
-#include "src/checkpoint/hf_import.h"
 
 namespace coppice {
 namespace {
@@ -19,6 +18,8 @@ namespace fs = std::filesystem;
 constexpr const char* kFile = "sources.json";
 constexpr const char* kFormat = "coppice.sources";
 constexpr const char* kShape = "shape";
+constexpr const char* kTokenizer = "tokenizer";  // its fingerprint
+constexpr const char* kVocabSize = "vocab_size";
 
 void check_path(const fs::path& path, const std::string& who, const char* why) {
   if (is_gone(path))
@@ -89,18 +90,27 @@ void Sources::save(const fs::path& run_root) const {
   write_file_atomically(run_root / kFile, seal({{"format", kFormat}, {"version", 1}, {"sources", sources}}));
 }
 
-HfShape shape_of(Sources& sources, const fs::path& folder) {
-  const Json shape = sources.look(kShape, folder, [&] {
-    const HfShape read = import_hf_config(folder);
+GivenShape shape_of(Sources& sources, const fs::path& path) {
+  const Json shape = sources.look(kShape, path, [&] {
+    const GivenShape read = given_shape(path);
     return Json{{"model", to_json(read.config)}, {"attention_window", read.attention_window}};
   });
   return {.config = config_from_json(shape.at("model"), kFile),
           .attention_window = shape.at("attention_window").get<int64_t>()};
 }
 
-bool has_shape(const Sources& sources, const fs::path& folder) {
+bool has_shape(const Sources& sources, const fs::path& path) {
   std::error_code error;
-  return fs::is_directory(folder, error) || sources.recorded(kShape, folder);
+  return fs::is_directory(path, error) || is_gguf(path) || sources.recorded(kShape, path);
+}
+
+std::string tokenizer_fingerprint(Sources& sources, const fs::path& path) {
+  return sources.look_text(kTokenizer, path, [&] { return given_tokenizer(path).fingerprint(); });
+}
+
+int64_t tokenizer_vocab_size(Sources& sources, const fs::path& path) {
+  if (is_gone(path) && !sources.recorded(kVocabSize, path)) return 0;
+  return sources.look(kVocabSize, path, [&] { return Json(given_tokenizer(path).vocab_size()); }).get<int64_t>();
 }
 
 void say_what_is_gone(const Recipe& recipe) {
@@ -128,7 +138,8 @@ void check_there(const Recipe& recipe, const Stage& stage) {
 
 void check_data_there(const Recipe& recipe, const fs::path& data_folder) {
   const auto has = [&](const fs::path& part) { return !data_folder.empty() && fs::exists(data_folder / part); };
-  const bool tokenizer = has("tokenizer/tokenizer.model"), given = !recipe.tokenizer.path.empty();
+  const bool tokenizer = has("tokenizer/tokenizer.model") || has("tokenizer/tokenizer.json"),
+             given = !recipe.tokenizer.path.empty();
   if (!tokenizer && given) check_path(recipe.tokenizer.path, "the data", "it is the tokenizer");
   for (const DomainOptions& domain : recipe.data.domains) {
     if (!tokenizer && !given) check_path(domain.path, "the tokenizer", "it is trained on this text");

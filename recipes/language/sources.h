@@ -13,11 +13,10 @@
 #include <vector>
 
 #include "src/base/json.h"
-#include "src/checkpoint/hf_import.h"
+#include "src/checkpoint/given_model.h"
 
 namespace coppice {
 
-struct HfShape;
 struct Recipe;
 struct Stage;
 
@@ -56,9 +55,13 @@ class Sources {
 /// Nothing lies there, or an empty folder: what an unmounted disk leaves.
 bool is_gone(const std::filesystem::path& path);
 
-/// The shape of a Hugging Face folder by its config.json, and whether that is known for a folder that is gone.
-HfShape shape_of(Sources& sources, const std::filesystem::path& folder);
-bool has_shape(const Sources& sources, const std::filesystem::path& folder);
+/// The shape of a model from elsewhere, and whether one lies there or was recorded of what is gone.
+GivenShape shape_of(Sources& sources, const std::filesystem::path& path);
+bool has_shape(const Sources& sources, const std::filesystem::path& path);
+/// Of a tokenizer from elsewhere (given_tokenizer): its fingerprint; its number of ids, 0 where it is gone and no
+/// record says.
+std::string tokenizer_fingerprint(Sources& sources, const std::filesystem::path& path);
+int64_t tokenizer_vocab_size(Sources& sources, const std::filesystem::path& path);
 
 /// A warning of one line that names what is gone; none when all is there.
 void say_what_is_gone(const Recipe& recipe);

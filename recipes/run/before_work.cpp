@@ -8,6 +8,7 @@
 
 #include "recipes/language/sources.h"
 #include "src/base/errors.h"
+#include "src/checkpoint/given_model.h"
 #include "src/tokens/tokenizer_training.h"
 
 namespace coppice {
@@ -17,7 +18,7 @@ std::optional<Tokenizer> given_tokenizer(const Recipe& recipe, Missing missing) 
   if (options.path.empty() || (missing == Missing::allowed && !std::filesystem::exists(options.path)))
     return std::nullopt;
   if (recipe.sources->holds(options.path)) return std::nullopt;  // gone: the data stage has it already
-  Tokenizer tokenizer = Tokenizer::load(options.path);
+  Tokenizer tokenizer = given_tokenizer(options.path);
   if (tokenizer.vocab_size() != options.vocab_size)
     throw UserError::recipe("tokenizer.vocab_size",
                             fmt::format("got {}, but {} holds {} pieces; set vocab_size = {}", options.vocab_size,

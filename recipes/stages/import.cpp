@@ -14,6 +14,7 @@
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/checkpoint/checkpoint.h"
+#include "src/checkpoint/given_model.h"
 #include "src/checkpoint/hf_import.h"
 #include "src/checkpoint/hf_settings.h"
 #include "src/model/parameters.h"
@@ -25,15 +26,13 @@ namespace {
 /// tokenizers.
 void check_ids(const ImportStage& import, const TokenizerOptions& tokenizer, Sources& sources,
                const std::string& where) {
-  const std::filesystem::path own = std::filesystem::path(import.path) / "tokenizer.model";
-  check(std::filesystem::is_regular_file(own) || sources.recorded("tokenizer", own), where,
-        fmt::format("path: {} is missing; only models with a SentencePiece tokenizer can be imported", own.string()));
+  const std::filesystem::path model_file = std::filesystem::path(import.path) / "tokenizer.model";
+  const bool has_own_file = std::filesystem::is_regular_file(model_file) || sources.recorded("tokenizer", model_file);
+  const std::string own = has_own_file ? model_file.string() : import.path;
   check(!tokenizer.path.empty(), where,
-        fmt::format("path: an imported model needs its own tokenizer; set tokenizer.path = \"{}\"", own.string()));
-  const auto ids_of = [&](const std::filesystem::path& file) {
-    return sources.look_text("tokenizer", file, [&] { return Tokenizer::load(file).fingerprint(); });
-  };
-  const std::string ids = ids_of(own), data_ids = ids_of(tokenizer.path);
+        fmt::format("path: an imported model needs its own tokenizer; set tokenizer.path = \"{}\"", own));
+  const std::string ids = tokenizer_fingerprint(sources, own),
+                    data_ids = tokenizer_fingerprint(sources, tokenizer.path);
   check(ids == data_ids, where,
         fmt::format("path: the model in {} was trained with another tokenizer: {} there, {} in {}", import.path, ids,
                     data_ids, tokenizer.path));
@@ -47,8 +46,8 @@ std::any read(OptionTable& table, const Recipe& recipe, uint64_t) {
   ImportStage import;
   table.read(import);
   const std::string where = table.where("path");
-  check(!import.path.empty(), where, "path: missing; name a Hugging Face folder");
-  const HfShape shape = shape_of(*recipe.sources, import.path);
+  check(!import.path.empty(), where, "path: missing; name a Hugging Face folder or a GGUF file");
+  const GivenShape shape = shape_of(*recipe.sources, import.path);
   import.config = shape.config;
   import.attention_window = shape.attention_window;
   check_ids(import, recipe.tokenizer, *recipe.sources, where);
@@ -66,17 +65,17 @@ std::vector<OutsideSource> needs(const Recipe&, const Stage& stage) {
 
 Json identity(const Recipe& recipe, const Stage& stage) {
   const std::string& path = stage.get<ImportStage>().path;
-  return {{"folder", recipe.sources->look_text("weights", path, [&] { return hf_folder_sha256(path); })}};
+  return {{"folder", recipe.sources->look_text("weights", path, [&] { return given_model_sha256(path); })}};
 }
 
 void cost(const CostBasis&, const Stage& stage, StageCost& cost) {
   const ModelConfig& config = stage.get<ImportStage>().config;
   cost.parameters = count_parameters(config);
-  cost.memory_bytes = 2 * model_bytes(config);  // the folder's tables and the model without their padded rows
+  cost.memory_bytes = model_bytes(config);
   cost.disk_bytes = model_bytes(config);
 }
 
-void check_early(const BeforeWork&, const Stage& stage) { check_hf_files(stage.get<ImportStage>().path); }
+void check_early(const BeforeWork&, const Stage& stage) { check_given_files(stage.get<ImportStage>().path); }
 
 /// Texts that the folder adds to its tokenizer are ids that no text of ours ever has.
 void warn_of_added_tokens(const StageContext& context, const std::string& folder) {
@@ -86,13 +85,14 @@ void warn_of_added_tokens(const StageContext& context, const std::string& folder
   std::string names;
   for (size_t i = 0; i < std::min(added.size(), kShown); ++i)
     names += fmt::format("{}'{}'", i == 0 ? "" : ", ", printable(added[i]));
-  log_warning(fmt::format("stage '{}': {} adds {} tokens to its tokenizer.model that do not come along: {}{}",
-                          context.stage.name, folder, added.size(), names, added.size() > kShown ? ", ..." : ""));
+  log_warning(fmt::format("stage '{}': {} adds {} tokens to its {} that do not come along: {}{}", context.stage.name,
+                          folder, added.size(), context.data.tokenizer->file_name(), names,
+                          added.size() > kShown ? ", ..." : ""));
 }
 
 /// Keeps for exports what the folder says beside weights and ids.
 void keep_settings(const StageContext& context, const std::string& folder) {
-  const auto [settings, left_behind] = read_hf_settings(folder, *context.data.tokenizer);
+  const auto [settings, left_behind] = given_settings(folder, *context.data.tokenizer);
   for (const std::string& line : left_behind)
     log_warning(fmt::format("stage '{}': not kept for exports: {}", context.stage.name, line));
   if (const std::string summary = settings.summary(); !summary.empty())
@@ -108,22 +108,27 @@ void keep_settings(const StageContext& context, const std::string& folder) {
 
 Json run(StageContext& context) {
   const auto& options = context.stage.get<ImportStage>();
-  Model model = import_hf(options.path);
-  const int64_t rows = model.config.vocab_size, vocab_size = options.config.vocab_size;
-  if (rows > vocab_size) {
+  const int64_t rows = given_shape(options.path).config.vocab_size, vocab_size = options.config.vocab_size;
+  const Model model = read_given_model(options.path, vocab_size);
+  if (rows > vocab_size)
     log_info(fmt::format("stage '{}': the vocabulary table of {} has {} padded rows beyond {} ids: they are cut",
                          context.stage.name, options.path, rows - vocab_size, vocab_size));
-    model = without_padded_rows(model, vocab_size);
-  }
   if (options.attention_window > 0)
     log_info(
         fmt::format("stage '{}': {} slides a window over texts longer than {} tokens; up to there it is a plain model, "
                     "which is what is imported",
                     context.stage.name, options.path, options.attention_window));
-  warn_of_added_tokens(context, options.path);
+  if (std::filesystem::is_directory(options.path)) warn_of_added_tokens(context, options.path);
   keep_settings(context, options.path);
+  Json results = {{"padded_rows", rows - vocab_size}};
+  if (const Json origin = given_origin(options.path); !origin.empty()) {
+    results["origin"] = origin;
+    if (origin.contains("weight_type"))
+      log_info(fmt::format("stage '{}': most weights of {} are {}: what is imported has been quantised once",
+                           context.stage.name, options.path, origin.at("weight_type").get<std::string>()));
+  }
   save_model(context.folder() / "model", model, model_facts(context));
-  return {{"tokens", 0}, {"results", {{"padded_rows", rows - vocab_size}}}};
+  return {{"tokens", 0}, {"results", results}};
 }
 
 }  // namespace

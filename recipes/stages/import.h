@@ -1,4 +1,4 @@
-// import: a model that was trained elsewhere, from a Hugging Face folder.
+// import: a model that was trained elsewhere, from a Hugging Face folder or a GGUF file.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ struct ImportStage {
   template <class Field>
   void visit_fields(Field& field) {
     field("path", path, Mark::place,
-          "Hugging Face folder with config.json, safetensors and the model's own tokenizer.model");
+          "a Hugging Face folder (config.json, safetensors, tokenizer.model or tokenizer.json) or a GGUF file");
   }
 };
 

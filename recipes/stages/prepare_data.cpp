@@ -64,8 +64,10 @@ Json data_identity(const Recipe& recipe) {
     tokenizer.update({{"character_coverage", recipe.tokenizer.character_coverage},
                       {"training_bytes", recipe.tokenizer.training_bytes}});
   else
-    tokenizer["sha256"] =
-        recipe.sources->look_text("file", recipe.tokenizer.path, [&] { return sha256_file(recipe.tokenizer.path); });
+    tokenizer["sha256"] = recipe.sources->look_text("file", recipe.tokenizer.path, [&] {
+      const Tokenizer given = given_tokenizer(recipe.tokenizer.path);
+      return given.is_byte_level() ? given.fingerprint() : sha256_hex(given.model_bytes());
+    });
   return {{"kind", "data"},
           {"version", 1},
           {"domains", domains},
@@ -89,13 +91,14 @@ PreparedData prepare_data(const Recipe& recipe, RunFolder& run, const Json& iden
   std::vector<size_t> missing;
   for (size_t i = 0; i < recipe.data.domains.size(); ++i)
     if (!fs::exists(folder / "tokens" / recipe.data.domains[i].name / "manifest.json")) missing.push_back(i);
-  const bool trains_tokenizer = recipe.tokenizer.path.empty() && !fs::exists(folder / "tokenizer" / "tokenizer.model");
+  const bool trains_tokenizer = recipe.tokenizer.path.empty() && !tokenizer_in(folder / "tokenizer");
   const bool worked = !missing.empty();
   {
     const SurveyOptions corpus = survey_options(recipe, trains_tokenizer);
     CorpusSurvey survey;
     if (worked || trains_tokenizer) survey = survey_corpus(corpus);
-    const Tokenizer tokenizer = make_tokenizer(recipe.tokenizer, folder / "tokenizer", survey.sample);
+    const Tokenizer tokenizer = make_tokenizer(
+        recipe.tokenizer, [&] { return given_tokenizer(recipe.tokenizer.path); }, folder / "tokenizer", survey.sample);
     survey.sample = {};
     tokenize(recipe, corpus, survey, missing, tokenizer, folder);
     if (worked)

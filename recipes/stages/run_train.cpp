@@ -29,6 +29,10 @@ Model starting_model(const StageContext& context, const TrainStage& options) {
   Model model = load_model(context.model_folder(options.from)).model;
   model.config.rope_theta = config.rope_theta;  // may have changed, as the longest sequence; no weight depends on them
   model.config.max_position_embeddings = config.max_position_embeddings;
+  if (options.rope_theta > 0 && config.rope_scaling)
+    log_info(
+        fmt::format("stage '{}': RoPE base {}, and the model's llama3 scaling by {} goes on acting on what it gives",
+                    context.stage.name, config.rope_theta, config.rope_scaling->factor));
   return model;
 }
 

@@ -35,7 +35,8 @@ struct TrainStage {
           "of several teachers or label stages, relative to each other; empty = equal");
     field("top_k", top_k, Mark::decides, "ids a token that loss = \"top_k\" asks a live teacher for");
     distillation.visit_fields(field);
-    field("rope_theta", rope_theta, Mark::decides, "RoPE base of this stage; 0 = as the model has it");
+    field("rope_theta", rope_theta, Mark::decides,
+          "RoPE base of this stage, under the model's scaling if any; 0 = as the model has it");
     training.visit_fields(field);
   }
 };

@@ -194,6 +194,11 @@ TEST_SUITE("recipe") {
           (longer.find("the model of stage 'dense' sees no more than 64 tokens (sliding_window") != std::string::npos));
     }
     fs::remove(scratch.path / "elsewhere/tokenizer.model");
-    CHECK(refusal({"tokenizer.path=\"own.model\""}).find("tokenizer.model is missing") != std::string::npos);
+    CHECK(run(scratch.path, {"config", "given.toml", "--set", "tokenizer.path=\"own.model\""}).code ==
+          0);  // its tokenizer.json says the same
+    fs::remove(scratch.path / "elsewhere/tokenizer.json");
+    const Outcome without = run(scratch.path, {"config", "given.toml", "--set", "tokenizer.path=\"own.model\""});
+    CHECK(without.code == 3);
+    CHECK(without.err.find("elsewhere: has no tokenizer.model and no tokenizer.json") != std::string::npos);
   }
 }

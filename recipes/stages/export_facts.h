@@ -1,0 +1,28 @@
+// What an export says beside weights and ids: what the imported model said of itself, and where the model comes from.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "src/checkpoint/gguf_metadata.h"
+#include "src/checkpoint/hf_settings.h"
+
+namespace coppice {
+
+class RunFolder;
+struct Recipe;
+
+struct ExportFacts {
+  std::optional<HfSettings> settings;  // of the model that was imported; nothing for one that began here
+  GgufGeneral general;                 // names, what it was made from and with, the license of what was imported
+
+  const HfSettings* kept() const { return settings ? &*settings : nullptr; }
+};
+/// Of a stage's model. Says in a line what was kept.
+ExportFacts facts_for_export(const Recipe& recipe, const RunFolder& run, const std::string& stage_name);
+/// Of whatever model a user names: a stage's folder by the recipe in the run around it (a warning where there is none
+/// to be read), a model that was imported or may be by what it says itself.
+ExportFacts facts_for_export(const std::filesystem::path& model);
+
+}  // namespace coppice

@@ -1,0 +1,189 @@
+// One row a format; the first that matches answers.
+#include "src/checkpoint/given_model.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string_view>
+
+#include "src/base/errors.h"
+#include "src/base/files.h"
+#include "src/checkpoint/checkpoint.h"
+#include "src/checkpoint/folder_commit.h"
+#include "src/checkpoint/gguf_import.h"
+#include "src/checkpoint/hf_import.h"
+#include "src/tokens/gguf_vocabulary.h"
+
+namespace coppice {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kSettingsFile = "hf_settings.json";
+constexpr const char* kFactsFormat = "coppice.import";
+
+Json reference_json(const GgufReference& reference) {
+  Json json = {{"name", reference.name}};
+  for (const auto& [key, value] : {std::pair{"version", &reference.version},
+                                   {"organization", &reference.organization},
+                                   {"repo_url", &reference.repo_url}})
+    if (!value->empty()) json[key] = *value;
+  return json;
+}
+
+Json gguf_origin(const fs::path& path) {
+  const GgufFacts facts = gguf_facts(path);
+  Json origin = Json::object();
+  if (!facts.general.name.empty()) origin["name"] = facts.general.name;
+  if (!facts.general.license.empty()) origin["license"] = facts.general.license;
+  for (const GgufReference& base : facts.general.base_models) origin["base_models"].push_back(reference_json(base));
+  for (const GgufReference& data : facts.general.datasets) origin["datasets"].push_back(reference_json(data));
+  if (facts.quantised) origin["weight_type"] = facts.weight_type;
+  return origin;
+}
+
+GivenShape hf_shape(const fs::path& path) {
+  const HfShape shape = import_hf_config(path);
+  return {.config = shape.config, .attention_window = shape.attention_window};
+}
+
+Tokenizer tokenizer_of_folder(const fs::path& folder) {
+  const std::optional<fs::path> file = tokenizer_in(folder);
+  if (!file)
+    throw UserError::bad_file(folder.string(), "has no tokenizer.model and no tokenizer.json: a model needs its own");
+  return Tokenizer::load(*file);
+}
+
+Json facts_of(const fs::path& folder) { return read_sealed(folder / kImportedFacts, kFactsFormat, 1); }
+
+Model read_imported(const fs::path& folder, int64_t vocab_size) {
+  LoadedModel loaded = load_model(folder / "model");
+  if (const int64_t rows = loaded.model.config.vocab_size; vocab_size != 0 && vocab_size != rows)
+    throw UserError::bad_file(folder.string(),
+                              fmt::format("its vocabulary has {} ids, {} were asked for", rows, vocab_size));
+  return std::move(loaded.model);
+}
+
+struct Format {
+  bool (*matches)(const fs::path&);
+  GivenShape (*shape)(const fs::path&);
+  void (*check)(const fs::path&);
+  Model (*read)(const fs::path&, int64_t vocab_size);
+  std::string (*sha256)(const fs::path&);
+  ReadSettings (*settings)(const fs::path&, const Tokenizer&);
+  Json (*origin)(const fs::path&);
+  Tokenizer (*tokenizer)(const fs::path&);
+};
+
+constexpr std::array<Format, 3> kFormats{{
+    {.matches = is_gguf,
+     .shape = [](const fs::path& path) { return GivenShape{.config = import_gguf_config(path)}; },
+     .check = check_gguf_file,
+     .read = import_gguf,
+     .sha256 = [](const fs::path& path) { return sha256_file(path); },
+     .settings = [](const fs::path& path, const Tokenizer&) { return gguf_settings(path); },
+     .origin = gguf_origin,
+     .tokenizer = [](const fs::path& path) { return tokenizer_from_gguf(gguf_tokenizer(path), path.string()); }},
+    {.matches = [](const fs::path& path) { return fs::is_regular_file(path / kImportedFacts); },
+     .shape =
+         [](const fs::path& path) {
+           return GivenShape{.config = load_model_config(path / "model"),
+                             .attention_window = facts_of(path).at("attention_window").get<int64_t>()};
+         },
+     .check = [](const fs::path& path) { load_model_config(path / "model"); },
+     .read = read_imported,
+     .sha256 = [](const fs::path& path) { return sha256_hex(read_file(path / "model" / "manifest.json")); },
+     .settings =
+         [](const fs::path& path, const Tokenizer&) {
+           return ReadSettings{.settings = load_hf_settings(path / kSettingsFile), .left_behind = {}};
+         },
+     .origin = [](const fs::path& path) { return facts_of(path).at("origin"); },
+     .tokenizer = [](const fs::path& path) { return tokenizer_of_folder(path / kImportedTokenizer); }},
+    {.matches = [](const fs::path&) { return true; },
+     .shape = hf_shape,
+     .check = check_hf_files,
+     .read = import_hf,
+     .sha256 = hf_folder_sha256,
+     .settings = read_hf_settings,
+     .origin = [](const fs::path&) { return Json(Json::object()); },
+     .tokenizer = tokenizer_of_folder},
+}};
+
+const Format& format_of(const fs::path& path) {
+  for (const Format& format : kFormats)
+    if (format.matches(path)) return format;
+  COPPICE_CHECK(false, "the last format takes every path");
+  return kFormats.back();
+}
+
+}  // namespace
+
+bool is_gguf(const fs::path& path) {
+  std::error_code error;
+  if (!fs::is_regular_file(path, error)) return false;
+  std::array<char, 4> magic{};
+  std::ifstream(path, std::ios::binary).read(magic.data(), magic.size());
+  return std::string_view(magic.data(), magic.size()) == "GGUF";
+}
+
+bool is_given_model(const fs::path& path) {
+  return is_gguf(path) || fs::is_regular_file(path / kImportedFacts) || fs::is_regular_file(path / "config.json");
+}
+
+GivenShape given_shape(const fs::path& path) { return format_of(path).shape(path); }
+
+void check_given_files(const fs::path& path) { format_of(path).check(path); }
+
+Model read_given_model(const fs::path& path, int64_t vocab_size) { return format_of(path).read(path, vocab_size); }
+
+std::string given_model_sha256(const fs::path& path) { return format_of(path).sha256(path); }
+
+ReadSettings given_settings(const fs::path& path, const Tokenizer& tokenizer) {
+  return format_of(path).settings(path, tokenizer);
+}
+
+Json given_origin(const fs::path& path) { return format_of(path).origin(path); }
+
+Tokenizer given_tokenizer(const fs::path& path) {
+  std::error_code error;
+  const bool is_file = fs::is_regular_file(path, error) && !is_gguf(path);
+  return is_file ? Tokenizer::load(path) : format_of(path).tokenizer(path);
+}
+
+Json import_into(const fs::path& folder, const fs::path& given) {
+  check_given_files(given);
+  const GivenShape shape = given_shape(given);
+  const Tokenizer tokenizer = given_tokenizer(given);
+  const std::optional<int64_t> padded = padded_rows(shape.config.vocab_size, tokenizer.vocab_size());
+  if (!padded)
+    throw UserError::bad_file(given.string(),
+                              fmt::format("{} rows in the vocabulary table, but its tokenizer has {} ids; every id "
+                                          "needs a row",
+                                          shape.config.vocab_size, tokenizer.vocab_size()));
+  const Json facts = {{"format", kFactsFormat},
+                      {"version", 1},
+                      {"sha256_of_source", given_model_sha256(given)},
+                      {"attention_window", shape.attention_window},
+                      {"padded_rows", *padded},
+                      {"origin", given_origin(given)}};
+  const fs::path temporary = start_temporary_folder(folder);
+  try {
+    save_model(temporary / "model", read_given_model(given, tokenizer.vocab_size()),
+               {{"tokenizer_sha256", tokenizer.fingerprint()}});
+    make_folder(temporary / kImportedTokenizer);
+    tokenizer.save(temporary / kImportedTokenizer);
+    save_hf_settings(temporary / kSettingsFile, given_settings(given, tokenizer).settings);
+    write_file_atomically(temporary / kImportedFacts, seal(facts));
+    commit_folder(temporary, folder);
+  } catch (...) {
+    discard_folder(temporary);
+    throw;
+  }
+  return facts;
+}
+
+}  // namespace coppice
