@@ -1,0 +1,139 @@
+// coppice eval: models scored on tasks as lm-evaluation-harness scores them (src/tasks, src/evaluate).
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "recipes/commands/stage_model.h"
+#include "recipes/commands/verbs.h"
+#include "src/base/errors.h"
+#include "src/base/files.h"
+#include "src/base/log.h"
+#include "src/evaluate/answer_task.h"
+#include "src/tasks/task_results.h"
+#include "src/tensors/shape.h"
+
+namespace coppice {
+namespace {
+
+struct Flags {
+  std::vector<std::string> models, tasks, fewshot;
+  std::optional<int64_t> num_fewshot;
+  int64_t limit = 0, max_length = 0, batch_tokens = 8192;
+  bool add_bos = false;
+  std::string json, log_samples;
+};
+
+/// NAME=FILE of --fewshot: the file goes to the task of this name.
+void set_fewshot(std::vector<TaskFile>& files, const std::string& argument) {
+  const size_t equals = argument.find('=');
+  const std::string name = argument.substr(0, equals);
+  const auto file = std::ranges::find(files, name, [](const TaskFile& one) { return one.definition.name; });
+  if (equals == std::string::npos || file == files.end())
+    throw UserError::recipe("--fewshot", fmt::format("got '{}', expected NAME=FILE with the name of one of the tasks",
+                                                     printable(argument)));
+  file->fewshot = argument.substr(equals + 1);
+}
+
+std::vector<PreparedTask> prepare_tasks(const Flags& flags) {
+  std::vector<TaskFile> files;
+  for (const std::string& argument : flags.tasks) {
+    files.push_back(open_task_file(argument));
+    const std::string& name = files.back().definition.name;
+    if (std::ranges::count(files, name, [](const TaskFile& one) { return one.definition.name; }) > 1)
+      throw UserError::recipe("--tasks", fmt::format("two tasks named '{}'", printable(name)));
+  }
+  for (const std::string& argument : flags.fewshot) set_fewshot(files, argument);
+  std::vector<PreparedTask> tasks;
+  for (const TaskFile& file : files) {
+    tasks.push_back(prepare_task(file, {.num_fewshot = flags.num_fewshot, .limit = flags.limit}));
+    const PreparedTask& task = tasks.back();
+    log_info(fmt::format(
+        "{}: {}{}, {} of {} documents{}", printable(file.data.string()), file.recognised ? "looks like " : "",
+        printable(task.definition.name), task.documents.size(), task.documents_in_file,
+        task.definition.num_fewshot > 0 ? fmt::format(", {} examples", task.definition.num_fewshot) : ""));
+  }
+  return tasks;
+}
+
+ScoredModel score_model(const std::string& path, const std::vector<PreparedTask>& tasks, const Flags& flags,
+                        std::string& samples) {
+  auto [loaded, tokenizer] = load_stage_model(path);
+  int64_t& max_length = loaded.model.config.max_position_embeddings;
+  if (flags.max_length > 0) max_length = std::min(max_length, flags.max_length);
+  std::vector<EncodedTask> encoded;
+  uint64_t total = 0;
+  for (const PreparedTask& task : tasks) {
+    encoded.push_back(encode_task(tokenizer, task, flags.add_bos || tokenizer.adds_bos(), max_length));
+    total += num_requests(encoded.back());
+  }
+  ScoredModel scored{.name = path, .max_length = max_length, .tasks = {}};
+  Progress progress(path, total, "request");
+  uint64_t before = 0;
+  for (size_t t = 0; t < tasks.size(); ++t) {
+    const auto answers =
+        answer_task(loaded.model, tokenizer, tasks[t], encoded[t], flags.batch_tokens, [&](size_t done) {
+          progress.update(before + done, {{"", tasks[t].definition.name}});
+        });
+    before += num_requests(encoded[t]);
+    scored.tasks.push_back({&tasks[t], score_task(tasks[t], answers, !flags.log_samples.empty())});
+    for (Json& sample : scored.tasks.back().score.samples) {
+      sample["model"] = path;
+      samples += sample.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    }
+    scored.tasks.back().score.samples.clear();
+  }
+  progress.finish(fmt::format("{} requests answered", total));
+  return scored;
+}
+
+void evaluate(const Flags& flags) {
+  for (const std::string& file : {flags.json, flags.log_samples}) {
+    if (file.empty() || file == "-") continue;
+    const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
+    make_folder(folder);
+    check_writable(folder);
+  }
+  const std::vector<PreparedTask> tasks = prepare_tasks(flags);
+  start_torch(0);
+  std::vector<ScoredModel> models;
+  std::string samples;
+  for (const std::string& path : flags.models) models.push_back(score_model(path, tasks, flags, samples));
+  if (!flags.log_samples.empty()) write_file_atomically(flags.log_samples, samples);
+  Json json = Json::array();
+  for (const ScoredModel& model : models) json.push_back(results_json(model));
+  const std::string text =
+      (models.size() == 1 ? json[0] : json).dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  if (!flags.json.empty() && flags.json != "-") write_file_atomically(flags.json, text);
+  fmt::print("{}", flags.json == "-" ? text : results_table(models));
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Action& action) {
+  const auto flags = std::make_shared<Flags>();
+  CLI::App* verb =
+      add_verb(app, "eval", "score models on tasks as lm-evaluation-harness does",
+               "coppice eval runs/demo/dense runs/demo/long --tasks hellaswag=validation.jsonl ppl=book.txt");
+  verb->add_option("models", flags->models, "stage folders of runs, Hugging Face folders or GGUF files")->required();
+  verb->add_option("--tasks", flags->tasks,
+                   "FILE.jsonl, NAME=FILE.jsonl, a harness task FILE.yaml, or FILE.yaml=FILE.jsonl; one or more")
+      ->required();
+  verb->add_option("--fewshot", flags->fewshot, "NAME=FILE.jsonl: where a task's examples come from");
+  verb->add_option("--num-fewshot", flags->num_fewshot, "examples before each question; default the task's own")
+      ->check(CLI::Range(int64_t{0}, int64_t{1024}));
+  verb->add_option("--limit", flags->limit, "documents of each task at most; 0 = all")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
+  verb->add_option("--max-length", flags->max_length, "tokens that a model reads at once at most; 0 = all it knows")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
+  verb->add_flag("--add-bos-token", flags->add_bos, "begin every context with BOS, whatever the tokenizer says");
+  verb->add_option("--batch-tokens", flags->batch_tokens, "tokens of one forward pass (memory)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  verb->add_option("--json", flags->json, "results as lm-evaluation-harness writes them, into a file or - for stdout");
+  verb->add_option("--log-samples", flags->log_samples, "a JSON line for every document, into this file");
+  verb->callback([flags, &action] { action = [flags] { evaluate(*flags); }; });
+}
+
+}  // namespace coppice
