@@ -82,6 +82,26 @@ OrderedJson model_json(const ReportModel& model) {
   return json;
 }
 
+void put_rate(OrderedJson& object, const std::string& key, const ReportRate& rate) {
+  put(object, key.c_str(), rate.median);
+  if (std::isfinite(rate.low) && std::isfinite(rate.high)) object[key + "_range"] = {rate.low, rate.high};
+}
+
+OrderedJson speed_json(const ReportSpeed& speed) {
+  OrderedJson json = {{"model", speed.model}};
+  for (const auto& [key, value] : {std::pair{"program", &speed.program},
+                                   {"file", &speed.file},
+                                   {"type", &speed.type},
+                                   {"conditions", &speed.conditions}})
+    if (!value->empty()) json[key] = *value;
+  if (std::isfinite(speed.file_bytes))
+    json[speed.program == "coppice" ? "parameter_bytes" : "file_bytes"] = whole(speed.file_bytes);
+  put_rate(json, "prefill_tokens_per_s", speed.prefill);
+  put_rate(json, "decode_tokens_per_s", speed.decode);
+  if (std::isfinite(speed.peak_bytes)) json["peak_bytes"] = whole(speed.peak_bytes);
+  return json;
+}
+
 OrderedJson masks_json(const ReportMasks& masks) {
   OrderedJson json = {{"stage", masks.stage}, {"num_channels", masks.num_channels}, {"num_kept", masks.num_kept}};
   put(json, "soft_loss", masks.soft_loss);
@@ -176,6 +196,7 @@ std::string report_json(const Report& report) {
   for (const ReportStage& stage : report.stages) json["stages"].push_back(stage_json(stage));
   json["models"] = OrderedJson::array();
   for (const ReportModel& model : report.models) json["models"].push_back(model_json(model));
+  for (const ReportSpeed& speed : report.speeds) json["speeds"].push_back(speed_json(speed));
   if (!report.masks.stage.empty()) json["masks"] = masks_json(report.masks);
   json["checks"] = OrderedJson::array();
   for (const ReportCheck& check : report.checks)
@@ -189,7 +210,8 @@ std::string report_json(const Report& report) {
 }
 
 std::string report_markdown(const Report& report, const std::string& picture) {
-  constexpr const char* kHeadings[] = {"Models", "Training", "Masks", "Costs", "Checks", "Versions and machine"};
+  constexpr const char* kHeadings[] = {"Models", "Speed and size",      "Training", "Masks", "Costs",
+                                       "Checks", "Versions and machine"};
   std::string text =
       fmt::format("# Report of {}\n\n**{}**\n\n", escape_markdown(report.recipe), escape_markdown(verdict_of(report)));
   if (const ReportTable table = comparisons_table(report); !table.rows.empty()) text += table_markdown(table);

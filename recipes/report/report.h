@@ -69,12 +69,29 @@ struct ReportModel {
   std::vector<int64_t> intermediate_size;  // one per layer
   double training_tokens = 0;              // since the cut, or since fresh weights: what "equal tokens" compares
   double file_bytes = kAbsent;
-  double decode_tokens_per_s = kAbsent;
+  double decode_tokens_per_s = kAbsent;  // of coppice, as in its row of `speeds`
   double peak_bytes = kAbsent;
   int64_t positions = 0;  // held-out live positions scored (0 = unknown)
   ReportScore score;
   std::map<std::string, ReportScore> domains;
   std::map<std::string, ReportTask> tasks;
+};
+
+/// Tokens a second over several turns: the median one, the slowest, the quickest.
+struct ReportRate {
+  double median = kAbsent, low = kAbsent, high = kAbsent;
+};
+
+/// One model in one program: as coppice holds it, or as a file that was exported from it or that it was imported from.
+struct ReportSpeed {
+  std::string model;            // = its stage
+  std::string program;          // coppice, llama.cpp; empty = nobody measured this file
+  std::string file;             // its name; empty for coppice
+  std::string type;             // of most weights: F32, Q8_0
+  std::string conditions;       // "prompt of 64, 64 new tokens, 5 turns, 2 threads": only equal ones are compared
+  double file_bytes = kAbsent;  // of coppice: of the weights in memory
+  ReportRate prefill, decode;
+  double peak_bytes = kAbsent;  // resident: weights, and what decoding adds at most
 };
 
 /// One layer's mask over the moments of ReportMasks::step.
@@ -110,6 +127,7 @@ struct Report {
   std::string recipe;
   std::vector<ReportStage> stages;
   std::vector<ReportModel> models;  // from source to student
+  std::vector<ReportSpeed> speeds;
   ReportMasks masks;
   std::vector<ReportCheck> checks;
   std::vector<std::pair<std::string, std::string>> versions, machine;  // shown as given
@@ -137,8 +155,8 @@ const ReportModel* source_of(const Report& report, const ReportModel& model);
 std::vector<ReportComparison> comparisons_of(const Report& report);
 
 /// One to three short sentences computed from the numbers: what came out, whether it holds against the comparisons,
-/// evidence against it included, and what is not counted or not known. The numbers behind them are the table of
-/// comparisons.
+/// evidence against it included, and what is not counted or not known; and one on decode speed where it was measured.
+/// The numbers behind them are the table of comparisons.
 std::vector<std::string> verdict_sentences(const Report& report);
 /// The same as one text.
 std::string verdict_of(const Report& report);
@@ -146,7 +164,7 @@ std::string verdict_of(const Report& report);
 std::string verdict_text(const Report& report);
 
 /// report.json: recipe, verdict, comparisons[], stages[], models[] with the fields of the run-folder format, then
-/// masks, checks, versions, machine. Ends with a newline.
+/// speeds[], masks, checks, versions, machine. Ends with a newline.
 std::string report_json(const Report& report);
 /// The same facts as Markdown; shows `picture` (a path relative to the file).
 std::string report_markdown(const Report& report, const std::string& picture = "report.svg");

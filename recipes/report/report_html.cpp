@@ -81,8 +81,8 @@ std::string table_html(const ReportTable& table, bool with_title, const std::vec
   for (size_t i = 0; i < table.rows.size(); ++i) {
     const auto& row = table.rows[i];
     const bool total = i + table.num_totals >= table.rows.size();
-    const bool student =
-        table.section == ReportSection::models && std::ranges::find(highlighted, row[0]) != highlighted.end();
+    const bool student = (table.section == ReportSection::models || table.section == ReportSection::speed) &&
+                         std::ranges::find(highlighted, row[0]) != highlighted.end();
     html += total ? "<tr class=\"total\">" : student ? "<tr class=\"student\">" : "<tr>";
     for (size_t column = 0; column < row.size(); ++column) {
       std::string css = table.is_text[column] ? "t" : "";
@@ -145,6 +145,7 @@ std::string report_html(const Report& report) {
   html += section_html(
       "Models", figure_html(models_chart(report), "Bars of parameters, loss, accuracy and agreement for each model") +
                     section_tables(ReportSection::models, "Models"));
+  html += section_html("Speed and size", section_tables(ReportSection::speed, "Speed and size"));
   html += section_html("Training", figure_html(loss_chart(report), "Training and held-out loss of every training stage",
                                                "Cross-entropy on the true next token in every stage, also where "
                                                "teacher labels are trained on. Under learn_masks "

@@ -9,7 +9,7 @@
 
 namespace coppice {
 
-enum class ReportSection { models, training, masks, costs, checks, provenance };
+enum class ReportSection { models, speed, training, masks, costs, checks, provenance };
 
 struct ReportTable {
   ReportSection section;

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "recipes/report/report.h"
+#include "recipes/report/report_speed.h"
 #include "recipes/report/report_tables.h"
 #include "src/base/log.h"
 
@@ -137,6 +138,7 @@ std::vector<std::string> verdict_sentences(const Report& report) {
   if (std::ranges::any_of(report.stages, [](const ReportStage& stage) { return stage.status != "done"; }))
     result = "so far, " + result;
   std::vector<std::string> text = {sentence(result)};
+  if (const std::string speed = speed_clause(report); !speed.empty()) text.push_back(sentence(speed));
 
   if (judged->role == "control") {
     text.emplace_back("Nothing was cut: it is as wide as its source, a control for runs that cut.");

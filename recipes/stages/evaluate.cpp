@@ -12,14 +12,17 @@
 #include "recipes/language/sources.h"
 #include "recipes/stages/context.h"
 #include "recipes/stages/import.h"
+#include "recipes/stages/measure_speed.h"
 #include "recipes/stages/score_tasks.h"
 #include "recipes/stages/stage_cost.h"
 #include "recipes/stages/stages.h"
-#include "src/data/tasks.h"
 #include "src/model/parameters.h"
+#include "src/tasks/task_requests.h"
 
 namespace coppice {
 namespace {
+
+constexpr int64_t kMaxSpeedTokens = 1 << 16;
 
 std::any read(OptionTable& table, const Recipe& recipe, uint64_t) {
   EvaluateStage evaluate;
@@ -31,6 +34,10 @@ std::any read(OptionTable& table, const Recipe& recipe, uint64_t) {
   check_input(recipe.stages, evaluate.teacher, model_kinds(), table.where("teacher"), "teacher");
   check(evaluate.seq_len >= 2 && evaluate.batch_tokens > 0 && evaluate.tokens >= 0, table.where(),
         "seq_len, batch_tokens and tokens must be positive");
+  check(evaluate.speed_tokens == 0 || (evaluate.speed_tokens >= 2 && evaluate.speed_tokens <= kMaxSpeedTokens),
+        table.where("speed_tokens"),
+        fmt::format("speed_tokens: got {}, expected 0 (not measured) or 2 to {}", evaluate.speed_tokens,
+                    kMaxSpeedTokens));
   std::set<std::string> task_names;
   for (const std::string& file : evaluate.tasks)
     check(task_names.insert(task_name(file)).second, table.where("tasks"),
@@ -48,6 +55,17 @@ std::vector<std::string> inputs(const Stage& stage) {
 void check_models(const Recipe& recipe, const Stage& stage) {
   for (const std::string& name : stage.inputs())
     check_attention_window(recipe, stage, name, "seq_len", stage.get<EvaluateStage>().seq_len);
+  const int64_t speed_tokens = stage.get<EvaluateStage>().speed_tokens;
+  if (speed_tokens == 0) return;
+  for (const std::string& name : stage.get<EvaluateStage>().of) {
+    const int64_t positions = recipe.model_after(name).max_position_embeddings;
+    check(2 * speed_tokens <= positions, stage.where,
+          fmt::format(
+              "{}: speed_tokens: got {}, but the model of stage '{}' has {} positions, for prompt and new tokens; "
+              "expected at most {}",
+              stage.name, speed_tokens, name, positions, positions / 2));
+    check_attention_window(recipe, stage, name, "speed_tokens, prompt and new ones,", 2 * speed_tokens);
+  }
 }
 
 std::vector<OutsideSource> needs(const Recipe&, const Stage& stage) {
@@ -59,8 +77,16 @@ std::vector<OutsideSource> needs(const Recipe&, const Stage& stage) {
 Json identity(const Recipe& recipe, const Stage& stage) {
   const auto& evaluate = stage.get<EvaluateStage>();
   Json json = deciding(evaluate);
+  if (evaluate.speed_tokens == 0) json.erase("speed_tokens");
   if (!evaluate.tasks.empty()) json["tasks"] = tasks_identity(evaluate.tasks, *recipe.sources);
   return json;
+}
+
+/// Tokens whose forward passes take the time of measuring one model's speed, a warm-up of the prompt included: at batch
+/// 1 a new token reads all weights for its few FLOPs, which costs what about five tokens of a prompt do.
+double tokens_of_speed(int64_t speed_tokens) {
+  constexpr double kPromptTokensOfNewToken = 5;
+  return kSpeedTurns * (2 + kPromptTokensOfNewToken) * static_cast<double>(speed_tokens);
 }
 
 /// Tokens that a model reads for tasks: about one a byte of their files, because each choice is read behind its
@@ -86,6 +112,9 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
     const ModelConfig config = basis.recipe.model_after(name);
     cost.tokens += tokens;
     cost.flops += tokens * forward_flops_per_token(config, evaluate.seq_len);
+    if (evaluate.speed_tokens > 0)
+      cost.uncounted_flops +=
+          tokens_of_speed(evaluate.speed_tokens) * forward_flops_per_token(config, 2 * evaluate.speed_tokens);
     cost.memory_bytes = std::max(cost.memory_bytes, model_bytes(config));
   }
 }
@@ -97,7 +126,7 @@ void check_early(const BeforeWork& before, const Stage& stage) {
   if (before.tokenizer != nullptr)
     TaskScorer(before.recipe, options, *before.tokenizer);
   else
-    for (const std::string& file : options.tasks) check_task(before.recipe, read_task(file));
+    for (const std::string& file : options.tasks) check_task(before.recipe, prepare_task(choices_file(file)));
 }
 
 }  // namespace

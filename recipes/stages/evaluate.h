@@ -17,6 +17,7 @@ struct EvaluateStage {
   int64_t tokens = 0;  // held-out tokens at most, spread over the domains; 0 = all
   int64_t batch_tokens = 8192;
   std::vector<std::string> tasks;  // files of multiple-choice items
+  int64_t speed_tokens = 0;        // of a prompt, and as many new ones; 0 = speed is not measured
 
   template <class Field>
   void visit_fields(Field& field) {
@@ -26,6 +27,8 @@ struct EvaluateStage {
     field("tokens", tokens, Mark::decides, "held-out tokens at most; 0 = all");
     field("batch_tokens", batch_tokens, Mark::rounding, "tokens of one forward pass (memory)");
     field("tasks", tasks, Mark::place, "files of multiple-choice items (.jsonl), scored beside the held-out text");
+    field("speed_tokens", speed_tokens, Mark::decides,
+          "prefill, decode and memory are measured on so many prompt tokens and as many new ones; 0 = not");
   }
 };
 

@@ -1,5 +1,5 @@
 // evaluate: every model on the same held-out windows: next-token loss, bits per byte, accuracy, and agreement with the
-// teacher's top-1, per domain and over all; and on the same multiple-choice tasks.
+// teacher's top-1, per domain and over all; and on the same multiple-choice tasks. Their speed, where it is asked for.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
@@ -11,6 +11,7 @@
 
 #include "recipes/stages/context.h"
 #include "recipes/stages/evaluate.h"
+#include "recipes/stages/measure_speed.h"
 #include "recipes/stages/score_tasks.h"
 #include "src/base/failpoint.h"
 #include "src/base/files.h"
@@ -183,12 +184,15 @@ Json run_evaluate(StageContext& context) {
     progress.update(++num_scored, {{name, fmt::format("loss {:.4f}", row["loss"].get<double>())}});
     log_info(fmt::format("{:>12}: {}", name, score_text(row)));
   }
+  const Json speeds =
+      options.speed_tokens > 0 ? measure_speed(context, options.of, options.speed_tokens) : Json::object();
   Json models = Json::array();
   double flops = 0;
   const uint64_t tokens = evaluation.num_tokens() * options.of.size();
   for (const std::string& name : options.of) {
     Json row = scored.row(name);
     row["name"] = name;
+    if (speeds.contains(name)) row["speed"] = speeds.at(name);
     models.push_back(std::move(row));
     flops += forward_flops_per_token(context.recipe.model_after(name), options.seq_len) *
              static_cast<double>(evaluation.num_tokens());

@@ -119,6 +119,19 @@ std::string first_unbalanced(const std::string& markup) {
 
 }  // namespace
 
+/// Figures of one model in one program over turns within a sixty-fourth of the median.
+ReportSpeed speed(std::string name, std::string program, double decode, std::string type = "F32") {
+  return {.model = std::move(name),
+          .program = program,
+          .file = program == "coppice" ? "" : fmt::format("<{}>|.gguf", type),
+          .type = std::move(type),
+          .conditions = fmt::format("a prompt of 64 tokens, {}", program),
+          .file_bytes = 4e6,
+          .prefill = {.median = 4 * decode, .low = 3.75 * decode, .high = 4.25 * decode},
+          .decode = {.median = decode, .low = 63 * decode / 64, .high = 65 * decode / 64},
+          .peak_bytes = 5e6};
+}
+
 TEST_SUITE("unit") {
   TEST_CASE("verdict: three short sentences, and the numbers in a table") {
     const Report report = sample();
@@ -531,5 +544,95 @@ TEST_SUITE("unit") {
     report.stages[3].from = "long";
     report.stages[4].from = report.stages[3].name;
     CHECK(first_unbalanced(report_svg(report)) == "");
+  }
+
+  TEST_CASE("speed: a table, a sentence and rows for programs, where it was measured") {
+    Report report = sample();
+    const std::string plain_json = report_json(report), plain_text = report_markdown(report);
+    for (const std::string& text : {plain_json, plain_text, report_html(report)})
+      for (const char* words : {"tokens/s", "peed"}) CHECK_FALSE(contains(text, words));
+    // a file that nobody measured says nothing alone
+    report.speeds = {{.model = "long", .file = "hf", .file_bytes = 1.5e6}};
+    CHECK_FALSE(contains(report_markdown(report), "Speed and size"));
+
+    report.speeds = {speed("dense", "coppice", 40),
+                     speed("long", "coppice", 50),
+                     speed("pruned", "coppice", 41),
+                     speed("dense", "llama.cpp", 60),
+                     speed("long", "llama.cpp", 61),
+                     speed("long", "llama.cpp", 90, "Q8_0"),
+                     {.model = "long", .file = "hf", .file_bytes = 1.5e6}};
+    report.models[3].decode_tokens_per_s = 50;
+    const std::vector<std::string> sentences = verdict_sentences(report);
+    REQUIRE(sentences.size() == 4);
+    CHECK(sentences[1] ==
+          "It decodes 1.25x as fast as its source in coppice (F32: 50.0 against 40.0 tokens/s); no difference to its "
+          "source in decode speed is shown in llama.cpp (F32: 61.0 against 60.0 tokens/s).");
+    CHECK(sentences[0] + " " + sentences[2] + " " + sentences[3] == verdict_of(sample()));
+
+    const std::string text = report_markdown(report);
+    CHECK(contains(text,
+                   "## Speed and size\n\n| model | role | program | file | weights | size | prompt tokens/s | new "
+                   "tokens/s | memory | new tokens/s against its source |\n"));
+    CHECK(contains(text,
+                   "| long | student | coppice | \u2013 | F32 | 3.8 MiB | 200 (188 to 212) | 50.0 (49.2 to 50.8) | "
+                   "4.8 MiB | 1.25x |\n"));
+    CHECK(contains(text,
+                   "| dense | source | llama.cpp | &lt;F32>\\|.gguf | F32 | 3.8 MiB | 240 (225 to 255) | 60.0 (59.1 "
+                   "to 60.9) | 4.8 MiB | \u2013 |\n"));
+    CHECK(contains(text, "| 61.0 (60.0 to 62.0) | 4.8 MiB | no difference shown |\n"));
+    CHECK(contains(text, "| Q8\\_0 | 3.8 MiB | 360 (338 to 382) | 90.0 (88.6 to 91.4) | 4.8 MiB | \u2013 |\n"));
+    CHECK(contains(text, "| long | student | \u2013 | hf | \u2013 | 1.4 MiB | \u2013 | \u2013 | \u2013 | \u2013 |\n"));
+    CHECK(contains(text,
+                   "In coppice: a prompt of 64 tokens, coppice; in llama.cpp: a prompt of 64 tokens, "
+                   "llama.cpp."));
+    CHECK(contains(text, "| decode tokens/s |"));  // of the table of models
+
+    const std::string html = report_html(report);
+    CHECK(first_unbalanced(html) == "");
+    CHECK(contains(html, "<h2>Speed and size</h2>"));
+    CHECK(contains(html, "<td class=\"t\">&lt;F32&gt;|.gguf</td>"));
+    CHECK(contains(html, "<td>no difference shown</td>"));
+
+    const json parsed = json::parse(report_json(report));
+    REQUIRE(parsed.at("speeds").size() == 7);
+    CHECK(parsed["speeds"][1] == json{{"model", "long"},
+                                      {"program", "coppice"},
+                                      {"type", "F32"},
+                                      {"conditions", "a prompt of 64 tokens, coppice"},
+                                      {"parameter_bytes", 4000000},
+                                      {"prefill_tokens_per_s", 200.0},
+                                      {"prefill_tokens_per_s_range", {187.5, 212.5}},
+                                      {"decode_tokens_per_s", 50.0},
+                                      {"decode_tokens_per_s_range", {49.21875, 50.78125}},
+                                      {"peak_bytes", 5000000}});
+    CHECK(parsed["speeds"][6] == json{{"model", "long"}, {"file", "hf"}, {"file_bytes", 1500000}});
+    CHECK(parsed["models"][3]["decode_tokens_per_s"] == 50);
+
+    // columns that nothing fills go
+    for (ReportSpeed& each : report.speeds) each.peak_bytes = each.prefill.median = kAbsent;
+    for (const char* words : {"| memory |", "prompt tokens/s"}) CHECK_FALSE(contains(report_markdown(report), words));
+  }
+
+  TEST_CASE("speed: compared are one type of weights under the same conditions, and what turns can tell apart") {
+    Report report = sample();
+    report.speeds = {speed("dense", "coppice", 40), speed("long", "coppice", 50, "BF16")};
+    CHECK(verdict_sentences(report).size() == 3);
+    report.speeds[1].type = "F32";
+    CHECK(contains(verdict_of(report), "It decodes 1.25x as fast"));
+    report.speeds[1].conditions += ", 4 threads";
+    CHECK_FALSE(contains(verdict_of(report), "decode"));
+    report.speeds[1].conditions = report.speeds[0].conditions;
+    report.speeds[1].decode.low = report.speeds[0].decode.high;  // they touch
+    CHECK(contains(verdict_of(report),
+                   "No difference to its source in decode speed is shown in coppice (F32: 50.0 "
+                   "against 40.0 tokens/s)."));
+    report.speeds[1].decode.low = report.speeds[1].decode.high = kAbsent;
+    CHECK(contains(verdict_of(report), "No difference to its source in decode speed is shown"));
+    report.speeds = {speed("dense", "coppice", 40), speed("long", "coppice", 30), speed("dense", "llama.cpp", 40),
+                     speed("long", "llama.cpp", 1500)};
+    CHECK(contains(verdict_of(report),
+                   "It decodes 0.75x as fast as its source in coppice (F32: 30.0 against 40.0 "
+                   "tokens/s) and 37.50x in llama.cpp (F32: 1500 against 40.0 tokens/s)."));
   }
 }

@@ -1,0 +1,19 @@
+// How fast models read and write, in coppice and in llama.cpp: the table, and the sentence of the verdict.
+#pragma once
+
+#include <string>
+
+#include "recipes/report/report_tables.h"
+
+namespace coppice {
+
+/// A row a measured model and program, and exported files that nobody measured beside them. Without rows when nothing
+/// was measured.
+ReportTable speeds_table(const Report& report);
+
+/// Whether the judged model decodes faster than its source, for each program that measured both with weights of one
+/// type: "it decodes 1.31x as fast as its source in coppice (F32: 52.0 against 39.7 tokens/s)"; no difference where the
+/// ranges of the turns overlap. Empty when none did.
+std::string speed_clause(const Report& report);
+
+}  // namespace coppice
