@@ -5,7 +5,7 @@
 #include <set>
 
 #include "recipes/ablation/ablation.h"
-#include "tests/recipes/program.h"
+#include "tests/recipes/given_model.h"
 
 using namespace coppice;
 using namespace coppice::test;
@@ -44,6 +44,7 @@ TEST_SUITE("recipe") {
     for (const auto& entry : fs::directory_iterator(kFolder)) {
       if (entry.path().extension() != ".toml") continue;
       CAPTURE(entry.path().string());
+      if (slurp(entry.path()).find("kind = \"import\"") != std::string::npos) continue;  // needs its model: below
       const Outcome resolved = run(scratch.path, {"config", entry.path().string()});
       INFO(resolved.err);
       REQUIRE(resolved.code == 0);
@@ -60,6 +61,25 @@ TEST_SUITE("recipe") {
         if (stage.cost.name == "dense") CHECK(stage.num_users >= ablation.runs.size() / 2);
     }
     CHECK(ablations == 6);
+  }
+
+  TEST_CASE("shipped recipes: those that import a model ask for its file; with another model every key holds") {
+    const GivenModel given("shipped_import");
+    const fs::path& at = given.scratch.path;
+    for (const char* file : {"smollm2-135m.toml", "smollm2-135m_gpu.toml"}) {
+      CAPTURE(file);
+      const Outcome missing = run(at, {"config", (kFolder / file).string()});
+      CHECK(missing.code == 2);
+      CHECK(missing.err.find("SmolLM2-135M-Instruct") != std::string::npos);
+      const Outcome resolved =
+          run(at, {"config", (kFolder / file).string(), "--set", "model.source.preset=\"hf\"", "--set",
+                   "dense.path=\"hf\"", "--set", "tokenizer.path=\"hf/tokenizer.model\"", "--set",
+                   "tokenizer.vocab_size=384", "--set", "model.student.intermediate_size=64", "--set",
+                   "release.formats=\"hf\"", "--unset", "release.quantization"});
+      INFO(resolved.err);
+      CHECK(resolved.code == 0);
+      CHECK(resolved.err.empty());
+    }
   }
 
   TEST_CASE("shipped recipes: from scratch at 1, 1.5 and 5 times what the arm `both` spends without its source") {

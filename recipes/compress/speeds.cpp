@@ -1,0 +1,137 @@
+#include "recipes/compress/speeds.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include <functional>
+
+#include "pruning/mask_methods.h"
+#include "pruning/soft_masks.h"
+#include "recipes/stages/stage_cost.h"
+#include "src/base/log.h"
+#include "src/data/windows.h"
+#include "src/model/parameters.h"
+#include "src/optim/optimizer.h"
+#include "src/tensors/caching_allocator.h"
+#include "src/tensors/ops.h"
+#include "student/targets.h"
+
+namespace coppice {
+namespace {
+
+/// Seconds of one call: the mean of two, behind one that finds its memory.
+double seconds_of(const std::function<void()>& work) {
+  constexpr int kRepeats = 2;
+  work();
+  const double begin_s = monotonic_s();
+  for (int i = 0; i < kRepeats; ++i) work();
+  return (monotonic_s() - begin_s) / kRepeats;
+}
+
+/// A micro-batch of ids that differ, as text has them.
+Batch made_up_batch(const BatchShape& shape, int64_t vocab_size) {
+  const int64_t rows = shape.micro_batch_tokens / shape.seq_len;
+  Batch batch = make_batch(rows, shape.seq_len, false);
+  const at::Tensor place_BT = at::arange(rows * shape.seq_len).view({rows, shape.seq_len});
+  batch.token_BT = place_BT.mul(7919).remainder(vocab_size);
+  batch.position_BT = at::arange(shape.seq_len).expand({rows, shape.seq_len}).contiguous();
+  batch.true_label_BT = (place_BT + 1).mul(7919).remainder(vocab_size);
+  batch.num_live = rows * shape.seq_len;
+  batch.ids_below = vocab_size;
+  batch.largest_position = shape.seq_len - 1;
+  return batch;
+}
+
+Model fresh_model(const ModelConfig& config) {
+  Model model = make_model(config);
+  initialise_parameters(config, *model.arena, 1);
+  return model;
+}
+
+/// The source as it learns masks: its passes, and what surrounds them once a step.
+void measure_masks(const Model& model, const Batch& batch, int64_t kept, CompressSpeeds& speeds) {
+  const int64_t layers = model.config.num_hidden_layers, channels = model.config.intermediate_size.front();
+  const std::unique_ptr<LearnedMask> learned = find_mask_method("soft_top_k", "")
+                                                   .make({.options = {},
+                                                          .num_layers = layers,
+                                                          .num_channels = channels,
+                                                          .budget = {.num_kept = kept},
+                                                          .warmup_steps = 1,
+                                                          .num_steps = 100,
+                                                          .seed = 1,
+                                                          .start_LF = {}});
+  const MaskMoment half{.step = 50, .schedule = mask_schedule({}, 0.5, channels, kept)};
+  const at::Tensor& raw_LF = learned->scores();
+  const at::Tensor mask_LF = learned->evaluation_mask(half).mask_LF.detach().set_requires_grad(true);
+  const Targets targets = make_targets(batch, {}, {.teacher_weight = 0});
+  model.arena->enable_gradient();
+  speeds.mask_s = seconds_of([&] { (void)train_micro_batch(model, batch, targets, masks_of(mask_LF), 1.0).read(); }) /
+                  static_cast<double>(batch.num_live);
+  speeds.mask_step_s = seconds_of([&] {
+    raw_LF.set_requires_grad(true);
+    const StepMask trained = learned->training_mask(half);
+    const at::Tensor gradient_LF = learned->score_gradient(trained.mask_LF, mask_LF.grad(), {});
+    raw_LF.set_requires_grad(false);
+    learned->step(gradient_LF, half);
+    model.arena->zero_gradient();
+  });
+}
+
+}  // namespace
+
+CompressSpeeds measure_speeds(const ModelConfig& source, const ModelConfig& student, const BatchShape& shape) {
+  const double begin_s = monotonic_s();
+  const Batch batch = made_up_batch(shape, source.vocab_size);
+  const auto tokens = static_cast<double>(batch.num_live);
+  const Targets plain = make_targets(batch, {}, {.teacher_weight = 0});
+  CompressSpeeds speeds;
+  TopK top;
+  {
+    const Model model = fresh_model(source);
+    speeds.label_s = seconds_of([&] {
+                       const at::NoGradGuard no_grad;
+                       top = top_k(decoder_hidden(model, batch.input()), output_head(model), shape.top_k, 1);
+                     }) /
+                     tokens;
+    speeds.source_s = seconds_of([&] { (void)evaluate_batch(model, batch, plain); }) / tokens;
+    measure_masks(model, batch, student.intermediate_size.front(), speeds);
+  }
+  release_cached_memory();
+  {
+    const Model model = fresh_model(student);
+    speeds.student_s = seconds_of([&] { (void)evaluate_batch(model, batch, plain); }) / tokens;
+    model.arena->enable_gradient();
+    Optimizer optimizer({.optimizer = "adamw", .lr = 1e-4}, *model.arena, 1, 100);
+    const KdOptions distillation{.loss = "top_k"};
+    const TeacherSignal signal{
+        .label_BT = {}, .top = top, .hidden_NE = {}, .head_VE = {}, .layer_ND = {}, .labels_below = source.vocab_size};
+    const Targets taught = distillation_targets(batch, signal, distillation);
+    const std::unique_ptr<Comm> comm = alone();
+    speeds.train_s = seconds_of([&] { (void)train_micro_batch(model, batch, taught, {}, 1 / tokens).read(); }) / tokens;
+    speeds.train_step_s = seconds_of([&] { (void)optimizer.step(*comm); });
+  }
+  release_cached_memory();
+  speeds.measured_in_s = monotonic_s() - begin_s;
+  return speeds;
+}
+
+CompressSpeeds estimate_speeds(const ModelConfig& source, const ModelConfig& student, const BatchShape& shape,
+                               double gemm_gflops) {
+  const double training = kTrainingShareOfGemm * gemm_gflops * 1e9, forward = kForwardShareOfGemm * gemm_gflops * 1e9;
+  const double source_s = forward_flops_per_token(source, shape.seq_len) / forward;
+  return {.mask_s = training_flops_per_token(source, shape.seq_len) / training,
+          .label_s = source_s,
+          .train_s = training_flops_per_token(student, shape.seq_len) / training,
+          .source_s = source_s,
+          .student_s = forward_flops_per_token(student, shape.seq_len) / forward};
+}
+
+std::string speeds_text(const CompressSpeeds& speeds) {
+  const auto rate = [](double seconds) { return format_count(1 / seconds); };
+  return fmt::format(
+      "tokens a second here: masks {}, labels {}, recovery {}, held-out text {} and {} (source, student)",
+      rate(speeds.mask_s), rate(speeds.label_s), rate(speeds.train_s), rate(speeds.source_s), rate(speeds.student_s));
+}
+
+}  // namespace coppice
