@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""Small good inputs for every fuzz target: python3 make_seeds.py FOLDER RECIPES. The standard library alone."""
+
+import json
+import pathlib
+import shutil
+import struct
+import sys
+
+
+def text(value):
+    value = value if isinstance(value, bytes) else value.encode()
+    return struct.pack("<Q", len(value)) + value
+
+
+def safetensors(tensors):
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    for name, (dtype, shape, size) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + size]}
+        data += bytes(size)
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    return struct.pack("<Q", len(head)) + head + data
+
+
+def value(item):
+    """Type number and bytes of a metadata value."""
+    if isinstance(item, bool):
+        return 7, struct.pack("<B", item)
+    if isinstance(item, int):
+        return 4, struct.pack("<I", item)
+    if isinstance(item, float):
+        return 6, struct.pack("<f", item)
+    if isinstance(item, str):
+        return 8, text(item)
+    kind = {str: 8, float: 6, int: 5}[type(item[0])]
+    packed = b"".join(text(one) if kind == 8 else struct.pack("<f" if kind == 6 else "<i", one) for one in item)
+    return 9, struct.pack("<IQ", kind, len(item)) + packed
+
+
+def gguf(pairs, tensors):
+    """tensors: name -> (ne, type, bytes)."""
+    out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs))
+    for key, item in pairs.items():
+        kind, packed = value(item)
+        out += text(key) + struct.pack("<I", kind) + packed
+    data = b""
+    for name, (ne, kind, size) in tensors.items():
+        out += text(name) + struct.pack("<I", len(ne)) + b"".join(struct.pack("<Q", n) for n in ne) + struct.pack("<IQ", kind, len(data))
+        data += bytes(size + -size % 32)
+    return out + bytes(-len(out) % 32) + data
+
+
+def model_gguf(architecture, tokenizer, more=()):
+    sizes = {"block_count": 1, "context_length": 64, "embedding_length": 32, "feed_forward_length": 32, "attention.head_count": 2,
+             "attention.head_count_kv": 1, "attention.key_length": 8, "attention.value_length": 8, "attention.layer_norm_rms_epsilon": 1e-5,
+             "rope.freq_base": 10000.0, "rope.dimension_count": 8}
+    pairs = {"general.architecture": architecture, "general.name": "seed", "general.base_model.count": 1, "general.base_model.0.name": "base"}
+    pairs |= {f"{architecture}.{key}": item for key, item in sizes.items()} | tokenizer
+    tensors = {"token_embd.weight": ([32, len(tokenizer["tokenizer.ggml.tokens"])], 8, 34 * len(tokenizer["tokenizer.ggml.tokens"]))}
+    tensors |= {f"blk.0.{name}.weight": (ne, 0, 4 * ne[0] * (ne[1] if len(ne) > 1 else 1)) for name, ne in
+                {"attn_norm": [32], "attn_q": [32, 16], "attn_k": [32, 8], "attn_v": [32, 8], "attn_output": [16, 32], "ffn_norm": [32],
+                 "ffn_gate": [32, 32], "ffn_up": [32, 32], "ffn_down": [32, 32]}.items()}
+    tensors["output_norm.weight"] = ([32], 0, 128)
+    return gguf(pairs | dict(more), tensors)
+
+
+def byte_alphabet():
+    """GPT-2's printable characters for the 256 bytes."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = iter(range(256, 512))
+    return [chr(byte) if byte in plain else chr(next(others)) for byte in range(256)]
+
+
+def byte_level():
+    tokens = ["<eos>", *byte_alphabet(), "ab", "\u0120a"]
+    return {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.merges": ["a b", "\u0120 a"],
+            "tokenizer.ggml.token_type": [3] + [1] * (len(tokens) - 1), "tokenizer.ggml.eos_token_id": 0, "tokenizer.ggml.add_bos_token": False}
+
+
+def pieces():
+    """Text, score, type: as our trainer numbers them."""
+    special = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("<pad>", 0.0, 3)]
+    return special + [(f"<0x{byte:02X}>", 0.0, 6) for byte in range(256)] + [("\u2581", -1.0, 1), ("a", -2.0, 1), ("\u2581a", -3.0, 1)]
+
+
+def sentencepiece_gguf():
+    texts, scores, kinds = map(list, zip(*pieces()))
+    return {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": texts, "tokenizer.ggml.scores": scores, "tokenizer.ggml.token_type": kinds,
+            "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.add_space_prefix": False, "tokenizer.chat_template": "{{ x }}"}
+
+
+def varint(number):
+    out = b""
+    while number >= 128:
+        out += bytes([number % 128 | 128])
+        number //= 128
+    return out + bytes([number])
+
+
+def field(number, packed):
+    if isinstance(packed, int):
+        return varint(number << 3) + varint(packed)
+    if isinstance(packed, float):
+        return varint(number << 3 | 5) + struct.pack("<f", packed)
+    return varint(number << 3 | 2) + varint(len(packed)) + packed
+
+
+def sentencepiece():
+    out = b"".join(field(1, field(1, piece.encode()) + field(2, score) + field(3, kind)) for piece, score, kind in pieces())
+    trainer = field(3, 2) + field(35, 1) + field(40, 0) + field(41, 1) + field(42, 2) + field(43, 3)  # BPE, byte fallback, ids
+    normalizer = field(1, b"identity") + field(3, 0) + field(4, 0) + field(5, 1)
+    return out + field(2, trainer) + field(3, normalizer)
+
+
+def tokenizer_json(pre_tokenizer):
+    tokens = ["<eos>", *byte_alphabet(), "ab", "\u0120a"]
+    return json.dumps({"version": "1.0", "truncation": None, "padding": None,
+                       "added_tokens": [{"id": 0, "content": "<eos>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}],
+                       "normalizer": None, "pre_tokenizer": pre_tokenizer, "post_processor": None,
+                       "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+                       "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+                                 "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+                                 "vocab": {token: number for number, token in enumerate(tokens)}, "merges": [["a", "b"], ["\u0120", "a"]]}}).encode()
+
+
+def main():
+    out, recipes = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    byte_level_step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    split = {"type": "Split", "pattern": {"Regex": "(?i:'s|'t)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|\\s+(?!\\S)|\\s+"}, "behavior": "Isolated", "invert": False}
+    lines = ['{"text": "One."}', '{"text": "a\\u00e9\\ud83d\\ude00", "id": 12, "source": "x", "metadata": {"license": "mit", "n": 1e400}, "url": ["a", {"b": null}]}',
+             '{"id": "no text"}', '{"text": ["a"]}', "[" * 70]
+    seeds = {
+        "safetensors": [safetensors({}), safetensors({"a.weight": ("F32", [2, 3], 24), "b": ("BF16", [4], 8), "c": ("F16", [0], 0)})],
+        "gguf": [gguf({}, {}), model_gguf("llama", sentencepiece_gguf(), {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 1.0}.items()),
+                 model_gguf("qwen3", byte_level()), model_gguf("qwen2", byte_level(), {"general.alignment": 32}.items())],
+        "tokenizer_json": [tokenizer_json(byte_level_step), tokenizer_json({"type": "Sequence", "pretokenizers": [split, byte_level_step | {"use_regex": False}]})],
+        "sentencepiece": [sentencepiece()],
+        "recipe": [path.read_bytes() for path in sorted(recipes.glob("*.toml"))],
+        "document": [line.encode() for line in lines],
+    }
+    for parser, inputs in seeds.items():
+        shutil.rmtree(out / parser, ignore_errors=True)
+        (out / parser).mkdir(parents=True)
+        for number, data in enumerate(inputs):
+            (out / parser / f"seed-{number}").write_bytes(data)
+
+
+main()
