@@ -5,6 +5,9 @@
 //                                           a checkpoint, token shards; table/: odd tokenizers, each with its ids and
 //                                           an HF folder
 //   parity_export import <folder> <ids.json> <logits.safetensors>      opens a folder that transformers wrote
+//   parity_export again <folder> <tokenizer.model> <new folder>        and exports it
+//   parity_export tokenizer <file, folder or GGUF> <strings.json> <new folder>     ids, its own file, and the keys of a
+//                                                                                  GGUF
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <fmt/format.h>
@@ -21,15 +24,16 @@
 #include "src/base/json.h"
 #include "src/base/random.h"
 #include "src/checkpoint/checkpoint.h"
+#include "src/checkpoint/given_model.h"
 #include "src/checkpoint/hf_export.h"
 #include "src/checkpoint/hf_import.h"
 #include "src/checkpoint/hf_settings.h"
 #include "src/checkpoint/safetensors.h"
 #include "src/checkpoint/tokenizer_json.h"
-#include "src/data/tasks.h"
-#include "src/model/continuations.h"
+#include "src/evaluate/answer_task.h"
 #include "src/model/parameters.h"
 #include "src/tensors/shape.h"
+#include "src/tokens/gguf_vocabulary.h"
 #include "src/tokens/token_shard_writer.h"
 #include "src/tokens/tokenizer.h"
 #include "src/tokens/tokenizer_training.h"
@@ -201,14 +205,12 @@ void write_scores(const fs::path& work) {
 /// What the qwen3 model gives the choices of items.jsonl: a list an item.
 void write_item_sums(const fs::path& work, const Tokenizer& tokenizer) {
   const Model model = import_hf(work / "hf" / "qwen3");
+  const PreparedTask task = prepare_task(choices_file(work / "items.jsonl"));
+  const EncodedTask encoded = encode_task(tokenizer, task, /*add_bos=*/false, model.config.max_position_embeddings);
   Json sums = Json::array();
-  for (const TaskItem& item : read_task(work / "items.jsonl").items) {
-    std::vector<Continuation> asked;
-    for (size_t i = 0; i < item.choices.size(); ++i) {
-      EncodedChoice encoded = encode_choice(tokenizer, item, i);
-      asked.push_back({std::move(encoded.context), std::move(encoded.continuation)});
-    }
-    sums.push_back(continuation_log_likelihoods(model, asked, 4096));
+  for (const std::vector<TaskAnswer>& answers : answer_task(model, tokenizer, task, encoded, 4096)) {
+    Json& row = sums.emplace_back(Json::array());
+    for (const TaskAnswer& answer : answers) row.push_back(answer.log_likelihood);
   }
   write_json(work / "item_sums.json", sums);
 }
@@ -234,6 +236,20 @@ void write_own_files(const fs::path& work, const Tokenizer& tokenizer) {
   shards.finish();
 }
 
+/// A tokenizer's ids, its own file, and what a GGUF file would say of it.
+void write_tokenizer(const fs::path& given, const Json& strings, const fs::path& folder) {
+  const Tokenizer tokenizer = given_tokenizer(given);
+  tokenizer.save(folder);
+  write_ids(folder / "ids.json", tokenizer, strings);
+  const GgufVocabulary gguf = gguf_vocabulary(tokenizer, tokenizer.adds_bos(), given.string());
+  write_json(folder / "gguf.json", {{"model", gguf.model},
+                                    {"pre", gguf.pre},
+                                    {"tokens", gguf.tokens},
+                                    {"token_types", gguf.token_types},
+                                    {"merges", gguf.merges},
+                                    {"eos_id", gguf.eos_id.value()}});
+}
+
 int run(int argc, char** argv) {
   const std::string_view verb = argc > 1 ? argv[1] : "";
   if (verb == "produce" && argc == 3) {
@@ -256,7 +272,18 @@ int run(int argc, char** argv) {
     write_logits(argv[4], import_hf(argv[2]), read_json(argv[3]));
     return 0;
   }
-  std::fputs("usage: parity_export produce <work> | import <folder> <ids.json> <logits.safetensors>\n", stderr);
+  if (verb == "again" && argc == 5) {
+    export_hf(argv[4], import_hf(argv[2]), Tokenizer::load(argv[3]), "f32");
+    return 0;
+  }
+  if (verb == "tokenizer" && argc == 5) {
+    write_tokenizer(argv[2], read_json(argv[3]), argv[4]);
+    return 0;
+  }
+  std::fputs(
+      "usage: parity_export produce <work> | import <folder> <ids.json> <logits.safetensors> | again <folder> "
+      "<tokenizer.model> <new folder> | tokenizer <file, folder or GGUF> <strings.json> <new folder>\n",
+      stderr);
   return 2;
 }
 
