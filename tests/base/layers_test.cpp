@@ -13,12 +13,13 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::map<std::string, int> kLevels = {
-    {"src/base", 0},        {"src/text", 1},          {"src/tokens", 1},        {"src/tensors", 1},
+    {"src/base", 0},          {"src/text", 1},          {"src/tokens", 1},     {"src/tensors", 1},
     {"recipes/report", 1},  // what draws knows of nothing else
-    {"src/distributed", 2}, {"src/model", 3},         {"src/data", 3},          {"src/optim", 4},
-    {"src/checkpoint", 5},  {"src/cli", 5},           {"teacher", 6},           {"student", 6},
-    {"pruning", 6},         {"recipes/language", 7},  {"recipes/folder", 8},    {"recipes/stages", 9},
-    {"recipes/run", 10},    {"recipes/ablation", 11}, {"recipes/commands", 12}, {"recipes", 13}};
+    {"src/distributed", 2},   {"src/tasks", 2},         {"src/model", 3},      {"src/data", 3},
+    {"src/evaluate", 4},      {"src/optim", 4},         {"src/checkpoint", 5}, {"src/cli", 5},
+    {"teacher", 6},           {"student", 6},           {"pruning", 6},        {"recipes/language", 7},
+    {"recipes/folder", 8},    {"recipes/stages", 9},    {"recipes/run", 10},   {"recipes/ablation", 11},
+    {"recipes/compress", 11}, {"recipes/commands", 12}, {"recipes", 13}};
 
 /// The folder of the table above that holds a path, the innermost one; "" when there is none.
 std::string layer_of(const std::string& path) {

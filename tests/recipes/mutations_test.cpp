@@ -13,6 +13,7 @@
 #include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/safetensors.h"
 #include "src/model/config.h"
+#include "src/tasks/task_requests.h"
 #include "src/text/documents.h"
 #include "src/tokens/tokenizer.h"
 #include "src/tokens/tokenizer_training.h"
@@ -179,6 +180,15 @@ TEST_SUITE("faults") {
     spill(root / "a.json", array);
     spill(root / "a.json.zst", zstd_bytes(array));
     spill(root / "a.txt", "plain text, \xC3\xA9");
+    const std::string asked =
+        "{\"activity_label\": \"Art\", \"ctx_a\": \"A [title] man\", \"ctx_b\": \"he\", \"endings\": [\"a\", "
+        "\"b\"], \"label\": \"1\"}\n";
+    spill(root / "task.jsonl", asked + asked);
+    spill(root / "asked.jsonl", asked);
+    spill(root / "task.yaml",
+          "task: t\noutput_type: multiple_choice\ndoc_to_text: \"{{ctx_a.split(' ')[:-1]|join(' ')}}\"\n"
+          "doc_to_choice: endings\ndoc_to_target: \"{{label}}\"\nmetric_list: [{metric: acc}, {metric: acc_norm}]\n"
+          "fewshot_config: {sampler: first_n, samples: [{ctx_a: x y, endings: [a, b], label: 0}]}\nnum_fewshot: 1\n");
     spill(root / "tokenizer.model", tokenizer_model());
     spill(root / "config.json", to_json(ModelConfig()).dump());
     spill(root / "tiny.toml", slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/tiny.toml"));
@@ -227,6 +237,10 @@ TEST_SUITE("faults") {
         {"JSON array", root / "a.json", 4000, plain, documents("a.json")},
         {"JSON array, zstd", root / "a.json.zst", 1000, plain, documents("a.json.zst")},
         {"text", root / "a.txt", 1000, plain, documents("a.txt")},
+        {"task lines", root / "task.jsonl", 4000, plain,
+         [&] { prepare_task(open_task_file("hellaswag=" + (root / "task.jsonl").string())); }},
+        {"task file", root / "task.yaml", 2000, plain,
+         [&] { prepare_task(open_task_file((root / "task.yaml").string() + "=" + (root / "asked.jsonl").string())); }},
         {"tokenizer model", root / "tokenizer.model", 1500, plain,
          [&] { Tokenizer::load(root / "tokenizer.model").encode("a tree of 7"); }},
         {"recipe", root / "tiny.toml", 1500, plain, [&] { load_recipe((root / "tiny.toml").string(), {}, {}); }},

@@ -116,6 +116,16 @@ TEST_SUITE("recipe") {
       CHECK(written.out.starts_with("The "));
       CHECK(run(scratch.path, {"generate", "runs/tiny/long", "--prompt", "The ", "--max-new-tokens", "8"}).out ==
             written.out);
+      CHECK(written.err.find("first token after ") != std::string::npos);
+      CHECK(written.err.find(" tokens/s") != std::string::npos);
+      const std::string last(written.out.end() - 2, written.out.end() - 1);  // before the line's end
+      const std::string stopped = run(scratch.path, {"generate", "runs/tiny/long", "--prompt", "The ", "--top-p",
+                                                     "1e-6", "--sampling-temperature", "1", "--stop", "no such text",
+                                                     "--stop", last, "--max-new-tokens", "8"})
+                                      .out;
+      CHECK(stopped == written.out.substr(0, written.out.find(last, 4)) + "\n");
+      CHECK(run(scratch.path, {"generate", "runs/tiny/long", "--prompt", "The ", "--stop", ""}).code == 2);
+      CHECK(run(scratch.path, {"generate", "runs/tiny/long", "--prompt", "The ", "--top-p", "0"}).code == 2);
       CHECK(run(scratch.path, {"export", "runs/tiny/core", "-o", "out", "--format", "hf", "--dtype", "bf16"}).code ==
             0);
       CHECK(fs::exists(scratch.path / "out/config.json"));

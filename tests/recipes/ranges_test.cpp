@@ -59,6 +59,13 @@ TEST_SUITE("unit") {
         {"dense.rope_theta", "inf", "rope_theta: got inf"},
         {"pruned.calibration_tokens", "4611686018427387904",
          "calibration_tokens: got 4611686018427387904, expected 1 to 10^8"},
+        {"scores.speed_tokens", "1", "speed_tokens: got 1, expected 0 (not measured) or 2 to 65536"},
+        {"scores.speed_tokens", "-1", "speed_tokens: got -1, expected 0"},
+        {"scores.speed_tokens", "4611686018427387904", "speed_tokens: got 4611686018427387904, expected 0"},
+        {"scores.speed_tokens", "65536",
+         "scores: speed_tokens: got 65536, but the model of stage 'dense' has 4096 positions, for prompt and new "
+         "tokens; "
+         "expected at most 2048"},
         {"release.formats", "[]", "formats: expected at least one"},
     };
     for (const auto& [path, value, words] : cases) {

@@ -39,7 +39,7 @@ constexpr Row kRows[] = {
     {"recipes/stages/training.cpp", "belongs to other options", 1, Why::own_file,
      "a checkpoint under the stage's folder"},
     {"recipes/stages/training.cpp", "was trained on", 1, Why::own_file, "a checkpoint beside another data folder"},
-    {"recipes/stages/score_tasks.cpp", "", 2, Why::before,
+    {"recipes/stages/score_tasks.cpp", "", 1, Why::before,
      "check_evaluate; with a tokenizer that the run trains, as soon as there is one"},
     // -- teacher, pruning --
     {"teacher/label.cpp", "", 1, Why::values, "logits of the teacher are not finite"},
@@ -57,29 +57,44 @@ constexpr Row kRows[] = {
     {"pruning/scores.cpp", "unknown score", 1, Why::before, "load_recipe looks the name up"},
     {"pruning/scores.cpp", "layers of different FFN widths", 1, Why::before,
      "load_recipe: learned masks need one width; prune scores uneven layers"},
+    // -- models from elsewhere --
+    {"src/checkpoint/given_model.cpp", "has no tokenizer.model", 1, Why::before, "load_recipe compares fingerprints"},
+    {"src/checkpoint/given_model.cpp", "were asked for", 1, Why::before, "load_recipe compares rows and ids"},
+    {"src/checkpoint/given_model.cpp", "rows in the vocabulary table", 1, Why::command, "coppice import"},
     // -- optimizer, model --
     {"src/optim/optimizer.cpp", "", 2, Why::before, "read_training calls check_optimizer_options itself"},
     {"src/model/config.cpp", "", 9, Why::before,
      "load_recipe for tables and imports; for model folders the run's own manifest"},
     {"src/model/continuations.cpp", "", 2, Why::before,
      "check_evaluate encodes every choice and compares it with the models' positions"},
-    {"src/model/generate.cpp", "", 3, Why::command, "coppice generate"},
+    {"src/model/generate.cpp", "", 4, Why::command, "coppice generate"},
     // -- checkpoint --
     {"src/checkpoint/checkpoint.cpp", "keep_last", 1, Why::before, "read_training has the same bound"},
     {"src/checkpoint/checkpoint.cpp", "", 5, Why::own_file, "checkpoints and model folders"},
     {"src/checkpoint/tensor_folder.cpp", "", 15, Why::own_file, "checkpoints and model folders"},
     {"src/checkpoint/hf_export.cpp", "not finite", 1, Why::values, "weights after training"},
     {"src/checkpoint/hf_export.cpp", "dtype", 1, Why::before, "load_recipe"},
+    {"src/checkpoint/hf_export.cpp", "beside QK-norm", 1, Why::before,
+     "no recipe writes such a model, and the import of one is refused"},
     {"src/checkpoint/hf_export.cpp", "pieces, but the model", 1, Why::before,
      "every model of a recipe has the tokenizer's vocabulary"},
     {"src/checkpoint/tokenizer_json.cpp", "", 4, Why::before, "check_export"},
     {"src/checkpoint/hf_import.cpp", "differs from model.embed_tokens", 1, Why::first, "values of an imported folder"},
     {"src/checkpoint/hf_import.cpp", "values that are not finite", 1, Why::first, "values of an imported folder"},
-    {"src/checkpoint/hf_import.cpp", "is not zero beyond channel", 1, Why::first, "values of an imported folder"},
-    {"src/checkpoint/hf_config.cpp", "", 8, Why::before, "load_recipe reads config.json"},
-    {"src/checkpoint/hf_import.cpp", "", 9, Why::before, "check_import reads index and headers"},
-    {"src/checkpoint/safetensors.cpp", "", 22, Why::before,
+    {"src/checkpoint/hf_import.cpp", "is not zero beyond", 1, Why::first, "values of an imported folder"},
+    {"src/checkpoint/hf_config.cpp", "", 9, Why::before, "load_recipe reads config.json"},
+    {"src/checkpoint/hf_import.cpp", "", 10, Why::before, "check_import reads index and headers"},
+    {"src/checkpoint/safetensors.cpp", "", 3, Why::before,
      "check_import reads every header; the bytes behind it are as long as it says"},
+    {"src/checkpoint/safetensors_header.cpp", "", 19, Why::before, "check_import reads every header"},
+    {"src/checkpoint/gguf_file.cpp", "", 18, Why::before, "check_import reads the header"},
+    {"src/checkpoint/gguf_config.cpp", "", 6, Why::before, "load_recipe reads the shape"},
+    {"src/checkpoint/gguf_metadata.cpp", "", 2, Why::before, "check_before_work reads the tokenizer"},
+    {"src/checkpoint/gguf_import.cpp", "values that are not finite", 1, Why::first, "values of an imported file"},
+    {"src/checkpoint/gguf_import.cpp", "is not zero beyond", 1, Why::first, "values of an imported file"},
+    {"src/checkpoint/gguf_import.cpp", "", 5, Why::before, "check_import reads header and shape"},
+    {"src/checkpoint/gguf_export.cpp", "never exported", 1, Why::values, "weights after training"},
+    {"src/checkpoint/gguf_export.cpp", "", 4, Why::before, "check_gguf_export"},
     // -- data --
     {"src/text/byte_source.cpp", "", 2, Why::first, "corpus, tasks and labels from elsewhere"},
     {"src/text/array_reader.cpp", "", 1, Why::first, "corpus"},
@@ -91,7 +106,18 @@ constexpr Row kRows[] = {
     {"src/text/steps/step_folder.cpp", "", 1, Why::command, "coppice data extract and its like"},
     {"src/text/steps/step_inputs.cpp", "", 4, Why::command, "coppice data extract and its like"},
     {"src/tokens/sentencepiece_walk.cpp", "", 2, Why::before, "a tokenizer that is given is read by check_before_work"},
-    {"src/tokens/tokenizer.cpp", "", 3, Why::before, "a tokenizer that is given is read by check_before_work"},
+    {"src/tokens/sentencepiece_tokenizer.cpp", "", 3, Why::before,
+     "a tokenizer that is given is read by check_before_work"},
+    {"src/tokens/sentencepiece_model.cpp", "", 1, Why::before,
+     "a tokenizer that is given is read by check_before_work"},
+    {"src/tokens/tokenizer_json_file.cpp", "", 2, Why::before,
+     "a tokenizer that is given is read by check_before_work"},
+    {"src/tokens/byte_level_tokenizer.cpp", "", 3, Why::before,
+     "a tokenizer that is given is read by check_before_work"},
+    {"src/tokens/regex_split.cpp", "does not end", 1, Why::first, "corpus: what text makes of a pattern"},
+    {"src/tokens/regex_split.cpp", "", 2, Why::before, "a tokenizer that is given is read by check_before_work"},
+    {"src/tokens/gguf_vocabulary.cpp", "UserError::recipe", 2, Why::before, "check_export asks for a tokenizer's keys"},
+    {"src/tokens/gguf_vocabulary.cpp", "", 1, Why::before, "a tokenizer that is given is read by check_before_work"},
     {"src/tokens/make_tokenizer.cpp", "", 1, Why::before, "check_before_work reads a tokenizer that is given"},
     {"src/tokens/tokenizer_training.cpp", "", 7, Why::first, "options as load_recipe has them; the text is the corpus"},
     {"src/tokens/token_shard_writer.cpp", "", 2, Why::first, "corpus"},
@@ -109,7 +135,19 @@ constexpr Row kRows[] = {
      "a cache from elsewhere is opened by its stage; the run's own is its own file"},
     {"src/data/label_cache_files.cpp", "", 11, Why::first,
      "fingerprints by check_label; a cache from elsewhere is opened by its stage"},
-    {"src/data/tasks.cpp", "", 9, Why::before, "check_evaluate reads every file"},
+    // -- tasks --
+    {"src/tasks/task_file.cpp", "", 10, Why::before, "check_evaluate reads every file"},
+    {"src/tasks/task_requests.cpp", "", 10, Why::before, "check_evaluate reads every file"},
+    {"src/tasks/known_functions.cpp", "", 5, Why::before, "check_evaluate reads every file"},
+    {"src/tasks/encode_request.cpp", "", 3, Why::before,
+     "check_evaluate; with a tokenizer that the run trains, as soon as there is one"},
+    {"src/tasks/fewshot.cpp", "", 1, Why::command, "coppice eval"},
+    {"src/tasks/pattern.cpp", "", 2, Why::command, "coppice eval"},
+    {"src/tasks/task_definition.cpp", "", 4, Why::command, "coppice eval; a stage's form is a constant"},
+    {"src/tasks/task_yaml.cpp", "", 5, Why::command, "coppice eval"},
+    {"src/tasks/template_parser.cpp", "", 1, Why::command, "coppice eval; a stage's form is a constant"},
+    {"src/tasks/template_value.cpp", "", 1, Why::command, "coppice eval; a stage's form is a constant"},
+    {"src/tasks/text_template.cpp", "", 4, Why::command, "coppice eval; a stage's form is a constant"},
 };
 
 /// What stages run: their own files, and the libraries below them.
@@ -120,7 +158,7 @@ std::vector<fs::path> sources() {
     if (entry.path().extension() == ".cpp" && entry.path().filename() != "prepare_data.cpp")
       files.push_back(entry.path());
   for (const char* folder : {"teacher", "student", "pruning", "src/optim", "src/model", "src/checkpoint", "src/data",
-                             "src/text", "src/tokens", "src/tensors"})
+                             "src/text", "src/tasks", "src/tokens", "src/tensors"})
     for (const auto& entry : fs::recursive_directory_iterator(root / folder))
       if (entry.path().extension() == ".cpp" || entry.path().extension() == ".h") files.push_back(entry.path());
   return files;

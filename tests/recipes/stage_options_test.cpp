@@ -202,8 +202,10 @@ const std::vector<Row>& rows() {
         {"evaluate", "tokens", "1024"},
         {"evaluate", "batch_tokens", "256"},
         {"evaluate", "tasks", "\"tasks/words.jsonl\""},
+        {"evaluate", "speed_tokens", "4"},
         {"export", "from", "\"other\"", {}, "\"dense_again\""},
-        {"export", "formats", nullptr},  // there is one format
+        {"export", "formats", "[\"hf\", \"gguf\"]"},
+        {"export", "quantization", "\"q8_0\"", {{"formats", "\"gguf\""}}},
         {"export", "dtype", "\"bf16\""},
         {"import", "path", nullptr, {}, nullptr, "tests/recipes/import_test.cpp"},
     };
