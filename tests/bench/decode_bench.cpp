@@ -82,5 +82,5 @@ int main(int argc, char** argv) {
     if (i == 1) line.insert(line.end(), {{"weights_gbs", bytes * per_s / 1e9}, {"share_of_read", per_s * read_s}});
     emit(names[i], flags, line);
   }
-  emit("read", flags, {{"gbs", bytes / read_s / 1e9}});
+  emit("read", flags, {{"median_s", read_s}, {"gbs", bytes / read_s / 1e9}});
 }
