@@ -30,7 +30,7 @@ test: ## set up, build everything, run all tests
 	@scripts/setup test
 	@test -f $(RELEASE)/build.ninja || cmake --preset release
 	@cmake --build --preset release --target all benchmarks
-	@ctest --test-dir $(RELEASE) --output-on-failure --no-tests=error -LE '$(ON_REQUEST)'
+	@ctest --test-dir $(RELEASE) --parallel 2 --output-on-failure --no-tests=error -LE '$(ON_REQUEST)'
 
 test-sanitize: ## the tests once more under address and undefined-behaviour sanitizers (a second build; no Python parity)
 	@scripts/setup build
