@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "pruning/plan.h"
 #include "recipes/folder/midway.h"
 #include "recipes/folder/run_folder.h"
 #include "recipes/language/recipe.h"
@@ -141,7 +142,7 @@ Report collect_report(const fs::path& root) {
                                        recipe.models.at(learned->target).intermediate_size[0]));
       if (results.contains("masked_pruned_difference")) {
         const double difference = results["masked_pruned_difference"],
-                     limit = results.value("masked_pruned_limit", 1e-5);
+                     limit = results.value("masked_pruned_limit", kMaskedPrunedLimit);
         report.checks.push_back(
             {.name = fmt::format("{}: masked against pruned logits", stage.name),
              .text = fmt::format("largest relative difference {:.1e} (limit {:.0e})", difference, limit),

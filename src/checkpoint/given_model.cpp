@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -11,6 +12,7 @@
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
+#include "src/base/log.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/folder_commit.h"
 #include "src/checkpoint/gguf_import.h"
@@ -114,10 +116,7 @@ constexpr std::array<Format, 3> kFormats{{
 }};
 
 const Format& format_of(const fs::path& path) {
-  for (const Format& format : kFormats)
-    if (format.matches(path)) return format;
-  COPPICE_CHECK(false, "the last format takes every path");
-  return kFormats.back();
+  return *std::ranges::find_if(kFormats, [&](const Format& format) { return format.matches(path); });
 }
 
 }  // namespace
@@ -176,7 +175,9 @@ Json import_into(const fs::path& folder, const fs::path& given) {
                {{"tokenizer_sha256", tokenizer.fingerprint()}});
     make_folder(temporary / kImportedTokenizer);
     tokenizer.save(temporary / kImportedTokenizer);
-    save_hf_settings(temporary / kSettingsFile, given_settings(given, tokenizer).settings);
+    const auto [settings, left_behind] = given_settings(given, tokenizer);
+    for (const std::string& line : left_behind) log_warning("not kept for exports: " + line);
+    save_hf_settings(temporary / kSettingsFile, settings);
     write_file_atomically(temporary / kImportedFacts, seal(facts));
     commit_folder(temporary, folder);
   } catch (...) {
