@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "recipes/folder/machine.h"
 #include "recipes/language/identity.h"
@@ -185,9 +186,11 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   cost.memory_remedy = fmt::format("data.shard_tokens, {}.batch_tokens or the model's size", stage.name);
   cost.tokens = label.coverage == "all" ? basis.tokens : 0;
   double read_tokens = cost.tokens * label_reads(label, nullptr), windows = 0;
+  std::set<Json> drawings;  // readers that draw the same windows share their labels
   if (label.coverage == "used")
     for (const Stage* reader : readers_of(basis.recipe, stage.name)) {
       const TrainingOptions& training = reader->get<TrainStage>().training;
+      if (!drawings.insert(drawing_json(training)).second) continue;
       const auto drawn = static_cast<double>(training.tokens);
       cost.tokens += drawn;
       read_tokens += drawn * label_reads(label, &training);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <fstream>
+#include <future>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
@@ -163,14 +164,15 @@ Json import_into(const fs::path& folder, const fs::path& given) {
                               fmt::format("{} rows in the vocabulary table, but its tokenizer has {} ids; every id "
                                           "needs a row",
                                           shape.config.vocab_size, tokenizer.vocab_size()));
-  const Json facts = {{"format", kFactsFormat},
-                      {"version", 1},
-                      {"sha256_of_source", given_model_sha256(given)},
-                      {"attention_window", shape.attention_window},
-                      {"padded_rows", *padded},
-                      {"origin", given_origin(given)}};
+  Json facts = {{"format", kFactsFormat},
+                {"version", 1},
+                {"attention_window", shape.attention_window},
+                {"padded_rows", *padded},
+                {"origin", given_origin(given)}};
   const fs::path temporary = start_temporary_folder(folder);
   try {
+    // one thread hashes what was given while the other reads it
+    std::future<std::string> sha256 = std::async(std::launch::async, given_model_sha256, given);
     save_model(temporary / "model", read_given_model(given, tokenizer.vocab_size()),
                {{"tokenizer_sha256", tokenizer.fingerprint()}});
     make_folder(temporary / kImportedTokenizer);
@@ -178,6 +180,7 @@ Json import_into(const fs::path& folder, const fs::path& given) {
     const auto [settings, left_behind] = given_settings(given, tokenizer);
     for (const std::string& line : left_behind) log_warning("not kept for exports: " + line);
     save_hf_settings(temporary / kSettingsFile, settings);
+    facts["sha256_of_source"] = sha256.get();
     write_file_atomically(temporary / kImportedFacts, seal(facts));
     commit_folder(temporary, folder);
   } catch (...) {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <future>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -51,7 +52,8 @@ Skeleton write_skeleton(const fs::path& path, const std::string& format, const T
   return part;
 }
 
-void write_part(const fs::path& path, const std::string& format, const TensorSource& source,
+/// Writes a part; returns its entry in the manifest. Its bytes are hashed while the disk takes them.
+Json write_part(const fs::path& path, const std::string& format, const TensorSource& source,
                 std::vector<size_t> entries) {
   const Skeleton part = write_skeleton(path, format, source, std::move(entries));
   uint64_t end = file_bytes(path);
@@ -68,8 +70,10 @@ void write_part(const fs::path& path, const std::string& format, const TensorSou
     if (value.numel() > 0)
       file.write_at(part.offsets[i], {static_cast<const std::byte*>(value.const_data_ptr()), value.nbytes()});
   }
+  std::future<std::string> sha256 = std::async(std::launch::async, sha256_file, path);
   file.sync();
   file.close();
+  return {{"name", path.filename().string()}, {"bytes", file_bytes(path)}, {"sha256", sha256.get()}};
 }
 
 void write_folder_once(const fs::path& folder, const std::string& format, const TensorSource& source, Json manifest,
@@ -78,10 +82,7 @@ void write_folder_once(const fs::path& folder, const std::string& format, const 
   try {
     Json files = Json::array();
     for (std::vector<size_t>& entries : divide_into_parts(source.entries, part_bytes)) {
-      const std::string name = tensor_part_name(files.size());
-      const fs::path part = temporary / name;
-      write_part(part, format, source, std::move(entries));
-      files.push_back({{"name", name}, {"bytes", file_bytes(part)}, {"sha256", sha256_file(part)}});
+      files.push_back(write_part(temporary / tensor_part_name(files.size()), format, source, std::move(entries)));
       COPPICE_FAILPOINT("ckpt.after_part");
     }
     manifest["format"] = format;

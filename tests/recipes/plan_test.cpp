@@ -50,6 +50,24 @@ TEST_SUITE("unit") {
     REQUIRE(late.stages.size() == 3);
     CHECK(late.disk_bytes == doctest::Approx(200'000 + 4 * parameters(24)));
   }
+
+  TEST_CASE("cost: readers that draw the same windows share their labels, others do not") {
+    const auto labelled = [](const char* other_reader) {
+      const Scratch scratch("cost_labels");
+      const std::string reader =
+          "kind = \"train\"\nlabels = \"labels\"\ntokens = 4096\nseq_len = 64\nbatch_tokens = 512\n";
+      spill(scratch.path / "r.toml",
+            slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml") +
+                "\n[[stage]]\nname = \"labels\"\nkind = \"label\"\nteacher = \"dense\"\ncoverage = "
+                "\"used\"\nwindow_rule = \"aligned\"\ncontext = 64\n" +
+                "\n[[stage]]\nname = \"core\"\nfrom = \"pruned\"\n" + reader +
+                "data_seed = 3\n\n[[stage]]\nname = \"other\"\nfrom = \"dense\"\n" + reader + other_reader);
+      const RecipeCost cost = estimate_cost(load_recipe((scratch.path / "r.toml").string(), {}, {}), 250'000, 0);
+      return std::ranges::find(cost.stages, "labels", &StageCost::name)->tokens;
+    };
+    CHECK(labelled("data_seed = 3\n") == 4096);
+    CHECK(labelled("data_seed = 4\n") == 8192);
+  }
 }
 
 TEST_SUITE("recipe") {
