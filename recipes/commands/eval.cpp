@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "recipes/commands/stage_model.h"
+#include "recipes/commands/open_model.h"
 #include "recipes/commands/verbs.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -60,7 +60,7 @@ std::vector<PreparedTask> prepare_tasks(const Flags& flags) {
 
 ScoredModel score_model(const std::string& path, const std::vector<PreparedTask>& tasks, const Flags& flags,
                         std::string& samples) {
-  auto [loaded, tokenizer] = load_stage_model(path);
+  auto [loaded, tokenizer] = open_model(path);
   int64_t& max_length = loaded.model.config.max_position_embeddings;
   if (flags.max_length > 0) max_length = std::min(max_length, flags.max_length);
   std::vector<EncodedTask> encoded;

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <memory>
 
-#include "recipes/commands/stage_model.h"
+#include "recipes/commands/open_model.h"
 #include "recipes/commands/verbs.h"
 #include "recipes/folder/machine.h"
 #include "recipes/stages/export_facts.h"
@@ -36,7 +36,7 @@ void export_stage(const Flags& flags) {
   start_torch(0);
   if (fs::exists(flags.out))
     throw UserError::recipe("-o", fmt::format("{} exists already; name a folder or file to create", flags.out));
-  const auto [loaded, tokenizer] = load_stage_model(flags.stage);
+  const auto [loaded, tokenizer] = open_model(flags.stage);
   const ExportFacts facts = facts_for_export(flags.stage);
   if (const std::string warning = prefix_warning(tokenizer); !warning.empty()) log_warning(warning);
   for (const std::string& format : flags.formats) {

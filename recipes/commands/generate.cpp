@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <memory>
 
-#include "recipes/commands/stage_model.h"
+#include "recipes/commands/open_model.h"
 #include "recipes/commands/verbs.h"
 #include "src/base/log.h"
 #include "src/checkpoint/given_model.h"
@@ -50,7 +50,7 @@ std::vector<int64_t> prompt_ids(const Flags& flags, const Tokenizer& tokenizer) 
 
 void continue_prompt(const Flags& flags) {
   start_torch(0);
-  const auto [loaded, tokenizer] = load_stage_model(flags.stage);
+  const auto [loaded, tokenizer] = open_model(flags.stage);
   const std::vector<int64_t> ids = prompt_ids(flags, tokenizer);
   print_now(flags.prompt);
   TextStream text(tokenizer, flags.stops, /*begins=*/flags.prompt.empty());

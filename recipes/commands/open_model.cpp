@@ -1,4 +1,4 @@
-#include "recipes/commands/stage_model.h"
+#include "recipes/commands/open_model.h"
 
 #include <fmt/format.h>
 
@@ -46,14 +46,14 @@ void check_tokenizer(const LoadedModel& loaded, const Tokenizer& tokenizer, cons
 
 }  // namespace
 
-StageModel load_stage_model(const fs::path& stage) {
-  if (is_given_model(stage)) {
-    Tokenizer tokenizer = given_tokenizer(stage);
-    return {.loaded = {.model = read_given_model(stage, tokenizer.vocab_size()), .manifest = Json(), .sha256 = ""},
+OpenedModel open_model(const fs::path& path) {
+  if (is_given_model(path)) {
+    Tokenizer tokenizer = given_tokenizer(path);
+    return {.loaded = {.model = read_given_model(path, tokenizer.vocab_size()), .manifest = Json(), .sha256 = ""},
             .tokenizer = std::move(tokenizer)};
   }
-  StageModel model{.loaded = load_model(model_folder(stage)), .tokenizer = tokenizer_beside(stage)};
-  check_tokenizer(model.loaded, model.tokenizer, stage);
+  OpenedModel model{.loaded = load_model(model_folder(path)), .tokenizer = tokenizer_beside(path)};
+  check_tokenizer(model.loaded, model.tokenizer, path);
   return model;
 }
 

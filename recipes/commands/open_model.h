@@ -1,4 +1,4 @@
-// The model that a user names, with its tokenizer: of a stage folder, or one that another program left.
+// The model that a user names, with its tokenizer, whatever it is: a stage's, or one that another program left.
 #pragma once
 
 #include <filesystem>
@@ -8,12 +8,12 @@
 
 namespace coppice {
 
-struct StageModel {
+struct OpenedModel {
   LoadedModel loaded;
   Tokenizer tokenizer;
 };
-/// `stage`: a stage folder, its model/ part, or an arm's; a Hugging Face folder, a GGUF file, or what `coppice import`
+/// `path`: a stage folder, its model/ part, or an arm's; a Hugging Face folder, a GGUF file, or what `coppice import`
 /// made of one. UserError::bad_file where there is no model or no tokenizer, or where they do not belong together.
-StageModel load_stage_model(const std::filesystem::path& stage);
+OpenedModel open_model(const std::filesystem::path& path);
 
 }  // namespace coppice
