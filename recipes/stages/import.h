@@ -23,9 +23,6 @@ struct ImportStage {
   }
 };
 
-/// What its folder said beside weights and ids.
-inline constexpr const char* kHfSettingsFile = "hf_settings.json";
-
 /// The import stage whose model this stage's descends from by cutting and training; nullptr when it began with fresh
 /// weights.
 const Stage* imported_from(const Recipe& recipe, std::string stage_name);

@@ -26,7 +26,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kSettingsFile = "hf_settings.json";
 constexpr const char* kFactsFormat = "coppice.import";
 
 Json reference_json(const GgufReference& reference) {
@@ -102,7 +101,7 @@ constexpr std::array<Format, 3> kFormats{{
      .sha256 = [](const fs::path& path) { return sha256_hex(read_file(path / "model" / "manifest.json")); },
      .settings =
          [](const fs::path& path, const Tokenizer&) {
-           return ReadSettings{.settings = load_hf_settings(path / kSettingsFile), .left_behind = {}};
+           return ReadSettings{.settings = load_hf_settings(path / kHfSettingsFile), .left_behind = {}};
          },
      .origin = [](const fs::path& path) { return facts_of(path).at("origin"); },
      .tokenizer = [](const fs::path& path) { return tokenizer_of_folder(path / kImportedTokenizer); }},
@@ -179,7 +178,7 @@ Json import_into(const fs::path& folder, const fs::path& given) {
     tokenizer.save(temporary / kImportedTokenizer);
     const auto [settings, left_behind] = given_settings(given, tokenizer);
     for (const std::string& line : left_behind) log_warning("not kept for exports: " + line);
-    save_hf_settings(temporary / kSettingsFile, settings);
+    save_hf_settings(temporary / kHfSettingsFile, settings);
     facts["sha256_of_source"] = sha256.get();
     write_file_atomically(temporary / kImportedFacts, seal(facts));
     commit_folder(temporary, folder);

@@ -44,5 +44,7 @@ std::vector<std::string> added_tokens(const std::filesystem::path& folder, const
 /// One sealed file, and back. UserError::bad_file when it is damaged.
 void save_hf_settings(const std::filesystem::path& file, const HfSettings& settings);
 HfSettings load_hf_settings(const std::filesystem::path& file);
+/// Its name beside an imported model.
+inline constexpr const char* kHfSettingsFile = "hf_settings.json";
 
 }  // namespace coppice
