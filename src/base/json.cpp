@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
@@ -75,6 +76,10 @@ struct StrictBuilder : nlohmann::json_sax<Json> {
   }
 };
 
+bool holds_float(const Json& value) {
+  return value.is_number_float() || (value.is_structured() && std::ranges::any_of(value, holds_float));
+}
+
 Json canonical(const Json& value) {
   if (value.is_number_float()) return fmt::format("{}", value.get<double>());
   if (value.is_object()) {
@@ -121,7 +126,9 @@ Json read_json(const std::filesystem::path& path, uint64_t max_bytes) {
   return parse_json(read_file(path, max_bytes), path.native());
 }
 
-std::string fingerprint(const Json& value) { return sha256_hex(dump(canonical(value))); }
+std::string fingerprint(const Json& value) {
+  return sha256_hex(dump(holds_float(value) ? canonical(value) : value));  // a copy of a vocabulary takes its time
+}
 
 std::string seal(const Json& object) {
   COPPICE_CHECK(object.is_object() && !object.empty() && !object.contains("sha256"),

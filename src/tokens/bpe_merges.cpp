@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <functional>
 
+#include "src/base/errors.h"
+
 namespace coppice {
 
 namespace {
@@ -19,22 +21,28 @@ uint64_t mixed(uint64_t pair) { return pair * 0x9E3779B97F4A7C15u ^ (pair * 0x9E
 
 }  // namespace
 
-BpeMerges::BpeMerges(const std::vector<Merge>& merges) {
-  const size_t size = std::bit_ceil(2 * merges.size() + 2);
-  places_.assign(size, {});
-  shift_ = 64 - static_cast<unsigned>(std::countr_zero(size));
-  for (size_t rank = 0; rank < merges.size(); ++rank) {
-    const uint64_t pair = pair_of(merges[rank].left, merges[rank].right);
-    uint64_t place = mixed(pair) >> shift_;
-    while (places_[place].rank != kNone) place = (place + 1) & (size - 1);
-    places_[place] = {.pair = pair, .rank = static_cast<uint32_t>(rank), .result = merges[rank].result};
-  }
+BpeMerges::BpeMerges(size_t count) : places_(std::bit_ceil(count + count / 2 + 2)) {
+  shift_ = 64 - static_cast<unsigned>(std::countr_zero(places_.size()));
+}
+
+/// Where the pair stands, or would.
+size_t BpeMerges::place_of(uint64_t pair) const {
+  size_t place = mixed(pair) >> shift_;
+  while (places_[place].rank != kNone && places_[place].pair != pair) place = (place + 1) & (places_.size() - 1);
+  return place;
+}
+
+bool BpeMerges::add(const Merge& merge) {
+  const uint64_t pair = pair_of(merge.left, merge.right);
+  Place& place = places_[place_of(pair)];
+  if (place.rank != kNone) return false;
+  COPPICE_CHECK(count_ + 2 <= places_.size(), "more merges than there is room for");  // one place stays free
+  place = {.pair = pair, .rank = count_++, .result = merge.result};
+  return true;
 }
 
 const BpeMerges::Place& BpeMerges::find(int32_t left, int32_t right) const {
-  const uint64_t pair = pair_of(left, right);
-  for (uint64_t place = mixed(pair) >> shift_;; place = (place + 1) & (places_.size() - 1))
-    if (const Place& found = places_[place]; found.rank == kNone || found.pair == pair) return found;
+  return places_[place_of(pair_of(left, right))];
 }
 
 void BpeMerges::apply(std::vector<int32_t>& ids, Scratch& scratch) const {
@@ -55,8 +63,8 @@ void BpeMerges::apply_short(std::vector<int32_t>& ids, Scratch& scratch) const {
   };
   for (size_t at = 0; at < pairs; ++at) look(at);
   while (pairs > 0) {
-    const auto at = static_cast<size_t>(std::min_element(rank.begin(), rank.begin() + static_cast<std::ptrdiff_t>(pairs)) -
-                                        rank.begin());
+    const auto at = static_cast<size_t>(
+        std::min_element(rank.begin(), rank.begin() + static_cast<std::ptrdiff_t>(pairs)) - rank.begin());
     if (rank[at] == kNone) break;
     ids[at] = result[at];
     for (size_t i = at + 1; i < pairs; ++i) {

@@ -12,6 +12,7 @@
 #include "src/base/json.h"
 #include "src/tokens/name_matcher.h"
 #include "src/tokens/part_cache.h"
+#include "src/tokens/text_ids.h"
 #include "src/tokens/tokenizer_json_file.h"
 #include "src/tokens/utf8.h"
 
@@ -35,9 +36,9 @@ struct ByteLevelState : TokenizerState {
   TokenizerJson json;
   RegexSplitter splitter;
   BpeMerges merges;
-  std::array<int32_t, 256> byte_ids{};                        // below 0: none
-  std::vector<std::string> texts;                             // by id, the bytes that a token stands for
-  std::unordered_map<std::string_view, int32_t> whole_words;  // with ignore_merges: views of `texts`
+  std::array<int32_t, 256> byte_ids{};  // below 0: none
+  std::vector<std::string> texts;       // by id, the bytes that a token stands for
+  TextIds whole_words;                  // of `texts`, with ignore_merges
   std::vector<const AddedToken*> added_by_id;
   NameMatcher raw_tokens, normalized_tokens;
   mutable Pool<Scratch> scratches;
@@ -47,7 +48,8 @@ struct ByteLevelState : TokenizerState {
   void merge_word(std::string_view word, Scratch& scratch) const {
     std::vector<int32_t>& ids = scratch.word;
     ids.clear();
-    if (const auto whole = whole_words.find(word); whole != whole_words.end()) return ids.push_back(whole->second);
+    if (const int32_t whole = json.ignore_merges ? whole_words.find(word, texts) : -1; whole >= 0)
+      return ids.push_back(whole);
     bool after_unknown = false;
     for (const char c : word) {
       const int32_t id = byte_ids[static_cast<unsigned char>(c)];
@@ -211,6 +213,7 @@ std::vector<Piece> typed_pieces(const TokenizerJson& json, const std::array<int3
     if (id >= 0) from_text[static_cast<size_t>(id)] = true;
   for (const Merge& merge : json.merges) from_text[static_cast<size_t>(merge.result)] = true;
   std::vector<Piece> pieces;
+  pieces.reserve(json.vocab.size());
   for (size_t id = 0; id < json.vocab.size(); ++id)
     pieces.push_back(json.vocab[id].empty() ? Piece{.text = fmt::format("[PAD{}]", id), .type = PieceType::unused}
                                             : Piece{.text = json.vocab[id]});
@@ -246,7 +249,7 @@ std::unique_ptr<TokenizerState> make_byte_level(std::string text, TokenizerJson 
                               "tokenizer.json: byte_fallback with ByteLevel is not supported where bytes have no "
                               "token; turn it off");
   s.pieces = typed_pieces(s.json, s.byte_ids, path);
-  s.merges = BpeMerges(s.json.merges);
+  s.merges = std::move(s.json.merge_table);
   s.has_dummy_prefix = s.json.prefix_space;
   s.adds_bos = s.json.first_id.has_value() && s.json.first_id == s.json.bos_id;
   s.unk_id = s.json.unk_id;
@@ -268,9 +271,12 @@ std::unique_ptr<TokenizerState> make_byte_level(std::string text, TokenizerJson 
   }
   s.raw_tokens = NameMatcher(std::move(raw));
   s.normalized_tokens = NameMatcher(std::move(normalized));
-  if (s.json.ignore_merges)
+  if (s.json.ignore_merges) {
+    s.whole_words.reserve(s.texts.size());
     for (size_t id = 0; id < s.pieces.size(); ++id)
-      if (s.pieces[id].type == PieceType::normal) s.whole_words.emplace(s.texts[id], static_cast<int32_t>(id));
+      if (s.pieces[id].type == PieceType::normal && s.whole_words.find(s.texts[id], s.texts) < 0)
+        s.whole_words.add(s.texts[id], static_cast<int32_t>(id));
+  }
   s.fingerprint = fingerprint(s.description());
   return state;
 }

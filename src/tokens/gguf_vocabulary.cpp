@@ -21,7 +21,6 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 constexpr size_t kMaxTokens = size_t{1} << 20;
-constexpr size_t kMaxMerges = size_t{1} << 22;
 
 [[noreturn]] void refuse(const std::string& where, const std::string& what) {
   throw UserError::bad_file(where, "tokenizer.ggml: " + what);

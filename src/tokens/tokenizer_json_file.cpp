@@ -4,11 +4,11 @@
 #include <simdjson.h>
 
 #include <algorithm>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "src/base/errors.h"
 #include "src/tokens/sentencepiece_model.h"
+#include "src/tokens/text_ids.h"
 
 namespace coppice {
 
@@ -17,7 +17,6 @@ namespace {
 using simdjson::dom::array;
 using simdjson::dom::element;
 using simdjson::dom::object;
-using Ids = std::unordered_map<std::string_view, int64_t>;
 
 constexpr uint64_t kMaxIds = uint64_t{1} << 20;
 constexpr size_t kMaxTokenBytes = 1024;
@@ -40,7 +39,7 @@ class Parser {
     if (error == simdjson::SUCCESS) error = parser.parse(text.data(), text.size()).get(root);
     if (error != simdjson::SUCCESS)
       fail(fmt::format("no JSON of at most {} levels: {}", kMaxDepth, simdjson::error_message(error)));
-    check_keys(root);
+    check_keys(root, Level::file);
     const object top = object_of(root, "the file");
     read_model(object_of(need(top, "model"), "model"));
     if (const auto added = find(top, "added_tokens")) read_added(array_of(*added, "added_tokens"));
@@ -103,19 +102,30 @@ class Parser {
     return id;
   }
 
-  void check_keys(const element& value) const {
+  [[noreturn]] void fail_of_twice(std::string_view key) const {
+    fail(fmt::format("the key \"{}\" appears twice in one object", printable(key.substr(0, 100))));
+  }
+  enum class Level { file, model, inside };
+  /// No object has a key twice. The long parts of a model are checked as they are read.
+  void check_keys(const element& value, Level level) const {
     if (value.is_array())
-      for (const element part : array_of(value, "")) check_keys(part);
+      for (const element part : array_of(value, "")) check_keys(part, Level::inside);
     if (!value.is_object()) return;
     std::unordered_set<std::string_view> keys;
     for (const auto field : object_of(value, "")) {
-      if (!keys.insert(field.key).second)
-        fail(fmt::format("the key \"{}\" appears twice in one object", printable(field.key.substr(0, 100))));
-      check_keys(field.value);
+      if (!keys.insert(field.key).second) fail_of_twice(field.key);
+      if (level == Level::model && (field.key == "vocab" || field.key == "merges")) continue;
+      check_keys(field.value, level == Level::file && field.key == "model" ? Level::model : Level::inside);
     }
   }
 
-  void put(std::string_view token, size_t id) {
+  std::optional<int64_t> id_of_token(std::string_view token) const {
+    const int32_t id = ids_.find(token, json_.vocab);
+    return id < 0 ? std::nullopt : std::optional<int64_t>(id);
+  }
+
+  /// Whether the token is new.
+  bool put(std::string_view token, size_t id) {
     const auto name = [&] { return printable(token.substr(0, 100)); };
     if (token.empty()) fail(fmt::format("the token with id {} is empty", id));
     if (token.size() > kMaxTokenBytes)
@@ -124,10 +134,13 @@ class Parser {
     if (json_.vocab.size() <= id) json_.vocab.resize(id + 1);
     if (!json_.vocab[id].empty() && json_.vocab[id] != token)
       fail(fmt::format("the id {} has two tokens, '{}' and '{}'", id, printable(json_.vocab[id]), name()));
-    const auto [entry, fresh] = ids_.emplace(token, id);
-    if (entry->second != static_cast<int64_t>(id))
-      fail(fmt::format("the token '{}' has two ids, {} and {}", name(), entry->second, id));
-    if (fresh) json_.vocab[id] = std::string(token);
+    const std::optional<int64_t> known = id_of_token(token);
+    if (known && *known != static_cast<int64_t>(id))
+      fail(fmt::format("the token '{}' has two ids, {} and {}", name(), *known, id));
+    if (known) return false;
+    json_.vocab[id] = std::string(token);
+    ids_.add(token, static_cast<int32_t>(id));
+    return true;
   }
 
   void read_model(const object& model) {
@@ -144,12 +157,12 @@ class Parser {
     json_.ignore_merges = flag(model, "ignore_merges", false);
     const object vocab = object_of(need(model, "vocab"), "model.vocab");
     ids_.reserve(std::min<size_t>(vocab.size(), kMaxIds));
-    for (const auto field : vocab) put(field.key, id_of(field.value, field.key));
+    for (const auto field : vocab)
+      if (!put(field.key, id_of(field.value, field.key))) fail_of_twice(field.key);
     if (json_.vocab.empty()) fail("model.vocab is empty");
     if (const auto unk = find(model, "unk_token")) {
-      const auto found = ids_.find(text_of(*unk, "model.unk_token"));
-      if (found == ids_.end()) fail("model.unk_token is not in model.vocab");
-      json_.unk_id = found->second;
+      json_.unk_id = id_of_token(text_of(*unk, "model.unk_token"));
+      if (!json_.unk_id) fail("model.unk_token is not in model.vocab");
     }
   }
 
@@ -173,10 +186,11 @@ class Parser {
   }
 
   void read_merges(const object& model) {
-    std::unordered_set<uint64_t> pairs;
     std::string joined;
     const array merges = array_of(need(model, "merges"), "model.merges");
-    json_.merges.reserve(std::min<size_t>(merges.size(), size_t{1} << 24));
+    if (merges.size() > kMaxMerges) fail(fmt::format("more than {} merges", kMaxMerges));
+    json_.merges.reserve(merges.size());
+    json_.merge_table = BpeMerges(merges.size());
     size_t number = 0;
     for (const element merge : merges) {
       ++number;
@@ -195,14 +209,14 @@ class Parser {
       }
       joined.assign(left).append(right);
       const auto id = [&](std::string_view token) {
-        const auto found = ids_.find(token);
-        if (found == ids_.end())
+        const int32_t found = ids_.find(token, json_.vocab);
+        if (found < 0)
           fail(fmt::format("merge {} ('{}' and '{}'): '{}' is no token", number, printable(left.substr(0, 100)),
                            printable(right.substr(0, 100)), printable(token.substr(0, 100))));
-        return static_cast<int32_t>(found->second);
+        return found;
       };
       const Merge ids{.left = id(left), .right = id(right), .result = id(joined)};
-      if (!pairs.insert(static_cast<uint64_t>(ids.left) << 32 | static_cast<uint64_t>(ids.right)).second)
+      if (!json_.merge_table.add(ids))
         fail(fmt::format("merge {} ('{}' and '{}') appears twice", number, printable(left), printable(right)));
       json_.merges.push_back(ids);
     }
@@ -305,9 +319,8 @@ class Parser {
       const auto special = find(object_of(single.at(0).value_unsafe(), "single"), "SpecialToken");
       if (!special) return;
       const std::string_view name = text_at(object_of(*special, "SpecialToken"), "id");
-      const auto found = ids_.find(name);
-      if (found == ids_.end()) fail(fmt::format("post_processor: '{}' is no token", printable(name)));
-      json_.first_id = found->second;
+      json_.first_id = id_of_token(name);
+      if (!json_.first_id) fail(fmt::format("post_processor: '{}' is no token", printable(name)));
     } else if (type != "ByteLevel") {
       unsupported(fmt::format("the post-processor '{}'", printable(type)), "TemplateProcessing or ByteLevel");
     }
@@ -321,23 +334,19 @@ class Parser {
 
   template <size_t N>
   std::optional<int64_t> special(const SpecialToken& token, const char* const (&known)[N]) const {
-    const auto id_of_name = [&](std::string_view name) -> std::optional<int64_t> {
-      const auto found = ids_.find(name);
-      return found == ids_.end() ? std::nullopt : std::optional(found->second);
-    };
     for (const std::string& name : token.names)
-      if (const auto id = id_of_name(name)) return id;
+      if (const auto id = id_of_token(name)) return id;
     if (token.id && *token.id < std::ssize(json_.vocab) && !json_.vocab[static_cast<size_t>(*token.id)].empty())
       return token.id;
     for (const char* name : known)
-      if (const auto id = id_of_name(name)) return id;
+      if (const auto id = id_of_token(name)) return id;
     return std::nullopt;
   }
 
   const SpecialTokens& specials_;
   const std::string& path_;
   TokenizerJson json_;
-  Ids ids_;  // of texts inside the parsed document
+  TextIds ids_;  // of json_.vocab
 };
 
 }  // namespace

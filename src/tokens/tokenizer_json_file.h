@@ -28,6 +28,7 @@ struct TokenizerJson {
   std::vector<std::string> vocab;  // by id; empty = a hole
   std::vector<AddedToken> added;
   std::vector<Merge> merges;
+  BpeMerges merge_table;  // the same, by pair
   std::optional<int64_t> unk_id;
   bool fuse_unk = false, byte_fallback = false, ignore_merges = false;
   // normalizer
@@ -41,8 +42,8 @@ struct TokenizerJson {
   std::optional<int64_t> bos_id, eos_id, pad_id;
 };
 
-/// Everything checked: JSON (depth 64, no key twice), ids below 2^20 and none twice, tokens of at most 1 kB, merges of
-/// tokens that are there. UserError::bad_file(path, ...) names what is not supported and what would be.
+/// Everything checked: JSON (depth 64, no key twice), ids below 2^20 and none twice, tokens of at most 1 kB, at most
+/// 2^22 merges, of tokens that are there. UserError::bad_file(path, ...) names what is not supported and what would be.
 TokenizerJson parse_tokenizer_json(std::string_view text, const SpecialTokens& specials, const std::string& path);
 
 /// Byte-level BPE; what looks like SentencePiece becomes a tokenizer.model (sentencepiece_model.h).

@@ -201,7 +201,9 @@ TEST_SUITE("unit") {
       std::ranges::sort(merges, {}, [&](const Merge& m) {
         return random_bits(18, Purpose::test, problem, static_cast<uint64_t>(m.result));
       });
-      const BpeMerges table(merges);
+      BpeMerges table(merges.size());
+      for (const Merge& merge : merges) CHECK(table.add(merge));
+      CHECK_FALSE(table.add(merges.back()));
       BpeMerges::Scratch scratch;
       for (const size_t length : {1, 2, 5, 63, 64, 65, 300}) {
         Ids ids;

@@ -221,6 +221,17 @@ TEST_SUITE("faults") {
     refuse_text("{\"model\": \"\xFF\"}", "no JSON");
     refuse_text("{}", "\"model\" is missing");
     refuse_text("{\"a\":1,\"a\":2}", "appears twice in one object");
+    const auto behind = [&](const std::string& place, const std::string& more) {
+      std::string text = json.dump();
+      return text.insert(text.find(place) + place.size(), more);
+    };
+    refuse_text(behind("\"vocab\":{", "\"a\":97,"), "the key \"a\" appears twice in one object");
+    refuse_text(behind("\"vocab\":{", "\"a\":300,"), "'a' has two ids, 300 and 97");
+    refuse_text(behind("\"model\":{", "\"type\":\"BPE\","), "the key \"type\" appears twice in one object");
+    refuse_text(behind("{", "\"x\":{\"model\":{\"vocab\":{\"a\":1,\"a\":1}}},"), "the key \"a\" appears twice");
+    std::string many;
+    for (size_t i = 0; i <= size_t{1} << 22; ++i) many += "0,";
+    refuse_text(behind("\"merges\":[", many), "more than 4194304 merges");
     std::string deep = "{\"a\":";
     for (int i = 0; i < 70; ++i) deep += "[";
     refuse_text(deep + std::string(70, ']') + "}", "64 levels");
