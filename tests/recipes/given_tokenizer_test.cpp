@@ -2,41 +2,14 @@
 // everything else runs through.
 #include <doctest/doctest.h>
 
-#include "src/checkpoint/hf_export.h"
-#include "src/model/parameters.h"
-#include "src/tokens/tokenizer.h"
-#include "src/tokens/tokenizer_training.h"
-#include "tests/recipes/program.h"
+#include "tests/recipes/given_model.h"
 #include "tests/tokens/tokenizer_models.h"
 
 using namespace coppice::test;
 
 namespace {
 
-const char* const kRecipe = R"(name = "given"
-threads = 1
-[data]
-heldout_share = 0.08
-[[data.domain]]
-name = "prose"
-path = "corpus/prose.jsonl"
-[tokenizer]
-path = "elsewhere/tokenizer.model"
-vocab_size = VOCAB
-[model.source]
-preset = "elsewhere"
-[model.student]
-intermediate_size = 32
-[[stage]]
-name = "dense"
-kind = "import"
-path = "elsewhere"
-[[stage]]
-name = "pruned"
-kind = "prune"
-from = "dense"
-scores = "magnitude"
-[[stage]]
+const std::string kRecipe = std::string("name = \"given\"\n") + kImportAndCut + R"([[stage]]
 name = "scores"
 kind = "evaluate"
 of = ["dense", "pruned"]
@@ -51,31 +24,17 @@ from = "pruned"
 )";
 
 std::string with_vocab(std::string recipe, size_t vocab_size) {
-  return recipe.replace(recipe.find("VOCAB"), 5, std::to_string(vocab_size));
+  return recipe.replace(recipe.find("= 384"), 5, "= " + std::to_string(vocab_size));
 }
 
 std::vector<TokenizerCase> table(const fs::path& folder) {
-  bool given = false;
-  spill(folder / "trained.model", coppice::train_tokenizer({.vocab_size = 384}, [&](std::string& line) {
-          line = slurp(folder / "corpus/prose.jsonl").substr(0, 4000);
-          return !std::exchange(given, true);
-        }));
-  return tokenizer_table(coppice::Tokenizer::load(folder / "trained.model").pieces());
+  return tokenizer_table(train_tokenizer_on_prose(folder / "trained.model", folder / "corpus").pieces());
 }
 
-/// A folder as another program would leave it: a random model and the tokenizer of this row.
+/// A model with the tokenizer of this row.
 void write_elsewhere(const fs::path& folder, const TokenizerCase& row) {
-  const coppice::ModelConfig config{.vocab_size = static_cast<int64_t>(row.file.pieces.size()),
-                                    .hidden_size = 32,
-                                    .num_hidden_layers = 2,
-                                    .num_attention_heads = 2,
-                                    .num_key_value_heads = 1,
-                                    .head_dim = 16,
-                                    .intermediate_size = {96, 96}};
-  coppice::Model model = coppice::make_model(config);
-  coppice::initialise_parameters(config, *model.arena, 3);
   spill(folder.parent_path() / "row.model", row.file.bytes());
-  coppice::export_hf(folder, model, coppice::Tokenizer::load(folder.parent_path() / "row.model"), "f32");
+  write_hf_folder(folder, coppice::Tokenizer::load(folder.parent_path() / "row.model"), std::ssize(row.file.pieces));
 }
 
 }  // namespace

@@ -1,43 +1,14 @@
 // A model from elsewhere as source and teacher: shapes from its config.json, padded rows of its vocabulary cut, another
 // tokenizer refused before any work.
-#include <ATen/ATen.h>
 #include <doctest/doctest.h>
 
-#include "src/checkpoint/hf_export.h"
-#include "src/model/parameters.h"
-#include "src/tokens/tokenizer.h"
-#include "src/tokens/tokenizer_training.h"
-#include "tests/recipes/program.h"
+#include "tests/recipes/given_model.h"
 
 using namespace coppice::test;
 
 namespace {
 
-const char* const kRecipe = R"(
-name = "given"
-threads = 1
-[data]
-heldout_share = 0.08
-[[data.domain]]
-name = "prose"
-path = "corpus/prose.jsonl"
-[tokenizer]
-vocab_size = 384
-path = "elsewhere/tokenizer.model"
-[model.source]
-preset = "elsewhere"
-[model.student]
-intermediate_size = 32
-[[stage]]
-name = "dense"
-kind = "import"
-path = "elsewhere"
-[[stage]]
-name = "pruned"
-kind = "prune"
-from = "dense"
-scores = "magnitude"
-[[stage]]
+const std::string kRecipe = std::string("name = \"given\"\n") + kImportAndCut + R"([[stage]]
 name = "labels"
 kind = "label"
 teacher = "dense"
@@ -59,43 +30,6 @@ seq_len = 64
 tokens = 4096
 )";
 
-/// A folder as another program would leave it: `rows` rows in the vocabulary table, those beyond the tokenizer's ids so
-/// large that any softmax over them is ruined.
-coppice::Model write_padded_model(const fs::path& folder, const coppice::Tokenizer& tokenizer, int64_t rows,
-                                  bool qk_norm = true) {
-  coppice::ModelConfig config{.vocab_size = rows,
-                              .hidden_size = 32,
-                              .num_hidden_layers = 2,
-                              .num_attention_heads = 2,
-                              .num_key_value_heads = 1,
-                              .head_dim = 16,
-                              .intermediate_size = {96, 96},
-                              .qk_norm = qk_norm};
-  coppice::Model model = coppice::make_model(config);
-  coppice::initialise_parameters(config, *model.arena, 3);
-  if (rows > tokenizer.vocab_size())
-    model.arena->parameter("embed_tokens.weight")
-        .detach()
-        .narrow(0, tokenizer.vocab_size(), rows - tokenizer.vocab_size())
-        .fill_(10.0);
-  coppice::export_hf(folder, model, tokenizer, "f32");
-  return model;
-}
-
-/// A tokenizer and a corpus; other text makes another tokenizer.
-coppice::Tokenizer train_tokenizer_on(const fs::path& model_file, const std::string& text) {
-  bool given = false;
-  spill(model_file, coppice::train_tokenizer({.vocab_size = 384}, [&](std::string& line) {
-          line = text;
-          return !std::exchange(given, true);
-        }));
-  return coppice::Tokenizer::load(model_file);
-}
-
-}  // namespace
-
-namespace {
-
 void patch_json(const fs::path& file, const nlohmann::json& patch) {
   auto json = nlohmann::json::parse(slurp(file));
   json.update(patch);
@@ -108,16 +42,14 @@ TEST_SUITE("recipe") {
   TEST_CASE("import: rows beyond the tokenizer's ids leave no trace, tokens that they stood for are named") {
     const Scratch scratch("import_rows");
     write_corpus(scratch.path / "corpus");
-    spill(scratch.path / "given.toml",
-          std::string(kRecipe).substr(0, std::string(kRecipe).find("[[stage]]\nname = \"pruned\"")));
-    const coppice::Tokenizer tokenizer =
-        train_tokenizer_on(scratch.path / "own.model", slurp(scratch.path / "corpus/prose.jsonl").substr(0, 4000));
+    spill(scratch.path / "given.toml", kRecipe.substr(0, kRecipe.find("[[stage]]\nname = \"pruned\"")));
+    const coppice::Tokenizer tokenizer = train_tokenizer_on_prose(scratch.path / "own.model", scratch.path / "corpus");
     std::string plain;
     for (const int64_t rows : {384, 385, 2048}) {
       CAPTURE(rows);
       fs::remove_all(scratch.path / "elsewhere");
       fs::remove_all(scratch.path / "runs");
-      write_padded_model(scratch.path / "elsewhere", tokenizer, rows);
+      write_hf_folder(scratch.path / "elsewhere", tokenizer, rows);
       if (rows == 385) spill(scratch.path / "elsewhere/added_tokens.json", R"({"<|im_end|>":384})");
       const Outcome outcome = run(scratch.path, {"run", "given.toml"});
       INFO(outcome.err);
@@ -135,9 +67,8 @@ TEST_SUITE("recipe") {
     const Scratch scratch("import");
     write_corpus(scratch.path / "corpus");
     spill(scratch.path / "given.toml", kRecipe);
-    const coppice::Tokenizer tokenizer =
-        train_tokenizer_on(scratch.path / "own.model", slurp(scratch.path / "corpus/prose.jsonl").substr(0, 4000));
-    const coppice::Model padded = write_padded_model(scratch.path / "elsewhere", tokenizer, 448);
+    const coppice::Tokenizer tokenizer = train_tokenizer_on_prose(scratch.path / "own.model", scratch.path / "corpus");
+    const coppice::Model padded = write_hf_folder(scratch.path / "elsewhere", tokenizer, 448);
 
     const Outcome outcome = run(scratch.path, {"run", "given.toml"});
     INFO(outcome.err);
@@ -160,11 +91,10 @@ TEST_SUITE("recipe") {
     const Scratch scratch("import_refused");
     write_corpus(scratch.path / "corpus");
     spill(scratch.path / "given.toml", kRecipe);
-    const coppice::Tokenizer own =
-        train_tokenizer_on(scratch.path / "own.model", slurp(scratch.path / "corpus/prose.jsonl").substr(0, 4000));
+    const coppice::Tokenizer own = train_tokenizer_on_prose(scratch.path / "own.model", scratch.path / "corpus");
     const coppice::Tokenizer other =
         train_tokenizer_on(scratch.path / "other.model", slurp(scratch.path / "corpus/code.jsonl").substr(0, 4000));
-    write_padded_model(scratch.path / "elsewhere", own, 384);
+    write_hf_folder(scratch.path / "elsewhere", own, 384);
     const auto refusal = [&](const std::vector<std::string>& set) {
       std::vector<std::string> arguments = {"config", "given.toml"};
       for (const std::string& pair : set) arguments.insert(arguments.end(), {"--set", pair});
@@ -183,7 +113,7 @@ TEST_SUITE("recipe") {
     CHECK(smaller.find("320 rows") != std::string::npos);
     CHECK(smaller.find("384 ids") != std::string::npos);
     fs::remove_all(scratch.path / "elsewhere");
-    write_padded_model(scratch.path / "elsewhere", own, 384, /*qk_norm=*/false);
+    write_hf_folder(scratch.path / "elsewhere", own, 384, /*qk_norm=*/false);
     patch_json(scratch.path / "elsewhere/config.json",
                {{"architectures", {"MistralForCausalLM"}}, {"model_type", "mistral"}, {"sliding_window", 64}});
     CHECK(run(scratch.path, {"config", "given.toml"}).code == 0);  // no text of this recipe is longer than the window

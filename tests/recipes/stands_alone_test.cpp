@@ -2,41 +2,13 @@
 // and adding to it still work.
 #include <doctest/doctest.h>
 
-#include "src/checkpoint/hf_export.h"
-#include "src/model/parameters.h"
-#include "src/tokens/tokenizer.h"
-#include "src/tokens/tokenizer_training.h"
-#include "tests/recipes/program.h"
+#include "tests/recipes/given_model.h"
 
 using namespace coppice::test;
 
 namespace {
 
-const char* const kRecipe = R"(
-name = "alone"
-threads = 1
-[data]
-heldout_share = 0.08
-[[data.domain]]
-name = "prose"
-path = "corpus/prose.jsonl"
-[tokenizer]
-vocab_size = 384
-path = "elsewhere/tokenizer.model"
-[model.source]
-preset = "elsewhere"
-[model.student]
-intermediate_size = 32
-[[stage]]
-name = "dense"
-kind = "import"
-path = "elsewhere"
-[[stage]]
-name = "pruned"
-kind = "prune"
-from = "dense"
-scores = "magnitude"
-[[stage]]
+const std::string kRecipe = std::string("name = \"alone\"\n") + kImportAndCut + R"([[stage]]
 name = "labels"
 kind = "label"
 cache = "given/labels"
@@ -90,23 +62,7 @@ std::string without_stage(std::string recipe, const std::string& name) {
 void write_world(const fs::path& folder) {
   write_corpus(folder / "corpus");
   write_tasks(folder);
-  bool given = false;
-  const std::string text = slurp(folder / "corpus/prose.jsonl").substr(0, 4000);
-  spill(folder / "own.model", coppice::train_tokenizer({.vocab_size = 384}, [&](std::string& line) {
-          line = text;
-          return !std::exchange(given, true);
-        }));
-  const coppice::Tokenizer tokenizer = coppice::Tokenizer::load(folder / "own.model");
-  const coppice::ModelConfig config{.vocab_size = 384,
-                                    .hidden_size = 32,
-                                    .num_hidden_layers = 2,
-                                    .num_attention_heads = 2,
-                                    .num_key_value_heads = 1,
-                                    .head_dim = 16,
-                                    .intermediate_size = {96, 96}};
-  coppice::Model model = coppice::make_model(config);
-  coppice::initialise_parameters(config, *model.arena, 3);
-  coppice::export_hf(folder / "elsewhere", model, tokenizer, "f32");
+  write_hf_folder(folder / "elsewhere", train_tokenizer_on_prose(folder / "own.model", folder / "corpus"), 384);
   const fs::path file = folder / "elsewhere/tokenizer_config.json";
   auto tokenizer_config = nlohmann::json::parse(slurp(file));
   tokenizer_config["chat_template"] = "{{ messages }}</s>";
@@ -178,7 +134,7 @@ TEST_SUITE("recipe") {
     }
 
     remove(folder, kOutside);
-    spill(folder / "later.toml", std::string(kRecipe) + kLater);
+    spill(folder / "later.toml", kRecipe + kLater);
     const Outcome later = run(folder, {"run", "later.toml", "--out", "runs/alone"});
     INFO(later.err);
     CHECK(later.code == 0);
@@ -271,8 +227,8 @@ TEST_SUITE("faults") {
     const Scratch scratch("alone_ablation");
     const fs::path& folder = scratch.path;
     write_world(folder);
-    const std::string arms = "seeds = [1, 2]\n" + std::string(kRecipe) +
-                             "[[arm]]\nname = \"labelled\"\n[[arm]]\nname = \"plain\"\ndrop = [\"labels\"]\n";
+    const std::string arms =
+        "seeds = [1, 2]\n" + kRecipe + "[[arm]]\nname = \"labelled\"\n[[arm]]\nname = \"plain\"\ndrop = [\"labels\"]\n";
     spill(folder / "arms.toml", arms);
     const Outcome first = run(folder, {"ablate", "arms.toml", "--out", "runs/arms", "--jobs", "1"});
     INFO(first.err);
