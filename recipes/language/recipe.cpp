@@ -108,7 +108,7 @@ TokenizerOptions read_tokenizer(OptionTable table, Sources& sources) {
   const std::string given = table.text_of("path");
   if (const int64_t pieces = given.empty() ? 0 : tokenizer_vocab_size(sources, given); pieces > 0) {
     tokenizer.vocab_size = pieces;
-    table.call_defaults(given);
+    table.call_defaults("tokenizer " + given);
     table.take("vocab_size", tokenizer.vocab_size, "pieces");
     table.call_defaults("default");
   }

@@ -75,6 +75,11 @@ std::string Sources::look_text(const std::string& what, const fs::path& path,
   return look(what, path, [&] { return Json(read()); }).get<std::string>();
 }
 
+const Tokenizer& Sources::tokenizer(const fs::path& path) {
+  const auto found = tokenizers_.find(path);
+  return found != tokenizers_.end() ? found->second : tokenizers_.emplace(path, given_tokenizer(path)).first->second;
+}
+
 bool Sources::recorded(const std::string& what, const fs::path& path) const {
   const auto found = record_.find(path.generic_string());
   return found != record_.end() && found->second.contains(what);
@@ -105,12 +110,12 @@ bool has_shape(const Sources& sources, const fs::path& path) {
 }
 
 std::string tokenizer_fingerprint(Sources& sources, const fs::path& path) {
-  return sources.look_text(kTokenizer, path, [&] { return given_tokenizer(path).fingerprint(); });
+  return sources.look_text(kTokenizer, path, [&] { return sources.tokenizer(path).fingerprint(); });
 }
 
 int64_t tokenizer_vocab_size(Sources& sources, const fs::path& path) {
   if (is_gone(path) && !sources.recorded(kVocabSize, path)) return 0;
-  return sources.look(kVocabSize, path, [&] { return Json(given_tokenizer(path).vocab_size()); }).get<int64_t>();
+  return sources.look(kVocabSize, path, [&] { return Json(sources.tokenizer(path).vocab_size()); }).get<int64_t>();
 }
 
 void say_what_is_gone(const Recipe& recipe) {

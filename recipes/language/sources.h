@@ -39,6 +39,9 @@ class Sources {
   /// Whether the path is gone and something was recorded of it.
   bool holds(const std::filesystem::path& path) const;
 
+  /// The tokenizer that lies at `path` (given_tokenizer), opened once.
+  const Tokenizer& tokenizer(const std::filesystem::path& path);
+
   /// What is gone and goes by the record.
   const std::set<std::string>& gone() const { return gone_; }
   /// Records what was looked at, beside what is recorded already.
@@ -50,6 +53,7 @@ class Sources {
   bool opened_ = false;
   std::map<std::string, std::map<std::string, Json>> record_, seen_;  // path -> what -> answer
   std::set<std::string> gone_;
+  std::map<std::filesystem::path, Tokenizer> tokenizers_;
 };
 
 /// Nothing lies there, or an empty folder: what an unmounted disk leaves.
@@ -58,7 +62,7 @@ bool is_gone(const std::filesystem::path& path);
 /// The shape of a model from elsewhere, and whether one lies there or was recorded of what is gone.
 GivenShape shape_of(Sources& sources, const std::filesystem::path& path);
 bool has_shape(const Sources& sources, const std::filesystem::path& path);
-/// Of a tokenizer from elsewhere (given_tokenizer): its fingerprint; its number of ids, 0 where it is gone and no
+/// Of a tokenizer from elsewhere: its fingerprint; its number of ids, 0 where it is gone and no
 /// record says.
 std::string tokenizer_fingerprint(Sources& sources, const std::filesystem::path& path);
 int64_t tokenizer_vocab_size(Sources& sources, const std::filesystem::path& path);

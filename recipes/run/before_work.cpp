@@ -4,32 +4,30 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <optional>
 
 #include "recipes/language/sources.h"
 #include "src/base/errors.h"
-#include "src/checkpoint/given_model.h"
 #include "src/tokens/tokenizer_training.h"
 
 namespace coppice {
 
-std::optional<Tokenizer> given_tokenizer(const Recipe& recipe, Missing missing) {
+const Tokenizer* given_tokenizer(const Recipe& recipe, Missing missing) {
   const TokenizerOptions& options = recipe.tokenizer;
-  if (options.path.empty() || (missing == Missing::allowed && !std::filesystem::exists(options.path)))
-    return std::nullopt;
-  if (recipe.sources->holds(options.path)) return std::nullopt;  // gone: the data stage has it already
-  Tokenizer tokenizer = given_tokenizer(options.path);
+  if (options.path.empty() || (missing == Missing::allowed && !std::filesystem::exists(options.path))) return nullptr;
+  if (recipe.sources->holds(options.path)) return nullptr;  // gone: the data stage has it already
+  const Tokenizer& tokenizer = recipe.sources->tokenizer(options.path);
   if (tokenizer.vocab_size() != options.vocab_size)
     throw UserError::recipe("tokenizer.vocab_size",
                             fmt::format("got {}, but {} holds {} pieces; set vocab_size = {}", options.vocab_size,
                                         options.path, tokenizer.vocab_size(), tokenizer.vocab_size()));
-  return tokenizer;
+  return &tokenizer;
 }
 
 void check_before_work(const Recipe& recipe, Missing missing, const std::vector<std::string>& done,
                        const Tokenizer* trained) {
-  const std::optional<Tokenizer> given = trained != nullptr ? std::nullopt : given_tokenizer(recipe, missing);
-  const BeforeWork before{.recipe = recipe, .missing = missing, .tokenizer = given ? &*given : trained};
+  const BeforeWork before{.recipe = recipe,
+                          .missing = missing,
+                          .tokenizer = trained != nullptr ? trained : given_tokenizer(recipe, missing)};
   for (const Stage& stage : recipe.stages) {
     const auto check = kind_of(stage).check;
     if (check == nullptr || goes_by_record(recipe, stage) || std::ranges::find(done, stage.name) != done.end())

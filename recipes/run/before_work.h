@@ -4,7 +4,6 @@
 // inputs are gone.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,9 +11,9 @@
 
 namespace coppice {
 
-/// The tokenizer that the recipe names, with as many pieces as it says; nothing when one will be trained, or was and is
+/// The tokenizer that the recipe names, with as many pieces as it says; nullptr when one will be trained, or was and is
 /// gone.
-std::optional<Tokenizer> given_tokenizer(const Recipe& recipe, Missing missing);
+const Tokenizer* given_tokenizer(const Recipe& recipe, Missing missing);
 /// Refuses what a later stage would refuse, as far as the recipe and the files it names tell. `done`: stages that will
 /// not run again, and so need nothing. `trained`: the tokenizer, once the data stage has made it. UserError naming the
 /// stage, and file or line.

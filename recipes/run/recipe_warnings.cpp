@@ -302,7 +302,7 @@ std::vector<std::string> recipe_warnings(const Recipe& recipe) {
         say(fmt::format("tokenizer.{} is set and has no effect: tokenizer.path names one that is trained already",
                         key));
   if (std::ranges::any_of(recipe.stages, [](const Stage& stage) { return stage.kind == "export"; }))
-    if (const std::optional<Tokenizer> given = given_tokenizer(recipe, Missing::allowed))
+    if (const Tokenizer* given = given_tokenizer(recipe, Missing::allowed))
       if (const std::string warning = prefix_warning(*given); !warning.empty()) say(warning);
   std::set<int64_t> widths;
   for (const Stage& stage : recipe.stages) {

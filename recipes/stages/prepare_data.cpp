@@ -65,7 +65,7 @@ Json data_identity(const Recipe& recipe) {
                       {"training_bytes", recipe.tokenizer.training_bytes}});
   else
     tokenizer["sha256"] = recipe.sources->look_text("file", recipe.tokenizer.path, [&] {
-      const Tokenizer given = given_tokenizer(recipe.tokenizer.path);
+      const Tokenizer& given = recipe.sources->tokenizer(recipe.tokenizer.path);
       return given.is_byte_level() ? given.fingerprint() : sha256_hex(given.model_bytes());
     });
   return {{"kind", "data"},
@@ -97,8 +97,8 @@ PreparedData prepare_data(const Recipe& recipe, RunFolder& run, const Json& iden
     const SurveyOptions corpus = survey_options(recipe, trains_tokenizer);
     CorpusSurvey survey;
     if (worked || trains_tokenizer) survey = survey_corpus(corpus);
-    const Tokenizer tokenizer = make_tokenizer(
-        recipe.tokenizer, [&] { return given_tokenizer(recipe.tokenizer.path); }, folder / "tokenizer", survey.sample);
+    const auto given = [&]() -> const Tokenizer& { return recipe.sources->tokenizer(recipe.tokenizer.path); };
+    const Tokenizer tokenizer = make_tokenizer(recipe.tokenizer, given, folder / "tokenizer", survey.sample);
     survey.sample = {};
     tokenize(recipe, corpus, survey, missing, tokenizer, folder);
     if (worked)

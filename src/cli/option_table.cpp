@@ -40,8 +40,9 @@ std::string to_toml(const std::vector<Element>& values) {
 template <class Value, class Convert>
 void take_value(Node& node, std::string_view key, Value& value, std::string_view help, std::string_view expected,
                 Convert convert) {
+  const bool is_first = node.find_known(key) == nullptr;  // a later take finds the value of the first one
   Node::Known& known = node.know(key);
-  known.origin = node.default_origin;
+  if (is_first) known.origin = node.default_origin;
   if (const Node::Entry* entry = node.find(key)) {
     const std::optional<Value> converted = convert(entry->value);
     if (!converted)

@@ -70,14 +70,14 @@ std::string train(const TokenizerOptions& options, const std::vector<std::string
 
 }  // namespace
 
-Tokenizer make_tokenizer(const TokenizerOptions& options, const std::function<Tokenizer()>& open_given,
+Tokenizer make_tokenizer(const TokenizerOptions& options, const std::function<const Tokenizer&()>& given,
                          const fs::path& folder, const std::vector<std::string>& texts) {
   if (!tokenizer_in(folder)) {
     if (options.path.empty()) {
       make_folder(folder);
       write_file_atomically(folder / "tokenizer.model", train(options, texts));
     } else {
-      open_given().save(folder);
+      given().save(folder);
     }
   }
   Tokenizer tokenizer = Tokenizer::load(tokenizer_in(folder).value());

@@ -11,10 +11,10 @@
 
 namespace coppice {
 
-/// The tokenizer of `folder` where one stands already; else a copy of the one that the options name, which `open_given`
-/// opens, or one trained on `texts`, in a process of its own: the caller must not have used torch's threads.
+/// The tokenizer of `folder` where one stands already; else a copy of the one that the options name, which `given`
+/// returns, or one trained on `texts`, in a process of its own: the caller must not have used torch's threads.
 /// UserError::recipe for another vocab_size than the options ask for; throws Stopped on a stop request.
-Tokenizer make_tokenizer(const TokenizerOptions& options, const std::function<Tokenizer()>& open_given,
+Tokenizer make_tokenizer(const TokenizerOptions& options, const std::function<const Tokenizer&()>& given,
                          const std::filesystem::path& folder, const std::vector<std::string>& texts);
 
 }  // namespace coppice

@@ -2,6 +2,7 @@
 // everything else runs through.
 #include <doctest/doctest.h>
 
+#include "recipes/language/sources.h"
 #include "tests/recipes/given_model.h"
 #include "tests/tokens/tokenizer_models.h"
 
@@ -85,6 +86,37 @@ batch_tokens = 512
     CHECK(run(scratch.path, {"config", "given.toml"}).code == 0);
     const Outcome outcome = run(scratch.path, {"config", "given.toml", "--set", "tokenizer.vocab_size=300"});
     CHECK(outcome.code == 2);
+  }
+
+  TEST_CASE("given tokenizer: config says where vocab_size comes from: the recipe's line, or the tokenizer") {
+    const Scratch scratch("given_origin");
+    write_corpus(scratch.path / "corpus");
+    write_elsewhere(scratch.path / "elsewhere", table(scratch.path).front());
+    spill(scratch.path / "choices.jsonl", "{\"context\": \"The\", \"choices\": [\"tree\", \"x\"], \"answer\": 0}\n");
+    const auto shown = [&](const std::string& recipe) {
+      spill(scratch.path / "given.toml", recipe);
+      const Outcome outcome = run(scratch.path, {"config", "given.toml"});
+      INFO(outcome.err);
+      CHECK(outcome.code == 0);
+      const size_t at = outcome.out.find("vocab_size = ");
+      return outcome.out.substr(at, outcome.out.find('\n', at) - at);
+    };
+    CHECK(shown(kRecipe) == "vocab_size = 384  # given.toml:9");
+    std::string without = kRecipe;
+    CHECK(shown(without.erase(without.find("vocab_size = 384\n"), 17)) ==
+          "vocab_size = 384  # tokenizer elsewhere/tokenizer.model");
+  }
+
+  TEST_CASE("given tokenizer: it is opened once for all that is asked of it") {
+    const Scratch scratch("given_once");
+    write_corpus(scratch.path / "corpus");
+    const fs::path file = scratch.path / "trained.model";
+    const std::string fingerprint = train_tokenizer_on_prose(file, scratch.path / "corpus").fingerprint();
+    coppice::Sources sources;
+    CHECK(coppice::tokenizer_vocab_size(sources, file) == 384);
+    fs::remove(file);
+    CHECK(coppice::tokenizer_fingerprint(sources, file) == fingerprint);
+    CHECK(&sources.tokenizer(file) == &sources.tokenizer(file));
   }
 
   TEST_CASE(

@@ -141,19 +141,20 @@ TEST_SUITE("unit") {
     const ScratchFolder own, data;
     own.write("tokenizer_config.json", R"({"eos_token":"<|endoftext|>"})");
     const std::filesystem::path file = own.write("tokenizer.json", byte_level_json().dump());
-    int opened = 0;
-    const auto open_given = [&] {
-      ++opened;
-      return Tokenizer::load(file);
+    const Tokenizer theirs = Tokenizer::load(file);
+    int asked = 0;
+    const auto given = [&]() -> const Tokenizer& {
+      ++asked;
+      return theirs;
     };
     TokenizerOptions options{.vocab_size = 265, .path = file.string()};
-    const std::string fingerprint = make_tokenizer(options, open_given, data.path / "tokenizer", {}).fingerprint();
-    CHECK(fingerprint == Tokenizer::load(file).fingerprint());
+    const std::string fingerprint = make_tokenizer(options, given, data.path / "tokenizer", {}).fingerprint();
+    CHECK(fingerprint == theirs.fingerprint());
     std::filesystem::remove(file);
-    CHECK(make_tokenizer(options, open_given, data.path / "tokenizer", {}).fingerprint() == fingerprint);
-    CHECK(opened == 1);
+    CHECK(make_tokenizer(options, given, data.path / "tokenizer", {}).fingerprint() == fingerprint);
+    CHECK(asked == 1);
     options.vocab_size = 266;
-    const Caught refusal = caught([&] { make_tokenizer(options, open_given, data.path / "tokenizer", {}); });
+    const Caught refusal = caught([&] { make_tokenizer(options, given, data.path / "tokenizer", {}); });
     CHECK(refusal.code == 2);
     CHECK(refusal.says("tokenizer.vocab_size: got 266"));
   }
