@@ -138,6 +138,8 @@ def main():
         "sentencepiece": [sentencepiece()],
         "recipe": [path.read_bytes() for path in sorted(recipes.glob("*.toml"))],
         "document": [line.encode() for line in lines],
+        "model_card": [b"---\nlicense: other\nlicense_name: 'a b'\nlicense_link: https://example.org/x\nmodel_name: m\nbase_model: [o/m, &a n, *a]\n---\n# m\n",
+                       b"\xef\xbb\xbf---\r\nlicense:\r\n- mit\r\n- {a: [!!str 1, ~, 1.5]}\r\n---\r\n", b"# no front matter\n"],
     }
     for parser, inputs in seeds.items():
         shutil.rmtree(out / parser, ignore_errors=True)

@@ -14,6 +14,7 @@
 #include "src/checkpoint/gguf_export.h"
 #include "src/checkpoint/hf_export.h"
 #include "src/checkpoint/hf_settings.h"
+#include "src/checkpoint/model_card.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
@@ -37,7 +38,7 @@ void export_stage(const Flags& flags) {
   if (fs::exists(flags.out))
     throw UserError::recipe("-o", fmt::format("{} exists already; name a folder or file to create", flags.out));
   const auto [loaded, tokenizer] = open_model(flags.stage);
-  const ExportFacts facts = facts_for_export(flags.stage);
+  const ExportFacts facts = facts_for_export(flags.stage, tokenizer);
   if (const std::string warning = prefix_warning(tokenizer); !warning.empty()) log_warning(warning);
   for (const std::string& format : flags.formats) {
     const fs::path place = place_of(flags, format);
@@ -51,7 +52,8 @@ void export_stage(const Flags& flags) {
       fmt::print("{}: {}, every weight read back, logits differ by {:.2e}\n", place.string(),
                  format_bytes(static_cast<double>(report.bytes)), report.max_logit_difference);
     } else {
-      const HfExportReport report = export_hf(place, loaded.model, tokenizer, flags.dtype, {.settings = facts.kept()});
+      const HfExportReport report = export_hf(place, loaded.model, tokenizer, flags.dtype,
+                                              {.model_card = model_card_text(facts.general), .settings = facts.kept()});
       fmt::print("{}: {}, re-imported logits differ by {:.2e}\n", place.string(),
                  format_bytes(static_cast<double>(report.bytes)), report.max_logit_difference);
     }

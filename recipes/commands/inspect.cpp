@@ -22,6 +22,7 @@
 #include "src/checkpoint/gguf_import.h"
 #include "src/checkpoint/given_model.h"
 #include "src/checkpoint/hf_import.h"
+#include "src/checkpoint/model_card.h"
 #include "src/checkpoint/safetensors.h"
 #include "src/data/label_cache.h"
 #include "src/model/parameters.h"
@@ -240,10 +241,12 @@ std::string inspect_gguf(const fs::path& path) {
   const GgufFacts facts = gguf_facts(path);
   std::string text =
       fmt::format("GGUF file, architecture {}, most weights {}\n", facts.architecture, facts.weight_type);
-  for (const auto& [what, value] : {std::pair{"name", &facts.general.name}, {"license", &facts.general.license}})
+  const GgufGeneral& general = facts.general;
+  const std::string& license = general.license_name.empty() ? general.license : general.license_name;
+  for (const auto& [what, value] : {std::pair{"name", &general.name}, {"license", &license}})
     if (!value->empty()) text += fmt::format("{} {}\n", what, printable(*value));
-  for (const GgufReference& base : facts.general.base_models)
-    text += fmt::format("made from {}\n", printable(base.name));
+  for (const GgufReference& base : general.base_models)
+    text += fmt::format("made from {}\n", printable(model_id(base)));
   text += config_text(import_gguf_config(path));
   const GgufFile file(path);
   for (const GgufTensor& tensor : file.tensors())

@@ -23,6 +23,7 @@
 #include "src/checkpoint/given_model.h"
 #include "src/checkpoint/hf_export.h"
 #include "src/checkpoint/hf_settings.h"
+#include "src/checkpoint/model_card.h"
 #include "src/checkpoint/tokenizer_json.h"
 #include "src/model/parameters.h"
 
@@ -94,8 +95,8 @@ void warn_of_new_settings(const StageContext& context, const HfSettings& kept) {
 Json write_hf(const StageContext& context, const Model& model, const ExportFacts& facts) {
   const auto& options = context.stage.get<ExportStage>();
   const std::filesystem::path folder = context.folder() / "hf";
-  const HfExportReport report =
-      export_hf(folder, model, *context.data.tokenizer, options.dtype, {.settings = facts.kept()});
+  const HfExportReport report = export_hf(folder, model, *context.data.tokenizer, options.dtype,
+                                          {.model_card = model_card_text(facts.general), .settings = facts.kept()});
   log_info(fmt::format("stage '{}': {} written ({}), re-imported logits differ by {:.2e}", context.stage.name,
                        folder.string(), format_bytes(static_cast<double>(report.bytes)), report.max_logit_difference));
   return {{"reimport_logit_difference", report.max_logit_difference}, {"bytes", report.bytes}};

@@ -17,10 +17,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What was imported, as the model that a new one was made from; its license holds for what is made of it.
+/// What was imported, as the model that a new one was made from, and behind it those that it says it was made from
+/// itself; its license holds for what is made of it.
 void add_origin(GgufGeneral& general, const Json& origin, const std::string& path) {
   general.base_models.push_back({.name = origin.value("name", fs::path(path).filename().string())});
+  for (const Json& base : origin.value("base_models", Json::array()))
+    if (general.base_models.size() < kMaxGgufReferences)  // or no one could read them again
+      general.base_models.push_back({.name = base.value("name", ""),
+                                     .version = base.value("version", ""),
+                                     .organization = base.value("organization", ""),
+                                     .repo_url = base.value("repo_url", "")});
   general.license = origin.value("license", "");
+  general.license_name = origin.value("license_name", "");
+  general.license_link = origin.value("license_link", "");
 }
 
 std::optional<HfSettings> settings_of(const Stage& import, const RunFolder& run) {
@@ -38,8 +47,7 @@ std::optional<HfSettings> settings_of(const Stage& import, const RunFolder& run)
   return settings;
 }
 
-ExportFacts facts_of_given(const fs::path& path) {
-  const Tokenizer tokenizer = given_tokenizer(path);
+ExportFacts facts_of_given(const fs::path& path, const Tokenizer& tokenizer) {
   ExportFacts facts{.settings = given_settings(path, tokenizer).settings};
   const Json origin = given_origin(path);
   facts.general.name = origin.value("name", path.stem().string());
@@ -89,8 +97,8 @@ ExportFacts facts_for_export(const Recipe& recipe, const RunFolder& run, const s
   return facts;
 }
 
-ExportFacts facts_for_export(const fs::path& model) {
-  return is_given_model(model) ? facts_of_given(model) : facts_of_stage(model);
+ExportFacts facts_for_export(const fs::path& model, const Tokenizer& tokenizer) {
+  return is_given_model(model) ? facts_of_given(model, tokenizer) : facts_of_stage(model);
 }
 
 }  // namespace coppice

@@ -22,7 +22,7 @@ struct ExportFacts {
 /// Of a stage's model. Says in a line what was kept.
 ExportFacts facts_for_export(const Recipe& recipe, const RunFolder& run, const std::string& stage_name);
 /// Of whatever model a user names: a stage's folder by the recipe in the run around it (a warning where there is none
-/// to be read), a model that was imported or may be by what it says itself.
-ExportFacts facts_for_export(const std::filesystem::path& model);
+/// to be read), a model that was imported or may be by what it says itself. `tokenizer`: the model's.
+ExportFacts facts_for_export(const std::filesystem::path& model, const Tokenizer& tokenizer);
 
 }  // namespace coppice

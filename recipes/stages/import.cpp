@@ -123,6 +123,9 @@ Json run(StageContext& context) {
   Json results = {{"padded_rows", rows - vocab_size}};
   if (const Json origin = given_origin(options.path); !origin.empty()) {
     results["origin"] = origin;
+    if (origin.contains("license"))
+      log_info(fmt::format("stage '{}': kept for exports: license {}", context.stage.name,
+                           origin.value("license_name", origin.at("license").get<std::string>())));
     if (origin.contains("weight_type"))
       log_info(fmt::format("stage '{}': most weights of {} are {}: what is imported has been quantised once",
                            context.stage.name, options.path, origin.at("weight_type").get<std::string>()));

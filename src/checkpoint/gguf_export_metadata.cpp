@@ -41,6 +41,8 @@ void add_general(GgufWriter& writer, const std::string& architecture, const Gguf
   add_text(writer, "general.basename", general.basename);
   add_text(writer, "general.size_label", general.size_label);
   add_text(writer, "general.license", general.license);
+  add_text(writer, "general.license.name", general.license_name);
+  add_text(writer, "general.license.link", general.license_link);
   add_references(writer, "base_model", general.base_models);
   add_references(writer, "dataset", general.datasets);
   writer.add("general.file_type", exported.file_type);

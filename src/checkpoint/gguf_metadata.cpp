@@ -13,7 +13,6 @@ namespace coppice {
 namespace {
 
 constexpr size_t kMaxName = 1024, kMaxTemplate = size_t{1} << 20;
-constexpr uint64_t kMaxReferences = 256;
 constexpr int32_t kMaxTokenType = 6;
 
 struct ReferenceField {
@@ -44,7 +43,7 @@ std::string text_at(const GgufFile& file, const std::string& key) {
 
 std::vector<GgufReference> references(const GgufFile& file, const std::string& kind) {
   std::vector<GgufReference> found;
-  const uint64_t count = file.unsigned_at(fmt::format("general.{}.count", kind), kMaxReferences).value_or(0);
+  const uint64_t count = file.unsigned_at(fmt::format("general.{}.count", kind), kMaxGgufReferences).value_or(0);
   for (uint64_t i = 0; i < count; ++i) {
     GgufReference reference;
     for (const auto& [key, member] : kReferenceFields)
@@ -77,6 +76,8 @@ GgufGeneral read_gguf_general(const GgufFile& file) {
           .basename = text_at(file, "general.basename"),
           .size_label = text_at(file, "general.size_label"),
           .license = text_at(file, "general.license"),
+          .license_name = text_at(file, "general.license.name"),
+          .license_link = text_at(file, "general.license.link"),
           .base_models = references(file, "base_model"),
           .datasets = references(file, "dataset")};
 }

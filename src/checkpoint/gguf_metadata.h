@@ -19,9 +19,12 @@ struct GgufReference {
   bool operator==(const GgufReference&) const = default;
 };
 
+inline constexpr uint64_t kMaxGgufReferences = 256;  // of one kind in a file that is read
+
 /// Keys general.*; empty = not said.
 struct GgufGeneral {
-  std::string name, basename, size_label, license;
+  std::string name, basename, size_label;
+  std::string license, license_name, license_link;  // an identifier; for "other" what it is called, where it stands
   std::vector<GgufReference> base_models, datasets;
 
   bool operator==(const GgufGeneral&) const = default;

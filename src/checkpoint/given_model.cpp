@@ -18,6 +18,7 @@
 #include "src/checkpoint/folder_commit.h"
 #include "src/checkpoint/gguf_import.h"
 #include "src/checkpoint/hf_import.h"
+#include "src/checkpoint/model_card.h"
 #include "src/tokens/gguf_vocabulary.h"
 
 namespace coppice {
@@ -37,13 +38,21 @@ Json reference_json(const GgufReference& reference) {
   return json;
 }
 
+Json origin_json(const GgufGeneral& general) {
+  Json origin = Json::object();
+  for (const auto& [key, value] : {std::pair{"name", &general.name},
+                                   {"license", &general.license},
+                                   {"license_name", &general.license_name},
+                                   {"license_link", &general.license_link}})
+    if (!value->empty()) origin[key] = *value;
+  for (const GgufReference& base : general.base_models) origin["base_models"].push_back(reference_json(base));
+  for (const GgufReference& data : general.datasets) origin["datasets"].push_back(reference_json(data));
+  return origin;
+}
+
 Json gguf_origin(const fs::path& path) {
   const GgufFacts facts = gguf_facts(path);
-  Json origin = Json::object();
-  if (!facts.general.name.empty()) origin["name"] = facts.general.name;
-  if (!facts.general.license.empty()) origin["license"] = facts.general.license;
-  for (const GgufReference& base : facts.general.base_models) origin["base_models"].push_back(reference_json(base));
-  for (const GgufReference& data : facts.general.datasets) origin["datasets"].push_back(reference_json(data));
+  Json origin = origin_json(facts.general);
   if (facts.quantised) origin["weight_type"] = facts.weight_type;
   return origin;
 }
@@ -111,7 +120,7 @@ constexpr std::array<Format, 3> kFormats{{
      .read = import_hf,
      .sha256 = hf_folder_sha256,
      .settings = read_hf_settings,
-     .origin = [](const fs::path&) { return Json(Json::object()); },
+     .origin = [](const fs::path& path) { return origin_json(read_model_card(path)); },
      .tokenizer = tokenizer_of_folder},
 }};
 

@@ -36,8 +36,8 @@ Model read_given_model(const std::filesystem::path& path, int64_t vocab_size = 0
 std::string given_model_sha256(const std::filesystem::path& path);
 /// What it says beside weights and ids, as far as a model with this tokenizer can have it.
 ReadSettings given_settings(const std::filesystem::path& path, const Tokenizer& tokenizer);
-/// Where it comes from, as far as it says so: name, license, base_models and datasets (the fields of GgufReference),
-/// weight_type where its weights were quantised. An empty object when it says nothing.
+/// Where it comes from, as far as it says so: name, license, license_name, license_link, base_models and datasets (the
+/// fields of GgufReference), weight_type where its weights were quantised. An empty object when it says nothing.
 Json given_origin(const std::filesystem::path& path);
 /// The tokenizer that belongs to it; of a tokenizer.model or tokenizer.json itself as well.
 Tokenizer given_tokenizer(const std::filesystem::path& path);

@@ -19,6 +19,7 @@
 #include "src/checkpoint/hf_config.h"
 #include "src/checkpoint/hf_import.h"
 #include "src/checkpoint/hf_settings.h"
+#include "src/checkpoint/model_card.h"
 #include "src/checkpoint/safetensors.h"
 #include "src/checkpoint/tokenizer_json.h"
 #include "src/model/parameters.h"
@@ -238,6 +239,7 @@ HfExportReport export_hf(const fs::path& folder, const Model& model, const Token
     write_text(temporary / "tokenizer_config.json", tokenizer_config_json(tokenizer, model.config, add_bos, settings));
     if (settings.template_file)
       write_text(temporary / "chat_template.jinja", settings.chat_template.get<std::string>());
+    if (!options.model_card.empty()) write_text(temporary / kModelCardFile, options.model_card);
     if (!tokenizer.is_byte_level()) write_text(temporary / tokenizer.file_name(), tokenizer.model_bytes());
 
     // Read back with the padding in place: that is what other programs will compute with.

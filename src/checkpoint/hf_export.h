@@ -24,6 +24,7 @@ struct HfExportOptions {
   uint64_t shard_bytes = 5'000'000'000;  // above it: several files and an index
   bool add_bos =
       false;  // the tokenizer puts BOS before a text; off, since token shards separate documents by EOS alone
+  std::string model_card;  // README.md (model_card.h); empty = none
   const HfSettings* settings =
       nullptr;  // of the folder that the model was imported from: written again (add_bos among them)
 };

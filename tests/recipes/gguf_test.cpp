@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include "src/checkpoint/model_card.h"
 #include "tests/recipes/given_model.h"
 
 using namespace coppice::test;
@@ -141,6 +142,37 @@ TEST_SUITE("recipe") {
     }
     CHECK(fs::file_size(folder / "q4_0.gguf") < fs::file_size(folder / "q8_0.gguf"));
     CHECK(fs::file_size(folder / "q8_0.gguf") < fs::file_size(folder / "bf16.gguf"));
+  }
+
+  TEST_CASE("gguf: the license of a Hugging Face folder, and what its model was made from, go along to both formats") {
+    const GivenModel given("license");
+    const fs::path& folder = given.scratch.path;
+    spill(folder / "chain.toml", given.recipe(kCut));
+    run_well(folder, {"run", "chain.toml"});
+    CHECK_FALSE(fs::exists(folder / "runs/chain/release/hf/README.md"));
+    CHECK(run_well(folder, {"inspect", kFile}).out.find("license") == std::string::npos);
+
+    fs::remove_all(folder / "runs");
+    spill(folder / "hf/README.md",
+          "---\nlicense: other\nlicense_name: little-license\nmodel_name: Little\nbase_model: org/Large\n---\n");
+    const std::string said = run_well(folder, {"run", "chain.toml"}).err;
+    CHECK(said.find("kept for exports: license little-license") != std::string::npos);
+    run_well(folder, {"import", "hf", "-o", "models/little"});
+    run_well(folder, {"export", "models/little", "-o", "out", "--format", "hf,gguf"});
+    for (const char* exported : {"runs/chain/release/hf", "out/hf"}) {
+      CAPTURE(exported);
+      const coppice::GgufGeneral card = coppice::read_model_card(folder / exported);
+      CHECK(card.license == "other");
+      CHECK(card.license_name == "little-license");
+      CHECK((card.base_models ==
+             std::vector<coppice::GgufReference>{{.name = "Little"}, {.name = "Large", .organization = "org"}}));
+    }
+    for (const char* exported : {kFile, "out/model.gguf"}) {
+      CAPTURE(exported);
+      const std::string shown = run_well(folder, {"inspect", exported}).out;
+      CHECK(shown.find("license little-license\n") != std::string::npos);
+      CHECK(shown.find("made from Little\nmade from org/Large\n") != std::string::npos);
+    }
   }
 
   TEST_CASE("gguf: what cannot be is refused in one line before work, and leaves nothing behind") {

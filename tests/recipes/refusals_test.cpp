@@ -61,6 +61,8 @@ constexpr Row kRows[] = {
     {"src/checkpoint/given_model.cpp", "has no tokenizer.model", 1, Why::before, "load_recipe compares fingerprints"},
     {"src/checkpoint/given_model.cpp", "were asked for", 1, Why::before, "load_recipe compares rows and ids"},
     {"src/checkpoint/given_model.cpp", "rows in the vocabulary table", 1, Why::command, "coppice import"},
+    {"src/checkpoint/model_card.cpp", "", 1, Why::first,
+     "read_model_card warns: a card is no reason to refuse a model"},
     // -- optimizer, model --
     {"src/optim/optimizer.cpp", "", 2, Why::before, "read_training calls check_optimizer_options itself"},
     {"src/model/config.cpp", "", 9, Why::before,
@@ -144,7 +146,7 @@ constexpr Row kRows[] = {
     {"src/tasks/fewshot.cpp", "", 1, Why::command, "coppice eval"},
     {"src/tasks/pattern.cpp", "", 2, Why::command, "coppice eval"},
     {"src/tasks/task_definition.cpp", "", 4, Why::command, "coppice eval; a stage's form is a constant"},
-    {"src/tasks/task_yaml.cpp", "", 5, Why::command, "coppice eval"},
+    {"src/tasks/task_yaml.cpp", "", 3, Why::command, "coppice eval"},
     {"src/tasks/template_parser.cpp", "", 1, Why::command, "coppice eval; a stage's form is a constant"},
     {"src/tasks/template_value.cpp", "", 1, Why::command, "coppice eval; a stage's form is a constant"},
     {"src/tasks/text_template.cpp", "", 4, Why::command, "coppice eval; a stage's form is a constant"},
