@@ -39,12 +39,12 @@ test-sanitize: ## the tests once more under address and undefined-behaviour sani
 	@ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:$${ASAN_OPTIONS:-} UBSAN_OPTIONS=print_stacktrace=1 \
 	  ctest --test-dir build/sanitize --output-on-failure --no-tests=error $(NOT_SANITIZED)
 
-fuzz: ## ten minutes of libFuzzer under both sanitizers, 100 seconds a parser of what comes from outside (needs clang 16)
+fuzz: ## libFuzzer under both sanitizers, 100 seconds a parser of what comes from outside (needs clang 16)
 	@command -v clang++-16 >/dev/null || { echo "make fuzz needs clang 16 (Debian: apt-get install clang-16 libclang-rt-16-dev)" >&2; exit 1; }
 	@scripts/setup build
 	@test -f build/fuzz/build.ninja || cmake --preset fuzz
 	@cmake --build --preset fuzz
-	@for parser in safetensors gguf tokenizer_json sentencepiece recipe document; do fuzz/run build/fuzz $$parser 100; done
+	@for parser in safetensors gguf tokenizer_json sentencepiece recipe document chat_template; do fuzz/run build/fuzz $$parser 100; done
 
 bench: ## build all benchmarks and list them: what each measures and its command
 	@scripts/setup build

@@ -128,6 +128,10 @@ def main():
     out, recipes = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     byte_level_step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     split = {"type": "Split", "pattern": {"Regex": "(?i:'s|'t)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|\\s+(?!\\S)|\\s+"}, "behavior": "Isolated", "invert": False}
+    templates = ["{%- for m in messages -%}\n {{- '<|im_start|>' + m['role'] + '\\n' + m.content | trim ~ eos_token }}\n{%- endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}",
+                 "{% set ns = namespace(n=0, x='') %}{% for i in range(3) %}{% set ns.n = ns.n + i %}{% endfor %}{# n #}{{ ns.n % 2 == 0 and ns.x is defined }}",
+                 "{% set x %}{{ messages[::-1][0].content.split(' ')[-1] }}{% endset %}{{ x[1:] if 'a' in x else raise_exception('no') }}{{ strftime_now('%d %b %Y') }}",
+                 "{{ messages | selectattr('role', 'equalto', 'user') | list | length - 1 }}{% if not tools or x %}{% elif y %}{% else %}{% endif %}{% macro f(x) %}{% endmacro %}"]
     lines = ['{"text": "One."}', '{"text": "a\\u00e9\\ud83d\\ude00", "id": 12, "source": "x", "metadata": {"license": "mit", "n": 1e400}, "url": ["a", {"b": null}]}',
              '{"id": "no text"}', '{"text": ["a"]}', "[" * 70]
     seeds = {
@@ -140,6 +144,7 @@ def main():
         "document": [line.encode() for line in lines],
         "model_card": [b"---\nlicense: other\nlicense_name: 'a b'\nlicense_link: https://example.org/x\nmodel_name: m\nbase_model: [o/m, &a n, *a]\n---\n# m\n",
                        b"\xef\xbb\xbf---\r\nlicense:\r\n- mit\r\n- {a: [!!str 1, ~, 1.5]}\r\n---\r\n", b"# no front matter\n"],
+        "chat_template": [template.encode() for template in templates],
     }
     for parser, inputs in seeds.items():
         shutil.rmtree(out / parser, ignore_errors=True)

@@ -143,6 +143,7 @@ std::string change_case(std::string_view text, const char* replacement) {
 }  // namespace
 
 std::string lower_case(std::string_view text) { return change_case(text, "\\L$0"); }
+std::string upper_case(std::string_view text) { return change_case(text, "\\U$0"); }
 std::string capitalized(std::string_view text) {
   size_t first = text.empty() ? 0 : 1;
   while (first < text.size() && (static_cast<unsigned char>(text[first]) & 0xC0) == 0x80) ++first;

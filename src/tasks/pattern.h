@@ -26,8 +26,9 @@ class Pattern {
   std::shared_ptr<const Compiled> compiled_;
 };
 
-/// str.lower() and str.capitalize(), letter by letter (no letter becomes two).
+/// str.lower(), str.upper() and str.capitalize(), letter by letter (no letter becomes two).
 std::string lower_case(std::string_view text);
+std::string upper_case(std::string_view text);
 std::string capitalized(std::string_view text);
 
 }  // namespace coppice

@@ -6,19 +6,14 @@
 #include <utility>
 
 #include "src/base/errors.h"
+#include "src/tasks/template_calls.h"
 #include "src/tasks/template_expression.h"
+#include "src/tasks/template_lexer.h"
 
 namespace coppice {
-namespace {
-
-constexpr size_t kMaxSourceBytes = size_t{64} << 10;
-
-}  // namespace
 
 TextTemplate::TextTemplate(std::string_view source, const std::string& where) {
-  if (source.size() > kMaxSourceBytes)
-    throw UserError::bad_file(where,
-                              fmt::format("template of {} bytes, expected {} at most", source.size(), kMaxSourceBytes));
+  check_template_source(source, where);
   std::string text;
   for (size_t at = 0; at < source.size();) {
     const std::string_view rest = source.substr(at);
@@ -30,19 +25,21 @@ TextTemplate::TextTemplate(std::string_view source, const std::string& where) {
       continue;
     }
     if (!text.empty()) pieces_.push_back({std::exchange(text, {}), nullptr});
-    at += 2;
-    pieces_.push_back({{}, parse_expression(source, at, where)});
+    const size_t end = find_tag_end(source, at + 2, "}}", where);
+    if (end == std::string_view::npos) throw UserError::bad_file(where, "template: '{{' without '}}'");
+    pieces_.push_back({{}, parse_expression(source.substr(at + 2, end - at - 2), where)});
+    at = end + 2;
   }
   if (!text.empty() || pieces_.empty()) pieces_.push_back({text, nullptr});
 }
 
 Json TextTemplate::value(const Json& document, const std::string& where) const {
-  if (pieces_.size() == 1 && pieces_[0].expression) return expression_value(*pieces_[0].expression, document, where);
+  TemplateScope scope(document, /*strict=*/true);
+  if (pieces_.size() == 1 && pieces_[0].expression) return expression_value(*pieces_[0].expression, scope, where);
   std::string text;
   for (const Piece& piece : pieces_) {
-    text += piece.expression ? text_of(expression_value(*piece.expression, document, where), where) : piece.text;
-    if (text.size() > kMaxTemplateText)
-      throw UserError::bad_file(where, fmt::format("a template gives more than {} bytes", kMaxTemplateText));
+    text += piece.expression ? text_of(expression_value(*piece.expression, scope, where), where) : piece.text;
+    check_template_size(text.size(), where);
   }
   return text;
 }
@@ -53,7 +50,9 @@ std::string text_of(const Json& value, const std::string& where) {
   if (value.is_null()) return "None";
   if (value.is_number_integer()) return value.dump();
   if (value.is_number_float()) return value.dump();  // the shortest that reads back, with a point, as repr() has it
-  throw UserError::bad_file(where, "a list or an object stands where a text was expected");
+  throw UserError::bad_file(where, value.is_discarded()
+                                       ? "something that is not defined stands where a text was expected"
+                                       : "a list or an object stands where a text was expected");
 }
 
 }  // namespace coppice

@@ -1,8 +1,9 @@
 // The part of Jinja that task files use: text with {{ expressions }} over a document's fields.
-//   field  a.b  a['b']  a[0]  a[-1]  a[1:-1]  'text'  12  [x, y]  x + y  x ~ y  x if y is defined else z
-//   x.strip() .lstrip() .rstrip() .lower() .capitalize() .split(y) .replace(y, z) .index(y)
-//   x | join(y)  | length  | trim  | lower  | replace(y, z)
-// Anything else is refused by its name when the template is read.
+//   field  a.b  a['b']  a[i]  a[-1]  a[1:-1]  'text'  12  true  none  [x, y]  x if y else z
+//   x + y  x - y  x % y  x ~ y  x == y  x < y  x in y  not x  x and y  x or y  x is [not] defined (none, string, ...)
+//   functions, methods and filters: the tables of template_parser.cpp
+// Anything else is refused by its name when the template is read. Chat templates are written in the same expressions
+// (chat_template.h).
 #pragma once
 
 #include <memory>

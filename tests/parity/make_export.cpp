@@ -8,11 +8,13 @@
 //   parity_export again <folder> <tokenizer.model> <new folder>        and exports it
 //   parity_export tokenizer <file, folder or GGUF> <strings.json> <new folder>     ids, its own file, and the keys of a
 //                                                                                  GGUF
+//   parity_export chat <file, folder or GGUF> <template> <strings.json> <ids.json>    each string as a chat's question
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -32,6 +34,7 @@
 #include "src/checkpoint/tokenizer_json.h"
 #include "src/evaluate/answer_task.h"
 #include "src/model/parameters.h"
+#include "src/tasks/chat_prompt.h"
 #include "src/tensors/shape.h"
 #include "src/tokens/gguf_vocabulary.h"
 #include "src/tokens/token_shard_writer.h"
@@ -250,6 +253,24 @@ void write_tokenizer(const fs::path& given, const Json& strings, const fs::path&
                                     {"eos_id", gguf.eos_id.value()}});
 }
 
+/// Ids up to the answer, and the token that ends it, for each string; of one that the template writes otherwise the
+/// error.
+void write_chat(const fs::path& given, const fs::path& source, const Json& strings, const fs::path& file) {
+  const Tokenizer tokenizer = given_tokenizer(given);
+  const ChatTemplate chat(read_file(source, 1 << 20), source.string());
+  const std::time_t seconds = std::time(nullptr);
+  Json answer = Json::array();
+  for (const Json& text : strings) {
+    try {
+      const ChatPrompt prompt = chat_prompt(chat, tokenizer, text.get<std::string>(), *std::localtime(&seconds));
+      answer.push_back({{"ids", prompt.ids}, {"end", prompt.end_of_turn ? Json(*prompt.end_of_turn) : Json()}});
+    } catch (const UserError& error) {
+      answer.push_back({{"error", error.what()}});
+    }
+  }
+  write_json(file, answer);
+}
+
 int run(int argc, char** argv) {
   const std::string_view verb = argc > 1 ? argv[1] : "";
   if (verb == "produce" && argc == 3) {
@@ -280,9 +301,14 @@ int run(int argc, char** argv) {
     write_tokenizer(argv[2], read_json(argv[3]), argv[4]);
     return 0;
   }
+  if (verb == "chat" && argc == 6) {
+    write_chat(argv[2], argv[3], read_json(argv[4]), argv[5]);
+    return 0;
+  }
   std::fputs(
       "usage: parity_export produce <work> | import <folder> <ids.json> <logits.safetensors> | again <folder> "
-      "<tokenizer.model> <new folder> | tokenizer <file, folder or GGUF> <strings.json> <new folder>\n",
+      "<tokenizer.model> <new folder> | tokenizer <file, folder or GGUF> <strings.json> <new folder> | chat <file, "
+      "folder or GGUF> <template> <strings.json> <ids.json>\n",
       stderr);
   return 2;
 }

@@ -147,9 +147,13 @@ constexpr Row kRows[] = {
     {"src/tasks/pattern.cpp", "", 2, Why::command, "coppice eval"},
     {"src/tasks/task_definition.cpp", "", 4, Why::command, "coppice eval; a stage's form is a constant"},
     {"src/tasks/task_yaml.cpp", "", 3, Why::command, "coppice eval"},
-    {"src/tasks/template_parser.cpp", "", 1, Why::command, "coppice eval; a stage's form is a constant"},
-    {"src/tasks/template_value.cpp", "", 1, Why::command, "coppice eval; a stage's form is a constant"},
-    {"src/tasks/text_template.cpp", "", 4, Why::command, "coppice eval; a stage's form is a constant"},
+    {"src/tasks/template_lexer.cpp", "", 4, Why::command, "coppice eval; a stage's form is a constant"},
+    {"src/tasks/template_calls.cpp", "", 1, Why::command, "coppice eval; a stage's form is a constant"},
+    {"src/tasks/template_value.cpp", "", 3, Why::command, "coppice eval; a stage's form is a constant"},
+    {"src/tasks/text_template.cpp", "", 3, Why::command, "coppice eval; a stage's form is a constant"},
+    {"src/tasks/template_tags.cpp", "", 1, Why::command, "coppice generate"},
+    {"src/tasks/chat_template.cpp", "", 4, Why::command, "coppice generate"},
+    {"src/tasks/chat_prompt.cpp", "", 3, Why::command, "coppice generate"},
 };
 
 /// What stages run: their own files, and the libraries below them.

@@ -43,6 +43,8 @@ TEST_SUITE("unit") {
     CHECK(value("{{question.lstrip()|trim|replace('y', 'o')}}") == "Who?");
     CHECK(value("{{missing if missing is defined else 'none'}}") == "none");
     CHECK(value("{{number if number is defined else missing}}") == 7);
+    CHECK(value("{{'a' if number > 6 and nothing is none else 'b'}}") == "a");
+    CHECK(value("{{choices.label[number - 6]}}") == "B");
     CHECK(value(R"({{"it's\n" + '\'"'}})") == "it's\n'\"");
   }
 
@@ -54,7 +56,7 @@ TEST_SUITE("unit") {
     CHECK(refused("{{ text.title() }}").find("method 'title'") != std::string::npos);
     CHECK(refused("{{ text.split() }}").find("takes 1 arguments here, got 0") != std::string::npos);
     CHECK(refused("{{ number * 2 }}").find("'*'") != std::string::npos);
-    CHECK(refused("{{ number if number else 1 }}").find("is defined") != std::string::npos);
+    CHECK(refused("{{ number is odd }}").find("test 'odd'") != std::string::npos);
     CHECK(refused("{{ text").find("without '}}'") != std::string::npos);
     CHECK(refused("{{ 'text }}").find("closing quote") != std::string::npos);
     CHECK(refused("{{ }}").find("ends where more") != std::string::npos);
