@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
 
+#include "recipes/commands/chat.h"
 #include "recipes/commands/open_model.h"
 #include "recipes/commands/verbs.h"
 #include "src/base/log.h"
@@ -20,6 +22,7 @@ using Clock = std::chrono::steady_clock;
 
 struct Flags {
   std::string stage, prompt;
+  bool chat = false;
   std::vector<std::string> stops;
   GenerateOptions options;
 };
@@ -39,33 +42,38 @@ std::string speed_text(size_t prompt_tokens, size_t added, double first_s, doubl
 }
 
 /// A run's documents start after the end of the last one, the texts of other programs' models as their tokenizer says.
-std::vector<int64_t> prompt_ids(const Flags& flags, const Tokenizer& tokenizer) {
-  std::vector<int64_t> ids;
+std::vector<int32_t> prompt_ids(const Flags& flags, const Tokenizer& tokenizer) {
+  std::vector<int32_t> ids;
   const bool given = is_given_model(flags.stage);
-  if (!given || (flags.prompt.empty() && !tokenizer.bos_id())) ids.push_back(tokenizer.eos_id());
-  if (given && tokenizer.bos_id() && (tokenizer.adds_bos() || flags.prompt.empty())) ids.push_back(*tokenizer.bos_id());
+  const auto add = [&](int64_t id) { ids.push_back(static_cast<int32_t>(id)); };
+  if (!given || (flags.prompt.empty() && !tokenizer.bos_id())) add(tokenizer.eos_id());
+  if (given && tokenizer.bos_id() && (tokenizer.adds_bos() || flags.prompt.empty())) add(*tokenizer.bos_id());
   for (const int32_t id : tokenizer.encode(flags.prompt)) ids.push_back(id);
   return ids;
 }
 
 void continue_prompt(const Flags& flags) {
   start_torch(0);
-  const auto [loaded, tokenizer] = open_model(flags.stage);
-  const std::vector<int64_t> ids = prompt_ids(flags, tokenizer);
-  print_now(flags.prompt);
-  TextStream text(tokenizer, flags.stops, /*begins=*/flags.prompt.empty());
+  const Tokenizer tokenizer = open_tokenizer(flags.stage);
+  const ChatTurn turn = flags.chat ? chat_turn(flags.stage, tokenizer, flags.prompt)
+                                   : ChatTurn{.ids = prompt_ids(flags, tokenizer), .ends = {tokenizer.eos_id()}};
+  const LoadedModel loaded = open_weights(flags.stage, tokenizer);
+  if (!flags.chat) print_now(flags.prompt);
+  TextStream text(tokenizer, flags.stops, /*begins=*/flags.chat || flags.prompt.empty());
   const Clock::time_point begin = Clock::now();
   Clock::time_point first = begin;
-  const std::vector<int64_t> added = generate(loaded.model, ids, tokenizer.eos_id(), flags.options, [&](int64_t id) {
-    if (first == begin) first = Clock::now();
-    print_now(text.add(static_cast<int32_t>(id)));
-    return !text.stopped();
-  });
+  const std::vector<int64_t> added =
+      generate(loaded.model, {turn.ids.begin(), turn.ids.end()}, tokenizer.eos_id(), flags.options, [&](int64_t id) {
+        if (first == begin) first = Clock::now();
+        if (std::ranges::find(turn.ends, id) != turn.ends.end()) return false;
+        print_now(text.add(static_cast<int32_t>(id)));
+        return !text.stopped();
+      });
   const auto seconds = [](Clock::duration time) { return std::chrono::duration<double>(time).count(); };
   const double rest_s = seconds(Clock::now() - first);
   fmt::print("{}\n", text.finish());
   std::fflush(stdout);
-  log_info(speed_text(ids.size(), added.size(), seconds(first - begin), rest_s));
+  log_info(speed_text(turn.ids.size(), added.size(), seconds(first - begin), rest_s));
 }
 
 }  // namespace
@@ -76,6 +84,9 @@ void add_generate(CLI::App& app, Action& action) {
                             "coppice generate runs/demo/long --prompt \"The tree\" --max-new-tokens 40");
   verb->add_option("stage", flags->stage, "stage folder of a run, for instance runs/demo/long")->required();
   verb->add_option("--prompt", flags->prompt, "text to continue")->required();
+  verb->add_flag("--apply-chat-template", flags->chat,
+                 "answer the prompt as a message: in the form that the model's own chat template gives it, up to the "
+                 "end of the turn; prints the answer alone");
   verb->add_option("--max-new-tokens", flags->options.max_new_tokens, "tokens to add at most")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   verb->add_option("--sampling-temperature", flags->options.sampling_temperature, "0 = greedy")

@@ -46,15 +46,21 @@ void check_tokenizer(const LoadedModel& loaded, const Tokenizer& tokenizer, cons
 
 }  // namespace
 
+Tokenizer open_tokenizer(const fs::path& path) {
+  return is_given_model(path) ? given_tokenizer(path) : tokenizer_beside(path);
+}
+
+LoadedModel open_weights(const fs::path& path, const Tokenizer& tokenizer) {
+  if (is_given_model(path))
+    return {.model = read_given_model(path, tokenizer.vocab_size()), .manifest = Json(), .sha256 = ""};
+  LoadedModel loaded = load_model(model_folder(path));
+  check_tokenizer(loaded, tokenizer, path);
+  return loaded;
+}
+
 OpenedModel open_model(const fs::path& path) {
-  if (is_given_model(path)) {
-    Tokenizer tokenizer = given_tokenizer(path);
-    return {.loaded = {.model = read_given_model(path, tokenizer.vocab_size()), .manifest = Json(), .sha256 = ""},
-            .tokenizer = std::move(tokenizer)};
-  }
-  OpenedModel model{.loaded = load_model(model_folder(path)), .tokenizer = tokenizer_beside(path)};
-  check_tokenizer(model.loaded, model.tokenizer, path);
-  return model;
+  Tokenizer tokenizer = open_tokenizer(path);
+  return {.loaded = open_weights(path, tokenizer), .tokenizer = std::move(tokenizer)};
 }
 
 }  // namespace coppice

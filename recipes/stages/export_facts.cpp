@@ -55,30 +55,48 @@ ExportFacts facts_of_given(const fs::path& path, const Tokenizer& tokenizer) {
   return facts;
 }
 
-ExportFacts facts_of_stage(const fs::path& stage_folder) {
-  constexpr const char* kLost =
-      "chat template and generation settings, if its model was imported, and where it comes from are not exported";
+/// The recipe around a stage's folder.
+struct FoundStage {
+  std::optional<Recipe> recipe;  // none: `missing` says why
+  fs::path root;
+  std::string name, missing;
+};
+
+FoundStage find_stage(const fs::path& stage_folder) {
   fs::path folder = fs::absolute(stage_folder).lexically_normal();
   if (!folder.has_filename()) folder = folder.parent_path();  // given with a slash at its end
   if (folder.filename() == "model") folder = folder.parent_path();
-  const fs::path root = folder.parent_path();
-  if (!fs::exists(root / "recipe.toml")) {
-    log_warning(fmt::format("{} has no recipe.toml: {}", root.string(), kLost));
-    return {};
+  FoundStage found{.recipe = {}, .root = folder.parent_path(), .name = folder.filename().string(), .missing = {}};
+  if (!fs::exists(found.root / "recipe.toml")) {
+    found.missing = fmt::format("{} has no recipe.toml", found.root.string());
+    return found;
   }
   try {
-    const Recipe recipe = load_recorded_recipe(root);
-    const std::string name = folder.filename().string();
-    if (std::ranges::find(recipe.stages, name, &Stage::name) == recipe.stages.end()) {
-      log_warning(
-          fmt::format("'{}' is no stage of this run's recipe (one that was set aside?): {}", printable(name), kLost));
-      return {};
-    }
-    return facts_for_export(recipe, RunFolder::beside_its_owner(root), name);
+    found.recipe = load_recorded_recipe(found.root);
   } catch (const UserError& error) {  // of an older version, its sources gone
-    log_warning(fmt::format("{}: {}", kLost, error.what()));
-    return {};
+    found.missing = error.what();
+    return found;
   }
+  if (std::ranges::find(found.recipe->stages, found.name, &Stage::name) == found.recipe->stages.end()) {
+    found.recipe.reset();
+    found.missing =
+        fmt::format("'{}' is no stage of this run's recipe (one that was set aside?)", printable(found.name));
+  }
+  return found;
+}
+
+ExportFacts facts_of_stage(const fs::path& stage_folder) {
+  FoundStage found = find_stage(stage_folder);
+  try {
+    if (found.recipe) return facts_for_export(*found.recipe, RunFolder::beside_its_owner(found.root), found.name);
+  } catch (const UserError& error) {  // what it kept is damaged
+    found.missing = error.what();
+  }
+  log_warning(
+      fmt::format("{}: chat template and generation settings, if its model was imported, and where it comes from are "
+                  "not exported",
+                  found.missing));
+  return {};
 }
 
 }  // namespace
@@ -95,6 +113,15 @@ ExportFacts facts_for_export(const Recipe& recipe, const RunFolder& run, const s
   const Json origin = manifest ? manifest->body.at("results").value("origin", Json::object()) : Json::object();
   add_origin(facts.general, origin, import->get<ImportStage>().path);
   return facts;
+}
+
+std::optional<HfSettings> kept_settings(const fs::path& model, const Tokenizer& tokenizer) {
+  if (is_given_model(model)) return given_settings(model, tokenizer).settings;
+  const FoundStage found = find_stage(model);
+  const Stage* import = found.recipe ? imported_from(*found.recipe, found.name) : nullptr;
+  if (import == nullptr) return std::nullopt;
+  const fs::path file = RunFolder::beside_its_owner(found.root).stage(import->name) / kHfSettingsFile;
+  return fs::exists(file) ? std::optional(load_hf_settings(file)) : std::nullopt;
 }
 
 ExportFacts facts_for_export(const fs::path& model, const Tokenizer& tokenizer) {

@@ -25,4 +25,8 @@ ExportFacts facts_for_export(const Recipe& recipe, const RunFolder& run, const s
 /// to be read), a model that was imported or may be by what it says itself. `tokenizer`: the model's.
 ExportFacts facts_for_export(const std::filesystem::path& model, const Tokenizer& tokenizer);
 
+/// The settings alone, silently: of a stage's model those that the import it descends from kept; nothing where that is
+/// not known.
+std::optional<HfSettings> kept_settings(const std::filesystem::path& model, const Tokenizer& tokenizer);
+
 }  // namespace coppice
