@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <span>
 
@@ -101,7 +102,7 @@ class Evaluation {
         tasks_(context.recipe, options_, *context.data.tokenizer) {}
 
   uint64_t num_tokens() const {
-    auto tokens = static_cast<uint64_t>(tasks_.num_tokens());
+    uint64_t tokens = tasks_.num_tokens();
     for (const DomainWindows& domain : windows_)
       for (const Batch& batch : domain.batches) tokens += static_cast<uint64_t>(batch.token_BT.numel());
     return tokens;
@@ -112,15 +113,18 @@ class Evaluation {
       for (size_t i = 0; i < domain.batches.size(); ++i) (void)hidden_states(teacher, domain, i, /*is_teacher=*/true);
   }
 
-  /// `is_teacher`: labels the windows on the way.
-  Json score(const Model& model, bool is_teacher) {
+  /// `is_teacher`: labels the windows on the way. `on_tokens` gets the tokens that are done, of num_tokens.
+  Json score(const Model& model, bool is_teacher, const std::function<void(uint64_t)>& on_tokens) {
+    uint64_t tokens_done = 0;
     LossSums total;
     double total_bytes = 0;
     Json domains = Json::object();
     for (DomainWindows& domain : windows_) {
       LossSums sums;
       for (size_t i = 0; i < domain.batches.size(); ++i) {
+        on_tokens(tokens_done);
         const at::Tensor hidden_ND = hidden_states(model, domain, i, is_teacher);
+        tokens_done += static_cast<uint64_t>(domain.batches[i].token_BT.numel());
         const Targets targets =
             make_targets(domain.batches[i], domain.teacher_label_BT[i], KdOptions{.teacher_weight = 0.5, .z_loss = 0});
         const LinearLossSums batch = head_loss(hidden_ND, output_head(model), {}, targets, 1.0, /*argmax=*/true).read();
@@ -132,7 +136,10 @@ class Evaluation {
     }
     Json row = scores_json(total, total_bytes);
     row["domains"] = domains;
-    row.update(tasks_.score(model, options_.batch_tokens, check_stop));
+    row.update(tasks_.score(model, options_.batch_tokens, [&](uint64_t tokens) {
+      check_stop();
+      on_tokens(tokens_done + tokens);
+    }));
     row["parameters"] = count_parameters(model.config);
     row["intermediate_size"] = model.config.intermediate_size;
     return row;
@@ -171,31 +178,33 @@ Json run_evaluate(StageContext& context) {
   std::vector<std::string> order = options.of;
   std::ranges::stable_partition(order, [&](const std::string& name) { return name == options.teacher; });
   const bool all_scored = std::ranges::all_of(order, [&](const std::string& name) { return scored.has(name); });
-  Progress progress(context.stage.name, order.size(), "model");
-  uint64_t num_scored = 0;
+  const uint64_t tokens_of_model = evaluation.num_tokens(), tokens = tokens_of_model * options.of.size();
+  Progress progress(context.stage.name, tokens, "token");
+  uint64_t tokens_done = 0;
   if (!all_scored && (order.front() != options.teacher || scored.has(options.teacher)))
     evaluation.label(load_model(context.model_folder(options.teacher)).model);
   for (const std::string& name : order) {
     if (!scored.has(name)) {
-      scored.add(name, evaluation.score(load_model(context.model_folder(name)).model, name == options.teacher));
+      const Model model = load_model(context.model_folder(name)).model;
+      const auto on_tokens = [&](uint64_t own) { progress.update(tokens_done + own, {{"", name}}); };
+      scored.add(name, evaluation.score(model, name == options.teacher, on_tokens));
       (void)COPPICE_FAILPOINT("evaluate.scored");
     }
     const Json& row = scored.row(name);
-    progress.update(++num_scored, {{name, fmt::format("loss {:.4f}", row["loss"].get<double>())}});
+    progress.update(tokens_done += tokens_of_model, {{name, fmt::format("loss {:.4f}", row["loss"].get<double>())}});
     log_info(fmt::format("{:>12}: {}", name, score_text(row)));
   }
   const Json speeds =
       options.speed_tokens > 0 ? measure_speed(context, options.of, options.speed_tokens) : Json::object();
   Json models = Json::array();
   double flops = 0;
-  const uint64_t tokens = evaluation.num_tokens() * options.of.size();
   for (const std::string& name : options.of) {
     Json row = scored.row(name);
     row["name"] = name;
     if (speeds.contains(name)) row["speed"] = speeds.at(name);
     models.push_back(std::move(row));
     flops += forward_flops_per_token(context.recipe.model_after(name), options.seq_len) *
-             static_cast<double>(evaluation.num_tokens());
+             static_cast<double>(tokens_of_model);
   }
   scored.remove_file();
   progress.finish(fmt::format("{} models scored", options.of.size()));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "recipes/language/sources.h"
 #include "recipes/stages/evaluate.h"
@@ -24,15 +25,20 @@ TaskScorer::TaskScorer(const Recipe& recipe, const EvaluateStage& stage, const T
     tasks_.push_back(prepare_task(choices_file(file)));
     check_task(recipe, tasks_.back());
     encoded_.push_back(encode_task(tokenizer, tasks_.back(), /*add_bos=*/false, max_length));
+    tokens_.push_back(coppice::num_tokens(tasks_.back(), encoded_.back(), max_length));
   }
 }
 
-Json TaskScorer::score(const Model& model, int64_t batch_tokens, const std::function<void()>& before_batch) const {
+Json TaskScorer::score(const Model& model, int64_t batch_tokens,
+                       const std::function<void(uint64_t)>& before_batch) const {
   Json result = Json::object();
   double sum = 0;
+  uint64_t tokens_done = 0;
   for (size_t t = 0; t < tasks_.size(); ++t) {
-    const TaskScore score = score_task(tasks_[t], answer_task(model, tokenizer_, tasks_[t], encoded_[t], batch_tokens,
-                                                              [&](size_t) { before_batch(); }));
+    const auto answers = answer_task(model, tokenizer_, tasks_[t], encoded_[t], batch_tokens,
+                                     [&](uint64_t tokens) { before_batch(tokens_done + tokens); });
+    tokens_done += tokens_[t];
+    const TaskScore score = score_task(tasks_[t], answers);
     Json& row = result["tasks"][tasks_[t].definition.name] = {{"items", tasks_[t].documents.size()}};
     for (const TaskMetric& metric : score.metrics) {
       if (metric.name == "acc" || metric.name == "acc_norm") row[metric.name] = metric.value;
@@ -45,13 +51,7 @@ Json TaskScorer::score(const Model& model, int64_t batch_tokens, const std::func
   return result;
 }
 
-int64_t TaskScorer::num_tokens() const {
-  int64_t tokens = 0;
-  for (const EncodedTask& task : encoded_)
-    for (const EncodedRequest& one : task.requests)
-      tokens += std::ssize(one.context) + std::ssize(one.continuation) - 1;
-  return tokens;
-}
+uint64_t TaskScorer::num_tokens() const { return std::accumulate(tokens_.begin(), tokens_.end(), uint64_t{0}); }
 
 void check_task(const Recipe& recipe, const PreparedTask& task) {
   for (const TaskDocument& item : task.documents) {

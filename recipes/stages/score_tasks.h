@@ -1,6 +1,7 @@
 // Multiple-choice tasks of an evaluate stage, in our own form, scored as `coppice eval` scores them (src/tasks).
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -23,14 +24,16 @@ class TaskScorer {
   bool empty() const { return tasks_.empty(); }
   /// {"tasks": {<name>: {acc, acc_norm, stderr, items}}, "task_accuracy": mean of acc over the tasks}; an empty object
   /// without tasks.
-  Json score(const Model& model, int64_t batch_tokens, const std::function<void()>& before_batch) const;
+  /// `before_batch` gets the tokens that are done, of num_tokens.
+  Json score(const Model& model, int64_t batch_tokens, const std::function<void(uint64_t)>& before_batch) const;
   /// Tokens that one model reads.
-  int64_t num_tokens() const;
+  uint64_t num_tokens() const;
 
  private:
   const Tokenizer& tokenizer_;
   std::vector<PreparedTask> tasks_;
   std::vector<EncodedTask> encoded_;
+  std::vector<uint64_t> tokens_;  // of each task
 };
 
 /// UserError::bad_file for an item made of a document that the recipe trains on.

@@ -21,6 +21,11 @@ std::string write_text(const Model& model, const Tokenizer& tokenizer, const std
   return text + stream.finish();
 }
 
+/// Of a text that is to be written behind a prompt.
+uint64_t num_tokens_of(const std::vector<int64_t>& prompt, const PreparedTask& task) {
+  return prompt.size() + static_cast<uint64_t>(task.definition.max_gen_toks);
+}
+
 std::vector<std::vector<TaskAnswer>> write_answers(const Model& model, const Tokenizer& tokenizer,
                                                    const PreparedTask& task, const EncodedTask& encoded,
                                                    const AnswerProgress& progress) {
@@ -28,12 +33,21 @@ std::vector<std::vector<TaskAnswer>> write_answers(const Model& model, const Tok
   stops.push_back(tokenizer.pieces().at(static_cast<size_t>(tokenizer.eos_id())).text);  // spelled out, too
   std::erase(stops, "");
   std::vector<std::vector<TaskAnswer>> answers;
+  uint64_t tokens_done = 0;
   for (const std::vector<int64_t>& prompt : encoded.prompts) {
-    if (progress) progress(answers.size());
+    if (progress) progress(tokens_done);
+    tokens_done += num_tokens_of(prompt, task);
     TaskAnswer& answer = answers.emplace_back(1)[0];
     answer.text = write_text(model, tokenizer, prompt, stops, task.definition.max_gen_toks);
   }
   return answers;
+}
+
+std::vector<Continuation> continuations_of(const EncodedTask& encoded) {
+  std::vector<Continuation> continuations;
+  for (const EncodedRequest& request : encoded.requests)
+    continuations.push_back({request.context, request.continuation});
+  return continuations;
 }
 
 }  // namespace
@@ -43,10 +57,8 @@ std::vector<std::vector<TaskAnswer>> answer_task(const Model& model, const Token
                                                  int64_t batch_tokens, const AnswerProgress& progress) {
   if (task.definition.output_type == OutputType::generate_until)
     return write_answers(model, tokenizer, task, encoded, progress);
-  std::vector<Continuation> continuations;
-  for (const EncodedRequest& request : encoded.requests)
-    continuations.push_back({request.context, request.continuation});
-  const std::vector<ContinuationScore> scores = score_continuations(model, continuations, batch_tokens, progress);
+  const std::vector<ContinuationScore> scores =
+      score_continuations(model, continuations_of(encoded), batch_tokens, progress);
   const bool rolling = task.definition.output_type == OutputType::loglikelihood_rolling;
   std::vector<std::vector<TaskAnswer>> answers;
   auto score = scores.begin();
@@ -63,6 +75,12 @@ std::vector<std::vector<TaskAnswer>> answer_task(const Model& model, const Token
   return answers;
 }
 
-size_t num_requests(const EncodedTask& encoded) { return encoded.requests.size() + encoded.prompts.size(); }
+uint64_t num_tokens(const PreparedTask& task, const EncodedTask& encoded, int64_t max_length) {
+  uint64_t tokens = 0;
+  for (const ContinuationRow& row : continuation_rows(continuations_of(encoded), max_length))
+    tokens += static_cast<uint64_t>(row.length);
+  for (const std::vector<int64_t>& prompt : encoded.prompts) tokens += num_tokens_of(prompt, task);
+  return tokens;
+}
 
 }  // namespace coppice

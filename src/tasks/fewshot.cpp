@@ -26,9 +26,8 @@ std::vector<const Json*> FewshotExamples::choose(const Json& document) {
   };
   const auto fits = [&](const Json& one) {
     return !(task_.fewshot_is_test && one == document) &&
-           (task_.fewshot_group_field.empty() || !document.contains(task_.fewshot_group_field) ||
-            (one.contains(task_.fewshot_group_field) &&
-             one[task_.fewshot_group_field] == document[task_.fewshot_group_field]));
+           (task_.subtask_field.empty() || !document.contains(task_.subtask_field) ||
+            (one.contains(task_.subtask_field) && one[task_.subtask_field] == document[task_.subtask_field]));
   };
   if (task_.first_n) {
     for (const Json& one : pool_)

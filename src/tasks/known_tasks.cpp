@@ -57,8 +57,8 @@ constexpr Row kRows[] = {
        "doc_to_text": "{{question.strip()}}\nA. {{choices[0]}}\nB. {{choices[1]}}\nC. {{choices[2]}}\nD. {{choices[3]}}\nAnswer:",
        "doc_to_choice": ["A", "B", "C", "D"], "doc_to_target": "answer",
        "fewshot_split": "dev", "test_split": "test", "fewshot_config": {"sampler": "first_n"},
-       "fewshot_group_field": "subject",
-       "metric_list": [{"metric": "acc"}], "metadata": {"version": 1.0}})js"},
+       "subtask_field": "subject",
+       "metric_list": [{"metric": "acc"}], "metadata": {"version": 1.0, "group_version": 2}})js"},
     {"gsm8k", {"question", "answer"}, "", R"js({
        "output_type": "generate_until", "doc_to_text": "Question: {{question}}\nAnswer:", "doc_to_target": "{{answer}}",
        "metric_list": [{"metric": "exact_match", "ignore_case": true, "ignore_punctuation": false,

@@ -64,7 +64,7 @@ constexpr const char* kKeys[] = {"task",
                                  "test_split",
                                  "fewshot_split",
                                  "delimiter_field",
-                                 "fewshot_group_field",  //
+                                 "subtask_field",  //
                                  "tag",
                                  "dataset_path",
                                  "dataset_name",
@@ -286,11 +286,13 @@ TaskDefinition read_definition(const Json& config, const std::string& name, cons
   task.target_delimiter = fields.text("target_delimiter", task.target_delimiter);
   task.fewshot_delimiter = fields.text("fewshot_delimiter", task.fewshot_delimiter);
   task.delimiter_field = fields.text("delimiter_field", "");
-  task.fewshot_group_field = fields.text("fewshot_group_field", "");
+  task.subtask_field = fields.text("subtask_field", "");
   if (fields.whole("repeats", 1, 1, 1000) != 1)
     fields.refuse("repeats", "expected 1: greedy answers repeat themselves");
-  if (fields.at("metadata").is_object() && fields.at("metadata").contains("version"))
-    task.version = fields.at("metadata").at("version");
+  if (const Json& metadata = fields.at("metadata"); metadata.is_object()) {
+    task.version = metadata.value("version", Json());
+    task.group_version = metadata.value("group_version", Json());
+  }
   read_metrics(task, fields);
   read_filters(task, fields);
   read_generation(task, fields);

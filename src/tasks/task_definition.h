@@ -67,8 +67,9 @@ struct TaskDefinition {
   ProcessDocument process_document = nullptr;
   std::vector<std::string> fields;  // that every document must have
   std::string target_delimiter = " ", fewshot_delimiter = "\n\n";
-  std::string delimiter_field;      // of a document that brings its own target_delimiter; empty: none does
-  std::string fewshot_group_field;  // examples have the same value in it; empty: any
+  std::string delimiter_field;  // of a document that brings its own target_delimiter; empty: none does
+  std::string subtask_field;    // of a document that says which subtask it belongs to, as its examples do; empty: none
+  std::vector<std::string> groups;  // that the task is reported in, too, the widest first
   int64_t num_fewshot = 0;
   bool first_n = false;               // examples: the first ones; false: drawn as Python's random.Random(1234) does
   bool fewshot_is_test = false;       // a document is no example of itself
@@ -77,8 +78,9 @@ struct TaskDefinition {
   std::vector<FilterRule> filters;  // of generate_until; others have the one filter "none"
   std::vector<std::string> until;
   int64_t max_gen_toks = 256;
-  Json version;  // metadata.version, null without one
-  Json config;   // the mapping, for the results
+  Json version;        // metadata.version, null without one
+  Json group_version;  // metadata.group_version
+  Json config;         // the mapping, for the results
 };
 
 /// Reads the mapping. UserError::bad_file at `where`, by the key's name, for keys, functions, metrics and filters that

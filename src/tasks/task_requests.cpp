@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "src/base/errors.h"
 #include "src/tasks/fewshot.h"
 #include "src/tasks/python_text.h"
+#include "src/tasks/subtasks.h"
 
 namespace coppice {
 namespace {
@@ -139,27 +141,50 @@ std::vector<Json> read_pool(const TaskFile& file, const TaskDefinition& task) {
   return pool;
 }
 
-}  // namespace
-
-PreparedTask prepare_task(const TaskFile& file, const TaskOptions& options) {
-  PreparedTask prepared{.definition = file.definition};
-  TaskDefinition& task = prepared.definition;
-  task.num_fewshot = options.num_fewshot.value_or(task.num_fewshot);
-  if (task.output_type == OutputType::loglikelihood_rolling) task.num_fewshot = 0;
-  const std::vector<Json> pool = read_pool(file, task);
-  FewshotExamples examples(task, pool, file.fewshot.empty() ? task.name : file.fewshot.string());
-  std::vector<TaskLine> lines = file.corpus ? read_text_lines(file.data) : read_task_lines(file.data);
-  prepared.documents_in_file = std::ssize(lines);
-  if (options.limit > 0 && options.limit < std::ssize(lines)) lines.resize(static_cast<size_t>(options.limit));
-  uint64_t bytes = 0;
-  for (TaskLine& line : lines) {
-    const TaskDocument& item = prepared.documents.emplace_back(make_document(task, std::move(line), examples));
+/// `bytes`: of all requests of the file so far.
+PreparedTask prepare_part(Subtask part, std::span<const Json> pool, const std::string& pool_name, int64_t limit,
+                          uint64_t& bytes) {
+  PreparedTask prepared{.definition = std::move(part.definition), .documents_in_file = std::ssize(part.lines)};
+  FewshotExamples examples(prepared.definition, pool, pool_name);
+  if (limit > 0 && limit < std::ssize(part.lines)) part.lines.resize(static_cast<size_t>(limit));
+  for (TaskLine& line : part.lines) {
+    const TaskDocument& item =
+        prepared.documents.emplace_back(make_document(prepared.definition, std::move(line), examples));
     for (const TaskRequest& request : item.requests) bytes += request.context.size() + request.continuation.size();
     if (bytes > kMaxRequestBytes)
       throw UserError::bad_file(item.where,
                                 "more than 8 GiB of text to ask about; ask for fewer examples or documents");
   }
   return prepared;
+}
+
+std::vector<PreparedTask> prepare(const TaskFile& file, const TaskOptions& options, bool split) {
+  Subtask whole{.definition = file.definition, .lines = {}};
+  TaskDefinition& task = whole.definition;
+  task.num_fewshot = options.num_fewshot.value_or(task.num_fewshot);
+  if (task.output_type == OutputType::loglikelihood_rolling) task.num_fewshot = 0;
+  const std::vector<Json> pool = read_pool(file, task);
+  const std::string pool_name = file.fewshot.empty() ? task.name : file.fewshot.string();
+  whole.lines = file.corpus ? read_text_lines(file.data) : read_task_lines(file.data);
+  std::vector<Subtask> parts;
+  if (split)
+    parts = split_task(std::move(whole));
+  else
+    parts.push_back(std::move(whole));
+  std::vector<PreparedTask> prepared;
+  uint64_t bytes = 0;
+  for (Subtask& part : parts) prepared.push_back(prepare_part(std::move(part), pool, pool_name, options.limit, bytes));
+  return prepared;
+}
+
+}  // namespace
+
+PreparedTask prepare_task(const TaskFile& file, const TaskOptions& options) {
+  return std::move(prepare(file, options, /*split=*/false).front());
+}
+
+std::vector<PreparedTask> prepare_subtasks(const TaskFile& file, const TaskOptions& options) {
+  return prepare(file, options, /*split=*/true);
 }
 
 }  // namespace coppice

@@ -31,16 +31,18 @@ struct TaskDocument {
 struct PreparedTask {
   TaskDefinition definition;
   std::vector<TaskDocument> documents;
-  int64_t documents_in_file = 0;
+  int64_t documents_in_file = 0;  // without a limit
 };
 
 struct TaskOptions {
   std::optional<int64_t> num_fewshot;  // instead of the task's own
-  int64_t limit = 0;                   // documents at most; 0: all
+  int64_t limit = 0;                   // documents of a task, or a subtask, at most; 0: all
 };
 
 /// Reads the documents and makes the requests. UserError::bad_file with file:line for a document that the task cannot
 /// be asked about: a field that is missing, fewer than two choices, an empty one, an answer that is no choice.
 PreparedTask prepare_task(const TaskFile& file, const TaskOptions& options = {});
+/// The same, each subtask of the file by itself (split_task).
+std::vector<PreparedTask> prepare_subtasks(const TaskFile& file, const TaskOptions& options = {});
 
 }  // namespace coppice

@@ -12,9 +12,73 @@
 namespace coppice {
 namespace {
 
+using Line = std::array<std::string, 9>;
+
 std::string version_text(const Json& version) {
   if (version.is_null()) return "";
   return version.is_string() ? version.get<std::string>() : version.dump();
+}
+
+/// A task's or group's row of "results", and what is said of its metrics elsewhere.
+void add_row(Json& json, const std::string& name, const std::string& alias, size_t num_documents, int64_t num_fewshot,
+             const std::vector<TaskMetric>& metrics) {
+  Json& row = json["results"][name] = {{"name", name}, {"alias", alias}, {"sample_len", num_documents}};
+  for (const TaskMetric& metric : metrics) {
+    row[metric.name + "," + metric.filter] = metric.value;
+    row[metric.name + "_stderr," + metric.filter] = metric.standard_error ? Json(*metric.standard_error) : Json("N/A");
+    json["higher_is_better"][name][metric.name] = metric.higher_is_better;
+  }
+  json["n-shot"][name] = num_fewshot;
+}
+
+void add_group(Json& json, const TaskGroup& group, int64_t num_fewshot) {
+  add_row(json, group.name, group.alias, static_cast<size_t>(group.num_documents), num_fewshot, group.metrics);
+  Json& row = json["results"][group.name];
+  for (const TaskMetric& metric : group.metrics)
+    row["sample_count"][metric.name + "," + metric.filter] = group.num_documents;
+  json["groups"][group.name] = row;
+  json["group_subtasks"][group.name] = group.children;
+  json["versions"][group.name] = group.version;
+}
+
+std::string indented(size_t depth, const std::string& alias) {
+  return depth == 0 ? printable(alias) : std::string(depth, ' ') + "- " + printable(alias);
+}
+
+/// A line a metric; what comes before the metric stands in the first one alone. The model's name is said once.
+void add_lines(std::vector<Line>& lines, std::string& model, const std::string& name, const std::string& version,
+               int64_t num_fewshot, const std::vector<TaskMetric>& metrics) {
+  Line line = {model, name, printable(version)};
+  line[4] = std::to_string(num_fewshot);
+  for (const TaskMetric& metric : metrics) {
+    line[3] = printable(metric.filter);
+    line[5] = metric.name;
+    line[6] = metric.higher_is_better ? "\u2191" : "\u2193";
+    line[7] = fmt::format("{:.4f}", metric.value);
+    line[8] = metric.standard_error ? fmt::format("\u00b1 {:.4f}", *metric.standard_error) : "N/A";
+    lines.push_back(line);
+    line[0] = line[1] = line[2] = "";
+    model.clear();
+  }
+}
+
+std::string markdown(std::vector<Line> lines) {
+  Line rules;
+  std::array<size_t, std::tuple_size_v<Line>> widths{};
+  for (const Line& line : lines)
+    for (size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], count_code_points(line[i]));
+  for (size_t i = 0; i < rules.size(); ++i) rules[i] = std::string(widths[i], '-');
+  lines.insert(lines.begin() + 1, rules);
+  std::string text;
+  for (const Line& line : lines) {
+    for (size_t i = 0; i < line.size(); ++i) {
+      const bool number = i == 4 || i == 7 || i == 8;
+      const std::string padding(widths[i] - count_code_points(line[i]), ' ');
+      text += "| " + (number ? padding + line[i] : line[i] + padding) + " ";
+    }
+    text += "|\n";
+  }
+  return text;
 }
 
 }  // namespace
@@ -34,61 +98,34 @@ Json results_json(const ScoredModel& model) {
   for (const auto& [task, score] : model.tasks) {
     const TaskDefinition& definition = task->definition;
     const std::string& name = definition.name;
-    Json row = {{"name", name}, {"alias", definition.alias}, {"sample_len", task->documents.size()}};
-    for (const TaskMetric& metric : score.metrics) {
-      row[metric.name + "," + metric.filter] = metric.value;
-      row[metric.name + "_stderr," + metric.filter] =
-          metric.standard_error ? Json(*metric.standard_error) : Json("N/A");
-      json["higher_is_better"][name][metric.name] = metric.higher_is_better;
-    }
-    json["results"][name] = std::move(row);
-    json["group_subtasks"][name] = Json::array();
+    add_row(json, name, definition.alias, task->documents.size(), definition.num_fewshot, score.metrics);
     json["configs"][name] = definition.config;
     json["configs"][name]["task"] = name;
     json["configs"][name]["num_fewshot"] = definition.num_fewshot;
     json["versions"][name] = definition.version;
-    json["n-shot"][name] = definition.num_fewshot;
     json["n-samples"][name] = {{"original", task->documents_in_file}, {"effective", task->documents.size()}};
   }
+  for (const TaskGroup& group : task_groups(model.tasks))
+    add_group(json, group, model.tasks[group.first].task->definition.num_fewshot);
   return json;
 }
 
 std::string results_table(std::span<const ScoredModel> models) {
-  using Line = std::array<std::string, 9>;
   std::vector<Line> lines = {{"Model", "Task", "Version", "Filter", "n-shot", "Metric", "", "Value", "Stderr"}};
   for (const ScoredModel& model : models) {
     std::string model_name = printable(model.name);
-    for (const auto& [task, score] : model.tasks) {
-      Line line = {model_name, printable(task->definition.alias), printable(version_text(task->definition.version))};
-      line[4] = std::to_string(task->definition.num_fewshot);
-      for (const TaskMetric& metric : score.metrics) {
-        line[3] = printable(metric.filter);
-        line[5] = metric.name;
-        line[6] = metric.higher_is_better ? "\u2191" : "\u2193";
-        line[7] = fmt::format("{:.4f}", metric.value);
-        line[8] = metric.standard_error ? fmt::format("\u00b1 {:.4f}", *metric.standard_error) : "N/A";
-        lines.push_back(line);
-        line[0] = line[1] = line[2] = "";
-      }
-      model_name.clear();
+    const std::vector<TaskGroup> groups = task_groups(model.tasks);
+    auto group = groups.begin();
+    for (size_t t = 0; t < model.tasks.size(); ++t) {
+      const TaskDefinition& task = model.tasks[t].task->definition;
+      for (; group != groups.end() && group->first == t; ++group)
+        add_lines(lines, model_name, indented(group->depth, group->alias), group->version, task.num_fewshot,
+                  group->metrics);
+      add_lines(lines, model_name, indented(task.groups.size(), task.alias), version_text(task.version),
+                task.num_fewshot, model.tasks[t].score.metrics);
     }
   }
-  Line rules;
-  std::array<size_t, std::tuple_size_v<Line>> widths{};
-  for (const Line& line : lines)
-    for (size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], count_code_points(line[i]));
-  for (size_t i = 0; i < rules.size(); ++i) rules[i] = std::string(widths[i], '-');
-  lines.insert(lines.begin() + 1, rules);
-  std::string text;
-  for (const Line& line : lines) {
-    for (size_t i = 0; i < line.size(); ++i) {
-      const bool number = i == 4 || i == 7 || i == 8;
-      const std::string padding(widths[i] - count_code_points(line[i]), ' ');
-      text += "| " + (number ? padding + line[i] : line[i] + padding) + " ";
-    }
-    text += "|\n";
-  }
-  return text;
+  return markdown(std::move(lines));
 }
 
 }  // namespace coppice

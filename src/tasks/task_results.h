@@ -6,24 +6,21 @@
 #include <vector>
 
 #include "src/base/json.h"
-#include "src/tasks/task_scores.h"
+#include "src/tasks/task_groups.h"
 
 namespace coppice {
 
-struct ScoredTask {
-  const PreparedTask* task = nullptr;
-  TaskScore score;
-};
 struct ScoredModel {
   std::string name;  // as the user gave it
   int64_t max_length = 0;
   std::vector<ScoredTask> tasks;
 };
 
-/// {"results": {<task>: {"alias", "<metric>,<filter>", "<metric>_stderr,<filter>", "sample_len"}}, "configs",
-/// "versions", "n-shot", "higher_is_better", "n-samples", "config", "model_name", ...}
+/// {"results": {<task or group>: {"alias", "<metric>,<filter>", "<metric>_stderr,<filter>", "sample_len"}}, "groups":
+/// the groups' rows again, "group_subtasks": {<group>: [<group or task>]}, "configs", "versions", "n-shot",
+/// "higher_is_better", "n-samples", "config", "model_name", ...}
 Json results_json(const ScoredModel& model);
-/// A Markdown table, a line a model, task and metric.
+/// A Markdown table, a line a model, task and metric; a group stands above what belongs to it.
 std::string results_table(std::span<const ScoredModel> models);
 
 }  // namespace coppice

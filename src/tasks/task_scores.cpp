@@ -88,6 +88,7 @@ TaskMetric aggregated(const MetricRule& rule, const std::string& filter, const s
     metric.value = -value / weight / std::log(2.0);
   } else {
     metric.value = value / n;
+    metric.is_mean = true;
     // of zeros and ones: sum of (x - mean)^2 = n mean (1 - mean)
     if (n > 1) metric.standard_error = std::sqrt(n * metric.value * (1 - metric.value) / (n - 1)) / std::sqrt(n);
   }

@@ -29,6 +29,7 @@ struct TaskMetric {
   bool higher_is_better = true;
   double value = 0;
   std::optional<double> standard_error;  // none for one document, and for perplexities of a whole text
+  bool is_mean = false;                  // over the documents
 };
 
 struct TaskScore {

@@ -1,11 +1,13 @@
-// Beside lm-evaluation-harness 0.4.13: what it said of every document of twelve invented tasks, with a tiny trained
+// Beside lm-evaluation-harness 0.4.13: what it said of every document of thirteen invented tasks, with a tiny trained
 // model (tests/parity/make_eval_fixtures.py made harness/). Log-likelihoods within 1e-5, accuracies and text exactly.
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "src/checkpoint/hf_import.h"
@@ -78,13 +80,30 @@ void check_sample(const Json& mine, const Json& theirs) {
   }
 }
 
+void check_samples(std::vector<Json> mine, const std::vector<Json>& theirs) {
+  std::ranges::stable_sort(mine, {}, [](const Json& sample) { return sample["filter"].get<std::string>(); });
+  REQUIRE(mine.size() == theirs.size());
+  for (size_t i = 0; i < mine.size(); ++i) check_sample(mine[i], theirs[i]);
+}
+
+void check_metrics(const std::vector<TaskMetric>& mine, const Json& theirs) {
+  for (const TaskMetric& metric : mine) {
+    const Json& value = theirs[metric.name + "," + metric.filter];
+    const Json& error = theirs[metric.name + "_stderr," + metric.filter];
+    const bool counted = metric.name.starts_with("acc") || metric.name == "exact_match";
+    CHECK((counted ? metric.value == value.get<double>() : close(metric.value, value.get<double>(), kPowerDifference)));
+    CHECK(metric.standard_error.has_value() == error.is_number());
+    if (metric.standard_error) CHECK(close(*metric.standard_error, error.get<double>(), kPowerDifference));
+  }
+}
+
 }  // namespace
 
 TEST_SUITE("parity") {
-  TEST_CASE("harness: every document and metric of twelve tasks as lm-evaluation-harness has them") {
+  TEST_CASE("harness: every document and metric of thirteen tasks and a group as lm-evaluation-harness has them") {
     const Model model = import_hf(kFolder / "model");
     const Tokenizer tokenizer = Tokenizer::load(kFolder / "model" / "tokenizer.model");
-    const Json expected = Json::parse(slurp(kFolder / "results.json"))["results"];
+    const Json expected = Json::parse(slurp(kFolder / "results.json"));
     const auto data = [](const char* name) { return (kFolder / (std::string(name) + ".jsonl")).string(); };
     const std::vector<Case> cases = {
         {"arc_easy", data("arc_easy")},
@@ -94,37 +113,72 @@ TEST_SUITE("parity") {
         {"winogrande_2shot", data("winogrande"), data("winogrande_train"), 2},
         {"piqa", data("piqa")},
         {"sciq", data("sciq")},
-        {"mmlu_world_colours", data("mmlu"), data("mmlu_dev"), 2},
+        {"mmlu", data("mmlu"), data("mmlu_dev"), 2},
         {"lambada_openai", data("lambada_openai")},
         {"gsm8k", data("gsm8k")},
         {"gsm8k_5shot", data("gsm8k"), data("gsm8k_train"), 5},
         {"pages", data("pages")},
     };
-    CHECK(samples().size() == cases.size());
+    size_t num_tasks = 0;
     for (const Case& one : cases) {
       INFO(one.name);
       TaskFile file = open_task_file(one.task);
       file.fewshot = one.fewshot;
       if (file.definition.output_type == OutputType::generate_until) file.definition.max_gen_toks = 40;
-      TaskOptions options{.num_fewshot = one.num_fewshot};
-      if (std::string_view(one.name) == "mmlu_world_colours") options.limit = 25;  // the file's first subject
-      const PreparedTask task = prepare_task(file, options);
-      const EncodedTask encoded = encode_task(tokenizer, task, false, model.config.max_position_embeddings);
-      const TaskScore score = score_task(task, answer_task(model, tokenizer, task, encoded, 4096), true);
-      std::vector<Json> mine = score.samples;
-      std::ranges::stable_sort(mine, {}, [](const Json& sample) { return sample["filter"].get<std::string>(); });
-      const std::vector<Json>& theirs = samples().at(one.name);
-      REQUIRE(mine.size() == theirs.size());
-      for (size_t i = 0; i < mine.size(); ++i) check_sample(mine[i], theirs[i]);
-      for (const TaskMetric& metric : score.metrics) {
-        const Json& value = expected[one.name][metric.name + "," + metric.filter];
-        const Json& error = expected[one.name][metric.name + "_stderr," + metric.filter];
-        const bool counted = metric.name.starts_with("acc") || metric.name == "exact_match";
-        CHECK((counted ? metric.value == value.get<double>()
-                       : close(metric.value, value.get<double>(), kPowerDifference)));
-        CHECK(metric.standard_error.has_value() == error.is_number());
-        if (metric.standard_error) CHECK(close(*metric.standard_error, error.get<double>(), kPowerDifference));
+      const std::vector<PreparedTask> tasks = prepare_subtasks(file, {.num_fewshot = one.num_fewshot});
+      std::vector<ScoredTask> scored;
+      for (const PreparedTask& task : tasks) {
+        const std::string name = tasks.size() > 1 ? task.definition.name : one.name;
+        INFO(name);
+        ++num_tasks;
+        const EncodedTask encoded = encode_task(tokenizer, task, false, model.config.max_position_embeddings);
+        scored.push_back({&task, score_task(task, answer_task(model, tokenizer, task, encoded, 4096), true)});
+        check_samples(scored.back().score.samples, samples().at(name));
+        check_metrics(scored.back().score.metrics, expected["results"][name]);
       }
+      const std::vector<TaskGroup> groups = task_groups(scored);
+      CHECK(groups.size() == (tasks.size() > 1 ? 1 : 0));
+      for (const TaskGroup& group : groups) {
+        check_metrics(group.metrics, expected["results"][group.name]);
+        std::vector<std::string> children = expected["group_subtasks"][group.name];
+        std::ranges::sort(children);
+        CHECK(group.children == children);
+      }
+    }
+    CHECK(samples().size() == num_tasks);
+  }
+
+  TEST_CASE("harness: a question of MMLU is read once for its four choices, whatever ends alike once") {
+    const Model model = import_hf(kFolder / "model");
+    const Tokenizer tokenizer = Tokenizer::load(kFolder / "model" / "tokenizer.model");
+    const int64_t max_length = model.config.max_position_embeddings;
+    for (const char* name : {"mmlu", "hellaswag", "lambada_openai"}) {
+      INFO(name);
+      const PreparedTask task = prepare_task(open_task_file((kFolder / (std::string(name) + ".jsonl")).string()));
+      const EncodedTask encoded = encode_task(tokenizer, task, false, max_length);
+      std::set<std::vector<int64_t>> inputs;
+      for (const EncodedRequest& request : encoded.requests) {
+        std::vector<int64_t> input = request.context;
+        input.insert(input.end(), request.continuation.begin(), request.continuation.end() - 1);
+        REQUIRE(std::ssize(input) <= max_length);
+        inputs.insert(std::move(input));
+      }
+      size_t rows = 0;
+      uint64_t tokens = 0;
+      for (auto one = inputs.begin(); one != inputs.end(); ++one) {
+        const auto next = std::next(one);  // the beginning of another stands right before it
+        if (next != inputs.end() && std::ranges::mismatch(*one, *next).in1 == one->end()) continue;
+        ++rows;
+        tokens += one->size();
+      }
+      size_t passes = 0;  // of a row each
+      (void)answer_task(model, tokenizer, task, encoded, /*batch_tokens=*/1, [&](uint64_t) { ++passes; });
+      CHECK(passes == rows);
+      CHECK(num_tokens(task, encoded, max_length) == tokens);
+      const std::string_view asked = name;
+      CHECK(encoded.requests.size() == (asked == "lambada_openai" ? 50 : 200));
+      if (asked == "mmlu") CHECK(rows == 50);
+      if (asked == "hellaswag") CHECK(rows > 50);
     }
   }
 }

@@ -1,7 +1,7 @@
 """Makes tests/evaluate/harness: invented tasks in the forms of the Hugging Face hub, a tiny model that has learned a little of
 them, and what lm-evaluation-harness 0.4.13 says of that model, document by document. Run by hand:
   python tests/parity/make_eval_fixtures.py COPPICE OUTPUT      (an environment with lm-eval==0.4.13, torch and transformers)
-COPPICE is the program, which trains and exports the model. Nothing is downloaded; no text is anybody else's.
+COPPICE is the program, which trains the model where OUTPUT has none, and exports it. Nothing is downloaded; no text is anybody else's.
 """
 
 import json
@@ -14,6 +14,7 @@ import sys
 import tempfile
 
 DOCUMENTS = 50
+SUBJECTS = ["world_colours", "field_botany"]
 MAX_LENGTH = 160
 COLOURS = ["red", "green", "blue", "black", "white", "yellow", "brown", "grey"]
 THINGS = ["crow", "frog", "fox", "snow", "grass", "lake", "stone", "wheat", "moss", "coal", "swan", "plum", "birch", "rust", "Möwe", "ёж"]
@@ -113,7 +114,6 @@ def write_lines(path, documents):
 
 def write_tasks(folder):
     rng = random.Random(20)
-    subjects = ["world_colours", "field_botany"]
     files = {
         "arc_easy": [arc_document(rng, i, wrong=0.5) for i in range(DOCUMENTS)],
         "arc_train": [arc_document(rng, 1000 + i) for i in range(30)],
@@ -122,8 +122,8 @@ def write_tasks(folder):
         "winogrande_train": [winogrande_document(rng) for _ in range(12)],
         "piqa": [piqa_document(rng) for _ in range(DOCUMENTS)],
         "sciq": [sciq_document(rng) for _ in range(DOCUMENTS)],
-        "mmlu": [mmlu_document(rng, subjects[i * 2 // DOCUMENTS]) for i in range(DOCUMENTS)],
-        "mmlu_dev": [mmlu_document(rng, subjects[i % 2]) for i in range(10)],
+        "mmlu": [mmlu_document(rng, SUBJECTS[i * 2 // DOCUMENTS]) for i in range(DOCUMENTS)],
+        "mmlu_dev": [mmlu_document(rng, SUBJECTS[i % 2]) for i in range(10)],
         "lambada_openai": [lambada_document(rng, wrong=0.5) for _ in range(DOCUMENTS)],
         "gsm8k": [sum_document(rng) for _ in range(DOCUMENTS)],
         "gsm8k_train": [sum_document(rng) for _ in range(40)],
@@ -185,16 +185,26 @@ def training_documents():
 
 
 def train_model(coppice, work):
+    """The exported model."""
     write_lines(work / "corpus.jsonl", [{"id": f"t{i}", "text": text} for i, text in enumerate(training_documents())])
     (work / "recipe.toml").write_text(RECIPE)
     subprocess.run([coppice, "run", "recipe.toml", "--out", "run"], cwd=work, check=True)
     return work / "run" / "release" / "hf"
 
 
+def export_model(coppice, model, work):
+    """With all the files that transformers wants."""
+    subprocess.run([coppice, "export", model, "-o", work / "exported", "--format", "hf"], check=True)
+    return work / "exported"
+
+
 def harness_tasks(folder):
     """Name -> (the harness' own definition, changes to it, examples)."""
     data = lambda **files: {"data_files": {split: str(folder / f"{name}.jsonl") for split, name in files.items()}}  # noqa: E731
     plain = {"training_split": None, "validation_split": None, "test_split": None, "fewshot_split": None, "dataset_name": None}
+    mmlu = lambda subject: ("mmlu/default/_default_template_yaml", {  # noqa: E731
+        "test_split": "test", "fewshot_split": "dev", "dataset_kwargs": data(test="mmlu", dev="mmlu_dev"), "task_alias": subject,
+        "description": f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n"}, 2)  # fmt: skip
     short = {"until": ["Question:", "</s>", "<|im_end|>"], "do_sample": False, "temperature": 0.0, "max_gen_toks": 40}
     return {
         "arc_easy": ("arc/arc_easy", {"test_split": "test", "dataset_kwargs": data(test="arc_easy")}, 0),
@@ -204,9 +214,7 @@ def harness_tasks(folder):
         "winogrande_2shot": ("winogrande/default", {"validation_split": "validation", "training_split": "train", "dataset_kwargs": data(validation="winogrande", train="winogrande_train")}, 2),
         "piqa": ("piqa/piqa", {"validation_split": "validation", "dataset_kwargs": data(validation="piqa")}, 0),
         "sciq": ("sciq/sciq", {"test_split": "test", "dataset_kwargs": data(test="sciq")}, 0),
-        "mmlu_world_colours": ("mmlu/default/_default_template_yaml", {
-            "test_split": "test", "fewshot_split": "dev", "dataset_kwargs": data(test="mmlu", dev="mmlu_dev"),
-            "description": "The following are multiple choice questions (with answers) about world colours.\n\n"}, 2),
+        **{f"mmlu_{subject}": mmlu(subject) for subject in SUBJECTS},
         "lambada_openai": ("lambada/lambada_openai", {"test_split": "test", "dataset_kwargs": data(test="lambada_openai")}, 0),
         "gsm8k": ("gsm8k/gsm8k", {"test_split": "test", "dataset_kwargs": data(test="gsm8k"), "generation_kwargs": short}, 0),
         "gsm8k_5shot": ("gsm8k/gsm8k", {"test_split": "test", "fewshot_split": "train", "dataset_kwargs": data(test="gsm8k", train="gsm8k_train"), "generation_kwargs": short}, 5),
@@ -217,7 +225,9 @@ def harness_tasks(folder):
 def run_harness(model, folder, cache):
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_CACHE=str(cache), DISABLE_MULTIPROC="1", TOKENIZERS_PARALLELISM="false")
     import lm_eval.tasks
+    from lm_eval.api.group import Group
     from lm_eval.api.task import ConfigurableTask
+    from lm_eval.config.group import AggMetricConfig
     from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks._yaml_loader import load_yaml
@@ -234,15 +244,17 @@ def run_harness(model, folder, cache):
         config.update({"task": name, "dataset_path": "json", "num_fewshot": examples, **changes})
         loaded[name] = ConfigurableTask(config=config)
         loaded[name].set_fewshot_seed(1234)
-    if tasks["mmlu_world_colours"]:  # one subject of the file
-        for task in [loaded["mmlu_world_colours"]]:
-            for split in ["test", "dev"]:
-                task.dataset[split] = task.dataset[split].filter(lambda one: one["subject"] == "world_colours")
-            task.sampler.replace_df(list(task.dataset["dev"]))
-            task.task_docs = task.eval_docs
+    mmlu = Group("mmlu", aggregate_metric_list=[AggMetricConfig(metric="acc")], metadata={"version": 2})
+    for subject in SUBJECTS:  # both in one file
+        task = loaded[f"mmlu_{subject}"]
+        for split in ["test", "dev"]:
+            task.dataset[split] = task.dataset[split].filter(lambda one, subject=subject: one["subject"] == subject)
+        task.sampler.replace_df(list(task.dataset["dev"]))
+        task.task_docs = task.eval_docs
+        mmlu.add(task)
     lm = HFLM(pretrained=str(model), dtype="float32", device="cpu", batch_size=1, softmax_dtype="float32")
     assert lm.max_length == MAX_LENGTH
-    return evaluate(lm=lm, task_dict=loaded, bootstrap_iters=100000, log_samples=True)
+    return evaluate(lm=lm, task_dict={"tasks": loaded, "groups": {"mmlu": mmlu}}, bootstrap_iters=100000, log_samples=True)
 
 
 def plain_answer(answer):
@@ -262,7 +274,7 @@ def write_results(results, path):
             line["metrics"] = {one: sample[one] for one in sample["metrics"]}
             lines[name].append({key: value for key, value in line.items() if value is not None})
     kept = {name: {key: value for key, value in row.items() if "," in key} for name, row in results["results"].items()}
-    text = json.dumps({"lm_eval": "0.4.13", "results": kept}, indent=1) + "\n"
+    text = json.dumps({"lm_eval": "0.4.13", "results": kept, "group_subtasks": results["group_subtasks"]}, indent=1) + "\n"
     path.with_name("results.json").write_text(text)
     path.write_text("".join(json.dumps({"task": name, **line}, ensure_ascii=False) + "\n" for name, rows in lines.items() for line in rows), encoding="utf-8")
 
@@ -273,11 +285,12 @@ def main():
     write_tasks(output)
     with tempfile.TemporaryDirectory() as scratch:
         work = pathlib.Path(scratch)
-        model = train_model(coppice, work)
-        results = run_harness(model, output, work / "cache")
-        (output / "model").mkdir(exist_ok=True)
-        for name in ["config.json", "model.safetensors", "tokenizer.model"]:
-            shutil.copyfile(model / name, output / "model" / name)
+        if not (output / "model").exists():
+            model = train_model(coppice, work)
+            (output / "model").mkdir()
+            for name in ["config.json", "model.safetensors", "tokenizer.model"]:
+                shutil.copyfile(model / name, output / "model" / name)
+        results = run_harness(export_model(coppice, output / "model", work), output, work / "cache")
     write_results(results, output / "samples.jsonl")
 
 

@@ -45,6 +45,25 @@ TEST_SUITE("recipe") {
     CHECK(right.at("againarc_easy") / 40 == results[1]["results"]["arc_easy"]["acc,none"].get<double>());
   }
 
+  TEST_CASE("eval: MMLU's subjects are tasks in a group, the limit is each one's; the log says how far it is") {
+    const Scratch scratch("eval");
+    fs::create_directory_symlink(kHarness / "model", scratch / "again");
+    const Outcome outcome = run(scratch.path, {"eval", harness("model"), "again", "--tasks", harness("mmlu.jsonl"),
+                                               "--limit", "10", "--json", "results.json"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    CHECK(outcome.err.find("looks like mmlu, 2 subtasks, 20 of 50 documents") != std::string::npos);
+    CHECK(outcome.err.find("[eval] 40 documents scored, 2 models") != std::string::npos);
+    CHECK(outcome.out.find("| mmlu             | 2       | none   |      0 | acc    |") != std::string::npos);
+    CHECK(outcome.out.find("|  - field_botany  | 1.0     | none   |      0 | acc    |") != std::string::npos);
+    const json results = json::parse(slurp(scratch / "results.json"))[1];
+    const auto accuracy = [&](const char* name) { return results["results"][name]["acc,none"].get<double>(); };
+    CHECK(results["groups"]["mmlu"]["sample_len"] == 20);
+    CHECK(accuracy("mmlu") == doctest::Approx((accuracy("mmlu_field_botany") + accuracy("mmlu_world_colours")) / 2));
+    CHECK(results["group_subtasks"]["mmlu"] == json::array({"mmlu_field_botany", "mmlu_world_colours"}));
+    CHECK(results["n-samples"]["mmlu_field_botany"] == json{{"original", 25}, {"effective", 10}});
+  }
+
   TEST_CASE("eval: --json - alone stands on stdout; a whole file gives the harness' own accuracy") {
     const Scratch scratch("eval");
     const Outcome outcome =
@@ -74,6 +93,15 @@ TEST_SUITE("recipe") {
     refused({"--tasks", harness("piqa.jsonl"), harness("piqa.jsonl")}, 2, "two tasks named 'piqa'");
     refused({"--tasks", harness("piqa.jsonl"), "--fewshot", "arc=x.jsonl"}, 2, "--fewshot");
     refused({"--tasks", harness("gsm8k.jsonl")}, 2, "--num-fewshot 0");
-    refused({"--tasks", harness("piqa.jsonl")}, 3, "no/model");
+    spill(scratch / "stem.jsonl",
+          R"({"question": "Q", "subject": "stem", "choices": ["w", "x", "y", "z"], "answer": 1})"
+          "\n"
+          R"({"question": "Q", "subject": "anatomy", "choices": ["w", "x", "y", "z"], "answer": 1})");
+    refused({"--tasks", "mmlu=stem.jsonl"}, 2, "two tasks named 'mmlu_stem'");
+    refused({"--tasks", harness("piqa.jsonl")}, 3, "no/model: no such model");
+    const Outcome second = run(scratch.path, {"eval", harness("model"), "no/model", "--tasks", harness("piqa.jsonl")});
+    CHECK(second.code == 3);
+    CHECK(second.err.find("no/model: no such model") != std::string::npos);
+    CHECK(second.err.find("[eval]") == std::string::npos);  // and the first one is not scored in vain
   }
 }

@@ -145,6 +145,7 @@ constexpr Row kRows[] = {
      "check_evaluate; with a tokenizer that the run trains, as soon as there is one"},
     {"src/tasks/fewshot.cpp", "", 1, Why::command, "coppice eval"},
     {"src/tasks/pattern.cpp", "", 2, Why::command, "coppice eval"},
+    {"src/tasks/subtasks.cpp", "", 1, Why::command, "coppice eval; a stage's form has no subtasks"},
     {"src/tasks/task_definition.cpp", "", 4, Why::command, "coppice eval; a stage's form is a constant"},
     {"src/tasks/task_yaml.cpp", "", 3, Why::command, "coppice eval"},
     {"src/tasks/template_lexer.cpp", "", 4, Why::command, "coppice eval; a stage's form is a constant"},
