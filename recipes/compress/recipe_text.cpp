@@ -96,7 +96,8 @@ std::string recovery_stages(const Compression& c) {
       "is what\n"
       "# is to be mended. No decay, which would outweigh so few steps.\n"
       "[[stage]]\nname = \"core\"\nkind = \"train\"\nfrom = \"pruned\"\nlabels = \"labels\"\nloss = \"top_k\"\n"
-      "teacher_weight = 0.9\noptimizer = \"adamw\"\nlr = 3e-4\nfinal_lr_ratio = 0.1\nweight_decay = 0.0\n";
+      "teacher_weight = 0.9\noptimizer = \"adamw\"\nlr = 3e-4\nfinal_lr_ratio = 0.1\nweight_decay = 0.0\n"
+      "drop_grad_norm = 1e4\n";
   text += training_keys(s, s.tokens, s.eval_steps, s.checkpoint_steps);
   text += "data_seed = 3\n";
   text += fmt::format(

@@ -68,7 +68,7 @@ void Journal::end_step(TrainingState& state, const StepRecord& record, const Mod
     if (const std::string zero = zero_gradient_.look(record.outcome.grad_norm, state.step); !zero.empty())
       log_warning(zero);
   if (!record.outcome.applied) write_skipped(state.step, record, batches);
-  const double loss = record.sums.terms().loss;
+  const double loss = record.sums.terms().loss, norm = record.outcome.grad_norm;
   progress_.update(static_cast<uint64_t>(state.step),
                    {{"loss", fmt::format("{:.4f}", loss)},
                     {"tok/s", format_count(static_cast<double>(options_.batch_tokens) / step_s)},
@@ -78,9 +78,13 @@ void Journal::end_step(TrainingState& state, const StepRecord& record, const Mod
         fmt::format("stage '{}' step {}: {} steps in a row were skipped (last loss {:.4g}, gradient norm {:.4g}); last "
                     "checkpoint: step {}. Look at "
                     "bad_batches.jsonl, or go back to a checkpoint before step {} (coppice rewind) and on with a lower "
-                    "{}.lr (--allow-change)",
-                    context_.stage.name, state.step, state.consecutive_skips, loss, record.outcome.grad_norm,
-                    std::max<int64_t>(saved_step, 0), state.step - state.consecutive_skips + 1, context_.stage.name));
+                    "{}.lr (--allow-change){}",
+                    context_.stage.name, state.step, state.consecutive_skips, loss, norm,
+                    std::max<int64_t>(saved_step, 0), state.step - state.consecutive_skips + 1, context_.stage.name,
+                    std::isfinite(norm) ? fmt::format("; a model that is far off at first, as after a hard cut, may "
+                                                      "need a higher {}.drop_grad_norm than {}",
+                                                      context_.stage.name, options_.optimizer.drop_grad_norm)
+                                        : ""));
 }
 
 void Journal::write_line(const TrainingState& state, const StepRecord& record, double step_s, double mfu) {

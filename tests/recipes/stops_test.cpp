@@ -126,4 +126,14 @@ TEST_SUITE("faults") {
     CHECK(without_clock(slurp(killed.path / "runs/small/dense/metrics.jsonl")) ==
           without_clock(slurp(straight.path / "runs/small/dense/metrics.jsonl")));
   }
+
+  TEST_CASE("a stage whose every gradient norm reaches the bar stops, and the bar is named") {
+    const Scratch scratch("skips_all");
+    write_run(scratch.path, "small.toml");
+    const Outcome stopped = run(scratch.path, {"run", "small.toml", "--set", "dense.drop_grad_norm=1e-9", "--set",
+                                               "dense.max_skipped_steps=3"});
+    CHECK(stopped.code == 6);
+    CHECK(stopped.err.find("stage 'dense' step 4: 4 steps in a row were skipped") != std::string::npos);
+    CHECK(stopped.err.find("may need a higher dense.drop_grad_norm than 1e-09") != std::string::npos);
+  }
 }
