@@ -109,7 +109,6 @@ void keep_settings(const StageContext& context, const std::string& folder) {
 Json run(StageContext& context) {
   const auto& options = context.stage.get<ImportStage>();
   const int64_t rows = given_shape(options.path).config.vocab_size, vocab_size = options.config.vocab_size;
-  const Model model = read_given_model(options.path, vocab_size);
   if (rows > vocab_size)
     log_info(fmt::format("stage '{}': the vocabulary table of {} has {} padded rows beyond {} ids: they are cut",
                          context.stage.name, options.path, rows - vocab_size, vocab_size));
@@ -130,7 +129,7 @@ Json run(StageContext& context) {
       log_info(fmt::format("stage '{}': most weights of {} are {}: what is imported has been quantised once",
                            context.stage.name, options.path, origin.at("weight_type").get<std::string>()));
   }
-  save_model(context.folder() / "model", model, model_facts(context));
+  save_given_model(context.folder() / "model", options.path, vocab_size, model_facts(context));
   return {{"tokens", 0}, {"results", results}};
 }
 

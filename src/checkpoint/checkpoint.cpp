@@ -2,10 +2,12 @@
 // validates; there is no "latest" file.
 #include "src/checkpoint/checkpoint.h"
 
+#include <ATen/ops/empty.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <system_error>
 
@@ -14,6 +16,7 @@
 #include "src/base/files.h"
 #include "src/base/log.h"
 #include "src/checkpoint/folder_commit.h"
+#include "src/checkpoint/stored_weights.h"
 #include "src/model/parameters.h"
 #include "src/tensors/shape.h"
 
@@ -72,6 +75,14 @@ void check_step(const Json& manifest, const CheckpointPlace& place) {
     throw UserError::bad_file(where, fmt::format("holds step {}, expected {} by its folder's name", step, place.step));
 }
 
+void write_model(const fs::path& folder, const ModelConfig& config,
+                 std::function<at::Tensor(const std::string&)> tensor_of, Json facts, uint64_t part_bytes) {
+  COPPICE_CHECK(!facts.contains("model"), "the facts of a model hold no config");
+  facts["model"] = to_json(config);
+  write_tensor_folder(folder, kModelFormat, parameter_source(config, "/model/", std::move(tensor_of)), std::move(facts),
+                      part_bytes);
+}
+
 }  // namespace
 
 TensorSource parameter_source(const ModelConfig& config, const std::string& prefix,
@@ -87,12 +98,21 @@ TensorSource parameter_source(const ModelConfig& config, const std::string& pref
 }
 
 void save_model(const fs::path& folder, const Model& model, Json facts, uint64_t part_bytes) {
-  COPPICE_CHECK(!facts.contains("model"), "the facts of a model hold no config");
-  facts["model"] = to_json(model.config);
   const MasterReader master = model.arena->read_master();
-  write_tensor_folder(folder, kModelFormat,
-                      parameter_source(model.config, "/model/", [&](const std::string& name) { return master[name]; }),
-                      std::move(facts), part_bytes);
+  write_model(
+      folder, model.config, [&](const std::string& name) { return master[name]; }, std::move(facts), part_bytes);
+}
+
+void save_model(const fs::path& folder, const StoredWeights& weights, Json facts) {
+  std::map<std::string, Parameter> parameters;
+  for (const Parameter& parameter : parameter_table(weights.config)) parameters.emplace(parameter.name, parameter);
+  const auto value_of = [&](const std::string& name) {
+    const Parameter& parameter = parameters.at(name);
+    at::Tensor value = at::empty(parameter.shape, at::kFloat);
+    weights.read(parameter, value);
+    return value;
+  };
+  write_model(folder, weights.config, value_of, std::move(facts), kPartBytes);
 }
 
 LoadedModel load_model(const fs::path& folder) {

@@ -3,11 +3,11 @@
 #include "src/checkpoint/gguf_import.h"
 
 #include <ATen/core/Tensor.h>
-#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <set>
 #include <span>
 
@@ -98,26 +98,25 @@ void read_values(const GgufFile& file, const GgufTensor& tensor, const Parameter
 
 }  // namespace
 
-Model import_gguf(const fs::path& path, int64_t vocab_size) {
-  const GgufFile file(path);
-  const GgufShape shape = read_gguf_shape(file);
-  check_tensors(file, parameter_table(shape.config));  // before anything of the model's size is allocated
+StoredWeights gguf_weights(const fs::path& path, int64_t vocab_size) {
+  auto file = std::make_shared<const GgufFile>(path);
+  const GgufShape shape = read_gguf_shape(*file);
+  check_tensors(*file, parameter_table(shape.config));  // before anything of the model's size is allocated
   ModelConfig config = shape.config;
   if (!shape.true_widths.empty()) config.intermediate_size = shape.true_widths;
   if (vocab_size > config.vocab_size)
-    throw UserError::bad_file(file.where(), fmt::format("the vocabulary table has {} rows, fewer than {} ids",
-                                                        config.vocab_size, vocab_size));
+    throw UserError::bad_file(file->where(), fmt::format("the vocabulary table has {} rows, fewer than {} ids",
+                                                         config.vocab_size, vocab_size));
   if (vocab_size > 0) config.vocab_size = vocab_size;
-  const at::NoGradGuard no_grad;
-  Model model = make_model(config);
-  const MasterEditor master = model.arena->edit_master();
-  for (const Parameter& parameter : parameter_table(config)) {
-    const bool permuted = rotates_neighbours(shape.architecture) && is_rotated(parameter);
-    read_values(file, *file.find_tensor(parameter.gguf_name), parameter, master[parameter.name],
-                permuted ? config.head_dim : 0);
-  }
-  return model;
+  const bool permutes = rotates_neighbours(shape.architecture);
+  return {.config = config,
+          .read = [file, permutes, head_dim = config.head_dim](const Parameter& parameter, const at::Tensor& into) {
+            read_values(*file, *file->find_tensor(parameter.gguf_name), parameter, into,
+                        permutes && is_rotated(parameter) ? head_dim : 0);
+          }};
 }
+
+Model import_gguf(const fs::path& path, int64_t vocab_size) { return read_model(gguf_weights(path, vocab_size)); }
 
 ModelConfig import_gguf_config(const fs::path& path) {
   const GgufFile file(path);

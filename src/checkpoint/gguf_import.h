@@ -7,15 +7,18 @@
 
 #include "src/checkpoint/gguf_metadata.h"
 #include "src/checkpoint/hf_settings.h"
+#include "src/checkpoint/stored_weights.h"
 #include "src/model/config.h"
 #include "src/model/decoder.h"
 #include "src/tokens/gguf_vocabulary.h"
 
 namespace coppice {
 
-/// Opens a GGUF file (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K), layers cut back to their true
-/// widths. Of the vocabulary tables the first `vocab_size` rows are read (0 = all). Each tensor is read once, straight
-/// to its place. UserError::bad_file naming what is not supported, or the tensor with expected and found.
+/// The weights of a GGUF file (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K), layers cut back to
+/// their true widths. Of the vocabulary tables the first `vocab_size` rows are read (0 = all). Each tensor is read
+/// once, straight to its place. UserError::bad_file naming what is not supported, or the tensor with expected and
+/// found.
+StoredWeights gguf_weights(const std::filesystem::path& path, int64_t vocab_size = 0);
 Model import_gguf(const std::filesystem::path& path, int64_t vocab_size = 0);
 /// Shape of the model that import_gguf() returns, all rows of its vocabulary tables included.
 ModelConfig import_gguf_config(const std::filesystem::path& path);

@@ -84,6 +84,7 @@ struct Format {
   GivenShape (*shape)(const fs::path&);
   void (*check)(const fs::path&);
   Model (*read)(const fs::path&, int64_t vocab_size);
+  StoredWeights (*weights)(const fs::path&, int64_t vocab_size);  // null: it is one of our folders
   std::string (*sha256)(const fs::path&);
   ReadSettings (*settings)(const fs::path&, const Tokenizer&);
   Json (*origin)(const fs::path&);
@@ -95,6 +96,7 @@ constexpr std::array<Format, 3> kFormats{{
      .shape = [](const fs::path& path) { return GivenShape{.config = import_gguf_config(path)}; },
      .check = check_gguf_file,
      .read = import_gguf,
+     .weights = gguf_weights,
      .sha256 = [](const fs::path& path) { return sha256_file(path); },
      .settings = [](const fs::path& path, const Tokenizer&) { return gguf_settings(path); },
      .origin = gguf_origin,
@@ -107,6 +109,7 @@ constexpr std::array<Format, 3> kFormats{{
          },
      .check = [](const fs::path& path) { load_model_config(path / "model"); },
      .read = read_imported,
+     .weights = nullptr,
      .sha256 = [](const fs::path& path) { return sha256_hex(read_file(path / "model" / "manifest.json")); },
      .settings =
          [](const fs::path& path, const Tokenizer&) {
@@ -118,6 +121,7 @@ constexpr std::array<Format, 3> kFormats{{
      .shape = hf_shape,
      .check = check_hf_files,
      .read = import_hf,
+     .weights = hf_weights,
      .sha256 = hf_folder_sha256,
      .settings = read_hf_settings,
      .origin = [](const fs::path& path) { return origin_json(read_model_card(path)); },
@@ -147,6 +151,14 @@ GivenShape given_shape(const fs::path& path) { return format_of(path).shape(path
 void check_given_files(const fs::path& path) { format_of(path).check(path); }
 
 Model read_given_model(const fs::path& path, int64_t vocab_size) { return format_of(path).read(path, vocab_size); }
+
+void save_given_model(const fs::path& folder, const fs::path& given, int64_t vocab_size, Json facts) {
+  const Format& format = format_of(given);
+  if (format.weights != nullptr)
+    save_model(folder, format.weights(given, vocab_size), std::move(facts));
+  else
+    save_model(folder, format.read(given, vocab_size), std::move(facts));
+}
 
 std::string given_model_sha256(const fs::path& path) { return format_of(path).sha256(path); }
 
@@ -181,8 +193,8 @@ Json import_into(const fs::path& folder, const fs::path& given) {
   try {
     // one thread hashes what was given while the other reads it
     std::future<std::string> sha256 = std::async(std::launch::async, given_model_sha256, given);
-    save_model(temporary / "model", read_given_model(given, tokenizer.vocab_size()),
-               {{"tokenizer_sha256", tokenizer.fingerprint()}});
+    save_given_model(temporary / "model", given, tokenizer.vocab_size(),
+                     {{"tokenizer_sha256", tokenizer.fingerprint()}});
     make_folder(temporary / kImportedTokenizer);
     tokenizer.save(temporary / kImportedTokenizer);
     const auto [settings, left_behind] = given_settings(given, tokenizer);

@@ -32,6 +32,9 @@ GivenShape given_shape(const std::filesystem::path& path);
 void check_given_files(const std::filesystem::path& path);
 /// The model, with the first `vocab_size` rows of its vocabulary tables (0 = all).
 Model read_given_model(const std::filesystem::path& path, int64_t vocab_size = 0);
+/// The same into a folder, as save_model() leaves it; of files from elsewhere a parameter at a time is held.
+void save_given_model(const std::filesystem::path& folder, const std::filesystem::path& given, int64_t vocab_size,
+                      Json facts);
 /// SHA-256 of all that it is read from.
 std::string given_model_sha256(const std::filesystem::path& path);
 /// What it says beside weights and ids, as far as a model with this tokenizer can have it.

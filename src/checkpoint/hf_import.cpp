@@ -10,6 +10,7 @@
 #include <atomic>
 #include <bit>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <span>
@@ -218,30 +219,36 @@ void check_tied_head(const Entries& entries, const at::Tensor& embedding_VD, con
                               "tie_word_embeddings is set, yet lm_head.weight differs from model.embed_tokens.weight");
 }
 
+/// Of a model as large as the files say, or with fewer rows and channels.
+StoredWeights weights_in(const fs::path& folder, const HfConfig& hf, const ModelConfig& wanted) {
+  // before anything of the model's size is allocated
+  auto entries = std::make_shared<const Entries>(checked_entries(folder, parameter_table(hf.config), hf.config));
+  return {
+      .config = wanted,
+      .read = [folder, entries, tied = wanted.tie_word_embeddings](const Parameter& parameter, const at::Tensor& into) {
+        read_part(parameter.hf_name, entries->at(parameter.hf_name), into,
+                  /*zero_beyond=*/parameter.axes.front() != Axis::vocab);
+        if (tied && parameter.name == "embed_tokens.weight") check_tied_head(*entries, into, folder);
+      }};
+}
+
 }  // namespace
 
 Model read_hf_model(const fs::path& folder, const HfConfig& hf, const ModelConfig& wanted) {
-  const Entries entries = checked_entries(folder, parameter_table(hf.config),
-                                          hf.config);  // before anything of the model's size is allocated
-  c10::NoGradGuard no_grad;
-  Model model = make_model(wanted);
-  const MasterEditor master = model.arena->edit_master();
-  for (const Parameter& parameter : parameter_table(wanted))
-    read_part(parameter.hf_name, entries.at(parameter.hf_name), master[parameter.name],
-              /*zero_beyond=*/parameter.axes.front() != Axis::vocab);
-  if (wanted.tie_word_embeddings) check_tied_head(entries, master["embed_tokens.weight"], folder);
-  return model;
+  return read_model(weights_in(folder, hf, wanted));
 }
 
-Model import_hf(const fs::path& folder, int64_t vocab_size) {
+StoredWeights hf_weights(const fs::path& folder, int64_t vocab_size) {
   const HfConfig hf = read_hf_config(folder);
   ModelConfig wanted = hf.config;
   if (!hf.intermediate_sizes.empty()) wanted.intermediate_size = hf.intermediate_sizes;
   if (vocab_size > 0) wanted.vocab_size = vocab_size;
   COPPICE_CHECK(wanted.vocab_size <= hf.config.vocab_size,
                 fmt::format("{} ids for {} rows", vocab_size, hf.config.vocab_size));
-  return read_hf_model(folder, hf, wanted);
+  return weights_in(folder, hf, wanted);
 }
+
+Model import_hf(const fs::path& folder, int64_t vocab_size) { return read_model(hf_weights(folder, vocab_size)); }
 
 void check_hf_files(const fs::path& folder) {
   const HfConfig hf = read_hf_config(folder);

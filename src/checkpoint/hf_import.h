@@ -7,14 +7,17 @@
 #include <string>
 
 #include "src/checkpoint/hf_config.h"
+#include "src/checkpoint/stored_weights.h"
 #include "src/model/config.h"
 #include "src/model/decoder.h"
 
 namespace coppice {
 
-/// Opens a Hugging Face folder (our own exports, layers cut back to their true widths, and plain Llama / Mistral /
-/// Qwen2 / Qwen3 folders with tied or untied heads). Of the vocabulary tables the first `vocab_size` rows are read (0 =
-/// all; padded_rows). UserError::bad_file naming what is not supported, or the tensor with expected and found.
+/// The weights of a Hugging Face folder (our own exports, layers cut back to their true widths, and plain Llama /
+/// Mistral / Qwen2 / Qwen3 folders with tied or untied heads). Of the vocabulary tables the first `vocab_size` rows are
+/// read (0 = all; padded_rows). UserError::bad_file naming what is not supported, or the tensor with expected and
+/// found.
+StoredWeights hf_weights(const std::filesystem::path& folder, int64_t vocab_size = 0);
 Model import_hf(const std::filesystem::path& folder, int64_t vocab_size = 0);
 /// Refuses what import_hf() would, short of the weights' values: config.json, index, and the header of every file,
 /// without reading a parameter.
