@@ -147,7 +147,7 @@ TEST_SUITE("faults") {
     refuse(changed([](auto& v) { v.bos_id = -1; }), "the id -1");
     refuse(changed([](auto& v) { v.eos_id.reset(); }), "eos_token_id is missing");
     refuse(changed([](auto& v) { v.tokens[264] = "\xFF"; }), "not valid UTF-8");
-    refuse(changed([](auto& v) { v.tokens[264] = v.tokens[1]; }), "appears twice");
+    refuse(changed([](auto& v) { v.tokens[264] = v.tokens[1]; }), "has two ids, 1 and 264");
     refuse(changed([](auto& v) { v.merges[0] = "he"; }), "no space");
     refuse(changed([](auto& v) { v.merges[0] = "q u"; }), "is no token");
     refuse(changed([](auto& v) { v.model = "llama"; }), "0 scores for 265 tokens");
