@@ -12,22 +12,20 @@
 #include "src/cli/option_node.h"
 
 namespace coppice {
-namespace {
 
 using Kind = OptionValue::Kind;
 using Node = OptionTable::Node;
 
-std::string to_toml(bool value) { return value ? "true" : "false"; }
-std::string to_toml(int64_t value) { return fmt::format("{}", value); }
-std::string to_toml(int value) { return fmt::format("{}", value); }
-std::string to_toml(uint64_t value) {
+static std::string to_toml(bool value) { return value ? "true" : "false"; }
+static std::string to_toml(int64_t value) { return fmt::format("{}", value); }
+static std::string to_toml(int value) { return fmt::format("{}", value); }
+static std::string to_toml(uint64_t value) {
   COPPICE_CHECK(value <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()),
                 "TOML has no integers above 2^63 - 1");
   return fmt::format("{}", value);
 }
-using coppice::to_toml;
 template <class Element>
-std::string to_toml(const std::vector<Element>& values) {
+static std::string to_toml(const std::vector<Element>& values) {
   std::string text = "[";
   for (const Element& value : values) {
     if (text.size() > 1) text += ", ";
@@ -35,6 +33,8 @@ std::string to_toml(const std::vector<Element>& values) {
   }
   return text + "]";
 }
+
+namespace {
 
 /// The one body of all take(): `convert` gives std::nullopt for a value of the wrong type or outside its range.
 template <class Value, class Convert>
