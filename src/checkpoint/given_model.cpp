@@ -83,8 +83,7 @@ struct Format {
   bool (*matches)(const fs::path&);
   GivenShape (*shape)(const fs::path&);
   void (*check)(const fs::path&);
-  Model (*read)(const fs::path&, int64_t vocab_size);
-  StoredWeights (*weights)(const fs::path&, int64_t vocab_size);  // null: it is one of our folders
+  StoredWeights (*weights)(const fs::path&, int64_t vocab_size);  // null: a folder of ours, see read_imported
   std::string (*sha256)(const fs::path&);
   ReadSettings (*settings)(const fs::path&, const Tokenizer&);
   Json (*origin)(const fs::path&);
@@ -95,7 +94,6 @@ constexpr std::array<Format, 3> kFormats{{
     {.matches = is_gguf,
      .shape = [](const fs::path& path) { return GivenShape{.config = import_gguf_config(path)}; },
      .check = check_gguf_file,
-     .read = import_gguf,
      .weights = gguf_weights,
      .sha256 = [](const fs::path& path) { return sha256_file(path); },
      .settings = [](const fs::path& path, const Tokenizer&) { return gguf_settings(path); },
@@ -108,7 +106,6 @@ constexpr std::array<Format, 3> kFormats{{
                              .attention_window = facts_of(path).at("attention_window").get<int64_t>()};
          },
      .check = [](const fs::path& path) { load_model_config(path / "model"); },
-     .read = read_imported,
      .weights = nullptr,
      .sha256 = [](const fs::path& path) { return sha256_hex(read_file(path / "model" / "manifest.json")); },
      .settings =
@@ -120,7 +117,6 @@ constexpr std::array<Format, 3> kFormats{{
     {.matches = [](const fs::path&) { return true; },
      .shape = hf_shape,
      .check = check_hf_files,
-     .read = import_hf,
      .weights = hf_weights,
      .sha256 = hf_folder_sha256,
      .settings = read_hf_settings,
@@ -150,14 +146,17 @@ GivenShape given_shape(const fs::path& path) { return format_of(path).shape(path
 
 void check_given_files(const fs::path& path) { format_of(path).check(path); }
 
-Model read_given_model(const fs::path& path, int64_t vocab_size) { return format_of(path).read(path, vocab_size); }
+Model read_given_model(const fs::path& path, int64_t vocab_size) {
+  const Format& format = format_of(path);
+  return format.weights != nullptr ? read_model(format.weights(path, vocab_size)) : read_imported(path, vocab_size);
+}
 
 void save_given_model(const fs::path& folder, const fs::path& given, int64_t vocab_size, Json facts) {
   const Format& format = format_of(given);
   if (format.weights != nullptr)
     save_model(folder, format.weights(given, vocab_size), std::move(facts));
   else
-    save_model(folder, format.read(given, vocab_size), std::move(facts));
+    save_model(folder, read_imported(given, vocab_size), std::move(facts));
 }
 
 std::string given_model_sha256(const fs::path& path) { return format_of(path).sha256(path); }
