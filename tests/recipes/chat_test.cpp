@@ -20,24 +20,6 @@ const char* const kTemplate =
     "{% for m in messages %}{% if loop.first %}{{ '<s>You answer.</s>' }}{% endif %}{{ bos_token + m.role + '\n' + "
     "m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}{{ '<s>assistant\n' }}{% endif %}";
 
-const char* const kStages = R"(
-[[stage]]
-name = "dense"
-kind = "import"
-path = "hf"
-[[stage]]
-name = "pruned"
-kind = "prune"
-from = "dense"
-scores = "magnitude"
-target = "cut_1"
-[[stage]]
-name = "release"
-kind = "export"
-from = "pruned"
-formats = ["hf", "gguf"]
-)";
-
 constexpr const char* kGguf = "runs/chain/release/gguf/chain-pruned-F32.gguf";
 
 void set_in(const fs::path& file, const std::string& key, const nlohmann::json& value) {
@@ -83,7 +65,7 @@ struct ChatRun {
   const fs::path& folder = given.scratch.path;
   explicit ChatRun(const std::string& name) : given(name) {
     set_in(folder / "hf/tokenizer_config.json", "chat_template", kTemplate);
-    spill(folder / "chain.toml", given.recipe(kStages));
+    spill(folder / "chain.toml", given.recipe(kCutAndExport));
     const Outcome outcome = run(folder, {"run", "chain.toml"});
     INFO(outcome.err);
     REQUIRE(outcome.code == 0);

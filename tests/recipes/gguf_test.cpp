@@ -10,24 +10,6 @@ using namespace coppice::test;
 
 namespace {
 
-const char* const kCut = R"(
-[[stage]]
-name = "dense"
-kind = "import"
-path = "hf"
-[[stage]]
-name = "pruned"
-kind = "prune"
-from = "dense"
-scores = "magnitude"
-target = "cut_1"
-[[stage]]
-name = "release"
-kind = "export"
-from = "pruned"
-formats = ["hf", "gguf"]
-)";
-
 /// The recipe of a model that lies at `path`, tokenizer and all, and is evaluated.
 std::string recipe_of(const std::string& path) {
   return fmt::format(R"(
@@ -76,7 +58,7 @@ struct ExportedRun {
   GivenModel given;
   const fs::path& folder = given.scratch.path;
   explicit ExportedRun(const std::string& name) : given(name) {
-    spill(folder / "chain.toml", given.recipe(kCut));
+    spill(folder / "chain.toml", given.recipe(kCutAndExport));
     run_well(folder, {"run", "chain.toml"});
     REQUIRE(fs::exists(folder / kFile));
   }
@@ -147,7 +129,7 @@ TEST_SUITE("recipe") {
   TEST_CASE("gguf: the license of a Hugging Face folder, and what its model was made from, go along to both formats") {
     const GivenModel given("license");
     const fs::path& folder = given.scratch.path;
-    spill(folder / "chain.toml", given.recipe(kCut));
+    spill(folder / "chain.toml", given.recipe(kCutAndExport));
     run_well(folder, {"run", "chain.toml"});
     CHECK_FALSE(fs::exists(folder / "runs/chain/release/hf/README.md"));
     CHECK(run_well(folder, {"inspect", kFile}).out.find("license") == std::string::npos);

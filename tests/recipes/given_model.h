@@ -76,6 +76,25 @@ from = "dense"
 scores = "magnitude"
 )";
 
+/// Stages that import that model, cut it by magnitude to the model `cut_1`, and export what is left.
+inline constexpr const char* kCutAndExport = R"(
+[[stage]]
+name = "dense"
+kind = "import"
+path = "hf"
+[[stage]]
+name = "pruned"
+kind = "prune"
+from = "dense"
+scores = "magnitude"
+target = "cut_1"
+[[stage]]
+name = "release"
+kind = "export"
+from = "pruned"
+formats = ["hf", "gguf"]
+)";
+
 /// A corpus, tasks, a tokenizer, and a model in hf/.
 struct GivenModel {
   Scratch scratch;
