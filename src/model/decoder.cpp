@@ -12,6 +12,7 @@
 #include <span>
 
 #include "src/base/errors.h"
+#include "src/model/decoder_layer.h"
 #include "src/model/parameters.h"
 #include "src/tensors/ops.h"
 #include "src/tensors/shape.h"
@@ -79,12 +80,23 @@ at::Tensor rope_frequencies(const ModelConfig& config) {
   return frequencies;
 }
 
+at::Tensor self_attention(const ModelConfig& config, const LayerWeights& w, const at::Tensor& normed_ND,
+                          const DecoderInput& input, const at::Tensor& frequencies) {
+  // the heads whose weights are held here, be they all of them or a part
+  const int64_t heads = w.o.value.size(1) / config.head_dim;
+  const int64_t kv_heads = (w.qkv.value.size(0) / config.head_dim - heads) / 2;
+  const at::Tensor qkv_NP =
+      qk_norm_rope(linear(normed_ND, w.qkv.value, w.qkv.grad, w.qkv_bias.value, w.qkv_bias.grad), w.q_norm.value,
+                   w.q_norm.grad, w.k_norm.value, w.k_norm.grad, input.position_BT.reshape({-1}), heads, kv_heads,
+                   config.rms_norm_eps, frequencies, input.largest_position);
+  return linear(causal_attention(qkv_NP, input.token_BT.size(0), heads, kv_heads, input.document_BT), w.o.value,
+                w.o.grad);
+}
+
 at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const FfnMasks& masks,
                           const DecoderTaps& taps) {
   check_input(model, input, masks);
   const ModelConfig& config = model.config;
-  const int64_t batch = input.token_BT.size(0);
-  const at::Tensor position_N = input.position_BT.reshape({-1});
   const at::Tensor frequencies = rope_frequencies(config);
   const double eps = config.rms_norm_eps;
 
@@ -95,14 +107,7 @@ at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const F
     const LayerWeights w = layer_weights(model, layer);
     ResidualNorm norm = residual_rms_norm(x_ND, delta_ND, w.attention_norm.value, w.attention_norm.grad, eps);
     if (taps.layer_output && layer > 0) taps.layer_output(static_cast<int>(layer) - 1, norm.residual_ND);
-    // the heads whose weights are held here, be they all of them or a part
-    const int64_t heads = w.o.value.size(1) / config.head_dim;
-    const int64_t kv_heads = (w.qkv.value.size(0) / config.head_dim - heads) / 2;
-    const at::Tensor qkv_NP =
-        qk_norm_rope(linear(norm.normed_ND, w.qkv.value, w.qkv.grad, w.qkv_bias.value, w.qkv_bias.grad), w.q_norm.value,
-                     w.q_norm.grad, w.k_norm.value, w.k_norm.grad, position_N, heads, kv_heads, eps, frequencies,
-                     input.largest_position);
-    delta_ND = linear(causal_attention(qkv_NP, batch, heads, kv_heads, input.document_BT), w.o.value, w.o.grad);
+    delta_ND = self_attention(config, w, norm.normed_ND, input, frequencies);
 
     norm = residual_rms_norm(norm.residual_ND, delta_ND, w.ffn_norm.value, w.ffn_norm.grad, eps);
     const at::Tensor ffn_mask_F =
