@@ -1,0 +1,293 @@
+#include "pruning/refit.h"
+
+#include "tests/pruning/tiny.h"  // before any CHECK
+
+#include <c10/core/GradMode.h>
+
+#include <limits>
+#include <numeric>
+
+#include "pruning/plan.h"
+#include "src/base/errors.h"
+#include "tests/tensors/whole_arena.h"
+
+using namespace coppice;
+using tiny::largest;
+
+namespace {
+
+/// Windows of 12 tokens that differ from each other, as many as live_BT has rows.
+Batch batch_of(const at::Tensor& live_BT, int64_t first = 0) {
+  const int64_t rows = live_BT.size(0), seq_len = live_BT.size(1);
+  const at::Tensor place_N = at::arange(first, first + rows * seq_len, at::kLong);
+  Batch batch;
+  batch.token_BT = (place_N * place_N * 3 + place_N * 17 + 5).remainder(1009).remainder(37).view({rows, seq_len});
+  batch.position_BT = at::arange(seq_len, at::kLong).expand({rows, seq_len}).contiguous();
+  batch.true_label_BT = at::where(live_BT, batch.token_BT, at::full_like(batch.token_BT, kIgnoredLabel));
+  batch.num_live = live_BT.sum().item<int64_t>();
+  return batch;
+}
+
+std::vector<Batch> calibration() {
+  at::Tensor live_BT = at::ones({6, 12}, at::kBool);
+  live_BT[2].narrow(0, 7, 5).fill_(false);
+  return {batch_of(live_BT), batch_of(at::ones({5, 12}, at::kBool), 1000)};
+}
+
+std::string down_of(int64_t layer) { return "layers." + std::to_string(layer) + ".mlp.down_proj.weight"; }
+
+at::Tensor down_proj(const Model& model, int64_t layer) { return model.arena->read_master()[down_of(layer)].clone(); }
+
+PrunePlan plan_of(std::vector<std::vector<int64_t>> kept) {
+  return {.source_sha256 = "", .scores = "by hand", .kept = std::move(kept)};
+}
+
+std::vector<int64_t> first(int64_t count) {
+  std::vector<int64_t> channels(static_cast<size_t>(count));
+  std::iota(channels.begin(), channels.end(), 0);
+  return channels;
+}
+
+/// Hidden states of one layer at live tokens, in double, by way of the decoder itself.
+at::Tensor hidden_of(const Model& model, int64_t layer, const std::vector<Batch>& batches) {
+  c10::NoGradGuard no_grad;
+  std::vector<at::Tensor> live;
+  for (const Batch& batch : batches) {
+    const DecoderTap tap = [&](int at_layer, const at::Tensor& hidden_NF) {
+      if (at_layer == layer)
+        live.push_back(
+            hidden_NF.index_select(0, batch.true_label_BT.ne(kIgnoredLabel).reshape({-1}).nonzero().squeeze(1)));
+    };
+    decoder_hidden(model, batch.input(), {}, {.ffn_hidden = tap});
+  }
+  return at::cat(live).to(at::kDouble);
+}
+
+/// The source from `layer` on, on what `below` has under it.
+Model source_above(const Model& source, const Model& below, int64_t layer) {
+  ModelConfig config = source.config;
+  for (int64_t l = 0; l < layer; ++l)
+    config.intermediate_size[static_cast<size_t>(l)] = below.config.intermediate_size[static_cast<size_t>(l)];
+  Model mixed = make_model(config);
+  const MasterReader upper = source.arena->read_master(), lower = below.arena->read_master();
+  const MasterEditor into = mixed.arena->edit_master();
+  for (const Parameter& row : parameter_table(config))
+    into[row.name].copy_(row.layer >= 0 && row.layer < layer ? lower[row.name] : upper[row.name]);
+  return mixed;
+}
+
+/// V^T as the least-squares solution of [X; sqrt(lambda) I] V^T = [Y; sqrt(lambda) W^T], by QR: no normal equations.
+at::Tensor by_qr(const at::Tensor& x_NM, const at::Tensor& y_ND, const at::Tensor& w_DM, double damping) {
+  const double root = std::sqrt(damping * x_NM.square().sum(0).mean().item<double>());
+  const at::Tensor rows = at::cat({x_NM, root * at::eye(x_NM.size(1), at::kDouble)}),
+                   targets = at::cat({y_ND, root * w_DM.to(at::kDouble).t()});
+  return std::get<0>(at::linalg_lstsq(rows, targets, {}, "gels")).t();
+}
+
+double missed(const at::Tensor& x_NM, const at::Tensor& y_ND, const at::Tensor& v_DM) {
+  return ((y_ND - x_NM.mm(v_DM.to(at::kDouble).t())).norm() / y_ND.norm()).item<double>();
+}
+
+/// Every layer of a finished refit against QR on hidden states that the decoder itself gives, and its residuals against
+/// those measured.
+void check_against_qr(const Model& source, const at::Tensor& target_LF, const Model& cut, double damping) {
+  const std::vector<Batch> batches = calibration();
+  Model refitted = prune_model(cut, plan_of([&] {  // a copy
+                                 std::vector<std::vector<int64_t>> all;
+                                 for (const int64_t width : cut.config.intermediate_size) all.push_back(first(width));
+                                 return all;
+                               }()));
+  const FfnMasks masks = target_LF.defined() ? masks_of(target_LF, source.config.intermediate_size) : FfnMasks{};
+  const std::vector<LayerRefit> residuals = refit(source, masks, batches, damping, refitted);
+  REQUIRE(std::ssize(residuals) == cut.config.num_hidden_layers);
+  for (int64_t layer = 0; layer < cut.config.num_hidden_layers; ++layer) {
+    CAPTURE(layer);
+    const at::Tensor x_NM = hidden_of(refitted, layer, batches);
+    at::Tensor h_NF = hidden_of(source_above(source, refitted, layer), layer, batches);
+    if (target_LF.defined()) h_NF = h_NF * masks.multiplier_F[static_cast<size_t>(layer)];
+    const at::Tensor y_ND = h_NF.mm(down_proj(source, layer).to(at::kDouble).t());
+    const at::Tensor w_DM = down_proj(cut, layer), v_DM = down_proj(refitted, layer);
+    CHECK(largest(v_DM - by_qr(x_NM, y_ND, w_DM, damping)) < 1e-4 * largest(v_DM));
+    CHECK(largest(v_DM - w_DM) > 0.05 * largest(w_DM));
+    const LayerRefit& residual = residuals[static_cast<size_t>(layer)];
+    CHECK(residual.before == doctest::Approx(missed(x_NM, y_ND, w_DM)).epsilon(1e-4));
+    CHECK(residual.after == doctest::Approx(missed(x_NM, y_ND, v_DM)).epsilon(1e-4));
+    CHECK(residual.after < residual.before);
+    if (layer == 0) continue;
+    // not the same on the uncut model's stream, nor on that of a cut without refit
+    CHECK(largest(v_DM - by_qr(hidden_of(cut, layer, batches), y_ND, w_DM, damping)) > 1e-3 * largest(v_DM));
+    const at::Tensor dense_ND = hidden_of(source, layer, batches).mm(down_proj(source, layer).to(at::kDouble).t());
+    if (!target_LF.defined()) CHECK(largest(v_DM - by_qr(x_NM, dense_ND, w_DM, damping)) > 1e-3 * largest(v_DM));
+  }
+  for (const Parameter& row : parameter_table(cut.config))
+    if (!row.name.ends_with("down_proj.weight"))
+      CHECK_MESSAGE(at::equal(cut.arena->parameter(row.name), refitted.arena->parameter(row.name)), row.name);
+}
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("solve_refit: two channels and one output, by hand; dead tokens do not count") {
+    // x = (1,0), (0,1), (1,1) and W = (10, 20) miss 1, 2 and 3: G = [2 1; 1 2], E = (4, 5). Damping 1/2 of the mean
+    // diagonal 2 adds 1: V - W = (4, 5) [3 1; 1 3]^-1 = (7/8, 11/8), which leaves 1/8, 5/8 and 6/8.
+    const at::Tensor hidden_NM = at::tensor({1.f, 0.f, 0.f, 1.f, 1.f, 1.f, 100.f, 100.f}).view({4, 2});
+    const at::Tensor down_DM = at::tensor({10.f, 20.f}).view({1, 2});
+    const at::Tensor output_ND = hidden_NM.mm(down_DM.t());
+    const at::Tensor target_ND = output_ND + at::tensor({1.f, 2.f, 3.f, -9.f}).view({4, 1});
+    const at::Tensor live_BT = at::tensor({1, 1, 1, 0}).to(at::kBool).view({2, 2});
+    RefitMoments moments;
+    moments.add(hidden_NM, output_ND, target_ND, live_BT);
+    CHECK(moments.num_tokens == 3);
+    CHECK(at::equal(moments.gram_MM, at::tensor({2.0, 1.0, 1.0, 2.0}).view({2, 2})));
+    CHECK(at::equal(moments.cross_DM, at::tensor({4.0, 5.0}).view({1, 2})));
+    CHECK(moments.missed == 14);
+    CHECK(moments.target == 11 * 11 + 22 * 22 + 33 * 33);
+    const RefittedLayer refitted = solve_refit(down_DM, moments, 0.5);
+    CHECK(refitted.down_DM[0][0].item<double>() == doctest::Approx(10.875).epsilon(1e-6));
+    CHECK(refitted.down_DM[0][1].item<double>() == doctest::Approx(21.375).epsilon(1e-6));
+    CHECK(refitted.residual.before == doctest::Approx(std::sqrt(14.0 / 1694)));
+    CHECK(refitted.residual.after == doctest::Approx(std::sqrt(62.0 / 64 / 1694)).epsilon(1e-5));
+
+    // in two parts, the second without a live token
+    RefitMoments parts;
+    const at::Tensor none = at::zeros({3}, at::kBool);
+    parts.add(hidden_NM.narrow(0, 0, 1), output_ND.narrow(0, 0, 1), target_ND.narrow(0, 0, 1),
+              at::ones({1}, at::kBool));
+    parts.add(hidden_NM.narrow(0, 1, 3), output_ND.narrow(0, 1, 3), target_ND.narrow(0, 1, 3), none);
+    parts.add(hidden_NM.narrow(0, 1, 2), output_ND.narrow(0, 1, 2), target_ND.narrow(0, 1, 2),
+              at::ones({2}, at::kBool));
+    CHECK(at::equal(parts.gram_MM, moments.gram_MM));
+    CHECK(at::equal(parts.cross_DM, moments.cross_DM));
+    CHECK(parts.num_tokens == 3);
+  }
+
+  TEST_CASE("solve_refit: damping holds on to the cut; a channel that never fires keeps its column") {
+    const at::Tensor x_NM = at::sin(at::arange(40, at::kFloat).square() * 0.37).view({10, 4});
+    x_NM.select(1, 2).zero_();
+    const at::Tensor w_DM = at::cos(at::arange(12, at::kFloat)).view({3, 4}), output_ND = x_NM.mm(w_DM.t());
+    RefitMoments moments;
+    moments.add(x_NM, output_ND, output_ND + at::cos(at::arange(30, at::kFloat) * 0.9).view({10, 3}),
+                at::ones({10}, at::kBool));
+    double moved = std::numeric_limits<double>::infinity(), left = 0;
+    for (const double damping : {1e-8, 1e-4, 1e-2, 1.0}) {
+      const RefittedLayer refitted = solve_refit(w_DM, moments, damping);
+      CHECK(at::equal(refitted.down_DM.select(1, 2), w_DM.select(1, 2)));
+      const double step = (refitted.down_DM - w_DM).norm().item<double>();
+      CHECK(step < moved);
+      CHECK(refitted.residual.after > left);
+      CHECK(refitted.residual.after < refitted.residual.before);
+      moved = step;
+      left = refitted.residual.after;
+    }
+    RefitMoments silent;
+    silent.add(at::zeros({5, 4}), at::zeros({5, 3}), at::ones({5, 3}), at::ones({5}, at::kBool));
+    const RefittedLayer refitted = solve_refit(w_DM, silent, 0.01);
+    CHECK(at::equal(refitted.down_DM, w_DM));
+    CHECK(refitted.residual.before == 1);
+    CHECK(refitted.residual.after == 1);
+  }
+
+  TEST_CASE("refit: layers that lost nothing stay as they are, bit for bit, also between those that did") {
+    const Model source = tiny::model({24, 17, 20});
+    Model whole = prune_model(source, plan_of({first(24), first(17), first(20)}));
+    for (const LayerRefit& residual : refit(source, {}, calibration(), 0.01, whole)) {
+      CHECK(residual.before == 0);
+      CHECK(residual.after == 0);
+    }
+    CHECK(at::equal(whole_master(*whole.arena), whole_master(*source.arena)));
+    Model mixed = prune_model(source, plan_of({first(6), first(17), first(20)}));
+    const std::vector<LayerRefit> residuals =
+        refit(source, masks_of(at::ones({3, 24}), source.config.intermediate_size), calibration(), 0.01, mixed);
+    CHECK(residuals[0].after > 0);
+    CHECK(residuals[0].after < residuals[0].before);
+    for (int64_t layer = 1; layer < 3; ++layer) CHECK(at::equal(down_proj(mixed, layer), down_proj(source, layer)));
+  }
+
+  TEST_CASE("refit: samples without a live token change nothing; without any there is nothing to solve") {
+    const Model source = tiny::model();
+    at::Tensor live_BT = at::ones({6, 12}, at::kBool);
+    live_BT.narrow(0, 4, 2).fill_(false);
+    Model some = prune_model(source, plan_of({first(8), first(9)})),
+          all = prune_model(source, plan_of({first(8), first(9)}));
+    const std::vector<Batch> shorter = {batch_of(live_BT.narrow(0, 0, 4))}, longer = {batch_of(live_BT)};
+    refit(source, {}, shorter, 0.01, some);
+    refit(source, {}, longer, 0.01, all);
+    for (int64_t layer = 0; layer < 2; ++layer)
+      CHECK(largest(down_proj(some, layer) - down_proj(all, layer)) < 1e-4 * largest(down_proj(some, layer)));
+    const std::vector<Batch> dead = {batch_of(at::zeros({2, 12}, at::kBool))};
+    CHECK_THROWS_AS(refit(source, {}, dead, 0.01, some), InternalError);
+    CHECK_THROWS_AS(refit(source, {}, {}, 0.01, some), InternalError);
+    const Model deeper = tiny::model({24, 24, 24});
+    CHECK_THROWS_AS(refit(deeper, {}, shorter, 0.01, some), InternalError);
+  }
+
+  TEST_CASE("refit: hidden states that overflow are refused by layer") {
+    const Model source = tiny::model();
+    Model cut = prune_model(source, plan_of({first(8), first(8)}));
+    source.arena->edit_master()["layers.1.mlp.up_proj.weight"][3][0] = std::numeric_limits<float>::infinity();
+    CHECK_THROWS_WITH_AS(refit(source, {}, calibration(), 0.01, cut),
+                         doctest::Contains("refit, layer 1: hidden states or outputs on the calibration text are not "
+                                           "finite"),
+                         UserError);
+  }
+}
+
+TEST_SUITE("parity") {
+  TEST_CASE("refit: every layer against QR on what the layers below give, cuts of one width and of many") {
+    const Model source = tiny::model({24, 24, 24});
+    for (const std::vector<std::vector<int64_t>>& kept :
+         {std::vector<std::vector<int64_t>>{{0, 1, 5, 7, 9, 13, 20, 23}, {2, 3, 4, 8, 11, 14, 15, 16}, first(8)},
+          {first(3), {1, 23}, first(12)}})
+      for (const double damping : {1e-2, 1e-1})
+        check_against_qr(source, {}, prune_model(source, plan_of(kept)), damping);
+    const Model uneven = tiny::model({24, 17, 20}, 8);
+    check_against_qr(uneven, {}, prune_model(uneven, plan_of({first(6), first(5), {1, 2, 17, 19}})), 1e-2);
+  }
+
+  TEST_CASE("refit: a family with biases, scaled RoPE and an output table of its own, under a document mask") {
+    ModelConfig config = tiny::config({24, 20});
+    config.qkv_bias = true;
+    config.qk_norm = false;
+    config.tie_word_embeddings = false;
+    config.rope_scaling = RopeScaling{.factor = 4, .original_max_position_embeddings = 16};
+    Model source = make_model(config);
+    initialise_parameters(config, *source.arena, 5);
+    {
+      const MasterEditor into = source.arena->edit_master();
+      for (const Parameter& row : parameter_table(config))
+        if (row.kind == ParameterKind::bias) into[row.name].copy_(at::sin(at::arange(row.shape[0], at::kFloat) * 0.7));
+    }
+    check_against_qr(source, {}, prune_model(source, plan_of({first(7), first(6)})), 1e-2);
+
+    std::vector<Batch> batches = calibration(), apart = calibration();
+    for (Batch& batch : apart)
+      batch.document_BT = (at::arange(12, at::kInt) >= 5).to(at::kInt).expand_as(batch.token_BT).contiguous();
+    Model plain = prune_model(source, plan_of({first(7), first(6)})),
+          masked = prune_model(source, plan_of({first(7), first(6)}));
+    refit(source, {}, batches, 1e-2, plain);
+    refit(source, {}, apart, 1e-2, masked);
+    const at::Tensor x_NM = hidden_of(masked, 0, apart);
+    const at::Tensor y_ND = hidden_of(source, 0, apart).mm(down_proj(source, 0).to(at::kDouble).t());
+    const at::Tensor w_DM = down_proj(source, 0).narrow(1, 0, 7);
+    CHECK(largest(down_proj(masked, 0) - by_qr(x_NM, y_ND, w_DM, 1e-2)) < 1e-4 * largest(w_DM));
+    CHECK(largest(down_proj(masked, 0) - down_proj(plain, 0)) > 1e-3 * largest(w_DM));
+  }
+
+  TEST_CASE("refit: under soft masks the target is the masked layer, and the cut that it is merged into is repaired") {
+    const Model source = tiny::model();
+    const at::Tensor raw_LF = initial_scores(2, 24, 0.01, 11);
+    const at::Tensor soft_LF = tiny::soft_mask(raw_LF, {.k = 8, .epsilon = 1, .top = false}, 8);
+    const PrunePlan plan = make_plan(raw_LF, {8, 8}, "masks", "");
+    check_against_qr(source, soft_LF, prune_model(source, plan, soft_LF), 1e-2);
+    check_against_qr(source, {}, prune_model(source, plan, soft_LF), 1e-2);  // merged, but the dense layer is wanted
+
+    // where nothing is left outside, there is nothing to repair
+    const at::Tensor top_LF = tiny::soft_mask(raw_LF, {.k = 8, .epsilon = 1, .top = true}, 8);
+    const Model cut = prune_model(source, plan, top_LF);
+    Model refitted = prune_model(source, plan, top_LF);
+    for (const LayerRefit& residual : refit(source, masks_of(top_LF), calibration(), 1e-2, refitted))
+      CHECK(residual.before < 1e-5);
+    for (int64_t layer = 0; layer < 2; ++layer)
+      CHECK(largest(down_proj(refitted, layer) - down_proj(cut, layer)) < 1e-4 * largest(down_proj(cut, layer)));
+  }
+}
