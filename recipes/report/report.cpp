@@ -119,6 +119,17 @@ OrderedJson masks_json(const ReportMasks& masks) {
   return json;
 }
 
+OrderedJson refit_json(const ReportRefit& refit) {
+  OrderedJson json = {{"stage", refit.stage}};
+  put(json, "uncut_loss", refit.uncut_loss);
+  put(json, "cut_loss", refit.cut_loss);
+  put(json, "refitted_loss", refit.refitted_loss);
+  put(json, "closed", refit.closed());
+  json["before"] = numbers(refit.before);
+  json["after"] = numbers(refit.after);
+  return json;
+}
+
 OrderedJson comparison_json(const ReportComparison& row) {
   constexpr const char* kOutcomes[] = {"better", "worse", "mixed", "even"};
   return {{"judged", row.judged->name},
@@ -198,6 +209,7 @@ std::string report_json(const Report& report) {
   for (const ReportModel& model : report.models) json["models"].push_back(model_json(model));
   for (const ReportSpeed& speed : report.speeds) json["speeds"].push_back(speed_json(speed));
   if (!report.masks.stage.empty()) json["masks"] = masks_json(report.masks);
+  for (const ReportRefit& refit : report.refits) json["refits"].push_back(refit_json(refit));
   json["checks"] = OrderedJson::array();
   for (const ReportCheck& check : report.checks)
     json["checks"].push_back({{"name", check.name}, {"text", check.text}, {"passed", check.passed}});

@@ -113,6 +113,18 @@ struct ReportMasks {
          random_loss = kAbsent;  // held-out, same windows
 };
 
+/// One cut whose down_proj was solved anew: what each layer's output missed of its target on calibration text, as a
+/// share of that, and held-out losses, all on the same windows.
+struct ReportRefit {
+  std::string stage;
+  std::vector<double> before, after;  // by layer
+  double uncut_loss = kAbsent, cut_loss = kAbsent, refitted_loss = kAbsent;
+  /// The part of what the cut cost that the refit brought back; absent where the cut cost nothing.
+  double closed() const {
+    return cut_loss > uncut_loss ? (cut_loss - refitted_loss) / (cut_loss - uncut_loss) : kAbsent;
+  }
+};
+
 /// Reads the series of ReportMasks (step, layers) from a learn_masks stage's metrics: keys "kept_share.<layer>",
 /// "sharpness.<layer>", "churn.<layer>"; lines without them are skipped.
 ReportMasks mask_series(const std::vector<std::map<std::string, double>>& metrics);
@@ -129,6 +141,7 @@ struct Report {
   std::vector<ReportModel> models;  // from source to student
   std::vector<ReportSpeed> speeds;
   ReportMasks masks;
+  std::vector<ReportRefit> refits;
   std::vector<ReportCheck> checks;
   std::vector<std::pair<std::string, std::string>> versions, machine;  // shown as given
   double bytes_per_token = kAbsent;                                    // of the held-out text
@@ -164,7 +177,7 @@ std::string verdict_of(const Report& report);
 std::string verdict_text(const Report& report);
 
 /// report.json: recipe, verdict, comparisons[], stages[], models[] with the fields of the run-folder format, then
-/// speeds[], masks, checks, versions, machine. Ends with a newline.
+/// speeds[], masks, refits[], checks, versions, machine. Ends with a newline.
 std::string report_json(const Report& report);
 /// The same facts as Markdown; shows `picture` (a path relative to the file).
 std::string report_markdown(const Report& report, const std::string& picture = "report.svg");

@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "recipes/report/report_refit.h"
 #include "recipes/report/report_speed.h"
 #include "src/base/log.h"
 
@@ -190,8 +191,8 @@ std::vector<ReportTable> report_tables(const Report& report) {
            domain_table(report, "Bits a byte by domain", &ReportScore::bits_per_byte, three),
            domain_table(report, "Accuracy by domain", &ReportScore::accuracy, shares),
            domain_table(report, "Agreement with the teacher by domain", &ReportScore::teacher_agreement, shares),
-           tasks_table(report), speeds_table(report), masks_table(report), stages_table(report), checks_table(report),
-           pairs_table("Versions", report.versions), pairs_table("Machine", report.machine)}) {
+           tasks_table(report), speeds_table(report), masks_table(report), refits_table(report), stages_table(report),
+           checks_table(report), pairs_table("Versions", report.versions), pairs_table("Machine", report.machine)}) {
     table = without_empty_columns(std::move(table));
     if (!table.rows.empty() && table.header.size() > 1) tables.push_back(std::move(table));
   }

@@ -69,6 +69,22 @@ ReportMasks masks_of_stage(const std::string& name, const Json& results,
   return masks;
 }
 
+/// What a prune stage says of its refit; losses on the windows that masked and pruned model were compared on.
+ReportRefit refit_of_stage(const std::string& name, const Json& results) {
+  ReportRefit refit{
+      .stage = name,
+      .before = {},
+      .after = {},
+      .uncut_loss = number_or_absent(results, results.contains("soft_mask_loss") ? "soft_mask_loss" : "uncut_loss"),
+      .cut_loss = number_or_absent(results, "pruned_loss"),
+      .refitted_loss = number_or_absent(results, "refitted_loss")};
+  for (const Json& layer : results.at("refit").at("layers")) {
+    refit.before.push_back(layer.at("before"));
+    refit.after.push_back(layer.at("after"));
+  }
+  return refit;
+}
+
 /// Of several mask stages the one that the judged model comes from; the first without one.
 ReportMasks masks_to_show(const Report& report, const Recipe& recipe, const std::vector<ReportMasks>& masks) {
   const ReportModel* judged = judged_model(report);
@@ -148,6 +164,7 @@ Report collect_report(const fs::path& root) {
              .text = fmt::format("largest relative difference {:.1e} (limit {:.0e})", difference, limit),
              .passed = difference <= limit});
       }
+      if (results.contains("refit")) report.refits.push_back(refit_of_stage(stage.name, results));
       if (const auto* prune = stage.find<PruneStage>(); prune && prune->scores == "masks") {
         // Soft, hard and pruned on the check windows of one stage: the mask stage's own losses are of another sample.
         const auto learned = std::ranges::find(masks, prune->from, &ReportMasks::stage);

@@ -17,6 +17,7 @@
 #include "recipes/stages/label.h"
 #include "recipes/stages/learn_masks.h"
 #include "recipes/stages/prune.h"
+#include "recipes/stages/refit.h"
 #include "recipes/stages/train.h"
 #include "src/base/log.h"
 #include "src/tokens/tokenizer_training.h"
@@ -172,8 +173,14 @@ void check_prune(const Recipe& recipe, const Stage& stage, const Say& say) {
   if (prune == nullptr) return;
   say_idle(stage,
            {{"calibration_tokens", prune->calibration_tokens != PruneStage().calibration_tokens,
-             needs_calibration(*prune), "scores that are measured on text"}},
+             needs_calibration(*prune), "scores that are measured on text, or refit = true"},
+            {"refit_damping", prune->refit_damping != PruneStage().refit_damping, prune->refit, "refit = true"}},
            say);
+  if (prune->refit && !refit_has_work(recipe, *prune))
+    say(
+        fmt::format("stage '{}': refit has no effect: masks that are learned together with the weights are what a cut "
+                    "is refitted to, and those of '{}' end at 0 for all that goes",
+                    stage.name, prune->from));
   if (prune->scores != "masks" && global_cut(recipe, prune->from) == nullptr &&
       recipe.model_after(stage.name).intermediate_size == recipe.model_after(prune->from).intermediate_size)
     say(fmt::format("stage '{}': model.{} is as wide as '{}': nothing is cut", stage.name, prune->target, prune->from));
@@ -328,7 +335,7 @@ std::vector<std::string> corpus_warnings(const Recipe& recipe, const CorpusToken
       calibration = prune->calibration_tokens;
     if (static_cast<double>(calibration) > all)
       lines.push_back(fmt::format(
-          "stage '{}': calibration_tokens = {}, and the corpus has about {}: scores see the same text more than once",
+          "stage '{}': calibration_tokens = {}, and the corpus has about {}: the same text is read more than once",
           stage.name, calibration, format_count(all)));
     if (const auto* evaluate = stage.find<EvaluateStage>();
         evaluate != nullptr && static_cast<double>(evaluate->tokens) > corpus.heldout)

@@ -10,11 +10,6 @@
 #include "src/model/parameters.h"
 
 namespace coppice {
-namespace {
-
-constexpr int64_t kCalibrationRows = 8;
-
-}  // namespace
 
 std::vector<MixtureEntry> calibration_mixture(const Recipe& recipe) {
   std::vector<MixtureEntry> mixture;
@@ -45,9 +40,13 @@ std::vector<Batch> calibration_batches(const StageContext& context, int64_t toke
   return batches;
 }
 
-double calibration_flops(const ModelConfig& config, const ScoreRow& score, int64_t tokens) {
+int64_t whole_batches(int64_t tokens) {
   constexpr int64_t kBatch = kCalibrationRows * kCalibrationSeqLen;
-  return score.passes * static_cast<double>((tokens + kBatch - 1) / kBatch * kBatch) *
+  return (tokens + kBatch - 1) / kBatch * kBatch;
+}
+
+double calibration_flops(const ModelConfig& config, const ScoreRow& score, int64_t tokens) {
+  return score.passes * static_cast<double>(whole_batches(tokens)) *
          forward_flops_per_token(config, kCalibrationSeqLen);
 }
 

@@ -1,5 +1,5 @@
-// Calibration text: what scores from activations are measured on. It is drawn from every domain by the weights of
-// [[data.domain]], whatever a stage trains on.
+// Calibration text: what scores from activations are measured on, and what a cut is refitted on. It is drawn from every
+// domain by the weights of [[data.domain]], whatever a stage trains on.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,7 @@ struct Stage;
 struct StageContext;
 
 inline constexpr int64_t kCalibrationSeqLen = 256;  // tokens of its windows
+inline constexpr int64_t kCalibrationRows = 8;      // windows of one batch
 
 std::vector<MixtureEntry> calibration_mixture(const Recipe& recipe);
 /// The weights by which it is drawn, for identities.
@@ -25,6 +26,8 @@ Json calibration_json(const Recipe& recipe);
 void check_calibration(const Recipe& recipe, const Stage& stage);
 /// A sample of training windows, as many as `tokens` ask for.
 std::vector<Batch> calibration_batches(const StageContext& context, int64_t tokens);
+/// How many tokens those windows hold: whole batches.
+int64_t whole_batches(int64_t tokens);
 /// FLOPs of a score's passes over such a sample.
 double calibration_flops(const ModelConfig& config, const ScoreRow& score, int64_t tokens);
 

@@ -1,4 +1,5 @@
-// prune: scores -> plan -> smaller weights; masked and pruned logits are compared and printed every time.
+// prune: scores -> plan -> smaller weights; masked and pruned logits are compared and printed every time. A refit comes
+// behind that comparison: its weights are the source's no more.
 #include "recipes/stages/prune.h"
 
 #include <ATen/ATen.h>
@@ -16,6 +17,7 @@
 #include "recipes/stages/calibration.h"
 #include "recipes/stages/context.h"
 #include "recipes/stages/learn_masks.h"
+#include "recipes/stages/refit.h"
 #include "recipes/stages/stage_cost.h"
 #include "recipes/stages/stages.h"
 #include "src/base/errors.h"
@@ -47,6 +49,8 @@ std::any read(OptionTable& table, const Recipe& recipe, uint64_t) {
   if (prune.scores != "masks") find_score(prune.scores, table.where("scores"));
   check(prune.calibration_tokens > 0 && prune.calibration_tokens <= 100'000'000, table.where("calibration_tokens"),
         fmt::format("calibration_tokens: got {}, expected 1 to 10^8", prune.calibration_tokens));
+  check(prune.refit_damping >= 1e-8 && prune.refit_damping <= 1, table.where("refit_damping"),
+        fmt::format("refit_damping: got {}, expected 1e-8 to 1", prune.refit_damping));
   check_model(recipe, prune.target, table.where("target"), "target");
   return prune;
 }
@@ -75,6 +79,8 @@ Json identity(const Recipe& recipe, const Stage& stage) {
     json["calibration"] = calibration_json(recipe);
   else
     json.erase("calibration_tokens");
+  if (!prune.refit)
+    for (const char* key : {"refit", "refit_damping"}) json.erase(key);
   return json;
 }
 
@@ -87,6 +93,11 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   cost.memory_bytes = model_bytes(source) + model_bytes(config);
   if (needs_calibration(prune)) cost.memory_bytes += kBytesOfBatchToken * static_cast<double>(prune.calibration_tokens);
   cost.disk_bytes = model_bytes(config);
+  if (!prune.refit) return;
+  cost.flops += refit_flops(source, config, prune.calibration_tokens);
+  const bool widths_known = global_cut(basis.recipe, stage.name) == nullptr;
+  cost.memory_bytes += refit_bytes(source, widths_known ? config : source, prune.calibration_tokens);
+  cost.memory_remedy = fmt::format("{}.calibration_tokens or the model's size", stage.name);
 }
 
 void check_early(const BeforeWork& before, const Stage& stage) {
@@ -140,6 +151,8 @@ Json run(StageContext& context) {
   std::vector<int64_t> num_kept = context.recipe.models.at(options.target).intermediate_size;
   const std::vector<int64_t>& channels = source.model.config.intermediate_size;
 
+  const std::vector<Batch> calibration =
+      needs_calibration(options) ? calibration_batches(context, options.calibration_tokens) : std::vector<Batch>();
   at::Tensor scores_LF, soft_LF;
   double flops = 0;
   if (options.scores == "masks") {
@@ -154,14 +167,12 @@ Json run(StageContext& context) {
     soft_LF = masks.soft_LF;
   } else {
     const ScoreRow& row = find_score(options.scores, context.stage.where);
-    const std::vector<Batch> batches =
-        row.passes > 0 ? calibration_batches(context, options.calibration_tokens) : std::vector<Batch>();
-    scores_LF = row.compute({.model = &source.model, .batches = batches, .seed = context.recipe.seed, .pad = true});
+    scores_LF = row.compute({.model = &source.model, .batches = calibration, .seed = context.recipe.seed, .pad = true});
     keep_narrow_layers(context.stage.name, channels, num_kept);
     flops = calibration_flops(source.model.config, row, options.calibration_tokens);
   }
   const PrunePlan plan = make_plan(scores_LF, num_kept, options.scores, source.sha256, channels);
-  const Model pruned = prune_model(source.model, plan, soft_LF);
+  Model pruned = prune_model(source.model, plan, soft_LF);
 
   const std::vector<Batch> batches = check_batches(context.data, kCheckSeqLen, 4);
   const at::Tensor hard_LF = plan_mask(plan, std::ranges::max(channels), soft_LF);
@@ -179,13 +190,21 @@ Json run(StageContext& context) {
       fmt::format("stage '{}': masked and pruned logits differ by {:.2e} (relative, fp32); held-out loss {} {:.4f}, "
                   "hard-cut mask {:.4f}, pruned {:.4f}",
                   context.stage.name, largest.difference, soft_LF.defined() ? "soft mask" : "uncut", soft, hard, cut));
-  save_plan(context.folder() / "prune_plan.json", plan);
-  save_model(context.folder() / "model", pruned, model_facts(context));
   Json results = {{"masked_pruned_difference", largest.difference},
                   {soft_LF.defined() ? "soft_mask_loss" : "uncut_loss", soft},
                   {"hard_mask_loss", hard},
                   {"pruned_loss", cut}};
   if (largest.difference > kMaskedPrunedLimit) results["masked_pruned_limit"] = largest.limit;
+  if (options.refit) {
+    results["refit"] = refit_cut(context, source.model, soft_LF, calibration, pruned);
+    const double refitted = mean_loss(pruned, batches, {});
+    results["refitted_loss"] = refitted;
+    log_info(fmt::format("stage '{}': refitted, held-out loss {:.4f} -> {:.4f} ({} {:.4f})", context.stage.name, cut,
+                         refitted, soft_LF.defined() ? "soft mask" : "uncut", soft));
+    flops += refit_flops(source.model.config, pruned.config, options.calibration_tokens);
+  }
+  save_plan(context.folder() / "prune_plan.json", plan);
+  save_model(context.folder() / "model", pruned, model_facts(context));
   return {{"tokens", 0}, {"flops", flops}, {"results", results}};
 }
 
@@ -205,7 +224,7 @@ const StageKind kPrune = {.kind = "prune",
                           .run = run};
 
 bool needs_calibration(const PruneStage& prune) {
-  return prune.scores != "masks" && find_score(prune.scores, "").passes > 0;
+  return prune.refit || (prune.scores != "masks" && find_score(prune.scores, "").passes > 0);
 }
 
 void check_target(const Recipe& recipe, const Stage& stage, const std::string& from, const std::string& target) {

@@ -14,19 +14,26 @@ struct PruneStage {
   std::string target = "student";
   std::string scores;  // "masks" after learn_masks, otherwise a row of the score table
   int64_t calibration_tokens = 65536;
+  bool refit = false;
+  double refit_damping = 0.01;
 
   template <class Field>
   void visit_fields(Field& field) {
     field("from", from, Mark::place, "the model to cut");
     field("target", target, Mark::place, "[model.<name>] whose intermediate_size is kept");
     field("scores", scores, Mark::decides, "masks (after learn_masks), or a one-shot score");
-    field("calibration_tokens", calibration_tokens, Mark::decides, "tokens that scores from activations see");
+    field("calibration_tokens", calibration_tokens, Mark::decides,
+          "tokens that scores from activations and a refit see");
+    field("refit", refit, Mark::decides,
+          "solve every down_proj anew, so that a cut layer gives what the uncut one gives on calibration text");
+    field("refit_damping", refit_damping, Mark::decides,
+          "how much the refit holds on to the cut's weights, as a share of the hidden states' mean square");
   }
 };
 
 inline constexpr int64_t kCheckSeqLen = 128;  // of the windows that masked and pruned models are compared on
 
-/// Whether the stage's scores are measured on calibration text.
+/// Whether the stage reads calibration text, for its scores or for its refit.
 bool needs_calibration(const PruneStage& prune);
 /// Only FFN channels are cut, and never to more than there are: UserError::recipe for a target that differs in more.
 void check_target(const Recipe& recipe, const Stage& stage, const std::string& from, const std::string& target);

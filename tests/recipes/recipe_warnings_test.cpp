@@ -89,6 +89,12 @@ TEST_SUITE("unit") {
          "stage 'masks': k_ramp = 1: k comes down to the kept channels only after the last of 40 steps"},
         {{"pruned.calibration_tokens=4096"},
          "stage 'pruned': calibration_tokens is set and has no effect without scores that are measured on text"},
+        {{"pruned.refit_damping=0.1"}, "stage 'pruned': refit_damping is set and has no effect without refit = true"},
+        {{"pruned.refit=true"},
+         "stage 'pruned': refit has no effect: masks that are learned together with the weights are what a cut is "
+         "refitted to, and those of 'masks' end at 0 for all that goes"},
+        {{"pruned.refit=true", "masks.mask_method=\"straight_through\"", "masks.mask_form=\"plain_then_top\""},
+         "stage 'pruned': refit has no effect"},
         {{"scores.teacher=\"core\""},
          "stage 'scores': agreement is counted against 'core', which itself comes from 'dense'; teacher = \"dense\""},
         {{"model.student.intermediate_size=40"},
@@ -111,6 +117,19 @@ TEST_SUITE("unit") {
       CHECK(lines.front().find(each.says) != std::string::npos);
       INFO(lines.front());
     }
+  }
+
+  TEST_CASE("recipe_warnings: a refit that has something to repair is no matter") {
+    for (const char* with : {"masks.mask_form=\"plain\"", "masks.freeze_weights=true"})
+      CHECK(recipe_warnings(load(kTiny, {"pruned.refit=true", with})) == std::vector<std::string>{});
+    for (const char* convention : {"l0", "flop", "llm_shearing"})
+      CHECK(count_of(recipe_warnings(load(kTiny, {"pruned.refit=true", "masks.mask_method=\"hard_concrete\"",
+                                                  "masks.hard_concrete=\"" + std::string(convention) + "\""})),
+                     "refit has no effect") == (convention == std::string("llm_shearing")));
+    CHECK(recipe_warnings(load(kTiny, {"cut_activation.refit=true", "cut_activation.refit_damping=0.1"})) ==
+          std::vector<std::string>{});
+    CHECK(recipe_warnings(load(kTiny, {"pruned.refit=true", "pruned.calibration_tokens=4096",
+                                       "masks.freeze_weights=true"})) == std::vector<std::string>{});
   }
 
   TEST_CASE(

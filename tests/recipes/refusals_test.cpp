@@ -53,6 +53,7 @@ constexpr Row kRows[] = {
      "load_recipe compares target and source; layers cut under one budget keep what they have"},
     {"pruning/plan.cpp", "scores are not finite", 1, Why::values, "scores of the source"},
     {"pruning/plan.cpp", "", 4, Why::command, "load_plan: inspect and diff"},
+    {"pruning/refit.cpp", "", 1, Why::values, "hidden states of the cut on calibration text are not finite"},
     {"pruning/scores.cpp", "FLAP with its bias", 1, Why::before, "load_recipe looks the name up"},
     {"pruning/scores.cpp", "unknown score", 1, Why::before, "load_recipe looks the name up"},
     {"pruning/scores.cpp", "layers of different FFN widths", 1, Why::before,

@@ -391,6 +391,39 @@ TEST_SUITE("unit") {
     CHECK_NOTHROW(json::parse(report_json(report)));
   }
 
+  TEST_CASE("refits: a table of layers and losses, and what of the cut's price came back") {
+    Report report = sample();
+    CHECK_FALSE(contains(report_markdown(report), "Refit"));
+    CHECK_FALSE(json::parse(report_json(report)).contains("refits"));
+    report.refits = {{.stage = "by_flap",
+                      .before = {0.5, 0.25},
+                      .after = {0.4, 0.125},
+                      .uncut_loss = 3.0,
+                      .cut_loss = 4.0,
+                      .refitted_loss = 3.25},
+                     {.stage = "<b>deep", .before = {0.1}, .after = {0.1}, .uncut_loss = 3, .cut_loss = 3}};
+    const std::vector<ReportTable> tables = report_tables(report);
+    const auto found = std::ranges::find(tables, "Refit", &ReportTable::title);
+    REQUIRE(found != tables.end());
+    CHECK(found->header == std::vector<std::string>{"layer", "by_flap", "<b>deep"});
+    CHECK(found->rows == std::vector<std::vector<std::string>>{{"0", "50.0% \u2192 40.0%", "10.0% \u2192 10.0%"},
+                                                               {"1", "25.0% \u2192 12.5%", "\u2013"},
+                                                               {"loss, uncut", "3.0000", "3.0000"},
+                                                               {"loss, cut", "4.0000", "3.0000"},
+                                                               {"loss, refitted", "3.2500", "\u2013"},
+                                                               {"closed", "75.0%", "\u2013"}});
+    const json refits = json::parse(report_json(report)).at("refits");
+    CHECK(refits[0] == json{{"stage", "by_flap"},
+                            {"uncut_loss", 3},
+                            {"cut_loss", 4},
+                            {"refitted_loss", 3.25},
+                            {"closed", 0.75},
+                            {"before", {0.5, 0.25}},
+                            {"after", {0.4, 0.125}}});
+    CHECK_FALSE(refits[1].contains("closed"));
+    CHECK(contains(report_html(report), "&lt;b&gt;deep"));
+  }
+
   TEST_CASE("mask_series: reads the layers of the lines that have them") {
     const ReportMasks masks = mask_series(
         {{{"step", 1}, {"loss", 4}},

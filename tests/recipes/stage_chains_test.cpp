@@ -98,6 +98,7 @@ TEST_SUITE("recipe") {
         {"prune", "from = \"%s\"\ntarget = \"cut_2\"\nscores = \"magnitude\"\n", kModels},
         {"prune", "from = \"%s\"\ntarget = \"cut_2\"\n", {"learn_masks"}},
         {"prune", "from = \"%s\"\ntarget = \"uneven\"\nscores = \"flap\"\n", kModels},
+        {"prune", "from = \"%s\"\ntarget = \"uneven\"\nscores = \"flap\"\nrefit = true\n", kModels},
         {"label", "teacher = \"%s\"\n", kModels},
         {"label", "teacher = \"%s\"\ncoverage = \"used\"\n", kModels},
         {"evaluate", "of = [\"%s\"]\nseq_len = 64\n", kModels},
@@ -199,7 +200,7 @@ TEST_SUITE("recipe") {
       models.push_back(from + "_" + score);
       text += stage(models.back(), "prune",
                     "from = \"" + from + "\"\ntarget = \"" + target + "\"\nscores = \"" + score +
-                        "\"\ncalibration_tokens = 512\n");
+                        "\"\ncalibration_tokens = 512\nrefit = true\n");
     };
     for (const ScoreRow& row : score_table()) cut_again("uneven", "cut_3", row.name);
     for (const char* score : {"magnitude", "taylor"}) cut_again("wide", "cut_2", score);

@@ -181,6 +181,8 @@ const std::vector<Row>& rows() {
         {"prune", "target", "\"narrow\"", {}, "\"student_again\""},
         {"prune", "scores", "\"magnitude\""},
         {"prune", "calibration_tokens", "16384"},
+        {"prune", "refit", "true"},
+        {"prune", "refit_damping", "0.3", {{"refit", "true"}}},
         {"prune", "seed", "9", {{"scores", "\"random\""}}},
         {"label", "teacher", "\"other\"", {}, "\"dense_again\""},
         {"label", "import", nullptr, {}, nullptr, "tests/recipes/labels_test.cpp"},
