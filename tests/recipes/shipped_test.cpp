@@ -4,7 +4,9 @@
 
 #include <set>
 
+#include "pruning/scores.h"
 #include "recipes/ablation/ablation.h"
+#include "recipes/stages/stages.h"
 #include "tests/recipes/given_model.h"
 
 using namespace coppice;
@@ -53,14 +55,14 @@ TEST_SUITE("recipe") {
       ++ablations;
       Ablation ablation = load_ablation(entry.path().string(), {}, {});
       const AblationPlan plan = plan_ablation(ablation, "", 0);
-      CHECK(ablation.runs.size() == ablation.base.arms.size() * 3);
+      CHECK(ablation.runs.size() == ablation.base.arms.size() * ablation.seeds.size());
       size_t stages = 0;
       for (const ArmRun& run : ablation.runs) stages += run.stages.size();
       CHECK(plan.stages.size() < stages);  // the source at least is shared
       for (const DistinctStage& stage : plan.stages)
         if (stage.cost.name == "dense") CHECK(stage.num_users >= ablation.runs.size() / 2);
     }
-    CHECK(ablations == 6);
+    CHECK(ablations == 7);
   }
 
   TEST_CASE("shipped recipes: those that import a model ask for its file; with another model every key holds") {
@@ -90,6 +92,28 @@ TEST_SUITE("recipe") {
       CHECK(flops.at("scratch_1.5x") == doctest::Approx(1.5 * flops.at("both")).epsilon(0.01));
       CHECK(flops.at("scratch_5x") == doctest::Approx(5 * flops.at("both")).epsilon(0.01));
     }
+  }
+
+  TEST_CASE("shipped recipes: every one-shot score stands beside its refit, which differs in that alone") {
+    const Ablation ablation = load_ablation((kFolder / "refit.toml").string(), {}, {});
+    const auto arm = [&](const std::string& name) -> const ArmRun& {
+      return *std::ranges::find(ablation.runs, name, &ArmRun::arm);
+    };
+    for (const ScoreRow& row : score_table()) {
+      CAPTURE(std::string(row.name));
+      const ArmRun &cut = arm(row.name), &refitted = arm(std::string(row.name) + "_refit");
+      CHECK(refitted.reference == row.name);
+      Json with = kPrune.identity(refitted.recipe, refitted.recipe.stage("pruned"));
+      Json without = kPrune.identity(cut.recipe, cut.recipe.stage("pruned"));
+      CHECK(with["scores"] == row.name);
+      CHECK(with["refit"] == true);
+      for (const char* key : {"refit", "refit_damping", "calibration", "calibration_tokens"}) {
+        with.erase(key);
+        without.erase(key);
+      }
+      CHECK(with == without);
+    }
+    CHECK(ablation.base.arms.size() == 1 + 2 * score_table().size());
   }
 
   TEST_CASE("shipped recipes: whatever the teacher, the student starts from the same cut") {
