@@ -13,6 +13,7 @@
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/tensors/ops.h"
+#include "student/draws_check.h"
 #include "student/split_check.h"
 
 namespace coppice {
@@ -47,7 +48,8 @@ at::Tensor plain_teacher_term(const at::Tensor& logits_NV, const at::Tensor& ce_
   const at::Tensor log_p = (logits_NV / tau).log_softmax(1);
   if (targets.top.id_NK.defined()) {
     const at::Tensor id = targets.top.id_NK, given = id.ge(0).to(at::kDouble),
-                     log_q = targets.top.logp_NK.to(at::kDouble), q = log_q.exp() * given;
+                     share = targets.top.logp_NK.to(at::kDouble), q = share.exp() * given;
+    const at::Tensor log_q = targets.loss == "sample" ? at::zeros_like(share) : share;  // of draws the cross-entropy
     const at::Tensor inside = log_p.gather(1, id.clamp_min(0)), q_tail = targets.top.tail_logp_N.to(at::kDouble).exp();
     const at::Tensor p_tail = (1 - (inside.exp() * given).sum(1)).clamp_min(1e-300);
     const at::Tensor kl =
@@ -194,7 +196,8 @@ Targets own_targets(const Targets& like, const at::Tensor& hidden_ND, const at::
   if (like.loss == "labels") own.teacher_label_N = top_1(hidden_ND, head_VD);
   if (like.loss == "top_k")
     own.top = top_k(hidden_ND, head_VD, std::min<int64_t>(8, head_VD.size(0)), like.temperature);
-  if (like.loss != "labels" && like.loss != "top_k") {
+  if (like.loss == "sample") own.top = many_draws(hidden_ND, head_VD, like.temperature);
+  if (like.loss == "kl" || like.loss == "reverse_kl" || like.loss == "jsd") {
     own.teacher_hidden_NE = hidden_ND;
     own.teacher_head_VE = head_VD;
   }
@@ -297,6 +300,8 @@ struct Trial {
                                           .hidden_grad_ND;
     check_close(pure_gradient, plain_gradient, unit, what + ": teacher_weight 0 against plain cross-entropy");
     targets.teacher_weight = weight;
+    if (targets.loss == "sample")  // what follows holds for the mean of its draws alone
+      return check_draws(loss, hidden_ND, head_VD, targets, scale);
 
     const Targets own = own_targets(targets, hidden_ND, head_VD);
     const at::Tensor own_gradient = at::zeros_like(head_VD);
@@ -389,7 +394,7 @@ SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> bat
   if (all_tried.size() > 1) trial.check_shares(all_tried);
 
   // Every loss, whatever this stage uses, against another row's predictions of the same model, sharpened.
-  for (const char* name : {"labels", "top_k", "kl", "reverse_kl", "jsd"}) {
+  for (const char* name : {"labels", "top_k", "sample", "kl", "reverse_kl", "jsd"}) {
     Targets like{.true_label_N = all_tried[0].true_label_N,
                  .loss = name,
                  .temperature = std::string(name) == "labels" ? 1.0 : 2.0,

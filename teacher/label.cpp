@@ -1,6 +1,7 @@
 // Labelling of one shard: cut it into windows by the rule, read windows of like length together, keep the choices at
 // the wanted positions each window owns. Attention is causal, so neither the padding behind a short window nor its
-// neighbours in the batch reach a label.
+// neighbours in the batch reach a label; but the shape of a batch rounds its hidden states, so for draws a window is
+// read alone (logits and draws depend on their own row: src/tensors/kernels/logits.h).
 #include "teacher/label.h"
 
 #include <ATen/ATen.h>
@@ -11,6 +12,8 @@
 #include <future>
 
 #include "src/base/errors.h"
+#include "src/data/draw_numbers.h"
+#include "src/tensors/draws.h"
 #include "src/tensors/ops.h"
 
 namespace coppice {
@@ -75,9 +78,13 @@ class WantedTokens {
   std::vector<uint64_t> first_row_;
 };
 
-/// Reads the windows that own a wanted token, like beside like: visit(hidden states of the wanted tokens, their rows
-/// among the labels). Nothing else needs logits.
-using HiddenRows = std::function<void(const at::Tensor& hidden_ND, const std::vector<uint64_t>& rows)>;
+/// A wanted token, and the row of its label.
+struct LabelPlace {
+  uint64_t token, row;
+};
+/// Reads the windows that own a wanted token, like beside like: visit(hidden states of the wanted tokens, their
+/// places). Nothing else needs logits.
+using HiddenRows = std::function<void(const at::Tensor& hidden_ND, const std::vector<LabelPlace>& places)>;
 void read_windows(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
                   const std::function<void(uint64_t)>& progress, const TokenRuns& wanted_runs,
                   const HiddenRows& visit) {
@@ -95,8 +102,8 @@ void read_windows(const Model& teacher, const TokenShards& shards, size_t shard,
   struct Prepared {
     at::Tensor token_BT;
     std::vector<int64_t> position;  // of the wanted tokens in the batch
-    std::vector<uint64_t> row;      // of their labels
-    size_t next = 0;                // window behind them
+    std::vector<LabelPlace> place;
+    size_t next = 0;  // window behind them
   };
   const auto prepare = [&](size_t first) {
     const auto seq_len = static_cast<int64_t>(windows[first].length);
@@ -104,7 +111,7 @@ void read_windows(const Model& teacher, const TokenShards& shards, size_t shard,
         std::min(windows.size() - first, static_cast<size_t>(std::max<int64_t>(rule.batch_tokens / seq_len, 1)));
     Prepared batch{.token_BT = at::zeros({static_cast<int64_t>(rows), seq_len}, at::kLong),
                    .position = {},
-                   .row = {},
+                   .place = {},
                    .next = first + rows};
     int64_t* tokens = batch.token_BT.mutable_data_ptr<int64_t>();
     for (size_t row = 0; row < rows; ++row) {
@@ -112,7 +119,7 @@ void read_windows(const Model& teacher, const TokenShards& shards, size_t shard,
       shards.read(shard, window.begin, window.length, tokens + row * static_cast<size_t>(seq_len));
       wanted.visit(window, [&](uint64_t token, uint64_t label_row) {
         batch.position.push_back(static_cast<int64_t>(row) * seq_len + static_cast<int64_t>(token - window.begin));
-        batch.row.push_back(label_row);
+        batch.place.push_back({token, label_row});
       });
     }
     return batch;
@@ -129,8 +136,8 @@ void read_windows(const Model& teacher, const TokenShards& shards, size_t shard,
                                                           .document_BT = {},
                                                           .ids_below = shards.vocab_size(),
                                                           .largest_position = seq_len - 1});
-    visit(hidden_ND.index_select(0, at::tensor(batch.position, at::kLong)), batch.row);
-    labelled += batch.row.size();
+    visit(hidden_ND.index_select(0, at::tensor(batch.position, at::kLong)), batch.place);
+    labelled += batch.place.size();
     if (progress) progress(labelled);
   }
 }
@@ -147,38 +154,68 @@ ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, si
   return label_shard_tier(teacher, shards, shard, rule, fingerprint, progress, {{0, shards.shards().at(shard).tokens}});
 }
 
+namespace {
+
+/// The labels of some rows, by tier; facts of their logits are added to.
+void choose_top_1(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const std::vector<LabelPlace>& places,
+                  ShardLabels& labels, TopFacts& facts) {
+  const at::Tensor top_N = top_1(hidden_ND, head_VD, &facts);
+  for (size_t i = 0; i < places.size(); ++i)
+    labels.id[places[i].row] = static_cast<int32_t>(top_N.const_data_ptr<int64_t>()[i]);
+}
+
+void choose_top_k(const at::Tensor& hidden_ND, const at::Tensor& head_VD, double temperature,
+                  const std::vector<LabelPlace>& places, ShardLabels& labels, TopFacts& facts) {
+  const TopK top = top_k(hidden_ND, head_VD, labels.k, temperature, &facts);
+  const auto k = static_cast<size_t>(labels.k);
+  for (size_t i = 0; i < places.size(); ++i) {
+    const size_t row = places[i].row;
+    for (size_t j = 0; j < k; ++j) {
+      labels.id[row * k + j] = static_cast<int32_t>(top.id_NK.const_data_ptr<int64_t>()[i * k + j]);
+      labels.logp[row * k + j] = top.logp_NK.const_data_ptr<float>()[i * k + j];
+    }
+    if (labels.has_tail) labels.tail[row] = top.tail_logp_N.const_data_ptr<float>()[i];
+  }
+}
+
+void draw(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const LabelFingerprint& fingerprint, uint64_t stream,
+          const std::vector<LabelPlace>& places, ShardLabels& labels, TopFacts& facts) {
+  const auto k = static_cast<size_t>(labels.k);
+  const at::Tensor number_NR = at::empty({hidden_ND.size(0), labels.k}, at::kDouble);
+  double* number = number_NR.mutable_data_ptr<double>();
+  for (const LabelPlace& place : places)
+    for (int64_t j = 0; j < labels.k; ++j) *number++ = draw_number(fingerprint.draw_seed, stream, place.token, j);
+  const at::Tensor id_NR = draw_ids(hidden_ND, head_VD, fingerprint.temperature, number_NR, &facts);
+  const int64_t* id = id_NR.const_data_ptr<int64_t>();
+  for (const LabelPlace& place : places)
+    for (size_t j = 0; j < k; ++j) labels.id[place.row * k + j] = static_cast<int32_t>(*id++);
+}
+
+}  // namespace
+
 ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
                              const LabelFingerprint& fingerprint, const std::function<void(uint64_t)>& progress,
                              const TokenRuns& wanted) {
   const at::Tensor head_VD = output_head(teacher);
+  const uint64_t stream = draw_stream(shards.shards().at(shard));
+  LabelRule reading = rule;
+  if (fingerprint.has_draws()) reading.batch_tokens = 1;  // each window alone
   ShardLabels labels(wanted, fingerprint);
-  const auto k = static_cast<size_t>(fingerprint.k);
-  labels.near_ties = 0;
-  read_windows(teacher, shards, shard, rule, progress, wanted,
-               [&](const at::Tensor& hidden_ND, const std::vector<uint64_t>& rows) {
+  int64_t near_ties = 0;
+  read_windows(teacher, shards, shard, reading, progress, wanted,
+               [&](const at::Tensor& hidden_ND, const std::vector<LabelPlace>& places) {
                  TopFacts facts;
-                 const auto judge = [&] {
-                   check_finite(facts, rule.teacher);
-                   labels.near_ties += facts.near_ties;
-                 };
-                 if (!fingerprint.has_logp()) {
-                   const at::Tensor top_N = top_1(hidden_ND, head_VD, &facts);
-                   judge();
-                   for (size_t i = 0; i < rows.size(); ++i)
-                     labels.id[rows[i]] = static_cast<int32_t>(top_N.const_data_ptr<int64_t>()[i]);
-                   return;
+                 if (fingerprint.has_draws()) {
+                   draw(hidden_ND, head_VD, fingerprint, stream, places, labels, facts);
+                 } else if (fingerprint.has_logp()) {
+                   choose_top_k(hidden_ND, head_VD, fingerprint.temperature, places, labels, facts);
+                 } else {
+                   choose_top_1(hidden_ND, head_VD, places, labels, facts);
                  }
-                 const TopK top = top_k(hidden_ND, head_VD, fingerprint.k, fingerprint.temperature, &facts);
-                 judge();
-                 for (size_t i = 0; i < rows.size(); ++i) {
-                   const size_t row = rows[i];
-                   for (size_t j = 0; j < k; ++j) {
-                     labels.id[row * k + j] = static_cast<int32_t>(top.id_NK.const_data_ptr<int64_t>()[i * k + j]);
-                     labels.logp[row * k + j] = top.logp_NK.const_data_ptr<float>()[i * k + j];
-                   }
-                   if (fingerprint.has_tail()) labels.tail[row] = top.tail_logp_N.const_data_ptr<float>()[i];
-                 }
+                 check_finite(facts, rule.teacher);
+                 near_ties += facts.near_ties;
                });
+  if (!fingerprint.has_draws()) labels.near_ties = near_ties;
   return labels;
 }
 

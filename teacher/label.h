@@ -1,5 +1,5 @@
-// The frozen model that labels: forward only, top-1 of fp32 logits, ties to the lowest id; one label per token,
-// whatever the student's windows are.
+// The frozen model that labels: forward only, top-1 of fp32 logits, ties to the lowest id, or draws; one label per
+// token, whatever the student's windows are.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ struct LabelRule {
   std::string window_rule = "document";  // each document alone; "aligned": training windows of one seq_len
   int64_t context = 256;                 // tokens a window
   int64_t overlap = 64;                  // read but not labelled, except at a document's start
-  int64_t batch_tokens = 8192;           // memory only: never changes a label beyond rounding
+  int64_t batch_tokens = 8192;           // memory only: never changes a label beyond rounding; draws know none
   std::string teacher = "the teacher";   // what messages call it
 };
 
@@ -34,8 +34,9 @@ std::vector<LabelWindow> label_windows(const std::vector<uint64_t>& document_end
 std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
                                  const std::function<void(uint64_t)>& progress);
 /// Labels of the tokens of `wanted` (in order, apart from each other), each from the window that owns it, in any tier:
-/// `fingerprint` says tier, k and temperature. Counts near ties. UserError::bad_file where the teacher's logits are not
-/// finite.
+/// `fingerprint` says tier, k, temperature and draw_seed. Counts near ties; not of tier sample, whose windows are each
+/// read alone: the shape of a pass rounds its logits, and a draw near a boundary would be another id.
+/// UserError::bad_file where the teacher's logits are not finite.
 ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
                              const LabelFingerprint& fingerprint, const std::function<void(uint64_t)>& progress,
                              const TokenRuns& wanted);

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include "src/tensors/draws.h"
 #include "teacher/label.h"
 
 namespace coppice {
@@ -23,6 +24,9 @@ TeacherSignal live_signal(const Model& model, const Batch& batch, const SignalRe
     signal.labels_below = head_VE.size(0);
   } else if (request.loss == "top_k") {
     signal.top = top_k(hidden_NE, head_VE, request.top_k, request.temperature, &facts);
+    signal.labels_below = head_VE.size(0);
+  } else if (request.loss == "sample") {
+    signal.top = shares_of_draws(draw_ids(hidden_NE, head_VE, request.temperature, request.draw_number_NR, &facts));
     signal.labels_below = head_VE.size(0);
   } else {
     signal.hidden_NE = hidden_NE;

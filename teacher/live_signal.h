@@ -8,9 +8,9 @@
 
 namespace coppice {
 
-/// What the model says of a batch: its first choices, its k most probable ids, or its hidden states and output table;
-/// and, where the request names layers, what leaves them. UserError::bad_file naming `teacher` when some of its logits
-/// are not finite.
+/// What the model says of a batch: its first choices, its k most probable ids, draws, or its hidden states and output
+/// table; and, where the request names layers, what leaves them. UserError::bad_file naming `teacher` when some of its
+/// logits are not finite.
 TeacherSignal live_signal(const Model& model, const Batch& batch, const SignalRequest& request,
                           const std::string& teacher);
 

@@ -10,6 +10,7 @@
 
 #include "recipes/commands/verbs.h"
 #include "src/base/errors.h"
+#include "src/data/draw_numbers.h"
 #include "src/data/label_import.h"
 #include "src/data/label_jsonl.h"
 
@@ -24,7 +25,7 @@ struct LabelsFlags {
   // import
   std::optional<std::string> teacher;  // what the fingerprint says of where the labels come from
   std::optional<std::string> tier;     // topk
-  std::optional<int64_t> k;            // 1
+  std::optional<int64_t> k, draws;     // 1
   std::optional<double> temperature;   // 1
   std::string format = "coppice";      // or vllm
   bool low_mass = false;
@@ -59,13 +60,23 @@ void import_file(const LabelsFlags& options) {
   LabelFingerprint fingerprint = header.value_or(LabelFingerprint{.tier = "topk", .window_rule = "given"});
   fingerprint.teacher_sha256 = options.teacher.value_or(fingerprint.teacher_sha256);
   fingerprint.tier = options.tier.value_or(fingerprint.tier);
-  fingerprint.k = options.k.value_or(fingerprint.k);
   fingerprint.temperature = options.temperature.value_or(fingerprint.temperature);
   fingerprint.tokenizer_sha256 = shards.tokenizer_sha256();
   fingerprint.vocab_size = shards.vocab_size();
   fingerprint.token_manifest_sha256 = shards.manifest_sha256();
-  if (fingerprint.k < 1 || (fingerprint.tier != "topk" && fingerprint.k != 1))
-    throw UserError::recipe("--top-k", fmt::format("got {}, expected 1, or more in tier topk", fingerprint.k));
+  const bool draws = fingerprint.has_draws();
+  if (draws && options.k) throw UserError::recipe("--top-k", "labels of tier sample have --draws instead");
+  if (!draws && options.draws)
+    throw UserError::recipe("--draws",
+                            fmt::format("labels of tier {} are no draws, expected --tier sample", fingerprint.tier));
+  fingerprint.k = (draws ? options.draws : options.k).value_or(fingerprint.k);
+  if (fingerprint.k < 1 || (draws ? fingerprint.k > kMaxDraws : fingerprint.tier != "topk" && fingerprint.k != 1))
+    throw UserError::recipe(draws ? "--draws" : "--top-k",
+                            fmt::format("got {}, expected 1, or more in tier {}", fingerprint.k,
+                                        draws ? fmt::format("sample (up to {})", kMaxDraws) : "topk"));
+  if (draws && options.format != "coppice")
+    throw UserError::recipe(
+        "--format", fmt::format("'{}' holds the most probable ids, and tier sample needs draws", options.format));
   print(import_labels(options.file, shards, fingerprint, options.cache,
                       {.format = options.format, .low_mass = options.low_mass, .stage = ""}));
 }
@@ -90,10 +101,11 @@ void add_labels_import(CLI::App& labels, Action& action) {
       "\n\nA file that `labels export` wrote says what its labels are: the flags may be left out, and must agree "
       "with it.");
   in->add_option("--teacher", flags->teacher, "name of where the labels come from; part of the cache's fingerprint");
-  in->add_option("--tier", flags->tier, "top1, top1_prob or topk (default)")
-      ->check(CLI::IsMember({"top1", "top1_prob", "topk"}));
+  in->add_option("--tier", flags->tier, "top1, top1_prob, topk (default) or sample")
+      ->check(CLI::IsMember({"top1", "top1_prob", "topk", "sample"}));
   in->add_option("--top-k", flags->k, "ids a token at most, in tier topk");
-  in->add_option("--temperature", flags->temperature, "of the log-probabilities")->check(CLI::PositiveNumber);
+  in->add_option("--draws", flags->draws, "draws a token, in tier sample");
+  in->add_option("--temperature", flags->temperature, "of the log-probabilities or draws")->check(CLI::PositiveNumber);
   in->add_option("--format", flags->format,
                  "coppice, or vllm: prompt_logprobs, or lists of any number of ids, of documents that are cut short or "
                  "lack their end")

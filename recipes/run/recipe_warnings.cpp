@@ -110,6 +110,8 @@ void check_distillation(const Recipe&, const Stage& stage, const Say& say) {
             {"jsd_beta", kd.beta != plain.beta, kd.loss == "jsd", "loss = \"jsd\""},
             {"top_k", train->top_k != TrainStage().top_k, kd.loss == "top_k" && !train->teachers.empty(),
              "loss = \"top_k\" and a live `teacher`"},
+            {"draws", train->draws != TrainStage().draws, kd.loss == "sample" && !train->teachers.empty(),
+             "loss = \"sample\" and a live `teacher`"},
             {"hidden_weight", kd.hidden_weight != plain.hidden_weight, hidden, "hidden_loss"},
             {"hidden_layers", !kd.hidden_layers.empty(), hidden, "hidden_loss"}},
            say);
@@ -202,8 +204,12 @@ void check_labels(const Recipe& recipe, const Stage& stage, const Say& say) {
   if (label->cache.empty())
     say_idle(stage,
              {{"temperature", label->temperature != plain.temperature, label->tier != "top1",
-               "tier = \"top1_prob\" or \"topk\""},
-              {"top_k", label->top_k != plain.top_k, label->tier == "topk", "tier = \"topk\""}},
+               "tier = \"top1_prob\", \"topk\" or \"sample\""},
+              {"top_k", label->top_k != plain.top_k, label->tier == "topk", "tier = \"topk\""},
+              {"draws", label->draws != plain.draws, label->tier == "sample", "tier = \"sample\""},
+              {"draw_seed", label->draw_seed != plain.draw_seed, label->tier == "sample", "tier = \"sample\""},
+              {"batch_tokens", label->batch_tokens != plain.batch_tokens, label->tier != "sample",
+               "another tier: sample reads each window alone"}},
              say);
   bool read = false, after = false, untaught = false;
   for (const Stage& other : recipe.stages) {

@@ -19,6 +19,7 @@
 #include "recipes/stages/train.h"
 #include "src/base/files.h"
 #include "src/base/input_file.h"
+#include "src/data/draw_numbers.h"
 #include "src/data/label_cache.h"
 #include "src/data/label_import.h"
 #include "src/data/label_jsonl.h"
@@ -35,6 +36,7 @@ void read_label_sources(const OptionTable& table, const Recipe& recipe, LabelSta
   for (const auto& [key, is_plain] : {std::pair{"window_rule", label.window_rule == plain.window_rule},
                                       {"context", label.context == plain.context},
                                       {"overlap", label.overlap == plain.overlap},
+                                      {"draw_seed", label.draw_seed == plain.draw_seed},
                                       {"batch_tokens", label.batch_tokens == plain.batch_tokens}})
     check(is_plain, table.where(key), fmt::format("{}: labels from `{}` are there already; leave it out", key, source));
   for (const DomainOptions& domain : recipe.data.domains) {
@@ -60,9 +62,11 @@ void read_label_sources(const OptionTable& table, const Recipe& recipe, LabelSta
 }
 
 void check_tier(const OptionTable& table, const Recipe& recipe, const LabelStage& label) {
-  check_choice(label.tier, {"top1", "top1_prob", "topk"}, table.where("tier"), "tier");
+  check_choice(label.tier, {"top1", "top1_prob", "topk", "sample"}, table.where("tier"), "tier");
   check(label.top_k >= 1 && label.top_k < recipe.tokenizer.vocab_size, table.where("top_k"),
         fmt::format("top_k: got {}, expected 1 to vocab_size - 1", label.top_k));
+  check(label.draws >= 1 && label.draws <= kMaxDraws, table.where("draws"),
+        fmt::format("draws: got {}, expected 1 to {}", label.draws, kMaxDraws));
   check(label.temperature > 0 && std::isfinite(label.temperature), table.where("temperature"),
         fmt::format("temperature: got {}, expected above 0", label.temperature));
 }
@@ -76,6 +80,10 @@ void check_source(const OptionTable& table, const LabelStage& label) {
   check_choice(label.import_format, {"coppice", "vllm"}, table.where("import_format"), "import_format");
   check(label.import_format == "coppice" || !label.import.empty(), table.where("import_format"),
         "import_format: only labels from `import` have one");
+  check(label.import_format == "coppice" || label.tier != "sample", table.where("import_format"),
+        fmt::format("import_format: '{}' holds the most probable ids, and tier sample needs draws; give them as lists "
+                    "(docs/labels.md)",
+                    label.import_format));
   check(!label.low_mass || !label.import.empty(), table.where("low_mass"),
         "low_mass: only labels from `import` are asked for their mass");
   check(label.import_teacher.empty() || !label.import.empty(), table.where("import_teacher"),
@@ -124,6 +132,8 @@ Json identity(const Recipe& recipe, const Stage& stage) {
   const LabelStage plain;
   Json json = deciding(label);
   if (label.tier != "topk") json.erase("top_k");
+  if (label.tier != "sample") json.erase("draws");
+  if (label.tier != "sample" || !label.has_own_labels()) json.erase("draw_seed");
   if (label.import_format == plain.import_format) json.erase("import_format");
   if (label.import_teacher.empty()) json.erase("import_teacher");
   if (!label.import.empty())
@@ -156,7 +166,9 @@ double label_bytes_per_token(const ModelConfig& teacher) {
 /// Adds what the teacher's passes cost; returns the tokens of one.
 int64_t add_teacher(StageCost& cost, const CostBasis& basis, const LabelStage& label, double read_tokens) {
   const ModelConfig config = basis.recipe.model_after(label.teacher);
-  const int64_t batch_tokens = label.batch_tokens > 0 ? label.batch_tokens : choose_label_batch(config, label.context);
+  const int64_t batch_tokens = label.tier == "sample"   ? label.context
+                               : label.batch_tokens > 0 ? label.batch_tokens
+                                                        : choose_label_batch(config, label.context);
   cost.flops = cost.tokens * forward_flops_per_token(config, label.context);
   cost.uncounted_flops = (std::min(read_tokens, basis.tokens * label_reads(label, nullptr)) - cost.tokens) *
                          forward_flops_per_token(config, label.context);
@@ -172,8 +184,8 @@ void add_stored_labels(StageCost& cost, const CostBasis& basis, const LabelStage
   const auto shard_tokens = static_cast<double>(basis.recipe.data.shard_tokens);
   const double of_shard = std::min(labels / std::max(1.0, basis.tokens / shard_tokens), shard_tokens);
   const LabelFingerprint made{
-      .vocab_size = basis.recipe.tokenizer.vocab_size, .tier = label.tier, .k = label.tier == "topk" ? label.top_k : 1};
-  const auto row_bytes = static_cast<double>(label_row_bytes(made)), ids = static_cast<double>(made.k);
+      .vocab_size = basis.recipe.tokenizer.vocab_size, .tier = label.tier, .k = label.ids_per_token()};
+  const auto row_bytes = static_cast<double>(most_label_row_bytes(made)), ids = static_cast<double>(made.k);
   cost.disk_bytes = labels * row_bytes + windows * kLabelRunBytes;
   // a shard's labels as they come, 6 bytes an id at most, and as they are written, and a batch's choices; an
   // import whose documents come in another order holds more
@@ -216,7 +228,7 @@ void check_early(const BeforeWork& before, const Stage& stage) {
     expected.vocab_size = before.recipe.tokenizer.vocab_size;
     if (before.tokenizer != nullptr) expected.tokenizer_sha256 = before.tokenizer->fingerprint();
     expected.tier = options.tier;
-    expected.k = options.tier == "topk" ? options.top_k : 1;
+    expected.k = options.ids_per_token();
     expected.temperature = options.temperature;
     check_label_fingerprint(found->to_json(), expected, path.string());
   }

@@ -25,10 +25,13 @@ struct LabelStage {
   int64_t context = 256;
   int64_t overlap = -1;  // -1: a quarter of context
   std::string tier = "top1";
-  int64_t top_k = 64;  // of tier topk
+  int64_t top_k = 64;      // of tier topk
+  int64_t draws = 16;      // of tier sample
+  uint64_t draw_seed = 1;  // of its own labels, not of labels from elsewhere
   double temperature = 1;
   int64_t batch_tokens = 0;  // 0 = chosen from the memory that is there when the stage begins
   bool has_own_labels() const { return import.empty() && cache.empty(); }  // made by its teacher, in its own folder
+  int64_t ids_per_token() const { return tier == "topk" ? top_k : tier == "sample" ? draws : 1; }
 
   template <class Field>
   void visit_fields(Field& field) {
@@ -56,11 +59,17 @@ struct LabelStage {
     field("overlap", overlap, Mark::decides,
           "tokens read but not labelled at a window's start; -1 = a quarter of context");
     field("batch_tokens", batch_tokens, Mark::rounding,
-          "tokens of one forward pass; 0 = 8192, or fewer when memory is short");
-    field("tier", tier, Mark::decides, "top1 (2 or 3 bytes a token), top1_prob (and its probability) or topk");
+          "tokens of one forward pass; 0 = 8192, or fewer when memory is short; tier sample reads each window alone");
+    field("tier", tier, Mark::decides,
+          "top1 (2 or 3 bytes a token), top1_prob (and its probability), topk or sample (ids drawn from the teacher's "
+          "distribution)");
     field("top_k", top_k, Mark::decides, "ids a token in tier topk");
+    field("draws", draws, Mark::decides, "draws a token in tier sample, 1 to 256; equal ids are stored once");
+    field("draw_seed", draw_seed, Mark::decides,
+          "of the draws of tier sample; a live teacher draws the same where it is the training stage's seed");
     field("temperature", temperature, Mark::decides,
-          "of the stored probabilities; a stage with loss = \"top_k\" needs its kd_temperature");
+          "of the stored probabilities and draws; a stage with loss = \"top_k\" or \"sample\" needs its "
+          "kd_temperature");
   }
 };
 

@@ -70,7 +70,7 @@ Json run_import(StageContext& context, const LabelStage& options) {
     fingerprint.vocab_size = shards.vocab_size();
     fingerprint.token_manifest_sha256 = shards.manifest_sha256();
     fingerprint.tier = options.tier;
-    fingerprint.k = options.tier == "topk" ? options.top_k : 1;
+    fingerprint.k = options.ids_per_token();
     fingerprint.temperature = options.temperature;
     const LabelTransfer some =
         import_labels(file, shards, fingerprint, context.folder() / "labels" / domain,
@@ -107,6 +107,7 @@ Json use_cache(const StageContext& context, const LabelStage& options) {
 /// The stage's batch_tokens, or the number that was chosen when it began: whoever goes on with it rounds as the first
 /// process did.
 int64_t batch_tokens_of(const StageContext& context, const LabelStage& options, const ModelConfig& teacher) {
+  if (options.tier == "sample") return options.context;  // a window, whatever batch_tokens says
   if (options.batch_tokens > 0) return options.batch_tokens;
   constexpr const char* kFormat = "coppice.label_batch";
   const std::filesystem::path path = context.folder() / "batch.json";
@@ -200,19 +201,25 @@ Json run_label(StageContext& context) {
   uint64_t bytes = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(context.folder() / "labels"))
     if (entry.is_regular_file()) bytes += entry.file_size();
-  int64_t near_ties = 0;
-  for (const auto& [domain, shards] : context.data.train)
-    near_ties += count_near_ties(label_folder(context, context.stage.name, domain));
-  log_info(
-      fmt::format("stage '{}': {} on disk; at {} of the labelled tokens ({:.4f}%) the two best logits lie within 1e-5 "
-                  "of each other: another batch shape may "
-                  "choose the other",
-                  context.stage.name, format_bytes(static_cast<double>(bytes)), near_ties,
-                  tokens > 0 ? 100 * static_cast<double>(near_ties) / tokens : 0.0));
+  Json results = {{"label_bytes", bytes}, {"batch_tokens", labelled.batch_tokens}};
+  const std::string on_disk = format_bytes(static_cast<double>(bytes));
+  if (options.tier == "sample") {
+    log_info(fmt::format("stage '{}': {} on disk", context.stage.name, on_disk));
+  } else {
+    int64_t near_ties = 0;
+    for (const auto& [domain, shards] : context.data.train)
+      near_ties += count_near_ties(label_folder(context, context.stage.name, domain));
+    results["near_ties"] = near_ties;
+    log_info(fmt::format(
+        "stage '{}': {} on disk; at {} of the labelled tokens ({:.4f}%) the two best logits lie within 1e-5 "
+        "of each other: another batch shape may "
+        "choose the other",
+        context.stage.name, on_disk, near_ties, tokens > 0 ? 100 * static_cast<double>(near_ties) / tokens : 0.0));
+  }
   return {{"tokens", labelled.tokens},
           {"flops",
            forward_flops_per_token(load_model_config(context.model_folder(options.teacher)), options.context) * tokens},
-          {"results", {{"label_bytes", bytes}, {"near_ties", near_ties}, {"batch_tokens", labelled.batch_tokens}}}};
+          {"results", results}};
 }
 
 }  // namespace coppice

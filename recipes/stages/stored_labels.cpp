@@ -113,15 +113,17 @@ std::filesystem::path label_folder(const StageContext& context, const std::strin
 LabelFingerprint label_fingerprint(const StageContext& context, const std::string& label_stage,
                                    const std::string& domain) {
   const auto& options = options_of(context, label_stage);
-  LabelFingerprint fingerprint{
-      .window_rule = options.window_rule, .context = options.context, .overlap = options.overlap};
+  LabelFingerprint fingerprint{.window_rule = options.window_rule,
+                               .context = options.context,
+                               .overlap = options.overlap,
+                               .draw_seed = options.draw_seed};
   if (!options.has_own_labels()) fingerprint = read_label_fingerprint(label_folder(context, label_stage, domain));
   if (!options.teacher.empty()) load_model_config(context.model_folder(options.teacher), &fingerprint.teacher_sha256);
   fingerprint.tokenizer_sha256 = context.data.tokenizer->fingerprint();
   fingerprint.vocab_size = context.data.tokenizer->vocab_size();
   fingerprint.token_manifest_sha256 = context.data.train.at(domain).manifest_sha256();
   fingerprint.tier = options.tier;
-  fingerprint.k = options.tier == "topk" ? options.top_k : 1;
+  fingerprint.k = options.ids_per_token();
   fingerprint.temperature = options.temperature;
   return fingerprint;
 }

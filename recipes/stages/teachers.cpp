@@ -5,13 +5,19 @@
 #include "recipes/stages/label.h"
 #include "recipes/stages/stored_labels.h"
 #include "src/checkpoint/checkpoint.h"
+#include "src/data/draw_numbers.h"
 #include "src/model/parameters.h"
 #include "teacher/live_signal.h"
 
 namespace coppice {
 
 StageTeachers::StageTeachers(const StageContext& context, const TrainStage& options)
-    : stage_(context.stage.name), top_k_(options.top_k), seq_len_(options.training.seq_len) {
+    : stage_(context.stage.name),
+      top_k_(options.top_k),
+      draws_(options.draws),
+      seq_len_(options.training.seq_len),
+      seed_(context.stage.seed),
+      domains_(context.data.shards_of(options.training.mixture)) {
   for (const std::string& label_stage : options.labels) {
     Teacher& teacher = teachers_.emplace_back();
     teacher.name = label_stage;
@@ -42,6 +48,8 @@ std::vector<Targets> StageTeachers::targets(const Batch& batch, KdOptions distil
   SignalRequest request{
       .loss = distillation.loss, .top_k = top_k_, .temperature = distillation.temperature, .hidden_layers = {}};
   if (distillation.hidden_loss != "none") request.hidden_layers = distillation.hidden_layers;
+  if (request.loss == "sample" && teachers_.front().model)
+    request.draw_number_NR = draw_numbers(batch, domains_, draws_, seed_);
   std::vector<Targets> targets;
   for (const Teacher& teacher : teachers_) {
     std::vector<const LabelCache*> caches;

@@ -35,7 +35,9 @@ class StageTeachers {
     double share = 1;
   };
   std::string stage_;
-  int64_t top_k_ = 0, seq_len_ = 0;
+  int64_t top_k_ = 0, draws_ = 0, seq_len_ = 0;
+  uint64_t seed_ = 0;
+  std::vector<const TokenShards*> domains_;  // of the mixture
   std::vector<Teacher> teachers_;
 };
 

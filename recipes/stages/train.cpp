@@ -12,6 +12,7 @@
 #include "recipes/stages/label.h"
 #include "recipes/stages/stage_cost.h"
 #include "recipes/stages/stages.h"
+#include "src/data/draw_numbers.h"
 #include "src/model/parameters.h"
 
 namespace coppice {
@@ -23,7 +24,7 @@ constexpr double kMinBeta = 1e-3;  // of jsd: float32 keeps both shares of the m
 void check_losses(const OptionTable& table, const TrainStage& train, const Recipe& recipe) {
   const KdOptions& kd = train.distillation;
   const auto at = [&](const char* key) { return table.where(key); };
-  check_choice(kd.loss, {"labels", "top_k", "kl", "reverse_kl", "jsd"}, at("loss"), "loss");
+  check_choice(kd.loss, {"labels", "top_k", "sample", "kl", "reverse_kl", "jsd"}, at("loss"), "loss");
   check(train.labels.empty() || train.teachers.empty(), at("teacher"),
         "labels and teacher: a stage has one or the other");
   check(kd.teacher_weight >= 0 && kd.teacher_weight <= 1, at("teacher_weight"),
@@ -43,8 +44,10 @@ void check_losses(const OptionTable& table, const TrainStage& train, const Recip
                     kd.distil_from, kd.distil_to, train.training.steps()));
   check(train.top_k >= 1 && train.top_k < recipe.tokenizer.vocab_size, at("top_k"),
         fmt::format("top_k: got {}, expected 1 to vocab_size - 1", train.top_k));
+  check(train.draws >= 1 && train.draws <= kMaxDraws, at("draws"),
+        fmt::format("draws: got {}, expected 1 to {}", train.draws, kMaxDraws));
   check(kd.loss != "labels" || kd.temperature == 1, at("kd_temperature"),
-        "kd_temperature: loss = \"labels\" knows the teacher's choice only; use top_k, kl, reverse_kl or jsd");
+        "kd_temperature: loss = \"labels\" knows the teacher's choice only; use top_k, sample, kl, reverse_kl or jsd");
   check(kd.loss == "labels" || train.has_teacher(), at("loss"),
         fmt::format("loss: '{}' needs `labels` or `teacher`", kd.loss));
   check_choice(kd.hidden_loss, {"none", "cosine", "mse"}, at("hidden_loss"), "hidden_loss");
@@ -75,7 +78,8 @@ void finish_teachers(const OptionTable& table, TrainStage& train) {
   for (double& share : train.teacher_shares) share /= sum;
 }
 
-/// What a loss needs must be there: top_k stored probabilities, taken at the loss's temperature.
+/// What a loss needs must be there: the teacher's choice, probabilities or draws, the latter two taken at the loss's
+/// temperature.
 void check_stored_labels(const OptionTable& table, const TrainStage& train, const Recipe& recipe) {
   const KdOptions& kd = train.distillation;
   const auto at = [&](const char* key) { return table.where(key); };
@@ -87,14 +91,20 @@ void check_stored_labels(const OptionTable& table, const TrainStage& train, cons
                       "this stage does not; give it "
                       "window_rule = \"document\"",
                       name));
+    check(kd.loss == "sample" || label.tier != "sample", at("loss"),
+          fmt::format("loss: '{}' needs the teacher's choice or probabilities, and stage '{}' stores draws; use sample",
+                      kd.loss, name));
     if (kd.loss == "labels") continue;
-    check(kd.loss == "top_k", at("loss"),
-          fmt::format(
-              "loss: '{}' needs the teacher's whole distribution: give `teacher` instead of `labels`, or use top_k",
-              kd.loss));
+    check(kd.loss == "top_k" || kd.loss == "sample", at("loss"),
+          fmt::format("loss: '{}' needs the teacher's whole distribution: give `teacher` instead of `labels`, or use "
+                      "top_k or sample",
+                      kd.loss));
     check(
-        label.tier != "top1", at("loss"),
+        kd.loss == "sample" || label.tier != "top1", at("loss"),
         fmt::format("loss: top_k needs probabilities, and stage '{}' stores tier top1; give it tier = \"topk\"", name));
+    check(kd.loss != "sample" || label.tier == "sample", at("loss"),
+          fmt::format("loss: sample needs draws, and stage '{}' stores tier {}; give it tier = \"sample\"", name,
+                      label.tier));
     check(label.temperature == kd.temperature, at("kd_temperature"),
           fmt::format("kd_temperature: got {}, and stage '{}' stores probabilities at {}", kd.temperature, name,
                       label.temperature));
@@ -189,6 +199,7 @@ Json identity(const Recipe& recipe, const Stage& stage) {
   if (train.labels.size() < 2) json.erase("labels");
   if (train.teacher_shares.size() < 2) json.erase("teacher_shares");
   if (train.teachers.empty() || train.distillation.loss != "top_k") json.erase("top_k");
+  if (train.teachers.empty() || train.distillation.loss != "sample") json.erase("draws");
   return json;
 }
 

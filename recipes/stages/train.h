@@ -18,6 +18,7 @@ struct TrainStage {
   std::vector<std::string> labels, teachers;
   std::vector<double> teacher_shares;  // as many as teachers; they add up to 1
   int64_t top_k = 64;                  // of loss top_k with a live teacher
+  int64_t draws = 16;                  // of loss sample with a live teacher
   KdOptions distillation;
   double rope_theta = 0;  // 0 = as the model has it
   TrainingOptions training;
@@ -34,6 +35,7 @@ struct TrainStage {
     field("teacher_shares", teacher_shares, Mark::decides,
           "of several teachers or label stages, relative to each other; empty = equal");
     field("top_k", top_k, Mark::decides, "ids a token that loss = \"top_k\" asks a live teacher for");
+    field("draws", draws, Mark::decides, "draws a token that loss = \"sample\" asks a live teacher for, 1 to 256");
     distillation.visit_fields(field);
     field("rope_theta", rope_theta, Mark::decides,
           "RoPE base of this stage, under the model's scaling if any; 0 = as the model has it");

@@ -18,6 +18,7 @@ enum class Purpose : uint32_t {
   sampling = 5,       // generate
   split = 6,          // tokenizer's training sample
   mask_noise = 7,     // HardConcrete gates; step = training step, index = layer << 32 | channel
+  label_draws = 8,    // labels of tier sample; step = token shard, index = offset << 8 | draw
   test = 100,
 };
 

@@ -10,6 +10,7 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/data/label_cache_files.h"
+#include "src/tensors/draws.h"
 
 namespace coppice {
 
@@ -34,8 +35,6 @@ struct LabelCache::State {
   std::vector<TokenRuns> unlabelled;  // of each shard
   uint64_t bytes = 0;
   mutable std::vector<int64_t> scratch;
-
-  int64_t none() const { return none_of(label_packing(fingerprint)); }
 
   /// The first tokens of `bare` that need a label, within one document: all but the document's last one.
   std::optional<TokenRun> first_needed(size_t shard, TokenRun bare) const {
@@ -109,15 +108,24 @@ void LabelCache::read(size_t shard, uint64_t begin, uint64_t count, int64_t* out
       std::fill_n(id, part, kNoLabel);
       return;
     }
-    if (k == 1) {
-      file.ids.read(row, part, id);
+    if (k == 1) return file.read_ids(row, part, id);
+    s.scratch.resize(part * k);
+    file.read_ids(row, part, s.scratch.data());
+    for (uint64_t i = 0; i < part; ++i) id[i] = s.scratch[i * k];
+  });
+}
+
+void LabelCache::read_draws(size_t shard, uint64_t begin, uint64_t count, int64_t* id) const {
+  const State& s = *state_;
+  COPPICE_CHECK(s.fingerprint.has_draws(), "tier " + s.fingerprint.tier + " holds no draws");
+  const LabelFile& file = s.files.at(shard);
+  const auto k = static_cast<uint64_t>(s.fingerprint.k);
+  file.table.visit(begin, count, [&](uint64_t at, uint64_t part, uint64_t row) {
+    if (row == LabelTable::kNoRow) {
+      std::fill_n(id + at * k, part * k, kNoLabel);
     } else {
-      s.scratch.resize(part * k);
-      file.ids.read(row, part, s.scratch.data());
-      for (uint64_t i = 0; i < part; ++i) id[i] = s.scratch[i * k];
+      file.read_ids(row, part, id + at * k);
     }
-    for (uint64_t i = 0; i < part; ++i)
-      if (id[i] == s.none()) id[i] = kNoLabel;
   });
 }
 
@@ -134,9 +142,7 @@ void LabelCache::read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_
       std::fill_n(tail + at, part, kNothing);
       return;
     }
-    file.ids.read(row, part, id + at * k);
-    for (uint64_t i = at * k; i < (at + part) * k; ++i)
-      if (id[i] == s.none()) id[i] = kNoLabel;
+    file.read_ids(row, part, id + at * k);
     file.logp->read(row, part, logp + at * k);
     if (file.tail) file.tail->read(row, part, tail + at);
   });
@@ -185,10 +191,35 @@ at::Tensor lookup_labels(const std::vector<const LabelCache*>& caches, const Bat
   return label_BT;
 }
 
+namespace {
+
+int64_t ids_per_token(const std::vector<const LabelCache*>& caches) {
+  int64_t k = 0;
+  for (const LabelCache* cache : caches) {
+    if (cache == nullptr) continue;
+    COPPICE_CHECK(k == 0 || cache->k() == k,
+                  fmt::format("caches of {} and {} ids a token in one batch", k, cache->k()));
+    k = cache->k();
+  }
+  return std::max<int64_t>(1, k);
+}
+
+}  // namespace
+
+TopK lookup_draws(const std::vector<const LabelCache*>& caches, const Batch& batch) {
+  const int64_t draws = ids_per_token(caches), seq_len = batch.token_BT.size(1);
+  at::Tensor id_NR = batch.token_BT.new_full({batch.token_BT.numel(), draws}, kNoLabel);
+  for (const Span& span : batch.spans) {
+    const LabelCache* const cache = caches.at(static_cast<size_t>(span.domain));
+    if (cache == nullptr) continue;
+    cache->read_draws(static_cast<size_t>(span.shard), span.offset, static_cast<uint64_t>(span.length),
+                      id_NR.mutable_data_ptr<int64_t>() + (span.row * seq_len + span.column) * draws);
+  }
+  return shares_of_draws(id_NR);
+}
+
 TopK lookup_top_k(const std::vector<const LabelCache*>& caches, const Batch& batch) {
-  int64_t k = 1;
-  for (const LabelCache* cache : caches)
-    if (cache != nullptr) k = cache->k();
+  const int64_t k = ids_per_token(caches);
   const int64_t rows = batch.token_BT.numel(), seq_len = batch.token_BT.size(1);
   TopK top{.id_NK = batch.token_BT.new_full({rows, k}, kIgnoredLabel),
            .logp_NK = batch.token_BT.new_zeros({rows, k}, at::kFloat),
@@ -197,7 +228,6 @@ TopK lookup_top_k(const std::vector<const LabelCache*>& caches, const Batch& bat
   for (const Span& span : batch.spans) {
     const LabelCache* const cache = caches.at(static_cast<size_t>(span.domain));
     if (cache == nullptr) continue;
-    COPPICE_CHECK(cache->k() == k, fmt::format("caches of {} and {} ids a token in one batch", k, cache->k()));
     const int64_t first = span.row * seq_len + span.column;
     cache->read_top_k(static_cast<size_t>(span.shard), span.offset, static_cast<uint64_t>(span.length), ids + first * k,
                       top.logp_NK.mutable_data_ptr<float>() + first * k,

@@ -2,8 +2,12 @@
 //   top1       /top1 u16 [n] (vocabularies up to 65,535) or u8 [n, 3]; all bits one = no label
 //   top1_prob  the same and /top1_logp f16 [n]
 //   topk       /ids u16 | u32 [n, K], /logp f16 [n, K] descending, /tail f16 [n]: log of what the K ids leave over
+//   sample     /draws as /top1 [m]: the different ids of K draws from the teacher's distribution, row after row, the
+//   most
+//              drawn first; /repeats u8 [n, ceil((K - 1) / 8)] where K > 1 (label_draws.h)
 // n is the shard's tokens, or, where few of them are labelled, the rows that the table /runs places (label_table.h).
-// Any batch size, packing, seed and rank count reads the same cache; a finer tier serves every reader of a coarser one.
+// Any batch size, packing, seed and rank count reads the same cache; a finer tier serves every reader of a coarser one,
+// but draws serve their own loss alone: they do not tell the teacher's choice.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -32,21 +36,25 @@ struct LabelFingerprint {
   std::string tokenizer_sha256;
   int64_t vocab_size = 0;
   std::string token_manifest_sha256;
-  std::string tier = "top1";             // top1, top1_prob or topk
-  int64_t k = 1;                         // ids a token; 1 but in tier topk
-  double temperature = 1;                // of the stored probabilities
+  std::string tier = "top1";             // top1, top1_prob, topk or sample
+  int64_t k = 1;                         // ids a token; 1 but in tiers topk and sample (there: draws)
+  double temperature = 1;                // of the stored probabilities; draws are made at it
   std::string window_rule = "document";  // aligned, or given (labels from elsewhere)
   int64_t context = 0, overlap = 0;
   std::string compute_dtype = "f32";
+  uint64_t draw_seed = 0;  // of tier sample
   Json to_json() const;
   /// The fingerprint of a cache as its manifest tells it, for tools that expect no particular one.
   static LabelFingerprint from_json(const Json& json, const std::string& path);
-  bool has_logp() const { return tier != "top1"; }
+  bool has_logp() const { return tier == "top1_prob" || tier == "topk"; }
   bool has_tail() const { return tier == "topk"; }
+  bool has_draws() const { return tier == "sample"; }
 };
 
-/// What a label file takes for each label, and for each run of tokens in its table.
+/// What a label file takes for each label, at least (of several draws equal ids are stored once) and at most; and for
+/// each run of tokens in its table.
 uint64_t label_row_bytes(const LabelFingerprint& fingerprint);
+uint64_t most_label_row_bytes(const LabelFingerprint& fingerprint);
 inline constexpr uint64_t kLabelRunBytes = 24;
 
 /// Labels of a shard's tokens, or of some of them: a row for each token of `runs`, which need no order.
@@ -58,7 +66,7 @@ struct ShardLabels {
   TokenRuns runs;          // do not overlap
   std::vector<int32_t>
       id;  // rows K, kNoLabel = none; a row without a label has none in its first place and is not stored
-  std::vector<c10::Half> logp;  // rows K; empty in tier top1
+  std::vector<c10::Half> logp;  // rows K; empty in tiers top1 and sample
   std::vector<c10::Half> tail;  // rows; empty but in tier topk
   /// Rows without labels, to be filled.
   ShardLabels(const TokenRuns& of, const LabelFingerprint& fingerprint);
@@ -83,11 +91,13 @@ class LabelCache {
   ~LabelCache();
   int64_t k() const;
   const LabelFingerprint& fingerprint() const;
-  /// The most probable id of `count` tokens, kNoLabel where none.
+  /// The most probable id of `count` tokens (of draws: the most drawn), kNoLabel where none.
   void read(size_t shard, uint64_t begin, uint64_t count, int64_t* out) const;
   /// The first run of tokens without a label among these, [begin, end), within one document; last tokens of documents
   /// need none. Nothing when all have one.
   std::optional<std::pair<uint64_t, uint64_t>> first_gap(size_t shard, uint64_t begin, uint64_t count) const;
+  /// k() draws a token (kNoLabel where none), equal ids side by side, the most drawn first. Needs tier sample.
+  void read_draws(size_t shard, uint64_t begin, uint64_t count, int64_t* id) const;
   /// k() ids a token (kNoLabel where none), their log-probabilities, and the log of the rest. Needs a tier with
   /// probabilities.
   void read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail) const;
@@ -132,5 +142,7 @@ int64_t labels_below(const std::vector<const LabelCache*>& caches);
 at::Tensor lookup_labels(const std::vector<const LabelCache*>& caches, const Batch& batch);
 /// The same with probabilities, [B T, K]; ids kIgnoredLabel where there is none. All caches have the same k.
 TopK lookup_top_k(const std::vector<const LabelCache*>& caches, const Batch& batch);
+/// Draws as shares (src/tensors/draws.h), [B T, K]. All caches are of tier sample and have as many draws.
+TopK lookup_draws(const std::vector<const LabelCache*>& caches, const Batch& batch);
 
 }  // namespace coppice

@@ -11,6 +11,7 @@
 #include "src/base/checked.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
+#include "src/data/draw_numbers.h"
 
 namespace coppice {
 
@@ -52,9 +53,14 @@ uint32_t none_of(IdPacking packing) {
 }
 
 uint64_t label_row_bytes(const LabelFingerprint& fingerprint) {
-  const auto k = static_cast<uint64_t>(fingerprint.k);
-  return k * (static_cast<uint64_t>(label_packing(fingerprint)) + (fingerprint.has_logp() ? 2 : 0)) +
-         (fingerprint.has_tail() ? 2 : 0);
+  const auto k = static_cast<uint64_t>(fingerprint.k), id_bytes = static_cast<uint64_t>(label_packing(fingerprint));
+  if (fingerprint.has_draws()) return id_bytes + repeat_bytes(k);
+  return k * (id_bytes + (fingerprint.has_logp() ? 2 : 0)) + (fingerprint.has_tail() ? 2 : 0);
+}
+
+uint64_t most_label_row_bytes(const LabelFingerprint& fingerprint) {
+  const uint64_t other_ids = fingerprint.has_draws() ? static_cast<uint64_t>(fingerprint.k - 1) : 0;
+  return label_row_bytes(fingerprint) + other_ids * static_cast<uint64_t>(label_packing(fingerprint));
 }
 
 Json read_label_manifest(const std::filesystem::path& path, const Json& fingerprint) {
@@ -71,6 +77,7 @@ bool find_label_entry(const Json& manifest, const std::string& name, const std::
              .tokens = unsigned_at(item, "tokens", where),
              .sha256 = string_at(item, "sha256", where)};
     if (item.contains("rows")) entry.rows = unsigned_at(item, "rows", where);
+    if (item.contains("ids")) entry.ids = unsigned_at(item, "ids", where);
     if (item.contains("near_ties")) entry.near_ties = static_cast<int64_t>(unsigned_at(item, "near_ties", where));
     return true;
   }
@@ -89,48 +96,131 @@ uint64_t rows_of(const LabelEntry& entry, const LabelFingerprint& fingerprint, c
   return rows;
 }
 
+/// Rows of the dataset of ids: one a label, and one a different id where labels are draws.
+uint64_t id_rows_of(const LabelEntry& entry, const LabelFingerprint& fingerprint, const std::string& where) {
+  const uint64_t rows = rows_of(entry, fingerprint, where), ids = entry.ids.value_or(rows);
+  if (fingerprint.has_draws() != entry.ids.has_value() || ids < rows ||
+      ids > checked_multiply(rows, fingerprint.has_draws() ? static_cast<uint64_t>(fingerprint.k) : 1, where) ||
+      checked_multiply(ids, static_cast<uint64_t>(label_packing(fingerprint)), where) > entry.bytes)
+    throw UserError::bad_file(
+        where, fmt::format("{} different ids of {} labels of tier {} (manifest)", ids, rows, fingerprint.tier));
+  return ids;
+}
+
+/// Rows in their order become the runs of tokens without a label, tokens without a row among them.
+class BareTokens {
+ public:
+  explicit BareTokens(const LabelTable& table) : table_(table), run_(table.runs().begin()) {}
+  /// The next row's token.
+  uint64_t token_of(uint64_t row) {
+    while (row >= run_->place + run_->length) ++run_;
+    if (row == run_->place) add(behind_, run_->begin);
+    behind_ = run_->begin + (row - run_->place) + 1;
+    return behind_ - 1;
+  }
+  void add(uint64_t begin, uint64_t end) {
+    if (!bare_.empty() && bare_.back().end == begin) {
+      bare_.back().end = end;
+    } else if (begin < end) {
+      bare_.push_back({begin, end});
+    }
+  }
+  TokenRuns finish() {
+    add(behind_, table_.tokens());
+    return std::move(bare_);
+  }
+
+ private:
+  const LabelTable& table_;
+  std::vector<LabelRun>::const_iterator run_;
+  uint64_t behind_ = 0;  // the last row's token
+  TokenRuns bare_;
+};
+
 }  // namespace
 
 LabelFile::LabelFile(const std::filesystem::path& path, const LabelFingerprint& fingerprint, const LabelEntry& entry)
-    : ids(path, id_dataset(fingerprint), label_packing(fingerprint), rows_of(entry, fingerprint, path.string()),
-          static_cast<uint64_t>(fingerprint.k)),
-      table(entry.rows ? LabelTable::read(ids.file(), entry.bytes, ids.rows(), entry.tokens)
-                       : LabelTable::whole(entry.tokens)) {
+    : ids(path, id_dataset(fingerprint), label_packing(fingerprint), id_rows_of(entry, fingerprint, path.string()),
+          fingerprint.has_draws() ? 1 : static_cast<uint64_t>(fingerprint.k)),
+      table(entry.rows ? LabelTable::read(ids.file(), entry.bytes, *entry.rows, entry.tokens)
+                       : LabelTable::whole(entry.tokens)),
+      none(none_of(label_packing(fingerprint))),
+      k(static_cast<uint64_t>(fingerprint.k)) {
   if (fingerprint.has_logp())
     logp =
         std::make_unique<HalfColumn>(path, logp_dataset(fingerprint), ids.rows(), static_cast<uint64_t>(fingerprint.k));
   if (fingerprint.has_tail()) tail = std::make_unique<HalfColumn>(path, kTailDataset, ids.rows());
+  if (fingerprint.has_draws() && k > 1) counts = std::make_unique<DrawCounts>(path, table.rows(), k, ids.rows());
+}
+
+void LabelFile::read_ids(uint64_t row, uint64_t count, int64_t* out) const {
+  if (counts == nullptr) {
+    ids.read(row, count, out);
+  } else {
+    std::vector<uint32_t> times;
+    const uint64_t place = counts->read(row, count, times);
+    std::vector<int64_t> different(times.size());
+    ids.read(place, different.size(), different.data());
+    int64_t* to = out;
+    for (size_t i = 0; i < times.size(); ++i) to = std::fill_n(to, times[i], different[i]);
+  }
+  std::replace(out, out + count * k, none, int64_t{kNoLabel});
+}
+
+void LabelFile::scan_draws(const std::function<void(uint64_t, std::span<const DrawnId>)>& visit) const {
+  constexpr uint64_t kRows = 4096;  // whose counts are read at a time
+  std::vector<uint32_t> times;
+  std::vector<DrawnId> drawn;  // of the row under way
+  uint64_t row = 0, known = 0, draws = 0;
+  size_t next = 0;
+  ids.scan([&](uint64_t, const std::vector<uint32_t>& block) {
+    for (const uint32_t id : block) {
+      if (next == times.size()) {
+        const uint64_t count = std::min(kRows, table.rows() - known);
+        counts->read(known, count, times);
+        known += count;
+        next = 0;
+      }
+      drawn.push_back({.id = id, .count = times[next]});
+      draws += times[next++];
+      if (draws < k) continue;
+      visit(row++, drawn);
+      drawn.clear();
+      draws = 0;
+    }
+  });
 }
 
 TokenRuns LabelFile::unlabelled(const std::string& path, const LabelFingerprint& fingerprint) const {
-  const auto k = static_cast<size_t>(fingerprint.k);
-  const uint32_t none = none_of(label_packing(fingerprint));
-  TokenRuns bare;
-  const auto add = [&](uint64_t begin, uint64_t end) {
-    if (!bare.empty() && bare.back().end == begin) {
-      bare.back().end = end;
-    } else if (begin < end) {
-      bare.push_back({begin, end});
-    }
+  BareTokens bare(table);
+  const auto check_id = [&](int64_t id, uint64_t token) {
+    if (id >= fingerprint.vocab_size)
+      throw UserError::bad_file(
+          path, fmt::format("label {} of token {} is outside the vocabulary of {}", id, token, fingerprint.vocab_size));
   };
-  auto run = table.runs().begin();
-  uint64_t token = 0;  // behind the last row's
+  if (counts != nullptr) {
+    scan_draws([&](uint64_t row, std::span<const DrawnId> drawn) {
+      const uint64_t token = bare.token_of(row);
+      if (drawn.size() == 1 && drawn[0].id == none) return bare.add(token, token + 1);
+      for (size_t i = 0; i < drawn.size(); ++i) {
+        check_id(drawn[i].id, token);
+        for (size_t before = 0; before < i; ++before)
+          if (drawn[before].id == drawn[i].id || drawn[before].count < drawn[i].count)
+            throw UserError::bad_file(
+                path, fmt::format("the draws of token {} are not different ids, the most drawn first", token));
+      }
+    });
+    return bare.finish();
+  }
   ids.scan([&](uint64_t first, const std::vector<uint32_t>& id) {
     for (size_t i = 0; i < id.size(); i += k) {
-      const uint64_t row = first + i / k;
-      while (row >= run->place + run->length) ++run;
-      if (row == run->place) add(token, run->begin);
-      token = run->begin + (row - run->place);
+      const uint64_t token = bare.token_of(first + i / k);
       for (size_t j = i; j < i + k; ++j)
-        if (id[j] >= fingerprint.vocab_size && id[j] != none)
-          throw UserError::bad_file(path, fmt::format("label {} of token {} is outside the vocabulary of {}", id[j],
-                                                      token, fingerprint.vocab_size));
-      if (id[i] == none) add(token, token + 1);  // fewer than k ids are no hole
-      ++token;
+        if (id[j] != none) check_id(id[j], token);
+      if (id[i] == none) bare.add(token, token + 1);  // fewer than k ids are no hole
     }
   });
-  add(token, table.tokens());
-  return bare;
+  return bare.finish();
 }
 
 void LabelFile::check_probabilities(const std::string& path, const LabelFingerprint& fingerprint) const {
@@ -164,18 +254,20 @@ void LabelFile::check_probabilities(const std::string& path, const LabelFingerpr
 }
 
 Json LabelFingerprint::to_json() const {
-  return {{"teacher_sha256", teacher_sha256},
-          {"tokenizer_sha256", tokenizer_sha256},
-          {"vocab_size", vocab_size},
-          {"token_manifest_sha256", token_manifest_sha256},
-          {"tier", tier},
-          {"k", k},
-          {"temperature", fmt::format("{}", temperature)},
-          {"window_rule", window_rule},
-          {"context", context},
-          {"overlap", overlap},
-          {"compute_dtype", compute_dtype},
-          {"teacher_mode", "eval"}};
+  Json json = {{"teacher_sha256", teacher_sha256},
+               {"tokenizer_sha256", tokenizer_sha256},
+               {"vocab_size", vocab_size},
+               {"token_manifest_sha256", token_manifest_sha256},
+               {"tier", tier},
+               {"k", k},
+               {"temperature", fmt::format("{}", temperature)},
+               {"window_rule", window_rule},
+               {"context", context},
+               {"overlap", overlap},
+               {"compute_dtype", compute_dtype},
+               {"teacher_mode", "eval"}};
+  if (has_draws()) json["draw_seed"] = draw_seed;
+  return json;
 }
 
 LabelFingerprint LabelFingerprint::from_json(const Json& json, const std::string& path) {
@@ -190,10 +282,11 @@ LabelFingerprint LabelFingerprint::from_json(const Json& json, const std::string
                                .context = static_cast<int64_t>(unsigned_at(json, "context", path)),
                                .overlap = static_cast<int64_t>(unsigned_at(json, "overlap", path)),
                                .compute_dtype = string_at(json, "compute_dtype", path)};
-  const bool known = fingerprint.tier == "top1" || fingerprint.tier == "top1_prob" || fingerprint.tier == "topk";
+  if (fingerprint.has_draws()) fingerprint.draw_seed = unsigned_at(json, "draw_seed", path);
+  const bool known = fingerprint.tier == "top1" || fingerprint.has_logp() || fingerprint.has_draws();
+  const int64_t most_ids = fingerprint.has_tail() ? fingerprint.vocab_size : fingerprint.has_draws() ? kMaxDraws : 1;
   if (!known || fingerprint.vocab_size <= 0 || fingerprint.vocab_size >= (int64_t{1} << 24) || fingerprint.k < 1 ||
-      fingerprint.k > fingerprint.vocab_size || (fingerprint.k > 1 && !fingerprint.has_tail()) ||
-      !(fingerprint.temperature > 0))
+      fingerprint.k > most_ids || !(fingerprint.temperature > 0))
     throw UserError::bad_file(
         path, fmt::format("labels of tier '{}' with k {}, temperature {} and a vocabulary of {}",
                           printable(fingerprint.tier), fingerprint.k, fingerprint.temperature, fingerprint.vocab_size));

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -52,34 +53,69 @@ std::vector<Stretch> labelled_stretches(const ShardLabels& labels, const TokenSh
   return stretches;
 }
 
-/// As they lie in the file; no label is all bits one in every width.
-void store_ids(const int32_t* id, uint64_t count, const LabelFingerprint& fingerprint, uint8_t* out) {
+/// As it lies in the file; no label is all bits one in every width.
+void store_id(int32_t id, const LabelFingerprint& fingerprint, uint8_t* out) {
   static_assert(kNoLabel == -1);
-  const auto width = static_cast<size_t>(label_packing(fingerprint));
-  for (uint64_t i = 0; i < count; ++i, out += width) {
-    COPPICE_CHECK(id[i] >= kNoLabel && id[i] < fingerprint.vocab_size,
-                  fmt::format("label {} of a vocabulary of {}", id[i], fingerprint.vocab_size));
-    std::memcpy(out, &id[i], width);
-  }
+  COPPICE_CHECK(id >= kNoLabel && id < fingerprint.vocab_size,
+                fmt::format("label {} of a vocabulary of {}", id, fingerprint.vocab_size));
+  std::memcpy(out, &id, static_cast<size_t>(label_packing(fingerprint)));
+}
+void store_ids(const int32_t* id, uint64_t count, const LabelFingerprint& fingerprint, uint8_t* out) {
+  for (uint64_t i = 0; i < count; ++i, out += static_cast<size_t>(label_packing(fingerprint)))
+    store_id(id[i], fingerprint, out);
 }
 
 /// The columns of a label file: rows in the order of its table, none of them a label in the gaps that it bridges.
 struct PackedLabels {
   LabelTable table;
-  std::vector<uint8_t> ids;
+  std::vector<uint8_t> ids, repeats;  // repeats: of several draws
   std::vector<c10::Half> logp, tail;
+
+  uint64_t num_ids(const LabelFingerprint& fingerprint) const {
+    return ids.size() / static_cast<uint64_t>(label_packing(fingerprint));
+  }
 
   std::vector<PackedColumn> columns(const LabelFingerprint& fingerprint) const {
     const auto k = static_cast<uint64_t>(fingerprint.k);
     const uint64_t rows = table.rows(), chunk = fingerprint.has_tail() && k > 1 ? kTopKChunk : kTokenChunk;
-    std::vector<PackedColumn> columns = {
-        id_column(id_dataset(fingerprint), label_packing(fingerprint), rows, k, chunk, ids)};
+    const bool draws = fingerprint.has_draws();
+    std::vector<PackedColumn> columns = {id_column(id_dataset(fingerprint), label_packing(fingerprint),
+                                                   draws ? num_ids(fingerprint) : rows, draws ? 1 : k, chunk, ids)};
+    if (draws && k > 1)
+      columns.push_back({kRepeatsDataset, Hdf5Type::u8, {rows, repeat_bytes(k)}, kTokenChunk, repeats.data()});
     if (fingerprint.has_logp()) columns.push_back(half_column(logp_dataset(fingerprint), rows, k, chunk, logp.data()));
     if (fingerprint.has_tail()) columns.push_back(half_column(kTailDataset, rows, 1, kTokenChunk, tail.data()));
     if (!table.is_whole()) columns.push_back(table.column());
     return columns;
   }
 };
+
+/// Draws of the table's rows: their different ids one after the other, and how often each was drawn.
+void pack_draws(const ShardLabels& labels, const std::vector<Stretch>& stretches, const LabelFingerprint& fingerprint,
+                PackedLabels& packed) {
+  const auto k = static_cast<uint64_t>(fingerprint.k), bytes = repeat_bytes(k);
+  const auto width = static_cast<size_t>(label_packing(fingerprint));
+  packed.repeats.assign(packed.table.rows() * bytes, 0);
+  uint64_t done = 0;  // rows
+  const auto store = [&](std::span<const DrawnId> drawn) {
+    for (const DrawnId& one : drawn) {
+      COPPICE_CHECK(one.id != kNoLabel || drawn.size() == 1, "a label of some draws and none");
+      packed.ids.resize(packed.ids.size() + width);
+      store_id(static_cast<int32_t>(one.id), fingerprint, packed.ids.data() + packed.ids.size() - width);
+    }
+    store_counts(drawn, packed.repeats.data() + done++ * bytes);
+  };
+  const std::vector<DrawnId> none = {{.id = kNoLabel, .count = fingerprint.k}};
+  auto run = packed.table.runs().begin();
+  for (const auto& [tokens, row] : stretches) {
+    while (run->end() < tokens.end) ++run;
+    while (done < run->place + (tokens.begin - run->begin)) store(none);
+    for (uint64_t i = row; i < row + tokens.size(); ++i)
+      store(count_draws(std::vector<int64_t>(labels.id.begin() + static_cast<std::ptrdiff_t>(i * k),
+                                             labels.id.begin() + static_cast<std::ptrdiff_t>((i + 1) * k))));
+  }
+  while (done < packed.table.rows()) store(none);
+}
 
 PackedLabels pack_labels(const ShardLabels& labels, const TokenShardInfo& shard, const LabelFingerprint& fingerprint) {
   const c10::Half nothing = -std::numeric_limits<float>::infinity();
@@ -90,8 +126,13 @@ PackedLabels pack_labels(const ShardLabels& labels, const TokenShardInfo& shard,
   PackedLabels packed{
       .table = LabelTable::packed(merge_runs(std::move(labelled)), shard.tokens, label_row_bytes(fingerprint)),
       .ids = {},
+      .repeats = {},
       .logp = {},
       .tail = {}};
+  if (fingerprint.has_draws()) {
+    pack_draws(labels, stretches, fingerprint, packed);
+    return packed;
+  }
   const uint64_t rows = packed.table.rows();
   packed.ids.assign(rows * width, 0xFF);
   if (fingerprint.has_logp()) packed.logp.assign(rows * k, nothing);
@@ -124,8 +165,9 @@ struct LabelCacheWriter::State {
       Json all = Json::array();  // what the shards' labels are to cover
       for (const TokenShardInfo& shard : shards->shards())
         all.push_back({{"name", shard.name}, {"tokens", shard.tokens}});
-      return {{"format", "coppice.labels"},           {"version", label_version(false)}, {"domain", shards->domain()},
-              {"fingerprint", fingerprint.to_json()}, {"token_shards", std::move(all)},  {"shards", Json::array()}};
+      return {{"format", "coppice.labels"},     {"version", label_version(fingerprint, false)},
+              {"domain", shards->domain()},     {"fingerprint", fingerprint.to_json()},
+              {"token_shards", std::move(all)}, {"shards", Json::array()}};
     }
     Json manifest = read_label_manifest(manifest_path(), fingerprint.to_json());
     manifest.erase("sha256");  // seal() writes it anew
@@ -162,7 +204,7 @@ LabelCacheWriter::LabelCacheWriter(std::filesystem::path folder, const TokenShar
   State& s = *state_;
   COPPICE_CHECK(s.fingerprint.vocab_size > 0 && s.fingerprint.vocab_size < (int64_t{1} << 24),
                 fmt::format("vocab_size {}", s.fingerprint.vocab_size));
-  COPPICE_CHECK(s.fingerprint.k >= 1 && (s.fingerprint.k == 1 || s.fingerprint.has_tail()),
+  COPPICE_CHECK(s.fingerprint.k >= 1 && (s.fingerprint.k == 1 || s.fingerprint.has_tail() || s.fingerprint.has_draws()),
                 fmt::format("k {} in tier {}", s.fingerprint.k, s.fingerprint.tier));
   make_folder(s.folder);
   const Json manifest = s.manifest();
@@ -208,7 +250,7 @@ void LabelCacheWriter::write(size_t shard, const ShardLabels& labels) {
   {
     Hdf5Writer file(temporary, 1);
     file.set_attribute("/", "format", "coppice.labels");
-    file.set_attribute("/", "version", static_cast<uint64_t>(label_version(!packed.table.is_whole())));
+    file.set_attribute("/", "version", static_cast<uint64_t>(label_version(fingerprint, !packed.table.is_whole())));
     file.set_attribute("/", "vocab_size", static_cast<uint64_t>(fingerprint.vocab_size));
     file.set_attribute("/", "n_tokens", info.tokens);
     file.set_attribute("/", "token_shard_sha256", info.sha256);
@@ -224,12 +266,13 @@ void LabelCacheWriter::write(size_t shard, const ShardLabels& labels) {
     if (entries[i]["name"] == info.name) entries.erase(i--);
   entries.push_back({{"name", info.name}, {"bytes", file.bytes}, {"sha256", file.sha256}, {"tokens", info.tokens}});
   if (!packed.table.is_whole()) entries.back()["rows"] = packed.table.rows();
+  if (fingerprint.has_draws()) entries.back()["ids"] = packed.num_ids(fingerprint);
   if (labels.near_ties >= 0) entries.back()["near_ties"] = labels.near_ties;
   // In the order of names: the manifest of a finished cache does not depend on interruptions or on who labelled what.
   std::sort(entries.begin(), entries.end(),
             [](const Json& a, const Json& b) { return a["name"].get<std::string>() < b["name"].get<std::string>(); });
-  manifest["version"] =
-      label_version(std::ranges::any_of(entries, [](const Json& entry) { return entry.contains("rows"); }));
+  manifest["version"] = label_version(
+      fingerprint, std::ranges::any_of(entries, [](const Json& entry) { return entry.contains("rows"); }));
   write_file_atomically(s.manifest_path(), seal(manifest));
   s.done[shard] = true;
 }

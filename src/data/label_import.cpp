@@ -162,6 +162,24 @@ StoredToken store_token(const LinePlace& line, const LabelFingerprint& fingerpri
   return stored;
 }
 
+/// The same of draws: all of them or none. To leave out one that is no id of ours would favour the others.
+StoredToken store_draws(const LinePlace& line, const LabelFingerprint& fingerprint, const TokenLabels& given,
+                        uint64_t token, ShardLabels& labels) {
+  StoredToken stored;
+  if (given.choices.empty()) return stored;
+  const uint64_t row = labels.append({token, token + 1}), k = given.choices.size();
+  for (uint64_t i = 0; i < k; ++i) {
+    const int64_t id = given.choices[i].id;
+    if (id < 0 || id >= fingerprint.vocab_size)
+      line.refuse(fmt::format("draw {} is outside the vocabulary of {}",
+                              id < 0 ? "that is no whole number from 0 on" : std::to_string(id),
+                              fingerprint.vocab_size));
+    labels.id[row * k + i] = static_cast<int32_t>(id);
+  }
+  stored.first = labels.id[row * k];
+  return stored;
+}
+
 class Import {
  public:
   Import(const std::filesystem::path& input, const TokenShards& shards, const LabelFingerprint& fingerprint,
@@ -175,6 +193,7 @@ class Import {
         cache_(cache),
         writer_(cache_.temporary, shards, fingerprint),
         place_check_(shards, options) {
+    COPPICE_CHECK(options.format == "coppice" || !fingerprint.has_draws(), "draws in format " + options.format);
     for (size_t shard = 0; shard < held_.size(); ++shard) expected_.push_back(shards.document_ends(shard).size());
   }
 
@@ -262,7 +281,8 @@ class Import {
     for (size_t i = 0; i < part.count; ++i) {
       const TokenLabels& token = given.labels[part.given + i];
       if (given.has_logp) mass.add(line_, token);
-      const StoredToken stored = store_token(line_, fingerprint_, token, place->begin + part.at + i, labels);
+      const StoredToken stored = (fingerprint_.has_draws() ? store_draws : store_token)(
+          line_, fingerprint_, token, place->begin + part.at + i, labels);
       transfer_.padded_ids += stored.padded;
       first_choice[i] = stored.first;
       labelled += first_choice[i] != kNoLabel;

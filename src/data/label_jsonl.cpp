@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "src/base/files.h"
-#include "src/text/byte_sink.h"
 #include "src/data/label_jsonl.h"
+#include "src/text/byte_sink.h"
 
 namespace coppice {
 
@@ -62,6 +62,8 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
       std::vector<float> logp(count * k), tail(count);
       if (fingerprint.has_logp()) {
         cache.read_top_k(shard, begin, count, id.data(), logp.data(), tail.data());
+      } else if (fingerprint.has_draws()) {
+        cache.read_draws(shard, begin, count, id.data());
       } else {
         cache.read(shard, begin, count, id.data());
       }
@@ -71,8 +73,9 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
       const uint64_t document_id = shards.document_ids(shard)[document];
       if (!labelled && !repeated.contains(document_id))
         continue;  // of equal texts the first line is the first document's
+      const char* const ids_key = fingerprint.has_draws() ? "draws" : "top_ids";
       OrderedJson line = {
-          {"doc", fmt::format("{:016x}", document_id)}, {"tokens", tokens}, {"top_ids", OrderedJson::array()}};
+          {"doc", fmt::format("{:016x}", document_id)}, {"tokens", tokens}, {ids_key, OrderedJson::array()}};
       OrderedJson logps = OrderedJson::array(), tails = OrderedJson::array();
       for (uint64_t i = 0; i < count; ++i) {
         OrderedJson ids = OrderedJson::array(), values = OrderedJson::array();
@@ -81,7 +84,7 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
           values.push_back(logp[j]);
         }
         transfer.labelled += !ids.empty();
-        line["top_ids"].push_back(std::move(ids));
+        line[ids_key].push_back(std::move(ids));
         logps.push_back(std::move(values));
         tails.push_back(number_json(tail[i]));
       }

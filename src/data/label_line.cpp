@@ -56,9 +56,10 @@ double tail_of(const LinePlace& place, const Json& value) {
 }
 
 /// The choices of one token out of parallel lists; `logps` null = none are given.
-std::vector<LabelChoice> choices_of(const LinePlace& place, const Json& ids, const Json* logps) {
+std::vector<LabelChoice> choices_of(const LinePlace& place, const Json& ids, const Json* logps,
+                                    const char* name = "top_ids") {
   if (!ids.is_array())
-    place.refuse(fmt::format("\"top_ids\" holds {} at a token, expected a list of ids", ids.dump().substr(0, 60)));
+    place.refuse(fmt::format("\"{}\" holds {} at a token, expected a list of ids", name, ids.dump().substr(0, 60)));
   if (logps != nullptr && (!logps->is_array() || logps->size() != ids.size()))
     place.refuse("\"top_logprobs\" and \"top_ids\" differ in length at a token");
   std::vector<LabelChoice> choices;
@@ -118,7 +119,24 @@ uint64_t document_of(const LinePlace& place, const Json& object) {
   return std::stoull(text, nullptr, 16);
 }
 
+namespace {
+
+LabelLine read_draws(const LinePlace& place, const Json& object, const LabelFingerprint& fingerprint) {
+  LabelLine line{.tokens = tokens_of(list_of(place, object, "tokens")), .labels = {}};
+  for (const Json& draws : list_of(place, object, "draws", line.tokens.size())) {
+    TokenLabels& token = line.labels.emplace_back();
+    token.choices = choices_of(place, draws, nullptr, "draws");
+    if (!token.choices.empty() && token.choices.size() != static_cast<size_t>(fingerprint.k))
+      place.refuse(fmt::format("\"draws\" holds {} ids at a token, expected {} (draws = {}) or none",
+                               token.choices.size(), fingerprint.k, fingerprint.k));
+  }
+  return line;
+}
+
+}  // namespace
+
 LabelLine read_label_lists(const LinePlace& place, const Json& object, const LabelFingerprint& fingerprint) {
+  if (fingerprint.has_draws()) return read_draws(place, object, fingerprint);
   const auto k = static_cast<size_t>(fingerprint.k);
   LabelLine line{
       .tokens = tokens_of(list_of(place, object, "tokens")), .labels = {}, .has_logp = fingerprint.has_logp()};

@@ -11,8 +11,8 @@ TeacherSignal stored_signal(const std::vector<const LabelCache*>& caches, const 
                             const SignalRequest& request, bool some, const std::string& teacher) {
   TeacherSignal signal{.labels_below = labels_below(caches)};
   at::Tensor label_BT;
-  if (request.loss == "top_k") {
-    signal.top = lookup_top_k(caches, batch);
+  if (request.loss == "top_k" || request.loss == "sample") {
+    signal.top = request.loss == "sample" ? lookup_draws(caches, batch) : lookup_top_k(caches, batch);
     label_BT = signal.top.id_NK.select(1, 0).reshape(batch.token_BT.sizes());
   } else {
     label_BT = signal.label_BT = lookup_labels(caches, batch);

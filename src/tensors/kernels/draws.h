@@ -1,0 +1,25 @@
+// Draws from a row of logits by inverting its distribution function, ids in their order: with e_v = exp((z_v - max) /
+// tau) the draw of u is the first id whose sum e_0 + .. + e_v exceeds u sum e. C = tokens of a chunk, V = vocabulary, R
+// = draws.
+#pragma once
+
+#include <cstdint>
+
+#include "src/tensors/kernels/loss_rows.h"
+
+namespace coppice {
+
+struct DrawParams {
+  float* logits = nullptr;  // (C, V): overwritten by e
+  int64_t num_rows = 0;     // C
+  int64_t num_vocab = 0;    // V
+  int64_t num_draws = 1;    // R
+  double temperature = 1;
+  const double* uniform = nullptr;  // (C, R), in [0, 1)
+  int64_t* id = nullptr;            // (C, R)
+  TopFact* fact = nullptr;          // (C), or null
+};
+/// An id whose e is 0 in float32 (87 tau below the largest logit) is never drawn.
+void draw_ids_cpu(const DrawParams& params);
+
+}  // namespace coppice

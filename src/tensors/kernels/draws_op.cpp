@@ -1,0 +1,109 @@
+// Torch at the door of draws, and the loss over them: distillation from top-k probabilities (a row's different ids with
+// their shares, nothing left over), to whose divergence the entropy of the shares is added: -sum s log p instead of sum
+// s log(s / p), whose mean over the draws is not the divergence from what was drawn from.
+#include "src/tensors/kernels/draws.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "src/tensors/draws.h"
+#include "src/tensors/kernels/linear_loss.h"
+#include "src/tensors/kernels/op_checks.h"
+
+namespace coppice {
+
+at::Tensor draw_ids(const at::Tensor& hidden, const at::Tensor& head, double temperature, const at::Tensor& uniform_NR,
+                    TopFacts* facts) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach();
+  check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
+  const int64_t num_rows = hidden_ND.size(0);
+  check_shape(uniform_NR, {num_rows, -1}, "uniform_NR");
+  const int64_t num_draws = uniform_NR.size(1);
+  COPPICE_CHECK(uniform_NR.scalar_type() == at::kDouble && uniform_NR.is_contiguous() && num_draws > 0,
+                "uniform_NR: expected contiguous float64, one number a draw");
+  COPPICE_CHECK(temperature > 0, fmt::format("temperature: got {}, expected above 0", temperature));
+  at::Tensor id_NR = at::empty({num_rows, num_draws}, hidden_ND.options().dtype(at::kLong));
+  LogitChunks chunks(hidden_ND, head_VD);
+  std::vector<TopFact> fact(static_cast<size_t>(num_rows));
+  for (int64_t first = 0; first < num_rows; first += chunks.rows()) {
+    at::Tensor logits_CV = chunks.at(first);
+    draw_ids_cpu({.logits = logits_CV.mutable_data_ptr<float>(),
+                  .num_rows = logits_CV.size(0),
+                  .num_vocab = head_VD.size(0),
+                  .num_draws = num_draws,
+                  .temperature = temperature,
+                  .uniform = uniform_NR.const_data_ptr<double>() + first * num_draws,
+                  .id = id_NR.mutable_data_ptr<int64_t>() + first * num_draws,
+                  .fact = facts == nullptr ? nullptr : fact.data() + first});
+  }
+  if (facts != nullptr) {
+    facts->near_ties += std::ranges::count(fact, TopFact::near_tie);
+    facts->not_finite += std::ranges::count(fact, TopFact::not_finite);
+  }
+  return id_NR;
+}
+
+std::vector<DrawnId> count_draws(std::span<const int64_t> ids) {
+  std::vector<int64_t> sorted(ids.begin(), ids.end());
+  std::ranges::sort(sorted);
+  std::vector<DrawnId> drawn;
+  for (const int64_t id : sorted) {
+    if (drawn.empty() || drawn.back().id != id) drawn.push_back({.id = id});
+    ++drawn.back().count;
+  }
+  std::ranges::stable_sort(drawn, std::ranges::greater{}, &DrawnId::count);
+  return drawn;
+}
+
+TopK shares_of_draws(const at::Tensor& given_NR) {
+  check_shape(given_NR, {-1, -1}, "id_NR");
+  const at::Tensor id_NR = given_NR.contiguous();
+  const int64_t num_rows = id_NR.size(0), num_draws = id_NR.size(1);
+  TopK shares{
+      .id_NK = at::full_like(id_NR, kIgnoredLabel),
+      .logp_NK = at::zeros({num_rows, num_draws}, id_NR.options().dtype(at::kFloat)),
+      .tail_logp_N = at::full({num_rows}, -std::numeric_limits<float>::infinity(), id_NR.options().dtype(at::kFloat))};
+  const int64_t* given = id_NR.const_data_ptr<int64_t>();
+  int64_t* id = shares.id_NK.mutable_data_ptr<int64_t>();
+  float* logp = shares.logp_NK.mutable_data_ptr<float>();
+  for (int64_t row = 0; row < num_rows; ++row, given += num_draws, id += num_draws, logp += num_draws) {
+    if (num_draws == 0 || given[0] < 0) continue;
+    const std::vector<DrawnId> drawn = count_draws({given, static_cast<size_t>(num_draws)});
+    for (size_t i = 0; i < drawn.size(); ++i) {
+      id[i] = drawn[i].id;
+      logp[i] = static_cast<float>(std::log(static_cast<double>(drawn[i].count) / static_cast<double>(num_draws)));
+    }
+  }
+  return shares;
+}
+
+namespace {
+
+/// Sum over live rows with a teacher of -sum s log s.
+double entropy_of_shares(const TopK& shares, const at::Tensor& true_label_N) {
+  const int64_t k = shares.id_NK.size(1);
+  const int64_t *id = shares.id_NK.const_data_ptr<int64_t>(), *label = true_label_N.const_data_ptr<int64_t>();
+  const float* logp = shares.logp_NK.const_data_ptr<float>();
+  double entropy = 0;
+  for (int64_t row = 0; row < true_label_N.numel(); ++row, id += k, logp += k) {
+    if (label[row] == kIgnoredLabel || k == 0 || id[0] < 0) continue;
+    for (int64_t i = 0; i < k; ++i)
+      if (id[i] >= 0) entropy -= std::exp(double{logp[i]}) * logp[i];
+  }
+  return entropy;
+}
+
+}  // namespace
+
+LinearLoss drawn_cross_entropy_step(const HeadRows& rows, const TopK& shares, double teacher_weight, double temperature,
+                                    double z_loss) {
+  LinearLoss result = top_k_cross_entropy_step(rows, shares, teacher_weight, temperature, z_loss);
+  result.sum_S[kSumKd].add_(temperature * temperature * entropy_of_shares(shares, rows.true_label_N));
+  return result;
+}
+
+}  // namespace coppice

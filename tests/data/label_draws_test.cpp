@@ -1,0 +1,393 @@
+// Labels of tier sample: what they take, that they come back by every way of reading them, and that files which cannot
+// be are refused by token.
+#include <ATen/ATen.h>
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <set>
+
+#include "src/base/random.h"
+#include "src/data/draw_numbers.h"
+#include "src/data/label_cache_files.h"
+#include "src/data/label_cache_writer.h"
+#include "src/data/label_import.h"
+#include "src/data/label_jsonl.h"
+#include "src/data/loader.h"
+#include "src/data/teacher_signal.h"
+#include "tests/data/data_files.h"
+
+using namespace coppice;
+
+namespace {
+
+LabelFingerprint fingerprint_of(const TokenShards& shards, int64_t draws, int64_t vocab_size = 300) {
+  return {.teacher_sha256 = "a teacher",
+          .tokenizer_sha256 = shards.tokenizer_sha256(),
+          .vocab_size = vocab_size,
+          .token_manifest_sha256 = shards.manifest_sha256(),
+          .tier = "sample",
+          .k = draws,
+          .window_rule = "given",
+          .context = 1,
+          .draw_seed = 5};
+}
+
+/// Draws that tell their token, in no order: of token i one id of two, three, ...
+std::vector<int64_t> draws_at(uint64_t token, int64_t draws, int64_t vocab_size = 300) {
+  std::vector<int64_t> ids;
+  for (int64_t j = 0; j < draws; ++j)
+    ids.push_back(
+        (static_cast<int64_t>(7 * token) +
+         static_cast<int64_t>(random_bits(1, Purpose::test, token, static_cast<uint64_t>(j)) % (2 + token % 9))) %
+        vocab_size);
+  return ids;
+}
+
+/// The same as they are to be read: most drawn first, lower first among equals.
+std::vector<int64_t> sorted(const std::vector<int64_t>& ids) {
+  std::vector<int64_t> ordered = ids;
+  std::ranges::sort(ordered, {}, [&](int64_t id) { return std::pair(-std::ranges::count(ids, id), id); });
+  return ordered;
+}
+
+ShardLabels labels_of(const TokenRuns& runs, const LabelFingerprint& fingerprint) {
+  ShardLabels labels(TokenRuns(), fingerprint);
+  const auto k = static_cast<uint64_t>(fingerprint.k);
+  for (const TokenRun& run : runs)
+    for (uint64_t token = run.begin; token < run.end; ++token) {
+      const uint64_t row = labels.append({token, token + 1});
+      const std::vector<int64_t> ids = draws_at(token, fingerprint.k, fingerprint.vocab_size);
+      for (uint64_t j = 0; j < k; ++j) labels.id[row * k + j] = static_cast<int32_t>(ids[j]);
+    }
+  return labels;
+}
+
+/// Different ids of these tokens' draws: what their rows take.
+uint64_t different_ids(const TokenRuns& runs, int64_t draws) {
+  uint64_t count = 0;
+  for (const TokenRun& run : runs)
+    for (uint64_t token = run.begin; token < run.end; ++token) {
+      const std::vector<int64_t> ids = draws_at(token, draws);
+      count += std::set<int64_t>(ids.begin(), ids.end()).size();
+    }
+  return count;
+}
+
+/// A cache of one file of three draws with any columns, honestly hashed and sealed.
+struct RawDraws {
+  std::vector<uint16_t> ids;
+  std::vector<uint8_t> repeats;
+  std::optional<uint64_t> listed_ids;
+
+  void write(const std::filesystem::path& folder, const TokenShards& shards) const {
+    std::filesystem::create_directories(folder);
+    const TokenShardInfo& info = shards.shards().at(0);
+    const std::filesystem::path path = folder / info.name;
+    {
+      Hdf5Writer file(path, 1);
+      file.set_attribute("/", "token_shard_sha256", info.sha256);
+      file.write_chunked("/draws", Hdf5Type::u16, {ids.size()}, 64, ids.data());
+      file.write_chunked("/repeats", Hdf5Type::u8, {repeats.size(), 1}, 64, repeats.data());
+      file.close();
+    }
+    const Json shard = {{"name", info.name},
+                        {"bytes", std::filesystem::file_size(path)},
+                        {"sha256", sha256_file(path)},
+                        {"tokens", info.tokens},
+                        {"ids", listed_ids.value_or(ids.size())}};
+    const Json manifest = {{"format", "coppice.labels"},
+                           {"version", 3},
+                           {"domain", shards.domain()},
+                           {"fingerprint", fingerprint_of(shards, 3).to_json()},
+                           {"token_shards", Json::array({shard})},
+                           {"shards", Json::array({shard})}};
+    write_file_atomically(folder / "manifest.json", seal(manifest));
+  }
+};
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("label draws: numbers are a function of seed, shard, offset and draw, and the same in a batch") {
+    const ScratchFolder folder;
+    std::vector<std::vector<int32_t>> documents(20, std::vector<int32_t>(30, 7));
+    test::write_documents(folder.path / "a", documents, 300, 200, "a");
+    test::write_documents(folder.path / "b", documents, 300, 200, "b");
+    const TokenShards a(folder.path / "a"), b(folder.path / "b");
+    REQUIRE(a.shards().size() > 2);
+    const uint64_t stream = draw_stream(a.shards()[0]);
+    CHECK(stream == std::stoull(a.shards()[0].sha256.substr(0, 14), nullptr, 16));
+    CHECK(draw_number(3, stream, 1000, 5) == random_uniform(3, Purpose::label_draws, stream, 1000 * 256 + 5));
+    std::set<double> seen;
+    for (const uint64_t seed : {1, 2})
+      for (const size_t shard : {0, 1})
+        for (const uint64_t offset : {0, 1, 255, 256})
+          for (const int64_t draw : {0, 1, 255})
+            seen.insert(draw_number(seed, draw_stream(a.shards()[shard]), offset, draw));
+    CHECK(seen.size() == 2 * 2 * 4 * 3);
+    CHECK(caught([&] { draw_number(1, stream, 0, kMaxDraws); }).code == 1);
+
+    Loader loader({&b, &a}, {{"b", 0.5}, {"a", 0.5}}, {.seq_len = 16, .document_mask = true, .seed = 3});
+    for (int i = 0; i < 5; ++i) {
+      const Batch batch = loader.next(4);
+      const at::Tensor number_NR = draw_numbers(batch, {&b, &a}, 3, 9);
+      REQUIRE(number_NR.size(0) == 64);
+      for (const Span& span : batch.spans)
+        for (int32_t t = 0; t < span.length; ++t)
+          for (int64_t draw = 0; draw < 3; ++draw)
+            CHECK(number_NR[span.row * 16 + span.column + t][draw].item<double>() ==
+                  draw_number(9, draw_stream((span.domain == 0 ? b : a).shards()[static_cast<size_t>(span.shard)]),
+                              span.offset + static_cast<uint64_t>(t), draw));
+    }
+  }
+
+  TEST_CASE("label draws: one draw takes at most 2.01 bytes a token of a full shard, several their different ids") {
+    const ScratchFolder folder;
+    constexpr double kFileBytes = 15'000;  // of a file and its manifest
+    for (const auto& [draws, vocab_size, documents] :
+         {std::tuple<int64_t, int64_t, size_t>{1, 65'535, 1024}, {1, 65'536, 1024}, {16, 300, 64}}) {
+      CAPTURE(draws);
+      CAPTURE(vocab_size);
+      const auto path = folder.path / fmt::format("{}-{}", draws, vocab_size);
+      test::write_documents(path / "a", std::vector<std::vector<int32_t>>(documents, std::vector<int32_t>(1023, 7)),
+                            300, 1 << 20);
+      const TokenShards a(path / "a");
+      REQUIRE(a.num_tokens() == documents * 1024);
+      const LabelFingerprint fingerprint = fingerprint_of(a, draws, vocab_size);
+      const TokenRuns all = {{0, a.num_tokens()}};
+      LabelCacheWriter(path / "l", a, fingerprint).write(0, labels_of(all, fingerprint));
+      const auto bytes = static_cast<double>(LabelCache(path / "l", a, fingerprint).bytes()),
+                 tokens = static_cast<double>(a.num_tokens());
+      const uint64_t id_bytes = vocab_size > 65'535 ? 3 : 2, repeats = draws == 1 ? 0 : 2;
+      const double ids = draws == 1 ? tokens : static_cast<double>(different_ids(all, draws)),
+                   expected = static_cast<double>(id_bytes) * ids + static_cast<double>(repeats) * tokens;
+      MESSAGE(draws << " draws of " << vocab_size << " pieces: " << bytes / tokens << " bytes a token, " << ids / tokens
+                    << " different ids");
+      CHECK(bytes >= expected);
+      CHECK(bytes <= expected + kFileBytes);
+      CHECK(label_row_bytes(fingerprint) == id_bytes + repeats);
+      CHECK(most_label_row_bytes(fingerprint) == id_bytes * static_cast<uint64_t>(draws) + repeats);
+      if (draws > 1) continue;
+      CHECK(tokens == 1 << 20);
+      CHECK(bytes <= (static_cast<double>(id_bytes) + 0.01) * tokens);
+    }
+  }
+
+  TEST_CASE("label draws: every read is the draws in their order, whole and packed, whatever their number") {
+    const ScratchFolder folder;
+    std::vector<std::vector<int32_t>> documents(60);
+    for (size_t i = 0; i < documents.size(); ++i) documents[i].assign(i * 13 % 60, 7);
+    test::write_documents(folder.path / "a", documents, 300, 1500);
+    const TokenShards a(folder.path / "a");
+    const uint64_t tokens = a.shards()[0].tokens;
+    REQUIRE(tokens > 1000);
+    const TokenRuns all = {{0, tokens}}, some = {{3, 4}, {5, 300}, {600, 601}, {tokens - 200, tokens - 100}};
+    for (const int64_t draws : {1, 2, 8, 9, 10, 16, 17, 256})
+      for (const TokenRuns& runs : {all, some}) {
+        CAPTURE(draws);
+        CAPTURE(runs.size());
+        const LabelFingerprint fingerprint = fingerprint_of(a, draws);
+        const auto path = folder.path / fmt::format("{}-{}", draws, runs.size());
+        {
+          LabelCacheWriter writer(path, a, fingerprint);
+          writer.write(0, labels_of(runs, fingerprint));
+          for (size_t shard = 1; shard < a.shards().size(); ++shard)
+            writer.write(shard, labels_of({{0, a.shards()[shard].tokens}}, fingerprint));
+        }
+        CHECK(read_json(path / "manifest.json").at("version") == 3);
+        CHECK(read_label_fingerprint(path).to_json() == fingerprint.to_json());
+        CHECK(summarise_labels(path).shard[0].labelled == count_tokens(runs));
+        const LabelCache cache(path, a, fingerprint, LabelCoverage::some);
+        const auto k = static_cast<uint64_t>(draws);
+        std::mt19937_64 random(2);
+        for (int round = 0; round < 40; ++round) {
+          const uint64_t begin = random() % tokens, count = 1 + random() % std::min<uint64_t>(400, tokens - begin);
+          std::vector<int64_t> ids(count * k), first(count);
+          cache.read_draws(0, begin, count, ids.data());
+          cache.read(0, begin, count, first.data());
+          for (uint64_t i = 0; i < count; ++i) {
+            const bool labelled = std::ranges::any_of(
+                runs, [&](const TokenRun& run) { return begin + i >= run.begin && begin + i < run.end; });
+            const std::vector<int64_t> wanted =
+                labelled ? sorted(draws_at(begin + i, draws)) : std::vector<int64_t>(k, kNoLabel);
+            REQUIRE(std::equal(wanted.begin(), wanted.end(), ids.begin() + static_cast<std::ptrdiff_t>(i * k)));
+            REQUIRE(first[i] == wanted[0]);
+          }
+        }
+      }
+  }
+
+  TEST_CASE("label draws: the file does not depend on the order of draws or tokens") {
+    const ScratchFolder folder;
+    test::write_documents(folder.path / "a", std::vector<std::vector<int32_t>>(9, std::vector<int32_t>(40, 7)), 300,
+                          100'000);
+    const TokenShards a(folder.path / "a");
+    const LabelFingerprint fingerprint = fingerprint_of(a, 12);
+    const TokenRuns runs = {{3, 90}, {120, 200}, {300, 310}}, turned = {{300, 310}, {120, 200}, {3, 90}};
+    LabelCacheWriter(folder.path / "straight", a, fingerprint).write(0, labels_of(runs, fingerprint));
+    ShardLabels labels = labels_of(turned, fingerprint);
+    for (size_t row = 0; row < labels.id.size(); row += 12)
+      std::reverse(labels.id.begin() + static_cast<std::ptrdiff_t>(row),
+                   labels.id.begin() + static_cast<std::ptrdiff_t>(row + 12));
+    LabelCacheWriter(folder.path / "turned", a, fingerprint).write(0, labels);
+    CHECK(slurp(folder.path / "straight/shard-00000.h5") == slurp(folder.path / "turned/shard-00000.h5"));
+    CHECK(slurp(folder.path / "straight/manifest.json") == slurp(folder.path / "turned/manifest.json"));
+  }
+
+  TEST_CASE("label draws: a batch gets the shares of its tokens' draws, whatever its shape") {
+    const ScratchFolder folder;
+    test::write_documents(folder.path / "a", std::vector<std::vector<int32_t>>(40, std::vector<int32_t>(50, 7)), 300,
+                          500);
+    const TokenShards a(folder.path / "a");
+    const LabelFingerprint fingerprint = fingerprint_of(a, 6);
+    {
+      LabelCacheWriter writer(folder.path / "l", a, fingerprint);
+      for (size_t shard = 0; shard < a.shards().size(); ++shard)
+        writer.write(shard, labels_of({{0, a.shards()[shard].tokens}}, fingerprint));
+    }
+    const LabelCache cache(folder.path / "l", a, fingerprint);
+    for (const int64_t seq_len : {8, 33}) {
+      Loader loader({&a}, {{"a", 1.0}}, {.seq_len = seq_len, .seed = 5});
+      const Batch batch = loader.next(5);
+      const TeacherSignal signal = stored_signal({&cache}, batch, {.loss = "sample", .hidden_layers = {}}, false, "t");
+      CHECK(signal.labels_below == 300);
+      for (const Span& span : batch.spans)
+        for (int32_t t = 0; t < span.length; ++t) {
+          const int64_t row = span.row * seq_len + span.column + t;
+          const std::vector<int64_t> wanted = sorted(draws_at(span.offset + static_cast<uint64_t>(t), 6));
+          double share = 0;
+          for (int64_t j = 0; j < 6; ++j) {
+            const int64_t id = signal.top.id_NK[row][j].item<int64_t>();
+            if (id < 0) continue;
+            const double one = std::exp(signal.top.logp_NK[row][j].item<double>());
+            CHECK(one * 6 == doctest::Approx(static_cast<double>(std::ranges::count(wanted, id))));
+            share += one;
+          }
+          CHECK(share == doctest::Approx(1));
+        }
+    }
+    // a domain without labels has no teacher
+    Loader loader({&a}, {{"a", 1.0}}, {.seq_len = 8, .seed = 5});
+    CHECK(lookup_draws({nullptr}, loader.next(2)).id_NK.max().item<int64_t>() == kIgnoredLabel);
+  }
+
+  TEST_CASE("label draws: out as JSONL and in again is the same cache; another program's draws come in") {
+    const ScratchFolder folder;
+    test::write_documents(folder.path / "a", {{5, 6, 7}, {8, 9}, {10, 11, 12, 13}, {14}}, 300, 8);
+    const TokenShards a(folder.path / "a");
+    REQUIRE(a.shards().size() >= 2);
+    for (const int64_t draws : {1, 5}) {
+      CAPTURE(draws);
+      const LabelFingerprint fingerprint = fingerprint_of(a, draws);
+      const auto first = folder.path / fmt::format("first-{}", draws),
+                 second = folder.path / fmt::format("second-{}", draws);
+      {
+        LabelCacheWriter writer(first, a, fingerprint);
+        for (size_t shard = 0; shard < a.shards().size(); ++shard)
+          writer.write(shard, labels_of({{1, a.shards()[shard].tokens}}, fingerprint));  // one token without
+      }
+      const LabelTransfer out = export_labels(first, a, folder.path / "out.jsonl"),
+                          in = import_labels(folder.path / "out.jsonl", a, fingerprint, second);
+      CHECK(out.labelled == a.num_tokens() - a.shards().size());
+      CHECK(in.labelled == out.labelled);
+      CHECK(read_label_header(folder.path / "out.jsonl")->to_json() == fingerprint.to_json());
+      CHECK(slurp(first / "manifest.json") == slurp(second / "manifest.json"));
+      for (const TokenShardInfo& shard : a.shards()) CHECK(slurp(first / shard.name) == slurp(second / shard.name));
+    }
+    const LabelFingerprint fingerprint = fingerprint_of(a, 3);
+    const auto dump = folder.write("dump.jsonl", fmt::format(R"({{"doc": "{:016x}", "tokens": [5, 6, 7, 2], )"
+                                                             R"("draws": [[9, 8, 9], [], [4, 2, 3], [299, 0, 0]]}})"
+                                                             "\n",
+                                                             1000));
+    CHECK(import_labels(dump, a, fingerprint, folder.path / "l").labelled == 3);
+    const LabelCache cache(folder.path / "l", a, fingerprint, LabelCoverage::some);
+    std::vector<int64_t> ids(12);
+    cache.read_draws(0, 0, 4, ids.data());
+    CHECK(ids == std::vector<int64_t>{9, 9, 8, kNoLabel, kNoLabel, kNoLabel, 2, 3, 4, 0, 0, 299});
+  }
+}
+
+TEST_SUITE("faults") {
+  TEST_CASE("label draws: another number or seed is another cache; a stored probability is none of them") {
+    const ScratchFolder folder;
+    test::write_documents(folder.path / "a", {{5, 6, 7, 8}}, 300, 100);
+    const TokenShards a(folder.path / "a");
+    const LabelFingerprint good = fingerprint_of(a, 4);
+    LabelCacheWriter(folder.path / "l", a, good).write(0, labels_of({{0, 5}}, good));
+    const auto refused = [&](const std::string& field, const std::function<void(LabelFingerprint&)>& change) {
+      LabelFingerprint other = good;
+      change(other);
+      const Caught refusal = caught([&] { LabelCache(folder.path / "l", a, other); });
+      CHECK(refusal.code == 3);
+      CHECK(refusal.says(field));
+    };
+    refused("another k: found 4, expected 8", [](auto& f) { f.k = 8; });
+    refused("another draw_seed: found 5, expected 6", [](auto& f) { f.draw_seed = 6; });
+    refused("another temperature", [](auto& f) { f.temperature = 2; });
+    refused("another tier: found sample, expected topk", [](auto& f) { f.tier = "topk"; });
+  }
+
+  TEST_CASE("label draws: columns that cannot be are refused, naming the token, whatever the hash says") {
+    const ScratchFolder folder;
+    test::write_documents(folder.path / "a", {{5, 6, 7}}, 300, 100);
+    const TokenShards a(folder.path / "a");  // four tokens
+    const LabelFingerprint fingerprint = fingerprint_of(a, 3);
+    const auto opened = [&](const RawDraws& draws) {
+      draws.write(folder.path / "l", a);
+      const Caught opening = caught([&] { LabelCache(folder.path / "l", a, fingerprint, LabelCoverage::some); });
+      const Caught telling = caught([&] { summarise_labels(folder.path / "l"); });
+      CHECK(opening.code == telling.code);
+      return opening;
+    };
+    const auto refused = [&](const RawDraws& draws, const std::string& word) {
+      const Caught refusal = opened(draws);
+      INFO(refusal.text);
+      CHECK(refusal.code == 3);
+      CHECK(refusal.says(word));
+      CHECK(refusal.says("shard-00000.h5"));
+    };
+    // {5, 5, 6}, {7, 7, 7}, {8, 9, 10}, none
+    const std::vector<uint16_t> ids = {5, 6, 7, 8, 9, 10, 65535};
+    const std::vector<uint8_t> repeats = {0b01, 0b11, 0b00, 0b11};
+    CHECK(opened({.ids = ids, .repeats = repeats}).code == 0);
+    const LabelCache cache(folder.path / "l", a, fingerprint, LabelCoverage::some);
+    std::vector<int64_t> read(12);
+    cache.read_draws(0, 0, 4, read.data());
+    CHECK(read == std::vector<int64_t>{5, 5, 6, 7, 7, 7, 8, 9, 10, kNoLabel, kNoLabel, kNoLabel});
+    refused({.ids = {5, 6, 7, 8, 9, 9, 11}, .repeats = repeats}, "draws of token 2 are not different ids");
+    refused({.ids = ids, .repeats = {0b10, 0b11, 0b00, 0b11}}, "draws of token 0 are not different ids");  // {5, 6, 6}
+    refused({.ids = {5, 300, 7, 8, 9, 10, 11}, .repeats = repeats}, "label 300 of token 0 is outside the vocabulary");
+    refused({.ids = {5, 65535, 7, 8, 9, 10, 11}, .repeats = repeats}, "label 65535 of token 0");  // some draws and none
+    refused({.ids = ids, .repeats = {0b01, 0b11, 0b100, 0b11}}, "row 2 holds more than 3 draws");
+    refused({.ids = ids, .repeats = {0b01, 0b01, 0b00, 0b11}}, "rows of 8 different ids, and the file holds 7");
+    refused({.ids = ids, .repeats = {0b01, 0b11, 0b00}}, "another type or shape");
+    refused({.ids = ids, .repeats = repeats, .listed_ids = 3}, "3 different ids of 4 labels");
+    refused({.ids = ids, .repeats = repeats, .listed_ids = 13}, "13 different ids of 4 labels");
+    refused({.ids = ids, .repeats = repeats, .listed_ids = ~uint64_t{0}}, "different ids of 4 labels");
+    refused({.ids = ids, .repeats = repeats, .listed_ids = 8}, "another type or shape");
+  }
+
+  TEST_CASE("label draws: lines that hold other draws than they say are refused") {
+    const ScratchFolder folder;
+    test::write_documents(folder.path / "a", {{5, 6}}, 300, 100);
+    const TokenShards a(folder.path / "a");
+    const auto refused = [&](const std::string& draws, const std::string& word) {
+      const std::string line = fmt::format(R"({{"doc": "{:016x}", "tokens": [5, 6, 2]{}}})", 1000, draws);
+      const Caught refusal = caught(
+          [&] { import_labels(folder.write("x.jsonl", line + "\n"), a, fingerprint_of(a, 2), folder.path / "l"); });
+      INFO(refusal.text);
+      CHECK(refusal.code == 3);
+      CHECK(refusal.says(word));
+    };
+    refused("", "\"draws\" is missing");
+    refused(R"(, "draws": [[1, 2], [3, 4]])", "\"draws\" has 2 entries, expected 3");
+    refused(R"(, "draws": [[1, 2], [3], []])", "holds 1 ids at a token, expected 2");
+    refused(R"(, "draws": [[1, 2], [3, 4, 5], []])", "holds 3 ids at a token, expected 2");
+    refused(R"(, "draws": [[1, 2], null, []])", "\"draws\" holds null at a token");
+    refused(R"(, "draws": [[1, 300], [3, 4], []])", "draw 300 is outside the vocabulary of 300");
+    refused(R"(, "draws": [[1, -3], [3, 4], []])", "no whole number from 0 on");
+  }
+}

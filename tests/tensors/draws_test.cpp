@@ -1,0 +1,222 @@
+// Draws from a teacher's distribution and the loss over them: against the plain inverse of the distribution function in
+// double, by hand, and in expectation, which is worked out over every id that could be drawn.
+#include "src/tensors/draws.h"
+
+#include <ATen/ATen.h>
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "src/base/errors.h"
+#include "src/base/random.h"
+#include "tests/tensors/loss_problem.h"
+
+using namespace coppice;
+
+namespace {
+
+at::Tensor numbers(int64_t rows, int64_t draws, uint64_t step = 0) {
+  const at::Tensor number_NR = at::empty({rows, draws}, at::kDouble);
+  for (int64_t i = 0; i < rows * draws; ++i)
+    number_NR.mutable_data_ptr<double>()[i] = random_uniform(1, Purpose::test, step, static_cast<uint64_t>(i));
+  return number_NR;
+}
+
+/// The teacher's probabilities in double.
+at::Tensor probabilities(const LossProblem& p, double tau) {
+  return (p.teacher_hidden_NE.to(at::kDouble).mm(p.teacher_head_VE.to(at::kDouble).t()) / tau).softmax(1);
+}
+
+HeadRows rows_of(const LossProblem& p, const at::Tensor& head_grad_VD = {}) {
+  return {.hidden_ND = p.hidden_ND,
+          .head_VD = p.head_VD,
+          .head_grad_VD = head_grad_VD,
+          .true_label_N = p.true_label_N,
+          .argmax = false};
+}
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("draw_ids: the first id whose sum of probabilities exceeds the number, at every size of the vocabulary") {
+    for (const int64_t vocab : {1, 2, 31, 127, 128, 129, 257, 1000})
+      for (const double tau : {1.0, 0.5, 3.0}) {
+        CAPTURE(vocab);
+        CAPTURE(tau);
+        const LossProblem p = make_problem(40, 6, vocab);
+        const at::Tensor number_NR = numbers(40, 9),
+                         id_NR = draw_ids(p.teacher_hidden_NE, p.teacher_head_VE, tau, number_NR);
+        REQUIRE(id_NR.sizes() == number_NR.sizes());
+        const at::Tensor sum_NV = probabilities(p, tau).cumsum(1);
+        int64_t near = 0;
+        for (int64_t n = 0; n < 40; ++n)
+          for (int64_t r = 0; r < 9; ++r) {
+            const double number = number_NR[n][r].item<double>();
+            const int64_t id = id_NR[n][r].item<int64_t>();
+            REQUIRE(id >= 0);
+            REQUIRE(id < vocab);
+            // a draw within rounding of a boundary may fall on its other side
+            const double below = id == 0 ? 0 : sum_NV[n][id - 1].item<double>(), upto = sum_NV[n][id].item<double>();
+            CHECK(number >= below - 1e-5);
+            CHECK(number < upto + 1e-5);
+            near += number < below || number >= upto;
+          }
+        CHECK(near <= 3);
+      }
+  }
+
+  TEST_CASE("draw_ids: frequencies are probabilities; an id without probability is never drawn") {
+    // one row a draw: logits log 4, log 3, -200, log 2, log 1; of 10 parts
+    constexpr int64_t kRows = 20000;
+    const at::Tensor head_VD = at::tensor({std::log(4.0), std::log(3.0), -200.0, std::log(2.0), 0.0}, at::kFloat)
+                                   .unsqueeze(1),
+                     hidden_ND = at::ones({kRows, 1});
+    const at::Tensor id_N = draw_ids(hidden_ND, head_VD, 1.0, numbers(kRows, 1)).reshape({-1});
+    const double expected[] = {0.4, 0.3, 0, 0.2, 0.1};
+    for (int64_t id = 0; id < 5; ++id) {
+      const double share = id_N.eq(id).sum().item<double>() / kRows;
+      CHECK(std::abs(share - expected[id]) <= 5 * std::sqrt(expected[id] * (1 - expected[id]) / kRows));
+    }
+    // the ends of the range, with nothing behind the last id that counts
+    const at::Tensor last_VD = at::cat({head_VD, at::full({200, 1}, -200.0)}),
+                     ends_NR = at::tensor({0.0, 1 - 0x1p-53}, at::kDouble).unsqueeze(0);
+    CHECK(draw_ids(hidden_ND.narrow(0, 0, 1), last_VD, 1.0, ends_NR).equal(labels({0, 4}).unsqueeze(0)));
+    // at temperature 2 the shares are those of the roots: 2, 1.73, 0, 1.41, 1
+    const double roots = 3 + std::sqrt(3.0) + std::sqrt(2.0);
+    const at::Tensor soft_N = draw_ids(hidden_ND, head_VD, 2.0, numbers(kRows, 1)).reshape({-1});
+    CHECK(soft_N.eq(0).sum().item<double>() / kRows == doctest::Approx(2 / roots).epsilon(0.05));
+    CHECK(soft_N.eq(4).sum().item<double>() / kRows == doctest::Approx(1 / roots).epsilon(0.08));
+  }
+
+  TEST_CASE("draw_ids: a row's draws do not depend on its neighbours; logits that are not finite are counted") {
+    const LossProblem p = make_problem(300, 12, 515);
+    const at::Tensor number_NR = numbers(300, 4),
+                     together = draw_ids(p.teacher_hidden_NE, p.teacher_head_VE, 1.5, number_NR);
+    for (const int64_t row : {0, 1, 150, 299})
+      CHECK(draw_ids(p.teacher_hidden_NE.narrow(0, row, 1), p.teacher_head_VE, 1.5, number_NR.narrow(0, row, 1))
+                .equal(together.narrow(0, row, 1)));
+    at::Tensor head_VE = p.teacher_head_VE.clone();
+    head_VE[3].fill_(std::numeric_limits<float>::quiet_NaN());
+    TopFacts facts;
+    const at::Tensor id_NR = draw_ids(p.teacher_hidden_NE, head_VE, 1.0, number_NR, &facts);
+    CHECK(facts.not_finite == 300);
+    CHECK(id_NR.min().item<int64_t>() >= 0);
+    CHECK(id_NR.max().item<int64_t>() < 515);
+    CHECK_THROWS_AS(draw_ids(p.teacher_hidden_NE, p.teacher_head_VE, 1.0, number_NR.to(at::kFloat)), InternalError);
+  }
+
+  TEST_CASE("shares_of_draws: counts of the different ids, most drawn first, lower first among equals") {
+    const TopK shares = shares_of_draws(labels({7, 3, 7, 9, 3, 7, 1, 9, -1, -1, -1, -1, 5, 5, 5, 5}).view({4, 4}));
+    CHECK(shares.id_NK.equal(labels({7, 3, 9, kIgnoredLabel, 1, 3, 7, 9, kIgnoredLabel, kIgnoredLabel, kIgnoredLabel,
+                                     kIgnoredLabel, 5, kIgnoredLabel, kIgnoredLabel, kIgnoredLabel})
+                                 .view({4, 4})));
+    CHECK(shares.logp_NK[0][0].item<double>() == doctest::Approx(std::log(0.5)));
+    CHECK(shares.logp_NK[0][2].item<double>() == doctest::Approx(std::log(0.25)));
+    CHECK(shares.logp_NK[1].equal(at::full({4}, std::log(0.25f))));
+    CHECK(shares.logp_NK[3][0].item<float>() == 0);
+    CHECK(shares.tail_logp_N.equal(at::full({4}, -std::numeric_limits<float>::infinity())));
+  }
+
+  TEST_CASE("drawn_cross_entropy: one draw at temperature 1 is the loss of that label; a row without draws is plain") {
+    const LossProblem p = make_problem(50, 8, 33);
+    at::Tensor id_N = p.teacher_label_N.clone();
+    id_N[1] = -1;  // of a live row
+    REQUIRE(p.true_label_N[1].item<int64_t>() >= 0);
+    const at::Tensor drawn_grad_VD = at::zeros_like(p.head_VD), label_grad_VD = at::zeros_like(p.head_VD);
+    const ReadLoss drawn = read(drawn_cross_entropy_step(rows_of(p, drawn_grad_VD), shares_of_draws(id_N.unsqueeze(1)),
+                                                         0.7, 1.0, 1e-3)),
+                   label = read(mixed_cross_entropy_step(rows_of(p, label_grad_VD),
+                                                         at::where(id_N.lt(0), p.true_label_N, id_N), 0.7, 1e-3));
+    CHECK(drawn.kd == doctest::Approx(label.kd).epsilon(1e-6));
+    CHECK(drawn.ce == doctest::Approx(label.ce).epsilon(1e-6));
+    CHECK(drawn.z == doctest::Approx(label.z).epsilon(1e-6));
+    CHECK(relative(drawn.hidden_grad_ND, label.hidden_grad_ND.to(at::kDouble)) <= 2e-6);
+    CHECK(relative(drawn_grad_VD, label_grad_VD.to(at::kDouble)) <= 2e-6);
+  }
+
+  TEST_CASE("drawn_cross_entropy: the mean over the draws of -log p, written out in double") {
+    const LossProblem p = make_problem(60, 8, 40);
+    for (const double tau : {1.0, 2.5})
+      for (const int64_t draws : {1, 3, 16}) {
+        CAPTURE(tau);
+        CAPTURE(draws);
+        const at::Tensor id_NR = draw_ids(p.teacher_hidden_NE, p.teacher_head_VE, tau, numbers(60, draws));
+        const at::Tensor head_grad_VD = at::zeros_like(p.head_VD);
+        const ReadLoss ours =
+            read(drawn_cross_entropy_step(rows_of(p, head_grad_VD), shares_of_draws(id_NR), 0.6, tau, 0.0));
+        const at::Tensor hidden = p.hidden_ND.to(at::kDouble).requires_grad_(),
+                         head = p.head_VD.to(at::kDouble).requires_grad_(), live_N = p.true_label_N.ge(0);
+        const at::Tensor logits = hidden.mm(head.t()), log_p = (logits / tau).log_softmax(1);
+        const at::Tensor kd = (-tau * tau * log_p.gather(1, id_NR).mean(1)).masked_select(live_N).sum();
+        const at::Tensor ce = (-logits.log_softmax(1).gather(1, p.true_label_N.clamp_min(0).unsqueeze(1)).squeeze(1))
+                                  .masked_select(live_N)
+                                  .sum();
+        (0.4 * ce + 0.6 * kd).backward();
+        CHECK(ours.kd == doctest::Approx(kd.item<double>()).epsilon(2e-6));
+        CHECK(relative(ours.hidden_grad_ND, hidden.grad()) <= 3e-6);
+        CHECK(relative(head_grad_VD, head.grad()) <= 3e-6);
+      }
+  }
+}
+
+TEST_SUITE("parity") {
+  TEST_CASE("drawn_cross_entropy: over every id that could be drawn the gradient is that of the divergence, exactly") {
+    constexpr int64_t kVocab = 19;
+    const LossProblem p = make_problem(12, 6, kVocab);
+    for (const double tau : {1.0, 2.0}) {
+      CAPTURE(tau);
+      const at::Tensor q_NV = probabilities(p, tau), live_N = p.true_label_N.ge(0);
+      at::Tensor mean_ND = at::zeros({12, 6}, at::kDouble);
+      double kd = 0;
+      for (int64_t id = 0; id < kVocab; ++id) {
+        const TopK shares = shares_of_draws(at::full({12, 1}, id, at::kLong));
+        mean_ND += q_NV.select(1, id).unsqueeze(1) *
+                   drawn_cross_entropy_step(rows_of(p, at::zeros_like(p.head_VD)), shares, 1.0, tau, 0.0)
+                       .hidden_grad_ND.to(at::kDouble);
+        for (int64_t row = 0; row < 12; ++row) {
+          HeadRows one = rows_of(p);
+          one.hidden_ND = p.hidden_ND.narrow(0, row, 1);
+          one.true_label_N = p.true_label_N.narrow(0, row, 1).contiguous();
+          kd += q_NV[row][id].item<double>() *
+                read(drawn_cross_entropy_step(one, shares_of_draws(at::full({1, 1}, id, at::kLong)), 1.0, tau, 0.0)).kd;
+        }
+      }
+      const ReadLoss dense =
+          read(distillation_step(rows_of(p, at::zeros_like(p.head_VD)), p.teacher_hidden_NE, p.teacher_head_VE,
+                                 {.loss = "kl", .teacher_weight = 1, .temperature = tau}));
+      CHECK(relative(mean_ND, dense.hidden_grad_ND.to(at::kDouble)) <= 5e-6);
+      // the cross-entropy is the divergence and the teacher's entropy
+      const double entropy = -(q_NV * q_NV.log()).sum(1).masked_select(live_N).sum().item<double>();
+      CHECK(kd == doctest::Approx(dense.kd + tau * tau * entropy).epsilon(5e-6));
+    }
+  }
+
+  TEST_CASE("drawn_cross_entropy: gradients of one set of draws after the other meet the divergence's in their mean") {
+    constexpr int64_t kSets = 400, kDraws = 4;
+    const LossProblem p = make_problem(10, 5, 50);
+    const double tau = 1.5;
+    at::Tensor sum_ND = at::zeros({10, 5}, at::kDouble), squares_ND = at::zeros({10, 5}, at::kDouble);
+    for (int64_t set = 0; set < kSets; ++set) {
+      const TopK shares = shares_of_draws(
+          draw_ids(p.teacher_hidden_NE, p.teacher_head_VE, tau, numbers(10, kDraws, static_cast<uint64_t>(1 + set))));
+      const at::Tensor gradient = drawn_cross_entropy_step(rows_of(p, at::zeros_like(p.head_VD)), shares, 1.0, tau, 0.0)
+                                      .hidden_grad_ND.to(at::kDouble);
+      sum_ND += gradient;
+      squares_ND += gradient.square();
+    }
+    const at::Tensor dense_ND =
+        distillation_step(rows_of(p, at::zeros_like(p.head_VD)), p.teacher_hidden_NE, p.teacher_head_VE,
+                          {.loss = "kl", .teacher_weight = 1, .temperature = tau})
+            .hidden_grad_ND.to(at::kDouble);
+    const at::Tensor mean_ND = sum_ND / kSets,
+                     error_ND = ((squares_ND / kSets - mean_ND.square()).clamp_min(0) / (kSets - 1)).sqrt();
+    const at::Tensor z_ND = (mean_ND - dense_ND) / error_ND.clamp_min(1e-12);
+    const at::Tensor live_ND = p.true_label_N.ge(0).unsqueeze(1).expand_as(z_ND);
+    const at::Tensor z = z_ND.masked_select(live_ND);
+    CHECK(z.abs().max().item<double>() <= 5);  // 40 numbers of spread 1
+    CHECK(z.square().mean().item<double>() <= 2);
+    CHECK(z.square().mean().item<double>() >= 0.3);  // the error is one, not a bound far above it
+    CHECK(mean_ND.masked_select(live_ND.logical_not()).abs().max().item<double>() == 0);
+  }
+}
