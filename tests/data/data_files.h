@@ -110,4 +110,43 @@ struct RawLabels {
   }
 };
 
+/// A cache of one file of three draws with any columns, honestly hashed and sealed.
+struct RawDraws {
+  std::vector<uint16_t> ids;
+  std::vector<uint8_t> repeats;
+  std::optional<uint64_t> listed_ids;
+
+  static LabelFingerprint fingerprint(const TokenShards& shards) {
+    LabelFingerprint of_draws = RawLabels::fingerprint(shards);
+    of_draws.tier = "sample";
+    of_draws.k = 3;
+    return of_draws;
+  }
+
+  void write(const fs::path& folder, const TokenShards& shards) const {
+    fs::create_directories(folder);
+    const TokenShardInfo& info = shards.shards().at(0);
+    const fs::path path = folder / info.name;
+    {
+      Hdf5Writer file(path, 1);
+      file.set_attribute("/", "token_shard_sha256", info.sha256);
+      file.write_chunked("/draws", Hdf5Type::u16, {ids.size()}, 64, ids.data());
+      file.write_chunked("/repeats", Hdf5Type::u8, {repeats.size(), 1}, 64, repeats.data());
+      file.close();
+    }
+    const Json shard = {{"name", info.name},
+                        {"bytes", fs::file_size(path)},
+                        {"sha256", sha256_file(path)},
+                        {"tokens", info.tokens},
+                        {"ids", listed_ids.value_or(ids.size())}};
+    const Json manifest = {{"format", "coppice.labels"},
+                           {"version", 3},
+                           {"domain", shards.domain()},
+                           {"fingerprint", fingerprint(shards).to_json()},
+                           {"token_shards", Json::array({shard})},
+                           {"shards", Json::array({shard})}};
+    write_file_atomically(folder / "manifest.json", seal(manifest));
+  }
+};
+
 }  // namespace coppice::test

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <random>
 #include <set>
 
@@ -48,8 +49,10 @@ std::vector<int64_t> draws_at(uint64_t token, int64_t draws, int64_t vocab_size 
 
 /// The same as they are to be read: most drawn first, lower first among equals.
 std::vector<int64_t> sorted(const std::vector<int64_t>& ids) {
+  std::map<int64_t, int64_t> count;
+  for (const int64_t id : ids) ++count[id];
   std::vector<int64_t> ordered = ids;
-  std::ranges::sort(ordered, {}, [&](int64_t id) { return std::pair(-std::ranges::count(ids, id), id); });
+  std::ranges::sort(ordered, {}, [&](int64_t id) { return std::pair(-count[id], id); });
   return ordered;
 }
 
@@ -75,38 +78,6 @@ uint64_t different_ids(const TokenRuns& runs, int64_t draws) {
     }
   return count;
 }
-
-/// A cache of one file of three draws with any columns, honestly hashed and sealed.
-struct RawDraws {
-  std::vector<uint16_t> ids;
-  std::vector<uint8_t> repeats;
-  std::optional<uint64_t> listed_ids;
-
-  void write(const std::filesystem::path& folder, const TokenShards& shards) const {
-    std::filesystem::create_directories(folder);
-    const TokenShardInfo& info = shards.shards().at(0);
-    const std::filesystem::path path = folder / info.name;
-    {
-      Hdf5Writer file(path, 1);
-      file.set_attribute("/", "token_shard_sha256", info.sha256);
-      file.write_chunked("/draws", Hdf5Type::u16, {ids.size()}, 64, ids.data());
-      file.write_chunked("/repeats", Hdf5Type::u8, {repeats.size(), 1}, 64, repeats.data());
-      file.close();
-    }
-    const Json shard = {{"name", info.name},
-                        {"bytes", std::filesystem::file_size(path)},
-                        {"sha256", sha256_file(path)},
-                        {"tokens", info.tokens},
-                        {"ids", listed_ids.value_or(ids.size())}};
-    const Json manifest = {{"format", "coppice.labels"},
-                           {"version", 3},
-                           {"domain", shards.domain()},
-                           {"fingerprint", fingerprint_of(shards, 3).to_json()},
-                           {"token_shards", Json::array({shard})},
-                           {"shards", Json::array({shard})}};
-    write_file_atomically(folder / "manifest.json", seal(manifest));
-  }
-};
 
 }  // namespace
 
@@ -334,15 +305,15 @@ TEST_SUITE("faults") {
     const ScratchFolder folder;
     test::write_documents(folder.path / "a", {{5, 6, 7}}, 300, 100);
     const TokenShards a(folder.path / "a");  // four tokens
-    const LabelFingerprint fingerprint = fingerprint_of(a, 3);
-    const auto opened = [&](const RawDraws& draws) {
+    const LabelFingerprint fingerprint = test::RawDraws::fingerprint(a);
+    const auto opened = [&](const test::RawDraws& draws) {
       draws.write(folder.path / "l", a);
       const Caught opening = caught([&] { LabelCache(folder.path / "l", a, fingerprint, LabelCoverage::some); });
       const Caught telling = caught([&] { summarise_labels(folder.path / "l"); });
       CHECK(opening.code == telling.code);
       return opening;
     };
-    const auto refused = [&](const RawDraws& draws, const std::string& word) {
+    const auto refused = [&](const test::RawDraws& draws, const std::string& word) {
       const Caught refusal = opened(draws);
       INFO(refusal.text);
       CHECK(refusal.code == 3);

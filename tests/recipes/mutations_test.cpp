@@ -197,6 +197,7 @@ TEST_SUITE("faults") {
     RawLabels{.runs = {{0, 1, 0}, {3, 1, 1}}, .rows = 2}.write(root / "labels", shards);
     const uint64_t runs[] = {0, 1, 0, 3, 1, 1};
     spill(root / "runs", {reinterpret_cast<const char*>(runs), sizeof runs});
+    spill(root / "repeats", std::string("\x1\x3\x0\x1\x3", 5));
     const auto open_labels = [&](const char* name) {
       LabelCache(root / name, shards, fingerprint, LabelCoverage::some);
     };
@@ -226,6 +227,13 @@ TEST_SUITE("faults") {
            std::memcpy(labels.runs.data(), bytes.data(), labels.runs.size() * 24);
            labels.write(root / "hashed", shards);
            open_labels("hashed");
+         }},
+        {"counts of draws, hashed", root / "repeats", 2000, plain,
+         [&] {
+           const std::string bytes = slurp(root / "repeats");
+           const RawDraws draws{.ids = {5, 6, 7, 5, 6, 7, 8, 9, 5}, .repeats = {bytes.begin(), bytes.end()}};
+           draws.write(root / "drawn", shards);
+           LabelCache(root / "drawn", shards, RawDraws::fingerprint(shards), LabelCoverage::some);
          }},
         {"manifest of a model, sealed", root / "tensors/manifest.json", 2000, mutated_under_seal,
          [&] { load_model_config(root / "tensors"); }},

@@ -136,7 +136,8 @@ constexpr Row kRows[] = {
     {"src/data/label_table.cpp", "", 5, Why::first, "runs of packed labels, in a cache that its stage opens"},
     {"src/data/label_cache.cpp", "", 5, Why::first,
      "a cache from elsewhere is opened by its stage; the run's own is its own file"},
-    {"src/data/label_cache_files.cpp", "", 11, Why::first,
+    {"src/data/label_draws.cpp", "", 2, Why::first, "counts of draws, in a cache that its stage opens"},
+    {"src/data/label_cache_files.cpp", "", 13, Why::first,
      "fingerprints by check_label; a cache from elsewhere is opened by its stage"},
     // -- tasks --
     {"src/tasks/task_file.cpp", "", 10, Why::before, "check_evaluate reads every file"},

@@ -9,6 +9,7 @@
 
 #include "src/base/errors.h"
 #include "src/model/parameters.h"
+#include "src/tensors/draws.h"
 #include "tests/tensors/whole_arena.h"
 
 using namespace coppice;
@@ -67,18 +68,21 @@ std::vector<Targets> all_targets(const Batch& batch, const at::Tensor& teacher_B
   const at::Tensor hidden_NE = decoder_hidden(
                        teacher, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}}),
                    head_VE = output_head(teacher).detach().clone();
-  const TeacherSignal signal{.label_BT = teacher_BT,
-                             .top = top_k(hidden_NE, head_VE, 6, 2.0),
-                             .hidden_NE = hidden_NE.detach(),
-                             .head_VE = head_VE};
+  TeacherSignal signal{.label_BT = teacher_BT, .top = {}, .hidden_NE = hidden_NE.detach(), .head_VE = head_VE};
   std::vector<Targets> all;
-  for (const char* loss : {"labels", "top_k", "kl", "reverse_kl", "jsd"})
+  for (const std::string loss : {"labels", "top_k", "sample", "kl", "reverse_kl", "jsd"}) {
+    signal.top =
+        loss == "sample"
+            ? shares_of_draws(draw_ids(hidden_NE, head_VE, 2.0,
+                                       at::linspace(0.01, 0.99, hidden_NE.size(0) * 6, at::kDouble).view({-1, 6})))
+            : top_k(hidden_NE, head_VE, 6, 2.0);
     all.push_back(distillation_targets(batch, signal,
                                        {.loss = loss,
                                         .teacher_weight = 0.9,
-                                        .temperature = std::string(loss) == "labels" ? 1.0 : 2.0,
+                                        .temperature = loss == "labels" ? 1.0 : 2.0,
                                         .beta = 0.3,
                                         .z_loss = 1e-6}));
+  }
   return all;
 }
 
@@ -132,6 +136,15 @@ const std::vector<Bug>& bugs() {
          if (targets.teacher_hidden_NE.defined())
            targets.teacher_hidden_NE = targets.teacher_hidden_NE / targets.temperature;
          targets.temperature = 1;
+         return head_loss(hidden, head, head_grad, targets, scale, argmax);
+       }},
+      {"draws: the most drawn id stands for all of them",
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale,
+          bool argmax) {
+         if (targets.loss == "sample") {
+           targets.top.id_NK = targets.top.id_NK.narrow(1, 0, 1).contiguous();
+           targets.top.logp_NK = at::zeros_like(targets.top.id_NK, at::kFloat);
+         }
          return head_loss(hidden, head, head_grad, targets, scale, argmax);
        }},
       {"chunks: every chunk of logits meets the first chunk's labels",

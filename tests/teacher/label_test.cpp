@@ -9,12 +9,16 @@
 #include <filesystem>
 #include <limits>
 #include <numeric>
+#include <set>
 
 #include "src/base/errors.h"
 #include "src/base/random.h"
+#include "src/data/draw_numbers.h"
 #include "src/data/windows.h"
 #include "src/model/parameters.h"
+#include "src/tensors/draws.h"
 #include "src/tokens/token_shard_writer.h"
+#include "teacher/live_signal.h"
 #include "tests/scratch_folder.h"
 #include "tests/tensors/whole_arena.h"
 
@@ -49,15 +53,19 @@ Model random_teacher() {
   return model;
 }
 
+/// Logits of one window read alone.
+at::Tensor window_logits(const Model& model, const TokenShards& shards, size_t shard, uint64_t begin, uint64_t length) {
+  const at::Tensor token_BT = at::empty({1, static_cast<int64_t>(length)}, at::kLong);
+  shards.read(shard, begin, length, token_BT.mutable_data_ptr<int64_t>());
+  return decoder_logits(
+      model,
+      {.token_BT = token_BT, .position_BT = at::arange(static_cast<int64_t>(length)).unsqueeze(0), .document_BT = {}});
+}
+
 /// Labels of one window by the plain road: logits of the window alone, argmax.
 std::vector<int64_t> window_labels(const Model& model, const TokenShards& shards, size_t shard, uint64_t begin,
                                    uint64_t length) {
-  const at::Tensor token_BT = at::empty({1, static_cast<int64_t>(length)}, at::kLong);
-  shards.read(shard, begin, length, token_BT.mutable_data_ptr<int64_t>());
-  const at::Tensor label = decoder_logits(model, {.token_BT = token_BT,
-                                                  .position_BT = at::arange(static_cast<int64_t>(length)).unsqueeze(0),
-                                                  .document_BT = {}})
-                               .argmax(1);
+  const at::Tensor label = window_logits(model, shards, shard, begin, length).argmax(1);
   return {label.const_data_ptr<int64_t>(), label.const_data_ptr<int64_t>() + length};
 }
 
@@ -199,6 +207,95 @@ TEST_SUITE("parity") {
     }
   }
 
+  TEST_CASE("label: draws are those of each window read alone, whatever batch_tokens and coverage") {
+    const RandomShards made;
+    const TokenShards shards(made.folder());
+    Model teacher = random_teacher();
+    scale_master(*teacher.arena, 0.6);  // many ids that may be drawn
+    for (const char* window_rule : {"document", "aligned"}) {
+      CAPTURE(window_rule);
+      LabelRule rule{.window_rule = window_rule, .context = 24, .overlap = 6, .batch_tokens = 1};
+      const LabelFingerprint fingerprint{
+          .vocab_size = 300, .tier = "sample", .k = 7, .temperature = 1.5, .draw_seed = 11};
+      const ShardLabels labels = label_shard_tier(teacher, shards, 1, rule, fingerprint, {});
+      const uint64_t tokens = shards.shards()[1].tokens, stream = draw_stream(shards.shards()[1]);
+      CHECK(labels.near_ties == -1);
+      REQUIRE(labels.id.size() == 7 * tokens);
+      // the plain road: the window's logits in float, its distribution function in double
+      int64_t near = 0;
+      std::set<int32_t> different;
+      for (const LabelWindow& window : label_windows(shards.document_ends(1), rule)) {
+        const at::Tensor sum_NV =
+            (window_logits(teacher, shards, 1, window.begin, window.length).to(at::kDouble) / 1.5).softmax(1).cumsum(1);
+        for (uint64_t i = window.skip; i < window.length; ++i)
+          for (uint64_t j = 0; j < 7; ++j) {
+            const uint64_t token = window.begin + i;
+            const int32_t id = labels.id[7 * token + j];
+            const double number = draw_number(11, stream, token, static_cast<int64_t>(j));
+            const at::Tensor sum_V = sum_NV[static_cast<int64_t>(i)];
+            const double below = id == 0 ? 0 : sum_V[id - 1].item<double>(), upto = sum_V[id].item<double>();
+            CHECK(number >= below - 1e-5);
+            CHECK(number < upto + 1e-5);
+            near += number < below || number >= upto;
+            different.insert(id);
+          }
+      }
+      CHECK(near <= 5);
+      CHECK(different.size() > 100);
+      for (const int64_t batch_tokens : {24, 100, 8192}) {
+        rule.batch_tokens = batch_tokens;
+        CHECK(label_shard_tier(teacher, shards, 1, rule, fingerprint, {}).id == labels.id);
+      }
+      const TokenRuns wanted = {{0, 1}, {5, 40}, {41, 42}, {130, 200}};
+      const ShardLabels some = label_shard_tier(teacher, shards, 1, rule, fingerprint, {}, wanted);
+      size_t row = 0;
+      for (const TokenRun& run : wanted)
+        for (uint64_t token = run.begin; token < run.end; ++token, ++row)
+          CHECK(std::equal(some.id.begin() + static_cast<std::ptrdiff_t>(7 * row),
+                           some.id.begin() + static_cast<std::ptrdiff_t>(7 * (row + 1)),
+                           labels.id.begin() + static_cast<std::ptrdiff_t>(7 * token)));
+      LabelFingerprint other = fingerprint;
+      other.draw_seed = 12;
+      CHECK(label_shard_tier(teacher, shards, 1, rule, other, {}).id != labels.id);
+      other = fingerprint;
+      other.k = 1;  // the first of seven
+      const ShardLabels one = label_shard_tier(teacher, shards, 1, rule, other, {});
+      for (uint64_t token = 0; token < tokens; ++token) CHECK(one.id[token] == labels.id[7 * token]);
+    }
+  }
+
+  TEST_CASE("label: draws of a live teacher are the stored ones where it reads one window at a time") {
+    const RandomShards made;
+    const TokenShards shards(made.folder());
+    const Model teacher = random_teacher();
+    constexpr int64_t kSeqLen = 32;
+    const LabelFingerprint fingerprint{.vocab_size = 300, .tier = "sample", .k = 4, .temperature = 2, .draw_seed = 3};
+    std::vector<ShardLabels> stored;
+    for (size_t shard = 0; shard < shards.shards().size(); ++shard)
+      stored.push_back(label_shard_tier(teacher, shards, shard,
+                                        {.window_rule = "aligned", .context = kSeqLen, .overlap = 0}, fingerprint, {}));
+    WindowReader reader(shards, kSeqLen, /*document_mask=*/false);
+    Batch batch;
+    int64_t compared = 0;
+    while (reader.next(1, batch)) {
+      const SignalRequest request{.loss = "sample",
+                                  .temperature = 2,
+                                  .hidden_layers = {},
+                                  .draw_number_NR = draw_numbers(batch, {&shards}, 4, 3)};
+      const TeacherSignal signal = live_signal(teacher, batch, request, "the teacher");
+      CHECK(signal.labels_below == 300);
+      for (const Span& span : batch.spans)
+        for (int32_t i = 0; i < span.length; ++i, ++compared) {
+          const auto* ids =
+              stored[static_cast<size_t>(span.shard)].id.data() + 4 * (span.offset + static_cast<uint64_t>(i));
+          const TopK wanted = shares_of_draws(at::tensor(std::vector<int64_t>(ids, ids + 4), at::kLong).unsqueeze(0));
+          CHECK(signal.top.id_NK.narrow(0, span.column + i, 1).equal(wanted.id_NK));
+          CHECK(signal.top.logp_NK.narrow(0, span.column + i, 1).equal(wanted.logp_NK));
+        }
+    }
+    CHECK(compared > 100);
+  }
+
   TEST_CASE("label: progress may stop the work") {
     const RandomShards made;
     const TokenShards shards(made.folder());
@@ -277,7 +374,7 @@ TEST_SUITE("unit") {
     for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
       Model teacher = random_teacher();
       teacher.arena->parameter("embed_tokens.weight").detach()[299].fill_(value);  // one id's row of the output table
-      for (const std::string tier : {"top1", "top1_prob"}) {
+      for (const std::string tier : {"top1", "top1_prob", "sample"}) {
         CAPTURE(tier);
         try {
           label_shard_tier(
