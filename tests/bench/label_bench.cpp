@@ -4,7 +4,7 @@
 // hashed; store_used of every fourth window alone: its tokens_per_s beside store_all's is what scattered labels cost
 // more.
 //   label_bench --layers 4 --width 512 --heads 8 --kv-heads 2 --head-size 64 --ffn 1536 --vocab 16384 --context 256
-//   --batch-tokens 8192 --tokens 32768
+//   --batch-tokens 8192 --tokens 32768 --top-k 64 --draws 16
 #include <ATen/core/grad_mode.h>
 
 #include <filesystem>
@@ -44,7 +44,8 @@ void run_products(const ModelConfig& config, int64_t tokens, int64_t batch_token
 
 int main(int argc, char** argv) {
   std::vector<std::pair<std::string, int64_t>> defaults = kTrainingFlags;
-  defaults.insert(defaults.end(), {{"context", 256}, {"batch-tokens", 8192}, {"tokens", 32768}, {"top-k", 64}});
+  defaults.insert(defaults.end(),
+                  {{"context", 256}, {"batch-tokens", 8192}, {"tokens", 32768}, {"top-k", 64}, {"draws", 16}});
   const Flags flags(argc, argv, defaults);
   start_hdf5();
   const Ceilings roof = measure_ceilings(flags);
@@ -59,7 +60,8 @@ int main(int argc, char** argv) {
         .window_rule = "aligned", .context = flags["context"], .overlap = 0, .batch_tokens = flags["batch-tokens"]};
     const uint64_t tokens = shards.shards()[0].tokens;
     const LabelFingerprint top_1_tier{.vocab_size = config.vocab_size},
-        top_k_tier{.vocab_size = config.vocab_size, .tier = "topk", .k = flags["top-k"]};
+        top_k_tier{.vocab_size = config.vocab_size, .tier = "topk", .k = flags["top-k"]},
+        sample_tier{.vocab_size = config.vocab_size, .tier = "sample", .k = flags["draws"]};
     const auto label = [&](const LabelFingerprint& tier) {
       return label_shard_tier(teacher, shards, 0, rule, tier, {});
     };
@@ -96,6 +98,7 @@ int main(int argc, char** argv) {
          [&] { run_products(config, static_cast<int64_t>(tokens), flags["batch-tokens"], flags["layers"]); }, tokens},
         {"label_top_1", [&] { label(top_1_tier); }, tokens},
         {"label_top_k", [&] { label(top_k_tier); }, tokens},
+        {"label_sample", [&] { label(sample_tier); }, tokens},
         {"store_all",
          [&] {
            store({{0, tokens}});
