@@ -64,7 +64,7 @@ LabelCache::LabelCache(const std::filesystem::path& folder, const TokenShards& s
   s.shards = &shards;
   const std::filesystem::path manifest_path = folder / "manifest.json";
   const std::string where = manifest_path.string();
-  const Json manifest = read_label_manifest(manifest_path, expected.to_json());
+  const Json manifest = read_label_manifest(manifest_path, expected);
   if (shards.vocab_size() > expected.vocab_size)
     throw UserError::bad_file(where, fmt::format("labels of a vocabulary of {} cannot cover tokens of {}",
                                                  expected.vocab_size, shards.vocab_size()));

@@ -2,9 +2,8 @@
 //   top1       /top1 u16 [n] (vocabularies up to 65,535) or u8 [n, 3]; all bits one = no label
 //   top1_prob  the same and /top1_logp f16 [n]
 //   topk       /ids u16 | u32 [n, K], /logp f16 [n, K] descending, /tail f16 [n]: log of what the K ids leave over
-//   sample     /draws as /top1 [m]: the different ids of K draws from the teacher's distribution, row after row, the
-//   most
-//              drawn first; /repeats u8 [n, ceil((K - 1) / 8)] where K > 1 (label_draws.h)
+//   sample     /draws u16 [m] or u8 [m, 3]: the different ids of K draws, row after row; /repeats u8 [n, (K + 6) / 8]
+//              where K > 1 (label_draws.h)
 // n is the shard's tokens, or, where few of them are labelled, the rows that the table /runs places (label_table.h).
 // Any batch size, packing, seed and rank count reads the same cache; a finer tier serves every reader of a coarser one,
 // but draws serve their own loss alone: they do not tell the teacher's choice.

@@ -47,7 +47,7 @@ struct LabelEntry {
 };
 
 /// The sealed manifest, its fingerprint as expected; UserError::bad_file naming the first field that differs.
-Json read_label_manifest(const std::filesystem::path& path, const Json& fingerprint);
+Json read_label_manifest(const std::filesystem::path& path, const LabelFingerprint& fingerprint);
 /// The entry of a shard's label file, if there is one.
 bool find_label_entry(const Json& manifest, const std::string& name, const std::string& where, LabelEntry& entry);
 

@@ -169,7 +169,7 @@ struct LabelCacheWriter::State {
               {"domain", shards->domain()},     {"fingerprint", fingerprint.to_json()},
               {"token_shards", std::move(all)}, {"shards", Json::array()}};
     }
-    Json manifest = read_label_manifest(manifest_path(), fingerprint.to_json());
+    Json manifest = read_label_manifest(manifest_path(), fingerprint);
     manifest.erase("sha256");  // seal() writes it anew
     return manifest;
   }

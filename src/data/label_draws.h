@@ -1,7 +1,7 @@
-// Several draws a token as a label file holds them (tier sample). Sorted, the most drawn
-// id first and the lower first among equals, R draws of a token are its different ids and R - 1 bits: bit j is set
-// where draw j + 1 is the id of draw j again. So a token with u different ids takes 2 u + ceil((R - 1) / 8) bytes, and
-// one draw its id alone. A token without a label is one id that is none, R times. Private to src/data.
+// Several draws a token as a label file holds them (tier sample). Sorted, the most drawn id first and the lower first
+// among equals, R draws are their different ids and R - 1 bits: bit j is set where draw j + 1 is the id of draw j
+// again. So a token with u different ids takes 2 u + ceil((R - 1) / 8) bytes, and one draw its id alone. A token
+// without a label is one id that is none, R times. Private to src/data.
 #pragma once
 
 #include <cstdint>
