@@ -31,7 +31,10 @@ constexpr Measure kMeasures[] = {{"loss", "loss", &ReportScore::loss, false, tru
                                  {"bits a byte", "bits_per_byte", &ReportScore::bits_per_byte, false, true},
                                  {"accuracy", "accuracy", &ReportScore::accuracy, true, false},
                                  {"agreement", "teacher_agreement", &ReportScore::teacher_agreement, true, false},
-                                 {"tasks", "task_accuracy", &ReportScore::task_accuracy, true, false}};
+                                 {"tasks", "task_accuracy", &ReportScore::task_accuracy, true, false},
+                                 {"loss at fitted T", "calibrated_loss", &ReportScore::calibrated_loss, false, true},
+                                 {"ECE", "ece", &ReportScore::ece, true, true},
+                                 {"copying", "copying_accuracy", &ReportScore::copying_accuracy, true, false}};
 
 struct CostColumn {
   const char* key;
@@ -100,8 +103,9 @@ ReportTable quality_table(const AblationReport& report, const Comparison& compar
           "text, accuracy of the model's own first "
           "choice, agreement of it with the teacher's; tasks: mean accuracy over the multiple-choice tasks. A model "
           "trained on teacher labels "
-          "looks worse by loss than by accuracy, by design. "
-          "Tokens: since the cut, or since fresh weights.{}",
+          "looks worse by loss than by accuracy, by design; at fitted T its sharpness is set right by one temperature, "
+          "fitted on the other half of the text. ECE: expected calibration error; copying: accuracy on repeated random "
+          "tokens. Tokens: since the cut, or since fresh weights.{}",
           report.shared.empty()
               ? ""
               : fmt::format(" Shared by all seeds: {}; the spread is that of everything else.", report.shared)),

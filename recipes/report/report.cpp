@@ -27,6 +27,10 @@ void put_score(OrderedJson& object, const ReportScore& score) {
   put(object, "accuracy", score.accuracy);
   put(object, "teacher_agreement", score.teacher_agreement);
   put(object, "task_accuracy", score.task_accuracy);
+  put(object, "ece", score.ece);
+  put(object, "temperature", score.temperature);
+  put(object, "calibrated_loss", score.calibrated_loss);
+  put(object, "copying_accuracy", score.copying_accuracy);
 }
 
 /// A whole number where the value is one: tokens are counts, not 300000.0.
@@ -78,6 +82,12 @@ OrderedJson model_json(const ReportModel& model) {
     put(row, "acc", task.acc);
     put(row, "acc_norm", task.acc_norm);
     put(row, "stderr", task.stderr_of_acc);
+  }
+  for (const ReportCopying& copying : model.copying) {
+    OrderedJson row = {{"distance", copying.distance}, {"positions", copying.positions}};
+    put(row, "accuracy", copying.accuracy);
+    put(row, "loss", copying.loss);
+    json["copying"].push_back(std::move(row));
   }
   return json;
 }

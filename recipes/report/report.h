@@ -41,7 +41,18 @@ struct ReportScore {
   double bits_per_byte = kAbsent;
   double accuracy = kAbsent;           // of its own top-1 against the next token
   double teacher_agreement = kAbsent;  // of its top-1 with the teacher's
-  double task_accuracy = kAbsent;      // mean over the multiple-choice tasks; of no domain
+  // The rest is of all windows together, and of no domain.
+  double task_accuracy = kAbsent;     // mean over the multiple-choice tasks
+  double ece = kAbsent;               // expected calibration error: 15 bins of the top-1 probability
+  double temperature = kAbsent;       // that fits the windows best; above 1 = too sure of itself
+  double calibrated_loss = kAbsent;   // of each half of the windows at the temperature fitted on the other
+  double copying_accuracy = kAbsent;  // on repeated random tokens: mean over the distances of ReportModel::copying
+};
+
+/// One model on random tokens that are repeated `distance` tokens later.
+struct ReportCopying {
+  int64_t distance = 0, positions = 0;
+  double accuracy = kAbsent, loss = kAbsent;
 };
 
 /// One model on one multiple-choice task.
@@ -75,6 +86,7 @@ struct ReportModel {
   ReportScore score;
   std::map<std::string, ReportScore> domains;
   std::map<std::string, ReportTask> tasks;
+  std::vector<ReportCopying> copying;  // by distance
 };
 
 /// Tokens a second over several turns: the median one, the slowest, the quickest.
@@ -176,8 +188,8 @@ std::string verdict_of(const Report& report);
 /// For a terminal: a sentence a line, then the table.
 std::string verdict_text(const Report& report);
 
-/// report.json: recipe, verdict, comparisons[], stages[], models[] with the fields of the run-folder format, then
-/// speeds[], masks, refits[], checks, versions, machine. Ends with a newline.
+/// report.json: recipe, verdict, comparisons[], stages[], models[] with the fields of the run-folder format
+/// (docs/evaluate.md), then speeds[], masks, refits[], checks, versions, machine. Ends with a newline.
 std::string report_json(const Report& report);
 /// The same facts as Markdown; shows `picture` (a path relative to the file).
 std::string report_markdown(const Report& report, const std::string& picture = "report.svg");

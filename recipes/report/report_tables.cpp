@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "recipes/report/report_probes.h"
 #include "recipes/report/report_refit.h"
 #include "recipes/report/report_speed.h"
 #include "src/base/log.h"
@@ -27,15 +28,20 @@ ReportTable models_table(const Report& report) {
           "counts how often it equals the "
           "teacher's; tasks is the mean over the multiple-choice tasks. A model trained on teacher labels looks worse "
           "by loss than by accuracy, by design.",
-      .header = {"model", "role", "parameters", "FFN width", "trained on", "file", "loss", "bits a byte", "accuracy",
-                 "agreement", "tasks", "decode tokens/s", "peak memory"},
-      .is_text = {true, true, false, false, false, false, false, false, false, false, false, false, false}};
+      .header = {"model", "role", "parameters", "FFN width", "trained on", "file", "loss", "bits a byte",
+                 "loss at fitted T", "T", "ECE", "accuracy", "agreement", "copying", "tasks", "decode tokens/s",
+                 "peak memory"},
+      .is_text = {true, true}};
+  table.is_text.resize(table.header.size(), false);
+  table.note += probes_note(report);
   for (const ReportModel& model : report.models)
     table.rows.push_back({model.name, model.role, count_text(static_cast<double>(model.parameters)),
                           widths_text(model.intermediate_size), count_text(model.training_tokens),
                           bytes_text(model.file_bytes), fixed_text(model.score.loss, 3),
-                          fixed_text(model.score.bits_per_byte, 3), share_text(model.score.accuracy),
-                          share_text(model.score.teacher_agreement), share_text(model.score.task_accuracy),
+                          fixed_text(model.score.bits_per_byte, 3), fixed_text(model.score.calibrated_loss, 3),
+                          fixed_text(model.score.temperature, 2), share_text(model.score.ece),
+                          share_text(model.score.accuracy), share_text(model.score.teacher_agreement),
+                          share_text(model.score.copying_accuracy), share_text(model.score.task_accuracy),
                           fixed_text(model.decode_tokens_per_s, 0), bytes_text(model.peak_bytes)});
   return table;
 }
@@ -191,8 +197,9 @@ std::vector<ReportTable> report_tables(const Report& report) {
            domain_table(report, "Bits a byte by domain", &ReportScore::bits_per_byte, three),
            domain_table(report, "Accuracy by domain", &ReportScore::accuracy, shares),
            domain_table(report, "Agreement with the teacher by domain", &ReportScore::teacher_agreement, shares),
-           tasks_table(report), speeds_table(report), masks_table(report), refits_table(report), stages_table(report),
-           checks_table(report), pairs_table("Versions", report.versions), pairs_table("Machine", report.machine)}) {
+           copying_table(report), tasks_table(report), speeds_table(report), masks_table(report), refits_table(report),
+           stages_table(report), checks_table(report), pairs_table("Versions", report.versions),
+           pairs_table("Machine", report.machine)}) {
     table = without_empty_columns(std::move(table));
     if (!table.rows.empty() && table.header.size() > 1) tables.push_back(std::move(table));
   }
@@ -207,12 +214,14 @@ ReportTable comparisons_table(const Report& report) {
           "The outcome is the judged model's, by loss and by accuracy; within noise: neither differs by more than the "
           "held-out sample shows (what "
           "another seed would do, one run cannot know). All models of the table were scored on the same windows.",
-      .header = {"against", "model", "parameters", "trained on", "loss", "accuracy", "agreement", "outcome"},
-      .is_text = {true, true, false, false, false, false, false, true}};
+      .header = {"against", "model", "parameters", "trained on", "loss", "loss at fitted T", "accuracy", "agreement",
+                 "outcome"},
+      .is_text = {true, true, false, false, false, false, false, false, true}};
   const auto add = [&](const std::string& against, const ReportModel& model, const std::string& outcome) {
     table.rows.push_back({against, model.name, count_text(static_cast<double>(model.parameters)),
                           count_text(model.training_tokens), fixed_text(model.score.loss, 3),
-                          share_text(model.score.accuracy), share_text(model.score.teacher_agreement), outcome});
+                          fixed_text(model.score.calibrated_loss, 3), share_text(model.score.accuracy),
+                          share_text(model.score.teacher_agreement), outcome});
   };
   const ReportModel* judged = nullptr;
   for (const ReportComparison& row : comparisons_of(report)) {

@@ -30,7 +30,11 @@ ReportScore score_of(const Json& row) {
           .bits_per_byte = number_or_absent(row, "bits_per_byte"),
           .accuracy = number_or_absent(row, "accuracy"),
           .teacher_agreement = number_or_absent(row, "teacher_agreement"),
-          .task_accuracy = number_or_absent(row, "task_accuracy")};
+          .task_accuracy = number_or_absent(row, "task_accuracy"),
+          .ece = number_or_absent(row, "ece"),
+          .temperature = number_or_absent(row, "temperature"),
+          .calibrated_loss = number_or_absent(row, "calibrated_loss"),
+          .copying_accuracy = number_or_absent(row, "copying_accuracy")};
 }
 
 void add_models(Report& report, const Recipe& recipe, const Stage& stage, const Json& evaluation,
@@ -121,6 +125,12 @@ ReportModel scored_model(const Json& row) {
                            .acc_norm = number_or_absent(task, "acc_norm"),
                            .stderr_of_acc = number_or_absent(task, "stderr"),
                            .items = task.value("items", int64_t{0})};
+  if (row.contains("copying"))
+    for (const Json& copying : row.at("copying"))
+      model.copying.push_back({.distance = copying.at("distance"),
+                               .positions = copying.value("positions", int64_t{0}),
+                               .accuracy = number_or_absent(copying, "accuracy"),
+                               .loss = number_or_absent(copying, "loss")});
   return model;
 }
 

@@ -16,8 +16,10 @@
 #include "recipes/stages/score_tasks.h"
 #include "recipes/stages/stage_cost.h"
 #include "recipes/stages/stages.h"
+#include "src/evaluate/copying.h"
 #include "src/model/parameters.h"
 #include "src/tasks/task_requests.h"
+#include "src/tensors/calibrated_cross_entropy.h"
 
 namespace coppice {
 namespace {
@@ -99,6 +101,14 @@ double task_tokens(const std::vector<std::string>& files) {
   return bytes;
 }
 
+/// FLOPs of the probes of one model, which no count of its tokens holds: an exponential and six operations a point of
+/// the temperature curve for every logit, and the random tokens that it reads.
+double probe_flops(const ModelConfig& config, const EvaluateStage& evaluate, double windows) {
+  constexpr double kFlopsOfLogit = 20 + 6 * static_cast<double>(kTemperaturePoints);
+  return windows * static_cast<double>(config.vocab_size) * kFlopsOfLogit +
+         copying_tokens(evaluate.seq_len) * forward_flops_per_token(config, evaluate.seq_len);
+}
+
 void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   const auto& evaluate = stage.get<EvaluateStage>();
   cost.share_of_gemm = kForwardShareOfGemm;
@@ -112,6 +122,7 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
     const ModelConfig config = basis.recipe.model_after(name);
     cost.tokens += tokens;
     cost.flops += tokens * forward_flops_per_token(config, evaluate.seq_len);
+    cost.uncounted_flops += probe_flops(config, evaluate, windows);
     if (evaluate.speed_tokens > 0)
       cost.uncounted_flops +=
           tokens_of_speed(evaluate.speed_tokens) * forward_flops_per_token(config, 2 * evaluate.speed_tokens);

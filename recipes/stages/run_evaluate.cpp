@@ -1,13 +1,16 @@
 // evaluate: every model on the same held-out windows: next-token loss, bits per byte, accuracy, and agreement with the
-// teacher's top-1, per domain and over all; and on the same multiple-choice tasks. Their speed, where it is asked for.
+// teacher's top-1, per domain and over all, and how well calibrated they are; and on the same multiple-choice tasks and
+// repeated random tokens. Their speed, where it is asked for.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 
 #include "recipes/stages/context.h"
@@ -19,7 +22,10 @@
 #include "src/base/log.h"
 #include "src/base/signals.h"
 #include "src/checkpoint/checkpoint.h"
+#include "src/evaluate/calibration.h"
+#include "src/evaluate/copying.h"
 #include "src/model/parameters.h"
+#include "src/tensors/calibrated_cross_entropy.h"
 #include "src/tensors/ops.h"
 #include "src/tokens/text_bytes.h"
 #include "student/targets.h"
@@ -30,6 +36,7 @@ namespace {
 struct DomainWindows {
   std::string domain;
   std::vector<Batch> batches;
+  std::vector<int64_t> split;  // of each batch: positions before it lie in the first half of the windows
   std::vector<at::Tensor> teacher_label_BT;
   double live_bytes = 0;  // UTF-8 bytes of the tokens that are predicted
 };
@@ -44,16 +51,30 @@ std::vector<DomainWindows> read_windows(const StageContext& context, const Evalu
   for (const auto& [domain, shards] : context.data.heldout) {
     DomainWindows windows{.domain = domain};
     WindowReader reader(shards, options.seq_len, false, limit);
+    auto rows_of_half = static_cast<int64_t>(reader.num_windows() / 2);
     for (Batch batch; reader.next(std::max<int64_t>(1, options.batch_tokens / options.seq_len), batch);) {
       const auto ids = [](const at::Tensor& ids_BT) {
         return std::span(ids_BT.const_data_ptr<int64_t>(), static_cast<size_t>(ids_BT.numel()));
       };
       windows.live_bytes += text_bytes.of(ids(batch.token_BT.contiguous()), ids(batch.true_label_BT.contiguous()));
+      const int64_t rows = std::min(rows_of_half, batch.token_BT.size(0));
+      rows_of_half -= rows;
+      windows.split.push_back(rows * options.seq_len);
       windows.batches.push_back(std::move(batch));
     }
     if (!windows.batches.empty()) all.push_back(std::move(windows));
   }
   return all;
+}
+
+/// What random tokens are drawn from: pieces that spell text. The byte pieces of SentencePiece are left out: a model
+/// may have met few of them.
+std::vector<int64_t> ordinary_ids(const Tokenizer& tokenizer) {
+  std::vector<int64_t> ids;
+  const std::vector<Piece>& pieces = tokenizer.pieces();
+  for (size_t id = 0; id < pieces.size(); ++id)
+    if (pieces[id].type == PieceType::normal) ids.push_back(static_cast<int64_t>(id));
+  return ids;
 }
 
 Json scores_json(const LossSums& sums, double bytes) {
@@ -63,6 +84,27 @@ Json scores_json(const LossSums& sums, double bytes) {
           {"accuracy", static_cast<double>(sums.correct) / live},
           {"teacher_agreement", static_cast<double>(sums.agree) / live},
           {"positions", sums.num_live}};
+}
+
+Json calibration_json(const std::array<CalibrationSums, 2>& halves) {
+  const std::optional<Calibration> calibration = calibrate(halves[0], halves[1]);
+  if (!calibration) return Json::object();
+  return {{"ece", calibration->ece}, {"temperature", calibration->temperature}, {"calibrated_loss", calibration->loss}};
+}
+
+/// Every distance, and the mean of their accuracies.
+Json copying_json(const std::vector<CopyingScore>& scores) {
+  Json json = Json::object();
+  double sum = 0;
+  for (const CopyingScore& score : scores) {
+    json["copying"].push_back({{"distance", score.distance},
+                               {"accuracy", score.accuracy},
+                               {"loss", score.loss},
+                               {"positions", score.positions}});
+    sum += score.accuracy;
+  }
+  if (!scores.empty()) json["copying_accuracy"] = sum / static_cast<double>(scores.size());
+  return json;
 }
 
 void check_stop() {
@@ -99,7 +141,8 @@ class Evaluation {
   explicit Evaluation(const StageContext& context)
       : options_(context.stage.get<EvaluateStage>()),
         windows_(read_windows(context, options_)),
-        tasks_(context.recipe, options_, *context.data.tokenizer) {}
+        tasks_(context.recipe, options_, *context.data.tokenizer),
+        ordinary_ids_(ordinary_ids(*context.data.tokenizer)) {}
 
   uint64_t num_tokens() const {
     uint64_t tokens = tasks_.num_tokens();
@@ -117,6 +160,7 @@ class Evaluation {
   Json score(const Model& model, bool is_teacher, const std::function<void(uint64_t)>& on_tokens) {
     uint64_t tokens_done = 0;
     LossSums total;
+    std::array<CalibrationSums, 2> halves;  // of every domain's windows
     double total_bytes = 0;
     Json domains = Json::object();
     for (DomainWindows& domain : windows_) {
@@ -125,10 +169,13 @@ class Evaluation {
         on_tokens(tokens_done);
         const at::Tensor hidden_ND = hidden_states(model, domain, i, is_teacher);
         tokens_done += static_cast<uint64_t>(domain.batches[i].token_BT.numel());
-        const Targets targets =
-            make_targets(domain.batches[i], domain.teacher_label_BT[i], KdOptions{.teacher_weight = 0.5, .z_loss = 0});
-        const LinearLossSums batch = head_loss(hidden_ND, output_head(model), {}, targets, 1.0, /*argmax=*/true).read();
+        const auto [batch, parts] =
+            calibrated_cross_entropy({.hidden_ND = hidden_ND,
+                                      .head_VD = output_head(model),
+                                      .true_label_N = domain.batches[i].true_label_BT.reshape({-1})},
+                                     domain.teacher_label_BT[i].reshape({-1}), domain.split[i]);
         sums.add({.ce = batch.ce, .num_live = batch.num_live, .correct = batch.correct, .agree = batch.agree});
+        for (size_t half = 0; half < halves.size(); ++half) halves[half].add(parts[half]);
       }
       domains[domain.domain] = scores_json(sums, domain.live_bytes);
       total.add(sums);
@@ -136,6 +183,8 @@ class Evaluation {
     }
     Json row = scores_json(total, total_bytes);
     row["domains"] = domains;
+    row.update(calibration_json(halves));
+    row.update(copying_json(score_copying(model, ordinary_ids_, options_.seq_len, options_.batch_tokens, check_stop)));
     row.update(tasks_.score(model, options_.batch_tokens, [&](uint64_t tokens) {
       check_stop();
       on_tokens(tokens_done + tokens);
@@ -159,12 +208,17 @@ class Evaluation {
   const EvaluateStage& options_;
   std::vector<DomainWindows> windows_;
   TaskScorer tasks_;
+  std::vector<int64_t> ordinary_ids_;
 };
 
 std::string score_text(const Json& row) {
   std::string text = fmt::format("loss {:.4f}  bits/byte {:.4f}  accuracy {:.4f}  agreement {:.4f}",
                                  row["loss"].get<double>(), row["bits_per_byte"].get<double>(),
                                  row["accuracy"].get<double>(), row["teacher_agreement"].get<double>());
+  if (row.contains("ece"))
+    text += fmt::format("  ECE {:.4f}  at T {:.2f} loss {:.4f}", row["ece"].get<double>(),
+                        row["temperature"].get<double>(), row["calibrated_loss"].get<double>());
+  if (row.contains("copying_accuracy")) text += fmt::format("  copying {:.4f}", row["copying_accuracy"].get<double>());
   if (row.contains("task_accuracy")) text += fmt::format("  tasks {:.4f}", row["task_accuracy"].get<double>());
   return text;
 }

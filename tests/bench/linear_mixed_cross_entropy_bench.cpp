@@ -1,9 +1,10 @@
 // The loss layer, hidden states to gradients of hidden states and head: ours (0.9/0.1 labels, plain labels, forward
-// only) beside eager ATen, which materialises the logits. The check compares losses and gradients with the eager ones
-// before the clock starts.
+// only; with its calibration) beside eager ATen, which materialises the logits. The check compares losses and gradients
+// with the eager ones before the clock starts.
 //   linear_mixed_cross_entropy_bench --tokens 1024 --width 768 --vocab 49152
 #include <cmath>
 
+#include "src/tensors/calibrated_cross_entropy.h"
 #include "src/tensors/ops.h"
 #include "tests/bench/bench.h"
 
@@ -54,8 +55,8 @@ int main(int argc, char** argv) {
   }
   emit_check(flags, error, 1e-5);
 
-  const std::vector<std::string> names{"label_mix",           "cross_entropy", "eager_label_mix",
-                                       "eager_cross_entropy", "forward",       "top_1"};
+  const std::vector<std::string> names{"label_mix", "cross_entropy", "eager_label_mix", "eager_cross_entropy",
+                                       "forward",   "top_1",         "calibrated"};
   const auto readings =
       measure(flags, {[&] { ours(0.9); }, [&] { ours(0.0); }, [&] { eager(0.9); }, [&] { eager(0.0); },
                       [&] {
@@ -63,7 +64,11 @@ int main(int argc, char** argv) {
                             {.hidden_ND = hidden, .head_VD = head, .true_label_N = true_label, .scale = scale},
                             teacher_label, 0.9, 0.0);
                       },
-                      [&] { top_1(hidden, head); }});
+                      [&] { top_1(hidden, head); },
+                      [&] {
+                        calibrated_cross_entropy({.hidden_ND = hidden, .head_VD = head, .true_label_N = true_label},
+                                                 teacher_label, N / 2);
+                      }});
   for (size_t i = 0; i < names.size(); ++i) {
     Readings line = readings[i];
     const double seconds = line[0].second, products = i < 4 ? 6.0 : 2.0;

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "src/model/parameters.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice;
@@ -67,6 +68,18 @@ TEST_SUITE("unit") {
     };
     CHECK(labelled("data_seed = 3\n") == 4096);
     CHECK(labelled("data_seed = 4\n") == 8192);
+  }
+
+  TEST_CASE("cost: an evaluation's probes take time, and are none of its tokens") {
+    const Recipe recipe = load_recipe((fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml").string(), {}, {});
+    const StageCost scores = estimate_cost(recipe, 250'000, 0).stages[3];
+    REQUIRE(scores.name == "scores");
+    CHECK(scores.tokens == 2 * 4096);
+    double flops = 0;
+    for (const char* name : {"dense", "pruned"})  // windows of 64 repeat runs of 8, 16 and 32
+      flops += 4096.0 * 384 * (20 + 6 * 16) +
+               (64 * 15 + 32 * 31 + 16 * 63) * forward_flops_per_token(recipe.model_after(name), 64);
+    CHECK(scores.uncounted_flops == doctest::Approx(flops).epsilon(1e-12));
   }
 }
 

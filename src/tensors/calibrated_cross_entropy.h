@@ -1,0 +1,53 @@
+// Next-token loss with what tells whether its probabilities are to be believed: the loss at other temperatures, and how
+// often the most probable token is right, by how probable it is called (Guo et al. 2017, arXiv 1706.04599). Logits
+// exist a chunk at a time.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "src/tensors/ops.h"
+
+namespace coppice {
+
+/// Points of a temperature curve: inverse temperatures b = 1/8, 2/8 .. 2.
+inline constexpr size_t kTemperaturePoints = 16;
+inline constexpr double kInverseTemperatureStep = 0.125;
+inline constexpr size_t kConfidenceBins = 15;
+
+/// Cross-entropy logsumexp(b z) - b z[true] at one b, in nats summed over rows, and its derivatives by b: what the
+/// model expects of z less what came, and the variance of z. Both derivatives are of a convex function.
+struct TemperaturePoint {
+  double ce = 0, slope = 0, curvature = 0;
+};
+using TemperatureCurve = std::array<TemperaturePoint, kTemperaturePoints>;
+
+/// Rows whose most probable token has a probability in (m / 15, (m + 1) / 15].
+struct ConfidenceBin {
+  int64_t count = 0, correct = 0;
+  double confidence = 0;  // the probabilities' sum
+};
+
+/// Sums over live rows.
+struct CalibrationSums {
+  int64_t num_live = 0;
+  TemperatureCurve curve{};
+  std::array<ConfidenceBin, kConfidenceBins> bins{};
+  /// One row: its curve, the probability of its most probable token, and whether that one is right.
+  void add_row(const TemperatureCurve& row, double confidence, bool is_correct);
+  void add(const CalibrationSums& other);
+};
+
+struct CalibratedLoss {
+  LinearLossSums loss;
+  std::array<CalibrationSums, 2> parts;  // rows before the split, and the others
+};
+/// The sums of mixed_cross_entropy_step, bit for bit, for rows without a gradient and with the whole vocabulary; argmax
+/// is always taken. Rows [0, split) are one part of the calibration, [split, N) the other. Sums are taken in row order
+/// in double; exponentials and their sums over 128 ids are float32, which leaves a curve good to about 2e-6 nats a row.
+CalibratedLoss calibrated_cross_entropy(const HeadRows& rows, const at::Tensor& teacher_label_N, int64_t split);
+
+}  // namespace coppice
