@@ -8,6 +8,7 @@
 #include "recipes/stages/measure_speed.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
+#include "src/evaluate/copying.h"
 #include "src/model/parameters.h"
 
 namespace coppice {
@@ -95,6 +96,7 @@ std::vector<StageSeconds> seconds_of_stages(const Schedule& s, const CompressSpe
   const double written = kSpeedTurns * (work.source_bytes + 3 * work.student_bytes) *
                          (1 / kDiskBytes + static_cast<double>(kSpeedTokens) / kMemoryBytes);
   const double scores = written + tokens(s.scored_tokens) * (speeds.source_s + speeds.label_s + 3 * speeds.student_s) +
+                        copying_tokens(s.shape.seq_len) * (speeds.source_s + 3 * speeds.student_s) +
                         disk(work.source_bytes + 3 * work.student_bytes);
   std::vector<StageSeconds> stages = {
       {"data", work.text_s},

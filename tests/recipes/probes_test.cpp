@@ -148,7 +148,7 @@ TEST_SUITE("unit") {
 }
 
 TEST_SUITE("recipe") {
-  TEST_CASE("probes: what an evaluation leaves; no pass of another size changes what it rounds from") {
+  TEST_CASE("probes: what an evaluation leaves, whatever the size of its passes") {
     const Scratch scratch("probes");
     write_run(scratch.path, "small.toml");
     const Outcome done = run(scratch.path, {"run", "small.toml"});
