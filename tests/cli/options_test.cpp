@@ -394,6 +394,9 @@ TEST_SUITE("faults") {
     CHECK(contains(refusal([] { load("a = 1\na = 2\n"); }), "my.toml:2:"));
     CHECK(contains(refusal([] { load("a = \xff\n"); }), "my.toml:1:"));
     CHECK(contains(refusal([] { load("a = 99999999999999999999\n"); }), "my.toml:1:"));
+    for (const char* letter : {"\u00e9", "\u0416", "\u5b57", "\U0001f600"})  // in a name and a comment they are welcome
+      for (const std::string& line : {fmt::format("a = 1 {}\n", letter), fmt::format("{} = 1\n", letter)})
+        CHECK(contains(refusal([&] { load("b = 1  # " + std::string(letter) + "\n" + line); }), "my.toml:2:"));
     CHECK(contains(refusal([] { load("x = 1\n\"\\u001b[2J\" = 1\n"); }),
                    "my.toml:2: the key '\\x1b[2J' contains control characters"));
     CHECK(contains(refusal([] { RecipeSource::load("absent.toml", {}, {}); }), "absent.toml: No such file"));
