@@ -191,7 +191,7 @@ class Parser {
     if (merges.size() > kMaxMerges) fail(fmt::format("more than {} merges", kMaxMerges));
     json_.merges.reserve(merges.size());
     json_.merge_table = BpeMerges(merges.size());
-    size_t number = 0;
+    size_t number = 0, made = 0;
     for (const element merge : merges) {
       ++number;
       std::string_view left, right;
@@ -215,7 +215,11 @@ class Parser {
                            printable(right.substr(0, 100)), printable(token.substr(0, 100))));
         return found;
       };
-      const Merge ids{.left = id(left), .right = id(right), .result = id(joined)};
+      Merge ids{.left = id(left), .right = id(right), .result = -1};
+      // Files list merges by what they make: the token of the one before, or the next token.
+      if (made + 1 < json_.vocab.size() && json_.vocab[made] != joined) ++made;
+      if (json_.vocab[made] != joined) made = static_cast<size_t>(id(joined));
+      ids.result = static_cast<int32_t>(made);
       if (!json_.merge_table.add(ids))
         fail(fmt::format("merge {} ('{}' and '{}') appears twice", number, printable(left), printable(right)));
       json_.merges.push_back(ids);
