@@ -20,13 +20,17 @@
 namespace coppice {
 namespace {
 
-/// Seconds of one call: the mean of two, behind one that finds its memory.
-double seconds_of(const std::function<void()>& work) {
-  constexpr int kRepeats = 2;
+/// Seconds of one call: the mean of two or more in at least `least_s` seconds, behind one that finds its memory.
+double seconds_of(double least_s, const std::function<void()>& work) {
   work();
   const double begin_s = monotonic_s();
-  for (int i = 0; i < kRepeats; ++i) work();
-  return (monotonic_s() - begin_s) / kRepeats;
+  double spent_s = 0;
+  int calls = 0;
+  for (; calls < 2 || spent_s < least_s; ++calls) {
+    work();
+    spent_s = monotonic_s() - begin_s;
+  }
+  return spent_s / calls;
 }
 
 /// A micro-batch of ids that differ, as text has them.
@@ -50,7 +54,7 @@ Model fresh_model(const ModelConfig& config) {
 }
 
 /// The source as it learns masks: its passes, and what surrounds them once a step.
-void measure_masks(const Model& model, const Batch& batch, int64_t kept, CompressSpeeds& speeds) {
+void measure_masks(const Model& model, const Batch& batch, int64_t kept, double each_s, CompressSpeeds& speeds) {
   const int64_t layers = model.config.num_hidden_layers, channels = model.config.intermediate_size.front();
   const std::unique_ptr<LearnedMask> learned = find_mask_method("soft_top_k", "")
                                                    .make({.options = {},
@@ -66,9 +70,10 @@ void measure_masks(const Model& model, const Batch& batch, int64_t kept, Compres
   const at::Tensor mask_LF = learned->evaluation_mask(half).mask_LF.detach().set_requires_grad(true);
   const Targets targets = make_targets(batch, {}, {.teacher_weight = 0});
   model.arena->enable_gradient();
-  speeds.mask_s = seconds_of([&] { (void)train_micro_batch(model, batch, targets, masks_of(mask_LF), 1.0).read(); }) /
-                  static_cast<double>(batch.num_live);
-  speeds.mask_step_s = seconds_of([&] {
+  speeds.mask_s =
+      seconds_of(each_s, [&] { (void)train_micro_batch(model, batch, targets, masks_of(mask_LF), 1.0).read(); }) /
+      static_cast<double>(batch.num_live);
+  speeds.mask_step_s = seconds_of(0, [&] {
     raw_LF.set_requires_grad(true);
     const StepMask trained = learned->training_mask(half);
     const at::Tensor gradient_LF = learned->score_gradient(trained.mask_LF, mask_LF.grad(), {});
@@ -80,7 +85,8 @@ void measure_masks(const Model& model, const Batch& batch, int64_t kept, Compres
 
 }  // namespace
 
-CompressSpeeds measure_speeds(const ModelConfig& source, const ModelConfig& student, const BatchShape& shape) {
+CompressSpeeds measure_speeds(const ModelConfig& source, const ModelConfig& student, const BatchShape& shape,
+                              double each_s) {
   const double begin_s = monotonic_s();
   const Batch batch = made_up_batch(shape, source.vocab_size);
   const auto tokens = static_cast<double>(batch.num_live);
@@ -89,18 +95,19 @@ CompressSpeeds measure_speeds(const ModelConfig& source, const ModelConfig& stud
   TopK top;
   {
     const Model model = fresh_model(source);
-    speeds.label_s = seconds_of([&] {
-                       const at::NoGradGuard no_grad;
-                       top = top_k(decoder_hidden(model, batch.input()), output_head(model), shape.top_k, 1);
-                     }) /
+    speeds.label_s = seconds_of(each_s,
+                                [&] {
+                                  const at::NoGradGuard no_grad;
+                                  top = top_k(decoder_hidden(model, batch.input()), output_head(model), shape.top_k, 1);
+                                }) /
                      tokens;
-    speeds.source_s = seconds_of([&] { (void)evaluate_batch(model, batch, plain); }) / tokens;
-    measure_masks(model, batch, student.intermediate_size.front(), speeds);
+    speeds.source_s = seconds_of(each_s, [&] { (void)evaluate_batch(model, batch, plain); }) / tokens;
+    measure_masks(model, batch, student.intermediate_size.front(), each_s, speeds);
   }
   release_cached_memory();
   {
     const Model model = fresh_model(student);
-    speeds.student_s = seconds_of([&] { (void)evaluate_batch(model, batch, plain); }) / tokens;
+    speeds.student_s = seconds_of(each_s, [&] { (void)evaluate_batch(model, batch, plain); }) / tokens;
     model.arena->enable_gradient();
     Optimizer optimizer({.optimizer = "adamw", .lr = 1e-4}, *model.arena, 1, 100);
     const KdOptions distillation{.loss = "top_k"};
@@ -108,8 +115,9 @@ CompressSpeeds measure_speeds(const ModelConfig& source, const ModelConfig& stud
         .label_BT = {}, .top = top, .hidden_NE = {}, .head_VE = {}, .layer_ND = {}, .labels_below = source.vocab_size};
     const Targets taught = distillation_targets(batch, signal, distillation);
     const std::unique_ptr<Comm> comm = alone();
-    speeds.train_s = seconds_of([&] { (void)train_micro_batch(model, batch, taught, {}, 1 / tokens).read(); }) / tokens;
-    speeds.train_step_s = seconds_of([&] { (void)optimizer.step(*comm); });
+    speeds.train_s =
+        seconds_of(each_s, [&] { (void)train_micro_batch(model, batch, taught, {}, 1 / tokens).read(); }) / tokens;
+    speeds.train_step_s = seconds_of(0, [&] { (void)optimizer.step(*comm); });
   }
   release_cached_memory();
   speeds.measured_in_s = monotonic_s() - begin_s;

@@ -29,8 +29,9 @@ struct CompressSpeeds {
   double measured_in_s = 0;  // 0 = by FLOPs alone
 };
 
-/// Two timed passes of each kind behind one that is not timed.
-CompressSpeeds measure_speeds(const ModelConfig& source, const ModelConfig& student, const BatchShape& shape);
+/// Each kind: two timed passes at least, and `each_s` seconds of them, behind one that is not timed.
+CompressSpeeds measure_speeds(const ModelConfig& source, const ModelConfig& student, const BatchShape& shape,
+                              double each_s);
 /// By the FLOPs of the shapes and what share of a GEMM's rate stages reach, as `coppice plan`.
 CompressSpeeds estimate_speeds(const ModelConfig& source, const ModelConfig& student, const BatchShape& shape,
                                double gemm_gflops);

@@ -26,6 +26,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kLeastDocuments = 10;
+constexpr double kMeasuredShare = 0.005, kMeasuredMost = 20;  // of the time asked for, and seconds: each kind of pass
 
 /// The recipe under a name that is not final; gone unless it was given its own.
 class Draft {
@@ -135,7 +136,8 @@ std::string write_recipe(const CompressRequest& request, const CompressSource& s
   if (request.tokens == 0) {
     check_fits(estimate_cost(recipe, text.bytes, 0), place.root);  // measuring takes as much memory as the run
     log_info("measuring how fast this machine is with these shapes");
-    speeds = measure_speeds(source.config, target.config, shape);
+    speeds = measure_speeds(source.config, target.config, shape,
+                            std::min(kMeasuredShare * 3600 * request.hours, kMeasuredMost));
     schedule = schedule_for_hours(request.hours, shape, speeds, work);
   }
   check_epochs(schedule, text.tokens());
