@@ -73,8 +73,11 @@ std::optional<ReportModel> find_model(const Recipe& recipe, const std::string& n
     if (evaluate == nullptr || std::ranges::find(evaluate->of, name) == evaluate->of.end()) continue;
     const auto manifest = find_stage_manifest(folder / stage.name);
     if (!manifest) continue;
-    for (const Json& row : manifest->body.at("results").at("models"))
-      if (row.at("name") == name) found = scored_model(row);
+    for (const Json& row : manifest->body.at("results").at("models")) {
+      if (row.at("name") != name) continue;
+      found = scored_model(row);
+      found->split = manifest->body.value("split", found->split);
+    }
   }
   if (found) found->training_tokens = lineage_of(recipe, name).training_tokens;
   return found;

@@ -93,19 +93,26 @@ const ReportModel& some_model(const ReportArm& arm) {
   return found == arm.models.end() ? arm.models.front() : *found;
 }
 
+/// What the models were scored on.
+const char* text_of(const Comparison& comparison) {
+  const bool tunes = std::ranges::any_of(
+      comparison.arms, [](const ReportArm& arm) { return std::ranges::any_of(arm.models, is_on_tuning_text); });
+  return tunes ? "tuning" : "held-out";
+}
+
 ReportTable quality_table(const AblationReport& report, const Comparison& comparison) {
   ReportTable table{
       .section = ReportSection::models,
       .title = "Quality",
       .note = fmt::format(
           "Mean over seeds \u00b1 sample standard deviation. Loss: cross-entropy on the true next token in nats a "
-          "token over the held-out "
-          "text, accuracy of the model's own first "
+          "token over the {} text, accuracy of the model's own first "
           "choice, agreement of it with the teacher's; tasks: mean accuracy over the multiple-choice tasks. A model "
-          "trained on teacher labels "
+          "trained on top-1 teacher labels "
           "looks worse by loss than by accuracy, by design; at fitted T its sharpness is set right by one temperature, "
           "fitted on the other half of the text. ECE: expected calibration error; copying: accuracy on repeated random "
           "tokens. Tokens: since the cut, or since fresh weights.{}",
+          text_of(comparison),
           report.shared.empty()
               ? ""
               : fmt::format(" Shared by all seeds: {}; the spread is that of everything else.", report.shared)),
@@ -393,7 +400,7 @@ std::string ablation_html(const AblationReport& report) {
     for (const auto& [key, value] : *pairs) table.rows.push_back({key, value});
     if (!table.rows.empty()) body += section_html(title, table_html(table, false));
   }
-  return page_html("coppice ablation", report.recipe, ablation_verdict(report), body);
+  return page_html("coppice ablation", report.recipe, {ablation_verdict(report)}, body);
 }
 
 }  // namespace coppice

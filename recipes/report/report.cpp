@@ -70,6 +70,7 @@ OrderedJson model_json(const ReportModel& model) {
     json["intermediate_size"] = widths;
   put_score(json, model.score);
   if (!model.evaluation.empty()) json["evaluation"] = model.evaluation;
+  if (is_on_tuning_text(model)) json["split"] = model.split;
   json["training_tokens"] = whole(model.training_tokens);
   if (model.positions > 0) json["positions"] = model.positions;
   put(json, "file_bytes", model.file_bytes);
@@ -148,7 +149,8 @@ OrderedJson comparison_json(const ReportComparison& row) {
           {"evidence", row.is_peer},
           {"outcome", kOutcomes[static_cast<size_t>(row.outcome)]},
           {"by_loss", kOutcomes[static_cast<size_t>(row.by_loss)]},
-          {"by_accuracy", kOutcomes[static_cast<size_t>(row.by_accuracy)]}};
+          {"by_accuracy", kOutcomes[static_cast<size_t>(row.by_accuracy)]},
+          {"by_agreement", kOutcomes[static_cast<size_t>(row.by_agreement)]}};
 }
 
 std::string markdown_row(const std::vector<std::string>& cells) {
@@ -234,8 +236,11 @@ std::string report_json(const Report& report) {
 std::string report_markdown(const Report& report, const std::string& picture) {
   constexpr const char* kHeadings[] = {"Models", "Speed and size",      "Training", "Masks", "Costs",
                                        "Checks", "Versions and machine"};
-  std::string text =
-      fmt::format("# Report of {}\n\n**{}**\n\n", escape_markdown(report.recipe), escape_markdown(verdict_of(report)));
+  const std::vector<std::string> verdict = verdict_sentences(report);
+  std::string text = fmt::format("# Report of {}\n\n", escape_markdown(report.recipe));
+  for (size_t i = 0; i < verdict.size(); ++i)
+    text += i == 0 ? "**" + escape_markdown(verdict[i]) + "**" : " " + escape_markdown(verdict[i]);
+  text += "\n\n";
   if (const ReportTable table = comparisons_table(report); !table.rows.empty()) text += table_markdown(table);
   if (!picture.empty())
     text += fmt::format("![Loss curves, the mask over time and the models side by side]({})\n\n", picture);

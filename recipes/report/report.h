@@ -76,7 +76,8 @@ struct ReportModel {
   std::string name;  // = its stage
   std::string role;
   std::string evaluation;  // the stage that scored it: only models of one evaluation were scored on the same windows
-  int64_t parameters = 0;  // with embedding, a tied one once
+  std::string split = "heldout";           // the text of these windows; or "tuning", by which options are chosen
+  int64_t parameters = 0;                  // with embedding, a tied one once
   std::vector<int64_t> intermediate_size;  // one per layer
   double training_tokens = 0;              // since the cut, or since fresh weights: what "equal tokens" compares
   double file_bytes = kAbsent;
@@ -88,6 +89,8 @@ struct ReportModel {
   std::map<std::string, ReportTask> tasks;
   std::vector<ReportCopying> copying;  // by distance
 };
+
+inline bool is_on_tuning_text(const ReportModel& model) { return model.split == "tuning"; }
 
 /// Tokens a second over several turns: the median one, the slowest, the quickest.
 struct ReportRate {
@@ -167,11 +170,21 @@ struct ReportComparison {
   std::string against;  // "training the same shape from scratch"
   bool is_peer =
       true;  // of the judged one's size: evidence for or against it; false: the source and other sizes, shown beside it
-  ReportOutcome by_loss = ReportOutcome::even, by_accuracy = ReportOutcome::even, outcome = ReportOutcome::even;
+  ReportOutcome by_loss = ReportOutcome::even, by_accuracy = ReportOutcome::even, by_agreement = ReportOutcome::even,
+                outcome = ReportOutcome::even;
 };
 
+/// A measure by which models are held against each other.
+struct ReportMeasure {
+  const char* name;  // "loss"
+  ReportOutcome ReportComparison::*by;
+};
+inline constexpr ReportMeasure kReportMeasures[] = {{"loss", &ReportComparison::by_loss},
+                                                    {"accuracy", &ReportComparison::by_accuracy},
+                                                    {"agreement", &ReportComparison::by_agreement}};
+
 /// What the run is for, among the models that were scored: the end of a chain of students, else of what was cut and
-/// trained, else cut, else the best by loss. nullptr when none has been scored.
+/// trained, else cut. Of several one that is exported, else the best by loss. nullptr when none has been scored.
 const ReportModel* judged_model(const Report& report);
 /// The model that `model` was cut from or learned from, nearest first; nullptr when that was not scored beside it.
 const ReportModel* source_of(const Report& report, const ReportModel& model);
@@ -179,9 +192,9 @@ const ReportModel* source_of(const Report& report, const ReportModel& model);
 /// into `report`.
 std::vector<ReportComparison> comparisons_of(const Report& report);
 
-/// One to three short sentences computed from the numbers: what came out, whether it holds against the comparisons,
-/// evidence against it included, and what is not counted or not known; and one on decode speed where it was measured.
-/// The numbers behind them are the table of comparisons.
+/// Three short sentences at most: what came out, with its decode speed where that was measured; whether it holds
+/// against what it was compared with, what it loses to first; what is not counted or not known. The numbers behind them
+/// are the table of comparisons.
 std::vector<std::string> verdict_sentences(const Report& report);
 /// The same as one text.
 std::string verdict_of(const Report& report);

@@ -227,8 +227,8 @@ std::optional<Svg> after_cut_chart(const Report& report) {
   svg.text(0, 14, "After the cut: held-out loss by tokens trained since", "head");
   if (has_labels)
     svg.text(0, 34,
-             "Training on teacher labels raises the loss on true labels by design; accuracy and agreement show what it "
-             "buys.",
+             "Training on top-1 teacher labels raises the loss on true labels by design; accuracy and agreement show "
+             "what it buys.",
              "soft");
   draw_chart(svg, {.x = kLeft,
                    .y = top,

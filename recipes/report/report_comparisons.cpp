@@ -1,10 +1,12 @@
 // What the verdict rests on: which model is judged, and what it is held against. Roles come from the recipe
-// (lineage.h), order from the stages' `from`. Every comparison looks at true-label loss and at accuracy; where they
-// disagree it is mixed.
-//   loss:     noise is 2/sqrt(n) nats, n scored positions (paired differences of two models have a spread of about 1
-//   nat a token); 0.01 when n is unknown accuracy: two standard errors of a difference of independent shares; 0.002
-//   when n is unknown
-// That is noise of the held-out sample; what another seed would do, one run cannot know.
+// (lineage.h), order from the stages' `from`. Every comparison looks at true-label loss, at accuracy and at agreement
+// with the teacher; where they disagree it is mixed. What is no difference:
+//   loss: 2/sqrt(n) nats, n scored positions (paired differences of two models have a spread of about 1 nat a token);
+//         0.01 when n is unknown
+//   accuracy, agreement: two standard errors of a difference of independent shares; 0.002 when n is unknown. The
+//   teacher
+//         itself agrees with itself: no evidence
+// That is noise of the scored sample; what another seed would do, one run cannot know.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -13,6 +15,7 @@
 #include <functional>
 #include <map>
 #include <tuple>
+#include <utility>
 
 #include "recipes/report/report.h"
 
@@ -90,25 +93,31 @@ int sign_of_loss(const ReportModel& a, const ReportModel& b, int64_t n) {
   return std::isfinite(gain) && std::abs(gain) > noise ? (gain > 0 ? 1 : -1) : 0;
 }
 
-int sign_of_accuracy(const ReportModel& a, const ReportModel& b, int64_t n) {
-  const double p = a.score.accuracy, q = b.score.accuracy, gain = p - q;
+/// The same of two shares of correct tokens.
+int sign_of_share(double p, double q, int64_t n) {
   const double noise = n > 0 ? 2.0 * std::sqrt((p * (1 - p) + q * (1 - q)) / static_cast<double>(n)) : 0.002;
-  return std::isfinite(gain) && std::abs(gain) > noise ? (gain > 0 ? 1 : -1) : 0;
+  return std::isfinite(p - q) && std::abs(p - q) > noise ? (p > q ? 1 : -1) : 0;
+}
+
+ReportOutcome outcome_of(int sign) {
+  return sign > 0 ? ReportOutcome::better : sign < 0 ? ReportOutcome::worse : ReportOutcome::even;
 }
 
 ReportComparison compare(const ReportModel& judged, const ReportModel& other, std::string against, bool is_peer) {
-  const auto outcome = [](int sign) {
-    return sign > 0 ? ReportOutcome::better : sign < 0 ? ReportOutcome::worse : ReportOutcome::even;
-  };
+  const ReportScore &a = judged.score, &b = other.score;
   const int64_t n = judged.positions > 0 && other.positions > 0 ? std::min(judged.positions, other.positions) : 0;
-  const int loss = sign_of_loss(judged, other, n), accuracy = sign_of_accuracy(judged, other, n);
+  const bool is_teacher = a.teacher_agreement == 1 || b.teacher_agreement == 1;
+  const int loss = sign_of_loss(judged, other, n), accuracy = sign_of_share(a.accuracy, b.accuracy, n),
+            agreement = is_teacher ? 0 : sign_of_share(a.teacher_agreement, b.teacher_agreement, n);
+  const auto [least, most] = std::minmax({loss, accuracy, agreement});
   return {.judged = &judged,
           .other = &other,
           .against = std::move(against),
           .is_peer = is_peer,
-          .by_loss = outcome(loss),
-          .by_accuracy = outcome(accuracy),
-          .outcome = loss * accuracy < 0 ? ReportOutcome::mixed : outcome(loss + accuracy)};
+          .by_loss = outcome_of(loss),
+          .by_accuracy = outcome_of(accuracy),
+          .by_agreement = outcome_of(agreement),
+          .outcome = least < 0 && most > 0 ? ReportOutcome::mixed : outcome_of(least + most)};
 }
 
 /// The untrained cut that a model began as, or one of its size; the model itself when it is one.
@@ -131,27 +140,34 @@ const ReportModel* cut_of(const Report& report, const ReportModel& model, bool& 
       model);
 }
 
+/// Whether another scored model of its kind comes from it: it is no end of a chain.
+bool goes_on(const Report& report, const ReportModel& model) {
+  const auto comes_from_it = [&](const ReportModel& other) {
+    const std::vector<std::string> chain = chain_above(report, other.name);
+    return rank_of(other) == rank_of(model) && other.name != model.name &&
+           std::ranges::find(chain, model.name) != chain.end();
+  };
+  return rank_of(model) < 7 && !beside(report, model, comes_from_it).empty();
+}
+
+bool is_exported(const Report& report, const ReportModel& model) {
+  return std::ranges::any_of(
+      report.stages, [&](const ReportStage& stage) { return stage.kind == "export" && stage.from == model.name; });
+}
+
 }  // namespace
 
 const ReportModel* judged_model(const Report& report) {
   std::map<std::string, int64_t> scored;  // models of each evaluation
   for (const ReportModel& model : report.models)
     if (is_scored(model)) ++scored[model.evaluation];
+  const auto key = [&](const ReportModel& of) {
+    return std::tuple(rank_of(of), is_on_tuning_text(of), -scored[of.evaluation], !is_exported(report, of),
+                      of.score.loss);
+  };
   const ReportModel* best = nullptr;
-  for (const ReportModel& model : report.models) {
-    if (!is_scored(model)) continue;
-    const int rank = rank_of(model);
-    const bool goes_on = std::ranges::any_of(
-        beside(report, model, [&](const ReportModel& other) { return rank_of(other) == rank; }),
-        [&](const auto* other) {
-          const std::vector<std::string> chain = chain_above(report, other->name);
-          return rank < 7 && other->name != model.name && std::ranges::find(chain, model.name) != chain.end();
-        });
-    const auto key = [&](const ReportModel& of) {
-      return std::tuple(rank_of(of), -scored[of.evaluation], of.score.loss);
-    };
-    if (!goes_on && (best == nullptr || key(model) < key(*best))) best = &model;
-  }
+  for (const ReportModel& model : report.models)
+    if (is_scored(model) && !goes_on(report, model) && (best == nullptr || key(model) < key(*best))) best = &model;
   return best;
 }
 
@@ -164,64 +180,103 @@ const ReportModel* source_of(const Report& report, const ReportModel& model) {
   return sources.empty() || model.role == "source" ? nullptr : sources.front();
 }
 
+namespace {
+
+/// Rows of one report, gathered; a pair of models once.
+class Comparisons {
+ public:
+  Comparisons(const Report& report, const ReportModel& judged) : report_(report), judged_(judged) {}
+
+  void add(const ReportModel& subject, const ReportModel* other, const std::string& against, bool is_peer) {
+    if (other == nullptr || std::ranges::any_of(rows_, [&](const ReportComparison& row) {
+          return row.judged == &subject && row.other == other;
+        }))
+      return;
+    rows_.push_back(compare(subject, *other, against, is_peer));
+  }
+  /// Of `subject`'s size, scored on the same windows, and fit.
+  std::vector<const ReportModel*> peers(const ReportModel& subject, const Filter& fits) const {
+    return beside(report_, judged_, [&](const ReportModel& other) {
+      return &other != &subject && same_size(other, subject) && fits(other);
+    });
+  }
+  void add_nearest(const ReportModel& subject, const Filter& fits, const std::string& against) {
+    add(subject, nearest_in_tokens(peers(subject, fits), subject), against, /*is_peer=*/true);
+  }
+
+  /// What stands for or against a model that was trained: other ways to one of its size.
+  void add_ways(const ReportModel* cut, bool own_cut) {
+    add_nearest(judged_, has_role("scratch"), "training the same shape from scratch");
+    add_nearest(judged_, has_role("plain"), "training without teacher labels");
+    if (own_cut && cut != nullptr)
+      add(judged_, cut, cut->role == "control" ? "its own start" : "its own start right after the cut", true);
+    for (const std::string& score : scores_of(report_)) {
+      if (judged_.role == score) continue;
+      const size_t before = rows_.size();
+      add_nearest(
+          judged_, [&](const ReportModel& other) { return other.role == score && other.training_tokens > 0; },
+          fmt::format("the same training after a cut by {}", score));
+      if (rows_.size() == before)
+        add_nearest(judged_, has_role(score), fmt::format("a cut by {}", score));  // nobody trained it
+    }
+  }
+
+  /// Ends of other chains of students, the source, and the source trained on.
+  void add_others() {
+    const std::vector<std::string> chain = chain_above(report_, judged_.name);
+    const auto is_above = [&](const ReportModel& other) { return std::ranges::find(chain, other.name) != chain.end(); };
+    for (const ReportModel* other : beside(report_, judged_, [&](const ReportModel& each) {
+           return (each.role == "student" || each.role == "distilled") && !is_above(each) && !goes_on(report_, each);
+         })) {
+      const bool peer = same_size(*other, judged_);
+      add(judged_, other, peer ? fmt::format("the student '{}'", other->name) : "a student of another size", peer);
+    }
+    if (const ReportModel* source = source_of(report_, judged_))
+      add(judged_, source, is_above(*source) ? "the source" : "its teacher", false);
+    for (const ReportModel* other : beside(report_, judged_, [](const ReportModel& each) {
+           return each.role == "control" && each.training_tokens > 0;
+         }))
+      add(judged_, other, "the source trained on without a cut", false);
+  }
+
+  /// A cut that nobody has trained yet against cuts by other scores.
+  void add_cuts(const ReportModel& cut) {
+    for (const std::string& score : scores_of(report_))
+      if (cut.role != score)
+        add_nearest(
+            cut, [&](const ReportModel& other) { return other.role == score && other.training_tokens == 0; },
+            fmt::format("a cut by {}", score));
+  }
+
+  std::vector<ReportComparison> rows() && { return std::move(rows_); }
+
+ private:
+  static Filter has_role(std::string role) {
+    return [role = std::move(role)](const ReportModel& other) { return other.role == role; };
+  }
+
+  const Report& report_;
+  const ReportModel& judged_;
+  std::vector<ReportComparison> rows_;
+};
+
+}  // namespace
+
 std::vector<ReportComparison> comparisons_of(const Report& report) {
-  std::vector<ReportComparison> rows;
   const ReportModel* judged = judged_model(report);
-  if (judged == nullptr) return rows;
-  const ReportModel& model = *judged;
-  std::vector<const ReportModel*> shown;
-  const auto add = [&](const ReportModel& subject, const ReportModel* other, const std::string& against, bool is_peer) {
-    if (other == nullptr || std::ranges::find(shown, other) != shown.end()) return;
-    rows.push_back(compare(subject, *other, against, is_peer));
-    shown.push_back(other);
-  };
-  const auto peers = [&](const ReportModel& of, const Filter& fits) {
-    return beside(report, model,
-                  [&](const ReportModel& other) { return &other != &of && same_size(other, of) && fits(other); });
-  };
+  if (judged == nullptr) return {};
+  Comparisons rows(report, *judged);
   bool own_cut = false;
-  const ReportModel* cut = cut_of(report, model, own_cut);
-  const bool is_cut = cut == &model;
-  if (rank_of(model) < 7 && !is_cut) {
-    const auto of_role = [&](const char* role) {
-      return nearest_in_tokens(peers(model, [&](const ReportModel& other) { return other.role == role; }), model);
-    };
-    add(model, of_role("scratch"), "training the same shape from scratch", true);
-    add(model, of_role("plain"), "training without teacher labels", true);
-    if (own_cut) add(model, cut, cut->role == "control" ? "its own start" : "its own start right after the cut", true);
-    for (const std::string& score : scores_of(report)) {
-      if (model.role == score) continue;
-      const auto trained =
-          peers(model, [&](const ReportModel& other) { return other.role == score && other.training_tokens > 0; });
-      add(model, nearest_in_tokens(trained, model), fmt::format("the same training after a cut by {}", score), true);
-    }
-  }
-  if (rank_of(model) < 7) {
-    if (const ReportModel* source = source_of(report, model)) {
-      const std::vector<std::string> chain = chain_above(report, model.name);
-      add(model, source, std::ranges::find(chain, source->name) != chain.end() ? "the source" : "its teacher", false);
-    }
-    for (const ReportModel* other : beside(
-             report, model, [](const ReportModel& each) { return each.role == "control" && each.training_tokens > 0; }))
-      add(model, other, "the source trained on without a cut", false);
-    for (const ReportModel* other : beside(
-             report, model, [](const ReportModel& each) { return each.role == "student" || each.role == "distilled"; }))
-      if (const std::vector<std::string> chain = chain_above(report, model.name);
-          std::ranges::find(chain, other->name) == chain.end())
-        add(model, other, same_size(*other, model) ? "another student" : "a student of another size",
-            same_size(*other, model));
+  const ReportModel* cut = cut_of(report, *judged, own_cut);
+  if (rank_of(*judged) < 7) {
+    if (cut != judged) rows.add_ways(cut, own_cut);
+    rows.add_others();
   } else {
-    for (const ReportModel* other : beside(report, model, [](const ReportModel&) { return true; }))
-      add(model, other, "another model", false);
+    for (const ReportModel* other : beside(report, *judged, [](const ReportModel&) { return true; }))
+      rows.add(*judged, other, "another model", false);
   }
-  if (cut != nullptr && cut->role != "control")
-    for (const std::string& score : scores_of(report)) {
-      if (cut->role == score) continue;
-      const auto untrained =
-          peers(*cut, [&](const ReportModel& other) { return other.role == score && other.training_tokens == 0; });
-      add(*cut, nearest_in_tokens(untrained, *cut), fmt::format("a cut by {}", score), true);
-    }
-  return rows;
+  if (cut != nullptr && cut->role != "control") rows.add_cuts(*cut);
+  return std::move(rows).rows();
 }
 
 }  // namespace coppice

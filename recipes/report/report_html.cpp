@@ -24,6 +24,7 @@ h1{font-size:32px;line-height:1.2;margin:4px 0 20px;font-weight:680;letter-spaci
 h2{font-size:21px;line-height:1.3;margin:56px 0 16px;padding-top:20px;border-top:1px solid var(--line);font-weight:650}
 h3{font-size:15px;margin:28px 0 6px;font-weight:650}
 .verdict{font-size:18px;line-height:1.55;border-left:4px solid var(--accent);padding:2px 0 2px 18px;margin:0 0 28px;max-width:76ch}
+.verdict p{margin:0}.verdict .first{font-weight:650}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));gap:12px;margin:0;padding:0}
 .tiles div{background:var(--tile);border-radius:8px;padding:14px 16px}
 .tiles dt{color:var(--soft);font-size:13px}.tiles dd{margin:2px 0 0;font-size:26px;line-height:1.2;font-weight:650;font-variant-numeric:tabular-nums}
@@ -109,17 +110,21 @@ std::string section_html(std::string_view heading, const std::string& body) {
   return body.empty() ? "" : fmt::format("<section>\n<h2>{}</h2>\n{}</section>\n", escape_xml(heading), body);
 }
 
-std::string page_html(std::string_view kicker, std::string_view name, std::string_view verdict,
+std::string page_html(std::string_view kicker, std::string_view name, const std::vector<std::string>& verdict,
                       const std::string& body) {
+  std::string sentences;
+  for (size_t i = 0; i < verdict.size(); ++i)
+    sentences +=
+        fmt::format("<p{}>{}</p>\n", i == 0 && verdict.size() > 1 ? " class=\"first\"" : "", escape_xml(verdict[i]));
   return fmt::format(
       "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
       "content=\"width=device-width, initial-scale=1\">\n"
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
       "'unsafe-inline'\">\n<title>Report of "
       "{1}</title>\n<style>{2}{3}</style>\n</head>\n"
-      "<body>\n<main>\n<p class=\"kicker\">{0}</p>\n<h1>{1}</h1>\n<p "
-      "class=\"verdict\">{4}</p>\n{5}</main>\n</body>\n</html>\n",
-      escape_xml(kicker), escape_xml(name), kPageStyle, chart_style(), escape_xml(verdict), body);
+      "<body>\n<main>\n<p class=\"kicker\">{0}</p>\n<h1>{1}</h1>\n<div "
+      "class=\"verdict\">{4}</div>\n{5}</main>\n</body>\n</html>\n",
+      escape_xml(kicker), escape_xml(name), kPageStyle, chart_style(), sentences, body);
 }
 
 std::string report_html(const Report& report) {
@@ -158,7 +163,7 @@ std::string report_html(const Report& report) {
   html += section_html("Costs", section_tables(ReportSection::costs, "Costs"));
   html += section_html("Checks", section_tables(ReportSection::checks, "Checks"));
   html += section_html("Versions and machine", section_tables(ReportSection::provenance, "Versions and machine"));
-  return page_html("coppice report", report.recipe, verdict_of(report), html);
+  return page_html("coppice report", report.recipe, verdict_sentences(report), html);
 }
 
 }  // namespace coppice

@@ -12,8 +12,8 @@
 
 namespace coppice {
 
-/// The whole page around `body`.
-std::string page_html(std::string_view kicker, std::string_view name, std::string_view verdict,
+/// The whole page around `body`; `verdict` a sentence a line.
+std::string page_html(std::string_view kicker, std::string_view name, const std::vector<std::string>& verdict,
                       const std::string& body);
 /// A heading and its body; empty when the body is.
 std::string section_html(std::string_view heading, const std::string& body);

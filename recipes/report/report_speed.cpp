@@ -82,25 +82,18 @@ ReportTable speeds_table(const Report& report) {
 
 std::string speed_clause(const Report& report) {
   const ReportModel* judged = judged_model(report);
-  std::vector<std::string> told, differs, same;  // one type of weights for each program
+  std::vector<std::string> told, parts;  // one type of weights for each program
   for (const ReportSpeed& speed : report.speeds) {
     if (judged == nullptr || speed.model != judged->name) continue;
     const ReportSpeed* source = source_speed(report, speed);
     if (source == nullptr || std::ranges::find(told, speed.program) != told.end()) continue;
     told.push_back(speed.program);
     const double times = times_as_fast(speed, *source);
-    const std::string where = fmt::format("in {} ({}: {} against {} tokens/s)", speed.program, speed.type,
-                                          rate_text(speed.decode.median), rate_text(source->decode.median));
-    if (std::isfinite(times))
-      differs.push_back(fmt::format("{:.2f}x{} {}", times, differs.empty() ? " as fast as its source" : "", where));
-    else
-      same.push_back(where);
+    parts.push_back(fmt::format(
+        "{} in {} ({})", std::isfinite(times) ? fmt::format("{:.2f}x as fast", times) : "with no difference shown",
+        speed.program, speed.type));
   }
-  std::string text = differs.empty() ? "" : fmt::format("it decodes {}", fmt::join(differs, " and "));
-  if (!same.empty())
-    text += fmt::format("{}no difference to its source in decode speed is shown {}", text.empty() ? "" : "; ",
-                        fmt::join(same, " and "));
-  return text;
+  return parts.empty() ? "" : "decodes " + listed(parts);
 }
 
 }  // namespace coppice

@@ -11,9 +11,9 @@ namespace coppice {
 /// was measured.
 ReportTable speeds_table(const Report& report);
 
-/// Whether the judged model decodes faster than its source, for each program that measured both with weights of one
-/// type: "it decodes 1.31x as fast as its source in coppice (F32: 52.0 against 39.7 tokens/s)"; no difference where the
-/// ranges of the turns overlap. Empty when none did.
+/// How fast the judged model decodes beside its source, for each program that measured both with weights of one type:
+/// "decodes 1.31x as fast in coppice (F32)"; with no difference shown where the ranges of the turns overlap. Empty when
+/// none did.
 std::string speed_clause(const Report& report);
 
 }  // namespace coppice

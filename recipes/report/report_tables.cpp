@@ -23,17 +23,18 @@ ReportTable models_table(const Report& report) {
       .section = ReportSection::models,
       .title = "Models",
       .note =
-          "Loss is plain cross-entropy in nats a token over all held-out positions; accuracy is that of the model's "
+          "Loss is plain cross-entropy in nats a token over all scored positions; accuracy is that of the model's "
           "own top-1 token, agreement "
           "counts how often it equals the "
-          "teacher's; tasks is the mean over the multiple-choice tasks. A model trained on teacher labels looks worse "
-          "by loss than by accuracy, by design.",
+          "teacher's; tasks is the mean over the multiple-choice tasks. A model trained on top-1 teacher labels looks "
+          "worse by loss than by accuracy, by design.",
       .header = {"model", "role", "parameters", "FFN width", "trained on", "file", "loss", "bits a byte",
                  "loss at fitted T", "T", "ECE", "accuracy", "agreement", "copying", "tasks", "decode tokens/s",
-                 "peak memory"},
+                 "peak memory", "scored on"},
       .is_text = {true, true}};
   table.is_text.resize(table.header.size(), false);
   table.note += probes_note(report);
+  const bool tuned = std::ranges::any_of(report.models, is_on_tuning_text);
   for (const ReportModel& model : report.models)
     table.rows.push_back({model.name, model.role, count_text(static_cast<double>(model.parameters)),
                           widths_text(model.intermediate_size), count_text(model.training_tokens),
@@ -42,23 +43,29 @@ ReportTable models_table(const Report& report) {
                           fixed_text(model.score.temperature, 2), share_text(model.score.ece),
                           share_text(model.score.accuracy), share_text(model.score.teacher_agreement),
                           share_text(model.score.copying_accuracy), share_text(model.score.task_accuracy),
-                          fixed_text(model.decode_tokens_per_s, 0), bytes_text(model.peak_bytes)});
+                          fixed_text(model.decode_tokens_per_s, 0), bytes_text(model.peak_bytes),
+                          !tuned                     ? kNone
+                          : is_on_tuning_text(model) ? "tuning text"
+                                                     : "held-out text"});
   return table;
 }
 
-const char* words_of(const ReportComparison& row) {
-  switch (row.outcome) {
-    case ReportOutcome::better:
-      return "better";
-    case ReportOutcome::worse:
-      return "worse";
-    case ReportOutcome::mixed:
-      return row.by_loss == ReportOutcome::better ? "better by loss, worse by accuracy"
-                                                  : "better by accuracy, worse by loss";
-    case ReportOutcome::even:
-      return "within noise";
-  }
-  return kNone;
+/// "better", "worse by loss", "better by accuracy and agreement, worse by loss", "within noise".
+std::string words_of(const ReportComparison& row) {
+  const auto by = [&](ReportOutcome outcome) {
+    std::vector<std::string> names;
+    for (const ReportMeasure& measure : kReportMeasures)
+      if (row.*(measure.by) == outcome) names.emplace_back(measure.name);
+    return names;
+  };
+  const std::vector<std::string> better = by(ReportOutcome::better), worse = by(ReportOutcome::worse);
+  const auto part = [](const char* word, const std::vector<std::string>& names) {
+    return names.size() == std::size(kReportMeasures) ? std::string(word)
+                                                      : fmt::format("{} by {}", word, listed(names));
+  };
+  if (better.empty() && worse.empty()) return "within noise";
+  if (worse.empty()) return part("better", better);
+  return better.empty() ? part("worse", worse) : part("better", better) + ", " + part("worse", worse);
 }
 
 /// One measure, models down, domains across.
@@ -165,6 +172,35 @@ ReportTable stages_table(const Report& report) {
   return table;
 }
 
+/// Comparisons of one model, itself in the first row; without rows when there are none.
+ReportTable table_of(const char* title, const char* itself, const std::vector<ReportComparison>& rows,
+                     const char* note) {
+  ReportTable table{.section = ReportSection::models,
+                    .title = title,
+                    .note = note,
+                    .header = {"against", "model", "parameters", "trained on", "loss", "loss at fitted T", "accuracy",
+                               "agreement", "outcome"},
+                    .is_text = {true, true, false, false, false, false, false, false, true}};
+  const auto add = [&](const std::string& against, const ReportModel& model, const std::string& outcome) {
+    table.rows.push_back({against, model.name, count_text(static_cast<double>(model.parameters)),
+                          count_text(model.training_tokens), fixed_text(model.score.loss, 3),
+                          fixed_text(model.score.calibrated_loss, 3), share_text(model.score.accuracy),
+                          share_text(model.score.teacher_agreement), outcome});
+  };
+  if (!rows.empty()) add(itself, *rows.front().judged, kNone);
+  for (const ReportComparison& row : rows) add(row.against, *row.other, words_of(row));
+  return without_empty_columns(std::move(table));
+}
+
+/// What the judged model was before training, beside other cuts.
+ReportTable cuts_table(const Report& report) {
+  const ReportModel* judged = judged_model(report);
+  std::vector<ReportComparison> rows = comparisons_of(report);
+  std::erase_if(rows, [&](const ReportComparison& row) { return row.judged == judged; });
+  return table_of("The cut before training", "(the cut)", rows,
+                  "What its choice of channels alone was worth: nothing was trained since these cuts.");
+}
+
 ReportTable checks_table(const Report& report) {
   ReportTable table{.section = ReportSection::checks,
                     .title = "Checks",
@@ -193,7 +229,7 @@ std::vector<ReportTable> report_tables(const Report& report) {
   const auto three = [](double value) { return fixed_text(value, 3); };
   std::vector<ReportTable> tables;
   for (ReportTable& table : std::vector<ReportTable>{
-           models_table(report), domain_table(report, "Loss by domain", &ReportScore::loss, three),
+           models_table(report), cuts_table(report), domain_table(report, "Loss by domain", &ReportScore::loss, three),
            domain_table(report, "Bits a byte by domain", &ReportScore::bits_per_byte, three),
            domain_table(report, "Accuracy by domain", &ReportScore::accuracy, shares),
            domain_table(report, "Agreement with the teacher by domain", &ReportScore::teacher_agreement, shares),
@@ -207,29 +243,20 @@ std::vector<ReportTable> report_tables(const Report& report) {
 }
 
 ReportTable comparisons_table(const Report& report) {
-  ReportTable table{
-      .section = ReportSection::models,
-      .title = "Held against",
-      .note =
-          "The outcome is the judged model's, by loss and by accuracy; within noise: neither differs by more than the "
-          "held-out sample shows (what "
-          "another seed would do, one run cannot know). All models of the table were scored on the same windows.",
-      .header = {"against", "model", "parameters", "trained on", "loss", "loss at fitted T", "accuracy", "agreement",
-                 "outcome"},
-      .is_text = {true, true, false, false, false, false, false, false, true}};
-  const auto add = [&](const std::string& against, const ReportModel& model, const std::string& outcome) {
-    table.rows.push_back({against, model.name, count_text(static_cast<double>(model.parameters)),
-                          count_text(model.training_tokens), fixed_text(model.score.loss, 3),
-                          fixed_text(model.score.calibrated_loss, 3), share_text(model.score.accuracy),
-                          share_text(model.score.teacher_agreement), outcome});
-  };
-  const ReportModel* judged = nullptr;
-  for (const ReportComparison& row : comparisons_of(report)) {
-    if (row.judged != judged) add(judged == nullptr ? "(judged)" : "(its cut before training)", *row.judged, kNone);
-    judged = row.judged;
-    add(row.against, *row.other, words_of(row));
-  }
-  return without_empty_columns(std::move(table));
+  const ReportModel* judged = judged_model(report);
+  std::vector<ReportComparison> rows = comparisons_of(report);
+  std::erase_if(rows, [&](const ReportComparison& row) { return row.judged != judged; });
+  return table_of(
+      "Held against", "(judged)", rows,
+      "The outcome is the judged model's, by loss, accuracy and agreement with the teacher; where one of them is not "
+      "named, the scored sample shows no difference in it (what another seed would do, one run cannot know). All "
+      "models "
+      "of the table were scored on the same windows.");
+}
+
+std::string listed(const std::vector<std::string>& items) {
+  if (items.size() < 2) return items.empty() ? "" : items.front();
+  return fmt::format("{} and {}", fmt::join(items.begin(), items.end() - 1, ", "), items.back());
 }
 
 std::string table_text(const ReportTable& table) {

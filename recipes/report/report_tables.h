@@ -23,9 +23,11 @@ struct ReportTable {
 /// All tables that hold something, in the order they are shown. A column without a single value is left out.
 std::vector<ReportTable> report_tables(const Report& report);
 
-/// The judged model, then what it is held against, and its cut before training with other cuts: what the verdict rests
-/// on. Without rows when there is nothing.
+/// The judged model, then what it is held against: what the verdict rests on. Without rows when there is nothing.
 ReportTable comparisons_table(const Report& report);
+
+/// "a", "a and b", "a, b and c".
+std::string listed(const std::vector<std::string>& items);
 
 /// The table's header and rows in columns of plain text, for a terminal.
 std::string table_text(const ReportTable& table);

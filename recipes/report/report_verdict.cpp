@@ -1,11 +1,12 @@
 // The verdict: three short sentences and the table they rest on. What came out; whether it holds against its
-// comparisons, evidence against it included; what the cut alone was worth, and what is not counted.
+// comparisons, what it loses to first; what is not counted or not known. Whatever else there is to say stands below.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <iterator>
 
 #include "recipes/report/report.h"
 #include "recipes/report/report_speed.h"
@@ -15,11 +16,6 @@
 namespace coppice {
 namespace {
 
-std::string listed(const std::vector<std::string>& items) {
-  if (items.size() < 2) return items.empty() ? "" : items.front();
-  return fmt::format("{} and {}", fmt::join(items.begin(), items.end() - 1, ", "), items.back());
-}
-
 /// Tokens differ by more than 2 %: the comparison is not at equal training.
 std::string unequal_tokens(const ReportModel& a, const ReportModel& b) {
   const double larger = std::max(a.training_tokens, b.training_tokens);
@@ -27,28 +23,40 @@ std::string unequal_tokens(const ReportModel& a, const ReportModel& b) {
   return fmt::format(" (on {} tokens, not {})", format_count(b.training_tokens), format_count(a.training_tokens));
 }
 
-/// "it beats A and B; against the method, it loses to C": every loss is named, of many wins only the number.
+/// " by loss and accuracy": the measures in which all rows have this outcome; empty without any.
+std::string by_measures(const std::vector<ReportComparison>& rows, ReportOutcome outcome) {
+  std::vector<std::string> names;
+  for (const ReportMeasure& measure : kReportMeasures)
+    if (std::ranges::all_of(rows, [&](const ReportComparison& row) { return row.*(measure.by) == outcome; }))
+      names.emplace_back(measure.name);
+  return names.empty() ? "" : " by " + listed(names);
+}
+
+/// "it loses to C by loss; it beats A and B by loss and accuracy": what speaks against it first and by name, of many
+/// wins only the number.
 std::string clauses(const std::vector<ReportComparison>& rows, const std::string& who) {
   constexpr size_t kNamed = 3;
   const struct {
     ReportOutcome outcome;
     const char* words;
-  } kinds[] = {{ReportOutcome::better, "{} beats {}"},
-               {ReportOutcome::worse, "against the method, {} loses to {}"},
-               {ReportOutcome::mixed, "{} wins only in part against {}"},
-               {ReportOutcome::even, "{} is no different, within noise, from {}"}};
+  } kinds[] = {{ReportOutcome::worse, "loses to"},
+               {ReportOutcome::mixed, "wins only in part against"},
+               {ReportOutcome::even, "is no different, within noise, from"},
+               {ReportOutcome::better, "beats"}};
   std::vector<std::string> parts;
   for (const auto& [outcome, words] : kinds) {
+    std::vector<ReportComparison> found;
+    std::ranges::copy_if(rows, std::back_inserter(found),
+                         [&](const ReportComparison& row) { return row.outcome == outcome; });
+    if (found.empty()) continue;
     std::vector<std::string> names;
-    for (const ReportComparison& row : rows)
-      if (row.outcome == outcome) names.push_back(row.against + unequal_tokens(*row.judged, *row.other));
-    if (names.empty()) continue;
-    const bool all = names.size() == rows.size();
-    const std::string named =
-        names.size() <= kNamed || outcome == ReportOutcome::worse
-            ? listed(names)
-            : fmt::format("{} {} comparisons", all ? "all" : fmt::format("{} of", names.size()), rows.size());
-    parts.push_back(fmt::format(fmt::runtime(words), who, named));
+    for (const ReportComparison& row : found) names.push_back(row.against + unequal_tokens(*row.judged, *row.other));
+    const std::string named = outcome != ReportOutcome::better || names.size() <= kNamed ? listed(names)
+                              : names.size() == rows.size()
+                                  ? fmt::format("all {} that it is held against", rows.size())
+                                  : fmt::format("{} of the {} that it is held against", names.size(), rows.size());
+    const bool one_sided = outcome == ReportOutcome::better || outcome == ReportOutcome::worse;
+    parts.push_back(fmt::format("{} {} {}{}", who, words, named, one_sided ? by_measures(found, outcome) : ""));
   }
   return fmt::format("{}", fmt::join(parts, "; "));
 }
@@ -69,14 +77,14 @@ std::string noun_of(const ReportModel& model) {
   return fmt::format("model cut by {}", model.role);
 }
 
-/// "the student 'long' has 50% of the source's 800k parameters and 91% of its accuracy (...) at a held-out loss of 3.2
-/// against 3.0"
+/// "the student 'long' keeps 91% of its source's accuracy with 50% of its parameters"
 std::string result_of(const Report& report, const ReportModel& model) {
   const ReportModel* source = source_of(report, model);
-  std::string text = fmt::format("the {} '{}'", noun_of(model), model.name);
+  const std::string who = fmt::format("the {} '{}'", noun_of(model), model.name);
   if (source == nullptr || source->parameters <= 0) {
-    text += fmt::format(" has {} parameters, a held-out loss of {}",
-                        format_count(static_cast<double>(model.parameters)), fixed_text(model.score.loss, 3));
+    const std::string text =
+        fmt::format("{} has {} parameters, a {} loss of {}", who, format_count(static_cast<double>(model.parameters)),
+                    is_on_tuning_text(model) ? "tuning" : "held-out", fixed_text(model.score.loss, 3));
     return std::isfinite(model.score.accuracy)
                ? text + fmt::format(" and an accuracy of {}", share_text(model.score.accuracy))
                : text;
@@ -84,15 +92,14 @@ std::string result_of(const Report& report, const ReportModel& model) {
   const bool is_cut = model.role != "distilled" && std::ranges::any_of(report.stages, [&](const ReportStage& stage) {
                         return stage.kind == "prune";
                       });
-  text += fmt::format(" has {} of {} {} parameters",
-                      share_text(static_cast<double>(model.parameters) / static_cast<double>(source->parameters), 0),
-                      is_cut ? "the source's" : "its teacher's", format_count(static_cast<double>(source->parameters)));
+  const std::string parameters =
+      share_text(static_cast<double>(model.parameters) / static_cast<double>(source->parameters), 0);
+  const char* whose = is_cut ? "its source's" : "its teacher's";
   if (std::isfinite(model.score.accuracy) && source->score.accuracy > 0)
-    text +=
-        fmt::format(" and {} of its accuracy ({} of {})", share_text(model.score.accuracy / source->score.accuracy, 0),
-                    share_text(model.score.accuracy), share_text(source->score.accuracy));
-  return text + fmt::format(" at a held-out loss of {} against {}", fixed_text(model.score.loss, 3),
-                            fixed_text(source->score.loss, 3));
+    return fmt::format("{} keeps {} of {} accuracy with {} of its parameters", who,
+                       share_text(model.score.accuracy / source->score.accuracy, 0), whose, parameters);
+  return fmt::format("{} has {} of {} parameters and a loss of {} against {}", who, parameters, whose,
+                     fixed_text(model.score.loss, 3), fixed_text(source->score.loss, 3));
 }
 
 /// A run without a scored model: what its training stages saw of held-out text.
@@ -115,13 +122,21 @@ std::vector<std::string> without_scores(const Report& report) {
   return text;
 }
 
-std::string cost_of(const Report& report) {
+/// What a reader must know beside the wins and losses.
+std::string caveats_of(const Report& report, const ReportModel& judged, const std::vector<ReportComparison>& cuts) {
+  std::vector<std::string> parts;
+  std::vector<ReportComparison> lost;
+  std::ranges::copy_if(cuts, std::back_inserter(lost),
+                       [](const ReportComparison& row) { return row.outcome == ReportOutcome::worse; });
+  if (!lost.empty()) parts.push_back(clauses(lost, "before training its cut"));
+  if (is_on_tuning_text(judged)) parts.emplace_back("it is scored on the tuning text, by which options are chosen");
   const double method = total_of(report, StagePurpose::method, &ReportStage::flops),
                source = total_of(report, StagePurpose::source, &ReportStage::flops);
-  return method > 0 && source > 0
-             ? fmt::format("the source's own training, {:.2g} times the method's FLOPs, is not counted",
-                           source / method)
-             : "";
+  if (method > 0 && source > 0)
+    parts.push_back(
+        fmt::format("the source's own training, {:.2g} times the method's FLOPs, is not counted", source / method));
+  parts.emplace_back("one run cannot tell what another seed would do");
+  return fmt::format("{}", fmt::join(parts, "; "));
 }
 
 }  // namespace
@@ -129,16 +144,16 @@ std::string cost_of(const Report& report) {
 std::vector<std::string> verdict_sentences(const Report& report) {
   const ReportModel* judged = judged_model(report);
   if (judged == nullptr) return without_scores(report);
-  std::vector<ReportComparison> training, cut;
+  std::vector<ReportComparison> own, cuts;
   const std::vector<ReportComparison> all = comparisons_of(report);
   for (const ReportComparison& row : all)
-    if (row.is_peer) (row.judged == judged ? training : cut).push_back(row);
+    if (row.is_peer) (row.judged == judged ? own : cuts).push_back(row);
 
   std::string result = result_of(report, *judged);
+  if (const std::string speed = speed_clause(report); !speed.empty()) result += ", and " + speed;
   if (std::ranges::any_of(report.stages, [](const ReportStage& stage) { return stage.status != "done"; }))
     result = "so far, " + result;
   std::vector<std::string> text = {sentence(result)};
-  if (const std::string speed = speed_clause(report); !speed.empty()) text.push_back(sentence(speed));
 
   if (judged->role == "control") {
     text.emplace_back("Nothing was cut: it is as wide as its source, a control for runs that cut.");
@@ -150,14 +165,10 @@ std::vector<std::string> verdict_sentences(const Report& report) {
                                              all.size() + 1));
     return text;
   }
-  if (!training.empty())
-    text.push_back(sentence(clauses(training, "it")));
-  else if (cut.empty())
-    text.emplace_back("Nothing it could be held against (from scratch, without labels, other cuts) has been scored.");
-
-  std::string last = clauses(cut, "before training, its cut");
-  if (const std::string cost = cost_of(report); !cost.empty()) last += (last.empty() ? "" : "; ") + cost;
-  if (!last.empty()) text.push_back(sentence(last));
+  text.push_back(own.empty()
+                     ? "Nothing it could be held against (from scratch, without labels, other cuts) has been scored."
+                     : sentence(clauses(own, "it")));
+  text.push_back(sentence(caveats_of(report, *judged, cuts)));
   return text;
 }
 

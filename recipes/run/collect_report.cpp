@@ -47,6 +47,7 @@ void add_models(Report& report, const Recipe& recipe, const Stage& stage, const 
   for (const Json& row : rows) {
     ReportModel model = scored_model(row);
     model.evaluation = stage.name;
+    model.split = evaluation.value("split", model.split);
     model.role = roles.at(model.name);
     model.training_tokens = lineage_of(recipe, model.name).training_tokens;
     std::error_code ignored;

@@ -5,6 +5,7 @@
 #include "recipes/stages/train.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 
 namespace coppice {
@@ -133,6 +134,21 @@ std::string role_of(const Recipe& recipe, const Subject& subject, const std::str
   return lineage.has_teacher ? "distilled" : "";
 }
 
+/// The students that the recipe is for: those on the way to an exported one, or behind it; all where none is exported.
+std::vector<std::string> students_of(const Recipe& recipe, const Subject& subject) {
+  std::vector<std::string> students, shipped;
+  for (const Stage& stage : recipe.stages)
+    if (stage.kind == "train" && role_of(recipe, subject, stage.name) == "student") students.push_back(stage.name);
+  const auto is_shipped = [&](const std::string& student) {
+    return std::ranges::any_of(recipe.stages, [&](const Stage& stage) {
+      return stage.kind == "export" && (descends_from(recipe, stage.inputs().front(), student) ||
+                                        descends_from(recipe, student, stage.inputs().front()));
+    });
+  };
+  std::ranges::copy_if(students, std::back_inserter(shipped), is_shipped);
+  return shipped.empty() ? students : shipped;
+}
+
 }  // namespace
 
 Lineage lineage_of(const Recipe& recipe, const std::string& name) {
@@ -197,17 +213,12 @@ StagePurpose purpose_of(const Recipe& recipe, const Stage& stage) {
     if (stage.kind == "import" || role == "source" || role == "teacher") return StagePurpose::source;
     if (role.empty()) return subject.cuts.empty() ? StagePurpose::source : StagePurpose::comparison;
   }
-  // What leads to a student; without one, to the cut itself.
-  bool has_student = false, leads = false;
-  for (const Stage& other : recipe.stages) {
-    if (other.kind != "train" || role_of(recipe, subject, other.name) != "student") continue;
-    has_student = true;
-    leads = leads || ancestors_of(recipe, other.name).contains(stage.name);
-  }
-  if (!has_student)
-    leads = std::ranges::any_of(subject.cuts,
-                                [&](const std::string& cut) { return ancestors_of(recipe, cut).contains(stage.name); });
-  return leads || stage.kind == "learn_masks" ? StagePurpose::method : StagePurpose::comparison;
+  if (stage.kind == "learn_masks") return StagePurpose::method;
+  std::vector<std::string> targets = students_of(recipe, subject);
+  if (targets.empty()) targets = subject.cuts;
+  const bool leads = std::ranges::any_of(
+      targets, [&](const std::string& target) { return ancestors_of(recipe, target).contains(stage.name); });
+  return leads ? StagePurpose::method : StagePurpose::comparison;
 }
 
 }  // namespace coppice

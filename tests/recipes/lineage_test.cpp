@@ -157,5 +157,15 @@ TEST_SUITE("unit") {
     CHECK(purposes(fresh("a", "source") + labels("l", "a") + fresh("b", "small", "labels = \"l\"") +
                    fresh("c", "small")) == "SMMC");
     CHECK(purposes(fresh("a", "source")) == "S");
+    // of two students the exported one is the method, with what leads to it and what comes behind it
+    const std::string two = fresh("a", "source") + prune("b", "a", "activation") + labels("l", "a") +
+                            on("d", "b", "labels = \"l\"") + on("e", "d") + labels("k", "a") +
+                            on("x", "b", "labels = \"k\"") + on("y", "x");
+    const auto exported = [&](const std::string& from) { return stage("out", "export", "from = \"" + from + "\""); };
+    CHECK(purposes(two) == "SMMMMMMM");
+    CHECK(purposes(two + exported("e")) == "SMMMMCCCM");
+    CHECK(purposes(two + exported("d")) == "SMMMMCCCM");
+    CHECK(purposes(two + exported("y")) == "SMCCCMMMM");
+    CHECK(purposes(two + exported("b")) == "SMMMMMMMM");
   }
 }

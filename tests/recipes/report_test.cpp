@@ -137,15 +137,15 @@ TEST_SUITE("unit") {
     const Report report = sample();
     const std::vector<std::string> sentences = verdict_sentences(report);
     REQUIRE(sentences.size() == 3);
-    CHECK(sentences[0] ==
-          "The student 'long' has 50% of the source's 800k parameters and 91% of its accuracy (30.0% of 33.0%) at a "
-          "held-out loss of 3.200 against 3.000.");
-    CHECK(sentences[1] == "It beats training the same shape from scratch and its own start right after the cut.");
+    CHECK(sentences[0] == "The student 'long' keeps 91% of its source's accuracy with 50% of its parameters.");
+    CHECK(sentences[1] ==
+          "It beats training the same shape from scratch and its own start right after the cut by loss, accuracy and "
+          "agreement.");
+    // 1e6 tokens against 4e5, the same FLOPs a token
     CHECK(sentences[2] ==
-          "The source's own training, 2.5 times the method's FLOPs, is not counted.");  // 1e6 tokens against 4e5, the
-                                                                                        // same FLOPs a token
+          "The source's own training, 2.5 times the method's FLOPs, is not counted; one run cannot tell what another "
+          "seed would do.");
     CHECK(verdict_of(report) == sentences[0] + " " + sentences[1] + " " + sentences[2]);
-    CHECK_FALSE(contains(verdict_of(report), "against the method"));
 
     const ReportTable table = comparisons_table(report);
     CHECK(table.header == std::vector<std::string>{"against", "model", "parameters", "trained on", "loss", "accuracy",
@@ -167,7 +167,10 @@ TEST_SUITE("unit") {
     CHECK(text.ends_with("worse\n"));
     CHECK(contains(report_markdown(report),
                    "| its own start right after the cut | pruned | 400k | 0 | 3.300 | 27.0% | 54.0% | better |"));
+    CHECK(contains(report_markdown(report), "**" + sentences[0] + "** " + sentences[1] + " " + sentences[2] + "\n\n|"));
     CHECK(contains(report_html(report), "<td class=\"t\">its own start right after the cut</td>"));
+    CHECK(contains(report_html(report), "<p class=\"first\">The student &#39;long&#39; keeps 91%"));
+    CHECK(contains(report_html(report), "<p>It beats training the same shape"));
     const json parsed = json::parse(report_json(report));
     CHECK(parsed.at("verdict") == verdict_of(report));
     CHECK(parsed.at("judged") == "long");
@@ -177,27 +180,39 @@ TEST_SUITE("unit") {
                                                  {"evidence", true},
                                                  {"outcome", "better"},
                                                  {"by_loss", "better"},
-                                                 {"by_accuracy", "better"}});
+                                                 {"by_accuracy", "better"},
+                                                 {"by_agreement", "better"}});
   }
 
-  TEST_CASE("verdict: evidence against the method is said as such") {
+  TEST_CASE("verdict: what speaks against the student is said first and by name, and so is a cut that others beat") {
     Report report = sample();
     report.models.back() = model("scratch", "scratch", 3.0, 0.35, 3e5);
     report.models.push_back(model("magnitude", "magnitude", 3.1, 0.29));
     const std::vector<std::string> sentences = verdict_sentences(report);
     REQUIRE(sentences.size() == 3);
     CHECK(sentences[1] ==
-          "It beats its own start right after the cut; against the method, it loses to training the same shape from "
-          "scratch.");
+          "It loses to training the same shape from scratch by loss, accuracy and agreement; it wins only in part "
+          "against a cut by magnitude; it beats its own start right after the cut by loss, accuracy and agreement.");
     CHECK(sentences[2].starts_with(
-        "Against the method, before training, its cut loses to a cut by magnitude; the source's own training"));
+        "Before training its cut loses to a cut by magnitude by loss, accuracy and agreement; the source's own "
+        "training"));
     const ReportTable table = comparisons_table(report);
+    REQUIRE(table.rows.size() == 5);
     CHECK(table.rows[1] == std::vector<std::string>{"training the same shape from scratch", "scratch", "400k", "300k",
                                                     "3.000", "35.0%", "70.0%", "worse"});
-    CHECK(table.rows[4][0] == "(its cut before training)");
-    CHECK(table.rows[4][1] == "pruned");
-    CHECK(table.rows[5] ==
+    CHECK(table.rows[3] == std::vector<std::string>{"a cut by magnitude", "magnitude", "400k", "0", "3.100", "29.0%",
+                                                    "58.0%", "better by accuracy and agreement, worse by loss"});
+    CHECK(table.rows[4][0] == "the source");
+    // the cuts themselves stand below
+    const std::vector<ReportTable> tables = report_tables(report);
+    const auto cuts = std::ranges::find(tables, "The cut before training", &ReportTable::title);
+    REQUIRE(cuts != tables.end());
+    REQUIRE(cuts->rows.size() == 2);
+    CHECK(cuts->rows[0] ==
+          std::vector<std::string>{"(the cut)", "pruned", "400k", "0", "3.300", "27.0%", "54.0%", "\u2013"});
+    CHECK(cuts->rows[1] ==
           std::vector<std::string>{"a cut by magnitude", "magnitude", "400k", "0", "3.100", "29.0%", "58.0%", "worse"});
+    CHECK(json::parse(report_json(report)).at("comparisons").size() == 5);
   }
 
   TEST_CASE("verdict: mixed evidence, ties within noise, unequal tokens, trained one-shot cuts") {
@@ -206,26 +221,37 @@ TEST_SUITE("unit") {
     report.models.push_back(
         model("plain", "plain", 3.205, 0.301, 3e5));  // noise at 40000 positions: 0.01 nats, 0.65 points
     report.models.push_back(model("random", "random", 3.6, 0.25, 3e5));
+    report.models.push_back(model("untrained", "random", 3.9, 0.2));  // there is a trained one to hold it against
     const auto outcome = [&](const std::string& name) {
       for (const auto& row : comparisons_table(report).rows)
         if (row[1] == name) return row.back();
       return std::string();
     };
-    const std::string verdict = verdict_of(report);
-    CHECK(contains(verdict,
-                   "it wins only in part against training the same shape from scratch (on 900k tokens, not 300k)"));
-    CHECK(outcome("scratch") == "better by accuracy, worse by loss");
-    CHECK(contains(verdict, "it is no different, within noise, from training without teacher labels"));
+    CHECK(verdict_sentences(report)[1] ==
+          "It wins only in part against training the same shape from scratch (on 900k tokens, not 300k); it is no "
+          "different, within noise, from training without teacher labels; it beats its own start right after the cut "
+          "and the same training after a cut by random by loss, accuracy and agreement.");
+    CHECK(outcome("scratch") == "better by accuracy and agreement, worse by loss");
     CHECK(outcome("plain") == "within noise");
-    CHECK(contains(verdict, "It beats its own start right after the cut and the same training after a cut by random;"));
+    CHECK(outcome("untrained") == "");
     // The same differences on a hundred times as much text are no noise: loss is better, accuracy worse.
     for (ReportModel& each : report.models) each.positions = 4000000;
-    CHECK_FALSE(contains(verdict_of(report), "against the method, it loses to training without teacher labels"));
-    CHECK(outcome("plain") == "better by loss, worse by accuracy");
+    CHECK(outcome("plain") == "better by loss, worse by accuracy and agreement");
+  }
+
+  TEST_CASE("verdict: agreement is evidence like loss and accuracy, but not with oneself") {
+    Report report = sample();
+    report.models[1].score.teacher_agreement = 0.7;  // its own start, better than it in this alone
+    CHECK(contains(verdict_of(report), "It wins only in part against its own start right after the cut;"));
+    report.models[1].score = report.models[3].score;
+    report.models[1].score.teacher_agreement = 0.7;
+    CHECK(contains(verdict_of(report), "It loses to its own start right after the cut by agreement;"));
+    report.models[1].score.teacher_agreement = 1;
+    CHECK(contains(verdict_of(report), "It is no different, within noise, from its own start right after the cut;"));
   }
 
   TEST_CASE(
-      "verdict: every one-shot score of the table is held against the learned cut; many wins are counted, losses "
+      "verdict: every one-shot score of the table is held against student and cut; many wins are counted, losses "
       "named") {
     Report report = sample();
     const std::vector<const char*> scores = {"magnitude", "activation", "wanda_sp", "flap",
@@ -235,11 +261,13 @@ TEST_SUITE("unit") {
       return std::ranges::any_of(comparisons_table(report).rows, [&](const auto& row) { return row[0] == words; });
     };
     for (const char* score : scores) CHECK(is_row(fmt::format("a cut by {}", score)));
-    CHECK(contains(verdict_of(report), "Before training, its cut beats all 7 comparisons;"));
-    report.models.back().score = {.loss = 3.0, .accuracy = 0.4};
-    CHECK(contains(verdict_of(report),
-                   "Before training, its cut beats 6 of 7 comparisons; against the method, before training, its cut "
-                   "loses to a cut by first_k;"));
+    CHECK(verdict_sentences(report)[1] == "It beats all 9 that it is held against by loss, accuracy and agreement.");
+    CHECK_FALSE(contains(verdict_of(report), "Before training"));
+    report.models.back().score = {.loss = 3.0, .accuracy = 0.4};  // nobody asked whom it agrees with
+    CHECK(verdict_sentences(report)[1] ==
+          "It loses to a cut by first_k by loss and accuracy; it beats 8 of the 9 that it is held against by loss, "
+          "accuracy and agreement.");
+    CHECK(contains(verdict_of(report), "Before training its cut loses to a cut by first_k by loss and accuracy; "));
   }
 
   TEST_CASE("verdict: the order of models and stages does not matter, the chain of stages does") {
@@ -254,13 +282,19 @@ TEST_SUITE("unit") {
     CHECK(judged_model(report)->name == "long");
     report.models.push_back(model("other", "student", 3.1, 0.29, 3e5));
     CHECK(judged_model(report)->name == "other");
+    CHECK(contains(verdict_of(report), "only in part against the student 'long'"));
+    CHECK_FALSE(contains(verdict_of(report), "core"));  // which goes on to it
+    // what is exported is what the run is for, whatever came out
+    report.stages.push_back({.name = "release", .kind = "export", .from = "long"});
+    CHECK(judged_model(report)->name == "long");
+    CHECK(contains(verdict_of(report), "only in part against the student 'other'"));
   }
 
   TEST_CASE("verdict: only models of one size are evidence, and only those scored on the same windows") {
     Report report = sample();
     report.models.back().parameters = 500000;  // from scratch, but larger
     CHECK_FALSE(contains(verdict_of(report), "from scratch and"));
-    CHECK(contains(verdict_of(report), "It beats its own start right after the cut."));
+    CHECK(contains(verdict_of(report), "It beats its own start right after the cut by"));
     report = sample();
     for (ReportModel& each : report.models) each.evaluation = each.name == "scratch" ? "other" : "scores";
     CHECK_FALSE(contains(verdict_of(report), "training the same shape from scratch"));
@@ -289,21 +323,21 @@ TEST_SUITE("unit") {
                                           {.name = "pruned", .kind = "prune", .from = "dense"},
                                           trained("core", "pruned", StagePurpose::method, 1e5)};
     const std::string no_cut = of({model("dense", "source", 3.0, 0.33), control}, cut);
-    CHECK(no_cut.starts_with("The control 'core' has 100% of the source's 800k parameters and 103% of its accuracy"));
+    CHECK(no_cut.starts_with("The control 'core' keeps 103% of its source's accuracy with 100% of its parameters."));
     CHECK(contains(no_cut, "Nothing was cut: it is as wide as its source, a control for runs that cut."));
     // distilled into another shape, no cut anywhere
     const std::string distilled =
         of({model("dense", "source", 3.0, 0.33), model("small", "student", 3.2, 0.3, 1e5),
             model("fresh", "scratch", 3.4, 0.28, 1e5)},
            {trained("dense", "", StagePurpose::source, 1e6), trained("small", "", StagePurpose::method, 1e5)});
-    CHECK(distilled.starts_with("The student 'small' has 50% of its teacher's 800k parameters"));
-    CHECK(contains(distilled, "It beats training the same shape from scratch."));
+    CHECK(distilled.starts_with("The student 'small' keeps 91% of its teacher's accuracy with 50% of its parameters."));
+    CHECK(contains(distilled, "It beats training the same shape from scratch by loss, accuracy and agreement."));
     // two one-shot cuts side by side: the better one is judged, and held against the other
     const std::string two = of({model("dense", "source", 3.0, 0.33), model("a", "activation", 3.3, 0.3, 1e5),
                                 model("m", "magnitude", 3.5, 0.28, 1e5)},
                                cut);
-    CHECK(two.starts_with("The model cut by activation 'a' has 50%"));
-    CHECK(contains(two, "It beats the same training after a cut by magnitude."));
+    CHECK(two.starts_with("The model cut by activation 'a' keeps 91%"));
+    CHECK(contains(two, "It beats the same training after a cut by magnitude by loss, accuracy and agreement."));
   }
 
   TEST_CASE("mask_chart: overlap over time with every choice, health and the three losses; only what was logged") {
@@ -329,6 +363,28 @@ TEST_SUITE("unit") {
     CHECK_FALSE(contains(after, "nan"));
   }
 
+  TEST_CASE("verdict: scores on tuning text are said to be such, and give way to held-out text") {
+    Report report = sample();
+    for (ReportModel& each : report.models) each.split = "tuning";
+    CHECK(verdict_sentences(report)[2].starts_with(
+        "It is scored on the tuning text, by which options are chosen; the source's own"));
+    CHECK(contains(report_markdown(report), " scored on |"));
+    CHECK(contains(report_markdown(report), " tuning text |"));
+    CHECK(json::parse(report_json(report))["models"][0]["split"] == "tuning");
+    CHECK_FALSE(contains(report_markdown(sample()), "scored on |"));
+    CHECK_FALSE(json::parse(report_json(sample()))["models"][0].contains("split"));
+    // the same models once more, on held-out text and with a higher loss
+    for (ReportModel& each : report.models) each.evaluation = "tuned";
+    for (ReportModel each : sample().models) {
+      each.evaluation = "scores";
+      each.score.loss += 0.1;
+      report.models.push_back(each);
+    }
+    CHECK(judged_model(report)->evaluation == "scores");
+    CHECK(contains(report_markdown(report), " held-out text |"));
+    for (const ReportComparison& row : comparisons_of(report)) CHECK(row.other->evaluation == "scores");
+  }
+
   TEST_CASE("verdict: says what is missing") {
     CHECK(verdict_of({}) == "Nothing to judge yet: no model has been scored.");
     Report report;
@@ -336,11 +392,11 @@ TEST_SUITE("unit") {
     CHECK(verdict_of(report) ==
           "The pruned model 'cut' has 400k parameters, a held-out loss of 3.300 and an accuracy of 20.0%. Nothing it "
           "could be held against (from scratch, "
-          "without labels, other cuts) has been scored.");
+          "without labels, other cuts) has been scored. One run cannot tell what another seed would do.");
     CHECK(comparisons_table(report).rows.empty());
     report = sample();
     report.stages.back().status = "running";
-    CHECK(verdict_of(report).starts_with("So far, the student 'long' has"));
+    CHECK(verdict_of(report).starts_with("So far, the student 'long' keeps"));
     for (ReportModel& each : report.models) each.score = {};
     CHECK(verdict_of(report).starts_with("Nothing to judge yet"));
     // without an evaluate stage: what training saw
@@ -597,11 +653,11 @@ TEST_SUITE("unit") {
                      {.model = "long", .file = "hf", .file_bytes = 1.5e6}};
     report.models[3].decode_tokens_per_s = 50;
     const std::vector<std::string> sentences = verdict_sentences(report);
-    REQUIRE(sentences.size() == 4);
-    CHECK(sentences[1] ==
-          "It decodes 1.25x as fast as its source in coppice (F32: 50.0 against 40.0 tokens/s); no difference to its "
-          "source in decode speed is shown in llama.cpp (F32: 61.0 against 60.0 tokens/s).");
-    CHECK(sentences[0] + " " + sentences[2] + " " + sentences[3] == verdict_of(sample()));
+    REQUIRE(sentences.size() == 3);
+    CHECK(sentences[0] ==
+          "The student 'long' keeps 91% of its source's accuracy with 50% of its parameters, and decodes 1.25x as fast "
+          "in coppice (F32) and with no difference shown in llama.cpp (F32).");
+    for (const size_t i : {1, 2}) CHECK(sentences[i] == verdict_sentences(sample())[i]);
 
     const std::string text = report_markdown(report);
     CHECK(contains(text,
@@ -650,22 +706,19 @@ TEST_SUITE("unit") {
   TEST_CASE("speed: compared are one type of weights under the same conditions, and what turns can tell apart") {
     Report report = sample();
     report.speeds = {speed("dense", "coppice", 40), speed("long", "coppice", 50, "BF16")};
-    CHECK(verdict_sentences(report).size() == 3);
+    CHECK_FALSE(contains(verdict_of(report), "decode"));
     report.speeds[1].type = "F32";
-    CHECK(contains(verdict_of(report), "It decodes 1.25x as fast"));
+    CHECK(contains(verdict_of(report), "parameters, and decodes 1.25x as fast in coppice (F32)."));
     report.speeds[1].conditions += ", 4 threads";
     CHECK_FALSE(contains(verdict_of(report), "decode"));
     report.speeds[1].conditions = report.speeds[0].conditions;
     report.speeds[1].decode.low = report.speeds[0].decode.high;  // they touch
-    CHECK(contains(verdict_of(report),
-                   "No difference to its source in decode speed is shown in coppice (F32: 50.0 "
-                   "against 40.0 tokens/s)."));
+    CHECK(contains(verdict_of(report), "and decodes with no difference shown in coppice (F32)."));
     report.speeds[1].decode.low = report.speeds[1].decode.high = kAbsent;
-    CHECK(contains(verdict_of(report), "No difference to its source in decode speed is shown"));
+    CHECK(contains(verdict_of(report), "and decodes with no difference shown in coppice (F32)."));
     report.speeds = {speed("dense", "coppice", 40), speed("long", "coppice", 30), speed("dense", "llama.cpp", 40),
                      speed("long", "llama.cpp", 1500)};
     CHECK(contains(verdict_of(report),
-                   "It decodes 0.75x as fast as its source in coppice (F32: 30.0 against 40.0 "
-                   "tokens/s) and 37.50x in llama.cpp (F32: 1500 against 40.0 tokens/s)."));
+                   "and decodes 0.75x as fast in coppice (F32) and 37.50x as fast in llama.cpp (F32)."));
   }
 }
