@@ -187,6 +187,7 @@ std::string ablation_cost_table(const Ablation& ablation, const AblationPlan& pl
                       format_count(total.tokens), total.flops, format_bytes(cost.memory_bytes),
                       format_bytes(cost.disk_bytes),
                       total.seconds > 0 ? fmt::format(", about {}", format_duration(total.seconds / jobs)) : "");
+  text += split_line(estimate_tokens(ablation.base));
   for (const std::string& name : ablation.compare) {
     text += fmt::format("\n{:<20} {:>11} {:>9} {:>18}\n", fmt::format("arm ({})", name), "parameters", "tokens",
                         "tokens a parameter");

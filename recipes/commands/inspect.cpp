@@ -52,21 +52,43 @@ std::string config_text(const ModelConfig& config) {
 
 std::string shape_of(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
-/// Domains under `folder` whose shards are complete.
-int64_t count_tokenized(const fs::path& folder) {
-  if (!fs::is_directory(folder)) return 0;
-  return std::ranges::count_if(fs::directory_iterator(folder), [](const fs::directory_entry& domain) {
-    return fs::exists(domain.path() / "manifest.json");
-  });
+/// Domains under `folder` whose shards are complete, and their tokens by their manifests.
+struct Tokenized {
+  int64_t domains = 0;
+  uint64_t tokens = 0;
+};
+Tokenized count_tokenized(const fs::path& folder) {
+  Tokenized found;
+  if (!fs::is_directory(folder)) return found;
+  for (const fs::directory_entry& domain : fs::directory_iterator(folder)) {
+    const fs::path file = domain.path() / "manifest.json";
+    if (!fs::exists(file)) continue;
+    ++found.domains;
+    const Json manifest = read_sealed(file, "coppice.tokens", 1);
+    for (const Json& shard : array_at(manifest, "shards", file.string()))
+      found.tokens += unsigned_at(shard, "tokens", file.string());
+  }
+  return found;
+}
+
+/// The data of a run: no stage, each domain's shards carry a manifest of their own.
+std::string data_text(const fs::path& folder) {
+  std::string text;
+  for (const auto& [split, words] :
+       {std::pair{"tokens", "domains tokenized"}, {"heldout", "held out"}, {"tuning", "for tuning"}}) {
+    const Tokenized found = count_tokenized(folder / split);
+    if (found.domains == 0 && split == std::string_view("tuning")) continue;
+    text += fmt::format("{}{} {} ({} tokens)", text.empty() ? "" : ", ", found.domains, words, found.tokens);
+  }
+  return text;
 }
 
 std::string inspect_run(const fs::path& path) {
   std::string text = "run folder\n";
   for (const auto& entry : fs::directory_iterator(path)) {
     if (!fs::exists(entry.path() / "identity.json")) continue;
-    if (entry.path().filename() == "data") {  // no stage: each domain's shards carry a manifest of their own
-      text += fmt::format("  {:<14} {} domains tokenized, {} held out\n", "data",
-                          count_tokenized(entry.path() / "tokens"), count_tokenized(entry.path() / "heldout"));
+    if (entry.path().filename() == "data") {
+      text += fmt::format("  {:<14} {}\n", "data", data_text(entry.path()));
       continue;
     }
     const auto manifest = find_stage_manifest(entry.path());

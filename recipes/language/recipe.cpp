@@ -91,6 +91,8 @@ DataOptions read_data(OptionTable table) {
   table.read(data);
   check(data.heldout_share > 0 && data.heldout_share < 0.5, table.where("heldout_share"),
         fmt::format("heldout_share: got {}, expected above 0 and below 0.5", data.heldout_share));
+  check(data.tuning_share >= 0 && data.tuning_share < 0.5, table.where("tuning_share"),
+        fmt::format("tuning_share: got {}, expected 0 (none) or more, below 0.5", data.tuning_share));
   check(data.shard_tokens >= 4096, table.where("shard_tokens"),
         fmt::format("shard_tokens: got {}, expected at least 4096", data.shard_tokens));
   check(

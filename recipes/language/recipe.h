@@ -42,6 +42,7 @@ struct DomainOptions {
 struct DataOptions {
   std::vector<DomainOptions> domains;
   double heldout_share = 0.01;
+  double tuning_share = 0;
   int64_t shard_tokens = int64_t{64} << 20;
   int64_t max_bad = -1;
 
@@ -52,6 +53,9 @@ struct DataOptions {
           "0.1% of the file");
     field("heldout_share", heldout_share, Mark::decides,
           "documents set aside by id hash, never trained on; evaluation reads only these");
+    field("tuning_share", tuning_share, Mark::decides,
+          "documents set aside beside them, neither trained on nor held out: what options are chosen by reads these "
+          "(split, eval_split)");
     field("shard_tokens", shard_tokens, Mark::decides,
           "tokens of a shard at most: the unit in which labelling resumes");
   }

@@ -84,17 +84,23 @@ void prepare_training(OptionTable& table, TrainingOptions& training) {
   training.optimizer.final_lr_ratio = 1e-4;
 }
 
-void finish_training(OptionTable& table, TrainingOptions& training, const std::vector<DomainOptions>& domains,
-                     uint64_t seed) {
+void check_split(const std::string& split, const DataOptions& data, const std::string& where, const std::string& key) {
+  check_choice(split, {"heldout", "tuning"}, where, key);
+  check(split != "tuning" || data.tuning_share > 0, where,
+        fmt::format("{}: \"tuning\" needs documents set aside for it; give data.tuning_share", key));
+}
+
+void finish_training(OptionTable& table, TrainingOptions& training, const DataOptions& data, uint64_t seed) {
   training.data_seed = training.data_seed == 0 ? seed : training.data_seed + ((seed - 1) << 32);
   check_sizes(training, table);
   check_cadences(training, table);
+  check_split(training.eval_split, data, table.where("eval_split"), "eval_split");
   check_optimizer_options(training.optimizer, [&](const char* key) { return table.where(key); });
   check(training.z_loss >= 0 && std::isfinite(training.z_loss), table.where("z_loss"),
         fmt::format("z_loss: got {}, expected 0 or more", training.z_loss));
   check(training.max_skipped_steps >= 0, table.where("max_skipped_steps"),
         fmt::format("max_skipped_steps: got {}, expected 0 or more", training.max_skipped_steps));
-  training.mixture = read_mixture(table, domains);
+  training.mixture = read_mixture(table, data.domains);
 }
 
 Json drawing_json(const TrainingOptions& training) {

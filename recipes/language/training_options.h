@@ -14,7 +14,7 @@
 
 namespace coppice {
 
-struct DomainOptions;
+struct DataOptions;
 
 /// What train and learn_masks have in common.
 struct TrainingOptions {
@@ -26,6 +26,7 @@ struct TrainingOptions {
   uint64_t data_seed = 0;
   int64_t eval_steps = 0;
   int64_t eval_tokens = 16384;
+  std::string eval_split = "heldout";
   int64_t checkpoint_steps = 100;
   int keep_last = 2;
   bool keep_finished = false;
@@ -49,6 +50,8 @@ struct TrainingOptions {
           "its own");
     field("eval_steps", eval_steps, Mark::cadence, "held-out loss every so many steps; 0 = about ten times a stage");
     field("eval_tokens", eval_tokens, Mark::cadence, "held-out tokens of such a look, spread over the domains");
+    field("eval_split", eval_split, Mark::cadence,
+          "the text of such a look: heldout, or tuning (data.tuning_share), which options are chosen by");
     field("checkpoint_steps", checkpoint_steps, Mark::cadence, "a checkpoint every so many steps");
     field("keep_last", keep_last, Mark::cadence, "checkpoints kept while the stage runs; at least 2");
     field("keep_finished", keep_finished, Mark::cadence,
@@ -67,8 +70,9 @@ struct TrainingOptions {
 void prepare_training(OptionTable& table, TrainingOptions& training);
 /// Checks what was read (UserError::recipe), fills the mixture from [[stage.mixture]] or the weights of
 /// [[data.domain]], and makes data_seed the stage's own: `seed` is the one in force.
-void finish_training(OptionTable& table, TrainingOptions& training, const std::vector<DomainOptions>& domains,
-                     uint64_t seed);
+void finish_training(OptionTable& table, TrainingOptions& training, const DataOptions& data, uint64_t seed);
+/// Refuses a split that is neither "heldout" nor "tuning", and "tuning" where no documents are set aside for it.
+void check_split(const std::string& split, const DataOptions& data, const std::string& where, const std::string& key);
 
 /// What decides which tokens a stage draws, and in which order.
 Json drawing_json(const TrainingOptions& training);

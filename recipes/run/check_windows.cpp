@@ -38,30 +38,34 @@ void check_mixture(const Stage& stage, const std::string& what, const std::vecto
 
 using Lines = std::vector<std::string>;
 
-/// Domains whose held-out text has a window of `seq_len`; the others are named in a warning that ends in `without`.
-size_t count_heldout(const Stage& stage, int64_t seq_len, const PreparedData& data, const std::string& without,
-                     Lines& lines) {
+/// What texts of a split are called.
+const char* words_of(const std::string& split) { return split == "tuning" ? "tuning" : "held-out"; }
+
+/// Domains whose text of the split has a window of `seq_len`; the others are named in a warning that ends in `without`.
+size_t count_present(const Stage& stage, const std::string& split, int64_t seq_len, const PreparedData& data,
+                     const std::string& without, Lines& lines) {
   std::string missing;
   size_t present = 0;
-  for (const auto& [domain, shards] : data.heldout) {
+  for (const auto& [domain, shards] : data.split(split)) {
     const bool has = WindowIndex(shards, seq_len).num_windows > 0;
     present += has;
     if (!has) missing += fmt::format("{}'{}'", missing.empty() ? "" : ", ", domain);
   }
   if (!missing.empty())
-    lines.push_back(
-        fmt::format("stage '{}': no held-out window of {} tokens in {}: {}", stage.name, seq_len, missing, without));
+    lines.push_back(fmt::format("stage '{}': no {} window of {} tokens in {}: {}", stage.name, words_of(split), seq_len,
+                                missing, without));
   return present;
 }
 
-void require_heldout(const Stage& stage, int64_t seq_len, const PreparedData& data, const std::string& what,
-                     const std::string& without, Lines& lines) {
-  if (count_heldout(stage, seq_len, data, without, lines) == 0)
+void require_split(const Stage& stage, const std::string& split, int64_t seq_len, const PreparedData& data,
+                   const std::string& what, const std::string& without, Lines& lines) {
+  if (count_present(stage, split, seq_len, data, without, lines) == 0)
     throw UserError::recipe(
         stage.where,
-        fmt::format("stage '{}': no held-out text has a window of {} tokens and a target, which {} needs; {}raise "
-                    "data.heldout_share or give more text",
-                    stage.name, seq_len, what, stage.kind == "evaluate" ? "lower its seq_len, " : ""));
+        fmt::format("stage '{}': no {} text has a window of {} tokens and a target, which {} needs; {}raise "
+                    "data.{}_share or give more text",
+                    stage.name, words_of(split), seq_len, what, stage.kind == "evaluate" ? "lower its seq_len, " : "",
+                    split));
 }
 
 /// Under document_mask positions restart with each document: what is longer than the longest is never seen.
@@ -87,6 +91,7 @@ CorpusTokens count_tokens(const PreparedData& data) {
   CorpusTokens corpus;
   for (const auto& [domain, shards] : data.train) corpus.train[domain] = static_cast<double>(shards.num_tokens());
   for (const auto& [domain, shards] : data.heldout) corpus.heldout += static_cast<double>(shards.num_tokens());
+  for (const auto& [domain, shards] : data.tuning) corpus.tuning += static_cast<double>(shards.num_tokens());
   return corpus;
 }
 
@@ -99,17 +104,18 @@ std::vector<std::string> check_windows(const Recipe& recipe, const PreparedData&
       check_mixture(stage, "", training->mixture, training->seq_len,
                     static_cast<uint64_t>(training->steps() * training->rows()), data);
       if (training->eval_tokens > 0)
-        count_heldout(stage, training->seq_len, data, "no part of its held-out loss", lines);
+        count_present(stage, training->eval_split, training->seq_len, data,
+                      fmt::format("no part of its {} loss", words_of(training->eval_split)), lines);
       check_documents(stage, *training, data, lines);
     }
     const auto* prune = stage.find<PruneStage>();
     if (stage.kind == "learn_masks" || (prune != nullptr && needs_calibration(*prune)))
       check_mixture(stage, " (calibration)", calibration_mixture(recipe), kCalibrationSeqLen, 0, data);
     if (prune != nullptr)
-      require_heldout(stage, kCheckSeqLen, data, "the comparison of masked and pruned logits", "no part of the check",
-                      lines);
+      require_split(stage, "heldout", kCheckSeqLen, data, "the comparison of masked and pruned logits",
+                    "no part of the check", lines);
     if (const auto* evaluate = stage.find<EvaluateStage>())
-      require_heldout(stage, evaluate->seq_len, data, "an evaluation", "not evaluated", lines);
+      require_split(stage, evaluate->split, evaluate->seq_len, data, "an evaluation", "not evaluated", lines);
   }
   return lines;
 }

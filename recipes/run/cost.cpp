@@ -117,8 +117,10 @@ RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gf
   data.memory_bytes = trainer_bytes * 12;
   data.seconds = gemm_gflops > 0 ? text_bytes / 2.5e6 + trainer_bytes / 1e6 : 0;
   total.stages.push_back(data);
-  const CostBasis basis{
-      .recipe = recipe, .tokens = data.tokens, .heldout_tokens = data.tokens * recipe.data.heldout_share};
+  const CostBasis basis{.recipe = recipe,
+                        .tokens = data.tokens,
+                        .heldout_tokens = data.tokens * recipe.data.heldout_share,
+                        .tuning_tokens = data.tokens * recipe.data.tuning_share};
   for (const Stage& stage : recipe.stages) {
     StageCost cost{.name = stage.name, .kind = stage.kind};
     kind_of(stage).cost(basis, stage, cost);
@@ -161,10 +163,20 @@ CorpusTokens estimate_tokens(const Recipe& recipe) {
   CorpusTokens corpus;
   for (const DomainOptions& domain : recipe.data.domains) {
     const double tokens = text_bytes(recipe, domain) / kBytesPerToken;
-    corpus.train[domain.name] = tokens * (1 - recipe.data.heldout_share);
+    corpus.train[domain.name] = tokens * (1 - recipe.data.heldout_share - recipe.data.tuning_share);
     corpus.heldout += tokens * recipe.data.heldout_share;
+    corpus.tuning += tokens * recipe.data.tuning_share;
   }
   return corpus;
+}
+
+std::string split_line(const CorpusTokens& corpus) {
+  double train = 0;
+  for (const auto& [domain, tokens] : corpus.train) train += tokens;
+  if (train <= 0) return "";
+  return fmt::format("text: about {} tokens to train on, {} held out{}\n", format_count(train),
+                     format_count(corpus.heldout),
+                     corpus.tuning > 0 ? fmt::format(", {} for tuning", format_count(corpus.tuning)) : "");
 }
 
 std::string cost_table(const Recipe& recipe, const RecipeCost& cost) {
@@ -186,7 +198,7 @@ std::string cost_table(const Recipe& recipe, const RecipeCost& cost) {
   text += fmt::format("\ntotal: {:.2e} FLOPs, {} of memory at most, {} of disk{}\n", flops,
                       format_bytes(cost.memory_bytes), format_bytes(cost.disk_bytes),
                       seconds > 0 ? fmt::format(", about {}", format_duration(seconds)) : "");
-  return text + "\n" + mixture_table(recipe);
+  return text + split_line(estimate_tokens(recipe)) + "\n" + mixture_table(recipe);
 }
 
 }  // namespace coppice

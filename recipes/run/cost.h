@@ -30,6 +30,8 @@ RecipeCost remaining_cost(const RecipeCost& cost, const std::filesystem::path& r
 void check_fits(const RecipeCost& cost, const std::filesystem::path& run_root);
 /// Tokens of each domain by the size of its files, for the warnings of a plan.
 CorpusTokens estimate_tokens(const Recipe& recipe);
+/// `text: about 9.57M tokens to train on, 416k held out, 416k for tuning`, and a line's end; empty without text.
+std::string split_line(const CorpusTokens& corpus);
 /// The table that `coppice plan` prints.
 std::string cost_table(const Recipe& recipe, const RecipeCost& cost);
 

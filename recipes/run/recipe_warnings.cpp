@@ -343,11 +343,14 @@ std::vector<std::string> corpus_warnings(const Recipe& recipe, const CorpusToken
       lines.push_back(fmt::format(
           "stage '{}': calibration_tokens = {}, and the corpus has about {}: the same text is read more than once",
           stage.name, calibration, format_count(all)));
-    if (const auto* evaluate = stage.find<EvaluateStage>();
-        evaluate != nullptr && static_cast<double>(evaluate->tokens) > corpus.heldout)
-      lines.push_back(
-          fmt::format("stage '{}': tokens = {}, and about {} are held out: all of them are scored, and no more",
-                      stage.name, evaluate->tokens, format_count(corpus.heldout)));
+    if (const auto* evaluate = stage.find<EvaluateStage>()) {
+      const bool tunes = evaluate->split == "tuning";
+      const double there = tunes ? corpus.tuning : corpus.heldout;
+      if (static_cast<double>(evaluate->tokens) > there)
+        lines.push_back(fmt::format("stage '{}': tokens = {}, and about {} are {}: all of them are scored, and no more",
+                                    stage.name, evaluate->tokens, format_count(there),
+                                    tunes ? "set aside for tuning" : "held out"));
+    }
   }
   return lines;
 }

@@ -16,7 +16,7 @@ std::vector<std::string> recipe_warnings(const Recipe& recipe);
 /// Tokens that a recipe's text has: counted, or estimated from the size of its files.
 struct CorpusTokens {
   std::map<std::string, double> train;  // by domain
-  double heldout = 0;
+  double heldout = 0, tuning = 0;
 };
 /// What its text tells beside it.
 std::vector<std::string> corpus_warnings(const Recipe& recipe, const CorpusTokens& corpus);

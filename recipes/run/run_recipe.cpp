@@ -338,12 +338,15 @@ void tokenize_recipe(const RunRequest& request) {
   const OpenedRun opened = open_run(request);
   say_before_work(opened, request);
   const PreparedData data = prepare_data(opened.recipe, *opened.run, opened.stages[0].identity);
-  for (const auto& [domain, shards] : data.train) {
-    const auto heldout = data.heldout.find(domain);
-    fmt::print("{}: {} tokens, {:.3f} bytes a token, {} held out\n", domain, shards.num_tokens(),
+  const auto tokens_in = [](const std::map<std::string, TokenShards>& split, const std::string& domain) {
+    const auto found = split.find(domain);
+    return found == split.end() ? 0 : found->second.num_tokens();
+  };
+  for (const auto& [domain, shards] : data.train)
+    fmt::print("{}: {} tokens, {:.3f} bytes a token, {} held out{}\n", domain, shards.num_tokens(),
                static_cast<double>(shards.text_bytes()) / static_cast<double>(shards.num_tokens()),
-               heldout == data.heldout.end() ? 0 : heldout->second.num_tokens());
-  }
+               tokens_in(data.heldout, domain),
+               data.tuning.empty() ? "" : fmt::format(", {} for tuning", tokens_in(data.tuning, domain)));
 }
 
 }  // namespace coppice

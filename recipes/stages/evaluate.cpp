@@ -10,6 +10,7 @@
 #include "recipes/language/identity.h"
 #include "recipes/language/recipe_reading.h"
 #include "recipes/language/sources.h"
+#include "recipes/language/training_options.h"
 #include "recipes/stages/context.h"
 #include "recipes/stages/import.h"
 #include "recipes/stages/measure_speed.h"
@@ -34,6 +35,7 @@ std::any read(OptionTable& table, const Recipe& recipe, uint64_t) {
   for (const std::string& name : evaluate.of) check_input(recipe.stages, name, model_kinds(), table.where("of"), "of");
   if (evaluate.teacher.empty()) evaluate.teacher = evaluate.of[0];
   check_input(recipe.stages, evaluate.teacher, model_kinds(), table.where("teacher"), "teacher");
+  check_split(evaluate.split, recipe.data, table.where("split"), "split");
   check(evaluate.seq_len >= 2 && evaluate.batch_tokens > 0 && evaluate.tokens >= 0, table.where(),
         "seq_len, batch_tokens and tokens must be positive");
   check(evaluate.speed_tokens == 0 || (evaluate.speed_tokens >= 2 && evaluate.speed_tokens <= kMaxSpeedTokens),
@@ -80,6 +82,7 @@ Json identity(const Recipe& recipe, const Stage& stage) {
   const auto& evaluate = stage.get<EvaluateStage>();
   Json json = deciding(evaluate);
   if (evaluate.speed_tokens == 0) json.erase("speed_tokens");
+  if (evaluate.split == EvaluateStage().split) json.erase("split");
   if (!evaluate.tasks.empty()) json["tasks"] = tasks_identity(evaluate.tasks, *recipe.sources);
   return json;
 }
@@ -112,8 +115,8 @@ double probe_flops(const ModelConfig& config, const EvaluateStage& evaluate, dou
 void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   const auto& evaluate = stage.get<EvaluateStage>();
   cost.share_of_gemm = kForwardShareOfGemm;
-  const double windows =
-      evaluate.tokens > 0 ? std::min(static_cast<double>(evaluate.tokens), basis.heldout_tokens) : basis.heldout_tokens;
+  const double there = basis.tokens_of(evaluate.split),
+               windows = evaluate.tokens > 0 ? std::min(static_cast<double>(evaluate.tokens), there) : there;
   const double tokens = windows + task_tokens(evaluate.tasks);
   if (std::ranges::find(evaluate.of, evaluate.teacher) == evaluate.of.end())
     cost.uncounted_flops =
@@ -137,7 +140,8 @@ void check_early(const BeforeWork& before, const Stage& stage) {
   if (before.tokenizer != nullptr)
     TaskScorer(before.recipe, options, *before.tokenizer);
   else
-    for (const std::string& file : options.tasks) check_task(before.recipe, prepare_task(choices_file(file)));
+    for (const std::string& file : options.tasks)
+      check_task(before.recipe, options.split, prepare_task(choices_file(file)));
 }
 
 }  // namespace

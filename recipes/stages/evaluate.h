@@ -14,7 +14,8 @@ struct EvaluateStage {
   std::vector<std::string> of;
   std::string teacher;  // empty: the first of `of`
   int64_t seq_len = 256;
-  int64_t tokens = 0;  // held-out tokens at most, spread over the domains; 0 = all
+  std::string split = "heldout";
+  int64_t tokens = 0;  // of the split at most, spread over the domains; 0 = all
   int64_t batch_tokens = 8192;
   std::vector<std::string> tasks;  // files of multiple-choice items
   int64_t speed_tokens = 0;        // of a prompt, and as many new ones; 0 = speed is not measured
@@ -24,7 +25,9 @@ struct EvaluateStage {
     field("of", of, Mark::decides, "stages whose models are scored");
     field("teacher", teacher, Mark::decides, "whose top-1 agreement is measured; default the first of `of`");
     field("seq_len", seq_len, Mark::decides, "tokens of a window; equal for every model");
-    field("tokens", tokens, Mark::decides, "held-out tokens at most; 0 = all");
+    field("split", split, Mark::decides,
+          "the text that models are scored on: heldout, or tuning (data.tuning_share), which options are chosen by");
+    field("tokens", tokens, Mark::decides, "tokens of the split at most; 0 = all");
     field("batch_tokens", batch_tokens, Mark::rounding, "tokens of one forward pass (memory)");
     field("tasks", tasks, Mark::place, "files of multiple-choice items (.jsonl), scored beside the held-out text");
     field("speed_tokens", speed_tokens, Mark::decides,

@@ -12,9 +12,9 @@ Heldout::Heldout(const PreparedData& data, const TrainingOptions& options, at::D
     : num_steps_(options.steps()),
       every_(options.eval_steps > 0 ? options.eval_steps : std::max<int64_t>(1, options.steps() / 10)) {
   if (options.eval_tokens == 0) return;
-  const auto windows =
-      std::max<int64_t>(1, options.eval_tokens / options.seq_len / static_cast<int64_t>(data.heldout.size()));
-  for (const auto& [domain, shards] : data.heldout) {
+  const auto& split = data.split(options.eval_split);
+  const auto windows = std::max<int64_t>(1, options.eval_tokens / options.seq_len / static_cast<int64_t>(split.size()));
+  for (const auto& [domain, shards] : split) {
     WindowReader reader(shards, options.seq_len, options.document_mask, windows);
     for (Batch batch; reader.next(options.micro_rows(), batch);)
       batches_.push_back(on_device(std::move(batch), device));

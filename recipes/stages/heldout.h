@@ -1,4 +1,5 @@
-// Looks at held-out text while a stage trains: the same windows each time, spread evenly over the domains.
+// Looks at text that is not trained on (eval_split) while a stage trains: the same windows each time, spread evenly
+// over the domains.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,7 @@ class Heldout {
   Heldout(const PreparedData& data, const TrainingOptions& options, at::Device device);
   /// Whether step `step` (from 1) ends with a look.
   bool due(int64_t step) const;
-  /// Mean next-token loss, nats a token, under `masks`; NaN without held-out text.
+  /// Mean next-token loss, nats a token, under `masks`; NaN without such text.
   double loss(const Model& model, const FfnMasks& masks = {}) const;
 
  private:

@@ -26,7 +26,7 @@ std::any read(OptionTable& table, const Recipe& recipe, uint64_t seed) {
     masks.masks.score_init = "noise";  // its published start; a recipe may still name a score
   prepare_training(table, masks.training);
   table.read(masks);
-  finish_training(table, masks.training, recipe.data.domains, seed);
+  finish_training(table, masks.training, recipe.data, seed);
   check_input(recipe.stages, masks.from, model_kinds(), table.where("from"), "from");
   check_model(recipe, masks.target, table.where("target"), "target");
   check_mask_options(masks.masks, [&](const char* key) { return table.where(key); });
@@ -91,9 +91,8 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   if (masks.score_init != "noise")
     cost.flops += calibration_flops(config, find_score(masks.score_init, stage.where), masks.calibration_tokens);
   // looks under the soft mask, the learned cut and a random one; overlap with activation
-  cost.uncounted_flops =
-      (3 * look_tokens(learned.training, basis.heldout_tokens) + static_cast<double>(masks.calibration_tokens)) *
-      forward_flops_per_token(config, learned.training.seq_len);
+  cost.uncounted_flops = (3 * look_tokens(learned.training, basis) + static_cast<double>(masks.calibration_tokens)) *
+                         forward_flops_per_token(config, learned.training.seq_len);
   cost.memory_bytes += kBytesOfBatchToken * static_cast<double>(masks.calibration_tokens);
 }
 

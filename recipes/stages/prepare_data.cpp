@@ -39,6 +39,7 @@ void tokenize(const Recipe& recipe, const SurveyOptions& corpus, const CorpusSur
   for (const size_t place : missing)
     tokenize_domain({.domain = corpus.domains[place],
                      .heldout_share = corpus.heldout_share,
+                     .tuning_share = corpus.tuning_share,
                      .shard_tokens = static_cast<uint64_t>(recipe.data.shard_tokens),
                      .num_threads = at::get_num_threads(),
                      .data_folder = folder},
@@ -68,16 +69,20 @@ Json data_identity(const Recipe& recipe) {
       const Tokenizer& given = recipe.sources->tokenizer(recipe.tokenizer.path);
       return given.is_byte_level() ? given.fingerprint() : sha256_hex(given.model_bytes());
     });
-  return {{"kind", "data"},
-          {"version", 1},
-          {"domains", domains},
-          {"heldout_share", recipe.data.heldout_share},
-          {"shard_tokens", recipe.data.shard_tokens},
-          {"tokenizer", tokenizer}};
+  Json identity = {{"kind", "data"},
+                   {"version", 1},
+                   {"domains", domains},
+                   {"heldout_share", recipe.data.heldout_share},
+                   {"shard_tokens", recipe.data.shard_tokens},
+                   {"tokenizer", tokenizer}};
+  if (recipe.data.tuning_share > 0) identity["tuning_share"] = recipe.data.tuning_share;
+  return identity;
 }
 
 SurveyOptions survey_options(const Recipe& recipe, bool with_sample) {
-  SurveyOptions options{.domains = corpus_domains(recipe), .heldout_share = recipe.data.heldout_share};
+  SurveyOptions options{.domains = corpus_domains(recipe),
+                        .heldout_share = recipe.data.heldout_share,
+                        .tuning_share = recipe.data.tuning_share};
   if (with_sample)
     options.sample_bytes = static_cast<uint64_t>(recipe.tokenizer.training_bytes) / recipe.data.domains.size();
   return options;
@@ -110,6 +115,10 @@ PreparedData prepare_data(const Recipe& recipe, RunFolder& run, const Json& iden
         "data.heldout_share",
         fmt::format("got {}: no document at all is held out, so nothing could be evaluated; raise it",
                     recipe.data.heldout_share));
+  if (recipe.data.tuning_share > 0 && data.tuning.empty())
+    throw UserError::recipe(
+        "data.tuning_share",
+        fmt::format("got {}: no document at all is set aside for tuning; raise it", recipe.data.tuning_share));
   if (worked) run.add_seconds("data", monotonic_s() - begin_s);
   return data;
 }

@@ -1,5 +1,5 @@
 // From the recipe's corpus to a tokenizer and token shards in the run folder: data/tokenizer, data/tokens/<domain>,
-// data/heldout/<domain>.
+// data/heldout/<domain>, data/tuning/<domain>.
 #pragma once
 
 #include <filesystem>

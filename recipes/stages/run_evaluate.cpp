@@ -1,6 +1,6 @@
-// evaluate: every model on the same held-out windows: next-token loss, bits per byte, accuracy, and agreement with the
-// teacher's top-1, per domain and over all, and how well calibrated they are; and on the same multiple-choice tasks and
-// repeated random tokens. Their speed, where it is asked for.
+// evaluate: every model on the same windows of one split: next-token loss, bits per byte, accuracy, and agreement with
+// the teacher's top-1, per domain and over all, and how well calibrated they are; and on the same multiple-choice tasks
+// and repeated random tokens. Their speed, where it is asked for.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
@@ -43,12 +43,12 @@ struct DomainWindows {
 
 std::vector<DomainWindows> read_windows(const StageContext& context, const EvaluateStage& options) {
   const TextBytes text_bytes(*context.data.tokenizer);
+  const auto& split = context.data.split(options.split);
   const int64_t limit =
-      options.tokens == 0
-          ? -1
-          : std::max<int64_t>(1, options.tokens / options.seq_len / static_cast<int64_t>(context.data.heldout.size()));
+      options.tokens == 0 ? -1
+                          : std::max<int64_t>(1, options.tokens / options.seq_len / static_cast<int64_t>(split.size()));
   std::vector<DomainWindows> all;
-  for (const auto& [domain, shards] : context.data.heldout) {
+  for (const auto& [domain, shards] : split) {
     DomainWindows windows{.domain = domain};
     WindowReader reader(shards, options.seq_len, false, limit);
     auto rows_of_half = static_cast<int64_t>(reader.num_windows() / 2);
@@ -262,7 +262,9 @@ Json run_evaluate(StageContext& context) {
   }
   scored.remove_file();
   progress.finish(fmt::format("{} models scored", options.of.size()));
-  return {{"tokens", tokens}, {"flops", flops}, {"teacher", options.teacher}, {"results", {{"models", models}}}};
+  Json body = {{"tokens", tokens}, {"flops", flops}, {"teacher", options.teacher}, {"results", {{"models", models}}}};
+  if (options.split != EvaluateStage().split) body["split"] = options.split;
+  return body;
 }
 
 }  // namespace coppice

@@ -23,7 +23,7 @@ TaskScorer::TaskScorer(const Recipe& recipe, const EvaluateStage& stage, const T
     max_length = std::min(max_length, recipe.model_after(model).max_position_embeddings);
   for (const std::string& file : stage.tasks) {
     tasks_.push_back(prepare_task(choices_file(file)));
-    check_task(recipe, tasks_.back());
+    check_task(recipe, stage.split, tasks_.back());
     encoded_.push_back(encode_task(tokenizer, tasks_.back(), /*add_bos=*/false, max_length));
     tokens_.push_back(coppice::num_tokens(tasks_.back(), encoded_.back(), max_length));
   }
@@ -53,17 +53,26 @@ Json TaskScorer::score(const Model& model, int64_t batch_tokens,
 
 uint64_t TaskScorer::num_tokens() const { return std::accumulate(tokens_.begin(), tokens_.end(), uint64_t{0}); }
 
-void check_task(const Recipe& recipe, const PreparedTask& task) {
+void check_task(const Recipe& recipe, const std::string& split, const PreparedTask& task) {
+  const DataOptions& data = recipe.data;
   for (const TaskDocument& item : task.documents) {
     if (!item.document.contains("documents")) continue;
-    for (const Json& id : item.document["documents"])
-      if (!is_heldout(id.get_ref<const std::string&>(), recipe.data.heldout_share))
-        throw UserError::bad_file(
-            item.where,
-            fmt::format(
-                "made of document '{}', which this recipe trains on (data.heldout_share = {}); make the task again "
-                "from this recipe: coppice data tasks",
-                printable(id.get_ref<const std::string&>()), recipe.data.heldout_share));
+    for (const Json& entry : item.document["documents"]) {
+      const auto& id = entry.get_ref<const std::string&>();
+      const bool is_held = is_heldout(id, data.heldout_share), tunes = is_tuning(id, data.tuning_share);
+      if (split == "tuning" ? tunes : is_held) continue;
+      throw UserError::bad_file(
+          item.where,
+          fmt::format("made of document '{}', which this recipe {} (data.heldout_share = {}, data.tuning_share = {}), "
+                      "and the stage scores on {} text; {}",
+                      printable(id),
+                      is_held ? "holds out"
+                      : tunes ? "sets aside for tuning"
+                              : "trains on",
+                      data.heldout_share, data.tuning_share, split == "tuning" ? "tuning" : "held-out",
+                      split == "tuning" ? "leave it to a stage that scores on held-out text"
+                                        : "make the task again from this recipe: coppice data tasks"));
+    }
   }
 }
 

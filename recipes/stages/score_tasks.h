@@ -19,7 +19,7 @@ struct EvaluateStage;
 class TaskScorer {
  public:
   /// The tokenizer outlives this. UserError::bad_file for a choice longer than one of the models can read, and for an
-  /// item made of a document that the recipe trains on.
+  /// item made of a document of another split than the stage's.
   TaskScorer(const Recipe& recipe, const EvaluateStage& stage, const Tokenizer& tokenizer);
   bool empty() const { return tasks_.empty(); }
   /// {"tasks": {<name>: {acc, acc_norm, stderr, items}}, "task_accuracy": mean of acc over the tasks}; an empty object
@@ -36,8 +36,9 @@ class TaskScorer {
   std::vector<uint64_t> tokens_;  // of each task
 };
 
-/// UserError::bad_file for an item made of a document that the recipe trains on.
-void check_task(const Recipe& recipe, const PreparedTask& task);
+/// UserError::bad_file for an item made of a document that does not fall into `split`: one that the recipe trains on,
+/// or one of the other split.
+void check_task(const Recipe& recipe, const std::string& split, const PreparedTask& task);
 /// What decides a task's result: name and hash of each file, "" of one that is not there yet (a plan needs none).
 Json tasks_identity(const std::vector<std::string>& files, Sources& sources);
 

@@ -33,10 +33,10 @@ void add_training(StageCost& cost, const TrainingOptions& training, const ModelC
   cost.memory_remedy = fmt::format("{}.micro_batch_tokens or the model's size", cost.name);
 }
 
-double look_tokens(const TrainingOptions& training, double heldout_tokens) {
+double look_tokens(const TrainingOptions& training, const CostBasis& basis) {
   const int64_t every = training.eval_steps > 0 ? training.eval_steps : std::max<int64_t>(1, training.steps() / 10);
   return static_cast<double>(training.steps() / every + 1) *
-         std::min(static_cast<double>(training.eval_tokens), heldout_tokens);
+         std::min(static_cast<double>(training.eval_tokens), basis.tokens_of(training.eval_split));
 }
 
 }  // namespace coppice

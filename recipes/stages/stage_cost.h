@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "src/model/config.h"
 
@@ -34,7 +35,8 @@ struct StageCost {
 /// What the cost of any stage depends on beside its options.
 struct CostBasis {
   const Recipe& recipe;
-  double tokens = 0, heldout_tokens = 0;  // of the corpus; 0 = not there yet
+  double tokens = 0, heldout_tokens = 0, tuning_tokens = 0;  // of the corpus; 0 = not there yet
+  double tokens_of(std::string_view split) const { return split == "tuning" ? tuning_tokens : heldout_tokens; }
 };
 
 double model_bytes(const ModelConfig& config);
@@ -42,7 +44,7 @@ double model_bytes(const ModelConfig& config);
 double activation_bytes_per_token(const ModelConfig& config);
 /// Steps, FLOPs, memory and disk of training a model of that shape.
 void add_training(StageCost& cost, const TrainingOptions& training, const ModelConfig& config);
-/// Tokens of a training stage's looks at held-out text: about ten a stage and one at its end.
-double look_tokens(const TrainingOptions& training, double heldout_tokens);
+/// Tokens of a training stage's looks at text that it does not train on: about ten a stage and one at its end.
+double look_tokens(const TrainingOptions& training, const CostBasis& basis);
 
 }  // namespace coppice

@@ -132,7 +132,7 @@ std::any read(OptionTable& table, const Recipe& recipe, uint64_t seed) {
   TrainStage train;
   prepare_training(table, train.training);
   table.read(train);
-  finish_training(table, train.training, recipe.data.domains, seed);
+  finish_training(table, train.training, recipe.data, seed);
   check(train.from.empty() != train.model.empty(), table.where(),
         "a train stage needs exactly one of `model` (fresh weights) and `from` (an earlier stage)");
   if (!train.from.empty()) check_input(recipe.stages, train.from, model_kinds(), table.where("from"), "from");
@@ -208,7 +208,7 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   const ModelConfig config = basis.recipe.model_after(stage.name);
   const int64_t seq_len = train.training.seq_len;
   add_training(cost, train.training, config);
-  cost.uncounted_flops = look_tokens(train.training, basis.heldout_tokens) * forward_flops_per_token(config, seq_len);
+  cost.uncounted_flops = look_tokens(train.training, basis) * forward_flops_per_token(config, seq_len);
   for (const std::string& name : train.teachers) {  // read forward in every distilling step
     const ModelConfig teacher = basis.recipe.model_after(name);
     for (int64_t step = 0; step < cost.steps; ++step)

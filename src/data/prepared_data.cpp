@@ -22,13 +22,18 @@ std::vector<const TokenShards*> PreparedData::shards_of(const std::vector<Mixtur
   return shards;
 }
 
+const std::map<std::string, TokenShards>& PreparedData::split(std::string_view name) const {
+  COPPICE_CHECK(name == "heldout" || name == "tuning", "no split " + std::string(name));
+  return name == "tuning" ? tuning : heldout;
+}
+
 PreparedData open_prepared(const fs::path& data_folder, std::string fingerprint) {
   PreparedData data{.fingerprint = std::move(fingerprint)};
   const fs::path tokenizer = data_folder / "tokenizer";
   data.tokenizer =
       std::make_unique<Tokenizer>(Tokenizer::load(tokenizer_in(tokenizer).value_or(tokenizer / "tokenizer.model")));
   std::string manifests;
-  for (auto [kind, into] : {std::pair{"tokens", &data.train}, {"heldout", &data.heldout}}) {
+  for (auto [kind, into] : {std::pair{"tokens", &data.train}, {"heldout", &data.heldout}, {"tuning", &data.tuning}}) {
     if (!fs::exists(data_folder / kind)) continue;
     std::vector<fs::path> folders;
     for (const auto& entry : fs::directory_iterator(data_folder / kind))

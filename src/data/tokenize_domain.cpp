@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <future>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -58,7 +59,7 @@ void TokenizingProgress::update(uint64_t bytes, uint64_t tokens) {
 
 namespace {
 
-/// The two folders of a domain, fed batch by batch.
+/// The folders of a domain, one a split, fed batch by batch.
 class DomainTokens {
  public:
   DomainTokens(const TokenizeOptions& options, const Tokenizer& tokenizer, TokenizingProgress& progress)
@@ -66,13 +67,13 @@ class DomainTokens {
         num_threads_(options.num_threads),
         progress_(progress),
         train_(writer_in("tokens", options)),
-        heldout_(writer_in("heldout", options)) {}
+        heldout_(writer_in("heldout", options)) {
+    if (options.tuning_share > 0) tuning_.reset(new TokenShardWriter(writer_in("tuning", options)));
+  }
 
-  /// `bytes_read`: of the corpus, with this document.
-  void add(Document&& document, bool held, uint64_t bytes_read) {
+  /// `writer`: of this domain; `bytes_read`: of the corpus, with this document.
+  void add(Document&& document, TokenShardWriter& writer, uint64_t bytes_read) {
     ++documents_;
-    heldout_documents_ += held;
-    TokenShardWriter& writer = held ? heldout_ : train_;
     if (writer.skip()) return check_stop();
     batch_bytes_ += document.text.size();
     batch_.push_back({document_hash(document.id), &writer, std::move(document.text)});
@@ -94,8 +95,8 @@ class DomainTokens {
 
   TokenShardWriter& train() { return train_; }
   TokenShardWriter& heldout() { return heldout_; }
+  TokenShardWriter* tuning() { return tuning_.get(); }  // nullptr without a share for it
   uint64_t documents() const { return documents_; }
-  uint64_t heldout_documents() const { return heldout_documents_; }
 
  private:
   TokenShardWriter writer_in(const char* kind, const TokenizeOptions& options) const {
@@ -111,9 +112,18 @@ class DomainTokens {
   int num_threads_;
   TokenizingProgress& progress_;
   TokenShardWriter train_, heldout_;
-  uint64_t documents_ = 0, heldout_documents_ = 0, batch_bytes_ = 0;
+  std::unique_ptr<TokenShardWriter> tuning_;
+  uint64_t documents_ = 0, batch_bytes_ = 0;
   std::vector<Pending> batch_;
 };
+
+/// Commits what was set aside of a domain; nothing of it is no refusal.
+void finish_split(TokenShardWriter& split, const std::string& domain, uint64_t documents, const char* key, double share,
+                  const char* use) {
+  if (split.num_tokens() > 0) return split.finish();
+  log_warning(fmt::format("domain '{}': none of its {} documents falls into {} = {}; it is trained on but not {}",
+                          domain, documents, key, share, use));
+}
 
 }  // namespace
 
@@ -121,31 +131,40 @@ void tokenize_domain(const TokenizeOptions& options, const CorpusSurvey& survey,
                      const Tokenizer& tokenizer, TokenizingProgress& progress) {
   const CorpusDomain& domain = options.domain;
   DomainTokens tokens(options, tokenizer, progress);
-  RepeatedTexts repeated(survey);
+  RepeatedTexts held_again(survey.held_texts), tuning_again(survey.tuning_texts);
   uint64_t bytes_read = 0;
   const auto visit = [&](Document&& document) {
-    const bool held = is_heldout(document.id, options.heldout_share);
-    if (!held) repeated.look(document.text);
-    tokens.add(std::move(document), held, bytes_read);
+    TokenShardWriter* writer = &tokens.train();
+    if (is_heldout(document.id, options.heldout_share)) {
+      writer = &tokens.heldout();
+    } else if (is_tuning(document.id, options.tuning_share)) {
+      writer = tokens.tuning();
+    } else {
+      held_again.look(document.text);
+      tuning_again.look(document.text);
+    }
+    tokens.add(std::move(document), *writer, bytes_read);
   };
   for_each_document(domain.path, visit, domain.reading, &bytes_read);
   tokens.encode_batch(bytes_read);
   progress.finish_domain(bytes_read);
   if (tokens.train().num_tokens() == 0)
     throw UserError::bad_file(domain.path.string(), "no document is left to train on");
-  if (tokens.heldout_documents() == 0)
-    log_warning(fmt::format(
-        "domain '{}': none of its {} documents falls into data.heldout_share = {}; it is trained on but not evaluated",
-        domain.name, tokens.documents(), options.heldout_share));
-  else
-    tokens.heldout().finish();
+  finish_split(tokens.heldout(), domain.name, tokens.documents(), "data.heldout_share", options.heldout_share,
+               "evaluated");
+  if (tokens.tuning() != nullptr)
+    finish_split(*tokens.tuning(), domain.name, tokens.documents(), "data.tuning_share", options.tuning_share,
+                 "tuned on");
   make_folder(options.data_folder / "corpus");
   write_file_atomically(options.data_folder / "corpus" / (domain.name + ".json"),
-                        seal(corpus_record(survey, place, repeated)));
+                        seal(corpus_record(survey, place, held_again, tuning_again)));
   tokens.train().finish();  // last: its manifest marks the domain as whole
-  log_info(fmt::format("domain '{}': {} documents, {} tokens ({} held out)", domain.name, tokens.documents(),
-                       format_count(static_cast<double>(tokens.train().num_tokens())),
-                       format_count(static_cast<double>(tokens.heldout().num_tokens()))));
+  const auto count = [](const TokenShardWriter& writer) {
+    return format_count(static_cast<double>(writer.num_tokens()));
+  };
+  log_info(fmt::format("domain '{}': {} documents, {} tokens ({} held out{})", domain.name, tokens.documents(),
+                       count(tokens.train()), count(tokens.heldout()),
+                       tokens.tuning() == nullptr ? "" : fmt::format(", {} for tuning", count(*tokens.tuning()))));
 }
 
 }  // namespace coppice

@@ -27,16 +27,17 @@ class TokenizingProgress {
 
 struct TokenizeOptions {
   CorpusDomain domain;
-  double heldout_share = 0;
+  double heldout_share = 0, tuning_share = 0;
   uint64_t shard_tokens = 0;  // at most, of one file
   int num_threads = 1;
   std::filesystem::path data_folder;
 };
 
-/// Into data_folder/tokens/<domain> and data_folder/heldout/<domain>, and what is to be said of it into
-/// data_folder/corpus/<domain>.json. `survey` has looked at all domains, this one at `place`. The result is a function
-/// of the documents alone, whatever the number of threads. Goes on behind the last whole shard of an earlier process;
-/// throws Stopped between batches of a few MB. UserError::bad_file when no document is left to train on.
+/// Into data_folder/tokens/<domain>, data_folder/heldout/<domain> and, with a share for tuning,
+/// data_folder/tuning/<domain>, and what is to be said of it into data_folder/corpus/<domain>.json. `survey` has looked
+/// at all domains, this one at `place`. The result is a function of the documents alone, whatever the number of
+/// threads. Goes on behind the last whole shard of an earlier process; throws Stopped between batches of a few MB.
+/// UserError::bad_file when no document is left to train on.
 void tokenize_domain(const TokenizeOptions& options, const CorpusSurvey& survey, size_t place,
                      const Tokenizer& tokenizer, TokenizingProgress& progress);
 

@@ -18,18 +18,40 @@ double percent(uint64_t part, uint64_t whole) {
   return 100.0 * static_cast<double>(part) / static_cast<double>(std::max<uint64_t>(whole, 1));
 }
 
+/// One entry for each domain of which some `texts` came by again; `key` names that domain.
+void add_repeats(Json& repeats, const char* key, const CorpusSurvey& survey,
+                 const std::vector<std::vector<uint64_t>>& texts, const RepeatedTexts& repeated) {
+  const std::vector<uint64_t> counts = repeated.counts();
+  for (size_t other = 0; other < counts.size(); ++other)
+    if (counts[other] > 0)
+      repeats.push_back({{key, survey.domains[other]}, {"texts", counts[other]}, {"of", texts[other].size()}});
+}
+
+/// What an entry of `repeats` means for the report.
+CorpusNote note_of_repeat(const Json& repeat, const std::string& domain, const std::string& where) {
+  const bool is_tuning = repeat.contains("tuning_of");
+  const std::string of_domain = string_at(repeat, is_tuning ? "tuning_of" : "heldout_of", where);
+  const uint64_t texts = unsigned_at(repeat, "texts", where), of = unsigned_at(repeat, "of", where);
+  return {.about = fmt::format("domain '{}'", of_domain),
+          .text = fmt::format(
+              "{} of {} {} texts ({:.2f}%) stand word for word in {}: {}; take repeated texts out of "
+              "the corpus",
+              texts, of, is_tuning ? "tuning" : "held-out", percent(texts, of),
+              of_domain == domain ? "its training part too" : fmt::format("the training part of '{}'", domain),
+              is_tuning ? "what is chosen by them favours what learns by heart"
+                        : "their loss shows what was learned by heart"),
+          .spoils = !is_tuning};
+}
+
 }  // namespace
 
-Json corpus_record(const CorpusSurvey& survey, size_t domain, const RepeatedTexts& repeated) {
+Json corpus_record(const CorpusSurvey& survey, size_t domain, const RepeatedTexts& held, const RepeatedTexts& tuning) {
   const CorpusReport& report = survey.reports[domain];
   Json bad = Json::array(), repeats = Json::array();
   for (const BadRecords& file : report.bad)
     bad.push_back({{"file", file.file}, {"bad", file.bad}, {"records", file.records}, {"first", file.first}});
-  const std::vector<uint64_t> counts = repeated.counts();
-  for (size_t other = 0; other < counts.size(); ++other)
-    if (counts[other] > 0)
-      repeats.push_back(
-          {{"heldout_of", survey.domains[other]}, {"texts", counts[other]}, {"of", survey.held_texts[other].size()}});
+  add_repeats(repeats, "heldout_of", survey, survey.held_texts, held);
+  add_repeats(repeats, "tuning_of", survey, survey.tuning_texts, tuning);
   return {{"format", kFormat},
           {"version", 1},
           {"domain", survey.domains[domain]},
@@ -55,18 +77,8 @@ std::vector<CorpusNote> corpus_notes(const fs::path& data_folder) {
       notes.push_back({.about = fmt::format("domain '{}'", domain),
                        .text = fmt::format("{} records were no documents and were left out, {} documents were read",
                                            bad, unsigned_at(record, "documents", where))});
-    for (const Json& repeat : array_at(record, "repeats", where)) {
-      const std::string heldout = string_at(repeat, "heldout_of", where);
-      const uint64_t texts = unsigned_at(repeat, "texts", where), of = unsigned_at(repeat, "of", where);
-      notes.push_back({.about = fmt::format("domain '{}'", heldout),
-                       .text = fmt::format("{} of {} held-out texts ({:.2f}%) stand word for word in {}: their loss "
-                                           "shows what was learned by heart; take repeated "
-                                           "texts out of the corpus",
-                                           texts, of, percent(texts, of),
-                                           heldout == domain ? "its training part too"
-                                                             : fmt::format("the training part of '{}'", domain)),
-                       .spoils = true});
-    }
+    for (const Json& repeat : array_at(record, "repeats", where))
+      notes.push_back(note_of_repeat(repeat, domain, where));
   }
   return notes;
 }

@@ -12,8 +12,8 @@
 namespace coppice {
 
 /// What is known of a tokenized domain besides its tokens, as data/corpus/<domain>.json holds it: documents, records
-/// left out, held-out texts that it repeats.
-Json corpus_record(const CorpusSurvey& survey, size_t domain, const RepeatedTexts& repeated);
+/// left out, held-out texts and texts for tuning that its training part repeats.
+Json corpus_record(const CorpusSurvey& survey, size_t domain, const RepeatedTexts& held, const RepeatedTexts& tuning);
 /// Something that a reader of the results should know of the corpus.
 struct CorpusNote {
   std::string about, text;

@@ -35,6 +35,9 @@ constexpr size_t kFilesNamed = 20;
 
 using Kind = FileEnding::Kind;
 
+/// The hash of an id as a number in [0, 1).
+double place_of(std::string_view id) { return static_cast<double>(document_hash(id) >> 11) * 0x1p-53; }
+
 /// `3 of 200 records are no documents: a.jsonl:7: ...; a.jsonl:9: ...`.
 std::string sentence(const BadRecords& bad, const std::string& records) {
   std::string text = fmt::format("{} of {} {} are no documents", bad.bad, bad.records, records);
@@ -300,8 +303,8 @@ uint64_t sample_hash(std::string_view id) {
   return XXH3_64bits_withSeed(id.data(), id.size(), 0x73616d706c65);
 }  // "sample"
 
-bool is_heldout(std::string_view id, double heldout_share) {
-  return static_cast<double>(document_hash(id) >> 11) * 0x1p-53 < heldout_share;
-}
+bool is_heldout(std::string_view id, double heldout_share) { return place_of(id) < heldout_share; }
+
+bool is_tuning(std::string_view id, double tuning_share) { return place_of(id) >= 1 - tuning_share; }
 
 }  // namespace coppice

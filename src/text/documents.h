@@ -98,5 +98,8 @@ uint64_t document_hash(std::string_view id);
 uint64_t sample_hash(std::string_view id);
 /// Held-out by id hash alone: the same documents for every recipe with the same share (a share in [0, 1)).
 bool is_heldout(std::string_view id, double heldout_share);
+/// For tuning by id hash alone, from the other end of the hashes: whatever its share, no recipe holds such a document
+/// out while both shares are below 0.5.
+bool is_tuning(std::string_view id, double tuning_share);
 
 }  // namespace coppice

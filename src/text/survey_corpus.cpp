@@ -51,7 +51,8 @@ void warn_of_repeated_ids(const CorpusDomain& domain, const RepeatedIds& ids) {
 /// Adds one domain; its sample goes to survey.sample.
 void survey_domain(const SurveyOptions& options, const CorpusDomain& domain, CorpusSurvey& survey) {
   survey.domains.push_back(domain.name);
-  std::vector<uint64_t>& held_texts = survey.held_texts.emplace_back();
+  std::vector<uint64_t>&held_texts = survey.held_texts.emplace_back(),
+  &tuning_texts = survey.tuning_texts.emplace_back();
   if (domain.is_gone) {
     log_warning(
         fmt::format("domain '{}': {} is gone, so its held-out texts are not looked for in what is tokenized now",
@@ -66,6 +67,8 @@ void survey_domain(const SurveyOptions& options, const CorpusDomain& domain, Cor
     ids.look(document);
     if (is_heldout(document.id, options.heldout_share)) {
       held_texts.push_back(text_hash(document.text));
+    } else if (is_tuning(document.id, options.tuning_share)) {
+      tuning_texts.push_back(text_hash(document.text));
     } else if (options.sample_bytes) {
       sample.offer(document_hash(document.id), std::move(document.text));
     }
@@ -74,8 +77,10 @@ void survey_domain(const SurveyOptions& options, const CorpusDomain& domain, Cor
   log_corpus_report(domain.path, survey.reports.back(), domain.reading);
   warn_of_repeated_ids(domain, ids);
   sample.move_to(survey.sample);
-  std::ranges::sort(held_texts);
-  held_texts.erase(std::ranges::unique(held_texts).begin(), held_texts.end());
+  for (std::vector<uint64_t>* texts : {&held_texts, &tuning_texts}) {
+    std::ranges::sort(*texts);
+    texts->erase(std::ranges::unique(*texts).begin(), texts->end());
+  }
 }
 
 }  // namespace
@@ -86,14 +91,14 @@ CorpusSurvey survey_corpus(const SurveyOptions& options) {
   return survey;
 }
 
-RepeatedTexts::RepeatedTexts(const CorpusSurvey& survey) : survey_(survey) {
-  for (const std::vector<uint64_t>& texts : survey.held_texts) seen_.emplace_back(texts.size());
+RepeatedTexts::RepeatedTexts(const std::vector<std::vector<uint64_t>>& texts) : texts_(texts) {
+  for (const std::vector<uint64_t>& of_domain : texts) seen_.emplace_back(of_domain.size());
 }
 
 void RepeatedTexts::look(std::string_view training_text) {
   const uint64_t hash = text_hash(training_text);
   for (size_t domain = 0; domain < seen_.size(); ++domain) {
-    const std::vector<uint64_t>& texts = survey_.held_texts[domain];
+    const std::vector<uint64_t>& texts = texts_[domain];
     if (const auto found = std::ranges::lower_bound(texts, hash); found != texts.end() && *found == hash)
       seen_[domain][static_cast<size_t>(found - texts.begin())] = true;
   }

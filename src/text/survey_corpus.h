@@ -22,7 +22,7 @@ struct CorpusDomain {
 
 struct SurveyOptions {
   std::vector<CorpusDomain> domains;
-  double heldout_share = 0;
+  double heldout_share = 0, tuning_share = 0;
   std::optional<uint64_t> sample_bytes = {};  // of each domain; nothing = no sample
 };
 
@@ -31,24 +31,25 @@ struct CorpusSurvey {
   std::vector<std::string>
       sample;  // for the tokenizer: each domain's documents with the smallest id hashes; empty unless asked for
   std::vector<CorpusReport> reports;  // of each domain
-  std::vector<std::vector<uint64_t>>
-      held_texts;  // of each domain: text_hash of its held-out documents, sorted, each once
+  // Of each domain: text_hash of its held-out documents and of those for tuning, sorted, each once.
+  std::vector<std::vector<uint64_t>> held_texts, tuning_texts;
 };
 
 /// Says what was left out. UserError::bad_file as for_each_document; Stopped on a stop signal.
 CorpusSurvey survey_corpus(const SurveyOptions& options);
 
-/// Counts, while a domain's training part is read, which held-out texts of which domains stand there as well.
+/// Counts, while a domain's training part is read, which texts of a split of which domains stand there as well.
 class RepeatedTexts {
  public:
-  explicit RepeatedTexts(const CorpusSurvey& survey);
+  /// `texts`: CorpusSurvey::held_texts or ::tuning_texts, which stay.
+  explicit RepeatedTexts(const std::vector<std::vector<uint64_t>>& texts);
   void look(std::string_view training_text);
-  /// For each domain: how many of its different held-out texts came by.
+  /// For each domain: how many of its different texts came by.
   std::vector<uint64_t> counts() const;
 
  private:
-  const CorpusSurvey& survey_;
-  std::vector<std::vector<bool>> seen_;  // as held_texts
+  const std::vector<std::vector<uint64_t>>& texts_;
+  std::vector<std::vector<bool>> seen_;  // as texts_
 };
 
 }  // namespace coppice

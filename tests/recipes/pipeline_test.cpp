@@ -140,8 +140,10 @@ TEST_SUITE("recipe") {
         CHECK(shown.code == 0);
         CHECK(!shown.out.empty());
       }
-      CHECK(run(scratch.path, {"inspect", "runs/tiny"}).out.find("2 domains tokenized, 2 held out") !=
-            std::string::npos);
+      const std::string shown = run(scratch.path, {"inspect", "runs/tiny"}).out;
+      for (const char* words : {"data           2 domains tokenized (", " tokens), 2 held out (", " tokens)\n"})
+        CHECK(shown.find(words) != std::string::npos);
+      CHECK(shown.find("for tuning") == std::string::npos);
       CHECK(run(scratch.path, {"inspect", "tiny.toml"}).code == 3);
       fs::remove(root / "report.html");
       CHECK(run(scratch.path, {"report", "runs/tiny"}).code == 0);

@@ -81,6 +81,25 @@ TEST_SUITE("unit") {
                (64 * 15 + 32 * 31 + 16 * 63) * forward_flops_per_token(recipe.model_after(name), 64);
     CHECK(scores.uncounted_flops == doctest::Approx(flops).epsilon(1e-12));
   }
+
+  TEST_CASE("cost: evaluations and looks cost what the split holds that they read") {
+    const auto cost = [](const std::vector<Override>& more) {
+      std::vector<Override> overrides = {{"data.tuning_share", "0.02", ""}, {"scores.tokens", "0", ""}};
+      overrides.insert(overrides.end(), more.begin(), more.end());
+      const Recipe recipe =
+          load_recipe((fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml").string(), overrides, {});
+      return estimate_cost(recipe, 250'000, 0).stages;
+    };
+    const Override look = {"dense.eval_split", "\"tuning\"", ""};
+    CHECK(cost({})[3].tokens == doctest::Approx(2 * 8000));  // 100,000 tokens
+    CHECK(cost({{"scores.split", "\"tuning\"", ""}})[3].tokens == doctest::Approx(2 * 2000));
+    CHECK(cost({})[1].uncounted_flops == doctest::Approx(4 * cost({look})[1].uncounted_flops));
+    const CorpusTokens text = {.train = {{"a", 9.2e6}, {"b", 4e5}}, .heldout = 416e3};
+    CHECK(split_line(text) == "text: about 9.60M tokens to train on, 416k held out\n");
+    CHECK(split_line({.train = text.train, .heldout = 416e3, .tuning = 4e5})
+              .ends_with("416k held out, 400k for tuning\n"));
+    CHECK(split_line({}).empty());
+  }
 }
 
 TEST_SUITE("recipe") {

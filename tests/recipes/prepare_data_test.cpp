@@ -5,9 +5,11 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "src/base/errors.h"
+#include "src/tokens/token_shards.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice::test;
@@ -57,6 +59,15 @@ void write_bad_records(const fs::path& corpus) {
   spill(corpus, text);
 }
 
+/// Hashes of the ids of all documents in one folder of shards.
+std::set<uint64_t> documents_in(const fs::path& folder) {
+  std::set<uint64_t> ids;
+  const coppice::TokenShards shards(folder);
+  for (size_t shard = 0; shard < shards.shards().size(); ++shard)
+    ids.insert(shards.document_ids(shard).begin(), shards.document_ids(shard).end());
+  return ids;
+}
+
 const std::vector<std::string> kTokenize = {"data", "tokenize", "tiny.toml", "--set", "data.shard_tokens=20000"};
 
 }  // namespace
@@ -72,8 +83,98 @@ TEST_SUITE("unit") {
     CHECK(plain.at("domains").at(0).size() == 2);  // name, sha256: as runs before these options have it
     recipe.data.max_bad = 7;
     CHECK(coppice::data_identity(recipe) == plain);
+    recipe.data.tuning_share = 0.2;
+    CHECK(coppice::data_identity(recipe).at("tuning_share") == 0.2);
+    recipe.data.tuning_share = 0;
     recipe.data.domains[0].text_key = "body";
     CHECK(coppice::data_identity(recipe) != plain);
+  }
+}
+
+TEST_SUITE("recipe") {
+  TEST_CASE("tuning split: whole documents out of the training part alone; held out are the same as without it") {
+    const Scratch without("tuning_without"), with("tuning_with");
+    for (const Scratch* scratch : {&without, &with}) write_tiny_run(scratch->path);
+    std::vector<std::string> tunes = kTokenize;
+    tunes.insert(tunes.end(), {"--set", "data.tuning_share=0.1"});
+    const Outcome plain = run(without.path, kTokenize), outcome = run(with.path, tunes);
+    INFO(outcome.err);
+    REQUIRE(plain.code == 0);
+    REQUIRE(outcome.code == 0);
+    CHECK(plain.out.find("for tuning") == std::string::npos);
+    CHECK_FALSE(fs::exists(without.path / "runs/tiny/data/tuning"));
+    for (const char* domain : {"prose", "code"}) {
+      CAPTURE(domain);
+      const auto documents = [&](const Scratch& scratch, const char* split) {
+        return documents_in(scratch.path / "runs/tiny/data" / split / domain);
+      };
+      const std::set<uint64_t> tuning = documents(with, "tuning");
+      std::set<uint64_t> rest = documents(with, "tokens");
+      CHECK(documents(with, "heldout") == documents(without, "heldout"));
+      CHECK(tuning.size() >= 3);
+      const size_t trained = rest.size();
+      rest.insert(tuning.begin(), tuning.end());
+      CHECK(rest.size() == trained + tuning.size());
+      CHECK(rest == documents(without, "tokens"));
+      const coppice::TokenShards shards(with.path / "runs/tiny/data/tuning" / domain);
+      CHECK(outcome.out.find(", " + std::to_string(shards.num_tokens()) + " for tuning\n") != std::string::npos);
+    }
+    const Outcome none =
+        run(without.path, {"data", "tokenize", "tiny.toml", "--out", "runs/none", "--set", "data.tuning_share=0.0001"});
+    CHECK(none.code == 2);
+    CHECK(none.err.find("data.tuning_share: got 0.0001: no document at all is set aside for tuning") !=
+          std::string::npos);
+    CHECK(none.err.find("domain 'prose': none of its") != std::string::npos);
+  }
+
+  TEST_CASE("tuning split: evaluations and looks while training read it; plan, inspect and report say so") {
+    const Scratch scratch("tuning_scores");
+    write_run(scratch.path, "small.toml");
+    const std::vector<std::string> options = {"--set", "data.tuning_share=0.1",      "--set", "scores.split=\"tuning\"",
+                                              "--set", "dense.eval_split=\"tuning\""};
+    const auto with = [&](std::vector<std::string> command) {
+      command.insert(command.end(), options.begin(), options.end());
+      return command;
+    };
+    const Outcome plan = run(scratch.path, with({"plan", "small.toml"}));
+    CHECK(plan.out.find(" to train on, ") != std::string::npos);
+    CHECK(plan.out.find(" for tuning\n") != std::string::npos);
+    const Outcome held = run(scratch.path, {"run", "small.toml", "--out", "held", "--set", "data.tuning_share=0.1"});
+    const Outcome tuned = run(scratch.path, with({"run", "small.toml", "--out", "tuned"}));
+    INFO(held.err << tuned.err);
+    REQUIRE(held.code == 0);
+    REQUIRE(tuned.code == 0);
+    const auto json = [&](const char* file) { return nlohmann::json::parse(slurp(scratch.path / file)); };
+    // one source, looked at on other text
+    CHECK(slurp(scratch.path / "tuned/dense/model/part-00000.h5") ==
+          slurp(scratch.path / "held/dense/model/part-00000.h5"));
+    CHECK(json("tuned/dense/manifest.json")["results"]["heldout_loss"] !=
+          json("held/dense/manifest.json")["results"]["heldout_loss"]);
+    CHECK(json("tuned/scores/manifest.json")["split"] == "tuning");
+    CHECK_FALSE(json("held/scores/manifest.json").contains("split"));
+    for (size_t i = 0; i < 2; ++i) {
+      const nlohmann::json of_held = json("held/report.json")["models"][i],
+                           of_tuned = json("tuned/report.json")["models"][i];
+      CHECK(of_tuned["split"] == "tuning");
+      CHECK_FALSE(of_held.contains("split"));
+      CHECK(of_tuned["loss"] != of_held["loss"]);
+      CHECK(std::abs(of_tuned["loss"].get<double>() - of_held["loss"].get<double>()) < 0.5);  // the same kind of text
+    }
+    CHECK(json("tuned/report.json")["verdict"].get<std::string>().find("scored on the tuning text") !=
+          std::string::npos);
+    const std::string shown = run(scratch.path, {"inspect", "tuned"}).out;
+    const std::string tokens =
+        std::to_string(coppice::TokenShards(scratch.path / "tuned/data/tuning/prose").num_tokens() +
+                       coppice::TokenShards(scratch.path / "tuned/data/tuning/code").num_tokens());
+    CHECK(shown.find(", 2 for tuning (" + tokens + " tokens)\n") != std::string::npos);
+    // items of held-out documents are none to choose by
+    REQUIRE(run(scratch.path, {"data", "tasks", "small.toml", "--output", "made"}).code == 0);
+    const Outcome tasks =
+        run(scratch.path, with({"run", "small.toml", "--out", "more", "--set", "scores.tasks=\"made/word.jsonl\""}));
+    CHECK(tasks.code == 3);
+    CHECK(tasks.err.find("which this recipe holds out") != std::string::npos);
+    CHECK(tasks.err.find("the stage scores on tuning text; leave it to a stage that scores on held-out text") !=
+          std::string::npos);
   }
 }
 
@@ -84,16 +185,17 @@ TEST_SUITE("faults") {
     write_tiny_run(straight.path);
     write_tiny_run(killed.path);
     std::vector<std::string> two_threads = kTokenize;
-    two_threads.insert(two_threads.end(), {"--set", "threads=2"});
+    two_threads.insert(two_threads.end(), {"--set", "threads=2", "--set", "data.tuning_share=0.1"});
     const Outcome undisturbed = run(straight.path, two_threads);
     INFO(undisturbed.err);
     REQUIRE(undisturbed.code == 0);
     const auto expected = data_of(straight.path / "runs/tiny");
     REQUIRE(expected.contains("data/tokens/code/shard-00002.h5"));
+    REQUIRE(expected.contains("data/tuning/prose/shard-00000.h5"));
 
 #ifdef COPPICE_WITH_FAILPOINTS
     std::vector<std::string> one_thread = kTokenize;
-    one_thread.insert(one_thread.end(), {"--set", "threads=1"});
+    one_thread.insert(one_thread.end(), {"--set", "threads=1", "--set", "data.tuning_share=0.1"});
     const fs::path first = killed.path / "runs/tiny/data/tokens/prose/shard-00000.h5";
     CHECK(run(killed.path, one_thread, [] { setenv("COPPICE_FAILPOINTS", "tokens.after_shard=abort@1", 1); }).signal ==
           SIGKILL);

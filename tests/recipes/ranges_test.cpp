@@ -69,6 +69,12 @@ TEST_SUITE("unit") {
          "scores: speed_tokens: got 65536, but the model of stage 'dense' has 4096 positions, for prompt and new "
          "tokens; "
          "expected at most 2048"},
+        {"data.tuning_share", "0.5", "tuning_share: got 0.5, expected 0 (none) or more, below 0.5"},
+        {"data.tuning_share", "-0.1", "tuning_share: got -0.1, expected 0"},
+        {"data.tuning_share", "nan", "tuning_share: got nan, expected 0"},
+        {"scores.split", "\"tuning\"", "split: \"tuning\" needs documents set aside for it; give data.tuning_share"},
+        {"scores.split", "\"held\"", "split: got 'held', expected one of: heldout, tuning; did you mean 'heldout'?"},
+        {"dense.eval_split", "\"tuning\"", "eval_split: \"tuning\" needs documents set aside for it"},
         {"release.formats", "[]", "formats: expected at least one"},
     };
     for (const auto& [path, value, words] : cases) {

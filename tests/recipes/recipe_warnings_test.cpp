@@ -184,6 +184,10 @@ TEST_SUITE("unit") {
     CHECK(count_of(lines, "stage 'cut_activation': calibration_tokens = 4096, and the corpus has about 3.0k") == 1);
     CHECK(count_of(lines, "stage 'masks': calibration_tokens = 16384") == 1);
     CHECK(count_of(lines, "stage 'scores': tokens = 9000, and about 300 are held out") == 1);
+    const Recipe tunes = load(kTiny, {"scores.tokens=9000", "data.tuning_share=0.1", "scores.split=\"tuning\""});
+    CHECK(count_of(corpus_warnings(tunes, {.train = {{"prose", 1e5}}, .heldout = 300, .tuning = 9000}), "9000") == 0);
+    CHECK(count_of(corpus_warnings(tunes, {.train = {{"prose", 1e5}}, .heldout = 9000, .tuning = 200}),
+                   "stage 'scores': tokens = 9000, and about 200 are set aside for tuning") == 1);
   }
 }
 

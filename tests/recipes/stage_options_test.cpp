@@ -25,6 +25,7 @@ name = "options"
 threads = 1
 [data]
 heldout_share = 0.08
+tuning_share = 0.1
 shard_tokens = 65536
 [[data.domain]]
 name = "prose"
@@ -204,6 +205,7 @@ const std::vector<Row>& rows() {
         {"evaluate", "of", "[\"dense\", \"other\"]"},
         {"evaluate", "teacher", "\"other\""},
         {"evaluate", "seq_len", "32"},
+        {"evaluate", "split", "\"tuning\""},
         {"evaluate", "tokens", "1024"},
         {"evaluate", "batch_tokens", "256"},
         {"evaluate", "tasks", "\"tasks/words.jsonl\""},
@@ -230,6 +232,7 @@ const std::vector<Row>& rows() {
           {kind, "seed", "9"},
           {kind, "eval_steps", "2"},
           {kind, "eval_tokens", "1024"},
+          {kind, "eval_split", "\"tuning\""},
           {kind, "checkpoint_steps", "2", {{"tokens", "512"}, {"keep_finished", "true"}, {"checkpoint_steps", "1"}}},
           {kind, "keep_last", "3", four},
           {kind, "keep_finished", "true"},

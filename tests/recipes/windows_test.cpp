@@ -32,6 +32,10 @@ TEST_SUITE("faults") {
       CHECK(!fs::exists(scratch.path / "runs/small/dense"));
     };
     refused(2, {"small.toml:", "'scores'", "30000 tokens"}, {"scores.seq_len=30000"});
+    fs::remove_all(scratch.path / "runs");
+    refused(2, {"small.toml:", "'scores': no tuning text has a window of 30000 tokens", "data.tuning_share"},
+            {"scores.seq_len=30000", "data.tuning_share=0.1", "scores.split=\"tuning\""});
+    fs::remove_all(scratch.path / "runs");
     const Outcome one_domain =
         run(scratch.path, {"run", "small.toml", "--set", "scores.seq_len=4096", "--set", "dense.tokens=1024"});
     INFO(one_domain.err);  // prose has 2.3k tokens held out, code 15k

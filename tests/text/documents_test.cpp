@@ -358,6 +358,18 @@ TEST_SUITE("unit") {
     }
     CHECK(std::abs(held - 5000) < 4 * std::sqrt(5000 * 0.95));
   }
+
+  TEST_CASE("tuning split: nested in its share, and no document that any share below one half holds out") {
+    int tuned = 0;
+    for (int i = 0; i < 100'000; ++i) {
+      const std::string id = "doc#" + std::to_string(i);
+      tuned += is_tuning(id, 0.05);
+      if (is_tuning(id, 0.05)) CHECK(is_tuning(id, 0.2));
+      if (is_tuning(id, 0.4999)) CHECK_FALSE(is_heldout(id, 0.4999));
+      CHECK_FALSE(is_tuning(id, 0.0));
+    }
+    CHECK(std::abs(tuned - 5000) < 4 * std::sqrt(5000 * 0.95));
+  }
 }
 
 TEST_SUITE("faults") {
