@@ -71,8 +71,10 @@ void check_cadence(const Recipe&, const Stage& stage, const Say& say) {
     say(fmt::format(
         "stage '{}': eval_steps = {}, and the stage has {} steps: held-out loss is measured at its end alone",
         stage.name, training->eval_steps, steps));
-  if (training->eval_steps > 0 && training->eval_tokens == 0)
-    say(fmt::format("stage '{}': eval_steps is set and has no effect with eval_tokens = 0", stage.name));
+  for (const auto& [key, is_set] : {std::pair{"eval_steps", training->eval_steps > 0},
+                                    {"eval_split", training->eval_split != TrainingOptions().eval_split}})
+    if (is_set && training->eval_tokens == 0)
+      say(fmt::format("stage '{}': {} is set and has no effect with eval_tokens = 0", stage.name, key));
   if (training->tokens < training->batch_tokens)
     say(fmt::format("stage '{}': tokens = {} is less than one step of batch_tokens = {}: it trains on {}", stage.name,
                     training->tokens, training->batch_tokens, training->batch_tokens));

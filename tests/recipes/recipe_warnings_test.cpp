@@ -52,6 +52,8 @@ TEST_SUITE("unit") {
         {{"core.eval_steps=41"}, "stage 'core': eval_steps = 41, and the stage has 40 steps"},
         {{"core.eval_steps=4", "core.eval_tokens=0"},
          "stage 'core': eval_steps is set and has no effect with eval_tokens = 0"},
+        {{"core.eval_split=\"tuning\"", "data.tuning_share=0.1", "core.eval_tokens=0"},
+         "stage 'core': eval_split is set and has no effect with eval_tokens = 0"},
         {{"long.tokens=100", "long.checkpoint_steps=1"},
          "stage 'long': tokens = 100 is less than one step of batch_tokens = 512: it trains on 512"},
         {{"core.drop_grad_norm=0.5"},
