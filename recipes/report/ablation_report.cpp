@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "recipes/report/ablation_differences.h"
 #include "recipes/report/paired_test.h"
 #include "recipes/report/report_page.h"
 #include "src/base/errors.h"
@@ -21,21 +22,6 @@ using OrderedJson = nlohmann::ordered_json;
 constexpr const char* kNone = "\u2013";
 constexpr double kLevel = 0.05;  // of the verdict's "differs"
 
-struct Measure {
-  const char *title, *key;
-  double ReportScore::*of;
-  bool share;  // shown as per cent
-  bool less_is_better;
-};
-constexpr Measure kMeasures[] = {{"loss", "loss", &ReportScore::loss, false, true},
-                                 {"bits a byte", "bits_per_byte", &ReportScore::bits_per_byte, false, true},
-                                 {"accuracy", "accuracy", &ReportScore::accuracy, true, false},
-                                 {"agreement", "teacher_agreement", &ReportScore::teacher_agreement, true, false},
-                                 {"tasks", "task_accuracy", &ReportScore::task_accuracy, true, false},
-                                 {"loss at fitted T", "calibrated_loss", &ReportScore::calibrated_loss, false, true},
-                                 {"ECE", "ece", &ReportScore::ece, true, true},
-                                 {"copying", "copying_accuracy", &ReportScore::copying_accuracy, true, false}};
-
 struct CostColumn {
   const char* key;
   double ArmCost::*of;
@@ -44,12 +30,6 @@ constexpr CostColumn kCosts[] = {{"tokens", &ArmCost::tokens},        {"tokens_w
                                  {"flops", &ArmCost::flops},          {"flops_with_source", &ArmCost::all_flops},
                                  {"seconds", &ArmCost::seconds},      {"seconds_with_source", &ArmCost::all_seconds},
                                  {"peak_bytes", &ArmCost::peak_bytes}};
-
-std::vector<double> values_of(const ReportArm& arm, double ReportScore::*measure) {
-  std::vector<double> values;
-  for (const ReportModel& model : arm.models) values.push_back(model.score.*measure);
-  return values;
-}
 
 std::vector<double> costs_of(const ReportArm& arm, double ArmCost::*cost) {
   std::vector<double> values;
@@ -74,15 +54,9 @@ std::string spread_text(const Spread& spread, bool share) {
 
 std::string p_text(double p) { return std::isnan(p) ? "p -" : p < 0.001 ? "p < 0.001" : fmt::format("p {:.3f}", p); }
 
-std::string difference_text(const PairedTest& test, bool share) {
+std::string difference_text(const PairedTest& test, double corrected_p, bool share) {
   if (test.n == 0) return kNone;
-  return fmt::format("{:+.{}f} ({})", (share ? 100 : 1) * test.mean, share ? 1 : 3, p_text(test.p));
-}
-
-/// The arm that `arm` is compared with; nullptr when it is a reference itself or that arm left no model.
-const ReportArm* reference_of(const Comparison& comparison, const ReportArm& arm) {
-  const auto found = std::ranges::find(comparison.arms, arm.reference, &ReportArm::name);
-  return arm.is_reference() || found == comparison.arms.end() ? nullptr : &*found;
+  return fmt::format("{:+.{}f} ({})", (share ? 100 : 1) * test.mean, share ? 1 : 3, p_text(corrected_p));
 }
 
 std::string arm_name(const ReportArm& arm) { return arm.is_reference() ? arm.name + " (reference)" : arm.name; }
@@ -118,7 +92,7 @@ ReportTable quality_table(const AblationReport& report, const Comparison& compar
               : fmt::format(" Shared by all seeds: {}; the spread is that of everything else.", report.shared)),
       .header = {"arm", "seeds", "parameters", "tokens", "tokens a parameter"},
       .is_text = {true}};
-  for (const Measure& measure : kMeasures) table.header.push_back(measure.title);
+  for (const AblationMeasure& measure : ablation_measures()) table.header.push_back(measure.title);
   table.is_text.resize(table.header.size(), false);
   for (const ReportArm& arm : comparison.arms) {
     const ReportModel& model = some_model(arm);
@@ -126,7 +100,7 @@ ReportTable quality_table(const AblationReport& report, const Comparison& compar
         arm_name(arm), std::to_string(spread_of(values_of(arm, &ReportScore::loss)).n),
         count_text(static_cast<double>(model.parameters)), count_text(model.training_tokens),
         model.parameters > 0 ? fixed_text(model.training_tokens / static_cast<double>(model.parameters), 2) : kNone};
-    for (const Measure& measure : kMeasures)
+    for (const AblationMeasure& measure : ablation_measures())
       row.push_back(spread_text(spread_of(values_of(arm, measure.of)), measure.share));
     table.rows.push_back(std::move(row));
   }
@@ -138,20 +112,18 @@ ReportTable difference_table(const Comparison& comparison) {
                     .title = "Difference to the reference",
                     .note =
                         "Mean over seeds of arm minus reference, both under the same seed, in nats, bits and "
-                        "percentage points. p: two-sided, of Student's "
-                        "paired t-test that the mean difference is 0; not corrected for the "
-                        "number of arms. It knows only the seeds that were run, on this text and this source.",
+                        "percentage points. p: two-sided, of Student's paired t-test that the mean difference is 0, "
+                        "after Holm's correction for the number of tests in its column. It knows only the seeds that "
+                        "were run, on this text and this source. An arm whose reference has one of its own is held "
+                        "against both.",
                     .header = {"arm", "against"},
                     .is_text = {true, true}};
-  for (const Measure& measure : kMeasures) table.header.push_back(measure.title);
+  for (const AblationMeasure& measure : ablation_measures()) table.header.push_back(measure.title);
   table.is_text.resize(table.header.size(), false);
-  for (const ReportArm& arm : comparison.arms) {
-    const ReportArm* reference = reference_of(comparison, arm);
-    if (reference == nullptr) continue;
-    std::vector<std::string> row = {arm.name, reference->name};
-    for (const Measure& measure : kMeasures)
-      row.push_back(
-          difference_text(paired_t_test(values_of(arm, measure.of), values_of(*reference, measure.of)), measure.share));
+  for (const ArmDifference& difference : differences_of(comparison)) {
+    std::vector<std::string> row = {difference.arm->name, difference.reference->name};
+    for (size_t m = 0; m < ablation_measures().size(); ++m)
+      row.push_back(difference_text(difference.tests[m], difference.corrected_p[m], ablation_measures()[m].share));
     table.rows.push_back(std::move(row));
   }
   return table;
@@ -209,7 +181,7 @@ ReportTable cost_table_of(const Comparison& comparison) {
 }
 
 /// The arm with the best mean; nullptr when none is evaluated.
-const ReportArm* best_of(const Comparison& comparison, const Measure& measure) {
+const ReportArm* best_of(const Comparison& comparison, const AblationMeasure& measure) {
   const ReportArm* best = nullptr;
   double best_mean = 0;
   for (const ReportArm& arm : comparison.arms) {
@@ -246,23 +218,30 @@ OrderedJson spread_json(const Spread& spread) {
   return json;
 }
 
-OrderedJson arm_json(const AblationReport& report, const Comparison& comparison, const ReportArm& arm) {
+void put_test(OrderedJson& object, const ArmDifference& difference, size_t measure) {
+  put(object, "difference", difference.tests[measure].mean);
+  put(object, "difference_sd", difference.tests[measure].sd);
+  put(object, "t", difference.tests[measure].t);
+  put(object, "p", difference.tests[measure].p);
+  put(object, "p_holm", difference.corrected_p[measure]);
+}
+
+OrderedJson arm_json(const AblationReport& report, const Comparison& comparison,
+                     const std::vector<ArmDifference>& differences, const ReportArm& arm) {
   const ReportModel& model = some_model(arm);
   OrderedJson json = {{"name", arm.name},
                       {"reference", arm.reference},
                       {"parameters", model.parameters},
                       {"training_tokens", model.training_tokens}};
-  const ReportArm* reference = reference_of(comparison, arm);
-  for (const Measure& measure : kMeasures) {
-    OrderedJson of_measure = spread_json(spread_of(values_of(arm, measure.of)));
-    if (reference != nullptr) {
-      const PairedTest test = paired_t_test(values_of(arm, measure.of), values_of(*reference, measure.of));
-      put(of_measure, "difference", test.mean);
-      put(of_measure, "difference_sd", test.sd);
-      put(of_measure, "t", test.t);
-      put(of_measure, "p", test.p);
+  for (const AblationMeasure& measure : ablation_measures())
+    json[measure.key] = spread_json(spread_of(values_of(arm, measure.of)));
+  for (const ArmDifference& difference : differences) {
+    if (difference.arm != &arm) continue;
+    const bool own = difference.reference->name == arm.reference;
+    for (size_t m = 0; m < ablation_measures().size(); ++m) {
+      const char* key = ablation_measures()[m].key;
+      put_test(own ? json[key] : json["also_against"][difference.reference->name][key], difference, m);
     }
-    json[measure.key] = of_measure;
   }
   for (const std::string& domain : domains_of(comparison))
     json["domains"][domain]["bits_per_byte"] =
@@ -270,7 +249,8 @@ OrderedJson arm_json(const AblationReport& report, const Comparison& comparison,
   json["seeds"] = OrderedJson::array();
   for (size_t i = 0; i < arm.models.size(); ++i) {
     OrderedJson of_seed = {{"seed", report.seeds[i]}};
-    for (const Measure& measure : kMeasures) put(of_seed, measure.key, arm.models[i].score.*(measure.of));
+    for (const AblationMeasure& measure : ablation_measures())
+      put(of_seed, measure.key, arm.models[i].score.*(measure.of));
     for (const CostColumn& column : kCosts) put(of_seed, column.key, arm.costs[i].*(column.of));
     json["seeds"].push_back(of_seed);
   }
@@ -291,32 +271,34 @@ std::vector<ReportTable> ablation_tables(const AblationReport& report, const Com
 
 std::string ablation_verdict(const AblationReport& report) {
   if (report.comparisons.empty()) return "Nothing to compare yet.";
+  constexpr size_t kLoss = 0, kAccuracy = 2;
+  const std::span<const AblationMeasure> measures = ablation_measures();
   const Comparison& last = report.comparisons.back();
-  const ReportArm *by_loss = best_of(last, kMeasures[0]), *by_accuracy = best_of(last, kMeasures[2]);
+  const ReportArm *by_loss = best_of(last, measures[kLoss]), *by_accuracy = best_of(last, measures[kAccuracy]);
   if (by_loss == nullptr || by_accuracy == nullptr) return "Nothing to compare yet: no arm has been evaluated.";
-  const auto shown = [](const ReportArm& arm, size_t measure) {
-    return spread_text(spread_of(values_of(arm, kMeasures[measure].of)), kMeasures[measure].share);
+  const auto shown = [&](const ReportArm& arm, size_t m) {
+    return spread_text(spread_of(values_of(arm, measures[m].of)), measures[m].share);
   };
-  std::string text =
-      fmt::format("{}: of {} arms, '{}' has the lowest loss ({}) and '{}' the highest accuracy ({})", last.title,
-                  last.arms.size(), by_loss->name, shown(*by_loss, 0), by_accuracy->name, shown(*by_accuracy, 2));
+  std::string text = fmt::format("{}: of {} arms, '{}' has the lowest loss ({}) and '{}' the highest accuracy ({})",
+                                 last.title, last.arms.size(), by_loss->name, shown(*by_loss, kLoss), by_accuracy->name,
+                                 shown(*by_accuracy, kAccuracy));
   for (const ReportArm& arm : last.arms)
     if (arm.is_reference())
-      text += fmt::format(". The reference '{}' has {} and {}", arm.name, shown(arm, 0), shown(arm, 2));
+      text += fmt::format(". The reference '{}' has {} and {}", arm.name, shown(arm, kLoss), shown(arm, kAccuracy));
   if (report.seeds.size() < 2) return text + ". With one seed nothing can be said about chance.";
-  text += fmt::format(". Against their references (paired, p < {}, uncorrected)", kLevel);
-  for (const size_t m : {size_t{0}, size_t{2}}) {
+  text += fmt::format(". Against their references (paired, p < {} after Holm's correction)", kLevel);
+  const std::vector<ArmDifference> differences = differences_of(last);
+  for (const size_t m : {kLoss, kAccuracy}) {
     std::vector<std::string> better, worse;
-    for (const ReportArm& arm : last.arms) {
-      const ReportArm* reference = reference_of(last, arm);
-      if (reference == nullptr) continue;
-      const PairedTest test = paired_t_test(values_of(arm, kMeasures[m].of), values_of(*reference, kMeasures[m].of));
-      if (test.p < kLevel) ((test.mean < 0) == kMeasures[m].less_is_better ? better : worse).push_back(arm.name);
+    for (const ArmDifference& difference : differences) {
+      if (difference.reference->name != difference.arm->reference || !(difference.corrected_p[m] < kLevel)) continue;
+      const bool less = difference.tests[m].mean < 0;
+      (less == measures[m].less_is_better ? better : worse).push_back(difference.arm->name);
     }
     const auto listed = [](const std::vector<std::string>& names) {
       return names.empty() ? std::string("none") : fmt::format("{}", fmt::join(names, ", "));
     };
-    text += fmt::format("{} by {} better: {}, worse: {}", m == 0 ? "" : ";", kMeasures[m].title, listed(better),
+    text += fmt::format("{} by {} better: {}, worse: {}", m == kLoss ? "" : ";", measures[m].title, listed(better),
                         listed(worse));
   }
   return text + ".";
@@ -341,7 +323,7 @@ std::string ablation_csv(const AblationReport& report) {
   std::set<std::string> domains;
   for (const Comparison& comparison : report.comparisons) domains.merge(domains_of(comparison));
   std::string text = "stage,arm,against,seed,parameters,training_tokens";
-  for (const Measure& measure : kMeasures) text += fmt::format(",{}", measure.key);
+  for (const AblationMeasure& measure : ablation_measures()) text += fmt::format(",{}", measure.key);
   for (const std::string& domain : domains) text += "," + csv_cell("bits_per_byte." + domain);
   for (const CostColumn& column : kCosts) text += fmt::format(",{}", column.key);
   text += "\n";
@@ -353,7 +335,7 @@ std::string ablation_csv(const AblationReport& report) {
         text +=
             fmt::format("{},{},{},{},{},{}", csv_cell(comparison.stage), csv_cell(arm.name), csv_cell(arm.reference),
                         report.seeds[i], model.parameters, number_cell(model.training_tokens));
-        for (const Measure& measure : kMeasures) text += "," + number_cell(model.score.*(measure.of));
+        for (const AblationMeasure& measure : ablation_measures()) text += "," + number_cell(model.score.*(measure.of));
         for (const std::string& domain : domains)
           text += "," + (model.domains.contains(domain) ? number_cell(model.domains.at(domain).bits_per_byte)
                                                         : std::string());
@@ -371,7 +353,8 @@ std::string ablation_json(const AblationReport& report) {
   json["comparisons"] = OrderedJson::array();
   for (const Comparison& comparison : report.comparisons) {
     OrderedJson arms = OrderedJson::array();
-    for (const ReportArm& arm : comparison.arms) arms.push_back(arm_json(report, comparison, arm));
+    const std::vector<ArmDifference> differences = differences_of(comparison);
+    for (const ReportArm& arm : comparison.arms) arms.push_back(arm_json(report, comparison, differences, arm));
     json["comparisons"].push_back({{"stage", comparison.stage}, {"title", comparison.title}, {"arms", arms}});
   }
   for (const auto& [key, pairs] : {std::pair{"versions", &report.versions}, {"machine", &report.machine}}) {

@@ -34,6 +34,20 @@ PairedTest paired_t_test(const std::vector<double>& a, const std::vector<double>
   return test;
 }
 
+std::vector<double> holm_corrected(const std::vector<double>& p) {
+  std::vector<size_t> order;
+  for (size_t i = 0; i < p.size(); ++i)
+    if (!std::isnan(p[i])) order.push_back(i);
+  std::ranges::stable_sort(order, {}, [&](size_t i) { return p[i]; });
+  std::vector<double> corrected = p;
+  double least = 0;  // a larger p never becomes a smaller one
+  for (size_t rank = 0; rank < order.size(); ++rank) {
+    least = std::max(least, std::min(1.0, p[order[rank]] * static_cast<double>(order.size() - rank)));
+    corrected[order[rank]] = least;
+  }
+  return corrected;
+}
+
 double t_test_p(double t, int degrees) {
   COPPICE_CHECK(degrees >= 1, "degrees of freedom");
   const double angle = std::atan(std::abs(t) / std::sqrt(static_cast<double>(degrees)));

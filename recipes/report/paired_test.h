@@ -20,6 +20,11 @@ struct PairedTest {
 /// a[i] and b[i] belong to one seed.
 PairedTest paired_t_test(const std::vector<double>& a, const std::vector<double>& b);
 
+/// The p of one family of tests after Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979): when no
+/// hypothesis of the family is false, the smallest lies below a level with at most that probability. NaN is no test: it
+/// stays, and does not count.
+std::vector<double> holm_corrected(const std::vector<double>& p);
+
 /// Two-sided probability that |T| >= |t| under `degrees` >= 1 degrees of freedom (Abramowitz and Stegun 26.7.3
 /// and 26.7.4, exact for whole degrees).
 double t_test_p(double t, int degrees);

@@ -6,6 +6,7 @@
 #include <numbers>
 #include <regex>
 
+#include "recipes/report/ablation_differences.h"
 #include "recipes/report/ablation_report.h"
 #include "recipes/report/paired_test.h"
 #include "tests/recipes/program.h"
@@ -335,5 +336,36 @@ TEST_SUITE("unit") {
     CHECK(nlohmann::json::parse(ablation_json(report))["comparisons"][0]["arms"][1]["loss"]["p"].get<double>() ==
           doctest::Approx(1 - 2 * std::atan(11.0) / std::numbers::pi));
     CHECK(ablation_svg(report).find("both") != std::string::npos);
+  }
+
+  TEST_CASE("ablation tables: an arm is held against its reference and that one's; p counts all of these tests") {
+    using namespace coppice;
+    AblationReport report{.recipe = "chain", .seeds = {1, 2}, .shared = ""};
+    report.comparisons.push_back({.stage = "core", .title = "After recovery: core", .arms = {}});
+    const auto add = [&](const char* name, const char* reference, double first, double second) {
+      ReportArm arm{.name = name, .reference = reference, .models = {}, .costs = {ArmCost{}, ArmCost{}}};
+      for (const double loss : {first, second}) arm.models.push_back({.name = "core", .score = {.loss = loss}});
+      report.comparisons[0].arms.push_back(arm);
+    };
+    add("base", "base", 3.0, 3.2);
+    add("cut", "base", 3.5, 3.8);      // +0.5 and +0.6: t = 11
+    add("refitted", "cut", 3.4, 3.5);  // -0.1 and -0.3: t = -2; against base +0.4 and +0.3: t = 7
+    const auto cauchy = [](double t) { return 1 - 2 * std::atan(t) / std::numbers::pi; };
+    const std::vector<ReportTable> tables = ablation_tables(report, report.comparisons[0]);
+    REQUIRE(tables.size() >= 2);
+    using Row = std::vector<std::string>;
+    REQUIRE(tables[1].rows.size() == 3);
+    CHECK(tables[1].rows[0] == Row{"cut", "base", "+0.550 (p 0.173)"});       // 3 x 0.058
+    CHECK(tables[1].rows[1] == Row{"refitted", "cut", "-0.200 (p 0.295)"});   // the largest, once
+    CHECK(tables[1].rows[2] == Row{"refitted", "base", "+0.350 (p 0.181)"});  // 2 x 0.090
+    const Json arm = Json::parse(ablation_json(report))["comparisons"][0]["arms"][2];
+    CHECK(arm["loss"]["p"].get<double>() == doctest::Approx(cauchy(2)));
+    CHECK(arm["loss"]["p_holm"].get<double>() == doctest::Approx(cauchy(2)));
+    CHECK(arm["also_against"]["base"]["loss"]["difference"].get<double>() == doctest::Approx(0.35));
+    CHECK(arm["also_against"]["base"]["loss"]["p_holm"].get<double>() == doctest::Approx(2 * cauchy(7)));
+    CHECK(ablation_verdict(report).find("by loss better: none, worse: none") != std::string::npos);
+
+    report.comparisons[0].arms[0].reference = "refitted";  // in a circle each is held against the two others, once
+    CHECK(differences_of(report.comparisons[0]).size() == 6);
   }
 }

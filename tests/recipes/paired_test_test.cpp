@@ -44,4 +44,16 @@ TEST_SUITE("unit") {
     CHECK(std::isnan(paired_t_test({1, 2}, {0, 1}).p));  // no spread, no test
     CHECK(paired_t_test({1, 2}, {0, 1}).mean == 1.0);
   }
+
+  TEST_CASE("Holm: the smallest of four p counts four times, the next three; what is no test does not count") {
+    const std::vector<double> corrected = holm_corrected({0.01, NAN, 0.04, 0.03, 0.005});
+    REQUIRE(corrected.size() == 5);
+    CHECK(corrected[4] == doctest::Approx(0.02));
+    CHECK(corrected[0] == doctest::Approx(0.03));
+    CHECK(corrected[3] == doctest::Approx(0.06));
+    CHECK(corrected[2] == doctest::Approx(0.06));  // 0.04 once, but no smaller than the one before
+    CHECK(std::isnan(corrected[1]));
+    CHECK(holm_corrected({0.6, 0.7}) == std::vector<double>{1, 1});
+    CHECK(holm_corrected({}).empty());
+  }
 }
