@@ -9,8 +9,10 @@
 #include "recipes/run/lineage.h"
 #include "recipes/stages/evaluate.h"
 #include "recipes/stages/export.h"
+#include "recipes/stages/label.h"
 #include "recipes/stages/stages.h"
 #include "recipes/stages/train.h"
+#include "src/model/parameters.h"
 #include "tests/recipes/given_model.h"
 
 using namespace coppice;
@@ -66,7 +68,7 @@ TEST_SUITE("recipe") {
       for (const DistinctStage& stage : plan.stages)
         if (stage.cost.name == "dense") CHECK(stage.num_users >= ablation.runs.size() / 2);
     }
-    CHECK(ablations == 8);
+    CHECK(ablations == 14);
   }
 
   TEST_CASE("shipped recipes: those that import a model ask for its file; with another model every key holds") {
@@ -95,6 +97,7 @@ TEST_SUITE("recipe") {
       CHECK(flops.at("scratch_1x") == doctest::Approx(flops.at("both")).epsilon(0.01));
       CHECK(flops.at("scratch_1.5x") == doctest::Approx(1.5 * flops.at("both")).epsilon(0.01));
       CHECK(flops.at("scratch_5x") == doctest::Approx(5 * flops.at("both")).epsilon(0.01));
+      CHECK(flops.at("both_top_16") == flops.at("both"));
     }
   }
 
@@ -174,5 +177,50 @@ TEST_SUITE("recipe") {
       CHECK(teacher_of.at("weak_0.5") == teacher_of.at("weak_kl_0.9"));
       CHECK(teacher_of.at("strong_0.5") == teacher_of.at("plain"));
     }
+  }
+
+  TEST_CASE(
+      "shipped recipes: arms of labels differ in loss and labels alone: one start and one order of tokens a seed") {
+    for (const char* file : {"label_frontier.toml", "label_weights.toml", "label_size_800k.toml", "label_size_5m.toml",
+                             "distil_from.toml"}) {
+      CAPTURE(file);
+      Ablation ablation = load_ablation((kFolder / file).string(), {}, {});
+      CHECK(ablation.seeds.size() == 5);
+      const AblationPlan plan = plan_ablation(ablation, "", 0);
+      std::map<uint64_t, std::set<std::string>> starts;  // of one seed: cuts, or none
+      std::map<uint64_t, std::set<Json>> drawn;
+      for (const ArmRun& run : ablation.runs) {
+        CAPTURE(run.arm);
+        const auto& core = run.recipe.stage("core").get<TrainStage>();
+        drawn[run.seed].insert(drawing_json(core.training));
+        CHECK((core.from.empty() ? core.model == "student" : core.from == "pruned"));
+        CHECK(core.from.empty() == run.arm.starts_with("fresh_"));
+        CHECK(core.has_teacher() == !run.arm.ends_with("plain"));
+        if (!core.labels.empty()) {  // stored labels read what a live teacher reads
+          const auto& labels = run.recipe.stage("labels").get<LabelStage>();
+          CHECK(labels.window_rule == "aligned");
+          CHECK(labels.context == core.training.seq_len);
+        }
+        for (size_t s = 0; s < run.recipe.stages.size(); ++s)
+          if (run.recipe.stages[s].name == "pruned") starts[run.seed].insert(plan.stages[run.stages[s]].fingerprint);
+      }
+      for (const uint64_t seed : ablation.seeds) {
+        CHECK(starts.at(seed).size() == 1);
+        CHECK(drawn.at(seed).size() == 1);
+      }
+      CHECK(drawn.at(1) != drawn.at(2));
+    }
+  }
+
+  TEST_CASE("shipped recipes: one cut and two end at one size and see as many tokens") {
+    const Ablation ablation = load_ablation((kFolder / "progressive.toml").string(), {}, {});
+    std::set<std::pair<int64_t, int64_t>> ends;
+    for (const ArmRun& run : ablation.runs) {
+      int64_t tokens = 0;
+      for (const std::string& name : ancestors_of(run.recipe, "core"))
+        if (const TrainingOptions* training = training_of(run.recipe.stage(name))) tokens += training->tokens;
+      ends.emplace(count_parameters(run.recipe.model_after("core")), tokens);
+    }
+    CHECK(ends.size() == 1);
   }
 }
