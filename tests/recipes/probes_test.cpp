@@ -1,6 +1,7 @@
 // Calibration and copying from the rows of an evaluate stage to the report, beside a row of before they were computed;
 // what the program leaves.
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
@@ -119,12 +120,16 @@ TEST_SUITE("unit") {
     report.models[0].role = "source";
     report.models[1].role = "pruned";
     report.models[2].role = "student";
+    report.stages = {{.name = "dense"}, {.name = "pruned", .from = "dense"}, {.name = "long", .from = "pruned"}};
     const ReportTable table = comparisons_table(report);
-    REQUIRE(table.rows.size() == 3);
-    CHECK(cell(table, 0, "loss at fitted T") == "3.100");
-    CHECK(cell(table, 1, "model") == "pruned");
-    CHECK(cell(table, 1, "loss at fitted T") == "2.800");
-    CHECK(cell(table, 2, "loss at fitted T") == "\u2013");
+    const auto fitted_loss = [&](std::string_view model) {
+      for (size_t row = 0; row < table.rows.size(); ++row)
+        if (cell(table, row, "model").starts_with(model)) return cell(table, row, "loss at fitted T");
+      return fmt::format("no row of {}", model);
+    };
+    CHECK(fitted_loss("long") == "3.100");
+    CHECK(fitted_loss("pruned") == "2.800");
+    CHECK(fitted_loss("dense") == "\u2013");
   }
 
   TEST_CASE("probes: an ablation compares them over seeds") {
