@@ -87,7 +87,8 @@ void Compaction::cut(const std::vector<std::vector<int64_t>>& living, Model& mod
   Optimizer its_optimizer(optimizer, *smaller.arena);
   for (const std::string& slot : optimizer.slot_names())
     for (const Parameter& row : parameter_table(model.config))
-      its_optimizer.slot(slot, row.name).copy_(slice_parameter(row, optimizer.slot(slot, row.name), plan));
+      its_optimizer.slot(slot, row.name)
+          .copy_(slice_parameter(model.config, row, optimizer.slot(slot, row.name), plan));
   model = std::move(smaller);
   optimizer = std::move(its_optimizer);
   living_ = living;

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <charconv>
 
@@ -12,7 +13,7 @@
 namespace coppice {
 namespace {
 
-constexpr uint64_t kVersion = 3;
+constexpr uint64_t kVersion = 3, kAxisVersion = 4;  // of FFN channels; of an axis that the file names
 
 /// Over everything the file says, as it is read: a flipped byte of the file's own structure may pass for other numbers.
 std::string content_sha256(const MaskFile& masks) {
@@ -25,6 +26,7 @@ std::string content_sha256(const MaskFile& masks) {
   hash.update(fmt::format("{} {} {} {} {} {}\n", scores.size(0), scores.size(1), masks.source_sha256, masks.num_kept,
                           masks.epsilon, masks.method));
   hash.update(masks.global ? "global" : "layer");
+  if (masks.axis != CutAxis::ffn) hash.update(row_of(masks.axis).name);
   hash.update(bytes_of(scores.const_data_ptr<float>(), scores.nbytes()));
   hash.update(bytes_of(soft.const_data_ptr<float>(), soft.nbytes()));
   hash.update(bytes_of(widths.data(), widths.size() * sizeof(int64_t)));
@@ -48,7 +50,8 @@ void save_masks(const std::filesystem::path& path, const MaskFile& masks) {
   const std::vector<int64_t> widths = masks.widths();
   writer.write_chunked("/kept", Hdf5Type::i64, {dims[0]}, dims[0], widths.data());
   writer.set_attribute("/", "format", "coppice.masks");
-  writer.set_attribute("/", "version", kVersion);
+  writer.set_attribute("/", "version", masks.axis == CutAxis::ffn ? kVersion : kAxisVersion);
+  if (masks.axis != CutAxis::ffn) writer.set_attribute("/", "axis", row_of(masks.axis).name);
   writer.set_attribute("/", "source_sha256", masks.source_sha256);
   writer.set_attribute("/", "num_kept", static_cast<uint64_t>(masks.num_kept));
   writer.set_attribute("/", "top_k_epsilon", fmt::format("{}", masks.epsilon));
@@ -67,9 +70,9 @@ MaskFile load_masks(const std::filesystem::path& path) {
   if (reader.string_attribute("/", "format") != "coppice.masks")
     throw UserError::bad_file(path.string(), "not a mask file (format is not coppice.masks)");
   const uint64_t version = reader.unsigned_attribute("/", "version");
-  if (version != kVersion)
-    throw UserError::bad_file(path.string(),
-                              fmt::format("mask file version {}, this program reads {}", version, kVersion));
+  if (version != kVersion && version != kAxisVersion)
+    throw UserError::bad_file(path.string(), fmt::format("mask file version {}, this program reads {} and {}", version,
+                                                         kVersion, kAxisVersion));
   const Hdf5Shape shape = reader.shape("/scores");
   if (shape.dims.size() != 2 || shape.dims != reader.shape("/soft").dims || shape.dims[0] < 1 || shape.dims[1] < 1 ||
       shape.dims[0] > 4096 || shape.dims[1] > (1u << 24))
@@ -80,6 +83,14 @@ MaskFile load_masks(const std::filesystem::path& path) {
   masks.soft_LF = at::empty(sizes, at::kFloat);
   reader.read_all("/scores", Hdf5Type::f32, masks.scores_LF.mutable_data_ptr<float>(), masks.scores_LF.nbytes());
   reader.read_all("/soft", Hdf5Type::f32, masks.soft_LF.mutable_data_ptr<float>(), masks.soft_LF.nbytes());
+  if (version == kAxisVersion) {
+    const std::string name = reader.string_attribute("/", "axis");
+    const std::optional<CutAxis> axis = find_axis(name);
+    if (!axis)
+      throw UserError::bad_file(path.string(),
+                                fmt::format("axis '{}', expected {}", printable(name), fmt::join(axis_names(), ", ")));
+    masks.axis = *axis;
+  }
   masks.source_sha256 = reader.string_attribute("/", "source_sha256");
   masks.num_kept = static_cast<int64_t>(reader.unsigned_attribute("/", "num_kept"));
   const std::string epsilon = reader.string_attribute("/", "top_k_epsilon");

@@ -1,6 +1,6 @@
 // masks.h5: what learn_masks decided, as a small file of its own: /scores and /soft, f32 [L, F], /kept, i64 [L]
 // (channels that each layer keeps), with the identity of the source, the method, the last epsilon and a hash of all of
-// it.
+// it. Masks over another axis (pruning/cut_axis.h): [rows, units], version 4, which names the axis.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <string>
 #include <vector>
+
+#include "pruning/cut_axis.h"
 
 namespace coppice {
 
@@ -21,6 +23,7 @@ struct MaskFile {
   std::vector<int64_t> kept = {};  // one a layer; empty = num_kept in each
   std::string method = "soft_top_k";
   bool global = false;  // kept differs between layers on purpose
+  CutAxis axis = CutAxis::ffn;
 
   std::vector<int64_t> widths() const;
 };

@@ -75,19 +75,19 @@ MaskHealth mask_health(const at::Tensor& soft_mask_LF, const at::Tensor& raw_LF,
   return mask_health({.soft_LF = soft_mask_LF, .raw_LF = raw_LF, .hard_LF = hard_top_k(raw_LF, num_kept), .k = k});
 }
 
-std::string mask_collapse(const MaskHealth& health, double p, int64_t num_channels) {
+std::string mask_collapse(const MaskHealth& health, double p, int64_t num_channels, CutAxis axis) {
   if (!std::isfinite(health.score_std))
     throw DivergedError(fmt::format("mask scores are not finite: standard deviation {}", health.score_std));
   for (size_t layer = 0; layer < health.layer_sharpness.size(); ++layer) {
     const double sharpness = health.layer_sharpness[layer],
                  flat = health.layer_kept[layer] / static_cast<double>(num_channels);
-    if (!std::isfinite(sharpness)) throw DivergedError(fmt::format("layer {}: the FFN mask is not finite", layer));
+    const std::string what = fmt::format("layer {}: {}", layer, row_of(axis).mask);
+    if (!std::isfinite(sharpness)) throw DivergedError(what + " is not finite");
     if (p > kUndecidedFrom && flat < 1.0 && sharpness < flat + kDecided * std::min(flat, 1.0 - flat))
       return fmt::format(
-          "layer {}: the FFN mask has not decided after {:.0f} % of its steps: sharpness {:.3f}, an undecided mask has "
-          "{:.3f} (keep {:.0f} of {}); "
-          "raise score_lr or the tokens of the stage",
-          layer, 100 * p, sharpness, flat, health.layer_kept[layer], num_channels);
+          "{} has not decided after {:.0f} % of its steps: sharpness {:.3f}, an undecided mask has {:.3f} (keep {:.0f} "
+          "of {}); raise score_lr or the tokens of the stage",
+          what, 100 * p, sharpness, flat, health.layer_kept[layer], num_channels);
   }
   return {};
 }

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "pruning/cut_axis.h"
+
 namespace coppice {
 
 struct MaskHealthInput {
@@ -38,7 +40,7 @@ MaskHealth mask_health(const at::Tensor& soft_mask_LF, const at::Tensor& raw_LF,
 /// Why the mask has collapsed, with layer and numbers; empty when it has not. In the second half (p > 0.5) a layer that
 /// is cut must have decided: sharpness of at least K/F + 0.05 min(K/F, 1 - K/F). DivergedError whenever a number is not
 /// finite.
-std::string mask_collapse(const MaskHealth& health, double p, int64_t num_channels);
+std::string mask_collapse(const MaskHealth& health, double p, int64_t num_channels, CutAxis axis = CutAxis::ffn);
 /// The same for held-out losses: in the second half the hard cut must be better than a random one.
 std::string cut_collapse(double hard_loss, double random_loss, double p);
 /// Empty, or why the decision seems to have come too early: kept sets that no longer move although no more than 0.3 of

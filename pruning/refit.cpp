@@ -20,8 +20,8 @@ ResidualNorm in_front_of_ffn(const ModelConfig& config, const LayerWeights& w, c
   const at::Tensor none;
   const double eps = config.rms_norm_eps;
   const ResidualNorm norm = residual_rms_norm(stream_ND, none, w.attention_norm.value, none, eps);
-  return residual_rms_norm(norm.residual_ND, self_attention(config, w, norm.normed_ND, input, frequencies),
-                           w.ffn_norm.value, none, eps);
+  const at::Tensor heads_NQ = attention_hidden(config, w, norm.normed_ND, input, frequencies);
+  return residual_rms_norm(norm.residual_ND, linear(heads_NQ, w.o.value, none), w.ffn_norm.value, none, eps);
 }
 
 at::Tensor ffn_hidden(const LayerWeights& w, const at::Tensor& normed_ND, const at::Tensor& ffn_mask_F) {

@@ -13,8 +13,8 @@ at::Tensor flap_scores(const at::Tensor& down_DF, const at::Tensor& variance_F) 
 
 at::Tensor score_flap(const ScoreInput& input) {
   const std::vector<ChannelMoments> moments = hidden_moments(input);
-  return score_by_layer(input, [&](int64_t layer) {
-    return flap_scores(down_weight(*input.model, layer), moments[static_cast<size_t>(layer)].variance());
+  return score_by_columns(input, [&](int64_t layer) {
+    return flap_scores(writer_weight(input, layer), moments[static_cast<size_t>(layer)].variance());
   });
 }
 

@@ -7,7 +7,7 @@
 namespace coppice {
 
 at::Tensor score_magnitude(const ScoreInput& input) {
-  return score_by_layer(input, [&](int64_t layer) { return down_weight(*input.model, layer).norm(2, 0); });
+  return score_by_columns(input, [&](int64_t layer) { return writer_weight(input, layer).norm(2, 0); });
 }
 
 }  // namespace coppice

@@ -1,5 +1,5 @@
 // taylor: mean over samples of |sum over the sample's tokens of x_j dL/dx_j|, first order in removing the channel
-// (Molchanov et al. 2017, arXiv 1611.06440, eq. 8). With a multiplier m_j on the channel, the sum is dL/dm_j at m = 1,
+// (Molchanov et al. 2017, arXiv 1611.06440, eq. 8). With a multiplier m_j on the unit, the sum is dL/dm_j at m = 1,
 // so the backward pass of the mask gives it. A sample is a row of a batch, L its mean next-token loss over live tokens.
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -15,11 +15,12 @@ at::Tensor score_taylor(const ScoreInput& input) {
   COPPICE_CHECK(!input.batches.empty(), "this score needs calibration batches");
   COPPICE_CHECK(!model.arena->has_gradient(), "taylor would add to the gradient of the weights");
   c10::AutoGradMode with_gradients(true);
-  FfnMasks ones;
-  for (const int64_t width : model.config.intermediate_size)
-    ones.multiplier_F.push_back(at::ones({width}).set_requires_grad(true));
-  std::vector<at::Tensor> sum_F;
-  for (const int64_t width : model.config.intermediate_size) sum_F.push_back(at::zeros({width}, at::kDouble));
+  std::vector<at::Tensor> one_U, sum_U;  // a row each
+  for (const int64_t units : units_of(model.config, input.axis)) {
+    one_U.push_back(at::ones({units}).set_requires_grad(true));
+    sum_U.push_back(at::zeros({units}, at::kDouble));
+  }
+  const FfnMasks ones = masks_on(input.axis, one_U, model.config);
   int64_t num_samples = 0;
   for (const Batch& batch : input.batches) {
     for (int64_t row = 0; row < batch.token_BT.size(0); ++row) {
@@ -27,16 +28,16 @@ at::Tensor score_taylor(const ScoreInput& input) {
       if (!label_N.ne(kIgnoredLabel).any().item<bool>()) continue;
       const at::Tensor hidden_ND = decoder_hidden(model, batch.input().part(row, 1, 0, batch.token_BT.size(1)), ones);
       linear_mixed_cross_entropy(hidden_ND, output_head(model), label_N, {}, 0.0, 0.0).backward();
-      for (size_t layer = 0; layer < sum_F.size(); ++layer) {
-        sum_F[layer] += ones.multiplier_F[layer].grad().to(at::kDouble).abs();
-        ones.multiplier_F[layer].mutable_grad() = at::Tensor();
+      for (size_t r = 0; r < sum_U.size(); ++r) {
+        sum_U[r] += one_U[r].grad().to(at::kDouble).abs();
+        one_U[r].mutable_grad() = at::Tensor();
       }
       ++num_samples;
     }
   }
   COPPICE_CHECK(num_samples > 0, "the calibration batches hold no live token");
-  return score_by_layer(
-      input, [&](int64_t layer) { return sum_F[static_cast<size_t>(layer)] / static_cast<double>(num_samples); });
+  return score_by_row(input,
+                      [&](int64_t r) { return sum_U[static_cast<size_t>(r)] / static_cast<double>(num_samples); });
 }
 
 }  // namespace coppice

@@ -12,8 +12,8 @@ at::Tensor wanda_sp_scores(const at::Tensor& down_DF, const at::Tensor& mean_squ
 
 at::Tensor score_wanda_sp(const ScoreInput& input) {
   const std::vector<ChannelMoments> moments = hidden_moments(input);
-  return score_by_layer(input, [&](int64_t layer) {
-    return wanda_sp_scores(down_weight(*input.model, layer), moments[static_cast<size_t>(layer)].mean_square());
+  return score_by_columns(input, [&](int64_t layer) {
+    return wanda_sp_scores(writer_weight(input, layer), moments[static_cast<size_t>(layer)].mean_square());
   });
 }
 

@@ -64,23 +64,33 @@ const ScoreRow& find_score(const std::string& name, const std::string& where) {
                                              printable(name), nearest(name, names()), score_names()));
 }
 
-at::Tensor score_by_layer(const ScoreInput& input, const std::function<at::Tensor(int64_t)>& score) {
-  const std::vector<int64_t>& widths = input.model->config.intermediate_size;
+at::Tensor score_by_row(const ScoreInput& input, const std::function<at::Tensor(int64_t)>& score) {
+  const std::vector<int64_t> widths = units_of(input.model->config, input.axis);
   const auto other = std::ranges::find_if(widths, [&](int64_t width) { return width != widths.front(); });
   if (other != widths.end() && !input.pad)
     throw UserError::recipe(
         "scores",
         fmt::format("layers of different FFN widths cannot be scored together: layer 0 has {}, layer {} has {}",
                     widths.front(), other - widths.begin(), *other));
-  at::Tensor scores_LF = at::full({static_cast<int64_t>(widths.size()), std::ranges::max(widths)},
+  at::Tensor scores_RU = at::full({static_cast<int64_t>(widths.size()), std::ranges::max(widths)},
                                   -std::numeric_limits<float>::infinity(), at::kFloat);
-  for (int64_t layer = 0; layer < scores_LF.size(0); ++layer)
-    scores_LF[layer].narrow(0, 0, widths[static_cast<size_t>(layer)]).copy_(score(layer));
-  return scores_LF;
+  for (int64_t row = 0; row < scores_RU.size(0); ++row)
+    scores_RU[row].narrow(0, 0, widths[static_cast<size_t>(row)]).copy_(score(row));
+  return scores_RU;
 }
 
-at::Tensor down_weight(const Model& model, int64_t layer) {
-  return model.arena->read_master()[fmt::format("layers.{}.mlp.down_proj.weight", layer)].to(at::kDouble);
+at::Tensor score_by_columns(const ScoreInput& input, const std::function<at::Tensor(int64_t)>& score_of_columns) {
+  const std::vector<int64_t> units = units_of(input.model->config, input.axis);
+  return score_by_row(input, [&](int64_t layer) {
+    const at::Tensor score_C = score_of_columns(layer);
+    const int64_t count = units[static_cast<size_t>(layer)];
+    return score_C.size(0) == count ? score_C : score_C.view({count, -1}).norm(2, 1);
+  });
+}
+
+at::Tensor writer_weight(const ScoreInput& input, int64_t layer) {
+  const char* name = input.axis == CutAxis::ffn ? "mlp.down_proj" : "self_attn.o_proj";
+  return input.model->arena->read_master()[fmt::format("layers.{}.{}.weight", layer, name)].to(at::kDouble);
 }
 
 void walk_hidden(const ScoreInput& input, const HiddenTap& tap) {
@@ -88,8 +98,10 @@ void walk_hidden(const ScoreInput& input, const HiddenTap& tap) {
   COPPICE_CHECK(!input.batches.empty(), "this score needs calibration batches");
   for (const Batch& batch : input.batches) {
     const at::Tensor live_BT = batch.true_label_BT.ne(kIgnoredLabel);
-    const DecoderTap of_layer = [&](int layer, const at::Tensor& hidden_NF) { tap(layer, hidden_NF, live_BT); };
-    decoder_hidden(*input.model, batch.input(), {}, {.ffn_hidden = of_layer});
+    const DecoderTap of_layer = [&](int layer, const at::Tensor& hidden_NC) { tap(layer, hidden_NC, live_BT); };
+    DecoderTaps taps;
+    (input.axis == CutAxis::ffn ? taps.ffn_hidden : taps.attention_hidden) = of_layer;
+    decoder_hidden(*input.model, batch.input(), {}, taps);
   }
 }
 

@@ -1,6 +1,8 @@
-// One-shot importance scores of FFN channels: a file each (score_<name>.cpp), a row each in the table of scores.cpp.
-// x = silu(gate) * up as it enters down_proj, W = down_proj [D, F], j a channel, n a live token. Higher = keep; the top
-// K of each layer stay.
+// One-shot importance scores of what a cut may take (pruning/cut_axis.h): a file each (score_<name>.cpp), a row each in
+// the table of scores.cpp. Higher = keep; the top K of each row stay.
+// FFN channels: x = silu(gate) * up as it enters W = down_proj [D, F], j a channel, n a live token. Attention heads: x
+// as it enters W = o_proj [D, H K]; the score of a group is the L2 norm of its columns' scores, as FLAP and Minitron's
+// code sum up a head.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,6 +12,7 @@
 #include <span>
 #include <string>
 
+#include "pruning/cut_axis.h"
 #include "src/data/windows.h"
 #include "src/model/decoder.h"
 
@@ -20,6 +23,7 @@ struct ScoreInput {
   std::span<const Batch> batches;  // calibration, only for rows with passes
   uint64_t seed = 1;
   bool pad = false;  // layers of different widths: the rows of narrower ones end in -inf; false: they are refused
+  CutAxis axis = CutAxis::ffn;
 };
 
 struct ScoreRow {
@@ -27,7 +31,7 @@ struct ScoreRow {
   const char* help;
   int passes;  // over the calibration text, in forward passes: 0 reads none, 2 = forward and the gradient of the
                // activations
-  at::Tensor (*compute)(const ScoreInput&);  // [L, F] float32, higher = keep
+  at::Tensor (*compute)(const ScoreInput&);  // [R, U] float32, higher = keep
 };
 /// magnitude, activation, wanda_sp, flap, taylor, random, first_k. Without `pad` all need layers of one width:
 /// UserError::recipe otherwise.
@@ -46,20 +50,22 @@ at::Tensor score_random(const ScoreInput& input);
 at::Tensor score_first_k(const ScoreInput& input);
 
 // -- what several of them use --
-/// Rows computed layer by layer by `score(layer)`, each [F of that layer]; UserError::recipe when layers differ in
-/// width and input.pad is false.
-at::Tensor score_by_layer(const ScoreInput& input, const std::function<at::Tensor(int64_t)>& score);
-/// down_proj of a layer, [D, F] in double, without gradient.
-at::Tensor down_weight(const Model& model, int64_t layer);
-/// Runs every calibration batch through the model without gradients: tap(layer, x [N, F], live [B, T] bool).
+/// Rows computed one by one by `score(row)`, each [units of that row]; UserError::recipe when layers differ in width
+/// and input.pad is false.
+at::Tensor score_by_row(const ScoreInput& input, const std::function<at::Tensor(int64_t)>& score);
+/// The same from a score a column of W: a unit has the L2 norm of its columns', and a unit of one column what it has.
+at::Tensor score_by_columns(const ScoreInput& input, const std::function<at::Tensor(int64_t layer)>& score_of_columns);
+/// W of a layer in double, without gradient: down_proj [D, F], or o_proj [D, H K].
+at::Tensor writer_weight(const ScoreInput& input, int64_t layer);
+/// Runs every calibration batch through the model without gradients: tap(layer, x [N, columns of W], live [B, T] bool).
 /// InternalError without batches.
-using HiddenTap = std::function<void(int64_t layer, const at::Tensor& hidden_NF, const at::Tensor& live_BT)>;
+using HiddenTap = std::function<void(int64_t layer, const at::Tensor& hidden_NC, const at::Tensor& live_BT)>;
 void walk_hidden(const ScoreInput& input, const HiddenTap& tap);
 
 // -- the formulas alone, for hand-computed cases --
-/// One batch's part of the activation score, [F] in double: sum over samples of (mean over live tokens of |hidden|)^2.
+/// One batch's part of the activation score, [C] in double: sum over samples of (mean over live tokens of |hidden|)^2.
 /// live_BT is bool.
-at::Tensor activation_squares(const at::Tensor& hidden_NF, const at::Tensor& live_BT);
+at::Tensor activation_squares(const at::Tensor& hidden_NC, const at::Tensor& live_BT);
 /// mean_i |W_ij| * sqrt(mean over tokens of x_j^2), from W [D, F] and that mean [F].
 at::Tensor wanda_sp_scores(const at::Tensor& down_DF, const at::Tensor& mean_square_F);
 /// Var(x_j) * sum_i W_ij^2.

@@ -199,8 +199,8 @@ GradientPrint gradient_of(const Model& model, const TestBatch& test, const at::T
     targets.push_back(std::move(part.targets));
   }
   FfnMasks leaves;
-  for (const at::Tensor& mask_F : masks.multiplier_F)
-    leaves.multiplier_F.push_back(mask_F.detach().clone().requires_grad_());
+  for (const auto member : {&FfnMasks::multiplier_F, &FfnMasks::multiplier_G})
+    for (const at::Tensor& mask : masks.*member) (leaves.*member).push_back(mask.detach().clone().requires_grad_());
   accumulate_gradient(
       model, batches, [&](const Batch& batch) { return targets[static_cast<size_t>(&batch - batches.data())]; }, leaves,
       gradient_scale(live), loss);
@@ -209,6 +209,8 @@ GradientPrint gradient_of(const Model& model, const TestBatch& test, const at::T
     print.add(entry.name, model.arena->gradient_of(entry.name));
   for (size_t layer = 0; layer < leaves.multiplier_F.size(); ++layer)
     print.add(fmt::format("the mask of layer {}", layer), leaves.multiplier_F[layer].grad());
+  for (size_t layer = 0; layer < leaves.multiplier_G.size(); ++layer)
+    print.add(fmt::format("the mask of layer {}'s heads", layer), leaves.multiplier_G[layer].grad());
   model.arena->zero_gradient();
   return print;
 }

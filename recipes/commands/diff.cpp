@@ -74,15 +74,20 @@ std::string verdict(bool equal, const std::string& what) {
   return fmt::format("{}: {}\n", equal ? "equal" : "different", what);
 }
 
+std::string axes_line(CutAxis a, CutAxis b) {
+  return fmt::format("  axes: A {}, B {}\n", row_of(a).name, row_of(b).name);
+}
+
 std::string diff_masks(const MaskFile& a, const MaskFile& b) {
   const Kept kept_a = kept_by(a), kept_b = kept_by(b);
   const bool one_shape = a.scores_LF.sizes() == b.scores_LF.sizes();
   const bool values = one_shape && at::equal(a.scores_LF, b.scores_LF) && at::equal(a.soft_LF, b.soft_LF);
-  std::string text = verdict(values && kept_a == kept_b && a.source_sha256 == b.source_sha256,
+  std::string text = verdict(values && kept_a == kept_b && a.source_sha256 == b.source_sha256 && a.axis == b.axis,
                              fmt::format("kept channels {}, scores and soft values {}",
                                          kept_a == kept_b ? "agree" : "differ", values ? "agree" : "differ"));
   if (a.source_sha256 != b.source_sha256)
     text += fmt::format("  models: A {}, B {}\n", printable(a.source_sha256), printable(b.source_sha256));
+  if (a.axis != b.axis) return text + axes_line(a.axis, b.axis);
   if (a.method != b.method) text += fmt::format("  methods: A {}, B {}\n", printable(a.method), printable(b.method));
   if (!one_shape)
     return text + fmt::format("  channels: A {} x {}, B {} x {}\n", a.scores_LF.size(0), a.scores_LF.size(1),
@@ -94,11 +99,13 @@ std::string diff_masks(const MaskFile& a, const MaskFile& b) {
 }
 
 std::string diff_plans(const PrunePlan& a, const PrunePlan& b) {
-  std::string text = verdict(a.kept == b.kept && a.source_sha256 == b.source_sha256 && a.scores == b.scores,
-                             fmt::format("kept channels {}", a.kept == b.kept ? "agree" : "differ"));
+  std::string text =
+      verdict(a.kept == b.kept && a.source_sha256 == b.source_sha256 && a.scores == b.scores && a.axis == b.axis,
+              fmt::format("kept channels {}", a.kept == b.kept ? "agree" : "differ"));
   if (a.scores != b.scores) text += fmt::format("  scores: A {}, B {}\n", printable(a.scores), printable(b.scores));
   if (a.source_sha256 != b.source_sha256)
     text += fmt::format("  models: A {}, B {}\n", printable(a.source_sha256), printable(b.source_sha256));
+  if (a.axis != b.axis) return text + axes_line(a.axis, b.axis);
   return text + overlap_lines(a.kept, b.kept, 0);
 }
 

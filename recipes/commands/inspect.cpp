@@ -200,6 +200,8 @@ std::string soft_histogram(const at::Tensor& soft_F) {
   return text;
 }
 
+std::string units_text(CutAxis axis) { return axis == CutAxis::ffn ? "channels" : row_of(axis).units; }
+
 std::string inspect_masks(const fs::path& path) {
   const MaskFile masks = load_masks(path);
   const std::vector<int64_t> widths = masks.widths();
@@ -211,9 +213,9 @@ std::string inspect_masks(const fs::path& path) {
                                          .epsilon = masks.epsilon,
                                          .global = masks.global});
   std::string text = fmt::format(
-      "mask by {}: {} layers x {} channels, {} kept {}, epsilon {}\nmodel {}\nsharpness {:.4f} (1 = binary), entropy "
+      "mask by {}: {} layers x {} {}, {} kept {}, epsilon {}\nmodel {}\nsharpness {:.4f} (1 = binary), entropy "
       "{:.4f}, std of raw scores {:.4f}\n",
-      printable(masks.method), masks.scores_LF.size(0), masks.scores_LF.size(1), masks.num_kept,
+      printable(masks.method), masks.scores_LF.size(0), masks.scores_LF.size(1), units_text(masks.axis), masks.num_kept,
       masks.global ? "on average" : "in each", masks.epsilon, masks.source_sha256, health.sharpness, health.entropy,
       health.score_std);
   for (size_t layer = 0; layer < health.layer_sharpness.size(); ++layer) {
@@ -228,7 +230,7 @@ std::string inspect_plan(const fs::path& path) {
   const PrunePlan plan = load_plan(path);
   std::string text = fmt::format("prune plan by {}, for the model {}\n", printable(plan.scores), plan.source_sha256);
   for (size_t layer = 0; layer < plan.kept.size(); ++layer)
-    text += fmt::format("  layer {}: {} channels kept, {} to {}\n", layer, plan.kept[layer].size(),
+    text += fmt::format("  layer {}: {} {} kept, {} to {}\n", layer, plan.kept[layer].size(), units_text(plan.axis),
                         plan.kept[layer].front(), plan.kept[layer].back());
   return text;
 }

@@ -120,6 +120,7 @@ struct ReportMaskLayer {
 struct ReportMasks {
   std::string stage;  // empty = no mask stage in this run
   int64_t num_channels = 0, num_kept = 0;
+  std::string units = "FFN channels a layer";  // what they count
   std::vector<double> step;
   std::vector<ReportMaskLayer> layers;
   std::vector<std::pair<std::string, double>>

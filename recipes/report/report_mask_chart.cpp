@@ -210,10 +210,10 @@ std::optional<Svg> mask_chart(const Report& report) {
       std::ranges::find_if(report.stages, [&](const ReportStage& row) { return row.name == masks.stage; });
 
   Svg svg(kChartWidth, 0);
-  svg.text(0, 14,
-           fmt::format("The mask of stage '{}': {} of {} FFN channels a layer", masks.stage, masks.num_kept,
-                       masks.num_channels),
-           "head");
+  svg.text(
+      0, 14,
+      fmt::format("The mask of stage '{}': {} of {} {}", masks.stage, masks.num_kept, masks.num_channels, masks.units),
+      "head");
   double y = 36;
   if (!masks.layers.empty() && !masks.step.empty()) {
     draw_layer_legend(svg, y, masks.layers.size());

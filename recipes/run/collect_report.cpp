@@ -11,6 +11,7 @@
 #include "recipes/language/recipe.h"
 #include "recipes/run/collect_speed.h"
 #include "recipes/run/lineage.h"
+#include "recipes/stages/cut_target.h"
 #include "recipes/stages/learn_masks.h"
 #include "recipes/stages/prune.h"
 #include "src/base/errors.h"
@@ -59,12 +60,14 @@ void add_models(Report& report, const Recipe& recipe, const Stage& stage, const 
 }
 
 ReportMasks masks_of_stage(const std::string& name, const Json& results,
-                           const std::vector<std::map<std::string, double>>& metrics, const ModelConfig& before,
-                           int64_t kept) {
+                           const std::vector<std::map<std::string, double>>& metrics, const Recipe& recipe,
+                           const LearnMasksStage& learned) {
+  const CutAxis axis = axis_of(learned.axis);
   ReportMasks masks = mask_series(metrics);
   masks.stage = name;
-  masks.num_channels = before.intermediate_size[0];
-  masks.num_kept = kept;
+  masks.num_channels = units_of(recipe.model_after(learned.from), axis).front();
+  masks.num_kept = units_of(recipe.models.at(learned.target), axis).front();
+  masks.units = row_of(axis).units_of_row;
   masks.soft_loss = number_or_absent(results, "heldout_soft_loss");
   masks.hard_loss = number_or_absent(results, "heldout_hard_loss");
   masks.random_loss = number_or_absent(results, "heldout_random_loss");
@@ -165,8 +168,7 @@ Report collect_report(const fs::path& root) {
       const Json& results = manifest->body.at("results");
       if (stage.kind == "evaluate") add_models(report, recipe, stage, manifest->body, root);
       if (const auto* learned = stage.find<LearnMasksStage>())
-        masks.push_back(masks_of_stage(stage.name, results, row.metrics, recipe.model_after(learned->from),
-                                       recipe.models.at(learned->target).intermediate_size[0]));
+        masks.push_back(masks_of_stage(stage.name, results, row.metrics, recipe, *learned));
       if (results.contains("masked_pruned_difference")) {
         const double difference = results["masked_pruned_difference"],
                      limit = results.value("masked_pruned_limit", kMaskedPrunedLimit);

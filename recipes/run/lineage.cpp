@@ -31,7 +31,8 @@ std::vector<std::string> teachers_of(const Recipe& recipe, const TrainStage& tra
 
 bool same_shape(const ModelConfig& a, const ModelConfig& b) {
   return a.hidden_size == b.hidden_size && a.num_hidden_layers == b.num_hidden_layers &&
-         a.intermediate_size == b.intermediate_size && a.num_attention_heads == b.num_attention_heads;
+         a.intermediate_size == b.intermediate_size && a.num_attention_heads == b.num_attention_heads &&
+         a.num_key_value_heads == b.num_key_value_heads;
 }
 
 /// Scores of prune stages that narrow, and of those the ones whose models are trained, and trained with a teacher.
@@ -164,9 +165,9 @@ Lineage lineage_of(const Recipe& recipe, const std::string& name) {
     lineage.training_tokens = 0;
     lineage.has_teacher = false;
     const bool uneven =
-        prune->scores != "masks" &&
+        prune->scores != "masks" && prune->axis == "ffn" &&
         global_cut(recipe, prune->from) != nullptr;  // its wider layers are cut, whatever the recipe's widths say
-    if (!uneven && recipe.model_after(name).intermediate_size == recipe.model_after(prune->from).intermediate_size)
+    if (!uneven && same_shape(recipe.model_after(name), recipe.model_after(prune->from)))
       lineage.kept_all = true;
     else
       lineage.cut = prune->scores;

@@ -12,6 +12,7 @@
 #include "recipes/language/training_options.h"
 #include "recipes/run/before_work.h"
 #include "recipes/run/lineage.h"
+#include "recipes/stages/cut_target.h"
 #include "recipes/stages/evaluate.h"
 #include "recipes/stages/export.h"
 #include "recipes/stages/label.h"
@@ -164,12 +165,14 @@ void check_masks(const Recipe& recipe, const Stage& stage, const Say& say) {
         fmt::format("stage '{}': k_ramp = {:g}: k comes down to the kept channels only after the last of {} steps, so "
                     "no step trains at that width",
                     stage.name, masks.k_ramp, steps));
-  const std::vector<int64_t> before = recipe.model_after(learned->from).intermediate_size;
-  if (recipe.models.at(learned->target).intermediate_size == before)
+  const CutAxis axis = axis_of(learned->axis);
+  const std::vector<int64_t> before = units_of(recipe.model_after(learned->from), axis);
+  if (units_of(recipe.models.at(learned->target), axis) == before)
     say(fmt::format(
-        "stage '{}': model.{} keeps all {} channels of every layer of '{}': there is nothing to decide, every mask is "
-        "1 and its cut changes nothing",
-        stage.name, learned->target, fmt::join(std::set<int64_t>(before.begin(), before.end()), "/"), learned->from));
+        "stage '{}': model.{} keeps all {} {} of every layer of '{}': there is nothing to decide, every mask is 1 and "
+        "its cut changes nothing",
+        stage.name, learned->target, fmt::join(std::set<int64_t>(before.begin(), before.end()), "/"),
+        axis == CutAxis::ffn ? "channels" : row_of(axis).units, learned->from));
 }
 
 void check_prune(const Recipe& recipe, const Stage& stage, const Say& say) {
@@ -185,8 +188,8 @@ void check_prune(const Recipe& recipe, const Stage& stage, const Say& say) {
         fmt::format("stage '{}': refit has no effect: masks that are learned together with the weights are what a cut "
                     "is refitted to, and those of '{}' end at 0 for all that goes",
                     stage.name, prune->from));
-  if (prune->scores != "masks" && global_cut(recipe, prune->from) == nullptr &&
-      recipe.model_after(stage.name).intermediate_size == recipe.model_after(prune->from).intermediate_size)
+  if (prune->scores != "masks" && (prune->axis != "ffn" || global_cut(recipe, prune->from) == nullptr) &&
+      recipe.model_after(stage.name) == recipe.model_after(prune->from))
     say(fmt::format("stage '{}': model.{} is as wide as '{}': nothing is cut", stage.name, prune->target, prune->from));
 }
 

@@ -11,6 +11,7 @@
 #include "recipes/language/identity.h"
 #include "recipes/language/recipe_reading.h"
 #include "recipes/stages/calibration.h"
+#include "recipes/stages/cut_target.h"
 #include "recipes/stages/import.h"
 #include "recipes/stages/prune.h"
 #include "recipes/stages/stage_cost.h"
@@ -19,6 +20,17 @@
 
 namespace coppice {
 namespace {
+
+/// Options that only FFN channels have.
+void check_axis(const OptionTable& table, const LearnMasksStage& stage) {
+  if (axis_of(stage.axis) == CutAxis::ffn) return;
+  const MaskOptions plain;
+  for (const auto& [key, is_plain] : {std::pair{"budget", stage.masks.budget == plain.budget},
+                                      {"round_to", stage.masks.round_to == plain.round_to},
+                                      {"compact_after", stage.masks.compact_after == plain.compact_after}})
+    check(is_plain, table.where(key),
+          fmt::format("{}: is of FFN channels alone, and this stage has axis = \"{}\"; leave it out", key, stage.axis));
+}
 
 std::any read(OptionTable& table, const Recipe& recipe, uint64_t seed) {
   LearnMasksStage masks;
@@ -30,6 +42,8 @@ std::any read(OptionTable& table, const Recipe& recipe, uint64_t seed) {
   check_input(recipe.stages, masks.from, model_kinds(), table.where("from"), "from");
   check_model(recipe, masks.target, table.where("target"), "target");
   check_mask_options(masks.masks, [&](const char* key) { return table.where(key); });
+  check_choice(masks.axis, axis_names(), table.where("axis"), "axis");
+  check_axis(table, masks);
   return masks;
 }
 
@@ -39,8 +53,18 @@ const TrainingOptions* training(const Stage& stage) { return &stage.get<LearnMas
 
 ModelConfig leaves_model(const Recipe& recipe, const Stage& stage) { return recipe.model_after(start(stage)); }
 
+/// Two scores that are standardised are 1 and -1, whatever they were.
+void check_heads(const Recipe& recipe, const Stage& stage, const LearnMasksStage& masks) {
+  const int64_t groups = recipe.model_after(masks.from).num_key_value_heads;
+  const bool scaled = masks.masks.score_scale == "standardise" && masks.masks.mask_method != "hard_concrete";
+  check(!scaled || groups != 2 || recipe.models.at(masks.target).num_key_value_heads == groups, stage.where,
+        fmt::format("{}: a layer has two key/value heads, and two standardised scores are 1 and -1 whatever they "
+                    "learn; give it score_scale = \"raw\"",
+                    stage.name));
+}
+
 /// Learned masks are one table: source and target have one width for all layers, which the budget can keep.
-void check_masks(const Recipe& recipe, const Stage& stage, const LearnMasksStage& masks) {
+void check_channels(const Recipe& recipe, const Stage& stage, const LearnMasksStage& masks) {
   constexpr const char* kRemedy =
       "learned masks need one width for all layers; a prune stage cuts such a model by a score (scores = "
       "\"activation\")";
@@ -65,8 +89,9 @@ void check_masks(const Recipe& recipe, const Stage& stage, const LearnMasksStage
 
 void check_models(const Recipe& recipe, const Stage& stage) {
   const auto& masks = stage.get<LearnMasksStage>();
-  check_target(recipe, stage, masks.from, masks.target);
-  check_masks(recipe, stage, masks);
+  const CutAxis axis = axis_of(masks.axis);
+  check_target(recipe, stage, masks.from, masks.target, axis);
+  axis == CutAxis::ffn ? check_channels(recipe, stage, masks) : check_heads(recipe, stage, masks);
   check_calibration(recipe, stage);
   check_attention_window(recipe, stage, masks.from, "seq_len", masks.training.seq_len);
 }
@@ -76,7 +101,7 @@ Json identity(const Recipe& recipe, const Stage& stage) {
   Json json = deciding(masks, kAlsoInFingerprints);
   json["masks"] = take_part(json, masks.masks);
   json.update(drawing_json(masks.training));
-  json["intermediate_size"] = recipe.models.at(masks.target).intermediate_size;
+  identify_cut(recipe, masks.target, axis_of(masks.axis), json);
   json["calibration"] = calibration_json(recipe);
   if (masks.masks.compact_after > 0)
     json["checkpoint_steps"] = masks.training.checkpoint_steps;  // dead channels leave at these steps

@@ -1,4 +1,4 @@
-// learn_masks: masks over the FFN channels, learned together with the weights.
+// learn_masks: masks over the FFN channels, or the attention heads, learned together with the weights.
 #pragma once
 
 #include <string>
@@ -11,14 +11,17 @@ namespace coppice {
 
 struct LearnMasksStage {
   std::string from;
-  std::string target = "student";  // [model.*] whose intermediate_size is the budget
+  std::string target = "student";  // [model.*] whose sizes are the budget
+  std::string axis = "ffn";
   MaskOptions masks;
   TrainingOptions training;
 
   template <class Field>
   void visit_fields(Field& field) {
     field("from", from, Mark::place, "the dense source");
-    field("target", target, Mark::place, "[model.<name>] whose intermediate_size is kept");
+    field("target", target, Mark::place, "[model.<name>] whose sizes are kept: intermediate_size, or those of `axis`");
+    field("axis", axis, Mark::decides,
+          "what has masks: ffn (channels) or heads (key/value heads with the query heads that share them)");
     masks.visit_fields(field);
     training.visit_fields(field);
   }

@@ -11,11 +11,11 @@
 #include "pruning/mask_file.h"
 #include "pruning/plan.h"
 #include "pruning/scores.h"
-#include "pruning/soft_masks.h"
 #include "recipes/language/identity.h"
 #include "recipes/language/recipe_reading.h"
 #include "recipes/stages/calibration.h"
 #include "recipes/stages/context.h"
+#include "recipes/stages/cut_target.h"
 #include "recipes/stages/learn_masks.h"
 #include "recipes/stages/refit.h"
 #include "recipes/stages/stage_cost.h"
@@ -29,22 +29,36 @@
 namespace coppice {
 namespace {
 
-bool is_after_masks(const Recipe& recipe, const std::string& from) {
-  return std::ranges::any_of(recipe.stages,
-                             [&](const Stage& s) { return s.name == from && s.kind == kLearnMasks.kind; });
+/// The options of the learn_masks stage that `from` names; nullptr where it names another.
+const LearnMasksStage* masks_before(const Recipe& recipe, const std::string& from) {
+  const auto found = std::ranges::find(recipe.stages, from, &Stage::name);
+  return found == recipe.stages.end() ? nullptr : found->find<LearnMasksStage>();
+}
+
+/// What an axis other than FFN channels does not have.
+void check_axis(const OptionTable& table, const PruneStage& prune) {
+  if (axis_of(prune.axis) == CutAxis::ffn) return;
+  check(!prune.refit, table.where("refit"),
+        fmt::format("refit: solves down_proj for the FFN channels that are left; axis = \"{}\" cuts none of them: cut "
+                    "channels with refit = true in a stage of its own",
+                    prune.axis));
 }
 
 std::any read(OptionTable& table, const Recipe& recipe, uint64_t) {
   PruneStage prune;
-  const bool after_masks = is_after_masks(recipe, table.text_of("from"));
-  if (after_masks) prune.scores = "masks";
+  const LearnMasksStage* masks = masks_before(recipe, table.text_of("from"));
+  if (masks != nullptr) {
+    prune.scores = "masks";
+    if (const std::string scores = table.text_of("scores"); scores.empty() || scores == "masks")
+      prune.axis = masks->axis;
+  }
   table.read(prune);
   check_input(recipe.stages, prune.from, model_kinds(), table.where("from"), "from");
   check(!prune.scores.empty(), table.where(),
         fmt::format(
             "scores: missing; 'masks' needs `from` to be a learn_masks stage, and '{}' is none: name a score ({})",
             prune.from, score_names()));
-  check(prune.scores != "masks" || after_masks, table.where("scores"),
+  check(prune.scores != "masks" || masks != nullptr, table.where("scores"),
         fmt::format("scores = \"masks\" needs `from` to be a learn_masks stage, '{}' is none", prune.from));
   if (prune.scores != "masks") find_score(prune.scores, table.where("scores"));
   check(prune.calibration_tokens > 0 && prune.calibration_tokens <= 100'000'000, table.where("calibration_tokens"),
@@ -52,6 +66,11 @@ std::any read(OptionTable& table, const Recipe& recipe, uint64_t) {
   check(prune.refit_damping >= 1e-8 && prune.refit_damping <= 1, table.where("refit_damping"),
         fmt::format("refit_damping: got {}, expected 1e-8 to 1", prune.refit_damping));
   check_model(recipe, prune.target, table.where("target"), "target");
+  check_choice(prune.axis, axis_names(), table.where("axis"), "axis");
+  check_axis(table, prune);
+  check(prune.scores != "masks" || prune.axis == masks->axis, table.where("axis"),
+        fmt::format("axis: got '{}', and the masks of stage '{}' are of axis '{}'", prune.axis, prune.from,
+                    prune.scores == "masks" ? masks->axis : ""));
   return prune;
 }
 
@@ -60,21 +79,19 @@ std::vector<std::string> inputs(const Stage& stage) { return {start(stage)}; }
 
 ModelConfig leaves_model(const Recipe& recipe, const Stage& stage) {
   const auto& prune = stage.get<PruneStage>();
-  ModelConfig config = recipe.model_after(prune.from);
-  config.intermediate_size = recipe.models.at(prune.target).intermediate_size;
-  return config;
+  return shape_after_cut(recipe, prune.from, prune.target, axis_of(prune.axis));
 }
 
 void check_models(const Recipe& recipe, const Stage& stage) {
   const auto& prune = stage.get<PruneStage>();
-  check_target(recipe, stage, prune.from, prune.target);
+  check_target(recipe, stage, prune.from, prune.target, axis_of(prune.axis));
   if (needs_calibration(prune)) check_calibration(recipe, stage);
 }
 
 Json identity(const Recipe& recipe, const Stage& stage) {
   const auto& prune = stage.get<PruneStage>();
   Json json = deciding(prune);
-  json["intermediate_size"] = recipe.models.at(prune.target).intermediate_size;
+  identify_cut(recipe, prune.target, axis_of(prune.axis), json);
   if (needs_calibration(prune))
     json["calibration"] = calibration_json(recipe);
   else
@@ -147,13 +164,14 @@ std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int6
 
 Json run(StageContext& context) {
   const auto& options = context.stage.get<PruneStage>();
+  const CutAxis axis = axis_of(options.axis);
   const LoadedModel source = load_model(context.model_folder(options.from));
-  std::vector<int64_t> num_kept = context.recipe.models.at(options.target).intermediate_size;
-  const std::vector<int64_t>& channels = source.model.config.intermediate_size;
+  std::vector<int64_t> num_kept = units_of(context.recipe.models.at(options.target), axis);
+  const std::vector<int64_t> units = units_of(source.model.config, axis);
 
   const std::vector<Batch> calibration =
       needs_calibration(options) ? calibration_batches(context, options.calibration_tokens) : std::vector<Batch>();
-  at::Tensor scores_LF, soft_LF;
+  at::Tensor scores_RU, soft_RU;
   double flops = 0;
   if (options.scores == "masks") {
     const std::filesystem::path path = context.run.stage(options.from) / "masks.h5";
@@ -162,45 +180,51 @@ Json run(StageContext& context) {
       throw UserError::bad_file(path.string(),
                                 fmt::format("these masks belong to another model: they name {}, stage '{}' is {}",
                                             masks.source_sha256, options.from, source.sha256));
+    if (masks.axis != axis)
+      throw UserError::bad_file(path.string(), fmt::format("these masks are of axis '{}', and stage '{}' cuts '{}'",
+                                                           row_of(masks.axis).name, context.stage.name, options.axis));
     if (masks.global) num_kept = masks.widths();  // learned under one budget for all layers
-    scores_LF = masks.scores_LF;
-    soft_LF = masks.soft_LF;
+    scores_RU = masks.scores_LF;
+    soft_RU = masks.soft_LF;
   } else {
     const ScoreRow& row = find_score(options.scores, context.stage.where);
-    scores_LF = row.compute({.model = &source.model, .batches = calibration, .seed = context.recipe.seed, .pad = true});
-    keep_narrow_layers(context.stage.name, channels, num_kept);
+    scores_RU = row.compute(
+        {.model = &source.model, .batches = calibration, .seed = context.recipe.seed, .pad = true, .axis = axis});
+    keep_narrow_layers(context.stage.name, units, num_kept);
     flops = calibration_flops(source.model.config, row, options.calibration_tokens);
   }
-  const PrunePlan plan = make_plan(scores_LF, num_kept, options.scores, source.sha256, channels);
-  Model pruned = prune_model(source.model, plan, soft_LF);
+  const PrunePlan plan = make_plan(scores_RU, num_kept, options.scores, source.sha256, units, axis);
+  Model pruned = prune_model(source.model, plan, soft_RU);
 
   const std::vector<Batch> batches = check_batches(context.data, kCheckSeqLen, 4);
-  const at::Tensor hard_LF = plan_mask(plan, std::ranges::max(channels), soft_LF);
+  const at::Tensor hard_RU = plan_mask(plan, std::ranges::max(units), soft_RU);
   MaskedPruned largest;
   for (const Batch& batch : batches) {
-    const MaskedPruned found = masked_pruned_difference(source.model, hard_LF, pruned, batch.input());
+    const MaskedPruned found = masked_pruned_difference(source.model, hard_RU, pruned, batch.input(), axis);
     largest.difference = std::max(largest.difference, found.difference);
     largest.limit = std::max(largest.limit, found.limit);
   }
-  const double dense = mean_loss(source.model, batches, {}),
-               hard = mean_loss(source.model, batches, masks_of(hard_LF, channels)),
+  const auto masked_loss = [&](const at::Tensor& mask_RU) {
+    return mean_loss(source.model, batches, masks_on(axis, mask_RU, source.model.config));
+  };
+  const double dense = mean_loss(source.model, batches, {}), hard = masked_loss(hard_RU),
                cut = mean_loss(pruned, batches, {});
-  const double soft = soft_LF.defined() ? mean_loss(source.model, batches, masks_of(soft_LF, channels)) : dense;
+  const double soft = soft_RU.defined() ? masked_loss(soft_RU) : dense;
   log_info(
       fmt::format("stage '{}': masked and pruned logits differ by {:.2e} (relative, fp32); held-out loss {} {:.4f}, "
                   "hard-cut mask {:.4f}, pruned {:.4f}",
-                  context.stage.name, largest.difference, soft_LF.defined() ? "soft mask" : "uncut", soft, hard, cut));
+                  context.stage.name, largest.difference, soft_RU.defined() ? "soft mask" : "uncut", soft, hard, cut));
   Json results = {{"masked_pruned_difference", largest.difference},
-                  {soft_LF.defined() ? "soft_mask_loss" : "uncut_loss", soft},
+                  {soft_RU.defined() ? "soft_mask_loss" : "uncut_loss", soft},
                   {"hard_mask_loss", hard},
                   {"pruned_loss", cut}};
   if (largest.difference > kMaskedPrunedLimit) results["masked_pruned_limit"] = largest.limit;
   if (options.refit) {
-    results["refit"] = refit_cut(context, source.model, soft_LF, calibration, pruned);
+    results["refit"] = refit_cut(context, source.model, soft_RU, calibration, pruned);
     const double refitted = mean_loss(pruned, batches, {});
     results["refitted_loss"] = refitted;
     log_info(fmt::format("stage '{}': refitted, held-out loss {:.4f} -> {:.4f} ({} {:.4f})", context.stage.name, cut,
-                         refitted, soft_LF.defined() ? "soft mask" : "uncut", soft));
+                         refitted, soft_RU.defined() ? "soft mask" : "uncut", soft));
     flops += refit_flops(source.model.config, pruned.config, options.calibration_tokens);
   }
   save_plan(context.folder() / "prune_plan.json", plan);
@@ -225,23 +249,6 @@ const StageKind kPrune = {.kind = "prune",
 
 bool needs_calibration(const PruneStage& prune) {
   return prune.refit || (prune.scores != "masks" && find_score(prune.scores, "").passes > 0);
-}
-
-void check_target(const Recipe& recipe, const Stage& stage, const std::string& from, const std::string& target) {
-  const ModelConfig source = recipe.model_after(from);
-  ModelConfig wanted = recipe.models.at(target);
-  for (size_t layer = 0; layer < source.intermediate_size.size() && layer < wanted.intermediate_size.size(); ++layer)
-    check(wanted.intermediate_size[layer] <= source.intermediate_size[layer], stage.where,
-          fmt::format("{}: model.{}.intermediate_size: got {}, expected at most {} (what stage '{}' has)", stage.name,
-                      target, wanted.intermediate_size[layer], source.intermediate_size[layer], from));
-  wanted.intermediate_size = source.intermediate_size;
-  wanted.rope_theta = source.rope_theta;
-  wanted.rope_scaling = source.rope_scaling;
-  wanted.qkv_bias = source.qkv_bias;  // a recipe's table has no key for these two: they come with imported models
-  wanted.max_position_embeddings = source.max_position_embeddings;
-  check(wanted == source, stage.where,
-        fmt::format("{}: model.{} differs from stage '{}' in more than intermediate_size; only FFN channels are cut",
-                    stage.name, target, from));
 }
 
 const Stage* global_cut(const Recipe& recipe, std::string name) {

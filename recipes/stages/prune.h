@@ -1,4 +1,4 @@
-// prune: a model is cut to the FFN channels that learned masks or a one-shot score choose.
+// prune: a model is cut to the FFN channels, or the attention heads, that learned masks or a one-shot score choose.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@ namespace coppice {
 struct PruneStage {
   std::string from;
   std::string target = "student";
+  std::string axis = "ffn";
   std::string scores;  // "masks" after learn_masks, otherwise a row of the score table
   int64_t calibration_tokens = 65536;
   bool refit = false;
@@ -20,7 +21,9 @@ struct PruneStage {
   template <class Field>
   void visit_fields(Field& field) {
     field("from", from, Mark::place, "the model to cut");
-    field("target", target, Mark::place, "[model.<name>] whose intermediate_size is kept");
+    field("target", target, Mark::place, "[model.<name>] whose sizes are kept: intermediate_size, or those of `axis`");
+    field("axis", axis, Mark::decides,
+          "what is cut: ffn (channels) or heads (key/value heads with the query heads that share them)");
     field("scores", scores, Mark::decides, "masks (after learn_masks), or a one-shot score");
     field("calibration_tokens", calibration_tokens, Mark::decides,
           "tokens that scores from activations and a refit see");
@@ -35,8 +38,6 @@ inline constexpr int64_t kCheckSeqLen = 128;  // of the windows that masked and 
 
 /// Whether the stage reads calibration text, for its scores or for its refit.
 bool needs_calibration(const PruneStage& prune);
-/// Only FFN channels are cut, and never to more than there are: UserError::recipe for a target that differs in more.
-void check_target(const Recipe& recipe, const Stage& stage, const std::string& from, const std::string& target);
 /// The cut under one budget for all layers that a stage's model descends from, so that its layers' widths are not
 /// known; nullptr when there is none.
 const Stage* global_cut(const Recipe& recipe, std::string stage_name);

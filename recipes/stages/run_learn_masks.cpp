@@ -1,5 +1,5 @@
-// learn_masks: masks over the FFN channels, learned together with the weights on the next-token loss; the method is a
-// row of the table of mask methods. A step: mask from scores -> masked forward and backward -> weights move, scores
+// learn_masks: masks over the units of an axis, learned together with the weights on the next-token loss; the method is
+// a row of the table of mask methods. A step: mask from scores -> masked forward and backward -> weights move, scores
 // move -> health. p = share of the steps done.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -13,9 +13,10 @@
 #include "pruning/mask_health.h"
 #include "pruning/mask_methods.h"
 #include "pruning/scores.h"
-#include "pruning/soft_masks.h"
 #include "recipes/stages/calibration.h"
+#include "recipes/stages/cut_target.h"
 #include "recipes/stages/learn_masks.h"
+#include "recipes/stages/mask_watch.h"
 #include "recipes/stages/training.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
@@ -26,44 +27,6 @@ namespace coppice {
 namespace {
 
 constexpr int64_t kPublishedWarmup = 1000;
-
-/// What cheaper choices would keep, to compare the learned one with: one-shot scores of the source.
-struct OtherChoices {
-  struct Choice {
-    const char* name;
-    at::Tensor scores_LF;
-  };
-  std::vector<Choice> choices;
-
-  OtherChoices(const Model& source, const std::vector<Batch>& batches, uint64_t seed) {
-    for (const char* name : {"magnitude", "activation", "random"})
-      choices.push_back({name, find_score(name, "").compute({.model = &source, .batches = batches, .seed = seed})});
-  }
-  /// 0/1 of the same widths as the learned choice.
-  at::Tensor hard(const char* name, const std::vector<int64_t>& widths) const {
-    for (const Choice& choice : choices)
-      if (std::string_view(choice.name) == name) return hard_top_k(choice.scores_LF, widths);
-    throw InternalError(std::string("no choice ") + name);
-  }
-};
-
-/// Warns once of each kind of trouble, or ends the run. A decision that came early is a suspicion, and never ends it.
-class CollapseWatch {
- public:
-  enum Trouble { undecided, no_better_than_random, early };
-  CollapseWatch(std::string stage, bool stops) : stage_(std::move(stage)), stops_(stops) {}
-  void found(Trouble trouble, const std::string& reason) {
-    if (reason.empty()) return;
-    if (stops_ && trouble != early)
-      throw DivergedError(fmt::format("stage '{}': {} (on_collapse = \"warn\" goes on)", stage_, reason));
-    if (!warned_[trouble]) log_warning(fmt::format("stage '{}': {}", stage_, reason));
-    warned_[trouble] = true;
-  }
-
- private:
-  std::string stage_;
-  bool stops_, warned_[3] = {};
-};
 
 /// The channels of each layer that a checkpoint's model has.
 std::vector<std::vector<int64_t>> channel_lists(const Json& facts, const std::string& path) {
@@ -98,18 +61,26 @@ class MaskLearning {
   void compact();
   /// The vote of a step that moves scores alone.
   StepOutcome hold_still(StepVote& vote);
+  /// A table of multipliers as the model takes it now.
+  FfnMasks model_masks(const at::Tensor& mask_LF) const {
+    return axis_ == CutAxis::ffn ? compaction_.masks(mask_LF) : masks_on(axis_, mask_LF, model_.config);
+  }
   MaskHealth health_of(const MaskMoment& moment, const at::Tensor& plain_LF, const at::Tensor& hard_LF) const;
   /// Warns of scores that do not move and of masks that do not decide.
   void watch_step(const MaskMoment& moment, const MaskHealth& health, double score_grad_norm);
   /// The held-out loss under the soft mask; adds keys for the learned cut, a random one, and what each layer keeps.
   double look(const MaskMoment& moment, const MaskHealth& health, Keys& keys);
+  /// Whether the learned cut is better than a random one; where few units make the two the same, nothing is asked.
+  void watch_cut(const at::Tensor& hard_LF, const at::Tensor& random_LF, double hard_loss, double random_loss,
+                 double p);
   /// The model with every channel, where some had left.
   void bring_back();
 
   StageContext& context_;
   const LearnMasksStage& options_;
+  const CutAxis axis_;
   Model model_;
-  const int64_t steps_, layers_, channels_, kept_;
+  const int64_t steps_, layers_, channels_, kept_;  // rows and units of the axis
   const MaskBudget budget_;
   const std::vector<Batch> calibration_;
   const OtherChoices others_;
@@ -128,14 +99,15 @@ class MaskLearning {
 MaskLearning::MaskLearning(StageContext& context)
     : context_(context),
       options_(context.stage.get<LearnMasksStage>()),
+      axis_(axis_of(options_.axis)),
       model_(load_model(context.model_folder(options_.from)).model),
       steps_(options_.training.steps()),
-      layers_(model_.config.num_hidden_layers),
-      channels_(model_.config.intermediate_size[0]),
-      kept_(context.recipe.models.at(options_.target).intermediate_size[0]),
+      layers_(std::ssize(units_of(model_.config, axis_))),
+      channels_(units_of(model_.config, axis_).front()),
+      kept_(units_of(context.recipe.models.at(options_.target), axis_).front()),
       budget_{.num_kept = kept_, .global = options_.masks.budget == "global", .round_to = options_.masks.round_to},
       calibration_(calibration_batches(context, options_.masks.calibration_tokens)),
-      others_(model_, calibration_, context.recipe.seed),
+      others_(model_, calibration_, context.recipe.seed, axis_),
       learned_(make_mask()),
       optimizer_(make_optimizer()),
       previous_hard_LF_(hard_choice(learned_->scores(), budget_).contiguous()),
@@ -153,7 +125,7 @@ std::unique_ptr<LearnedMask> MaskLearning::make_mask() {
   at::Tensor start_LF;
   if (options_.masks.score_init != "noise") {
     const ScoreRow& row = find_score(options_.masks.score_init, context_.stage.where);
-    start_LF = row.compute({.model = &model_, .batches = calibration_, .seed = context_.recipe.seed});
+    start_LF = row.compute({.model = &model_, .batches = calibration_, .seed = context_.recipe.seed, .axis = axis_});
     start_flops_ = calibration_flops(model_.config, row, options_.masks.calibration_tokens);
   }
   return find_mask_method(options_.masks.mask_method, context_.stage.where)
@@ -213,7 +185,7 @@ void MaskLearning::step() {
   const StepMask trained = learned_->training_mask(moment);
   const at::Tensor mask_LF =
       trained.mask_LF.detach().set_requires_grad(true);  // one solve a step, however many micro-batches
-  const FfnMasks masks = compaction_.masks(mask_LF);
+  const FfnMasks masks = model_masks(mask_LF);
   const std::vector<Batch>& batches = training_.begin_step();
   const auto targets_of = [&](const Batch& batch) {
     return std::vector<Targets>{make_targets(batch, {}, {.teacher_weight = 0, .z_loss = options_.training.z_loss})};
@@ -258,7 +230,7 @@ void MaskLearning::step() {
 
 void MaskLearning::watch_step(const MaskMoment& moment, const MaskHealth& health, double score_grad_norm) {
   const int64_t step = training_.state.step + 1;
-  watch_.found(CollapseWatch::undecided, mask_collapse(health, share(step), channels_));
+  watch_.found(CollapseWatch::undecided, mask_collapse(health, share(step), channels_, axis_));
   // before, no score can move; after, none needs to
   if (moment.schedule.k < static_cast<double>(channels_) && share(step) <= options_.masks.anneal_end)
     if (const std::string zero = zero_scores_.look(score_grad_norm, step); !zero.empty()) log_warning(zero);
@@ -269,12 +241,12 @@ double MaskLearning::look(const MaskMoment& moment, const MaskHealth& health, Ke
   const std::vector<int64_t> widths = kept_widths(learned_->scores(), budget_);
   const at::Tensor hard_LF = hard_top_k(learned_->scores(), widths),
                    lambda_LF = learned_->evaluation_mask(moment).mask_LF;
-  const double soft_loss = training_.heldout.loss(model_, compaction_.masks(lambda_LF));
-  const double hard_loss = training_.heldout.loss(model_, compaction_.masks(hard_LF * lambda_LF));
+  const double soft_loss = training_.heldout.loss(model_, model_masks(lambda_LF));
+  const double hard_loss = training_.heldout.loss(model_, model_masks(hard_LF * lambda_LF));
+  const at::Tensor random_LF = others_.hard("random", widths);
   // a random choice has to find every channel there
-  const double random_loss = compaction_.has_removed()
-                                 ? std::nan("")
-                                 : training_.heldout.loss(model_, masks_of(others_.hard("random", widths)));
+  const double random_loss =
+      compaction_.has_removed() ? std::nan("") : training_.heldout.loss(model_, model_masks(random_LF));
   const double churn = mask_churn(previous_hard_LF_, hard_LF);
   keys.insert(keys.end(), {{"heldout_hard_loss", hard_loss}, {"churn", churn}});
   if (!compaction_.has_removed()) keys.emplace_back("heldout_random_loss", random_loss);
@@ -287,12 +259,18 @@ double MaskLearning::look(const MaskMoment& moment, const MaskHealth& health, Ke
     keys.emplace_back(fmt::format("churn.{}", layer),
                       mask_churn(previous_hard_LF_.narrow(0, layer, 1), hard_LF.narrow(0, layer, 1)));
   }
-  if (!learned_->keeps_all())
-    watch_.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, p));
-  if (moment.schedule.k <= static_cast<double>(kept_) && !learned_->keeps_all())
+  watch_cut(hard_LF, random_LF, hard_loss, random_loss, p);
+  // sets of a few units often stand still, and it says nothing of them
+  if (axis_ == CutAxis::ffn && moment.schedule.k <= static_cast<double>(kept_) && !learned_->keeps_all())
     watch_.found(CollapseWatch::early, early_decision(churn, p));
   previous_hard_LF_.copy_(hard_LF);
   return soft_loss;
+}
+
+void MaskLearning::watch_cut(const at::Tensor& hard_LF, const at::Tensor& random_LF, double hard_loss,
+                             double random_loss, double p) {
+  if (learned_->keeps_all() || at::equal(hard_LF, random_LF)) return;
+  watch_.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, p));
 }
 
 void MaskLearning::bring_back() {
@@ -316,11 +294,13 @@ Json MaskLearning::finish() {
   const std::vector<int64_t> widths = kept_widths(raw_LF, budget_);
   const at::Tensor hard_LF = hard_top_k(raw_LF, widths);
   const Heldout& heldout = training_.heldout;
-  const double soft_loss = heldout.loss(model_, masks_of(final_mask.mask_LF)),
-               hard_loss = heldout.loss(model_, masks_of(final_mask.mask_LF * hard_LF)),
-               random_loss = heldout.loss(model_, masks_of(others_.hard("random", widths)));
-  if (!learned_->keeps_all())  // the only look at it once channels have left
-    watch_.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, 1.0));
+  const at::Tensor random_LF = others_.hard("random", widths);
+  const auto whole_loss = [&](const at::Tensor& mask_LF) {
+    return heldout.loss(model_, masks_on(axis_, mask_LF, model_.config));
+  };
+  const double soft_loss = whole_loss(final_mask.mask_LF), hard_loss = whole_loss(final_mask.mask_LF * hard_LF),
+               random_loss = whole_loss(random_LF);
+  watch_cut(hard_LF, random_LF, hard_loss, random_loss, 1.0);  // the only look at it once channels have left
   const MaskHealth health = health_of(last, final_mask.plain_LF, hard_LF);
   if (budget_.global)
     log_info(fmt::format("stage '{}': one budget for all layers leaves widths {}; few other programs open such a model",
@@ -335,7 +315,8 @@ Json MaskLearning::finish() {
                                               .epsilon = last.schedule.epsilon,
                                               .kept = widths,
                                               .method = options_.masks.mask_method,
-                                              .global = budget_.global});
+                                              .global = budget_.global,
+                                              .axis = axis_});
   Json body = training_.finish();
   body["flops"] = body["flops"].get<double>() + start_flops_;
   body["results"] = {{"heldout_soft_loss", soft_loss},

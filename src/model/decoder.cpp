@@ -27,11 +27,19 @@ void check_input(const Model& model, const DecoderInput& input, const FfnMasks& 
   COPPICE_CHECK(input.token_BT.scalar_type() == at::kLong && input.position_BT.scalar_type() == at::kLong,
                 "tokens and positions are int64");
   if (input.document_BT.defined()) check_shape(input.document_BT, {batch, seq_len}, "document_BT");
-  if (masks.multiplier_F.empty()) return;
-  COPPICE_CHECK(std::ssize(masks.multiplier_F) == model.config.num_hidden_layers,
-                fmt::format("{} FFN masks for {} layers", masks.multiplier_F.size(), model.config.num_hidden_layers));
+  for (const size_t count : {masks.multiplier_F.size(), masks.multiplier_G.size()})
+    COPPICE_CHECK(count == 0 || static_cast<int64_t>(count) == model.config.num_hidden_layers,
+                  fmt::format("{} masks for {} layers", count, model.config.num_hidden_layers));
   for (size_t layer = 0; layer < masks.multiplier_F.size(); ++layer)
     check_shape(masks.multiplier_F[layer], {model.config.intermediate_size[layer]}, "ffn_mask_F");
+  for (const at::Tensor& head_mask_G : masks.multiplier_G)
+    check_shape(head_mask_G, {model.config.num_key_value_heads}, "head_mask_G");
+}
+
+/// Every group of heads times its multiplier, [N, H K].
+at::Tensor scale_groups(const at::Tensor& hidden_NQ, const at::Tensor& head_mask_G) {
+  const at::Tensor mask_G1 = head_mask_G.to(hidden_NQ.scalar_type()).unsqueeze(1);
+  return (hidden_NQ.unflatten(1, {head_mask_G.size(0), -1}) * mask_G1).flatten(1);
 }
 
 }  // namespace
@@ -80,8 +88,8 @@ at::Tensor rope_frequencies(const ModelConfig& config) {
   return frequencies;
 }
 
-at::Tensor self_attention(const ModelConfig& config, const LayerWeights& w, const at::Tensor& normed_ND,
-                          const DecoderInput& input, const at::Tensor& frequencies) {
+at::Tensor attention_hidden(const ModelConfig& config, const LayerWeights& w, const at::Tensor& normed_ND,
+                            const DecoderInput& input, const at::Tensor& frequencies) {
   // the heads whose weights are held here, be they all of them or a part
   const int64_t heads = w.o.value.size(1) / config.head_dim;
   const int64_t kv_heads = (w.qkv.value.size(0) / config.head_dim - heads) / 2;
@@ -89,8 +97,7 @@ at::Tensor self_attention(const ModelConfig& config, const LayerWeights& w, cons
       qk_norm_rope(linear(normed_ND, w.qkv.value, w.qkv.grad, w.qkv_bias.value, w.qkv_bias.grad), w.q_norm.value,
                    w.q_norm.grad, w.k_norm.value, w.k_norm.grad, input.position_BT.reshape({-1}), heads, kv_heads,
                    config.rms_norm_eps, frequencies, input.largest_position);
-  return linear(causal_attention(qkv_NP, input.token_BT.size(0), heads, kv_heads, input.document_BT), w.o.value,
-                w.o.grad);
+  return causal_attention(qkv_NP, input.token_BT.size(0), heads, kv_heads, input.document_BT);
 }
 
 at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const FfnMasks& masks,
@@ -107,7 +114,10 @@ at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const F
     const LayerWeights w = layer_weights(model, layer);
     ResidualNorm norm = residual_rms_norm(x_ND, delta_ND, w.attention_norm.value, w.attention_norm.grad, eps);
     if (taps.layer_output && layer > 0) taps.layer_output(static_cast<int>(layer) - 1, norm.residual_ND);
-    delta_ND = self_attention(config, w, norm.normed_ND, input, frequencies);
+    at::Tensor heads_NQ = attention_hidden(config, w, norm.normed_ND, input, frequencies);
+    if (!masks.multiplier_G.empty()) heads_NQ = scale_groups(heads_NQ, masks.multiplier_G[static_cast<size_t>(layer)]);
+    if (taps.attention_hidden) taps.attention_hidden(static_cast<int>(layer), heads_NQ);
+    delta_ND = linear(heads_NQ, w.o.value, w.o.grad);
 
     norm = residual_rms_norm(norm.residual_ND, delta_ND, w.ffn_norm.value, w.ffn_norm.grad, eps);
     const at::Tensor ffn_mask_F =

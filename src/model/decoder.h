@@ -2,7 +2,8 @@
 // RoPE; and its relatives Llama (no QK-norm), Qwen2 (q, k and v with a bias) and Qwen3.
 //   x = embed(tokens);  per layer: x += o(attention(norm(x)));  x += down(silu(gate(norm(x))) * mask * up(norm(x)));
 //   hidden = norm(x)
-// Plain structs and free functions; nothing here knows of pruning or distillation beyond FfnMasks.
+// Plain structs and free functions; nothing here knows of pruning or distillation beyond FfnMasks. G groups of query
+// heads that share a key/value head.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,9 +19,10 @@
 
 namespace coppice {
 
-/// One vector of multipliers per layer; empty = dense. The only thing the model knows of pruning.
+/// Vectors of multipliers, one per layer; empty = dense. The only thing the model knows of pruning.
 struct FfnMasks {
-  std::vector<at::Tensor> multiplier_F;
+  std::vector<at::Tensor> multiplier_F;       // of the FFN channels
+  std::vector<at::Tensor> multiplier_G = {};  // of the attention's groups of heads
 };
 
 struct Model {
@@ -50,8 +52,9 @@ at::Tensor rope_frequencies(const ModelConfig& config);
 /// Called with (layer, value) while the model runs; empty = not called.
 using DecoderTap = std::function<void(int, const at::Tensor&)>;
 struct DecoderTaps {
-  DecoderTap ffn_hidden = {};    // [N, F] as it enters down_proj: importance scores
-  DecoderTap layer_output = {};  // [N, D] residual stream behind the layer: hidden-state losses
+  DecoderTap ffn_hidden = {};        // [N, F] as it enters down_proj: importance scores
+  DecoderTap layer_output = {};      // [N, D] residual stream behind the layer: hidden-state losses
+  DecoderTap attention_hidden = {};  // [N, H K] as it enters o_proj: importance scores
 };
 
 /// Final normed hidden states [N, D], N = B*T. Differentiable when the arena has a gradient and grad mode is on.

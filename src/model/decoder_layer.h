@@ -7,9 +7,9 @@
 
 namespace coppice {
 
-/// What a layer's attention adds to the residual stream, [N, D], from the stream behind the layer's first norm;
-/// `frequencies` are rope_frequencies(config).
-at::Tensor self_attention(const ModelConfig& config, const LayerWeights& weights, const at::Tensor& normed_ND,
-                          const DecoderInput& input, const at::Tensor& frequencies);
+/// What a layer's attention heads give, [N, H K] as it enters o_proj, from the residual stream behind the layer's first
+/// norm; `frequencies` are rope_frequencies(config).
+at::Tensor attention_hidden(const ModelConfig& config, const LayerWeights& weights, const at::Tensor& normed_ND,
+                            const DecoderInput& input, const at::Tensor& frequencies);
 
 }  // namespace coppice

@@ -1,11 +1,12 @@
-// The fused decoder against the plain one in double (reference_decoder.h): logits, all gradients, document mask, FFN
-// masks.
+// The fused decoder against the plain one in double (reference_decoder.h): logits, all gradients, document mask, masks
+// of FFN channels and heads.
 #include "src/model/decoder.h"
 
 #include <ATen/core/grad_mode.h>
 
 #include <cmath>
 
+#include "src/base/errors.h"
 #include "src/model/parameters.h"
 #include "tests/model/reference_decoder.h"
 
@@ -189,6 +190,59 @@ TEST_SUITE("parity") {
     CHECK(largest_difference(masked, decoder_logits(model, input)) > 1e-3);
   }
 
+  TEST_CASE("head masks: all ones change nothing, bit for bit; a multiplier is a scale on the rows of v_proj") {
+    for (const ModelConfig& config : {tiny_config(), biased_config()}) {
+      const Model model = tiny_model(config);
+      const DecoderInput input = random_input(config, 2, 19, true);
+      const at::Tensor dense = decoder_logits(model, input);
+      FfnMasks masks{.multiplier_F = {}, .multiplier_G = {at::ones({2}), at::ones({2})}};
+      CHECK(decoder_logits(model, input, masks).equal(dense));
+      masks.multiplier_G = {at::tensor({0.f, 0.7f}), at::tensor({1.3f, 1.f})};
+      const at::Tensor masked = decoder_logits(model, input, masks);
+      CHECK(largest_difference(masked, dense) > 1e-3);
+      CHECK(largest_difference(masked, reference_logits(config, reference_weights(model), input, masks)) <=
+            5e-6 * masked.abs().max().item<double>());
+      const Model merged = tiny_model(config);
+      for (int layer = 0; layer < 2; ++layer) {
+        const at::Tensor factor_P = masks.multiplier_G[static_cast<size_t>(layer)].repeat_interleave(config.head_dim);
+        const std::string v_proj = "layers." + std::to_string(layer) + ".self_attn.v_proj.";
+        merged.arena->parameter(v_proj + "weight").mul_(factor_P.unsqueeze(1));
+        if (config.qkv_bias) merged.arena->parameter(v_proj + "bias").mul_(factor_P);
+      }
+      CHECK(largest_difference(masked, decoder_logits(merged, input)) <= 1e-6 * masked.abs().max().item<double>());
+    }
+    const ModelConfig config = tiny_config();
+    const Model model = tiny_model(config);
+    const DecoderInput input = random_input(config, 1, 4);
+    CHECK_THROWS_AS(decoder_logits(model, input, {.multiplier_F = {}, .multiplier_G = {at::ones({2})}}), InternalError);
+    CHECK_THROWS_AS(decoder_logits(model, input, {.multiplier_F = {}, .multiplier_G = {at::ones({2}), at::ones({4})}}),
+                    InternalError);
+  }
+
+  TEST_CASE("decoder: the tap sees what enters o_proj, masked") {
+    const ModelConfig config = tiny_config();
+    const Model model = tiny_model(config);
+    const DecoderInput input = random_input(config, 1, 1);  // one token: attention gives its own value
+    std::vector<at::Tensor> plain, masked;
+    std::vector<at::Tensor>* seen = &plain;
+    const DecoderTaps taps{.attention_hidden = [&](int layer, const at::Tensor& hidden_NC) {
+      CHECK(layer == static_cast<int>(seen->size()));
+      seen->push_back(hidden_NC.clone());
+    }};
+    decoder_hidden(model, input, {}, taps);
+    seen = &masked;
+    decoder_hidden(model, input, {.multiplier_F = {}, .multiplier_G = {at::tensor({0.f, 2.f}), at::ones({2})}}, taps);
+    const at::Tensor weight_D = model.arena->parameter("layers.0.input_layernorm.weight"),
+                     x_D = model.arena->parameter("embed_tokens.weight")[input.token_BT[0][0].item<int64_t>()],
+                     normed_D = x_D * (x_D.square().mean() + config.rms_norm_eps).rsqrt() * weight_D,
+                     v_GK = at::mv(model.arena->parameter("layers.0.self_attn.v_proj.weight"), normed_D).view({2, -1});
+    REQUIRE(plain.size() == 2);
+    CHECK(largest_difference(plain[0][0], v_GK.repeat_interleave(2, 0).flatten()) < 1e-5);
+    const int64_t half = plain[0].size(1) / 2;
+    CHECK(masked[0].narrow(1, 0, half).abs().max().item<double>() == 0);
+    CHECK(masked[0].narrow(1, half, half).equal(plain[0].narrow(1, half, half) * 2));
+  }
+
   TEST_CASE("decoder: the tap sees what enters down_proj") {
     const ModelConfig config = tiny_config();
     const Model model = tiny_model(config);
@@ -238,15 +292,19 @@ TEST_SUITE("grad") {
         config.tie_word_embeddings = tied;
         const Model model = tiny_model(config, /*gradient=*/true);
         const DecoderInput input = random_input(config, 2, 19, packed);
-        const FfnMasks masks{
-            {at::linspace(0.2, 1, 96).requires_grad_(true), at::linspace(1, 0.2, 33).requires_grad_(true)}};
+        const FfnMasks masks{.multiplier_F = {at::linspace(0.2, 1, 96).requires_grad_(true),
+                                              at::linspace(1, 0.2, 33).requires_grad_(true)},
+                             .multiplier_G = {at::tensor({0.4f, 1.f}).requires_grad_(true),
+                                              at::tensor({0.9f, 0.3f}).requires_grad_(true)}};
         const at::Tensor direction = at::randn({2 * 19, config.vocab_size});
         for (int repeat = 0; repeat < 2; ++repeat)
           (decoder_logits(model, input, masks) * direction).sum().backward();  // gradients accumulate
 
         const NamedWeights weights = reference_weights(model);
-        const FfnMasks plain{{masks.multiplier_F[0].detach().to(at::kDouble).requires_grad_(true),
-                              masks.multiplier_F[1].detach().to(at::kDouble).requires_grad_(true)}};
+        FfnMasks plain;
+        for (const auto member : {&FfnMasks::multiplier_F, &FfnMasks::multiplier_G})
+          for (const at::Tensor& mask : masks.*member)
+            (plain.*member).push_back(mask.detach().to(at::kDouble).requires_grad_(true));
         (2 * reference_logits(config, weights, input, plain) * direction).sum().backward();
         for (const auto& [name, weight] : weights) {
           CAPTURE(name);
@@ -254,9 +312,12 @@ TEST_SUITE("grad") {
           CHECK(size > 0);
           CHECK(largest_difference(model.arena->gradient_of(name), weight.grad()) <= 2e-5 * size);
         }
-        for (size_t layer = 0; layer < 2; ++layer)
-          CHECK(largest_difference(masks.multiplier_F[layer].grad(), plain.multiplier_F[layer].grad()) <=
-                2e-5 * plain.multiplier_F[layer].grad().abs().max().item<double>());
+        for (const auto member : {&FfnMasks::multiplier_F, &FfnMasks::multiplier_G})
+          for (size_t layer = 0; layer < 2; ++layer) {
+            const at::Tensor expected = (plain.*member)[layer].grad();
+            CHECK(largest_difference((masks.*member)[layer].grad(), expected) <=
+                  2e-5 * expected.abs().max().item<double>());
+          }
       }
   }
 

@@ -84,8 +84,12 @@ inline at::Tensor reference_logits(const ModelConfig& config, const NamedWeights
     v = v.repeat_interleave(heads / kv_heads, 2);
     at::Tensor scores = at::einsum("bthk,bshk->bhts", {q, k}) / std::sqrt(static_cast<double>(head_dim));
     scores = scores.masked_fill(visible.logical_not().unsqueeze(1), -INFINITY);
-    const at::Tensor mixed =
+    at::Tensor mixed =
         at::einsum("bhts,bshk->bthk", {at::softmax(scores, -1), v}).reshape({batch, seq_len, heads * head_dim});
+    if (!masks.multiplier_G.empty()) {  // query head h belongs to group h / (H / G)
+      const at::Tensor mask_G = masks.multiplier_G[static_cast<size_t>(layer)].to(mixed.scalar_type());
+      mixed = mixed * mask_G.repeat_interleave(heads / kv_heads * head_dim);
+    }
     x = x + project(mixed, "self_attn.o_proj");
 
     const at::Tensor ffn_in = reference_rms_norm(x, weight("post_attention_layernorm"), eps);

@@ -9,14 +9,16 @@
 #include "pruning/plan.h"
 #include "src/base/errors.h"
 #include "src/tensors/ops.h"
+#include "tests/model/reference_decoder.h"
 
 using namespace coppice;
 using tiny::largest;
 
 namespace {
 
-at::Tensor score(const char* name, const Model& model, std::span<const Batch> batches = {}, uint64_t seed = 1) {
-  return find_score(name, "test").compute({.model = &model, .batches = batches, .seed = seed});
+at::Tensor score(const char* name, const Model& model, std::span<const Batch> batches = {}, uint64_t seed = 1,
+                 CutAxis axis = CutAxis::ffn) {
+  return find_score(name, "test").compute({.model = &model, .batches = batches, .seed = seed, .axis = axis});
 }
 
 Batch batch_of(const at::Tensor& live_BT) {
@@ -57,6 +59,63 @@ TEST_SUITE("unit") {
     }
   }
 
+  TEST_CASE("score_table over every axis: one finite score a unit, whatever the layers' widths") {
+    const Model model = tiny::model({24, 20, 24});
+    const std::array<Batch, 1> batches = {batch_of(at::ones({2, 9}, at::kBool))};
+    for (const std::string& name : axis_names()) {
+      const CutAxis axis = *find_axis(name);
+      if (axis == CutAxis::ffn) continue;
+      const std::vector<int64_t> units = units_of(model.config, axis);
+      for (const ScoreRow& row : score_table()) {
+        CAPTURE(name);
+        CAPTURE(row.name);
+        const at::Tensor scores_RU = score(row.name, model, batches, 3, axis);
+        CHECK((scores_RU.sizes() == at::IntArrayRef({std::ssize(units), units.front()})));
+        CHECK((scores_RU.scalar_type() == at::kFloat));
+        CHECK(scores_RU.isfinite().all().item<bool>());
+      }
+    }
+  }
+
+  TEST_CASE("heads: a group has the L2 norm of what the columns of its query heads score in o_proj") {
+    Model model = tiny::model();
+    const at::Tensor o_DC = model.arena->parameter("layers.1.self_attn.o_proj.weight");
+    o_DC.zero_();
+    o_DC[2][17] = 3;  // four heads of 8, two a group: columns 16 to 31 are the second group's
+    o_DC[7][31] = -4;
+    o_DC[7][15] = 2;
+    const at::Tensor magnitude_LG = score("magnitude", model, {}, 1, CutAxis::heads);
+    CHECK(at::equal(magnitude_LG[1], at::tensor({2.f, 5.f})));
+
+    // one sample of two live tokens and a dead one: |x| = (1, 3), mean 2 in one column and 0.5 in another of group 0
+    const at::Tensor hidden_NC = at::zeros({3, 4});
+    hidden_NC.select(1, 0).copy_(at::tensor({1.f, -3.f, 100.f}));
+    hidden_NC.select(1, 1).copy_(at::tensor({1.f, 0.f, 100.f}));
+    hidden_NC.select(1, 3).copy_(at::tensor({-7.f, -7.f, 100.f}));
+    const at::Tensor live_BT = at::tensor({1, 1, 0}).view({1, 3}).to(at::kBool);
+    ModelConfig config = tiny::config({24});
+    config.num_attention_heads = 2, config.num_key_value_heads = 2, config.head_dim = 2;
+    const Model small = make_model(config);
+    const at::Tensor square_C = activation_squares(hidden_NC, live_BT);
+    const at::Tensor group_G =
+        score_by_columns({.model = &small, .axis = CutAxis::heads}, [&](int64_t) { return square_C.sqrt(); })[0];
+    CHECK(group_G[0].item<double>() == doctest::Approx(std::sqrt(2.0 * 2.0 + 0.5 * 0.5)));
+    CHECK(group_G[1].item<double>() == doctest::Approx(7.0));
+
+    // and through the model: what enters o_proj, group by group
+    const Model whole = tiny::model();
+    const std::array<Batch, 1> batches = {batch_of(at::ones({2, 9}, at::kBool))};
+    const at::Tensor live_all_BT = at::ones({2, 9}, at::kBool);
+    std::vector<at::Tensor> expected_G;
+    decoder_hidden(whole, batches[0].input(), {}, {.attention_hidden = [&](int, const at::Tensor& x_NC) {
+                     expected_G.push_back(activation_squares(x_NC, live_all_BT).view({2, 16}).sum(1).sqrt());
+                   }});
+    const at::Tensor activation_LG = score("activation", whole, batches, 1, CutAxis::heads);
+    for (int64_t layer = 0; layer < 2; ++layer)
+      CHECK(largest(activation_LG[layer].to(at::kDouble) - expected_G[static_cast<size_t>(layer)]) <
+            1e-6 * largest(activation_LG));
+  }
+
   TEST_CASE("layers of different widths are refused with both widths") {
     const Model model = tiny::model({24, 24, 20});
     CHECK_THROWS_WITH_AS(score("random", model), doctest::Contains("layer 0 has 24, layer 2 has 20"), UserError);
@@ -78,7 +137,8 @@ TEST_SUITE("unit") {
       const PrunePlan plan = make_plan(scores_LF, {5, 16, 20}, row.name, "", widths);
       CHECK(plan.kept[1].size() == 16);
       CHECK(plan.kept[2].back() == 19);
-      CHECK(masked_pruned_difference(model, plan_mask(plan, 24), prune_model(model, plan), tiny::input()).difference < 2e-6);
+      CHECK(masked_pruned_difference(model, plan_mask(plan, 24), prune_model(model, plan), tiny::input()).difference <
+            2e-6);
       CHECK_THROWS_WITH_AS(make_plan(scores_LF, {5, 17, 20}, row.name, "", widths),
                            doctest::Contains("got 17, expected 1 to 16"), UserError);
       CHECK(at::equal(row.compute({.model = &even, .batches = batches, .seed = 3, .pad = true}),
@@ -207,6 +267,28 @@ TEST_SUITE("grad") {
     CHECK(largest(score("taylor", model, both).to(at::kDouble) - expected_LF) < 2e-3 * largest(expected_LF) + 5e-5);
     CHECK(largest((slope_LF[0] + slope_LF[1]).abs() / 2 - expected_LF) >
           0.05 * largest(expected_LF));  // the order of sum and absolute value matters here
+  }
+}
+
+TEST_SUITE("grad") {
+  TEST_CASE("taylor of every axis: |d loss / d multiplier| of the plain decoder in double, averaged over samples") {
+    const Model model = tiny::model();
+    const std::array<Batch, 1> both = {batch_of(at::ones({2, 9}, at::kBool))};
+    const testing::NamedWeights weights = testing::reference_weights(model);
+    for (const std::string& name : axis_names()) {
+      CAPTURE(name);
+      const CutAxis axis = *find_axis(name);
+      const std::vector<int64_t> units = units_of(model.config, axis);
+      at::Tensor expected_RU = at::zeros({std::ssize(units), units.front()}, at::kDouble);
+      for (int64_t row = 0; row < 2; ++row) {
+        const at::Tensor one_RU = at::ones_like(expected_RU).requires_grad_(true);
+        const at::Tensor logits_NV = testing::reference_logits(
+            model.config, weights, both[0].input().part(row, 1, 0, 9), masks_on(axis, one_RU, model.config));
+        at::nll_loss(logits_NV.log_softmax(1), both[0].true_label_BT[row]).backward();
+        expected_RU += one_RU.grad().abs() / 2;
+      }
+      CHECK(largest(score("taylor", model, both, 1, axis).to(at::kDouble) - expected_RU) < 1e-5 * largest(expected_RU));
+    }
   }
 }
 

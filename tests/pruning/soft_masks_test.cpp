@@ -140,6 +140,8 @@ TEST_SUITE("unit") {
     const MaskHealth health = mask_health(soft_LF, at::arange(8, at::kFloat).view({2, 4}), 2.0, 2);
     CHECK(std::isnan(health.sum_error));
     CHECK_THROWS_WITH_AS(mask_collapse(health, 0.1, 4), "layer 1: the FFN mask is not finite", DivergedError);
+    CHECK_THROWS_WITH_AS(mask_collapse(health, 0.1, 4, CutAxis::heads), "layer 1: the mask of heads is not finite",
+                         DivergedError);
   }
 
   TEST_CASE("mask_collapse: an undecided mask is fine early and named late") {

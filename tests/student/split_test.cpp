@@ -62,7 +62,8 @@ Batch rows_of(const Batch& batch, int64_t first, int64_t count) {
 /// Gradients of weights and masks, end to end.
 at::Tensor gradient(const Model& model, const FfnMasks& masks) {
   std::vector<at::Tensor> all{whole_gradient(*model.arena)};
-  for (const at::Tensor& mask_F : masks.multiplier_F) all.push_back(mask_F.grad());
+  for (const auto member : {&FfnMasks::multiplier_F, &FfnMasks::multiplier_G})
+    for (const at::Tensor& mask : masks.*member) all.push_back(mask.grad());
   return at::cat(all).to(at::kDouble);
 }
 
@@ -129,7 +130,10 @@ TEST_SUITE("parity") {
             model.arena->zero_gradient();
             FfnMasks masks;
             if (masked)
-              masks = {{at::linspace(0.1, 1, 96).requires_grad_(true), at::linspace(1, 0.1, 96).requires_grad_(true)}};
+              masks = {
+                  .multiplier_F = {at::linspace(0.1, 1, 96).requires_grad_(true),
+                                   at::linspace(1, 0.1, 96).requires_grad_(true)},
+                  .multiplier_G = {at::full({1}, 0.5f).requires_grad_(true), at::full({1}, 0.8f).requires_grad_(true)}};
             std::vector<Batch> batches;
             for (int64_t i = 0; i < count; ++i) batches.push_back(rows_of(batch, kRows / count * i, kRows / count));
             if (!mean) {

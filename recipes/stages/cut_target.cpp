@@ -1,0 +1,71 @@
+#include "recipes/stages/cut_target.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "recipes/language/recipe.h"
+#include "recipes/language/recipe_reading.h"
+
+namespace coppice {
+namespace {
+
+/// Whole groups go: as many query heads for a key/value head as before, of the size that they had.
+void check_heads(const Stage& stage, const std::string& from, const std::string& target, const ModelConfig& source,
+                 const ModelConfig& wanted) {
+  const int64_t ratio = source.num_attention_heads / source.num_key_value_heads;
+  check(wanted.num_attention_heads == wanted.num_key_value_heads * ratio, stage.where,
+        fmt::format("{}: model.{} has {} query heads for {} key/value heads, and stage '{}' has {} for each: whole "
+                    "groups are cut; give it num_attention_heads = {}",
+                    stage.name, target, wanted.num_attention_heads, wanted.num_key_value_heads, from, ratio,
+                    wanted.num_key_value_heads * ratio));
+  check(wanted.head_dim == source.head_dim, stage.where,
+        fmt::format("{}: model.{}.head_dim: got {}, and heads are cut whole: give it head_dim = {} (what stage '{}' "
+                    "has)",
+                    stage.name, target, wanted.head_dim, source.head_dim, from));
+}
+
+}  // namespace
+
+CutAxis axis_of(const std::string& name) {
+  const std::optional<CutAxis> axis = find_axis(name);
+  COPPICE_CHECK(axis.has_value(), "axis " + name);
+  return *axis;
+}
+
+ModelConfig shape_after_cut(const Recipe& recipe, const std::string& from, const std::string& target, CutAxis axis) {
+  return cut_config(recipe.model_after(from), axis, units_of(recipe.models.at(target), axis));
+}
+
+void check_target(const Recipe& recipe, const Stage& stage, const std::string& from, const std::string& target,
+                  CutAxis axis) {
+  const CutAxisRow& row = row_of(axis);
+  const ModelConfig source = recipe.model_after(from);
+  ModelConfig wanted = recipe.models.at(target);
+  const std::vector<int64_t> has = units_of(source, axis), keeps = units_of(wanted, axis);
+  for (size_t r = 0; r < has.size() && r < keeps.size(); ++r)
+    check(keeps[r] <= has[r], stage.where,
+          fmt::format("{}: model.{}.{}: got {}, expected at most {} (what stage '{}' has)", stage.name, target,
+                      row.size_key, keeps[r], has[r], from));
+  if (axis == CutAxis::heads) check_heads(stage, from, target, source, wanted);
+  wanted.rope_theta = source.rope_theta;
+  wanted.rope_scaling = source.rope_scaling;
+  wanted.qkv_bias = source.qkv_bias;  // a recipe's table has no key for these two: they come with imported models
+  wanted.max_position_embeddings = source.max_position_embeddings;
+  // with the axis as the source has it, nothing may be left that differs
+  check(has.size() == keeps.size() && cut_config(wanted, axis, has) == source, stage.where,
+        fmt::format("{}: model.{} differs from stage '{}' in more than {}; only {} are cut", stage.name, target, from,
+                    row.size_key, row.units));
+}
+
+void identify_cut(const Recipe& recipe, const std::string& target, CutAxis axis, Json& identity) {
+  const std::vector<int64_t> keeps = units_of(recipe.models.at(target), axis);
+  if (axis == CutAxis::ffn) {
+    identity.erase("axis");
+    identity[row_of(axis).size_key] = keeps;
+  } else {
+    identity[row_of(axis).size_key] = keeps.front();
+  }
+}
+
+}  // namespace coppice

@@ -1,0 +1,208 @@
+// Cuts of axes other than FFN channels: which rows go, that the cut model is the masked one, in float32 and against the
+// plain decoder in double, and what plans and mask files say of them.
+#include "pruning/cut_axis.h"
+
+#include "tests/pruning/tiny.h"  // before any CHECK
+
+#include <c10/core/GradMode.h>
+
+#include <cmath>
+#include <fstream>
+
+#include "pruning/mask_file.h"
+#include "pruning/plan.h"
+#include "src/base/errors.h"
+#include "src/base/files.h"
+#include "tests/model/reference_decoder.h"
+#include "tests/scratch_folder.h"
+#include "tests/tensors/whole_arena.h"
+
+using namespace coppice;
+using tiny::largest;
+
+namespace {
+
+/// Models with and without QK-norm, biases and a tied head; norms and biases away from 1 and 0, so that one that is
+/// forgotten shows.
+std::vector<Model> models(double rms_norm_eps = 1e-5) {
+  std::vector<Model> models;
+  for (const int kind : {0, 1, 2}) {
+    ModelConfig config = tiny::config({24, 24, 24});
+    config.rms_norm_eps = rms_norm_eps;
+    config.qk_norm = kind == 0;
+    config.qkv_bias = kind == 1;
+    config.tie_word_embeddings = kind != 2;
+    Model model = make_model(config);
+    initialise_parameters(config, *model.arena, 7);
+    for (const Parameter& row : parameter_table(config))
+      if (row.shape.size() == 1)
+        model.arena->parameter(row.name).copy_(at::linspace(0.5, 1.5, row.shape[0]) -
+                                               (row.kind == ParameterKind::bias ? 1.2 : 0.0));
+    models.push_back(std::move(model));
+  }
+  return models;
+}
+
+PrunePlan plan_of(CutAxis axis, std::vector<std::vector<int64_t>> kept) {
+  return {.source_sha256 = "", .scores = "by hand", .kept = std::move(kept), .axis = axis};
+}
+
+at::Tensor reference_of(const Model& model, const FfnMasks& masks = {}) {
+  return testing::reference_logits(model.config, testing::reference_weights(model), tiny::input(), masks);
+}
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("axes: by name, with their units, and the shape that is left") {
+    for (const std::string& name : axis_names()) CHECK(row_of(*find_axis(name)).name == name);
+    CHECK_FALSE(find_axis("head").has_value());
+    const ModelConfig config = tiny::config({24, 12});
+    CHECK(units_of(config, CutAxis::ffn) == std::vector<int64_t>{24, 12});
+    CHECK(units_of(config, CutAxis::heads) == std::vector<int64_t>{2, 2});
+    const ModelConfig fewer = cut_config(config, CutAxis::heads, {1, 1});
+    CHECK(fewer.num_key_value_heads == 1);
+    CHECK(fewer.num_attention_heads == 2);
+    CHECK(fewer.head_dim == 8);
+    CHECK(fewer.intermediate_size == config.intermediate_size);
+    CHECK_THROWS_AS(cut_config(config, CutAxis::heads, {1, 2}), InternalError);
+  }
+
+  TEST_CASE("heads: exactly the rows and columns of the kept groups, all other tensors untouched") {
+    for (const Model& model : models()) {
+      const PrunePlan plan = plan_of(CutAxis::heads, {{1}, {0}, {1}});
+      const Model pruned = prune_model(model, plan);
+      CHECK(pruned.config.num_attention_heads == 2);
+      CHECK(pruned.config.num_key_value_heads == 1);
+      for (const Parameter& row : parameter_table(model.config)) {
+        CAPTURE(row.name);
+        const at::Tensor before = model.arena->parameter(row.name), after = pruned.arena->parameter(row.name);
+        const int64_t group = row.layer < 0 ? 0 : plan.kept[static_cast<size_t>(row.layer)][0];
+        if (row.name.find("q_proj") != std::string::npos)
+          CHECK(at::equal(after, before.narrow(0, 16 * group, 16)));  // two heads of 8
+        else if (row.name.find("k_proj") != std::string::npos || row.name.find("v_proj") != std::string::npos)
+          CHECK(at::equal(after, before.narrow(0, 8 * group, 8)));
+        else if (row.name.find("o_proj") != std::string::npos)
+          CHECK(at::equal(after, before.narrow(1, 16 * group, 16)));
+        else
+          CHECK(at::equal(after, before));
+      }
+    }
+    const Model model = tiny::model();
+    CHECK_THROWS_WITH_AS(prune_model(model, plan_of(CutAxis::heads, {{0}, {2}})),
+                         doctest::Contains("layer 1 keeps channel 2, the model has 2 groups of attention heads"),
+                         UserError);
+    CHECK_THROWS_AS(prune_model(model, plan_of(CutAxis::heads, {{0}, {0, 1}})), InternalError);  // layers must be alike
+  }
+
+  TEST_CASE("plans and mask files name their axis; those of FFN channels are what they were") {
+    const ScratchFolder folder;
+    const PrunePlan plan = plan_of(CutAxis::heads, {{1}, {0}});
+    save_plan(folder.path / "plan.json", plan);
+    CHECK(load_plan(folder.path / "plan.json").axis == CutAxis::heads);
+    CHECK(load_plan(folder.path / "plan.json").kept == plan.kept);
+    save_plan(folder.path / "ffn.json", plan_of(CutAxis::ffn, {{1}, {0}}));
+    CHECK(read_file(folder.path / "ffn.json").find("axis") == std::string::npos);
+    std::ofstream(folder.path / "bad.json", std::ios::binary) << seal({{"format", "coppice.prune_plan"},
+                                                                       {"version", 1},
+                                                                       {"source", ""},
+                                                                       {"scores", "x"},
+                                                                       {"axis", "tails"},
+                                                                       {"rule", "higher score, then lower index"},
+                                                                       {"layers", {{{"layer", 0}, {"kept", {1}}}}}});
+    CHECK_THROWS_WITH_AS(load_plan(folder.path / "bad.json"),
+                         doctest::Contains("axis: got 'tails', expected ffn, heads"), UserError);
+
+    MaskFile masks{.scores_LF = at::sin(at::arange(8, at::kFloat)).view({2, 4}),
+                   .soft_LF = at::cos(at::arange(8, at::kFloat)).square().view({2, 4}),
+                   .source_sha256 = std::string(64, 'a'),
+                   .num_kept = 3,
+                   .epsilon = 0.125,
+                   .axis = CutAxis::heads};
+    save_masks(folder.path / "masks.h5", masks);
+    CHECK(load_masks(folder.path / "masks.h5").axis == CutAxis::heads);
+    CHECK(at::equal(load_masks(folder.path / "masks.h5").soft_LF, masks.soft_LF));
+  }
+}
+
+TEST_SUITE("parity") {
+  TEST_CASE("every axis: keeping every unit is the identity, and so is a mask of ones, bit for bit") {
+    for (const Model& model : models())
+      for (const std::string& name : axis_names()) {
+        CAPTURE(name);
+        const CutAxis axis = *find_axis(name);
+        const std::vector<int64_t> units = units_of(model.config, axis);
+        const at::Tensor ones_RU = at::ones({std::ssize(units), std::ranges::max(units)});
+        const Model pruned = prune_model(model, make_plan(ones_RU, units, "all", "", units, axis), ones_RU);
+        CHECK(pruned.config == model.config);
+        CHECK(at::equal(whole_master(*pruned.arena), whole_master(*model.arena)));
+        CHECK(at::equal(decoder_logits(model, tiny::input(), masks_on(axis, ones_RU, model.config)),
+                        decoder_logits(model, tiny::input())));
+      }
+  }
+
+  TEST_CASE("every axis: masked equals pruned, hard and soft; in double they are the same function") {
+    for (const Model& model : models())
+      for (const std::string& name : axis_names()) {
+        CAPTURE(name);
+        const CutAxis axis = *find_axis(name);
+        const std::vector<int64_t> units = units_of(model.config, axis);
+        std::vector<int64_t> half;
+        for (const int64_t count : units) half.push_back((count + 1) / 2);
+        const at::Tensor score_RU = initial_scores(std::ssize(units), std::ranges::max(units), 1.0, 11),
+                         soft_RU = score_RU.sigmoid();
+        const PrunePlan plan = make_plan(score_RU, half, "random", "", units, axis);
+        for (const at::Tensor& multiplier_RU : {at::Tensor(), soft_RU}) {
+          const at::Tensor hard_RU = plan_mask(plan, score_RU.size(1), multiplier_RU);
+          const Model pruned = prune_model(model, plan, multiplier_RU);
+          CHECK(masked_pruned_difference(model, hard_RU, pruned, tiny::input(), axis).difference < 2e-6);
+          const at::Tensor masked_NV = reference_of(model, masks_on(axis, hard_RU, model.config));
+          CHECK(largest(masked_NV - reference_of(pruned)) < 1e-6 * largest(masked_NV));
+          CHECK(largest(masked_NV - reference_of(model)) > 1e-2 * largest(masked_NV));
+        }
+      }
+  }
+
+  TEST_CASE("every axis: another unit or another factor than the mask's is caught") {
+    const Model model = std::move(models().front());
+    for (const std::string& name : axis_names()) {
+      CAPTURE(name);
+      const CutAxis axis = *find_axis(name);
+      const std::vector<int64_t> units = units_of(model.config, axis);
+      std::vector<std::vector<int64_t>> kept(units.size(), {0}), other(units.size(), {1});
+      const at::Tensor mask_RU = plan_mask(plan_of(axis, kept), std::ranges::max(units));
+      masked_pruned_difference(model, mask_RU, prune_model(model, plan_of(axis, kept)), tiny::input(), axis);
+      CHECK_THROWS_AS(
+          masked_pruned_difference(model, mask_RU, prune_model(model, plan_of(axis, other)), tiny::input(), axis),
+          InternalError);
+      CHECK_THROWS_AS(
+          masked_pruned_difference(model, mask_RU * 1.01, prune_model(model, plan_of(axis, kept)), tiny::input(), axis),
+          InternalError);
+    }
+  }
+
+  TEST_CASE("heads: where groups cancel, rounding has its due and a wrong group has not") {
+    ModelConfig config = tiny::config({24, 24});
+    config.num_attention_heads = 8, config.num_key_value_heads = 4;
+    const Model model = make_model(config);
+    initialise_parameters(config, *model.arena, 7);
+    {
+      const c10::NoGradGuard no_grad;
+      const auto weight = [&](const char* name) {
+        return model.arena->parameter(std::string("layers.0.self_attn.") + name + ".weight");
+      };
+      for (const char* name : {"k_proj", "v_proj"}) weight(name).narrow(0, 8, 8).copy_(weight(name).narrow(0, 0, 8));
+      weight("q_proj").narrow(0, 16, 16).copy_(weight("q_proj").narrow(0, 0, 16));
+      weight("o_proj").narrow(1, 0, 16).mul_(3e4);
+      weight("o_proj").narrow(1, 16, 16).copy_(weight("o_proj").narrow(1, 0, 16) * -0.9999);
+    }
+    const PrunePlan plan = plan_of(CutAxis::heads, {{0, 1, 2}, {0, 1, 3}});
+    const MaskedPruned found =
+        masked_pruned_difference(model, plan_mask(plan, 4), prune_model(model, plan), tiny::input(), CutAxis::heads);
+    CHECK(found.limit < 1e-2);
+    CHECK_THROWS_AS(masked_pruned_difference(model, plan_mask(plan, 4),
+                                             prune_model(model, plan_of(CutAxis::heads, {{0, 1, 3}, {0, 1, 3}})),
+                                             tiny::input(), CutAxis::heads),
+                    InternalError);
+  }
+}

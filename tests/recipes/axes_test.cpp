@@ -1,0 +1,258 @@
+// Cuts of axes other than FFN channels in the real program: scores and learned masks through check, training and
+// export, resumed after a kill; what fits no axis is refused before work; recipes without the option are what they
+// were.
+#include <ATen/ATen.h>
+#undef CHECK  // c10's, which aborts
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "pruning/mask_file.h"
+#include "pruning/plan.h"
+#include "recipes/language/recipe.h"
+#include "recipes/run/lineage.h"
+#include "recipes/stages/stages.h"
+#include "src/checkpoint/checkpoint.h"
+#include "src/checkpoint/gguf_import.h"
+#include "src/checkpoint/hf_import.h"
+#include "tests/recipes/program.h"
+
+using namespace coppice;
+using namespace coppice::test;
+
+namespace {
+
+const char* const kHead = R"(
+name = "axes"
+seed = 7
+threads = 1
+[data]
+heldout_share = 0.08
+[[data.domain]]
+name = "prose"
+path = "corpus/prose.jsonl"
+[[data.domain]]
+name = "code"
+path = "corpus/code.jsonl"
+[tokenizer]
+vocab_size = 384
+training_bytes = 60000
+[model.source]
+hidden_size = 32
+num_hidden_layers = 4
+num_attention_heads = 8
+num_key_value_heads = 4
+head_dim = 8
+intermediate_size = 32
+[model.heads]
+num_attention_heads = 4
+num_key_value_heads = 2
+head_dim = 8
+[[stage]]
+name = "dense"
+kind = "train"
+model = "source"
+tokens = 16384
+seq_len = 64
+batch_tokens = 512
+)";
+
+std::string prune(const std::string& name, const std::string& keys) {
+  return "[[stage]]\nname = \"" + name + "\"\nkind = \"prune\"\n" + keys;
+}
+std::string learn(const std::string& name, const std::string& keys) {
+  return "[[stage]]\nname = \"" + name +
+         "\"\nkind = \"learn_masks\"\ntokens = 10240\nseq_len = 64\nbatch_tokens = 512\ncalibration_tokens = "
+         "2048\ncheckpoint_steps = 5\non_collapse = \"warn\"\n" +
+         keys;
+}
+std::string train(const std::string& name, const std::string& keys) {
+  return "[[stage]]\nname = \"" + name + "\"\nkind = \"train\"\ntokens = 1024\nseq_len = 64\nbatch_tokens = 512\n" +
+         keys;
+}
+
+Recipe load(const fs::path& folder, const std::string& stages) {
+  spill(folder / "axes.toml", kHead + stages);
+  return load_recipe((folder / "axes.toml").string(), {}, {});
+}
+
+/// What a recipe of these stages is refused for: one line, without the place.
+std::string refusal(const fs::path& folder, const std::string& stages) {
+  try {
+    load(folder, stages);
+  } catch (const UserError& error) {
+    CHECK(error.code() == ExitCode::recipe);
+    const std::string text = error.what();
+    CHECK(text.find('\n') == std::string::npos);
+    return text;
+  }
+  return "nothing was refused";
+}
+
+Json identity_of(const Recipe& recipe, const std::string& name) {
+  return kind_of(recipe.stage(name)).identity(recipe, recipe.stage(name));
+}
+
+nlohmann::json results_of_stage(const fs::path& root, const std::string& stage) {
+  return nlohmann::json::parse(slurp(root / stage / "manifest.json"))["results"];
+}
+
+Model model_of(const fs::path& root, const std::string& stage) { return load_model(root / stage / "model").model; }
+
+/// The folder and the file that an export wrote hold the model of `stage`, shape and weights.
+void check_exported(const fs::path& root, const std::string& release, const std::string& stage) {
+  const Model ours = model_of(root, stage);
+  const auto parameters = [](const Model& model) {
+    std::vector<at::Tensor> all;
+    for (const Parameter& row : parameter_table(model.config))
+      all.push_back(model.arena->parameter(row.name).flatten());
+    return at::cat(all);
+  };
+  const Model hf = import_hf(root / release / "hf");
+  ModelConfig config = ours.config;
+  config.max_position_embeddings = hf.config.max_position_embeddings;
+  CHECK(hf.config == config);
+  CHECK(parameters(hf).equal(parameters(ours)));
+  for (const auto& entry : fs::recursive_directory_iterator(root / release))
+    if (entry.path().extension() == ".gguf") CHECK(parameters(import_gguf(entry.path())).equal(parameters(ours)));
+}
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("axes: without the option identities are what they were; with it, the axis and its size decide") {
+    const Scratch scratch("axes_identity");
+    const Recipe recipe =
+        load(scratch.path,
+             prune("ffn", "from = \"dense\"\ntarget = \"source\"\nscores = \"magnitude\"\n") +
+                 prune("heads", "from = \"dense\"\ntarget = \"heads\"\naxis = \"heads\"\nscores = \"magnitude\"\n") +
+                 learn("masks_ffn", "from = \"dense\"\ntarget = \"source\"\n") +
+                 learn("masks", "from = \"dense\"\ntarget = \"heads\"\naxis = \"heads\"\n") +
+                 prune("learned", "from = \"masks\"\ntarget = \"heads\"\n"));
+    CHECK(identity_of(recipe, "ffn") == Json({{"scores", "magnitude"}, {"intermediate_size", {32, 32, 32, 32}}}));
+    CHECK(identity_of(recipe, "heads") ==
+          Json({{"scores", "magnitude"}, {"axis", "heads"}, {"num_key_value_heads", 2}}));
+    CHECK_FALSE(identity_of(recipe, "masks_ffn").contains("axis"));
+    CHECK(identity_of(recipe, "masks_ffn").contains("intermediate_size"));
+    CHECK(identity_of(recipe, "masks")["axis"] == "heads");
+    CHECK(identity_of(recipe, "masks")["num_key_value_heads"] == 2);
+    CHECK(identity_of(recipe, "learned")["axis"] == "heads");  // that of its masks
+    const ModelConfig left = recipe.model_after("learned");
+    CHECK(left.num_attention_heads == 4);
+    CHECK(left.num_key_value_heads == 2);
+    CHECK(left.head_dim == 8);
+    CHECK(left.intermediate_size == std::vector<int64_t>(4, 32));
+    // a cut of heads is a cut: what follows it is the student
+    CHECK(lineage_of(recipe, "heads").cut == "magnitude");
+    CHECK_FALSE(lineage_of(recipe, "heads").kept_all);
+    CHECK(lineage_of(recipe, "ffn").kept_all);
+  }
+
+  TEST_CASE("axes: what fits no axis is refused in one line before work") {
+    const Scratch scratch("axes_refused");
+    const std::string heads = "from = \"dense\"\ntarget = \"heads\"\naxis = \"heads\"\n";
+    const auto contains = [&](const std::string& stages, const std::string& part) {
+      const std::string text = refusal(scratch.path, stages);
+      INFO(text);
+      CHECK(text.find(part) != std::string::npos);
+    };
+    contains(prune("cut", "from = \"dense\"\ntarget = \"heads\"\naxis = \"haeds\"\nscores = \"flap\"\n"),
+             "axis: got 'haeds', expected one of: ffn, heads");
+    contains(prune("cut", heads + "scores = \"flap\"\nrefit = true\n"), "refit: solves down_proj for the FFN channels");
+    contains(prune("cut", "from = \"dense\"\ntarget = \"heads\"\nscores = \"flap\"\n"),
+             "differs from stage 'dense' in more than intermediate_size; only FFN channels are cut");
+    contains(prune("first", heads + "scores = \"flap\"\n") +
+                 prune("cut", "from = \"first\"\ntarget = \"source\"\naxis = \"heads\"\nscores = \"flap\"\n"),
+             "model.source.num_key_value_heads: got 4, expected at most 2 (what stage 'first' has)");
+    for (const char* key : {"budget = \"global\"", "round_to = 2", "compact_after = 3"})
+      contains(learn("masks", heads + key + "\n"), "is of FFN channels alone, and this stage has axis = \"heads\"");
+    contains(learn("masks", heads) + prune("cut", "from = \"masks\"\ntarget = \"heads\"\naxis = \"ffn\"\n"),
+             "axis: got 'ffn', and the masks of stage 'masks' are of axis 'heads'");
+    const auto with_model = [&](const std::string& model, const std::string& stages, const std::string& part) {
+      contains("[model.other]\n" + model + stages, part);
+    };
+    const std::string cut = prune("cut", "from = \"dense\"\ntarget = \"other\"\naxis = \"heads\"\nscores = \"flap\"\n");
+    with_model(
+        "num_attention_heads = 8\nnum_key_value_heads = 2\nhead_dim = 8\n", cut,
+        "has 8 query heads for 2 key/value heads, and stage 'dense' has 2 for each: whole groups are cut; give it "
+        "num_attention_heads = 4");
+    with_model("num_attention_heads = 4\nnum_key_value_heads = 2\n", cut,
+               "model.other.head_dim: got 8, and heads are cut whole");
+    with_model("num_attention_heads = 4\nnum_key_value_heads = 2\nhead_dim = 8\nintermediate_size = 16\n", cut,
+               "differs from stage 'dense' in more than num_key_value_heads; only groups of attention heads are cut");
+    with_model("num_attention_heads = 2\nnum_key_value_heads = 1\nhead_dim = 8\n",
+               prune("two", heads + "scores = \"flap\"\n") +
+                   learn("masks", "from = \"two\"\ntarget = \"other\"\naxis = \"heads\"\n"),
+               "a layer has two key/value heads, and two standardised scores are 1 and -1 whatever they learn; give it "
+               "score_scale = \"raw\"");
+  }
+}
+
+TEST_SUITE("recipe") {
+  TEST_CASE("heads: every score and learned masks through check, training, export and report") {
+    const Scratch scratch("axes_heads");
+    write_tiny_run(scratch.path);
+    std::string stages;
+    for (const char* scores : {"magnitude", "activation", "wanda_sp", "flap", "taylor", "random", "first_k"})
+      stages += prune(scores,
+                      "from = \"dense\"\ntarget = \"heads\"\naxis = \"heads\"\ncalibration_tokens = "
+                      "2048\nscores = \"" +
+                          std::string(scores) + "\"\n");
+    stages += learn("masks", "from = \"dense\"\ntarget = \"heads\"\naxis = \"heads\"\n") +
+              prune("pruned", "from = \"masks\"\ntarget = \"heads\"\n") + train("core", "from = \"pruned\"\n") +
+              "[[stage]]\nname = \"scores\"\nkind = \"evaluate\"\nof = [\"dense\", \"pruned\", \"activation\", "
+              "\"core\"]\nseq_len = 64\ntokens = 2048\n" +
+              "[[stage]]\nname = \"release\"\nkind = \"export\"\nfrom = \"core\"\nformats = [\"hf\", \"gguf\"]\n";
+    spill(scratch.path / "axes.toml", kHead + stages);
+    const Outcome done = run(scratch.path, {"run", "axes.toml"});
+    INFO(done.err);
+    REQUIRE(done.code == 0);
+    const fs::path root = scratch.path / "runs/axes";
+    for (const char* stage : {"magnitude", "activation", "wanda_sp", "flap", "taylor", "random", "first_k", "pruned"}) {
+      CAPTURE(stage);
+      const auto results = results_of_stage(root, stage);
+      CHECK(results["masked_pruned_difference"].get<double>() <= kMaskedPrunedLimit);
+      CHECK(results["hard_mask_loss"].get<double>() ==
+            doctest::Approx(results["pruned_loss"].get<double>()).epsilon(1e-5));
+      const PrunePlan plan = load_plan(root / stage / "prune_plan.json");
+      CHECK(plan.axis == CutAxis::heads);
+      for (const std::vector<int64_t>& kept : plan.kept) CHECK(kept.size() == 2);
+      CHECK(model_of(root, stage).config.num_attention_heads == 4);
+    }
+    CHECK(load_plan(root / "first_k/prune_plan.json").kept == std::vector<std::vector<int64_t>>(4, {0, 1}));
+
+    // the budget holds at every step, and what was learned is what is cut
+    std::istringstream lines(slurp(root / "masks/metrics.jsonl"));
+    size_t steps = 0;
+    for (std::string line; std::getline(lines, line); ++steps)
+      CHECK(nlohmann::json::parse(line)["sum_error"].get<double>() <= 1e-6);
+    CHECK(steps == 20);
+    const MaskFile masks = load_masks(root / "masks/masks.h5");
+    CHECK(masks.axis == CutAxis::heads);
+    CHECK((masks.scores_LF.sizes() == at::IntArrayRef({4, 4})));
+    CHECK(make_plan(masks.scores_LF, {2, 2, 2, 2}, "", "").kept == load_plan(root / "pruned/prune_plan.json").kept);
+
+    check_exported(root, "release", "core");
+    CHECK(
+        run(scratch.path, {"inspect", "runs/axes/masks/masks.h5"}).out.find("4 layers x 4 groups of attention heads") !=
+        std::string::npos);
+    CHECK(run(scratch.path, {"inspect", "runs/axes/flap/prune_plan.json"})
+              .out.find("layer 0: 2 groups of attention heads kept") != std::string::npos);
+    const auto report = nlohmann::json::parse(slurp(root / "report.json"));
+    CHECK(report["masks"]["num_channels"] == 4);
+    CHECK(report["masks"]["num_kept"] == 2);
+    CHECK(slurp(root / "report.html").find("2 of 4 groups of attention heads a layer") != std::string::npos);
+
+    // killed between two checkpoints and gone on: the same bits
+    const std::string weights = slurp(root / "masks/model/part-00000.h5"), decided = slurp(root / "masks/masks.h5");
+    for (const char* stage : {"masks", "pruned", "core", "scores", "release"}) fs::remove_all(root / stage);
+    CHECK(run(scratch.path, {"run", "axes.toml"}, [] {
+            setenv("COPPICE_FAILPOINTS", "ckpt.after_rename=abort@2", 1);
+          }).signal == SIGABRT);
+    CHECK(fs::exists(root / "masks/ckpt"));
+    REQUIRE(run(scratch.path, {"run", "axes.toml"}).code == 0);
+    CHECK(slurp(root / "masks/model/part-00000.h5") == weights);
+    CHECK(slurp(root / "masks/masks.h5") == decided);
+  }
+}
