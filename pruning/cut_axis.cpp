@@ -13,15 +13,27 @@ constexpr CutAxisRow kAxes[] = {
     {.axis = CutAxis::ffn,
      .name = "ffn",
      .size_key = "intermediate_size",
+     .per_layer = true,
+     .unit = "channel",
      .units = "FFN channels",
      .units_of_row = "FFN channels a layer",
      .mask = "the FFN mask"},
     {.axis = CutAxis::heads,
      .name = "heads",
      .size_key = "num_key_value_heads",
+     .per_layer = true,
+     .unit = "group",
      .units = "groups of attention heads",
      .units_of_row = "groups of attention heads a layer",
      .mask = "the mask of heads"},
+    {.axis = CutAxis::layers,
+     .name = "layers",
+     .size_key = "num_hidden_layers",
+     .per_layer = false,
+     .unit = "layer",
+     .units = "layers",
+     .units_of_row = "layers",
+     .mask = "the mask of layers"},
 };
 
 }  // namespace
@@ -50,6 +62,8 @@ std::vector<int64_t> units_of(const ModelConfig& config, CutAxis axis) {
       return config.intermediate_size;
     case CutAxis::heads:
       return std::vector<int64_t>(static_cast<size_t>(config.num_hidden_layers), config.num_key_value_heads);
+    case CutAxis::layers:
+      return {config.num_hidden_layers};
   }
   throw InternalError("an axis without units");
 }
@@ -65,6 +79,10 @@ ModelConfig cut_config(ModelConfig config, CutAxis axis, const std::vector<int64
       config.num_attention_heads = num_kept.front() * (config.num_attention_heads / config.num_key_value_heads);
       config.num_key_value_heads = num_kept.front();
       break;
+    case CutAxis::layers:
+      config.num_hidden_layers = num_kept.front();
+      config.intermediate_size.resize(static_cast<size_t>(num_kept.front()), config.intermediate_size.back());
+      break;
   }
   return config;
 }
@@ -76,6 +94,16 @@ FfnMasks masks_on(CutAxis axis, std::vector<at::Tensor> rows, const ModelConfig&
       return {.multiplier_F = std::move(rows)};
     case CutAxis::heads:
       return {.multiplier_F = {}, .multiplier_G = std::move(rows)};
+    case CutAxis::layers: {
+      FfnMasks masks;  // a layer adds what its heads and its channels give: both times its multiplier
+      for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+        const at::Tensor multiplier = rows.front()[layer];
+        masks.multiplier_F.push_back(
+            multiplier.expand({config.intermediate_size[static_cast<size_t>(layer)]}).contiguous());
+        masks.multiplier_G.push_back(multiplier.expand({config.num_key_value_heads}).contiguous());
+      }
+      return masks;
+    }
   }
   throw InternalError("an axis without masks");
 }

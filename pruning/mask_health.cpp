@@ -81,7 +81,8 @@ std::string mask_collapse(const MaskHealth& health, double p, int64_t num_channe
   for (size_t layer = 0; layer < health.layer_sharpness.size(); ++layer) {
     const double sharpness = health.layer_sharpness[layer],
                  flat = health.layer_kept[layer] / static_cast<double>(num_channels);
-    const std::string what = fmt::format("layer {}: {}", layer, row_of(axis).mask);
+    const std::string what =
+        fmt::format("{}{}", row_of(axis).per_layer ? fmt::format("layer {}: ", layer) : "", row_of(axis).mask);
     if (!std::isfinite(sharpness)) throw DivergedError(what + " is not finite");
     if (p > kUndecidedFrom && flat < 1.0 && sharpness < flat + kDecided * std::min(flat, 1.0 - flat))
       return fmt::format(

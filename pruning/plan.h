@@ -1,5 +1,5 @@
-// A decision as data: which units of an axis (FFN channels, groups of attention heads) each row keeps. Decide, inspect,
-// diff and apply are separate.
+// A decision as data: which units of an axis (FFN channels, groups of attention heads, layers) each row keeps. Decide,
+// inspect, diff and apply are separate.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -28,19 +28,19 @@ struct PrunePlan {
 /// numbers).
 PrunePlan make_plan(const at::Tensor& scores_RU, const std::vector<int64_t>& num_kept, std::string scores_name,
                     std::string source_sha256, const std::vector<int64_t>& units = {}, CutAxis axis = CutAxis::ffn);
-/// Sealed JSON (coppice.prune_plan); "axis" is left out of a plan of FFN channels.
+/// Sealed JSON (coppice.prune_plan); a plan of FFN channels does not name its axis.
 void save_plan(const std::filesystem::path& path, const PrunePlan& plan);
 PrunePlan load_plan(const std::filesystem::path& path);
 /// 0/1 mask [R, num_units] of the plan, multiplied by `soft` where given: the hard-cut mask.
 at::Tensor plan_mask(const PrunePlan& plan, int64_t num_units, const at::Tensor& soft_RU = {});
 
-/// What the plan leaves of one parameter of `source`, or of a slot laid out like it: every axis whose role the plan
-/// cuts keeps the rows of the units that stay.
+/// What the plan leaves of one parameter of `source` in a layer that stays, or of a slot laid out like it: every axis
+/// whose role the plan cuts keeps the rows of the units that stay.
 at::Tensor slice_parameter(const ModelConfig& source, const Parameter& row, const at::Tensor& value,
                            const PrunePlan& plan);
-/// The smaller model. `multiplier_RU` (undefined = 1) goes into the weights in fp32: into the kept rows of up_proj, or
-/// of v_proj and its bias. Widths may differ between layers, before and after. UserError::recipe when the plan does not
-/// fit the model.
+/// The smaller model. `multiplier_RU` (undefined = 1) goes into the weights in fp32: into the kept rows of up_proj, of
+/// v_proj and its bias, or for layers of both. Widths may differ between layers, before and after. UserError::recipe
+/// when the plan does not fit the model.
 Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& multiplier_RU = {});
 
 /// max |masked - pruned| / max |masked| over logits of the given input, and what rounding may make of it: 1e-5, or

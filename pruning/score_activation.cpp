@@ -1,11 +1,45 @@
 // activation: sqrt(sum over samples of (mean over the sample's live tokens of |x_j|)^2), a sample is a row of a batch.
 // Minitron (arXiv 2407.14679) as NVIDIA's Model-Optimizer codes it: mean of abs within a sample, L2 norm across
-// samples; not an RMS over all tokens.
+// samples; not an RMS over all tokens. A layer: block influence, 1 - the cosine between what goes in and what comes out
+// (ShortGPT, arXiv 2403.03853; Minitron's depth).
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include "pruning/scores.h"
+#include "src/base/errors.h"
+#include "src/tensors/ops.h"
 
 namespace coppice {
+namespace {
+
+constexpr double kSmallestNorm = 1e-30;  // a stream of zeros points nowhere
+
+/// Block influence [1, L]: 1 - the mean over live tokens of the cosine between the stream before and behind a layer.
+at::Tensor block_influence(const ScoreInput& input) {
+  const c10::NoGradGuard no_grad;
+  const Model& model = *input.model;
+  at::Tensor cosine_L = at::zeros({model.config.num_hidden_layers}, at::kDouble);
+  double live = 0;
+  for (const Batch& batch : input.batches) {
+    const at::Tensor live_n = batch.true_label_BT.ne(kIgnoredLabel).reshape({-1}).nonzero().squeeze(1);
+    const auto live_rows = [&](const at::Tensor& stream_ND) {
+      return stream_ND.index_select(0, live_n).to(at::kDouble);
+    };
+    at::Tensor before_nD = live_rows(embedding(
+        batch.token_BT.reshape({-1}), weight_of(model, "embed_tokens.weight").value, at::Tensor(), batch.ids_below));
+    const auto behind = [&](int layer, const at::Tensor& stream_ND) {
+      const at::Tensor after_nD = live_rows(stream_ND);
+      cosine_L[layer].add_(at::cosine_similarity(before_nD, after_nD, 1, kSmallestNorm).sum());
+      before_nD = after_nD;
+    };
+    decoder_hidden(model, batch.input(), {}, {.layer_output = behind});
+    live += static_cast<double>(live_n.size(0));
+  }
+  COPPICE_CHECK(live > 0, "the calibration batches hold no live token");
+  return (1 - cosine_L / live).to(at::kFloat).unsqueeze(0);
+}
+
+}  // namespace
 
 at::Tensor activation_squares(const at::Tensor& hidden_NC, const at::Tensor& live_BT) {
   const int64_t num_samples = live_BT.size(0), seq_len = live_BT.size(1);
@@ -15,6 +49,7 @@ at::Tensor activation_squares(const at::Tensor& hidden_NC, const at::Tensor& liv
 }
 
 at::Tensor score_activation(const ScoreInput& input) {
+  if (input.axis == CutAxis::layers) return block_influence(input);
   std::vector<at::Tensor> squares_C(input.model->config.intermediate_size.size());
   walk_hidden(input, [&](int64_t layer, const at::Tensor& hidden_NC, const at::Tensor& live_BT) {
     at::Tensor& total_C = squares_C[static_cast<size_t>(layer)];

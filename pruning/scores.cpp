@@ -19,30 +19,36 @@ constexpr ScoreRow kScores[] = {
     {.name = "magnitude",
      .help = "L2 norm of the channel's column of down_proj",
      .passes = 0,
+     .of_columns = false,
      .compute = score_magnitude},
     {.name = "activation",
      .help = "mean absolute activation a sample, L2 norm over samples (Minitron)",
      .passes = 1,
+     .of_columns = false,
      .compute = score_activation},
     {.name = "wanda_sp",
      .help = "mean |weight| times the RMS of the activation (Wanda-sp)",
      .passes = 1,
+     .of_columns = true,
      .compute = score_wanda_sp},
     {.name = "flap",
      .help = "variance of the activation times the squared norm of its column (FLAP's WIFV, no bias)",
      .passes = 1,
+     .of_columns = true,
      .compute = score_flap},
     {.name = "taylor",
      .help = "|sum over a sample's tokens of activation x gradient|, mean over samples",
      .passes = 2,
+     .of_columns = false,
      .compute = score_taylor},
-    {.name = "random", .help = "a seeded permutation", .passes = 0, .compute = score_random},
-    {.name = "first_k", .help = "channels 0 to K-1", .passes = 0, .compute = score_first_k},
+    {.name = "random", .help = "a seeded permutation", .passes = 0, .of_columns = false, .compute = score_random},
+    {.name = "first_k", .help = "units 0 to K-1", .passes = 0, .of_columns = false, .compute = score_first_k},
 };
 
-std::vector<std::string> names() {
+std::vector<std::string> names(CutAxis axis = CutAxis::ffn) {
   std::vector<std::string> known;
-  for (const ScoreRow& row : kScores) known.emplace_back(row.name);
+  for (const ScoreRow& row : kScores)
+    if (scores_axis(row, axis)) known.emplace_back(row.name);
   return known;
 }
 
@@ -50,7 +56,9 @@ std::vector<std::string> names() {
 
 std::span<const ScoreRow> score_table() { return kScores; }
 
-std::string score_names() { return fmt::format("{}", fmt::join(names(), ", ")); }
+bool scores_axis(const ScoreRow& row, CutAxis axis) { return !row.of_columns || row_of(axis).per_layer; }
+
+std::string score_names(CutAxis axis) { return fmt::format("{}", fmt::join(names(axis), ", ")); }
 
 const ScoreRow& find_score(const std::string& name, const std::string& where) {
   for (const ScoreRow& row : kScores)

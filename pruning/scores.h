@@ -2,7 +2,7 @@
 // the table of scores.cpp. Higher = keep; the top K of each row stay.
 // FFN channels: x = silu(gate) * up as it enters W = down_proj [D, F], j a channel, n a live token. Attention heads: x
 // as it enters W = o_proj [D, H K]; the score of a group is the L2 norm of its columns' scores, as FLAP and Minitron's
-// code sum up a head.
+// code sum up a head. Layers: all that a layer adds to the residual stream; scores of columns have no say in them.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -31,15 +31,18 @@ struct ScoreRow {
   const char* help;
   int passes;  // over the calibration text, in forward passes: 0 reads none, 2 = forward and the gradient of the
                // activations
+  bool of_columns;  // weighs columns of W, and has no say where the units are none
   at::Tensor (*compute)(const ScoreInput&);  // [R, U] float32, higher = keep
 };
 /// magnitude, activation, wanda_sp, flap, taylor, random, first_k. Without `pad` all need layers of one width:
 /// UserError::recipe otherwise.
 std::span<const ScoreRow> score_table();
+/// Whether a score has a say in an axis.
+bool scores_axis(const ScoreRow& row, CutAxis axis);
 /// UserError::recipe(where) with the nearest name when unknown.
 const ScoreRow& find_score(const std::string& name, const std::string& where);
-/// "magnitude, activation, ...": the table's names, for help and messages.
-std::string score_names();
+/// "magnitude, activation, ...": the names of those that have a say in an axis, for help and messages.
+std::string score_names(CutAxis axis = CutAxis::ffn);
 
 at::Tensor score_magnitude(const ScoreInput& input);
 at::Tensor score_activation(const ScoreInput& input);

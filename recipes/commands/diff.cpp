@@ -54,13 +54,14 @@ Kept kept_by(const MaskFile& masks) {
 /// A line a layer: channels kept by both, as a share of what A keeps, beside the share that a random choice of B's size
 /// would give. num_channels 0 = the files do not say; then the highest kept channel stands for it, which bounds chance
 /// from above.
-std::string overlap_lines(const Kept& a, const Kept& b, int64_t num_channels) {
+std::string overlap_lines(const Kept& a, const Kept& b, CutAxis axis, int64_t num_channels) {
   std::string text;
   for (size_t layer = 0; layer < std::min(a.size(), b.size()); ++layer) {
     std::vector<int64_t> both;
     std::ranges::set_intersection(a[layer], b[layer], std::back_inserter(both));
     const int64_t channels = num_channels > 0 ? num_channels : std::max(a[layer].back(), b[layer].back()) + 1;
-    text += fmt::format("  layer {}: A keeps {}, B keeps {}, both {} ({:.1f} % of A; by chance {}{:.1f} %)\n", layer,
+    const std::string row = row_of(axis).per_layer ? fmt::format("layer {}", layer) : row_of(axis).units;
+    text += fmt::format("  {}: A keeps {}, B keeps {}, both {} ({:.1f} % of A; by chance {}{:.1f} %)\n", row,
                         a[layer].size(), b[layer].size(), both.size(),
                         100.0 * static_cast<double>(both.size()) / static_cast<double>(a[layer].size()),
                         num_channels > 0 ? "" : "at most ",
@@ -95,7 +96,7 @@ std::string diff_masks(const MaskFile& a, const MaskFile& b) {
   if (!values)
     text += fmt::format("  largest difference of a soft value: {:.3g}\n",
                         (a.soft_LF - b.soft_LF).abs().max().item<double>());
-  return text + overlap_lines(kept_a, kept_b, a.scores_LF.size(1));
+  return text + overlap_lines(kept_a, kept_b, a.axis, a.scores_LF.size(1));
 }
 
 std::string diff_plans(const PrunePlan& a, const PrunePlan& b) {
@@ -106,7 +107,7 @@ std::string diff_plans(const PrunePlan& a, const PrunePlan& b) {
   if (a.source_sha256 != b.source_sha256)
     text += fmt::format("  models: A {}, B {}\n", printable(a.source_sha256), printable(b.source_sha256));
   if (a.axis != b.axis) return text + axes_line(a.axis, b.axis);
-  return text + overlap_lines(a.kept, b.kept, 0);
+  return text + overlap_lines(a.kept, b.kept, a.axis, 0);
 }
 
 using Values = std::map<std::string, std::string>;

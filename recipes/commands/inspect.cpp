@@ -202,6 +202,9 @@ std::string soft_histogram(const at::Tensor& soft_F) {
 
 std::string units_text(CutAxis axis) { return axis == CutAxis::ffn ? "channels" : row_of(axis).units; }
 
+/// "layer 3: " where a row is a layer's.
+std::string row_text(CutAxis axis, size_t row) { return row_of(axis).per_layer ? fmt::format("layer {}: ", row) : ""; }
+
 std::string inspect_masks(const fs::path& path) {
   const MaskFile masks = load_masks(path);
   const std::vector<int64_t> widths = masks.widths();
@@ -212,16 +215,21 @@ std::string inspect_masks(const fs::path& path) {
                                          .k = static_cast<double>(masks.num_kept),
                                          .epsilon = masks.epsilon,
                                          .global = masks.global});
+  const bool per_layer = row_of(masks.axis).per_layer;
   std::string text = fmt::format(
-      "mask by {}: {} layers x {} {}, {} kept {}, epsilon {}\nmodel {}\nsharpness {:.4f} (1 = binary), entropy "
+      "mask by {}: {}{} {}, {} kept{}, epsilon {}\nmodel {}\nsharpness {:.4f} (1 = binary), entropy "
       "{:.4f}, std of raw scores {:.4f}\n",
-      printable(masks.method), masks.scores_LF.size(0), masks.scores_LF.size(1), units_text(masks.axis), masks.num_kept,
-      masks.global ? "on average" : "in each", masks.epsilon, masks.source_sha256, health.sharpness, health.entropy,
-      health.score_std);
+      printable(masks.method), per_layer ? fmt::format("{} layers x ", masks.scores_LF.size(0)) : "",
+      masks.scores_LF.size(1), units_text(masks.axis), masks.num_kept,
+      !per_layer     ? ""
+      : masks.global ? " on average"
+                     : " in each",
+      masks.epsilon, masks.source_sha256, health.sharpness, health.entropy, health.score_std);
   for (size_t layer = 0; layer < health.layer_sharpness.size(); ++layer) {
     const at::Tensor soft_F = masks.soft_LF[static_cast<int64_t>(layer)];
-    text += fmt::format("  layer {}: {} kept, sharpness {:.4f}, sum {:.4f}; soft values:\n{}", layer, widths[layer],
-                        health.layer_sharpness[layer], soft_F.sum().item<double>(), soft_histogram(soft_F));
+    text +=
+        fmt::format("  {}{} kept, sharpness {:.4f}, sum {:.4f}; soft values:\n{}", row_text(masks.axis, layer),
+                    widths[layer], health.layer_sharpness[layer], soft_F.sum().item<double>(), soft_histogram(soft_F));
   }
   return text;
 }
@@ -230,8 +238,10 @@ std::string inspect_plan(const fs::path& path) {
   const PrunePlan plan = load_plan(path);
   std::string text = fmt::format("prune plan by {}, for the model {}\n", printable(plan.scores), plan.source_sha256);
   for (size_t layer = 0; layer < plan.kept.size(); ++layer)
-    text += fmt::format("  layer {}: {} {} kept, {} to {}\n", layer, plan.kept[layer].size(), units_text(plan.axis),
-                        plan.kept[layer].front(), plan.kept[layer].back());
+    text += fmt::format(
+        "  {}{} {} kept, {}\n", row_text(plan.axis, layer), plan.kept[layer].size(), units_text(plan.axis),
+        plan.axis == CutAxis::layers ? fmt::format("{}", fmt::join(plan.kept[layer], ", "))
+                                     : fmt::format("{} to {}", plan.kept[layer].front(), plan.kept[layer].back()));
   return text;
 }
 

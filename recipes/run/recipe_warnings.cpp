@@ -168,11 +168,13 @@ void check_masks(const Recipe& recipe, const Stage& stage, const Say& say) {
   const CutAxis axis = axis_of(learned->axis);
   const std::vector<int64_t> before = units_of(recipe.model_after(learned->from), axis);
   if (units_of(recipe.models.at(learned->target), axis) == before)
-    say(fmt::format(
-        "stage '{}': model.{} keeps all {} {} of every layer of '{}': there is nothing to decide, every mask is 1 and "
-        "its cut changes nothing",
-        stage.name, learned->target, fmt::join(std::set<int64_t>(before.begin(), before.end()), "/"),
-        axis == CutAxis::ffn ? "channels" : row_of(axis).units, learned->from));
+    say(
+        fmt::format("stage '{}': model.{} keeps all {} {}{} of '{}': there is nothing to decide, every mask is 1 and "
+                    "its cut changes "
+                    "nothing",
+                    stage.name, learned->target, fmt::join(std::set<int64_t>(before.begin(), before.end()), "/"),
+                    axis == CutAxis::ffn ? "channels" : row_of(axis).units,
+                    row_of(axis).per_layer ? " of every layer" : "", learned->from));
 }
 
 void check_prune(const Recipe& recipe, const Stage& stage, const Say& say) {

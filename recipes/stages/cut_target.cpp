@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "recipes/language/recipe.h"
 #include "recipes/language/recipe_reading.h"
+#include "recipes/stages/prune.h"
 
 namespace coppice {
 namespace {
@@ -23,6 +26,16 @@ void check_heads(const Stage& stage, const std::string& from, const std::string&
         fmt::format("{}: model.{}.head_dim: got {}, and heads are cut whole: give it head_dim = {} (what stage '{}' "
                     "has)",
                     stage.name, target, wanted.head_dim, source.head_dim, from));
+}
+
+/// Which layers stay would decide the widths that are left, and nobody knows it before.
+void check_layers(const Recipe& recipe, const Stage& stage, const std::string& from, const ModelConfig& source) {
+  const bool even =
+      std::ranges::adjacent_find(source.intermediate_size, std::not_equal_to<>()) == source.intermediate_size.end();
+  check(even && global_cut(recipe, from) == nullptr, stage.where,
+        fmt::format("{}: the layers of stage '{}' differ in FFN width, and which of them stay is not known before; cut "
+                    "layers first, then channels",
+                    stage.name, from));
 }
 
 }  // namespace
@@ -48,6 +61,7 @@ void check_target(const Recipe& recipe, const Stage& stage, const std::string& f
           fmt::format("{}: model.{}.{}: got {}, expected at most {} (what stage '{}' has)", stage.name, target,
                       row.size_key, keeps[r], has[r], from));
   if (axis == CutAxis::heads) check_heads(stage, from, target, source, wanted);
+  if (axis == CutAxis::layers) check_layers(recipe, stage, from, source);
   wanted.rope_theta = source.rope_theta;
   wanted.rope_scaling = source.rope_scaling;
   wanted.qkv_bias = source.qkv_bias;  // a recipe's table has no key for these two: they come with imported models

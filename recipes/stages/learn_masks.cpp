@@ -23,7 +23,13 @@ namespace {
 
 /// Options that only FFN channels have.
 void check_axis(const OptionTable& table, const LearnMasksStage& stage) {
-  if (axis_of(stage.axis) == CutAxis::ffn) return;
+  const CutAxis axis = axis_of(stage.axis);
+  check(stage.masks.score_init == "noise" || scores_axis(find_score(stage.masks.score_init, ""), axis),
+        table.where("score_init"),
+        fmt::format("score_init: '{}' weighs the columns that a unit has in a layer, and axis = \"{}\" has none; "
+                    "expected noise or one of: {}",
+                    stage.masks.score_init, stage.axis, score_names(axis)));
+  if (axis == CutAxis::ffn) return;
   const MaskOptions plain;
   for (const auto& [key, is_plain] : {std::pair{"budget", stage.masks.budget == plain.budget},
                                       {"round_to", stage.masks.round_to == plain.round_to},
@@ -54,13 +60,14 @@ const TrainingOptions* training(const Stage& stage) { return &stage.get<LearnMas
 ModelConfig leaves_model(const Recipe& recipe, const Stage& stage) { return recipe.model_after(start(stage)); }
 
 /// Two scores that are standardised are 1 and -1, whatever they were.
-void check_heads(const Recipe& recipe, const Stage& stage, const LearnMasksStage& masks) {
-  const int64_t groups = recipe.model_after(masks.from).num_key_value_heads;
+void check_units(const Recipe& recipe, const Stage& stage, const LearnMasksStage& masks) {
+  const CutAxis axis = axis_of(masks.axis);
+  const int64_t units = units_of(recipe.model_after(masks.from), axis).front();
   const bool scaled = masks.masks.score_scale == "standardise" && masks.masks.mask_method != "hard_concrete";
-  check(!scaled || groups != 2 || recipe.models.at(masks.target).num_key_value_heads == groups, stage.where,
-        fmt::format("{}: a layer has two key/value heads, and two standardised scores are 1 and -1 whatever they "
-                    "learn; give it score_scale = \"raw\"",
-                    stage.name));
+  check(!scaled || units != 2 || units_of(recipe.models.at(masks.target), axis).front() == units, stage.where,
+        fmt::format("{}: of two {} one is to be chosen, and two standardised scores are 1 and -1 whatever they learn; "
+                    "give it score_scale = \"raw\"",
+                    stage.name, row_of(axis).units));
 }
 
 /// Learned masks are one table: source and target have one width for all layers, which the budget can keep.
@@ -91,7 +98,7 @@ void check_models(const Recipe& recipe, const Stage& stage) {
   const auto& masks = stage.get<LearnMasksStage>();
   const CutAxis axis = axis_of(masks.axis);
   check_target(recipe, stage, masks.from, masks.target, axis);
-  axis == CutAxis::ffn ? check_channels(recipe, stage, masks) : check_heads(recipe, stage, masks);
+  axis == CutAxis::ffn ? check_channels(recipe, stage, masks) : check_units(recipe, stage, masks);
   check_calibration(recipe, stage);
   check_attention_window(recipe, stage, masks.from, "seq_len", masks.training.seq_len);
 }

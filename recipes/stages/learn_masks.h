@@ -21,7 +21,7 @@ struct LearnMasksStage {
     field("from", from, Mark::place, "the dense source");
     field("target", target, Mark::place, "[model.<name>] whose sizes are kept: intermediate_size, or those of `axis`");
     field("axis", axis, Mark::decides,
-          "what has masks: ffn (channels) or heads (key/value heads with the query heads that share them)");
+          "what has masks: ffn (channels), heads (key/value heads with the query heads that share them) or layers");
     masks.visit_fields(field);
     training.visit_fields(field);
   }

@@ -37,7 +37,13 @@ const LearnMasksStage* masks_before(const Recipe& recipe, const std::string& fro
 
 /// What an axis other than FFN channels does not have.
 void check_axis(const OptionTable& table, const PruneStage& prune) {
-  if (axis_of(prune.axis) == CutAxis::ffn) return;
+  const CutAxis axis = axis_of(prune.axis);
+  check(prune.scores == "masks" || scores_axis(find_score(prune.scores, table.where("scores")), axis),
+        table.where("scores"),
+        fmt::format("scores: '{}' weighs the columns that a unit has in a layer, and axis = \"{}\" has none; expected "
+                    "one of: {}",
+                    prune.scores, prune.axis, score_names(axis)));
+  if (axis == CutAxis::ffn) return;
   check(!prune.refit, table.where("refit"),
         fmt::format("refit: solves down_proj for the FFN channels that are left; axis = \"{}\" cuts none of them: cut "
                     "channels with refit = true in a stage of its own",

@@ -23,7 +23,7 @@ struct PruneStage {
     field("from", from, Mark::place, "the model to cut");
     field("target", target, Mark::place, "[model.<name>] whose sizes are kept: intermediate_size, or those of `axis`");
     field("axis", axis, Mark::decides,
-          "what is cut: ffn (channels) or heads (key/value heads with the query heads that share them)");
+          "what is cut: ffn (channels), heads (key/value heads with the query heads that share them) or layers");
     field("scores", scores, Mark::decides, "masks (after learn_masks), or a one-shot score");
     field("calibration_tokens", calibration_tokens, Mark::decides,
           "tokens that scores from activations and a refit see");

@@ -66,6 +66,23 @@ TEST_SUITE("unit") {
     CHECK(fewer.head_dim == 8);
     CHECK(fewer.intermediate_size == config.intermediate_size);
     CHECK_THROWS_AS(cut_config(config, CutAxis::heads, {1, 2}), InternalError);
+    CHECK(units_of(config, CutAxis::layers) == std::vector<int64_t>{2});
+    CHECK(cut_config(config, CutAxis::layers, {1}).num_hidden_layers == 1);
+    CHECK(cut_config(config, CutAxis::layers, {1}).intermediate_size == std::vector<int64_t>{24});
+  }
+
+  TEST_CASE("layers: those that stay close up, bit for bit, each with the width that it has") {
+    const Model model = tiny::model({12, 20, 9});
+    const Model pruned = prune_model(model, plan_of(CutAxis::layers, {{0, 2}}));
+    CHECK(pruned.config.num_hidden_layers == 2);
+    CHECK(pruned.config.intermediate_size == std::vector<int64_t>{12, 9});
+    for (const Parameter& row : parameter_table(pruned.config)) {
+      std::string before = row.name;
+      if (row.layer == 1) before.replace(before.find("layers.1."), 9, "layers.2.");
+      CHECK_MESSAGE(at::equal(pruned.arena->parameter(row.name), model.arena->parameter(before)), row.name);
+    }
+    CHECK_THROWS_WITH_AS(prune_model(model, plan_of(CutAxis::layers, {{0, 3}})),
+                         doctest::Contains("keeps layer 3, the model has 3 layers"), UserError);
   }
 
   TEST_CASE("heads: exactly the rows and columns of the kept groups, all other tensors untouched") {
@@ -90,7 +107,7 @@ TEST_SUITE("unit") {
     }
     const Model model = tiny::model();
     CHECK_THROWS_WITH_AS(prune_model(model, plan_of(CutAxis::heads, {{0}, {2}})),
-                         doctest::Contains("layer 1 keeps channel 2, the model has 2 groups of attention heads"),
+                         doctest::Contains("layer 1 keeps group 2, the model has 2 groups of attention heads there"),
                          UserError);
     CHECK_THROWS_AS(prune_model(model, plan_of(CutAxis::heads, {{0}, {0, 1}})), InternalError);  // layers must be alike
   }
@@ -101,6 +118,10 @@ TEST_SUITE("unit") {
     save_plan(folder.path / "plan.json", plan);
     CHECK(load_plan(folder.path / "plan.json").axis == CutAxis::heads);
     CHECK(load_plan(folder.path / "plan.json").kept == plan.kept);
+    save_plan(folder.path / "layers.json", plan_of(CutAxis::layers, {{0, 2, 5}}));
+    CHECK(load_plan(folder.path / "layers.json").axis == CutAxis::layers);
+    CHECK(load_plan(folder.path / "layers.json").kept == std::vector<std::vector<int64_t>>{{0, 2, 5}});
+    CHECK(read_json(folder.path / "layers.json")["kept"] == Json({0, 2, 5}));
     save_plan(folder.path / "ffn.json", plan_of(CutAxis::ffn, {{1}, {0}}));
     CHECK(read_file(folder.path / "ffn.json").find("axis") == std::string::npos);
     std::ofstream(folder.path / "bad.json", std::ios::binary) << seal({{"format", "coppice.prune_plan"},
@@ -111,7 +132,7 @@ TEST_SUITE("unit") {
                                                                        {"rule", "higher score, then lower index"},
                                                                        {"layers", {{{"layer", 0}, {"kept", {1}}}}}});
     CHECK_THROWS_WITH_AS(load_plan(folder.path / "bad.json"),
-                         doctest::Contains("axis: got 'tails', expected ffn, heads"), UserError);
+                         doctest::Contains("axis: got 'tails', expected ffn, heads, layers"), UserError);
 
     MaskFile masks{.scores_LF = at::sin(at::arange(8, at::kFloat)).view({2, 4}),
                    .soft_LF = at::cos(at::arange(8, at::kFloat)).square().view({2, 4}),

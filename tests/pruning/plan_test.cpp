@@ -105,7 +105,7 @@ TEST_SUITE("unit") {
     CHECK(contains(load({{{"layer", 0}, {"kept", {0.5}}}}), "kept[0] is 0.5"));
     CHECK(contains(load({{{"layer", 0}, {"kept", {uint64_t{1} << 40}}}}), "kept[0]"));
     CHECK(contains(load({{{"layer", 1}, {"kept", {1}}}}), "layers[0]"));
-    CHECK(contains(load({{{"layer", 0}, {"kept", Json::array()}}}), "layer 0 keeps no channel"));
+    CHECK(contains(load({{{"layer", 0}, {"kept", Json::array()}}}), "layer 0: nothing is kept"));
   }
 
   TEST_CASE("plan_mask: ones at the kept channels, or the soft mask's values there") {

@@ -69,6 +69,7 @@ TEST_SUITE("unit") {
       for (const ScoreRow& row : score_table()) {
         CAPTURE(name);
         CAPTURE(row.name);
+        if (!scores_axis(row, axis)) continue;
         const at::Tensor scores_RU = score(row.name, model, batches, 3, axis);
         CHECK((scores_RU.sizes() == at::IntArrayRef({std::ssize(units), units.front()})));
         CHECK((scores_RU.scalar_type() == at::kFloat));
@@ -114,6 +115,37 @@ TEST_SUITE("unit") {
     for (int64_t layer = 0; layer < 2; ++layer)
       CHECK(largest(activation_LG[layer].to(at::kDouble) - expected_G[static_cast<size_t>(layer)]) <
             1e-6 * largest(activation_LG));
+  }
+
+  TEST_CASE("layers: magnitude and block influence by hand, live tokens only") {
+    Model model = tiny::model({24, 24, 24});
+    for (int64_t layer = 0; layer < 3; ++layer)
+      for (const char* writer : {"self_attn.o_proj", "mlp.down_proj"})
+        model.arena->parameter("layers." + std::to_string(layer) + "." + writer + ".weight").zero_();
+    model.arena->parameter("layers.1.self_attn.o_proj.weight")[2][3] = 3;
+    model.arena->parameter("layers.1.mlp.down_proj.weight")[4][5] = -4;
+    CHECK(at::equal(score("magnitude", model, {}, 1, CutAxis::layers), at::tensor({0.f, 5.f, 0.f}).view({1, 3})));
+
+    // Layers that add nothing turn nothing; the one between adds what depends on the token.
+    at::Tensor live = at::ones({2, 9}, at::kBool);
+    live[1].fill_(false);
+    live[0][4] = false;
+    const std::array<Batch, 1> batches = {batch_of(live)};
+    std::vector<at::Tensor> stream_ND;
+    decoder_hidden(model, batches[0].input(), {},
+                   {.layer_output = [&](int, const at::Tensor& x_ND) { stream_ND.push_back(x_ND.to(at::kDouble)); }});
+    double cosine = 0;
+    for (int64_t n = 0; n < 9; ++n) {
+      const at::Tensor a_D = stream_ND[0][n], b_D = stream_ND[1][n];
+      if (n != 4) cosine += (a_D * b_D).sum().item<double>() / (a_D.norm() * b_D.norm()).item<double>() / 8;
+    }
+    const at::Tensor influence_1L = score("activation", model, batches, 1, CutAxis::layers);
+    CHECK(std::abs(influence_1L[0][0].item<double>()) < 1e-7);
+    CHECK(std::abs(influence_1L[0][2].item<double>()) < 1e-7);
+    CHECK(influence_1L[0][1].item<double>() == doctest::Approx(1 - cosine).epsilon(1e-5));
+    CHECK(1 - cosine > 1e-3);
+    CHECK_THROWS_AS(score("activation", model, {}, 1, CutAxis::layers), InternalError);
+    CHECK(score_names(CutAxis::layers) == "magnitude, activation, taylor, random, first_k");
   }
 
   TEST_CASE("layers of different widths are refused with both widths") {

@@ -142,6 +142,8 @@ TEST_SUITE("unit") {
     CHECK_THROWS_WITH_AS(mask_collapse(health, 0.1, 4), "layer 1: the FFN mask is not finite", DivergedError);
     CHECK_THROWS_WITH_AS(mask_collapse(health, 0.1, 4, CutAxis::heads), "layer 1: the mask of heads is not finite",
                          DivergedError);
+    CHECK_THROWS_WITH_AS(mask_collapse(health, 0.1, 4, CutAxis::layers), "the mask of layers is not finite",
+                         DivergedError);
   }
 
   TEST_CASE("mask_collapse: an undecided mask is fine early and named late") {

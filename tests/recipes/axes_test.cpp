@@ -49,6 +49,8 @@ intermediate_size = 32
 num_attention_heads = 4
 num_key_value_heads = 2
 head_dim = 8
+[model.shallow]
+num_hidden_layers = 3
 [[stage]]
 name = "dense"
 kind = "train"
@@ -143,6 +145,14 @@ TEST_SUITE("unit") {
     CHECK(left.num_key_value_heads == 2);
     CHECK(left.head_dim == 8);
     CHECK(left.intermediate_size == std::vector<int64_t>(4, 32));
+    const Recipe depth =
+        load(scratch.path,
+             prune("layers", "from = \"dense\"\ntarget = \"shallow\"\naxis = \"layers\"\nscores = \"random\"\n") +
+                 learn("masks", "from = \"dense\"\ntarget = \"shallow\"\naxis = \"layers\"\n"));
+    CHECK(identity_of(depth, "layers") == Json({{"scores", "random"}, {"axis", "layers"}, {"num_hidden_layers", 3}}));
+    CHECK(identity_of(depth, "masks")["num_hidden_layers"] == 3);
+    CHECK(depth.model_after("layers").intermediate_size == std::vector<int64_t>(3, 32));
+    CHECK(lineage_of(depth, "layers").cut == "random");
     // a cut of heads is a cut: what follows it is the student
     CHECK(lineage_of(recipe, "heads").cut == "magnitude");
     CHECK_FALSE(lineage_of(recipe, "heads").kept_all);
@@ -158,7 +168,7 @@ TEST_SUITE("unit") {
       CHECK(text.find(part) != std::string::npos);
     };
     contains(prune("cut", "from = \"dense\"\ntarget = \"heads\"\naxis = \"haeds\"\nscores = \"flap\"\n"),
-             "axis: got 'haeds', expected one of: ffn, heads");
+             "axis: got 'haeds', expected one of: ffn, heads, layers; did you mean 'heads'?");
     contains(prune("cut", heads + "scores = \"flap\"\nrefit = true\n"), "refit: solves down_proj for the FFN channels");
     contains(prune("cut", "from = \"dense\"\ntarget = \"heads\"\nscores = \"flap\"\n"),
              "differs from stage 'dense' in more than intermediate_size; only FFN channels are cut");
@@ -181,11 +191,27 @@ TEST_SUITE("unit") {
                "model.other.head_dim: got 8, and heads are cut whole");
     with_model("num_attention_heads = 4\nnum_key_value_heads = 2\nhead_dim = 8\nintermediate_size = 16\n", cut,
                "differs from stage 'dense' in more than num_key_value_heads; only groups of attention heads are cut");
-    with_model("num_attention_heads = 2\nnum_key_value_heads = 1\nhead_dim = 8\n",
-               prune("two", heads + "scores = \"flap\"\n") +
-                   learn("masks", "from = \"two\"\ntarget = \"other\"\naxis = \"heads\"\n"),
-               "a layer has two key/value heads, and two standardised scores are 1 and -1 whatever they learn; give it "
-               "score_scale = \"raw\"");
+    with_model(
+        "num_attention_heads = 2\nnum_key_value_heads = 1\nhead_dim = 8\n",
+        prune("two", heads + "scores = \"flap\"\n") +
+            learn("masks", "from = \"two\"\ntarget = \"other\"\naxis = \"heads\"\n"),
+        "of two groups of attention heads one is to be chosen, and two standardised scores are 1 and -1 whatever "
+        "they learn; give it score_scale = \"raw\"");
+    const std::string layers = "from = \"dense\"\ntarget = \"shallow\"\naxis = \"layers\"\n";
+    contains(
+        prune("cut", layers + "scores = \"flap\"\n"),
+        "scores: 'flap' weighs the columns that a unit has in a layer, and axis = \"layers\" has none; expected one "
+        "of: magnitude, activation, taylor, random, first_k");
+    contains(learn("masks", layers + "score_init = \"wanda_sp\"\n"), "score_init: 'wanda_sp' weighs the columns");
+    contains(prune("cut", layers + "scores = \"random\"\n") +
+                 train("next", "from = \"cut\"\nteacher = \"dense\"\nhidden_loss = \"mse\"\n"),
+             "hidden_loss: 'dense' has 4 layers of hidden_size 32, this stage's model 3 of 32");
+    with_model(
+        "intermediate_size = [16, 32, 16, 32]\n[model.less]\nnum_hidden_layers = 3\nintermediate_size = [16, 32, "
+        "16]\n",
+        prune("uneven", "from = \"dense\"\ntarget = \"other\"\nscores = \"flap\"\n") +
+            prune("cut", "from = \"uneven\"\ntarget = \"less\"\naxis = \"layers\"\nscores = \"random\"\n"),
+        "the layers of stage 'uneven' differ in FFN width");
   }
 }
 
@@ -254,5 +280,60 @@ TEST_SUITE("recipe") {
     REQUIRE(run(scratch.path, {"run", "axes.toml"}).code == 0);
     CHECK(slurp(root / "masks/model/part-00000.h5") == weights);
     CHECK(slurp(root / "masks/masks.h5") == decided);
+  }
+
+  TEST_CASE("layers: scores and learned masks through check, training and export; cuts of several axes in a row") {
+    const Scratch scratch("axes_layers");
+    write_tiny_run(scratch.path);
+    std::string stages =
+        "[model.narrow]\nnum_hidden_layers = 3\nintermediate_size = 16\n[model.all]\nnum_hidden_layers = "
+        "3\nintermediate_size = 16\nnum_attention_heads = 4\nnum_key_value_heads = 2\nhead_dim = 8\n";
+    for (const char* scores : {"magnitude", "activation", "taylor", "random", "first_k"})
+      stages += prune(scores,
+                      "from = \"dense\"\ntarget = \"shallow\"\naxis = \"layers\"\ncalibration_tokens = "
+                      "2048\nscores = \"" +
+                          std::string(scores) + "\"\n");
+    stages += learn("masks", "from = \"dense\"\ntarget = \"shallow\"\naxis = \"layers\"\n") +
+              prune("pruned", "from = \"masks\"\ntarget = \"shallow\"\n") + train("core", "from = \"pruned\"\n") +
+              prune("thin",
+                    "from = \"core\"\ntarget = \"narrow\"\nscores = \"wanda_sp\"\nrefit = "
+                    "true\ncalibration_tokens = 4096\n") +
+              prune("all",
+                    "from = \"thin\"\ntarget = \"all\"\naxis = \"heads\"\nscores = \"taylor\"\ncalibration_"
+                    "tokens = 2048\n") +
+              train("last", "from = \"all\"\nteacher = \"dense\"\nloss = \"kl\"\n") +
+              "[[stage]]\nname = \"release\"\nkind = \"export\"\nfrom = \"last\"\nformats = [\"hf\", \"gguf\"]\n";
+    spill(scratch.path / "axes.toml", kHead + stages);
+    const Outcome done = run(scratch.path, {"run", "axes.toml"});
+    INFO(done.err);
+    REQUIRE(done.code == 0);
+    const fs::path root = scratch.path / "runs/axes";
+    for (const char* stage : {"magnitude", "activation", "taylor", "random", "first_k", "pruned"}) {
+      CAPTURE(stage);
+      CHECK(results_of_stage(root, stage)["masked_pruned_difference"].get<double>() <= kMaskedPrunedLimit);
+      CHECK(model_of(root, stage).config.num_hidden_layers == 3);
+      CHECK(load_plan(root / stage / "prune_plan.json").axis == CutAxis::layers);
+    }
+    const std::vector<int64_t> kept = load_plan(root / "activation/prune_plan.json").kept.front();
+    CHECK(kept.size() == 3);
+    const Model dense = model_of(root, "dense"), cut = model_of(root, "activation");
+    for (size_t layer = 0; layer < 3; ++layer)
+      CHECK(cut.arena->parameter("layers." + std::to_string(layer) + ".mlp.gate_proj.weight")
+                .equal(dense.arena->parameter("layers." + std::to_string(kept[layer]) + ".mlp.gate_proj.weight")));
+    const MaskFile masks = load_masks(root / "masks/masks.h5");
+    CHECK(masks.axis == CutAxis::layers);
+    CHECK((masks.scores_LF.sizes() == at::IntArrayRef({1, 4})));
+    std::istringstream lines(slurp(root / "masks/metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);)
+      CHECK(nlohmann::json::parse(line)["sum_error"].get<double>() <= 1e-6);
+    CHECK(run(scratch.path, {"inspect", "runs/axes/first_k/prune_plan.json"}).out.find("3 layers kept, 0, 1, 2") !=
+          std::string::npos);
+    CHECK(run(scratch.path, {"diff", "runs/axes/first_k/prune_plan.json", "runs/axes/all/prune_plan.json"})
+              .out.find("axes: A layers, B heads") != std::string::npos);
+    const ModelConfig last = model_of(root, "last").config;
+    CHECK(last.num_hidden_layers == 3);
+    CHECK(last.num_key_value_heads == 2);
+    CHECK(last.intermediate_size == std::vector<int64_t>(3, 16));
+    check_exported(root, "release", "last");
   }
 }

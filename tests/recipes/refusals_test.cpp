@@ -50,7 +50,7 @@ constexpr Row kRows[] = {
     {"pruning/mask_file.cpp", "", 9, Why::own_file, "masks.h5"},
     {"pruning/mask_methods.cpp", "", 1, Why::before, "load_recipe looks the name up"},
     {"pruning/mask_options.cpp", "", 3, Why::before, "load_recipe calls check_mask_options itself"},
-    {"pruning/plan.cpp", "prune plan", 2, Why::own_file, "the plan is made of this very model"},
+    {"pruning/apply_plan.cpp", "", 2, Why::own_file, "the plan is made of this very model"},
     {"pruning/plan.cpp", "(the source's {})", 1, Why::before,
      "load_recipe compares target and source; layers cut under one budget keep what they have"},
     {"pruning/plan.cpp", "scores are not finite", 1, Why::values, "scores of the source"},
