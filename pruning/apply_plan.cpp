@@ -1,10 +1,16 @@
 // A plan applied: what stays of every parameter by its layer and the roles of its axes, the multipliers merged in, and
 // the proof that what is left is the masked model.
+// Where dimensions of the residual stream go, D -> D', the masked model's RMSNorm still takes its mean over D places,
+// of which D - D' are 0. With S the sum of squares of those that stay,
+//   w x / sqrt(S/D + e) = w' x / sqrt(S/D' + e'),   w' = w sqrt(D/D'),   e' = e D/D'
+// so that each norm's weight and the model's one eps change. QK-norm shares that eps over a head's K places, where
+// nothing went: with q and k times sqrt(D/D') it gives what it gave, q_norm(c q, c^2 e) = q_norm(q, e).
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "pruning/plan.h"
 #include "src/base/errors.h"
@@ -20,6 +26,8 @@ int64_t entries_of_unit(const ModelConfig& config, CutAxis cut, Axis role) {
   switch (role) {
     case Axis::ffn:
       return cut == CutAxis::ffn ? 1 : 0;
+    case Axis::hidden:
+      return cut == CutAxis::hidden ? 1 : 0;
     case Axis::kv_heads:
       return cut == CutAxis::heads ? config.head_dim : 0;
     case Axis::heads:
@@ -63,6 +71,13 @@ at::Tensor merged(const ModelConfig& config, CutAxis cut, const Parameter& row, 
   return weight * (weight.dim() == 2 ? factor_O.unsqueeze(1) : factor_O);
 }
 
+/// What is scaled where the residual stream narrows: the weights of its norms, and q and k in front of theirs.
+bool goes_with_width(const Parameter& row, const ModelConfig& config) {
+  if (row.kind == ParameterKind::norm) return row.axes.front() == Axis::hidden;
+  return config.qk_norm &&
+         (row.name.find(".q_proj.") != std::string::npos || row.name.find(".k_proj.") != std::string::npos);
+}
+
 /// Logits of the masked model with its units in reverse order, those of the FFN where layers are cut: the same
 /// products, added up in another order.
 at::Tensor reversed_logits(const Model& source, const at::Tensor& mask_RU, const DecoderInput& input, CutAxis axis) {
@@ -84,6 +99,7 @@ at::Tensor reversed_logits(const Model& source, const at::Tensor& mask_RU, const
   FfnMasks masks = masks_on(axis, mask_RU, source.config);
   for (const auto member : {&FfnMasks::multiplier_F, &FfnMasks::multiplier_G})
     for (at::Tensor& multiplier : masks.*member) multiplier = multiplier.flip(0);  // of a layer that is cut: all alike
+  if (masks.multiplier_D.defined()) masks.multiplier_D = masks.multiplier_D.flip(0);
   return decoder_logits(reversed, input, masks);
 }
 
@@ -95,7 +111,7 @@ at::Tensor slice_parameter(const ModelConfig& source, const Parameter& row, cons
   for (size_t dim = 0; dim < row.axes.size(); ++dim) {
     const int64_t entries = entries_of_unit(source, plan.axis, row.axes[dim]);
     if (entries == 0) continue;
-    const std::vector<int64_t>& kept = plan.kept[static_cast<size_t>(row.layer)];
+    const std::vector<int64_t>& kept = plan.kept[row_of(plan.axis).per_layer ? static_cast<size_t>(row.layer) : 0];
     const at::Tensor unit_K1 = at::tensor(kept, at::kLong).unsqueeze(1);
     left = left.index_select(static_cast<int64_t>(dim), (unit_K1 * entries + at::arange(entries)).flatten());
   }
@@ -106,6 +122,7 @@ Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& 
   check_plan_fits(plan, source.config);
   if (multiplier_RU.defined())
     check_shape(multiplier_RU, {static_cast<int64_t>(plan.kept.size()), -1}, "multiplier_RU");
+  COPPICE_CHECK(!multiplier_RU.defined() || plan.axis != CutAxis::hidden, "norms stand between a stream's multipliers");
   std::vector<int64_t> num_kept;
   for (const std::vector<int64_t>& kept : plan.kept) num_kept.push_back(std::ssize(kept));
   ModelConfig config = cut_config(source.config, plan.axis, num_kept);
@@ -125,7 +142,10 @@ Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& 
   const MasterReader from = source.arena->read_master();
   const MasterEditor into = pruned.arena->edit_master();
   for (size_t i = 0; i < table.size(); ++i) {
-    const at::Tensor weight = merged(source.config, plan.axis, left[i], from[left[i].name], multiplier_RU);
+    at::Tensor weight = merged(source.config, plan.axis, left[i], from[left[i].name], multiplier_RU);
+    if (plan.axis == CutAxis::hidden && goes_with_width(left[i], config))
+      weight =
+          weight * std::sqrt(static_cast<double>(source.config.hidden_size) / static_cast<double>(config.hidden_size));
     into[table[i].name].copy_(slice_parameter(source.config, left[i], weight, plan));
   }
   return pruned;

@@ -34,6 +34,14 @@ constexpr CutAxisRow kAxes[] = {
      .units = "layers",
      .units_of_row = "layers",
      .mask = "the mask of layers"},
+    {.axis = CutAxis::hidden,
+     .name = "hidden",
+     .size_key = "hidden_size",
+     .per_layer = false,
+     .unit = "dimension",
+     .units = "dimensions of the residual stream",
+     .units_of_row = "dimensions of the residual stream",
+     .mask = "the mask of the residual stream"},
 };
 
 }  // namespace
@@ -64,6 +72,8 @@ std::vector<int64_t> units_of(const ModelConfig& config, CutAxis axis) {
       return std::vector<int64_t>(static_cast<size_t>(config.num_hidden_layers), config.num_key_value_heads);
     case CutAxis::layers:
       return {config.num_hidden_layers};
+    case CutAxis::hidden:
+      return {config.hidden_size};
   }
   throw InternalError("an axis without units");
 }
@@ -82,6 +92,10 @@ ModelConfig cut_config(ModelConfig config, CutAxis axis, const std::vector<int64
     case CutAxis::layers:
       config.num_hidden_layers = num_kept.front();
       config.intermediate_size.resize(static_cast<size_t>(num_kept.front()), config.intermediate_size.back());
+      break;
+    case CutAxis::hidden:
+      config.rms_norm_eps *= static_cast<double>(config.hidden_size) / static_cast<double>(num_kept.front());
+      config.hidden_size = num_kept.front();
       break;
   }
   return config;
@@ -104,6 +118,8 @@ FfnMasks masks_on(CutAxis axis, std::vector<at::Tensor> rows, const ModelConfig&
       }
       return masks;
     }
+    case CutAxis::hidden:
+      return {.multiplier_F = {}, .multiplier_D = rows.front()};
   }
   throw InternalError("an axis without masks");
 }

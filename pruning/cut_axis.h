@@ -1,8 +1,8 @@
-// What a cut takes away, one row a choice: FFN channels, attention heads, or layers. A unit is what stays or goes
-// whole; heads go in groups of query heads that share a key/value head, so that the ratio of the two stays. The
-// parameter table says by its layers and the roles of its axes what a unit owns (pruning/plan.h); the model's size that
-// counts the units is a key of [model.*]. Units in a table of scores or masks [R, U]: R rows of U units, a row a layer
-// or one for the model.
+// What a cut takes away, one row a choice: FFN channels, attention heads, layers, or dimensions of the residual stream.
+// A unit is what stays or goes whole; heads go in groups of query heads that share a key/value head, so that the ratio
+// of the two stays. The parameter table says by its layers and the roles of its axes what a unit owns (pruning/plan.h);
+// the model's size that counts the units is a key of [model.*]. Units in a table of scores or masks [R, U]: R rows of U
+// units, a row a layer or one for the model.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,7 +16,7 @@
 
 namespace coppice {
 
-enum class CutAxis { ffn, heads, layers };
+enum class CutAxis { ffn, heads, layers, hidden };
 
 struct CutAxisRow {
   CutAxis axis;
@@ -34,7 +34,8 @@ std::vector<std::string> axis_names();
 /// How many units each row of a table of scores or masks has.
 std::vector<int64_t> units_of(const ModelConfig& config, CutAxis axis);
 /// The shape of a model with so many units in each row; the other axes keep what they have. Heads: one number for all
-/// layers, InternalError otherwise. Layers: the first ones' FFN widths.
+/// layers, InternalError otherwise. Layers: the first ones' FFN widths. Hidden: rms_norm_eps goes with the width
+/// (pruning/apply_plan.cpp).
 ModelConfig cut_config(ModelConfig config, CutAxis axis, const std::vector<int64_t>& num_kept);
 
 /// Multipliers of the units as the decoder takes them: one vector a row, [units of the row]; differentiable.

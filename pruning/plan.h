@@ -1,5 +1,5 @@
-// A decision as data: which units of an axis (FFN channels, groups of attention heads, layers) each row keeps. Decide,
-// inspect, diff and apply are separate.
+// A decision as data: which units of an axis (FFN channels, groups of attention heads, layers, dimensions of the
+// residual stream) each row keeps. Decide, inspect, diff and apply are separate.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,7 +1,8 @@
 // activation: sqrt(sum over samples of (mean over the sample's live tokens of |x_j|)^2), a sample is a row of a batch.
 // Minitron (arXiv 2407.14679) as NVIDIA's Model-Optimizer codes it: mean of abs within a sample, L2 norm across
 // samples; not an RMS over all tokens. A layer: block influence, 1 - the cosine between what goes in and what comes out
-// (ShortGPT, arXiv 2403.03853; Minitron's depth).
+// (ShortGPT, arXiv 2403.03853; Minitron's depth). A dimension of the residual stream: the same score of what the norms
+// in front of attention and FFN make of it, summed over all of them (Minitron).
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
@@ -39,6 +40,23 @@ at::Tensor block_influence(const ScoreInput& input) {
   return (1 - cosine_L / live).to(at::kFloat).unsqueeze(0);
 }
 
+/// [1, D]: the activation score of each of the 2 L norms' outputs, added up.
+at::Tensor norm_activation(const ScoreInput& input) {
+  const c10::NoGradGuard no_grad;
+  COPPICE_CHECK(!input.batches.empty(), "this score needs calibration batches");
+  std::vector<at::Tensor> squares_D;  // of every norm, in their order
+  for (const Batch& batch : input.batches) {
+    const at::Tensor live_BT = batch.true_label_BT.ne(kIgnoredLabel);
+    size_t norm = 0;
+    const auto seen = [&](int, const at::Tensor& normed_ND) {
+      if (norm == squares_D.size()) squares_D.push_back(at::zeros({normed_ND.size(1)}, at::kDouble));
+      squares_D[norm++] += activation_squares(normed_ND, live_BT);
+    };
+    decoder_hidden(*input.model, batch.input(), {}, {.normed = seen});
+  }
+  return at::stack(squares_D).sqrt().sum(0).to(at::kFloat).unsqueeze(0);
+}
+
 }  // namespace
 
 at::Tensor activation_squares(const at::Tensor& hidden_NC, const at::Tensor& live_BT) {
@@ -50,6 +68,7 @@ at::Tensor activation_squares(const at::Tensor& hidden_NC, const at::Tensor& liv
 
 at::Tensor score_activation(const ScoreInput& input) {
   if (input.axis == CutAxis::layers) return block_influence(input);
+  if (input.axis == CutAxis::hidden) return norm_activation(input);
   std::vector<at::Tensor> squares_C(input.model->config.intermediate_size.size());
   walk_hidden(input, [&](int64_t layer, const at::Tensor& hidden_NC, const at::Tensor& live_BT) {
     at::Tensor& total_C = squares_C[static_cast<size_t>(layer)];

@@ -1,27 +1,34 @@
 // magnitude: sqrt(sum_i W_ij^2). No data. It changes when a factor moves between up and down, though the function does
-// not. A layer: the norm of all that writes to the residual stream, o_proj and down_proj.
+// not. A layer: the norm of all that it writes with, o_proj and down_proj. A dimension of the residual stream: the norm
+// of all that writes to it, the embedding and the rows of o_proj and down_proj.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
-
-#include <cmath>
 
 #include "pruning/scores.h"
 
 namespace coppice {
+namespace {
+
+/// Squares of what a layer writes to each dimension, summed, [D] in double.
+at::Tensor squares_written(const MasterReader& master, int64_t layer) {
+  const auto rows = [&](const char* writer) {
+    return master[fmt::format("layers.{}.{}.weight", layer, writer)].to(at::kDouble).square().sum(1);
+  };
+  return rows("self_attn.o_proj") + rows("mlp.down_proj");
+}
+
+}  // namespace
 
 at::Tensor score_magnitude(const ScoreInput& input) {
-  if (input.axis != CutAxis::layers)
+  if (row_of(input.axis).per_layer)
     return score_by_columns(input, [&](int64_t layer) { return writer_weight(input, layer).norm(2, 0); });
   const MasterReader master = input.model->arena->read_master();
-  at::Tensor score_1U = at::zeros({1, input.model->config.num_hidden_layers});
-  for (int64_t layer = 0; layer < score_1U.size(1); ++layer) {
-    double squares = 0;
-    for (const char* writer : {"self_attn.o_proj", "mlp.down_proj"})
-      squares +=
-          master[fmt::format("layers.{}.{}.weight", layer, writer)].to(at::kDouble).square().sum().item<double>();
-    score_1U[0][layer] = std::sqrt(squares);
-  }
-  return score_1U;
+  std::vector<at::Tensor> squares_D;
+  for (int64_t layer = 0; layer < input.model->config.num_hidden_layers; ++layer)
+    squares_D.push_back(squares_written(master, layer));
+  if (input.axis == CutAxis::layers) return at::stack(squares_D).sum(1).sqrt().to(at::kFloat).unsqueeze(0);
+  squares_D.push_back(master["embed_tokens.weight"].to(at::kDouble).square().sum(0));
+  return at::stack(squares_D).sum(0).sqrt().to(at::kFloat).unsqueeze(0);
 }
 
 }  // namespace coppice

@@ -2,7 +2,8 @@
 // the table of scores.cpp. Higher = keep; the top K of each row stay.
 // FFN channels: x = silu(gate) * up as it enters W = down_proj [D, F], j a channel, n a live token. Attention heads: x
 // as it enters W = o_proj [D, H K]; the score of a group is the L2 norm of its columns' scores, as FLAP and Minitron's
-// code sum up a head. Layers: all that a layer adds to the residual stream; scores of columns have no say in them.
+// code sum up a head. Layers and dimensions of the residual stream: all that writes to it; scores of columns have no
+// say in them.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -29,8 +30,8 @@ struct ScoreInput {
 struct ScoreRow {
   const char* name;
   const char* help;
-  int passes;  // over the calibration text, in forward passes: 0 reads none, 2 = forward and the gradient of the
-               // activations
+  int passes;       // over the calibration text, in forward passes: 0 reads none, 2 = forward and the gradient of the
+                    // activations
   bool of_columns;  // weighs columns of W, and has no say where the units are none
   at::Tensor (*compute)(const ScoreInput&);  // [R, U] float32, higher = keep
 };

@@ -45,6 +45,13 @@ void say_idle(const Stage& stage, std::initializer_list<IdleOption> options, con
       say(fmt::format("stage '{}': {} is set and has no effect without {}", stage.name, option.key, option.needs));
 }
 
+/// The multiples around a width: "192 and 224", or the one above a width that is below the first.
+std::string nearest_multiples(int64_t width, int64_t unit) {
+  const int64_t below = width / unit * unit;
+  return below == 0 ? fmt::format("{} is the nearest", unit)
+                    : fmt::format("{} and {} are the nearest", below, below + unit);
+}
+
 // -- one function a matter; each looks at one stage --
 
 void check_warmup(const Recipe&, const Stage& stage, const Say& say) {
@@ -193,6 +200,10 @@ void check_prune(const Recipe& recipe, const Stage& stage, const Say& say) {
   if (prune->scores != "masks" && (prune->axis != "ffn" || global_cut(recipe, prune->from) == nullptr) &&
       recipe.model_after(stage.name) == recipe.model_after(prune->from))
     say(fmt::format("stage '{}': model.{} is as wide as '{}': nothing is cut", stage.name, prune->target, prune->from));
+  const ModelConfig left = recipe.model_after(stage.name);
+  if (prune->axis == "hidden" && left.hidden_size % kBlock != 0)
+    say(fmt::format("stage '{}': hidden_size {} is no multiple of {}, so Q8_0 and Q4_0 files cannot hold it: {}",
+                    stage.name, left.hidden_size, kBlock, nearest_multiples(left.hidden_size, kBlock)));
 }
 
 void check_labels(const Recipe& recipe, const Stage& stage, const Say& say) {
@@ -243,13 +254,6 @@ void check_agreement(const Recipe& recipe, const Stage& stage, const Say& say) {
                       stage.name, evaluate->teacher, name, name));
       return;
     }
-}
-
-/// The multiples around a width: "192 and 224", or the one above a width that is below the first.
-std::string nearest_multiples(int64_t width, int64_t unit) {
-  const int64_t below = width / unit * unit;
-  return below == 0 ? fmt::format("{} is the nearest", unit)
-                    : fmt::format("{} and {} are the nearest", below, below + unit);
 }
 
 /// Rows of a down projection are as long as its layer is wide, and block formats hold whole blocks of a row only.

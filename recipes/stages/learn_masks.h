@@ -1,4 +1,4 @@
-// learn_masks: masks over the FFN channels, or the attention heads, learned together with the weights.
+// learn_masks: masks over the FFN channels, heads or layers, learned together with the weights.
 #pragma once
 
 #include <string>

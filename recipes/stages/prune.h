@@ -1,4 +1,4 @@
-// prune: a model is cut to the FFN channels, or the attention heads, that learned masks or a one-shot score choose.
+// prune: a model is cut to the FFN channels, heads, layers or dimensions that learned masks or a one-shot score choose.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,8 @@ struct PruneStage {
     field("from", from, Mark::place, "the model to cut");
     field("target", target, Mark::place, "[model.<name>] whose sizes are kept: intermediate_size, or those of `axis`");
     field("axis", axis, Mark::decides,
-          "what is cut: ffn (channels), heads (key/value heads with the query heads that share them) or layers");
+          "what is cut: ffn (channels), heads (key/value heads with the query heads that share them), layers or hidden "
+          "(dimensions of the residual stream)");
     field("scores", scores, Mark::decides, "masks (after learn_masks), or a one-shot score");
     field("calibration_tokens", calibration_tokens, Mark::decides,
           "tokens that scores from activations and a refit see");

@@ -34,6 +34,7 @@ void check_input(const Model& model, const DecoderInput& input, const FfnMasks& 
     check_shape(masks.multiplier_F[layer], {model.config.intermediate_size[layer]}, "ffn_mask_F");
   for (const at::Tensor& head_mask_G : masks.multiplier_G)
     check_shape(head_mask_G, {model.config.num_key_value_heads}, "head_mask_G");
+  if (masks.multiplier_D.defined()) check_shape(masks.multiplier_D, {model.config.hidden_size}, "stream_mask_D");
 }
 
 /// Every group of heads times its multiplier, [N, H K].
@@ -106,25 +107,30 @@ at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const F
   const ModelConfig& config = model.config;
   const at::Tensor frequencies = rope_frequencies(config);
   const double eps = config.rms_norm_eps;
+  const auto written = [&](const at::Tensor& value_ND) {
+    return masks.multiplier_D.defined() ? value_ND * masks.multiplier_D.to(value_ND.scalar_type()) : value_ND;
+  };
 
   const Weight table = weight_of(model, "embed_tokens.weight");
-  at::Tensor x_ND = embedding(input.token_BT.reshape({-1}), table.value, table.grad, input.ids_below);
+  at::Tensor x_ND = written(embedding(input.token_BT.reshape({-1}), table.value, table.grad, input.ids_below));
   at::Tensor delta_ND;  // not yet added to x: the next norm does that in its own pass
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     const LayerWeights w = layer_weights(model, layer);
     ResidualNorm norm = residual_rms_norm(x_ND, delta_ND, w.attention_norm.value, w.attention_norm.grad, eps);
     if (taps.layer_output && layer > 0) taps.layer_output(static_cast<int>(layer) - 1, norm.residual_ND);
+    if (taps.normed) taps.normed(static_cast<int>(layer), norm.normed_ND);
     at::Tensor heads_NQ = attention_hidden(config, w, norm.normed_ND, input, frequencies);
     if (!masks.multiplier_G.empty()) heads_NQ = scale_groups(heads_NQ, masks.multiplier_G[static_cast<size_t>(layer)]);
     if (taps.attention_hidden) taps.attention_hidden(static_cast<int>(layer), heads_NQ);
-    delta_ND = linear(heads_NQ, w.o.value, w.o.grad);
+    delta_ND = written(linear(heads_NQ, w.o.value, w.o.grad));
 
     norm = residual_rms_norm(norm.residual_ND, delta_ND, w.ffn_norm.value, w.ffn_norm.grad, eps);
+    if (taps.normed) taps.normed(static_cast<int>(layer), norm.normed_ND);
     const at::Tensor ffn_mask_F =
         masks.multiplier_F.empty() ? at::Tensor() : masks.multiplier_F[static_cast<size_t>(layer)];
     const at::Tensor ffn_hidden_NF = swiglu(linear(norm.normed_ND, w.gate_up.value, w.gate_up.grad), ffn_mask_F);
     if (taps.ffn_hidden) taps.ffn_hidden(static_cast<int>(layer), ffn_hidden_NF);
-    delta_ND = linear(ffn_hidden_NF, w.down.value, w.down.grad);
+    delta_ND = written(linear(ffn_hidden_NF, w.down.value, w.down.grad));
     x_ND = norm.residual_ND;
   }
   const Weight final_norm = weight_of(model, "norm.weight");

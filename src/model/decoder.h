@@ -19,10 +19,11 @@
 
 namespace coppice {
 
-/// Vectors of multipliers, one per layer; empty = dense. The only thing the model knows of pruning.
+/// Vectors of multipliers; empty or undefined = dense. The only thing the model knows of pruning.
 struct FfnMasks {
-  std::vector<at::Tensor> multiplier_F;       // of the FFN channels
-  std::vector<at::Tensor> multiplier_G = {};  // of the attention's groups of heads
+  std::vector<at::Tensor> multiplier_F;       // of the FFN channels, one per layer
+  std::vector<at::Tensor> multiplier_G = {};  // of the attention's groups of heads, one per layer
+  at::Tensor multiplier_D = {};               // of the residual stream: of all that is written to it
 };
 
 struct Model {
@@ -55,6 +56,7 @@ struct DecoderTaps {
   DecoderTap ffn_hidden = {};        // [N, F] as it enters down_proj: importance scores
   DecoderTap layer_output = {};      // [N, D] residual stream behind the layer: hidden-state losses
   DecoderTap attention_hidden = {};  // [N, H K] as it enters o_proj: importance scores
+  DecoderTap normed = {};            // [N, D] as it enters the attention, and again the FFN: importance scores
 };
 
 /// Final normed hidden states [N, D], N = B*T. Differentiable when the arena has a gradient and grad mode is on.

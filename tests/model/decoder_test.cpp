@@ -219,6 +219,28 @@ TEST_SUITE("parity") {
                     InternalError);
   }
 
+  TEST_CASE("stream mask: all ones change nothing, bit for bit; zeros keep a dimension at 0 from end to end") {
+    const ModelConfig config = tiny_config();
+    const Model model = tiny_model(config);
+    const DecoderInput input = random_input(config, 2, 19, true);
+    const at::Tensor dense = decoder_logits(model, input);
+    CHECK(decoder_logits(model, input, {.multiplier_F = {}, .multiplier_D = at::ones({32})}).equal(dense));
+    const FfnMasks masks{.multiplier_F = {}, .multiplier_D = at::linspace(0, 1.5, 32)};
+    const at::Tensor masked = decoder_logits(model, input, masks);
+    CHECK(largest_difference(masked, dense) > 1e-3);
+    CHECK(largest_difference(masked, reference_logits(config, reference_weights(model), input, masks)) <=
+          5e-6 * masked.abs().max().item<double>());
+    size_t looks = 0;
+    const DecoderTap is_zero = [&](int, const at::Tensor& stream_ND) {
+      CHECK(stream_ND.select(1, 0).abs().max().item<double>() == 0);
+      CHECK(stream_ND.select(1, 1).abs().max().item<double>() > 0);
+      ++looks;
+    };
+    decoder_hidden(model, input, masks, {.layer_output = is_zero, .normed = is_zero});
+    CHECK(looks == 6);  // behind two layers, and behind two norms in each
+    CHECK_THROWS_AS(decoder_logits(model, input, {.multiplier_F = {}, .multiplier_D = at::ones({31})}), InternalError);
+  }
+
   TEST_CASE("decoder: the tap sees what enters o_proj, masked") {
     const ModelConfig config = tiny_config();
     const Model model = tiny_model(config);

@@ -59,9 +59,12 @@ inline at::Tensor reference_logits(const ModelConfig& config, const NamedWeights
   if (input.document_BT.defined())
     visible = visible.logical_and(input.document_BT.unsqueeze(2).eq(input.document_BT.unsqueeze(1)));
 
-  at::Tensor x = weights.at("embed_tokens.weight")
-                     .index_select(0, input.token_BT.reshape({-1}))
-                     .view({batch, seq_len, config.hidden_size});
+  const auto written = [&](const at::Tensor& value) {
+    return masks.multiplier_D.defined() ? value * masks.multiplier_D.to(value.scalar_type()) : value;
+  };
+  at::Tensor x = written(weights.at("embed_tokens.weight")
+                             .index_select(0, input.token_BT.reshape({-1}))
+                             .view({batch, seq_len, config.hidden_size}));
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     const auto weight = [&](const std::string& name) {
       return weights.at("layers." + std::to_string(layer) + "." + name + ".weight");
@@ -90,13 +93,13 @@ inline at::Tensor reference_logits(const ModelConfig& config, const NamedWeights
       const at::Tensor mask_G = masks.multiplier_G[static_cast<size_t>(layer)].to(mixed.scalar_type());
       mixed = mixed * mask_G.repeat_interleave(heads / kv_heads * head_dim);
     }
-    x = x + project(mixed, "self_attn.o_proj");
+    x = x + written(project(mixed, "self_attn.o_proj"));
 
     const at::Tensor ffn_in = reference_rms_norm(x, weight("post_attention_layernorm"), eps);
     at::Tensor hidden = at::silu(project(ffn_in, "mlp.gate_proj")) * project(ffn_in, "mlp.up_proj");
     if (!masks.multiplier_F.empty())
       hidden = hidden * masks.multiplier_F[static_cast<size_t>(layer)].to(hidden.scalar_type());
-    x = x + project(hidden, "mlp.down_proj");
+    x = x + written(project(hidden, "mlp.down_proj"));
     if (layer_ND != nullptr) layer_ND->push_back(x.reshape({-1, config.hidden_size}));
   }
   x = reference_rms_norm(x, weights.at("norm.weight"), eps);

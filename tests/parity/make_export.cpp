@@ -40,6 +40,7 @@
 #include "src/tokens/token_shard_writer.h"
 #include "src/tokens/tokenizer.h"
 #include "src/tokens/tokenizer_training.h"
+#include "tests/parity/cut_model.h"
 #include "tests/tokens/tokenizer_models.h"
 
 namespace fs = std::filesystem;
@@ -150,6 +151,7 @@ void export_models(const fs::path& work, const Tokenizer& tokenizer) {
     bool tied = true;
     const char* dtype = "f32";
     HfExportOptions options = {};
+    bool cut = false;
   };
   const HfSettings chat{
       .config_ids = {{"eos_token_id", {2, 3}}},
@@ -164,12 +166,15 @@ void export_models(const fs::path& work, const Tokenizer& tokenizer) {
                                    {"sharded", true, {96, 96}, true, "f32", {.shard_bytes = 60'000}},
                                    {"bf16", true, {96, 96}, true, "bf16"},
                                    {"bos", true, {32}, true, "f32", {.add_bos = true}},
-                                   {"chat", false, {32}, true, "f32", {.settings = &chat}}};
+                                   {"chat", false, {32}, true, "f32", {.settings = &chat}},
+                                   {"cut", true, {96, 96, 96}, true, "f32", {}, true},
+                                   {"cut_llama", false, {96, 96, 96}, false, "f32", {}, true}};
   for (const Case& one : cases) {
     ModelConfig config = config_of(tokenizer, one.qk_norm, one.widths);
     config.tie_word_embeddings = one.tied;
     const fs::path folder = work / "hf" / one.name;
-    const Model model = random_model(config, 17);
+    Model model = random_model(config, 17);
+    if (one.cut) model = cut_along_every_axis(std::move(model));
     export_hf(folder, model, tokenizer, one.dtype, one.options);
     // The bf16 file is compared with the weights it holds, the others with the model itself.
     const fs::path logits = work / fmt::format("logits-{}.safetensors", one.name);

@@ -23,6 +23,7 @@
 #include "src/tensors/shape.h"
 #include "src/tokens/tokenizer_training.h"
 #include "tests/checkpoint/tiny.h"
+#include "tests/parity/cut_model.h"
 
 namespace fs = std::filesystem;
 using namespace coppice;
@@ -82,17 +83,22 @@ void produce(const fs::path& work) {
   struct Case {
     const char *name, *architecture;
     std::vector<int64_t> widths;
-    bool tied = true, scaled = false;
+    bool tied = true, scaled = false, cut = false;
   };
-  const std::vector<Case> cases = {{"llama", "llama", {96, 96}},      {"qwen2", "qwen2", {96, 96}},
-                                   {"qwen3", "qwen3", {96, 96}},      {"untied", "llama", {96}, false},
-                                   {"ragged", "qwen3", {96, 33, 64}}, {"scaled", "llama", {96, 96}, true, true}};
+  const std::vector<Case> cases = {{"llama", "llama", {96, 96}},
+                                   {"qwen2", "qwen2", {96, 96}},
+                                   {"qwen3", "qwen3", {96, 96}},
+                                   {"untied", "llama", {96}, false},
+                                   {"ragged", "qwen3", {96, 33, 64}},
+                                   {"scaled", "llama", {96, 96}, true, true},
+                                   {"cut", "qwen3", {128, 128, 128}, true, false, true}};
   Json texts = Json::object();
   for (const Case& one : cases) {
     ModelConfig config = config_of(one.architecture, one.widths);
     config.tie_word_embeddings = one.tied;
     if (one.scaled) config.rope_scaling = RopeScaling{.factor = 8.0, .original_max_position_embeddings = 32};
-    const Model model = random_model(config, 17);
+    Model model = random_model(config, 17);
+    if (one.cut) model = cut_along_every_axis(std::move(model));
     for (const char* type : {"f32", "f16", "bf16", "q8_0", "q4_0"})
       export_gguf(work / fmt::format("{}-{}.gguf", one.name, type), model, tokenizer,
                   {.type = type, .general = {.name = one.name, .license = "mit"}, .version = "parity"});

@@ -148,6 +148,40 @@ TEST_SUITE("unit") {
     CHECK(score_names(CutAxis::layers) == "magnitude, activation, taylor, random, first_k");
   }
 
+  TEST_CASE("hidden: magnitude by hand; activation is the sum over the norms of attention and FFN, live tokens only") {
+    Model model = tiny::model();
+    for (const char* name : {"embed_tokens", "layers.0.self_attn.o_proj", "layers.0.mlp.down_proj",
+                             "layers.1.self_attn.o_proj", "layers.1.mlp.down_proj"})
+      model.arena->parameter(std::string(name) + ".weight").zero_();
+    model.arena->parameter("embed_tokens.weight")[30][3] = 2;
+    model.arena->parameter("layers.0.mlp.down_proj.weight")[3][7] = -3;
+    model.arena->parameter("layers.1.self_attn.o_proj.weight")[3][1] = 6;
+    model.arena->parameter("layers.1.self_attn.o_proj.weight")[5][1] = 1;
+    const at::Tensor magnitude_1D = score("magnitude", model, {}, 1, CutAxis::hidden);
+    CHECK((magnitude_1D.sizes() == at::IntArrayRef({1, 16})));
+    CHECK(magnitude_1D[0][3].item<double>() == 7.0);  // 2, 3, 6
+    CHECK(magnitude_1D[0][5].item<double>() == 1.0);
+    CHECK(magnitude_1D.sum().item<double>() == 8.0);
+
+    // Layers that write nothing: all four norms see the embedding of one token
+    Model still = tiny::model();
+    for (const char* name :
+         {"layers.0.self_attn.o_proj", "layers.0.mlp.down_proj", "layers.1.self_attn.o_proj", "layers.1.mlp.down_proj"})
+      still.arena->parameter(std::string(name) + ".weight").zero_();
+    at::Tensor live = at::zeros({1, 9}, at::kBool);
+    live[0][0] = live[0][1] = true;
+    const std::array<Batch, 1> batches = {batch_of(live)};
+    at::Tensor mean_D = at::zeros({16}, at::kDouble);
+    for (int64_t n = 0; n < 2; ++n) {
+      const at::Tensor x_D =
+          still.arena->parameter("embed_tokens.weight")[batches[0].token_BT[0][n].item<int64_t>()].to(at::kDouble);
+      mean_D += (x_D / (x_D.square().mean() + 1e-5).sqrt()).abs() / 2;
+    }
+    const at::Tensor activation_1D = score("activation", still, batches, 1, CutAxis::hidden);
+    CHECK(largest(activation_1D[0].to(at::kDouble) - 4 * mean_D) < 1e-5 * largest(mean_D));
+    CHECK_THROWS_AS(score("activation", still, {}, 1, CutAxis::hidden), InternalError);
+  }
+
   TEST_CASE("layers of different widths are refused with both widths") {
     const Model model = tiny::model({24, 24, 20});
     CHECK_THROWS_WITH_AS(score("random", model), doctest::Contains("layer 0 has 24, layer 2 has 20"), UserError);

@@ -51,6 +51,8 @@ num_key_value_heads = 2
 head_dim = 8
 [model.shallow]
 num_hidden_layers = 3
+[model.slim]
+hidden_size = 24
 [[stage]]
 name = "dense"
 kind = "train"
@@ -153,6 +155,15 @@ TEST_SUITE("unit") {
     CHECK(identity_of(depth, "masks")["num_hidden_layers"] == 3);
     CHECK(depth.model_after("layers").intermediate_size == std::vector<int64_t>(3, 32));
     CHECK(lineage_of(depth, "layers").cut == "random");
+    const Recipe slim = load(
+        scratch.path, prune("hidden", "from = \"dense\"\ntarget = \"slim\"\naxis = \"hidden\"\nscores = \"random\"\n") +
+                          "[model.less]\nhidden_size = 24\nintermediate_size = 16\n" +
+                          prune("thin", "from = \"hidden\"\ntarget = \"less\"\nscores = \"magnitude\"\n"));
+    CHECK(identity_of(slim, "hidden") == Json({{"scores", "random"}, {"axis", "hidden"}, {"hidden_size", 24}}));
+    CHECK(slim.model_after("hidden").hidden_size == 24);
+    CHECK(slim.model_after("thin").rms_norm_eps == 1e-5 * (32.0 / 24));
+    CHECK(slim.model_after("thin").head_dim == 8);
+    CHECK(lineage_of(slim, "hidden").cut == "random");
     // a cut of heads is a cut: what follows it is the student
     CHECK(lineage_of(recipe, "heads").cut == "magnitude");
     CHECK_FALSE(lineage_of(recipe, "heads").kept_all);
@@ -168,7 +179,7 @@ TEST_SUITE("unit") {
       CHECK(text.find(part) != std::string::npos);
     };
     contains(prune("cut", "from = \"dense\"\ntarget = \"heads\"\naxis = \"haeds\"\nscores = \"flap\"\n"),
-             "axis: got 'haeds', expected one of: ffn, heads, layers; did you mean 'heads'?");
+             "axis: got 'haeds', expected one of: ffn, heads, layers, hidden; did you mean 'heads'?");
     contains(prune("cut", heads + "scores = \"flap\"\nrefit = true\n"), "refit: solves down_proj for the FFN channels");
     contains(prune("cut", "from = \"dense\"\ntarget = \"heads\"\nscores = \"flap\"\n"),
              "differs from stage 'dense' in more than intermediate_size; only FFN channels are cut");
@@ -197,6 +208,16 @@ TEST_SUITE("unit") {
             learn("masks", "from = \"two\"\ntarget = \"other\"\naxis = \"heads\"\n"),
         "of two groups of attention heads one is to be chosen, and two standardised scores are 1 and -1 whatever "
         "they learn; give it score_scale = \"raw\"");
+    contains(learn("masks", "from = \"dense\"\ntarget = \"slim\"\naxis = \"hidden\"\n"),
+             "axis: \"hidden\" has no masks that a cut could merge");
+    contains(prune("cut", "from = \"dense\"\ntarget = \"slim\"\naxis = \"hidden\"\nscores = \"wanda_sp\"\n"),
+             "scores: 'wanda_sp' weighs the columns");
+    contains(prune("cut", "from = \"dense\"\ntarget = \"slim\"\naxis = \"hidden\"\nscores = \"random\"\n") +
+                 train("next", "from = \"cut\"\nteacher = \"dense\"\nhidden_loss = \"mse\"\n"),
+             "hidden_loss: 'dense' has 4 layers of hidden_size 32, this stage's model 4 of 24");
+    with_model("rms_norm_eps = 1e-6\n",
+               prune("cut", "from = \"dense\"\ntarget = \"other\"\nscores = \"flap\"\n"),
+               "differs from stage 'dense' in more than intermediate_size");
     const std::string layers = "from = \"dense\"\ntarget = \"shallow\"\naxis = \"layers\"\n";
     contains(
         prune("cut", layers + "scores = \"flap\"\n"),
@@ -335,5 +356,38 @@ TEST_SUITE("recipe") {
     CHECK(last.num_key_value_heads == 2);
     CHECK(last.intermediate_size == std::vector<int64_t>(3, 16));
     check_exported(root, "release", "last");
+  }
+
+  TEST_CASE("hidden: scores through check, training, export and a cut of the cut") {
+    const Scratch scratch("axes_hidden");
+    write_tiny_run(scratch.path);
+    std::string stages = "[model.slimmer]\nhidden_size = 16\n";
+    for (const char* scores : {"magnitude", "activation", "taylor", "random", "first_k"})
+      stages += prune(scores,
+                      "from = \"dense\"\ntarget = \"slim\"\naxis = \"hidden\"\ncalibration_tokens = "
+                      "2048\nscores = \"" +
+                          std::string(scores) + "\"\n");
+    stages += train("core", "from = \"activation\"\nteacher = \"dense\"\nloss = \"kl\"\n") +
+              prune("again", "from = \"core\"\ntarget = \"slimmer\"\naxis = \"hidden\"\nscores = \"first_k\"\n") +
+              "[[stage]]\nname = \"release\"\nkind = \"export\"\nfrom = \"again\"\nformats = [\"hf\", \"gguf\"]\n";
+    spill(scratch.path / "axes.toml", kHead + stages);
+    const Outcome done = run(scratch.path, {"run", "axes.toml"});
+    INFO(done.err);
+    REQUIRE(done.code == 0);
+    CHECK(done.err.find("hidden_size 24 is no multiple of 32, so Q8_0 and Q4_0 files cannot hold it") !=
+          std::string::npos);
+    const fs::path root = scratch.path / "runs/axes";
+    for (const char* stage : {"magnitude", "activation", "taylor", "random", "first_k", "again"}) {
+      CAPTURE(stage);
+      const auto results = results_of_stage(root, stage);
+      CHECK(results["masked_pruned_difference"].get<double>() <= kMaskedPrunedLimit);
+      CHECK(results["hard_mask_loss"].get<double>() ==
+            doctest::Approx(results["pruned_loss"].get<double>()).epsilon(1e-5));
+      CHECK(load_plan(root / stage / "prune_plan.json").axis == CutAxis::hidden);
+    }
+    CHECK(model_of(root, "core").config.rms_norm_eps == 1e-5 * (32.0 / 24));
+    CHECK(model_of(root, "again").config.rms_norm_eps == doctest::Approx(2e-5).epsilon(1e-12));
+    CHECK(model_of(root, "again").config.hidden_size == 16);
+    check_exported(root, "release", "again");
   }
 }
