@@ -199,7 +199,7 @@ TEST_SUITE("parity") {
           const CutAxis axis = *find_axis(name);
           const std::vector<int64_t> units = units_of(model.config, axis);
           std::vector<int64_t> some;
-          for (const int64_t count : units) some.push_back((2 * count + 2) / 3);
+          for (const int64_t count : units) some.push_back((count + 1) / 2);
           const at::Tensor score_RU = initial_scores(std::ssize(units), std::ranges::max(units), 1.0, 11),
                            soft_RU = score_RU.sigmoid();
           const PrunePlan plan = make_plan(score_RU, some, "random", "", units, axis);

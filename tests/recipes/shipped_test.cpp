@@ -6,6 +6,7 @@
 
 #include "pruning/scores.h"
 #include "recipes/ablation/ablation.h"
+#include "recipes/language/training_options.h"
 #include "recipes/run/lineage.h"
 #include "recipes/stages/evaluate.h"
 #include "recipes/stages/export.h"
@@ -154,6 +155,24 @@ TEST_SUITE("recipe") {
     }
   }
 
+  TEST_CASE("shipped recipes: a cut in steps and a cascade have a rival of the same shape and tokens, cut at once") {
+    const auto load = [](const std::string& file) { return load_recipe((kFolder / file).string(), {}, {}); };
+    const auto tokens = [](const Recipe& recipe, const std::string& name) {
+      return training_of(recipe.stage(name))->tokens;
+    };
+    const Recipe steps = load("progressive.toml");
+    CHECK(steps.model_after("student") == steps.model_after("student_at_once"));
+    CHECK(tokens(steps, "recovered") + tokens(steps, "student") == tokens(steps, "student_at_once"));
+    CHECK(steps.model_after("recovered").num_hidden_layers < steps.model_after("dense").num_hidden_layers);
+    CHECK(start_of(steps.stage("cut_channels")) == "recovered");
+
+    const Recipe cascade = load("cascade.toml");
+    CHECK(cascade.model_after("small") == cascade.model_after("direct"));
+    CHECK(tokens(cascade, "middle") + tokens(cascade, "small") == tokens(cascade, "direct"));
+    CHECK(start_of(cascade.stage("cut_small")) == "middle");
+    CHECK(cascade.stage("small").get<TrainStage>().teachers == std::vector<std::string>{"middle"});
+  }
+
   TEST_CASE("shipped recipes: whatever the teacher, the student starts from the same cut") {
     for (const char* file : {"teacher_strength.toml", "teacher_strength_gpu.toml"}) {
       CAPTURE(file);
@@ -213,7 +232,7 @@ TEST_SUITE("recipe") {
   }
 
   TEST_CASE("shipped recipes: one cut and two end at one size and see as many tokens") {
-    const Ablation ablation = load_ablation((kFolder / "progressive.toml").string(), {}, {});
+    const Ablation ablation = load_ablation((kFolder / "cut_in_steps.toml").string(), {}, {});
     std::set<std::pair<int64_t, int64_t>> ends;
     for (const ArmRun& run : ablation.runs) {
       int64_t tokens = 0;
