@@ -15,6 +15,7 @@
 #include "pruning/mask_options.h"
 #include "pruning/soft_masks.h"
 #include "src/base/json.h"
+#include "src/data/windows.h"
 #include "src/model/decoder.h"
 #include "src/model/parameters.h"
 #include "src/tensors/ops.h"
@@ -45,6 +46,17 @@ inline DecoderInput input(int64_t rows = 2, int64_t seq_len = 9) {
   return {.token_BT = token_BT,
           .position_BT = at::arange(seq_len, at::kLong).expand({rows, seq_len}).contiguous(),
           .document_BT = {}};
+}
+
+/// Its tokens, with labels where `live_BT` is true.
+inline Batch batch_of(const at::Tensor& live_BT) {
+  const DecoderInput tokens = input(live_BT.size(0), live_BT.size(1));
+  Batch batch;
+  batch.token_BT = tokens.token_BT;
+  batch.position_BT = tokens.position_BT;
+  batch.true_label_BT = at::where(live_BT, tokens.token_BT, at::full_like(tokens.token_BT, kIgnoredLabel));
+  batch.num_live = live_BT.sum().item<int64_t>();
+  return batch;
 }
 
 inline Json golden(const std::string& name) {
