@@ -363,6 +363,8 @@ TEST_SUITE("unit") {
     CHECK(arm["loss"]["p_holm"].get<double>() == doctest::Approx(cauchy(2)));
     CHECK(arm["also_against"]["base"]["loss"]["difference"].get<double>() == doctest::Approx(0.35));
     CHECK(arm["also_against"]["base"]["loss"]["p_holm"].get<double>() == doctest::Approx(2 * cauchy(7)));
+    for (ReportArm& one : report.comparisons[0].arms)  // a verdict speaks of accuracy too
+      for (ReportModel& model : one.models) model.score.accuracy = 0.3;
     CHECK(ablation_verdict(report).find("by loss better: none, worse: none") != std::string::npos);
 
     report.comparisons[0].arms[0].reference = "refitted";  // in a circle each is held against the two others, once
