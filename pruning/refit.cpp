@@ -53,24 +53,28 @@ bool RefitMoments::is_finite() const {
   return std::isfinite(gram_MM.diagonal().sum().item<double>() + missed + target);  // the rest is bounded by these
 }
 
-RefittedLayer solve_refit(const at::Tensor& down_DM, const RefitMoments& moments, double damping) {
+std::optional<RefittedLayer> solve_refit(const at::Tensor& down_DM, const RefitMoments& moments, double damping) {
   const double before = share(moments.missed, moments.target);
   const double lambda = damping * moments.gram_MM.diagonal().mean().item<double>();
-  if (lambda == 0) return {.down_DM = down_DM.detach().clone(), .residual = {.before = before, .after = before}};
+  if (lambda == 0)
+    return RefittedLayer{.down_DM = down_DM.detach().clone(), .residual = {.before = before, .after = before}};
   at::Tensor damped_MM = moments.gram_MM.clone();
   damped_MM.diagonal().add_(lambda);
-  const at::Tensor change_DM =
-      at::cholesky_solve(moments.cross_DM.t(), at::linalg_cholesky(damped_MM)).t();  // E (G + lambda I)^-1
+  const auto [factor_MM, failed_at] = at::linalg_cholesky_ex(damped_MM);
+  if (failed_at.item<int>() != 0) return std::nullopt;
+  const at::Tensor change_DM = at::cholesky_solve(moments.cross_DM.t(), factor_MM).t();  // E (G + lambda I)^-1
   const at::Tensor w_DM = down_DM.detach().to(at::kDouble);
   const at::Tensor v_DM = (w_DM + change_DM).to(at::kFloat);
   // |y - V x|^2 = |y - W x|^2 - 2 <V - W, E> + <(V - W) G, V - W>, with V as float32 holds it
   const at::Tensor step_DM = v_DM.to(at::kDouble) - w_DM;
   const double gained = (step_DM * (2 * moments.cross_DM - step_DM.mm(moments.gram_MM))).sum().item<double>();
-  return {.down_DM = v_DM, .residual = {.before = before, .after = share(moments.missed - gained, moments.target)}};
+  return RefittedLayer{.down_DM = v_DM,
+                       .residual = {.before = before, .after = share(moments.missed - gained, moments.target)}};
 }
 
 std::vector<LayerRefit> refit(const Model& source, const FfnMasks& target_masks, std::span<const Batch> batches,
-                              double damping, Model& cut) {
+                              double damping, Model& cut,
+                              const std::function<void(const LayerRefit& residual)>& after_layer) {
   c10::NoGradGuard no_grad;
   COPPICE_CHECK(source.config.num_hidden_layers == cut.config.num_hidden_layers &&
                     source.config.hidden_size == cut.config.hidden_size,
@@ -103,13 +107,21 @@ std::vector<LayerRefit> refit(const Model& source, const FfnMasks& target_masks,
           "hidden states or outputs on the calibration text are not finite: the model that is cut overflows there, "
           "and no down_proj can be solved for; train it anew, or cut it without refit");
     const std::string name = fmt::format("layers.{}.mlp.down_proj.weight", layer);
-    const RefittedLayer refitted = solve_refit(cut.arena->read_master()[name], moments, damping);
-    cut.arena->edit_master()[name].copy_(refitted.down_DM);
-    residuals.push_back(refitted.residual);
+    const std::optional<RefittedLayer> refitted = solve_refit(cut.arena->read_master()[name], moments, damping);
+    if (!refitted)
+      throw UserError::recipe(
+          fmt::format("refit, layer {}", layer),
+          fmt::format("refit_damping: got {}, which is too little for its hidden states on the calibration text: some "
+                      "channels say the same to the last digits, and their equations have no solution; give it more, "
+                      "such as 0.01, or more calibration_tokens",
+                      damping));
+    cut.arena->edit_master()[name].copy_(refitted->down_DM);
+    residuals.push_back(refitted->residual);
     for (at::Tensor& stream_ND : streams_ND) {
       const at::Tensor normed_ND = residual_rms_norm(stream_ND, none, left.ffn_norm.value, none, eps).normed_ND;
       stream_ND.add_(linear(ffn_hidden(left, normed_ND, none), left.down.value, none));  // as refitted
     }
+    if (after_layer) after_layer(residuals.back());
   }
   return residuals;
 }

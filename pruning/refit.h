@@ -16,6 +16,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -32,10 +34,12 @@ struct LayerRefit {
 
 /// Solves down_proj of every layer of `cut` anew, from the lowest layer on. The text is read once: the residual streams
 /// of all batches stay in memory, and every layer sees them all before the next one does. `target_masks` are those of
-/// `source`'s layers, empty = the dense layers. UserError::recipe where hidden states or outputs are not finite;
+/// `source`'s layers, empty = the dense layers. `after_layer` is told of each layer once it is solved; what it throws
+/// ends the refit. UserError::recipe where hidden states or outputs are not finite, or damping is too little for them;
 /// InternalError without a live token.
 std::vector<LayerRefit> refit(const Model& source, const FfnMasks& target_masks, std::span<const Batch> batches,
-                              double damping, Model& cut);
+                              double damping, Model& cut,
+                              const std::function<void(const LayerRefit& residual)>& after_layer = {});
 
 // -- the formulas alone, for hand-computed cases --
 /// Sums over live tokens, in double: G squares the spread of the hidden states, and float would lose its small half.
@@ -54,7 +58,7 @@ struct RefittedLayer {
   at::Tensor down_DM;  // V, float32
   LayerRefit residual;
 };
-/// V from W [D, M]; W itself where no channel fires.
-RefittedLayer solve_refit(const at::Tensor& down_DM, const RefitMoments& moments, double damping);
+/// V from W [D, M]; W itself where no channel fires. Nothing where G + lambda I is not positive definite in double.
+std::optional<RefittedLayer> solve_refit(const at::Tensor& down_DM, const RefitMoments& moments, double damping);
 
 }  // namespace coppice

@@ -79,13 +79,12 @@ ReportMasks masks_of_stage(const std::string& name, const Json& results,
 
 /// What a prune stage says of its refit; losses on the windows that masked and pruned model were compared on.
 ReportRefit refit_of_stage(const std::string& name, const Json& results) {
-  ReportRefit refit{
-      .stage = name,
-      .before = {},
-      .after = {},
-      .uncut_loss = number_or_absent(results, results.contains("soft_mask_loss") ? "soft_mask_loss" : "uncut_loss"),
-      .cut_loss = number_or_absent(results, "pruned_loss"),
-      .refitted_loss = number_or_absent(results, "refitted_loss")};
+  ReportRefit refit{.stage = name,
+                    .before = {},
+                    .after = {},
+                    .uncut_loss = number_or_absent(results.at("refit"), "target_loss"),
+                    .cut_loss = number_or_absent(results, "pruned_loss"),
+                    .refitted_loss = number_or_absent(results, "refitted_loss")};
   for (const Json& layer : results.at("refit").at("layers")) {
     refit.before.push_back(layer.at("before"));
     refit.after.push_back(layer.at("after"));

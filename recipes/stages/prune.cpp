@@ -226,11 +226,13 @@ Json run(StageContext& context) {
                   {"pruned_loss", cut}};
   if (largest.difference > kMaskedPrunedLimit) results["masked_pruned_limit"] = largest.limit;
   if (options.refit) {
-    results["refit"] = refit_cut(context, source.model, soft_RU, calibration, pruned);
+    const bool masked = refits_to_soft_masks(context.recipe, options);
+    const double target = masked ? soft : dense;
+    results["refit"] = refit_cut(context, source.model, soft_RU, calibration, target, pruned);
     const double refitted = mean_loss(pruned, batches, {});
     results["refitted_loss"] = refitted;
     log_info(fmt::format("stage '{}': refitted, held-out loss {:.4f} -> {:.4f} ({} {:.4f})", context.stage.name, cut,
-                         refitted, soft_RU.defined() ? "soft mask" : "uncut", soft));
+                         refitted, masked ? "soft mask" : "uncut", target));
     flops += refit_flops(source.model.config, pruned.config, options.calibration_tokens);
   }
   save_plan(context.folder() / "prune_plan.json", plan);

@@ -11,7 +11,9 @@
 #include "recipes/stages/context.h"
 #include "recipes/stages/learn_masks.h"
 #include "recipes/stages/prune.h"
+#include "src/base/failpoint.h"
 #include "src/base/log.h"
+#include "src/base/signals.h"
 #include "src/model/parameters.h"
 
 namespace coppice {
@@ -55,19 +57,31 @@ double refit_bytes(const ModelConfig& source, const ModelConfig& cut, int64_t to
 }
 
 Json refit_cut(const StageContext& context, const Model& source, const at::Tensor& soft_LF,
-               std::span<const Batch> calibration, Model& cut) {
+               std::span<const Batch> calibration, double target_loss, Model& cut) {
   const auto& options = context.stage.get<PruneStage>();
   const bool masked = refits_to_soft_masks(context.recipe, options);
   const FfnMasks target_masks = masked ? masks_of(soft_LF, source.config.intermediate_size) : FfnMasks{};
+  const auto num_layers = static_cast<size_t>(cut.config.num_hidden_layers);
+  Progress progress(context.stage.name, num_layers, "layer");
+  progress.update(0, {});  // the time left is judged from here on
   Json layers = Json::array();
-  for (const LayerRefit& layer : refit(source, target_masks, calibration, options.refit_damping, cut)) {
+  refit(source, target_masks, calibration, options.refit_damping, cut, [&](const LayerRefit& layer) {
     log_info(
         fmt::format("stage '{}', layer {}: the cut misses {:.2f}% of the uncut layer's output on calibration "
                     "text, refitted {:.2f}%",
                     context.stage.name, layers.size(), 100 * layer.before, 100 * layer.after));
     layers.push_back({{"layer", layers.size()}, {"before", layer.before}, {"after", layer.after}});
-  }
-  return {{"target", masked ? "soft masks" : "dense layers"}, {"damping", options.refit_damping}, {"layers", layers}};
+    progress.update(layers.size(), {});
+    (void)COPPICE_FAILPOINT("refit.after_layer");
+    if (stop_requested() && layers.size() < num_layers)
+      throw Stopped(fmt::format("stopped while refitting '{}', layer {} of {}; run again to do the stage anew",
+                                context.stage.name, layers.size(), num_layers));
+  });
+  progress.finish(fmt::format("{} layers refitted", num_layers));
+  return {{"target", masked ? "soft masks" : "dense layers"},
+          {"target_loss", target_loss},
+          {"damping", options.refit_damping},
+          {"layers", layers}};
 }
 
 }  // namespace coppice

@@ -28,8 +28,9 @@ double refit_flops(const ModelConfig& source, const ModelConfig& cut, int64_t to
 /// their factor in double, the activations of one batch.
 double refit_bytes(const ModelConfig& source, const ModelConfig& cut, int64_t tokens);
 
-/// Refits `cut` in place, logs what every layer missed and misses, and returns the manifest's "refit".
+/// Refits `cut` in place, logs what every layer missed and misses, and returns the manifest's "refit", in which
+/// `target_loss` is the held-out loss of what it aims at. Throws Stopped between two layers.
 Json refit_cut(const StageContext& context, const Model& source, const at::Tensor& soft_LF,
-               std::span<const Batch> calibration, Model& cut);
+               std::span<const Batch> calibration, double target_loss, Model& cut);
 
 }  // namespace coppice

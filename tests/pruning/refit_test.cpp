@@ -142,7 +142,7 @@ TEST_SUITE("unit") {
     CHECK(at::equal(moments.cross_DM, at::tensor({4.0, 5.0}).view({1, 2})));
     CHECK(moments.missed == 14);
     CHECK(moments.target == 11 * 11 + 22 * 22 + 33 * 33);
-    const RefittedLayer refitted = solve_refit(down_DM, moments, 0.5);
+    const RefittedLayer refitted = solve_refit(down_DM, moments, 0.5).value();
     CHECK(refitted.down_DM[0][0].item<double>() == doctest::Approx(10.875).epsilon(1e-6));
     CHECK(refitted.down_DM[0][1].item<double>() == doctest::Approx(21.375).epsilon(1e-6));
     CHECK(refitted.residual.before == doctest::Approx(std::sqrt(14.0 / 1694)));
@@ -170,7 +170,7 @@ TEST_SUITE("unit") {
                 at::ones({10}, at::kBool));
     double moved = std::numeric_limits<double>::infinity(), left = 0;
     for (const double damping : {1e-8, 1e-4, 1e-2, 1.0}) {
-      const RefittedLayer refitted = solve_refit(w_DM, moments, damping);
+      const RefittedLayer refitted = solve_refit(w_DM, moments, damping).value();
       CHECK(at::equal(refitted.down_DM.select(1, 2), w_DM.select(1, 2)));
       const double step = (refitted.down_DM - w_DM).norm().item<double>();
       CHECK(step < moved);
@@ -181,7 +181,7 @@ TEST_SUITE("unit") {
     }
     RefitMoments silent;
     silent.add(at::zeros({5, 4}), at::zeros({5, 3}), at::ones({5, 3}), at::ones({5}, at::kBool));
-    const RefittedLayer refitted = solve_refit(w_DM, silent, 0.01);
+    const RefittedLayer refitted = solve_refit(w_DM, silent, 0.01).value();
     CHECK(at::equal(refitted.down_DM, w_DM));
     CHECK(refitted.residual.before == 1);
     CHECK(refitted.residual.after == 1);
@@ -219,6 +219,43 @@ TEST_SUITE("unit") {
     CHECK_THROWS_AS(refit(source, {}, {}, 0.01, some), InternalError);
     const Model deeper = tiny::model({24, 24, 24});
     CHECK_THROWS_AS(refit(deeper, {}, shorter, 0.01, some), InternalError);
+  }
+
+  TEST_CASE("refit: says what each layer misses once it is solved; what that throws leaves the layers above alone") {
+    const Model source = tiny::model();
+    Model cut = prune_model(source, plan_of({first(8), first(8)})),
+          whole = prune_model(source, plan_of({first(8), first(8)}));
+    std::vector<LayerRefit> said;
+    const std::vector<LayerRefit> residuals =
+        refit(source, {}, calibration(), 0.01, whole, [&](const LayerRefit& residual) { said.push_back(residual); });
+    REQUIRE(said.size() == 2);
+    for (size_t layer = 0; layer < 2; ++layer) {
+      CHECK(said[layer].before == residuals[layer].before);
+      CHECK(said[layer].after == residuals[layer].after);
+    }
+    struct Enough {};
+    const at::Tensor before = down_proj(cut, 1);
+    CHECK_THROWS_AS(refit(source, {}, calibration(), 0.01, cut, [](const LayerRefit&) { throw Enough(); }), Enough);
+    CHECK(at::equal(down_proj(cut, 0), down_proj(whole, 0)));
+    CHECK(at::equal(down_proj(cut, 1), before));
+  }
+
+  TEST_CASE("refit: damping below what double tells apart is refused with the layer, not solved into noise") {
+    // two channels that always agree: 4 + 4e-18 is 4, and 4 - 2^2 is left of the second
+    RefitMoments moments;
+    moments.add(at::ones({4, 2}), at::zeros({4, 1}), at::full({4, 1}, 3.0f), at::ones({4}, at::kBool));
+    CHECK_FALSE(solve_refit(at::zeros({1, 2}), moments, 1e-18).has_value());
+    CHECK(largest(solve_refit(at::zeros({1, 2}), moments, 1e-8).value().down_DM - 1.5) < 1e-5);
+
+    // one live token: hidden states of rank 1 in 24 channels
+    const Model source = tiny::model();
+    Model cut = prune_model(source, plan_of({first(24), first(24)}));
+    at::Tensor live_BT = at::zeros({1, 12}, at::kBool);
+    live_BT[0][5].fill_(true);
+    const std::vector<Batch> batches = {batch_of(live_BT)};
+    CHECK_THROWS_WITH_AS(refit(source, {}, batches, 1e-30, cut),
+                         doctest::Contains("refit, layer 0: refit_damping: got 1e-30, which is too little"), UserError);
+    CHECK(refit(source, {}, batches, 1e-8, cut).size() == 2);
   }
 
   TEST_CASE("refit: hidden states that overflow are refused by layer") {

@@ -185,6 +185,15 @@ TEST_SUITE("recipe") {
     CHECK(report["refits"][0]["closed"].get<double>() == doctest::Approx((cut - refitted) / (cut - uncut)));
     CHECK(report["refits"][0]["after"][1] == results["refit"]["layers"][1]["after"]);
     CHECK(slurp(root / "report.md").find("Refit") != std::string::npos);
+    // the loss of what each one aims at: of the uncut model, and of soft masks that were learned with the weights
+    CHECK(report["refits"][0]["uncut_loss"] == uncut);
+    CHECK(report["refits"][2]["uncut_loss"] == manifest("under_masks")["results"]["soft_mask_loss"]);
+    const auto& to_dense = report["refits"][3];
+    CHECK(to_dense["stage"] == "to_dense");
+    CHECK(to_dense["uncut_loss"] == uncut);
+    CHECK(to_dense["uncut_loss"].get<double>() < to_dense["cut_loss"].get<double>());
+    CHECK(to_dense["closed"].get<double>() > 0);
+    CHECK(to_dense["closed"].get<double>() < 1);
 
     // the whole stage again gives the same bytes; what the plan counted is what was counted
     const std::string once = slurp(root / "refitted/model/part-00000.h5");
@@ -195,6 +204,34 @@ TEST_SUITE("recipe") {
     for (const StageCost& stage : estimate_cost(recipe, 1e6, 0).stages)
       if (stage.kind == "prune")
         CHECK(manifest(stage.name)["flops"].get<double>() == doctest::Approx(stage.flops).epsilon(1e-12));
+  }
+
+  TEST_CASE("refit: stopped between two layers it ends with 75 and leaves no stage; again it gives the same bytes") {
+    const Scratch scratch("refit_stopped");
+    write_tiny_run(scratch.path);
+    const std::string text = recipe_text();
+    spill(scratch.path / "tiny.toml", text.substr(0, text.find("[[stage]]\nname = \"uneven\"")));
+    const std::vector<std::string> command = {"run", "tiny.toml", "--set", "dense.tokens=4096"};
+    const fs::path root = scratch.path / "runs/tiny";
+    Process process =
+        start(scratch.path, command, [] { setenv("COPPICE_FAILPOINTS", "refit.after_layer=sleep:1", 1); });
+    const auto said = [&](const std::string& words) {
+      return slurp(root / "log.txt").find(words) != std::string::npos;
+    };
+    while (!process.poll() && !said("stage 'refitted', layer 0: the cut misses"))
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    process.send(SIGTERM);
+    const Outcome stopped = process.wait();
+    INFO(stopped.err);
+    CHECK(stopped.code == 75);
+    CHECK(stopped.err.find("stopped while refitting 'refitted', layer 1 of 2; run again") != std::string::npos);
+    CHECK_FALSE(said("stage 'refitted', layer 1: the cut misses"));
+    CHECK_FALSE(fs::exists(root / "refitted/manifest.json"));
+    REQUIRE(run(scratch.path, command).code == 0);
+    const std::string once = slurp(root / "refitted/model/part-00000.h5");
+    fs::remove_all(root / "refitted");
+    REQUIRE(run(scratch.path, command).code == 0);
+    CHECK(slurp(root / "refitted/model/part-00000.h5") == once);
   }
 
   TEST_CASE("refit: a model from elsewhere, and a cut of a refitted cut") {
