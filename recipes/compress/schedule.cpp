@@ -95,9 +95,10 @@ std::vector<StageSeconds> seconds_of_stages(const Schedule& s, const CompressSpe
   // how fast they write: each model is loaded for each turn, and each new token reads all of its weights
   const double written = kSpeedTurns * (work.source_bytes + 3 * work.student_bytes) *
                          (1 / kDiskBytes + static_cast<double>(kSpeedTokens) / kMemoryBytes);
-  const double scores = written + tokens(s.scored_tokens) * (speeds.source_s + speeds.label_s + 3 * speeds.student_s) +
-                        copying_tokens(s.shape.seq_len) * (speeds.source_s + 3 * speeds.student_s) +
-                        disk(work.source_bytes + 3 * work.student_bytes);
+  const double scores =
+      written + tokens(s.scored_tokens) * (speeds.source_score_s + speeds.label_s + 3 * speeds.student_score_s) +
+      copying_tokens(s.shape.seq_len) * (speeds.source_s + 3 * speeds.student_s) +
+      disk(work.source_bytes + 3 * work.student_bytes);
   std::vector<StageSeconds> stages = {
       {"data", work.text_s},
       {"dense", disk(3 * work.source_bytes)},  // hashed, read, written

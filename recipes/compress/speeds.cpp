@@ -10,10 +10,12 @@
 #include "pruning/soft_masks.h"
 #include "recipes/stages/stage_cost.h"
 #include "src/base/log.h"
+#include "src/base/signals.h"
 #include "src/data/windows.h"
 #include "src/model/parameters.h"
 #include "src/optim/optimizer.h"
 #include "src/tensors/caching_allocator.h"
+#include "src/tensors/calibrated_cross_entropy.h"
 #include "src/tensors/ops.h"
 #include "student/targets.h"
 
@@ -22,15 +24,28 @@ namespace {
 
 /// Seconds of one call: the mean of two or more in at least `least_s` seconds, behind one that finds its memory.
 double seconds_of(double least_s, const std::function<void()>& work) {
-  work();
+  const auto pass = [&] {
+    if (stop_requested()) throw Stopped("stopped while measuring how fast this machine is; run again to measure anew");
+    work();
+  };
+  pass();
   const double begin_s = monotonic_s();
   double spent_s = 0;
   int calls = 0;
   for (; calls < 2 || spent_s < least_s; ++calls) {
-    work();
+    pass();
     spent_s = monotonic_s() - begin_s;
   }
   return spent_s / calls;
+}
+
+/// One micro-batch as an evaluate stage scores it.
+void score(const Model& model, const Batch& batch) {
+  const at::NoGradGuard no_grad;
+  (void)calibrated_cross_entropy({.hidden_ND = decoder_hidden(model, batch.input()),
+                                  .head_VD = output_head(model),
+                                  .true_label_N = batch.true_label_BT.reshape({-1})},
+                                 {}, batch.num_live / 2);
 }
 
 /// A micro-batch of ids that differ, as text has them.
@@ -102,12 +117,14 @@ CompressSpeeds measure_speeds(const ModelConfig& source, const ModelConfig& stud
                                 }) /
                      tokens;
     speeds.source_s = seconds_of(each_s, [&] { (void)evaluate_batch(model, batch, plain); }) / tokens;
+    speeds.source_score_s = seconds_of(each_s, [&] { score(model, batch); }) / tokens;
     measure_masks(model, batch, student.intermediate_size.front(), each_s, speeds);
   }
   release_cached_memory();
   {
     const Model model = fresh_model(student);
     speeds.student_s = seconds_of(each_s, [&] { (void)evaluate_batch(model, batch, plain); }) / tokens;
+    speeds.student_score_s = seconds_of(each_s, [&] { score(model, batch); }) / tokens;
     model.arena->enable_gradient();
     Optimizer optimizer({.optimizer = "adamw", .lr = 1e-4}, *model.arena, 1, 100);
     const KdOptions distillation{.loss = "top_k"};
@@ -127,19 +144,25 @@ CompressSpeeds measure_speeds(const ModelConfig& source, const ModelConfig& stud
 CompressSpeeds estimate_speeds(const ModelConfig& source, const ModelConfig& student, const BatchShape& shape,
                                double gemm_gflops) {
   const double training = kTrainingShareOfGemm * gemm_gflops * 1e9, forward = kForwardShareOfGemm * gemm_gflops * 1e9;
-  const double source_s = forward_flops_per_token(source, shape.seq_len) / forward;
+  const double source_s = forward_flops_per_token(source, shape.seq_len) / forward,
+               student_s = forward_flops_per_token(student, shape.seq_len) / forward,
+               calibration_s = static_cast<double>(source.vocab_size) * kCalibrationFlopsPerLogit / forward;
   return {.mask_s = training_flops_per_token(source, shape.seq_len) / training,
           .label_s = source_s,
           .train_s = training_flops_per_token(student, shape.seq_len) / training,
           .source_s = source_s,
-          .student_s = forward_flops_per_token(student, shape.seq_len) / forward};
+          .student_s = student_s,
+          .source_score_s = source_s + calibration_s,
+          .student_score_s = student_s + calibration_s};
 }
 
 std::string speeds_text(const CompressSpeeds& speeds) {
   const auto rate = [](double seconds) { return format_count(1 / seconds); };
   return fmt::format(
-      "tokens a second here: masks {}, labels {}, recovery {}, held-out text {} and {} (source, student)",
-      rate(speeds.mask_s), rate(speeds.label_s), rate(speeds.train_s), rate(speeds.source_s), rate(speeds.student_s));
+      "tokens a second here: masks {}, labels {}, recovery {}, held-out text {} and {}, scored with its calibration {} "
+      "and {} (source, student)",
+      rate(speeds.mask_s), rate(speeds.label_s), rate(speeds.train_s), rate(speeds.source_s), rate(speeds.student_s),
+      rate(speeds.source_score_s), rate(speeds.student_score_s));
 }
 
 }  // namespace coppice

@@ -18,18 +18,20 @@ struct BatchShape {
 
 struct CompressSpeeds {
   // Seconds a token.
-  double mask_s = 0;     // a step of the source under masks: forward and backward
-  double label_s = 0;    // the source forward, with the teacher's choices
-  double train_s = 0;    // a step of the student against them
-  double source_s = 0;   // held-out loss of the source
-  double student_s = 0;  // and of the student
+  double mask_s = 0;                               // a step of the source under masks: forward and backward
+  double label_s = 0;                              // the source forward, with the teacher's choices
+  double train_s = 0;                              // a step of the student against them
+  double source_s = 0;                             // held-out loss of the source
+  double student_s = 0;                            // and of the student
+  double source_score_s = 0, student_score_s = 0;  // the same with its calibration, as evaluate scores a window
   // Seconds a step, whatever its tokens: masks from scores and back; the update of the student.
   double mask_step_s = 0, train_step_s = 0;
 
   double measured_in_s = 0;  // 0 = by FLOPs alone
 };
 
-/// Each kind: two timed passes at least, and `each_s` seconds of them, behind one that is not timed.
+/// Each kind: two timed passes at least, and `each_s` seconds of them, behind one that is not timed. Throws Stopped
+/// between two passes.
 CompressSpeeds measure_speeds(const ModelConfig& source, const ModelConfig& student, const BatchShape& shape,
                               double each_s);
 /// By the FLOPs of the shapes and what share of a GEMM's rate stages reach, as `coppice plan`.

@@ -17,6 +17,7 @@
 #include "recipes/run/recipe_warnings.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
+#include "src/base/signals.h"
 #include "src/model/parameters.h"
 #include "src/tensors/shape.h"
 
@@ -135,6 +136,7 @@ std::string write_recipe(const CompressRequest& request, const CompressSource& s
   check_before_work(recipe, Missing::refused);
   if (request.tokens == 0) {
     check_fits(estimate_cost(recipe, text.bytes, 0), place.root);  // measuring takes as much memory as the run
+    install_signal_handlers();  // measuring takes minutes; what stops it leaves no draft
     log_info("measuring how fast this machine is with these shapes");
     speeds = measure_speeds(source.config, target.config, shape,
                             std::min(kMeasuredShare * 3600 * request.hours, kMeasuredMost));

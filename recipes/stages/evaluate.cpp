@@ -104,11 +104,10 @@ double task_tokens(const std::vector<std::string>& files) {
   return bytes;
 }
 
-/// FLOPs of the probes of one model, which no count of its tokens holds: an exponential and six operations a point of
-/// the temperature curve for every logit, and the random tokens that it reads.
+/// FLOPs of the probes of one model, which no count of its tokens holds: the calibration of every logit, and the random
+/// tokens that it reads.
 double probe_flops(const ModelConfig& config, const EvaluateStage& evaluate, double windows) {
-  constexpr double kFlopsOfLogit = 20 + 6 * static_cast<double>(kTemperaturePoints);
-  return windows * static_cast<double>(config.vocab_size) * kFlopsOfLogit +
+  return windows * static_cast<double>(config.vocab_size) * kCalibrationFlopsPerLogit +
          copying_tokens(evaluate.seq_len) * forward_flops_per_token(config, evaluate.seq_len);
 }
 

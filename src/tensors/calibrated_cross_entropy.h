@@ -17,6 +17,8 @@ namespace coppice {
 inline constexpr size_t kTemperaturePoints = 16;
 inline constexpr double kInverseTemperatureStep = 0.125;
 inline constexpr size_t kConfidenceBins = 15;
+/// Of one logit, beside the head's product: an exponential and six operations a point of the curve.
+inline constexpr double kCalibrationFlopsPerLogit = 20 + 6 * static_cast<double>(kTemperaturePoints);
 
 /// Cross-entropy logsumexp(b z) - b z[true] at one b, in nats summed over rows, and its derivatives by b: what the
 /// model expects of z less what came, and the variance of z. Both derivatives are of a convex function.

@@ -49,10 +49,18 @@ const CompressSpeeds kSpeeds = {.mask_s = 0.008,
                                 .train_s = 0.0055,
                                 .source_s = 0.0028,
                                 .student_s = 0.002,
+                                .source_score_s = 0.0034,
+                                .student_score_s = 0.0026,
                                 .mask_step_s = 0.1,
                                 .train_step_s = 0.3,
                                 .measured_in_s = 20};
 const CompressWork kWork = {.source_bytes = 5.4e8, .student_bytes = 4.3e8, .text_s = 10, .text_tokens = 5e6};
+
+CompressSpeeds uncalibrated(CompressSpeeds speeds) {
+  speeds.source_score_s = speeds.source_s;
+  speeds.student_score_s = speeds.student_s;
+  return speeds;
+}
 
 std::set<std::string> files_in(const fs::path& folder) {
   std::set<std::string> names;
@@ -194,9 +202,24 @@ TEST_SUITE("unit") {
     CHECK(seconds[2].stage == "masks");
     CHECK(seconds[2].seconds == doctest::Approx(masks));
     CHECK(seconds[5].seconds == doctest::Approx(78 * 1024 * 0.003 + 5.4e8 / 2.5e8 + 0.1));
+    // of four models the held-out windows are calibrated, the random tokens are not
+    const std::vector<StageSeconds> plain = seconds_of_stages(s, uncalibrated(kSpeeds), kWork);
+    CHECK(seconds[7].stage == "scores");
+    CHECK(seconds[7].seconds - plain[7].seconds == doctest::Approx(16128 * (0.0006 + 3 * 0.0006)));
     double sum = 0;
     for (const StageSeconds& stage : seconds) sum += stage.seconds;
     CHECK(total_seconds(seconds) == doctest::Approx(sum));
+  }
+
+  TEST_CASE("compress: by FLOPs alone a scored token costs its calibration as plan counts it") {
+    ModelConfig student = smollm2();
+    student.intermediate_size.assign(30, 1024);
+    const BatchShape shape = batch_shape(smollm2(), 8192);
+    const CompressSpeeds speeds = estimate_speeds(smollm2(), student, shape, 100);
+    const double forward = 0.35 * 100e9, calibration = 49152 * (20 + 6 * 16) / forward;  // 16 temperatures
+    CHECK(speeds.source_s == doctest::Approx(forward_flops_per_token(smollm2(), shape.seq_len) / forward));
+    CHECK(speeds.source_score_s - speeds.source_s == doctest::Approx(calibration));
+    CHECK(speeds.student_score_s - speeds.student_s == doctest::Approx(calibration));
   }
 
   TEST_CASE("compress: an hour is filled to 0.95 with what was measured; what is too short is refused with the least") {
@@ -215,7 +238,9 @@ TEST_SUITE("unit") {
       before = s.tokens;
     }
     CompressSpeeds slow = kSpeeds;
-    for (double* seconds : {&slow.mask_s, &slow.label_s, &slow.train_s, &slow.source_s, &slow.student_s}) *seconds *= 3;
+    for (double* seconds : {&slow.mask_s, &slow.label_s, &slow.train_s, &slow.source_s, &slow.student_s,
+                            &slow.source_score_s, &slow.student_score_s})
+      *seconds *= 3;
     CHECK(schedule_for_hours(2, shape, slow, kWork).tokens < schedule_for_hours(2, shape, kSpeeds, kWork).tokens / 2);
     const std::string message = refusal([&] { schedule_for_hours(0.05, shape, kSpeeds, kWork); });
     CAPTURE(message);
@@ -281,6 +306,22 @@ TEST_SUITE("recipe") {
     CHECK(contains(compress({"--params", "0.9x"}, "nowhere").err, "nowhere: no text there"));
     CHECK(contains(compress({"--params", "0.9x"}, "pictures").err, "none of its files is text"));
     CHECK(run(at, {"compress", "elsewhere", "--text", "corpus", "--params", "0.9x"}).code == 2);
+  }
+
+  TEST_CASE("compress: stopped while it measures it ends with 75 and leaves nothing behind") {
+    const GivenModel given("compress_stopped");
+    const fs::path& at = given.scratch.path;
+    const std::set<std::string> before = files_in(at);
+    Process process = start(
+        at, {"compress", "hf", "--text", "corpus/prose.jsonl", "--params", "0.9x", "--hours", "1", "--threads", "1"});
+    while (!process.poll() && !contains(slurp(process.err), "measuring how fast this machine is"))
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    process.send(SIGTERM);
+    const Outcome& stopped = process.wait();
+    INFO(stopped.err);
+    CHECK(stopped.code == 75);
+    CHECK(contains(stopped.err, "stopped while measuring how fast this machine is; run again"));
+    CHECK(files_in(at) == before);
   }
 
   TEST_CASE("compress: a whole run; again it is complete; killed it goes on; another request is refused") {
