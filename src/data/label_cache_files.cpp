@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "src/base/checked.h"
 #include "src/base/errors.h"
@@ -131,9 +132,18 @@ void LabelFile::scan_draws(const std::function<void(uint64_t, std::span<const Dr
   std::vector<DrawnId> drawn;  // of the row under way
   uint64_t row = 0, known = 0, draws = 0;
   size_t next = 0;
+  const auto check_unchanged = [&](bool unchanged) {  // counts were checked, and are read a second time here
+    if (!unchanged)
+      throw UserError::bad_file(
+          ids.file().path().string(),
+          fmt::format("{}: other counts than a moment ago, the file changes while it is read; see that "
+                      "nothing writes to it, and run again",
+                      kRepeatsDataset));
+  };
   ids.scan([&](uint64_t, const std::vector<uint32_t>& block) {
     for (const uint32_t id : block) {
       if (next == times.size()) {
+        check_unchanged(known < table.rows());
         const uint64_t count = std::min(kRows, table.rows() - known);
         counts->read(known, count, times);
         known += count;
@@ -147,6 +157,7 @@ void LabelFile::scan_draws(const std::function<void(uint64_t, std::span<const Dr
       draws = 0;
     }
   });
+  check_unchanged(row == table.rows());
 }
 
 TokenRuns LabelFile::unlabelled(const std::string& path, const LabelFingerprint& fingerprint) const {
@@ -157,16 +168,21 @@ TokenRuns LabelFile::unlabelled(const std::string& path, const LabelFingerprint&
           path, fmt::format("label {} of token {} is outside the vocabulary of {}", id, token, fingerprint.vocab_size));
   };
   if (counts != nullptr) {
+    const auto order_of = [](const DrawnId& one) { return std::pair(-one.count, one.id); };
+    std::vector<int64_t> different;  // ids of a row, sorted
     scan_draws([&](uint64_t row, std::span<const DrawnId> drawn) {
       const uint64_t token = bare.token_of(row);
       if (drawn.size() == 1 && drawn[0].id == none) return bare.add(token, token + 1);
-      for (size_t i = 0; i < drawn.size(); ++i) {
-        check_id(drawn[i].id, token);
-        for (size_t before = 0; before < i; ++before)
-          if (drawn[before].id == drawn[i].id || drawn[before].count < drawn[i].count)
-            throw UserError::bad_file(
-                path, fmt::format("the draws of token {} are not different ids, the most drawn first", token));
+      different.clear();
+      for (const DrawnId& one : drawn) {
+        check_id(one.id, token);
+        different.push_back(one.id);
       }
+      std::ranges::sort(different);
+      if (std::ranges::adjacent_find(different) != different.end() || !std::ranges::is_sorted(drawn, {}, order_of))
+        throw UserError::bad_file(path, fmt::format("the draws of token {} are not different ids, the most drawn "
+                                                    "first and the lower first among equals",
+                                                    token));
     });
     return bare.finish();
   }

@@ -71,11 +71,12 @@ struct LabelFile {
   }
 
   /// The different ids of each row of several draws, through the library: visit(row, ids) in order.
+  /// UserError::bad_file where the counts are others than those that were checked.
   void scan_draws(const std::function<void(uint64_t row, std::span<const DrawnId> drawn)>& visit) const;
   /// k ids a row of rows [row, row + count), kNoLabel where none; after finish_checks().
   void read_ids(uint64_t row, uint64_t count, int64_t* out) const;
-  /// Every run of tokens without a label, in order. UserError::bad_file for an id outside the vocabulary and for draws
-  /// out of order, naming the token.
+  /// Every run of tokens without a label, in order. UserError::bad_file for an id outside the vocabulary, an id twice
+  /// among draws and draws out of order, naming the token.
   TokenRuns unlabelled(const std::string& path, const LabelFingerprint& fingerprint) const;
   /// Log-probabilities at most 0 (but for half precision), descending, and with the tail of mass 1; UserError::bad_file
   /// naming the token.

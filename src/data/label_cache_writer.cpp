@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -90,31 +91,45 @@ struct PackedLabels {
   }
 };
 
+/// What was drawn for each row of the table, in order; of rows without a label none, as often as there are draws.
+void visit_draws(const ShardLabels& labels, const std::vector<Stretch>& stretches, const LabelTable& table,
+                 const std::function<void(uint64_t row, std::span<const DrawnId> drawn)>& visit) {
+  const auto k = static_cast<size_t>(labels.k);
+  const std::vector<DrawnId> none = {{.id = kNoLabel, .count = labels.k}};
+  std::vector<int64_t> ids(k);
+  uint64_t done = 0;  // rows
+  auto run = table.runs().begin();
+  for (const auto& [tokens, row] : stretches) {
+    while (run->end() < tokens.end) ++run;
+    while (done < run->place + (tokens.begin - run->begin)) visit(done++, none);
+    for (uint64_t i = row; i < row + tokens.size(); ++i) {
+      std::copy_n(labels.id.data() + i * k, k, ids.data());
+      visit(done++, count_draws(ids));
+    }
+  }
+  while (done < table.rows()) visit(done++, none);
+}
+
 /// Draws of the table's rows: their different ids one after the other, and how often each was drawn.
 void pack_draws(const ShardLabels& labels, const std::vector<Stretch>& stretches, const LabelFingerprint& fingerprint,
                 PackedLabels& packed) {
   const auto k = static_cast<uint64_t>(fingerprint.k), bytes = repeat_bytes(k);
   const auto width = static_cast<size_t>(label_packing(fingerprint));
   packed.repeats.assign(packed.table.rows() * bytes, 0);
-  uint64_t done = 0;  // rows
-  const auto store = [&](std::span<const DrawnId> drawn) {
+  uint64_t different = 0;
+  visit_draws(labels, stretches, packed.table, [&](uint64_t row, std::span<const DrawnId> drawn) {
+    COPPICE_CHECK(drawn.size() == 1 || std::ranges::find(drawn, kNoLabel, &DrawnId::id) == drawn.end(),
+                  "a label of some draws and none");
+    store_counts(drawn, packed.repeats.data() + row * bytes);
+    different += drawn.size();
+  });
+  packed.ids.reserve(different * width);  // growing it would take up to three times that for a moment
+  visit_draws(labels, stretches, packed.table, [&](uint64_t, std::span<const DrawnId> drawn) {
     for (const DrawnId& one : drawn) {
-      COPPICE_CHECK(one.id != kNoLabel || drawn.size() == 1, "a label of some draws and none");
       packed.ids.resize(packed.ids.size() + width);
       store_id(static_cast<int32_t>(one.id), fingerprint, packed.ids.data() + packed.ids.size() - width);
     }
-    store_counts(drawn, packed.repeats.data() + done++ * bytes);
-  };
-  const std::vector<DrawnId> none = {{.id = kNoLabel, .count = fingerprint.k}};
-  auto run = packed.table.runs().begin();
-  for (const auto& [tokens, row] : stretches) {
-    while (run->end() < tokens.end) ++run;
-    while (done < run->place + (tokens.begin - run->begin)) store(none);
-    for (uint64_t i = row; i < row + tokens.size(); ++i)
-      store(count_draws(std::vector<int64_t>(labels.id.begin() + static_cast<std::ptrdiff_t>(i * k),
-                                             labels.id.begin() + static_cast<std::ptrdiff_t>((i + 1) * k))));
-  }
-  while (done < packed.table.rows()) store(none);
+  });
 }
 
 PackedLabels pack_labels(const ShardLabels& labels, const TokenShardInfo& shard, const LabelFingerprint& fingerprint) {

@@ -33,7 +33,7 @@ class DrawCounts {
  private:
   uint64_t different_ids(const uint8_t* bits) const;  // of a row
 
-  static constexpr uint64_t kStride = 256;  // rows from one known place to the next
+  static constexpr uint64_t kStride = 4096;  // rows from one known place to the next: 2 bytes of memory a thousand rows
   RawColumn repeats_;
   uint64_t draws_;
   std::vector<uint64_t> place_;  // of every kStride-th row

@@ -28,7 +28,8 @@ void check_label_fingerprint(const Json& found, const LabelFingerprint& fingerpr
       throw UserError::bad_file(path, fmt::format("the labels were made with another {}: found {}, expected {}", name,
                                                   text_of(found[name]), text_of(value)));
   };
-  check("tokenizer_sha256");  // other tokens follow from it
+  check("tokenizer_sha256");  // other tokens follow from it,
+  check("tier");              // and other fields from this
   for (const auto& [name, value] : expected.items()) check(name);
   for (const auto& [name, value] : found.items())
     if (!expected.contains(name))

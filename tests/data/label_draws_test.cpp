@@ -191,6 +191,29 @@ TEST_SUITE("unit") {
       }
   }
 
+  TEST_CASE("label draws: a read may begin at any row of a file that is longer than what lies between known places") {
+    const ScratchFolder folder;
+    test::write_documents(folder.path / "a", std::vector<std::vector<int32_t>>(95, std::vector<int32_t>(99, 7)), 300,
+                          100'000);
+    const TokenShards a(folder.path / "a");
+    REQUIRE(a.shards()[0].tokens == 9500);
+    const LabelFingerprint fingerprint = fingerprint_of(a, 9);
+    LabelCacheWriter(folder.path / "l", a, fingerprint).write(0, labels_of({{0, 9500}}, fingerprint));
+    const LabelCache cache(folder.path / "l", a, fingerprint);
+    std::mt19937_64 random(3);
+    std::vector<uint64_t> begins = {0, 255, 256, 4095, 4096, 4097, 8191, 8192, 9499};
+    for (int round = 0; round < 30; ++round) begins.push_back(random() % 9500);
+    for (const uint64_t begin : begins) {
+      const uint64_t count = std::min<uint64_t>(20, 9500 - begin);
+      std::vector<int64_t> ids(count * 9);
+      cache.read_draws(0, begin, count, ids.data());
+      for (uint64_t i = 0; i < count; ++i) {
+        const std::vector<int64_t> wanted = sorted(draws_at(begin + i, 9));
+        REQUIRE(std::equal(wanted.begin(), wanted.end(), ids.begin() + static_cast<std::ptrdiff_t>(i * 9)));
+      }
+    }
+  }
+
   TEST_CASE("label draws: the file does not depend on the order of draws or tokens") {
     const ScratchFolder folder;
     test::write_documents(folder.path / "a", std::vector<std::vector<int32_t>>(9, std::vector<int32_t>(40, 7)), 300,
@@ -299,6 +322,37 @@ TEST_SUITE("faults") {
     refused("another draw_seed: found 5, expected 6", [](auto& f) { f.draw_seed = 6; });
     refused("another temperature", [](auto& f) { f.temperature = 2; });
     refused("another tier: found sample, expected topk", [](auto& f) { f.tier = "topk"; });
+    LabelFingerprint chosen = good;  // the other way round: draws have a field that others lack
+    chosen.tier = "top1";
+    chosen.k = 1;
+    LabelCacheWriter(folder.path / "top1", a, chosen).write(0, std::vector<int32_t>(5, 7));
+    const Caught refusal = caught([&] { LabelCache(folder.path / "top1", a, good); });
+    INFO(refusal.text);
+    CHECK(refusal.code == 3);
+    CHECK(refusal.says("another tier: found top1, expected sample"));
+  }
+
+  TEST_CASE("label draws: counts that change between their check and their use are refused, fewer ids and more") {
+    const ScratchFolder folder;
+    test::write_documents(folder.path / "a", {{5, 6, 7}}, 300, 100);
+    const TokenShards a(folder.path / "a");  // four tokens
+    const LabelFingerprint fingerprint = test::RawDraws::fingerprint(a);
+    test::RawDraws{.ids = {5, 6, 7, 8, 9, 65535}, .repeats = {0b01, 0b11, 0b01, 0b11}}.write(folder.path / "l", a);
+    const auto path = folder.path / "l" / a.shards()[0].name;
+    const std::string whole = slurp(path);
+    const uint64_t place = Hdf5Reader(path).chunks("/repeats").offsets.at(0);
+    REQUIRE(whole.substr(place, 4) == "\x01\x03\x01\x03");
+    for (const std::string after : {"\x03\x03\x03\x03", "\x01\x03\x01\x01"}) {  // two too few, one too many
+      const LabelFile file(path, fingerprint, {.bytes = whole.size(), .tokens = 4, .sha256 = "", .ids = 6});
+      CHECK(file.unlabelled(path.string(), fingerprint).size() == 1);
+      spill(path, std::string(whole).replace(place, 4, after));
+      const Caught refusal = caught([&] { file.unlabelled(path.string(), fingerprint); });
+      spill(path, whole);
+      INFO(refusal.text);
+      CHECK(refusal.code == 3);
+      CHECK(refusal.says("/repeats: other counts than a moment ago"));
+      CHECK(refusal.says("shard-00000.h5"));
+    }
   }
 
   TEST_CASE("label draws: columns that cannot be are refused, naming the token, whatever the hash says") {
@@ -329,6 +383,10 @@ TEST_SUITE("faults") {
     cache.read_draws(0, 0, 4, read.data());
     CHECK(read == std::vector<int64_t>{5, 5, 6, 7, 7, 7, 8, 9, 10, kNoLabel, kNoLabel, kNoLabel});
     refused({.ids = {5, 6, 7, 8, 9, 9, 11}, .repeats = repeats}, "draws of token 2 are not different ids");
+    refused({.ids = {5, 5, 7, 8, 9, 10, 11}, .repeats = repeats}, "draws of token 0 are not different ids");  // twice
+    refused({.ids = {5, 6, 7, 8, 10, 9, 65535}, .repeats = repeats},
+            "draws of token 2 are not different ids, the most drawn first and the lower first among equals");
+    refused({.ids = {5, 6, 7, 9, 8, 9, 65535}, .repeats = repeats}, "draws of token 2");  // twice, and not side by side
     refused({.ids = ids, .repeats = {0b10, 0b11, 0b00, 0b11}}, "draws of token 0 are not different ids");  // {5, 6, 6}
     refused({.ids = {5, 300, 7, 8, 9, 10, 11}, .repeats = repeats}, "label 300 of token 0 is outside the vocabulary");
     refused({.ids = {5, 65535, 7, 8, 9, 10, 11}, .repeats = repeats}, "label 65535 of token 0");  // some draws and none

@@ -137,7 +137,7 @@ TEST_SUITE("recipe") {
     for (const char* from : {"import = \"given\"\n", "cache = \"made/labels/labels\"\n"}) {
       const std::string stage = kDense + labels + from;
       check_refused(given, given.recipe(stage + "tier = \"topk\"\n" + taught), 3,
-                    {"stage 'labels'", "another k: found 1, expected 64"});
+                    {"stage 'labels'", "another tier: found top1, expected topk"});
       check_refused(given, given.recipe(stage + "tier = \"top1_prob\"\n" + taught), 3,
                     {"stage 'labels'", "another tier: found top1, expected top1_prob"});
     }
