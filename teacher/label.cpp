@@ -183,8 +183,10 @@ void draw(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const LabelFin
   const auto k = static_cast<size_t>(labels.k);
   const at::Tensor number_NR = at::empty({hidden_ND.size(0), labels.k}, at::kDouble);
   double* number = number_NR.mutable_data_ptr<double>();
-  for (const LabelPlace& place : places)
-    for (int64_t j = 0; j < labels.k; ++j) *number++ = draw_number(fingerprint.draw_seed, stream, place.token, j);
+  for (const LabelPlace& place : places) {
+    fill_draw_numbers(fingerprint.draw_seed, stream, place.token, {number, k});
+    number += k;
+  }
   const at::Tensor id_NR = draw_ids(hidden_ND, head_VD, fingerprint.temperature, number_NR, &facts);
   const int64_t* id = id_NR.const_data_ptr<int64_t>();
   for (const LabelPlace& place : places)

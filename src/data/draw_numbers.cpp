@@ -21,6 +21,11 @@ double draw_number(uint64_t seed, uint64_t stream, uint64_t offset, int64_t draw
   return random_uniform(seed, Purpose::label_draws, stream, offset << 8 | static_cast<uint64_t>(draw));
 }
 
+void fill_draw_numbers(uint64_t seed, uint64_t stream, uint64_t offset, std::span<double> numbers) {
+  int64_t draw = 0;
+  for (double& number : numbers) number = draw_number(seed, stream, offset, draw++);
+}
+
 at::Tensor draw_numbers(const Batch& batch, const std::vector<const TokenShards*>& domains, int64_t draws,
                         uint64_t seed) {
   const at::Tensor number_NR = at::zeros({batch.token_BT.numel(), draws}, at::kDouble);
@@ -29,10 +34,10 @@ at::Tensor draw_numbers(const Batch& batch, const std::vector<const TokenShards*
   for (const Span& span : batch.spans) {
     const TokenShards& shards = *domains.at(static_cast<size_t>(span.domain));
     const uint64_t stream = draw_stream(shards.shards().at(static_cast<size_t>(span.shard)));
-    double* out = numbers + (span.row * seq_len + span.column) * draws;
+    double* const out = numbers + (span.row * seq_len + span.column) * draws;
     for (int32_t i = 0; i < span.length; ++i)
-      for (int64_t draw = 0; draw < draws; ++draw)
-        *out++ = draw_number(seed, stream, span.offset + static_cast<uint64_t>(i), draw);
+      fill_draw_numbers(seed, stream, span.offset + static_cast<uint64_t>(i),
+                        {out + i * draws, static_cast<size_t>(draws)});
   }
   return number_NR;
 }

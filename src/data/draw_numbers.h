@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "src/data/windows.h"
@@ -18,6 +19,8 @@ inline constexpr int64_t kMaxDraws = 256;
 uint64_t draw_stream(const TokenShardInfo& shard);
 /// The number in [0, 1) of one draw for the token at `offset`; the first draws of many are those of few.
 double draw_number(uint64_t seed, uint64_t stream, uint64_t offset, int64_t draw);
+/// Those of its first draws, as many as there is place for.
+void fill_draw_numbers(uint64_t seed, uint64_t stream, uint64_t offset, std::span<double> numbers);
 /// Those of every token of a batch, float64 [B T, draws]; domains[d] is domain d of its spans.
 at::Tensor draw_numbers(const Batch& batch, const std::vector<const TokenShards*>& domains, int64_t draws,
                         uint64_t seed);

@@ -215,7 +215,7 @@ TopK lookup_draws(const std::vector<const LabelCache*>& caches, const Batch& bat
     cache->read_draws(static_cast<size_t>(span.shard), span.offset, static_cast<uint64_t>(span.length),
                       id_NR.mutable_data_ptr<int64_t>() + (span.row * seq_len + span.column) * draws);
   }
-  return shares_of_draws(id_NR);
+  return shares_of_ordered_draws(id_NR);
 }
 
 TopK lookup_top_k(const std::vector<const LabelCache*>& caches, const Batch& batch) {

@@ -28,6 +28,8 @@ std::vector<DrawnId> count_draws(std::span<const int64_t> ids);
 /// Draws as the distribution that they are: log(count / R) of each different id, nothing left over. A row whose first
 /// draw is below 0 has no teacher.
 TopK shares_of_draws(const at::Tensor& id_NR);
+/// The same of rows that stand in the order of count_draws already, equal ids side by side.
+TopK shares_of_ordered_draws(const at::Tensor& id_NR);
 
 /// (1 - w) ce + w tau^2 (mean over the draws of -log p[id]) + z_loss lse^2 for the training step, as
 /// mixed_cross_entropy_step. Over the draws its mean is tau^2 times the cross-entropy of q and p, and the mean of its

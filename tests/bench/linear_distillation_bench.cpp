@@ -1,6 +1,6 @@
 // The loss layer with a teacher, hidden states to gradients of hidden states and head: label mix, forward KL, reverse
-// KL, JSD against a dense teacher head, and stored top-64. The check compares KL and JSD with eager ATen on a few rows
-// before the clock starts. extra_mb is the resident peak so far over what was there before the first call: the
+// KL, JSD against a dense teacher head, stored top-64, and 16 draws. The check compares KL and JSD with eager ATen on a
+// few rows before the clock starts. extra_mb is the resident peak so far over what was there before the first call: the
 // allocator keeps what it has, so a case never shows less than the ones before it. Cases carry the names of
 // distil_loss.py, so that pair.py matches them:
 //   pair.py --rounds 3 -- linear_distillation_bench --tokens 1024 --width 768 --teacher_width 768 --vocab 49152
@@ -8,6 +8,7 @@
 #include <cmath>
 #include <fstream>
 
+#include "src/tensors/draws.h"
 #include "src/tensors/ops.h"
 #include "tests/bench/bench.h"
 
@@ -43,7 +44,8 @@ int main(int argc, char** argv) {
   const double scale = 1.0 / static_cast<double>(N);
   std::ofstream("/proc/self/clear_refs") << "5";  // the peak starts again from what is resident now
   const double before_mb = resident_mb("VmRSS");
-  const TopK top = top_k(teacher_hidden, teacher_head, std::min<int64_t>(64, V), 1.0);
+  const TopK top = top_k(teacher_hidden, teacher_head, std::min<int64_t>(64, V), 1.0),
+             shares = shares_of_draws(draw_ids(teacher_hidden, teacher_head, 1.0, at::rand({N, 16}, at::kDouble)));
 
   const auto mix = [&] {
     return mixed_cross_entropy_step(
@@ -60,12 +62,16 @@ int main(int argc, char** argv) {
         {.hidden_ND = hidden, .head_VD = head, .head_grad_VD = head_grad, .true_label_N = true_label, .scale = scale},
         top, 0.9, 1.0, 0.0);
   };
+  const auto drawn = [&] {
+    return drawn_cross_entropy_step(
+        {.hidden_ND = hidden, .head_VD = head, .head_grad_VD = head_grad, .true_label_N = true_label, .scale = scale},
+        shares, 0.9, 1.0, 0.0);
+  };
 
-  const std::vector<std::pair<std::string, std::function<void()>>> cases{{"label_mix", [&] { mix(); }},
-                                                                         {"forward_kl", [&] { distil("kl"); }},
-                                                                         {"jsd", [&] { distil("jsd"); }},
-                                                                         {"reverse_kl", [&] { distil("reverse_kl"); }},
-                                                                         {"top_64", [&] { stored(); }}};
+  const std::vector<std::pair<std::string, std::function<void()>>> cases{
+      {"label_mix", [&] { mix(); }},   {"forward_kl", [&] { distil("kl"); }},
+      {"jsd", [&] { distil("jsd"); }}, {"reverse_kl", [&] { distil("reverse_kl"); }},
+      {"top_64", [&] { stored(); }},   {"sample_16", [&] { drawn(); }}};
   std::vector<double> extra_mb;
   for (const auto& [name, function] : cases) {
     function();

@@ -2,6 +2,7 @@
 // the part.
 //   loader   a step that draws its batch, against one that is handed it
 //   labels   a step on 0.9 stored teacher label + 0.1 true label, against the plain next-token step
+//   sample   the same on 16 stored draws a token, nearly all of them different ids: more than a teacher's are
 //   masks_P  a learn_masks step at share P of its stage (k still ramps, epsilon anneals, only the hard set counts),
 //   against the plain step
 // ratio = time with / time without, the median of the pairs with its 95 % interval (order statistics), and a_a_ratio:
@@ -14,6 +15,7 @@
 #include "src/base/hdf5.h"
 #include "src/data/label_cache.h"
 #include "src/data/label_cache_writer.h"
+#include "src/data/teacher_signal.h"
 #include "student/targets.h"
 #include "tests/bench/mask_step.h"
 #include "tests/bench/small_training.h"
@@ -22,21 +24,24 @@ using namespace coppice;
 
 namespace {
 
-/// The true next token as label everywhere: what it says does not change what it costs.
-LabelCache make_labels(const std::filesystem::path& folder, const TokenShards& shards) {
+/// Random ids everywhere, `k` a token: what they say does not change what they cost.
+LabelCache make_labels(const std::filesystem::path& folder, const TokenShards& shards, const std::string& tier,
+                       int64_t k) {
   const LabelFingerprint fingerprint{.teacher_sha256 = std::string(64, '1'),
                                      .tokenizer_sha256 = std::string(64, '0'),
                                      .vocab_size = shards.vocab_size(),
                                      .token_manifest_sha256 = shards.manifest_sha256(),
+                                     .tier = tier,
+                                     .k = k,
                                      .context = 256,
                                      .overlap = 64};
   LabelCacheWriter writer(folder, shards, fingerprint);
   for (size_t shard = 0; shard < shards.shards().size(); ++shard) {
-    std::vector<int32_t> label(shards.shards()[shard].tokens);
-    for (size_t i = 0; i < label.size(); ++i)
-      label[i] =
+    ShardLabels labels(shards.shards()[shard].tokens, fingerprint);
+    for (size_t i = 0; i < labels.id.size(); ++i)
+      labels.id[i] =
           static_cast<int32_t>(random_bits(2, Purpose::test, shard, i) % static_cast<uint64_t>(shards.vocab_size()));
-    writer.write(shard, label);
+    writer.write(shard, labels);
   }
   return LabelCache(folder, shards, fingerprint);
 }
@@ -51,7 +56,8 @@ int main(int argc, char** argv) {
   bench::measure_ceilings(flags);
   bench::SmallTraining training(flags);
   const Model& model = training.model;
-  const LabelCache labels = make_labels(training.folder / "labels", training.shards);
+  const LabelCache labels = make_labels(training.folder / "labels", training.shards, "top1", 1),
+                   draws = make_labels(training.folder / "draws", training.shards, "sample", 16);
   const Batch fixed = training.loader.next(flags["batch"]);
 
   const auto step = [&](const Batch& batch, const Targets& targets, const FfnMasks& masks) {
@@ -68,6 +74,12 @@ int main(int argc, char** argv) {
   const auto labelled = [&] {
     const Batch batch = training.loader.next(flags["batch"]);
     step(batch, make_targets(batch, lookup_labels({&labels}, batch), {}), {});
+  };
+  const auto sampled = [&] {
+    const Batch batch = training.loader.next(flags["batch"]);
+    const TeacherSignal signal =
+        stored_signal({&draws}, batch, {.loss = "sample", .hidden_layers = {}}, false, "draws");
+    step(batch, distillation_targets(batch, signal, {.loss = "sample"}), {});
   };
   std::vector<std::unique_ptr<bench::MaskStep>> mask_steps;
   const auto masked = [&](double p) -> std::function<void()> {
@@ -90,9 +102,9 @@ int main(int argc, char** argv) {
     const char* name;
     std::function<void()> without, with;
   };
-  for (const Case& part :
-       {Case{"loader", handed, plain}, Case{"labels", plain, labelled}, Case{"masks_0.1", plain, masked(0.1)},
-        Case{"masks_0.5", plain, masked(0.5)}, Case{"masks_0.95", plain, masked(0.95)}}) {
+  for (const Case& part : {Case{"loader", handed, plain}, Case{"labels", plain, labelled},
+                           Case{"sample", plain, sampled}, Case{"masks_0.1", plain, masked(0.1)},
+                           Case{"masks_0.5", plain, masked(0.5)}, Case{"masks_0.95", plain, masked(0.95)}}) {
     for (int i = 0; i < 3; ++i) part.without(), part.with();
     std::vector<double> ratio, same, seconds_without;
     for (int64_t pair = 0; pair < flags["pairs"]; ++pair) {

@@ -116,6 +116,13 @@ TEST_SUITE("unit") {
     CHECK(shares.logp_NK[1].equal(at::full({4}, std::log(0.25f))));
     CHECK(shares.logp_NK[3][0].item<float>() == 0);
     CHECK(shares.tail_logp_N.equal(at::full({4}, -std::numeric_limits<float>::infinity())));
+    const TopK ordered =
+        shares_of_ordered_draws(labels({7, 7, 7, 3, 1, 3, 7, 9, -1, -1, -1, -1, 5, 5, 5, 5}).view({4, 4}));
+    CHECK(ordered.id_NK[0].equal(labels({7, 3, kIgnoredLabel, kIgnoredLabel})));
+    CHECK(ordered.logp_NK[0][0].item<double>() == doctest::Approx(std::log(0.75)));
+    CHECK(ordered.id_NK.narrow(0, 1, 3).equal(shares.id_NK.narrow(0, 1, 3)));
+    CHECK(ordered.logp_NK.narrow(0, 1, 3).equal(shares.logp_NK.narrow(0, 1, 3)));
+    CHECK(ordered.tail_logp_N.equal(shares.tail_logp_N));
   }
 
   TEST_CASE("drawn_cross_entropy: one draw at temperature 1 is the loss of that label; a row without draws is plain") {

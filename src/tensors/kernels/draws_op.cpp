@@ -40,26 +40,25 @@ at::Tensor draw_ids(const at::Tensor& hidden, const at::Tensor& head, double tem
                   .id = id_NR.mutable_data_ptr<int64_t>() + first * num_draws,
                   .fact = facts == nullptr ? nullptr : fact.data() + first});
   }
-  if (facts != nullptr) {
-    facts->near_ties += std::ranges::count(fact, TopFact::near_tie);
-    facts->not_finite += std::ranges::count(fact, TopFact::not_finite);
-  }
+  count_facts(fact, facts);
   return id_NR;
 }
 
-std::vector<DrawnId> count_draws(std::span<const int64_t> ids) {
-  std::vector<int64_t> sorted(ids.begin(), ids.end());
-  std::ranges::sort(sorted);
+namespace {
+
+/// One entry a run of equal ids.
+std::vector<DrawnId> count_runs(std::span<const int64_t> ids) {
   std::vector<DrawnId> drawn;
-  for (const int64_t id : sorted) {
+  for (const int64_t id : ids) {
     if (drawn.empty() || drawn.back().id != id) drawn.push_back({.id = id});
     ++drawn.back().count;
   }
-  std::ranges::stable_sort(drawn, std::ranges::greater{}, &DrawnId::count);
   return drawn;
 }
 
-TopK shares_of_draws(const at::Tensor& given_NR) {
+using CountDraws = std::vector<DrawnId>(std::span<const int64_t> ids);  // of a row
+
+TopK shares_by(CountDraws& count, const at::Tensor& given_NR) {
   check_shape(given_NR, {-1, -1}, "id_NR");
   const at::Tensor id_NR = given_NR.contiguous();
   const int64_t num_rows = id_NR.size(0), num_draws = id_NR.size(1);
@@ -72,7 +71,7 @@ TopK shares_of_draws(const at::Tensor& given_NR) {
   float* logp = shares.logp_NK.mutable_data_ptr<float>();
   for (int64_t row = 0; row < num_rows; ++row, given += num_draws, id += num_draws, logp += num_draws) {
     if (num_draws == 0 || given[0] < 0) continue;
-    const std::vector<DrawnId> drawn = count_draws({given, static_cast<size_t>(num_draws)});
+    const std::vector<DrawnId> drawn = count({given, static_cast<size_t>(num_draws)});
     for (size_t i = 0; i < drawn.size(); ++i) {
       id[i] = drawn[i].id;
       logp[i] = static_cast<float>(std::log(static_cast<double>(drawn[i].count) / static_cast<double>(num_draws)));
@@ -80,6 +79,19 @@ TopK shares_of_draws(const at::Tensor& given_NR) {
   }
   return shares;
 }
+
+}  // namespace
+
+std::vector<DrawnId> count_draws(std::span<const int64_t> ids) {
+  std::vector<int64_t> sorted(ids.begin(), ids.end());
+  std::ranges::sort(sorted);
+  std::vector<DrawnId> drawn = count_runs(sorted);
+  std::ranges::stable_sort(drawn, std::ranges::greater{}, &DrawnId::count);
+  return drawn;
+}
+
+TopK shares_of_draws(const at::Tensor& id_NR) { return shares_by(count_draws, id_NR); }
+TopK shares_of_ordered_draws(const at::Tensor& id_NR) { return shares_by(count_runs, id_NR); }
 
 namespace {
 

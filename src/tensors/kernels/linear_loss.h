@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <string_view>
+#include <vector>
 
 #include "src/tensors/kernels/loss_rows.h"
 #include "src/tensors/ops.h"
@@ -21,6 +22,9 @@ void check_labels(const at::Tensor& label_N, int64_t num_rows, int64_t num_vocab
                   const char* name);
 /// `rows` outside autograd, shapes, types and true labels checked.
 HeadRows checked_rows(const HeadRows& rows);
+
+/// Adds what rows of logits said of their choices to `facts`, where it is given.
+void count_facts(const std::vector<TopFact>& row, TopFacts* facts);
 
 /// Logits of one chunk after the other, all in one buffer.
 class LogitChunks {

@@ -72,6 +72,12 @@ HeadRows checked_rows(const HeadRows& rows) {
   return checked;
 }
 
+void count_facts(const std::vector<TopFact>& row, TopFacts* facts) {
+  if (facts == nullptr) return;
+  facts->near_ties += std::ranges::count(row, TopFact::near_tie);
+  facts->not_finite += std::ranges::count(row, TopFact::not_finite);
+}
+
 LogitChunks::LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t rows, int64_t num_vocab)
     : hidden_ND_(hidden_ND.contiguous()),
       head_VD_(head_VD.contiguous()),

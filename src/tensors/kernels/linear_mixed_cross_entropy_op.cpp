@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <torch/library.h>
 
-#include <algorithm>
 #include <vector>
 
 #include "src/tensors/kernels/linear_loss.h"
@@ -59,16 +58,6 @@ at::Tensor linear_mixed_cross_entropy(const at::Tensor& hidden_ND, const at::Ten
                                         teacher_label_N, teacher_weight, z_loss);
       });
 }
-
-namespace {
-
-void count_facts(const std::vector<TopFact>& row, TopFacts* facts) {
-  if (facts == nullptr) return;
-  facts->near_ties += std::ranges::count(row, TopFact::near_tie);
-  facts->not_finite += std::ranges::count(row, TopFact::not_finite);
-}
-
-}  // namespace
 
 at::Tensor top_1(const at::Tensor& hidden, const at::Tensor& head, TopFacts* facts) {
   const at::NoGradGuard no_grad;
