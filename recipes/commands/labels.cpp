@@ -9,6 +9,7 @@
 #include <string>
 
 #include "recipes/commands/verbs.h"
+#include "recipes/stages/label.h"
 #include "src/base/errors.h"
 #include "src/data/draw_numbers.h"
 #include "src/data/label_import.h"
@@ -105,7 +106,8 @@ void add_labels_import(CLI::App& labels, Action& action) {
       ->check(CLI::IsMember({"top1", "top1_prob", "topk", "sample"}));
   in->add_option("--top-k", flags->k, "ids a token at most, in tier topk");
   in->add_option("--draws", flags->draws, "draws a token, in tier sample");
-  in->add_option("--temperature", flags->temperature, "of the log-probabilities or draws")->check(CLI::PositiveNumber);
+  in->add_option("--temperature", flags->temperature, "of the log-probabilities or draws")
+      ->check(CLI::Range(kLeastTemperature, kMostTemperature));
   in->add_option("--format", flags->format,
                  "coppice, or vllm: prompt_logprobs, or lists of any number of ids, of documents that are cut short or "
                  "lack their end")

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -67,8 +66,8 @@ void check_tier(const OptionTable& table, const Recipe& recipe, const LabelStage
         fmt::format("top_k: got {}, expected 1 to vocab_size - 1", label.top_k));
   check(label.draws >= 1 && label.draws <= kMaxDraws, table.where("draws"),
         fmt::format("draws: got {}, expected 1 to {}", label.draws, kMaxDraws));
-  check(label.temperature > 0 && std::isfinite(label.temperature), table.where("temperature"),
-        fmt::format("temperature: got {}, expected above 0", label.temperature));
+  check(label.temperature >= kLeastTemperature && label.temperature <= kMostTemperature, table.where("temperature"),
+        fmt::format("temperature: got {}, expected {} to {}", label.temperature, kLeastTemperature, kMostTemperature));
 }
 
 /// Labels have one source, and some options speak of labels from `import` alone.

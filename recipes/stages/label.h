@@ -12,6 +12,9 @@
 
 namespace coppice {
 
+/// Of softmaxes over logits, stored or live: beyond it float32 holds one id or all of them alike, or no number at all.
+inline constexpr double kLeastTemperature = 0.01, kMostTemperature = 100;
+
 struct LabelStage {
   std::string teacher;                    // an earlier model; empty with `import`, may be empty with `cache`
   std::string import;                     // folder of <domain>.jsonl or .jsonl.zst: labels made elsewhere

@@ -32,8 +32,8 @@ void check_losses(const OptionTable& table, const TrainStage& train, const Recip
   check(kd.teacher_weight_end == -1 || (kd.teacher_weight_end >= 0 && kd.teacher_weight_end <= 1),
         at("teacher_weight_end"),
         fmt::format("teacher_weight_end: got {}, expected 0 to 1, or -1", kd.teacher_weight_end));
-  check(kd.temperature > 0 && std::isfinite(kd.temperature), at("kd_temperature"),
-        fmt::format("kd_temperature: got {}, expected above 0", kd.temperature));
+  check(kd.temperature >= kLeastTemperature && kd.temperature <= kMostTemperature, at("kd_temperature"),
+        fmt::format("kd_temperature: got {}, expected {} to {}", kd.temperature, kLeastTemperature, kMostTemperature));
   check(kd.beta >= kMinBeta && kd.beta <= 1 - kMinBeta, at("jsd_beta"),
         fmt::format("jsd_beta: got {}, expected {} to {}: nearer to 0 or 1 it is kl or reverse_kl", kd.beta, kMinBeta,
                     1 - kMinBeta));

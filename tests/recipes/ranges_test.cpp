@@ -57,6 +57,9 @@ TEST_SUITE("unit") {
         {"dense.tokens", "4611686018427387903", "tokens: got 4611686018427387903, expected 1 to"},
         {"dense.tokens", "1e15", "steps, expected below 10^8"},
         {"dense.rope_theta", "inf", "rope_theta: got inf"},
+        {"dense.kd_temperature", "1e-40", "kd_temperature: got 1e-40, expected 0.01 to 100"},
+        {"dense.kd_temperature", "150.5", "kd_temperature: got 150.5, expected 0.01 to 100"},
+        {"dense.kd_temperature", "nan", "kd_temperature: got nan, expected 0.01 to 100"},
         {"pruned.calibration_tokens", "4611686018427387904",
          "calibration_tokens: got 4611686018427387904, expected 1 to 10^8"},
         {"pruned.refit_damping", "0", "refit_damping: got 0, expected 1e-8 to 1"},
@@ -83,6 +86,15 @@ TEST_SUITE("unit") {
       CHECK(text.find(words) != std::string::npos);
     }
     CHECK(refusal(kSmall, {{"dense.keep_last", "2147483647", ""}}).empty());
+    const auto labels_at = [](const std::string& temperature) {
+      return refusal(kSmall +
+                     "\n[[stage]]\nname = \"labels\"\nkind = \"label\"\nteacher = \"dense\"\ntier = "
+                     "\"sample\"\ntemperature = " +
+                     temperature + "\n");
+    };
+    for (const char* outside : {"0.0", "1e-40", "0.009", "101.0", "inf", "nan"})
+      CHECK_MESSAGE(labels_at(outside).find(", expected 0.01 to 100") != std::string::npos, outside);
+    for (const char* inside : {"0.01", "1.0", "100.0"}) CHECK(labels_at(inside).empty());
   }
 
   TEST_CASE(
