@@ -30,12 +30,12 @@ struct SelfTestReport {
 /// chunks and the first ids of the vocabulary. For this stage's targets, and for every loss with made-up ones: sums and
 /// gradients equal the formula in double, chunks of logits and parts of a batch add up to the whole, ignored rows have
 /// zero gradient, weights 0 and 1 reduce to the pure losses, a student that is its own teacher pays nothing and pays
-/// when the labels are moved by one (hidden-state losses too), the gradient of many draws meets that of the divergence
-/// within its error, several teachers count by their shares; true labels are
-/// the next token and the teacher's fit their own column best (judged on all `batches` together, from kEnoughLabels
-/// labels on, unless their place is known). And the gradient of a step, masks' too, does not depend on how its batch is
-/// split into micro-batches (student/split_check.h): the arena's gradient is zero before and after. Throws
-/// InternalError naming the broken property. `loss` is what is tested.
+/// when the labels are moved by one (hidden-state losses too, but for sample), the gradient of many draws meets that of
+/// the divergence within its error, several teachers count by their shares; true labels are the next token and the
+/// teacher's fit their own column best (judged on all `batches` together, from kEnoughLabels labels on, unless their
+/// place is known). And the gradient of a step, masks' too, does not depend on how its batch is split into
+/// micro-batches (student/split_check.h): the arena's gradient is zero before and after. Throws InternalError naming
+/// the broken property. `loss` is what is tested.
 SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> batches, const HeadLoss& loss = head_loss,
                               const FfnMasks& masks = {});
 /// On one micro-batch with one teacher or none: the agreement, -1 without.

@@ -13,7 +13,7 @@ double expected_calibration_error(const CalibrationSums& sums);
 
 /// Mean cross-entropy in nats at inverse temperature b, 1/8 to 2: between two points of the curve the polynomial of
 /// degree 5 that has the values and both derivatives of either. Off by at most (1/16)^6 / 720 of the sixth cumulant of
-/// the logits, which is below 1e-6 for an average of rows.
+/// the logits and the rounding of the curve; the tests hold it to 1e-5 of the loss in double.
 double loss_at(const CalibrationSums& sums, double b);
 /// The b of least loss in [1/8, 2]: golden section between the two points where the slope changes its sign; an end of
 /// the range where it does not.

@@ -18,8 +18,8 @@ std::vector<int64_t> copying_distances(int64_t seq_len);
 /// Tokens that one model reads for all of them.
 double copying_tokens(int64_t seq_len);
 /// The runs of one distance, int64 [R, distance]: ids in random order, none twice in a run before all had their turn. R
-/// makes for about 512 predictions, and is 4 at least. A function of `ids` (two or more) and distance alone: the same
-/// for every model and in every run.
+/// is max(4, 512 / distance). A function of `ids` (two or more) and distance alone: the same for every model and in
+/// every run.
 at::Tensor copying_runs(std::span<const int64_t> ids, int64_t distance);
 
 struct CopyingScore {

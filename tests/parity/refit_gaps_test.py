@@ -24,9 +24,23 @@ def test_shares_under_each_seed(tmp_path):
     table.write_text(HEADER + "".join(lines))
     done = gaps(table)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[2:] == ["| flap | 2 | 3.000 ± 0.000 | 4.500 ± 0.707 | 4.000 ± 0.707 | 37.5% ± 17.7 | 25.0% |"]
+    assert done.stdout.splitlines()[2:] == ["| flap | 2 | 0 | 3.000 ± 0.000 | 4.500 ± 0.707 | 4.000 ± 0.707 | 37.5% ± 17.7 | 25.0% |"]
     assert gaps(table, "--cut", "core").stderr.strip() == f"{table}: no arm of stage 'core' ends in _refit"
     assert "has no seed with 'dense' of its own" in gaps(table, "--uncut", "dense").stderr
+
+
+def test_seeds_without_a_gap_are_counted(tmp_path):
+    table = tmp_path / "ablation.csv"
+    lines = [row("plain", "flap_refit", seed, 3.0) for seed in (1, 2, 3)]
+    lines += [row("pruned", "flap", 1, 4.0), row("pruned", "flap", 2, 2.9)]  # the second cut costs nothing, the third is missing
+    lines += [row("pruned", "flap_refit", seed, 3.5) for seed in (1, 2, 3)]
+    table.write_text(HEADER + "".join(lines))
+    done = gaps(table)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "| cut by | seeds | left out | uncut | cut | refitted | closed | smallest |"
+    assert done.stdout.splitlines()[2:] == ["| flap | 2 | 2 | 3.000 ± 0.000 | 3.450 ± 0.778 | 3.500 ± 0.000 | 50.0% | 50.0% |"]
+    table.write_text(HEADER + "".join(line for line in lines if ",1,132000" not in line))
+    assert "under none of 1 seeds does the cut cost anything" in gaps(table).stderr
 
 
 def test_what_is_no_table_is_refused(tmp_path):
