@@ -26,6 +26,7 @@ struct LabelsFlags {
   // import
   std::optional<std::string> teacher;  // what the fingerprint says of where the labels come from
   std::optional<std::string> tier;     // topk
+  std::optional<std::string> code;     // f16
   std::optional<int64_t> k, draws;     // 1
   std::optional<double> temperature;   // 1
   std::string format = "coppice";      // or vllm
@@ -61,6 +62,10 @@ void import_file(const LabelsFlags& options) {
   LabelFingerprint fingerprint = header.value_or(LabelFingerprint{.tier = "topk", .window_rule = "given"});
   fingerprint.teacher_sha256 = options.teacher.value_or(fingerprint.teacher_sha256);
   fingerprint.tier = options.tier.value_or(fingerprint.tier);
+  fingerprint.code = options.code.value_or(fingerprint.code);
+  if (fingerprint.is_coded() && fingerprint.tier != "topk")
+    throw UserError::recipe("--code",
+                            fmt::format("'{}' is of tier topk, not of {}", fingerprint.code, fingerprint.tier));
   fingerprint.temperature = options.temperature.value_or(fingerprint.temperature);
   fingerprint.tokenizer_sha256 = shards.tokenizer_sha256();
   fingerprint.vocab_size = shards.vocab_size();
@@ -105,6 +110,8 @@ void add_labels_import(CLI::App& labels, Action& action) {
   in->add_option("--tier", flags->tier, "top1, top1_prob, topk (default) or sample")
       ->check(CLI::IsMember({"top1", "top1_prob", "topk", "sample"}));
   in->add_option("--top-k", flags->k, "ids a token at most, in tier topk");
+  in->add_option("--code", flags->code, "how tier topk is stored: f16 (default) or q8")
+      ->check(CLI::IsMember({"f16", "q8"}));
   in->add_option("--draws", flags->draws, "draws a token, in tier sample");
   in->add_option("--temperature", flags->temperature, "of the log-probabilities or draws")
       ->check(CLI::Range(kLeastTemperature, kMostTemperature));

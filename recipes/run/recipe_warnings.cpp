@@ -224,6 +224,7 @@ void check_labels(const Recipe& recipe, const Stage& stage, const Say& say) {
              {{"temperature", label->temperature != plain.temperature, label->tier != "top1",
                "tier = \"top1_prob\", \"topk\" or \"sample\""},
               {"top_k", label->top_k != plain.top_k, label->tier == "topk", "tier = \"topk\""},
+              {"code", label->code != plain.code, label->tier == "topk", "tier = \"topk\""},
               {"draws", label->draws != plain.draws, label->tier == "sample", "tier = \"sample\""},
               {"draw_seed", label->draw_seed != plain.draw_seed, label->tier == "sample", "tier = \"sample\""},
               {"batch_tokens", label->batch_tokens != plain.batch_tokens, label->tier != "sample",

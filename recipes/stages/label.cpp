@@ -64,6 +64,7 @@ void check_tier(const OptionTable& table, const Recipe& recipe, const LabelStage
   check_choice(label.tier, {"top1", "top1_prob", "topk", "sample"}, table.where("tier"), "tier");
   check(label.top_k >= 1 && label.top_k < recipe.tokenizer.vocab_size, table.where("top_k"),
         fmt::format("top_k: got {}, expected 1 to vocab_size - 1", label.top_k));
+  check_choice(label.code, {"f16", "q8"}, table.where("code"), "code");
   check(label.draws >= 1 && label.draws <= kMaxDraws, table.where("draws"),
         fmt::format("draws: got {}, expected 1 to {}", label.draws, kMaxDraws));
   check(label.temperature >= kLeastTemperature && label.temperature <= kMostTemperature, table.where("temperature"),
@@ -131,6 +132,7 @@ Json identity(const Recipe& recipe, const Stage& stage) {
   const LabelStage plain;
   Json json = deciding(label);
   if (label.tier != "topk") json.erase("top_k");
+  if (label.stored_code() == plain.code) json.erase("code");
   if (label.tier != "sample") json.erase("draws");
   if (label.tier != "sample" || !label.has_own_labels()) json.erase("draw_seed");
   if (label.import_format == plain.import_format) json.erase("import_format");
@@ -182,8 +184,10 @@ void add_stored_labels(StageCost& cost, const CostBasis& basis, const LabelStage
   const double labels = label.import.empty() ? cost.tokens : basis.tokens;
   const auto shard_tokens = static_cast<double>(basis.recipe.data.shard_tokens);
   const double of_shard = std::min(labels / std::max(1.0, basis.tokens / shard_tokens), shard_tokens);
-  const LabelFingerprint made{
-      .vocab_size = basis.recipe.tokenizer.vocab_size, .tier = label.tier, .k = label.ids_per_token()};
+  const LabelFingerprint made{.vocab_size = basis.recipe.tokenizer.vocab_size,
+                              .tier = label.tier,
+                              .k = label.ids_per_token(),
+                              .code = label.stored_code()};
   const auto row_bytes = static_cast<double>(most_label_row_bytes(made)), ids = static_cast<double>(made.k);
   cost.disk_bytes = labels * row_bytes + windows * kLabelRunBytes;
   // a shard's labels as they come, 6 bytes an id at most, and as they are written, and a batch's choices; an
@@ -228,6 +232,7 @@ void check_early(const BeforeWork& before, const Stage& stage) {
     if (before.tokenizer != nullptr) expected.tokenizer_sha256 = before.tokenizer->fingerprint();
     expected.tier = options.tier;
     expected.k = options.ids_per_token();
+    expected.code = options.stored_code();
     expected.temperature = options.temperature;
     check_label_fingerprint(found->to_json(), expected, path.string());
   }

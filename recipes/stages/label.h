@@ -28,12 +28,14 @@ struct LabelStage {
   int64_t context = 256;
   int64_t overlap = -1;  // -1: a quarter of context
   std::string tier = "top1";
-  int64_t top_k = 64;      // of tier topk
-  int64_t draws = 16;      // of tier sample
-  uint64_t draw_seed = 1;  // of its own labels, not of labels from elsewhere
+  int64_t top_k = 64;        // of tier topk
+  std::string code = "f16";  // of tier topk: or q8, ids and probabilities in fewer bytes
+  int64_t draws = 16;        // of tier sample
+  uint64_t draw_seed = 1;    // of its own labels, not of labels from elsewhere
   double temperature = 1;
   int64_t batch_tokens = 0;  // 0 = chosen from the memory that is there when the stage begins
   bool has_own_labels() const { return import.empty() && cache.empty(); }  // made by its teacher, in its own folder
+  std::string stored_code() const { return tier == "topk" ? code : LabelStage().code; }
   int64_t ids_per_token() const { return tier == "topk" ? top_k : tier == "sample" ? draws : 1; }
 
   template <class Field>
@@ -67,6 +69,9 @@ struct LabelStage {
           "top1 (2 or 3 bytes a token), top1_prob (and its probability), topk or sample (ids drawn from the teacher's "
           "distribution)");
     field("top_k", top_k, Mark::decides, "ids a token in tier topk");
+    field("code", code, Mark::decides,
+          "of tier topk: f16 (4 bytes an id, its log-probability to about half a percent) or q8 (about 2.7 bytes an id "
+          "at 16 ids, to 3%)");
     field("draws", draws, Mark::decides, "draws a token in tier sample, 1 to 256; equal ids are stored once");
     field("draw_seed", draw_seed, Mark::decides,
           "of the draws of tier sample; a live teacher draws the same where it is the training stage's seed");

@@ -71,6 +71,7 @@ Json run_import(StageContext& context, const LabelStage& options) {
     fingerprint.token_manifest_sha256 = shards.manifest_sha256();
     fingerprint.tier = options.tier;
     fingerprint.k = options.ids_per_token();
+    fingerprint.code = options.stored_code();
     fingerprint.temperature = options.temperature;
     const LabelTransfer some =
         import_labels(file, shards, fingerprint, context.folder() / "labels" / domain,

@@ -10,6 +10,7 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/data/label_cache_files.h"
+#include "src/data/label_codes.h"
 #include "src/tensors/draws.h"
 
 namespace coppice {
@@ -48,7 +49,7 @@ struct LabelCache::State {
   /// A label wherever one is needed; with window_rule "aligned" none is behind the shard's last window.
   void check_covered(size_t shard, const std::string& path) const {
     const uint64_t context = static_cast<uint64_t>(std::max<int64_t>(1, fingerprint.context)),
-                   tokens = files[shard].table.tokens();
+                   tokens = files[shard].table().tokens();
     const uint64_t covered = fingerprint.window_rule == "aligned" ? (tokens - 1) / context * context : tokens;
     for (const TokenRun& bare : unlabelled[shard])
       if (const auto needed = first_needed(shard, {bare.begin, std::min(bare.end, covered)}))
@@ -81,11 +82,10 @@ LabelCache::LabelCache(const std::filesystem::path& folder, const TokenShards& s
     check_listed_file(path, entry.bytes, entry.sha256);
     s.bytes += entry.bytes;
     LabelFile file(path, expected, entry);
-    if (file.ids.file().string_attribute("/", "token_shard_sha256") != info.sha256)
+    if (file.file().string_attribute("/", "token_shard_sha256") != info.sha256)
       throw UserError::bad_file(path.string(),
                                 "attribute token_shard_sha256: the labels belong to another token shard");
-    s.unlabelled.push_back(file.unlabelled(path.string(), expected));
-    file.check_probabilities(path.string(), expected);
+    s.unlabelled.push_back(file.check());
     file.finish_checks();
     s.files.push_back(std::move(file));
     if (coverage == LabelCoverage::all) s.check_covered(shard, path.string());
@@ -102,7 +102,7 @@ void LabelCache::read(size_t shard, uint64_t begin, uint64_t count, int64_t* out
   const State& s = *state_;
   const auto k = static_cast<uint64_t>(s.fingerprint.k);
   const LabelFile& file = s.files.at(shard);
-  file.table.visit(begin, count, [&](uint64_t at, uint64_t part, uint64_t row) {
+  file.table().visit(begin, count, [&](uint64_t at, uint64_t part, uint64_t row) {
     int64_t* const id = out + at;
     if (row == LabelTable::kNoRow) {
       std::fill_n(id, part, kNoLabel);
@@ -120,7 +120,7 @@ void LabelCache::read_draws(size_t shard, uint64_t begin, uint64_t count, int64_
   COPPICE_CHECK(s.fingerprint.has_draws(), "tier " + s.fingerprint.tier + " holds no draws");
   const LabelFile& file = s.files.at(shard);
   const auto k = static_cast<uint64_t>(s.fingerprint.k);
-  file.table.visit(begin, count, [&](uint64_t at, uint64_t part, uint64_t row) {
+  file.table().visit(begin, count, [&](uint64_t at, uint64_t part, uint64_t row) {
     if (row == LabelTable::kNoRow) {
       std::fill_n(id + at * k, part * k, kNoLabel);
     } else {
@@ -135,18 +135,16 @@ void LabelCache::read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_
   COPPICE_CHECK(s.fingerprint.has_logp(), "tier " + s.fingerprint.tier + " holds no probabilities");
   const LabelFile& file = s.files.at(shard);
   const auto k = static_cast<uint64_t>(s.fingerprint.k);
-  file.table.visit(begin, count, [&](uint64_t at, uint64_t part, uint64_t row) {
+  file.table().visit(begin, count, [&](uint64_t at, uint64_t part, uint64_t row) {
     if (row == LabelTable::kNoRow) {
       std::fill_n(id + at * k, part * k, kNoLabel);
       std::fill_n(logp + at * k, part * k, kNothing);
       std::fill_n(tail + at, part, kNothing);
       return;
     }
-    file.read_ids(row, part, id + at * k);
-    file.logp->read(row, part, logp + at * k);
-    if (file.tail) file.tail->read(row, part, tail + at);
+    file.read_top_k(row, part, id + at * k, logp + at * k, tail + at);
   });
-  if (file.tail) return;
+  if (s.fingerprint.has_tail()) return;
   for (uint64_t i = 0; i < count; ++i) tail[i] = std::log(std::max(0.0f, -std::expm1(logp[i])));
 }
 
@@ -163,7 +161,7 @@ std::optional<std::pair<uint64_t, uint64_t>> LabelCache::first_gap(size_t shard,
 uint64_t LabelCache::labelled() const {
   uint64_t count = 0;
   for (size_t shard = 0; shard < state_->files.size(); ++shard)
-    count += state_->files[shard].table.tokens() - count_tokens(state_->unlabelled[shard]);
+    count += state_->files[shard].table().tokens() - count_tokens(state_->unlabelled[shard]);
   return count;
 }
 
@@ -204,6 +202,15 @@ int64_t ids_per_token(const std::vector<const LabelCache*>& caches) {
   return std::max<int64_t>(1, k);
 }
 
+/// Probabilities of labelled rows add up to 1.
+void normalise_rows(const TopK& top, int64_t first, int64_t count) {
+  const int64_t k = top.id_NK.size(1);
+  const int64_t* const id = top.id_NK.const_data_ptr<int64_t>();
+  float *const logp = top.logp_NK.mutable_data_ptr<float>(), *const tail = top.tail_logp_N.mutable_data_ptr<float>();
+  for (int64_t row = first; row < first + count; ++row)
+    if (id[row * k] >= 0) normalise(logp + row * k, static_cast<uint64_t>(k), tail[row]);
+}
+
 }  // namespace
 
 TopK lookup_draws(const std::vector<const LabelCache*>& caches, const Batch& batch) {
@@ -232,6 +239,7 @@ TopK lookup_top_k(const std::vector<const LabelCache*>& caches, const Batch& bat
     cache->read_top_k(static_cast<size_t>(span.shard), span.offset, static_cast<uint64_t>(span.length), ids + first * k,
                       top.logp_NK.mutable_data_ptr<float>() + first * k,
                       top.tail_logp_N.mutable_data_ptr<float>() + first);
+    if (cache->fingerprint().is_coded()) normalise_rows(top, first, span.length);
     for (int64_t i = first * k; i < (first + span.length) * k; ++i)
       if (ids[i] == kNoLabel) ids[i] = kIgnoredLabel;
   }

@@ -1,7 +1,8 @@
 // Teacher labels keyed by data: label[i] of a shard is the teacher's choice for token i + 1 after reading token i.
 //   top1       /top1 u16 [n] (vocabularies up to 65,535) or u8 [n, 3]; all bits one = no label
 //   top1_prob  the same and /top1_logp f16 [n]
-//   topk       /ids u16 | u32 [n, K], /logp f16 [n, K] descending, /tail f16 [n]: log of what the K ids leave over
+//   topk       /ids u16 | u32 [n, K], /logp f16 [n, K] descending, /tail f16 [n]: log of what the K ids leave over;
+//              with code q8 all of it in /codes u8 [n, bytes a row] (label_codes.h)
 //   sample     /draws u16 [m] or u8 [m, 3]: the different ids of K draws, row after row; /repeats u8 [n, (K + 6) / 8]
 //              where K > 1 (label_draws.h)
 // n is the shard's tokens, or, where few of them are labelled, the rows that the table /runs places (label_table.h).
@@ -37,6 +38,7 @@ struct LabelFingerprint {
   std::string token_manifest_sha256;
   std::string tier = "top1";             // top1, top1_prob, topk or sample
   int64_t k = 1;                         // ids a token; 1 but in tiers topk and sample (there: draws)
+  std::string code = "f16";              // q8: of tier topk
   double temperature = 1;                // of the stored probabilities; draws are made at it
   std::string window_rule = "document";  // aligned, or given (labels from elsewhere)
   int64_t context = 0, overlap = 0;
@@ -48,6 +50,7 @@ struct LabelFingerprint {
   bool has_logp() const { return tier == "top1_prob" || tier == "topk"; }
   bool has_tail() const { return tier == "topk"; }
   bool has_draws() const { return tier == "sample"; }
+  bool is_coded() const { return code == "q8"; }  // ids and probabilities lie in one row of bytes (label_codes.h)
 };
 
 /// What a label file takes for each label, at least (of several draws equal ids are stored once) and at most; and for
@@ -97,8 +100,8 @@ class LabelCache {
   std::optional<std::pair<uint64_t, uint64_t>> first_gap(size_t shard, uint64_t begin, uint64_t count) const;
   /// k() draws a token (kNoLabel where none), equal ids side by side, the most drawn first. Needs tier sample.
   void read_draws(size_t shard, uint64_t begin, uint64_t count, int64_t* id) const;
-  /// k() ids a token (kNoLabel where none), their log-probabilities, and the log of the rest. Needs a tier with
-  /// probabilities.
+  /// k() ids a token (kNoLabel where none), their log-probabilities, and the log of the rest, as they are stored: with
+  /// code q8 they add up to 1 but for its rounding. Needs a tier with probabilities.
   void read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail) const;
   uint64_t labelled() const;  // tokens that have a label
   uint64_t bytes() const;     // of all files
@@ -139,7 +142,8 @@ int64_t labels_below(const std::vector<const LabelCache*>& caches);
 /// Teacher labels of every position of a batch: int64 [B, T]; kIgnoredLabel where there is none. caches[d] belongs to
 /// domain d of the batch's spans; nullptr = that domain has no labels.
 at::Tensor lookup_labels(const std::vector<const LabelCache*>& caches, const Batch& batch);
-/// The same with probabilities, [B T, K]; ids kIgnoredLabel where there is none. All caches have the same k.
+/// The same with probabilities, [B T, K]; ids kIgnoredLabel where there is none. All caches have the same k. With code
+/// q8 the probabilities of a token and its tail are divided by their sum.
 TopK lookup_top_k(const std::vector<const LabelCache*>& caches, const Batch& batch);
 /// Draws as shares (src/tensors/draws.h), [B T, K]. All caches are of tier sample and have as many draws.
 TopK lookup_draws(const std::vector<const LabelCache*>& caches, const Batch& batch);

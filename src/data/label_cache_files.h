@@ -1,7 +1,7 @@
 // The files of a label cache as its writer, its readers and its summary see them: datasets of a tier, entries of the
 // manifest, the columns of one file. Version 1 of the format knows no table: every file has a row for each token;
-// version 2 knows no draws. A manifest states the least version that reads it, so what knows neither is the same in
-// all.
+// version 2 knows no draws, version 3 no codes. A manifest states the least version that reads it, so what knows none
+// of these is the same in all.
 #pragma once
 
 #include <functional>
@@ -10,25 +10,29 @@
 #include <string>
 
 #include "src/data/label_cache.h"
+#include "src/data/label_codes.h"
 #include "src/data/label_draws.h"
 #include "src/data/label_table.h"
 #include "src/tokens/columns.h"
 
 namespace coppice {
 
-inline constexpr double kMassTolerance =
-    0.05;  // what a token's stored probabilities may add up to beside 1: half precision of up to some thousand ids
+/// What a token's stored probabilities may add up to beside 1: half precision of up to some thousand ids, or a step of
+/// a code.
+inline double mass_tolerance(const LabelFingerprint& fingerprint) { return fingerprint.is_coded() ? 0.1 : 0.05; }
 
-inline constexpr int kLabelVersion = 3;
+inline constexpr int kLabelVersion = 4;
 inline int label_version(const LabelFingerprint& fingerprint, bool packed) {
-  return fingerprint.has_draws() ? 3 : packed ? 2 : 1;
+  return fingerprint.is_coded() ? 4 : fingerprint.has_draws() ? 3 : packed ? 2 : 1;
 }
 
 /// How ids are stored, and what stands for none.
 IdPacking label_packing(const LabelFingerprint& fingerprint);
 uint32_t none_of(IdPacking packing);
+/// Rows of a coded file.
+LabelCode label_code(const LabelFingerprint& fingerprint);
 
-/// Names of a tier's datasets: ids, log-probabilities, tail.
+/// Names of a tier's datasets where it is not coded: ids, log-probabilities, tail.
 inline const char* id_dataset(const LabelFingerprint& fingerprint) {
   return fingerprint.has_draws() ? "/draws" : fingerprint.has_tail() ? "/ids" : "/top1";
 }
@@ -52,35 +56,48 @@ Json read_label_manifest(const std::filesystem::path& path, const LabelFingerpri
 bool find_label_entry(const Json& manifest, const std::string& name, const std::string& where, LabelEntry& entry);
 
 /// The columns of one label file, and which token each of their rows belongs to.
-struct LabelFile {
-  IdColumn ids;
-  LabelTable table;
-  std::unique_ptr<HalfColumn> logp, tail;
-  std::unique_ptr<DrawCounts> counts;  // of several draws
-  int64_t none;                        // what stands for no id
-  uint64_t k;                          // ids of a label, draws with their repeats
-
+class LabelFile {
+ public:
   /// UserError::bad_file where columns or table are not what the manifest's entry says.
   LabelFile(const std::filesystem::path& path, const LabelFingerprint& fingerprint, const LabelEntry& entry);
 
-  void finish_checks() {
-    ids.finish_checks();
-    if (logp) logp->finish_checks();
-    if (tail) tail->finish_checks();
-    if (counts) counts->finish_checks();
-  }
+  const LabelTable& table() const { return table_; }
+  const Hdf5Reader& file() const { return codes_ ? codes_->file() : ids_->file(); }
+  /// Ends the part that goes through the library; the check is over, reading may begin.
+  void finish_checks();
 
-  /// The different ids of each row of several draws, through the library: visit(row, ids) in order.
-  /// UserError::bad_file where the counts are others than those that were checked.
-  void scan_draws(const std::function<void(uint64_t row, std::span<const DrawnId> drawn)>& visit) const;
-  /// k ids a row of rows [row, row + count), kNoLabel where none; after finish_checks().
+  /// Every run of tokens without a label, in order. UserError::bad_file naming the token for an id outside the
+  /// vocabulary, draws out of order, and probabilities that are none: log-probabilities above 0 (but for half
+  /// precision), not in descending order, or with the tail not of mass 1.
+  TokenRuns check() const;
+  /// k ids a row of rows [row, row + count), kNoLabel where none.
   void read_ids(uint64_t row, uint64_t count, int64_t* out) const;
-  /// Every run of tokens without a label, in order. UserError::bad_file for an id outside the vocabulary, an id twice
-  /// among draws and draws out of order, naming the token.
-  TokenRuns unlabelled(const std::string& path, const LabelFingerprint& fingerprint) const;
-  /// Log-probabilities at most 0 (but for half precision), descending, and with the tail of mass 1; UserError::bad_file
-  /// naming the token.
-  void check_probabilities(const std::string& path, const LabelFingerprint& fingerprint) const;
+  /// The same with their log-probabilities, k a row, and the log of the rest (in tier top1_prob untouched).
+  void read_top_k(uint64_t row, uint64_t count, int64_t* id, float* logp, float* tail) const;
+
+ private:
+  TokenRuns check_codes() const;
+  TokenRuns check_draws() const;
+  TokenRuns check_ids() const;
+  void check_probabilities() const;
+  void check_id(int64_t id, uint64_t token) const;
+  void check_mass(double mass, uint64_t token) const;
+  /// The different ids of each row of several draws, through the library: visit(row, ids) in order.
+  void scan_draws(const std::function<void(uint64_t row, std::span<const DrawnId> drawn)>& visit) const;
+  /// Rows of a coded file: visit(id, logp, tail) of k ids in order.
+  void read_codes(uint64_t row, uint64_t count,
+                  const std::function<void(const int64_t* id, const float* logp, float tail)>& visit) const;
+
+  std::string path_;
+  LabelFingerprint fingerprint_;
+  uint64_t k_;                        // ids of a label, draws with their repeats
+  std::unique_ptr<RawColumn> codes_;  // of a coded file
+  std::unique_ptr<LabelCode> code_;   // how to read it
+  std::unique_ptr<IdColumn> ids_;     // of any other
+  LabelTable table_;
+  std::unique_ptr<HalfColumn> logp_, tail_;
+  std::unique_ptr<DrawCounts> counts_;  // of several draws
+  int64_t none_;                        // what stands for no id in ids_
 };
 
 }  // namespace coppice

@@ -9,8 +9,10 @@
 
 namespace coppice {
 
-MassCheck::MassCheck(bool ours, bool low_mass)
-    : most_(1 + (ours ? kMassTolerance : kMassAboveOne)), judges_low_(!ours && !low_mass) {}
+MassCheck::MassCheck(const LabelFingerprint& fingerprint, bool ours, bool low_mass)
+    : tolerance_(mass_tolerance(fingerprint)),
+      most_(1 + (ours || fingerprint.is_coded() ? tolerance_ : kMassAboveOne)),
+      judges_low_(!ours && !low_mass) {}
 
 void MassCheck::add(const LinePlace& line, const TokenLabels& token) {
   if (token.choices.empty()) return;
@@ -27,7 +29,7 @@ void MassCheck::add(const LinePlace& line, const TokenLabels& token) {
                          : "raw logits? take their log-softmax over the whole vocabulary (natural logarithm)"));
   if (token.has_tail) {
     const double sum = mass + std::exp(token.tail);
-    if (!(std::abs(sum - 1) <= kMassTolerance))
+    if (!(std::abs(sum - 1) <= tolerance_))
       line.refuse(
           fmt::format("the probabilities of {} ids at a token and its tail add up to {:.4g}, expected 1: most likely "
                       "logarithms of another base, or "

@@ -15,14 +15,16 @@ namespace coppice {
 /// What a file's log-probabilities are of, judged by the mass that they add up to at a token.
 class MassCheck {
  public:
-  /// `ours`: a file with our first line, whose numbers were rounded to half precision and say everything.
-  MassCheck(bool ours, bool low_mass);
+  /// `ours`: a file with our first line, whose numbers were rounded as its fingerprint says, and say everything. What
+  /// becomes codes may have been some.
+  MassCheck(const LabelFingerprint& fingerprint, bool ours, bool low_mass);
   /// UserError::bad_file naming line and most likely cause for a mass above 1.
   void add(const LinePlace& line, const TokenLabels& token);
   /// After the last line: the same where most tokens hold less than kLeastMass and no tail says so.
   void finish() const;
 
  private:
+  double tolerance_;  // of the mass with a given tail
   double most_;
   bool judges_low_;
   uint64_t tokens_ = 0, low_ = 0, fits_base_2_ = 0;

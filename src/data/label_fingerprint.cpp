@@ -16,10 +16,16 @@ std::string text_of(const Json& value) {
   return printable(value.is_string() ? value.get<std::string>() : value.dump());
 }
 
+/// What says no code has the plain one.
+Json with_code(Json fingerprint) {
+  if (!fingerprint.contains("code")) fingerprint["code"] = LabelFingerprint().code;
+  return fingerprint;
+}
+
 }  // namespace
 
-void check_label_fingerprint(const Json& found, const LabelFingerprint& fingerprint, const std::string& path) {
-  const Json expected = fingerprint.to_json();
+void check_label_fingerprint(const Json& given, const LabelFingerprint& fingerprint, const std::string& path) {
+  const Json expected = with_code(fingerprint.to_json()), found = with_code(given);
   const auto check = [&](const std::string& name) {
     const Json& value = expected[name];
     if (!found.contains(name))
@@ -28,8 +34,8 @@ void check_label_fingerprint(const Json& found, const LabelFingerprint& fingerpr
       throw UserError::bad_file(path, fmt::format("the labels were made with another {}: found {}, expected {}", name,
                                                   text_of(found[name]), text_of(value)));
   };
-  check("tokenizer_sha256");  // other tokens follow from it,
-  check("tier");              // and other fields from this
+  check("tokenizer_sha256");  // other tokens follow from it
+  check("tier");              // and what others mean
   for (const auto& [name, value] : expected.items()) check(name);
   for (const auto& [name, value] : found.items())
     if (!expected.contains(name))
@@ -49,6 +55,7 @@ Json LabelFingerprint::to_json() const {
                {"overlap", overlap},
                {"compute_dtype", compute_dtype},
                {"teacher_mode", "eval"}};
+  if (code != LabelFingerprint().code) json["code"] = code;
   if (has_draws()) json["draw_seed"] = draw_seed;
   return json;
 }
@@ -65,14 +72,17 @@ LabelFingerprint LabelFingerprint::from_json(const Json& json, const std::string
                                .context = static_cast<int64_t>(unsigned_at(json, "context", path)),
                                .overlap = static_cast<int64_t>(unsigned_at(json, "overlap", path)),
                                .compute_dtype = string_at(json, "compute_dtype", path)};
+  if (json.contains("code")) fingerprint.code = string_at(json, "code", path);
   if (fingerprint.has_draws()) fingerprint.draw_seed = unsigned_at(json, "draw_seed", path);
-  const bool known = fingerprint.tier == "top1" || fingerprint.has_logp() || fingerprint.has_draws();
+  const bool known = (fingerprint.tier == "top1" || fingerprint.has_logp() || fingerprint.has_draws()) &&
+                     (fingerprint.code == "f16" || (fingerprint.is_coded() && fingerprint.tier == "topk"));
   const int64_t most_ids = fingerprint.has_tail() ? fingerprint.vocab_size : fingerprint.has_draws() ? kMaxDraws : 1;
   if (!known || fingerprint.vocab_size <= 0 || fingerprint.vocab_size >= (int64_t{1} << 24) || fingerprint.k < 1 ||
       fingerprint.k > most_ids || !(fingerprint.temperature > 0))
     throw UserError::bad_file(
-        path, fmt::format("labels of tier '{}' with k {}, temperature {} and a vocabulary of {}",
-                          printable(fingerprint.tier), fingerprint.k, fingerprint.temperature, fingerprint.vocab_size));
+        path, fmt::format("labels of tier '{}' with code '{}', k {}, temperature {} and a vocabulary of {}",
+                          printable(fingerprint.tier), printable(fingerprint.code), fingerprint.k,
+                          fingerprint.temperature, fingerprint.vocab_size));
   return fingerprint;
 }
 
@@ -84,7 +94,12 @@ uint32_t none_of(IdPacking packing) {
   return packing == IdPacking::four_bytes ? kNoId : (uint32_t{1} << (8 * static_cast<int>(packing))) - 1;
 }
 
+LabelCode label_code(const LabelFingerprint& fingerprint) {
+  return {static_cast<uint64_t>(fingerprint.k), static_cast<uint64_t>(fingerprint.vocab_size)};
+}
+
 uint64_t label_row_bytes(const LabelFingerprint& fingerprint) {
+  if (fingerprint.is_coded()) return label_code(fingerprint).row_bytes();
   const auto k = static_cast<uint64_t>(fingerprint.k), id_bytes = static_cast<uint64_t>(label_packing(fingerprint));
   if (fingerprint.has_draws()) return id_bytes + repeat_bytes(k);
   return k * (id_bytes + (fingerprint.has_logp() ? 2 : 0)) + (fingerprint.has_tail() ? 2 : 0);

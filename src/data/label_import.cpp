@@ -205,7 +205,7 @@ class Import {
     while (next_object(reader, line_, object)) {
       if (!mass) {
         const auto header = header_of(line_, object);
-        mass.emplace(header.has_value(), options_.low_mass);
+        mass.emplace(fingerprint_, header.has_value(), options_.low_mass);
         ours = header.has_value();
         if (header) {
           check_label_fingerprint(header->fingerprint, fingerprint_, fmt::format("{}:{}", line_.path, line_.number));

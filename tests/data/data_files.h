@@ -149,4 +149,40 @@ struct RawDraws {
   }
 };
 
+/// A cache of one file of two ids a token, out of sixteen, with any rows of codes, honestly hashed and sealed.
+struct RawCodes {
+  std::vector<uint8_t> bytes;
+  uint64_t rows = 4, row_bytes = 5;
+
+  static LabelFingerprint fingerprint(const TokenShards& shards) {
+    LabelFingerprint coded = RawLabels::fingerprint(shards);
+    coded.vocab_size = 16;
+    coded.tier = "topk";
+    coded.k = 2;
+    coded.code = "q8";
+    return coded;
+  }
+
+  void write(const fs::path& folder, const TokenShards& shards) const {
+    fs::create_directories(folder);
+    const TokenShardInfo& info = shards.shards().at(0);
+    const fs::path path = folder / info.name;
+    {
+      Hdf5Writer file(path, 1);
+      file.set_attribute("/", "token_shard_sha256", info.sha256);
+      file.write_chunked("/codes", Hdf5Type::u8, {rows, row_bytes}, 64, bytes.data());
+      file.close();
+    }
+    const Json shard = {
+        {"name", info.name}, {"bytes", fs::file_size(path)}, {"sha256", sha256_file(path)}, {"tokens", info.tokens}};
+    const Json manifest = {{"format", "coppice.labels"},
+                           {"version", 4},
+                           {"domain", shards.domain()},
+                           {"fingerprint", fingerprint(shards).to_json()},
+                           {"token_shards", Json::array({shard})},
+                           {"shards", Json::array({shard})}};
+    write_file_atomically(folder / "manifest.json", seal(manifest));
+  }
+};
+
 }  // namespace coppice::test

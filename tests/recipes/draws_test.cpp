@@ -2,27 +2,14 @@
 // and live draws, and what cannot be is refused before anything starts.
 #include <doctest/doctest.h>
 
-#include <map>
-
 #include "recipes/run/cost.h"
 #include "recipes/run/run_recipe.h"
 #include "src/data/label_cache.h"
-#include "tests/recipes/program.h"
+#include "tests/recipes/label_recipes.h"
 
 using namespace coppice::test;
 
 namespace {
-
-/// The tiny recipe's data and models, shards of 4096 tokens, and a source that was trained for a moment; `stages`
-/// follow.
-std::string recipe(const std::string& stages) {
-  std::string tiny = slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/tiny.toml");
-  tiny.replace(tiny.find("shard_tokens = 65536"), 20, "shard_tokens = 4096");
-  return tiny.substr(0, tiny.find("[[stage]]")) +
-         "[[stage]]\nname = \"dense\"\nkind = \"train\"\nmodel = \"source\"\ntokens = 10240\nseq_len = "
-         "64\nbatch_tokens = 512\n\n" +
-         stages;
-}
 
 std::string label_stage(const std::string& name, const std::string& options) {
   return "[[stage]]\nname = \"" + name + "\"\nkind = \"label\"\ntier = \"sample\"\n" + options + "\n\n";
@@ -35,27 +22,6 @@ std::string student_stage(const std::string& name, const std::string& options) {
          options + "\n\n";
 }
 
-std::map<std::string, std::string> files_of(const fs::path& folder) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : fs::recursive_directory_iterator(folder))
-    if (entry.is_regular_file() && !entry.path().filename().string().starts_with(".lock-"))
-      files[fs::relative(entry.path(), folder).string()] = slurp(entry.path());
-  return files;
-}
-
-std::map<std::string, std::string> weights_of(const fs::path& stage) {
-  std::map<std::string, std::string> files = files_of(stage / "model");
-  std::erase_if(files, [](const auto& file) { return !file.first.ends_with(".h5"); });
-  return files;
-}
-
-double first_kd(const fs::path& stage) {
-  std::istringstream lines(slurp(stage / "metrics.jsonl"));
-  std::string line;
-  std::getline(lines, line);
-  return nlohmann::json::parse(line).at("kd").get<double>();
-}
-
 }  // namespace
 
 TEST_SUITE("recipe") {
@@ -64,12 +30,13 @@ TEST_SUITE("recipe") {
     write_corpus(scratch.path / "corpus");
     const std::string dense = "teacher = \"dense\"\ncontext = 64\n";
     spill(scratch.path / "kd.toml",
-          recipe(label_stage("one", dense + "draws = 1") +
-                 label_stage("soft", dense + "window_rule = \"aligned\"\ndraws = 8\ndraw_seed = 7\ntemperature = 2.0") +
-                 student_stage("from_one", "labels = \"one\"") +
-                 student_stage("from_soft", "labels = \"soft\"\nkd_temperature = 2.0") +
-                 student_stage("live", "teacher = \"dense\"\ndraws = 8\nkd_temperature = 2.0") +
-                 student_stage("live_again", "teacher = \"dense\"\ndraws = 8\nkd_temperature = 2.0\nseed = 8")));
+          label_recipe(
+              label_stage("one", dense + "draws = 1") +
+              label_stage("soft", dense + "window_rule = \"aligned\"\ndraws = 8\ndraw_seed = 7\ntemperature = 2.0") +
+              student_stage("from_one", "labels = \"one\"") +
+              student_stage("from_soft", "labels = \"soft\"\nkd_temperature = 2.0") +
+              student_stage("live", "teacher = \"dense\"\ndraws = 8\nkd_temperature = 2.0") +
+              student_stage("live_again", "teacher = \"dense\"\ndraws = 8\nkd_temperature = 2.0\nseed = 8")));
     const Outcome outcome = run(scratch.path, {"run", "kd.toml", "--out", "runs/kd"});
     INFO(outcome.err);
     REQUIRE(outcome.code == 0);
@@ -97,16 +64,17 @@ TEST_SUITE("recipe") {
                                "--cache", "again"})
                 .code == 0);
     CHECK(files_of(scratch.path / "again") == files_of(root / "soft/labels/code"));
-    spill(scratch.path / "given.toml", recipe(label_stage("soft", "import = \"given\"\ndraws = 8\ntemperature = 2.0") +
-                                              student_stage("from_soft", "labels = \"soft\"\nkd_temperature = 2.0")));
+    spill(scratch.path / "given.toml",
+          label_recipe(label_stage("soft", "import = \"given\"\ndraws = 8\ntemperature = 2.0") +
+                       student_stage("from_soft", "labels = \"soft\"\nkd_temperature = 2.0")));
     const Outcome imported = run(scratch.path, {"run", "given.toml", "--out", "runs/given"});
     INFO(imported.err);
     REQUIRE(imported.code == 0);
     CHECK(weights_of(scratch.path / "runs/given/from_soft") == weights_of(root / "from_soft"));
     // where they lie, as they are
     spill(scratch.path / "cache.toml",
-          recipe(label_stage("soft", "cache = \"runs/kd/soft/labels\"\ndraws = 4\ntemperature = 2.0") +
-                 student_stage("from_soft", "labels = \"soft\"\nkd_temperature = 2.0")));
+          label_recipe(label_stage("soft", "cache = \"runs/kd/soft/labels\"\ndraws = 4\ntemperature = 2.0") +
+                       student_stage("from_soft", "labels = \"soft\"\nkd_temperature = 2.0")));
     const Outcome other = run(scratch.path, {"run", "cache.toml", "--out", "runs/cache"});
     CHECK(other.code == 3);
     CHECK(other.err.find("another k: found 8, expected 4") != std::string::npos);
@@ -130,7 +98,7 @@ TEST_SUITE("recipe") {
     const Scratch scratch("draws_refused");
     write_corpus(scratch.path / "corpus");
     const auto refused = [&](const std::string& stages, const std::string& word) {
-      spill(scratch.path / "kd.toml", recipe(stages));
+      spill(scratch.path / "kd.toml", label_recipe(stages));
       const Outcome outcome = run(scratch.path, {"run", "kd.toml"});
       INFO(outcome.err);
       CHECK(outcome.code == 2);
@@ -163,8 +131,8 @@ TEST_SUITE("faults") {
     const Scratch scratch("draws_bytes");
     write_corpus(scratch.path / "corpus");
     const std::string one = "teacher = \"dense\"\ncontext = 64\ndraws = 1";
-    spill(scratch.path / "one.toml", recipe(label_stage("labels", one)));
-    spill(scratch.path / "other.toml", recipe(label_stage("labels", one + "\nbatch_tokens = 1024")));
+    spill(scratch.path / "one.toml", label_recipe(label_stage("labels", one)));
+    spill(scratch.path / "other.toml", label_recipe(label_stage("labels", one + "\nbatch_tokens = 1024")));
     const Outcome straight = run(scratch.path, {"run", "one.toml", "--out", "runs/straight"});
     INFO(straight.err);
     REQUIRE(straight.code == 0);

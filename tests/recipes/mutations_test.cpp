@@ -198,6 +198,9 @@ TEST_SUITE("faults") {
     const uint64_t runs[] = {0, 1, 0, 3, 1, 1};
     spill(root / "runs", {reinterpret_cast<const char*>(runs), sizeof runs});
     spill(root / "repeats", std::string("\x1\x3\x0\x1\x3", 5));
+    spill(root / "codes", std::string("\x32\x1\x16\xB\x16", 5) + std::string(5, '\0'));
+    write_documents(root / "small", {{5, 6, 7, 8}}, 16, 100);
+    const TokenShards small(root / "small");
     const auto open_labels = [&](const char* name) {
       LabelCache(root / name, shards, fingerprint, LabelCoverage::some);
     };
@@ -234,6 +237,13 @@ TEST_SUITE("faults") {
            const RawDraws draws{.ids = {5, 6, 7, 5, 6, 7, 8, 9, 5}, .repeats = {bytes.begin(), bytes.end()}};
            draws.write(root / "drawn", shards);
            LabelCache(root / "drawn", shards, RawDraws::fingerprint(shards), LabelCoverage::some);
+         }},
+        {"codes of labels, hashed", root / "codes", 2000, plain,
+         [&] {
+           std::string bytes = slurp(root / "codes");
+           bytes.resize(25);  // of five tokens
+           RawCodes{.bytes = {bytes.begin(), bytes.end()}, .rows = 5}.write(root / "coded", small);
+           LabelCache(root / "coded", small, RawCodes::fingerprint(small), LabelCoverage::some);
          }},
         {"manifest of a model, sealed", root / "tensors/manifest.json", 2000, mutated_under_seal,
          [&] { load_model_config(root / "tensors"); }},

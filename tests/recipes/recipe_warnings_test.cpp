@@ -77,6 +77,7 @@ TEST_SUITE("unit") {
          "stage 'labels': batch_tokens is set and has no effect without another tier: sample reads each window alone"},
         {{"core.draws=8"},
          "stage 'core': draws is set and has no effect without loss = \"sample\" and a live `teacher`"},
+        {{"labels.code=\"q8\""}, "stage 'labels': code is set and has no effect without tier = \"topk\""},
         {{"labels.top_k=8"}, "stage 'labels': top_k is set and has no effect without tier = \"topk\""},
         {{"core.labels=[]"}, "stage 'labels': no train stage names it in `labels`, so nothing learns from it"},
         {{"core.labels=[]", "labels.coverage=\"used\""}, "coverage = \"used\" labels nothing"},

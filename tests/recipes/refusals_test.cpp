@@ -142,9 +142,10 @@ constexpr Row kRows[] = {
      "a cache from elsewhere is opened by its stage; the run's own is its own file"},
     {"src/data/label_draws.cpp", "", 2, Why::first, "counts of draws, in a cache that its stage opens"},
     {"src/data/label_fingerprint.cpp", "", 4, Why::first, "fingerprints by check_label"},
-    {"src/data/label_cache_files.cpp", "other counts than a moment ago", 1, Why::first,
+    {"src/data/label_cache_files.cpp", "", 1, Why::first, "a cache from elsewhere is opened by its stage"},
+    {"src/data/label_file.cpp", "other counts than a moment ago", 1, Why::first,
      "a cache from elsewhere, written to while its stage opens it"},
-    {"src/data/label_cache_files.cpp", "", 9, Why::first, "a cache from elsewhere is opened by its stage"},
+    {"src/data/label_file.cpp", "", 9, Why::first, "columns of a cache that its stage opens"},
     // -- tasks --
     {"src/tasks/task_file.cpp", "", 10, Why::before, "check_evaluate reads every file"},
     {"src/tasks/task_requests.cpp", "", 10, Why::before, "check_evaluate reads every file"},

@@ -201,6 +201,7 @@ const std::vector<Row>& rows() {
         {"label", "batch_tokens", "256"},
         {"label", "tier", "\"top1_prob\""},
         {"label", "top_k", "3", {{"tier", "\"topk\""}}},
+        {"label", "code", "\"q8\"", {{"tier", "\"topk\""}}},
         {"label", "draws", "3", {{"tier", "\"sample\""}}},
         {"label", "draw_seed", "9", {{"tier", "\"sample\""}}},
         {"label", "temperature", "2.0", {{"tier", "\"topk\""}}},

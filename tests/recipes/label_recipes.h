@@ -1,0 +1,44 @@
+// Recipes that label and distil in a moment, and what they leave.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "tests/recipes/program.h"
+
+namespace coppice::test {
+
+/// The tiny recipe's data and models, shards of 4096 tokens, and a source that was trained for a moment; `stages`
+/// follow.
+inline std::string label_recipe(const std::string& stages) {
+  std::string tiny = slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/tiny.toml");
+  tiny.replace(tiny.find("shard_tokens = 65536"), 20, "shard_tokens = 4096");
+  return tiny.substr(0, tiny.find("[[stage]]")) +
+         "[[stage]]\nname = \"dense\"\nkind = \"train\"\nmodel = \"source\"\ntokens = 10240\nseq_len = "
+         "64\nbatch_tokens = 512\n\n" +
+         stages;
+}
+
+inline std::map<std::string, std::string> files_of(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    if (entry.is_regular_file() && !entry.path().filename().string().starts_with(".lock-"))
+      files[fs::relative(entry.path(), folder).string()] = slurp(entry.path());
+  return files;
+}
+
+inline std::map<std::string, std::string> weights_of(const fs::path& stage) {
+  std::map<std::string, std::string> files = files_of(stage / "model");
+  std::erase_if(files, [](const auto& file) { return !file.first.ends_with(".h5"); });
+  return files;
+}
+
+/// The teacher's term at the first step.
+inline double first_kd(const fs::path& stage) {
+  std::istringstream lines(slurp(stage / "metrics.jsonl"));
+  std::string line;
+  std::getline(lines, line);
+  return nlohmann::json::parse(line).at("kd").get<double>();
+}
+
+}  // namespace coppice::test

@@ -1,0 +1,120 @@
+// Finer labels through the real program: what is stored in fewer bytes, trained on, moved and told.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include "recipes/run/cost.h"
+#include "recipes/run/run_recipe.h"
+#include "src/data/label_cache.h"
+#include "tests/recipes/label_recipes.h"
+
+using namespace coppice::test;
+
+namespace {
+
+std::string label_stage(const std::string& name, const std::string& options) {
+  return "[[stage]]\nname = \"" + name + "\"\nkind = \"label\"\n" + options + "\n\n";
+}
+
+std::string student_stage(const std::string& name, const std::string& options) {
+  return "[[stage]]\nname = \"" + name +
+         "\"\nkind = \"train\"\nmodel = \"student\"\ntokens = 5120\nseq_len = 64\nbatch_tokens = 512\n" + options +
+         "\n\n";
+}
+
+/// What the plan says of a stage.
+coppice::StageCost cost_of(const fs::path& recipe, const std::string& stage) {
+  const coppice::Recipe planned = coppice::load_recipe(recipe.string(), {}, {});
+  const coppice::RecipeCost costs = coppice::estimate_cost(planned, coppice::corpus_bytes(planned), 0);
+  const auto cost = std::ranges::find(costs.stages, stage, &coppice::StageCost::name);
+  REQUIRE(cost != costs.stages.end());
+  return *cost;
+}
+
+uint64_t bytes_of(const fs::path& folder) {
+  uint64_t bytes = 0;
+  for (const auto& [name, content] : files_of(folder)) bytes += content.size();
+  return bytes;
+}
+
+}  // namespace
+
+TEST_SUITE("recipe") {
+  TEST_CASE(
+      "label tiers: codes train as half precision does, in fewer bytes; where they lie, as JSONL, in plan and "
+      "inspect") {
+    const Scratch scratch("label_codes");
+    write_corpus(scratch.path / "corpus");
+    const std::string of_dense = "teacher = \"dense\"\ncontext = 64\n", top_k = "tier = \"topk\"\ntop_k = 16\n",
+                      coded = top_k + "code = \"q8\"\n", soft = "loss = \"top_k\"\n";
+    spill(scratch.path / "kd.toml",
+          label_recipe(label_stage("halves", of_dense + top_k) + label_stage("codes", of_dense + coded) +
+                       student_stage("from_halves", "labels = \"halves\"\n" + soft) +
+                       student_stage("from_codes", "labels = \"codes\"\n" + soft) +
+                       student_stage("first_of_halves", "labels = \"halves\"") +
+                       student_stage("first_of_codes", "labels = \"codes\"")));
+    const Outcome outcome = run(scratch.path, {"run", "kd.toml", "--out", "runs/kd"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    const fs::path root = scratch.path / "runs/kd";
+    CHECK(first_kd(root / "from_codes") == doctest::Approx(first_kd(root / "from_halves")).epsilon(0.01));
+    CHECK(weights_of(root / "from_codes") != weights_of(root / "from_halves"));
+    CHECK(!weights_of(root / "first_of_codes").empty());  // the teacher's choice is kept
+    CHECK(weights_of(root / "first_of_codes") == weights_of(root / "first_of_halves"));
+
+    const coppice::StageCost planned = cost_of(scratch.path / "kd.toml", "codes");
+    const auto row_bytes =
+        static_cast<double>(coppice::label_row_bytes({.vocab_size = 384, .tier = "topk", .k = 16, .code = "q8"}));
+    CHECK(row_bytes == 30);  // 103 bits of ids, 16 bytes of their probabilities and one of the tail
+    CHECK(planned.tokens > 0);
+    CHECK(planned.disk_bytes == row_bytes * planned.tokens);
+    CHECK(cost_of(scratch.path / "kd.toml", "halves").disk_bytes == 66 * planned.tokens);
+    CHECK(bytes_of(root / "codes/labels") < 0.6 * static_cast<double>(bytes_of(root / "halves/labels")));
+    const Outcome shown = run(scratch.path, {"inspect", "runs/kd/codes/labels/code"});
+    CHECK(shown.out.find("\"code\": \"q8\"") != std::string::npos);
+    CHECK(shown.out.find("near ties") != std::string::npos);
+
+    // where they lie
+    const auto reads = [&](const std::string& options) {
+      spill(scratch.path / "cache.toml",
+            label_recipe(label_stage("codes", "cache = \"runs/kd/codes/labels\"\n" + options) +
+                         student_stage("from_codes", "labels = \"codes\"\n" + soft)));
+      return run(scratch.path, {"run", "cache.toml", "--out", "runs/cache"});
+    };
+    const Outcome unknown = reads(top_k + "code = \"q4\"\n");
+    CHECK(unknown.code == 2);
+    CHECK(unknown.err.find("code") != std::string::npos);
+    const Outcome other = reads(top_k);
+    CHECK(other.code == 3);
+    CHECK(other.err.find("another code: found q8, expected f16") != std::string::npos);
+    CHECK(!fs::exists(scratch.path / "runs/cache/dense"));  // before anything is trained
+    const Outcome same = reads(coded);
+    INFO(same.err);
+    REQUIRE(same.code == 0);
+    CHECK(weights_of(scratch.path / "runs/cache/from_codes") == weights_of(root / "from_codes"));
+
+    // out and in
+    for (const char* domain : {"prose", "code"})
+      REQUIRE(run(scratch.path, {"labels", "export", std::string("given/") + domain + ".jsonl.zst", "--tokens",
+                                 std::string("runs/kd/data/tokens/") + domain, "--cache",
+                                 std::string("runs/kd/codes/labels/") + domain})
+                  .code == 0);
+    const auto imports = [&](const std::string& cache, std::vector<std::string> flags) {
+      std::vector<std::string> words = {
+          "labels", "import", "given/code.jsonl.zst", "--tokens", "runs/kd/data/tokens/code", "--cache", cache};
+      words.insert(words.end(), flags.begin(), flags.end());
+      return run(scratch.path, words);
+    };
+    CHECK(imports("again", {}).code == 0);
+    CHECK(files_of(scratch.path / "again") == files_of(root / "codes/labels/code"));
+    CHECK(imports("none", {"--code", "f16"}).err.find("another code: found q8, expected f16") != std::string::npos);
+    const Outcome misplaced = imports("none", {"--tier", "top1", "--code", "q8"});
+    CHECK(misplaced.code == 2);
+    CHECK(misplaced.err.find("'q8' is of tier topk, not of top1") != std::string::npos);
+    spill(scratch.path / "given.toml", label_recipe(label_stage("codes", "import = \"given\"\n" + coded) +
+                                                    student_stage("from_codes", "labels = \"codes\"\n" + soft)));
+    const Outcome imported = run(scratch.path, {"run", "given.toml", "--out", "runs/given"});
+    INFO(imported.err);
+    REQUIRE(imported.code == 0);
+    CHECK(weights_of(scratch.path / "runs/given/from_codes") == weights_of(root / "from_codes"));
+  }
+}
