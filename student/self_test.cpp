@@ -1,5 +1,4 @@
-// Each property that must hold is tried once. A few rows are enough; the reference is the formula written with ATen in
-// double, logits and all, and differentiated by autograd.
+// Each property that must hold is tried once. A few rows are enough.
 #include "student/self_test.h"
 
 #include <ATen/ATen.h>
@@ -14,6 +13,7 @@
 #include "src/base/log.h"
 #include "src/tensors/ops.h"
 #include "student/draws_check.h"
+#include "student/plain_loss.h"
 #include "student/split_check.h"
 
 namespace coppice {
@@ -26,62 +26,6 @@ constexpr int64_t kChunkRows = 7;    // of them in a chunk of logits: four chunk
 constexpr int64_t kVocab = 1024;     // of a larger vocabulary the first ids: the arithmetic is the same
 constexpr int64_t kLiveRows = 256;   // tokens of which a live teacher's first choice is worked out from its logits
 constexpr double kTolerance = 1e-4;  // float32 chunks against double
-
-/// What the loss must be, in double: sums over live rows and the gradients of scale (ce (1-w) + kd w + z).
-struct PlainLoss {
-  double ce = 0, kd = 0, z = 0;
-  at::Tensor hidden_grad_ND, head_grad_VD;
-};
-
-/// KL(a | b) per row from log-probabilities.
-at::Tensor divergence(const at::Tensor& log_a_NV, const at::Tensor& log_b_NV) {
-  return (log_a_NV.exp() * (log_a_NV - log_b_NV)).sum(1);
-}
-
-/// The teacher's term of every row, from student logits and targets in double.
-at::Tensor plain_teacher_term(const at::Tensor& logits_NV, const at::Tensor& ce_N, const Targets& targets) {
-  const double tau = targets.temperature;
-  const auto picked = [](const at::Tensor& value_NV, const at::Tensor& id_N) {
-    return value_NV.gather(1, id_N.clamp_min(0).unsqueeze(1)).squeeze(1);
-  };
-  if (targets.teacher_label_N.defined()) return logits_NV.logsumexp(1) - picked(logits_NV, targets.teacher_label_N);
-  const at::Tensor log_p = (logits_NV / tau).log_softmax(1);
-  if (targets.top.id_NK.defined()) {
-    const at::Tensor id = targets.top.id_NK, given = id.ge(0).to(at::kDouble),
-                     share = targets.top.logp_NK.to(at::kDouble), q = share.exp() * given;
-    const at::Tensor log_q = targets.loss == "sample" ? at::zeros_like(share) : share;  // of draws the cross-entropy
-    const at::Tensor inside = log_p.gather(1, id.clamp_min(0)), q_tail = targets.top.tail_logp_N.to(at::kDouble).exp();
-    const at::Tensor p_tail = (1 - (inside.exp() * given).sum(1)).clamp_min(1e-300);
-    const at::Tensor kl =
-        (q * (log_q - inside)).sum(1) +
-        at::where(q_tail.gt(0), q_tail * (q_tail.clamp_min(1e-300).log() - p_tail.log()), at::zeros_like(q_tail));
-    return at::where(id.select(1, 0).ge(0), tau * tau * kl, ce_N);
-  }
-  const at::Tensor log_q =
-      (targets.teacher_hidden_NE.to(at::kDouble).mm(targets.teacher_head_VE.to(at::kDouble).t()) / tau).log_softmax(1);
-  if (targets.loss == "kl") return tau * tau * divergence(log_q, log_p);
-  if (targets.loss == "reverse_kl") return tau * tau * divergence(log_p, log_q);
-  const at::Tensor log_m = at::logaddexp(log_q + std::log(targets.beta), log_p + std::log(1 - targets.beta));
-  return tau * tau * (targets.beta * divergence(log_q, log_m) + (1 - targets.beta) * divergence(log_p, log_m));
-}
-
-PlainLoss plain_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const Targets& targets, double scale) {
-  const at::AutoGradMode with_gradient(true);
-  const at::Tensor hidden = hidden_ND.detach().to(at::kDouble).requires_grad_(),
-                   head = head_VD.detach().to(at::kDouble).requires_grad_();
-  const at::Tensor logits_NV = hidden.mm(head.t()), lse_N = logits_NV.logsumexp(1), live_N = targets.true_label_N.ge(0);
-  const at::Tensor ce_N = lse_N - logits_NV.gather(1, targets.true_label_N.clamp_min(0).unsqueeze(1)).squeeze(1);
-  const double weight = targets.teacher_weight;
-  const auto sum = [&](const at::Tensor& value_N) { return value_N.masked_select(live_N).sum(); };
-  const at::Tensor ce = sum(ce_N), z = targets.z_loss * sum(lse_N.square()),
-                   kd = targets.has_teacher() ? sum(plain_teacher_term(logits_NV, ce_N, targets)) : at::zeros_like(ce);
-  (scale * ((1 - weight) * ce + weight * kd + z)).backward();
-  return {.ce = ce.item<double>(),
-          .kd = kd.item<double>(),
-          .z = z.item<double>(),
-          .hidden_grad_ND = hidden.grad(),
-          .head_grad_VD = head.grad()};
-}
 
 [[noreturn]] void broken(const std::string& property) { throw InternalError("loss self-test: " + property); }
 
@@ -194,8 +138,9 @@ Targets own_targets(const Targets& like, const at::Tensor& hidden_ND, const at::
               .temperature = like.temperature,
               .beta = like.beta};
   if (like.loss == "labels") own.teacher_label_N = top_1(hidden_ND, head_VD);
-  if (like.loss == "top_k")
-    own.top = top_k(hidden_ND, head_VD, std::min<int64_t>(8, head_VD.size(0)), like.temperature);
+  if (like.loss == "top_k" || like.loss == "decoupled_top_k")
+    own.top = top_k(hidden_ND, head_VD, std::min<int64_t>(8, head_VD.size(0)),
+                    label_temperature({.loss = like.loss, .temperature = like.temperature}));
   if (like.loss == "sample") own.top = many_draws(hidden_ND, head_VD, like.temperature);
   if (like.loss == "kl" || like.loss == "reverse_kl" || like.loss == "jsd") {
     own.teacher_hidden_NE = hidden_ND;
@@ -394,7 +339,7 @@ SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> bat
   if (all_tried.size() > 1) trial.check_shares(all_tried);
 
   // Every loss, whatever this stage uses, against another row's predictions of the same model, sharpened.
-  for (const char* name : {"labels", "top_k", "sample", "kl", "reverse_kl", "jsd"}) {
+  for (const char* name : {"labels", "top_k", "decoupled_top_k", "sample", "kl", "reverse_kl", "jsd"}) {
     Targets like{.true_label_N = all_tried[0].true_label_N,
                  .loss = name,
                  .temperature = std::string(name) == "labels" ? 1.0 : 2.0,

@@ -12,6 +12,7 @@
 #include <iterator>
 
 #include "src/base/errors.h"
+#include "src/tensors/decoupled_top_k.h"
 #include "src/tensors/draws.h"
 #include "src/tensors/ops.h"
 #include "src/tensors/shape.h"
@@ -44,6 +45,10 @@ void check_targets(const Batch& batch, const Targets& targets) {
 std::pair<double, double> distil_span(const KdOptions& options, int64_t steps) {
   const auto share = [&](double value) { return value > 1 ? value / static_cast<double>(steps) : value; };
   return {share(options.distil_from), share(options.distil_to)};
+}
+
+double label_temperature(const KdOptions& options) {
+  return options.loss == "decoupled_top_k" ? 1 : options.temperature;
 }
 
 bool is_scheduled(const KdOptions& options) {
@@ -85,7 +90,7 @@ Targets distillation_targets(const Batch& batch, const TeacherSignal& signal, co
       const at::Tensor label_N = signal.label_BT.reshape({-1});
       targets.teacher_label_N = at::where(label_N.lt(0), targets.true_label_N, label_N);
     }
-  } else if (options.loss == "top_k" || options.loss == "sample") {
+  } else if (reads_some_ids(options.loss)) {
     targets.top = signal.top;
   } else {
     targets.teacher_hidden_NE = signal.hidden_NE;
@@ -118,8 +123,10 @@ LinearLoss head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, con
                       .chunk_rows = targets.chunk_rows,
                       .labels_below = targets.labels_below};
   if (targets.top.id_NK.defined())
-    return (targets.loss == "sample" ? drawn_cross_entropy_step : top_k_cross_entropy_step)(
-        rows, targets.top, targets.teacher_weight, targets.temperature, targets.z_loss);
+    return (targets.loss == "sample"            ? drawn_cross_entropy_step
+            : targets.loss == "decoupled_top_k" ? decoupled_top_k_step
+                                                : top_k_cross_entropy_step)(rows, targets.top, targets.teacher_weight,
+                                                                            targets.temperature, targets.z_loss);
   if (targets.teacher_hidden_NE.defined())
     return distillation_step(rows, targets.teacher_hidden_NE, targets.teacher_head_VE,
                              {.loss = targets.loss,

@@ -34,8 +34,9 @@ struct KdOptions {
   template <class Field>
   void visit_fields(Field& field) {
     field("loss", loss, Mark::decides,
-          "labels (the teacher's top-1), top_k (stored or live, the rest as one bucket), sample (ids drawn from the "
-          "teacher's distribution, stored or live), kl, reverse_kl or jsd (these three need `teacher`)");
+          "labels (the teacher's top-1), top_k (stored or live, the rest as one bucket), decoupled_top_k (the same, "
+          "kd_temperature within the k ids alone), sample (ids drawn from the teacher's distribution, stored or live), "
+          "kl, reverse_kl or jsd (these three need `teacher`)");
     field("teacher_weight", teacher_weight, Mark::decides,
           "share of the teacher in the target, 0 to 1; the rest is next-token loss on true labels");
     field("teacher_weight_end", teacher_weight_end, Mark::decides,
@@ -56,6 +57,8 @@ struct KdOptions {
 
 /// distil_from and distil_to as shares of the steps.
 std::pair<double, double> distil_span(const KdOptions& options, int64_t steps);
+/// Temperature of the probabilities that a loss asks a teacher for: its own, but of decoupled_top_k 1.
+double label_temperature(const KdOptions& options);
 /// True when the teacher's weight is another one at some steps.
 bool is_scheduled(const KdOptions& options);
 /// True while the teacher counts: step `step` (from 0) of `steps` lies in [distil_from, distil_to).

@@ -22,11 +22,11 @@ TeacherSignal live_signal(const Model& model, const Batch& batch, const SignalRe
   if (request.loss == "labels") {
     signal.label_BT = top_1(hidden_NE, head_VE, &facts).reshape(batch.token_BT.sizes());
     signal.labels_below = head_VE.size(0);
-  } else if (request.loss == "top_k") {
-    signal.top = top_k(hidden_NE, head_VE, request.top_k, request.temperature, &facts);
-    signal.labels_below = head_VE.size(0);
-  } else if (request.loss == "sample") {
-    signal.top = shares_of_draws(draw_ids(hidden_NE, head_VE, request.temperature, request.draw_number_NR, &facts));
+  } else if (reads_some_ids(request.loss)) {
+    signal.top =
+        request.loss == "sample"
+            ? shares_of_draws(draw_ids(hidden_NE, head_VE, request.temperature, request.draw_number_NR, &facts))
+            : top_k(hidden_NE, head_VE, request.top_k, request.temperature, &facts);
     signal.labels_below = head_VE.size(0);
   } else {
     signal.hidden_NE = hidden_NE;

@@ -118,7 +118,7 @@ void check_distillation(const Recipe&, const Stage& stage, const Say& say) {
             {"distil_from", kd.distil_from != plain.distil_from, taught, "`labels` or `teacher`"},
             {"distil_to", kd.distil_to != plain.distil_to, taught, "`labels` or `teacher`"},
             {"jsd_beta", kd.beta != plain.beta, kd.loss == "jsd", "loss = \"jsd\""},
-            {"top_k", train->top_k != TrainStage().top_k, kd.loss == "top_k" && !train->teachers.empty(),
+            {"top_k", train->top_k != TrainStage().top_k, asks_for_k_ids(kd.loss) && !train->teachers.empty(),
              "loss = \"top_k\" and a live `teacher`"},
             {"draws", train->draws != TrainStage().draws, kd.loss == "sample" && !train->teachers.empty(),
              "loss = \"sample\" and a live `teacher`"},

@@ -77,7 +77,7 @@ struct LabelStage {
           "of the draws of tier sample; a live teacher draws the same where it is the training stage's seed");
     field("temperature", temperature, Mark::decides,
           "of the stored probabilities and draws; a stage with loss = \"top_k\" or \"sample\" needs its "
-          "kd_temperature");
+          "kd_temperature, one with decoupled_top_k 1");
   }
 };
 

@@ -46,7 +46,7 @@ std::vector<std::string> StageTeachers::names() const {
 std::vector<Targets> StageTeachers::targets(const Batch& batch, KdOptions distillation, int64_t num_layers) const {
   if (distillation.hidden_layers.empty()) distillation.hidden_layers = {num_layers};
   SignalRequest request{
-      .loss = distillation.loss, .top_k = top_k_, .temperature = distillation.temperature, .hidden_layers = {}};
+      .loss = distillation.loss, .top_k = top_k_, .temperature = label_temperature(distillation), .hidden_layers = {}};
   if (distillation.hidden_loss != "none") request.hidden_layers = distillation.hidden_layers;
   if (request.loss == "sample" && teachers_.front().model)
     request.draw_number_NR = draw_numbers(batch, domains_, draws_, seed_);

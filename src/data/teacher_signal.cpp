@@ -11,7 +11,7 @@ TeacherSignal stored_signal(const std::vector<const LabelCache*>& caches, const 
                             const SignalRequest& request, bool some, const std::string& teacher) {
   TeacherSignal signal{.labels_below = labels_below(caches)};
   at::Tensor label_BT;
-  if (request.loss == "top_k" || request.loss == "sample") {
+  if (reads_some_ids(request.loss)) {
     signal.top = request.loss == "sample" ? lookup_draws(caches, batch) : lookup_top_k(caches, batch);
     label_BT = signal.top.id_NK.select(1, 0).reshape(batch.token_BT.sizes());
   } else {

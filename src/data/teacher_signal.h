@@ -14,10 +14,15 @@
 
 namespace coppice {
 
+/// Losses that read some ids of each token with their shares.
+inline bool reads_some_ids(const std::string& loss) {
+  return loss == "top_k" || loss == "decoupled_top_k" || loss == "sample";
+}
+
 /// What a loss asks a teacher for.
 struct SignalRequest {
-  std::string loss = "labels";         // labels, top_k, sample, or one that reads the whole distribution
-  int64_t top_k = 64;                  // ids a token of loss top_k, from a live teacher
+  std::string loss = "labels";         // labels, one that reads some ids, or one that reads the whole distribution
+  int64_t top_k = 64;                  // ids a token of losses top_k and decoupled_top_k, from a live teacher
   double temperature = 1;              // of its probabilities
   std::vector<int64_t> hidden_layers;  // counted from 1, whose outputs are compared; empty: none
   at::Tensor draw_number_NR = {};      // of loss sample, from a live teacher: draw_numbers() of the batch
@@ -26,7 +31,7 @@ struct SignalRequest {
 /// What a loss does not need is undefined. B rows of T tokens, D and E widths, V vocabulary.
 struct TeacherSignal {
   at::Tensor label_BT;               // loss labels: int64, below 0 = none
-  TopK top;                          // losses top_k and sample (shares of its draws), one row a token
+  TopK top;                          // losses that read some ids (of sample the shares of its draws), one row a token
   at::Tensor hidden_NE;              // losses kl, reverse_kl, jsd: the teacher's final hidden states and
   at::Tensor head_VE;                // its output table
   std::vector<at::Tensor> layer_ND;  // what leaves each of hidden_layers

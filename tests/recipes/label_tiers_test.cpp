@@ -39,6 +39,49 @@ uint64_t bytes_of(const fs::path& folder) {
 }  // namespace
 
 TEST_SUITE("recipe") {
+  TEST_CASE("label tiers: the decoupled loss reads labels at temperature 1, whatever its own; stored and live alike") {
+    const Scratch scratch("decoupled");
+    write_corpus(scratch.path / "corpus");
+    const std::string aligned =
+                          "teacher = \"dense\"\ncontext = 64\nwindow_rule = \"aligned\"\ntier = \"topk\"\ntop_k = 16\n",
+                      loss = "loss = \"decoupled_top_k\"\n", live = loss + "teacher = \"dense\"\ntop_k = 16\n";
+    spill(scratch.path / "kd.toml",
+          label_recipe(label_stage("labels", aligned) + label_stage("codes", aligned + "code = \"q8\"") +
+                       student_stage("stored", "labels = \"labels\"\nkd_temperature = 2.0\n" + loss) +
+                       student_stage("coded", "labels = \"codes\"\nkd_temperature = 2.0\n" + loss) +
+                       student_stage("live", live + "kd_temperature = 2.0") +
+                       student_stage("live_of_two", loss + "teacher = \"dense\"\nkd_temperature = 2.0\ntop_k = 2") +
+                       student_stage("at_1", "labels = \"labels\"\n" + loss) +
+                       student_stage("top_k_at_1", "labels = \"labels\"\nloss = \"top_k\"")));
+    const Outcome outcome = run(scratch.path, {"run", "kd.toml", "--out", "runs/kd"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    CHECK(outcome.err.find("has no effect") == std::string::npos);
+    const fs::path root = scratch.path / "runs/kd";
+    CHECK(first_kd(root / "stored") == doctest::Approx(first_kd(root / "live")).epsilon(2e-3));
+    CHECK(first_kd(root / "coded") == doctest::Approx(first_kd(root / "live")).epsilon(2e-2));
+    CHECK(first_kd(root / "at_1") == doctest::Approx(first_kd(root / "top_k_at_1")).epsilon(1e-6));
+    CHECK(std::abs(first_kd(root / "stored") / first_kd(root / "at_1") - 1) > 0.01);
+    CHECK(std::abs(first_kd(root / "live") / first_kd(root / "live_of_two") - 1) > 0.01);
+
+    const auto refused = [&](const std::string& stages, const std::string& word) {
+      spill(scratch.path / "refused.toml", label_recipe(stages));
+      const Outcome refusal = run(scratch.path, {"run", "refused.toml", "--out", "runs/refused"});
+      INFO(refusal.err);
+      CHECK(refusal.code == 2);
+      CHECK(refusal.err.find(word) != std::string::npos);
+    };
+    refused(label_stage("labels", aligned + "temperature = 2.0") +
+                student_stage("s", "labels = \"labels\"\nkd_temperature = 2.0\n" + loss),
+            "softens probabilities itself, and stage 'labels' stores them at temperature 2; give it temperature = 1");
+    refused(label_stage("labels", "teacher = \"dense\"") + student_stage("s", "labels = \"labels\"\n" + loss),
+            "decoupled_top_k needs probabilities, and stage 'labels' stores tier top1");
+    refused(label_stage("labels", "teacher = \"dense\"\ntier = \"sample\"") +
+                student_stage("s", "labels = \"labels\"\n" + loss),
+            "'decoupled_top_k' needs the teacher's choice or probabilities, and stage 'labels' stores draws");
+    refused(student_stage("s", loss), "'decoupled_top_k' needs `labels` or `teacher`");
+  }
+
   TEST_CASE(
       "label tiers: codes train as half precision does, in fewer bytes; where they lie, as JSONL, in plan and "
       "inspect") {

@@ -70,12 +70,12 @@ std::vector<Targets> all_targets(const Batch& batch, const at::Tensor& teacher_B
                    head_VE = output_head(teacher).detach().clone();
   TeacherSignal signal{.label_BT = teacher_BT, .top = {}, .hidden_NE = hidden_NE.detach(), .head_VE = head_VE};
   std::vector<Targets> all;
-  for (const std::string loss : {"labels", "top_k", "sample", "kl", "reverse_kl", "jsd"}) {
+  for (const std::string loss : {"labels", "top_k", "decoupled_top_k", "sample", "kl", "reverse_kl", "jsd"}) {
     signal.top =
         loss == "sample"
             ? shares_of_draws(draw_ids(hidden_NE, head_VE, 2.0,
                                        at::linspace(0.01, 0.99, hidden_NE.size(0) * 6, at::kDouble).view({-1, 6})))
-            : top_k(hidden_NE, head_VE, 6, 2.0);
+            : top_k(hidden_NE, head_VE, 6, loss == "decoupled_top_k" ? 1.0 : 2.0);
     all.push_back(distillation_targets(batch, signal,
                                        {.loss = loss,
                                         .teacher_weight = 0.9,
@@ -145,6 +145,12 @@ const std::vector<Bug>& bugs() {
            targets.top.id_NK = targets.top.id_NK.narrow(1, 0, 1).contiguous();
            targets.top.logp_NK = at::zeros_like(targets.top.id_NK, at::kFloat);
          }
+         return head_loss(hidden, head, head_grad, targets, scale, argmax);
+       }},
+      {"decoupled: its temperature is that of the whole",
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale,
+          bool argmax) {
+         if (targets.loss == "decoupled_top_k") targets.loss = "top_k";
          return head_loss(hidden, head, head_grad, targets, scale, argmax);
        }},
       {"chunks: every chunk of logits meets the first chunk's labels",

@@ -79,10 +79,10 @@ struct Case {
   const char* hidden_loss;
   int teachers;  // 0 = none
 };
-constexpr Case kCases[] = {{"labels", "none", 0}, {"labels", "none", 1},   {"top_k", "none", 1},
-                           {"sample", "none", 1}, {"kl", "none", 1},       {"reverse_kl", "none", 1},
-                           {"jsd", "none", 1},    {"labels", "cosine", 1}, {"kl", "mse", 1},
-                           {"labels", "none", 2}};
+constexpr Case kCases[] = {
+    {"labels", "none", 0},   {"labels", "none", 1}, {"top_k", "none", 1},      {"decoupled_top_k", "none", 1},
+    {"sample", "none", 1},   {"kl", "none", 1},     {"reverse_kl", "none", 1}, {"jsd", "none", 1},
+    {"labels", "cosine", 1}, {"kl", "mse", 1},      {"labels", "none", 2}};
 
 }  // namespace
 

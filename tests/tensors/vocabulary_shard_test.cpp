@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "src/base/errors.h"
+#include "src/tensors/decoupled_top_k.h"
 #include "src/tensors/ops.h"
 #include "tests/tensors/loss_problem.h"
 
@@ -82,6 +83,9 @@ std::vector<Loss> all_losses(const LossProblem& p) {
     top.id_NK[5][6].fill_(kIgnoredLabel);
     losses.push_back({"top_k " + std::to_string(tau), 1, [top, tau](const HeadRows& rows, int64_t, int64_t) {
                         return top_k_cross_entropy_step(rows, top, 0.8, tau, 1e-3);
+                      }});
+    losses.push_back({"decoupled_top_k " + std::to_string(tau), 1, [top, tau](const HeadRows& rows, int64_t, int64_t) {
+                        return decoupled_top_k_step(rows, top, 0.8, tau, 1e-3);
                       }});
     for (const char* name : {"kl", "reverse_kl", "jsd"})
       losses.push_back({std::string(name) + " " + std::to_string(tau), std::string(name) == "jsd" ? 2 : 1,

@@ -1,14 +1,9 @@
-// The k entries of S are set aside before the exponentials are summed: the tail's sum is then exact even where it is a
-// millionth of the whole.
 #include <algorithm>
-#include <cfloat>
 #include <cmath>
 #include <limits>
 #include <vector>
 
-#include "src/tensors/kernels/linear_top_k_cross_entropy.h"
-#include "src/tensors/kernels/parallel_rows.h"
-#include "src/tensors/kernels/vector_math.h"
+#include "src/tensors/kernels/top_k_rows.h"
 
 namespace coppice {
 
@@ -54,49 +49,8 @@ LossRow top_k_cross_entropy_reference(std::span<const double> logits, int64_t tr
 
 namespace {
 
-/// z = plain exp(z - largest) + tail exp((z - largest) / tau)
-template <bool Tempered>
-COPPICE_INLINE void write_tail(float* z, int64_t n, float largest, float inverse_temperature, float plain, float tail) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) {
-    const float e = vector_exp_flushed(z[i] - largest);
-    z[i] =
-        Tempered ? plain * e + tail * vector_exp_flushed((z[i] - largest) * inverse_temperature) : (plain + tail) * e;
-  }
-}
-
-/// An entry of S.
-struct Entry {
-  int64_t column;
-  double logit, log_q, q;
-};
-
-/// Column of an id, -1 where another part has it.
-int64_t column_of(const TopKCrossEntropyParams<float>& params, int64_t id) {
-  const int64_t column = id - params.first_id;
-  return column >= 0 && column < params.num_vocab ? column : -1;
-}
-
-bool is_taught(const TopKCrossEntropyParams<float>& params, int64_t row) {
-  return params.k > 0 && params.top_id[row * params.k] >= 0;
-}
-
-/// The row's entries of S that are among the columns; their logits leave the row, where their exponential is then 0.
-void set_aside(const TopKCrossEntropyParams<float>& params, int64_t row, std::vector<Entry>& entries) {
-  float* z = params.logits + row * params.num_vocab;
-  entries.clear();
-  if (!is_taught(params, row)) return;
-  for (int64_t i = 0; i < params.k; ++i) {
-    const int64_t id = params.top_id[row * params.k + i], column = column_of(params, id);
-    if (id < 0 || column < 0) continue;
-    const double log_q = params.top_logp[row * params.k + i];
-    entries.push_back({column, z[column], log_q, std::exp(log_q)});
-    z[column] = -FLT_MAX;
-  }
-}
-
 /// Leaves the entries of S set aside.
-TopKStatistics measure_row(const TopKCrossEntropyParams<float>& params, int64_t row, std::vector<Entry>& entries) {
+TopKStatistics measure_row(const TopKCrossEntropyParams<float>& params, int64_t row, std::vector<TopKEntry>& entries) {
   const int64_t n = params.num_vocab;
   const double tau = params.settings.temperature;
   float* z = params.logits + row * n;
@@ -110,7 +64,7 @@ TopKStatistics measure_row(const TopKCrossEntropyParams<float>& params, int64_t 
   own.tail_p = tau == 1.0 ? tail_1 : sum_exponentials(z, n, largest.value, static_cast<float>(1.0 / tau));
   own.sum_1 = tail_1;
   own.sum_p = own.tail_p;
-  for (const Entry& entry : entries) {
+  for (const TopKEntry& entry : entries) {
     own.sum_1 += std::exp(entry.logit - largest.value);
     own.sum_p += std::exp((entry.logit - largest.value) / tau);
     own.q_sum += entry.q;
@@ -126,7 +80,7 @@ struct SumsHere {
   bool is_whole;  // this part is all there is
 };
 
-LossRow finish_row(const TopKCrossEntropyParams<float>& params, int64_t row, const std::vector<Entry>& entries,
+LossRow finish_row(const TopKCrossEntropyParams<float>& params, int64_t row, const std::vector<TopKEntry>& entries,
                    const TopKStatistics& whole, const SumsHere& here) {
   const int64_t n = params.num_vocab;
   const double tau = params.settings.temperature;
@@ -144,7 +98,7 @@ LossRow finish_row(const TopKCrossEntropyParams<float>& params, int64_t row, con
                                  std::numeric_limits<double>::min());  // all of it may have fallen below e^-87
   double q_sum = q_tail, value = q_tail > 0 ? q_tail * (params.tail_logp[row] - std::log(p_tail)) : 0.0;
   if (here.is_whole) {
-    for (const Entry& entry : entries) {
+    for (const TopKEntry& entry : entries) {
       q_sum += entry.q;
       if (entry.q > 0) value += entry.q * (entry.log_q - ((entry.logit - here.largest) / tau - log_sum_p));
     }
@@ -160,14 +114,14 @@ LossRow finish_row(const TopKCrossEntropyParams<float>& params, int64_t row, con
                teacher = params.scale * w * tau;
   const double tail_factor =
       whole.tail_p > 0 ? teacher * (q_sum - (q_tail > 0 ? q_tail / p_tail : 0.0)) / here.sum_p : 0.0;
-  const auto tail = static_cast<float>(std::clamp(tail_factor, -double{FLT_MAX}, double{FLT_MAX}));
+  const float tail = to_finite_float(tail_factor);
   if (tau == 1.0) {
     per_instruction_set<write_tail<false>>(z, n, here.largest, 1.0f, static_cast<float>(plain), tail);
   } else {
     per_instruction_set<write_tail<true>>(z, n, here.largest, static_cast<float>(1.0 / tau), static_cast<float>(plain),
                                           tail);
   }
-  for (const Entry& entry : entries) {
+  for (const TopKEntry& entry : entries) {
     const double p = std::exp((entry.logit - here.largest) / tau) / here.sum_p;
     z[entry.column] =
         static_cast<float>(plain * std::exp(entry.logit - here.largest) + teacher * (q_sum * p - entry.q));
@@ -177,25 +131,10 @@ LossRow finish_row(const TopKCrossEntropyParams<float>& params, int64_t row, con
   return result;
 }
 
-/// True for an ignored row, whose gradient is then zero.
-bool skip_row(const TopKCrossEntropyParams<float>& params, int64_t row) {
-  if (params.true_label[row] != kIgnoredLabel) return false;
-  if (params.write_gradient) std::fill_n(params.logits + row * params.num_vocab, params.num_vocab, 0.0f);
-  return true;
-}
-
-template <class Body>
-void walk_rows(const TopKCrossEntropyParams<float>& params, const Body& body) {
-  parallel_rows(params.num_rows, threads_for(params.num_rows * params.num_vocab), [&](int64_t begin, int64_t end, int) {
-    std::vector<Entry> entries;
-    for (int64_t row = begin; row < end; ++row) body(row, entries);
-  });
-}
-
 }  // namespace
 
 void top_k_cross_entropy_cpu(const TopKCrossEntropyParams<float>& params) {
-  walk_rows(params, [&](int64_t row, std::vector<Entry>& entries) {
+  walk_rows(params, [&](int64_t row, std::vector<TopKEntry>& entries) {
     params.rows[row] = {};
     if (skip_row(params, row)) return;
     const TopKStatistics whole = measure_row(params, row, entries);
@@ -206,27 +145,21 @@ void top_k_cross_entropy_cpu(const TopKCrossEntropyParams<float>& params) {
 }
 
 void top_k_cross_entropy_statistics_cpu(const TopKCrossEntropyParams<float>& params, TopKStatistics* statistics) {
-  walk_rows(params, [&](int64_t row, std::vector<Entry>& entries) {
+  walk_rows(params, [&](int64_t row, std::vector<TopKEntry>& entries) {
     statistics[row] = {};
     if (skip_row(params, row)) return;
     statistics[row] = measure_row(params, row, entries);
-    for (const Entry& entry : entries)  // back, for the other walk
-      params.logits[row * params.num_vocab + entry.column] = static_cast<float>(entry.logit);
+    put_back(params, row, entries);
   });
 }
 
 void top_k_cross_entropy_gradient_cpu(const TopKCrossEntropyParams<float>& params,
                                       const RowParts<TopKStatistics>& parts) {
   const double tau = params.settings.temperature;
-  walk_rows(params, [&](int64_t row, std::vector<Entry>& entries) {
+  walk_rows(params, [&](int64_t row, std::vector<TopKEntry>& entries) {
     params.rows[row] = {};
     if (params.true_label[row] == kIgnoredLabel) return;
-    TopKStatistics whole = parts.at(0, row);
-    for (int64_t part = 1; part < parts.num_parts; ++part)  // ties to the lowest id: an earlier part keeps them
-      if (const TopKStatistics& other = parts.at(part, row); other.largest > whole.largest) {
-        whole.largest = other.largest;
-        whole.top_1 = other.top_1;
-      }
+    TopKStatistics whole = largest_part(parts, row);
     whole.sum_1 = whole.sum_p = whole.tail_p = whole.cross = whole.q_sum = whole.z_true = 0;
     for (int64_t part = 0; part < parts.num_parts; ++part) {
       const TopKStatistics& other = parts.at(part, row);

@@ -4,8 +4,8 @@
 #include <fmt/format.h>
 #include <torch/library.h>
 
-#include "src/tensors/kernels/linear_loss.h"
 #include "src/tensors/kernels/op_checks.h"
+#include "src/tensors/kernels/top_k_step.h"
 
 namespace coppice {
 
@@ -30,37 +30,23 @@ void check_top_k(const TopK& top, int64_t num_rows, int64_t num_vocab, int64_t l
 
 }  // namespace
 
-LinearLoss top_k_cross_entropy_step(const HeadRows& given_rows, const TopK& top, double teacher_weight,
-                                    double temperature, double z_loss) {
+HeadRows checked_top_k_rows(const HeadRows& rows, const TopK& top, const TopKSettings& settings) {
+  HeadRows checked = checked_rows(rows);
+  check_top_k(top, checked.hidden_ND.size(0), checked.num_vocab(), checked.labels_below);
+  COPPICE_CHECK(settings.teacher_weight >= 0.0 && settings.teacher_weight <= 1.0,
+                fmt::format("teacher_weight: got {}, expected 0 to 1", settings.teacher_weight));
+  COPPICE_CHECK(settings.temperature > 0.0, fmt::format("temperature: got {}, expected above 0", settings.temperature));
+  return checked;
+}
+
+LinearLoss top_k_cross_entropy_step(const HeadRows& rows, const TopK& top, double teacher_weight, double temperature,
+                                    double z_loss) {
   const at::NoGradGuard no_grad;
-  const HeadRows rows = checked_rows(given_rows);
-  check_top_k(top, rows.hidden_ND.size(0), rows.num_vocab(), rows.labels_below);
-  COPPICE_CHECK(teacher_weight >= 0.0 && teacher_weight <= 1.0,
-                fmt::format("teacher_weight: got {}, expected 0 to 1", teacher_weight));
-  COPPICE_CHECK(temperature > 0.0, fmt::format("temperature: got {}, expected above 0", temperature));
-  const int64_t k = top.id_NK.size(1);
-  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* loss) {
-    const TopKCrossEntropyParams<float> params{
-        .logits = logits_CV.mutable_data_ptr<float>(),
-        .true_label = rows.true_label_N.const_data_ptr<int64_t>() + first,
-        .top_id = top.id_NK.const_data_ptr<int64_t>() + first * k,
-        .top_logp = top.logp_NK.const_data_ptr<float>() + first * k,
-        .tail_logp = top.tail_logp_N.const_data_ptr<float>() + first,
-        .rows = loss,
-        .num_rows = logits_CV.size(0),
-        .num_vocab = rows.head_VD.size(0),
-        .first_id = rows.shard.first,
-        .k = k,
-        .settings = {.teacher_weight = teacher_weight, .temperature = temperature, .z_loss = z_loss},
-        .scale = rows.scale,
-        .write_gradient = rows.head_grad_VD.defined(),
-        .argmax = rows.argmax};
-    if (rows.shard.total == 0) return top_k_cross_entropy_cpu(params);
-    RowExchange<TopKStatistics> statistics(params.num_rows);
-    top_k_cross_entropy_statistics_cpu(params, statistics.own());
-    top_k_cross_entropy_gradient_cpu(params, statistics.exchange(rows.shard));
-  };
-  return walk_chunks(rows, pass);
+  return top_k_step<TopKStatistics>(rows, top,
+                                    {.teacher_weight = teacher_weight, .temperature = temperature, .z_loss = z_loss},
+                                    {.whole = top_k_cross_entropy_cpu,
+                                     .measure = top_k_cross_entropy_statistics_cpu,
+                                     .finish = top_k_cross_entropy_gradient_cpu});
 }
 
 at::Tensor linear_top_k_cross_entropy(const at::Tensor& hidden_ND, const at::Tensor& head_VD,
