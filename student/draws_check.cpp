@@ -1,12 +1,15 @@
-// One draw's part of the gradient is a constant less scale tau head[id], whose variance and range are known. By
-// Bernstein's inequality the mean of R such is off its expectation by more than
+// One draw's part of the gradient is a constant less scale tau m head[id], m the probability of all that is drawn from
+// (1, but of loss hybrid what its ids leave over), whose variance and range are known. By Bernstein's inequality the
+// mean of R such is off its expectation by more than
 //   sqrt(2 L variance / R) + 2 L range / (3 R)
-// with a probability of 2 e^-L at most, however they are distributed: a rare id is no false alarm.
+// with a probability of 2 e^-L at most, however they are distributed: a rare id is no false alarm. Draws that are each
+// from their own part of the distribution vary less.
 #include "student/draws_check.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "src/base/errors.h"
@@ -17,17 +20,21 @@ namespace coppice {
 namespace {
 
 constexpr int64_t kDraws = 4096;
+constexpr int64_t kHeadIds = 4;  // of loss hybrid
 constexpr double kFalseAlarm = 1e-12;
 constexpr double kRounding = 1e-4;  // of the gradient were nothing cancelled
 
+int64_t head_ids(const at::Tensor& head_VD) { return std::min(kHeadIds, head_VD.size(0)); }
+
 }  // namespace
 
-TopK many_draws(const at::Tensor& hidden_ND, const at::Tensor& head_VD, double temperature) {
+TopK many_draws(const std::string& loss, const at::Tensor& hidden_ND, const at::Tensor& head_VD, double temperature) {
   const at::Tensor number_NR = at::empty({hidden_ND.size(0), kDraws}, at::kDouble);
   double* const number = number_NR.mutable_data_ptr<double>();
   for (int64_t i = 0; i < number_NR.numel(); ++i)
     number[i] = random_uniform(0, Purpose::label_draws, 0, static_cast<uint64_t>(i));
-  return shares_of_draws(draw_ids(hidden_ND, head_VD, temperature, number_NR));
+  if (loss == "sample") return shares_of_draws(draw_ids(hidden_ND, head_VD, temperature, number_NR));
+  return shares_of_head_and_draws(top_k_and_draws(hidden_ND, head_VD, head_ids(head_VD), temperature, number_NR));
 }
 
 void check_draws(const HeadLoss& loss, const at::Tensor& hidden_ND, const at::Tensor& head_VD, const Targets& like,
@@ -37,20 +44,22 @@ void check_draws(const HeadLoss& loss, const at::Tensor& hidden_ND, const at::Te
   Targets drawn = dense;
   dense.teacher_hidden_NE = teacher_ND;
   dense.teacher_head_VE = head_VD;
-  drawn.loss = "sample";
-  drawn.top = many_draws(teacher_ND, head_VD, like.temperature);
+  drawn.loss = like.loss;
+  drawn.top = many_draws(like.loss, teacher_ND, head_VD, like.temperature);
   const auto gradient = [&](const Targets& targets) {
     return loss(hidden_ND, head_VD, at::zeros_like(head_VD), targets, scale, /*argmax=*/false)
         .hidden_grad_ND.to(at::kDouble);
   };
   const at::Tensor off_ND = (gradient(drawn) - gradient(dense)).abs(), head = head_VD.to(at::kDouble);
-  const at::Tensor q_NV = (teacher_ND.to(at::kDouble).mm(head.t()) / like.temperature).softmax(1),
-                   variance_ND = (q_NV.mm(head.square()) - q_NV.mm(head).square()).clamp_min(0),
-                   range_D = std::get<0>(head.max(0)) - std::get<0>(head.min(0));
+  at::Tensor q_NV = (teacher_ND.to(at::kDouble).mm(head.t()) / like.temperature).softmax(1);
+  if (like.loss == "hybrid") q_NV.scatter_(1, drawn.top.id_NK.narrow(1, 0, head_ids(head_VD)), 0.0);  // none of these
+  const at::Tensor mass_N1 = q_NV.sum(1, /*keepdim=*/true),
+                   variance_ND = (mass_N1 * q_NV.mm(head.square()) - q_NV.mm(head).square()).clamp_min(0),
+                   range_ND = mass_N1 * (std::get<0>(head.max(0)) - std::get<0>(head.min(0)));
   const double l = std::log(2 * static_cast<double>(off_ND.numel()) / kFalseAlarm), draws = kDraws;
   const at::Tensor allowed_ND =
       scale * like.temperature *
-      ((2 * l / draws * variance_ND).sqrt() + 2 * l / (3 * draws) * range_D + kRounding * head.abs().max());
+      ((2 * l / draws * variance_ND).sqrt() + 2 * l / (3 * draws) * range_ND + kRounding * head.abs().max());
   if (!off_ND.le(allowed_ND).all().item<bool>())
     throw InternalError(
         fmt::format("loss self-test: the gradient of {} draws is {:.2g} times as far off that of the divergence as "

@@ -37,8 +37,8 @@ at::Tensor some_ids_term(const at::Tensor& logits_NV, const Targets& targets) {
     return mass_term(mass_N, inside_N) + mass_term(q_tail_N, 1 - inside_N) + tau * tau * mass_N * within_N;
   }
   const at::Tensor log_p_NK = log_p_at(tau);
-  const bool drawn = targets.loss == "sample";  // the cross-entropy with what was drawn
-  const at::Tensor term_N = (q_NK * ((drawn ? at::zeros_like(log_q_NK) : log_q_NK) - log_p_NK)).sum(1);
+  const at::Tensor entropy_NK = reads_draws(targets.loss) ? at::zeros_like(log_q_NK) : log_q_NK;
+  const at::Tensor term_N = (q_NK * (entropy_NK - log_p_NK)).sum(1);  // of draws the cross-entropy
   return tau * tau * (term_N + mass_term(q_tail_N, 1 - mass_of(log_p_NK)));
 }
 

@@ -141,7 +141,7 @@ Targets own_targets(const Targets& like, const at::Tensor& hidden_ND, const at::
   if (like.loss == "top_k" || like.loss == "decoupled_top_k")
     own.top = top_k(hidden_ND, head_VD, std::min<int64_t>(8, head_VD.size(0)),
                     label_temperature({.loss = like.loss, .temperature = like.temperature}));
-  if (like.loss == "sample") own.top = many_draws(hidden_ND, head_VD, like.temperature);
+  if (reads_draws(like.loss)) own.top = many_draws(like.loss, hidden_ND, head_VD, like.temperature);
   if (like.loss == "kl" || like.loss == "reverse_kl" || like.loss == "jsd") {
     own.teacher_hidden_NE = hidden_ND;
     own.teacher_head_VE = head_VD;
@@ -245,7 +245,7 @@ struct Trial {
                                           .hidden_grad_ND;
     check_close(pure_gradient, plain_gradient, unit, what + ": teacher_weight 0 against plain cross-entropy");
     targets.teacher_weight = weight;
-    if (targets.loss == "sample")  // what follows holds for the mean of its draws alone
+    if (reads_draws(targets.loss))  // what follows holds for the mean of its draws alone
       return check_draws(loss, hidden_ND, head_VD, targets, scale);
 
     const Targets own = own_targets(targets, hidden_ND, head_VD);
@@ -339,7 +339,7 @@ SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> bat
   if (all_tried.size() > 1) trial.check_shares(all_tried);
 
   // Every loss, whatever this stage uses, against another row's predictions of the same model, sharpened.
-  for (const char* name : {"labels", "top_k", "decoupled_top_k", "sample", "kl", "reverse_kl", "jsd"}) {
+  for (const char* name : {"labels", "top_k", "decoupled_top_k", "sample", "hybrid", "kl", "reverse_kl", "jsd"}) {
     Targets like{.true_label_N = all_tried[0].true_label_N,
                  .loss = name,
                  .temperature = std::string(name) == "labels" ? 1.0 : 2.0,

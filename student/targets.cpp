@@ -123,7 +123,7 @@ LinearLoss head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, con
                       .chunk_rows = targets.chunk_rows,
                       .labels_below = targets.labels_below};
   if (targets.top.id_NK.defined())
-    return (targets.loss == "sample"            ? drawn_cross_entropy_step
+    return (reads_draws(targets.loss)           ? drawn_cross_entropy_step
             : targets.loss == "decoupled_top_k" ? decoupled_top_k_step
                                                 : top_k_cross_entropy_step)(rows, targets.top, targets.teacher_weight,
                                                                             targets.temperature, targets.z_loss);

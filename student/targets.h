@@ -36,7 +36,8 @@ struct KdOptions {
     field("loss", loss, Mark::decides,
           "labels (the teacher's top-1), top_k (stored or live, the rest as one bucket), decoupled_top_k (the same, "
           "kd_temperature within the k ids alone), sample (ids drawn from the teacher's distribution, stored or live), "
-          "kl, reverse_kl or jsd (these three need `teacher`)");
+          "hybrid (the k ids, and draws of the rest, stored or live), kl, reverse_kl or jsd (these three need "
+          "`teacher`)");
     field("teacher_weight", teacher_weight, Mark::decides,
           "share of the teacher in the target, 0 to 1; the rest is next-token loss on true labels");
     field("teacher_weight_end", teacher_weight_end, Mark::decides,

@@ -156,17 +156,7 @@ ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, si
 
 namespace {
 
-/// The labels of some rows, by tier; facts of their logits are added to.
-void choose_top_1(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const std::vector<LabelPlace>& places,
-                  ShardLabels& labels, TopFacts& facts) {
-  const at::Tensor top_N = top_1(hidden_ND, head_VD, &facts);
-  for (size_t i = 0; i < places.size(); ++i)
-    labels.id[places[i].row] = static_cast<int32_t>(top_N.const_data_ptr<int64_t>()[i]);
-}
-
-void choose_top_k(const at::Tensor& hidden_ND, const at::Tensor& head_VD, double temperature,
-                  const std::vector<LabelPlace>& places, ShardLabels& labels, TopFacts& facts) {
-  const TopK top = top_k(hidden_ND, head_VD, labels.k, temperature, &facts);
+void store_top_k(const TopK& top, const std::vector<LabelPlace>& places, ShardLabels& labels) {
   const auto k = static_cast<size_t>(labels.k);
   for (size_t i = 0; i < places.size(); ++i) {
     const size_t row = places[i].row;
@@ -178,19 +168,42 @@ void choose_top_k(const at::Tensor& hidden_ND, const at::Tensor& head_VD, double
   }
 }
 
-void draw(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const LabelFingerprint& fingerprint, uint64_t stream,
-          const std::vector<LabelPlace>& places, ShardLabels& labels, TopFacts& facts) {
-  const auto k = static_cast<size_t>(labels.k);
-  const at::Tensor number_NR = at::empty({hidden_ND.size(0), labels.k}, at::kDouble);
+/// Of `draws` draws for each place: float64 [N, draws].
+at::Tensor numbers_of(const std::vector<LabelPlace>& places, int64_t draws, uint64_t seed, uint64_t stream) {
+  const at::Tensor number_NR = at::empty({static_cast<int64_t>(places.size()), draws}, at::kDouble);
   double* number = number_NR.mutable_data_ptr<double>();
   for (const LabelPlace& place : places) {
-    fill_draw_numbers(fingerprint.draw_seed, stream, place.token, {number, k});
-    number += k;
+    fill_draw_numbers(seed, stream, place.token, {number, static_cast<size_t>(draws)});
+    number += draws;
   }
-  const at::Tensor id_NR = draw_ids(hidden_ND, head_VD, fingerprint.temperature, number_NR, &facts);
+  return number_NR;
+}
+
+/// Of id_NR to the rows of `out`, which has as many ids a row.
+void store_ids(const at::Tensor& id_NR, const std::vector<LabelPlace>& places, std::vector<int32_t>& out) {
+  const auto width = static_cast<size_t>(id_NR.size(1));
   const int64_t* id = id_NR.const_data_ptr<int64_t>();
   for (const LabelPlace& place : places)
-    for (size_t j = 0; j < k; ++j) labels.id[place.row * k + j] = static_cast<int32_t>(*id++);
+    for (size_t j = 0; j < width; ++j) out[place.row * width + j] = static_cast<int32_t>(*id++);
+}
+
+/// The labels of some rows, by tier; facts of their logits are added to.
+void choose(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const LabelFingerprint& fingerprint,
+            uint64_t stream, const std::vector<LabelPlace>& places, ShardLabels& labels, TopFacts& facts) {
+  const double temperature = fingerprint.temperature;
+  if (fingerprint.has_draws()) {
+    const at::Tensor number_NR = numbers_of(places, labels.k, fingerprint.draw_seed, stream);
+    store_ids(draw_ids(hidden_ND, head_VD, temperature, number_NR, &facts), places, labels.id);
+  } else if (fingerprint.has_tail_draws()) {
+    const at::Tensor number_NR = numbers_of(places, labels.draws, fingerprint.draw_seed, stream);
+    const HeadAndDraws both = top_k_and_draws(hidden_ND, head_VD, labels.k, temperature, number_NR, &facts);
+    store_top_k(both.top, places, labels);
+    store_ids(both.drawn_NR, places, labels.drawn);
+  } else if (fingerprint.has_logp()) {
+    store_top_k(top_k(hidden_ND, head_VD, labels.k, temperature, &facts), places, labels);
+  } else {
+    store_ids(top_1(hidden_ND, head_VD, &facts).unsqueeze(1), places, labels.id);
+  }
 }
 
 }  // namespace
@@ -201,23 +214,17 @@ ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, si
   const at::Tensor head_VD = output_head(teacher);
   const uint64_t stream = draw_stream(shards.shards().at(shard));
   LabelRule reading = rule;
-  if (fingerprint.has_draws()) reading.batch_tokens = 1;  // each window alone
+  if (fingerprint.is_drawn()) reading.batch_tokens = 1;  // each window alone
   ShardLabels labels(wanted, fingerprint);
   int64_t near_ties = 0;
   read_windows(teacher, shards, shard, reading, progress, wanted,
                [&](const at::Tensor& hidden_ND, const std::vector<LabelPlace>& places) {
                  TopFacts facts;
-                 if (fingerprint.has_draws()) {
-                   draw(hidden_ND, head_VD, fingerprint, stream, places, labels, facts);
-                 } else if (fingerprint.has_logp()) {
-                   choose_top_k(hidden_ND, head_VD, fingerprint.temperature, places, labels, facts);
-                 } else {
-                   choose_top_1(hidden_ND, head_VD, places, labels, facts);
-                 }
+                 choose(hidden_ND, head_VD, fingerprint, stream, places, labels, facts);
                  check_finite(facts, rule.teacher);
                  near_ties += facts.near_ties;
                });
-  if (!fingerprint.has_draws()) labels.near_ties = near_ties;
+  if (!fingerprint.is_drawn()) labels.near_ties = near_ties;
   return labels;
 }
 

@@ -8,6 +8,19 @@
 
 namespace coppice {
 
+namespace {
+
+TopK some_ids(const at::Tensor& hidden_NE, const at::Tensor& head_VE, const SignalRequest& request, TopFacts& facts) {
+  if (request.loss == "sample")
+    return shares_of_draws(draw_ids(hidden_NE, head_VE, request.temperature, request.draw_number_NR, &facts));
+  if (request.loss == "hybrid")
+    return shares_of_head_and_draws(
+        top_k_and_draws(hidden_NE, head_VE, request.top_k, request.temperature, request.draw_number_NR, &facts));
+  return top_k(hidden_NE, head_VE, request.top_k, request.temperature, &facts);
+}
+
+}  // namespace
+
 TeacherSignal live_signal(const Model& model, const Batch& batch, const SignalRequest& request,
                           const std::string& teacher) {
   const at::NoGradGuard no_grad;
@@ -23,10 +36,7 @@ TeacherSignal live_signal(const Model& model, const Batch& batch, const SignalRe
     signal.label_BT = top_1(hidden_NE, head_VE, &facts).reshape(batch.token_BT.sizes());
     signal.labels_below = head_VE.size(0);
   } else if (reads_some_ids(request.loss)) {
-    signal.top =
-        request.loss == "sample"
-            ? shares_of_draws(draw_ids(hidden_NE, head_VE, request.temperature, request.draw_number_NR, &facts))
-            : top_k(hidden_NE, head_VE, request.top_k, request.temperature, &facts);
+    signal.top = some_ids(hidden_NE, head_VE, request, facts);
     signal.labels_below = head_VE.size(0);
   } else {
     signal.hidden_NE = hidden_NE;

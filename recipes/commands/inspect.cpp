@@ -108,13 +108,15 @@ std::string labels_text(const fs::path& path, bool all) {
   std::string text = all ? fmt::format("teacher labels of domain '{}'\n{}\n", printable(labels.domain),
                                        labels.fingerprint.to_json().dump(1))
                          : "";
-  text +=
-      fmt::format("{}{} of {} shards finished, whole; {} of {} tokens labelled ({:.1f}%), {:.4f} bytes a label; {}\n",
-                  all ? "" : fmt::format("labels of '{}': ", printable(labels.domain)), labels.finished, labels.shards,
-                  labels.labelled, labels.tokens, share(labels.labelled, labels.tokens),
-                  static_cast<double>(labels.bytes) / std::max(1.0, static_cast<double>(labels.labelled)),
-                  labels.fingerprint.has_draws() ? fmt::format("draws a label: {}", labels.fingerprint.k)
-                                                 : fmt::format("{} near ties", labels.near_ties));
+  text += fmt::format(
+      "{}{} of {} shards finished, whole; {} of {} tokens labelled ({:.1f}%), {:.4f} bytes a label; {}\n",
+      all ? "" : fmt::format("labels of '{}': ", printable(labels.domain)), labels.finished, labels.shards,
+      labels.labelled, labels.tokens, share(labels.labelled, labels.tokens),
+      static_cast<double>(labels.bytes) / std::max(1.0, static_cast<double>(labels.labelled)),
+      labels.fingerprint.has_draws() ? fmt::format("draws a label: {}", labels.fingerprint.k)
+      : labels.fingerprint.has_tail_draws()
+          ? fmt::format("ids a label: {}, draws beside them: {}", labels.fingerprint.k, labels.fingerprint.draws)
+          : fmt::format("{} near ties", labels.near_ties));
   if (!all) return text;
   size_t gaps = 0;
   for (const LabelShardSummary& shard : labels.shard) {

@@ -50,6 +50,25 @@ void export_file(const LabelsFlags& options) {
   print(export_labels(options.cache, shards, options.file));
 }
 
+/// Ids and draws a token, as the flags say where they do.
+void set_counts(const LabelsFlags& options, LabelFingerprint& fingerprint) {
+  const bool sampled = fingerprint.has_draws();
+  if (sampled && options.k) throw UserError::recipe("--top-k", "labels of tier sample have --draws instead");
+  if (!fingerprint.is_drawn() && options.draws)
+    throw UserError::recipe(
+        "--draws", fmt::format("labels of tier {} are no draws, expected --tier sample or hybrid", fingerprint.tier));
+  fingerprint.k = (sampled ? options.draws : options.k).value_or(fingerprint.k);
+  if (fingerprint.k < 1 || (sampled ? fingerprint.k > kMaxDraws : !fingerprint.has_tail() && fingerprint.k != 1))
+    throw UserError::recipe(sampled ? "--draws" : "--top-k",
+                            fmt::format("got {}, expected 1, or more in tier {}", fingerprint.k,
+                                        sampled ? fmt::format("sample (up to {})", kMaxDraws) : "topk or hybrid"));
+  fingerprint.draws = fingerprint.has_tail_draws() ? options.draws.value_or(fingerprint.draws) : 0;
+  if (!fingerprint.has_tail_draws()) return;
+  if (fingerprint.draws < 1 || fingerprint.draws > kMaxDraws)
+    throw UserError::recipe("--draws",
+                            fmt::format("got {}, expected 1 to {} in tier hybrid", fingerprint.draws, kMaxDraws));
+}
+
 void import_file(const LabelsFlags& options) {
   if (std::filesystem::exists(options.cache / "manifest.json"))
     throw UserError::recipe("--cache",
@@ -63,26 +82,17 @@ void import_file(const LabelsFlags& options) {
   fingerprint.teacher_sha256 = options.teacher.value_or(fingerprint.teacher_sha256);
   fingerprint.tier = options.tier.value_or(fingerprint.tier);
   fingerprint.code = options.code.value_or(fingerprint.code);
-  if (fingerprint.is_coded() && fingerprint.tier != "topk")
+  if (fingerprint.code != LabelFingerprint().code && fingerprint.tier != "topk")
     throw UserError::recipe("--code",
                             fmt::format("'{}' is of tier topk, not of {}", fingerprint.code, fingerprint.tier));
   fingerprint.temperature = options.temperature.value_or(fingerprint.temperature);
   fingerprint.tokenizer_sha256 = shards.tokenizer_sha256();
   fingerprint.vocab_size = shards.vocab_size();
   fingerprint.token_manifest_sha256 = shards.manifest_sha256();
-  const bool draws = fingerprint.has_draws();
-  if (draws && options.k) throw UserError::recipe("--top-k", "labels of tier sample have --draws instead");
-  if (!draws && options.draws)
-    throw UserError::recipe("--draws",
-                            fmt::format("labels of tier {} are no draws, expected --tier sample", fingerprint.tier));
-  fingerprint.k = (draws ? options.draws : options.k).value_or(fingerprint.k);
-  if (fingerprint.k < 1 || (draws ? fingerprint.k > kMaxDraws : fingerprint.tier != "topk" && fingerprint.k != 1))
-    throw UserError::recipe(draws ? "--draws" : "--top-k",
-                            fmt::format("got {}, expected 1, or more in tier {}", fingerprint.k,
-                                        draws ? fmt::format("sample (up to {})", kMaxDraws) : "topk"));
-  if (draws && options.format != "coppice")
-    throw UserError::recipe(
-        "--format", fmt::format("'{}' holds the most probable ids, and tier sample needs draws", options.format));
+  set_counts(options, fingerprint);
+  if (fingerprint.is_drawn() && options.format != "coppice")
+    throw UserError::recipe("--format", fmt::format("'{}' holds the most probable ids, and tier {} needs draws",
+                                                    options.format, fingerprint.tier));
   print(import_labels(options.file, shards, fingerprint, options.cache,
                       {.format = options.format, .low_mass = options.low_mass, .stage = ""}));
 }
@@ -107,12 +117,12 @@ void add_labels_import(CLI::App& labels, Action& action) {
       "\n\nA file that `labels export` wrote says what its labels are: the flags may be left out, and must agree "
       "with it.");
   in->add_option("--teacher", flags->teacher, "name of where the labels come from; part of the cache's fingerprint");
-  in->add_option("--tier", flags->tier, "top1, top1_prob, topk (default) or sample")
-      ->check(CLI::IsMember({"top1", "top1_prob", "topk", "sample"}));
-  in->add_option("--top-k", flags->k, "ids a token at most, in tier topk");
+  in->add_option("--tier", flags->tier, "top1, top1_prob, topk (default), sample or hybrid")
+      ->check(CLI::IsMember({"top1", "top1_prob", "topk", "sample", "hybrid"}));
+  in->add_option("--top-k", flags->k, "ids a token at most, in tiers topk and hybrid");
   in->add_option("--code", flags->code, "how tier topk is stored: f16 (default) or q8")
       ->check(CLI::IsMember({"f16", "q8"}));
-  in->add_option("--draws", flags->draws, "draws a token, in tier sample");
+  in->add_option("--draws", flags->draws, "draws a token, in tiers sample and hybrid");
   in->add_option("--temperature", flags->temperature, "of the log-probabilities or draws")
       ->check(CLI::Range(kLeastTemperature, kMostTemperature));
   in->add_option("--format", flags->format,

@@ -118,10 +118,10 @@ void check_distillation(const Recipe&, const Stage& stage, const Say& say) {
             {"distil_from", kd.distil_from != plain.distil_from, taught, "`labels` or `teacher`"},
             {"distil_to", kd.distil_to != plain.distil_to, taught, "`labels` or `teacher`"},
             {"jsd_beta", kd.beta != plain.beta, kd.loss == "jsd", "loss = \"jsd\""},
-            {"top_k", train->top_k != TrainStage().top_k, asks_for_k_ids(kd.loss) && !train->teachers.empty(),
-             "loss = \"top_k\" and a live `teacher`"},
-            {"draws", train->draws != TrainStage().draws, kd.loss == "sample" && !train->teachers.empty(),
-             "loss = \"sample\" and a live `teacher`"},
+            {"top_k", train->top_k != TrainStage().top_k, reads_top_k(kd.loss) && !train->teachers.empty(),
+             "loss = \"top_k\", \"decoupled_top_k\" or \"hybrid\" and a live `teacher`"},
+            {"draws", train->draws != TrainStage().draws, reads_draws(kd.loss) && !train->teachers.empty(),
+             "loss = \"sample\" or \"hybrid\" and a live `teacher`"},
             {"hidden_weight", kd.hidden_weight != plain.hidden_weight, hidden, "hidden_loss"},
             {"hidden_layers", !kd.hidden_layers.empty(), hidden, "hidden_loss"}},
            say);
@@ -222,13 +222,13 @@ void check_labels(const Recipe& recipe, const Stage& stage, const Say& say) {
   if (label->cache.empty())
     say_idle(stage,
              {{"temperature", label->temperature != plain.temperature, label->tier != "top1",
-               "tier = \"top1_prob\", \"topk\" or \"sample\""},
-              {"top_k", label->top_k != plain.top_k, label->tier == "topk", "tier = \"topk\""},
+               "tier = \"top1_prob\", \"topk\", \"sample\" or \"hybrid\""},
+              {"top_k", label->top_k != plain.top_k, label->has_top_k(), "tier = \"topk\" or \"hybrid\""},
               {"code", label->code != plain.code, label->tier == "topk", "tier = \"topk\""},
-              {"draws", label->draws != plain.draws, label->tier == "sample", "tier = \"sample\""},
-              {"draw_seed", label->draw_seed != plain.draw_seed, label->tier == "sample", "tier = \"sample\""},
-              {"batch_tokens", label->batch_tokens != plain.batch_tokens, label->tier != "sample",
-               "another tier: sample reads each window alone"}},
+              {"draws", label->draws != plain.draws, label->is_drawn(), "tier = \"sample\" or \"hybrid\""},
+              {"draw_seed", label->draw_seed != plain.draw_seed, label->is_drawn(), "tier = \"sample\" or \"hybrid\""},
+              {"batch_tokens", label->batch_tokens != plain.batch_tokens, !label->is_drawn(),
+               "another tier: sample and hybrid read each window alone"}},
              say);
   bool read = false, after = false, untaught = false;
   for (const Stage& other : recipe.stages) {

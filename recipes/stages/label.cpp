@@ -61,7 +61,7 @@ void read_label_sources(const OptionTable& table, const Recipe& recipe, LabelSta
 }
 
 void check_tier(const OptionTable& table, const Recipe& recipe, const LabelStage& label) {
-  check_choice(label.tier, {"top1", "top1_prob", "topk", "sample"}, table.where("tier"), "tier");
+  check_choice(label.tier, {"top1", "top1_prob", "topk", "sample", "hybrid"}, table.where("tier"), "tier");
   check(label.top_k >= 1 && label.top_k < recipe.tokenizer.vocab_size, table.where("top_k"),
         fmt::format("top_k: got {}, expected 1 to vocab_size - 1", label.top_k));
   check_choice(label.code, {"f16", "q8"}, table.where("code"), "code");
@@ -80,10 +80,10 @@ void check_source(const OptionTable& table, const LabelStage& label) {
   check_choice(label.import_format, {"coppice", "vllm"}, table.where("import_format"), "import_format");
   check(label.import_format == "coppice" || !label.import.empty(), table.where("import_format"),
         "import_format: only labels from `import` have one");
-  check(label.import_format == "coppice" || label.tier != "sample", table.where("import_format"),
-        fmt::format("import_format: '{}' holds the most probable ids, and tier sample needs draws; give them as lists "
+  check(label.import_format == "coppice" || !label.is_drawn(), table.where("import_format"),
+        fmt::format("import_format: '{}' holds the most probable ids, and tier {} needs draws; give them as lists "
                     "(docs/labels.md)",
-                    label.import_format));
+                    label.import_format, label.tier));
   check(!label.low_mass || !label.import.empty(), table.where("low_mass"),
         "low_mass: only labels from `import` are asked for their mass");
   check(label.import_teacher.empty() || !label.import.empty(), table.where("import_teacher"),
@@ -131,10 +131,10 @@ Json identity(const Recipe& recipe, const Stage& stage) {
   const auto& label = stage.get<LabelStage>();
   const LabelStage plain;
   Json json = deciding(label);
-  if (label.tier != "topk") json.erase("top_k");
+  if (!label.has_top_k()) json.erase("top_k");
   if (label.stored_code() == plain.code) json.erase("code");
-  if (label.tier != "sample") json.erase("draws");
-  if (label.tier != "sample" || !label.has_own_labels()) json.erase("draw_seed");
+  if (!label.is_drawn()) json.erase("draws");
+  if (!label.is_drawn() || !label.has_own_labels()) json.erase("draw_seed");
   if (label.import_format == plain.import_format) json.erase("import_format");
   if (label.import_teacher.empty()) json.erase("import_teacher");
   if (!label.import.empty())
@@ -167,7 +167,7 @@ double label_bytes_per_token(const ModelConfig& teacher) {
 /// Adds what the teacher's passes cost; returns the tokens of one.
 int64_t add_teacher(StageCost& cost, const CostBasis& basis, const LabelStage& label, double read_tokens) {
   const ModelConfig config = basis.recipe.model_after(label.teacher);
-  const int64_t batch_tokens = label.tier == "sample"   ? label.context
+  const int64_t batch_tokens = label.is_drawn()         ? label.context
                                : label.batch_tokens > 0 ? label.batch_tokens
                                                         : choose_label_batch(config, label.context);
   cost.flops = cost.tokens * forward_flops_per_token(config, label.context);
@@ -187,8 +187,10 @@ void add_stored_labels(StageCost& cost, const CostBasis& basis, const LabelStage
   const LabelFingerprint made{.vocab_size = basis.recipe.tokenizer.vocab_size,
                               .tier = label.tier,
                               .k = label.ids_per_token(),
+                              .draws = label.tail_draws(),
                               .code = label.stored_code()};
-  const auto row_bytes = static_cast<double>(most_label_row_bytes(made)), ids = static_cast<double>(made.k);
+  const auto row_bytes = static_cast<double>(most_label_row_bytes(made)),
+             ids = static_cast<double>(made.k + made.draws);
   cost.disk_bytes = labels * row_bytes + windows * kLabelRunBytes;
   // a shard's labels as they come, 6 bytes an id at most, and as they are written, and a batch's choices; an
   // import whose documents come in another order holds more
@@ -232,6 +234,7 @@ void check_early(const BeforeWork& before, const Stage& stage) {
     if (before.tokenizer != nullptr) expected.tokenizer_sha256 = before.tokenizer->fingerprint();
     expected.tier = options.tier;
     expected.k = options.ids_per_token();
+    expected.draws = options.tail_draws();
     expected.code = options.stored_code();
     expected.temperature = options.temperature;
     check_label_fingerprint(found->to_json(), expected, path.string());

@@ -28,15 +28,19 @@ struct LabelStage {
   int64_t context = 256;
   int64_t overlap = -1;  // -1: a quarter of context
   std::string tier = "top1";
-  int64_t top_k = 64;        // of tier topk
+  int64_t top_k = 64;        // of tiers topk and hybrid
   std::string code = "f16";  // of tier topk: or q8, ids and probabilities in fewer bytes
-  int64_t draws = 16;        // of tier sample
+  int64_t draws = 16;        // of tier sample, and of tier hybrid what the top_k ids leave over
   uint64_t draw_seed = 1;    // of its own labels, not of labels from elsewhere
   double temperature = 1;
   int64_t batch_tokens = 0;  // 0 = chosen from the memory that is there when the stage begins
   bool has_own_labels() const { return import.empty() && cache.empty(); }  // made by its teacher, in its own folder
+  bool has_top_k() const { return tier == "topk" || tier == "hybrid"; }
+  bool is_drawn() const { return tier == "sample" || tier == "hybrid"; }
+  /// What of these the labels' fingerprint says: ids a token (draws of tier sample), draws beside them, code.
+  int64_t ids_per_token() const { return has_top_k() ? top_k : tier == "sample" ? draws : 1; }
+  int64_t tail_draws() const { return tier == "hybrid" ? draws : 0; }
   std::string stored_code() const { return tier == "topk" ? code : LabelStage().code; }
-  int64_t ids_per_token() const { return tier == "topk" ? top_k : tier == "sample" ? draws : 1; }
 
   template <class Field>
   void visit_fields(Field& field) {
@@ -63,21 +67,23 @@ struct LabelStage {
     field("context", context, Mark::decides, "tokens of a labelling window");
     field("overlap", overlap, Mark::decides,
           "tokens read but not labelled at a window's start; -1 = a quarter of context");
-    field("batch_tokens", batch_tokens, Mark::rounding,
-          "tokens of one forward pass; 0 = 8192, or fewer when memory is short; tier sample reads each window alone");
+    field(
+        "batch_tokens", batch_tokens, Mark::rounding,
+        "tokens of one forward pass; 0 = 8192, or fewer when memory is short; tiers that draw read each window alone");
     field("tier", tier, Mark::decides,
-          "top1 (2 or 3 bytes a token), top1_prob (and its probability), topk or sample (ids drawn from the teacher's "
-          "distribution)");
-    field("top_k", top_k, Mark::decides, "ids a token in tier topk");
+          "top1 (2 or 3 bytes a token), top1_prob (and its probability), topk, sample (ids drawn from the teacher's "
+          "distribution) or hybrid (the most probable ids, and ids drawn from the others)");
+    field("top_k", top_k, Mark::decides, "ids a token in tiers topk and hybrid");
     field("code", code, Mark::decides,
           "of tier topk: f16 (4 bytes an id, its log-probability to about half a percent) or q8 (about 2.7 bytes an id "
           "at 16 ids, to 3%)");
-    field("draws", draws, Mark::decides, "draws a token in tier sample, 1 to 256; equal ids are stored once");
+    field("draws", draws, Mark::decides,
+          "draws a token in tiers sample and hybrid, 1 to 256; in tier sample equal ids are stored once");
     field("draw_seed", draw_seed, Mark::decides,
-          "of the draws of tier sample; a live teacher draws the same where it is the training stage's seed");
+          "of the draws; a live teacher draws the same where it is the training stage's seed");
     field("temperature", temperature, Mark::decides,
-          "of the stored probabilities and draws; a stage with loss = \"top_k\" or \"sample\" needs its "
-          "kd_temperature, one with decoupled_top_k 1");
+          "of the stored probabilities and draws; a stage with loss = \"top_k\", \"sample\" or "
+          "\"hybrid\" needs its kd_temperature, one with decoupled_top_k 1");
   }
 };
 

@@ -71,6 +71,7 @@ Json run_import(StageContext& context, const LabelStage& options) {
     fingerprint.token_manifest_sha256 = shards.manifest_sha256();
     fingerprint.tier = options.tier;
     fingerprint.k = options.ids_per_token();
+    fingerprint.draws = options.tail_draws();
     fingerprint.code = options.stored_code();
     fingerprint.temperature = options.temperature;
     const LabelTransfer some =
@@ -108,7 +109,7 @@ Json use_cache(const StageContext& context, const LabelStage& options) {
 /// The stage's batch_tokens, or the number that was chosen when it began: whoever goes on with it rounds as the first
 /// process did.
 int64_t batch_tokens_of(const StageContext& context, const LabelStage& options, const ModelConfig& teacher) {
-  if (options.tier == "sample") return options.context;  // a window, whatever batch_tokens says
+  if (options.is_drawn()) return options.context;  // a window, whatever batch_tokens says
   if (options.batch_tokens > 0) return options.batch_tokens;
   constexpr const char* kFormat = "coppice.label_batch";
   const std::filesystem::path path = context.folder() / "batch.json";
@@ -204,7 +205,7 @@ Json run_label(StageContext& context) {
     if (entry.is_regular_file()) bytes += entry.file_size();
   Json results = {{"label_bytes", bytes}, {"batch_tokens", labelled.batch_tokens}};
   const std::string on_disk = format_bytes(static_cast<double>(bytes));
-  if (options.tier == "sample") {
+  if (options.is_drawn()) {
     log_info(fmt::format("stage '{}': {} on disk", context.stage.name, on_disk));
   } else {
     int64_t near_ties = 0;

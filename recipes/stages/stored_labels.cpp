@@ -124,6 +124,7 @@ LabelFingerprint label_fingerprint(const StageContext& context, const std::strin
   fingerprint.token_manifest_sha256 = context.data.train.at(domain).manifest_sha256();
   fingerprint.tier = options.tier;
   fingerprint.k = options.ids_per_token();
+  fingerprint.draws = options.tail_draws();
   fingerprint.code = options.stored_code();
   fingerprint.temperature = options.temperature;
   return fingerprint;

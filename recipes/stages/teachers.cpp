@@ -48,7 +48,7 @@ std::vector<Targets> StageTeachers::targets(const Batch& batch, KdOptions distil
   SignalRequest request{
       .loss = distillation.loss, .top_k = top_k_, .temperature = label_temperature(distillation), .hidden_layers = {}};
   if (distillation.hidden_loss != "none") request.hidden_layers = distillation.hidden_layers;
-  if (request.loss == "sample" && teachers_.front().model)
+  if (reads_draws(request.loss) && teachers_.front().model)
     request.draw_number_NR = draw_numbers(batch, domains_, draws_, seed_);
   std::vector<Targets> targets;
   for (const Teacher& teacher : teachers_) {

@@ -24,8 +24,8 @@ constexpr double kMinBeta = 1e-3;  // of jsd: float32 keeps both shares of the m
 void check_losses(const OptionTable& table, const TrainStage& train, const Recipe& recipe) {
   const KdOptions& kd = train.distillation;
   const auto at = [&](const char* key) { return table.where(key); };
-  check_choice(kd.loss, {"labels", "top_k", "decoupled_top_k", "sample", "kl", "reverse_kl", "jsd"}, at("loss"),
-               "loss");
+  check_choice(kd.loss, {"labels", "top_k", "decoupled_top_k", "sample", "hybrid", "kl", "reverse_kl", "jsd"},
+               at("loss"), "loss");
   check(train.labels.empty() || train.teachers.empty(), at("teacher"),
         "labels and teacher: a stage has one or the other");
   check(kd.teacher_weight >= 0 && kd.teacher_weight <= 1, at("teacher_weight"),
@@ -48,8 +48,8 @@ void check_losses(const OptionTable& table, const TrainStage& train, const Recip
   check(train.draws >= 1 && train.draws <= kMaxDraws, at("draws"),
         fmt::format("draws: got {}, expected 1 to {}", train.draws, kMaxDraws));
   check(kd.loss != "labels" || kd.temperature == 1, at("kd_temperature"),
-        "kd_temperature: loss = \"labels\" knows the teacher's choice only; use top_k, decoupled_top_k, sample, kl, "
-        "reverse_kl or jsd");
+        "kd_temperature: loss = \"labels\" knows the teacher's choice only; use top_k, decoupled_top_k, sample, "
+        "hybrid, kl, reverse_kl or jsd");
   check(kd.loss == "labels" || train.has_teacher(), at("loss"),
         fmt::format("loss: '{}' needs `labels` or `teacher`", kd.loss));
   check_choice(kd.hidden_loss, {"none", "cosine", "mse"}, at("hidden_loss"), "hidden_loss");
@@ -99,14 +99,14 @@ void check_stored_labels(const OptionTable& table, const TrainStage& train, cons
     if (kd.loss == "labels") continue;
     check(reads_some_ids(kd.loss), at("loss"),
           fmt::format("loss: '{}' needs the teacher's whole distribution: give `teacher` instead of `labels`, or use "
-                      "top_k or sample",
+                      "top_k, sample or hybrid",
                       kd.loss));
-    check(kd.loss == "sample" || label.tier != "top1", at("loss"),
+    check(reads_draws(kd.loss) || label.tier != "top1", at("loss"),
           fmt::format("loss: {} needs probabilities, and stage '{}' stores tier top1; give it tier = \"topk\"", kd.loss,
                       name));
-    check(kd.loss != "sample" || label.tier == "sample", at("loss"),
-          fmt::format("loss: sample needs draws, and stage '{}' stores tier {}; give it tier = \"sample\"", name,
-                      label.tier));
+    check(!reads_draws(kd.loss) || label.tier == kd.loss, at("loss"),
+          fmt::format("loss: {} needs draws{}, and stage '{}' stores tier {}; give it tier = \"{}\"", kd.loss,
+                      kd.loss == "hybrid" ? " beside its ids" : "", name, label.tier, kd.loss));
     const bool softens = kd.loss == "decoupled_top_k";
     check(label.temperature == label_temperature(kd), at(softens ? "loss" : "kd_temperature"),
           softens ? fmt::format("loss: {} softens probabilities itself, and stage '{}' stores them at temperature {}; "
@@ -204,8 +204,8 @@ Json identity(const Recipe& recipe, const Stage& stage) {
   if (!train.teachers.empty()) json["teachers"] = train.teachers;
   if (train.labels.size() < 2) json.erase("labels");
   if (train.teacher_shares.size() < 2) json.erase("teacher_shares");
-  if (train.teachers.empty() || !asks_for_k_ids(train.distillation.loss)) json.erase("top_k");
-  if (train.teachers.empty() || train.distillation.loss != "sample") json.erase("draws");
+  if (train.teachers.empty() || !reads_top_k(train.distillation.loss)) json.erase("top_k");
+  if (train.teachers.empty() || !reads_draws(train.distillation.loss)) json.erase("draws");
   return json;
 }
 

@@ -11,17 +11,14 @@
 
 namespace coppice {
 
-/// Losses that ask a live teacher for its `top_k` most probable ids.
-inline bool asks_for_k_ids(const std::string& loss) { return loss == "top_k" || loss == "decoupled_top_k"; }
-
 struct TrainStage {
   std::string model;  // name of a [model.*] table; empty with `from`
   std::string from;   // earlier stage; empty = fresh weights
   // Teachers: label stages, or earlier models that are read while this stage trains; both empty = true labels only.
   std::vector<std::string> labels, teachers;
   std::vector<double> teacher_shares;  // as many as teachers; they add up to 1
-  int64_t top_k = 64;                  // of losses top_k and decoupled_top_k with a live teacher
-  int64_t draws = 16;                  // of loss sample with a live teacher
+  int64_t top_k = 64;                  // of losses top_k, decoupled_top_k and hybrid with a live teacher
+  int64_t draws = 16;                  // of losses sample and hybrid with a live teacher
   KdOptions distillation;
   double rope_theta = 0;  // 0 = as the model has it
   TrainingOptions training;
@@ -37,8 +34,10 @@ struct TrainStage {
           "earlier model (or several) that is the teacher itself, read while this stage trains; instead of labels");
     field("teacher_shares", teacher_shares, Mark::decides,
           "of several teachers or label stages, relative to each other; empty = equal");
-    field("top_k", top_k, Mark::decides, "ids a token that losses top_k and decoupled_top_k ask a live teacher for");
-    field("draws", draws, Mark::decides, "draws a token that loss = \"sample\" asks a live teacher for, 1 to 256");
+    field("top_k", top_k, Mark::decides,
+          "ids a token that losses top_k, decoupled_top_k and hybrid ask a live teacher for");
+    field("draws", draws, Mark::decides,
+          "draws a token that losses sample and hybrid ask a live teacher for, 1 to 256");
     distillation.visit_fields(field);
     field("rope_theta", rope_theta, Mark::decides,
           "RoPE base of this stage, under the model's scaling if any; 0 = as the model has it");

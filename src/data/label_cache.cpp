@@ -55,7 +55,28 @@ struct LabelCache::State {
       if (const auto needed = first_needed(shard, {bare.begin, std::min(bare.end, covered)}))
         throw UserError::bad_file(path, "no labels for " + document_range(*shards, shard, needed->begin, bare.end));
   }
+
+  void read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail,
+                  int64_t* drawn) const;
 };
+
+void LabelCache::State::read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail,
+                                   int64_t* drawn) const {
+  constexpr float kNothing = -std::numeric_limits<float>::infinity();
+  COPPICE_CHECK(fingerprint.has_logp(), "tier " + fingerprint.tier + " holds no probabilities");
+  const LabelFile& file = files.at(shard);
+  const auto k = static_cast<uint64_t>(fingerprint.k), draws = static_cast<uint64_t>(fingerprint.draws);
+  file.table().visit(begin, count, [&](uint64_t at, uint64_t part, uint64_t row) {
+    int64_t* const to = drawn == nullptr ? nullptr : drawn + at * draws;
+    if (row != LabelTable::kNoRow) return file.read_top_k(row, part, id + at * k, logp + at * k, tail + at, to);
+    std::fill_n(id + at * k, part * k, kNoLabel);
+    std::fill_n(logp + at * k, part * k, kNothing);
+    std::fill_n(tail + at, part, kNothing);
+    if (to != nullptr) std::fill_n(to, part * draws, kNoLabel);
+  });
+  if (fingerprint.has_tail()) return;
+  for (uint64_t i = 0; i < count; ++i) tail[i] = std::log(std::max(0.0f, -std::expm1(logp[i])));
+}
 
 LabelCache::LabelCache(const std::filesystem::path& folder, const TokenShards& shards, const LabelFingerprint& expected,
                        LabelCoverage coverage)
@@ -130,22 +151,13 @@ void LabelCache::read_draws(size_t shard, uint64_t begin, uint64_t count, int64_
 }
 
 void LabelCache::read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail) const {
-  constexpr float kNothing = -std::numeric_limits<float>::infinity();
-  const State& s = *state_;
-  COPPICE_CHECK(s.fingerprint.has_logp(), "tier " + s.fingerprint.tier + " holds no probabilities");
-  const LabelFile& file = s.files.at(shard);
-  const auto k = static_cast<uint64_t>(s.fingerprint.k);
-  file.table().visit(begin, count, [&](uint64_t at, uint64_t part, uint64_t row) {
-    if (row == LabelTable::kNoRow) {
-      std::fill_n(id + at * k, part * k, kNoLabel);
-      std::fill_n(logp + at * k, part * k, kNothing);
-      std::fill_n(tail + at, part, kNothing);
-      return;
-    }
-    file.read_top_k(row, part, id + at * k, logp + at * k, tail + at);
-  });
-  if (s.fingerprint.has_tail()) return;
-  for (uint64_t i = 0; i < count; ++i) tail[i] = std::log(std::max(0.0f, -std::expm1(logp[i])));
+  state_->read_top_k(shard, begin, count, id, logp, tail, nullptr);
+}
+
+void LabelCache::read_hybrid(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail,
+                             int64_t* drawn) const {
+  COPPICE_CHECK(state_->fingerprint.has_tail_draws(), "tier " + state_->fingerprint.tier + " holds no head and draws");
+  state_->read_top_k(shard, begin, count, id, logp, tail, drawn);
 }
 
 std::optional<std::pair<uint64_t, uint64_t>> LabelCache::first_gap(size_t shard, uint64_t begin, uint64_t count) const {
@@ -225,25 +237,54 @@ TopK lookup_draws(const std::vector<const LabelCache*>& caches, const Batch& bat
   return shares_of_ordered_draws(id_NR);
 }
 
-TopK lookup_top_k(const std::vector<const LabelCache*>& caches, const Batch& batch) {
+namespace {
+
+/// The ids of a batch with their probabilities; drawn_NR of `draws` columns.
+HeadAndDraws lookup_head(const std::vector<const LabelCache*>& caches, const Batch& batch, int64_t draws) {
   const int64_t k = ids_per_token(caches);
   const int64_t rows = batch.token_BT.numel(), seq_len = batch.token_BT.size(1);
-  TopK top{.id_NK = batch.token_BT.new_full({rows, k}, kIgnoredLabel),
-           .logp_NK = batch.token_BT.new_zeros({rows, k}, at::kFloat),
-           .tail_logp_N = batch.token_BT.new_zeros({rows}, at::kFloat)};
-  int64_t* const ids = top.id_NK.mutable_data_ptr<int64_t>();
+  HeadAndDraws both{.top = {.id_NK = batch.token_BT.new_full({rows, k}, kIgnoredLabel),
+                            .logp_NK = batch.token_BT.new_zeros({rows, k}, at::kFloat),
+                            .tail_logp_N = batch.token_BT.new_zeros({rows}, at::kFloat)},
+                    .drawn_NR = batch.token_BT.new_full({rows, draws}, kNoLabel)};
+  int64_t *const ids = both.top.id_NK.mutable_data_ptr<int64_t>(), *const drawn =
+                                                                       both.drawn_NR.mutable_data_ptr<int64_t>();
+  float *const logp = both.top.logp_NK.mutable_data_ptr<float>(), *const tail =
+                                                                      both.top.tail_logp_N.mutable_data_ptr<float>();
   for (const Span& span : batch.spans) {
     const LabelCache* const cache = caches.at(static_cast<size_t>(span.domain));
     if (cache == nullptr) continue;
     const int64_t first = span.row * seq_len + span.column;
-    cache->read_top_k(static_cast<size_t>(span.shard), span.offset, static_cast<uint64_t>(span.length), ids + first * k,
-                      top.logp_NK.mutable_data_ptr<float>() + first * k,
-                      top.tail_logp_N.mutable_data_ptr<float>() + first);
-    if (cache->fingerprint().is_coded()) normalise_rows(top, first, span.length);
+    const auto shard = static_cast<size_t>(span.shard);
+    const auto length = static_cast<uint64_t>(span.length);
+    if (draws > 0) {
+      cache->read_hybrid(shard, span.offset, length, ids + first * k, logp + first * k, tail + first,
+                         drawn + first * draws);
+    } else {
+      cache->read_top_k(shard, span.offset, length, ids + first * k, logp + first * k, tail + first);
+    }
+    if (cache->fingerprint().is_coded()) normalise_rows(both.top, first, span.length);
     for (int64_t i = first * k; i < (first + span.length) * k; ++i)
       if (ids[i] == kNoLabel) ids[i] = kIgnoredLabel;
   }
-  return top;
+  return both;
+}
+
+}  // namespace
+
+TopK lookup_top_k(const std::vector<const LabelCache*>& caches, const Batch& batch) {
+  return lookup_head(caches, batch, 0).top;
+}
+
+TopK lookup_hybrid(const std::vector<const LabelCache*>& caches, const Batch& batch) {
+  int64_t draws = 0;
+  for (const LabelCache* cache : caches) {
+    if (cache == nullptr) continue;
+    COPPICE_CHECK(draws == 0 || cache->fingerprint().draws == draws,
+                  fmt::format("caches of {} and {} draws a token in one batch", draws, cache->fingerprint().draws));
+    draws = cache->fingerprint().draws;
+  }
+  return shares_of_head_and_draws(lookup_head(caches, batch, std::max<int64_t>(1, draws)));
 }
 
 }  // namespace coppice

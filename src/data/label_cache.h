@@ -3,11 +3,12 @@
 //   top1_prob  the same and /top1_logp f16 [n]
 //   topk       /ids u16 | u32 [n, K], /logp f16 [n, K] descending, /tail f16 [n]: log of what the K ids leave over;
 //              with code q8 all of it in /codes u8 [n, bytes a row] (label_codes.h)
+//   hybrid     /codes of K ids, their log-probabilities, the log of the rest and draws of that
 //   sample     /draws u16 [m] or u8 [m, 3]: the different ids of K draws, row after row; /repeats u8 [n, (K + 6) / 8]
 //              where K > 1 (label_draws.h)
 // n is the shard's tokens, or, where few of them are labelled, the rows that the table /runs places (label_table.h).
 // Any batch size, packing, seed and rank count reads the same cache; a finer tier serves every reader of a coarser one,
-// but draws serve their own loss alone: they do not tell the teacher's choice.
+// but tier sample serves its own loss alone: draws do not tell the teacher's choice.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -36,21 +37,25 @@ struct LabelFingerprint {
   std::string tokenizer_sha256;
   int64_t vocab_size = 0;
   std::string token_manifest_sha256;
-  std::string tier = "top1";             // top1, top1_prob, topk or sample
-  int64_t k = 1;                         // ids a token; 1 but in tiers topk and sample (there: draws)
+  std::string tier = "top1";             // top1, top1_prob, topk, hybrid or sample
+  int64_t k = 1;                         // ids a token; 1 but in tiers topk, hybrid and sample (there: draws)
+  int64_t draws = 0;                     // of what the ids leave over, in tier hybrid
   std::string code = "f16";              // q8: of tier topk
   double temperature = 1;                // of the stored probabilities; draws are made at it
   std::string window_rule = "document";  // aligned, or given (labels from elsewhere)
   int64_t context = 0, overlap = 0;
   std::string compute_dtype = "f32";
-  uint64_t draw_seed = 0;  // of tier sample
+  uint64_t draw_seed = 0;  // of tiers sample and hybrid
   Json to_json() const;
   /// The fingerprint of a cache as its manifest tells it, for tools that expect no particular one.
   static LabelFingerprint from_json(const Json& json, const std::string& path);
-  bool has_logp() const { return tier == "top1_prob" || tier == "topk"; }
-  bool has_tail() const { return tier == "topk"; }
+  bool has_logp() const { return tier == "top1_prob" || has_tail(); }
+  bool has_tail() const { return tier == "topk" || has_tail_draws(); }
   bool has_draws() const { return tier == "sample"; }
-  bool is_coded() const { return code == "q8"; }  // ids and probabilities lie in one row of bytes (label_codes.h)
+  bool has_tail_draws() const { return tier == "hybrid"; }
+  bool is_drawn() const { return has_draws() || has_tail_draws(); }
+  /// All of a label lies in one row of bytes (label_codes.h).
+  bool is_coded() const { return code == "q8" || has_tail_draws(); }
 };
 
 /// What a label file takes for each label, at least (of several draws equal ids are stored once) and at most; and for
@@ -61,7 +66,7 @@ inline constexpr uint64_t kLabelRunBytes = 24;
 
 /// Labels of a shard's tokens, or of some of them: a row for each token of `runs`, which need no order.
 struct ShardLabels {
-  int64_t k = 1;
+  int64_t k = 1, draws = 0;
   bool has_logp = false, has_tail = false;
   int64_t near_ties = -1;  // labels whose two best logits lie within 1e-5 of each other: another batch shape may choose
                            // the other; -1 = unknown
@@ -69,7 +74,8 @@ struct ShardLabels {
   std::vector<int32_t>
       id;  // rows K, kNoLabel = none; a row without a label has none in its first place and is not stored
   std::vector<c10::Half> logp;  // rows K; empty in tiers top1 and sample
-  std::vector<c10::Half> tail;  // rows; empty but in tier topk
+  std::vector<c10::Half> tail;  // rows; empty but in tiers topk and hybrid
+  std::vector<int32_t> drawn;   // rows draws, kNoLabel = none; empty but in tier hybrid
   /// Rows without labels, to be filled.
   ShardLabels(const TokenRuns& of, const LabelFingerprint& fingerprint);
   ShardLabels(uint64_t tokens, const LabelFingerprint& fingerprint)
@@ -100,9 +106,13 @@ class LabelCache {
   std::optional<std::pair<uint64_t, uint64_t>> first_gap(size_t shard, uint64_t begin, uint64_t count) const;
   /// k() draws a token (kNoLabel where none), equal ids side by side, the most drawn first. Needs tier sample.
   void read_draws(size_t shard, uint64_t begin, uint64_t count, int64_t* id) const;
-  /// k() ids a token (kNoLabel where none), their log-probabilities, and the log of the rest, as they are stored: with
-  /// code q8 they add up to 1 but for its rounding. Needs a tier with probabilities.
+  /// k() ids a token (kNoLabel where none), their log-probabilities, and the log of the rest, as they are stored: codes
+  /// add up to 1 but for their rounding. Needs a tier with probabilities.
   void read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail) const;
+  /// The same and the draws of the rest, fingerprint().draws a token in ascending order (kNoLabel where there is no
+  /// rest, or no label). Needs tier hybrid.
+  void read_hybrid(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail,
+                   int64_t* drawn) const;
   uint64_t labelled() const;  // tokens that have a label
   uint64_t bytes() const;     // of all files
 
@@ -142,10 +152,13 @@ int64_t labels_below(const std::vector<const LabelCache*>& caches);
 /// Teacher labels of every position of a batch: int64 [B, T]; kIgnoredLabel where there is none. caches[d] belongs to
 /// domain d of the batch's spans; nullptr = that domain has no labels.
 at::Tensor lookup_labels(const std::vector<const LabelCache*>& caches, const Batch& batch);
-/// The same with probabilities, [B T, K]; ids kIgnoredLabel where there is none. All caches have the same k. With code
-/// q8 the probabilities of a token and its tail are divided by their sum.
+/// The same with probabilities, [B T, K]; ids kIgnoredLabel where there is none. All caches have the same k. Coded
+/// probabilities of a token and its tail are divided by their sum.
 TopK lookup_top_k(const std::vector<const LabelCache*>& caches, const Batch& batch);
 /// Draws as shares (src/tensors/draws.h), [B T, K]. All caches are of tier sample and have as many draws.
 TopK lookup_draws(const std::vector<const LabelCache*>& caches, const Batch& batch);
+/// The ids with their probabilities, and the draws of the rest with their shares of it (src/tensors/draws.h), [B T, K +
+/// draws]. All caches are of tier hybrid with the same k and draws.
+TopK lookup_hybrid(const std::vector<const LabelCache*>& caches, const Batch& batch);
 
 }  // namespace coppice

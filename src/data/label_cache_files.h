@@ -72,8 +72,9 @@ class LabelFile {
   TokenRuns check() const;
   /// k ids a row of rows [row, row + count), kNoLabel where none.
   void read_ids(uint64_t row, uint64_t count, int64_t* out) const;
-  /// The same with their log-probabilities, k a row, and the log of the rest (in tier top1_prob untouched).
-  void read_top_k(uint64_t row, uint64_t count, int64_t* id, float* logp, float* tail) const;
+  /// The same with their log-probabilities, k a row, and the log of the rest (in tier top1_prob untouched); of tier
+  /// hybrid the draws of the rest as well, where they are wanted.
+  void read_top_k(uint64_t row, uint64_t count, int64_t* id, float* logp, float* tail, int64_t* drawn = nullptr) const;
 
  private:
   TokenRuns check_codes() const;
@@ -84,9 +85,8 @@ class LabelFile {
   void check_mass(double mass, uint64_t token) const;
   /// The different ids of each row of several draws, through the library: visit(row, ids) in order.
   void scan_draws(const std::function<void(uint64_t row, std::span<const DrawnId> drawn)>& visit) const;
-  /// Rows of a coded file: visit(id, logp, tail) of k ids in order.
-  void read_codes(uint64_t row, uint64_t count,
-                  const std::function<void(const int64_t* id, const float* logp, float tail)>& visit) const;
+  /// Rows of a coded file in order.
+  void read_codes(uint64_t row, uint64_t count, const std::function<void(const LabelRow& label)>& visit) const;
 
   std::string path_;
   LabelFingerprint fingerprint_;

@@ -110,9 +110,10 @@ void LabelCacheWriter::write(size_t shard, const ShardLabels& labels) {
   COPPICE_CHECK(labels.k == fingerprint.k && labels.id.size() == num_ids,
                 fmt::format("{} labels of {} ids for {} tokens of {}", labels.id.size(), labels.k, rows, info.name));
   COPPICE_CHECK(labels.logp.size() == (fingerprint.has_logp() ? num_ids : 0) &&
-                    labels.tail.size() == (fingerprint.has_tail() ? rows : 0),
-                fmt::format("{} log-probabilities and {} tails for {} labels of {}", labels.logp.size(),
-                            labels.tail.size(), num_ids, info.name));
+                    labels.tail.size() == (fingerprint.has_tail() ? rows : 0) &&
+                    labels.drawn.size() == rows * static_cast<uint64_t>(fingerprint.draws),
+                fmt::format("{} log-probabilities, {} tails and {} draws for {} labels of {}", labels.logp.size(),
+                            labels.tail.size(), labels.drawn.size(), num_ids, info.name));
   const PackedLabels packed = pack_labels(labels, info, fingerprint);
   const std::vector<PackedColumn> columns = packed.columns(fingerprint);
 

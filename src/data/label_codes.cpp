@@ -48,14 +48,17 @@ void normalise(float* logp, uint64_t k, float& tail) {
   tail -= log_sum;
 }
 
-LabelCode::LabelCode(uint64_t k, uint64_t vocab_size) : k_(k), ids_(k, vocab_size), id_bytes_((ids_.bits() + 7) / 8) {}
+LabelCode::LabelCode(uint64_t k, uint64_t draws, uint64_t vocab_size) : k_(k), draws_(draws), ids_(k, vocab_size) {
+  if (draws > 0) rest_.emplace(draws, vocab_size);
+  id_bytes_ = (ids_.bits() + (rest_ ? rest_->bits() : 0) + 7) / 8;
+}
 
-void LabelCode::write(const int32_t* id, const c10::Half* logp, c10::Half tail, uint8_t* row) const {
-  const auto count = static_cast<uint64_t>(std::find(id, id + k_, kNoLabel) - id);
+void LabelCode::write(const GivenLabel& label, uint8_t* row) const {
+  const auto count = static_cast<uint64_t>(std::find(label.id, label.id + k_, kNoLabel) - label.id);
   if (count == 0) return;
-  const std::vector<int> codes = codes_of(logp, count);
+  const std::vector<int> codes = codes_of(label.logp, count);
   std::vector<std::pair<int64_t, int>> sorted(count);
-  for (uint64_t i = 0; i < count; ++i) sorted[i] = {id[i], codes[i]};
+  for (uint64_t i = 0; i < count; ++i) sorted[i] = {label.id[i], codes[i]};
   std::ranges::sort(sorted);
   std::vector<int64_t> sorted_id(count);
   uint8_t* const code = row + id_bytes_;
@@ -65,34 +68,63 @@ void LabelCode::write(const int32_t* id, const c10::Half* logp, c10::Half tail, 
     COPPICE_CHECK(i == 0 || sorted_id[i - 1] < sorted_id[i], "an id stands twice in a label");
   }
   ids_.write(sorted_id, row, 0);
-  const auto left = static_cast<float>(tail);
-  code[k_] = static_cast<uint8_t>(left == kNothing ? kNoTail : code_of(left, kLeastTail));
+  const auto tail = static_cast<float>(label.tail);
+  code[k_] = static_cast<uint8_t>(tail == kNothing ? kNoTail : code_of(tail, kLeastTail));
+  if (!rest_) return;
+  std::vector<int64_t> drawn;
+  if (label.drawn[0] != kNoLabel) drawn.assign(label.drawn, label.drawn + draws_);
+  std::ranges::sort(drawn);
+  COPPICE_CHECK(drawn.empty() == (tail == kNothing), "draws of nothing, or no draws of what is left over");
+  for (const int64_t id : drawn)
+    COPPICE_CHECK(!std::ranges::binary_search(sorted_id, id), "a draw of the rest is none of the rest");
+  rest_->write(drawn, row, ids_.bits());
 }
 
-const char* LabelCode::read(const uint8_t* row, int64_t* id, float* logp, float* tail) const {
-  std::fill_n(id, k_, int64_t{kNoLabel});
-  std::fill_n(logp, k_, kNothing);
-  *tail = kNothing;
+/// The ids and draws, in order; what is wrong with them.
+const char* LabelCode::read_ids(const uint8_t* row, uint64_t* count, LabelRow& label) const {
   sorted_.resize(k_);
-  const auto count = ids_.read(row, 0, sorted_.data());
-  if (!count) return "its ids are out of order or outside the vocabulary";
-  for (uint64_t i = 1; i < *count; ++i)
+  const auto ids = ids_.read(row, 0, sorted_.data());
+  if (!ids) return "its ids are out of order or outside the vocabulary";
+  *count = *ids;
+  for (uint64_t i = 1; i < *ids; ++i)
     if (sorted_[i - 1] == sorted_[i]) return "an id stands twice in it";
-  if (const uint64_t unused = 8 * id_bytes_ - ids_.bits(); unused > 0 && row[id_bytes_ - 1] >> (8 - unused) != 0)
-    return "it holds more than its ids";
-  const uint8_t* const code = row + id_bytes_;
-  if (std::any_of(code + *count, code + k_ + (*count == 0), [](uint8_t value) { return value != 0; }))
-    return "it holds probabilities of no ids";
-  if (*count == 0) return nullptr;
-  std::array<uint64_t, kLeast + 2> place{};  // of the ids of a code: behind those of smaller ones
-  for (uint64_t i = 0; i < *count; ++i) ++place[code[i] + 1U];
-  for (size_t value = 1; value < place.size(); ++value) place[value] += place[value - 1];
-  for (uint64_t i = 0; i < *count; ++i) {
-    const uint64_t at = place[code[i]]++;
-    id[at] = sorted_[i];
-    logp[at] = logp_of(code[i]);
+  uint64_t bits = ids_.bits();
+  if (rest_) {
+    const auto drawn = rest_->read(row, bits, label.drawn);
+    bits += rest_->bits();
+    if (!drawn || (*drawn != 0 && *drawn != draws_))
+      return "its draws are out of order, too few or outside the vocabulary";
+    if ((*drawn == 0) != (*ids == 0 || row[id_bytes_ + k_] == kNoTail))
+      return "it has draws of nothing, or none of what its ids leave over";
+    const auto end = sorted_.begin() + static_cast<std::ptrdiff_t>(*ids);
+    for (uint64_t i = 0; i < *drawn; ++i)
+      if (std::binary_search(sorted_.begin(), end, label.drawn[i])) return "a draw of the rest is one of its ids";
+    if (*drawn == 0) std::fill_n(label.drawn, draws_, int64_t{kNoLabel});
   }
-  if (code[k_] != kNoTail) *tail = logp_of(code[k_]);
+  if (const uint64_t unused = 8 * id_bytes_ - bits; unused > 0 && row[id_bytes_ - 1] >> (8 - unused) != 0)
+    return "it holds more than its ids";
+  return nullptr;
+}
+
+const char* LabelCode::read(const uint8_t* row, LabelRow& label) const {
+  std::fill_n(label.id, k_, int64_t{kNoLabel});
+  std::fill_n(label.logp, k_, kNothing);
+  label.tail = kNothing;
+  uint64_t count = 0;
+  if (const char* complaint = read_ids(row, &count, label)) return complaint;
+  const uint8_t* const code = row + id_bytes_;
+  if (std::any_of(code + count, code + k_ + (count == 0), [](uint8_t value) { return value != 0; }))
+    return "it holds probabilities of no ids";
+  if (count == 0) return nullptr;
+  std::array<uint64_t, kLeast + 2> place{};  // of the ids of a code: behind those of smaller ones
+  for (uint64_t i = 0; i < count; ++i) ++place[code[i] + 1U];
+  for (size_t value = 1; value < place.size(); ++value) place[value] += place[value - 1];
+  for (uint64_t i = 0; i < count; ++i) {
+    const uint64_t at = place[code[i]]++;
+    label.id[at] = sorted_[i];
+    label.logp[at] = logp_of(code[i]);
+  }
+  if (code[k_] != kNoTail) label.tail = logp_of(code[k_]);
   return nullptr;
 }
 

@@ -108,23 +108,34 @@ void LabelFile::finish_checks() {
   if (counts_) counts_->finish_checks();
 }
 
-void LabelFile::read_codes(uint64_t row, uint64_t count,
-                           const std::function<void(const int64_t*, const float*, float)>& visit) const {
-  std::vector<int64_t> id(k_);
-  std::vector<float> logp(k_);
-  float tail = 0;
+namespace {
+
+/// Room for one label.
+struct LabelRoom {
+  std::vector<int64_t> id, drawn;
+  std::vector<float> logp;
+  LabelRow row;
+  explicit LabelRoom(const LabelFingerprint& fingerprint)
+      : id(static_cast<size_t>(fingerprint.k)),
+        drawn(static_cast<size_t>(fingerprint.draws)),
+        logp(id.size()),
+        row{.id = id.data(), .logp = logp.data(), .tail = 0, .drawn = drawn.data()} {}
+};
+
+}  // namespace
+
+void LabelFile::read_codes(uint64_t row, uint64_t count, const std::function<void(const LabelRow&)>& visit) const {
+  LabelRoom label(fingerprint_);
   codes_->read(row, count, [&](uint64_t rows, const uint8_t* bytes) {
     for (uint64_t i = 0; i < rows; ++i, bytes += code_->row_bytes()) {
-      COPPICE_CHECK(code_->read(bytes, id.data(), logp.data(), &tail) == nullptr,
-                    path_ + " holds other codes than when it was opened");
-      visit(id.data(), logp.data(), tail);
+      COPPICE_CHECK(code_->read(bytes, label.row) == nullptr, path_ + " holds other codes than when it was opened");
+      visit(label.row);
     }
   });
 }
 
 void LabelFile::read_ids(uint64_t row, uint64_t count, int64_t* out) const {
-  if (codes_)
-    return read_codes(row, count, [&](const int64_t* id, const float*, float) { out = std::copy_n(id, k_, out); });
+  if (codes_) return read_codes(row, count, [&](const LabelRow& label) { out = std::copy_n(label.id, k_, out); });
   if (counts_ == nullptr) {
     ids_->read(row, count, out);
   } else {
@@ -138,12 +149,13 @@ void LabelFile::read_ids(uint64_t row, uint64_t count, int64_t* out) const {
   std::replace(out, out + count * k_, none_, int64_t{kNoLabel});
 }
 
-void LabelFile::read_top_k(uint64_t row, uint64_t count, int64_t* id, float* logp, float* tail) const {
+void LabelFile::read_top_k(uint64_t row, uint64_t count, int64_t* id, float* logp, float* tail, int64_t* drawn) const {
   if (codes_)
-    return read_codes(row, count, [&](const int64_t* of_id, const float* of_logp, float of_tail) {
-      id = std::copy_n(of_id, k_, id);
-      logp = std::copy_n(of_logp, k_, logp);
-      *tail++ = of_tail;
+    return read_codes(row, count, [&](const LabelRow& label) {
+      id = std::copy_n(label.id, k_, id);
+      logp = std::copy_n(label.logp, k_, logp);
+      *tail++ = label.tail;
+      if (drawn != nullptr) drawn = std::copy_n(label.drawn, fingerprint_.draws, drawn);
     });
   read_ids(row, count, id);
   logp_->read(row, count, logp);
@@ -206,20 +218,18 @@ void LabelFile::check_mass(double mass, uint64_t token) const {
 TokenRuns LabelFile::check_codes() const {
   BareTokens bare(table_);
   codes_->scan([&](uint64_t first, uint64_t rows, const uint8_t* bytes) {
-    std::vector<int64_t> id(k_);
-    std::vector<float> logp(k_);
-    float tail = 0;
+    LabelRoom label(fingerprint_);
     for (uint64_t row = first; row < first + rows; ++row, bytes += code_->row_bytes()) {
       const uint64_t token = bare.token_of(row);
-      if (const char* complaint = code_->read(bytes, id.data(), logp.data(), &tail))
+      if (const char* complaint = code_->read(bytes, label.row))
         throw UserError::bad_file(
             path_, fmt::format("{}: the label of token {} is none: {}", kCodesDataset, token, complaint));
-      if (id[0] == kNoLabel) {
+      if (label.id[0] == kNoLabel) {
         bare.add(token, token + 1);
         continue;
       }
-      double mass = std::exp(tail);
-      for (const float value : logp) mass += std::exp(value);
+      double mass = std::exp(label.row.tail);
+      for (const float value : label.logp) mass += std::exp(value);
       check_mass(mass, token);
     }
   });

@@ -56,7 +56,8 @@ Json LabelFingerprint::to_json() const {
                {"compute_dtype", compute_dtype},
                {"teacher_mode", "eval"}};
   if (code != LabelFingerprint().code) json["code"] = code;
-  if (has_draws()) json["draw_seed"] = draw_seed;
+  if (has_tail_draws()) json["draws"] = draws;
+  if (is_drawn()) json["draw_seed"] = draw_seed;
   return json;
 }
 
@@ -73,15 +74,18 @@ LabelFingerprint LabelFingerprint::from_json(const Json& json, const std::string
                                .overlap = static_cast<int64_t>(unsigned_at(json, "overlap", path)),
                                .compute_dtype = string_at(json, "compute_dtype", path)};
   if (json.contains("code")) fingerprint.code = string_at(json, "code", path);
-  if (fingerprint.has_draws()) fingerprint.draw_seed = unsigned_at(json, "draw_seed", path);
+  if (fingerprint.has_tail_draws()) fingerprint.draws = static_cast<int64_t>(unsigned_at(json, "draws", path));
+  if (fingerprint.is_drawn()) fingerprint.draw_seed = unsigned_at(json, "draw_seed", path);
   const bool known = (fingerprint.tier == "top1" || fingerprint.has_logp() || fingerprint.has_draws()) &&
-                     (fingerprint.code == "f16" || (fingerprint.is_coded() && fingerprint.tier == "topk"));
+                     (fingerprint.code == "f16" || (fingerprint.code == "q8" && fingerprint.tier == "topk")) &&
+                     (fingerprint.has_tail_draws() ? fingerprint.draws >= 1 && fingerprint.draws <= kMaxDraws
+                                                   : fingerprint.draws == 0);
   const int64_t most_ids = fingerprint.has_tail() ? fingerprint.vocab_size : fingerprint.has_draws() ? kMaxDraws : 1;
   if (!known || fingerprint.vocab_size <= 0 || fingerprint.vocab_size >= (int64_t{1} << 24) || fingerprint.k < 1 ||
       fingerprint.k > most_ids || !(fingerprint.temperature > 0))
     throw UserError::bad_file(
-        path, fmt::format("labels of tier '{}' with code '{}', k {}, temperature {} and a vocabulary of {}",
-                          printable(fingerprint.tier), printable(fingerprint.code), fingerprint.k,
+        path, fmt::format("labels of tier '{}' with code '{}', k {}, draws {}, temperature {} and a vocabulary of {}",
+                          printable(fingerprint.tier), printable(fingerprint.code), fingerprint.k, fingerprint.draws,
                           fingerprint.temperature, fingerprint.vocab_size));
   return fingerprint;
 }
@@ -95,7 +99,8 @@ uint32_t none_of(IdPacking packing) {
 }
 
 LabelCode label_code(const LabelFingerprint& fingerprint) {
-  return {static_cast<uint64_t>(fingerprint.k), static_cast<uint64_t>(fingerprint.vocab_size)};
+  return {static_cast<uint64_t>(fingerprint.k), static_cast<uint64_t>(fingerprint.draws),
+          static_cast<uint64_t>(fingerprint.vocab_size)};
 }
 
 uint64_t label_row_bytes(const LabelFingerprint& fingerprint) {

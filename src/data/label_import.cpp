@@ -4,8 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -16,6 +14,7 @@
 #include "src/data/label_cache_writer.h"
 #include "src/data/label_checks.h"
 #include "src/data/label_line.h"
+#include "src/data/store_label.h"
 #include "src/text/file_endings.h"
 
 namespace coppice {
@@ -122,64 +121,6 @@ struct NewCache {
   }
 };
 
-struct StoredToken {
-  int64_t first = kNoLabel;  // its most probable id
-  uint64_t padded = 0;       // ids of a padded output table, left out
-};
-
-/// Adds the labels of one token, where it has some.
-StoredToken store_token(const LinePlace& line, const LabelFingerprint& fingerprint, const TokenLabels& given,
-                        uint64_t token, ShardLabels& labels) {
-  StoredToken stored;
-  if (given.choices.empty()) return stored;
-  const auto k = static_cast<size_t>(fingerprint.k);
-  const uint64_t row = labels.append({token, token + 1});
-  double mass = 0, rest = 0;  // of the ids that are kept, of those that are left out
-  size_t kept = 0;
-  for (const LabelChoice& choice : given.choices) {
-    if (choice.id < 0 || choice.id >= fingerprint.vocab_size + kPaddedRows)
-      line.refuse(fmt::format("id {} is outside the vocabulary of {}",
-                              choice.id < 0 ? "that is no whole number from 0 on" : std::to_string(choice.id),
-                              fingerprint.vocab_size));
-    if (choice.id >= fingerprint.vocab_size || kept == k) {
-      stored.padded += choice.id >= fingerprint.vocab_size;
-      rest += std::exp(choice.logp);
-      continue;
-    }
-    for (size_t other = 0; other < kept; ++other)
-      if (labels.id[row * k + other] == choice.id) line.refuse(fmt::format("id {} stands twice at a token", choice.id));
-    labels.id[row * k + kept] = static_cast<int32_t>(choice.id);
-    if (fingerprint.has_logp()) labels.logp[row * k + kept] = static_cast<float>(choice.logp);
-    mass += std::exp(choice.logp);
-    ++kept;
-  }
-  stored.first = labels.id[row * k];
-  if (!fingerprint.has_tail() || kept == 0) return stored;
-  const double missing = given.has_tail ? std::exp(given.tail) + rest : std::max(0.0, 1 - mass);
-  labels.tail[row] = static_cast<float>(given.has_tail && rest == 0 ? given.tail
-                                        : missing > 0               ? std::log(missing)
-                                                                    : -std::numeric_limits<double>::infinity());
-  return stored;
-}
-
-/// The same of draws: all of them or none. To leave out one that is no id of ours would favour the others.
-StoredToken store_draws(const LinePlace& line, const LabelFingerprint& fingerprint, const TokenLabels& given,
-                        uint64_t token, ShardLabels& labels) {
-  StoredToken stored;
-  if (given.choices.empty()) return stored;
-  const uint64_t row = labels.append({token, token + 1}), k = given.choices.size();
-  for (uint64_t i = 0; i < k; ++i) {
-    const int64_t id = given.choices[i].id;
-    if (id < 0 || id >= fingerprint.vocab_size)
-      line.refuse(fmt::format("draw {} is outside the vocabulary of {}",
-                              id < 0 ? "that is no whole number from 0 on" : std::to_string(id),
-                              fingerprint.vocab_size));
-    labels.id[row * k + i] = static_cast<int32_t>(id);
-  }
-  stored.first = labels.id[row * k];
-  return stored;
-}
-
 class Import {
  public:
   Import(const std::filesystem::path& input, const TokenShards& shards, const LabelFingerprint& fingerprint,
@@ -193,7 +134,7 @@ class Import {
         cache_(cache),
         writer_(cache_.temporary, shards, fingerprint),
         place_check_(shards, options) {
-    COPPICE_CHECK(options.format == "coppice" || !fingerprint.has_draws(), "draws in format " + options.format);
+    COPPICE_CHECK(options.format == "coppice" || !fingerprint.is_drawn(), "draws in format " + options.format);
     for (size_t shard = 0; shard < held_.size(); ++shard) expected_.push_back(shards.document_ends(shard).size());
   }
 
@@ -281,8 +222,7 @@ class Import {
     for (size_t i = 0; i < part.count; ++i) {
       const TokenLabels& token = given.labels[part.given + i];
       if (given.has_logp) mass.add(line_, token);
-      const StoredToken stored = (fingerprint_.has_draws() ? store_draws : store_token)(
-          line_, fingerprint_, token, place->begin + part.at + i, labels);
+      const StoredToken stored = store_label(line_, fingerprint_, token, place->begin + part.at + i, labels);
       transfer_.padded_ids += stored.padded;
       first_choice[i] = stored.first;
       labelled += first_choice[i] != kNoLabel;

@@ -39,7 +39,7 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
   const LabelCacheSummary summary = summarise_labels(folder);
   const LabelFingerprint& fingerprint = summary.fingerprint;
   const LabelCache cache(folder, shards, fingerprint, LabelCoverage::some);
-  const auto k = static_cast<size_t>(fingerprint.k);
+  const auto k = static_cast<size_t>(fingerprint.k), draws = static_cast<size_t>(fingerprint.draws);
   if (output.has_parent_path()) make_folder(output.parent_path());
   ByteSink file(output, output.string().ends_with(".zst") ? ByteSink::Coding::zstd : ByteSink::Coding::plain);
   OrderedJson header = {{"format", kLabelHeaderFormat},
@@ -60,7 +60,10 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
       shards.read(shard, begin, count, tokens.data());
       std::vector<int64_t> id(count * k);
       std::vector<float> logp(count * k), tail(count);
-      if (fingerprint.has_logp()) {
+      std::vector<int64_t> drawn(count * draws);
+      if (fingerprint.has_tail_draws()) {
+        cache.read_hybrid(shard, begin, count, id.data(), logp.data(), tail.data(), drawn.data());
+      } else if (fingerprint.has_logp()) {
         cache.read_top_k(shard, begin, count, id.data(), logp.data(), tail.data());
       } else if (fingerprint.has_draws()) {
         cache.read_draws(shard, begin, count, id.data());
@@ -76,7 +79,7 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
       const char* const ids_key = fingerprint.has_draws() ? "draws" : "top_ids";
       OrderedJson line = {
           {"doc", fmt::format("{:016x}", document_id)}, {"tokens", tokens}, {ids_key, OrderedJson::array()}};
-      OrderedJson logps = OrderedJson::array(), tails = OrderedJson::array();
+      OrderedJson logps = OrderedJson::array(), tails = OrderedJson::array(), tail_draws = OrderedJson::array();
       for (uint64_t i = 0; i < count; ++i) {
         OrderedJson ids = OrderedJson::array(), values = OrderedJson::array();
         for (size_t j = i * k; j < (i + 1) * k && id[j] >= 0; ++j) {
@@ -87,9 +90,12 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
         line[ids_key].push_back(std::move(ids));
         logps.push_back(std::move(values));
         tails.push_back(number_json(tail[i]));
+        tail_draws.push_back(OrderedJson::array());
+        for (size_t j = i * draws; j < (i + 1) * draws && drawn[j] >= 0; ++j) tail_draws.back().push_back(drawn[j]);
       }
       if (fingerprint.has_logp()) line["top_logprobs"] = std::move(logps);
       if (fingerprint.has_tail()) line["tail_logprobs"] = std::move(tails);
+      if (fingerprint.has_tail_draws()) line["tail_draws"] = std::move(tail_draws);
       file.write(line.dump() + "\n");
       ++transfer.documents;
       transfer.tokens += count;

@@ -5,9 +5,11 @@
 // top_ids[i] is the choice for the token after tokens[i], most probable first; an empty list = no label. top_logprobs
 // is left out in tier top1; tail_logprobs, the log of what the ids leave over, may be left out (then it is what is
 // missing to 1) and may hold null for nothing. In tier sample "draws" stands for all three: a token's K draws in any
-// order, equal ids as often as they were drawn, or an empty list. "doc", 16 hex digits of the id's XXH3-64, stands for
-// "id" where only that is known: token shards keep no more. A first line of another kind, which our export writes and
-// others may leave out, says where the labels come from and how they were made:
+// order, equal ids as often as they were drawn, or an empty list. In tier hybrid "tail_draws" stands beside the three:
+// a token's draws of what its ids leave over, none of these ids, or an empty list where that is nothing. "doc", 16 hex
+// digits of the id's XXH3-64, stands for "id" where only that is known: token shards keep no more. A first line of
+// another kind, which our export writes and others may leave out, says where the labels come from and how they were
+// made:
 //   {"format": "coppice.labels.jsonl", "version": 1, "domain": "prose", "fingerprint": {"teacher_sha256": ..., "tier":
 //   "topk", "k": 2, ...}, "near_ties": [4]}
 #pragma once

@@ -121,16 +121,28 @@ uint64_t document_of(const LinePlace& place, const Json& object) {
 
 namespace {
 
+/// Draws at a token: all or none.
+void check_count(const LinePlace& place, const char* name, size_t found, int64_t draws) {
+  if (found != 0 && found != static_cast<size_t>(draws))
+    place.refuse(
+        fmt::format("\"{}\" holds {} ids at a token, expected {} (draws = {}) or none", name, found, draws, draws));
+}
+
 LabelLine read_draws(const LinePlace& place, const Json& object, const LabelFingerprint& fingerprint) {
   LabelLine line{.tokens = tokens_of(list_of(place, object, "tokens")), .labels = {}};
   for (const Json& draws : list_of(place, object, "draws", line.tokens.size())) {
     TokenLabels& token = line.labels.emplace_back();
     token.choices = choices_of(place, draws, nullptr, "draws");
-    if (!token.choices.empty() && token.choices.size() != static_cast<size_t>(fingerprint.k))
-      place.refuse(fmt::format("\"draws\" holds {} ids at a token, expected {} (draws = {}) or none",
-                               token.choices.size(), fingerprint.k, fingerprint.k));
+    check_count(place, "draws", token.choices.size(), fingerprint.k);
   }
   return line;
+}
+
+std::vector<int64_t> tail_draws_of(const LinePlace& place, const Json& draws, const LabelFingerprint& fingerprint) {
+  std::vector<int64_t> ids;
+  for (const LabelChoice& choice : choices_of(place, draws, nullptr, "tail_draws")) ids.push_back(choice.id);
+  check_count(place, "tail_draws", ids.size(), fingerprint.draws);
+  return ids;
 }
 
 }  // namespace
@@ -146,6 +158,7 @@ LabelLine read_label_lists(const LinePlace& place, const Json& object, const Lab
   const Json* tails = fingerprint.has_tail() && object.contains("tail_logprobs")
                           ? &list_of(place, object, "tail_logprobs", count)
                           : nullptr;
+  const Json* drawn = fingerprint.has_tail_draws() ? &list_of(place, object, "tail_draws", count) : nullptr;
   for (size_t i = 0; i < count; ++i) {
     if (ids[i].is_array() && ids[i].size() > k)
       place.refuse(
@@ -158,6 +171,7 @@ LabelLine read_label_lists(const LinePlace& place, const Json& object, const Lab
       if (static_cast<float>(static_cast<c10::Half>(static_cast<float>(token.choices[j].logp))) >
           static_cast<float>(static_cast<c10::Half>(static_cast<float>(token.choices[j - 1].logp))))
         place.refuse("log-probabilities are not in descending order");
+    if (drawn != nullptr) token.drawn = tail_draws_of(place, (*drawn)[i], fingerprint);
     if (tails == nullptr) continue;
     token.has_tail = true;
     token.tail = tail_of(place, (*tails)[i]);

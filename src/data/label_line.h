@@ -29,6 +29,7 @@ struct TokenLabels {
   std::vector<LabelChoice> choices;  // most probable first, draws in any order; of format vllm any number of them
   bool has_tail = false;             // it was given
   double tail = 0;                   // log of what the choices leave over, -infinity = nothing
+  std::vector<int64_t> drawn;        // of that, in any order; in tier hybrid
 };
 
 struct LabelLine {
@@ -40,7 +41,7 @@ struct LabelLine {
 /// The hash of the document's id: "id", a string or a number as the corpus has it, or "doc".
 uint64_t document_of(const LinePlace& place, const Json& object);
 /// Our own lists, to the letter: lists of one length, at most k ids a token, log-probabilities in descending order when
-/// the tier has them; of draws k or none.
+/// the tier has them; of draws as many as it has, or none.
 LabelLine read_label_lists(const LinePlace& place, const Json& object, const LabelFingerprint& fingerprint);
 /// What vLLM gives: prompt_token_ids and prompt_logprobs, or our lists with any number of ids in any order, null for no
 /// label.

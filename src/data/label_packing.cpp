@@ -114,11 +114,14 @@ void for_each_place(const LabelTable& table, const std::vector<Stretch>& stretch
 void pack_codes(const ShardLabels& labels, const std::vector<Stretch>& stretches, const LabelFingerprint& fingerprint,
                 PackedLabels& packed) {
   const LabelCode code = label_code(fingerprint);
-  const auto k = static_cast<uint64_t>(fingerprint.k);
+  const auto k = static_cast<uint64_t>(fingerprint.k), draws = static_cast<uint64_t>(fingerprint.draws);
   packed.codes.assign(packed.table.rows() * code.row_bytes(), 0);
   for_each_place(packed.table, stretches, [&](uint64_t row, uint64_t count, uint64_t place) {
     for (uint64_t i = 0; i < count; ++i)
-      code.write(labels.id.data() + (row + i) * k, labels.logp.data() + (row + i) * k, labels.tail[row + i],
+      code.write({.id = labels.id.data() + (row + i) * k,
+                  .logp = labels.logp.data() + (row + i) * k,
+                  .tail = labels.tail[row + i],
+                  .drawn = labels.drawn.data() + (row + i) * draws},
                  packed.codes.data() + (place + i) * code.row_bytes());
   });
 }

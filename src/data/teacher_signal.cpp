@@ -12,7 +12,9 @@ TeacherSignal stored_signal(const std::vector<const LabelCache*>& caches, const 
   TeacherSignal signal{.labels_below = labels_below(caches)};
   at::Tensor label_BT;
   if (reads_some_ids(request.loss)) {
-    signal.top = request.loss == "sample" ? lookup_draws(caches, batch) : lookup_top_k(caches, batch);
+    signal.top = request.loss == "sample"   ? lookup_draws(caches, batch)
+                 : request.loss == "hybrid" ? lookup_hybrid(caches, batch)
+                                            : lookup_top_k(caches, batch);
     label_BT = signal.top.id_NK.select(1, 0).reshape(batch.token_BT.sizes());
   } else {
     label_BT = signal.label_BT = lookup_labels(caches, batch);

@@ -14,24 +14,26 @@
 
 namespace coppice {
 
-/// Losses that read some ids of each token with their shares.
-inline bool reads_some_ids(const std::string& loss) {
-  return loss == "top_k" || loss == "decoupled_top_k" || loss == "sample";
+/// Losses that read the most probable ids of each token, draws from its distribution, or both: ids with their shares.
+inline bool reads_top_k(const std::string& loss) {
+  return loss == "top_k" || loss == "decoupled_top_k" || loss == "hybrid";
 }
+inline bool reads_draws(const std::string& loss) { return loss == "sample" || loss == "hybrid"; }
+inline bool reads_some_ids(const std::string& loss) { return reads_top_k(loss) || reads_draws(loss); }
 
 /// What a loss asks a teacher for.
 struct SignalRequest {
   std::string loss = "labels";         // labels, one that reads some ids, or one that reads the whole distribution
-  int64_t top_k = 64;                  // ids a token of losses top_k and decoupled_top_k, from a live teacher
+  int64_t top_k = 64;                  // ids a token of losses that read them, from a live teacher
   double temperature = 1;              // of its probabilities
   std::vector<int64_t> hidden_layers;  // counted from 1, whose outputs are compared; empty: none
-  at::Tensor draw_number_NR = {};      // of loss sample, from a live teacher: draw_numbers() of the batch
+  at::Tensor draw_number_NR = {};      // of losses that read draws, from a live teacher: draw_numbers() of the batch
 };
 
 /// What a loss does not need is undefined. B rows of T tokens, D and E widths, V vocabulary.
 struct TeacherSignal {
   at::Tensor label_BT;               // loss labels: int64, below 0 = none
-  TopK top;                          // losses that read some ids (of sample the shares of its draws), one row a token
+  TopK top;                          // losses that read some ids (draws with their shares), one row a token
   at::Tensor hidden_NE;              // losses kl, reverse_kl, jsd: the teacher's final hidden states and
   at::Tensor head_VE;                // its output table
   std::vector<at::Tensor> layer_ND;  // what leaves each of hidden_layers

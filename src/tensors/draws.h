@@ -1,5 +1,6 @@
 // Ids drawn from softmax(logits / temperature) in place of the whole distribution: what they say of it is unbiased,
-// however few they are (random sampling KD, arXiv 2503.16870). N rows, R draws a row, V vocabulary, q the teacher's
+// however few they are (random sampling KD, arXiv 2503.16870). With the k most probable ids beside them, which are
+// known exactly, draws are needed of the rest alone. N rows, R draws a row, K ids, V vocabulary, q the teacher's
 // probabilities, p the student's, tau the temperature of both.
 #pragma once
 
@@ -31,9 +32,23 @@ TopK shares_of_draws(const at::Tensor& id_NR);
 /// The same of rows that stand in the order of count_draws already, equal ids side by side.
 TopK shares_of_ordered_draws(const at::Tensor& id_NR);
 
-/// (1 - w) ce + w tau^2 (mean over the draws of -log p[id]) + z_loss lse^2 for the training step, as
-/// mixed_cross_entropy_step. Over the draws its mean is tau^2 times the cross-entropy of q and p, and the mean of its
-/// gradient that of tau^2 KL(q, p).
+/// The head of a distribution, and what is drawn of the rest.
+struct HeadAndDraws {
+  TopK top;             // as top_k() gives it
+  at::Tensor drawn_NR;  // int64, ascending; all below 0 where nothing is left over
+};
+/// Draw j is taken from the j-th of R equal parts of the rest's probability, ids in their order: where uniform_NR
+/// (float64 in [0, 1)) says, (j + u) / R of the way. So an id is drawn R q / q_rest times on average, always by less
+/// than two more or fewer. Depends on its own row alone. `facts`, when given, are added to.
+HeadAndDraws top_k_and_draws(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t k, double temperature,
+                             const at::Tensor& uniform_NR, TopFacts* facts = nullptr);
+/// Both as one distribution, [N, K + R]: log q of the k ids, then log(q_rest count / R) of each different id drawn,
+/// nothing left over. On average over the draws it is q.
+TopK shares_of_head_and_draws(const HeadAndDraws& both);
+
+/// (1 - w) ce + w tau^2 (- sum of share log p[id]) + z_loss lse^2 for the training step, as mixed_cross_entropy_step.
+/// Over the draws its mean is tau^2 times the cross-entropy of q and p, and the mean of its gradient that of tau^2
+/// KL(q, p).
 LinearLoss drawn_cross_entropy_step(const HeadRows& rows, const TopK& shares, double teacher_weight, double temperature,
                                     double z_loss);
 

@@ -61,17 +61,20 @@ int main(int argc, char** argv) {
     const uint64_t tokens = shards.shards()[0].tokens;
     const LabelFingerprint top_1_tier{.vocab_size = config.vocab_size},
         top_k_tier{.vocab_size = config.vocab_size, .tier = "topk", .k = flags["top-k"]},
-        sample_tier{.vocab_size = config.vocab_size, .tier = "sample", .k = flags["draws"]};
+        sample_tier{.vocab_size = config.vocab_size, .tier = "sample", .k = flags["draws"]},
+        hybrid_tier{.vocab_size = config.vocab_size, .tier = "hybrid", .k = flags["draws"], .draws = flags["draws"]};
+    LabelFingerprint coded_tier = top_k_tier;
+    coded_tier.code = "q8";
     const auto label = [&](const LabelFingerprint& tier) {
       return label_shard_tier(teacher, shards, 0, rule, tier, {});
     };
     TokenRuns used;
     for (uint64_t begin = 0; begin < tokens; begin += 4 * static_cast<uint64_t>(rule.context))
       used.push_back({begin, std::min(tokens, begin + static_cast<uint64_t>(rule.context))});
-    const auto store = [&](const TokenRuns& wanted) {
+    const auto store = [&](const TokenRuns& wanted, const LabelFingerprint& tier) {
       std::filesystem::remove_all(folder / "labels");
-      LabelCacheWriter(folder / "labels", shards, top_k_tier)
-          .write(0, label_shard_tier(teacher, shards, 0, rule, top_k_tier, {}, wanted));
+      LabelCacheWriter(folder / "labels", shards, tier)
+          .write(0, label_shard_tier(teacher, shards, 0, rule, tier, {}, wanted));
     };
 
     // the first window's labels are the argmax of its logits
@@ -99,12 +102,18 @@ int main(int argc, char** argv) {
         {"label_top_1", [&] { label(top_1_tier); }, tokens},
         {"label_top_k", [&] { label(top_k_tier); }, tokens},
         {"label_sample", [&] { label(sample_tier); }, tokens},
+        {"label_hybrid", [&] { label(hybrid_tier); }, tokens},
         {"store_all",
          [&] {
-           store({{0, tokens}});
+           store({{0, tokens}}, top_k_tier);
          },
          tokens},
-        {"store_used", [&] { store(used); }, count_tokens(used)}};
+        {"store_coded",
+         [&] {
+           store({{0, tokens}}, coded_tier);
+         },
+         tokens},
+        {"store_used", [&] { store(used, top_k_tier); }, count_tokens(used)}};
     std::vector<std::function<void()>> actions;
     for (const Case& measured : cases) actions.push_back(measured.action);
     const auto readings = measure(flags, actions);

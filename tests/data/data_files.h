@@ -149,17 +149,20 @@ struct RawDraws {
   }
 };
 
-/// A cache of one file of two ids a token, out of sixteen, with any rows of codes, honestly hashed and sealed.
+/// A cache of one file of two ids a token, out of sixteen, and draws of the rest, if any, with any rows of codes,
+/// honestly hashed and sealed.
 struct RawCodes {
   std::vector<uint8_t> bytes;
   uint64_t rows = 4, row_bytes = 5;
+  int64_t draws = 0;
 
-  static LabelFingerprint fingerprint(const TokenShards& shards) {
+  static LabelFingerprint fingerprint(const TokenShards& shards, int64_t draws = 0) {
     LabelFingerprint coded = RawLabels::fingerprint(shards);
     coded.vocab_size = 16;
-    coded.tier = "topk";
+    coded.tier = draws > 0 ? "hybrid" : "topk";
     coded.k = 2;
-    coded.code = "q8";
+    coded.draws = draws;
+    if (draws == 0) coded.code = "q8";
     return coded;
   }
 
@@ -178,7 +181,7 @@ struct RawCodes {
     const Json manifest = {{"format", "coppice.labels"},
                            {"version", 4},
                            {"domain", shards.domain()},
-                           {"fingerprint", fingerprint(shards).to_json()},
+                           {"fingerprint", fingerprint(shards, draws).to_json()},
                            {"token_shards", Json::array({shard})},
                            {"shards", Json::array({shard})}};
     write_file_atomically(folder / "manifest.json", seal(manifest));

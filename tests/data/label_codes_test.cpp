@@ -75,13 +75,15 @@ Label random_label(uint64_t k, uint64_t count, int64_t vocab_size, std::mt19937_
 
 std::vector<uint8_t> row_of(const LabelCode& code, const Label& label) {
   std::vector<uint8_t> row(code.row_bytes(), 0);
-  code.write(label.id.data(), label.logp.data(), label.tail, row.data());
+  code.write({.id = label.id.data(), .logp = label.logp.data(), .tail = label.tail, .drawn = nullptr}, row.data());
   return row;
 }
 ReadLabel read_row(const LabelCode& code, uint64_t k, const std::vector<uint8_t>& row) {
   ReadLabel label{.id = std::vector<int64_t>(k), .logp = std::vector<float>(k)};
-  const char* complaint = code.read(row.data(), label.id.data(), label.logp.data(), &label.tail);
+  LabelRow place{.id = label.id.data(), .logp = label.logp.data(), .tail = 0, .drawn = nullptr};
+  const char* complaint = code.read(row.data(), place);
   REQUIRE_MESSAGE(complaint == nullptr, complaint);
+  label.tail = place.tail;
   return label;
 }
 
@@ -106,7 +108,7 @@ ShardLabels labels_of(const TokenRuns& runs, const LabelFingerprint& fingerprint
 TEST_SUITE("unit") {
   TEST_CASE("label codes: a row by hand") {
     // ids 14 and 5 of sixteen with 1/2 and 1/4: -16 log p = 11.09 and 22.18; the ids as in sorted_ids_test
-    const LabelCode code(2, 16);
+    const LabelCode code(2, 0, 16);
     const Label label{.id = {14, 5}, .logp = {std::log(0.5f), std::log(0.25f)}, .tail = std::log(0.25f)};
     REQUIRE(code.row_bytes() == 5);
     const std::vector<uint8_t> row = row_of(code, label);
@@ -125,7 +127,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("label codes: the first id stays the first where others have its byte") {
-    const LabelCode code(3, 16);
+    const LabelCode code(3, 0, 16);
     const auto codes = [&](float first, float second, float third) {
       const std::vector<uint8_t> row =
           row_of(code, {.id = {9, 3, 12}, .logp = {first, second, third}, .tail = kNothing});
@@ -147,7 +149,7 @@ TEST_SUITE("unit") {
     double largest = 0, largest_tied = 0;
     for (const auto& [k, vocab_size] : {std::pair<uint64_t, int64_t>{1, 300}, {4, 4096}, {16, 49'152}, {64, 151'936}}) {
       CAPTURE(k);
-      const LabelCode code(k, static_cast<uint64_t>(vocab_size));
+      const LabelCode code(k, 0, static_cast<uint64_t>(vocab_size));
       for (int round = 0; round < 300; ++round) {
         const uint64_t count = round % 7 == 0 ? 1 + random() % k : k;
         const Label label = random_label(k, count, vocab_size, random);
@@ -187,7 +189,7 @@ TEST_SUITE("unit") {
 
   TEST_CASE(
       "label codes: a small tail is kept, none is told from it, and probabilities add up to 1 where they are used") {
-    const LabelCode code(2, 300);
+    const LabelCode code(2, 0, 300);
     const auto tail_of = [&](float tail) {
       return read_row(code, 2, row_of(code, {.id = {8, 9}, .logp = {-0.1f, -2.3f}, .tail = tail})).tail;
     };
@@ -256,7 +258,7 @@ TEST_SUITE("unit") {
     const TokenShards a(folder.path / "a");
     REQUIRE(a.shards().size() >= 3);
     const LabelFingerprint fingerprint = fingerprint_of(a, 5);
-    const LabelCode code(5, 300);
+    const LabelCode code(5, 0, 300);
     std::vector<ShardLabels> written;
     {
       LabelCacheWriter writer(folder.path / "l", a, fingerprint);
@@ -286,7 +288,11 @@ TEST_SUITE("unit") {
         for (uint64_t token = run.begin; token < run.end; ++token, ++row) {
           known[token] = true;
           std::vector<uint8_t> bytes(code.row_bytes(), 0);
-          code.write(labels.id.data() + 5 * row, labels.logp.data() + 5 * row, labels.tail[row], bytes.data());
+          code.write({.id = labels.id.data() + 5 * row,
+                      .logp = labels.logp.data() + 5 * row,
+                      .tail = labels.tail[row],
+                      .drawn = nullptr},
+                     bytes.data());
           const ReadLabel wanted = read_row(code, 5, bytes);
           CHECK(first[token] == wanted.id[0]);
           CHECK(std::equal(wanted.id.begin(), wanted.id.end(), id.begin() + static_cast<std::ptrdiff_t>(5 * token)));

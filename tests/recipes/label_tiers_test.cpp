@@ -160,4 +160,127 @@ TEST_SUITE("recipe") {
     REQUIRE(imported.code == 0);
     CHECK(weights_of(scratch.path / "runs/given/from_codes") == weights_of(root / "from_codes"));
   }
+
+  TEST_CASE(
+      "label tiers: head and draws serve every loss that their parts do; stored, live, where they lie, as JSONL") {
+    const Scratch scratch("hybrid");
+    write_corpus(scratch.path / "corpus");
+    const std::string tier = "tier = \"hybrid\"\ntop_k = 8\ndraws = 4\n",
+                      of_dense = "teacher = \"dense\"\ncontext = 64\n",
+                      aligned = of_dense + "window_rule = \"aligned\"\ndraw_seed = 7\n", loss = "loss = \"hybrid\"\n",
+                      stored = "labels = \"labels\"\n", live = "teacher = \"dense\"\ntop_k = 8\ndraws = 4\n" + loss,
+                      top_k = "tier = \"topk\"\ntop_k = 8\n";
+    spill(scratch.path / "kd.toml",
+          label_recipe(label_stage("labels", aligned + tier) +
+                       label_stage("head", aligned + top_k + "code = \"q8\"\nbatch_tokens = 64") +
+                       student_stage("stored", stored + loss) + student_stage("live", live) +
+                       student_stage("live_again", live + "seed = 8") +
+                       student_stage("as_top_k", stored + "loss = \"top_k\"") +
+                       student_stage("of_head", "labels = \"head\"\nloss = \"top_k\"") +
+                       student_stage("decoupled", stored + "loss = \"decoupled_top_k\"\nkd_temperature = 2.0") +
+                       student_stage("choice", stored)));
+    const Outcome outcome = run(scratch.path, {"run", "kd.toml", "--out", "runs/kd"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    CHECK(outcome.err.find("the loss passed its self-test") != std::string::npos);
+    const fs::path root = scratch.path / "runs/kd";
+    // a batch of windows rounds otherwise than a window alone, and the head is stored to a sixteenth of a nat
+    CHECK(first_kd(root / "stored") == doctest::Approx(first_kd(root / "live")).epsilon(0.01));
+    CHECK(weights_of(root / "live") != weights_of(root / "live_again"));
+    CHECK(weights_of(root / "as_top_k") == weights_of(root / "of_head"));  // read a window at a time, too
+    CHECK(first_kd(root / "decoupled") > 0);
+    CHECK(!weights_of(root / "choice").empty());
+
+    const Outcome shown = run(scratch.path, {"inspect", "runs/kd/labels/labels/code"});
+    CHECK(shown.out.find("ids a label: 8, draws beside them: 4") != std::string::npos);
+    CHECK(shown.out.find("\"draws\": 4") != std::string::npos);
+    CHECK(shown.out.find("near ties") == std::string::npos);
+
+    for (const char* domain : {"prose", "code"})
+      REQUIRE(run(scratch.path, {"labels", "export", std::string("given/") + domain + ".jsonl.zst", "--tokens",
+                                 std::string("runs/kd/data/tokens/") + domain, "--cache",
+                                 std::string("runs/kd/labels/labels/") + domain})
+                  .code == 0);
+    const auto imports = [&](const std::string& cache, std::vector<std::string> flags) {
+      std::vector<std::string> words = {
+          "labels", "import", "given/code.jsonl.zst", "--tokens", "runs/kd/data/tokens/code", "--cache", cache};
+      words.insert(words.end(), flags.begin(), flags.end());
+      return run(scratch.path, words);
+    };
+    CHECK(imports("again", {}).code == 0);
+    CHECK(files_of(scratch.path / "again") == files_of(root / "labels/labels/code"));
+    const auto refused_import = [&](std::vector<std::string> flags, int code, const std::string& word) {
+      const Outcome refusal = imports("none", std::move(flags));
+      INFO(refusal.err);
+      CHECK(refusal.code == code);
+      CHECK(refusal.err.find(word) != std::string::npos);
+    };
+    refused_import({"--draws", "257"}, 2, "got 257, expected 1 to 256 in tier hybrid");
+    refused_import({"--draws", "8"}, 3, "another draws: found 4, expected 8");
+    refused_import({"--top-k", "4"}, 3, "another k: found 8, expected 4");
+    refused_import({"--format", "vllm"}, 2, "tier hybrid needs draws");
+    refused_import({"--code", "q8"}, 2, "'q8' is of tier topk, not of hybrid");
+    for (const char* source : {"import = \"given\"\n", "cache = \"runs/kd/labels/labels\"\n"}) {
+      CAPTURE(source);
+      spill(scratch.path / "given.toml",
+            label_recipe(label_stage("labels", source + tier) + student_stage("stored", stored + loss)));
+      const std::string out = std::string("runs/") + source[0];
+      const Outcome given = run(scratch.path, {"run", "given.toml", "--out", out});
+      INFO(given.err);
+      REQUIRE(given.code == 0);
+      CHECK(weights_of(scratch.path / out / "stored") == weights_of(root / "stored"));
+    }
+
+    const auto refused = [&](const std::string& stages, const std::string& word) {
+      spill(scratch.path / "refused.toml", label_recipe(stages));
+      const Outcome refusal = run(scratch.path, {"run", "refused.toml", "--out", "runs/refused"});
+      INFO(refusal.err);
+      CHECK(refusal.code == 2);
+      CHECK(refusal.err.find(word) != std::string::npos);
+    };
+    refused(label_stage("labels", of_dense + tier) + student_stage("s", stored + "loss = \"sample\""),
+            "sample needs draws, and stage 'labels' stores tier hybrid; give it tier = \"sample\"");
+    refused(label_stage("labels", of_dense + top_k) + student_stage("s", stored + loss),
+            "hybrid needs draws beside its ids, and stage 'labels' stores tier topk; give it tier = \"hybrid\"");
+    refused(label_stage("labels", of_dense + tier + "temperature = 2.0") + student_stage("s", stored + loss),
+            "stores probabilities at 2");
+    refused(label_stage("labels", of_dense + tier) + student_stage("s", stored + "loss = \"kl\""),
+            "whole distribution");
+    refused(label_stage("given", "import = \"corpus\"\nimport_format = \"vllm\"\n" + tier), "tier hybrid needs draws");
+    refused(label_stage("labels", of_dense + "tier = \"hybrid\"\ndraws = 300"), "draws: got 300, expected 1 to 256");
+  }
+}
+
+TEST_SUITE("faults") {
+  TEST_CASE("label tiers: head and draws are the same bytes again from another batch, after a kill, and shared out") {
+    const Scratch scratch("hybrid_bytes");
+    write_corpus(scratch.path / "corpus");
+    const std::string one = "teacher = \"dense\"\ncontext = 64\ntier = \"hybrid\"\ntop_k = 4\ndraws = 4";
+    spill(scratch.path / "one.toml", label_recipe(label_stage("labels", one)));
+    spill(scratch.path / "other.toml", label_recipe(label_stage("labels", one + "\nbatch_tokens = 1024")));
+    const Outcome straight = run(scratch.path, {"run", "one.toml", "--out", "runs/straight"});
+    INFO(straight.err);
+    REQUIRE(straight.code == 0);
+    const auto wanted = files_of(scratch.path / "runs/straight/labels/labels");
+    REQUIRE(wanted.size() > 12);
+    const Outcome other = run(scratch.path, {"run", "other.toml", "--out", "runs/other"});
+    CHECK(other.code == 0);
+    CHECK(other.err.find("batch_tokens is set and has no effect") != std::string::npos);
+    CHECK(files_of(scratch.path / "runs/other/labels/labels") == wanted);
+
+    const Outcome killed = run(scratch.path, {"run", "one.toml", "--out", "runs/killed"},
+                               [] { setenv("COPPICE_FAILPOINTS", "label.claimed=abort@5", 1); });
+    CHECK(killed.signal == SIGKILL);
+    CHECK(run(scratch.path, {"labels", "join", "one.toml", "--stage", "labels", "--out", "runs/killed"}).code == 0);
+    CHECK(files_of(scratch.path / "runs/killed/labels/labels") == wanted);
+    CHECK(run(scratch.path, {"run", "one.toml", "--out", "runs/killed"}).code == 0);
+
+    const coppice::StageCost planned = cost_of(scratch.path / "one.toml", "labels");
+    CHECK(planned.disk_bytes == 14 * planned.tokens);  // 33 bits of ids, 33 of draws, 4 probabilities and a tail
+    const auto tokens =
+        nlohmann::json::parse(slurp(scratch.path / "runs/straight/labels/manifest.json")).at("tokens").get<double>();
+    const auto bytes = static_cast<double>(bytes_of(scratch.path / "runs/straight/labels/labels"));
+    CHECK(bytes >= 14 * tokens);
+    CHECK(bytes <= 14 * tokens + 10'000 * static_cast<double>(wanted.size()));
+  }
 }

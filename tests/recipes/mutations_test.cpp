@@ -199,6 +199,7 @@ TEST_SUITE("faults") {
     spill(root / "runs", {reinterpret_cast<const char*>(runs), sizeof runs});
     spill(root / "repeats", std::string("\x1\x3\x0\x1\x3", 5));
     spill(root / "codes", std::string("\x32\x1\x16\xB\x16", 5) + std::string(5, '\0'));
+    spill(root / "codes_and_draws", std::string("\x32\xC7\x3\x16\xB\x16", 6) + std::string(6, '\0'));
     write_documents(root / "small", {{5, 6, 7, 8}}, 16, 100);
     const TokenShards small(root / "small");
     const auto open_labels = [&](const char* name) {
@@ -244,6 +245,14 @@ TEST_SUITE("faults") {
            bytes.resize(25);  // of five tokens
            RawCodes{.bytes = {bytes.begin(), bytes.end()}, .rows = 5}.write(root / "coded", small);
            LabelCache(root / "coded", small, RawCodes::fingerprint(small), LabelCoverage::some);
+         }},
+        {"codes with draws of labels, hashed", root / "codes_and_draws", 2000, plain,
+         [&] {
+           std::string bytes = slurp(root / "codes_and_draws");
+           bytes.resize(30);  // of five tokens
+           const RawCodes codes{.bytes = {bytes.begin(), bytes.end()}, .rows = 5, .row_bytes = 6, .draws = 2};
+           codes.write(root / "coded", small);
+           LabelCache(root / "coded", small, RawCodes::fingerprint(small, 2), LabelCoverage::some);
          }},
         {"manifest of a model, sealed", root / "tensors/manifest.json", 2000, mutated_under_seal,
          [&] { load_model_config(root / "tensors"); }},

@@ -203,7 +203,7 @@ const std::vector<Row>& rows() {
         {"label", "top_k", "3", {{"tier", "\"topk\""}}},
         {"label", "code", "\"q8\"", {{"tier", "\"topk\""}}},
         {"label", "draws", "3", {{"tier", "\"sample\""}}},
-        {"label", "draw_seed", "9", {{"tier", "\"sample\""}}},
+        {"label", "draw_seed", "9", {{"tier", "\"hybrid\""}}},
         {"label", "temperature", "2.0", {{"tier", "\"topk\""}}},
         {"evaluate", "of", "[\"dense\", \"other\"]"},
         {"evaluate", "teacher", "\"other\""},

@@ -68,10 +68,12 @@ at::Tensor gradient(const Model& model, const FfnMasks& masks) {
 }
 
 /// Draws whose numbers hang on the token alone, whatever batch it stands in.
-TopK draws_of(const TeacherSignal& signal, const at::Tensor& token_BT, double temperature) {
-  const at::Tensor number_N1 = (token_BT.reshape({-1, 1}).to(at::kDouble) * 0.6180339887).frac();
-  return shares_of_draws(draw_ids(signal.hidden_NE, signal.head_VE, temperature,
-                                  at::cat({number_N1, (number_N1 + 0.37).frac(), (number_N1 + 0.71).frac()}, 1)));
+TopK draws_of(const TeacherSignal& signal, const at::Tensor& token_BT, const KdOptions& options) {
+  const at::Tensor number_N1 = (token_BT.reshape({-1, 1}).to(at::kDouble) * 0.6180339887).frac(),
+                   number_NR = at::cat({number_N1, (number_N1 + 0.37).frac(), (number_N1 + 0.71).frac()}, 1);
+  if (options.loss == "sample")
+    return shares_of_draws(draw_ids(signal.hidden_NE, signal.head_VE, options.temperature, number_NR));
+  return shares_of_head_and_draws(top_k_and_draws(signal.hidden_NE, signal.head_VE, 4, options.temperature, number_NR));
 }
 
 struct Case {
@@ -80,9 +82,9 @@ struct Case {
   int teachers;  // 0 = none
 };
 constexpr Case kCases[] = {
-    {"labels", "none", 0},   {"labels", "none", 1}, {"top_k", "none", 1},      {"decoupled_top_k", "none", 1},
-    {"sample", "none", 1},   {"kl", "none", 1},     {"reverse_kl", "none", 1}, {"jsd", "none", 1},
-    {"labels", "cosine", 1}, {"kl", "mse", 1},      {"labels", "none", 2}};
+    {"labels", "none", 0}, {"labels", "none", 1},   {"top_k", "none", 1}, {"decoupled_top_k", "none", 1},
+    {"sample", "none", 1}, {"hybrid", "none", 1},   {"kl", "none", 1},    {"reverse_kl", "none", 1},
+    {"jsd", "none", 1},    {"labels", "cosine", 1}, {"kl", "mse", 1},     {"labels", "none", 2}};
 
 }  // namespace
 
@@ -119,7 +121,7 @@ TEST_SUITE("parity") {
                 signal.head_VE = output_head(teacher);
                 signal.label_BT = top_1(signal.hidden_NE * (i == 0 ? 1 : -1), signal.head_VE).view_as(part.token_BT);
                 signal.top = top_k(signal.hidden_NE, signal.head_VE, 6, options.temperature);
-                if (options.loss == "sample") signal.top = draws_of(signal, part.token_BT, options.temperature);
+                if (reads_draws(options.loss)) signal.top = draws_of(signal, part.token_BT, options);
               }
               targets.push_back(distillation_targets(part, signal, options));
               targets.back().share = one.teachers > 1 ? (i == 0 ? 0.25 : 0.75) : 1;

@@ -296,6 +296,87 @@ TEST_SUITE("parity") {
     CHECK(compared > 100);
   }
 
+  TEST_CASE(
+      "label: head and draws are those of each window read alone, stored and live; the draws are none of the head") {
+    const RandomShards made;
+    const TokenShards shards(made.folder());
+    Model teacher = random_teacher();
+    scale_master(*teacher.arena, 0.6);  // much is left over
+    constexpr int64_t kSeqLen = 32, kHead = 5, kDraws = 4;
+    const LabelFingerprint fingerprint{
+        .vocab_size = 300, .tier = "hybrid", .k = kHead, .draws = kDraws, .temperature = 1.5, .draw_seed = 11};
+    LabelRule rule{.window_rule = "aligned", .context = kSeqLen, .overlap = 0, .batch_tokens = 1};
+    std::vector<ShardLabels> stored;
+    for (size_t shard = 0; shard < shards.shards().size(); ++shard)
+      stored.push_back(label_shard_tier(teacher, shards, shard, rule, fingerprint, {}));
+    for (const int64_t batch_tokens : {100, 8192}) {
+      rule.batch_tokens = batch_tokens;
+      const ShardLabels again = label_shard_tier(teacher, shards, 1, rule, fingerprint, {});
+      CHECK(again.id == stored[1].id);
+      CHECK(again.drawn == stored[1].drawn);
+      CHECK(std::equal(again.logp.begin(), again.logp.end(), stored[1].logp.begin()));
+    }
+    CHECK(stored[1].near_ties == -1);
+    const TokenRuns wanted = {{0, 1}, {5, 40}, {130, 200}};
+    const ShardLabels some = label_shard_tier(teacher, shards, 1, rule, fingerprint, {}, wanted);
+    size_t row = 0;
+    for (const TokenRun& run : wanted)
+      for (uint64_t token = run.begin; token < run.end; ++token, ++row)
+        for (size_t j = 0; j < kDraws; ++j) CHECK(some.drawn[row * kDraws + j] == stored[1].drawn[token * kDraws + j]);
+
+    LabelFingerprint head = fingerprint, other = fingerprint;
+    head.tier = "topk";
+    head.draws = 0;
+    other.draw_seed = 12;
+    rule.batch_tokens = kSeqLen;
+    const ShardLabels of_head = label_shard_tier(teacher, shards, 1, rule, head, {});
+    CHECK(of_head.id == stored[1].id);
+    CHECK(std::equal(of_head.tail.begin(), of_head.tail.end(), stored[1].tail.begin()));
+    CHECK(label_shard_tier(teacher, shards, 1, rule, other, {}).drawn != stored[1].drawn);
+
+    WindowReader reader(shards, kSeqLen, /*document_mask=*/false);
+    Batch batch;
+    int64_t compared = 0;
+    std::set<int32_t> different;
+    while (reader.next(1, batch)) {
+      const SignalRequest request{.loss = "hybrid",
+                                  .top_k = kHead,
+                                  .temperature = 1.5,
+                                  .hidden_layers = {},
+                                  .draw_number_NR = draw_numbers(batch, {&shards}, kDraws, 11)};
+      const TeacherSignal signal = live_signal(teacher, batch, request, "the teacher");
+      CHECK(signal.labels_below == 300);
+      for (const Span& span : batch.spans)
+        for (int32_t i = 0; i < span.length; ++i, ++compared) {
+          const ShardLabels& labels = stored[static_cast<size_t>(span.shard)];
+          const uint64_t token = span.offset + static_cast<uint64_t>(i);
+          const at::Tensor id_K = signal.top.id_NK[span.column + i], logp_K = signal.top.logp_NK[span.column + i];
+          for (int64_t j = 0; j < kHead; ++j) {
+            const size_t at = token * kHead + static_cast<size_t>(j);
+            CHECK(id_K[j].item<int64_t>() == labels.id[at]);
+            const c10::Half rounded = logp_K[j].item<float>();
+            CHECK(static_cast<float>(rounded) == static_cast<float>(labels.logp[at]));
+          }
+          const auto* drawn = labels.drawn.data() + token * kDraws;
+          const auto* ids = labels.id.data() + token * kHead;
+          double rest = 0;
+          for (int64_t j = kHead; j < kHead + kDraws && id_K[j].item<int64_t>() >= 0; ++j) {
+            const auto id = static_cast<int32_t>(id_K[j].item<int64_t>());
+            const auto times = static_cast<double>(std::count(drawn, drawn + kDraws, id));
+            CHECK(times > 0);
+            CHECK(std::find(ids, ids + kHead, id) == ids + kHead);
+            CHECK(std::exp(logp_K[j].item<double>()) ==
+                  doctest::Approx(std::exp(static_cast<float>(labels.tail[token])) * times / kDraws).epsilon(0.02));
+            rest += times;
+            different.insert(id);
+          }
+          CHECK(rest == kDraws);
+        }
+    }
+    CHECK(compared > 100);
+    CHECK(different.size() > 100);
+  }
+
   TEST_CASE("label: progress may stop the work") {
     const RandomShards made;
     const TokenShards shards(made.folder());
@@ -374,13 +455,13 @@ TEST_SUITE("unit") {
     for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
       Model teacher = random_teacher();
       teacher.arena->parameter("embed_tokens.weight").detach()[299].fill_(value);  // one id's row of the output table
-      for (const std::string tier : {"top1", "top1_prob", "sample"}) {
+      for (const std::string tier : {"top1", "top1_prob", "sample", "hybrid"}) {
         CAPTURE(tier);
         try {
           label_shard_tier(
               teacher, shards, 0,
               {.window_rule = "document", .context = 24, .overlap = 6, .batch_tokens = 100, .teacher = "stage 'dense'"},
-              {.vocab_size = 300, .tier = tier}, {});
+              {.vocab_size = 300, .tier = tier, .draws = tier == "hybrid" ? 2 : 0}, {});
           FAIL("labels of a broken teacher");
         } catch (const UserError& error) {
           CHECK((error.code() == ExitCode::bad_file));

@@ -167,7 +167,165 @@ TEST_SUITE("unit") {
   }
 }
 
+TEST_SUITE("unit") {
+  TEST_CASE("top_k_and_draws: by hand") {
+    // beside the first id the rest has shares 3/6, 0, 2/6, 1/6; six draws, each in the middle of its sixth
+    const at::Tensor head_VD =
+        at::tensor({std::log(4.0), std::log(3.0), -200.0, std::log(2.0), 0.0}, at::kFloat).unsqueeze(1);
+    const HeadAndDraws both = top_k_and_draws(at::ones({2, 1}), head_VD, 1, 1.0, at::full({2, 6}, 0.5, at::kDouble));
+    CHECK(both.top.id_NK.equal(labels({0, 0}).unsqueeze(1)));
+    CHECK(both.top.logp_NK[0][0].item<double>() == doctest::Approx(std::log(0.4)));
+    CHECK(both.top.tail_logp_N[0].item<double>() == doctest::Approx(std::log(0.6)));
+    CHECK(both.drawn_NR.equal(labels({1, 1, 1, 3, 3, 4, 1, 1, 1, 3, 3, 4}).view({2, 6})));
+    // with every id that there is anything of nothing is left to be drawn, to the ends of the range
+    const at::Tensor ends_NR = at::tensor({0.0, 1 - 0x1p-53}, at::kDouble).unsqueeze(0);
+    CHECK(top_k_and_draws(at::ones({1, 1}), head_VD, 5, 1.0, ends_NR).drawn_NR.eq(kIgnoredLabel).all().item<bool>());
+    CHECK(top_k_and_draws(at::ones({1, 1}), head_VD, 4, 1.0, ends_NR).drawn_NR.eq(kIgnoredLabel).all().item<bool>());
+    CHECK(top_k_and_draws(at::ones({1, 1}), head_VD, 3, 1.0, ends_NR).drawn_NR.equal(labels({4, 4}).unsqueeze(0)));
+    CHECK_THROWS_AS(top_k_and_draws(at::ones({1, 1}), head_VD, 6, 1.0, ends_NR), InternalError);
+    CHECK_THROWS_AS(top_k_and_draws(at::ones({2, 1}), head_VD, 2, 1.0, ends_NR), InternalError);
+  }
+
+  TEST_CASE(
+      "top_k_and_draws: the head is top_k's, draws lie in their parts of the rest, and ids come as often as they "
+      "should") {
+    for (const auto& [vocab, k] : {std::pair<int64_t, int64_t>{5, 1}, {129, 8}, {515, 64}, {1000, 3}})
+      for (const double tau : {1.0, 0.5, 3.0}) {
+        CAPTURE(vocab);
+        CAPTURE(tau);
+        constexpr int64_t kRows = 40, kDraws = 9;
+        const LossProblem p = make_problem(kRows, 6, vocab);
+        const at::Tensor number_NR = numbers(kRows, kDraws);
+        const HeadAndDraws both = top_k_and_draws(p.teacher_hidden_NE, p.teacher_head_VE, k, tau, number_NR);
+        const TopK top = top_k(p.teacher_hidden_NE, p.teacher_head_VE, k, tau);
+        CHECK(both.top.id_NK.equal(top.id_NK));
+        CHECK(both.top.logp_NK.equal(top.logp_NK));
+        CHECK(both.top.tail_logp_N.equal(top.tail_logp_N));
+        const at::Tensor rest_NV = probabilities(p, tau).scatter(1, top.id_NK, 0.0),
+                         share_NV = rest_NV / rest_NV.sum(1, /*keepdim=*/true), sum_NV = share_NV.cumsum(1);
+        int64_t near = 0;
+        for (int64_t n = 0; n < kRows; ++n) {
+          for (int64_t r = 0; r < kDraws; ++r) {
+            const double number = (static_cast<double>(r) + number_NR[n][r].item<double>()) / kDraws;
+            const int64_t id = both.drawn_NR[n][r].item<int64_t>();
+            REQUIRE(id >= 0);
+            REQUIRE(id < vocab);
+            REQUIRE(rest_NV[n][id].item<double>() > 0);
+            const double below = id == 0 ? 0 : sum_NV[n][id - 1].item<double>(), upto = sum_NV[n][id].item<double>();
+            CHECK(number >= below - 1e-5);
+            CHECK(number < upto + 1e-5);
+            near += number < below || number >= upto;
+          }
+          const at::Tensor count_V =
+              at::zeros({vocab}, at::kDouble).index_add(0, both.drawn_NR[n], at::ones({kDraws}, at::kDouble));
+          CHECK((count_V - kDraws * share_NV[n]).abs().max().item<double>() < 2);
+        }
+        CHECK(near <= 3);
+        CHECK((both.drawn_NR.narrow(1, 1, kDraws - 1) - both.drawn_NR.narrow(1, 0, kDraws - 1)).min().item<int64_t>() >=
+              0);
+        for (const int64_t row : {0, 17, 39})  // alone as among others
+          CHECK(top_k_and_draws(p.teacher_hidden_NE.narrow(0, row, 1), p.teacher_head_VE, k, tau,
+                                number_NR.narrow(0, row, 1))
+                    .drawn_NR.equal(both.drawn_NR.narrow(0, row, 1)));
+      }
+  }
+
+  TEST_CASE("shares_of_head_and_draws: the head as it is, and each different draw with its share of the rest") {
+    constexpr float kNothing = -std::numeric_limits<float>::infinity();
+    const TopK top{.id_NK = labels({7, 3, 7, 3, 7, -1, -1, -1}).view({4, 2}),
+                   .logp_NK = at::tensor({0.5f, 0.2f, 0.5f, 0.5f, 0.4f, 0.0f, 0.0f, 0.0f}).log().view({4, 2}),
+                   .tail_logp_N = at::tensor({std::log(0.3f), kNothing, std::log(0.6f), kNothing})};
+    const TopK shares = shares_of_head_and_draws(
+        {.top = top, .drawn_NR = labels({1, 1, 4, -1, -1, -1, 9, 9, 9, -1, -1, -1}).view({4, 3})});
+    CHECK(shares.id_NK.clamp_min(-1).equal(
+        labels({7, 3, 1, 4, -1, 7, 3, -1, -1, -1, 7, -1, 9, -1, -1, -1, -1, -1, -1, -1}).view({4, 5})));
+    const at::Tensor share_NK = shares.logp_NK.exp();
+    CHECK(error(share_NK[0].narrow(0, 0, 4), at::tensor({0.5, 0.2, 0.2, 0.1}, at::kDouble)) <= 1e-6);
+    CHECK(error(share_NK[1].narrow(0, 0, 2), at::tensor({0.5, 0.5}, at::kDouble)) <= 1e-6);
+    CHECK(share_NK[2][2].item<double>() == doctest::Approx(0.6));
+    CHECK(shares.tail_logp_N.equal(at::full({4}, kNothing)));
+    CHECK_THROWS_AS(shares_of_head_and_draws(
+                        {.top = top, .drawn_NR = labels({1, 4, 1, -1, -1, -1, 9, 9, 9, -1, -1, -1}).view({4, 3})}),
+                    InternalError);
+  }
+}
+
 TEST_SUITE("parity") {
+  TEST_CASE("head and draws: over every id that could be drawn the gradient is that of the divergence, exactly") {
+    constexpr int64_t kVocab = 19;
+    const LossProblem p = make_problem(12, 6, kVocab);
+    for (const auto& [k, tau] : {std::pair<int64_t, double>{1, 1.0}, {4, 2.0}, {18, 1.0}}) {
+      CAPTURE(k);
+      const TopK top = top_k(p.teacher_hidden_NE, p.teacher_head_VE, k, tau);
+      const at::Tensor rest_NV = probabilities(p, tau).scatter(1, top.id_NK, 0.0),
+                       share_NV = rest_NV / rest_NV.sum(1, /*keepdim=*/true);
+      at::Tensor mean_ND = at::zeros({12, 6}, at::kDouble);
+      double kd = 0;
+      for (int64_t id = 0; id < kVocab; ++id)
+        for (int64_t row = 0; row < 12; ++row) {
+          const double share = share_NV[row][id].item<double>();
+          if (share == 0) continue;
+          HeadRows one = rows_of(p, at::zeros_like(p.head_VD));
+          one.hidden_ND = p.hidden_ND.narrow(0, row, 1);
+          one.true_label_N = p.true_label_N.narrow(0, row, 1).contiguous();
+          const TopK shares = shares_of_head_and_draws({.top = {.id_NK = top.id_NK.narrow(0, row, 1),
+                                                                .logp_NK = top.logp_NK.narrow(0, row, 1),
+                                                                .tail_logp_N = top.tail_logp_N.narrow(0, row, 1)},
+                                                        .drawn_NR = at::full({1, 1}, id, at::kLong)});
+          const ReadLoss loss = read(drawn_cross_entropy_step(one, shares, 1.0, tau, 0.0));
+          mean_ND[row] += share * loss.hidden_grad_ND[0].to(at::kDouble);
+          kd += share * loss.kd;
+        }
+      const ReadLoss dense =
+          read(distillation_step(rows_of(p, at::zeros_like(p.head_VD)), p.teacher_hidden_NE, p.teacher_head_VE,
+                                 {.loss = "kl", .teacher_weight = 1, .temperature = tau}));
+      CHECK(relative(mean_ND, dense.hidden_grad_ND.to(at::kDouble)) <= 5e-6);
+      const at::Tensor q_NV = probabilities(p, tau);
+      const double entropy = -(q_NV * q_NV.log()).sum(1).masked_select(p.true_label_N.ge(0)).sum().item<double>();
+      CHECK(kd == doctest::Approx(dense.kd + tau * tau * entropy).epsilon(5e-6));
+    }
+  }
+
+  TEST_CASE(
+      "head and draws: sets of draws one after the other meet the divergence in their mean, and vary less than draws "
+      "of all") {
+    constexpr int64_t kSets = 400, kDraws = 4, kHead = 3;
+    const LossProblem p = make_problem(10, 5, 50);
+    const double tau = 1.5;
+    const auto gradient = [&](const TopK& shares) {
+      return drawn_cross_entropy_step(rows_of(p, at::zeros_like(p.head_VD)), shares, 1.0, tau, 0.0)
+          .hidden_grad_ND.to(at::kDouble);
+    };
+    at::Tensor sum_ND = at::zeros({10, 5}, at::kDouble), squares_ND = at::zeros({10, 5}, at::kDouble);
+    const at::Tensor dense_ND =
+        distillation_step(rows_of(p, at::zeros_like(p.head_VD)), p.teacher_hidden_NE, p.teacher_head_VE,
+                          {.loss = "kl", .teacher_weight = 1, .temperature = tau})
+            .hidden_grad_ND.to(at::kDouble);
+    double of_all = 0, of_rest = 0;
+    for (int64_t set = 0; set < kSets; ++set) {
+      const at::Tensor number_NR = numbers(10, kDraws, static_cast<uint64_t>(1 + set));
+      const at::Tensor one = gradient(
+          shares_of_head_and_draws(top_k_and_draws(p.teacher_hidden_NE, p.teacher_head_VE, kHead, tau, number_NR)));
+      sum_ND += one;
+      squares_ND += one.square();
+      of_rest += (one - dense_ND).square().sum().item<double>();
+      of_all += (gradient(shares_of_draws(draw_ids(p.teacher_hidden_NE, p.teacher_head_VE, tau, number_NR))) - dense_ND)
+                    .square()
+                    .sum()
+                    .item<double>();
+    }
+    const at::Tensor mean_ND = sum_ND / kSets,
+                     error_ND = ((squares_ND / kSets - mean_ND.square()).clamp_min(0) / (kSets - 1)).sqrt();
+    const at::Tensor z_ND = (mean_ND - dense_ND) / error_ND.clamp_min(1e-12);
+    const at::Tensor live_ND = p.true_label_N.ge(0).unsqueeze(1).expand_as(z_ND);
+    const at::Tensor z = z_ND.masked_select(live_ND);
+    CHECK(z.abs().max().item<double>() <= 5);  // 40 numbers of spread 1
+    CHECK(z.square().mean().item<double>() <= 2);
+    CHECK(z.square().mean().item<double>() >= 0.3);
+    MESSAGE("squared error of the gradient: " << of_rest / of_all << " of that of as many draws without a head");
+    CHECK(of_rest < 0.5 * of_all);
+  }
+
   TEST_CASE("drawn_cross_entropy: over every id that could be drawn the gradient is that of the divergence, exactly") {
     constexpr int64_t kVocab = 19;
     const LossProblem p = make_problem(12, 6, kVocab);

@@ -15,17 +15,24 @@
 
 namespace coppice {
 
+namespace {
+
+void check_numbers(const at::Tensor& uniform_NR, int64_t num_rows, double temperature) {
+  check_shape(uniform_NR, {num_rows, -1}, "uniform_NR");
+  COPPICE_CHECK(uniform_NR.scalar_type() == at::kDouble && uniform_NR.is_contiguous() && uniform_NR.size(1) > 0,
+                "uniform_NR: expected contiguous float64, one number a draw");
+  COPPICE_CHECK(temperature > 0, fmt::format("temperature: got {}, expected above 0", temperature));
+}
+
+}  // namespace
+
 at::Tensor draw_ids(const at::Tensor& hidden, const at::Tensor& head, double temperature, const at::Tensor& uniform_NR,
                     TopFacts* facts) {
   const at::NoGradGuard no_grad;
   const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach();
   check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
-  const int64_t num_rows = hidden_ND.size(0);
-  check_shape(uniform_NR, {num_rows, -1}, "uniform_NR");
-  const int64_t num_draws = uniform_NR.size(1);
-  COPPICE_CHECK(uniform_NR.scalar_type() == at::kDouble && uniform_NR.is_contiguous() && num_draws > 0,
-                "uniform_NR: expected contiguous float64, one number a draw");
-  COPPICE_CHECK(temperature > 0, fmt::format("temperature: got {}, expected above 0", temperature));
+  check_numbers(uniform_NR, hidden_ND.size(0), temperature);
+  const int64_t num_rows = hidden_ND.size(0), num_draws = uniform_NR.size(1);
   at::Tensor id_NR = at::empty({num_rows, num_draws}, hidden_ND.options().dtype(at::kLong));
   LogitChunks chunks(hidden_ND, head_VD);
   std::vector<TopFact> fact(static_cast<size_t>(num_rows));
@@ -42,6 +49,49 @@ at::Tensor draw_ids(const at::Tensor& hidden, const at::Tensor& head, double tem
   }
   count_facts(fact, facts);
   return id_NR;
+}
+
+HeadAndDraws top_k_and_draws(const at::Tensor& hidden, const at::Tensor& head, int64_t k, double temperature,
+                             const at::Tensor& uniform_NR, TopFacts* facts) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach();
+  check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
+  check_numbers(uniform_NR, hidden_ND.size(0), temperature);
+  COPPICE_CHECK(k >= 1 && k <= head_VD.size(0), fmt::format("k: got {}, expected 1 to {}", k, head_VD.size(0)));
+  const int64_t num_rows = hidden_ND.size(0), num_draws = uniform_NR.size(1);
+  const auto ids = hidden_ND.options().dtype(at::kLong);
+  HeadAndDraws both{.top = {.id_NK = at::empty({num_rows, k}, ids),
+                            .logp_NK = hidden_ND.new_empty({num_rows, k}),
+                            .tail_logp_N = hidden_ND.new_empty({num_rows})},
+                    .drawn_NR = at::empty({num_rows, num_draws}, ids)};
+  const at::Tensor number_NR =
+      ((uniform_NR + at::arange(num_draws, at::kDouble)) / static_cast<double>(num_draws)).clamp_max(1 - 0x1p-53);
+  LogitChunks chunks(hidden_ND, head_VD);
+  std::vector<TopFact> fact(static_cast<size_t>(num_rows));
+  for (int64_t first = 0; first < num_rows; first += chunks.rows()) {
+    at::Tensor logits_CV = chunks.at(first);
+    float* const logits = logits_CV.mutable_data_ptr<float>();
+    const int64_t rows = logits_CV.size(0), vocab = head_VD.size(0);
+    top_k_cpu({.logits = logits,
+               .num_rows = rows,
+               .num_vocab = vocab,
+               .k = k,
+               .temperature = temperature,
+               .id = both.top.id_NK.mutable_data_ptr<int64_t>() + first * k,
+               .logp = both.top.logp_NK.mutable_data_ptr<float>() + first * k,
+               .tail = both.top.tail_logp_N.mutable_data_ptr<float>() + first,
+               .fact = fact.data() + first});
+    draw_ids_cpu({.logits = logits,  // without the k ids, which have left it
+                  .num_rows = rows,
+                  .num_vocab = vocab,
+                  .num_draws = num_draws,
+                  .temperature = temperature,
+                  .uniform = number_NR.const_data_ptr<double>() + first * num_draws,
+                  .id = both.drawn_NR.mutable_data_ptr<int64_t>() + first * num_draws});
+  }
+  both.drawn_NR.masked_fill_(both.top.tail_logp_N.isneginf().unsqueeze(1), kIgnoredLabel);
+  count_facts(fact, facts);
+  return both;
 }
 
 namespace {
@@ -92,6 +142,37 @@ std::vector<DrawnId> count_draws(std::span<const int64_t> ids) {
 
 TopK shares_of_draws(const at::Tensor& id_NR) { return shares_by(count_draws, id_NR); }
 TopK shares_of_ordered_draws(const at::Tensor& id_NR) { return shares_by(count_runs, id_NR); }
+
+TopK shares_of_head_and_draws(const HeadAndDraws& both) {
+  const TopK& top = both.top;
+  const int64_t num_rows = top.id_NK.size(0), k = top.id_NK.size(1), num_draws = both.drawn_NR.size(1),
+                width = k + num_draws;
+  check_shape(both.drawn_NR, {num_rows, -1}, "drawn_NR");
+  check_shape(top.logp_NK, {num_rows, k}, "logp_NK");
+  check_shape(top.tail_logp_N, {num_rows}, "tail_logp_N");
+  TopK shares{.id_NK = at::full({num_rows, width}, kIgnoredLabel, top.id_NK.options()),
+              .logp_NK = at::zeros({num_rows, width}, top.logp_NK.options()),
+              .tail_logp_N = at::full_like(top.tail_logp_N, -std::numeric_limits<float>::infinity())};
+  shares.id_NK.narrow(1, 0, k).copy_(top.id_NK);
+  shares.logp_NK.narrow(1, 0, k).copy_(top.logp_NK);
+  const at::Tensor drawn_NR = both.drawn_NR.contiguous(), tail_N = top.tail_logp_N.contiguous();
+  const int64_t* drawn = drawn_NR.const_data_ptr<int64_t>();
+  int64_t* id = shares.id_NK.mutable_data_ptr<int64_t>();
+  float* logp = shares.logp_NK.mutable_data_ptr<float>();
+  for (int64_t row = 0; row < num_rows; ++row, drawn += num_draws, id += width, logp += width) {
+    if (id[0] < 0) continue;
+    const double each = double{tail_N.const_data_ptr<float>()[row]} - std::log(static_cast<double>(num_draws));
+    int64_t at = k;  // of the next different id
+    for (int64_t begin = 0, end = 0; begin < num_draws; begin = end) {
+      while (end < num_draws && drawn[end] == drawn[begin]) ++end;
+      COPPICE_CHECK(end == num_draws || drawn[end] > drawn[begin], "drawn_NR: expected ascending ids");
+      if (drawn[begin] < 0) continue;
+      id[at] = drawn[begin];
+      logp[at++] = static_cast<float>(each + std::log(static_cast<double>(end - begin)));
+    }
+  }
+  return shares;
+}
 
 namespace {
 
