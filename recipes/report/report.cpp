@@ -61,13 +61,15 @@ OrderedJson stage_json(const ReportStage& stage) {
   return json;
 }
 
-OrderedJson model_json(const ReportModel& model) {
+OrderedJson model_json(const Report& report, const ReportModel& model) {
   OrderedJson json = {{"name", model.name}, {"role", model.role}, {"parameters", model.parameters}};
   const std::vector<int64_t>& widths = model.intermediate_size;
   if (!widths.empty() && std::ranges::count(widths, widths.front()) == static_cast<std::ptrdiff_t>(widths.size()))
     json["intermediate_size"] = widths.front();
   else
     json["intermediate_size"] = widths;
+  for (const ReportSize& size : kReportSizes)
+    if (differs(report, size.member) && model.*size.member > 0) json[size.key] = model.*size.member;
   put_score(json, model.score);
   if (!model.evaluation.empty()) json["evaluation"] = model.evaluation;
   if (is_on_tuning_text(model)) json["split"] = model.split;
@@ -161,6 +163,15 @@ std::string markdown_row(const std::vector<std::string>& cells) {
 
 }  // namespace
 
+bool differs(const Report& report, int64_t ReportModel::*size) {
+  int64_t first = 0;
+  for (const ReportModel& model : report.models) {
+    if (first > 0 && model.*size > 0 && model.*size != first) return true;
+    if (first == 0) first = model.*size;
+  }
+  return false;
+}
+
 std::string escape_markdown(std::string_view text) {
   std::string out;
   for (const char c : printable(text)) {
@@ -218,7 +229,7 @@ std::string report_json(const Report& report) {
   json["stages"] = OrderedJson::array();
   for (const ReportStage& stage : report.stages) json["stages"].push_back(stage_json(stage));
   json["models"] = OrderedJson::array();
-  for (const ReportModel& model : report.models) json["models"].push_back(model_json(model));
+  for (const ReportModel& model : report.models) json["models"].push_back(model_json(report, model));
   for (const ReportSpeed& speed : report.speeds) json["speeds"].push_back(speed_json(speed));
   if (!report.masks.stage.empty()) json["masks"] = masks_json(report.masks);
   for (const ReportRefit& refit : report.refits) json["refits"].push_back(refit_json(refit));

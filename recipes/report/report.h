@@ -79,7 +79,8 @@ struct ReportModel {
   std::string split = "heldout";           // the text of these windows; or "tuning", by which options are chosen
   int64_t parameters = 0;                  // with embedding, a tied one once
   std::vector<int64_t> intermediate_size;  // one per layer
-  double training_tokens = 0;              // since the cut, or since fresh weights: what "equal tokens" compares
+  int64_t num_hidden_layers = 0, num_attention_heads = 0, num_key_value_heads = 0, hidden_size = 0;  // 0 = unknown
+  double training_tokens = 0;  // since the cut, or since fresh weights: what "equal tokens" compares
   double file_bytes = kAbsent;
   double decode_tokens_per_s = kAbsent;  // of coppice, as in its row of `speeds`
   double peak_bytes = kAbsent;
@@ -89,6 +90,17 @@ struct ReportModel {
   std::map<std::string, ReportTask> tasks;
   std::vector<ReportCopying> copying;  // by distance
 };
+
+/// A size of models, besides the FFN widths.
+struct ReportSize {
+  const char *key, *name;  // in report.json, as in config.json; in tables
+  int64_t ReportModel::*member;
+};
+inline constexpr ReportSize kReportSizes[] = {
+    {"num_hidden_layers", "layers", &ReportModel::num_hidden_layers},
+    {"num_attention_heads", "query heads", &ReportModel::num_attention_heads},
+    {"num_key_value_heads", "key/value heads", &ReportModel::num_key_value_heads},
+    {"hidden_size", "hidden size", &ReportModel::hidden_size}};
 
 inline bool is_on_tuning_text(const ReportModel& model) { return model.split == "tuning"; }
 
@@ -162,6 +174,9 @@ struct Report {
   std::vector<std::pair<std::string, std::string>> versions, machine;  // shown as given
   double bytes_per_token = kAbsent;                                    // of the held-out text
 };
+
+/// Whether the report's models differ in a size: only then it is shown.
+bool differs(const Report& report, int64_t ReportModel::*size);
 
 enum class ReportOutcome { better, worse, mixed, even };  // even: no difference that the sample shows
 

@@ -18,6 +18,20 @@ namespace {
 
 constexpr const char* kNone = "\u2013";
 
+/// A column for each size in which the report's models differ, from `column` on.
+void add_sizes(const Report& report, ReportTable& table, std::ptrdiff_t column) {
+  for (const ReportSize& size : kReportSizes) {
+    if (!differs(report, size.member)) continue;
+    table.header.insert(table.header.begin() + column, size.name);
+    table.is_text.insert(table.is_text.begin() + column, false);
+    for (size_t i = 0; i < table.rows.size(); ++i) {
+      const int64_t value = report.models[i].*size.member;
+      table.rows[i].insert(table.rows[i].begin() + column, value > 0 ? std::to_string(value) : kNone);
+    }
+    ++column;
+  }
+}
+
 ReportTable models_table(const Report& report) {
   ReportTable table{
       .section = ReportSection::models,
@@ -47,6 +61,7 @@ ReportTable models_table(const Report& report) {
                           !tuned                     ? kNone
                           : is_on_tuning_text(model) ? "tuning text"
                                                      : "held-out text"});
+  add_sizes(report, table, std::ranges::find(table.header, "trained on") - table.header.begin());
   return table;
 }
 

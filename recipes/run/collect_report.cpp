@@ -50,6 +50,11 @@ void add_models(Report& report, const Recipe& recipe, const Stage& stage, const 
     model.evaluation = stage.name;
     model.split = evaluation.value("split", model.split);
     model.role = roles.at(model.name);
+    const ModelConfig shape = recipe.model_after(model.name);
+    model.num_hidden_layers = shape.num_hidden_layers;
+    model.num_attention_heads = shape.num_attention_heads;
+    model.num_key_value_heads = shape.num_key_value_heads;
+    model.hidden_size = shape.hidden_size;
     model.training_tokens = lineage_of(recipe, model.name).training_tokens;
     std::error_code ignored;
     const auto bytes = fs::file_size(result_folder(root / model.name) / "model" / "part-00000.h5", ignored);

@@ -524,6 +524,45 @@ TEST_SUITE("unit") {
     CHECK(widths_text({3, 2}) == "3, 2");
   }
 
+  TEST_CASE("report_tables: sizes beside the FFN width are shown where models differ in them") {
+    Report report = sample();
+    const auto header = [&] { return report_tables(report).front().header; };
+    const std::vector<std::string> before = header();
+    for (ReportModel& each : report.models) {
+      each.num_hidden_layers = 12;
+      each.num_attention_heads = 8;
+      each.num_key_value_heads = 4;
+      each.hidden_size = 96;
+    }
+    const Report equal = report;
+    CHECK(header() == before);
+    CHECK_FALSE(contains(report_json(report), "num_hidden_layers"));
+    report.models[1].num_hidden_layers = 9;
+    report.models[2].num_key_value_heads = 0;  // not known
+    std::vector<std::string> expected = before;
+    expected.insert(std::ranges::find(expected, "FFN width") + 1, "layers");
+    CHECK(header() == expected);
+    const ReportTable table = report_tables(report).front();
+    const auto column = std::ranges::find(table.header, "layers") - table.header.begin();
+    CHECK(table.rows[0][static_cast<size_t>(column)] == "12");
+    CHECK(table.rows[1][static_cast<size_t>(column)] == "9");
+    CHECK(table.is_text.size() == table.header.size());
+    const json parsed = json::parse(report_json(report));
+    CHECK(parsed["models"][1]["num_hidden_layers"] == 9);
+    CHECK_FALSE(parsed["models"][1].contains("hidden_size"));
+    report = equal;
+    report.models[4].hidden_size = 64;
+    report.models[4].num_key_value_heads = 2;
+    report.models[3].hidden_size = 0;
+    const ReportTable sizes = report_tables(report).front();
+    const auto heads = static_cast<size_t>(std::ranges::find(sizes.header, "key/value heads") - sizes.header.begin());
+    REQUIRE(sizes.header[heads + 1] == "hidden size");
+    CHECK(sizes.rows[4][heads] == "2");
+    CHECK(sizes.rows[4][heads + 1] == "64");
+    CHECK(sizes.rows[3][heads + 1] == "\u2013");
+    CHECK_FALSE(json::parse(report_json(report))["models"][3].contains("hidden_size"));
+  }
+
   TEST_CASE("report_markdown: tables hold whatever the names are") {
     const std::string text = report_markdown(sample());
     CHECK(text.starts_with("# Report of demo &lt;script>"));
