@@ -101,6 +101,27 @@ ModelConfig cut_config(ModelConfig config, CutAxis axis, const std::vector<int64
   return config;
 }
 
+ModelConfig with_units(const ModelConfig& config, CutAxis axis, int64_t units) {
+  return cut_config(config, axis, std::vector<int64_t>(units_of(config, axis).size(), units));
+}
+
+int64_t step_of(const ModelConfig& config, CutAxis axis) {
+  const bool is_width = axis == CutAxis::ffn || axis == CutAxis::hidden;
+  return is_width ? std::clamp<int64_t>(units_of(config, axis).front() / 8, 1, kWidthGrid) : 1;
+}
+
+int64_t least_units(int64_t units, int64_t step) { return (units + 8 * step - 1) / (8 * step) * step; }
+
+int64_t most_units(const ModelConfig& config, CutAxis axis, int64_t step,
+                   const std::function<bool(const ModelConfig&)>& fits) {
+  int64_t below = 0, above = units_of(config, axis).front() / step + 1;  // in steps: fits, fits not
+  while (above - below > 1) {
+    const int64_t middle = (below + above) / 2;
+    (fits(with_units(config, axis, middle * step)) ? below : above) = middle;
+  }
+  return below * step;
+}
+
 FfnMasks masks_on(CutAxis axis, std::vector<at::Tensor> rows, const ModelConfig& config) {
   COPPICE_CHECK(rows.size() == units_of(config, axis).size(), "one vector of multipliers a row");
   switch (axis) {

@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,6 +18,8 @@
 namespace coppice {
 
 enum class CutAxis { ffn, heads, layers, hidden };
+/// The order of several cuts: layers while all have one width, channels, in the finest steps, last.
+inline constexpr CutAxis kCutOrder[] = {CutAxis::layers, CutAxis::hidden, CutAxis::heads, CutAxis::ffn};
 
 struct CutAxisRow {
   CutAxis axis;
@@ -37,6 +40,21 @@ std::vector<int64_t> units_of(const ModelConfig& config, CutAxis axis);
 /// layers, InternalError otherwise. Layers: the first ones' FFN widths. Hidden: rms_norm_eps goes with the width
 /// (pruning/apply_plan.cpp).
 ModelConfig cut_config(ModelConfig config, CutAxis axis, const std::vector<int64_t>& num_kept);
+
+// -- how many of them may stay --
+
+inline constexpr int64_t kWidthGrid = 32;  // rows of Q8_0 and Q4_0 hold whole blocks of so many channels
+/// The same model with so many units in every row.
+ModelConfig with_units(const ModelConfig& config, CutAxis axis, int64_t units);
+/// The steps in which a budget chooses them: one head group or layer, kWidthGrid channels or dimensions; an eighth of
+/// what there is where that is less.
+int64_t step_of(const ModelConfig& config, CutAxis axis);
+/// The fewest that a budget leaves: an eighth of the units, in steps.
+int64_t least_units(int64_t units, int64_t step);
+/// The most in steps, up to all that the model has, of which `fits` is true; 0 = none. What fits is what has few
+/// enough.
+int64_t most_units(const ModelConfig& config, CutAxis axis, int64_t step,
+                   const std::function<bool(const ModelConfig&)>& fits);
 
 /// Multipliers of the units as the decoder takes them: one vector a row, [units of the row]; differentiable.
 FfnMasks masks_on(CutAxis axis, std::vector<at::Tensor> rows, const ModelConfig& config);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "pruning/cut_axis.h"
 #include "src/base/json.h"
 #include "src/base/log.h"
 #include "src/model/parameters.h"

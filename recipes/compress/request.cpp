@@ -5,42 +5,26 @@
 
 #include <algorithm>
 #include <cctype>
-#include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <optional>
-#include <span>
 
+#include "recipes/language/parameter_budget.h"
+#include "src/base/amount.h"
 #include "src/base/errors.h"
 
 namespace coppice {
 namespace {
 
-struct Unit {
-  std::string_view name;
-  double size;
-};
-constexpr Unit kCounts[] = {{"", 1}, {"k", 1e3}, {"K", 1e3}, {"M", 1e6}, {"B", 1e9}};
-constexpr Unit kBytes[] = {{"", 1},
-                           {"B", 1},
-                           {"kB", 1e3},
-                           {"KB", 1e3},
-                           {"MB", 1e6},
-                           {"GB", 1e9},
-                           {"KiB", 1024},
-                           {"MiB", 1024.0 * 1024},
-                           {"GiB", 1024.0 * 1024 * 1024}};
-
-/// A number above 0 with one of the units behind it; nothing for any other text.
-std::optional<double> amount(std::string_view text, std::span<const Unit> units) {
-  double number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || !std::isfinite(number) || number <= 0) return std::nullopt;
-  const std::string_view rest = text.substr(static_cast<size_t>(end - text.data()));
-  const auto unit = std::ranges::find(units, rest, &Unit::name);
-  if (unit == units.end() || number * unit->size > 1e18) return std::nullopt;
-  return number * unit->size;
-}
+constexpr AmountUnit kByteUnits[] = {{"", 1},
+                                     {"B", 1},
+                                     {"kB", 1e3},
+                                     {"KB", 1e3},
+                                     {"MB", 1e6},
+                                     {"GB", 1e9},
+                                     {"KiB", 1024},
+                                     {"MiB", 1024.0 * 1024},
+                                     {"GiB", 1024.0 * 1024 * 1024}};
 
 /// As a shell takes it back.
 std::string shell_word(const std::string& text) {
@@ -70,19 +54,12 @@ std::string budget_flag(const Budget& budget) {
 }  // namespace
 
 Budget parse_parameters(std::string_view text) {
-  const bool is_share = text.ends_with('x');
-  const std::optional<double> value =
-      is_share ? amount(text.substr(0, text.size() - 1), std::span(kCounts, 1)) : amount(text, kCounts);
-  if (!value || (!is_share && *value < 1))
-    throw UserError::recipe("--params",
-                            fmt::format("got '{}', expected a share such as 0.8x, or a number of parameters "
-                                        "such as 108e6, 108M or 1.2B",
-                                        printable(text)));
-  return {is_share ? Budget::Kind::share : Budget::Kind::parameters, is_share ? *value : std::floor(*value)};
+  const ParameterBudget budget = parse_parameter_budget(text, "--params");
+  return {budget.is_share ? Budget::Kind::share : Budget::Kind::parameters, budget.value};
 }
 
 Budget parse_bytes(std::string_view text) {
-  const std::optional<double> value = amount(text, kBytes);
+  const std::optional<double> value = parse_amount(text, kByteUnits);
   if (!value)
     throw UserError::recipe("--bytes",
                             fmt::format("got '{}', expected a size such as 80MB, 1.5GB or 700MiB", printable(text)));
@@ -90,7 +67,7 @@ Budget parse_bytes(std::string_view text) {
 }
 
 int64_t parse_tokens(std::string_view text) {
-  const std::optional<double> value = amount(text, std::span(kCounts, 1));
+  const std::optional<double> value = parse_amount(text, kPlainUnits);
   if (!value || *value != std::floor(*value) || *value > 1e15)
     throw UserError::recipe("--tokens",
                             fmt::format("got '{}', expected a number of tokens such as 3e5", printable(text)));

@@ -7,6 +7,8 @@
 #include <functional>
 #include <limits>
 
+#include "pruning/cut_axis.h"
+#include "recipes/language/parameter_budget.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/checkpoint/tokenizer_json.h"
@@ -38,14 +40,9 @@ const ElementType& type_of(std::string_view name) {
   return *found;
 }
 
-/// The widest on the grid, up to all channels, of which `fits` is true; 0 = none. What fits is what is narrow enough.
+/// The widest on the grid, up to all channels, of which `fits` is true; 0 = none.
 int64_t widest(const ModelConfig& source, const std::function<bool(const ModelConfig&)>& fits) {
-  int64_t below = 0, above = source.intermediate_size.front() / kWidthGrid + 1;  // in steps: fits, fits not
-  while (above - below > 1) {
-    const int64_t middle = (below + above) / 2;
-    (fits(with_width(source, middle * kWidthGrid)) ? below : above) = middle;
-  }
-  return below * kWidthGrid;
+  return most_units(source, CutAxis::ffn, kWidthGrid, fits);
 }
 
 [[noreturn]] void refuse_target(const std::string& flag, const std::string& message) {
@@ -54,7 +51,7 @@ int64_t widest(const ModelConfig& source, const std::function<bool(const ModelCo
 
 /// A cut that is one, and leaves something.
 void check_width(const ModelConfig& source, int64_t width, const std::string& flag, const std::string& asked) {
-  const int64_t channels = source.intermediate_size.front(), least = least_width(source);
+  const int64_t channels = source.intermediate_size.front(), least = least_units(channels, kWidthGrid);
   if (width >= channels)
     refuse_target(flag,
                   fmt::format("{} asked, and the model has {} FFN channels: there is nothing to cut", asked, channels));
@@ -62,16 +59,14 @@ void check_width(const ModelConfig& source, int64_t width, const std::string& fl
     refuse_target(flag,
                   fmt::format("{} asked leaves {} of {} FFN channels, expected at least {} (an eighth, in steps of "
                               "{}): such a student has {} parameters of {}",
-                              asked, width, channels, least, kWidthGrid, count_parameters(with_width(source, least)),
-                              count_parameters(source)));
+                              asked, width, channels, least, kWidthGrid,
+                              count_parameters(with_units(source, CutAxis::ffn, least)), count_parameters(source)));
 }
 
 int64_t width_for_parameters(const ModelConfig& source, const Budget& budget) {
-  const auto all = static_cast<double>(count_parameters(source));
-  const bool is_share = budget.kind == Budget::Kind::share;
-  const double most = is_share ? budget.value * all : budget.value;
-  const std::string asked =
-      is_share ? fmt::format("{}x, {:.0f} parameters", budget.value, most) : fmt::format("{:.0f} parameters", most);
+  const ParameterBudget parameters{.is_share = budget.kind == Budget::Kind::share, .value = budget.value};
+  const double all = static_cast<double>(count_parameters(source)), most = parameters.most(all);
+  const std::string asked = parameters.in_words(all);
   if (most >= all)
     refuse_target("--params", fmt::format("{} asked, and the model has {:.0f}: there is nothing to cut", asked, all));
   const int64_t width =
@@ -154,21 +149,10 @@ double file_bytes(const ModelConfig& config, std::string_view name, double basis
   return bytes;
 }
 
-ModelConfig with_width(const ModelConfig& config, int64_t width) {
-  ModelConfig changed = config;
-  std::ranges::fill(changed.intermediate_size, width);
-  return changed;
-}
-
-int64_t least_width(const ModelConfig& source) {
-  constexpr int64_t kShare = 8;
-  return (source.intermediate_size.front() + kShare * kWidthGrid - 1) / (kShare * kWidthGrid) * kWidthGrid;
-}
-
 CompressTarget choose_target(const ModelConfig& source, const CompressRequest& request, const FileBasis& basis) {
   CompressTarget target;
   const bool is_gguf = wants(request.formats, "gguf");
-  const bool in_blocks = std::isfinite(file_bytes(with_width(source, kWidthGrid), "q8_0", 0));
+  const bool in_blocks = std::isfinite(file_bytes(with_units(source, CutAxis::ffn, kWidthGrid), "q8_0", 0));
   if (is_gguf) target.quantization = !request.quantization.empty() ? request.quantization : in_blocks ? "q8_0" : "f16";
   if (wants(request.formats, "hf")) target.dtype = "bf16";
   std::string type = is_gguf ? target.quantization : target.dtype;
@@ -186,7 +170,7 @@ CompressTarget choose_target(const ModelConfig& source, const CompressRequest& r
       break;
   }
   (is_gguf ? target.quantization : target.dtype) = type;
-  target.config = with_width(source, target.width);
+  target.config = with_units(source, CutAxis::ffn, target.width);
   target.bytes = file_bytes(target.config, type, basis_bytes);
   return target;
 }

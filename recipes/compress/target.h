@@ -11,8 +11,6 @@
 
 namespace coppice {
 
-inline constexpr int64_t kWidthGrid = 32;  // rows of Q8_0 and Q4_0 hold whole blocks of so many channels
-
 /// What a file of a model takes beside its weights.
 struct FileBasis {
   double gguf_bytes = 0, hf_bytes = 0;  // tokenizer and metadata, never too little
@@ -23,10 +21,6 @@ FileBasis file_basis(const Tokenizer& tokenizer, const std::vector<std::string>&
 /// Bytes of a file of element type f32, f16, bf16, q8_0 or q4_0 (which keeps the vocabulary's rows in Q8_0), never too
 /// little; infinite where its blocks do not divide the rows. Vectors are float32.
 double file_bytes(const ModelConfig& config, std::string_view type, double basis_bytes);
-/// The same model with `width` channels in every layer.
-ModelConfig with_width(const ModelConfig& config, int64_t width);
-/// The narrowest that is still called a student: an eighth of the channels, on the grid.
-int64_t least_width(const ModelConfig& source);
 
 struct CompressTarget {
   int64_t width = 0;

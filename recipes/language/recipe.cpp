@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+#include <set>
 
+#include "recipes/language/parameter_budget.h"
 #include "recipes/language/recipe_reading.h"
 #include "recipes/language/sources.h"
 #include "src/base/errors.h"
@@ -13,6 +16,46 @@
 
 namespace coppice {
 namespace {
+
+/// The source cut to `parameters`; nothing where the table does not ask for it.
+std::optional<ModelConfig> read_budget(OptionTable& table, const ModelConfig* source) {
+  std::string text;
+  table.take("parameters", text,
+             "the sizes below, out of model.source's: \"0.8x\" of its parameters, or a number, 108M");
+  check(!text.empty() || !table.has("shares"), table.where("shares"),
+        "shares: say which axes give what `parameters` asks for, and it is not there; add parameters = \"0.8x\"");
+  if (text.empty()) return std::nullopt;
+  check(source != nullptr, table.where("parameters"),
+        "parameters: is a part of what [model.source] has; give it to a table that inherits from that, without preset");
+  const bool spread = table.has("shares");
+  OptionTable parts = table.table("shares");
+  std::vector<AxisShare> shares;
+  double sum = 0;
+  for (const CutAxis axis : kCutOrder) {
+    const char* name = row_of(axis).name;
+    double share = !spread && axis == CutAxis::ffn ? 1 : 0;
+    parts.take(name, share, "of the parameters that go");
+    check(share >= 0 && share <= 1, parts.where(name), fmt::format("shares.{}: got {}, expected 0 to 1", name, share));
+    if (share > 0) shares.push_back({axis, share});
+    sum += share;
+  }
+  parts.finish();
+  check(std::abs(sum - 1) < 1e-9, table.where("shares"), fmt::format("shares: add up to {}, expected 1", sum));
+  const std::string where = table.where("parameters");
+  return fit_parameters(*source, parse_parameter_budget(text, where + ": parameters"), shares, where);
+}
+
+/// Sizes that are given beside `parameters` are those that it gives.
+void check_sizes(const OptionTable& table, const ModelConfig& given, const ModelConfig& fitted) {
+  for (const CutAxis axis : kCutOrder) {
+    const char* key = row_of(axis).size_key;
+    const std::vector<int64_t> units = units_of(given, axis), expected = units_of(fitted, axis);
+    check(units == expected, table.where(key),
+          fmt::format("{}: got {}, and parameters = \"{}\" makes it {}; leave one of the two out", key,
+                      fmt::join(std::set<int64_t>(units.begin(), units.end()), "/"), table.text_of("parameters"),
+                      expected.front()));
+  }
+}
 
 ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab_size, Sources& sources) {
   ModelConfig config = base ? *base : ModelConfig{.head_dim = 0};
@@ -22,7 +65,11 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   if (!preset_name.empty())
     config = has_shape(sources, preset_name) ? shape_of(sources, preset_name).config
                                              : preset(preset_name, table.where("preset"));
-  if (base || !preset_name.empty()) table.call_defaults(preset_name.empty() ? "model.source" : "preset " + preset_name);
+  const std::string inherited = !preset_name.empty() ? "preset " + preset_name : base ? "model.source" : "default";
+  const std::optional<ModelConfig> fitted = read_budget(table, preset_name.empty() ? base : nullptr);
+  if (fitted) config = *fitted;
+  const std::string sizes = fitted ? "parameters" : inherited;
+  table.call_defaults(sizes);
   config.vocab_size = vocab_size;
   table.take("hidden_size", config.hidden_size, "model width D");
   table.take("num_hidden_layers", config.num_hidden_layers, "layers");
@@ -33,8 +80,7 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   if (!keeps_heads && config.num_attention_heads > 0) config.head_dim = config.hidden_size / config.num_attention_heads;
   if (!keeps_heads) table.call_defaults("hidden_size / num_attention_heads");
   table.take("head_dim", config.head_dim, "size of a head; default hidden_size / num_attention_heads");
-  if (!keeps_heads)
-    table.call_defaults(!preset_name.empty() ? "preset " + preset_name : base ? "model.source" : "default");
+  if (!keeps_heads) table.call_defaults(sizes);
   const auto layers = static_cast<size_t>(std::clamp<int64_t>(config.num_hidden_layers, 0, 4096));
   std::vector<int64_t> widths =
       config.intermediate_size;  // one number where all layers are equal, so that other layer counts inherit it
@@ -42,6 +88,7 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   table.take_for_each("intermediate_size", widths,
                       "FFN channels: one number for every layer, or an array with one for each");
   config.intermediate_size = widths.size() == 1 ? std::vector<int64_t>(layers, widths[0]) : widths;
+  table.call_defaults(inherited);
   table.take("rope_theta", config.rope_theta, "RoPE base");
   table.take("rms_norm_eps", config.rms_norm_eps, "epsilon of every RMSNorm");
   table.take("tie_word_embeddings", config.tie_word_embeddings, "one matrix for input and output");
@@ -49,6 +96,7 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
   table.take("max_position_embeddings", config.max_position_embeddings, "longest sequence, written to config.json");
   table.finish();
   check_config(config, table.where(), false);
+  if (fitted) check_sizes(table, config, *fitted);
   return config;
 }
 

@@ -264,7 +264,7 @@ void check_widths(const Recipe& recipe, const Stage& stage, std::set<int64_t>& s
   std::vector<int64_t> widths, before;
   std::string remedy;
   if (const auto* learned = stage.find<LearnMasksStage>()) {
-    widths = recipe.models.at(learned->target).intermediate_size;
+    widths = shape_after_cut(recipe, learned->from, learned->target, axis_of(learned->axis)).intermediate_size;
     before = recipe.model_after(learned->from).intermediate_size;
     remedy = fmt::format(" (round_to = {} refuses others)", kBlock);
     if (const int64_t unit = learned->masks.round_to; learned->masks.budget == "global") {
@@ -279,7 +279,7 @@ void check_widths(const Recipe& recipe, const Stage& stage, std::set<int64_t>& s
   } else if (global_cut(recipe, stage.name) != nullptr) {
     return;  // said where the masks are learned; a later cut by a score keeps what is narrower
   } else if (const auto* prune = stage.find<PruneStage>()) {
-    widths = recipe.models.at(prune->target).intermediate_size;
+    widths = recipe.model_after(stage.name).intermediate_size;
     before = recipe.model_after(prune->from).intermediate_size;
   } else if (const auto* exported = stage.find<ExportStage>()) {
     widths = recipe.model_after(exported->from).intermediate_size;

@@ -38,12 +38,24 @@ void check_layers(const Recipe& recipe, const Stage& stage, const std::string& f
                     stage.name, from));
 }
 
-/// A cut of the residual stream moves rms_norm_eps to where no table has it.
-bool has_narrowed_stream(const Recipe& recipe, std::string name) {
+/// Whether a stage, or one that its model goes back to, is such.
+bool goes_back_to(const Recipe& recipe, std::string name, const std::function<bool(const Stage&)>& is_such) {
   for (; !name.empty(); name = start_of(recipe.stage(name)))
-    if (const auto* prune = recipe.stage(name).find<PruneStage>(); prune != nullptr && prune->axis == "hidden")
-      return true;
+    if (is_such(recipe.stage(name))) return true;
   return false;
+}
+
+bool cuts(const Stage& stage, CutAxis axis) {
+  const auto* prune = stage.find<PruneStage>();
+  return prune != nullptr && axis_of(prune->axis) == axis;
+}
+
+/// Whether what `name` leaves is cut along that axis by a later stage that goes on from it, to the same target.
+bool is_cut_later(const Recipe& recipe, const std::string& name, const std::string& target, CutAxis axis) {
+  return std::ranges::any_of(recipe.stages, [&](const Stage& later) {
+    return later.name != name && cuts(later, axis) && later.get<PruneStage>().target == target &&
+           goes_back_to(recipe, later.name, [&](const Stage& stage) { return stage.name == name; });
+  });
 }
 
 }  // namespace
@@ -68,18 +80,34 @@ void check_target(const Recipe& recipe, const Stage& stage, const std::string& f
     check(keeps[r] <= has[r], stage.where,
           fmt::format("{}: model.{}.{}: got {}, expected at most {} (what stage '{}' has)", stage.name, target,
                       row.size_key, keeps[r], has[r], from));
-  if (axis == CutAxis::heads) check_heads(stage, from, target, source, wanted);
+  if (row.per_layer && wanted.num_hidden_layers < source.num_hidden_layers)
+    check(!is_cut_later(recipe, stage.name, target, CutAxis::layers), stage.where,
+          fmt::format("{}: model.{} has {} layers, stage '{}' has {}: layers are cut before {}", stage.name, target,
+                      wanted.num_hidden_layers, from, source.num_hidden_layers, row.units));
+  if (axis == CutAxis::heads || is_cut_later(recipe, stage.name, target, CutAxis::heads))
+    check_heads(stage, from, target, source, wanted);
   if (axis == CutAxis::layers) check_layers(recipe, stage, from, source);
   wanted.rope_theta = source.rope_theta;
   wanted.rope_scaling = source.rope_scaling;
   wanted.qkv_bias = source.qkv_bias;  // a recipe's table has no key for these two: they come with imported models
   wanted.max_position_embeddings = source.max_position_embeddings;
-  // with the axis as the source has it, nothing may be left that differs
-  if (has.size() == keeps.size()) wanted = cut_config(wanted, axis, has);
-  if (axis == CutAxis::hidden || has_narrowed_stream(recipe, from)) wanted.rms_norm_eps = source.rms_norm_eps;
-  check(wanted == source, stage.where,
-        fmt::format("{}: model.{} differs from stage '{}' in more than {}; only {} are cut", stage.name, target, from,
-                    row.size_key, row.units));
+  if (wanted.hidden_size != source.hidden_size ||
+      goes_back_to(recipe, from, [](const Stage& before) { return cuts(before, CutAxis::hidden); }))
+    wanted.rms_norm_eps = source.rms_norm_eps;  // which a cut of the residual stream moves to where no table has it
+  const double eps = wanted.rms_norm_eps;
+  for (const CutAxis each : kCutOrder) {  // what this stage and later ones cut as the source has it: the rest is equal
+    const std::vector<int64_t> units = units_of(source, each), left = units_of(wanted, each);
+    const bool goes =
+        left.size() == units.size() && left != units && std::ranges::equal(left, units, std::less_equal{});
+    if (!goes || (each != axis && !is_cut_later(recipe, stage.name, target, each))) continue;
+    wanted = cut_config(wanted, each, units);
+  }
+  wanted.rms_norm_eps = eps;
+  check(
+      wanted == source, stage.where,
+      fmt::format("{}: model.{} differs from stage '{}' in more than {}; only {} are cut, and no later stage cuts the "
+                  "rest to it",
+                  stage.name, target, from, row.size_key, row.units));
 }
 
 void identify_cut(const Recipe& recipe, const std::string& target, CutAxis axis, Json& identity) {

@@ -11,8 +11,8 @@ namespace coppice {
 
 /// The axis of an option that was checked as it was read.
 CutAxis axis_of(const std::string& name);
-/// `target` differs from what stage `from` leaves in the sizes of that axis alone, and never has more of it than there
-/// is: UserError::recipe.
+/// `target` has less of that axis than what stage `from` leaves, or as much, and otherwise differs from it in nothing
+/// but axes that later stages, going on from `stage`, cut to the same target: UserError::recipe.
 void check_target(const Recipe& recipe, const Stage& stage, const std::string& from, const std::string& target,
                   CutAxis axis);
 /// What stage `from` leaves, cut to the target's sizes of that axis.

@@ -54,6 +54,30 @@ at::Tensor reference_of(const Model& model, const FfnMasks& masks = {}) {
 }  // namespace
 
 TEST_SUITE("unit") {
+  TEST_CASE("axes: steps of a budget, and the most units that fit") {
+    ModelConfig config = tiny::config({24, 24, 24});
+    CHECK(step_of(config, CutAxis::ffn) == 3);
+    CHECK(step_of(config, CutAxis::heads) == 1);
+    CHECK(step_of(config, CutAxis::layers) == 1);
+    const ModelConfig wide = with_units(config, CutAxis::ffn, 1536);
+    CHECK(wide.intermediate_size == std::vector<int64_t>(3, 1536));
+    CHECK(step_of(wide, CutAxis::ffn) == kWidthGrid);
+    CHECK(least_units(1536, 32) == 192);
+    CHECK(least_units(1537, 32) == 224);
+    CHECK(least_units(4, 1) == 1);
+    std::vector<int64_t> asked;
+    const auto fits = [&](const ModelConfig& smaller) {
+      asked.push_back(smaller.intermediate_size.front());
+      return smaller.intermediate_size.front() <= 992;
+    };
+    CHECK(most_units(wide, CutAxis::ffn, 32, fits) == 992);
+    CHECK(asked.size() <= 6);  // of 48
+    CHECK(most_units(wide, CutAxis::ffn, 500, fits) == 500);
+    CHECK(most_units(wide, CutAxis::layers, 1, [](const ModelConfig& c) { return c.num_hidden_layers < 2; }) == 1);
+    CHECK(most_units(wide, CutAxis::layers, 1, [](const ModelConfig&) { return false; }) == 0);
+    CHECK(most_units(wide, CutAxis::layers, 1, [](const ModelConfig&) { return true; }) == 3);
+  }
+
   TEST_CASE("axes: by name, with their units, and the shape that is left") {
     for (const std::string& name : axis_names()) CHECK(row_of(*find_axis(name)).name == name);
     CHECK_FALSE(find_axis("head").has_value());

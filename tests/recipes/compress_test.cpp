@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "pruning/cut_axis.h"
 #include "recipes/compress/recipe_text.h"
 #include "recipes/compress/schedule.h"
 #include "recipes/compress/target.h"
@@ -95,8 +96,8 @@ TEST_SUITE("unit") {
     for (double share = 0.49; share < 1; share += 0.0137) {
       CAPTURE(share);
       const int64_t width = choose_target(source, request_of({Budget::Kind::share, share}), {}).width;
-      CHECK(static_cast<double>(count_parameters(with_width(source, width))) <= share * 134'515'008);
-      CHECK(static_cast<double>(count_parameters(with_width(source, width + 32))) > share * 134'515'008);
+      CHECK(static_cast<double>(count_parameters(with_units(source, CutAxis::ffn, width))) <= share * 134'515'008);
+      CHECK(static_cast<double>(count_parameters(with_units(source, CutAxis::ffn, width + 32))) > share * 134'515'008);
     }
   }
 
@@ -104,8 +105,8 @@ TEST_SUITE("unit") {
     const ModelConfig source = smollm2();
     // matrices (54,853,632 + 51,840 F) x 34/32, 35,136 elements of norms x 4, 272 tensors x 256
     const double q8_1024 = 107'937'792 * 1.0625 + 140'544 + 69'632;
-    CHECK(file_bytes(with_width(source, 1024), "q8_0", 0) == q8_1024);
-    CHECK(file_bytes(with_width(source, 1024), "f16", 500) == 107'937'792 * 2.0 + 140'544 + 69'632 + 500);
+    CHECK(file_bytes(with_units(source, CutAxis::ffn, 1024), "q8_0", 0) == q8_1024);
+    CHECK(file_bytes(with_units(source, CutAxis::ffn, 1024), "f16", 500) == 107'937'792 * 2.0 + 140'544 + 69'632 + 500);
     const auto choose = [&](double bytes, const FileBasis& basis, const std::string& quantization = "") {
       CompressRequest request = request_of({Budget::Kind::bytes, bytes}, {"gguf", "hf"});
       request.quantization = quantization;
