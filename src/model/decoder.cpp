@@ -119,10 +119,13 @@ at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const F
     ResidualNorm norm = residual_rms_norm(x_ND, delta_ND, w.attention_norm.value, w.attention_norm.grad, eps);
     if (taps.layer_output && layer > 0) taps.layer_output(static_cast<int>(layer) - 1, norm.residual_ND);
     if (taps.normed) taps.normed(static_cast<int>(layer), norm.normed_ND);
-    at::Tensor heads_NQ = attention_hidden(config, w, norm.normed_ND, input, frequencies);
-    if (!masks.multiplier_G.empty()) heads_NQ = scale_groups(heads_NQ, masks.multiplier_G[static_cast<size_t>(layer)]);
-    if (taps.attention_hidden) taps.attention_hidden(static_cast<int>(layer), heads_NQ);
-    delta_ND = written(linear(heads_NQ, w.o.value, w.o.grad));
+    {  // what the heads give goes before the FFN needs its memory
+      at::Tensor heads_NQ = attention_hidden(config, w, norm.normed_ND, input, frequencies);
+      if (!masks.multiplier_G.empty())
+        heads_NQ = scale_groups(heads_NQ, masks.multiplier_G[static_cast<size_t>(layer)]);
+      if (taps.attention_hidden) taps.attention_hidden(static_cast<int>(layer), heads_NQ);
+      delta_ND = written(linear(heads_NQ, w.o.value, w.o.grad));
+    }
 
     norm = residual_rms_norm(norm.residual_ND, delta_ND, w.ffn_norm.value, w.ffn_norm.grad, eps);
     if (taps.normed) taps.normed(static_cast<int>(layer), norm.normed_ND);

@@ -265,6 +265,25 @@ TEST_SUITE("parity") {
     CHECK(masked[0].narrow(1, half, half).equal(plain[0].narrow(1, half, half) * 2));
   }
 
+  TEST_CASE("decoder: what the heads give is gone when the FFN runs, where no gradient asks for it") {
+    const ModelConfig config = tiny_config();
+    const Model model = tiny_model(config);
+    const at::NoGradGuard no_grad;
+    using Held = c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>;
+    std::vector<Held> heads;
+    int looks = 0;
+    const DecoderTap ffn = [&](int, const at::Tensor&) {
+      CHECK(heads.back().expired());
+      ++looks;
+    };
+    const DecoderTap attention = [&](int, const at::Tensor& hidden_NC) {
+      heads.emplace_back(hidden_NC.getIntrusivePtr());
+      CHECK_FALSE(heads.back().expired());
+    };
+    decoder_hidden(model, random_input(config, 1, 4), {}, {.ffn_hidden = ffn, .attention_hidden = attention});
+    CHECK(looks == 2);
+  }
+
   TEST_CASE("decoder: the tap sees what enters down_proj") {
     const ModelConfig config = tiny_config();
     const Model model = tiny_model(config);
