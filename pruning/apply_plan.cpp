@@ -78,14 +78,21 @@ bool goes_with_width(const Parameter& row, const ModelConfig& config) {
          (row.name.find(".q_proj.") != std::string::npos || row.name.find(".k_proj.") != std::string::npos);
 }
 
-/// Logits of the masked model with its units in reverse order, those of the FFN where layers are cut: the same
-/// products, added up in another order.
+/// How many entries of an axis of a parameter change places together where the source is turned around; 0 = none do.
+/// With heads and layers all that a layer adds up turns, query heads one by one: of a single group there is one order
+/// only.
+int64_t turned_entries(const ModelConfig& config, CutAxis cut, Axis role) {
+  if (cut != CutAxis::heads && cut != CutAxis::layers) return entries_of_unit(config, cut, role);
+  if (role == Axis::heads || role == Axis::kv_heads) return config.head_dim;
+  return role == Axis::ffn ? 1 : 0;
+}
+
+/// Logits of the masked model turned around: the same products, added up in another order.
 at::Tensor reversed_logits(const Model& source, const at::Tensor& mask_RU, const DecoderInput& input, CutAxis axis) {
-  const CutAxis turned = axis == CutAxis::layers ? CutAxis::ffn : axis;
   const auto flipped = [&](const at::Tensor& value, const std::vector<Axis>& axes) {
     at::Tensor left = value;
     for (int64_t dim = 0; dim < std::ssize(axes); ++dim) {
-      const int64_t entries = entries_of_unit(source.config, turned, axes[static_cast<size_t>(dim)]);
+      const int64_t entries = turned_entries(source.config, axis, axes[static_cast<size_t>(dim)]);
       if (entries > 0) left = left.unflatten(dim, {-1, entries}).flip(dim).flatten(dim, dim + 1);
     }
     return left;

@@ -44,7 +44,8 @@ at::Tensor slice_parameter(const ModelConfig& source, const Parameter& row, cons
 Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& multiplier_RU = {});
 
 /// max |masked - pruned| / max |masked| over logits of the given input, and what rounding may make of it: 1e-5, or
-/// where it is more, 4 times what another order of the units does to the masked model. Above that is an InternalError.
+/// where it is more, 4 times what another order of the units (for heads and layers: of heads and FFN channels) does to
+/// the masked model. Above that is an InternalError.
 inline constexpr double kMaskedPrunedLimit = 1e-5;
 struct MaskedPruned {
   double difference = 0, limit = 0;
