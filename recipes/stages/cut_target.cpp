@@ -38,6 +38,28 @@ void check_layers(const Recipe& recipe, const Stage& stage, const std::string& f
                     stage.name, from));
 }
 
+/// The rms_norm_eps that a target's table asks for. A cut of the residual stream moves the model's, while tables keep
+/// that of its first stage: such a table stands for what the source has, and what is moved must be an eps still.
+double asked_eps(const Recipe& recipe, const Stage& stage, const std::string& from, const std::string& target,
+                 CutAxis axis) {
+  const ModelConfig source = recipe.model_after(from);
+  const ModelConfig& table = recipe.models.at(target);
+  std::string first = from;
+  for (std::string name = from; !name.empty(); name = start_of(recipe.stage(name))) first = name;
+  const double eps = recipe.model_after(first).rms_norm_eps;
+  if (axis != CutAxis::hidden && source.rms_norm_eps == eps) return table.rms_norm_eps;
+  check(table.rms_norm_eps == eps, stage.where,
+        fmt::format("{}: model.{}.rms_norm_eps: got {}, expected {} (what stage '{}' has): a cut of hidden_size moves "
+                    "it by itself",
+                    stage.name, target, table.rms_norm_eps, eps, first));
+  if (axis == CutAxis::hidden)
+    check_config(cut_config(source, axis, {table.hidden_size}),
+                 fmt::format("{}: {}: a cut of hidden_size {} to {} raises rms_norm_eps {} as much", stage.where,
+                             stage.name, source.hidden_size, table.hidden_size, source.rms_norm_eps),
+                 /*from_file=*/false);
+  return source.rms_norm_eps;
+}
+
 /// Whether a stage, or one that its model goes back to, is such.
 bool goes_back_to(const Recipe& recipe, std::string name, const std::function<bool(const Stage&)>& is_such) {
   for (; !name.empty(); name = start_of(recipe.stage(name)))
@@ -91,10 +113,6 @@ void check_target(const Recipe& recipe, const Stage& stage, const std::string& f
   wanted.rope_scaling = source.rope_scaling;
   wanted.qkv_bias = source.qkv_bias;  // a recipe's table has no key for these two: they come with imported models
   wanted.max_position_embeddings = source.max_position_embeddings;
-  if (wanted.hidden_size != source.hidden_size ||
-      goes_back_to(recipe, from, [](const Stage& before) { return cuts(before, CutAxis::hidden); }))
-    wanted.rms_norm_eps = source.rms_norm_eps;  // which a cut of the residual stream moves to where no table has it
-  const double eps = wanted.rms_norm_eps;
   for (const CutAxis each : kCutOrder) {  // what this stage and later ones cut as the source has it: the rest is equal
     const std::vector<int64_t> units = units_of(source, each), left = units_of(wanted, each);
     const bool goes =
@@ -102,7 +120,7 @@ void check_target(const Recipe& recipe, const Stage& stage, const std::string& f
     if (!goes || (each != axis && !is_cut_later(recipe, stage.name, target, each))) continue;
     wanted = cut_config(wanted, each, units);
   }
-  wanted.rms_norm_eps = eps;
+  wanted.rms_norm_eps = asked_eps(recipe, stage, from, target, axis);
   check(
       wanted == source, stage.where,
       fmt::format("{}: model.{} differs from stage '{}' in more than {}; only {} are cut, and no later stage cuts the "

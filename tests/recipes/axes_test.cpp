@@ -215,9 +215,20 @@ TEST_SUITE("unit") {
     contains(prune("cut", "from = \"dense\"\ntarget = \"slim\"\naxis = \"hidden\"\nscores = \"random\"\n") +
                  train("next", "from = \"cut\"\nteacher = \"dense\"\nhidden_loss = \"mse\"\n"),
              "hidden_loss: 'dense' has 4 layers of hidden_size 32, this stage's model 4 of 24");
-    with_model("rms_norm_eps = 1e-6\n",
-               prune("cut", "from = \"dense\"\ntarget = \"other\"\nscores = \"flap\"\n"),
+    with_model("rms_norm_eps = 1e-6\n", prune("cut", "from = \"dense\"\ntarget = \"other\"\nscores = \"flap\"\n"),
                "differs from stage 'dense' in more than intermediate_size");
+    const std::string slim = "from = \"dense\"\ntarget = \"slim\"\naxis = \"hidden\"\nscores = \"random\"\n";
+    with_model("hidden_size = 24\nrms_norm_eps = 1e-6\n",
+               prune("cut", "from = \"dense\"\ntarget = \"other\"\naxis = \"hidden\"\nscores = \"random\"\n"),
+               "cut: model.other.rms_norm_eps: got 1e-06, expected 1e-05 (what stage 'dense' has)");
+    with_model("hidden_size = 24\nintermediate_size = 16\nrms_norm_eps = 1e-4\n",
+               prune("narrow", slim) + prune("cut", "from = \"narrow\"\ntarget = \"other\"\nscores = \"flap\"\n"),
+               "cut: model.other.rms_norm_eps: got 0.0001, expected 1e-05 (what stage 'dense' has)");
+    with_model("rms_norm_eps = 0.05\n[model.less]\nrms_norm_eps = 0.05\nhidden_size = 8\n",
+               train("rough", "model = \"other\"\n") +
+                   prune("cut", "from = \"rough\"\ntarget = \"less\"\naxis = \"hidden\"\nscores = \"random\"\n"),
+               "cut: a cut of hidden_size 32 to 8 raises rms_norm_eps 0.05 as much: rms_norm_eps: got 0.2, expected "
+               "above 0, at most 0.1");
     const std::string layers = "from = \"dense\"\ntarget = \"shallow\"\naxis = \"layers\"\n";
     contains(
         prune("cut", layers + "scores = \"flap\"\n"),
