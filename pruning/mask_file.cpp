@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <charconv>
 
@@ -86,9 +85,11 @@ MaskFile load_masks(const std::filesystem::path& path) {
   if (version == kAxisVersion) {
     const std::string name = reader.string_attribute("/", "axis");
     const std::optional<CutAxis> axis = find_axis(name);
-    if (!axis)
-      throw UserError::bad_file(path.string(),
-                                fmt::format("axis '{}', expected {}", printable(name), fmt::join(axis_names(), ", ")));
+    if (axis != CutAxis::heads && axis != CutAxis::layers)  // channels have the other version, dimensions no masks
+      throw UserError::bad_file(path.string(), fmt::format("axis '{}', expected heads or layers", printable(name)));
+    if (!row_of(*axis).per_layer && shape.dims[0] != 1)
+      throw UserError::bad_file(
+          path.string(), fmt::format("/scores has {} rows, and axis '{}' is one choice: 1", shape.dims[0], name));
     masks.axis = *axis;
   }
   masks.source_sha256 = reader.string_attribute("/", "source_sha256");
@@ -101,6 +102,9 @@ MaskFile load_masks(const std::filesystem::path& path) {
   if (budget != "layer" && budget != "global")
     throw UserError::bad_file(path.string(), fmt::format("budget '{}', expected layer or global", printable(budget)));
   masks.global = budget == "global";
+  if (masks.global && masks.axis != CutAxis::ffn)
+    throw UserError::bad_file(path.string(), fmt::format("budget 'global' is of FFN channels alone, and axis is '{}'",
+                                                         row_of(masks.axis).name));
   masks.kept.resize(static_cast<size_t>(sizes[0]));
   if (reader.shape("/kept").dims != std::vector<uint64_t>{shape.dims[0]})
     throw UserError::bad_file(path.string(), "/kept must hold one number a layer");

@@ -1,6 +1,6 @@
 // masks.h5: what learn_masks decided, as a small file of its own: /scores and /soft, f32 [L, F], /kept, i64 [L]
 // (channels that each layer keeps), with the identity of the source, the method, the last epsilon and a hash of all of
-// it. Masks over another axis (pruning/cut_axis.h): [rows, units], version 4, which names the axis.
+// it. Masks over heads or layers (pruning/cut_axis.h): [rows, units], version 4, which names the axis.
 #pragma once
 
 #include <ATen/core/Tensor.h>

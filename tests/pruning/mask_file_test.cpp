@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "src/base/errors.h"
+#include "src/base/hdf5.h"
 #include "tests/scratch_folder.h"
 
 using namespace coppice;
@@ -49,6 +50,30 @@ TEST_SUITE("unit") {
 }
 
 TEST_SUITE("faults") {
+  TEST_CASE("mask file: an axis without learned masks, more rows than it has choices and a global budget are refused") {
+    const ScratchFolder folder;
+    const fs::path path = folder.path / "masks.h5";
+    const auto refused = [&](CutAxis axis, bool global, const char* part) {
+      MaskFile written = masks();
+      written.axis = axis;
+      written.global = global;
+      save_masks(path, written);
+      CHECK_THROWS_WITH_AS(load_masks(path), doctest::Contains(part), UserError);
+    };
+    refused(CutAxis::hidden, false, "axis 'hidden', expected heads or layers");
+    refused(CutAxis::layers, false, "/scores has 2 rows, and axis 'layers' is one choice: 1");
+    refused(CutAxis::heads, true, "budget 'global' is of FFN channels alone, and axis is 'heads'");
+    const std::vector<float> numbers(4);
+    Hdf5Writer writer(path);  // channels under the version that names its axis
+    for (const char* table : {"/scores", "/soft"})
+      writer.write_chunked(table, Hdf5Type::f32, {2, 2}, 2, numbers.data());
+    writer.set_attribute("/", "format", "coppice.masks");
+    writer.set_attribute("/", "version", uint64_t{4});
+    writer.set_attribute("/", "axis", "ffn");
+    writer.close();
+    CHECK_THROWS_WITH_AS(load_masks(path), doctest::Contains("axis 'ffn', expected heads or layers"), UserError);
+  }
+
   TEST_CASE("mask file: cut short or flipped anywhere, it is refused and never misread") {
     const ScratchFolder folder;
     save_masks(folder.path / "masks.h5", masks());

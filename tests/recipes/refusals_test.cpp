@@ -47,7 +47,7 @@ constexpr Row kRows[] = {
     {"teacher/label.cpp", "", 1, Why::values, "logits of the teacher are not finite"},
     {"pruning/compaction.cpp", "", 1, Why::own_file, "living channels of a checkpoint"},
     {"pruning/mask_budget.cpp", "", 4, Why::before, "load_recipe calls check_budget itself"},
-    {"pruning/mask_file.cpp", "", 9, Why::own_file, "masks.h5"},
+    {"pruning/mask_file.cpp", "", 11, Why::own_file, "masks.h5"},
     {"pruning/mask_methods.cpp", "", 1, Why::before, "load_recipe looks the name up"},
     {"pruning/mask_options.cpp", "", 3, Why::before, "load_recipe calls check_mask_options itself"},
     {"pruning/apply_plan.cpp", "", 2, Why::own_file, "the plan is made of this very model"},
