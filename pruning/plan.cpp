@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -16,7 +15,7 @@ namespace coppice {
 namespace {
 
 constexpr const char* kFormat = "coppice.prune_plan";
-constexpr int kVersion = 1;
+constexpr int kVersion = 1, kAxisVersion = 2;  // of FFN channels; of an axis that the file names
 constexpr const char* kRule = "higher score, then lower index";
 
 /// One row's list; `what` names the row.
@@ -62,7 +61,7 @@ PrunePlan make_plan(const at::Tensor& scores_RU, const std::vector<int64_t>& num
 
 void save_plan(const std::filesystem::path& path, const PrunePlan& plan) {
   Json object = {{"format", kFormat},
-                 {"version", kVersion},
+                 {"version", plan.axis == CutAxis::ffn ? kVersion : kAxisVersion},
                  {"source", plan.source_sha256},
                  {"scores", plan.scores},
                  {"rule", kRule}};
@@ -78,16 +77,18 @@ void save_plan(const std::filesystem::path& path, const PrunePlan& plan) {
 }
 
 PrunePlan load_plan(const std::filesystem::path& path) {
-  const Json object = read_sealed(path, kFormat, kVersion);
+  const Json object = read_sealed(path, kFormat, kAxisVersion);
   PrunePlan plan{.source_sha256 = string_at(object, "source", path.string()),
                  .scores = string_at(object, "scores", path.string()),
                  .kept = {}};
-  if (object.contains("axis")) {
+  const bool names_axis = unsigned_at(object, "version", path.string()) == uint64_t{kAxisVersion};
+  if (names_axis || object.contains("axis")) {
     const std::string name = string_at(object, "axis", path.string());
     const std::optional<CutAxis> axis = find_axis(name);
-    if (!axis)
-      throw UserError::bad_file(
-          path.string(), fmt::format("axis: got '{}', expected {}", printable(name), fmt::join(axis_names(), ", ")));
+    if (!names_axis || !axis || *axis == CutAxis::ffn)
+      throw UserError::bad_file(path.string(),
+                                fmt::format("axis: got '{}', expected {}", printable(name),
+                                            names_axis ? "heads, layers or hidden" : "none in a file of version 1"));
     plan.axis = *axis;
   }
   if (const std::string rule = string_at(object, "rule", path.string()); rule != kRule)

@@ -28,7 +28,7 @@ struct PrunePlan {
 /// numbers).
 PrunePlan make_plan(const at::Tensor& scores_RU, const std::vector<int64_t>& num_kept, std::string scores_name,
                     std::string source_sha256, const std::vector<int64_t>& units = {}, CutAxis axis = CutAxis::ffn);
-/// Sealed JSON (coppice.prune_plan); a plan of FFN channels does not name its axis.
+/// Sealed JSON (coppice.prune_plan): version 1 of FFN channels, version 2 of the axis that it names.
 void save_plan(const std::filesystem::path& path, const PrunePlan& plan);
 PrunePlan load_plan(const std::filesystem::path& path);
 /// 0/1 mask [R, num_units] of the plan, multiplied by `soft` where given: the hard-cut mask.

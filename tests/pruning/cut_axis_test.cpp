@@ -191,17 +191,29 @@ TEST_SUITE("unit") {
     CHECK(load_plan(folder.path / "layers.json").axis == CutAxis::layers);
     CHECK(load_plan(folder.path / "layers.json").kept == std::vector<std::vector<int64_t>>{{0, 2, 5}});
     CHECK(read_json(folder.path / "layers.json")["kept"] == Json({0, 2, 5}));
-    save_plan(folder.path / "ffn.json", plan_of(CutAxis::ffn, {{1}, {0}}));
-    CHECK(read_file(folder.path / "ffn.json").find("axis") == std::string::npos);
-    std::ofstream(folder.path / "bad.json", std::ios::binary) << seal({{"format", "coppice.prune_plan"},
-                                                                       {"version", 1},
-                                                                       {"source", ""},
-                                                                       {"scores", "x"},
-                                                                       {"axis", "tails"},
-                                                                       {"rule", "higher score, then lower index"},
-                                                                       {"layers", {{{"layer", 0}, {"kept", {1}}}}}});
-    CHECK_THROWS_WITH_AS(load_plan(folder.path / "bad.json"),
-                         doctest::Contains("axis: got 'tails', expected ffn, heads, layers, hidden"), UserError);
+    CHECK(read_json(folder.path / "layers.json")["version"] == 2);  // programs that know no axes refuse it
+    save_plan(folder.path / "ffn.json", plan_of(CutAxis::ffn, {{1}, {2}}));
+    CHECK(read_file(folder.path / "ffn.json") ==
+          seal({{"format", "coppice.prune_plan"},
+                {"version", 1},
+                {"source", ""},
+                {"scores", "by hand"},
+                {"rule", "higher score, then lower index"},
+                {"layers", {{{"layer", 0}, {"kept", {1}}}, {{"layer", 1}, {"kept", {2}}}}}}));
+    const auto refused = [&](int version, const char* axis, const char* part) {
+      std::ofstream(folder.path / "bad.json", std::ios::binary) << seal({{"format", "coppice.prune_plan"},
+                                                                         {"version", version},
+                                                                         {"source", ""},
+                                                                         {"scores", "x"},
+                                                                         {"axis", axis},
+                                                                         {"rule", "higher score, then lower index"},
+                                                                         {"layers", {{{"layer", 0}, {"kept", {1}}}}}});
+      CHECK_THROWS_WITH_AS(load_plan(folder.path / "bad.json"), doctest::Contains(part), UserError);
+    };
+    refused(2, "tails", "axis: got 'tails', expected heads, layers or hidden");
+    refused(2, "ffn", "axis: got 'ffn', expected heads, layers or hidden");
+    refused(1, "heads", "axis: got 'heads', expected none in a file of version 1");
+    refused(3, "heads", "up to version 2");
 
     MaskFile masks{.scores_LF = at::sin(at::arange(8, at::kFloat)).view({2, 4}),
                    .soft_LF = at::cos(at::arange(8, at::kFloat)).square().view({2, 4}),
