@@ -1,4 +1,4 @@
-// coppice diff A B: what two decisions or records differ in. Masks and prune plans: kept channels per layer and how
+// coppice diff A B: what two decisions or records differ in. Masks and prune plans: kept units per row and how
 // much two choices have in common beside what chance would give; recipes and manifests: keys whose values differ.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -51,21 +51,20 @@ Kept kept_by(const MaskFile& masks) {
   return kept;
 }
 
-/// A line a layer: channels kept by both, as a share of what A keeps, beside the share that a random choice of B's size
-/// would give. num_channels 0 = the files do not say; then the highest kept channel stands for it, which bounds chance
+/// A line a row: units kept by both, as a share of what A keeps, beside the share that a random choice of B's size
+/// would give. num_units 0 = the files do not say; then the highest kept one stands for it, which bounds chance
 /// from above.
-std::string overlap_lines(const Kept& a, const Kept& b, CutAxis axis, int64_t num_channels) {
+std::string overlap_lines(const Kept& a, const Kept& b, CutAxis axis, int64_t num_units) {
   std::string text;
   for (size_t layer = 0; layer < std::min(a.size(), b.size()); ++layer) {
     std::vector<int64_t> both;
     std::ranges::set_intersection(a[layer], b[layer], std::back_inserter(both));
-    const int64_t channels = num_channels > 0 ? num_channels : std::max(a[layer].back(), b[layer].back()) + 1;
+    const int64_t units = num_units > 0 ? num_units : std::max(a[layer].back(), b[layer].back()) + 1;
     const std::string row = row_of(axis).per_layer ? fmt::format("layer {}", layer) : row_of(axis).units;
-    text += fmt::format("  {}: A keeps {}, B keeps {}, both {} ({:.1f} % of A; by chance {}{:.1f} %)\n", row,
-                        a[layer].size(), b[layer].size(), both.size(),
-                        100.0 * static_cast<double>(both.size()) / static_cast<double>(a[layer].size()),
-                        num_channels > 0 ? "" : "at most ",
-                        100.0 * static_cast<double>(b[layer].size()) / static_cast<double>(channels));
+    text += fmt::format(
+        "  {}: A keeps {}, B keeps {}, both {} ({:.1f} % of A; by chance {}{:.1f} %)\n", row, a[layer].size(),
+        b[layer].size(), both.size(), 100.0 * static_cast<double>(both.size()) / static_cast<double>(a[layer].size()),
+        num_units > 0 ? "" : "at most ", 100.0 * static_cast<double>(b[layer].size()) / static_cast<double>(units));
   }
   if (a.size() != b.size()) text += fmt::format("  A has {} layers, B {}\n", a.size(), b.size());
   return text;
@@ -73,6 +72,13 @@ std::string overlap_lines(const Kept& a, const Kept& b, CutAxis axis, int64_t nu
 
 std::string verdict(bool equal, const std::string& what) {
   return fmt::format("{}: {}\n", equal ? "equal" : "different", what);
+}
+
+std::string units_text(CutAxis axis) { return fmt::format("{}s", row_of(axis).unit); }
+
+/// "kept groups agree".
+std::string kept_text(const Kept& kept_a, CutAxis a, const Kept& kept_b, CutAxis b) {
+  return fmt::format("kept {} {}", a == b ? units_text(a) : "units", a == b && kept_a == kept_b ? "agree" : "differ");
 }
 
 std::string axes_line(CutAxis a, CutAxis b) {
@@ -84,15 +90,15 @@ std::string diff_masks(const MaskFile& a, const MaskFile& b) {
   const bool one_shape = a.scores_LF.sizes() == b.scores_LF.sizes();
   const bool values = one_shape && at::equal(a.scores_LF, b.scores_LF) && at::equal(a.soft_LF, b.soft_LF);
   std::string text = verdict(values && kept_a == kept_b && a.source_sha256 == b.source_sha256 && a.axis == b.axis,
-                             fmt::format("kept channels {}, scores and soft values {}",
-                                         kept_a == kept_b ? "agree" : "differ", values ? "agree" : "differ"));
+                             fmt::format("{}, scores and soft values {}", kept_text(kept_a, a.axis, kept_b, b.axis),
+                                         values ? "agree" : "differ"));
   if (a.source_sha256 != b.source_sha256)
     text += fmt::format("  models: A {}, B {}\n", printable(a.source_sha256), printable(b.source_sha256));
   if (a.axis != b.axis) return text + axes_line(a.axis, b.axis);
   if (a.method != b.method) text += fmt::format("  methods: A {}, B {}\n", printable(a.method), printable(b.method));
   if (!one_shape)
-    return text + fmt::format("  channels: A {} x {}, B {} x {}\n", a.scores_LF.size(0), a.scores_LF.size(1),
-                              b.scores_LF.size(0), b.scores_LF.size(1));
+    return text + fmt::format("  {}: A {} x {}, B {} x {}\n", units_text(a.axis), a.scores_LF.size(0),
+                              a.scores_LF.size(1), b.scores_LF.size(0), b.scores_LF.size(1));
   if (!values)
     text += fmt::format("  largest difference of a soft value: {:.3g}\n",
                         (a.soft_LF - b.soft_LF).abs().max().item<double>());
@@ -102,7 +108,7 @@ std::string diff_masks(const MaskFile& a, const MaskFile& b) {
 std::string diff_plans(const PrunePlan& a, const PrunePlan& b) {
   std::string text =
       verdict(a.kept == b.kept && a.source_sha256 == b.source_sha256 && a.scores == b.scores && a.axis == b.axis,
-              fmt::format("kept channels {}", a.kept == b.kept ? "agree" : "differ"));
+              kept_text(a.kept, a.axis, b.kept, b.axis));
   if (a.scores != b.scores) text += fmt::format("  scores: A {}, B {}\n", printable(a.scores), printable(b.scores));
   if (a.source_sha256 != b.source_sha256)
     text += fmt::format("  models: A {}, B {}\n", printable(a.source_sha256), printable(b.source_sha256));

@@ -116,7 +116,10 @@ OrderedJson speed_json(const ReportSpeed& speed) {
 }
 
 OrderedJson masks_json(const ReportMasks& masks) {
-  OrderedJson json = {{"stage", masks.stage}, {"num_channels", masks.num_channels}, {"num_kept", masks.num_kept}};
+  OrderedJson json = {{"stage", masks.stage},
+                      {"num_channels", masks.num_channels},
+                      {"num_kept", masks.num_kept},
+                      {"units", masks.units}};
   put(json, "soft_loss", masks.soft_loss);
   put(json, "hard_loss", masks.hard_loss);
   put(json, "pruned_loss", masks.pruned_loss);

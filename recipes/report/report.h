@@ -132,7 +132,8 @@ struct ReportMaskLayer {
 struct ReportMasks {
   std::string stage;  // empty = no mask stage in this run
   int64_t num_channels = 0, num_kept = 0;
-  std::string units = "FFN channels a layer";  // what they count
+  std::string units = "FFN channels a layer", unit = "channel";  // what they count, and one of it
+  bool per_layer = true;                                         // otherwise the one row is the model's
   std::vector<double> step;
   std::vector<ReportMaskLayer> layers;
   std::vector<std::pair<std::string, double>>

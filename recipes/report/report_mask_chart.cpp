@@ -1,4 +1,4 @@
-// Drawings of the mask stage: layer by layer over the steps, its health as a whole, what a cut would cost and what
+// Drawings of the mask stage: row by row over the steps, its health as a whole, what a cut would cost and what
 // other scores would keep.
 #include <fmt/format.h>
 
@@ -35,7 +35,7 @@ void draw_chance(Svg& svg, double x, double y, const Axis& axis, double chance) 
 
 /// A panel of lines under its title and legend, from zero upwards. False, and nothing drawn, when the stage has none of
 /// them.
-bool draw_panel(Svg& svg, const ReportStage& stage, double x, double y, const char* title,
+bool draw_panel(Svg& svg, const ReportStage& stage, double x, double y, const std::string& title,
                 const std::vector<Line>& lines, double chance) {
   std::vector<ChartLine> drawn;
   Range range;
@@ -84,12 +84,12 @@ void draw_layer_legend(Svg& svg, double y, size_t num_layers) {
   svg.text(x + 12 + 14 * kNumDepthColours + 6, y, std::to_string(num_layers - 1), "soft");
 }
 
-/// Kept share, sharpness and churn, a line each layer.
+/// Kept share, sharpness and churn, a line each row.
 void draw_layers(Svg& svg, const ReportMasks& masks, double y, double chance) {
-  const std::pair<const char*, std::vector<double> ReportMaskLayer::*> measures[] = {
-      {"kept share (sum of the mask / channels)", &ReportMaskLayer::kept_share},
+  const std::pair<std::string, std::vector<double> ReportMaskLayer::*> measures[] = {
+      {fmt::format("kept share (sum of the mask / {}s)", masks.unit), &ReportMaskLayer::kept_share},
       {"sharpness (1 = fully decided)", &ReportMaskLayer::sharpness},
-      {"churn (share of kept channels exchanged)", &ReportMaskLayer::churn}};
+      {fmt::format("churn (share of kept {}s exchanged)", masks.unit), &ReportMaskLayer::churn}};
   double left = kLeft;
   for (const auto& [title, measure] : measures) {
     Range range;
@@ -124,16 +124,16 @@ void draw_layers(Svg& svg, const ReportMasks& masks, double y, double chance) {
 
 /// The mask as a whole: how undecided it is, what a cut would throw away, what other scores would also keep. False when
 /// the stage logs none of it.
-bool draw_health(Svg& svg, const ReportStage& stage, double y, double chance) {
+bool draw_health(Svg& svg, const ReportStage& stage, const std::string& unit, double y, double chance) {
   double left = kLeft;
-  const auto panel = [&](const char* title, const std::vector<Line>& lines, double line_at) {
+  const auto panel = [&](const std::string& title, const std::vector<Line>& lines, double line_at) {
     if (draw_panel(svg, stage, left, y, title, lines, line_at)) left += kPitch;
   };
-  panel("entropy, nats a kept channel (0 = decided)", {{"entropy", "s0 thick", ""}}, kAbsent);
+  panel(fmt::format("entropy, nats a kept {} (0 = decided)", unit), {{"entropy", "s0 thick", ""}}, kAbsent);
   panel("share of the budget",
         {{"saturated_share", "s2 thick", "at 1 (saturated)"}, {"outside_share", "s1 thick", "outside the cut"}},
         kAbsent);
-  panel("kept channels that a score would keep too",
+  panel(fmt::format("kept {}s that a score would keep too", unit),
         {{"overlap_activation", "s0 thick", "activation"},
          {"overlap_magnitude", "s1 thick", "magnitude"},
          {"overlap_random", "s3 thick", "random"}},
@@ -179,7 +179,7 @@ struct Bar {
 };
 
 /// Named bars under a heading; returns where the next thing may begin.
-double draw_bars(Svg& svg, double y, const char* heading, const std::vector<Bar>& bars, const char* css,
+double draw_bars(Svg& svg, double y, const std::string& heading, const std::vector<Bar>& bars, const char* css,
                  double chance) {
   constexpr double kHeading = 590, kX = 690, kBar = 200, kRow = 20;
   if (bars.empty()) return y;
@@ -216,11 +216,11 @@ std::optional<Svg> mask_chart(const Report& report) {
       "head");
   double y = 36;
   if (!masks.layers.empty() && !masks.step.empty()) {
-    draw_layer_legend(svg, y, masks.layers.size());
+    if (masks.per_layer) draw_layer_legend(svg, y, masks.layers.size());
     draw_layers(svg, masks, y + 46, chance);
     y += 46 + kHeight + kAxis;
   }
-  if (stage != report.stages.end() && draw_health(svg, *stage, y + 32, chance)) y += 32 + kHeight + kAxis;
+  if (stage != report.stages.end() && draw_health(svg, *stage, masks.unit, y + 32, chance)) y += 32 + kHeight + kAxis;
 
   const bool has_losses = stage != report.stages.end() && draw_losses(svg, *stage, y + 12);
   std::vector<Bar> overlaps, costs;
@@ -235,8 +235,8 @@ std::optional<Svg> mask_chart(const Report& report) {
                                    {"random cut", masks.random_loss}})
     if (std::isfinite(loss))
       costs.push_back({name, range.high > 0 ? loss / range.high : 0, fmt::format("{:.3f}", loss)});
-  double below =
-      draw_bars(svg, y + 3, "at the end: kept channels that a score would keep too", overlaps, "fmethod", chance);
+  double below = draw_bars(svg, y + 3, fmt::format("at the end: kept {}s that a score would keep too", masks.unit),
+                           overlaps, "fmethod", chance);
   below = draw_bars(svg, below, "at the end: held-out loss, nats a token", costs, "fcut", kAbsent);
   Svg fitted(kChartWidth,
              std::max(has_losses ? y + 12 + kHeight + 54 : y, overlaps.empty() && costs.empty() ? y : below - 10));

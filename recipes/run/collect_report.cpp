@@ -73,6 +73,8 @@ ReportMasks masks_of_stage(const std::string& name, const Json& results,
   masks.num_channels = units_of(recipe.model_after(learned.from), axis).front();
   masks.num_kept = units_of(recipe.models.at(learned.target), axis).front();
   masks.units = row_of(axis).units_of_row;
+  masks.unit = row_of(axis).unit;
+  masks.per_layer = row_of(axis).per_layer;
   masks.soft_loss = number_or_absent(results, "heldout_soft_loss");
   masks.hard_loss = number_or_absent(results, "heldout_hard_loss");
   masks.random_loss = number_or_absent(results, "heldout_random_loss");

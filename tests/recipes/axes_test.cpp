@@ -297,9 +297,13 @@ TEST_SUITE("recipe") {
         std::string::npos);
     CHECK(run(scratch.path, {"inspect", "runs/axes/flap/prune_plan.json"})
               .out.find("layer 0: 2 groups of attention heads kept") != std::string::npos);
+    const std::string plan = "runs/axes/flap/prune_plan.json", masks_file = "runs/axes/masks/masks.h5";
+    CHECK(run(scratch.path, {"diff", plan, plan}).out.starts_with("equal: kept groups agree\n"));
+    CHECK(run(scratch.path, {"diff", masks_file, masks_file}).out.starts_with("equal: kept groups agree, scores"));
     const auto report = nlohmann::json::parse(slurp(root / "report.json"));
     CHECK(report["masks"]["num_channels"] == 4);
     CHECK(report["masks"]["num_kept"] == 2);
+    CHECK(report["masks"]["units"] == "groups of attention heads a layer");
     CHECK(slurp(root / "report.html").find("2 of 4 groups of attention heads a layer") != std::string::npos);
 
     // killed between two checkpoints and gone on: the same bits
@@ -360,8 +364,10 @@ TEST_SUITE("recipe") {
       CHECK(nlohmann::json::parse(line)["sum_error"].get<double>() <= 1e-6);
     CHECK(run(scratch.path, {"inspect", "runs/axes/first_k/prune_plan.json"}).out.find("3 layers kept, 0, 1, 2") !=
           std::string::npos);
-    CHECK(run(scratch.path, {"diff", "runs/axes/first_k/prune_plan.json", "runs/axes/all/prune_plan.json"})
-              .out.find("axes: A layers, B heads") != std::string::npos);
+    const std::string compared =
+        run(scratch.path, {"diff", "runs/axes/first_k/prune_plan.json", "runs/axes/all/prune_plan.json"}).out;
+    CHECK(compared.starts_with("different: kept units differ\n"));
+    CHECK(compared.find("axes: A layers, B heads") != std::string::npos);
     const ModelConfig last = model_of(root, "last").config;
     CHECK(last.num_hidden_layers == 3);
     CHECK(last.num_key_value_heads == 2);

@@ -361,6 +361,15 @@ TEST_SUITE("unit") {
       CHECK(contains(after, words));
     CHECK(count(after, "<polyline") == count(before, "<polyline") + 6);
     CHECK_FALSE(contains(after, "nan"));
+    CHECK(contains(after, ">layer<"));
+    report.masks.units = "layers", report.masks.unit = "layer", report.masks.per_layer = false;
+    report.masks.layers.resize(1);
+    const std::string of_layers = mask_chart(report)->document("");
+    for (const char* words : {"256 of 768 layers<", "sum of the mask / layers", "share of kept layers exchanged",
+                              "nats a kept layer", "at the end: kept layers that a score would keep too"})
+      CHECK(contains(of_layers, words));
+    CHECK_FALSE(contains(of_layers, ">layer<"));  // the one row is not layer 0
+    CHECK_FALSE(contains(of_layers, "channel"));
   }
 
   TEST_CASE("verdict: scores on tuning text are said to be such, and give way to held-out text") {
