@@ -7,6 +7,7 @@
 #include <functional>
 #include <iterator>
 #include <set>
+#include <tuple>
 
 #include "pruning/scores.h"
 #include "recipes/language/training_options.h"
@@ -201,9 +202,12 @@ void check_prune(const Recipe& recipe, const Stage& stage, const Say& say) {
       recipe.model_after(stage.name) == recipe.model_after(prune->from))
     say(fmt::format("stage '{}': model.{} is as wide as '{}': nothing is cut", stage.name, prune->target, prune->from));
   const ModelConfig left = recipe.model_after(stage.name);
-  if (prune->axis == "hidden" && left.hidden_size % kBlock != 0)
-    say(fmt::format("stage '{}': hidden_size {} is no multiple of {}, so Q8_0 and Q4_0 files cannot hold it: {}",
-                    stage.name, left.hidden_size, kBlock, nearest_multiples(left.hidden_size, kBlock)));
+  for (const auto& [axis, what, row] :  // rows of what reads the residual stream, and of o_proj
+       {std::tuple{"hidden", "hidden_size", left.hidden_size},
+        {"heads", "num_attention_heads x head_dim =", left.num_attention_heads * left.head_dim}})
+    if (prune->axis == axis && row % kBlock != 0)
+      say(fmt::format("stage '{}': {} {} is no multiple of {}, so Q8_0 and Q4_0 files cannot hold it: {}", stage.name,
+                      what, row, kBlock, nearest_multiples(row, kBlock)));
 }
 
 void check_labels(const Recipe& recipe, const Stage& stage, const Say& say) {

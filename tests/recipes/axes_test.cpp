@@ -12,6 +12,7 @@
 #include "pruning/plan.h"
 #include "recipes/language/recipe.h"
 #include "recipes/run/lineage.h"
+#include "recipes/run/recipe_warnings.h"
 #include "recipes/stages/stages.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/gguf_import.h"
@@ -168,6 +169,23 @@ TEST_SUITE("unit") {
     CHECK(lineage_of(recipe, "heads").cut == "magnitude");
     CHECK_FALSE(lineage_of(recipe, "heads").kept_all);
     CHECK(lineage_of(recipe, "ffn").kept_all);
+  }
+
+  TEST_CASE("axes: heads whose rows no block format holds are warned of") {
+    const Scratch scratch("axes_warned");
+    const auto said = [&](const std::string& target) {
+      const std::vector<std::string> lines = recipe_warnings(load(
+          scratch.path,
+          "[model.one]\nnum_attention_heads = 2\nnum_key_value_heads = 1\nhead_dim = 8\n" +
+              prune("cut", "from = \"dense\"\ntarget = \"" + target + "\"\naxis = \"heads\"\nscores = \"random\"\n")));
+      return std::ranges::count_if(lines, [](const std::string& line) {
+        return line.find(
+                   "stage 'cut': num_attention_heads x head_dim = 16 is no multiple of 32, so Q8_0 and Q4_0 "
+                   "files cannot hold it: 32 is the nearest") != std::string::npos;
+      });
+    };
+    CHECK(said("one") == 1);
+    CHECK(said("heads") == 0);  // 4 x 8
   }
 
   TEST_CASE("axes: what fits no axis is refused in one line before work") {
