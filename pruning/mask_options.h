@@ -65,7 +65,7 @@ struct MaskOptions {
     field("compact_after", compact_after, Mark::decides,
           "channels whose mask was below 1e-6 for so many steps leave the model at the next checkpoint; 0 = never");
     field("on_collapse", on_collapse, Mark::cadence,
-          "a mask that does not decide, or is no better than a random one: stop (exit 6) or warn");
+          "a mask that does not decide, or of FFN channels one no better than a random one: stop (exit 6) or warn");
     field("descent_rounds", descent_rounds, Mark::decides, "rounds of coordinate_descent");
     field("descent_scaled", descent_scaled, Mark::decides,
           "coordinate_descent starts from epsilon 4 and lowers it by 0.7 a round (CoDA) instead of keeping it");

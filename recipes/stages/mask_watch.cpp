@@ -24,11 +24,12 @@ at::Tensor OtherChoices::hard(const char* name, const std::vector<int64_t>& widt
   throw InternalError(std::string("no choice ") + name);
 }
 
-CollapseWatch::CollapseWatch(std::string stage, bool stops) : stage_(std::move(stage)), stops_(stops) {}
+CollapseWatch::CollapseWatch(std::string stage, bool stops, CutAxis axis)
+    : stage_(std::move(stage)), stops_{stops, stops && axis == CutAxis::ffn, false} {}
 
 void CollapseWatch::found(Trouble trouble, const std::string& reason) {
   if (reason.empty()) return;
-  if (stops_ && trouble != early)
+  if (stops_[trouble])
     throw DivergedError(fmt::format("stage '{}': {} (on_collapse = \"warn\" goes on)", stage_, reason));
   if (!warned_[trouble]) log_warning(fmt::format("stage '{}': {}", stage_, reason));
   warned_[trouble] = true;

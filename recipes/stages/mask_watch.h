@@ -27,16 +27,18 @@ struct OtherChoices {
   at::Tensor hard(const char* name, const std::vector<int64_t>& widths) const;
 };
 
-/// Warns once of each kind of trouble, or ends the run. A decision that came early is a suspicion, and never ends it.
+/// Warns once of each kind of trouble, or ends the run (DivergedError). Suspicions never end it: a decision that came
+/// early, and outside the FFN a random cut that is as good, for one draw of a few heads or layers may be the best there
+/// is.
 class CollapseWatch {
  public:
   enum Trouble { undecided, no_better_than_random, early };
-  CollapseWatch(std::string stage, bool stops);
+  CollapseWatch(std::string stage, bool stops, CutAxis axis);
   void found(Trouble trouble, const std::string& reason);
 
  private:
   std::string stage_;
-  bool stops_, warned_[3] = {};
+  bool stops_[3], warned_[3] = {};  // by trouble
 };
 
 }  // namespace coppice

@@ -113,7 +113,7 @@ MaskLearning::MaskLearning(StageContext& context)
       previous_hard_LF_(hard_choice(learned_->scores(), budget_).contiguous()),
       compaction_(layers_, channels_, options_.masks.compact_after),
       training_(context, options_.training, model_, optimizer_, {}, state()),
-      watch_(context.stage.name, options_.masks.on_collapse == "stop"),
+      watch_(context.stage.name, options_.masks.on_collapse == "stop", axis_),
       zero_scores_(fmt::format("stage '{}': the gradient of the mask scores", context.stage.name), steps_) {
   extra_ = training_.resume([&](const Json& facts, const std::string& path) {
     if (facts.contains("living")) compaction_.restore(channel_lists(facts, path), model_, optimizer_, path);
