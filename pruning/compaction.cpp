@@ -9,7 +9,6 @@
 
 #include "pruning/mask_budget.h"
 #include "pruning/plan.h"
-#include "pruning/soft_masks.h"
 #include "src/base/errors.h"
 
 namespace coppice {
@@ -96,7 +95,7 @@ void Compaction::cut(const std::vector<std::vector<int64_t>>& living, Model& mod
 }
 
 FfnMasks Compaction::masks(const at::Tensor& mask_LF) const {
-  FfnMasks masks = masks_of(mask_LF);
+  FfnMasks masks{.multiplier_F = mask_LF.unbind(0)};
   if (!has_removed_) return masks;
   for (size_t layer = 0; layer < living_.size(); ++layer)
     masks.multiplier_F[layer] = masks.multiplier_F[layer].index_select(0, index_of(living_[layer]));

@@ -29,12 +29,4 @@ at::Tensor standardise_scores(const at::Tensor& raw_LF) {
   return (raw_LF - raw_LF.mean(1, /*keepdim=*/true)) / (std_L1 + kStdEpsilon);
 }
 
-FfnMasks masks_of(const at::Tensor& mask_LF, const std::vector<int64_t>& widths) {
-  check_shape(mask_LF, {widths.empty() ? -1 : static_cast<int64_t>(widths.size()), -1}, "mask_LF");
-  FfnMasks masks{mask_LF.unbind(0)};
-  for (size_t layer = 0; layer < widths.size(); ++layer)
-    masks.multiplier_F[layer] = masks.multiplier_F[layer].narrow(0, 0, widths[layer]);
-  return masks;
-}
-
 }  // namespace coppice

@@ -1,13 +1,10 @@
-// What masks learned from scores share: where raw scores r start, how they are scaled, s = (r - mean r)/(std r + 1e-6),
-// and the form in which the decoder takes a mask. L layers, F channels of the source. The methods: mask_methods.h.
+// What masks learned from scores share: where raw scores r start and how they are scaled, s = (r - mean r)/(std r +
+// 1e-6). L layers, F channels of the source. The methods: mask_methods.h.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <vector>
-
-#include "src/model/decoder.h"
 
 namespace coppice {
 
@@ -16,7 +13,5 @@ at::Tensor initial_scores(int64_t num_layers, int64_t num_channels, double std, 
 /// (r - mean)/(std + 1e-6) per row, std of the population, differentiable; a row of equal scores gives zeros and a zero
 /// gradient.
 at::Tensor standardise_scores(const at::Tensor& raw_LF);
-/// One row per layer, as the decoder takes it; cut to `widths`, where layers are narrower than the table.
-FfnMasks masks_of(const at::Tensor& mask_LF, const std::vector<int64_t>& widths = {});
 
 }  // namespace coppice

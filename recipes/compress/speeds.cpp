@@ -6,8 +6,8 @@
 
 #include <functional>
 
+#include "pruning/cut_axis.h"
 #include "pruning/mask_methods.h"
-#include "pruning/soft_masks.h"
 #include "recipes/stages/stage_cost.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
@@ -85,9 +85,10 @@ void measure_masks(const Model& model, const Batch& batch, int64_t kept, double 
   const at::Tensor mask_LF = learned->evaluation_mask(half).mask_LF.detach().set_requires_grad(true);
   const Targets targets = make_targets(batch, {}, {.teacher_weight = 0});
   model.arena->enable_gradient();
-  speeds.mask_s =
-      seconds_of(each_s, [&] { (void)train_micro_batch(model, batch, targets, masks_of(mask_LF), 1.0).read(); }) /
-      static_cast<double>(batch.num_live);
+  const auto pass = [&] {
+    (void)train_micro_batch(model, batch, targets, masks_on(CutAxis::ffn, mask_LF, model.config), 1.0).read();
+  };
+  speeds.mask_s = seconds_of(each_s, pass) / static_cast<double>(batch.num_live);
   speeds.mask_step_s = seconds_of(0, [&] {
     raw_LF.set_requires_grad(true);
     const StepMask trained = learned->training_mask(half);

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "pruning/cut_axis.h"
 #include "pruning/refit.h"
-#include "pruning/soft_masks.h"
 #include "recipes/stages/calibration.h"
 #include "recipes/stages/context.h"
 #include "recipes/stages/learn_masks.h"
@@ -60,7 +60,7 @@ Json refit_cut(const StageContext& context, const Model& source, const at::Tenso
                std::span<const Batch> calibration, double target_loss, Model& cut) {
   const auto& options = context.stage.get<PruneStage>();
   const bool masked = refits_to_soft_masks(context.recipe, options);
-  const FfnMasks target_masks = masked ? masks_of(soft_LF, source.config.intermediate_size) : FfnMasks{};
+  const FfnMasks target_masks = masked ? masks_on(CutAxis::ffn, soft_LF, source.config) : FfnMasks{};
   const auto num_layers = static_cast<size_t>(cut.config.num_hidden_layers);
   Progress progress(context.stage.name, num_layers, "layer");
   progress.update(0, {});  // the time left is judged from here on

@@ -4,7 +4,7 @@
 
 #include "tests/pruning/tiny.h"  // before any CHECK
 
-#include "pruning/soft_masks.h"
+#include "pruning/cut_axis.h"
 #include "src/base/errors.h"
 #include "tests/tensors/whole_arena.h"
 
@@ -69,7 +69,8 @@ TEST_SUITE("unit") {
     const Trained whole;
     Compaction compaction(kLayers, kChannels, 1);
     const at::Tensor mask_LF = mask_of(1, 2), raw_LF = mask_LF.clone();
-    const at::Tensor before_NV = decoder_logits(whole.model, tiny::input(), masks_of(mask_LF)).detach();
+    const at::Tensor before_NV =
+        decoder_logits(whole.model, tiny::input(), masks_on(CutAxis::ffn, mask_LF, whole.model.config)).detach();
     compaction.watch(mask_LF);
     REQUIRE(compaction.compact(trained.model, trained.optimizer, raw_LF, mask_LF.gt(0).to(at::kFloat)));
     CHECK(largest(decoder_logits(trained.model, tiny::input(), compaction.masks(mask_LF)).detach() - before_NV) <

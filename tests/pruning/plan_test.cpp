@@ -162,7 +162,7 @@ TEST_SUITE("parity") {
 
   TEST_CASE("shrink: a mask of ones changes nothing, bit for bit") {
     const Model model = tiny::model();
-    CHECK(at::equal(decoder_logits(model, tiny::input(), masks_of(at::ones({2, 24}))),
+    CHECK(at::equal(decoder_logits(model, tiny::input(), masks_on(CutAxis::ffn, at::ones({2, 24}), model.config)),
                     decoder_logits(model, tiny::input())));
   }
 

@@ -97,7 +97,7 @@ void check_against_qr(const Model& source, const at::Tensor& target_LF, const Mo
                                  for (const int64_t width : cut.config.intermediate_size) all.push_back(first(width));
                                  return all;
                                }()));
-  const FfnMasks masks = target_LF.defined() ? masks_of(target_LF, source.config.intermediate_size) : FfnMasks{};
+  const FfnMasks masks = target_LF.defined() ? masks_on(CutAxis::ffn, target_LF, source.config) : FfnMasks{};
   const std::vector<LayerRefit> residuals = refit(source, masks, batches, damping, refitted);
   REQUIRE(std::ssize(residuals) == cut.config.num_hidden_layers);
   for (int64_t layer = 0; layer < cut.config.num_hidden_layers; ++layer) {
@@ -197,7 +197,7 @@ TEST_SUITE("unit") {
     CHECK(at::equal(whole_master(*whole.arena), whole_master(*source.arena)));
     Model mixed = prune_model(source, plan_of({first(6), first(17), first(20)}));
     const std::vector<LayerRefit> residuals =
-        refit(source, masks_of(at::ones({3, 24}), source.config.intermediate_size), calibration(), 0.01, mixed);
+        refit(source, masks_on(CutAxis::ffn, at::ones({3, 24}), source.config), calibration(), 0.01, mixed);
     CHECK(residuals[0].after > 0);
     CHECK(residuals[0].after < residuals[0].before);
     for (int64_t layer = 1; layer < 3; ++layer) CHECK(at::equal(down_proj(mixed, layer), down_proj(source, layer)));
@@ -322,7 +322,8 @@ TEST_SUITE("parity") {
     const at::Tensor top_LF = tiny::soft_mask(raw_LF, {.k = 8, .epsilon = 1, .top = true}, 8);
     const Model cut = prune_model(source, plan, top_LF);
     Model refitted = prune_model(source, plan, top_LF);
-    for (const LayerRefit& residual : refit(source, masks_of(top_LF), calibration(), 1e-2, refitted))
+    for (const LayerRefit& residual :
+         refit(source, masks_on(CutAxis::ffn, top_LF, source.config), calibration(), 1e-2, refitted))
       CHECK(residual.before < 1e-5);
     for (int64_t layer = 0; layer < 2; ++layer)
       CHECK(largest(down_proj(refitted, layer) - down_proj(cut, layer)) < 1e-4 * largest(down_proj(cut, layer)));

@@ -244,7 +244,9 @@ TEST_SUITE("grad") {
     at::Tensor raw_LF = initial_scores(2, 24, 0.01, 9).requires_grad_(true);
     const MaskSchedule schedule{.k = 8, .epsilon = 0.7, .top = false};
     const auto loss = [&](const at::Tensor& raw) {
-      return decoder_logits(model, input, masks_of(soft_mask(raw, schedule, 8))).square().mean();
+      return decoder_logits(model, input, masks_on(CutAxis::ffn, soft_mask(raw, schedule, 8), model.config))
+          .square()
+          .mean();
     };
     loss(raw_LF).backward();
     // Along the gradient itself: one central difference tests every entry at once.
