@@ -8,7 +8,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-MODELS = ["qwen3", "llama", "ragged", "untied", "sharded", "bf16", "cut", "cut_llama"]
+MODELS = ["qwen3", "llama", "ragged", "untied", "sharded", "bf16", "cut", "cut_llama", "cut_qwen2"]
 MAX_DIFFERENCE = 1e-4
 
 
@@ -35,7 +35,8 @@ def largest_difference(model, work, logits_file):
 @pytest.mark.parametrize("name", MODELS)
 def test_transformers_opens_it(work, name):
     model, info = load(work / "hf" / name)
-    assert type(model).__name__ == ("LlamaForCausalLM" if name in ("llama", "untied", "cut_llama") else "Qwen3ForCausalLM")
+    family = "Llama" if name in ("llama", "untied", "cut_llama") else "Qwen2" if name == "cut_qwen2" else "Qwen3"
+    assert type(model).__name__ == family + "ForCausalLM"
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         assert not info[kind], f"{kind}: {info[kind]}"
     difference = largest_difference(model, work, work / f"logits-{name}.safetensors")

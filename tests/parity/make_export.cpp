@@ -67,7 +67,7 @@ void write_ids(const fs::path& file, const Tokenizer& tokenizer, const Json& str
   write_json(file, answer);
 }
 
-/// Weights of a size at which attention and FFN both matter, norms away from 1.
+/// Weights of a size at which attention and FFN both matter, norms away from 1 and biases from 0.
 Model random_model(const ModelConfig& config, uint64_t seed) {
   Model model = make_model(config);
   initialise_parameters(config, *model.arena, seed);
@@ -76,10 +76,10 @@ Model random_model(const ModelConfig& config, uint64_t seed) {
   for (const Parameter& parameter : parameter_table(config)) {
     const at::Tensor values = model.arena->parameter(parameter.name);
     ++row;
-    if (parameter.kind == ParameterKind::norm) {
+    if (values.dim() == 1) {
       fill_normal({values.mutable_data_ptr<float>(), static_cast<size_t>(values.numel())}, 0.3, seed, Purpose::test,
                   row);
-      values.add_(1.0);
+      if (parameter.kind == ParameterKind::norm) values.add_(1.0);
     } else {
       values.mul_(2.0);
     }
@@ -151,7 +151,7 @@ void export_models(const fs::path& work, const Tokenizer& tokenizer) {
     bool tied = true;
     const char* dtype = "f32";
     HfExportOptions options = {};
-    bool cut = false;
+    bool cut = false, biased = false;
   };
   const HfSettings chat{
       .config_ids = {{"eos_token_id", {2, 3}}},
@@ -168,10 +168,12 @@ void export_models(const fs::path& work, const Tokenizer& tokenizer) {
                                    {"bos", true, {32}, true, "f32", {.add_bos = true}},
                                    {"chat", false, {32}, true, "f32", {.settings = &chat}},
                                    {"cut", true, {96, 96, 96}, true, "f32", {}, true},
-                                   {"cut_llama", false, {96, 96, 96}, false, "f32", {}, true}};
+                                   {"cut_llama", false, {96, 96, 96}, false, "f32", {}, true},
+                                   {"cut_qwen2", false, {96, 96, 96}, true, "f32", {}, true, true}};
   for (const Case& one : cases) {
     ModelConfig config = config_of(tokenizer, one.qk_norm, one.widths);
     config.tie_word_embeddings = one.tied;
+    config.qkv_bias = one.biased;
     const fs::path folder = work / "hf" / one.name;
     Model model = random_model(config, 17);
     if (one.cut) model = cut_along_every_axis(std::move(model));

@@ -91,7 +91,8 @@ void produce(const fs::path& work) {
                                    {"untied", "llama", {96}, false},
                                    {"ragged", "qwen3", {96, 33, 64}},
                                    {"scaled", "llama", {96, 96}, true, true},
-                                   {"cut", "qwen3", {128, 128, 128}, true, false, true}};
+                                   {"cut", "qwen3", {128, 128, 128}, true, false, true},
+                                   {"cut_qwen2", "qwen2", {128, 128, 128}, true, false, true}};
   Json texts = Json::object();
   for (const Case& one : cases) {
     ModelConfig config = config_of(one.architecture, one.widths);

@@ -9,6 +9,7 @@
 #include <functional>
 
 #include "pruning/mask_file.h"
+#include "pruning/mask_methods.h"
 #include "pruning/plan.h"
 #include "recipes/language/recipe.h"
 #include "recipes/run/lineage.h"
@@ -391,6 +392,37 @@ TEST_SUITE("recipe") {
     CHECK(last.num_key_value_heads == 2);
     CHECK(last.intermediate_size == std::vector<int64_t>(3, 16));
     check_exported(root, "release", "last");
+  }
+
+  TEST_CASE("layers: every way to learn masks decides as many as are asked for, and its cut is the masked model") {
+    const Scratch scratch("axes_methods");
+    write_tiny_run(scratch.path);
+    std::string stages;
+    for (const MaskMethodRow& row : mask_method_table()) {
+      const std::string name = row.name;
+      stages +=
+          learn(name, "from = \"dense\"\ntarget = \"shallow\"\naxis = \"layers\"\nmask_method = \"" + name + "\"\n") +
+          prune("cut_" + name, "from = \"" + name + "\"\ntarget = \"shallow\"\n");
+    }
+    spill(scratch.path / "axes.toml", kHead + stages);
+    const Outcome done = run(scratch.path, {"run", "axes.toml"});
+    INFO(done.err);
+    REQUIRE(done.code == 0);
+    const fs::path root = scratch.path / "runs/axes";
+    for (const MaskMethodRow& row : mask_method_table()) {
+      const std::string name = row.name;
+      CAPTURE(name);
+      const MaskFile masks = load_masks(root / name / "masks.h5");
+      CHECK(masks.axis == CutAxis::layers);
+      CHECK(masks.method == name);
+      CHECK(masks.widths() == std::vector<int64_t>{3});
+      CHECK(load_plan(root / ("cut_" + name) / "prune_plan.json").kept ==
+            make_plan(masks.scores_LF, {3}, "", "", {}, CutAxis::layers).kept);
+      const auto results = results_of_stage(root, "cut_" + name);
+      CHECK(results["masked_pruned_difference"].get<double>() <= kMaskedPrunedLimit);
+      CHECK(results["hard_mask_loss"].get<double>() ==
+            doctest::Approx(results["pruned_loss"].get<double>()).epsilon(1e-5));
+    }
   }
 
   TEST_CASE("hidden: scores through check, training, export and a cut of the cut") {
