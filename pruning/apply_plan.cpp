@@ -129,7 +129,8 @@ Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& 
   check_plan_fits(plan, source.config);
   if (multiplier_RU.defined())
     check_shape(multiplier_RU, {static_cast<int64_t>(plan.kept.size()), -1}, "multiplier_RU");
-  COPPICE_CHECK(!multiplier_RU.defined() || plan.axis != CutAxis::hidden, "norms stand between a stream's multipliers");
+  COPPICE_CHECK(!multiplier_RU.defined() || plan.axis != CutAxis::hidden,
+                "multipliers of the residual stream are not offered");
   std::vector<int64_t> num_kept;
   for (const std::vector<int64_t>& kept : plan.kept) num_kept.push_back(std::ssize(kept));
   ModelConfig config = cut_config(source.config, plan.axis, num_kept);

@@ -1,8 +1,8 @@
 // What a cut takes away, one row a choice: FFN channels, attention heads, layers, or dimensions of the residual stream.
 // A unit is what stays or goes whole; heads go in groups of query heads that share a key/value head, so that the ratio
-// of the two stays. The parameter table says by its layers and the roles of its axes what a unit owns (pruning/plan.h);
-// the model's size that counts the units is a key of [model.*]. Units in a table of scores or masks [R, U]: R rows of U
-// units, a row a layer or one for the model.
+// of the two stays. The parameter table says by its layers and the roles of its axes what a unit owns
+// (pruning/apply_plan.cpp); the model's size that counts the units is a key of [model.*]. Units in a table of scores or
+// masks [R, U]: R rows of U units, a row a layer or one for the model.
 #pragma once
 
 #include <ATen/core/Tensor.h>

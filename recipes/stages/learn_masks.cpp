@@ -25,8 +25,7 @@ namespace {
 void check_axis(const OptionTable& table, const LearnMasksStage& stage) {
   const CutAxis axis = axis_of(stage.axis);
   check(axis != CutAxis::hidden, table.where("axis"),
-        "axis: \"hidden\" has no masks that a cut could merge, because norms stand between; a prune stage cuts it by a "
-        "score (scores = \"activation\")");
+        "axis: masks over \"hidden\" are not offered; a prune stage cuts it by a score (scores = \"activation\")");
   check(stage.masks.score_init == "noise" || scores_axis(find_score(stage.masks.score_init, ""), axis),
         table.where("score_init"),
         fmt::format("score_init: '{}' weighs the columns that a unit has in a layer, and axis = \"{}\" has none; "

@@ -228,7 +228,7 @@ TEST_SUITE("unit") {
         "of two groups of attention heads one is to be chosen, and two standardised scores are 1 and -1 whatever "
         "they learn; give it score_scale = \"raw\"");
     contains(learn("masks", "from = \"dense\"\ntarget = \"slim\"\naxis = \"hidden\"\n"),
-             "axis: \"hidden\" has no masks that a cut could merge");
+             "axis: masks over \"hidden\" are not offered; a prune stage cuts it by a score");
     contains(prune("cut", "from = \"dense\"\ntarget = \"slim\"\naxis = \"hidden\"\nscores = \"wanda_sp\"\n"),
              "scores: 'wanda_sp' weighs the columns");
     contains(prune("cut", "from = \"dense\"\ntarget = \"slim\"\naxis = \"hidden\"\nscores = \"random\"\n") +
