@@ -103,8 +103,8 @@ at::Tensor reversed_logits(const Model& source, const at::Tensor& mask_RU, const
     const MasterEditor into = reversed.arena->edit_master();
     for (const Parameter& row : parameter_table(source.config)) into[row.name].copy_(flipped(from[row.name], row.axes));
   }
-  FfnMasks masks = masks_on(axis, mask_RU, source.config);
-  for (const auto member : {&FfnMasks::multiplier_F, &FfnMasks::multiplier_G})
+  DecoderMasks masks = masks_on(axis, mask_RU, source.config);
+  for (const auto member : {&DecoderMasks::multiplier_F, &DecoderMasks::multiplier_G})
     for (at::Tensor& multiplier : masks.*member) multiplier = multiplier.flip(0);  // of a layer that is cut: all alike
   if (masks.multiplier_D.defined()) masks.multiplier_D = masks.multiplier_D.flip(0);
   return decoder_logits(reversed, input, masks);

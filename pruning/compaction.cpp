@@ -94,8 +94,8 @@ void Compaction::cut(const std::vector<std::vector<int64_t>>& living, Model& mod
   has_removed_ = true;
 }
 
-FfnMasks Compaction::masks(const at::Tensor& mask_LF) const {
-  FfnMasks masks{.multiplier_F = mask_LF.unbind(0)};
+DecoderMasks Compaction::masks(const at::Tensor& mask_LF) const {
+  DecoderMasks masks{.multiplier_F = mask_LF.unbind(0)};
   if (!has_removed_) return masks;
   for (size_t layer = 0; layer < living_.size(); ++layer)
     masks.multiplier_F[layer] = masks.multiplier_F[layer].index_select(0, index_of(living_[layer]));

@@ -32,7 +32,7 @@ class Compaction {
   void restore(std::vector<std::vector<int64_t>> living, Model& model, Optimizer& optimizer, const std::string& path);
 
   /// The rows of a mask [L, F] as the model takes them now; differentiable.
-  FfnMasks masks(const at::Tensor& mask_LF) const;
+  DecoderMasks masks(const at::Tensor& mask_LF) const;
   /// `whole` with the weights of `compacted` in place of its own; removed channels keep what `whole` has.
   void expand(const Model& compacted, Model& whole) const;
 

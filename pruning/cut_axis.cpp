@@ -122,7 +122,7 @@ int64_t most_units(const ModelConfig& config, CutAxis axis, int64_t step,
   return below * step;
 }
 
-FfnMasks masks_on(CutAxis axis, std::vector<at::Tensor> rows, const ModelConfig& config) {
+DecoderMasks masks_on(CutAxis axis, std::vector<at::Tensor> rows, const ModelConfig& config) {
   COPPICE_CHECK(rows.size() == units_of(config, axis).size(), "one vector of multipliers a row");
   switch (axis) {
     case CutAxis::ffn:
@@ -130,7 +130,7 @@ FfnMasks masks_on(CutAxis axis, std::vector<at::Tensor> rows, const ModelConfig&
     case CutAxis::heads:
       return {.multiplier_F = {}, .multiplier_G = std::move(rows)};
     case CutAxis::layers: {
-      FfnMasks masks;  // a layer adds what its heads and its channels give: both times its multiplier
+      DecoderMasks masks;  // a layer adds what its heads and its channels give: both times its multiplier
       for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
         const at::Tensor multiplier = rows.front()[layer];
         masks.multiplier_F.push_back(
@@ -145,7 +145,7 @@ FfnMasks masks_on(CutAxis axis, std::vector<at::Tensor> rows, const ModelConfig&
   throw InternalError("an axis without masks");
 }
 
-FfnMasks masks_on(CutAxis axis, const at::Tensor& mask_RU, const ModelConfig& config) {
+DecoderMasks masks_on(CutAxis axis, const at::Tensor& mask_RU, const ModelConfig& config) {
   const std::vector<int64_t> units = units_of(config, axis);
   check_shape(mask_RU, {static_cast<int64_t>(units.size()), -1}, "mask_RU");
   std::vector<at::Tensor> rows = mask_RU.unbind(0);

@@ -57,8 +57,8 @@ int64_t most_units(const ModelConfig& config, CutAxis axis, int64_t step,
                    const std::function<bool(const ModelConfig&)>& fits);
 
 /// Multipliers of the units as the decoder takes them: one vector a row, [units of the row]; differentiable.
-FfnMasks masks_on(CutAxis axis, std::vector<at::Tensor> rows, const ModelConfig& config);
+DecoderMasks masks_on(CutAxis axis, std::vector<at::Tensor> rows, const ModelConfig& config);
 /// The rows of a table [R, U], each cut to the units that it has.
-FfnMasks masks_on(CutAxis axis, const at::Tensor& mask_RU, const ModelConfig& config);
+DecoderMasks masks_on(CutAxis axis, const at::Tensor& mask_RU, const ModelConfig& config);
 
 }  // namespace coppice

@@ -72,7 +72,7 @@ std::optional<RefittedLayer> solve_refit(const at::Tensor& down_DM, const RefitM
                        .residual = {.before = before, .after = share(moments.missed - gained, moments.target)}};
 }
 
-std::vector<LayerRefit> refit(const Model& source, const FfnMasks& target_masks, std::span<const Batch> batches,
+std::vector<LayerRefit> refit(const Model& source, const DecoderMasks& target_masks, std::span<const Batch> batches,
                               double damping, Model& cut,
                               const std::function<void(const LayerRefit& residual)>& after_layer) {
   c10::NoGradGuard no_grad;

@@ -37,7 +37,7 @@ struct LayerRefit {
 /// `source`'s layers, empty = the dense layers. `after_layer` is told of each layer once it is solved; what it throws
 /// ends the refit. UserError::recipe where hidden states or outputs are not finite, or damping is too little for them;
 /// InternalError without a live token.
-std::vector<LayerRefit> refit(const Model& source, const FfnMasks& target_masks, std::span<const Batch> batches,
+std::vector<LayerRefit> refit(const Model& source, const DecoderMasks& target_masks, std::span<const Batch> batches,
                               double damping, Model& cut,
                               const std::function<void(const LayerRefit& residual)>& after_layer = {});
 

@@ -20,7 +20,7 @@ at::Tensor score_taylor(const ScoreInput& input) {
     one_U.push_back(at::ones({units}).set_requires_grad(true));
     sum_U.push_back(at::zeros({units}, at::kDouble));
   }
-  const FfnMasks ones = masks_on(input.axis, one_U, model.config);
+  const DecoderMasks ones = masks_on(input.axis, one_U, model.config);
   int64_t num_samples = 0;
   for (const Batch& batch : input.batches) {
     for (int64_t row = 0; row < batch.token_BT.size(0); ++row) {

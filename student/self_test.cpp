@@ -306,7 +306,7 @@ void check_hidden_loss(const at::Tensor& hidden_ND, const at::Tensor& live_N) {
 }  // namespace
 
 SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> batches, const HeadLoss& loss,
-                              const FfnMasks& masks) {
+                              const DecoderMasks& masks) {
   const at::NoGradGuard no_grad;
   const double begin_s = monotonic_s();
   SelfTestReport report{.agreement = {}, .labels_in_place = batches.front().labels_in_place};
@@ -357,7 +357,7 @@ SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> bat
 }
 
 double self_test_loss(const Model& model, const Batch& batch, const Targets& targets, const HeadLoss& loss,
-                      const FfnMasks& masks) {
+                      const DecoderMasks& masks) {
   const TestBatch test{.batch = batch, .targets = {targets}};
   const SelfTestReport report = self_test_loss(model, std::span(&test, 1), loss, masks);
   return report.agreement.empty() ? -1 : report.agreement[0];

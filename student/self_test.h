@@ -37,10 +37,10 @@ struct SelfTestReport {
 /// micro-batches (student/split_check.h): the arena's gradient is zero before and after. Throws InternalError naming
 /// the broken property. `loss` is what is tested.
 SelfTestReport self_test_loss(const Model& model, std::span<const TestBatch> batches, const HeadLoss& loss = head_loss,
-                              const FfnMasks& masks = {});
+                              const DecoderMasks& masks = {});
 /// On one micro-batch with one teacher or none: the agreement, -1 without.
 double self_test_loss(const Model& model, const Batch& batch, const Targets& targets, const HeadLoss& loss = head_loss,
-                      const FfnMasks& masks = {});
+                      const DecoderMasks& masks = {});
 /// `the loss passed its self-test in 0.31 s; teacher and true label agree on 41.2% of 512 tokens`
 std::string self_test_text(const SelfTestReport& report);
 

@@ -188,7 +188,7 @@ class GradientPrint {
 
 /// The step's own path: accumulate_gradient with the scale of all its live tokens.
 GradientPrint gradient_of(const Model& model, const TestBatch& test, const at::Tensor& label_N, const Split& split,
-                          const FfnMasks& masks, const HeadLoss& loss) {
+                          const DecoderMasks& masks, const HeadLoss& loss) {
   std::vector<Batch> batches;
   std::vector<std::vector<Targets>> targets;
   int64_t live = 0;
@@ -198,8 +198,8 @@ GradientPrint gradient_of(const Model& model, const TestBatch& test, const at::T
     batches.push_back(std::move(part.batch));
     targets.push_back(std::move(part.targets));
   }
-  FfnMasks leaves;
-  for (const auto member : {&FfnMasks::multiplier_F, &FfnMasks::multiplier_G})
+  DecoderMasks leaves;
+  for (const auto member : {&DecoderMasks::multiplier_F, &DecoderMasks::multiplier_G})
     for (const at::Tensor& mask : masks.*member) (leaves.*member).push_back(mask.detach().clone().requires_grad_());
   accumulate_gradient(
       model, batches, [&](const Batch& batch) { return targets[static_cast<size_t>(&batch - batches.data())]; }, leaves,
@@ -217,7 +217,7 @@ GradientPrint gradient_of(const Model& model, const TestBatch& test, const at::T
 
 }  // namespace
 
-double check_split(const Model& model, const TestBatch& test, const FfnMasks& masks, const HeadLoss& loss) {
+double check_split(const Model& model, const TestBatch& test, const DecoderMasks& masks, const HeadLoss& loss) {
   if (!model.arena->has_gradient()) return 0;
   for (const ArenaEntry& entry : model.arena->layout().entries)
     COPPICE_CHECK(!model.arena->gradient_of(entry.name).any().item<bool>(),

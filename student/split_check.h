@@ -13,6 +13,6 @@ namespace coppice {
 /// masks are compared by the norms of their entries and by random projections, so that no second one is held. Returns
 /// the largest difference relative to the gradient's norm; InternalError above 1e-5. Weights stay as they are, the
 /// arena's gradient is zero before and after. 0 for a model without a gradient.
-double check_split(const Model& model, const TestBatch& test, const FfnMasks& masks, const HeadLoss& loss);
+double check_split(const Model& model, const TestBatch& test, const DecoderMasks& masks, const HeadLoss& loss);
 
 }  // namespace coppice

@@ -220,13 +220,13 @@ LossSums StepSums::read() const {
           .kd_of = {sum + kFirstTeacher, sum + host_S.numel()}};
 }
 
-StepSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks,
+StepSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const DecoderMasks& masks,
                            double scale) {
   return train_micro_batch(model, batch, std::span(&targets, 1), masks, scale);
 }
 
 StepSums train_micro_batch(const Model& model, const Batch& batch, std::span<const Targets> targets,
-                           const FfnMasks& masks, double scale, const HeadLoss& loss) {
+                           const DecoderMasks& masks, double scale, const HeadLoss& loss) {
   std::vector<at::Tensor> output_ND;  // of every layer, when a hidden-state loss asks
   DecoderTaps taps;
   if (std::ranges::any_of(targets, [](const Targets& target) { return !target.teacher_layer_ND.empty(); }))
@@ -257,13 +257,13 @@ StepSums train_micro_batch(const Model& model, const Batch& batch, std::span<con
 }
 
 StepSums accumulate_gradient(const Model& model, std::span<const Batch> batches, const TargetsOf& targets_of,
-                             const FfnMasks& masks, double scale, const HeadLoss& loss) {
+                             const DecoderMasks& masks, double scale, const HeadLoss& loss) {
   StepSums sums;
   for (const Batch& batch : batches) sums.add(train_micro_batch(model, batch, targets_of(batch), masks, scale, loss));
   return sums;
 }
 
-LossSums evaluate_batch(const Model& model, const Batch& batch, const Targets& targets, const FfnMasks& masks) {
+LossSums evaluate_batch(const Model& model, const Batch& batch, const Targets& targets, const DecoderMasks& masks) {
   const at::NoGradGuard no_grad;
   check_targets(batch, targets);
   return sums_of(

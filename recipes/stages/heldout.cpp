@@ -23,7 +23,7 @@ Heldout::Heldout(const PreparedData& data, const TrainingOptions& options, at::D
 
 bool Heldout::due(int64_t step) const { return !batches_.empty() && (step % every_ == 0 || step == num_steps_); }
 
-double Heldout::loss(const Model& model, const FfnMasks& masks) const {
+double Heldout::loss(const Model& model, const DecoderMasks& masks) const {
   LossSums total;
   for (const Batch& batch : batches_)
     total.add(

@@ -19,7 +19,7 @@ class Heldout {
   /// Whether step `step` (from 1) ends with a look.
   bool due(int64_t step) const;
   /// Mean next-token loss, nats a token, under `masks`; NaN without such text.
-  double loss(const Model& model, const FfnMasks& masks = {}) const;
+  double loss(const Model& model, const DecoderMasks& masks = {}) const;
 
  private:
   std::vector<Batch> batches_;

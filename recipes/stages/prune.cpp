@@ -134,7 +134,7 @@ void check_early(const BeforeWork& before, const Stage& stage) {
                                                      options.from, masks->target, masks->target));
 }
 
-double mean_loss(const Model& model, const std::vector<Batch>& batches, const FfnMasks& masks) {
+double mean_loss(const Model& model, const std::vector<Batch>& batches, const DecoderMasks& masks) {
   double ce = 0;
   int64_t live = 0;
   for (const Batch& batch : batches) {

@@ -62,7 +62,7 @@ class MaskLearning {
   /// The vote of a step that moves scores alone.
   StepOutcome hold_still(StepVote& vote);
   /// A table of multipliers as the model takes it now.
-  FfnMasks model_masks(const at::Tensor& mask_LF) const {
+  DecoderMasks model_masks(const at::Tensor& mask_LF) const {
     return axis_ == CutAxis::ffn ? compaction_.masks(mask_LF) : masks_on(axis_, mask_LF, model_.config);
   }
   MaskHealth health_of(const MaskMoment& moment, const at::Tensor& plain_LF, const at::Tensor& hard_LF) const;
@@ -185,7 +185,7 @@ void MaskLearning::step() {
   const StepMask trained = learned_->training_mask(moment);
   const at::Tensor mask_LF =
       trained.mask_LF.detach().set_requires_grad(true);  // one solve a step, however many micro-batches
-  const FfnMasks masks = model_masks(mask_LF);
+  const DecoderMasks masks = model_masks(mask_LF);
   const std::vector<Batch>& batches = training_.begin_step();
   const auto targets_of = [&](const Batch& batch) {
     return std::vector<Targets>{make_targets(batch, {}, {.teacher_weight = 0, .z_loss = options_.training.z_loss})};

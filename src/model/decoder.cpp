@@ -20,7 +20,7 @@
 namespace coppice {
 namespace {
 
-void check_input(const Model& model, const DecoderInput& input, const FfnMasks& masks) {
+void check_input(const Model& model, const DecoderInput& input, const DecoderMasks& masks) {
   check_shape(input.token_BT, {-1, -1}, "token_BT");
   const int64_t batch = input.token_BT.size(0), seq_len = input.token_BT.size(1);
   check_shape(input.position_BT, {batch, seq_len}, "position_BT");
@@ -101,7 +101,7 @@ at::Tensor attention_hidden(const ModelConfig& config, const LayerWeights& w, co
   return causal_attention(qkv_NP, input.token_BT.size(0), heads, kv_heads, input.document_BT);
 }
 
-at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const FfnMasks& masks,
+at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const DecoderMasks& masks,
                           const DecoderTaps& taps) {
   check_input(model, input, masks);
   const ModelConfig& config = model.config;
@@ -150,7 +150,7 @@ at::Tensor output_head_gradient(const Model& model) {
   return model.arena->gradient_of(model.config.tie_word_embeddings ? "embed_tokens.weight" : "lm_head.weight");
 }
 
-at::Tensor decoder_logits(const Model& model, const DecoderInput& input, const FfnMasks& masks) {
+at::Tensor decoder_logits(const Model& model, const DecoderInput& input, const DecoderMasks& masks) {
   const Weight head = weight_of(model, model.config.tie_word_embeddings ? "embed_tokens.weight" : "lm_head.weight");
   return linear(decoder_hidden(model, input, masks), head.value, head.grad);
 }

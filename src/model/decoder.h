@@ -2,8 +2,8 @@
 // RoPE; and its relatives Llama (no QK-norm), Qwen2 (q, k and v with a bias) and Qwen3.
 //   x = embed(tokens);  per layer: x += o(attention(norm(x)));  x += down(silu(gate(norm(x))) * mask * up(norm(x)));
 //   hidden = norm(x)
-// Plain structs and free functions; nothing here knows of pruning or distillation beyond FfnMasks. G groups of query
-// heads that share a key/value head.
+// Plain structs and free functions; nothing here knows of pruning or distillation beyond DecoderMasks. G groups of
+// query heads that share a key/value head.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -20,7 +20,7 @@
 namespace coppice {
 
 /// Vectors of multipliers; empty or undefined = dense. The only thing the model knows of pruning.
-struct FfnMasks {
+struct DecoderMasks {
   std::vector<at::Tensor> multiplier_F;       // of the FFN channels, one per layer
   std::vector<at::Tensor> multiplier_G = {};  // of the attention's groups of heads, one per layer
   at::Tensor multiplier_D = {};               // of the residual stream: of all that is written to it
@@ -60,12 +60,12 @@ struct DecoderTaps {
 };
 
 /// Final normed hidden states [N, D], N = B*T. Differentiable when the arena has a gradient and grad mode is on.
-at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const FfnMasks& masks = {},
+at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const DecoderMasks& masks = {},
                           const DecoderTaps& taps = {});
 /// The output table [V, D] and its gradient view (the embedding's when tied).
 at::Tensor output_head(const Model& model);
 at::Tensor output_head_gradient(const Model& model);
 /// Logits [N, V] in fp32, all at once: tests, generation, small checks.
-at::Tensor decoder_logits(const Model& model, const DecoderInput& input, const FfnMasks& masks = {});
+at::Tensor decoder_logits(const Model& model, const DecoderInput& input, const DecoderMasks& masks = {});
 
 }  // namespace coppice

@@ -60,7 +60,7 @@ int main(int argc, char** argv) {
                    draws = make_labels(training.folder / "draws", training.shards, "sample", 16);
   const Batch fixed = training.loader.next(flags["batch"]);
 
-  const auto step = [&](const Batch& batch, const Targets& targets, const FfnMasks& masks) {
+  const auto step = [&](const Batch& batch, const Targets& targets, const DecoderMasks& masks) {
     const LossSums sums = train_micro_batch(model, batch, targets, masks, gradient_scale(batch.num_live)).read();
     StepVote vote;
     vote.count_finite(std::isfinite(sums.ce));

@@ -172,7 +172,7 @@ TEST_SUITE("parity") {
     const ModelConfig config = tiny_config();
     const Model model = tiny_model(config);
     const DecoderInput input = random_input(config, 2, 19);
-    const FfnMasks ones{{at::ones({96}), at::ones({33})}};
+    const DecoderMasks ones{{at::ones({96}), at::ones({33})}};
     CHECK(decoder_logits(model, input, ones).equal(decoder_logits(model, input)));
   }
 
@@ -180,7 +180,7 @@ TEST_SUITE("parity") {
     const ModelConfig config = tiny_config();
     const Model model = tiny_model(config);
     const DecoderInput input = random_input(config, 2, 19);
-    const FfnMasks masks{{at::linspace(0, 1, 96), at::linspace(1, 0, 33)}};
+    const DecoderMasks masks{{at::linspace(0, 1, 96), at::linspace(1, 0, 33)}};
     const at::Tensor masked = decoder_logits(model, input, masks);
     const Model merged = tiny_model(config);
     for (int layer = 0; layer < 2; ++layer)
@@ -195,7 +195,7 @@ TEST_SUITE("parity") {
       const Model model = tiny_model(config);
       const DecoderInput input = random_input(config, 2, 19, true);
       const at::Tensor dense = decoder_logits(model, input);
-      FfnMasks masks{.multiplier_F = {}, .multiplier_G = {at::ones({2}), at::ones({2})}};
+      DecoderMasks masks{.multiplier_F = {}, .multiplier_G = {at::ones({2}), at::ones({2})}};
       CHECK(decoder_logits(model, input, masks).equal(dense));
       masks.multiplier_G = {at::tensor({0.f, 0.7f}), at::tensor({1.3f, 1.f})};
       const at::Tensor masked = decoder_logits(model, input, masks);
@@ -225,7 +225,7 @@ TEST_SUITE("parity") {
     const DecoderInput input = random_input(config, 2, 19, true);
     const at::Tensor dense = decoder_logits(model, input);
     CHECK(decoder_logits(model, input, {.multiplier_F = {}, .multiplier_D = at::ones({32})}).equal(dense));
-    const FfnMasks masks{.multiplier_F = {}, .multiplier_D = at::linspace(0, 1.5, 32)};
+    const DecoderMasks masks{.multiplier_F = {}, .multiplier_D = at::linspace(0, 1.5, 32)};
     const at::Tensor masked = decoder_logits(model, input, masks);
     CHECK(largest_difference(masked, dense) > 1e-3);
     CHECK(largest_difference(masked, reference_logits(config, reference_weights(model), input, masks)) <=
@@ -333,17 +333,17 @@ TEST_SUITE("grad") {
         config.tie_word_embeddings = tied;
         const Model model = tiny_model(config, /*gradient=*/true);
         const DecoderInput input = random_input(config, 2, 19, packed);
-        const FfnMasks masks{.multiplier_F = {at::linspace(0.2, 1, 96).requires_grad_(true),
-                                              at::linspace(1, 0.2, 33).requires_grad_(true)},
-                             .multiplier_G = {at::tensor({0.4f, 1.f}).requires_grad_(true),
-                                              at::tensor({0.9f, 0.3f}).requires_grad_(true)}};
+        const DecoderMasks masks{.multiplier_F = {at::linspace(0.2, 1, 96).requires_grad_(true),
+                                                  at::linspace(1, 0.2, 33).requires_grad_(true)},
+                                 .multiplier_G = {at::tensor({0.4f, 1.f}).requires_grad_(true),
+                                                  at::tensor({0.9f, 0.3f}).requires_grad_(true)}};
         const at::Tensor direction = at::randn({2 * 19, config.vocab_size});
         for (int repeat = 0; repeat < 2; ++repeat)
           (decoder_logits(model, input, masks) * direction).sum().backward();  // gradients accumulate
 
         const NamedWeights weights = reference_weights(model);
-        FfnMasks plain;
-        for (const auto member : {&FfnMasks::multiplier_F, &FfnMasks::multiplier_G})
+        DecoderMasks plain;
+        for (const auto member : {&DecoderMasks::multiplier_F, &DecoderMasks::multiplier_G})
           for (const at::Tensor& mask : masks.*member)
             (plain.*member).push_back(mask.detach().to(at::kDouble).requires_grad_(true));
         (2 * reference_logits(config, weights, input, plain) * direction).sum().backward();
@@ -353,7 +353,7 @@ TEST_SUITE("grad") {
           CHECK(size > 0);
           CHECK(largest_difference(model.arena->gradient_of(name), weight.grad()) <= 2e-5 * size);
         }
-        for (const auto member : {&FfnMasks::multiplier_F, &FfnMasks::multiplier_G})
+        for (const auto member : {&DecoderMasks::multiplier_F, &DecoderMasks::multiplier_G})
           for (size_t layer = 0; layer < 2; ++layer) {
             const at::Tensor expected = (plain.*member)[layer].grad();
             CHECK(largest_difference((masks.*member)[layer].grad(), expected) <=

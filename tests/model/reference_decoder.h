@@ -51,7 +51,7 @@ inline at::Tensor reference_rope(const at::Tensor& x, const at::Tensor& position
 
 /// Logits [N, V] in the dtype of the weights. `masks` may be empty; document_BT may be undefined.
 inline at::Tensor reference_logits(const ModelConfig& config, const NamedWeights& weights, const DecoderInput& input,
-                                   const FfnMasks& masks = {}, std::vector<at::Tensor>* layer_ND = nullptr) {
+                                   const DecoderMasks& masks = {}, std::vector<at::Tensor>* layer_ND = nullptr) {
   const int64_t batch = input.token_BT.size(0), seq_len = input.token_BT.size(1), head_dim = config.head_dim,
                 heads = config.num_attention_heads, kv_heads = config.num_key_value_heads;
   const double eps = config.rms_norm_eps;

@@ -65,7 +65,7 @@ PrunePlan plan_of(CutAxis axis, std::vector<std::vector<int64_t>> kept) {
   return {.source_sha256 = "", .scores = "by hand", .kept = std::move(kept), .axis = axis};
 }
 
-at::Tensor reference_of(const Model& model, const FfnMasks& masks = {}) {
+at::Tensor reference_of(const Model& model, const DecoderMasks& masks = {}) {
   return testing::reference_logits(model.config, testing::reference_weights(model), tiny::input(), masks);
 }
 

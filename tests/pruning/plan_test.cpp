@@ -185,7 +185,7 @@ TEST_SUITE("parity") {
     const PrunePlan plan{.source_sha256 = "", .scores = "", .kept = {{0, 11}, {3, 4, 19}, {8}}};
     const Model pruned = prune_model(model, plan);
     CHECK(pruned.config.intermediate_size == std::vector<int64_t>{2, 3, 1});
-    FfnMasks masks;
+    DecoderMasks masks;
     for (size_t layer = 0; layer < 3; ++layer) {
       at::Tensor mask_F = at::zeros({model.config.intermediate_size[layer]});
       for (const int64_t f : plan.kept[layer]) mask_F[f] = 1;

@@ -97,7 +97,7 @@ void check_against_qr(const Model& source, const at::Tensor& target_LF, const Mo
                                  for (const int64_t width : cut.config.intermediate_size) all.push_back(first(width));
                                  return all;
                                }()));
-  const FfnMasks masks = target_LF.defined() ? masks_on(CutAxis::ffn, target_LF, source.config) : FfnMasks{};
+  const DecoderMasks masks = target_LF.defined() ? masks_on(CutAxis::ffn, target_LF, source.config) : DecoderMasks{};
   const std::vector<LayerRefit> residuals = refit(source, masks, batches, damping, refitted);
   REQUIRE(std::ssize(residuals) == cut.config.num_hidden_layers);
   for (int64_t layer = 0; layer < cut.config.num_hidden_layers; ++layer) {

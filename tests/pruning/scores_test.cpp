@@ -175,7 +175,7 @@ TEST_SUITE("grad") {
     std::array<at::Tensor, 2> slope_LF;
     for (int64_t row = 0; row < 2; ++row) {
       slope_LF[static_cast<size_t>(row)] = at::zeros({2, 24}, at::kDouble);
-      const auto loss = [&](const FfnMasks& masks) {
+      const auto loss = [&](const DecoderMasks& masks) {
         const DecoderInput input{.token_BT = both[0].token_BT.narrow(0, row, 1),
                                  .position_BT = both[0].position_BT.narrow(0, row, 1),
                                  .document_BT = {}};
@@ -187,7 +187,7 @@ TEST_SUITE("grad") {
       for (int64_t layer = 0; layer < 2; ++layer) {
         for (int64_t f = 0; f < 24; ++f) {
           const auto at_factor = [&](double factor) {
-            FfnMasks masks{{at::ones({24}), at::ones({24})}};
+            DecoderMasks masks{{at::ones({24}), at::ones({24})}};
             masks.multiplier_F[static_cast<size_t>(layer)][f] = factor;
             return loss(masks);
           };

@@ -295,10 +295,10 @@ TEST_SUITE("unit") {
       return head_loss(hidden, head, head_grad, targets,
                        in_step ? 1 / targets.true_label_N.ge(0).sum().item<double>() : scale, argmax);
     };
-    const FfnMasks masks{{at::linspace(0.1, 1, 96), at::linspace(1, 0.1, 96)}};
+    const DecoderMasks masks{{at::linspace(0.1, 1, 96), at::linspace(1, 0.1, 96)}};
     for (const Targets& targets : all_targets(batch, teacher_BT)) {
       CAPTURE(targets.loss);
-      for (const FfnMasks& some : {FfnMasks{}, masks}) {
+      for (const DecoderMasks& some : {DecoderMasks{}, masks}) {
         const TestBatch test{.batch = batch, .targets = {targets}};
         CHECK(self_test_loss(model, std::span(&test, 1), head_loss, some).split_difference <= 1e-5);
         CHECK_THROWS_WITH_AS(self_test_loss(model, std::span(&test, 1), mean, some),

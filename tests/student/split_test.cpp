@@ -60,9 +60,9 @@ Batch rows_of(const Batch& batch, int64_t first, int64_t count) {
 }
 
 /// Gradients of weights and masks, end to end.
-at::Tensor gradient(const Model& model, const FfnMasks& masks) {
+at::Tensor gradient(const Model& model, const DecoderMasks& masks) {
   std::vector<at::Tensor> all{whole_gradient(*model.arena)};
-  for (const auto member : {&FfnMasks::multiplier_F, &FfnMasks::multiplier_G})
+  for (const auto member : {&DecoderMasks::multiplier_F, &DecoderMasks::multiplier_G})
     for (const at::Tensor& mask : masks.*member) all.push_back(mask.grad());
   return at::cat(all).to(at::kDouble);
 }
@@ -130,7 +130,7 @@ TEST_SUITE("parity") {
           };
           const auto run = [&](int64_t count, bool mean) {
             model.arena->zero_gradient();
-            FfnMasks masks;
+            DecoderMasks masks;
             if (masked)
               masks = {
                   .multiplier_F = {at::linspace(0.1, 1, 96).requires_grad_(true),

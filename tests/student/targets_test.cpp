@@ -125,7 +125,7 @@ TEST_SUITE("unit") {
   TEST_CASE("targets: a micro-batch without a live row walks its way back, and changes no bit of the gradient") {
     const Model model = random_model(), teacher = random_model(5);
     const Batch live = random_batch({0, 9}), dead = random_batch({24, 24});
-    const FfnMasks masks{
+    const DecoderMasks masks{
         {at::linspace(0.1, 1, 96).requires_grad_(true), at::linspace(1, 0.1, 96).requires_grad_(true)}};
     int walked = 0;
     for (const at::Tensor& mask_F : masks.multiplier_F) mask_F.register_hook([&](const at::Tensor&) { ++walked; });
@@ -315,7 +315,7 @@ TEST_SUITE("grad") {
     const Batch batch = random_batch({0, 9, 24});
     const at::Tensor teacher_BT = at::randint(300, {3, 24}, at::kLong);
     const double weight = 0.9, z_loss = 1e-2, scale = gradient_scale(batch.num_live);
-    const FfnMasks masks{
+    const DecoderMasks masks{
         {at::linspace(0.1, 1, 96).requires_grad_(true), at::linspace(1, 0.1, 96).requires_grad_(true)}};
     const LossSums sums =
         train_micro_batch(model, batch, make_targets(batch, teacher_BT, {.teacher_weight = weight, .z_loss = z_loss}),
@@ -323,8 +323,8 @@ TEST_SUITE("grad") {
             .read();
 
     const NamedWeights weights = reference_weights(model);
-    const FfnMasks plain{{masks.multiplier_F[0].detach().to(at::kDouble).requires_grad_(true),
-                          masks.multiplier_F[1].detach().to(at::kDouble).requires_grad_(true)}};
+    const DecoderMasks plain{{masks.multiplier_F[0].detach().to(at::kDouble).requires_grad_(true),
+                              masks.multiplier_F[1].detach().to(at::kDouble).requires_grad_(true)}};
     const at::Tensor logits =
         reference_logits(model.config, weights,
                          {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}}, plain);
