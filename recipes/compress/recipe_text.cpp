@@ -90,8 +90,8 @@ std::string recovery_stages(const Compression& c) {
       "a\n"
       "# vocabulary of {1}.\n"
       "[[stage]]\nname = \"labels\"\nkind = \"label\"\nteacher = \"dense\"\ncoverage = \"used\"\n"
-      "window_rule = \"aligned\"\ncontext = {2}\ntier = \"topk\"\ntop_k = {0}\nbatch_tokens = 2048\n",
-      s.shape.top_k, c.source.config.vocab_size, s.shape.seq_len);
+      "window_rule = \"aligned\"\ncontext = {2}\ntier = \"topk\"\ntop_k = {0}\nbatch_tokens = {3}\n",
+      s.shape.top_k, c.source.config.vocab_size, s.shape.seq_len, s.shape.read_batch_tokens);
   text +=
       "\n# 0.9 of the target is the teacher's, 0.1 the text. A rate of fine-tuning: the weights are good, and the cut "
       "is what\n"
@@ -104,8 +104,8 @@ std::string recovery_stages(const Compression& c) {
   text += fmt::format(
       "\n[[stage]]\nname = \"scores\"\nkind = \"evaluate\"\n"
       "of = [\"dense\", \"cut_activation\", \"pruned\", \"core\"]\nteacher = \"dense\"\nseq_len = {}\n"
-      "tokens = {}\nbatch_tokens = 2048\nspeed_tokens = {}         # how fast each of them reads and writes\n",
-      s.shape.seq_len, s.scored_tokens, kSpeedTokens);
+      "tokens = {}\nbatch_tokens = {}\nspeed_tokens = {}         # how fast each of them reads and writes\n",
+      s.shape.seq_len, s.scored_tokens, s.shape.read_batch_tokens, kSpeedTokens);
   text += fmt::format(
       "\n[[stage]]                # read back and compared before it gets its name\nname = \"release\"\n"
       "kind = \"export\"\nfrom = \"core\"\nformats = {}\n",

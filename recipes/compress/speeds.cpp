@@ -39,7 +39,7 @@ double seconds_of(double least_s, const std::function<void()>& work) {
   return spent_s / calls;
 }
 
-/// One micro-batch as an evaluate stage scores it.
+/// A batch as an evaluate stage scores it.
 void score(const Model& model, const Batch& batch) {
   const at::NoGradGuard no_grad;
   (void)calibrated_cross_entropy({.hidden_ND = decoder_hidden(model, batch.input()),
@@ -48,9 +48,9 @@ void score(const Model& model, const Batch& batch) {
                                  {}, batch.num_live / 2);
 }
 
-/// A micro-batch of ids that differ, as text has them.
-Batch made_up_batch(const BatchShape& shape, int64_t vocab_size) {
-  const int64_t rows = shape.micro_batch_tokens / shape.seq_len;
+/// Ids that differ, as text has them.
+Batch made_up_batch(int64_t tokens, const BatchShape& shape, int64_t vocab_size) {
+  const int64_t rows = tokens / shape.seq_len;
   Batch batch = make_batch(rows, shape.seq_len, false);
   const at::Tensor place_BT = at::arange(rows * shape.seq_len).view({rows, shape.seq_len});
   batch.token_BT = place_BT.mul(7919).remainder(vocab_size);
@@ -104,28 +104,29 @@ void measure_masks(const Model& model, const Batch& batch, int64_t kept, double 
 CompressSpeeds measure_speeds(const ModelConfig& source, const ModelConfig& student, const BatchShape& shape,
                               double each_s) {
   const double begin_s = monotonic_s();
-  const Batch batch = made_up_batch(shape, source.vocab_size);
-  const auto tokens = static_cast<double>(batch.num_live);
+  const Batch batch = made_up_batch(shape.micro_batch_tokens, shape, source.vocab_size),
+              read = made_up_batch(shape.read_batch_tokens, shape, source.vocab_size);
+  const auto tokens = static_cast<double>(batch.num_live), read_tokens = static_cast<double>(read.num_live);
   const Targets plain = make_targets(batch, {}, {.teacher_weight = 0});
   CompressSpeeds speeds;
-  TopK top;
+  TopK top;  // of a micro-batch
   {
     const Model model = fresh_model(source);
-    speeds.label_s = seconds_of(each_s,
-                                [&] {
-                                  const at::NoGradGuard no_grad;
-                                  top = top_k(decoder_hidden(model, batch.input()), output_head(model), shape.top_k, 1);
-                                }) /
-                     tokens;
+    const auto choose = [&](const Batch& of) {
+      const at::NoGradGuard no_grad;
+      return top_k(decoder_hidden(model, of.input()), output_head(model), shape.top_k, 1);
+    };
+    top = choose(batch);
+    speeds.label_s = seconds_of(each_s, [&] { (void)choose(read); }) / read_tokens;
     speeds.source_s = seconds_of(each_s, [&] { (void)evaluate_batch(model, batch, plain); }) / tokens;
-    speeds.source_score_s = seconds_of(each_s, [&] { score(model, batch); }) / tokens;
+    speeds.source_score_s = seconds_of(each_s, [&] { score(model, read); }) / read_tokens;
     measure_masks(model, batch, student.intermediate_size.front(), each_s, speeds);
   }
   release_cached_memory();
   {
     const Model model = fresh_model(student);
     speeds.student_s = seconds_of(each_s, [&] { (void)evaluate_batch(model, batch, plain); }) / tokens;
-    speeds.student_score_s = seconds_of(each_s, [&] { score(model, batch); }) / tokens;
+    speeds.student_score_s = seconds_of(each_s, [&] { score(model, read); }) / read_tokens;
     model.arena->enable_gradient();
     Optimizer optimizer({.optimizer = "adamw", .lr = 1e-4}, *model.arena, 1, 100);
     const KdOptions distillation{.loss = "top_k"};

@@ -9,10 +9,11 @@
 
 namespace coppice {
 
-/// The micro-batches of every stage, and what a teacher says of a token.
+/// The batches of every stage, and what a teacher says of a token.
 struct BatchShape {
   int64_t seq_len = 256;
   int64_t micro_batch_tokens = 512;
+  int64_t read_batch_tokens = 2048;  // where labels are made and models scored
   int64_t top_k = 64;
 };
 
