@@ -24,7 +24,7 @@ std::string student_stage(const std::string& name, const std::string& options) {
 /// What the plan says of a stage.
 coppice::StageCost cost_of(const fs::path& recipe, const std::string& stage) {
   const coppice::Recipe planned = coppice::load_recipe(recipe.string(), {}, {});
-  const coppice::RecipeCost costs = coppice::estimate_cost(planned, coppice::corpus_bytes(planned), 0);
+  const coppice::RecipeCost costs = coppice::estimate_cost(planned, /*corpus_bytes=*/250'000, 0);
   const auto cost = std::ranges::find(costs.stages, stage, &coppice::StageCost::name);
   REQUIRE(cost != costs.stages.end());
   return *cost;
@@ -61,7 +61,7 @@ TEST_SUITE("recipe") {
     CHECK(first_kd(root / "stored") == doctest::Approx(first_kd(root / "live")).epsilon(2e-3));
     CHECK(first_kd(root / "coded") == doctest::Approx(first_kd(root / "live")).epsilon(2e-2));
     CHECK(first_kd(root / "at_1") == doctest::Approx(first_kd(root / "top_k_at_1")).epsilon(1e-6));
-    CHECK(std::abs(first_kd(root / "stored") / first_kd(root / "at_1") - 1) > 0.01);
+    CHECK(std::abs(first_kd(root / "stored") / first_kd(root / "at_1") - 1) > 0.001);
     CHECK(std::abs(first_kd(root / "live") / first_kd(root / "live_of_two") - 1) > 0.01);
 
     const auto refused = [&](const std::string& stages, const std::string& word) {
