@@ -269,7 +269,8 @@ double MaskLearning::look(const MaskMoment& moment, const MaskHealth& health, Ke
 
 void MaskLearning::watch_cut(const at::Tensor& hard_LF, const at::Tensor& random_LF, double hard_loss,
                              double random_loss, double p) {
-  if (learned_->keeps_all() || at::equal(hard_LF, random_LF)) return;
+  const bool same_by_chance = axis_ != CutAxis::ffn && at::equal(hard_LF, random_LF);
+  if (learned_->keeps_all() || same_by_chance) return;
   watch_.found(CollapseWatch::no_better_than_random, cut_collapse(hard_loss, random_loss, p));
 }
 
