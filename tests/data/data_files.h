@@ -3,6 +3,7 @@
 
 #include <array>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -70,7 +71,32 @@ struct RawShard {
   }
 };
 
-/// A cache of one packed file of top-1 labels with any table of (begin, length, place), honestly hashed and sealed.
+/// A cache of one label file with these columns, honestly hashed and sealed; `counts` are added to its entry.
+inline void write_raw_cache(const fs::path& folder, const TokenShards& shards, int version,
+                            const LabelFingerprint& fingerprint, const Json& counts,
+                            const std::function<void(Hdf5Writer&)>& write_columns) {
+  fs::create_directories(folder);
+  const TokenShardInfo& info = shards.shards().at(0);
+  const fs::path path = folder / info.name;
+  {
+    Hdf5Writer file(path, 1);
+    file.set_attribute("/", "token_shard_sha256", info.sha256);
+    write_columns(file);
+    file.close();
+  }
+  Json shard = {
+      {"name", info.name}, {"bytes", fs::file_size(path)}, {"sha256", sha256_file(path)}, {"tokens", info.tokens}};
+  shard.update(counts);
+  const Json manifest = {{"format", "coppice.labels"},
+                         {"version", version},
+                         {"domain", shards.domain()},
+                         {"fingerprint", fingerprint.to_json()},
+                         {"token_shards", Json::array({shard})},
+                         {"shards", Json::array({shard})}};
+  write_file_atomically(folder / "manifest.json", seal(manifest));
+}
+
+/// A cache of one packed file of top-1 labels with any table of (begin, length, place).
 struct RawLabels {
   std::vector<std::array<uint64_t, 3>> runs;
   uint64_t rows = 10;
@@ -84,33 +110,16 @@ struct RawLabels {
             .token_manifest_sha256 = shards.manifest_sha256()};
   }
   void write(const fs::path& folder, const TokenShards& shards) const {
-    fs::create_directories(folder);
-    const TokenShardInfo& info = shards.shards().at(0);
-    const fs::path path = folder / info.name;
-    {
-      Hdf5Writer file(path, 1);
-      file.set_attribute("/", "token_shard_sha256", info.sha256);
-      const std::vector<uint16_t> ids(rows, 5);
-      file.write_chunked("/top1", Hdf5Type::u16, {rows}, 64, ids.data());
-      file.write_chunked("/runs", type, {runs.size(), 3}, 64, runs.data());
-      file.close();
-    }
-    const Json shard = {{"name", info.name},
-                        {"bytes", fs::file_size(path)},
-                        {"sha256", sha256_file(path)},
-                        {"tokens", info.tokens},
-                        {"rows", listed_rows.value_or(rows)}};
-    const Json manifest = {{"format", "coppice.labels"},
-                           {"version", 2},
-                           {"domain", shards.domain()},
-                           {"fingerprint", fingerprint(shards).to_json()},
-                           {"token_shards", Json::array({shard})},
-                           {"shards", Json::array({shard})}};
-    write_file_atomically(folder / "manifest.json", seal(manifest));
+    write_raw_cache(folder, shards, 2, fingerprint(shards), {{"rows", listed_rows.value_or(rows)}},
+                    [&](Hdf5Writer& file) {
+                      const std::vector<uint16_t> ids(rows, 5);
+                      file.write_chunked("/top1", Hdf5Type::u16, {rows}, 64, ids.data());
+                      file.write_chunked("/runs", type, {runs.size(), 3}, 64, runs.data());
+                    });
   }
 };
 
-/// A cache of one file of three draws with any columns, honestly hashed and sealed.
+/// A cache of one file of three draws with any columns.
 struct RawDraws {
   std::vector<uint16_t> ids;
   std::vector<uint8_t> repeats;
@@ -124,33 +133,15 @@ struct RawDraws {
   }
 
   void write(const fs::path& folder, const TokenShards& shards) const {
-    fs::create_directories(folder);
-    const TokenShardInfo& info = shards.shards().at(0);
-    const fs::path path = folder / info.name;
-    {
-      Hdf5Writer file(path, 1);
-      file.set_attribute("/", "token_shard_sha256", info.sha256);
-      file.write_chunked("/draws", Hdf5Type::u16, {ids.size()}, 64, ids.data());
-      file.write_chunked("/repeats", Hdf5Type::u8, {repeats.size(), 1}, 64, repeats.data());
-      file.close();
-    }
-    const Json shard = {{"name", info.name},
-                        {"bytes", fs::file_size(path)},
-                        {"sha256", sha256_file(path)},
-                        {"tokens", info.tokens},
-                        {"ids", listed_ids.value_or(ids.size())}};
-    const Json manifest = {{"format", "coppice.labels"},
-                           {"version", 3},
-                           {"domain", shards.domain()},
-                           {"fingerprint", fingerprint(shards).to_json()},
-                           {"token_shards", Json::array({shard})},
-                           {"shards", Json::array({shard})}};
-    write_file_atomically(folder / "manifest.json", seal(manifest));
+    write_raw_cache(folder, shards, 3, fingerprint(shards), {{"ids", listed_ids.value_or(ids.size())}},
+                    [&](Hdf5Writer& file) {
+                      file.write_chunked("/draws", Hdf5Type::u16, {ids.size()}, 64, ids.data());
+                      file.write_chunked("/repeats", Hdf5Type::u8, {repeats.size(), 1}, 64, repeats.data());
+                    });
   }
 };
 
-/// A cache of one file of two ids a token, out of sixteen, and draws of the rest, if any, with any rows of codes,
-/// honestly hashed and sealed.
+/// A cache of one file of two ids a token, out of sixteen, and draws of the rest, if any, with any rows of codes.
 struct RawCodes {
   std::vector<uint8_t> bytes;
   uint64_t rows = 4, row_bytes = 5;
@@ -167,24 +158,9 @@ struct RawCodes {
   }
 
   void write(const fs::path& folder, const TokenShards& shards) const {
-    fs::create_directories(folder);
-    const TokenShardInfo& info = shards.shards().at(0);
-    const fs::path path = folder / info.name;
-    {
-      Hdf5Writer file(path, 1);
-      file.set_attribute("/", "token_shard_sha256", info.sha256);
+    write_raw_cache(folder, shards, 4, fingerprint(shards, draws), Json::object(), [&](Hdf5Writer& file) {
       file.write_chunked("/codes", Hdf5Type::u8, {rows, row_bytes}, 64, bytes.data());
-      file.close();
-    }
-    const Json shard = {
-        {"name", info.name}, {"bytes", fs::file_size(path)}, {"sha256", sha256_file(path)}, {"tokens", info.tokens}};
-    const Json manifest = {{"format", "coppice.labels"},
-                           {"version", 4},
-                           {"domain", shards.domain()},
-                           {"fingerprint", fingerprint(shards, draws).to_json()},
-                           {"token_shards", Json::array({shard})},
-                           {"shards", Json::array({shard})}};
-    write_file_atomically(folder / "manifest.json", seal(manifest));
+    });
   }
 };
 

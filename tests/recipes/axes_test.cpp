@@ -11,43 +11,20 @@
 #include "pruning/mask_file.h"
 #include "pruning/mask_methods.h"
 #include "pruning/plan.h"
-#include "recipes/language/recipe.h"
 #include "recipes/run/lineage.h"
 #include "recipes/run/recipe_warnings.h"
 #include "recipes/stages/stages.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/checkpoint/gguf_import.h"
 #include "src/checkpoint/hf_import.h"
-#include "tests/recipes/program.h"
+#include "tests/recipes/axis_recipes.h"
 
 using namespace coppice;
 using namespace coppice::test;
 
 namespace {
 
-const char* const kHead = R"(
-name = "axes"
-seed = 7
-threads = 1
-[data]
-heldout_share = 0.08
-[[data.domain]]
-name = "prose"
-path = "corpus/prose.jsonl"
-[[data.domain]]
-name = "code"
-path = "corpus/code.jsonl"
-[tokenizer]
-vocab_size = 384
-training_bytes = 60000
-[model.source]
-hidden_size = 32
-num_hidden_layers = 4
-num_attention_heads = 8
-num_key_value_heads = 4
-head_dim = 8
-intermediate_size = 32
-[model.heads]
+const std::string kHead = axis_recipe("axes") + R"([model.heads]
 num_attention_heads = 4
 num_key_value_heads = 2
 head_dim = 8
@@ -55,13 +32,6 @@ head_dim = 8
 num_hidden_layers = 3
 [model.slim]
 hidden_size = 24
-[[stage]]
-name = "dense"
-kind = "train"
-model = "source"
-tokens = 16384
-seq_len = 64
-batch_tokens = 512
 )";
 
 std::string prune(const std::string& name, const std::string& keys) {
@@ -79,21 +49,7 @@ std::string train(const std::string& name, const std::string& keys) {
 }
 
 Recipe load(const fs::path& folder, const std::string& stages) {
-  spill(folder / "axes.toml", kHead + stages);
-  return load_recipe((folder / "axes.toml").string(), {}, {});
-}
-
-/// What a recipe of these stages is refused for: one line, without the place.
-std::string refusal(const fs::path& folder, const std::string& stages) {
-  try {
-    load(folder, stages);
-  } catch (const UserError& error) {
-    CHECK(error.code() == ExitCode::recipe);
-    const std::string text = error.what();
-    CHECK(text.find('\n') == std::string::npos);
-    return text;
-  }
-  return "nothing was refused";
+  return load_text(folder / "axes.toml", kHead + stages);
 }
 
 Json identity_of(const Recipe& recipe, const std::string& name) {
@@ -193,7 +149,7 @@ TEST_SUITE("unit") {
     const Scratch scratch("axes_refused");
     const std::string heads = "from = \"dense\"\ntarget = \"heads\"\naxis = \"heads\"\n";
     const auto contains = [&](const std::string& stages, const std::string& part) {
-      const std::string text = refusal(scratch.path, stages);
+      const std::string text = refusal_of(scratch.path / "axes.toml", kHead + stages);
       INFO(text);
       CHECK(text.find(part) != std::string::npos);
     };

@@ -129,31 +129,7 @@ TEST_SUITE("recipe") {
 TEST_SUITE("faults") {
   TEST_CASE("draws: the same bytes again from another batch, after a kill, and shared out among processes") {
     const Scratch scratch("draws_bytes");
-    write_corpus(scratch.path / "corpus");
-    const std::string one = "teacher = \"dense\"\ncontext = 64\ndraws = 1";
-    spill(scratch.path / "one.toml", label_recipe(label_stage("labels", one)));
-    spill(scratch.path / "other.toml", label_recipe(label_stage("labels", one + "\nbatch_tokens = 1024")));
-    const Outcome straight = run(scratch.path, {"run", "one.toml", "--out", "runs/straight"});
-    INFO(straight.err);
-    REQUIRE(straight.code == 0);
-    const auto wanted = files_of(scratch.path / "runs/straight/labels/labels");
-    REQUIRE(wanted.size() > 12);
-
-    const Outcome other = run(scratch.path, {"run", "other.toml", "--out", "runs/other"});
-    CHECK(other.code == 0);
-    CHECK(other.err.find("batch_tokens is set and has no effect") != std::string::npos);
-    CHECK(files_of(scratch.path / "runs/other/labels/labels") == wanted);
-
-    const Outcome killed = run(scratch.path, {"run", "one.toml", "--out", "runs/killed"},
-                               [] { setenv("COPPICE_FAILPOINTS", "label.claimed=abort@5", 1); });
-    CHECK(killed.signal == SIGKILL);
-    const Outcome joined =
-        run(scratch.path, {"labels", "join", "one.toml", "--stage", "labels", "--out", "runs/killed"});
-    INFO(joined.err);
-    CHECK(joined.code == 0);
-    CHECK(files_of(scratch.path / "runs/killed/labels/labels") == wanted);
-    CHECK(run(scratch.path, {"run", "one.toml", "--out", "runs/killed"}).code == 0);
-    CHECK(files_of(scratch.path / "runs/killed/labels/labels") == wanted);
+    const auto wanted = check_same_bytes(scratch, "teacher = \"dense\"\ncontext = 64\ntier = \"sample\"\ndraws = 1");
 
     // the plan counts two bytes a token; what is written are these and a few kB a shard
     const coppice::Recipe planned = coppice::load_recipe((scratch.path / "one.toml").string(), {}, {});

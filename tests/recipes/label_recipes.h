@@ -33,6 +33,38 @@ inline std::map<std::string, std::string> weights_of(const fs::path& stage) {
   return files;
 }
 
+/// The files of a label stage: the same from another batch, after a kill, and joined by a second process.
+inline std::map<std::string, std::string> check_same_bytes(const Scratch& scratch, const std::string& label_options) {
+  write_corpus(scratch.path / "corpus");
+  const auto write = [&](const char* file, const std::string& options) {
+    spill(scratch.path / file, label_recipe("[[stage]]\nname = \"labels\"\nkind = \"label\"\n" + options + "\n\n"));
+  };
+  write("one.toml", label_options);
+  write("other.toml", label_options + "\nbatch_tokens = 1024");
+  const auto labels_of = [&](const std::string& out) { return files_of(scratch.path / out / "labels/labels"); };
+  const Outcome straight = run(scratch.path, {"run", "one.toml", "--out", "runs/straight"});
+  INFO(straight.err);
+  REQUIRE(straight.code == 0);
+  const auto wanted = labels_of("runs/straight");
+  REQUIRE(wanted.size() > 12);
+
+  const Outcome other = run(scratch.path, {"run", "other.toml", "--out", "runs/other"});
+  CHECK(other.code == 0);
+  CHECK(other.err.find("batch_tokens is set and has no effect") != std::string::npos);
+  CHECK(labels_of("runs/other") == wanted);
+
+  const Outcome killed = run(scratch.path, {"run", "one.toml", "--out", "runs/killed"},
+                             [] { setenv("COPPICE_FAILPOINTS", "label.claimed=abort@5", 1); });
+  CHECK(killed.signal == SIGKILL);
+  const Outcome joined = run(scratch.path, {"labels", "join", "one.toml", "--stage", "labels", "--out", "runs/killed"});
+  INFO(joined.err);
+  CHECK(joined.code == 0);
+  CHECK(labels_of("runs/killed") == wanted);
+  CHECK(run(scratch.path, {"run", "one.toml", "--out", "runs/killed"}).code == 0);
+  CHECK(labels_of("runs/killed") == wanted);
+  return wanted;
+}
+
 /// The teacher's term at the first step.
 inline double first_kd(const fs::path& stage) {
   std::istringstream lines(slurp(stage / "metrics.jsonl"));

@@ -36,6 +36,21 @@ uint64_t bytes_of(const fs::path& folder) {
   return bytes;
 }
 
+/// Both domains of a cache of the run runs/kd to given/<domain>.jsonl.zst.
+void export_both(const fs::path& folder, const std::string& cache) {
+  for (const std::string& domain : {std::string("prose"), std::string("code")})
+    REQUIRE(run(folder, {"labels", "export", "given/" + domain + ".jsonl.zst", "--tokens",
+                         "runs/kd/data/tokens/" + domain, "--cache", cache + domain})
+                .code == 0);
+}
+/// One of them back, into another cache.
+Outcome import_code(const fs::path& folder, const std::string& cache, const std::vector<std::string>& flags) {
+  std::vector<std::string> words = {"labels",  "import", "given/code.jsonl.zst", "--tokens", "runs/kd/data/tokens/code",
+                                    "--cache", cache};
+  words.insert(words.end(), flags.begin(), flags.end());
+  return run(folder, words);
+}
+
 }  // namespace
 
 TEST_SUITE("recipe") {
@@ -136,16 +151,9 @@ TEST_SUITE("recipe") {
     CHECK(weights_of(scratch.path / "runs/cache/from_codes") == weights_of(root / "from_codes"));
 
     // out and in
-    for (const char* domain : {"prose", "code"})
-      REQUIRE(run(scratch.path, {"labels", "export", std::string("given/") + domain + ".jsonl.zst", "--tokens",
-                                 std::string("runs/kd/data/tokens/") + domain, "--cache",
-                                 std::string("runs/kd/codes/labels/") + domain})
-                  .code == 0);
-    const auto imports = [&](const std::string& cache, std::vector<std::string> flags) {
-      std::vector<std::string> words = {
-          "labels", "import", "given/code.jsonl.zst", "--tokens", "runs/kd/data/tokens/code", "--cache", cache};
-      words.insert(words.end(), flags.begin(), flags.end());
-      return run(scratch.path, words);
+    export_both(scratch.path, "runs/kd/codes/labels/");
+    const auto imports = [&](const std::string& cache, const std::vector<std::string>& flags) {
+      return import_code(scratch.path, cache, flags);
     };
     CHECK(imports("again", {}).code == 0);
     CHECK(files_of(scratch.path / "again") == files_of(root / "codes/labels/code"));
@@ -196,21 +204,14 @@ TEST_SUITE("recipe") {
     CHECK(shown.out.find("\"draws\": 4") != std::string::npos);
     CHECK(shown.out.find("near ties") == std::string::npos);
 
-    for (const char* domain : {"prose", "code"})
-      REQUIRE(run(scratch.path, {"labels", "export", std::string("given/") + domain + ".jsonl.zst", "--tokens",
-                                 std::string("runs/kd/data/tokens/") + domain, "--cache",
-                                 std::string("runs/kd/labels/labels/") + domain})
-                  .code == 0);
-    const auto imports = [&](const std::string& cache, std::vector<std::string> flags) {
-      std::vector<std::string> words = {
-          "labels", "import", "given/code.jsonl.zst", "--tokens", "runs/kd/data/tokens/code", "--cache", cache};
-      words.insert(words.end(), flags.begin(), flags.end());
-      return run(scratch.path, words);
+    export_both(scratch.path, "runs/kd/labels/labels/");
+    const auto imports = [&](const std::string& cache, const std::vector<std::string>& flags) {
+      return import_code(scratch.path, cache, flags);
     };
     CHECK(imports("again", {}).code == 0);
     CHECK(files_of(scratch.path / "again") == files_of(root / "labels/labels/code"));
-    const auto refused_import = [&](std::vector<std::string> flags, int code, const std::string& word) {
-      const Outcome refusal = imports("none", std::move(flags));
+    const auto refused_import = [&](const std::vector<std::string>& flags, int code, const std::string& word) {
+      const Outcome refusal = imports("none", flags);
       INFO(refusal.err);
       CHECK(refusal.code == code);
       CHECK(refusal.err.find(word) != std::string::npos);
@@ -254,26 +255,8 @@ TEST_SUITE("recipe") {
 TEST_SUITE("faults") {
   TEST_CASE("label tiers: head and draws are the same bytes again from another batch, after a kill, and shared out") {
     const Scratch scratch("hybrid_bytes");
-    write_corpus(scratch.path / "corpus");
-    const std::string one = "teacher = \"dense\"\ncontext = 64\ntier = \"hybrid\"\ntop_k = 4\ndraws = 4";
-    spill(scratch.path / "one.toml", label_recipe(label_stage("labels", one)));
-    spill(scratch.path / "other.toml", label_recipe(label_stage("labels", one + "\nbatch_tokens = 1024")));
-    const Outcome straight = run(scratch.path, {"run", "one.toml", "--out", "runs/straight"});
-    INFO(straight.err);
-    REQUIRE(straight.code == 0);
-    const auto wanted = files_of(scratch.path / "runs/straight/labels/labels");
-    REQUIRE(wanted.size() > 12);
-    const Outcome other = run(scratch.path, {"run", "other.toml", "--out", "runs/other"});
-    CHECK(other.code == 0);
-    CHECK(other.err.find("batch_tokens is set and has no effect") != std::string::npos);
-    CHECK(files_of(scratch.path / "runs/other/labels/labels") == wanted);
-
-    const Outcome killed = run(scratch.path, {"run", "one.toml", "--out", "runs/killed"},
-                               [] { setenv("COPPICE_FAILPOINTS", "label.claimed=abort@5", 1); });
-    CHECK(killed.signal == SIGKILL);
-    CHECK(run(scratch.path, {"labels", "join", "one.toml", "--stage", "labels", "--out", "runs/killed"}).code == 0);
-    CHECK(files_of(scratch.path / "runs/killed/labels/labels") == wanted);
-    CHECK(run(scratch.path, {"run", "one.toml", "--out", "runs/killed"}).code == 0);
+    const auto wanted =
+        check_same_bytes(scratch, "teacher = \"dense\"\ncontext = 64\ntier = \"hybrid\"\ntop_k = 4\ndraws = 4");
 
     const coppice::StageCost planned = cost_of(scratch.path / "one.toml", "labels");
     CHECK(planned.disk_bytes == 14 * planned.tokens);  // 33 bits of ids, 33 of draws, 4 probabilities and a tail

@@ -8,11 +8,9 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "recipes/language/recipe.h"
 #include "recipes/stages/stages.h"
-#include "src/base/errors.h"
 #include "src/model/parameters.h"
-#include "tests/recipes/program.h"
+#include "tests/recipes/axis_recipes.h"
 
 using namespace coppice;
 using namespace coppice::test;
@@ -36,37 +34,7 @@ ModelConfig fit(const std::string& budget, const std::vector<AxisShare>& shares)
   return fit_parameters(smollm2(), parse_parameter_budget(budget, "x"), shares, "x");
 }
 
-// 49,504 parameters: 9,296 a layer, of which a group of heads has 1,536 and a channel 96.
-const char* const kHead = R"(
-name = "budget"
-seed = 7
-threads = 1
-[data]
-heldout_share = 0.08
-[[data.domain]]
-name = "prose"
-path = "corpus/prose.jsonl"
-[[data.domain]]
-name = "code"
-path = "corpus/code.jsonl"
-[tokenizer]
-vocab_size = 384
-training_bytes = 60000
-[model.source]
-hidden_size = 32
-num_hidden_layers = 4
-num_attention_heads = 8
-num_key_value_heads = 4
-head_dim = 8
-intermediate_size = 32
-[[stage]]
-name = "dense"
-kind = "train"
-model = "source"
-tokens = 16384
-seq_len = 64
-batch_tokens = 512
-)";
+const std::string kHead = axis_recipe("budget");
 const char* const kSpread =
     "[model.student]\nparameters = \"0.6x\"\nshares = { ffn = 0.25, layers = 0.5, heads = 0.25 }\n";
 
@@ -79,21 +47,11 @@ const std::string kLayers = "axis = \"layers\"\nscores = \"activation\"\n",
                   kChannels = "scores = \"wanda_sp\"\nrefit = true\n";
 
 Recipe load(const Scratch& scratch, const std::string& more) {
-  spill(scratch.path / "budget.toml", kHead + more);
-  return load_recipe((scratch.path / "budget.toml").string(), {}, {});
+  return load_text(scratch.path / "budget.toml", kHead + more);
 }
 
-/// What a recipe with these tables is refused for: one line.
 std::string refusal(const Scratch& scratch, const std::string& more) {
-  try {
-    load(scratch, more);
-  } catch (const UserError& error) {
-    CHECK(error.code() == ExitCode::recipe);
-    const std::string text = error.what();
-    CHECK(text.find('\n') == std::string::npos);
-    return text;
-  }
-  return "nothing was refused";
+  return refusal_of(scratch.path / "budget.toml", kHead + more);
 }
 
 }  // namespace
