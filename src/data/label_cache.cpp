@@ -203,15 +203,21 @@ at::Tensor lookup_labels(const std::vector<const LabelCache*>& caches, const Bat
 
 namespace {
 
-int64_t ids_per_token(const std::vector<const LabelCache*>& caches) {
-  int64_t k = 0;
+/// How many `what` a token all caches of a batch have, which must be one number; 1 without a cache.
+int64_t shared_count(const std::vector<const LabelCache*>& caches, const char* what,
+                     const std::function<int64_t(const LabelCache&)>& of) {
+  int64_t count = 0;
   for (const LabelCache* cache : caches) {
     if (cache == nullptr) continue;
-    COPPICE_CHECK(k == 0 || cache->k() == k,
-                  fmt::format("caches of {} and {} ids a token in one batch", k, cache->k()));
-    k = cache->k();
+    COPPICE_CHECK(count == 0 || of(*cache) == count,
+                  fmt::format("caches of {} and {} {} a token in one batch", count, of(*cache), what));
+    count = of(*cache);
   }
-  return std::max<int64_t>(1, k);
+  return std::max<int64_t>(1, count);
+}
+
+int64_t ids_per_token(const std::vector<const LabelCache*>& caches) {
+  return shared_count(caches, "ids", [](const LabelCache& cache) { return cache.k(); });
 }
 
 /// Probabilities of labelled rows add up to 1.
@@ -277,14 +283,9 @@ TopK lookup_top_k(const std::vector<const LabelCache*>& caches, const Batch& bat
 }
 
 TopK lookup_hybrid(const std::vector<const LabelCache*>& caches, const Batch& batch) {
-  int64_t draws = 0;
-  for (const LabelCache* cache : caches) {
-    if (cache == nullptr) continue;
-    COPPICE_CHECK(draws == 0 || cache->fingerprint().draws == draws,
-                  fmt::format("caches of {} and {} draws a token in one batch", draws, cache->fingerprint().draws));
-    draws = cache->fingerprint().draws;
-  }
-  return shares_of_head_and_draws(lookup_head(caches, batch, std::max<int64_t>(1, draws)));
+  const int64_t draws =
+      shared_count(caches, "draws", [](const LabelCache& cache) { return cache.fingerprint().draws; });
+  return shares_of_head_and_draws(lookup_head(caches, batch, draws));
 }
 
 }  // namespace coppice
