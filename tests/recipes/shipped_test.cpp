@@ -73,7 +73,7 @@ TEST_SUITE("recipe") {
       for (const DistinctStage& stage : plan.stages)
         if (stage.cost.name == "dense") CHECK(stage.num_users >= ablation.runs.size() / 2);
     }
-    CHECK(ablations == 14);
+    CHECK(ablations == 15);
   }
 
   TEST_CASE("shipped recipes: those that import a model ask for its file; with another model every key holds") {
@@ -126,6 +126,37 @@ TEST_SUITE("recipe") {
       CHECK(with == without);
     }
     CHECK(ablation.base.arms.size() == 1 + 2 * score_table().size());
+  }
+
+  TEST_CASE(
+      "shipped recipes: the demo compares at equal tokens; its sweep has its text, source, masks and cut, and chooses "
+      "by "
+      "text for tuning") {
+    const Recipe demo = load_recipe((kFolder / "demo.toml").string(), {}, {});
+    const double tokens = lineage_of(demo, "long").training_tokens;
+    for (const char* other : {"afm_long", "scratch"})
+      CHECK(lineage_of(demo, other).training_tokens == doctest::Approx(tokens).epsilon(0.001));
+    CHECK(demo.stage("release").get<ExportStage>().from == "long");
+    CHECK(demo.stage("afm_core").get<TrainStage>().distillation.loss == "labels");
+    Ablation sweep = load_ablation((kFolder / "demo_sweep.toml").string(), {}, {});
+    CHECK(demo.data.tuning_share > 0);
+    CHECK(sweep.base.data.tuning_share == demo.data.tuning_share);
+    CHECK(sweep.base.data.heldout_share == demo.data.heldout_share);
+    CHECK(sweep.base.data.domains.size() == demo.data.domains.size());
+    CHECK(sweep.seeds.front() == demo.seed);
+    for (const ArmRun& run : sweep.runs) {
+      CAPTURE(run.arm);
+      for (const Stage& stage : run.recipe.stages) {
+        if (const auto* evaluate = stage.find<EvaluateStage>()) CHECK(evaluate->split == "tuning");
+        if (const TrainingOptions* training = training_of(stage))
+          CHECK((training->eval_split == "tuning" || training->eval_tokens == 0));
+        for (const char* same : {"dense", "masks", "pruned"})
+          if (stage.name == same && (run.seed == demo.seed || stage.name == "dense")) {
+            CHECK(stage.seed == demo.stage(same).seed);
+            CHECK(kind_of(stage).identity(run.recipe, stage) == kind_of(stage).identity(demo, demo.stage(same)));
+          }
+      }
+    }
   }
 
   TEST_CASE("shipped recipes: a cut in steps and a cascade have a rival of the same shape and tokens, cut at once") {
