@@ -15,9 +15,9 @@ namespace coppice {
 namespace {
 
 constexpr int64_t kLeastSteps = 16, kLooks = 4;
-constexpr double kMasksPerRecovery = 0.75, kAim = 0.95, kCheckpointSeconds = 300, kMostEpochs = 16;
+constexpr double kMasksPerRecovery = 0.75, kAim = 0.97, kCheckpointSeconds = 300, kMostEpochs = 16;
 constexpr double kDiskBytes = 2.5e8;      // a second: written with fsync, or read and hashed
-constexpr double kMemoryBytes = 8e9;      // a second: what a decoder reads
+constexpr double kCacheBytes = 1e9;       // a second: a file that has just been read, read again
 constexpr double kStepSeconds = 0.004;    // the journal's line
 constexpr double kStageSeconds = 0.1;     // folders, manifests, the report after it
 constexpr double kCheckTokens = 6 * 512;  // held-out passes of a prune stage
@@ -94,7 +94,7 @@ std::vector<StageSeconds> seconds_of_stages(const Schedule& s, const CompressSpe
                       disk((2 + kStateTensors * checkpoints(s.steps(), s.checkpoint_steps)) * work.student_bytes);
   // how fast they write: each model is loaded for each turn, and each new token reads all of its weights
   const double written = kSpeedTurns * (work.source_bytes + 3 * work.student_bytes) *
-                         (1 / kDiskBytes + static_cast<double>(kSpeedTokens) / kMemoryBytes);
+                         (1 / kCacheBytes + static_cast<double>(kSpeedTokens) * speeds.weight_byte_s);
   const double scores =
       written + tokens(s.scored_tokens) * (speeds.source_score_s + speeds.label_s + 3 * speeds.student_score_s) +
       copying_tokens(s.shape.seq_len) * (speeds.source_s + 3 * speeds.student_s) +

@@ -109,6 +109,11 @@ CompressSpeeds measure_speeds(const ModelConfig& source, const ModelConfig& stud
   const auto tokens = static_cast<double>(batch.num_live), read_tokens = static_cast<double>(read.num_live);
   const Targets plain = make_targets(batch, {}, {.teacher_weight = 0});
   CompressSpeeds speeds;
+  {
+    const at::Tensor like_weights = at::ones({count_parameters(student)});
+    speeds.weight_byte_s =
+        seconds_of(0, [&] { (void)like_weights.sum(); }) / static_cast<double>(like_weights.nbytes());
+  }
   TopK top;  // of a micro-batch
   {
     const Model model = fresh_model(source);

@@ -27,6 +27,7 @@ struct CompressSpeeds {
   double source_score_s = 0, student_score_s = 0;  // the same with its calibration, as evaluate scores a window
   // Seconds a step, whatever its tokens: masks from scores and back; the update of the student.
   double mask_step_s = 0, train_step_s = 0;
+  double weight_byte_s = 1.25e-10;  // a byte of weights, as a decoder reads all of them for one new token
 
   double measured_in_s = 0;  // 0 = by FLOPs alone
 };

@@ -207,6 +207,11 @@ TEST_SUITE("unit") {
     const std::vector<StageSeconds> plain = seconds_of_stages(s, uncalibrated(kSpeeds), kWork);
     CHECK(seconds[7].stage == "scores");
     CHECK(seconds[7].seconds - plain[7].seconds == doctest::Approx(16128 * (0.0006 + 3 * 0.0006)));
+    // five turns, in each of which each of the four writes 32 ids
+    CompressSpeeds slow_memory = kSpeeds;
+    slow_memory.weight_byte_s *= 2;
+    CHECK(seconds_of_stages(s, slow_memory, kWork)[7].seconds - seconds[7].seconds ==
+          doctest::Approx(5 * 32 * (5.4e8 + 3 * 4.3e8) * kSpeeds.weight_byte_s));
     double sum = 0;
     for (const StageSeconds& stage : seconds) sum += stage.seconds;
     CHECK(total_seconds(seconds) == doctest::Approx(sum));
@@ -223,7 +228,7 @@ TEST_SUITE("unit") {
     CHECK(speeds.student_score_s - speeds.student_s == doctest::Approx(calibration));
   }
 
-  TEST_CASE("compress: an hour is filled to 0.95 with what was measured; what is too short is refused with the least") {
+  TEST_CASE("compress: an hour is filled to 0.97 with what was measured; what is too short is refused with the least") {
     const BatchShape shape = batch_shape(smollm2(), 8192);
     const auto taken = [&](const Schedule& s, const CompressSpeeds& speeds) {
       return total_seconds(seconds_of_stages(s, speeds, kWork)) + speeds.measured_in_s;
@@ -232,8 +237,8 @@ TEST_SUITE("unit") {
     for (const double hours : {0.3, 1.0, 2.0, 8.0, 100.0}) {
       CAPTURE(hours);
       const Schedule s = schedule_for_hours(hours, shape, kSpeeds, kWork);
-      CHECK(taken(s, kSpeeds) <= 0.95 * hours * 3600);
-      CHECK(taken(s, kSpeeds) >= 0.90 * hours * 3600);
+      CHECK(taken(s, kSpeeds) <= 0.97 * hours * 3600);
+      CHECK(taken(s, kSpeeds) >= 0.92 * hours * 3600);
       CHECK(static_cast<double>(s.mask_tokens) == doctest::Approx(0.75 * static_cast<double>(s.tokens)).epsilon(0.02));
       CHECK(s.tokens > before);
       before = s.tokens;
