@@ -268,6 +268,9 @@ TEST_SUITE("recipe") {
     const GivenModel given("compress_dry");
     const fs::path& at = given.scratch.path;
     spill(at / "pictures/a.png", "no text");
+    std::string long_text;  // so much that no machine reads it too often in the time asked for
+    for (int i = 0; i < 10; ++i) long_text += slurp(at / "corpus/prose.jsonl");
+    spill(at / "long.jsonl", long_text);
     const std::set<std::string> before = files_in(at);
     const auto compress = [&](std::vector<std::string> flags, const std::string& text = "corpus/prose.jsonl") {
       std::vector<std::string> words = {"compress", "hf", "--text", text, "--threads", "1"};
@@ -284,7 +287,7 @@ TEST_SUITE("recipe") {
     CHECK(contains(dry.out, "the recipe would be hf-64.toml, and its run would lie in runs/hf-64"));
     CHECK(contains(dry.out, "no promise"));
     CHECK(contains(dry.out, "learn_masks"));  // the table of plan
-    const Outcome timed = compress({"--params", "0.9x", "--hours", "0.008", "--dry-run"});
+    const Outcome timed = compress({"--params", "0.9x", "--hours", "0.03", "--dry-run"}, "long.jsonl");
     INFO(timed.err);
     CHECK(timed.code == 0);
     CHECK(contains(timed.out, "tokens a second here"));
