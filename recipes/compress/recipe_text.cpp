@@ -90,7 +90,8 @@ std::string recovery_stages(const Compression& c) {
       "a\n"
       "# vocabulary of {1}.\n"
       "[[stage]]\nname = \"labels\"\nkind = \"label\"\nteacher = \"dense\"\ncoverage = \"used\"\n"
-      "window_rule = \"aligned\"\ncontext = {2}\ntier = \"topk\"\ntop_k = {0}\nbatch_tokens = {3}\n",
+      "window_rule = \"aligned\"\ncontext = {2}\ntier = \"topk\"\ntop_k = {0}\n"
+      "code = \"q8\"              # a byte a probability teaches as two do\nbatch_tokens = {3}\n",
       s.shape.top_k, c.source.config.vocab_size, s.shape.seq_len, s.shape.read_batch_tokens);
   text +=
       "\n# 0.9 of the target is the teacher's, 0.1 the text. A rate of fine-tuning: the weights are good, and the cut "
