@@ -102,7 +102,7 @@ TEST_SUITE("recipe") {
       CHECK(flops.at("scratch_1x") == doctest::Approx(flops.at("both")).epsilon(0.01));
       CHECK(flops.at("scratch_1.5x") == doctest::Approx(1.5 * flops.at("both")).epsilon(0.01));
       CHECK(flops.at("scratch_5x") == doctest::Approx(5 * flops.at("both")).epsilon(0.01));
-      CHECK(flops.at("both_top_16") == flops.at("both"));
+      CHECK(flops.at("both_hybrid_8") == flops.at("both"));
     }
   }
 
