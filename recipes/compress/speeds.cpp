@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <functional>
 
 #include "pruning/cut_axis.h"
@@ -21,6 +22,8 @@
 
 namespace coppice {
 namespace {
+
+constexpr int64_t kMostFloatsRead = 1 << 26;  // 256 MB: beyond any cache, and no second student in memory
 
 /// Seconds of one call: the mean of two or more in at least `least_s` seconds, behind one that finds its memory.
 double seconds_of(double least_s, const std::function<void()>& work) {
@@ -110,7 +113,7 @@ CompressSpeeds measure_speeds(const ModelConfig& source, const ModelConfig& stud
   const Targets plain = make_targets(batch, {}, {.teacher_weight = 0});
   CompressSpeeds speeds;
   {
-    const at::Tensor like_weights = at::ones({count_parameters(student)});
+    const at::Tensor like_weights = at::ones({std::min(count_parameters(student), kMostFloatsRead)});
     speeds.weight_byte_s =
         seconds_of(0, [&] { (void)like_weights.sum(); }) / static_cast<double>(like_weights.nbytes());
   }
