@@ -49,7 +49,7 @@ int64_t least_tokens(const BatchShape& shape);
 std::vector<StageSeconds> seconds_of_stages(const Schedule& schedule, const CompressSpeeds& speeds,
                                             const CompressWork& work);
 double total_seconds(const std::vector<StageSeconds>& stages);
-/// The longest schedule that takes no more than 0.95 of `hours`, measuring included. UserError::recipe("--hours") with
+/// The longest schedule that takes no more than 0.97 of `hours`, measuring included. UserError::recipe("--hours") with
 /// the least that would do where not even the shortest does.
 Schedule schedule_for_hours(double hours, const BatchShape& shape, const CompressSpeeds& speeds,
                             const CompressWork& work);
