@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+struct CUstream_st;  // cudaStream_t points to one
+
 namespace coppice {
 
 template <class T>
@@ -35,6 +37,7 @@ struct ResidualRmsNormBackwardParams {
   T* x_grad = nullptr;               // (N, D), overwritten
   float* weight_grad = nullptr;      // (D), overwritten or added to; null: not wanted
   bool accumulate_weight_grad = false;
+  float* weight_grad_partial = nullptr;  // (kResidualRmsNormBlocks, D), overwritten; not for the CPU
   int64_t num_tokens = 0;
   int64_t hidden_size = 0;
   int64_t residual_row_stride = 0;
@@ -46,5 +49,25 @@ void residual_rms_norm_reference(const ResidualRmsNormParams<float>& params);  /
 void residual_rms_norm_backward_reference(const ResidualRmsNormBackwardParams<float>& params);
 void residual_rms_norm_cpu(const ResidualRmsNormParams<float>& params);  // vectorised, all threads
 void residual_rms_norm_backward_cpu(const ResidualRmsNormBackwardParams<float>& params);
+
+/// Blocks of the backward, whatever the device: sums and their bits do not depend on it.
+inline constexpr int kResidualRmsNormBlocks = 264;
+/// The largest D of the kernels; one that is no multiple of 8, or rows that start elsewhere than at a multiple of 16
+/// bytes, take the instance that moves one element at a time.
+inline constexpr int64_t kResidualRmsNormMostColumns = 16384;
+
+// T = float or Bf16. Each enqueues and returns the launch's error, 0 for none.
+namespace device {
+template <class T>
+int residual_rms_norm(const ResidualRmsNormParams<T>& params, CUstream_st* stream);
+template <class T>
+int residual_rms_norm_backward(const ResidualRmsNormBackwardParams<T>& params, CUstream_st* stream);
+}  // namespace device
+namespace emulated {
+template <class T>
+int residual_rms_norm(const ResidualRmsNormParams<T>& params, CUstream_st* stream);
+template <class T>
+int residual_rms_norm_backward(const ResidualRmsNormBackwardParams<T>& params, CUstream_st* stream);
+}  // namespace emulated
 
 }  // namespace coppice

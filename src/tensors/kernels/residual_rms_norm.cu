@@ -1,0 +1,195 @@
+// Residual add and RMSNorm. Forward: one block a row, which it keeps in registers; the sum of squares is that of the
+// residual as it is stored. Backward: kResidualRmsNormBlocks blocks take rows in turn, one reduction a row; the
+// weight's gradient stays in registers over a block's rows and is joined in the order of the blocks by a second launch.
+// Bytes of a row in bf16: forward 8 D + 4, backward 8 D + 4.
+#include "src/tensors/kernels/residual_rms_norm.h"
+
+#include "src/tensors/kernels/add_up_rows.h"
+#include "src/tensors/kernels/cuda_dialect.h"
+
+namespace coppice::COPPICE_EXECUTION {
+namespace {
+
+/// Columns of a thread: kSlots packs of kVec, `stride` apart; slots behind the row are zero and are not stored.
+template <int kVec, int kSlots>
+struct Columns {
+  int first;
+  int stride;
+  int count;
+  __device__ explicit Columns(int64_t hidden_size)
+      : first(static_cast<int>(threadIdx.x) * kVec),
+        stride(static_cast<int>(blockDim.x) * kVec),
+        count(static_cast<int>(hidden_size)) {}
+  __device__ __forceinline__ int at(int slot) const { return first + slot * stride; }
+  __device__ __forceinline__ bool has(int slot) const { return at(slot) < count; }
+};
+
+template <class T, int kVec>
+__device__ __forceinline__ Pack<float, kVec> load_floats(const T* from, bool there) {
+  Pack<float, kVec> floats{};
+  if (!there) return floats;
+  const auto pack = load_pack<kVec>(from);
+  COPPICE_UNROLL
+  for (int i = 0; i < kVec; ++i) floats[i] = to_float(pack[i]);
+  return floats;
+}
+
+template <class T, int kVec>
+__device__ __forceinline__ void store_floats(T* to, const Pack<float, kVec>& floats) {
+  Pack<T, kVec> pack;
+  COPPICE_UNROLL
+  for (int i = 0; i < kVec; ++i) pack[i] = from_float<T>(floats[i]);
+  store_pack<kVec>(to, pack);
+}
+
+template <class T, int kVec, int kSlots>
+__global__ void __launch_bounds__(1024) residual_rms_norm_kernel(ResidualRmsNormParams<T> params) {
+  COPPICE_SHARED(float, shared, ReduceScratch<float>::kCount);
+  ReduceScratch<float> scratch(shared);
+  const Columns<kVec, kSlots> columns(params.hidden_size);
+  const int64_t n = blockIdx.x;
+  const T* const x = params.x + n * params.x_row_stride;
+  Pack<float, kVec> residual[kSlots];
+  float squares = 0.0f;
+  COPPICE_UNROLL
+  for (int slot = 0; slot < kSlots; ++slot) {
+    const int column = columns.at(slot);
+    residual[slot] = load_floats<T, kVec>(x + column, columns.has(slot));
+    if (params.delta != nullptr && columns.has(slot)) {
+      const auto delta = load_floats<T, kVec>(params.delta + n * params.delta_row_stride + column, true);
+      Pack<T, kVec> stored;
+      COPPICE_UNROLL
+      for (int i = 0; i < kVec; ++i) {
+        stored[i] = from_float<T>(residual[slot][i] + delta[i]);
+        residual[slot][i] = to_float(stored[i]);
+      }
+      store_pack<kVec>(params.residual + n * params.hidden_size + column, stored);
+    }
+    COPPICE_UNROLL
+    for (int i = 0; i < kVec; ++i) squares += residual[slot][i] * residual[slot][i];
+  }
+  squares = block_reduce(squares, Sum(), 0.0f, scratch);
+  const float rstd = rsqrtf(squares / static_cast<float>(columns.count) + params.eps);
+  COPPICE_UNROLL
+  for (int slot = 0; slot < kSlots; ++slot) {
+    if (!columns.has(slot)) continue;
+    auto normed = load_floats<float, kVec>(params.weight + columns.at(slot), true);
+    COPPICE_UNROLL
+    for (int i = 0; i < kVec; ++i) normed[i] *= residual[slot][i] * rstd;
+    store_floats<T, kVec>(params.normed + n * params.hidden_size + columns.at(slot), normed);
+  }
+  if (threadIdx.x == 0) store_pack<1>(params.rstd + n, Pack<float, 1>{{rstd}});
+}
+
+template <class T, int kVec, int kSlots>
+__global__ void __launch_bounds__(1024) residual_rms_norm_backward_kernel(ResidualRmsNormBackwardParams<T> params) {
+  COPPICE_SHARED(float, shared, ReduceScratch<float>::kCount);
+  ReduceScratch<float> scratch(shared);
+  const Columns<kVec, kSlots> columns(params.hidden_size);
+  const float mean = 1.0f / static_cast<float>(columns.count);
+  Pack<float, kVec> weight[kSlots], weight_grad[kSlots];
+  COPPICE_UNROLL
+  for (int slot = 0; slot < kSlots; ++slot) {
+    weight[slot] = load_floats<float, kVec>(params.weight + columns.at(slot), columns.has(slot));
+    weight_grad[slot] = {};
+  }
+  for (int64_t n = blockIdx.x; n < params.num_tokens; n += gridDim.x) {
+    const float rstd = params.rstd[n];
+    const T* const residual = params.residual + n * params.residual_row_stride;
+    const T* const normed_grad = params.normed_grad + n * params.normed_grad_row_stride;
+    Pack<float, kVec> xhat[kSlots], grad[kSlots];
+    float along = 0.0f;  // sum of g * xhat
+    COPPICE_UNROLL
+    for (int slot = 0; slot < kSlots; ++slot) {
+      xhat[slot] = load_floats<T, kVec>(residual + columns.at(slot), columns.has(slot));
+      grad[slot] = load_floats<T, kVec>(normed_grad + columns.at(slot), columns.has(slot));
+      COPPICE_UNROLL
+      for (int i = 0; i < kVec; ++i) {
+        xhat[slot][i] *= rstd;
+        const float raw = grad[slot][i] * xhat[slot][i];
+        weight_grad[slot][i] += raw;
+        along += raw * weight[slot][i];
+      }
+    }
+    const float pull = block_reduce(along, Sum(), 0.0f, scratch) * mean;
+    COPPICE_UNROLL
+    for (int slot = 0; slot < kSlots; ++slot) {
+      if (!columns.has(slot)) continue;
+      Pack<float, kVec> x_grad{};
+      if (params.residual_grad != nullptr)
+        x_grad =
+            load_floats<T, kVec>(params.residual_grad + n * params.residual_grad_row_stride + columns.at(slot), true);
+      COPPICE_UNROLL
+      for (int i = 0; i < kVec; ++i) x_grad[i] += rstd * (grad[slot][i] * weight[slot][i] - xhat[slot][i] * pull);
+      store_floats<T, kVec>(params.x_grad + n * params.hidden_size + columns.at(slot), x_grad);
+    }
+  }
+  if (params.weight_grad == nullptr) return;
+  COPPICE_UNROLL
+  for (int slot = 0; slot < kSlots; ++slot)
+    if (columns.has(slot))
+      store_floats<float, kVec>(params.weight_grad_partial + blockIdx.x * params.hidden_size + columns.at(slot),
+                                weight_grad[slot]);
+}
+
+bool packs(const void* start, int64_t row_stride, int vec, int64_t element_bytes) {
+  return reinterpret_cast<uintptr_t>(start) % 16 == 0 && row_stride * element_bytes % 16 == 0 && row_stride % vec == 0;
+}
+
+/// Threads for `columns` in packs of `vec`, at most `slots` of them a thread.
+int threads_for_columns(int64_t columns, int vec, int slots) {
+  const int64_t packs = (columns + vec - 1) / vec, a_thread = (packs + slots - 1) / slots;
+  return static_cast<int>((a_thread + kWarpThreads - 1) / kWarpThreads * kWarpThreads);
+}
+
+/// Calls launch_with<kVec, kSlots>() of the narrowest instance that holds a row.
+template <class LaunchWith>
+int choose(int64_t columns, bool vectors, const LaunchWith& launch_with) {
+  if (vectors)
+    return columns <= 8192 ? launch_with.template operator()<8, 1>() : launch_with.template operator()<8, 2>();
+  return columns <= 2048 ? launch_with.template operator()<1, 2>() : launch_with.template operator()<1, 16>();
+}
+
+}  // namespace
+
+template <class T>
+int residual_rms_norm(const ResidualRmsNormParams<T>& params, CUstream_st* stream) {
+  if (params.num_tokens == 0) return 0;
+  const int64_t columns = params.hidden_size, bytes = sizeof(T);
+  const bool vectors = packs(params.x, params.x_row_stride, 8, bytes) && packs(params.normed, columns, 8, bytes) &&
+                       packs(params.weight, 0, 8, 4) &&
+                       (params.delta == nullptr || (packs(params.delta, params.delta_row_stride, 8, bytes) &&
+                                                    packs(params.residual, columns, 8, bytes)));
+  return choose(columns, vectors, [&]<int kVec, int kSlots>() {
+    return launch(residual_rms_norm_kernel<T, kVec, kSlots>, params.num_tokens,
+                  threads_for_columns(columns, kVec, kSlots), 0, stream, params);
+  });
+}
+
+template <class T>
+int residual_rms_norm_backward(const ResidualRmsNormBackwardParams<T>& params, CUstream_st* stream) {
+  const int64_t columns = params.hidden_size, bytes = sizeof(T);
+  const bool vectors = packs(params.residual, params.residual_row_stride, 8, bytes) &&
+                       packs(params.normed_grad, params.normed_grad_row_stride, 8, bytes) &&
+                       packs(params.x_grad, columns, 8, bytes) &&
+                       packs(params.residual_grad, params.residual_grad_row_stride, 8, bytes) &&
+                       packs(params.weight, 0, 8, 4) && packs(params.weight_grad_partial, columns, 8, 4);
+  const int error = choose(columns, vectors, [&]<int kVec, int kSlots>() {
+    return launch(residual_rms_norm_backward_kernel<T, kVec, kSlots>, kResidualRmsNormBlocks,
+                  threads_for_columns(columns, kVec, kSlots), 0, stream, params);
+  });
+  if (error != 0 || params.weight_grad == nullptr) return error;
+  return add_up_rows({.rows = params.weight_grad_partial,
+                      .sum = params.weight_grad,
+                      .num_rows = kResidualRmsNormBlocks,
+                      .num_columns = columns,
+                      .accumulate = params.accumulate_weight_grad},
+                     stream);
+}
+
+template int residual_rms_norm(const ResidualRmsNormParams<float>&, CUstream_st*);
+template int residual_rms_norm(const ResidualRmsNormParams<Bf16>&, CUstream_st*);
+template int residual_rms_norm_backward(const ResidualRmsNormBackwardParams<float>&, CUstream_st*);
+template int residual_rms_norm_backward(const ResidualRmsNormBackwardParams<Bf16>&, CUstream_st*);
+
+}  // namespace coppice::COPPICE_EXECUTION

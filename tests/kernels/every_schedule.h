@@ -1,0 +1,37 @@
+// What every kernel has to hold: the reference's result, with equal bits whoever runs first, and no further from it
+// than its approximate functions may be. Torch-free.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <functional>
+#include <type_traits>
+#include <vector>
+
+#include "tests/executor/outputs.h"
+
+namespace coppice {
+
+/// T: the kernel's element type. float: within 2e-6 of the reference; Bf16: within one rounding.
+template <class T>
+void check_every_schedule(const std::function<Outputs()>& run, const Outputs& reference) {
+  const double bound = std::is_same_v<T, float> ? 2e-6 : 0x1p-8;
+  const std::vector<double> expected(reference.begin(), reference.end());
+  executor::set_schedule({});
+  const Outputs first = run();
+  CHECK(error_of(first, expected) < bound);
+#ifdef COPPICE_RACE_CHECK
+  const std::vector<executor::Schedule> schedules;  // one is enough for who happens before whom
+#else
+  const std::vector<executor::Schedule>& schedules = kSchedules;
+#endif
+  for (const executor::Schedule& schedule : schedules) {
+    executor::set_schedule(schedule);
+    CHECK(same_bits(run(), first));
+  }
+  executor::set_schedule({executor::Order::in_turn, 1}, true);
+  CHECK(error_of(run(), expected) < 2 * bound);
+  executor::set_schedule({});
+}
+
+}  // namespace coppice
