@@ -79,7 +79,7 @@ class Launch {
   int at_barrier_ = 0;
   Site barrier_site_;
   Site launch_site_;
-  char launch_order_ = 0;
+  char begin_order_ = 0, end_order_ = 0;  // of what comes before the launch, and after it
   void (*body_)(const void*) = nullptr;
   const void* closure_ = nullptr;
   int64_t shared_bytes_ = 0;
@@ -95,7 +95,7 @@ void Launch::fault(const Site& at, const std::string& message) {
   fault_ = std::make_unique<Fault>(at, message + " (thread " + std::to_string(running_) + " of block " +
                                            std::to_string(block_index.x) + ", " + std::to_string(block_index.y) + ", " +
                                            std::to_string(block_index.z) + ")");
-  release_order(&launch_order_);
+  release_order(&end_order_);
   leave(threads_[static_cast<size_t>(running_)].context, host_);
 }
 
@@ -121,7 +121,7 @@ void Launch::go_on() {
 
 void Launch::leave_kernel() {
   const int self = running_;
-  release_order(&launch_order_);
+  release_order(&end_order_);
   ++left_;
   last_to_leave_ = self;
   if (at_barrier_ > 0)
@@ -139,7 +139,7 @@ void Launch::leave_kernel() {
 void Launch::thread_main(void* launch) {
   arrived();
   auto& self = *static_cast<Launch*>(launch);
-  acquire_order(&self.launch_order_);
+  acquire_order(&self.begin_order_);
   self.body_(self.closure_);
   self.leave_kernel();
 }
@@ -246,14 +246,14 @@ void Launch::run_block(int64_t block) {
   for (int warp = 0; warp * kWarp < count_; ++warp)
     warps_[static_cast<size_t>(warp)].start(std::min(kWarp, count_ - warp * kWarp));
   shared_.start_block(static_cast<size_t>(shared_bytes_));
-  release_order(&launch_order_);
+  release_order(&begin_order_);
   start_threads(block);
   ready_.start_block(schedule, block, count_);
   running_ = -1;
   next_thread();
   change(host_, threads_[static_cast<size_t>(running_)].context);
   if (fault_) {
-    acquire_order(&launch_order_);
+    acquire_order(&end_order_);
     throw Fault(*std::exchange(fault_, nullptr));
   }
   const SharedMemory::Damage* damage = shared_.damage();
@@ -286,7 +286,7 @@ void Launch::run(const Size3& grid, const Size3& block, int64_t shared_bytes, vo
   const int64_t num_blocks = grid.x * grid.y * grid.z;
   const BlockOrder order(schedule, num_blocks);
   for (int64_t i = only_last_block ? num_blocks - 1 : 0; i < num_blocks; ++i) run_block(only_last_block ? i : order(i));
-  acquire_order(&launch_order_);
+  acquire_order(&end_order_);
 }
 
 }  // namespace
