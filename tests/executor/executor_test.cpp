@@ -74,9 +74,7 @@ Death death_of(const std::function<void()>& body) {
   const pid_t child = ::fork();
   if (child == 0) {
     ::dup2(::fileno(file), 2);
-#ifndef __SANITIZE_ADDRESS__
     ::signal(SIGSEGV, SIG_DFL);  // without doctest's word
-#endif
     body();
     ::_exit(0);
   }

@@ -87,40 +87,50 @@ __global__ void __launch_bounds__(1024) residual_rms_norm_backward_kernel(Residu
   ReduceScratch<float> scratch(shared);
   const Columns<kVec, kSlots> columns(params.hidden_size);
   const float mean = 1.0f / static_cast<float>(columns.count);
-  Pack<float, kVec> weight[kSlots], weight_grad[kSlots];
+  // Wide rows are read twice: what their threads would have to hold does not fit into registers.
+  constexpr bool kHolds = kVec * kSlots <= 8;
+  Pack<float, kVec> weight[kHolds ? kSlots : 1], xhat[kHolds ? kSlots : 1], grad[kHolds ? kSlots : 1];
+  Pack<float, kVec> weight_grad[kSlots]{};
+  const auto load_weight = [&](int slot, int to) {
+    weight[to] = load_floats<float, kVec>(params.weight + columns.at(slot), columns.has(slot));
+  };
   COPPICE_UNROLL
-  for (int slot = 0; slot < kSlots; ++slot) {
-    weight[slot] = load_floats<float, kVec>(params.weight + columns.at(slot), columns.has(slot));
-    weight_grad[slot] = {};
-  }
+  for (int slot = 0; kHolds && slot < kSlots; ++slot) load_weight(slot, slot);
   for (int64_t n = blockIdx.x; n < params.num_tokens; n += gridDim.x) {
     const float rstd = params.rstd[n];
-    const T* const residual = params.residual + n * params.residual_row_stride;
-    const T* const normed_grad = params.normed_grad + n * params.normed_grad_row_stride;
-    Pack<float, kVec> xhat[kSlots], grad[kSlots];
+    const auto load_row = [&](int slot, int to) {
+      const int64_t column = columns.at(slot);
+      xhat[to] = load_floats<T, kVec>(params.residual + n * params.residual_row_stride + column, columns.has(slot));
+      grad[to] =
+          load_floats<T, kVec>(params.normed_grad + n * params.normed_grad_row_stride + column, columns.has(slot));
+      COPPICE_UNROLL
+      for (int i = 0; i < kVec; ++i) xhat[to][i] *= rstd;
+      if constexpr (!kHolds) load_weight(slot, to);
+    };
     float along = 0.0f;  // sum of g * xhat
     COPPICE_UNROLL
     for (int slot = 0; slot < kSlots; ++slot) {
-      xhat[slot] = load_floats<T, kVec>(residual + columns.at(slot), columns.has(slot));
-      grad[slot] = load_floats<T, kVec>(normed_grad + columns.at(slot), columns.has(slot));
+      const int held = kHolds ? slot : 0;
+      load_row(slot, held);
       COPPICE_UNROLL
       for (int i = 0; i < kVec; ++i) {
-        xhat[slot][i] *= rstd;
-        const float raw = grad[slot][i] * xhat[slot][i];
+        const float raw = grad[held][i] * xhat[held][i];
         weight_grad[slot][i] += raw;
-        along += raw * weight[slot][i];
+        along += raw * weight[held][i];
       }
     }
     const float pull = block_reduce(along, Sum(), 0.0f, scratch) * mean;
     COPPICE_UNROLL
     for (int slot = 0; slot < kSlots; ++slot) {
       if (!columns.has(slot)) continue;
+      const int held = kHolds ? slot : 0;
+      if constexpr (!kHolds) load_row(slot, held);
       Pack<float, kVec> x_grad{};
       if (params.residual_grad != nullptr)
         x_grad =
             load_floats<T, kVec>(params.residual_grad + n * params.residual_grad_row_stride + columns.at(slot), true);
       COPPICE_UNROLL
-      for (int i = 0; i < kVec; ++i) x_grad[i] += rstd * (grad[slot][i] * weight[slot][i] - xhat[slot][i] * pull);
+      for (int i = 0; i < kVec; ++i) x_grad[i] += rstd * (grad[held][i] * weight[held][i] - xhat[held][i] * pull);
       store_floats<T, kVec>(params.x_grad + n * params.hidden_size + columns.at(slot), x_grad);
     }
   }
