@@ -120,14 +120,16 @@ TEST_SUITE("kernel") {
                                                            {2, 64, 8, true, true},
                                                            {300, 64, 0, true, false},
                                                            {1, 3072, 0, true, true},
-                                                           {1, 8200, 0, true, false}}) {
+                                                           {1, 4099, 0, true, false},
+                                                           {1, kResidualRmsNormMostColumns, 0, false, false}}) {
+      if (kUnderRaceCheck && shape.hidden_size > 300) continue;
       check_shape<float>(shape);
       check_shape<Bf16>(shape);
     }
   }
 
   TEST_CASE("residual_rms_norm: bytes of a row, and of the partial rows") {
-    constexpr int64_t kRows = 2, kSize = 3072;
+    constexpr int64_t kRows = 2, kSize = kUnderRaceCheck ? 256 : 3072;
     const Shape shape{kRows, kSize, 0, true, false};
     executor::reset_counts();
     forward<Bf16>(shape, [](const auto& params) { emulated::residual_rms_norm<Bf16>(params, nullptr); });

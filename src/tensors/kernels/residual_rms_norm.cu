@@ -10,6 +10,10 @@
 namespace coppice::COPPICE_EXECUTION {
 namespace {
 
+/// Of a block: with many slots a thread needs more registers than a block of 1024 leaves it.
+template <int kSlots>
+constexpr int kMostThreads = kSlots > 2 ? 512 : 1024;
+
 /// Columns of a thread: kSlots packs of kVec, `stride` apart; slots behind the row are zero and are not stored.
 template <int kVec, int kSlots>
 struct Columns {
@@ -43,7 +47,7 @@ __device__ __forceinline__ void store_floats(T* to, const Pack<float, kVec>& flo
 }
 
 template <class T, int kVec, int kSlots>
-__global__ void __launch_bounds__(1024) residual_rms_norm_kernel(ResidualRmsNormParams<T> params) {
+__global__ void __launch_bounds__(kMostThreads<kSlots>) residual_rms_norm_kernel(ResidualRmsNormParams<T> params) {
   COPPICE_SHARED(float, shared, ReduceScratch<float>::kCount);
   ReduceScratch<float> scratch(shared);
   const Columns<kVec, kSlots> columns(params.hidden_size);
@@ -82,7 +86,8 @@ __global__ void __launch_bounds__(1024) residual_rms_norm_kernel(ResidualRmsNorm
 }
 
 template <class T, int kVec, int kSlots>
-__global__ void __launch_bounds__(1024) residual_rms_norm_backward_kernel(ResidualRmsNormBackwardParams<T> params) {
+__global__ void __launch_bounds__(kMostThreads<kSlots>)
+    residual_rms_norm_backward_kernel(ResidualRmsNormBackwardParams<T> params) {
   COPPICE_SHARED(float, shared, ReduceScratch<float>::kCount);
   ReduceScratch<float> scratch(shared);
   const Columns<kVec, kSlots> columns(params.hidden_size);
@@ -155,8 +160,7 @@ int threads_for_columns(int64_t columns, int vec, int slots) {
 /// Calls launch_with<kVec, kSlots>() of the narrowest instance that holds a row.
 template <class LaunchWith>
 int choose(int64_t columns, bool vectors, const LaunchWith& launch_with) {
-  if (vectors)
-    return columns <= 8192 ? launch_with.template operator()<8, 1>() : launch_with.template operator()<8, 2>();
+  if (vectors) return launch_with.template operator()<8, 1>();
   return columns <= 2048 ? launch_with.template operator()<1, 2>() : launch_with.template operator()<1, 16>();
 }
 

@@ -54,7 +54,7 @@ void residual_rms_norm_backward_cpu(const ResidualRmsNormBackwardParams<float>& 
 inline constexpr int kResidualRmsNormBlocks = 264;
 /// The largest D of the kernels; one that is no multiple of 8, or rows that start elsewhere than at a multiple of 16
 /// bytes, take the instance that moves one element at a time.
-inline constexpr int64_t kResidualRmsNormMostColumns = 16384;
+inline constexpr int64_t kResidualRmsNormMostColumns = 8192;
 
 // T = float or Bf16. Each enqueues and returns the launch's error, 0 for none.
 namespace device {
