@@ -1,6 +1,6 @@
 // CUDA's words for a .cu that is compiled as C++: src/tensors/kernels/cuda_dialect.h includes this where nvcc does not
 // compile. Semantics: CUDA C++ Programming Guide, sections of warp shuffle, vote and reduce functions; errors of the
-// approximate functions: its tables of maximum errors and PTX's ex2.approx, rcp.approx.
+// approximate functions: its tables of maximum errors and PTX's ex2.approx, lg2.approx, rcp.approx.
 #pragma once
 
 #include <bit>
@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "src/tensors/executor/block.h"
+#include "src/tensors/executor/shared_memory.h"
 
 #define __global__
 #define __device__
@@ -68,6 +69,7 @@ int launch(void (*kernel)(Parameters...), Size3 grid, Size3 block, int64_t share
   return 0;
 }
 
+inline int64_t most_shared_bytes() { return executor::SharedMemory::kLargest; }
 inline void* dynamic_shared() { return executor::dynamic_shared(); }
 
 inline void __syncthreads(const Site& at = Site::current()) { executor::sync_threads(at); }
@@ -145,6 +147,11 @@ inline float rsqrtf(float x) { return executor::approximate(static_cast<float>(1
 inline float fast_exp2(float x) { return executor::approximate(std::exp2(x), x, 2.0f); }
 inline float fast_exp(float x) {
   return executor::approximate(std::exp(x), x, 2.0f + std::floor(std::fabs(1.173f * x)));
+}
+inline float fast_log2(float x) {  // 2^-22.6 where x is in (1/2, 2), 2^-22 of the result elsewhere
+  const float exact = std::log2(x);
+  if (x > 0.5f && x < 2.0f) return exact + (executor::approximate(1.0f, x, 1.3f) - 1.0f);
+  return executor::approximate(exact, x, 2.0f);
 }
 inline float fast_reciprocal(float x) { return executor::approximate(1.0f / x, x, 1.0f); }
 

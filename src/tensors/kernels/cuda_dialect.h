@@ -48,6 +48,14 @@ int launch(void (*kernel)(Parameters...), Size3 grid, Size3 block, int64_t share
   return cudaGetLastError();
 }
 
+/// Of a block on the current device, arrays and dynamic together.
+inline int64_t most_shared_bytes() {
+  int device = 0, bytes = 48 * 1024;
+  if (cudaGetDevice(&device) == cudaSuccess)
+    cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return bytes;
+}
+
 __device__ __forceinline__ void* dynamic_shared() {
   extern __shared__ __align__(16) unsigned char coppice_dynamic_shared[];
   return coppice_dynamic_shared;
@@ -59,6 +67,11 @@ __device__ __forceinline__ float fast_exp2(float x) {
   return result;
 }
 __device__ __forceinline__ float fast_exp(float x) { return __expf(x); }
+__device__ __forceinline__ float fast_log2(float x) {
+  float result;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
 __device__ __forceinline__ float fast_reciprocal(float x) {
   float result;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
@@ -142,6 +155,26 @@ __device__ __forceinline__ void store_pack(T* to, const Pack<T, N>& pack COPPICE
 template <int N, class T>
 __device__ __forceinline__ void copy_pack(T* to, const T* from COPPICE_CALLER) {
   store_pack<N>(to, load_pack<N>(from COPPICE_FROM_CALLER) COPPICE_FROM_CALLER);
+}
+
+/// The same in shared memory, whose bytes nobody counts.
+template <int N, class T>
+__device__ __forceinline__ Pack<T, N> load_shared(const T* from) {
+  Pack<T, N> pack;
+#ifdef __CUDACC__
+  move_words(&pack, reinterpret_cast<const Pack<T, N>*>(from), sizeof(pack));
+#else
+  pack = *reinterpret_cast<const Pack<T, N>*>(from);
+#endif
+  return pack;
+}
+template <int N, class T>
+__device__ __forceinline__ void store_shared(T* to, const Pack<T, N>& pack) {
+#ifdef __CUDACC__
+  move_words(reinterpret_cast<Pack<T, N>*>(to), &pack, sizeof(pack));
+#else
+  *reinterpret_cast<Pack<T, N>*>(to) = pack;
+#endif
 }
 
 /// A float as an element of activations.

@@ -15,6 +15,22 @@ namespace coppice {
 
 void decoupled_top_k_cpu(const TopKCrossEntropyParams<float>& params);
 
+// On a device, T = float or Bf16: in linear_top_k_cross_entropy.cu, as it is the same walk. Each enqueues and returns
+// the launch's error, 0 for none.
+namespace device {
+template <class T>
+int decoupled_top_k(const TopKCrossEntropyParams<T>& params, CUstream_st* stream);
+}
+namespace emulated {
+template <class T>
+int decoupled_top_k(const TopKCrossEntropyParams<T>& params, CUstream_st* stream);
+}
+
+/// One row in double; `gradient` (V values, scale 1) may be empty.
+LossRow decoupled_top_k_reference(std::span<const double> logits, int64_t true_label, std::span<const int64_t> top_id,
+                                  std::span<const double> top_logp, double tail_logp, const TopKSettings& settings,
+                                  std::span<double> gradient);
+
 /// The same over one part of a vocabulary, in two walks.
 struct DecoupledStatistics {
   double largest = 0;

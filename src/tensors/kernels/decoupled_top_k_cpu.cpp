@@ -9,6 +9,53 @@
 
 namespace coppice {
 
+LossRow decoupled_top_k_reference(std::span<const double> logits, int64_t true_label, std::span<const int64_t> top_id,
+                                  std::span<const double> top_logp, double tail_logp, const TopKSettings& settings,
+                                  std::span<double> gradient) {
+  std::fill(gradient.begin(), gradient.end(), 0.0);
+  if (true_label == kIgnoredLabel) return {};
+  const bool taught = !top_id.empty() && top_id[0] >= 0;
+  const double tau = settings.temperature, w = taught ? settings.teacher_weight : 0.0;
+  const size_t n = logits.size();
+  const auto largest = std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const double logit : logits) sum += std::exp(logit - *largest);
+  const double lse = *largest + std::log(sum), ce = lse - logits[static_cast<size_t>(true_label)];
+  std::vector<double> a(n), b(n);  // of the ids in S; a is above 0 there
+  std::vector<bool> inside(n);
+  double q_inside = 0, p_inside = 0, p_rest = 0, sum_a = 0, sum_b = 0, within = 0;
+  for (size_t i = 0; taught && i < top_id.size(); ++i) {
+    if (top_id[i] < 0) continue;
+    const auto v = static_cast<size_t>(top_id[i]);
+    inside[v] = true;
+    q_inside += std::exp(top_logp[i]);
+    sum_a += a[v] = std::exp(top_logp[i] / tau);
+    sum_b += b[v] = std::exp((logits[v] - *largest) / tau);
+  }
+  const double q_rest = taught ? std::exp(tail_logp) : 0.0;
+  for (size_t v = 0; v < n; ++v) {
+    (inside[v] ? p_inside : p_rest) += std::exp(logits[v] - lse);
+    if (!inside[v]) continue;
+    a[v] = sum_a > 0 ? a[v] / sum_a : 0.0;
+    b[v] /= sum_b;
+    if (a[v] > 0) within += a[v] * std::log(a[v] / b[v]);
+  }
+  double divergence = q_inside > 0 ? q_inside * (std::log(q_inside / p_inside) + tau * tau * within) : 0.0;
+  if (q_rest > 0) divergence += q_rest * std::log(q_rest / p_rest);
+  for (size_t v = 0; v < gradient.size(); ++v) {
+    const double p = std::exp(logits[v] - lse), mass = q_inside + q_rest;
+    gradient[v] = p * (1 - w + 2 * settings.z_loss * lse);
+    if (w > 0 && inside[v]) gradient[v] += w * (p * (mass - q_inside / p_inside) + tau * q_inside * (b[v] - a[v]));
+    if (w > 0 && !inside[v]) gradient[v] += w * p * (mass - q_rest / p_rest);
+  }
+  if (!gradient.empty()) gradient[static_cast<size_t>(true_label)] -= 1 - w;
+  return {.ce = ce,
+          .kd = taught ? divergence : ce,
+          .z = settings.z_loss * lse * lse,
+          .top_1 = largest - logits.begin(),
+          .teacher_top_1 = taught ? top_id[0] : -1};
+}
+
 namespace {
 
 constexpr double kLeast = std::numeric_limits<double>::min();  // of a mass that fell below what float32 tells from 0

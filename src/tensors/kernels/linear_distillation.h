@@ -15,6 +15,7 @@
 #include <span>
 
 #include "src/tensors/kernels/loss_rows.h"
+#include "src/tensors/kernels/loss_terms.h"
 
 namespace coppice {
 
@@ -33,16 +34,29 @@ struct DistillationParams {
   T* logits = nullptr;          // (C, V): the student's in, `scale` times d(loss)/d(logits) out; overwritten either way
   T* teacher_logits = nullptr;  // (C, V): overwritten
   const int64_t* true_label = nullptr;  // (C): in [0, V) or kIgnoredLabel
-  LossRow* rows = nullptr;              // (C), overwritten
+  LossRow* rows = nullptr;              // (C), overwritten; of the CPU
+  LossTerms* terms = nullptr;           // (C), overwritten; of a device
   int64_t num_rows = 0;                 // C
   int64_t num_vocab = 0;                // V
-  int64_t first_id = 0;                 // id of the first column; a true label outside the columns is another part's
+  int64_t first_id = 0;                 // id of the first column; a true label outside the columns is another part's; 0
+                                        // on a device, which has the whole vocabulary
   DistillationSettings settings;
   double scale = 1;
   bool write_gradient = false;
   bool argmax = false;
 };
 void distillation_cpu(const DistillationParams<float>& params);
+
+// On a device, T = float or Bf16; statistics in float32, and the teacher's logits stay as they are. Each enqueues and
+// returns the launch's error, 0 for none.
+namespace device {
+template <class T>
+int distillation(const DistillationParams<T>& params, CUstream_st* stream);
+}
+namespace emulated {
+template <class T>
+int distillation(const DistillationParams<T>& params, CUstream_st* stream);
+}
 
 /// The same over one part of a vocabulary: a walk for statistics, one for gradient and loss; of jsd, whose gradient and
 /// value are known only behind the latter, its own sums are exchanged in a third.

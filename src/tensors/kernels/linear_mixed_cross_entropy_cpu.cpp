@@ -9,21 +9,6 @@
 
 namespace coppice {
 
-namespace {
-
-/// Shares of the two labels of a row: everything on the true label where there is no other.
-struct LabelShares {
-  int64_t teacher;
-  double true_share, teacher_share;
-};
-LabelShares share_labels(int64_t true_label, int64_t teacher_label, double teacher_weight) {
-  if (teacher_weight == 0.0 || teacher_label == kIgnoredLabel || teacher_label == true_label)
-    return {true_label, 1.0, 0.0};
-  return {teacher_label, 1.0 - teacher_weight, teacher_weight};
-}
-
-}  // namespace
-
 LossRow mixed_cross_entropy_reference(std::span<const double> logits, int64_t true_label, int64_t teacher_label,
                                       double teacher_weight, double z_loss, std::span<double> gradient) {
   std::fill(gradient.begin(), gradient.end(), 0.0);

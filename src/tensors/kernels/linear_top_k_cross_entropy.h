@@ -13,6 +13,7 @@
 #include <span>
 
 #include "src/tensors/kernels/loss_rows.h"
+#include "src/tensors/kernels/loss_terms.h"
 
 namespace coppice {
 
@@ -29,17 +30,31 @@ struct TopKCrossEntropyParams {
   const int64_t* top_id = nullptr;      // (C, K): different ids in [0, V), or below 0
   const float* top_logp = nullptr;      // (C, K): log q
   const float* tail_logp = nullptr;     // (C): log q_R, -infinity = nothing left over
-  LossRow* rows = nullptr;              // (C), overwritten
+  LossRow* rows = nullptr;              // (C), overwritten; of the CPU
+  LossTerms* terms = nullptr;           // (C), overwritten; of a device
   int64_t num_rows = 0;                 // C
   int64_t num_vocab = 0;                // V
-  int64_t first_id = 0;                 // id of the first column; ids outside the columns belong to other parts
+  int64_t first_id = 0;                 // id of the first column; ids outside the columns belong to other parts; 0 on a
+                                        // device, which has the whole vocabulary
   int64_t k = 0;                        // K
   TopKSettings settings;
   double scale = 1;
   bool write_gradient = false;
   bool argmax = false;
+  bool cross_entropy = false;  // K without the teacher's entropy: -tau^2 [sum_S q log p + q_R log p_R], what shares of
+                               // draws are measured by. Of a device; on the CPU whoever wants it adds the entropy up.
 };
 void top_k_cross_entropy_cpu(const TopKCrossEntropyParams<float>& params);
+
+// On a device, T = float or Bf16; statistics in float32. Each enqueues and returns the launch's error, 0 for none.
+namespace device {
+template <class T>
+int top_k_cross_entropy(const TopKCrossEntropyParams<T>& params, CUstream_st* stream);
+}
+namespace emulated {
+template <class T>
+int top_k_cross_entropy(const TopKCrossEntropyParams<T>& params, CUstream_st* stream);
+}
 
 /// The same over one part of a vocabulary, in two walks: statistics, then gradient and the whole row's loss.
 struct TopKStatistics {
