@@ -10,22 +10,13 @@
 #include <cstdint>
 
 #include "src/tensors/ops.h"
+#include "src/tensors/temperature_curve.h"
 
 namespace coppice {
 
-/// Points of a temperature curve: inverse temperatures b = 1/8, 2/8 .. 2.
-inline constexpr size_t kTemperaturePoints = 16;
-inline constexpr double kInverseTemperatureStep = 0.125;
 inline constexpr size_t kConfidenceBins = 15;
 /// Of one logit, beside the head's product: an exponential and six operations a point of the curve.
 inline constexpr double kCalibrationFlopsPerLogit = 20 + 6 * static_cast<double>(kTemperaturePoints);
-
-/// Cross-entropy logsumexp(b z) - b z[true] at one b, in nats summed over rows, and its derivatives by b: what the
-/// model expects of z less what came, and the variance of z. Both derivatives are of a convex function.
-struct TemperaturePoint {
-  double ce = 0, slope = 0, curvature = 0;
-};
-using TemperatureCurve = std::array<TemperaturePoint, kTemperaturePoints>;
 
 /// Rows whose most probable token has a probability in (m / 15, (m + 1) / 15].
 struct ConfidenceBin {

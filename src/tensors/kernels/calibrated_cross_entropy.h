@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "src/tensors/calibrated_cross_entropy.h"
+#include "src/tensors/temperature_curve.h"
 
 namespace coppice {
 

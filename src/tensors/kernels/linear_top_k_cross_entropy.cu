@@ -49,7 +49,7 @@ __device__ __forceinline__ void walk_entries(const TopKCrossEntropyParams<T>& pa
 }
 
 template <class T, bool kDecoupled, int kVec, bool kKeep>
-__global__ void __launch_bounds__(kMostWalkThreads) top_k_kernel(TopKCrossEntropyParams<T> params) {
+__global__ void __launch_bounds__(kMostWalkThreads, 1) top_k_kernel(TopKCrossEntropyParams<T> params) {
   COPPICE_SHARED(Buckets, shared_buckets, ReduceScratch<Buckets>::kCount);
   COPPICE_SHARED(Choice, shared_choices, ReduceScratch<Choice>::kCount);
   COPPICE_SHARED(InsideSums, shared_sums, ReduceScratch<InsideSums>::kCount);
@@ -80,7 +80,8 @@ __global__ void __launch_bounds__(kMostWalkThreads) top_k_kernel(TopKCrossEntrop
   // Sums of both buckets, at temperature 1 and softened.
   Buckets plain{no_exponentials(), no_exponentials()}, soft = plain;
   Choice choice = no_choice();
-  walk_row<kVec>(row, columns, [&](int v, const Pack<T, kVec>& pack) {
+  constexpr int kUnderWay = kKeep ? 4 : 2;  // more would not leave registers enough for two temperatures
+  walk_row<kVec, kUnderWay>(row, columns, [&](int v, const Pack<T, kVec>& pack) {
     if constexpr (kKeep) store_shared<kVec>(kept + v, pack);
     const auto z = floats_of(pack);
     add_exponentials(plain.rest, z, kLog2E);
@@ -162,7 +163,7 @@ __global__ void __launch_bounds__(kMostWalkThreads) top_k_kernel(TopKCrossEntrop
   if constexpr (kKeep)
     walk_columns<kVec>(columns, [&](int v) { differentiate(v, load_shared<kVec>(kept + v)); });
   else
-    walk_row<kVec>(row, columns, differentiate);
+    walk_row<kVec, kUnderWay>(row, columns, differentiate);
   __syncthreads();
 
   // And that of S, over it.

@@ -17,10 +17,9 @@ inline constexpr float kLn2 = 0.6931471805599453f;
 
 // ---- walks ----
 
-/// body(column, pack) for the thread's packs of a row in global memory; four loads are under way at a time.
-template <int kVec, class T, class Body>
+/// body(column, pack) for the thread's packs of a row in global memory, kUnderWay loads at a time.
+template <int kVec, int kUnderWay = 4, class T, class Body>
 __device__ __forceinline__ void walk_row(const T* row, int columns, const Body& body) {
-  constexpr int kUnderWay = 4;
   const int stride = static_cast<int>(blockDim.x) * kVec;
   int v = static_cast<int>(threadIdx.x) * kVec;
   for (; v + (kUnderWay - 1) * stride < columns; v += kUnderWay * stride) {
@@ -100,7 +99,8 @@ struct Exponentials {
 /// Of no x at all: below every logit, and finite, so that no difference is a NaN.
 __device__ __forceinline__ Exponentials no_exponentials() { return {-1e38f, 0.0f}; }
 
-/// Adds z[i] * factor. A NaN goes into the sum.
+/// Adds z[i] * factor, below 2^30 or an infinity. A NaN goes into the sum. The rounding of `largest` is in all terms
+/// alike.
 template <int kVec>
 __device__ __forceinline__ void add_exponentials(Exponentials& to, const Pack<float, kVec>& z, float factor) {
   float top = z[0];

@@ -1,12 +1,9 @@
-// Rows of logits for the kernels over them: between numbers that must stay as they are, or the last of more rows than
-// 32 bits can count. Torch-free.
+// Rows of logits between numbers that must stay as they are, and what a kernel over them leaves of a row. Torch-free.
 #pragma once
 
-#include <doctest/doctest.h>
-#include <sys/mman.h>
-
+#include <algorithm>
 #include <cstdint>
-#include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "src/tensors/kernels/bf16.h"
@@ -29,9 +26,8 @@ template <class T>
 class GuardedRows {
  public:
   GuardedRows(const std::vector<T>& values, int64_t shift)
-      : front_(static_cast<size_t>(kGuard + shift)), all_(values.size() + 2 * kGuard + static_cast<size_t>(shift)) {
-    std::fill(all_.begin(), all_.end(), element<T>(42.0f));
-    std::copy(values.begin(), values.end(), all_.begin() + static_cast<int64_t>(front_));
+      : front_(kGuard + static_cast<size_t>(shift)), all_(front_ + values.size() + kGuard, element<T>(42.0f)) {
+    for (size_t i = 0; i < values.size(); ++i) all_[front_ + i] = values[i];
   }
   T* data() { return all_.data() + front_; }
   /// With what stands around it.
@@ -47,31 +43,6 @@ class GuardedRows {
   static constexpr size_t kGuard = 16;
   size_t front_;
   std::vector<T> all_;
-};
-
-/// Address space of `rows` rows of which the last alone may be touched; as much in front of it for offsets below zero.
-/// A row's bytes: a multiple of the page's.
-template <class T>
-class LastRow {
- public:
-  LastRow(int64_t rows, const std::vector<T>& row)
-      : bytes_(2 * rows * static_cast<int64_t>(row.size() * sizeof(T))), size_(row.size()) {
-    map_ = static_cast<char*>(
-        ::mmap(nullptr, static_cast<size_t>(bytes_), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    REQUIRE(map_ != MAP_FAILED);
-    REQUIRE(::mprotect(last(), size_ * sizeof(T), PROT_READ | PROT_WRITE) == 0);
-    std::memcpy(last(), row.data(), size_ * sizeof(T));
-  }
-  ~LastRow() { ::munmap(map_, static_cast<size_t>(bytes_)); }
-  LastRow(const LastRow&) = delete;
-  LastRow& operator=(const LastRow&) = delete;
-  T* first() const { return reinterpret_cast<T*>(map_ + bytes_ / 2); }
-  T* last() const { return reinterpret_cast<T*>(map_ + bytes_) - size_; }
-
- private:
-  int64_t bytes_;
-  size_t size_;
-  char* map_ = nullptr;
 };
 
 inline void append_terms(Outputs& outputs, const std::vector<LossTerms>& terms) {
