@@ -1,4 +1,6 @@
 // The walk of linear_mixed_cross_entropy with one more pass over the logits of every chunk.
+#include "src/tensors/calibrated_cross_entropy.h"
+
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
