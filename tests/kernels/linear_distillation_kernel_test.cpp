@@ -163,8 +163,8 @@ TEST_SUITE("kernel") {
     }
   }
 
+#ifndef COPPICE_RACE_CHECK  // too wide for it
   TEST_CASE("distillation: the last of 50,000 rows of 49,152") {
-    if (kUnderRaceCheck) return;
     constexpr int64_t kRows = 50'000, kVocab = 49'152;
     static_assert(kRows * kVocab > int64_t{1} << 31);
     for (const DistillationLoss loss : kLosses) {
@@ -188,4 +188,5 @@ TEST_SUITE("kernel") {
       CHECK(terms.front().ce == 0.0f);
     }
   }
+#endif
 }

@@ -154,8 +154,8 @@ TEST_SUITE("kernel") {
     if (!kUnderRaceCheck) check_bytes<Bf16>(128'256, true, 2);
   }
 
+#ifndef COPPICE_RACE_CHECK  // too wide for it
   TEST_CASE("mixed_cross_entropy: the last of 50,000 rows of 49,152") {
-    if (kUnderRaceCheck) return;
     constexpr int64_t kRows = 50'000, kVocab = 49'152;
     static_assert(kRows * kVocab > int64_t{1} << 31);
     const Problem<Bf16> problem({.num_rows = 1, .num_vocab = kVocab});
@@ -176,4 +176,5 @@ TEST_SUITE("kernel") {
     CHECK(same_bits(outputs, problem.run()));
     CHECK(terms.front().ce == 0.0f);
   }
+#endif
 }

@@ -187,8 +187,8 @@ TEST_SUITE("kernel") {
     check_bytes<float>({.num_rows = 1, .num_vocab = 257, .k = 8}, 2);
   }
 
+#ifndef COPPICE_RACE_CHECK  // too wide for it
   TEST_CASE("top_k_cross_entropy: the last of 50,000 rows of 49,152") {
-    if (kUnderRaceCheck) return;
     constexpr int64_t kRows = 50'000, kVocab = 49'152, kIds = 2;
     static_assert(kRows * kVocab > int64_t{1} << 31);
     for (const bool decoupled : {false, true}) {
@@ -217,4 +217,5 @@ TEST_SUITE("kernel") {
       CHECK(terms.front().ce == 0.0f);
     }
   }
+#endif
 }
