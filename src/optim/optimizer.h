@@ -16,8 +16,8 @@
 
 #include "src/base/option_mark.h"
 #include "src/distributed/comm.h"
-#include "src/optim/optimizer_step.h"
 #include "src/tensors/arena.h"
+#include "src/tensors/kernels/optimizer_step.h"
 
 namespace coppice {
 

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "src/optim/optimizer.h"
-#include "src/optim/optimizer_step.h"
+#include "src/tensors/kernels/optimizer_step.h"
 #include "tests/bench/bench.h"
 
 using namespace coppice;

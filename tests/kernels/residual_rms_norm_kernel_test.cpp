@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "src/tensors/kernels/kernel_costs.h"
 #include "tests/executor/outputs.h"
 #include "tests/kernels/every_schedule.h"
 
@@ -128,18 +129,20 @@ TEST_SUITE("kernel") {
     }
   }
 
-  TEST_CASE("residual_rms_norm: bytes of a row, and of the partial rows") {
-    constexpr int64_t kRows = 2, kSize = kUnderRaceCheck ? 256 : 3072;
-    const Shape shape{kRows, kSize, 0, true, false};
-    executor::reset_counts();
-    forward<Bf16>(shape, [](const auto& params) { emulated::residual_rms_norm<Bf16>(params, nullptr); });
-    CHECK(executor::counts().bytes_loaded == kRows * (4 * kSize + 4 * kSize));  // x, delta; the weight, from the cache
-    CHECK(executor::counts().bytes_stored == kRows * (4 * kSize + 4));
-    executor::reset_counts();
-    backward<Bf16>(shape, [](const auto& params) { emulated::residual_rms_norm_backward<Bf16>(params, nullptr); });
-    constexpr int64_t kPartials = kResidualRmsNormBlocks * 4 * kSize;
-    CHECK(executor::counts().bytes_loaded ==
-          kRows * 6 * kSize + 2 * kPartials);  // the weight a block, then partial rows
-    CHECK(executor::counts().bytes_stored == kRows * 2 * kSize + kPartials + 4 * kSize);
+  TEST_CASE("residual_rms_norm: bytes are those of the table of costs") {
+    const Shape shape{2, kUnderRaceCheck ? 256 : 3072, 0, true, false};
+    const auto check = [&](Kernel kernel, const auto& run) {
+      executor::reset_counts();
+      run();
+      const KernelBytes bytes = cost_of(kernel).bytes({.rows = shape.num_tokens, .hidden_size = shape.hidden_size});
+      CHECK(executor::counts().bytes_loaded == bytes.loaded);
+      CHECK(executor::counts().bytes_stored == bytes.stored);
+    };
+    check(Kernel::residual_rms_norm, [&] {
+      forward<Bf16>(shape, [](const auto& params) { emulated::residual_rms_norm<Bf16>(params, nullptr); });
+    });
+    check(Kernel::residual_rms_norm_backward, [&] {
+      backward<Bf16>(shape, [](const auto& params) { emulated::residual_rms_norm_backward<Bf16>(params, nullptr); });
+    });
   }
 }

@@ -1,7 +1,7 @@
 // The update kernel: the double reference against the golden sequences (tests/golden/optimizer.json, made by
 // make_vectors.py), the quick path against the reference on blocks of every awkward size, and the oracles of the update
 // rule.
-#include "src/optim/optimizer_step.h"
+#include "src/tensors/kernels/optimizer_step.h"
 
 #include <doctest/doctest.h>
 #include <omp.h>

@@ -16,6 +16,10 @@
 #include <span>
 #include <vector>
 
+#include "src/tensors/kernels/bf16.h"
+
+struct CUstream_st;  // cudaStream_t points to one
+
 namespace coppice {
 
 /// What one entry has of one cell: the grain of all sums. Cells are counted from the unit's begin.
@@ -76,5 +80,68 @@ struct OptimizerStepReference {
 };
 void adastar_step_reference(const OptimizerStepReference& params);
 void adamw_step_reference(const OptimizerStepReference& params);
+
+/// What the kernels know of an optimizer block; constant.
+struct OptimizerBlockRow {
+  int64_t first_piece = 0, num_pieces = 0;  // of all pieces of the model, by their index
+  int64_t size = 0;                         // elements
+  double multiplier = 1;                    // of the learning rate
+  double decay = 1;                         // of the weight decay: 0 where the block does not decay
+};
+
+/// Numbers of one step in the device's memory, so that a launch is the same in every step.
+struct OptimizerScalars {
+  double lr = 0, weight_decay = 0;                // both times sched(t), t counting this step
+  double inverse_bias_1 = 1, inverse_bias_2 = 1;  // 1 / (1 - beta^t)
+  double max_grad_norm = 1, drop_grad_norm = 100;
+  double clip = 1;  // found by optimizer_vote
+};
+
+/// The same update on a device, over the pieces of one unit or of several that lie in one buffer. Everything that
+/// pointers point to is in the device's memory. The master is theta, or, where that is null, split into working and
+/// remainder (split_master.h).
+struct OptimizerKernelParams {
+  const OptimizerPiece* pieces = nullptr;  // num_pieces, those to be worked on; offsets are from the pointers below
+  int64_t num_pieces = 0;
+  const OptimizerBlockRow* blocks = nullptr;  // num_blocks, all of the model, by OptimizerPiece::block
+  int64_t num_blocks = 0;
+  float* theta = nullptr;
+  float* gradient = nullptr;  // zeroed by the move
+  float* v = nullptr;
+  float* m = nullptr;
+  Bf16* working = nullptr;         // theta rounded, overwritten by the move; null: none is kept
+  int16_t* remainder = nullptr;    // of a split master
+  double* sums = nullptr;          // of all pieces of the model, by OptimizerPiece::index
+  double* block_values = nullptr;  // (num_blocks): sums for the norm, then 1 / max(1, rms(u))
+  OptimizerScalars* scalars = nullptr;
+  const double* not_finite = nullptr;  // of the vote: above 0, and the step is skipped
+  double* grad_norm = nullptr;         // of the vote: overwritten by optimizer_vote
+  double* applied = nullptr;           // of the vote: 1 or 0, overwritten by optimizer_vote, obeyed by all that follows
+  double beta_1 = 0, beta_2 = 0;
+};
+
+// The phases, in this order; sums can be exchanged before each phase that reads them. A skipped step leaves everything
+// but the gradient, which is zeroed, as it was. Each enqueues and returns the launch's error, 0 for none.
+//   optimizer_square_sums  sums = squares of the gradient of each piece
+//   optimizer_vote         from all pieces' sums: grad_norm, applied, clip
+//   adastar_square_sums    sums = squares of u of each piece; v is not written
+//   adastar_inverse_rms    from all pieces' sums: block_values
+//   adastar_move, adamw_move
+namespace device {
+int optimizer_square_sums(const OptimizerKernelParams& params, CUstream_st* stream);
+int optimizer_vote(const OptimizerKernelParams& params, CUstream_st* stream);
+int adastar_square_sums(const OptimizerKernelParams& params, CUstream_st* stream);
+int adastar_inverse_rms(const OptimizerKernelParams& params, CUstream_st* stream);
+int adastar_move(const OptimizerKernelParams& params, CUstream_st* stream);
+int adamw_move(const OptimizerKernelParams& params, CUstream_st* stream);
+}  // namespace device
+namespace emulated {
+int optimizer_square_sums(const OptimizerKernelParams& params, CUstream_st* stream);
+int optimizer_vote(const OptimizerKernelParams& params, CUstream_st* stream);
+int adastar_square_sums(const OptimizerKernelParams& params, CUstream_st* stream);
+int adastar_inverse_rms(const OptimizerKernelParams& params, CUstream_st* stream);
+int adastar_move(const OptimizerKernelParams& params, CUstream_st* stream);
+int adamw_move(const OptimizerKernelParams& params, CUstream_st* stream);
+}  // namespace emulated
 
 }  // namespace coppice

@@ -5,7 +5,7 @@
 #include <numeric>
 #include <vector>
 
-#include "src/optim/optimizer_step.h"
+#include "src/tensors/kernels/optimizer_step.h"
 #include "src/tensors/kernels/parallel_rows.h"
 #include "src/tensors/kernels/vector_math.h"
 

@@ -1,0 +1,164 @@
+#include "src/tensors/kernels/kernel_costs.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "src/tensors/kernels/residual_rms_norm.h"
+
+namespace coppice {
+
+namespace {
+
+using Shape = KernelShape;
+using Bytes = KernelBytes;
+
+constexpr int64_t kFloat = 4, kSum = 8;       // bytes of a float, of a sum in double
+constexpr int64_t kSharedBytes = 227 * 1024;  // of a block, at most
+constexpr int64_t kRowsOfMaskPartial = 64;    // of the mask's gradient in the SwiGLU backward
+constexpr int64_t kFloatsOfLossRow = 4;       // row sums of a loss
+
+int64_t hidden_elements(const Shape& s) { return s.rows * s.hidden_size; }
+int64_t heads_elements(const Shape& s) { return s.rows * (s.query_size + s.key_value_size); }
+int64_t ffn_elements(const Shape& s) { return s.rows * s.ffn_size; }
+int64_t vocab_elements(const Shape& s) { return s.rows * s.vocab_size; }
+int64_t parameters(const Shape& s) { return s.parameters; }
+int64_t pieces(const Shape& s) { return s.pieces; }
+
+/// x, delta and the weight, which stays in the cache; residual, normed and rstd.
+Bytes residual_rms_norm(const Shape& s) {
+  const int64_t activation = s.element_bytes * hidden_elements(s), weight = kFloat * hidden_elements(s);
+  return {.loaded = 2 * activation + weight, .stored = 2 * activation + kFloat * s.rows, .cached = weight};
+}
+
+/// residual, gradients of normed and residual, the weight once a block; x's gradient; partial rows and their sum.
+Bytes residual_rms_norm_backward(const Shape& s) {
+  const int64_t activation = s.element_bytes * hidden_elements(s), row = kFloat * s.hidden_size,
+                rows_of_blocks = kResidualRmsNormBlocks * row;
+  return {.loaded = 3 * activation + 2 * rows_of_blocks,
+          .stored = activation + rows_of_blocks + row,
+          .cached = rows_of_blocks};
+}
+
+/// q and k in place.
+Bytes qk_norm_rope(const Shape& s) {
+  const int64_t heads = s.element_bytes * heads_elements(s);
+  return {.loaded = heads, .stored = heads};
+}
+
+/// q and k before the norm, gradients of q, k and v; the packed gradient.
+Bytes qk_norm_rope_backward(const Shape& s) {
+  const int64_t heads = s.element_bytes * heads_elements(s), values = s.element_bytes * s.rows * s.key_value_size;
+  return {.loaded = 2 * heads + values, .stored = heads + values};
+}
+
+/// gate, up; hidden.
+Bytes swiglu(const Shape& s) {
+  const int64_t activation = s.element_bytes * ffn_elements(s);
+  return {.loaded = 2 * activation, .stored = activation};
+}
+
+/// gate, up, hidden's gradient; gradients of gate and up; the mask's gradient in partial rows.
+Bytes swiglu_backward(const Shape& s) {
+  const int64_t activation = s.element_bytes * ffn_elements(s),
+                partials = (s.rows + kRowsOfMaskPartial - 1) / kRowsOfMaskPartial * kFloat * s.ffn_size;
+  return {.loaded = 3 * activation + partials, .stored = 2 * activation + partials};
+}
+
+Bytes swiglu_backward_with_hidden(const Shape& s) {
+  Bytes bytes = swiglu_backward(s);
+  bytes.stored += s.element_bytes * ffn_elements(s);
+  return bytes;
+}
+
+Bytes embedding(const Shape& s) {
+  const int64_t activation = s.element_bytes * hidden_elements(s);
+  return {.loaded = activation, .stored = activation};
+}
+
+/// The gradient of each row; the table's of each distinct token, read and written.
+Bytes embedding_backward(const Shape& s) {
+  const int64_t table = kFloat * s.distinct_tokens * s.hidden_size;
+  return {.loaded = s.element_bytes * hidden_elements(s) + table, .stored = table};
+}
+
+/// Rows of logits that are walked `walks` times, from shared memory where they fit; the gradient in the place of one.
+Bytes loss_rows(const Shape& s, int64_t matrices, int64_t walks) {
+  const int64_t logits = s.element_bytes * vocab_elements(s);
+  const bool held = matrices * s.element_bytes * s.vocab_size <= kSharedBytes;
+  const int64_t again = held ? 0 : (walks - 1) * matrices * logits;
+  return {.loaded = matrices * logits + again, .stored = logits + kFloatsOfLossRow * kFloat * s.rows, .cached = again};
+}
+
+Bytes label_mix_rows(const Shape& s) { return loss_rows(s, 1, 2); }
+Bytes kl_rows(const Shape& s) { return loss_rows(s, 2, 2); }
+Bytes jsd_rows(const Shape& s) { return loss_rows(s, 2, 3); }
+
+/// fp32 logits; an id and a flag.
+Bytes top_1_rows(const Shape& s) { return {.loaded = kFloat * vocab_elements(s), .stored = 2 * kFloat * s.rows}; }
+
+Bytes soft_top_k(const Shape& s) {
+  return {.loaded = kFloat * ffn_elements(s), .stored = 2 * kFloat * ffn_elements(s)};
+}
+Bytes soft_top_k_backward(const Shape& s) {
+  return {.loaded = 2 * kFloat * ffn_elements(s), .stored = kFloat * ffn_elements(s)};
+}
+
+Bytes optimizer_square_sums(const Shape& s) { return {.loaded = kFloat * s.parameters, .stored = kSum * s.pieces}; }
+Bytes optimizer_vote(const Shape& s) { return {.loaded = kSum * (s.pieces + s.blocks), .stored = kSum * s.blocks}; }
+Bytes adastar_square_sums(const Shape& s) { return {.loaded = 2 * kFloat * s.parameters, .stored = kSum * s.pieces}; }
+Bytes adastar_inverse_rms(const Shape& s) { return {.loaded = kSum * s.pieces, .stored = kSum * s.blocks}; }
+
+/// Gradient, v, m and master, all written too; the working copy.
+Bytes move(const Shape& s) {
+  const int64_t copy = s.element_bytes == kFloat ? 0 : s.element_bytes;
+  return {.loaded = 4 * kFloat * s.parameters, .stored = (4 * kFloat + copy) * s.parameters};
+}
+/// The master is two bytes of working copy and two of remainder.
+Bytes move_split(const Shape& s) { return {.loaded = 16 * s.parameters, .stored = 16 * s.parameters}; }
+
+}  // namespace
+
+// Instructions an element come from compiled prototypes for sm_90 for the backward passes (but Soft-Top-K's),
+// label_mix_rows and AdaStar's three passes with a whole master; all others are estimates.
+const std::array<KernelCost, static_cast<size_t>(Kernel::count)> kKernelCosts = {{
+    {"residual_rms_norm", residual_rms_norm, hidden_elements, 20, 0},
+    {"residual_rms_norm_backward", residual_rms_norm_backward, hidden_elements, 35, 0},
+    {"qk_norm_rope", qk_norm_rope, heads_elements, 18, 0},
+    {"qk_norm_rope_backward", qk_norm_rope_backward, heads_elements, 25, 0},
+    {"swiglu", swiglu, ffn_elements, 14, 2},
+    {"swiglu_backward", swiglu_backward, ffn_elements, 25, 2},
+    {"swiglu_backward_with_hidden", swiglu_backward_with_hidden, ffn_elements, 25, 2},
+    {"embedding", embedding, hidden_elements, 2, 0},
+    {"embedding_backward", embedding_backward, hidden_elements, 4, 0},
+    {"label_mix_rows", label_mix_rows, vocab_elements, 18.4, 2},
+    {"kl_rows", kl_rows, vocab_elements, 36, 4},
+    {"jsd_rows", jsd_rows, vocab_elements, 60, 8},
+    {"top_1_rows", top_1_rows, vocab_elements, 4, 0},
+    {"soft_top_k", soft_top_k, ffn_elements, 60, 1, 17.5e-6},
+    {"soft_top_k_backward", soft_top_k_backward, ffn_elements, 12, 0, 7e-6},
+    {"optimizer_square_sums", optimizer_square_sums, parameters, 1.8, 0},
+    {"optimizer_vote", optimizer_vote, pieces, 4, 0},
+    {"adastar_square_sums", adastar_square_sums, parameters, 12, 1},
+    {"adastar_inverse_rms", adastar_inverse_rms, pieces, 4, 0},
+    {"adastar_move", move, parameters, 20, 1},
+    {"adastar_move_split", move_split, parameters, 26, 1},
+    {"adamw_move", move, parameters, 28, 2},
+    {"adamw_move_split", move_split, parameters, 34, 2},
+}};
+
+double instruction_budget(const KernelCost& cost, const KernelShape& shape) {
+  return kInstructionsPerByte * static_cast<double>(cost.bytes(shape).of_memory()) /
+         static_cast<double>(cost.elements(shape));
+}
+
+double predicted_seconds(const KernelCost& cost, const KernelShape& shape, const DeviceRates& device) {
+  const auto elements = static_cast<double>(cost.elements(shape));
+  std::array<double, 3> limits{static_cast<double>(cost.bytes(shape).of_memory()) / device.bytes,
+                               elements * cost.instructions / device.instructions,
+                               elements * cost.specials / device.specials};
+  std::ranges::sort(limits, std::ranges::greater());
+  const double share = limits[1] > 0.6 * limits[0] ? 0.85 : 0.92;
+  return std::max(limits[0] / share, cost.latency_s);
+}
+
+}  // namespace coppice

@@ -1,0 +1,139 @@
+// The table of costs against figures derived by hand. Tests of each kernel hold its bytes against what it really moves.
+#include "src/tensors/kernels/kernel_costs.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+using namespace coppice;
+
+namespace {
+
+struct Printed {
+  double value;
+  double unit;  // of the last digit
+};
+
+bool rounds_to(double value, const Printed& printed) {
+  return std::fabs(value - printed.value) <= printed.unit / 2 + 2e-3 * printed.value;
+}
+
+struct Prediction {
+  std::vector<Kernel> kernels;  // one after the other
+  KernelShape shape;
+  Printed gigabytes, h200_us, h100_us;
+};
+
+constexpr KernelShape kActivations{.rows = 16'384, .hidden_size = 3072, .query_size = 3072, .key_value_size = 1024};
+
+KernelShape with_ffn(int64_t ffn_size) {
+  KernelShape shape = kActivations;
+  shape.ffn_size = ffn_size;
+  return shape;
+}
+KernelShape logits(int64_t vocab_size) { return {.rows = 8192, .vocab_size = vocab_size}; }
+/// One piece per 4096 parameters, which is a cell of models between 2.1e9 and 4.3e9.
+KernelShape optimizer(int64_t parameters) {
+  return {.parameters = parameters, .pieces = parameters / 4096, .blocks = 200};
+}
+constexpr KernelShape kTokens{.rows = 8192, .hidden_size = 3072, .distinct_tokens = 3000};
+const std::vector<Kernel> kAdastar = {Kernel::optimizer_square_sums, Kernel::adastar_square_sums, Kernel::adastar_move};
+
+/// cuda.md's model by hand: 16,384 rows of activations of D 3072, 8192 of logits and of tokens.
+const std::vector<Prediction> kPredictions = {
+    {{Kernel::residual_rms_norm}, kActivations, {.403, .001}, {102, 1}, {146, 1}},
+    {{Kernel::residual_rms_norm_backward}, kActivations, {.409, .001}, {112, 1}, {148, 1}},
+    {{Kernel::qk_norm_rope}, kActivations, {.268, .001}, {73, 1}, {97, 1}},
+    {{Kernel::qk_norm_rope_backward}, kActivations, {.470, .001}, {119, 1}, {170, 1}},
+    {{Kernel::swiglu}, with_ffn(8064), {.79, .01}, {200, 1}, {287, 1}},
+    {{Kernel::swiglu_backward}, with_ffn(8064), {1.34, .01}, {338, 1}, {485, 1}},
+    {{Kernel::swiglu_backward_with_hidden}, with_ffn(8064), {1.60, .01}, {405, 1}, {580, 1}},
+    {{Kernel::swiglu}, with_ffn(23'296), {2.29, .01}, {579, 1}, {830, 1}},
+    {{Kernel::swiglu_backward_with_hidden}, with_ffn(23'296), {4.63, .01}, {1170, 1}, {1677, 1}},
+    {{Kernel::label_mix_rows}, logits(49'152), {1.61, .01}, {441, 1}, {584, 1}},
+    {{Kernel::label_mix_rows}, logits(128'256), {4.20, .01}, {1150, 1}, {1523, 1}},
+    {{Kernel::kl_rows}, logits(49'152), {2.42, .01}, {661, 1}, {947, 1}},
+    {{Kernel::jsd_rows}, logits(49'152), {2.42, .01}, {1022, 1}, {1022, 1}},
+    {{Kernel::kl_rows}, logits(128'256), {6.30, .01}, {1725, 1}, {2472, 1}},
+    {{Kernel::jsd_rows}, logits(128'256), {6.30, .01}, {2668, 1}, {2668, 1}},
+    {{Kernel::embedding}, kTokens, {.10, .01}, {25, 1}, {37, 1}},
+    {{Kernel::embedding_backward}, kTokens, {.12, .01}, {31, 1}, {45, 1}},
+    {kAdastar, optimizer(2'738'000'000), {126, 1}, {31'800, 100}, {45'600, 100}},
+    {kAdastar, optimizer(6'388'000'000), {294, 1}, {74'300, 100}, {106'000, 1000}},
+};
+
+double seconds(const Prediction& prediction, const DeviceRates& device) {
+  double sum = 0.0;
+  for (const Kernel kernel : prediction.kernels) sum += predicted_seconds(cost_of(kernel), prediction.shape, device);
+  return sum;
+}
+
+}  // namespace
+
+TEST_SUITE("kernel") {
+  TEST_CASE("kernel_costs: bytes and times of the table of predictions") {
+    for (const Prediction& prediction : kPredictions) {
+      CAPTURE(std::string(cost_of(prediction.kernels.front()).name));
+      CAPTURE(prediction.gigabytes.value);
+      double bytes = 0.0;
+      for (const Kernel kernel : prediction.kernels)
+        bytes += static_cast<double>(cost_of(kernel).bytes(prediction.shape).of_memory());
+      CHECK(rounds_to(bytes / 1e9, prediction.gigabytes));
+      const double h200_us = 1e6 * seconds(prediction, kH200Rates), h100_us = 1e6 * seconds(prediction, kH100Rates);
+      CAPTURE(h200_us);
+      CAPTURE(h100_us);
+      CHECK(rounds_to(h200_us, prediction.h200_us));
+      CHECK(rounds_to(h100_us, prediction.h100_us));
+    }
+  }
+
+  TEST_CASE("kernel_costs: Soft-Top-K takes its reductions' time, not its bytes'") {
+    const KernelShape shape{.rows = 26, .ffn_size = 23'296};
+    struct Bounds {
+      Kernel kernel;
+      double least_us, most_us;
+    };
+    for (const auto& [kernel, least_us, most_us] :
+         {Bounds{Kernel::soft_top_k, 15, 20}, Bounds{Kernel::soft_top_k_backward, 6, 8}}) {
+      CHECK(cost_of(kernel).bytes(shape).of_memory() == 12 * 23'296 * 26);
+      for (const DeviceRates& device : {kH200Rates, kH100Rates}) {
+        const double us = 1e6 * predicted_seconds(cost_of(kernel), shape, device);
+        CHECK(us >= least_us);
+        CHECK(us <= most_us);
+      }
+    }
+  }
+
+  TEST_CASE("kernel_costs: instructions that a kernel's bytes leave room for") {
+    struct Budget {
+      Kernel kernel;
+      KernelShape shape;
+      double instructions;  // an element, rounded
+    };
+    for (const Budget& budget :
+         std::initializer_list<Budget>{{Kernel::residual_rms_norm_backward, kActivations, 28},
+                                       {Kernel::swiglu_backward, with_ffn(8064), 34},
+                                       {Kernel::qk_norm_rope_backward, kActivations, 24},
+                                       {Kernel::label_mix_rows, logits(49'152), 14},
+                                       {Kernel::optimizer_square_sums, optimizer(2'738'000'000), 14},
+                                       {Kernel::adastar_square_sums, optimizer(2'738'000'000), 27},
+                                       {Kernel::adastar_move, optimizer(2'738'000'000), 116},
+                                       {Kernel::adastar_move_split, optimizer(2'738'000'000), 109}}) {
+      const KernelCost& cost = cost_of(budget.kernel);
+      CAPTURE(std::string(cost.name));
+      CHECK(std::round(instruction_budget(cost, budget.shape)) == budget.instructions);
+    }
+  }
+
+  TEST_CASE("kernel_costs: rows that do not fit into shared memory are read again, from the cache") {
+    const Kernel kernel = Kernel::label_mix_rows;
+    CHECK(cost_of(kernel).bytes(logits(116'224)).cached == 0);  // 227 KiB
+    const KernelBytes wide = cost_of(kernel).bytes(logits(116'225));
+    CHECK(wide.cached == 2 * 8192 * int64_t{116'225});
+    CHECK(wide.loaded == 2 * wide.cached);
+    CHECK(cost_of(Kernel::kl_rows).bytes(logits(58'112)).cached == 0);
+    CHECK(cost_of(Kernel::jsd_rows).bytes(logits(58'113)).cached == 8 * 8192 * int64_t{58'113});
+  }
+}
