@@ -12,6 +12,8 @@
 #include <span>
 #include <vector>
 
+struct CUstream_st;  // cudaStream_t points to one
+
 namespace coppice {
 
 struct SoftTopKParams {
@@ -19,8 +21,10 @@ struct SoftTopKParams {
   float* soft_mask = nullptr;     // (L, F), overwritten
   float* free_mask = nullptr;     // (L, F), overwritten: lambda where s <= t, 0 where s > t (everywhere when k = F);
                                   // nullptr when no backward follows
-  int64_t num_rows = 0;           // L
-  int64_t num_channels = 0;       // F
+  int32_t* num_bad = nullptr;  // (L), overwritten, not for the CPU: scores of the row that are not finite or larger in
+                               // size than kLargestSoftTopKScore; its outputs are NaN where that is not 0
+  int64_t num_rows = 0;        // L
+  int64_t num_channels = 0;    // F
   int64_t scores_row_stride = 0;
   double k = 0;        // 0 < k <= F, may be real
   double epsilon = 0;  // > 0
@@ -39,6 +43,18 @@ struct SoftTopKBackwardParams {
   double epsilon = 0;
 };
 void soft_top_k_backward_cpu(const SoftTopKBackwardParams& params);
+
+// One launch each, a block a row; F below 2^31. Each enqueues and returns the launch's error, 0 for none.
+namespace device {
+int soft_top_k(const SoftTopKParams& params, CUstream_st* stream);
+int soft_top_k_backward(const SoftTopKBackwardParams& params, CUstream_st* stream);
+}  // namespace device
+namespace emulated {
+int soft_top_k(const SoftTopKParams& params, CUstream_st* stream);
+int soft_top_k_backward(const SoftTopKBackwardParams& params, CUstream_st* stream);
+}  // namespace emulated
+/// Wider rows are walked in memory, not held in registers.
+inline constexpr int64_t kSoftTopKColumnsHeld = 24576;
 
 /// One row solved by sorting, everything in double: the oracle of both paths.
 struct SoftTopKSolution {
