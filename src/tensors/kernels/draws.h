@@ -7,10 +7,12 @@
 
 #include "src/tensors/kernels/loss_rows.h"
 
+struct CUstream_st;  // cudaStream_t points to one
+
 namespace coppice {
 
 struct DrawParams {
-  float* logits = nullptr;  // (C, V): overwritten by e
+  float* logits = nullptr;  // (C, V): on the CPU overwritten by e
   int64_t num_rows = 0;     // C
   int64_t num_vocab = 0;    // V
   int64_t num_draws = 1;    // R
@@ -21,5 +23,14 @@ struct DrawParams {
 };
 /// An id whose e is 0 in float32 (87 tau below the largest logit) is never drawn.
 void draw_ids_cpu(const DrawParams& params);
+
+// One launch, a block a row; V below 2^31. The ids of draw_ids_cpu(), but where a draw lies within rounding of the
+// boundary between two ids. Each enqueues and returns the launch's error, 0 for none.
+namespace device {
+int draw_ids(const DrawParams& params, CUstream_st* stream);
+}
+namespace emulated {
+int draw_ids(const DrawParams& params, CUstream_st* stream);
+}
 
 }  // namespace coppice

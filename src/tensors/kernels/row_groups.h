@@ -9,33 +9,30 @@ namespace coppice::COPPICE_EXECUTION {
 inline constexpr int kGroup = 4;  // values that are moved, and added up in float, together
 using Group = Pack<float, kGroup>;
 
-/// Where the groups of a row lie: each is a pack, or, with kVec = 1, four columns that are num_groups apart.
+/// Where the groups of a row lie. They are moved in packs, or with kVec = 1 value by value.
 template <int kVec>
 struct RowShape {
   int count, num_groups;
   __device__ explicit RowShape(int64_t num_channels)
       : count(static_cast<int>(num_channels)), num_groups((count + kGroup - 1) / kGroup) {}
-  __device__ __forceinline__ int column(int group, int i) const {
-    return kVec == kGroup ? group * kGroup + i : group + i * num_groups;
-  }
   __device__ __forceinline__ Group load(const float* row, int group, float absent) const {
     if constexpr (kVec == kGroup) {
-      return load_pack<kGroup>(row + column(group, 0));
+      return load_pack<kGroup>(row + group * kGroup);
     } else {
       Group values;
       COPPICE_UNROLL
       for (int i = 0; i < kGroup; ++i)
-        values[i] = column(group, i) < count ? load_pack<1>(row + column(group, i))[0] : absent;
+        values[i] = group * kGroup + i < count ? load_pack<1>(row + group * kGroup + i)[0] : absent;
       return values;
     }
   }
   __device__ __forceinline__ void store(float* row, int group, const Group& values) const {
     if constexpr (kVec == kGroup) {
-      store_pack<kGroup>(row + column(group, 0), values);
+      store_pack<kGroup>(row + group * kGroup, values);
     } else {
       COPPICE_UNROLL
       for (int i = 0; i < kGroup; ++i)
-        if (column(group, i) < count) store_pack<1>(row + column(group, i), Pack<float, 1>{{values[i]}});
+        if (group * kGroup + i < count) store_pack<1>(row + group * kGroup + i, Pack<float, 1>{{values[i]}});
     }
   }
 };
@@ -117,6 +114,12 @@ __device__ __forceinline__ float sum_of(const Group& values) {
 /// Whether rows can be moved in packs.
 inline bool in_groups(const void* start, int64_t row_stride) {
   return reinterpret_cast<uintptr_t>(start) % 16 == 0 && row_stride % kGroup == 0;
+}
+
+/// Threads of a block for a row of `columns`: one a group, as far as there are `most`, a multiple of 32.
+inline int threads_for_groups(int64_t columns, int most) {
+  const int64_t a_warp = int64_t{kWarpThreads} * kGroup, threads = (columns + a_warp - 1) / a_warp * kWarpThreads;
+  return static_cast<int>(threads < most ? threads : most);
 }
 
 }  // namespace coppice::COPPICE_EXECUTION

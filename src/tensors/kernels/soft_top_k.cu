@@ -312,12 +312,6 @@ __global__ void __launch_bounds__(kThreads) soft_top_k_backward_kernel(SoftTopKB
   });
 }
 
-/// Threads of a row: one for each group, as far as there are.
-int threads_for_columns(int64_t columns) {
-  const int64_t a_warp = int64_t{kWarpThreads} * kGroup, warps = (columns + a_warp - 1) / a_warp;
-  return static_cast<int>(warps < kThreads / kWarpThreads ? warps * kWarpThreads : kThreads);
-}
-
 }  // namespace
 
 int soft_top_k(const SoftTopKParams& params, CUstream_st* stream) {
@@ -329,7 +323,7 @@ int soft_top_k(const SoftTopKParams& params, CUstream_st* stream) {
   const auto kernel =
       held ? (vectors ? soft_top_k_kernel<HeldRow<kGroup, kGroupsHeld>> : soft_top_k_kernel<HeldRow<1, kGroupsHeld>>)
            : (vectors ? soft_top_k_kernel<StreamedRow<kGroup>> : soft_top_k_kernel<StreamedRow<1>>);
-  return launch(kernel, params.num_rows, threads_for_columns(columns), 0, stream, params);
+  return launch(kernel, params.num_rows, threads_for_groups(columns, kThreads), 0, stream, params);
 }
 
 int soft_top_k_backward(const SoftTopKBackwardParams& params, CUstream_st* stream) {
@@ -342,7 +336,7 @@ int soft_top_k_backward(const SoftTopKBackwardParams& params, CUstream_st* strea
       held ? (vectors ? soft_top_k_backward_kernel<HeldRow<kGroup, kGroupsHeld>>
                       : soft_top_k_backward_kernel<HeldRow<1, kGroupsHeld>>)
            : (vectors ? soft_top_k_backward_kernel<StreamedRow<kGroup>> : soft_top_k_backward_kernel<StreamedRow<1>>);
-  return launch(kernel, params.num_rows, threads_for_columns(columns), 0, stream, params);
+  return launch(kernel, params.num_rows, threads_for_groups(columns, kThreads), 0, stream, params);
 }
 
 }  // namespace coppice::COPPICE_EXECUTION

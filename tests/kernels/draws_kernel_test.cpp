@@ -1,0 +1,187 @@
+#include "src/tensors/kernels/draws.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "tests/executor/outputs.h"
+#include "tests/kernels/every_schedule.h"
+#include "tests/kernels/last_row.h"
+
+using namespace coppice;
+
+namespace {
+
+struct Problem {
+  int64_t num_rows;
+  int64_t num_vocab;
+  int64_t num_draws;
+  double temperature = 1.0;
+  std::function<float(int64_t i)> logit = [](int64_t i) { return 6.0f * number(i, 1); };
+  std::function<double(int64_t i)> number_of = [](int64_t i) {
+    return (double{number(i, 2)} + 1.0) / 2.0 * (1 - 0x1p-30);
+  };
+
+  std::vector<float> logits() const {
+    std::vector<float> logits(static_cast<size_t>(num_rows * num_vocab));
+    for (int64_t i = 0; i < num_rows * num_vocab; ++i) logits[static_cast<size_t>(i)] = logit(i);
+    return logits;
+  }
+  std::vector<double> uniform() const {
+    std::vector<double> uniform(static_cast<size_t>(num_rows * num_draws));
+    for (int64_t i = 0; i < num_rows * num_draws; ++i) uniform[static_cast<size_t>(i)] = number_of(i);
+    return uniform;
+  }
+};
+
+/// The ids, with a sentinel behind them, and the facts.
+template <class Run>
+Outputs draw(const Problem& problem, const Run& run) {
+  std::vector<float> logits = problem.logits();
+  const std::vector<double> uniform = problem.uniform();
+  std::vector<int64_t> id(static_cast<size_t>(problem.num_rows * problem.num_draws) + 1, -7);
+  std::vector<TopFact> fact(static_cast<size_t>(problem.num_rows));
+  run(DrawParams{.logits = logits.data(),
+                 .num_rows = problem.num_rows,
+                 .num_vocab = problem.num_vocab,
+                 .num_draws = problem.num_draws,
+                 .temperature = problem.temperature,
+                 .uniform = uniform.data(),
+                 .id = id.data(),
+                 .fact = fact.data()});
+  Outputs outputs(id.begin(), id.end());
+  for (const TopFact of_row : fact) outputs.push_back(static_cast<float>(of_row));
+  return outputs;
+}
+void run_kernel(const DrawParams& params) { REQUIRE(emulated::draw_ids(params, nullptr) == 0); }
+
+/// The distribution function of a row in double: share of ids up to each.
+std::vector<double> shares_upto(const Problem& problem, int64_t row) {
+  const std::vector<float> logits = problem.logits();
+  const auto begin = logits.begin() + row * problem.num_vocab;
+  const double largest = *std::max_element(begin, begin + problem.num_vocab);
+  std::vector<double> upto;
+  double sum = 0;
+  for (int64_t v = 0; v < problem.num_vocab; ++v)
+    upto.push_back(sum += std::exp((double{begin[v]} - largest) / problem.temperature));
+  for (double& value : upto) value /= sum;
+  return upto;
+}
+
+/// Facts of the rows as the CPU finds them; ids of the distribution function in double.
+Outputs reference(const Problem& problem) {
+  Outputs outputs = draw(problem, draw_ids_cpu);
+  const std::vector<double> uniform = problem.uniform();
+  for (int64_t row = 0; row < problem.num_rows; ++row) {
+    const std::vector<double> upto = shares_upto(problem, row);
+    for (int64_t i = row * problem.num_draws; i < (row + 1) * problem.num_draws; ++i)
+      outputs[static_cast<size_t>(i)] = static_cast<float>(
+          std::upper_bound(upto.begin(), upto.end() - 1, uniform[static_cast<size_t>(i)]) - upto.begin());
+  }
+  return outputs;
+}
+
+}  // namespace
+
+TEST_SUITE("kernel") {
+  TEST_CASE("draw_ids: the first id whose share exceeds the number, with equal bits under every schedule") {
+    for (const Problem& problem : std::initializer_list<Problem>{{1, 1, 3},
+                                                                 {2, 2, 5},
+                                                                 {3, 31, 9},
+                                                                 {2, 127, 9, 0.5},
+                                                                 {2, 128, 9},
+                                                                 {2, 129, 9, 3.0},
+                                                                 {2, 300, 40},
+                                                                 {1, 4097, 33},
+                                                                 {1, 49152, 50},
+                                                                 {1, 50257, 16, 2.0},
+                                                                 {1, 300000, 5}}) {
+      if (kUnderRaceCheck && problem.num_vocab > 300) continue;
+      CAPTURE(problem.num_vocab);
+      check_every_schedule<float>([&] { return draw(problem, run_kernel); }, reference(problem));
+      CHECK(draw(problem, run_kernel) == draw(problem, draw_ids_cpu));
+    }
+  }
+
+  TEST_CASE("draw_ids: only a draw within rounding of a boundary may be another id than in double or on the CPU") {
+    if (kUnderRaceCheck) return;
+    // half of the numbers are boundaries themselves, as exactly as a double tells
+    const Problem plain{2, 1000, 400, 0.7};
+    Problem problem = plain;
+    const std::vector<double> upto[] = {shares_upto(plain, 0), shares_upto(plain, 1)};
+    problem.number_of = [&](int64_t i) {
+      return i % 2 == 0 ? upto[i / 400][static_cast<size_t>(i % 400)] : plain.number_of(i);
+    };
+    const Outputs ids = draw(problem, run_kernel), on_cpu = draw(problem, draw_ids_cpu);
+    int64_t others = 0;
+    for (int64_t i = 0; i < 800; ++i) {
+      const auto at = static_cast<size_t>(i), id = static_cast<size_t>(ids[at]);
+      const std::vector<double>& of_row = upto[i / 400];
+      const double number = problem.number_of(i);
+      CHECK(number >= (id == 0 ? 0.0 : of_row[id - 1]) - 1e-6);
+      CHECK(number < of_row[id] + 1e-6);
+      CHECK(std::fabs(ids[at] - on_cpu[at]) <= 1.0f);
+      if (i % 2 != 0) CHECK(ids[at] == on_cpu[at]);
+      others += ids[at] != on_cpu[at];
+    }
+    CHECK(others <= 400);
+  }
+
+  TEST_CASE("draw_ids: the ends of the range, ids without probability, rows that are not finite") {
+    const auto ends = [](int64_t i) { return i % 2 == 0 ? 0.0 : 1 - 0x1p-53; };
+    // of 600 ids only 130, 131 and 400 have anything, as the CPU counts; id 129 is 88 below the largest
+    const auto sparse = [](int64_t i) {
+      i %= 600;
+      return i == 129 ? -82.0f : i == 130 ? 5.0f : i == 131 ? 6.0f : i == 400 ? -80.0f : -200.0f;
+    };
+    const Outputs ids = draw({2, 600, 2, 1.0, sparse, ends}, run_kernel);
+    CHECK(ids == Outputs{130, 131, 130, 131, -7, 0, 0});
+    CHECK(ids == draw({2, 600, 2, 1.0, sparse, ends}, draw_ids_cpu));
+    // rows that a choice of k ids has left, and all of them
+    const auto set_aside = [](int64_t i) { return i % 300 == 9 ? 3.0f : -std::numeric_limits<float>::max(); };
+    CHECK(draw({1, 300, 2, 1.0, set_aside, ends}, run_kernel) == Outputs{9, 9, -7, 0});
+    for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                              -std::numeric_limits<float>::infinity()}) {
+      const auto broken = [value](int64_t i) { return i == 17 || std::isinf(value) ? value : number(i, 1); };
+      const Outputs drawn = draw({1, 300, 2, 1.0, broken, ends}, run_kernel);
+      for (const size_t i : {0, 1}) CHECK((drawn[i] >= 0.0f && drawn[i] < 300.0f));
+      CHECK(drawn.back() == static_cast<float>(TopFact::not_finite));
+    }
+  }
+
+  TEST_CASE("draw_ids: bytes of a row") {
+    constexpr int64_t kRows = 2, kVocab = kUnderRaceCheck ? 256 : 8192, kDraws = 12;
+    executor::reset_counts();
+    draw({kRows, kVocab, kDraws}, run_kernel);
+    CHECK(executor::counts().launches == 1);
+    CHECK(executor::counts().bytes_loaded == kRows * (4 * kVocab + 512 * kDraws));
+    CHECK(executor::counts().bytes_stored == kRows * 8 * kDraws);
+  }
+
+  TEST_CASE("draw_ids: offsets beyond 32 bits") {
+    if (kUnderRaceCheck) return;
+    constexpr int64_t kRows = 50'000, kVocab = 49'152, kDraws = 3;
+    static_assert(kRows * kVocab > int64_t{1} << 31);
+    const Problem problem{1, kVocab, kDraws};
+    const LastRow<float> logits(kRows, kVocab);
+    const std::vector<float> row = problem.logits();
+    std::copy(row.begin(), row.end(), logits.row());
+    std::vector<double> uniform(kRows * kDraws);
+    const std::vector<double> numbers = problem.uniform();
+    std::copy(numbers.begin(), numbers.end(), uniform.end() - kDraws);
+    std::vector<int64_t> id(kRows * kDraws, -1);
+    executor::run_only_last_block(true);
+    emulated::draw_ids({.logits = logits.data(),
+                        .num_rows = kRows,
+                        .num_vocab = kVocab,
+                        .num_draws = kDraws,
+                        .uniform = uniform.data(),
+                        .id = id.data()},
+                       nullptr);
+    executor::run_only_last_block(false);
+    const Outputs alone = draw(problem, run_kernel);
+    for (size_t i = 0; i < kDraws; ++i) CHECK(static_cast<float>(id[(kRows - 1) * kDraws + i]) == alone[i]);
+    CHECK(id.front() == -1);
+  }
+}
