@@ -220,7 +220,7 @@ __device__ __forceinline__ void solve_in_double(const SoftTopKParams& params, co
 }
 
 template <class Row>
-__global__ void __launch_bounds__(kThreads) soft_top_k_kernel(SoftTopKParams params) {
+__global__ void __launch_bounds__(kThreads, 1) soft_top_k_kernel(SoftTopKParams params) {
   COPPICE_SHARED(int, shared_ints, ReduceScratch<int>::kCount);
   COPPICE_SHARED(float, shared_floats, ReduceScratch<float>::kCount);
   COPPICE_SHARED(double, shared_doubles, ReduceScratch<double>::kCount);
