@@ -46,6 +46,7 @@ __global__ void __launch_bounds__(64) small(const float* in, float* out) {
     else
       value += static_cast<float>(__ballot_sync(~0u, 1));  // fault: two_operations_with_one_mask
   }
+  if (slip == Slip::width_of_twelve) value += __shfl_down_sync(~0u, value, 1, 12);  // fault: width_of_twelve
   if (slip == Slip::waits_for_each_other) {
     if (lane == 0)
       __syncwarp(0x3);  // fault: waits_for_each_other
@@ -102,6 +103,7 @@ __global__ void approximate_functions_kernel(const float* in, float* out, int co
   out[count + i] = fast_exp(in[i]);
   out[2 * count + i] = fast_reciprocal(in[i]);
   out[3 * count + i] = rsqrtf(in[i]);
+  out[4 * count + i] = fast_log2(in[i]);
 }
 
 __global__ void nothing() {}
@@ -126,7 +128,7 @@ int small_kernel(const float* in, float* out, Slip slip, CUstream_st* stream) {
                        Slip::read_past_dynamic_shared, Slip::unwritten_shared, Slip::barrier_in_one_warp,
                        Slip::two_barriers, Slip::lane_gone_before_shuffle, Slip::thread_gone_before_barrier,
                        Slip::mask_without_caller, Slip::read_outside_mask, Slip::two_operations_with_one_mask,
-                       Slip::waits_for_each_other>(in, out, slip, stream);
+                       Slip::width_of_twelve, Slip::waits_for_each_other>(in, out, slip, stream);
 }
 
 int warp_operations(const int* in, int* out, CUstream_st* stream) {

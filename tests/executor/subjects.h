@@ -40,6 +40,7 @@ enum class Slip {
   mask_of_lanes_that_do_not_exist,
   read_outside_mask,
   two_operations_with_one_mask,
+  width_of_twelve,
   waits_for_each_other,
   stack_overflow,
 };
@@ -87,7 +88,7 @@ int small_kernel(const float* in, float* out, Slip slip, CUstream_st* stream);
 int warp_operations(const int* in, int* out, CUstream_st* stream);
 /// out[block * 1024 + thread] = its number in the grid, 3 x 2 x 2 blocks of 4 x 3 x 2 threads.
 int indices(int* out, CUstream_st* stream);
-/// fast_exp2, fast_exp, fast_reciprocal, rsqrtf of in[i], one after the other.
+/// fast_exp2, fast_exp, fast_reciprocal, rsqrtf, fast_log2 of in[i], one after the other.
 int approximate_functions(const float* in, float* out, int count, CUstream_st* stream);
 /// A launch of any extent, of a kernel that does nothing.
 int launch_of(int64_t grid_x, int64_t grid_y, int64_t block_x, int64_t block_z, int64_t shared_bytes,

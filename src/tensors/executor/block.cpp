@@ -233,7 +233,7 @@ void* Launch::shared_array(const void* key, size_t bytes, const Site& at) {
 void Launch::start_threads(int64_t block) {
   const int first_stack = kRaceCheck && block % 2 != 0 ? count_ : 0;
   for (int i = 0; i < count_; ++i)
-    threads_[static_cast<size_t>(i)].context = stacks_.start(first_stack + i, thread_main, this);
+    stacks_.start(threads_[static_cast<size_t>(i)].context, first_stack + i, thread_main, this);
 }
 
 void Launch::run_block(int64_t block) {

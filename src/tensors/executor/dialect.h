@@ -4,6 +4,7 @@
 #pragma once
 
 #include <bit>
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -143,17 +144,20 @@ inline int __clz(int bits) { return std::countl_zero(static_cast<unsigned>(bits)
 inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
 
+/// What .ftz makes of an operand and of a result: a subnormal number is a zero of its sign.
+inline float flushed(float x) { return std::fabs(x) < FLT_MIN ? std::copysign(0.0f, x) : x; }
+
 inline float rsqrtf(float x) { return executor::approximate(static_cast<float>(1.0 / std::sqrt(double{x})), x, 2.0f); }
-inline float fast_exp2(float x) { return executor::approximate(std::exp2(x), x, 2.0f); }
+inline float fast_exp2(float x) { return executor::approximate(flushed(std::exp2(flushed(x))), x, 2.0f); }
 inline float fast_exp(float x) {
   return executor::approximate(std::exp(x), x, 2.0f + std::floor(std::fabs(1.173f * x)));
 }
 inline float fast_log2(float x) {  // 2^-22.6 where x is in (1/2, 2), 2^-22 of the result elsewhere
-  const float exact = std::log2(x);
+  const float exact = std::log2(flushed(x));
   if (x > 0.5f && x < 2.0f) return exact + (executor::approximate(1.0f, x, 1.3f) - 1.0f);
   return executor::approximate(exact, x, 2.0f);
 }
-inline float fast_reciprocal(float x) { return executor::approximate(1.0f / x, x, 1.0f); }
+inline float fast_reciprocal(float x) { return executor::approximate(flushed(1.0f / flushed(x)), x, 1.0f); }
 
 inline void count_load(const void* from, size_t bytes, const Site& at) { executor::count_load(from, bytes, at); }
 inline void count_store(const void* to, size_t bytes, const Site& at) { executor::count_store(to, bytes, at); }

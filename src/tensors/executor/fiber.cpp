@@ -153,22 +153,20 @@ void Stacks::reserve(int count) {
     void* const mapped = ::mmap(nullptr, kPage + kStackBytes, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (mapped == MAP_FAILED) throw std::bad_alloc();
-    ::mprotect(mapped, kPage, PROT_NONE);
+    if (::mprotect(mapped, kPage, PROT_NONE) != 0) throw std::bad_alloc();  // more mappings than the system allows
     stacks_.push_back({.bottom = static_cast<char*>(mapped) + kPage, .race_fiber = make_race_fiber()});
   }
 }
 
-Context Stacks::start(int index, void (*entry)(void*), void* argument) {
+void Stacks::start(Context& context, int index, void (*entry)(void*), void* argument) {
   const Stack& stack = stacks_[static_cast<size_t>(index)];
 #ifdef __SANITIZE_ADDRESS__
   __asan_unpoison_memory_region(stack.bottom, kStackBytes);  // what a fiber that never went on has left
 #endif
-  Context context{};
   context.stack = stack.bottom;
   context.stack_bytes = kStackBytes;
   context.race_fiber = stack.race_fiber;
   prepare(context, stack.bottom + kStackBytes - stagger(index), entry, argument);
-  return context;
 }
 
 }  // namespace coppice::executor

@@ -43,8 +43,9 @@ class Stacks {
  public:
   /// Makes sure that there are `count`; throws std::bad_alloc where the system gives no memory.
   void reserve(int count);
-  /// A context that calls entry(argument) on stack `index`, at its top. entry must not return.
-  Context start(int index, void (*entry)(void*), void* argument);
+  /// Makes `context` call entry(argument) on stack `index`, at its top. entry must not return. The context stays where
+  /// it is: ucontext's points into itself.
+  void start(Context& context, int index, void (*entry)(void*), void* argument);
 
  private:
   struct Stack {

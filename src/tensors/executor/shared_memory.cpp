@@ -49,7 +49,7 @@ void SharedMemory::start_block(size_t dynamic_bytes) {
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (map_ == nullptr ? 0 : MAP_FIXED), -1, 0);
     if (mapped == MAP_FAILED) throw std::bad_alloc();
     map_ = static_cast<std::byte*>(mapped);
-    ::mprotect(map_ + kBytes, kPage, PROT_NONE);
+    if (::mprotect(map_ + kBytes, kPage, PROT_NONE) != 0) throw std::bad_alloc();
     used_ = kStaticPart;
   }
   std::byte* const end = map_ + kBytes;

@@ -72,6 +72,9 @@ std::string Warp::arrive(int lane, Operation operation, unsigned mask, const Lan
   const auto wrong = [&](const std::string& what) {
     return std::string(name_of(operation)) + ": the mask " + hex(mask) + what;
   };
+  if (brought.width < 1 || brought.width > kWarp || !std::has_single_bit(static_cast<unsigned>(brought.width)))
+    return std::string(name_of(operation)) + ": groups of " + std::to_string(brought.width) +
+           " lanes; a width is a power of two, at most 32";
   if ((mask >> lane & 1) == 0) return wrong(" does not name its caller, lane " + std::to_string(lane));
   if (num_lanes_ < kWarp && mask >> num_lanes_ != 0)
     return wrong(" names lanes that do not exist, this warp has " + std::to_string(num_lanes_));
