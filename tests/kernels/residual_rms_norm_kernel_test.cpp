@@ -2,9 +2,12 @@
 
 #include <doctest/doctest.h>
 
-#include "src/tensors/kernels/kernel_costs.h"
+#include <algorithm>
+
 #include "tests/executor/outputs.h"
 #include "tests/kernels/every_schedule.h"
+#include "tests/kernels/last_row.h"
+#include "tests/kernels/table_bytes.h"
 
 using namespace coppice;
 
@@ -131,18 +134,83 @@ TEST_SUITE("kernel") {
 
   TEST_CASE("residual_rms_norm: bytes are those of the table of costs") {
     const Shape shape{2, kUnderRaceCheck ? 256 : 3072, 0, true, false};
-    const auto check = [&](Kernel kernel, const auto& run) {
-      executor::reset_counts();
-      run();
-      const KernelBytes bytes = cost_of(kernel).bytes({.rows = shape.num_tokens, .hidden_size = shape.hidden_size});
-      CHECK(executor::counts().bytes_loaded == bytes.loaded);
-      CHECK(executor::counts().bytes_stored == bytes.stored);
-    };
-    check(Kernel::residual_rms_norm, [&] {
+    const KernelShape costs{.rows = shape.num_tokens, .hidden_size = shape.hidden_size};
+    check_table_bytes(Kernel::residual_rms_norm, costs, [&] {
       forward<Bf16>(shape, [](const auto& params) { emulated::residual_rms_norm<Bf16>(params, nullptr); });
     });
-    check(Kernel::residual_rms_norm_backward, [&] {
+    check_table_bytes(Kernel::residual_rms_norm_backward, costs, [&] {
       backward<Bf16>(shape, [](const auto& params) { emulated::residual_rms_norm_backward<Bf16>(params, nullptr); });
     });
   }
+
+  TEST_CASE("residual_rms_norm: a weight's gradient that is not wanted is not touched") {
+    const Shape shape{3, 64, 0, true, true};
+    const Outputs wanted = backward<float>(
+        shape, [](const auto& params) { emulated::residual_rms_norm_backward<float>(params, nullptr); });
+    Outputs expected = wanted;
+    std::fill(expected.end() - shape.hidden_size, expected.end(), 0.5f);
+    const Outputs unwanted = backward<float>(shape, [](auto params) {
+      params.weight_grad = params.weight_grad_partial = nullptr;
+      REQUIRE(emulated::residual_rms_norm_backward<float>(params, nullptr) == 0);
+    });
+    CHECK(same_bits(unwanted, expected));
+    CHECK_FALSE(same_bits(unwanted, wanted));
+  }
+
+#ifndef COPPICE_RACE_CHECK  // too wide for it
+  TEST_CASE("residual_rms_norm: the last of 800,000 rows of 3072") {
+    constexpr int64_t kRows = 800'000, kSize = 3072;
+    static_assert(kRows * kSize > int64_t{1} << 31);
+    const Shape shape{1, kSize, 0, true, false};
+    const LastRow<Bf16> x(kRows, kSize), delta(kRows, kSize), residual(kRows, kSize), normed(kRows, kSize);
+    std::ranges::copy(matrix<Bf16>(shape, 1), x.row());
+    std::ranges::copy(matrix<Bf16>(shape, 2), delta.row());
+    std::vector<float> rstd(kRows);
+    executor::run_only_last_block(true);
+    const Outputs alone = forward<Bf16>(shape, [&](ResidualRmsNormParams<Bf16> params) {
+      Bf16 *const residual_of_one = params.residual, *const normed_of_one = params.normed;
+      float* const rstd_of_one = params.rstd;
+      params.x = x.data(), params.delta = delta.data(), params.residual = residual.data();
+      params.normed = normed.data(), params.rstd = rstd.data(), params.num_tokens = kRows;
+      REQUIRE(emulated::residual_rms_norm<Bf16>(params, nullptr) == 0);
+      std::copy_n(residual.row(), kSize, residual_of_one);
+      std::copy_n(normed.row(), kSize, normed_of_one);
+      *rstd_of_one = rstd.back();
+    });
+    executor::run_only_last_block(false);
+    CHECK(same_bits(alone, forward<Bf16>(shape, [](const auto& params) {
+                      REQUIRE(emulated::residual_rms_norm<Bf16>(params, nullptr) == 0);
+                    })));
+    CHECK(rstd.front() == 0.0f);
+  }
+
+  TEST_CASE("residual_rms_norm: backward of rows that lie beyond 2^32 elements") {
+    // One row a block: the last block has the last row, and the rows of what is read lie far apart.
+    constexpr int64_t kRows = kResidualRmsNormBlocks, kSize = 64, kStride = int64_t{1} << 24;
+    static_assert((kRows - 1) * kStride > int64_t{1} << 32);
+    const Shape shape{1, kSize, 0, true, false};
+    const LastRow<Bf16> residual(kRows, kStride), normed_grad(kRows, kStride), residual_grad(kRows, kStride);
+    std::ranges::copy(matrix<Bf16>(shape, 1), residual.row());
+    std::ranges::copy(matrix<Bf16>(shape, 4), normed_grad.row());
+    std::ranges::copy(matrix<Bf16>(shape, 5), residual_grad.row());
+    const LastRow<Bf16> x_grad(kRows, kSize);
+    std::vector<float> rstd(kRows, numbers<float>(1, 6)[0]);
+    executor::run_only_last_block(true);
+    const Outputs alone = backward<Bf16>(shape, [&](ResidualRmsNormBackwardParams<Bf16> params) {
+      Bf16* const x_grad_of_one = params.x_grad;
+      params.residual = residual.data(), params.normed_grad = normed_grad.data();
+      params.residual_grad = residual_grad.data(), params.x_grad = x_grad.data(), params.rstd = rstd.data();
+      params.residual_row_stride = params.normed_grad_row_stride = params.residual_grad_row_stride = kStride;
+      params.num_tokens = kRows, params.weight_grad = nullptr;
+      REQUIRE(emulated::residual_rms_norm_backward<Bf16>(params, nullptr) == 0);
+      std::copy_n(x_grad.row(), kSize, x_grad_of_one);
+    });
+    executor::run_only_last_block(false);
+    const Outputs expected = backward<Bf16>(shape, [](auto params) {
+      params.weight_grad = nullptr;
+      REQUIRE(emulated::residual_rms_norm_backward<Bf16>(params, nullptr) == 0);
+    });
+    CHECK(same_bits(alone, expected));
+  }
+#endif
 }

@@ -8,8 +8,9 @@
 //   adamw:   move           m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, u = m / (1-b1^t) / (sqrt(v / (1-b2^t)) + 1e-8);
 //                           theta -= move u + decay theta
 // g is the gradient times clip; move = sched(t) lr multiplier and decay = sched(t) weight_decay of the block. The last
-// phase zeroes the gradient. A piece's sum is double and a function of the piece alone; pieces are added in their order
-// by one function, whoever made their sums: results depend neither on threads nor on owners.
+// phase zeroes the gradient. A piece's sum is double and a function of the piece alone; pieces are added in an order of
+// their own by one function, on the CPU, and one kernel, on a device, whoever made their sums: results depend neither
+// on threads nor on owners.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +33,8 @@ struct OptimizerPiece {
 /// Cuts elements [offset, offset + size) of a unit at its cells and appends them: consecutive pieces of one entry.
 void append_pieces(std::vector<OptimizerPiece>& pieces, int64_t offset, int64_t size, int64_t cell, int64_t entry,
                    int64_t block);
-/// Adds `sums` (by index) of `pieces` in their order, one result an entry: all that add pieces go through here.
+/// Adds `sums` (by index) of `pieces` in their order, one result an entry: all of the CPU that add pieces go through
+/// here.
 struct EntrySum {
   int64_t entry = 0, block = 0;
   double sum = 0;

@@ -1,7 +1,8 @@
 // Residual add and RMSNorm. Forward: one block a row, which it keeps in registers; the sum of squares is that of the
 // residual as it is stored. Backward: kResidualRmsNormBlocks blocks take rows in turn, one reduction a row; the
 // weight's gradient stays in registers over a block's rows and is joined in the order of the blocks by a second launch.
-// Bytes of a row in bf16: forward 8 D + 4, backward 8 D + 4.
+// Bytes of a row in bf16: forward 8 D + 4, and the weight, 4 D, from the cache; backward 8 D. Beside them, a block of
+// the backward: 4 D for the weight, 8 D for the partial row of its gradient, written and read.
 #include "src/tensors/kernels/residual_rms_norm.h"
 
 #include "src/tensors/kernels/add_up_rows.h"
