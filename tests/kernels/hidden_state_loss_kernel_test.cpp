@@ -8,6 +8,7 @@
 #include "tests/executor/outputs.h"
 #include "tests/kernels/every_schedule.h"
 #include "tests/kernels/last_row.h"
+#include "tests/kernels/table_bytes.h"
 
 using namespace coppice;
 
@@ -176,6 +177,21 @@ TEST_SUITE("kernel") {
         CHECK(grad[1] == doctest::Approx(-0.144));
         CHECK(std::vector<float>(grad.begin() + 2, grad.end()) == std::vector<float>{0.0f, 0.0f});
       }
+    }
+  }
+
+  TEST_CASE("hidden_state_loss: bytes are those of the table of costs") {
+    constexpr int64_t kRows = 2, kSize = 256;
+    const std::vector<float> products(3 * kRows, 1.0f);
+    for (const HiddenLoss kind : {HiddenLoss::mse, HiddenLoss::cosine}) {
+      const Problem<Bf16> problem({kind, kRows, kSize, 0, true});
+      const KernelShape shape{.rows = kRows, .hidden_size = kSize};
+      check_table_bytes(kind == HiddenLoss::mse ? Kernel::hidden_state_mse : Kernel::hidden_state_cosine, shape, [&] {
+        forward(problem, [](const auto& params) { emulated::hidden_state_loss(params, nullptr); });
+      });
+      check_table_bytes(Kernel::hidden_state_backward, shape, [&] {
+        backward(problem, products, [](const auto& params) { emulated::hidden_state_loss_backward(params, nullptr); });
+      });
     }
   }
 

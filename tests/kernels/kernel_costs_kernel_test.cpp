@@ -26,14 +26,15 @@ struct Prediction {
   Printed gigabytes, h200_us, h100_us;
 };
 
-constexpr KernelShape kActivations{.rows = 16'384, .hidden_size = 3072, .query_size = 3072, .key_value_size = 1024};
+constexpr KernelShape kActivations{
+    .rows = 16'384, .hidden_size = 3072, .query_size = 3072, .key_value_size = 1024, .head_size = 128};
 
 KernelShape with_ffn(int64_t ffn_size) {
   KernelShape shape = kActivations;
   shape.ffn_size = ffn_size;
   return shape;
 }
-KernelShape logits(int64_t vocab_size) { return {.rows = 8192, .vocab_size = vocab_size}; }
+KernelShape logits(int64_t vocab_size) { return {.rows = 8192, .vocab_size = vocab_size, .ids = 64}; }
 /// One piece per 4096 parameters, which is a cell of models between 2.1e9 and 4.3e9.
 KernelShape optimizer(int64_t parameters) {
   return {.parameters = parameters, .pieces = parameters / 4096, .blocks = 200};
@@ -54,6 +55,7 @@ const std::vector<Prediction> kPredictions = {
     {{Kernel::swiglu_backward_with_hidden}, with_ffn(23'296), {4.63, .01}, {1170, 1}, {1677, 1}},
     {{Kernel::label_mix_rows}, logits(49'152), {1.61, .01}, {441, 1}, {584, 1}},
     {{Kernel::label_mix_rows}, logits(128'256), {4.20, .01}, {1150, 1}, {1523, 1}},
+    {{Kernel::top_k_rows}, logits(49'152), {1.61, .01}, {441, 1}, {584, 1}},
     {{Kernel::kl_rows}, logits(49'152), {2.42, .01}, {661, 1}, {947, 1}},
     {{Kernel::jsd_rows}, logits(49'152), {2.42, .01}, {1022, 1}, {1022, 1}},
     {{Kernel::kl_rows}, logits(128'256), {6.30, .01}, {1725, 1}, {2472, 1}},
@@ -97,7 +99,7 @@ TEST_SUITE("kernel") {
     };
     for (const auto& [kernel, least_us, most_us] :
          {Bounds{Kernel::soft_top_k, 15, 20}, Bounds{Kernel::soft_top_k_backward, 6, 8}}) {
-      CHECK(cost_of(kernel).bytes(shape).of_memory() == 12 * 23'296 * 26);
+      CHECK(cost_of(kernel).bytes(shape).of_memory() == (12 * 23'296 + (kernel == Kernel::soft_top_k ? 4 : 0)) * 26);
       for (const DeviceRates& device : {kH200Rates, kH100Rates}) {
         const double us = 1e6 * predicted_seconds(cost_of(kernel), shape, device);
         CHECK(us >= least_us);
@@ -129,11 +131,20 @@ TEST_SUITE("kernel") {
 
   TEST_CASE("kernel_costs: rows that do not fit into shared memory are read again, from the cache") {
     const Kernel kernel = Kernel::label_mix_rows;
-    CHECK(cost_of(kernel).bytes(logits(116'224)).cached == 0);  // 227 KiB
-    const KernelBytes wide = cost_of(kernel).bytes(logits(116'225));
-    CHECK(wide.cached == 2 * 8192 * int64_t{116'225});
-    CHECK(wide.loaded == 2 * wide.cached);
-    CHECK(cost_of(Kernel::kl_rows).bytes(logits(58'112)).cached == 0);
-    CHECK(cost_of(Kernel::jsd_rows).bytes(logits(58'113)).cached == 8 * 8192 * int64_t{58'113});
+    CHECK(cost_of(kernel).bytes(logits(114'688)).cached == 0);  // 224 KiB
+    const KernelBytes wide = cost_of(kernel).bytes(logits(114'689));
+    CHECK(wide.cached == 2 * 8192 * int64_t{114'689});
+    CHECK(wide.loaded == 2 * wide.cached + 2 * 2 * 8192);
+    CHECK(cost_of(Kernel::top_k_rows).bytes(logits(114'560)).cached == 0);  // 256 bytes less
+    CHECK(cost_of(Kernel::top_k_rows).bytes(logits(114'561)).cached > 0);
+    CHECK(cost_of(Kernel::kl_rows).bytes(logits(57'344)).cached == 0);
+    CHECK(cost_of(Kernel::jsd_rows).bytes(logits(57'345)).cached == 8 * 8192 * int64_t{57'345});
+  }
+
+  TEST_CASE("kernel_costs: every kernel has its row") {
+    for (const KernelCost& cost : kKernelCosts) {
+      REQUIRE(cost.name != nullptr);
+      CHECK(cost.instructions > cost.specials);
+    }
   }
 }

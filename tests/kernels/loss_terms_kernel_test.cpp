@@ -5,6 +5,7 @@
 #include <array>
 
 #include "tests/kernels/every_schedule.h"
+#include "tests/kernels/table_bytes.h"
 
 using namespace coppice;
 
@@ -57,9 +58,6 @@ TEST_SUITE("kernel") {
   }
 
   TEST_CASE("loss_terms: bytes of a row") {
-    executor::reset_counts();
-    add_up(terms_of(100));
-    CHECK(executor::counts().bytes_loaded == 100 * 16 + 48);
-    CHECK(executor::counts().bytes_stored == 48);
+    check_table_bytes(Kernel::add_loss_terms, {.rows = 100}, [] { add_up(terms_of(100)); });
   }
 }

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "src/tensors/kernels/kernel_costs.h"
 #include "tests/kernels/every_schedule.h"
 #include "tests/kernels/optimizer_problem.h"
+#include "tests/kernels/table_bytes.h"
 
 using namespace coppice;
 
@@ -161,23 +161,24 @@ TEST_SUITE("kernel") {
                               .blocks = 2,
                               .element_bytes = master == Master::alone ? 4 : 2};
       REQUIRE(params.num_pieces == shape.pieces);
-      const auto check = [&](int (*run)(const OptimizerKernelParams&, CUstream_st*), const KernelBytes& bytes) {
+      using Phase = int (*)(const OptimizerKernelParams&, CUstream_st*);
+      const auto check = [&](Phase run, Kernel kernel) {
+        check_table_bytes(kernel, shape, [&] { REQUIRE(run(params, nullptr) == 0); });
+      };
+      const bool split = master == Master::split;
+      check(emulated::optimizer_square_sums, Kernel::optimizer_square_sums);
+      check(emulated::optimizer_vote, Kernel::optimizer_vote);
+      check(emulated::adastar_square_sums, Kernel::adastar_square_sums);
+      check(emulated::adastar_inverse_rms, Kernel::adastar_inverse_rms);
+      check(emulated::adastar_move, split ? Kernel::adastar_move_split : Kernel::adastar_move);
+      check(emulated::adamw_move, split ? Kernel::adamw_move_split : Kernel::adamw_move);
+      *params.applied = 0.0;
+      for (const Phase run : {emulated::adastar_square_sums, emulated::adastar_move, emulated::adamw_move}) {
         executor::reset_counts();
         REQUIRE(run(params, nullptr) == 0);
-        CHECK(executor::counts().bytes_loaded == bytes.loaded);
-        CHECK(executor::counts().bytes_stored == bytes.stored);
-      };
-      const auto bytes_of = [&](Kernel kernel) { return cost_of(kernel).bytes(shape); };
-      const bool split = master == Master::split;
-      check(emulated::optimizer_square_sums, bytes_of(Kernel::optimizer_square_sums));
-      check(emulated::optimizer_vote, bytes_of(Kernel::optimizer_vote));
-      check(emulated::adastar_square_sums, bytes_of(Kernel::adastar_square_sums));
-      check(emulated::adastar_inverse_rms, bytes_of(Kernel::adastar_inverse_rms));
-      check(emulated::adastar_move, bytes_of(split ? Kernel::adastar_move_split : Kernel::adastar_move));
-      check(emulated::adamw_move, bytes_of(split ? Kernel::adamw_move_split : Kernel::adamw_move));
-      *params.applied = 0.0;
-      check(emulated::adastar_square_sums, {});
-      check(emulated::adastar_move, {.stored = 4 * shape.parameters});
+        CHECK(executor::counts().bytes_loaded == 0);
+        CHECK(executor::counts().bytes_stored == (run == emulated::adastar_square_sums ? 0 : 4 * shape.parameters));
+      }
     }
   }
 

@@ -8,6 +8,7 @@
 #include "tests/executor/outputs.h"
 #include "tests/kernels/every_schedule.h"
 #include "tests/kernels/last_row.h"
+#include "tests/kernels/table_bytes.h"
 
 using namespace coppice;
 
@@ -220,21 +221,16 @@ TEST_SUITE("kernel") {
   TEST_CASE("soft_top_k: bytes of a row") {
     constexpr int64_t kRows = 2, kSize = kUnderRaceCheck ? 256 : 3072;
     const Problem problem{kRows, kSize, 0, kSize / 3.0, 0.05};
-    executor::reset_counts();
-    forward(problem);
+    const KernelShape shape{.rows = kRows, .ffn_size = kSize};
+    check_table_bytes(Kernel::soft_top_k, shape, [&] { forward(problem); });
     CHECK(executor::counts().launches == 1);
-    CHECK(executor::counts().bytes_loaded == kRows * 4 * kSize);
-    CHECK(executor::counts().bytes_stored == kRows * (8 * kSize + 4));
     executor::reset_counts();
     forward(problem, false);
     CHECK(executor::counts().bytes_loaded == kRows * 4 * kSize);
     CHECK(executor::counts().bytes_stored == kRows * (4 * kSize + 4));
     const std::vector<float> values = numbers<float>(kRows * kSize, 1);
-    executor::reset_counts();
-    backward(problem, values, values);
+    check_table_bytes(Kernel::soft_top_k_backward, shape, [&] { backward(problem, values, values); });
     CHECK(executor::counts().launches == 1);
-    CHECK(executor::counts().bytes_loaded == kRows * 8 * kSize);
-    CHECK(executor::counts().bytes_stored == kRows * 4 * kSize);
   }
 
   TEST_CASE("soft_top_k: offsets beyond 32 bits") {

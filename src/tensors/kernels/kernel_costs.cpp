@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "src/tensors/kernels/loss_terms.h"
 #include "src/tensors/kernels/residual_rms_norm.h"
 
 namespace coppice {
@@ -12,15 +13,19 @@ namespace {
 using Shape = KernelShape;
 using Bytes = KernelBytes;
 
-constexpr int64_t kFloat = 4, kSum = 8;       // bytes of a float, of a sum in double
-constexpr int64_t kSharedBytes = 227 * 1024;  // of a block, at most
-constexpr int64_t kRowsOfMaskPartial = 64;    // of the mask's gradient in the SwiGLU backward
-constexpr int64_t kFloatsOfLossRow = 4;       // row sums of a loss
+constexpr int64_t kFloat = 4, kSum = 8;        // bytes of a float, of a sum in double
+constexpr int64_t kSharedBytes = 227 * 1024;   // of a block, at most
+constexpr int64_t kLossArrayBytes = 3 * 1024;  // that a loss has of them beside its rows
+constexpr int64_t kSwigluRows = 64;            // of a block, and of a partial row of the mask's gradient
+constexpr int64_t kQkNormRopeBlocks = 528;     // of the backward
+constexpr int64_t kDrawTileBytes = 512;        // read again for each draw
+constexpr int64_t kLossTermBytes = sizeof(LossTerms);
 
 int64_t hidden_elements(const Shape& s) { return s.rows * s.hidden_size; }
 int64_t heads_elements(const Shape& s) { return s.rows * (s.query_size + s.key_value_size); }
 int64_t ffn_elements(const Shape& s) { return s.rows * s.ffn_size; }
 int64_t vocab_elements(const Shape& s) { return s.rows * s.vocab_size; }
+int64_t rows(const Shape& s) { return s.rows; }
 int64_t parameters(const Shape& s) { return s.parameters; }
 int64_t pieces(const Shape& s) { return s.pieces; }
 
@@ -39,29 +44,41 @@ Bytes residual_rms_norm_backward(const Shape& s) {
           .cached = rows_of_blocks};
 }
 
-/// q and k in place.
+/// q and k, and of each head a row of the table and the weight, from the cache; q and k again, v is not copied.
 Bytes qk_norm_rope(const Shape& s) {
-  const int64_t heads = s.element_bytes * heads_elements(s);
-  return {.loaded = heads, .stored = heads};
+  const int64_t heads = s.element_bytes * heads_elements(s), table_and_weight = 2 * kFloat * heads_elements(s);
+  return {.loaded = heads + table_and_weight, .stored = heads, .cached = table_and_weight};
 }
 
-/// q and k before the norm, gradients of q, k and v; the packed gradient.
+/// q and k before the norm, gradients of q, k and v, the table; weights once a block; the packed gradient; partial rows
+/// of both weights and their sum. Heads that fit into one block.
 Bytes qk_norm_rope_backward(const Shape& s) {
-  const int64_t heads = s.element_bytes * heads_elements(s), values = s.element_bytes * s.rows * s.key_value_size;
-  return {.loaded = 2 * heads + values, .stored = heads + values};
+  const int64_t heads = s.element_bytes * heads_elements(s), values = s.element_bytes * s.rows * s.key_value_size,
+                table = kFloat * heads_elements(s),
+                weights = kQkNormRopeBlocks * kFloat * (s.query_size + s.key_value_size),
+                sum = 2 * kFloat * s.head_size, partials = kQkNormRopeBlocks * sum;
+  return {.loaded = 2 * heads + values + table + weights + partials,
+          .stored = heads + values + partials + sum,
+          .cached = table + weights};
 }
 
-/// gate, up; hidden.
+/// The mask, or partial rows of its gradient, of all groups of rows.
+int64_t mask_bytes(const Shape& s) {
+  return s.ffn_mask ? (s.rows + kSwigluRows - 1) / kSwigluRows * kFloat * s.ffn_size : 0;
+}
+
+/// gate, up and the mask, from the cache; hidden.
 Bytes swiglu(const Shape& s) {
-  const int64_t activation = s.element_bytes * ffn_elements(s);
-  return {.loaded = 2 * activation, .stored = activation};
+  const int64_t activation = s.element_bytes * ffn_elements(s), mask = mask_bytes(s);
+  return {.loaded = 2 * activation + mask, .stored = activation, .cached = mask};
 }
 
-/// gate, up, hidden's gradient; gradients of gate and up; the mask's gradient in partial rows.
+/// gate, up, hidden's gradient, the mask; gradients of gate and up; the mask's gradient in partial rows and their sum.
 Bytes swiglu_backward(const Shape& s) {
-  const int64_t activation = s.element_bytes * ffn_elements(s),
-                partials = (s.rows + kRowsOfMaskPartial - 1) / kRowsOfMaskPartial * kFloat * s.ffn_size;
-  return {.loaded = 3 * activation + partials, .stored = 2 * activation + partials};
+  const int64_t activation = s.element_bytes * ffn_elements(s), mask = mask_bytes(s), partials = mask;
+  return {.loaded = 3 * activation + mask + partials,
+          .stored = 2 * activation + partials + (s.ffn_mask ? kFloat * s.ffn_size : 0),
+          .cached = mask};
 }
 
 Bytes swiglu_backward_with_hidden(const Shape& s) {
@@ -75,29 +92,65 @@ Bytes embedding(const Shape& s) {
   return {.loaded = activation, .stored = activation};
 }
 
-/// The gradient of each row; the table's of each distinct token, read and written.
+/// The gradient of each row; the table's of each distinct token, read and written, and so the sums of long ones'
+/// pieces.
 Bytes embedding_backward(const Shape& s) {
-  const int64_t table = kFloat * s.distinct_tokens * s.hidden_size;
-  return {.loaded = s.element_bytes * hidden_elements(s) + table, .stored = table};
+  const int64_t sums = kFloat * (s.distinct_tokens + s.long_pieces) * s.hidden_size;
+  return {.loaded = s.element_bytes * hidden_elements(s) + sums, .stored = sums};
 }
 
-/// Rows of logits that are walked `walks` times, from shared memory where they fit; the gradient in the place of one.
-Bytes loss_rows(const Shape& s, int64_t matrices, int64_t walks) {
+/// Rows of `matrices` of logits that are walked `walks` times, from shared memory where they fit behind `ahead` bytes;
+/// the gradient in the place of one. `labels`: logits of a row that are read by themselves.
+Bytes loss_rows(const Shape& s, int64_t matrices, int64_t walks, int64_t labels, int64_t ahead = 0) {
   const int64_t logits = s.element_bytes * vocab_elements(s);
-  const bool held = matrices * s.element_bytes * s.vocab_size <= kSharedBytes;
+  const bool held = ahead + matrices * s.element_bytes * s.vocab_size + kLossArrayBytes <= kSharedBytes;
   const int64_t again = held ? 0 : (walks - 1) * matrices * logits;
-  return {.loaded = matrices * logits + again, .stored = logits + kFloatsOfLossRow * kFloat * s.rows, .cached = again};
+  return {.loaded = matrices * logits + again + labels * s.element_bytes * s.rows,
+          .stored = logits + kLossTermBytes * s.rows,
+          .cached = again};
 }
 
-Bytes label_mix_rows(const Shape& s) { return loss_rows(s, 1, 2); }
-Bytes kl_rows(const Shape& s) { return loss_rows(s, 2, 2); }
-Bytes jsd_rows(const Shape& s) { return loss_rows(s, 2, 3); }
+Bytes label_mix_rows(const Shape& s) { return loss_rows(s, 1, 2, 2); }
+Bytes kl_rows(const Shape& s) { return loss_rows(s, 2, 2, 1); }
+Bytes jsd_rows(const Shape& s) { return loss_rows(s, 2, 3, 1); }
 
-/// fp32 logits; an id and a flag.
+/// The stored ids' logits are set aside, and their gradients written by themselves.
+Bytes top_k_rows(const Shape& s) {
+  Bytes bytes = loss_rows(s, 1, 2, s.ids + 1, (s.ids + 3) / 4 * 16);
+  bytes.stored += 2 * s.ids * s.element_bytes * s.rows;
+  return bytes;
+}
+
+Bytes add_loss_terms(const Shape& s) {
+  return {.loaded = kLossTermBytes * s.rows + kSum * kNumLossTermSums, .stored = kSum * kNumLossTermSums};
+}
+
+/// Student and teacher; the loss of a row, and of cosine three products.
+Bytes hidden_state_mse(const Shape& s) {
+  return {.loaded = 2 * s.element_bytes * hidden_elements(s), .stored = kFloat * s.rows};
+}
+Bytes hidden_state_cosine(const Shape& s) {
+  Bytes bytes = hidden_state_mse(s);
+  bytes.stored += 3 * kFloat * s.rows;
+  return bytes;
+}
+Bytes hidden_state_backward(const Shape& s) {
+  const int64_t activation = s.element_bytes * hidden_elements(s);
+  return {.loaded = 2 * activation, .stored = activation};
+}
+
+/// fp32 logits; an id of 8 bytes.
 Bytes top_1_rows(const Shape& s) { return {.loaded = kFloat * vocab_elements(s), .stored = 2 * kFloat * s.rows}; }
 
+/// fp32 logits, a tile of them again for each draw; ids of 8 bytes.
+Bytes draw_rows(const Shape& s) {
+  const int64_t tiles = kDrawTileBytes * s.ids * s.rows;
+  return {.loaded = kFloat * vocab_elements(s) + tiles, .stored = 2 * kFloat * s.ids * s.rows, .cached = tiles};
+}
+
+/// Rows that are held in registers; the mask, its unsaturated part and a status word.
 Bytes soft_top_k(const Shape& s) {
-  return {.loaded = kFloat * ffn_elements(s), .stored = 2 * kFloat * ffn_elements(s)};
+  return {.loaded = kFloat * ffn_elements(s), .stored = 2 * kFloat * ffn_elements(s) + kFloat * s.rows};
 }
 Bytes soft_top_k_backward(const Shape& s) {
   return {.loaded = 2 * kFloat * ffn_elements(s), .stored = kFloat * ffn_elements(s)};
@@ -131,9 +184,15 @@ const std::array<KernelCost, static_cast<size_t>(Kernel::count)> kKernelCosts = 
     {"embedding", embedding, hidden_elements, 2, 0},
     {"embedding_backward", embedding_backward, hidden_elements, 4, 0},
     {"label_mix_rows", label_mix_rows, vocab_elements, 18.4, 2},
+    {"top_k_rows", top_k_rows, vocab_elements, 22, 2},
     {"kl_rows", kl_rows, vocab_elements, 36, 4},
     {"jsd_rows", jsd_rows, vocab_elements, 60, 8},
+    {"add_loss_terms", add_loss_terms, rows, 20, 0, 5e-6},
+    {"hidden_state_mse", hidden_state_mse, hidden_elements, 6, 0},
+    {"hidden_state_cosine", hidden_state_cosine, hidden_elements, 8, 0},
+    {"hidden_state_backward", hidden_state_backward, hidden_elements, 7, 0},
     {"top_1_rows", top_1_rows, vocab_elements, 4, 0},
+    {"draw_rows", draw_rows, vocab_elements, 12, 1},
     {"soft_top_k", soft_top_k, ffn_elements, 60, 1, 17.5e-6},
     {"soft_top_k_backward", soft_top_k_backward, ffn_elements, 12, 0, 7e-6},
     {"optimizer_square_sums", optimizer_square_sums, parameters, 1.8, 0},

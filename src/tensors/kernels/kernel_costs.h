@@ -11,22 +11,28 @@
 
 namespace coppice {
 
-/// Those that a kernel does not depend on are not looked at.
+/// Those that a kernel does not depend on are not looked at. Rows start at multiples of 16 bytes, none is ignored, and
+/// every gradient that can be asked for is wanted.
 struct KernelShape {
   int64_t rows = 0;             // N: tokens, rows of logits or of scores
   int64_t hidden_size = 0;      // D
   int64_t query_size = 0;       // Dq: heads times head size
   int64_t key_value_size = 0;   // Dkv
+  int64_t head_size = 0;        // K
   int64_t ffn_size = 0;         // F; scores of a row
   int64_t vocab_size = 0;       // V
+  int64_t ids = 0;              // of a row: stored, or drawn
   int64_t distinct_tokens = 0;  // among the rows
+  int64_t long_pieces = 0;      // of tokens that the embedding's backward takes in more than one piece
   int64_t parameters = 0;
   int64_t pieces = 0;     // of the optimizer's sums
   int64_t blocks = 0;     // of the optimizer
   int element_bytes = 2;  // of activations and of the working copy; 4: the master is the working copy
+  bool ffn_mask = true;   // and, backward, its gradient
 };
 
-/// Bytes of a kernel's own loads and stores, its second launch included.
+/// Bytes that a kernel moves by load_pack, store_pack and copy_pack, its second launch included: labels, positions and
+/// other single numbers that are read without them are not among these.
 struct KernelBytes {
   int64_t loaded = 0, stored = 0;
   int64_t cached = 0;  // of those loaded: read again, out of a cache
@@ -42,7 +48,7 @@ struct KernelCost {
   double latency_s = 0;  // of a chain of reductions that no bandwidth shortens
 };
 
-/// Places in kKernelCosts.
+/// Places in kKernelCosts. A teacher's top-k has none: what it moves depends on where the largest logits are.
 enum class Kernel {
   residual_rms_norm,
   residual_rms_norm_backward,
@@ -54,9 +60,15 @@ enum class Kernel {
   embedding,
   embedding_backward,
   label_mix_rows,
-  kl_rows,  // either way round
+  top_k_rows,  // decoupled or not
+  kl_rows,     // either way round
   jsd_rows,
+  add_loss_terms,
+  hidden_state_mse,
+  hidden_state_cosine,
+  hidden_state_backward,  // of either
   top_1_rows,
+  draw_rows,
   soft_top_k,
   soft_top_k_backward,
   optimizer_square_sums,
