@@ -30,6 +30,7 @@ void swiglu_backward_reference(const SwigluBackwardParams<float>& params) {
       float* row = params.gate_up_grad + n * 2 * params.num_channels;
       row[f] = static_cast<float>(h_grad * mask * up * sigmoid * (1.0 + gate * (1.0 - sigmoid)));
       row[params.num_channels + f] = static_cast<float>(h_grad * mask * gate * sigmoid);
+      if (params.h != nullptr) params.h[n * params.num_channels + f] = static_cast<float>(gate * sigmoid * (mask * up));
       mask_grad += h_grad * gate * sigmoid * up;
     }
     if (params.ffn_mask_grad != nullptr) params.ffn_mask_grad[f] = static_cast<float>(mask_grad);
