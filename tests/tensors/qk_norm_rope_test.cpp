@@ -120,24 +120,29 @@ TEST_SUITE("parity") {
 
       Guarded qkv_grad(size), q_grad(head_size), k_grad(head_size), qkv_grad2(size), q_grad2(head_size),
           k_grad2(head_size);
-      QkNormRopeBackwardParams<float> backward{.qkv = qkv.const_data_ptr<float>(),
-                                               .q_weight = q_weight.const_data_ptr<float>(),
-                                               .k_weight = k_weight.const_data_ptr<float>(),
-                                               .position = position.const_data_ptr<int64_t>(),
-                                               .cos = table->cos.data(),
-                                               .sin = table->sin.data(),
-                                               .out_grad = out_grad.const_data_ptr<float>(),
-                                               .qkv_grad = qkv_grad.data(),
-                                               .q_weight_grad = q_grad.data(),
-                                               .k_weight_grad = k_grad.data(),
-                                               .accumulate_weight_grad = false,
-                                               .num_tokens = num_tokens,
-                                               .num_heads = num_heads,
-                                               .num_kv_heads = num_kv_heads,
-                                               .head_size = head_size,
-                                               .qkv_row_stride = qkv.stride(0),
-                                               .out_grad_row_stride = out_grad.stride(0),
-                                               .eps = 1e-6f};
+      QkNormRopeBackwardParams<float> backward{
+          .qkv = qkv.const_data_ptr<float>(),
+          .q_weight = q_weight.const_data_ptr<float>(),
+          .k_weight = k_weight.const_data_ptr<float>(),
+          .position = position.const_data_ptr<int64_t>(),
+          .cos = table->cos.data(),
+          .sin = table->sin.data(),
+          .q_grad = out_grad.const_data_ptr<float>(),
+          .k_grad = out_grad.const_data_ptr<float>() + num_heads * head_size,
+          .v_grad = out_grad.const_data_ptr<float>() + (num_heads + num_kv_heads) * head_size,
+          .qkv_grad = qkv_grad.data(),
+          .q_weight_grad = q_grad.data(),
+          .k_weight_grad = k_grad.data(),
+          .accumulate_weight_grad = false,
+          .num_tokens = num_tokens,
+          .num_heads = num_heads,
+          .num_kv_heads = num_kv_heads,
+          .head_size = head_size,
+          .qkv_row_stride = qkv.stride(0),
+          .q_grad_row_stride = out_grad.stride(0),
+          .k_grad_row_stride = out_grad.stride(0),
+          .v_grad_row_stride = out_grad.stride(0),
+          .eps = 1e-6f};
       qk_norm_rope_backward_cpu(backward);
       backward.qkv_grad = qkv_grad2.data();
       backward.q_weight_grad = q_grad2.data();

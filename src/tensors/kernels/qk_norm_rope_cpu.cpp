@@ -46,12 +46,19 @@ double rstd_of(const float* x, int64_t head_size, double eps) {
   return 1.0 / std::sqrt(square_sum / static_cast<double>(head_size) + eps);
 }
 
+/// The gradient of rotated head `head` of token n, key heads behind the query heads.
+const float* rotated_grad(const QkNormRopeBackwardParams<float>& params, int64_t n, int64_t head) {
+  return head < params.num_heads
+             ? params.q_grad + n * params.q_grad_row_stride + head * params.head_size
+             : params.k_grad + n * params.k_grad_row_stride + (head - params.num_heads) * params.head_size;
+}
+
 }  // namespace
 
 void qk_norm_rope_reference(const QkNormRopeParams<float>& params) {
   const int64_t head_size = params.head_size, half = head_size / 2,
                 num_rotated = params.num_heads + params.num_kv_heads;
-  const int64_t width = (params.num_heads + 2 * params.num_kv_heads) * head_size;
+  const int64_t width = (num_rotated + (params.copies_values ? params.num_kv_heads : 0)) * head_size;
   for (int64_t n = 0; n < params.num_tokens; ++n) {
     const float* cos = params.cos + params.position[n] * half;
     const float* sin = params.sin + params.position[n] * half;
@@ -82,7 +89,7 @@ void qk_norm_rope_backward_reference(const QkNormRopeBackwardParams<float>& para
     const float* cos = params.cos + params.position[n] * half;
     const float* sin = params.sin + params.position[n] * half;
     for (int64_t head = 0; head < num_rotated; ++head) {
-      const float* y_grad = params.out_grad + n * params.out_grad_row_stride + head * head_size;
+      const float* y_grad = rotated_grad(params, n, head);
       float* x_grad = params.qkv_grad + n * width + head * head_size;
       for (int64_t i = 0; i < half; ++i) {
         g[i] = double{y_grad[i]} * cos[i] + double{y_grad[i + half]} * sin[i];
@@ -105,7 +112,7 @@ void qk_norm_rope_backward_reference(const QkNormRopeBackwardParams<float>& para
         x_grad[i] = static_cast<float>(rstd * (g[i] - x[i] * rstd * along / static_cast<double>(head_size)));
     }
     for (int64_t i = num_rotated * head_size; i < width; ++i)
-      params.qkv_grad[n * width + i] = params.out_grad[n * params.out_grad_row_stride + i];
+      params.qkv_grad[n * width + i] = params.v_grad[n * params.v_grad_row_stride + i - num_rotated * head_size];
   }
   for (float* out : {params.q_weight_grad, params.k_weight_grad}) {
     if (out == nullptr) continue;
@@ -183,7 +190,8 @@ template <int64_t kHalf>
 COPPICE_INLINE void rows_of_head_size(const QkNormRopeParams<float>& params, int64_t begin, int64_t end) {
   const int64_t half = kHalf > 0 ? kHalf : params.head_size / 2, head_size = 2 * half,
                 num_rotated = params.num_heads + params.num_kv_heads;
-  const int64_t width = (num_rotated + params.num_kv_heads) * head_size;
+  const int64_t num_values = params.copies_values ? params.num_kv_heads * head_size : 0;
+  const int64_t width = num_rotated * head_size + num_values;
   for (int64_t n = begin; n < end; ++n) {
     const float* cos = params.cos + params.position[n] * half;
     const float* sin = params.sin + params.position[n] * half;
@@ -192,8 +200,7 @@ COPPICE_INLINE void rows_of_head_size(const QkNormRopeParams<float>& params, int
     for (int64_t head = 0; head < num_rotated; ++head)
       rotate_head<kHalf>(x + head * head_size, head < params.num_heads ? params.q_weight : params.k_weight, cos, sin,
                          y + head * head_size, half, params.eps);
-    std::memcpy(y + num_rotated * head_size, x + num_rotated * head_size,
-                sizeof(float) * params.num_kv_heads * head_size);
+    std::memcpy(y + num_rotated * head_size, x + num_rotated * head_size, sizeof(float) * num_values);
   }
 }
 
@@ -206,16 +213,15 @@ COPPICE_INLINE void backward_rows_of_head_size(const QkNormRopeBackwardParams<fl
   for (int64_t n = begin; n < end; ++n) {
     const float* cos = params.cos + params.position[n] * half;
     const float* sin = params.sin + params.position[n] * half;
-    const float* y_grad = params.out_grad + n * params.out_grad_row_stride;
     const float* x = params.qkv == nullptr ? nullptr : params.qkv + n * params.qkv_row_stride;
     float* x_grad = params.qkv_grad + n * width;
     for (int64_t head = 0; head < num_rotated; ++head) {
       const bool is_query = head < params.num_heads;
-      rotate_head_back<kHalf>(y_grad + head * head_size, x == nullptr ? nullptr : x + head * head_size,
+      rotate_head_back<kHalf>(rotated_grad(params, n, head), x == nullptr ? nullptr : x + head * head_size,
                               is_query ? params.q_weight : params.k_weight, cos, sin, x_grad + head * head_size,
                               weight_grad + (is_query ? 0 : head_size), half, params.eps);
     }
-    std::memcpy(x_grad + num_rotated * head_size, y_grad + num_rotated * head_size,
+    std::memcpy(x_grad + num_rotated * head_size, params.v_grad + n * params.v_grad_row_stride,
                 sizeof(float) * params.num_kv_heads * head_size);
   }
 }

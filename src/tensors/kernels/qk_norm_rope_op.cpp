@@ -75,6 +75,7 @@ struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
     const int64_t head_size = out_grad_NP.size(1) / (num_heads + 2 * num_kv_heads);
     const auto table =
         rope_table(span_of(ctx->saved_data["frequencies"].toTensor()), ctx->saved_data["largest_position"].toInt());
+    const float* const out_grad = out_grad_NP.const_data_ptr<float>();
     const at::Tensor qkv_grad_NP = at::empty_like(out_grad_NP, at::MemoryFormat::Contiguous);
     const bool wants_weights = q_weight_K.defined() && (ctx->needs_input_grad(1) || ctx->needs_input_grad(3));
     std::optional<WeightGradient> q_weight_grad, k_weight_grad;
@@ -89,7 +90,9 @@ struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
          .position = position_N.const_data_ptr<int64_t>(),
          .cos = table->cos.data(),
          .sin = table->sin.data(),
-         .out_grad = out_grad_NP.const_data_ptr<float>(),
+         .q_grad = out_grad,
+         .k_grad = out_grad + num_heads * head_size,
+         .v_grad = out_grad + (num_heads + num_kv_heads) * head_size,
          .qkv_grad = qkv_grad_NP.mutable_data_ptr<float>(),
          .q_weight_grad = wants_weights ? q_weight_grad->buffer.mutable_data_ptr<float>() : nullptr,
          .k_weight_grad = wants_weights ? k_weight_grad->buffer.mutable_data_ptr<float>() : nullptr,
@@ -99,7 +102,9 @@ struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
          .num_kv_heads = num_kv_heads,
          .head_size = head_size,
          .qkv_row_stride = qkv_NP.defined() ? qkv_NP.stride(0) : 0,
-         .out_grad_row_stride = out_grad_NP.stride(0),
+         .q_grad_row_stride = out_grad_NP.stride(0),
+         .k_grad_row_stride = out_grad_NP.stride(0),
+         .v_grad_row_stride = out_grad_NP.stride(0),
          .eps = static_cast<float>(ctx->saved_data["eps"].toDouble())});
     variable_list input_grads(11);  // one per argument of forward
     input_grads[0] = qkv_grad_NP;
