@@ -1,12 +1,9 @@
-// Rows of a table by token; backward scatter-adds the incoming rows into the table's gradient. Threads share the
-// columns, not the rows, so every sum runs in token order whatever the number of threads. N = tokens, V = vocabulary, D
-// = hidden size.
+// Embedding: checks and autograd; backward adds the incoming rows to the table's gradient. N = tokens, V = vocabulary,
+// D = hidden size.
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <cstring>
-
+#include "src/tensors/kernels/embedding.h"
 #include "src/tensors/kernels/op_checks.h"
-#include "src/tensors/kernels/parallel_rows.h"
 #include "src/tensors/ops.h"
 
 namespace coppice {
@@ -17,28 +14,21 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 void gather_rows(const at::Tensor& token_N, const at::Tensor& table_VD, const at::Tensor& out_ND) {
-  const int64_t* token = token_N.const_data_ptr<int64_t>();
-  const float* table = table_VD.const_data_ptr<float>();
-  float* out = out_ND.mutable_data_ptr<float>();
-  const int64_t width = table_VD.size(1), table_stride = table_VD.stride(0);
-  parallel_rows(token_N.size(0), threads_for(out_ND.numel()), [&](int64_t begin, int64_t end, int) {
-    for (int64_t n = begin; n < end; ++n)
-      std::memcpy(out + n * width, table + token[n] * table_stride, sizeof(float) * width);
-  });
+  embedding_cpu({.token = token_N.const_data_ptr<int64_t>(),
+                 .table = table_VD.const_data_ptr<float>(),
+                 .out = out_ND.mutable_data_ptr<float>(),
+                 .num_tokens = token_N.size(0),
+                 .hidden_size = table_VD.size(1),
+                 .table_row_stride = table_VD.stride(0)});
 }
 
 void scatter_add_rows(const at::Tensor& token_N, const at::Tensor& grad_ND, const at::Tensor& table_grad_VD) {
-  const int64_t* token = token_N.const_data_ptr<int64_t>();
-  const float* grad = grad_ND.const_data_ptr<float>();
-  float* table_grad = table_grad_VD.mutable_data_ptr<float>();
-  const int64_t width = table_grad_VD.size(1), grad_stride = grad_ND.stride(0);
-  parallel_rows(width, threads_for(grad_ND.numel()), [&](int64_t begin, int64_t end, int) {
-    for (int64_t n = 0; n < token_N.size(0); ++n) {
-      const float* __restrict from = grad + n * grad_stride;
-      float* __restrict to = table_grad + token[n] * width;
-      for (int64_t d = begin; d < end; ++d) to[d] += from[d];
-    }
-  });
+  embedding_backward_cpu({.token = token_N.const_data_ptr<int64_t>(),
+                          .out_grad = grad_ND.const_data_ptr<float>(),
+                          .table_grad = table_grad_VD.mutable_data_ptr<float>(),
+                          .num_tokens = token_N.size(0),
+                          .hidden_size = table_grad_VD.size(1),
+                          .out_grad_row_stride = grad_ND.stride(0)});
 }
 
 struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
