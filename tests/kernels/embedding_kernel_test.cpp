@@ -6,7 +6,8 @@
 
 #include "tests/executor/outputs.h"
 #include "tests/kernels/every_schedule.h"
-#include "tests/kernels/guarded_rows.h"
+#include "tests/kernels/sparse_rows.h"
+#include "tests/kernels/table_bytes.h"
 
 using namespace coppice;
 
@@ -160,15 +161,14 @@ TEST_SUITE("kernel") {
     const auto distinct = static_cast<int64_t>(std::set<int64_t>(tokens.begin(), tokens.end()).size());
     REQUIRE(distinct == 7);
     REQUIRE(order.num_partials == 2);
-    executor::reset_counts();
-    forward<Bf16>(shape, [](const auto& params) { emulated::embedding<Bf16>(params, nullptr); });
-    CHECK(executor::counts().bytes_loaded == kTokens * 2 * kSize);
-    CHECK(executor::counts().bytes_stored == kTokens * 2 * kSize);
-    executor::reset_counts();
-    backward<Bf16>(shape, [](const auto& params) { emulated::embedding_backward<Bf16>(params, nullptr); });
-    CHECK(executor::counts().bytes_loaded ==
-          kTokens * 2 * kSize + distinct * 4 * kSize + order.num_partials * 4 * kSize);
-    CHECK(executor::counts().bytes_stored == distinct * 4 * kSize + order.num_partials * 4 * kSize);
+    const KernelShape costs{
+        .rows = kTokens, .hidden_size = kSize, .distinct_tokens = distinct, .long_pieces = order.num_partials};
+    check_table_bytes(Kernel::embedding, costs, [&] {
+      forward<Bf16>(shape, [](const auto& params) { emulated::embedding<Bf16>(params, nullptr); });
+    });
+    check_table_bytes(Kernel::embedding_backward, costs, [&] {
+      backward<Bf16>(shape, [](const auto& params) { emulated::embedding_backward<Bf16>(params, nullptr); });
+    });
   }
 
   TEST_CASE("embedding: the last of more than 2^31 elements, in the table and in the text") {

@@ -6,7 +6,8 @@
 
 #include "tests/executor/outputs.h"
 #include "tests/kernels/every_schedule.h"
-#include "tests/kernels/guarded_rows.h"
+#include "tests/kernels/sparse_rows.h"
+#include "tests/kernels/table_bytes.h"
 
 using namespace coppice;
 
@@ -227,17 +228,18 @@ TEST_SUITE("kernel") {
       });
     };
     constexpr int64_t kTable = 4 * kRotated, kWeights = 4 * kRotated;  // of a row, of a row or block
-    CHECK(of_forward(true, false) == std::pair(kRows * (2 * kRotated + kTable + kWeights), kRows * 2 * kRotated));
+    const KernelShape shape{
+        .rows = kRows, .query_size = kHeads * kSize, .key_value_size = kKvHeads * kSize, .head_size = kSize};
+    check_table_bytes(Kernel::qk_norm_rope, shape, [&] { of_forward(true, false); });
     CHECK(of_forward(false, false) == std::pair(kRows * (2 * kRotated + kTable), kRows * 2 * kRotated));
     CHECK(of_forward(true, true) ==
           std::pair(kRows * (2 * (kRotated + kValues) + kTable + kWeights), kRows * 2 * (kRotated + kValues)));
-    constexpr int64_t kPartials = kQkNormRopeBlocks * 2 * 4 * kSize, kOfBlocks = kQkNormRopeBlocks * kWeights;
+    constexpr int64_t kOfBlocks = kQkNormRopeBlocks * kWeights;
     CHECK(of_backward(false, true) ==
           std::pair(kRows * (2 * (kRotated + kValues) + kTable), kRows * 2 * (kRotated + kValues)));
     CHECK(of_backward(true, false) ==
           std::pair(kRows * (4 * kRotated + 2 * kValues + kTable) + kOfBlocks, kRows * 2 * (kRotated + kValues)));
-    CHECK(of_backward(true, true) == std::pair(kRows * (4 * kRotated + 2 * kValues + kTable) + kOfBlocks + kPartials,
-                                               kRows * 2 * (kRotated + kValues) + kPartials + 2 * 4 * kSize));
+    check_table_bytes(Kernel::qk_norm_rope_backward, shape, [&] { of_backward(true, true); });
   }
 
   TEST_CASE("qk_norm_rope: the last row of more than 2^31 elements") {

@@ -5,6 +5,7 @@
 #include "tests/executor/outputs.h"
 #include "tests/kernels/every_schedule.h"
 #include "tests/kernels/sparse_rows.h"
+#include "tests/kernels/table_bytes.h"
 
 using namespace coppice;
 
@@ -135,31 +136,21 @@ TEST_SUITE("kernel") {
   }
 
   TEST_CASE("swiglu: bytes of a row, and of the partial rows") {
-    constexpr int64_t kRows = kSwigluRows + 1, kChannels = kUnderRaceCheck ? 64 : 2056, kGroups = 2;
-    const auto bytes_of = [](const auto& run) {
-      executor::reset_counts();
-      run();
-      return std::pair(executor::counts().bytes_loaded, executor::counts().bytes_stored);
+    constexpr int64_t kRows = kSwigluRows + 1, kChannels = kUnderRaceCheck ? 64 : 2056;
+    const auto run_backward = [](bool has_mask, bool wants_h) {
+      backward<Bf16>({kRows, kChannels, 0, has_mask, wants_h},
+                     [](const auto& params) { emulated::swiglu_backward<Bf16>(params, nullptr); });
     };
-    const auto of_backward = [&](bool has_mask, bool wants_h) {
-      return bytes_of([&] {
-        backward<Bf16>({kRows, kChannels, 0, has_mask, wants_h},
-                       [](const auto& params) { emulated::swiglu_backward<Bf16>(params, nullptr); });
-      });
+    const auto run_forward = [](bool has_mask) {
+      forward<Bf16>({kRows, kChannels, 0, has_mask, false},
+                    [](const auto& params) { emulated::swiglu<Bf16>(params, nullptr); });
     };
-    const auto of_forward = [&](bool has_mask) {
-      return bytes_of([&] {
-        forward<Bf16>({kRows, kChannels, 0, has_mask, false},
-                      [](const auto& params) { emulated::swiglu<Bf16>(params, nullptr); });
-      });
-    };
-    constexpr int64_t kMask = 4 * kChannels * kGroups;  // the mask, or a partial row, of each group
-    CHECK(of_forward(false) == std::pair(kRows * 4 * kChannels, kRows * 2 * kChannels));
-    CHECK(of_forward(true) == std::pair(kRows * 4 * kChannels + kMask, kRows * 2 * kChannels));
-    CHECK(of_backward(false, false) == std::pair(kRows * 6 * kChannels, kRows * 4 * kChannels));
-    CHECK(of_backward(false, true) == std::pair(kRows * 6 * kChannels, kRows * 6 * kChannels));
-    CHECK(of_backward(true, true) ==
-          std::pair(kRows * 6 * kChannels + 2 * kMask, kRows * 6 * kChannels + kMask + 4 * kChannels));
+    for (const bool has_mask : {false, true}) {
+      const KernelShape shape{.rows = kRows, .ffn_size = kChannels, .ffn_mask = has_mask};
+      check_table_bytes(Kernel::swiglu, shape, [&] { run_forward(has_mask); });
+      check_table_bytes(Kernel::swiglu_backward, shape, [&] { run_backward(has_mask, false); });
+      check_table_bytes(Kernel::swiglu_backward_with_hidden, shape, [&] { run_backward(has_mask, true); });
+    }
   }
 
   TEST_CASE("swiglu: the last rows of more than 2^32 elements") {

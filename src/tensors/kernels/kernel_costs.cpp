@@ -4,7 +4,9 @@
 #include <functional>
 
 #include "src/tensors/kernels/loss_terms.h"
+#include "src/tensors/kernels/qk_norm_rope.h"
 #include "src/tensors/kernels/residual_rms_norm.h"
+#include "src/tensors/kernels/swiglu.h"
 
 namespace coppice {
 
@@ -16,8 +18,6 @@ using Bytes = KernelBytes;
 constexpr int64_t kFloat = 4, kSum = 8;        // bytes of a float, of a sum in double
 constexpr int64_t kSharedBytes = 227 * 1024;   // of a block, at most
 constexpr int64_t kLossArrayBytes = 3 * 1024;  // that a loss has of them beside its rows
-constexpr int64_t kSwigluRows = 64;            // of a block, and of a partial row of the mask's gradient
-constexpr int64_t kQkNormRopeBlocks = 528;     // of the backward
 constexpr int64_t kDrawTileBytes = 512;        // read again for each draw
 constexpr int64_t kLossTermBytes = sizeof(LossTerms);
 
@@ -63,9 +63,7 @@ Bytes qk_norm_rope_backward(const Shape& s) {
 }
 
 /// The mask, or partial rows of its gradient, of all groups of rows.
-int64_t mask_bytes(const Shape& s) {
-  return s.ffn_mask ? (s.rows + kSwigluRows - 1) / kSwigluRows * kFloat * s.ffn_size : 0;
-}
+int64_t mask_bytes(const Shape& s) { return s.ffn_mask ? swiglu_row_groups(s.rows) * kFloat * s.ffn_size : 0; }
 
 /// gate, up and the mask, from the cache; hidden.
 Bytes swiglu(const Shape& s) {
