@@ -118,8 +118,8 @@ TEST_SUITE("kernel") {
     }
   }
 
+#ifndef COPPICE_RACE_CHECK  // too wide for it
   TEST_CASE("draw_ids: only a draw within rounding of a boundary may be another id than on the CPU") {
-    if (kUnderRaceCheck) return;
     // half of the numbers are boundaries themselves, as exactly as a double tells
     const Problem plain{2, 1000, 400, 0.7};
     Problem problem = plain;
@@ -135,6 +135,7 @@ TEST_SUITE("kernel") {
     for (size_t i = 0; i < 800; ++i) others += ids[i] != on_cpu[i];
     CHECK(others <= near);
   }
+#endif
 
   TEST_CASE("draw_ids: the ends of the range, ids without probability, rows that are not finite") {
     const auto ends = [](int64_t i) { return i % 2 == 0 ? 0.0 : 1 - 0x1p-53; };
@@ -166,8 +167,8 @@ TEST_SUITE("kernel") {
     CHECK(executor::counts().launches == 1);
   }
 
+#ifndef COPPICE_RACE_CHECK  // too wide for it
   TEST_CASE("draw_ids: offsets beyond 32 bits") {
-    if (kUnderRaceCheck) return;
     constexpr int64_t kRows = 50'000, kVocab = 49'152, kDraws = 3;
     static_assert(kRows * kVocab > int64_t{1} << 31);
     const Problem problem{1, kVocab, kDraws};
@@ -191,4 +192,5 @@ TEST_SUITE("kernel") {
     for (size_t i = 0; i < kDraws; ++i) CHECK(static_cast<float>(id[(kRows - 1) * kDraws + i]) == alone[i]);
     CHECK(id.front() == -1);
   }
+#endif
 }

@@ -218,8 +218,8 @@ TEST_SUITE("kernel") {
       }
   }
 
+#ifndef COPPICE_RACE_CHECK  // too wide for it
   TEST_CASE("hidden_state_loss: offsets beyond 32 bits") {
-    if (kUnderRaceCheck) return;
     constexpr int64_t kRows = 800'000, kSize = 3072;
     static_assert(kRows * kSize > int64_t{1} << 31);
     const LastRow<Bf16> student(kRows, kSize), teacher(kRows, kSize), grad(kRows, kSize);
@@ -263,4 +263,5 @@ TEST_SUITE("kernel") {
     });
     for (size_t d = 0; d < kSize; ++d) REQUIRE(to_float(grad.row()[d]) == alone_grad[d]);
   }
+#endif
 }

@@ -240,8 +240,8 @@ TEST_SUITE("kernel") {
     CHECK(executor::counts().launches == 1);
   }
 
+#ifndef COPPICE_RACE_CHECK  // too wide for it
   TEST_CASE("top_k: offsets beyond 32 bits") {
-    if (kUnderRaceCheck) return;
     constexpr int64_t kRows = 50'000, kVocab = 49'152, kIds = 4;
     static_assert(kRows * kVocab > int64_t{1} << 31);
     const Problem problem{1, kVocab, kIds};
@@ -273,4 +273,5 @@ TEST_SUITE("kernel") {
     CHECK(static_cast<float>(top_1.back()) == alone[0]);
     CHECK(top_1.front() == -1);
   }
+#endif
 }
