@@ -171,8 +171,8 @@ TEST_SUITE("kernel") {
     });
   }
 
+#ifndef COPPICE_RACE_CHECK  // too wide for it
   TEST_CASE("embedding: the last of more than 2^31 elements, in the table and in the text") {
-    if (kUnderRaceCheck) return;
     constexpr int64_t kTokens = 1'000'000, kVocab = 1'000'000, kSize = 3072;
     static_assert(kTokens * kSize > int64_t{1} << 31);
     std::vector<int64_t> tokens(kTokens);
@@ -212,4 +212,5 @@ TEST_SUITE("kernel") {
     CHECK(same_bits(left, expected));
     CHECK(same_bits(table_grad.read((kVocab - 1) * kSize, kSize), expected));
   }
+#endif
 }
