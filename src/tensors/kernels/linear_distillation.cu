@@ -218,14 +218,14 @@ __global__ void __launch_bounds__(kMostWalkThreads) distillation_kernel(Distilla
     COPPICE_UNROLL
     for (int i = 0; i < kVec; ++i) gradient[i] = derivative<kLoss>(z[i], u[i], factors);
     take_off(gradient, v, static_cast<int>(true_label), scale * (1.0f - weight));
-    store_rounded<kVec>(row + v, gradient);
+    store_floats(row + v, gradient);
   });
 }
 
 template <class T, DistillationLoss kLoss>
 int launch_distillation(const DistillationParams<T>& params, CUstream_st* stream) {
   const bool aligned =
-      rows_are_aligned(params.logits, params.num_vocab) && rows_are_aligned(params.teacher_logits, params.num_vocab);
+      starts_at_packs(params.logits, params.num_vocab) && starts_at_packs(params.teacher_logits, params.num_vocab);
   return launch_walk<T>(params.num_vocab, 2, aligned, params.write_gradient || kLoss == DistillationLoss::jsd, 0,
                         [&]<int kVec, bool kKeep>(int threads, int64_t shared_bytes) {
                           return launch(distillation_kernel<T, kLoss, kVec, kKeep>, params.num_rows, threads,

@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kMostWalkThreads) mixed_cross_entropy_kernel(M
     for (int i = 0; i < kVec; ++i) gradient[i] = factor * fast_exp2(fmaf(gradient[i], kLog2E, -all.largest));
     take_off(gradient, v, true_column, true_share);
     take_off(gradient, v, teacher_column, teacher_share);
-    store_rounded<kVec>(row + v, gradient);
+    store_floats(row + v, gradient);
   };
   if constexpr (kKeep)
     walk_columns<kVec>(columns, [&](int v) { differentiate(v, load_shared<kVec>(kept + v)); });
@@ -82,8 +82,8 @@ __global__ void __launch_bounds__(kMostWalkThreads) mixed_cross_entropy_kernel(M
 template <class T>
 int mixed_cross_entropy(const MixedCrossEntropyParams<T>& params, CUstream_st* stream) {
   if (params.num_rows == 0) return 0;
-  return launch_walk<T>(params.num_vocab, 1, rows_are_aligned(params.logits, params.num_vocab), params.write_gradient,
-                        0, [&]<int kVec, bool kKeep>(int threads, int64_t shared_bytes) {
+  return launch_walk<T>(params.num_vocab, 1, starts_at_packs(params.logits, params.num_vocab), params.write_gradient, 0,
+                        [&]<int kVec, bool kKeep>(int threads, int64_t shared_bytes) {
                           return launch(mixed_cross_entropy_kernel<T, kVec, kKeep>, params.num_rows, threads,
                                         shared_bytes, stream, params);
                         });

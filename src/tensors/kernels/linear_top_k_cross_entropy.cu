@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kMostWalkThreads, 1) top_k_kernel(TopKCrossEnt
                              : (of_plain + of_rest) * e;
     }
     take_off(gradient, v, true_column, true_share);
-    store_rounded<kVec>(row + v, gradient);
+    store_floats(row + v, gradient);
   };
   if constexpr (kKeep)
     walk_columns<kVec>(columns, [&](int v) { differentiate(v, load_shared<kVec>(kept + v)); });
@@ -187,7 +187,7 @@ template <bool kDecoupled, class T>
 int launch_top_k(const TopKCrossEntropyParams<T>& params, CUstream_st* stream) {
   if (params.num_rows == 0) return 0;
   const int64_t bytes_of_entries = (params.k + 3) / 4 * 16;
-  return launch_walk<T>(params.num_vocab, 1, rows_are_aligned(params.logits, params.num_vocab), params.write_gradient,
+  return launch_walk<T>(params.num_vocab, 1, starts_at_packs(params.logits, params.num_vocab), params.write_gradient,
                         bytes_of_entries, [&]<int kVec, bool kKeep>(int threads, int64_t shared_bytes) {
                           return launch(top_k_kernel<T, kDecoupled, kVec, kKeep>, params.num_rows, threads,
                                         shared_bytes, stream, params);

@@ -8,7 +8,7 @@
 #include <climits>
 #include <cmath>
 
-#include "src/tensors/kernels/cuda_dialect.h"
+#include "src/tensors/kernels/float_packs.h"
 
 namespace coppice::COPPICE_EXECUTION {
 
@@ -59,25 +59,8 @@ __device__ __forceinline__ void walk_columns(int columns, const Body& body) {
 }
 
 template <int kVec, class T>
-__device__ __forceinline__ Pack<float, kVec> floats_of(const Pack<T, kVec>& pack) {
-  Pack<float, kVec> floats;
-  COPPICE_UNROLL
-  for (int i = 0; i < kVec; ++i) floats[i] = to_float(pack[i]);
-  return floats;
-}
-
-/// to[0..kVec) = floats, in global memory.
-template <int kVec, class T>
-__device__ __forceinline__ void store_rounded(T* to, const Pack<float, kVec>& floats) {
-  Pack<T, kVec> pack;
-  COPPICE_UNROLL
-  for (int i = 0; i < kVec; ++i) pack[i] = from_float<T>(floats[i]);
-  store_pack<kVec>(to, pack);
-}
-
-template <int kVec, class T>
 __device__ __forceinline__ void store_zeros(T* row, int columns) {
-  walk_columns<kVec>(columns, [&](int v) { store_rounded<kVec>(row + v, Pack<float, kVec>{}); });
+  walk_columns<kVec>(columns, [&](int v) { store_floats(row + v, Pack<float, kVec>{}); });
 }
 
 /// Takes `share` off the pack's entry of `column`, where it has it.
@@ -174,12 +157,6 @@ int launch_walk(int64_t columns, int rows, bool aligned, bool keep, int64_t ahea
   if (keep && ahead + bytes + kArrayBytes <= most_shared_bytes())
     return launch_with.template operator()<kVec, true>(threads(kVec), ahead + bytes);
   return launch_with.template operator()<kVec, false>(threads(kVec), ahead);
-}
-
-/// Whether every row of a contiguous (rows, columns) matrix can be moved in packs of 16 bytes.
-template <class T>
-bool rows_are_aligned(const T* start, int64_t columns) {
-  return reinterpret_cast<uintptr_t>(start) % 16 == 0 && columns * static_cast<int64_t>(sizeof(T)) % 16 == 0;
 }
 
 }  // namespace coppice::COPPICE_EXECUTION

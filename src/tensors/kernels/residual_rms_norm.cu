@@ -6,7 +6,7 @@
 #include "src/tensors/kernels/residual_rms_norm.h"
 
 #include "src/tensors/kernels/add_up_rows.h"
-#include "src/tensors/kernels/cuda_dialect.h"
+#include "src/tensors/kernels/float_packs.h"
 
 namespace coppice::COPPICE_EXECUTION {
 namespace {
@@ -29,24 +29,6 @@ struct Columns {
   __device__ __forceinline__ bool has(int slot) const { return at(slot) < count; }
 };
 
-template <class T, int kVec>
-__device__ __forceinline__ Pack<float, kVec> load_floats(const T* from, bool there) {
-  Pack<float, kVec> floats{};
-  if (!there) return floats;
-  const auto pack = load_pack<kVec>(from);
-  COPPICE_UNROLL
-  for (int i = 0; i < kVec; ++i) floats[i] = to_float(pack[i]);
-  return floats;
-}
-
-template <class T, int kVec>
-__device__ __forceinline__ void store_floats(T* to, const Pack<float, kVec>& floats) {
-  Pack<T, kVec> pack;
-  COPPICE_UNROLL
-  for (int i = 0; i < kVec; ++i) pack[i] = from_float<T>(floats[i]);
-  store_pack<kVec>(to, pack);
-}
-
 template <class T, int kVec, int kSlots>
 __global__ void __launch_bounds__(kMostThreads<kSlots>) residual_rms_norm_kernel(ResidualRmsNormParams<T> params) {
   COPPICE_SHARED(float, shared, ReduceScratch<float>::kCount);
@@ -59,9 +41,9 @@ __global__ void __launch_bounds__(kMostThreads<kSlots>) residual_rms_norm_kernel
   COPPICE_UNROLL
   for (int slot = 0; slot < kSlots; ++slot) {
     const int column = columns.at(slot);
-    residual[slot] = load_floats<T, kVec>(x + column, columns.has(slot));
+    residual[slot] = load_floats<kVec>(x, column, columns.has(slot));
     if (params.delta != nullptr && columns.has(slot)) {
-      const auto delta = load_floats<T, kVec>(params.delta + n * params.delta_row_stride + column, true);
+      const auto delta = load_floats<kVec>(params.delta + n * params.delta_row_stride + column);
       Pack<T, kVec> stored;
       COPPICE_UNROLL
       for (int i = 0; i < kVec; ++i) {
@@ -78,10 +60,10 @@ __global__ void __launch_bounds__(kMostThreads<kSlots>) residual_rms_norm_kernel
   COPPICE_UNROLL
   for (int slot = 0; slot < kSlots; ++slot) {
     if (!columns.has(slot)) continue;
-    auto normed = load_floats<float, kVec>(params.weight + columns.at(slot), true);
+    auto normed = load_floats<kVec>(params.weight + columns.at(slot));
     COPPICE_UNROLL
     for (int i = 0; i < kVec; ++i) normed[i] *= residual[slot][i] * rstd;
-    store_floats<T, kVec>(params.normed + n * params.hidden_size + columns.at(slot), normed);
+    store_floats(params.normed + n * params.hidden_size + columns.at(slot), normed);
   }
   if (threadIdx.x == 0) store_pack<1>(params.rstd + n, Pack<float, 1>{{rstd}});
 }
@@ -98,7 +80,7 @@ __global__ void __launch_bounds__(kMostThreads<kSlots>)
   Pack<float, kVec> weight[kHolds ? kSlots : 1], xhat[kHolds ? kSlots : 1], grad[kHolds ? kSlots : 1];
   Pack<float, kVec> weight_grad[kSlots]{};
   const auto load_weight = [&](int slot, int to) {
-    weight[to] = load_floats<float, kVec>(params.weight + columns.at(slot), columns.has(slot));
+    weight[to] = load_floats<kVec>(params.weight, columns.at(slot), columns.has(slot));
   };
   COPPICE_UNROLL
   for (int slot = 0; kHolds && slot < kSlots; ++slot) load_weight(slot, slot);
@@ -106,9 +88,8 @@ __global__ void __launch_bounds__(kMostThreads<kSlots>)
     const float rstd = params.rstd[n];
     const auto load_row = [&](int slot, int to) {
       const int64_t column = columns.at(slot);
-      xhat[to] = load_floats<T, kVec>(params.residual + n * params.residual_row_stride + column, columns.has(slot));
-      grad[to] =
-          load_floats<T, kVec>(params.normed_grad + n * params.normed_grad_row_stride + column, columns.has(slot));
+      xhat[to] = load_floats<kVec>(params.residual, n * params.residual_row_stride + column, columns.has(slot));
+      grad[to] = load_floats<kVec>(params.normed_grad, n * params.normed_grad_row_stride + column, columns.has(slot));
       COPPICE_UNROLL
       for (int i = 0; i < kVec; ++i) xhat[to][i] *= rstd;
       if constexpr (!kHolds) load_weight(slot, to);
@@ -133,23 +114,23 @@ __global__ void __launch_bounds__(kMostThreads<kSlots>)
       if constexpr (!kHolds) load_row(slot, held);
       Pack<float, kVec> x_grad{};
       if (params.residual_grad != nullptr)
-        x_grad =
-            load_floats<T, kVec>(params.residual_grad + n * params.residual_grad_row_stride + columns.at(slot), true);
+        x_grad = load_floats<kVec>(params.residual_grad + n * params.residual_grad_row_stride + columns.at(slot));
       COPPICE_UNROLL
       for (int i = 0; i < kVec; ++i) x_grad[i] += rstd * (grad[held][i] * weight[held][i] - xhat[held][i] * pull);
-      store_floats<T, kVec>(params.x_grad + n * params.hidden_size + columns.at(slot), x_grad);
+      store_floats(params.x_grad + n * params.hidden_size + columns.at(slot), x_grad);
     }
   }
   if (params.weight_grad == nullptr) return;
   COPPICE_UNROLL
   for (int slot = 0; slot < kSlots; ++slot)
     if (columns.has(slot))
-      store_floats<float, kVec>(params.weight_grad_partial + blockIdx.x * params.hidden_size + columns.at(slot),
-                                weight_grad[slot]);
+      store_floats(params.weight_grad_partial + blockIdx.x * params.hidden_size + columns.at(slot), weight_grad[slot]);
 }
 
-bool packs(const void* start, int64_t row_stride, int vec, int64_t element_bytes) {
-  return reinterpret_cast<uintptr_t>(start) % 16 == 0 && row_stride * element_bytes % 16 == 0 && row_stride % vec == 0;
+/// Whether threads can take the rows in packs of 8.
+template <class T>
+bool packs(const T* rows, int64_t row_stride) {
+  return row_stride % 8 == 0 && starts_at_packs(rows, row_stride);
 }
 
 /// Threads for `columns` in packs of `vec`, at most `slots` of them a thread.
@@ -170,11 +151,10 @@ int choose(int64_t columns, bool vectors, const LaunchWith& launch_with) {
 template <class T>
 int residual_rms_norm(const ResidualRmsNormParams<T>& params, CUstream_st* stream) {
   if (params.num_tokens == 0) return 0;
-  const int64_t columns = params.hidden_size, bytes = sizeof(T);
-  const bool vectors = packs(params.x, params.x_row_stride, 8, bytes) && packs(params.normed, columns, 8, bytes) &&
-                       packs(params.weight, 0, 8, 4) &&
-                       (params.delta == nullptr || (packs(params.delta, params.delta_row_stride, 8, bytes) &&
-                                                    packs(params.residual, columns, 8, bytes)));
+  const int64_t columns = params.hidden_size;
+  const bool vectors =
+      packs(params.x, params.x_row_stride) && packs(params.normed, columns) && packs(params.weight, 0) &&
+      (params.delta == nullptr || (packs(params.delta, params.delta_row_stride) && packs(params.residual, columns)));
   return choose(columns, vectors, [&]<int kVec, int kSlots>() {
     return launch(residual_rms_norm_kernel<T, kVec, kSlots>, params.num_tokens,
                   threads_for_columns(columns, kVec, kSlots), 0, stream, params);
@@ -183,12 +163,11 @@ int residual_rms_norm(const ResidualRmsNormParams<T>& params, CUstream_st* strea
 
 template <class T>
 int residual_rms_norm_backward(const ResidualRmsNormBackwardParams<T>& params, CUstream_st* stream) {
-  const int64_t columns = params.hidden_size, bytes = sizeof(T);
-  const bool vectors = packs(params.residual, params.residual_row_stride, 8, bytes) &&
-                       packs(params.normed_grad, params.normed_grad_row_stride, 8, bytes) &&
-                       packs(params.x_grad, columns, 8, bytes) &&
-                       packs(params.residual_grad, params.residual_grad_row_stride, 8, bytes) &&
-                       packs(params.weight, 0, 8, 4) && packs(params.weight_grad_partial, columns, 8, 4);
+  const int64_t columns = params.hidden_size;
+  const bool vectors = packs(params.residual, params.residual_row_stride) &&
+                       packs(params.normed_grad, params.normed_grad_row_stride) && packs(params.x_grad, columns) &&
+                       packs(params.residual_grad, params.residual_grad_row_stride) && packs(params.weight, 0) &&
+                       packs(params.weight_grad_partial, columns);
   const int error = choose(columns, vectors, [&]<int kVec, int kSlots>() {
     return launch(residual_rms_norm_backward_kernel<T, kVec, kSlots>, kResidualRmsNormBlocks,
                   threads_for_columns(columns, kVec, kSlots), 0, stream, params);
