@@ -81,17 +81,10 @@ void check_shape(const Shape& shape) {
   CAPTURE(shape.num_tokens);
   CAPTURE(shape.hidden_size);
   CAPTURE(shape.padding);
-  check_every_schedule<T>(
-      [&] {
-        return forward<T>(shape, [](const auto& params) { REQUIRE(emulated::embedding<T>(params, nullptr) == 0); });
-      },
-      forward<float>(shape, [](const auto& params) { embedding_reference(params); }));
-  check_every_schedule<T>(
-      [&] {
-        return backward<T>(shape,
-                           [](const auto& params) { REQUIRE(emulated::embedding_backward<T>(params, nullptr) == 0); });
-      },
-      backward<float>(shape, [](const auto& params) { embedding_backward_reference(params); }));
+  check_every_schedule<T>([&]<class Element>(const auto& run) { return forward<Element>(shape, run); },
+                          emulated::embedding<T>, embedding_reference);
+  check_every_schedule<T>([&]<class Element>(const auto& run) { return backward<Element>(shape, run); },
+                          emulated::embedding_backward<T>, embedding_backward_reference);
 }
 
 }  // namespace

@@ -37,4 +37,13 @@ void check_every_schedule(const std::function<Outputs()>& run, const Outputs& re
   executor::set_schedule({});
 }
 
+/// The same of a kernel and its reference: outputs_of<T>(run) hands `run` parameters of T, the same numbers for every
+/// T, and returns what it leaves. The kernel is asked for T, the reference for float.
+template <class T, class OutputsOf, class Kernel, class Reference>
+void check_every_schedule(const OutputsOf& outputs_of, const Kernel& kernel, const Reference& reference) {
+  const auto run = [&](const auto& params) { REQUIRE(kernel(params, nullptr) == 0); };
+  check_every_schedule<T>([&] { return outputs_of.template operator()<T>(run); },
+                          outputs_of.template operator()<float>(reference));
+}
+
 }  // namespace coppice

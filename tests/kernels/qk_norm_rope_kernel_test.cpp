@@ -140,17 +140,10 @@ void check_shape(const Shape& shape) {
   CAPTURE(shape.num_heads);
   CAPTURE(shape.head_size);
   CAPTURE(shape.padding);
-  check_every_schedule<T>(
-      [&] {
-        return forward<T>(shape, [](const auto& params) { REQUIRE(emulated::qk_norm_rope<T>(params, nullptr) == 0); });
-      },
-      forward<float>(shape, [](const auto& params) { qk_norm_rope_reference(params); }));
-  check_every_schedule<T>(
-      [&] {
-        return backward<T>(
-            shape, [](const auto& params) { REQUIRE(emulated::qk_norm_rope_backward<T>(params, nullptr) == 0); });
-      },
-      backward<float>(shape, [](const auto& params) { qk_norm_rope_backward_reference(params); }));
+  check_every_schedule<T>([&]<class Element>(const auto& run) { return forward<Element>(shape, run); },
+                          emulated::qk_norm_rope<T>, qk_norm_rope_reference);
+  check_every_schedule<T>([&]<class Element>(const auto& run) { return backward<Element>(shape, run); },
+                          emulated::qk_norm_rope_backward<T>, qk_norm_rope_backward_reference);
 }
 
 }  // namespace

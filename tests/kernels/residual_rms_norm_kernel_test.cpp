@@ -101,15 +101,10 @@ void check_shape(const Shape& shape) {
   CAPTURE(shape.num_tokens);
   CAPTURE(shape.hidden_size);
   CAPTURE(shape.padding);
-  const auto kernel = [](const auto& params) { REQUIRE(emulated::residual_rms_norm<T>(params, nullptr) == 0); };
-  check_every_schedule<T>([&] { return forward<T>(shape, kernel); },
-                          forward<float>(shape, [](const auto& params) { residual_rms_norm_reference(params); }));
-  const auto backward_kernel = [](const auto& params) {
-    REQUIRE(emulated::residual_rms_norm_backward<T>(params, nullptr) == 0);
-  };
-  check_every_schedule<T>(
-      [&] { return backward<T>(shape, backward_kernel); },
-      backward<float>(shape, [](const auto& params) { residual_rms_norm_backward_reference(params); }));
+  check_every_schedule<T>([&]<class Element>(const auto& run) { return forward<Element>(shape, run); },
+                          emulated::residual_rms_norm<T>, residual_rms_norm_reference);
+  check_every_schedule<T>([&]<class Element>(const auto& run) { return backward<Element>(shape, run); },
+                          emulated::residual_rms_norm_backward<T>, residual_rms_norm_backward_reference);
 }
 
 }  // namespace

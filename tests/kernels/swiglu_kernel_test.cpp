@@ -70,15 +70,10 @@ void check_shape(const Shape& shape) {
   CAPTURE(shape.num_tokens);
   CAPTURE(shape.num_channels);
   CAPTURE(shape.padding);
-  check_every_schedule<T>(
-      [&] { return forward<T>(shape, [](const auto& params) { REQUIRE(emulated::swiglu<T>(params, nullptr) == 0); }); },
-      forward<float>(shape, [](const auto& params) { swiglu_reference(params); }));
-  check_every_schedule<T>(
-      [&] {
-        return backward<T>(shape,
-                           [](const auto& params) { REQUIRE(emulated::swiglu_backward<T>(params, nullptr) == 0); });
-      },
-      backward<float>(shape, [](const auto& params) { swiglu_backward_reference(params); }));
+  check_every_schedule<T>([&]<class Element>(const auto& run) { return forward<Element>(shape, run); },
+                          emulated::swiglu<T>, swiglu_reference);
+  check_every_schedule<T>([&]<class Element>(const auto& run) { return backward<Element>(shape, run); },
+                          emulated::swiglu_backward<T>, swiglu_backward_reference);
 }
 
 }  // namespace
