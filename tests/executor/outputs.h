@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <type_traits>
 #include <vector>
@@ -23,6 +24,15 @@ inline float number(int64_t i, uint32_t stream) {
   z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
   z ^= z >> 29;
   return static_cast<float>(static_cast<int32_t>(z >> 32)) * 0x1p-31f;
+}
+
+/// value_of(0), value_of(1), ...
+template <class T>
+std::vector<T> values_of(int64_t count, const std::function<T(int64_t)>& value_of) {
+  std::vector<T> values;
+  values.reserve(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) values.push_back(value_of(i));
+  return values;
 }
 
 template <class T>

@@ -24,16 +24,8 @@ struct Problem {
     return (double{number(i, 2)} + 1.0) / 2.0 * (1 - 0x1p-30);
   };
 
-  std::vector<float> logits() const {
-    std::vector<float> logits(static_cast<size_t>(num_rows * num_vocab));
-    for (int64_t i = 0; i < num_rows * num_vocab; ++i) logits[static_cast<size_t>(i)] = logit(i);
-    return logits;
-  }
-  std::vector<double> uniform() const {
-    std::vector<double> uniform(static_cast<size_t>(num_rows * num_draws));
-    for (int64_t i = 0; i < num_rows * num_draws; ++i) uniform[static_cast<size_t>(i)] = number_of(i);
-    return uniform;
-  }
+  std::vector<float> logits() const { return values_of(num_rows * num_vocab, logit); }
+  std::vector<double> uniform() const { return values_of(num_rows * num_draws, number_of); }
 };
 
 /// The ids, with a sentinel behind them, and the facts.
@@ -173,8 +165,7 @@ TEST_SUITE("kernel") {
     static_assert(kRows * kVocab > int64_t{1} << 31);
     const Problem problem{1, kVocab, kDraws};
     const LastRow<float> logits(kRows, kVocab);
-    const std::vector<float> row = problem.logits();
-    std::copy(row.begin(), row.end(), logits.row());
+    logits.write_row(problem.logits());
     std::vector<double> uniform(kRows * kDraws);
     const std::vector<double> numbers = problem.uniform();
     std::copy(numbers.begin(), numbers.end(), uniform.end() - kDraws);

@@ -224,8 +224,8 @@ TEST_SUITE("kernel") {
     static_assert(kRows * kSize > int64_t{1} << 31);
     const LastRow<Bf16> student(kRows, kSize), teacher(kRows, kSize), grad(kRows, kSize);
     const Problem<Bf16> problem({HiddenLoss::cosine, 1, kSize, 0});
-    std::copy(problem.student.begin(), problem.student.end(), student.row());
-    std::copy(problem.teacher.begin(), problem.teacher.end(), teacher.row());
+    student.write_row(problem.student);
+    teacher.write_row(problem.teacher);
     const std::unique_ptr<bool[]> live(new bool[kRows]);
     std::fill_n(live.get(), kRows, true);
     std::vector<float> loss(kRows, -1.0f), products(3 * kRows, -1.0f);

@@ -4,8 +4,10 @@
 #include <doctest/doctest.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace coppice {
 
@@ -30,6 +32,7 @@ class LastRow {
   /// The matrix.
   T* data() const { return reinterpret_cast<T*>(map_ + bytes_); }
   T* row() const { return reinterpret_cast<T*>(map_ + bytes_ + row_start_); }
+  void write_row(const std::vector<T>& values) const { std::ranges::copy(values, row()); }
 
  private:
   static constexpr size_t kPage = 4096;

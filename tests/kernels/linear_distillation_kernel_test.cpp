@@ -175,8 +175,8 @@ TEST_SUITE("kernel") {
     for (const DistillationLoss loss : kLosses) {
       const Problem<Bf16> problem({.num_rows = 1, .num_vocab = kVocab, .settings = {.loss = loss}});
       const LastRow<Bf16> rows(kRows, kVocab), teacher(kRows, kVocab);
-      std::copy(problem.logits.begin(), problem.logits.end(), rows.row());
-      std::copy(problem.teacher_logits.begin(), problem.teacher_logits.end(), teacher.row());
+      rows.write_row(problem.logits);
+      teacher.write_row(problem.teacher_logits);
       const std::vector<int64_t> true_label(kRows, problem.true_label[0]);
       std::vector<LossTerms> terms(kRows);
       DistillationParams<Bf16> params = problem.params(rows.data(), teacher.data(), terms.data());

@@ -165,7 +165,7 @@ TEST_SUITE("kernel") {
     static_assert(kRows * kVocab > int64_t{1} << 31);
     const Problem<Bf16> problem({.num_rows = 1, .num_vocab = kVocab});
     const LastRow<Bf16> rows(kRows, kVocab);
-    std::copy(problem.logits.begin(), problem.logits.end(), rows.row());
+    rows.write_row(problem.logits);
     const std::vector<int64_t> true_label(kRows, problem.true_label[0]), teacher_label(kRows, problem.teacher_label[0]);
     std::vector<LossTerms> terms(kRows);
     MixedCrossEntropyParams<Bf16> params = problem.params(rows.data(), terms.data());

@@ -199,7 +199,7 @@ TEST_SUITE("kernel") {
     for (const bool decoupled : {false, true}) {
       const Problem<Bf16> problem({.num_rows = 1, .num_vocab = kVocab, .k = kIds, .decoupled = decoupled});
       const LastRow<Bf16> rows(kRows, kVocab);
-      std::copy(problem.logits.begin(), problem.logits.end(), rows.row());
+      rows.write_row(problem.logits);
       const std::vector<int64_t> true_label(kRows, problem.true_label[0]);
       std::vector<int64_t> id(kRows * kIds, -1);
       std::vector<float> log_q(kRows * kIds), tail(kRows, problem.tail[0]);

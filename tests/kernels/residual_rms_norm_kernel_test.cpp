@@ -158,8 +158,8 @@ TEST_SUITE("kernel") {
     static_assert(kRows * kSize > int64_t{1} << 31);
     const Shape shape{1, kSize, 0, true, false};
     const LastRow<Bf16> x(kRows, kSize), delta(kRows, kSize), residual(kRows, kSize), normed(kRows, kSize);
-    std::ranges::copy(matrix<Bf16>(shape, 1), x.row());
-    std::ranges::copy(matrix<Bf16>(shape, 2), delta.row());
+    x.write_row(matrix<Bf16>(shape, 1));
+    delta.write_row(matrix<Bf16>(shape, 2));
     std::vector<float> rstd(kRows);
     executor::run_only_last_block(true);
     const Outputs alone = forward<Bf16>(shape, [&](ResidualRmsNormParams<Bf16> params) {
@@ -185,9 +185,9 @@ TEST_SUITE("kernel") {
     static_assert((kRows - 1) * kStride > int64_t{1} << 32);
     const Shape shape{1, kSize, 0, true, false};
     const LastRow<Bf16> residual(kRows, kStride), normed_grad(kRows, kStride), residual_grad(kRows, kStride);
-    std::ranges::copy(matrix<Bf16>(shape, 1), residual.row());
-    std::ranges::copy(matrix<Bf16>(shape, 4), normed_grad.row());
-    std::ranges::copy(matrix<Bf16>(shape, 5), residual_grad.row());
+    residual.write_row(matrix<Bf16>(shape, 1));
+    normed_grad.write_row(matrix<Bf16>(shape, 4));
+    residual_grad.write_row(matrix<Bf16>(shape, 5));
     const LastRow<Bf16> x_grad(kRows, kSize);
     std::vector<float> rstd(kRows, numbers<float>(1, 6)[0]);
     executor::run_only_last_block(true);

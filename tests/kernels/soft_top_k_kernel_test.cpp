@@ -239,8 +239,8 @@ TEST_SUITE("kernel") {
     static_assert(kRows * kSize > int64_t{1} << 31);
     const Problem problem{1, kSize, 0, 8192.0, 0.05};
     const LastRow<float> scores(kRows, kSize), soft_mask(kRows, kSize), free_mask(kRows, kSize);
-    const std::vector<float> row = problem.scores(), grad = numbers<float>(kSize, 2);
-    std::copy(row.begin(), row.end(), scores.row());
+    const std::vector<float> grad = numbers<float>(kSize, 2);
+    scores.write_row(problem.scores());
     std::vector<int32_t> num_bad(kRows, -1);
     executor::run_only_last_block(true);
     emulated::soft_top_k({.scores = scores.data(),
@@ -262,7 +262,7 @@ TEST_SUITE("kernel") {
     CHECK(std::equal(free_mask.row(), free_mask.row() + kSize, free_begin));
 
     const Outputs slope = backward(problem, {free_begin, free_begin + kSize}, grad);
-    std::copy(grad.begin(), grad.end(), soft_mask.row());
+    soft_mask.write_row(grad);
     executor::run_only_last_block(true);
     emulated::soft_top_k_backward({.free_mask = free_mask.data(),
                                    .soft_mask_grad = soft_mask.data(),

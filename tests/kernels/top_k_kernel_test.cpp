@@ -25,11 +25,7 @@ struct Problem {
   double temperature = 1.0;
   std::function<float(int64_t i)> logit = [](int64_t i) { return 8.0f * number(i, 1); };
 
-  std::vector<float> logits() const {
-    std::vector<float> logits(static_cast<size_t>(num_rows * num_vocab));
-    for (int64_t i = 0; i < num_rows * num_vocab; ++i) logits[static_cast<size_t>(i)] = logit(i);
-    return logits;
-  }
+  std::vector<float> logits() const { return values_of(num_rows * num_vocab, logit); }
 };
 
 Outputs as_outputs(const std::vector<int64_t>& ids) { return {ids.begin(), ids.end()}; }
@@ -246,8 +242,7 @@ TEST_SUITE("kernel") {
     static_assert(kRows * kVocab > int64_t{1} << 31);
     const Problem problem{1, kVocab, kIds};
     const LastRow<float> logits(kRows, kVocab);
-    const std::vector<float> row = problem.logits();
-    std::copy(row.begin(), row.end(), logits.row());
+    logits.write_row(problem.logits());
     std::vector<int64_t> id(kRows * kIds, -1), top_1(kRows, -1);
     std::vector<float> logp(kRows * kIds), tail(kRows);
     std::vector<TopFact> fact(kRows, TopFact::not_finite);
