@@ -144,7 +144,11 @@ __device__ __forceinline__ Pack<T, N> load_pack(const T* from COPPICE_CALLER) {
 template <int N, class T>
 __device__ __forceinline__ void store_pack(T* to, const Pack<T, N>& pack COPPICE_CALLER) {
 #ifdef __CUDACC__
-  move_words(reinterpret_cast<Pack<T, N>*>(to), &pack, sizeof(pack));
+  if constexpr (sizeof(T) == 2 && sizeof(pack) == 16) {  // an assignment comes apart into four stores inside loops
+    __stwb(reinterpret_cast<uint4*>(to), reinterpret_cast<const uint4&>(pack));
+  } else {
+    move_words(reinterpret_cast<Pack<T, N>*>(to), &pack, sizeof(pack));
+  }
 #else
   count_store(to, sizeof(T) * N, at);
   *reinterpret_cast<Pack<T, N>*>(to) = pack;

@@ -21,23 +21,67 @@ struct Layout {
   float inverse_head_size;
 };
 
-/// The head of a thread and its elements: slot s holds kVec from at(s) on, and their partners K/2 further. A thread
-/// without a head has no slot, and takes part in sums with zeros.
+constexpr int kPairs = kQkNormRopePairs, kElements = 2 * kPairs;
+using Run = Pack<float, kPairs>;  // neighbours in a row
+
+/// Elements of a head: a run of its lower half, and their partners.
+struct Pairs {
+  Run left, right;
+  __device__ __forceinline__ float& operator[](int i) { return i < kPairs ? left[i] : right[i - kPairs]; }
+  __device__ __forceinline__ float operator[](int i) const { return i < kPairs ? left[i] : right[i - kPairs]; }
+};
+
+/// The head of a thread and its share of it: kPairs pairs from `first` on, moved kVec at a time. `count` are left of
+/// the half there; what lies behind them counts as zero and is not stored.
 template <int kVec>
 struct Head {
-  int local;  // its number in the block
-  int number;
+  int local;   // its number in the block
+  int number;  // in the token
   bool is_query;
-  int first, stride, count;
+  int half, first, count;
   __device__ explicit Head(const Layout& layout)
       : local(static_cast<int>(threadIdx.x) >> layout.shares.log2_lanes),
         number(static_cast<int>(blockIdx.y) * layout.shares.heads + local),
         is_query(number < layout.num_heads),
-        first((static_cast<int>(threadIdx.x) & ((1 << layout.shares.log2_lanes) - 1)) * kVec),
-        stride(kVec << layout.shares.log2_lanes),
-        count(local < layout.shares.heads && number < layout.num_rotated ? layout.half : 0) {}
-  __device__ __forceinline__ int at(int slot) const { return first + slot * stride; }
-  __device__ __forceinline__ bool has(int slot) const { return at(slot) < count; }
+        half(layout.half),
+        first((static_cast<int>(threadIdx.x) & ((1 << layout.shares.log2_lanes) - 1)) * kPairs),
+        count(local < layout.shares.heads && number < layout.num_rotated ? half - first : 0) {}
+
+  /// The thread's run of from[offset..offset + K/2), zeros where it is not `wanted`; `from` may be null then.
+  template <class T>
+  __device__ __forceinline__ Run load_run(const T* from, int64_t offset, bool wanted = true COPPICE_CALLER) const {
+    Run run;
+    COPPICE_UNROLL
+    for (int i = 0; i < kPairs; i += kVec) {
+      const auto pack = load_floats<kVec>(from, offset + first + i, wanted && i < count COPPICE_FROM_CALLER);
+      COPPICE_UNROLL
+      for (int j = 0; j < kVec; ++j) run[i + j] = pack[j];
+    }
+    return run;
+  }
+  template <class T>
+  __device__ __forceinline__ void store_run(T* to, const Run& run COPPICE_CALLER) const {
+    COPPICE_UNROLL
+    for (int i = 0; i < kPairs; i += kVec) {
+      if (i >= count) continue;
+      Pack<float, kVec> pack;
+      COPPICE_UNROLL
+      for (int j = 0; j < kVec; ++j) pack[j] = run[i + j];
+      store_floats(to + first + i, pack COPPICE_FROM_CALLER);
+    }
+  }
+
+  /// The thread's pairs of the head from[offset..offset + K).
+  template <class T>
+  __device__ __forceinline__ Pairs load(const T* from, int64_t offset, bool wanted = true COPPICE_CALLER) const {
+    return {load_run(from, offset, wanted COPPICE_FROM_CALLER),
+            load_run(from, offset + half, wanted COPPICE_FROM_CALLER)};
+  }
+  template <class T>
+  __device__ __forceinline__ void store(T* to, const Pairs& pairs COPPICE_CALLER) const {
+    store_run(to, pairs.left COPPICE_FROM_CALLER);
+    store_run(to + half, pairs.right COPPICE_FROM_CALLER);
+  }
 };
 
 /// The sum over the threads of a head, equal bits in all of them.
@@ -47,6 +91,58 @@ __device__ __forceinline__ V head_sum(V value, int log2_lanes COPPICE_CALLER) {
   for (int bit = 4; bit >= 0; --bit)
     if (bit < log2_lanes) value = value + shuffle_xor(value, 1 << bit COPPICE_FROM_CALLER);
   return value;
+}
+
+/// x becomes z = x * rstd * weight.
+__device__ __forceinline__ void normalise(Pairs& x, const Pairs& weight, const Layout& layout, float eps) {
+  float squares = 0.0f;
+  COPPICE_UNROLL
+  for (int i = 0; i < kElements; ++i) squares += x[i] * x[i];
+  const float rstd = rsqrtf(head_sum(squares, layout.shares.log2_lanes) * layout.inverse_head_size + eps);
+  COPPICE_UNROLL
+  for (int i = 0; i < kElements; ++i) x[i] *= rstd * weight[i];
+}
+
+/// What a head's norm needs of all its elements.
+struct HeadSums {
+  float squares;  // of x
+  float along;    // g * weight * x
+  __device__ __forceinline__ HeadSums operator+(const HeadSums& other) const {
+    return {squares + other.squares, along + other.along};
+  }
+};
+
+/// The gradient of z becomes that of x; the weight's is added to weight_grad.
+__device__ __forceinline__ void normalise_backward(Pairs& grad, Pairs& weight_grad, const Pairs& x, const Pairs& weight,
+                                                   const Layout& layout, float eps) {
+  HeadSums sums{};
+  COPPICE_UNROLL
+  for (int i = 0; i < kElements; ++i) {
+    sums.squares += x[i] * x[i];
+    sums.along += grad[i] * weight[i] * x[i];
+  }
+  sums = head_sum(sums, layout.shares.log2_lanes);
+  const float rstd = rsqrtf(sums.squares * layout.inverse_head_size + eps);
+  const float pull = rstd * rstd * (sums.along * layout.inverse_head_size);
+  COPPICE_UNROLL
+  for (int i = 0; i < kElements; ++i) {
+    weight_grad[i] += grad[i] * (x[i] * rstd);
+    grad[i] = rstd * (grad[i] * weight[i] - x[i] * pull);
+  }
+}
+
+/// Turns every pair by its angle at the position of token n: 1 is the forward's turn, -1 its opposite.
+template <int kVec, class Params>
+__device__ __forceinline__ void rotate(Pairs& pairs, const Head<kVec>& head, const Params& params, int64_t n,
+                                       float turn) {
+  const int64_t table_row = params.position[n] * head.half;
+  const Run cos = head.load_run(params.cos, table_row), sin = head.load_run(params.sin, table_row);
+  COPPICE_UNROLL
+  for (int i = 0; i < kPairs; ++i) {
+    const float left = pairs.left[i], right = pairs.right[i], sine = turn * sin[i];
+    pairs.left[i] = left * cos[i] - right * sine;
+    pairs.right[i] = right * cos[i] + left * sine;
+  }
 }
 
 /// to[0..count) = from[0..count), shared out among the blocks of a token.
@@ -59,77 +155,31 @@ __device__ __forceinline__ void copy_values(T* to, const T* from, int64_t count)
 
 template <class T, int kVec>
 __global__ void __launch_bounds__(kQkNormRopeThreads) qk_norm_rope_kernel(QkNormRopeParams<T> params, Layout layout) {
-  constexpr int kSlots = kQkNormRopePairs / kVec;
   const Head<kVec> head(layout);
-  const int64_t n = blockIdx.x, head_offset = head.number * params.head_size;
+  const int64_t n = blockIdx.x, x_row = n * params.qkv_row_stride, head_offset = head.number * params.head_size;
   const int64_t num_values = params.num_kv_heads * params.head_size,
                 num_rotated = layout.num_rotated * params.head_size;
-  const T* const x = params.qkv + n * params.qkv_row_stride;
   T* const y = params.out + n * (num_rotated + (params.copies_values ? num_values : 0));
-  const int64_t table_row = params.position[n] * layout.half;
-  const bool normalises = params.q_weight != nullptr;
-  const float* const weight = head.is_query ? params.q_weight : params.k_weight;
-  Pack<float, kVec> left[kSlots], right[kSlots];
-  float squares = 0.0f;
-  COPPICE_UNROLL
-  for (int slot = 0; slot < kSlots; ++slot) {
-    left[slot] = load_floats<kVec>(x, head_offset + head.at(slot), head.has(slot));
-    right[slot] = load_floats<kVec>(x, head_offset + layout.half + head.at(slot), head.has(slot));
-    COPPICE_UNROLL
-    for (int i = 0; i < kVec; ++i) squares += left[slot][i] * left[slot][i] + right[slot][i] * right[slot][i];
-  }
-  const float rstd =
-      normalises ? rsqrtf(head_sum(squares, layout.shares.log2_lanes) * layout.inverse_head_size + params.eps) : 1.0f;
-  COPPICE_UNROLL
-  for (int slot = 0; slot < kSlots; ++slot) {
-    if (!head.has(slot)) continue;
-    const int at = head.at(slot);
-    const auto cos = load_pack<kVec>(params.cos + table_row + at), sin = load_pack<kVec>(params.sin + table_row + at);
-    if (normalises) {
-      const auto left_weight = load_pack<kVec>(weight + at), right_weight = load_pack<kVec>(weight + layout.half + at);
-      COPPICE_UNROLL
-      for (int i = 0; i < kVec; ++i) {
-        left[slot][i] *= rstd * left_weight[i];
-        right[slot][i] *= rstd * right_weight[i];
-      }
-    }
-    Pack<float, kVec> left_out, right_out;
-    COPPICE_UNROLL
-    for (int i = 0; i < kVec; ++i) {
-      left_out[i] = left[slot][i] * cos[i] - right[slot][i] * sin[i];
-      right_out[i] = right[slot][i] * cos[i] + left[slot][i] * sin[i];
-    }
-    store_floats(y + head_offset + at, left_out);
-    store_floats(y + head_offset + layout.half + at, right_out);
-  }
-  if (params.copies_values) copy_values<kVec>(y + num_rotated, x + num_rotated, num_values);
+  Pairs pairs = head.load(params.qkv, x_row + head_offset);
+  if (params.q_weight != nullptr)
+    normalise(pairs, head.load(head.is_query ? params.q_weight : params.k_weight, 0), layout, params.eps);
+  rotate(pairs, head, params, n, 1.0f);
+  head.store(y + head_offset, pairs);
+  if (params.copies_values) copy_values<kVec>(y + num_rotated, params.qkv + x_row + num_rotated, num_values);
 }
 
-/// What a head's norm needs of all its elements.
-struct HeadSums {
-  float squares;  // of x
-  float along;    // g * weight * x
-  __device__ __forceinline__ HeadSums operator+(const HeadSums& other) const {
-    return {squares + other.squares, along + other.along};
-  }
-};
-
 /// One row of the partial gradients for each weight: the heads of the block, one after the other.
-template <class T, int kVec, int kSlots>
+template <int kVec, class T>
 __device__ __forceinline__ void join_heads(const QkNormRopeBackwardParams<T>& params, const Layout& layout,
-                                           const Head<kVec>& head, const Pack<float, kVec> (&left)[kSlots],
-                                           const Pack<float, kVec> (&right)[kSlots]) {
+                                           const Head<kVec>& head, const Pairs& weight_grad) {
   float* const shared = static_cast<float*>(dynamic_shared());  // (heads, K)
-  const int head_size = 2 * layout.half;
+  const int head_size = 2 * head.half;
   COPPICE_UNROLL
-  for (int slot = 0; slot < kSlots; ++slot) {
-    if (!head.has(slot)) continue;
-    float* const to = shared + head.local * head_size + head.at(slot);
-    COPPICE_UNROLL
-    for (int i = 0; i < kVec; ++i) {
-      to[i] = left[slot][i];
-      to[layout.half + i] = right[slot][i];
-    }
+  for (int i = 0; i < kPairs; ++i) {
+    if (i >= head.count) continue;
+    float* const to = shared + head.local * head_size + head.first + i;
+    to[0] = weight_grad.left[i];
+    to[head.half] = weight_grad.right[i];
   }
   __syncthreads();
   const int begin = static_cast<int>(blockIdx.y) * layout.shares.heads,
@@ -149,82 +199,26 @@ __device__ __forceinline__ void join_heads(const QkNormRopeBackwardParams<T>& pa
 template <class T, int kVec>
 __global__ void __launch_bounds__(kQkNormRopeThreads)
     qk_norm_rope_backward_kernel(QkNormRopeBackwardParams<T> params, Layout layout) {
-  constexpr int kSlots = kQkNormRopePairs / kVec;
   const Head<kVec> head(layout);
   const int64_t head_offset = head.number * params.head_size;
   const int64_t num_values = params.num_kv_heads * params.head_size,
                 num_rotated = layout.num_rotated * params.head_size;
+  const T* const y_grad = head.is_query ? params.q_grad : params.k_grad;
+  const int64_t y_grad_row_stride = head.is_query ? params.q_grad_row_stride : params.k_grad_row_stride,
+                y_grad_offset = (head.is_query ? head.number : head.number - layout.num_heads) * params.head_size;
   const bool normalises = params.q_weight != nullptr;
-  const T* const y_grads =
-      head.is_query ? params.q_grad + head_offset : params.k_grad + (head_offset - layout.num_heads * params.head_size);
-  const int64_t y_grad_row_stride = head.is_query ? params.q_grad_row_stride : params.k_grad_row_stride;
-  const float* const weight = head.is_query ? params.q_weight : params.k_weight;
-  // One element at a time they would not fit into registers, and are read once more.
-  constexpr bool kHolds = kVec > 1;
-  Pack<float, kVec> left_weight[kHolds ? kSlots : 1], right_weight[kHolds ? kSlots : 1];
-  const auto load_weight = [&](int slot, int to) {
-    const bool there = normalises && head.has(slot);
-    left_weight[to] = load_floats<kVec>(weight, head.at(slot), there);
-    right_weight[to] = load_floats<kVec>(weight, layout.half + head.at(slot), there);
-  };
-  COPPICE_UNROLL
-  for (int slot = 0; kHolds && slot < kSlots; ++slot) load_weight(slot, slot);
-  Pack<float, kVec> left_weight_grad[kSlots]{}, right_weight_grad[kSlots]{};
+  const Pairs weight = head.load(head.is_query ? params.q_weight : params.k_weight, 0, normalises);
+  Pairs weight_grad{};
   for (int64_t n = blockIdx.x; n < params.num_tokens; n += gridDim.x) {
-    const T* const y_grad = y_grads + n * y_grad_row_stride;
-    const int64_t x_offset = n * params.qkv_row_stride + head_offset;
     T* const row_grad = params.qkv_grad + n * (num_rotated + num_values);
-    const int64_t table_row = params.position[n] * layout.half;
-    Pack<float, kVec> left[kSlots], right[kSlots], left_x[kSlots], right_x[kSlots];
-    HeadSums sums{};
-    COPPICE_UNROLL
-    for (int slot = 0; slot < kSlots; ++slot) {
-      const bool there = head.has(slot);
-      const int at = head.at(slot);
-      const int held = kHolds ? slot : 0;
-      if constexpr (!kHolds) load_weight(slot, held);
-      const auto left_grad = load_floats<kVec>(y_grad, at, there),
-                 right_grad = load_floats<kVec>(y_grad, layout.half + at, there),
-                 cos = load_floats<kVec>(params.cos, table_row + at, there),
-                 sin = load_floats<kVec>(params.sin, table_row + at, there);
-      left_x[slot] = load_floats<kVec>(params.qkv, x_offset + at, there && normalises);
-      right_x[slot] = load_floats<kVec>(params.qkv, x_offset + layout.half + at, there && normalises);
-      COPPICE_UNROLL
-      for (int i = 0; i < kVec; ++i) {
-        left[slot][i] = left_grad[i] * cos[i] + right_grad[i] * sin[i];
-        right[slot][i] = right_grad[i] * cos[i] - left_grad[i] * sin[i];
-        sums.squares += left_x[slot][i] * left_x[slot][i] + right_x[slot][i] * right_x[slot][i];
-        sums.along += left[slot][i] * left_weight[held][i] * left_x[slot][i] +
-                      right[slot][i] * right_weight[held][i] * right_x[slot][i];
-      }
-    }
-    if (normalises) {
-      sums = head_sum(sums, layout.shares.log2_lanes);
-      const float rstd = rsqrtf(sums.squares * layout.inverse_head_size + params.eps);
-      const float pull = rstd * rstd * (sums.along * layout.inverse_head_size);
-      COPPICE_UNROLL
-      for (int slot = 0; slot < kSlots; ++slot) {
-        const int held = kHolds ? slot : 0;
-        if constexpr (!kHolds) load_weight(slot, held);
-        COPPICE_UNROLL
-        for (int i = 0; i < kVec; ++i) {
-          left_weight_grad[slot][i] += left[slot][i] * (left_x[slot][i] * rstd);
-          right_weight_grad[slot][i] += right[slot][i] * (right_x[slot][i] * rstd);
-          left[slot][i] = rstd * (left[slot][i] * left_weight[held][i] - left_x[slot][i] * pull);
-          right[slot][i] = rstd * (right[slot][i] * right_weight[held][i] - right_x[slot][i] * pull);
-        }
-      }
-    }
-    COPPICE_UNROLL
-    for (int slot = 0; slot < kSlots; ++slot) {
-      if (!head.has(slot)) continue;
-      store_floats(row_grad + head_offset + head.at(slot), left[slot]);
-      store_floats(row_grad + head_offset + layout.half + head.at(slot), right[slot]);
-    }
+    Pairs grad = head.load(y_grad, n * y_grad_row_stride + y_grad_offset);
+    const Pairs x = head.load(params.qkv, n * params.qkv_row_stride + head_offset, normalises);
+    rotate(grad, head, params, n, -1.0f);
+    if (normalises) normalise_backward(grad, weight_grad, x, weight, layout, params.eps);
+    head.store(row_grad + head_offset, grad);
     copy_values<kVec>(row_grad + num_rotated, params.v_grad + n * params.v_grad_row_stride, num_values);
   }
-  if (params.q_weight_grad != nullptr || params.k_weight_grad != nullptr)
-    join_heads(params, layout, head, left_weight_grad, right_weight_grad);
+  if (params.q_weight_grad != nullptr || params.k_weight_grad != nullptr) join_heads(params, layout, head, weight_grad);
 }
 
 template <class Params>
@@ -256,7 +250,7 @@ int qk_norm_rope(const QkNormRopeParams<T>& params, CUstream_st* stream) {
   const Layout layout = layout_of(params);
   const bool packs = weights_and_table_in_packs(params) && starts_at_packs(params.qkv, params.qkv_row_stride) &&
                      starts_at_packs(params.out, 0);
-  return launch(packs ? qk_norm_rope_kernel<T, kQkNormRopePairs> : qk_norm_rope_kernel<T, 1>,
+  return launch(packs ? qk_norm_rope_kernel<T, kPairs> : qk_norm_rope_kernel<T, 1>,
                 {params.num_tokens, layout.shares.head_groups}, threads_of(layout.shares), 0, stream, params, layout);
 }
 
@@ -270,9 +264,9 @@ int qk_norm_rope_backward(const QkNormRopeBackwardParams<T>& params, CUstream_st
   const bool wants_weights = params.q_weight_grad != nullptr || params.k_weight_grad != nullptr;
   const int64_t shared_bytes =
       wants_weights ? layout.shares.heads * params.head_size * static_cast<int64_t>(sizeof(float)) : 0;
-  const int error = launch(
-      packs ? qk_norm_rope_backward_kernel<T, kQkNormRopePairs> : qk_norm_rope_backward_kernel<T, 1>,
-      {kQkNormRopeBlocks, layout.shares.head_groups}, threads_of(layout.shares), shared_bytes, stream, params, layout);
+  const int error = launch(packs ? qk_norm_rope_backward_kernel<T, kPairs> : qk_norm_rope_backward_kernel<T, 1>,
+                           {kQkNormRopeBlocks, layout.shares.head_groups}, threads_of(layout.shares), shared_bytes,
+                           stream, params, layout);
   const int64_t num_rows = kQkNormRopeBlocks * layout.shares.head_groups;
   const auto add_up = [&](const float* partial, float* weight_grad) {
     if (weight_grad == nullptr) return 0;
