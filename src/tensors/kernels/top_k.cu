@@ -170,7 +170,8 @@ __global__ void __launch_bounds__(kTopKThreads) top_k_kernel(TopKParams params) 
   const RowShape<kVec> shape(params.num_vocab);
   const int64_t n = blockIdx.x;
   float* const row = params.logits + n * params.num_vocab;
-  const float inverse_temperature = static_cast<float>(1.0 / params.temperature);
+  const double softened = 1.0 / params.temperature;  // once: a division of doubles is a call that costs registers
+  const float inverse_temperature = static_cast<float>(softened);
   const Summary mine = summarise(shape, row, inverse_temperature);
   const Best best = block_reduce(mine.best, JoinBest(), no_best(shape.count), bests);
   if (threadIdx.x == 0 && params.fact != nullptr) params.fact[n] = judge(best);
@@ -189,7 +190,7 @@ __global__ void __launch_bounds__(kTopKThreads) top_k_kernel(TopKParams params) 
       for (int other = 0; other < count; ++other) rank += candidates[other] > key ? 1 : 0;
       if (rank >= wanted) continue;
       const float logit = logit_of(key);
-      kept += exp(static_cast<double>(logit - best.value) / params.temperature);
+      kept += exp(static_cast<double>(logit - best.value) * softened);
       store_pack<1>(params.id + n * params.k + found + rank, Pack<int64_t, 1>{{id_of(key)}});
       store_pack<1>(params.logp + n * params.k + found + rank, Pack<float, 1>{{logit}});
       if (rank == wanted - 1) *bound = key;
@@ -210,7 +211,7 @@ __global__ void __launch_bounds__(kTopKThreads) top_k_kernel(TopKParams params) 
         tail += exp_flushed((logit - best.value) * inverse_temperature);
     });
   } else if (mine.sum != 0.0f) {
-    const double under = static_cast<double>(mine.best.value - best.value) / params.temperature;
+    const double under = static_cast<double>(mine.best.value - best.value) * softened;
     tail = under < -87.0 ? 0.0 : mine.sum * exp(under);
   }
   kept = block_reduce(kept, Sum(), 0.0, doubles);
@@ -218,7 +219,7 @@ __global__ void __launch_bounds__(kTopKThreads) top_k_kernel(TopKParams params) 
   const double log_sum = best.has_nan != 0 ? static_cast<double>(NAN) : log(kept + tail);
   for (int64_t i = threadIdx.x; i < params.k; i += blockDim.x) {
     float* const logp = params.logp + n * params.k + i;
-    const double under = static_cast<double>(load_pack<1>(logp)[0] - best.value) / params.temperature;
+    const double under = static_cast<double>(load_pack<1>(logp)[0] - best.value) * softened;
     store_pack<1>(logp, Pack<float, 1>{{static_cast<float>(under - log_sum)}});
   }
   if (threadIdx.x == 0) store_pack<1>(params.tail + n, Pack<float, 1>{{static_cast<float>(log(tail) - log_sum)}});
