@@ -1,7 +1,7 @@
 // Draws from rows of logits, one block a row. A warp takes tiles of 128 ids and leaves each one's largest logit and its
 // sum of exponentials below that; once the row's largest is known the sums become a distribution function over tiles,
 // in double. A draw is a warp's: it finds its tile there and reads the tile's logits again.
-// Bytes of a row: 4 V, and 512 + 8 a draw; uniform numbers beside them.
+// Bytes of a row: 4 V + 1, and 512 + 8 a draw; uniform numbers beside them.
 #include "src/tensors/kernels/draws.h"
 
 #include "src/tensors/kernels/logit_rows.h"
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(kThreads) draw_ids_kernel(DrawParams params) {
     }
   }
   best = block_reduce(best, JoinBest(), no_best(shape.count), scratch);
-  if (threadIdx.x == 0 && params.fact != nullptr) params.fact[n] = judge(best);
+  if (threadIdx.x == 0 && params.fact != nullptr) store_pack<1>(params.fact + n, Pack<TopFact, 1>{{judge(best)}});
   for (int tile = threadIdx.x; tile < num_tiles; tile += blockDim.x) {
     const float under = tile_largest[tile] - best.value;
     const bool has_nothing = under * inverse_temperature < -87.0f;

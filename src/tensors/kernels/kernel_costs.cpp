@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "src/tensors/kernels/loss_rows.h"
 #include "src/tensors/kernels/loss_terms.h"
 #include "src/tensors/kernels/qk_norm_rope.h"
 #include "src/tensors/kernels/residual_rms_norm.h"
@@ -16,10 +17,11 @@ using Shape = KernelShape;
 using Bytes = KernelBytes;
 
 constexpr int64_t kFloat = 4, kSum = 8;        // bytes of a float, of a sum in double
+constexpr int64_t kIdBytes = sizeof(int64_t);  // of a token
 constexpr int64_t kSharedBytes = 227 * 1024;   // of a block, at most
 constexpr int64_t kLossArrayBytes = 3 * 1024;  // that a loss has of them beside its rows
 constexpr int64_t kDrawTileBytes = 512;        // read again for each draw
-constexpr int64_t kLossTermBytes = sizeof(LossTerms);
+constexpr int64_t kLossTermBytes = sizeof(LossTerms), kFactBytes = sizeof(TopFact);
 
 int64_t hidden_elements(const Shape& s) { return s.rows * s.hidden_size; }
 int64_t heads_elements(const Shape& s) { return s.rows * (s.query_size + s.key_value_size); }
@@ -137,13 +139,18 @@ Bytes hidden_state_backward(const Shape& s) {
   return {.loaded = 2 * activation, .stored = activation};
 }
 
-/// fp32 logits; an id of 8 bytes.
-Bytes top_1_rows(const Shape& s) { return {.loaded = kFloat * vocab_elements(s), .stored = 2 * kFloat * s.rows}; }
+/// fp32 logits; an id of 8 bytes and whether it is to be trusted.
+Bytes top_1_rows(const Shape& s) {
+  return {.loaded = kFloat * vocab_elements(s), .stored = (kIdBytes + kFactBytes) * s.rows};
+}
 
-/// fp32 logits, a tile of them again for each draw; ids of 8 bytes.
+/// fp32 logits, a tile of them again for each draw, of which the last of a row is taken to be whole; ids of 8 bytes and
+/// whether the row is to be trusted.
 Bytes draw_rows(const Shape& s) {
   const int64_t tiles = kDrawTileBytes * s.ids * s.rows;
-  return {.loaded = kFloat * vocab_elements(s) + tiles, .stored = 2 * kFloat * s.ids * s.rows, .cached = tiles};
+  return {.loaded = kFloat * vocab_elements(s) + tiles,
+          .stored = (kIdBytes * s.ids + kFactBytes) * s.rows,
+          .cached = tiles};
 }
 
 /// Rows that are held in registers; the mask, its unsaturated part and a status word.

@@ -4,8 +4,8 @@
 // entries again: to count candidates, to list them, and, once the k ids are known, to set those aside and add up the
 // others. What is not chosen is thereby added up on its own, and a small tail is not lost in a large sum. Where there
 // are more candidates than the list holds, bisection raises the bound: all entries differ in (logit, id).
-// Bytes of a row: top-1 4 V + 8; top-k 4 V and, from the second-level cache, 12 V / 512 for each of up to k threads;
-// 20 k + 4 for what it leaves.
+// Bytes of a row: top-1 4 V + 9; top-k 4 V and, from the second-level cache, 12 V / 512 for each of up to k threads;
+// 20 k + 5 for what it leaves.
 #include "src/tensors/kernels/top_k.h"
 
 #include "src/tensors/kernels/logit_rows.h"
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kTopKThreads) top_1_kernel(Top1Params params) 
   best = block_reduce(best, JoinBest(), no_best(shape.count), scratch);
   if (threadIdx.x != 0) return;
   store_pack<1>(params.id + n, Pack<int64_t, 1>{{best.id}});
-  if (params.fact != nullptr) params.fact[n] = judge(best);
+  if (params.fact != nullptr) store_pack<1>(params.fact + n, Pack<TopFact, 1>{{judge(best)}});
 }
 
 /// The thread's entries as the first walk sees them.
@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(kTopKThreads) top_k_kernel(TopKParams params) 
   const float inverse_temperature = static_cast<float>(softened);
   const Summary mine = summarise(shape, row, inverse_temperature);
   const Best best = block_reduce(mine.best, JoinBest(), no_best(shape.count), bests);
-  if (threadIdx.x == 0 && params.fact != nullptr) params.fact[n] = judge(best);
+  if (threadIdx.x == 0 && params.fact != nullptr) store_pack<1>(params.fact + n, Pack<TopFact, 1>{{judge(best)}});
 
   const bool has_columns = static_cast<int>(threadIdx.x) < shape.num_groups;
   const Search<kVec> search{shape, row, has_columns ? key_of(mine.best.value, mine.best.id) : 0};
