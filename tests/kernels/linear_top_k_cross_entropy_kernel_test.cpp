@@ -145,6 +145,20 @@ void check_bytes(const Shape& shape, int64_t reads_of_row) {
         shape.num_rows * (shape.gradient ? (vocab + 2 * k) * element + 16 : k * element + 16));
 }
 
+template <class T>
+void check_table() {
+  constexpr int64_t kIds = 64, kPack = 16 / sizeof(T), kWidest = (kHeldBytes - 4 * kIds) / sizeof(T);
+  for (const int64_t vocab : {int64_t{256}, int64_t{257}, int64_t{49'152}, kWidest, kWidest + kPack}) {
+    if (kUnderRaceCheck && vocab > 300) continue;
+    CAPTURE(vocab);
+    for (const bool decoupled : {false, true}) {
+      const Problem<T> problem({.num_rows = 1, .num_vocab = vocab, .k = kIds, .decoupled = decoupled});
+      check_table_bytes(Kernel::top_k_rows, {.rows = 1, .vocab_size = vocab, .ids = kIds, .element_bytes = sizeof(T)},
+                        [&] { problem.run(); });
+    }
+  }
+}
+
 }  // namespace
 
 TEST_SUITE("kernel") {
@@ -181,13 +195,8 @@ TEST_SUITE("kernel") {
   }
 
   TEST_CASE("top_k_cross_entropy: bytes of a row") {
-    for (const int64_t vocab : {256, 49'152, 114'560, 114'568}) {  // 114,560: the widest that is held beside 64 ids
-      if (kUnderRaceCheck && vocab > 300) continue;
-      for (const bool decoupled : {false, true}) {
-        const Problem<Bf16> problem({.num_rows = 1, .num_vocab = vocab, .k = 64, .decoupled = decoupled});
-        check_table_bytes(Kernel::top_k_rows, {.rows = 1, .vocab_size = vocab, .ids = 64}, [&] { problem.run(); });
-      }
-    }
+    check_table<float>();
+    check_table<Bf16>();
     check_bytes<Bf16>({.num_rows = 1, .num_vocab = 256, .k = 8, .gradient = false}, 1);
     check_bytes<float>({.num_rows = 1, .num_vocab = 257, .k = 8}, 2);
   }

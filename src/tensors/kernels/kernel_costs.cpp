@@ -99,11 +99,12 @@ Bytes embedding_backward(const Shape& s) {
   return {.loaded = s.element_bytes * hidden_elements(s) + sums, .stored = sums};
 }
 
-/// Rows of `matrices` of logits that are walked `walks` times, from shared memory where they fit behind `ahead` bytes;
-/// the gradient in the place of one. `labels`: logits of a row that are read by themselves.
+/// Rows of `matrices` of logits that are walked `walks` times, from shared memory where they start at packs and fit
+/// behind `ahead` bytes; the gradient in the place of one. `labels`: logits of a row that are read by themselves.
 Bytes loss_rows(const Shape& s, int64_t matrices, int64_t walks, int64_t labels, int64_t ahead = 0) {
   const int64_t logits = s.element_bytes * vocab_elements(s);
-  const bool held = ahead + matrices * s.element_bytes * s.vocab_size + kLossArrayBytes <= kSharedBytes;
+  const int64_t row = s.element_bytes * s.vocab_size;
+  const bool held = row % 16 == 0 && ahead + matrices * row + kLossArrayBytes <= kSharedBytes;
   const int64_t again = held ? 0 : (walks - 1) * matrices * logits;
   return {.loaded = matrices * logits + again + labels * s.element_bytes * s.rows,
           .stored = logits + kLossTermBytes * s.rows,
