@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "src/tensors/kernels/calibrated_cross_entropy.h"
 #include "src/tensors/kernels/loss_rows.h"
 #include "src/tensors/kernels/loss_terms.h"
 #include "src/tensors/kernels/qk_norm_rope.h"
@@ -154,6 +155,14 @@ Bytes draw_rows(const Shape& s) {
           .cached = tiles};
 }
 
+/// fp32 logits twice, and the true one for each point of the curve; the points' three numbers and the confidence.
+Bytes calibrated_rows(const Shape& s) {
+  const int64_t logits = kFloat * vocab_elements(s), points = kTemperaturePoints;
+  return {.loaded = 2 * logits + kFloat * points * s.rows,
+          .stored = static_cast<int64_t>(sizeof(CalibratedRow)) * s.rows,
+          .cached = logits};
+}
+
 /// Rows that are held in registers; the mask, its unsaturated part and a status word.
 Bytes soft_top_k(const Shape& s) {
   return {.loaded = kFloat * ffn_elements(s), .stored = 2 * kFloat * ffn_elements(s) + kFloat * s.rows};
@@ -199,6 +208,7 @@ const std::array<KernelCost, static_cast<size_t>(Kernel::count)> kKernelCosts = 
     {"hidden_state_backward", hidden_state_backward, hidden_elements, 7, 0},
     {"top_1_rows", top_1_rows, vocab_elements, 4, 0},
     {"draw_rows", draw_rows, vocab_elements, 12, 1},
+    {"calibrated_rows", calibrated_rows, vocab_elements, 88, 1},
     {"soft_top_k", soft_top_k, ffn_elements, 60, 1, 17.5e-6},
     {"soft_top_k_backward", soft_top_k_backward, ffn_elements, 12, 0, 7e-6},
     {"optimizer_square_sums", optimizer_square_sums, parameters, 1.8, 0},
