@@ -11,8 +11,6 @@ namespace {
 
 constexpr double kStep = kInverseTemperatureStep;
 
-double inverse_temperature_of(size_t point) { return kStep * static_cast<double>(point + 1); }
-
 /// Hermite's polynomial through two points a step apart, at `t` steps from the first.
 double between(const TemperaturePoint& a, const TemperaturePoint& b, double t) {
   const double t2 = t * t, t3 = t2 * t, t4 = t3 * t, t5 = t4 * t;

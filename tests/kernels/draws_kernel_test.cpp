@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <bit>
 #include <functional>
 
 #include "tests/executor/outputs.h"
@@ -150,6 +151,49 @@ TEST_SUITE("kernel") {
       CHECK(drawn.back() == static_cast<float>(TopFact::not_finite));
     }
   }
+
+#ifndef COPPICE_RACE_CHECK  // too wide for it
+  TEST_CASE("draw_ids: no number, however near to a boundary, draws an id without probability") {
+    // Of 160 tiles of 128 ids every fifth, the last of a lane's share of the sums, has something, and in it every
+    // seventh id. Shares grow by e^60 over the row, with up to e^24 between neighbours, so that numbers are as fine as
+    // the sums that they are held against, of which hardly any is exact. For each id that has something, the first
+    // number that draws an id behind it, to the last bit of a double; ids ascend with numbers.
+    constexpr int64_t kVocab = 160 * 128 - 17;
+    const auto has_some = [](int64_t v) { return v / 128 % 5 == 4 && v % 7 == 3; };
+    const auto logit = [&](int64_t v) {
+      return has_some(v) ? 60.0f * static_cast<float>(v) / kVocab + 12.0f * number(v, 1) : -200.0f;
+    };
+    std::vector<int64_t> ids;
+    for (int64_t v = 0; v < kVocab; ++v)
+      if (has_some(v)) ids.push_back(v);
+    const auto draws = static_cast<int64_t>(ids.size());
+    for (const auto run : {+run_kernel, draw_ids_cpu}) {
+      std::vector<uint64_t> low(ids.size(), 0), high(ids.size(), std::bit_cast<uint64_t>(1 - 0x1p-53));  // of doubles
+      int64_t without = 0, descents = 0;
+      for (int step = 0; step < 63; ++step) {
+        const auto middle = [&](int64_t i) {
+          const auto draw = static_cast<size_t>(i);
+          return std::bit_cast<double>(low[draw] + (high[draw] - low[draw]) / 2);
+        };
+        const Outputs drawn = draw({1, kVocab, draws, 1.0, logit, middle}, run);
+        for (size_t i = 0; i < ids.size(); ++i) {
+          without += !has_some(static_cast<int64_t>(drawn[i]));
+          descents += i > 0 && middle(static_cast<int64_t>(i)) >= middle(static_cast<int64_t>(i) - 1) &&
+                      drawn[i] < drawn[i - 1];
+        }
+        for (size_t i = 0; i < ids.size(); ++i) {
+          const uint64_t at = low[i] + (high[i] - low[i]) / 2;
+          if (static_cast<int64_t>(drawn[i]) > ids[i])
+            high[i] = at;
+          else
+            low[i] = at;
+        }
+      }
+      CHECK(without == 0);
+      CHECK(descents == 0);
+    }
+  }
+#endif
 
   TEST_CASE("draw_ids: bytes of a row") {
     constexpr int64_t kRows = 2, kVocab = kUnderRaceCheck ? 256 : 8192, kDraws = 12;

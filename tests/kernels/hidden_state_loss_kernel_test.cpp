@@ -120,6 +120,22 @@ void check(const Shape& shape) {
                           backward(floats, products, hidden_state_loss_backward_reference));
 }
 
+template <class T>
+void check_table(int64_t hidden_size) {
+  constexpr int64_t kRows = 2;
+  const std::vector<float> products(3 * kRows, 1.0f);
+  for (const HiddenLoss kind : {HiddenLoss::mse, HiddenLoss::cosine}) {
+    const Problem<T> problem({kind, kRows, hidden_size, 0, true});
+    const KernelShape shape{.rows = kRows, .hidden_size = hidden_size, .element_bytes = sizeof(T)};
+    check_table_bytes(kind == HiddenLoss::mse ? Kernel::hidden_state_mse : Kernel::hidden_state_cosine, shape, [&] {
+      forward(problem, [](const auto& params) { emulated::hidden_state_loss(params, nullptr); });
+    });
+    check_table_bytes(Kernel::hidden_state_backward, shape, [&] {
+      backward(problem, products, [](const auto& params) { emulated::hidden_state_loss_backward(params, nullptr); });
+    });
+  }
+}
+
 }  // namespace
 
 TEST_SUITE("kernel") {
@@ -181,17 +197,9 @@ TEST_SUITE("kernel") {
   }
 
   TEST_CASE("hidden_state_loss: bytes are those of the table of costs") {
-    constexpr int64_t kRows = 2, kSize = 256;
-    const std::vector<float> products(3 * kRows, 1.0f);
-    for (const HiddenLoss kind : {HiddenLoss::mse, HiddenLoss::cosine}) {
-      const Problem<Bf16> problem({kind, kRows, kSize, 0, true});
-      const KernelShape shape{.rows = kRows, .hidden_size = kSize};
-      check_table_bytes(kind == HiddenLoss::mse ? Kernel::hidden_state_mse : Kernel::hidden_state_cosine, shape, [&] {
-        forward(problem, [](const auto& params) { emulated::hidden_state_loss(params, nullptr); });
-      });
-      check_table_bytes(Kernel::hidden_state_backward, shape, [&] {
-        backward(problem, products, [](const auto& params) { emulated::hidden_state_loss_backward(params, nullptr); });
-      });
+    for (const int64_t hidden_size : {256, 257}) {
+      check_table<float>(hidden_size);
+      check_table<Bf16>(hidden_size);
     }
   }
 

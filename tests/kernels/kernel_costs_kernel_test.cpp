@@ -132,13 +132,14 @@ TEST_SUITE("kernel") {
   TEST_CASE("kernel_costs: rows that do not fit into shared memory are read again, from the cache") {
     const Kernel kernel = Kernel::label_mix_rows;
     CHECK(cost_of(kernel).bytes(logits(114'688)).cached == 0);  // 224 KiB
-    const KernelBytes wide = cost_of(kernel).bytes(logits(114'689));
-    CHECK(wide.cached == 2 * 8192 * int64_t{114'689});
+    const KernelBytes wide = cost_of(kernel).bytes(logits(114'696));
+    CHECK(wide.cached == 2 * 8192 * int64_t{114'696});
     CHECK(wide.loaded == 2 * wide.cached + 2 * 2 * 8192);
-    CHECK(cost_of(Kernel::top_k_rows).bytes(logits(114'560)).cached == 0);  // 256 bytes less
-    CHECK(cost_of(Kernel::top_k_rows).bytes(logits(114'561)).cached > 0);
+    CHECK(cost_of(kernel).bytes(logits(50'257)).cached == 2 * 8192 * int64_t{50'257});  // rows start between packs
+    CHECK(cost_of(Kernel::top_k_rows).bytes(logits(114'560)).cached == 0);              // 256 bytes less
+    CHECK(cost_of(Kernel::top_k_rows).bytes(logits(114'568)).cached > 0);
     CHECK(cost_of(Kernel::kl_rows).bytes(logits(57'344)).cached == 0);
-    CHECK(cost_of(Kernel::jsd_rows).bytes(logits(57'345)).cached == 8 * 8192 * int64_t{57'345});
+    CHECK(cost_of(Kernel::jsd_rows).bytes(logits(57'352)).cached == 8 * 8192 * int64_t{57'352});
   }
 
   TEST_CASE("kernel_costs: every kernel has its row") {

@@ -114,6 +114,18 @@ void check_bytes(const Shape& shape, int64_t reads_of_rows) {
   CHECK(executor::counts().bytes_stored == shape.num_rows * ((shape.gradient ? shape.num_vocab * kElement : 0) + 16));
 }
 
+template <class T>
+void check_table(DistillationLoss loss) {
+  constexpr int64_t kPack = 16 / sizeof(T), kWidest = kHeldBytes / 2 / sizeof(T);
+  const Kernel kernel = loss == DistillationLoss::jsd ? Kernel::jsd_rows : Kernel::kl_rows;
+  for (const int64_t vocab : {int64_t{256}, int64_t{257}, kWidest, kWidest + kPack}) {
+    if (kUnderRaceCheck && vocab > 300) continue;
+    CAPTURE(vocab);
+    const Problem<T> problem({.num_rows = 1, .num_vocab = vocab, .settings = {.loss = loss}});
+    check_table_bytes(kernel, {.rows = 1, .vocab_size = vocab, .element_bytes = sizeof(T)}, [&] { problem.run(); });
+  }
+}
+
 }  // namespace
 
 TEST_SUITE("kernel") {
@@ -157,12 +169,8 @@ TEST_SUITE("kernel") {
     for (const DistillationLoss loss : kLosses) {
       const int64_t walks = loss == DistillationLoss::jsd ? 3 : 2;
       const DistillationSettings settings{.loss = loss};
-      const Kernel kernel = loss == DistillationLoss::jsd ? Kernel::jsd_rows : Kernel::kl_rows;
-      for (const int64_t vocab : {256, 49'152, 57'344, 57'352}) {  // 57,344: the widest that are held
-        if (kUnderRaceCheck && vocab > 300) continue;
-        const Problem<Bf16> problem({.num_rows = 1, .num_vocab = vocab, .settings = settings});
-        check_table_bytes(kernel, {.rows = 1, .vocab_size = vocab}, [&] { problem.run(); });
-      }
+      check_table<float>(loss);
+      check_table<Bf16>(loss);
       check_bytes<float>({.num_rows = 1, .num_vocab = 257, .settings = settings}, walks);
       check_bytes<Bf16>({.num_rows = 1, .num_vocab = 256, .settings = settings, .gradient = false}, 1);
     }

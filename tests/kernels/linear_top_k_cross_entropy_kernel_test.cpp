@@ -27,6 +27,7 @@ struct Shape {
   bool gradient = true;
   bool argmax = true;
   bool cross_entropy = false;
+  bool drawn = false;  // shares of draws, as of labels that are drawn: no tails, and ids only up to the middle
 };
 
 /// Row 0: k ids with a tail. Row 1: ignored. Row 2: no teacher. Row 3: shares that leave no tail, the last id missing.
@@ -43,13 +44,14 @@ struct Problem {
     const int64_t vocab = shape.num_vocab, k = shape.k;
     logits = numbers<T>(shape.num_rows * vocab, 1, 6.0f);
     for (int64_t n = 0; n < shape.num_rows; ++n) {
-      const bool has_tail = n != 3 && k < vocab;
+      const bool has_tail = n != 3 && k < vocab && !shape.drawn;
       double sum = has_tail ? 0.5 : 0.0;
       for (int64_t i = 0; i < k; ++i) {
         id.push_back((n * 57 + i * 7 + vocab - 3) % vocab);  // different ones, where 7 does not divide the vocabulary
-        if (n == 3 && i == k - 1 && k > 1) id.back() = -1;
+        if ((n == 3 && i == k - 1 && k > 1) || (shape.drawn && i > k / 2)) id.back() = -1;
         if (id.back() >= 0) sum += std::exp(3.0 * number(n * k + i, 2));
-        if (n == 5) logits[static_cast<size_t>(n * vocab + id.back())] = element<T>(40.0f + 2.0f * number(i, 3));
+        if (n == 5 && id.back() >= 0)
+          logits[static_cast<size_t>(n * vocab + id.back())] = element<T>(40.0f + 2.0f * number(i, 3));
       }
       for (int64_t i = 0; i < k; ++i)
         log_q.push_back(n == 6 ? kNothing : static_cast<float>(3.0 * number(n * k + i, 2) - std::log(sum)));
@@ -145,6 +147,20 @@ void check_bytes(const Shape& shape, int64_t reads_of_row) {
         shape.num_rows * (shape.gradient ? (vocab + 2 * k) * element + 16 : k * element + 16));
 }
 
+template <class T>
+void check_table() {
+  constexpr int64_t kIds = 64, kPack = 16 / sizeof(T), kWidest = (kHeldBytes - 4 * kIds) / sizeof(T);
+  for (const int64_t vocab : {int64_t{256}, int64_t{257}, int64_t{49'152}, kWidest, kWidest + kPack}) {
+    if (kUnderRaceCheck && vocab > 300) continue;
+    CAPTURE(vocab);
+    for (const bool decoupled : {false, true}) {
+      const Problem<T> problem({.num_rows = 1, .num_vocab = vocab, .k = kIds, .decoupled = decoupled});
+      check_table_bytes(Kernel::top_k_rows, {.rows = 1, .vocab_size = vocab, .ids = kIds, .element_bytes = sizeof(T)},
+                        [&] { problem.run(); });
+    }
+  }
+}
+
 }  // namespace
 
 TEST_SUITE("kernel") {
@@ -169,8 +185,17 @@ TEST_SUITE("kernel") {
       }
   }
 
-  TEST_CASE("top_k_cross_entropy: without the teacher's entropy; more ids than threads; all ids") {
-    check_shape<float>({.num_rows = 7, .num_vocab = 264, .k = 12, .cross_entropy = true});
+  TEST_CASE("top_k_cross_entropy: without the teacher's entropy, shares of draws; more ids than threads; all ids") {
+    const TopKSettings untempered{.teacher_weight = 0.9, .temperature = 1.0, .z_loss = 1e-3};
+    for (Shape shape : std::initializer_list<Shape>{
+             {.num_rows = 7, .num_vocab = 264, .k = 12},
+             {.num_rows = 7, .num_vocab = 257, .k = 16, .settings = untempered, .drawn = true},
+             {.num_rows = 7, .num_vocab = 264, .k = 16, .drawn = true},
+             {.num_rows = 7, .num_vocab = 264, .k = 16, .settings = untempered, .gradient = false, .drawn = true}}) {
+      shape.cross_entropy = true;
+      check_shape<float>(shape);
+      check_shape<Bf16>(shape);
+    }
     check_shape<float>({.num_rows = 2, .num_vocab = 264, .k = 200});
     const Shape all_ids{.num_rows = 1, .num_vocab = 24, .k = 24};
     for (const bool decoupled : {false, true}) {
@@ -181,13 +206,8 @@ TEST_SUITE("kernel") {
   }
 
   TEST_CASE("top_k_cross_entropy: bytes of a row") {
-    for (const int64_t vocab : {256, 49'152, 114'560, 114'568}) {  // 114,560: the widest that is held beside 64 ids
-      if (kUnderRaceCheck && vocab > 300) continue;
-      for (const bool decoupled : {false, true}) {
-        const Problem<Bf16> problem({.num_rows = 1, .num_vocab = vocab, .k = 64, .decoupled = decoupled});
-        check_table_bytes(Kernel::top_k_rows, {.rows = 1, .vocab_size = vocab, .ids = 64}, [&] { problem.run(); });
-      }
-    }
+    check_table<float>();
+    check_table<Bf16>();
     check_bytes<Bf16>({.num_rows = 1, .num_vocab = 256, .k = 8, .gradient = false}, 1);
     check_bytes<float>({.num_rows = 1, .num_vocab = 257, .k = 8}, 2);
   }

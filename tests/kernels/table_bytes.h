@@ -3,12 +3,16 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
 #include <string>
 
 #include "src/tensors/executor/executor.h"
 #include "src/tensors/kernels/kernel_costs.h"
 
 namespace coppice {
+
+/// The most that a block holds of its rows of logits.
+inline constexpr int64_t kHeldBytes = 224 * 1024;
 
 template <class Run>
 void check_table_bytes(Kernel kernel, const KernelShape& shape, const Run& run) {

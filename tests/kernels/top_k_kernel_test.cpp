@@ -231,9 +231,11 @@ TEST_SUITE("kernel") {
     top_k_of(problem, run_kernel);
     CHECK(executor::counts().launches == 1);
     CHECK(executor::counts().bytes_loaded == kRows * (4 * kVocab + 3 * kIds * kOfThread + 4 * kIds));
-    CHECK(executor::counts().bytes_stored == kRows * (20 * kIds + 4));
-    check_table_bytes(Kernel::top_1_rows, {.rows = kRows, .vocab_size = kVocab}, [&] { top_1_of(problem); });
-    CHECK(executor::counts().launches == 1);
+    CHECK(executor::counts().bytes_stored == kRows * (20 * kIds + 5));
+    for (const int64_t vocab : {kVocab, kVocab + 1}) {
+      check_table_bytes(Kernel::top_1_rows, {.rows = kRows, .vocab_size = vocab}, [&] { top_1_of({kRows, vocab, 1}); });
+      CHECK(executor::counts().launches == 1);
+    }
   }
 
 #ifndef COPPICE_RACE_CHECK  // too wide for it

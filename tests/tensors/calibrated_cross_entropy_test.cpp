@@ -29,8 +29,6 @@ TemperaturePoint point_of(const at::Tensor& logits_V, int64_t true_label, double
           .curvature = (p_V * (z_V - mean).square()).sum().item<double>()};
 }
 
-double b_of(size_t point) { return kInverseTemperatureStep * static_cast<double>(point + 1); }
-
 int64_t bin_of(double confidence) {
   CalibrationSums sums;
   sums.add_row({}, confidence, false);
@@ -114,7 +112,8 @@ TEST_SUITE("unit") {
           const CalibrationSums sums = of_logits(logits.narrow(0, row, 1), label.narrow(0, row, 1)).parts[1];
           const double range = std::max(1.0, (logits[row].max() - logits[row].min()).item<double>());
           for (size_t point = 0; point < kTemperaturePoints; ++point) {
-            const TemperaturePoint wanted = point_of(logits[row], label[row].item<int64_t>(), b_of(point));
+            const TemperaturePoint wanted =
+                point_of(logits[row], label[row].item<int64_t>(), inverse_temperature_of(point));
             CHECK(std::abs(sums.curve[point].ce - wanted.ce) <= kBound * range);
             CHECK(std::abs(sums.curve[point].slope - wanted.slope) <= kBound * range);
             CHECK(std::abs(sums.curve[point].curvature - wanted.curvature) <= kBound * range * range);
@@ -131,7 +130,7 @@ TEST_SUITE("unit") {
     for (const int64_t label : {0, 3, 4}) {
       const CalibrationSums sums = of_logits(far, labels({label})).parts[1];
       for (size_t point = 0; point < kTemperaturePoints; ++point) {
-        const TemperaturePoint wanted = point_of(far[0], label, b_of(point));
+        const TemperaturePoint wanted = point_of(far[0], label, inverse_temperature_of(point));
         CHECK(sums.curve[point].ce == doctest::Approx(wanted.ce).epsilon(1e-5));
         CHECK(sums.curve[point].slope == doctest::Approx(wanted.slope).epsilon(1e-5));
       }

@@ -10,9 +10,31 @@
 #include "src/tensors/kernels/vector_math.h"
 
 namespace coppice {
+
+void calibrated_rows_reference(const CalibratedRowsParams& params) {
+  for (int64_t row = 0; row < params.num_rows; ++row) {
+    if (params.true_label[row] == kIgnoredLabel) continue;
+    const float* const z = params.logits + row * params.num_vocab;
+    const double largest = *std::max_element(z, z + params.num_vocab), d_true = z[params.true_label[row]] - largest;
+    for (size_t point = 0; point < kTemperaturePoints; ++point) {
+      const double b = inverse_temperature_of(point);
+      double zeroth = 0, first = 0, second = 0;
+      for (int64_t v = 0; v < params.num_vocab; ++v) {
+        const double d = z[v] - largest, e = std::exp(b * d);
+        zeroth += e;
+        first += d * e;
+        second += d * d * e;
+      }
+      const double mean = first / zeroth;
+      params.rows[row].curve[point] = {
+          .ce = std::log(zeroth) - b * d_true, .slope = mean - d_true, .curvature = second / zeroth - mean * mean};
+      if (point == kUnitPoint) params.rows[row].confidence = 1 / zeroth;
+    }
+  }
+}
+
 namespace {
 
-constexpr size_t kUnitPoint = static_cast<size_t>(1 / kInverseTemperatureStep) - 1;  // b = 1
 constexpr float kNothing = 1e-30f;  // a power below counts as 0: products of subnormal numbers are slow
 
 struct PowerSums {
@@ -54,8 +76,7 @@ void calibrate_row(const float* z, int64_t num_vocab, int64_t true_label, Calibr
   sum_powers(z, num_vocab, largest, sums);
   const double d_true = double{z[true_label]} - largest;
   for (size_t point = 0; point < kTemperaturePoints; ++point) {
-    const double b = kInverseTemperatureStep * static_cast<double>(point + 1),
-                 mean = sums[point].first / sums[point].zeroth;
+    const double b = inverse_temperature_of(point), mean = sums[point].first / sums[point].zeroth;
     row.curve[point] = {.ce = std::log(sums[point].zeroth) - b * d_true,
                         .slope = mean - d_true,
                         .curvature = sums[point].second / sums[point].zeroth - mean * mean};

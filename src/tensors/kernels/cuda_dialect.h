@@ -107,6 +107,10 @@ struct WordOf {
   using type = uint4;
 };
 template <>
+struct WordOf<1> {
+  using type = unsigned char;
+};
+template <>
 struct WordOf<2> {
   using type = unsigned short;
 };
@@ -121,6 +125,7 @@ struct WordOf<8> {
 template <class To, class From>
 __device__ __forceinline__ void move_words(To* to, const From* from, int bytes) {
   using Word = typename WordOf<static_cast<int>(sizeof(To))>::type;
+  static_assert(sizeof(To) % sizeof(Word) == 0 && sizeof(From) % sizeof(Word) == 0);
   COPPICE_UNROLL
   for (int i = 0; i < bytes / static_cast<int>(sizeof(Word)); ++i)
     reinterpret_cast<Word*>(to)[i] = reinterpret_cast<const Word*>(from)[i];

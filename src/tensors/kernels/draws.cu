@@ -1,7 +1,7 @@
 // Draws from rows of logits, one block a row. A warp takes tiles of 128 ids and leaves each one's largest logit and its
 // sum of exponentials below that; once the row's largest is known the sums become a distribution function over tiles,
 // in double. A draw is a warp's: it finds its tile there and reads the tile's logits again.
-// Bytes of a row: 4 V, and 512 + 8 a draw; uniform numbers beside them.
+// Bytes of a row: 4 V + 1, and 512 + 8 a draw; uniform numbers beside them.
 #include "src/tensors/kernels/draws.h"
 
 #include "src/tensors/kernels/logit_rows.h"
@@ -48,8 +48,10 @@ __device__ __forceinline__ void accumulate(double* sum, int count) {
   for (int t = first; t < last; ++t) sum[t] = upto += sum[t];
 }
 
-/// The first t < count - 1 with upto[t] > wanted, else count - 1.
-__device__ __forceinline__ int first_above(const double* upto, int count, double wanted) {
+/// The first tile t < count - 1 with upto[t] > wanted, else count - 1. Each lane's sums are rounded in their own way,
+/// so that they may grow by a rounding over a tile that has nothing (largest -infinity): then the last before it that
+/// has.
+__device__ __forceinline__ int find_tile(const double* upto, const float* largest, int count, double wanted) {
   int low = 0, high = count - 1;
   while (low < high) {
     const int middle = (low + high) / 2;
@@ -58,11 +60,12 @@ __device__ __forceinline__ int first_above(const double* upto, int count, double
     else
       low = middle + 1;
   }
+  while (low > 0 && largest[low] == -INFINITY) --low;
   return low;
 }
 
-/// The id of a tile at which the sum of exponentials exceeds `wanted`; where rounding leaves none, the last that there
-/// is anything of.
+/// The first id of a tile that there is anything of and at which the sum of exponentials exceeds `wanted`; where
+/// rounding leaves none, the last that there is anything of.
 __device__ __forceinline__ int draw_from_tile(const Group& e, int tile, double wanted) {
   double own = 0.0;
   COPPICE_UNROLL
@@ -72,8 +75,9 @@ __device__ __forceinline__ int draw_from_tile(const Group& e, int tile, double w
   COPPICE_UNROLL
   for (int i = 0; i < kGroup; ++i) {
     upto += e[i];
+    if (!(e[i] > 0.0f)) continue;  // rounding alone may have carried the sum over `wanted`
     if (upto > wanted && first == kGroup) first = i;
-    if (e[i] > 0.0f) last = i;
+    last = i;
   }
   const unsigned above = __ballot_sync(kWholeWarp, first < kGroup), some = __ballot_sync(kWholeWarp, last >= 0);
   const int lane = above != 0 ? __ffs(static_cast<int>(above)) - 1
@@ -93,7 +97,8 @@ __global__ void __launch_bounds__(kThreads) draw_ids_kernel(DrawParams params) {
 
   const int64_t n = blockIdx.x;
   const float* const row = params.logits + n * params.num_vocab;
-  const float inverse_temperature = static_cast<float>(1.0 / params.temperature);
+  const double softened = 1.0 / params.temperature;
+  const float inverse_temperature = static_cast<float>(softened);
   const int lane = threadIdx.x % kWarpThreads, warp = threadIdx.x / kWarpThreads, warps = blockDim.x / kWarpThreads;
   Best best = no_best(static_cast<int>(threadIdx.x) * kGroup);
   for (int tile = warp; tile < num_tiles; tile += warps) {
@@ -113,10 +118,12 @@ __global__ void __launch_bounds__(kThreads) draw_ids_kernel(DrawParams params) {
     }
   }
   best = block_reduce(best, JoinBest(), no_best(shape.count), scratch);
-  if (threadIdx.x == 0 && params.fact != nullptr) params.fact[n] = judge(best);
+  if (threadIdx.x == 0 && params.fact != nullptr) store_pack<1>(params.fact + n, Pack<TopFact, 1>{{judge(best)}});
   for (int tile = threadIdx.x; tile < num_tiles; tile += blockDim.x) {
     const float under = tile_largest[tile] - best.value;
-    sum[tile] *= under * inverse_temperature < -87.0f ? 0.0 : exp(under / params.temperature);
+    const bool has_nothing = under * inverse_temperature < -87.0f;
+    if (has_nothing) tile_largest[tile] = -INFINITY;
+    sum[tile] *= has_nothing ? 0.0 : exp(under * softened);
   }
   __syncthreads();
   if (warp == 0) accumulate(sum, num_tiles);
@@ -124,7 +131,7 @@ __global__ void __launch_bounds__(kThreads) draw_ids_kernel(DrawParams params) {
 
   for (int64_t draw = warp; draw < params.num_draws; draw += warps) {
     const double wanted = params.uniform[n * params.num_draws + draw] * sum[num_tiles - 1];  // below it
-    const int tile = first_above(sum, num_tiles, wanted);
+    const int tile = find_tile(sum, tile_largest, num_tiles, wanted);
     const Group e = exponentials(load_tile(shape, row, tile), best.value, inverse_temperature);
     const int64_t id = draw_from_tile(e, tile, tile == 0 ? wanted : wanted - sum[tile - 1]);
     if (lane == 0) store_pack<1>(params.id + n * params.num_draws + draw, Pack<int64_t, 1>{{id}});

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "src/tensors/kernels/calibrated_cross_entropy.h"
+#include "src/tensors/kernels/loss_rows.h"
 #include "src/tensors/kernels/loss_terms.h"
 #include "src/tensors/kernels/qk_norm_rope.h"
 #include "src/tensors/kernels/residual_rms_norm.h"
@@ -16,10 +18,11 @@ using Shape = KernelShape;
 using Bytes = KernelBytes;
 
 constexpr int64_t kFloat = 4, kSum = 8;        // bytes of a float, of a sum in double
+constexpr int64_t kIdBytes = sizeof(int64_t);  // of a token
 constexpr int64_t kSharedBytes = 227 * 1024;   // of a block, at most
 constexpr int64_t kLossArrayBytes = 3 * 1024;  // that a loss has of them beside its rows
 constexpr int64_t kDrawTileBytes = 512;        // read again for each draw
-constexpr int64_t kLossTermBytes = sizeof(LossTerms);
+constexpr int64_t kLossTermBytes = sizeof(LossTerms), kFactBytes = sizeof(TopFact);
 
 int64_t hidden_elements(const Shape& s) { return s.rows * s.hidden_size; }
 int64_t heads_elements(const Shape& s) { return s.rows * (s.query_size + s.key_value_size); }
@@ -97,11 +100,12 @@ Bytes embedding_backward(const Shape& s) {
   return {.loaded = s.element_bytes * hidden_elements(s) + sums, .stored = sums};
 }
 
-/// Rows of `matrices` of logits that are walked `walks` times, from shared memory where they fit behind `ahead` bytes;
-/// the gradient in the place of one. `labels`: logits of a row that are read by themselves.
+/// Rows of `matrices` of logits that are walked `walks` times, from shared memory where they start at packs and fit
+/// behind `ahead` bytes; the gradient in the place of one. `labels`: logits of a row that are read by themselves.
 Bytes loss_rows(const Shape& s, int64_t matrices, int64_t walks, int64_t labels, int64_t ahead = 0) {
   const int64_t logits = s.element_bytes * vocab_elements(s);
-  const bool held = ahead + matrices * s.element_bytes * s.vocab_size + kLossArrayBytes <= kSharedBytes;
+  const int64_t row = s.element_bytes * s.vocab_size;
+  const bool held = row % 16 == 0 && ahead + matrices * row + kLossArrayBytes <= kSharedBytes;
   const int64_t again = held ? 0 : (walks - 1) * matrices * logits;
   return {.loaded = matrices * logits + again + labels * s.element_bytes * s.rows,
           .stored = logits + kLossTermBytes * s.rows,
@@ -137,13 +141,26 @@ Bytes hidden_state_backward(const Shape& s) {
   return {.loaded = 2 * activation, .stored = activation};
 }
 
-/// fp32 logits; an id of 8 bytes.
-Bytes top_1_rows(const Shape& s) { return {.loaded = kFloat * vocab_elements(s), .stored = 2 * kFloat * s.rows}; }
+/// fp32 logits; an id of 8 bytes and whether it is to be trusted.
+Bytes top_1_rows(const Shape& s) {
+  return {.loaded = kFloat * vocab_elements(s), .stored = (kIdBytes + kFactBytes) * s.rows};
+}
 
-/// fp32 logits, a tile of them again for each draw; ids of 8 bytes.
+/// fp32 logits, a tile of them again for each draw, of which the last of a row is taken to be whole; ids of 8 bytes and
+/// whether the row is to be trusted.
 Bytes draw_rows(const Shape& s) {
   const int64_t tiles = kDrawTileBytes * s.ids * s.rows;
-  return {.loaded = kFloat * vocab_elements(s) + tiles, .stored = 2 * kFloat * s.ids * s.rows, .cached = tiles};
+  return {.loaded = kFloat * vocab_elements(s) + tiles,
+          .stored = (kIdBytes * s.ids + kFactBytes) * s.rows,
+          .cached = tiles};
+}
+
+/// fp32 logits twice, and the true one for each point of the curve; the points' three numbers and the confidence.
+Bytes calibrated_rows(const Shape& s) {
+  const int64_t logits = kFloat * vocab_elements(s), points = kTemperaturePoints;
+  return {.loaded = 2 * logits + kFloat * points * s.rows,
+          .stored = static_cast<int64_t>(sizeof(CalibratedRow)) * s.rows,
+          .cached = logits};
 }
 
 /// Rows that are held in registers; the mask, its unsaturated part and a status word.
@@ -191,6 +208,7 @@ const std::array<KernelCost, static_cast<size_t>(Kernel::count)> kKernelCosts = 
     {"hidden_state_backward", hidden_state_backward, hidden_elements, 7, 0},
     {"top_1_rows", top_1_rows, vocab_elements, 4, 0},
     {"draw_rows", draw_rows, vocab_elements, 12, 1},
+    {"calibrated_rows", calibrated_rows, vocab_elements, 88, 1},
     {"soft_top_k", soft_top_k, ffn_elements, 60, 1, 17.5e-6},
     {"soft_top_k_backward", soft_top_k_backward, ffn_elements, 12, 0, 7e-6},
     {"optimizer_square_sums", optimizer_square_sums, parameters, 1.8, 0},

@@ -11,8 +11,8 @@
 
 namespace coppice {
 
-/// Those that a kernel does not depend on are not looked at. Rows start at multiples of 16 bytes, none is ignored, and
-/// every gradient that can be asked for is wanted.
+/// Those that a kernel does not depend on are not looked at. Matrices start at multiples of 16 bytes, and so do all
+/// their rows but those of logits; no row is ignored, and all that can be asked for is wanted.
 struct KernelShape {
   int64_t rows = 0;             // N: tokens, rows of logits or of scores
   int64_t hidden_size = 0;      // D
@@ -69,6 +69,7 @@ enum class Kernel {
   hidden_state_backward,  // of either
   top_1_rows,
   draw_rows,
+  calibrated_rows,
   soft_top_k,
   soft_top_k_backward,
   optimizer_square_sums,

@@ -4,8 +4,8 @@
 // entries again: to count candidates, to list them, and, once the k ids are known, to set those aside and add up the
 // others. What is not chosen is thereby added up on its own, and a small tail is not lost in a large sum. Where there
 // are more candidates than the list holds, bisection raises the bound: all entries differ in (logit, id).
-// Bytes of a row: top-1 4 V + 8; top-k 4 V and, from the second-level cache, 12 V / 512 for each of up to k threads;
-// 20 k + 4 for what it leaves.
+// Bytes of a row: top-1 4 V + 9; top-k 4 V and, from the second-level cache, 12 V / 512 for each of up to k threads;
+// 20 k + 5 for what it leaves.
 #include "src/tensors/kernels/top_k.h"
 
 #include "src/tensors/kernels/logit_rows.h"
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kTopKThreads) top_1_kernel(Top1Params params) 
   best = block_reduce(best, JoinBest(), no_best(shape.count), scratch);
   if (threadIdx.x != 0) return;
   store_pack<1>(params.id + n, Pack<int64_t, 1>{{best.id}});
-  if (params.fact != nullptr) params.fact[n] = judge(best);
+  if (params.fact != nullptr) store_pack<1>(params.fact + n, Pack<TopFact, 1>{{judge(best)}});
 }
 
 /// The thread's entries as the first walk sees them.
@@ -170,10 +170,11 @@ __global__ void __launch_bounds__(kTopKThreads) top_k_kernel(TopKParams params) 
   const RowShape<kVec> shape(params.num_vocab);
   const int64_t n = blockIdx.x;
   float* const row = params.logits + n * params.num_vocab;
-  const float inverse_temperature = static_cast<float>(1.0 / params.temperature);
+  const double softened = 1.0 / params.temperature;  // once: a division of doubles is a call that costs registers
+  const float inverse_temperature = static_cast<float>(softened);
   const Summary mine = summarise(shape, row, inverse_temperature);
   const Best best = block_reduce(mine.best, JoinBest(), no_best(shape.count), bests);
-  if (threadIdx.x == 0 && params.fact != nullptr) params.fact[n] = judge(best);
+  if (threadIdx.x == 0 && params.fact != nullptr) store_pack<1>(params.fact + n, Pack<TopFact, 1>{{judge(best)}});
 
   const bool has_columns = static_cast<int>(threadIdx.x) < shape.num_groups;
   const Search<kVec> search{shape, row, has_columns ? key_of(mine.best.value, mine.best.id) : 0};
@@ -189,7 +190,7 @@ __global__ void __launch_bounds__(kTopKThreads) top_k_kernel(TopKParams params) 
       for (int other = 0; other < count; ++other) rank += candidates[other] > key ? 1 : 0;
       if (rank >= wanted) continue;
       const float logit = logit_of(key);
-      kept += exp(static_cast<double>(logit - best.value) / params.temperature);
+      kept += exp(static_cast<double>(logit - best.value) * softened);
       store_pack<1>(params.id + n * params.k + found + rank, Pack<int64_t, 1>{{id_of(key)}});
       store_pack<1>(params.logp + n * params.k + found + rank, Pack<float, 1>{{logit}});
       if (rank == wanted - 1) *bound = key;
@@ -210,7 +211,7 @@ __global__ void __launch_bounds__(kTopKThreads) top_k_kernel(TopKParams params) 
         tail += exp_flushed((logit - best.value) * inverse_temperature);
     });
   } else if (mine.sum != 0.0f) {
-    const double under = static_cast<double>(mine.best.value - best.value) / params.temperature;
+    const double under = static_cast<double>(mine.best.value - best.value) * softened;
     tail = under < -87.0 ? 0.0 : mine.sum * exp(under);
   }
   kept = block_reduce(kept, Sum(), 0.0, doubles);
@@ -218,7 +219,7 @@ __global__ void __launch_bounds__(kTopKThreads) top_k_kernel(TopKParams params) 
   const double log_sum = best.has_nan != 0 ? static_cast<double>(NAN) : log(kept + tail);
   for (int64_t i = threadIdx.x; i < params.k; i += blockDim.x) {
     float* const logp = params.logp + n * params.k + i;
-    const double under = static_cast<double>(load_pack<1>(logp)[0] - best.value) / params.temperature;
+    const double under = static_cast<double>(load_pack<1>(logp)[0] - best.value) * softened;
     store_pack<1>(logp, Pack<float, 1>{{static_cast<float>(under - log_sum)}});
   }
   if (threadIdx.x == 0) store_pack<1>(params.tail + n, Pack<float, 1>{{static_cast<float>(log(tail) - log_sum)}});
