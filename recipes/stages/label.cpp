@@ -174,6 +174,7 @@ int64_t add_teacher(StageCost& cost, const CostBasis& basis, const LabelStage& l
   if (basis.tokens > 0) read_tokens = std::min(read_tokens, basis.tokens * label_reads(label, nullptr));
   cost.uncounted_flops = (read_tokens - cost.tokens) * forward_flops_per_token(config, label.context);
   cost.memory_bytes = model_bytes(config) + static_cast<double>(batch_tokens) * label_bytes_per_token(config);
+  cost.work = {reading_work(config, label.context, read_tokens)};
   return batch_tokens;
 }
 
