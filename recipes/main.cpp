@@ -20,9 +20,9 @@
 namespace coppice {
 namespace {
 
-constexpr void (*kVerbs[])(CLI::App&, Action&) = {add_run,      add_compress, add_rewind,  add_ablate, add_plan,
-                                                  add_config,   add_report,   add_inspect, add_diff,   add_eval,
-                                                  add_generate, add_import,   add_export,  add_labels, add_data};
+constexpr void (*kVerbs[])(CLI::App&, Action&) = {
+    add_run,  add_compress, add_rewind,   add_ablate, add_plan,   add_config, add_report, add_inspect,
+    add_diff, add_eval,     add_generate, add_import, add_export, add_labels, add_data,   add_bench};
 
 void print_version() {
   const Json versions = versions_json(), machine = machine_json();

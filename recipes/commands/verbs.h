@@ -17,6 +17,7 @@ void add_run(CLI::App& app, Action& action);
 void add_rewind(CLI::App& app, Action& action);
 void add_ablate(CLI::App& app, Action& action);
 void add_plan(CLI::App& app, Action& action);
+void add_bench(CLI::App& app, Action& action);
 void add_compress(CLI::App& app, Action& action);
 void add_config(CLI::App& app, Action& action);
 void add_report(CLI::App& app, Action& action);

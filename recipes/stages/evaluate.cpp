@@ -117,9 +117,12 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   const double there = basis.tokens_of(evaluate.split),
                windows = evaluate.tokens > 0 ? std::min(static_cast<double>(evaluate.tokens), there) : there;
   const double tokens = windows + task_tokens(evaluate.tasks);
-  if (std::ranges::find(evaluate.of, evaluate.teacher) == evaluate.of.end())
-    cost.uncounted_flops =
-        windows * forward_flops_per_token(basis.recipe.model_after(evaluate.teacher), evaluate.seq_len);
+  cost.one_model_at_once = true;
+  if (std::ranges::find(evaluate.of, evaluate.teacher) == evaluate.of.end()) {
+    const ModelConfig teacher = basis.recipe.model_after(evaluate.teacher);
+    cost.uncounted_flops = windows * forward_flops_per_token(teacher, evaluate.seq_len);
+    cost.work.push_back(reading_work(teacher, evaluate.seq_len, windows));
+  }
   for (const std::string& name : evaluate.of) {
     const ModelConfig config = basis.recipe.model_after(name);
     cost.tokens += tokens;
@@ -129,6 +132,7 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
       cost.uncounted_flops +=
           tokens_of_speed(evaluate.speed_tokens) * forward_flops_per_token(config, 2 * evaluate.speed_tokens);
     cost.memory_bytes = std::max(cost.memory_bytes, model_bytes(config));
+    cost.work.push_back(reading_work(config, evaluate.seq_len, tokens + copying_tokens(evaluate.seq_len)));
   }
 }
 

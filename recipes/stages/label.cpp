@@ -171,9 +171,10 @@ int64_t add_teacher(StageCost& cost, const CostBasis& basis, const LabelStage& l
                                : label.batch_tokens > 0 ? label.batch_tokens
                                                         : choose_label_batch(config, label.context);
   cost.flops = cost.tokens * forward_flops_per_token(config, label.context);
-  cost.uncounted_flops = (std::min(read_tokens, basis.tokens * label_reads(label, nullptr)) - cost.tokens) *
-                         forward_flops_per_token(config, label.context);
+  if (basis.tokens > 0) read_tokens = std::min(read_tokens, basis.tokens * label_reads(label, nullptr));
+  cost.uncounted_flops = (read_tokens - cost.tokens) * forward_flops_per_token(config, label.context);
   cost.memory_bytes = model_bytes(config) + static_cast<double>(batch_tokens) * label_bytes_per_token(config);
+  cost.work = {reading_work(config, label.context, read_tokens)};
   return batch_tokens;
 }
 
@@ -181,7 +182,7 @@ int64_t add_teacher(StageCost& cost, const CostBasis& basis, const LabelStage& l
 void add_stored_labels(StageCost& cost, const CostBasis& basis, const LabelStage& label, double windows,
                        int64_t batch_tokens) {
   // what is labelled, and of one shard the most; an import holds what its files hold
-  const double labels = label.import.empty() ? cost.tokens : basis.tokens;
+  const double labels = label.import.empty() || basis.tokens == 0 ? cost.tokens : basis.tokens;
   const auto shard_tokens = static_cast<double>(basis.recipe.data.shard_tokens);
   const double of_shard = std::min(labels / std::max(1.0, basis.tokens / shard_tokens), shard_tokens);
   const LabelFingerprint made{.vocab_size = basis.recipe.tokenizer.vocab_size,
@@ -204,14 +205,15 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   cost.tokens = label.coverage == "all" ? basis.tokens : 0;
   double read_tokens = cost.tokens * label_reads(label, nullptr), windows = 0;
   std::set<Json> drawings;  // readers that draw the same windows share their labels
-  if (label.coverage == "used")
+  const bool only_used = label.coverage == "used";
+  if (only_used || basis.tokens == 0)  // a corpus that is not there holds what is drawn of it, as far as anybody knows
     for (const Stage* reader : readers_of(basis.recipe, stage.name)) {
       const TrainingOptions& training = reader->get<TrainStage>().training;
       if (!drawings.insert(drawing_json(training)).second) continue;
       const auto drawn = static_cast<double>(training.tokens);
       cost.tokens += drawn;
-      read_tokens += drawn * label_reads(label, &training);
-      windows += drawn / static_cast<double>(training.seq_len);
+      read_tokens += drawn * label_reads(label, only_used ? &training : nullptr);
+      windows += only_used ? drawn / static_cast<double>(training.seq_len) : 0;
     }
   if (basis.tokens > 0) cost.tokens = std::min(cost.tokens, basis.tokens);  // drawn twice, labelled once
   const int64_t batch_tokens = label.has_own_labels() ? add_teacher(cost, basis, label, read_tokens) : 0;

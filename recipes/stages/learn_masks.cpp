@@ -128,6 +128,8 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   cost.uncounted_flops = (3 * look_tokens(learned.training, basis) + static_cast<double>(masks.calibration_tokens)) *
                          forward_flops_per_token(config, learned.training.seq_len);
   cost.memory_bytes += kBytesOfBatchToken * static_cast<double>(masks.calibration_tokens);
+  cost.work.front().read_tokens = cost.uncounted_flops / forward_flops_per_token(config, learned.training.seq_len);
+  cost.work.front().ffn_mask = axis_of(learned.axis) == CutAxis::ffn;
 }
 
 }  // namespace

@@ -113,6 +113,9 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   cost.parameters = count_parameters(config);
   if (prune.scores != "masks")
     cost.flops = calibration_flops(source, find_score(prune.scores, stage.where), prune.calibration_tokens);
+  cost.work = {
+      reading_work(source, kCalibrationSeqLen, cost.flops / forward_flops_per_token(source, kCalibrationSeqLen)),
+      reading_work(config, kCalibrationSeqLen, 0)};
   cost.memory_bytes = model_bytes(source) + model_bytes(config);
   if (needs_calibration(prune)) cost.memory_bytes += kBytesOfBatchToken * static_cast<double>(prune.calibration_tokens);
   cost.disk_bytes = model_bytes(config);

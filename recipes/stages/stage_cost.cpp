@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "recipes/language/training_options.h"
 #include "src/model/parameters.h"
@@ -20,6 +21,13 @@ double activation_bytes_per_token(const ModelConfig& config) {
 
 double model_bytes(const ModelConfig& config) { return kBytesOfFloat * static_cast<double>(count_parameters(config)); }
 
+ModelWork reading_work(const ModelConfig& config, int64_t seq_len, double tokens) {
+  return {.config = config,
+          .parameters = static_cast<double>(count_parameters(config)),
+          .seq_len = seq_len,
+          .read_tokens = tokens};
+}
+
 void add_training(StageCost& cost, const TrainingOptions& training, const ModelConfig& config) {
   cost.parameters = count_parameters(config);
   cost.steps = training.steps();
@@ -31,6 +39,11 @@ void add_training(StageCost& cost, const TrainingOptions& training, const ModelC
   cost.disk_bytes = model_bytes(config) * (1 + 3 * (1.0 + training.keep_last));  // model, and checkpoints while it runs
   cost.transient_bytes = training.keep_finished ? 0 : cost.disk_bytes - model_bytes(config);
   cost.memory_remedy = fmt::format("{}.micro_batch_tokens or the model's size", cost.name);
+  ModelWork work = reading_work(config, training.seq_len, 0);
+  work.steps = cost.steps;
+  work.rows = training.rows();
+  work.adamw = training.optimizer.optimizer == "adamw";
+  cost.work.push_back(std::move(work));
 }
 
 double look_tokens(const TrainingOptions& training, const CostBasis& basis) {

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "src/model/config.h"
+#include "src/tensors/kernels/kernel_costs.h"
 
 namespace coppice {
 
@@ -17,6 +19,23 @@ inline constexpr double kBytesOfBatchToken = 24;      // id, position and label
 inline constexpr double kProgramBytes = 350e6;        // LibTorch and its buffers
 inline constexpr double kTrainingShareOfGemm = 0.45;  // small fp32 models on two cores (docs/results)
 inline constexpr double kForwardShareOfGemm = 0.35;
+
+/// What a stage asks of one model on a device.
+struct ModelWork {
+  ModelConfig config;
+  double parameters = 0;
+  int64_t seq_len = 0;
+  double read_tokens = 0;  // forward alone
+  // of the model that is trained
+  int64_t steps = 0, rows = 0;  // optimizer steps, and sequences of one; 0 = it is not
+  bool adamw = false, ffn_mask = false;
+  Kernel loss = Kernel::label_mix_rows;
+  int64_t ids = 0;  // of a token, that the loss reads of its teacher
+
+  bool operator==(const ModelWork&) const = default;
+};
+/// A model that reads so many tokens in sequences of `seq_len`.
+ModelWork reading_work(const ModelConfig& config, int64_t seq_len, double tokens);
 
 struct StageCost {
   std::string name, kind;
@@ -30,6 +49,8 @@ struct StageCost {
   double share_of_gemm = kTrainingShareOfGemm;  // that its FLOPs reach
   double uncounted_flops = 0;                   // forward passes that take time and that a stage's own count leaves out
   std::string memory_remedy = "the model's size";  // what would need less
+  std::vector<ModelWork> work;     // of all its models, the trained one first; empty: nothing for a device
+  bool one_model_at_once = false;  // of them; else they lie side by side
 };
 
 /// What the cost of any stage depends on beside its options.

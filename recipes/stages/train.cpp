@@ -209,18 +209,35 @@ Json identity(const Recipe& recipe, const Stage& stage) {
   return json;
 }
 
+/// The pass over rows of logits that a loss is.
+Kernel loss_kernel(const std::string& loss) {
+  if (loss == "kl" || loss == "reverse_kl") return Kernel::kl_rows;
+  if (loss == "jsd") return Kernel::jsd_rows;
+  return loss == "labels" ? Kernel::label_mix_rows : Kernel::top_k_rows;
+}
+
 void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   const auto& train = stage.get<TrainStage>();
+  const KdOptions& kd = train.distillation;
   const ModelConfig config = basis.recipe.model_after(stage.name);
   const int64_t seq_len = train.training.seq_len;
   add_training(cost, train.training, config);
-  cost.uncounted_flops = look_tokens(train.training, basis) * forward_flops_per_token(config, seq_len);
-  for (const std::string& name : train.teachers) {  // read forward in every distilling step
+  const double look = look_tokens(train.training, basis);
+  cost.uncounted_flops = look * forward_flops_per_token(config, seq_len);
+  cost.work.front().read_tokens = look;
+  if (train.has_teacher()) {
+    cost.work.front().loss = loss_kernel(kd.loss);
+    cost.work.front().ids = reads_top_k(kd.loss) ? train.top_k : train.draws;
+  }
+  if (train.teachers.empty()) return;
+  int64_t distilling = 0;  // steps, in which every teacher reads the batch
+  for (int64_t step = 0; step < cost.steps; ++step) distilling += distils_at(kd, step, cost.steps);
+  const double tokens = static_cast<double>(distilling) * static_cast<double>(train.training.batch_tokens);
+  for (const std::string& name : train.teachers) {
     const ModelConfig teacher = basis.recipe.model_after(name);
-    for (int64_t step = 0; step < cost.steps; ++step)
-      if (distils_at(train.distillation, step, cost.steps))
-        cost.flops += static_cast<double>(train.training.batch_tokens) * forward_flops_per_token(teacher, seq_len);
+    cost.flops += tokens * forward_flops_per_token(teacher, seq_len);
     cost.memory_bytes += model_bytes(teacher);
+    cost.work.push_back(reading_work(teacher, seq_len, tokens));
   }
 }
 

@@ -3,12 +3,10 @@
 // ends the program with 1), then the cases.
 #pragma once
 
-#include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -18,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "recipes/bench/timing.h"
 #include "src/base/threads.h"
 #include "src/tensors/shape.h"
 
@@ -69,17 +68,6 @@ inline void emit_check(const Flags& flags, double error, double limit) {
   if (!(error <= limit)) std::exit(1);
 }
 
-inline double seconds(const std::function<void()>& function) {
-  const auto begin = std::chrono::steady_clock::now();
-  function();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-inline double quantile(std::vector<double> values, double share) {
-  std::ranges::sort(values);
-  return values[static_cast<size_t>(share * static_cast<double>(values.size() - 1) + 0.5)];
-}
-
 /// Times each case once per turn, turn after turn, so that drift meets all alike; per case median, 20th and 80th
 /// percentile and mean in seconds.
 inline std::vector<Readings> measure(const Flags& flags, const std::vector<std::function<void()>>& cases) {
@@ -99,24 +87,9 @@ inline std::vector<Readings> measure(const Flags& flags, const std::vector<std::
   return readings;
 }
 
-struct Ceilings {
-  double gemm_gflops = 0, copy_gbs = 0;
-};
-
-/// GEMM rate (1536 cubed, float32) and copy rate (64 MiB, bytes read + written) on random data; printed as the first
-/// line.
+/// Of this very run; printed as the first line.
 inline Ceilings measure_ceilings(const Flags& flags) {
-  constexpr int64_t kSize = 1536, kBytes = int64_t{1} << 26;
-  const at::Tensor a = at::randn({kSize, kSize}), b = at::randn({kSize, kSize}), source = at::randn({kBytes / 4});
-  at::Tensor product = at::empty({kSize, kSize}), target = at::empty_like(source);
-  std::vector<double> gemm, copy;
-  for (int turn = 0; turn < 9; ++turn) {
-    gemm.push_back(seconds([&] { at::mm_out(product, a, b); }));
-    copy.push_back(seconds([&] { target.copy_(source); }));
-  }
-  gemm.erase(gemm.begin(), gemm.begin() + 2), copy.erase(copy.begin(), copy.begin() + 2);
-  const Ceilings roof{.gemm_gflops = 2.0 * kSize * kSize * kSize / quantile(gemm, 0.5) / 1e9,
-                      .copy_gbs = 2.0 * kBytes / quantile(copy, 0.5) / 1e9};
+  const Ceilings roof = measure_ceilings(Placement{});
   emit("ceilings", flags, {{"gemm_gflops", roof.gemm_gflops}, {"copy_gbs", roof.copy_gbs}});
   return roof;
 }

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "src/data/label_cache.h"
 #include "src/model/parameters.h"
 #include "tests/recipes/program.h"
 
@@ -14,6 +15,23 @@ namespace {
 // 384 x 32 embedding; per layer 2 norms, q and o 32 x 32, k and v 16 x 32, two head norms of 16, three FFN matrices of
 // 32 x F; last norm
 constexpr double parameters(double ffn) { return 384 * 32 + 2 * (64 + 2 * 1024 + 2 * 512 + 32 + 3 * 32 * ffn) + 32; }
+
+/// Of labels whose two readers draw 4096 tokens each in windows of 64, with data_seed 3 and `other_seed`.
+StageCost label_cost(const std::string& coverage, int other_seed, double corpus_bytes) {
+  const Scratch scratch("cost_labels");
+  const auto reader = [](const std::string& name, const std::string& from, int data_seed) {
+    return "\n[[stage]]\nname = \"" + name + "\"\nfrom = \"" + from +
+           "\"\nkind = \"train\"\nlabels = \"labels\"\ntokens = 4096\nseq_len = 64\nbatch_tokens = 512\ndata_seed = " +
+           std::to_string(data_seed) + "\n";
+  };
+  spill(scratch.path / "r.toml", slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml") +
+                                     "\n[[stage]]\nname = \"labels\"\nkind = \"label\"\nteacher = "
+                                     "\"dense\"\nwindow_rule = \"aligned\"\ncontext = 64\ncoverage = \"" +
+                                     coverage + "\"\n" + reader("core", "pruned", 3) +
+                                     reader("other", "dense", other_seed));
+  const RecipeCost cost = estimate_cost(load_recipe((scratch.path / "r.toml").string(), {}, {}), corpus_bytes, 0);
+  return *std::ranges::find(cost.stages, "labels", &StageCost::name);
+}
 
 }  // namespace
 
@@ -53,21 +71,19 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("cost: readers that draw the same windows share their labels, others do not") {
-    const auto labelled = [](const char* other_reader) {
-      const Scratch scratch("cost_labels");
-      const std::string reader =
-          "kind = \"train\"\nlabels = \"labels\"\ntokens = 4096\nseq_len = 64\nbatch_tokens = 512\n";
-      spill(scratch.path / "r.toml",
-            slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml") +
-                "\n[[stage]]\nname = \"labels\"\nkind = \"label\"\nteacher = \"dense\"\ncoverage = "
-                "\"used\"\nwindow_rule = \"aligned\"\ncontext = 64\n" +
-                "\n[[stage]]\nname = \"core\"\nfrom = \"pruned\"\n" + reader +
-                "data_seed = 3\n\n[[stage]]\nname = \"other\"\nfrom = \"dense\"\n" + reader + other_reader);
-      const RecipeCost cost = estimate_cost(load_recipe((scratch.path / "r.toml").string(), {}, {}), 250'000, 0);
-      return std::ranges::find(cost.stages, "labels", &StageCost::name)->tokens;
-    };
-    CHECK(labelled("data_seed = 3\n") == 4096);
-    CHECK(labelled("data_seed = 4\n") == 8192);
+    CHECK(label_cost("used", 3, 250'000).tokens == 4096);
+    CHECK(label_cost("used", 4, 250'000).tokens == 8192);
+  }
+
+  TEST_CASE("cost: labels of a corpus that is not there are counted by the tokens that are drawn") {
+    const StageCost used = label_cost("used", 4, 0), all = label_cost("all", 4, 0);
+    CHECK(used.tokens == 8192);
+    CHECK(used.disk_bytes == 8192 * 2 + 128 * kLabelRunBytes);
+    CHECK(used.flops == label_cost("used", 4, 250'000).flops);
+    CHECK(used.uncounted_flops == label_cost("used", 4, 250'000).uncounted_flops);
+    CHECK(all.tokens == 8192);
+    CHECK(all.disk_bytes == 8192 * 2);
+    CHECK(label_cost("all", 4, 250'000).tokens == 100'000);
   }
 
   TEST_CASE("cost: an evaluation's probes take time, and are none of its tokens") {
@@ -133,6 +149,9 @@ TEST_SUITE("recipe") {
     CHECK(large.code == 7);  // counted and refused, whatever this machine has
     for (const char* word : {"6.60B", "2.74B", "6.30T", "1.00T", "100B", "188B"})
       CHECK(large.out.find(word) != std::string::npos);
+    const size_t labels = large.out.find("\nlabels");
+    REQUIRE(labels != std::string::npos);  // 2 bytes for each token drawn, and a run for each window
+    CHECK(large.out.substr(labels, large.out.find('\n', labels + 1) - labels).find("11.5 TiB") != std::string::npos);
     CHECK(large.err.find("GiB of memory") != std::string::npos);
   }
 

@@ -1,0 +1,346 @@
+#include "recipes/bench/hot_paths.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "src/base/errors.h"
+#include "src/model/parameters.h"
+#include "src/optim/optimizer.h"
+#include "src/tensors/draws.h"
+#include "src/tensors/ops.h"
+#include "student/targets.h"
+
+namespace coppice {
+namespace {
+
+constexpr double kFloat = 4;
+constexpr double kEps = 1e-5;
+constexpr int64_t kIds = 64, kDraws = 16;  // of a token, that stored labels hold
+constexpr double kTeacherWeight = 0.9;
+
+/// The letters of ops.h.
+struct Letters {
+  int64_t N, T, D, H, G, K, F, V, L;
+  explicit Letters(const BenchShape& shape)
+      : N(shape.tokens()),
+        T(shape.work.seq_len),
+        D(shape.work.config.hidden_size),
+        H(shape.work.config.num_attention_heads),
+        G(shape.work.config.num_key_value_heads),
+        K(shape.work.config.head_dim),
+        F(shape.work.config.intermediate_size.front()),
+        V(shape.work.config.vocab_size),
+        L(shape.work.config.num_hidden_layers) {}
+};
+
+at::TensorOptions activations(const BenchShape& shape) {
+  return at::TensorOptions().device(shape.on.device).dtype(shape.on.compute);
+}
+at::TensorOptions floats(const BenchShape& shape) { return activations(shape).dtype(at::kFloat); }
+at::TensorOptions numbers(const BenchShape& shape) { return activations(shape).dtype(at::kLong); }
+
+at::Tensor leaf(at::IntArrayRef sizes, const at::TensorOptions& options) {
+  return (at::randn(sizes, options) * 0.5).requires_grad_();
+}
+
+/// Bytes of a value of an activation.
+double width_of(const BenchShape& shape) { return static_cast<double>(c10::elementSize(shape.on.compute)); }
+
+double product(std::initializer_list<int64_t> factors) {
+  double result = 1;
+  for (const int64_t factor : factors) result *= static_cast<double>(factor);
+  return result;
+}
+
+/// Forward, and back from its outputs with gradients that stay the same; what the first leaf gets.
+std::function<at::Tensor()> both_ways(const std::vector<at::Tensor>& leaves,
+                                      const std::function<std::vector<at::Tensor>()>& forward) {
+  std::vector<at::Tensor> output_grads;
+  for (const at::Tensor& output : forward()) output_grads.push_back(at::randn_like(output));
+  return [=] {
+    for (const at::Tensor& one : leaves) one.mutable_grad() = at::Tensor();
+    torch::autograd::backward(forward(), output_grads);
+    return leaves.front().grad();
+  };
+}
+
+/// The kernels' times, one after the other.
+std::function<double(const DeviceRow&)> predict(const KernelShape& shape, const std::vector<Kernel>& kernels) {
+  return [=](const DeviceRow& device) {
+    double seconds = 0;
+    for (const Kernel kernel : kernels) seconds += predicted_seconds(cost_of(kernel), shape, device.rates);
+    return seconds;
+  };
+}
+
+PreparedPath norm(const BenchShape& shape) {
+  const Letters s(shape);
+  const at::Tensor x = leaf({s.N, s.D}, activations(shape)), delta = leaf({s.N, s.D}, activations(shape)),
+                   weight = leaf({s.D}, floats(shape)), weight_grad = at::zeros({s.D}, floats(shape));
+  return {.run = both_ways({x, delta, weight},
+                           [=]() -> std::vector<at::Tensor> {
+                             const ResidualNorm out = residual_rms_norm(x, delta, weight, weight_grad, kEps);
+                             return {out.residual_ND, out.normed_ND};
+                           }),
+          .bytes = width_of(shape) * product({8, s.N, s.D}),
+          .predicted_s =
+              predict(kernel_shape(shape.work, s.N), {Kernel::residual_rms_norm, Kernel::residual_rms_norm_backward})};
+}
+
+PreparedPath qk_norm_and_rope(const BenchShape& shape) {
+  const Letters s(shape);
+  const at::Tensor qkv = leaf({s.N, (s.H + 2 * s.G) * s.K}, activations(shape)), q_weight = leaf({s.K}, floats(shape)),
+                   k_weight = leaf({s.K}, floats(shape)), q_grad = at::zeros({s.K}, floats(shape)),
+                   k_grad = at::zeros({s.K}, floats(shape)), position = at::arange(s.N, numbers(shape)).remainder(s.T),
+                   frequencies = rope_frequencies(shape.work.config);
+  return {.run = both_ways({qkv, q_weight, k_weight},
+                           [=]() -> std::vector<at::Tensor> {
+                             return {qk_norm_rope(qkv, q_weight, q_grad, k_weight, k_grad, position, s.H, s.G, kEps,
+                                                  frequencies, s.T - 1)};
+                           }),
+          .bytes = width_of(shape) * (product({5, s.N, s.H + s.G, s.K}) + product({2, s.N, s.G, s.K})),
+          .predicted_s = predict(kernel_shape(shape.work, s.N), {Kernel::qk_norm_rope, Kernel::qk_norm_rope_backward})};
+}
+
+PreparedPath prepare_swiglu(const BenchShape& shape, bool masked) {
+  const Letters s(shape);
+  const at::Tensor gate_up = leaf({s.N, 2 * s.F}, activations(shape)),
+                   mask = masked ? at::rand({s.F}, floats(shape)).requires_grad_() : at::Tensor();
+  KernelShape sizes = kernel_shape(shape.work, s.N);
+  sizes.ffn_mask = masked;
+  return {.run = both_ways(masked ? std::vector<at::Tensor>{gate_up, mask} : std::vector<at::Tensor>{gate_up},
+                           [=]() -> std::vector<at::Tensor> { return {swiglu(gate_up, mask)}; }),
+          .bytes = width_of(shape) * product({8, s.N, s.F}),
+          .predicted_s = predict(sizes, {Kernel::swiglu, Kernel::swiglu_backward})};
+}
+PreparedPath plain_swiglu(const BenchShape& shape) { return prepare_swiglu(shape, /*masked=*/false); }
+PreparedPath masked_swiglu(const BenchShape& shape) { return prepare_swiglu(shape, /*masked=*/true); }
+
+PreparedPath embedding_rows(const BenchShape& shape) {
+  const Letters s(shape);
+  const at::Tensor table = leaf({s.V, s.D}, activations(shape)), table_grad = at::zeros({s.V, s.D}, floats(shape)),
+                   token = at::randint(s.V, {s.N}, numbers(shape)), grad = at::randn({s.N, s.D}, activations(shape));
+  const int64_t distinct = std::get<0>(at::_unique(token)).numel();
+  KernelShape sizes = kernel_shape(shape.work, s.N);
+  sizes.distinct_tokens = distinct;
+  return {.run =
+              [=] {
+                embedding(token, table, table_grad, s.V).backward(grad);
+                return table_grad;
+              },
+          .bytes = width_of(shape) * product({3, s.N, s.D}) + 2 * kFloat * product({distinct, s.D}),
+          .predicted_s = predict(sizes, {Kernel::embedding, Kernel::embedding_backward})};
+}
+
+PreparedPath attention(const BenchShape& shape) {
+  const Letters s(shape);
+  const at::Tensor qkv = leaf({s.N, (s.H + 2 * s.G) * s.K}, activations(shape));
+  return {.run = both_ways(
+              {qkv}, [=]() -> std::vector<at::Tensor> { return {causal_attention(qkv, s.N / s.T, s.H, s.G, {})}; }),
+          .flops = 7 * product({s.N, s.T + 1, s.H, s.K}),  // two products forward, five backward, half of the square
+          .tokens = static_cast<double>(s.N),
+          .predicted_s = [work = shape.work, tokens = static_cast<double>(s.N)](const DeviceRow& device) {
+            return attention_seconds(work, tokens, device, Attention::repeatable);
+          }};
+}
+
+/// The output head and a loss over it; `step` gets the rows. `teacher_width`: of hidden states whose logits are made
+/// beside the student's; 0 = none.
+PreparedPath head_and_loss(const BenchShape& shape, Kernel kernel, int64_t teacher_width,
+                           const std::function<LinearLoss(const HeadRows&)>& step) {
+  const Letters s(shape);
+  const HeadRows rows{.hidden_ND = at::randn({s.N, s.D}, activations(shape)),
+                      .head_VD = at::randn({s.V, s.D}, activations(shape)) / std::sqrt(static_cast<double>(s.D)),
+                      .head_grad_VD = at::zeros({s.V, s.D}, floats(shape)),
+                      .true_label_N = at::randint(s.V, {s.N}, numbers(shape)),
+                      .scale = 1.0 / static_cast<double>(s.N),
+                      .labels_below = s.V};
+  KernelShape sizes = kernel_shape(shape.work, s.N);
+  sizes.ids = kIds;
+  const auto rows_pass = predict(sizes, {kernel});
+  const bool has_teacher = teacher_width > 0;
+  return {.run = [=] { return step(rows).hidden_grad_ND; },
+          .flops = product({6, s.N, s.D, s.V}) + product({2, s.N, teacher_width, s.V}),
+          .tokens = static_cast<double>(s.N),
+          .predicted_s =
+              [=, config = shape.work.config](const DeviceRow& device) {
+                const auto tokens = static_cast<double>(s.N);
+                const double logits = has_teacher ? head_seconds(config, tokens, device, 2, /*both_ways=*/false) : 0;
+                return head_seconds(config, tokens, device, 2, /*both_ways=*/true) + logits + rows_pass(device);
+              }};
+}
+
+PreparedPath label_mix(const BenchShape& shape) {
+  const Letters s(shape);
+  const at::Tensor teacher_label = at::randint(s.V, {s.N}, numbers(shape));
+  return head_and_loss(shape, Kernel::label_mix_rows, 0, [=](const HeadRows& rows) {
+    return mixed_cross_entropy_step(rows, teacher_label, kTeacherWeight, 0);
+  });
+}
+
+/// A teacher as wide as the student: hidden states and output table.
+struct LiveTeacher {
+  at::Tensor hidden_NE, head_VE;
+  explicit LiveTeacher(const BenchShape& shape) {
+    const Letters s(shape);
+    hidden_NE = at::randn({s.N, s.D}, activations(shape));
+    head_VE = at::randn({s.V, s.D}, activations(shape)) / std::sqrt(static_cast<double>(s.D));
+  }
+};
+
+PreparedPath stored_top_k(const BenchShape& shape) {
+  const LiveTeacher teacher(shape);
+  const TopK top = top_k(teacher.hidden_NE, teacher.head_VE, kIds, 1.0);
+  return head_and_loss(shape, Kernel::top_k_rows, 0, [=](const HeadRows& rows) {
+    return top_k_cross_entropy_step(rows, top, kTeacherWeight, 1.0, 0);
+  });
+}
+
+PreparedPath stored_draws(const BenchShape& shape) {
+  const LiveTeacher teacher(shape);
+  const at::Tensor uniform_NR = at::rand({shape.tokens(), kDraws}, floats(shape).dtype(at::kDouble));
+  const TopK shares = shares_of_draws(draw_ids(teacher.hidden_NE, teacher.head_VE, 1.0, uniform_NR));
+  return head_and_loss(shape, Kernel::top_k_rows, 0, [=](const HeadRows& rows) {
+    return drawn_cross_entropy_step(rows, shares, kTeacherWeight, 1.0, 0);
+  });
+}
+
+PreparedPath live_teacher(const BenchShape& shape, const char* loss, Kernel kernel) {
+  const LiveTeacher teacher(shape);
+  return head_and_loss(shape, kernel, Letters(shape).D, [=](const HeadRows& rows) {
+    return distillation_step(rows, teacher.hidden_NE, teacher.head_VE, {.loss = loss, .teacher_weight = 1});
+  });
+}
+PreparedPath kl(const BenchShape& shape) { return live_teacher(shape, "kl", Kernel::kl_rows); }
+PreparedPath jsd(const BenchShape& shape) { return live_teacher(shape, "jsd", Kernel::jsd_rows); }
+
+PreparedPath mask_of_scores(const BenchShape& shape) {
+  const Letters s(shape);
+  constexpr double kEpsilon = 0.1;
+  const at::Tensor scores = leaf({s.L, s.F}, floats(shape));
+  const double kept = static_cast<double>(s.F) / 3;
+  KernelShape sizes = kernel_shape(shape.work, s.L);
+  return {.run = both_ways({scores}, [=]() -> std::vector<at::Tensor> { return {soft_top_k(scores, kept, kEpsilon)}; }),
+          .bytes = kFloat * product({6, s.L, s.F}),
+          .predicted_s = predict(sizes, {Kernel::soft_top_k, Kernel::soft_top_k_backward})};
+}
+
+/// A model with fresh weights, a gradient and its optimizer.
+struct Trained {
+  Model model;
+  Optimizer optimizer;
+  Trained(const BenchShape& shape, const char* name)
+      : model{.config = shape.work.config,
+              .arena = std::make_unique<ParameterArena>(arena_layout(shape.work.config), shape.on)},
+        optimizer((initialise_parameters(model.config, *model.arena, 1), model.arena->enable_gradient(),
+                   OptimizerOptions{.optimizer = name, .lr = 1e-4}),
+                  *model.arena, 10, 1'000'000) {}
+
+  void fill_gradient() const {
+    for (size_t unit = 0; unit < model.arena->layout().units.size(); ++unit)
+      model.arena->unit_gradient(unit).fill_(1e-3);
+  }
+  void step(const StepVote& vote = StepVote()) {
+    COPPICE_CHECK(optimizer.step(*alone(), vote).applied, "the step was skipped");
+  }
+  at::Tensor weights() const { return model.arena->unit_master(0); }
+};
+
+/// `bytes`: of an update in float32, a parameter; a working copy is written beside it.
+PreparedPath update(const BenchShape& shape, const char* name, double bytes, const std::vector<Kernel>& kernels) {
+  const auto trained = std::make_shared<Trained>(shape, name);
+  if (shape.on.compute != at::kFloat) bytes += width_of(shape);
+  return {.run =
+              [=] {
+                trained->step();
+                return trained->weights();
+              },
+          .bytes = bytes * shape.work.parameters,
+          .before = [=] { trained->fill_gradient(); },
+          .predicted_s = predict(kernel_shape(shape.work, 0), kernels)};
+}
+PreparedPath adastar(const BenchShape& shape) {
+  return update(shape, "adastar", 44,
+                {Kernel::optimizer_square_sums, Kernel::adastar_square_sums, Kernel::adastar_move});
+}
+PreparedPath adamw(const BenchShape& shape) {
+  return update(shape, "adamw", 36, {Kernel::optimizer_square_sums, Kernel::adamw_move});
+}
+
+/// Random tokens and their next ones.
+Batch random_batch(const BenchShape& shape) {
+  const Letters s(shape);
+  const int64_t rows = shape.work.rows;
+  const at::Tensor text = at::randint(s.V, {rows, s.T + 1}, numbers(shape));
+  return {.token_BT = text.narrow(1, 0, s.T).contiguous(),
+          .position_BT = at::arange(s.T, numbers(shape)).repeat({rows, 1}),
+          .document_BT = {},
+          .true_label_BT = text.narrow(1, 1, s.T).contiguous(),
+          .spans = {},
+          .num_live = s.N,
+          .ids_below = s.V,
+          .largest_position = s.T - 1};
+}
+
+PreparedPath training_step(const BenchShape& shape) {
+  const auto trained = std::make_shared<Trained>(shape, "adastar");
+  const Batch batch = random_batch(shape);
+  const auto tokens = static_cast<double>(shape.tokens());
+  return {.run =
+              [=] {
+                const LossSums sums = train_micro_batch(trained->model, batch, make_targets(batch, {}, {}), {},
+                                                        gradient_scale(batch.num_live))
+                                          .read();
+                StepVote vote(0, trained->weights().device());
+                vote.count_finite(std::isfinite(sums.ce));
+                trained->step(vote);
+                return trained->weights();
+              },
+          .flops = tokens * training_flops_per_token(shape.work.config, shape.work.seq_len),
+          .tokens = tokens,
+          .predicted_s =
+              [work = shape.work](const DeviceRow& device) {
+                return step_time(work, {.micro_rows = work.rows}, device, Attention::repeatable).seconds();
+              }};
+}
+
+constexpr HotPath kPaths[] = {{"embedding", "rows of the table, and their gradient added to it", embedding_rows},
+                              {"norm", "residual add and RMSNorm", norm},
+                              {"qk_norm_rope", "norm of queries and keys, and RoPE", qk_norm_and_rope},
+                              {"attention", "causal, in torch's own kernel", attention},
+                              {"swiglu", "silu(gate) up", plain_swiglu},
+                              {"swiglu_mask", "the same under a mask, and the mask's gradient", masked_swiglu},
+                              {"label_mix", "output head and loss: a stored label and the true one", label_mix},
+                              {"top_k", "output head and loss: 64 stored ids", stored_top_k},
+                              {"sample", "output head and loss: 16 stored draws", stored_draws},
+                              {"kl", "output head and loss: KL to a live teacher's logits", kl},
+                              {"jsd", "output head and loss: JSD to a live teacher's logits", jsd},
+                              {"soft_top_k", "masks of all layers from their scores", mask_of_scores},
+                              {"adastar", "optimizer step", adastar},
+                              {"adamw", "optimizer step", adamw},
+                              {"train_step", "forward, backward and optimizer of one micro-batch", training_step}};
+
+}  // namespace
+
+BenchShape bench_shape(const Placement& on) {
+  ModelConfig config = preset(on.device.is_cpu() ? "test" : "afm-3b", "");
+  if (on.device.is_cpu()) {
+    config.num_hidden_layers = 3, config.hidden_size = 256, config.vocab_size = 8192;
+    config.num_attention_heads = 4, config.num_key_value_heads = 2, config.head_dim = 64;
+    config.intermediate_size.assign(3, 1024);
+  }
+  BenchShape shape{.work = reading_work(config, on.device.is_cpu() ? 256 : 4096, 0), .on = on};
+  shape.work.rows = on.device.is_cpu() ? 4 : 2;
+  shape.work.steps = 1;
+  shape.work.ffn_mask = false;
+  return shape;
+}
+
+std::span<const HotPath> hot_paths() { return kPaths; }
+
+}  // namespace coppice

@@ -1,0 +1,40 @@
+// What a training step spends its time in, each path by itself and ready to be called: `coppice bench` measures them.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <span>
+
+#include "recipes/run/device_cost.h"
+#include "src/tensors/device.h"
+
+namespace coppice {
+
+/// One micro-batch of one model, where it is computed.
+struct BenchShape {
+  ModelWork work;  // rows are its sequences
+  Placement on;
+  int64_t tokens() const { return work.rows * work.seq_len; }
+};
+/// On a CPU a model of the demo's size, on a device the published student (afm-3b) with 8192 tokens.
+BenchShape bench_shape(const Placement& on);
+
+/// Its tensors are made. What a call must move or compute: one of bytes and flops is 0.
+struct PreparedPath {
+  std::function<at::Tensor()> run;  // what the call leaves; finite
+  double bytes = 0, flops = 0;
+  double tokens = 0;             // that a call gets through; 0 where that says nothing
+  std::function<void()> before;  // not measured; empty: nothing, and calls may follow each other without a look
+  std::function<double(const DeviceRow&)> predicted_s;  // of a call, in bf16 on such a device
+};
+
+struct HotPath {
+  const char* name;
+  const char* about;
+  PreparedPath (*prepare)(const BenchShape& shape);
+};
+/// In the order of a step.
+std::span<const HotPath> hot_paths();
+
+}  // namespace coppice

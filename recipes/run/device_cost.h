@@ -1,0 +1,65 @@
+// Memory and time of a model's work on a device, by formula: what is held, a step's products at the share of the
+// device's rate that such products reach, attention at published rates, elementwise kernels by their table of costs.
+//   t = sum over products of max(FLOPs / rate, bytes / bandwidth) + attention + kernels, at least the host's launches
+// Nothing here has been measured on a device.
+#pragma once
+
+#include <cstdint>
+
+#include "recipes/run/devices.h"
+#include "recipes/stages/stage_cost.h"
+
+namespace coppice {
+
+/// What of a layer's products is computed again in the backward pass, so that it need not be kept. What passes over
+/// memory alone make (norm outputs, the FFN's hidden values) is always made again.
+enum class Recompute { none, gate_up, layer, count };
+const char* recompute_name(Recompute recompute);
+
+/// How one model is trained on a device.
+struct DeviceSettings {
+  int64_t micro_rows = 1;  // sequences of a micro-batch
+  Recompute recompute = Recompute::none;
+  bool split_master = false;  // the master is the working copy and a 16-bit remainder of each parameter
+};
+
+/// Bytes on the device.
+struct DeviceMemory {
+  double state = 0;        // parameters, gradient, optimizer slots; of models that are only read, parameters
+  double activations = 0;  // kept for the backward pass
+  double buffers = 0;      // of the layer under way
+  double logits = 0;       // of the chunk under way
+  double workspace = 0;    // of the driver, the libraries and attention's backward pass
+  double total() const { return state + activations + buffers + logits + workspace; }
+};
+
+/// Bytes a token that is kept for the backward pass: by layer the stream before both norms, the packed projection, q
+/// and k behind norm and RoPE, what the heads give, gate and up, and statistics in fp32.
+double kept_bytes_per_token(const ModelConfig& config, Recompute recompute);
+DeviceMemory training_memory(const ModelWork& work, const DeviceSettings& settings);
+DeviceMemory reading_memory(const ModelWork& work);
+
+/// Attention that repeats its bits, or the fastest.
+enum class Attention { fast, repeatable };
+
+/// The sizes of a model's kernels on so many rows; the FFN of its widest layer.
+KernelShape kernel_shape(const ModelWork& work, int64_t rows);
+/// Seconds of the output head's products, a chunk of logits after the other; both ways or forward alone.
+double head_seconds(const ModelConfig& config, double rows, const DeviceRow& device, double logit_bytes,
+                    bool both_ways);
+/// Seconds of one layer's attention, both ways.
+double attention_seconds(const ModelWork& work, double tokens, const DeviceRow& device, Attention attention);
+
+/// Seconds of an optimizer step.
+struct StepTime {
+  double products = 0, attention = 0, elementwise = 0;
+  double again = 0;     // what is made again in the backward pass
+  double launches = 0;  // of the host, at least
+  double optimizer = 0;
+  double seconds() const;
+};
+StepTime step_time(const ModelWork& work, const DeviceSettings& settings, const DeviceRow& device, Attention attention);
+/// Seconds of a token that is only read.
+double reading_seconds(const ModelWork& work, const DeviceRow& device, Attention attention);
+
+}  // namespace coppice

@@ -1,0 +1,208 @@
+#include "recipes/run/device_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "src/base/errors.h"
+#include "src/base/log.h"
+#include "src/model/parameters.h"
+
+namespace coppice {
+namespace {
+
+constexpr double kMemoryMargin = 1.03;  // what a plan of memory may be off by
+constexpr double kAsFast = 1.01;        // seconds that are not worth more memory
+
+struct Candidate {
+  DeviceSettings settings;
+  DeviceMemory memory;
+  double seconds = 0;
+};
+
+double tokens_of_step(const ModelWork& work) { return static_cast<double>(work.rows * work.seq_len); }
+
+/// Kinds of memory of two works that lie side by side; their passes follow each other.
+DeviceMemory beside(const DeviceMemory& a, const DeviceMemory& b) {
+  return {.state = a.state + b.state,
+          .activations = a.activations + b.activations,
+          .buffers = std::max(a.buffers, b.buffers),
+          .logits = std::max(a.logits, b.logits),
+          .workspace = std::max(a.workspace, b.workspace)};
+}
+
+/// Of the works after the first, or of all.
+DeviceMemory memory_of_readers(const StageCost& cost, size_t first) {
+  DeviceMemory memory;
+  for (size_t i = first; i < cost.work.size(); ++i) {
+    const DeviceMemory one = reading_memory(cost.work[i]);
+    if (!cost.one_model_at_once)
+      memory = beside(memory, one);
+    else if (one.total() > memory.total())
+      memory = one;
+  }
+  return memory;
+}
+
+std::vector<Candidate> candidates(const ModelWork& work, const DeviceMemory& readers, bool split_master,
+                                  const DeviceRow& device) {
+  std::vector<Candidate> all;
+  for (int64_t micro_rows = 1; micro_rows <= work.rows; ++micro_rows) {
+    if (work.rows % micro_rows != 0) continue;
+    for (int r = 0; r < static_cast<int>(Recompute::count); ++r) {
+      const DeviceSettings settings{
+          .micro_rows = micro_rows, .recompute = static_cast<Recompute>(r), .split_master = split_master};
+      all.push_back({settings, beside(training_memory(work, settings), readers),
+                     step_time(work, settings, device, Attention::fast).seconds()});
+    }
+  }
+  return all;
+}
+
+bool fits(const DeviceMemory& memory, const DeviceRow& device) {
+  return memory.total() * kMemoryMargin <= device.bytes;
+}
+
+double bytes_of(const Candidate& candidate) { return candidate.memory.total(); }
+
+/// nullopt when nothing fits.
+std::optional<Candidate> choose(std::vector<Candidate> all, const DeviceRow& device) {
+  std::erase_if(all, [&](const Candidate& candidate) { return !fits(candidate.memory, device); });
+  if (all.empty()) return std::nullopt;
+  const double fastest = std::ranges::min(all, {}, &Candidate::seconds).seconds;
+  std::erase_if(all, [&](const Candidate& candidate) { return candidate.seconds > kAsFast * fastest; });
+  return std::ranges::min(all, {}, bytes_of);
+}
+
+/// As DevicePlan's rule has it.
+Candidate choose(const ModelWork& work, const DeviceMemory& readers, const DeviceRow& device) {
+  const std::vector<Candidate> split = candidates(work, readers, /*split_master=*/true, device);
+  const auto best_split = choose(split, device),
+             best_whole = choose(candidates(work, readers, /*split_master=*/false, device), device);
+  if (!best_split) return std::ranges::min(split, {}, bytes_of);
+  return best_whole && best_whole->seconds <= kAsFast * best_split->seconds ? *best_whole : *best_split;
+}
+
+void plan_training(const ModelWork& work, const DeviceRow& device, DeviceStage& stage) {
+  const Candidate chosen = choose(work, memory_of_readers(stage.cost, 1), device);
+  stage.training = chosen.settings;
+  stage.memory = chosen.memory;
+  const auto steps = static_cast<double>(work.steps);
+  stage.seconds = steps * chosen.seconds;
+  stage.repeatable_seconds = steps * step_time(work, chosen.settings, device, Attention::repeatable).seconds();
+  stage.tokens_per_s = tokens_of_step(work) / chosen.seconds;
+  stage.mfu = stage.tokens_per_s * training_flops_per_token(work.config, work.seq_len) / device.dense_flops;
+}
+
+DeviceStage plan_stage(const StageCost& cost, const DeviceRow& device) {
+  DeviceStage stage{.cost = cost};
+  if (const ModelWork& first = cost.work.front(); first.rows > 0)
+    plan_training(first, device, stage);
+  else
+    stage.memory = memory_of_readers(cost, 0);
+  stage.fits = fits(stage.memory, device);
+  for (const ModelWork& work : cost.work) {
+    stage.seconds += work.read_tokens * reading_seconds(work, device, Attention::fast);
+    stage.repeatable_seconds += work.read_tokens * reading_seconds(work, device, Attention::repeatable);
+  }
+  return stage;
+}
+
+/// Arms and seeds of an ablation repeat much of each other's work.
+bool is_same(const StageCost& a, const StageCost& b) {
+  return a.name == b.name && a.kind == b.kind && a.tokens == b.tokens && a.work == b.work;
+}
+
+std::string days_text(double seconds) {
+  constexpr double kDay = 86'400;
+  return seconds < 2 * kDay ? format_duration(seconds) : fmt::format("{:.1f} d", seconds / kDay);
+}
+
+std::string name_of(const DeviceStage& stage) {
+  return stage.times == 1 ? stage.cost.name : fmt::format("{} x{}", stage.cost.name, stage.times);
+}
+
+std::string run_table(const DevicePlan& plan) {
+  std::string text =
+      fmt::format("{:<18} {:<12} {:>11} {:>9} {:>12} {:>10} {:>7} {:>9} {:>6} {:>10}\n", "stage", "kind", "parameters",
+                  "tokens", "micro-batch", "recompute", "master", "tokens/s", "MFU", "time");
+  for (const DeviceStage& stage : plan.stages) {
+    const auto shown = [](bool known, std::string value) { return known ? value : std::string("-"); };
+    const bool trains = stage.training.has_value();
+    const DeviceSettings settings = stage.training.value_or(DeviceSettings{});
+    text += fmt::format(
+        "{:<18} {:<12} {:>11} {:>9} {:>12} {:>10} {:>7} {:>9} {:>6} {:>10}{}\n", name_of(stage), stage.cost.kind,
+        shown(stage.cost.parameters > 0, format_count(static_cast<double>(stage.cost.parameters))),
+        shown(stage.cost.tokens > 0, format_count(stage.cost.tokens)),
+        shown(trains, fmt::format("{}", settings.micro_rows * stage.cost.work.front().seq_len)),
+        shown(trains, recompute_name(settings.recompute)), shown(trains, settings.split_master ? "split" : "whole"),
+        shown(trains, format_count(stage.tokens_per_s)), shown(trains, fmt::format("{:.0f}%", 100 * stage.mfu)),
+        shown(stage.seconds > 0, days_text(stage.seconds)), stage.fits ? "" : "  does not fit");
+  }
+  return text;
+}
+
+std::string memory_table(const DevicePlan& plan) {
+  std::string text = fmt::format("{:<18} {:>10} {:>12} {:>10} {:>10} {:>10} {:>10}\n", "memory", "state", "activations",
+                                 "buffers", "logits", "workspace", "total");
+  for (const DeviceStage& stage : plan.stages) {
+    const DeviceMemory& memory = stage.memory;
+    text += fmt::format("{:<18} {:>10} {:>12} {:>10} {:>10} {:>10} {:>10}\n", name_of(stage),
+                        format_bytes(memory.state), format_bytes(memory.activations), format_bytes(memory.buffers),
+                        format_bytes(memory.logits), format_bytes(memory.workspace), format_bytes(memory.total()));
+  }
+  return text;
+}
+
+/// What would let a stage fit for which nothing was found.
+std::string remedy(const DeviceStage& stage, const DeviceRow& device) {
+  if (stage.memory.state * kMemoryMargin > device.bytes)
+    return fmt::format("its parameters{} alone take {}; take a smaller model or a device with more memory",
+                       stage.training ? ", gradient and optimizer" : "", format_bytes(stage.memory.state));
+  return fmt::format("lower {}.{}", stage.cost.name, stage.cost.kind == "label" ? "context" : "seq_len");
+}
+
+}  // namespace
+
+DevicePlan plan_device(const std::vector<StageCost>& stages, const DeviceRow& device) {
+  DevicePlan plan{.device = &device};
+  for (const StageCost& cost : stages) {
+    if (cost.work.empty()) continue;
+    const auto same = std::ranges::find_if(plan.stages, [&](const auto& other) { return is_same(other.cost, cost); });
+    if (same != plan.stages.end())
+      ++same->times;
+    else
+      plan.stages.push_back(plan_stage(cost, device));
+  }
+  return plan;
+}
+
+std::string device_table(const std::string& recipe_name, const DevicePlan& plan) {
+  double seconds = 0, repeatable_seconds = 0;
+  for (const DeviceStage& stage : plan.stages) {
+    seconds += static_cast<double>(stage.times) * stage.seconds;
+    repeatable_seconds += static_cast<double>(stage.times) * stage.repeatable_seconds;
+  }
+  return fmt::format(
+      "{} on one {} ({}): predictions by formula, none of them measured\n\n{}\n{}\ntotal: about {} with the fastest "
+      "attention, {} with attention that repeats its bits\ndevice: {}\n",
+      recipe_name, plan.device->title, format_bytes(plan.device->bytes), run_table(plan), memory_table(plan),
+      days_text(seconds), days_text(repeatable_seconds), plan.device->source);
+}
+
+void check_fits(const DevicePlan& plan) {
+  const auto largest = std::ranges::max_element(
+      plan.stages, {}, [](const DeviceStage& stage) { return stage.fits ? 0 : stage.memory.total(); });
+  if (largest == plan.stages.end() || largest->fits) return;
+  const StageCost& cost = largest->cost;
+  const std::string settings = !largest->training
+                                   ? ""
+                                   : fmt::format(", with {} tokens a micro-batch, recompute {} and a split master",
+                                                 largest->training->micro_rows * cost.work.front().seq_len,
+                                                 recompute_name(largest->training->recompute));
+  throw DeviceError::out_of_memory(fmt::format("stage '{}' needs about {} of the {} on one {}{}: {}", cost.name,
+                                               format_bytes(largest->memory.total()), format_bytes(plan.device->bytes),
+                                               plan.device->title, settings, remedy(*largest, *plan.device)));
+}
+
+}  // namespace coppice

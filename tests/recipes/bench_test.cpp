@@ -1,0 +1,145 @@
+// What `coppice bench` measures and prints: counts by hand, the shape of its output, never a time.
+#include <doctest/doctest.h>
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <set>
+
+#include "recipes/bench/measure.h"
+#include "recipes/bench/timing.h"
+#include "src/model/parameters.h"
+#include "tests/recipes/program.h"
+
+using namespace coppice;
+using namespace coppice::test;
+
+namespace {
+
+/// 32 tokens of the least model.
+BenchShape tiny_shape() {
+  BenchShape shape{.work = reading_work(preset("test", ""), 16, 0), .on = {}};
+  shape.work.rows = 2;
+  shape.work.steps = 1;
+  return shape;
+}
+
+const HotPath& path(const std::string& name) {
+  return *std::ranges::find_if(hot_paths(), [&](const HotPath& one) { return one.name == name; });
+}
+
+std::vector<nlohmann::json> parsed(const std::string& lines) {
+  std::vector<nlohmann::json> objects;
+  std::istringstream stream(lines);
+  for (std::string line; std::getline(stream, line);) objects.push_back(nlohmann::json::parse(line));
+  return objects;
+}
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("hot paths: each runs, moves or computes, and is predicted for every device") {
+    const BenchShape shape = tiny_shape();
+    std::set<std::string> names;
+    for (const HotPath& one : hot_paths()) {
+      const std::string name = one.name;
+      CAPTURE(name);
+      CHECK(names.insert(name).second);
+      const PreparedPath prepared = one.prepare(shape);
+      for (int call = 0; call < 2; ++call) {
+        if (prepared.before) prepared.before();
+        CHECK(prepared.run().isfinite().all().item<bool>());
+      }
+      CHECK((prepared.bytes > 0) != (prepared.flops > 0));
+      for (const DeviceRow& row : device_rows()) CHECK(prepared.predicted_s(row) > 0);
+    }
+  }
+
+  TEST_CASE("hot paths: bytes, FLOPs and predictions by hand") {
+    const BenchShape shape = tiny_shape();  // N 32, T 16, D 32, heads 2 and 1 of 16, 2 layers
+    const ModelConfig& config = shape.work.config;
+    const double N = 32, V = static_cast<double>(config.vocab_size), P = shape.work.parameters;
+    const auto prepared = [&](const char* name) { return path(name).prepare(shape); };
+    CHECK(prepared("norm").bytes == 4 * N * 32 * (4 + 4));
+    CHECK(prepared("qk_norm_rope").bytes == 4 * N * (48 * (2 + 3) + 16 * 2));
+    const double F = static_cast<double>(config.intermediate_size[0]);
+    CHECK(prepared("swiglu").bytes == 4 * N * F * (3 + 5));
+    CHECK(prepared("soft_top_k").bytes == 4 * 2 * F * (3 + 3));
+    CHECK(prepared("adastar").bytes == 44 * P);
+    CHECK(prepared("adamw").bytes == 36 * P);
+    CHECK(prepared("attention").flops == 14 * N * 17 / 2 * 32);
+    CHECK(prepared("label_mix").flops == 6 * N * 32 * V);
+    CHECK(prepared("kl").flops == 8 * N * 32 * V);
+    CHECK(prepared("train_step").flops == N * training_flops_per_token(config, 16));
+
+    const DeviceRow& device = *find_device_row("h200");
+    const KernelShape sizes = kernel_shape(shape.work, 32);
+    CHECK(prepared("norm").predicted_s(device) ==
+          predicted_seconds(cost_of(Kernel::residual_rms_norm), sizes, device.rates) +
+              predicted_seconds(cost_of(Kernel::residual_rms_norm_backward), sizes, device.rates));
+  }
+
+  TEST_CASE("bench: shares are rates by the ceilings, and a line holds what was measured") {
+    const bench::Ceilings roof{.gemm_gflops = 100, .copy_gbs = 10};
+    const MeasuredPath norm = measure_path(path("norm"), tiny_shape(), 0, roof),
+                       loss = measure_path(path("label_mix"), tiny_shape(), 0, roof);
+    CHECK(norm.calls >= 3);
+    CHECK(norm.share_of_copy == norm.gbs / 10);
+    CHECK(norm.gbs == doctest::Approx(4 * 32 * 32 * 8 / norm.median_s / 1e9));
+    CHECK(norm.gflops == 0);
+    CHECK(norm.predicted_s.empty());  // this is no device
+    CHECK(loss.share_of_gemm == loss.gflops / 100);
+    CHECK(loss.tokens_per_s == doctest::Approx(32 / loss.median_s));
+    CHECK(norm.p20_s <= norm.median_s);
+    CHECK(norm.median_s <= norm.p80_s);
+    MeasuredPath on_device = norm;
+    for (const DeviceRow& row : device_rows()) on_device.predicted_s.push_back(row.rates.bytes);
+    CHECK(path_json(on_device)["predicted_s"]["h100"] == 3.0e12);
+    CHECK_FALSE(path_json(norm).contains("predicted_s"));
+    CHECK_FALSE(path_json(norm).contains("share_of_gemm"));
+  }
+}
+
+TEST_SUITE("recipe") {
+  TEST_CASE("bench: a table for people, a JSON line for the ceilings and for each path") {
+    const Scratch scratch("bench");
+    const Outcome table = run(scratch.path, {"bench", "--only", "norm", "train_step", "--seconds", "0", "--threads",
+                                             "1", "--json", "bench.jsonl"});
+    INFO(table.out << table.err);
+    REQUIRE(table.code == 0);
+    for (const char* word : {"1 threads", "products", "copies", "norm", "train_step", "tokens/s"})
+      CHECK(table.out.find(word) != std::string::npos);
+    CHECK(table.out.find("predicted") == std::string::npos);
+    const std::vector<nlohmann::json> lines = parsed(slurp(scratch.path / "bench.jsonl"));
+    REQUIRE(lines.size() == 3);
+    CHECK(lines[0]["case"] == "ceilings");
+    CHECK(lines[0]["threads"] == 1);
+    for (const char* key : {"gemm_gflops", "copy_gbs"}) CHECK(lines[0][key] > 0);
+    CHECK(lines[1]["case"] == "norm");
+    CHECK(lines[2]["case"] == "train_step");
+    for (size_t i = 1; i < lines.size(); ++i)
+      for (const char* key : {"calls", "median_s", "p20_s", "p80_s", i == 1 ? "gbs" : "gflops",
+                              i == 1 ? "share_of_copy" : "share_of_gemm"})
+        CHECK(lines[i].at(key) > 0);
+
+    const Outcome printed =
+        run(scratch.path, {"bench", "--only", "soft_top_k", "--seconds", "0", "--threads", "1", "--json", "-"});
+    CHECK(printed.code == 0);
+    CHECK(parsed(printed.out).size() == 2);
+  }
+
+  TEST_CASE("bench: what cannot be measured or written is refused") {
+    const Scratch scratch("bench_refused");
+    const auto code = [&](const std::vector<std::string>& flags) {
+      std::vector<std::string> words = {"bench"};
+      words.insert(words.end(), flags.begin(), flags.end());
+      return run(scratch.path, words).code;
+    };
+    CHECK(code({"--only", "abacus"}) == 2);
+    CHECK(code({"--seconds", "-1"}) == 2);
+    CHECK(code({"--device", "abacus"}) == 2);
+    CHECK(code({"--device", "cuda:99"}) == 1);
+    spill(scratch.path / "file", "no folder");
+    CHECK(code({"--only", "norm", "--seconds", "0", "--json", "file/bench.jsonl"}) == 4);
+  }
+}
