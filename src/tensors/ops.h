@@ -1,7 +1,10 @@
 // The fused operations as functions over tensors; each is an autograd function that saves the least and computes
 // backward by hand. Formulas, letters and references stand in src/tensors/kernels/<stem>.h. B sequences, T tokens, N =
-// B*T, D hidden, H query heads, G key/value heads, K head size, F FFN channels, V vocabulary, L layers. All tensors
-// float32 unless said; weights [out, in] as in Hugging Face files.
+// B*T, D hidden, H query heads, G key/value heads, K head size, F FFN channels, V vocabulary, L layers. Weights are
+// [out, in] as in Hugging Face files.
+//
+// Activations and matrices are float32 or bfloat16, all of one op alike, and so is what it returns; vectors (norm
+// weights, biases, masks) and every gradient of a weight are float32. src/tensors/execution.h says who computes.
 //
 // `weight_grad` is the arena's view of the weight's gradient: backward accumulates into it directly (beta = 1) and
 // returns no gradient for the weight. An undefined weight_grad makes the op return the gradient through autograd
@@ -15,6 +18,7 @@
 #include <string>
 
 #include "src/tensors/ignored_label.h"
+#include "src/tensors/token_layout.h"
 
 namespace coppice {
 
@@ -22,10 +26,11 @@ namespace coppice {
 at::Tensor linear(const at::Tensor& x_NI, const at::Tensor& weight_OI, const at::Tensor& weight_grad_OI,
                   const at::Tensor& bias_O = {}, const at::Tensor& bias_grad_O = {});
 
-/// rows of the table; backward scatter-adds. `ids_below`: tokens are known to lie in [0, ids_below), and are not read
-/// to find out unless it is 0 (unknown) or more than the table has.
+/// rows of the table; backward scatter-adds, in an order that depends on the tokens alone. `ids_below`: tokens are
+/// known to lie in [0, ids_below), and are not read to find out unless it is 0 (unknown) or more than the table has.
+/// `order` is that of the tokens, for kernels; undefined: backward makes it, which waits for a device.
 at::Tensor embedding(const at::Tensor& token_N, const at::Tensor& table_VD, const at::Tensor& table_grad_VD,
-                     int64_t ids_below = 0);
+                     int64_t ids_below = 0, const TokenOrder& order = {});
 
 struct ResidualNorm {
   at::Tensor residual_ND;  // x + delta (delta undefined: x itself)
