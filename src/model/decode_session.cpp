@@ -81,14 +81,13 @@ std::span<const float> DecodeSession::read(std::span<const int64_t> tokens) {
   return logits_V_;
 }
 
-void DecodeSession::keep(Layer& layer, const float* qkv_NP, int64_t count) {
-  const int64_t H = model_.config.num_attention_heads, G = model_.config.num_key_value_heads,
-                K = model_.config.head_dim;
-  for (const auto& [cache, first] : {std::pair{&layer.key_GCK, H}, {&layer.value_GCK, H + G}}) {
+void DecodeSession::keep(Layer& layer, const float* key_NX, const float* value_NX, int64_t row_stride, int64_t count) {
+  const int64_t G = model_.config.num_key_value_heads, K = model_.config.head_dim;
+  for (const auto& [cache, from] : {std::pair{&layer.key_GCK, key_NX}, {&layer.value_GCK, value_NX}}) {
     float* into = cache->mutable_data_ptr<float>();
     for (int64_t g = 0; g < G; ++g)
       for (int64_t n = 0; n < count; ++n)
-        std::copy_n(qkv_NP + (n * (H + 2 * G) + first + g) * K, K, into + (g * capacity_ + length_ + n) * K);
+        std::copy_n(from + n * row_stride + g * K, K, into + (g * capacity_ + length_ + n) * K);
   }
 }
 
@@ -101,13 +100,13 @@ void DecodeSession::prefill(std::span<const int64_t> tokens) {
   for (Layer& layer : layers_) {
     const LayerWeights& w = layer.weights;
     ResidualNorm norm = residual_rms_norm(x_ND, delta_ND, w.attention_norm.value, none, config.rms_norm_eps);
-    const at::Tensor qkv_NP =
+    const AttentionInput qkv =
         qk_norm_rope(linear(norm.normed_ND, w.qkv.value, none, w.qkv_bias.value, none), w.q_norm.value, none,
                      w.k_norm.value, none, position_N, config.num_attention_heads, config.num_key_value_heads,
                      config.rms_norm_eps, frequencies_, count - 1);
-    keep(layer, qkv_NP.const_data_ptr<float>(), count);
+    keep(layer, floats(qkv.k_NX), floats(qkv.v_NX), qkv.k_NX.stride(0), count);  // rows of one buffer
     const at::Tensor mixed =
-        causal_attention(qkv_NP, 1, config.num_attention_heads, config.num_key_value_heads, at::Tensor());
+        causal_attention(qkv, 1, config.num_attention_heads, config.num_key_value_heads, at::Tensor());
     norm = residual_rms_norm(norm.residual_ND, linear(mixed, w.o.value, none), w.ffn_norm.value, none,
                              config.rms_norm_eps);
     delta_ND = linear(swiglu(linear(norm.normed_ND, w.gate_up.value, none), none), w.down.value, none);
@@ -175,7 +174,9 @@ void DecodeSession::attend(Layer& layer) {
                     .head_size = config.head_dim,
                     .qkv_row_stride = std::ssize(projected_P_),
                     .eps = static_cast<float>(config.rms_norm_eps)});
-  keep(layer, qkv_P_.data(), 1);
+  const int64_t q_columns = config.num_attention_heads * config.head_dim,
+                kv_columns = config.num_key_value_heads * config.head_dim;
+  keep(layer, qkv_P_.data() + q_columns, qkv_P_.data() + q_columns + kv_columns, std::ssize(qkv_P_), 1);
   decode_attention_cpu({.query = qkv_P_.data(),
                         .key = floats(layer.key_GCK),
                         .value = floats(layer.value_GCK),

@@ -38,8 +38,8 @@ class DecodeSession {
   void step(int64_t token);
   /// Adds delta_D_ to the residual stream where `adds` says so; normed_D_ is what a norm makes of it.
   void normalise(const at::Tensor& weight_D, bool adds);
-  /// Keys and values of the next `count` tokens.
-  void keep(Layer& layer, const float* qkv_NP, int64_t count);
+  /// Keys and values of the next `count` tokens, [count, G K], rows row_stride apart.
+  void keep(Layer& layer, const float* key_NX, const float* value_NX, int64_t row_stride, int64_t count);
   /// mixed_ of the token in projected_P_, which is kept.
   void attend(Layer& layer);
 

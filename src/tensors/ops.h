@@ -43,19 +43,26 @@ ResidualNorm residual_rms_norm(const at::Tensor& x_ND, const at::Tensor& delta_N
 /// Frequencies of plain RoPE, radians a position: theta^(-2i/K) for i = 0 .. K/2 - 1; float64 [K/2] on the host.
 at::Tensor rope_frequencies(double rope_theta, int64_t head_size);
 
-/// Attention input: QK-norm (skipped when the weights are undefined), then RoPE (half-split), on the packed projection
-/// [N, (H + 2G) K], to which biases were added. Pair i turns by position * frequencies[i] (float64 [K/2], contiguous on
-/// the host). position_N int64; `largest_position`: none is larger or negative, -1 = unknown, they are looked at.
-/// Returns the packed tensor with q and k replaced; v untouched.
-at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, const at::Tensor& q_weight_grad_K,
-                        const at::Tensor& k_weight_K, const at::Tensor& k_weight_grad_K, const at::Tensor& position_N,
-                        int64_t num_heads, int64_t num_kv_heads, double eps, const at::Tensor& frequencies,
-                        int64_t largest_position = -1);
+/// What attention reads: queries [N, H K], keys and values [N, G K], heads side by side. Rows may lie apart.
+struct AttentionInput {
+  at::Tensor q_NX, k_NX, v_NX;
+};
+/// The packed rows [N, (H + 2G) K] as that, views.
+AttentionInput split_heads(const at::Tensor& qkv_NP, int64_t num_heads, int64_t num_kv_heads);
+/// QK-norm (skipped when the weights are undefined), then RoPE (half-split), of the packed projection [N, (H + 2G) K],
+/// to which biases were added. Pair i turns by position * frequencies[i] (float64 [K/2], contiguous on the host).
+/// position_N int64; `largest_position`: none is larger or negative, -1 = unknown, they are looked at. Values are those
+/// of the projection, as they stand there or copied.
+AttentionInput qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, const at::Tensor& q_weight_grad_K,
+                            const at::Tensor& k_weight_K, const at::Tensor& k_weight_grad_K,
+                            const at::Tensor& position_N, int64_t num_heads, int64_t num_kv_heads, double eps,
+                            const at::Tensor& frequencies, int64_t largest_position = -1);
 
-/// Causal scaled-dot-product attention on the packed projection; document_BT (int32, non-decreasing segment numbers)
-/// undefined = no document mask. Returns [N, H K].
-at::Tensor causal_attention(const at::Tensor& qkv_NP, int64_t batch, int64_t num_heads, int64_t num_kv_heads,
-                            const at::Tensor& document_BT);
+/// Causal scaled-dot-product attention, [N, H K]; document_BT (int32, non-decreasing segment numbers) undefined = no
+/// document mask. `bounds` are those of the documents, for a device; undefined: made from document_BT, which waits.
+/// src/tensors/attention.h says whose attention it is.
+at::Tensor causal_attention(const AttentionInput& in, int64_t batch, int64_t num_heads, int64_t num_kv_heads,
+                            const at::Tensor& document_BT, const DocumentBounds& bounds = {});
 
 /// h_NF = silu(gate) * (mask * up) on the packed projection gate_up_N2F (gate first); ffn_mask_F undefined = no mask.
 /// The mask's gradient is reduced on the way.
