@@ -68,7 +68,9 @@ at::Tensor causal_attention(const AttentionInput& in, int64_t batch, int64_t num
 /// The mask's gradient is reduced on the way.
 at::Tensor swiglu(const at::Tensor& gate_up_N2F, const at::Tensor& ffn_mask_F);
 
-/// Soft-Top-K of each row: lambda = min(1, exp((s + a)/epsilon)), sum = k (0 < k <= F). Exact, threshold in double.
+/// Soft-Top-K of each row: lambda = min(1, exp((s + a)/epsilon)), sum = k (0 < k <= F). Exact, threshold in double;
+/// scores are float32. DivergedError for scores that are not finite; on a device, which is not waited for, their row is
+/// NaN instead.
 at::Tensor soft_top_k(const at::Tensor& scores_LF, double k, double epsilon);
 
 /// Mean over live rows of lse - (1-w) z_true - w z_teacher + z_loss lse^2; true label kIgnoredLabel = ignored row.
@@ -109,12 +111,13 @@ struct VocabularyShard {
 /// sum.
 struct HeadRows {
   at::Tensor hidden_ND, head_VD;
-  at::Tensor head_grad_VD;   // d(head) is accumulated into it; undefined: forward only
-  at::Tensor true_label_N;   // int64
-  double scale = 1;          // of the gradients: 1 / live rows of the whole step
-  bool argmax = false;       // else correct and agree stay 0
-  int64_t chunk_rows = 0;    // logits exist for so many rows at a time, never N x V; 0 = by size
-  int64_t labels_below = 0;  // all labels are, the teacher's too; 0 = unknown (or more than V): they are looked at
+  at::Tensor head_grad_VD;    // d(head) is accumulated into it; undefined: forward only
+  at::Tensor true_label_N;    // int64
+  double scale = 1;           // of the gradients: 1 / live rows of the whole step
+  bool argmax = false;        // else correct and agree stay 0
+  int64_t chunk_rows = 0;     // logits exist for so many rows at a time, never N x V; 0 = by size
+  int64_t labels_below = 0;   // all labels are, the teacher's too; 0 = unknown (or more than V): they are looked at
+  bool float_logits = false;  // a gradient's logits are float32 in bfloat16 too, as they are without one
   VocabularyShard shard = {};
   int64_t num_vocab() const { return shard.total > 0 ? shard.total : head_VD.size(0); }  // of the whole
 };

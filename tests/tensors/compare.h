@@ -38,11 +38,6 @@ inline void check_close(const at::Tensor& ours, const at::Tensor& torch32, const
 inline at::ScalarType element_type(const at::Tensor& tensor, at::ScalarType compute) {
   return compute == at::kBFloat16 && tensor.dim() == 1 ? at::kFloat : compute;
 }
-/// What an op stores in its element type before it goes on, in a composition: the gradient passes as it is.
-inline at::Tensor stored(const at::Tensor& value, const Placement& on) {
-  return value + (value.detach().to(on.compute).to(value.scalar_type()) - value.detach());
-}
-
 /// What a function of some inputs computes, and the gradients of sum(output * output_grad) with respect to the inputs
 /// that require one.
 struct Gradients {

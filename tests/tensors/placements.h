@@ -2,6 +2,7 @@
 // compute on is passed over, and says why.
 #pragma once
 
+#include <ATen/ATen.h>
 #include <doctest/doctest.h>
 
 #include <functional>
@@ -31,6 +32,11 @@ inline std::vector<OpPlacement> device_placements() {
   const at::Device cuda(at::kCUDA, 0);
   return {{{.device = cuda, .compute = at::kFloat}, Execution::device},
           {{.device = cuda, .compute = at::kBFloat16}, Execution::device}};
+}
+
+/// What an op stores in its element type before it goes on, in a composition: the gradient passes as it is.
+inline at::Tensor stored(const at::Tensor& value, const Placement& on) {
+  return value + (value.detach().to(on.compute).to(value.scalar_type()) - value.detach());
 }
 
 inline void on_each(const std::vector<OpPlacement>& placements, const std::function<void(const OpPlacement&)>& body) {
