@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "src/tensors/cuda_devices.h"
 #include "src/tensors/device.h"
 
 namespace coppice {
@@ -22,7 +23,7 @@ inline void on_each(const std::vector<Placement>& placements, const std::functio
   for (const Placement& on : placements) {
     const std::string name = device_name(on.device) + " " + dtype_name(on.compute);
     CAPTURE(name);
-    if (const std::string why(why_unavailable(on.device)); !why.empty()) {
+    if (const std::string why = why_not_here(on.device); !why.empty()) {
       MESSAGE("skipped on " << name << ": " << why);
       CHECK(!why.empty());
       continue;
