@@ -1,6 +1,7 @@
 #include "recipes/language/stage.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace coppice {
 
@@ -14,6 +15,12 @@ std::vector<std::string> names_of_kinds() {
   std::vector<std::string> names;
   for (const StageKind* row : stage_kinds()) names.emplace_back(row->kind);
   return names;
+}
+
+std::vector<OptionLine> options_of(const StageKind& kind) {
+  std::vector<OptionLine> lines = kind.options();
+  if (kind.computes) std::ranges::copy(option_lines<PlacementOptions>(), std::back_inserter(lines));
+  return lines;
 }
 
 std::vector<std::string> model_kinds() {

@@ -22,6 +22,7 @@
 #include "recipes/stages/refit.h"
 #include "recipes/stages/train.h"
 #include "src/base/log.h"
+#include "src/tensors/device.h"
 #include "src/tokens/tokenizer_training.h"
 
 namespace coppice {
@@ -210,6 +211,14 @@ void check_prune(const Recipe& recipe, const Stage& stage, const Say& say) {
                       what, row, kBlock, nearest_multiples(row, kBlock)));
 }
 
+/// Without asking the driver: a recipe may be read on another machine than it runs on.
+void check_attention(const Recipe&, const Stage& stage, const Say& say) {
+  say_idle(stage,
+           {{"attention", stage.placement.attention != PlacementOptions().attention,
+             stage.placement.device != "cpu" && built_with_cuda(), "a CUDA device: a CPU's repeats always"}},
+           say);
+}
+
 void check_labels(const Recipe& recipe, const Stage& stage, const Say& say) {
   if (const auto* train = stage.find<TrainStage>())
     for (const std::string& name : train->labels)
@@ -315,8 +324,8 @@ std::vector<std::string> once_each(const std::vector<std::string>& lines) {
 }
 
 constexpr void (*kMatters[])(const Recipe&, const Stage&, const Say&) = {
-    check_warmup, check_cadence, check_mixture, check_distillation,
-    check_masks,  check_prune,   check_labels,  check_agreement};
+    check_warmup, check_cadence,   check_mixture, check_distillation, check_masks,
+    check_prune,  check_attention, check_labels,  check_agreement};
 
 }  // namespace
 

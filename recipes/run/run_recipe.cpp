@@ -109,9 +109,12 @@ std::vector<std::string> names_of_done(const std::vector<PlannedStage>& planned)
   return done;
 }
 
+enum class Until { data, end };  // how far this process is to go
+
 /// Refuses what is still to be done where a stage could not do it, or where there is no room for it.
-void check_rest(const Recipe& recipe, const std::vector<PlannedStage>& planned, const fs::path& root) {
+void check_rest(const Recipe& recipe, const std::vector<PlannedStage>& planned, const fs::path& root, Until until) {
   const std::vector<std::string> done = names_of_done(planned);
+  if (until == Until::end) check_placements(recipe, done);
   check_before_work(recipe, Missing::refused, done);
   for (size_t i = 0; i < recipe.stages.size(); ++i) {
     if (planned[i + 1].done) continue;
@@ -148,7 +151,7 @@ struct OpenedRun {
   std::vector<PlannedStage> stages;
 };
 
-OpenedRun open_run(const RunRequest& request) {
+OpenedRun open_run(const RunRequest& request, Until until) {
   OpenedRun opened{.recipe = load_recipe(request.recipe_file, request.overrides, request.unset,
                                          std::make_shared<Sources>(request.out))};
   const Recipe& recipe = opened.recipe;
@@ -169,7 +172,7 @@ OpenedRun open_run(const RunRequest& request) {
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
   opened.stages = plan_stages(recipe, *opened.run, data, request.allow_change);
   if (!request.rerun) refuse_changed(opened.stages, recipe, *opened.run);
-  check_rest(recipe, opened.stages, root);
+  check_rest(recipe, opened.stages, root, until);
   for (const PlannedStage& stage : opened.stages)
     if (!stage.held.empty()) opened.run->move_aside(stage.name, stage.held);
   recipe.sources->save(root);  // first: whoever reads the recipe finds what goes with it
@@ -241,7 +244,7 @@ void remove_checkpoints(const Stage& stage, const fs::path& folder) {
 }
 
 void run_recipe(const RunRequest& request) {
-  const OpenedRun opened = open_run(request);
+  const OpenedRun opened = open_run(request, Until::end);
   const Recipe& recipe = opened.recipe;
   RunFolder& run = *opened.run;
   const bool complete = std::ranges::all_of(opened.stages.begin() + 1, opened.stages.end(), &PlannedStage::done);
@@ -297,6 +300,7 @@ void join_labels(const RunRequest& request, const std::string& stage_name) {
     throw UserError::recipe(
         "--stage",
         fmt::format("'{}' is no label stage with a teacher of a recipe without arms and seeds", printable(stage_name)));
+  check_placement(*found);
   start_torch(recipe.threads);
   const fs::path root = run_root(request, recipe);
   const std::vector<PlannedStage> planned = identify_stages(recipe, root, data_identity(recipe), {});
@@ -335,7 +339,7 @@ void join_labels(const RunRequest& request, const std::string& stage_name) {
 }
 
 void tokenize_recipe(const RunRequest& request) {
-  const OpenedRun opened = open_run(request);
+  const OpenedRun opened = open_run(request, Until::data);
   say_before_work(opened, request);
   const PreparedData data = prepare_data(opened.recipe, *opened.run, opened.stages[0].identity);
   const auto tokens_in = [](const std::map<std::string, TokenShards>& split, const std::string& domain) {

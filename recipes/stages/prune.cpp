@@ -244,6 +244,7 @@ Json run(StageContext& context) {
 
 const StageKind kPrune = {.kind = "prune",
                           .seeded = true,
+                          .computes = true,
                           .options = option_lines<PruneStage>,
                           .read = read,
                           .inputs = inputs,

@@ -56,6 +56,8 @@ TEST_SUITE("unit") {
          "stage 'core': eval_split is set and has no effect with eval_tokens = 0"},
         {{"long.tokens=100", "long.checkpoint_steps=1"},
          "stage 'long': tokens = 100 is less than one step of batch_tokens = 512: it trains on 512"},
+        {{"core.attention=\"fast\"", "core.device=\"cpu\""},
+         "stage 'core': attention is set and has no effect without a CUDA device"},
         {{"core.drop_grad_norm=0.5"},
          "stage 'core': max_grad_norm = 1 has no effect: steps from drop_grad_norm = 0.5 on are skipped"},
         {{"scratch.teacher_weight=0.5"},

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "src/tensors/cuda_devices.h"
 #include "src/tensors/device.h"
 #include "src/tensors/execution.h"
 
@@ -43,7 +44,7 @@ inline void on_each(const std::vector<OpPlacement>& placements, const std::funct
   for (const OpPlacement& on : placements) {
     const std::string name = (on.is_emulated() ? "emulated " : device_name(on.device) + " ") + dtype_name(on.compute);
     CAPTURE(name);
-    if (const std::string why(why_unavailable(on.device)); !why.empty()) {
+    if (const std::string why = why_not_here(on.device); !why.empty()) {
       MESSAGE("skipped on " << name << ": " << why);
       CHECK(!why.empty());
       continue;
