@@ -59,6 +59,7 @@ void start_torch(int threads) {
   install_caching_allocator();                   // tensors
   at::set_num_threads(choose_threads(threads));  // sets OpenMP's and MKL's counts as well
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  at::globalContext().setAllowBF16ReductionCuBLAS(/*allow_reduced_precision=*/false);  // its products add up in float32
   at::globalContext().setDeterministicFillUninitializedMemory(
       false);  // filling fresh tensors would cost a pass over each
 }

@@ -2,6 +2,8 @@
 // kernels, beside the float32 decoder with equal weights. What may lie between the two was measured on a model of the
 // roundings alone; a slip in a backward (a norm without its mean term, a rotation the wrong way round, SiLU without its
 // own slope) moves the gradient by 0.15 and more.
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -141,7 +143,7 @@ TEST_SUITE("parity") {
       const Step wide = run_step(rehearsal, at::kFloat);
       CHECK(executor::counts().launches == 0);
       const Step narrow = run_step(rehearsal, at::kBFloat16);
-      CHECK(executor::counts().launches > 40);
+      CHECK(executor::counts().launches > 25);
       INFO("loss ", wide.loss, " and ", narrow.loss);
       CHECK(std::abs(narrow.loss - wide.loss) <= 2e-3);
       CHECK(relative(narrow.gradient, wide.gradient) <= 0.04);

@@ -95,7 +95,7 @@ inline LossProblem placed(const LossProblem& p, const Placement& on) {
 }
 
 /// How far a loss (relative to 1 + itself) and its gradients (relative, in the 2-norm) may be from those in double of
-/// the logits as they were stored: in bfloat16 one rounding of a gradient.
+/// the logits as they were stored: in bfloat16 two roundings, of the logits' gradient and of what comes of it.
 struct LossBounds {
   double loss, gradient;
 };

@@ -52,6 +52,8 @@ TEST_SUITE("unit") {
     start_torch(before);
     CHECK(num_threads() == before);
     CHECK(at::globalContext().deterministicAlgorithms());
+    CHECK(
+        (at::globalContext().allowBF16ReductionCuBLAS() != at::CuBLASReductionOption::AllowReducedPrecisionWithSplitK));
 #ifndef __SANITIZE_ADDRESS__  // whose allocator never hands out the same memory again soon
     const auto faults = [] {
       rusage usage{};

@@ -4,12 +4,10 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/DeviceGuard.h>
-#include <fmt/format.h>
 
 #include <string_view>
 #include <type_traits>
 
-#include "src/base/errors.h"
 #include "src/tensors/execution.h"
 #include "src/tensors/kernels/bf16.h"
 
@@ -23,8 +21,10 @@ inline constexpr bool kBuiltWithCuda = true;
 inline constexpr bool kBuiltWithCuda = false;
 #endif
 
-/// The stream that the device's operations are enqueued on; in builds with CUDA (device.cpp).
+/// The stream that the device's operations are enqueued on; in builds with CUDA alone.
 CUstream_st* current_stream(at::Device device);
+/// DeviceError with the kernel's name unless `error`, a launcher's, is 0.
+void check_launch(int error, std::string_view kernel);
 
 // ---- Params<T> from tensors ----
 
@@ -65,10 +65,6 @@ inline at::Tensor partial_sums(const at::Tensor& where, at::IntArrayRef sizes) {
 
 // ---- running ----
 
-inline void check_launch(int error, std::string_view kernel) {
-  if (error != 0) throw DeviceError(ExitCode::internal, fmt::format("{}: CUDA error {}", kernel, error));
-}
-
 /// Runs the launcher of this name in namespace emulated or device, as execution_of(where) says; not for cpu.
 #define COPPICE_LAUNCH(where, kernel, params)                                          \
   do {                                                                                 \
@@ -80,7 +76,7 @@ inline void check_launch(int error, std::string_view kernel) {
     }                                                                                  \
   } while (false)
 
-/// The same, and <kernel>_cpu(params) for cpu, which exists for params of float. In a template over the elements' type.
+/// The same, and <kernel>_cpu(params) for cpu. In a template over the elements' type, where that one is for float alone.
 #define COPPICE_RUN(where, kernel, params)              \
   do {                                                  \
     if constexpr (requires { kernel##_cpu(params); }) { \
