@@ -80,6 +80,12 @@ TEST_SUITE("unit") {
     CHECK_THROWS_WITH_AS(coppice::linear(x, weight, {}, at::zeros({2})),
                          doctest::Contains("bias_O: got (2), expected (3)"), InternalError);
   }
+
+  TEST_CASE("linear: products of a device add up in float32") {
+    CHECK(
+        (at::globalContext().allowBF16ReductionCuBLAS() != at::CuBLASReductionOption::AllowReducedPrecisionWithSplitK));
+    CHECK_FALSE(at::globalContext().allowTF32CuBLAS());
+  }
 }
 
 TEST_SUITE("gpu") {
