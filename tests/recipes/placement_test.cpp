@@ -18,9 +18,14 @@ using namespace coppice::test;
 
 namespace {
 
-const std::string kSmall = slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml");
+/// small.toml without the device that tests compute on.
+const std::string kSmall = [] {
+  std::string text = slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml");
+  const std::string line = "device = \"cpu\"\n";
+  return text.erase(text.find(line), line.size());
+}();
 
-/// small.toml with `--set` of these.
+/// It with `--set` of these.
 Recipe load(const std::vector<std::string>& settings, const std::string& text = kSmall) {
   const Scratch scratch("placement");
   spill(scratch.path / "small.toml", text);
@@ -134,11 +139,11 @@ TEST_SUITE("recipe") {
     CHECK_FALSE(fs::exists(scratch.path / "runs/small/data"));
     for (const char* verb : {"plan", "config"}) CHECK(run(scratch.path, with({verb, "small.toml"}, absent)).code == 0);
     CHECK(run(scratch.path, with({"data", "tokenize", "small.toml"}, absent)).code == 0);
-    check_refused(scratch.path, with({"run", "small.toml"}, {"device=\"cpu\"", "dense.compute=\"bf16\""}), 2,
+    check_refused(scratch.path, with({"run", "small.toml"}, {"dense.compute=\"bf16\""}), 2,
                   "stage 'dense': compute = \"bf16\" on a CPU is not there yet");
     CHECK_FALSE(fs::exists(scratch.path / "runs/small/dense"));
 
-    REQUIRE(run(scratch.path, with({"run", "small.toml"}, {"device=\"cpu\""})).code == 0);
+    REQUIRE(run(scratch.path, {"run", "small.toml"}).code == 0);
     const Outcome again = run(scratch.path, with({"run", "small.toml"}, absent));
     CHECK(again.code == 0);  // what is done needs none, and is what it was
     CHECK(again.out.find("already complete") != std::string::npos);
@@ -169,7 +174,7 @@ TEST_SUITE("faults") {
   TEST_CASE("placement: a checkpoint of another device, element type or attention is gone on from, and said to be") {
     const Scratch scratch("other_device");
     write_run(scratch.path, "small.toml");
-    const std::vector<std::string> command = with({"run", "small.toml"}, {"device=\"cpu\""});
+    const std::vector<std::string> command = {"run", "small.toml"};
     REQUIRE(run(scratch.path, command, [] { setenv("COPPICE_FAILPOINTS", "train.after_step=abort@6", 1); }).signal ==
             SIGKILL);
     const fs::path manifest = scratch.path / "runs/small/dense/ckpt/step-00000004/manifest.json";
@@ -191,7 +196,7 @@ TEST_SUITE("faults") {
   TEST_CASE("placement: a checkpoint from before these were keys was of a CPU in fp32") {
     const Scratch scratch("older_device");
     write_run(scratch.path, "small.toml");
-    const std::vector<std::string> command = with({"run", "small.toml"}, {"device=\"cpu\""});
+    const std::vector<std::string> command = {"run", "small.toml"};
     REQUIRE(run(scratch.path, command, [] { setenv("COPPICE_FAILPOINTS", "train.after_step=abort@6", 1); }).signal ==
             SIGKILL);
     const fs::path manifest = scratch.path / "runs/small/dense/ckpt/step-00000004/manifest.json";
