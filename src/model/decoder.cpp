@@ -49,9 +49,9 @@ at::Tensor scale_groups(const at::Tensor& hidden_NQ, const at::Tensor& head_mask
 
 }  // namespace
 
-Model make_model(const ModelConfig& config) {
+Model make_model(const ModelConfig& config, const Placement& placement) {
   check_config(config, "model", /*from_file=*/false);
-  return {.config = config, .arena = std::make_unique<ParameterArena>(arena_layout(config))};
+  return {.config = config, .arena = std::make_unique<ParameterArena>(arena_layout(config), placement)};
 }
 
 Weight weight_of(const Model& model, const std::string& name) {
