@@ -174,6 +174,7 @@ MaskHealth MaskLearning::health_of(const MaskMoment& moment, const at::Tensor& p
 StepOutcome MaskLearning::hold_still(StepVote& vote) {
   model_.arena->zero_gradient();
   sum_over(context_.comm, vote.values, "the vote of the step");
+  vote.values = vote.values.cpu();
   return {.applied = vote.values[StepVote::not_finite].item<double>() == 0, .grad_norm = 0, .lr = 0};
 }
 
@@ -193,14 +194,14 @@ void MaskLearning::step() {
   if (!tested_) self_test_loss(model_, batches.front(), targets_of(batches.front()).front(), head_loss, masks);
   tested_ = true;
   const StepSums step_sums = accumulate_gradient(model_, batches, targets_of, masks, training_.samples.scale());
-  const LossSums sums = step_sums.read();
   const at::Tensor penalty = learned_->penalty(moment);
   const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_LF.grad(), penalty);
   raw_LF.set_requires_grad(false);
-  const bool finite = std::isfinite(sums.terms().loss) && score_grad_LF.isfinite().all().item<bool>();
   StepVote vote = training_.vote();
-  vote.count_finite(finite);
+  vote.count_finite(step_sums.values());
+  vote.count_finite(score_grad_LF);
   const StepOutcome outcome = options_.masks.freeze_weights ? hold_still(vote) : optimizer_.step(context_.comm, vote);
+  const LossSums sums = step_sums.read();
 
   const at::Tensor plain_LF =
       learned_->evaluates_as_trained() ? trained.plain_LF : learned_->evaluation_mask(moment).plain_LF;

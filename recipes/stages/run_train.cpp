@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "recipes/stages/teachers.h"
@@ -91,10 +90,10 @@ Json run_train(StageContext& context) {
           return targets_of(teachers, model, batch, distillation, distils);
         },
         {}, training.samples.scale());
-    const LossSums sums = step_sums.read();
     StepVote vote = training.vote();
-    vote.count_finite(std::isfinite(sums.terms().loss));
+    vote.count_finite(step_sums.values());
     const StepOutcome outcome = optimizer.step(context.comm, vote);
+    const LossSums sums = step_sums.read();
     std::vector<std::pair<std::string, double>> keys;
     if (options.has_teacher() && is_scheduled(options.distillation))
       keys.emplace_back("teacher_weight", distillation.teacher_weight);

@@ -24,14 +24,9 @@ namespace {
 
 enum Wanted : int64_t { kStop, kSave, kNumWanted };  // what travels with the vote of a step
 
-Placement placement_of(const Model& model) {
-  const at::Tensor embedding = model.arena->parameter(size_t{0});
-  return {.device = embedding.device(), .compute = embedding.scalar_type()};
-}
-
 /// What results are rounded by and no identity holds: in every checkpoint, a warning where it is another on resuming.
 Json rounding_facts(const StageContext& context, const Model& model) {
-  const Placement placement = placement_of(model);
+  const Placement& placement = model.arena->placement();
   const Json machine = machine_json();
   return {{"device", device_name(placement.device)},
           {"compute", compute_name(placement)},
@@ -163,12 +158,12 @@ Training::Training(const StageContext& context_, const TrainingOptions& options_
       options(options_),
       model(model_),
       optimizer(optimizer_),
-      samples(context, options, context.comm, placement_of(model).device),
-      heldout(context.data, options, placement_of(model).device),
+      samples(context, options, context.comm, model.arena->placement().device),
+      heldout(context.data, options, model.arena->placement().device),
       journal(context, options, teachers),
       checkpoints(context, options, model, optimizer, std::move(extra)),
       num_steps(options.steps()) {
-  const Placement found = placement_of(model), asked = place(context.stage.placement);
+  const Placement found = model.arena->placement(), asked = place(context.stage.placement);
   COPPICE_CHECK(
       found.device == asked.device && found.compute == asked.compute,
       fmt::format("stage {}: its model is on {} in {}, its keys ask for {} in {}", context.stage.name,
@@ -197,7 +192,7 @@ void Training::save(const Json& extra_facts) {
 }
 
 StepVote Training::vote() const {
-  StepVote vote(kNumWanted);
+  StepVote vote(kNumWanted, model.arena->placement().device);
   vote.sums().select(0, kStop).fill_(stop_requested() ? 1 : 0);
   vote.sums().select(0, kSave).fill_(take_save_request() ? 1 : 0);
   return vote;
