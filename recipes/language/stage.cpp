@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "src/tensors/device.h"
+
 namespace coppice {
 
 const StageKind& kind_of(const Stage& stage) {
@@ -15,6 +17,12 @@ std::vector<std::string> names_of_kinds() {
   std::vector<std::string> names;
   for (const StageKind* row : stage_kinds()) names.emplace_back(row->kind);
   return names;
+}
+
+Placement place(const Stage& stage) {
+  Placement placement = place(stage.placement);
+  if (kind_of(stage).in_fp32) placement.compute = at::kFloat;
+  return placement;
 }
 
 std::vector<OptionLine> options_of(const StageKind& kind) {

@@ -71,6 +71,7 @@ struct StageKind {
   const char* kind;
   bool seeded = false;    // draws random numbers: takes a seed of its own, which is part of its identity
   bool computes = false;  // on whatever device: takes the keys of PlacementOptions
+  bool in_fp32 = false;   // whatever `compute` says
   bool on_ranks = false;  // several ranks share its work; otherwise the first does it and the others wait
   std::vector<OptionLine> (*options)();
   /// The options of one [[stage]], checked against the stages before it. `seed`: in force for the stage.
@@ -97,6 +98,8 @@ std::span<const StageKind* const> stage_kinds();
 /// InternalError for a kind that has none.
 const StageKind& kind_of(const Stage& stage);
 std::vector<std::string> names_of_kinds();
+/// Where a stage computes on this machine, and in which element type (place of its keys).
+Placement place(const Stage& stage);
 /// Of a kind, those of PlacementOptions included where it takes them.
 std::vector<OptionLine> options_of(const StageKind& kind);
 /// Of the kinds that leave a model.

@@ -61,8 +61,11 @@ class MaskLearning {
   void compact();
   /// The vote of a step that moves scores alone.
   StepOutcome hold_still(StepVote& vote);
-  /// A table of multipliers as the model takes it now.
-  DecoderMasks model_masks(const at::Tensor& mask_LF) const {
+  /// A table of multipliers where the model computes.
+  at::Tensor on_device(const at::Tensor& mask_LF) const { return mask_LF.to(model_.arena->placement().device); }
+  /// The same as the model takes it now.
+  DecoderMasks model_masks(const at::Tensor& mask) const {
+    const at::Tensor mask_LF = on_device(mask);
     return axis_ == CutAxis::ffn ? compaction_.masks(mask_LF) : masks_on(axis_, mask_LF, model_.config);
   }
   MaskHealth health_of(const MaskMoment& moment, const at::Tensor& plain_LF, const at::Tensor& hard_LF) const;
@@ -100,7 +103,7 @@ MaskLearning::MaskLearning(StageContext& context)
     : context_(context),
       options_(context.stage.get<LearnMasksStage>()),
       axis_(axis_of(options_.axis)),
-      model_(load_model(context.model_folder(options_.from)).model),
+      model_(load_model(context.model_folder(options_.from), place(context.stage)).model),
       steps_(options_.training.steps()),
       layers_(std::ssize(units_of(model_.config, axis_))),
       channels_(units_of(model_.config, axis_).front()),
@@ -185,11 +188,13 @@ void MaskLearning::step() {
   raw_LF.set_requires_grad(true);
   const StepMask trained = learned_->training_mask(moment);
   const at::Tensor mask_LF =
-      trained.mask_LF.detach().set_requires_grad(true);  // one solve a step, however many micro-batches
+      on_device(trained.mask_LF.detach()).set_requires_grad(true);  // one solve a step, however many micro-batches
   const DecoderMasks masks = model_masks(mask_LF);
   const std::vector<Batch>& batches = training_.begin_step();
   const auto targets_of = [&](const Batch& batch) {
-    return std::vector<Targets>{make_targets(batch, {}, {.teacher_weight = 0, .z_loss = options_.training.z_loss})};
+    return std::vector<Targets>{make_targets(
+        batch, {},
+        {.teacher_weight = 0, .z_loss = options_.training.z_loss, .float_logits = options_.training.float_logits})};
   };
   if (!tested_) self_test_loss(model_, batches.front(), targets_of(batches.front()).front(), head_loss, masks);
   tested_ = true;
@@ -277,7 +282,7 @@ void MaskLearning::watch_cut(const at::Tensor& hard_LF, const at::Tensor& random
 
 void MaskLearning::bring_back() {
   if (!compaction_.has_removed()) return;
-  Model whole = load_model(context_.model_folder(options_.from)).model;
+  Model whole = load_model(context_.model_folder(options_.from), model_.arena->placement()).model;
   compaction_.expand(model_, whole);
   model_ = std::move(whole);
   if (const int64_t gone = compaction_.count_removed(hard_choice(learned_->scores(), budget_)); gone > 0)
@@ -298,7 +303,7 @@ Json MaskLearning::finish() {
   const Heldout& heldout = training_.heldout;
   const at::Tensor random_LF = others_.hard("random", widths);
   const auto whole_loss = [&](const at::Tensor& mask_LF) {
-    return heldout.loss(model_, masks_on(axis_, mask_LF, model_.config));
+    return heldout.loss(model_, masks_on(axis_, on_device(mask_LF), model_.config));
   };
   const double soft_loss = whole_loss(final_mask.mask_LF), hard_loss = whole_loss(final_mask.mask_LF * hard_LF),
                random_loss = whole_loss(random_LF);

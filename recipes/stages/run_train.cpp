@@ -20,12 +20,13 @@ constexpr int64_t kPublishedWarmupFresh = 5000, kPublishedWarmupContinued = 1000
 
 Model starting_model(const StageContext& context, const TrainStage& options) {
   const ModelConfig config = context.recipe.model_after(context.stage.name);
+  const Placement on = place(context.stage);
   if (options.from.empty()) {
-    Model model = make_model(config);
+    Model model = make_model(config, on);
     initialise_parameters(config, *model.arena, context.recipe.seed);
     return model;
   }
-  Model model = load_model(context.model_folder(options.from)).model;
+  Model model = load_model(context.model_folder(options.from), on).model;
   model.config.rope_theta = config.rope_theta;  // may have changed, as the longest sequence; no weight depends on them
   model.config.max_position_embeddings = config.max_position_embeddings;
   if (options.rope_theta > 0 && config.rope_scaling)
@@ -78,6 +79,7 @@ Json run_train(StageContext& context) {
     KdOptions distillation = options.distillation;
     distillation.teacher_weight = distils ? teacher_weight_at(options.distillation, step, steps) : 0;
     distillation.z_loss = options.training.z_loss;
+    distillation.float_logits = options.training.float_logits;
     const std::vector<Batch>& batches = training.begin_step();
     if (!tested || (!taught && distils))
       test_loss(context, teachers, model, batches, distillation, distils);  // again when distillation begins later

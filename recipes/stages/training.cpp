@@ -163,7 +163,7 @@ Training::Training(const StageContext& context_, const TrainingOptions& options_
       journal(context, options, teachers),
       checkpoints(context, options, model, optimizer, std::move(extra)),
       num_steps(options.steps()) {
-  const Placement found = model.arena->placement(), asked = place(context.stage.placement);
+  const Placement found = model.arena->placement(), asked = place(context.stage);
   COPPICE_CHECK(
       found.device == asked.device && found.compute == asked.compute,
       fmt::format("stage {}: its model is on {} in {}, its keys ask for {} in {}", context.stage.name,
