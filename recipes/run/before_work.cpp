@@ -48,16 +48,11 @@ void check_before_work(const Recipe& recipe, Missing missing, const std::vector<
 void check_placement(const Stage& stage) {
   if (!kind_of(stage).computes) return;
   const std::string& device = stage.placement.device;
-  if (device != "auto")
-    if (const std::string why = why_not_here(find_device(device).value()); !why.empty())
-      throw DeviceError::unavailable(
-          fmt::format("stage '{}': device = \"{}\": {}; give device = \"cpu\"{}", stage.name, device, why,
-                      built_with_cuda() ? " or \"auto\"" : ", or build the preset cuda (docs/gpu.md)"));
-  const Placement placement = place(stage.placement);
-  if (placement.device.is_cpu() && placement.compute == at::kBFloat16)
-    throw UserError::recipe(stage.where, fmt::format("stage '{}': compute = \"bf16\" on a CPU is not there yet; give "
-                                                     "compute = \"auto\"",
-                                                     stage.name));
+  if (device == "auto") return;
+  if (const std::string why = why_not_here(find_device(device).value()); !why.empty())
+    throw DeviceError::unavailable(
+        fmt::format("stage '{}': device = \"{}\": {}; give device = \"cpu\"{}", stage.name, device, why,
+                    built_with_cuda() ? " or \"auto\"" : ", or build the preset cuda (docs/gpu.md)"));
 }
 
 void check_placements(const Recipe& recipe, const std::vector<std::string>& done) {

@@ -22,7 +22,7 @@ void check_before_work(const Recipe& recipe, Missing missing, const std::vector<
                        const Tokenizer* trained = nullptr);
 
 /// Refuses a stage that this machine cannot compute as its keys ask: DeviceError::unavailable in one line that says
-/// what is missing and what to do. Asks the CUDA driver unless the stage is for the CPU, so not in a process that forks
+/// what is missing and what to do. Asks the CUDA driver where the stage names a device, so not in a process that forks
 /// others which compute.
 void check_placement(const Stage& stage);
 /// The same of all stages but those that are `done`.

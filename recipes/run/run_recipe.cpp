@@ -24,6 +24,8 @@
 #include "src/base/failpoint.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
+#include "src/tensors/attention.h"
+#include "src/tensors/executor/executor.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
@@ -162,6 +164,7 @@ OpenedRun open_run(const RunRequest& request, Until until) {
   check_allowed_changes(request.allow_change, recipe);
   install_signal_handlers(recipe.grace_s);
   start_torch(recipe.threads);
+  if (COPPICE_FAILPOINT("executor.shuffle")) executor::set_schedule({executor::Order::random, 1});
   const fs::path root = run_root(request, recipe);
   if (request.fresh && fs::exists(root / "recipe.toml"))
     throw UserError::recipe("--fresh",
@@ -178,6 +181,16 @@ OpenedRun open_run(const RunRequest& request, Until until) {
   recipe.sources->save(root);  // first: whoever reads the recipe finds what goes with it
   write_file_atomically(root / "recipe.toml", recipe.resolved);
   return opened;
+}
+
+/// The process computes as the stage's keys say, and says so where it is not the CPU's ordinary way.
+void take_placement(const Stage& stage) {
+  if (!kind_of(stage).computes) return;
+  set_attention_mode(stage.placement.attention == "fast" ? AttentionMode::fast : AttentionMode::repeatable);
+  const Placement on = place(stage);
+  if (!on.device.is_cpu() || on.compute != at::kFloat)
+    log_info(fmt::format("stage '{}': on {} in {}, attention {}", stage.name, device_name(on.device), compute_name(on),
+                         attention_backend(on)));
 }
 
 /// What is said once nothing is refused any more, its threads first.
@@ -219,6 +232,7 @@ void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const P
                        .comm = *comm,
                        .fingerprint = fingerprint,
                        .identity = identity};
+  take_placement(stage);
   const TrainingOptions* training = training_of(stage);
   const double begin_s = monotonic_s();
   (void)take_peak_memory();
@@ -334,6 +348,7 @@ void join_labels(const RunRequest& request, const std::string& stage_name) {
                              .comm = *comm,
                              .fingerprint = stage.fingerprint,
                              .identity = stage.identity};
+  take_placement(*found);
   const LabelledShards labelled = label_shards(context);
   fmt::print("{} of {} shards labelled here\n", labelled.here, labelled.total);
 }
