@@ -18,11 +18,6 @@ target_link_libraries(torch_cpu INTERFACE c10 torch_cpu_library)
 add_library(torch_cpu_library SHARED IMPORTED)
 set_target_properties(torch_cpu_library PROPERTIES IMPORTED_LOCATION "${COPPICE_TORCH_DIR}/lib/libtorch_cpu.so")
 
-add_library(torch_cuda INTERFACE)
-target_link_libraries(torch_cuda INTERFACE torch_cpu torch_cuda_library c10_cuda)
-add_library(torch_cuda_library SHARED IMPORTED)
-set_target_properties(torch_cuda_library PROPERTIES IMPORTED_LOCATION "${COPPICE_TORCH_DIR}/lib/libtorch_cuda.so")
-
 # OpenMP: libtorch brings its own libgomp, and two of them in one process would keep two thread pools. Compile with -fopenmp, link that one.
 add_library(coppice_openmp INTERFACE)
 file(GLOB torch_gomp "${COPPICE_TORCH_DIR}/lib/libgomp*.so*")

@@ -66,8 +66,10 @@ at::Tensor merged(const ModelConfig& config, CutAxis cut, const Parameter& row, 
   if (!multiplier_RU.defined() || !merges) return weight;
   if (cut == CutAxis::layers) return weight * multiplier_RU.detach()[0][row.layer];
   const int64_t entries = entries_of_unit(config, cut, row.axes[0]);
-  const at::Tensor factor_O =
-      multiplier_RU.detach()[row.layer].narrow(0, 0, weight.size(0) / entries).repeat_interleave(entries);
+  const at::Tensor factor_O = multiplier_RU.detach()[row.layer]
+                                  .narrow(0, 0, weight.size(0) / entries)
+                                  .repeat_interleave(entries)
+                                  .to(weight.device());
   return weight * (weight.dim() == 2 ? factor_O.unsqueeze(1) : factor_O);
 }
 
@@ -97,7 +99,7 @@ at::Tensor reversed_logits(const Model& source, const at::Tensor& mask_RU, const
     }
     return left;
   };
-  const Model reversed = make_model(source.config);
+  const Model reversed = make_model(source.config, source.arena->placement());
   {
     const MasterReader from = source.arena->read_master();
     const MasterEditor into = reversed.arena->edit_master();
@@ -120,7 +122,8 @@ at::Tensor slice_parameter(const ModelConfig& source, const Parameter& row, cons
     if (entries == 0) continue;
     const std::vector<int64_t>& kept = plan.kept[row_of(plan.axis).per_layer ? static_cast<size_t>(row.layer) : 0];
     const at::Tensor unit_K1 = at::tensor(kept, at::kLong).unsqueeze(1);
-    left = left.index_select(static_cast<int64_t>(dim), (unit_K1 * entries + at::arange(entries)).flatten());
+    left = left.index_select(static_cast<int64_t>(dim),
+                             (unit_K1 * entries + at::arange(entries)).flatten().to(value.device()));
   }
   return left;
 }
@@ -142,7 +145,7 @@ Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& 
     std::erase_if(left,
                   [&](const Parameter& row) { return row.layer >= 0 && !std::ranges::binary_search(kept, row.layer); });
   }
-  Model pruned = make_model(config);
+  Model pruned = make_model(config, source.arena->placement());
   const std::vector<Parameter> table = parameter_table(config);
   COPPICE_CHECK(table.size() == left.size(), "a parameter for each that stays");
 

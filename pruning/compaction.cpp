@@ -98,7 +98,8 @@ DecoderMasks Compaction::masks(const at::Tensor& mask_LF) const {
   DecoderMasks masks{.multiplier_F = mask_LF.unbind(0)};
   if (!has_removed_) return masks;
   for (size_t layer = 0; layer < living_.size(); ++layer)
-    masks.multiplier_F[layer] = masks.multiplier_F[layer].index_select(0, index_of(living_[layer]));
+    masks.multiplier_F[layer] =
+        masks.multiplier_F[layer].index_select(0, index_of(living_[layer]).to(mask_LF.device()));
   return masks;
 }
 
@@ -113,7 +114,8 @@ void Compaction::expand(const Model& compacted, Model& whole) const {
     if (axis == row.axes.end())
       into.copy_(from);
     else
-      into.index_copy_(axis - row.axes.begin(), index_of(living_[static_cast<size_t>(row.layer)]), from);
+      into.index_copy_(axis - row.axes.begin(), index_of(living_[static_cast<size_t>(row.layer)]).to(into.device()),
+                       from);
   }
 }
 

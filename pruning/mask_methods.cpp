@@ -75,7 +75,7 @@ at::Tensor LearnedMask::top_set(double k) const {
 at::Tensor LearnedMask::score_gradient(const at::Tensor& mask_LF, const at::Tensor& mask_grad_LF,
                                        const at::Tensor& penalty) {
   // at k = F every gate is saturated and no score moves
-  if (mask_grad_LF.defined() && mask_LF.requires_grad()) mask_LF.backward(mask_grad_LF);
+  if (mask_grad_LF.defined() && mask_LF.requires_grad()) mask_LF.backward(mask_grad_LF.to(mask_LF.device()));
   if (penalty.defined() && penalty.requires_grad()) penalty.backward();
   const at::Tensor grad_LF = scores_LF_.grad();
   scores_LF_.mutable_grad() = at::Tensor();

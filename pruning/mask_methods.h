@@ -71,8 +71,8 @@ class LearnedMask {
   bool keeps_all() const { return task_.budget.num_kept >= task_.num_channels; }
   /// 0/1 of the channels that a mask of size k may keep: the budget's choice, or while k ramps the ceil(k) best.
   at::Tensor top_set(double k) const;
-  /// d loss / d scores [L, F], zero where no way leads back: from the mask that training_mask gave, d loss / d mask,
-  /// and penalty(). Clears their gradient.
+  /// d loss / d scores [L, F], zero where no way leads back: from the mask that training_mask gave, d loss / d mask (on
+  /// any device), and penalty(). Clears their gradient.
   at::Tensor score_gradient(const at::Tensor& mask_LF, const at::Tensor& mask_grad_LF, const at::Tensor& penalty);
 
  protected:

@@ -38,9 +38,9 @@ at::Tensor plan_mask(const PrunePlan& plan, int64_t num_units, const at::Tensor&
 /// whose role the plan cuts keeps the rows of the units that stay.
 at::Tensor slice_parameter(const ModelConfig& source, const Parameter& row, const at::Tensor& value,
                            const PrunePlan& plan);
-/// The smaller model. `multiplier_RU` (undefined = 1) goes into the weights in fp32: into the kept rows of up_proj, of
-/// v_proj and its bias, or for layers of both. Widths may differ between layers, before and after. UserError::recipe
-/// when the plan does not fit the model.
+/// The smaller model, where the source is. `multiplier_RU` (undefined = 1) goes into the weights in fp32: into the kept
+/// rows of up_proj, of v_proj and its bias, or for layers of both. Widths may differ between layers, before and after.
+/// UserError::recipe when the plan does not fit the model.
 Model prune_model(const Model& source, const PrunePlan& plan, const at::Tensor& multiplier_RU = {});
 
 /// max |masked - pruned| / max |masked| over logits of the given input, and what rounding may make of it: 1e-5, or

@@ -19,7 +19,8 @@ constexpr double kSmallestNorm = 1e-30;  // a stream of zeros points nowhere
 at::Tensor block_influence(const ScoreInput& input) {
   const c10::NoGradGuard no_grad;
   const Model& model = *input.model;
-  at::Tensor cosine_L = at::zeros({model.config.num_hidden_layers}, at::kDouble);
+  at::Tensor cosine_L = at::zeros({model.config.num_hidden_layers},
+                                  at::TensorOptions().dtype(at::kDouble).device(model.arena->placement().device));
   double live = 0;
   for (const Batch& batch : input.batches) {
     const at::Tensor live_n = batch.true_label_BT.ne(kIgnoredLabel).reshape({-1}).nonzero().squeeze(1);
@@ -49,7 +50,8 @@ at::Tensor norm_activation(const ScoreInput& input) {
     const at::Tensor live_BT = batch.true_label_BT.ne(kIgnoredLabel);
     size_t norm = 0;
     const auto seen = [&](int, const at::Tensor& normed_ND) {
-      if (norm == squares_D.size()) squares_D.push_back(at::zeros({normed_ND.size(1)}, at::kDouble));
+      if (norm == squares_D.size())
+        squares_D.push_back(at::zeros({normed_ND.size(1)}, normed_ND.options().dtype(at::kDouble)));
       squares_D[norm++] += activation_squares(normed_ND, live_BT);
     };
     decoder_hidden(*input.model, batch.input(), {}, {.normed = seen});

@@ -17,8 +17,9 @@ at::Tensor score_taylor(const ScoreInput& input) {
   c10::AutoGradMode with_gradients(true);
   std::vector<at::Tensor> one_U, sum_U;  // a row each
   for (const int64_t units : units_of(model.config, input.axis)) {
-    one_U.push_back(at::ones({units}).set_requires_grad(true));
-    sum_U.push_back(at::zeros({units}, at::kDouble));
+    const auto there = at::TensorOptions().device(model.arena->placement().device);
+    one_U.push_back(at::ones({units}, there).set_requires_grad(true));
+    sum_U.push_back(at::zeros({units}, there.dtype(at::kDouble)));
   }
   const DecoderMasks ones = masks_on(input.axis, one_U, model.config);
   int64_t num_samples = 0;

@@ -14,6 +14,7 @@
 #include "src/base/hdf5.h"
 #include "src/base/log.h"
 #include "src/base/threads.h"
+#include "src/tensors/cuda_devices.h"
 #include "src/tensors/device.h"
 #include "src/tensors/shape.h"
 
@@ -34,7 +35,11 @@ void print_version() {
   for (std::string name, version; libraries >> name >> version;) fmt::print("{:<13} {}\n", name, version);
   fmt::print("{:<13} {}, {}, {} threads\n", "cpu", machine["cpu"].get<std::string>(),
              machine["cpu_capability"].get<std::string>(), machine["threads"].get<int>());
-  fmt::print("{:<13} {}\n", "cuda", built_with_cuda() ? "built in" : "not built in");
+  const int devices = num_cuda_devices();
+  fmt::print("{:<13} {}\n", "cuda",
+             !built_with_cuda() ? "not built in"
+             : devices > 0      ? fmt::format("built in, {} device{}", devices, devices == 1 ? "" : "s")
+                                : "built in; " + why_not_here(at::kCUDA));
 }
 
 int main_with_errors(int argc, char** argv) {

@@ -26,19 +26,31 @@ constexpr int64_t kChunkRows = 7;    // of them in a chunk of logits: four chunk
 constexpr int64_t kVocab = 1024;     // of a larger vocabulary the first ids: the arithmetic is the same
 constexpr int64_t kLiveRows = 256;   // tokens of which a live teacher's first choice is worked out from its logits
 constexpr double kTolerance = 1e-4;  // float32 chunks against double
+constexpr double kNarrowTolerance = 5e-2;  // bfloat16 ones, whose logits have eight bits: of 25, up to 0.05 is lost
 
 [[noreturn]] void broken(const std::string& property) { throw InternalError("loss self-test: " + property); }
 
-void check_close(double got, double expected, double unit, const std::string& what) {
-  if (!(std::abs(got - expected) <= kTolerance * std::max(std::abs(expected), unit)))
+void check_close(double got, double expected, double unit, const std::string& what, double tolerance = kTolerance) {
+  if (!(std::abs(got - expected) <= tolerance * std::max(std::abs(expected), unit)))
     broken(fmt::format("{}: got {}, expected {}", what, got, expected));
 }
 
 /// `unit` is what the gradient would be were nothing cancelled: a row that is predicted with certainty leaves only
 /// rounding.
-void check_close(const at::Tensor& got, const at::Tensor& expected, double unit, const std::string& what) {
+void check_close(const at::Tensor& got, const at::Tensor& expected, double unit, const std::string& what,
+                 double tolerance) {
   const double error = (got.to(at::kDouble) - expected.to(at::kDouble)).abs().max().item<double>();
-  if (!(error <= kTolerance * unit)) broken(fmt::format("{}: off by {} of {}", what, error, unit));
+  if (!(error <= tolerance * unit)) broken(fmt::format("{}: off by {} of {}", what, error, unit));
+}
+
+/// Whether one row is not another.
+bool is_varied(const at::Tensor& hidden_ND) {
+  return hidden_ND.size(0) > 1 && hidden_ND.to(at::kFloat).std(0).max().item<double>() > 1e-3;
+}
+
+/// A gradient of the head to add to, float32 whatever the head is.
+at::Tensor zero_gradient(const at::Tensor& head_VD) {
+  return at::zeros(head_VD.sizes(), head_VD.options().dtype(at::kFloat));
 }
 
 /// How often the teacher's choice is the true label when it is moved by `shift` columns, over the rows of several
@@ -156,10 +168,16 @@ struct Trial {
   double scale = 0.5;
 
   int64_t num_rows() const { return hidden_ND.size(0); }
+  /// As the function above, within what the type of the hidden states rounds.
+  template <class Value>
+  void check_close(const Value& got, const Value& expected, double unit, const std::string& what) const {
+    coppice::check_close(got, expected, unit, what,
+                         hidden_ND.scalar_type() == at::kBFloat16 ? kNarrowTolerance : kTolerance);
+  }
 
   /// Sums and gradients against the formula in double.
   void check_formula(const Targets& targets, const std::string& what) const {
-    const at::Tensor head_grad_VD = at::zeros_like(head_VD);
+    const at::Tensor head_grad_VD = zero_gradient(head_VD);
     Targets chunked = targets;
     chunked.chunk_rows = kChunkRows;
     const LinearLoss result = loss(hidden_ND, head_VD, head_grad_VD, chunked, scale, /*argmax=*/true);
@@ -184,7 +202,7 @@ struct Trial {
     // Ragged parts of a batch, each in one chunk, add up to it: nothing is averaged before it is whole.
     const int64_t cut = num_rows() / 3;
     if (cut == 0) return;
-    const at::Tensor parts_grad_VD = at::zeros_like(head_VD);
+    const at::Tensor parts_grad_VD = zero_gradient(head_VD);
     LinearLossSums parts[2];
     for (const int part : {0, 1}) {
       const int64_t first = part == 0 ? 0 : cut, count = part == 0 ? cut : num_rows() - cut;
@@ -201,7 +219,7 @@ struct Trial {
 
   /// Several teachers are the mean of each alone by their shares.
   void check_shares(const std::vector<Targets>& targets) const {
-    const at::Tensor head_grad_VD = at::zeros_like(head_VD);
+    const at::Tensor head_grad_VD = zero_gradient(head_VD);
     const HeadStep step = head_step(hidden_ND, head_VD, head_grad_VD, targets, scale, loss);
     const auto live = static_cast<double>(targets[0].true_label_N.ge(0).sum().item<int64_t>());
     double ce = 0, kd = 0, tau = 1;
@@ -235,10 +253,10 @@ struct Trial {
     }
     targets.teacher_weight = 0;
     const at::Tensor pure_gradient =
-        loss(hidden_ND, head_VD, at::zeros_like(head_VD), targets, scale, false).hidden_grad_ND;
+        loss(hidden_ND, head_VD, zero_gradient(head_VD), targets, scale, false).hidden_grad_ND;
     const at::Tensor plain_gradient = mixed_cross_entropy_step({.hidden_ND = hidden_ND,
                                                                 .head_VD = head_VD,
-                                                                .head_grad_VD = at::zeros_like(head_VD),
+                                                                .head_grad_VD = zero_gradient(head_VD),
                                                                 .true_label_N = targets.true_label_N,
                                                                 .scale = scale},
                                                                {}, 0.0, targets.z_loss)
@@ -249,21 +267,19 @@ struct Trial {
       return check_draws(loss, hidden_ND, head_VD, targets, scale);
 
     const Targets own = own_targets(targets, hidden_ND, head_VD);
-    const at::Tensor own_gradient = at::zeros_like(head_VD);
-    const LinearLoss own_result = loss(hidden_ND, head_VD, own_gradient, own, scale, /*argmax=*/true);
-    const LinearLossSums with_itself = own_result.read();
+    const LinearLossSums with_itself = loss(hidden_ND, head_VD, {}, own, scale, /*argmax=*/true).read();
     // one row may sit on a tie that rounding breaks
     if (with_itself.agree < with_itself.num_live - 1)
       broken(fmt::format("{}: a model agrees with itself on {} of {} rows", what, with_itself.agree,
                          with_itself.num_live));
     if (targets.loss != "labels") {
       check_close(with_itself.kd, 0.0, 0.1 * live * tau * tau, what + ": a student that is its own teacher");
-      check_close(own_result.hidden_grad_ND, at::zeros_like(hidden_ND), unit,
+      const LinearLoss step = loss(hidden_ND, head_VD, zero_gradient(head_VD), own, scale, /*argmax=*/false);
+      check_close(step.hidden_grad_ND, at::zeros_like(hidden_ND), unit,
                   what + ": the gradient of a student that is its own teacher");
     }
     // Moved by one, the same choices are another row's: dearer, unless all rows are alike.
-    const bool varied =
-        num_rows() > 1 && hidden_ND.std(0).max().item<double>() > 1e-3 && head_VD.abs().max().item<double>() > 0;
+    const bool varied = is_varied(hidden_ND) && head_VD.abs().max().item<double>() > 0;
     Targets moved = own;
     for (at::Tensor* tensor : {&moved.teacher_label_N, &moved.top.id_NK, &moved.top.logp_NK, &moved.top.tail_logp_N,
                                &moved.teacher_hidden_NE})
@@ -279,7 +295,7 @@ struct Trial {
 /// no gradient.
 void check_hidden_loss(const at::Tensor& hidden_ND, const at::Tensor& live_N) {
   const int64_t rows = hidden_ND.size(0);
-  const bool varied = rows > 1 && hidden_ND.std(0).max().item<double>() > 1e-3;
+  const bool varied = is_varied(hidden_ND);
   for (const char* kind : {"cosine", "mse"}) {
     const at::AutoGradMode with_gradient(true);
     const std::string what = std::string("hidden_loss ") + kind;

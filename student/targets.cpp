@@ -80,6 +80,7 @@ Targets distillation_targets(const Batch& batch, const TeacherSignal& signal, co
                 fmt::format("teacher_weight {}", options.teacher_weight));
   Targets targets{.true_label_N = batch.true_label_BT.reshape({-1}),
                   .z_loss = options.z_loss,
+                  .float_logits = options.float_logits,
                   .loss = options.loss,
                   .temperature = options.temperature,
                   .beta = options.beta,
@@ -121,7 +122,8 @@ LinearLoss head_loss(const at::Tensor& hidden_ND, const at::Tensor& head_VD, con
                       .scale = scale,
                       .argmax = argmax,
                       .chunk_rows = targets.chunk_rows,
-                      .labels_below = targets.labels_below};
+                      .labels_below = targets.labels_below,
+                      .float_logits = targets.float_logits};
   if (targets.top.id_NK.defined())
     return (reads_draws(targets.loss)           ? drawn_cross_entropy_step
             : targets.loss == "decoupled_top_k" ? decoupled_top_k_step
@@ -161,8 +163,9 @@ at::Tensor hidden_state_loss(const std::string& kind, const std::vector<at::Tens
   at::Tensor sum;
   for (size_t i = 0; i < student_ND.size(); ++i) {
     check_shape(teacher_ND[i], {student_ND[i].size(0), student_ND[i].size(1)}, "teacher_layer_ND");
-    const at::Tensor row_N = kind == "mse" ? (student_ND[i] - teacher_ND[i]).square().mean(1)
-                                           : 1 - at::cosine_similarity(student_ND[i], teacher_ND[i], 1);
+    const at::Tensor own_ND = student_ND[i].to(at::kFloat), other_ND = teacher_ND[i].to(at::kFloat);
+    const at::Tensor row_N =
+        kind == "mse" ? (own_ND - other_ND).square().mean(1) : 1 - at::cosine_similarity(own_ND, other_ND, 1);
     const at::Tensor of_layer = row_N.masked_select(live_N).sum();
     sum = sum.defined() ? sum + of_layer : of_layer;
   }

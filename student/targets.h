@@ -29,7 +29,8 @@ struct KdOptions {
   std::string hidden_loss = "none";
   double hidden_weight = 1.0;
   std::vector<int64_t> hidden_layers;
-  double z_loss = 1e-6;  // an option of every training stage
+  double z_loss = 1e-6;       // an option of every training stage
+  bool float_logits = false;  // the same
 
   template <class Field>
   void visit_fields(Field& field) {
@@ -72,6 +73,7 @@ struct Targets {
   at::Tensor teacher_label_N;  // loss labels: int64; where the teacher has none it repeats the true label
   double teacher_weight = 0;   // 0 without a teacher
   double z_loss = 0;
+  bool float_logits = false;  // as HeadRows has it
   std::string loss = "labels";
   TopK top;
   at::Tensor teacher_hidden_NE, teacher_head_VE;
@@ -105,7 +107,7 @@ struct LossTerms {
 };
 
 /// Sum over live rows, mean over layers, of 1 - cos(student, teacher) (cosine) or of the mean over D of (student -
-/// teacher)^2 (mse). Layers [N, D], live_N bool.
+/// teacher)^2 (mse), float32. Layers [N, D], live_N bool.
 at::Tensor hidden_state_loss(const std::string& kind, const std::vector<at::Tensor>& student_ND,
                              const std::vector<at::Tensor>& teacher_ND, const at::Tensor& live_N);
 
@@ -126,6 +128,8 @@ class StepSums {
   /// `sum_S`: float64, the head's kNumLossSums, then hidden, then each teacher's own kd where there are several.
   StepSums(at::Tensor sum_S, double teacher_weight) : sum_S_(std::move(sum_S)), teacher_weight_(teacher_weight) {}
   void add(const StepSums& other);
+  /// The sums so far where they were made; undefined: none yet.
+  const at::Tensor& values() const { return sum_S_; }
   /// For the end of a step: the sums so far, on the host.
   LossSums read() const;
 

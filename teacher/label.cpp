@@ -89,6 +89,7 @@ void read_windows(const Model& teacher, const TokenShards& shards, size_t shard,
                   const std::function<void(uint64_t)>& progress, const TokenRuns& wanted_runs,
                   const HiddenRows& visit) {
   const at::NoGradGuard no_grad;
+  const at::Device device = teacher.arena->placement().device;
   COPPICE_CHECK(rule.batch_tokens > 0, fmt::format("batch_tokens {}", rule.batch_tokens));
   COPPICE_CHECK(
       shards.vocab_size() == teacher.config.vocab_size,
@@ -130,13 +131,15 @@ void read_windows(const Model& teacher, const TokenShards& shards, size_t shard,
     const Prepared batch = next.valid() ? next.get() : prepare(first);
     first = batch.next;
     if (first < windows.size()) next = std::async(std::launch::async, prepare, first);
-    const int64_t seq_len = batch.token_BT.size(1);
-    const at::Tensor hidden_ND = decoder_hidden(teacher, {.token_BT = batch.token_BT,
-                                                          .position_BT = at::arange(seq_len).expand_as(batch.token_BT),
-                                                          .document_BT = {},
-                                                          .ids_below = shards.vocab_size(),
-                                                          .largest_position = seq_len - 1});
-    visit(hidden_ND.index_select(0, at::tensor(batch.position, at::kLong)), batch.place);
+    const at::Tensor token_BT = batch.token_BT.to(device);
+    const int64_t seq_len = token_BT.size(1);
+    const at::Tensor hidden_ND =
+        decoder_hidden(teacher, {.token_BT = token_BT,
+                                 .position_BT = at::arange(seq_len, token_BT.options()).expand_as(token_BT),
+                                 .document_BT = {},
+                                 .ids_below = shards.vocab_size(),
+                                 .largest_position = seq_len - 1});
+    visit(hidden_ND.index_select(0, at::tensor(batch.position, at::kLong).to(device)), batch.place);
     labelled += batch.place.size();
     if (progress) progress(labelled);
   }
@@ -158,13 +161,14 @@ namespace {
 
 void store_top_k(const TopK& top, const std::vector<LabelPlace>& places, ShardLabels& labels) {
   const auto k = static_cast<size_t>(labels.k);
+  const at::Tensor id_NK = top.id_NK.cpu(), logp_NK = top.logp_NK.cpu(), tail_logp_N = top.tail_logp_N.cpu();
   for (size_t i = 0; i < places.size(); ++i) {
     const size_t row = places[i].row;
     for (size_t j = 0; j < k; ++j) {
-      labels.id[row * k + j] = static_cast<int32_t>(top.id_NK.const_data_ptr<int64_t>()[i * k + j]);
-      labels.logp[row * k + j] = top.logp_NK.const_data_ptr<float>()[i * k + j];
+      labels.id[row * k + j] = static_cast<int32_t>(id_NK.const_data_ptr<int64_t>()[i * k + j]);
+      labels.logp[row * k + j] = logp_NK.const_data_ptr<float>()[i * k + j];
     }
-    if (labels.has_tail) labels.tail[row] = top.tail_logp_N.const_data_ptr<float>()[i];
+    if (labels.has_tail) labels.tail[row] = tail_logp_N.const_data_ptr<float>()[i];
   }
 }
 
@@ -182,7 +186,8 @@ at::Tensor numbers_of(const std::vector<LabelPlace>& places, int64_t draws, uint
 /// Of id_NR to the rows of `out`, which has as many ids a row.
 void store_ids(const at::Tensor& id_NR, const std::vector<LabelPlace>& places, std::vector<int32_t>& out) {
   const auto width = static_cast<size_t>(id_NR.size(1));
-  const int64_t* id = id_NR.const_data_ptr<int64_t>();
+  const at::Tensor host_NR = id_NR.cpu();
+  const int64_t* id = host_NR.const_data_ptr<int64_t>();
   for (const LabelPlace& place : places)
     for (size_t j = 0; j < width; ++j) out[place.row * width + j] = static_cast<int32_t>(*id++);
 }
@@ -192,10 +197,10 @@ void choose(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const LabelF
             uint64_t stream, const std::vector<LabelPlace>& places, ShardLabels& labels, TopFacts& facts) {
   const double temperature = fingerprint.temperature;
   if (fingerprint.has_draws()) {
-    const at::Tensor number_NR = numbers_of(places, labels.k, fingerprint.draw_seed, stream);
+    const at::Tensor number_NR = numbers_of(places, labels.k, fingerprint.draw_seed, stream).to(hidden_ND.device());
     store_ids(draw_ids(hidden_ND, head_VD, temperature, number_NR, &facts), places, labels.id);
   } else if (fingerprint.has_tail_draws()) {
-    const at::Tensor number_NR = numbers_of(places, labels.draws, fingerprint.draw_seed, stream);
+    const at::Tensor number_NR = numbers_of(places, labels.draws, fingerprint.draw_seed, stream).to(hidden_ND.device());
     const HeadAndDraws both = top_k_and_draws(hidden_ND, head_VD, labels.k, temperature, number_NR, &facts);
     store_top_k(both.top, places, labels);
     store_ids(both.drawn_NR, places, labels.drawn);

@@ -1,5 +1,6 @@
 #include "recipes/ablation/run_ablation.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -7,11 +8,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <climits>
 #include <cstdio>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -25,6 +28,7 @@
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
+#include "src/tensors/cuda_devices.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
@@ -59,6 +63,38 @@ pid_t start_child(RunFolder& run, int threads, const fs::path& log_file, bool qu
   });
   std::fflush(nullptr);
   _exit(code);
+}
+
+/// Throws the Error of a check that asks for CUDA devices, which this process leaves to its children.
+void check_in_child(const std::function<void()>& check) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) throw IoError("pipe", "cannot be made", errno);
+  const pid_t child = fork();
+  if (child == 0) {
+    try {
+      check();
+    } catch (const Error& error) {
+      const std::string_view text = error.what();  // shorter than what a pipe takes at once
+      const bool written = write(ends[1], text.data(), text.size()) == static_cast<ssize_t>(text.size());
+      _exit(static_cast<int>(written ? error.code() : ExitCode::internal));
+    }
+    _exit(static_cast<int>(ExitCode::done));
+  }
+  const int fork_error = errno;
+  close(ends[1]);
+  std::string text(PIPE_BUF, '\0');
+  ssize_t size = 0;
+  int status = 0;
+  while (child > 0 && (size = read(ends[0], text.data(), text.size())) < 0 && errno == EINTR) {
+  }
+  while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  close(ends[0]);
+  if (child < 0) throw IoError("fork", "no process can be started", fork_error);
+  text.resize(static_cast<size_t>(std::max<ssize_t>(size, 0)));
+  if (WIFSIGNALED(status))
+    throw InternalError(fmt::format("asking for CUDA devices ended by signal {}", WTERMSIG(status)));
+  if (WEXITSTATUS(status) != 0) throw Error(static_cast<ExitCode>(WEXITSTATUS(status)), text);
 }
 
 /// The child's exit code; 128 + n when signal n ended it. -1 while it runs.
@@ -283,6 +319,7 @@ void write_arm_files(const fs::path& root, const Ablation& ablation) {
 }  // namespace
 
 void run_ablation(const RunRequest& request, int jobs) {
+  leave_cuda_to_children();
   Ablation ablation =
       load_ablation(request.recipe_file, request.overrides, request.unset, std::make_shared<Sources>(request.out));
   const Parallelism parallel = parallelism_of(ablation.base, jobs);
@@ -303,6 +340,10 @@ void run_ablation(const RunRequest& request, int jobs) {
     const Recipe& recipe = ablation.runs[stage.run].recipe;
     if (!finished.contains(stage.fingerprint)) check_there(recipe, recipe.stages[stage.stage]);
   }
+  check_in_child([&] {
+    for (const DistinctStage& stage : plan.stages)
+      if (!finished.contains(stage.fingerprint)) check_placement(ablation.runs[stage.run].recipe.stages[stage.stage]);
+  });
   if (const std::string held = begun_fingerprint(root / "data"); !held.empty() && held != data_fingerprint) {
     if (!request.rerun)
       throw UserError::recipe("", fmt::format("{} holds data of other options; run with --rerun to move it aside and "

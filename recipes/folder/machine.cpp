@@ -83,8 +83,11 @@ void log_threads(int recipe_threads, int threads, int processes) {
 }
 
 Json machine_json() {
-  return {{"device", "cpu"},          {"cpu", cpu_name()},     {"cpu_capability", at::get_cpu_capability()},
-          {"threads", num_threads()}, {"deterministic", true}, {"gemm_gflops", std::round(gemm_gflops())}};
+  return {{"cpu", cpu_name()},
+          {"cpu_capability", at::get_cpu_capability()},
+          {"threads", num_threads()},
+          {"deterministic", true},
+          {"gemm_gflops", std::round(gemm_gflops())}};
 }
 
 }  // namespace coppice

@@ -11,6 +11,7 @@
 #include "recipes/folder/machine.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
+#include "src/tensors/device.h"
 
 namespace coppice {
 namespace {
@@ -153,7 +154,10 @@ void RunFolder::write_run_file(const Recipe& recipe) {
   run["recipe"] = recipe.name;
   run["seed"] = recipe.seed;
   run["versions"] = versions_json();
+  const Placement placement = place(recipe.placement);
   run["machine"] = machine_json();
+  run["machine"]["device"] = device_name(placement.device);
+  run["machine"]["compute"] = compute_name(placement);
   char host[256] = "";
   gethostname(host, sizeof host - 1);
   run["host"] = host;

@@ -54,7 +54,8 @@ class RunFolder {
   /// Moves a stage's folder to .old-<stage>-<8 hex> (or .old-<stage>-<8 hex>.2, ...), so that a changed recipe never
   /// destroys a result.
   void move_aside(const std::string& name, const std::string& old_fingerprint);
-  /// run.json: versions, host, device, seed, begin times; never the environment.
+  /// run.json: versions, host, device of the recipe's keys, seed, begin times; never the environment. Asks the CUDA
+  /// driver.
   void write_run_file(const Recipe& recipe);
 
  private:

@@ -12,7 +12,6 @@
 #include "recipes/language/recipe_reading.h"
 #include "recipes/language/sources.h"
 #include "src/base/errors.h"
-#include "src/tensors/device.h"
 
 namespace coppice {
 namespace {
@@ -102,11 +101,7 @@ ModelConfig read_model(OptionTable table, const ModelConfig* base, int64_t vocab
 
 void read_machine(OptionTable& root, Recipe& recipe) {
   root.take("seed", recipe.seed, "of every random stream");
-  root.take("device", recipe.device, "cpu, cuda or auto");
-  const std::optional<at::Device> device = find_device(recipe.device == "auto" ? "cpu" : recipe.device);
-  if (!device) check_choice(recipe.device, {"auto", "cpu", "cuda"}, root.where("device"), "device");
-  const std::string_view unavailable = why_unavailable(*device);
-  check(unavailable.empty(), root.where("device"), fmt::format("device: {}; use \"cpu\" or \"auto\"", unavailable));
+  recipe.placement = read_placement(root);
   root.take("threads", recipe.threads,
             "CPU threads; 0 = OMP_NUM_THREADS, or what cores and CPU quota give; another number changes the last bits "
             "of results");
@@ -210,6 +205,7 @@ Stage read_stage(OptionTable table, const Recipe& recipe) {
                "of this stage alone; 0 = the recipe's. An ablation computes a stage with a seed of its own once for "
                "all seeds");
   if (stage.seed == 0) stage.seed = recipe.seed;
+  if (kind.computes) stage.placement = read_placement(table, recipe.placement);
   stage.options = kind.read(table, recipe, stage.seed);
   table.finish();
   return stage;

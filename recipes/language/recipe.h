@@ -72,7 +72,7 @@ struct ArmOptions {
 struct Recipe {
   std::string name;
   uint64_t seed = 1;
-  std::string device = "auto";
+  PlacementOptions placement;
   int threads = 0;
   int grace_s = 25;
   DataOptions data;

@@ -9,9 +9,9 @@
 
 namespace coppice {
 
-inline const std::vector<std::string> kTopLevelKeys = {"name",      "seed",      "device", "threads", "grace_s",
-                                                       "data",      "tokenizer", "model",  "stage",   "seeds",
-                                                       "reference", "compare",   "arm"};
+inline const std::vector<std::string> kTopLevelKeys = {"name",    "seed",    "device",    "compute",   "attention",
+                                                       "threads", "grace_s", "data",      "tokenizer", "model",
+                                                       "stage",   "seeds",   "reference", "compare",   "arm"};
 inline const std::vector<std::string> kAblationKeys = {"arm", "seeds", "reference", "compare"};
 /// What lies beside the stages in a run folder.
 inline const std::vector<std::string> kRunFiles = {"data",      "recipe.toml",  "run.json",

@@ -1,6 +1,9 @@
 #include "recipes/language/stage.h"
 
 #include <algorithm>
+#include <iterator>
+
+#include "src/tensors/device.h"
 
 namespace coppice {
 
@@ -14,6 +17,18 @@ std::vector<std::string> names_of_kinds() {
   std::vector<std::string> names;
   for (const StageKind* row : stage_kinds()) names.emplace_back(row->kind);
   return names;
+}
+
+Placement place(const Stage& stage) {
+  Placement placement = place(stage.placement);
+  if (kind_of(stage).in_fp32) placement.compute = at::kFloat;
+  return placement;
+}
+
+std::vector<OptionLine> options_of(const StageKind& kind) {
+  std::vector<OptionLine> lines = kind.options();
+  if (kind.computes) std::ranges::copy(option_lines<PlacementOptions>(), std::back_inserter(lines));
+  return lines;
 }
 
 std::vector<std::string> model_kinds() {

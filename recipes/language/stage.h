@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "recipes/language/placement_options.h"
 #include "src/base/errors.h"
 #include "src/base/json.h"
 #include "src/base/option_mark.h"
@@ -27,6 +28,7 @@ struct TrainingOptions;
 struct Stage {
   std::string name, kind, where;  // where = file:line
   uint64_t seed = 1;              // in force: its own, or the recipe's
+  PlacementOptions placement;     // the same, key by key
   std::any options;               // the struct of its kind: find<TrainStage>()
 
   /// The options, where the stage is of the kind that has such; nullptr otherwise.
@@ -68,6 +70,8 @@ std::vector<OptionLine> option_lines() {
 struct StageKind {
   const char* kind;
   bool seeded = false;    // draws random numbers: takes a seed of its own, which is part of its identity
+  bool computes = false;  // on whatever device: takes the keys of PlacementOptions
+  bool in_fp32 = false;   // whatever `compute` says
   bool on_ranks = false;  // several ranks share its work; otherwise the first does it and the others wait
   std::vector<OptionLine> (*options)();
   /// The options of one [[stage]], checked against the stages before it. `seed`: in force for the stage.
@@ -94,6 +98,10 @@ std::span<const StageKind* const> stage_kinds();
 /// InternalError for a kind that has none.
 const StageKind& kind_of(const Stage& stage);
 std::vector<std::string> names_of_kinds();
+/// Where a stage computes on this machine, and in which element type (place of its keys).
+Placement place(const Stage& stage);
+/// Of a kind, those of PlacementOptions included where it takes them.
+std::vector<OptionLine> options_of(const StageKind& kind);
 /// Of the kinds that leave a model.
 std::vector<std::string> model_kinds();
 

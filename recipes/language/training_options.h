@@ -32,6 +32,7 @@ struct TrainingOptions {
   bool keep_finished = false;
   int max_skipped_steps = 10;
   double z_loss = 1e-6;
+  bool float_logits = false;
   OptimizerOptions optimizer;
   std::vector<MixtureEntry> mixture;  // empty: the weights of [[data.domain]]
 
@@ -58,6 +59,9 @@ struct TrainingOptions {
           "leave the last checkpoints, optimizer state included, when the stage is finished");
     field("max_skipped_steps", max_skipped_steps, Mark::cadence, "more skipped steps in a row end the run (exit 6)");
     field("z_loss", z_loss, Mark::decides, "weight of (log-sum-exp of the logits)^2");
+    field("float_logits", float_logits, Mark::rounding,
+          "with compute = \"bf16\": the logits that the loss and its gradient are made from are fp32, which takes more "
+          "memory; what is evaluated and stored is fp32 either way");
     optimizer.visit_fields(field);
   }
   int64_t rows() const { return batch_tokens / seq_len; }  // sequences of one step

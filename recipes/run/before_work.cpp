@@ -7,6 +7,8 @@
 
 #include "recipes/language/sources.h"
 #include "src/base/errors.h"
+#include "src/tensors/cuda_devices.h"
+#include "src/tensors/device.h"
 #include "src/tokens/tokenizer_training.h"
 
 namespace coppice {
@@ -41,6 +43,21 @@ void check_before_work(const Recipe& recipe, Missing missing, const std::vector<
                                                 placed ? text.substr(place.size()) : text));
     }
   }
+}
+
+void check_placement(const Stage& stage) {
+  if (!kind_of(stage).computes) return;
+  const std::string& device = stage.placement.device;
+  if (device == "auto") return;
+  if (const std::string why = why_not_here(find_device(device).value()); !why.empty())
+    throw DeviceError::unavailable(
+        fmt::format("stage '{}': device = \"{}\": {}; give device = \"cpu\"{}", stage.name, device, why,
+                    built_with_cuda() ? " or \"auto\"" : ", or build the preset cuda (docs/gpu.md)"));
+}
+
+void check_placements(const Recipe& recipe, const std::vector<std::string>& done) {
+  for (const Stage& stage : recipe.stages)
+    if (std::ranges::find(done, stage.name) == done.end()) check_placement(stage);
 }
 
 }  // namespace coppice

@@ -22,6 +22,7 @@
 #include "recipes/stages/refit.h"
 #include "recipes/stages/train.h"
 #include "src/base/log.h"
+#include "src/tensors/device.h"
 #include "src/tokens/tokenizer_training.h"
 
 namespace coppice {
@@ -210,6 +211,23 @@ void check_prune(const Recipe& recipe, const Stage& stage, const Say& say) {
                       what, row, kBlock, nearest_multiples(row, kBlock)));
 }
 
+/// Without asking the driver: a recipe may be read on another machine than it runs on.
+void check_where_it_computes(const Recipe&, const Stage& stage, const Say& say) {
+  const bool cuda = stage.placement.device != "cpu" && built_with_cuda();
+  say_idle(stage,
+           {{"attention", stage.placement.attention != PlacementOptions().attention, cuda,
+             "a CUDA device: a CPU's repeats always"}},
+           say);
+  if (const TrainingOptions* training = training_of(stage); training != nullptr)
+    say_idle(stage,
+             {{"float_logits", training->float_logits,
+               stage.placement.compute == "bf16" || (stage.placement.compute == "auto" && cuda), "compute = \"bf16\""}},
+             say);
+  if (stage.placement.compute == "bf16" && !cuda && kind_of(stage).computes && !kind_of(stage).in_fp32)
+    say("compute = \"bf16\" on a CPU rehearses a run on a device: every kernel is run thread by thread, thousands of "
+        "times slower than fp32 is; for models of a few channels");
+}
+
 void check_labels(const Recipe& recipe, const Stage& stage, const Say& say) {
   if (const auto* train = stage.find<TrainStage>())
     for (const std::string& name : train->labels)
@@ -315,8 +333,8 @@ std::vector<std::string> once_each(const std::vector<std::string>& lines) {
 }
 
 constexpr void (*kMatters[])(const Recipe&, const Stage&, const Say&) = {
-    check_warmup, check_cadence, check_mixture, check_distillation,
-    check_masks,  check_prune,   check_labels,  check_agreement};
+    check_warmup, check_cadence,           check_mixture, check_distillation, check_masks,
+    check_prune,  check_where_it_computes, check_labels,  check_agreement};
 
 }  // namespace
 

@@ -24,6 +24,8 @@
 #include "src/base/failpoint.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
+#include "src/tensors/attention.h"
+#include "src/tensors/executor/executor.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
@@ -109,9 +111,12 @@ std::vector<std::string> names_of_done(const std::vector<PlannedStage>& planned)
   return done;
 }
 
+enum class Until { data, end };  // how far this process is to go
+
 /// Refuses what is still to be done where a stage could not do it, or where there is no room for it.
-void check_rest(const Recipe& recipe, const std::vector<PlannedStage>& planned, const fs::path& root) {
+void check_rest(const Recipe& recipe, const std::vector<PlannedStage>& planned, const fs::path& root, Until until) {
   const std::vector<std::string> done = names_of_done(planned);
+  if (until == Until::end) check_placements(recipe, done);
   check_before_work(recipe, Missing::refused, done);
   for (size_t i = 0; i < recipe.stages.size(); ++i) {
     if (planned[i + 1].done) continue;
@@ -148,7 +153,7 @@ struct OpenedRun {
   std::vector<PlannedStage> stages;
 };
 
-OpenedRun open_run(const RunRequest& request) {
+OpenedRun open_run(const RunRequest& request, Until until) {
   OpenedRun opened{.recipe = load_recipe(request.recipe_file, request.overrides, request.unset,
                                          std::make_shared<Sources>(request.out))};
   const Recipe& recipe = opened.recipe;
@@ -159,6 +164,7 @@ OpenedRun open_run(const RunRequest& request) {
   check_allowed_changes(request.allow_change, recipe);
   install_signal_handlers(recipe.grace_s);
   start_torch(recipe.threads);
+  if (COPPICE_FAILPOINT("executor.shuffle")) executor::set_schedule({executor::Order::random, 1});
   const fs::path root = run_root(request, recipe);
   if (request.fresh && fs::exists(root / "recipe.toml"))
     throw UserError::recipe("--fresh",
@@ -169,12 +175,22 @@ OpenedRun open_run(const RunRequest& request) {
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
   opened.stages = plan_stages(recipe, *opened.run, data, request.allow_change);
   if (!request.rerun) refuse_changed(opened.stages, recipe, *opened.run);
-  check_rest(recipe, opened.stages, root);
+  check_rest(recipe, opened.stages, root, until);
   for (const PlannedStage& stage : opened.stages)
     if (!stage.held.empty()) opened.run->move_aside(stage.name, stage.held);
   recipe.sources->save(root);  // first: whoever reads the recipe finds what goes with it
   write_file_atomically(root / "recipe.toml", recipe.resolved);
   return opened;
+}
+
+/// The process computes as the stage's keys say, and says so where it is not the CPU's ordinary way.
+void take_placement(const Stage& stage) {
+  if (!kind_of(stage).computes) return;
+  set_attention_mode(stage.placement.attention == "fast" ? AttentionMode::fast : AttentionMode::repeatable);
+  const Placement on = place(stage);
+  if (!on.device.is_cpu() || on.compute != at::kFloat)
+    log_info(fmt::format("stage '{}': on {} in {}, attention {}", stage.name, device_name(on.device), compute_name(on),
+                         attention_backend(on)));
 }
 
 /// What is said once nothing is refused any more, its threads first.
@@ -216,6 +232,7 @@ void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const P
                        .comm = *comm,
                        .fingerprint = fingerprint,
                        .identity = identity};
+  take_placement(stage);
   const TrainingOptions* training = training_of(stage);
   const double begin_s = monotonic_s();
   (void)take_peak_memory();
@@ -241,7 +258,7 @@ void remove_checkpoints(const Stage& stage, const fs::path& folder) {
 }
 
 void run_recipe(const RunRequest& request) {
-  const OpenedRun opened = open_run(request);
+  const OpenedRun opened = open_run(request, Until::end);
   const Recipe& recipe = opened.recipe;
   RunFolder& run = *opened.run;
   const bool complete = std::ranges::all_of(opened.stages.begin() + 1, opened.stages.end(), &PlannedStage::done);
@@ -297,6 +314,7 @@ void join_labels(const RunRequest& request, const std::string& stage_name) {
     throw UserError::recipe(
         "--stage",
         fmt::format("'{}' is no label stage with a teacher of a recipe without arms and seeds", printable(stage_name)));
+  check_placement(*found);
   start_torch(recipe.threads);
   const fs::path root = run_root(request, recipe);
   const std::vector<PlannedStage> planned = identify_stages(recipe, root, data_identity(recipe), {});
@@ -330,12 +348,13 @@ void join_labels(const RunRequest& request, const std::string& stage_name) {
                              .comm = *comm,
                              .fingerprint = stage.fingerprint,
                              .identity = stage.identity};
+  take_placement(*found);
   const LabelledShards labelled = label_shards(context);
   fmt::print("{} of {} shards labelled here\n", labelled.here, labelled.total);
 }
 
 void tokenize_recipe(const RunRequest& request) {
-  const OpenedRun opened = open_run(request);
+  const OpenedRun opened = open_run(request, Until::data);
   say_before_work(opened, request);
   const PreparedData data = prepare_data(opened.recipe, *opened.run, opened.stages[0].identity);
   const auto tokens_in = [](const std::map<std::string, TokenShards>& split, const std::string& domain) {

@@ -7,6 +7,7 @@
 #include "pruning/scores.h"
 #include "recipes/language/recipe_reading.h"
 #include "recipes/stages/context.h"
+#include "src/data/batch_device.h"
 #include "src/model/parameters.h"
 
 namespace coppice {
@@ -34,9 +35,10 @@ std::vector<Batch> calibration_batches(const StageContext& context, int64_t toke
   const std::vector<MixtureEntry> mixture = calibration_mixture(context.recipe);
   Loader loader(context.data.shards_of(mixture), mixture,
                 {.seq_len = kCalibrationSeqLen, .document_mask = false, .seed = context.recipe.seed});
+  const at::Device device = place(context.stage).device;
   std::vector<Batch> batches;
   for (int64_t left = tokens; left > 0; left -= kCalibrationRows * kCalibrationSeqLen)
-    batches.push_back(loader.next(kCalibrationRows));
+    batches.push_back(on_device(loader.next(kCalibrationRows), device));
   return batches;
 }
 

@@ -150,6 +150,7 @@ void check_early(const BeforeWork& before, const Stage& stage) {
 }  // namespace
 
 const StageKind kEvaluate = {.kind = "evaluate",
+                             .computes = true,
                              .options = option_lines<EvaluateStage>,
                              .read = read,
                              .inputs = inputs,

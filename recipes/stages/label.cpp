@@ -246,6 +246,7 @@ void check_early(const BeforeWork& before, const Stage& stage) {
 }  // namespace
 
 const StageKind kLabel = {.kind = "label",
+                          .computes = true,
                           .on_ranks = true,
                           .options = option_lines<LabelStage>,
                           .read = read,

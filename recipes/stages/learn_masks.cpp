@@ -136,6 +136,7 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
 
 const StageKind kLearnMasks = {.kind = "learn_masks",
                                .seeded = true,
+                               .computes = true,
                                .on_ranks = true,
                                .options = option_lines<LearnMasksStage>,
                                .read = read,

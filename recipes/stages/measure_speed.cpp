@@ -45,8 +45,8 @@ struct Turns {
 };
 
 /// Loads, warms up, measures, and gives the memory back.
-void take_turn(const std::filesystem::path& model_folder, int64_t tokens, Turns& turns) {
-  const LoadedModel loaded = load_model(model_folder);
+void take_turn(const std::filesystem::path& model_folder, const Placement& on, int64_t tokens, Turns& turns) {
+  const LoadedModel loaded = load_model(model_folder, on);
   malloc_trim(0);  // what loading and the last model left would hide what decoding needs
   (void)take_peak_memory();
   const double before = 1024 * value_in("/proc/self/status", "VmRSS:");
@@ -81,7 +81,7 @@ Json measure_speed(StageContext& context, const std::vector<std::string>& models
   for (int turn = 0; turn < kSpeedTurns; ++turn)
     for (const std::string& name : models) {
       if (stop_requested()) throw Stopped("stopped while measuring speed; run again to measure it anew");
-      take_turn(context.model_folder(name), tokens, turns[name]);
+      take_turn(context.model_folder(name), place(context.stage), tokens, turns[name]);
     }
   Json speeds = Json::object();
   for (const auto& [name, of] : turns) {

@@ -23,6 +23,7 @@
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/checkpoint/checkpoint.h"
+#include "src/data/batch_device.h"
 #include "src/model/parameters.h"
 #include "student/targets.h"
 
@@ -162,11 +163,11 @@ void keep_narrow_layers(const std::string& stage, const std::vector<int64_t>& ch
 }
 
 /// A fixed sample of held-out windows as decoder inputs: logits of two models are compared on it.
-std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int64_t windows) {
+std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int64_t windows, at::Device device) {
   std::vector<Batch> batches;
   for (const auto& [domain, shards] : data.heldout) {
     WindowReader reader(shards, seq_len, false, windows);
-    for (Batch batch; reader.next(windows, batch);) batches.push_back(std::move(batch));
+    for (Batch batch; reader.next(windows, batch);) batches.push_back(on_device(std::move(batch), device));
   }
   return batches;
 }
@@ -174,7 +175,8 @@ std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int6
 Json run(StageContext& context) {
   const auto& options = context.stage.get<PruneStage>();
   const CutAxis axis = axis_of(options.axis);
-  const LoadedModel source = load_model(context.model_folder(options.from));
+  const Placement on = place(context.stage);
+  const LoadedModel source = load_model(context.model_folder(options.from), on);
   std::vector<int64_t> num_kept = units_of(context.recipe.models.at(options.target), axis);
   const std::vector<int64_t> units = units_of(source.model.config, axis);
 
@@ -205,16 +207,17 @@ Json run(StageContext& context) {
   const PrunePlan plan = make_plan(scores_RU, num_kept, options.scores, source.sha256, units, axis);
   Model pruned = prune_model(source.model, plan, soft_RU);
 
-  const std::vector<Batch> batches = check_batches(context.data, kCheckSeqLen, 4);
+  const std::vector<Batch> batches = check_batches(context.data, kCheckSeqLen, 4, on.device);
   const at::Tensor hard_RU = plan_mask(plan, std::ranges::max(units), soft_RU);
   MaskedPruned largest;
   for (const Batch& batch : batches) {
-    const MaskedPruned found = masked_pruned_difference(source.model, hard_RU, pruned, batch.input(), axis);
+    const MaskedPruned found =
+        masked_pruned_difference(source.model, hard_RU.to(on.device), pruned, batch.input(), axis);
     largest.difference = std::max(largest.difference, found.difference);
     largest.limit = std::max(largest.limit, found.limit);
   }
   const auto masked_loss = [&](const at::Tensor& mask_RU) {
-    return mean_loss(source.model, batches, masks_on(axis, mask_RU, source.model.config));
+    return mean_loss(source.model, batches, masks_on(axis, mask_RU.to(on.device), source.model.config));
   };
   const double dense = mean_loss(source.model, batches, {}), hard = masked_loss(hard_RU),
                cut = mean_loss(pruned, batches, {});
@@ -247,6 +250,8 @@ Json run(StageContext& context) {
 
 const StageKind kPrune = {.kind = "prune",
                           .seeded = true,
+                          .computes = true,
+                          .in_fp32 = true,  // where a cut model can be told from a masked one
                           .options = option_lines<PruneStage>,
                           .read = read,
                           .inputs = inputs,

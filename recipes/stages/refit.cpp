@@ -60,7 +60,8 @@ Json refit_cut(const StageContext& context, const Model& source, const at::Tenso
                std::span<const Batch> calibration, double target_loss, Model& cut) {
   const auto& options = context.stage.get<PruneStage>();
   const bool masked = refits_to_soft_masks(context.recipe, options);
-  const DecoderMasks target_masks = masked ? masks_on(CutAxis::ffn, soft_LF, source.config) : DecoderMasks{};
+  const at::Device device = source.arena->placement().device;
+  const DecoderMasks target_masks = masked ? masks_on(CutAxis::ffn, soft_LF.to(device), source.config) : DecoderMasks{};
   const auto num_layers = static_cast<size_t>(cut.config.num_hidden_layers);
   Progress progress(context.stage.name, num_layers, "layer");
   progress.update(0, {});  // the time left is judged from here on

@@ -22,6 +22,7 @@
 #include "src/base/log.h"
 #include "src/base/signals.h"
 #include "src/checkpoint/checkpoint.h"
+#include "src/data/batch_device.h"
 #include "src/evaluate/calibration.h"
 #include "src/evaluate/copying.h"
 #include "src/model/parameters.h"
@@ -43,6 +44,7 @@ struct DomainWindows {
 
 std::vector<DomainWindows> read_windows(const StageContext& context, const EvaluateStage& options) {
   const TextBytes text_bytes(*context.data.tokenizer);
+  const at::Device device = place(context.stage).device;
   const auto& split = context.data.split(options.split);
   const int64_t limit =
       options.tokens == 0 ? -1
@@ -60,7 +62,7 @@ std::vector<DomainWindows> read_windows(const StageContext& context, const Evalu
       const int64_t rows = std::min(rows_of_half, batch.token_BT.size(0));
       rows_of_half -= rows;
       windows.split.push_back(rows * options.seq_len);
-      windows.batches.push_back(std::move(batch));
+      windows.batches.push_back(on_device(std::move(batch), device));
     }
     if (!windows.batches.empty()) all.push_back(std::move(windows));
   }
@@ -227,6 +229,7 @@ std::string score_text(const Json& row) {
 
 Json run_evaluate(StageContext& context) {
   const auto& options = context.stage.get<EvaluateStage>();
+  const Placement on = place(context.stage);
   Evaluation evaluation(context);
   ScoredModels scored(context.folder());
   std::vector<std::string> order = options.of;
@@ -236,10 +239,10 @@ Json run_evaluate(StageContext& context) {
   Progress progress(context.stage.name, tokens, "token");
   uint64_t tokens_done = 0;
   if (!all_scored && (order.front() != options.teacher || scored.has(options.teacher)))
-    evaluation.label(load_model(context.model_folder(options.teacher)).model);
+    evaluation.label(load_model(context.model_folder(options.teacher), on).model);
   for (const std::string& name : order) {
     if (!scored.has(name)) {
-      const Model model = load_model(context.model_folder(name)).model;
+      const Model model = load_model(context.model_folder(name), on).model;
       const auto on_tokens = [&](uint64_t own) { progress.update(tokens_done + own, {{"", name}}); };
       scored.add(name, evaluation.score(model, name == options.teacher, on_tokens));
       (void)COPPICE_FAILPOINT("evaluate.scored");

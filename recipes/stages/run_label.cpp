@@ -124,7 +124,7 @@ int64_t batch_tokens_of(const StageContext& context, const LabelStage& options, 
 
 LabelledShards label_shards(const StageContext& context) {
   const auto& options = context.stage.get<LabelStage>();
-  const LoadedModel teacher = load_model(context.model_folder(options.teacher));
+  const LoadedModel teacher = load_model(context.model_folder(options.teacher), place(context.stage));
   const LabelRule rule{.window_rule = options.window_rule,
                        .context = options.context,
                        .overlap = options.overlap,

@@ -61,8 +61,11 @@ class MaskLearning {
   void compact();
   /// The vote of a step that moves scores alone.
   StepOutcome hold_still(StepVote& vote);
-  /// A table of multipliers as the model takes it now.
-  DecoderMasks model_masks(const at::Tensor& mask_LF) const {
+  /// A table of multipliers where the model computes.
+  at::Tensor on_device(const at::Tensor& mask_LF) const { return mask_LF.to(model_.arena->placement().device); }
+  /// The same as the model takes it now.
+  DecoderMasks model_masks(const at::Tensor& mask) const {
+    const at::Tensor mask_LF = on_device(mask);
     return axis_ == CutAxis::ffn ? compaction_.masks(mask_LF) : masks_on(axis_, mask_LF, model_.config);
   }
   MaskHealth health_of(const MaskMoment& moment, const at::Tensor& plain_LF, const at::Tensor& hard_LF) const;
@@ -100,7 +103,7 @@ MaskLearning::MaskLearning(StageContext& context)
     : context_(context),
       options_(context.stage.get<LearnMasksStage>()),
       axis_(axis_of(options_.axis)),
-      model_(load_model(context.model_folder(options_.from)).model),
+      model_(load_model(context.model_folder(options_.from), place(context.stage)).model),
       steps_(options_.training.steps()),
       layers_(std::ssize(units_of(model_.config, axis_))),
       channels_(units_of(model_.config, axis_).front()),
@@ -174,6 +177,7 @@ MaskHealth MaskLearning::health_of(const MaskMoment& moment, const at::Tensor& p
 StepOutcome MaskLearning::hold_still(StepVote& vote) {
   model_.arena->zero_gradient();
   sum_over(context_.comm, vote.values, "the vote of the step");
+  vote.values = vote.values.cpu();
   return {.applied = vote.values[StepVote::not_finite].item<double>() == 0, .grad_norm = 0, .lr = 0};
 }
 
@@ -184,23 +188,25 @@ void MaskLearning::step() {
   raw_LF.set_requires_grad(true);
   const StepMask trained = learned_->training_mask(moment);
   const at::Tensor mask_LF =
-      trained.mask_LF.detach().set_requires_grad(true);  // one solve a step, however many micro-batches
+      on_device(trained.mask_LF.detach()).set_requires_grad(true);  // one solve a step, however many micro-batches
   const DecoderMasks masks = model_masks(mask_LF);
   const std::vector<Batch>& batches = training_.begin_step();
   const auto targets_of = [&](const Batch& batch) {
-    return std::vector<Targets>{make_targets(batch, {}, {.teacher_weight = 0, .z_loss = options_.training.z_loss})};
+    return std::vector<Targets>{make_targets(
+        batch, {},
+        {.teacher_weight = 0, .z_loss = options_.training.z_loss, .float_logits = options_.training.float_logits})};
   };
   if (!tested_) self_test_loss(model_, batches.front(), targets_of(batches.front()).front(), head_loss, masks);
   tested_ = true;
   const StepSums step_sums = accumulate_gradient(model_, batches, targets_of, masks, training_.samples.scale());
-  const LossSums sums = step_sums.read();
   const at::Tensor penalty = learned_->penalty(moment);
   const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_LF.grad(), penalty);
   raw_LF.set_requires_grad(false);
-  const bool finite = std::isfinite(sums.terms().loss) && score_grad_LF.isfinite().all().item<bool>();
   StepVote vote = training_.vote();
-  vote.count_finite(finite);
+  vote.count_finite(step_sums.values());
+  vote.count_finite(score_grad_LF);
   const StepOutcome outcome = options_.masks.freeze_weights ? hold_still(vote) : optimizer_.step(context_.comm, vote);
+  const LossSums sums = step_sums.read();
 
   const at::Tensor plain_LF =
       learned_->evaluates_as_trained() ? trained.plain_LF : learned_->evaluation_mask(moment).plain_LF;
@@ -276,7 +282,7 @@ void MaskLearning::watch_cut(const at::Tensor& hard_LF, const at::Tensor& random
 
 void MaskLearning::bring_back() {
   if (!compaction_.has_removed()) return;
-  Model whole = load_model(context_.model_folder(options_.from)).model;
+  Model whole = load_model(context_.model_folder(options_.from), model_.arena->placement()).model;
   compaction_.expand(model_, whole);
   model_ = std::move(whole);
   if (const int64_t gone = compaction_.count_removed(hard_choice(learned_->scores(), budget_)); gone > 0)
@@ -297,7 +303,7 @@ Json MaskLearning::finish() {
   const Heldout& heldout = training_.heldout;
   const at::Tensor random_LF = others_.hard("random", widths);
   const auto whole_loss = [&](const at::Tensor& mask_LF) {
-    return heldout.loss(model_, masks_on(axis_, mask_LF, model_.config));
+    return heldout.loss(model_, masks_on(axis_, on_device(mask_LF), model_.config));
   };
   const double soft_loss = whole_loss(final_mask.mask_LF), hard_loss = whole_loss(final_mask.mask_LF * hard_LF),
                random_loss = whole_loss(random_LF);

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "recipes/stages/teachers.h"
@@ -21,12 +20,13 @@ constexpr int64_t kPublishedWarmupFresh = 5000, kPublishedWarmupContinued = 1000
 
 Model starting_model(const StageContext& context, const TrainStage& options) {
   const ModelConfig config = context.recipe.model_after(context.stage.name);
+  const Placement on = place(context.stage);
   if (options.from.empty()) {
-    Model model = make_model(config);
+    Model model = make_model(config, on);
     initialise_parameters(config, *model.arena, context.recipe.seed);
     return model;
   }
-  Model model = load_model(context.model_folder(options.from)).model;
+  Model model = load_model(context.model_folder(options.from), on).model;
   model.config.rope_theta = config.rope_theta;  // may have changed, as the longest sequence; no weight depends on them
   model.config.max_position_embeddings = config.max_position_embeddings;
   if (options.rope_theta > 0 && config.rope_scaling)
@@ -79,6 +79,7 @@ Json run_train(StageContext& context) {
     KdOptions distillation = options.distillation;
     distillation.teacher_weight = distils ? teacher_weight_at(options.distillation, step, steps) : 0;
     distillation.z_loss = options.training.z_loss;
+    distillation.float_logits = options.training.float_logits;
     const std::vector<Batch>& batches = training.begin_step();
     if (!tested || (!taught && distils))
       test_loss(context, teachers, model, batches, distillation, distils);  // again when distillation begins later
@@ -91,10 +92,10 @@ Json run_train(StageContext& context) {
           return targets_of(teachers, model, batch, distillation, distils);
         },
         {}, training.samples.scale());
-    const LossSums sums = step_sums.read();
     StepVote vote = training.vote();
-    vote.count_finite(std::isfinite(sums.terms().loss));
+    vote.count_finite(step_sums.values());
     const StepOutcome outcome = optimizer.step(context.comm, vote);
+    const LossSums sums = step_sums.read();
     std::vector<std::pair<std::string, double>> keys;
     if (options.has_teacher() && is_scheduled(options.distillation))
       keys.emplace_back("teacher_weight", distillation.teacher_weight);

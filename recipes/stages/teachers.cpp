@@ -32,7 +32,7 @@ StageTeachers::StageTeachers(const StageContext& context, const TrainStage& opti
   for (const std::string& stage : options.teachers) {
     Teacher& teacher = teachers_.emplace_back();
     teacher.name = stage;
-    teacher.model = std::make_unique<Model>(load_model(context.model_folder(stage)).model);
+    teacher.model = std::make_unique<Model>(load_model(context.model_folder(stage), place(context.stage)).model);
   }
   for (size_t i = 0; i < teachers_.size(); ++i) teachers_[i].share = options.teacher_shares.at(i);
 }
@@ -49,7 +49,7 @@ std::vector<Targets> StageTeachers::targets(const Batch& batch, KdOptions distil
       .loss = distillation.loss, .top_k = top_k_, .temperature = label_temperature(distillation), .hidden_layers = {}};
   if (distillation.hidden_loss != "none") request.hidden_layers = distillation.hidden_layers;
   if (reads_draws(request.loss) && teachers_.front().model)
-    request.draw_number_NR = draw_numbers(batch, domains_, draws_, seed_);
+    request.draw_number_NR = draw_numbers(batch, domains_, draws_, seed_).to(batch.token_BT.device());
   std::vector<Targets> targets;
   for (const Teacher& teacher : teachers_) {
     std::vector<const LabelCache*> caches;

@@ -245,6 +245,7 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
 
 const StageKind kTrain = {.kind = "train",
                           .seeded = true,
+                          .computes = true,
                           .on_ranks = true,
                           .options = option_lines<TrainStage>,
                           .read = read,

@@ -24,7 +24,16 @@ namespace {
 
 enum Wanted : int64_t { kStop, kSave, kNumWanted };  // what travels with the vote of a step
 
-at::Device device_of(const Model& model) { return model.arena->parameter(size_t{0}).device(); }
+/// What results are rounded by and no identity holds: in every checkpoint, a warning where it is another on resuming.
+Json rounding_facts(const StageContext& context, const Model& model) {
+  const Placement& placement = model.arena->placement();
+  const Json machine = machine_json();
+  return {{"device", device_name(placement.device)},
+          {"compute", compute_name(placement)},
+          {"attention", placement.device.is_cpu() ? "repeatable" : context.stage.placement.attention},
+          {"threads", machine.at("threads")},
+          {"cpu_capability", machine.at("cpu_capability")}};
+}
 
 }  // namespace
 
@@ -69,13 +78,15 @@ void TrainingCheckpoints::check_manifest(const Json& manifest, const std::string
   check_same("the tokenizer", string_at(manifest, "tokenizer_sha256", path), context_.data.tokenizer->fingerprint());
   check_same("the tokens", string_at(object_at(manifest, "data", path), "manifest_sha256", path),
              context_.data.tokens_sha256);
-  const Json machine = machine_json();
-  for (const char* key : {"threads", "cpu_capability"})
-    if (manifest.at("machine").at(key) != machine.at(key))
+  Json held = {{"compute", "fp32"}, {"attention", "repeatable"}};  // of checkpoints from before these were keys
+  held.update(object_at(manifest, "machine", path));
+  const Json facts = rounding_facts(context_, model_);
+  for (const auto& [key, now] : facts.items())
+    if (held.at(key) != now)
       log_warning(
-          fmt::format("stage '{}': the checkpoint was written with {} {}, now it is {}: results may differ in the last "
-                      "bits from an undisturbed run",
-                      context_.stage.name, key, manifest.at("machine").at(key).dump(), machine.at(key).dump()));
+          fmt::format("stage '{}': the checkpoint was written with {} {}, now it is {}: results may differ by rounding "
+                      "from an undisturbed run",
+                      context_.stage.name, key, held.at(key).dump(), now.dump()));
 }
 
 Json TrainingCheckpoints::resume(TrainingState& state, SampleStream& samples, const Prepare& prepare) {
@@ -126,11 +137,7 @@ void TrainingCheckpoints::save(const TrainingState& state, const SampleStream& s
                         {"consecutive_skips", state.consecutive_skips},
                         {"flops", state.flops}}},
                       {"extra", extra_facts},
-                      {"machine",
-                       {{"device", device_name(device_of(model_))},
-                        {"threads", machine_json().at("threads")},
-                        {"cpu_capability", machine_json().at("cpu_capability")},
-                        {"deterministic", true}}},
+                      {"machine", rounding_facts(context_, model_)},
                       {"versions", versions_json()}};
   const std::filesystem::path ckpt = context_.folder() / "ckpt";
   make_folder(ckpt);
@@ -151,11 +158,17 @@ Training::Training(const StageContext& context_, const TrainingOptions& options_
       options(options_),
       model(model_),
       optimizer(optimizer_),
-      samples(context, options, context.comm, device_of(model)),
-      heldout(context.data, options, device_of(model)),
+      samples(context, options, context.comm, model.arena->placement().device),
+      heldout(context.data, options, model.arena->placement().device),
       journal(context, options, teachers),
       checkpoints(context, options, model, optimizer, std::move(extra)),
-      num_steps(options.steps()) {}
+      num_steps(options.steps()) {
+  const Placement found = model.arena->placement(), asked = place(context.stage);
+  COPPICE_CHECK(
+      found.device == asked.device && found.compute == asked.compute,
+      fmt::format("stage {}: its model is on {} in {}, its keys ask for {} in {}", context.stage.name,
+                  device_name(found.device), compute_name(found), device_name(asked.device), compute_name(asked)));
+}
 
 Json Training::resume(const TrainingCheckpoints::Prepare& prepare) {
   Json extra_facts = checkpoints.resume(state, samples, prepare);
@@ -179,7 +192,7 @@ void Training::save(const Json& extra_facts) {
 }
 
 StepVote Training::vote() const {
-  StepVote vote(kNumWanted);
+  StepVote vote(kNumWanted, model.arena->placement().device);
   vote.sums().select(0, kStop).fill_(stop_requested() ? 1 : 0);
   vote.sums().select(0, kSave).fill_(take_save_request() ? 1 : 0);
   return vote;

@@ -115,7 +115,7 @@ void save_model(const fs::path& folder, const StoredWeights& weights, Json facts
   write_model(folder, weights.config, value_of, std::move(facts), kPartBytes);
 }
 
-LoadedModel load_model(const fs::path& folder) {
+LoadedModel load_model(const fs::path& folder, const Placement& placement) {
   const std::string where = (folder / "manifest.json").string();
   const Json manifest = read_tensor_manifest(folder, kModelFormat);
   const ModelConfig config = config_of(manifest, folder);
@@ -126,7 +126,7 @@ LoadedModel load_model(const fs::path& folder) {
   if (wanted > bytes)
     throw UserError::bad_file(
         where, fmt::format("the config asks for {} bytes of parameters, the files hold {}", wanted, bytes));
-  LoadedModel loaded{make_model(config), Json(), ""};
+  LoadedModel loaded{make_model(config, placement), Json(), ""};
   const MasterEditor master = loaded.model.arena->edit_master();
   loaded.manifest = read_tensor_folder(
       folder, kModelFormat,

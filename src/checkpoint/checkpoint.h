@@ -33,7 +33,8 @@ struct LoadedModel {
   Json manifest;
   std::string sha256;  // identity: the manifest's seal
 };
-LoadedModel load_model(const std::filesystem::path& folder);
+/// Reads the master; `placement`: where the model computes, and in which element type.
+LoadedModel load_model(const std::filesystem::path& folder, const Placement& placement = {});
 /// From the sealed manifest (sizes of the files checked, not their hashes), without reading tensors.
 ModelConfig load_model_config(const std::filesystem::path& folder, std::string* sha256 = nullptr);
 

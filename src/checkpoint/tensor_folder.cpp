@@ -1,6 +1,7 @@
 // Order on reading: seal, file list, sizes, hashes, and only then a parser.
 #include "src/checkpoint/tensor_folder.h"
 
+#include <ATen/ops/empty.h>
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -24,9 +25,8 @@ uint64_t file_bytes(const fs::path& path) {
 }
 
 void check_tensor(const std::string& name, const at::Tensor& value) {
-  COPPICE_CHECK(
-      value.defined() && value.scalar_type() == at::kFloat && value.is_contiguous() && value.device().is_cpu(),
-      name + ": contiguous float32 on the CPU expected");
+  COPPICE_CHECK(value.defined() && value.scalar_type() == at::kFloat && value.is_contiguous(),
+                name + ": contiguous float32 expected");
 }
 
 namespace {
@@ -122,6 +122,12 @@ std::vector<int64_t> TensorFolder::shape(const std::string& name) const {
 
 void TensorFolder::read(const std::string& name, int64_t first_row, const at::Tensor& into) const {
   check_tensor(name, into);
+  if (!into.is_cpu()) {
+    const at::Tensor host = at::empty(into.sizes(), at::kFloat);
+    read(name, first_row, host);
+    into.copy_(host);
+    return;
+  }
   const std::vector<int64_t> whole = shape(name);
   if (first_row == 0 && into.sizes() == whole) {
     if (into.numel() > 0) reader_of(name).read_all(name, Hdf5Type::f32, into.mutable_data_ptr(), into.nbytes());

@@ -20,14 +20,14 @@ namespace coppice {
 /// A named float32 tensor of a part file: "/model/norm.weight", "/optim/v/norm.weight", "/mask/scores".
 struct NamedTensor {
   std::string name;
-  at::Tensor value;  // contiguous float32, on the CPU
+  at::Tensor value;  // contiguous float32
 };
 
 inline constexpr int kTensorFolderVersion = 1;
 inline constexpr const char* kTensorManifest = "manifest.json";
 std::string tensor_part_name(size_t part);               // part-00000.h5
 uint64_t file_bytes(const std::filesystem::path& path);  // IoError
-/// InternalError unless the value is contiguous float32 on the CPU.
+/// InternalError unless the value is contiguous float32.
 void check_tensor(const std::string& name, const at::Tensor& value);
 
 /// A folder opened for reading: seal, exact file list, sizes and hashes are verified before any parser runs.
@@ -40,7 +40,7 @@ class TensorFolder {
   /// UserError::bad_file for a name that is not there.
   std::vector<int64_t> shape(const std::string& name) const;
   /// Rows [first_row, first_row + into.size(0)) of a tensor along its first axis, from whichever part holds it; `into`
-  /// is contiguous float32 on the CPU with the tensor's other axes. UserError::bad_file with expected and found.
+  /// is contiguous float32 on any device with the tensor's other axes. UserError::bad_file with expected and found.
   void read(const std::string& name, int64_t first_row, const at::Tensor& into) const;
   /// The file that holds a tensor, for messages.
   std::filesystem::path part_of(const std::string& name) const;

@@ -63,7 +63,7 @@ Json write_part(const fs::path& path, const std::string& format, const TensorSou
   file.allocate(end);  // a full disk stops here, before one tensor byte
   for (size_t i = 0; i < part.entries.size(); ++i) {
     const TensorSource::Entry& entry = source.entries[part.entries[i]];
-    const at::Tensor value = source.value(part.entries[i]);
+    const at::Tensor value = source.value(part.entries[i]).cpu();
     check_tensor(entry.name, value);
     COPPICE_CHECK(value.sizes() == entry.shape, fmt::format("{}: got {}, {} was announced", entry.name,
                                                             shape_text(value.sizes()), shape_text(entry.shape)));

@@ -28,8 +28,8 @@ struct TensorSource {
     int64_t unit = kStageUnit;  // or of the model: Parameter::unit
   };
   std::vector<Entry> entries;  // as a single part holds them
-  /// The value of an entry, contiguous float32 on the CPU. Asked part after part, in the order of entries, and let go
-  /// as soon as it is written; all of it once more when the first try fails.
+  /// The value of an entry, contiguous float32 on any device. Asked part after part, in the order of entries, and let
+  /// go as soon as it is written; all of it once more when the first try fails.
   std::function<at::Tensor(size_t entry)> value;
 };
 

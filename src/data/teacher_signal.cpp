@@ -10,16 +10,17 @@ namespace coppice {
 TeacherSignal stored_signal(const std::vector<const LabelCache*>& caches, const Batch& batch,
                             const SignalRequest& request, bool some, const std::string& teacher) {
   TeacherSignal signal{.labels_below = labels_below(caches)};
-  at::Tensor label_BT;
-  if (reads_some_ids(request.loss)) {
+  if (reads_some_ids(request.loss))
     signal.top = request.loss == "sample"   ? lookup_draws(caches, batch)
                  : request.loss == "hybrid" ? lookup_hybrid(caches, batch)
                                             : lookup_top_k(caches, batch);
-    label_BT = signal.top.id_NK.select(1, 0).reshape(batch.token_BT.sizes());
-  } else {
-    label_BT = signal.label_BT = lookup_labels(caches, batch);
-  }
+  else
+    signal.label_BT = lookup_labels(caches, batch);
+  for (at::Tensor* tensor : {&signal.label_BT, &signal.top.id_NK, &signal.top.logp_NK, &signal.top.tail_logp_N})
+    if (tensor->defined()) *tensor = tensor->to(batch.token_BT.device());
   if (some) return signal;
+  const at::Tensor label_BT =
+      signal.label_BT.defined() ? signal.label_BT : signal.top.id_NK.select(1, 0).reshape(batch.token_BT.sizes());
   const at::Tensor missing = batch.true_label_BT.ge(0).logical_and(label_BT.lt(0));
   COPPICE_CHECK(!missing.any().item<bool>(),
                 fmt::format("{} positions of a batch have no label of '{}'", missing.sum().item<int64_t>(), teacher));

@@ -40,8 +40,8 @@ struct TeacherSignal {
   int64_t labels_below = 0;          // ids of label_BT and top are, where given; 0 = nobody has looked
 };
 
-/// Stored labels of a batch; caches[d] belongs to domain d of its spans. InternalError for a position without a label
-/// whose next token counts, unless `some`: whoever reads them has checked that they are there.
+/// Stored labels of a batch, where it lies; caches[d] belongs to domain d of its spans. InternalError for a position
+/// without a label whose next token counts, unless `some`: whoever reads them has checked that they are there.
 TeacherSignal stored_signal(const std::vector<const LabelCache*>& caches, const Batch& batch,
                             const SignalRequest& request, bool some, const std::string& teacher);
 

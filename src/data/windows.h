@@ -33,6 +33,8 @@ struct Batch {
       segment_end;        // of every segment, rows put end to end: cumulative lengths; empty when document_mask is off
   int64_t ids_below = 0;  // every token and label is; 0 = nobody has looked
   int64_t largest_position = -1;  // no position is larger; -1 = nobody has looked
+  TokenOrder token_order = {};    // on a device, for its kernels
+  DocumentBounds bounds = {};
 
   /// What a model reads of it.
   DecoderInput input() const {
@@ -40,7 +42,9 @@ struct Batch {
             .position_BT = position_BT,
             .document_BT = document_BT,
             .ids_below = ids_below,
-            .largest_position = largest_position};
+            .largest_position = largest_position,
+            .token_order = token_order,
+            .bounds = bounds};
   }
 };
 

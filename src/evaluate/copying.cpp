@@ -52,7 +52,8 @@ std::vector<CopyingScore> score_copying(const Model& model, std::span<const int6
   std::vector<CopyingScore> scores;
   if (ids.size() < 2) return scores;
   for (const int64_t distance : copying_distances(seq_len)) {
-    const at::Tensor run_RD = copying_runs(ids, distance), sequence_RT = at::cat({run_RD, run_RD}, 1);
+    const at::Tensor run_RD = copying_runs(ids, distance).to(model.arena->placement().device),
+                     sequence_RT = at::cat({run_RD, run_RD}, 1);
     const int64_t length = 2 * distance - 1,  // the last token is only predicted
         rows = std::max<int64_t>(1, batch_tokens / length);
     LinearLossSums sums;
@@ -61,7 +62,7 @@ std::vector<CopyingScore> score_copying(const Model& model, std::span<const int6
       const at::Tensor own_RT = sequence_RT.narrow(0, first, std::min(rows, run_RD.size(0) - first));
       const at::Tensor hidden_ND =
           decoder_hidden(model, {.token_BT = own_RT.narrow(1, 0, length).contiguous(),
-                                 .position_BT = at::arange(length, at::kLong).expand({own_RT.size(0), length}),
+                                 .position_BT = at::arange(length, own_RT.options()).expand({own_RT.size(0), length}),
                                  .document_BT = {},
                                  .largest_position = length - 1});
       const LinearLossSums batch =

@@ -59,20 +59,22 @@ void check_continuation(const Continuation& one, const ModelConfig& config) {
         throw UserError::recipe("", fmt::format("token {} is outside the vocabulary of {}", id, config.vocab_size));
 }
 
-/// At the rows of hidden_RD: log p of the targets, float32, and whether each is the most probable token.
+/// At the rows of hidden_RD: log p of the targets, float32, and whether each is the most probable token; on the host.
 struct TargetRows {
   at::Tensor logp_R, is_top_R;
 };
-TargetRows read_targets(const at::Tensor& hidden_RD, const at::Tensor& head_VD, const at::Tensor& target_R) {
+TargetRows read_targets(const at::Tensor& hidden_RD, const at::Tensor& head, const at::Tensor& target_R) {
+  const at::Tensor head_VD = head.to(at::kFloat);
   std::vector<at::Tensor> logp, is_top;
   for (int64_t first = 0; first < hidden_RD.size(0); first += kHeadRows) {
     const int64_t count = std::min(kHeadRows, hidden_RD.size(0) - first);
-    const at::Tensor logp_CV = at::log_softmax(linear(hidden_RD.narrow(0, first, count), head_VD, at::Tensor()), 1);
+    const at::Tensor hidden_CD = hidden_RD.narrow(0, first, count).to(at::kFloat);
+    const at::Tensor logp_CV = at::log_softmax(linear(hidden_CD, head_VD, at::Tensor()), 1);
     const at::Tensor target_C = target_R.narrow(0, first, count);
     logp.push_back(logp_CV.gather(1, target_C.unsqueeze(1)).squeeze(1));
     is_top.push_back(logp_CV.argmax(1).eq(target_C));
   }
-  return {at::cat(logp), at::cat(is_top)};
+  return {at::cat(logp).cpu(), at::cat(is_top).cpu()};
 }
 
 }  // namespace
@@ -100,6 +102,7 @@ std::vector<ContinuationScore> score_continuations(const Model& model, std::span
                                                    int64_t batch_tokens,
                                                    const std::function<void(uint64_t)>& before_batch) {
   const at::NoGradGuard no_grad;
+  const at::Device device = model.arena->placement().device;
   const int64_t max_length = model.config.max_position_embeddings;
   for (const Continuation& one : continuations) check_continuation(one, model.config);
   const std::vector<ContinuationRow> rows = continuation_rows(continuations, max_length);
@@ -127,13 +130,13 @@ std::vector<ContinuationScore> score_continuations(const Model& model, std::span
       tokens_done += static_cast<uint64_t>(own.length);
     }
     const at::Tensor hidden_ND =
-        decoder_hidden(model, {.token_BT = token_BT,
-                               .position_BT = at::arange(length, at::kLong).expand({num_rows, length}),
+        decoder_hidden(model, {.token_BT = token_BT.to(device),
+                               .position_BT = at::arange(length, at::kLong).to(device).expand({num_rows, length}),
                                .document_BT = {},
                                .ids_below = model.config.vocab_size,  // check_continuation
                                .largest_position = length - 1});
-    const auto [logp_R, is_top_R] = read_targets(hidden_ND.index_select(0, at::tensor(place, at::kLong)),
-                                                 output_head(model), at::tensor(target, at::kLong));
+    const auto [logp_R, is_top_R] = read_targets(hidden_ND.index_select(0, at::tensor(place, at::kLong).to(device)),
+                                                 output_head(model), at::tensor(target, at::kLong).to(device));
     const float* logp = logp_R.const_data_ptr<float>();
     const bool* is_top = is_top_R.const_data_ptr<bool>();
     for (size_t row = begin; row < end; ++row)

@@ -1,5 +1,6 @@
-// The first tokens go through the operations of the decoder, all at once. A token alone goes through the kernels
-// themselves, from buffer to buffer: nothing is allocated, and its time is that of reading every weight from memory.
+// The first tokens go through the operations of the decoder, all at once. A token alone goes, in float32 on the CPU,
+// through the kernels themselves, from buffer to buffer: nothing is allocated, and its time is that of reading every
+// weight from memory. Elsewhere it goes the way of the first ones.
 // Letters as in ops.h; P = (H + 2G) K.
 #include "src/model/decode_session.h"
 
@@ -8,9 +9,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "src/base/errors.h"
+#include "src/tensors/execution.h"
 #include "src/tensors/kernels/decode_attention.h"
 #include "src/tensors/kernels/few_rows_linear.h"
 #include "src/tensors/kernels/qk_norm_rope.h"
@@ -43,16 +46,16 @@ DecodeSession::DecodeSession(const Model& model, int64_t capacity)
       frequencies_(rope_frequencies(model.config)),
       table_VD_(weight_of(model, "embed_tokens.weight").value),
       norm_D_(weight_of(model, "norm.weight").value),
-      head_VD_(output_head(model)) {
+      head_VD_(output_head(model).detach().to(at::kFloat)),
+      steps_(execution_of(table_VD_) == Execution::cpu) {
   const ModelConfig& config = model.config;
   COPPICE_CHECK(capacity > 0 && capacity <= config.max_position_embeddings,
                 fmt::format("room for {} tokens in a model of {} positions", capacity, config.max_position_embeddings));
-  COPPICE_CHECK(table_VD_.scalar_type() == at::kFloat && table_VD_.is_cpu(), "decoding computes in float32 on the CPU");
   const int64_t H = config.num_attention_heads, G = config.num_key_value_heads, K = config.head_dim;
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
     layers_.push_back({.weights = layer_weights(model, layer),
-                       .key_GCK = at::empty({G, capacity, K}),
-                       .value_GCK = at::empty({G, capacity, K})});
+                       .key_GCK = at::empty({G, capacity, K}, table_VD_.options()),
+                       .value_GCK = at::empty({G, capacity, K}, table_VD_.options())});
   rope_ = rope_table({frequencies_.const_data_ptr<double>(), static_cast<size_t>(K / 2)}, capacity - 1);
   for (std::vector<float>* buffer : {&residual_D_, &next_residual_D_, &normed_D_, &delta_D_})
     buffer->resize(static_cast<size_t>(config.hidden_size));
@@ -73,51 +76,58 @@ std::span<const float> DecodeSession::read(std::span<const int64_t> tokens) {
                   fmt::format("token {} of a vocabulary of {}", token, model_.config.vocab_size));
   const at::NoGradGuard no_grad;
   if (length_ == 0 && tokens.size() > 1) {
-    prefill(tokens);
+    read_rows(tokens);
   } else {
-    for (const int64_t token : tokens) step(token);
+    for (size_t i = 0; i < tokens.size(); ++i) steps_ ? step(tokens[i]) : read_rows(tokens.subspan(i, 1));
   }
-  multiply(normed_D_, head_VD_, at::Tensor(), logits_V_);
+  if (steps_) {
+    multiply(normed_D_, head_VD_, at::Tensor(), logits_V_);
+  } else {
+    const at::Tensor logits_1V = linear(last_1D_.to(at::kFloat), head_VD_, at::Tensor()).cpu();
+    std::copy_n(floats(logits_1V), logits_V_.size(), logits_V_.begin());
+  }
   return logits_V_;
 }
 
-void DecodeSession::keep(Layer& layer, const float* qkv_NP, int64_t count) {
-  const int64_t H = model_.config.num_attention_heads, G = model_.config.num_key_value_heads,
-                K = model_.config.head_dim;
-  for (const auto& [cache, first] : {std::pair{&layer.key_GCK, H}, {&layer.value_GCK, H + G}}) {
-    float* into = cache->mutable_data_ptr<float>();
-    for (int64_t g = 0; g < G; ++g)
-      for (int64_t n = 0; n < count; ++n)
-        std::copy_n(qkv_NP + (n * (H + 2 * G) + first + g) * K, K, into + (g * capacity_ + length_ + n) * K);
-  }
-}
-
-void DecodeSession::prefill(std::span<const int64_t> tokens) {
+void DecodeSession::read_rows(std::span<const int64_t> tokens) {
   const ModelConfig& config = model_.config;
+  const at::Device device = table_VD_.device();
   const auto count = static_cast<int64_t>(tokens.size());
-  const at::Tensor none, position_N = at::arange(count), token_N = at::empty({count}, at::kLong);
+  const at::Tensor none, position_N = at::arange(length_, length_ + count).to(device),
+                         token_N = at::empty({count}, at::kLong);
   std::ranges::copy(tokens, token_N.mutable_data_ptr<int64_t>());
-  at::Tensor x_ND = embedding(token_N, table_VD_, none, config.vocab_size), delta_ND;
+  at::Tensor x_ND = embedding(token_N.to(device), table_VD_, none, config.vocab_size), delta_ND;
   for (Layer& layer : layers_) {
     const LayerWeights& w = layer.weights;
     ResidualNorm norm = residual_rms_norm(x_ND, delta_ND, w.attention_norm.value, none, config.rms_norm_eps);
-    const at::Tensor qkv_NP =
+    const AttentionInput qkv =
         qk_norm_rope(linear(norm.normed_ND, w.qkv.value, none, w.qkv_bias.value, none), w.q_norm.value, none,
                      w.k_norm.value, none, position_N, config.num_attention_heads, config.num_key_value_heads,
-                     config.rms_norm_eps, frequencies_, count - 1);
-    keep(layer, qkv_NP.const_data_ptr<float>(), count);
-    const at::Tensor mixed =
-        causal_attention(qkv_NP, 1, config.num_attention_heads, config.num_key_value_heads, at::Tensor());
-    norm = residual_rms_norm(norm.residual_ND, linear(mixed, w.o.value, none), w.ffn_norm.value, none,
+                     config.rms_norm_eps, frequencies_, length_ + count - 1);
+    for (const auto& [cache_GCK, rows_NX] : {std::pair{&layer.key_GCK, &qkv.k_NX}, {&layer.value_GCK, &qkv.v_NX}})
+      cache_GCK->narrow(1, length_, count)
+          .copy_(rows_NX->unflatten(1, {config.num_key_value_heads, config.head_dim}).transpose(0, 1));
+    norm = residual_rms_norm(norm.residual_ND, linear(attend_rows(layer, qkv), w.o.value, none), w.ffn_norm.value, none,
                              config.rms_norm_eps);
     delta_ND = linear(swiglu(linear(norm.normed_ND, w.gate_up.value, none), none), w.down.value, none);
     x_ND = norm.residual_ND;
   }
   length_ += count;
-  const at::Tensor last_1D =
+  last_1D_ =
       residual_rms_norm(x_ND.slice(0, count - 1), delta_ND.slice(0, count - 1), norm_D_, none, config.rms_norm_eps)
           .normed_ND;
-  std::copy_n(last_1D.const_data_ptr<float>(), config.hidden_size, normed_D_.begin());
+  if (steps_) std::copy_n(floats(last_1D_), config.hidden_size, normed_D_.begin());
+}
+
+at::Tensor DecodeSession::attend_rows(const Layer& layer, const AttentionInput& qkv) const {
+  const int64_t H = model_.config.num_attention_heads, G = model_.config.num_key_value_heads,
+                K = model_.config.head_dim;
+  if (length_ == 0) return causal_attention(qkv, 1, H, G, at::Tensor());
+  const auto kept = [&](const at::Tensor& cache_GCK) { return cache_GCK.narrow(1, 0, length_ + 1).to(at::kFloat); };
+  const at::Tensor query_GRK = qkv.q_NX.reshape({G, H / G, K}).to(at::kFloat);
+  const at::Tensor scores_GRC =
+      query_GRK.matmul(kept(layer.key_GCK).transpose(1, 2)) / std::sqrt(static_cast<double>(K));
+  return scores_GRC.softmax(2).matmul(kept(layer.value_GCK)).to(qkv.q_NX.scalar_type()).reshape({1, H * K});
 }
 
 void DecodeSession::step(int64_t token) {
@@ -175,7 +185,11 @@ void DecodeSession::attend(Layer& layer) {
                     .head_size = config.head_dim,
                     .qkv_row_stride = std::ssize(projected_P_),
                     .eps = static_cast<float>(config.rms_norm_eps)});
-  keep(layer, qkv_P_.data(), 1);
+  const int64_t G = config.num_key_value_heads, K = config.head_dim;
+  const float* kept = qkv_P_.data() + config.num_attention_heads * K;  // keys, then values
+  for (at::Tensor* cache : {&layer.key_GCK, &layer.value_GCK})
+    for (int64_t g = 0; g < G; ++g, kept += K)
+      std::copy_n(kept, K, cache->mutable_data_ptr<float>() + (g * capacity_ + length_) * K);
   decode_attention_cpu({.query = qkv_P_.data(),
                         .key = floats(layer.key_GCK),
                         .value = floats(layer.value_GCK),

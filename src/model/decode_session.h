@@ -1,5 +1,5 @@
 // A text that grows token by token: the keys and values of what was read are kept, so that a new token costs one pass
-// over the weights.
+// over the weights. Wherever and in whatever element type the model computes.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,6 +13,7 @@
 
 namespace coppice {
 
+struct AttentionInput;
 struct RopeTable;
 
 class DecodeSession {
@@ -34,19 +35,23 @@ class DecodeSession {
     at::Tensor key_GCK, value_GCK;  // C = capacity
   };
 
-  void prefill(std::span<const int64_t> tokens);
+  /// Tokens by the operations of the decoder, all at once; behind others one alone.
+  void read_rows(std::span<const int64_t> tokens);
+  /// What the heads give for those rows, whose keys and values are kept.
+  at::Tensor attend_rows(const Layer& layer, const AttentionInput& qkv) const;
+  /// One token by the loops of the CPU.
   void step(int64_t token);
   /// Adds delta_D_ to the residual stream where `adds` says so; normed_D_ is what a norm makes of it.
   void normalise(const at::Tensor& weight_D, bool adds);
-  /// Keys and values of the next `count` tokens.
-  void keep(Layer& layer, const float* qkv_NP, int64_t count);
   /// mixed_ of the token in projected_P_, which is kept.
   void attend(Layer& layer);
 
   const Model& model_;
   int64_t capacity_, length_ = 0;
   std::vector<Layer> layers_;
-  at::Tensor frequencies_, table_VD_, norm_D_, head_VD_;
+  at::Tensor frequencies_, table_VD_, norm_D_, head_VD_;  // the head in float32
+  bool steps_;                                            // a token alone goes by step()
+  at::Tensor last_1D_;                                    // of the last row read, as the head reads it
   std::shared_ptr<const RopeTable> rope_;
   // of one token
   std::vector<float> residual_D_, next_residual_D_, normed_D_, delta_D_, projected_P_, qkv_P_, mixed_, gate_up_, ffn_,

@@ -37,17 +37,21 @@ void check_input(const Model& model, const DecoderInput& input, const DecoderMas
   if (masks.multiplier_D.defined()) check_shape(masks.multiplier_D, {model.config.hidden_size}, "stream_mask_D");
 }
 
+/// Times a multiplier, which is float32 whatever the value's type: the product is rounded, not the multiplier.
+at::Tensor scaled(const at::Tensor& value, const at::Tensor& multiplier) {
+  return (value * multiplier.to(at::kFloat)).to(value.scalar_type());
+}
+
 /// Every group of heads times its multiplier, [N, H K].
 at::Tensor scale_groups(const at::Tensor& hidden_NQ, const at::Tensor& head_mask_G) {
-  const at::Tensor mask_G1 = head_mask_G.to(hidden_NQ.scalar_type()).unsqueeze(1);
-  return (hidden_NQ.unflatten(1, {head_mask_G.size(0), -1}) * mask_G1).flatten(1);
+  return scaled(hidden_NQ.unflatten(1, {head_mask_G.size(0), -1}), head_mask_G.unsqueeze(1)).flatten(1);
 }
 
 }  // namespace
 
-Model make_model(const ModelConfig& config) {
+Model make_model(const ModelConfig& config, const Placement& placement) {
   check_config(config, "model", /*from_file=*/false);
-  return {.config = config, .arena = std::make_unique<ParameterArena>(arena_layout(config))};
+  return {.config = config, .arena = std::make_unique<ParameterArena>(arena_layout(config), placement)};
 }
 
 Weight weight_of(const Model& model, const std::string& name) {
@@ -94,11 +98,11 @@ at::Tensor attention_hidden(const ModelConfig& config, const LayerWeights& w, co
   // the heads whose weights are held here, be they all of them or a part
   const int64_t heads = w.o.value.size(1) / config.head_dim;
   const int64_t kv_heads = (w.qkv.value.size(0) / config.head_dim - heads) / 2;
-  const at::Tensor qkv_NP =
+  const AttentionInput qkv =
       qk_norm_rope(linear(normed_ND, w.qkv.value, w.qkv.grad, w.qkv_bias.value, w.qkv_bias.grad), w.q_norm.value,
                    w.q_norm.grad, w.k_norm.value, w.k_norm.grad, input.position_BT.reshape({-1}), heads, kv_heads,
                    config.rms_norm_eps, frequencies, input.largest_position);
-  return causal_attention(qkv_NP, input.token_BT.size(0), heads, kv_heads, input.document_BT);
+  return causal_attention(qkv, input.token_BT.size(0), heads, kv_heads, input.document_BT, input.bounds);
 }
 
 at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const DecoderMasks& masks,
@@ -108,11 +112,12 @@ at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const D
   const at::Tensor frequencies = rope_frequencies(config);
   const double eps = config.rms_norm_eps;
   const auto written = [&](const at::Tensor& value_ND) {
-    return masks.multiplier_D.defined() ? value_ND * masks.multiplier_D.to(value_ND.scalar_type()) : value_ND;
+    return masks.multiplier_D.defined() ? scaled(value_ND, masks.multiplier_D) : value_ND;
   };
 
   const Weight table = weight_of(model, "embed_tokens.weight");
-  at::Tensor x_ND = written(embedding(input.token_BT.reshape({-1}), table.value, table.grad, input.ids_below));
+  at::Tensor x_ND =
+      written(embedding(input.token_BT.reshape({-1}), table.value, table.grad, input.ids_below, input.token_order));
   at::Tensor delta_ND;  // not yet added to x: the next norm does that in its own pass
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     const LayerWeights w = layer_weights(model, layer);
@@ -152,7 +157,7 @@ at::Tensor output_head_gradient(const Model& model) {
 
 at::Tensor decoder_logits(const Model& model, const DecoderInput& input, const DecoderMasks& masks) {
   const Weight head = weight_of(model, model.config.tie_word_embeddings ? "embed_tokens.weight" : "lm_head.weight");
-  return linear(decoder_hidden(model, input, masks), head.value, head.grad);
+  return linear(decoder_hidden(model, input, masks).to(at::kFloat), head.value.to(at::kFloat), head.grad);
 }
 
 }  // namespace coppice

@@ -32,7 +32,7 @@ struct Model {
 };
 
 /// A model with zeroed parameters.
-Model make_model(const ModelConfig& config);
+Model make_model(const ModelConfig& config, const Placement& placement = {});
 
 /// A parameter and the arena's view of its gradient (undefined in a model that only runs forward).
 struct Weight {

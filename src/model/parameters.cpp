@@ -1,6 +1,7 @@
 // One function writes the rows of the parameter table; counting, the arena's layout and fresh weights walk them.
 #include "src/model/parameters.h"
 
+#include <ATen/ops/empty.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -229,7 +230,9 @@ void initialise_parameters(const ModelConfig& config, ParameterArena& arena, uin
     const ArenaEntry& entry = arena.layout().entries[row];
     COPPICE_CHECK(entry.name == table[row].name && entry.size == size_of(table[row]),
                   entry.name + " against " + table[row].name);
-    initialise_part(table[row], row, master[entry.name], 0, 0, seed);
+    const at::Tensor into = master[entry.name], host = into.is_cpu() ? into : at::empty(into.sizes(), at::kFloat);
+    initialise_part(table[row], row, host, 0, 0, seed);
+    if (!host.is_same(into)) into.copy_(host);
   }
 }
 

@@ -12,6 +12,7 @@
 
 #include "src/base/errors.h"
 #include "src/base/nearest.h"
+#include "src/tensors/execution.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
@@ -28,13 +29,6 @@ std::span<const OptimizerPiece> within(std::span<const OptimizerPiece> pieces, c
   const auto first = static_cast<size_t>(place_of(range.offset)),
              last = static_cast<size_t>(place_of(range.offset + range.size));
   return pieces.subspan(first, last - first);
-}
-
-/// A block holds either vectors (norm weights, biases) or matrices.
-bool is_vector_block(const ArenaLayout& layout, const ArenaBlock& block) {
-  for (const ArenaEntry& entry : layout.entries)
-    if (entry.offset == block.offset) return entry.is_vector();
-  throw InternalError(fmt::format("block {} begins with no parameter", block.name));
 }
 
 }  // namespace
@@ -73,8 +67,8 @@ double schedule_factor(int64_t t, int64_t warmup, int64_t total, double final_ra
 StepVote::StepVote(int64_t num_sums, at::Device device)
     : values(at::zeros({num_places + num_sums}, at::TensorOptions().dtype(at::kDouble).device(device))) {}
 
-void StepVote::count_finite(bool finite) {
-  if (!finite) values.select(0, not_finite).add_(1);
+void StepVote::count_finite(const at::Tensor& outside) {
+  if (outside.defined()) values.select(0, not_finite).add_(outside.isfinite().all().logical_not());
 }
 
 at::Tensor StepVote::sums() const { return values.narrow(0, num_places, values.numel() - num_places); }
@@ -105,50 +99,75 @@ Optimizer::Optimizer(const Optimizer& like, ParameterArena& arena)
   restore(like.t_, like.skipped_);
 }
 
-StepOutcome Optimizer::step(Comm& comm, const StepVote& vote) {
+StepOutcome Optimizer::step(Comm& comm) {
+  StepVote vote(0, arena_->placement().device);
+  return step(comm, vote);
+}
+
+StepOutcome Optimizer::step(Comm& comm, StepVote& vote) {
   COPPICE_CHECK(arena_->has_gradient(), "the arena has no gradient; enable_gradient() was not called");
   const at::NoGradGuard no_grad;
   sum_over(comm, vote.values, "the vote of the step");
-  double* votes = vote.values.mutable_data_ptr<double>();
-  votes[StepVote::grad_norm] = gradient_norm(comm);
-  votes[StepVote::applied] =
-      votes[StepVote::not_finite] == 0 && votes[StepVote::grad_norm] < options_.drop_grad_norm;  // a NaN compares false
-
+  const double schedule = schedule_factor(t_ + 1, warmup_, total_, options_.final_lr_ratio);
+  if (execution_of(parameters()) == Execution::cpu)
+    step_by_loops(comm, vote, t_ + 1, schedule);
+  else
+    step_by_kernels(comm, vote, t_ + 1, schedule);
+  vote.values = vote.values.cpu();  // the one wait of a step
+  const double* const votes = vote.values.const_data_ptr<double>();
   StepOutcome outcome{.applied = votes[StepVote::applied] != 0, .grad_norm = votes[StepVote::grad_norm]};
-  if (!outcome.applied) {
-    ++skipped_;
-    arena_->zero_gradient();
-    return outcome;
-  }
-  ++t_;
-  const double schedule = schedule_factor(t_, warmup_, total_, options_.final_lr_ratio);
-  update(comm, schedule, std::min(1.0, options_.max_grad_norm / (outcome.grad_norm + 1e-8)));
-  outcome.lr = schedule * options_.lr;
+  ++(outcome.applied ? t_ : skipped_);
+  if (outcome.applied) outcome.lr = schedule * options_.lr;
   return outcome;
+}
+
+at::Tensor Optimizer::parameters() const {
+  const at::Tensor working = arena_->unit_working(0);
+  return working.defined() ? working : arena_->unit_master(0);
+}
+
+/// A block holds either vectors (norm weights, biases) or matrices.
+bool Optimizer::decays(const ArenaBlock& block) const {
+  if (options_.decay_norms) return true;
+  for (const ArenaEntry& entry : arena_->layout().entries)
+    if (entry.offset == block.offset) return !entry.is_vector();
+  throw InternalError(fmt::format("block {} begins with no parameter", block.name));
 }
 
 std::span<const OptimizerPiece> Optimizer::pieces_of(size_t unit) const {
   return std::span(pieces_).subspan(unit_begin_[unit], unit_begin_[unit + 1] - unit_begin_[unit]);
 }
 
+std::span<const OptimizerPiece> Optimizer::own_pieces(const Comm& comm, size_t unit) const {
+  return within(pieces_of(unit), owned_range(arena_->layout(), unit, comm.rank(), comm.size()));
+}
+
+void Optimizer::step_by_loops(Comm& comm, const StepVote& vote, int64_t t, double schedule) {
+  double* const votes = vote.values.mutable_data_ptr<double>();
+  const double norm = votes[StepVote::grad_norm] = gradient_norm(comm);
+  const bool applied = votes[StepVote::not_finite] == 0 && norm < options_.drop_grad_norm;  // a NaN compares false
+  votes[StepVote::applied] = applied ? 1 : 0;
+  if (applied)
+    update(comm, t, schedule, std::min(1.0, options_.max_grad_norm / (norm + 1e-8)));
+  else
+    arena_->zero_gradient();
+}
+
 double Optimizer::gradient_norm(Comm& comm) {
   sums_.assign(pieces_.size(), 0.0);
-  for (size_t unit = 0; unit < arena_->layout().units.size(); ++unit) {
-    const UnitRange own = owned_range(arena_->layout(), unit, comm.rank(), comm.size());
-    square_sums_cpu(arena_->unit_gradient(unit).const_data_ptr<float>(), within(pieces_of(unit), own), sums_);
-  }
+  for (size_t unit = 0; unit < arena_->layout().units.size(); ++unit)
+    square_sums_cpu(arena_->unit_gradient(unit).const_data_ptr<float>(), own_pieces(comm, unit), sums_);
   sum_over(comm, sums_, "squares of the gradient");  // each piece has one owner: what is added are zeros
   double total = 0;
   for (const EntrySum& entry : entry_sums(pieces_, sums_)) total += entry.sum;
   return std::sqrt(total);
 }
 
-void Optimizer::update(Comm& comm, double schedule, double clip) {
+void Optimizer::update(Comm& comm, int64_t t, double schedule, double clip) {
   const ArenaLayout& layout = arena_->layout();
   for (size_t b = 0; b < blocks_.size(); ++b) {
-    const bool decays = options_.decay_norms || !is_vector_block(layout, layout.blocks[b]);
     blocks_[b].move = schedule * options_.lr * layout.blocks[b].multiplier;
-    blocks_[b].decay = decays ? schedule * options_.weight_decay : 0.0;
+    blocks_[b].decay = decays(layout.blocks[b]) ? schedule * options_.weight_decay : 0.0;
   }
   sums_.assign(pieces_.size(), 0.0);
   for (size_t unit = 0; unit < layout.units.size(); ++unit) {
@@ -162,20 +181,20 @@ void Optimizer::update(Comm& comm, double schedule, double clip) {
                                      .clip = clip,
                                      .beta_1 = options_.beta_1,
                                      .beta_2 = options_.beta_2,
-                                     .t = t_};
-    const UnitRange own = owned_range(layout, unit, comm.rank(), comm.size());
+                                     .t = t};
     if (options_.optimizer == "adamw")
-      adamw_move_cpu(params, within(pieces_of(unit), own));
+      adamw_move_cpu(params, own_pieces(comm, unit));
     else
-      move_by_adastar(comm, params, unit, own);
-    share_unit(comm, unit, own);
+      move_by_adastar(comm, params, unit);
+    share_unit(comm, unit);
   }
 }
 
-void Optimizer::move_by_adastar(Comm& comm, const OptimizerStepParams& params, size_t unit, const UnitRange& own) {
+void Optimizer::move_by_adastar(Comm& comm, const OptimizerStepParams& params, size_t unit) {
   // rms(u) of a whole block must be known before the block moves, hence two passes. One rank takes blocks in groups
   // that fit into the caches, so that the second pass finds g and v there; several make one exchange a unit.
   const int64_t group_size = comm.size() == 1 ? kCacheGroup : arena_->layout().units[unit].size;
+  const UnitRange own = owned_range(arena_->layout(), unit, comm.rank(), comm.size());
   std::span<const OptimizerPiece> left = pieces_of(unit);
   while (!left.empty()) {
     size_t count = 0;  // pieces of the group: whole blocks, at least one
@@ -194,7 +213,8 @@ void Optimizer::move_by_adastar(Comm& comm, const OptimizerStepParams& params, s
   }
 }
 
-void Optimizer::share_unit(Comm& comm, size_t unit, const UnitRange& own) {
+void Optimizer::share_unit(Comm& comm, size_t unit) {
+  const UnitRange own = owned_range(arena_->layout(), unit, comm.rank(), comm.size());
   const at::Tensor master = arena_->unit_master(unit), gradient = arena_->unit_gradient(unit);
   comm.all_gather(master.narrow(0, own.offset, own.size), master, "moved parameters").wait();
   gradient.narrow(0, 0, own.offset).zero_();

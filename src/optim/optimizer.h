@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -54,15 +55,15 @@ struct OptimizerOptions {
 void check_optimizer_options(const OptimizerOptions& options, const std::function<std::string(const char* key)>& where);
 
 /// What all ranks decide a step by: one fp64 tensor on the arena's device. Not-finite counts and the caller's sums are
-/// added up over the ranks by Optimizer::step, which puts the norm beside them and derives `applied`; the host reads it
-/// once, at the end of the step.
+/// added up over the ranks by Optimizer::step, which puts the norm beside them and derives `applied`. It leaves them on
+/// the host, which reads them once, at the end of the step.
 struct StepVote {
   enum Place : int64_t { not_finite, grad_norm, applied, num_places };
   /// `num_sums`: how many numbers of the caller's own travel with the vote.
   explicit StepVote(int64_t num_sums = 0, at::Device device = at::kCPU);
 
-  /// A loss or gradient outside of the arena: one that is not finite, on any rank, skips the step.
-  void count_finite(bool finite);
+  /// Losses or gradients outside of the arena; undefined: none. One that is not finite, on any rank, skips the step.
+  void count_finite(const at::Tensor& outside);
   /// View of the caller's sums [num_sums].
   at::Tensor sums() const;
 
@@ -85,10 +86,13 @@ class Optimizer {
   /// The options and counters of another one over an arena of its own; slots are zero.
   Optimizer(const Optimizer& like, ParameterArena& arena);
 
-  /// One update from the arena's gradient, which is zeroed in the same pass. Of several ranks each moves the run of
-  /// every unit that it owns, from a gradient that is complete there, and then has all of the master; slots are its own
-  /// run's. The number of ranks changes no bit. The arena's layout must have been made for so many shards.
-  StepOutcome step(Comm& comm, const StepVote& vote = StepVote());
+  /// One update from the arena's gradient, which is zeroed in the same pass; the working copy follows in it. Of several
+  /// ranks, always the same, each moves the run of every unit that it owns, from a gradient that is complete there, and
+  /// then has all of the master; slots are its own run's. The number of ranks changes no bit. The arena's layout must
+  /// have been made for so many shards.
+  StepOutcome step(Comm& comm, StepVote& vote);
+  /// The same where nobody else has a say.
+  StepOutcome step(Comm& comm);
 
   const std::vector<std::string>& slot_names() const { return slot_names_; }  // "v", "m"
   /// A slot's values of one parameter, fp32 in its shape: checkpoints and compaction read and fill them.
@@ -98,11 +102,27 @@ class Optimizer {
   void restore(int64_t t, int64_t skipped);  // slots are filled through slot()
 
  private:
+  /// What the kernels read and write beside arena and slots, in the arena's memory.
+  struct KernelTables {
+    at::Tensor pieces;  // OptimizerPiece, those that this rank owns
+    int64_t num_pieces = 0;
+    at::Tensor blocks;                       // OptimizerBlockRow
+    at::Tensor sums, block_values, scalars;  // float64
+  };
+
+  bool decays(const ArenaBlock& block) const;
   std::span<const OptimizerPiece> pieces_of(size_t unit) const;
+  std::span<const OptimizerPiece> own_pieces(const Comm& comm, size_t unit) const;
+  /// What the model computes with, of the first unit: says who moves it (src/tensors/execution.h).
+  at::Tensor parameters() const;
+  /// The update of the CPU in float32, unit by unit, and that of the kernels, of all units at once.
+  void step_by_loops(Comm& comm, const StepVote& vote, int64_t t, double schedule);
+  void step_by_kernels(Comm& comm, const StepVote& vote, int64_t t, double schedule);
+  void make_tables(const Comm& comm);
   double gradient_norm(Comm& comm);
-  void update(Comm& comm, double schedule, double clip);
-  void move_by_adastar(Comm& comm, const OptimizerStepParams& params, size_t unit, const UnitRange& own);
-  void share_unit(Comm& comm, size_t unit, const UnitRange& own);
+  void update(Comm& comm, int64_t t, double schedule, double clip);
+  void move_by_adastar(Comm& comm, const OptimizerStepParams& params, size_t unit);
+  void share_unit(Comm& comm, size_t unit);
 
   OptimizerOptions options_;
   ParameterArena* arena_;
@@ -113,6 +133,7 @@ class Optimizer {
   std::vector<OptimizerPiece> pieces_;  // unit after unit
   std::vector<size_t> unit_begin_;      // a unit's first piece; one more at the end
   std::vector<double> sums_;            // of pieces_, of the phase under way
+  std::optional<KernelTables> tables_;  // made by the first step
 };
 
 /// Adam over mask scores: own group, no decay, constant after warm-up, then linear to 0 over the last tenth; outside

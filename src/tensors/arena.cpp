@@ -150,10 +150,14 @@ at::Tensor ParameterArena::unit_gradient(size_t unit) const {
   return view(gradient_, layout_.units.at(unit).offset, layout_.units[unit].size);
 }
 
+at::Tensor ParameterArena::unit_working(size_t unit) const {
+  if (working_.is_same(master_)) return {};
+  return view(working_, layout_.units.at(unit).offset, layout_.units[unit].size);
+}
+
 void ParameterArena::refresh_working(size_t unit) {
-  if (working_.is_same(master_)) return;
   const at::NoGradGuard no_grad;
-  view(working_, layout_.units.at(unit).offset, layout_.units[unit].size).copy_(unit_master(unit));
+  if (const at::Tensor working = unit_working(unit); working.defined()) working.copy_(unit_master(unit));
 }
 
 std::vector<int64_t> ParameterArena::fused_shape(const std::string& first, const std::string& last) const {

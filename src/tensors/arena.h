@@ -88,6 +88,8 @@ class ParameterArena {
   explicit ParameterArena(ArenaLayout layout, const Placement& placement = {});
 
   const ArenaLayout& layout() const { return layout_; }
+  /// Where it lies, and in which element type the model computes.
+  const Placement& placement() const { return placement_; }
   /// Allocates the gradient and makes parameters require it; without it the model only runs forward.
   void enable_gradient();
   bool has_gradient() const { return gradient_.defined(); }
@@ -112,6 +114,7 @@ class ParameterArena {
   // -- unit by unit: the optimizer --
   at::Tensor unit_master(size_t unit) const;    // [unit.size] fp32
   at::Tensor unit_gradient(size_t unit) const;  // [unit.size] fp32
+  at::Tensor unit_working(size_t unit) const;   // [unit.size]; undefined where it is the master
   /// The working copy of a unit becomes its rounded master; nothing to do where it is the master.
   void refresh_working(size_t unit);
   /// Zeros laid out like the arena, [layout().size] fp32 on its device; `what` names them when memory is short.

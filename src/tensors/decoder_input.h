@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "src/tensors/token_layout.h"
+
 namespace coppice {
 
 struct DecoderInput {
@@ -15,6 +17,8 @@ struct DecoderInput {
   // What is known of them since they were made, so that no layer reads them to find out. Unknown: they are looked at.
   int64_t ids_below = 0;          // every token is, and from 0 on; 0 = unknown
   int64_t largest_position = -1;  // no position is larger, and none below 0; -1 = unknown
+  TokenOrder token_order = {};    // of all tokens, on their device; undefined: made where kernels need it
+  DocumentBounds bounds = {};     // the same of document_BT
 
   /// `columns` columns of `rows` rows from (row, column) on, contiguous.
   DecoderInput part(int64_t row, int64_t rows, int64_t column, int64_t columns) const;

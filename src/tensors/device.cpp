@@ -1,14 +1,23 @@
 #include "src/tensors/device.h"
 
-#include <ATen/Context.h>
 #include <c10/core/ScalarType.h>
 #include <fmt/format.h>
 
 #include <charconv>
 
 #include "src/base/errors.h"
+#include "src/tensors/cuda_devices.h"
 
 namespace coppice {
+namespace {
+
+#ifdef COPPICE_CUDA
+constexpr bool kBuiltWithCuda = true;
+#else
+constexpr bool kBuiltWithCuda = false;
+#endif
+
+}  // namespace
 
 std::optional<at::Device> find_device(std::string_view name) {
   if (name == "cpu") return at::Device(at::kCPU);
@@ -27,7 +36,7 @@ std::string device_name(at::Device device) { return device.str(); }
 std::string dtype_name(at::ScalarType dtype) { return std::string(c10::getDtypeNames(dtype).first); }
 
 std::string_view why_unavailable(at::Device device) {
-  if (device.is_cpu()) return "";
+  if (device.is_cpu() || (device.is_cuda() && kBuiltWithCuda)) return "";
   return device.is_cuda() ? "this build has no CUDA kernels" : "coppice computes on cpu and cuda alone";
 }
 
@@ -36,8 +45,8 @@ void check_available(at::Device device, std::string_view what) {
   if (!why.empty()) throw DeviceError::unavailable(fmt::format("{} is on {}, but {}", what, device_name(device), why));
 }
 
-bool built_with_cuda() { return why_unavailable(at::kCUDA).empty(); }
+bool built_with_cuda() { return kBuiltWithCuda; }
 
-bool has_cuda_device() { return at::hasCUDA() && at::detail::getCUDAHooks().deviceCount() > 0; }
+bool has_cuda_device() { return num_cuda_devices() > 0; }
 
 }  // namespace coppice

@@ -1,7 +1,10 @@
 // The fused operations as functions over tensors; each is an autograd function that saves the least and computes
 // backward by hand. Formulas, letters and references stand in src/tensors/kernels/<stem>.h. B sequences, T tokens, N =
-// B*T, D hidden, H query heads, G key/value heads, K head size, F FFN channels, V vocabulary, L layers. All tensors
-// float32 unless said; weights [out, in] as in Hugging Face files.
+// B*T, D hidden, H query heads, G key/value heads, K head size, F FFN channels, V vocabulary, L layers. Weights are
+// [out, in] as in Hugging Face files.
+//
+// Activations and matrices are float32 or bfloat16, all of one op alike, and so is what it returns; vectors (norm
+// weights, biases, masks) and every gradient of a weight are float32. src/tensors/execution.h says who computes.
 //
 // `weight_grad` is the arena's view of the weight's gradient: backward accumulates into it directly (beta = 1) and
 // returns no gradient for the weight. An undefined weight_grad makes the op return the gradient through autograd
@@ -15,6 +18,7 @@
 #include <string>
 
 #include "src/tensors/ignored_label.h"
+#include "src/tensors/token_layout.h"
 
 namespace coppice {
 
@@ -22,10 +26,11 @@ namespace coppice {
 at::Tensor linear(const at::Tensor& x_NI, const at::Tensor& weight_OI, const at::Tensor& weight_grad_OI,
                   const at::Tensor& bias_O = {}, const at::Tensor& bias_grad_O = {});
 
-/// rows of the table; backward scatter-adds. `ids_below`: tokens are known to lie in [0, ids_below), and are not read
-/// to find out unless it is 0 (unknown) or more than the table has.
+/// rows of the table; backward scatter-adds, in an order that depends on the tokens alone. `ids_below`: tokens are
+/// known to lie in [0, ids_below), and are not read to find out unless it is 0 (unknown) or more than the table has.
+/// `order` is that of the tokens, for kernels; undefined: backward makes it, which waits for a device.
 at::Tensor embedding(const at::Tensor& token_N, const at::Tensor& table_VD, const at::Tensor& table_grad_VD,
-                     int64_t ids_below = 0);
+                     int64_t ids_below = 0, const TokenOrder& order = {});
 
 struct ResidualNorm {
   at::Tensor residual_ND;  // x + delta (delta undefined: x itself)
@@ -38,25 +43,34 @@ ResidualNorm residual_rms_norm(const at::Tensor& x_ND, const at::Tensor& delta_N
 /// Frequencies of plain RoPE, radians a position: theta^(-2i/K) for i = 0 .. K/2 - 1; float64 [K/2] on the host.
 at::Tensor rope_frequencies(double rope_theta, int64_t head_size);
 
-/// Attention input: QK-norm (skipped when the weights are undefined), then RoPE (half-split), on the packed projection
-/// [N, (H + 2G) K], to which biases were added. Pair i turns by position * frequencies[i] (float64 [K/2], contiguous on
-/// the host). position_N int64; `largest_position`: none is larger or negative, -1 = unknown, they are looked at.
-/// Returns the packed tensor with q and k replaced; v untouched.
-at::Tensor qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, const at::Tensor& q_weight_grad_K,
-                        const at::Tensor& k_weight_K, const at::Tensor& k_weight_grad_K, const at::Tensor& position_N,
-                        int64_t num_heads, int64_t num_kv_heads, double eps, const at::Tensor& frequencies,
-                        int64_t largest_position = -1);
+/// What attention reads: queries [N, H K], keys and values [N, G K], heads side by side. Rows may lie apart.
+struct AttentionInput {
+  at::Tensor q_NX, k_NX, v_NX;
+};
+/// The packed rows [N, (H + 2G) K] as that, views.
+AttentionInput split_heads(const at::Tensor& qkv_NP, int64_t num_heads, int64_t num_kv_heads);
+/// QK-norm (skipped when the weights are undefined), then RoPE (half-split), of the packed projection [N, (H + 2G) K],
+/// to which biases were added. Pair i turns by position * frequencies[i] (float64 [K/2], contiguous on the host).
+/// position_N int64; `largest_position`: none is larger or negative, -1 = unknown, they are looked at. Values are those
+/// of the projection, as they stand there or copied.
+AttentionInput qk_norm_rope(const at::Tensor& qkv_NP, const at::Tensor& q_weight_K, const at::Tensor& q_weight_grad_K,
+                            const at::Tensor& k_weight_K, const at::Tensor& k_weight_grad_K,
+                            const at::Tensor& position_N, int64_t num_heads, int64_t num_kv_heads, double eps,
+                            const at::Tensor& frequencies, int64_t largest_position = -1);
 
-/// Causal scaled-dot-product attention on the packed projection; document_BT (int32, non-decreasing segment numbers)
-/// undefined = no document mask. Returns [N, H K].
-at::Tensor causal_attention(const at::Tensor& qkv_NP, int64_t batch, int64_t num_heads, int64_t num_kv_heads,
-                            const at::Tensor& document_BT);
+/// Causal scaled-dot-product attention, [N, H K]; document_BT (int32, non-decreasing segment numbers) undefined = no
+/// document mask. `bounds` are those of the documents, for a device; undefined: made from document_BT, which waits.
+/// src/tensors/attention.h says whose attention it is.
+at::Tensor causal_attention(const AttentionInput& in, int64_t batch, int64_t num_heads, int64_t num_kv_heads,
+                            const at::Tensor& document_BT, const DocumentBounds& bounds = {});
 
 /// h_NF = silu(gate) * (mask * up) on the packed projection gate_up_N2F (gate first); ffn_mask_F undefined = no mask.
 /// The mask's gradient is reduced on the way.
 at::Tensor swiglu(const at::Tensor& gate_up_N2F, const at::Tensor& ffn_mask_F);
 
-/// Soft-Top-K of each row: lambda = min(1, exp((s + a)/epsilon)), sum = k (0 < k <= F). Exact, threshold in double.
+/// Soft-Top-K of each row: lambda = min(1, exp((s + a)/epsilon)), sum = k (0 < k <= F). Exact, threshold in double;
+/// scores are float32. DivergedError for scores that are not finite; on a device, which is not waited for, their row is
+/// NaN instead.
 at::Tensor soft_top_k(const at::Tensor& scores_LF, double k, double epsilon);
 
 /// Mean over live rows of lse - (1-w) z_true - w z_teacher + z_loss lse^2; true label kIgnoredLabel = ignored row.
@@ -97,12 +111,13 @@ struct VocabularyShard {
 /// sum.
 struct HeadRows {
   at::Tensor hidden_ND, head_VD;
-  at::Tensor head_grad_VD;   // d(head) is accumulated into it; undefined: forward only
-  at::Tensor true_label_N;   // int64
-  double scale = 1;          // of the gradients: 1 / live rows of the whole step
-  bool argmax = false;       // else correct and agree stay 0
-  int64_t chunk_rows = 0;    // logits exist for so many rows at a time, never N x V; 0 = by size
-  int64_t labels_below = 0;  // all labels are, the teacher's too; 0 = unknown (or more than V): they are looked at
+  at::Tensor head_grad_VD;    // d(head) is accumulated into it; undefined: forward only
+  at::Tensor true_label_N;    // int64
+  double scale = 1;           // of the gradients: 1 / live rows of the whole step
+  bool argmax = false;        // else correct and agree stay 0
+  int64_t chunk_rows = 0;     // logits exist for so many rows at a time, never N x V; 0 = by size
+  int64_t labels_below = 0;   // all labels are, the teacher's too; 0 = unknown (or more than V): they are looked at
+  bool float_logits = false;  // a gradient's logits are float32 in bfloat16 too, as they are without one
   VocabularyShard shard = {};
   int64_t num_vocab() const { return shard.total > 0 ? shard.total : head_VD.size(0); }  // of the whole
 };

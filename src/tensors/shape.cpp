@@ -7,6 +7,7 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "src/base/errors.h"
 #include "src/base/threads.h"
@@ -55,10 +56,13 @@ void check_dense(const at::Tensor& tensor, at::ScalarType dtype, at::Device devi
 }
 
 void start_torch(int threads) {
+  if (built_with_cuda())  // cuBLAS sizes its workspace by it, and repeats a product on several streams with this one
+    setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*replace=*/0);
   keep_freed_memory();
   install_caching_allocator();                   // tensors
   at::set_num_threads(choose_threads(threads));  // sets OpenMP's and MKL's counts as well
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  at::globalContext().setAllowBF16ReductionCuBLAS(/*allow_reduced_precision=*/false);  // its products add up in float32
   at::globalContext().setDeterministicFillUninitializedMemory(
       false);  // filling fresh tensors would cost a pass over each
 }

@@ -42,11 +42,10 @@ int main(int argc, char** argv) {
 
   const auto plain_step = [&] {
     const Batch drawn = batch();
-    const LossSums sums =
-        train_micro_batch(training.model, drawn, make_targets(drawn, {}, {}), {}, gradient_scale(drawn.num_live))
-            .read();
+    const StepSums sums =
+        train_micro_batch(training.model, drawn, make_targets(drawn, {}, {}), {}, gradient_scale(drawn.num_live));
     StepVote vote;
-    vote.count_finite(std::isfinite(sums.ce));
+    vote.count_finite(sums.values());
     COPPICE_CHECK(training.optimizer.step(*alone(), vote).applied, "step skipped");
   };
   const auto full_step = [&] { full.run(training.model, training.optimizer, batch()); };

@@ -90,7 +90,10 @@ int main(int argc, char** argv) {
       });
   duel(
       "qk_norm_rope", {qkv, q_weight, k_weight}, 4 * n * P * (2 + 3), 0,
-      [&] { return qk_norm_rope(qkv, q_weight, {}, k_weight, {}, position, H, G, 1e-5, frequencies); },
+      [&] {
+        const AttentionInput out = qk_norm_rope(qkv, q_weight, {}, k_weight, {}, position, H, G, 1e-5, frequencies);
+        return at::cat({out.q_NX, out.k_NX, out.v_NX}, 1);
+      },
       [&] {
         const at::Tensor heads = qkv.view({N, -1, K});
         return at::cat({rotate(rms_norm(heads.narrow(1, 0, H), q_weight)),
@@ -99,7 +102,7 @@ int main(int argc, char** argv) {
             .view({N, P});
       });
   duel(
-      "attention", {qkv}, 0, pairs * (4 + 10), [&] { return causal_attention(qkv, B, H, G, {}); },
+      "attention", {qkv}, 0, pairs * (4 + 10), [&] { return causal_attention(split_heads(qkv, H, G), B, H, G, {}); },
       [&] {
         const at::Tensor heads = qkv.view({B, T, -1, K}).transpose(1, 2);
         return at::scaled_dot_product_attention(heads.narrow(1, 0, H), heads.narrow(1, H, G), heads.narrow(1, H + G, G),

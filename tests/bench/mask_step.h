@@ -38,14 +38,13 @@ class MaskStep {
     raw_LF.set_requires_grad(true);
     const StepMask trained = learned_->training_mask(moment_);
     const at::Tensor mask_LF = trained.mask_LF.detach().set_requires_grad(true);
-    const LossSums sums = train_micro_batch(model, batch, make_targets(batch, {}, {}), compaction_.masks(mask_LF),
-                                            gradient_scale(batch.num_live))
-                              .read();
+    const StepSums sums = train_micro_batch(model, batch, make_targets(batch, {}, {}), compaction_.masks(mask_LF),
+                                            gradient_scale(batch.num_live));
     const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_LF.grad(), {});
     raw_LF.set_requires_grad(false);
-    const bool finite = std::isfinite(sums.ce) && score_grad_LF.isfinite().all().item<bool>();
     StepVote vote;
-    vote.count_finite(finite);
+    vote.count_finite(sums.values());
+    vote.count_finite(score_grad_LF);
     COPPICE_CHECK(optimizer.step(*alone(), vote).applied, "step skipped");
     const MaskHealth health = mask_health({.soft_LF = trained.plain_LF,
                                            .raw_LF = raw_LF,

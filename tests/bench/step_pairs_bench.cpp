@@ -61,9 +61,9 @@ int main(int argc, char** argv) {
   const Batch fixed = training.loader.next(flags["batch"]);
 
   const auto step = [&](const Batch& batch, const Targets& targets, const DecoderMasks& masks) {
-    const LossSums sums = train_micro_batch(model, batch, targets, masks, gradient_scale(batch.num_live)).read();
+    const StepSums sums = train_micro_batch(model, batch, targets, masks, gradient_scale(batch.num_live));
     StepVote vote;
-    vote.count_finite(std::isfinite(sums.ce));
+    vote.count_finite(sums.values());
     COPPICE_CHECK(training.optimizer.step(*alone(), vote).applied, "step skipped");
   };
   const auto plain = [&] {

@@ -37,11 +37,11 @@ int main(int argc, char** argv) {
   const auto step = [&] {
     const Batch batch = training.loader.next(flags["batch"]);
     const Targets targets = make_targets(batch, {}, {});
-    const LossSums sums = train_micro_batch(model, batch, targets, {}, gradient_scale(batch.num_live)).read();
+    const StepSums sums = train_micro_batch(model, batch, targets, {}, gradient_scale(batch.num_live));
     StepVote vote;
-    vote.count_finite(std::isfinite(sums.ce));
+    vote.count_finite(sums.values());
     COPPICE_CHECK(training.optimizer.step(*alone(), vote).applied, "step skipped");
-    return sums.terms().loss;
+    return sums.read().terms().loss;
   };
   const Batch first = training.loader.next(flags["batch"]);
   const double expected = plain_loss(model, first),

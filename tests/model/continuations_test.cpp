@@ -16,10 +16,10 @@ using namespace coppice;
 
 namespace {
 
-Model random_model(int64_t max_position = 128) {
+Model random_model(int64_t max_position = 128, at::ScalarType compute = at::kFloat) {
   ModelConfig config = preset("test", "t");
   config.max_position_embeddings = max_position;
-  Model model = make_model(config);
+  Model model = make_model(config, {.compute = compute});
   initialise_parameters(config, *model.arena, 11);
   scale_master(*model.arena, 2.0);
   return model;
@@ -88,6 +88,14 @@ TEST_SUITE("unit") {
         CHECK(alone < -1.0);  // numbers that say something
       }
     }
+  }
+
+  TEST_CASE("continuations: of a model that computes in bfloat16, from float32 logits of its hidden states") {
+    const Model model = random_model(128, at::kBFloat16);
+    const std::vector<Asked> asked = {{ids(9, 1), ids(3, 2)}, {ids(20, 3), ids(5, 4)}};
+    const std::vector<ContinuationScore> sums = score(model, asked, 1);  // each alone, as below
+    for (size_t i = 0; i < asked.size(); ++i)
+      CHECK(std::abs(sums[i].log_likelihood - log_likelihood(model, asked[i], std::ssize(asked[i].context))) <= 0.2);
   }
 
   TEST_CASE("continuations: what several read alike is read once, and each gets what it would get alone") {

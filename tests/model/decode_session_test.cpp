@@ -23,14 +23,14 @@ constexpr Case kCases[] = {
     {.name = "Qwen3, as many heads of keys", .heads = 2, .kv_heads = 2, .head_dim = 18, .qk_norm = true},
 };
 
-Model random_model(const Case& one) {
+Model random_model(const Case& one, at::ScalarType compute = at::kFloat) {
   ModelConfig config = preset("test", "t");
   config.num_attention_heads = one.heads, config.num_key_value_heads = one.kv_heads, config.head_dim = one.head_dim;
   config.hidden_size = 33, config.intermediate_size = {96, 41};
   config.qk_norm = one.qk_norm, config.qkv_bias = one.qkv_bias, config.tie_word_embeddings = one.tied;
   config.max_position_embeddings = 256;
   if (one.scaled) config.rope_scaling = RopeScaling{.original_max_position_embeddings = 64};
-  Model model = make_model(config);
+  Model model = make_model(config, {.compute = compute});
   initialise_parameters(config, *model.arena, 7);
   at::manual_seed(3);
   for (const Parameter& row : parameter_table(config))
@@ -74,6 +74,24 @@ TEST_SUITE("parity") {
           worst = std::max(worst, difference(session.read(std::span(text).subspan(t, 1)), expected[t]));
         CHECK(worst <= 1e-5);
         CHECK(session.length() == 150);
+      }
+    }
+  }
+
+  TEST_CASE("decode_session: in bfloat16, too, within what it rounds") {
+    for (const Case& one : {kCases[1], kCases[2]}) {
+      CAPTURE(one.name);
+      const Model model = random_model(one, at::kBFloat16);
+      const std::vector<int64_t> text = random_tokens(model, 24);
+      const at::Tensor expected = logits_of(model, text);
+      for (const int64_t prompt : {1, 20}) {
+        CAPTURE(prompt);
+        DecodeSession session(model, 24);
+        double worst = difference(session.read(std::span(text).first(prompt)), expected[prompt - 1]);
+        for (int64_t t = prompt; t < 24; ++t)
+          worst = std::max(worst, difference(session.read(std::span(text).subspan(t, 1)), expected[t]));
+        CHECK(worst <= 5e-2);
+        CHECK(worst > 1e-6);  // it is rounded
       }
     }
   }

@@ -27,9 +27,9 @@ at::Tensor mask_of(int64_t live, int64_t modulus) {
 }
 
 struct Trained {
-  Model model = tiny::model({kChannels, kChannels});
+  Model model;
   Optimizer optimizer{OptimizerOptions{}, (model.arena->enable_gradient(), *model.arena), 1, 10};
-  Trained() {
+  explicit Trained(at::ScalarType compute = at::kFloat) : model(tiny::model({kChannels, kChannels}, 7, compute)) {
     fill_gradient(*model.arena, at::sin(at::arange(model.arena->layout().size, at::kFloat)) * 0.01);
     optimizer.step(*alone());
   }
@@ -62,6 +62,23 @@ TEST_SUITE("unit") {
     Compaction never(kLayers, kChannels, 0);
     for (int step = 0; step < 5; ++step) never.watch(mask_LF);
     CHECK_FALSE(never.compact(trained.model, trained.optimizer, raw_LF, hard_LF));
+  }
+
+  TEST_CASE(
+      "compaction: a model that computes in bfloat16 goes on in it, its working copy with the rows that are left") {
+    Trained trained(at::kBFloat16);
+    Compaction compaction(kLayers, kChannels, 1);
+    const at::Tensor mask_LF = mask_of(1, 2);
+    const at::Tensor up_FD = trained.model.arena->parameter("layers.1.mlp.up_proj.weight").detach().clone();
+    compaction.watch(mask_LF);
+    REQUIRE(compaction.compact(trained.model, trained.optimizer, mask_LF, mask_LF.gt(0).to(at::kFloat)));
+    CHECK(dtype_name(trained.model.arena->placement().compute) == "bfloat16");
+    const at::Tensor left_FD = trained.model.arena->parameter("layers.1.mlp.up_proj.weight").detach();
+    CHECK(dtype_name(left_FD.scalar_type()) == "bfloat16");
+    CHECK(at::equal(left_FD, up_FD.slice(0, 0, kChannels, 2)));
+    fill_gradient(*trained.model.arena, at::ones({trained.model.arena->layout().size}) * 0.01);
+    CHECK(trained.optimizer.step(*alone()).applied);
+    CHECK(trained.optimizer.t() == 2);
   }
 
   TEST_CASE("compaction: the same logits under the mask, slots with their rows, and back again") {

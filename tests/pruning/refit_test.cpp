@@ -203,6 +203,20 @@ TEST_SUITE("unit") {
     for (int64_t layer = 1; layer < 3; ++layer) CHECK(at::equal(down_proj(mixed, layer), down_proj(source, layer)));
   }
 
+  TEST_CASE("refit: of models that compute in bfloat16 it repairs what it repairs in float32, but for rounding") {
+    const auto residuals = [](at::ScalarType compute) {
+      const Model source = tiny::model({24, 24}, 7, compute);
+      Model cut = prune_model(source, plan_of({first(10), first(12)}));
+      return refit(source, {}, calibration(), 0.01, cut);
+    };
+    const std::vector<LayerRefit> exact = residuals(at::kFloat), rounded = residuals(at::kBFloat16);
+    for (size_t layer = 0; layer < 2; ++layer) {
+      CHECK(rounded[layer].after < rounded[layer].before);
+      CHECK(std::abs(rounded[layer].before - exact[layer].before) <= 0.02);
+      CHECK(std::abs(rounded[layer].after - exact[layer].after) <= 0.02);
+    }
+  }
+
   TEST_CASE("refit: samples without a live token change nothing; without any there is nothing to solve") {
     const Model source = tiny::model();
     at::Tensor live_BT = at::ones({6, 12}, at::kBool);

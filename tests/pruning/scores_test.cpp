@@ -48,6 +48,17 @@ TEST_SUITE("unit") {
     }
   }
 
+  TEST_CASE("score_table: a model that computes in bfloat16 has the scores of its master, but for rounding") {
+    const Model exact = tiny::model(), rounded = tiny::model({24, 24}, 7, at::kBFloat16);
+    const std::array<Batch, 1> batches = {batch_of(at::ones({2, 9}, at::kBool))};
+    for (const ScoreRow& row : score_table()) {
+      const at::Tensor want_LF = row.compute({.model = &exact, .batches = batches}),
+                       got_LF = row.compute({.model = &rounded, .batches = batches});
+      CHECK_MESSAGE(largest(got_LF - want_LF) <= 0.1 * largest(want_LF), std::string(row.name));
+      CHECK_MESSAGE(at::equal(got_LF, want_LF) == (row.passes == 0), std::string(row.name));
+    }
+  }
+
   TEST_CASE("layers of different widths are refused with both widths") {
     const Model model = tiny::model({24, 24, 20});
     CHECK_THROWS_WITH_AS(score("random", model), doctest::Contains("layer 0 has 24, layer 2 has 20"), UserError);

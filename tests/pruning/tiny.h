@@ -35,8 +35,8 @@ inline ModelConfig config(std::vector<int64_t> widths = {24, 24}) {
   return config;
 }
 
-inline Model model(std::vector<int64_t> widths = {24, 24}, uint64_t seed = 7) {
-  Model model = make_model(config(std::move(widths)));
+inline Model model(std::vector<int64_t> widths = {24, 24}, uint64_t seed = 7, at::ScalarType compute = at::kFloat) {
+  Model model = make_model(config(std::move(widths)), {.compute = compute});
   initialise_parameters(model.config, *model.arena, seed);
   return model;
 }

@@ -1,5 +1,7 @@
 // Killed, starved, fed rubbish: the promises about failure, each on the real program (numbers in brackets: rows of the
 // fault matrix they stand for).
+#include "src/tensors/cuda_devices.h"  // before any CHECK
+
 #include <doctest/doctest.h>
 
 #include "tests/recipes/program.h"
@@ -255,7 +257,8 @@ TEST_SUITE("faults") {
     refused({"--set", "model.student.hidden_size=64"}, 2, {"intermediate_size"});
     refused({"--set", "masks.mask_form=\"soft\""}, 2, {"mask_form", "plain"});
     refused({"--set", "device=\"tpu\""}, 2, {"tpu", "cpu"});
-    refused({"--set", "device=\"cuda:1\""}, 2, {"device", "this build has no CUDA kernels", "cpu"});
+    refused({"--set", "device=\"cuda:127\""}, 1,
+            {"stage 'dense': device = \"cuda:127\": ", coppice::why_not_here(at::Device(at::kCUDA, 127)), "\"cpu\""});
     refused({}, 2, {"missing.toml"}, "missing.toml");
     refused({"--out", "/proc/nowhere"}, 4, {"/proc/nowhere"});
     refused({"--set", "model.source.hidden_size=16384", "--set", "model.source.num_hidden_layers=64", "--set",

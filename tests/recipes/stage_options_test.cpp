@@ -22,6 +22,7 @@ namespace {
 
 constexpr const char* kHead = R"(
 name = "options"
+device = "cpu"
 threads = 1
 [data]
 heldout_share = 0.08
@@ -219,6 +220,11 @@ const std::vector<Row>& rows() {
         {"export", "dtype", "\"bf16\""},
         {"import", "path", nullptr, {}, nullptr, "tests/recipes/import_test.cpp"},
     };
+    for (const char* kind : {"train", "learn_masks", "prune", "label", "evaluate"}) {
+      rows.push_back({kind, "device", "\"cpu\""});
+      rows.push_back({kind, "compute", "\"fp32\""});
+      rows.push_back({kind, "attention", "\"fast\""});
+    }
     for (const char* kind : {"train", "learn_masks"}) {
       const Keys four = {{"tokens", "512"}, {"keep_finished", "true"}, {"checkpoint_steps", "1"}};
       const std::vector<Row> of_both = {
@@ -241,6 +247,7 @@ const std::vector<Row>& rows() {
           {kind, "keep_finished", "true"},
           {kind, "max_skipped_steps", nullptr, {}, nullptr, "tests/recipes/stops_test.cpp"},
           {kind, "z_loss", "0.1"},
+          {kind, "float_logits", "true"},
           {kind, "lr", "0.002"},
           {kind, "weight_decay", "0.1"},
           {kind, "beta_1", "0.5"},
@@ -269,7 +276,7 @@ Mark mark_of(const Row& row) {
   if (std::string(row.key) == "seed") return Mark::decides;  // of the stage, not of its kind
   for (const StageKind* kind : stage_kinds())
     if (std::string(row.kind) == kind->kind)
-      for (const OptionLine& line : kind->options())
+      for (const OptionLine& line : options_of(*kind))
         if (line.key == row.key) return line.mark;
   FAIL("no option " << row.key << " of " << row.kind);
   return Mark::decides;
@@ -366,7 +373,7 @@ TEST_SUITE("unit") {
     }
     size_t num_options = 0;
     for (const StageKind* kind : stage_kinds())
-      for (const OptionLine& line : kind->options()) {
+      for (const OptionLine& line : options_of(*kind)) {
         ++num_options;
         CHECK_MESSAGE(named.contains({kind->kind, line.key}), kind->kind << "." << line.key << " has no row");
       }

@@ -16,9 +16,9 @@ using namespace coppice;
 
 namespace {
 
-Model random_model() {
+Model random_model(at::ScalarType compute = at::kFloat) {
   const ModelConfig config = preset("test", "t");
-  Model model = make_model(config);
+  Model model = make_model(config, {.compute = compute});
   initialise_parameters(config, *model.arena, 3);
   model.arena->enable_gradient();
   return model;
@@ -62,8 +62,9 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 namespace {
 
 /// The example's targets for every loss, from a teacher that is another model.
-std::vector<Targets> all_targets(const Batch& batch, const at::Tensor& teacher_BT) {
-  Model teacher = make_model(preset("test", "t"));
+std::vector<Targets> all_targets(const Batch& batch, const at::Tensor& teacher_BT,
+                                 at::ScalarType compute = at::kFloat) {
+  Model teacher = make_model(preset("test", "t"), {.compute = compute});
   initialise_parameters(teacher.config, *teacher.arena, 9);
   const at::Tensor hidden_NE = decoder_hidden(
                        teacher, {.token_BT = batch.token_BT, .position_BT = batch.position_BT, .document_BT = {}}),
@@ -212,6 +213,21 @@ TEST_SUITE("unit") {
         }
         INFO(caught);
         CHECK(caught.find("loss self-test") != std::string::npos);
+      }
+    }
+  }
+
+  TEST_CASE("self_test_loss: in bfloat16 every loss passes within what it rounds, and what is wrong is still caught") {
+    const Model model = random_model(at::kBFloat16);
+    const auto [batch, teacher_BT] = predictable_example();
+    for (const Targets& targets : all_targets(batch, teacher_BT, at::kBFloat16)) {
+      if (targets.loss != "labels" && targets.loss != "kl") continue;  // every loss is tried whatever the stage's is
+      CAPTURE(targets.loss);
+      CHECK(complaint(model, batch, targets) == "");
+      for (const size_t bug : {0, 3}) {  // of those that the first trial finds: another row's teacher, other shares
+        CAPTURE(bugs()[bug].name);
+        CHECK_THROWS_WITH_AS(self_test_loss(model, batch, targets, bugs()[bug].loss),
+                             doctest::Contains("loss self-test"), InternalError);
       }
     }
   }

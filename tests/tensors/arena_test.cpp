@@ -51,6 +51,7 @@ TEST_SUITE("unit") {
     }
     const MasterReader master = arena.read_master();
     CHECK(master["k"].sizes() == at::IntArrayRef({4, 3}));
+    CHECK_FALSE(arena.unit_working(0).defined());
     for (const char* name : {"q", "k", "norm"}) {
       CHECK(dtype_name(arena.parameter(name).scalar_type()) == "float32");
       CHECK(arena.parameter(name).const_data_ptr() == master[name].const_data_ptr());
@@ -84,6 +85,9 @@ TEST_SUITE("unit") {
     arena.unit_master(0).fill_(2.0);
     arena.refresh_working(0);
     CHECK(arena.parameter("k").eq(2).all().item<bool>());
+    CHECK(arena.unit_working(0).sizes() == at::IntArrayRef({32}));
+    CHECK(arena.unit_working(0).const_data_ptr() == arena.parameter("q").const_data_ptr());
+    CHECK(dtype_name(arena.placement().compute) == "bfloat16");
     CHECK_THROWS_WITH_AS(ParameterArena(small_layout(), {.compute = at::kHalf}),
                          doctest::Contains("a model computes in float32 or bfloat16, got float16"), InternalError);
   }

@@ -98,6 +98,26 @@ TEST_SUITE("unit") {
     }
   }
 
+  TEST_CASE(
+      "calibrated_cross_entropy: logits are float32 whatever the element type, and rows are looked at on the host") {
+    on_each(host_placements(), [](const OpPlacement& on) {
+      const LossProblem p = rounded(make_problem(40, 8, 129), on);
+      const HeadRows narrow{.hidden_ND = p.hidden_ND.to(on.compute),
+                            .head_VD = p.head_VD.to(on.compute),
+                            .true_label_N = p.true_label_N,
+                            .argmax = true},
+          wide{.hidden_ND = p.hidden_ND, .head_VD = p.head_VD, .true_label_N = p.true_label_N, .argmax = true};
+      const CalibratedLoss ours = calibrated_cross_entropy(narrow, p.teacher_label_N, 13),
+                           wanted = calibrated_cross_entropy(wide, p.teacher_label_N, 13);
+      CHECK(ours.loss.ce == wanted.loss.ce);
+      CHECK(ours.parts[0].curve[3].ce == wanted.parts[0].curve[3].ce);
+      const LinearLossSums step = mixed_cross_entropy_step(narrow, p.teacher_label_N, 0.5, 0).read();
+      CHECK(step.ce == doctest::Approx(ours.loss.ce).epsilon(2e-6));
+      CHECK(step.correct == ours.loss.correct);
+      CHECK(step.agree == ours.loss.agree);
+    });
+  }
+
   TEST_CASE("calibrated_cross_entropy: the curve beside softmax in double") {
     // Powers of one exponential carry up to 16 roundings of it, and what multiplies them its size: bounds in units of
     // float32's rounding.

@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include "src/base/errors.h"
+#include "src/tensors/cuda_devices.h"
+#include "tests/child_process.h"
 
 using namespace coppice;
 
@@ -31,5 +33,35 @@ TEST_SUITE("unit") {
     if (!built_with_cuda())
       CHECK_THROWS_WITH_AS(check_available(at::Device(at::kCUDA, 3), "x_ND"),
                            "x_ND is on cuda:3, but this build has no CUDA kernels", DeviceError);
+  }
+
+  TEST_CASE("why_not_here: what this machine lacks, by the number of its devices") {
+    CHECK(why_not_here(at::kCPU) == "");
+    CHECK(why_not_here(at::kMPS) == why_unavailable(at::kMPS));
+    const int devices = num_cuda_devices();
+    CHECK(has_cuda_device() == (devices > 0));
+    if (!built_with_cuda()) CHECK(why_not_here(at::kCUDA) == "this build has no CUDA kernels");
+    CHECK(why_not_here(at::Device(at::kCUDA, 0)).empty() == (devices > 0));
+    const std::string last = "the last is cuda:" + std::to_string(devices - 1);
+    CHECK((why_not_here(at::Device(at::kCUDA, 127)).find(last) != std::string::npos) == (devices > 0));
+    CHECK_FALSE(why_not_here(at::Device(at::kCUDA, 127)).empty());
+  }
+
+  TEST_CASE("leave_cuda_to_children: who forks does not ask the driver, its children do") {
+    const auto asks = [] { (void)num_cuda_devices(); };
+    const int internal = static_cast<int>(ExitCode::internal);
+    CHECK(run_in_child([&] {
+            leave_cuda_to_children();
+            asks();
+          }) == internal);
+    CHECK(run_in_child([&] {
+            leave_cuda_to_children();
+            (void)why_not_here(at::Device(at::kCUDA, 0));
+          }) == internal);
+    CHECK(run_in_child([&] {
+            leave_cuda_to_children();
+            (void)why_not_here(at::kCPU);  // asks nobody
+            if (run_in_child(asks) != 0) throw std::runtime_error("a child must not ask");
+          }) == 0);
   }
 }

@@ -36,6 +36,39 @@ HeadRows rows_of(const LossProblem& p, const at::Tensor& head_grad_VD = {}) {
           .argmax = false};
 }
 
+/// Ids and shares are those of the CPU's loops on the same numbers but for draws at the boundary between two ids; the
+/// loss over them is the cross-entropy of the shares.
+void check_draws(const OpPlacement& on) {
+  const LossProblem p = rounded(make_problem(60, 6, 257), on), there = placed(p, on);
+  const at::Tensor number_NR = numbers(60, 5),
+                   id_NR = draw_ids(there.teacher_hidden_NE, there.teacher_head_VE, 1.5, number_NR);
+  const at::Tensor sum_NV = probabilities(p, 1.5).cumsum(1), at_NR = id_NR.cpu();
+  const at::Tensor upto = sum_NV.gather(1, at_NR),
+                   below = at::where(at_NR.gt(0), sum_NV.gather(1, (at_NR - 1).clamp_min(0)), at::zeros_like(upto));
+  CHECK(number_NR.lt(upto + 1e-5).all().item<bool>());
+  CHECK(number_NR.ge(below - 1e-5).all().item<bool>());
+
+  TopFacts facts;
+  const HeadAndDraws both = top_k_and_draws(there.teacher_hidden_NE, there.teacher_head_VE, 3, 1.5, number_NR, &facts);
+  CHECK(facts.not_finite == 0);
+  const auto [value, head_id] = probabilities(p, 1.5).topk(3, 1);
+  CHECK(at::equal(both.top.id_NK.cpu(), head_id));
+  CHECK(both.drawn_NR.cpu().unsqueeze(2).eq(head_id.unsqueeze(1)).any().item<bool>() == false);
+
+  const TopK shares = shares_of_draws(id_NR), joint = shares_of_head_and_draws(both);
+  CHECK(shares.id_NK.device() == on.device);
+  for (const TopK& drawn : {shares, joint}) {
+    const at::Tensor hidden_ND = p.hidden_ND.to(on.device, on.compute), head_VD = p.head_VD.to(on.device, on.compute),
+                     log_p = (p.hidden_ND.to(at::kDouble).mm(p.head_VD.to(at::kDouble).t()) / 1.5).log_softmax(1);
+    const at::Tensor id = drawn.id_NK.cpu(), live = p.true_label_N.ge(0).unsqueeze(1) & id.ge(0);
+    const double wanted =
+        -(drawn.logp_NK.cpu().to(at::kDouble).exp() * log_p.gather(1, id.clamp_min(0)) * live).sum().item<double>();
+    const ReadLoss loss = read(drawn_cross_entropy_step(
+        {.hidden_ND = hidden_ND, .head_VD = head_VD, .true_label_N = there.true_label_N}, drawn, 1.0, 1.5, 0.0));
+    CHECK(loss.kd == doctest::Approx(1.5 * 1.5 * wanted).epsilon(5e-6));
+  }
+}
+
 }  // namespace
 
 TEST_SUITE("unit") {
@@ -383,5 +416,17 @@ TEST_SUITE("parity") {
     CHECK(z.square().mean().item<double>() <= 2);
     CHECK(z.square().mean().item<double>() >= 0.3);  // the error is one, not a bound far above it
     CHECK(mean_ND.masked_select(live_ND.logical_not()).abs().max().item<double>() == 0);
+  }
+}
+
+TEST_SUITE("parity") {
+  TEST_CASE("draw_ids, top_k_and_draws and the loss over shares, by kernels as by loops") {
+    on_each(host_placements(), check_draws);
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("draw_ids, top_k_and_draws and the loss over shares: on a device") {
+    on_each(device_placements(), check_draws);
   }
 }

@@ -7,18 +7,29 @@ using namespace coppice;
 
 namespace {
 
-void check_output_and_gradient(const Placement& on) {
-  for (const int64_t width : {1, 31, 33, 257}) {
-    CAPTURE(width);
-    const at::Tensor token = at::tensor({4, 0, 4, 4, 2, 0, 4}, at::kLong), given = randn({5, width}, 1).to(on.compute),
-                     grad = randn({7, width}, 2).to(on.compute);
-    const at::Tensor table = given.to(on.device, false, /*copy=*/true).requires_grad_();
-    const at::Tensor out = coppice::embedding(token.to(on.device), table, {});
-    CHECK(at::equal(out.detach().cpu(), given.index_select(0, token)));
-    out.backward(grad.to(on.device));
-    const at::Tensor expected = at::zeros({5, width}, at::kDouble).index_add_(0, token, grad.to(at::kDouble));
-    CHECK(max_error(table.grad().cpu(), expected) < 1e-6);
-  }
+void check_output_and_gradient(const OpPlacement& on) {
+  const at::Tensor few = at::tensor({4, 0, 4, 4, 2, 0, 4}, at::kLong),
+                   many = at::arange(300, at::kLong).square() % 5;  // one of them more often than a piece holds
+  for (const int64_t width : {1, 31, 33, 256, 257})
+    for (const at::Tensor& token : {few, many}) {
+      CAPTURE(width);
+      CAPTURE(token.size(0));
+      const at::Tensor given = randn({5, width}, 1).to(on.compute),
+                       grad = randn({token.size(0), width}, 2).to(on.compute);
+      const at::Tensor table = given.to(on.device, false, /*copy=*/true).requires_grad_();
+      const at::Tensor out = coppice::embedding(token.to(on.device), table, {});
+      CHECK(at::equal(out.detach().cpu(), given.index_select(0, token)));
+      out.backward(grad.to(on.device));
+      const at::Tensor expected = at::zeros({5, width}, at::kDouble).index_add_(0, token, grad.to(at::kDouble));
+      check_close(table.grad().cpu(), expected, expected, 2e-6);
+      // Into the arena's view, with the order that backward makes and with one that is given.
+      const at::Tensor made = at::ones({5, width}, at::TensorOptions(on.device)), with = made.clone();
+      coppice::embedding(token.to(on.device), table, made).backward(grad.to(on.device));
+      coppice::embedding(token.to(on.device), table, with, 5, make_token_order(token).to(on.device))
+          .backward(grad.to(on.device));
+      check_close(made.cpu() - 1.0, expected, expected, 2e-6);
+      CHECK(at::equal(made, with));
+    }
 }
 
 }  // namespace
@@ -54,7 +65,16 @@ TEST_SUITE("unit") {
                          doctest::Contains("token 5 outside the table of 5 rows"), InternalError);
     CHECK(coppice::embedding(at::tensor({4, 1}, at::kLong), table, {}, 5)
               .equal(table.index_select(0, at::tensor({4, 1}))));
-    CHECK(coppice::embedding(at::empty({0}, at::kLong), table, {}).sizes() == at::IntArrayRef({0, 3}));
+    on_each(host_placements(), [&](const OpPlacement& on) {
+      const at::Tensor leaf = table.to(on.compute, false, /*copy=*/true).requires_grad_();
+      const at::Tensor none = coppice::embedding(at::empty({0}, at::kLong), leaf, {});
+      CHECK(none.sizes() == at::IntArrayRef({0, 3}));
+      none.backward(none.detach());
+      CHECK(leaf.grad().eq(0).all().item<bool>());
+    });
+    CHECK_THROWS_WITH_AS(
+        coppice::embedding(at::tensor({1, 2}, at::kLong), table, {}, 5, make_token_order(at::tensor({1}, at::kLong))),
+        doctest::Contains("order.row_N: got (1), expected (2)"), InternalError);
   }
 }
 

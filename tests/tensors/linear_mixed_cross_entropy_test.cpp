@@ -43,23 +43,99 @@ Reference reference_loss(const at::Tensor& logits_NV, const at::Tensor& true_lab
   return result;
 }
 
-void check_against_reference(const Placement& on) {
+void check_against_reference(const OpPlacement& on) {
+  const LossBounds bounds = bounds_on(on, {.loss = 1e-6, .gradient = 1e-6});
   for (const auto& [rows, width, vocab] :
        {std::tuple<int64_t, int64_t, int64_t>{5000, 12, 512}, {700, 16, 5003}, {3, 8, 1}, {65, 33, 257}}) {
     CAPTURE(rows);
     CAPTURE(vocab);
-    const LossProblem p = make_problem(rows, width, vocab), there = placed(p, on);
+    const LossProblem p = rounded(make_problem(rows_on(on, rows), width, vocab), on), there = placed(p, on);
     const LossGradients ours = differentiate_loss(p, on, [&](const at::Tensor& hidden, const at::Tensor& head) {
       return linear_mixed_cross_entropy(hidden, head, there.true_label_N, there.teacher_label_N, 0.9, 1e-4);
     });
     const at::Tensor hidden64 = p.hidden_ND.to(at::kDouble), head64 = p.head_VD.to(at::kDouble);
     const Reference reference =
-        reference_loss(hidden64.matmul(head64.t()), p.true_label_N, p.teacher_label_N, 0.9, 1e-4);
-    CHECK(ours.loss == doctest::Approx(reference.loss).epsilon(1e-6));
+        reference_loss(stored(hidden64.matmul(head64.t()), on), p.true_label_N, p.teacher_label_N, 0.9, 1e-4);
+    CHECK(ours.loss == doctest::Approx(reference.loss).epsilon(bounds.loss));
     if (vocab == 1) continue;  // gradients are zero but for z
-    CHECK(relative(ours.hidden_ND, reference.logits_grad_NV.matmul(head64)) <= 1e-6);
-    CHECK(relative(ours.head_VD, reference.logits_grad_NV.t().matmul(hidden64)) <= 1e-6);
+    CHECK(relative(ours.hidden_ND, reference.logits_grad_NV.matmul(head64)) <= bounds.gradient);
+    CHECK(relative(ours.head_VD, reference.logits_grad_NV.t().matmul(hidden64)) <= bounds.gradient);
   }
+}
+
+/// The step: sums and gradients do not depend on chunks, what is not trained has float32 logits, what is has those of
+/// the element type or, asked for, float32.
+void check_step(const OpPlacement& on) {
+  const LossProblem p = rounded(make_problem(40, 16, 50), on), there = placed(p, on);
+  const at::Tensor hidden_ND = p.hidden_ND.to(on.device, on.compute), head_VD = p.head_VD.to(on.device, on.compute);
+  struct Step {
+    ReadLoss loss;
+    at::Tensor head_grad_VD;
+  };
+  const auto step = [&](int64_t chunk_rows, bool float_logits, bool trains = true) {
+    Step result;
+    if (trains) result.head_grad_VD = at::full({50, 16}, 2.0f, at::TensorOptions(on.device));
+    result.loss = read(mixed_cross_entropy_step({.hidden_ND = hidden_ND,
+                                                 .head_VD = head_VD,
+                                                 .head_grad_VD = result.head_grad_VD,
+                                                 .true_label_N = there.true_label_N,
+                                                 .scale = 0.125,
+                                                 .argmax = true,
+                                                 .chunk_rows = chunk_rows,
+                                                 .float_logits = float_logits},
+                                                there.teacher_label_N, 0.9, 1e-3));
+    return result;
+  };
+  const at::Tensor logits64 = p.hidden_ND.to(at::kDouble).matmul(p.head_VD.to(at::kDouble).t());
+  const at::Tensor live = p.true_label_N.ne(kIgnoredLabel), best = logits64.argmax(1);
+  const auto check_against = [&](const Step& ours, const at::Tensor& logits_NV) {
+    const Reference reference = reference_loss(logits_NV, p.true_label_N, p.teacher_label_N, 0.9, 1e-3);
+    CHECK(ours.loss.num_live == 32);
+    CHECK((0.1 * ours.loss.ce + 0.9 * ours.loss.kd + ours.loss.z) / 32 ==
+          doctest::Approx(reference.loss).epsilon(bounds_on(on, {.loss = 1e-6, .gradient = 0}).loss));
+    if (!ours.head_grad_VD.defined()) return;
+    const LossBounds bounds = bounds_on(on, {.loss = 0, .gradient = 2e-6});
+    const at::Tensor logits_grad = reference.logits_grad_NV * (32 * 0.125);
+    CHECK((ours.loss.hidden_grad_ND.scalar_type() == on.compute));
+    CHECK(relative(ours.loss.hidden_grad_ND.cpu(), logits_grad.matmul(p.head_VD.to(at::kDouble))) <= bounds.gradient);
+    CHECK(relative(ours.head_grad_VD.cpu() - 2.0, logits_grad.t().matmul(p.hidden_ND.to(at::kDouble))) <=
+          bounds.gradient);
+  };
+  const Step whole = step(0, false), in_chunks = step(7, false), wide = step(0, true), forward = step(0, false, false);
+  check_against(whole, stored(logits64, on));
+  check_against(wide, logits64);
+  check_against(forward, logits64);
+  CHECK(forward.loss.correct == (best.eq(p.true_label_N) & live).sum().item<int64_t>());
+  CHECK(forward.loss.agree == (best.eq(p.teacher_label_N) & live).sum().item<int64_t>());
+  CHECK(in_chunks.loss.ce == whole.loss.ce);
+  CHECK(in_chunks.loss.kd == whole.loss.kd);
+  CHECK(relative(in_chunks.loss.hidden_grad_ND.cpu(), whole.loss.hidden_grad_ND.cpu()) <=
+        bounds_on(on, {.loss = 0, .gradient = 1e-6}).gradient);
+  CHECK(relative(in_chunks.head_grad_VD.cpu(), whole.head_grad_VD.cpu()) <= 1e-6);
+  CHECK(wide.loss.ce == forward.loss.ce);
+  CHECK(wide.loss.kd == forward.loss.kd);
+}
+
+/// What a teacher chooses is that of float32 logits.
+void check_choices(const OpPlacement& on) {
+  const LossProblem p = rounded(make_problem(60, 12, 515), on);
+  const at::Tensor hidden_ND = p.hidden_ND.to(on.device, on.compute), head_VD = p.head_VD.to(on.device, on.compute);
+  const at::Tensor logits64 = p.hidden_ND.to(at::kDouble).matmul(p.head_VD.to(at::kDouble).t());
+  TopFacts facts;
+  CHECK(at::equal(top_1(hidden_ND, head_VD, &facts).cpu(), logits64.argmax(1)));
+  CHECK(facts.not_finite == 0);
+  for (const double tau : {1.0, 2.0}) {
+    const TopK top = top_k(hidden_ND, head_VD, 5, tau);
+    const auto [value, id] = logits64.topk(5, 1);
+    CHECK(at::equal(top.id_NK.cpu(), id));
+    const at::Tensor log_p = (logits64 / tau).log_softmax(1);
+    CHECK(error(top.logp_NK.cpu(), log_p.gather(1, id)) <= 3e-6);
+    CHECK(error(top.tail_logp_N.cpu().exp(), log_p.exp().scatter(1, id, 0.0).sum(1)) <= 3e-6);
+  }
+  at::Tensor spoilt_VD = head_VD.clone();
+  spoilt_VD[3].fill_(std::numeric_limits<float>::quiet_NaN());
+  top_1(hidden_ND, spoilt_VD, &facts);
+  CHECK(facts.not_finite == 60);
 }
 
 }  // namespace
@@ -324,6 +400,12 @@ TEST_SUITE("parity") {
     on_each(host_placements(), check_against_reference);
   }
 
+  TEST_CASE("mixed_cross_entropy_step: chunks, logits of either element type, forward alone") {
+    on_each(host_placements(), check_step);
+  }
+
+  TEST_CASE("top_1 and top_k: choices of float32 logits") { on_each(host_placements(), check_choices); }
+
   TEST_CASE("mixed_cross_entropy: repeats bit for bit") {
     const LossProblem p = make_problem(900, 64, 3000);
     at::Tensor first = at::zeros_like(p.head_VD), second = at::zeros_like(p.head_VD);
@@ -392,6 +474,10 @@ TEST_SUITE("grad") {
 
 TEST_SUITE("gpu") {
   TEST_CASE("mixed_cross_entropy: many chunks equal the reference in double: on a device") {
-    on_each(device_placements(), check_against_reference);
+    on_each(device_placements(), [](const OpPlacement& on) {
+      check_against_reference(on);
+      check_step(on);
+      check_choices(on);
+    });
   }
 }

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <functional>
@@ -45,7 +46,8 @@ inline double error(const at::Tensor& got, const at::Tensor& wanted) {
 
 /// |a - b| / |b| in the 2-norm.
 inline double relative(const at::Tensor& got, const at::Tensor& wanted) {
-  return (got.to(at::kDouble) - wanted).norm().item<double>() / std::max(1e-30, wanted.norm().item<double>());
+  return (got.to(at::kDouble) - wanted.to(at::kDouble)).norm().item<double>() /
+         std::max(1e-30, wanted.norm().item<double>());
 }
 
 inline at::Tensor labels(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
@@ -70,6 +72,18 @@ inline LossProblem make_problem(int64_t rows, int64_t width, int64_t vocab) {
   return p;
 }
 
+/// The executor takes its time over a row: about a twentieth of many.
+inline int64_t rows_on(const OpPlacement& on, int64_t rows) {
+  return on.is_emulated() ? std::min(rows, 5 + rows / 20) : rows;
+}
+
+/// The problem in numbers that the element type of `on` has, as float32.
+inline LossProblem rounded(LossProblem p, const Placement& on) {
+  for (at::Tensor* tensor : {&p.hidden_ND, &p.head_VD, &p.teacher_hidden_NE, &p.teacher_head_VE})
+    *tensor = tensor->to(on.compute).to(at::kFloat);
+  return p;
+}
+
 /// The problem where a device computes: what a loss reads, beside the student that differentiate_loss() puts there.
 inline LossProblem placed(const LossProblem& p, const Placement& on) {
   return {.hidden_ND = p.hidden_ND,
@@ -78,6 +92,17 @@ inline LossProblem placed(const LossProblem& p, const Placement& on) {
           .teacher_label_N = p.teacher_label_N.to(on.device),
           .teacher_hidden_NE = p.teacher_hidden_NE.to(on.device, on.compute),
           .teacher_head_VE = p.teacher_head_VE.to(on.device, on.compute)};
+}
+
+/// How far a loss (relative to 1 + itself) and its gradients (relative, in the 2-norm) may be from those in double of
+/// the logits as they were stored: in bfloat16 two roundings, of the logits' gradient and of what comes of it.
+struct LossBounds {
+  double loss, gradient;
+};
+inline LossBounds bounds_on(const OpPlacement& on, const LossBounds& float32) {
+  if (on.compute == at::kBFloat16) return {.loss = 1e-5, .gradient = 0x1p-8};
+  if (on.is_emulated()) return {.loss = std::max(2e-6, float32.loss), .gradient = std::max(3e-6, float32.gradient)};
+  return float32;
 }
 
 /// Loss, d(hidden) and d(head), on the host, of `loss` on copies of the problem's student at `on`.
@@ -93,6 +118,7 @@ inline LossGradients differentiate_loss(const LossProblem& p, const Placement& o
   const at::Tensor hidden = copy(p.hidden_ND), head = copy(p.head_VD);
   const at::Tensor value = loss(hidden, head);
   value.backward();
+  CHECK((value.scalar_type() == (on.compute == at::kDouble ? at::kDouble : at::kFloat)));
   return {value.item<double>(), hidden.grad().cpu(), head.grad().cpu()};
 }
 inline LossGradients differentiate_loss(const LossProblem& p, at::ScalarType dtype, const StudentLoss& loss) {

@@ -41,13 +41,15 @@ at::Tensor composition(const Sizes& sizes, const at::Tensor& position_N, const s
       .view({num_tokens, -1});
 }
 
+at::Tensor packed(const AttentionInput& out) { return at::cat({out.q_NX, out.k_NX, out.v_NX}, 1); }
+
 at::Tensor ours(const Sizes& sizes, const at::Tensor& position_N, const std::vector<at::Tensor>& in) {
   const at::Tensor q_weight = in.size() > 1 ? in[1] : at::Tensor(), k_weight = in.size() > 1 ? in[2] : at::Tensor();
-  return qk_norm_rope(in[0], q_weight, {}, k_weight, {}, position_N.to(in[0].device()), sizes.num_heads,
-                      sizes.num_kv_heads, kEps, rope_frequencies(kTheta, sizes.head_size));
+  return packed(qk_norm_rope(in[0], q_weight, {}, k_weight, {}, position_N.to(in[0].device()), sizes.num_heads,
+                             sizes.num_kv_heads, kEps, rope_frequencies(kTheta, sizes.head_size)));
 }
 
-void check_output_and_gradients(const Placement& on) {
+void check_output_and_gradients(const OpPlacement& on) {
   for (const Sizes& sizes : {Sizes{4, 2, 32}, Sizes{3, 1, 64}, Sizes{2, 2, 128}, Sizes{2, 1, 2}, Sizes{3, 3, 18}})
     for (const int64_t num_tokens : {1, 70}) {
       CAPTURE(sizes.head_size);
@@ -71,18 +73,37 @@ TEST_SUITE("grad") {
   }
 
   TEST_CASE("qk_norm_rope: weight gradients are added to the arena's views") {
-    const Sizes sizes{4, 2, 32};
-    const at::Tensor position = at::arange(90, at::kLong), qkv = randn({90, sizes.packed()}, 1).requires_grad_(),
-                     out_grad = randn({90, sizes.packed()}, 2);
-    const at::Tensor q_weight = randn({32}, 3).requires_grad_(), k_weight = randn({32}, 4).requires_grad_();
-    const at::Tensor q_buffer = at::full({32}, 1.0f), k_buffer = at::full({32}, -1.0f),
-                     frequencies = rope_frequencies(kTheta, 32);
-    qk_norm_rope(qkv, q_weight, q_buffer, k_weight, k_buffer, position, 4, 2, kEps, frequencies).backward(out_grad);
-    CHECK_FALSE(q_weight.grad().defined());
-    CHECK_FALSE(k_weight.grad().defined());
-    qk_norm_rope(qkv, q_weight, {}, k_weight, {}, position, 4, 2, kEps, frequencies).backward(out_grad);
-    CHECK(max_error(q_buffer - 1.0, q_weight.grad()) < 1e-5);
-    CHECK(max_error(k_buffer + 1.0, k_weight.grad()) < 1e-5);
+    on_each(host_placements(), [](const OpPlacement& on) {
+      const Sizes sizes{4, 2, 32};
+      const at::Tensor position = at::arange(90, at::kLong),
+                       qkv = randn({90, sizes.packed()}, 1).to(on.compute).requires_grad_(),
+                       out_grad = randn({90, sizes.packed()}, 2).to(on.compute);
+      const at::Tensor q_weight = randn({32}, 3).requires_grad_(), k_weight = randn({32}, 4).requires_grad_();
+      const at::Tensor q_buffer = at::full({32}, 1.0f), k_buffer = at::full({32}, -1.0f),
+                       frequencies = rope_frequencies(kTheta, 32);
+      packed(qk_norm_rope(qkv, q_weight, q_buffer, k_weight, k_buffer, position, 4, 2, kEps, frequencies))
+          .backward(out_grad);
+      CHECK_FALSE(q_weight.grad().defined());
+      CHECK_FALSE(k_weight.grad().defined());
+      packed(qk_norm_rope(qkv, q_weight, {}, k_weight, {}, position, 4, 2, kEps, frequencies)).backward(out_grad);
+      CHECK(max_error(q_buffer - 1.0, q_weight.grad()) < 1e-5);
+      CHECK(max_error(k_buffer + 1.0, k_weight.grad()) < 1e-5);
+    });
+  }
+
+  TEST_CASE("qk_norm_rope: only one of the outputs used") {
+    on_each(host_placements(), [](const OpPlacement& on) {
+      const Sizes sizes{2, 1, 8};
+      const at::Tensor position = at::arange(5, at::kLong), given = randn({5, sizes.packed()}, 1).to(on.compute),
+                       grad = randn({5, 8}, 2).to(on.compute);
+      const auto values_alone = [&] {
+        const at::Tensor qkv = given.clone().requires_grad_();
+        qk_norm_rope(qkv, {}, {}, {}, {}, position, 2, 1, kEps, rope_frequencies(kTheta, 8)).v_NX.backward(grad);
+        return qkv.grad();
+      }();
+      CHECK(values_alone.narrow(1, 0, 24).eq(0).all().item<bool>());
+      CHECK(at::equal(values_alone.narrow(1, 24, 8), grad));
+    });
   }
 }
 
@@ -163,7 +184,7 @@ TEST_SUITE("unit") {
       "are refused") {
     const at::Tensor qkv = randn({5, 4 * 8}, 1);
     const auto run = [&](const at::Tensor& position) {
-      return qk_norm_rope(qkv, {}, {}, {}, {}, position, 2, 1, kEps, rope_frequencies(kTheta, 8));
+      return packed(qk_norm_rope(qkv, {}, {}, {}, {}, position, 2, 1, kEps, rope_frequencies(kTheta, 8)));
     };
     CHECK(at::equal(run(at::zeros({5}, at::kLong)), qkv));
     CHECK(at::equal(run(at::arange(5, at::kLong)).narrow(1, 24, 8), qkv.narrow(1, 24, 8)));
@@ -177,6 +198,23 @@ TEST_SUITE("unit") {
     CHECK_THROWS_AS(heads_of(8, rope_frequencies(kTheta, 6)), InternalError);
     CHECK_THROWS_AS(heads_of(8, rope_frequencies(kTheta, 8).to(at::kFloat)), InternalError);
     CHECK_THROWS_AS(rope_frequencies(kTheta, 7), InternalError);
+    CHECK_NOTHROW(heads_of(1024, rope_frequencies(kTheta, 1024)));
+    const EmulatedFloat32 emulated;
+    CHECK_THROWS_WITH_AS(heads_of(1024, rope_frequencies(kTheta, 1024)),
+                         doctest::Contains("head size: 1024, kernels go up to 512"), InternalError);
+  }
+
+  TEST_CASE("qk_norm_rope: kernels leave values where they are, the CPU's loop puts all three into one row") {
+    on_each(host_placements(), [](const OpPlacement& on) {
+      const at::Tensor qkv = randn({5, 4 * 8}, 1).to(on.compute);
+      const AttentionInput out =
+          qk_norm_rope(qkv, {}, {}, {}, {}, at::arange(5, at::kLong), 2, 1, kEps, rope_frequencies(kTheta, 8));
+      CHECK(at::equal(out.v_NX, qkv.narrow(1, 24, 8)));
+      CHECK(out.v_NX.is_alias_of(qkv) == on.is_emulated());
+      CHECK(out.v_NX.is_alias_of(out.q_NX) == !on.is_emulated());
+      CHECK(out.q_NX.sizes() == at::IntArrayRef({5, 16}));
+      CHECK(out.k_NX.sizes() == at::IntArrayRef({5, 8}));
+    });
   }
 
   TEST_CASE("rope_table: grows when asked for more and keeps its values") {
@@ -202,9 +240,9 @@ TEST_SUITE("golden") {
                      qkv = at::cat({q, q, q}).view({1, -1});  // one query, one key, one value head of 8
     for (const auto& row : golden.at("rotated_q")) {
       const at::Tensor position = at::full({1}, row.at("position").get<int64_t>(), at::kLong);
-      const at::Tensor out =
-          qk_norm_rope(qkv, {}, {}, {}, {}, position, 1, 1, kEps, rope_frequencies(row.at("base").get<double>(), 8))
-              .view({3, 8});
+      const at::Tensor out = packed(qk_norm_rope(qkv, {}, {}, {}, {}, position, 1, 1, kEps,
+                                                 rope_frequencies(row.at("base").get<double>(), 8)))
+                                 .view({3, 8});
       CHECK(max_error(out[0], vector(row.at("out"))) <= 2 * tolerance);  // entries up to 2
       CHECK(at::equal(out[0], out[1]));
     }
@@ -216,16 +254,17 @@ TEST_SUITE("golden") {
     }
     const at::Tensor scale = vector(golden.at("qk_scale")),
                      position = at::full({1}, golden.at("position").get<int64_t>(), at::kLong);
-    const at::Tensor normed = qk_norm_rope(qkv, scale, {}, scale, {}, position, 1, 1,
-                                           golden.at("qk_norm_eps").get<double>(), rope_frequencies(500000.0, 8))
-                                  .view({3, 8});
+    const at::Tensor normed =
+        packed(qk_norm_rope(qkv, scale, {}, scale, {}, position, 1, 1, golden.at("qk_norm_eps").get<double>(),
+                            rope_frequencies(500000.0, 8)))
+            .view({3, 8});
     CHECK(max_error(normed[0], vector(golden.at("norm_then_rope"))) <= 2 * tolerance);
     CHECK(max_error(normed[0], vector(golden.at("rope_then_norm"))) > 1e-3);
     for (const auto& row : golden.at("dots")) {
       const at::Tensor k = vector(golden.at("k")), pair = at::cat({q, k, k}).view({1, -1});
       const auto at_position = [&](int64_t position) {
-        return qk_norm_rope(pair, {}, {}, {}, {}, at::full({1}, position, at::kLong), 1, 1, kEps,
-                            rope_frequencies(row.at("base").get<double>(), 8))
+        return packed(qk_norm_rope(pair, {}, {}, {}, {}, at::full({1}, position, at::kLong), 1, 1, kEps,
+                                   rope_frequencies(row.at("base").get<double>(), 8)))
             .view({3, 8});
       };
       const double dot = at_position(1005)[0].dot(at_position(1002)[1]).item<double>();

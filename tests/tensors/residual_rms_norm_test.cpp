@@ -3,6 +3,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "src/base/errors.h"
 #include "src/tensors/ops.h"
 #include "tests/tensors/compare.h"
 
@@ -17,8 +18,8 @@ at::Tensor norm(const at::Tensor& x, const at::Tensor& weight) {
 }
 
 // Both outputs side by side, so that one output gradient reaches both.
-at::Tensor composition(const std::vector<at::Tensor>& in) {
-  const at::Tensor residual = in[0] + in[1];
+at::Tensor composition(const Placement& on, const std::vector<at::Tensor>& in) {
+  const at::Tensor residual = stored(in[0] + in[1], on);
   return at::cat({residual, norm(residual, in[2])}, 1);
 }
 at::Tensor ours(const std::vector<at::Tensor>& in) {
@@ -26,14 +27,16 @@ at::Tensor ours(const std::vector<at::Tensor>& in) {
   return at::cat({out.residual_ND, out.normed_ND}, 1);
 }
 
-void check_outputs_and_gradients(const Placement& on) {
+void check_outputs_and_gradients(const OpPlacement& on) {
   for (const int64_t hidden_size : {1, 31, 32, 33, 257, 768})
     for (const int64_t num_tokens : {1, 5, 131}) {
       CAPTURE(hidden_size);
       CAPTURE(num_tokens);
       const at::Tensor x = randn({num_tokens, hidden_size}, 1), delta = randn({num_tokens, hidden_size}, 2),
                        weight = 1 + 0.3 * randn({hidden_size}, 3);
-      check_against_composition(on, ours, composition, {x, delta, weight}, randn({num_tokens, 2 * hidden_size}, 4));
+      check_against_composition(
+          on, ours, [&](const std::vector<at::Tensor>& in) { return composition(on, in); }, {x, delta, weight},
+          randn({num_tokens, 2 * hidden_size}, 4));
       check_against_composition(
           on, [](const std::vector<at::Tensor>& in) { return residual_rms_norm(in[0], {}, in[1], {}, kEps).normed_ND; },
           [](const std::vector<at::Tensor>& in) { return norm(in[0], in[1]); }, {x, weight},
@@ -65,14 +68,16 @@ TEST_SUITE("grad") {
   }
 
   TEST_CASE("residual_rms_norm: the weight's gradient is added to the arena's view, and autograd gets none") {
-    const at::Tensor x = randn({200, 48}, 1).requires_grad_(), weight = randn({48}, 3).requires_grad_(),
-                     grad = randn({200, 48}, 4);
-    at::Tensor buffer = at::full({48}, 2.0f);
-    residual_rms_norm(x, {}, weight, buffer, kEps).normed_ND.backward(grad);
-    CHECK_FALSE(weight.grad().defined());
-    const at::Tensor weight2 = weight.detach().clone().requires_grad_();
-    residual_rms_norm(x, {}, weight2, {}, kEps).normed_ND.backward(grad);
-    CHECK(max_error(buffer, weight2.grad() + 2.0) < 1e-5);
+    on_each(host_placements(), [](const OpPlacement& on) {
+      const at::Tensor x = randn({200, 48}, 1).to(on.compute).requires_grad_(),
+                       weight = randn({48}, 3).requires_grad_(), grad = randn({200, 48}, 4).to(on.compute);
+      at::Tensor buffer = at::full({48}, 2.0f);
+      residual_rms_norm(x, {}, weight, buffer, kEps).normed_ND.backward(grad);
+      CHECK_FALSE(weight.grad().defined());
+      const at::Tensor weight2 = weight.detach().clone().requires_grad_();
+      residual_rms_norm(x, {}, weight2, {}, kEps).normed_ND.backward(grad);
+      CHECK(max_error(buffer, weight2.grad() + 2.0) < 1e-5);
+    });
   }
 }
 
@@ -150,9 +155,28 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("residual_rms_norm: no delta returns x itself; no rows") {
-    const at::Tensor x = randn({4, 8}, 1), weight = at::ones({8});
-    CHECK(residual_rms_norm(x, {}, weight, {}, kEps).residual_ND.is_same(x));
-    CHECK(residual_rms_norm(at::empty({0, 8}), at::empty({0, 8}), weight, {}, kEps).normed_ND.size(0) == 0);
+    on_each(host_placements(), [](const OpPlacement& on) {
+      const at::Tensor x = randn({4, 8}, 1).to(on.compute), weight = at::ones({8}).requires_grad_(),
+                       none = at::empty({0, 8}).to(on.compute);
+      CHECK(residual_rms_norm(x, {}, weight, {}, kEps).residual_ND.is_same(x));
+      const at::Tensor normed = residual_rms_norm(none, none, weight, {}, kEps).normed_ND;
+      CHECK(normed.size(0) == 0);
+      normed.backward(none);
+      CHECK(weight.grad().eq(0).all().item<bool>());
+    });
+  }
+
+  TEST_CASE("residual_rms_norm: element types that do not go together are refused by name") {
+    const at::Tensor x = randn({4, 8}, 1), weight = at::ones({8}), narrow = x.to(at::kBFloat16);
+    CHECK_THROWS_WITH_AS(residual_rms_norm(narrow, x, weight, {}, kEps),
+                         doctest::Contains("delta_ND: got float32, expected bfloat16"), InternalError);
+    CHECK_THROWS_WITH_AS(residual_rms_norm(narrow, narrow, weight.to(at::kBFloat16), {}, kEps),
+                         doctest::Contains("weight_D: got bfloat16, expected float32"), InternalError);
+    CHECK_THROWS_AS(residual_rms_norm(x.to(at::kDouble), {}, weight, {}, kEps), InternalError);
+    const at::Tensor wide = at::zeros({1, kResidualRmsNormMostColumns + 8});
+    CHECK_NOTHROW(residual_rms_norm(wide, {}, wide[0], {}, kEps));
+    CHECK_THROWS_WITH_AS(residual_rms_norm(wide.to(at::kBFloat16), {}, wide[0], {}, kEps),
+                         doctest::Contains("8200, kernels go up to 8192"), InternalError);
   }
 }
 

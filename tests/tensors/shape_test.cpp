@@ -4,6 +4,8 @@
 #include <malloc.h>
 #include <sys/resource.h>
 
+#include <cstdlib>
+
 #include "src/base/errors.h"
 #include "tests/tensors/compare.h"
 
@@ -52,6 +54,9 @@ TEST_SUITE("unit") {
     start_torch(before);
     CHECK(num_threads() == before);
     CHECK(at::globalContext().deterministicAlgorithms());
+    CHECK(
+        (at::globalContext().allowBF16ReductionCuBLAS() != at::CuBLASReductionOption::AllowReducedPrecisionWithSplitK));
+    CHECK((std::getenv("CUBLAS_WORKSPACE_CONFIG") != nullptr || !built_with_cuda()));
 #ifndef __SANITIZE_ADDRESS__  // whose allocator never hands out the same memory again soon
     const auto faults = [] {
       rusage usage{};

@@ -135,7 +135,12 @@ void check_against_reference(const std::vector<float>& scores, double k, double 
   CHECK(worst <= 2e-6 * largest_magnitude(to_double(grad)) / epsilon);
 }
 
-void check_op(const Placement& on) {
+void check_op(const OpPlacement& on) {
+  if (on.compute == at::kBFloat16) {  // a run in bfloat16 has its scores in float32
+    CHECK_THROWS_AS(soft_top_k(at::zeros({2, 3}, at::TensorOptions(on.device).dtype(on.compute)), 1, 0.1),
+                    InternalError);
+    return;
+  }
   const at::Tensor given = at::randn({2, 300}), weight = at::randn({2, 300});
   const at::Tensor scores = given.to(on.device, false, /*copy=*/true).requires_grad_();
   const at::Tensor mask = soft_top_k(scores, 100, 0.1);
@@ -152,6 +157,14 @@ void check_op(const Placement& on) {
     CHECK(std::abs(sum(as_doubles(scores.grad()))) <= 1e-5 * largest_magnitude(wanted));
   }
   CHECK(!soft_top_k(scores.detach(), 100, 0.1).requires_grad());
+  CHECK(at::equal(soft_top_k(scores.detach().t().contiguous().t(), 100, 0.1), mask));
+  at::Tensor spoilt = scores.detach().clone();
+  spoilt[1].narrow(0, 7, 2).fill_(std::numeric_limits<float>::quiet_NaN());
+  if (on.device.is_cpu())
+    CHECK_THROWS_WITH_AS(soft_top_k(spoilt, 100, 0.1), doctest::Contains("row 1: 2 of 300 scores are not finite"),
+                         DivergedError);
+  else
+    CHECK(soft_top_k(spoilt, 100, 0.1)[1].isnan().all().item<bool>());
 }
 
 }  // namespace

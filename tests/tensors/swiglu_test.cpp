@@ -18,7 +18,7 @@ at::Tensor ours(const std::vector<at::Tensor>& inputs) {
   return swiglu(inputs[0], inputs.size() > 1 ? inputs[1] : at::Tensor());
 }
 
-void check_output_and_gradients(const Placement& on) {
+void check_output_and_gradients(const OpPlacement& on) {
   for (const int64_t num_channels : {1, 31, 32, 33, 257, 1024})
     for (const int64_t num_tokens : {1, 3, 130}) {
       CAPTURE(num_channels);
@@ -122,15 +122,17 @@ TEST_SUITE("parity") {
 
 TEST_SUITE("unit") {
   TEST_CASE("swiglu: a mask of ones changes nothing, bit for bit") {
-    const at::Tensor gate_up = (2 * randn({50, 2 * 77}, 7)).requires_grad_(),
-                     masked_gate_up = gate_up.detach().clone().requires_grad_();
-    const at::Tensor mask = at::ones({77}).requires_grad_(), h_grad = randn({50, 77}, 8);
-    const at::Tensor plain = swiglu(gate_up, {}), masked = swiglu(masked_gate_up, mask);
-    plain.backward(h_grad);
-    masked.backward(h_grad);
-    CHECK(at::equal(plain, masked));
-    CHECK(at::equal(gate_up.grad(), masked_gate_up.grad()));
-    CHECK(mask.grad().defined());
+    on_each(host_placements(), [](const OpPlacement& on) {
+      const at::Tensor gate_up = (2 * randn({50, 2 * 77}, 7)).to(on.compute).requires_grad_(),
+                       masked_gate_up = gate_up.detach().clone().requires_grad_();
+      const at::Tensor mask = at::ones({77}).requires_grad_(), h_grad = randn({50, 77}, 8).to(on.compute);
+      const at::Tensor plain = swiglu(gate_up, {}), masked = swiglu(masked_gate_up, mask);
+      plain.backward(h_grad);
+      masked.backward(h_grad);
+      CHECK(at::equal(plain, masked));
+      CHECK(at::equal(gate_up.grad(), masked_gate_up.grad()));
+      CHECK((mask.grad().scalar_type() == at::kFloat));
+    });
   }
 
   TEST_CASE("swiglu: far gates neither overflow nor lose their limit") {
@@ -145,7 +147,13 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("swiglu: no row, and the mask's gradient is the same on every run") {
-    CHECK(swiglu(at::empty({0, 8}), {}).sizes() == at::IntArrayRef({0, 4}));
+    on_each(host_placements(), [](const OpPlacement& on) {
+      const at::Tensor none = at::empty({0, 8}).to(on.compute), mask = at::full({4}, 0.5f).requires_grad_();
+      const at::Tensor h = swiglu(none, mask);
+      CHECK(h.sizes() == at::IntArrayRef({0, 4}));
+      h.backward(h.detach());
+      CHECK(mask.grad().eq(0).all().item<bool>());
+    });
     const at::Tensor gate_up = randn({3000, 2 * 64}, 9), h_grad = randn({3000, 64}, 10);
     at::Tensor first;
     for (int run = 0; run < 5; ++run) {

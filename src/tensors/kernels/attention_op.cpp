@@ -1,12 +1,13 @@
-// Causal scaled-dot-product attention on the packed projection, by ATen's flash kernel for the CPU, forward and
-// backward. B sequences, T tokens, H query heads, G key/value heads, R = H / G, K head size, P = (H + 2G) K.
+// Causal scaled-dot-product attention: checks, choice, autograd, registration. B sequences, T tokens, H query heads, G
+// key/value heads, K head size, X = columns of some heads, P = (H + 2G) K.
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include <limits>
+#include <atomic>
 
+#include "src/tensors/attention.h"
+#include "src/tensors/kernels/attention.h"
 #include "src/tensors/kernels/op_checks.h"
-#include "src/tensors/ops.h"
 
 namespace coppice {
 
@@ -15,89 +16,93 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-struct Heads {
-  at::Tensor q_BHTK, k_BHTK, v_BHTK;
-};
+std::atomic<AttentionMode> attention_mode{AttentionMode::repeatable};
 
-/// q as a view of the packed rows; k and v repeated for each query head of their group.
-Heads unpack(const at::Tensor& qkv_NP, int64_t batch, int64_t num_heads, int64_t num_kv_heads) {
-  const int64_t head_size = qkv_NP.size(1) / (num_heads + 2 * num_kv_heads);
-  const at::Tensor heads_BTXK = qkv_NP.unflatten(0, {batch, -1}).unflatten(2, {-1, head_size});
-  const auto part = [&](int64_t first, int64_t count) { return heads_BTXK.narrow(2, first, count).transpose(1, 2); };
-  const auto repeated = [&](const at::Tensor& part_BGTK) {
-    return num_heads == num_kv_heads ? part_BGTK : part_BGTK.repeat_interleave(num_heads / num_kv_heads, 1);
-  };
-  return {part(0, num_heads), repeated(part(num_heads, num_kv_heads)),
-          repeated(part(num_heads + num_kv_heads, num_kv_heads))};
-}
-
-/// 0 where query and key belong to one document, -infinity elsewhere; [B, 1, T, T]. Undefined stays undefined.
-std::optional<at::Tensor> document_bias(const at::Tensor& document_BT) {
-  if (!document_BT.defined()) return std::nullopt;
-  const at::Tensor other = document_BT.unsqueeze(2) != document_BT.unsqueeze(1);
-  return at::zeros(other.sizes(), at::TensorOptions().dtype(at::kFloat))
-      .masked_fill_(other, -std::numeric_limits<float>::infinity())
-      .unsqueeze(1);
+/// Place in kAttentionBackends.
+size_t choose_backend(const Placement& on) {
+  if (on.device.is_cpu()) return 0;
+  if (on.compute == at::kFloat) return 1;
+  return attention_mode == AttentionMode::repeatable ? 2 : 3;
 }
 
 struct CausalAttentionFunction : torch::autograd::Function<CausalAttentionFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv_NP, int64_t batch, int64_t num_heads,
-                            int64_t num_kv_heads, const at::Tensor& document) {
-    const at::Tensor document_BT = given(document);
-    const Heads heads = unpack(qkv_NP, batch, num_heads, num_kv_heads);
-    const auto [out_BHTK, logsumexp] = at::_scaled_dot_product_flash_attention_for_cpu(
-        heads.q_BHTK, heads.k_BHTK, heads.v_BHTK, 0.0, /*is_causal=*/true, document_bias(document_BT));
-    ctx->save_for_backward({qkv_NP, document_BT, out_BHTK, logsumexp});
-    ctx->saved_data["batch"] = batch;
-    ctx->saved_data["num_heads"] = num_heads;
-    ctx->saved_data["num_kv_heads"] = num_kv_heads;
-    return out_BHTK.transpose(1, 2).reshape({qkv_NP.size(0), -1});
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q_NX, const at::Tensor& k_NX,
+                            const at::Tensor& v_NX, const AttentionShape& shape, const Documents& documents,
+                            size_t backend) {
+    const AttentionOutput output = kAttentionBackends.at(backend).forward({q_NX, k_NX, v_NX}, shape, documents);
+    const AttentionState& state = output.state;
+    ctx->save_for_backward({q_NX, k_NX, v_NX, output.out_NX, state.logsumexp, state.seed, state.offset,
+                            documents.document_BT, documents.bounds.bound_S});
+    ctx->saved_data["longest"] = documents.bounds.longest;
+    ctx->saved_data["batch"] = shape.batch;
+    ctx->saved_data["num_heads"] = shape.num_heads;
+    ctx->saved_data["num_kv_heads"] = shape.num_kv_heads;
+    ctx->saved_data["backend"] = static_cast<int64_t>(backend);
+    return output.out_NX;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
-    const at::Tensor &qkv_NP = saved[0], &document_BT = saved[1], &out_BHTK = saved[2], &logsumexp = saved[3];
-    const int64_t batch = ctx->saved_data["batch"].toInt(), num_heads = ctx->saved_data["num_heads"].toInt();
-    const int64_t num_kv_heads = ctx->saved_data["num_kv_heads"].toInt();
-    const Heads heads = unpack(qkv_NP, batch, num_heads, num_kv_heads);
-    const at::Tensor out_grad_BHTK =
-        rows_of(grads[0]).unflatten(0, {batch, -1}).unflatten(2, {num_heads, -1}).transpose(1, 2);
-    const auto [q_grad, k_grad, v_grad] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-        out_grad_BHTK, heads.q_BHTK, heads.k_BHTK, heads.v_BHTK, out_BHTK, logsumexp, 0.0, /*is_causal=*/true,
-        document_bias(document_BT));
-    at::Tensor qkv_grad_NP = at::empty_like(qkv_NP, at::MemoryFormat::Contiguous);
-    const at::Tensor packed_BTXK =
-        qkv_grad_NP.unflatten(0, {batch, -1}).unflatten(2, {num_heads + 2 * num_kv_heads, -1});
-    const auto summed = [&](const at::Tensor& grad_BHTK) {
-      return num_heads == num_kv_heads ? grad_BHTK : grad_BHTK.unflatten(1, {num_kv_heads, -1}).sum(2);
-    };
-    packed_BTXK.narrow(2, 0, num_heads).copy_(q_grad.transpose(1, 2));
-    packed_BTXK.narrow(2, num_heads, num_kv_heads).copy_(summed(k_grad).transpose(1, 2));
-    packed_BTXK.narrow(2, num_heads + num_kv_heads, num_kv_heads).copy_(summed(v_grad).transpose(1, 2));
-    return {qkv_grad_NP, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+    const auto number = [&](const char* name) { return ctx->saved_data[name].toInt(); };
+    const AttentionInput of_inputs =
+        kAttentionBackends.at(static_cast<size_t>(number("backend")))
+            .backward(
+                {saved[0], saved[1], saved[2]},
+                {.batch = number("batch"), .num_heads = number("num_heads"), .num_kv_heads = number("num_kv_heads")},
+                {.document_BT = saved[7], .bounds = {.bound_S = saved[8], .longest = number("longest")}},
+                {.out_NX = saved[3], .state = {.logsumexp = saved[4], .seed = saved[5], .offset = saved[6]}},
+                rows_of(grads[0]));
+    return {of_inputs.q_NX, of_inputs.k_NX, of_inputs.v_NX, at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
 }  // namespace
 
-at::Tensor causal_attention(const at::Tensor& qkv_NP, int64_t batch, int64_t num_heads, int64_t num_kv_heads,
-                            const at::Tensor& document_BT) {
+void set_attention_mode(AttentionMode mode) { attention_mode = mode; }
+
+std::string_view attention_backend(const Placement& on) { return kAttentionBackends.at(choose_backend(on)).name; }
+
+AttentionInput split_heads(const at::Tensor& qkv_NP, int64_t num_heads, int64_t num_kv_heads) {
   check_shape(qkv_NP, {-1, -1}, "qkv_NP");
-  placement_of(qkv_NP, "qkv_NP");
-  COPPICE_CHECK(batch > 0 && qkv_NP.size(0) % batch == 0,
-                fmt::format("qkv_NP: {} rows for {} sequences", qkv_NP.size(0), batch));
-  COPPICE_CHECK(
-      num_kv_heads > 0 && num_heads % num_kv_heads == 0 && qkv_NP.size(1) % (num_heads + 2 * num_kv_heads) == 0,
-      fmt::format("qkv_NP: {} columns for {} + 2 * {} heads", qkv_NP.size(1), num_heads, num_kv_heads));
-  if (document_BT.defined()) check_shape(document_BT, {batch, qkv_NP.size(0) / batch}, "document_BT");
-  return CausalAttentionFunction::apply(qkv_NP, batch, num_heads, num_kv_heads, or_absent(document_BT));
+  const int64_t num_packed = num_heads + 2 * num_kv_heads;
+  COPPICE_CHECK(num_heads > 0 && num_kv_heads > 0 && qkv_NP.size(1) % num_packed == 0,
+                fmt::format("qkv_NP: {} columns for {} + 2 * {} heads", qkv_NP.size(1), num_heads, num_kv_heads));
+  const int64_t head_size = qkv_NP.size(1) / num_packed, q_columns = num_heads * head_size,
+                kv_columns = num_kv_heads * head_size;
+  return {qkv_NP.narrow(1, 0, q_columns), qkv_NP.narrow(1, q_columns, kv_columns),
+          qkv_NP.narrow(1, q_columns + kv_columns, kv_columns)};
+}
+
+at::Tensor causal_attention(const AttentionInput& in, int64_t batch, int64_t num_heads, int64_t num_kv_heads,
+                            const at::Tensor& document_BT, const DocumentBounds& bounds) {
+  check_shape(in.q_NX, {-1, -1}, "q_NX");
+  const Placement on = placement_of(in.q_NX, "q_NX");
+  const int64_t num_tokens = in.q_NX.size(0), columns = in.q_NX.size(1);
+  COPPICE_CHECK(batch > 0 && num_tokens % batch == 0, fmt::format("q_NX: {} rows for {} sequences", num_tokens, batch));
+  COPPICE_CHECK(num_kv_heads > 0 && num_heads > 0 && num_heads % num_kv_heads == 0 && columns % num_heads == 0,
+                fmt::format("q_NX: {} columns for {} heads in {} groups", columns, num_heads, num_kv_heads));
+  for (const auto& [rows_NX, name] : {std::pair{&in.k_NX, "k_NX"}, {&in.v_NX, "v_NX"}}) {
+    check_shape(*rows_NX, {num_tokens, columns / num_heads * num_kv_heads}, name);
+    check_dense(*rows_NX, on.compute, on.device, name);
+  }
+  if (document_BT.defined()) check_shape(document_BT, {batch, num_tokens / batch}, "document_BT");
+  const size_t backend = choose_backend(on);
+  Documents documents;
+  if (document_BT.defined() && kAttentionBackends.at(backend).takes_bounds)
+    documents.bounds = bounds.defined() ? bounds : make_document_bounds(document_BT);
+  else
+    documents.document_BT = document_BT;
+  return CausalAttentionFunction::apply(
+      in.q_NX, in.k_NX, in.v_NX, AttentionShape{.batch = batch, .num_heads = num_heads, .num_kv_heads = num_kv_heads},
+      documents, backend);
 }
 
 TORCH_LIBRARY_FRAGMENT(coppice, m) {
   m.def("causal_attention(Tensor qkv, int batch, int num_heads, int num_kv_heads, Tensor? document=None) -> Tensor",
         [](const at::Tensor& qkv, int64_t batch, int64_t num_heads, int64_t num_kv_heads,
            const std::optional<at::Tensor>& document) {
-          return causal_attention(qkv, batch, num_heads, num_kv_heads, document.value_or(at::Tensor()));
+          return causal_attention(split_heads(qkv, num_heads, num_kv_heads), batch, num_heads, num_kv_heads,
+                                  document.value_or(at::Tensor()));
         });
 }
 

@@ -43,23 +43,28 @@ void CalibrationSums::add(const CalibrationSums& other) {
   }
 }
 
-CalibratedLoss calibrated_cross_entropy(const HeadRows& given_rows, const at::Tensor& teacher_label_N, int64_t split) {
+CalibratedLoss calibrated_cross_entropy(const HeadRows& given_rows, const at::Tensor& teacher_label, int64_t split) {
   const at::NoGradGuard no_grad;
-  const HeadRows rows = checked_rows(given_rows);
+  HeadRows rows = checked_rows(given_rows);
   COPPICE_CHECK(!rows.head_grad_VD.defined() && rows.shard.total == 0,
                 "calibration is of forward passes over the whole vocabulary");
-  if (teacher_label_N.defined())
-    check_labels(teacher_label_N, rows.hidden_ND.size(0), rows.num_vocab(), rows.labels_below, "teacher_label_N");
+  at::Tensor teacher_label_N = teacher_label;
+  if (teacher_label_N.defined()) {
+    check_labels(teacher_label_N, rows.hidden_ND.size(0), rows.num_vocab(), rows.labels_below, rows.hidden_ND.device(),
+                 "teacher_label_N");
+    teacher_label_N = teacher_label_N.cpu();
+  }
+  rows.true_label_N = rows.true_label_N.cpu();
   const int64_t* const true_label = rows.true_label_N.const_data_ptr<int64_t>();
   CalibratedLoss result;
   std::vector<CalibratedRow> calibrated;
-  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* loss) {
+  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, const RowResults& results) {
     const int64_t num_rows = logits_CV.size(0), num_vocab = logits_CV.size(1);
     mixed_cross_entropy_cpu(
         {.logits = logits_CV.mutable_data_ptr<float>(),
          .true_label = true_label + first,
          .teacher_label = teacher_label_N.defined() ? teacher_label_N.const_data_ptr<int64_t>() + first : nullptr,
-         .rows = loss,
+         .rows = results.rows,
          .num_rows = num_rows,
          .num_vocab = num_vocab,
          .argmax = true});
@@ -73,10 +78,10 @@ CalibratedLoss calibrated_cross_entropy(const HeadRows& given_rows, const at::Te
       if (true_label[first + n] == kIgnoredLabel) continue;
       const CalibratedRow& row = calibrated[static_cast<size_t>(n)];
       result.parts[first + n < split ? 0 : 1].add_row(row.curve, row.confidence,
-                                                      loss[n].top_1 == true_label[first + n]);
+                                                      results.rows[n].top_1 == true_label[first + n]);
     }
   };
-  result.loss = walk_chunks(rows, pass).read();
+  result.loss = walk_chunks_on_host(rows, pass).read();
   return result;
 }
 

@@ -1,6 +1,4 @@
-// Torch at the door of draws, and the loss over them: distillation from top-k probabilities (a row's different ids with
-// their shares, nothing left over), to whose divergence the entropy of the shares is added: -sum s log p instead of sum
-// s log(s / p), whose mean over the draws is not the divergence from what was drawn from.
+// Torch at the door of draws. Shares of draws are counted on the host, and go back to where the draws lie.
 #include "src/tensors/kernels/draws.h"
 
 #include <ATen/core/grad_mode.h>
@@ -10,8 +8,10 @@
 #include <limits>
 
 #include "src/tensors/draws.h"
+#include "src/tensors/kernels/launch.h"
 #include "src/tensors/kernels/linear_loss.h"
 #include "src/tensors/kernels/op_checks.h"
+#include "src/tensors/kernels/top_k.h"
 
 namespace coppice {
 
@@ -33,21 +33,23 @@ at::Tensor draw_ids(const at::Tensor& hidden, const at::Tensor& head, double tem
   check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
   check_numbers(uniform_NR, hidden_ND.size(0), temperature);
   const int64_t num_rows = hidden_ND.size(0), num_draws = uniform_NR.size(1);
+  const at::Tensor number_NR = uniform_NR.to(hidden_ND.device());
   at::Tensor id_NR = at::empty({num_rows, num_draws}, hidden_ND.options().dtype(at::kLong));
   LogitChunks chunks(hidden_ND, head_VD);
-  std::vector<TopFact> fact(static_cast<size_t>(num_rows));
+  RowFacts row_facts(hidden_ND, facts);
   for (int64_t first = 0; first < num_rows; first += chunks.rows()) {
-    at::Tensor logits_CV = chunks.at(first);
-    draw_ids_cpu({.logits = logits_CV.mutable_data_ptr<float>(),
-                  .num_rows = logits_CV.size(0),
-                  .num_vocab = head_VD.size(0),
-                  .num_draws = num_draws,
-                  .temperature = temperature,
-                  .uniform = uniform_NR.const_data_ptr<double>() + first * num_draws,
-                  .id = id_NR.mutable_data_ptr<int64_t>() + first * num_draws,
-                  .fact = facts == nullptr ? nullptr : fact.data() + first});
+    const at::Tensor logits_CV = chunks.at(first);
+    const DrawParams params{.logits = mutable_elements<float>(logits_CV),
+                            .num_rows = logits_CV.size(0),
+                            .num_vocab = head_VD.size(0),
+                            .num_draws = num_draws,
+                            .temperature = temperature,
+                            .uniform = elements<double>(number_NR) + first * num_draws,
+                            .id = mutable_elements<int64_t>(id_NR) + first * num_draws,
+                            .fact = row_facts.from(first)};
+    COPPICE_RUN(hidden_ND, draw_ids, params);
   }
-  count_facts(fact, facts);
+  row_facts.count();
   return id_NR;
 }
 
@@ -59,38 +61,40 @@ HeadAndDraws top_k_and_draws(const at::Tensor& hidden, const at::Tensor& head, i
   check_numbers(uniform_NR, hidden_ND.size(0), temperature);
   COPPICE_CHECK(k >= 1 && k <= head_VD.size(0), fmt::format("k: got {}, expected 1 to {}", k, head_VD.size(0)));
   const int64_t num_rows = hidden_ND.size(0), num_draws = uniform_NR.size(1);
-  const auto ids = hidden_ND.options().dtype(at::kLong);
+  const auto ids = hidden_ND.options().dtype(at::kLong), floats = hidden_ND.options().dtype(at::kFloat);
   HeadAndDraws both{.top = {.id_NK = at::empty({num_rows, k}, ids),
-                            .logp_NK = hidden_ND.new_empty({num_rows, k}),
-                            .tail_logp_N = hidden_ND.new_empty({num_rows})},
+                            .logp_NK = at::empty({num_rows, k}, floats),
+                            .tail_logp_N = at::empty({num_rows}, floats)},
                     .drawn_NR = at::empty({num_rows, num_draws}, ids)};
   const at::Tensor number_NR =
-      ((uniform_NR + at::arange(num_draws, at::kDouble)) / static_cast<double>(num_draws)).clamp_max(1 - 0x1p-53);
+      ((uniform_NR.to(hidden_ND.device()) + at::arange(num_draws, hidden_ND.options().dtype(at::kDouble))) /
+       static_cast<double>(num_draws))
+          .clamp_max(1 - 0x1p-53);
   LogitChunks chunks(hidden_ND, head_VD);
-  std::vector<TopFact> fact(static_cast<size_t>(num_rows));
+  RowFacts row_facts(hidden_ND, facts);
   for (int64_t first = 0; first < num_rows; first += chunks.rows()) {
-    at::Tensor logits_CV = chunks.at(first);
-    float* const logits = logits_CV.mutable_data_ptr<float>();
-    const int64_t rows = logits_CV.size(0), vocab = head_VD.size(0);
-    top_k_cpu({.logits = logits,
-               .num_rows = rows,
-               .num_vocab = vocab,
-               .k = k,
-               .temperature = temperature,
-               .id = both.top.id_NK.mutable_data_ptr<int64_t>() + first * k,
-               .logp = both.top.logp_NK.mutable_data_ptr<float>() + first * k,
-               .tail = both.top.tail_logp_N.mutable_data_ptr<float>() + first,
-               .fact = fact.data() + first});
-    draw_ids_cpu({.logits = logits,  // without the k ids, which have left it
-                  .num_rows = rows,
-                  .num_vocab = vocab,
-                  .num_draws = num_draws,
-                  .temperature = temperature,
-                  .uniform = number_NR.const_data_ptr<double>() + first * num_draws,
-                  .id = both.drawn_NR.mutable_data_ptr<int64_t>() + first * num_draws});
+    const at::Tensor logits_CV = chunks.at(first);
+    const TopKParams of_head{.logits = mutable_elements<float>(logits_CV),
+                             .num_rows = logits_CV.size(0),
+                             .num_vocab = head_VD.size(0),
+                             .k = k,
+                             .temperature = temperature,
+                             .id = mutable_elements<int64_t>(both.top.id_NK) + first * k,
+                             .logp = mutable_elements<float>(both.top.logp_NK) + first * k,
+                             .tail = mutable_elements<float>(both.top.tail_logp_N) + first,
+                             .fact = row_facts.from(first)};
+    COPPICE_RUN(hidden_ND, top_k, of_head);
+    const DrawParams of_rest{.logits = of_head.logits,  // without the k ids, which have left it
+                             .num_rows = of_head.num_rows,
+                             .num_vocab = of_head.num_vocab,
+                             .num_draws = num_draws,
+                             .temperature = temperature,
+                             .uniform = elements<double>(number_NR) + first * num_draws,
+                             .id = mutable_elements<int64_t>(both.drawn_NR) + first * num_draws};
+    COPPICE_RUN(hidden_ND, draw_ids, of_rest);
   }
   both.drawn_NR.masked_fill_(both.top.tail_logp_N.isneginf().unsqueeze(1), kIgnoredLabel);
-  count_facts(fact, facts);
+  row_facts.count();
   return both;
 }
 
@@ -108,9 +112,13 @@ std::vector<DrawnId> count_runs(std::span<const int64_t> ids) {
 
 using CountDraws = std::vector<DrawnId>(std::span<const int64_t> ids);  // of a row
 
+TopK to_device(const TopK& top, at::Device device) {
+  return {.id_NK = top.id_NK.to(device), .logp_NK = top.logp_NK.to(device), .tail_logp_N = top.tail_logp_N.to(device)};
+}
+
 TopK shares_by(CountDraws& count, const at::Tensor& given_NR) {
   check_shape(given_NR, {-1, -1}, "id_NR");
-  const at::Tensor id_NR = given_NR.contiguous();
+  const at::Tensor id_NR = given_NR.cpu().contiguous();
   const int64_t num_rows = id_NR.size(0), num_draws = id_NR.size(1);
   TopK shares{
       .id_NK = at::full_like(id_NR, kIgnoredLabel),
@@ -127,7 +135,7 @@ TopK shares_by(CountDraws& count, const at::Tensor& given_NR) {
       logp[i] = static_cast<float>(std::log(static_cast<double>(drawn[i].count) / static_cast<double>(num_draws)));
     }
   }
-  return shares;
+  return to_device(shares, given_NR.device());
 }
 
 }  // namespace
@@ -144,7 +152,7 @@ TopK shares_of_draws(const at::Tensor& id_NR) { return shares_by(count_draws, id
 TopK shares_of_ordered_draws(const at::Tensor& id_NR) { return shares_by(count_runs, id_NR); }
 
 TopK shares_of_head_and_draws(const HeadAndDraws& both) {
-  const TopK& top = both.top;
+  const TopK top = to_device(both.top, at::kCPU);
   const int64_t num_rows = top.id_NK.size(0), k = top.id_NK.size(1), num_draws = both.drawn_NR.size(1),
                 width = k + num_draws;
   check_shape(both.drawn_NR, {num_rows, -1}, "drawn_NR");
@@ -155,7 +163,7 @@ TopK shares_of_head_and_draws(const HeadAndDraws& both) {
               .tail_logp_N = at::full_like(top.tail_logp_N, -std::numeric_limits<float>::infinity())};
   shares.id_NK.narrow(1, 0, k).copy_(top.id_NK);
   shares.logp_NK.narrow(1, 0, k).copy_(top.logp_NK);
-  const at::Tensor drawn_NR = both.drawn_NR.contiguous(), tail_N = top.tail_logp_N.contiguous();
+  const at::Tensor drawn_NR = both.drawn_NR.cpu().contiguous(), tail_N = top.tail_logp_N.contiguous();
   const int64_t* drawn = drawn_NR.const_data_ptr<int64_t>();
   int64_t* id = shares.id_NK.mutable_data_ptr<int64_t>();
   float* logp = shares.logp_NK.mutable_data_ptr<float>();
@@ -171,32 +179,7 @@ TopK shares_of_head_and_draws(const HeadAndDraws& both) {
       logp[at++] = static_cast<float>(each + std::log(static_cast<double>(end - begin)));
     }
   }
-  return shares;
-}
-
-namespace {
-
-/// Sum over live rows with a teacher of -sum s log s.
-double entropy_of_shares(const TopK& shares, const at::Tensor& true_label_N) {
-  const int64_t k = shares.id_NK.size(1);
-  const int64_t *id = shares.id_NK.const_data_ptr<int64_t>(), *label = true_label_N.const_data_ptr<int64_t>();
-  const float* logp = shares.logp_NK.const_data_ptr<float>();
-  double entropy = 0;
-  for (int64_t row = 0; row < true_label_N.numel(); ++row, id += k, logp += k) {
-    if (label[row] == kIgnoredLabel || k == 0 || id[0] < 0) continue;
-    for (int64_t i = 0; i < k; ++i)
-      if (id[i] >= 0) entropy -= std::exp(double{logp[i]}) * logp[i];
-  }
-  return entropy;
-}
-
-}  // namespace
-
-LinearLoss drawn_cross_entropy_step(const HeadRows& rows, const TopK& shares, double teacher_weight, double temperature,
-                                    double z_loss) {
-  LinearLoss result = top_k_cross_entropy_step(rows, shares, teacher_weight, temperature, z_loss);
-  result.sum_S[kSumKd].add_(temperature * temperature * entropy_of_shares(shares, rows.true_label_N));
-  return result;
+  return to_device(shares, both.drawn_NR.device());
 }
 
 }  // namespace coppice

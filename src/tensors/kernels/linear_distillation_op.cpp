@@ -5,6 +5,9 @@
 #include <fmt/format.h>
 #include <torch/library.h>
 
+#include <type_traits>
+
+#include "src/tensors/kernels/launch.h"
 #include "src/tensors/kernels/linear_loss.h"
 #include "src/tensors/kernels/op_checks.h"
 
@@ -41,32 +44,40 @@ LinearLoss distillation_step(const HeadRows& given_rows, const at::Tensor& teach
   const HeadRows rows = checked_rows(given_rows);
   const at::Tensor teacher_hidden_NE = teacher_hidden.detach(), teacher_head_VE = teacher_head.detach();
   check_head(teacher_hidden_NE, teacher_head_VE, "teacher_hidden_NE", "teacher_head_VE");
+  check_dense(teacher_hidden_NE, rows.hidden_ND.scalar_type(), rows.hidden_ND.device(), "teacher_hidden_NE");
   const int64_t num_columns = rows.head_VD.size(0);
   check_shape(teacher_hidden_NE, {rows.hidden_ND.size(0), -1}, "teacher_hidden_NE");
   check_shape(teacher_head_VE, {num_columns, -1}, "teacher_head_VE");
   const DistillationSettings settings = settings_of(options);
-  LogitChunks teacher(
-      teacher_hidden_NE, teacher_head_VE, rows.chunk_rows,
-      rows.num_vocab());  // of the same size as the student's: chunks depend on rows and vocabulary alone
-  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* loss) {
-    at::Tensor teacher_logits_CV = teacher.at(first);
-    const DistillationParams<float> params{.logits = logits_CV.mutable_data_ptr<float>(),
-                                           .teacher_logits = teacher_logits_CV.mutable_data_ptr<float>(),
-                                           .true_label = rows.true_label_N.const_data_ptr<int64_t>() + first,
-                                           .rows = loss,
-                                           .num_rows = logits_CV.size(0),
-                                           .num_vocab = num_columns,
-                                           .first_id = rows.shard.first,
-                                           .settings = settings,
-                                           .scale = rows.scale,
-                                           .write_gradient = rows.head_grad_VD.defined(),
-                                           .argmax = rows.argmax};
-    if (rows.shard.total == 0) return distillation_cpu(params);
-    RowExchange<DistillationStatistics> statistics(params.num_rows);
-    RowExchange<JsdStatistics> jsd(params.num_rows);
-    distillation_statistics_cpu(params, statistics.own());
-    distillation_gradient_cpu(params, statistics.exchange(rows.shard), jsd.own());
-    if (settings.loss == DistillationLoss::jsd) distillation_jsd_cpu(params, jsd.exchange(rows.shard));
+  LogitChunks teacher(teacher_hidden_NE, teacher_head_VE, rows.chunk_rows, rows.num_vocab(),
+                      logits_type(rows));  // as the student's: chunks depend on rows and vocabulary alone
+  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, const RowResults& results) {
+    const at::Tensor teacher_logits_CV = teacher.at(first);
+    with_elements_of(logits_CV, [&]<class T>() {
+      const DistillationParams<T> params{.logits = mutable_elements<T>(logits_CV),
+                                         .teacher_logits = mutable_elements<T>(teacher_logits_CV),
+                                         .true_label = elements<int64_t>(rows.true_label_N) + first,
+                                         .rows = results.rows,
+                                         .terms = results.terms,
+                                         .num_rows = logits_CV.size(0),
+                                         .num_vocab = num_columns,
+                                         .first_id = rows.shard.first,
+                                         .settings = settings,
+                                         .scale = rows.scale,
+                                         .write_gradient = rows.head_grad_VD.defined(),
+                                         .argmax = rows.argmax};
+      if constexpr (std::is_same_v<T, float>) {
+        if (rows.shard.total > 0) {
+          RowExchange<DistillationStatistics> statistics(params.num_rows);
+          RowExchange<JsdStatistics> jsd(params.num_rows);
+          distillation_statistics_cpu(params, statistics.own());
+          distillation_gradient_cpu(params, statistics.exchange(rows.shard), jsd.own());
+          if (settings.loss == DistillationLoss::jsd) distillation_jsd_cpu(params, jsd.exchange(rows.shard));
+          return;
+        }
+      }
+      COPPICE_RUN(rows.hidden_ND, distillation, params);
+    });
   };
   return walk_chunks(rows, pass);
 }

@@ -10,28 +10,42 @@
 #include <vector>
 
 #include "src/tensors/kernels/loss_rows.h"
+#include "src/tensors/kernels/loss_terms.h"
 #include "src/tensors/ops.h"
 
 namespace coppice {
 
-/// float32 on the CPU, widths equal, not empty.
+/// float32 or bfloat16 both, on one device, widths equal, not empty.
 void check_head(const at::Tensor& hidden_ND, const at::Tensor& head_VD, std::string_view hidden_name,
                 std::string_view head_name);
-/// One contiguous int64 label a row, in [0, num_vocab) or kIgnoredLabel: looked at unless `labels_below` says so.
+/// One contiguous int64 label a row on `device`, in [0, num_vocab) or kIgnoredLabel: looked at unless `labels_below`
+/// says so.
 void check_labels(const at::Tensor& label_N, int64_t num_rows, int64_t num_vocab, int64_t labels_below,
-                  const char* name);
+                  at::Device device, const char* name);
 /// `rows` outside autograd, shapes, types and true labels checked.
 HeadRows checked_rows(const HeadRows& rows);
 
-/// Adds what rows of logits said of their choices to `facts`, where it is given.
-void count_facts(const std::vector<TopFact>& row, TopFacts* facts);
+/// What rows of logits say of their choices, for kernels to fill in; all null where nobody asks for it.
+class RowFacts {
+ public:
+  RowFacts(const at::Tensor& hidden_ND, TopFacts* facts);
+  TopFact* from(int64_t row);
+  /// Adds them up, which waits for the device.
+  void count() const;
 
-/// Logits of one chunk after the other, all in one buffer.
+ private:
+  at::Tensor fact_N_;
+  TopFacts* facts_;
+};
+
+/// Logits of one chunk after the other, all in one buffer. On the CPU every logit is a float32 sum of its own, whatever
+/// the operands' type.
 class LogitChunks {
  public:
   /// `rows` of a chunk; 0 = by the size of `num_vocab` logits, the whole vocabulary's, so that all its shards walk the
-  /// same chunks (0 = the head's).
-  LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t rows = 0, int64_t num_vocab = 0);
+  /// same chunks (0 = the head's). `type` of the logits: float32, or bfloat16 where the operands are.
+  LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t rows = 0, int64_t num_vocab = 0,
+              at::ScalarType type = at::kFloat);
   int64_t rows() const { return rows_; }  // of a chunk; the last one may have fewer
   int64_t num_rows() const { return hidden_ND_.size(0); }
   /// Logits of rows [first, first + rows()), valid until the next call.
@@ -42,11 +56,21 @@ class LogitChunks {
   int64_t rows_;
 };
 
-/// Walks the chunks of checked rows: `pass(first, logits_CV, rows)` fills one LossRow a token and, when head_grad_VD is
-/// defined, leaves d(logits) in place. Sums over live rows are taken in row order, so that they do not depend on
-/// threads or chunks.
-using RowPass = std::function<void(int64_t first, at::Tensor& logits_CV, LossRow* rows)>;
+/// Where a pass leaves what the rows of a chunk contribute: `rows` for the CPU's loops, `terms` for kernels; the other
+/// is null.
+struct RowResults {
+  LossRow* rows = nullptr;
+  LossTerms* terms = nullptr;
+};
+/// Walks the chunks of checked rows: `pass(first, logits_CV, results)` fills one result a token and, when head_grad_VD
+/// is defined, leaves d(logits) in place. Sums over live rows are taken in an order of their own, so that they do not
+/// depend on threads or chunks.
+using RowPass = std::function<void(int64_t first, at::Tensor& logits_CV, const RowResults& results)>;
 LinearLoss walk_chunks(const HeadRows& rows, const RowPass& pass);
+/// The same by the CPU's loops on float32 logits, wherever those are made: labels lie on the CPU, no gradient.
+LinearLoss walk_chunks_on_host(const HeadRows& rows, const RowPass& pass);
+/// Element type of a chunk's logits: float32 where nothing is trained, so that what is measured is not rounded.
+at::ScalarType logits_type(const HeadRows& rows);
 
 /// float64 [num_rows, numbers], and what all parts of the vocabulary have of them.
 at::Tensor empty_statistics(int64_t num_rows, int64_t numbers);

@@ -6,23 +6,27 @@
 #include <algorithm>
 #include <vector>
 
+#include "src/tensors/kernels/launch.h"
 #include "src/tensors/kernels/logits.h"
 #include "src/tensors/kernels/op_checks.h"
+#include "src/tensors/kernels/products.h"
 
 namespace coppice {
 
 namespace {
 
 // A chunk of logits that stays in the last-level cache is the cheapest; but every chunk also reads the head twice and
-// its gradient once, so a large vocabulary needs enough rows to pay for that. Never more than kMaxChunkBytes.
+// its gradient once, so a large vocabulary needs enough rows to pay for that. Never more than kMaxChunkBytes. On a
+// device products want many rows, and memory is there.
 constexpr int64_t kCacheChunkBytes = int64_t{4} << 20;
 constexpr int64_t kMaxChunkBytes = int64_t{64} << 20;
 constexpr int64_t kMinChunkRows = 320;
+constexpr int64_t kDeviceChunkBytes = int64_t{256} << 20;
 
-int64_t chunk_rows(int64_t num_rows, int64_t num_vocab) {
-  const int64_t row_bytes = num_vocab * static_cast<int64_t>(sizeof(float));
-  const int64_t rows =
-      std::min(std::max(kCacheChunkBytes / row_bytes, kMinChunkRows), std::max(int64_t{1}, kMaxChunkBytes / row_bytes));
+int64_t chunk_rows(int64_t num_rows, int64_t row_bytes, bool on_cpu) {
+  const int64_t rows = on_cpu ? std::min(std::max(kCacheChunkBytes / row_bytes, kMinChunkRows),
+                                         std::max(int64_t{1}, kMaxChunkBytes / row_bytes))
+                              : std::max(int64_t{1}, kDeviceChunkBytes / row_bytes);
   const int64_t chunks = std::max(int64_t{1}, (num_rows + rows - 1) / rows);
   return std::max(int64_t{1},
                   (num_rows + chunks - 1) / chunks);  // all nearly equal: a short last one would be the dearest
@@ -31,12 +35,13 @@ int64_t chunk_rows(int64_t num_rows, int64_t num_vocab) {
 }  // namespace
 
 void check_labels(const at::Tensor& label_N, int64_t num_rows, int64_t num_vocab, int64_t labels_below,
-                  const char* name) {
+                  at::Device device, const char* name) {
   check_shape(label_N, {num_rows}, name);
-  COPPICE_CHECK(label_N.scalar_type() == at::kLong && label_N.is_contiguous(),
-                fmt::format("{}: expected contiguous int64", name));
+  check_dense(label_N, at::kLong, device, name);
+  COPPICE_CHECK(label_N.is_contiguous(), fmt::format("{}: expected contiguous int64", name));
   if (ids_known(labels_below, num_vocab)) return;
-  const int64_t* label = label_N.const_data_ptr<int64_t>();
+  const at::Tensor host_N = label_N.cpu();
+  const int64_t* label = host_N.const_data_ptr<int64_t>();
   for (int64_t n = 0; n < num_rows; ++n) {
     COPPICE_CHECK(
         label[n] == kIgnoredLabel || (label[n] >= 0 && label[n] < num_vocab),
@@ -59,12 +64,16 @@ HeadRows checked_rows(const HeadRows& rows) {
   checked.hidden_ND = rows.hidden_ND.detach();
   checked.head_VD = rows.head_VD.detach();
   check_head(checked.hidden_ND, checked.head_VD, "hidden_ND", "head_VD");
-  if (rows.shard.total > 0)
+  if (rows.shard.total > 0) {
     COPPICE_CHECK(
         rows.shard.first >= 0 && rows.shard.first + rows.head_VD.size(0) <= rows.shard.total && rows.shard.exchange,
         fmt::format("shard: ids {} to {} of {}", rows.shard.first, rows.shard.first + rows.head_VD.size(0) - 1,
                     rows.shard.total));
-  check_labels(rows.true_label_N, rows.hidden_ND.size(0), rows.num_vocab(), rows.labels_below, "true_label_N");
+    COPPICE_CHECK(execution_of(checked.hidden_ND) == Execution::cpu,
+                  "shard: parts of a vocabulary meet in float32 on the CPU alone");
+  }
+  check_labels(rows.true_label_N, rows.hidden_ND.size(0), rows.num_vocab(), rows.labels_below, rows.hidden_ND.device(),
+               "true_label_N");
   if (rows.head_grad_VD.defined()) {
     check_shape(rows.head_grad_VD, {rows.head_VD.size(0), rows.head_VD.size(1)}, "head_grad_VD");
     check_dense(rows.head_grad_VD, at::kFloat, rows.head_VD.device(), "head_grad_VD");
@@ -72,28 +81,48 @@ HeadRows checked_rows(const HeadRows& rows) {
   return checked;
 }
 
-void count_facts(const std::vector<TopFact>& row, TopFacts* facts) {
-  if (facts == nullptr) return;
-  facts->near_ties += std::ranges::count(row, TopFact::near_tie);
-  facts->not_finite += std::ranges::count(row, TopFact::not_finite);
+RowFacts::RowFacts(const at::Tensor& hidden_ND, TopFacts* facts) : facts_(facts) {
+  if (facts != nullptr) fact_N_ = at::empty({hidden_ND.size(0)}, hidden_ND.options().dtype(at::kByte));
 }
 
-LogitChunks::LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t rows, int64_t num_vocab)
-    : hidden_ND_(hidden_ND.contiguous()),
-      head_VD_(head_VD.contiguous()),
-      rows_(rows > 0 ? rows : chunk_rows(hidden_ND.size(0), std::max(num_vocab, head_VD.size(0)))) {
-  buffer_CV_ = hidden_ND.new_empty({rows_, head_VD.size(0)});
+TopFact* RowFacts::from(int64_t row) {
+  static_assert(sizeof(TopFact) == sizeof(uint8_t));
+  return facts_ == nullptr ? nullptr : reinterpret_cast<TopFact*>(mutable_elements<uint8_t>(fact_N_)) + row;
+}
+
+void RowFacts::count() const {
+  if (facts_ == nullptr) return;
+  const at::Tensor host_N = fact_N_.cpu();
+  const c10::ArrayRef<uint8_t> facts(elements<uint8_t>(host_N), static_cast<size_t>(host_N.numel()));
+  facts_->near_ties += std::ranges::count(facts, static_cast<uint8_t>(TopFact::near_tie));
+  facts_->not_finite += std::ranges::count(facts, static_cast<uint8_t>(TopFact::not_finite));
+}
+
+LogitChunks::LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t rows, int64_t num_vocab,
+                         at::ScalarType type)
+    : hidden_ND_(hidden_ND.is_cpu() ? widened(hidden_ND).contiguous() : hidden_ND.contiguous()),
+      head_VD_(head_VD.is_cpu() ? widened(head_VD).contiguous() : head_VD.contiguous()) {
+  const int64_t row_bytes = std::max(num_vocab, head_VD.size(0)) * static_cast<int64_t>(c10::elementSize(type));
+  rows_ = rows > 0 ? rows : chunk_rows(hidden_ND.size(0), row_bytes, hidden_ND.is_cpu());
+  buffer_CV_ = at::empty({rows_, head_VD.size(0)}, hidden_ND.options().dtype(type));
 }
 
 at::Tensor LogitChunks::at(int64_t first) {
   at::Tensor logits_CV = buffer_CV_.narrow(0, 0, std::min(rows_, num_rows() - first));
   const at::Tensor hidden_CD = hidden_ND_.narrow(0, first, logits_CV.size(0));
-  logits_cpu({.hidden = hidden_CD.const_data_ptr<float>(),
-              .head = head_VD_.const_data_ptr<float>(),
-              .logits = logits_CV.mutable_data_ptr<float>(),
+  if (!hidden_CD.is_cpu()) {
+    product_out(logits_CV, hidden_CD, head_VD_.t());
+    return logits_CV;
+  }
+  const bool narrow = logits_CV.scalar_type() != at::kFloat;
+  const at::Tensor sum_CV = narrow ? at::empty(logits_CV.sizes(), logits_CV.options().dtype(at::kFloat)) : logits_CV;
+  logits_cpu({.hidden = elements<float>(hidden_CD),
+              .head = elements<float>(head_VD_),
+              .logits = mutable_elements<float>(sum_CV),
               .num_rows = logits_CV.size(0),
               .num_vocab = head_VD_.size(0),
               .width = head_VD_.size(1)});
+  if (narrow) logits_CV.copy_(sum_CV);
   return logits_CV;
 }
 
@@ -138,23 +167,49 @@ LinearLossSums LinearLoss::read() const {
           .agree = static_cast<int64_t>(sum[kSumAgree])};
 }
 
-LinearLoss walk_chunks(const HeadRows& rows, const RowPass& pass) {
+at::ScalarType logits_type(const HeadRows& rows) {
+  return rows.head_grad_VD.defined() && !rows.float_logits ? rows.hidden_ND.scalar_type() : at::kFloat;
+}
+
+LinearLoss walk_chunks_on_host(const HeadRows& rows, const RowPass& pass) {
   const int64_t num_rows = rows.hidden_ND.size(0);
-  const bool wants_gradient = rows.head_grad_VD.defined();
-  LinearLoss result;
-  if (wants_gradient) result.hidden_grad_ND = at::empty_like(rows.hidden_ND, at::MemoryFormat::Contiguous);
   std::vector<LossRow> loss(static_cast<size_t>(num_rows));
   LogitChunks chunks(rows.hidden_ND, rows.head_VD, rows.chunk_rows, rows.num_vocab());
   for (int64_t first = 0; first < num_rows; first += chunks.rows()) {
-    at::Tensor logits_CV = chunks.at(first);
-    pass(first, logits_CV, loss.data() + first);
-    if (!wants_gradient) continue;
-    at::Tensor hidden_grad = result.hidden_grad_ND.narrow(0, first, logits_CV.size(0));
-    at::mm_out(hidden_grad, logits_CV, rows.head_VD);
-    at::Tensor head_grad = rows.head_grad_VD;
-    head_grad.addmm_(logits_CV.t(), rows.hidden_ND.narrow(0, first, logits_CV.size(0)));
+    at::Tensor logits_CV = chunks.at(first).cpu();
+    pass(first, logits_CV, {.rows = loss.data() + first});
   }
-  result.sum_S = sum_rows(loss, rows.true_label_N);
+  return {.sum_S = sum_rows(loss, rows.true_label_N)};
+}
+
+LinearLoss walk_chunks(const HeadRows& rows, const RowPass& pass) {
+  const int64_t num_rows = rows.hidden_ND.size(0);
+  const bool wants_gradient = rows.head_grad_VD.defined(), by_loops = execution_of(rows.hidden_ND) == Execution::cpu;
+  LinearLoss result;
+  if (wants_gradient) result.hidden_grad_ND = at::empty_like(rows.hidden_ND, at::MemoryFormat::Contiguous);
+  std::vector<LossRow> loss(static_cast<size_t>(by_loops ? num_rows : 0));
+  static_assert(sizeof(LossTerms) == 4 * sizeof(float));
+  const at::Tensor terms_N4 = partial_sums(rows.hidden_ND, {num_rows, 4});
+  LossTerms* const terms = reinterpret_cast<LossTerms*>(mutable_elements<float>(terms_N4));
+  LogitChunks chunks(rows.hidden_ND, rows.head_VD, rows.chunk_rows, rows.num_vocab(), logits_type(rows));
+  for (int64_t first = 0; first < num_rows; first += chunks.rows()) {
+    at::Tensor logits_CV = chunks.at(first);
+    pass(first, logits_CV,
+         {.rows = by_loops ? loss.data() + first : nullptr, .terms = by_loops ? nullptr : terms + first});
+    if (!wants_gradient) continue;
+    const at::Tensor logits_grad_CV = logits_CV.to(rows.hidden_ND.scalar_type());
+    at::Tensor hidden_grad = result.hidden_grad_ND.narrow(0, first, logits_CV.size(0));
+    product_out(hidden_grad, logits_grad_CV, rows.head_VD);
+    add_product(rows.head_grad_VD, logits_grad_CV.t(), rows.hidden_ND.narrow(0, first, logits_CV.size(0)));
+  }
+  if (by_loops) {
+    result.sum_S = sum_rows(loss, rows.true_label_N);
+    return result;
+  }
+  static_assert(kNumLossTermSums == kNumLossSums);
+  result.sum_S = at::zeros({kNumLossSums}, rows.hidden_ND.options().dtype(at::kDouble));
+  const AddLossTermsParams params{.terms = terms, .sum = mutable_elements<double>(result.sum_S), .num_rows = num_rows};
+  COPPICE_LAUNCH(rows.hidden_ND, add_loss_terms, params);
   return result;
 }
 
@@ -173,14 +228,14 @@ Mean mean_of(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const at::T
   if (teacher_weight != 0.0)
     sum += teacher_weight *
            (sums.kd - sums.ce);  // in this form exactly the cross-entropy when both labels agree everywhere
-  return {hidden_ND.new_full({}, sum * scale), result.hidden_grad_ND};
+  return {at::full({}, sum * scale, hidden_ND.options().dtype(at::kFloat)), result.hidden_grad_ND};
 }
 
 struct MeanLinearLoss : torch::autograd::Function<MeanLinearLoss> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& hidden_ND,
                             const at::Tensor& head_VD, const at::Tensor& true_label_N, double teacher_weight,
                             const LossStep& step) {
-    const at::Tensor head_grad_VD = at::zeros_like(head_VD, at::MemoryFormat::Contiguous);
+    const at::Tensor head_grad_VD = at::zeros(head_VD.sizes(), head_VD.options().dtype(at::kFloat));
     const Mean mean = mean_of(hidden_ND, head_VD, head_grad_VD, true_label_N, teacher_weight, step);
     context->save_for_backward({mean.hidden_grad_ND, head_grad_VD});
     return mean.loss;

@@ -5,10 +5,12 @@
 #include <fmt/format.h>
 #include <torch/library.h>
 
-#include <vector>
+#include <type_traits>
 
+#include "src/tensors/kernels/launch.h"
 #include "src/tensors/kernels/linear_loss.h"
 #include "src/tensors/kernels/op_checks.h"
+#include "src/tensors/kernels/top_k.h"
 
 namespace coppice {
 
@@ -19,25 +21,34 @@ LinearLoss mixed_cross_entropy_step(const HeadRows& given_rows, const at::Tensor
   COPPICE_CHECK(teacher_weight >= 0.0 && teacher_weight <= 1.0,
                 fmt::format("teacher_weight: got {}, expected 0 to 1", teacher_weight));
   if (teacher_label_N.defined())
-    check_labels(teacher_label_N, rows.hidden_ND.size(0), rows.num_vocab(), rows.labels_below, "teacher_label_N");
-  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, LossRow* loss) {
-    const MixedCrossEntropyParams<float> params{
-        .logits = logits_CV.mutable_data_ptr<float>(),
-        .true_label = rows.true_label_N.const_data_ptr<int64_t>() + first,
-        .teacher_label = teacher_label_N.defined() ? teacher_label_N.const_data_ptr<int64_t>() + first : nullptr,
-        .rows = loss,
-        .num_rows = logits_CV.size(0),
-        .num_vocab = rows.head_VD.size(0),
-        .first_id = rows.shard.first,
-        .teacher_weight = teacher_weight,
-        .z_loss = z_loss,
-        .scale = rows.scale,
-        .write_gradient = rows.head_grad_VD.defined(),
-        .argmax = rows.argmax};
-    if (rows.shard.total == 0) return mixed_cross_entropy_cpu(params);
-    RowExchange<MixedStatistics> statistics(params.num_rows);
-    mixed_cross_entropy_statistics_cpu(params, statistics.own());
-    mixed_cross_entropy_gradient_cpu(params, statistics.exchange(rows.shard));
+    check_labels(teacher_label_N, rows.hidden_ND.size(0), rows.num_vocab(), rows.labels_below, rows.hidden_ND.device(),
+                 "teacher_label_N");
+  const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, const RowResults& results) {
+    with_elements_of(logits_CV, [&]<class T>() {
+      const MixedCrossEntropyParams<T> params{
+          .logits = mutable_elements<T>(logits_CV),
+          .true_label = elements<int64_t>(rows.true_label_N) + first,
+          .teacher_label = teacher_label_N.defined() ? elements<int64_t>(teacher_label_N) + first : nullptr,
+          .rows = results.rows,
+          .terms = results.terms,
+          .num_rows = logits_CV.size(0),
+          .num_vocab = rows.head_VD.size(0),
+          .first_id = rows.shard.first,
+          .teacher_weight = teacher_weight,
+          .z_loss = z_loss,
+          .scale = rows.scale,
+          .write_gradient = rows.head_grad_VD.defined(),
+          .argmax = rows.argmax};
+      if constexpr (std::is_same_v<T, float>) {
+        if (rows.shard.total > 0) {
+          RowExchange<MixedStatistics> statistics(params.num_rows);
+          mixed_cross_entropy_statistics_cpu(params, statistics.own());
+          mixed_cross_entropy_gradient_cpu(params, statistics.exchange(rows.shard));
+          return;
+        }
+      }
+      COPPICE_RUN(rows.hidden_ND, mixed_cross_entropy, params);
+    });
   };
   return walk_chunks(rows, pass);
 }
@@ -65,13 +76,20 @@ at::Tensor top_1(const at::Tensor& hidden, const at::Tensor& head, TopFacts* fac
   check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
   at::Tensor top_1_N = at::empty({hidden_ND.size(0)}, hidden_ND.options().dtype(at::kLong));
   LogitChunks chunks(hidden_ND, head_VD);
-  std::vector<TopFact> fact(static_cast<size_t>(hidden_ND.size(0)));
+  RowFacts row_facts(hidden_ND, facts);
   for (int64_t first = 0; first < hidden_ND.size(0); first += chunks.rows()) {
     const at::Tensor logits_CV = chunks.at(first);
-    top_1_cpu(logits_CV.const_data_ptr<float>(), logits_CV.size(0), head_VD.size(0),
-              top_1_N.mutable_data_ptr<int64_t>() + first, facts == nullptr ? nullptr : fact.data() + first);
+    const Top1Params params{.logits = elements<float>(logits_CV),
+                            .num_rows = logits_CV.size(0),
+                            .num_vocab = head_VD.size(0),
+                            .id = mutable_elements<int64_t>(top_1_N) + first,
+                            .fact = row_facts.from(first)};
+    if (execution_of(hidden_ND) == Execution::cpu)
+      top_1_cpu(params.logits, params.num_rows, params.num_vocab, params.id, params.fact);
+    else
+      COPPICE_LAUNCH(hidden_ND, top_1, params);
   }
-  count_facts(fact, facts);
+  row_facts.count();
   return top_1_N;
 }
 
@@ -82,24 +100,26 @@ TopK top_k(const at::Tensor& hidden, const at::Tensor& head, int64_t k, double t
   COPPICE_CHECK(k >= 1 && k <= head_VD.size(0), fmt::format("k: got {}, expected 1 to {}", k, head_VD.size(0)));
   COPPICE_CHECK(temperature > 0, fmt::format("temperature: got {}, expected above 0", temperature));
   const int64_t num_rows = hidden_ND.size(0);
+  const auto floats = hidden_ND.options().dtype(at::kFloat);
   TopK top{.id_NK = at::empty({num_rows, k}, hidden_ND.options().dtype(at::kLong)),
-           .logp_NK = hidden_ND.new_empty({num_rows, k}),
-           .tail_logp_N = hidden_ND.new_empty({num_rows})};
+           .logp_NK = at::empty({num_rows, k}, floats),
+           .tail_logp_N = at::empty({num_rows}, floats)};
   LogitChunks chunks(hidden_ND, head_VD);
-  std::vector<TopFact> fact(static_cast<size_t>(num_rows));
+  RowFacts row_facts(hidden_ND, facts);
   for (int64_t first = 0; first < num_rows; first += chunks.rows()) {
-    at::Tensor logits_CV = chunks.at(first);
-    top_k_cpu({.logits = logits_CV.mutable_data_ptr<float>(),
-               .num_rows = logits_CV.size(0),
-               .num_vocab = head_VD.size(0),
-               .k = k,
-               .temperature = temperature,
-               .id = top.id_NK.mutable_data_ptr<int64_t>() + first * k,
-               .logp = top.logp_NK.mutable_data_ptr<float>() + first * k,
-               .tail = top.tail_logp_N.mutable_data_ptr<float>() + first,
-               .fact = facts == nullptr ? nullptr : fact.data() + first});
+    const at::Tensor logits_CV = chunks.at(first);
+    const TopKParams params{.logits = mutable_elements<float>(logits_CV),
+                            .num_rows = logits_CV.size(0),
+                            .num_vocab = head_VD.size(0),
+                            .k = k,
+                            .temperature = temperature,
+                            .id = mutable_elements<int64_t>(top.id_NK) + first * k,
+                            .logp = mutable_elements<float>(top.logp_NK) + first * k,
+                            .tail = mutable_elements<float>(top.tail_logp_N) + first,
+                            .fact = row_facts.from(first)};
+    COPPICE_RUN(hidden_ND, top_k, params);
   }
-  count_facts(fact, facts);
+  row_facts.count();
   return top;
 }
 

@@ -1,8 +1,10 @@
 // y = x w^T + b as an autograd function whose weight gradient is one GEMM straight into the gradient arena (beta = 1):
-// no temporary, no separate add. N = tokens, I = inputs, O = outputs.
+// no temporary, no separate add. In bfloat16 y and the gradient of x are rounded, that of w never is. N = tokens, I =
+// inputs, O = outputs.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "src/tensors/kernels/op_checks.h"
+#include "src/tensors/kernels/products.h"
 #include "src/tensors/ops.h"
 
 namespace coppice {
@@ -18,8 +20,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     ctx->save_for_backward({x_NI, weight_OI});
     ctx->saved_data["weight_grad"] = given(weight_grad_OI);
     ctx->saved_data["bias_grad"] = given(bias_grad_O);
-    const at::Tensor given_bias_O = given(bias_O);
-    return given_bias_O.defined() ? at::addmm(given_bias_O, x_NI, weight_OI.t()) : x_NI.mm(weight_OI.t());
+    return product(x_NI, weight_OI.t(), given(bias_O));
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -28,22 +29,21 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     const at::Tensor &x_NI = saved[0], &weight_OI = saved[1];
     at::Tensor x_grad_NI, returned_weight_grad_OI, returned_bias_grad_O;
     if (ctx->needs_input_grad(1)) {
-      at::Tensor weight_grad_OI = ctx->saved_data["weight_grad"].toTensor();
-      if (weight_grad_OI.defined()) {
-        weight_grad_OI.addmm_(y_grad_NO.t(), x_NI);
-      } else {
-        returned_weight_grad_OI = y_grad_NO.t().mm(x_NI);
-      }
+      const at::Tensor weight_grad_OI = ctx->saved_data["weight_grad"].toTensor();
+      if (weight_grad_OI.defined())
+        add_product(weight_grad_OI, y_grad_NO.t(), x_NI);
+      else
+        returned_weight_grad_OI = product(y_grad_NO.t(), x_NI);
     }
     if (ctx->needs_input_grad(3)) {
-      at::Tensor bias_grad_O = ctx->saved_data["bias_grad"].toTensor();
-      if (bias_grad_O.defined()) {
-        bias_grad_O.add_(y_grad_NO.sum(0));
-      } else {
-        returned_bias_grad_O = y_grad_NO.sum(0);
-      }
+      const at::Tensor bias_grad_O = ctx->saved_data["bias_grad"].toTensor();
+      const at::Tensor sum_O = y_grad_NO.sum(0, /*keepdim=*/false, at::kFloat);
+      if (bias_grad_O.defined())
+        bias_grad_O.add_(sum_O);
+      else
+        returned_bias_grad_O = sum_O;
     }
-    if (ctx->needs_input_grad(0)) x_grad_NI = y_grad_NO.mm(weight_OI);
+    if (ctx->needs_input_grad(0)) x_grad_NI = product(y_grad_NO, weight_OI);
     return {x_grad_NI, returned_weight_grad_OI, at::Tensor(), returned_bias_grad_O, at::Tensor()};
   }
 };

@@ -6,16 +6,25 @@
 
 #include "src/base/errors.h"
 #include "src/tensors/device.h"
+#include "src/tensors/execution.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
 
 /// Where an op computes and in which element type: as its first tensor says, which is checked. Kernels exist for
-/// float32.
+/// float32 and bfloat16.
 inline Placement placement_of(const at::Tensor& tensor, std::string_view name) {
-  const Placement on{.device = tensor.defined() ? tensor.device() : at::kCPU, .compute = at::kFloat};
+  const bool narrow = tensor.defined() && tensor.scalar_type() == at::kBFloat16;
+  const Placement on{.device = tensor.defined() ? tensor.device() : at::kCPU,
+                     .compute = narrow ? at::kBFloat16 : at::kFloat};
   check_dense(tensor, on.compute, on.device, name);
   return on;
+}
+
+/// What is wider than the kernels hold is refused; the CPU's loops take any width.
+inline void check_width(const at::Tensor& where, int64_t width, int64_t most, std::string_view name) {
+  COPPICE_CHECK(execution_of(where) == Execution::cpu || width <= most,
+                fmt::format("{}: {}, kernels go up to {}", name, width, most));
 }
 
 /// True when ids said to lie below `ids_below` (0 = nobody knows) need no look before they index `size` rows.
@@ -37,12 +46,12 @@ inline at::Tensor rows_of(const at::Tensor& grad) {
   return rows ? grad : grad.contiguous();
 }
 
-/// A weight's gradient buffer: the arena's view, accumulated into (then autograd gets an undefined gradient), or a
-/// fresh tensor to overwrite and return.
+/// A weight's gradient buffer, float32: the arena's view, accumulated into (then autograd gets an undefined gradient),
+/// or a fresh tensor to overwrite and return.
 struct WeightGradient {
   WeightGradient(const at::Tensor& weight, const at::Tensor& weight_grad)
       : accumulate(weight_grad.defined()),
-        buffer(accumulate ? weight_grad : at::empty_like(weight, at::MemoryFormat::Contiguous)) {}
+        buffer(accumulate ? weight_grad : at::empty(weight.sizes(), weight.options().dtype(at::kFloat))) {}
   bool accumulate;
   at::Tensor buffer;
   at::Tensor for_autograd() const { return accumulate ? at::Tensor() : buffer; }

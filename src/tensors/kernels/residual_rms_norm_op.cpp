@@ -2,6 +2,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "src/tensors/kernels/launch.h"
 #include "src/tensors/kernels/op_checks.h"
 #include "src/tensors/kernels/residual_rms_norm.h"
 #include "src/tensors/ops.h"
@@ -21,18 +22,21 @@ struct ResidualRmsNormFunction : torch::autograd::Function<ResidualRmsNormFuncti
     const bool has_delta = delta_ND.defined();
     const at::Tensor residual_ND = has_delta ? at::empty_like(x_ND, at::MemoryFormat::Contiguous) : at::Tensor();
     const at::Tensor normed_ND = at::empty_like(x_ND, at::MemoryFormat::Contiguous);
-    const at::Tensor rstd_N = x_ND.new_empty({x_ND.size(0)});
-    residual_rms_norm_cpu({.x = x_ND.const_data_ptr<float>(),
-                           .delta = has_delta ? delta_ND.const_data_ptr<float>() : nullptr,
-                           .weight = weight_D.const_data_ptr<float>(),
-                           .residual = has_delta ? residual_ND.mutable_data_ptr<float>() : nullptr,
-                           .normed = normed_ND.mutable_data_ptr<float>(),
-                           .rstd = rstd_N.mutable_data_ptr<float>(),
-                           .num_tokens = x_ND.size(0),
-                           .hidden_size = x_ND.size(1),
-                           .x_row_stride = x_ND.stride(0),
-                           .delta_row_stride = has_delta ? delta_ND.stride(0) : 0,
-                           .eps = static_cast<float>(eps)});
+    const at::Tensor rstd_N = at::empty({x_ND.size(0)}, x_ND.options().dtype(at::kFloat));
+    with_elements_of(x_ND, [&]<class T>() {
+      const ResidualRmsNormParams<T> params{.x = elements<T>(x_ND),
+                                            .delta = elements<T>(delta_ND),
+                                            .weight = elements<float>(weight_D),
+                                            .residual = mutable_elements<T>(residual_ND),
+                                            .normed = mutable_elements<T>(normed_ND),
+                                            .rstd = mutable_elements<float>(rstd_N),
+                                            .num_tokens = x_ND.size(0),
+                                            .hidden_size = x_ND.size(1),
+                                            .x_row_stride = x_ND.stride(0),
+                                            .delta_row_stride = row_stride(delta_ND),
+                                            .eps = static_cast<float>(eps)};
+      COPPICE_RUN(x_ND, residual_rms_norm, params);
+    });
     ctx->set_materialize_grads(false);
     ctx->save_for_backward({has_delta ? residual_ND : x_ND, weight_D, rstd_N});
     ctx->saved_data["weight_grad"] = given(weight_grad_D);
@@ -52,20 +56,26 @@ struct ResidualRmsNormFunction : torch::autograd::Function<ResidualRmsNormFuncti
     const at::Tensor x_grad_ND = at::empty_like(residual_ND, at::MemoryFormat::Contiguous);
     const bool wants_weight = ctx->needs_input_grad(2);
     const WeightGradient weight_grad(weight_D, ctx->saved_data["weight_grad"].toTensor());
-    residual_rms_norm_backward_cpu(
-        {.residual = residual_ND.const_data_ptr<float>(),
-         .weight = weight_D.const_data_ptr<float>(),
-         .rstd = rstd_N.const_data_ptr<float>(),
-         .normed_grad = normed_grad_ND.const_data_ptr<float>(),
-         .residual_grad = residual_grad_ND.defined() ? residual_grad_ND.const_data_ptr<float>() : nullptr,
-         .x_grad = x_grad_ND.mutable_data_ptr<float>(),
-         .weight_grad = wants_weight ? weight_grad.buffer.mutable_data_ptr<float>() : nullptr,
-         .accumulate_weight_grad = weight_grad.accumulate,
-         .num_tokens = residual_ND.size(0),
-         .hidden_size = residual_ND.size(1),
-         .residual_row_stride = residual_ND.stride(0),
-         .normed_grad_row_stride = normed_grad_ND.stride(0),
-         .residual_grad_row_stride = residual_grad_ND.defined() ? residual_grad_ND.stride(0) : 0});
+    const at::Tensor partial =
+        wants_weight ? partial_sums(residual_ND, {kResidualRmsNormBlocks, residual_ND.size(1)}) : at::Tensor();
+    with_elements_of(residual_ND, [&]<class T>() {
+      const ResidualRmsNormBackwardParams<T> params{
+          .residual = elements<T>(residual_ND),
+          .weight = elements<float>(weight_D),
+          .rstd = elements<float>(rstd_N),
+          .normed_grad = elements<T>(normed_grad_ND),
+          .residual_grad = elements<T>(residual_grad_ND),
+          .x_grad = mutable_elements<T>(x_grad_ND),
+          .weight_grad = wants_weight ? mutable_elements<float>(weight_grad.buffer) : nullptr,
+          .accumulate_weight_grad = weight_grad.accumulate,
+          .weight_grad_partial = mutable_elements<float>(partial),
+          .num_tokens = residual_ND.size(0),
+          .hidden_size = residual_ND.size(1),
+          .residual_row_stride = residual_ND.stride(0),
+          .normed_grad_row_stride = normed_grad_ND.stride(0),
+          .residual_grad_row_stride = row_stride(residual_grad_ND)};
+      COPPICE_RUN(residual_ND, residual_rms_norm_backward, params);
+    });
     return {x_grad_ND, has_delta ? x_grad_ND : at::Tensor(), wants_weight ? weight_grad.for_autograd() : at::Tensor(),
             at::Tensor(), at::Tensor()};
   }
@@ -77,6 +87,7 @@ ResidualNorm residual_rms_norm(const at::Tensor& x_ND, const at::Tensor& delta_N
                                const at::Tensor& weight_grad_D, double eps) {
   check_shape(x_ND, {-1, -1}, "x_ND");
   const Placement on = placement_of(x_ND, "x_ND");
+  check_width(x_ND, x_ND.size(1), kResidualRmsNormMostColumns, "x_ND: columns");
   check_shape(weight_D, {x_ND.size(1)}, "weight_D");
   check_dense(weight_D, at::kFloat, on.device, "weight_D");
   check_weight_grad(weight_D, weight_grad_D, "weight_grad_D");

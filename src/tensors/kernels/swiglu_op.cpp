@@ -2,6 +2,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "src/tensors/kernels/launch.h"
 #include "src/tensors/kernels/op_checks.h"
 #include "src/tensors/kernels/swiglu.h"
 #include "src/tensors/ops.h"
@@ -19,12 +20,15 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
     const at::Tensor ffn_mask_F = given(ffn_mask);
     ctx->save_for_backward({gate_up_N2F, ffn_mask_F});
     at::Tensor h_NF = gate_up_N2F.new_empty({gate_up_N2F.size(0), gate_up_N2F.size(1) / 2});
-    swiglu_cpu({.gate_up = gate_up_N2F.const_data_ptr<float>(),
-                .ffn_mask = ffn_mask_F.defined() ? ffn_mask_F.const_data_ptr<float>() : nullptr,
-                .h = h_NF.mutable_data_ptr<float>(),
-                .num_tokens = h_NF.size(0),
-                .num_channels = h_NF.size(1),
-                .gate_up_row_stride = gate_up_N2F.stride(0)});
+    with_elements_of(gate_up_N2F, [&]<class T>() {
+      const SwigluParams<T> params{.gate_up = elements<T>(gate_up_N2F),
+                                   .ffn_mask = elements<float>(ffn_mask_F),
+                                   .h = mutable_elements<T>(h_NF),
+                                   .num_tokens = h_NF.size(0),
+                                   .num_channels = h_NF.size(1),
+                                   .gate_up_row_stride = gate_up_N2F.stride(0)};
+      COPPICE_RUN(gate_up_N2F, swiglu, params);
+    });
     return h_NF;
   }
 
@@ -33,18 +37,24 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
     const at::Tensor &gate_up_N2F = saved[0], &ffn_mask_F = saved[1];
     const at::Tensor h_grad_NF = rows_of(grads[0]);
     at::Tensor gate_up_grad_N2F = at::empty_like(gate_up_N2F, at::MemoryFormat::Contiguous);
-    at::Tensor ffn_mask_grad_F;
-    if (ffn_mask_F.defined() && ctx->needs_input_grad(1)) ffn_mask_grad_F = at::empty_like(ffn_mask_F);
-    swiglu_backward_cpu(
-        {.gate_up = gate_up_N2F.const_data_ptr<float>(),
-         .ffn_mask = ffn_mask_F.defined() ? ffn_mask_F.const_data_ptr<float>() : nullptr,
-         .h_grad = h_grad_NF.const_data_ptr<float>(),
-         .gate_up_grad = gate_up_grad_N2F.mutable_data_ptr<float>(),
-         .ffn_mask_grad = ffn_mask_grad_F.defined() ? ffn_mask_grad_F.mutable_data_ptr<float>() : nullptr,
-         .num_tokens = h_grad_NF.size(0),
-         .num_channels = h_grad_NF.size(1),
-         .gate_up_row_stride = gate_up_N2F.stride(0),
-         .h_grad_row_stride = h_grad_NF.stride(0)});
+    at::Tensor ffn_mask_grad_F, partial;
+    if (ffn_mask_F.defined() && ctx->needs_input_grad(1)) {
+      ffn_mask_grad_F = at::empty_like(ffn_mask_F);
+      partial = partial_sums(gate_up_N2F, {swiglu_row_groups(h_grad_NF.size(0)), h_grad_NF.size(1)});
+    }
+    with_elements_of(gate_up_N2F, [&]<class T>() {
+      const SwigluBackwardParams<T> params{.gate_up = elements<T>(gate_up_N2F),
+                                           .ffn_mask = elements<float>(ffn_mask_F),
+                                           .h_grad = elements<T>(h_grad_NF),
+                                           .gate_up_grad = mutable_elements<T>(gate_up_grad_N2F),
+                                           .ffn_mask_grad = mutable_elements<float>(ffn_mask_grad_F),
+                                           .ffn_mask_grad_partial = mutable_elements<float>(partial),
+                                           .num_tokens = h_grad_NF.size(0),
+                                           .num_channels = h_grad_NF.size(1),
+                                           .gate_up_row_stride = gate_up_N2F.stride(0),
+                                           .h_grad_row_stride = h_grad_NF.stride(0)};
+      COPPICE_RUN(gate_up_N2F, swiglu_backward, params);
+    });
     return {gate_up_grad_N2F, ffn_mask_grad_F};
   }
 };

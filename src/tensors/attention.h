@@ -1,0 +1,21 @@
+// Whose attention a run computes with. Each is called by name: none is chosen for us, so that a run can say which it
+// was and repeat it.
+#pragma once
+
+#include <string_view>
+
+#include "src/tensors/device.h"
+
+namespace coppice {
+
+/// On a device in bfloat16. repeatable: flash, equal bits in every run (start_torch asks for deterministic algorithms).
+/// fast: cuDNN's, whose backward adds up in any order.
+enum class AttentionMode { repeatable, fast };
+/// Of all that follows in this process; repeatable until it is called.
+void set_attention_mode(AttentionMode mode);
+
+/// "cpu" (ATen's flash kernel for the CPU, in float32), "plain" (products and a softmax over all scores: float32 on a
+/// device, for comparison), "flash" or "cudnn".
+std::string_view attention_backend(const Placement& on);
+
+}  // namespace coppice

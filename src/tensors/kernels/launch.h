@@ -1,0 +1,91 @@
+// How an op reaches its kernels: tensors as the pointers of Params<T>, and the call that goes to the CPU's loops, to
+// the executor or to a device.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <c10/core/DeviceGuard.h>
+
+#include <string_view>
+#include <type_traits>
+
+#include "src/tensors/execution.h"
+#include "src/tensors/kernels/bf16.h"
+
+struct CUstream_st;  // cudaStream_t points to one
+
+namespace coppice {
+
+#ifdef COPPICE_CUDA  // of coppice_ops alone, so that all other objects are the same in both builds
+inline constexpr bool kBuiltWithCuda = true;
+#else
+inline constexpr bool kBuiltWithCuda = false;
+#endif
+
+/// The stream that the device's operations are enqueued on; in builds with CUDA alone.
+CUstream_st* current_stream(at::Device device);
+/// DeviceError with the kernel's name unless `error`, a launcher's, is 0.
+void check_launch(int error, std::string_view kernel);
+
+// ---- Params<T> from tensors ----
+
+/// A tensor's elements, null where it is undefined. T: Bf16 of a bfloat16 tensor, else the tensor's own type.
+template <class T>
+const T* elements(const at::Tensor& tensor) {
+  if (!tensor.defined()) return nullptr;
+  if constexpr (std::is_same_v<T, Bf16>)
+    return reinterpret_cast<const Bf16*>(tensor.const_data_ptr<at::BFloat16>());
+  else
+    return tensor.const_data_ptr<T>();
+}
+template <class T>
+T* mutable_elements(const at::Tensor& tensor) {
+  if (!tensor.defined()) return nullptr;
+  if constexpr (std::is_same_v<T, Bf16>)
+    return reinterpret_cast<Bf16*>(tensor.mutable_data_ptr<at::BFloat16>());
+  else
+    return tensor.mutable_data_ptr<T>();
+}
+
+inline int64_t row_stride(const at::Tensor& rows) { return rows.defined() ? rows.stride(0) : 0; }
+
+/// body.operator()<T>() for the elements of `tensor`: T = float or Bf16.
+template <class Body>
+void with_elements_of(const at::Tensor& tensor, const Body& body) {
+  if (tensor.scalar_type() == at::kBFloat16)
+    body.template operator()<Bf16>();
+  else
+    body.template operator()<float>();
+}
+
+/// float32 for what the blocks of a kernel leave behind; undefined where the CPU's loops run, which need none.
+inline at::Tensor partial_sums(const at::Tensor& where, at::IntArrayRef sizes) {
+  if (execution_of(where) == Execution::cpu) return at::Tensor();
+  return at::empty(sizes, where.options().dtype(at::kFloat));
+}
+
+// ---- running ----
+
+/// Runs the launcher of this name in namespace emulated or device, as execution_of(where) says; not for cpu.
+#define COPPICE_LAUNCH(where, kernel, params)                                          \
+  do {                                                                                 \
+    if (execution_of(where) == Execution::emulated) {                                  \
+      check_launch(emulated::kernel(params, nullptr), #kernel);                        \
+    } else if constexpr (kBuiltWithCuda) {                                             \
+      const c10::DeviceGuard on_device((where).device());                              \
+      check_launch(device::kernel(params, current_stream((where).device())), #kernel); \
+    }                                                                                  \
+  } while (false)
+
+/// The same, and <kernel>_cpu(params) for cpu. In a template over the elements' type, where that one is for float alone.
+#define COPPICE_RUN(where, kernel, params)              \
+  do {                                                  \
+    if constexpr (requires { kernel##_cpu(params); }) { \
+      if (execution_of(where) == Execution::cpu) {      \
+        kernel##_cpu(params);                           \
+        break;                                          \
+      }                                                 \
+    }                                                   \
+    COPPICE_LAUNCH(where, kernel, params);              \
+  } while (false)
+
+}  // namespace coppice

@@ -1,0 +1,101 @@
+// A run in bfloat16 on the CPU, of every stage kind, on the real program: it ends near the one in float32; killed and
+// resumed it leaves the bits of an undisturbed one, and so it does whichever thread of a kernel runs first.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tests/recipes/given_model.h"
+
+using namespace coppice::test;
+
+namespace {
+
+/// rehearsal.toml with what it reads: a model of 64 dimensions and 128 channels from elsewhere.
+struct Rehearsal : Scratch {
+  fs::path root = path / "runs/rehearsal";
+
+  explicit Rehearsal(const std::string& name) : Scratch(name) {
+    write_run(path, "rehearsal.toml");
+    const coppice::Tokenizer tokenizer = train_tokenizer_on_prose(path / "own.model", path / "corpus");
+    const coppice::ModelConfig config{.vocab_size = 384,
+                                      .hidden_size = 64,
+                                      .num_hidden_layers = 2,
+                                      .num_attention_heads = 2,
+                                      .num_key_value_heads = 1,
+                                      .head_dim = 32,
+                                      .intermediate_size = {128, 128}};
+    const coppice::Model model = coppice::make_model(config);
+    coppice::initialise_parameters(config, *model.arena, 3);
+    coppice::export_hf(path / "elsewhere", model, tokenizer, "f32");
+  }
+
+  Outcome run(const char* failpoints = "", const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> words = {"run", "rehearsal.toml"};
+    words.insert(words.end(), more.begin(), more.end());
+    return coppice::test::run(path, words, [=] { setenv("COPPICE_FAILPOINTS", failpoints, 1); });
+  }
+
+  nlohmann::json json(const char* file) const { return nlohmann::json::parse(slurp(root / file)); }
+};
+
+void check_same(const Rehearsal& got, const Rehearsal& expected) {
+  const auto results = results_of(got.root), wanted = results_of(expected.root);
+  CHECK(results.size() == wanted.size());
+  for (const auto& [name, bytes] : wanted) {
+    INFO(name);
+    REQUIRE(results.contains(name));
+    CHECK((results.at(name) == bytes));
+  }
+}
+
+}  // namespace
+
+TEST_SUITE("recipe") {
+  TEST_CASE(
+      "rehearsal: every stage kind in bfloat16 on the CPU, near the run in float32; killed and resumed, and with the "
+      "kernels' threads in another order, equal bits") {
+    const Rehearsal straight("rehearsal"), exact("rehearsal_fp32");
+    const Outcome outcome = straight.run();
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    REQUIRE(exact.run("", {"--set", "compute=\"fp32\""}).code == 0);
+    CHECK(straight.json("run.json")["machine"]["compute"] == "bf16");
+    CHECK(straight.json("dense/ckpt/step-00000004/manifest.json")["machine"]["compute"] == "bf16");
+    CHECK(outcome.err.find("dead channels left the model") != std::string::npos);
+    const nlohmann::json cut = straight.json("pruned/manifest.json")["results"];
+    CHECK(cut["masked_pruned_difference"].get<double>() <= 1e-5);  // a cut is made and judged in float32
+    CHECK(cut["refit"]["layers"].size() == 2);
+    for (const char* stage : {"dense/manifest.json", "live/manifest.json"}) {
+      CAPTURE(stage);
+      const auto loss = [&](const Rehearsal& of) { return of.json(stage)["results"]["heldout_loss"].get<double>(); };
+      CHECK(loss(straight) != loss(exact));
+      CHECK(std::fabs(loss(straight) / loss(exact) - 1) < 0.02);
+    }
+
+#ifdef __SANITIZE_ADDRESS__
+    return;  // fibers are four times as slow there, and memory has been looked at
+#endif
+
+    const Rehearsal killed("rehearsal_killed");
+    REQUIRE(killed.run("train.after_step=abort@8").signal == SIGKILL);  // the last step of 'masks', behind a compaction
+    REQUIRE(killed.run("train.after_step=abort@6").signal == SIGKILL);  // the second of 'live', behind four of 'core'
+    const Outcome resumed = killed.run();
+    INFO(resumed.err);
+    REQUIRE(resumed.code == 0);
+    CHECK(resumed.err.find("stage 'live': resuming at step 2 of 3") != std::string::npos);
+    check_same(killed, straight);
+
+    const Rehearsal shuffled("rehearsal_shuffled");
+    REQUIRE(shuffled.run("executor.shuffle=nan").code == 0);
+    check_same(shuffled, straight);
+
+    // a checkpoint is of the master alone: another element type goes on from it, and says so
+    fs::remove_all(shuffled.root / "live");
+    REQUIRE(shuffled.run("train.after_step=abort@2").signal == SIGKILL);
+    const Outcome other = shuffled.run("", {"--set", "compute=\"fp32\""});
+    INFO(other.err);
+    CHECK(other.code == 0);
+    CHECK(other.err.find("stage 'live': resuming at step 2 of 3") != std::string::npos);
+    CHECK(other.err.find("compute \"bf16\", now it is \"fp32\"") != std::string::npos);
+  }
+}
