@@ -6,6 +6,7 @@
 #include <numbers>
 #include <regex>
 
+#include "recipes/ablation/ablation.h"
 #include "recipes/report/ablation_differences.h"
 #include "recipes/report/ablation_report.h"
 #include "recipes/report/paired_test.h"
@@ -295,6 +296,50 @@ TEST_SUITE("recipe") {
 }
 
 TEST_SUITE("unit") {
+  TEST_CASE("ablation: what a run records of its recipe gives every arm what the file gave it") {
+    using namespace coppice;
+    const Scratch scratch("ablate_record");
+    const std::string masks =
+        "[[stage]]\nname = \"masks\"\nkind = \"learn_masks\"\nfrom = \"dense\"\ntokens = 4096\n\n";
+    const std::string models =
+        "[model.free]\n[model.fitted]\nparameters = \"0.8x\"\n[model.short]\nnum_hidden_layers = 1\n\n";
+    const std::string base =
+        replaced(replaced(replaced(recipe_text(), "num_hidden_layers = 2", "num_hidden_layers = 3"), "[model.student]",
+                          models + "[model.student]"),
+                 "[[stage]]\nname = \"pruned\"", masks + "[[stage]]\nname = \"pruned\"");
+    for (const char* set : {
+             // of one key, which defaults of others follow
+             "masks.mask_method = 'hard_concrete'",   // score_init
+             "core.optimizer = 'adamw'",              // beta_1, weight_decay, final_lr_ratio
+             "masks.kind = 'train'",                  // whatever its old kind has of its own
+             "model.source.hidden_size = 64",         // head_dim, and the same of all other models
+             "model.source.num_attention_heads = 4",  // head_dim
+             "model.source.preset = 'demo-source'",   // whatever the file does not give
+             "model.source.rope_theta = 5e5",         // the other models'
+             "model.free.parameters = '0.8x'",        // sizes
+             "model.fitted.parameters = '0.9x'",      // sizes
+             "model.fitted.shares.layers = 1.0",      // the share of ffn
+             // of keys that belong together
+             "masks.axis = 'layers', masks.target = 'short', pruned.from = 'masks', pruned.target = 'short', "
+             "pruned.scores = 'masks'",  // axis of the cut
+             "labels.tier = 'topk', core.loss = 'top_k'",
+             "core.from = '', core.model = 'student', core.labels = [], core.teacher = 'dense', core.loss = 'kl'",
+         }) {
+      CAPTURE(set);
+      spill(scratch.path / "micro.toml", base + "\n[[arm]]\nname = \"odd\"\nset = { " + set + " }\n");
+      const Ablation ablation = load_ablation((scratch.path / "micro.toml").string(), {}, {});
+      for (const std::string& recorded : {ablation.base.resolved, ablation.base.with_origins}) {
+        CHECK(recorded.find("\n# kd_temperature = 1.0") != std::string::npos);  // said, and yet no setting
+        spill(scratch.path / "recipe.toml", recorded);
+        const Ablation again = load_ablation((scratch.path / "recipe.toml").string(), {}, {});
+        CHECK(again.base.resolved == ablation.base.resolved);
+        REQUIRE(again.runs.size() == 3 * 2);
+        for (size_t i = 0; i < again.runs.size(); ++i)
+          CHECK(again.runs[i].recipe.resolved == ablation.runs[i].recipe.resolved);
+      }
+    }
+  }
+
   TEST_CASE("ablation tables: mean, spread, paired differences; names stay text in every format") {
     using namespace coppice;
     const auto model = [](double loss, double accuracy) {
