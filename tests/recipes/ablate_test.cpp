@@ -207,6 +207,48 @@ TEST_SUITE("recipe") {
     CHECK(back.out.find("already complete") != std::string::npos);
   }
 
+  TEST_CASE("ablation: an arm that shared a result and does so no more gets its own, and no other's is touched") {
+    const Scratch scratch("ablate_parted");
+    write_micro_run(scratch.path);
+    const std::string twins = replaced(recipe_text(), "seeds = [1, 2]", "seeds = [1]") + "\n[[arm]]\nname = \"twin\"\n";
+    const fs::path root = scratch.path / "runs/micro";
+    const auto same_as = [&](const char* stage) { return stage_manifests(root).at(stage); };
+    const auto fingerprint = [&](const char* stage) {
+      return read(root / stage / "manifest.json")["fingerprint"].get<std::string>();
+    };
+    const auto ablate = [&](const std::string& text, const char* weight) {
+      spill(scratch.path / "micro.toml",
+            replaced(text, "labels = \"labels\"\n",
+                     "labels = \"labels\"\nteacher_weight = " + std::string(weight) + "\n"));
+      const Outcome outcome = run(scratch.path, {"ablate", "micro.toml", "--rerun"});
+      INFO(outcome.err);
+      REQUIRE(outcome.code == 0);
+    };
+    ablate(twins, "0.9");
+    CHECK(same_as("twin/seed-1/core") == "labelled/seed-1/core");
+    const std::string first = slurp(root / "labelled/seed-1/core/manifest.json");
+    const std::string of_both = fingerprint("labelled/seed-1/core");
+
+    // the one that only named the result leaves: the holder keeps it
+    ablate(twins + "set = { core.teacher_weight = 0.5 }\n", "0.9");
+    CHECK(slurp(root / "labelled/seed-1/core/manifest.json") == first);
+    CHECK(same_as("twin/seed-1/core").empty());
+    CHECK(fingerprint("twin/seed-1/core") != of_both);
+
+    // they meet at what the other holds, and go back to the first result, which lies aside
+    ablate(twins, "0.5");
+    CHECK(same_as("labelled/seed-1/core") == "twin/seed-1/core");
+    ablate(twins, "0.9");
+    CHECK(slurp(root / "labelled/seed-1/core/manifest.json") == first);
+    CHECK(same_as("twin/seed-1/core") == "labelled/seed-1/core");
+
+    // where the holder's folder takes another result back, a link to that folder says so
+    ablate(twins, "0.5");
+    CHECK(fingerprint("labelled/seed-1/core") != of_both);
+    CHECK(same_as("twin/seed-1/core") == "labelled/seed-1/core");
+    CHECK(fingerprint("twin/seed-1/core") == fingerprint("labelled/seed-1/core"));
+  }
+
   TEST_CASE("ablation: SIGTERM stops all stages under way with their checkpoints") {
     const Scratch scratch("ablate_term");
     write_micro_run(scratch.path);
