@@ -153,7 +153,8 @@ Targets own_targets(const Targets& like, const at::Tensor& hidden_ND, const at::
   if (like.loss == "top_k" || like.loss == "decoupled_top_k")
     own.top = top_k(hidden_ND, head_VD, std::min<int64_t>(8, head_VD.size(0)),
                     label_temperature({.loss = like.loss, .temperature = like.temperature}));
-  if (reads_draws(like.loss)) own.top = many_draws(like.loss, hidden_ND, head_VD, like.temperature);
+  if (reads_draws(like.loss))  // weights, where the loss knows them, do not add up to 1
+    own.top = many_draws(like.loss, hidden_ND, head_VD, like.temperature, /*proposal_temperature=*/1.5);
   if (like.loss == "kl" || like.loss == "reverse_kl" || like.loss == "jsd") {
     own.teacher_hidden_NE = hidden_ND;
     own.teacher_head_VE = head_VD;

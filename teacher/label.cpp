@@ -192,13 +192,23 @@ void store_ids(const at::Tensor& id_NR, const std::vector<LabelPlace>& places, s
     for (size_t j = 0; j < width; ++j) out[place.row * width + j] = static_cast<int32_t>(*id++);
 }
 
+void store_weights(const at::Tensor& log_weight_NR, const std::vector<LabelPlace>& places, ShardLabels& labels) {
+  const auto k = static_cast<size_t>(labels.k);
+  const float* log_weight = log_weight_NR.const_data_ptr<float>();
+  for (const LabelPlace& place : places)
+    for (size_t j = 0; j < k; ++j) labels.log_weight[place.row * k + j] = *log_weight++;
+}
+
 /// The labels of some rows, by tier; facts of their logits are added to.
 void choose(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const LabelFingerprint& fingerprint,
             uint64_t stream, const std::vector<LabelPlace>& places, ShardLabels& labels, TopFacts& facts) {
   const double temperature = fingerprint.temperature;
   if (fingerprint.has_draws()) {
-    const at::Tensor number_NR = numbers_of(places, labels.k, fingerprint.draw_seed, stream).to(hidden_ND.device());
-    store_ids(draw_ids(hidden_ND, head_VD, temperature, number_NR, &facts), places, labels.id);
+    const at::Tensor number_NR = numbers_of(places, labels.k, fingerprint.draw_seed, stream);
+    const WeightedDraws draws =
+        draw_weighted_ids(hidden_ND, head_VD, temperature, fingerprint.proposal_temperature, number_NR, &facts);
+    store_ids(draws.id_NR, places, labels.id);
+    if (labels.has_weights) store_weights(draws.log_weight_NR, places, labels);
   } else if (fingerprint.has_tail_draws()) {
     const at::Tensor number_NR = numbers_of(places, labels.draws, fingerprint.draw_seed, stream).to(hidden_ND.device());
     const HeadAndDraws both = top_k_and_draws(hidden_ND, head_VD, labels.k, temperature, number_NR, &facts);

@@ -34,7 +34,7 @@ std::vector<LabelWindow> label_windows(const std::vector<uint64_t>& document_end
 std::vector<int32_t> label_shard(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
                                  const std::function<void(uint64_t)>& progress);
 /// Labels of the tokens of `wanted` (in order, apart from each other), each from the window that owns it, in any tier:
-/// `fingerprint` says tier, k, draws, temperature and draw_seed. Counts near ties; not of tiers that draw, whose
+/// `fingerprint` says tier, k, draws, temperatures and draw_seed. Counts near ties; not of tiers that draw, whose
 /// windows are each read alone: the shape of a pass rounds its logits, and a draw near a boundary would be another id.
 /// UserError::bad_file where the teacher's logits are not finite.
 ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,

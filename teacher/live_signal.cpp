@@ -12,7 +12,8 @@ namespace {
 
 TopK some_ids(const at::Tensor& hidden_NE, const at::Tensor& head_VE, const SignalRequest& request, TopFacts& facts) {
   if (request.loss == "sample")
-    return shares_of_draws(draw_ids(hidden_NE, head_VE, request.temperature, request.draw_number_NR, &facts));
+    return shares_of_draws(draw_weighted_ids(hidden_NE, head_VE, request.temperature, request.proposal_temperature,
+                                             request.draw_number_NR, &facts));
   if (request.loss == "hybrid")
     return shares_of_head_and_draws(
         top_k_and_draws(hidden_NE, head_VE, request.top_k, request.temperature, request.draw_number_NR, &facts));

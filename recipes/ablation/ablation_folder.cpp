@@ -5,6 +5,7 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "recipes/folder/stage_changes.h"
 #include "recipes/run/run_recipe.h"
@@ -23,12 +24,22 @@ struct Held {
   bool finished = false;
 };
 
-bool is_link(const fs::path& folder) {
-  return fs::exists(folder / "manifest.json") && read_json(folder / "manifest.json").contains("same_as");
+/// What a folder that stands for another's result says; nothing for every other folder.
+struct Link {
+  std::string fingerprint, same_as;
+  bool operator==(const Link&) const = default;
+};
+std::optional<Link> find_link(const fs::path& folder) {
+  const fs::path path = folder / "manifest.json";
+  if (!fs::exists(path)) return std::nullopt;
+  const Json manifest = read_json(path);
+  if (!manifest.contains("same_as")) return std::nullopt;
+  return Link{.fingerprint = string_at(manifest, "fingerprint", path.string()),
+              .same_as = string_at(manifest, "same_as", path.string())};
 }
 
 Held held_in(const fs::path& folder) {
-  if (is_link(folder)) return {};
+  if (find_link(folder)) return {};
   if (const auto manifest = find_stage_manifest(folder))
     return {.fingerprint = manifest->fingerprint, .finished = true};
   return {.fingerprint = begun_fingerprint(folder), .finished = false};
@@ -42,7 +53,7 @@ std::multimap<std::string, std::string> finished_results(const fs::path& root) {
     for (const auto& seed : fs::directory_iterator(arm.path())) {
       if (!seed.is_directory() || !seed.path().filename().string().starts_with("seed-")) continue;
       for (const auto& stage : fs::directory_iterator(seed.path())) {
-        if (!fs::exists(stage.path() / "manifest.json") || is_link(stage.path())) continue;
+        if (!fs::exists(stage.path() / "manifest.json") || find_link(stage.path())) continue;
         const bool old = stage.path().filename().string().starts_with(".");
         (old ? aside : found)
             .emplace(find_stage_manifest(stage.path())->fingerprint, fs::relative(stage.path(), root).generic_string());
@@ -131,17 +142,17 @@ void check_rest_fits(AblationPlan plan, const std::vector<Holder>& holders, cons
 
 void link_sharers(const fs::path& root, const Ablation& ablation, size_t distinct, const AblationPlan& plan,
                   const Holder& holder) {
+  const std::string& fingerprint = plan.stages[distinct].fingerprint;
   for (const ArmRun& run : ablation.runs)
     for (size_t s = 0; s < run.stages.size(); ++s) {
-      if (run.stages[s] != distinct || slot(run, s) == holder.folder) continue;
+      if (run.stages[s] != distinct) continue;
       const Stage& stage = run.recipe.stages[s];
       const fs::path folder = root / slot(run, s);
-      const bool link = is_link(folder);
-      if (link && holder.done && read_json(folder / "manifest.json").value("same_as", "") == holder.folder &&
-          result_folder(folder) != folder)
-        continue;
-      if (link || holder.done) fs::remove_all(folder);  // no longer true, or begun and then finished elsewhere
-      if (holder.done) write_same_as(folder, stage.name, stage.kind, plan.stages[distinct].fingerprint, holder.folder);
+      const std::optional<Link> link = find_link(folder);
+      const bool holds = slot(run, s) == holder.folder, shares = holder.done && !holds;
+      if (shares && link == Link{.fingerprint = fingerprint, .same_as = holder.folder}) continue;
+      if (link || shares) fs::remove_all(folder);  // no longer true, or begun and then finished elsewhere
+      if (shares) write_same_as(folder, stage.name, stage.kind, fingerprint, holder.folder);
     }
 }
 

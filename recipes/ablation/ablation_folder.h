@@ -27,7 +27,7 @@ std::vector<Holder> find_holders(const std::filesystem::path& root, const Ablati
                                  bool rerun);
 
 /// Writes `same_as` into the folders of all other arms and seeds that share a finished stage; removes one that is no
-/// longer true.
+/// longer true, also where the stage itself will be done.
 void link_sharers(const std::filesystem::path& root, const Ablation& ablation, size_t distinct,
                   const AblationPlan& plan, const Holder& holder);
 /// Refuses (exit 4 or 7) what has no room for the stages that are still to be run.

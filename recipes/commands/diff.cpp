@@ -127,7 +127,8 @@ Values recipe_values(const fs::path& path) {
   std::istringstream lines(load_recipe(path.string(), {}, {}, beside).resolved);
   std::string table, stage;
   for (std::string line; std::getline(lines, line);) {
-    if (line.empty() || line[0] == '#') continue;
+    if (line.starts_with("# ")) line.erase(0, 2);  // a default, where arms may set it
+    if (line.empty()) continue;
     if (line[0] == '[') {
       table = line.substr(line.find_first_not_of('['), line.find(']') - line.find_first_not_of('[')) + ".";
       if (table.starts_with("stage.") && table != "stage.")

@@ -113,7 +113,8 @@ std::string labels_text(const fs::path& path, bool all) {
       all ? "" : fmt::format("labels of '{}': ", printable(labels.domain)), labels.finished, labels.shards,
       labels.labelled, labels.tokens, share(labels.labelled, labels.tokens),
       static_cast<double>(labels.bytes) / std::max(1.0, static_cast<double>(labels.labelled)),
-      labels.fingerprint.has_draws() ? fmt::format("draws a label: {}", labels.fingerprint.k)
+      labels.fingerprint.has_draws() ? fmt::format("draws a label: {}{}", labels.fingerprint.k,
+                                                   labels.fingerprint.has_weights() ? ", each with its weight" : "")
       : labels.fingerprint.has_tail_draws()
           ? fmt::format("ids a label: {}, draws beside them: {}", labels.fingerprint.k, labels.fingerprint.draws)
           : fmt::format("{} near ties", labels.near_ties));

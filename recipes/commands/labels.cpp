@@ -29,6 +29,7 @@ struct LabelsFlags {
   std::optional<std::string> code;     // f16
   std::optional<int64_t> k, draws;     // 1
   std::optional<double> temperature;   // 1
+  std::optional<double> proposal;      // 1
   std::string format = "coppice";      // or vllm
   bool low_mass = false;
 
@@ -69,6 +70,15 @@ void set_counts(const LabelsFlags& options, LabelFingerprint& fingerprint) {
                             fmt::format("got {}, expected 1 to {} in tier hybrid", fingerprint.draws, kMaxDraws));
 }
 
+/// What they were drawn at.
+void set_temperatures(const LabelsFlags& options, LabelFingerprint& fingerprint) {
+  fingerprint.temperature = options.temperature.value_or(fingerprint.temperature);
+  if (options.proposal && !fingerprint.has_draws())
+    throw UserError::recipe("--proposal-temperature",
+                            fmt::format("is of draws of tier sample, not of tier {}", fingerprint.tier));
+  fingerprint.proposal_temperature = options.proposal.value_or(fingerprint.proposal_temperature);
+}
+
 void import_file(const LabelsFlags& options) {
   if (std::filesystem::exists(options.cache / "manifest.json"))
     throw UserError::recipe("--cache",
@@ -85,7 +95,7 @@ void import_file(const LabelsFlags& options) {
   if (fingerprint.code != LabelFingerprint().code && fingerprint.tier != "topk")
     throw UserError::recipe("--code",
                             fmt::format("'{}' is of tier topk, not of {}", fingerprint.code, fingerprint.tier));
-  fingerprint.temperature = options.temperature.value_or(fingerprint.temperature);
+  set_temperatures(options, fingerprint);
   fingerprint.tokenizer_sha256 = shards.tokenizer_sha256();
   fingerprint.vocab_size = shards.vocab_size();
   fingerprint.token_manifest_sha256 = shards.manifest_sha256();
@@ -125,6 +135,8 @@ void add_labels_import(CLI::App& labels, Action& action) {
   in->add_option("--draws", flags->draws, "draws a token, in tiers sample and hybrid");
   in->add_option("--temperature", flags->temperature, "of the log-probabilities or draws")
       ->check(CLI::Range(kLeastTemperature, kMostTemperature));
+  in->add_option("--proposal-temperature", flags->proposal, "of draws of tier sample with weights, relative to that")
+      ->check(CLI::Range(1.0, kMostProposalTemperature));
   in->add_option("--format", flags->format,
                  "coppice, or vllm: prompt_logprobs, or lists of any number of ids, of documents that are cut short or "
                  "lack their end")

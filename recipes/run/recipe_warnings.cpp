@@ -124,6 +124,8 @@ void check_distillation(const Recipe&, const Stage& stage, const Say& say) {
              "loss = \"top_k\", \"decoupled_top_k\" or \"hybrid\" and a live `teacher`"},
             {"draws", train->draws != TrainStage().draws, reads_draws(kd.loss) && !train->teachers.empty(),
              "loss = \"sample\" or \"hybrid\" and a live `teacher`"},
+            {"proposal_temperature", train->proposal_temperature != TrainStage().proposal_temperature,
+             kd.loss == "sample" && !train->teachers.empty(), "loss = \"sample\" and a live `teacher`"},
             {"hidden_weight", kd.hidden_weight != plain.hidden_weight, hidden, "hidden_loss"},
             {"hidden_layers", !kd.hidden_layers.empty(), hidden, "hidden_loss"}},
            say);
@@ -248,6 +250,8 @@ void check_labels(const Recipe& recipe, const Stage& stage, const Say& say) {
               {"top_k", label->top_k != plain.top_k, label->has_top_k(), "tier = \"topk\" or \"hybrid\""},
               {"code", label->code != plain.code, label->tier == "topk", "tier = \"topk\""},
               {"draws", label->draws != plain.draws, label->is_drawn(), "tier = \"sample\" or \"hybrid\""},
+              {"proposal_temperature", label->proposal_temperature != plain.proposal_temperature,
+               label->tier == "sample", "tier = \"sample\""},
               {"draw_seed", label->draw_seed != plain.draw_seed, label->is_drawn(), "tier = \"sample\" or \"hybrid\""},
               {"batch_tokens", label->batch_tokens != plain.batch_tokens, !label->is_drawn(),
                "another tier: sample and hybrid read each window alone"}},

@@ -69,6 +69,7 @@ void check_tier(const OptionTable& table, const Recipe& recipe, const LabelStage
         fmt::format("draws: got {}, expected 1 to {}", label.draws, kMaxDraws));
   check(label.temperature >= kLeastTemperature && label.temperature <= kMostTemperature, table.where("temperature"),
         fmt::format("temperature: got {}, expected {} to {}", label.temperature, kLeastTemperature, kMostTemperature));
+  check_proposal(label.proposal_temperature, table.where("proposal_temperature"));
 }
 
 /// Labels have one source, and some options speak of labels from `import` alone.
@@ -132,7 +133,10 @@ Json identity(const Recipe& recipe, const Stage& stage) {
   const LabelStage plain;
   Json json = deciding(label);
   if (!label.has_top_k()) json.erase("top_k");
-  if (label.stored_code() == plain.code) json.erase("code");
+  LabelFingerprint made;
+  label.describe(made);
+  if (made.code == plain.code) json.erase("code");
+  if (!made.has_weights()) json.erase("proposal_temperature");
   if (!label.is_drawn()) json.erase("draws");
   if (!label.is_drawn() || !label.has_own_labels()) json.erase("draw_seed");
   if (label.import_format == plain.import_format) json.erase("import_format");
@@ -185,11 +189,8 @@ void add_stored_labels(StageCost& cost, const CostBasis& basis, const LabelStage
   const double labels = label.import.empty() || basis.tokens == 0 ? cost.tokens : basis.tokens;
   const auto shard_tokens = static_cast<double>(basis.recipe.data.shard_tokens);
   const double of_shard = std::min(labels / std::max(1.0, basis.tokens / shard_tokens), shard_tokens);
-  const LabelFingerprint made{.vocab_size = basis.recipe.tokenizer.vocab_size,
-                              .tier = label.tier,
-                              .k = label.ids_per_token(),
-                              .draws = label.tail_draws(),
-                              .code = label.stored_code()};
+  LabelFingerprint made{.vocab_size = basis.recipe.tokenizer.vocab_size};
+  label.describe(made);
   const auto row_bytes = static_cast<double>(most_label_row_bytes(made)),
              ids = static_cast<double>(made.k + made.draws);
   cost.disk_bytes = labels * row_bytes + windows * kLabelRunBytes;
@@ -234,11 +235,7 @@ void check_early(const BeforeWork& before, const Stage& stage) {
     if (!options.import_teacher.empty()) expected.teacher_sha256 = options.import_teacher;
     expected.vocab_size = before.recipe.tokenizer.vocab_size;
     if (before.tokenizer != nullptr) expected.tokenizer_sha256 = before.tokenizer->fingerprint();
-    expected.tier = options.tier;
-    expected.k = options.ids_per_token();
-    expected.draws = options.tail_draws();
-    expected.code = options.stored_code();
-    expected.temperature = options.temperature;
+    options.describe(expected);
     check_label_fingerprint(found->to_json(), expected, path.string());
   }
 }
@@ -257,6 +254,21 @@ const StageKind kLabel = {.kind = "label",
                           .cost = cost,
                           .check = check_early,
                           .run = run_label};
+
+void LabelStage::describe(LabelFingerprint& fingerprint) const {
+  const LabelFingerprint plain;
+  fingerprint.tier = tier;
+  fingerprint.k = has_top_k() ? top_k : tier == "sample" ? draws : 1;
+  fingerprint.draws = tier == "hybrid" ? draws : 0;
+  fingerprint.code = tier == "topk" ? code : plain.code;
+  fingerprint.temperature = temperature;
+  fingerprint.proposal_temperature = tier == "sample" ? proposal_temperature : plain.proposal_temperature;
+}
+
+void check_proposal(double proposal_temperature, const std::string& where) {
+  check(proposal_temperature >= 1 && proposal_temperature <= kMostProposalTemperature, where,
+        fmt::format("proposal_temperature: got {}, expected 1 to {}", proposal_temperature, kMostProposalTemperature));
+}
 
 std::filesystem::path find_label_file(const std::filesystem::path& folder, const std::string& domain,
                                       const std::string& where) {

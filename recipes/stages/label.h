@@ -12,8 +12,12 @@
 
 namespace coppice {
 
+struct LabelFingerprint;
+
 /// Of softmaxes over logits, stored or live: beyond it float32 holds one id or all of them alike, or no number at all.
 inline constexpr double kLeastTemperature = 0.01, kMostTemperature = 100;
+/// Of what draws are made from instead, relative to that: below 1 the weights of rare ids grow without bounds.
+inline constexpr double kMostProposalTemperature = 10;
 
 struct LabelStage {
   std::string teacher;                    // an earlier model; empty with `import`, may be empty with `cache`
@@ -33,14 +37,14 @@ struct LabelStage {
   int64_t draws = 16;        // of tier sample, and of tier hybrid what the top_k ids leave over
   uint64_t draw_seed = 1;    // of its own labels, not of labels from elsewhere
   double temperature = 1;
-  int64_t batch_tokens = 0;  // 0 = chosen from the memory that is there when the stage begins
+  double proposal_temperature = 1;  // of tier sample
+  int64_t batch_tokens = 0;         // 0 = chosen from the memory that is there when the stage begins
   bool has_own_labels() const { return import.empty() && cache.empty(); }  // made by its teacher, in its own folder
   bool has_top_k() const { return tier == "topk" || tier == "hybrid"; }
   bool is_drawn() const { return tier == "sample" || tier == "hybrid"; }
-  /// What of these the labels' fingerprint says: ids a token (draws of tier sample), draws beside them, code.
-  int64_t ids_per_token() const { return has_top_k() ? top_k : tier == "sample" ? draws : 1; }
-  int64_t tail_draws() const { return tier == "hybrid" ? draws : 0; }
-  std::string stored_code() const { return tier == "topk" ? code : LabelStage().code; }
+  /// What of these the labels' fingerprint says: tier, ids a token (draws of tier sample), draws beside them, code and
+  /// temperatures.
+  void describe(LabelFingerprint& fingerprint) const;
 
   template <class Field>
   void visit_fields(Field& field) {
@@ -84,9 +88,14 @@ struct LabelStage {
     field("temperature", temperature, Mark::decides,
           "of the stored probabilities and draws; a stage with loss = \"top_k\", \"sample\" or "
           "\"hybrid\" needs its kd_temperature, one with decoupled_top_k 1");
+    field("proposal_temperature", proposal_temperature, Mark::decides,
+          "of tier sample: draws are made at temperature times it, 1 to 10, and stored with their weights; 1 = plain "
+          "draws, which are worth more of the same bytes");
   }
 };
 
+/// UserError::recipe(where) for a proposal_temperature out of range, of stored or live draws.
+void check_proposal(double proposal_temperature, const std::string& where);
 /// The file of one domain in the folder of a label stage's `import`; UserError::recipe(where) when there is none.
 std::filesystem::path find_label_file(const std::filesystem::path& folder, const std::string& domain,
                                       const std::string& where);

@@ -69,11 +69,7 @@ Json run_import(StageContext& context, const LabelStage& options) {
     fingerprint.tokenizer_sha256 = shards.tokenizer_sha256();
     fingerprint.vocab_size = shards.vocab_size();
     fingerprint.token_manifest_sha256 = shards.manifest_sha256();
-    fingerprint.tier = options.tier;
-    fingerprint.k = options.ids_per_token();
-    fingerprint.draws = options.tail_draws();
-    fingerprint.code = options.stored_code();
-    fingerprint.temperature = options.temperature;
+    options.describe(fingerprint);
     const LabelTransfer some =
         import_labels(file, shards, fingerprint, context.folder() / "labels" / domain,
                       {.format = options.import_format, .low_mass = options.low_mass, .stage = context.stage.name});

@@ -122,11 +122,7 @@ LabelFingerprint label_fingerprint(const StageContext& context, const std::strin
   fingerprint.tokenizer_sha256 = context.data.tokenizer->fingerprint();
   fingerprint.vocab_size = context.data.tokenizer->vocab_size();
   fingerprint.token_manifest_sha256 = context.data.train.at(domain).manifest_sha256();
-  fingerprint.tier = options.tier;
-  fingerprint.k = options.ids_per_token();
-  fingerprint.draws = options.tail_draws();
-  fingerprint.code = options.stored_code();
-  fingerprint.temperature = options.temperature;
+  options.describe(fingerprint);
   return fingerprint;
 }
 

@@ -16,6 +16,7 @@ StageTeachers::StageTeachers(const StageContext& context, const TrainStage& opti
       top_k_(options.top_k),
       draws_(options.draws),
       seq_len_(options.training.seq_len),
+      proposal_temperature_(options.proposal_temperature),
       seed_(context.stage.seed),
       domains_(context.data.shards_of(options.training.mixture)) {
   for (const std::string& label_stage : options.labels) {
@@ -45,8 +46,11 @@ std::vector<std::string> StageTeachers::names() const {
 
 std::vector<Targets> StageTeachers::targets(const Batch& batch, KdOptions distillation, int64_t num_layers) const {
   if (distillation.hidden_layers.empty()) distillation.hidden_layers = {num_layers};
-  SignalRequest request{
-      .loss = distillation.loss, .top_k = top_k_, .temperature = label_temperature(distillation), .hidden_layers = {}};
+  SignalRequest request{.loss = distillation.loss,
+                        .top_k = top_k_,
+                        .temperature = label_temperature(distillation),
+                        .proposal_temperature = proposal_temperature_,
+                        .hidden_layers = {}};
   if (distillation.hidden_loss != "none") request.hidden_layers = distillation.hidden_layers;
   if (reads_draws(request.loss) && teachers_.front().model)
     request.draw_number_NR = draw_numbers(batch, domains_, draws_, seed_).to(batch.token_BT.device());

@@ -36,6 +36,7 @@ class StageTeachers {
   };
   std::string stage_;
   int64_t top_k_ = 0, draws_ = 0, seq_len_ = 0;
+  double proposal_temperature_ = 1;
   uint64_t seed_ = 0;
   std::vector<const TokenShards*> domains_;  // of the mixture
   std::vector<Teacher> teachers_;

@@ -47,6 +47,7 @@ void check_losses(const OptionTable& table, const TrainStage& train, const Recip
         fmt::format("top_k: got {}, expected 1 to vocab_size - 1", train.top_k));
   check(train.draws >= 1 && train.draws <= kMaxDraws, at("draws"),
         fmt::format("draws: got {}, expected 1 to {}", train.draws, kMaxDraws));
+  check_proposal(train.proposal_temperature, at("proposal_temperature"));
   check(kd.loss != "labels" || kd.temperature == 1, at("kd_temperature"),
         "kd_temperature: loss = \"labels\" knows the teacher's choice only; use top_k, decoupled_top_k, sample, "
         "hybrid, kl, reverse_kl or jsd");
@@ -206,6 +207,8 @@ Json identity(const Recipe& recipe, const Stage& stage) {
   if (train.teacher_shares.size() < 2) json.erase("teacher_shares");
   if (train.teachers.empty() || !reads_top_k(train.distillation.loss)) json.erase("top_k");
   if (train.teachers.empty() || !reads_draws(train.distillation.loss)) json.erase("draws");
+  if (train.teachers.empty() || train.distillation.loss != "sample" || train.proposal_temperature == 1)
+    json.erase("proposal_temperature");
   return json;
 }
 

@@ -19,6 +19,7 @@ struct TrainStage {
   std::vector<double> teacher_shares;  // as many as teachers; they add up to 1
   int64_t top_k = 64;                  // of losses top_k, decoupled_top_k and hybrid with a live teacher
   int64_t draws = 16;                  // of losses sample and hybrid with a live teacher
+  double proposal_temperature = 1;     // of loss sample with a live teacher
   KdOptions distillation;
   double rope_theta = 0;  // 0 = as the model has it
   TrainingOptions training;
@@ -38,6 +39,8 @@ struct TrainStage {
           "ids a token that losses top_k, decoupled_top_k and hybrid ask a live teacher for");
     field("draws", draws, Mark::decides,
           "draws a token that losses sample and hybrid ask a live teacher for, 1 to 256");
+    field("proposal_temperature", proposal_temperature, Mark::decides,
+          "those of loss sample are made at kd_temperature times it, 1 to 10, and weighted; 1 = plain draws");
     distillation.visit_fields(field);
     field("rope_theta", rope_theta, Mark::decides,
           "RoPE base of this stage, under the model's scaling if any; 0 = as the model has it");

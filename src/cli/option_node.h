@@ -35,6 +35,7 @@ struct OptionTable::Node {
     OptionValue::Kind kind = OptionValue::Kind::boolean;  // table, tables, or anything else for a plain value
     std::string text;                                     // the value in force, as TOML
     std::string origin;                                   // file:line, --set, or where the default comes from
+    bool given = false;                                   // by the recipe or by --set; otherwise a default
     std::vector<std::shared_ptr<Node>> nodes;
   };
 

@@ -51,6 +51,7 @@ void take_value(Node& node, std::string_view key, Value& value, std::string_view
                                     help.empty() ? "" : fmt::format(" ({})", help)));
     value = *converted;
     known.origin = entry->where;
+    known.given = true;
   }
   known.kind = Kind::boolean;
   known.text = to_toml(value);
@@ -224,6 +225,7 @@ std::vector<Override> OptionTable::overrides(std::string_view key) {
     Node::Known& known = outer.node_->know(override.path);
     known.text = override.value;
     known.origin = override.where;
+    known.given = true;
   }
   return list;
 }

@@ -260,25 +260,32 @@ void apply(Node& root, const Override& override) {
   }
 }
 
-void print(const Node& node, bool origins, std::string& out) {
+/// `defaults`: what stands before keys and tables that the recipe does not give.
+void print(const Node& node, bool origins, const char* defaults, std::string& out) {
   using Known = Node::Known;
+  const bool has_arms =
+      std::ranges::any_of(node.known, [](const Known& k) { return k.key == "arm" && !k.nodes.empty(); });
+  const auto defaults_below = [&](const Known& known) {
+    return has_arms && (known.key == "model" || known.key == "stage") ? "# " : defaults;
+  };
   for (const Known& known : node.known)
     if (known.kind != Kind::table && known.kind != Kind::tables)
-      out +=
-          fmt::format("{} = {}{}\n", toml_key(known.key), known.text, origins ? "  # " + printable(known.origin) : "");
+      out += fmt::format("{}{} = {}{}\n", known.given ? "" : defaults, toml_key(known.key), known.text,
+                         origins ? "  # " + printable(known.origin) : "");
   for (const Known& known : node.known) {
     if (known.kind != Kind::table) continue;
     const Node& child = *known.nodes[0];
     const bool has_values = std::ranges::any_of(
         child.known, [](const Known& k) { return k.kind != Kind::table && k.kind != Kind::tables; });
-    if (has_values || (child.present && child.known.empty())) out += fmt::format("\n[{}]\n", child.header);
-    print(child, origins, out);
+    if (has_values || (child.present && child.known.empty()))
+      out += fmt::format("\n{}[{}]\n", child.present ? "" : defaults, child.header);
+    print(child, origins, defaults_below(known), out);
   }
   for (const Known& known : node.known) {
     if (known.kind != Kind::tables) continue;
     for (const auto& child : known.nodes) {
       out += fmt::format("\n[[{}]]\n", child->header);
-      print(*child, origins, out);
+      print(*child, origins, defaults_below(known), out);
     }
   }
 }
@@ -343,7 +350,7 @@ OptionTable RecipeSource::root() { return OptionTable(root_); }
 
 std::string RecipeSource::resolved(bool origins) const {
   std::string out;
-  print(*root_, origins, out);
+  print(*root_, origins, "", out);
   return out.starts_with('\n') ? out.substr(1) : out;
 }
 

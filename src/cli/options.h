@@ -93,7 +93,8 @@ class RecipeSource {
                 const std::vector<std::string>& drop, const std::string& where);
   OptionTable root();
   /// The resolved recipe as TOML text: every known key with its value; with `origins`, a comment per line says
-  /// file:line, --set or default.
+  /// file:line, --set or default. In an ablation's, defaults of models and stages stand behind a '#': they may follow a
+  /// key that an arm sets.
   std::string resolved(bool origins) const;
   const std::string& file_name() const;
 

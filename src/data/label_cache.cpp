@@ -136,16 +136,19 @@ void LabelCache::read(size_t shard, uint64_t begin, uint64_t count, int64_t* out
   });
 }
 
-void LabelCache::read_draws(size_t shard, uint64_t begin, uint64_t count, int64_t* id) const {
+void LabelCache::read_draws(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* log_weight) const {
   const State& s = *state_;
   COPPICE_CHECK(s.fingerprint.has_draws(), "tier " + s.fingerprint.tier + " holds no draws");
   const LabelFile& file = s.files.at(shard);
   const auto k = static_cast<uint64_t>(s.fingerprint.k);
+  const bool weighted = s.fingerprint.has_weights();
+  COPPICE_CHECK(!weighted || log_weight != nullptr, "draws with weights, read without them");
   file.table().visit(begin, count, [&](uint64_t at, uint64_t part, uint64_t row) {
     if (row == LabelTable::kNoRow) {
       std::fill_n(id + at * k, part * k, kNoLabel);
+      if (weighted) std::fill_n(log_weight + at * k, part * k, 0.0f);
     } else {
-      file.read_ids(row, part, id + at * k);
+      file.read_draws(row, part, id + at * k, weighted ? log_weight + at * k : nullptr);
     }
   });
 }
@@ -220,6 +223,18 @@ int64_t ids_per_token(const std::vector<const LabelCache*>& caches) {
   return shared_count(caches, "ids", [](const LabelCache& cache) { return cache.k(); });
 }
 
+/// Whether the draws of a batch have weights: all or none.
+bool draws_have_weights(const std::vector<const LabelCache*>& caches) {
+  std::optional<bool> weighted;
+  for (const LabelCache* cache : caches) {
+    if (cache == nullptr) continue;
+    const bool one = cache->fingerprint().has_weights();
+    COPPICE_CHECK(weighted.value_or(one) == one, "caches of draws with and without weights in one batch");
+    weighted = one;
+  }
+  return weighted.value_or(false);
+}
+
 /// Probabilities of labelled rows add up to 1.
 void normalise_rows(const TopK& top, int64_t first, int64_t count) {
   const int64_t k = top.id_NK.size(1);
@@ -232,15 +247,20 @@ void normalise_rows(const TopK& top, int64_t first, int64_t count) {
 }  // namespace
 
 TopK lookup_draws(const std::vector<const LabelCache*>& caches, const Batch& batch) {
-  const int64_t draws = ids_per_token(caches), seq_len = batch.token_BT.size(1);
-  at::Tensor id_NR = batch.token_BT.new_full({batch.token_BT.numel(), draws}, kNoLabel);
+  const int64_t num_draws = ids_per_token(caches), seq_len = batch.token_BT.size(1);
+  const bool weighted = draws_have_weights(caches);
+  WeightedDraws draws{.id_NR = batch.token_BT.new_full({batch.token_BT.numel(), num_draws}, kNoLabel),
+                      .log_weight_NR = {}};
+  if (weighted) draws.log_weight_NR = batch.token_BT.new_zeros(draws.id_NR.sizes(), at::kFloat);
   for (const Span& span : batch.spans) {
     const LabelCache* const cache = caches.at(static_cast<size_t>(span.domain));
     if (cache == nullptr) continue;
+    const int64_t first = (span.row * seq_len + span.column) * num_draws;
     cache->read_draws(static_cast<size_t>(span.shard), span.offset, static_cast<uint64_t>(span.length),
-                      id_NR.mutable_data_ptr<int64_t>() + (span.row * seq_len + span.column) * draws);
+                      draws.id_NR.mutable_data_ptr<int64_t>() + first,
+                      weighted ? draws.log_weight_NR.mutable_data_ptr<float>() + first : nullptr);
   }
-  return shares_of_ordered_draws(id_NR);
+  return shares_of_ordered_draws(draws);
 }
 
 namespace {

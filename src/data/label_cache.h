@@ -5,7 +5,8 @@
 //              with code q8 all of it in /codes u8 [n, bytes a row] (label_codes.h)
 //   hybrid     /codes of K ids, their log-probabilities, the log of the rest and draws of that
 //   sample     /draws u16 [m] or u8 [m, 3]: the different ids of K draws, row after row; /repeats u8 [n, (K + 6) / 8]
-//              where K > 1 (label_draws.h)
+//              where K > 1 (label_draws.h); where they are drawn from a proposal /log_weights f16 [m]: the log of what
+//              a draw of each id weighs
 // n is the shard's tokens, or, where few of them are labelled, the rows that the table /runs places (label_table.h).
 // Any batch size, packing, seed and rank count reads the same cache; a finer tier serves every reader of a coarser one,
 // but tier sample serves its own loss alone: draws do not tell the teacher's choice.
@@ -42,6 +43,7 @@ struct LabelFingerprint {
   int64_t draws = 0;                     // of what the ids leave over, in tier hybrid
   std::string code = "f16";              // q8: of tier topk
   double temperature = 1;                // of the stored probabilities; draws are made at it
+  double proposal_temperature = 1;       // of tier sample: draws are made at temperature times it, with weights
   std::string window_rule = "document";  // aligned, or given (labels from elsewhere)
   int64_t context = 0, overlap = 0;
   std::string compute_dtype = "f32";
@@ -52,6 +54,7 @@ struct LabelFingerprint {
   bool has_logp() const { return tier == "top1_prob" || has_tail(); }
   bool has_tail() const { return tier == "topk" || has_tail_draws(); }
   bool has_draws() const { return tier == "sample"; }
+  bool has_weights() const { return has_draws() && proposal_temperature != 1; }
   bool has_tail_draws() const { return tier == "hybrid"; }
   bool is_drawn() const { return has_draws() || has_tail_draws(); }
   /// All of a label lies in one row of bytes (label_codes.h).
@@ -67,15 +70,16 @@ inline constexpr uint64_t kLabelRunBytes = 24;
 /// Labels of a shard's tokens, or of some of them: a row for each token of `runs`, which need no order.
 struct ShardLabels {
   int64_t k = 1, draws = 0;
-  bool has_logp = false, has_tail = false;
+  bool has_logp = false, has_tail = false, has_weights = false;
   int64_t near_ties = -1;  // labels whose two best logits lie within 1e-5 of each other: another batch shape may choose
                            // the other; -1 = unknown
   TokenRuns runs;          // do not overlap
   std::vector<int32_t>
       id;  // rows K, kNoLabel = none; a row without a label has none in its first place and is not stored
-  std::vector<c10::Half> logp;  // rows K; empty in tiers top1 and sample
-  std::vector<c10::Half> tail;  // rows; empty but in tiers topk and hybrid
-  std::vector<int32_t> drawn;   // rows draws, kNoLabel = none; empty but in tier hybrid
+  std::vector<c10::Half> logp;        // rows K; empty in tiers top1 and sample
+  std::vector<c10::Half> tail;        // rows; empty but in tiers topk and hybrid
+  std::vector<int32_t> drawn;         // rows draws, kNoLabel = none; empty but in tier hybrid
+  std::vector<c10::Half> log_weight;  // rows K, equal ones of equal ids; empty but of draws from a proposal
   /// Rows without labels, to be filled.
   ShardLabels(const TokenRuns& of, const LabelFingerprint& fingerprint);
   ShardLabels(uint64_t tokens, const LabelFingerprint& fingerprint)
@@ -104,8 +108,10 @@ class LabelCache {
   /// The first run of tokens without a label among these, [begin, end), within one document; last tokens of documents
   /// need none. Nothing when all have one.
   std::optional<std::pair<uint64_t, uint64_t>> first_gap(size_t shard, uint64_t begin, uint64_t count) const;
-  /// k() draws a token (kNoLabel where none), equal ids side by side, the most drawn first. Needs tier sample.
-  void read_draws(size_t shard, uint64_t begin, uint64_t count, int64_t* id) const;
+  /// k() draws a token (kNoLabel where none), equal ids side by side, the most drawn first, and the log of each one's
+  /// weight where there are weights (fingerprint().has_weights(); otherwise `log_weight` is not looked at). Needs tier
+  /// sample.
+  void read_draws(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* log_weight = nullptr) const;
   /// k() ids a token (kNoLabel where none), their log-probabilities, and the log of the rest, as they are stored: codes
   /// add up to 1 but for their rounding. Needs a tier with probabilities.
   void read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail) const;
@@ -155,7 +161,8 @@ at::Tensor lookup_labels(const std::vector<const LabelCache*>& caches, const Bat
 /// The same with probabilities, [B T, K]; ids kIgnoredLabel where there is none. All caches have the same k. Coded
 /// probabilities of a token and its tail are divided by their sum.
 TopK lookup_top_k(const std::vector<const LabelCache*>& caches, const Batch& batch);
-/// Draws as shares (src/tensors/draws.h), [B T, K]. All caches are of tier sample and have as many draws.
+/// Draws as shares (src/tensors/draws.h), [B T, K]. All caches are of tier sample and have as many draws, with weights
+/// or without.
 TopK lookup_draws(const std::vector<const LabelCache*>& caches, const Batch& batch);
 /// The ids with their probabilities, and the draws of the rest with their shares of it (src/tensors/draws.h), [B T, K +
 /// draws]. All caches are of tier hybrid with the same k and draws.

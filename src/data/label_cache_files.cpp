@@ -43,10 +43,15 @@ bool find_label_entry(const Json& manifest, const std::string& name, const std::
 }
 
 ShardLabels::ShardLabels(const TokenRuns& of, const LabelFingerprint& fingerprint)
-    : k(fingerprint.k), draws(fingerprint.draws), has_logp(fingerprint.has_logp()), has_tail(fingerprint.has_tail()) {
+    : k(fingerprint.k),
+      draws(fingerprint.draws),
+      has_logp(fingerprint.has_logp()),
+      has_tail(fingerprint.has_tail()),
+      has_weights(fingerprint.has_weights()) {
   const uint64_t tokens = count_tokens(of);
   id.reserve(tokens * static_cast<uint64_t>(k));
   if (has_logp) logp.reserve(tokens * static_cast<uint64_t>(k));
+  if (has_weights) log_weight.reserve(tokens * static_cast<uint64_t>(k));
   drawn.reserve(tokens * static_cast<uint64_t>(draws));
   for (const TokenRun& run : of) append(run);
 }
@@ -62,6 +67,7 @@ uint64_t ShardLabels::append(TokenRun run) {
   id.resize(rows * static_cast<uint64_t>(k), kNoLabel);
   if (has_logp) logp.resize(id.size(), nothing);
   if (has_tail) tail.resize(rows, nothing);
+  if (has_weights) log_weight.resize(id.size(), 0.0f);
   drawn.resize(rows * static_cast<uint64_t>(draws), kNoLabel);
   return first;
 }

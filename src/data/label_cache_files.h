@@ -1,7 +1,7 @@
 // The files of a label cache as its writer, its readers and its summary see them: datasets of a tier, entries of the
 // manifest, the columns of one file. Version 1 of the format knows no table: every file has a row for each token;
-// version 2 knows no draws, version 3 no codes. A manifest states the least version that reads it, so what knows none
-// of these is the same in all.
+// version 2 knows no draws, version 3 no codes, version 4 no weights of draws. A manifest states the least version that
+// reads it, so what knows none of these is the same in all.
 #pragma once
 
 #include <functional>
@@ -21,9 +21,9 @@ namespace coppice {
 /// a code.
 inline double mass_tolerance(const LabelFingerprint& fingerprint) { return fingerprint.is_coded() ? 0.1 : 0.05; }
 
-inline constexpr int kLabelVersion = 4;
+inline constexpr int kLabelVersion = 5;
 inline int label_version(const LabelFingerprint& fingerprint, bool packed) {
-  return fingerprint.is_coded() ? 4 : fingerprint.has_draws() ? 3 : packed ? 2 : 1;
+  return fingerprint.has_weights() ? 5 : fingerprint.is_coded() ? 4 : fingerprint.has_draws() ? 3 : packed ? 2 : 1;
 }
 
 /// How ids are stored, and what stands for none.
@@ -40,6 +40,7 @@ inline const char* logp_dataset(const LabelFingerprint& fingerprint) {
   return fingerprint.has_tail() ? "/logp" : "/top1_logp";
 }
 inline constexpr const char* kTailDataset = "/tail";
+inline constexpr const char* kWeightsDataset = "/log_weights";  // one for each different id of draws
 
 /// What the manifest says of a finished shard's file.
 struct LabelEntry {
@@ -68,10 +69,12 @@ class LabelFile {
 
   /// Every run of tokens without a label, in order. UserError::bad_file naming the token for an id outside the
   /// vocabulary, draws out of order, and probabilities that are none: log-probabilities above 0 (but for half
-  /// precision), not in descending order, or with the tail not of mass 1.
+  /// precision), not in descending order, or with the tail not of mass 1; and for weights that are not finite.
   TokenRuns check() const;
   /// k ids a row of rows [row, row + count), kNoLabel where none.
   void read_ids(uint64_t row, uint64_t count, int64_t* out) const;
+  /// The same of draws, and the log of each one's weight where `log_weight` is wanted: of a file with weights.
+  void read_draws(uint64_t row, uint64_t count, int64_t* id, float* log_weight) const;
   /// The same with their log-probabilities, k a row, and the log of the rest (in tier top1_prob untouched); of tier
   /// hybrid the draws of the rest as well, where they are wanted.
   void read_top_k(uint64_t row, uint64_t count, int64_t* id, float* logp, float* tail, int64_t* drawn = nullptr) const;
@@ -81,6 +84,7 @@ class LabelFile {
   TokenRuns check_draws() const;
   TokenRuns check_ids() const;
   void check_probabilities() const;
+  void check_weights() const;
   void check_id(int64_t id, uint64_t token) const;
   void check_mass(double mass, uint64_t token) const;
   /// The different ids of each row of several draws, through the library: visit(row, ids) in order.
@@ -96,8 +100,9 @@ class LabelFile {
   std::unique_ptr<IdColumn> ids_;     // of any other
   LabelTable table_;
   std::unique_ptr<HalfColumn> logp_, tail_;
-  std::unique_ptr<DrawCounts> counts_;  // of several draws
-  int64_t none_;                        // what stands for no id in ids_
+  std::unique_ptr<DrawCounts> counts_;   // of several draws
+  std::unique_ptr<HalfColumn> weights_;  // of draws from a proposal
+  int64_t none_;                         // what stands for no id in ids_
 };
 
 }  // namespace coppice

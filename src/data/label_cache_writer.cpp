@@ -109,11 +109,13 @@ void LabelCacheWriter::write(size_t shard, const ShardLabels& labels) {
   const uint64_t rows = count_tokens(labels.runs), num_ids = rows * static_cast<uint64_t>(fingerprint.k);
   COPPICE_CHECK(labels.k == fingerprint.k && labels.id.size() == num_ids,
                 fmt::format("{} labels of {} ids for {} tokens of {}", labels.id.size(), labels.k, rows, info.name));
-  COPPICE_CHECK(labels.logp.size() == (fingerprint.has_logp() ? num_ids : 0) &&
-                    labels.tail.size() == (fingerprint.has_tail() ? rows : 0) &&
-                    labels.drawn.size() == rows * static_cast<uint64_t>(fingerprint.draws),
-                fmt::format("{} log-probabilities, {} tails and {} draws for {} labels of {}", labels.logp.size(),
-                            labels.tail.size(), labels.drawn.size(), num_ids, info.name));
+  COPPICE_CHECK(
+      labels.logp.size() == (fingerprint.has_logp() ? num_ids : 0) &&
+          labels.tail.size() == (fingerprint.has_tail() ? rows : 0) &&
+          labels.drawn.size() == rows * static_cast<uint64_t>(fingerprint.draws) &&
+          labels.log_weight.size() == (fingerprint.has_weights() ? num_ids : 0),
+      fmt::format("{} log-probabilities, {} tails, {} draws and {} weights for {} labels of {}", labels.logp.size(),
+                  labels.tail.size(), labels.drawn.size(), labels.log_weight.size(), num_ids, info.name));
   const PackedLabels packed = pack_labels(labels, info, fingerprint);
   const std::vector<PackedColumn> columns = packed.columns(fingerprint);
 

@@ -55,6 +55,31 @@ void MassCheck::finish() const {
       low_, tokens_, kLeastMass, cause));
 }
 
+void WeightCheck::add(const LinePlace& line, const TokenLabels& token) {
+  if (token.choices.empty()) return;
+  double sum = 0;
+  for (const LabelChoice& draw : token.choices) sum += std::exp(draw.logp);
+  const double mean = sum / static_cast<double>(token.choices.size());
+  if (tokens_++ == 0) first_ = line;
+  sum_ += mean;
+  squares_ += mean * mean;
+}
+
+void WeightCheck::finish() const {
+  constexpr uint64_t kEnough = 100;              // tokens, for an error of their mean that means something
+  constexpr double kErrors = 8, kNearly = 0.02;  // off 1
+  if (tokens_ < kEnough) return;
+  const auto tokens = static_cast<double>(tokens_);
+  const double mean = sum_ / tokens, error = std::sqrt(std::max(0.0, squares_ / tokens - mean * mean) / tokens);
+  if (std::abs(mean - 1) <= std::max(kNearly, kErrors * error)) return;
+  first_.refuse(
+      fmt::format("the weights of draws at {} tokens, the first of them here, average {:.3g}, expected 1: most likely "
+                  "weights instead "
+                  "of their natural logarithms, or draws from another distribution than softmax(logits / (temperature "
+                  "proposal_temperature))",
+                  tokens_, mean));
+}
+
 PlaceCheck::PlaceCheck(const TokenShards& shards, const LabelImport& options)
     : whose_((options.stage.empty() ? "" : fmt::format("stage '{}' in ", options.stage)) +
              fmt::format("domain '{}'", shards.domain())) {}

@@ -31,6 +31,20 @@ class MassCheck {
   LinePlace first_low_;
 };
 
+/// Whether a file's draws weigh what they should: drawn from r, weights q / r average 1, however far q and r are apart.
+class WeightCheck {
+ public:
+  void add(const LinePlace& line, const TokenLabels& token);
+  /// After the last line: UserError::bad_file naming the first line where their average is 1 neither nearly nor within
+  /// its error.
+  void finish() const;
+
+ private:
+  uint64_t tokens_ = 0;
+  double sum_ = 0, squares_ = 0;  // over tokens of the mean over their draws
+  LinePlace first_;
+};
+
 /// Where a file's labels stand, judged part by part, so that a part that is moved is not outvoted; the parts share the
 /// error rate: 1/2, 1/6, 1/12, ... of it.
 class PlaceCheck {

@@ -98,6 +98,7 @@ LabelFile::LabelFile(const std::filesystem::path& path, const LabelFingerprint& 
   if (fingerprint.has_logp()) logp_ = std::make_unique<HalfColumn>(path, logp_dataset(fingerprint), ids_->rows(), k_);
   if (fingerprint.has_tail()) tail_ = std::make_unique<HalfColumn>(path, kTailDataset, ids_->rows());
   if (fingerprint.has_draws() && k_ > 1) counts_ = std::make_unique<DrawCounts>(path, table_.rows(), k_, ids_->rows());
+  if (fingerprint.has_weights()) weights_ = std::make_unique<HalfColumn>(path, kWeightsDataset, ids_->rows());
 }
 
 void LabelFile::finish_checks() {
@@ -106,6 +107,7 @@ void LabelFile::finish_checks() {
   if (logp_) logp_->finish_checks();
   if (tail_) tail_->finish_checks();
   if (counts_) counts_->finish_checks();
+  if (weights_) weights_->finish_checks();
 }
 
 namespace {
@@ -136,17 +138,23 @@ void LabelFile::read_codes(uint64_t row, uint64_t count, const std::function<voi
 
 void LabelFile::read_ids(uint64_t row, uint64_t count, int64_t* out) const {
   if (codes_) return read_codes(row, count, [&](const LabelRow& label) { out = std::copy_n(label.id, k_, out); });
-  if (counts_ == nullptr) {
-    ids_->read(row, count, out);
-  } else {
-    std::vector<uint32_t> times;
-    const uint64_t place = counts_->read(row, count, times);
-    std::vector<int64_t> different(times.size());
-    ids_->read(place, different.size(), different.data());
-    int64_t* to = out;
-    for (size_t i = 0; i < times.size(); ++i) to = std::fill_n(to, times[i], different[i]);
-  }
+  if (fingerprint_.has_draws()) return read_draws(row, count, out, nullptr);
+  ids_->read(row, count, out);
   std::replace(out, out + count * k_, none_, int64_t{kNoLabel});
+}
+
+void LabelFile::read_draws(uint64_t row, uint64_t count, int64_t* id, float* log_weight) const {
+  std::vector<uint32_t> times(count, 1);
+  const uint64_t place = counts_ ? counts_->read(row, count, times) : row;
+  std::vector<int64_t> different(times.size());
+  ids_->read(place, different.size(), different.data());
+  std::ranges::replace(different, none_, int64_t{kNoLabel});
+  int64_t* to = id;
+  for (size_t i = 0; i < times.size(); ++i) to = std::fill_n(to, times[i], different[i]);
+  if (log_weight == nullptr) return;
+  std::vector<float> weights(times.size());
+  weights_->read(place, weights.size(), weights.data());
+  for (size_t i = 0; i < times.size(); ++i) log_weight = std::fill_n(log_weight, times[i], weights[i]);
 }
 
 void LabelFile::read_top_k(uint64_t row, uint64_t count, int64_t* id, float* logp, float* tail, int64_t* drawn) const {
@@ -197,6 +205,7 @@ void LabelFile::scan_draws(const std::function<void(uint64_t, std::span<const Dr
 
 TokenRuns LabelFile::check() const {
   if (codes_) return check_codes();
+  if (weights_) check_weights();
   if (counts_) return check_draws();
   TokenRuns bare = check_ids();
   if (logp_) check_probabilities();
@@ -292,6 +301,15 @@ void LabelFile::check_probabilities() const {
   tail_->scan([&](uint64_t begin, const std::vector<float>& values) {
     for (size_t i = 0; i < values.size(); ++i)
       if (labelled[begin + i]) check_mass(mass[begin + i] + std::exp(values[i]), table_.token_of(begin + i));
+  });
+}
+
+void LabelFile::check_weights() const {
+  weights_->scan([&](uint64_t begin, const std::vector<float>& values) {
+    const auto odd = std::ranges::find_if(values, [](float value) { return !std::isfinite(value); });
+    if (odd != values.end())
+      throw UserError::bad_file(path_, fmt::format("{}: the log of weight {} is {}", kWeightsDataset,
+                                                   begin + static_cast<uint64_t>(odd - values.begin()), *odd));
   });
 }
 

@@ -16,16 +16,22 @@ std::string text_of(const Json& value) {
   return printable(value.is_string() ? value.get<std::string>() : value.dump());
 }
 
-/// What says no code has the plain one.
-Json with_code(Json fingerprint) {
-  if (!fingerprint.contains("code")) fingerprint["code"] = LabelFingerprint().code;
+/// As text, to the last bit.
+std::string number_text(double value) { return fmt::format("{}", value); }
+
+/// What says no code or proposal has the plain one.
+Json with_plain(Json fingerprint) {
+  const LabelFingerprint plain;
+  if (!fingerprint.contains("code")) fingerprint["code"] = plain.code;
+  if (!fingerprint.contains("proposal_temperature"))
+    fingerprint["proposal_temperature"] = number_text(plain.proposal_temperature);
   return fingerprint;
 }
 
 }  // namespace
 
 void check_label_fingerprint(const Json& given, const LabelFingerprint& fingerprint, const std::string& path) {
-  const Json expected = with_code(fingerprint.to_json()), found = with_code(given);
+  const Json expected = with_plain(fingerprint.to_json()), found = with_plain(given);
   const auto check = [&](const std::string& name) {
     const Json& value = expected[name];
     if (!found.contains(name))
@@ -49,7 +55,7 @@ Json LabelFingerprint::to_json() const {
                {"token_manifest_sha256", token_manifest_sha256},
                {"tier", tier},
                {"k", k},
-               {"temperature", fmt::format("{}", temperature)},
+               {"temperature", number_text(temperature)},
                {"window_rule", window_rule},
                {"context", context},
                {"overlap", overlap},
@@ -58,6 +64,7 @@ Json LabelFingerprint::to_json() const {
   if (code != LabelFingerprint().code) json["code"] = code;
   if (has_tail_draws()) json["draws"] = draws;
   if (is_drawn()) json["draw_seed"] = draw_seed;
+  if (has_weights()) json["proposal_temperature"] = number_text(proposal_temperature);
   return json;
 }
 
@@ -74,19 +81,23 @@ LabelFingerprint LabelFingerprint::from_json(const Json& json, const std::string
                                .overlap = static_cast<int64_t>(unsigned_at(json, "overlap", path)),
                                .compute_dtype = string_at(json, "compute_dtype", path)};
   if (json.contains("code")) fingerprint.code = string_at(json, "code", path);
+  if (json.contains("proposal_temperature"))
+    fingerprint.proposal_temperature = std::strtod(string_at(json, "proposal_temperature", path).c_str(), nullptr);
   if (fingerprint.has_tail_draws()) fingerprint.draws = static_cast<int64_t>(unsigned_at(json, "draws", path));
   if (fingerprint.is_drawn()) fingerprint.draw_seed = unsigned_at(json, "draw_seed", path);
   const bool known = (fingerprint.tier == "top1" || fingerprint.has_logp() || fingerprint.has_draws()) &&
                      (fingerprint.code == "f16" || (fingerprint.code == "q8" && fingerprint.tier == "topk")) &&
                      (fingerprint.has_tail_draws() ? fingerprint.draws >= 1 && fingerprint.draws <= kMaxDraws
-                                                   : fingerprint.draws == 0);
+                                                   : fingerprint.draws == 0) &&
+                     (fingerprint.has_draws() || fingerprint.proposal_temperature == 1);
   const int64_t most_ids = fingerprint.has_tail() ? fingerprint.vocab_size : fingerprint.has_draws() ? kMaxDraws : 1;
   if (!known || fingerprint.vocab_size <= 0 || fingerprint.vocab_size >= (int64_t{1} << 24) || fingerprint.k < 1 ||
-      fingerprint.k > most_ids || !(fingerprint.temperature > 0))
+      fingerprint.k > most_ids || !(fingerprint.temperature > 0) || !(fingerprint.proposal_temperature > 0))
     throw UserError::bad_file(
-        path, fmt::format("labels of tier '{}' with code '{}', k {}, draws {}, temperature {} and a vocabulary of {}",
+        path, fmt::format("labels of tier '{}' with code '{}', k {}, draws {}, temperature {}, proposal_temperature {} "
+                          "and a vocabulary of {}",
                           printable(fingerprint.tier), printable(fingerprint.code), fingerprint.k, fingerprint.draws,
-                          fingerprint.temperature, fingerprint.vocab_size));
+                          fingerprint.temperature, fingerprint.proposal_temperature, fingerprint.vocab_size));
   return fingerprint;
 }
 
@@ -103,16 +114,21 @@ LabelCode label_code(const LabelFingerprint& fingerprint) {
           static_cast<uint64_t>(fingerprint.vocab_size)};
 }
 
+/// Of a different id of draws, with its weight.
+static uint64_t drawn_id_bytes(const LabelFingerprint& fingerprint) {
+  return static_cast<uint64_t>(label_packing(fingerprint)) + (fingerprint.has_weights() ? sizeof(c10::Half) : 0);
+}
+
 uint64_t label_row_bytes(const LabelFingerprint& fingerprint) {
   if (fingerprint.is_coded()) return label_code(fingerprint).row_bytes();
   const auto k = static_cast<uint64_t>(fingerprint.k), id_bytes = static_cast<uint64_t>(label_packing(fingerprint));
-  if (fingerprint.has_draws()) return id_bytes + repeat_bytes(k);
+  if (fingerprint.has_draws()) return drawn_id_bytes(fingerprint) + repeat_bytes(k);
   return k * (id_bytes + (fingerprint.has_logp() ? 2 : 0)) + (fingerprint.has_tail() ? 2 : 0);
 }
 
 uint64_t most_label_row_bytes(const LabelFingerprint& fingerprint) {
   const uint64_t other_ids = fingerprint.has_draws() ? static_cast<uint64_t>(fingerprint.k - 1) : 0;
-  return label_row_bytes(fingerprint) + other_ids * static_cast<uint64_t>(label_packing(fingerprint));
+  return label_row_bytes(fingerprint) + other_ids * drawn_id_bytes(fingerprint);
 }
 
 }  // namespace coppice

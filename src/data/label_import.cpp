@@ -158,6 +158,7 @@ class Import {
     }
     if (transfer_.documents == 0 && (!ours || transfer_.left_out > 0)) refuse_nothing();
     if (mass) mass->finish();
+    weight_check_.finish();
     place_check_.judge(line_);
     say_what_is_left_out();
     for (size_t shard = 0; shard < held_.size(); ++shard)
@@ -222,6 +223,7 @@ class Import {
     for (size_t i = 0; i < part.count; ++i) {
       const TokenLabels& token = given.labels[part.given + i];
       if (given.has_logp) mass.add(line_, token);
+      if (fingerprint_.has_weights()) weight_check_.add(line_, token);
       const StoredToken stored = store_label(line_, fingerprint_, token, place->begin + part.at + i, labels);
       transfer_.padded_ids += stored.padded;
       first_choice[i] = stored.first;
@@ -275,6 +277,7 @@ class Import {
   NewCache cache_;
   LabelCacheWriter writer_;
   PlaceCheck place_check_;
+  WeightCheck weight_check_;
   LabelTransfer transfer_;
   uint64_t cut_ = 0,
            unlabelled_ =

@@ -37,8 +37,9 @@ std::optional<LabelFingerprint> read_label_header(const std::filesystem::path& i
 /// beginning or end, with a begin-of-text token in front and without end-of-text; null is no label. UserError::bad_file
 /// naming the line for: a first line of ours with another fingerprint, bad JSON, a document that came before, other
 /// tokens than the shards', lists of unequal length, ids outside the vocabulary or twice in a row, log-probabilities
-/// above 0 or not in descending order, whose mass is above 1 or, on most tokens without a tail, next to nothing; labels
-/// that stand one place beside their tokens (src/data/label_alignment.h); no document of the shards.
+/// above 0 or not in descending order, whose mass is above 1 or, on most tokens without a tail, next to nothing;
+/// weights of draws that are no numbers, different for one id, or not 1 on average; labels that stand one place beside
+/// their tokens (src/data/label_alignment.h); no document of the shards.
 LabelTransfer import_labels(const std::filesystem::path& input, const TokenShards& shards,
                             const LabelFingerprint& fingerprint, const std::filesystem::path& cache,
                             const LabelImport& options = {});

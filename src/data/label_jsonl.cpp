@@ -66,7 +66,8 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
       } else if (fingerprint.has_logp()) {
         cache.read_top_k(shard, begin, count, id.data(), logp.data(), tail.data());
       } else if (fingerprint.has_draws()) {
-        cache.read_draws(shard, begin, count, id.data());
+        cache.read_draws(shard, begin, count, id.data(),
+                         logp.data());  // the log of their weights, where they have some
       } else {
         cache.read(shard, begin, count, id.data());
       }
@@ -94,6 +95,7 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
         for (size_t j = i * draws; j < (i + 1) * draws && drawn[j] >= 0; ++j) tail_draws.back().push_back(drawn[j]);
       }
       if (fingerprint.has_logp()) line["top_logprobs"] = std::move(logps);
+      if (fingerprint.has_weights()) line[kDrawWeightsKey] = std::move(logps);
       if (fingerprint.has_tail()) line["tail_logprobs"] = std::move(tails);
       if (fingerprint.has_tail_draws()) line["tail_draws"] = std::move(tail_draws);
       file.write(line.dump() + "\n");

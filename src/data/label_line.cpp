@@ -6,10 +6,12 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "src/base/errors.h"
 #include "src/data/label_import.h"
+#include "src/data/label_jsonl.h"
 #include "src/text/documents.h"
 
 namespace coppice {
@@ -128,12 +130,36 @@ void check_count(const LinePlace& place, const char* name, size_t found, int64_t
         fmt::format("\"{}\" holds {} ids at a token, expected {} (draws = {}) or none", name, found, draws, draws));
 }
 
+/// The log of what each of a token's draws weighs, as it will be stored: one number for all draws of an id.
+void read_weights(const LinePlace& place, const Json& weights, std::vector<LabelChoice>& draws) {
+  if (!weights.is_array() || weights.size() != draws.size())
+    place.refuse(fmt::format("\"{}\" and \"draws\" differ in length at a token", kDrawWeightsKey));
+  std::map<int64_t, float> of_id;
+  for (size_t j = 0; j < draws.size(); ++j) {
+    const double given = weights[j].is_number() ? weights[j].get<double>() : std::nan("");
+    const auto stored = static_cast<float>(static_cast<c10::Half>(static_cast<float>(given)));
+    if (!std::isfinite(stored))
+      place.refuse(fmt::format("the log of a draw's weight is no number of half precision: {}",
+                               weights[j].dump().substr(0, 60)));
+    if (of_id.emplace(draws[j].id, stored).first->second != stored)
+      place.refuse(fmt::format("draws of id {} have different weights at a token", draws[j].id));
+    draws[j].logp = given;
+  }
+}
+
 LabelLine read_draws(const LinePlace& place, const Json& object, const LabelFingerprint& fingerprint) {
   LabelLine line{.tokens = tokens_of(list_of(place, object, "tokens")), .labels = {}};
-  for (const Json& draws : list_of(place, object, "draws", line.tokens.size())) {
+  if (!fingerprint.has_weights() && object.contains(kDrawWeightsKey))
+    place.refuse(fmt::format("\"{}\": draws at proposal_temperature 1 have no weights; say what they were drawn at",
+                             kDrawWeightsKey));
+  const size_t count = line.tokens.size();
+  const Json* weights = fingerprint.has_weights() ? &list_of(place, object, kDrawWeightsKey, count) : nullptr;
+  const Json& draws = list_of(place, object, "draws", count);
+  for (size_t i = 0; i < count; ++i) {
     TokenLabels& token = line.labels.emplace_back();
-    token.choices = choices_of(place, draws, nullptr, "draws");
+    token.choices = choices_of(place, draws[i], nullptr, "draws");
     check_count(place, "draws", token.choices.size(), fingerprint.k);
+    if (weights != nullptr) read_weights(place, (*weights)[i], token.choices);
   }
   return line;
 }

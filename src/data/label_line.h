@@ -21,7 +21,7 @@ struct LinePlace {
 
 struct LabelChoice {
   int64_t id = 0;
-  double logp = 0;  // as given
+  double logp = 0;  // as given; of draws from a proposal the log of their weight
 };
 
 /// What stands at one token; no choices = no label.
@@ -41,7 +41,7 @@ struct LabelLine {
 /// The hash of the document's id: "id", a string or a number as the corpus has it, or "doc".
 uint64_t document_of(const LinePlace& place, const Json& object);
 /// Our own lists, to the letter: lists of one length, at most k ids a token, log-probabilities in descending order when
-/// the tier has them; of draws as many as it has, or none.
+/// the tier has them; of draws as many as it has, or none, each with its weight where they have weights.
 LabelLine read_label_lists(const LinePlace& place, const Json& object, const LabelFingerprint& fingerprint);
 /// What vLLM gives: prompt_token_ids and prompt_logprobs, or our lists with any number of ids in any order, null for no
 /// label.

@@ -66,6 +66,7 @@ void visit_draws(const ShardLabels& labels, const std::vector<Stretch>& stretche
   const auto k = static_cast<size_t>(labels.k);
   const std::vector<DrawnId> none = {{.id = kNoLabel, .count = labels.k}};
   std::vector<int64_t> ids(k);
+  std::vector<float> log_weights(labels.has_weights ? k : 0);
   uint64_t done = 0;  // rows
   auto run = table.runs().begin();
   for (const auto& [tokens, row] : stretches) {
@@ -73,13 +74,14 @@ void visit_draws(const ShardLabels& labels, const std::vector<Stretch>& stretche
     while (done < run->place + (tokens.begin - run->begin)) visit(done++, none);
     for (uint64_t i = row; i < row + tokens.size(); ++i) {
       std::copy_n(labels.id.data() + i * k, k, ids.data());
-      visit(done++, count_draws(ids));
+      std::copy_n(labels.log_weight.data() + i * k, log_weights.size(), log_weights.data());
+      visit(done++, count_draws(ids, log_weights));
     }
   }
   while (done < table.rows()) visit(done++, none);
 }
 
-/// Draws of the table's rows: their different ids one after the other, and how often each was drawn.
+/// Draws of the table's rows: their different ids one after the other, how often each was drawn, and its weight.
 void pack_draws(const ShardLabels& labels, const std::vector<Stretch>& stretches, const LabelFingerprint& fingerprint,
                 PackedLabels& packed) {
   const auto k = static_cast<uint64_t>(fingerprint.k), bytes = repeat_bytes(k);
@@ -93,10 +95,12 @@ void pack_draws(const ShardLabels& labels, const std::vector<Stretch>& stretches
     different += drawn.size();
   });
   packed.ids.reserve(different * width);  // growing it would take up to three times that for a moment
+  if (labels.has_weights) packed.log_weight.reserve(different);
   visit_draws(labels, stretches, packed.table, [&](uint64_t, std::span<const DrawnId> drawn) {
     for (const DrawnId& one : drawn) {
       packed.ids.resize(packed.ids.size() + width);
       store_id(static_cast<int32_t>(one.id), fingerprint, packed.ids.data() + packed.ids.size() - width);
+      if (labels.has_weights) packed.log_weight.emplace_back(one.log_weight);
     }
   });
 }
@@ -160,6 +164,8 @@ std::vector<PackedColumn> PackedLabels::columns(const LabelFingerprint& fingerpr
                                 draws ? num_ids(fingerprint) : rows, draws ? 1 : k, chunk, ids));
     if (draws && k > 1)
       columns.push_back({kRepeatsDataset, Hdf5Type::u8, {rows, repeat_bytes(k)}, kTokenChunk, repeats.data()});
+    if (fingerprint.has_weights())
+      columns.push_back(half_column(kWeightsDataset, num_ids(fingerprint), 1, chunk, log_weight.data()));
     if (fingerprint.has_logp()) columns.push_back(half_column(logp_dataset(fingerprint), rows, k, chunk, logp.data()));
     if (fingerprint.has_tail()) columns.push_back(half_column(kTailDataset, rows, 1, kTokenChunk, tail.data()));
   }
@@ -177,7 +183,8 @@ PackedLabels pack_labels(const ShardLabels& labels, const TokenShardInfo& shard,
       .ids = {},
       .repeats = {},
       .logp = {},
-      .tail = {}};
+      .tail = {},
+      .log_weight = {}};
   if (fingerprint.is_coded()) {
     pack_codes(labels, stretches, fingerprint, packed);
   } else if (fingerprint.has_draws()) {

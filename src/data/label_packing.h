@@ -18,6 +18,7 @@ struct PackedLabels {
   std::vector<uint8_t> codes;         // of a coded file; the others are then empty
   std::vector<uint8_t> ids, repeats;  // repeats: of several draws
   std::vector<c10::Half> logp, tail;
+  std::vector<c10::Half> log_weight;  // one for each of `ids`; of draws from a proposal
 
   uint64_t num_ids(const LabelFingerprint& fingerprint) const;
   /// To be written; their bytes stay here.

@@ -24,7 +24,10 @@ int32_t checked_draw(const LinePlace& line, const LabelFingerprint& fingerprint,
 StoredToken store_draws(const LinePlace& line, const LabelFingerprint& fingerprint, const TokenLabels& given,
                         uint64_t token, ShardLabels& labels) {
   const uint64_t row = labels.append({token, token + 1}), k = given.choices.size();
-  for (uint64_t i = 0; i < k; ++i) labels.id[row * k + i] = checked_draw(line, fingerprint, given.choices[i].id);
+  for (uint64_t i = 0; i < k; ++i) {
+    labels.id[row * k + i] = checked_draw(line, fingerprint, given.choices[i].id);
+    if (labels.has_weights) labels.log_weight[row * k + i] = static_cast<float>(given.choices[i].logp);
+  }
   return {.first = labels.id[row * k]};
 }
 

@@ -26,6 +26,7 @@ struct SignalRequest {
   std::string loss = "labels";         // labels, one that reads some ids, or one that reads the whole distribution
   int64_t top_k = 64;                  // ids a token of losses that read them, from a live teacher
   double temperature = 1;              // of its probabilities
+  double proposal_temperature = 1;     // of loss sample, from a live teacher: its draws are at temperature times it
   std::vector<int64_t> hidden_layers;  // counted from 1, whose outputs are compared; empty: none
   at::Tensor draw_number_NR = {};      // of losses that read draws, from a live teacher: draw_numbers() of the batch
 };

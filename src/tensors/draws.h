@@ -1,7 +1,7 @@
 // Ids drawn from softmax(logits / temperature) in place of the whole distribution: what they say of it is unbiased,
 // however few they are (random sampling KD, arXiv 2503.16870). With the k most probable ids beside them, which are
 // known exactly, draws are needed of the rest alone. N rows, R draws a row, K ids, V vocabulary, q the teacher's
-// probabilities, p the student's, tau the temperature of both.
+// probabilities, p the student's, tau the temperature of both, r what ids are drawn from: q, or a proposal.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -20,17 +20,31 @@ namespace coppice {
 at::Tensor draw_ids(const at::Tensor& hidden_ND, const at::Tensor& head_VD, double temperature,
                     const at::Tensor& uniform_NR, TopFacts* facts = nullptr);
 
+/// Draws, and the logarithm of what each weighs.
+struct WeightedDraws {
+  at::Tensor id_NR;          // int64
+  at::Tensor log_weight_NR;  // float32; undefined where all weigh 1
+};
+/// Drawn from the proposal r = softmax(logits / (temperature proposal_temperature)) as draw_ids() draws from q, each
+/// with its weight q / r. Weights are not divided by their sum: of one draw the mean of weight times anything is that
+/// thing's mean under q. With proposal_temperature 1 plain draws.
+WeightedDraws draw_weighted_ids(const at::Tensor& hidden_ND, const at::Tensor& head_VD, double temperature,
+                                double proposal_temperature, const at::Tensor& uniform_NR, TopFacts* facts = nullptr);
+
 struct DrawnId {
   int64_t id = 0, count = 0;
+  float log_weight = 0;  // of one of these draws
 };
-/// The different ids of one row's draws, the most drawn first, the lower id first among equals.
-std::vector<DrawnId> count_draws(std::span<const int64_t> ids);
+/// The different ids of one row's draws, the most drawn first, the lower id first among equals. `log_weights`: of each
+/// draw, equal ones of equal ids; empty where all weigh 1.
+std::vector<DrawnId> count_draws(std::span<const int64_t> ids, std::span<const float> log_weights = {});
 
-/// Draws as the distribution that they are: log(count / R) of each different id, nothing left over. A row whose first
-/// draw is below 0 has no teacher.
-TopK shares_of_draws(const at::Tensor& id_NR);
+/// Draws as the distribution that they are, on average where they have weights: log(count weight / R) of each different
+/// id, nothing left over. A row whose first draw is below 0 has no teacher.
+TopK shares_of_draws(const WeightedDraws& draws);
+inline TopK shares_of_draws(const at::Tensor& id_NR) { return shares_of_draws({.id_NR = id_NR, .log_weight_NR = {}}); }
 /// The same of rows that stand in the order of count_draws already, equal ids side by side.
-TopK shares_of_ordered_draws(const at::Tensor& id_NR);
+TopK shares_of_ordered_draws(const WeightedDraws& draws);
 
 /// The head of a distribution, and what is drawn of the rest.
 struct HeadAndDraws {

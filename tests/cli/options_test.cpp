@@ -368,6 +368,55 @@ lr = 1.0  # my.toml:20
     }
   }
 
+  TEST_CASE(
+      "resolved: an ablation's models and stages keep their defaults to themselves, for an arm may set what they "
+      "follow") {
+    RecipeSource source =
+        load("[model.a]\n[[stage]]\nname = \"core\"\n[[stage.mixture]]\ndomain = \"prose\"\n[[arm]]\n");
+    const auto read = [](RecipeSource& recipe) {
+      OptionTable root = recipe.root();
+      int seed = 1, width = 8;
+      double share = 1, lr = 0.5, weight = 1;
+      std::string name;
+      root.take("seed", seed, "");
+      OptionTable model = root.table("model").table("a");
+      model.take("width", width, "");
+      model.table("shares").take("ffn", share, "");
+      for (OptionTable stage : root.tables("stage")) {
+        stage.take("name", name, "");
+        stage.take("lr", lr, "");
+        for (OptionTable row : stage.tables("mixture")) {
+          row.take("domain", name, "");
+          row.take("weight", weight, "");
+        }
+      }
+      for (OptionTable arm : root.tables("arm")) arm.take("reference", name, "");
+      return recipe.resolved(false);
+    };
+    const std::string resolved = read(source);
+    CHECK(resolved == R"(seed = 1
+
+[model.a]
+# width = 8
+
+# [model.a.shares]
+# ffn = 1.0
+
+[[stage]]
+name = "core"
+# lr = 0.5
+
+[[stage.mixture]]
+domain = "prose"
+# weight = 1.0
+
+[[arm]]
+reference = "prose"
+)");
+    RecipeSource again = load(resolved);
+    CHECK(read(again) == resolved);
+  }
+
   TEST_CASE("resolved: numbers keep their type and every bit") {
     for (const double value : {0.1, 1.0, 1e22, 1e-7, -0.0, 1.0 / 3, 5e-324, 1.7976931348623157e308}) {
       RecipeSource source = load("");

@@ -36,6 +36,17 @@ LabelFingerprint fingerprint_of(const TokenShards& shards, int64_t draws, int64_
           .draw_seed = 5};
 }
 
+/// The same of draws from a proposal.
+LabelFingerprint weighted_of(const TokenShards& shards, int64_t draws) {
+  LabelFingerprint fingerprint = fingerprint_of(shards, draws);
+  fingerprint.proposal_temperature = 1.25;
+  return fingerprint;
+}
+/// The log of what a draw weighs, exact in half precision, 0.04 above 1 on average.
+float log_weight_of(uint64_t token, int64_t id) {
+  return static_cast<float>((token * 31 + static_cast<uint64_t>(id) * 7) % 17) / 16.0f - 0.5f;
+}
+
 /// Draws that tell their token, in no order: of token i one id of two, three, ...
 std::vector<int64_t> draws_at(uint64_t token, int64_t draws, int64_t vocab_size = 300) {
   std::vector<int64_t> ids;
@@ -64,6 +75,8 @@ ShardLabels labels_of(const TokenRuns& runs, const LabelFingerprint& fingerprint
       const uint64_t row = labels.append({token, token + 1});
       const std::vector<int64_t> ids = draws_at(token, fingerprint.k, fingerprint.vocab_size);
       for (uint64_t j = 0; j < k; ++j) labels.id[row * k + j] = static_cast<int32_t>(ids[j]);
+      if (fingerprint.has_weights())
+        for (uint64_t j = 0; j < k; ++j) labels.log_weight[row * k + j] = log_weight_of(token, ids[j]);
     }
   return labels;
 }
@@ -268,16 +281,99 @@ TEST_SUITE("unit") {
     CHECK(lookup_draws({nullptr}, loader.next(2)).id_NK.max().item<int64_t>() == kIgnoredLabel);
   }
 
+  TEST_CASE("label draws: weights are read with their ids, whole and packed, and take two bytes a different id") {
+    const ScratchFolder folder;
+    test::write_documents(folder.path / "a", std::vector<std::vector<int32_t>>(20, std::vector<int32_t>(59, 7)), 300,
+                          100'000);
+    const TokenShards a(folder.path / "a");
+    const uint64_t tokens = a.shards()[0].tokens;
+    REQUIRE(tokens == 1200);
+    const TokenRuns all = {{0, tokens}}, some = {{3, 4}, {5, 300}, {600, 601}, {tokens - 200, tokens - 100}};
+    for (const int64_t draws : {1, 9, 16})
+      for (const TokenRuns& runs : {all, some}) {
+        CAPTURE(draws);
+        CAPTURE(runs.size());
+        const LabelFingerprint fingerprint = weighted_of(a, draws);
+        const auto path = folder.path / fmt::format("{}-{}", draws, runs.size());
+        LabelCacheWriter(path, a, fingerprint).write(0, labels_of(runs, fingerprint));
+        const Json manifest = read_json(path / "manifest.json");
+        CHECK(manifest.at("version") == 5);
+        CHECK(manifest.at("fingerprint").at("proposal_temperature") == "1.25");
+        CHECK(read_label_fingerprint(path).to_json() == fingerprint.to_json());
+        CHECK(summarise_labels(path).labelled == count_tokens(runs));
+        const uint64_t repeats = draws == 1 ? 0 : draws == 9 ? 1 : 2, k = static_cast<uint64_t>(draws);
+        CHECK(label_row_bytes(fingerprint) == 4 + repeats);
+        CHECK(most_label_row_bytes(fingerprint) == 4 * k + repeats);
+        CHECK(Hdf5Reader(path / "shard-00000.h5").shape("/log_weights").dims ==
+              Hdf5Reader(path / "shard-00000.h5").shape("/draws").dims);
+        const LabelCache cache(path, a, fingerprint, LabelCoverage::some);
+        std::vector<int64_t> ids(tokens * k), first(tokens);
+        std::vector<float> log_weight(tokens * k, -7.0f);
+        cache.read_draws(0, 0, tokens, ids.data(), log_weight.data());
+        cache.read(0, 0, tokens, first.data());
+        for (uint64_t token = 0; token < tokens; ++token) {
+          REQUIRE(first[token] == ids[token * k]);
+          if (ids[token * k] == kNoLabel) {
+            REQUIRE(std::all_of(log_weight.begin() + static_cast<std::ptrdiff_t>(token * k),
+                                log_weight.begin() + static_cast<std::ptrdiff_t>((token + 1) * k),
+                                [](float value) { return value == 0; }));
+            continue;
+          }
+          const std::vector<int64_t> wanted = sorted(draws_at(token, draws));
+          for (uint64_t j = 0; j < k; ++j) {
+            REQUIRE(ids[token * k + j] == wanted[j]);
+            REQUIRE(log_weight[token * k + j] == log_weight_of(token, wanted[j]));
+          }
+        }
+        CHECK(caught([&] { cache.read_draws(0, 0, 1, ids.data()); }).code == 1);  // ids alone would be biased
+      }
+    // shares of a batch
+    const LabelFingerprint fingerprint = weighted_of(a, 9);
+    const LabelCache cache(folder.path / "9-1", a, fingerprint);
+    Loader loader({&a}, {{"a", 1.0}}, {.seq_len = 33, .seed = 5});
+    const Batch batch = loader.next(5);
+    const TeacherSignal signal = stored_signal({&cache}, batch, {.loss = "sample", .hidden_layers = {}}, false, "t");
+    for (const Span& span : batch.spans)
+      for (int32_t t = 0; t < span.length; ++t) {
+        const int64_t row = span.row * 33 + span.column + t;
+        const uint64_t token = span.offset + static_cast<uint64_t>(t);
+        const std::vector<int64_t> wanted = sorted(draws_at(token, 9));
+        for (int64_t j = 0; j < 9; ++j)
+          if (const int64_t id = signal.top.id_NK[row][j].item<int64_t>(); id >= 0)
+            CHECK(std::exp(signal.top.logp_NK[row][j].item<double>()) ==
+                  doctest::Approx(static_cast<double>(std::ranges::count(wanted, id)) / 9 *
+                                  std::exp(log_weight_of(token, id))));
+      }
+  }
+
+  TEST_CASE("label draws: with weights the file does not depend on the order of draws either") {
+    const ScratchFolder folder;
+    test::write_documents(folder.path / "a", std::vector<std::vector<int32_t>>(9, std::vector<int32_t>(40, 7)), 300,
+                          100'000);
+    const TokenShards a(folder.path / "a");
+    const LabelFingerprint fingerprint = weighted_of(a, 12);
+    ShardLabels labels = labels_of({{3, 90}, {120, 200}}, fingerprint);
+    LabelCacheWriter(folder.path / "straight", a, fingerprint).write(0, labels);
+    for (size_t row = 0; row < labels.id.size(); row += 12) {
+      const auto at = static_cast<std::ptrdiff_t>(row);
+      std::reverse(labels.id.begin() + at, labels.id.begin() + at + 12);
+      std::reverse(labels.log_weight.begin() + at, labels.log_weight.begin() + at + 12);
+    }
+    LabelCacheWriter(folder.path / "turned", a, fingerprint).write(0, labels);
+    CHECK(slurp(folder.path / "straight/shard-00000.h5") == slurp(folder.path / "turned/shard-00000.h5"));
+  }
+
   TEST_CASE("label draws: out as JSONL and in again is the same cache; another program's draws come in") {
     const ScratchFolder folder;
     test::write_documents(folder.path / "a", {{5, 6, 7}, {8, 9}, {10, 11, 12, 13}, {14}}, 300, 8);
     const TokenShards a(folder.path / "a");
     REQUIRE(a.shards().size() >= 2);
-    for (const int64_t draws : {1, 5}) {
+    for (const auto& [draws, weighted] : {std::pair<int64_t, bool>{1, false}, {5, false}, {1, true}, {5, true}}) {
       CAPTURE(draws);
-      const LabelFingerprint fingerprint = fingerprint_of(a, draws);
-      const auto first = folder.path / fmt::format("first-{}", draws),
-                 second = folder.path / fmt::format("second-{}", draws);
+      CAPTURE(weighted);
+      const LabelFingerprint fingerprint = weighted ? weighted_of(a, draws) : fingerprint_of(a, draws);
+      const auto first = folder.path / fmt::format("first-{}-{}", draws, weighted),
+                 second = folder.path / fmt::format("second-{}-{}", draws, weighted);
       {
         LabelCacheWriter writer(first, a, fingerprint);
         for (size_t shard = 0; shard < a.shards().size(); ++shard)
@@ -301,6 +397,21 @@ TEST_SUITE("unit") {
     std::vector<int64_t> ids(12);
     cache.read_draws(0, 0, 4, ids.data());
     CHECK(ids == std::vector<int64_t>{9, 9, 8, kNoLabel, kNoLabel, kNoLabel, 2, 3, 4, 0, 0, 299});
+    // with weights: as near as half precision comes
+    const auto weighted = folder.write(
+        "weighted.jsonl",
+        fmt::format(R"({{"doc": "{:016x}", "tokens": [5, 6, 7, 2], "draws": [[9, 8, 9], [], [4, 2, 3], []], )"
+                    R"("draw_log_weights": [[0.1, -0.7, 0.1], [], [0, 1, -1.5], []]}})"
+                    "\n",
+                    1000));
+    const LabelFingerprint of_weights = weighted_of(a, 3);
+    CHECK(import_labels(weighted, a, of_weights, folder.path / "w").labelled == 2);
+    const LabelCache with_weights(folder.path / "w", a, of_weights, LabelCoverage::some);
+    std::vector<float> log_weight(12);
+    with_weights.read_draws(0, 0, 4, ids.data(), log_weight.data());
+    CHECK(ids == std::vector<int64_t>{9, 9, 8, kNoLabel, kNoLabel, kNoLabel, 2, 3, 4, kNoLabel, kNoLabel, kNoLabel});
+    const std::vector<float> wanted = {0.1f, 0.1f, -0.7f, 0, 0, 0, 1, -1.5f, 0, 0, 0, 0};
+    for (size_t i = 0; i < 12; ++i) CHECK(std::abs(log_weight[i] - wanted[i]) <= std::abs(wanted[i]) * 0x1p-11f);
   }
 }
 
@@ -322,6 +433,7 @@ TEST_SUITE("faults") {
     refused("another draw_seed: found 5, expected 6", [](auto& f) { f.draw_seed = 6; });
     refused("another temperature", [](auto& f) { f.temperature = 2; });
     refused("another tier: found sample, expected topk", [](auto& f) { f.tier = "topk"; });
+    refused("another proposal_temperature: found 1, expected 1.25", [](auto& f) { f.proposal_temperature = 1.25; });
     LabelFingerprint chosen = good;  // the other way round: draws have a field that others lack
     chosen.tier = "top1";
     chosen.k = 1;
@@ -397,6 +509,80 @@ TEST_SUITE("faults") {
     refused({.ids = ids, .repeats = repeats, .listed_ids = 13}, "13 different ids of 4 labels");
     refused({.ids = ids, .repeats = repeats, .listed_ids = ~uint64_t{0}}, "different ids of 4 labels");
     refused({.ids = ids, .repeats = repeats, .listed_ids = 8}, "another type or shape");
+  }
+
+  TEST_CASE("label draws: weights that are none are refused, in a file and in lines") {
+    const ScratchFolder folder;
+    test::write_documents(folder.path / "a", {{5, 6}}, 300, 100);
+    const TokenShards a(folder.path / "a");
+    const LabelFingerprint fingerprint = weighted_of(a, 2);
+    ShardLabels labels = labels_of({{0, 3}}, fingerprint);
+    LabelCacheWriter(folder.path / "good", a, fingerprint).write(0, labels);
+    LabelFingerprint other = fingerprint;
+    other.proposal_temperature = 1;
+    const Caught plain = caught([&] { LabelCache(folder.path / "good", a, other); });
+    CHECK(plain.code == 3);
+    CHECK(plain.says("another proposal_temperature: found 1.25, expected 1"));
+    for (const float value : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+      labels.log_weight[2] = labels.log_weight[3] = value;
+      const auto path = folder.path / (std::isnan(value) ? "nan" : "infinite");
+      LabelCacheWriter(path, a, fingerprint).write(0, labels);
+      const Caught refusal = caught([&] { LabelCache(path, a, fingerprint, LabelCoverage::some); });
+      INFO(refusal.text);
+      CHECK(refusal.code == 3);
+      CHECK(refusal.says("/log_weights: the log of weight"));
+    }
+    const auto refused = [&](const LabelFingerprint& of, const std::string& weights, const std::string& word) {
+      const std::string line =
+          fmt::format(R"({{"doc": "{:016x}", "tokens": [5, 6, 2], "draws": [[1, 1], [3, 4], []]{}}})", 1000, weights);
+      const Caught refusal =
+          caught([&] { import_labels(folder.write("x.jsonl", line + "\n"), a, of, folder.path / "l"); });
+      INFO(refusal.text);
+      CHECK(refusal.code == 3);
+      CHECK(refusal.says("line 1"));
+      CHECK(refusal.says(word));
+    };
+    refused(fingerprint, "", "\"draw_log_weights\" is missing");
+    refused(fingerprint, R"(, "draw_log_weights": [[0, 0], [0, 0]])", "has 2 entries, expected 3");
+    refused(fingerprint, R"(, "draw_log_weights": [[0, 0], [0], []])", "differ in length at a token");
+    refused(fingerprint, R"(, "draw_log_weights": [[0, 0], [0, null], []])", "no number of half precision: null");
+    refused(fingerprint, R"(, "draw_log_weights": [[0, 0], [0, 1e9], []])",
+            "no number of half precision: 1000000000.0");
+    refused(fingerprint, R"(, "draw_log_weights": [[0, 0.5], [0, 0], []])", "draws of id 1 have different weights");
+    refused(other, R"(, "draw_log_weights": [[0, 0], [0, 0], []])", "have no weights; say what they were drawn at");
+  }
+
+  TEST_CASE("label draws: weights in place of their logarithms do not average 1, and are refused") {
+    const ScratchFolder folder;
+    const std::vector<int32_t> document(199, 7);
+    test::write_documents(folder.path / "a", {document}, 300, 1000);
+    const TokenShards a(folder.path / "a");
+    const LabelFingerprint fingerprint = weighted_of(a, 2);
+    const auto imported = [&](bool logarithms) {
+      // three ids of 10 by the proposal's 0.5, 0.25, 0.25, of the teacher's 0.8, 0.1, 0.1
+      std::mt19937_64 random(3);
+      Json line = {{"doc", fmt::format("{:016x}", 1000)}, {"tokens", document}};
+      line["tokens"].push_back(2);
+      for (int i = 0; i < 200; ++i) {
+        Json ids = Json::array(), weights = Json::array();
+        for (int j = 0; j < 2; ++j) {
+          const uint64_t quarter = random() % 4;
+          const double weight = quarter < 2 ? 1.6 : 0.4;
+          ids.push_back(quarter < 2 ? 10 : 10 + quarter);
+          weights.push_back(logarithms ? std::log(weight) : weight);
+        }
+        line["draws"].push_back(ids);
+        line["draw_log_weights"].push_back(weights);
+      }
+      return caught(
+          [&] { import_labels(folder.write("x.jsonl", line.dump() + "\n"), a, fingerprint, folder.path / "l"); });
+    };
+    CHECK(imported(true).code == 0);
+    const Caught refusal = imported(false);
+    INFO(refusal.text);
+    CHECK(refusal.code == 3);
+    CHECK(refusal.says("line 1: the weights of draws at 200 tokens"));
+    CHECK(refusal.says("weights instead of their natural logarithms"));
   }
 
   TEST_CASE("label draws: lines that hold other draws than they say are refused") {

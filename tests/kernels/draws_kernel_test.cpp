@@ -24,42 +24,58 @@ struct Problem {
   std::function<double(int64_t i)> number_of = [](int64_t i) {
     return (double{number(i, 2)} + 1.0) / 2.0 * (1 - 0x1p-30);
   };
+  double proposal_temperature = 0;  // 0: plain draws, without weights
 
+  bool weighted() const { return proposal_temperature > 0; }
+  double temperature_of_draws() const { return weighted() ? temperature * proposal_temperature : temperature; }
   std::vector<float> logits() const { return values_of(num_rows * num_vocab, logit); }
   std::vector<double> uniform() const { return values_of(num_rows * num_draws, number_of); }
 };
 
-/// The ids, with a sentinel behind them, and the facts.
+/// The ids, with a sentinel behind them, the facts, and the weights where there are some.
 template <class Run>
 Outputs draw(const Problem& problem, const Run& run) {
   std::vector<float> logits = problem.logits();
   const std::vector<double> uniform = problem.uniform();
   std::vector<int64_t> id(static_cast<size_t>(problem.num_rows * problem.num_draws) + 1, -7);
   std::vector<TopFact> fact(static_cast<size_t>(problem.num_rows));
+  std::vector<float> log_weight(problem.weighted() ? id.size() - 1 : 0);
   run(DrawParams{.logits = logits.data(),
                  .num_rows = problem.num_rows,
                  .num_vocab = problem.num_vocab,
                  .num_draws = problem.num_draws,
                  .temperature = problem.temperature,
+                 .proposal_temperature = problem.weighted() ? problem.proposal_temperature : 1,
                  .uniform = uniform.data(),
                  .id = id.data(),
+                 .log_weight = problem.weighted() ? log_weight.data() : nullptr,
                  .fact = fact.data()});
   Outputs outputs(id.begin(), id.end());
   for (const TopFact of_row : fact) outputs.push_back(static_cast<float>(of_row));
+  outputs.insert(outputs.end(), log_weight.begin(), log_weight.end());
   return outputs;
 }
 void run_kernel(const DrawParams& params) { REQUIRE(emulated::draw_ids(params, nullptr) == 0); }
 
-/// The distribution function of a row in double: share of ids up to each.
-std::vector<double> shares_upto(const Problem& problem, int64_t row) {
+/// The log-probabilities of a row in double.
+std::vector<double> log_shares(const Problem& problem, int64_t row, double temperature) {
   const std::vector<float> logits = problem.logits();
   const auto begin = logits.begin() + row * problem.num_vocab;
   const double largest = *std::max_element(begin, begin + problem.num_vocab);
+  double sum = 0;
+  for (int64_t v = 0; v < problem.num_vocab; ++v) sum += std::exp((double{begin[v]} - largest) / temperature);
+  std::vector<double> log_share;
+  for (int64_t v = 0; v < problem.num_vocab; ++v)
+    log_share.push_back((double{begin[v]} - largest) / temperature - std::log(sum));
+  return log_share;
+}
+
+/// The distribution function of a row in double: share of ids up to each.
+std::vector<double> shares_upto(const Problem& problem, int64_t row) {
   std::vector<double> upto;
   double sum = 0;
-  for (int64_t v = 0; v < problem.num_vocab; ++v)
-    upto.push_back(sum += std::exp((double{begin[v]} - largest) / problem.temperature));
-  for (double& value : upto) value /= sum;
+  for (const double log_share : log_shares(problem, row, problem.temperature_of_draws()))
+    upto.push_back(sum += std::exp(log_share));
   return upto;
 }
 
@@ -109,6 +125,36 @@ TEST_SUITE("kernel") {
       check_draws(problem, on_cpu);
       CHECK(std::equal(ids.end() - problem.num_rows, ids.end(), on_cpu.end() - problem.num_rows));  // facts
     }
+  }
+
+  TEST_CASE("draw_ids: at a proposal's temperature a draw weighs what its probability is of the proposal's") {
+    for (Problem problem : std::initializer_list<Problem>{
+             {1, 1, 3}, {3, 31, 9}, {2, 129, 40, 0.5}, {2, 300, 40, 2.0}, {1, 4097, 33}, {1, 49152, 50, 0.3}})
+      for (const double proposal_temperature : {1.0, 1.1, 3.0}) {
+        if (kUnderRaceCheck && problem.num_vocab > 300) continue;
+        CAPTURE(problem.num_vocab);
+        CAPTURE(proposal_temperature);
+        problem.proposal_temperature = proposal_temperature;
+        const Outputs ids = draw(problem, run_kernel), on_cpu = draw(problem, draw_ids_cpu);
+        check_every_schedule<float>([&] { return draw(problem, run_kernel); }, ids);
+        const auto count = static_cast<size_t>(problem.num_rows * problem.num_draws);
+        for (const Outputs& drawn : {ids, on_cpu}) check_draws(problem, drawn);
+        for (int64_t row = 0; row < problem.num_rows; ++row) {
+          const std::vector<double> log_q = log_shares(problem, row, problem.temperature),
+                                    log_r = log_shares(problem, row, problem.temperature_of_draws());
+          for (const Outputs& drawn : {ids, on_cpu})
+            for (int64_t i = row * problem.num_draws; i < (row + 1) * problem.num_draws; ++i) {
+              const auto id = static_cast<size_t>(drawn[static_cast<size_t>(i)]);
+              CHECK(drawn[drawn.size() - count + static_cast<size_t>(i)] ==
+                    doctest::Approx(log_q[id] - log_r[id]).epsilon(2e-5));
+            }
+        }
+        if (proposal_temperature > 1) continue;  // at 1 they are the plain ones
+        Problem plain = problem;
+        plain.proposal_temperature = 0;
+        const Outputs of_plain = draw(plain, run_kernel);
+        CHECK(std::equal(of_plain.begin(), of_plain.end(), ids.begin()));
+      }
   }
 
 #ifndef COPPICE_RACE_CHECK  // too wide for it
@@ -201,6 +247,10 @@ TEST_SUITE("kernel") {
       draw({kRows, kVocab, kDraws}, run_kernel);
     });
     CHECK(executor::counts().launches == 1);
+    Problem weighted{kRows, kVocab, kDraws};
+    weighted.proposal_temperature = 1.2;
+    check_table_bytes(Kernel::weighted_draw_rows, {.rows = kRows, .vocab_size = kVocab, .ids = kDraws},
+                      [&] { draw(weighted, run_kernel); });
   }
 
 #ifndef COPPICE_RACE_CHECK  // too wide for it

@@ -6,6 +6,7 @@
 #include <numbers>
 #include <regex>
 
+#include "recipes/ablation/ablation.h"
 #include "recipes/report/ablation_differences.h"
 #include "recipes/report/ablation_report.h"
 #include "recipes/report/paired_test.h"
@@ -206,6 +207,48 @@ TEST_SUITE("recipe") {
     CHECK(back.out.find("already complete") != std::string::npos);
   }
 
+  TEST_CASE("ablation: an arm that shared a result and does so no more gets its own, and no other's is touched") {
+    const Scratch scratch("ablate_parted");
+    write_micro_run(scratch.path);
+    const std::string twins = replaced(recipe_text(), "seeds = [1, 2]", "seeds = [1]") + "\n[[arm]]\nname = \"twin\"\n";
+    const fs::path root = scratch.path / "runs/micro";
+    const auto same_as = [&](const char* stage) { return stage_manifests(root).at(stage); };
+    const auto fingerprint = [&](const char* stage) {
+      return read(root / stage / "manifest.json")["fingerprint"].get<std::string>();
+    };
+    const auto ablate = [&](const std::string& text, const char* weight) {
+      spill(scratch.path / "micro.toml",
+            replaced(text, "labels = \"labels\"\n",
+                     "labels = \"labels\"\nteacher_weight = " + std::string(weight) + "\n"));
+      const Outcome outcome = run(scratch.path, {"ablate", "micro.toml", "--rerun"});
+      INFO(outcome.err);
+      REQUIRE(outcome.code == 0);
+    };
+    ablate(twins, "0.9");
+    CHECK(same_as("twin/seed-1/core") == "labelled/seed-1/core");
+    const std::string first = slurp(root / "labelled/seed-1/core/manifest.json");
+    const std::string of_both = fingerprint("labelled/seed-1/core");
+
+    // the one that only named the result leaves: the holder keeps it
+    ablate(twins + "set = { core.teacher_weight = 0.5 }\n", "0.9");
+    CHECK(slurp(root / "labelled/seed-1/core/manifest.json") == first);
+    CHECK(same_as("twin/seed-1/core").empty());
+    CHECK(fingerprint("twin/seed-1/core") != of_both);
+
+    // they meet at what the other holds, and go back to the first result, which lies aside
+    ablate(twins, "0.5");
+    CHECK(same_as("labelled/seed-1/core") == "twin/seed-1/core");
+    ablate(twins, "0.9");
+    CHECK(slurp(root / "labelled/seed-1/core/manifest.json") == first);
+    CHECK(same_as("twin/seed-1/core") == "labelled/seed-1/core");
+
+    // where the holder's folder takes another result back, a link to that folder says so
+    ablate(twins, "0.5");
+    CHECK(fingerprint("labelled/seed-1/core") != of_both);
+    CHECK(same_as("twin/seed-1/core") == "labelled/seed-1/core");
+    CHECK(fingerprint("twin/seed-1/core") == fingerprint("labelled/seed-1/core"));
+  }
+
   TEST_CASE("ablation: SIGTERM stops all stages under way with their checkpoints") {
     const Scratch scratch("ablate_term");
     write_micro_run(scratch.path);
@@ -295,6 +338,50 @@ TEST_SUITE("recipe") {
 }
 
 TEST_SUITE("unit") {
+  TEST_CASE("ablation: what a run records of its recipe gives every arm what the file gave it") {
+    using namespace coppice;
+    const Scratch scratch("ablate_record");
+    const std::string masks =
+        "[[stage]]\nname = \"masks\"\nkind = \"learn_masks\"\nfrom = \"dense\"\ntokens = 4096\n\n";
+    const std::string models =
+        "[model.free]\n[model.fitted]\nparameters = \"0.8x\"\n[model.short]\nnum_hidden_layers = 1\n\n";
+    const std::string base =
+        replaced(replaced(replaced(recipe_text(), "num_hidden_layers = 2", "num_hidden_layers = 3"), "[model.student]",
+                          models + "[model.student]"),
+                 "[[stage]]\nname = \"pruned\"", masks + "[[stage]]\nname = \"pruned\"");
+    for (const char* set : {
+             // of one key, which defaults of others follow
+             "masks.mask_method = 'hard_concrete'",   // score_init
+             "core.optimizer = 'adamw'",              // beta_1, weight_decay, final_lr_ratio
+             "masks.kind = 'train'",                  // whatever its old kind has of its own
+             "model.source.hidden_size = 64",         // head_dim, and the same of all other models
+             "model.source.num_attention_heads = 4",  // head_dim
+             "model.source.preset = 'demo-source'",   // whatever the file does not give
+             "model.source.rope_theta = 5e5",         // the other models'
+             "model.free.parameters = '0.8x'",        // sizes
+             "model.fitted.parameters = '0.9x'",      // sizes
+             "model.fitted.shares.layers = 1.0",      // the share of ffn
+             // of keys that belong together
+             "masks.axis = 'layers', masks.target = 'short', pruned.from = 'masks', pruned.target = 'short', "
+             "pruned.scores = 'masks'",  // axis of the cut
+             "labels.tier = 'topk', core.loss = 'top_k'",
+             "core.from = '', core.model = 'student', core.labels = [], core.teacher = 'dense', core.loss = 'kl'",
+         }) {
+      CAPTURE(set);
+      spill(scratch.path / "micro.toml", base + "\n[[arm]]\nname = \"odd\"\nset = { " + set + " }\n");
+      const Ablation ablation = load_ablation((scratch.path / "micro.toml").string(), {}, {});
+      for (const std::string& recorded : {ablation.base.resolved, ablation.base.with_origins}) {
+        CHECK(recorded.find("\n# kd_temperature = 1.0") != std::string::npos);  // said, and yet no setting
+        spill(scratch.path / "recipe.toml", recorded);
+        const Ablation again = load_ablation((scratch.path / "recipe.toml").string(), {}, {});
+        CHECK(again.base.resolved == ablation.base.resolved);
+        REQUIRE(again.runs.size() == 3 * 2);
+        for (size_t i = 0; i < again.runs.size(); ++i)
+          CHECK(again.runs[i].recipe.resolved == ablation.runs[i].recipe.resolved);
+      }
+    }
+  }
+
   TEST_CASE("ablation tables: mean, spread, paired differences; names stay text in every format") {
     using namespace coppice;
     const auto model = [](double loss, double accuracy) {

@@ -35,6 +35,10 @@ TEST_SUITE("recipe") {
               label_stage("soft", dense + "window_rule = \"aligned\"\ndraws = 8\ndraw_seed = 7\ntemperature = 2.0") +
               student_stage("from_one", "labels = \"one\"") +
               student_stage("from_soft", "labels = \"soft\"\nkd_temperature = 2.0") +
+              label_stage("flat",
+                          dense + "window_rule = \"aligned\"\ndraws = 8\ndraw_seed = 7\nproposal_temperature = 1.5") +
+              student_stage("from_flat", "labels = \"flat\"") +
+              student_stage("live_flat", "teacher = \"dense\"\ndraws = 8\nproposal_temperature = 1.5") +
               student_stage("live", "teacher = \"dense\"\ndraws = 8\nkd_temperature = 2.0") +
               student_stage("live_again", "teacher = \"dense\"\ndraws = 8\nkd_temperature = 2.0\nseed = 8")));
     const Outcome outcome = run(scratch.path, {"run", "kd.toml", "--out", "runs/kd"});
@@ -50,6 +54,14 @@ TEST_SUITE("recipe") {
     CHECK(first_kd(root / "from_one") > 0);
     CHECK(first_kd(root / "from_soft") > 2 * first_kd(root / "from_one"));  // carries the square of its temperature
 
+    // with weights they differ by what half precision leaves of these
+    CHECK(weights_of(root / "from_flat") != weights_of(root / "from_one"));
+    CHECK(first_kd(root / "from_flat") == doctest::Approx(first_kd(root / "live_flat")).epsilon(1e-3));
+    CHECK(first_kd(root / "from_flat") == doctest::Approx(first_kd(root / "from_one")).epsilon(0.1));  // unbiased
+    const Outcome flat = run(scratch.path, {"inspect", "runs/kd/flat/labels/code"});
+    CHECK(flat.out.find("draws a label: 8, each with its weight") != std::string::npos);
+    CHECK(flat.out.find("\"proposal_temperature\": \"1.5\"") != std::string::npos);
+
     const Outcome shown = run(scratch.path, {"inspect", "runs/kd/soft/labels/code"});
     CHECK(shown.out.find("draws a label: 8") != std::string::npos);
     CHECK(shown.out.find("\"draw_seed\": 7") != std::string::npos);
@@ -64,6 +76,13 @@ TEST_SUITE("recipe") {
                                "--cache", "again"})
                 .code == 0);
     CHECK(files_of(scratch.path / "again") == files_of(root / "soft/labels/code"));
+    REQUIRE(run(scratch.path, {"labels", "export", "flat/code.jsonl", "--tokens", "runs/kd/data/tokens/code", "--cache",
+                               "runs/kd/flat/labels/code"})
+                .code == 0);
+    REQUIRE(run(scratch.path, {"labels", "import", "flat/code.jsonl", "--tokens", "runs/kd/data/tokens/code", "--cache",
+                               "flat/again"})
+                .code == 0);
+    CHECK(files_of(scratch.path / "flat/again") == files_of(root / "flat/labels/code"));
     spill(scratch.path / "given.toml",
           label_recipe(label_stage("soft", "import = \"given\"\ndraws = 8\ntemperature = 2.0") +
                        student_stage("from_soft", "labels = \"soft\"\nkd_temperature = 2.0")));
@@ -92,6 +111,7 @@ TEST_SUITE("recipe") {
     refused({"--draws", "257"}, "got 257, expected 1, or more in tier sample (up to 256)");
     refused({"--tier", "topk", "--draws", "4"}, "expected --tier sample");
     refused({"--format", "vllm"}, "tier sample needs draws");
+    refused({"--tier", "topk", "--proposal-temperature", "1.5"}, "is of draws of tier sample, not of tier topk");
   }
 
   TEST_CASE("draws: what a stage asks for and cannot have is refused before anything starts") {
@@ -114,6 +134,10 @@ TEST_SUITE("recipe") {
     refused(label_stage("drawn", "teacher = \"dense\"\ndraws = 0"), "draws: got 0, expected 1 to 256");
     refused(label_stage("drawn", "teacher = \"dense\"\ndraws = 257"), "draws: got 257, expected 1 to 256");
     refused(student("teacher = \"dense\"\nloss = \"sample\"\ndraws = 0"), "draws: got 0, expected 1 to 256");
+    refused(label_stage("drawn", "teacher = \"dense\"\nproposal_temperature = 0.9"),
+            "proposal_temperature: got 0.9, expected 1 to 10");
+    refused(student("teacher = \"dense\"\nloss = \"sample\"\nproposal_temperature = 11.0"),
+            "proposal_temperature: got 11, expected 1 to 10");
     refused(drawn + student("labels = \"drawn\""), "stores draws; use sample");
     refused(drawn + student("labels = \"drawn\"\nloss = \"top_k\""), "stores draws; use sample");
     refused(drawn + student("labels = \"drawn\"\nloss = \"sample\"\nkd_temperature = 2.0"),
@@ -127,6 +151,23 @@ TEST_SUITE("recipe") {
 }
 
 TEST_SUITE("faults") {
+  TEST_CASE("draws: with weights too the same bytes again; the plan counts two bytes more a draw") {
+    const Scratch scratch("weighted_bytes");
+    const auto wanted = check_same_bytes(
+        scratch, "teacher = \"dense\"\ncontext = 64\ntier = \"sample\"\ndraws = 4\nproposal_temperature = 1.2");
+    const coppice::Recipe planned = coppice::load_recipe((scratch.path / "one.toml").string(), {}, {});
+    const coppice::RecipeCost costs = coppice::estimate_cost(planned, /*corpus_bytes=*/250'000, 0);
+    const auto cost = std::ranges::find(costs.stages, "labels", &coppice::StageCost::name);
+    REQUIRE(cost != costs.stages.end());
+    CHECK(cost->disk_bytes == 17 * cost->tokens);  // four different ids with their weights, and three bits
+    double bytes = 0;
+    for (const auto& [name, content] : wanted) bytes += static_cast<double>(content.size());
+    const auto tokens =
+        nlohmann::json::parse(slurp(scratch.path / "runs/straight/labels/manifest.json")).at("tokens").get<double>();
+    CHECK(bytes > 5 * tokens);
+    CHECK(bytes <= 17 * tokens + 10'000 * static_cast<double>(wanted.size()));
+  }
+
   TEST_CASE("draws: the same bytes again from another batch, after a kill, and shared out among processes") {
     const Scratch scratch("draws_bytes");
     const auto wanted = check_same_bytes(scratch, "teacher = \"dense\"\ncontext = 64\ntier = \"sample\"\ndraws = 1");

@@ -145,7 +145,7 @@ constexpr Row kRows[] = {
     {"src/data/label_cache_files.cpp", "", 1, Why::first, "a cache from elsewhere is opened by its stage"},
     {"src/data/label_file.cpp", "other counts than a moment ago", 1, Why::first,
      "a cache from elsewhere, written to while its stage opens it"},
-    {"src/data/label_file.cpp", "", 9, Why::first, "columns of a cache that its stage opens"},
+    {"src/data/label_file.cpp", "", 10, Why::first, "columns of a cache that its stage opens"},
     // -- tasks --
     {"src/tasks/task_file.cpp", "", 10, Why::before, "check_evaluate reads every file"},
     {"src/tasks/task_requests.cpp", "", 10, Why::before, "check_evaluate reads every file"},

@@ -72,6 +72,11 @@ TEST_SUITE("recipe") {
       CHECK(plan.stages.size() < stages);  // the source at least is shared
       for (const DistinctStage& stage : plan.stages)
         if (stage.cost.name == "dense") CHECK(stage.num_users >= ablation.runs.size() / 2);
+      spill(scratch.path / "recipe.toml", ablation.base.resolved);  // what a run records says the same
+      const Ablation again = load_ablation((scratch.path / "recipe.toml").string(), {}, {});
+      REQUIRE(again.runs.size() == ablation.runs.size());
+      for (size_t i = 0; i < again.runs.size(); ++i)
+        CHECK(again.runs[i].recipe.resolved == ablation.runs[i].recipe.resolved);
     }
     CHECK(ablations == 15);
   }

@@ -147,6 +147,15 @@ const std::vector<Bug>& bugs() {
          }
          return head_loss(hidden, head, head_grad, targets, scale, argmax);
        }},
+      {"draws: what they weigh is divided by its sum",
+       [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale,
+          bool argmax) {
+         if (targets.loss == "sample") {
+           const at::Tensor given = targets.top.id_NK.ge(0), logp_NK = targets.top.logp_NK;
+           targets.top.logp_NK = logp_NK - at::where(given, logp_NK, -1e30).logsumexp(1, /*keepdim=*/true);
+         }
+         return head_loss(hidden, head, head_grad, targets, scale, argmax);
+       }},
       {"hybrid: what is drawn of the rest is left out",
        [](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& head_grad, Targets targets, double scale,
           bool argmax) {

@@ -297,6 +297,61 @@ TEST_SUITE("parity") {
   }
 
   TEST_CASE(
+      "label: draws from a proposal are those of its temperature, whatever the batch, and weigh what they do live") {
+    const RandomShards made;
+    const TokenShards shards(made.folder());
+    const Model teacher = random_teacher();
+    constexpr int64_t kSeqLen = 32;
+    LabelFingerprint fingerprint{.vocab_size = 300, .tier = "sample", .k = 4, .temperature = 2, .draw_seed = 3};
+    fingerprint.proposal_temperature = 1.5;
+    LabelFingerprint softer = fingerprint;
+    softer.temperature = 3;
+    softer.proposal_temperature = 1;
+    LabelRule rule{.window_rule = "aligned", .context = kSeqLen, .overlap = 0, .batch_tokens = 1};
+    std::vector<ShardLabels> stored;
+    for (size_t shard = 0; shard < shards.shards().size(); ++shard) {
+      rule.batch_tokens = 1;
+      stored.push_back(label_shard_tier(teacher, shards, shard, rule, fingerprint, {}));
+      const ShardLabels plain = label_shard_tier(teacher, shards, shard, rule, softer, {});
+      CHECK(plain.id == stored.back().id);
+      CHECK(plain.log_weight.empty());
+      REQUIRE(stored.back().log_weight.size() == stored.back().id.size());
+      rule.batch_tokens = 8192;
+      const ShardLabels again = label_shard_tier(teacher, shards, shard, rule, fingerprint, {});
+      CHECK(again.id == stored.back().id);
+      CHECK(std::equal(again.log_weight.begin(), again.log_weight.end(), stored.back().log_weight.begin()));
+    }
+    WindowReader reader(shards, kSeqLen, /*document_mask=*/false);
+    Batch batch;
+    int64_t compared = 0;
+    double sum = 0;
+    while (reader.next(1, batch)) {
+      const SignalRequest request{.loss = "sample",
+                                  .temperature = 2,
+                                  .proposal_temperature = 1.5,
+                                  .hidden_layers = {},
+                                  .draw_number_NR = draw_numbers(batch, {&shards}, 4, 3)};
+      const TeacherSignal signal = live_signal(teacher, batch, request, "the teacher");
+      for (const Span& span : batch.spans)
+        for (int32_t i = 0; i < span.length; ++i, ++compared) {
+          const ShardLabels& labels = stored[static_cast<size_t>(span.shard)];
+          const size_t at = 4 * (span.offset + static_cast<uint64_t>(i));
+          std::vector<int64_t> ids(labels.id.begin() + static_cast<std::ptrdiff_t>(at),
+                                   labels.id.begin() + static_cast<std::ptrdiff_t>(at + 4));
+          std::vector<float> log_weight;
+          for (size_t j = at; j < at + 4; ++j) log_weight.push_back(static_cast<float>(labels.log_weight[j]));
+          for (const float value : log_weight) sum += std::exp(value);
+          const TopK wanted = shares_of_draws({.id_NR = at::tensor(ids, at::kLong).unsqueeze(0),
+                                               .log_weight_NR = at::tensor(log_weight, at::kFloat).unsqueeze(0)});
+          CHECK(signal.top.id_NK.narrow(0, span.column + i, 1).equal(wanted.id_NK));
+          CHECK((signal.top.logp_NK.narrow(0, span.column + i, 1) - wanted.logp_NK).abs().max().item<double>() <= 2e-3);
+        }
+    }
+    CHECK(compared > 100);
+    CHECK(sum / static_cast<double>(4 * compared) == doctest::Approx(1).epsilon(0.1));  // importance weights
+  }
+
+  TEST_CASE(
       "label: head and draws are those of each window read alone, stored and live; the draws are none of the head") {
     const RandomShards made;
     const TokenShards shards(made.folder());

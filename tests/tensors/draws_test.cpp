@@ -149,13 +149,79 @@ TEST_SUITE("unit") {
     CHECK(shares.logp_NK[1].equal(at::full({4}, std::log(0.25f))));
     CHECK(shares.logp_NK[3][0].item<float>() == 0);
     CHECK(shares.tail_logp_N.equal(at::full({4}, -std::numeric_limits<float>::infinity())));
-    const TopK ordered =
-        shares_of_ordered_draws(labels({7, 7, 7, 3, 1, 3, 7, 9, -1, -1, -1, -1, 5, 5, 5, 5}).view({4, 4}));
+    const TopK ordered = shares_of_ordered_draws(
+        {.id_NR = labels({7, 7, 7, 3, 1, 3, 7, 9, -1, -1, -1, -1, 5, 5, 5, 5}).view({4, 4}), .log_weight_NR = {}});
     CHECK(ordered.id_NK[0].equal(labels({7, 3, kIgnoredLabel, kIgnoredLabel})));
     CHECK(ordered.logp_NK[0][0].item<double>() == doctest::Approx(std::log(0.75)));
     CHECK(ordered.id_NK.narrow(0, 1, 3).equal(shares.id_NK.narrow(0, 1, 3)));
     CHECK(ordered.logp_NK.narrow(0, 1, 3).equal(shares.logp_NK.narrow(0, 1, 3)));
     CHECK(ordered.tail_logp_N.equal(shares.tail_logp_N));
+  }
+
+  TEST_CASE("shares_of_draws: what an id's draws weigh is its share, whatever the sum") {
+    const at::Tensor id_NR = labels({7, 3, 7, 9, -1, -1, -1, -1}).view({2, 4}),
+                     weight_NR = at::tensor({0.5f, 2.0f, 0.5f, 4.0f, 1.0f, 1.0f, 1.0f, 1.0f}).view({2, 4});
+    const TopK shares = shares_of_draws({.id_NR = id_NR, .log_weight_NR = weight_NR.log()});
+    CHECK(shares.id_NK.clamp_min(-1).equal(labels({7, 3, 9, -1, -1, -1, -1, -1}).view({2, 4})));
+    CHECK(error(shares.logp_NK[0].narrow(0, 0, 3).exp(), at::tensor({0.25, 0.5, 1.0}, at::kDouble)) <= 1e-6);
+    CHECK(shares.tail_logp_N.equal(at::full({2}, -std::numeric_limits<float>::infinity())));
+    const at::Tensor order = labels({0, 2, 1, 3});  // as a file has them
+    const TopK ordered =
+        shares_of_ordered_draws({.id_NR = id_NR.index_select(1, order).contiguous(),
+                                 .log_weight_NR = weight_NR.log().index_select(1, order).contiguous()});
+    CHECK(ordered.id_NK.equal(shares.id_NK));
+    CHECK(ordered.logp_NK.equal(shares.logp_NK));
+    CHECK_THROWS_AS(shares_of_draws({.id_NR = id_NR, .log_weight_NR = weight_NR.narrow(1, 0, 3)}), InternalError);
+  }
+
+  TEST_CASE("draw_weighted_ids: the ids of the softer distribution, each with what it is of the other") {
+    for (const int64_t vocab : {1, 2, 31, 128, 129, 1000})
+      for (const auto& [tau, proposal] : {std::pair{1.0, 1.1}, {0.5, 3.0}, {2.0, 1.5}}) {
+        CAPTURE(vocab);
+        CAPTURE(tau);
+        const LossProblem p = make_problem(40, 6, vocab);
+        const at::Tensor number_NR = numbers(40, 9);
+        const WeightedDraws draws = draw_weighted_ids(p.teacher_hidden_NE, p.teacher_head_VE, tau, proposal, number_NR);
+        CHECK(draws.id_NR.equal(draw_ids(p.teacher_hidden_NE, p.teacher_head_VE, tau * proposal, number_NR)));
+        const at::Tensor weight_NV = probabilities(p, tau) / probabilities(p, tau * proposal);
+        CHECK(error(draws.log_weight_NR, weight_NV.log().gather(1, draws.id_NR)) <= 1e-5);
+        const WeightedDraws one =
+            draw_weighted_ids(p.teacher_hidden_NE.narrow(0, 7, 1), p.teacher_head_VE, tau, proposal,
+                              number_NR.narrow(0, 7, 1));  // its neighbours do not count
+        CHECK(one.id_NR.equal(draws.id_NR.narrow(0, 7, 1)));
+        CHECK(one.log_weight_NR.equal(draws.log_weight_NR.narrow(0, 7, 1)));
+        const WeightedDraws plain = draw_weighted_ids(p.teacher_hidden_NE, p.teacher_head_VE, tau, 1, number_NR);
+        CHECK(plain.id_NR.equal(draw_ids(p.teacher_hidden_NE, p.teacher_head_VE, tau, number_NR)));
+        CHECK(!plain.log_weight_NR.defined());
+      }
+  }
+
+  TEST_CASE("weights of draws: what a softer proposal takes of the variance is not worth their bytes") {
+    // a draw of v from r adds w_v (p - e_v) to the gradient of the logits, w = q / r; here the student is the teacher
+    const auto variance = [](const at::Tensor& q_V, const at::Tensor& r_V) {
+      return (q_V.square() / r_V * (1 - 2 * q_V + q_V.square().sum())).sum().item<double>();
+    };
+    const auto different = [](const at::Tensor& r_V, int64_t draws) {  // ids among so many draws, on average
+      return (1 - (1 - r_V).pow(draws)).sum().item<double>();
+    };
+    for (const auto& [vocab, exponent] : {std::pair<int64_t, double>{512, 1.0}, {512, 1.5}, {5000, 1.2}}) {
+      const at::Tensor zipf_V = at::arange(1, vocab + 1, at::kDouble).pow(-exponent), q_V = zipf_V / zipf_V.sum();
+      const double plain = variance(q_V, q_V);
+      CHECK(plain == doctest::Approx(1 - q_V.square().sum().item<double>()));
+      double best = 1, best_of_bytes = 1e9;  // of that of a plain draw; of that of as many bytes of plain draws
+      for (const double proposal : {1.02, 1.05, 1.1, 1.2, 1.5, 2.0}) {
+        const at::Tensor flat_V = q_V.pow(1 / proposal), r_V = flat_V / flat_V.sum();
+        const double ratio = variance(q_V, r_V) / plain, bytes = 4 * different(r_V, 16) + 15.0 / 8;
+        int64_t draws = 16;  // plain ones for these bytes
+        while (2 * different(q_V, draws + 1) + static_cast<double>(draws) / 8 <= bytes) ++draws;
+        best = std::min(best, ratio);
+        best_of_bytes = std::min(best_of_bytes, ratio * static_cast<double>(draws) / 16);
+      }
+      MESSAGE(vocab << " ids, exponent " << exponent << ": " << best << " of a plain draw's variance at best, "
+                    << best_of_bytes << " times that of as many bytes");
+      CHECK(best > 0.95);
+      CHECK(best_of_bytes > 2);
+    }
   }
 
   TEST_CASE("drawn_cross_entropy: one draw at temperature 1 is the loss of that label; a row without draws is plain") {
@@ -390,32 +456,58 @@ TEST_SUITE("parity") {
     }
   }
 
-  TEST_CASE("drawn_cross_entropy: gradients of one set of draws after the other meet the divergence's in their mean") {
-    constexpr int64_t kSets = 400, kDraws = 4;
-    const LossProblem p = make_problem(10, 5, 50);
-    const double tau = 1.5;
-    at::Tensor sum_ND = at::zeros({10, 5}, at::kDouble), squares_ND = at::zeros({10, 5}, at::kDouble);
-    for (int64_t set = 0; set < kSets; ++set) {
-      const TopK shares = shares_of_draws(
-          draw_ids(p.teacher_hidden_NE, p.teacher_head_VE, tau, numbers(10, kDraws, static_cast<uint64_t>(1 + set))));
-      const at::Tensor gradient = drawn_cross_entropy_step(rows_of(p, at::zeros_like(p.head_VD)), shares, 1.0, tau, 0.0)
-                                      .hidden_grad_ND.to(at::kDouble);
-      sum_ND += gradient;
-      squares_ND += gradient.square();
+  TEST_CASE("drawn_cross_entropy: the same where they are drawn from another distribution, by their weights") {
+    constexpr int64_t kVocab = 19;
+    const LossProblem p = make_problem(12, 6, kVocab);
+    for (const auto& [tau, proposal] : {std::pair{1.0, 1.3}, {2.0, 4.0}, {0.7, 0.8}}) {
+      CAPTURE(tau);
+      const at::Tensor q_NV = probabilities(p, tau), r_NV = probabilities(p, tau * proposal),
+                       log_weight_NV = (q_NV / r_NV).log().to(at::kFloat);
+      at::Tensor mean_ND = at::zeros({12, 6}, at::kDouble);
+      for (int64_t id = 0; id < kVocab; ++id) {
+        const TopK shares = shares_of_draws(
+            {.id_NR = at::full({12, 1}, id, at::kLong), .log_weight_NR = log_weight_NV.narrow(1, id, 1).contiguous()});
+        mean_ND += r_NV.select(1, id).unsqueeze(1) *
+                   drawn_cross_entropy_step(rows_of(p, at::zeros_like(p.head_VD)), shares, 1.0, tau, 0.0)
+                       .hidden_grad_ND.to(at::kDouble);
+      }
+      const ReadLoss dense =
+          read(distillation_step(rows_of(p, at::zeros_like(p.head_VD)), p.teacher_hidden_NE, p.teacher_head_VE,
+                                 {.loss = "kl", .teacher_weight = 1, .temperature = tau}));
+      CHECK(relative(mean_ND, dense.hidden_grad_ND.to(at::kDouble)) <= 5e-6);
     }
-    const at::Tensor dense_ND =
-        distillation_step(rows_of(p, at::zeros_like(p.head_VD)), p.teacher_hidden_NE, p.teacher_head_VE,
-                          {.loss = "kl", .teacher_weight = 1, .temperature = tau})
-            .hidden_grad_ND.to(at::kDouble);
-    const at::Tensor mean_ND = sum_ND / kSets,
-                     error_ND = ((squares_ND / kSets - mean_ND.square()).clamp_min(0) / (kSets - 1)).sqrt();
-    const at::Tensor z_ND = (mean_ND - dense_ND) / error_ND.clamp_min(1e-12);
-    const at::Tensor live_ND = p.true_label_N.ge(0).unsqueeze(1).expand_as(z_ND);
-    const at::Tensor z = z_ND.masked_select(live_ND);
-    CHECK(z.abs().max().item<double>() <= 5);  // 40 numbers of spread 1
-    CHECK(z.square().mean().item<double>() <= 2);
-    CHECK(z.square().mean().item<double>() >= 0.3);  // the error is one, not a bound far above it
-    CHECK(mean_ND.masked_select(live_ND.logical_not()).abs().max().item<double>() == 0);
+  }
+
+  TEST_CASE("drawn_cross_entropy: gradients of one set of draws after the other meet the divergence's in their mean") {
+    for (const double proposal : {1.0, 1.4}) {
+      CAPTURE(proposal);
+      constexpr int64_t kSets = 400, kDraws = 4;
+      const LossProblem p = make_problem(10, 5, 50);
+      const double tau = 1.5;
+      at::Tensor sum_ND = at::zeros({10, 5}, at::kDouble), squares_ND = at::zeros({10, 5}, at::kDouble);
+      for (int64_t set = 0; set < kSets; ++set) {
+        const TopK shares = shares_of_draws(draw_weighted_ids(p.teacher_hidden_NE, p.teacher_head_VE, tau, proposal,
+                                                              numbers(10, kDraws, static_cast<uint64_t>(1 + set))));
+        const at::Tensor gradient =
+            drawn_cross_entropy_step(rows_of(p, at::zeros_like(p.head_VD)), shares, 1.0, tau, 0.0)
+                .hidden_grad_ND.to(at::kDouble);
+        sum_ND += gradient;
+        squares_ND += gradient.square();
+      }
+      const at::Tensor dense_ND =
+          distillation_step(rows_of(p, at::zeros_like(p.head_VD)), p.teacher_hidden_NE, p.teacher_head_VE,
+                            {.loss = "kl", .teacher_weight = 1, .temperature = tau})
+              .hidden_grad_ND.to(at::kDouble);
+      const at::Tensor mean_ND = sum_ND / kSets,
+                       error_ND = ((squares_ND / kSets - mean_ND.square()).clamp_min(0) / (kSets - 1)).sqrt();
+      const at::Tensor z_ND = (mean_ND - dense_ND) / error_ND.clamp_min(1e-12);
+      const at::Tensor live_ND = p.true_label_N.ge(0).unsqueeze(1).expand_as(z_ND);
+      const at::Tensor z = z_ND.masked_select(live_ND);
+      CHECK(z.abs().max().item<double>() <= 5);  // 40 numbers of spread 1
+      CHECK(z.square().mean().item<double>() <= 2);
+      CHECK(z.square().mean().item<double>() >= 0.3);  // the error is one, not a bound far above it
+      CHECK(mean_ND.masked_select(live_ND.logical_not()).abs().max().item<double>() == 0);
+    }
   }
 }
 

@@ -1,7 +1,8 @@
 // Draws from rows of logits, one block a row. A warp takes tiles of 128 ids and leaves each one's largest logit and its
 // sum of exponentials below that; once the row's largest is known the sums become a distribution function over tiles,
-// in double. A draw is a warp's: it finds its tile there and reads the tile's logits again.
-// Bytes of a row: 4 V + 1, and 512 + 8 a draw; uniform numbers beside them.
+// in double. A draw is a warp's: it finds its tile there and reads the tile's logits again. For weights tiles leave the
+// sums at both temperatures.
+// Bytes of a row: 4 V, and 512 + 8 a draw, 4 more with its weight; uniform numbers beside them.
 #include "src/tensors/kernels/draws.h"
 
 #include "src/tensors/kernels/logit_rows.h"
@@ -64,9 +65,15 @@ __device__ __forceinline__ int find_tile(const double* upto, const float* larges
   return low;
 }
 
-/// The first id of a tile that there is anything of and at which the sum of exponentials exceeds `wanted`; where
-/// rounding leaves none, the last that there is anything of.
-__device__ __forceinline__ int draw_from_tile(const Group& e, int tile, double wanted) {
+/// In every lane: the draw's id and its exponential.
+struct Drawn {
+  int id;
+  float e;
+};
+
+/// The id of a tile at which the sum of exponentials exceeds `wanted`; where rounding leaves none, the last that there
+/// is anything of.
+__device__ __forceinline__ Drawn draw_from_tile(const Group& e, int tile, double wanted) {
   double own = 0.0;
   COPPICE_UNROLL
   for (int i = 0; i < kGroup; ++i) own += e[i];
@@ -83,22 +90,27 @@ __device__ __forceinline__ int draw_from_tile(const Group& e, int tile, double w
   const int lane = above != 0 ? __ffs(static_cast<int>(above)) - 1
                               : (some != 0 ? kWarpThreads - 1 - __clz(static_cast<int>(some)) : 0);
   const int in_lane = __shfl_sync(kWholeWarp, above != 0 ? first : (some != 0 ? last : 0), lane);
-  return (tile * kWarpThreads + lane) * kGroup + in_lane;
+  float of_id = 0.0f;  // of the lane that has it
+  COPPICE_UNROLL
+  for (int i = 0; i < kGroup; ++i)
+    if (i == in_lane) of_id = e[i];
+  return {(tile * kWarpThreads + lane) * kGroup + in_lane, __shfl_sync(kWholeWarp, of_id, lane)};
 }
 
-template <int kVec>
+template <int kVec, bool kWeighted>
 __global__ void __launch_bounds__(kThreads) draw_ids_kernel(DrawParams params) {
   COPPICE_SHARED(Best, shared, ReduceScratch<Best>::kCount);
   ReduceScratch<Best> scratch(shared);
   const RowShape<kVec> shape(params.num_vocab);
   const int num_tiles = (shape.num_groups + kWarpThreads - 1) / kWarpThreads;
-  double* const sum = static_cast<double*>(dynamic_shared());             // (tiles)
-  float* const tile_largest = reinterpret_cast<float*>(sum + num_tiles);  // (tiles)
+  double* const sum = static_cast<double*>(dynamic_shared());  // (tiles)
+  double* const sum_q = sum + num_tiles;                       // (tiles), of weights alone
+  float* const tile_largest = reinterpret_cast<float*>(sum + (kWeighted ? 2 : 1) * num_tiles);  // (tiles)
 
   const int64_t n = blockIdx.x;
   const float* const row = params.logits + n * params.num_vocab;
-  const double softened = 1.0 / params.temperature;
-  const float inverse_temperature = static_cast<float>(softened);
+  const double tau = params.temperature, tau_of_draws = kWeighted ? tau * params.proposal_temperature : tau;
+  const float inverse = static_cast<float>(1.0 / tau_of_draws), inverse_q = static_cast<float>(1.0 / tau);
   const int lane = threadIdx.x % kWarpThreads, warp = threadIdx.x / kWarpThreads, warps = blockDim.x / kWarpThreads;
   Best best = no_best(static_cast<int>(threadIdx.x) * kGroup);
   for (int tile = warp; tile < num_tiles; tile += warps) {
@@ -110,10 +122,13 @@ __global__ void __launch_bounds__(kThreads) draw_ids_kernel(DrawParams params) {
       largest = fmaxf(largest, logits[i]);
     }
     largest = warp_reduce(largest, Largest());
-    const double of_tile =
-        warp_reduce(static_cast<double>(sum_of(exponentials(logits, largest, inverse_temperature))), Sum());
+    const auto sum_at = [&](float inverse_temperature) {
+      return warp_reduce(static_cast<double>(sum_of(exponentials(logits, largest, inverse_temperature))), Sum());
+    };
+    const double of_tile = sum_at(inverse), q_of_tile = kWeighted ? sum_at(inverse_q) : 0.0;
     if (lane == 0) {
       sum[tile] = of_tile;
+      if (kWeighted) sum_q[tile] = q_of_tile;
       tile_largest[tile] = largest;
     }
   }
@@ -121,20 +136,25 @@ __global__ void __launch_bounds__(kThreads) draw_ids_kernel(DrawParams params) {
   if (threadIdx.x == 0 && params.fact != nullptr) store_pack<1>(params.fact + n, Pack<TopFact, 1>{{judge(best)}});
   for (int tile = threadIdx.x; tile < num_tiles; tile += blockDim.x) {
     const float under = tile_largest[tile] - best.value;
-    const bool has_nothing = under * inverse_temperature < -87.0f;
-    if (has_nothing) tile_largest[tile] = -INFINITY;
-    sum[tile] *= has_nothing ? 0.0 : exp(under * softened);
+    sum[tile] *= under * inverse < -87.0f ? 0.0 : exp(under / tau_of_draws);
+    if (kWeighted) sum_q[tile] *= under * inverse_q < -87.0f ? 0.0 : exp(under / tau);
   }
   __syncthreads();
   if (warp == 0) accumulate(sum, num_tiles);
+  if (kWeighted && warp == warps - 1) accumulate(sum_q, num_tiles);
   __syncthreads();
 
   for (int64_t draw = warp; draw < params.num_draws; draw += warps) {
     const double wanted = params.uniform[n * params.num_draws + draw] * sum[num_tiles - 1];  // below it
-    const int tile = find_tile(sum, tile_largest, num_tiles, wanted);
-    const Group e = exponentials(load_tile(shape, row, tile), best.value, inverse_temperature);
-    const int64_t id = draw_from_tile(e, tile, tile == 0 ? wanted : wanted - sum[tile - 1]);
-    if (lane == 0) store_pack<1>(params.id + n * params.num_draws + draw, Pack<int64_t, 1>{{id}});
+    const int tile = first_above(sum, num_tiles, wanted);
+    const Group e = exponentials(load_tile(shape, row, tile), best.value, inverse);
+    const Drawn drawn = draw_from_tile(e, tile, tile == 0 ? wanted : wanted - sum[tile - 1]);
+    if (lane != 0) continue;
+    store_pack<1>(params.id + n * params.num_draws + draw, Pack<int64_t, 1>{{drawn.id}});
+    if (!kWeighted) continue;
+    const double log_weight = (params.proposal_temperature - 1.0) * log(static_cast<double>(drawn.e)) +
+                              log(sum[num_tiles - 1] / sum_q[num_tiles - 1]);
+    store_pack<1>(params.log_weight + n * params.num_draws + draw, Pack<float, 1>{{static_cast<float>(log_weight)}});
   }
 }
 
@@ -143,9 +163,11 @@ __global__ void __launch_bounds__(kThreads) draw_ids_kernel(DrawParams params) {
 int draw_ids(const DrawParams& params, CUstream_st* stream) {
   if (params.num_rows == 0) return 0;
   constexpr int64_t kTile = kWarpThreads * kGroup;
+  const bool weighted = params.log_weight != nullptr, grouped = in_groups(params.logits, params.num_vocab);
   const int64_t num_tiles = (params.num_vocab + kTile - 1) / kTile,
-                shared_bytes = num_tiles * static_cast<int64_t>(sizeof(double) + sizeof(float));
-  const auto kernel = in_groups(params.logits, params.num_vocab) ? draw_ids_kernel<kGroup> : draw_ids_kernel<1>;
+                shared_bytes = num_tiles * static_cast<int64_t>((weighted ? 2 : 1) * sizeof(double) + sizeof(float));
+  const auto kernel = weighted ? (grouped ? draw_ids_kernel<kGroup, true> : draw_ids_kernel<1, true>)
+                               : (grouped ? draw_ids_kernel<kGroup, false> : draw_ids_kernel<1, false>);
   return launch(kernel, params.num_rows, threads_for_groups(params.num_vocab, kThreads), shared_bytes, stream, params);
 }
 

@@ -2,6 +2,7 @@
 #include "src/tensors/kernels/draws.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "src/tensors/kernels/parallel_rows.h"
@@ -41,17 +42,25 @@ int64_t find_draw(const float* e, int64_t n, const std::vector<double>& block, d
 
 void draw_ids_cpu(const DrawParams& params) {
   const int64_t n = params.num_vocab;
+  const double t = params.proposal_temperature;
+  const auto inverse = static_cast<float>(1.0 / params.temperature),
+             inverse_of_draws = static_cast<float>(1.0 / (params.temperature * t));
   parallel_rows(params.num_rows, threads_for(params.num_rows * n), [&](int64_t begin, int64_t end, int) {
     std::vector<double> block(static_cast<size_t>((n + kSumBlock - 1) / kSumBlock));
     for (int64_t row = begin; row < end; ++row) {
       float* z = params.logits + row * n;
       const float largest = find_largest(z, n).value;
       if (params.fact != nullptr) params.fact[row] = judge_top(z, n, largest);
-      exponentiate(z, n, largest, static_cast<float>(1.0 / params.temperature), block.data());
+      const double sum_q = params.log_weight == nullptr ? 1.0 : sum_exponentials(z, n, largest, inverse);
+      exponentiate(z, n, largest, inverse_of_draws, block.data());
       double sum = 0;
       for (const double of_block : block) sum += of_block;
-      for (int64_t i = row * params.num_draws; i < (row + 1) * params.num_draws; ++i)
+      const double log_ratio = std::log(sum / sum_q);
+      for (int64_t i = row * params.num_draws; i < (row + 1) * params.num_draws; ++i) {
         params.id[i] = find_draw(z, n, block, params.uniform[i] * sum);
+        if (params.log_weight != nullptr)
+          params.log_weight[i] = static_cast<float>((t - 1) * std::log(double{z[params.id[i]]}) + log_ratio);
+      }
     }
   });
 }

@@ -26,31 +26,41 @@ void check_numbers(const at::Tensor& uniform_NR, int64_t num_rows, double temper
 
 }  // namespace
 
-at::Tensor draw_ids(const at::Tensor& hidden, const at::Tensor& head, double temperature, const at::Tensor& uniform_NR,
-                    TopFacts* facts) {
+WeightedDraws draw_weighted_ids(const at::Tensor& hidden, const at::Tensor& head, double temperature,
+                                double proposal_temperature, const at::Tensor& uniform_NR, TopFacts* facts) {
   const at::NoGradGuard no_grad;
   const at::Tensor hidden_ND = hidden.detach(), head_VD = head.detach();
   check_head(hidden_ND, head_VD, "hidden_ND", "head_VD");
   check_numbers(uniform_NR, hidden_ND.size(0), temperature);
+  COPPICE_CHECK(proposal_temperature > 0,
+                fmt::format("proposal_temperature: got {}, expected above 0", proposal_temperature));
   const int64_t num_rows = hidden_ND.size(0), num_draws = uniform_NR.size(1);
-  const at::Tensor number_NR = uniform_NR.to(hidden_ND.device());
-  at::Tensor id_NR = at::empty({num_rows, num_draws}, hidden_ND.options().dtype(at::kLong));
+  WeightedDraws draws{.id_NR = at::empty({num_rows, num_draws}, hidden_ND.options().dtype(at::kLong)),
+                      .log_weight_NR = {}};
+  if (proposal_temperature != 1) draws.log_weight_NR = hidden_ND.new_empty({num_rows, num_draws});
   LogitChunks chunks(hidden_ND, head_VD);
   RowFacts row_facts(hidden_ND, facts);
   for (int64_t first = 0; first < num_rows; first += chunks.rows()) {
-    const at::Tensor logits_CV = chunks.at(first);
-    const DrawParams params{.logits = mutable_elements<float>(logits_CV),
-                            .num_rows = logits_CV.size(0),
-                            .num_vocab = head_VD.size(0),
-                            .num_draws = num_draws,
-                            .temperature = temperature,
-                            .uniform = elements<double>(number_NR) + first * num_draws,
-                            .id = mutable_elements<int64_t>(id_NR) + first * num_draws,
-                            .fact = row_facts.from(first)};
-    COPPICE_RUN(hidden_ND, draw_ids, params);
+    at::Tensor logits_CV = chunks.at(first);
+    const bool weighted = draws.log_weight_NR.defined();
+    draw_ids_cpu({.logits = logits_CV.mutable_data_ptr<float>(),
+                  .num_rows = logits_CV.size(0),
+                  .num_vocab = head_VD.size(0),
+                  .num_draws = num_draws,
+                  .temperature = temperature,
+                  .proposal_temperature = proposal_temperature,
+                  .uniform = uniform_NR.const_data_ptr<double>() + first * num_draws,
+                  .id = draws.id_NR.mutable_data_ptr<int64_t>() + first * num_draws,
+                  .log_weight = weighted ? draws.log_weight_NR.mutable_data_ptr<float>() + first * num_draws : nullptr,
+                  .fact = facts == nullptr ? nullptr : fact.data() + first});
   }
-  row_facts.count();
-  return id_NR;
+  count_facts(fact, facts);
+  return draws;
+}
+
+at::Tensor draw_ids(const at::Tensor& hidden_ND, const at::Tensor& head_VD, double temperature,
+                    const at::Tensor& uniform_NR, TopFacts* facts) {
+  return draw_weighted_ids(hidden_ND, head_VD, temperature, /*proposal_temperature=*/1, uniform_NR, facts).id_NR;
 }
 
 HeadAndDraws top_k_and_draws(const at::Tensor& hidden, const at::Tensor& head, int64_t k, double temperature,
@@ -101,38 +111,45 @@ HeadAndDraws top_k_and_draws(const at::Tensor& hidden, const at::Tensor& head, i
 namespace {
 
 /// One entry a run of equal ids.
-std::vector<DrawnId> count_runs(std::span<const int64_t> ids) {
+std::vector<DrawnId> count_runs(std::span<const int64_t> ids, std::span<const float> log_weights) {
   std::vector<DrawnId> drawn;
-  for (const int64_t id : ids) {
-    if (drawn.empty() || drawn.back().id != id) drawn.push_back({.id = id});
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (drawn.empty() || drawn.back().id != ids[i])
+      drawn.push_back({.id = ids[i], .log_weight = log_weights.empty() ? 0.0f : log_weights[i]});
     ++drawn.back().count;
   }
   return drawn;
 }
 
-using CountDraws = std::vector<DrawnId>(std::span<const int64_t> ids);  // of a row
+using CountDraws = std::vector<DrawnId>(std::span<const int64_t> ids, std::span<const float> log_weights);  // of a row
 
-TopK to_device(const TopK& top, at::Device device) {
-  return {.id_NK = top.id_NK.to(device), .logp_NK = top.logp_NK.to(device), .tail_logp_N = top.tail_logp_N.to(device)};
-}
-
-TopK shares_by(CountDraws& count, const at::Tensor& given_NR) {
-  check_shape(given_NR, {-1, -1}, "id_NR");
-  const at::Tensor id_NR = given_NR.cpu().contiguous();
+TopK shares_by(CountDraws& count, const WeightedDraws& draws) {
+  check_shape(draws.id_NR, {-1, -1}, "id_NR");
+  const at::Tensor id_NR = draws.id_NR.contiguous();
   const int64_t num_rows = id_NR.size(0), num_draws = id_NR.size(1);
+  at::Tensor log_weight_NR = draws.log_weight_NR;
+  if (log_weight_NR.defined()) {
+    check_shape(log_weight_NR, {num_rows, num_draws}, "log_weight_NR");
+    log_weight_NR = log_weight_NR.contiguous();
+  }
   TopK shares{
       .id_NK = at::full_like(id_NR, kIgnoredLabel),
       .logp_NK = at::zeros({num_rows, num_draws}, id_NR.options().dtype(at::kFloat)),
       .tail_logp_N = at::full({num_rows}, -std::numeric_limits<float>::infinity(), id_NR.options().dtype(at::kFloat))};
   const int64_t* given = id_NR.const_data_ptr<int64_t>();
+  const float* const weights = log_weight_NR.defined() ? log_weight_NR.const_data_ptr<float>() : nullptr;
   int64_t* id = shares.id_NK.mutable_data_ptr<int64_t>();
   float* logp = shares.logp_NK.mutable_data_ptr<float>();
+  const auto row_draws = static_cast<size_t>(num_draws);
   for (int64_t row = 0; row < num_rows; ++row, given += num_draws, id += num_draws, logp += num_draws) {
     if (num_draws == 0 || given[0] < 0) continue;
-    const std::vector<DrawnId> drawn = count({given, static_cast<size_t>(num_draws)});
+    std::span<const float> of_row;
+    if (weights != nullptr) of_row = {weights + row * num_draws, row_draws};
+    const std::vector<DrawnId> drawn = count({given, row_draws}, of_row);
     for (size_t i = 0; i < drawn.size(); ++i) {
       id[i] = drawn[i].id;
-      logp[i] = static_cast<float>(std::log(static_cast<double>(drawn[i].count) / static_cast<double>(num_draws)));
+      logp[i] = static_cast<float>(std::log(static_cast<double>(drawn[i].count) / static_cast<double>(num_draws)) +
+                                   drawn[i].log_weight);
     }
   }
   return to_device(shares, given_NR.device());
@@ -140,16 +157,26 @@ TopK shares_by(CountDraws& count, const at::Tensor& given_NR) {
 
 }  // namespace
 
-std::vector<DrawnId> count_draws(std::span<const int64_t> ids) {
-  std::vector<int64_t> sorted(ids.begin(), ids.end());
-  std::ranges::sort(sorted);
-  std::vector<DrawnId> drawn = count_runs(sorted);
+std::vector<DrawnId> count_draws(std::span<const int64_t> ids, std::span<const float> log_weights) {
+  std::vector<DrawnId> drawn;
+  for (size_t i = 0; i < ids.size(); ++i)
+    drawn.push_back({.id = ids[i], .count = 1, .log_weight = log_weights.empty() ? 0.0f : log_weights[i]});
+  std::ranges::sort(drawn, {}, &DrawnId::id);
+  size_t last = 0;  // of the different ones
+  for (size_t i = 1; i < drawn.size(); ++i) {
+    if (drawn[i].id == drawn[last].id) {
+      ++drawn[last].count;
+    } else {
+      drawn[++last] = drawn[i];
+    }
+  }
+  drawn.resize(std::min(drawn.size(), last + 1));
   std::ranges::stable_sort(drawn, std::ranges::greater{}, &DrawnId::count);
   return drawn;
 }
 
-TopK shares_of_draws(const at::Tensor& id_NR) { return shares_by(count_draws, id_NR); }
-TopK shares_of_ordered_draws(const at::Tensor& id_NR) { return shares_by(count_runs, id_NR); }
+TopK shares_of_draws(const WeightedDraws& draws) { return shares_by(count_draws, draws); }
+TopK shares_of_ordered_draws(const WeightedDraws& draws) { return shares_by(count_runs, draws); }
 
 TopK shares_of_head_and_draws(const HeadAndDraws& both) {
   const TopK top = to_device(both.top, at::kCPU);

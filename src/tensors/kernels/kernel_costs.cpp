@@ -162,6 +162,12 @@ Bytes calibrated_rows(const Shape& s) {
           .stored = static_cast<int64_t>(sizeof(CalibratedRow)) * s.rows,
           .cached = logits};
 }
+/// And a float for the weight of each.
+Bytes weighted_draw_rows(const Shape& s) {
+  Bytes bytes = draw_rows(s);
+  bytes.stored += kFloat * s.ids * s.rows;
+  return bytes;
+}
 
 /// Rows that are held in registers; the mask, its unsaturated part and a status word.
 Bytes soft_top_k(const Shape& s) {
@@ -208,7 +214,7 @@ const std::array<KernelCost, static_cast<size_t>(Kernel::count)> kKernelCosts = 
     {"hidden_state_backward", hidden_state_backward, hidden_elements, 7, 0},
     {"top_1_rows", top_1_rows, vocab_elements, 4, 0},
     {"draw_rows", draw_rows, vocab_elements, 12, 1},
-    {"calibrated_rows", calibrated_rows, vocab_elements, 88, 1},
+    {"weighted_draw_rows", weighted_draw_rows, vocab_elements, 18, 2},
     {"soft_top_k", soft_top_k, ffn_elements, 60, 1, 17.5e-6},
     {"soft_top_k_backward", soft_top_k_backward, ffn_elements, 12, 0, 7e-6},
     {"optimizer_square_sums", optimizer_square_sums, parameters, 1.8, 0},
