@@ -5,8 +5,8 @@ SHELL := bash
 .PHONY: help demo build test test-sanitize fuzz bench bench-train-step corpus format clean
 
 RELEASE := build/release
-# Runs of minutes and timings are asked for by name: ctest --test-dir build/release -L slow
-ON_REQUEST := ^(slow|bench)$$
+# Runs of minutes, timings and the build of the preset cuda are asked for by name: ctest --test-dir build/release -L slow
+ON_REQUEST := ^(slow|bench|cuda)$$
 # A sanitized library cannot be loaded into an ordinary Python, and nothing new is seen in timings and documents.
 NOT_SANITIZED := -LE '^(slow|bench|docs)$$' -E '^parity\.python$$'
 

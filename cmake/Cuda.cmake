@@ -32,6 +32,7 @@ if(NOT CMAKE_CUDA_COMPILER_VERSION MATCHES "^${torch_cuda_major}\\.")
 endif()
 message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION}, runtime ${cudart}")
 set(CMAKE_CUDA_RUNTIME_LIBRARY None)  # not the toolkit's
+set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # which CMake 3.25 does not know of this nvcc
 
 add_library(cuda_runtime SHARED IMPORTED)
 set_target_properties(cuda_runtime PROPERTIES IMPORTED_LOCATION "${cudart}")
@@ -43,11 +44,11 @@ target_link_options(torch_cuda INTERFACE -Wl,--no-as-needed)  # whose operations
 target_link_libraries(torch_cuda INTERFACE torch_cpu torch_cuda_library c10_cuda cuda_runtime)
 
 # coppice_nvcc_library(NAME SOURCES ...): a static library of .cu files, in another folder than their C++ twin, for a source's language belongs to the folder. A
-# register that is spilled and local memory are errors. No CMAKE_CUDA_STANDARD: CMake 3.25 makes C++17 of it. No ccache: what it keeps a .cu by is the text for one
+# register that is spilled and local memory are errors. No ccache: what it keeps a .cu by is the text for one
 # architecture.
 function(coppice_nvcc_library target)
   cmake_parse_arguments(ARG "" "" "SOURCES" ${ARGN})
   add_library(${target} STATIC ${ARG_SOURCES})
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON
-    COMPILE_OPTIONS "-std=c++20;-Xptxas=-warn-spills,-warn-lmem-usage,-Werror;SHELL:-Werror all-warnings")  # and none of C++'s
+    COMPILE_OPTIONS "-Xptxas=-warn-spills,-warn-lmem-usage,-Werror;SHELL:-Werror all-warnings")  # and none of C++'s
 endfunction()
