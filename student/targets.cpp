@@ -156,6 +156,14 @@ HeadStep head_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const
   return step;
 }
 
+namespace {
+
+at::Tensor widened(const at::Tensor& hidden_ND) {
+  return hidden_ND.scalar_type() == at::kBFloat16 ? hidden_ND.to(at::kFloat) : hidden_ND;
+}
+
+}  // namespace
+
 at::Tensor hidden_state_loss(const std::string& kind, const std::vector<at::Tensor>& student_ND,
                              const std::vector<at::Tensor>& teacher_ND, const at::Tensor& live_N) {
   COPPICE_CHECK(!student_ND.empty() && student_ND.size() == teacher_ND.size(),
@@ -163,7 +171,7 @@ at::Tensor hidden_state_loss(const std::string& kind, const std::vector<at::Tens
   at::Tensor sum;
   for (size_t i = 0; i < student_ND.size(); ++i) {
     check_shape(teacher_ND[i], {student_ND[i].size(0), student_ND[i].size(1)}, "teacher_layer_ND");
-    const at::Tensor own_ND = student_ND[i].to(at::kFloat), other_ND = teacher_ND[i].to(at::kFloat);
+    const at::Tensor own_ND = widened(student_ND[i]), other_ND = widened(teacher_ND[i]);
     const at::Tensor row_N =
         kind == "mse" ? (own_ND - other_ND).square().mean(1) : 1 - at::cosine_similarity(own_ND, other_ND, 1);
     const at::Tensor of_layer = row_N.masked_select(live_N).sum();
