@@ -35,26 +35,29 @@ WeightedDraws draw_weighted_ids(const at::Tensor& hidden, const at::Tensor& head
   COPPICE_CHECK(proposal_temperature > 0,
                 fmt::format("proposal_temperature: got {}, expected above 0", proposal_temperature));
   const int64_t num_rows = hidden_ND.size(0), num_draws = uniform_NR.size(1);
+  const at::Tensor number_NR = uniform_NR.to(hidden_ND.device());
   WeightedDraws draws{.id_NR = at::empty({num_rows, num_draws}, hidden_ND.options().dtype(at::kLong)),
                       .log_weight_NR = {}};
-  if (proposal_temperature != 1) draws.log_weight_NR = hidden_ND.new_empty({num_rows, num_draws});
+  const bool weighted = proposal_temperature != 1;
+  if (weighted) draws.log_weight_NR = at::empty({num_rows, num_draws}, hidden_ND.options().dtype(at::kFloat));
   LogitChunks chunks(hidden_ND, head_VD);
   RowFacts row_facts(hidden_ND, facts);
   for (int64_t first = 0; first < num_rows; first += chunks.rows()) {
-    at::Tensor logits_CV = chunks.at(first);
-    const bool weighted = draws.log_weight_NR.defined();
-    draw_ids_cpu({.logits = logits_CV.mutable_data_ptr<float>(),
-                  .num_rows = logits_CV.size(0),
-                  .num_vocab = head_VD.size(0),
-                  .num_draws = num_draws,
-                  .temperature = temperature,
-                  .proposal_temperature = proposal_temperature,
-                  .uniform = uniform_NR.const_data_ptr<double>() + first * num_draws,
-                  .id = draws.id_NR.mutable_data_ptr<int64_t>() + first * num_draws,
-                  .log_weight = weighted ? draws.log_weight_NR.mutable_data_ptr<float>() + first * num_draws : nullptr,
-                  .fact = facts == nullptr ? nullptr : fact.data() + first});
+    const at::Tensor logits_CV = chunks.at(first);
+    const DrawParams params{
+        .logits = mutable_elements<float>(logits_CV),
+        .num_rows = logits_CV.size(0),
+        .num_vocab = head_VD.size(0),
+        .num_draws = num_draws,
+        .temperature = temperature,
+        .proposal_temperature = proposal_temperature,
+        .uniform = elements<double>(number_NR) + first * num_draws,
+        .id = mutable_elements<int64_t>(draws.id_NR) + first * num_draws,
+        .log_weight = weighted ? mutable_elements<float>(draws.log_weight_NR) + first * num_draws : nullptr,
+        .fact = row_facts.from(first)};
+    COPPICE_RUN(hidden_ND, draw_ids, params);
   }
-  count_facts(fact, facts);
+  row_facts.count();
   return draws;
 }
 
@@ -110,49 +113,8 @@ HeadAndDraws top_k_and_draws(const at::Tensor& hidden, const at::Tensor& head, i
 
 namespace {
 
-/// One entry a run of equal ids.
-std::vector<DrawnId> count_runs(std::span<const int64_t> ids, std::span<const float> log_weights) {
-  std::vector<DrawnId> drawn;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (drawn.empty() || drawn.back().id != ids[i])
-      drawn.push_back({.id = ids[i], .log_weight = log_weights.empty() ? 0.0f : log_weights[i]});
-    ++drawn.back().count;
-  }
-  return drawn;
-}
-
-using CountDraws = std::vector<DrawnId>(std::span<const int64_t> ids, std::span<const float> log_weights);  // of a row
-
-TopK shares_by(CountDraws& count, const WeightedDraws& draws) {
-  check_shape(draws.id_NR, {-1, -1}, "id_NR");
-  const at::Tensor id_NR = draws.id_NR.contiguous();
-  const int64_t num_rows = id_NR.size(0), num_draws = id_NR.size(1);
-  at::Tensor log_weight_NR = draws.log_weight_NR;
-  if (log_weight_NR.defined()) {
-    check_shape(log_weight_NR, {num_rows, num_draws}, "log_weight_NR");
-    log_weight_NR = log_weight_NR.contiguous();
-  }
-  TopK shares{
-      .id_NK = at::full_like(id_NR, kIgnoredLabel),
-      .logp_NK = at::zeros({num_rows, num_draws}, id_NR.options().dtype(at::kFloat)),
-      .tail_logp_N = at::full({num_rows}, -std::numeric_limits<float>::infinity(), id_NR.options().dtype(at::kFloat))};
-  const int64_t* given = id_NR.const_data_ptr<int64_t>();
-  const float* const weights = log_weight_NR.defined() ? log_weight_NR.const_data_ptr<float>() : nullptr;
-  int64_t* id = shares.id_NK.mutable_data_ptr<int64_t>();
-  float* logp = shares.logp_NK.mutable_data_ptr<float>();
-  const auto row_draws = static_cast<size_t>(num_draws);
-  for (int64_t row = 0; row < num_rows; ++row, given += num_draws, id += num_draws, logp += num_draws) {
-    if (num_draws == 0 || given[0] < 0) continue;
-    std::span<const float> of_row;
-    if (weights != nullptr) of_row = {weights + row * num_draws, row_draws};
-    const std::vector<DrawnId> drawn = count({given, row_draws}, of_row);
-    for (size_t i = 0; i < drawn.size(); ++i) {
-      id[i] = drawn[i].id;
-      logp[i] = static_cast<float>(std::log(static_cast<double>(drawn[i].count) / static_cast<double>(num_draws)) +
-                                   drawn[i].log_weight);
-    }
-  }
-  return to_device(shares, given_NR.device());
+TopK to_device(const TopK& top, at::Device device) {
+  return {.id_NK = top.id_NK.to(device), .logp_NK = top.logp_NK.to(device), .tail_logp_N = top.tail_logp_N.to(device)};
 }
 
 }  // namespace
@@ -175,8 +137,61 @@ std::vector<DrawnId> count_draws(std::span<const int64_t> ids, std::span<const f
   return drawn;
 }
 
-TopK shares_of_draws(const WeightedDraws& draws) { return shares_by(count_draws, draws); }
-TopK shares_of_ordered_draws(const WeightedDraws& draws) { return shares_by(count_runs, draws); }
+TopK shares_of_draws(const WeightedDraws& draws) {
+  check_shape(draws.id_NR, {-1, -1}, "id_NR");
+  WeightedDraws ordered{.id_NR = draws.id_NR.cpu().contiguous().clone(), .log_weight_NR = {}};
+  const auto num_draws = static_cast<size_t>(draws.id_NR.size(1));
+  int64_t* id = ordered.id_NR.mutable_data_ptr<int64_t>();
+  float* weight = nullptr;
+  if (draws.log_weight_NR.defined()) {
+    check_shape(draws.log_weight_NR, {draws.id_NR.size(0), draws.id_NR.size(1)}, "log_weight_NR");
+    ordered.log_weight_NR = draws.log_weight_NR.cpu().contiguous().clone();
+    weight = ordered.log_weight_NR.mutable_data_ptr<float>();
+  }
+  for (int64_t row = 0; row < draws.id_NR.size(0); ++row) {
+    std::span<const float> weights;
+    if (weight != nullptr) weights = {weight, num_draws};
+    for (const DrawnId& drawn : count_draws({id, num_draws}, weights)) {
+      id = std::fill_n(id, drawn.count, drawn.id);
+      if (weight != nullptr) weight = std::fill_n(weight, drawn.count, drawn.log_weight);
+    }
+  }
+  return to_device(shares_of_ordered_draws(ordered), draws.id_NR.device());
+}
+
+TopK shares_of_ordered_draws(const WeightedDraws& draws) {
+  check_shape(draws.id_NR, {-1, -1}, "id_NR");
+  const at::Tensor id_NR = draws.id_NR.cpu().contiguous();
+  const int64_t num_rows = id_NR.size(0), num_draws = id_NR.size(1);
+  at::Tensor log_weight_NR = draws.log_weight_NR;
+  if (log_weight_NR.defined()) {
+    check_shape(log_weight_NR, {num_rows, num_draws}, "log_weight_NR");
+    log_weight_NR = log_weight_NR.cpu().contiguous();
+  }
+  TopK shares{
+      .id_NK = at::full_like(id_NR, kIgnoredLabel),
+      .logp_NK = at::zeros({num_rows, num_draws}, id_NR.options().dtype(at::kFloat)),
+      .tail_logp_N = at::full({num_rows}, -std::numeric_limits<float>::infinity(), id_NR.options().dtype(at::kFloat))};
+  std::vector<double> log_share(static_cast<size_t>(num_draws) + 1);  // of an id drawn so often
+  for (int64_t count = 1; count <= num_draws; ++count)
+    log_share[static_cast<size_t>(count)] = std::log(static_cast<double>(count) / static_cast<double>(num_draws));
+  const int64_t* const drawn_ids = id_NR.const_data_ptr<int64_t>();
+  const float* const weights = log_weight_NR.defined() ? log_weight_NR.const_data_ptr<float>() : nullptr;
+  int64_t* const ids = shares.id_NK.mutable_data_ptr<int64_t>();
+  float* const logps = shares.logp_NK.mutable_data_ptr<float>();
+  for (int64_t first = 0; first < num_rows * num_draws; first += num_draws) {
+    if (drawn_ids[first] < 0) continue;
+    const int64_t last = first + num_draws;
+    int64_t at = first;  // of the next different id
+    for (int64_t begin = first, end = first; begin < last; begin = end, ++at) {
+      while (end < last && drawn_ids[end] == drawn_ids[begin]) ++end;
+      ids[at] = drawn_ids[begin];
+      const double log_weight = weights == nullptr ? 0.0 : double{weights[begin]};
+      logps[at] = static_cast<float>(log_share[static_cast<size_t>(end - begin)] + log_weight);
+    }
+  }
+  return to_device(shares, draws.id_NR.device());
+}
 
 TopK shares_of_head_and_draws(const HeadAndDraws& both) {
   const TopK top = to_device(both.top, at::kCPU);

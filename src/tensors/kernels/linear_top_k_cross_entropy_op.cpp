@@ -62,11 +62,14 @@ double entropy_of_shares(const TopK& shares, const at::Tensor& true_label_N) {
   const int64_t k = shares.id_NK.size(1);
   const int64_t *id = shares.id_NK.const_data_ptr<int64_t>(), *label = true_label_N.const_data_ptr<int64_t>();
   const float* logp = shares.logp_NK.const_data_ptr<float>();
-  double entropy = 0;
+  double entropy = 0, last = 0, term = 0;  // most ids of a row share one probability: that of a single draw
   for (int64_t row = 0; row < true_label_N.numel(); ++row, id += k, logp += k) {
     if (label[row] == kIgnoredLabel || k == 0 || id[0] < 0) continue;
-    for (int64_t i = 0; i < k; ++i)
-      if (id[i] >= 0) entropy -= std::exp(double{logp[i]}) * logp[i];
+    for (int64_t i = 0; i < k; ++i) {
+      if (id[i] < 0) continue;
+      if (logp[i] != last) last = double{logp[i]}, term = std::exp(last) * last;
+      entropy -= term;
+    }
   }
   return entropy;
 }
