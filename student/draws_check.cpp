@@ -23,15 +23,15 @@ namespace {
 constexpr int64_t kDraws = 4096;
 constexpr int64_t kHeadIds = 4;  // of loss hybrid
 constexpr double kFalseAlarm = 1e-12;
-constexpr double kRounding = 1e-4;  // of the gradient were nothing cancelled
-constexpr double kProposal = 1.5;  // another temperature to draw at
+constexpr double kRounding = 1e-4, kNarrowRounding = 5e-2;  // of the gradient were nothing cancelled, by element type
+constexpr double kProposal = 1.5;                           // another temperature to draw at
 
 int64_t head_ids(const at::Tensor& head_VD) { return std::min(kHeadIds, head_VD.size(0)); }
 
 /// How far off its expectation the mean of draws may be, before scale and tau; `range_N1`: of one draw's part, in
-/// ranges of the head.
+/// ranges of the head; `rounding`: of the gradient, in largest elements of the head.
 at::Tensor allowed_error(const at::Tensor& q_NV, const at::Tensor& weight_NV, const at::Tensor& range_N1,
-                         const at::Tensor& p_NV, const at::Tensor& head_VD) {
+                         const at::Tensor& p_NV, const at::Tensor& head_VD, double rounding) {
   const at::Tensor square_NV = q_NV * weight_NV;  // r w^2
   const at::Tensor mean_ND = p_NV.mm(head_VD), expected_ND = q_NV.sum(1, /*keepdim=*/true) * mean_ND - q_NV.mm(head_VD),
                    squares_ND = square_NV.sum(1, /*keepdim=*/true) * mean_ND.square() -
@@ -39,12 +39,12 @@ at::Tensor allowed_error(const at::Tensor& q_NV, const at::Tensor& weight_NV, co
                    variance_ND = (squares_ND - expected_ND.square()).clamp_min(0),
                    range_ND = range_N1 * (std::get<0>(head_VD.max(0)) - std::get<0>(head_VD.min(0)));
   const double l = std::log(2 * static_cast<double>(mean_ND.numel()) / kFalseAlarm), draws = kDraws;
-  return (2 * l / draws * variance_ND).sqrt() + 2 * l / (3 * draws) * range_ND + kRounding * head_VD.abs().max();
+  return (2 * l / draws * variance_ND).sqrt() + 2 * l / (3 * draws) * range_ND + rounding * head_VD.abs().max();
 }
 
 /// check_draws() with one proposal.
 void check_draws_from(const HeadLoss& loss, const at::Tensor& hidden_ND, const at::Tensor& head_VD, const Targets& like,
-                    double scale, double proposal_temperature) {
+                      double scale, double proposal_temperature) {
   const at::Tensor teacher_ND = hidden_ND.roll(1, 0) * 1.5;
   Targets dense{.true_label_N = like.true_label_N, .teacher_weight = 1, .loss = "kl", .temperature = like.temperature};
   Targets drawn = dense;
@@ -72,7 +72,8 @@ void check_draws_from(const HeadLoss& loss, const at::Tensor& hidden_ND, const a
   if (proposal_temperature != 1) range_N1 = range_N1 + 1;  // the expectation has a range of its own
   const at::Tensor allowed_ND =
       scale * like.temperature *
-      allowed_error(q_NV, weight_NV, range_N1, log_softmax(hidden_ND, like.temperature).exp(), head);
+      allowed_error(q_NV, weight_NV, range_N1, log_softmax(hidden_ND, like.temperature).exp(), head,
+                    hidden_ND.scalar_type() == at::kBFloat16 ? kNarrowRounding : kRounding);
   if (!off_ND.le(allowed_ND).all().item<bool>())
     throw InternalError(fmt::format(
         "loss self-test: the gradient of {} draws is {:.2g} times as far off that of the divergence as "
@@ -89,9 +90,10 @@ TopK many_draws(const std::string& loss, const at::Tensor& hidden_ND, const at::
   double* const number = number_NR.mutable_data_ptr<double>();
   for (int64_t i = 0; i < number_NR.numel(); ++i)
     number[i] = random_uniform(0, Purpose::label_draws, 0, static_cast<uint64_t>(i));
+  const at::Tensor there_NR = number_NR.to(hidden_ND.device());
   if (loss == "sample")
-    return shares_of_draws(draw_weighted_ids(hidden_ND, head_VD, temperature, proposal_temperature, number_NR));
-  return shares_of_head_and_draws(top_k_and_draws(hidden_ND, head_VD, head_ids(head_VD), temperature, number_NR));
+    return shares_of_draws(draw_weighted_ids(hidden_ND, head_VD, temperature, proposal_temperature, there_NR));
+  return shares_of_head_and_draws(top_k_and_draws(hidden_ND, head_VD, head_ids(head_VD), temperature, there_NR));
 }
 
 void check_draws(const HeadLoss& loss, const at::Tensor& hidden_ND, const at::Tensor& head_VD, const Targets& like,

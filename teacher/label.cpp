@@ -204,7 +204,7 @@ void choose(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const LabelF
             uint64_t stream, const std::vector<LabelPlace>& places, ShardLabels& labels, TopFacts& facts) {
   const double temperature = fingerprint.temperature;
   if (fingerprint.has_draws()) {
-    const at::Tensor number_NR = numbers_of(places, labels.k, fingerprint.draw_seed, stream);
+    const at::Tensor number_NR = numbers_of(places, labels.k, fingerprint.draw_seed, stream).to(hidden_ND.device());
     const WeightedDraws draws =
         draw_weighted_ids(hidden_ND, head_VD, temperature, fingerprint.proposal_temperature, number_NR, &facts);
     store_ids(draws.id_NR, places, labels.id);

@@ -100,8 +100,9 @@ PreparedPath qk_norm_and_rope(const BenchShape& shape) {
                    frequencies = rope_frequencies(shape.work.config);
   return {.run = both_ways({qkv, q_weight, k_weight},
                            [=]() -> std::vector<at::Tensor> {
-                             return {qk_norm_rope(qkv, q_weight, q_grad, k_weight, k_grad, position, s.H, s.G, kEps,
-                                                  frequencies, s.T - 1)};
+                             const AttentionInput in = qk_norm_rope(qkv, q_weight, q_grad, k_weight, k_grad, position,
+                                                                    s.H, s.G, kEps, frequencies, s.T - 1);
+                             return {in.q_NX, in.k_NX};
                            }),
           .bytes = width_of(shape) * (product({5, s.N, s.H + s.G, s.K}) + product({2, s.N, s.G, s.K})),
           .predicted_s = predict(kernel_shape(shape.work, s.N), {Kernel::qk_norm_rope, Kernel::qk_norm_rope_backward})};
@@ -140,8 +141,10 @@ PreparedPath embedding_rows(const BenchShape& shape) {
 PreparedPath attention(const BenchShape& shape) {
   const Letters s(shape);
   const at::Tensor qkv = leaf({s.N, (s.H + 2 * s.G) * s.K}, activations(shape));
-  return {.run = both_ways(
-              {qkv}, [=]() -> std::vector<at::Tensor> { return {causal_attention(qkv, s.N / s.T, s.H, s.G, {})}; }),
+  return {.run = both_ways({qkv},
+                           [=]() -> std::vector<at::Tensor> {
+                             return {causal_attention(split_heads(qkv, s.H, s.G), s.N / s.T, s.H, s.G, {})};
+                           }),
           .flops = 7 * product({s.N, s.T + 1, s.H, s.K}),  // two products forward, five backward, half of the square
           .tokens = static_cast<double>(s.N),
           .predicted_s = [work = shape.work, tokens = static_cast<double>(s.N)](const DeviceRow& device) {
@@ -245,7 +248,7 @@ struct Trained {
     for (size_t unit = 0; unit < model.arena->layout().units.size(); ++unit)
       model.arena->unit_gradient(unit).fill_(1e-3);
   }
-  void step(const StepVote& vote = StepVote()) {
+  void step(StepVote vote = StepVote()) {
     COPPICE_CHECK(optimizer.step(*alone(), vote).applied, "the step was skipped");
   }
   at::Tensor weights() const { return model.arena->unit_master(0); }
@@ -293,11 +296,10 @@ PreparedPath training_step(const BenchShape& shape) {
   const auto tokens = static_cast<double>(shape.tokens());
   return {.run =
               [=] {
-                const LossSums sums = train_micro_batch(trained->model, batch, make_targets(batch, {}, {}), {},
-                                                        gradient_scale(batch.num_live))
-                                          .read();
+                const auto sums = train_micro_batch(trained->model, batch, make_targets(batch, {}, {}), {},
+                                                    gradient_scale(batch.num_live));
                 StepVote vote(0, trained->weights().device());
-                vote.count_finite(std::isfinite(sums.ce));
+                vote.count_finite(sums.values());
                 trained->step(vote);
                 return trained->weights();
               },

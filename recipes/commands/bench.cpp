@@ -12,6 +12,8 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
+#include "src/tensors/cuda_devices.h"
+#include "src/tensors/device.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
@@ -35,7 +37,8 @@ Placement place(const std::string& name) {
   const std::optional<at::Device> device = find_device(name);
   if (!device)
     throw UserError::recipe("--device", fmt::format("got '{}', expected cpu, cuda or cuda:N", printable(name)));
-  check_available(*device, "the benchmark");
+  if (const std::string why = why_not_here(*device); !why.empty())
+    throw DeviceError::unavailable(fmt::format("--device {}: {}", printable(name), why));
   return {.device = *device, .compute = device->is_cpu() ? at::kFloat : at::kBFloat16};
 }
 

@@ -154,7 +154,7 @@ TEST_SUITE("recipe") {
     CHECK(h100.err.find("take a smaller model or a device with more memory") != std::string::npos);
     CHECK(run(scratch.path, {"plan", afm, "--device", "abacus"}).code == 2);
     const Outcome arms =
-        run(scratch.path, {"plan", std::string(COPPICE_SOURCE_DIR) + "/recipes/masks_gpu.toml", "--device", "a100"});
+        run(scratch.path, {"plan", COPPICE_SOURCE_DIR "/recipes/masks_gpu.toml", "--device", "a100"});
     INFO(arms.out << arms.err);
     CHECK(arms.code == 0);
     CHECK(arms.out.find(" x") != std::string::npos);  // equal stages of arms and seeds are one line

@@ -69,7 +69,7 @@ inline Process start(const fs::path& folder, const std::vector<std::string>& arg
   static int count = 0;
   Process process{.out = folder / (".stdout" + std::to_string(++count)),
                   .err = folder / (".stderr" + std::to_string(count))};
-  std::vector<std::string> words = {std::string(COPPICE_BINARY_DIR) + "/coppice"};
+  std::vector<std::string> words = {COPPICE_BINARY_DIR "/coppice"};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());

@@ -72,10 +72,6 @@ TEST_SUITE("recipe") {
       CHECK(std::fabs(loss(straight) / loss(exact) - 1) < 0.02);
     }
 
-#ifdef __SANITIZE_ADDRESS__
-    return;  // fibers are four times as slow there, and memory has been looked at
-#endif
-
     const Rehearsal killed("rehearsal_killed");
     REQUIRE(killed.run("train.after_step=abort@8").signal == SIGKILL);  // the last step of 'masks', behind a compaction
     REQUIRE(killed.run("train.after_step=abort@6").signal == SIGKILL);  // the second of 'live', behind four of 'core'

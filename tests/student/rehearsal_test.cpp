@@ -66,7 +66,7 @@ Step step_of(at::ScalarType compute, bool taught, bool float_logits = false) {
   TeacherSignal signal;
   DecoderMasks masks;
   if (taught) {
-    const at::NoGradGuard no_grad;
+    const c10::NoGradGuard no_grad;
     const auto layer = [&](int, const at::Tensor& output_ND) { signal.layer_ND.push_back(output_ND); };
     signal.hidden_NE = decoder_hidden(teacher, batch.input(), {}, {.layer_output = layer});
     signal.head_VE = output_head(teacher);
@@ -123,7 +123,7 @@ TEST_SUITE("parity") {
   TEST_CASE("rehearsal: labels differ from those in float32 at near ties alone") {
     const Batch batch = text();
     const Model exact = random_model(at::kFloat, 3), rounded = random_model(at::kBFloat16, 3);
-    const at::NoGradGuard no_grad;
+    const c10::NoGradGuard no_grad;
     const at::Tensor label_N = top_1(decoder_hidden(rounded, batch.input()), output_head(rounded)),
                      logits_NV = decoder_logits(exact, batch.input());
     const at::Tensor lost_N = logits_NV.amax(1) - logits_NV.gather(1, label_N.unsqueeze(1)).squeeze(1);

@@ -87,7 +87,7 @@ TEST_SUITE("unit") {
     CHECK(arena.parameter("k").eq(2).all().item<bool>());
     CHECK(arena.unit_working(0).sizes() == at::IntArrayRef({32}));
     CHECK(arena.unit_working(0).const_data_ptr() == arena.parameter("q").const_data_ptr());
-    CHECK(dtype_name(arena.placement().compute) == "bfloat16");
+    CHECK((arena.placement().compute == at::kBFloat16));
     CHECK_THROWS_WITH_AS(ParameterArena(small_layout(), {.compute = at::kHalf}),
                          doctest::Contains("a model computes in float32 or bfloat16, got float16"), InternalError);
   }

@@ -54,9 +54,9 @@ TEST_SUITE("unit") {
     start_torch(before);
     CHECK(num_threads() == before);
     CHECK(at::globalContext().deterministicAlgorithms());
+    CHECK((std::getenv("CUBLAS_WORKSPACE_CONFIG") != nullptr || !built_with_cuda()));
     CHECK(
         (at::globalContext().allowBF16ReductionCuBLAS() != at::CuBLASReductionOption::AllowReducedPrecisionWithSplitK));
-    CHECK((std::getenv("CUBLAS_WORKSPACE_CONFIG") != nullptr || !built_with_cuda()));
 #ifndef __SANITIZE_ADDRESS__  // whose allocator never hands out the same memory again soon
     const auto faults = [] {
       rusage usage{};

@@ -2,7 +2,7 @@
 // sum of exponentials below that; once the row's largest is known the sums become a distribution function over tiles,
 // in double. A draw is a warp's: it finds its tile there and reads the tile's logits again. For weights tiles leave the
 // sums at both temperatures.
-// Bytes of a row: 4 V, and 512 + 8 a draw, 4 more with its weight; uniform numbers beside them.
+// Bytes of a row: 4 V + 1, and 512 + 8 a draw, 4 more with its weight; uniform numbers beside them.
 #include "src/tensors/kernels/draws.h"
 
 #include "src/tensors/kernels/logit_rows.h"
@@ -71,8 +71,8 @@ struct Drawn {
   float e;
 };
 
-/// The id of a tile at which the sum of exponentials exceeds `wanted`; where rounding leaves none, the last that there
-/// is anything of.
+/// The first id of a tile that there is anything of and at which the sum of exponentials exceeds `wanted`; where
+/// rounding leaves none, the last that there is anything of.
 __device__ __forceinline__ Drawn draw_from_tile(const Group& e, int tile, double wanted) {
   double own = 0.0;
   COPPICE_UNROLL
@@ -109,8 +109,9 @@ __global__ void __launch_bounds__(kThreads) draw_ids_kernel(DrawParams params) {
 
   const int64_t n = blockIdx.x;
   const float* const row = params.logits + n * params.num_vocab;
-  const double tau = params.temperature, tau_of_draws = kWeighted ? tau * params.proposal_temperature : tau;
-  const float inverse = static_cast<float>(1.0 / tau_of_draws), inverse_q = static_cast<float>(1.0 / tau);
+  const double tau = params.temperature, tau_of_draws = kWeighted ? tau * params.proposal_temperature : tau,
+               softened = 1.0 / tau_of_draws, softened_q = 1.0 / tau;
+  const float inverse = static_cast<float>(softened), inverse_q = static_cast<float>(softened_q);
   const int lane = threadIdx.x % kWarpThreads, warp = threadIdx.x / kWarpThreads, warps = blockDim.x / kWarpThreads;
   Best best = no_best(static_cast<int>(threadIdx.x) * kGroup);
   for (int tile = warp; tile < num_tiles; tile += warps) {
@@ -136,8 +137,10 @@ __global__ void __launch_bounds__(kThreads) draw_ids_kernel(DrawParams params) {
   if (threadIdx.x == 0 && params.fact != nullptr) store_pack<1>(params.fact + n, Pack<TopFact, 1>{{judge(best)}});
   for (int tile = threadIdx.x; tile < num_tiles; tile += blockDim.x) {
     const float under = tile_largest[tile] - best.value;
-    sum[tile] *= under * inverse < -87.0f ? 0.0 : exp(under / tau_of_draws);
-    if (kWeighted) sum_q[tile] *= under * inverse_q < -87.0f ? 0.0 : exp(under / tau);
+    const bool has_nothing = under * inverse < -87.0f;
+    if (has_nothing) tile_largest[tile] = -INFINITY;
+    sum[tile] *= has_nothing ? 0.0 : exp(under * softened);
+    if (kWeighted) sum_q[tile] *= under * inverse_q < -87.0f ? 0.0 : exp(under * softened_q);
   }
   __syncthreads();
   if (warp == 0) accumulate(sum, num_tiles);
@@ -146,7 +149,7 @@ __global__ void __launch_bounds__(kThreads) draw_ids_kernel(DrawParams params) {
 
   for (int64_t draw = warp; draw < params.num_draws; draw += warps) {
     const double wanted = params.uniform[n * params.num_draws + draw] * sum[num_tiles - 1];  // below it
-    const int tile = first_above(sum, num_tiles, wanted);
+    const int tile = find_tile(sum, tile_largest, num_tiles, wanted);
     const Group e = exponentials(load_tile(shape, row, tile), best.value, inverse);
     const Drawn drawn = draw_from_tile(e, tile, tile == 0 ? wanted : wanted - sum[tile - 1]);
     if (lane != 0) continue;

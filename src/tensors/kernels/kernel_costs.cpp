@@ -214,6 +214,7 @@ const std::array<KernelCost, static_cast<size_t>(Kernel::count)> kKernelCosts = 
     {"hidden_state_backward", hidden_state_backward, hidden_elements, 7, 0},
     {"top_1_rows", top_1_rows, vocab_elements, 4, 0},
     {"draw_rows", draw_rows, vocab_elements, 12, 1},
+    {"calibrated_rows", calibrated_rows, vocab_elements, 88, 1},
     {"weighted_draw_rows", weighted_draw_rows, vocab_elements, 18, 2},
     {"soft_top_k", soft_top_k, ffn_elements, 60, 1, 17.5e-6},
     {"soft_top_k_backward", soft_top_k_backward, ffn_elements, 12, 0, 7e-6},

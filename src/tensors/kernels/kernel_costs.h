@@ -69,6 +69,7 @@ enum class Kernel {
   hidden_state_backward,  // of either
   top_1_rows,
   draw_rows,
+  calibrated_rows,
   weighted_draw_rows,
   soft_top_k,
   soft_top_k_backward,
