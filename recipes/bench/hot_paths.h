@@ -17,7 +17,7 @@ struct BenchShape {
   Placement on;
   int64_t tokens() const { return work.rows * work.seq_len; }
 };
-/// On a CPU a model of the demo's size, on a device the published student (afm-3b) with 8192 tokens.
+/// On a CPU a small model (3 layers of 256), on a device the published student (afm-3b) with 8192 tokens.
 BenchShape bench_shape(const Placement& on);
 
 /// Its tensors are made. What a call must move or compute: one of bytes and flops is 0.
