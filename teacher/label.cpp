@@ -194,7 +194,8 @@ void store_ids(const at::Tensor& id_NR, const std::vector<LabelPlace>& places, s
 
 void store_weights(const at::Tensor& log_weight_NR, const std::vector<LabelPlace>& places, ShardLabels& labels) {
   const auto k = static_cast<size_t>(labels.k);
-  const float* log_weight = log_weight_NR.const_data_ptr<float>();
+  const at::Tensor host_NR = log_weight_NR.cpu();
+  const float* log_weight = host_NR.const_data_ptr<float>();
   for (const LabelPlace& place : places)
     for (size_t j = 0; j < k; ++j) labels.log_weight[place.row * k + j] = *log_weight++;
 }

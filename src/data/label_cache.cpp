@@ -1,5 +1,6 @@
 #include "src/data/label_cache.h"
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -190,7 +191,7 @@ int64_t labels_below(const std::vector<const LabelCache*>& caches) {
 }
 
 at::Tensor lookup_labels(const std::vector<const LabelCache*>& caches, const Batch& batch) {
-  at::Tensor label_BT = batch.token_BT.new_full(batch.token_BT.sizes(), kIgnoredLabel);
+  at::Tensor label_BT = at::full(batch.token_BT.sizes(), kIgnoredLabel, at::kLong);
   int64_t* const labels = label_BT.mutable_data_ptr<int64_t>();
   const int64_t seq_len = label_BT.size(1);
   for (const Span& span : batch.spans) {
@@ -249,9 +250,8 @@ void normalise_rows(const TopK& top, int64_t first, int64_t count) {
 TopK lookup_draws(const std::vector<const LabelCache*>& caches, const Batch& batch) {
   const int64_t num_draws = ids_per_token(caches), seq_len = batch.token_BT.size(1);
   const bool weighted = draws_have_weights(caches);
-  WeightedDraws draws{.id_NR = batch.token_BT.new_full({batch.token_BT.numel(), num_draws}, kNoLabel),
-                      .log_weight_NR = {}};
-  if (weighted) draws.log_weight_NR = batch.token_BT.new_zeros(draws.id_NR.sizes(), at::kFloat);
+  WeightedDraws draws{.id_NR = at::full({batch.token_BT.numel(), num_draws}, kNoLabel, at::kLong), .log_weight_NR = {}};
+  if (weighted) draws.log_weight_NR = at::zeros(draws.id_NR.sizes(), at::kFloat);
   for (const Span& span : batch.spans) {
     const LabelCache* const cache = caches.at(static_cast<size_t>(span.domain));
     if (cache == nullptr) continue;
@@ -269,10 +269,10 @@ namespace {
 HeadAndDraws lookup_head(const std::vector<const LabelCache*>& caches, const Batch& batch, int64_t draws) {
   const int64_t k = ids_per_token(caches);
   const int64_t rows = batch.token_BT.numel(), seq_len = batch.token_BT.size(1);
-  HeadAndDraws both{.top = {.id_NK = batch.token_BT.new_full({rows, k}, kIgnoredLabel),
-                            .logp_NK = batch.token_BT.new_zeros({rows, k}, at::kFloat),
-                            .tail_logp_N = batch.token_BT.new_zeros({rows}, at::kFloat)},
-                    .drawn_NR = batch.token_BT.new_full({rows, draws}, kNoLabel)};
+  HeadAndDraws both{.top = {.id_NK = at::full({rows, k}, kIgnoredLabel, at::kLong),
+                            .logp_NK = at::zeros({rows, k}, at::kFloat),
+                            .tail_logp_N = at::zeros({rows}, at::kFloat)},
+                    .drawn_NR = at::full({rows, draws}, kNoLabel, at::kLong)};
   int64_t *const ids = both.top.id_NK.mutable_data_ptr<int64_t>(), *const drawn =
                                                                        both.drawn_NR.mutable_data_ptr<int64_t>();
   float *const logp = both.top.logp_NK.mutable_data_ptr<float>(), *const tail =

@@ -144,8 +144,14 @@ void LabelFile::read_ids(uint64_t row, uint64_t count, int64_t* out) const {
 }
 
 void LabelFile::read_draws(uint64_t row, uint64_t count, int64_t* id, float* log_weight) const {
-  std::vector<uint32_t> times(count, 1);
-  const uint64_t place = counts_ ? counts_->read(row, count, times) : row;
+  if (!counts_) {  // one draw a row
+    ids_->read(row, count, id);
+    std::replace(id, id + count, none_, int64_t{kNoLabel});
+    if (log_weight != nullptr) weights_->read(row, count, log_weight);
+    return;
+  }
+  std::vector<uint32_t> times;
+  const uint64_t place = counts_->read(row, count, times);
   std::vector<int64_t> different(times.size());
   ids_->read(place, different.size(), different.data());
   std::ranges::replace(different, none_, int64_t{kNoLabel});

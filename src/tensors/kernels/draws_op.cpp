@@ -139,19 +139,23 @@ std::vector<DrawnId> count_draws(std::span<const int64_t> ids, std::span<const f
 
 TopK shares_of_draws(const WeightedDraws& draws) {
   check_shape(draws.id_NR, {-1, -1}, "id_NR");
-  WeightedDraws ordered{.id_NR = draws.id_NR.cpu().contiguous().clone(), .log_weight_NR = {}};
-  const auto num_draws = static_cast<size_t>(draws.id_NR.size(1));
+  const at::Tensor id_NR = draws.id_NR.cpu().contiguous();
+  WeightedDraws ordered{.id_NR = at::empty_like(id_NR), .log_weight_NR = {}};
+  const auto num_draws = static_cast<size_t>(id_NR.size(1));
+  const int64_t* drawn_ids = id_NR.const_data_ptr<int64_t>();
   int64_t* id = ordered.id_NR.mutable_data_ptr<int64_t>();
+  at::Tensor log_weight_NR;
   float* weight = nullptr;
   if (draws.log_weight_NR.defined()) {
     check_shape(draws.log_weight_NR, {draws.id_NR.size(0), draws.id_NR.size(1)}, "log_weight_NR");
-    ordered.log_weight_NR = draws.log_weight_NR.cpu().contiguous().clone();
+    log_weight_NR = draws.log_weight_NR.cpu().contiguous();
+    ordered.log_weight_NR = at::empty_like(log_weight_NR);
     weight = ordered.log_weight_NR.mutable_data_ptr<float>();
   }
-  for (int64_t row = 0; row < draws.id_NR.size(0); ++row) {
+  for (int64_t row = 0; row < id_NR.size(0); ++row, drawn_ids += num_draws) {
     std::span<const float> weights;
-    if (weight != nullptr) weights = {weight, num_draws};
-    for (const DrawnId& drawn : count_draws({id, num_draws}, weights)) {
+    if (weight != nullptr) weights = {log_weight_NR.const_data_ptr<float>() + row * id_NR.size(1), num_draws};
+    for (const DrawnId& drawn : count_draws({drawn_ids, num_draws}, weights)) {
       id = std::fill_n(id, drawn.count, drawn.id);
       if (weight != nullptr) weight = std::fill_n(weight, drawn.count, drawn.log_weight);
     }
