@@ -87,7 +87,7 @@ at::Tensor first_choice(const Batch& batch, const Targets& targets, int64_t live
   if (targets.top.id_NK.defined()) label_N = targets.top.id_NK.select(1, 0);
   if (targets.teacher_hidden_NE.defined()) {
     const int64_t known = std::clamp<int64_t>(live_tokens, 0, batch.token_BT.numel());
-    label_N = at::full({batch.token_BT.numel()}, kIgnoredLabel, at::kLong);
+    label_N = at::full({batch.token_BT.numel()}, kIgnoredLabel, batch.token_BT.options());
     if (known > 0)
       label_N.narrow(0, 0, known).copy_(top_1(targets.teacher_hidden_NE.narrow(0, 0, known), targets.teacher_head_VE));
   }

@@ -183,14 +183,22 @@ OpenedRun open_run(const RunRequest& request, Until until) {
   return opened;
 }
 
+/// Of the model that a stage leaves, else of the first that it reads; 0 for labels from elsewhere, which no model
+/// reads.
+int64_t head_size_of(const Recipe& recipe, const Stage& stage) {
+  if (kind_of(stage).leaves_model) return recipe.model_after(stage.name).head_dim;
+  const std::vector<std::string> inputs = stage.inputs();
+  return inputs.empty() ? 0 : recipe.model_after(inputs.front()).head_dim;
+}
+
 /// The process computes as the stage's keys say, and says so where it is not the CPU's ordinary way.
-void take_placement(const Stage& stage) {
+void take_placement(const Recipe& recipe, const Stage& stage) {
   if (!kind_of(stage).computes) return;
   set_attention_mode(stage.placement.attention == "fast" ? AttentionMode::fast : AttentionMode::repeatable);
   const Placement on = place(stage);
   if (!on.device.is_cpu() || on.compute != at::kFloat)
     log_info(fmt::format("stage '{}': on {} in {}, attention {}", stage.name, device_name(on.device), compute_name(on),
-                         attention_backend(on)));
+                         attention_backend(on, head_size_of(recipe, stage))));
 }
 
 /// What is said once nothing is refused any more, its threads first.
@@ -232,7 +240,7 @@ void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const P
                        .comm = *comm,
                        .fingerprint = fingerprint,
                        .identity = identity};
-  take_placement(stage);
+  take_placement(recipe, stage);
   const TrainingOptions* training = training_of(stage);
   const double begin_s = monotonic_s();
   (void)take_peak_memory();
@@ -348,7 +356,7 @@ void join_labels(const RunRequest& request, const std::string& stage_name) {
                              .comm = *comm,
                              .fingerprint = stage.fingerprint,
                              .identity = stage.identity};
-  take_placement(*found);
+  take_placement(recipe, *found);
   const LabelledShards labelled = label_shards(context);
   fmt::print("{} of {} shards labelled here\n", labelled.here, labelled.total);
 }

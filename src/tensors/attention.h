@@ -2,6 +2,7 @@
 // was and repeat it.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
 #include "src/tensors/device.h"
@@ -14,8 +15,8 @@ enum class AttentionMode { repeatable, fast };
 /// Of all that follows in this process; repeatable until it is called.
 void set_attention_mode(AttentionMode mode);
 
-/// "cpu" (ATen's flash kernel for the CPU, in float32), "plain" (products and a softmax over all scores: float32 on a
-/// device, for comparison), "flash" or "cudnn".
-std::string_view attention_backend(const Placement& on);
+/// "cpu" (ATen's flash kernel for the CPU, in float32), "plain" (products and a softmax over all scores, in float32: on
+/// a device in float32, and in bfloat16 for heads that are no multiple of 8 up to 256), "flash" or "cudnn".
+std::string_view attention_backend(const Placement& on, int64_t head_size);
 
 }  // namespace coppice

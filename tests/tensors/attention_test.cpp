@@ -142,17 +142,19 @@ TEST_SUITE("unit") {
     CHECK_THROWS_AS(split_heads(qkv, 4, 3), InternalError);
   }
 
-  TEST_CASE("attention_backend: who computes, by device, element type and mode") {
+  TEST_CASE("attention_backend: who computes, by device, element type, size of a head and mode") {
     const Placement cuda{.device = at::Device(at::kCUDA, 0), .compute = at::kBFloat16};
-    CHECK(attention_backend({}) == "cpu");
-    CHECK(attention_backend({.device = at::kCPU, .compute = at::kBFloat16}) == "cpu");
-    CHECK(attention_backend({.device = cuda.device, .compute = at::kFloat}) == "plain");
-    CHECK(attention_backend(cuda) == "flash");
+    CHECK(attention_backend({}, 64) == "cpu");
+    CHECK(attention_backend({.device = at::kCPU, .compute = at::kBFloat16}, 64) == "cpu");
+    CHECK(attention_backend({.device = cuda.device, .compute = at::kFloat}, 64) == "plain");
+    CHECK(attention_backend(cuda, 64) == "flash");
+    CHECK(attention_backend(cuda, 20) == "plain");
+    CHECK(attention_backend(cuda, 264) == "plain");
     set_attention_mode(AttentionMode::fast);
-    CHECK(attention_backend(cuda) == "cudnn");
-    CHECK(attention_backend({}) == "cpu");
+    CHECK(attention_backend(cuda, 64) == "cudnn");
+    CHECK(attention_backend({}, 64) == "cpu");
     set_attention_mode(AttentionMode::repeatable);
-    CHECK(attention_backend(cuda) == "flash");
+    CHECK(attention_backend(cuda, 64) == "flash");
   }
 }
 

@@ -107,11 +107,13 @@ void check_step(const OpPlacement& on) {
   check_against(forward, logits64);
   CHECK(forward.loss.correct == (best.eq(p.true_label_N) & live).sum().item<int64_t>());
   CHECK(forward.loss.agree == (best.eq(p.teacher_label_N) & live).sum().item<int64_t>());
-  CHECK(in_chunks.loss.ce == whole.loss.ce);
-  CHECK(in_chunks.loss.kd == whole.loss.kd);
+  // a device's library multiplies other shapes in another order
+  const double of_sums = on.execution == Execution::device ? bounds_on(on, {.loss = 1e-6, .gradient = 0}).loss : 0;
+  CHECK(std::abs(in_chunks.loss.ce / whole.loss.ce - 1) <= of_sums);
+  CHECK(std::abs(in_chunks.loss.kd / whole.loss.kd - 1) <= of_sums);
   CHECK(relative(in_chunks.loss.hidden_grad_ND.cpu(), whole.loss.hidden_grad_ND.cpu()) <=
         bounds_on(on, {.loss = 0, .gradient = 1e-6}).gradient);
-  CHECK(relative(in_chunks.head_grad_VD.cpu(), whole.head_grad_VD.cpu()) <= 1e-6);
+  CHECK(relative(in_chunks.head_grad_VD.cpu(), whole.head_grad_VD.cpu()) <= std::max(1e-6, of_sums));
   CHECK(wide.loss.ce == forward.loss.ce);
   CHECK(wide.loss.kd == forward.loss.kd);
 }

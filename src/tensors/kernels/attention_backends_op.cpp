@@ -47,7 +47,7 @@ AttentionInput rows_of_gradients(const Heads& grads, const AttentionShape& shape
   return {rows_of_heads(grads.q_BHTK), summed(grads.k_BHTK), summed(grads.v_BHTK)};
 }
 
-// ---- cpu: bfloat16 is widened, and rounded at the door ----
+// ---- cpu and plain: bfloat16 is widened, and rounded at the door ----
 
 /// 0 where query and key belong to one document, -infinity elsewhere; [B, 1, T, T]. Undefined stays undefined.
 std::optional<at::Tensor> document_bias(const at::Tensor& document_BT) {
@@ -60,6 +60,10 @@ std::optional<at::Tensor> document_bias(const at::Tensor& document_BT) {
 
 AttentionInput widened_input(const AttentionInput& in) {
   return {widened(in.q_NX), widened(in.k_NX), widened(in.v_NX)};
+}
+
+AttentionInput rounded_to(at::ScalarType type, const AttentionInput& grads) {
+  return {grads.q_NX.to(type), grads.k_NX.to(type), grads.v_NX.to(type)};
 }
 
 AttentionOutput forward_on_cpu(const AttentionInput& in, const AttentionShape& shape, const Documents& documents) {
@@ -76,12 +80,10 @@ AttentionInput backward_on_cpu(const AttentionInput& in, const AttentionShape& s
       heads_of(widened(out_grad_NX), shape, shape.num_heads), heads.q_BHTK, heads.k_BHTK, heads.v_BHTK,
       heads_of(widened(output.out_NX), shape, shape.num_heads), output.state.logsumexp, 0.0, /*is_causal=*/true,
       document_bias(documents.document_BT));
-  const AttentionInput grads = rows_of_gradients({q_grad, k_grad, v_grad}, shape);
-  const at::ScalarType type = in.q_NX.scalar_type();
-  return {grads.q_NX.to(type), grads.k_NX.to(type), grads.v_NX.to(type)};
+  return rounded_to(in.q_NX.scalar_type(), rows_of_gradients({q_grad, k_grad, v_grad}, shape));
 }
 
-// ---- plain: float32 on any device, all scores in memory ----
+// ---- plain: on any device and for heads of any size, in float32, all scores in memory ----
 
 double scale_of(const Heads& heads) { return 1.0 / std::sqrt(static_cast<double>(heads.q_BHTK.size(3))); }
 
@@ -95,21 +97,23 @@ at::Tensor probabilities(const Heads& heads, const at::Tensor& document_BT) {
 }
 
 AttentionOutput forward_plainly(const AttentionInput& in, const AttentionShape& shape, const Documents& documents) {
-  const Heads heads = repeated_heads(in, shape);
-  return {.out_NX = rows_of_heads(probabilities(heads, documents.document_BT).matmul(heads.v_BHTK))};
+  const Heads heads = repeated_heads(widened_input(in), shape);
+  const at::Tensor out_BHTK = probabilities(heads, documents.document_BT).matmul(heads.v_BHTK);
+  return {.out_NX = rows_of_heads(out_BHTK).to(in.q_NX.scalar_type())};
 }
 
 AttentionInput backward_plainly(const AttentionInput& in, const AttentionShape& shape, const Documents& documents,
                                 const AttentionOutput& output, const at::Tensor& out_grad_NX) {
-  const Heads heads = repeated_heads(in, shape);
+  const Heads heads = repeated_heads(widened_input(in), shape);
   const at::Tensor p = probabilities(heads, documents.document_BT),
-                   out_BHTK = heads_of(output.out_NX, shape, shape.num_heads),
-                   out_grad_BHTK = heads_of(out_grad_NX, shape, shape.num_heads);
+                   out_BHTK = heads_of(widened(output.out_NX), shape, shape.num_heads),
+                   out_grad_BHTK = heads_of(widened(out_grad_NX), shape, shape.num_heads);
   const at::Tensor along = (out_grad_BHTK * out_BHTK).sum(3, /*keepdim=*/true),
                    scores_grad = p * (out_grad_BHTK.matmul(heads.v_BHTK.transpose(2, 3)) - along) * scale_of(heads);
-  return rows_of_gradients({scores_grad.matmul(heads.k_BHTK), scores_grad.transpose(2, 3).matmul(heads.q_BHTK),
-                            p.transpose(2, 3).matmul(out_grad_BHTK)},
-                           shape);
+  return rounded_to(in.q_NX.scalar_type(), rows_of_gradients({scores_grad.matmul(heads.k_BHTK),
+                                                              scores_grad.transpose(2, 3).matmul(heads.q_BHTK),
+                                                              p.transpose(2, 3).matmul(out_grad_BHTK)},
+                                                             shape));
 }
 
 // ---- flash and cudnn: bfloat16 on a device; every key head is read where it lies ----
@@ -127,12 +131,6 @@ struct Sequences {
   at::Tensor bound_or_none() const { return bound_S.value_or(at::Tensor()); }
 };
 
-void check_head_size(const AttentionInput& in, const AttentionShape& shape) {
-  const int64_t head_size = in.q_NX.size(1) / shape.num_heads;
-  COPPICE_CHECK(head_size % 8 == 0 && head_size <= 256,
-                fmt::format("attention in bfloat16: heads of {}, expected a multiple of 8 up to 256", head_size));
-}
-
 /// [N, heads K] as [B, T, heads, K], or with documents [N, heads, K]; views.
 at::Tensor heads_of_tokens(const at::Tensor& rows_NX, int64_t heads, const AttentionShape& shape,
                            const Sequences& sequences) {
@@ -147,7 +145,6 @@ AttentionInput flash_input(const AttentionInput& in, const AttentionShape& shape
 }
 
 AttentionOutput forward_by_flash(const AttentionInput& in, const AttentionShape& shape, const Documents& documents) {
-  check_head_size(in, shape);
   const Sequences sequences(in, shape, documents);
   const auto [q, k, v] = flash_input(in, shape, sequences);
   const auto [out, logsumexp, seed, offset, debug_mask] =
@@ -187,7 +184,6 @@ at::Tensor rows_of_cudnn(const at::Tensor& heads, const Sequences& sequences) {
 }
 
 AttentionOutput forward_by_cudnn(const AttentionInput& in, const AttentionShape& shape, const Documents& documents) {
-  check_head_size(in, shape);
   const Sequences sequences(in, shape, documents);
   const auto [q, k, v] = cudnn_input(in, shape, sequences);
   const auto result = at::_cudnn_attention_forward(q, k, v, std::nullopt, sequences.bound_S, sequences.bound_S,

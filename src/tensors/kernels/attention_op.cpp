@@ -18,10 +18,10 @@ using torch::autograd::variable_list;
 
 std::atomic<AttentionMode> attention_mode{AttentionMode::repeatable};
 
-/// Place in kAttentionBackends.
-size_t choose_backend(const Placement& on) {
+/// Place in kAttentionBackends. The libraries' kernels take heads of a multiple of 8 up to 256.
+size_t choose_backend(const Placement& on, int64_t head_size) {
   if (on.device.is_cpu()) return 0;
-  if (on.compute == at::kFloat) return 1;
+  if (on.compute == at::kFloat || head_size % 8 != 0 || head_size > 256) return 1;
   return attention_mode == AttentionMode::repeatable ? 2 : 3;
 }
 
@@ -60,7 +60,9 @@ struct CausalAttentionFunction : torch::autograd::Function<CausalAttentionFuncti
 
 void set_attention_mode(AttentionMode mode) { attention_mode = mode; }
 
-std::string_view attention_backend(const Placement& on) { return kAttentionBackends.at(choose_backend(on)).name; }
+std::string_view attention_backend(const Placement& on, int64_t head_size) {
+  return kAttentionBackends.at(choose_backend(on, head_size)).name;
+}
 
 AttentionInput split_heads(const at::Tensor& qkv_NP, int64_t num_heads, int64_t num_kv_heads) {
   check_shape(qkv_NP, {-1, -1}, "qkv_NP");
@@ -86,7 +88,7 @@ at::Tensor causal_attention(const AttentionInput& in, int64_t batch, int64_t num
     check_dense(*rows_NX, on.compute, on.device, name);
   }
   if (document_BT.defined()) check_shape(document_BT, {batch, num_tokens / batch}, "document_BT");
-  const size_t backend = choose_backend(on);
+  const size_t backend = choose_backend(on, columns / num_heads);
   Documents documents;
   if (document_BT.defined() && kAttentionBackends.at(backend).takes_bounds)
     documents.bounds = bounds.defined() ? bounds : make_document_bounds(document_BT);
