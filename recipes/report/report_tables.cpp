@@ -171,8 +171,8 @@ ReportTable stages_table(const Report& report) {
     const auto purpose = std::ranges::find(purposes, stage.purpose, [](const auto& row) { return row.first; });
     table.rows.push_back({stage.name, stage.kind, stage.from.empty() ? kNone : stage.from, purpose->second,
                           stage.status, count_text(stage.tokens), flops_text(stage.flops), duration_text(stage.seconds),
-                          duration_text(stage.checkpoint_stall_s), duration_text(stage.predicted_seconds), bytes_text(stage.peak_bytes),
-                          bytes_text(stage.predicted_bytes), stage.changed});
+                          duration_text(stage.checkpoint_stall_s), duration_text(stage.predicted_seconds),
+                          bytes_text(stage.peak_bytes), bytes_text(stage.predicted_bytes), stage.changed});
   }
   for (const auto& [purpose, words] : purposes) {
     if (std::ranges::count(report.stages, purpose, [](const ReportStage& stage) { return stage.purpose; }) == 0)

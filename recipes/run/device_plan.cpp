@@ -148,13 +148,13 @@ std::string memory_table(const DevicePlan& plan) {
                                  "activations", "buffers", "logits", "workspace", "total", "of host");
   for (const DeviceStage& stage : plan.stages) {
     const DeviceMemory& memory = stage.memory;
-    text +=
-        fmt::format("{:<18} {:>10} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10}\n", name_of(stage),
-                    format_bytes(memory.state), format_bytes(memory.activations), format_bytes(memory.buffers),
-                    format_bytes(memory.logits), format_bytes(memory.workspace), format_bytes(memory.total()),
-                    stage.snapshot_bytes > 0 ? format_bytes(stage.snapshot_bytes) : "-");
+    text += fmt::format("{:<18} {:>10} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10}\n", name_of(stage),
+                        format_bytes(memory.state), format_bytes(memory.activations), format_bytes(memory.buffers),
+                        format_bytes(memory.logits), format_bytes(memory.workspace), format_bytes(memory.total()),
+                        stage.snapshot_bytes > 0 ? format_bytes(stage.snapshot_bytes) : "-");
   }
-  return text + "of host: the copy that checkpoints are written from while training goes on; without it training waits\n";
+  return text +
+         "of host: the copy that checkpoints are written from while training goes on; without it training waits\n";
 }
 
 /// What would let a stage fit for which nothing was found.

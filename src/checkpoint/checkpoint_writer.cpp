@@ -26,10 +26,9 @@ void CheckpointWriter::save(int64_t step, const TensorSource& source, Json facts
   const double begin_s = monotonic_s();
   if (makes_copy(source)) {
     writing_step_ = step;
-    write_ = std::async(std::launch::async,
-                        [this, step, copies = snapshot_.take(source), facts = std::move(facts)]() mutable {
-                          write(step, copies, std::move(facts));
-                        });
+    write_ =
+        std::async(std::launch::async, [this, step, copies = snapshot_.take(source),
+                                        facts = std::move(facts)]() mutable { write(step, copies, std::move(facts)); });
   } else {
     write(step, source, std::move(facts));
     saved_step_ = step;

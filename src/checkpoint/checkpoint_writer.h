@@ -1,5 +1,5 @@
-// The checkpoints of a stage under way, one after the other: each written before training goes on, or by a thread beside
-// it, from a copy of the state. Folder, bytes and commit are the same.
+// The checkpoints of a stage under way, one after the other: each written before training goes on, or by a thread
+// beside it, from a copy of the state. Folder, bytes and commit are the same.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,10 +18,10 @@ namespace coppice {
 class CheckpointWriter {
  public:
   struct Options {
-    std::filesystem::path folder;  // <stage>/ckpt
-    int keep_last = 2;             // older ones go once a new one stands
-    at::Device device{at::kCPU};   // where the state lies
-    bool background = false;       // written by a thread of its own
+    std::filesystem::path folder;                                   // <stage>/ckpt
+    int keep_last = 2;                                              // older ones go once a new one stands
+    at::Device device{at::kCPU};                                    // where the state lies
+    bool background = false;                                        // written by a thread of its own
     double memory_bytes = std::numeric_limits<double>::infinity();  // of the host, that the copy may take
   };
   explicit CheckpointWriter(Options options);
@@ -30,9 +30,9 @@ class CheckpointWriter {
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
-  /// A checkpoint of the state as `source` gives it now; as wait() first. In the background the state may change as soon
-  /// as this returns; where the host has no memory for a copy of it, this one and those to come are written before it
-  /// returns, and a line says so. IoError.
+  /// A checkpoint of the state as `source` gives it now; as wait() first. In the background the state may change as
+  /// soon as this returns; where the host has no memory for a copy of it, this one and those to come are written before
+  /// it returns, and a line says so. IoError.
   void save(int64_t step, const TensorSource& source, Json facts);
   /// Throws what a write that has ended failed with; returns at once otherwise.
   void check();

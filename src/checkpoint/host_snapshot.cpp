@@ -1,5 +1,6 @@
 #include "src/checkpoint/host_snapshot.h"
 
+#include <ATen/core/CachingHostAllocator.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -31,8 +32,8 @@ std::vector<Piece> pieces_of(int64_t begin, int64_t size, int64_t slab_size) {
   return pieces;
 }
 
-/// The elements in one tensor: a view where they lie in one slab. No operation of torch's copies them, which would start
-/// threads of its own for a thread that only writes.
+/// The elements in one tensor: a view where they lie in one slab. No operation of torch's copies them, which would
+/// start threads of its own for a thread that only writes.
 at::Tensor assembled(const std::vector<at::Tensor>& slabs, const std::vector<Piece>& pieces,
                      const std::vector<int64_t>& shape) {
   if (pieces.size() == 1) return slabs[pieces[0].slab].narrow(0, pieces[0].begin, pieces[0].size).view(shape);
@@ -50,6 +51,15 @@ at::Tensor assembled(const std::vector<at::Tensor>& slabs, const std::vector<Pie
 
 HostSnapshot::HostSnapshot(at::Device device, uint64_t slab_bytes)
     : device_(device), slab_size_(static_cast<int64_t>(slab_bytes / sizeof(float))) {}
+
+HostSnapshot::~HostSnapshot() {
+  if (slabs_.empty() || device_.is_cpu()) return;
+  slabs_.clear();
+  try {
+    at::getHostAllocator(device_.type())->empty_cache();  // pinned memory would stay with the process
+  } catch (const c10::Error&) {                           // of a device that has failed, and whose error is under way
+  }
+}
 
 bool HostSnapshot::make_room(uint64_t bytes) {
   const auto size = static_cast<int64_t>(bytes / sizeof(float));

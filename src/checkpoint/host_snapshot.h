@@ -19,6 +19,9 @@ class HostSnapshot {
  public:
   /// `device`: where the values lie. What comes from one that is no CPU comes into pinned memory.
   explicit HostSnapshot(at::Device device, uint64_t slab_bytes = kSlabBytes);
+  ~HostSnapshot();
+  HostSnapshot(const HostSnapshot&) = delete;
+  HostSnapshot& operator=(const HostSnapshot&) = delete;
   /// Holds memory for so many bytes from now on; false where the system does not give it, and then none is held.
   bool make_room(uint64_t bytes);
   /// Copies of all values as they are now, complete when this returns; good until the next are taken. There must be
