@@ -119,10 +119,14 @@ void RunFolder::finish_stage(const std::string& name, const std::string& kind, c
   write_file_atomically(stage(name) / "manifest.json", seal(body));
 }
 
-void RunFolder::add_seconds(const std::string& name, double seconds) {
+void RunFolder::add_seconds(const std::string& name, double seconds, double checkpoint_stall_s) {
   Json run = read_run_file(root_);
-  if (!run.contains("seconds")) run["seconds"] = Json::object();
-  run["seconds"][name] = run["seconds"].value(name, 0.0) + seconds;
+  const auto add = [&](const char* key, double more) {
+    if (!run.contains(key)) run[key] = Json::object();
+    run[key][name] = run[key].value(name, 0.0) + more;
+  };
+  add("seconds", seconds);
+  if (checkpoint_stall_s > 0) add("checkpoint_stall_s", checkpoint_stall_s);
   write_file_atomically(root_ / "run.json", run.dump(1) + "\n");
 }
 

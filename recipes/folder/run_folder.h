@@ -45,8 +45,9 @@ class RunFolder {
   /// Commits manifest.json as the last act: `body` plus the files of the folder and its subfolders with sizes and
   /// hashes.
   void finish_stage(const std::string& name, const std::string& kind, const std::string& fingerprint, Json body);
-  /// Adds to the seconds of a stage in run.json (summed over restarts).
-  void add_seconds(const std::string& name, double seconds);
+  /// Adds to the seconds of a stage in run.json (summed over restarts), and to those of them in which training stood
+  /// still for its checkpoints.
+  void add_seconds(const std::string& name, double seconds, double checkpoint_stall_s = 0);
   /// Keeps what the plan says of a stage, for the report to hold against what happens.
   void add_prediction(const std::string& name, double seconds, double memory_bytes);
   /// Keeps the largest resident memory that any start of the stage has seen.

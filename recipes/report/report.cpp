@@ -50,6 +50,7 @@ OrderedJson stage_json(const ReportStage& stage) {
   OrderedJson json = {{"name", stage.name}, {"kind", stage.kind}};
   if (std::isfinite(stage.tokens)) json["tokens"] = whole(stage.tokens);
   put(json, "seconds", stage.seconds);
+  put(json, "checkpoint_stall_s", stage.checkpoint_stall_s);
   json["status"] = stage.status;
   if (!stage.from.empty()) json["from"] = stage.from;
   json["purpose"] = kPurposes[static_cast<size_t>(stage.purpose)];

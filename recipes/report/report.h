@@ -26,7 +26,8 @@ struct ReportStage {
   StagePurpose purpose = StagePurpose::method;
   std::string changed;  // options changed midway: "lr 0.01 -> 0.003 at step 1200"
   double tokens = kAbsent;
-  double seconds = kAbsent;  // summed over restarts
+  double seconds = kAbsent;             // summed over restarts
+  double checkpoint_stall_s = kAbsent;  // of them, in which training stood still for its checkpoints
   double predicted_seconds = kAbsent;
   double flops = kAbsent;
   double peak_bytes = kAbsent;  // resident memory

@@ -159,10 +159,11 @@ ReportTable stages_table(const Report& report) {
                     .title = "Stages",
                     .note =
                         "Predicted values are what the plan said when the stage was about to start. FLOPs are those of "
-                        "the model's formulas, not of a counter.",
-                    .header = {"stage", "kind", "from", "for", "status", "tokens", "FLOPs", "time", "predicted",
-                               "peak memory", "predicted memory", "changed midway"},
-                    .is_text = {true, true, true, true, true, false, false, false, false, false, false, true}};
+                        "the model's formulas, not of a counter. In checkpoints: the part of the time in which "
+                        "training stood still for them.",
+                    .header = {"stage", "kind", "from", "for", "status", "tokens", "FLOPs", "time", "in checkpoints",
+                               "predicted", "peak memory", "predicted memory", "changed midway"},
+                    .is_text = {true, true, true, true, true, false, false, false, false, false, false, false, true}};
   const std::pair<StagePurpose, const char*> purposes[] = {{StagePurpose::method, "the method"},
                                                            {StagePurpose::source, "the source"},
                                                            {StagePurpose::comparison, "comparisons"}};
@@ -170,8 +171,8 @@ ReportTable stages_table(const Report& report) {
     const auto purpose = std::ranges::find(purposes, stage.purpose, [](const auto& row) { return row.first; });
     table.rows.push_back({stage.name, stage.kind, stage.from.empty() ? kNone : stage.from, purpose->second,
                           stage.status, count_text(stage.tokens), flops_text(stage.flops), duration_text(stage.seconds),
-                          duration_text(stage.predicted_seconds), bytes_text(stage.peak_bytes),
-                          bytes_text(stage.predicted_bytes), stage.changed});
+                          duration_text(stage.checkpoint_stall_s), duration_text(stage.predicted_seconds),
+                          bytes_text(stage.peak_bytes), bytes_text(stage.predicted_bytes), stage.changed});
   }
   for (const auto& [purpose, words] : purposes) {
     if (std::ranges::count(report.stages, purpose, [](const ReportStage& stage) { return stage.purpose; }) == 0)
@@ -181,6 +182,7 @@ ReportTable stages_table(const Report& report) {
     };
     table.rows.push_back({fmt::format("{} in all", words), "", "", "", "", count_text(total(&ReportStage::tokens)),
                           flops_text(total(&ReportStage::flops)), duration_text(total(&ReportStage::seconds)),
+                          duration_text(total(&ReportStage::checkpoint_stall_s)),
                           duration_text(total(&ReportStage::predicted_seconds)), kNone, kNone, ""});
     ++table.num_totals;
   }

@@ -164,6 +164,8 @@ Report collect_report(const fs::path& root) {
     if (const double seconds = number_or_absent(predicted, "seconds"); seconds > 0) row.predicted_seconds = seconds;
     row.predicted_bytes = number_or_absent(predicted, "memory_bytes");
     if (run.contains("seconds") && run["seconds"].contains(stage.name)) row.seconds = run["seconds"][stage.name];
+    if (run.contains("checkpoint_stall_s"))
+      row.checkpoint_stall_s = number_or_absent(run["checkpoint_stall_s"], stage.name.c_str());
     if (run.contains("peak_bytes")) row.peak_bytes = number_or_absent(run["peak_bytes"], stage.name.c_str());
     if (const auto begun = begun_identity(folder)) row.changed = changes_text(begun->value("identity", Json::object()));
     row.metrics = read_metrics(folder / "metrics.jsonl");

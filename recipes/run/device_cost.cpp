@@ -9,6 +9,7 @@ namespace {
 constexpr double kMiB = 1024.0 * 1024, kBf16 = 2, kFloat = 4;
 constexpr double kWholeMaster = 18;           // bytes a parameter: master 4, working copy 2, gradient 4, two slots 8
 constexpr double kSplitMaster = 16;           // working copy and remainder 4, gradient 4, two slots 8
+constexpr double kSnapshot = 12;              // master and two slots, fp32
 constexpr double kReadMaster = 6;             // a model that is only read: master and working copy
 constexpr double kChunkBytes = 256 * kMiB;    // of logits that exist at once
 constexpr double kContextBytes = 800 * kMiB;  // driver, kernels' code, library handles, cuBLAS workspace: assumed
@@ -211,6 +212,8 @@ DeviceMemory reading_memory(const ModelWork& work) {
           .logits = chunk_bytes(tokens, Widths(work.config).vocab, kFloat),
           .workspace = kContextBytes};
 }
+
+double snapshot_bytes(const ModelWork& work) { return work.parameters * kSnapshot; }
 
 double StepTime::seconds() const { return std::max(products + attention + elementwise + again, launches) + optimizer; }
 

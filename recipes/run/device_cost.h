@@ -38,6 +38,8 @@ struct DeviceMemory {
 double kept_bytes_per_token(const ModelConfig& config, Recompute recompute);
 DeviceMemory training_memory(const ModelWork& work, const DeviceSettings& settings);
 DeviceMemory reading_memory(const ModelWork& work);
+/// Bytes of the host: the copy of a trained model's state that its checkpoints are written from.
+double snapshot_bytes(const ModelWork& work);
 
 /// Attention that repeats its bits, or the fastest.
 enum class Attention { fast, repeatable };

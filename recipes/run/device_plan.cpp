@@ -87,6 +87,7 @@ void plan_training(const ModelWork& work, const DeviceRow& device, DeviceStage& 
   const Candidate chosen = choose(work, memory_of_readers(stage.cost, 1), device);
   stage.training = chosen.settings;
   stage.memory = chosen.memory;
+  stage.snapshot_bytes = snapshot_bytes(work);
   const auto steps = static_cast<double>(work.steps);
   stage.seconds = steps * chosen.seconds;
   stage.repeatable_seconds = steps * step_time(work, chosen.settings, device, Attention::repeatable).seconds();
@@ -143,15 +144,17 @@ std::string run_table(const DevicePlan& plan) {
 }
 
 std::string memory_table(const DevicePlan& plan) {
-  std::string text = fmt::format("{:<18} {:>10} {:>12} {:>10} {:>10} {:>10} {:>10}\n", "memory", "state", "activations",
-                                 "buffers", "logits", "workspace", "total");
+  std::string text = fmt::format("{:<18} {:>10} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10}\n", "memory", "state",
+                                 "activations", "buffers", "logits", "workspace", "total", "of host");
   for (const DeviceStage& stage : plan.stages) {
     const DeviceMemory& memory = stage.memory;
-    text += fmt::format("{:<18} {:>10} {:>12} {:>10} {:>10} {:>10} {:>10}\n", name_of(stage),
+    text += fmt::format("{:<18} {:>10} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10}\n", name_of(stage),
                         format_bytes(memory.state), format_bytes(memory.activations), format_bytes(memory.buffers),
-                        format_bytes(memory.logits), format_bytes(memory.workspace), format_bytes(memory.total()));
+                        format_bytes(memory.logits), format_bytes(memory.workspace), format_bytes(memory.total()),
+                        stage.snapshot_bytes > 0 ? format_bytes(stage.snapshot_bytes) : "-");
   }
-  return text;
+  return text +
+         "of host: the copy that checkpoints are written from while training goes on; without it training waits\n";
 }
 
 /// What would let a stage fit for which nothing was found.

@@ -16,6 +16,7 @@ struct DeviceStage {
   int64_t times = 1;
   std::optional<DeviceSettings> training;  // as chosen, where the stage trains
   DeviceMemory memory;
+  double snapshot_bytes = 0;  // of the host, where the stage trains
   bool fits = true;
   double seconds = 0, repeatable_seconds = 0;  // of one of them, with the fastest attention and with a repeatable one
   double tokens_per_s = 0, mfu = 0;            // of a step, causal; 0 where the stage does not train

@@ -52,7 +52,7 @@ void Journal::open(const TrainingState& state) {
 void Journal::begin_step() { step_begin_s_ = monotonic_s(); }
 
 void Journal::end_step(TrainingState& state, const StepRecord& record, const ModelConfig& model,
-                       const std::vector<Batch>& batches, int64_t saved_step) {
+                       const std::vector<Batch>& batches, const std::function<int64_t()>& saved_step) {
   ++state.step;
   state.tokens += record.sums.num_live;
   state.consecutive_skips = record.outcome.applied ? 0 : state.consecutive_skips + 1;
@@ -80,7 +80,7 @@ void Journal::end_step(TrainingState& state, const StepRecord& record, const Mod
                     "bad_batches.jsonl, or go back to a checkpoint before step {} (coppice rewind) and on with a lower "
                     "{}.lr (--allow-change){}",
                     context_.stage.name, state.step, state.consecutive_skips, loss, norm,
-                    std::max<int64_t>(saved_step, 0), state.step - state.consecutive_skips + 1, context_.stage.name,
+                    std::max<int64_t>(saved_step(), 0), state.step - state.consecutive_skips + 1, context_.stage.name,
                     std::isfinite(norm) ? fmt::format("; a model that is far off at first, as after a hard cut, may "
                                                       "need a higher {}.drop_grad_norm than {}",
                                                       context_.stage.name, options_.optimizer.drop_grad_norm)
@@ -131,11 +131,11 @@ void Journal::write_skipped(int64_t step, const StepRecord& record, const std::v
   file.close();
 }
 
-void Journal::finish(const TrainingState& state, double waited_s) {
+void Journal::finish(const TrainingState& state, double waited_s, double stall_s) {
   metrics_->sync();
-  progress_.finish(fmt::format("{} steps, {} tokens; waiting for data took {:.2f}% of the time", state.step,
-                               format_count(static_cast<double>(state.tokens)),
-                               work_s_ > 0 ? 100 * waited_s / work_s_ : 0.0));
+  progress_.finish(fmt::format(
+      "{} steps, {} tokens; waiting for data took {:.2f}% of the time, checkpoints held it up for {:.2f} s", state.step,
+      format_count(static_cast<double>(state.tokens)), work_s_ > 0 ? 100 * waited_s / work_s_ : 0.0, stall_s));
 }
 
 double Journal::take_seconds() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -58,12 +59,13 @@ class Journal {
   /// FLOPs of the step under way beside the model's own forward and backward.
   void add_flops(double flops) { step_flops_ += flops; }
   /// Counts the step into `state` and writes its line. `model`: as it was in the step. Throws DivergedError after too
-  /// many skipped steps in a row, naming the last checkpoint.
+  /// many skipped steps in a row, naming the last checkpoint: `saved_step` is asked then.
   void end_step(TrainingState& state, const StepRecord& record, const ModelConfig& model,
-                const std::vector<Batch>& batches, int64_t saved_step);
+                const std::vector<Batch>& batches, const std::function<int64_t()>& saved_step);
   /// What is written survives a power cut.
   void sync() { metrics_->sync(); }
-  void finish(const TrainingState& state, double waited_s);
+  /// `waited_s`, `stall_s`: for data and for checkpoints.
+  void finish(const TrainingState& state, double waited_s, double stall_s);
   /// Seconds since the last call, or since open().
   double take_seconds();
 

@@ -35,6 +35,19 @@ Json rounding_facts(const StageContext& context, const Model& model) {
           {"cpu_capability", machine.at("cpu_capability")}};
 }
 
+constexpr double kSnapshotShare = 0.8;  // of the host's free memory, at most
+
+CheckpointWriter::Options writer_options(const StageContext& context, const TrainingOptions& options,
+                                         const Model& model) {
+  const at::Device device = model.arena->placement().device;
+  const bool wanted = COPPICE_FAILPOINT("ckpt.background");  // tests have no device
+  return {.folder = context.folder() / "ckpt",
+          .keep_last = options.keep_last,
+          .device = device,
+          .background = wanted || (!device.is_cpu() && context.comm.size() == 1),
+          .memory_bytes = kSnapshotShare * available_memory()};
+}
+
 }  // namespace
 
 int64_t warmup_steps(const TrainingOptions& options, int64_t published) {
@@ -44,7 +57,12 @@ int64_t warmup_steps(const TrainingOptions& options, int64_t published) {
 
 TrainingCheckpoints::TrainingCheckpoints(const StageContext& context, const TrainingOptions& options, Model& model,
                                          Optimizer& optimizer, std::vector<NamedTensor> extra)
-    : context_(context), options_(options), model_(model), optimizer_(optimizer), extra_(std::move(extra)) {}
+    : context_(context),
+      options_(options),
+      model_(model),
+      optimizer_(optimizer),
+      extra_(std::move(extra)),
+      writer_(writer_options(context, options, model)) {}
 
 /// Everything of a checkpoint: parameters as `master_of` gives them, slots, what the stage adds.
 TensorSource TrainingCheckpoints::tensors(std::function<at::Tensor(const std::string&)> master_of) const {
@@ -113,7 +131,7 @@ Json TrainingCheckpoints::resume(TrainingState& state, SampleStream& samples, co
                      static_cast<int64_t>(unsigned_at(counts, "skipped", path)));
   samples.restore(object_at(object_at(manifest, "data", path), "drawn", path), path);
   log_info(fmt::format("stage '{}': resuming at step {} of {}", context_.stage.name, state.step, options_.steps()));
-  saved_step_ = state.step;
+  resumed_step_ = state.step;
   return object_at(manifest, "extra", path);
 }
 
@@ -139,15 +157,12 @@ void TrainingCheckpoints::save(const TrainingState& state, const SampleStream& s
                       {"extra", extra_facts},
                       {"machine", rounding_facts(context_, model_)},
                       {"versions", versions_json()}};
-  const std::filesystem::path ckpt = context_.folder() / "ckpt";
-  make_folder(ckpt);
   const MasterReader master = model_.arena->read_master();
-  write_checkpoint(ckpt, state.step, tensors([&](const std::string& name) { return master[name]; }), facts);
-  prune();
-  saved_step_ = state.step;
+  writer_.save(state.step, tensors([&](const std::string& name) { return master[name]; }), facts);
 }
 
-void TrainingCheckpoints::prune() const {
+void TrainingCheckpoints::finish() {
+  writer_.wait();
   const std::filesystem::path ckpt = context_.folder() / "ckpt";
   if (std::filesystem::exists(ckpt)) prune_checkpoints(ckpt, options_.keep_last);
 }
@@ -188,7 +203,13 @@ double Training::heldout_loss_if_due() const {
 void Training::save(const Json& extra_facts) {
   journal.sync();
   checkpoints.save(state, samples, extra_facts);
-  context.run.add_seconds(context.stage.name, journal.take_seconds());
+  count_time();
+}
+
+void Training::count_time() {
+  const double stall_s = checkpoints.take_stall_s();
+  stall_s_ += stall_s;
+  context.run.add_seconds(context.stage.name, journal.take_seconds(), stall_s);
 }
 
 StepVote Training::vote() const {
@@ -199,21 +220,28 @@ StepVote Training::vote() const {
 }
 
 void Training::end_step(const StepRecord& record, const StepVote& vote, const Json& extra_facts) {
-  journal.end_step(state, record, model.config, samples.batches(), checkpoints.saved_step());
+  journal.end_step(state, record, model.config, samples.batches(), [&] {
+    checkpoints.wait();
+    return checkpoints.saved_step();
+  });
+  checkpoints.check();
   const bool stop = vote.sums()[kStop].item<double>() > 0 && state.step < num_steps;
   const bool last = state.step == num_steps && options.keep_finished;
   if (state.step % options.checkpoint_steps == 0 || last || stop || vote.sums()[kSave].item<double>() > 0)
     save(extra_facts);
-  if (stop)
+  if (stop) {
+    checkpoints.wait();
+    count_time();
     throw Stopped(fmt::format("stopped at step {} of stage '{}', checkpoint written; run again to go on", state.step,
                               context.stage.name));
+  }
   (void)COPPICE_FAILPOINT("train.after_step");
 }
 
 Json Training::finish() {
-  journal.finish(state, samples.waited_s());
-  checkpoints.prune();  // a kill may have come between the last one and the removal of what it replaced
-  context.run.add_seconds(context.stage.name, journal.take_seconds());
+  checkpoints.finish();  // a kill may have come between the last one and the removal of what it replaced
+  count_time();
+  journal.finish(state, samples.waited_s(), stall_s_);
   return {{"steps", state.step},
           {"tokens", state.tokens},
           {"skipped_steps", optimizer.skipped()},

@@ -2,6 +2,7 @@
 // checkpoints. The loop itself stands in each kind (run_train.cpp, run_learn_masks.cpp).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -10,7 +11,7 @@
 #include "recipes/stages/heldout.h"
 #include "recipes/stages/journal.h"
 #include "recipes/stages/sample_stream.h"
-#include "src/checkpoint/tensor_folder_writer.h"
+#include "src/checkpoint/checkpoint_writer.h"
 #include "src/optim/optimizer.h"
 
 namespace coppice {
@@ -18,7 +19,9 @@ namespace coppice {
 /// Published warm-up of the stage the options look like, or a tenth of the steps: the smaller.
 int64_t warmup_steps(const TrainingOptions& options, int64_t published);
 
-/// Checkpoints of a stage under way: model, optimizer, sample stream, counts, and what the stage adds of its own.
+/// Checkpoints of a stage under way: model, optimizer, sample stream, counts, and what the stage adds of its own. A
+/// model on a device goes on training while one is written. On a CPU the writing would take its time from the steps all
+/// the same, and several ranks keep their checkpoints in step: there each is written before the next step.
 class TrainingCheckpoints {
  public:
   /// `extra`: named tensors of the stage's own ("/mask/scores").
@@ -31,11 +34,18 @@ class TrainingCheckpoints {
   /// Loads the newest valid checkpoint, if any; returns what the stage had added to it (an empty object on a fresh
   /// start). UserError for one of other options, tokenizer or tokens.
   Json resume(TrainingState& state, SampleStream& samples, const Prepare& prepare);
+  /// Throws what the one before failed with (IoError).
   void save(const TrainingState& state, const SampleStream& samples, const Json& extra_facts);
-  /// Removes all but the last ones.
-  void prune() const;
-  /// Step of the last one; -1 = none.
-  int64_t saved_step() const { return saved_step_; }
+  /// Throws what a write that has ended failed with.
+  void check() { writer_.check(); }
+  /// Waits until all are written, and throws what the last one failed with.
+  void wait() { writer_.wait(); }
+  /// As wait(); removes all but the last ones.
+  void finish();
+  /// Step of the last one known to stand; -1 = none.
+  int64_t saved_step() const { return std::max(resumed_step_, writer_.saved_step()); }
+  /// Seconds that they have held training up since the last call.
+  double take_stall_s() { return writer_.take_stall_s(); }
 
  private:
   TensorSource tensors(std::function<at::Tensor(const std::string&)> master_of) const;
@@ -46,7 +56,8 @@ class TrainingCheckpoints {
   Model& model_;
   Optimizer& optimizer_;
   std::vector<NamedTensor> extra_;
-  int64_t saved_step_ = -1;
+  int64_t resumed_step_ = -1;
+  CheckpointWriter writer_;
 };
 
 /// All of it together, in the order in which a step needs it.
@@ -75,14 +86,19 @@ struct Training {
   /// The vote of the step under way, made before its update: whether this rank was told to stop or to save travels with
   /// what decides the update, and all ranks obey the sums.
   StepVote vote() const;
-  /// Counts the step, appends its line, writes a checkpoint when due, stops when the vote, by now summed over all
-  /// ranks, says so. Throws DivergedError after too many skipped steps in a row, Stopped after saving.
+  /// Counts the step, appends its line, begins a checkpoint when due, stops when the vote, by now summed over all
+  /// ranks, says so. Throws DivergedError after too many skipped steps in a row, Stopped after saving, IoError when a
+  /// checkpoint could not be written.
   void end_step(const StepRecord& record, const StepVote& vote, const Json& extra_facts);
   /// After the last step; returns {steps, tokens, skipped_steps, ...} for the stage's manifest.
   Json finish();
 
  private:
   void save(const Json& extra_facts);
+  /// Adds to the stage's seconds what has gone by since the last call.
+  void count_time();
+
+  double stall_s_ = 0;  // of checkpoints
 };
 
 }  // namespace coppice

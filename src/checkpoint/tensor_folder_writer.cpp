@@ -24,12 +24,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-uint64_t bytes_of(const TensorSource::Entry& entry) {
-  uint64_t bytes = sizeof(float);
-  for (const int64_t size : entry.shape) bytes *= static_cast<uint64_t>(size);
-  return bytes;
-}
-
 /// One part under way: which of the source's entries, and where they lie.
 struct Skeleton {
   std::vector<size_t> entries;
@@ -103,6 +97,12 @@ void write_folder_once(const fs::path& folder, const std::string& format, const 
 }
 
 }  // namespace
+
+uint64_t bytes_of(const TensorSource::Entry& entry) {
+  uint64_t bytes = sizeof(float);
+  for (const int64_t size : entry.shape) bytes *= static_cast<uint64_t>(size);
+  return bytes;
+}
 
 std::vector<std::vector<size_t>> divide_into_parts(const std::vector<TensorSource::Entry>& entries,
                                                    uint64_t part_bytes) {

@@ -33,6 +33,9 @@ struct TensorSource {
   std::function<at::Tensor(size_t entry)> value;
 };
 
+/// Of its value.
+uint64_t bytes_of(const TensorSource::Entry& entry);
+
 /// Entries of each part: units in ascending order, a new part once one has `part_bytes`; what is the stage's own stands
 /// alone unless there is a single part.
 std::vector<std::vector<size_t>> divide_into_parts(const std::vector<TensorSource::Entry>& entries,

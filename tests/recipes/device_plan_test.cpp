@@ -100,6 +100,7 @@ TEST_SUITE("unit") {
     CHECK(source.training->recompute == Recompute::none);
     CHECK_FALSE(source.training->split_master);
     CHECK(source.memory.total() * 1.03 <= device("h200").bytes);
+    CHECK(source.snapshot_bytes == 12.0 * static_cast<double>(count_parameters(preset("afm-3b-source", ""))));
 
     ModelWork longer = training_of("afm-3b");
     longer.seq_len = 32768;
@@ -130,7 +131,9 @@ TEST_SUITE("unit") {
     CHECK(plan.stages[0].times == 2);
     CHECK(plan.stages[1].memory.state == plan.stages[0].memory.state + 6 * teacher.parameters);
     CHECK(plan.stages[1].seconds > plan.stages[0].seconds);
+    CHECK(plan.stages[1].snapshot_bytes == plan.stages[0].snapshot_bytes);
     CHECK(plan.stages[2].memory.state == 6 * teacher.parameters);
+    CHECK(plan.stages[2].snapshot_bytes == 0);
     CHECK(plan.stages[3].memory.state == 12 * teacher.parameters);
     CHECK(plan.stages[2].seconds == doctest::Approx(plan.stages[3].seconds));
   }
@@ -144,7 +147,7 @@ TEST_SUITE("recipe") {
     INFO(h200.out << h200.err);
     CHECK(h200.code == 0);
     for (const char* word : {"predictions by formula, none of them measured", "6.60B", "micro-batch", "activations",
-                             "139.0 GiB", "fastest attention", "disk: "})
+                             "of host", "139.0 GiB", "fastest attention", "disk: "})
       CHECK(h200.out.find(word) != std::string::npos);
     CHECK(h200.out.find("does not fit") == std::string::npos);
     const Outcome h100 = run(scratch.path, {"plan", afm, "--device", "h100"});

@@ -94,7 +94,10 @@ TEST_SUITE("faults") {
     do {
       const std::string calls =
           std::to_string(std::uniform_int_distribution<>(10, 40 + 4 * kills)(random));  // grows, so that it ends
-      last = run(killed.path, command, [&] { setenv("COPPICE_FAIL_AFTER_IO", calls.c_str(), 1); });
+      last = run(killed.path, command, [&] {
+        setenv("COPPICE_FAIL_AFTER_IO", calls.c_str(), 1);
+        if (kills % 2 == 1) setenv("COPPICE_FAILPOINTS", "ckpt.background=nan", 1);  // whoever writes checkpoints
+      });
       kills += last.signal == SIGKILL;
     } while (last.signal == SIGKILL && kills < 100);
     INFO(last.err);

@@ -42,6 +42,7 @@ ReportStage trained(std::string name, std::string from, StagePurpose purpose, do
                     .purpose = purpose,
                     .tokens = tokens,
                     .seconds = 12,
+                    .checkpoint_stall_s = 0.25,
                     .predicted_seconds = 10,
                     .flops = 6e5 * tokens};
   for (int i = 1; i <= steps; ++i) {
@@ -426,6 +427,7 @@ TEST_SUITE("unit") {
                                       {"kind", "train"},
                                       {"tokens", 1000000},
                                       {"seconds", 12.0},
+                                      {"checkpoint_stall_s", 0.25},
                                       {"status", "done"},
                                       {"purpose", "source"},
                                       {"predicted_seconds", 10.0},
