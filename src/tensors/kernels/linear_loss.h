@@ -64,11 +64,10 @@ struct RowResults {
 };
 /// Walks the chunks of checked rows: `pass(first, logits_CV, results)` fills one result a token and, when head_grad_VD
 /// is defined, leaves d(logits) in place. Sums over live rows are taken in an order of their own, so that they do not
-/// depend on threads or chunks.
+/// depend on threads or chunks. `terms_N4`, where given, becomes the kernels' LossTerms of all rows, a float32 tensor;
+/// undefined where the CPU's loops ran.
 using RowPass = std::function<void(int64_t first, at::Tensor& logits_CV, const RowResults& results)>;
-LinearLoss walk_chunks(const HeadRows& rows, const RowPass& pass);
-/// The same by the CPU's loops on float32 logits, wherever those are made: labels lie on the CPU, no gradient.
-LinearLoss walk_chunks_on_host(const HeadRows& rows, const RowPass& pass);
+LinearLoss walk_chunks(const HeadRows& rows, const RowPass& pass, at::Tensor* terms_N4 = nullptr);
 /// Element type of a chunk's logits: float32 where nothing is trained, so that what is measured is not rounded.
 at::ScalarType logits_type(const HeadRows& rows);
 
