@@ -26,15 +26,15 @@ constexpr void (*kVerbs[])(CLI::App&, Action&) = {
     add_diff, add_eval,     add_generate, add_import, add_export, add_labels, add_data,   add_bench};
 
 void print_version() {
-  const Json versions = versions_json(), machine = machine_json();
+  const Json versions = versions_json(), host = host_json();
   fmt::print("coppice {} ({}, {})\n", versions["coppice"].get<std::string>(), versions["git"].get<std::string>(),
              versions["build"].get<std::string>());
   for (const char* key : {"torch", "hdf5", "compiler"})
     fmt::print("{:<13} {}\n", key, versions[key].get<std::string>());
   std::istringstream libraries(kLibraries);
   for (std::string name, version; libraries >> name >> version;) fmt::print("{:<13} {}\n", name, version);
-  fmt::print("{:<13} {}, {}, {} threads\n", "cpu", machine["cpu"].get<std::string>(),
-             machine["cpu_capability"].get<std::string>(), machine["threads"].get<int>());
+  fmt::print("{:<13} {}, {}, {} threads\n", "cpu", host["cpu"].get<std::string>(),
+             host["cpu_capability"].get<std::string>(), host["threads"].get<int>());
   const int devices = num_cuda_devices();
   fmt::print("{:<13} {}\n", "cuda",
              !built_with_cuda() ? "not built in"

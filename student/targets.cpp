@@ -14,6 +14,8 @@
 #include "src/base/errors.h"
 #include "src/tensors/decoupled_top_k.h"
 #include "src/tensors/draws.h"
+#include "src/tensors/execution.h"
+#include "src/tensors/hidden_state_loss.h"
 #include "src/tensors/ops.h"
 #include "src/tensors/shape.h"
 
@@ -158,8 +160,12 @@ HeadStep head_step(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const
 
 namespace {
 
-at::Tensor widened(const at::Tensor& hidden_ND) {
-  return hidden_ND.scalar_type() == at::kBFloat16 ? hidden_ND.to(at::kFloat) : hidden_ND;
+/// sum_hidden_state_loss() of ATen's operations, in the type of the hidden states.
+at::Tensor compose_hidden_state_loss(const std::string& kind, const at::Tensor& student_ND,
+                                     const at::Tensor& teacher_ND, const at::Tensor& live_N) {
+  const at::Tensor row_N =
+      kind == "mse" ? (student_ND - teacher_ND).square().mean(1) : 1 - at::cosine_similarity(student_ND, teacher_ND, 1);
+  return row_N.masked_select(live_N).sum();
 }
 
 }  // namespace
@@ -171,10 +177,9 @@ at::Tensor hidden_state_loss(const std::string& kind, const std::vector<at::Tens
   at::Tensor sum;
   for (size_t i = 0; i < student_ND.size(); ++i) {
     check_shape(teacher_ND[i], {student_ND[i].size(0), student_ND[i].size(1)}, "teacher_layer_ND");
-    const at::Tensor own_ND = widened(student_ND[i]), other_ND = widened(teacher_ND[i]);
-    const at::Tensor row_N =
-        kind == "mse" ? (own_ND - other_ND).square().mean(1) : 1 - at::cosine_similarity(own_ND, other_ND, 1);
-    const at::Tensor of_layer = row_N.masked_select(live_N).sum();
+    const at::Tensor of_layer = execution_of(student_ND[i]) == Execution::cpu
+                                    ? compose_hidden_state_loss(kind, student_ND[i], teacher_ND[i], live_N)
+                                    : sum_hidden_state_loss(kind, student_ND[i], teacher_ND[i], live_N);
     sum = sum.defined() ? sum + of_layer : of_layer;
   }
   return sum / static_cast<double>(student_ND.size());

@@ -8,7 +8,7 @@
 
 #include "src/base/hdf5.h"
 #include "src/base/threads.h"
-#include "src/tensors/device.h"
+#include "src/tensors/cuda_devices.h"
 #include "src/tensors/shape.h"
 #include "tests/run_cases.h"
 
@@ -18,7 +18,7 @@ int main(int argc, char** argv) {
   coppice::start_hdf5();
   coppice::start_torch(2);
   for (int i = 1; i < argc; ++i)
-    if (std::string_view(argv[i]) == "--test-suite=gpu" && !coppice::has_cuda_device()) {
+    if (std::string_view(argv[i]) == "--test-suite=gpu" && coppice::num_cuda_devices() == 0) {
       std::puts("skipped: no CUDA device");
       return 77;
     }

@@ -148,7 +148,7 @@ PreparedPath attention(const BenchShape& shape) {
           .flops = 7 * product({s.N, s.T + 1, s.H, s.K}),  // two products forward, five backward, half of the square
           .tokens = static_cast<double>(s.N),
           .predicted_s = [work = shape.work, tokens = static_cast<double>(s.N)](const DeviceRow& device) {
-            return attention_seconds(work, tokens, device, Attention::repeatable);
+            return attention_seconds(work, tokens, device, AttentionMode::repeatable);
           }};
 }
 
@@ -307,7 +307,7 @@ PreparedPath training_step(const BenchShape& shape) {
           .tokens = tokens,
           .predicted_s =
               [work = shape.work](const DeviceRow& device) {
-                return step_time(work, {.micro_rows = work.rows}, device, Attention::repeatable).seconds();
+                return step_time(work, {.micro_rows = work.rows}, device, AttentionMode::repeatable).seconds();
               }};
 }
 

@@ -39,9 +39,9 @@ std::string shape_text(const BenchShape& shape) {
 
 std::string where_text(const BenchShape& shape) {
   if (!shape.on.device.is_cpu()) return device_name(shape.on.device);
-  const Json machine = machine_json();
-  return fmt::format("{}, {}, {} threads", machine.at("cpu").get<std::string>(),
-                     machine.at("cpu_capability").get<std::string>(), machine.at("threads").get<int>());
+  const Json host = host_json();
+  return fmt::format("{}, {}, {} threads", host.at("cpu").get<std::string>(),
+                     host.at("cpu_capability").get<std::string>(), host.at("threads").get<int>());
 }
 
 std::string time_text(double seconds) {
@@ -81,15 +81,15 @@ MeasuredPath measure_path(const HotPath& path, const BenchShape& shape, double s
 }
 
 nlohmann::ordered_json ceilings_json(const BenchShape& shape, const bench::Ceilings& roof) {
-  const Json machine = machine_json(), versions = versions_json();
+  const Json host = host_json(), versions = versions_json();
   return {{"case", "ceilings"},
           {"gemm_gflops", roof.gemm_gflops},
           {"copy_gbs", roof.copy_gbs},
           {"device", device_name(shape.on.device)},
           {"compute", dtype_name(shape.on.compute)},
-          {"cpu", machine.at("cpu").get<std::string>()},
-          {"cpu_capability", machine.at("cpu_capability").get<std::string>()},
-          {"threads", machine.at("threads").get<int>()},
+          {"cpu", host.at("cpu").get<std::string>()},
+          {"cpu_capability", host.at("cpu_capability").get<std::string>()},
+          {"threads", host.at("threads").get<int>()},
           {"shape", shape_text(shape)},
           {"coppice", versions.at("coppice").get<std::string>()},
           {"git", versions.at("git").get<std::string>()}};

@@ -82,12 +82,17 @@ void log_threads(int recipe_threads, int threads, int processes) {
     log_warning(warning);
 }
 
-Json machine_json() {
+Json host_json() {
   return {{"cpu", cpu_name()},
           {"cpu_capability", at::get_cpu_capability()},
           {"threads", num_threads()},
-          {"deterministic", true},
-          {"gemm_gflops", std::round(gemm_gflops())}};
+          {"deterministic", true}};
+}
+
+Json machine_json() {
+  Json machine = host_json();
+  machine["gemm_gflops"] = std::round(gemm_gflops());
+  return machine;
 }
 
 }  // namespace coppice

@@ -18,7 +18,9 @@ void log_threads(int recipe_threads, int threads, int processes);
 
 /// {coppice, git, torch, hdf5, compiler, build}: recorded, never compared.
 Json versions_json();
-/// {cpu, cpu_capability, threads, deterministic, gemm_gflops}: the host as the run uses it.
+/// {cpu, cpu_capability, threads, deterministic}: the host as the run uses it.
+Json host_json();
+/// The same with gemm_gflops, which is measured.
 Json machine_json();
 /// fp32 GEMM rate of this very machine with the threads set (GFLOP/s); measured once per process in about a tenth of a
 /// second.

@@ -111,9 +111,9 @@ AttentionRate rate_at(std::span<const AttentionRate> rates, double seq_len) {
 /// Seconds a token and layer.
 struct AttentionTime {
   double forward, backward;
-  AttentionTime(const ModelConfig& config, int64_t seq_len, const DeviceRow& device, Attention attention) {
+  AttentionTime(const ModelConfig& config, int64_t seq_len, const DeviceRow& device, AttentionMode attention) {
     const auto length = static_cast<double>(seq_len);
-    const AttentionRate rate = rate_at(attention == Attention::fast ? device.fast : device.repeatable, length);
+    const AttentionRate rate = rate_at(attention == AttentionMode::fast ? device.fast : device.repeatable, length);
     const double share = static_cast<double>(config.head_dim) > kSmallHead ? 1 : kSmallHeadShare;
     const double flops = 2 * Widths(config).query * (length + 1);
     forward = flops / (rate.forward * share);
@@ -178,7 +178,7 @@ double head_seconds(const ModelConfig& config, double rows, const DeviceRow& dev
   return chunks * (products.forward(w.hidden, w.vocab) + (both_ways ? products.backward(w.hidden, w.vocab) : 0));
 }
 
-double attention_seconds(const ModelWork& work, double tokens, const DeviceRow& device, Attention attention) {
+double attention_seconds(const ModelWork& work, double tokens, const DeviceRow& device, AttentionMode attention) {
   const AttentionTime time(work.config, work.seq_len, device, attention);
   return tokens * (time.forward + time.backward);
 }
@@ -218,7 +218,7 @@ double snapshot_bytes(const ModelWork& work) { return work.parameters * kSnapsho
 double StepTime::seconds() const { return std::max(products + attention + elementwise + again, launches) + optimizer; }
 
 StepTime step_time(const ModelWork& work, const DeviceSettings& settings, const DeviceRow& device,
-                   Attention attention) {
+                   AttentionMode attention) {
   const Widths w(work.config);
   const auto tokens = static_cast<double>(settings.micro_rows * work.seq_len);
   const Products products(device, tokens);
@@ -248,7 +248,7 @@ StepTime step_time(const ModelWork& work, const DeviceSettings& settings, const 
   return time;
 }
 
-double reading_seconds(const ModelWork& work, const DeviceRow& device, Attention attention) {
+double reading_seconds(const ModelWork& work, const DeviceRow& device, AttentionMode attention) {
   const Widths w(work.config);
   const double tokens = std::max(kReadTokens, static_cast<double>(work.seq_len));
   const Products products(device, tokens);

@@ -8,6 +8,7 @@
 
 #include "recipes/run/devices.h"
 #include "recipes/stages/stage_cost.h"
+#include "src/tensors/attention.h"
 
 namespace coppice {
 
@@ -41,16 +42,13 @@ DeviceMemory reading_memory(const ModelWork& work);
 /// Bytes of the host: the copy of a trained model's state that its checkpoints are written from.
 double snapshot_bytes(const ModelWork& work);
 
-/// Attention that repeats its bits, or the fastest.
-enum class Attention { fast, repeatable };
-
 /// The sizes of a model's kernels on so many rows; the FFN of its widest layer.
 KernelShape kernel_shape(const ModelWork& work, int64_t rows);
 /// Seconds of the output head's products, a chunk of logits after the other; both ways or forward alone.
 double head_seconds(const ModelConfig& config, double rows, const DeviceRow& device, double logit_bytes,
                     bool both_ways);
 /// Seconds of one layer's attention, both ways.
-double attention_seconds(const ModelWork& work, double tokens, const DeviceRow& device, Attention attention);
+double attention_seconds(const ModelWork& work, double tokens, const DeviceRow& device, AttentionMode attention);
 
 /// Seconds of an optimizer step.
 struct StepTime {
@@ -60,8 +58,9 @@ struct StepTime {
   double optimizer = 0;
   double seconds() const;
 };
-StepTime step_time(const ModelWork& work, const DeviceSettings& settings, const DeviceRow& device, Attention attention);
+StepTime step_time(const ModelWork& work, const DeviceSettings& settings, const DeviceRow& device,
+                   AttentionMode attention);
 /// Seconds of a token that is only read.
-double reading_seconds(const ModelWork& work, const DeviceRow& device, Attention attention);
+double reading_seconds(const ModelWork& work, const DeviceRow& device, AttentionMode attention);
 
 }  // namespace coppice

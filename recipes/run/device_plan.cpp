@@ -53,7 +53,7 @@ std::vector<Candidate> candidates(const ModelWork& work, const DeviceMemory& rea
       const DeviceSettings settings{
           .micro_rows = micro_rows, .recompute = static_cast<Recompute>(r), .split_master = split_master};
       all.push_back({settings, beside(training_memory(work, settings), readers),
-                     step_time(work, settings, device, Attention::fast).seconds()});
+                     step_time(work, settings, device, AttentionMode::fast).seconds()});
     }
   }
   return all;
@@ -90,7 +90,7 @@ void plan_training(const ModelWork& work, const DeviceRow& device, DeviceStage& 
   stage.snapshot_bytes = snapshot_bytes(work);
   const auto steps = static_cast<double>(work.steps);
   stage.seconds = steps * chosen.seconds;
-  stage.repeatable_seconds = steps * step_time(work, chosen.settings, device, Attention::repeatable).seconds();
+  stage.repeatable_seconds = steps * step_time(work, chosen.settings, device, AttentionMode::repeatable).seconds();
   stage.tokens_per_s = tokens_of_step(work) / chosen.seconds;
   stage.mfu = stage.tokens_per_s * training_flops_per_token(work.config, work.seq_len) / device.dense_flops;
 }
@@ -103,8 +103,8 @@ DeviceStage plan_stage(const StageCost& cost, const DeviceRow& device) {
     stage.memory = memory_of_readers(cost, 0);
   stage.fits = fits(stage.memory, device);
   for (const ModelWork& work : cost.work) {
-    stage.seconds += work.read_tokens * reading_seconds(work, device, Attention::fast);
-    stage.repeatable_seconds += work.read_tokens * reading_seconds(work, device, Attention::repeatable);
+    stage.seconds += work.read_tokens * reading_seconds(work, device, AttentionMode::fast);
+    stage.repeatable_seconds += work.read_tokens * reading_seconds(work, device, AttentionMode::repeatable);
   }
   return stage;
 }

@@ -15,6 +15,10 @@ constexpr std::array kHopperFast = {AttentionRate{2048, 484e12, 370e12}, Attenti
                                     AttentionRate{32768, 688e12, 581e12}};
 constexpr std::array kHopperRepeatable = {AttentionRate{2048, 298e12, 291e12}, AttentionRate{4096, 319e12, 310e12},
                                           AttentionRate{8192, 333e12, 318e12}};
+
+// NVIDIA's A100 data sheet, 80 GB SXM: 312 TFLOP/s dense bf16, 2,039 GB/s, 108 multiprocessors, 1.41 GHz boost. The
+// rest is assumed: of the 312, attention the 60% and 48% that the H200's fast one reaches of 989 at 4096 tokens,
+// whichever it is; 128 lanes issue a clock on each multiprocessor, of which 64 compute in fp32.
 constexpr std::array kAmpere = {AttentionRate{4096, 187e12, 150e12}};
 constexpr double kAmpereInstructions = 108 * 128 * 1.41e9;  // multiprocessors, lanes, clock
 
@@ -31,8 +35,8 @@ constexpr std::array<DeviceRow, 3> kDevices = {{
      {1.83e12, kAmpereInstructions, kAmpereInstructions / 8},
      kAmpere,
      kAmpere,
-     "data sheet 312 TFLOP/s, 2.04 TB/s; assumed: the shares of its data sheet that the H200 reaches, 90% of the "
-     "bandwidth"},
+     "data sheet (80 GB SXM) 312 TFLOP/s, 2.04 TB/s, 108 multiprocessors at 1.41 GHz; assumed: products and attention "
+     "at the shares of the data sheet that the H200 reaches, 90% of the bandwidth"},
 }};
 
 }  // namespace

@@ -27,12 +27,12 @@ enum Wanted : int64_t { kStop, kSave, kNumWanted };  // what travels with the vo
 /// What results are rounded by and no identity holds: in every checkpoint, a warning where it is another on resuming.
 Json rounding_facts(const StageContext& context, const Model& model) {
   const Placement& placement = model.arena->placement();
-  const Json machine = machine_json();
+  const Json host = host_json();
   return {{"device", device_name(placement.device)},
           {"compute", compute_name(placement)},
           {"attention", placement.device.is_cpu() ? "repeatable" : context.stage.placement.attention},
-          {"threads", machine.at("threads")},
-          {"cpu_capability", machine.at("cpu_capability")}};
+          {"threads", host.at("threads")},
+          {"cpu_capability", host.at("cpu_capability")}};
 }
 
 constexpr double kSnapshotShare = 0.8;  // of the host's free memory, at most

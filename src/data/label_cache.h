@@ -111,7 +111,7 @@ class LabelCache {
   /// k() draws a token (kNoLabel where none), equal ids side by side, the most drawn first, and the log of each one's
   /// weight where there are weights (fingerprint().has_weights(); otherwise `log_weight` is not looked at). Needs tier
   /// sample.
-  void read_draws(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* log_weight = nullptr) const;
+  void read_draws(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* log_weight) const;
   /// k() ids a token (kNoLabel where none), their log-probabilities, and the log of the rest, as they are stored: codes
   /// add up to 1 but for their rounding. Needs a tier with probabilities.
   void read_top_k(size_t shard, uint64_t begin, uint64_t count, int64_t* id, float* logp, float* tail) const;

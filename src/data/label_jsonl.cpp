@@ -66,8 +66,7 @@ LabelTransfer export_labels(const std::filesystem::path& folder, const TokenShar
       } else if (fingerprint.has_logp()) {
         cache.read_top_k(shard, begin, count, id.data(), logp.data(), tail.data());
       } else if (fingerprint.has_draws()) {
-        cache.read_draws(shard, begin, count, id.data(),
-                         logp.data());  // the log of their weights, where they have some
+        cache.read_draws(shard, begin, count, id.data(), logp.data());  // the log of their weights, if they have some
       } else {
         cache.read(shard, begin, count, id.data());
       }

@@ -75,21 +75,25 @@ std::span<const float> DecodeSession::read(std::span<const int64_t> tokens) {
     COPPICE_CHECK(token >= 0 && token < model_.config.vocab_size,
                   fmt::format("token {} of a vocabulary of {}", token, model_.config.vocab_size));
   const at::NoGradGuard no_grad;
+  at::Tensor last_1D;  // in float32 on the CPU normed_D_ holds it
   if (length_ == 0 && tokens.size() > 1) {
-    read_rows(tokens);
+    last_1D = read_rows(tokens);
+    if (steps_) std::copy_n(floats(last_1D), normed_D_.size(), normed_D_.begin());
+  } else if (steps_) {
+    for (const int64_t token : tokens) step(token);
   } else {
-    for (size_t i = 0; i < tokens.size(); ++i) steps_ ? step(tokens[i]) : read_rows(tokens.subspan(i, 1));
+    for (size_t i = 0; i < tokens.size(); ++i) last_1D = read_rows(tokens.subspan(i, 1));
   }
   if (steps_) {
     multiply(normed_D_, head_VD_, at::Tensor(), logits_V_);
   } else {
-    const at::Tensor logits_1V = linear(last_1D_.to(at::kFloat), head_VD_, at::Tensor()).cpu();
+    const at::Tensor logits_1V = linear(last_1D.to(at::kFloat), head_VD_, at::Tensor()).cpu();
     std::copy_n(floats(logits_1V), logits_V_.size(), logits_V_.begin());
   }
   return logits_V_;
 }
 
-void DecodeSession::read_rows(std::span<const int64_t> tokens) {
+at::Tensor DecodeSession::read_rows(std::span<const int64_t> tokens) {
   const ModelConfig& config = model_.config;
   const at::Device device = table_VD_.device();
   const auto count = static_cast<int64_t>(tokens.size());
@@ -113,10 +117,8 @@ void DecodeSession::read_rows(std::span<const int64_t> tokens) {
     x_ND = norm.residual_ND;
   }
   length_ += count;
-  last_1D_ =
-      residual_rms_norm(x_ND.slice(0, count - 1), delta_ND.slice(0, count - 1), norm_D_, none, config.rms_norm_eps)
-          .normed_ND;
-  if (steps_) std::copy_n(floats(last_1D_), config.hidden_size, normed_D_.begin());
+  return residual_rms_norm(x_ND.slice(0, count - 1), delta_ND.slice(0, count - 1), norm_D_, none, config.rms_norm_eps)
+      .normed_ND;
 }
 
 at::Tensor DecodeSession::attend_rows(const Layer& layer, const AttentionInput& qkv) const {

@@ -35,8 +35,9 @@ class DecodeSession {
     at::Tensor key_GCK, value_GCK;  // C = capacity
   };
 
-  /// Tokens by the operations of the decoder, all at once; behind others one alone.
-  void read_rows(std::span<const int64_t> tokens);
+  /// Tokens by the operations of the decoder, all at once; behind others one alone. The last one's row [1, D], as the
+  /// head reads it.
+  at::Tensor read_rows(std::span<const int64_t> tokens);
   /// What the heads give for those rows, whose keys and values are kept.
   at::Tensor attend_rows(const Layer& layer, const AttentionInput& qkv) const;
   /// One token by the loops of the CPU.
@@ -51,7 +52,6 @@ class DecodeSession {
   std::vector<Layer> layers_;
   at::Tensor frequencies_, table_VD_, norm_D_, head_VD_;  // the head in float32
   bool steps_;                                            // a token alone goes by step()
-  at::Tensor last_1D_;                                    // of the last row read, as the head reads it
   std::shared_ptr<const RopeTable> rope_;
   // of one token
   std::vector<float> residual_D_, next_residual_D_, normed_D_, delta_D_, projected_P_, qkv_P_, mixed_, gate_up_, ffn_,

@@ -38,10 +38,10 @@ struct CalibratedLoss {
   LinearLossSums loss;
   std::array<CalibrationSums, 2> parts;  // rows before the split, and the others
 };
-/// The sums of mixed_cross_entropy_step, in float32 on the CPU bit for bit, for rows without a gradient and with the
-/// whole vocabulary; argmax is always taken. Rows of logits are looked at on the host, wherever they are made. Rows
-/// [0, split) are one part of the calibration, [split, N) the other. Sums are taken in row order in double; exponentials
-/// and their sums over 128 ids are float32, which leaves a curve good to about 2e-6 nats a row.
+/// The sums of mixed_cross_entropy_step bit for bit, for rows without a gradient and with the whole vocabulary; argmax
+/// is always taken. Rows [0, split) are one part of the calibration, [split, N) the other; their sums are taken on the
+/// host, in row order in double. Logits, exponentials and sums over some ids are float32 wherever they are computed,
+/// which leaves a curve good to about 2e-6 nats a row.
 CalibratedLoss calibrated_cross_entropy(const HeadRows& rows, const at::Tensor& teacher_label_N, int64_t split);
 
 }  // namespace coppice

@@ -6,18 +6,9 @@
 #include <charconv>
 
 #include "src/base/errors.h"
-#include "src/tensors/cuda_devices.h"
+#include "src/tensors/built_with_cuda.h"
 
 namespace coppice {
-namespace {
-
-#ifdef COPPICE_CUDA
-constexpr bool kBuiltWithCuda = true;
-#else
-constexpr bool kBuiltWithCuda = false;
-#endif
-
-}  // namespace
 
 std::optional<at::Device> find_device(std::string_view name) {
   if (name == "cpu") return at::Device(at::kCPU);
@@ -46,7 +37,5 @@ void check_available(at::Device device, std::string_view what) {
 }
 
 bool built_with_cuda() { return kBuiltWithCuda; }
-
-bool has_cuda_device() { return num_cuda_devices() > 0; }
 
 }  // namespace coppice

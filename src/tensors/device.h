@@ -28,6 +28,5 @@ std::string_view why_unavailable(at::Device device);
 void check_available(at::Device device, std::string_view what);
 
 bool built_with_cuda();
-bool has_cuda_device();
 
 }  // namespace coppice

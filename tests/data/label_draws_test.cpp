@@ -190,7 +190,7 @@ TEST_SUITE("unit") {
         for (int round = 0; round < 40; ++round) {
           const uint64_t begin = random() % tokens, count = 1 + random() % std::min<uint64_t>(400, tokens - begin);
           std::vector<int64_t> ids(count * k), first(count);
-          cache.read_draws(0, begin, count, ids.data());
+          cache.read_draws(0, begin, count, ids.data(), nullptr);
           cache.read(0, begin, count, first.data());
           for (uint64_t i = 0; i < count; ++i) {
             const bool labelled = std::ranges::any_of(
@@ -219,7 +219,7 @@ TEST_SUITE("unit") {
     for (const uint64_t begin : begins) {
       const uint64_t count = std::min<uint64_t>(20, 9500 - begin);
       std::vector<int64_t> ids(count * 9);
-      cache.read_draws(0, begin, count, ids.data());
+      cache.read_draws(0, begin, count, ids.data(), nullptr);
       for (uint64_t i = 0; i < count; ++i) {
         const std::vector<int64_t> wanted = sorted(draws_at(begin + i, 9));
         REQUIRE(std::equal(wanted.begin(), wanted.end(), ids.begin() + static_cast<std::ptrdiff_t>(i * 9)));
@@ -325,7 +325,7 @@ TEST_SUITE("unit") {
             REQUIRE(log_weight[token * k + j] == log_weight_of(token, wanted[j]));
           }
         }
-        CHECK(caught([&] { cache.read_draws(0, 0, 1, ids.data()); }).code == 1);  // ids alone would be biased
+        CHECK(caught([&] { cache.read_draws(0, 0, 1, ids.data(), nullptr); }).code == 1);  // ids alone would be biased
       }
     // shares of a batch
     const LabelFingerprint fingerprint = weighted_of(a, 9);
@@ -395,7 +395,7 @@ TEST_SUITE("unit") {
     CHECK(import_labels(dump, a, fingerprint, folder.path / "l").labelled == 3);
     const LabelCache cache(folder.path / "l", a, fingerprint, LabelCoverage::some);
     std::vector<int64_t> ids(12);
-    cache.read_draws(0, 0, 4, ids.data());
+    cache.read_draws(0, 0, 4, ids.data(), nullptr);
     CHECK(ids == std::vector<int64_t>{9, 9, 8, kNoLabel, kNoLabel, kNoLabel, 2, 3, 4, 0, 0, 299});
     // with weights: as near as half precision comes
     const auto weighted = folder.write(
@@ -492,7 +492,7 @@ TEST_SUITE("faults") {
     CHECK(opened({.ids = ids, .repeats = repeats}).code == 0);
     const LabelCache cache(folder.path / "l", a, fingerprint, LabelCoverage::some);
     std::vector<int64_t> read(12);
-    cache.read_draws(0, 0, 4, read.data());
+    cache.read_draws(0, 0, 4, read.data(), nullptr);
     CHECK(read == std::vector<int64_t>{5, 5, 6, 7, 7, 7, 8, 9, 10, kNoLabel, kNoLabel, kNoLabel});
     refused({.ids = {5, 6, 7, 8, 9, 9, 11}, .repeats = repeats}, "draws of token 2 are not different ids");
     refused({.ids = {5, 5, 7, 8, 9, 10, 11}, .repeats = repeats}, "draws of token 0 are not different ids");  // twice

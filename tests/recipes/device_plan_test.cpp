@@ -60,9 +60,9 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("device_cost: the step's parts on an H200") {
-    const StepTime student = step_time(training_of("afm-3b"), {.micro_rows = 2}, device("h200"), Attention::fast),
+    const StepTime student = step_time(training_of("afm-3b"), {.micro_rows = 2}, device("h200"), AttentionMode::fast),
                    source = step_time(training_of("afm-3b-source-23296"), {.micro_rows = 2}, device("h200"),
-                                      Attention::fast);
+                                      AttentionMode::fast);
     CHECK(student.products == doctest::Approx(1.434).epsilon(0.002));
     CHECK(source.products == doctest::Approx(3.347).epsilon(0.002));
     for (const StepTime& step : {student, source}) CHECK(step.attention == doctest::Approx(0.299).epsilon(0.002));
@@ -76,19 +76,19 @@ TEST_SUITE("unit") {
     // gate and up again: 4 D F L FLOPs a token; a layer again: the forward pass without the head
     const auto again = [](Recompute recompute) {
       return step_time(training_of("afm-3b"), {.micro_rows = 2, .recompute = recompute}, device("h200"),
-                       Attention::fast)
+                       AttentionMode::fast)
           .again;
     };
     CHECK(again(Recompute::gate_up) - again(Recompute::none) ==
           doctest::Approx(65536 * 4.0 * 3072 * 8064 * 26 / (0.95 * 790e12)).epsilon(1e-6));
     CHECK(again(Recompute::layer) == doctest::Approx(0.3 * student.seconds()).epsilon(0.1));
-    CHECK(step_time(training_of("afm-3b"), {.micro_rows = 2}, device("h200"), Attention::repeatable).attention >
+    CHECK(step_time(training_of("afm-3b"), {.micro_rows = 2}, device("h200"), AttentionMode::repeatable).attention >
           1.5 * student.attention);
 
     // the host's launches are the least that a step of a small model takes
     ModelWork small = reading_work(preset("test", ""), 64, 0);
     small.steps = small.rows = 1;
-    const StepTime step = step_time(small, {}, device("h200"), Attention::fast);
+    const StepTime step = step_time(small, {}, device("h200"), AttentionMode::fast);
     CHECK(step.launches > step.products + step.attention + step.elementwise + step.again);
     CHECK(step.seconds() == step.launches + step.optimizer);
   }
@@ -156,8 +156,7 @@ TEST_SUITE("recipe") {
     CHECK(h100.err.find("stage 'dense' needs about") != std::string::npos);
     CHECK(h100.err.find("take a smaller model or a device with more memory") != std::string::npos);
     CHECK(run(scratch.path, {"plan", afm, "--device", "abacus"}).code == 2);
-    const Outcome arms =
-        run(scratch.path, {"plan", COPPICE_SOURCE_DIR "/recipes/masks_gpu.toml", "--device", "a100"});
+    const Outcome arms = run(scratch.path, {"plan", COPPICE_SOURCE_DIR "/recipes/masks_gpu.toml", "--device", "a100"});
     INFO(arms.out << arms.err);
     CHECK(arms.code == 0);
     CHECK(arms.out.find(" x") != std::string::npos);  // equal stages of arms and seeds are one line

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -35,6 +36,50 @@ int64_t bin_of(double confidence) {
   for (size_t bin = 0; bin < kConfidenceBins; ++bin)
     if (sums.bins[bin].count > 0) return static_cast<int64_t>(bin);
   return -1;
+}
+
+/// The op at `on` beside the loops of the CPU on the same numbers, and beside the loss of a training step there.
+void check_rows_on(const OpPlacement& on) {
+  const LossProblem p = rounded(make_problem(40, 8, 129), on);
+  HeadRows head{.hidden_ND = p.hidden_ND.to(on.device, on.compute),
+                .head_VD = p.head_VD.to(on.device, on.compute),
+                .true_label_N = p.true_label_N.to(on.device),
+                .argmax = true};
+  const at::Tensor teacher_label_N = p.teacher_label_N.to(on.device);
+  const CalibratedLoss ours = calibrated_cross_entropy(head, teacher_label_N, 13);
+  const LinearLossSums step = mixed_cross_entropy_step(head, teacher_label_N, 0.5, 0).read();
+  CHECK(ours.loss.num_live == step.num_live);
+  CHECK(ours.loss.ce == step.ce);
+  CHECK(ours.loss.correct == step.correct);
+  CHECK(ours.loss.agree == step.agree);
+  head.chunk_rows = 7;
+  CHECK(calibrated_cross_entropy(head, teacher_label_N, 13).parts[1].curve[3].ce == ours.parts[1].curve[3].ce);
+
+  const at::Tensor logits_NV = p.hidden_ND.to(at::kDouble).mm(p.head_VD.to(at::kDouble).t());
+  std::array<CalibrationSums, 2> wanted;
+  for (int64_t n = 0; n < 40; ++n) {
+    const auto label = p.true_label_N[n].item<int64_t>();
+    if (label == kIgnoredLabel) continue;
+    TemperatureCurve curve;
+    for (size_t point = 0; point < kTemperaturePoints; ++point)
+      curve[point] = point_of(logits_NV[n], label, inverse_temperature_of(point));
+    wanted[n < 13 ? 0 : 1].add_row(curve, logits_NV[n].softmax(0).max().item<double>(),
+                                   logits_NV[n].argmax().item<int64_t>() == label);
+  }
+  for (size_t part = 0; part < 2; ++part) {
+    CHECK(ours.parts[part].num_live == wanted[part].num_live);
+    for (size_t point = 0; point < kTemperaturePoints; ++point) {
+      CHECK(ours.parts[part].curve[point].ce == doctest::Approx(wanted[part].curve[point].ce).epsilon(1e-5));
+      CHECK(ours.parts[part].curve[point].slope == doctest::Approx(wanted[part].curve[point].slope).epsilon(1e-4));
+      CHECK(ours.parts[part].curve[point].curvature ==
+            doctest::Approx(wanted[part].curve[point].curvature).epsilon(1e-4));
+    }
+    for (size_t bin = 0; bin < kConfidenceBins; ++bin) {
+      CHECK(ours.parts[part].bins[bin].count == wanted[part].bins[bin].count);
+      CHECK(ours.parts[part].bins[bin].correct == wanted[part].bins[bin].correct);
+      CHECK(ours.parts[part].bins[bin].confidence == doctest::Approx(wanted[part].bins[bin].confidence).epsilon(1e-5));
+    }
+  }
 }
 
 }  // namespace
@@ -98,24 +143,8 @@ TEST_SUITE("unit") {
     }
   }
 
-  TEST_CASE(
-      "calibrated_cross_entropy: logits are float32 whatever the element type, and rows are looked at on the host") {
-    on_each(host_placements(), [](const OpPlacement& on) {
-      const LossProblem p = rounded(make_problem(40, 8, 129), on);
-      const HeadRows narrow{.hidden_ND = p.hidden_ND.to(on.compute),
-                            .head_VD = p.head_VD.to(on.compute),
-                            .true_label_N = p.true_label_N,
-                            .argmax = true},
-          wide{.hidden_ND = p.hidden_ND, .head_VD = p.head_VD, .true_label_N = p.true_label_N, .argmax = true};
-      const CalibratedLoss ours = calibrated_cross_entropy(narrow, p.teacher_label_N, 13),
-                           wanted = calibrated_cross_entropy(wide, p.teacher_label_N, 13);
-      CHECK(ours.loss.ce == wanted.loss.ce);
-      CHECK(ours.parts[0].curve[3].ce == wanted.parts[0].curve[3].ce);
-      const LinearLossSums step = mixed_cross_entropy_step(narrow, p.teacher_label_N, 0.5, 0).read();
-      CHECK(step.ce == doctest::Approx(ours.loss.ce).epsilon(2e-6));
-      CHECK(step.correct == ours.loss.correct);
-      CHECK(step.agree == ours.loss.agree);
-    });
+  TEST_CASE("calibrated_cross_entropy: logits are float32 whatever the element type, by loops and by kernels") {
+    on_each(host_placements(), check_rows_on);
   }
 
   TEST_CASE("calibrated_cross_entropy: the curve beside softmax in double") {
@@ -168,5 +197,11 @@ TEST_SUITE("unit") {
                                       .true_label_N = labels({0})},
                                      {}, 0);
           }).code == 1);
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("calibrated_cross_entropy: the loss of the training step and the curves of double on a device") {
+    on_each(device_placements(), check_rows_on);
   }
 }

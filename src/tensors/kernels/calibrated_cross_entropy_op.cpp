@@ -1,4 +1,5 @@
-// The walk of linear_mixed_cross_entropy with one more pass over the logits of every chunk.
+// The walk of linear_mixed_cross_entropy with one more pass over the logits of every chunk; what rows leave is added up
+// on the host.
 #include "src/tensors/calibrated_cross_entropy.h"
 
 #include <ATen/core/grad_mode.h>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "src/tensors/kernels/calibrated_cross_entropy.h"
+#include "src/tensors/kernels/launch.h"
 #include "src/tensors/kernels/linear_loss.h"
 #include "src/tensors/kernels/linear_mixed_cross_entropy.h"
 #include "src/tensors/kernels/op_checks.h"
@@ -43,45 +45,52 @@ void CalibrationSums::add(const CalibrationSums& other) {
   }
 }
 
-CalibratedLoss calibrated_cross_entropy(const HeadRows& given_rows, const at::Tensor& teacher_label, int64_t split) {
+CalibratedLoss calibrated_cross_entropy(const HeadRows& given_rows, const at::Tensor& teacher_label_N, int64_t split) {
   const at::NoGradGuard no_grad;
-  HeadRows rows = checked_rows(given_rows);
+  const HeadRows rows = checked_rows(given_rows);
+  const int64_t num_rows = rows.hidden_ND.size(0);
   COPPICE_CHECK(!rows.head_grad_VD.defined() && rows.shard.total == 0,
                 "calibration is of forward passes over the whole vocabulary");
-  at::Tensor teacher_label_N = teacher_label;
-  if (teacher_label_N.defined()) {
-    check_labels(teacher_label_N, rows.hidden_ND.size(0), rows.num_vocab(), rows.labels_below, rows.hidden_ND.device(),
+  if (teacher_label_N.defined())
+    check_labels(teacher_label_N, num_rows, rows.num_vocab(), rows.labels_below, rows.hidden_ND.device(),
                  "teacher_label_N");
-    teacher_label_N = teacher_label_N.cpu();
-  }
-  rows.true_label_N = rows.true_label_N.cpu();
-  const int64_t* const true_label = rows.true_label_N.const_data_ptr<int64_t>();
-  CalibratedLoss result;
-  std::vector<CalibratedRow> calibrated;
+  constexpr int64_t kNumbers = sizeof(CalibratedRow) / sizeof(double);
+  const at::Tensor calibrated_NX = at::empty({num_rows, kNumbers}, rows.hidden_ND.options().dtype(at::kDouble));
+  CalibratedRow* const calibrated = reinterpret_cast<CalibratedRow*>(mutable_elements<double>(calibrated_NX));
+  std::vector<int64_t> top_1;  // of the CPU's loops
   const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, const RowResults& results) {
-    const int64_t num_rows = logits_CV.size(0), num_vocab = logits_CV.size(1);
-    mixed_cross_entropy_cpu(
-        {.logits = logits_CV.mutable_data_ptr<float>(),
-         .true_label = true_label + first,
-         .teacher_label = teacher_label_N.defined() ? teacher_label_N.const_data_ptr<int64_t>() + first : nullptr,
-         .rows = results.rows,
-         .num_rows = num_rows,
-         .num_vocab = num_vocab,
-         .argmax = true});
-    calibrated.resize(static_cast<size_t>(num_rows));
-    calibrated_rows_cpu({.logits = logits_CV.const_data_ptr<float>(),
-                         .true_label = true_label + first,
-                         .rows = calibrated.data(),
-                         .num_rows = num_rows,
-                         .num_vocab = num_vocab});
-    for (int64_t n = 0; n < num_rows; ++n) {
-      if (true_label[first + n] == kIgnoredLabel) continue;
-      const CalibratedRow& row = calibrated[static_cast<size_t>(n)];
-      result.parts[first + n < split ? 0 : 1].add_row(row.curve, row.confidence,
-                                                      results.rows[n].top_1 == true_label[first + n]);
-    }
+    const MixedCrossEntropyParams<float> loss{
+        .logits = mutable_elements<float>(logits_CV),
+        .true_label = elements<int64_t>(rows.true_label_N) + first,
+        .teacher_label = teacher_label_N.defined() ? elements<int64_t>(teacher_label_N) + first : nullptr,
+        .rows = results.rows,
+        .terms = results.terms,
+        .num_rows = logits_CV.size(0),
+        .num_vocab = logits_CV.size(1),
+        .argmax = true};
+    COPPICE_RUN(rows.hidden_ND, mixed_cross_entropy, loss);
+    const CalibratedRowsParams curves{.logits = loss.logits,
+                                      .true_label = loss.true_label,
+                                      .rows = calibrated + first,
+                                      .num_rows = loss.num_rows,
+                                      .num_vocab = loss.num_vocab};
+    COPPICE_RUN(rows.hidden_ND, calibrated_rows, curves);
+    if (results.rows == nullptr) return;
+    for (int64_t n = 0; n < loss.num_rows; ++n) top_1.push_back(results.rows[n].top_1);
   };
-  result.loss = walk_chunks_on_host(rows, pass).read();
+  at::Tensor terms_N4;
+  CalibratedLoss result{.loss = walk_chunks(rows, pass, &terms_N4).read(), .parts = {}};
+  const at::Tensor host_NX = calibrated_NX.cpu(), true_label_N = rows.true_label_N.cpu();
+  if (terms_N4.defined()) terms_N4 = terms_N4.cpu();
+  const auto* const row = reinterpret_cast<const CalibratedRow*>(elements<double>(host_NX));
+  const auto* const terms = reinterpret_cast<const LossTerms*>(elements<float>(terms_N4));
+  const int64_t* const true_label = elements<int64_t>(true_label_N);
+  for (int64_t n = 0; n < num_rows; ++n) {
+    if (true_label[n] == kIgnoredLabel) continue;
+    const bool is_correct =
+        terms == nullptr ? top_1[static_cast<size_t>(n)] == true_label[n] : (terms[n].marks & kCorrectRow) != 0;
+    result.parts[n < split ? 0 : 1].add_row(row[n].curve, row[n].confidence, is_correct);
+  }
   return result;
 }
 

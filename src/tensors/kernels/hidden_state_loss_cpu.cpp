@@ -1,4 +1,4 @@
-// The reference alone: on the CPU these losses are compositions of ATen (student/targets.cpp).
+// The reference alone: on the CPU in float32 these losses are compositions of ATen (student/targets.cpp).
 #include "src/tensors/kernels/hidden_state_loss.h"
 
 #include <algorithm>

@@ -8,18 +8,13 @@
 #include <string_view>
 #include <type_traits>
 
+#include "src/tensors/built_with_cuda.h"
 #include "src/tensors/execution.h"
 #include "src/tensors/kernels/bf16.h"
 
 struct CUstream_st;  // cudaStream_t points to one
 
 namespace coppice {
-
-#ifdef COPPICE_CUDA  // of coppice_ops alone, so that all other objects are the same in both builds
-inline constexpr bool kBuiltWithCuda = true;
-#else
-inline constexpr bool kBuiltWithCuda = false;
-#endif
 
 /// The stream that the device's operations are enqueued on; in builds with CUDA alone.
 CUstream_st* current_stream(at::Device device);

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "src/tensors/kernels/loss_rows.h"
@@ -64,11 +65,10 @@ struct RowResults {
 };
 /// Walks the chunks of checked rows: `pass(first, logits_CV, results)` fills one result a token and, when head_grad_VD
 /// is defined, leaves d(logits) in place. Sums over live rows are taken in an order of their own, so that they do not
-/// depend on threads or chunks.
+/// depend on threads or chunks. `terms_N4`, where given, becomes the kernels' LossTerms of all rows, a float32 tensor;
+/// undefined where the CPU's loops ran.
 using RowPass = std::function<void(int64_t first, at::Tensor& logits_CV, const RowResults& results)>;
-LinearLoss walk_chunks(const HeadRows& rows, const RowPass& pass);
-/// The same by the CPU's loops on float32 logits, wherever those are made: labels lie on the CPU, no gradient.
-LinearLoss walk_chunks_on_host(const HeadRows& rows, const RowPass& pass);
+LinearLoss walk_chunks(const HeadRows& rows, const RowPass& pass, at::Tensor* terms_N4 = nullptr);
 /// Element type of a chunk's logits: float32 where nothing is trained, so that what is measured is not rounded.
 at::ScalarType logits_type(const HeadRows& rows);
 
@@ -94,6 +94,28 @@ class RowExchange {
   static constexpr int64_t kNumbers = sizeof(Row) / sizeof(double);
   at::Tensor own_CX_, all_RCX_;
 };
+
+/// Rows over a part of the vocabulary, in two walks: statistics, and the gradient once those of all parts are known.
+template <class Params, class Statistics>
+struct ShardKernels {
+  void (*measure)(const Params& params, Statistics* statistics);
+  void (*finish)(const Params& params, const RowParts<Statistics>& parts);
+};
+/// Runs a chunk's rows: of the whole vocabulary by `whole(params)`, params of either element type, over a part of it by
+/// `of_shard`.
+template <class Params, class Whole, class FloatParams, class Statistics>
+void run_rows(const HeadRows& rows, const Params& params, const Whole& whole,
+              const ShardKernels<FloatParams, Statistics>& of_shard) {
+  if constexpr (std::is_same_v<Params, FloatParams>) {
+    if (rows.shard.total > 0) {
+      RowExchange<Statistics> statistics(params.num_rows);
+      of_shard.measure(params, statistics.own());
+      of_shard.finish(params, statistics.exchange(rows.shard));
+      return;
+    }
+  }
+  whole(params);
+}
 
 /// Mean over live rows of (1 - w) ce + w kd + z as an autograd function of hidden and head; `step` is the loss with
 /// gradients times `scale`, or forward only when head_grad_VD is undefined. No live row: 0.

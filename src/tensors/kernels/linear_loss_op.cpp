@@ -171,18 +171,7 @@ at::ScalarType logits_type(const HeadRows& rows) {
   return rows.head_grad_VD.defined() && !rows.float_logits ? rows.hidden_ND.scalar_type() : at::kFloat;
 }
 
-LinearLoss walk_chunks_on_host(const HeadRows& rows, const RowPass& pass) {
-  const int64_t num_rows = rows.hidden_ND.size(0);
-  std::vector<LossRow> loss(static_cast<size_t>(num_rows));
-  LogitChunks chunks(rows.hidden_ND, rows.head_VD, rows.chunk_rows, rows.num_vocab());
-  for (int64_t first = 0; first < num_rows; first += chunks.rows()) {
-    at::Tensor logits_CV = chunks.at(first).cpu();
-    pass(first, logits_CV, {.rows = loss.data() + first});
-  }
-  return {.sum_S = sum_rows(loss, rows.true_label_N)};
-}
-
-LinearLoss walk_chunks(const HeadRows& rows, const RowPass& pass) {
+LinearLoss walk_chunks(const HeadRows& rows, const RowPass& pass, at::Tensor* given_terms) {
   const int64_t num_rows = rows.hidden_ND.size(0);
   const bool wants_gradient = rows.head_grad_VD.defined(), by_loops = execution_of(rows.hidden_ND) == Execution::cpu;
   LinearLoss result;
@@ -210,6 +199,7 @@ LinearLoss walk_chunks(const HeadRows& rows, const RowPass& pass) {
   result.sum_S = at::zeros({kNumLossSums}, rows.hidden_ND.options().dtype(at::kDouble));
   const AddLossTermsParams params{.terms = terms, .sum = mutable_elements<double>(result.sum_S), .num_rows = num_rows};
   COPPICE_LAUNCH(rows.hidden_ND, add_loss_terms, params);
+  if (given_terms != nullptr) *given_terms = terms_N4;
   return result;
 }
 

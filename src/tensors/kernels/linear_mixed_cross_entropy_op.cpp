@@ -5,8 +5,6 @@
 #include <fmt/format.h>
 #include <torch/library.h>
 
-#include <type_traits>
-
 #include "src/tensors/kernels/launch.h"
 #include "src/tensors/kernels/linear_loss.h"
 #include "src/tensors/kernels/op_checks.h"
@@ -23,6 +21,9 @@ LinearLoss mixed_cross_entropy_step(const HeadRows& given_rows, const at::Tensor
   if (teacher_label_N.defined())
     check_labels(teacher_label_N, rows.hidden_ND.size(0), rows.num_vocab(), rows.labels_below, rows.hidden_ND.device(),
                  "teacher_label_N");
+  constexpr ShardKernels<MixedCrossEntropyParams<float>, MixedStatistics> kOfShard{
+      .measure = mixed_cross_entropy_statistics_cpu, .finish = mixed_cross_entropy_gradient_cpu};
+  const auto whole = [&](const auto& params) { COPPICE_RUN(rows.hidden_ND, mixed_cross_entropy, params); };
   const RowPass pass = [&](int64_t first, at::Tensor& logits_CV, const RowResults& results) {
     with_elements_of(logits_CV, [&]<class T>() {
       const MixedCrossEntropyParams<T> params{
@@ -39,15 +40,7 @@ LinearLoss mixed_cross_entropy_step(const HeadRows& given_rows, const at::Tensor
           .scale = rows.scale,
           .write_gradient = rows.head_grad_VD.defined(),
           .argmax = rows.argmax};
-      if constexpr (std::is_same_v<T, float>) {
-        if (rows.shard.total > 0) {
-          RowExchange<MixedStatistics> statistics(params.num_rows);
-          mixed_cross_entropy_statistics_cpu(params, statistics.own());
-          mixed_cross_entropy_gradient_cpu(params, statistics.exchange(rows.shard));
-          return;
-        }
-      }
-      COPPICE_RUN(rows.hidden_ND, mixed_cross_entropy, params);
+      run_rows(rows, params, whole, kOfShard);
     });
   };
   return walk_chunks(rows, pass);

@@ -1,20 +1,14 @@
 // Torch at the door of the losses over a row's k ids: what they check, and the walk over chunks.
 #pragma once
 
-#include <type_traits>
-
 #include "src/tensors/kernels/launch.h"
 #include "src/tensors/kernels/linear_loss.h"
 #include "src/tensors/kernels/linear_top_k_cross_entropy.h"
 
 namespace coppice {
 
-/// Rows over a part of the vocabulary, in two walks.
 template <class Statistics>
-struct TopKShardKernels {
-  void (*measure)(const TopKCrossEntropyParams<float>& params, Statistics* statistics);
-  void (*finish)(const TopKCrossEntropyParams<float>& params, const RowParts<Statistics>& parts);
-};
+using TopKShardKernels = ShardKernels<TopKCrossEntropyParams<float>, Statistics>;
 
 /// Shapes, types, ids and settings; the rows as checked_rows() leaves them.
 HeadRows checked_top_k_rows(const HeadRows& rows, const TopK& top, const TopKSettings& settings);
@@ -44,15 +38,8 @@ LinearLoss top_k_step(const HeadRows& given_rows, const TopK& top, const TopKSet
                                              .write_gradient = rows.head_grad_VD.defined(),
                                              .argmax = rows.argmax,
                                              .cross_entropy = cross_entropy};
-      if constexpr (std::is_same_v<T, float>) {
-        if (rows.shard.total > 0) {
-          RowExchange<Statistics> statistics(params.num_rows);
-          of_shard.measure(params, statistics.own());
-          of_shard.finish(params, statistics.exchange(rows.shard));
-          return;
-        }
-      }
-      whole(rows.hidden_ND, params);
+      run_rows(
+          rows, params, [&](const auto& of_chunk) { whole(rows.hidden_ND, of_chunk); }, of_shard);
     });
   });
 }
