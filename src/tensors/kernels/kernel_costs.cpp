@@ -243,4 +243,62 @@ double predicted_seconds(const KernelCost& cost, const KernelShape& shape, const
   return std::max(limits[0] / share, cost.latency_s);
 }
 
+namespace {
+
+constexpr Shape kActivations{
+    .rows = 16'384, .hidden_size = 3072, .query_size = 3072, .key_value_size = 1024, .head_size = 128};
+constexpr Shape kTokens{.rows = 8192, .hidden_size = 3072, .distinct_tokens = 3000};
+constexpr Shape kScores{.rows = 26, .ffn_size = 23'296};
+
+constexpr Shape ffn(int64_t channels) { return {.rows = 16'384, .ffn_size = channels}; }
+constexpr Shape logits(int64_t vocab_size) { return {.rows = 8192, .vocab_size = vocab_size, .ids = 64}; }
+/// One piece per 4096 parameters, which is a cell of models between 2.1e9 and 4.3e9.
+constexpr Shape optimizer(int64_t parameters) {
+  return {.parameters = parameters, .pieces = parameters / 4096, .blocks = 200};
+}
+
+}  // namespace
+
+const std::vector<PredictedRow>& predicted_rows() {
+  using enum Kernel;
+  static const std::vector<Kernel> kAdastar = {optimizer_square_sums, adastar_square_sums, adastar_move};
+  static const std::vector<PredictedRow> kRows = {
+      {{residual_rms_norm}, kActivations, "N 16,384, D 3072"},
+      {{residual_rms_norm_backward}, kActivations, "N 16,384, D 3072"},
+      {{qk_norm_rope}, kActivations, "N 16,384, Dq 3072, Dkv 1024, K 128"},
+      {{qk_norm_rope_backward}, kActivations, "N 16,384, Dq 3072, Dkv 1024, K 128"},
+      {{swiglu}, ffn(8064), "N 16,384, F 8064"},
+      {{swiglu_backward}, ffn(8064), "N 16,384, F 8064"},
+      {{swiglu_backward_with_hidden}, ffn(8064), "N 16,384, F 8064"},
+      {{swiglu}, ffn(23'296), "N 16,384, F 23,296"},
+      {{swiglu_backward_with_hidden}, ffn(23'296), "N 16,384, F 23,296"},
+      {{label_mix_rows}, logits(49'152), "N 8192, V 49,152"},
+      {{label_mix_rows}, logits(128'256), "N 8192, V 128,256"},
+      {{top_k_rows}, logits(49'152), "N 8192, V 49,152, 64 ids"},
+      {{kl_rows}, logits(49'152), "N 8192, V 49,152"},
+      {{jsd_rows}, logits(49'152), "N 8192, V 49,152"},
+      {{kl_rows}, logits(128'256), "N 8192, V 128,256"},
+      {{jsd_rows}, logits(128'256), "N 8192, V 128,256"},
+      {{embedding}, kTokens, "N 8192, D 3072, 3000 distinct"},
+      {{embedding_backward}, kTokens, "N 8192, D 3072, 3000 distinct"},
+      {kAdastar, optimizer(2'738'000'000), "2.738e9 parameters"},
+      {kAdastar, optimizer(6'388'000'000), "6.388e9 parameters"},
+      {{soft_top_k}, kScores, "26 x 23,296"},
+      {{soft_top_k_backward}, kScores, "26 x 23,296"},
+  };
+  return kRows;
+}
+
+double PredictedRow::bytes() const {
+  double sum = 0;
+  for (const Kernel kernel : kernels) sum += static_cast<double>(cost_of(kernel).bytes(shape).of_memory());
+  return sum;
+}
+
+double PredictedRow::seconds(const DeviceRates& device) const {
+  double sum = 0;
+  for (const Kernel kernel : kernels) sum += predicted_seconds(cost_of(kernel), shape, device);
+  return sum;
+}
+
 }  // namespace coppice

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace coppice {
 
@@ -104,5 +105,15 @@ inline constexpr DeviceRates kH100Rates{3.0e12, kHopperInstructions, kHopperInst
 
 /// The model's time of one call, without the latency of its launch.
 double predicted_seconds(const KernelCost& cost, const KernelShape& shape, const DeviceRates& device);
+
+/// A row of the table of docs/performance.md, which `coppice bench --kernels` measures.
+struct PredictedRow {
+  std::vector<Kernel> kernels;  // one after the other
+  KernelShape shape;
+  const char* in_words;  // the shape
+  double bytes() const;  // of memory
+  double seconds(const DeviceRates& device) const;
+};
+const std::vector<PredictedRow>& predicted_rows();
 
 }  // namespace coppice

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/DeviceGuard.h>
 
+#include <atomic>
 #include <string_view>
 #include <type_traits>
 
@@ -60,18 +61,62 @@ inline at::Tensor partial_sums(const at::Tensor& where, at::IntArrayRef sizes) {
 
 // ---- running ----
 
+namespace launch_timing {
+extern std::atomic<bool> is_wanted;  // a LaunchTimes lives (src/tensors/launch_times.h)
+struct Launch;
+Launch* begin_on_host(const char* kernel);
+void end_on_host(Launch* launch) noexcept;
+Launch* begin_on_device(const char* kernel, CUstream_st* stream);  // in builds with CUDA alone, as the next
+void end_on_device(Launch* launch, CUstream_st* stream) noexcept;
+inline bool wanted() { return is_wanted.load(std::memory_order_relaxed); }
+}  // namespace launch_timing
+
+/// Times what is launched while it lives, where that is wanted: by the host's clock.
+class TimedOnHost {
+ public:
+  explicit TimedOnHost(const char* kernel)
+      : launch_(launch_timing::wanted() ? launch_timing::begin_on_host(kernel) : nullptr) {}
+  ~TimedOnHost() {
+    if (launch_ != nullptr) launch_timing::end_on_host(launch_);
+  }
+  TimedOnHost(const TimedOnHost&) = delete;
+  TimedOnHost& operator=(const TimedOnHost&) = delete;
+
+ private:
+  launch_timing::Launch* launch_;
+};
+/// The same by events of a stream, whose device is the current one.
+class TimedOnDevice {
+ public:
+  TimedOnDevice(const char* kernel, CUstream_st* stream)
+      : stream_(stream), launch_(launch_timing::wanted() ? launch_timing::begin_on_device(kernel, stream) : nullptr) {}
+  ~TimedOnDevice() {
+    if (launch_ != nullptr) launch_timing::end_on_device(launch_, stream_);
+  }
+  TimedOnDevice(const TimedOnDevice&) = delete;
+  TimedOnDevice& operator=(const TimedOnDevice&) = delete;
+
+ private:
+  CUstream_st* stream_;
+  launch_timing::Launch* launch_;
+};
+
 /// Runs the launcher of this name in namespace emulated or device, as execution_of(where) says; not for cpu.
-#define COPPICE_LAUNCH(where, kernel, params)                                          \
-  do {                                                                                 \
-    if (execution_of(where) == Execution::emulated) {                                  \
-      check_launch(emulated::kernel(params, nullptr), #kernel);                        \
-    } else if constexpr (kBuiltWithCuda) {                                             \
-      const c10::DeviceGuard on_device((where).device());                              \
-      check_launch(device::kernel(params, current_stream((where).device())), #kernel); \
-    }                                                                                  \
+#define COPPICE_LAUNCH(where, kernel, params)                          \
+  do {                                                                 \
+    if (execution_of(where) == Execution::emulated) {                  \
+      const TimedOnHost timed(#kernel);                                \
+      check_launch(emulated::kernel(params, nullptr), #kernel);        \
+    } else if constexpr (kBuiltWithCuda) {                             \
+      const c10::DeviceGuard on_device((where).device());              \
+      CUstream_st* const on_stream = current_stream((where).device()); \
+      const TimedOnDevice timed(#kernel, on_stream);                   \
+      check_launch(device::kernel(params, on_stream), #kernel);        \
+    }                                                                  \
   } while (false)
 
-/// The same, and <kernel>_cpu(params) for cpu. In a template over the elements' type, where that one is for float alone.
+/// The same, and <kernel>_cpu(params) for cpu. In a template over the elements' type, where that one is for float
+/// alone.
 #define COPPICE_RUN(where, kernel, params)              \
   do {                                                  \
     if constexpr (requires { kernel##_cpu(params); }) { \
