@@ -215,8 +215,12 @@ void Optimizer::move_by_adastar(Comm& comm, const OptimizerStepParams& params, s
 
 void Optimizer::share_unit(Comm& comm, size_t unit) {
   const UnitRange own = owned_range(arena_->layout(), unit, comm.rank(), comm.size());
-  const at::Tensor master = arena_->unit_master(unit), gradient = arena_->unit_gradient(unit);
-  comm.all_gather(master.narrow(0, own.offset, own.size), master, "moved parameters").wait();
+  const at::Tensor gradient = arena_->unit_gradient(unit), remainder = arena_->unit_remainder(unit);
+  const auto gather = [&](const at::Tensor& whole) {
+    comm.all_gather(whole.narrow(0, own.offset, own.size), whole, "moved parameters").wait();
+  };
+  gather(remainder.defined() ? arena_->unit_working(unit) : arena_->unit_master(unit));
+  if (remainder.defined()) gather(remainder);
   gradient.narrow(0, 0, own.offset).zero_();
   gradient.narrow(0, own.offset + own.size, gradient.numel() - own.offset - own.size).zero_();
   arena_->refresh_working(unit);

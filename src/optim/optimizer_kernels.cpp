@@ -78,6 +78,7 @@ void Optimizer::step_by_kernels(Comm& comm, const StepVote& vote, int64_t t, dou
                                      .v = start_of<float>(slots_[0]),
                                      .m = start_of<float>(slots_[1]),
                                      .working = start_of<Bf16>(arena_->unit_working(0)),
+                                     .remainder = start_of<int16_t>(arena_->unit_remainder(0)),
                                      .sums = start_of<double>(tables_->sums),
                                      .block_values = start_of<double>(tables_->block_values),
                                      .scalars = start_of<OptimizerScalars>(tables_->scalars),
@@ -102,6 +103,7 @@ void Optimizer::step_by_kernels(Comm& comm, const StepVote& vote, int64_t t, dou
     run(OptimizerPhase::adastar_move);
   }
   for (size_t unit = 0; comm.size() > 1 && unit < arena_->layout().units.size(); ++unit) share_unit(comm, unit);
+  arena_->refresh_vectors();
 }
 
 }  // namespace coppice

@@ -1,6 +1,8 @@
 // All parameters of a model in flat buffers: an fp32 master, the working copy that the model computes with, an fp32
 // gradient; the optimizer adds slots of the same layout. A parameter is a view, so that one optimizer kernel, one clip,
-// one bucket and one write serve them all. The working copy is the master itself where both have one element type.
+// one bucket and one write serve them all. The working copy is the master itself where both have one element type. A
+// split master is the working copy and a remainder of 16 bits (src/tensors/kernels/split_master.h); vectors, which are
+// computed with in fp32, have a copy in fp32 beside them.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,6 +10,7 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "src/tensors/device.h"
@@ -59,7 +62,8 @@ UnitRange owned_range(const ArenaLayout& layout, size_t unit, int rank, int rank
 
 class ParameterArena;
 
-/// Whole tensors of the master in the order of the entries, fp32, to be read while this lives and the arena stays.
+/// Whole tensors of the master in the order of the entries, fp32, to be read while this lives and the arena stays:
+/// views, or, of a split master, made of both halves at each asking.
 class MasterReader {
  public:
   explicit MasterReader(const ParameterArena& arena) : arena_(&arena) {}
@@ -69,7 +73,8 @@ class MasterReader {
   const ParameterArena* arena_;
 };
 
-/// The same to be written: the working copy follows when this goes out of scope.
+/// The same to be written: the working copy follows when this goes out of scope. What was made of two halves goes back
+/// into them then, or once another tensor is asked for and nobody holds this one: one at a time takes no memory.
 class MasterEditor {
  public:
   explicit MasterEditor(ParameterArena& arena) : arena_(&arena) {}
@@ -80,6 +85,7 @@ class MasterEditor {
 
  private:
   ParameterArena* arena_;
+  mutable std::vector<std::pair<std::string, at::Tensor>> joined_;  // of a split master, to go back
 };
 
 class ParameterArena {
@@ -112,11 +118,14 @@ class ParameterArena {
   MasterEditor edit_master() { return MasterEditor(*this); }
 
   // -- unit by unit: the optimizer --
-  at::Tensor unit_master(size_t unit) const;    // [unit.size] fp32
-  at::Tensor unit_gradient(size_t unit) const;  // [unit.size] fp32
-  at::Tensor unit_working(size_t unit) const;   // [unit.size]; undefined where it is the master
-  /// The working copy of a unit becomes its rounded master; nothing to do where it is the master.
+  at::Tensor unit_master(size_t unit) const;     // [unit.size] fp32; undefined where the master is split
+  at::Tensor unit_gradient(size_t unit) const;   // [unit.size] fp32
+  at::Tensor unit_working(size_t unit) const;    // [unit.size]; undefined where it is the master
+  at::Tensor unit_remainder(size_t unit) const;  // [unit.size] int16; undefined unless the master is split
+  /// The working copy of a unit becomes its rounded master; nothing to do where it is the master, or a half of it.
   void refresh_working(size_t unit);
+  /// The vectors become what both halves of a split master say; nothing to do where they are the master's.
+  void refresh_vectors();
   /// Zeros laid out like the arena, [layout().size] fp32 on its device; `what` names them when memory is short.
   at::Tensor make_slot(const std::string& what) const;
   /// The named entry's part of a buffer laid out like the arena, in its shape.
@@ -126,15 +135,20 @@ class ParameterArena {
   friend class MasterReader;
   friend class MasterEditor;
 
-  at::Tensor master_of(const std::string& name) const { return entry_of(master_, name); }
-  const at::Tensor& buffer_of(const ArenaEntry& entry) const { return entry.is_vector() ? master_ : working_; }
-  at::Tensor leaf(const at::Tensor& buffer, int64_t offset, c10::IntArrayRef shape) const;
+  at::Tensor master_of(const std::string& name) const;
+  void split_master_of(const std::string& name, const at::Tensor& value);
+  void make_split_master();
+  at::Tensor leaf(const ArenaEntry& entry, c10::IntArrayRef shape) const;  // of that shape, from the entry's begin
   std::vector<int64_t> fused_shape(const std::string& first, const std::string& last) const;
 
   ArenaLayout layout_;
   Placement placement_;
   std::unordered_map<std::string, size_t> index_;  // name -> entry
   at::Tensor master_, working_, gradient_;
+  // of a split master, which has no buffer
+  at::Tensor remainder_;
+  at::Tensor vectors_, vector_places_;   // fp32, and where in the halves each of its elements is
+  std::vector<int64_t> vector_offsets_;  // by entry: in vectors_
 };
 
 }  // namespace coppice

@@ -20,6 +20,7 @@ std::string dtype_name(at::ScalarType dtype);
 struct Placement {
   at::Device device{at::kCPU};
   at::ScalarType compute = at::kFloat;
+  bool split_master = false;  // in bfloat16: the master is the working copy and 16 bits more, no buffer of its own
 };
 
 /// Why this build cannot compute on `device`: "this build has no CUDA kernels"; empty when it can.

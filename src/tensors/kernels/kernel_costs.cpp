@@ -189,6 +189,8 @@ Bytes move(const Shape& s) {
 }
 /// The master is two bytes of working copy and two of remainder.
 Bytes move_split(const Shape& s) { return {.loaded = 16 * s.parameters, .stored = 16 * s.parameters}; }
+/// A master into its halves, or out of them.
+Bytes halves(const Shape& s) { return {.loaded = kFloat * s.parameters, .stored = kFloat * s.parameters}; }
 
 }  // namespace
 
@@ -226,6 +228,8 @@ const std::array<KernelCost, static_cast<size_t>(Kernel::count)> kKernelCosts = 
     {"adastar_move_split", move_split, parameters, 26, 1},
     {"adamw_move", move, parameters, 28, 2},
     {"adamw_move_split", move_split, parameters, 34, 2},
+    {"split_masters", halves, parameters, 10, 0},
+    {"join_masters", halves, parameters, 8, 0},
 }};
 
 double instruction_budget(const KernelCost& cost, const KernelShape& shape) {

@@ -82,6 +82,8 @@ enum class Kernel {
   adastar_move_split,
   adamw_move,
   adamw_move_split,
+  split_masters,
+  join_masters,  // not of places
   count
 };
 extern const std::array<KernelCost, static_cast<size_t>(Kernel::count)> kKernelCosts;

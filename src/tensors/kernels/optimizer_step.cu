@@ -181,7 +181,7 @@ __device__ __forceinline__ void store_master(const OptimizerKernelParams& params
   if constexpr (kMaster == Master::with_copy) {
     Pack<Bf16, kWidth> working;
     COPPICE_UNROLL
-    for (int j = 0; j < kWidth; ++j) working[j] = from_float<Bf16>(theta[j]);
+    for (int j = 0; j < kWidth; ++j) working[j] = split_master(theta[j]).working;
     store_pack<kWidth>(params.working + at, working);
   }
   if constexpr (kMaster == Master::split) {

@@ -111,9 +111,9 @@ struct OptimizerKernelParams {
   float* gradient = nullptr;  // zeroed by the move
   float* v = nullptr;
   float* m = nullptr;
-  Bf16* working = nullptr;         // theta rounded, overwritten by the move; null: none is kept
-  int16_t* remainder = nullptr;    // of a split master
-  double* sums = nullptr;          // of all pieces of the model, by OptimizerPiece::index
+  Bf16* working = nullptr;       // theta rounded as split_master.h has it, overwritten by the move; null: none is kept
+  int16_t* remainder = nullptr;  // of a split master
+  double* sums = nullptr;        // of all pieces of the model, by OptimizerPiece::index
   double* block_values = nullptr;  // (num_blocks): sums for the norm, then 1 / max(1, rms(u))
   OptimizerScalars* scalars = nullptr;
   const double* not_finite = nullptr;  // of the vote: above 0, and the step is skipped
