@@ -38,7 +38,7 @@ at::Tensor block_influence(const ScoreInput& input) {
     live += static_cast<double>(live_n.size(0));
   }
   COPPICE_CHECK(live > 0, "the calibration batches hold no live token");
-  return (1 - cosine_L / live).to(at::kFloat).unsqueeze(0);
+  return score_of_row(1 - cosine_L / live);
 }
 
 /// [1, D]: the activation score of each of the 2 L norms' outputs, added up.
@@ -56,7 +56,7 @@ at::Tensor norm_activation(const ScoreInput& input) {
     };
     decoder_hidden(*input.model, batch.input(), {}, {.normed = seen});
   }
-  return at::stack(squares_D).sqrt().sum(0).to(at::kFloat).unsqueeze(0);
+  return score_of_row(at::stack(squares_D).sqrt().sum(0));
 }
 
 }  // namespace

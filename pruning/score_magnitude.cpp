@@ -26,9 +26,9 @@ at::Tensor score_magnitude(const ScoreInput& input) {
   std::vector<at::Tensor> squares_D;
   for (int64_t layer = 0; layer < input.model->config.num_hidden_layers; ++layer)
     squares_D.push_back(squares_written(master, layer));
-  if (input.axis == CutAxis::layers) return at::stack(squares_D).sum(1).sqrt().to(at::kFloat).unsqueeze(0);
+  if (input.axis == CutAxis::layers) return score_of_row(at::stack(squares_D).sum(1).sqrt());
   squares_D.push_back(master["embed_tokens.weight"].to(at::kDouble).square().sum(0));
-  return at::stack(squares_D).sum(0).sqrt().to(at::kFloat).unsqueeze(0);
+  return score_of_row(at::stack(squares_D).sum(0).sqrt());
 }
 
 }  // namespace coppice

@@ -87,6 +87,8 @@ at::Tensor score_by_row(const ScoreInput& input, const std::function<at::Tensor(
   return scores_RU;
 }
 
+at::Tensor score_of_row(const at::Tensor& score_U) { return score_U.to(at::kCPU, at::kFloat).unsqueeze(0); }
+
 at::Tensor score_by_columns(const ScoreInput& input, const std::function<at::Tensor(int64_t)>& score_of_columns) {
   const std::vector<int64_t> units = units_of(input.model->config, input.axis);
   return score_by_row(input, [&](int64_t layer) {

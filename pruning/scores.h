@@ -33,7 +33,7 @@ struct ScoreRow {
   int passes;       // over the calibration text, in forward passes: 0 reads none, 2 = forward and the gradient of the
                     // activations
   bool of_columns;  // weighs columns of W, and has no say where the units are none
-  at::Tensor (*compute)(const ScoreInput&);  // [R, U] float32, higher = keep
+  at::Tensor (*compute)(const ScoreInput&);  // [R, U] float32 on the CPU, higher = keep
 };
 /// magnitude, activation, wanda_sp, flap, taylor, random, first_k. Without `pad` all need layers of one width:
 /// UserError::recipe otherwise.
@@ -57,7 +57,9 @@ at::Tensor score_first_k(const ScoreInput& input);
 /// Rows computed one by one by `score(row)`, each [units of that row]; UserError::recipe when layers differ in width
 /// and input.pad is false.
 at::Tensor score_by_row(const ScoreInput& input, const std::function<at::Tensor(int64_t)>& score);
-/// The same from a score a column of W: a unit has the L2 norm of its columns', and a unit of one column what it has.
+/// The one row of an axis that is one choice, from its units' scores, wherever they lie.
+at::Tensor score_of_row(const at::Tensor& score_U);
+/// Rows from a score a column of W: a unit has the L2 norm of its columns', and a unit of one column what it has.
 at::Tensor score_by_columns(const ScoreInput& input, const std::function<at::Tensor(int64_t layer)>& score_of_columns);
 /// W of a layer in double, without gradient: down_proj [D, F], or o_proj [D, H K].
 at::Tensor writer_weight(const ScoreInput& input, int64_t layer);

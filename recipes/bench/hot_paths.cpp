@@ -248,9 +248,8 @@ struct Trained {
     for (size_t unit = 0; unit < model.arena->layout().units.size(); ++unit)
       model.arena->unit_gradient(unit).fill_(1e-3);
   }
-  void step(StepVote vote = StepVote()) {
-    COPPICE_CHECK(optimizer.step(*alone(), vote).applied, "the step was skipped");
-  }
+  void step(StepVote vote) { COPPICE_CHECK(optimizer.step(*alone(), vote).applied, "the step was skipped"); }
+  void step() { step(StepVote(0, weights().device())); }
   at::Tensor weights() const { return model.arena->unit_master(0); }
 };
 

@@ -106,6 +106,9 @@ StepOutcome Optimizer::step(Comm& comm) {
 
 StepOutcome Optimizer::step(Comm& comm, StepVote& vote) {
   COPPICE_CHECK(arena_->has_gradient(), "the arena has no gradient; enable_gradient() was not called");
+  check_shape(vote.values, {-1}, "the vote of the step");
+  check_dense(vote.values, at::kDouble, arena_->placement().device, "the vote of the step");
+  COPPICE_CHECK(vote.values.numel() >= StepVote::num_places, "a vote without its own places");
   const at::NoGradGuard no_grad;
   sum_over(comm, vote.values, "the vote of the step");
   const double schedule = schedule_factor(t_ + 1, warmup_, total_, options_.final_lr_ratio);

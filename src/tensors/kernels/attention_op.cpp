@@ -87,7 +87,14 @@ at::Tensor causal_attention(const AttentionInput& in, int64_t batch, int64_t num
     check_shape(*rows_NX, {num_tokens, columns / num_heads * num_kv_heads}, name);
     check_dense(*rows_NX, on.compute, on.device, name);
   }
-  if (document_BT.defined()) check_shape(document_BT, {batch, num_tokens / batch}, "document_BT");
+  if (document_BT.defined()) {
+    check_shape(document_BT, {batch, num_tokens / batch}, "document_BT");
+    check_dense(document_BT, at::kInt, on.device, "document_BT");
+  }
+  if (bounds.defined()) {
+    check_shape(bounds.bound_S, {-1}, "bounds.bound_S");
+    check_dense(bounds.bound_S, at::kInt, on.device, "bounds.bound_S");
+  }
   const size_t backend = choose_backend(on, columns / num_heads);
   Documents documents;
   if (document_BT.defined() && kAttentionBackends.at(backend).takes_bounds)

@@ -2,6 +2,8 @@
 // D = hidden size.
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <utility>
+
 #include "src/tensors/kernels/embedding.h"
 #include "src/tensors/kernels/launch.h"
 #include "src/tensors/kernels/op_checks.h"
@@ -83,6 +85,19 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
   }
 };
 
+/// What the backward kernels take on trust: the order of these tokens, where they are.
+void check_order(const TokenOrder& order, int64_t num_tokens, at::Device device) {
+  check_shape(order.row_N, {num_tokens}, "order.row_N");
+  check_shape(order.piece_X4, {-1, 4}, "order.piece_X4");
+  check_shape(order.long_token_X4, {-1, 4}, "order.long_token_X4");
+  for (const auto& [tensor, name] : {std::pair{&order.row_N, "order.row_N"},
+                                     {&order.piece_X4, "order.piece_X4"},
+                                     {&order.long_token_X4, "order.long_token_X4"}}) {
+    check_dense(*tensor, at::kInt, device, name);
+    COPPICE_CHECK(tensor->is_contiguous(), fmt::format("{}: expected contiguous", name));
+  }
+}
+
 }  // namespace
 
 at::Tensor embedding(const at::Tensor& token_N, const at::Tensor& table_VD, const at::Tensor& table_grad_VD,
@@ -91,7 +106,7 @@ at::Tensor embedding(const at::Tensor& token_N, const at::Tensor& table_VD, cons
   check_shape(table_VD, {-1, -1}, "table_VD");
   check_dense(token_N, at::kLong, placement_of(table_VD, "table_VD").device, "token_N");
   COPPICE_CHECK(token_N.is_contiguous(), "token_N: expected contiguous int64");
-  if (order.defined()) check_shape(order.row_N, {token_N.size(0)}, "order.row_N");
+  if (order.defined()) check_order(order, token_N.size(0), table_VD.device());
   check_weight_grad(table_VD, table_grad_VD, "table_grad_VD");
   if (!ids_known(ids_below, table_VD.size(0))) {
     const at::Tensor host_N = token_N.cpu();
