@@ -3,17 +3,20 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "recipes/bench/mask_step.h"
+#include "recipes/bench/trained.h"
 #include "src/base/errors.h"
 #include "src/model/parameters.h"
-#include "src/optim/optimizer.h"
 #include "src/tensors/draws.h"
 #include "src/tensors/ops.h"
 #include "student/targets.h"
+#include "teacher/live_signal.h"
 
 namespace coppice {
 namespace {
@@ -122,16 +125,20 @@ PreparedPath prepare_swiglu(const BenchShape& shape, bool masked) {
 PreparedPath plain_swiglu(const BenchShape& shape) { return prepare_swiglu(shape, /*masked=*/false); }
 PreparedPath masked_swiglu(const BenchShape& shape) { return prepare_swiglu(shape, /*masked=*/true); }
 
+/// What a loader sends with a batch to a device.
+TokenOrder order_of(const at::Tensor& token) { return token.is_cpu() ? TokenOrder() : make_token_order(token); }
+
 PreparedPath embedding_rows(const BenchShape& shape) {
   const Letters s(shape);
   const at::Tensor table = leaf({s.V, s.D}, activations(shape)), table_grad = at::zeros({s.V, s.D}, floats(shape)),
                    token = at::randint(s.V, {s.N}, numbers(shape)), grad = at::randn({s.N, s.D}, activations(shape));
   const int64_t distinct = std::get<0>(at::_unique(token)).numel();
+  const TokenOrder order = order_of(token);
   KernelShape sizes = kernel_shape(shape.work, s.N);
   sizes.distinct_tokens = distinct;
   return {.run =
               [=] {
-                embedding(token, table, table_grad, s.V).backward(grad);
+                embedding(token, table, table_grad, s.V, order).backward(grad);
                 return table_grad;
               },
           .bytes = width_of(shape) * product({3, s.N, s.D}) + 2 * kFloat * product({distinct, s.D}),
@@ -233,29 +240,9 @@ PreparedPath mask_of_scores(const BenchShape& shape) {
           .predicted_s = predict(sizes, {Kernel::soft_top_k, Kernel::soft_top_k_backward})};
 }
 
-/// A model with fresh weights, a gradient and its optimizer.
-struct Trained {
-  Model model;
-  Optimizer optimizer;
-  Trained(const BenchShape& shape, const char* name)
-      : model{.config = shape.work.config,
-              .arena = std::make_unique<ParameterArena>(arena_layout(shape.work.config), shape.on)},
-        optimizer((initialise_parameters(model.config, *model.arena, 1), model.arena->enable_gradient(),
-                   OptimizerOptions{.optimizer = name, .lr = 1e-4}),
-                  *model.arena, 10, 1'000'000) {}
-
-  void fill_gradient() const {
-    for (size_t unit = 0; unit < model.arena->layout().units.size(); ++unit)
-      model.arena->unit_gradient(unit).fill_(1e-3);
-  }
-  void step(StepVote vote) { COPPICE_CHECK(optimizer.step(*alone(), vote).applied, "the step was skipped"); }
-  void step() { step(StepVote(0, weights().device())); }
-  at::Tensor weights() const { return model.arena->unit_master(0); }
-};
-
 /// `bytes`: of an update in float32, a parameter; a working copy is written beside it.
 PreparedPath update(const BenchShape& shape, const char* name, double bytes, const std::vector<Kernel>& kernels) {
-  const auto trained = std::make_shared<Trained>(shape, name);
+  const auto trained = std::make_shared<Trained>(shape.work.config, shape.on, name);
   if (shape.on.compute != at::kFloat) bytes += width_of(shape);
   return {.run =
               [=] {
@@ -286,28 +273,84 @@ Batch random_batch(const BenchShape& shape) {
           .spans = {},
           .num_live = s.N,
           .ids_below = s.V,
-          .largest_position = s.T - 1};
+          .largest_position = s.T - 1,
+          .token_order = order_of(text.narrow(1, 0, s.T))};
+}
+
+/// FLOPs a token of one pass that attention's whole square of scores has beyond the causal half.
+double square_flops(const ModelWork& work) {
+  return 2 * product({work.config.num_hidden_layers, work.config.num_attention_heads, work.config.head_dim,
+                      work.seq_len - 1});
+}
+
+/// One micro-batch and the update; `work` is that of the trained model.
+PreparedPath whole_step(const ModelWork& work, const std::function<at::Tensor()>& run) {
+  const auto tokens = static_cast<double>(work.rows * work.seq_len);
+  const DeviceSettings settings{.micro_rows = work.rows};
+  const double flops = tokens * training_flops_per_token(work.config, work.seq_len);
+  return {
+      .run = run,
+      .flops = flops,
+      .tokens = tokens,
+      .predicted_s =
+          [=](const DeviceRow& device) { return step_time(work, settings, device, AttentionMode::repeatable).seconds(); },
+      .step = StepFacts{.full_flops = flops + 3 * tokens * square_flops(work),
+                        .planned_bytes = training_memory(work, settings).total()}};
+}
+
+/// `targets`: asked for in every call.
+std::function<at::Tensor()> trained_step(const BenchShape& shape, const Batch& batch,
+                                         const std::function<Targets()>& targets) {
+  const auto trained = std::make_shared<Trained>(shape.work.config, shape.on, "adastar");
+  return [=] {
+    const auto sums = train_micro_batch(trained->model, batch, targets(), {}, gradient_scale(batch.num_live));
+    StepVote vote(0, trained->weights().device());
+    vote.count_finite(sums.values());
+    trained->step(vote);
+    return trained->weights();
+  };
 }
 
 PreparedPath training_step(const BenchShape& shape) {
-  const auto trained = std::make_shared<Trained>(shape, "adastar");
   const Batch batch = random_batch(shape);
-  const auto tokens = static_cast<double>(shape.tokens());
-  return {.run =
-              [=] {
-                const auto sums = train_micro_batch(trained->model, batch, make_targets(batch, {}, {}), {},
-                                                    gradient_scale(batch.num_live));
-                StepVote vote(0, trained->weights().device());
-                vote.count_finite(sums.values());
-                trained->step(vote);
-                return trained->weights();
-              },
-          .flops = tokens * training_flops_per_token(shape.work.config, shape.work.seq_len),
-          .tokens = tokens,
-          .predicted_s =
-              [work = shape.work](const DeviceRow& device) {
-                return step_time(work, {.micro_rows = work.rows}, device, AttentionMode::repeatable).seconds();
-              }};
+  return whole_step(shape.work, trained_step(shape, batch, [=] { return make_targets(batch, {}, {}); }));
+}
+
+PreparedPath mask_step(const BenchShape& shape) {
+  constexpr double kShare = 0.5;  // of the stage
+  const Letters s(shape);
+  const auto trained = std::make_shared<Trained>(shape.work.config, shape.on, "adastar");
+  const auto masks = std::make_shared<bench::MaskStep>(at::randn({s.L, s.F}), s.F / 3, kShare);
+  const Batch batch = random_batch(shape);
+  ModelWork work = shape.work;
+  work.ffn_mask = true;
+  return whole_step(work, [=] {
+    masks->run(trained->model, trained->optimizer, batch);
+    return trained->weights();
+  });
+}
+
+/// The teacher has the student's shape; it is read beside it, and only its parameters stay.
+PreparedPath distil_step(const BenchShape& shape) {
+  const KdOptions options{.loss = "kl"};
+  const auto teacher = std::make_shared<Model>(make_model(shape.work.config, shape.on));
+  make_weights(*teacher);
+  const Batch batch = random_batch(shape);
+  ModelWork work = shape.work;
+  work.loss = Kernel::kl_rows;
+  PreparedPath path = whole_step(
+      work, trained_step(shape, batch, [=] {
+        return distillation_targets(
+            batch, live_signal(*teacher, batch, {.loss = options.loss, .hidden_layers = {}}, "the teacher"), options);
+      }));
+  const double read_flops = path.tokens * forward_flops_per_token(work.config, work.seq_len);
+  path.flops += read_flops;
+  path.step->full_flops += read_flops + path.tokens * square_flops(work);
+  path.step->planned_bytes += reading_memory(work).state;
+  path.predicted_s = [student_s = path.predicted_s, work, tokens = path.tokens](const DeviceRow& device) {
+    return student_s(device) + tokens * reading_seconds(work, device, AttentionMode::repeatable);
+  };
+  return path;
 }
 
 constexpr HotPath kPaths[] = {{"embedding", "rows of the table, and their gradient added to it", embedding_rows},
@@ -324,19 +367,24 @@ constexpr HotPath kPaths[] = {{"embedding", "rows of the table, and their gradie
                               {"soft_top_k", "masks of all layers from their scores", mask_of_scores},
                               {"adastar", "optimizer step", adastar},
                               {"adamw", "optimizer step", adamw},
-                              {"train_step", "forward, backward and optimizer of one micro-batch", training_step}};
+                              {"train_step", "forward, backward and optimizer of one micro-batch", training_step},
+                              {"mask_step", "the same while masks are learned", mask_step},
+                              {"distil_step", "the same from a live teacher of its shape, by KL", distil_step}};
 
 }  // namespace
 
-BenchShape bench_shape(const Placement& on) {
-  ModelConfig config = preset(on.device.is_cpu() ? "test" : "afm-3b", "");
-  if (on.device.is_cpu()) {
+BenchShape bench_shape(const Placement& on, const AskedShape& asked) {
+  const bool on_cpu = on.device.is_cpu();
+  ModelConfig config = preset(!asked.model.empty() ? asked.model : on_cpu ? "test" : "afm-3b", "--model");
+  if (on_cpu && asked.model.empty()) {
     config.num_hidden_layers = 3, config.hidden_size = 256, config.vocab_size = 8192;
     config.num_attention_heads = 4, config.num_key_value_heads = 2, config.head_dim = 64;
     config.intermediate_size.assign(3, 1024);
   }
-  BenchShape shape{.work = reading_work(config, on.device.is_cpu() ? 256 : 4096, 0), .on = on};
-  shape.work.rows = on.device.is_cpu() ? 4 : 2;
+  if (asked.ffn_size > 0) std::ranges::fill(config.intermediate_size, asked.ffn_size);
+  const auto or_else = [](int64_t given, int64_t otherwise) { return given > 0 ? given : otherwise; };
+  BenchShape shape{.work = reading_work(config, or_else(asked.seq_len, on_cpu ? 256 : 4096), 0), .on = on};
+  shape.work.rows = or_else(asked.rows, on_cpu ? 4 : 2);
   shape.work.steps = 1;
   shape.work.ffn_mask = false;
   return shape;

@@ -8,16 +8,35 @@
 #include "recipes/folder/machine.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
+#include "src/tensors/caching_allocator.h"
+#include "src/tensors/cuda_devices.h"
 
 namespace coppice {
 namespace {
 
 constexpr size_t kFewestTurns = 3;
+constexpr int kStepsBefore = 3;        // after which a step is to ask for no more memory
 constexpr double kTurnSeconds = 2e-3;  // of calls that follow each other without a look
 
 void check_finite(const HotPath& path, const at::Tensor& result) {
   COPPICE_CHECK(result.isfinite().all().item<bool>(), fmt::format("what {} leaves is not finite", path.name));
 }
+
+/// Blocks asked of the system, or of the driver, so far.
+int64_t num_allocations(at::Device device) {
+  return device.is_cpu() ? static_cast<int64_t>(caching_allocator_report().num_system_calls)
+                         : card_memory(device).allocations;
+}
+
+/// What was allocated up to the end of the warm-up.
+struct MemoryBefore {
+  int64_t allocations = 0, segments = 0;
+  explicit MemoryBefore(at::Device device) : allocations(num_allocations(device)) {
+    if (device.is_cpu()) return;
+    segments = card_memory(device).segments;
+    start_card_peak(device);
+  }
+};
 
 /// Seconds of `calls` calls.
 double take_turn(const PreparedPath& path, int64_t calls) {
@@ -38,7 +57,8 @@ std::string shape_text(const BenchShape& shape) {
 }
 
 std::string where_text(const BenchShape& shape) {
-  if (!shape.on.device.is_cpu()) return device_name(shape.on.device);
+  if (!shape.on.device.is_cpu())
+    return fmt::format("{} ({})", device_name(shape.on.device), card_name(shape.on.device));
   const Json host = host_json();
   return fmt::format("{}, {}, {} threads", host.at("cpu").get<std::string>(),
                      host.at("cpu_capability").get<std::string>(), host.at("threads").get<int>());
@@ -50,13 +70,57 @@ std::string time_text(double seconds) {
                         : fmt::format("{:.2f} s", seconds);
 }
 
+/// Of calls that have been measured, and of one more.
+MeasuredStep look_at_step(const PreparedPath& prepared, const MeasuredPath& measured, const MemoryBefore& before,
+                          at::Device device) {
+  MeasuredStep step{.allocations = num_allocations(device) - before.allocations};
+  if (!device.is_cpu()) {
+    const CardMemory memory = card_memory(device);
+    step.segments = memory.segments - before.segments;
+    step.peak_allocated = memory.peak_allocated;
+    step.peak_held = memory.peak_held;
+    step.card_in_use = memory.in_use;
+    step.planned_bytes = prepared.step->planned_bytes;
+    if (const DeviceRow* row = row_of_card(card_name(device)); row != nullptr) {
+      step.mfu_causal = prepared.flops / measured.median_s / row->dense_flops;
+      step.mfu_full = prepared.step->full_flops / measured.median_s / row->dense_flops;
+    }
+  }
+  LaunchTimes times;
+  take_turn(prepared, 1);
+  step.kernels = sums_by_kernel(times.take());
+  return step;
+}
+
+/// A line a step: what the table has no column for.
+std::string step_text(const MeasuredPath& measured, bool on_device) {
+  const MeasuredStep& step = *measured.step;
+  std::string text =
+      fmt::format("{}: {} allocations in {} steps", measured.path->name, step.allocations, measured.calls);
+  if (!on_device) return text + "\n";
+  text += fmt::format(", {} more segments; memory {} at most in tensors, {} held, {} in use on the card, {} planned",
+                      step.segments, format_bytes(step.peak_allocated), format_bytes(step.peak_held),
+                      format_bytes(step.card_in_use), format_bytes(step.planned_bytes));
+  if (step.mfu_causal > 0)
+    text += fmt::format("; MFU {:.1f}% causal, {:.1f}% full", 100 * step.mfu_causal, 100 * step.mfu_full);
+  return text + "\n";
+}
+
 }  // namespace
 
 MeasuredPath measure_path(const HotPath& path, const BenchShape& shape, double seconds, const bench::Ceilings& roof) {
+  const bool on_device = !shape.on.device.is_cpu();
+  if (on_device) release_card_memory();  // of the path before
   const PreparedPath prepared = path.prepare(shape);
   if (prepared.before) prepared.before();
   check_finite(path, prepared.run());
+  if (prepared.step) {
+    if (on_device) release_card_memory();  // what only the look at the result needed
+    for (int step = 0; step < kStepsBefore; ++step) take_turn(prepared, 1);
+  }
   const double first_s = take_turn(prepared, 1);
+  const std::optional<MemoryBefore> memory =
+      prepared.step ? std::make_optional<MemoryBefore>(shape.on.device) : std::nullopt;
   const int64_t calls =
       prepared.before ? 1 : std::clamp(static_cast<int64_t>(kTurnSeconds / first_s), int64_t{1}, int64_t{1000});
   std::vector<double> turns;
@@ -75,24 +139,27 @@ MeasuredPath measure_path(const HotPath& path, const BenchShape& shape, double s
   measured.gbs = prepared.bytes / measured.median_s / 1e9;
   measured.share_of_copy = measured.gbs / roof.copy_gbs;
   measured.tokens_per_s = prepared.tokens / measured.median_s;
-  if (!shape.on.device.is_cpu())
+  if (on_device)
     for (const DeviceRow& row : device_rows()) measured.predicted_s.push_back(prepared.predicted_s(row));
+  if (memory) measured.step = look_at_step(prepared, measured, *memory, shape.on.device);
   return measured;
 }
 
 nlohmann::ordered_json ceilings_json(const BenchShape& shape, const bench::Ceilings& roof) {
   const Json host = host_json(), versions = versions_json();
-  return {{"case", "ceilings"},
-          {"gemm_gflops", roof.gemm_gflops},
-          {"copy_gbs", roof.copy_gbs},
-          {"device", device_name(shape.on.device)},
-          {"compute", dtype_name(shape.on.compute)},
-          {"cpu", host.at("cpu").get<std::string>()},
-          {"cpu_capability", host.at("cpu_capability").get<std::string>()},
-          {"threads", host.at("threads").get<int>()},
-          {"shape", shape_text(shape)},
-          {"coppice", versions.at("coppice").get<std::string>()},
-          {"git", versions.at("git").get<std::string>()}};
+  nlohmann::ordered_json json = {{"case", "ceilings"},
+                                 {"gemm_gflops", roof.gemm_gflops},
+                                 {"copy_gbs", roof.copy_gbs},
+                                 {"device", device_name(shape.on.device)},
+                                 {"compute", dtype_name(shape.on.compute)},
+                                 {"cpu", host.at("cpu").get<std::string>()},
+                                 {"cpu_capability", host.at("cpu_capability").get<std::string>()},
+                                 {"threads", host.at("threads").get<int>()},
+                                 {"shape", shape_text(shape)},
+                                 {"coppice", versions.at("coppice").get<std::string>()},
+                                 {"git", versions.at("git").get<std::string>()}};
+  if (!shape.on.device.is_cpu()) json["card"] = card_name(shape.on.device);
+  return json;
 }
 
 nlohmann::ordered_json path_json(const MeasuredPath& measured) {
@@ -111,12 +178,29 @@ nlohmann::ordered_json path_json(const MeasuredPath& measured) {
   put("share_of_copy", measured.share_of_copy);
   for (size_t row = 0; row < measured.predicted_s.size(); ++row)
     json["predicted_s"][device_rows()[row].name] = measured.predicted_s[row];
+  if (!measured.step) return json;
+  const MeasuredStep& step = *measured.step;
+  json["allocations"] = step.allocations;
+  json["allocations_per_step"] = static_cast<double>(step.allocations) / static_cast<double>(measured.calls);
+  if (step.card_in_use > 0) json["segments"] = step.segments;
+  put("mfu_causal", step.mfu_causal);
+  put("mfu_full", step.mfu_full);
+  put("peak_allocated_bytes", step.peak_allocated);
+  put("peak_held_bytes", step.peak_held);
+  put("card_in_use_bytes", step.card_in_use);
+  put("planned_bytes", step.planned_bytes);
+  for (const KernelTime& kernel : step.kernels)
+    json["kernels"][std::string(kernel.kernel)] = {{"launches", kernel.launches}, {"seconds", kernel.seconds}};
   return json;
 }
 
+std::string ceilings_text(const BenchShape& shape, const bench::Ceilings& roof) {
+  return fmt::format("{} in {}: products {:.1f} GFLOP/s, copies {:.1f} GB/s\n", where_text(shape),
+                     dtype_name(shape.on.compute), roof.gemm_gflops, roof.copy_gbs);
+}
+
 std::string bench_table(const BenchShape& shape, const bench::Ceilings& roof, const std::vector<MeasuredPath>& paths) {
-  std::string text = fmt::format("{} in {}: products {:.1f} GFLOP/s, copies {:.1f} GB/s\n{}\n\n", where_text(shape),
-                                 dtype_name(shape.on.compute), roof.gemm_gflops, roof.copy_gbs, shape_text(shape));
+  std::string text = ceilings_text(shape, roof) + shape_text(shape) + "\n\n";
   text += fmt::format("{:<13} {:>10} {:>21} {:>14} {:>10}", "path", "time", "share of the ceiling", "rate", "tokens/s");
   if (!shape.on.device.is_cpu())
     for (const DeviceRow& row : device_rows()) text += fmt::format(" {:>15}", fmt::format("{} predicted", row.name));
@@ -132,7 +216,10 @@ std::string bench_table(const BenchShape& shape, const bench::Ceilings& roof, co
     for (const double predicted_s : measured.predicted_s) text += fmt::format(" {:>15}", time_text(predicted_s));
     text += fmt::format("  {}\n", measured.path->about);
   }
-  return text;
+  std::string steps;
+  for (const MeasuredPath& measured : paths)
+    if (measured.step) steps += step_text(measured, !shape.on.device.is_cpu());
+  return steps.empty() ? text : text + "\n" + steps;
 }
 
 }  // namespace coppice

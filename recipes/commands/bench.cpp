@@ -1,11 +1,13 @@
 // coppice bench: this machine's ceilings, then each hot path of a training step as a share of them.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "recipes/bench/kernel_rows.h"
 #include "recipes/bench/measure.h"
 #include "recipes/bench/timing.h"
 #include "recipes/commands/verbs.h"
@@ -21,15 +23,45 @@ namespace {
 
 struct Flags {
   std::vector<std::string> only;
+  bool kernels = false;
+  AskedShape shape;
   double seconds = 1;
   int threads = 0;
   std::string device = "cpu", json;
 };
 
-std::vector<std::string> path_names() {
-  std::vector<std::string> names;
-  for (const HotPath& path : hot_paths()) names.emplace_back(path.name);
-  return names;
+/// Those of `all` that --only names, or all; `names` of one, any of which does.
+template <class One, class All, class Names>
+std::vector<const One*> chosen(const All& all, const std::vector<std::string>& only, const Names& names) {
+  std::vector<std::string> known;
+  for (const One& one : all)
+    for (const std::string& name : names(one))
+      if (std::ranges::find(known, name) == known.end()) known.push_back(name);
+  for (const std::string& name : only)
+    if (std::ranges::find(known, name) == known.end())
+      throw UserError::recipe("--only",
+                              fmt::format("got '{}', expected some of: {}", printable(name), fmt::join(known, ", ")));
+  const auto is_chosen = [&](const One& one) {
+    return only.empty() || std::ranges::any_of(names(one), [&](const std::string& name) {
+             return std::ranges::find(only, name) != only.end();
+           });
+  };
+  std::vector<const One*> ones;
+  for (const One& one : all)
+    if (is_chosen(one)) ones.push_back(&one);
+  return ones;
+}
+
+std::vector<const HotPath*> chosen_paths(const std::vector<std::string>& only) {
+  return chosen<HotPath>(hot_paths(), only, [](const HotPath& path) { return std::vector<std::string>{path.name}; });
+}
+
+std::vector<const PredictedRow*> chosen_rows(const std::vector<std::string>& only) {
+  return chosen<PredictedRow>(predicted_rows(), only, [](const PredictedRow& row) {
+    std::vector<std::string> names;
+    for (const Kernel kernel : row.kernels) names.emplace_back(cost_of(kernel).name);
+    return names;
+  });
 }
 
 /// bfloat16 on a device, as a run there computes.
@@ -42,44 +74,90 @@ Placement place(const std::string& name) {
   return {.device = *device, .compute = device->is_cpu() ? at::kFloat : at::kBFloat16};
 }
 
+/// Lines of JSON, and the same for people.
+struct Result {
+  std::string lines, table;
+};
+
+Result measure_paths(const Flags& flags, const BenchShape& shape, const bench::Ceilings& roof) {
+  const std::vector<const HotPath*> paths = chosen_paths(flags.only);
+  Progress progress("bench", paths.size(), "path");
+  Result result;
+  std::vector<MeasuredPath> measured;
+  for (const HotPath* path : paths) {
+    progress.update(measured.size(), {{"", path->name}});
+    measured.push_back(measure_path(*path, shape, flags.seconds, roof));
+    result.lines += path_json(measured.back()).dump() + "\n";
+  }
+  progress.finish(fmt::format("{} paths measured", measured.size()));
+  result.table = bench_table(shape, roof, measured);
+  return result;
+}
+
+Result measure_rows(const Flags& flags, const BenchShape& shape, const bench::Ceilings& roof) {
+  const std::vector<const PredictedRow*> rows = chosen_rows(flags.only);
+  const Placement on{.device = shape.on.device, .compute = at::kBFloat16};
+  const DeviceRow* const device = on.device.is_cpu() ? nullptr : row_of_card(card_name(on.device));
+  Progress progress("bench", rows.size(), "row");
+  Result result;
+  std::vector<MeasuredKernels> measured;
+  for (const PredictedRow* row : rows) {
+    progress.update(measured.size(), {{"", kernel_names(*row)}});
+    measured.push_back(measure_kernels(*row, on, roof, device));
+    result.lines += kernels_json(measured.back()).dump() + "\n";
+  }
+  progress.finish(fmt::format("{} rows measured", measured.size()));
+  result.table = ceilings_text(shape, roof) + "\n" + kernels_table(measured, device);
+  return result;
+}
+
 void measure(const Flags& flags) {
   if (!flags.json.empty() && flags.json != "-") {
     const std::filesystem::path folder = std::filesystem::absolute(flags.json).parent_path();
     make_folder(folder);
     check_writable(folder);
   }
-  const BenchShape shape = bench_shape(place(flags.device));
+  if (flags.kernels)  // before anything is measured
+    chosen_rows(flags.only);
+  else
+    chosen_paths(flags.only);
+  const BenchShape shape = bench_shape(place(flags.device), flags.shape);
   start_torch(flags.threads);
   at::manual_seed(1);
-  std::vector<const HotPath*> chosen;
-  for (const HotPath& path : hot_paths())
-    if (flags.only.empty() || std::ranges::find(flags.only, path.name) != flags.only.end()) chosen.push_back(&path);
-
-  Progress progress("bench", chosen.size(), "path");
-  progress.update(0, {{"", "ceilings"}});
   const bench::Ceilings roof = bench::measure_ceilings(shape.on);
-  std::string lines = ceilings_json(shape, roof).dump() + "\n";
-  std::vector<MeasuredPath> measured;
-  for (const HotPath* path : chosen) {
-    progress.update(measured.size(), {{"", path->name}});
-    measured.push_back(measure_path(*path, shape, flags.seconds, roof));
-    lines += path_json(measured.back()).dump() + "\n";
-  }
-  progress.finish(fmt::format("{} paths measured", measured.size()));
-  if (!flags.json.empty() && flags.json != "-") write_file_atomically(flags.json, lines);
-  fmt::print("{}", flags.json == "-" ? lines : bench_table(shape, roof, measured));
+  Result result = flags.kernels ? measure_rows(flags, shape, roof) : measure_paths(flags, shape, roof);
+  result.lines = ceilings_json(shape, roof).dump() + "\n" + result.lines;
+  if (!flags.json.empty() && flags.json != "-") write_file_atomically(flags.json, result.lines);
+  fmt::print("{}", flags.json == "-" ? result.lines : result.table);
 }
 
 }  // namespace
 
 void add_bench(CLI::App& app, Action& action) {
   const auto flags = std::make_shared<Flags>();
-  CLI::App* verb = add_verb(app, "bench",
-                            "how fast this machine multiplies and copies, and what share of that each hot path of a "
-                            "training step reaches",
-                            "coppice bench --threads 2\n  coppice bench --only norm swiglu --json bench.jsonl");
-  verb->add_option("--only", flags->only, "these paths alone; one or more")->check(CLI::IsMember(path_names()));
-  verb->add_option("--seconds", flags->seconds, "of each path, at least three turns")->check(CLI::Range(0.0, 3600.0));
+  CLI::App* verb =
+      add_verb(app, "bench",
+               "how fast this machine multiplies and copies, and what share of that each hot path of a training step "
+               "reaches",
+               "coppice bench --threads 2\n  coppice bench --only norm swiglu --json bench.jsonl\n  coppice bench "
+               "--device cuda --model honeycrisp-85m --rows 8 --only train_step mask_step\n  coppice bench --device "
+               "cuda --kernels");
+  verb->add_option("--only", flags->only, "these paths alone, or with --kernels rows with these kernels; one or more");
+  CLI::Option* kernels = verb->add_flag(
+      "--kernels", flags->kernels,
+      "instead of paths the rows of docs/performance.md, each beside its prediction; on a CPU tiny ones");
+  CLI::Option* const of_paths[] = {
+      verb->add_option("--seconds", flags->seconds, "of each path, at least three turns")
+          ->check(CLI::Range(0.0, 3600.0)),
+      verb->add_option("--model", flags->shape.model, "a preset; by default a small model, on a device afm-3b")
+          ->check(CLI::IsMember(preset_names())),
+      verb->add_option("--seq-len", flags->shape.seq_len, "tokens of a sequence; by default 256, on a device 4096")
+          ->check(CLI::Range(2, 1 << 20)),
+      verb->add_option("--rows", flags->shape.rows, "sequences of a micro-batch; by default 4, on a device 2")
+          ->check(CLI::Range(1, 1 << 16)),
+      verb->add_option("--ffn", flags->shape.ffn_size, "intermediate_size of every layer, instead of the preset's")
+          ->check(CLI::Range(3, 1 << 24))};
+  for (CLI::Option* const option : of_paths) kernels->excludes(option);
   verb->add_option("--threads", flags->threads, "of the CPU; 0 = as a run takes them")->check(CLI::Range(0, 1024));
   verb->add_option("--device", flags->device,
                    "cpu, cuda or cuda:N; on a device each path stands beside what is predicted for it");

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
+#include <string>
 
 namespace coppice {
 namespace {
@@ -45,6 +47,17 @@ std::span<const DeviceRow> device_rows() { return kDevices; }
 
 const DeviceRow* find_device_row(std::string_view name) {
   const auto* const found = std::ranges::find(kDevices, name, &DeviceRow::name);
+  return found == kDevices.end() ? nullptr : found;
+}
+
+const DeviceRow* row_of_card(std::string_view card) {
+  const auto is_of = [&](const DeviceRow& row) {  // as a word of its own: a GH200 is no H200
+    std::string word = " ";
+    for (const char* letter = row.name; *letter != 0; ++letter) word += static_cast<char>(std::toupper(*letter));
+    const size_t found = card.find(word), end = found + word.size();
+    return found != std::string_view::npos && (end == card.size() || card[end] == ' ' || card[end] == '-');
+  };
+  const auto* const found = std::ranges::find_if(kDevices, is_of);
   return found == kDevices.end() ? nullptr : found;
 }
 

@@ -27,5 +27,7 @@ struct DeviceRow {
 std::span<const DeviceRow> device_rows();
 /// nullptr when there is none of that name.
 const DeviceRow* find_device_row(std::string_view name);
+/// Of a card that is there, by what its driver calls it: "NVIDIA H100 80GB HBM3"; nullptr when no row is of its kind.
+const DeviceRow* row_of_card(std::string_view card);
 
 }  // namespace coppice

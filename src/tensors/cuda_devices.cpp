@@ -6,6 +6,8 @@
 #include "src/base/errors.h"
 #include "src/tensors/device.h"
 #ifdef COPPICE_CUDA
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <cuda_runtime_api.h>
 #endif
 
@@ -49,6 +51,45 @@ std::string why_not_here(at::Device device) {
   return fmt::format("this machine has {} CUDA device{}, the last is cuda:{}", found.devices,
                      found.devices == 1 ? "" : "s", found.devices - 1);
 }
+
+#ifdef COPPICE_CUDA
+namespace {
+
+void check_call(cudaError_t error, const char* what) {
+  if (error != cudaSuccess)
+    throw DeviceError(ExitCode::internal, fmt::format("{}: {}", what, cudaGetErrorString(error)));
+}
+
+}  // namespace
+
+std::string card_name(at::Device device) {
+  cudaDeviceProp properties{};
+  check_call(cudaGetDeviceProperties(&properties, device.index()), "properties of the device");
+  return properties.name;
+}
+
+CardMemory card_memory(at::Device device) {
+  const c10::cuda::CUDAGuard on_device(device);  // the driver answers for the current one
+  size_t free = 0, total = 0;
+  check_call(cudaMemGetInfo(&free, &total), "memory of the device");
+  const c10::CachingDeviceAllocator::DeviceStats stats =
+      c10::cuda::CUDACachingAllocator::getDeviceStats(device.index());
+  constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  return {.peak_allocated = static_cast<double>(stats.allocated_bytes[kAll].peak),
+          .peak_held = static_cast<double>(stats.reserved_bytes[kAll].peak),
+          .in_use = static_cast<double>(total - free),
+          .allocations = stats.num_device_alloc,
+          .segments = stats.segment[kAll].current};
+}
+
+void start_card_peak(at::Device device) { c10::cuda::CUDACachingAllocator::resetPeakStats(device.index()); }
+void release_card_memory() { c10::cuda::CUDACachingAllocator::emptyCache(); }
+#else
+std::string card_name(at::Device device) { throw DeviceError::unavailable(why_not_here(device)); }
+CardMemory card_memory(at::Device device) { throw DeviceError::unavailable(why_not_here(device)); }
+void start_card_peak(at::Device device) { throw DeviceError::unavailable(why_not_here(device)); }
+void release_card_memory() {}
+#endif
 
 void leave_cuda_to_children() { forking_process = getpid(); }
 

@@ -4,6 +4,7 @@
 
 #include <c10/core/Device.h>
 
+#include <cstdint>
 #include <string>
 
 namespace coppice {
@@ -14,6 +15,24 @@ int num_cuda_devices();
 /// Why nothing can be computed on `device`, by build or machine: "this machine has no NVIDIA driver"; empty when it
 /// can.
 std::string why_not_here(at::Device device);
+
+/// A CUDA device as its driver calls it: "NVIDIA H200".
+std::string card_name(at::Device device);
+
+/// What this process has of a CUDA device's memory; bytes, and counts since the process began.
+struct CardMemory {
+  double peak_allocated = 0;  // of tensors, since start_card_peak()
+  double peak_held = 0;       // by torch's allocator, what is free of it included
+  double in_use = 0;          // of the whole card now, by all processes, context and libraries included
+  int64_t allocations = 0;    // that torch's allocator has asked the driver for
+  int64_t segments = 0;       // that it holds now
+};
+/// Of a device on which there has been a tensor.
+CardMemory card_memory(at::Device device);
+/// The peaks begin at what is allocated now.
+void start_card_peak(at::Device device);
+/// Gives what is free back to the driver.
+void release_card_memory();
 
 /// In no child of a process that has asked the driver does CUDA work. Who forks children that compute says so first,
 /// and a question of its own is an InternalError from then on; those of its children are not.

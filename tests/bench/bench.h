@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -92,6 +93,15 @@ inline Ceilings measure_ceilings(const Flags& flags) {
   const Ceilings roof = measure_ceilings(Placement{});
   emit("ceilings", flags, {{"gemm_gflops", roof.gemm_gflops}, {"copy_gbs", roof.copy_gbs}});
   return roof;
+}
+
+/// Median of paired ratios with the order statistics that enclose it with 95 % confidence.
+inline Readings interval(const std::vector<double>& ratios, const std::string& name) {
+  const auto n = static_cast<double>(ratios.size());
+  const double half = 0.98 * std::sqrt(n) / n;  // 1.96 standard deviations of a binomial(n, 1/2), as a share of n
+  return {{name, quantile(ratios, 0.5)},
+          {name + "_low", quantile(ratios, std::max(0.0, 0.5 - half))},
+          {name + "_high", quantile(ratios, std::min(1.0, 0.5 + half))}};
 }
 
 }  // namespace coppice::bench

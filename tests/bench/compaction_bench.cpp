@@ -5,8 +5,8 @@
 //   compaction_bench --threads 2 --pairs 200
 //   compaction_bench --threads 2 --pairs 200 --layers 6 --width 512 --heads 8 --kv-heads 2 --head-size 64 --ffn 2048
 //   --batch 2
+#include "recipes/bench/mask_step.h"
 #include "src/model/parameters.h"
-#include "tests/bench/mask_step.h"
 #include "tests/bench/small_training.h"
 
 using namespace coppice;

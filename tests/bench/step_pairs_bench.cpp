@@ -11,13 +11,13 @@
 #include <cmath>
 #include <memory>
 
+#include "recipes/bench/mask_step.h"
 #include "src/base/errors.h"
 #include "src/base/hdf5.h"
 #include "src/data/label_cache.h"
 #include "src/data/label_cache_writer.h"
 #include "src/data/teacher_signal.h"
 #include "student/targets.h"
-#include "tests/bench/mask_step.h"
 #include "tests/bench/small_training.h"
 
 using namespace coppice;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <set>
 
+#include "recipes/bench/kernel_rows.h"
 #include "recipes/bench/measure.h"
 #include "recipes/bench/timing.h"
 #include "src/model/parameters.h"
@@ -22,6 +23,11 @@ BenchShape tiny_shape() {
   shape.work.rows = 2;
   shape.work.steps = 1;
   return shape;
+}
+
+/// Bytes of a chunk of logits in bf16, which a live teacher has beside the student's.
+double chunk_of_teacher(const BenchShape& shape) {
+  return 2 * static_cast<double>(shape.tokens() * shape.work.config.vocab_size);
 }
 
 const HotPath& path(const std::string& name) {
@@ -71,6 +77,18 @@ TEST_SUITE("unit") {
     CHECK(prepared("label_mix").flops == 6 * N * 32 * V);
     CHECK(prepared("kl").flops == 8 * N * 32 * V);
     CHECK(prepared("train_step").flops == N * training_flops_per_token(config, 16));
+    CHECK(prepared("mask_step").flops == prepared("train_step").flops);
+    CHECK(prepared("distil_step").flops ==
+          prepared("train_step").flops + N * forward_flops_per_token(config, 16));  // the teacher only reads
+
+    // 2 layers, 2 heads of 16: all 16 scores of a row instead of 17/2
+    const double square = 2.0 * 2 * 32 * (2 * 16 - 17);
+    CHECK(prepared("train_step").step->full_flops == prepared("train_step").flops + N * 3 * square);
+    CHECK(prepared("distil_step").step->full_flops == prepared("distil_step").flops + N * 4 * square);
+    CHECK(prepared("train_step").step->planned_bytes == training_memory(shape.work, {.micro_rows = 2}).total());
+    CHECK(prepared("distil_step").step->planned_bytes ==
+          training_memory(shape.work, {.micro_rows = 2}).total() + chunk_of_teacher(shape) + 6 * P);
+    CHECK_FALSE(prepared("norm").step.has_value());
 
     const DeviceRow& device = *find_device_row("h200");
     const KernelShape sizes = kernel_shape(shape.work, 32);
@@ -96,7 +114,104 @@ TEST_SUITE("unit") {
     for (const DeviceRow& row : device_rows()) on_device.predicted_s.push_back(row.rates.bytes);
     CHECK(path_json(on_device)["predicted_s"]["h100"] == 3.0e12);
     CHECK_FALSE(path_json(norm).contains("predicted_s"));
+    CHECK_FALSE(path_json(norm).contains("allocations"));
     CHECK_FALSE(path_json(norm).contains("share_of_gemm"));
+  }
+
+  TEST_CASE(
+      "bench: a step says what it allocates, and on a device what it holds and what share of the peak it reaches") {
+    const bench::Ceilings roof{.gemm_gflops = 100, .copy_gbs = 10};
+    MeasuredPath measured = measure_path(path("mask_step"), tiny_shape(), 0, roof);
+    REQUIRE(measured.step.has_value());
+    CHECK(measured.step->allocations >= 0);
+    CHECK(measured.step->kernels.empty());  // the CPU's loops are no launch
+    CHECK(path_json(measured).contains("allocations_per_step"));
+    for (const char* key : {"mfu_causal", "segments", "card_in_use_bytes", "planned_bytes", "kernels"})
+      CHECK_FALSE(path_json(measured).contains(key));
+
+    measured.calls = 4;
+    measured.step = MeasuredStep{.allocations = 6,
+                                 .segments = 2,
+                                 .mfu_causal = 0.5,
+                                 .mfu_full = 0.6,
+                                 .peak_allocated = 10,
+                                 .peak_held = 20,
+                                 .card_in_use = 30,
+                                 .planned_bytes = 25,
+                                 .kernels = {{.kernel = "swiglu", .launches = 3, .seconds = 0.5}}};
+    const auto json = path_json(measured);
+    CHECK(json["allocations_per_step"] == 1.5);
+    CHECK(json["segments"] == 2);
+    CHECK(json["mfu_full"] == 0.6);
+    CHECK(json["peak_held_bytes"] == 20);
+    CHECK(json["planned_bytes"] == 25);
+    CHECK(json["kernels"]["swiglu"]["launches"] == 3);
+  }
+
+  TEST_CASE("bench: the shape that is asked for, and what stays as it was") {
+    const BenchShape as_it_is = bench_shape({});
+    CHECK(as_it_is.work.config.hidden_size == 256);
+    CHECK(as_it_is.tokens() == 1024);
+    const BenchShape on_device = bench_shape({.device = at::Device(at::kCUDA, 0), .compute = at::kBFloat16});
+    CHECK(on_device.work.config == preset("afm-3b", ""));
+    CHECK(on_device.tokens() == 8192);
+    const BenchShape asked = bench_shape({}, {.model = "test", .seq_len = 32, .rows = 3, .ffn_size = 48});
+    CHECK(asked.work.config.hidden_size == preset("test", "").hidden_size);
+    CHECK(asked.work.config.intermediate_size == std::vector<int64_t>{48, 48});
+    CHECK(asked.work.seq_len == 32);
+    CHECK(asked.work.rows == 3);
+    CHECK(asked.work.parameters == static_cast<double>(count_parameters(asked.work.config)));
+  }
+
+  TEST_CASE("bench: every row of the table of predictions is measured through an operation, and repeats") {
+    for (const PredictedRow& row : predicted_rows()) {
+      const std::string names = kernel_names(row);
+      CAPTURE(names);
+      const MeasuredKernels measured =
+          measure_kernels(row, {.device = at::kCPU, .compute = at::kBFloat16}, {.copy_gbs = 10}, nullptr);
+      const auto json = kernels_json(measured);
+      CHECK(json["case"] == "kernel");
+      CHECK(json["kernels"].size() == row.kernels.size());
+      if (row.kernels.front() == Kernel::swiglu_backward_with_hidden) {
+        CHECK(json["skipped"] == "no operation asks for it");
+        continue;
+      }
+      CHECK(measured.skipped == "");
+      CHECK(measured.median_s > 0);
+      CHECK(measured.repeats);
+      CHECK(json["repeats"] == true);
+      CHECK_FALSE(json.contains("gbs"));  // of a tiny shape they say nothing of the row
+      CHECK_FALSE(json.contains("predicted_us"));
+    }
+  }
+
+  TEST_CASE("bench: a row that was measured on a device stands beside its prediction") {
+    const PredictedRow& row = predicted_rows().front();
+    const MeasuredKernels measured{.row = &row,
+                                   .skipped = "",
+                                   .calls = 30,
+                                   .median_s = 2e-4,
+                                   .p20_s = 2e-4,
+                                   .p80_s = 2e-4,
+                                   .gbs = 2000,
+                                   .share_of_copy = 0.5,
+                                   .predicted_s = 1e-4,
+                                   .repeats = false};
+    const auto json = kernels_json(measured);
+    CHECK(json["shape"] == row.in_words);
+    CHECK(json["median_us"] == doctest::Approx(200));
+    CHECK(json["measured_by_predicted"] == doctest::Approx(2));
+    const std::string table = kernels_table({measured}, find_device_row("h200"));
+    for (const char* word : {"h200 predicted", "residual_rms_norm at N 16,384, D 3072", "200.0", "2.00", "50%", "no"})
+      CHECK(table.find(word) != std::string::npos);
+  }
+
+  TEST_CASE("bench: the row of a card is that of its kind") {
+    CHECK(row_of_card("NVIDIA H200") == find_device_row("h200"));
+    CHECK(row_of_card("NVIDIA H100 80GB HBM3") == find_device_row("h100"));
+    CHECK(row_of_card("NVIDIA A100-SXM4-80GB") == find_device_row("a100"));
+    for (const char* other : {"", "NVIDIA GH200 480GB", "NVIDIA H20", "NVIDIA A10", "NVIDIA A1000"})
+      CHECK(row_of_card(other) == nullptr);
   }
 }
 
@@ -128,6 +243,30 @@ TEST_SUITE("recipe") {
     CHECK(parsed(printed.out).size() == 2);
   }
 
+  TEST_CASE("bench: steps of an asked shape, and rows of the table of predictions") {
+    const Scratch scratch("bench_asked");
+    const Outcome steps =
+        run(scratch.path, {"bench", "--model", "test", "--seq-len", "16", "--rows", "2", "--ffn", "48", "--only",
+                           "train_step", "mask_step", "--seconds", "0", "--threads", "1", "--json", "steps.jsonl"});
+    INFO(steps.out << steps.err);
+    REQUIRE(steps.code == 0);
+    CHECK(steps.out.find("FFN 48, vocabulary 300, 2 x 16 tokens") != std::string::npos);
+    CHECK(steps.out.find("mask_step: ") != std::string::npos);
+    const std::vector<nlohmann::json> lines = parsed(slurp(scratch.path / "steps.jsonl"));
+    REQUIRE(lines.size() == 3);
+    for (size_t i = 1; i < lines.size(); ++i) CHECK(lines[i].contains("allocations_per_step"));
+
+    const Outcome rows = run(scratch.path, {"bench", "--kernels", "--only", "soft_top_k", "label_mix_rows", "--threads",
+                                            "1", "--json", "-"});
+    INFO(rows.out << rows.err);
+    REQUIRE(rows.code == 0);
+    const std::vector<nlohmann::json> kernels = parsed(rows.out);
+    REQUIRE(kernels.size() == 4);  // the ceilings, two vocabularies, the masks
+    CHECK(kernels[0]["case"] == "ceilings");
+    for (size_t i = 1; i < kernels.size(); ++i) CHECK(kernels[i]["repeats"] == true);
+    CHECK(kernels[3]["kernels"][0] == "soft_top_k");
+  }
+
   TEST_CASE("bench: what cannot be measured or written is refused") {
     const Scratch scratch("bench_refused");
     const auto code = [&](const std::vector<std::string>& flags) {
@@ -139,6 +278,12 @@ TEST_SUITE("recipe") {
     CHECK(code({"--seconds", "-1"}) == 2);
     CHECK(code({"--device", "abacus"}) == 2);
     CHECK(code({"--device", "cuda:99"}) == 1);
+    CHECK(code({"--model", "abacus"}) == 2);
+    CHECK(code({"--ffn", "1"}) == 2);
+    CHECK(code({"--kernels", "--seconds", "1"}) == 2);        // would have no effect
+    CHECK(code({"--kernels", "--model", "test"}) == 2);       // the same
+    CHECK(code({"--kernels", "--only", "train_step"}) == 2);  // a path
+    CHECK(code({"--only", "kl_rows"}) == 2);                  // a kernel
     spill(scratch.path / "file", "no folder");
     CHECK(code({"--only", "norm", "--seconds", "0", "--json", "file/bench.jsonl"}) == 4);
   }

@@ -1,5 +1,5 @@
-// A step of recipes/stages/learn_masks.cpp between two looks at held-out text, at a given share of the stage: mask from
-// scores, masked forward and backward, weights and scores move, health, dead channels are counted.
+// A step of recipes/stages/run_learn_masks.cpp between two looks at held-out text, at a given share of the stage: mask
+// from scores, masked forward and backward, weights and scores move, health, dead channels are counted.
 #pragma once
 
 #include <cmath>
@@ -10,7 +10,6 @@
 #include "pruning/mask_methods.h"
 #include "src/base/errors.h"
 #include "student/targets.h"
-#include "tests/bench/bench.h"
 
 namespace coppice::bench {
 
@@ -37,12 +36,13 @@ class MaskStep {
     const at::Tensor& raw_LF = learned_->scores();
     raw_LF.set_requires_grad(true);
     const StepMask trained = learned_->training_mask(moment_);
-    const at::Tensor mask_LF = trained.mask_LF.detach().set_requires_grad(true);
+    const at::Device device = model.arena->placement().device;
+    const at::Tensor mask_LF = trained.mask_LF.detach().to(device).set_requires_grad(true);
     const StepSums sums = train_micro_batch(model, batch, make_targets(batch, {}, {}), compaction_.masks(mask_LF),
                                             gradient_scale(batch.num_live));
     const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_LF.grad(), {});
     raw_LF.set_requires_grad(false);
-    StepVote vote;
+    StepVote vote(0, device);
     vote.count_finite(sums.values());
     vote.count_finite(score_grad_LF);
     COPPICE_CHECK(optimizer.step(*alone(), vote).applied, "step skipped");
@@ -69,14 +69,5 @@ class MaskStep {
   std::unique_ptr<LearnedMask> learned_;
   Compaction compaction_;
 };
-
-/// Median of paired ratios with the order statistics that enclose it with 95 % confidence.
-inline Readings interval(const std::vector<double>& ratios, const std::string& name) {
-  const auto n = static_cast<double>(ratios.size());
-  const double half = 0.98 * std::sqrt(n) / n;  // 1.96 standard deviations of a binomial(n, 1/2), as a share of n
-  return {{name, quantile(ratios, 0.5)},
-          {name + "_low", quantile(ratios, std::max(0.0, 0.5 - half))},
-          {name + "_high", quantile(ratios, std::min(1.0, 0.5 + half))}};
-}
 
 }  // namespace coppice::bench
