@@ -50,6 +50,19 @@ std::string why_not_here(at::Device device) {
                      found.devices == 1 ? "" : "s", found.devices - 1);
 }
 
+CudaDevice describe_cuda_device(at::Device device) {
+  if (const std::string why = why_not_here(device); !why.empty()) throw DeviceError::unavailable(why);
+#ifdef COPPICE_CUDA
+  cudaDeviceProp properties{};
+  const cudaError_t error = cudaGetDeviceProperties(&properties, device.index());
+  if (error != cudaSuccess)
+    throw DeviceError::unavailable(fmt::format("{}: {}", device_name(device), cudaGetErrorString(error)));
+  return {.name = properties.name, .bytes = static_cast<double>(properties.totalGlobalMem)};
+#else
+  throw DeviceError::unavailable(fmt::format("{} is no CUDA device", device_name(device)));
+#endif
+}
+
 void leave_cuda_to_children() { forking_process = getpid(); }
 
 }  // namespace coppice

@@ -15,6 +15,14 @@ int num_cuda_devices();
 /// can.
 std::string why_not_here(at::Device device);
 
+/// A CUDA device as its driver describes it.
+struct CudaDevice {
+  std::string name;  // "NVIDIA H200"
+  double bytes = 0;  // of its memory, whoever has it
+};
+/// Of one that is here; otherwise DeviceError::unavailable.
+CudaDevice describe_cuda_device(at::Device device);
+
 /// In no child of a process that has asked the driver does CUDA work. Who forks children that compute says so first,
 /// and a question of its own is an InternalError from then on; those of its children are not.
 void leave_cuda_to_children();

@@ -8,7 +8,9 @@
 
 #include "recipes/bench/measure.h"
 #include "recipes/bench/timing.h"
+#include "recipes/folder/machine.h"
 #include "src/model/parameters.h"
+#include "src/tensors/cuda_devices.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice;
@@ -97,6 +99,35 @@ TEST_SUITE("unit") {
     CHECK(path_json(on_device)["predicted_s"]["h100"] == 3.0e12);
     CHECK_FALSE(path_json(norm).contains("predicted_s"));
     CHECK_FALSE(path_json(norm).contains("share_of_gemm"));
+  }
+
+  TEST_CASE("gemm_gflops, peak_gflops: one rate of the CPU, and a data sheet's of devices that are known by name") {
+    const double rate = gemm_gflops();
+    CHECK(rate > 0);
+    CHECK(gemm_gflops({.device = at::kCPU, .compute = at::kBFloat16}) == rate);  // measured once, in fp32
+    CHECK(peak_gflops({}) == rate);
+    for (const DeviceRow& row : device_rows()) CHECK(find_row_of_device(row.cuda_name) == &row);
+    CHECK(std::string(find_row_of_device("NVIDIA H200")->name) == "h200");
+    for (const char* name : {"", "NVIDIA H200 NVL", "NVIDIA H100 PCIe", "h200"})
+      CHECK(find_row_of_device(name) == nullptr);
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("gemm_gflops, peak_gflops: of a device in the type that it computes in") {
+    const at::Device device(at::kCUDA, 0);
+    if (const std::string why = why_not_here(device); !why.empty()) {
+      MESSAGE("skipped: " << why);
+      CHECK(!why.empty());
+      return;
+    }
+    const Placement bf16{.device = device, .compute = at::kBFloat16}, fp32{.device = device, .compute = at::kFloat};
+    CHECK(gemm_gflops(fp32) > 0);
+    CHECK(gemm_gflops(fp32) != gemm_gflops(bf16));
+    CHECK(peak_gflops(fp32) == gemm_gflops(fp32));
+    const DeviceRow* const row = find_row_of_device(describe_cuda_device(device).name);
+    CHECK(peak_gflops(bf16) == (row == nullptr ? gemm_gflops(bf16) : row->dense_flops / 1e9));
+    CHECK(describe_cuda_device(device).bytes > 1e9);
   }
 }
 
