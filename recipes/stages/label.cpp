@@ -226,7 +226,8 @@ void add_stored_labels(StageCost& cost, const CostBasis& basis, const LabelStage
   cost.disk_bytes = labels * row_bytes + windows * kLabelRunBytes;
   // a shard's labels as they come, 6 bytes an id at most, and as they are written, and a batch's choices; an
   // import whose documents come in another order holds more
-  cost.memory_bytes += of_shard * (6 * ids + row_bytes) + static_cast<double>(batch_tokens) * 12 * ids;
+  cost.host_bytes = of_shard * (6 * ids + row_bytes) + static_cast<double>(batch_tokens) * 12 * ids;
+  cost.memory_bytes += cost.host_bytes;
 }
 
 void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {

@@ -169,6 +169,25 @@ TEST_SUITE("recipe") {
     CHECK(large.err.find("GiB of memory") != std::string::npos);
   }
 
+  TEST_CASE("data tokenize asks for the room that tokenizing takes, run for that of all stages") {
+    const Scratch scratch("tokenize_large");
+    write_run(scratch.path, "small.toml");
+    const std::vector<std::string> large = {"small.toml", "--set", "dense.tokens=1e12", "--set",
+                                            "dense.batch_tokens=6400000000"};
+    const auto with = [&](std::vector<std::string> verb) {
+      verb.insert(verb.end(), large.begin(), large.end());
+      return run(scratch.path, verb);
+    };
+    const Outcome refused = with({"run"});
+    INFO(refused.err);
+    CHECK(refused.code == 7);
+    CHECK(refused.err.find("stage 'dense' needs about") != std::string::npos);
+    const Outcome tokenized = with({"data", "tokenize"});
+    INFO(tokenized.err);
+    CHECK(tokenized.code == 0);
+    CHECK(fs::exists(scratch.path / "runs/small/data/tokens/prose/manifest.json"));
+  }
+
   TEST_CASE("--version names the program, its commit and its libraries") {
     const Scratch scratch("version");
     const Outcome outcome = run(scratch.path, {"--version"});
