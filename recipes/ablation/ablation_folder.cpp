@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "recipes/folder/stage_changes.h"
+#include "recipes/run/placed_cost.h"
 #include "recipes/run/run_recipe.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -127,7 +128,8 @@ std::vector<Holder> find_holders(const fs::path& root, const Ablation& ablation,
   return holders;
 }
 
-void check_rest_fits(AblationPlan plan, const std::vector<Holder>& holders, const fs::path& root, int jobs) {
+void check_rest_fits(const Ablation& ablation, AblationPlan plan, const std::vector<Holder>& holders,
+                     const fs::path& root, int jobs) {
   if (std::ranges::all_of(holders, &Holder::done)) return;
   const auto rest = [](const StageCost& cost, const fs::path& parent, bool done) {
     const std::vector<StageCost> left =
@@ -135,8 +137,15 @@ void check_rest_fits(AblationPlan plan, const std::vector<Holder>& holders, cons
     return left.empty() ? StageCost{.name = cost.name, .kind = cost.kind} : left[0];
   };
   plan.data = rest(plan.data, root, false);
-  for (size_t d = 0; d < holders.size(); ++d)
-    plan.stages[d].cost = rest(plan.stages[d].cost, (root / holders[d].folder).parent_path(), holders[d].done);
+  for (size_t d = 0; d < holders.size(); ++d) {
+    DistinctStage& distinct = plan.stages[d];
+    const Stage& stage = ablation.runs[distinct.run].recipe.stages[distinct.stage];
+    if (!holders[d].done) {
+      check_device_fits(stage, distinct.cost);
+      distinct.cost = placed_cost(stage, distinct.cost);
+    }
+    distinct.cost = rest(distinct.cost, (root / holders[d].folder).parent_path(), holders[d].done);
+  }
   check_fits(ablation_cost(plan, jobs), root);
 }
 

@@ -30,8 +30,9 @@ std::vector<Holder> find_holders(const std::filesystem::path& root, const Ablati
 /// longer true, also where the stage itself will be done.
 void link_sharers(const std::filesystem::path& root, const Ablation& ablation, size_t distinct,
                   const AblationPlan& plan, const Holder& holder);
-/// Refuses (exit 4 or 7) what has no room for the stages that are still to be run.
-void check_rest_fits(AblationPlan plan, const std::vector<Holder>& holders, const std::filesystem::path& root,
-                     int jobs);
+/// Refuses (exit 4 or 7) what has no room for the stages that are still to be run, of a device one at a time. Asks the
+/// CUDA driver.
+void check_rest_fits(const Ablation& ablation, AblationPlan plan, const std::vector<Holder>& holders,
+                     const std::filesystem::path& root, int jobs);
 
 }  // namespace coppice

@@ -24,6 +24,7 @@
 #include "recipes/report/ablation_report.h"
 #include "recipes/run/collect_report.h"
 #include "recipes/run/exit_code.h"
+#include "recipes/run/placed_cost.h"
 #include "recipes/run/recipe_warnings.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
@@ -208,8 +209,10 @@ class Scheduler {
                     [&] {  // its log.txt has every line, the terminal those of the parent
                       RunFolder own = RunFolder::within_locked_run(folder);
                       const Stage& begun = arm_run.recipe.stages[stage.stage];
-                      if (begun_fingerprint(folder / begun.name).empty())
-                        own.add_prediction(begun.name, stage.cost.seconds, stage.cost.memory_bytes);
+                      if (begun_fingerprint(folder / begun.name).empty()) {
+                        const StageCost placed = placed_cost(begun, stage.cost);
+                        own.add_prediction(begun.name, placed.seconds, placed.memory_bytes);
+                      }
                       run_stage(arm_run.recipe, begun, own, open_data(run_.root()), stage.fingerprint, stage.identity);
                     });
     workers_.push_back({.process = process, .distinct = *next, .begin_s = monotonic_s()});
@@ -358,7 +361,7 @@ void run_ablation(const RunRequest& request, int jobs) {
     if (holders[d].done) continue;
     check_data_there(recipe, root / "data");
   }
-  check_rest_fits(plan, holders, root, parallel.jobs);
+  check_in_child([&] { check_rest_fits(ablation, plan, holders, root, parallel.jobs); });
   ablation.base.sources->save(root);
   write_file_atomically(root / "recipe.toml", ablation.base.resolved);
   for (size_t d = 0; d < holders.size(); ++d) {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "recipes/run/devices.h"
+#include "recipes/folder/devices.h"
 #include "src/tensors/device.h"
 
 namespace coppice {

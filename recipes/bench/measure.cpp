@@ -58,7 +58,7 @@ std::string shape_text(const BenchShape& shape) {
 
 std::string where_text(const BenchShape& shape) {
   if (!shape.on.device.is_cpu())
-    return fmt::format("{} ({})", device_name(shape.on.device), card_name(shape.on.device));
+    return fmt::format("{} ({})", device_name(shape.on.device), describe_cuda_device(shape.on.device).name);
   const Json host = host_json();
   return fmt::format("{}, {}, {} threads", host.at("cpu").get<std::string>(),
                      host.at("cpu_capability").get<std::string>(), host.at("threads").get<int>());
@@ -81,7 +81,7 @@ MeasuredStep look_at_step(const PreparedPath& prepared, const MeasuredPath& meas
     step.peak_held = memory.peak_held;
     step.card_in_use = memory.in_use;
     step.planned_bytes = prepared.step->planned_bytes;
-    if (const DeviceRow* row = row_of_card(card_name(device)); row != nullptr) {
+    if (const DeviceRow* row = find_row_of_device(describe_cuda_device(device).name); row != nullptr) {
       step.mfu_causal = prepared.flops / measured.median_s / row->dense_flops;
       step.mfu_full = prepared.step->full_flops / measured.median_s / row->dense_flops;
     }
@@ -158,7 +158,7 @@ nlohmann::ordered_json ceilings_json(const BenchShape& shape, const bench::Ceili
                                  {"shape", shape_text(shape)},
                                  {"coppice", versions.at("coppice").get<std::string>()},
                                  {"git", versions.at("git").get<std::string>()}};
-  if (!shape.on.device.is_cpu()) json["card"] = card_name(shape.on.device);
+  if (!shape.on.device.is_cpu()) json["card"] = describe_cuda_device(shape.on.device).name;
   return json;
 }
 

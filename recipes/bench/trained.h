@@ -20,7 +20,8 @@ struct Trained {
   /// A random gradient, whose norm is below what skips a step up to 1e10 parameters.
   void fill_gradient() const;
   /// InternalError for a step that is skipped.
-  void step(StepVote vote = StepVote());
+  void step(StepVote vote);
+  void step() { step(StepVote(0, model.arena->placement().device)); }
   at::Tensor weights() const { return model.arena->unit_master(0); }
 };
 

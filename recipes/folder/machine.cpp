@@ -12,12 +12,15 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 
+#include "recipes/folder/devices.h"
 #include "recipes/folder/version.h"
 #include "src/base/control_groups.h"
 #include "src/base/log.h"
 #include "src/base/threads.h"
+#include "src/tensors/cuda_devices.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
@@ -28,6 +31,21 @@ std::string cpu_name() {
   for (std::string line; std::getline(file, line);)
     if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
   return "cpu";
+}
+
+/// Of the best of eight turns of so many products of `size` cubed.
+double measure_gflops(const Placement& on, int64_t size, int calls) {
+  const auto options = at::TensorOptions().device(on.device).dtype(on.compute);
+  const at::Tensor a = at::randn({size, size}, options), b = at::randn({size, size}, options);
+  at::Tensor c = at::empty_like(a);
+  double best_s = 1e9;
+  for (int turn = 0; turn < 8; ++turn) {
+    const double begin_s = monotonic_s();
+    for (int call = 0; call < calls; ++call) at::mm_out(c, a, b);
+    if (!on.device.is_cpu()) (void)c[0].to(at::kCPU);  // waits
+    best_s = std::min(best_s, monotonic_s() - begin_s);
+  }
+  return 2.0 * calls * std::pow(static_cast<double>(size), 3) / best_s / 1e9;
 }
 
 }  // namespace
@@ -50,18 +68,19 @@ double take_peak_memory() {
   return bytes;
 }
 
-double gemm_gflops() {
-  static const double rate = [] {
-    const at::Tensor a = at::randn({768, 768}), b = at::randn({768, 768});
-    double best_s = 1e9;
-    for (int turn = 0; turn < 8; ++turn) {
-      const double begin_s = monotonic_s();
-      const at::Tensor c = a.mm(b);
-      best_s = std::min(best_s, monotonic_s() - begin_s);
-    }
-    return 2.0 * 768 * 768 * 768 / best_s / 1e9;
-  }();
-  return rate;
+double gemm_gflops(const Placement& on) {
+  static std::map<std::string, double> rates;
+  const bool cpu = on.device.is_cpu();
+  const auto [rate, is_new] = rates.try_emplace(cpu ? "cpu" : device_name(on.device) + " " + dtype_name(on.compute));
+  if (is_new) rate->second = cpu ? measure_gflops({}, 768, 1) : measure_gflops(on, 8192, 4);
+  return rate->second;
+}
+
+double peak_gflops(const Placement& on) {
+  const DeviceRow* const row = on.device.is_cuda() && on.compute == at::kBFloat16
+                                   ? find_row_of_device(describe_cuda_device(on.device).name)
+                                   : nullptr;
+  return row == nullptr ? gemm_gflops(on) : row->dense_flops / 1e9;
 }
 
 Json versions_json() {

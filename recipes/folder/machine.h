@@ -2,6 +2,7 @@
 #pragma once
 
 #include "src/base/json.h"
+#include "src/tensors/device.h"
 
 namespace coppice {
 
@@ -22,8 +23,12 @@ Json versions_json();
 Json host_json();
 /// The same with gemm_gflops, which is measured.
 Json machine_json();
-/// fp32 GEMM rate of this very machine with the threads set (GFLOP/s); measured once per process in about a tenth of a
-/// second.
-double gemm_gflops();
+/// Rate of a product of random numbers (GFLOP/s) where a stage computes and in what it computes; on the CPU in fp32
+/// with the threads set, whatever is rounded there. Measured once per process and placement: in about a tenth of a
+/// second, on a device in less than one and in 400 MiB (fp32: twice that), which its caching allocator keeps.
+double gemm_gflops(const Placement& on = {});
+/// What MFU is a share of (GFLOP/s): of bf16 on a device of devices.h what its data sheet says, otherwise
+/// gemm_gflops().
+double peak_gflops(const Placement& on);
 
 }  // namespace coppice

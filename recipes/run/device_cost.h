@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "recipes/run/devices.h"
+#include "recipes/folder/devices.h"
 #include "recipes/stages/stage_cost.h"
 #include "src/tensors/attention.h"
 

@@ -16,6 +16,7 @@
 #include "recipes/run/before_work.h"
 #include "recipes/run/collect_report.h"
 #include "recipes/run/cost.h"
+#include "recipes/run/placed_cost.h"
 #include "recipes/run/recipe_warnings.h"
 #include "recipes/stages/context.h"
 #include "recipes/stages/import.h"
@@ -113,6 +114,16 @@ std::vector<std::string> names_of_done(const std::vector<PlannedStage>& planned)
 
 enum class Until { data, end };  // how far this process is to go
 
+/// Refuses (exit 4 or 7) what has no room for the stages that are still to be run; of tokenizing, for that alone.
+void check_rest_fits(const Recipe& recipe, std::vector<std::string> done, const fs::path& root, Until until) {
+  if (until == Until::data)
+    for (const Stage& stage : recipe.stages) done.push_back(stage.name);
+  const RecipeCost rest = remaining_cost(estimate_cost(recipe, corpus_bytes(recipe), 0), root, done);
+  for (const StageCost& cost : rest.stages)
+    if (cost.name != "data") check_device_fits(recipe.stage(cost.name), cost);
+  check_fits(placed_cost(recipe, rest), root);
+}
+
 /// Refuses what is still to be done where a stage could not do it, or where there is no room for it.
 void check_rest(const Recipe& recipe, const std::vector<PlannedStage>& planned, const fs::path& root, Until until) {
   const std::vector<std::string> done = names_of_done(planned);
@@ -123,8 +134,7 @@ void check_rest(const Recipe& recipe, const std::vector<PlannedStage>& planned, 
     check_data_there(recipe, planned[0].held.empty() ? root / "data" : fs::path());  // what is held goes aside
     check_there(recipe, recipe.stages[i]);
   }
-  if (done.size() + 1 < planned.size())
-    check_fits(remaining_cost(estimate_cost(recipe, corpus_bytes(recipe), 0), root, done), root);
+  if (done.size() + 1 < planned.size()) check_rest_fits(recipe, done, root, until);
 }
 
 /// A stop is a stop, whatever becomes of the report.
@@ -285,7 +295,7 @@ void run_recipe(const RunRequest& request) {
     const PreparedData data = prepare_data(recipe, run, opened.stages[0].identity);
     check_before_work(recipe, Missing::refused, names_of_done(opened.stages), data.tokenizer.get());
     log_warnings(check_windows(recipe, data));
-    const RecipeCost cost = estimate_cost(recipe, corpus_bytes(recipe), gemm_gflops());
+    const RecipeCost cost = placed_cost(recipe, estimate_cost(recipe, corpus_bytes(recipe), gemm_gflops()));
     size_t num_done = 0;
     for (const size_t i : work_order(recipe)) {
       const Stage& stage = recipe.stages[i];

@@ -11,6 +11,7 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/model/parameters.h"
+#include "src/tensors/device.h"
 
 namespace coppice {
 namespace {
@@ -46,6 +47,9 @@ void Journal::open(const TrainingState& state) {
   metrics_ = std::make_unique<MetricsWriter>(context_.folder() / "metrics.jsonl", state.step);
   if (const std::filesystem::path bad = context_.folder() / kBadBatches; std::filesystem::exists(bad))
     MetricsWriter(bad, state.step);  // cuts lost steps
+  const Placement on = place(context_.stage);
+  gemm_gflops_ = gemm_gflops(on);
+  peak_gflops_ = peak_gflops(on);
   begin_s_ = step_begin_s_ = counted_s_ = monotonic_s();
 }
 
@@ -60,9 +64,9 @@ void Journal::end_step(TrainingState& state, const StepRecord& record, const Mod
   work_s_ += step_s;
   step_flops_ += training_flops_per_token(model, options_.seq_len) * static_cast<double>(options_.batch_tokens);
   state.flops += step_flops_;
-  const double mfu = step_flops_ / step_s / 1e9 / gemm_gflops();
+  const double gflops = step_flops_ / step_s / 1e9;
   step_flops_ = 0;
-  write_line(state, record, step_s, mfu);
+  write_line(state, record, step_s, gflops / peak_gflops_);
 
   if (record.outcome.lr > 0)  // else skipped, or weights that the stage holds still
     if (const std::string zero = zero_gradient_.look(record.outcome.grad_norm, state.step); !zero.empty())
@@ -72,7 +76,7 @@ void Journal::end_step(TrainingState& state, const StepRecord& record, const Mod
   progress_.update(static_cast<uint64_t>(state.step),
                    {{"loss", fmt::format("{:.4f}", loss)},
                     {"tok/s", format_count(static_cast<double>(options_.batch_tokens) / step_s)},
-                    {"of GEMM", fmt::format("{:.0f}%", 100 * mfu)}});
+                    {"of GEMM", fmt::format("{:.0f}%", 100 * gflops / gemm_gflops_)}});
   if (state.consecutive_skips > options_.max_skipped_steps)
     throw DivergedError(
         fmt::format("stage '{}' step {}: {} steps in a row were skipped (last loss {:.4g}, gradient norm {:.4g}); last "

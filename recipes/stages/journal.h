@@ -80,6 +80,7 @@ class Journal {
   Progress progress_;
   ZeroGradientWatch zero_gradient_;
   double begin_s_ = 0, step_begin_s_ = 0, counted_s_ = 0, work_s_ = 0, step_flops_ = 0;
+  double gemm_gflops_ = 0, peak_gflops_ = 0;  // of where the stage computes
 };
 
 }  // namespace coppice

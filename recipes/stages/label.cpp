@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
-#include <set>
+#include <utility>
+#include <vector>
 
 #include "recipes/folder/machine.h"
 #include "recipes/language/identity.h"
@@ -24,6 +26,7 @@
 #include "src/data/label_jsonl.h"
 #include "src/model/parameters.h"
 #include "src/text/corpus_sha256.h"
+#include "src/tokens/token_runs.h"
 
 namespace coppice {
 namespace {
@@ -149,10 +152,37 @@ Json identity(const Recipe& recipe, const Stage& stage) {
       json["cache"][domain.name] = recipe.sources->look_text("label cache's manifest", cache,
                                                              [&] { return sha256_file(cache / "manifest.json"); });
     }
-  if (label.coverage == "used")  // what its readers draw decides which documents are labelled
-    for (const Stage* reader : readers_of(recipe, stage.name))
-      json["readers"].push_back(drawing_json(reader->get<TrainStage>().training));
+  if (label.coverage == "used")  // what its readers draw, and when they distil, decides which documents are labelled
+    for (const Stage* reader : readers_of(recipe, stage.name)) {
+      const auto& train = reader->get<TrainStage>();
+      json["readers"].push_back(drawing_json(train.training));
+      if (const auto steps = train.distilling_steps();
+          label.has_own_labels() && steps != std::pair<int64_t, int64_t>(0, train.training.steps()))
+        json["readers"].back()["distilling_steps"] = steps;
+    }
   return json;
+}
+
+/// Readers that draw the same windows share their labels.
+std::map<Json, std::vector<const TrainStage*>> readers_by_drawing(const Recipe& recipe,
+                                                                  const std::string& label_stage) {
+  std::map<Json, std::vector<const TrainStage*>> readers;
+  for (const Stage* reader : readers_of(recipe, label_stage)) {
+    const auto& train = reader->get<TrainStage>();
+    readers[drawing_json(train.training)].push_back(&train);
+  }
+  return readers;
+}
+
+/// Of the steps of readers that draw the same: those in which one of them distils.
+double distilling_share(const std::vector<const TrainStage*>& readers) {
+  TokenRuns runs;
+  for (const TrainStage* reader : readers) {
+    const auto [first, last] = reader->distilling_steps();
+    runs.push_back({static_cast<uint64_t>(first), static_cast<uint64_t>(last)});
+  }
+  return static_cast<double>(count_tokens(merge_runs(std::move(runs)))) /
+         static_cast<double>(readers.front()->training.steps());
 }
 
 /// Tokens read for each one that is labelled: windows overlap, and a window is read whole for the part of it that a
@@ -196,7 +226,8 @@ void add_stored_labels(StageCost& cost, const CostBasis& basis, const LabelStage
   cost.disk_bytes = labels * row_bytes + windows * kLabelRunBytes;
   // a shard's labels as they come, 6 bytes an id at most, and as they are written, and a batch's choices; an
   // import whose documents come in another order holds more
-  cost.memory_bytes += of_shard * (6 * ids + row_bytes) + static_cast<double>(batch_tokens) * 12 * ids;
+  cost.host_bytes = of_shard * (6 * ids + row_bytes) + static_cast<double>(batch_tokens) * 12 * ids;
+  cost.memory_bytes += cost.host_bytes;
 }
 
 void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
@@ -205,13 +236,11 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   cost.memory_remedy = fmt::format("data.shard_tokens, {}.batch_tokens or the model's size", stage.name);
   cost.tokens = label.coverage == "all" ? basis.tokens : 0;
   double read_tokens = cost.tokens * label_reads(label, nullptr), windows = 0;
-  std::set<Json> drawings;  // readers that draw the same windows share their labels
   const bool only_used = label.coverage == "used";
   if (only_used || basis.tokens == 0)  // a corpus that is not there holds what is drawn of it, as far as anybody knows
-    for (const Stage* reader : readers_of(basis.recipe, stage.name)) {
-      const TrainingOptions& training = reader->get<TrainStage>().training;
-      if (!drawings.insert(drawing_json(training)).second) continue;
-      const auto drawn = static_cast<double>(training.tokens);
+    for (const auto& [drawing, readers] : readers_by_drawing(basis.recipe, stage.name)) {
+      const TrainingOptions& training = readers.front()->training;
+      const double drawn = static_cast<double>(training.tokens) * (only_used ? distilling_share(readers) : 1);
       cost.tokens += drawn;
       read_tokens += drawn * label_reads(label, only_used ? &training : nullptr);
       windows += only_used ? drawn / static_cast<double>(training.seq_len) : 0;

@@ -127,7 +127,8 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   // looks under the soft mask, the learned cut and a random one; overlap with activation
   cost.uncounted_flops = (3 * look_tokens(learned.training, basis) + static_cast<double>(masks.calibration_tokens)) *
                          forward_flops_per_token(config, learned.training.seq_len);
-  cost.memory_bytes += kBytesOfBatchToken * static_cast<double>(masks.calibration_tokens);
+  cost.host_bytes = kBytesOfBatchToken * static_cast<double>(masks.calibration_tokens);
+  cost.memory_bytes += cost.host_bytes;
   cost.work.front().read_tokens = cost.uncounted_flops / forward_flops_per_token(config, learned.training.seq_len);
   cost.work.front().ffn_mask = axis_of(learned.axis) == CutAxis::ffn;
 }

@@ -117,8 +117,8 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   cost.work = {
       reading_work(source, kCalibrationSeqLen, cost.flops / forward_flops_per_token(source, kCalibrationSeqLen)),
       reading_work(config, kCalibrationSeqLen, 0)};
-  cost.memory_bytes = model_bytes(source) + model_bytes(config);
-  if (needs_calibration(prune)) cost.memory_bytes += kBytesOfBatchToken * static_cast<double>(prune.calibration_tokens);
+  if (needs_calibration(prune)) cost.host_bytes = kBytesOfBatchToken * static_cast<double>(prune.calibration_tokens);
+  cost.memory_bytes = model_bytes(source) + model_bytes(config) + cost.host_bytes;
   cost.disk_bytes = model_bytes(config);
   if (!prune.refit) return;
   cost.flops += refit_flops(source, config, prune.calibration_tokens);

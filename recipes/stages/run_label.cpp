@@ -37,18 +37,22 @@ WantedTokens all_tokens(const StageContext& context) {
   return wanted;
 }
 
-/// The tokens that the readers of these labels will draw. Walks their sample order, which is a pure function of the
-/// recipe.
+/// The tokens that the readers of these labels will draw while they distil. Walks their sample order, which is a pure
+/// function of the recipe.
 WantedTokens used_tokens(const StageContext& context) {
   WantedTokens wanted;
   for (const auto& [domain, shards] : context.data.train) wanted[domain].resize(shards.shards().size());
   for (const Stage* reader : readers_of(context.recipe, context.stage.name)) {
     const TrainingOptions& training = reader->get<TrainStage>().training;
+    const auto [first, last] = reader->get<TrainStage>().distilling_steps();
     Loader loader(context.data.shards_of(training.mixture), training.mixture, loader_options(context, training));
-    for (int64_t step = 0; step < training.steps(); ++step)
-      for (const Span& span : loader.next_spans(training.rows()))
+    for (int64_t step = 0; step < last; ++step) {
+      const std::vector<Span> spans = loader.next_spans(training.rows());
+      if (step < first) continue;
+      for (const Span& span : spans)
         wanted[training.mixture[static_cast<size_t>(span.domain)].domain][static_cast<size_t>(span.shard)].push_back(
             {span.offset, span.offset + static_cast<uint64_t>(span.length)});
+    }
     for (auto& [domain, shards] : wanted)
       for (TokenRuns& runs : shards) runs = merge_runs(std::move(runs));
   }

@@ -43,6 +43,7 @@ struct StageCost {
   double tokens = 0, flops = 0;
   int64_t steps = 0;
   double memory_bytes = 0;     // resident peak; coarse
+  double host_bytes = 0;       // the part of it that lies on the host wherever the stage computes
   double disk_bytes = 0;       // what stays, plus checkpoints while it runs
   double transient_bytes = 0;  // the part of disk_bytes that goes with the checkpoints
   double seconds = 0;          // at the share of this machine's GEMM rate that it reaches here; 0 = unknown

@@ -233,9 +233,8 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
     cost.work.front().ids = reads_top_k(kd.loss) ? train.top_k : train.draws;
   }
   if (train.teachers.empty()) return;
-  int64_t distilling = 0;  // steps, in which every teacher reads the batch
-  for (int64_t step = 0; step < cost.steps; ++step) distilling += distils_at(kd, step, cost.steps);
-  const double tokens = static_cast<double>(distilling) * static_cast<double>(train.training.batch_tokens);
+  const auto [first, last] = train.distilling_steps();  // in which every teacher reads the batch
+  const double tokens = static_cast<double>(last - first) * static_cast<double>(train.training.batch_tokens);
   for (const std::string& name : train.teachers) {
     const ModelConfig teacher = basis.recipe.model_after(name);
     cost.flops += tokens * forward_flops_per_token(teacher, seq_len);
@@ -261,5 +260,14 @@ const StageKind kTrain = {.kind = "train",
                           .identity = identity,
                           .cost = cost,
                           .run = run_train};
+
+std::pair<int64_t, int64_t> TrainStage::distilling_steps() const {
+  const int64_t steps = training.steps();
+  int64_t first = 0;
+  while (first < steps && !distils_at(distillation, first, steps)) ++first;
+  int64_t last = first;
+  while (last < steps && distils_at(distillation, last, steps)) ++last;
+  return {first, last};
+}
 
 }  // namespace coppice

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "recipes/language/stage.h"
@@ -24,6 +25,8 @@ struct TrainStage {
   double rope_theta = 0;  // 0 = as the model has it
   TrainingOptions training;
   bool has_teacher() const { return !labels.empty() || !teachers.empty(); }
+  /// Steps [first, last) in which the teacher counts, and is read.
+  std::pair<int64_t, int64_t> distilling_steps() const;
 
   template <class Field>
   void visit_fields(Field& field) {

@@ -62,12 +62,6 @@ void check_call(cudaError_t error, const char* what) {
 
 }  // namespace
 
-std::string card_name(at::Device device) {
-  cudaDeviceProp properties{};
-  check_call(cudaGetDeviceProperties(&properties, device.index()), "properties of the device");
-  return properties.name;
-}
-
 CardMemory card_memory(at::Device device) {
   const c10::cuda::CUDAGuard on_device(device);  // the driver answers for the current one
   size_t free = 0, total = 0;
@@ -85,11 +79,23 @@ CardMemory card_memory(at::Device device) {
 void start_card_peak(at::Device device) { c10::cuda::CUDACachingAllocator::resetPeakStats(device.index()); }
 void release_card_memory() { c10::cuda::CUDACachingAllocator::emptyCache(); }
 #else
-std::string card_name(at::Device device) { throw DeviceError::unavailable(why_not_here(device)); }
 CardMemory card_memory(at::Device device) { throw DeviceError::unavailable(why_not_here(device)); }
 void start_card_peak(at::Device device) { throw DeviceError::unavailable(why_not_here(device)); }
 void release_card_memory() {}
 #endif
+
+CudaDevice describe_cuda_device(at::Device device) {
+  if (const std::string why = why_not_here(device); !why.empty()) throw DeviceError::unavailable(why);
+#ifdef COPPICE_CUDA
+  cudaDeviceProp properties{};
+  const cudaError_t error = cudaGetDeviceProperties(&properties, device.index());
+  if (error != cudaSuccess)
+    throw DeviceError::unavailable(fmt::format("{}: {}", device_name(device), cudaGetErrorString(error)));
+  return {.name = properties.name, .bytes = static_cast<double>(properties.totalGlobalMem)};
+#else
+  throw DeviceError::unavailable(fmt::format("{} is no CUDA device", device_name(device)));
+#endif
+}
 
 void leave_cuda_to_children() { forking_process = getpid(); }
 

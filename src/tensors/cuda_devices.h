@@ -16,8 +16,13 @@ int num_cuda_devices();
 /// can.
 std::string why_not_here(at::Device device);
 
-/// A CUDA device as its driver calls it: "NVIDIA H200".
-std::string card_name(at::Device device);
+/// A CUDA device as its driver describes it.
+struct CudaDevice {
+  std::string name;  // "NVIDIA H200"
+  double bytes = 0;  // of its memory, whoever has it
+};
+/// Of one that is here; otherwise DeviceError::unavailable.
+CudaDevice describe_cuda_device(at::Device device);
 
 /// What this process has of a CUDA device's memory; bytes, and counts since the process began.
 struct CardMemory {

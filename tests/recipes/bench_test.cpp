@@ -9,7 +9,9 @@
 #include "recipes/bench/kernel_rows.h"
 #include "recipes/bench/measure.h"
 #include "recipes/bench/timing.h"
+#include "recipes/folder/machine.h"
 #include "src/model/parameters.h"
+#include "src/tensors/cuda_devices.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice;
@@ -206,12 +208,33 @@ TEST_SUITE("unit") {
       CHECK(table.find(word) != std::string::npos);
   }
 
-  TEST_CASE("bench: the row of a card is that of its kind") {
-    CHECK(row_of_card("NVIDIA H200") == find_device_row("h200"));
-    CHECK(row_of_card("NVIDIA H100 80GB HBM3") == find_device_row("h100"));
-    CHECK(row_of_card("NVIDIA A100-SXM4-80GB") == find_device_row("a100"));
-    for (const char* other : {"", "NVIDIA GH200 480GB", "NVIDIA H20", "NVIDIA A10", "NVIDIA A1000"})
-      CHECK(row_of_card(other) == nullptr);
+  TEST_CASE("gemm_gflops, peak_gflops: one rate of the CPU, and a data sheet's of devices that are known by name") {
+    const double rate = gemm_gflops();
+    CHECK(rate > 0);
+    CHECK(gemm_gflops({.device = at::kCPU, .compute = at::kBFloat16}) == rate);  // measured once, in fp32
+    CHECK(peak_gflops({}) == rate);
+    for (const DeviceRow& row : device_rows()) CHECK(find_row_of_device(row.cuda_name) == &row);
+    CHECK(std::string(find_row_of_device("NVIDIA H200")->name) == "h200");
+    for (const char* name : {"", "NVIDIA H200 NVL", "NVIDIA H100 PCIe", "h200"})
+      CHECK(find_row_of_device(name) == nullptr);
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("gemm_gflops, peak_gflops: of a device in the type that it computes in") {
+    const at::Device device(at::kCUDA, 0);
+    if (const std::string why = why_not_here(device); !why.empty()) {
+      MESSAGE("skipped: " << why);
+      CHECK(!why.empty());
+      return;
+    }
+    const Placement bf16{.device = device, .compute = at::kBFloat16}, fp32{.device = device, .compute = at::kFloat};
+    CHECK(gemm_gflops(fp32) > 0);
+    CHECK(gemm_gflops(fp32) != gemm_gflops(bf16));
+    CHECK(peak_gflops(fp32) == gemm_gflops(fp32));
+    const DeviceRow* const row = find_row_of_device(describe_cuda_device(device).name);
+    CHECK(peak_gflops(bf16) == (row == nullptr ? gemm_gflops(bf16) : row->dense_flops / 1e9));
+    CHECK(describe_cuda_device(device).bytes > 1e9);
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include "recipes/run/placed_cost.h"
 #include "src/model/parameters.h"
 #include "tests/recipes/program.h"
 
@@ -136,6 +137,43 @@ TEST_SUITE("unit") {
     CHECK(plan.stages[2].snapshot_bytes == 0);
     CHECK(plan.stages[3].memory.state == 12 * teacher.parameters);
     CHECK(plan.stages[2].seconds == doctest::Approx(plan.stages[3].seconds));
+  }
+
+  TEST_CASE("placed_cost: a device that is here has the memory that it has; stages on the CPU are the host's") {
+    const CudaDevice h200{.name = "NVIDIA H200", .bytes = 150e9}, toy{.name = "NVIDIA Toy", .bytes = 2e9};
+    CHECK(row_of(h200).bytes == 150e9);
+    CHECK(std::string(row_of(h200).title) == "NVIDIA H200");
+    CHECK(row_of(h200).gemm_flops == device("h200").gemm_flops);
+    const StageCost dense{.name = "dense", .kind = "train", .work = {training_of("afm-3b-source")}};
+    CHECK_NOTHROW(check_fits(plan_device({dense}, row_of(h200))));
+    CHECK_THROWS_WITH(check_fits(plan_device({dense}, row_of(toy))),
+                      doctest::Contains("of the 1.9 GiB on one NVIDIA Toy, with"));
+
+    Recipe recipe = load_recipe((fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml").string(), {}, {});
+    const RecipeCost by_cpu = estimate_cost(recipe, 250'000, 100), placed = placed_cost(recipe, by_cpu);
+    CHECK(placed.memory_bytes == by_cpu.memory_bytes);
+    for (size_t i = 0; i < by_cpu.stages.size(); ++i) {
+      CHECK(placed.stages[i].memory_bytes == by_cpu.stages[i].memory_bytes);
+      CHECK(placed.stages[i].seconds == by_cpu.stages[i].seconds);
+      CHECK(by_cpu.stages[i].host_bytes <= by_cpu.stages[i].memory_bytes);
+    }
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("placed_cost: of a stage on a device the host holds little, and what it takes is the device's") {
+    if (const std::string why = why_not_here(at::Device(at::kCUDA, 0)); !why.empty()) {
+      MESSAGE("skipped: " << why);
+      CHECK(!why.empty());
+      return;
+    }
+    const Recipe recipe = load_recipe((fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml").string(),
+                                      {{"device", "\"cuda\"", ""}}, {});
+    StageCost cost{.name = "dense", .kind = "train", .memory_bytes = 1e12, .work = {training_of("afm-3b")}};
+    CHECK(placed_cost(recipe.stage("dense"), cost).memory_bytes < 4e9);
+    CHECK_NOTHROW(check_device_fits(recipe.stage("dense"), StageCost{.name = "dense", .kind = "train"}));
+    cost.work.front().parameters = 1e12;
+    CHECK_THROWS_WITH(check_device_fits(recipe.stage("dense"), cost), doctest::Contains("stage 'dense' needs about"));
   }
 }
 

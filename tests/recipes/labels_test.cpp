@@ -467,6 +467,49 @@ TEST_SUITE("recipe") {
   }
 }
 
+TEST_SUITE("recipe") {
+  TEST_CASE("labels: coverage used labels what is drawn in the steps that distil, and the student's bits stay") {
+    const Scratch scratch("labels_distil");
+    write_corpus(scratch.path / "corpus");
+    // each window of draws is read alone: equal labels whatever else is labelled
+    const std::string draws = "teacher = \"dense\"\ncontext = 64\ntier = \"sample\"";
+    const auto late = [](const std::string& more) {
+      return student_stage("late", "tokens = 4096\nseq_len = 64\nbatch_tokens = 512\nloss = \"sample\"\n" + more);
+    };
+    spill(scratch.path / "used.toml",
+          recipe(kDense + label_stage(draws + "\ncoverage = \"used\"") + late("distil_from = 0.5")));
+    spill(scratch.path / "all.toml", recipe(kDense + label_stage(draws) + late("distil_from = 0.5")));
+    for (const char* name : {"used", "all"}) {
+      const Outcome outcome =
+          run(scratch.path, {"run", std::string(name) + ".toml", "--out", std::string("runs/") + name});
+      INFO(outcome.err);
+      REQUIRE(outcome.code == 0);
+    }
+    const auto labelled =
+        nlohmann::json::parse(slurp(scratch.path / "runs/used/labels/manifest.json")).at("tokens").get<uint64_t>();
+    CHECK(labelled > 1024);  // of 2048 that are drawn in four of eight steps
+    CHECK(labelled <= 2048);
+    CHECK(slurp(scratch.path / "runs/used/late/model/part-00000.h5") ==
+          slurp(scratch.path / "runs/all/late/model/part-00000.h5"));
+
+    // other labels, another fingerprint; the same labels, the same
+    const auto identity_of = [&](const std::string& coverage, const std::string& more) {
+      spill(scratch.path / "r.toml", recipe(kDense + label_stage(draws + "\n" + coverage) + late(more)));
+      const coppice::Recipe loaded = coppice::load_recipe((scratch.path / "r.toml").string(), {}, {});
+      return coppice::stage_identity(loaded, loaded.stage("labels"), {{"dense", "d"}, {"labels", "l"}}, "data");
+    };
+    const std::string used = "coverage = \"used\"";
+    const coppice::Json plain = identity_of(used, "");
+    CHECK(plain.dump().find("distilling_steps") == std::string::npos);
+    CHECK(identity_of(used, "distil_to = 1.0\nteacher_weight_end = 0.1") == plain);
+    CHECK(identity_of(used, "distil_to = 0.99") == plain);  // the last step begins at 7/8
+    CHECK(identity_of(used, "distil_from = 0.5") != plain);
+    CHECK(identity_of(used, "distil_from = 4") == identity_of(used, "distil_from = 0.5"));
+    CHECK(identity_of(used, "distil_to = 0.5") != identity_of(used, "distil_from = 0.5"));
+    CHECK(identity_of("", "distil_from = 0.5") == identity_of("", ""));
+  }
+}
+
 TEST_SUITE("faults") {
   TEST_CASE(
       "labels: coverage used holds what is drawn and nothing else, whoever was killed or joined; the labels are those "

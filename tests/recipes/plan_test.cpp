@@ -16,19 +16,21 @@ namespace {
 // 32 x F; last norm
 constexpr double parameters(double ffn) { return 384 * 32 + 2 * (64 + 2 * 1024 + 2 * 512 + 32 + 3 * 32 * ffn) + 32; }
 
-/// Of labels whose two readers draw 4096 tokens each in windows of 64, with data_seed 3 and `other_seed`.
-StageCost label_cost(const std::string& coverage, int other_seed, double corpus_bytes) {
+/// Of labels whose two readers draw 4096 tokens each in 8 steps and windows of 64, with data_seed 3 and `other_seed`;
+/// `options` are more of both.
+StageCost label_cost(const std::string& coverage, int other_seed, double corpus_bytes, const std::string& options = "",
+                     const std::string& other_options = "") {
   const Scratch scratch("cost_labels");
-  const auto reader = [](const std::string& name, const std::string& from, int data_seed) {
+  const auto reader = [](const std::string& name, const std::string& from, int data_seed, const std::string& more) {
     return "\n[[stage]]\nname = \"" + name + "\"\nfrom = \"" + from +
            "\"\nkind = \"train\"\nlabels = \"labels\"\ntokens = 4096\nseq_len = 64\nbatch_tokens = 512\ndata_seed = " +
-           std::to_string(data_seed) + "\n";
+           std::to_string(data_seed) + "\n" + more + "\n";
   };
   spill(scratch.path / "r.toml", slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml") +
                                      "\n[[stage]]\nname = \"labels\"\nkind = \"label\"\nteacher = "
                                      "\"dense\"\nwindow_rule = \"aligned\"\ncontext = 64\ncoverage = \"" +
-                                     coverage + "\"\n" + reader("core", "pruned", 3) +
-                                     reader("other", "dense", other_seed));
+                                     coverage + "\"\n" + reader("core", "pruned", 3, options) +
+                                     reader("other", "dense", other_seed, other_options));
   const RecipeCost cost = estimate_cost(load_recipe((scratch.path / "r.toml").string(), {}, {}), corpus_bytes, 0);
   return *std::ranges::find(cost.stages, "labels", &StageCost::name);
 }
@@ -73,6 +75,18 @@ TEST_SUITE("unit") {
   TEST_CASE("cost: readers that draw the same windows share their labels, others do not") {
     CHECK(label_cost("used", 3, 250'000).tokens == 4096);
     CHECK(label_cost("used", 4, 250'000).tokens == 8192);
+  }
+
+  TEST_CASE("cost: labels are those of the steps that distil, once where readers draw the same") {
+    const std::string late = "distil_from = 0.75", early = "distil_to = 0.5";  // two and four of eight steps
+    const StageCost half = label_cost("used", 4, 0, early, early);
+    CHECK(half.tokens == 4096);
+    CHECK(half.disk_bytes == 4096 * 2 + 64 * kLabelRunBytes);
+    CHECK(half.flops == label_cost("used", 4, 0).flops / 2);
+    CHECK(label_cost("used", 3, 0, late, early).tokens == 3072);
+    CHECK(label_cost("used", 3, 0, late, late).tokens == 1024);
+    CHECK(label_cost("used", 3, 0, late, "").tokens == 4096);
+    CHECK(label_cost("all", 3, 250'000, late, late).tokens == 100'000);
   }
 
   TEST_CASE("cost: labels of a corpus that is not there are counted by the tokens that are drawn") {
@@ -153,6 +167,25 @@ TEST_SUITE("recipe") {
     REQUIRE(labels != std::string::npos);  // 2 bytes for each token drawn, and a run for each window
     CHECK(large.out.substr(labels, large.out.find('\n', labels + 1) - labels).find("11.5 TiB") != std::string::npos);
     CHECK(large.err.find("GiB of memory") != std::string::npos);
+  }
+
+  TEST_CASE("data tokenize asks for the room that tokenizing takes, run for that of all stages") {
+    const Scratch scratch("tokenize_large");
+    write_run(scratch.path, "small.toml");
+    const std::vector<std::string> large = {"small.toml", "--set", "dense.tokens=1e12", "--set",
+                                            "dense.batch_tokens=6400000000"};
+    const auto with = [&](std::vector<std::string> verb) {
+      verb.insert(verb.end(), large.begin(), large.end());
+      return run(scratch.path, verb);
+    };
+    const Outcome refused = with({"run"});
+    INFO(refused.err);
+    CHECK(refused.code == 7);
+    CHECK(refused.err.find("stage 'dense' needs about") != std::string::npos);
+    const Outcome tokenized = with({"data", "tokenize"});
+    INFO(tokenized.err);
+    CHECK(tokenized.code == 0);
+    CHECK(fs::exists(scratch.path / "runs/small/data/tokens/prose/manifest.json"));
   }
 
   TEST_CASE("--version names the program, its commit and its libraries") {

@@ -94,6 +94,6 @@ TEST_SUITE("gpu") {
     CHECK(after.peak_allocated >= before.peak_allocated + static_cast<double>(kBytes));
     CHECK(after.peak_held >= after.peak_allocated);
     CHECK(after.in_use > 0);
-    CHECK_FALSE(card_name(cuda).empty());
+    CHECK_FALSE(describe_cuda_device(cuda).name.empty());
   }
 }

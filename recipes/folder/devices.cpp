@@ -1,4 +1,4 @@
-#include "recipes/run/devices.h"
+#include "recipes/folder/devices.h"
 
 #include <algorithm>
 #include <array>
@@ -25,12 +25,14 @@ constexpr std::array kAmpere = {AttentionRate{4096, 187e12, 150e12}};
 constexpr double kAmpereInstructions = 108 * 128 * 1.41e9;  // multiprocessors, lanes, clock
 
 constexpr std::array<DeviceRow, 3> kDevices = {{
-    {"h200", "NVIDIA H200 141 GB", 139 * kGiB, 989e12, 790e12, kH200Rates, kHopperFast, kHopperRepeatable,
+    {"h200", "NVIDIA H200 141 GB", "NVIDIA H200", 139 * kGiB, 989e12, 790e12, kH200Rates, kHopperFast,
+     kHopperRepeatable,
      "data sheet 989 TFLOP/s, 4.8 TB/s; measured on one: products 769 to 798 TFLOP/s, copy 4.3 TB/s"},
-    {"h100", "NVIDIA H100 80 GB", 79 * kGiB, 989e12, 790e12, kH100Rates, kHopperFast, kHopperRepeatable,
-     "data sheet 989 TFLOP/s, 3.35 TB/s; assumed: products of the H200, 90% of the bandwidth"},
+    {"h100", "NVIDIA H100 80 GB", "NVIDIA H100 80GB HBM3", 79 * kGiB, 989e12, 790e12, kH100Rates, kHopperFast,
+     kHopperRepeatable, "data sheet 989 TFLOP/s, 3.35 TB/s; assumed: products of the H200, 90% of the bandwidth"},
     {"a100",
      "NVIDIA A100 80 GB",
+     "NVIDIA A100-SXM4-80GB",
      79 * kGiB,
      312e12,
      249e12,
@@ -50,14 +52,8 @@ const DeviceRow* find_device_row(std::string_view name) {
   return found == kDevices.end() ? nullptr : found;
 }
 
-const DeviceRow* row_of_card(std::string_view card) {
-  const auto is_of = [&](const DeviceRow& row) {  // as a word of its own: a GH200 is no H200
-    std::string word = " ";
-    for (const char* letter = row.name; *letter != 0; ++letter) word += static_cast<char>(std::toupper(*letter));
-    const size_t found = card.find(word), end = found + word.size();
-    return found != std::string_view::npos && (end == card.size() || card[end] == ' ' || card[end] == '-');
-  };
-  const auto* const found = std::ranges::find_if(kDevices, is_of);
+const DeviceRow* find_row_of_device(std::string_view cuda_name) {
+  const auto* const found = std::ranges::find(kDevices, cuda_name, &DeviceRow::cuda_name);
   return found == kDevices.end() ? nullptr : found;
 }
 

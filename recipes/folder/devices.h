@@ -1,4 +1,5 @@
-// Devices that a plan knows without having one: what they hold and how fast they are, each number with its source.
+// Devices that a plan knows without having one, and a run by their names: what they hold and how fast they are, each
+// number with its source.
 #pragma once
 
 #include <span>
@@ -16,6 +17,7 @@ struct AttentionRate {
 struct DeviceRow {
   const char* name;                                 // of --device
   const char* title;                                // as its maker calls it
+  std::string_view cuda_name;                       // as its driver calls it
   double bytes;                                     // of memory that a process can take
   double dense_flops;                               // a second, bf16, of the data sheet: what MFU is a share of
   double gemm_flops;                                // a second, of a large product of random numbers
@@ -27,7 +29,7 @@ struct DeviceRow {
 std::span<const DeviceRow> device_rows();
 /// nullptr when there is none of that name.
 const DeviceRow* find_device_row(std::string_view name);
-/// Of a card that is there, by what its driver calls it: "NVIDIA H100 80GB HBM3"; nullptr when no row is of its kind.
-const DeviceRow* row_of_card(std::string_view card);
+/// The row of a device that is there; nullptr for any other, of which there may be near relations that are slower.
+const DeviceRow* find_row_of_device(std::string_view cuda_name);
 
 }  // namespace coppice
