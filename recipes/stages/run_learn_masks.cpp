@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "pruning/compaction.h"
 #include "pruning/mask_file.h"
@@ -38,6 +39,29 @@ std::vector<std::vector<int64_t>> channel_lists(const Json& facts, const std::st
   }
   return lists;
 }
+
+/// Masks as the model takes them, cut from what made them: the way back from there is walked once a step, however many
+/// micro-batches add to their gradient.
+class MaskLeaves {
+ public:
+  explicit MaskLeaves(DecoderMasks made) : made_(std::move(made)) {
+    for (const auto member : {&DecoderMasks::multiplier_F, &DecoderMasks::multiplier_G})
+      for (const at::Tensor& mask : made_.*member) (leaves_.*member).push_back(mask.detach().set_requires_grad(true));
+  }
+  const DecoderMasks& masks() const { return leaves_; }
+  void walk_back() const {
+    at::Tensor sum;  // what it adds up to is nothing; its gradient by each mask is the leaf's
+    for (const auto member : {&DecoderMasks::multiplier_F, &DecoderMasks::multiplier_G})
+      for (size_t layer = 0; layer < (made_.*member).size(); ++layer) {
+        const at::Tensor term = ((made_.*member)[layer] * (leaves_.*member)[layer].grad()).sum();
+        sum = sum.defined() ? sum + term : term;
+      }
+    sum.backward();
+  }
+
+ private:
+  DecoderMasks made_, leaves_;
+};
 
 /// Everything that a stage learns masks with, in the order in which it is made.
 class MaskLearning {
@@ -189,16 +213,18 @@ void MaskLearning::step() {
   const StepMask trained = learned_->training_mask(moment);
   const at::Tensor mask_LF =
       on_device(trained.mask_LF.detach()).set_requires_grad(true);  // one solve a step, however many micro-batches
-  const DecoderMasks masks = model_masks(mask_LF);
+  const MaskLeaves leaves(model_masks(mask_LF));
   const std::vector<Batch>& batches = training_.begin_step();
   const auto targets_of = [&](const Batch& batch) {
     return std::vector<Targets>{make_targets(
         batch, {},
         {.teacher_weight = 0, .z_loss = options_.training.z_loss, .float_logits = options_.training.float_logits})};
   };
-  if (!tested_) self_test_loss(model_, batches.front(), targets_of(batches.front()).front(), head_loss, masks);
+  if (!tested_) self_test_loss(model_, batches.front(), targets_of(batches.front()).front(), head_loss, leaves.masks());
   tested_ = true;
-  const StepSums step_sums = accumulate_gradient(model_, batches, targets_of, masks, training_.samples.scale());
+  const StepSums step_sums =
+      accumulate_gradient(model_, batches, targets_of, leaves.masks(), training_.samples.scale());
+  leaves.walk_back();
   const at::Tensor penalty = learned_->penalty(moment);
   const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_LF.grad(), penalty);
   raw_LF.set_requires_grad(false);

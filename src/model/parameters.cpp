@@ -204,8 +204,8 @@ ArenaLayout arena_layout(const ModelConfig& config, int shards) {
 
 void initialise_part(const Parameter& whole, size_t row, const at::Tensor& part, int64_t first_row,
                      int64_t first_column, uint64_t seed) {
-  COPPICE_CHECK(part.is_contiguous() && part.dim() == static_cast<int64_t>(whole.shape.size()),
-                whole.name + ": a contiguous part expected");
+  COPPICE_CHECK(part.is_cpu() && part.is_contiguous() && part.dim() == static_cast<int64_t>(whole.shape.size()),
+                whole.name + ": a contiguous part on the CPU expected");
   const std::span<float> out(part.mutable_data_ptr<float>(), static_cast<size_t>(part.numel()));
   if (whole.shape.size() == 1) {
     std::ranges::fill(out, whole.kind == ParameterKind::norm ? 1.0f : 0.0f);

@@ -325,6 +325,22 @@ TEST_SUITE("unit") {
     }));
   }
 
+  TEST_CASE("StepVote: one that lies elsewhere than the arena, or is none, is refused before anything reads it") {
+    ParameterArena arena = small_arena();
+    arena.enable_gradient();
+    Optimizer optimizer({}, arena, 1, 10);
+    const auto refused = [&](const at::Tensor& values, const char* why) {
+      StepVote vote;
+      vote.values = values;
+      CHECK_THROWS_WITH(optimizer.step(*alone(), vote), doctest::Contains(why));
+    };
+    const at::TensorOptions doubles(at::kDouble);
+    refused(at::zeros({3}, doubles.device(at::kMeta)), "the vote of the step is on meta");
+    refused(at::zeros({3}), "the vote of the step: got float32, expected float64");
+    refused(at::zeros({2}, doubles), "a vote without its own places");
+    CHECK(optimizer.t() == 0);
+  }
+
   TEST_CASE("optimizer: something not finite elsewhere skips the step") {
     ParameterArena arena = small_arena();
     Optimizer optimizer({}, arena, 1, 10);

@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/project_folders.h"
 #include "tests/scratch_folder.h"
 
 namespace coppice::test {
@@ -69,7 +70,7 @@ inline Process start(const fs::path& folder, const std::vector<std::string>& arg
   static int count = 0;
   Process process{.out = folder / (".stdout" + std::to_string(++count)),
                   .err = folder / (".stderr" + std::to_string(count))};
-  std::vector<std::string> words = {COPPICE_BINARY_DIR "/coppice"};
+  std::vector<std::string> words = {(binary_folder() / "coppice").string()};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
@@ -95,7 +96,7 @@ inline Outcome run(const fs::path& folder, const std::vector<std::string>& argum
 /// Two domains of real text, `prose` and `code`, that stay as they are while the project changes.
 inline void write_corpus(const fs::path& folder) {
   for (const char* domain : {"prose.jsonl", "code.jsonl"})
-    spill(folder / domain, slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/text" / domain));
+    spill(folder / domain, slurp(source_folder() / "tests/text" / domain));
 }
 
 /// A task file that any corpus goes with.
@@ -114,7 +115,7 @@ inline void write_tasks(const fs::path& folder) {
 inline void write_run(const fs::path& folder, const std::string& recipe) {
   write_corpus(folder / "corpus");
   write_tasks(folder);
-  spill(folder / recipe, slurp(fs::path(COPPICE_SOURCE_DIR) / "tests/recipes" / recipe));
+  spill(folder / recipe, slurp(source_folder() / "tests/recipes" / recipe));
 }
 inline void write_tiny_run(const fs::path& folder) { write_run(folder, "tiny.toml"); }
 

@@ -135,6 +135,14 @@ TEST_SUITE("unit") {
     CHECK_THROWS_AS(causal_attention(in, 3, 4, 2, {}), InternalError);
     CHECK_THROWS_AS(causal_attention(in, 2, 4, 3, {}), InternalError);
     CHECK_THROWS_AS(causal_attention(in, 2, 4, 2, at::zeros({2, 69}, at::kInt)), InternalError);
+    const at::Tensor document_BT = at::zeros({2, 70}, at::kInt);
+    CHECK_THROWS_WITH(causal_attention(in, 2, 4, 2, document_BT.to(at::kMeta)),
+                      doctest::Contains("document_BT is on meta"));
+    CHECK_THROWS_WITH_AS(causal_attention(in, 2, 4, 2, document_BT.to(at::kLong)),
+                         doctest::Contains("document_BT: got int64, expected int32"), InternalError);
+    CHECK_THROWS_WITH(
+        causal_attention(in, 2, 4, 2, document_BT, {.bound_S = at::zeros({3}, at::kInt).to(at::kMeta), .longest = 70}),
+        doctest::Contains("bounds.bound_S is on meta"));
     CHECK_THROWS_WITH_AS(causal_attention({in.q_NX, in.k_NX, in.v_NX.to(at::kBFloat16)}, 2, 4, 2, {}),
                          doctest::Contains("v_NX: got bfloat16, expected float32"), InternalError);
     CHECK_THROWS_WITH_AS(causal_attention({in.q_NX, in.q_NX, in.v_NX}, 2, 4, 2, {}),

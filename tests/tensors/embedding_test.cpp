@@ -75,6 +75,10 @@ TEST_SUITE("unit") {
     CHECK_THROWS_WITH_AS(
         coppice::embedding(at::tensor({1, 2}, at::kLong), table, {}, 5, make_token_order(at::tensor({1}, at::kLong))),
         doctest::Contains("order.row_N: got (1), expected (2)"), InternalError);
+    TokenOrder elsewhere = make_token_order(at::tensor({1, 2}, at::kLong));
+    elsewhere.piece_X4 = elsewhere.piece_X4.to(at::kMeta);
+    CHECK_THROWS_WITH(coppice::embedding(at::tensor({1, 2}, at::kLong), table, {}, 5, elsewhere),
+                      doctest::Contains("order.piece_X4 is on meta"));
   }
 }
 
