@@ -6,6 +6,8 @@
 #include "src/base/errors.h"
 #include "src/tensors/device.h"
 #ifdef COPPICE_CUDA
+#include <c10/core/DeviceGuard.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <cuda_runtime_api.h>
 #endif
 
@@ -48,6 +50,21 @@ std::string why_not_here(at::Device device) {
   if (device.index() < found.devices || found.devices == 0) return found.why;
   return fmt::format("this machine has {} CUDA device{}, the last is cuda:{}", found.devices,
                      found.devices == 1 ? "" : "s", found.devices - 1);
+}
+
+double free_device_memory(at::Device device) {
+  if (const std::string why = why_not_here(device); !device.is_cuda() || !why.empty())
+    throw DeviceError::unavailable(
+        fmt::format("memory of {}: {}", device_name(device), why.empty() ? "no device with a memory of its own" : why));
+  size_t free_bytes = 0;
+#ifdef COPPICE_CUDA
+  const c10::DeviceGuard on_device(device);
+  c10::cuda::CUDACachingAllocator::emptyCache();
+  size_t all_bytes = 0;
+  if (const cudaError_t error = cudaMemGetInfo(&free_bytes, &all_bytes); error != cudaSuccess)
+    throw DeviceError::unavailable(fmt::format("memory of {}: {}", device_name(device), cudaGetErrorString(error)));
+#endif
+  return static_cast<double>(free_bytes);
 }
 
 void leave_cuda_to_children() { forking_process = getpid(); }

@@ -15,6 +15,10 @@ int num_cuda_devices();
 /// can.
 std::string why_not_here(at::Device device);
 
+/// Bytes that this process can still take on a CUDA device, those that its own allocator holds in reserve among them,
+/// which go back to the driver. DeviceError where there is no such device.
+double free_device_memory(at::Device device);
+
 /// In no child of a process that has asked the driver does CUDA work. Who forks children that compute says so first,
 /// and a question of its own is an InternalError from then on; those of its children are not.
 void leave_cuda_to_children();
