@@ -182,7 +182,7 @@ std::string own_lines(const DevicePlan& plan) {
                         stage.own.settings.micro_rows * seq_len);
     text += stage.own.fits ? fmt::format("fits with recompute {}, and takes {:.2f} times as long",
                                          recompute_name(stage.own.settings.recompute), stage.own.times_as_long)
-                           : std::string("does not fit");
+                           : std::string("is too large");
     text += stage.fits ? fmt::format("; planned with micro_batch_tokens = {}\n", stage.training->micro_rows * seq_len)
                        : std::string("\n");
   }

@@ -9,6 +9,7 @@
 
 #include "src/model/parameters.h"
 #include "src/optim/optimizer.h"
+#include "src/tensors/device.h"
 #include "src/tensors/executor/executor.h"
 #include "student/targets.h"
 #include "tests/tensors/whole_arena.h"
@@ -51,7 +52,7 @@ struct Step {
 
 /// One step under masks, with a live teacher's divergence and hidden states in two micro-batches; or one of true labels
 /// alone.
-Step step_of(at::ScalarType compute, bool taught, bool float_logits = false) {
+Step step_of(at::ScalarType compute, bool taught, bool float_logits = false, Recompute recompute = Recompute::none) {
   Model model = random_model(compute, 3);
   const Model teacher = random_model(compute, 9);
   model.arena->enable_gradient();
@@ -75,7 +76,7 @@ Step step_of(at::ScalarType compute, bool taught, bool float_logits = false) {
   const std::vector<Batch> batches(taught ? 2 : 1, batch);
   const StepSums sums = accumulate_gradient(
       model, batches, [&](const Batch& one) { return std::vector{distillation_targets(one, signal, options)}; }, masks,
-      gradient_scale(std::ssize(batches) * batch.num_live));
+      gradient_scale(std::ssize(batches) * batch.num_live), head_loss, recompute);
   Step step{.loss = sums.read().terms().loss, .gradient = whole_gradient(*model.arena)};
   Optimizer optimizer({}, *model.arena, 0, 10);
   CHECK(optimizer.step(*alone()).applied);
@@ -107,6 +108,19 @@ TEST_SUITE("parity") {
       CHECK(again.loss == first.loss);
       CHECK(again.gradient.equal(first.gradient));
       CHECK(again.moved.equal(first.moved));
+    }
+  }
+
+  TEST_CASE("rehearsal: the step and its update have equal bits whatever is computed again") {
+    for (const at::ScalarType compute : {at::kFloat, at::kBFloat16}) {
+      const Step kept = step_of(compute, true);
+      for (const Recompute recompute : {Recompute::gate_up, Recompute::layer}) {
+        const Step again = step_of(compute, true, false, recompute);
+        INFO(dtype_name(compute) << ", again: " << recompute_name(recompute));
+        CHECK(again.loss == kept.loss);
+        CHECK(again.gradient.equal(kept.gradient));
+        CHECK(again.moved.equal(kept.moved));
+      }
     }
   }
 
