@@ -242,12 +242,12 @@ StepSums train_micro_batch(const Model& model, const Batch& batch, const Targets
 }
 
 StepSums train_micro_batch(const Model& model, const Batch& batch, std::span<const Targets> targets,
-                           const DecoderMasks& masks, double scale, const HeadLoss& loss) {
+                           const DecoderMasks& masks, double scale, const HeadLoss& loss, Recompute recompute) {
   std::vector<at::Tensor> output_ND;  // of every layer, when a hidden-state loss asks
   DecoderTaps taps;
   if (std::ranges::any_of(targets, [](const Targets& target) { return !target.teacher_layer_ND.empty(); }))
     taps.layer_output = [&](int, const at::Tensor& layer_ND) { output_ND.push_back(layer_ND); };
-  const at::Tensor hidden_ND = decoder_hidden(model, batch.input(), masks, taps);
+  const at::Tensor hidden_ND = decoder_hidden(model, batch.input(), masks, taps, recompute);
 
   for (const Targets& target : targets) check_targets(batch, target);
   const HeadStep step =
@@ -273,9 +273,10 @@ StepSums train_micro_batch(const Model& model, const Batch& batch, std::span<con
 }
 
 StepSums accumulate_gradient(const Model& model, std::span<const Batch> batches, const TargetsOf& targets_of,
-                             const DecoderMasks& masks, double scale, const HeadLoss& loss) {
+                             const DecoderMasks& masks, double scale, const HeadLoss& loss, Recompute recompute) {
   StepSums sums;
-  for (const Batch& batch : batches) sums.add(train_micro_batch(model, batch, targets_of(batch), masks, scale, loss));
+  for (const Batch& batch : batches)
+    sums.add(train_micro_batch(model, batch, targets_of(batch), masks, scale, loss, recompute));
   return sums;
 }
 

@@ -144,14 +144,16 @@ class StepSums {
 /// zeros: what happens on the way (a rank's part in a sum over ranks) must not depend on one batch's labels. Several
 /// targets, one a teacher, count by their shares: kd is the mean of theirs, and each costs a pass of the output head.
 StepSums train_micro_batch(const Model& model, const Batch& batch, std::span<const Targets> targets,
-                           const DecoderMasks& masks, double scale, const HeadLoss& loss = head_loss);
+                           const DecoderMasks& masks, double scale, const HeadLoss& loss = head_loss,
+                           Recompute recompute = Recompute::none);
 StepSums train_micro_batch(const Model& model, const Batch& batch, const Targets& targets, const DecoderMasks& masks,
                            double scale);
 /// The gradient of a step: its micro-batches one after the other, all with the scale of the whole step, gradient_scale
 /// of its live tokens. `targets_of` is asked when a micro-batch's turn has come.
 using TargetsOf = std::function<std::vector<Targets>(const Batch& batch)>;
 StepSums accumulate_gradient(const Model& model, std::span<const Batch> batches, const TargetsOf& targets_of,
-                             const DecoderMasks& masks, double scale, const HeadLoss& loss = head_loss);
+                             const DecoderMasks& masks, double scale, const HeadLoss& loss = head_loss,
+                             Recompute recompute = Recompute::none);
 /// Forward only; correct and agree are counted against true and teacher labels.
 LossSums evaluate_batch(const Model& model, const Batch& batch, const Targets& targets, const DecoderMasks& masks = {});
 

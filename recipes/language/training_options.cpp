@@ -8,6 +8,7 @@
 
 #include "recipes/language/recipe.h"
 #include "recipes/language/recipe_reading.h"
+#include "src/model/recompute.h"
 
 namespace coppice {
 namespace {
@@ -98,6 +99,9 @@ void finish_training(OptionTable& table, TrainingOptions& training, const DataOp
   check_optimizer_options(training.optimizer, [&](const char* key) { return table.where(key); });
   check(training.z_loss >= 0 && std::isfinite(training.z_loss), table.where("z_loss"),
         fmt::format("z_loss: got {}, expected 0 or more", training.z_loss));
+  std::vector<std::string> policies = recompute_names();
+  policies.insert(policies.begin(), "auto");
+  check_choice(training.recompute, policies, table.where("recompute"), "recompute");
   check(training.max_skipped_steps >= 0, table.where("max_skipped_steps"),
         fmt::format("max_skipped_steps: got {}, expected 0 or more", training.max_skipped_steps));
   training.mixture = read_mixture(table, data.domains);

@@ -33,6 +33,7 @@ struct TrainingOptions {
   int max_skipped_steps = 10;
   double z_loss = 1e-6;
   bool float_logits = false;
+  std::string recompute = "auto";
   OptimizerOptions optimizer;
   std::vector<MixtureEntry> mixture;  // empty: the weights of [[data.domain]]
 
@@ -62,6 +63,10 @@ struct TrainingOptions {
     field("float_logits", float_logits, Mark::rounding,
           "with compute = \"bf16\": the logits that the loss and its gradient are made from are fp32, which takes more "
           "memory; what is evaluated and stored is fp32 either way");
+    field("recompute", recompute, Mark::rounding,
+          "what the backward pass computes again instead of keeping it (memory), to the same bits: none, gate_up (norm "
+          "outputs, the FFN's first product and its hidden values), layer (all but each layer's input), or auto: none "
+          "on a CPU, on a device the quickest that fits");
     optimizer.visit_fields(field);
   }
   int64_t rows() const { return batch_tokens / seq_len; }  // sequences of one step

@@ -39,10 +39,9 @@ double widest(const ModelConfig& config) { return static_cast<double>(std::range
 /// Bytes a token that one layer keeps.
 double layer_bytes(const ModelConfig& config, double ffn, Recompute recompute) {
   const Widths w(config);
-  if (recompute == Recompute::layer) return kBf16 * w.hidden;
-  const double projected = config.qk_norm ? w.packed : w.key_value;  // q and k before their norm, and v
-  const double kept =
-      2 * w.hidden + projected + w.query + w.key_value + w.query + (recompute == Recompute::none ? 2 * ffn : 0);
+  if (recompute == Recompute::layer) return kBf16 * w.hidden + kFloat;
+  double kept = 2 * w.hidden + w.packed + w.query + w.key_value + w.query;  // values stay in the packed projection
+  if (recompute == Recompute::none) kept += 2 * w.hidden + 3 * ffn;
   return kBf16 * kept + kFloat * (2 + w.heads);
 }
 
@@ -56,7 +55,7 @@ double passing_bytes(const ModelConfig& config) {
 double backward_bytes(const ModelConfig& config, Recompute recompute) {
   const Widths w(config);
   double bytes = kBf16 * (4 * widest(config) + 6 * w.hidden + w.packed);
-  if (recompute == Recompute::gate_up) bytes += kBf16 * 2 * widest(config);
+  if (recompute == Recompute::gate_up) bytes += kBf16 * (w.hidden + 3 * widest(config));
   if (recompute == Recompute::layer) bytes += layer_bytes(config, widest(config), Recompute::none);
   return bytes;
 }
@@ -89,13 +88,14 @@ class Products {
 
 /// Seconds of the products of one layer.
 struct LayerProducts {
-  double forward = 0, backward = 0, gate_up = 0;
+  double forward = 0, backward = 0, gate_up = 0, down = 0;
   LayerProducts(const Widths& w, double ffn, const Products& products) {
     const struct {
       double in, out;
     } matrices[] = {{w.hidden, w.packed}, {w.query, w.hidden}, {w.hidden, 2 * ffn}, {ffn, w.hidden}};
     for (const auto& [in, out] : matrices) forward += products.forward(in, out), backward += products.backward(in, out);
     gate_up = products.forward(w.hidden, 2 * ffn);
+    down = products.forward(ffn, w.hidden);
   }
 };
 
@@ -134,7 +134,12 @@ class Kernels {
   double layer_backward(int64_t ffn) {
     shape_.ffn_size = ffn;
     return 2 * (*this)(Kernel::residual_rms_norm_backward) + (*this)(Kernel::qk_norm_rope_backward) +
-           (*this)(Kernel::swiglu_backward_with_hidden);
+           (*this)(Kernel::swiglu_backward);
+  }
+  /// Outputs of both norms and the FFN's hidden values.
+  double again(int64_t ffn) {
+    shape_.ffn_size = ffn;
+    return 2 * (*this)(Kernel::residual_rms_norm) + (*this)(Kernel::swiglu);
   }
 
  private:
@@ -183,13 +188,8 @@ double attention_seconds(const ModelWork& work, double tokens, const DeviceRow& 
   return tokens * (time.forward + time.backward);
 }
 
-const char* recompute_name(Recompute recompute) {
-  constexpr const char* kNames[] = {"none", "gate-up", "layer"};
-  return kNames[static_cast<size_t>(recompute)];
-}
-
 double kept_bytes_per_token(const ModelConfig& config, Recompute recompute) {
-  double bytes = kBf16 * Widths(config).hidden + kFloat;  // the stream before the last norm
+  double bytes = kBf16 * Widths(config).hidden + kFloat;  // the stream before the last norm, whose output the head has
   for (const int64_t ffn : config.intermediate_size) bytes += layer_bytes(config, static_cast<double>(ffn), recompute);
   return bytes;
 }
@@ -234,11 +234,9 @@ StepTime step_time(const ModelWork& work, const DeviceSettings& settings, const 
     const double forward = kernels.layer_forward(ffn);
     time.products += layer.forward + layer.backward;
     time.elementwise += forward + kernels.layer_backward(ffn);
-    if (settings.recompute == Recompute::layer)
-      time.again += layer.forward + tokens * heads.forward + forward;
-    else  // both norms' outputs, read from the stream
-      time.again += 2 * 2 * kBf16 * w.hidden * tokens / device.rates.bytes +
-                    (settings.recompute == Recompute::gate_up ? layer.gate_up : 0);
+    if (settings.recompute == Recompute::layer)  // all but its last product
+      time.again += layer.forward - layer.down + tokens * heads.forward + forward;
+    if (settings.recompute == Recompute::gate_up) time.again += layer.gate_up + kernels.again(ffn);
   }
   time.launches = w.layers * kLaunches * kLaunchSeconds;
   const auto micro_batches = static_cast<double>(work.rows) / static_cast<double>(settings.micro_rows);

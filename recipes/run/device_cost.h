@@ -12,11 +12,6 @@
 
 namespace coppice {
 
-/// What of a layer's products is computed again in the backward pass, so that it need not be kept. What passes over
-/// memory alone make (norm outputs, the FFN's hidden values) is always made again.
-enum class Recompute { none, gate_up, layer, count };
-const char* recompute_name(Recompute recompute);
-
 /// How one model is trained on a device.
 struct DeviceSettings {
   int64_t micro_rows = 1;  // sequences of a micro-batch
@@ -34,8 +29,9 @@ struct DeviceMemory {
   double total() const { return state + activations + buffers + logits + workspace; }
 };
 
-/// Bytes a token that is kept for the backward pass: by layer the stream before both norms, the packed projection, q
-/// and k behind norm and RoPE, what the heads give, gate and up, and statistics in fp32.
+/// Bytes a token that is kept for the backward pass: by layer the stream before both norms, the norms' outputs, the
+/// packed projection, q and k behind norm and RoPE, what the heads give, gate, up and hidden values, and statistics in
+/// fp32; less what is computed again.
 double kept_bytes_per_token(const ModelConfig& config, Recompute recompute);
 DeviceMemory training_memory(const ModelWork& work, const DeviceSettings& settings);
 DeviceMemory reading_memory(const ModelWork& work);

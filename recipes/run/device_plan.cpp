@@ -44,18 +44,30 @@ DeviceMemory memory_of_readers(const StageCost& cost, size_t first) {
   return memory;
 }
 
-std::vector<Candidate> candidates(const ModelWork& work, const DeviceMemory& readers, bool split_master,
+/// Sequences of a micro-batch: those that a step divides into, and the recipe's own.
+std::vector<int64_t> all_micro_rows(const ModelWork& work) {
+  std::vector<int64_t> all;
+  for (int64_t micro_rows = 1; micro_rows <= work.rows; ++micro_rows)
+    if (work.rows % micro_rows == 0) all.push_back(micro_rows);
+  return all;
+}
+std::vector<int64_t> own_micro_rows(const ModelWork& work) {
+  return {work.micro_rows == 0 ? work.rows : std::min(work.micro_rows, work.rows)};
+}
+
+/// With each such micro-batch, and with each way to compute again that the recipe leaves open.
+std::vector<Candidate> candidates(const ModelWork& work, const DeviceMemory& readers,
+                                  const std::vector<int64_t>& micro_batches, bool split_master,
                                   const DeviceRow& device) {
   std::vector<Candidate> all;
-  for (int64_t micro_rows = 1; micro_rows <= work.rows; ++micro_rows) {
-    if (work.rows % micro_rows != 0) continue;
+  for (const int64_t micro_rows : micro_batches)
     for (int r = 0; r < static_cast<int>(Recompute::count); ++r) {
       const DeviceSettings settings{
           .micro_rows = micro_rows, .recompute = static_cast<Recompute>(r), .split_master = split_master};
-      all.push_back({settings, beside(training_memory(work, settings), readers),
-                     step_time(work, settings, device, AttentionMode::fast).seconds()});
+      if (settings.recompute == work.recompute.value_or(settings.recompute))
+        all.push_back({settings, beside(training_memory(work, settings), readers),
+                       step_time(work, settings, device, AttentionMode::fast).seconds()});
     }
-  }
   return all;
 }
 
@@ -74,18 +86,24 @@ std::optional<Candidate> choose(std::vector<Candidate> all, const DeviceRow& dev
   return std::ranges::min(all, {}, bytes_of);
 }
 
-/// As DevicePlan's rule has it.
-Candidate choose(const ModelWork& work, const DeviceMemory& readers, const DeviceRow& device) {
-  const std::vector<Candidate> split = candidates(work, readers, /*split_master=*/true, device);
+/// As plan_device's rule has it.
+Candidate choose(const ModelWork& work, const DeviceMemory& readers, const std::vector<int64_t>& micro_batches,
+                 const DeviceRow& device) {
+  const std::vector<Candidate> split = candidates(work, readers, micro_batches, /*split_master=*/true, device);
   const auto best_split = choose(split, device),
-             best_whole = choose(candidates(work, readers, /*split_master=*/false, device), device);
+             best_whole = choose(candidates(work, readers, micro_batches, /*split_master=*/false, device), device);
   if (!best_split) return std::ranges::min(split, {}, bytes_of);
   return best_whole && best_whole->seconds <= kAsFast * best_split->seconds ? *best_whole : *best_split;
 }
 
 void plan_training(const ModelWork& work, const DeviceRow& device, DeviceStage& stage) {
-  const Candidate chosen = choose(work, memory_of_readers(stage.cost, 1), device);
+  const DeviceMemory readers = memory_of_readers(stage.cost, 1);
+  const Candidate best = choose(work, readers, all_micro_rows(work), device),
+                  own = choose(work, readers, own_micro_rows(work), device);
+  const bool own_fits = fits(own.memory, device);
+  const Candidate& chosen = own_fits && own.seconds <= kAsFast * best.seconds ? own : best;
   stage.training = chosen.settings;
+  stage.own = {.settings = own.settings, .fits = own_fits, .times_as_long = own.seconds / chosen.seconds};
   stage.memory = chosen.memory;
   stage.snapshot_bytes = snapshot_bytes(work);
   const auto steps = static_cast<double>(work.steps);
@@ -157,6 +175,23 @@ std::string memory_table(const DevicePlan& plan) {
          "of host: the copy that checkpoints are written from while training goes on; without it training waits\n";
 }
 
+/// What becomes of the recipe's micro-batches where others are planned for.
+std::string own_lines(const DevicePlan& plan) {
+  std::string text;
+  for (const DeviceStage& stage : plan.stages) {
+    if (!stage.training || stage.training->micro_rows == stage.own.settings.micro_rows) continue;
+    const int64_t seq_len = stage.cost.work.front().seq_len;
+    text += fmt::format("{}: the recipe's micro-batch of {} tokens ", name_of(stage),
+                        stage.own.settings.micro_rows * seq_len);
+    text += stage.own.fits ? fmt::format("fits with recompute {}, and takes {:.2f} times as long",
+                                         recompute_name(stage.own.settings.recompute), stage.own.times_as_long)
+                           : std::string("is too large");
+    text += stage.fits ? fmt::format("; planned with micro_batch_tokens = {}\n", stage.training->micro_rows * seq_len)
+                       : std::string("\n");
+  }
+  return text.empty() ? "micro-batches: as the recipe has them\n" : text;
+}
+
 /// What would let a stage fit for which nothing was found.
 std::string remedy(const DeviceStage& stage, const DeviceRow& device) {
   if (stage.memory.state * kMemoryMargin > device.bytes)
@@ -187,10 +222,28 @@ std::string device_table(const std::string& recipe_name, const DevicePlan& plan)
     repeatable_seconds += static_cast<double>(stage.times) * stage.repeatable_seconds;
   }
   return fmt::format(
-      "{} on one {} ({}): predictions by formula, none of them measured\n\n{}\n{}\ntotal: about {} with the fastest "
+      "{} on one {} ({}): predictions by formula, none of them measured\n\n{}\n{}\n{}\ntotal: about {} with the "
+      "fastest "
       "attention, {} with attention that repeats its bits\ndevice: {}\n",
       recipe_name, plan.device->title, format_bytes(plan.device->bytes), run_table(plan), memory_table(plan),
-      days_text(seconds), days_text(repeatable_seconds), plan.device->source);
+      own_lines(plan), days_text(seconds), days_text(repeatable_seconds), plan.device->source);
+}
+
+RecomputeChoice choose_recompute(const StageCost& cost, double free_bytes) {
+  const ModelWork& work = cost.work.front();
+  DeviceRow device = *find_device_row("h100");  // its rates order what fits, which any device's would
+  device.bytes = free_bytes;
+  const std::vector<Candidate> all =
+      candidates(work, memory_of_readers(cost, 1), own_micro_rows(work), /*split_master=*/false, device);
+  const auto found = choose(all, device);
+  const Candidate chosen = found ? *found : std::ranges::min(all, {}, bytes_of);
+  const double most = std::ranges::max(all, {}, bytes_of).memory.total();
+  std::string why = fmt::format("micro-batches of {} tokens take about {} of the {} that are free",
+                                chosen.settings.micro_rows * work.seq_len, format_bytes(chosen.memory.total()),
+                                format_bytes(free_bytes));
+  if (most > chosen.memory.total()) why += fmt::format(", up to {} otherwise", format_bytes(most));
+  if (!found) why += fmt::format(": it may not fit, lower {}.micro_batch_tokens", cost.name);
+  return {.recompute = chosen.settings.recompute, .fits = found.has_value(), .why = why};
 }
 
 void check_fits(const DevicePlan& plan) {

@@ -15,6 +15,11 @@ struct DeviceStage {
   StageCost cost;
   int64_t times = 1;
   std::optional<DeviceSettings> training;  // as chosen, where the stage trains
+  struct {
+    DeviceSettings settings;
+    bool fits = false;
+    double times_as_long = 1;  // as what is chosen
+  } own;                       // the best with the recipe's micro-batch
   DeviceMemory memory;
   double snapshot_bytes = 0;  // of the host, where the stage trains
   bool fits = true;
@@ -27,11 +32,23 @@ struct DevicePlan {
   std::vector<DeviceStage> stages;  // those that compute on a device
 };
 
-/// Micro-batch, recompute and master of each training stage: the least memory among what is within a hundredth of the
-/// fastest that fits; a whole master unless a split one is faster by more. Where nothing fits, what comes nearest.
+/// Micro-batch, recompute and master of each training stage: the recipe's own micro-batch where it fits and is within a
+/// hundredth of the fastest that fits, otherwise the least memory among what is; a whole master unless a split one is
+/// faster by more. Where nothing fits, what comes nearest.
 DevicePlan plan_device(const std::vector<StageCost>& stages, const DeviceRow& device);
 /// What `coppice plan --device` prints of it: how each stage runs, its memory by kind, the sums.
 std::string device_table(const std::string& recipe_name, const DevicePlan& plan);
+
+/// What a run's stage computes again where its recipe says "auto".
+struct RecomputeChoice {
+  Recompute recompute = Recompute::none;
+  bool fits = true;
+  std::string why;  // for the log
+};
+/// The same rule on a device of which so much is free before the stage's models are read, with the recipe's micro-batch
+/// and a whole master.
+RecomputeChoice choose_recompute(const StageCost& cost, double free_bytes);
+
 /// Refuses what does not fit, with the numbers and what to change (exit 7).
 void check_fits(const DevicePlan& plan);
 

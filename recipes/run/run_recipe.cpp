@@ -16,6 +16,7 @@
 #include "recipes/run/before_work.h"
 #include "recipes/run/collect_report.h"
 #include "recipes/run/cost.h"
+#include "recipes/run/device_plan.h"
 #include "recipes/run/placed_cost.h"
 #include "recipes/run/recipe_warnings.h"
 #include "recipes/stages/context.h"
@@ -26,6 +27,7 @@
 #include "src/base/log.h"
 #include "src/base/signals.h"
 #include "src/tensors/attention.h"
+#include "src/tensors/cuda_devices.h"
 #include "src/tensors/executor/executor.h"
 #include "src/tensors/shape.h"
 
@@ -211,6 +213,23 @@ void take_placement(const Recipe& recipe, const Stage& stage) {
                          attention_backend(on, head_size_of(recipe, stage))));
 }
 
+/// What a stage that trains computes again: as its option says; auto is none on a CPU, and on a device what a plan
+/// would choose for the memory that is free there now.
+Recompute take_recompute(const Recipe& recipe, const Stage& stage) {
+  const TrainingOptions* training = training_of(stage);
+  if (training == nullptr) return Recompute::none;
+  if (const auto named = find_recompute(training->recompute)) return *named;
+  const Placement on = place(stage);
+  if (on.device.is_cpu()) return Recompute::none;
+  StageCost cost{.name = stage.name, .kind = stage.kind};
+  kind_of(stage).cost({.recipe = recipe}, stage, cost);
+  const double narrower = on.compute == at::kFloat ? 2 : 1;  // plans are of bf16
+  const RecomputeChoice choice = choose_recompute(cost, free_device_memory(on.device) / narrower);
+  (choice.fits ? log_info : log_warning)(
+      fmt::format("stage '{}': recompute {}: {}", stage.name, recompute_name(choice.recompute), choice.why));
+  return choice.recompute;
+}
+
 /// What is said once nothing is refused any more, its threads first.
 void say_before_work(const OpenedRun& opened, const RunRequest& request) {
   log_threads(opened.recipe.threads, num_threads(), 1);
@@ -251,6 +270,7 @@ void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const P
                        .fingerprint = fingerprint,
                        .identity = identity};
   take_placement(recipe, stage);
+  context.recompute = take_recompute(seeded, context.stage);
   const TrainingOptions* training = training_of(stage);
   const double begin_s = monotonic_s();
   (void)take_peak_memory();

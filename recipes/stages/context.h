@@ -9,6 +9,7 @@
 #include "recipes/stages/prepare_data.h"
 #include "src/base/json.h"
 #include "src/distributed/comm.h"
+#include "src/model/recompute.h"
 
 namespace coppice {
 
@@ -20,6 +21,7 @@ struct StageContext {
   Comm& comm;  // of all ranks that run the stage
   std::string fingerprint;
   Json identity;
+  Recompute recompute = Recompute::none;  // of a stage that trains
 
   std::filesystem::path folder() const { return run.stage(stage.name); }
   std::filesystem::path model_folder(const std::string& stage_name) const { return run.stage(stage_name) / "model"; }

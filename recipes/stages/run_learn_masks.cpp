@@ -223,7 +223,7 @@ void MaskLearning::step() {
   if (!tested_) self_test_loss(model_, batches.front(), targets_of(batches.front()).front(), head_loss, leaves.masks());
   tested_ = true;
   const StepSums step_sums =
-      accumulate_gradient(model_, batches, targets_of, leaves.masks(), training_.samples.scale());
+      accumulate_gradient(model_, batches, targets_of, leaves.masks(), training_.samples.scale(), head_loss, context_.recompute);
   leaves.walk_back();
   const at::Tensor penalty = learned_->penalty(moment);
   const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_LF.grad(), penalty);

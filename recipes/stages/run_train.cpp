@@ -91,7 +91,7 @@ Json run_train(StageContext& context) {
           if (distils) training.journal.add_flops(teachers.flops(batch));
           return targets_of(teachers, model, batch, distillation, distils);
         },
-        {}, training.samples.scale());
+        {}, training.samples.scale(), head_loss, context.recompute);
     StepVote vote = training.vote();
     vote.count_finite(step_sums.values());
     const StepOutcome outcome = optimizer.step(context.comm, vote);

@@ -10,13 +10,21 @@
 
 namespace coppice {
 
-double activation_bytes_per_token(const ModelConfig& config) {
-  const double attention =
+double activation_bytes_per_token(const ModelConfig& config, Recompute recompute) {
+  const auto hidden = static_cast<double>(config.hidden_size);
+  const auto attention =
       static_cast<double>((config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim);
-  double floats = 0;
-  for (const int64_t width : config.intermediate_size)
-    floats += 8.0 * static_cast<double>(config.hidden_size) + 3 * attention + 5.0 * static_cast<double>(width);
-  return kBytesOfFloat * floats;
+  const auto of_layer = [&](int64_t width) { return 8 * hidden + 3 * attention + 5 * static_cast<double>(width); };
+  double floats = 0, widest = 0;
+  for (const int64_t width : config.intermediate_size) {
+    const double all = of_layer(width);
+    const double kept = recompute == Recompute::none      ? all
+                        : recompute == Recompute::gate_up ? 2 * hidden + 3 * attention
+                                                          : hidden;
+    floats += kept;
+    widest = std::max(widest, all - kept);
+  }
+  return kBytesOfFloat * (floats + widest);
 }
 
 double model_bytes(const ModelConfig& config) { return kBytesOfFloat * static_cast<double>(count_parameters(config)); }
@@ -35,13 +43,16 @@ void add_training(StageCost& cost, const TrainingOptions& training, const ModelC
   cost.flops = cost.tokens * training_flops_per_token(config, training.seq_len);
   const double micro_tokens = static_cast<double>(training.micro_rows() * training.seq_len);
   cost.memory_bytes =
-      4 * model_bytes(config) + micro_tokens * activation_bytes_per_token(config);  // master, gradient, two slots
+      4 * model_bytes(config) +  // master, gradient, two slots
+      micro_tokens * activation_bytes_per_token(config, find_recompute(training.recompute).value_or(Recompute::none));
   cost.disk_bytes = model_bytes(config) * (1 + 3 * (1.0 + training.keep_last));  // model, and checkpoints while it runs
   cost.transient_bytes = training.keep_finished ? 0 : cost.disk_bytes - model_bytes(config);
   cost.memory_remedy = fmt::format("{}.micro_batch_tokens or the model's size", cost.name);
   ModelWork work = reading_work(config, training.seq_len, 0);
   work.steps = cost.steps;
   work.rows = training.rows();
+  work.micro_rows = training.micro_rows();
+  work.recompute = find_recompute(training.recompute);
   work.adamw = training.optimizer.optimizer == "adamw";
   cost.work.push_back(std::move(work));
 }

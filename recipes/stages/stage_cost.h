@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "src/model/config.h"
+#include "src/model/recompute.h"
 #include "src/tensors/kernels/kernel_costs.h"
 
 namespace coppice {
@@ -27,7 +29,9 @@ struct ModelWork {
   int64_t seq_len = 0;
   double read_tokens = 0;  // forward alone
   // of the model that is trained
-  int64_t steps = 0, rows = 0;  // optimizer steps, and sequences of one; 0 = it is not
+  int64_t steps = 0, rows = 0;              // optimizer steps, and sequences of one; 0 = it is not
+  int64_t micro_rows = 0;                   // sequences of the recipe's micro-batch; 0 = all of a step
+  std::optional<Recompute> recompute = {};  // as the recipe says; empty = auto
   bool adamw = false, ffn_mask = false;
   Kernel loss = Kernel::label_mix_rows;
   int64_t ids = 0;  // of a token, that the loss reads of its teacher
@@ -62,8 +66,9 @@ struct CostBasis {
 };
 
 double model_bytes(const ModelConfig& config);
-/// Activations kept for the backward pass: residual stream and norms, packed attention, gate, up and hidden.
-double activation_bytes_per_token(const ModelConfig& config);
+/// Of the CPU, in fp32: activations kept for the backward pass (residual stream and norms, packed attention, gate, up
+/// and hidden) and their gradients; where something is made again, it is there for one layer at a time.
+double activation_bytes_per_token(const ModelConfig& config, Recompute recompute = Recompute::none);
 /// Steps, FLOPs, memory and disk of training a model of that shape.
 void add_training(StageCost& cost, const TrainingOptions& training, const ModelConfig& config);
 /// Tokens of a training stage's looks at text that it does not train on: about ten a stage and one at its end.

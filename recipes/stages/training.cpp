@@ -136,6 +136,8 @@ Json TrainingCheckpoints::resume(TrainingState& state, SampleStream& samples, co
 }
 
 void TrainingCheckpoints::save(const TrainingState& state, const SampleStream& samples, const Json& extra_facts) {
+  Json machine = rounding_facts(context_, model_);
+  machine["recompute"] = recompute_name(context_.recompute);  // rounds nothing: no warning where it is another
   const Json facts = {{"run", context_.recipe.name},
                       {"stage", {{"name", context_.stage.name}, {"kind", context_.stage.kind}}},
                       {"fingerprint", context_.fingerprint},
@@ -155,7 +157,7 @@ void TrainingCheckpoints::save(const TrainingState& state, const SampleStream& s
                         {"consecutive_skips", state.consecutive_skips},
                         {"flops", state.flops}}},
                       {"extra", extra_facts},
-                      {"machine", rounding_facts(context_, model_)},
+                      {"machine", machine},
                       {"versions", versions_json()}};
   const MasterReader master = model_.arena->read_master();
   writer_.save(state.step, tensors([&](const std::string& name) { return master[name]; }), facts);

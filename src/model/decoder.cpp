@@ -1,6 +1,7 @@
 // The decoder as a walk over its layers: every line is one fused operation of src/tensors/ops.h. q, k and v are one
 // GEMM, gate and up another, because their rows lie side by side in the arena; the residual add waits for the norm that
-// follows it.
+// follows it. What is computed again in the backward pass is cut into stretches (compute_again.h): a layer's two from a
+// norm through the next product, or the whole layer.
 #include "src/model/decoder.h"
 
 #include <c10/core/ScalarType.h>
@@ -10,8 +11,10 @@
 #include <cmath>
 #include <numbers>
 #include <span>
+#include <utility>
 
 #include "src/base/errors.h"
+#include "src/model/compute_again.h"
 #include "src/model/decoder_layer.h"
 #include "src/model/parameters.h"
 #include "src/tensors/ops.h"
@@ -45,6 +48,97 @@ at::Tensor scaled(const at::Tensor& value, const at::Tensor& multiplier) {
 /// Every group of heads times its multiplier, [N, H K].
 at::Tensor scale_groups(const at::Tensor& hidden_NQ, const at::Tensor& head_mask_G) {
   return scaled(hidden_NQ.unflatten(1, {head_mask_G.size(0), -1}), head_mask_G.unsqueeze(1)).flatten(1);
+}
+
+/// What is written to the residual stream.
+at::Tensor written(const at::Tensor& value_ND, const at::Tensor& stream_mask_D) {
+  return stream_mask_D.defined() ? scaled(value_ND, stream_mask_D) : value_ND;
+}
+
+LayerMasks masks_of_layer(const DecoderMasks& masks, int64_t layer) {
+  const auto of_layer = [&](const std::vector<at::Tensor>& multiplier) {
+    return multiplier.empty() ? at::Tensor() : multiplier[static_cast<size_t>(layer)];
+  };
+  return {of_layer(masks.multiplier_F), of_layer(masks.multiplier_G), masks.multiplier_D};
+}
+
+at::Tensor projection(const LayerWeights& w, const at::Tensor& normed_ND) {
+  return linear(normed_ND, w.qkv.value, w.qkv.grad, w.qkv_bias.value, w.qkv_bias.grad);
+}
+
+/// What the heads give, from the packed projection, whose memory attention may need.
+at::Tensor heads_of_projection(const ModelConfig& config, const LayerWeights& w, at::Tensor qkv_NP,
+                               const DecoderInput& input, const at::Tensor& frequencies) {
+  // the heads whose weights are held here, be they all of them or a part
+  const int64_t heads = w.o.value.size(1) / config.head_dim;
+  const int64_t kv_heads = (w.qkv.value.size(0) / config.head_dim - heads) / 2;
+  const AttentionInput qkv = qk_norm_rope(qkv_NP, w.q_norm.value, w.q_norm.grad, w.k_norm.value, w.k_norm.grad,
+                                          input.position_BT.reshape({-1}), heads, kv_heads, config.rms_norm_eps,
+                                          frequencies, input.largest_position);
+  qkv_NP.reset();
+  return causal_attention(qkv, input.token_BT.size(0), heads, kv_heads, input.document_BT, input.bounds);
+}
+
+/// One layer of a forward pass, with all that it reads: copies of it run the layer again in the backward pass.
+struct LayerPass {
+  int layer;
+  const ModelConfig* config;  // the model's, which outlives the pass
+  LayerWeights weights;
+  DecoderInput input;
+  at::Tensor frequencies;
+  DecoderTaps taps;
+
+  /// From the packed projection to the norm in front of the FFN. What the heads give goes before the FFN needs its
+  /// memory.
+  ResidualNorm behind_attention(const at::Tensor& residual_ND, at::Tensor qkv_NP, const LayerMasks& masks) const {
+    at::Tensor heads_NQ = heads_of_projection(*config, weights, std::move(qkv_NP), input, frequencies);
+    if (masks.heads_G.defined()) heads_NQ = scale_groups(heads_NQ, masks.heads_G);
+    if (taps.attention_hidden) taps.attention_hidden(layer, heads_NQ);
+    const at::Tensor delta_ND = written(linear(heads_NQ, weights.o.value, weights.o.grad), masks.stream_D);
+    return residual_rms_norm(residual_ND, delta_ND, weights.ffn_norm.value, weights.ffn_norm.grad,
+                             config->rms_norm_eps);
+  }
+
+  at::Tensor ffn_hidden(const at::Tensor& normed_ND, const LayerMasks& masks) const {
+    at::Tensor hidden_NF = swiglu(linear(normed_ND, weights.gate_up.value, weights.gate_up.grad), masks.ffn_F);
+    if (taps.ffn_hidden) taps.ffn_hidden(layer, hidden_NF);
+    return hidden_NF;
+  }
+};
+
+Stretch to_projection(const LayerPass& pass) {
+  const LayerWeights& w = pass.weights;
+  return {.run = [](const ResidualNorm& begin, const LayerMasks&) -> StretchOutput {
+            return {begin.normed_ND, {}};
+          },
+          .linear = w.qkv,
+          .bias = w.qkv_bias,
+          .norm_weight_D = w.attention_norm.value,
+          .eps = pass.config->rms_norm_eps,
+          .norm_adds = pass.layer > 0};
+}
+
+Stretch through_ffn(const LayerPass& pass) {
+  return {.run = [pass](const ResidualNorm& begin, const LayerMasks& masks) -> StretchOutput {
+            return {pass.ffn_hidden(begin.normed_ND, masks), {}};
+          },
+          .linear = pass.weights.down,
+          .bias = {},
+          .norm_weight_D = pass.weights.ffn_norm.value,
+          .eps = pass.config->rms_norm_eps};
+}
+
+Stretch through_layer(const LayerPass& pass) {
+  return {.run = [pass](const ResidualNorm& begin, const LayerMasks& masks) -> StretchOutput {
+            const ResidualNorm middle =
+                pass.behind_attention(begin.residual_ND, projection(pass.weights, begin.normed_ND), masks);
+            return {pass.ffn_hidden(middle.normed_ND, masks), middle.residual_ND};
+          },
+          .linear = pass.weights.down,
+          .bias = {},
+          .norm_weight_D = pass.weights.attention_norm.value,
+          .eps = pass.config->rms_norm_eps,
+          .norm_adds = pass.layer > 0};
 }
 
 }  // namespace
@@ -95,51 +189,46 @@ at::Tensor rope_frequencies(const ModelConfig& config) {
 
 at::Tensor attention_hidden(const ModelConfig& config, const LayerWeights& w, const at::Tensor& normed_ND,
                             const DecoderInput& input, const at::Tensor& frequencies) {
-  // the heads whose weights are held here, be they all of them or a part
-  const int64_t heads = w.o.value.size(1) / config.head_dim;
-  const int64_t kv_heads = (w.qkv.value.size(0) / config.head_dim - heads) / 2;
-  const AttentionInput qkv =
-      qk_norm_rope(linear(normed_ND, w.qkv.value, w.qkv.grad, w.qkv_bias.value, w.qkv_bias.grad), w.q_norm.value,
-                   w.q_norm.grad, w.k_norm.value, w.k_norm.grad, input.position_BT.reshape({-1}), heads, kv_heads,
-                   config.rms_norm_eps, frequencies, input.largest_position);
-  return causal_attention(qkv, input.token_BT.size(0), heads, kv_heads, input.document_BT, input.bounds);
+  return heads_of_projection(config, w, projection(w, normed_ND), input, frequencies);
 }
 
 at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const DecoderMasks& masks,
-                          const DecoderTaps& taps) {
+                          const DecoderTaps& taps, Recompute recompute) {
   check_input(model, input, masks);
+  COPPICE_CHECK(recompute == Recompute::none || !(taps.ffn_hidden || taps.attention_hidden || taps.normed),
+                fmt::format("taps inside layers that are run again ({})", recompute_name(recompute)));
   const ModelConfig& config = model.config;
   const at::Tensor frequencies = rope_frequencies(config);
   const double eps = config.rms_norm_eps;
-  const auto written = [&](const at::Tensor& value_ND) {
-    return masks.multiplier_D.defined() ? scaled(value_ND, masks.multiplier_D) : value_ND;
-  };
+  const auto run = recompute == Recompute::none ? run_and_keep : run_to_run_again;
 
   const Weight table = weight_of(model, "embed_tokens.weight");
   at::Tensor x_ND =
-      written(embedding(input.token_BT.reshape({-1}), table.value, table.grad, input.ids_below, input.token_order));
+      written(embedding(input.token_BT.reshape({-1}), table.value, table.grad, input.ids_below, input.token_order),
+              masks.multiplier_D);
   at::Tensor delta_ND;  // not yet added to x: the next norm does that in its own pass
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    const LayerWeights w = layer_weights(model, layer);
+    const LayerPass pass{.layer = static_cast<int>(layer),
+                         .config = &config,
+                         .weights = layer_weights(model, layer),
+                         .input = input,
+                         .frequencies = frequencies,
+                         .taps = taps};
+    const LayerWeights& w = pass.weights;
+    const LayerMasks own = masks_of_layer(masks, layer);
     ResidualNorm norm = residual_rms_norm(x_ND, delta_ND, w.attention_norm.value, w.attention_norm.grad, eps);
     if (taps.layer_output && layer > 0) taps.layer_output(static_cast<int>(layer) - 1, norm.residual_ND);
     if (taps.normed) taps.normed(static_cast<int>(layer), norm.normed_ND);
-    {  // what the heads give goes before the FFN needs its memory
-      at::Tensor heads_NQ = attention_hidden(config, w, norm.normed_ND, input, frequencies);
-      if (!masks.multiplier_G.empty())
-        heads_NQ = scale_groups(heads_NQ, masks.multiplier_G[static_cast<size_t>(layer)]);
-      if (taps.attention_hidden) taps.attention_hidden(static_cast<int>(layer), heads_NQ);
-      delta_ND = written(linear(heads_NQ, w.o.value, w.o.grad));
+    StretchEnd end;
+    if (recompute == Recompute::layer) {
+      end = run(through_layer(pass), norm, own);
+    } else {
+      norm = pass.behind_attention(norm.residual_ND, run(to_projection(pass), norm, {}).out_NO, own);
+      if (taps.normed) taps.normed(static_cast<int>(layer), norm.normed_ND);
+      end = run(through_ffn(pass), norm, own);
     }
-
-    norm = residual_rms_norm(norm.residual_ND, delta_ND, w.ffn_norm.value, w.ffn_norm.grad, eps);
-    if (taps.normed) taps.normed(static_cast<int>(layer), norm.normed_ND);
-    const at::Tensor ffn_mask_F =
-        masks.multiplier_F.empty() ? at::Tensor() : masks.multiplier_F[static_cast<size_t>(layer)];
-    const at::Tensor ffn_hidden_NF = swiglu(linear(norm.normed_ND, w.gate_up.value, w.gate_up.grad), ffn_mask_F);
-    if (taps.ffn_hidden) taps.ffn_hidden(static_cast<int>(layer), ffn_hidden_NF);
-    delta_ND = written(linear(ffn_hidden_NF, w.down.value, w.down.grad));
-    x_ND = norm.residual_ND;
+    delta_ND = written(end.out_NO, own.stream_D);
+    x_ND = end.residual_ND;
   }
   const Weight final_norm = weight_of(model, "norm.weight");
   const ResidualNorm last = residual_rms_norm(x_ND, delta_ND, final_norm.value, final_norm.grad, eps);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "src/model/config.h"
+#include "src/model/recompute.h"
 #include "src/tensors/arena.h"
 #include "src/tensors/decoder_input.h"
 
@@ -59,9 +60,10 @@ struct DecoderTaps {
   DecoderTap normed = {};            // [N, D] as it enters the attention, and again the FFN: importance scores
 };
 
-/// Final normed hidden states [N, D], N = B*T. Differentiable when the arena has a gradient and grad mode is on.
+/// Final normed hidden states [N, D], N = B*T. Differentiable when the arena has a gradient and grad mode is on; where
+/// something is to be computed again, the model must outlive the backward pass, and layer_output is the only tap.
 at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const DecoderMasks& masks = {},
-                          const DecoderTaps& taps = {});
+                          const DecoderTaps& taps = {}, Recompute recompute = Recompute::none);
 /// The output table [V, D] and its gradient view (the embedding's when tied).
 at::Tensor output_head(const Model& model);
 at::Tensor output_head_gradient(const Model& model);

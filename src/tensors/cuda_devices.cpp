@@ -97,6 +97,21 @@ CudaDevice describe_cuda_device(at::Device device) {
 #endif
 }
 
+double free_device_memory(at::Device device) {
+  if (const std::string why = why_not_here(device); !device.is_cuda() || !why.empty())
+    throw DeviceError::unavailable(
+        fmt::format("memory of {}: {}", device_name(device), why.empty() ? "no device with a memory of its own" : why));
+  size_t free_bytes = 0;
+#ifdef COPPICE_CUDA
+  const c10::DeviceGuard on_device(device);
+  c10::cuda::CUDACachingAllocator::emptyCache();
+  size_t all_bytes = 0;
+  if (const cudaError_t error = cudaMemGetInfo(&free_bytes, &all_bytes); error != cudaSuccess)
+    throw DeviceError::unavailable(fmt::format("memory of {}: {}", device_name(device), cudaGetErrorString(error)));
+#endif
+  return static_cast<double>(free_bytes);
+}
+
 void leave_cuda_to_children() { forking_process = getpid(); }
 
 }  // namespace coppice

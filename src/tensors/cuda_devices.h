@@ -38,6 +38,9 @@ CardMemory card_memory(at::Device device);
 void start_card_peak(at::Device device);
 /// Gives what is free back to the driver.
 void release_card_memory();
+/// Bytes that this process can still take on a CUDA device, those that its own allocator holds in reserve among them,
+/// which go back to the driver. DeviceError where there is no such device.
+double free_device_memory(at::Device device);
 
 /// In no child of a process that has asked the driver does CUDA work. Who forks children that compute says so first,
 /// and a question of its own is an InternalError from then on; those of its children are not.

@@ -25,6 +25,10 @@ namespace coppice {
 /// y_NO = x_NI w_OI^T + bias_O; bias_O undefined = none. The bias's gradient goes the way of the weight's.
 at::Tensor linear(const at::Tensor& x_NI, const at::Tensor& weight_OI, const at::Tensor& weight_grad_OI,
                   const at::Tensor& bias_O = {}, const at::Tensor& bias_grad_O = {});
+/// Its backward pass for who has x again and no graph: the gradients of weight and bias, where there are such, are
+/// added to; returns that of x.
+at::Tensor linear_backward(const at::Tensor& y_grad_NO, const at::Tensor& x_NI, const at::Tensor& weight_OI,
+                           const at::Tensor& weight_grad_OI, const at::Tensor& bias_grad_O = {});
 
 /// rows of the table; backward scatter-adds, in an order that depends on the tokens alone. `ids_below`: tokens are
 /// known to lie in [0, ids_below), and are not read to find out unless it is 0 (unknown) or more than the table has.

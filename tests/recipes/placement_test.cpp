@@ -179,7 +179,8 @@ TEST_SUITE("faults") {
     CHECK(facts["machine"]["device"] == "cpu");
     CHECK(facts["machine"]["compute"] == "fp32");
     CHECK(facts["machine"]["attention"] == "repeatable");
-    facts["machine"].update({{"device", "cuda:0"}, {"compute", "bf16"}, {"attention", "fast"}});
+    CHECK(facts["machine"]["recompute"] == "none");
+    facts["machine"].update({{"device", "cuda:0"}, {"compute", "bf16"}, {"attention", "fast"}, {"recompute", "layer"}});
     spill(manifest, seal(facts));
     const Outcome resumed = run(scratch.path, command);
     INFO(resumed.err);
@@ -188,6 +189,7 @@ TEST_SUITE("faults") {
                                "attention \"fast\", now it is \"repeatable\""})
       CHECK_MESSAGE(resumed.err.find("the checkpoint was written with " + std::string(change)) != std::string::npos,
                     change);
+    CHECK(resumed.err.find("written with recompute") == std::string::npos);  // which rounds nothing
   }
 
   TEST_CASE("placement: a checkpoint from before these were keys was of a CPU in fp32") {

@@ -53,6 +53,7 @@ TEST_SUITE("unit") {
         {"dense.weight_decay", "1", "weight_decay: got 1, expected at least 0 and below 1"},
         {"dense.final_lr_ratio", "1.5", "final_lr_ratio: got 1.5, expected 0 to 1"},
         {"dense.max_skipped_steps", "-1", "max_skipped_steps: got -1, expected 0 or more"},
+        {"dense.recompute", "\"gate-up\"", "recompute: got 'gate-up', expected one of: auto, none, gate_up, layer"},
         {"dense.warmup_steps", "-2", "warmup_steps: got -2, expected 0 or more, or -1"},
         {"dense.tokens", "4611686018427387903", "tokens: got 4611686018427387903, expected 1 to"},
         {"dense.tokens", "1e15", "steps, expected below 10^8"},

@@ -10,6 +10,7 @@
 #include "src/data/batch_device.h"
 #include "src/model/parameters.h"
 #include "src/optim/optimizer.h"
+#include "src/tensors/device.h"
 #include "src/tensors/executor/executor.h"
 #include "student/targets.h"
 #include "tests/tensors/placements.h"
@@ -53,7 +54,8 @@ struct Step {
 
 /// One step under masks, with a live teacher's divergence and hidden states in two micro-batches; or one of true labels
 /// alone.
-Step step_of(const Placement& on, bool taught, bool float_logits = false) {
+Step step_of(const Placement& on, bool taught, bool float_logits = false,
+             Recompute recompute = Recompute::none) {
   Model model = random_model(on, 3);
   const Model teacher = random_model(on, 9);
   model.arena->enable_gradient();
@@ -77,7 +79,7 @@ Step step_of(const Placement& on, bool taught, bool float_logits = false) {
   const std::vector<Batch> batches(taught ? 2 : 1, batch);
   const StepSums sums = accumulate_gradient(
       model, batches, [&](const Batch& one) { return std::vector{distillation_targets(one, signal, options)}; }, masks,
-      gradient_scale(std::ssize(batches) * batch.num_live));
+      gradient_scale(std::ssize(batches) * batch.num_live), head_loss, recompute);
   Step step{.loss = sums.read().terms().loss, .gradient = whole_gradient(*model.arena).cpu()};
   Optimizer optimizer({}, *model.arena, 0, 10);
   CHECK(optimizer.step(*alone()).applied);
@@ -121,6 +123,19 @@ TEST_SUITE("parity") {
       const Step again = step_of(kRounded, true);
       executor::set_schedule({});
       check_same(again, first);
+    }
+  }
+
+  TEST_CASE("rehearsal: the step and its update have equal bits whatever is computed again") {
+    for (const Placement& on : {kExact, kRounded}) {
+      const Step kept = step_of(on, true);
+      for (const Recompute recompute : {Recompute::gate_up, Recompute::layer}) {
+        const Step again = step_of(on, true, false, recompute);
+        INFO(dtype_name(on.compute) << ", again: " << recompute_name(recompute));
+        CHECK(again.loss == kept.loss);
+        CHECK(again.gradient.equal(kept.gradient));
+        CHECK(again.moved.equal(kept.moved));
+      }
     }
   }
 

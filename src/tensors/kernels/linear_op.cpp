@@ -14,6 +14,8 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+at::Tensor bias_gradient(const at::Tensor& y_grad_NO) { return y_grad_NO.sum(0, /*keepdim=*/false, at::kFloat); }
+
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x_NI, const at::Tensor& weight_OI,
                             const at::Tensor& weight_grad_OI, const at::Tensor& bias_O, const at::Tensor& bias_grad_O) {
@@ -37,7 +39,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     }
     if (ctx->needs_input_grad(3)) {
       const at::Tensor bias_grad_O = ctx->saved_data["bias_grad"].toTensor();
-      const at::Tensor sum_O = y_grad_NO.sum(0, /*keepdim=*/false, at::kFloat);
+      const at::Tensor sum_O = bias_gradient(y_grad_NO);
       if (bias_grad_O.defined())
         bias_grad_O.add_(sum_O);
       else
@@ -63,6 +65,15 @@ at::Tensor linear(const at::Tensor& x_NI, const at::Tensor& weight_OI, const at:
     check_weight_grad(bias_O, bias_grad_O, "bias_grad_O");
   }
   return LinearFunction::apply(x_NI, weight_OI, or_absent(weight_grad_OI), or_absent(bias_O), or_absent(bias_grad_O));
+}
+
+at::Tensor linear_backward(const at::Tensor& y_grad_NO, const at::Tensor& x_NI, const at::Tensor& weight_OI,
+                           const at::Tensor& weight_grad_OI, const at::Tensor& bias_grad_O) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor rows_NO = rows_of(y_grad_NO);
+  if (weight_grad_OI.defined()) add_product(weight_grad_OI, rows_NO.t(), x_NI);
+  if (bias_grad_O.defined()) bias_grad_O.add_(bias_gradient(rows_NO));
+  return product(rows_NO, weight_OI);
 }
 
 }  // namespace coppice

@@ -1,0 +1,23 @@
+// What a training step computes again in its backward pass, so that it need not be kept from the forward pass.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace coppice {
+
+/// Gradients have the same bits either way: what is made again is made by the same operations of the same numbers.
+enum class Recompute {
+  none,     // nothing
+  gate_up,  // outputs of the layers' norms, the FFN's first product and its hidden values
+  layer,    // all of a layer but its input
+  count
+};
+/// As recipes spell it.
+const char* recompute_name(Recompute recompute);
+std::optional<Recompute> find_recompute(std::string_view name);
+std::vector<std::string> recompute_names();
+
+}  // namespace coppice
