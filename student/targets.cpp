@@ -174,7 +174,8 @@ at::Tensor hidden_state_loss(const std::string& kind, const std::vector<at::Tens
     const at::Tensor own_ND = widened(student_ND[i]), other_ND = widened(teacher_ND[i]);
     const at::Tensor row_N =
         kind == "mse" ? (own_ND - other_ND).square().mean(1) : 1 - at::cosine_similarity(own_ND, other_ND, 1);
-    const at::Tensor of_layer = row_N.masked_select(live_N).sum();
+    // How many rows a device selects nobody knows without a wait.
+    const at::Tensor of_layer = row_N.is_cpu() ? row_N.masked_select(live_N).sum() : row_N.where(live_N, 0).sum();
     sum = sum.defined() ? sum + of_layer : of_layer;
   }
   return sum / static_cast<double>(student_ND.size());
