@@ -10,6 +10,7 @@
 #include "pruning/mask_budget.h"
 #include "pruning/plan.h"
 #include "src/base/errors.h"
+#include "src/tensors/transfers.h"
 
 namespace coppice {
 namespace {
@@ -97,9 +98,13 @@ void Compaction::cut(const std::vector<std::vector<int64_t>>& living, Model& mod
 DecoderMasks Compaction::masks(const at::Tensor& mask_LF) const {
   DecoderMasks masks{.multiplier_F = mask_LF.unbind(0)};
   if (!has_removed_) return masks;
+  std::vector<at::Tensor> living_A;
+  for (const std::vector<int64_t>& layer : living_) living_A.push_back(index_of(layer));
+  std::vector<at::Tensor*> all;
+  for (at::Tensor& index_A : living_A) all.push_back(&index_A);
+  send(all, mask_LF.device());
   for (size_t layer = 0; layer < living_.size(); ++layer)
-    masks.multiplier_F[layer] =
-        masks.multiplier_F[layer].index_select(0, index_of(living_[layer]).to(mask_LF.device()));
+    masks.multiplier_F[layer] = masks.multiplier_F[layer].index_select(0, living_A[layer]);
   return masks;
 }
 

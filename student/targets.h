@@ -128,9 +128,10 @@ class StepSums {
   /// `sum_S`: float64, the head's kNumLossSums, then hidden, then each teacher's own kd where there are several.
   StepSums(at::Tensor sum_S, double teacher_weight) : sum_S_(std::move(sum_S)), teacher_weight_(teacher_weight) {}
   void add(const StepSums& other);
-  /// The sums so far where they were made; undefined: none yet.
+  /// The sums so far where they were made, or where they have been brought since; undefined: none yet.
   const at::Tensor& values() const { return sum_S_; }
-  /// For the end of a step: the sums so far, on the host.
+  at::Tensor& values() { return sum_S_; }
+  /// The same as numbers; those of a device are waited for.
   LossSums read() const;
 
  private:

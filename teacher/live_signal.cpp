@@ -10,14 +10,24 @@ namespace coppice {
 
 namespace {
 
-TopK some_ids(const at::Tensor& hidden_NE, const at::Tensor& head_VE, const SignalRequest& request, TopFacts& facts) {
+TopK some_ids(const at::Tensor& hidden_NE, const at::Tensor& head_VE, const SignalRequest& request, TopFacts* facts) {
   if (request.loss == "sample")
     return shares_of_draws(draw_weighted_ids(hidden_NE, head_VE, request.temperature, request.proposal_temperature,
-                                             request.draw_number_NR, &facts));
+                                             request.draw_number_NR, facts));
   if (request.loss == "hybrid")
     return shares_of_head_and_draws(
-        top_k_and_draws(hidden_NE, head_VE, request.top_k, request.temperature, request.draw_number_NR, &facts));
-  return top_k(hidden_NE, head_VE, request.top_k, request.temperature, &facts);
+        top_k_and_draws(hidden_NE, head_VE, request.top_k, request.temperature, request.draw_number_NR, facts));
+  return top_k(hidden_NE, head_VE, request.top_k, request.temperature, facts);
+}
+
+/// Finds tokens of which some logit is not finite by the sums of what it is made from, without a wait: they get no
+/// label, and are faults.
+void mark_not_finite(const at::Tensor& hidden_NE, const at::Tensor& head_VE, TeacherSignal& signal) {
+  const at::Tensor sum_N = hidden_NE.sum(1, /*keepdim=*/false, at::kFloat) + head_VE.sum(at::kFloat),
+                   bad_N = sum_N.isfinite().logical_not();
+  if (signal.label_BT.defined()) signal.label_BT.view({-1}).masked_fill_(bad_N, kIgnoredLabel);
+  if (signal.top.id_NK.defined()) signal.top.id_NK.masked_fill_(bad_N.unsqueeze(1), kIgnoredLabel);
+  signal.faults = bad_N.sum();
 }
 
 }  // namespace
@@ -26,15 +36,16 @@ TeacherSignal live_signal(const Model& model, const Batch& batch, const SignalRe
                           const std::string& teacher) {
   const at::NoGradGuard no_grad;
   TeacherSignal signal;
-  TopFacts facts;
   DecoderTaps taps;
   std::vector<at::Tensor> output_ND;
   if (!request.hidden_layers.empty())
     taps.layer_output = [&](int, const at::Tensor& layer_ND) { output_ND.push_back(layer_ND); };
   const at::Tensor hidden_NE = decoder_hidden(model, batch.input(), {}, taps);
   const at::Tensor head_VE = output_head(model);
+  TopFacts found;  // by the kernels, which a device would be waited for to tell
+  TopFacts* const facts = hidden_NE.is_cpu() ? &found : nullptr;
   if (request.loss == "labels") {
-    signal.label_BT = top_1(hidden_NE, head_VE, &facts).reshape(batch.token_BT.sizes());
+    signal.label_BT = top_1(hidden_NE, head_VE, facts).reshape(batch.token_BT.sizes());
     signal.labels_below = head_VE.size(0);
   } else if (reads_some_ids(request.loss)) {
     signal.top = some_ids(hidden_NE, head_VE, request, facts);
@@ -43,7 +54,8 @@ TeacherSignal live_signal(const Model& model, const Batch& batch, const SignalRe
     signal.hidden_NE = hidden_NE;
     signal.head_VE = head_VE;
   }
-  check_finite(facts, teacher);
+  check_finite(found, teacher);
+  if (signal.labels_below > 0 && facts == nullptr) mark_not_finite(hidden_NE, head_VE, signal);
   for (const int64_t layer : request.hidden_layers)
     signal.layer_ND.push_back(output_ND.at(static_cast<size_t>(layer - 1)));
   return signal;

@@ -9,8 +9,8 @@
 namespace coppice {
 
 /// What the model says of a batch: its first choices, its k most probable ids, draws, or its hidden states and output
-/// table; and, where the request names layers, what leaves them. UserError::bad_file naming `teacher` when some of its
-/// logits are not finite.
+/// table; and, where the request names layers, what leaves them. Tokens whose logits are not finite are faults on a
+/// device; on the CPU check_finite() (teacher/label.h) names `teacher`.
 TeacherSignal live_signal(const Model& model, const Batch& batch, const SignalRequest& request,
                           const std::string& teacher);
 

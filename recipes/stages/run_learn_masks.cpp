@@ -22,6 +22,7 @@
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/checkpoint/checkpoint.h"
+#include "src/tensors/transfers.h"
 #include "student/self_test.h"
 
 namespace coppice {
@@ -83,10 +84,11 @@ class MaskLearning {
   std::vector<NamedTensor> state() const;
   /// At a checkpoint step dead channels leave the model, so that a resumed run has them leave at the same step.
   void compact();
-  /// The vote of a step that moves scores alone.
-  StepOutcome hold_still(StepVote& vote);
+  /// In place of the optimizer, in a step that moves scores alone.
+  void hold_still(StepVote& vote);
+  StepOutcome held_still(const StepVote& vote) const;
   /// A table of multipliers where the model computes.
-  at::Tensor on_device(const at::Tensor& mask_LF) const { return mask_LF.to(model_.arena->placement().device); }
+  at::Tensor on_device(const at::Tensor& mask_LF) const { return sent(mask_LF, model_.arena->placement().device); }
   /// The same as the model takes it now.
   DecoderMasks model_masks(const at::Tensor& mask) const {
     const at::Tensor mask_LF = on_device(mask);
@@ -198,10 +200,12 @@ MaskHealth MaskLearning::health_of(const MaskMoment& moment, const at::Tensor& p
                       .global = budget_.global});
 }
 
-StepOutcome MaskLearning::hold_still(StepVote& vote) {
+void MaskLearning::hold_still(StepVote& vote) {
   model_.arena->zero_gradient();
   sum_over(context_.comm, vote.values, "the vote of the step");
-  vote.values = vote.values.cpu();
+}
+
+StepOutcome MaskLearning::held_still(const StepVote& vote) const {
   return {.applied = vote.values[StepVote::not_finite].item<double>() == 0, .grad_norm = 0, .lr = 0};
 }
 
@@ -222,17 +226,34 @@ void MaskLearning::step() {
   };
   if (!tested_) self_test_loss(model_, batches.front(), targets_of(batches.front()).front(), head_loss, leaves.masks());
   tested_ = true;
-  const StepSums step_sums =
-      accumulate_gradient(model_, batches, targets_of, leaves.masks(), training_.samples.scale(), head_loss, context_.recompute);
+  StepSums step_sums = accumulate_gradient(model_, batches, targets_of, leaves.masks(), training_.samples.scale(),
+                                           head_loss, context_.recompute);
   leaves.walk_back();
   const at::Tensor penalty = learned_->penalty(moment);
-  const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_LF.grad(), penalty);
-  raw_LF.set_requires_grad(false);
+  at::Tensor mask_grad_LF = mask_LF.grad(), score_grad_LF;
+  const auto go_back_to_scores = [&] {
+    score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_grad_LF, penalty);
+    raw_LF.set_requires_grad(false);
+  };
+  // Scores are the host's. A mask on a device has its gradient in the vote, and it comes with what else is read.
+  const bool on_host = mask_LF.is_cpu();
+  if (on_host) go_back_to_scores();
   StepVote vote = training_.vote();
   vote.count_finite(step_sums.values());
-  vote.count_finite(score_grad_LF);
-  const StepOutcome outcome = options_.masks.freeze_weights ? hold_still(vote) : optimizer_.step(context_.comm, vote);
+  vote.count_finite(on_host ? score_grad_LF : mask_grad_LF);
+  if (options_.masks.freeze_weights)
+    hold_still(vote);
+  else
+    optimizer_.begin_step(context_.comm, vote);
+  Fetch fetch({&vote.values, &step_sums.values(), &mask_grad_LF});
+  training_.read_ahead();
+  fetch.wait();  // for a device: the one time in a step
+  StepOutcome outcome = options_.masks.freeze_weights ? held_still(vote) : optimizer_.end_step(vote);
   const LossSums sums = step_sums.read();
+  if (!on_host) {
+    go_back_to_scores();
+    outcome.applied &= score_grad_LF.isfinite().all().item<bool>();  // the scores stay; the weights have moved
+  }
 
   const at::Tensor plain_LF =
       learned_->evaluates_as_trained() ? trained.plain_LF : learned_->evaluation_mask(moment).plain_LF;

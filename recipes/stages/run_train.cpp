@@ -11,6 +11,7 @@
 #include "src/base/log.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/model/parameters.h"
+#include "src/tensors/transfers.h"
 #include "student/self_test.h"
 
 namespace coppice {
@@ -37,14 +38,14 @@ Model starting_model(const StageContext& context, const TrainStage& options) {
 }
 
 /// Targets of a micro-batch: what the teachers say while the stage distils, next-token loss otherwise.
-std::vector<Targets> targets_of(const StageTeachers& teachers, const Model& model, const Batch& batch,
+std::vector<Targets> targets_of(StageTeachers& teachers, const Model& model, const Batch& batch,
                                 const KdOptions& distillation, bool distils) {
   if (!distils) return {make_targets(batch, {}, distillation)};
   return teachers.targets(batch, distillation, model.config.num_hidden_layers);
 }
 
 /// The loss on the step's first micro-batches, as many as it takes to count how often the teacher is right.
-void test_loss(const StageContext& context, const StageTeachers& teachers, const Model& model,
+void test_loss(const StageContext& context, StageTeachers& teachers, const Model& model,
                const std::vector<Batch>& batches, const KdOptions& distillation, bool distils) {
   std::vector<TestBatch> sample;
   int64_t live = 0;
@@ -68,14 +69,17 @@ Json run_train(StageContext& context) {
                 warmup =
                     warmup_steps(options.training, published_core ? kPublishedWarmupFresh : kPublishedWarmupContinued);
   Optimizer optimizer(options.training.optimizer, *model.arena, warmup, steps);
-  const StageTeachers teachers(context, options);
+  StageTeachers teachers(context, options);
   Training training(context, options.training, model, optimizer, teachers.names(), {});
   const Json extra = training.resume();
 
   bool tested = false, taught = false;
   while (training.state.step < steps) {
     const int64_t step = training.state.step;
-    const bool distils = options.has_teacher() && distils_at(options.distillation, step, steps);
+    const auto distils_in = [&](int64_t s) {
+      return options.has_teacher() && distils_at(options.distillation, s, steps);
+    };
+    const bool distils = distils_in(step);
     KdOptions distillation = options.distillation;
     distillation.teacher_weight = distils ? teacher_weight_at(options.distillation, step, steps) : 0;
     distillation.z_loss = options.training.z_loss;
@@ -85,7 +89,7 @@ Json run_train(StageContext& context) {
       test_loss(context, teachers, model, batches, distillation, distils);  // again when distillation begins later
     tested = true;
     taught |= distils;
-    const StepSums step_sums = accumulate_gradient(
+    StepSums step_sums = accumulate_gradient(
         model, batches,
         [&](const Batch& batch) {
           if (distils) training.journal.add_flops(teachers.flops(batch));
@@ -94,7 +98,13 @@ Json run_train(StageContext& context) {
         {}, training.samples.scale(), head_loss, context.recompute);
     StepVote vote = training.vote();
     vote.count_finite(step_sums.values());
-    const StepOutcome outcome = optimizer.step(context.comm, vote);
+    optimizer.begin_step(context.comm, vote);
+    Fetch fetch({&vote.values, &step_sums.values(), &teachers.faults()});
+    if (const Batch* const first = training.read_ahead(); first != nullptr && distils_in(step + 1))
+      teachers.read_ahead(*first, options.distillation);
+    fetch.wait();  // for a device: the one time in a step
+    teachers.check_faults();
+    const StepOutcome outcome = optimizer.end_step(vote);
     const LossSums sums = step_sums.read();
     std::vector<std::pair<std::string, double>> keys;
     if (options.has_teacher() && is_scheduled(options.distillation))

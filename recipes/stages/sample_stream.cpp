@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <span>
+#include <utility>
 
+#include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/data/batch_device.h"
 #include "src/optim/optimizer.h"
@@ -26,28 +28,43 @@ SampleStream::SampleStream(const StageContext& context, const TrainingOptions& o
     : options_(options),
       comm_(comm),
       device_(device),
-      loader_(context.data.shards_of(options.mixture), options.mixture, loader_options(context, options)) {}
+      loader_(context.data.shards_of(options.mixture), options.mixture, loader_options(context, options)),
+      step_{.batches = {}, .drawn = loader_.drawn()} {}
+
+SampleStream::Step SampleStream::read() {
+  const std::vector<Span> own = spans_of_rank(loader_.next_spans(options_.rows()), comm_.rank(), comm_.size());
+  const auto micro_rows = static_cast<size_t>(options_.micro_rows());
+  Step step;
+  for (size_t begin = 0; begin < own.size(); begin += micro_rows)
+    step.batches.push_back(
+        on_device(loader_.read(std::span(own).subspan(begin, std::min(micro_rows, own.size() - begin))), device_));
+  step.drawn = loader_.drawn();
+  return step;
+}
+
+void SampleStream::read_ahead() {
+  try {
+    if (!ahead_) ahead_ = read();
+  } catch (const UserError&) {  // the step may never be asked for
+    loader_.restore(step_.drawn);
+  }
+}
 
 const std::vector<Batch>& SampleStream::next() {
   const double begin_s = monotonic_s();
-  const std::vector<Span> own = spans_of_rank(loader_.next_spans(options_.rows()), comm_.rank(), comm_.size());
-  const auto micro_rows = static_cast<size_t>(options_.micro_rows());
-  batches_.clear();
+  step_ = {};  // its memory serves the next one
+  step_ = ahead_ ? *std::exchange(ahead_, std::nullopt) : read();
   double live = 0;
-  for (size_t begin = 0; begin < own.size(); begin += micro_rows) {
-    batches_.push_back(
-        on_device(loader_.read(std::span(own).subspan(begin, std::min(micro_rows, own.size() - begin))), device_));
-    live += static_cast<double>(batches_.back().num_live);
-  }
+  for (const Batch& batch : step_.batches) live += static_cast<double>(batch.num_live);
   sum_over(comm_, std::span(&live, 1), "live tokens");
   scale_ = gradient_scale(static_cast<int64_t>(live));
   waited_s_ += monotonic_s() - begin_s;
-  return batches_;
+  return step_.batches;
 }
 
 Json SampleStream::drawn() const {
   Json drawn = Json::object();
-  for (size_t d = 0; d < options_.mixture.size(); ++d) drawn[options_.mixture[d].domain] = loader_.drawn()[d];
+  for (size_t d = 0; d < options_.mixture.size(); ++d) drawn[options_.mixture[d].domain] = step_.drawn[d];
   return drawn;
 }
 
@@ -55,6 +72,8 @@ void SampleStream::restore(const Json& drawn, const std::string& path) {
   std::vector<uint64_t> counts;
   for (const MixtureEntry& entry : options_.mixture) counts.push_back(unsigned_at(drawn, entry.domain.c_str(), path));
   loader_.restore(counts);
+  step_ = {.batches = {}, .drawn = loader_.drawn()};
+  ahead_.reset();
 }
 
 }  // namespace coppice

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,23 +29,35 @@ class SampleStream {
 
   /// The micro-batches of the next step; they stay readable until the one after.
   const std::vector<Batch>& next();
-  const std::vector<Batch>& batches() const { return batches_; }
+  const std::vector<Batch>& batches() const { return step_.batches; }
+  /// Reads what next() will give, and sends it to the device: for a host that would have to wait for that anyway. What
+  /// goes wrong next() says.
+  void read_ahead();
+  /// The first of the micro-batches that have been read ahead; null: none.
+  const Batch* ahead() const { return ahead_ && !ahead_->batches.empty() ? ahead_->batches.data() : nullptr; }
   /// Of the step under way: gradients of summed row losses times this are its gradient, however it is split
   /// (gradient_scale of the live tokens of all ranks).
   double scale() const { return scale_; }
   /// Seconds spent waiting for samples.
   double waited_s() const { return waited_s_; }
 
-  /// Samples drawn of each domain, all steps so far: what a checkpoint holds of the stream.
+  /// Samples drawn of each domain, up to the step under way: what a checkpoint holds of the stream.
   Json drawn() const;
   void restore(const Json& drawn, const std::string& path);  // UserError::bad_file
 
  private:
+  struct Step {
+    std::vector<Batch> batches;
+    std::vector<uint64_t> drawn;  // of each domain behind it
+  };
+  Step read();
+
   const TrainingOptions& options_;
   Comm& comm_;
   at::Device device_;
   Loader loader_;
-  std::vector<Batch> batches_;
+  Step step_;                  // under way
+  std::optional<Step> ahead_;  // the one after
   double scale_ = 0, waited_s_ = 0;
 };
 

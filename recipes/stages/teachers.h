@@ -22,7 +22,15 @@ class StageTeachers {
   bool empty() const { return teachers_.empty(); }
   std::vector<std::string> names() const;
   /// What each teacher says of a batch, as targets with its share.
-  std::vector<Targets> targets(const Batch& batch, KdOptions distillation, int64_t num_layers) const;
+  std::vector<Targets> targets(const Batch& batch, KdOptions distillation, int64_t num_layers);
+  /// Looks up what caches say of a batch that targets() will be asked of, of this one alone.
+  void read_ahead(const Batch& batch, const KdOptions& distillation);
+  /// Faults of each teacher's signals on a device since the last check (src/data/teacher_signal.h), int64 where they
+  /// were found; undefined: none were looked for.
+  at::Tensor& faults() { return faults_T_; }
+  /// Once they are on the host: UserError::bad_file of a live teacher whose logits are not finite, InternalError of a
+  /// token without a stored label.
+  void check_faults();
   /// Of the live teachers' passes over a batch: part of what the stage costs.
   double flops(const Batch& batch) const;
 
@@ -34,12 +42,19 @@ class StageTeachers {
     std::unique_ptr<Model> model;                     // instead of labels
     double share = 1;
   };
+  TeacherSignal stored(const Teacher& teacher, const Batch& batch, const SignalRequest& request) const;
+  SignalRequest request_of(const KdOptions& distillation) const;
+  std::string name_of(const Teacher& teacher) const;
+
   std::string stage_;
   int64_t top_k_ = 0, draws_ = 0, seq_len_ = 0;
   double proposal_temperature_ = 1;
   uint64_t seed_ = 0;
   std::vector<const TokenShards*> domains_;  // of the mixture
   std::vector<Teacher> teachers_;
+  at::Tensor ahead_BT_;                // tokens of the batch that was read ahead
+  std::vector<TeacherSignal> signal_;  // of it, one a teacher
+  at::Tensor faults_T_;
 };
 
 }  // namespace coppice

@@ -198,6 +198,12 @@ const std::vector<Batch>& Training::begin_step() {
   return samples.next();
 }
 
+const Batch* Training::read_ahead() {
+  if (model.arena->placement().device.is_cpu() || state.step + 1 >= num_steps) return nullptr;
+  samples.read_ahead();
+  return samples.ahead();
+}
+
 double Training::heldout_loss_if_due() const {
   return heldout.due(state.step + 1) ? heldout.loss(model) : std::nan("");
 }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "src/base/errors.h"
+#include "src/tensors/transfers.h"
 
 namespace coppice {
 
@@ -16,15 +17,20 @@ TeacherSignal stored_signal(const std::vector<const LabelCache*>& caches, const 
                                             : lookup_top_k(caches, batch);
   else
     signal.label_BT = lookup_labels(caches, batch);
-  for (at::Tensor* tensor : {&signal.label_BT, &signal.top.id_NK, &signal.top.logp_NK, &signal.top.tail_logp_N})
-    if (tensor->defined()) *tensor = tensor->to(batch.token_BT.device());
+  send({&signal.label_BT, &signal.top.id_NK, &signal.top.logp_NK, &signal.top.tail_logp_N}, batch.token_BT.device());
   if (some) return signal;
   const at::Tensor label_BT =
       signal.label_BT.defined() ? signal.label_BT : signal.top.id_NK.select(1, 0).reshape(batch.token_BT.sizes());
-  const at::Tensor missing = batch.true_label_BT.ge(0).logical_and(label_BT.lt(0));
-  COPPICE_CHECK(!missing.any().item<bool>(),
-                fmt::format("{} positions of a batch have no label of '{}'", missing.sum().item<int64_t>(), teacher));
+  const at::Tensor missing = batch.true_label_BT.ge(0).logical_and(label_BT.lt(0)).sum();
+  if (missing.is_cpu())
+    check_labelled(missing.item<int64_t>(), teacher);
+  else
+    signal.faults = missing;
   return signal;
+}
+
+void check_labelled(int64_t faults, const std::string& teacher) {
+  COPPICE_CHECK(faults == 0, fmt::format("{} positions of a batch have no label of '{}'", faults, teacher));
 }
 
 }  // namespace coppice

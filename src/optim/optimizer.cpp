@@ -14,6 +14,7 @@
 #include "src/base/nearest.h"
 #include "src/tensors/execution.h"
 #include "src/tensors/shape.h"
+#include "src/tensors/transfers.h"
 
 namespace coppice {
 
@@ -105,6 +106,12 @@ StepOutcome Optimizer::step(Comm& comm) {
 }
 
 StepOutcome Optimizer::step(Comm& comm, StepVote& vote) {
+  begin_step(comm, vote);
+  Fetch({&vote.values}).wait();
+  return end_step(vote);
+}
+
+void Optimizer::begin_step(Comm& comm, StepVote& vote) {
   COPPICE_CHECK(arena_->has_gradient(), "the arena has no gradient; enable_gradient() was not called");
   check_shape(vote.values, {-1}, "the vote of the step");
   check_dense(vote.values, at::kDouble, arena_->placement().device, "the vote of the step");
@@ -116,7 +123,11 @@ StepOutcome Optimizer::step(Comm& comm, StepVote& vote) {
     step_by_loops(comm, vote, t_ + 1, schedule);
   else
     step_by_kernels(comm, vote, t_ + 1, schedule);
-  vote.values = vote.values.cpu();  // the one wait of a step
+}
+
+StepOutcome Optimizer::end_step(const StepVote& vote) {
+  COPPICE_CHECK(vote.values.is_cpu(), "the vote of a step is read before the step ends");
+  const double schedule = schedule_factor(t_ + 1, warmup_, total_, options_.final_lr_ratio);
   const double* const votes = vote.values.const_data_ptr<double>();
   StepOutcome outcome{.applied = votes[StepVote::applied] != 0, .grad_norm = votes[StepVote::grad_norm]};
   ++(outcome.applied ? t_ : skipped_);

@@ -55,8 +55,8 @@ struct OptimizerOptions {
 void check_optimizer_options(const OptimizerOptions& options, const std::function<std::string(const char* key)>& where);
 
 /// What all ranks decide a step by: one fp64 tensor on the arena's device. Not-finite counts and the caller's sums are
-/// added up over the ranks by Optimizer::step, which puts the norm beside them and derives `applied`. It leaves them on
-/// the host, which reads them once, at the end of the step.
+/// added up over the ranks by Optimizer::begin_step, which puts the norm beside them and derives `applied`. The host
+/// reads them once, at the end of the step.
 struct StepVote {
   enum Place : int64_t { not_finite, grad_norm, applied, num_places };
   /// `num_sums`: how many numbers of the caller's own travel with the vote.
@@ -89,7 +89,11 @@ class Optimizer {
   /// One update from the arena's gradient, which is zeroed in the same pass; the working copy follows in it. Of several
   /// ranks, always the same, each moves the run of every unit that it owns, from a gradient that is complete there, and
   /// then has all of the master; slots are its own run's. The number of ranks changes no bit. The arena's layout must
-  /// have been made for so many shards.
+  /// have been made for so many shards. On a device it is enqueued and not waited for.
+  void begin_step(Comm& comm, StepVote& vote);
+  /// Counts that step, once its vote is on the host (Fetch of src/tensors/transfers.h).
+  StepOutcome end_step(const StepVote& vote);
+  /// Both, with the wait between them.
   StepOutcome step(Comm& comm, StepVote& vote);
   /// The same where nobody else has a say.
   StepOutcome step(Comm& comm);

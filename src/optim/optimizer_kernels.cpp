@@ -8,6 +8,7 @@
 
 #include "src/optim/optimizer.h"
 #include "src/tensors/optimizer_phase.h"
+#include "src/tensors/transfers.h"
 
 namespace coppice {
 namespace {
@@ -18,7 +19,7 @@ at::Tensor table_of(const std::vector<Row>& rows, at::Device device) {
   const auto bytes = std::as_bytes(std::span(rows));
   const at::Tensor table = at::empty({std::ssize(bytes)}, at::kByte);
   std::ranges::copy(bytes, static_cast<std::byte*>(table.mutable_data_ptr()));
-  return table.to(device);
+  return sent(table, device);
 }
 
 /// What a kernel is told of a buffer; null for an undefined one.
@@ -67,7 +68,7 @@ void Optimizer::step_by_kernels(Comm& comm, const StepVote& vote, int64_t t, dou
                                           .inverse_bias_2 = inverse_bias(options_.beta_2, t),
                                           .max_grad_norm = options_.max_grad_norm,
                                           .drop_grad_norm = options_.drop_grad_norm};
-  tables_->scalars.copy_(scalars);
+  tables_->scalars.copy_(sent(scalars, tables_->scalars.device()));
   double* const votes = start_of<double>(vote.values);
   const OptimizerKernelParams params{.pieces = start_of<OptimizerPiece>(tables_->pieces),
                                      .num_pieces = tables_->num_pieces,

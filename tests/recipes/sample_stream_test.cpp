@@ -94,5 +94,27 @@ TEST_SUITE("recipe") {
       CHECK(even.scale() == gradient_scale(2 * live));  // its peer holds as many
     }
     CHECK(whole.drawn()["prose"] == 24);
+
+    // what is read ahead is the next step's, counts once that is under way, and is forgotten by who goes elsewhere
+    SampleStream ahead = stream(*one), again = stream(*one);
+    CHECK(ahead.ahead() == nullptr);
+    for (int step = 0; step < 2; ++step) {
+      const Json drawn = ahead.drawn();
+      const std::vector<Place> under_way = places_of(ahead.batches());
+      ahead.read_ahead();
+      ahead.read_ahead();
+      CHECK(ahead.drawn() == drawn);
+      CHECK(places_of(ahead.batches()) == under_way);
+      REQUIRE(ahead.ahead() != nullptr);
+      const at::Tensor first_BT = ahead.ahead()->token_BT;
+      CHECK(places_of(ahead.next()) == places_of(again.next()));
+      CHECK(ahead.batches().front().token_BT.is_same(first_BT));
+      CHECK(ahead.ahead() == nullptr);
+      CHECK(ahead.drawn() == again.drawn());
+      CHECK(ahead.scale() == again.scale());
+    }
+    ahead.read_ahead();
+    ahead.restore(stream(*one).drawn(), "");
+    CHECK(places_of(ahead.next()) == places_of(stream(*one).next()));
   }
 }

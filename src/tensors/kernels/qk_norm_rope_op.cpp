@@ -14,6 +14,7 @@
 #include "src/tensors/kernels/op_checks.h"
 #include "src/tensors/kernels/qk_norm_rope.h"
 #include "src/tensors/ops.h"
+#include "src/tensors/transfers.h"
 
 namespace coppice {
 
@@ -49,7 +50,7 @@ PlacedTable placed_table(const at::Tensor& frequencies, int64_t largest_position
   PlacedTable& placed = (*tables)[{table.host.get(), device.index()}];
   if (placed.host == nullptr) {
     const auto copied = [&](const std::vector<float>& values) {
-      return at::tensor(values, at::kFloat).view({-1, frequencies.numel()}).to(device);
+      return sent(at::tensor(values, at::kFloat).view({-1, frequencies.numel()}), device);
     };
     placed = {.host = table.host, .cos_XK = copied(table.host->cos), .sin_XK = copied(table.host->sin)};
   }
