@@ -288,14 +288,15 @@ PreparedPath whole_step(const ModelWork& work, const std::function<at::Tensor()>
   const auto tokens = static_cast<double>(work.rows * work.seq_len);
   const DeviceSettings settings{.micro_rows = work.rows};
   const double flops = tokens * training_flops_per_token(work.config, work.seq_len);
-  return {
-      .run = run,
-      .flops = flops,
-      .tokens = tokens,
-      .predicted_s =
-          [=](const DeviceRow& device) { return step_time(work, settings, device, AttentionMode::repeatable).seconds(); },
-      .step = StepFacts{.full_flops = flops + 3 * tokens * square_flops(work),
-                        .planned_bytes = training_memory(work, settings).total()}};
+  return {.run = run,
+          .flops = flops,
+          .tokens = tokens,
+          .predicted_s =
+              [=](const DeviceRow& device) {
+                return step_time(work, settings, device, AttentionMode::repeatable).seconds();
+              },
+          .step = StepFacts{.full_flops = flops + 3 * tokens * square_flops(work),
+                            .planned_bytes = training_memory(work, settings).total()}};
 }
 
 /// `targets`: asked for in every call.

@@ -97,7 +97,8 @@ Result measure_paths(const Flags& flags, const BenchShape& shape, const bench::C
 Result measure_rows(const Flags& flags, const BenchShape& shape, const bench::Ceilings& roof) {
   const std::vector<const PredictedRow*> rows = chosen_rows(flags.only);
   const Placement on{.device = shape.on.device, .compute = at::kBFloat16};
-  const DeviceRow* const device = on.device.is_cpu() ? nullptr : find_row_of_device(describe_cuda_device(on.device).name);
+  const DeviceRow* const device =
+      on.device.is_cpu() ? nullptr : find_row_of_device(describe_cuda_device(on.device).name);
   Progress progress("bench", rows.size(), "row");
   Result result;
   std::vector<MeasuredKernels> measured;

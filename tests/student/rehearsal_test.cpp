@@ -54,8 +54,7 @@ struct Step {
 
 /// One step under masks, with a live teacher's divergence and hidden states in two micro-batches; or one of true labels
 /// alone.
-Step step_of(const Placement& on, bool taught, bool float_logits = false,
-             Recompute recompute = Recompute::none) {
+Step step_of(const Placement& on, bool taught, bool float_logits = false, Recompute recompute = Recompute::none) {
   Model model = random_model(on, 3);
   const Model teacher = random_model(on, 9);
   model.arena->enable_gradient();
