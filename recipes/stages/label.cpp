@@ -240,7 +240,8 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   if (only_used || basis.tokens == 0)  // a corpus that is not there holds what is drawn of it, as far as anybody knows
     for (const auto& [drawing, readers] : readers_by_drawing(basis.recipe, stage.name)) {
       const TrainingOptions& training = readers.front()->training;
-      const double drawn = static_cast<double>(training.tokens) * (only_used ? distilling_share(readers) : 1);
+      const double share = only_used && label.has_own_labels() ? distilling_share(readers) : 1,
+                   drawn = share * static_cast<double>(training.tokens);
       cost.tokens += drawn;
       read_tokens += drawn * label_reads(label, only_used ? &training : nullptr);
       windows += only_used ? drawn / static_cast<double>(training.seq_len) : 0;
