@@ -98,6 +98,7 @@ void finish_training(OptionTable& table, TrainingOptions& training, const DataOp
   check_optimizer_options(training.optimizer, [&](const char* key) { return table.where(key); });
   check(training.z_loss >= 0 && std::isfinite(training.z_loss), table.where("z_loss"),
         fmt::format("z_loss: got {}, expected 0 or more", training.z_loss));
+  check_choice(training.master, {"auto", "fp32", "split"}, table.where("master"), "master");
   check(training.max_skipped_steps >= 0, table.where("max_skipped_steps"),
         fmt::format("max_skipped_steps: got {}, expected 0 or more", training.max_skipped_steps));
   training.mixture = read_mixture(table, data.domains);

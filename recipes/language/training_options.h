@@ -33,6 +33,7 @@ struct TrainingOptions {
   int max_skipped_steps = 10;
   double z_loss = 1e-6;
   bool float_logits = false;
+  std::string master = "auto";
   OptimizerOptions optimizer;
   std::vector<MixtureEntry> mixture;  // empty: the weights of [[data.domain]]
 
@@ -62,6 +63,10 @@ struct TrainingOptions {
     field("float_logits", float_logits, Mark::rounding,
           "with compute = \"bf16\": the logits that the loss and its gradient are made from are fp32, which takes more "
           "memory; what is evaluated and stored is fp32 either way");
+    field(
+        "master", master, Mark::rounding,
+        "with compute = \"bf16\": fp32 (4 bytes a parameter beside the working copy), split (2, the working copy being "
+        "its upper half; the same bits), or auto: split on a device that fp32 does not fit into, by the plan");
     optimizer.visit_fields(field);
   }
   int64_t rows() const { return batch_tokens / seq_len; }  // sequences of one step

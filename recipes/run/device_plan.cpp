@@ -59,15 +59,13 @@ std::vector<Candidate> candidates(const ModelWork& work, const DeviceMemory& rea
   return all;
 }
 
-bool fits(const DeviceMemory& memory, const DeviceRow& device) {
-  return memory.total() * kMemoryMargin <= device.bytes;
-}
+bool fits(const DeviceMemory& memory, double device_bytes) { return memory.total() * kMemoryMargin <= device_bytes; }
 
 double bytes_of(const Candidate& candidate) { return candidate.memory.total(); }
 
 /// nullopt when nothing fits.
 std::optional<Candidate> choose(std::vector<Candidate> all, const DeviceRow& device) {
-  std::erase_if(all, [&](const Candidate& candidate) { return !fits(candidate.memory, device); });
+  std::erase_if(all, [&](const Candidate& candidate) { return !fits(candidate.memory, device.bytes); });
   if (all.empty()) return std::nullopt;
   const double fastest = std::ranges::min(all, {}, &Candidate::seconds).seconds;
   std::erase_if(all, [&](const Candidate& candidate) { return candidate.seconds > kAsFast * fastest; });
@@ -100,7 +98,7 @@ DeviceStage plan_stage(const StageCost& cost, const DeviceRow& device) {
     plan_training(first, device, stage);
   else
     stage.memory = memory_of_readers(cost, 0);
-  stage.fits = fits(stage.memory, device);
+  stage.fits = fits(stage.memory, device.bytes);
   for (const ModelWork& work : cost.work) {
     stage.seconds += work.read_tokens * reading_seconds(work, device, Attention::fast);
     stage.repeatable_seconds += work.read_tokens * reading_seconds(work, device, Attention::repeatable);
@@ -175,6 +173,11 @@ DevicePlan plan_device(const std::vector<StageCost>& stages, const DeviceRow& de
       plan.stages.push_back(plan_stage(cost, device));
   }
   return plan;
+}
+
+bool needs_split_master(const StageCost& cost, int64_t micro_rows, double device_bytes) {
+  const DeviceMemory whole = training_memory(cost.work.front(), {.micro_rows = micro_rows});
+  return !fits(beside(whole, memory_of_readers(cost, 1)), device_bytes);
 }
 
 std::string device_table(const std::string& recipe_name, const DevicePlan& plan) {

@@ -2,6 +2,7 @@
 // take. Predictions, all of them.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,6 +30,9 @@ struct DevicePlan {
 /// Micro-batch, recompute and master of each training stage: the least memory among what is within a hundredth of the
 /// fastest that fits; a whole master unless a split one is faster by more. Where nothing fits, what comes nearest.
 DevicePlan plan_device(const std::vector<StageCost>& stages, const DeviceRow& device);
+/// Whether a stage that trains on a device of so many bytes needs a split master: with so many sequences a micro-batch
+/// and nothing computed again, a whole one does not fit.
+bool needs_split_master(const StageCost& cost, int64_t micro_rows, double device_bytes);
 /// What `coppice plan --device` prints of it: how each stage runs, its memory by kind, the sums.
 std::string device_table(const std::string& recipe_name, const DevicePlan& plan);
 /// Refuses what does not fit, with the numbers and what to change (exit 7).

@@ -16,6 +16,7 @@
 #include "recipes/run/before_work.h"
 #include "recipes/run/collect_report.h"
 #include "recipes/run/cost.h"
+#include "recipes/run/device_plan.h"
 #include "recipes/run/recipe_warnings.h"
 #include "recipes/stages/context.h"
 #include "recipes/stages/import.h"
@@ -25,6 +26,7 @@
 #include "src/base/log.h"
 #include "src/base/signals.h"
 #include "src/tensors/attention.h"
+#include "src/tensors/cuda_devices.h"
 #include "src/tensors/executor/executor.h"
 #include "src/tensors/shape.h"
 
@@ -183,14 +185,26 @@ OpenedRun open_run(const RunRequest& request, Until until) {
   return opened;
 }
 
+/// What its key `master` comes to on this machine.
+bool splits_master(const Recipe& recipe, const Stage& stage) {
+  const TrainingOptions* training = training_of(stage);
+  if (training == nullptr || training->master == "fp32") return false;
+  const Placement on = place(stage);
+  if (on.compute != at::kBFloat16 || training->master == "split") return on.compute == at::kBFloat16;
+  if (!on.device.is_cuda()) return false;
+  const RecipeCost cost = estimate_cost(recipe, 0, 0);  // its models do not depend on the text
+  return needs_split_master(*std::ranges::find(cost.stages, stage.name, &StageCost::name), training->micro_rows(),
+                            static_cast<double>(memory_of(on.device)));
+}
+
 /// The process computes as the stage's keys say, and says so where it is not the CPU's ordinary way.
-void take_placement(const Stage& stage) {
+void take_placement(const Stage& stage, bool split_master = false) {
   if (!kind_of(stage).computes) return;
   set_attention_mode(stage.placement.attention == "fast" ? AttentionMode::fast : AttentionMode::repeatable);
   const Placement on = place(stage);
   if (!on.device.is_cpu() || on.compute != at::kFloat)
-    log_info(fmt::format("stage '{}': on {} in {}, attention {}", stage.name, device_name(on.device), compute_name(on),
-                         attention_backend(on)));
+    log_info(fmt::format("stage '{}': on {} in {}, attention {}{}", stage.name, device_name(on.device),
+                         compute_name(on), attention_backend(on), split_master ? ", master split" : ""));
 }
 
 /// What is said once nothing is refused any more, its threads first.
@@ -231,8 +245,9 @@ void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const P
                        .data = data,
                        .comm = *comm,
                        .fingerprint = fingerprint,
-                       .identity = identity};
-  take_placement(stage);
+                       .identity = identity,
+                       .split_master = splits_master(recipe, stage)};
+  take_placement(stage, context.split_master);
   const TrainingOptions* training = training_of(stage);
   const double begin_s = monotonic_s();
   (void)take_peak_memory();

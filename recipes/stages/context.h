@@ -20,6 +20,7 @@ struct StageContext {
   Comm& comm;  // of all ranks that run the stage
   std::string fingerprint;
   Json identity;
+  bool split_master = false;  // of the model that the stage trains (master)
 
   std::filesystem::path folder() const { return run.stage(stage.name); }
   std::filesystem::path model_folder(const std::string& stage_name) const { return run.stage(stage_name) / "model"; }

@@ -18,6 +18,9 @@ namespace coppice {
 /// Published warm-up of the stage the options look like, or a tenth of the steps: the smaller.
 int64_t warmup_steps(const TrainingOptions& options, int64_t published);
 
+/// Where the model that a stage trains lies, and how its master is kept.
+Placement place_trained(const StageContext& context);
+
 /// Checkpoints of a stage under way: model, optimizer, sample stream, counts, and what the stage adds of its own.
 class TrainingCheckpoints {
  public:

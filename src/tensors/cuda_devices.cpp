@@ -50,6 +50,18 @@ std::string why_not_here(at::Device device) {
                      found.devices == 1 ? "" : "s", found.devices - 1);
 }
 
+int64_t memory_of(at::Device device) {
+  if (const std::string why = why_not_here(device); !why.empty()) throw DeviceError::unavailable(why);
+#ifdef COPPICE_CUDA
+  cudaDeviceProp found;
+  COPPICE_CHECK(device.is_cuda() && cudaGetDeviceProperties(&found, device.index()) == cudaSuccess,
+                "properties of a device that is here");
+  return static_cast<int64_t>(found.totalGlobalMem);
+#else
+  return 0;
+#endif
+}
+
 void leave_cuda_to_children() { forking_process = getpid(); }
 
 }  // namespace coppice

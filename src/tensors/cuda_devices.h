@@ -4,6 +4,7 @@
 
 #include <c10/core/Device.h>
 
+#include <cstdint>
 #include <string>
 
 namespace coppice {
@@ -14,6 +15,8 @@ int num_cuda_devices();
 /// Why nothing can be computed on `device`, by build or machine: "this machine has no NVIDIA driver"; empty when it
 /// can.
 std::string why_not_here(at::Device device);
+/// Bytes of memory of a CUDA device that is here, whoever holds them.
+int64_t memory_of(at::Device device);
 
 /// In no child of a process that has asked the driver does CUDA work. Who forks children that compute says so first,
 /// and a question of its own is an InternalError from then on; those of its children are not.

@@ -119,6 +119,22 @@ TEST_SUITE("unit") {
                       doctest::Contains("recompute layer and a split master: its parameters, gradient and optimizer"));
   }
 
+  TEST_CASE("needs_split_master: where a whole one does not fit beside what the stage holds") {
+    const ModelWork source = training_of("afm-3b-source"), student = training_of("afm-3b");
+    const double h200 = device("h200").bytes;
+    StageCost cost{.name = "core", .kind = "train", .work = {source}};
+    CHECK_FALSE(needs_split_master(cost, 1, h200));
+    CHECK(needs_split_master(cost, 2, h200));
+    CHECK(training_memory(source, {.micro_rows = 2, .split_master = true}).total() < h200);
+    cost.work = {student};
+    CHECK_FALSE(needs_split_master(cost, 2, h200));
+    CHECK(needs_split_master(cost, 2, training_memory(student, {.micro_rows = 2}).total()));  // with nothing to spare
+    const double both = training_memory(student, {.micro_rows = 2}).total() + 20 * kGiB;
+    CHECK_FALSE(needs_split_master(cost, 2, both));
+    cost.work.push_back(reading_work(preset("afm-3b-source", ""), 4096, 0));
+    CHECK(needs_split_master(cost, 2, both));
+  }
+
   TEST_CASE("plan_device: a live teacher lies beside the student, models that are scored follow each other") {
     const ModelWork student = training_of("afm-3b"), teacher = reading_work(preset("afm-3b-source", ""), 4096, 655'360);
     const StageCost alone{.name = "core", .kind = "train", .work = {student}},
@@ -153,8 +169,7 @@ TEST_SUITE("recipe") {
     CHECK(h100.err.find("stage 'dense' needs about") != std::string::npos);
     CHECK(h100.err.find("take a smaller model or a device with more memory") != std::string::npos);
     CHECK(run(scratch.path, {"plan", afm, "--device", "abacus"}).code == 2);
-    const Outcome arms =
-        run(scratch.path, {"plan", COPPICE_SOURCE_DIR "/recipes/masks_gpu.toml", "--device", "a100"});
+    const Outcome arms = run(scratch.path, {"plan", COPPICE_SOURCE_DIR "/recipes/masks_gpu.toml", "--device", "a100"});
     INFO(arms.out << arms.err);
     CHECK(arms.code == 0);
     CHECK(arms.out.find(" x") != std::string::npos);  // equal stages of arms and seeds are one line

@@ -250,6 +250,7 @@ const std::vector<Row>& rows() {
           {kind, "max_skipped_steps", nullptr, {}, nullptr, "tests/recipes/stops_test.cpp"},
           {kind, "z_loss", "0.1"},
           {kind, "float_logits", "true"},
+          {kind, "master", "\"split\""},
           {kind, "lr", "0.002"},
           {kind, "weight_decay", "0.1"},
           {kind, "beta_1", "0.5"},
