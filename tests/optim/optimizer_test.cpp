@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "src/base/errors.h"
+#include "src/tensors/cuda_devices.h"
 #include "src/tensors/execution.h"
 #include "src/tensors/executor/executor.h"
 #include "tests/distributed/thread_ranks.h"
@@ -189,7 +190,7 @@ Trace trace_of(const std::string& optimizer_name, Comm& comm, const Placement& p
   for (uint64_t step = 1; step <= 5; ++step) {
     for (const ArenaEntry& entry : arena.layout().entries)
       arena.gradient_of(entry.name).copy_(noise(entry, step) * (step == 3 ? 10.0 : 0.05));  // one is dropped
-    StepVote vote;
+    StepVote vote(0, placement.device);
     const bool objects = step == 4 && comm.rank() + 1 == comm.size();  // the last rank alone, to another
     vote.count_finite(at::full({2}, objects ? std::nan("") : 1.0));
     const StepOutcome outcome = optimizer.step(comm, vote);
@@ -464,5 +465,26 @@ TEST_SUITE("unit") {
   TEST_CASE("gradient_scale divides by live tokens, and by nothing when there is none") {
     CHECK(gradient_scale(8) == 0.125);
     CHECK(gradient_scale(0) == 0.0);
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("optimizer: a split master takes the steps of a whole one, bit for bit: on a device") {
+    const at::Device cuda(at::kCUDA, 0);
+    if (const std::string why = why_not_here(cuda); !why.empty()) {
+      MESSAGE("skipped on cuda:0: " << why);
+      CHECK(!why.empty());
+      return;
+    }
+    for (const std::string name : {"adastar", "adamw"}) {
+      CAPTURE(name);
+      const Trace whole = trace_of(name, *alone(), {.device = cuda, .compute = at::kBFloat16}),
+                  split = trace_of(name, *alone(), {.device = cuda, .compute = at::kBFloat16, .split_master = true});
+      CHECK(split.norms == whole.norms);
+      CHECK(split.applied == whole.applied);
+      CHECK(split.master.equal(whole.master));
+      CHECK(split.v.equal(whole.v));
+      CHECK(split.m.equal(whole.m));
+    }
   }
 }

@@ -39,12 +39,14 @@ struct Rehearsal : Scratch {
   nlohmann::json json(const char* file) const { return nlohmann::json::parse(slurp(root / file)); }
 };
 
-void check_same(const Rehearsal& got, const Rehearsal& expected) {
+/// `of_one_recipe`: a checkpoint's manifest holds the text of its recipe.
+void check_same(const Rehearsal& got, const Rehearsal& expected, bool of_one_recipe = true) {
   const auto results = results_of(got.root), wanted = results_of(expected.root);
   CHECK(results.size() == wanted.size());
   for (const auto& [name, bytes] : wanted) {
     INFO(name);
     REQUIRE(results.contains(name));
+    if (!of_one_recipe && name.find("/ckpt/") != std::string::npos && name.ends_with("manifest.json")) continue;
     CHECK((results.at(name) == bytes));
   }
 }
@@ -88,7 +90,7 @@ TEST_SUITE("recipe") {
     CHECK(resumed.err.find("master split") != std::string::npos);
     CHECK(resumed.err.find("the checkpoint was written with") == std::string::npos);
     CHECK(resumed.err.find("stage 'live': resuming at step 2 of 3") != std::string::npos);
-    check_same(killed, straight);
+    check_same(killed, straight, /*of_one_recipe=*/false);
 
     const Rehearsal shuffled("rehearsal_shuffled");
     REQUIRE(shuffled.run("executor.shuffle=nan").code == 0);
