@@ -102,6 +102,7 @@ void finish_training(OptionTable& table, TrainingOptions& training, const DataOp
   std::vector<std::string> policies = recompute_names();
   policies.insert(policies.begin(), "auto");
   check_choice(training.recompute, policies, table.where("recompute"), "recompute");
+  check_choice(training.master, {"auto", "fp32", "split"}, table.where("master"), "master");
   check(training.max_skipped_steps >= 0, table.where("max_skipped_steps"),
         fmt::format("max_skipped_steps: got {}, expected 0 or more", training.max_skipped_steps));
   training.mixture = read_mixture(table, data.domains);

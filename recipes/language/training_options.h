@@ -34,6 +34,7 @@ struct TrainingOptions {
   double z_loss = 1e-6;
   bool float_logits = false;
   std::string recompute = "auto";
+  std::string master = "auto";
   OptimizerOptions optimizer;
   std::vector<MixtureEntry> mixture;  // empty: the weights of [[data.domain]]
 
@@ -67,6 +68,10 @@ struct TrainingOptions {
           "what the backward pass computes again instead of keeping it (memory), to the same bits: none, gate_up (norm "
           "outputs, the FFN's first product and its hidden values), layer (all but each layer's input), or auto: none "
           "on a CPU, on a device the quickest that fits");
+    field(
+        "master", master, Mark::rounding,
+        "with compute = \"bf16\": fp32 (4 bytes a parameter beside the working copy), split (2, the working copy being "
+        "its upper half; the same bits), or auto: split on a device that fp32 does not fit into, by the plan");
     optimizer.visit_fields(field);
   }
   int64_t rows() const { return batch_tokens / seq_len; }  // sequences of one step

@@ -71,36 +71,36 @@ std::vector<Candidate> candidates(const ModelWork& work, const DeviceMemory& rea
   return all;
 }
 
-bool fits(const DeviceMemory& memory, const DeviceRow& device) {
-  return memory.total() * kMemoryMargin <= device.bytes;
-}
+bool fits(const DeviceMemory& memory, double device_bytes) { return memory.total() * kMemoryMargin <= device_bytes; }
 
 double bytes_of(const Candidate& candidate) { return candidate.memory.total(); }
 
 /// nullopt when nothing fits.
 std::optional<Candidate> choose(std::vector<Candidate> all, const DeviceRow& device) {
-  std::erase_if(all, [&](const Candidate& candidate) { return !fits(candidate.memory, device); });
+  std::erase_if(all, [&](const Candidate& candidate) { return !fits(candidate.memory, device.bytes); });
   if (all.empty()) return std::nullopt;
   const double fastest = std::ranges::min(all, {}, &Candidate::seconds).seconds;
   std::erase_if(all, [&](const Candidate& candidate) { return candidate.seconds > kAsFast * fastest; });
   return std::ranges::min(all, {}, bytes_of);
 }
 
-/// As plan_device's rule has it.
+/// As plan_device's rule has it; with this kind of master, unless that is open.
 Candidate choose(const ModelWork& work, const DeviceMemory& readers, const std::vector<int64_t>& micro_batches,
-                 const DeviceRow& device) {
-  const std::vector<Candidate> split = candidates(work, readers, micro_batches, /*split_master=*/true, device);
-  const auto best_split = choose(split, device),
-             best_whole = choose(candidates(work, readers, micro_batches, /*split_master=*/false, device), device);
-  if (!best_split) return std::ranges::min(split, {}, bytes_of);
-  return best_whole && best_whole->seconds <= kAsFast * best_split->seconds ? *best_whole : *best_split;
+                 const DeviceRow& device, std::optional<bool> split_master = {}) {
+  const auto best = [&](bool split) { return choose(candidates(work, readers, micro_batches, split, device), device); };
+  const std::optional<Candidate> whole = split_master.value_or(false) ? std::nullopt : best(false),
+                                 split = split_master.value_or(true) ? best(true) : std::nullopt;
+  if (!whole && !split)
+    return std::ranges::min(candidates(work, readers, micro_batches, split_master.value_or(true), device), {},
+                            bytes_of);
+  return whole && (!split || whole->seconds <= kAsFast * split->seconds) ? *whole : *split;
 }
 
 void plan_training(const ModelWork& work, const DeviceRow& device, DeviceStage& stage) {
   const DeviceMemory readers = memory_of_readers(stage.cost, 1);
   const Candidate best = choose(work, readers, all_micro_rows(work), device),
                   own = choose(work, readers, own_micro_rows(work), device);
-  const bool own_fits = fits(own.memory, device);
+  const bool own_fits = fits(own.memory, device.bytes);
   const Candidate& chosen = own_fits && own.seconds <= kAsFast * best.seconds ? own : best;
   stage.training = chosen.settings;
   stage.own = {.settings = own.settings, .fits = own_fits, .times_as_long = own.seconds / chosen.seconds};
@@ -119,7 +119,7 @@ DeviceStage plan_stage(const StageCost& cost, const DeviceRow& device) {
     plan_training(first, device, stage);
   else
     stage.memory = memory_of_readers(cost, 0);
-  stage.fits = fits(stage.memory, device);
+  stage.fits = fits(stage.memory, device.bytes);
   for (const ModelWork& work : cost.work) {
     stage.seconds += work.read_tokens * reading_seconds(work, device, AttentionMode::fast);
     stage.repeatable_seconds += work.read_tokens * reading_seconds(work, device, AttentionMode::repeatable);
@@ -229,21 +229,23 @@ std::string device_table(const std::string& recipe_name, const DevicePlan& plan)
       own_lines(plan), days_text(seconds), days_text(repeatable_seconds), plan.device->source);
 }
 
-RecomputeChoice choose_recompute(const StageCost& cost, double free_bytes) {
+TrainingChoice choose_training(const StageCost& cost, double free_bytes, std::optional<bool> split_master) {
   const ModelWork& work = cost.work.front();
   DeviceRow device = *find_device_row("h100");  // its rates order what fits, which any device's would
   device.bytes = free_bytes;
-  const std::vector<Candidate> all =
-      candidates(work, memory_of_readers(cost, 1), own_micro_rows(work), /*split_master=*/false, device);
-  const auto found = choose(all, device);
-  const Candidate chosen = found ? *found : std::ranges::min(all, {}, bytes_of);
-  const double most = std::ranges::max(all, {}, bytes_of).memory.total();
-  std::string why = fmt::format("micro-batches of {} tokens take about {} of the {} that are free",
-                                chosen.settings.micro_rows * work.seq_len, format_bytes(chosen.memory.total()),
-                                format_bytes(free_bytes));
-  if (most > chosen.memory.total()) why += fmt::format(", up to {} otherwise", format_bytes(most));
-  if (!found) why += fmt::format(": it may not fit, lower {}.micro_batch_tokens", cost.name);
-  return {.recompute = chosen.settings.recompute, .fits = found.has_value(), .why = why};
+  const DeviceMemory readers = memory_of_readers(cost, 1);
+  const Candidate chosen = choose(work, readers, own_micro_rows(work), device, split_master);
+  DeviceSettings largest = chosen.settings;
+  largest.recompute = work.recompute.value_or(Recompute::none);
+  largest.split_master = split_master.value_or(false);
+  const double most = beside(training_memory(work, largest), readers).total(), taken = chosen.memory.total();
+  std::string why =
+      fmt::format("micro-batches of {} tokens take about {} of the {} that are free",
+                  chosen.settings.micro_rows * work.seq_len, format_bytes(taken), format_bytes(free_bytes));
+  if (most > taken) why += fmt::format(", up to {} otherwise", format_bytes(most));
+  const bool fit = fits(chosen.memory, free_bytes);
+  if (!fit) why += fmt::format(": it may not fit, lower {}.micro_batch_tokens", cost.name);
+  return {.settings = chosen.settings, .fits = fit, .why = why};
 }
 
 void check_fits(const DevicePlan& plan) {

@@ -2,6 +2,7 @@
 // take. Predictions, all of them.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -39,15 +40,15 @@ DevicePlan plan_device(const std::vector<StageCost>& stages, const DeviceRow& de
 /// What `coppice plan --device` prints of it: how each stage runs, its memory by kind, the sums.
 std::string device_table(const std::string& recipe_name, const DevicePlan& plan);
 
-/// What a run's stage computes again where its recipe says "auto".
-struct RecomputeChoice {
-  Recompute recompute = Recompute::none;
+/// How a run's stage trains where its recipe leaves it open.
+struct TrainingChoice {
+  DeviceSettings settings;
   bool fits = true;
   std::string why;  // for the log
 };
-/// The same rule on a device of which so much is free before the stage's models are read, with the recipe's micro-batch
-/// and a whole master.
-RecomputeChoice choose_recompute(const StageCost& cost, double free_bytes);
+/// The same rule on a device of which so much is free before the stage's models are read, with the recipe's
+/// micro-batch; with this kind of master, unless that is open.
+TrainingChoice choose_training(const StageCost& cost, double free_bytes, std::optional<bool> split_master = {});
 
 /// Refuses what does not fit, with the numbers and what to change (exit 7).
 void check_fits(const DevicePlan& plan);

@@ -220,10 +220,11 @@ void check_where_it_computes(const Recipe&, const Stage& stage, const Say& say) 
            {{"attention", stage.placement.attention != PlacementOptions().attention, cuda,
              "a CUDA device: a CPU's repeats always"}},
            say);
+  const bool bf16 = stage.placement.compute == "bf16" || (stage.placement.compute == "auto" && cuda);
   if (const TrainingOptions* training = training_of(stage); training != nullptr)
     say_idle(stage,
-             {{"float_logits", training->float_logits,
-               stage.placement.compute == "bf16" || (stage.placement.compute == "auto" && cuda), "compute = \"bf16\""}},
+             {{"float_logits", training->float_logits, bf16, "compute = \"bf16\""},
+              {"master", training->master != TrainingOptions().master, bf16, "compute = \"bf16\""}},
              say);
   if (stage.placement.compute == "bf16" && !cuda && kind_of(stage).computes && !kind_of(stage).in_fp32)
     say("compute = \"bf16\" on a CPU rehearses a run on a device: every kernel is run thread by thread, thousands of "

@@ -213,21 +213,31 @@ void take_placement(const Recipe& recipe, const Stage& stage) {
                          attention_backend(on, head_size_of(recipe, stage))));
 }
 
-/// What a stage that trains computes again: as its option says; auto is none on a CPU, and on a device what a plan
-/// would choose for the memory that is free there now.
-Recompute take_recompute(const Recipe& recipe, const Stage& stage) {
+/// How a stage that trains keeps its master, and what it computes again: as its options say. Where they leave it open:
+/// on a device what a plan would choose for the memory that is free there now, on a CPU a whole master and nothing.
+void take_memory_choice(const Recipe& recipe, const Stage& stage, StageContext& context) {
   const TrainingOptions* training = training_of(stage);
-  if (training == nullptr) return Recompute::none;
-  if (const auto named = find_recompute(training->recompute)) return *named;
+  if (training == nullptr) return;
   const Placement on = place(stage);
-  if (on.device.is_cpu()) return Recompute::none;
+  const bool narrow = on.compute == at::kBFloat16;
+  const std::optional<Recompute> recompute = find_recompute(training->recompute);
+  std::optional<bool> split_master;  // open
+  if (!narrow || training->master == "fp32" || on.device.is_cpu()) split_master = false;
+  if (narrow && training->master == "split") split_master = true;
+  if (on.device.is_cpu() || (recompute && split_master)) {
+    context.recompute = recompute.value_or(Recompute::none);
+    context.split_master = *split_master;
+    return;
+  }
   StageCost cost{.name = stage.name, .kind = stage.kind};
   kind_of(stage).cost({.recipe = recipe}, stage, cost);
-  const double narrower = on.compute == at::kFloat ? 2 : 1;  // plans are of bf16
-  const RecomputeChoice choice = choose_recompute(cost, free_device_memory(on.device) / narrower);
-  (choice.fits ? log_info : log_warning)(
-      fmt::format("stage '{}': recompute {}: {}", stage.name, recompute_name(choice.recompute), choice.why));
-  return choice.recompute;
+  const TrainingChoice choice =
+      choose_training(cost, free_device_memory(on.device) / (narrow ? 1 : 2), split_master);  // plans are of bf16
+  (choice.fits ? log_info : log_warning)(fmt::format("stage '{}': master {}, recompute {}: {}", stage.name,
+                                                     choice.settings.split_master ? "split" : "fp32",
+                                                     recompute_name(choice.settings.recompute), choice.why));
+  context.recompute = choice.settings.recompute;
+  context.split_master = choice.settings.split_master;
 }
 
 /// What is said once nothing is refused any more, its threads first.
@@ -270,7 +280,7 @@ void run_stage(const Recipe& recipe, const Stage& stage, RunFolder& run, const P
                        .fingerprint = fingerprint,
                        .identity = identity};
   take_placement(recipe, stage);
-  context.recompute = take_recompute(seeded, context.stage);
+  take_memory_choice(seeded, context.stage, context);
   const TrainingOptions* training = training_of(stage);
   const double begin_s = monotonic_s();
   (void)take_peak_memory();

@@ -22,6 +22,7 @@ struct StageContext {
   std::string fingerprint;
   Json identity;
   Recompute recompute = Recompute::none;  // of a stage that trains
+  bool split_master = false;  // of the model that the stage trains (master)
 
   std::filesystem::path folder() const { return run.stage(stage.name); }
   std::filesystem::path model_folder(const std::string& stage_name) const { return run.stage(stage_name) / "model"; }

@@ -129,7 +129,7 @@ MaskLearning::MaskLearning(StageContext& context)
     : context_(context),
       options_(context.stage.get<LearnMasksStage>()),
       axis_(axis_of(options_.axis)),
-      model_(load_model(context.model_folder(options_.from), place(context.stage)).model),
+      model_(load_model(context.model_folder(options_.from), place_trained(context)).model),
       steps_(options_.training.steps()),
       layers_(std::ssize(units_of(model_.config, axis_))),
       channels_(units_of(model_.config, axis_).front()),

@@ -21,7 +21,7 @@ constexpr int64_t kPublishedWarmupFresh = 5000, kPublishedWarmupContinued = 1000
 
 Model starting_model(const StageContext& context, const TrainStage& options) {
   const ModelConfig config = context.recipe.model_after(context.stage.name);
-  const Placement on = place(context.stage);
+  const Placement on = place_trained(context);
   if (options.from.empty()) {
     Model model = make_model(config, on);
     initialise_parameters(config, *model.arena, context.recipe.seed);

@@ -25,6 +25,7 @@ namespace {
 enum Wanted : int64_t { kStop, kSave, kNumWanted };  // what travels with the vote of a step
 
 /// What results are rounded by and no identity holds: in every checkpoint, a warning where it is another on resuming.
+/// How a master is kept is not among it: it changes no bit.
 Json rounding_facts(const StageContext& context, const Model& model) {
   const Placement& placement = model.arena->placement();
   const Json host = host_json();
@@ -53,6 +54,12 @@ CheckpointWriter::Options writer_options(const StageContext& context, const Trai
 int64_t warmup_steps(const TrainingOptions& options, int64_t published) {
   return options.optimizer.warmup_steps >= 0 ? options.optimizer.warmup_steps
                                              : std::min(published, (options.steps() + 9) / 10);
+}
+
+Placement place_trained(const StageContext& context) {
+  Placement on = place(context.stage);
+  on.split_master = context.split_master;
+  return on;
 }
 
 TrainingCheckpoints::TrainingCheckpoints(const StageContext& context, const TrainingOptions& options, Model& model,

@@ -19,6 +19,9 @@ namespace coppice {
 /// Published warm-up of the stage the options look like, or a tenth of the steps: the smaller.
 int64_t warmup_steps(const TrainingOptions& options, int64_t published);
 
+/// Where the model that a stage trains lies, and how its master is kept.
+Placement place_trained(const StageContext& context);
+
 /// Checkpoints of a stage under way: model, optimizer, sample stream, counts, and what the stage adds of its own. A
 /// model on a device goes on training while one is written. On a CPU the writing would take its time from the steps all
 /// the same, and several ranks keep their checkpoints in step: there each is written before the next step.

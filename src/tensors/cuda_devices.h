@@ -15,7 +15,6 @@ int num_cuda_devices();
 /// Why nothing can be computed on `device`, by build or machine: "this machine has no NVIDIA driver"; empty when it
 /// can.
 std::string why_not_here(at::Device device);
-
 /// A CUDA device as its driver describes it.
 struct CudaDevice {
   std::string name;  // "NVIDIA H200"

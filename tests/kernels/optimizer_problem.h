@@ -153,7 +153,7 @@ struct Training {
       }
       zero = zero && gradient[i] == 0.0f;
       if (master == Master::split) theta[i] = join_master({working[i], remainder[i]});
-      if (master == Master::with_copy) copied = copied && working[i].bits == to_bf16(theta[i]).bits;
+      if (master == Master::with_copy) copied = copied && working[i].bits == split_master(theta[i]).working.bits;
     }
     CHECK(intact);
     CHECK(zero);

@@ -75,6 +75,31 @@ TEST_SUITE("kernel") {
     }
   }
 
+  TEST_CASE("optimizer_step: a working copy is the half of a split master, in ties as well") {
+    for (const Rule rule : {Rule::adastar, Rule::adamw}) {
+      Layout layout;
+      layout.add({2050});
+      layout.rows[0].multiplier = layout.rows[0].decay = 0.0;  // theta stays
+      const auto working_of = [&](Master master) {
+        Training training(layout, master);
+        for (int64_t i = 0; i < 2050; ++i) {
+          const auto at = static_cast<size_t>(i);
+          training.theta[at] = 1.0f + static_cast<float>(2 * i + 1) * 0x1p-8f;  // halfway between two of bf16
+          if (master != Master::split) continue;
+          const SplitMaster split = split_master(training.theta[at]);
+          training.working[at] = split.working, training.remainder[at] = split.remainder;
+        }
+        training.draw_gradient();
+        step(training.params(), rule);
+        training.check_buffers();
+        Outputs working;
+        append(working, training.working);
+        return working;
+      };
+      CHECK(same_bits(working_of(Master::with_copy), working_of(Master::split)));
+    }
+  }
+
   TEST_CASE("optimizer_step: norm and clip in double, inverse rms of every block at most 1") {
     Training training(awkward_layout(), Master::alone);
     training.draw_gradient();

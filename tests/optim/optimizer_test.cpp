@@ -8,11 +8,13 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <initializer_list>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <vector>
 
 #include "src/base/errors.h"
+#include "src/tensors/cuda_devices.h"
 #include "src/tensors/execution.h"
 #include "src/tensors/executor/executor.h"
 #include "tests/distributed/thread_ranks.h"
@@ -27,10 +29,12 @@ using Doubles = std::vector<double>;
 
 json read_golden() { return json::parse(std::ifstream(COPPICE_SOURCE_DIR "/tests/golden/optimizer.json")); }
 
-const std::vector<at::ScalarType> kComputes = {at::kFloat, at::kBFloat16};  // moved by loops, and by kernels
+const Placement kByLoops = {}, kWhole = {.compute = at::kBFloat16},
+                kSplit = {.compute = at::kBFloat16, .split_master = true};  // the last two are moved by kernels
+const std::vector<Placement> kPlacements = {kByLoops, kWhole, kSplit};
 
 /// An arena with one block per name of `theta0`, blocks 16 elements apart; "norm" is one-dimensional.
-ParameterArena make_arena(const json& theta0, const json& multiplier, at::ScalarType compute = at::kFloat) {
+ParameterArena make_arena(const json& theta0, const json& multiplier, const Placement& placement = {}) {
   ArenaLayout layout;
   for (const auto& [name, values] : theta0.items()) {
     const auto size = static_cast<int64_t>(values.size());
@@ -40,7 +44,7 @@ ParameterArena make_arena(const json& theta0, const json& multiplier, at::Scalar
     layout.size += kArenaAlignment;
   }
   layout.units.push_back({.name = "all", .offset = 0, .size = layout.size});
-  ParameterArena arena(layout, {.compute = compute});
+  ParameterArena arena(layout, placement);
   arena.enable_gradient();
   for (const auto& [name, values] : theta0.items())
     arena.edit_master()[name].copy_(at::tensor(values.get<Doubles>(), at::kDouble).reshape(arena.entry(name).shape));
@@ -78,10 +82,10 @@ OptimizerOptions options_of(const json& hyper, bool adamw) {
 
 /// Every step of one sequence: v and m to 1e-6 of their size, theta to a few ulps (three times as much where kernels
 /// take reciprocals), a skipped step bit for bit.
-void check_sequence(const json& sequence, bool adamw, at::ScalarType compute) {
+void check_sequence(const json& sequence, bool adamw, const Placement& placement) {
   const json& hyper = sequence["hyper"];
-  const double roundings = compute == at::kFloat ? 1 : 3;
-  ParameterArena arena = make_arena(sequence["theta0"], sequence["multiplier"], compute);
+  const double roundings = placement.compute == at::kFloat ? 1 : 3;
+  ParameterArena arena = make_arena(sequence["theta0"], sequence["multiplier"], placement);
   Optimizer optimizer(options_of(hyper, adamw), arena, hyper["warmup"], hyper["total"]);
   for (const json& step : sequence["steps"]) {
     CAPTURE(step["why"].get<std::string>());
@@ -129,9 +133,9 @@ void check_sequence(const json& sequence, bool adamw, at::ScalarType compute) {
   }
 }
 
-ParameterArena small_arena(at::ScalarType compute = at::kFloat) {
+ParameterArena small_arena(const Placement& placement = {}) {
   return make_arena({{"ffn.up", {0.5, -0.25, 1.0, -0.75}}, {"norm", {1.0, 1.0, 0.5}}},
-                    {{"ffn.up", 0.25}, {"norm", 1.0}}, compute);
+                    {{"ffn.up", 0.25}, {"norm", 1.0}}, placement);
 }
 
 // Blocks that cross cells and the runs of ranks: one of two entries, a norm, one of many cells, one of a few elements.
@@ -168,8 +172,8 @@ struct Trace {
 };
 
 /// Steps of one rank; values are functions of names alone, so that every layout begins with the same ones.
-Trace trace_of(const std::string& optimizer_name, Comm& comm, at::ScalarType compute) {
-  ParameterArena arena(layout_for(comm.size()), {.compute = compute});
+Trace trace_of(const std::string& optimizer_name, Comm& comm, const Placement& placement) {
+  ParameterArena arena(layout_for(comm.size()), placement);
   arena.enable_gradient();
   const auto noise = [](const ArenaEntry& entry, uint64_t step) {
     return at::randn(entry.shape,
@@ -186,7 +190,7 @@ Trace trace_of(const std::string& optimizer_name, Comm& comm, at::ScalarType com
   for (uint64_t step = 1; step <= 5; ++step) {
     for (const ArenaEntry& entry : arena.layout().entries)
       arena.gradient_of(entry.name).copy_(noise(entry, step) * (step == 3 ? 10.0 : 0.05));  // one is dropped
-    StepVote vote;
+    StepVote vote(0, placement.device);
     const bool objects = step == 4 && comm.rank() + 1 == comm.size();  // the last rank alone, to another
     vote.count_finite(at::full({2}, objects ? std::nan("") : 1.0));
     const StepOutcome outcome = optimizer.step(comm, vote);
@@ -204,20 +208,23 @@ Trace trace_of(const std::string& optimizer_name, Comm& comm, at::ScalarType com
 
 TEST_SUITE("parity") {
   TEST_CASE("optimizer: two and four ranks that own a part each give the bits of one") {
-    for (const auto& [name, compute] : {std::pair{"adastar", at::kFloat},
-                                        {"adamw", at::kFloat},
-                                        {"adastar", at::kBFloat16},
-                                        {"adamw", at::kBFloat16}}) {
+    for (const auto& [name, placement] : {std::pair{"adastar", kByLoops},
+                                          {"adamw", kByLoops},
+                                          {"adastar", kWhole},
+                                          {"adamw", kWhole},
+                                          {"adastar", kSplit},
+                                          {"adamw", kSplit}}) {
       CAPTURE(name);
-      CAPTURE(dtype_name(compute));
-      const Trace one = trace_of(name, *alone(), compute);
+      CAPTURE(dtype_name(placement.compute));
+      CAPTURE(placement.split_master);
+      const Trace one = trace_of(name, *alone(), placement);
       CHECK(one.applied == std::vector<bool>{true, true, false, false, true});
       CHECK(one.v.ne(0).all().item<bool>());
       for (const int ranks : {2, 4}) {
         CAPTURE(ranks);
         std::vector<Trace> traces(static_cast<size_t>(ranks));
-        ThreadRanks::run(ranks,
-                         [&](Comm& comm) { traces[static_cast<size_t>(comm.rank())] = trace_of(name, comm, compute); });
+        ThreadRanks::run(
+            ranks, [&](Comm& comm) { traces[static_cast<size_t>(comm.rank())] = trace_of(name, comm, placement); });
         at::Tensor v = at::zeros_like(one.v), m = at::zeros_like(one.m), owners = at::zeros_like(one.v);
         for (const Trace& trace : traces) {
           CHECK(trace.norms == one.norms);
@@ -239,13 +246,14 @@ TEST_SUITE("parity") {
 
 TEST_SUITE("golden") {
   TEST_CASE("optimizer: adastar, 17 steps") {
-    for (const at::ScalarType compute : kComputes) check_sequence(read_golden()["adastar"], false, compute);
+    for (const Placement& placement : kPlacements) check_sequence(read_golden()["adastar"], false, placement);
   }
   TEST_CASE("optimizer: adastar at the start of the real schedule") {
-    for (const at::ScalarType compute : kComputes) check_sequence(read_golden()["adastar_three_steps"], false, compute);
+    for (const Placement& placement : kPlacements)
+      check_sequence(read_golden()["adastar_three_steps"], false, placement);
   }
   TEST_CASE("optimizer: adamw, 17 steps") {
-    for (const at::ScalarType compute : kComputes) check_sequence(read_golden()["adamw"], true, compute);
+    for (const Placement& placement : kPlacements) check_sequence(read_golden()["adamw"], true, placement);
   }
 
   TEST_CASE("optimizer: schedule") {
@@ -268,9 +276,9 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("optimizer: a zero gradient leaves the decay alone; decay_norms spares the norms") {
-    for (const at::ScalarType compute : kComputes)
+    for (const Placement& placement : kPlacements)
       for (const bool decay_norms : {true, false}) {
-        ParameterArena arena = small_arena(compute);
+        ParameterArena arena = small_arena(placement);
         OptimizerOptions options;
         options.weight_decay = 0.125;
         options.decay_norms = decay_norms;
@@ -282,15 +290,15 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("optimizer: kernels move many units, blocks and pieces as loops do, with equal bits under any schedule") {
-    const auto train = [](const std::string& name, at::ScalarType compute) {
-      return trace_of(name, *alone(), compute);
+    const auto train = [](const std::string& name, const Placement& placement) {
+      return trace_of(name, *alone(), placement);
     };
     const auto close = [](const at::Tensor& got, const at::Tensor& want) {
       return (got - want).abs().max().item<double>() <= 2e-6 * want.abs().max().item<double>();
     };
     for (const std::string name : {"adastar", "adamw"}) {
       CAPTURE(name);
-      const Trace loops = train(name, at::kFloat), kernels = train(name, at::kBFloat16);
+      const Trace loops = train(name, kByLoops), kernels = train(name, kWhole);
       CHECK(kernels.applied == loops.applied);
       for (size_t step = 0; step < loops.norms.size(); ++step)
         CHECK(kernels.norms[step] == doctest::Approx(loops.norms[step]).epsilon(1e-12));
@@ -298,10 +306,10 @@ TEST_SUITE("unit") {
       CHECK(close(kernels.v, loops.v));
       CHECK(close(kernels.m, loops.m));
       executor::set_schedule({executor::Order::random, 3});
-      const Trace again = train(name, at::kBFloat16);
+      const Trace again = train(name, kWhole), split = train(name, kSplit);
       executor::set_schedule({});
       const EmulatedFloat32 emulated;
-      for (const Trace& other : {again, train(name, at::kFloat)}) {  // without a working copy, too
+      for (const Trace& other : {again, split, train(name, kByLoops)}) {  // without a working copy, too
         CHECK(other.norms == kernels.norms);
         CHECK(other.master.equal(kernels.master));
         CHECK(other.v.equal(kernels.v));
@@ -358,25 +366,40 @@ TEST_SUITE("unit") {
     CHECK(whole_gradient(arena).eq(0).all().item<bool>());
   }
 
-  TEST_CASE("optimizer: k steps, restore, n-k steps equals n steps") {
-    for (const std::string name : {"adastar", "adamw"}) {
+  TEST_CASE("optimizer: k steps, restore, n-k steps equals n steps, whichever way a master is kept before and after") {
+    struct Case {
+      std::string name;
+      Placement straight, before, after;
+    };
+    for (const auto& [name, placement, before, after] :
+         std::initializer_list<Case>{{"adastar", kByLoops, kByLoops, kByLoops},
+                                     {"adamw", kByLoops, kByLoops, kByLoops},
+                                     {"adastar", kWhole, kWhole, kSplit},
+                                     {"adastar", kWhole, kSplit, kWhole},
+                                     {"adamw", kWhole, kWhole, kSplit},
+                                     {"adamw", kWhole, kSplit, kWhole}}) {
+      CAPTURE(name);
+      CAPTURE(before.split_master);
       OptimizerOptions options;
       options.optimizer = name;
       const auto gradient_at = [](int64_t step) {
         at::manual_seed(static_cast<uint64_t>(step));
         return at::randn({32}) * 0.1;
       };
-      const at::ScalarType compute = name == "adastar" ? at::kBFloat16 : at::kFloat;
-      ParameterArena straight = small_arena(compute), resumed = small_arena(compute);
-      Optimizer one(options, straight, 3, 10), first_half(options, resumed, 3, 10),
-          second_half(options, resumed, 3, 10);
+      ParameterArena straight = small_arena(placement), begun = small_arena(before), resumed = small_arena(after);
+      Optimizer one(options, straight, 3, 10), first_half(options, begun, 3, 10), second_half(options, resumed, 3, 10);
       for (int64_t step = 0; step < 8; ++step) {
         fill_gradient(straight, gradient_at(step));
         one.step(*alone());
       }
       for (int64_t step = 0; step < 5; ++step) {
-        fill_gradient(resumed, gradient_at(step));
+        fill_gradient(begun, gradient_at(step));
         first_half.step(*alone());
+      }
+      {
+        const MasterReader from = begun.read_master();
+        const MasterEditor into = resumed.edit_master();
+        for (const ArenaEntry& entry : resumed.layout().entries) into[entry.name].copy_(from[entry.name]);
       }
       for (const std::string& slot : first_half.slot_names())
         for (const ArenaEntry& entry : resumed.layout().entries)
@@ -458,5 +481,26 @@ TEST_SUITE("unit") {
   TEST_CASE("gradient_scale divides by live tokens, and by nothing when there is none") {
     CHECK(gradient_scale(8) == 0.125);
     CHECK(gradient_scale(0) == 0.0);
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("optimizer: a split master takes the steps of a whole one, bit for bit: on a device") {
+    const at::Device cuda(at::kCUDA, 0);
+    if (const std::string why = why_not_here(cuda); !why.empty()) {
+      MESSAGE("skipped on cuda:0: " << why);
+      CHECK(!why.empty());
+      return;
+    }
+    for (const std::string name : {"adastar", "adamw"}) {
+      CAPTURE(name);
+      const Trace whole = trace_of(name, *alone(), {.device = cuda, .compute = at::kBFloat16}),
+                  split = trace_of(name, *alone(), {.device = cuda, .compute = at::kBFloat16, .split_master = true});
+      CHECK(split.norms == whole.norms);
+      CHECK(split.applied == whole.applied);
+      CHECK(split.master.equal(whole.master));
+      CHECK(split.v.equal(whole.v));
+      CHECK(split.m.equal(whole.m));
+    }
   }
 }

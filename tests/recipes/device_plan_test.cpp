@@ -178,21 +178,40 @@ TEST_SUITE("unit") {
     CHECK(planned(own, "h200").training->recompute == Recompute::layer);
   }
 
-  TEST_CASE("choose_recompute: the quickest that fits into what is free, with the recipe's micro-batch") {
+  TEST_CASE("choose_training: the quickest that fits into what is free, with the recipe's micro-batch") {
     ModelWork work = training_of("afm-3b");
     work.micro_rows = 2;
     const StageCost cost{.name = "core", .kind = "train", .work = {work}};
-    const auto chosen = [&](double gib) { return choose_recompute(cost, gib * kGiB); };
+    const auto chosen = [&](double gib) { return choose_training(cost, gib * kGiB, /*split_master=*/false); };
     const double state = 18 * work.parameters / kGiB;
-    CHECK(chosen(139).recompute == Recompute::none);
+    CHECK(chosen(139).settings.recompute == Recompute::none);
     CHECK(chosen(139).why.find("micro-batches of 8192 tokens take about") == 0);
-    CHECK(chosen(state + 13).recompute == Recompute::gate_up);
-    CHECK(chosen(state + 6).recompute == Recompute::layer);
+    CHECK(chosen(state + 13).settings.recompute == Recompute::gate_up);
+    CHECK(chosen(state + 6).settings.recompute == Recompute::layer);
     CHECK(chosen(state + 6).fits);
     CHECK(chosen(state + 6).why.find("that are free, up to") != std::string::npos);
     CHECK_FALSE(chosen(state).fits);
-    CHECK(chosen(state).recompute == Recompute::layer);
+    CHECK(chosen(state).settings.recompute == Recompute::layer);
     CHECK(chosen(state).why.find("it may not fit, lower core.micro_batch_tokens") != std::string::npos);
+  }
+
+  TEST_CASE("choose_training: a split master where a whole one does not fit or costs more time, unless one is named") {
+    ModelWork source = training_of("afm-3b-source");
+    source.micro_rows = 1;
+    const StageCost cost{.name = "core", .kind = "train", .work = {source}};
+    const double whole_bytes = training_memory(source, {.micro_rows = 1}).total() * 1.031;
+    CHECK_FALSE(choose_training(cost, whole_bytes).settings.split_master);
+    const TrainingChoice narrower = choose_training(cost, whole_bytes - 8 * kGiB);
+    CHECK(narrower.settings.split_master);
+    CHECK(narrower.settings.recompute == Recompute::none);
+    CHECK(narrower.fits);
+    const TrainingChoice named = choose_training(cost, whole_bytes - 8 * kGiB, /*split_master=*/false);
+    CHECK_FALSE(named.settings.split_master);
+    CHECK(named.settings.recompute != Recompute::none);
+    CHECK(choose_training(cost, 200 * kGiB, /*split_master=*/true).settings.split_master);
+    StageCost beside_teacher = cost;
+    beside_teacher.work.push_back(reading_work(preset("afm-3b", ""), 4096, 0));
+    CHECK(choose_training(beside_teacher, whole_bytes).settings.split_master);
   }
 
   TEST_CASE("plan_device: a live teacher lies beside the student, models that are scored follow each other") {

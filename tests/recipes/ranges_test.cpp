@@ -79,6 +79,7 @@ TEST_SUITE("unit") {
         {"scores.split", "\"tuning\"", "split: \"tuning\" needs documents set aside for it; give data.tuning_share"},
         {"scores.split", "\"held\"", "split: got 'held', expected one of: heldout, tuning; did you mean 'heldout'?"},
         {"dense.eval_split", "\"tuning\"", "eval_split: \"tuning\" needs documents set aside for it"},
+        {"dense.master", "\"whole\"", "master: got 'whole', expected one of: auto, fp32, split"},
         {"release.formats", "[]", "formats: expected at least one"},
     };
     for (const auto& [path, value, words] : cases) {

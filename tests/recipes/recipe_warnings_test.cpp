@@ -61,6 +61,8 @@ TEST_SUITE("unit") {
         {{"core.compute=\"bf16\"", "core.device=\"cpu\""}, "compute = \"bf16\" on a CPU rehearses a run on a device"},
         {{"core.float_logits=true", "core.device=\"cpu\""},
          "stage 'core': float_logits is set and has no effect without compute = \"bf16\""},
+        {{"core.master=\"split\"", "core.device=\"cpu\""},
+         "stage 'core': master is set and has no effect without compute = \"bf16\""},
         {{"core.drop_grad_norm=0.5"},
          "stage 'core': max_grad_norm = 1 has no effect: steps from drop_grad_norm = 0.5 on are skipped"},
         {{"scratch.teacher_weight=0.5"},

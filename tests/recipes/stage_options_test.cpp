@@ -251,6 +251,7 @@ const std::vector<Row>& rows() {
           {kind, "z_loss", "0.1"},
           {kind, "float_logits", "true"},
           {kind, "recompute", "\"layer\""},
+          {kind, "master", "\"split\""},
           {kind, "lr", "0.002"},
           {kind, "weight_decay", "0.1"},
           {kind, "beta_1", "0.5"},

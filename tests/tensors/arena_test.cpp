@@ -92,6 +92,62 @@ TEST_SUITE("unit") {
                          doctest::Contains("a model computes in float32 or bfloat16, got float16"), InternalError);
   }
 
+  TEST_CASE(
+      "ParameterArena: a split master gives back the bits that it was given, and computes with what a whole one does") {
+    ParameterArena whole(small_layout(), {.compute = at::kBFloat16}),
+        split(small_layout(), {.compute = at::kBFloat16, .split_master = true});
+    const at::Tensor q = randn({2, 3}, 1), k = randn({4, 3}, 2), norm = randn({5}, 3);
+    const float tie = 1.00390625f;  // 1 + 2^-8, halfway between two of bfloat16: away from zero, to an odd one
+    for (ParameterArena* arena : {&whole, &split}) {
+      const MasterEditor master = arena->edit_master();
+      master["q"].copy_(q);
+      master["k"].copy_(k);
+      master["norm"].copy_(norm);
+      master["q"][1][2] = -tie;
+      const at::Tensor held = master["k"], part = master["norm"].narrow(0, 1, 2);
+      CHECK(master["q"][1][2].item<float>() == -tie);
+      held[0][0] = 1e-42f;  // what is held may be written after others were asked for
+      part.fill_(tie);
+    }
+    const MasterReader wanted = whole.read_master(), master = split.read_master();
+    for (const char* name : {"q", "k", "norm"}) {
+      CAPTURE(name);
+      CHECK(master[name].equal(wanted[name]));
+      CHECK(split.parameter(name).equal(whole.parameter(name)));
+      CHECK(split.parameter(name).scalar_type() == whole.parameter(name).scalar_type());
+    }
+    CHECK(master["k"][0][0].item<float>() == 1e-42f);
+    CHECK(split.parameter("q")[1][2].item<float>() == -1.0078125f);
+    CHECK(split.fused_parameter("q", "k").equal(whole.fused_parameter("q", "k")));
+    CHECK_FALSE(split.unit_master(0).defined());
+    CHECK_FALSE(whole.unit_remainder(0).defined());
+    CHECK(split.unit_remainder(1).sizes() == at::IntArrayRef({16}));
+    CHECK((split.unit_remainder(0).scalar_type() == at::kShort));
+    {
+      const MasterEditor again = split.edit_master();
+      again["norm"].mul_(2);
+    }
+    CHECK(split.parameter("norm").equal(wanted["norm"] * 2));
+    CHECK(reinterpret_cast<uintptr_t>(split.parameter("norm").const_data_ptr()) % 64 == 0);
+    CHECK_THROWS_WITH_AS(ParameterArena(small_layout(), {.split_master = true}),
+                         doctest::Contains("a split master has a working copy in bfloat16"), InternalError);
+    // two runs of vectors, the first of two that are adjacent
+    ParameterArena vectors({.entries = {{"a", {2}, 0, 2}, {"b", {3}, 2, 3}, {"w", {1, 3}, 16, 3}, {"c", {4}, 32, 4}},
+                            .blocks = {{"ab", 0, 5, 1.0}, {"w", 16, 3, 1.0}, {"c", 32, 4, 1.0}},
+                            .units = {{"layer", 0, 48}},
+                            .size = 48},
+                           {.compute = at::kBFloat16, .split_master = true});
+    const at::Tensor ab = randn({5}, 4), c = randn({4}, 5);
+    {
+      const MasterEditor editor = vectors.edit_master();
+      editor["a"].copy_(ab.narrow(0, 0, 2));
+      editor["b"].copy_(ab.narrow(0, 2, 3));
+      editor["c"].copy_(c);
+    }
+    CHECK(vectors.fused_parameter("a", "b").equal(ab));
+    CHECK(vectors.parameter("c").equal(c));
+  }
+
   TEST_CASE("ParameterArena: adjacent matrices fuse, others are refused") {
     ParameterArena arena(small_layout());
     arena.parameter("k").fill_(1.0);
