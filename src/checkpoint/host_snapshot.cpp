@@ -17,32 +17,32 @@ namespace coppice {
 namespace {
 
 /// A run of elements within one slab.
-struct Piece {
+struct Run {
   size_t slab;
   int64_t begin, size;
 };
 
 /// Where elements [begin, begin + size) of a snapshot lie.
-std::vector<Piece> pieces_of(int64_t begin, int64_t size, int64_t slab_size) {
-  std::vector<Piece> pieces;
-  for (const int64_t end = begin + size; begin < end; begin += pieces.back().size)
-    pieces.push_back({.slab = static_cast<size_t>(begin / slab_size),
-                      .begin = begin % slab_size,
-                      .size = std::min(end - begin, slab_size - begin % slab_size)});
-  return pieces;
+std::vector<Run> runs_of(int64_t begin, int64_t size, int64_t slab_size) {
+  std::vector<Run> runs;
+  for (const int64_t end = begin + size; begin < end; begin += runs.back().size)
+    runs.push_back({.slab = static_cast<size_t>(begin / slab_size),
+                    .begin = begin % slab_size,
+                    .size = std::min(end - begin, slab_size - begin % slab_size)});
+  return runs;
 }
 
 /// The elements in one tensor: a view where they lie in one slab. No operation of torch's copies them, which would
 /// start threads of its own for a thread that only writes.
-at::Tensor assembled(const std::vector<at::Tensor>& slabs, const std::vector<Piece>& pieces,
+at::Tensor assembled(const std::vector<at::Tensor>& slabs, const std::vector<Run>& runs,
                      const std::vector<int64_t>& shape) {
-  if (pieces.size() == 1) return slabs[pieces[0].slab].narrow(0, pieces[0].begin, pieces[0].size).view(shape);
+  if (runs.size() == 1) return slabs[runs[0].slab].narrow(0, runs[0].begin, runs[0].size).view(shape);
   at::Tensor whole = at::empty(shape, at::kFloat);
   float* into = whole.mutable_data_ptr<float>();
-  for (const Piece& piece : pieces) {
-    const float* const from = slabs[piece.slab].const_data_ptr<float>() + piece.begin;
-    std::memcpy(into, from, static_cast<size_t>(piece.size) * sizeof(float));
-    into += piece.size;
+  for (const Run& run : runs) {
+    const float* const from = slabs[run.slab].const_data_ptr<float>() + run.begin;
+    std::memcpy(into, from, static_cast<size_t>(run.size) * sizeof(float));
+    into += run.size;
   }
   return whole;
 }
@@ -85,7 +85,7 @@ bool HostSnapshot::make_room(uint64_t bytes) {
 TensorSource HostSnapshot::take(const TensorSource& source) {
   const at::NoGradGuard no_grad;
   TensorSource copies{.entries = source.entries};
-  std::vector<std::vector<Piece>> places;
+  std::vector<std::vector<Run>> places;
   int64_t end = 0;
   for (size_t i = 0; i < source.entries.size(); ++i) {
     const TensorSource::Entry& entry = source.entries[i];
@@ -93,14 +93,12 @@ TensorSource HostSnapshot::take(const TensorSource& source) {
     check_tensor(entry.name, value);
     COPPICE_CHECK(value.sizes() == entry.shape, fmt::format("{}: got {}, {} was announced", entry.name,
                                                             shape_text(value.sizes()), shape_text(entry.shape)));
-    places.push_back(pieces_of(end, value.numel(), slab_size_));
+    places.push_back(runs_of(end, value.numel(), slab_size_));
     const at::Tensor flat = value.view(-1);
     int64_t done = 0;
-    for (const Piece& piece : places.back()) {
-      slabs_[piece.slab]
-          .narrow(0, piece.begin, piece.size)
-          .copy_(flat.narrow(0, done, piece.size), /*non_blocking=*/true);
-      done += piece.size;
+    for (const Run& run : places.back()) {
+      slabs_[run.slab].narrow(0, run.begin, run.size).copy_(flat.narrow(0, done, run.size), /*non_blocking=*/true);
+      done += run.size;
     }
     end += value.numel();
   }
