@@ -43,7 +43,7 @@ std::vector<DrawnId> count_draws(std::span<const int64_t> ids, std::span<const f
 /// id, nothing left over. A row whose first draw is below 0 has no teacher.
 TopK shares_of_draws(const WeightedDraws& draws);
 inline TopK shares_of_draws(const at::Tensor& id_NR) { return shares_of_draws({.id_NR = id_NR, .log_weight_NR = {}}); }
-/// The same of rows that stand in the order of count_draws already, equal ids side by side.
+/// The same of rows on the host that stand in the order of count_draws already, equal ids side by side.
 TopK shares_of_ordered_draws(const WeightedDraws& draws);
 
 /// The head of a distribution, and what is drawn of the rest.

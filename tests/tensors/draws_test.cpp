@@ -10,6 +10,8 @@
 
 #include "src/base/errors.h"
 #include "src/base/random.h"
+#include "src/tensors/device_waits.h"
+#include "src/tensors/transfers.h"
 #include "tests/tensors/loss_problem.h"
 
 using namespace coppice;
@@ -520,5 +522,38 @@ TEST_SUITE("parity") {
 TEST_SUITE("gpu") {
   TEST_CASE("draw_ids, top_k_and_draws and the loss over shares: on a device") {
     on_each(device_placements(), check_draws);
+  }
+
+  TEST_CASE("shares of draws are counted on a device as on the host, and not waited for") {
+    on_each({device_placements().front()}, [](const OpPlacement& on) {
+      for (const int64_t draws : {1, 2, 3, 8, 64}) {
+        CAPTURE(draws);
+        const at::Tensor id_NR = (at::arange(50 * draws) * 7919).remainder(97).remainder(11).view({50, draws});
+        id_NR[3].fill_(kIgnoredLabel);
+        const WeightedDraws weighted{.id_NR = id_NR, .log_weight_NR = id_NR.to(at::kFloat).mul(0.37).sin()};
+        const HeadAndDraws both{.top = {.id_NK = at::arange(100).view({50, 2}),
+                                        .logp_NK = at::full({50, 2}, -1.0, at::kFloat),
+                                        .tail_logp_N = at::full({50}, -2.0, at::kFloat)},
+                                .drawn_NR = std::get<0>(id_NR.sort(1))};
+        both.top.id_NK[5].fill_(kIgnoredLabel);
+        WeightedDraws there = weighted;
+        HeadAndDraws both_there = both;
+        send({&there.id_NR, &there.log_weight_NR, &both_there.top.id_NK, &both_there.top.logp_NK,
+              &both_there.top.tail_logp_N, &both_there.drawn_NR},
+             on.device);
+        std::vector<TopK> got;
+        {
+          const NoDeviceWaits no_waits;
+          got = {shares_of_draws(there), shares_of_draws(there.id_NR), shares_of_head_and_draws(both_there)};
+        }
+        const std::vector<TopK> wanted = {shares_of_draws(weighted), shares_of_draws(id_NR),
+                                          shares_of_head_and_draws(both)};
+        for (size_t i = 0; i < wanted.size(); ++i) {
+          CHECK(at::equal(got[i].id_NK.cpu(), wanted[i].id_NK));
+          CHECK(at::allclose(got[i].logp_NK.cpu(), wanted[i].logp_NK, 1e-6, 1e-6));
+          CHECK(at::equal(got[i].tail_logp_N.cpu(), wanted[i].tail_logp_N));
+        }
+      }
+    });
   }
 }

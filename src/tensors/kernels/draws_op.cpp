@@ -1,4 +1,5 @@
-// Torch at the door of draws. Shares of draws are counted on the host, and go back to where the draws lie.
+// Torch at the door of draws. Shares of draws are counted where the draws lie: by loops on the CPU, on a device by
+// sorts whose sizes follow from the shapes alone, so that nothing is waited for.
 #include "src/tensors/kernels/draws.h"
 
 #include <ATen/core/grad_mode.h>
@@ -113,8 +114,56 @@ HeadAndDraws top_k_and_draws(const at::Tensor& hidden, const at::Tensor& head, i
 
 namespace {
 
-TopK to_device(const TopK& top, at::Device device) {
-  return {.id_NK = top.id_NK.to(device), .logp_NK = top.logp_NK.to(device), .tail_logp_N = top.tail_logp_N.to(device)};
+// ---- on a device ----
+
+/// Of rows whose equal ids stand side by side: where each run begins, and from there how long it is.
+struct Runs {
+  at::Tensor begins_NR, count_NR;
+};
+Runs runs_of(const at::Tensor& id_NR) {
+  const int64_t num_draws = id_NR.size(1);
+  const at::Tensor begins_NR = at::ones(id_NR.sizes(), id_NR.options().dtype(at::kBool)),
+                   place_R = at::arange(num_draws, id_NR.options()), next_NR = at::full_like(id_NR, num_draws);
+  const auto behind_first = [&](const at::Tensor& value_NR) { return value_NR.narrow(1, 1, num_draws - 1); };
+  behind_first(begins_NR).copy_(behind_first(id_NR).ne(id_NR.narrow(1, 0, num_draws - 1)));
+  const at::Tensor begin_NR = at::where(begins_NR, place_R, num_draws);
+  next_NR.narrow(1, 0, num_draws - 1).copy_(behind_first(std::get<0>(begin_NR.flip(1).cummin(1)).flip(1)));
+  return {.begins_NR = begins_NR, .count_NR = next_NR - place_R};
+}
+
+/// Ids and their log-probabilities, those of `counts_NR` alone, as the columns `order_NR` have them.
+TopK ordered_shares(const at::Tensor& id_NR, const at::Tensor& logp_NR, const at::Tensor& counts_NR,
+                    const at::Tensor& order_NR) {
+  const at::Tensor counts = counts_NR.gather(1, order_NR);
+  return {.id_NK = at::where(counts, id_NR.gather(1, order_NR), kIgnoredLabel),
+          .logp_NK = at::where(counts, logp_NR.gather(1, order_NR), 0.0).to(at::kFloat),
+          .tail_logp_N =
+              at::full({id_NR.size(0)}, -std::numeric_limits<float>::infinity(), id_NR.options().dtype(at::kFloat))};
+}
+
+TopK device_shares_of_draws(const WeightedDraws& draws) {
+  const auto [id_NR, order_NR] = draws.id_NR.sort(1);
+  const Runs runs = runs_of(id_NR);
+  const at::Tensor counts_NR = runs.begins_NR.logical_and(id_NR.ge(0)),
+                   rank_NR =
+                       at::where(counts_NR, runs.count_NR * (int64_t{1} << 32) - id_NR, -1);  // ids are below 2^31
+  at::Tensor logp_NR = (runs.count_NR.to(at::kDouble) / static_cast<double>(id_NR.size(1))).log();
+  if (draws.log_weight_NR.defined()) logp_NR = logp_NR + draws.log_weight_NR.gather(1, order_NR);
+  return ordered_shares(id_NR, logp_NR, counts_NR, rank_NR.argsort(1, /*descending=*/true));
+}
+
+TopK device_shares_of_head_and_draws(const HeadAndDraws& both) {
+  const at::Tensor& id_NR = both.drawn_NR;
+  const Runs runs = runs_of(id_NR);
+  const at::Tensor counts_NR =
+      runs.begins_NR.logical_and(id_NR.ge(0)).logical_and(both.top.id_NK.narrow(1, 0, 1).ge(0));
+  const at::Tensor rank_NR = at::where(counts_NR, id_NR, std::numeric_limits<int64_t>::max());
+  const at::Tensor each_N = both.top.tail_logp_N.to(at::kDouble) - std::log(static_cast<double>(id_NR.size(1)));
+  const TopK drawn = ordered_shares(id_NR, each_N.unsqueeze(1) + runs.count_NR.to(at::kDouble).log(), counts_NR,
+                                    rank_NR.argsort(1, /*descending=*/false));
+  return {.id_NK = at::cat({both.top.id_NK, drawn.id_NK}, 1),
+          .logp_NK = at::cat({both.top.logp_NK, drawn.logp_NK}, 1),
+          .tail_logp_N = drawn.tail_logp_N};
 }
 
 }  // namespace
@@ -139,7 +188,10 @@ std::vector<DrawnId> count_draws(std::span<const int64_t> ids, std::span<const f
 
 TopK shares_of_draws(const WeightedDraws& draws) {
   check_shape(draws.id_NR, {-1, -1}, "id_NR");
-  const at::Tensor id_NR = draws.id_NR.cpu().contiguous();
+  if (draws.log_weight_NR.defined())
+    check_shape(draws.log_weight_NR, {draws.id_NR.size(0), draws.id_NR.size(1)}, "log_weight_NR");
+  if (!draws.id_NR.is_cpu()) return device_shares_of_draws(draws);
+  const at::Tensor id_NR = draws.id_NR.contiguous();
   WeightedDraws ordered{.id_NR = at::empty_like(id_NR), .log_weight_NR = {}};
   const auto num_draws = static_cast<size_t>(id_NR.size(1));
   const int64_t* drawn_ids = id_NR.const_data_ptr<int64_t>();
@@ -147,8 +199,7 @@ TopK shares_of_draws(const WeightedDraws& draws) {
   at::Tensor log_weight_NR;
   float* weight = nullptr;
   if (draws.log_weight_NR.defined()) {
-    check_shape(draws.log_weight_NR, {draws.id_NR.size(0), draws.id_NR.size(1)}, "log_weight_NR");
-    log_weight_NR = draws.log_weight_NR.cpu().contiguous();
+    log_weight_NR = draws.log_weight_NR.contiguous();
     ordered.log_weight_NR = at::empty_like(log_weight_NR);
     weight = ordered.log_weight_NR.mutable_data_ptr<float>();
   }
@@ -160,17 +211,18 @@ TopK shares_of_draws(const WeightedDraws& draws) {
       if (weight != nullptr) weight = std::fill_n(weight, drawn.count, drawn.log_weight);
     }
   }
-  return to_device(shares_of_ordered_draws(ordered), draws.id_NR.device());
+  return shares_of_ordered_draws(ordered);
 }
 
 TopK shares_of_ordered_draws(const WeightedDraws& draws) {
   check_shape(draws.id_NR, {-1, -1}, "id_NR");
-  const at::Tensor id_NR = draws.id_NR.cpu().contiguous();
+  check_dense(draws.id_NR, at::kLong, at::kCPU, "id_NR");
+  const at::Tensor id_NR = draws.id_NR.contiguous();
   const int64_t num_rows = id_NR.size(0), num_draws = id_NR.size(1);
   at::Tensor log_weight_NR = draws.log_weight_NR;
   if (log_weight_NR.defined()) {
     check_shape(log_weight_NR, {num_rows, num_draws}, "log_weight_NR");
-    log_weight_NR = log_weight_NR.cpu().contiguous();
+    log_weight_NR = log_weight_NR.contiguous();
   }
   TopK shares{
       .id_NK = at::full_like(id_NR, kIgnoredLabel),
@@ -194,22 +246,23 @@ TopK shares_of_ordered_draws(const WeightedDraws& draws) {
       logps[at] = static_cast<float>(log_share[static_cast<size_t>(end - begin)] + log_weight);
     }
   }
-  return to_device(shares, draws.id_NR.device());
+  return shares;
 }
 
 TopK shares_of_head_and_draws(const HeadAndDraws& both) {
-  const TopK top = to_device(both.top, at::kCPU);
+  const TopK& top = both.top;
   const int64_t num_rows = top.id_NK.size(0), k = top.id_NK.size(1), num_draws = both.drawn_NR.size(1),
                 width = k + num_draws;
   check_shape(both.drawn_NR, {num_rows, -1}, "drawn_NR");
   check_shape(top.logp_NK, {num_rows, k}, "logp_NK");
   check_shape(top.tail_logp_N, {num_rows}, "tail_logp_N");
+  if (!both.drawn_NR.is_cpu()) return device_shares_of_head_and_draws(both);
   TopK shares{.id_NK = at::full({num_rows, width}, kIgnoredLabel, top.id_NK.options()),
               .logp_NK = at::zeros({num_rows, width}, top.logp_NK.options()),
               .tail_logp_N = at::full_like(top.tail_logp_N, -std::numeric_limits<float>::infinity())};
   shares.id_NK.narrow(1, 0, k).copy_(top.id_NK);
   shares.logp_NK.narrow(1, 0, k).copy_(top.logp_NK);
-  const at::Tensor drawn_NR = both.drawn_NR.cpu().contiguous(), tail_N = top.tail_logp_N.contiguous();
+  const at::Tensor drawn_NR = both.drawn_NR.contiguous(), tail_N = top.tail_logp_N.contiguous();
   const int64_t* drawn = drawn_NR.const_data_ptr<int64_t>();
   int64_t* id = shares.id_NK.mutable_data_ptr<int64_t>();
   float* logp = shares.logp_NK.mutable_data_ptr<float>();
@@ -225,7 +278,7 @@ TopK shares_of_head_and_draws(const HeadAndDraws& both) {
       logp[at++] = static_cast<float>(each + std::log(static_cast<double>(end - begin)));
     }
   }
-  return to_device(shares, both.drawn_NR.device());
+  return shares;
 }
 
 }  // namespace coppice
