@@ -114,7 +114,7 @@ TEST_SUITE("unit") {
       CAPTURE(name);
       CHECK(master[name].equal(wanted[name]));
       CHECK(split.parameter(name).equal(whole.parameter(name)));
-      CHECK(split.parameter(name).scalar_type() == whole.parameter(name).scalar_type());
+      CHECK((split.parameter(name).scalar_type() == whole.parameter(name).scalar_type()));
     }
     CHECK(master["k"][0][0].item<float>() == 1e-42f);
     CHECK(split.parameter("q")[1][2].item<float>() == -1.0078125f);
