@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-sanitize fuzz bench bench-train-step corpus format clean
+.PHONY: help demo build test test-cuda test-sanitize fuzz bench bench-train-step corpus format clean
 
 RELEASE := build/release
 # Runs of minutes, timings and the build of the preset cuda are asked for by name: ctest --test-dir build/release -L slow
@@ -31,6 +31,9 @@ test: ## set up, build everything, run all tests
 	@test -f $(RELEASE)/build.ninja || cmake --preset release
 	@cmake --build --preset release --target all benchmarks
 	@ctest --test-dir $(RELEASE) --parallel 2 --output-on-failure --no-tests=error -LE '$(ON_REQUEST)'
+
+test-cuda: ## build the preset cuda and start it, where nvcc and LibTorch's full wheel are; no device is needed (after make test)
+	@ctest --test-dir $(RELEASE) --output-on-failure --no-tests=error -L '^cuda$$'
 
 test-sanitize: ## the tests once more under address and undefined-behaviour sanitizers (a second build; no Python parity)
 	@scripts/setup build
