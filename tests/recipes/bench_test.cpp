@@ -1,7 +1,6 @@
 // What `coppice bench` measures and prints: counts by hand, the shape of its output, never a time.
-#include <doctest/doctest.h>
-
 #include <ATen/ATen.h>
+#include <doctest/doctest.h>
 
 #include <algorithm>
 #include <set>
@@ -159,7 +158,7 @@ TEST_SUITE("unit") {
     CHECK(on_device.tokens() == 8192);
     const BenchShape asked = bench_shape({}, {.model = "test", .seq_len = 32, .rows = 3, .ffn_size = 48});
     CHECK(asked.work.config.hidden_size == preset("test", "").hidden_size);
-    CHECK(asked.work.config.intermediate_size == std::vector<int64_t>{48, 48});
+    CHECK((asked.work.config.intermediate_size == std::vector<int64_t>{48, 48}));
     CHECK(asked.work.seq_len == 32);
     CHECK(asked.work.rows == 3);
     CHECK(asked.work.parameters == static_cast<double>(count_parameters(asked.work.config)));
