@@ -81,6 +81,17 @@ micro_batch_tokens = 256
 
 }  // namespace
 
+TEST_SUITE("unit") {
+  TEST_CASE("cost: activations of a step on the CPU, less what is computed again but for one layer of it") {
+    ModelConfig config = preset("test", "");  // hidden 32, two heads and one of keys of 16: 64 packed
+    config.intermediate_size = {96, 40};
+    const double layers = 8 * 32 + 3 * 64;
+    CHECK(activation_bytes_per_token(config) == 4 * (2 * layers + 5 * (96 + 40)));
+    CHECK(activation_bytes_per_token(config, Recompute::gate_up) == 4 * (2 * (2 * 32 + 3 * 64) + 6 * 32 + 5 * 96));
+    CHECK(activation_bytes_per_token(config, Recompute::layer) == 4 * (2 * 32 + 7 * 32 + 3 * 64 + 5 * 96));
+  }
+}
+
 TEST_SUITE("recipe") {
   TEST_CASE("cost: plan and run count the same FLOPs, a live teacher and calibration passes among them") {
     const Scratch scratch("cost");
