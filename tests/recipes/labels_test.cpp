@@ -85,7 +85,7 @@ LabelsUnderTokens labels_trained_on(const fs::path& recipe_file, const fs::path&
                              .identity = {}};
   const auto& options = context.stage.get<TrainStage>();
   SampleStream samples(context, options.training, *comm);
-  const StageTeachers teachers(context, options);
+  StageTeachers teachers(context, options);
   const int64_t num_layers = recipe.model_after(stage_name).num_hidden_layers;
   LabelsUnderTokens labels;
   for (int64_t step = 0; step < options.training.steps(); ++step)
