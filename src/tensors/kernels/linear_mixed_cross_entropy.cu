@@ -12,7 +12,7 @@ namespace {
 
 /// kArgmax: as params.argmax says. Another branch in the walk would keep its loads from being under way together.
 template <class T, int kVec, bool kKeep, bool kArgmax>
-__global__ void __launch_bounds__(kMostWalkThreads) mixed_cross_entropy_kernel(MixedCrossEntropyParams<T> params) {
+__global__ void __launch_bounds__(kMostWalkThreads, 1) mixed_cross_entropy_kernel(MixedCrossEntropyParams<T> params) {
   COPPICE_SHARED(Exponentials, shared_exponentials, ReduceScratch<Exponentials>::kCount);
   COPPICE_SHARED(Choice, shared_choices, ReduceScratch<Choice>::kCount);
   const int64_t n = blockIdx.x;

@@ -1,10 +1,10 @@
 // QK-norm and RoPE. K/16 threads take a head (the next power of two), each of them eight elements of its lower half and
-// their partners, so that a rotation needs no neighbour and a head's sums are a few shuffles. Forward: one block a
-// token (and group of heads, where they are many). Backward: kQkNormRopeBlocks blocks take tokens in turn and rebuild
-// rstd from the projection; the weights' gradients stay in registers over a block's tokens, the heads of a block join
-// in order through shared memory, the blocks in order by a second launch. Bytes of a row in bf16: forward 4 (H + G) K,
-// with values 4 G K more; backward 6 (H + G) K + 4 G K, without norm 4 (H + 2 G) K. Beside them, from the cache: a row
-// of the table a head, 4 K, and forward a weight a head, 4 K.
+// their partners, so that a rotation needs no neighbour and a head's sums are a few shuffles. kQkNormRopeBlocks blocks
+// (and as many for each further group of heads) take tokens in turn. Forward: the next token is under way while this
+// one is turned. Backward: rstd is rebuilt from the projection; the weights' gradients stay in registers over a block's
+// tokens, the heads of a block join in order through shared memory, the blocks in order by a second launch. Bytes of a
+// row in bf16: forward 4 (H + G) K, with values 4 G K more; backward 6 (H + G) K + 4 G K, without norm 4 (H + 2 G) K.
+// Beside them, from the cache: a row of the table a head, 4 K, and forward a weight a head, 4 K.
 #include "src/tensors/kernels/qk_norm_rope.h"
 
 #include "src/tensors/kernels/add_up_rows.h"
@@ -186,20 +186,29 @@ __device__ __forceinline__ void copy_values(T* to, const T* from, int64_t count)
 template <class T, int kVec>
 __global__ void __launch_bounds__(kQkNormRopeThreads) qk_norm_rope_kernel(QkNormRopeParams<T> params, Layout layout) {
   const Head<kVec> head(layout);
-  const int64_t n = blockIdx.x, x_row = n * params.qkv_row_stride, head_offset = head.number * params.head_size;
+  const int64_t head_offset = head.number * params.head_size;
   const int64_t num_values = params.num_kv_heads * params.head_size,
-                num_rotated = layout.num_rotated * params.head_size;
-  T* const y = params.out + n * (num_rotated + (params.copies_values ? num_values : 0));
+                num_rotated = layout.num_rotated * params.head_size,
+                y_row_stride = num_rotated + (params.copies_values ? num_values : 0);
   const bool normalises = params.q_weight != nullptr;
-  const int64_t position = params.position[n];
-  const auto x = head.load(params.qkv, x_row + head_offset);
-  const auto weight = head.load(head.is_query ? params.q_weight : params.k_weight, 0, normalises);
-  const auto angles = head.load_angles(params, position);
-  Pairs pairs = x.floats();
-  if (normalises) normalise(pairs, weight.floats(), layout, params.eps);
-  rotate(pairs, angles, 1.0f);
-  head.store(y + head_offset, pairs);
-  if (params.copies_values) copy_values<kVec>(y + num_rotated, params.qkv + x_row + num_rotated, num_values);
+  const T* const from = params.qkv + head_offset;
+  const auto load_x = [&](int64_t n) { return head.load(from, n * params.qkv_row_stride, n < params.num_tokens); };
+  const auto position_of = [&](int64_t n) { return n < params.num_tokens ? params.position[n] : 0; };
+  auto x = load_x(blockIdx.x);
+  int64_t position = position_of(blockIdx.x);
+  for (int64_t n = blockIdx.x; n < params.num_tokens; n += gridDim.x) {
+    T* const y = params.out + n * y_row_stride;
+    const auto angles = head.load_angles(params, position);
+    Pairs pairs = x.floats();
+    x = load_x(n + gridDim.x);
+    position = position_of(n + gridDim.x);
+    if (normalises)
+      normalise(pairs, head.load(head.is_query ? params.q_weight : params.k_weight, 0).floats(), layout, params.eps);
+    rotate(pairs, angles, 1.0f);
+    head.store(y + head_offset, pairs);
+    if (params.copies_values)
+      copy_values<kVec>(y + num_rotated, params.qkv + n * params.qkv_row_stride + num_rotated, num_values);
+  }
 }
 
 /// One row of the partial gradients for each weight: the heads of the block, one after the other.
@@ -289,8 +298,10 @@ int qk_norm_rope(const QkNormRopeParams<T>& params, CUstream_st* stream) {
   const Layout layout = layout_of(params);
   const bool packs = weights_and_table_in_packs(params) && starts_at_packs(params.qkv, params.qkv_row_stride) &&
                      starts_at_packs(params.out, 0);
-  return launch(packs ? qk_norm_rope_kernel<T, kPairs> : qk_norm_rope_kernel<T, 1>,
-                {params.num_tokens, layout.shares.head_groups}, threads_of(layout.shares), 0, stream, params, layout);
+  return launch(
+      packs ? qk_norm_rope_kernel<T, kPairs> : qk_norm_rope_kernel<T, 1>,
+      {params.num_tokens < kQkNormRopeBlocks ? params.num_tokens : kQkNormRopeBlocks, layout.shares.head_groups},
+      threads_of(layout.shares), 0, stream, params, layout);
 }
 
 template <class T>
