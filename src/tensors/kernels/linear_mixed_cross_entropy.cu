@@ -10,8 +10,9 @@
 namespace coppice::COPPICE_EXECUTION {
 namespace {
 
-template <class T, int kVec, bool kKeep>
-__global__ void __launch_bounds__(kMostWalkThreads) mixed_cross_entropy_kernel(MixedCrossEntropyParams<T> params) {
+/// kArgmax: as params.argmax says. Another branch in the walk would keep its loads from being under way together.
+template <class T, int kVec, bool kKeep, bool kArgmax>
+__global__ void __launch_bounds__(kMostWalkThreads, 1) mixed_cross_entropy_kernel(MixedCrossEntropyParams<T> params) {
   COPPICE_SHARED(Exponentials, shared_exponentials, ReduceScratch<Exponentials>::kCount);
   COPPICE_SHARED(Choice, shared_choices, ReduceScratch<Choice>::kCount);
   const int64_t n = blockIdx.x;
@@ -38,11 +39,11 @@ __global__ void __launch_bounds__(kMostWalkThreads) mixed_cross_entropy_kernel(M
     if constexpr (kKeep) store_shared<kVec>(kept + v, pack);
     const auto z = floats_of(pack);
     add_exponentials(all, z, kLog2E);
-    if (params.argmax) add_choices(choice, z, v);
+    if constexpr (kArgmax) add_choices(choice, z, v);
   });
   ReduceScratch<Exponentials> scratch(shared_exponentials);
   all = block_reduce(all, JoinExponentials(), no_exponentials(), scratch);
-  if (params.argmax) {
+  if constexpr (kArgmax) {
     ReduceScratch<Choice> choices(shared_choices);
     choice = block_reduce(choice, JoinChoices(), no_choice(), choices);
   }
@@ -53,8 +54,8 @@ __global__ void __launch_bounds__(kMostWalkThreads) mixed_cross_entropy_kernel(M
     const auto below_lse = [&](float z) { return kLn2 * (log2f(all.sum) - fmaf(z, kLog2E, -all.largest)); };
     LossTerms terms{below_lse(z_true), params.teacher_weight == 0.0 ? 0.0f : below_lse(z_teacher), z_loss * lse * lse,
                     kLiveRow};
-    if (params.argmax && choice.id == true_label) terms.marks += kCorrectRow;
-    if (params.argmax && given >= 0 && choice.id == given) terms.marks += kAgreeingRow;
+    if (kArgmax && choice.id == true_label) terms.marks += kCorrectRow;
+    if (kArgmax && given >= 0 && choice.id == given) terms.marks += kAgreeingRow;
     store_pack<1>(params.terms + n, Pack<LossTerms, 1>{{terms}});
   }
   if (!params.write_gradient) return;
@@ -84,8 +85,9 @@ int mixed_cross_entropy(const MixedCrossEntropyParams<T>& params, CUstream_st* s
   if (params.num_rows == 0) return 0;
   return launch_walk<T>(params.num_vocab, 1, starts_at_packs(params.logits, params.num_vocab), params.write_gradient, 0,
                         [&]<int kVec, bool kKeep>(int threads, int64_t shared_bytes) {
-                          return launch(mixed_cross_entropy_kernel<T, kVec, kKeep>, params.num_rows, threads,
-                                        shared_bytes, stream, params);
+                          const auto kernel = params.argmax ? mixed_cross_entropy_kernel<T, kVec, kKeep, true>
+                                                            : mixed_cross_entropy_kernel<T, kVec, kKeep, false>;
+                          return launch(kernel, params.num_rows, threads, shared_bytes, stream, params);
                         });
 }
 template int mixed_cross_entropy(const MixedCrossEntropyParams<float>&, CUstream_st*);

@@ -1,10 +1,10 @@
 // QK-norm and RoPE. K/16 threads take a head (the next power of two), each of them eight elements of its lower half and
-// their partners, so that a rotation needs no neighbour and a head's sums are a few shuffles. Forward: one block a
-// token (and group of heads, where they are many). Backward: kQkNormRopeBlocks blocks take tokens in turn and rebuild
-// rstd from the projection; the weights' gradients stay in registers over a block's tokens, the heads of a block join
-// in order through shared memory, the blocks in order by a second launch. Bytes of a row in bf16: forward 4 (H + G) K,
-// with values 4 G K more; backward 6 (H + G) K + 4 G K, without norm 4 (H + 2 G) K. Beside them, from the cache: a row
-// of the table a head, 4 K, and forward a weight a head, 4 K.
+// their partners, so that a rotation needs no neighbour and a head's sums are a few shuffles. kQkNormRopeBlocks blocks
+// (and as many for each further group of heads) take tokens in turn. Forward: the next token is under way while this
+// one is turned. Backward: rstd is rebuilt from the projection; the weights' gradients stay in registers over a block's
+// tokens, the heads of a block join in order through shared memory, the blocks in order by a second launch. Bytes of a
+// row in bf16: forward 4 (H + G) K, with values 4 G K more; backward 6 (H + G) K + 4 G K, without norm 4 (H + 2 G) K.
+// Beside them, from the cache: a row of the table a head, 4 K, and forward a weight a head, 4 K.
 #include "src/tensors/kernels/qk_norm_rope.h"
 
 #include "src/tensors/kernels/add_up_rows.h"
@@ -31,6 +31,32 @@ struct Pairs {
   __device__ __forceinline__ float operator[](int i) const { return i < kPairs ? left[i] : right[i - kPairs]; }
 };
 
+/// The same as they lie in memory: loads that are under way together, before the first is needed.
+template <class T, int kVec>
+struct LoadedRun {
+  Pack<T, kVec> packs[kPairs / kVec];
+  __device__ __forceinline__ Run floats() const {
+    Run run;
+    COPPICE_UNROLL
+    for (int i = 0; i < kPairs; i += kVec) {
+      const auto pack = floats_of(packs[i / kVec]);
+      COPPICE_UNROLL
+      for (int j = 0; j < kVec; ++j) run[i + j] = pack[j];
+    }
+    return run;
+  }
+};
+template <class T, int kVec>
+struct LoadedPairs {
+  LoadedRun<T, kVec> left, right;
+  __device__ __forceinline__ Pairs floats() const { return {left.floats(), right.floats()}; }
+};
+/// Of a row of the table.
+template <int kVec>
+struct LoadedAngles {
+  LoadedRun<float, kVec> cos, sin;
+};
+
 /// The head of a thread and its share of it: kPairs pairs from `first` on, moved kVec at a time. `count` are left of
 /// the half there; what lies behind them counts as zero and is not stored.
 template <int kVec>
@@ -49,14 +75,12 @@ struct Head {
 
   /// The thread's run of from[offset..offset + K/2), zeros where it is not `wanted`; `from` may be null then.
   template <class T>
-  __device__ __forceinline__ Run load_run(const T* from, int64_t offset, bool wanted = true COPPICE_CALLER) const {
-    Run run;
+  __device__ __forceinline__ LoadedRun<T, kVec> load_run(const T* from, int64_t offset,
+                                                         bool wanted = true COPPICE_CALLER) const {
+    LoadedRun<T, kVec> run;
     COPPICE_UNROLL
-    for (int i = 0; i < kPairs; i += kVec) {
-      const auto pack = load_floats<kVec>(from, offset + first + i, wanted && i < count COPPICE_FROM_CALLER);
-      COPPICE_UNROLL
-      for (int j = 0; j < kVec; ++j) run[i + j] = pack[j];
-    }
+    for (int i = 0; i < kPairs; i += kVec)
+      run.packs[i / kVec] = load_or_zero<kVec>(from, offset + first + i, wanted && i < count COPPICE_FROM_CALLER);
     return run;
   }
   template <class T>
@@ -73,9 +97,17 @@ struct Head {
 
   /// The thread's pairs of the head from[offset..offset + K).
   template <class T>
-  __device__ __forceinline__ Pairs load(const T* from, int64_t offset, bool wanted = true COPPICE_CALLER) const {
+  __device__ __forceinline__ LoadedPairs<T, kVec> load(const T* from, int64_t offset,
+                                                       bool wanted = true COPPICE_CALLER) const {
     return {load_run(from, offset, wanted COPPICE_FROM_CALLER),
             load_run(from, offset + half, wanted COPPICE_FROM_CALLER)};
+  }
+  /// The thread's angles at a position.
+  template <class Params>
+  __device__ __forceinline__ LoadedAngles<kVec> load_angles(const Params& params,
+                                                            int64_t position COPPICE_CALLER) const {
+    return {load_run(params.cos, position * half, true COPPICE_FROM_CALLER),
+            load_run(params.sin, position * half, true COPPICE_FROM_CALLER)};
   }
   template <class T>
   __device__ __forceinline__ void store(T* to, const Pairs& pairs COPPICE_CALLER) const {
@@ -131,12 +163,10 @@ __device__ __forceinline__ void normalise_backward(Pairs& grad, Pairs& weight_gr
   }
 }
 
-/// Turns every pair by its angle at the position of token n: 1 is the forward's turn, -1 its opposite.
-template <int kVec, class Params>
-__device__ __forceinline__ void rotate(Pairs& pairs, const Head<kVec>& head, const Params& params, int64_t n,
-                                       float turn) {
-  const int64_t table_row = params.position[n] * head.half;
-  const Run cos = head.load_run(params.cos, table_row), sin = head.load_run(params.sin, table_row);
+/// Turns every pair by its angle: 1 is the forward's turn, -1 its opposite.
+template <int kVec>
+__device__ __forceinline__ void rotate(Pairs& pairs, const LoadedAngles<kVec>& angles, float turn) {
+  const Run cos = angles.cos.floats(), sin = angles.sin.floats();
   COPPICE_UNROLL
   for (int i = 0; i < kPairs; ++i) {
     const float left = pairs.left[i], right = pairs.right[i], sine = turn * sin[i];
@@ -156,16 +186,29 @@ __device__ __forceinline__ void copy_values(T* to, const T* from, int64_t count)
 template <class T, int kVec>
 __global__ void __launch_bounds__(kQkNormRopeThreads) qk_norm_rope_kernel(QkNormRopeParams<T> params, Layout layout) {
   const Head<kVec> head(layout);
-  const int64_t n = blockIdx.x, x_row = n * params.qkv_row_stride, head_offset = head.number * params.head_size;
+  const int64_t head_offset = head.number * params.head_size;
   const int64_t num_values = params.num_kv_heads * params.head_size,
-                num_rotated = layout.num_rotated * params.head_size;
-  T* const y = params.out + n * (num_rotated + (params.copies_values ? num_values : 0));
-  Pairs pairs = head.load(params.qkv, x_row + head_offset);
-  if (params.q_weight != nullptr)
-    normalise(pairs, head.load(head.is_query ? params.q_weight : params.k_weight, 0), layout, params.eps);
-  rotate(pairs, head, params, n, 1.0f);
-  head.store(y + head_offset, pairs);
-  if (params.copies_values) copy_values<kVec>(y + num_rotated, params.qkv + x_row + num_rotated, num_values);
+                num_rotated = layout.num_rotated * params.head_size,
+                y_row_stride = num_rotated + (params.copies_values ? num_values : 0);
+  const bool normalises = params.q_weight != nullptr;
+  const T* const from = params.qkv + head_offset;
+  const auto load_x = [&](int64_t n) { return head.load(from, n * params.qkv_row_stride, n < params.num_tokens); };
+  const auto position_of = [&](int64_t n) { return n < params.num_tokens ? params.position[n] : 0; };
+  auto x = load_x(blockIdx.x);
+  int64_t position = position_of(blockIdx.x);
+  for (int64_t n = blockIdx.x; n < params.num_tokens; n += gridDim.x) {
+    T* const y = params.out + n * y_row_stride;
+    const auto angles = head.load_angles(params, position);
+    Pairs pairs = x.floats();
+    x = load_x(n + gridDim.x);
+    position = position_of(n + gridDim.x);
+    if (normalises)
+      normalise(pairs, head.load(head.is_query ? params.q_weight : params.k_weight, 0).floats(), layout, params.eps);
+    rotate(pairs, angles, 1.0f);
+    head.store(y + head_offset, pairs);
+    if (params.copies_values)
+      copy_values<kVec>(y + num_rotated, params.qkv + n * params.qkv_row_stride + num_rotated, num_values);
+  }
 }
 
 /// One row of the partial gradients for each weight: the heads of the block, one after the other.
@@ -207,16 +250,21 @@ __global__ void __launch_bounds__(kQkNormRopeThreads)
   const int64_t y_grad_row_stride = head.is_query ? params.q_grad_row_stride : params.k_grad_row_stride,
                 y_grad_offset = (head.is_query ? head.number : head.number - layout.num_heads) * params.head_size;
   const bool normalises = params.q_weight != nullptr;
-  const Pairs weight = head.load(head.is_query ? params.q_weight : params.k_weight, 0, normalises);
+  const Pairs weight = head.load(head.is_query ? params.q_weight : params.k_weight, 0, normalises).floats();
   Pairs weight_grad{};
+  const auto position_of = [&](int64_t n) { return n < params.num_tokens ? params.position[n] : 0; };
+  int64_t position = position_of(blockIdx.x);  // a token ahead: a row of the table can be asked for at once
   for (int64_t n = blockIdx.x; n < params.num_tokens; n += gridDim.x) {
     T* const row_grad = params.qkv_grad + n * (num_rotated + num_values);
-    Pairs grad = head.load(y_grad, n * y_grad_row_stride + y_grad_offset);
-    const Pairs x = head.load(params.qkv, n * params.qkv_row_stride + head_offset, normalises);
-    rotate(grad, head, params, n, -1.0f);
-    if (normalises) normalise_backward(grad, weight_grad, x, weight, layout, params.eps);
-    head.store(row_grad + head_offset, grad);
+    const auto y = head.load(y_grad, n * y_grad_row_stride + y_grad_offset);
+    const auto angles = head.load_angles(params, position);
+    const auto x = head.load(params.qkv, n * params.qkv_row_stride + head_offset, normalises);
+    position = position_of(n + gridDim.x);
     copy_values<kVec>(row_grad + num_rotated, params.v_grad + n * params.v_grad_row_stride, num_values);
+    Pairs grad = y.floats();
+    rotate(grad, angles, -1.0f);
+    if (normalises) normalise_backward(grad, weight_grad, x.floats(), weight, layout, params.eps);
+    head.store(row_grad + head_offset, grad);
   }
   if (params.q_weight_grad != nullptr || params.k_weight_grad != nullptr) join_heads(params, layout, head, weight_grad);
 }
@@ -250,8 +298,10 @@ int qk_norm_rope(const QkNormRopeParams<T>& params, CUstream_st* stream) {
   const Layout layout = layout_of(params);
   const bool packs = weights_and_table_in_packs(params) && starts_at_packs(params.qkv, params.qkv_row_stride) &&
                      starts_at_packs(params.out, 0);
-  return launch(packs ? qk_norm_rope_kernel<T, kPairs> : qk_norm_rope_kernel<T, 1>,
-                {params.num_tokens, layout.shares.head_groups}, threads_of(layout.shares), 0, stream, params, layout);
+  return launch(
+      packs ? qk_norm_rope_kernel<T, kPairs> : qk_norm_rope_kernel<T, 1>,
+      {params.num_tokens < kQkNormRopeBlocks ? params.num_tokens : kQkNormRopeBlocks, layout.shares.head_groups},
+      threads_of(layout.shares), 0, stream, params, layout);
 }
 
 template <class T>

@@ -30,39 +30,47 @@ struct Columns {
 };
 
 template <class T, int kVec, int kSlots>
-__global__ void __launch_bounds__(kMostThreads<kSlots>) residual_rms_norm_kernel(ResidualRmsNormParams<T> params) {
+__global__ void __launch_bounds__(kMostThreads<kSlots>)
+    residual_rms_norm_kernel(ResidualRmsNormParams<T> params, float inverse_size) {
   COPPICE_SHARED(float, shared, ReduceScratch<float>::kCount);
   ReduceScratch<float> scratch(shared);
   const Columns<kVec, kSlots> columns(params.hidden_size);
   const int64_t n = blockIdx.x;
-  const T* const x = params.x + n * params.x_row_stride;
+  const bool adds = params.delta != nullptr;
+  Pack<T, kVec> x[kSlots], delta[kSlots];
+  Pack<float, kVec> weight[kSlots];
+  COPPICE_UNROLL
+  for (int slot = 0; slot < kSlots; ++slot) {  // all under way before the first is needed
+    const int64_t column = columns.at(slot);
+    const bool there = columns.has(slot);
+    x[slot] = load_or_zero<kVec>(params.x, n * params.x_row_stride + column, there);
+    delta[slot] = load_or_zero<kVec>(params.delta, n * params.delta_row_stride + column, there && adds);
+    weight[slot] = load_or_zero<kVec>(params.weight, column, there);
+  }
   Pack<float, kVec> residual[kSlots];
   float squares = 0.0f;
   COPPICE_UNROLL
   for (int slot = 0; slot < kSlots; ++slot) {
-    const int column = columns.at(slot);
-    residual[slot] = load_floats<kVec>(x, column, columns.has(slot));
-    if (params.delta != nullptr && columns.has(slot)) {
-      const auto delta = load_floats<kVec>(params.delta + n * params.delta_row_stride + column);
+    residual[slot] = floats_of(x[slot]);
+    if (adds && columns.has(slot)) {
+      const auto added = floats_of(delta[slot]);
       Pack<T, kVec> stored;
       COPPICE_UNROLL
-      for (int i = 0; i < kVec; ++i) {
-        stored[i] = from_float<T>(residual[slot][i] + delta[i]);
-        residual[slot][i] = to_float(stored[i]);
-      }
-      store_pack<kVec>(params.residual + n * params.hidden_size + column, stored);
+      for (int i = 0; i < kVec; ++i) stored[i] = from_float<T>(residual[slot][i] + added[i]);
+      store_pack<kVec>(params.residual + n * params.hidden_size + columns.at(slot), stored);
+      residual[slot] = floats_of(stored);
     }
     COPPICE_UNROLL
     for (int i = 0; i < kVec; ++i) squares += residual[slot][i] * residual[slot][i];
   }
   squares = block_reduce(squares, Sum(), 0.0f, scratch);
-  const float rstd = rsqrtf(squares / static_cast<float>(columns.count) + params.eps);
+  const float rstd = rsqrtf(squares * inverse_size + params.eps);
   COPPICE_UNROLL
   for (int slot = 0; slot < kSlots; ++slot) {
     if (!columns.has(slot)) continue;
-    auto normed = load_floats<kVec>(params.weight + columns.at(slot));
+    Pack<float, kVec> normed;
     COPPICE_UNROLL
-    for (int i = 0; i < kVec; ++i) normed[i] *= residual[slot][i] * rstd;
+    for (int i = 0; i < kVec; ++i) normed[i] = weight[slot][i] * (residual[slot][i] * rstd);
     store_floats(params.normed + n * params.hidden_size + columns.at(slot), normed);
   }
   if (threadIdx.x == 0) store_pack<1>(params.rstd + n, Pack<float, 1>{{rstd}});
@@ -70,53 +78,82 @@ __global__ void __launch_bounds__(kMostThreads<kSlots>) residual_rms_norm_kernel
 
 template <class T, int kVec, int kSlots>
 __global__ void __launch_bounds__(kMostThreads<kSlots>)
-    residual_rms_norm_backward_kernel(ResidualRmsNormBackwardParams<T> params) {
+    residual_rms_norm_backward_kernel(ResidualRmsNormBackwardParams<T> params, float inverse_size) {
   COPPICE_SHARED(float, shared, ReduceScratch<float>::kCount);
   ReduceScratch<float> scratch(shared);
   const Columns<kVec, kSlots> columns(params.hidden_size);
-  const float mean = 1.0f / static_cast<float>(columns.count);
-  // Wide rows are read twice: what their threads would have to hold does not fit into registers.
-  constexpr bool kHolds = kVec * kSlots <= 8;
-  Pack<float, kVec> weight[kHolds ? kSlots : 1], xhat[kHolds ? kSlots : 1], grad[kHolds ? kSlots : 1];
-  Pack<float, kVec> weight_grad[kSlots]{};
-  const auto load_weight = [&](int slot, int to) {
-    weight[to] = load_floats<kVec>(params.weight, columns.at(slot), columns.has(slot));
+  // Wide rows are read twice: what their threads would have to hold does not fit into registers. Of rows in bf16 the
+  // next is under way while this one's sum is taken, so that its loads wait for no barrier.
+  constexpr bool kHolds = kVec * kSlots <= 8, kAhead = kHolds && sizeof(T) == 2;
+  constexpr int kHeld = kHolds ? kSlots : 1;
+  struct Slot {  // as it lies in memory
+    Pack<T, kVec> residual, normed_grad;
+  };
+  struct Row {
+    Slot slots[kHeld];
+    float rstd;
+  };
+  Pack<float, kVec> weight[kHeld], weight_grad[kSlots]{};
+  const auto load_weight = [&](int slot) {
+    return load_or_zero<kVec>(params.weight, columns.at(slot), columns.has(slot));
+  };
+  const auto load_slot = [&](int64_t n, int slot, bool there) -> Slot {
+    const bool wanted = there && columns.has(slot);
+    return {load_or_zero<kVec>(params.residual, n * params.residual_row_stride + columns.at(slot), wanted),
+            load_or_zero<kVec>(params.normed_grad, n * params.normed_grad_row_stride + columns.at(slot), wanted)};
+  };
+  const auto load_residual_grad = [&](int64_t n, int slot) {
+    return load_or_zero<kVec>(params.residual_grad, n * params.residual_grad_row_stride + columns.at(slot),
+                              params.residual_grad != nullptr && columns.has(slot));
+  };
+  const auto load_row = [&](int64_t n) {
+    Row row;
+    const bool there = n < params.num_tokens;
+    COPPICE_UNROLL
+    for (int slot = 0; kHolds && slot < kSlots; ++slot) row.slots[slot] = load_slot(n, slot, there);
+    row.rstd = there ? params.rstd[n] : 0.0f;
+    return row;
   };
   COPPICE_UNROLL
-  for (int slot = 0; kHolds && slot < kSlots; ++slot) load_weight(slot, slot);
+  for (int slot = 0; kHolds && slot < kSlots; ++slot) weight[slot] = load_weight(slot);
+  Row next = load_row(kAhead ? blockIdx.x : params.num_tokens);
   for (int64_t n = blockIdx.x; n < params.num_tokens; n += gridDim.x) {
-    const float rstd = params.rstd[n];
-    const auto load_row = [&](int slot, int to) {
-      const int64_t column = columns.at(slot);
-      xhat[to] = load_floats<kVec>(params.residual, n * params.residual_row_stride + column, columns.has(slot));
-      grad[to] = load_floats<kVec>(params.normed_grad, n * params.normed_grad_row_stride + column, columns.has(slot));
-      COPPICE_UNROLL
-      for (int i = 0; i < kVec; ++i) xhat[to][i] *= rstd;
-      if constexpr (!kHolds) load_weight(slot, to);
-    };
+    Row row = kAhead ? next : load_row(n);
+    Pack<T, kVec> residual_grad[kHeld];
+    COPPICE_UNROLL
+    for (int slot = 0; kHolds && slot < kSlots; ++slot) residual_grad[slot] = load_residual_grad(n, slot);
+    if constexpr (kAhead) next = load_row(n + gridDim.x);
+    const float rstd = row.rstd;
     float along = 0.0f;  // sum of g * xhat
     COPPICE_UNROLL
     for (int slot = 0; slot < kSlots; ++slot) {
       const int held = kHolds ? slot : 0;
-      load_row(slot, held);
+      if constexpr (!kHolds) {
+        row.slots[0] = load_slot(n, slot, true);
+        weight[0] = load_weight(slot);
+      }
+      const auto residual = floats_of(row.slots[held].residual), grad = floats_of(row.slots[held].normed_grad);
       COPPICE_UNROLL
       for (int i = 0; i < kVec; ++i) {
-        const float raw = grad[held][i] * xhat[held][i];
+        const float raw = grad[i] * (residual[i] * rstd);
         weight_grad[slot][i] += raw;
         along += raw * weight[held][i];
       }
     }
-    const float pull = block_reduce(along, Sum(), 0.0f, scratch) * mean;
+    const float pull = block_reduce(along, Sum(), 0.0f, scratch) * inverse_size;
     COPPICE_UNROLL
     for (int slot = 0; slot < kSlots; ++slot) {
       if (!columns.has(slot)) continue;
       const int held = kHolds ? slot : 0;
-      if constexpr (!kHolds) load_row(slot, held);
-      Pack<float, kVec> x_grad{};
-      if (params.residual_grad != nullptr)
-        x_grad = load_floats<kVec>(params.residual_grad + n * params.residual_grad_row_stride + columns.at(slot));
+      if constexpr (!kHolds) {
+        row.slots[0] = load_slot(n, slot, true);
+        residual_grad[0] = load_residual_grad(n, slot);
+        weight[0] = load_weight(slot);
+      }
+      const auto residual = floats_of(row.slots[held].residual), grad = floats_of(row.slots[held].normed_grad);
+      auto x_grad = floats_of(residual_grad[held]);
       COPPICE_UNROLL
-      for (int i = 0; i < kVec; ++i) x_grad[i] += rstd * (grad[held][i] * weight[held][i] - xhat[held][i] * pull);
+      for (int i = 0; i < kVec; ++i) x_grad[i] += rstd * (grad[i] * weight[held][i] - residual[i] * rstd * pull);
       store_floats(params.x_grad + n * params.hidden_size + columns.at(slot), x_grad);
     }
   }
@@ -157,7 +194,7 @@ int residual_rms_norm(const ResidualRmsNormParams<T>& params, CUstream_st* strea
       (params.delta == nullptr || (packs(params.delta, params.delta_row_stride) && packs(params.residual, columns)));
   return choose(columns, vectors, [&]<int kVec, int kSlots>() {
     return launch(residual_rms_norm_kernel<T, kVec, kSlots>, params.num_tokens,
-                  threads_for_columns(columns, kVec, kSlots), 0, stream, params);
+                  threads_for_columns(columns, kVec, kSlots), 0, stream, params, 1.0f / static_cast<float>(columns));
   });
 }
 
@@ -170,7 +207,7 @@ int residual_rms_norm_backward(const ResidualRmsNormBackwardParams<T>& params, C
                        packs(params.weight_grad_partial, columns);
   const int error = choose(columns, vectors, [&]<int kVec, int kSlots>() {
     return launch(residual_rms_norm_backward_kernel<T, kVec, kSlots>, kResidualRmsNormBlocks,
-                  threads_for_columns(columns, kVec, kSlots), 0, stream, params);
+                  threads_for_columns(columns, kVec, kSlots), 0, stream, params, 1.0f / static_cast<float>(columns));
   });
   if (error != 0 || params.weight_grad == nullptr) return error;
   return add_up_rows({.rows = params.weight_grad_partial,
