@@ -104,10 +104,10 @@ TEST_SUITE("recipe") {
       ahead.read_ahead();
       ahead.read_ahead();
       CHECK(ahead.drawn() == drawn);
-      CHECK(places_of(ahead.batches()) == under_way);
+      CHECK((places_of(ahead.batches()) == under_way));
       REQUIRE(ahead.ahead() != nullptr);
       const at::Tensor first_BT = ahead.ahead()->token_BT;
-      CHECK(places_of(ahead.next()) == places_of(again.next()));
+      CHECK((places_of(ahead.next()) == places_of(again.next())));
       CHECK(ahead.batches().front().token_BT.is_same(first_BT));
       CHECK(ahead.ahead() == nullptr);
       CHECK(ahead.drawn() == again.drawn());
@@ -115,6 +115,6 @@ TEST_SUITE("recipe") {
     }
     ahead.read_ahead();
     ahead.restore(stream(*one).drawn(), "");
-    CHECK(places_of(ahead.next()) == places_of(stream(*one).next()));
+    CHECK((places_of(ahead.next()) == places_of(stream(*one).next())));
   }
 }

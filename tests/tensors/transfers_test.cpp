@@ -66,7 +66,7 @@ TEST_SUITE("gpu") {
         const std::vector<at::Tensor> wanted = some_tensors(seed);
         for (size_t i = 0; i < wanted.size(); ++i) {
           CHECK(group[i].is_cpu());
-          CHECK(group[i].scalar_type() == wanted[i].scalar_type());
+          CHECK((group[i].scalar_type() == wanted[i].scalar_type()));
           CHECK(group[i].equal(wanted[i]));
         }
       }
