@@ -90,6 +90,7 @@ LabelsUnderTokens labels_trained_on(const fs::path& recipe_file, const fs::path&
   LabelsUnderTokens labels;
   for (int64_t step = 0; step < options.training.steps(); ++step)
     for (const Batch& batch : samples.next()) {
+      if (step % 2 == 1) teachers.read_ahead(batch, options.distillation);  // says the same
       const at::Tensor label_N = teachers.targets(batch, options.distillation, num_layers).front().teacher_label_N;
       for (const Span& span : batch.spans)
         for (int32_t i = 0; i < span.length; ++i) {
