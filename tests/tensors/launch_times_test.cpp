@@ -71,6 +71,7 @@ TEST_SUITE("gpu") {
     const at::Device cuda(at::kCUDA, 0);
     if (const std::string why = why_not_here(cuda); !why.empty()) {
       MESSAGE("skipped: " << why);
+      CHECK(!why.empty());
       return;
     }
     check_launches(at::TensorOptions().device(cuda));
@@ -80,6 +81,7 @@ TEST_SUITE("gpu") {
     const at::Device cuda(at::kCUDA, 0);
     if (const std::string why = why_not_here(cuda); !why.empty()) {
       MESSAGE("skipped: " << why);
+      CHECK(!why.empty());
       return;
     }
     constexpr int64_t kBytes = int64_t{64} << 20;
