@@ -45,6 +45,9 @@ TEST_SUITE("unit") {
     const std::string last = "the last is cuda:" + std::to_string(devices - 1);
     CHECK((why_not_here(at::Device(at::kCUDA, 127)).find(last) != std::string::npos) == (devices > 0));
     CHECK_FALSE(why_not_here(at::Device(at::kCUDA, 127)).empty());
+    CHECK_THROWS_WITH_AS(memory_of(at::Device(at::kCUDA, 127)), why_not_here(at::Device(at::kCUDA, 127)).c_str(),
+                         DeviceError);
+    if (devices > 0) CHECK(memory_of(at::Device(at::kCUDA, 0)) > int64_t{1} << 30);
   }
 
   TEST_CASE("leave_cuda_to_children: who forks does not ask the driver, its children do") {
