@@ -158,7 +158,11 @@ nlohmann::ordered_json ceilings_json(const BenchShape& shape, const bench::Ceili
                                  {"shape", shape_text(shape)},
                                  {"coppice", versions.at("coppice").get<std::string>()},
                                  {"git", versions.at("git").get<std::string>()}};
-  if (!shape.on.device.is_cpu()) json["card"] = describe_cuda_device(shape.on.device).name;
+  if (!shape.on.device.is_cpu()) {
+    json["card"] = describe_cuda_device(shape.on.device).name;
+    if (const DeviceRow* row = find_row_of_device(json["card"].get<std::string>()); row != nullptr)
+      json["card_row"] = row->name;
+  }
   return json;
 }
 

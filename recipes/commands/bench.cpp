@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -74,42 +75,54 @@ Placement place(const std::string& name) {
   return {.device = *device, .compute = device->is_cpu() ? at::kFloat : at::kBFloat16};
 }
 
-/// Lines of JSON, and the same for people.
-struct Result {
-  std::string lines, table;
+/// JSON lines as they come: a measurement that ends early leaves those before it.
+class Lines {
+ public:
+  explicit Lines(std::string path) : path_(std::move(path)) {}
+  void add(const nlohmann::ordered_json& json) {
+    if (path_.empty()) return;
+    const std::string line = json.dump() + "\n";
+    if (path_ == "-") {
+      fmt::print("{}", line);
+      std::fflush(stdout);
+    } else {
+      write_file_atomically(path_, lines_ += line);
+    }
+  }
+  bool are_printed() const { return path_ == "-"; }
+
+ private:
+  std::string path_, lines_;
 };
 
-Result measure_paths(const Flags& flags, const BenchShape& shape, const bench::Ceilings& roof) {
+/// The table for people.
+std::string measure_paths(const Flags& flags, const BenchShape& shape, const bench::Ceilings& roof, Lines& lines) {
   const std::vector<const HotPath*> paths = chosen_paths(flags.only);
   Progress progress("bench", paths.size(), "path");
-  Result result;
   std::vector<MeasuredPath> measured;
   for (const HotPath* path : paths) {
     progress.update(measured.size(), {{"", path->name}});
     measured.push_back(measure_path(*path, shape, flags.seconds, roof));
-    result.lines += path_json(measured.back()).dump() + "\n";
+    lines.add(path_json(measured.back()));
   }
   progress.finish(fmt::format("{} paths measured", measured.size()));
-  result.table = bench_table(shape, roof, measured);
-  return result;
+  return bench_table(shape, roof, measured);
 }
 
-Result measure_rows(const Flags& flags, const BenchShape& shape, const bench::Ceilings& roof) {
+std::string measure_rows(const Flags& flags, const BenchShape& shape, const bench::Ceilings& roof, Lines& lines) {
   const std::vector<const PredictedRow*> rows = chosen_rows(flags.only);
   const Placement on{.device = shape.on.device, .compute = at::kBFloat16};
   const DeviceRow* const device =
       on.device.is_cpu() ? nullptr : find_row_of_device(describe_cuda_device(on.device).name);
   Progress progress("bench", rows.size(), "row");
-  Result result;
   std::vector<MeasuredKernels> measured;
   for (const PredictedRow* row : rows) {
     progress.update(measured.size(), {{"", kernel_names(*row)}});
     measured.push_back(measure_kernels(*row, on, roof, device));
-    result.lines += kernels_json(measured.back()).dump() + "\n";
+    lines.add(kernels_json(measured.back()));
   }
   progress.finish(fmt::format("{} rows measured", measured.size()));
-  result.table = ceilings_text(shape, roof) + "\n" + kernels_table(measured, device);
-  return result;
+  return ceilings_text(shape, roof) + "\n" + kernels_table(measured, device);
 }
 
 void measure(const Flags& flags) {
@@ -126,10 +139,11 @@ void measure(const Flags& flags) {
   start_torch(flags.threads);
   at::manual_seed(1);
   const bench::Ceilings roof = bench::measure_ceilings(shape.on);
-  Result result = flags.kernels ? measure_rows(flags, shape, roof) : measure_paths(flags, shape, roof);
-  result.lines = ceilings_json(shape, roof).dump() + "\n" + result.lines;
-  if (!flags.json.empty() && flags.json != "-") write_file_atomically(flags.json, result.lines);
-  fmt::print("{}", flags.json == "-" ? result.lines : result.table);
+  Lines lines(flags.json);
+  lines.add(ceilings_json(shape, roof));
+  const std::string table =
+      flags.kernels ? measure_rows(flags, shape, roof, lines) : measure_paths(flags, shape, roof, lines);
+  if (!lines.are_printed()) fmt::print("{}", table);
 }
 
 }  // namespace

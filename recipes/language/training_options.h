@@ -71,7 +71,8 @@ struct TrainingOptions {
     field(
         "master", master, Mark::rounding,
         "with compute = \"bf16\": fp32 (4 bytes a parameter beside the working copy), split (2, the working copy being "
-        "its upper half; the same bits), or auto: split on a device that fp32 does not fit into, by the plan");
+        "its upper half; the same bits), or auto: split on a device that fp32 does not fit into or costs time on, by "
+        "the plan");
     optimizer.visit_fields(field);
   }
   int64_t rows() const { return batch_tokens / seq_len; }  // sequences of one step

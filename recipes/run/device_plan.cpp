@@ -84,9 +84,10 @@ std::optional<Candidate> choose(std::vector<Candidate> all, const DeviceRow& dev
   return std::ranges::min(all, {}, bytes_of);
 }
 
-/// As plan_device's rule has it; with this kind of master, unless that is open.
+/// As plan_device's rule has it.
 Candidate choose(const ModelWork& work, const DeviceMemory& readers, const std::vector<int64_t>& micro_batches,
-                 const DeviceRow& device, std::optional<bool> split_master = {}) {
+                 const DeviceRow& device) {
+  const std::optional<bool> split_master = work.split_master;
   const auto best = [&](bool split) { return choose(candidates(work, readers, micro_batches, split, device), device); };
   const std::optional<Candidate> whole = split_master.value_or(false) ? std::nullopt : best(false),
                                  split = split_master.value_or(true) ? best(true) : std::nullopt;
@@ -154,7 +155,7 @@ std::string run_table(const DevicePlan& plan) {
         shown(stage.cost.parameters > 0, format_count(static_cast<double>(stage.cost.parameters))),
         shown(stage.cost.tokens > 0, format_count(stage.cost.tokens)),
         shown(trains, fmt::format("{}", settings.micro_rows * stage.cost.work.front().seq_len)),
-        shown(trains, recompute_name(settings.recompute)), shown(trains, settings.split_master ? "split" : "whole"),
+        shown(trains, recompute_name(settings.recompute)), shown(trains, settings.split_master ? "split" : "fp32"),
         shown(trains, format_count(stage.tokens_per_s)), shown(trains, fmt::format("{:.0f}%", 100 * stage.mfu)),
         shown(stage.seconds > 0, days_text(stage.seconds)), stage.fits ? "" : "  does not fit");
   }
@@ -229,15 +230,15 @@ std::string device_table(const std::string& recipe_name, const DevicePlan& plan)
       own_lines(plan), days_text(seconds), days_text(repeatable_seconds), plan.device->source);
 }
 
-TrainingChoice choose_training(const StageCost& cost, double free_bytes, std::optional<bool> split_master) {
+TrainingChoice choose_training(const StageCost& cost, double free_bytes) {
   const ModelWork& work = cost.work.front();
   DeviceRow device = *find_device_row("h100");  // its rates order what fits, which any device's would
   device.bytes = free_bytes;
   const DeviceMemory readers = memory_of_readers(cost, 1);
-  const Candidate chosen = choose(work, readers, own_micro_rows(work), device, split_master);
+  const Candidate chosen = choose(work, readers, own_micro_rows(work), device);
   DeviceSettings largest = chosen.settings;
   largest.recompute = work.recompute.value_or(Recompute::none);
-  largest.split_master = split_master.value_or(false);
+  largest.split_master = work.split_master.value_or(false);
   const double most = beside(training_memory(work, largest), readers).total(), taken = chosen.memory.total();
   std::string why =
       fmt::format("micro-batches of {} tokens take about {} of the {} that are free",

@@ -47,8 +47,8 @@ struct TrainingChoice {
   std::string why;  // for the log
 };
 /// The same rule on a device of which so much is free before the stage's models are read, with the recipe's
-/// micro-batch; with this kind of master, unless that is open.
-TrainingChoice choose_training(const StageCost& cost, double free_bytes, std::optional<bool> split_master = {});
+/// micro-batch.
+TrainingChoice choose_training(const StageCost& cost, double free_bytes);
 
 /// Refuses what does not fit, with the numbers and what to change (exit 7).
 void check_fits(const DevicePlan& plan);

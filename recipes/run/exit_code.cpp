@@ -2,6 +2,8 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+#include <array>
 #include <new>
 #include <system_error>
 
@@ -34,8 +36,9 @@ int run_guarded(const std::function<int()>& body) {
     return fail(ExitCode::out_of_memory, "out of memory; a smaller micro_batch_tokens or batch_tokens needs less");
   } catch (const c10::Error& error) {
     const std::string text = error.what_without_backtrace();
-    const bool memory =
-        text.find("not enough memory") != std::string::npos || text.find("can't allocate memory") != std::string::npos;
+    const bool memory = std::ranges::any_of(  // of the host, of a device
+        std::array{"not enough memory", "can't allocate memory", "out of memory"},
+        [&](const char* phrase) { return text.find(phrase) != std::string::npos; });
     return fail(memory ? ExitCode::out_of_memory : ExitCode::internal,
                 memory ? "out of memory: " + text + "; a smaller micro_batch_tokens or batch_tokens needs less" : text);
   } catch (const std::system_error&

@@ -28,9 +28,10 @@ double largest_tensor_bytes(const std::vector<ModelWork>& works) {
   return largest;
 }
 
-/// 0 where nothing is known of the device.
+/// 0 where nothing is known of the device, or of the type that the stage computes in.
 double predicted_seconds(const Stage& stage, const StageCost& cost, const CudaDevice& here) {
   if (find_row_of_device(here.name) == nullptr || cost.work.empty()) return 0;
+  if (place(stage).compute == at::kFloat) return 0;  // plans are of bf16
   const DeviceRow row = row_of(here);
   const DeviceStage planned = plan_device({cost}, row).stages.front();
   return stage.placement.attention == "fast" ? planned.seconds : planned.repeatable_seconds;

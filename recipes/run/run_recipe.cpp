@@ -227,12 +227,15 @@ void take_memory_choice(const Recipe& recipe, const Stage& stage, StageContext& 
   if (on.device.is_cpu() || (recompute && split_master)) {
     context.recompute = recompute.value_or(Recompute::none);
     context.split_master = *split_master;
+    if (*split_master)
+      log_info(fmt::format("stage '{}': master split, recompute {}", stage.name, recompute_name(context.recompute)));
     return;
   }
   StageCost cost{.name = stage.name, .kind = stage.kind};
   kind_of(stage).cost({.recipe = recipe}, stage, cost);
+  cost.work.front().split_master = split_master;
   const TrainingChoice choice =
-      choose_training(cost, free_device_memory(on.device) / (narrow ? 1 : 2), split_master);  // plans are of bf16
+      choose_training(cost, free_device_memory(on.device) / (narrow ? 1 : 2));  // plans are of bf16
   (choice.fits ? log_info : log_warning)(fmt::format("stage '{}': master {}, recompute {}: {}", stage.name,
                                                      choice.settings.split_master ? "split" : "fp32",
                                                      recompute_name(choice.settings.recompute), choice.why));

@@ -32,6 +32,7 @@ struct ModelWork {
   int64_t steps = 0, rows = 0;              // optimizer steps, and sequences of one; 0 = it is not
   int64_t micro_rows = 0;                   // sequences of the recipe's micro-batch; 0 = all of a step
   std::optional<Recompute> recompute = {};  // as the recipe says; empty = auto
+  std::optional<bool> split_master = {};    // the same of its master
   bool adamw = false, ffn_mask = false;
   Kernel loss = Kernel::label_mix_rows;
   int64_t ids = 0;  // of a token, that the loss reads of its teacher

@@ -124,7 +124,6 @@ TEST_SUITE("unit") {
     const bench::Ceilings roof{.gemm_gflops = 100, .copy_gbs = 10};
     MeasuredPath measured = measure_path(path("mask_step"), tiny_shape(), 0, roof);
     REQUIRE(measured.step.has_value());
-    CHECK(measured.step->allocations >= 0);
     CHECK(measured.step->kernels.empty());  // the CPU's loops are no launch
     CHECK(path_json(measured).contains("allocations_per_step"));
     for (const char* key : {"mfu_causal", "segments", "card_in_use_bytes", "planned_bytes", "kernels"})
@@ -229,7 +228,7 @@ TEST_SUITE("gpu") {
     }
     const Placement bf16{.device = device, .compute = at::kBFloat16}, fp32{.device = device, .compute = at::kFloat};
     CHECK(gemm_gflops(fp32) > 0);
-    CHECK(gemm_gflops(fp32) != gemm_gflops(bf16));
+    CHECK(gemm_gflops(bf16) > 1.5 * gemm_gflops(fp32));  // other units multiply bf16
     CHECK(peak_gflops(fp32) == gemm_gflops(fp32));
     const DeviceRow* const row = find_row_of_device(describe_cuda_device(device).name);
     CHECK(peak_gflops(bf16) == (row == nullptr ? gemm_gflops(bf16) : row->dense_flops / 1e9));

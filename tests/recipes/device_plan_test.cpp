@@ -181,8 +181,9 @@ TEST_SUITE("unit") {
   TEST_CASE("choose_training: the quickest that fits into what is free, with the recipe's micro-batch") {
     ModelWork work = training_of("afm-3b");
     work.micro_rows = 2;
+    work.split_master = false;
     const StageCost cost{.name = "core", .kind = "train", .work = {work}};
-    const auto chosen = [&](double gib) { return choose_training(cost, gib * kGiB, /*split_master=*/false); };
+    const auto chosen = [&](double gib) { return choose_training(cost, gib * kGiB); };
     const double state = 18 * work.parameters / kGiB;
     CHECK(chosen(139).settings.recompute == Recompute::none);
     CHECK(chosen(139).why.find("micro-batches of 8192 tokens take about") == 0);
@@ -198,17 +199,21 @@ TEST_SUITE("unit") {
   TEST_CASE("choose_training: a split master where a whole one does not fit or costs more time, unless one is named") {
     ModelWork source = training_of("afm-3b-source");
     source.micro_rows = 1;
-    const StageCost cost{.name = "core", .kind = "train", .work = {source}};
+    StageCost cost{.name = "core", .kind = "train", .work = {source}};
     const double whole_bytes = training_memory(source, {.micro_rows = 1}).total() * 1.031;
     CHECK_FALSE(choose_training(cost, whole_bytes).settings.split_master);
     const TrainingChoice narrower = choose_training(cost, whole_bytes - 8 * kGiB);
     CHECK(narrower.settings.split_master);
     CHECK(narrower.settings.recompute == Recompute::none);
     CHECK(narrower.fits);
-    const TrainingChoice named = choose_training(cost, whole_bytes - 8 * kGiB, /*split_master=*/false);
+    cost.work.front().split_master = false;
+    const TrainingChoice named = choose_training(cost, whole_bytes - 8 * kGiB);
     CHECK_FALSE(named.settings.split_master);
     CHECK(named.settings.recompute != Recompute::none);
-    CHECK(choose_training(cost, 200 * kGiB, /*split_master=*/true).settings.split_master);
+    cost.work.front().split_master = true;
+    CHECK(choose_training(cost, 200 * kGiB).settings.split_master);
+    CHECK(plan_device({cost}, device("h200")).stages.front().training->split_master);  // a plan keeps to the key, too
+    cost.work.front().split_master = {};
     StageCost beside_teacher = cost;
     beside_teacher.work.push_back(reading_work(preset("afm-3b", ""), 4096, 0));
     CHECK(choose_training(beside_teacher, whole_bytes).settings.split_master);
@@ -242,7 +247,7 @@ TEST_SUITE("unit") {
     CHECK_THROWS_WITH(check_fits(plan_device({dense}, row_of(toy))),
                       doctest::Contains("of the 1.9 GiB on one NVIDIA Toy, with"));
 
-    Recipe recipe = load_recipe((fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml").string(), {}, {});
+    Recipe recipe = load_recipe((source_folder() / "tests/recipes/small.toml").string(), {}, {});
     const RecipeCost by_cpu = estimate_cost(recipe, 250'000, 100), placed = placed_cost(recipe, by_cpu);
     CHECK(placed.memory_bytes == by_cpu.memory_bytes);
     for (size_t i = 0; i < by_cpu.stages.size(); ++i) {
@@ -260,8 +265,8 @@ TEST_SUITE("gpu") {
       CHECK(!why.empty());
       return;
     }
-    const Recipe recipe = load_recipe((fs::path(COPPICE_SOURCE_DIR) / "tests/recipes/small.toml").string(),
-                                      {{"device", "\"cuda\"", ""}}, {});
+    const Recipe recipe =
+        load_recipe((source_folder() / "tests/recipes/small.toml").string(), {{"device", "\"cuda\"", ""}}, {});
     StageCost cost{.name = "dense", .kind = "train", .memory_bytes = 1e12, .work = {training_of("afm-3b")}};
     CHECK(placed_cost(recipe.stage("dense"), cost).memory_bytes < 4e9);
     CHECK_NOTHROW(check_device_fits(recipe.stage("dense"), StageCost{.name = "dense", .kind = "train"}));
@@ -287,7 +292,8 @@ TEST_SUITE("recipe") {
     CHECK(h100.err.find("stage 'dense' needs about") != std::string::npos);
     CHECK(h100.err.find("take a smaller model or a device with more memory") != std::string::npos);
     CHECK(run(scratch.path, {"plan", afm, "--device", "abacus"}).code == 2);
-    const Outcome arms = run(scratch.path, {"plan", COPPICE_SOURCE_DIR "/recipes/masks_gpu.toml", "--device", "a100"});
+    const Outcome arms =
+        run(scratch.path, {"plan", (source_folder() / "recipes/masks_gpu.toml").string(), "--device", "a100"});
     INFO(arms.out << arms.err);
     CHECK(arms.code == 0);
     CHECK(arms.out.find(" x") != std::string::npos);  // equal stages of arms and seeds are one line
