@@ -193,8 +193,8 @@ Bytes move_split(const Shape& s) { return {.loaded = 16 * s.parameters, .stored 
 }  // namespace
 
 // Instructions and special functions of an element are those of the machine code for sm_90, by nvcc 13.0, as
-// scripts/kernel_table counts them; it fails where they are no longer so. Estimates are those of the sums over few values
-// (add_loss_terms, optimizer_vote, adastar_inverse_rms) and of Soft-Top-K, whose passes depend on the scores.
+// scripts/kernel_table counts them; it fails where they are no longer so. Estimates are those of the sums over few
+// values (add_loss_terms, optimizer_vote, adastar_inverse_rms) and of Soft-Top-K, whose passes depend on the scores.
 const std::array<KernelCost, static_cast<size_t>(Kernel::count)> kKernelCosts = {{
     {"residual_rms_norm", residual_rms_norm, hidden_elements, 23, 0},
     {"residual_rms_norm_backward", residual_rms_norm_backward, hidden_elements, 26.2, 0},
