@@ -41,16 +41,18 @@ std::vector<std::vector<int64_t>> channel_lists(const Json& facts, const std::st
   return lists;
 }
 
-/// Masks as the model takes them, cut from what made them: the way back from there is walked once a step, however many
-/// micro-batches add to their gradient.
+/// Masks as the model takes them. `apart`: cut from what made them, where the way back from there can be walked but
+/// once, and several micro-batches add to their gradient.
 class MaskLeaves {
  public:
-  explicit MaskLeaves(DecoderMasks made) : made_(std::move(made)) {
+  MaskLeaves(DecoderMasks made, bool apart) : made_(std::move(made)), apart_(apart) {
+    if (!apart_) return;
     for (const auto member : {&DecoderMasks::multiplier_F, &DecoderMasks::multiplier_G})
       for (const at::Tensor& mask : made_.*member) (leaves_.*member).push_back(mask.detach().set_requires_grad(true));
   }
-  const DecoderMasks& masks() const { return leaves_; }
+  const DecoderMasks& masks() const { return apart_ ? leaves_ : made_; }
   void walk_back() const {
+    if (!apart_) return;
     at::Tensor sum;  // what it adds up to is nothing; its gradient by each mask is the leaf's
     for (const auto member : {&DecoderMasks::multiplier_F, &DecoderMasks::multiplier_G})
       for (size_t layer = 0; layer < (made_.*member).size(); ++layer) {
@@ -62,6 +64,7 @@ class MaskLeaves {
 
  private:
   DecoderMasks made_, leaves_;
+  bool apart_;
 };
 
 /// Everything that a stage learns masks with, in the order in which it is made.
@@ -217,7 +220,7 @@ void MaskLearning::step() {
   const StepMask trained = learned_->training_mask(moment);
   const at::Tensor mask_LF =
       on_device(trained.mask_LF.detach()).set_requires_grad(true);  // one solve a step, however many micro-batches
-  const MaskLeaves leaves(model_masks(mask_LF));
+  const MaskLeaves leaves(model_masks(mask_LF), /*apart=*/compaction_.mean_width() < static_cast<double>(channels_));
   const std::vector<Batch>& batches = training_.begin_step();
   const auto targets_of = [&](const Batch& batch) {
     return std::vector<Targets>{make_targets(
@@ -248,17 +251,23 @@ void MaskLearning::step() {
   Fetch fetch({&vote.values, &step_sums.values(), &mask_grad_LF});
   training_.read_ahead();
   fetch.wait();  // for a device: the one time in a step
-  StepOutcome outcome = options_.masks.freeze_weights ? held_still(vote) : optimizer_.end_step(vote);
+  const StepOutcome outcome = options_.masks.freeze_weights ? held_still(vote) : optimizer_.end_step(vote);
   const LossSums sums = step_sums.read();
+  bool scores_move = outcome.applied;
   if (!on_host) {
     go_back_to_scores();
-    outcome.applied &= score_grad_LF.isfinite().all().item<bool>();  // the scores stay; the weights have moved
+    scores_move &= score_grad_LF.isfinite().all().item<bool>();
+    if (scores_move != outcome.applied)
+      log_warning(
+          fmt::format("stage '{}' step {}: the gradient of the scores is not finite; they stay as they were, the "
+                      "weights have moved",
+                      context_.stage.name, training_.state.step + 1));
   }
 
   const at::Tensor plain_LF =
       learned_->evaluates_as_trained() ? trained.plain_LF : learned_->evaluation_mask(moment).plain_LF;
   const MaskHealth health = health_of(moment, plain_LF, hard_choice(raw_LF, budget_));
-  if (outcome.applied) learned_->step(score_grad_LF, moment);
+  if (scores_move) learned_->step(score_grad_LF, moment);
   const auto score_grad_norm = score_grad_LF.norm().item<double>();
   Keys keys = {{"sparsity", health.sparsity},
                {"k", moment.schedule.k},

@@ -55,6 +55,8 @@ void test_loss(const StageContext& context, StageTeachers& teachers, const Model
                       .labels_in_place = true});  // check_labels; or live
     if ((live += batch.num_live) >= kEnoughLabels || !distils) break;
   }
+  Fetch({&teachers.faults()}).wait();  // what the teachers lack is not the loss's fault
+  teachers.check_faults();
   log_info(fmt::format("stage '{}': {}", context.stage.name, self_test_text(self_test_loss(model, sample))));
 }
 

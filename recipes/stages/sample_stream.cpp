@@ -45,7 +45,8 @@ SampleStream::Step SampleStream::read() {
 void SampleStream::read_ahead() {
   try {
     if (!ahead_) ahead_ = read();
-  } catch (const UserError&) {  // the step may never be asked for
+  } catch (const std::exception&) {  // the step under way ends first, and the next may never be asked for
+    ahead_.reset();
     loader_.restore(step_.drawn);
   }
 }

@@ -68,9 +68,14 @@ TeacherSignal StageTeachers::stored(const Teacher& teacher, const Batch& batch, 
 
 void StageTeachers::read_ahead(const Batch& batch, const KdOptions& distillation) {
   signal_.clear();
-  for (const Teacher& teacher : teachers_)
-    signal_.push_back(teacher.model ? TeacherSignal() : stored(teacher, batch, request_of(distillation)));
-  ahead_BT_ = batch.token_BT;
+  ahead_BT_ = {};
+  try {
+    for (const Teacher& teacher : teachers_)
+      signal_.push_back(teacher.model ? TeacherSignal() : stored(teacher, batch, request_of(distillation)));
+    ahead_BT_ = batch.token_BT;
+  } catch (const std::exception&) {  // the step under way ends first; the next one reads again, and fails
+    signal_.clear();
+  }
 }
 
 std::vector<Targets> StageTeachers::targets(const Batch& batch, KdOptions distillation, int64_t num_layers) {

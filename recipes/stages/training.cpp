@@ -121,13 +121,18 @@ Json TrainingCheckpoints::resume(TrainingState& state, SampleStream& samples, co
   if (!newest) return Json::object();
   std::string path;
   std::optional<MasterEditor> master;  // until the tensors are read
+  std::vector<NamedTensor> on_host;    // of a split one, which joined would lie on the device all at once
   const Json manifest = read_checkpoint(*newest, [&](const Json& found, const std::string& where) {
     path = where;
     check_manifest(found, path, newest->step);
     if (prepare) prepare(object_at(found, "extra", path), path);
     master.emplace(*model_.arena);
-    return tensors_of(tensors([&](const std::string& name) { return (*master)[name]; }));
+    return tensors_of(tensors([&](const std::string& name) {
+      if (!model_.arena->placement().split_master) return (*master)[name];
+      return on_host.emplace_back(NamedTensor{name, at::empty(model_.arena->entry(name).shape, at::kFloat)}).value;
+    }));
   });
+  for (const auto& [name, value] : on_host) (*master)[name].copy_(value);
   master.reset();
   const Json& counts = object_at(manifest, "state", path);
   state = {.step = static_cast<int64_t>(unsigned_at(manifest, "step", path)),
@@ -236,7 +241,11 @@ StepVote Training::vote() const {
 
 void Training::end_step(const StepRecord& record, const StepVote& vote, const Json& extra_facts) {
   journal.end_step(state, record, model.config, samples.batches(), [&] {
-    checkpoints.wait();
+    try {
+      checkpoints.wait();
+    } catch (const Error& error) {  // the run ends for another reason, which is said
+      log_warning(fmt::format("stage '{}': the last checkpoint was not written: {}", context.stage.name, error.what()));
+    }
     return checkpoints.saved_step();
   });
   checkpoints.check();

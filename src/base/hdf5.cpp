@@ -38,6 +38,9 @@ void start_hdf5() {
   static std::once_flag once;
   std::call_once(once, [] {
     H5dont_atexit();  // first: after a failed close the library's own exit handler crashes
+    hbool_t safe = false;
+    COPPICE_CHECK(H5is_library_threadsafe(&safe) >= 0 && safe,
+                  "this HDF5 was built without thread safety: files are read and written in several threads");
     COPPICE_CHECK(H5open() >= 0, "HDF5 does not start");
     COPPICE_CHECK(H5PLset_loading_state(0) >= 0, "HDF5 plugins cannot be switched off");
   });

@@ -53,11 +53,16 @@ HostSnapshot::HostSnapshot(at::Device device, uint64_t slab_bytes)
     : device_(device), slab_size_(static_cast<int64_t>(slab_bytes / sizeof(float))) {}
 
 HostSnapshot::~HostSnapshot() {
-  if (slabs_.empty() || device_.is_cpu()) return;
+  if (!slabs_.empty()) release();
+}
+
+void HostSnapshot::release() {
   slabs_.clear();
-  try {
-    at::getHostAllocator(device_.type())->empty_cache();  // pinned memory would stay with the process
-  } catch (const c10::Error&) {                           // of a device that has failed, and whose error is under way
+  if (device_.is_cpu()) return;
+  try {  // pinned memory would stay with the process
+    c10::impl::VirtualGuardImpl(device_.type()).getStream(device_).synchronize();  // for what is to be found unused
+    at::getHostAllocator(device_.type())->empty_cache();
+  } catch (const c10::Error&) {  // of a device that has failed, and whose error is under way
   }
 }
 
@@ -77,7 +82,7 @@ bool HostSnapshot::make_room(uint64_t bytes) {
     }
     return true;
   } catch (const c10::Error&) {
-    slabs_.clear();
+    release();
     return false;
   }
 }

@@ -29,6 +29,8 @@ class HostSnapshot {
   TensorSource take(const TensorSource& source);
 
  private:
+  void release();  // all of it, to the system
+
   at::Device device_;
   int64_t slab_size_;              // elements
   std::vector<at::Tensor> slabs_;  // float32 [slab_size_], the last one as many as it takes
