@@ -68,7 +68,7 @@ TeacherSignal StageTeachers::stored(const Teacher& teacher, const Batch& batch, 
 
 void StageTeachers::read_ahead(const Batch& batch, const KdOptions& distillation) {
   signal_.clear();
-  ahead_BT_ = {};
+  ahead_BT_ = at::Tensor();
   try {
     for (const Teacher& teacher : teachers_)
       signal_.push_back(teacher.model ? TeacherSignal() : stored(teacher, batch, request_of(distillation)));
