@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "recipes/bench/mask_step.h"
+#include "recipes/bench/random_tensors.h"
 #include "recipes/bench/trained.h"
 #include "src/base/errors.h"
 #include "src/model/parameters.h"
@@ -40,16 +41,6 @@ struct Letters {
         V(shape.work.config.vocab_size),
         L(shape.work.config.num_hidden_layers) {}
 };
-
-at::TensorOptions activations(const BenchShape& shape) {
-  return at::TensorOptions().device(shape.on.device).dtype(shape.on.compute);
-}
-at::TensorOptions floats(const BenchShape& shape) { return activations(shape).dtype(at::kFloat); }
-at::TensorOptions numbers(const BenchShape& shape) { return activations(shape).dtype(at::kLong); }
-
-at::Tensor leaf(at::IntArrayRef sizes, const at::TensorOptions& options) {
-  return (at::randn(sizes, options) * 0.5).requires_grad_();
-}
 
 /// Bytes of a value of an activation.
 double width_of(const BenchShape& shape) { return static_cast<double>(c10::elementSize(shape.on.compute)); }
@@ -83,8 +74,8 @@ std::function<double(const DeviceRow&)> predict(const KernelShape& shape, const 
 
 PreparedPath norm(const BenchShape& shape) {
   const Letters s(shape);
-  const at::Tensor x = leaf({s.N, s.D}, activations(shape)), delta = leaf({s.N, s.D}, activations(shape)),
-                   weight = leaf({s.D}, floats(shape)), weight_grad = at::zeros({s.D}, floats(shape));
+  const at::Tensor x = leaf({s.N, s.D}, activations(shape.on)), delta = leaf({s.N, s.D}, activations(shape.on)),
+                   weight = leaf({s.D}, floats(shape.on)), weight_grad = at::zeros({s.D}, floats(shape.on));
   return {.run = both_ways({x, delta, weight},
                            [=]() -> std::vector<at::Tensor> {
                              const ResidualNorm out = residual_rms_norm(x, delta, weight, weight_grad, kEps);
@@ -97,9 +88,10 @@ PreparedPath norm(const BenchShape& shape) {
 
 PreparedPath qk_norm_and_rope(const BenchShape& shape) {
   const Letters s(shape);
-  const at::Tensor qkv = leaf({s.N, (s.H + 2 * s.G) * s.K}, activations(shape)), q_weight = leaf({s.K}, floats(shape)),
-                   k_weight = leaf({s.K}, floats(shape)), q_grad = at::zeros({s.K}, floats(shape)),
-                   k_grad = at::zeros({s.K}, floats(shape)), position = at::arange(s.N, numbers(shape)).remainder(s.T),
+  const at::Tensor qkv = leaf({s.N, (s.H + 2 * s.G) * s.K}, activations(shape.on)),
+                   q_weight = leaf({s.K}, floats(shape.on)), k_weight = leaf({s.K}, floats(shape.on)),
+                   q_grad = at::zeros({s.K}, floats(shape.on)), k_grad = at::zeros({s.K}, floats(shape.on)),
+                   position = at::arange(s.N, numbers(shape.on)).remainder(s.T),
                    frequencies = rope_frequencies(shape.work.config);
   return {.run = both_ways({qkv, q_weight, k_weight},
                            [=]() -> std::vector<at::Tensor> {
@@ -113,8 +105,8 @@ PreparedPath qk_norm_and_rope(const BenchShape& shape) {
 
 PreparedPath prepare_swiglu(const BenchShape& shape, bool masked) {
   const Letters s(shape);
-  const at::Tensor gate_up = leaf({s.N, 2 * s.F}, activations(shape)),
-                   mask = masked ? at::rand({s.F}, floats(shape)).requires_grad_() : at::Tensor();
+  const at::Tensor gate_up = leaf({s.N, 2 * s.F}, activations(shape.on)),
+                   mask = masked ? at::rand({s.F}, floats(shape.on)).requires_grad_() : at::Tensor();
   KernelShape sizes = kernel_shape(shape.work, s.N);
   sizes.ffn_mask = masked;
   return {.run = both_ways(masked ? std::vector<at::Tensor>{gate_up, mask} : std::vector<at::Tensor>{gate_up},
@@ -130,8 +122,10 @@ TokenOrder order_of(const at::Tensor& token) { return token.is_cpu() ? TokenOrde
 
 PreparedPath embedding_rows(const BenchShape& shape) {
   const Letters s(shape);
-  const at::Tensor table = leaf({s.V, s.D}, activations(shape)), table_grad = at::zeros({s.V, s.D}, floats(shape)),
-                   token = at::randint(s.V, {s.N}, numbers(shape)), grad = at::randn({s.N, s.D}, activations(shape));
+  const at::Tensor table = leaf({s.V, s.D}, activations(shape.on)),
+                   table_grad = at::zeros({s.V, s.D}, floats(shape.on)),
+                   token = at::randint(s.V, {s.N}, numbers(shape.on)),
+                   grad = at::randn({s.N, s.D}, activations(shape.on));
   const int64_t distinct = std::get<0>(at::_unique(token)).numel();
   const TokenOrder order = order_of(token);
   KernelShape sizes = kernel_shape(shape.work, s.N);
@@ -147,7 +141,7 @@ PreparedPath embedding_rows(const BenchShape& shape) {
 
 PreparedPath attention(const BenchShape& shape) {
   const Letters s(shape);
-  const at::Tensor qkv = leaf({s.N, (s.H + 2 * s.G) * s.K}, activations(shape));
+  const at::Tensor qkv = leaf({s.N, (s.H + 2 * s.G) * s.K}, activations(shape.on));
   return {.run = both_ways({qkv},
                            [=]() -> std::vector<at::Tensor> {
                              return {causal_attention(split_heads(qkv, s.H, s.G), s.N / s.T, s.H, s.G, {})};
@@ -164,10 +158,10 @@ PreparedPath attention(const BenchShape& shape) {
 PreparedPath head_and_loss(const BenchShape& shape, Kernel kernel, int64_t teacher_width,
                            const std::function<LinearLoss(const HeadRows&)>& step) {
   const Letters s(shape);
-  const HeadRows rows{.hidden_ND = at::randn({s.N, s.D}, activations(shape)),
-                      .head_VD = at::randn({s.V, s.D}, activations(shape)) / std::sqrt(static_cast<double>(s.D)),
-                      .head_grad_VD = at::zeros({s.V, s.D}, floats(shape)),
-                      .true_label_N = at::randint(s.V, {s.N}, numbers(shape)),
+  const HeadRows rows{.hidden_ND = at::randn({s.N, s.D}, activations(shape.on)),
+                      .head_VD = at::randn({s.V, s.D}, activations(shape.on)) / std::sqrt(static_cast<double>(s.D)),
+                      .head_grad_VD = at::zeros({s.V, s.D}, floats(shape.on)),
+                      .true_label_N = at::randint(s.V, {s.N}, numbers(shape.on)),
                       .scale = 1.0 / static_cast<double>(s.N),
                       .labels_below = s.V};
   KernelShape sizes = kernel_shape(shape.work, s.N);
@@ -187,24 +181,20 @@ PreparedPath head_and_loss(const BenchShape& shape, Kernel kernel, int64_t teach
 
 PreparedPath label_mix(const BenchShape& shape) {
   const Letters s(shape);
-  const at::Tensor teacher_label = at::randint(s.V, {s.N}, numbers(shape));
+  const at::Tensor teacher_label = at::randint(s.V, {s.N}, numbers(shape.on));
   return head_and_loss(shape, Kernel::label_mix_rows, 0, [=](const HeadRows& rows) {
     return mixed_cross_entropy_step(rows, teacher_label, kTeacherWeight, 0);
   });
 }
 
-/// A teacher as wide as the student: hidden states and output table.
-struct LiveTeacher {
-  at::Tensor hidden_NE, head_VE;
-  explicit LiveTeacher(const BenchShape& shape) {
-    const Letters s(shape);
-    hidden_NE = at::randn({s.N, s.D}, activations(shape));
-    head_VE = at::randn({s.V, s.D}, activations(shape)) / std::sqrt(static_cast<double>(s.D));
-  }
-};
+/// As wide as the student.
+TeacherRows teacher_rows(const BenchShape& shape) {
+  const Letters s(shape);
+  return {s.N, s.D, s.V, shape.on};
+}
 
 PreparedPath stored_top_k(const BenchShape& shape) {
-  const LiveTeacher teacher(shape);
+  const TeacherRows teacher = teacher_rows(shape);
   const TopK top = top_k(teacher.hidden_NE, teacher.head_VE, kIds, 1.0);
   return head_and_loss(shape, Kernel::top_k_rows, 0, [=](const HeadRows& rows) {
     return top_k_cross_entropy_step(rows, top, kTeacherWeight, 1.0, 0);
@@ -212,8 +202,8 @@ PreparedPath stored_top_k(const BenchShape& shape) {
 }
 
 PreparedPath stored_draws(const BenchShape& shape) {
-  const LiveTeacher teacher(shape);
-  const at::Tensor uniform_NR = at::rand({shape.tokens(), kDraws}, floats(shape).dtype(at::kDouble));
+  const TeacherRows teacher = teacher_rows(shape);
+  const at::Tensor uniform_NR = at::rand({shape.tokens(), kDraws}, floats(shape.on).dtype(at::kDouble));
   const TopK shares = shares_of_draws(draw_ids(teacher.hidden_NE, teacher.head_VE, 1.0, uniform_NR));
   return head_and_loss(shape, Kernel::top_k_rows, 0, [=](const HeadRows& rows) {
     return drawn_cross_entropy_step(rows, shares, kTeacherWeight, 1.0, 0);
@@ -221,7 +211,7 @@ PreparedPath stored_draws(const BenchShape& shape) {
 }
 
 PreparedPath live_teacher(const BenchShape& shape, const char* loss, Kernel kernel) {
-  const LiveTeacher teacher(shape);
+  const TeacherRows teacher = teacher_rows(shape);
   return head_and_loss(shape, kernel, Letters(shape).D, [=](const HeadRows& rows) {
     return distillation_step(rows, teacher.hidden_NE, teacher.head_VE, {.loss = loss, .teacher_weight = 1});
   });
@@ -232,7 +222,7 @@ PreparedPath jsd(const BenchShape& shape) { return live_teacher(shape, "jsd", Ke
 PreparedPath mask_of_scores(const BenchShape& shape) {
   const Letters s(shape);
   constexpr double kEpsilon = 0.1;
-  const at::Tensor scores = leaf({s.L, s.F}, floats(shape));
+  const at::Tensor scores = leaf({s.L, s.F}, floats(shape.on));
   const double kept = static_cast<double>(s.F) / 3;
   KernelShape sizes = kernel_shape(shape.work, s.L);
   return {.run = both_ways({scores}, [=]() -> std::vector<at::Tensor> { return {soft_top_k(scores, kept, kEpsilon)}; }),
@@ -265,9 +255,9 @@ PreparedPath adamw(const BenchShape& shape) {
 Batch random_batch(const BenchShape& shape) {
   const Letters s(shape);
   const int64_t rows = shape.work.rows;
-  const at::Tensor text = at::randint(s.V, {rows, s.T + 1}, numbers(shape));
+  const at::Tensor text = at::randint(s.V, {rows, s.T + 1}, numbers(shape.on));
   return {.token_BT = text.narrow(1, 0, s.T).contiguous(),
-          .position_BT = at::arange(s.T, numbers(shape)).repeat({rows, 1}),
+          .position_BT = at::arange(s.T, numbers(shape.on)).repeat({rows, 1}),
           .document_BT = {},
           .true_label_BT = text.narrow(1, 1, s.T).contiguous(),
           .spans = {},

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string_view>
 
+#include "recipes/bench/random_tensors.h"
 #include "recipes/bench/timing.h"
 #include "recipes/bench/trained.h"
 #include "src/base/errors.h"
@@ -44,14 +45,6 @@ struct Door {
   std::vector<std::string_view> launchers;
   PreparedKernels (*prepare)(const KernelShape& shape, const Placement& on);  // nullptr: no operation asks for them
 };
-
-at::TensorOptions activations(const Placement& on) { return at::TensorOptions().device(on.device).dtype(on.compute); }
-at::TensorOptions floats(const Placement& on) { return activations(on).dtype(at::kFloat); }
-at::TensorOptions numbers(const Placement& on) { return activations(on).dtype(at::kLong); }
-
-at::Tensor leaf(at::IntArrayRef sizes, const at::TensorOptions& options) {
-  return at::randn(sizes, options).mul_(0.5).requires_grad_();
-}
 
 /// An operation one way: its forward pass, or its backward pass behind one that is not measured. `weight_grads` are
 /// what the operation adds gradients of weights to.
@@ -149,25 +142,19 @@ PreparedKernels label_mix(const KernelShape& s, const Placement& on) {
       s, on, [=](const HeadRows& rows) { return mixed_cross_entropy_step(rows, teacher_label, kTeacherWeight, 0); });
 }
 
-/// Hidden states and output table of a teacher.
-struct Teacher {
-  at::Tensor hidden_NE, head_VE;
-  Teacher(const KernelShape& s, const Placement& on) {
-    const int64_t width = on.device.is_cpu() ? 32 : 512;
-    hidden_NE = at::randn({s.rows, width}, activations(on));
-    head_VE = at::randn({s.vocab_size, width}, activations(on)) / std::sqrt(width);
-  }
-};
+TeacherRows teacher_rows(const KernelShape& s, const Placement& on) {
+  return {s.rows, on.device.is_cpu() ? 32 : 512, s.vocab_size, on};
+}
 
 PreparedKernels stored_ids(const KernelShape& s, const Placement& on) {
-  const Teacher teacher(s, on);
+  const TeacherRows teacher = teacher_rows(s, on);
   const TopK top = top_k(teacher.hidden_NE, teacher.head_VE, s.ids, 1.0);
   return logit_rows(s, on,
                     [=](const HeadRows& rows) { return top_k_cross_entropy_step(rows, top, kTeacherWeight, 1.0, 0); });
 }
 
 PreparedKernels divergence(const KernelShape& s, const Placement& on, const char* loss) {
-  const Teacher teacher(s, on);
+  const TeacherRows teacher = teacher_rows(s, on);
   return logit_rows(s, on, [=](const HeadRows& rows) {
     return distillation_step(rows, teacher.hidden_NE, teacher.head_VE, {.loss = loss, .teacher_weight = 1});
   });

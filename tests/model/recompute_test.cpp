@@ -12,6 +12,7 @@
 #include "src/base/errors.h"
 #include "src/model/decoder.h"
 #include "src/model/parameters.h"
+#include "tests/model/noise.h"
 #include "tests/tensors/compare.h"
 #include "tests/tensors/whole_arena.h"
 
@@ -41,15 +42,7 @@ Model random_model(const Variant& variant, const Placement& on) {
   config.num_hidden_layers = 3, config.intermediate_size = {96, 40, 64};
   config.qkv_bias = variant.qkv_bias, config.qk_norm = !variant.qkv_bias;
   Model model = make_model(config, on);
-  {
-    const MasterEditor master = model.arena->edit_master();
-    uint64_t seed = 100;
-    for (const ArenaEntry& entry : model.arena->layout().entries) {
-      const at::Tensor noise = randn(entry.shape, seed++);
-      master[entry.name].copy_(entry.is_vector() ? 1 + 0.1 * noise
-                                                 : noise / std::sqrt(static_cast<double>(entry.shape[1])));
-    }
-  }
+  fill_with_noise(*model.arena);
   model.arena->enable_gradient();
   return model;
 }

@@ -15,6 +15,7 @@
 #include "src/model/parameters.h"
 #include "src/tensors/executor/executor.h"
 #include "src/tensors/ops.h"
+#include "tests/model/noise.h"
 #include "tests/model/reference_decoder.h"
 #include "tests/tensors/compare.h"
 
@@ -35,15 +36,7 @@ ModelConfig rehearsal_config() {
 Model rehearsal_model(const Placement& on) {
   const ModelConfig config = rehearsal_config();
   Model model{.config = config, .arena = std::make_unique<ParameterArena>(arena_layout(config), on)};
-  {
-    const MasterEditor master = model.arena->edit_master();
-    uint64_t seed = 100;
-    for (const ArenaEntry& entry : model.arena->layout().entries) {
-      const at::Tensor noise = randn(entry.shape, seed++);
-      master[entry.name].copy_(entry.is_vector() ? 1 + 0.1 * noise
-                                                 : noise / std::sqrt(static_cast<double>(entry.shape[1])));
-    }
-  }
+  fill_with_noise(*model.arena);
   model.arena->enable_gradient();
   return model;
 }

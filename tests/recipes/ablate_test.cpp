@@ -11,6 +11,7 @@
 #include "recipes/report/ablation_report.h"
 #include "recipes/report/paired_test.h"
 #include "tests/recipes/program.h"
+#include "tests/recipes/same_results.h"
 
 using namespace coppice::test;
 
@@ -62,15 +63,6 @@ std::map<std::string, std::string> timeless(const fs::path& run) {
   tables.erase("machine");
   results["ablation.json"] = tables.dump();
   return results;
-}
-
-void check_same(const std::map<std::string, std::string>& got, const std::map<std::string, std::string>& expected) {
-  CHECK(got.size() == expected.size());
-  for (const auto& [name, bytes] : expected) {
-    INFO(name);
-    REQUIRE(got.contains(name));
-    CHECK((got.at(name) == bytes));
-  }
 }
 
 /// A measure of the compared model by hand: from the evaluate stage's manifest.

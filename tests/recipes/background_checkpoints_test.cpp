@@ -2,7 +2,7 @@
 // fault matrix).
 #include <doctest/doctest.h>
 
-#include "tests/recipes/program.h"
+#include "tests/recipes/same_results.h"
 
 using namespace coppice::test;
 
@@ -23,16 +23,6 @@ void wait_until(Process& process, const std::function<bool()>& reached) {
   while (!process.poll() && !reached()) std::this_thread::sleep_for(std::chrono::milliseconds(2));
 }
 
-void check_same(const fs::path& run, const fs::path& other) {
-  const auto got = results_of(run), expected = results_of(other);
-  CHECK(got.size() == expected.size());
-  for (const auto& [name, bytes] : expected) {
-    INFO(name);
-    REQUIRE(got.contains(name));
-    CHECK((got.at(name) == bytes));
-  }
-}
-
 }  // namespace
 
 TEST_SUITE("faults") {
@@ -44,7 +34,7 @@ TEST_SUITE("faults") {
     const Outcome outcome = run(beside.path, {"run", "tiny.toml"}, in_background());
     INFO(outcome.err);
     REQUIRE(outcome.code == 0);
-    check_same(beside.path / "runs/tiny", between.path / "runs/tiny");
+    check_same_runs(beside.path / "runs/tiny", between.path / "runs/tiny");
     for (const Scratch* scratch : {&between, &beside}) {
       const fs::path root = scratch->path / "runs/tiny";
       const nlohmann::json ran = nlohmann::json::parse(slurp(root / "run.json")),
@@ -83,7 +73,7 @@ TEST_SUITE("faults") {
     REQUIRE(resumed.code == 0);
     CHECK(resumed.err.find("resuming at step 4 of 16") != std::string::npos);
     REQUIRE(run(straight.path, {"run", "small.toml"}).code == 0);
-    check_same(held.path / "runs/small", straight.path / "runs/small");
+    check_same_runs(held.path / "runs/small", straight.path / "runs/small");
   }
 
   TEST_CASE("background checkpoints: a stop waits for the last one, and for what it failed with [31, 32]") {

@@ -1,7 +1,7 @@
 // --allow-change and rewind on the real program: what goes on from a checkpoint, what is recorded, what is refused.
 #include <doctest/doctest.h>
 
-#include "tests/recipes/program.h"
+#include "tests/recipes/same_results.h"
 
 using namespace coppice::test;
 
@@ -34,16 +34,6 @@ std::vector<double> rates_of(const fs::path& stage) {
 
 nlohmann::json changes_of(const fs::path& stage) {
   return nlohmann::json::parse(slurp(stage / "manifest.json")).at("identity").at("changes");
-}
-
-void check_same(const fs::path& run, const fs::path& other) {
-  const auto got = results_of(run), expected = results_of(other);
-  CHECK(got.size() == expected.size());
-  for (const auto& [name, bytes] : expected) {
-    INFO(name);
-    REQUIRE(got.contains(name));
-    CHECK((got.at(name) == bytes));
-  }
 }
 
 }  // namespace
@@ -81,7 +71,7 @@ TEST_SUITE("faults") {
     CHECK(run(twin.path, kAllowed, killed_after(7)).signal ==
           SIGKILL);  // a kill after the change, and the same command again
     REQUIRE(run(twin.path, kAllowed).code == 0);
-    check_same(twin.path / "runs/small", changed.path / "runs/small");
+    check_same_runs(twin.path / "runs/small", changed.path / "runs/small");
   }
 
   TEST_CASE(
@@ -107,7 +97,7 @@ TEST_SUITE("faults") {
     }
     REQUIRE(run(back.path, {"run", "small.toml"}).code == 0);
     REQUIRE(run(straight.path, {"run", "small.toml"}).code == 0);
-    check_same(back.path / "runs/small", straight.path / "runs/small");
+    check_same_runs(back.path / "runs/small", straight.path / "runs/small");
     const Outcome nothing = run(back.path, {"rewind", "runs/small/dense", "--step", "4"});
     CHECK(nothing.code == 2);
     CHECK(nothing.err.find("no stage under way") != std::string::npos);
@@ -126,7 +116,7 @@ TEST_SUITE("faults") {
     REQUIRE(run(damaged.path, kLower).code == 0);
     CHECK(changes_of(damaged.dense)[0]["step"] == 4);
     REQUIRE(run(early.path, kAllowed).code == 0);  // changed at 4
-    check_same(damaged.path / "runs/small", early.path / "runs/small");
+    check_same_runs(damaged.path / "runs/small", early.path / "runs/small");
   }
 
   TEST_CASE(
@@ -144,7 +134,7 @@ TEST_SUITE("faults") {
     CHECK(idle.code == 0);
     CHECK(idle.err.find("changes nothing") != std::string::npos);
     REQUIRE(run(straight.path, {"run", "small.toml"}).code == 0);
-    check_same(undone.path / "runs/small", straight.path / "runs/small");
+    check_same_runs(undone.path / "runs/small", straight.path / "runs/small");
   }
 
   TEST_CASE("what no checkpoint goes on under is refused before any work") {

@@ -11,6 +11,7 @@
 #include "src/base/errors.h"
 #include "src/tokens/token_shards.h"
 #include "tests/recipes/program.h"
+#include "tests/recipes/same_results.h"
 
 using namespace coppice::test;
 
@@ -22,15 +23,6 @@ std::map<std::string, std::string> data_of(const fs::path& run) {
   for (const auto& entry : fs::recursive_directory_iterator(run / "data"))
     if (entry.is_regular_file()) data[fs::relative(entry.path(), run).string()] = slurp(entry.path());
   return data;
-}
-
-void check_same(const std::map<std::string, std::string>& got, const std::map<std::string, std::string>& expected) {
-  for (const auto& [name, bytes] : expected) {
-    INFO(name);
-    REQUIRE(got.contains(name));
-    CHECK((got.at(name) == bytes));
-  }
-  CHECK(got.size() == expected.size());
 }
 
 coppice::Recipe recipe_of(const std::vector<coppice::DomainOptions>& domains) {

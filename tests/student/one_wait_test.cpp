@@ -14,27 +14,15 @@
 #include "src/tensors/device_waits.h"
 #include "src/tensors/transfers.h"
 #include "student/targets.h"
+#include "tests/student/small_model.h"
 #include "tests/tensors/placements.h"
 
 using namespace coppice;
 
 namespace {
 
-constexpr int64_t kRows = 2, kSeqLen = 64, kVocab = 256, kChannels = 128;
+constexpr int64_t kRows = 2, kSeqLen = 64;
 constexpr int kWarmUp = 3, kSteps = 6;
-
-Model random_model(const Placement& on, uint64_t seed) {
-  const ModelConfig config{.vocab_size = kVocab,
-                           .hidden_size = 64,
-                           .num_hidden_layers = 2,
-                           .num_attention_heads = 2,
-                           .num_key_value_heads = 1,
-                           .head_dim = 32,
-                           .intermediate_size = {kChannels, kChannels}};
-  Model model = make_model(config, on);
-  initialise_parameters(config, *model.arena, seed);
-  return model;
-}
 
 /// As a loader makes it: what is known of its numbers, and two documents a row where `document_mask`.
 Batch text(bool document_mask) {

@@ -13,6 +13,7 @@
 #include "src/tensors/device.h"
 #include "src/tensors/executor/executor.h"
 #include "student/targets.h"
+#include "tests/student/small_model.h"
 #include "tests/tensors/placements.h"
 #include "tests/tensors/whole_arena.h"
 
@@ -20,20 +21,7 @@ using namespace coppice;
 
 namespace {
 
-constexpr int64_t kRows = 2, kSeqLen = 64, kVocab = 256;
-
-Model random_model(const Placement& on, uint64_t seed) {
-  const ModelConfig config{.vocab_size = kVocab,
-                           .hidden_size = 64,
-                           .num_hidden_layers = 2,
-                           .num_attention_heads = 2,
-                           .num_key_value_heads = 1,
-                           .head_dim = 32,
-                           .intermediate_size = {128, 128}};
-  Model model = make_model(config, on);
-  initialise_parameters(config, *model.arena, seed);
-  return model;
-}
+constexpr int64_t kRows = 2, kSeqLen = 64;
 
 Batch text() {
   const at::Tensor text_BT = (at::arange(kRows * (kSeqLen + 1)) * 7919).remainder(kVocab).view({kRows, -1});
