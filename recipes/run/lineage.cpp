@@ -135,6 +135,13 @@ std::string role_of(const Recipe& recipe, const Subject& subject, const std::str
   return lineage.has_teacher ? "distilled" : "";
 }
 
+/// Of another shape than [model.source]: an arm that trains the student from fresh weights, and cuts and teaches
+/// nothing.
+bool is_no_source(const Recipe& recipe, const Stage& stage) {
+  const auto source = recipe.models.find("source");
+  return source != recipe.models.end() && !same_shape(source->second, recipe.model_after(stage.name));
+}
+
 /// The students that the recipe is for: those on the way to an exported one, or behind it; all where none is exported.
 std::vector<std::string> students_of(const Recipe& recipe, const Subject& subject) {
   std::vector<std::string> students, shipped;
@@ -212,7 +219,8 @@ StagePurpose purpose_of(const Recipe& recipe, const Stage& stage) {
   if (stage.kind == "train" || stage.kind == "import") {
     const std::string role = role_of(recipe, subject, stage.name);
     if (stage.kind == "import" || role == "source" || role == "teacher") return StagePurpose::source;
-    if (role.empty()) return subject.cuts.empty() ? StagePurpose::source : StagePurpose::comparison;
+    if (role.empty())
+      return subject.cuts.empty() && !is_no_source(recipe, stage) ? StagePurpose::source : StagePurpose::comparison;
   }
   if (stage.kind == "learn_masks") return StagePurpose::method;
   std::vector<std::string> targets = students_of(recipe, subject);

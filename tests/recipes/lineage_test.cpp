@@ -157,6 +157,7 @@ TEST_SUITE("unit") {
     CHECK(purposes(fresh("a", "source") + labels("l", "a") + fresh("b", "small", "labels = \"l\"") +
                    fresh("c", "small")) == "SMMC");
     CHECK(purposes(fresh("a", "source")) == "S");
+    CHECK(purposes(fresh("a", "source") + fresh("b", "small") + on("c", "b")) == "SCC");
     // of two students the exported one is the method, with what leads to it and what comes behind it
     const std::string two = fresh("a", "source") + prune("b", "a", "activation") + labels("l", "a") +
                             on("d", "b", "labels = \"l\"") + on("e", "d") + labels("k", "a") +
