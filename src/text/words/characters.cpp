@@ -99,11 +99,11 @@ bool holds(const Range (&ranges)[n], uint32_t code_point) {
 
 }  // namespace
 
-uint8_t CharacterFlags::flags_of(uint32_t code_point) {
+uint16_t CharacterFlags::flags_of(uint32_t code_point) {
   const utf8proc_category_t category = utf8proc_category(static_cast<utf8proc_int32_t>(code_point));
   const bool is_letter = category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
-  uint8_t flags = 0;
-  const auto set = [&](uint8_t flag, bool value) { flags |= value ? flag : 0; };
+  uint16_t flags = 0;
+  const auto set = [&](uint16_t flag, bool value) { flags |= value ? flag : 0; };
   set(character::kPunctuation, holds(kPunctuation, code_point));
   set(character::kSpaced, holds(kSpaced, code_point));
   set(character::kTerminal, holds(kTerminal, code_point));
@@ -112,6 +112,8 @@ uint8_t CharacterFlags::flags_of(uint32_t code_point) {
   set(character::kLineEnd, holds(kLineEnd, code_point));
   set(character::kLetter, is_letter);
   set(character::kUnspaced, holds(kUnspaced, code_point));
+  set(character::kMark, category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO);
+  set(character::kSymbol, category >= UTF8PROC_CATEGORY_SM && category <= UTF8PROC_CATEGORY_SO);
   return flags;
 }
 

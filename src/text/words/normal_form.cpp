@@ -34,7 +34,7 @@ int decompose(uint32_t code_point, utf8proc_int32_t (&parts)[8]) {
 }
 
 int32_t fold(uint32_t code_point) {
-  const uint8_t flags = CharacterFlags::table()[code_point];
+  const uint16_t flags = CharacterFlags::table()[code_point];
   if (category_of(code_point) == UTF8PROC_CATEGORY_ND) return kDigit;
   if (flags & (character::kSpaced | character::kWhiteSpace)) return kBlank;
   if (code_point == kCapitalSigma) return kSeveral;
