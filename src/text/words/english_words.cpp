@@ -353,46 +353,49 @@ void EnglishWords::cut(std::string_view chunk, std::vector<uint32_t>& ends) cons
   if (ends.size() > 1) join_exceptions(chunk, ends);
 }
 
-/// Labels joined by stops and a last one of lower-case letters, or a public IP address; then a port, then a path.
-bool EnglishWords::is_host(std::string_view text) const {
+/// Labels joined by stops and a last one of lower-case letters: bytes of what `text` begins with; 0 for none.
+size_t EnglishWords::host_bytes(std::string_view text) const {
   constexpr size_t kLongestLabel = 64, kLongestLast = 63;
-  size_t at = public_ip_bytes(text);
-  if (at == 0) {
-    const auto is_inner = [](uint32_t c) {  // of a label
-      return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= 0xA1 && c <= 0xFFFF);
-    };
-    const size_t host = std::min(text.find_first_of(":/?#@"), text.size());
-    const std::string_view labels = text.substr(0, host);
-    bool has_stop = false;
-    for (size_t stop = labels.find('.'); stop < host; stop = labels.find('.', at)) {
-      const std::string_view label = text.substr(at, stop - at);
-      size_t count = 0;
-      for (const char* c = label.data(); c != label.data() + label.size(); ++count)
-        if (const uint32_t code_point = next_code_point(c);
-            count >= kLongestLabel || (!is_inner(code_point) && code_point != '_' && code_point != '-'))
-          return false;
-      if (count == 0 || !is_inner(first_of(label)) || !is_inner(last_of(label))) return false;
-      at = stop + 1;
-      has_stop = true;
-    }
+  const auto is_inner = [](uint32_t c) {  // of a label
+    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= 0xA1 && c <= 0xFFFF);
+  };
+  text = text.substr(0, text.find_first_of(":/?#@"));
+  const size_t last_stop = text.rfind('.');
+  if (last_stop == std::string_view::npos) return 0;
+  for (size_t at = 0; at <= last_stop;) {
+    const std::string_view label = text.substr(at, text.find('.', at) - at);
     size_t count = 0;
-    for (const char* c = text.data() + at; c != text.data() + host; ++count)
-      if (count >= kLongestLast || !(flags(next_code_point(c)) & kLower)) return false;
-    if (!has_stop || count < 2) return false;
-    at = host;
+    for (const char* c = label.data(); c != label.data() + label.size(); ++count)
+      if (const uint32_t code_point = next_code_point(c);
+          count >= kLongestLabel || (!is_inner(code_point) && code_point != '_' && code_point != '-'))
+        return 0;
+    if (count == 0 || !is_inner(first_of(label)) || !is_inner(last_of(label))) return 0;
+    at += label.size() + 1;
   }
-  if (at < text.size() && text[at] == ':') {
-    size_t digits = 0;
-    while (at + 1 + digits < text.size() && is_digit(static_cast<unsigned char>(text[at + 1 + digits]))) ++digits;
-    if (digits < 2 || digits > 5) return false;
-    at += 1 + digits;
-  }
-  return at == text.size() || std::string_view("/?#").find(text[at]) != std::string_view::npos;
+  size_t count = 0;
+  for (const char* c = text.data() + last_stop + 1; c != text.data() + text.size(); ++count)
+    if (count >= kLongestLast || !(flags(next_code_point(c)) & kLower)) return 0;
+  return count < 2 ? 0 : text.size();
+}
+
+/// A host or a public IP address; then a port, then a path.
+bool EnglishWords::is_place(std::string_view text) const {
+  const auto ends_at = [&](size_t at) {
+    if (at == 0) return false;
+    if (at < text.size() && text[at] == ':') {
+      size_t digits = 0;
+      while (at + 1 + digits < text.size() && is_digit(static_cast<unsigned char>(text[at + 1 + digits]))) ++digits;
+      if (digits < 2 || digits > 5) return false;
+      at += 1 + digits;
+    }
+    return at == text.size() || std::string_view("/?#").find(text[at]) != std::string_view::npos;
+  };
+  return ends_at(public_ip_bytes(text)) || ends_at(host_bytes(text));
 }
 
 /// A URL, with or without its scheme, or a mail address.
 bool EnglishWords::is_address(std::string_view text) const {
-  if (is_host(text)) return true;
+  if (is_place(text)) return true;
   if (const size_t slashes = text.find("://"); slashes != std::string_view::npos) {
     size_t count = 0;
     bool is_scheme = true;
@@ -400,10 +403,10 @@ bool EnglishWords::is_address(std::string_view text) const {
       const uint32_t code_point = next_code_point(at);
       is_scheme = is_word_character(code_point) || code_point == '+' || code_point == '-' || code_point == '.';
     }
-    if (is_scheme && count >= 2 && is_host(text.substr(slashes + 3))) return true;
+    if (is_scheme && count >= 2 && is_place(text.substr(slashes + 3))) return true;
   }
   for (size_t at = text.find('@'); at != std::string_view::npos; at = text.find('@', at + 1))
-    if (at > 0 && is_host(text.substr(at + 1))) return true;
+    if (at > 0 && is_place(text.substr(at + 1))) return true;
   return false;
 }
 

@@ -39,7 +39,8 @@ class EnglishWords {
   void cut_affixes(std::string_view chunk, bool with_exceptions, std::vector<uint32_t>& ends) const;
   void join_exceptions(std::string_view chunk, std::vector<uint32_t>& ends) const;
   bool is_address(std::string_view text) const;
-  bool is_host(std::string_view text) const;
+  size_t host_bytes(std::string_view text) const;
+  bool is_place(std::string_view text) const;
 
   std::array<uint8_t, 0x20000> flags_;  // planes 0 and 1; behind them are ideographs
   std::unordered_map<std::string, Exception, Hash, std::equal_to<>> exceptions_;
