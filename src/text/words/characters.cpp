@@ -114,6 +114,8 @@ uint16_t CharacterFlags::flags_of(uint32_t code_point) {
   set(character::kUnspaced, holds(kUnspaced, code_point));
   set(character::kMark, category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO);
   set(character::kSymbol, category >= UTF8PROC_CATEGORY_SM && category <= UTF8PROC_CATEGORY_SO);
+  set(character::kDigit, category == UTF8PROC_CATEGORY_ND);
+  set(character::kCapital, category == UTF8PROC_CATEGORY_LU);
   return flags;
 }
 

@@ -18,6 +18,8 @@ inline constexpr uint16_t kLetter = 64;      // category L
 inline constexpr uint16_t kUnspaced = 128;   // Han, Kana, Thai, Lao, Khmer, Myanmar: written without blanks
 inline constexpr uint16_t kMark = 256;       // category P
 inline constexpr uint16_t kSymbol = 512;     // category S
+inline constexpr uint16_t kDigit = 1024;     // category Nd
+inline constexpr uint16_t kCapital = 2048;   // category Lu
 }  // namespace character
 
 /// Flags of every code point; made once, 256 kB.

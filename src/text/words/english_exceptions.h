@@ -7,7 +7,8 @@
 
 namespace coppice {
 
-/// Each with a blank where it is cut: `do n't`, `Mr.`. A straight apostrophe stands for a curly one as well. None twice.
+/// Each with a blank where it is cut: `do n't`, `Mr.`. A straight apostrophe stands for a curly one as well. None
+/// twice.
 std::vector<std::string> english_exceptions();
 
 }  // namespace coppice

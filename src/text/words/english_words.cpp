@@ -2,6 +2,9 @@
 
 #include <utf8proc.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <algorithm>
 #include <string_view>
 
@@ -143,6 +146,7 @@ EnglishWords::EnglishWords() {
     if (exception.plain.size() == 1) exception.plain.clear();
     longest_exception_ = std::max(longest_exception_, text.size());
     most_plain_ = std::max(most_plain_, exception.plain.size());
+    exception_hashes_.set(XXH3_64bits(text.data(), text.size()) % exception_hashes_.size());
     exceptions_.emplace(std::move(text), std::move(exception));
   }
 }
@@ -153,8 +157,12 @@ uint8_t EnglishWords::flags(uint32_t code_point) const {
   return is_ideograph ? kLower | kUpper | kAlpha | kBeforeStop : 0;
 }
 
+bool EnglishWords::may_be_exception(std::string_view text) const {
+  return exception_hashes_[XXH3_64bits(text.data(), text.size()) % exception_hashes_.size()];
+}
+
 const EnglishWords::Exception* EnglishWords::find_exception(std::string_view text) const {
-  if (text.empty() || text.size() > longest_exception_) return nullptr;
+  if (text.empty() || text.size() > longest_exception_ || !may_be_exception(text)) return nullptr;
   const auto found = exceptions_.find(text);
   return found == exceptions_.end() ? nullptr : &found->second;
 }

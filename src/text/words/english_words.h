@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -17,6 +18,8 @@ class EnglishWords {
   /// Where each word of the chunk ends; `ends` is overwritten. Time is linear in the chunk. Valid UTF-8, not empty, no
   /// white space, below 4 GB.
   void cut(std::string_view chunk, std::vector<uint32_t>& ends) const;
+  /// False is certain: nothing is cut for this text as a whole but by the rules about signs.
+  bool may_be_exception(std::string_view text) const;
 
  private:
   struct Exception {
@@ -42,6 +45,7 @@ class EnglishWords {
   size_t host_bytes(std::string_view text) const;
   bool is_place(std::string_view text) const;
 
+  std::bitset<65536> exception_hashes_;
   std::array<uint8_t, 0x20000> flags_;  // planes 0 and 1; behind them are ideographs
   std::unordered_map<std::string, Exception, Hash, std::equal_to<>> exceptions_;
   size_t longest_exception_ = 0, most_plain_ = 0;

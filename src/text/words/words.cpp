@@ -23,6 +23,19 @@ constexpr std::array<uint8_t, 256> kSpaceOf = [] {
   return kinds;
 }();
 
+constexpr std::array<bool, 256> kIsLetter = [] {
+  std::array<bool, 256> letters{};
+  for (size_t letter = 'a'; letter <= 'z'; ++letter) letters[letter] = letters[letter - 'a' + 'A'] = true;
+  return letters;
+}();
+
+/// ASCII letters that the chunk begins with.
+size_t num_letters(std::string_view chunk) {
+  size_t count = 0;
+  while (count < chunk.size() && kIsLetter[static_cast<unsigned char>(chunk[count])]) ++count;
+  return count;
+}
+
 bool is_white_space_at(const char* at) {
   const uint8_t kind = kSpaceOf[static_cast<unsigned char>(*at)];
   return kind == 1 || (kind == 2 && CharacterFlags::table()[next_code_point(at)] & character::kWhiteSpace);
@@ -49,27 +62,22 @@ bool is_sign(uint32_t code_point) {
   return (CharacterFlags::table()[code_point] & (character::kMark | character::kSymbol)) != 0;
 }
 
-template <class Visit>
-void cut_peeled(std::string_view chunk, bool cut_unspaced, const Visit& visit) {
+void cut_peeled(std::string_view chunk, bool cut_unspaced, std::vector<std::string_view>& words) {
   const char *begin = chunk.data(), *end = begin + chunk.size();
   for (const char* next = begin; begin != end && is_sign(next_code_point(next)); begin = next)
-    visit(between(begin, next));
-  const char* behind = end;
-  for (const char* previous = end; begin != end && is_sign(previous_code_point(previous)); end = previous) {
-  }
-  if (cut_unspaced) {
-    const char* word = begin;
+    words.push_back(between(begin, next));
+  const char* const behind = end;
+  for (const char* previous = end; begin != end && is_sign(previous_code_point(previous));) end = previous;
+  if (cut_unspaced)
     for (const char* at = begin; at != end;) {
       const char* const first = at;
       if (!(CharacterFlags::table()[next_code_point(at)] & character::kUnspaced)) continue;
-      if (word != first) visit(between(word, first));
-      visit(between(first, at));
-      word = at;
+      if (begin != first) words.push_back(between(begin, first));
+      words.push_back(between(first, at));
+      begin = at;
     }
-    begin = word;
-  }
-  if (begin != end) visit(between(begin, end));
-  for (const char* at = end; at != behind; at = skip_code_point(at)) visit(between(at, skip_code_point(at)));
+  if (begin != end) words.push_back(between(begin, end));
+  for (const char* at = end; at != behind; at = skip_code_point(at)) words.push_back(between(at, skip_code_point(at)));
 }
 
 }  // namespace
@@ -99,28 +107,34 @@ std::string_view strip(std::string_view text) {
   return between(begin, end);
 }
 
-WordSplitter::WordSplitter(WordRule rule) : rule_(rule) {}
+WordSplitter::WordSplitter(WordRule rule) : rule_(rule), rules_(EnglishWords::rules()) {}
 
-WordRule WordSplitter::rule_for(std::string_view language) const {
-  return rule_ == WordRule::automatic && (language.empty() || language == "en") ? WordRule::english : rule_;
-}
-
-template <class Visit>
-void WordSplitter::cut_english(std::string_view chunk, const Visit& visit) {
+void WordSplitter::cut_english(std::string_view chunk, std::vector<std::string_view>& words) {
+  // What most chunks are: letters, and maybe a comma or a full stop behind a small one.
+  const size_t letters = num_letters(chunk);
+  const bool has_stop = letters > 0 && letters + 1 == chunk.size() &&
+                        (chunk[letters] == ',' || (chunk[letters] == '.' && chunk[letters - 1] >= 'a'));
+  if ((letters == chunk.size() || has_stop) && !rules_.may_be_exception(chunk) &&
+      !(has_stop && rules_.may_be_exception(chunk.substr(0, letters)))) {
+    words.push_back(chunk.substr(0, letters));
+    if (has_stop) words.push_back(chunk.substr(letters));
+    return;
+  }
   if (remembered_.empty()) remembered_.resize(kRemembered);
   Remembered* place = nullptr;
   if (chunk.size() <= sizeof(Remembered::text)) {
     place = &remembered_[XXH3_64bits(chunk.data(), chunk.size()) & (kRemembered - 1)];
     if (place->bytes == chunk.size() && std::memcmp(place->text, chunk.data(), chunk.size()) == 0) {
       size_t begin = 0;
-      for (size_t i = 0; i < place->count; begin = place->ends[i++]) visit(chunk.substr(begin, place->ends[i] - begin));
+      for (size_t i = 0; i < place->count; begin = place->ends[i++])
+        words.push_back(chunk.substr(begin, place->ends[i] - begin));
       return;
     }
   }
-  EnglishWords::rules().cut(chunk, ends_);
+  rules_.cut(chunk, ends_);
   size_t begin = 0;
   for (const uint32_t end : ends_) {
-    visit(chunk.substr(begin, end - begin));
+    words.push_back(chunk.substr(begin, end - begin));
     begin = end;
   }
   if (place == nullptr || ends_.size() > sizeof(Remembered::ends)) return;
@@ -130,41 +144,25 @@ void WordSplitter::cut_english(std::string_view chunk, const Visit& visit) {
   std::memcpy(place->text, chunk.data(), chunk.size());
 }
 
-template <class Visit, class VisitGap>
-void WordSplitter::visit_words(std::string_view text, WordRule rule, const Visit& visit, const VisitGap& visit_gap) {
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  while (at != end) {
-    const char* const begin = skip_white_space(at, end);
-    if (begin != at) visit_gap(between(at, begin));
-    if (begin == end) break;
-    const std::string_view chunk = between(begin, chunk_end(begin, end));
-    at = begin + chunk.size();
-    switch (rule) {
-      case WordRule::whitespace:
-        visit(chunk);
-        break;
-      case WordRule::english:
-        cut_english(chunk, visit);
-        break;
-      case WordRule::peeled:
-      case WordRule::automatic:
-        cut_peeled(chunk, rule == WordRule::automatic, visit);
-        break;
-    }
+void WordSplitter::split(std::string_view text, std::vector<std::string_view>& words, std::string_view language) {
+  words.clear();
+  const bool is_english =
+      rule_ == WordRule::english || (rule_ == WordRule::automatic && (language.empty() || language == "en"));
+  const char* const end = text.data() + text.size();
+  for (const char* at = skip_white_space(text.data(), end); at != end; at = skip_white_space(at, end)) {
+    const std::string_view chunk = between(at, chunk_end(at, end));
+    at += chunk.size();
+    if (is_english)
+      cut_english(chunk, words);
+    else if (rule_ == WordRule::whitespace)
+      words.push_back(chunk);
+    else
+      cut_peeled(chunk, rule_ == WordRule::automatic, words);
   }
 }
 
-void WordSplitter::split(std::string_view text, std::vector<std::string_view>& words, std::string_view language) {
-  words.clear();
-  visit_words(
-      text, rule_for(language), [&](std::string_view word) { words.push_back(word); }, [](std::string_view) {});
-}
-
-size_t WordSplitter::count_sentences(std::string_view text, std::string_view language) {
+size_t count_sentences(std::string_view text, std::span<const std::string_view> words) {
   const CharacterFlags& flags = CharacterFlags::table();
-  WordRule rule = rule_for(language);
-  if (rule == WordRule::whitespace) rule = WordRule::english;
   size_t count = 0;
   bool is_closed = false;
   const auto meet = [&](bool is_end, bool is_punctuation) {
@@ -175,18 +173,21 @@ size_t WordSplitter::count_sentences(std::string_view text, std::string_view lan
       is_closed |= is_end;
     }
   };
-  const auto visit = [&](std::string_view word) {
-    const char* at = word.data();
-    const char* const end = at + word.size();
-    const uint16_t first = flags[next_code_point(at)];
-    const bool is_end = at == end && (first & character::kSentenceEnd) != 0;
-    bool is_punctuation = (first & character::kMark) != 0;
-    while (is_punctuation && at != end) is_punctuation = (flags[next_code_point(at)] & character::kMark) != 0;
-    meet(is_end, is_punctuation);
+  const char* behind = text.data();
+  const auto meet_gap = [&](const char* next) {
+    if (next != behind && (count == 0 || next - behind > 1 || *behind != ' ')) meet(false, false);
   };
-  visit_words(text, rule, visit, [&](std::string_view gap) {
-    if (gap != " " || count == 0) meet(false, false);
-  });
+  for (const std::string_view word : words) {
+    meet_gap(word.data());
+    const char* at = word.data();
+    behind = at + word.size();
+    const uint16_t first = flags[next_code_point(at)];
+    const bool is_end = at == behind && (first & character::kSentenceEnd) != 0;
+    bool is_punctuation = (first & character::kMark) != 0;
+    while (is_punctuation && at != behind) is_punctuation = (flags[next_code_point(at)] & character::kMark) != 0;
+    meet(is_end, is_punctuation);
+  }
+  meet_gap(text.data() + text.size());
   return count;
 }
 

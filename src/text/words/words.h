@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,8 @@
 #include "src/text/words/code_points.h"
 
 namespace coppice {
+
+class EnglishWords;
 
 enum class WordRule {
   whitespace,  // what lies between white space
@@ -29,10 +32,6 @@ class WordSplitter {
   /// Views into `text`, in its order; `words` is overwritten. `language` (ISO 639-1, "" is taken for English) is what
   /// `automatic` goes by.
   void split(std::string_view text, std::vector<std::string_view>& words, std::string_view language = "");
-  /// A word that is a sign of `sentence_end` closes a sentence; the next one that is neither such a word nor made of
-  /// punctuation opens another. White space is such a word where it is more than one blank. As spaCy's sentencizer
-  /// counts; `whitespace`, which has no signs of its own, counts on English words.
-  size_t count_sentences(std::string_view text, std::string_view language = "");
 
  private:
   struct Remembered {  // a cache line
@@ -41,16 +40,18 @@ class WordSplitter {
     char text[48] = {};
   };
 
-  WordRule rule_for(std::string_view language) const;
-  template <class Visit, class VisitGap>
-  void visit_words(std::string_view text, WordRule rule, const Visit& visit, const VisitGap& visit_gap);
-  template <class Visit>
-  void cut_english(std::string_view chunk, const Visit& visit);
+  void cut_english(std::string_view chunk, std::vector<std::string_view>& words);
 
   WordRule rule_;
+  const EnglishWords& rules_;
   std::vector<Remembered> remembered_;  // by hash of the chunk; the later one takes the place
   std::vector<uint32_t> ends_;
 };
+
+/// A word that is a sign of `sentence_end` closes a sentence; the next one that is neither such a word nor made of
+/// punctuation opens another. White space is such a word where it is more than one blank. As spaCy's sentencizer counts
+/// in `text`, of which `words` are the english ones (the peeled ones serve, those of `whitespace` hold no signs).
+size_t count_sentences(std::string_view text, std::span<const std::string_view> words);
 
 /// Where the white space that begins at `at` of valid UTF-8 ends: `at` where there is none.
 const char* skip_white_space(const char* at, const char* end);
