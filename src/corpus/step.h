@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <span>
@@ -60,6 +61,9 @@ struct GroupPlace {
   std::vector<int> source_priorities;  // of each source; the lower one stays
   std::vector<std::string> source_names;
   uint64_t memory_bytes = 0;  // what sorting and tables may take
+  /// Whether the documents of a file, in their order, are left by the group steps right in front of this one, for
+  /// reduce() and settle(): what counts documents counts those. Empty: all are.
+  std::function<std::vector<bool>(uint32_t file)> left = {};
 };
 
 /// What a group step notes of the documents of one file, in their order; what it has written appears with commit().
@@ -77,11 +81,15 @@ class GroupDecisions {
   /// As DocumentLook::look. `details`, members of JSON without braces, go to the record of the removal:
   /// `"kept_id":"a","similarity":0.91`.
   virtual bool look(Document& document, std::span<double> values, std::string& details) = 0;
+  /// Instead of look(), for GroupPlace::left of a step behind: whether the next document goes, without it at hand.
+  /// Unless overridden, look() at a document without text.
+  virtual bool goes(std::span<const Rule> rules);
 };
 
 /// note() over every file (any task, any order), then every part of reduce(), then settle() once, then decide().
 /// Whatever is written is the same for every number of tasks, threads, order and `memory_bytes`. A file that is there
-/// under its final name is finished: what was killed is done again.
+/// under its final name is finished: what was killed is done again. num_parts() may follow memory_bytes, which may
+/// differ between two starts: what reduce() writes then carries the number of parts in its name.
 class GroupStep : public Step {
  public:
   virtual std::unique_ptr<GroupNotes> note(const GroupPlace& place, uint32_t file) const = 0;
