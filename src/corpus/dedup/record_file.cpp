@@ -108,7 +108,8 @@ RecordReader::RecordReader(std::filesystem::path path, uint32_t record_bytes, ui
     damaged(fmt::format("its size does not fit to {} records", count_));
   table_.resize(2 * blocks);
   read_at(kHeaderBytes + count_ * record_bytes_, blocks * kEntryBytes, reinterpret_cast<char*>(table_.data()));
-  if (value_at<uint64_t>(end.data() + 8) != hash_of_frame(header, table_, count_)) damaged("its hash does not hold");
+  hash_ = value_at<uint64_t>(end.data() + 8);
+  if (hash_ != hash_of_frame(header, table_, count_)) damaged("its hash does not hold");
   if (value_at<uint64_t>(header.data() + 16) != owner)
     throw UserError::bad_file(path_.string(), "made with other options; remove its folder and run the step again");
 }
@@ -119,6 +120,7 @@ RecordReader::RecordReader(RecordReader&& other) noexcept
       record_bytes_(other.record_bytes_),
       block_records_(other.block_records_),
       count_(other.count_),
+      hash_(other.hash_),
       table_(std::move(other.table_)),
       block_(std::move(other.block_)),
       block_number_(other.block_number_) {}

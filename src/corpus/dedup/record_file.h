@@ -46,6 +46,7 @@ class RecordReader {
   RecordReader& operator=(const RecordReader&) = delete;
 
   uint64_t count() const { return count_; }
+  uint64_t hash() const { return hash_; }  // of all that it holds
   void read(uint64_t first, uint64_t count, void* records);
   /// Of records that are sorted by their first word, a u64: the place of the first one whose word is not less.
   uint64_t lower_bound(uint64_t word);
@@ -58,7 +59,7 @@ class RecordReader {
 
   std::filesystem::path path_;
   int descriptor_;
-  uint64_t record_bytes_, block_records_ = 0, count_ = 0;
+  uint64_t record_bytes_, block_records_ = 0, count_ = 0, hash_ = 0;
   std::vector<uint64_t> table_;
   std::string block_;
   uint64_t block_number_ = ~uint64_t{0};  // of the block that block_ holds
