@@ -42,18 +42,6 @@ uint32_t spread(uint32_t number) {
                       static_cast<double>(memory_bytes) / 1e9, static_cast<double>(needed) / 1e9 + 0.001, what));
 }
 
-/// The share of two sorted sets that both have.
-double jaccard(std::span<const uint64_t> a, std::span<const uint64_t> b) {
-  size_t common = 0;
-  for (size_t i = 0, j = 0; i < a.size() && j < b.size();) {
-    common += a[i] == b[j] ? 1 : 0;
-    const bool first = a[i] <= b[j], second = b[j] <= a[i];
-    i += first ? 1 : 0;
-    j += second ? 1 : 0;
-  }
-  return static_cast<double>(common) / static_cast<double>(a.size() + b.size() - common);
-}
-
 class Settling {
  public:
   Settling(const GroupPlace& place, const SettleOptions& options)

@@ -167,4 +167,15 @@ uint32_t agreements(const uint32_t* a, const uint32_t* b, size_t width) {
   return count;
 }
 
+double jaccard(std::span<const uint64_t> a, std::span<const uint64_t> b) {
+  size_t common = 0;
+  for (size_t i = 0, j = 0; i < a.size() && j < b.size();) {
+    common += a[i] == b[j] ? 1 : 0;
+    const bool first = a[i] <= b[j], second = b[j] <= a[i];
+    i += first ? 1 : 0;
+    j += second ? 1 : 0;
+  }
+  return static_cast<double>(common) / static_cast<double>(a.size() + b.size() - common);
+}
+
 }  // namespace coppice

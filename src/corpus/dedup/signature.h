@@ -54,5 +54,7 @@ void band_hashes(std::span<const uint32_t> values, const SignatureShape& shape, 
                  std::span<uint64_t> hashes);
 /// In how many values two signatures agree.
 uint32_t agreements(const uint32_t* a, const uint32_t* b, size_t width);
+/// Of two sorted sets, of which one at least holds something: what both hold, over what either holds.
+double jaccard(std::span<const uint64_t> a, std::span<const uint64_t> b);
 
 }  // namespace coppice
