@@ -2,8 +2,10 @@
 
 namespace coppice {
 
+extern const StepKind kDedupStep, kParagraphsStep;
+
 std::span<const StepKind* const> step_kinds() {
-  static const std::vector<const StepKind*> rows;
+  static const std::vector<const StepKind*> rows = {&kDedupStep, &kParagraphsStep};
   return rows;
 }
 
