@@ -2,10 +2,10 @@
 
 namespace coppice {
 
-extern const StepKind kDedupStep, kParagraphsStep;
+extern const StepKind kLicencesStep, kOptOutStep, kDedupStep, kParagraphsStep;
 
 std::span<const StepKind* const> step_kinds() {
-  static const std::vector<const StepKind*> rows = {&kDedupStep, &kParagraphsStep};
+  static const std::vector<const StepKind*> rows = {&kLicencesStep, &kOptOutStep, &kDedupStep, &kParagraphsStep};
   return rows;
 }
 

@@ -1,5 +1,5 @@
 // What bytes are that should be UTF-8 and are not: named, so that a file can be converted instead of being thrown away
-// line by line. Private to src/text.
+// line by line.
 #pragma once
 
 #include <filesystem>

@@ -69,8 +69,13 @@ struct SourceReport {
 
 /// Calls `take` for the documents of one file in their order, with keep_fields. Pages come with is_page and
 /// metadata.url, date, as UTF-8. `bytes_read`, where given, grows up to the size of the file. UserError::bad_file
-/// naming file and first records for more bad ones than the limit.
+/// naming file and first records for more bad ones than the limit, or nothing but bad ones; for a packed JSONL file
+/// that is cut short or damaged (max_bad = 1 counts it), for more than a share max_bad of a WARC file's bytes, and more
+/// than 1 MiB, lost behind damage.
 SourceReport read_source_file(const SourceFile& file, const SourceOptions& source, const ReadLimits& limits,
                               const std::function<void(Document&&)>& take, uint64_t* bytes_read = nullptr);
+
+/// Whether the program that reads Parquet was built: reading such a file is refused otherwise.
+bool can_read_parquet();
 
 }  // namespace coppice
