@@ -2,8 +2,10 @@
 
 namespace coppice {
 
+extern const StepKind kLanguageStep, kClassifyStep, kWordsStep;
+
 std::span<const StepKind* const> step_kinds() {
-  static const std::vector<const StepKind*> rows;
+  static const std::vector<const StepKind*> rows = {&kLanguageStep, &kClassifyStep, &kWordsStep};
   return rows;
 }
 
