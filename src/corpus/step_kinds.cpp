@@ -2,10 +2,11 @@
 
 namespace coppice {
 
-extern const StepKind kLicencesStep, kOptOutStep, kDedupStep, kParagraphsStep;
+extern const StepKind kLicencesStep, kOptOutStep, kLanguageStep, kWordsStep, kClassifyStep, kDedupStep, kParagraphsStep;
 
 std::span<const StepKind* const> step_kinds() {
-  static const std::vector<const StepKind*> rows = {&kLicencesStep, &kOptOutStep, &kDedupStep, &kParagraphsStep};
+  static const std::vector<const StepKind*> rows = {&kLicencesStep, &kOptOutStep, &kLanguageStep,  &kWordsStep,
+                                                    &kClassifyStep, &kDedupStep,  &kParagraphsStep};
   return rows;
 }
 
