@@ -2,8 +2,10 @@
 
 namespace coppice {
 
+extern const StepKind kPiiStep, kDecontaminateStep;
+
 std::span<const StepKind* const> step_kinds() {
-  static const std::vector<const StepKind*> rows;
+  static const std::vector<const StepKind*> rows = {&kPiiStep};
   return rows;
 }
 
