@@ -2,11 +2,12 @@
 
 namespace coppice {
 
-extern const StepKind kLicencesStep, kOptOutStep, kLanguageStep, kWordsStep, kClassifyStep, kDedupStep, kParagraphsStep;
+extern const StepKind kLicencesStep, kOptOutStep, kLanguageStep, kWordsStep, kClassifyStep, kPiiStep, kDedupStep,
+    kParagraphsStep;
 
 std::span<const StepKind* const> step_kinds() {
-  static const std::vector<const StepKind*> rows = {&kLicencesStep, &kOptOutStep, &kLanguageStep,  &kWordsStep,
-                                                    &kClassifyStep, &kDedupStep,  &kParagraphsStep};
+  static const std::vector<const StepKind*> rows = {&kLicencesStep, &kOptOutStep, &kLanguageStep, &kWordsStep,
+                                                    &kClassifyStep, &kPiiStep,    &kDedupStep,    &kParagraphsStep};
   return rows;
 }
 
