@@ -2,8 +2,10 @@
 
 namespace coppice {
 
+extern const StepKind kQualityStep;  // steps/quality.cpp
+
 std::span<const StepKind* const> step_kinds() {
-  static const std::vector<const StepKind*> rows;
+  static const std::vector<const StepKind*> rows = {&kQualityStep};
   return rows;
 }
 
