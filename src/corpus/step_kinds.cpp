@@ -2,12 +2,13 @@
 
 namespace coppice {
 
-extern const StepKind kLicencesStep, kOptOutStep, kLanguageStep, kWordsStep, kClassifyStep, kPiiStep, kDedupStep,
-    kParagraphsStep;
+extern const StepKind kLicencesStep, kOptOutStep, kLanguageStep, kQualityStep, kWordsStep, kClassifyStep, kPiiStep,
+    kDedupStep, kParagraphsStep;
 
 std::span<const StepKind* const> step_kinds() {
-  static const std::vector<const StepKind*> rows = {&kLicencesStep, &kOptOutStep, &kLanguageStep, &kWordsStep,
-                                                    &kClassifyStep, &kPiiStep,    &kDedupStep,    &kParagraphsStep};
+  static const std::vector<const StepKind*> rows = {&kLicencesStep, &kOptOutStep, &kLanguageStep,
+                                                    &kQualityStep,  &kWordsStep,  &kClassifyStep,
+                                                    &kPiiStep,      &kDedupStep,  &kParagraphsStep};
   return rows;
 }
 

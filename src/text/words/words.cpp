@@ -46,16 +46,6 @@ const char* skip_code_point(const char* at) {
   return at;
 }
 
-/// Where the chunk that begins at `at` ends.
-const char* chunk_end(const char* at, const char* end) {
-  while (at != end) {
-    while (at != end && kSpaceOf[static_cast<unsigned char>(*at)] == 0) ++at;
-    if (at == end || is_white_space_at(at)) break;
-    at = skip_code_point(at);
-  }
-  return at;
-}
-
 std::string_view between(const char* begin, const char* end) { return {begin, static_cast<size_t>(end - begin)}; }
 
 bool is_sign(uint32_t code_point) {
@@ -94,6 +84,15 @@ std::optional<WordRule> find_word_rule(std::string_view name) {
 
 const char* skip_white_space(const char* at, const char* end) {
   while (at != end && is_white_space_at(at)) at = skip_code_point(at);
+  return at;
+}
+
+const char* skip_chunk(const char* at, const char* end) {
+  while (at != end) {
+    while (at != end && kSpaceOf[static_cast<unsigned char>(*at)] == 0) ++at;
+    if (at == end || is_white_space_at(at)) break;
+    at = skip_code_point(at);
+  }
   return at;
 }
 
@@ -150,7 +149,7 @@ void WordSplitter::split(std::string_view text, std::vector<std::string_view>& w
       rule_ == WordRule::english || (rule_ == WordRule::automatic && (language.empty() || language == "en"));
   const char* const end = text.data() + text.size();
   for (const char* at = skip_white_space(text.data(), end); at != end; at = skip_white_space(at, end)) {
-    const std::string_view chunk = between(at, chunk_end(at, end));
+    const std::string_view chunk = between(at, skip_chunk(at, end));
     at += chunk.size();
     if (is_english)
       cut_english(chunk, words);

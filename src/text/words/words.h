@@ -55,6 +55,8 @@ size_t count_sentences(std::string_view text, std::span<const std::string_view> 
 
 /// Where the white space that begins at `at` of valid UTF-8 ends: `at` where there is none.
 const char* skip_white_space(const char* at, const char* end);
+/// Where the chunk without white space that begins at `at` ends.
+const char* skip_chunk(const char* at, const char* end);
 /// Without white space at its ends.
 std::string_view strip(std::string_view text);
 

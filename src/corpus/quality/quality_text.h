@@ -1,0 +1,38 @@
+// A text as all quality rules see it: one split shared by them. One object a thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "src/text/words/words.h"
+
+namespace coppice {
+
+class QualityText {
+ public:
+  explicit QualityText(WordRule rule);
+
+  /// Another text, which outlives its use here.
+  void set(std::string_view text, std::string_view language);
+  std::string_view text() const { return text_; }
+  uint64_t length();  // code points
+  const std::vector<std::string_view>& words();
+  uint64_t num_words() { return words().size(); }
+  /// Counts sentences of a line, on english words where the rule is whitespace. Of lines that are parts of the text,
+  /// asked for in their order, the words are those of the text.
+  size_t num_sentences(std::string_view line);
+
+ private:
+  std::string_view text_, language_;
+  WordRule rule_;
+  WordSplitter splitter_, sentence_splitter_;
+  std::vector<std::string_view> words_, line_words_;
+  uint64_t length_ = 0;
+  bool has_words_ = false, has_length_ = false;
+  size_t next_word_ = 0;
+};
+
+}  // namespace coppice
