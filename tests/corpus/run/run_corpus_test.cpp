@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include <csignal>
 #include <nlohmann/json.hpp>
 
