@@ -9,12 +9,11 @@
 #include "recipes/commands/verbs.h"
 #include "recipes/stages/prepare_data.h"
 #include "src/base/signals.h"
+#include "src/corpus/extract_files.h"
 #include "src/corpus/run/plan_corpus.h"
 #include "src/corpus/run/run_corpus.h"
 #include "src/corpus/run/step_verb.h"
 #include "src/data/make_tasks.h"
-#include "src/text/steps/run_step.h"
-#include "src/text/steps/step_table.h"
 
 namespace coppice {
 namespace {
@@ -50,21 +49,24 @@ void add_data_tasks(CLI::App& data, Action& action) {
   });
 }
 
-/// One verb a row of the table of steps; then one line on stdout: `1189 documents, 1253004 bytes of text`.
-void add_data_step(CLI::App& data, const StepRow& row, Action& action) {
-  const auto options = std::make_shared<StepOptions>();
-  CLI::App* step = add_verb(data, row.name, row.about, row.example);
-  step->add_option("--source", options->source, "where the text comes from; opens every document id")->required();
-  step->add_option("--license", options->license, "licence stored with every document");
-  step->add_option("--output", options->output,
+/// One line on stdout: `1189 documents, 1253004 bytes of text`.
+void add_data_extract(CLI::App& data, Action& action) {
+  const auto options = std::make_shared<ExtractOptions>();
+  CLI::App* extract =
+      add_verb(data, "extract", "turn folders of text, HTML and source code into documents",
+               "coppice data extract --source notes --license CC0-1.0 --output notes.jsonl.zst ~/notes");
+  extract->add_option("--source", options->source, "where the text comes from; opens every document id")->required();
+  extract->add_option("--license", options->license, "licence stored with every document");
+  extract
+      ->add_option("--output", options->output,
                    "file to write (.jsonl.zst), or a folder: a file for each input, those that are there are kept")
       ->required();
-  step->add_option("--max-bytes", options->max_bytes, "text bytes at most, of one file; 0 = everything");
-  step->add_option("paths", options->inputs, "files and folders")->required();
-  step->callback([options, &row, &action] {
-    action = [options, &row] {
+  extract->add_option("--max-bytes", options->max_bytes, "text bytes at most, of one file; 0 = everything");
+  extract->add_option("paths", options->inputs, "files and folders")->required();
+  extract->callback([options, &action] {
+    action = [options] {
       install_signal_handlers();
-      const StepReport report = run_step(row, *options);
+      const ExtractReport report = extract_files(*options);
       fmt::print("{} documents, {} bytes of text\n", report.documents, report.text_bytes);
     };
   });
@@ -207,10 +209,9 @@ void add_data(CLI::App& app, Action& action) {
   add_data_tasks(*data, action);
   add_data_run(*data, action);
   add_data_plan(*data, action);
-  for (const StepRow& row : step_table()) add_data_step(*data, row, action);
+  add_data_extract(*data, action);
   for (const StepKind* kind : step_kinds())
-    if (std::ranges::find(step_table(), std::string_view(kind->kind), &StepRow::name) == step_table().end())
-      add_data_kind(*data, *kind, action);
+    if (std::string_view(kind->kind) != "extract") add_data_kind(*data, *kind, action);
 }
 
 }  // namespace coppice
