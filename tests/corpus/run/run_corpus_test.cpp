@@ -295,6 +295,40 @@ TEST_SUITE("unit") {
           "{\"id\":\"3\",\"source\":\"a\",\"rule\":\"bytes\",\"value\":2.0,\"threshold\":4.0,\"text\":\"ab\"}\n");
   }
 
+  TEST_CASE("corpus: pages that no step turns into text are refused where their source stands") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {"one two"});
+    corpus.add("b/2.jsonl", {"<p>one"});
+    CorpusRequest request = corpus.request("out");
+    request.read = [](const SourceFile& file, const SourceOptions& source, const ReadLimits& limits,
+                      const std::function<void(Document &&)>& take, uint64_t* bytes_read) {
+      const auto as_page = [&](Document&& document) {
+        document.is_page = source.name == "b";
+        take(std::move(document));
+      };
+      return read_source_file(file, source, limits, as_page, bytes_read);
+    };
+    const Caught refused = caught([&] { run_corpus(corpus.settings("{ kind = \"size\" }\n"), request); });
+    CHECK(refused.code == 2);
+    CHECK(refused.says("corpus.toml:5: source 'b' holds pages ('b/2.jsonl#1' is one)"));
+  }
+
+  TEST_CASE("corpus: bad records are counted; too many of them are refused") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {"one two"});
+    spill(corpus.scratch / "in/b/2.jsonl", "{\"text\":\"fine text\"}\nno JSON\n{\"text\":\"\"}\n");
+    CHECK(run_corpus(corpus.settings("{ kind = \"size\" }\n"), corpus.request("out")).documents.documents == 2);
+    const Json report = read_sealed(corpus.scratch / "out/report.json", "coppice.corpus", 1);
+    CHECK(report["sources"][1]["records"] == 3);
+    CHECK(report["warnings"] == Json({"source 'b' has 1 bad records of 3"}));
+    std::string lines;
+    for (int i = 0; i < 200; ++i) lines += "no JSON\n";
+    spill(corpus.scratch / "in/b/2.jsonl", lines);
+    const Caught refused = caught([&] { run_corpus(corpus.settings("{ kind = \"size\" }\n"), corpus.request("bad")); });
+    CHECK(refused.code == 3);
+    CHECK(refused.says("in/b/2.jsonl"));
+  }
+
   TEST_CASE("corpus: nothing repeats too often for the documents between passes") {
     const SmallCorpus corpus;
     corpus.add("a/1.jsonl", {"short"});
