@@ -312,6 +312,8 @@ std::string toml_value(std::string_view text) {
   return to_toml(std::string(text));
 }
 
+std::string toml_string(const std::string& text) { return to_toml(text); }
+
 RecipeSource RecipeSource::parse_text(std::string_view text, const std::string& name) {
   RecipeSource source;
   source.file_name_ = name;

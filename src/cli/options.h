@@ -82,6 +82,8 @@ class OptionTable {
 
 /// A value of the command line as TOML: as it stands where it is TOML, as a string otherwise.
 std::string toml_value(std::string_view text);
+/// Any text as a string of TOML.
+std::string toml_string(const std::string& text);
 
 class RecipeSource {
  public:

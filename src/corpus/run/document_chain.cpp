@@ -22,6 +22,7 @@ DocumentChain::DocumentChain(std::vector<ChainLink> links, ChainOptions options)
   for (const ChainLink& link : links_) {  // a rule that removes nothing is told, too
     StepCounts& counts = counts_[link.step->name];
     for (const Rule& rule : link.step->rules) counts.rules[rule.name];
+    counts_of_.push_back(&counts);
   }
 }
 
@@ -59,14 +60,15 @@ std::optional<Removed> DocumentChain::look(Document& document, bool all) {
   std::optional<Removed> removed;
   bool measuring = all;
   values_.clear();
-  for (const ChainLink& link : links_) {
+  for (size_t i = 0; i < links_.size(); ++i) {
+    const ChainLink& link = links_[i];
     const std::vector<Rule>& rules = link.step->rules;
     const size_t column = values_.size();
     values_.resize(column + rules.size(), static_cast<float>(kNotMeasured));
     if (link.look == nullptr && link.decisions == nullptr) continue;
     if (removed && !measuring && link.decisions == nullptr) continue;
 
-    StepCounts& counts = counts_[link.step->name];
+    StepCounts& counts = *counts_of_[i];
     const uint64_t bytes = document.text.size();
     std::string text, details;
     if (!removed) {
@@ -76,7 +78,7 @@ std::optional<Removed> DocumentChain::look(Document& document, bool all) {
     const Verdict verdict = ask(link, document, all, details);
     if (measuring) {
       ++counts.measured;
-      for (size_t i = 0; i < rules.size(); ++i) values_[column + i] = static_cast<float>(asked_[i]);
+      for (size_t rule = 0; rule < rules.size(); ++rule) values_[column + rule] = static_cast<float>(asked_[rule]);
       for (const size_t rule : verdict.drops) {
         RuleCounts& of = counts.rules[rule_name(rules, rule)];
         of.would.add(bytes);

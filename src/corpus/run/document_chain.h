@@ -53,6 +53,7 @@ class DocumentChain {
   std::vector<ChainLink> links_;
   ChainOptions options_;
   std::map<std::string, StepCounts> counts_;
+  std::vector<StepCounts*> counts_of_;  // of each link
   std::vector<double> asked_;
   std::vector<float> values_;
 };

@@ -156,6 +156,12 @@ class FilePass::Run {
       const auto [file, fresh] = removals_.try_emplace(&step, work_.folder.removed(step, file_));
       return file->second.write(document, *removed, work_.keep_removed_text);
     }
+    if (document.is_page)
+      throw UserError::recipe(source_.where,
+                              fmt::format("source '{}' holds pages ('{}' is one), and no step in front of "
+                                          "what reads their text turns them into it; add a [[data.step]] "
+                                          "with kind = \"extract\"",
+                                          source_.name, printable(document.id)));
     record_.counts.behind.add(document.text.size());
     for (const auto& notes : notes_) notes->add(document);
     output_.write(record, document);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <exception>
@@ -191,11 +192,12 @@ class CorpusRun {
     return size_of(pass == 0 ? files_[file].path : folder_.documents(pass - 1, files_[file]));
   }
 
-  bool is_finished(size_t pass, uint32_t file, std::atomic<uint64_t>& bytes) const {
+  bool is_finished(size_t pass, uint32_t file, std::atomic<uint64_t>& bytes) {
     if (!folder_.finished(pass, files_[file])) return false;
     const FileRecord record = folder_.record(pass, files_[file]);
     if (pass == 0) folder_.check_input(files_[file], record.input, folder_.documents(pass, files_[file]));
     bytes += input_size(pass, file);
+    if (pass + 1 == passes_.size()) ++finished_before_;
     return true;
   }
 
@@ -203,15 +205,17 @@ class CorpusRun {
     const std::unique_ptr<FileLock> lock = FileLock::try_take(folder_.work() / ".report");
     if (lock == nullptr) return outcome(/*complete=*/false);
     if (!fs::exists(folder_.report())) {
-      remove_temporaries(request_.out);
+      for (const fs::path& written : {request_.out, request_.out / "stats"}) remove_temporaries(written);
       write_corpus_report(settings_, files_, passes_, folder_);
     }
     (void)COPPICE_FAILPOINT("corpus.before_clean");
     if (!request_.keep_work) remove_work();
     CorpusOutcome done = outcome(true);
-    log_info(fmt::format("{}: {} documents, {} of text from {} files; what went and why: {}", request_.out.string(),
+    const uint64_t before = finished_before_;
+    log_info(fmt::format("{}: {} documents, {} of text from {} files{}; what went and why: {}", request_.out.string(),
                          done.documents.documents, format_bytes(static_cast<double>(done.documents.text_bytes)),
-                         done.files, (request_.out / "report.md").string()));
+                         done.files, before > 0 ? fmt::format(" ({} were finished before)", before) : "",
+                         (request_.out / "report.md").string()));
     return done;
   }
 
@@ -226,6 +230,7 @@ class CorpusRun {
   const std::vector<Pass> passes_;
   CorpusFolder folder_;
   std::vector<GroupFiles> groups_;
+  std::atomic<uint64_t> finished_before_ = 0;  // files of this task, by an earlier process
 };
 
 }  // namespace

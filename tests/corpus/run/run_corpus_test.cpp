@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include <csignal>
 #include <nlohmann/json.hpp>
 
@@ -43,7 +45,8 @@ void fill(const SmallCorpus& corpus) {
   }
 }
 
-/// Runs every task until the corpus is complete; how many rounds it took.
+/// Runs every task, one behind another, until the corpus is complete; how many rounds it took. Of three (two group
+/// steps: four) each one's last task begins what the next round goes on with.
 int run_all(const SmallCorpus& corpus, const CorpusSettings& settings, const std::string& out, uint32_t tasks,
             bool reverse) {
   for (int round = 1;; ++round) {
@@ -189,14 +192,15 @@ TEST_SUITE("unit") {
     run_corpus(corpus.settings(kAllSteps, "threads = 1"), corpus.request("one"));
     const auto expected = files_below(corpus.scratch / "one");
     CHECK(expected.contains("documents/a/0.jsonl.jsonl.zst"));
-    CHECK(expected.contains("removed/common/b/1.jsonl.jsonl.zst"));
+    for (const char* step : {"size", "plain", "same", "common", "again"})
+      CHECK_MESSAGE(fs::exists(corpus.scratch / "one/removed" / step), step);
     run_corpus(corpus.settings(kAllSteps, "threads = 4"), corpus.request("threads"));
     CHECK(files_below(corpus.scratch / "threads") == expected);
     CHECK(run_all(corpus, corpus.settings(kAllSteps, "threads = 4"), "two", 2, false) <= 3);
     CHECK(files_below(corpus.scratch / "two") == expected);
-    CHECK(run_all(corpus, corpus.settings(kAllSteps, "threads = 1\nmemory = \"20MB\""), "seven", 7, true) <= 3);
+    CHECK(run_all(corpus, corpus.settings(kAllSteps, "threads = 1\nmemory = \"20MB\""), "seven", 7, true) <= 4);
     CHECK(files_below(corpus.scratch / "seven") == expected);
-    CHECK(run_all(corpus, corpus.settings(kAllSteps), "many", 12, false) <= 3);  // more tasks than files
+    CHECK(run_all(corpus, corpus.settings(kAllSteps), "many", 12, false) <= 4);  // more tasks than files
     CHECK(files_below(corpus.scratch / "many") == expected);
   }
 
@@ -291,6 +295,40 @@ TEST_SUITE("unit") {
           "{\"id\":\"3\",\"source\":\"a\",\"rule\":\"bytes\",\"value\":2.0,\"threshold\":4.0,\"text\":\"ab\"}\n");
   }
 
+  TEST_CASE("corpus: pages that no step turns into text are refused where their source stands") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {"one two"});
+    corpus.add("b/2.jsonl", {"<p>one"});
+    CorpusRequest request = corpus.request("out");
+    request.read = [](const SourceFile& file, const SourceOptions& source, const ReadLimits& limits,
+                      const std::function<void(Document &&)>& take, uint64_t* bytes_read) {
+      const auto as_page = [&](Document&& document) {
+        document.is_page = source.name == "b";
+        take(std::move(document));
+      };
+      return read_source_file(file, source, limits, as_page, bytes_read);
+    };
+    const Caught refused = caught([&] { run_corpus(corpus.settings("{ kind = \"size\" }\n"), request); });
+    CHECK(refused.code == 2);
+    CHECK(refused.says("corpus.toml:5: source 'b' holds pages ('b/2.jsonl#1' is one)"));
+  }
+
+  TEST_CASE("corpus: bad records are counted; too many of them are refused") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {"one two"});
+    spill(corpus.scratch / "in/b/2.jsonl", "{\"text\":\"fine text\"}\nno JSON\n{\"text\":\"\"}\n");
+    CHECK(run_corpus(corpus.settings("{ kind = \"size\" }\n"), corpus.request("out")).documents.documents == 2);
+    const Json report = read_sealed(corpus.scratch / "out/report.json", "coppice.corpus", 1);
+    CHECK(report["sources"][1]["records"] == 3);
+    CHECK(report["warnings"] == Json({"source 'b' has 1 bad records of 3"}));
+    std::string lines;
+    for (int i = 0; i < 200; ++i) lines += "no JSON\n";
+    spill(corpus.scratch / "in/b/2.jsonl", lines);
+    const Caught refused = caught([&] { run_corpus(corpus.settings("{ kind = \"size\" }\n"), corpus.request("bad")); });
+    CHECK(refused.code == 3);
+    CHECK(refused.says("in/b/2.jsonl"));
+  }
+
   TEST_CASE("corpus: nothing repeats too often for the documents between passes") {
     const SmallCorpus corpus;
     corpus.add("a/1.jsonl", {"short"});
@@ -347,7 +385,9 @@ TEST_SUITE("faults") {
       CAPTURE(num_kills);
       CHECK((code == 0 || code == 128 + SIGKILL));
       run_corpus(settings, corpus.request("killed"));
-      CHECK(files_below(corpus.scratch / "killed") == expected);
+      const auto now = files_below(corpus.scratch / "killed");
+      CHECK(now == expected);
+      for (const auto& [name, bytes] : now) CHECK_MESSAGE(expected.contains(name), name);
       if (code == 0) break;
     }
     CHECK(num_kills > 50);

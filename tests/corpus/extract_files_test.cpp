@@ -1,5 +1,5 @@
-// The step `extract` on a small tree: ids, order, budget, duplicates, and what a user may get wrong.
-#include "src/text/steps/extract.h"
+// `coppice data extract` on a small tree: ids, order, budget, duplicates, and what a user may get wrong.
+#include "src/corpus/extract_files.h"
 
 #include <doctest/doctest.h>
 
@@ -8,7 +8,7 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/text/documents.h"
-#include "src/text/steps/step_table.h"
+#include "tests/caught.h"
 #include "tests/scratch_folder.h"
 
 namespace coppice {
@@ -21,7 +21,7 @@ struct Tree {
   ScratchFolder scratch;
   const fs::path& path = scratch.path;
   void add(const std::string& name, const std::string& bytes) const { scratch.write("in/" + name, bytes); }
-  StepOptions options() const {
+  ExtractOptions options() const {
     return {.source = "tree",
             .license = "CC0-1.0",
             .output = path / "out" / "tree.jsonl.zst",
@@ -36,12 +36,6 @@ std::string text_of(int number, size_t bytes) {
   while (text.size() < bytes) text += "and so on ";
   text.resize(bytes);
   return text;
-}
-
-StepReport extract_documents(const StepOptions& options) {
-  const auto step = std::ranges::find(step_table(), std::string_view("extract"), &StepRow::name);
-  REQUIRE(step != step_table().end());
-  return run_step(*step, options);
 }
 
 std::vector<Document> read_documents(const fs::path& path) {
@@ -63,7 +57,7 @@ TEST_SUITE("unit") {
     tree.add("picture.png", text_of(4, 300));
     fs::create_symlink(tree.path / "in" / "b.txt", tree.path / "in" / "link.txt");
 
-    const StepReport report = extract_documents(tree.options());
+    const ExtractReport report = extract_files(tree.options());
     CHECK(report.documents == 3);
     CHECK(report.files == 5);
     CHECK(report.text_bytes == 900);
@@ -86,7 +80,7 @@ TEST_SUITE("unit") {
     const Tree tree;
     const std::string block = "word\n   " + std::string(5000, 'w') + "\n";
     tree.add("words.dict", block + "\nother" + block);
-    extract_documents(tree.options());
+    extract_files(tree.options());
     const std::vector<Document> documents = read_documents(tree.options().output);
     REQUIRE(documents.size() == 2);
     CHECK(documents[0].id == "tree/words.dict#1");
@@ -97,31 +91,31 @@ TEST_SUITE("unit") {
   TEST_CASE("extract: the budget is kept, filled, spread over the tree, and gives the same bytes again") {
     const Tree tree;
     for (int i = 0; i < 100; ++i) tree.add((i < 50 ? "" : "sub/") + std::to_string(i) + ".txt", text_of(i, 400));
-    StepOptions options = tree.options();
+    ExtractOptions options = tree.options();
     options.max_bytes = 8100;  // 20 documents fill 98.8% of it: the rest is tried and does not fit
-    const StepReport report = extract_documents(options);
+    const ExtractReport report = extract_files(options);
     CHECK(report.documents == 20);
     CHECK(report.text_bytes == 8000);
     CHECK(report.removed.at("does not fit") == 80);
 
     options.max_bytes = 8000;
-    CHECK(extract_documents(options).reached_max_bytes);
+    CHECK(extract_files(options).reached_max_bytes);
     size_t in_sub = 0;
     for (const Document& document : read_documents(options.output)) in_sub += document.id.starts_with("tree/sub/");
     CHECK(in_sub > 3);  // a sample of both folders: by hash 10 of 20 expected
     CHECK(in_sub < 17);
 
     const std::string first = sha256_file(options.output);
-    extract_documents(options);
+    extract_files(options);
     CHECK(sha256_file(options.output) == first);
   }
 
   TEST_CASE("extract: a sample says nothing about which documents are held out") {
     const Tree tree;
     for (int i = 0; i < 2000; ++i) tree.add(std::to_string(i) + ".txt", text_of(i, 240));
-    StepOptions options = tree.options();
+    ExtractOptions options = tree.options();
     options.max_bytes = 400 * 240;  // a fifth of the tree
-    REQUIRE(extract_documents(options).documents >= 390);
+    REQUIRE(extract_files(options).documents >= 390);
     size_t documents = 0, heldout = 0;
     for (const Document& document : read_documents(options.output)) {
       ++documents;
@@ -139,7 +133,7 @@ TEST_SUITE("unit") {
     for (int i = 0; i < 6000; ++i) open += "<div>";
     tree.add("b.html", open);
     tree.add("c.txt.gz", "no gzip at all");
-    const StepReport report = extract_documents(tree.options());
+    const ExtractReport report = extract_files(tree.options());
     CHECK(report.documents == 1);
     CHECK(report.removed == std::map<std::string, uint64_t>{{"unreadable", 2}});
   }
@@ -148,7 +142,7 @@ TEST_SUITE("unit") {
     const Tree tree;
     for (int i = 0; i < 12; ++i) tree.add(std::to_string(i) + ".txt", text_of(i, 400));
     tree.add("5a.dict", "word\n   " + std::string(5000, 'w') + "\n\nother\n   " + std::string(5000, 'o') + "\n");
-    extract_documents(tree.options());
+    extract_files(tree.options());
     std::vector<std::string> ids;
     for (const Document& document : read_documents(tree.options().output)) ids.push_back(document.id);
     CHECK(ids.size() == 14);
@@ -158,15 +152,15 @@ TEST_SUITE("unit") {
   TEST_CASE("extract: what a user may get wrong, with its exit code") {
     const Tree tree;
     tree.add("picture.png", text_of(1, 300));
-    const auto code_of = [](const StepOptions& options) {
+    const auto code_of = [](const ExtractOptions& options) {
       try {
-        extract_documents(options);
+        extract_files(options);
       } catch (const Error& error) {
         return error.code();
       }
       return ExitCode::done;
     };
-    StepOptions options = tree.options();
+    ExtractOptions options = tree.options();
     CHECK(code_of(options) == ExitCode::bad_file);  // a folder without text
     CHECK_FALSE(fs::exists(options.output));
     options.inputs = {tree.path / "missing"};
@@ -183,6 +177,44 @@ TEST_SUITE("unit") {
     options = tree.options();
     options.inputs = {tree.path / "in" / "a.txt", tree.path / "in" / "sub" / "a.txt"};
     CHECK(code_of(options) == ExitCode::recipe);  // one id for two files
+  }
+
+  TEST_CASE("extract: a folder is a corpus of one source, a file for each input") {
+    const Tree tree;
+    tree.add("a.txt", text_of(1, 300));
+    tree.add("sub/b.txt", text_of(2, 300));
+    tree.add("sub/short.txt", "too short");
+    tree.add("sub/torn.txt.gz", "no gzip at all");
+    ExtractOptions options = tree.options();
+    options.output = tree.path / "folder";
+    const ExtractReport report = extract_files(options);
+    CHECK(report.files == 4);
+    CHECK(report.documents == 2);
+    CHECK(report.text_bytes == 600);
+    const std::vector<Document> documents = read_documents(options.output / "documents/tree/sub/b.txt.jsonl.zst");
+    REQUIRE(documents.size() == 1);
+    CHECK(documents[0].id == "tree/sub/b.txt");
+    CHECK(documents[0].license == "CC0-1.0");
+    CHECK(fs::exists(options.output / "documents/tree/sub/torn.txt.gz.jsonl.zst"));  // done, though nothing is in it
+    CHECK(fs::exists(options.output / "removed/extract/tree/sub/short.txt.jsonl.zst"));
+    CHECK(read_file(options.output / "report.md").find("1 unreadable") != std::string::npos);
+    CHECK(extract_files(options).documents == 2);
+    tree.add("a.txt", text_of(3, 300));
+    CHECK(caught([&] { extract_files(options); }).says("which now has"));
+  }
+
+  TEST_CASE("extract: what --output may be") {
+    const Tree tree;
+    tree.add("a.txt", text_of(1, 300));
+    ExtractOptions options = tree.options();
+    for (const char* name : {"a.txt", "a.jsonl.gz", "a.json", "a.zst"}) {
+      options.output = tree.path / name;
+      CHECK(caught([&] { extract_files(options); }).code == 2);
+    }
+    options.output = tree.path / "folder";
+    options.max_bytes = 100;
+    CHECK(caught([&] { extract_files(options); }).says("--max-bytes"));
+    CHECK_FALSE(fs::exists(options.output));
   }
 }
 

@@ -1,30 +1,34 @@
-#include "src/text/steps/step_inputs.h"
+#include "src/corpus/extract_inputs.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <system_error>
 
 #include "src/base/errors.h"
 #include "src/text/documents.h"
+#include "src/text/extraction.h"
 
 namespace coppice {
 namespace {
 
 namespace fs = std::filesystem;
 
-void add_below(std::vector<InputFile>& files, const StepRow& step, const StepOptions& options, const fs::path& folder) {
+SourceFile file_of(const std::string& source, const fs::path& relative, const fs::path& path) {
+  return {.name = source + "/" + relative.generic_string(), .path = path, .kind = "text"};
+}
+
+void add_below(std::vector<SourceFile>& files, const std::string& source, const fs::path& folder) {
   std::error_code error;
   for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-    if (entry->is_symlink() || !entry->is_regular_file() || !step.reads(entry->path())) continue;
-    files.push_back({options.source + "/" + entry->path().lexically_relative(folder).generic_string(), entry->path()});
+    if (entry->is_symlink() || !entry->is_regular_file() || text_kind(entry->path()) == TextKind::none) continue;
+    files.push_back(file_of(source, entry->path().lexically_relative(folder), entry->path()));
   }
   if (error) throw UserError::bad_file(folder.string(), "cannot list the folder: " + error.message());
 }
 
 /// Of files in an order that puts equal names side by side.
-void check_names_differ(const std::vector<InputFile>& files) {
+void check_names_differ(const std::vector<SourceFile>& files) {
   for (size_t i = 1; i < files.size(); ++i)
     if (files[i].name == files[i - 1].name)
       throw UserError::recipe(
@@ -39,21 +43,23 @@ bool comes_first_by_hash(const std::string& a, const std::string& b) {
   return hash_a != hash_b ? hash_a < hash_b : a < b;
 }
 
-std::vector<InputFile> list_inputs(const StepRow& step, const StepOptions& options, bool by_hash) {
-  std::vector<InputFile> files;
-  for (const fs::path& input : options.inputs) {
+std::vector<SourceFile> list_extractable(const std::vector<fs::path>& inputs, const std::string& source, bool by_hash) {
+  std::vector<SourceFile> files;
+  for (const fs::path& input : inputs) {
     std::error_code error;
     const fs::file_status status = fs::status(input, error);
     if (error || !fs::exists(status)) throw UserError::bad_file(input.string(), "no such file or folder");
     if (fs::is_directory(status)) {
-      add_below(files, step, options, input);
-    } else if (step.reads(input)) {
-      files.push_back({options.source + "/" + input.filename().generic_string(), input});
+      add_below(files, source, input);
+    } else if (text_kind(input) != TextKind::none) {
+      files.push_back(file_of(source, input.filename(), input));
     } else {
-      throw UserError::bad_file(input.string(), fmt::format("expected {}", step.expected));
+      throw UserError::bad_file(input.string(),
+                                "expected a folder, or a file of HTML, text, source code or dictionary "
+                                "entries (.html, .txt, .py, .dict.dz, ...)");
     }
   }
-  std::ranges::sort(files, [by_hash](const InputFile& a, const InputFile& b) {
+  std::ranges::sort(files, [by_hash](const SourceFile& a, const SourceFile& b) {
     return by_hash ? comes_first_by_hash(a.name, b.name) : a.name < b.name;
   });
   check_names_differ(files);
