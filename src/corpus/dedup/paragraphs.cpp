@@ -27,6 +27,9 @@ constexpr size_t kRunLines = 1 << 18;  // of a sorted file: 4 MB in memory
 fs::path lines_path(const GroupPlace& place, uint32_t file, uint64_t run) {
   return notes_stem(place.folder, file).string() + fmt::format(".lines.{}", run);
 }
+fs::path chars_path(const GroupPlace& place, uint32_t file) {
+  return notes_stem(place.folder, file).string() + ".chars";
+}
 fs::path count_path(const GroupPlace& place, uint32_t file) {
   return notes_stem(place.folder, file).string() + ".count";
 }
@@ -37,26 +40,35 @@ fs::path cuts_path(const GroupPlace& place, uint32_t file) {
   return place.folder / "cuts" / fmt::format("{:08}", file);
 }
 
+/// Code points.
+uint32_t num_chars(std::string_view text) {
+  return static_cast<uint32_t>(
+      std::ranges::count_if(text, [](char byte) { return (static_cast<unsigned char>(byte) & 0xc0) != 0x80; }));
+}
+
 class LineNotes : public GroupNotes {
  public:
   LineNotes(const GroupPlace& place, uint32_t file, const ParagraphOptions& options)
       : place_(place), file_(file), options_(options) {
     make_folder(notes_stem(place.folder, file).parent_path());
+    chars_.emplace(chars_path(place, file), sizeof(uint32_t), options.owner());
   }
 
   void add(const Document& document) override {
-    uint64_t line = 0;
-    for_each_line(document.text, [&](std::string_view text) {
-      const uint64_t place = documents_ << 32 | line++;
-      if (static_cast<int64_t>(text.size()) >= options_.min_chars && num_chars(text) >= options_.min_chars)
-        if (const uint64_t hash = text_hash(text); hash != 0) lines_.push_back({hash, place});
+    std::vector<uint32_t> chars = {num_chars(document.text), 0};
+    for_each_line(document.text, [&](std::string_view line) {
+      if (!is_long(line, options_)) return;
+      lines_.push_back({text_hash(line), documents_ << 32 | chars[1]++});
+      chars.push_back(num_chars(line));
     });
+    chars_->write(chars.data(), chars.size());
     ++documents_;
     if (lines_.size() >= kRunLines) end_run();
   }
 
   void commit() override {
     end_run();
+    chars_->commit();
     RecordWriter count(count_path(place_, file_), sizeof(CountRecord), options_.owner());
     const CountRecord record = {documents_, runs_};
     count.write(&record, 1);
@@ -77,6 +89,7 @@ class LineNotes : public GroupNotes {
   const ParagraphOptions options_;
   uint64_t documents_ = 0, runs_ = 0;
   std::vector<LineRecord> lines_, space_;
+  std::optional<RecordWriter> chars_;
 };
 
 /// How the documents of all files are numbered one behind the other.
@@ -129,8 +142,10 @@ uint64_t ParagraphOptions::owner() const {
   return XXH3_64bits(text.data(), text.size());
 }
 
-int64_t num_chars(std::string_view text) {
-  return std::ranges::count_if(text, [](char byte) { return (static_cast<unsigned char>(byte) & 0xc0) != 0x80; });
+bool is_long(std::string_view line, const ParagraphOptions& options) {
+  const size_t end = line.find_last_not_of('\n') + 1;
+  return static_cast<int64_t>(end) >= options.min_chars && num_chars(line.substr(0, end)) >= options.min_chars &&
+         text_hash(line) != 0;
 }
 
 std::unique_ptr<GroupNotes> note_lines(const GroupPlace& place, uint32_t file, const ParagraphOptions& options) {
@@ -214,19 +229,40 @@ void settle_lines(const GroupPlace& place, const ParagraphOptions& options) {
 }
 
 LineCuts::LineCuts(const GroupPlace& place, uint32_t file, const ParagraphOptions& options)
-    : reader_(cuts_path(place, file), sizeof(uint64_t), options.owner()) {}
+    : cuts_(cuts_path(place, file), sizeof(uint64_t), options.owner()),
+      chars_(chars_path(place, file), sizeof(uint32_t), options.owner()) {}
 
-std::vector<uint64_t> LineCuts::find(uint64_t record) {
-  std::vector<uint64_t> lines;
-  for (; next_ < reader_.count(); ++next_) {
-    uint64_t cut = 0;
-    reader_.read(next_, 1, &cut);
-    if (cut >> 32 > record) break;
-    if (cut >> 32 < record || (!lines.empty() && (cut & 0xffffffff) <= lines.back()))
-      reader_.damaged("its records are not in order");
-    lines.push_back(cut & 0xffffffff);
+uint32_t LineCuts::next_chars() {
+  uint32_t chars = 0;
+  if (next_char_ == chars_.count()) chars_.damaged("a document that is not there");
+  chars_.read(next_char_++, 1, &chars);
+  return chars;
+}
+
+DocumentCuts LineCuts::next() {
+  DocumentCuts cuts;
+  for (uint64_t cut = 0; next_cut_ < cuts_.count(); ++next_cut_) {
+    cuts_.read(next_cut_, 1, &cut);
+    if (cut >> 32 > record_) break;
+    const auto line = static_cast<uint32_t>(cut);
+    if (cut >> 32 < record_ || (!cuts.lines.empty() && line <= cuts.lines.back()))
+      cuts_.damaged("its records are not in order");
+    cuts.lines.push_back(line);
   }
-  return lines;
+  ++record_;
+  const uint32_t chars = next_chars();
+  cuts.long_lines = next_chars();
+  if (!cuts.lines.empty() && cuts.lines.back() >= cuts.long_lines) cuts_.damaged("a line that is not there");
+  uint64_t lost = 0;
+  auto cut = cuts.lines.begin();
+  for (uint32_t line = 0; line < cuts.long_lines; ++line) {
+    const uint32_t of_line = next_chars();
+    if (cut == cuts.lines.end() || *cut != line) continue;
+    lost += of_line;
+    ++cut;
+  }
+  if (lost > 0) cuts.lost = static_cast<double>(lost) / static_cast<double>(chars);
+  return cuts;
 }
 
 }  // namespace coppice

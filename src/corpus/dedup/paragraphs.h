@@ -1,15 +1,18 @@
 // Long lines that several documents share (Lee et al. 2022, "Deduplicating training data makes language models better",
 // cut repeated substrings; here whole lines): which places of them are cut. Counts are exact, and 16 bytes a line.
-//   <folder>/notes/<file>.lines.<k>   {hash of a line, record << 32 | line}, sorted, of some documents
+//   <folder>/notes/<file>.lines.<k>   {hash of a long line, record << 32 | its number among those of the document},
+//                                     sorted, of some documents
+//   <folder>/notes/<file>.chars       code points of each document, how many long lines it has, those of each
 //   <folder>/notes/<file>.count       {documents, files of lines}; written last
-//   <folder>/groups/lines-...         {document among all << 32 | line} that is cut
-//   <folder>/cuts/<file>              {record << 32 | line} that is cut, in order
+//   <folder>/groups/lines-...         {document among all << 32 | long line} that is cut
+//   <folder>/cuts/<file>              {record << 32 | long line} that is cut, in order
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -31,17 +34,24 @@ uint32_t num_line_parts(const GroupPlace& place, const ParagraphOptions& options
 void write_line_part(const GroupPlace& place, const ParagraphOptions& options, uint32_t part);
 void settle_lines(const GroupPlace& place, const ParagraphOptions& options);
 
-/// The lines of a file's documents that are cut.
+/// What is cut of a document.
+struct DocumentCuts {
+  std::vector<uint32_t> lines;  // numbers among its long lines, ascending
+  uint32_t long_lines = 0;      // that it has
+  double lost = 0;              // share of its code points
+};
+
 class LineCuts {
  public:
   LineCuts(const GroupPlace& place, uint32_t file, const ParagraphOptions& options);
-  /// Numbers of lines, ascending, of a document; asked for by ascending records.
-  std::vector<uint64_t> find(uint64_t record);
-  [[noreturn]] void damaged(const std::string& what) const { reader_.damaged(what); }
+  DocumentCuts next();  // of the documents in their order
+  [[noreturn]] void damaged(const std::string& what) const { cuts_.damaged(what); }
 
  private:
-  RecordReader reader_;
-  uint64_t next_ = 0;
+  uint32_t next_chars();
+
+  RecordReader cuts_, chars_;
+  uint64_t record_ = 0, next_cut_ = 0, next_char_ = 0;
 };
 
 /// Calls visit(line) for what lies between line feeds, each with its own behind it.
@@ -53,7 +63,7 @@ void for_each_line(std::string_view text, const Visit& visit) {
     begin = end;
   }
 }
-/// Code points.
-int64_t num_chars(std::string_view text);
+/// Whether a line, with its line feed, is one that counts.
+bool is_long(std::string_view line, const ParagraphOptions& options);
 
 }  // namespace coppice

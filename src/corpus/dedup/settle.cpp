@@ -14,6 +14,7 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/json.h"
+#include "src/base/log.h"
 #include "src/corpus/dedup/component.h"
 #include "src/corpus/dedup/decisions.h"
 #include "src/corpus/dedup/groups.h"
@@ -38,8 +39,8 @@ uint32_t spread(uint32_t number) {
 
 [[noreturn]] void refuse_memory(uint64_t memory_bytes, uint64_t needed, const std::string& what) {
   throw UserError::recipe(
-      "", fmt::format("memory: got {:.3f} GB, expected at least {:.3f} GB for {}",
-                      static_cast<double>(memory_bytes) / 1e9, static_cast<double>(needed) / 1e9 + 0.001, what));
+      "", fmt::format("memory: got {}, expected at least {} for {}", format_bytes(static_cast<double>(memory_bytes)),
+                      format_bytes(1.02 * static_cast<double>(needed)), what));
 }
 
 class Settling {
@@ -233,7 +234,7 @@ Compare Settling::comparison(const std::vector<uint32_t>& documents) {
 /// The decision about a document; nothing where it is in no cluster, or a reference that is a copy itself.
 std::optional<Decision> Settling::decision_of(const NotedFile& file, uint64_t record) const {
   const auto document = static_cast<uint32_t>(file.base + record);
-  const uint32_t speaker = heads_[document], head = heads_[speaker];
+  const uint32_t speaker = is_copy_[document] ? heads_[document] : document, head = heads_[speaker];
   if (head == document ? values_[document] == 0 : file.is_reference) return std::nullopt;
   const NotedFile& head_file = documents_.file_of(head);
   Decision decision{.record = record,
@@ -242,7 +243,7 @@ std::optional<Decision> Settling::decision_of(const NotedFile& file, uint64_t re
                     .head_record = head - head_file.base};
   if (head == document) {
     decision.copies = uint64_t{values_[document]} + 1;
-  } else if (head == speaker && is_copy_[document]) {
+  } else if (head == speaker) {
     decision.kind = Decision::Kind::exact;
     decision.similarity = 1;
   } else if (values_[speaker] == kUnmeasured) {

@@ -25,34 +25,32 @@ struct ParagraphsOptions {
 class Decisions : public GroupDecisions {
  public:
   Decisions(const GroupPlace& place, uint32_t file, const ParagraphOptions& options, double max_lost)
-      : cuts_(place, file, options), max_lost_(max_lost) {}
+      : options_(options), cuts_(place, file, options), max_lost_(max_lost) {}
 
   bool look(Document& document, std::span<double> values, std::string&) override {
-    const std::vector<uint64_t> cuts = cuts_.find(record_++);
-    values[0] = 0;
-    if (cuts.empty()) return false;
+    const DocumentCuts cuts = cuts_.next();
+    values[0] = cuts.lost;
+    if (cuts.lines.empty() || cuts.lost > max_lost_ || document.text.empty()) return false;
     std::string left;
-    uint64_t line = 0;
-    auto cut = cuts.begin();
-    for_each_line(document.text, [&](std::string_view text) {
-      if (cut != cuts.end() && *cut == line++) {
+    uint64_t long_lines = 0;
+    auto cut = cuts.lines.begin();
+    for_each_line(document.text, [&](std::string_view line) {
+      if (is_long(line, options_) && cut != cuts.lines.end() && *cut == long_lines++) {
         ++cut;
       } else {
-        left += text;
+        left += line;
       }
     });
-    if (cut != cuts.end()) cuts_.damaged("a line that its document does not have");
+    if (cut != cuts.lines.end()) cuts_.damaged("a line that its document does not have");
     if (!left.empty() && left.back() == '\n' && document.text.back() != '\n') left.pop_back();
-    values[0] = 1 - static_cast<double>(num_chars(left)) / static_cast<double>(num_chars(document.text));
-    if (values[0] > max_lost_) return false;
     document.text = std::move(left);
     return true;
   }
 
  private:
+  ParagraphOptions options_;
   LineCuts cuts_;
   double max_lost_;
-  uint64_t record_ = 0;
 };
 
 class ParagraphsStep : public GroupStep {

@@ -33,7 +33,10 @@ std::vector<uint64_t> shingle_set(const std::string& text, const ShingleOptions&
   return hashes;
 }
 
-Json fixture() { return read_json(source_folder() / "tests/corpus/fixtures/near_duplicates.json"); }
+const Json& fixture() {
+  static const Json json = read_json(source_folder() / "tests/corpus/fixtures/near_duplicates.json");
+  return json;
+}
 
 struct Caught {
   double caught = 0, mean = 0;  // shares of the pairs, of the values
