@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <span>
@@ -60,6 +61,9 @@ struct GroupPlace {
   std::vector<int> source_priorities;  // of each source; the lower one stays
   std::vector<std::string> source_names;
   uint64_t memory_bytes = 0;  // what sorting and tables may take
+  /// Whether the documents of a file, in their order, are left by the group steps right in front of this one, for
+  /// reduce() and settle(): what counts documents counts those. Empty: all are.
+  std::function<std::vector<bool>(uint32_t file)> left = {};
 };
 
 /// What a group step notes of the documents of one file, in their order; what it has written appears with commit().

@@ -5,7 +5,7 @@ namespace coppice {
 extern const StepKind kPiiStep, kDecontaminateStep;
 
 std::span<const StepKind* const> step_kinds() {
-  static const std::vector<const StepKind*> rows = {&kPiiStep};
+  static const std::vector<const StepKind*> rows = {&kPiiStep, &kDecontaminateStep};
   return rows;
 }
 
