@@ -3,12 +3,12 @@
 namespace coppice {
 
 extern const StepKind kLicencesStep, kOptOutStep, kLanguageStep, kQualityStep, kWordsStep, kClassifyStep, kPiiStep,
-    kDedupStep, kParagraphsStep;
+    kDedupStep, kParagraphsStep, kDecontaminateStep;
 
 std::span<const StepKind* const> step_kinds() {
-  static const std::vector<const StepKind*> rows = {&kLicencesStep, &kOptOutStep, &kLanguageStep,
-                                                    &kQualityStep,  &kWordsStep,  &kClassifyStep,
-                                                    &kPiiStep,      &kDedupStep,  &kParagraphsStep};
+  static const std::vector<const StepKind*> rows = {&kLicencesStep,   &kOptOutStep,       &kLanguageStep, &kQualityStep,
+                                                    &kWordsStep,      &kClassifyStep,     &kPiiStep,      &kDedupStep,
+                                                    &kParagraphsStep, &kDecontaminateStep};
   return rows;
 }
 

@@ -50,16 +50,23 @@ NgramIndex::NgramIndex(const std::vector<Benchmark>& benchmarks, const IndexOpti
   ngram_starts_ = {0};
   std::string normal;
   std::vector<std::string_view> words;
+  std::vector<uint64_t> sums;
   std::vector<uint32_t> found;
   const auto add_text = [&](const std::string& text) {
     normal_form(text, normal);
-    if (texts_.size() + normal.size() + 1 > std::numeric_limits<uint32_t>::max())
+    const size_t begin = texts_.size();
+    if (begin + normal.size() + 1 > std::numeric_limits<uint32_t>::max())
       throw UserError::bad_file("benchmarks", "more than 4 GB of text; decontaminate with fewer at a time");
-    split_normal_form(normal, words);
-    if (words.size() < kMinNgram) return;
-    const size_t longest = std::min(kMaxNgram, words.size());
-    for (size_t n = options.every_length ? kMinNgram : longest; n <= longest; ++n) add_windows(words, n, found);
     (texts_ += normal) += '\n';
+    split_normal_form(std::string_view(texts_).substr(begin, normal.size()), words);
+    if (words.size() < kMinNgram) return texts_.resize(begin);
+    const size_t longest = std::min(kMaxNgram, words.size());
+    sum_words(words, sums);
+    for (size_t n = options.every_length ? kMinNgram : longest; n <= longest; ++n) {
+      for (size_t i = 0; i + n <= words.size(); ++i)
+        found.push_back(number_of(window_text(words, i, n), window_hash(sums, i, n)));
+      if (std::ranges::find(lengths_, n) == lengths_.end()) lengths_.push_back(n);
+    }
   };
   for (const Benchmark& benchmark : benchmarks) {
     for (const BenchmarkItem& item : benchmark.items) {
@@ -76,6 +83,7 @@ NgramIndex::NgramIndex(const std::vector<Benchmark>& benchmarks, const IndexOpti
     names_.push_back(benchmark.name);
   }
   if (ngrams_.empty()) throw UserError::bad_file("benchmarks", "no item has four words; nothing can be looked for");
+  std::ranges::sort(lengths_);
   make_filter();
   invert();
   hash_ = XXH3_64bits(texts_.data(), texts_.size());
@@ -83,36 +91,16 @@ NgramIndex::NgramIndex(const std::vector<Benchmark>& benchmarks, const IndexOpti
   hash_ = XXH3_64bits_withSeed(ngram_starts_.data(), ngram_starts_.size() * sizeof(uint64_t), hash_);
 }
 
-/// The words' normal form is what texts_ gets next.
-void NgramIndex::add_windows(const std::vector<std::string_view>& words, size_t length, std::vector<uint32_t>& found) {
-  std::vector<uint64_t> sums;
-  sum_words(words, sums);
-  // What is compared while the text is not there yet: a copy at the end of texts_, taken away again.
-  const size_t size = texts_.size();
-  const char* begin = words.front().data();
-  texts_.append(window_text(words, 0, words.size()));
-  for (size_t i = 0; i + length <= words.size(); ++i) {
-    const std::string_view window = window_text(words, i, length);
-    found.push_back(number_of({.hash = window_hash(sums, i, length),
-                               .begin = static_cast<uint32_t>(size + static_cast<size_t>(window.data() - begin)),
-                               .bytes = static_cast<uint32_t>(window.size())}));
-  }
-  texts_.resize(size);
-  if (std::ranges::find(lengths_, length) == lengths_.end()) {
-    lengths_.push_back(length);
-    std::ranges::sort(lengths_);
-  }
-}
-
-uint32_t NgramIndex::number_of(const Ngram& ngram) {
-  const std::string_view wanted(texts_.data() + ngram.begin, ngram.bytes);
-  size_t slot = ngram.hash & (slots_.size() - 1);
+uint32_t NgramIndex::number_of(std::string_view window, uint64_t hash) {
+  size_t slot = hash & (slots_.size() - 1);
   for (; slots_[slot] != 0; slot = (slot + 1) & (slots_.size() - 1))
-    if (ngrams_[slots_[slot] - 1].hash == ngram.hash && text(slots_[slot] - 1) == wanted) return slots_[slot] - 1;
-  ngrams_.push_back(ngram);
-  slots_[slot] = static_cast<uint32_t>(ngrams_.size());
+    if (ngrams_[slots_[slot] - 1].hash == hash && text(slots_[slot] - 1) == window) return slots_[slot] - 1;
+  ngrams_.push_back({.hash = hash,
+                     .begin = static_cast<uint32_t>(window.data() - texts_.data()),
+                     .bytes = static_cast<uint32_t>(window.size())});
+  slots_[slot] = size();
   if (2 * ngrams_.size() > slots_.size()) grow();
-  return static_cast<uint32_t>(ngrams_.size() - 1);
+  return size() - 1;
 }
 
 void NgramIndex::grow() {

@@ -56,8 +56,8 @@ class NgramIndex {
                                         uint32_t place) {
     return std::span(values).subspan(starts[place], starts[place + 1] - starts[place]);
   }
-  void add_windows(const std::vector<std::string_view>& words, size_t length, std::vector<uint32_t>& found);
-  uint32_t number_of(const Ngram& ngram);  // a new one where it is not there
+  /// Of a window of texts_; a new number where it is not there yet.
+  uint32_t number_of(std::string_view window, uint64_t hash);
   void grow();
   void make_filter();
   void invert();

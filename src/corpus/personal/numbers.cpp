@@ -49,26 +49,28 @@ std::optional<size_t> us_number_end(std::string_view text, size_t begin) {
   return exchange + 3 + bytes + 4;
 }
 
-/// '+', then 8 to 15 digits (E.164), eleven behind +1; groups that would make more belong to something else.
+/// '+', then 8 to 15 digits (E.164), eleven behind +1, in groups: the longest number that ends with a group. A group
+/// of one or two digits behind a dot and a long one are decimals.
 std::optional<size_t> international_end(std::string_view text, size_t plus) {
-  size_t at = plus + 1, digits = 0, end = plus;
-  size_t most = 15;
-  if (at < text.size() && text[at] == '1') most = 11;
+  size_t at = plus + 1, digits = 0, group = 0;
   if (at >= text.size() || text[at] < '1' || text[at] > '9') return std::nullopt;
+  const size_t most = text[at] == '1' ? 11 : 15;
+  std::optional<size_t> end;
   while (at < text.size()) {
     const size_t run = digits_end(text.substr(0, std::min(text.size(), at + 16)), at);
     if (run == at || digits + (run - at) > most) break;
-    const bool decimals = digits > 0 && text[at - 1] == '.' && run - at <= 2 && separator_bytes(text, run) == 0;
-    if (decimals) return std::nullopt;  // a price
-    digits += run - at;
-    at = end = run;
+    if (text[at - 1] == '.' && group > 2 && run - at <= 2) return std::nullopt;
+    group = run - at;
+    digits += group;
+    if (digits >= 8 && number_ends(text, run)) end = run;
+    at = run;
     // up to two signs between groups: a separator, a bracket, or both
     for (int signs = 0; signs < 2; ++signs) {
       const bool bracket = at < text.size() && (text[at] == '(' || text[at] == ')');
       at += bracket ? 1 : separator_bytes(text, at);
     }
   }
-  return digits >= 8 ? std::optional(end) : std::nullopt;
+  return end;
 }
 
 }  // namespace
