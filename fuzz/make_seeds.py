@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Small good inputs for every fuzz target: python3 make_seeds.py FOLDER RECIPES. The standard library alone."""
 
+import gzip
 import json
 import pathlib
 import shutil
@@ -124,6 +125,18 @@ def tokenizer_json(pre_tokenizer):
                                  "vocab": {token: number for number, token in enumerate(tokens)}, "merges": [["a", "b"], ["\u0120", "a"]]}}).encode()
 
 
+def warc():
+    """Plain, by record and whole in gzip, behind the byte that says so; bodies in chunks, packed, in other charsets."""
+    bodies = [("Content-Type: text/html; charset=koi8-r", b"<p>\xf0"), ("Transfer-Encoding: chunked", b"3\r\n<p>\r\n0\r\n\r\n"),
+              ("Content-Encoding: gzip", gzip.compress(b"<p>x")), ("X-Robots-Tag: noai", b"<meta charset=gbk><p>\x81\x30\x81\x30")]
+    records = []
+    for headers, body in bodies:
+        block = f"HTTP/1.1 200 OK\r\n{headers}\r\n\r\n".encode() + body
+        records.append(f"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: {len(block)}\r\n\r\n".encode() + block + b"\r\n\r\n")
+    whole = b"".join(records)
+    return [b"\0" + whole, b"\1" + b"".join(map(gzip.compress, records)), b"\1" + gzip.compress(whole), b"\0" + whole[:-30], b"\2(\xb5/\xfd"]
+
+
 def main():
     out, recipes = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     byte_level_step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -144,6 +157,7 @@ def main():
         "document": [line.encode() for line in lines],
         "model_card": [b"---\nlicense: other\nlicense_name: 'a b'\nlicense_link: https://example.org/x\nmodel_name: m\nbase_model: [o/m, &a n, *a]\n---\n# m\n",
                        b"\xef\xbb\xbf---\r\nlicense:\r\n- mit\r\n- {a: [!!str 1, ~, 1.5]}\r\n---\r\n", b"# no front matter\n"],
+        "warc": warc(),
         "chat_template": [template.encode() for template in templates],
     }
     for parser, inputs in seeds.items():

@@ -19,15 +19,16 @@ namespace fs = std::filesystem;
 
 constexpr size_t kFirst = 10;
 
-/// `crawl` for crawl, crawl/ and crawl/*.warc.gz, `a.jsonl` for data/a.jsonl; the second of a name is `crawl-2`.
+/// The folder: `crawl` for crawl/, crawl/a.jsonl and crawl/*.warc.gz; the second of a name is `crawl-2`.
 std::string name_of(const std::string& input, const std::vector<SourceOptions>& others) {
   fs::path path = is_pattern(input) ? split_pattern(input).folder : fs::path(input);
   path = fs::absolute(path).lexically_normal();
   if (path.filename().empty()) path = path.parent_path();
   std::error_code error;
   const bool is_file = fs::is_regular_file(path, error);
-  const std::string base = (is_file ? path.parent_path() : path).filename().string();
-  std::string name = base.empty() ? "input" : base;
+  std::string base = (is_file ? path.parent_path() : path).filename().string();
+  if (base.empty()) base = "input";
+  std::string name = base;
   const auto is_taken = [&] {
     return std::ranges::any_of(others, [&](const auto& other) { return other.name == name; });
   };

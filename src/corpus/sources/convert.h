@@ -11,7 +11,7 @@
 namespace coppice {
 
 struct ConvertOptions {
-  std::vector<std::string> inputs;  // files, folders, patterns: each is a source named by its last folder or file
+  std::vector<std::string> inputs;  // files, folders, patterns: each is a source by the name of its folder
   std::filesystem::path out;        // a folder; what it holds already is not touched
   std::string kind, text = "text", license = "unknown";
   double max_bad = 0.001;

@@ -5,6 +5,7 @@
 
 #include "src/base/errors.h"
 #include "src/cli/options.h"
+#include "src/corpus/licences/page_marks.h"
 #include "src/corpus/licences/spdx.h"
 #include "src/corpus/step.h"
 #include "src/text/ascii_case.h"
@@ -54,6 +55,7 @@ std::vector<std::string> licences_of(const Document& document, bool page) {
   else
     add_all("license");  // a list, which is no field of a document
   if (found.empty() && page) add_all("page_license");
+  if (found.empty() && page && document.is_page) found = find_page_marks(document.text).licences;
   return found;
 }
 
