@@ -54,7 +54,7 @@ Language detect_language(std::string_view text) {
 
 bool is_language_code(std::string_view code) {
   for (int language = 0; language < CLD2::NUM_LANGUAGES; ++language)
-    if (code_of(static_cast<CLD2::Language>(language)) == code) return true;
+    if (!code.empty() && code_of(static_cast<CLD2::Language>(language)) == code) return true;
   return false;
 }
 
