@@ -71,6 +71,7 @@ void add_data(CLI::App& app, Action& action) {
   data->require_subcommand(1);
   add_data_tokenize(*data, action);
   add_data_tasks(*data, action);
+  add_data_train_classifier(*data, action);
   for (const StepRow& row : step_table()) add_data_step(*data, row, action);
 }
 
