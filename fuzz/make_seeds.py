@@ -2,6 +2,7 @@
 """Small good inputs for every fuzz target: python3 make_seeds.py FOLDER RECIPES. The standard library alone."""
 
 import gzip
+import hashlib
 import json
 import pathlib
 import shutil
@@ -135,6 +136,18 @@ def warc():
         records.append(f"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: {len(block)}\r\n\r\n".encode() + block + b"\r\n\r\n")
     whole = b"".join(records)
     return [b"\0" + whole, b"\1" + b"".join(map(gzip.compress, records)), b"\1" + gzip.compress(whole), b"\0" + whole[:-30], b"\2(\xb5/\xfd"]
+def fasttext(loss, ngrams, bucket, maxn):
+    """Two words, two labels, two dimensions."""
+    out = struct.pack("<14id", 793712314, 12, 2, 5, 5, 1, 5, ngrams, loss, 3, bucket, 1, maxn, 100, 1e-4) + struct.pack("<3i2q", 4, 2, 2, 9, -1)
+    for entry, count, kind in (("a", 5, 0), ("b", 4, 0), ("__label__x", 3, 1), ("__label__y", 2, 1)):
+        out += entry.encode() + b"\0" + struct.pack("<qb", count, kind)
+    for rows in (2 + bucket, 2):
+        out += struct.pack("<Bqq", 0, rows, 2) + struct.pack(f"<{2 * rows}f", *(i / 4 for i in range(2 * rows)))
+    return out
+
+
+def sealed(head):
+    return head + hashlib.sha256(head).hexdigest().encode()
 
 
 def main():
@@ -158,6 +171,8 @@ def main():
         "model_card": [b"---\nlicense: other\nlicense_name: 'a b'\nlicense_link: https://example.org/x\nmodel_name: m\nbase_model: [o/m, &a n, *a]\n---\n# m\n",
                        b"\xef\xbb\xbf---\r\nlicense:\r\n- mit\r\n- {a: [!!str 1, ~, 1.5]}\r\n---\r\n", b"# no front matter\n"],
         "warc": warc(),
+        "fasttext": [fasttext(1, 2, 7, 3), fasttext(2, 1, 0, 0), fasttext(3, 3, 5, 0), fasttext(4, 1, 3, 4)],
+        "classifier": [sealed(b"\x89HDF\r\n\x1a\n" + bytes(range(256)))],
         "chat_template": [template.encode() for template in templates],
     }
     for parser, inputs in seeds.items():

@@ -45,6 +45,10 @@ float sigmoid(float x) {
 
 }  // namespace
 
+std::string_view bare_label(std::string_view label) {
+  return label.starts_with(kLabelPrefix) ? label.substr(kLabelPrefix.size()) : label;
+}
+
 FastTextModel::FastTextModel(std::string_view bytes, const std::string& where)
     : file_(read_fasttext_file(bytes, where)) {
   const size_t entries = file_.words.size() + file_.labels.size();

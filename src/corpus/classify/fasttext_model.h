@@ -16,6 +16,9 @@
 
 namespace coppice {
 
+/// Without `__label__` in front.
+std::string_view bare_label(std::string_view label);
+
 /// Threads share it; the weights stay where they lie in the file.
 class FastTextModel {
  public:

@@ -42,10 +42,8 @@ class LabelModel : public TextModel {
       : sha256_(sha256_file(path)), model_(path) {
     std::vector<std::string> names;
     for (const std::string_view name : model_.labels()) {
-      constexpr std::string_view kPrefix = "__label__";
-      const std::string_view bare = name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : name;
-      if (label == name || label == bare) return;
-      names.push_back(printable(bare));
+      if (label == name || label == bare_label(name)) return;
+      names.push_back(printable(bare_label(name)));
       ++label_;
     }
     constexpr size_t kNames = 20;

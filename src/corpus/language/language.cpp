@@ -1,7 +1,7 @@
 #include "src/corpus/language/language.h"
 
-#include <cstdio>
-// which CLD2's header needs and does not include
+#include <cstdio>  // before CLD2's header, which needs it
+
 #include <cld2/public/compact_lang_det.h>
 
 #include <algorithm>
@@ -50,6 +50,12 @@ Language detect_language(std::string_view text) {
   slices += slice(text, text.size() - kSliceBytes, kSliceBytes);
   const Language language = detect(slices);
   return language.share > 0 ? language : detect(slice(text, 0, kMostBytes));
+}
+
+bool is_language_code(std::string_view code) {
+  for (int language = 0; language < CLD2::NUM_LANGUAGES; ++language)
+    if (!code.empty() && code_of(static_cast<CLD2::Language>(language)) == code) return true;
+  return false;
 }
 
 }  // namespace coppice

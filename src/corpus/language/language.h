@@ -14,5 +14,7 @@ struct Language {
 /// Of valid UTF-8. Three slices of 1 kB are read, begin, middle and end, or all of a text that is no longer; where they
 /// tell nothing reliable (code, tables), the first 64 kB. Threads may call it at once.
 Language detect_language(std::string_view text);
+/// Whether detect_language() may answer with it.
+bool is_language_code(std::string_view code);
 
 }  // namespace coppice

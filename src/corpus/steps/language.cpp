@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <limits>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -13,10 +13,11 @@
 #include "src/corpus/step.h"
 #include "src/text/document_metadata.h"
 
-#include <nlohmann/json.hpp>
-
 namespace coppice {
 namespace {
+
+constexpr const char* kModelHelp =
+    "a fastText model of languages (lid.176.bin), whose probability is the score; empty = CLD2, the share of the text";
 
 struct LanguageOptions {
   std::vector<std::string> keep;
@@ -27,9 +28,7 @@ struct LanguageOptions {
     field(
         "keep", keep, Mark::decides,
         "languages that stay, each with the least share or score: { en = 0.65, de = 0.8 } or \"en=0.65\"; empty = all");
-    field("model", model, Mark::place,
-          "a fastText model of languages (lid.176.bin), whose probability is the score; empty = CLD2, the share of the "
-          "text");
+    field("model", model, Mark::place, kModelHelp);
   }
 };
 
@@ -55,7 +54,7 @@ KeptLanguages read_keep(OptionTable& table, LanguageOptions& options) {
   const std::vector<std::string> tables = table.table_names();
   if (std::ranges::find(tables, "keep") != tables.end()) {
     for (const Override& entry : table.overrides("keep")) keep_language(kept, entry.path, entry.value, entry.where);
-    table.take("model", options.model, "");
+    table.take("model", options.model, kModelHelp);
     return kept;
   }
   table.read(options);
@@ -88,10 +87,8 @@ class LanguageLook : public DocumentLook {
     const std::span<const float> probabilities = model_->predict(text, room_);
     if (probabilities.empty()) return {"un", 0};
     const auto best = std::ranges::max_element(probabilities);
-    std::string_view label = model_->labels()[static_cast<size_t>(best - probabilities.begin())];
-    constexpr std::string_view kPrefix = "__label__";
-    if (label.starts_with(kPrefix)) label.remove_prefix(kPrefix.size());
-    return {std::string(label), *best};
+    const std::string_view label = model_->labels()[static_cast<size_t>(best - probabilities.begin())];
+    return {std::string(bare_label(label)), *best};
   }
 
   const FastTextModel* model_;
@@ -101,11 +98,8 @@ class LanguageLook : public DocumentLook {
 
 class LanguageStep : public DocumentStep {
  public:
-  LanguageStep(KeptLanguages kept, const std::string& model) : kept_(std::move(kept)) {
-    if (model.empty()) return;
-    inputs_.push_back(sha256_file(model));
-    model_ = std::make_unique<FastTextModel>(std::filesystem::path(model));
-  }
+  LanguageStep(KeptLanguages kept, std::unique_ptr<const FastTextModel> model, std::vector<std::string> inputs)
+      : kept_(std::move(kept)), model_(std::move(model)), inputs_(std::move(inputs)) {}
   /// Another language than those that stay; too small a share of each that does.
   std::vector<Rule> rules() const override {
     if (kept_.empty()) return {};
@@ -122,10 +116,29 @@ class LanguageStep : public DocumentStep {
   std::vector<std::string> inputs_;
 };
 
+/// Otherwise a misspelt language would take every document.
+void check_languages(const KeptLanguages& kept, const FastTextModel* model, const std::string& where) {
+  for (const auto& [code, least] : kept) {
+    const auto has_code = [&code](std::string_view label) { return bare_label(label) == code; };
+    if (model == nullptr ? !is_language_code(code) : std::ranges::none_of(model->labels(), has_code))
+      throw UserError::recipe(where,
+                              fmt::format("keep: no language is called '{}' by {}, expected a code such as en, de "
+                                          "or zh-Hant",
+                                          printable(code), model == nullptr ? "CLD2" : "the model"));
+  }
+}
+
 std::shared_ptr<const Step> read_language_step(OptionTable& table) {
   LanguageOptions options;
   KeptLanguages kept = read_keep(table, options);
-  return std::make_shared<LanguageStep>(std::move(kept), options.model);
+  std::unique_ptr<const FastTextModel> model;
+  std::vector<std::string> inputs;
+  if (!options.model.empty()) {
+    model = std::make_unique<FastTextModel>(std::filesystem::path(options.model));
+    inputs.push_back(sha256_file(options.model));
+  }
+  check_languages(kept, model.get(), table.where("keep"));
+  return std::make_shared<LanguageStep>(std::move(kept), std::move(model), std::move(inputs));
 }
 
 }  // namespace
