@@ -100,9 +100,26 @@ void make_corpus(const CorpusSettings& settings, const CorpusRequest& request) {
     fmt::print("{} documents, {} bytes of text\n", outcome.documents.documents, outcome.documents.text_bytes);
 }
 
-/// corpora/<name of the file>, unless said.
-std::string corpus_folder(const std::string& out, const std::filesystem::path& recipe) {
-  return out.empty() ? (std::filesystem::path("corpora") / recipe.stem()).string() : out;
+/// What a file says of a corpus: one that holds [data] alone, or a whole recipe with sources.
+struct AskedCorpus {
+  std::shared_ptr<const CorpusSettings> settings;
+  std::string folder;  // corpora/<name>, unless said
+};
+
+AskedCorpus read_asked(const RunRequest& file, const std::string& out) {
+  AskedCorpus asked{.settings = nullptr, .folder = out};
+  if (!RecipeSource::load(file.recipe_file, file.overrides, file.unset).root().has("stage")) {
+    asked.settings = std::make_shared<const CorpusSettings>(load_corpus(file.recipe_file, file.overrides, file.unset));
+    if (out.empty())
+      asked.folder = (std::filesystem::path("corpora") / std::filesystem::path(file.recipe_file).stem()).string();
+    return asked;
+  }
+  const Recipe recipe = load_recipe(file.recipe_file, file.overrides, file.unset);
+  if (recipe.data.corpus == nullptr)
+    throw UserError::recipe(file.recipe_file, "the recipe has no [[data.source]], so there is no corpus to make");
+  asked.settings = recipe.data.corpus;
+  if (out.empty()) asked.folder = recipe.data.corpus_folder;
+  return asked;
 }
 
 void add_data_run(CLI::App& data, Action& action) {
@@ -121,8 +138,9 @@ void add_data_run(CLI::App& data, Action& action) {
     action = [flags] {
       const RunRequest recipe = flags->parsed();
       CorpusRequest request = flags->corpus.parsed();
-      request.out = corpus_folder(flags->corpus.out, recipe.recipe_file);
-      make_corpus(load_corpus(recipe.recipe_file, recipe.overrides, recipe.unset), request);
+      const AskedCorpus asked = read_asked(recipe, flags->corpus.out);
+      request.out = asked.folder;
+      make_corpus(*asked.settings, request);
     };
   });
 }
@@ -140,8 +158,9 @@ void add_data_plan(CLI::App& data, Action& action) {
   plan->callback([flags, &action] {
     action = [flags] {
       const RunRequest recipe = flags->parsed();
-      const CorpusRequest request{.out = corpus_folder(flags->out, recipe.recipe_file)};
-      const CorpusPlan planned = plan_corpus(load_corpus(recipe.recipe_file, recipe.overrides, recipe.unset), request);
+      const AskedCorpus asked = read_asked(recipe, flags->out);
+      const CorpusRequest request{.out = asked.folder};
+      const CorpusPlan planned = plan_corpus(*asked.settings, request);
       fmt::print("{}", plan_text(planned));
       flush_result();
       check_fits(planned, request);

@@ -48,8 +48,8 @@ void read_values(CorpusSettings& settings, OptionTable& data) {
   const auto found = std::ranges::find(kValues, settings.values);
   if (found == std::end(kValues)) throw refuse("values", "'" + printable(settings.values) + "'", "all, sample or none");
   settings.kept_values = static_cast<CorpusSettings::Values>(found - std::begin(kValues));
-  if (!(settings.max_bad >= 0 && settings.max_bad <= 1))
-    throw refuse("max_bad", fmt::format("{}", settings.max_bad), "a share from 0 to 1");
+  if (!(settings.max_bad_share >= 0 && settings.max_bad_share <= 1))
+    throw refuse("max_bad_share", fmt::format("{}", settings.max_bad_share), "a share from 0 to 1");
   if (settings.threads < 0 || settings.threads > 1024)
     throw refuse("threads", fmt::format("{}", settings.threads), "0 to 1024");
   if (!(settings.doc_timeout_s >= 0 && settings.doc_timeout_s <= 1e6))

@@ -91,7 +91,7 @@ class FilePass::Run {
         throw UserError::bad_file(file_.path.string(), "holds more than 2^32 - 1 documents; cut it into several files");
       look(record++, std::move(document)), tell();
     };
-    record_.counts.source = work_.read(file_, source_, {.max_bad = work_.settings.max_bad}, take, &read);
+    record_.counts.source = work_.read(file_, source_, {.max_bad_share = work_.settings.max_bad_share}, take, &read);
     tell();
     std::error_code error;
     if (fs::file_size(file_.path, error) != record_.input.bytes)

@@ -115,7 +115,7 @@ class Planner {
       if (full) continue;
       uint64_t of_file = 0;
       try {
-        request_.read(file, settings_.sources[number], {.max_bad = settings_.max_bad}, take, &of_file);
+        request_.read(file, settings_.sources[number], {.max_bad_share = settings_.max_bad_share}, take, &of_file);
         read += error ? 0 : bytes;
       } catch (const SampleFull&) {
         full = true;

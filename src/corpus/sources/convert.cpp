@@ -95,7 +95,7 @@ ConvertReport convert_to_documents(const ConvertOptions& options) {
   ConvertReport report;
   Files out(options, report);
   for (const SourceFile& file : files)
-    add(report.total, read_source_file(file, sources[file.source], {.max_bad = options.max_bad},
+    add(report.total, read_source_file(file, sources[file.source], {.max_bad_share = options.max_bad_share},
                                        [&](Document&& document) { out.write(std::move(document)); }));
   out.finish();
   sync_folder(options.out);

@@ -14,7 +14,7 @@ struct ConvertOptions {
   std::vector<std::string> inputs;  // files, folders, patterns: each is a source by the name of its folder
   std::filesystem::path out;        // a folder; what it holds already is not touched
   std::string kind, text = "text", license = "unknown";
-  double max_bad = 0.001;
+  double max_bad_share = 0.001;
   uint64_t file_bytes = uint64_t{256} << 20;  // of text, after which a file ends
 };
 

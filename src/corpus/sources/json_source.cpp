@@ -37,7 +37,7 @@ bool next_record(SourceReading& reading, Records& records, std::string_view& rec
   try {
     return records.next(record);
   } catch (const UserError& error) {
-    if (reading.limits.max_bad < 1) throw;
+    if (reading.limits.max_bad_share < 1) throw;
     reading.begin_record();
     reading.damage("cut short", records.line_number() + 1, error.what());
     return false;

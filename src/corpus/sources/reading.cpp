@@ -48,20 +48,20 @@ void SourceReading::set_bytes_read(uint64_t bytes) {
 }
 
 bool SourceReading::is_hopeless() const {
-  return limits.max_bad < 1 && num_bad_ >= kHopeless && num_bad_ == report_.records;
+  return limits.max_bad_share < 1 && num_bad_ >= kHopeless && num_bad_ == report_.records;
 }
 
 SourceReport SourceReading::finish(bool refuse_all_damaged) {
   const uint64_t allowed =
-      std::max(kMaxBad, static_cast<uint64_t>(limits.max_bad * static_cast<double>(report_.records)));
+      std::max(kMaxBad, static_cast<uint64_t>(limits.max_bad_share * static_cast<double>(report_.records)));
   const bool is_all = refuse_all_damaged && num_bad_ > 0 && num_bad_ == report_.records;
-  if (limits.max_bad >= 1 || (num_bad_ <= allowed && !is_all)) return std::move(report_);
+  if (limits.max_bad_share >= 1 || (num_bad_ <= allowed && !is_all)) return std::move(report_);
   std::string first;
   for (size_t i = 0; i < std::min(report_.first_bad.size(), kQuoted); ++i)
     first += (i == 0 ? ": " : "; ") + report_.first_bad[i];
   throw UserError::bad_file(
       file.path.string(),
-      fmt::format("{} of {} records are damaged{}; mend the file, or let max_bad = 1 leave them out", num_bad_,
+      fmt::format("{} of {} records are damaged{}; mend the file, or let max_bad_share = 1 leave them out", num_bad_,
                   report_.records, first));
 }
 

@@ -53,7 +53,7 @@ struct SourceFile {
 std::vector<SourceFile> list_source_files(const std::vector<SourceOptions>& sources);
 
 struct ReadLimits {
-  double max_bad = 0.001;  // share of a file's records that may be bad (at least 100 may be); 1 = all
+  double max_bad_share = 0.001;  // share of a file's records that may be bad (at least 100 may be); 1 = all
   uint64_t max_document_bytes = kMaxDocumentBytes;
 };
 
@@ -70,7 +70,7 @@ struct SourceReport {
 /// Calls `take` for the documents of one file in their order, with keep_fields. Pages come with is_page and
 /// metadata.url, date, as UTF-8. `bytes_read`, where given, grows up to the size of the file. UserError::bad_file
 /// naming file and first records for more bad ones than the limit, or nothing but bad ones; for a packed JSONL file
-/// that is cut short or damaged (max_bad = 1 counts it), for more than a share max_bad of a WARC file's bytes, and more
+/// that is cut short or damaged (max_bad_share = 1 counts it), for more than a share max_bad_share of a WARC file's bytes, and more
 /// than 1 MiB, lost behind damage.
 SourceReport read_source_file(const SourceFile& file, const SourceOptions& source, const ReadLimits& limits,
                               const std::function<void(Document&&)>& take, uint64_t* bytes_read = nullptr);

@@ -67,12 +67,12 @@ class WarcSource {
   void check_loss() const {
     std::error_code error;
     const double bytes = static_cast<double>(std::filesystem::file_size(reading_.file.path, error));
-    const double allowed = std::max(static_cast<double>(kMaxPassedOver), reading_.limits.max_bad * bytes);
-    if (reading_.limits.max_bad < 1 && static_cast<double>(reader_.passed_over()) > allowed)
+    const double allowed = std::max(static_cast<double>(kMaxPassedOver), reading_.limits.max_bad_share * bytes);
+    if (reading_.limits.max_bad_share < 1 && static_cast<double>(reader_.passed_over()) > allowed)
       throw UserError::bad_file(
           reading_.file.path.string(),
           fmt::format("{} bytes behind damage hold no record that could be found; fetch the file again, or let "
-                      "max_bad = 1 leave them out",
+                      "max_bad_share = 1 leave them out",
                       reader_.passed_over()));
   }
 

@@ -44,7 +44,7 @@ TEST_SUITE("unit") {
         "[[data.step]]\nkind = \"size\"\nname = \"again\"\n");
     CHECK(tables.memory_bytes == 1'500'000'000);
     CHECK(tables.kept_values == CorpusSettings::Values::sample);
-    CHECK(tables.max_bad == 1);
+    CHECK(tables.max_bad_share == 1);
     CHECK(tables.threads == 3);
     CHECK(tables.doc_timeout_s == 2);
     REQUIRE(tables.sources.size() == 2);
@@ -108,8 +108,8 @@ TEST_SUITE("unit") {
     CHECK(refusal("[data]\n[[data.source]]\nname = \"..\"\npath = \"in\"\n").find("name: got '..'") !=
           std::string::npos);
     CHECK(refusal("[data]\n[[data.source]]\nname = \"a\"\n").find("names no files") != std::string::npos);
-    for (const char* key : {"memory = \"3 cows\"", "memory = \"1MB\"", "values = \"some\"", "max_bad = 2",
-                            "max_bad = nan", "threads = -1", "doc_timeout_s = -1", "keep = \"lists\""})
+    for (const char* key : {"memory = \"3 cows\"", "memory = \"1MB\"", "values = \"some\"", "max_bad_share = 2",
+                            "max_bad_share = nan", "threads = -1", "doc_timeout_s = -1", "keep = \"lists\""})
       CHECK(refusal(std::string("[data]\n") + key + "\n[[data.source]]\nname = \"a\"\npath = \"in\"\n")
                 .starts_with("corpus.toml:2: "));
   }

@@ -95,9 +95,9 @@ TEST_SUITE("unit") {
     const Caught refused = caught([&] { read_source(path, ""); });
     CHECK(refused.code == 3);
     CHECK(refused.says("y.jsonl: 101 of 401 records are damaged: s/y.jsonl:301: record 301: "));
-    CHECK(refused.says("let max_bad = 1 leave them out"));
-    CHECK(read_source(path, "", {.max_bad = 0.3}).report.bad == Counts{{"no JSON", 101}});
-    CHECK(read_source(path, "", {.max_bad = 1}).report.documents == 300);
+    CHECK(refused.says("let max_bad_share = 1 leave them out"));
+    CHECK(read_source(path, "", {.max_bad_share = 0.3}).report.bad == Counts{{"no JSON", 101}});
+    CHECK(read_source(path, "", {.max_bad_share = 1}).report.documents == 300);
     CHECK(read_source(folder.write("z.jsonl", good + bad.substr(8)), "").report.bad == Counts{{"no JSON", 100}});
     CHECK(caught([&] { read_source(folder.write("all.jsonl", "rubbish\n"), ""); }).code == 3);
     CHECK(caught([&] { read_source(folder.write("wide.jsonl", std::string("{\0\"\0t\0", 6)), ""); }).says("UTF-16LE"));
@@ -108,7 +108,7 @@ TEST_SUITE("unit") {
     cut.resize(cut.size() - 12);
     const auto cut_path = folder.write("cut.jsonl.gz", cut);
     CHECK(caught([&] { read_source(cut_path, ""); }).says("truncated"));
-    CHECK(read_source(cut_path, "", {.max_bad = 1}).report.bad.at("cut short") == 1);
+    CHECK(read_source(cut_path, "", {.max_bad_share = 1}).report.bad.at("cut short") == 1);
   }
 
   TEST_CASE("warc: pages of status 200 with what is known of them; the rest by reason") {
@@ -188,7 +188,7 @@ TEST_SUITE("unit") {
     const Caught refused = caught([&] { read_source(lost, ""); });
     CHECK(refused.code == 3);
     CHECK(refused.says("bytes behind damage hold no record that could be found; fetch the file again"));
-    CHECK(read_source(lost, "", {.max_bad = 1}).documents.size() == 2);
+    CHECK(read_source(lost, "", {.max_bad_share = 1}).documents.size() == 2);
     CHECK(caught([&] {
             read_source(folder.write("no.warc", "not a WARC file at all"), "");
           }).says("1 of 1 records are damaged: s/no.warc:0: record 1: no record begins there"));
@@ -273,7 +273,7 @@ TEST_SUITE("unit") {
       CHECK(read.documents[2].license == "MIT");
     }
     CHECK(read_source(kFixtures / "empty.parquet", "").report.records == 0);
-    CHECK(read_source(kFixtures / "none.parquet", "", {.max_bad = 1, .max_document_bytes = 12}).report.bad ==
+    CHECK(read_source(kFixtures / "none.parquet", "", {.max_bad_share = 1, .max_document_bytes = 12}).report.bad ==
           Counts{{"too long", 1}});
   }
 
