@@ -26,6 +26,7 @@
 #include "recipes/run/exit_code.h"
 #include "recipes/run/placed_cost.h"
 #include "recipes/run/recipe_warnings.h"
+#include "recipes/stages/make_corpus.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"

@@ -93,7 +93,7 @@ struct CorpusFlags {
 };
 
 /// One line on stdout, by the task that completes the corpus.
-void make_corpus(const CorpusSettings& settings, const CorpusRequest& request) {
+void make_and_say(const CorpusSettings& settings, const CorpusRequest& request) {
   install_signal_handlers();
   const CorpusOutcome outcome = run_corpus(settings, request);
   if (outcome.complete)
@@ -140,7 +140,7 @@ void add_data_run(CLI::App& data, Action& action) {
       CorpusRequest request = flags->corpus.parsed();
       const AskedCorpus asked = read_asked(recipe, flags->corpus.out);
       request.out = asked.folder;
-      make_corpus(*asked.settings, request);
+      make_and_say(*asked.settings, request);
     };
   });
 }
@@ -214,7 +214,7 @@ void add_data_kind(CLI::App& data, const StepKind& kind, Action& action) {
           asked.data.emplace_back(key, value);
         }
       }
-      make_corpus(read_step_verb(asked), flags->corpus.parsed());
+      make_and_say(read_step_verb(asked), flags->corpus.parsed());
     };
   });
 }

@@ -22,6 +22,7 @@
 #include "recipes/stages/context.h"
 #include "recipes/stages/import.h"
 #include "recipes/stages/label.h"
+#include "recipes/stages/make_corpus.h"
 #include "src/base/errors.h"
 #include "src/base/failpoint.h"
 #include "src/base/log.h"
