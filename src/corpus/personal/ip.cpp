@@ -1,5 +1,6 @@
 // Addresses of the public Internet. What is private, documentation or reserved (IANA special-purpose registries, RFC
 // 6890) names no one.
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -43,24 +44,39 @@ std::optional<size_t> read_ip4(std::string_view text, size_t at, uint32_t& addre
   return at;
 }
 
-/// "version 10.0.19041.1": the word before says what it is.
-bool follows_version(std::string_view text, size_t at, size_t from) {
+/// "version 10.0.19041.1", "Firefox/1.5.0.9": the word before says what it is.
+bool is_version(std::string_view text, size_t at, size_t from) {
   constexpr std::array<std::string_view, 5> kWords = {"v", "ver", "version", "rev", "release"};
+  if (at >= from + 2 && text[at - 1] == '/' && is_letter(text[at - 2])) return true;
   for (int signs = 0; signs < 2 && at > from && (text[at - 1] == ' ' || text[at - 1] == '.' || text[at - 1] == ':');
        ++signs)
     --at;
   std::string word;
   while (at > from && word.size() < 8 && is_letter(text[at - 1])) word.insert(word.begin(), to_lower(text[--at]));
-  for (const std::string_view known : kWords)
-    if (word == known) return true;
-  return false;
+  return std::ranges::find(kWords, word) != kWords.end();
+}
+
+/// "11.5.2.3. Printing": the number of a heading opens its line, has no octet of three digits, and a dot or a title
+/// follows.
+bool is_heading(std::string_view text, const TextSpan& span) {
+  constexpr size_t kMostBytes = 11, kMostBlanks = 16;
+  size_t begin = span.begin;
+  while (begin > 0 && span.begin - begin < kMostBlanks && (text[begin - 1] == ' ' || text[begin - 1] == '#')) --begin;
+  if ((begin > 0 && text[begin - 1] != '\n') || span.end - span.begin > kMostBytes) return false;
+  for (size_t at = span.begin; at < span.end; at = digits_end(text, at) + 1)
+    if (digits_end(text, at) - at > 2) return false;
+  if (span.end < text.size() && text[span.end] == '.') return true;
+  const size_t title = std::min(
+      text.substr(0, std::min(text.size(), span.end + kMostBlanks)).find_first_not_of(' ', span.end), text.size());
+  return title > span.end && letter_begins(text, title);
 }
 
 std::optional<TextSpan> match_ip4(std::string_view text, size_t at, size_t from) {
   uint32_t address = 0;
   if (!number_begins(text, at, from)) return std::nullopt;
   const std::optional<size_t> end = read_ip4(text, at, address);
-  if (!end || !number_ends(text, *end) || !is_public(address) || follows_version(text, at, from)) return std::nullopt;
+  if (!end || !number_ends(text, *end) || !is_public(address)) return std::nullopt;
+  if (is_version(text, at, from) || is_heading(text, {at, *end})) return std::nullopt;
   return TextSpan{at, *end};
 }
 

@@ -89,7 +89,7 @@ std::optional<TextSpan> match_phone(std::string_view text, size_t at, size_t fro
   return TextSpan{at, *end};
 }
 
-/// 13 to 19 digits in one run, or in groups of four to six, the last of any length, by one and the same sign.
+/// 13 to 19 digits in one run, or as cards are printed, by one blank or dash: 4 4 4 4 and the rest, 4 6 4, 4 6 5.
 std::optional<TextSpan> match_card(std::string_view text, size_t at, size_t from) {
   if (!run_begins(text, at, from) || !number_begins(text, at, from)) return std::nullopt;
   const std::string_view issuer = text.substr(at, 4);
@@ -98,14 +98,17 @@ std::optional<TextSpan> match_card(std::string_view text, size_t at, size_t from
   if (!known) return std::nullopt;
   std::optional<size_t> end;
   size_t digits = 0;
-  for (size_t group = at; group < text.size();) {
-    const size_t run = digits_end(text.substr(0, std::min(text.size(), group + 20)), group);
-    digits += run - group;
-    if (run == group || digits > 19) break;
-    if (digits >= 13 && number_ends(text, run) && luhn_holds(text.substr(at, run - at))) end = run;
+  size_t second = 4;  // digits of the second group
+  for (size_t group = at, number = 0; number < 5; ++number) {
+    const size_t run = digits_end(text.substr(0, std::min(text.size(), group + 20)), group), count = run - group;
+    digits += count;
+    if (count == 0 || digits > 19) break;
+    if (number == 1 && count == 6) second = 6;
+    const bool may_end = number == 0 || (second == 6 ? number == 2 && (count == 4 || count == 5) : count <= 4);
+    if (may_end && digits >= 13 && number_ends(text, run) && luhn_holds(text.substr(at, run - at))) end = run;
     const bool goes_on = run < text.size() && (text[run] == ' ' || text[run] == '-');
-    const bool same_sign = group == at || text[run] == text[group - 1];
-    if (!goes_on || !same_sign || run - group < 4 || run - group > 6) break;
+    const bool same_sign = group == at || (goes_on && text[run] == text[group - 1]);
+    if (!goes_on || !same_sign || count != (number == 1 ? second : 4)) break;
     group = run + 1;
   }
   return end ? std::optional(TextSpan{at, *end}) : std::nullopt;

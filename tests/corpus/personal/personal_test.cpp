@@ -79,6 +79,9 @@ TEST_SUITE("unit") {
   TEST_CASE("ip: public addresses of both versions, no versions of programs") {
     CHECK(found("8.8.8.8:53 9.9.9.9/32") == "IP=8.8.8.8|IP=9.9.9.9");
     CHECK(found("v8.8.8.8, version 8.8.8.8, release: 8.8.4.4, 8.8.8.8.8, 08.8.8.8, 8.8.8.8-2") == "");
+    CHECK(found("Firefox/1.5.0.9 http://8.8.8.8/x") == "IP=8.8.8.8");
+    CHECK(found("11.5.2.3. Printing\n## 1.3.3.3 Teams\n  5.1.0.36  COMMITTED") == "");  // headings
+    CHECK(found("8.8.8.8 - - [x]\n93.184.2.3 Nginx\nat 1.3.3.3 Teams") == "IP=8.8.8.8|IP=93.184.2.3|IP=1.3.3.3");
     CHECK(found("100.64.0.1 198.18.0.1 224.0.0.1 255.255.255.255 0.1.2.3 192.0.2.9") == "");
     CHECK(found("at 2a00:1450:4001:81b::200e, 2606::1:") == "IP=2a00:1450:4001:81b::200e|IP=2606::1");
     CHECK(found("[2a00::5.6.7.8]") == "IP=2a00::5.6.7.8");
@@ -97,6 +100,7 @@ TEST_SUITE("unit") {
   TEST_CASE("card, account and social security numbers: check digits and borders") {
     CHECK(found("4436-0450-2963-2206 x") == "CARD=4436-0450-2963-2206");
     CHECK(found("3782 822463 10005") == "CARD=3782 822463 10005");
+    CHECK(found("Mem: 16279260 5910248 523432 871036 9845580 9128964") == "");
     CHECK(found("2223003122003222") == "CARD=2223003122003222");
     CHECK(found("4436-0450 2963-2206, 9436045029632206, 44360450296322061, 4436045029632206.5, a4436045029632206") ==
           "");
