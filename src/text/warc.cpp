@@ -200,7 +200,8 @@ void WarcReader::read_head(WarcRecord& record) {
 
 void WarcReader::read_block(WarcRecord& record) {
   record.is_oversized = record.length > max_record_bytes_;
-  const size_t wanted = static_cast<size_t>(record.is_oversized ? kOversizedBlock : record.length);
+  const size_t wanted =
+      static_cast<size_t>(std::min(record.length, record.is_oversized ? uint64_t{kOversizedBlock} : record.length));
   for (;;) {
     if (border_ != kNone && border_ > 0 && border_ < wanted && rest_.substr(border_).starts_with(kVersion)) {
       const size_t there = border_;

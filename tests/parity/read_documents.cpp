@@ -1,9 +1,11 @@
-// read_documents KIND TEXT FILE: the documents of a file as lines of {"id", "text", "url"}, then what was counted besides.
+// read_documents KIND TEXT FILE: the documents of a file as lines of {"id", "text", "url"}, then what was counted
+// besides.
 #include <fmt/format.h>
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "src/base/errors.h"
 #include "src/base/json.h"
 #include "src/corpus/sources/source.h"
 #include "src/text/document_metadata.h"

@@ -171,6 +171,8 @@ TEST_SUITE("unit") {
     const std::string bytes = record(1, std::string(200000, 'l')) + record(2, "two");
     CHECK(found_in(folder.write("x.warc", bytes), Coding::plain, 1000) == Found{"llll", "two"});
     CHECK(found_in(folder.write("x.warc.gz", gzip_bytes(bytes)), Coding::gzip, 1000) == Found{"llll", "two"});
+    CHECK(found_in(folder.write("z.warc", record(1, "llllong") + record(2, "two")), Coding::plain, 5) ==
+          Found{"llll", "two"});
     const auto path = folder.write("y.warc", record(1, std::string(200000, 'l'), "response", 1000000));
     CHECK(found_in(path, Coding::plain, 1000) == Found{"llll", "!cut short: the file ends inside the record"});
     WarcReader reader(path, Coding::plain, 1000);

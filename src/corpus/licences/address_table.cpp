@@ -14,14 +14,19 @@ constexpr size_t kMaxHost = 253;
 /// `has_path` says whether something follows the host.
 std::string key_of(std::string_view url, bool& has_path) {
   url = trimmed_ascii(url);
+  const size_t whole = url.size();
   if (const size_t scheme = url.find("://"); scheme != std::string_view::npos && scheme < url.find_first_of("/?#"))
     url.remove_prefix(scheme + 3);
   else if (url.starts_with("//"))
     url.remove_prefix(2);
   const size_t end = std::min(url.find_first_of("/?#"), url.size());
   std::string_view host = url.substr(0, end), path = url.substr(end);
-  if (const size_t user = host.rfind('@'); user != std::string_view::npos) host.remove_prefix(user + 1);
-  host = host.substr(0, host.find(':'));  // its port
+  const bool has_authority = url.size() < whole;  // not mailto:name@host
+  if (const size_t user = host.rfind('@'); has_authority && user != std::string_view::npos)
+    host.remove_prefix(user + 1);
+  if (const size_t colon = host.rfind(':');
+      colon != std::string_view::npos && host.find_first_not_of("0123456789", colon + 1) == std::string_view::npos)
+    host = host.substr(0, colon);  // its port
   while (host.ends_with('.')) host.remove_suffix(1);
   if (host.empty() || host.size() > kMaxHost) return {};
   const bool is_host = std::ranges::all_of(host, [](char c) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -35,6 +36,13 @@ struct OptOutOptions {
 
 enum { kListed, kRobotsMeta, kXRobotsTag, kTdmReservation };
 
+/// Directives that come with a value behind a colon, as the name of a robot does.
+bool is_valued(std::string_view name) {
+  constexpr std::array<std::string_view, 4> kNames = {"max-snippet", "max-image-preview", "max-video-preview",
+                                                      "unavailable_after"};
+  return std::ranges::any_of(kNames, [&](std::string_view valued) { return equals_ignoring_case(name, valued); });
+}
+
 /// Whether one of the words stands among `noindex, max-snippet:5`. Behind the name of another robot they are not for
 /// us: `otherbot: noindex`; `; ` parts headers, each with a robot of its own.
 bool has_directive(std::string_view headers, const std::vector<std::string>& words) {
@@ -45,8 +53,10 @@ bool has_directive(std::string_view headers, const std::vector<std::string>& wor
     const size_t colon = header.find(':');
     if (colon != std::string_view::npos && colon < header.find(',')) {
       const std::string_view robot = trimmed_ascii(header.substr(0, colon));
-      if (robot != "*" && robot.find(' ') == std::string_view::npos) continue;
-      header.remove_prefix(colon + 1);
+      if (robot == "*")
+        header.remove_prefix(colon + 1);
+      else if (!is_valued(robot))
+        continue;
     }
     while (!header.empty()) {
       const size_t comma = std::min(header.find_first_of(", \t"), header.size());
