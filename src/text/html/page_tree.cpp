@@ -94,9 +94,10 @@ bool is_formula_address(std::string_view src) {
 
 class TreeBuilder {
  public:
-  TreeBuilder(PageTree& tree, const PageLimits& limits)
+  TreeBuilder(PageTree& tree, const PageLimits& limits, ElementWatcher* watcher)
       : tree_(tree),
         limits_(limits),
+        watcher_(watcher),
         deadline_(std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
                                                          std::chrono::duration<double>(limits.seconds))) {
     tree_.nodes.push_back({});
@@ -111,11 +112,14 @@ class TreeBuilder {
                   .attributes = static_cast<uint32_t>(tree_.attributes.size()),
                   .tag = find_tag(reinterpret_cast<const char*>(name))};
     if (attributes != nullptr)
-      for (; attributes[0] != nullptr; attributes += 2)
-        keep_attribute(node, reinterpret_cast<const char*>(attributes[0]),
-                       attributes[1] == nullptr ? "" : reinterpret_cast<const char*>(attributes[1]));
+      for (const xmlChar** at = attributes; at[0] != nullptr; at += 2)
+        keep_attribute(node, reinterpret_cast<const char*>(at[0]),
+                       at[1] == nullptr ? "" : reinterpret_cast<const char*>(at[1]));
     open_.push_back(static_cast<uint32_t>(tree_.nodes.size()));
     tree_.nodes.push_back(node);
+    if (watcher_ != nullptr)
+      watcher_->see(open_.back(), node.parent, reinterpret_cast<const char*>(name),
+                    reinterpret_cast<const char* const*>(attributes));
     raw_ = is_raw(node);
   }
 
@@ -197,6 +201,7 @@ class TreeBuilder {
 
   PageTree& tree_;
   const PageLimits& limits_;
+  ElementWatcher* watcher_;
   std::chrono::steady_clock::time_point deadline_;
   xmlParserCtxt* context_ = nullptr;
   std::vector<uint32_t> open_;
@@ -253,14 +258,14 @@ std::string PageTree::whole_text(uint32_t node) const {
   return whole;
 }
 
-void read_page(std::string_view html, const PageLimits& limits, PageTree& tree) {
+void read_page(std::string_view html, const PageLimits& limits, PageTree& tree, ElementWatcher* watcher) {
   tree.nodes.clear();
   tree.attributes.clear();
   tree.text.clear();
   tree.attribute_text.clear();
   tree.replaced = 0;
   tree.refusal = nullptr;
-  TreeBuilder builder(tree, limits);
+  TreeBuilder builder(tree, limits, watcher);
   if (html.size() > limits.bytes) tree.refusal = "too_large";
   std::string copy;
   if (tree.refusal == nullptr) html = mended(html, copy, tree.replaced);

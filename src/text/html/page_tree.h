@@ -75,8 +75,17 @@ struct PageTree {
   std::string whole_text(uint32_t node) const;
 };
 
+/// Sees the elements of a page while it is read, with names and attributes that the tree does not keep.
+class ElementWatcher {
+ public:
+  virtual ~ElementWatcher() = default;
+  /// In the order of the page. `name` is in lower case; `attributes` are names, in lower case, and values by turns up
+  /// to a nullptr, a value may be nullptr; or it is nullptr itself.
+  virtual void see(uint32_t node, uint32_t parent, std::string_view name, const char* const* attributes) = 0;
+};
+
 /// Reads a page whatever its markup is like, over the tree's earlier content. Never throws for what the page holds.
-void read_page(std::string_view html, const PageLimits& limits, PageTree& tree);
+void read_page(std::string_view html, const PageLimits& limits, PageTree& tree, ElementWatcher* watcher = nullptr);
 
 /// Children of a node, in order: for (const uint32_t child : children(tree, node)).
 struct Children {

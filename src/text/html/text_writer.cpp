@@ -83,7 +83,8 @@ bool may_compose(utf8proc_int32_t character) {
 
 }  // namespace
 
-std::string write_text(const PageTree& tree, const std::vector<uint8_t>& selected, std::string_view cell) {
+std::string write_text(const PageTree& tree, const std::vector<uint8_t>& selected, std::string_view cell,
+                       uint32_t root) {
   struct Open {
     uint32_t end;
     Tag tag;
@@ -97,7 +98,7 @@ std::string write_text(const PageTree& tree, const std::vector<uint8_t>& selecte
       preformatted -= open.back().tag == Tag::pre;
     }
   };
-  for (uint32_t n = 1; n < tree.nodes.size(); ++n) {
+  for (uint32_t n = root + 1; n < tree.nodes[root].end; ++n) {
     close_until(n);
     const PageNode& node = tree.nodes[n];
     if (node.tag == Tag::text || node.tag == Tag::formula) {
