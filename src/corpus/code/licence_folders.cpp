@@ -35,7 +35,7 @@ bool is_licence_file(std::string_view name) {
 std::string licence_of_text(std::string_view text, double min_dice) {
   if (std::string expression = find_spdx_line(text); !expression.empty()) return expression;
   LicenceMatch match = match_licence_text(text);
-  return match.dice >= min_dice ? std::move(match.id) : kUnknown;
+  return match.dice >= min_dice && !match.has_additions ? std::move(match.id) : kUnknown;
 }
 
 LicenceFolders::LicenceFolders(const std::filesystem::path& root, double min_dice) {

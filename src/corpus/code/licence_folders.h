@@ -11,8 +11,8 @@ namespace coppice {
 
 /// LICENSE, LICENCE, COPYING or UNLICENSE, in any case, alone or before `.`, `-` or `_`.
 bool is_licence_file(std::string_view name);
-/// The expression of an SPDX line, else the known licence whose text it is (Dice coefficient at least `min_dice`), else
-/// NOASSERTION.
+/// The expression of an SPDX line, else the known licence whose text it is (Dice coefficient at least `min_dice`, no
+/// additions), else NOASSERTION.
 std::string licence_of_text(std::string_view text, double min_dice);
 
 class LicenceFolders {

@@ -47,8 +47,8 @@ uint32_t fnv1a(std::string_view bytes) {
   return hash;
 }
 
-/// Hashes of the word pairs, sorted, each once.
-std::vector<uint32_t> pairs_of(std::string_view text) {
+/// What the lines that do not say whose copyright it is hold, in normal form.
+std::string comparable(std::string_view text) {
   std::string kept, normal;
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
@@ -57,13 +57,14 @@ std::vector<uint32_t> pairs_of(std::string_view text) {
     begin = end + 1;
   }
   normal_form(kept, normal);
-  std::vector<std::string_view> words;
-  split_normal_form(normal, words);
+  return normal;
+}
+
+/// Of each two words, in their order.
+std::vector<uint32_t> pair_hashes(const std::vector<std::string_view>& words) {
   std::vector<uint32_t> hashes;
   for (size_t i = 1; i < words.size(); ++i)  // one blank lies between two words
     hashes.push_back(fnv1a({words[i - 1].data(), words[i].data() + words[i].size()}));
-  std::ranges::sort(hashes);
-  hashes.erase(std::unique(hashes.begin(), hashes.end()), hashes.end());
   return hashes;
 }
 
@@ -80,13 +81,44 @@ double dice(const std::vector<uint32_t>& pairs, const LicencePrint& print) {
   return 2.0 * static_cast<double>(shared) / static_cast<double>(size + print.pairs.size());
 }
 
+/// Of licences all of whose pairs are stored; the others are known by name alone.
+bool has_additions(const std::vector<std::string_view>& words, const std::vector<uint32_t>& pairs,
+                   const LicencePrint& print) {
+  static constexpr std::string_view kRestricting[] = {"commercial", "commercially", "noncommercial", "nonprofit",
+                                                      "academic",   "research",     "educational",   "evaluation",
+                                                      "military",   "evil",         "competing",     "prohibited"};
+  constexpr int kMostInARow = 12;
+  if (print.shift > 0) return false;
+  int in_a_row = 0;
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    if (std::ranges::binary_search(print.pairs, pairs[i])) {
+      in_a_row = 0;
+    } else if (++in_a_row > kMostInARow || std::ranges::find(kRestricting, words[i]) != std::end(kRestricting) ||
+               std::ranges::find(kRestricting, words[i + 1]) != std::end(kRestricting)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 LicenceMatch match_licence_text(std::string_view text) {
-  const std::vector<uint32_t> pairs = pairs_of(text);
+  const std::string normal = comparable(text);
+  std::vector<std::string_view> words;
+  split_normal_form(normal, words);
+  const std::vector<uint32_t> in_order = pair_hashes(words);
+  std::vector<uint32_t> pairs = in_order;
+  std::ranges::sort(pairs);
+  pairs.erase(std::unique(pairs.begin(), pairs.end()), pairs.end());
   LicenceMatch best;
+  const LicencePrint* best_print = nullptr;
   for (const LicencePrint& print : prints())
-    if (const double value = dice(pairs, print); value > best.dice) best = {print.id, value};
+    if (const double value = dice(pairs, print); value > best.dice) {
+      best = {print.id, value};
+      best_print = &print;
+    }
+  if (best_print != nullptr) best.has_additions = has_additions(words, in_order, *best_print);
   return best;
 }
 

@@ -12,6 +12,9 @@ namespace coppice {
 struct LicenceMatch {
   std::string id;  // SPDX; empty where nothing is alike
   double dice = 0;
+  bool has_additions = false;  // more than 12 word pairs in a row that the licence does not hold, or one with a word
+                               // such as `commercial` or `research`: a clause of a few words hardly moves the Dice
+                               // coefficient
 };
 
 /// The most alike of the known licences, whatever the likeness; the first of equals.
