@@ -144,6 +144,7 @@ def main():
         "document": [line.encode() for line in lines],
         "model_card": [b"---\nlicense: other\nlicense_name: 'a b'\nlicense_link: https://example.org/x\nmodel_name: m\nbase_model: [o/m, &a n, *a]\n---\n# m\n",
                        b"\xef\xbb\xbf---\r\nlicense:\r\n- mit\r\n- {a: [!!str 1, ~, 1.5]}\r\n---\r\n", b"# no front matter\n"],
+        "selectors": [b".post > p, #a b[c^='d']@data-n\n<div class=post><p data-n=1>a</div><i id=a><b c=de data-n>b", b"[a=b] *\n<table><tr a=b><td>1<td>2"],
         "chat_template": [template.encode() for template in templates],
     }
     for parser, inputs in seeds.items():
