@@ -47,13 +47,26 @@ uint32_t fnv1a(std::string_view bytes) {
   return hash;
 }
 
+/// The line without the number or letter of a list item at its start: `1.`, `(b)`, also behind the signs of a comment.
+std::string_view without_list_mark(std::string_view line) {
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  size_t i = std::min(line.find_first_not_of(" \t*#/;-"), line.size());
+  if (i < line.size() && line[i] == '(') ++i;
+  const size_t begin = i;
+  while (i < line.size() && i < begin + 2 && is_digit(line[i])) ++i;
+  if (i == begin && i < line.size() && std::isalpha(static_cast<unsigned char>(line[i]))) ++i;
+  if (i == begin || i + 1 >= line.size() || (line[i] != '.' && line[i] != ')')) return line;
+  const size_t rest = line.find_first_not_of(" \t", i + 1);
+  return rest == i + 1 ? line : line.substr(std::min(rest, line.size()));
+}
+
 /// What the lines that do not say whose copyright it is hold, in normal form.
 std::string comparable(std::string_view text) {
   std::string kept, normal;
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     const std::string_view line = text.substr(begin, end - begin);
-    if (!is_copyright_line(line)) kept.append(line).push_back('\n');
+    if (!is_copyright_line(line)) kept.append(without_list_mark(line)).push_back('\n');
     begin = end + 1;
   }
   normal_form(kept, normal);

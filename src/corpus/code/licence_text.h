@@ -1,6 +1,6 @@
-// Licences by their texts. A text and a licence are compared by the word pairs of their normal forms, lines that say
-// whose copyright it is left out: Dice coefficient = 2 |A and B| / (|A| + |B|) of the two sets. The known licences are
-// rows of licence_prints.inc, which scripts/licence-prints writes.
+// Licences by their texts. A text and a licence are compared by the word pairs of their normal forms, without the lines
+// that say whose copyright it is and the numbers of list items: Dice coefficient = 2 |A and B| / (|A| + |B|) of the two
+// sets. The known licences are rows of licence_prints.inc, which scripts/licence-prints writes.
 #pragma once
 
 #include <string>

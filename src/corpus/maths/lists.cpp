@@ -1,5 +1,5 @@
-// What pages and texts with mathematics hold: the built-in lists, an entry a line. A file given as `templates` or `symbols`
-// has the same form.
+// What pages and texts with mathematics hold: the built-in lists, an entry a line. A file given as `templates` or
+// `symbols` has the same form.
 #include "src/corpus/maths/marks.h"
 
 namespace coppice {

@@ -72,6 +72,13 @@ TEST_SUITE("unit") {
                           0.95) == "BSD-3-Clause");
   }
 
+  TEST_CASE("licence texts: lists with other marks") {
+    std::string text = licence_texts().at("BSD-3-Clause");
+    for (const auto& [number, mark] : {std::pair("1. ", " * "), {"2. ", " * "}, {"3. ", " (c) "}})
+      text = replaced(text, number, mark);
+    CHECK(match_licence_text(text).dice == 1);
+  }
+
   TEST_CASE("licence texts: altered ones are refused") {
     const auto texts = licence_texts();
     const std::string commons =

@@ -38,7 +38,8 @@ Document at(const std::string& url) {
 TEST_SUITE("unit") {
   TEST_CASE("maths step: a page's marks are counted and go with it; mathematics.json") {
     const auto step = document_step("maths", "");
-    for (const Json& made : read_json(COPPICE_SOURCE_DIR "/tests/corpus/fixtures/mathematics.json")["cases"]) {
+    const Json fixture = read_json(COPPICE_SOURCE_DIR "/tests/corpus/fixtures/mathematics.json");
+    for (const Json& made : fixture["cases"]) {
       Document document = page_of(made["html"]);
       const Looked looked = look_at(*step, document);
       CHECK(looked.values.empty());
