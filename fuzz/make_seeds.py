@@ -173,6 +173,7 @@ def main():
         "warc": warc(),
         "fasttext": [fasttext(1, 2, 7, 3), fasttext(2, 1, 0, 0), fasttext(3, 3, 5, 0), fasttext(4, 1, 3, 4)],
         "classifier": [sealed(b"\x89HDF\r\n\x1a\n" + bytes(range(256)))],
+        "selectors": [b".post > p, #a b[c^='d']@data-n\n<div class=post><p data-n=1>a</div><i id=a><b c=de data-n>b", b"[a=b] *\n<table><tr a=b><td>1<td>2"],
         "chat_template": [template.encode() for template in templates],
     }
     for parser, inputs in seeds.items():

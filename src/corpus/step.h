@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <limits>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -28,6 +29,9 @@ struct Rule {
   bool drops(double value) const { return value < least || value > most; }  // NaN, not measured, stays
 };
 
+/// What a step counts besides what its rules drop, by name; summed over files.
+using Counts = std::map<std::string, uint64_t>;
+
 /// Looks at documents in one thread, in their order.
 class DocumentLook {
  public:
@@ -36,6 +40,8 @@ class DocumentLook {
   /// rule that is not defined for the document leaves. With `all` every rule is measured, also behind one that drops;
   /// without it, it may return behind the first that drops.
   virtual bool look(Document& document, std::span<double> values, bool all) = 0;
+  /// Adds what it has counted since it was started.
+  virtual void add_counts(Counts& counts) const { (void)counts; }
 };
 
 /// What a step says of itself, whatever it decides by. Its options are read and checked: threads share it.
@@ -45,6 +51,8 @@ class Step {
   virtual std::vector<Rule> rules() const = 0;  // in the order in which they drop
   /// Everything outside its options that decides: hashes of model files and lists. Part of its fingerprint.
   virtual std::vector<std::string> inputs() const { return {}; }
+  /// Once all files are done: refuses totals that say that the step did not do what it is for.
+  virtual void finish(const Counts& totals) const { (void)totals; }
 };
 
 class DocumentStep : public Step {

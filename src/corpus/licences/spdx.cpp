@@ -10,7 +10,7 @@ namespace coppice {
 
 namespace {
 
-constexpr int kMaxDepth = 64;
+constexpr int kMaxDepth = 32;
 
 /// Recursive descent, OR binding weaker than AND weaker than WITH. Nothing where the text is no expression.
 class Expression {
@@ -28,8 +28,8 @@ class Expression {
  private:
   void advance() {
     while (!text_.empty() && kAsciiBlanks.find(text_.front()) != std::string_view::npos) text_.remove_prefix(1);
-    const bool is_sign = text_.starts_with('(') || text_.starts_with(')');
-    token_ = is_sign ? text_.substr(0, 1) : text_.substr(0, text_.find_first_of(" \t\r\n\f()"));
+    const bool is_sign = !text_.empty() && std::string_view("()/").find(text_.front()) != std::string_view::npos;
+    token_ = is_sign ? text_.substr(0, 1) : text_.substr(0, text_.find_first_of(" \t\r\n\f()/"));
     text_.remove_prefix(token_.size());
   }
 
@@ -41,7 +41,7 @@ class Expression {
 
   std::optional<bool> any(int depth) {
     std::optional<bool> value = all(depth);
-    while (value && accept("OR")) {
+    while (value && (accept("OR") || accept("/"))) {
       const std::optional<bool> other = all(depth);
       value = other ? std::optional(*value || *other) : std::nullopt;
     }
@@ -109,13 +109,18 @@ bool matches_glob(std::string_view pattern, std::string_view text) {
 
 }  // namespace
 
+std::optional<bool> spdx_allows(std::string_view expression, const std::function<bool(std::string_view)>& is_allowed) {
+  return Expression(expression, is_allowed).evaluate();
+}
+
 bool is_licence_allowed(std::string_view expression, const std::function<bool(std::string_view)>& is_allowed) {
-  const std::string_view text = trimmed_ascii(expression);
-  return Expression(text, is_allowed).evaluate().value_or(is_allowed(text));
+  const std::optional<bool> value = spdx_allows(expression, is_allowed);
+  return value ? *value : is_allowed(trimmed_ascii(expression));
 }
 
 bool matches_licence(const std::vector<std::string>& patterns, std::string_view id) {
-  const std::string_view bare = id.substr(0, id.find(" WITH "));
+  std::string_view bare = id.substr(0, id.find(" WITH "));
+  if (bare.ends_with('+')) bare.remove_suffix(1);
   return std::ranges::any_of(patterns, [&](const std::string& pattern) {
     return matches_glob(pattern, id) || (bare.size() < id.size() && matches_glob(pattern, bare));
   });
