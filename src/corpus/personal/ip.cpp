@@ -46,7 +46,7 @@ std::optional<size_t> read_ip4(std::string_view text, size_t at, uint32_t& addre
 
 /// "version 10.0.19041.1", "Firefox/1.5.0.9": the word before says what it is.
 bool is_version(std::string_view text, size_t at, size_t from) {
-  constexpr std::array<std::string_view, 5> kWords = {"v", "ver", "version", "rev", "release"};
+  constexpr std::array<std::string_view, 6> kWords = {"v", "ver", "version", "rev", "release", "section"};
   if (at >= from + 2 && text[at - 1] == '/' && is_letter(text[at - 2])) return true;
   for (int signs = 0; signs < 2 && at > from && (text[at - 1] == ' ' || text[at - 1] == '.' || text[at - 1] == ':');
        ++signs)

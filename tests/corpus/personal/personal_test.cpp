@@ -79,7 +79,7 @@ TEST_SUITE("unit") {
   TEST_CASE("ip: public addresses of both versions, no versions of programs") {
     CHECK(found("8.8.8.8:53 9.9.9.9/32") == "IP=8.8.8.8|IP=9.9.9.9");
     CHECK(found("v8.8.8.8, version 8.8.8.8, release: 8.8.4.4, 8.8.8.8.8, 08.8.8.8, 8.8.8.8-2") == "");
-    CHECK(found("Firefox/1.5.0.9 http://8.8.8.8/x") == "IP=8.8.8.8");
+    CHECK(found("see Section 6.1.2.3, Firefox/1.5.0.9 http://8.8.8.8/x") == "IP=8.8.8.8");
     CHECK(found("11.5.2.3. Printing\n## 1.3.3.3 Teams\n  5.1.0.36  COMMITTED") == "");  // headings
     CHECK(found("8.8.8.8 - - [x]\n93.184.2.3 Nginx\nat 1.3.3.3 Teams") == "IP=8.8.8.8|IP=93.184.2.3|IP=1.3.3.3");
     CHECK(found("100.64.0.1 198.18.0.1 224.0.0.1 255.255.255.255 0.1.2.3 192.0.2.9") == "");
