@@ -12,7 +12,7 @@ from conftest import BUILD
 minhash = pytest.importorskip("datatrove.pipeline.dedup.minhash", reason="datatrove is not installed")
 
 DOCUMENTS, WORDS, SHINGLES, FILES = 20_000, 120, 116, 4
-CHANGED = (0, 2, 6, 10, 14, 19, 25, 32, 45, 70)  # words at the beginning that are drawn anew: similarity (116 - c) / (116 + c)
+CHANGED = (0, 2, 6, 10, 14, 19, 25, 32, 38, 70)  # words at the beginning that are drawn anew: similarity (116 - c) / (116 + c)
 
 
 def similarity(changed):
@@ -66,7 +66,7 @@ def test_the_same_documents_go_as_with_datatrove(tmp_path):
     theirs, ours = removed_by_datatrove(files, tmp_path), removed_by_coppice(files, tmp_path)
     assert all(number % 5 == 1 for number in theirs | ours)  # the copies, and nothing else
     differ = {similarity(CHANGED[number // 5 % len(CHANGED)]) for number in theirs ^ ours}
-    assert all(0.25 < s < 0.96 for s in differ), differ
+    assert all(0.5 < s < 0.95 for s in differ), differ
     for changed in CHANGED:
         pairs = {number for number in range(1, DOCUMENTS, 5) if CHANGED[number // 5 % len(CHANGED)] == changed}
         s = similarity(changed)
