@@ -60,8 +60,8 @@ class DocumentStep : public Step {
   virtual std::unique_ptr<DocumentLook> start() const = 0;  // one a thread
 };
 
-/// Where a group step keeps what it has found: a folder of its own, and the input files of the pass by number.
-/// The number of a document is file << 32 | its place among the documents of that file in this pass.
+/// Where a group step keeps what it has found: a folder of its own, which is there, and the input files of the pass by
+/// number. The number of a document is file << 32 | its place among the documents of that file in this pass.
 struct GroupPlace {
   std::filesystem::path folder;
   std::vector<std::string> files;      // relative names, sorted

@@ -57,6 +57,8 @@ class CorpusRun {
     folder_.remove_leftovers(settings_.steps, own);
     try {
       groups_ = make_group_places(settings_, files_, passes_, folder_);
+      for (const CorpusStep& step : settings_.steps)
+        if (step.by_group() != nullptr) make_folder(folder_.group(step));
       for (size_t pass = 0; pass < passes_.size(); ++pass) {
         if (pass > 0) {
           await_files(pass - 1);
