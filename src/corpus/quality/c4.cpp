@@ -84,7 +84,7 @@ void C4::measure(QualityText& text, std::span<double> values) {
   bool has_lorem_ipsum = false, has_curly_bracket = false;
   for_each_line(text.text(), [&](std::string_view line) {
     if (has_lorem_ipsum || has_curly_bracket) return;
-    line = strip(line);
+    line = strip_blanks(line);
     switch (fate_of(line)) {
       case Fate::long_word:
         ++lines_.long_word;
@@ -118,7 +118,8 @@ void C4::measure(QualityText& text, std::span<double> values) {
   values[1] = has_curly_bracket;
   if (has_lorem_ipsum || has_curly_bracket) return;
   values[2] = static_cast<double>(sentences);
-  if (const std::string_view stripped = strip(kept_); stripped.size() < kept_.size()) kept_ = std::string(stripped);
+  if (const std::string_view stripped = strip_blanks(kept_); stripped.size() < kept_.size())
+    kept_ = std::string(stripped);
 }
 
 }  // namespace coppice

@@ -92,7 +92,7 @@ void measure_gopher_quality(QualityText& text, std::span<double> values) {
   uint64_t lines = 0, bullets = 0, ellipses = 0;
   for_each_line(text.text(), [&](std::string_view line) {
     ++lines;
-    const std::string_view stripped = strip(line);
+    const std::string_view stripped = strip_blanks(line);
     bullets += stripped.starts_with("\u2022") || stripped.starts_with('-');
     ellipses += ends_in_ellipsis(stripped);
   });
@@ -157,7 +157,7 @@ void measure_ratios(QualityText& text, std::span<double> values) {
       }
   }
   for_each_line(whole, [&](std::string_view line) {
-    const std::string_view stripped = strip(line);
+    const std::string_view stripped = strip_blanks(line);
     if (stripped.empty()) return;
     const uint64_t count = text.num_sentences(stripped);
     const bool is_open = !(last_flags(stripped) & (character::kSentenceEnd | character::kTerminal));

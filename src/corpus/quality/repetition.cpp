@@ -132,7 +132,7 @@ uint64_t Repetition::duplicate_length(size_t n, size_t num_words) {
 }
 
 void Repetition::measure(QualityText& text, std::span<double> values) {
-  const std::string_view stripped = strip(text.text());
+  const std::string_view stripped = strip_blanks(text.text());
   const size_t num_lines = static_cast<size_t>(std::count(text.text().begin(), text.text().end(), '\n')) + 1;
   const uint64_t length = text.length();
   size_t at = 0;

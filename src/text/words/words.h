@@ -58,7 +58,7 @@ const char* skip_white_space(const char* at, const char* end);
 /// Where the chunk without white space that begins at `at` ends.
 const char* skip_chunk(const char* at, const char* end);
 /// Without white space at its ends.
-std::string_view strip(std::string_view text);
+std::string_view strip_blanks(std::string_view text);
 
 /// Calls visit(line) for what Python's str.splitlines gives: cut at LF, CR LF, CR, VT, FF, FS, GS, RS, NEL, U+2028 and
 /// U+2029; nothing behind the last one.
