@@ -247,9 +247,10 @@ std::string_view PageTree::attribute(uint32_t node, Attribute name) const {
   return {};
 }
 
-std::string PageTree::whole_text(uint32_t node) const {
+std::string PageTree::whole_text(uint32_t node, size_t max_bytes) const {
   std::string whole;
-  for (uint32_t i = node; i < nodes[node].end; ++i) whole += text_of(i);
+  for (uint32_t i = node; i < nodes[node].end && whole.size() < max_bytes; ++i)
+    whole += text_of(i).substr(0, max_bytes - whole.size());
   return whole;
 }
 

@@ -71,8 +71,8 @@ struct PageTree {
   }
   /// "" where the node has none.
   std::string_view attribute(uint32_t node, Attribute name) const;
-  /// All text below the node, in one piece, as it stands in the page.
-  std::string whole_text(uint32_t node) const;
+  /// The text below the node in one piece, as it stands in the page: the first `max_bytes` of it.
+  std::string whole_text(uint32_t node, size_t max_bytes = SIZE_MAX) const;
 };
 
 /// Reads a page whatever its markup is like, over the tree's earlier content. Never throws for what the page holds.
