@@ -13,6 +13,7 @@ constexpr uint32_t kNoiseShare = 4;    // what is called noise is less than a qu
 constexpr uint32_t kProseChars = 120;  // a <div> that is one paragraph of so much is not judged by its shape
 constexpr uint32_t kManyCommas = 10;   // and neither is what has so many commas
 constexpr uint32_t kMinParagraphChars = 25;
+constexpr double kListDensity = 0.7;  // links beyond it make a list navigation
 
 class Cleaner {
  public:
@@ -78,6 +79,7 @@ class Cleaner {
     if (!is_list && !in_figure && !is_headings && sums.chars < kMinParagraphChars &&
         (sums.images == 0 || sums.images > 2) && density > 0)
       return true;
+    if (is_list && density > kListDensity) return true;
     if (!is_list && names < 25 && density > 0.2) return true;
     if (names >= 25 && density > 0.5) return true;
     if ((sums.embeds == 1 && sums.chars < 75) || sums.embeds > 1) return true;

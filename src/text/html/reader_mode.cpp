@@ -327,7 +327,7 @@ std::vector<uint8_t> reader_mode(const PageTree& tree, const PageMeasures& measu
   for (const Rules& rules : kRules) {
     Attempt attempt = reader.attempt(rules);
     if (attempt.chars > best.chars) best = std::move(attempt);
-    if (best.chars >= kMinArticleChars) break;
+    if (best.chars >= kMinArticleChars || tree.deadline.has_passed()) break;
   }
   std::vector<uint8_t> selected(tree.nodes.size(), 0);
   for (const uint32_t root : best.roots)

@@ -2,7 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "src/base/errors.h"
-#include "src/text/html.h"
+#include "src/text/html/documentation_page.h"
 #include "tests/caught.h"
 
 namespace coppice {
@@ -59,8 +59,7 @@ TEST_SUITE("faults") {
     std::string page;
     for (int i = 0; i < 600; ++i) page += "<div>" + std::to_string(i) + " ";
     const std::string text = html_to_text(page);
-    CHECK(text.find("\n500") != std::string::npos);
-    CHECK(text.find("\n520") == std::string::npos);
+    CHECK(text.ends_with("\n598\n599"));
     page.clear();
     for (int i = 0; i < 1'000'000; ++i) page += "<div>";
     CHECK(caught([&] { html_to_text(page); }).code == 3);
