@@ -112,10 +112,12 @@ class TreeBuilder {
     open_.push_back(static_cast<uint32_t>(tree_.nodes.size()));
     tree_.nodes.push_back(node);
     raw_ = is_raw(node);
+    pre_begins_ = node.tag == Tag::pre;
   }
 
   void end() {
     if (open_.size() == 1) return;
+    pre_begins_ = false;
     tree_.nodes[open_.back()].end = static_cast<uint32_t>(tree_.nodes.size());
     open_.pop_back();
     raw_ = is_raw(tree_.nodes[open_.back()]);
@@ -123,6 +125,12 @@ class TreeBuilder {
 
   void characters(std::string_view text) {
     if (raw_ || !may_go_on()) return;
+    if (pre_begins_) {  // a line break behind the tag is no part of the text
+      pre_begins_ = false;
+      if (text.starts_with('\r')) text.remove_prefix(1);
+      if (text.starts_with('\n')) text.remove_prefix(1);
+      if (text.empty()) return;
+    }
     const uint32_t at = static_cast<uint32_t>(tree_.text.size());
     tree_.text += text;
     PageNode& last = tree_.nodes.back();
@@ -198,7 +206,7 @@ class TreeBuilder {
   xmlParserCtxt* context_ = nullptr;
   std::vector<uint32_t> open_;
   uint64_t events_ = 0;
-  bool raw_ = false;
+  bool raw_ = false, pre_begins_ = false;
 };
 
 xmlSAXHandler handler() {

@@ -43,6 +43,7 @@ TEST_SUITE("unit") {
     CHECK(html_to_text("<ul><li>one<li> two <ul><li>three</ul></ul>after") == "- one\n- two\n\n- three\n\nafter");
     CHECK(html_to_text("<table><tr><td>a</td><td>b</td></tr><tr><th>c<th>d</table>") == "a b\nc d");
     CHECK(html_to_text("<p>see</p><pre>  int x;\n\n    y;\n</pre><p>end</p>") == "see\n\n  int x;\n\n    y;\n\nend");
+    CHECK(html_to_text("<p>x</p><pre>\n\n  a</pre><pre><b>\nb</b></pre>") == "x\n\n\n  a\n\n\nb");
     CHECK(html_to_text("<pre>a<span>  b</span><br>c</pre>") == "a  b\nc");
   }
 

@@ -2,8 +2,12 @@
 #include "src/text/html/page_text.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
+#include <cctype>
+#include <functional>
 #include <string>
+#include <vector>
 
 namespace coppice {
 
@@ -137,6 +141,73 @@ TEST_SUITE("unit") {
                              "<p>The force <script type='math/tex'>F = ma</script> pulls, as we have seen.</p></div>";
     CHECK(article_of(page) == kThree + "\n\nThe force $F = ma$ pulls, as we have seen.");
     CHECK(article_of(page, {.formulas = false}) == kThree + "\n\nThe force pulls, as we have seen.");
+  }
+
+  TEST_CASE("page_text: known formulas of pages made by six kinds of tools are all kept, each once") {
+    static const std::vector<std::string> kTex = {
+        "E = mc^2",
+        "\\frac{\\partial u}{\\partial t} = \\alpha \\nabla^2 u",
+        "\\sum_{n=1}^{\\infty} \\frac{1}{n^2} = \\frac{\\pi^2}{6}",
+        "\\int_0^1 x^2 \\, dx",
+        "\\alpha_i \\in \\{1, 2\\}",
+        "\\sqrt{b^2 - 4ac}",
+        "\\lim_{x \\to 0} \\sin x / x",
+        "\\mathbb{E}[X \\mid Y]",
+        "\\begin{pmatrix} a & b \\\\ c & d \\end{pmatrix}",
+        "f \\colon A \\to B",
+    };
+    const auto escaped = [](const std::string& tex) {
+      std::string out;
+      for (const char c : tex) out += c == '&' ? "&amp;" : std::string(1, c);
+      return out;
+    };
+    const auto query = [](const std::string& tex) {
+      std::string out;
+      for (const char c : tex)
+        out += std::isalnum(static_cast<unsigned char>(c)) ? std::string(1, c) : fmt::format("%{:02X}", c);
+      return out;
+    };
+    const auto mathml = [&](const std::string& tex) {
+      return "<math><semantics><mrow><mi>drawn</mi></mrow><annotation encoding='application/x-tex'>" + escaped(tex) +
+             "</annotation></semantics></math>";
+    };
+    const std::vector<std::function<std::string(const std::string&)>> kinds = {
+        [&](const std::string& tex) { return mathml(tex); },
+        [&](const std::string& tex) {
+          return "<span class=katex><span class=katex-mathml>" + mathml(tex) +
+                 "</span><span class=katex-html aria-hidden=true><span class=base>drawn</span></span></span>";
+        },
+        [&](const std::string& tex) {
+          return "<span class=MathJax_Preview>drawn</span><span class=MathJax><span>drawn</span></span><script "
+                 "type='math/tex'>" +
+                 tex + "</script>";
+        },
+        [&](const std::string& tex) {
+          return "<span class=mwe-math-element><span class=mwe-math-mathml-inline style='display: none'>" +
+                 mathml(tex) + "</span><img class=mwe-math-fallback-image-inline aria-hidden=true alt='" +
+                 escaped(tex) + "'></span>";
+        },
+        [&](const std::string& tex) {
+          return "<img class=latex src='https://s0.wp.com/latex.php?latex=" + query(tex) + "&amp;bg=ffffff' alt='no'>";
+        },
+        [&](const std::string& tex) { return "<img src='https://latex.codecogs.com/svg.latex?" + query(tex) + "'>"; },
+    };
+    size_t pages = 0, kept = 0, all = 0;
+    for (const auto& kind : kinds)
+      for (size_t first = 0; first < kTex.size(); first += 2) {
+        std::string page = "<nav><a href=/>Home</a></nav><div class=content>" + paragraphs("One", "Two");
+        for (size_t i = first; i < first + 4; ++i)
+          page += "<p>It follows that " + kind(kTex[i % kTex.size()]) + " holds, which is what was to be shown.</p>";
+        const std::string text = article_of(page + "</div><footer>Imprint</footer>");
+        ++pages;
+        for (size_t i = first; i < first + 4; ++i) {
+          ++all;
+          kept += text.find("that $" + kTex[i % kTex.size()] + "$ holds") != std::string::npos;
+        }
+        CHECK(text.find("drawn") == std::string::npos);
+      }
+    CHECK(pages == 30);
+    CHECK(kept == all);
   }
 
   TEST_CASE("page_text: a page that must not be used is refused") {
