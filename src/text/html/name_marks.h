@@ -16,6 +16,7 @@ enum NameMark : uint32_t {
   kComments = 1u << 6,     // what readers wrote
   kArticleBody = 1u << 7,  // names that sites give to an article and nothing else
   kNoise = 1u << 8,        // never part of an article: newsletters, related pages, tags
+  kLead = 1u << 10,        // a summary in front of the article
   kFormula = 1u << 9,      // what MathJax and KaTeX draw
 };
 

@@ -1,6 +1,7 @@
 // The elements of a page that some rule tells apart, one row each.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -166,6 +167,8 @@ enum class Tag : uint8_t {
   munderover,
   semantics,
 };
+
+inline constexpr size_t kNumTags = static_cast<size_t>(Tag::semantics) + 1;
 
 struct TagTraits {
   std::string_view name;
