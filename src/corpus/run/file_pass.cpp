@@ -84,7 +84,7 @@ class FilePass::Run {
           [&](uint32_t record, Document&& document) { look(record, std::move(document)), tell(); }, &read);
       return tell();
     }
-    record_.input = identify(file_.path);
+    record_.input = identify(file_);
     uint32_t record = 0;
     const auto take = [&](Document&& document) {
       if (record == UINT32_MAX)
@@ -93,8 +93,7 @@ class FilePass::Run {
     };
     record_.counts.source = work_.read(file_, source_, {.max_bad_share = work_.settings.max_bad_share}, take, &read);
     tell();
-    std::error_code error;
-    if (fs::file_size(file_.path, error) != record_.input.bytes)
+    if (stored_bytes(file_) != record_.input.bytes)
       throw UserError::bad_file(file_.path.string(), "has changed while it was read");
   }
 
