@@ -75,6 +75,7 @@ C4::Fate C4::fate_of(std::string_view& line) {
 
 void C4::measure(QualityText& text, std::span<double> values) {
   lines_ = {};
+  kept_words_ = 0;
   kept_.clear();
   lower_ascii(text.text(), lower_);
   has_lorem_ipsum_ = holds(lower_, "lorem");
@@ -110,7 +111,9 @@ void C4::measure(QualityText& text, std::span<double> values) {
       case Fate::kept:
         break;
     }
-    sentences += text.num_sentences(line);
+    const QualityText::Line counts = text.count_line(line);
+    sentences += counts.sentences;
+    kept_words_ += counts.words;
     if (lines_.kept++ > 0) kept_ += '\n';
     kept_ += line;
   });

@@ -159,7 +159,7 @@ void measure_ratios(QualityText& text, std::span<double> values) {
   for_each_line(whole, [&](std::string_view line) {
     const std::string_view stripped = strip(line);
     if (stripped.empty()) return;
-    const uint64_t count = text.num_sentences(stripped);
+    const uint64_t count = text.count_line(stripped).sentences;
     const bool is_open = !(last_flags(stripped) & (character::kSentenceEnd | character::kTerminal));
     sentences += count;
     open += is_open;  // the last of a line: the others were closed
