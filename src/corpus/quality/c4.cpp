@@ -1,6 +1,7 @@
 #include "src/corpus/quality/c4.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace coppice {
 namespace {
@@ -16,7 +17,9 @@ void lower_ascii(std::string_view text, std::string& lower) {
   }
 }
 
-bool holds(std::string_view text, std::string_view sought) { return text.find(sought) != std::string_view::npos; }
+bool holds(std::string_view text, std::string_view sought) {
+  return memmem(text.data(), text.size(), sought.data(), sought.size()) != nullptr;
+}
 
 /// Bytes of a reference that `text`, which begins with [, begins with: [12], [], [edit], [citation needed]; 0: none.
 size_t reference_bytes(std::string_view text) {
