@@ -79,8 +79,7 @@ class Reader {
   }
 
   bool is_byline(uint32_t n, uint32_t marks) const {
-    if ((marks & kByline) == 0 && tree_.attribute(n, Attribute::rel) != "author" &&
-        tree_.attribute(n, Attribute::itemprop).find("author") == std::string_view::npos)
+    if ((marks & kByline) == 0 && tree_.attribute(n, Attribute::itemprop).find("author") == std::string_view::npos)
       return false;
     if (next(n) - n > kMaxBylineNodes) return false;
     uint32_t chars = 0;
