@@ -92,10 +92,9 @@ class Picture {
     double y = kTop;
     total("came in", corpus_.in, y);
     y += 14;
-    straight(begin, y, y + kLead);
-    legend(y + kLead + 14);
-    y = std::max(y + kLead, legend_bottom());
-    straight(begin, kTop + 14 + kLead, y);
+    legend();
+    straight(begin, y, legend_bottom());
+    y = legend_bottom();
     for (size_t i = 0; i < flows_.size(); ++i) {
       row(corpus_.steps[i], flows_[i], y);
       y += row_height(flows_[i]);
@@ -116,7 +115,7 @@ class Picture {
   double row_height(const Flow& flow) const { return std::max(kRow, scale() * sum(flow.gone) + kGap); }
   double legend_bottom() const { return kTop + 14 + 18.0 * static_cast<double>(colours_.lanes.size()) + 26; }
   double height() const {
-    double y = std::max(kTop + 14 + kLead, legend_bottom());
+    double y = legend_bottom();
     for (const Flow& flow : flows_) y += row_height(flow);
     return y + kLead + 34;
   }
@@ -137,7 +136,7 @@ class Picture {
     }
   }
 
-  void legend(double) {
+  void legend() {
     double y = kTop + 26;
     for (const Lane& lane : colours_.lanes) {
       svg_.rect(kText, y - 9, 10, 10, lane.css, 2);
