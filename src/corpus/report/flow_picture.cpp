@@ -101,7 +101,7 @@ class Picture {
     }
     const std::vector<double>& end = flows_.empty() ? begin : flows_.back().after;
     straight(end, y, y + kLead);
-    total("is left", corpus_.out, y + kLead + 20);
+    total("left", corpus_.out, y + kLead + 20);
     return svg_;
   }
 
@@ -122,7 +122,7 @@ class Picture {
 
   void total(const char* what, const Amount& amount, double y) {
     svg_.text(kLeft, y,
-              fmt::format("{} {}: {} documents", size_text(static_cast<double>(amount.text_bytes)), what,
+              fmt::format("{}: {}, {} documents", what, size_text(static_cast<double>(amount.text_bytes)),
                           format_count(static_cast<double>(amount.documents))),
               "strong");
   }
@@ -140,8 +140,8 @@ class Picture {
     double y = kTop + 26;
     for (const Lane& lane : colours_.lanes) {
       svg_.rect(kText, y - 9, 10, 10, lane.css, 2);
-      svg_.text(kText + 18, y, fit_text(lane.name, 11, 150), "strong");
-      svg_.text(kText + 180, y,
+      svg_.text(kText + 18, y, fit_text(lane.name, 11, 190), "strong");
+      svg_.text(kText + 212, y,
                 fmt::format("{} of {}, {} of {} documents", size_text(static_cast<double>(lane.left.text_bytes)),
                             size_text(static_cast<double>(lane.came.text_bytes)),
                             format_count(static_cast<double>(lane.left.documents)),
@@ -150,32 +150,31 @@ class Picture {
     }
   }
 
-  /// What stays moves together; what goes bends to the right, its rightmost lane on top.
+  /// What stays moves together, above what goes, which bends to the right, its rightmost lane on top.
   void row(const ToldStep& step, const Flow& flow, double top) {
     const double k = scale(), bottom = top + row_height(flow), middle = (top + bottom) / 2;
-    const double branch = k * sum(flow.gone);
-    double above = kLeft, below = kLeft, end = middle + branch / 2;
-    std::string stays, goes;
+    double above = kLeft, below = kLeft, end = middle + k * sum(flow.gone) / 2;
+    std::vector<std::string> stays(flow.before.size());
     for (size_t i = 0; i < flow.before.size(); ++i) {
       const double before = k * flow.before[i], gone = k * flow.gone[i], after = k * flow.after[i];
       const double split = above + before - gone;
-      if (after > 0)
-        svg_.path(
-            fmt::format("M{0:.1f} {4:.1f}C{0:.1f} {5:.1f} {2:.1f} {5:.1f} {2:.1f} {6:.1f}L{3:.1f} {6:.1f}C{3:.1f} "
-                        "{5:.1f} {1:.1f} {5:.1f} {1:.1f} {4:.1f}Z",
-                        above, split, below, below + after, top, middle, bottom),
-            colours_.lanes[i].css);
+      if (after > 0)  // half a pixel into the row above, against seams
+        stays[i] = fmt::format(
+            "M{0:.1f} {4:.1f}C{0:.1f} {5:.1f} {2:.1f} {5:.1f} {2:.1f} {6:.1f}L{3:.1f} {6:.1f}C{3:.1f} {5:.1f} {1:.1f} "
+            "{5:.1f} {1:.1f} {4:.1f}Z",
+            above, split, below, below + after, top - 0.5, middle, bottom);
       if (gone > 0)
-        branches_.push_back({fmt::format("M{0:.1f} {2:.1f}C{0:.1f} {3:.1f} {0:.1f} {3:.1f} {5:.1f} {3:.1f}L{5:.1f} "
-                                         "{4:.1f}C{1:.1f} {4:.1f} {1:.1f} {4:.1f} {1:.1f} {2:.1f}Z",
-                                         split, above + before, top, end, end - gone, kBranchEnd),
-                             colours_.lanes[i].css + " gone"});
+        svg_.path(
+            fmt::format("M{0:.1f} {2:.1f}C{0:.1f} {3:.1f} {0:.1f} {3:.1f} {5:.1f} {3:.1f}L{5:.1f} {4:.1f}C{1:.1f} "
+                        "{4:.1f} {1:.1f} {4:.1f} {1:.1f} {2:.1f}Z",
+                        split, above + before, top, end, end - gone, kBranchEnd),
+            colours_.lanes[i].css + " gone");
       above += before;
       below += after;
       end -= gone;
     }
-    for (const auto& [commands, css] : branches_) svg_.path(commands, css);
-    branches_.clear();
+    for (size_t i = 0; i < stays.size(); ++i)
+      if (!stays[i].empty()) svg_.path(stays[i], colours_.lanes[i].css);
     label(step, flow, middle);
   }
 
@@ -189,9 +188,9 @@ class Picture {
     else if (gone == 0 && documents == 0 && grown <= 0)
       text = "removed nothing";
     else {
-      text = fmt::format("\u2212{} ({:.1f}%), {} of {} documents", size_text(gone),
-                         before > 0 ? 100 * gone / before : 0, format_count(static_cast<double>(documents)),
-                         format_count(static_cast<double>(step.seen.documents)));
+      if (gone > 0) text = fmt::format("\u2212{} ({:.1f}%), ", size_text(gone), 100 * gone / before);
+      text += fmt::format("{} of {} documents", format_count(static_cast<double>(documents)),
+                          format_count(static_cast<double>(step.seen.documents)));
       if (grown > 0) text += fmt::format("; +{}", size_text(grown));
     }
     svg_.text(kText, y + 12, text);
@@ -201,7 +200,6 @@ class Picture {
   Colours colours_;
   std::vector<Flow> flows_;
   Svg svg_;
-  std::vector<std::pair<std::string, std::string>> branches_;  // of the row at hand: above what stays
 };
 
 }  // namespace
