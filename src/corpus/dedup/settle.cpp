@@ -263,14 +263,18 @@ void Settling::write() {
   NotedIds ids(owner_);
   for (const NotedFile& file : documents_.files()) {
     std::optional<DecisionWriter> decisions;
-    if (!file.is_reference) decisions.emplace(place_.folder, file.number, owner_);
+    std::string source;
+    if (!file.is_reference) {
+      decisions.emplace(place_.folder, file.number, owner_);
+      source = fmt::format(",\"source\":{}", Json(place_.source_names.at(place_.sources[file.number])).dump());
+    }
     for (uint64_t record = 0; record < file.documents; ++record) {
       const std::optional<Decision> decision = decision_of(file, record);
       if (!decision) continue;
       if (decisions) decisions->write(*decision);
       const std::string id = Json(ids.id_of(file.stem, record)).dump(-1, ' ', false, Json::error_handler_t::replace);
-      clusters.write(fmt::format("{{\"cluster\":{},\"id\":{},\"kept\":{}{}}}\n", heads_[heads_[file.base + record]], id,
-                                 decision->kind == Decision::Kind::head, similarity_member(*decision)));
+      clusters.write(fmt::format("{{\"cluster\":{},\"id\":{}{},\"kept\":{}{}}}\n", heads_[heads_[file.base + record]],
+                                 id, source, decision->kind == Decision::Kind::head, similarity_member(*decision)));
     }
     if (decisions) decisions->commit();
   }

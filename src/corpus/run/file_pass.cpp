@@ -149,7 +149,7 @@ class FilePass::Run {
         work_.settings.kept_values == CorpusSettings::Values::all ||
         (work_.settings.kept_values == CorpusSettings::Values::sample && is_measured_sample(document.id));
     const std::optional<Removed> removed = chain_->look(document, measured);
-    if (measured) rows_.add(record, chain_->values());
+    if (measured) rows_.add(record, document_hash(document.id), chain_->values());
     if (removed) {
       const CorpusStep& step = *removed->step;
       const auto [file, fresh] = removals_.try_emplace(&step, work_.folder.removed(step, file_));

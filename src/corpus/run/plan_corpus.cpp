@@ -82,7 +82,7 @@ class Planner {
                             : settings_.kept_values == CorpusSettings::Values::sample ? 0.01
                                                                                       : 0;
     for (const SourcePlan& source : plan_.sources)
-      plan_.final_bytes += measured * source.documents * (8 + 4 * static_cast<double>(columns));
+      plan_.final_bytes += measured * source.documents * (16 + 4 * static_cast<double>(columns));
     for (size_t i = 0; i < samples_.size(); ++i)
       plan_.documents_left += scale(i) * static_cast<double>(samples_[i].documents.size());
     return plan_;
