@@ -30,6 +30,7 @@ void add_export(CLI::App& app, Action& action);
 void add_labels(CLI::App& app, Action& action);
 void add_data(CLI::App& app, Action& action);
 void add_data_train_classifier(CLI::App& data, Action& action);  // below add_data
+void add_data_long_qa(CLI::App& data, Action& action);           // below add_data
 
 /// A verb below `parent`, with an example in its help.
 CLI::App* add_verb(CLI::App& parent, const char* name, const char* about, const std::string& example);
