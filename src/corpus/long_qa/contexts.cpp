@@ -9,9 +9,10 @@ namespace coppice {
 namespace {
 
 constexpr size_t kMaxWordBytes = 4096, kMaxPieceBytes = 1024;
-constexpr double kSurplus = 1.04;     // tokens of a context, over the target: pieces alone have more than the whole
-constexpr double kUsable = 0.96;      // of the target: the rest is left for question and answer
-constexpr double kHeadingTokens = 8;  // of "Document 3 of 12" and the empty lines around it
+constexpr double kSurplus = 1.04;       // tokens of a context, over the target: pieces alone have more than the whole
+constexpr double kUsable = 0.96;        // of the target
+constexpr double kQuestionTokens = 90;  // of a question and its answer, as a rule
+constexpr double kHeadingTokens = 8;    // of "Document 3 of 12" and the empty lines around it
 
 bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\f'; }
 
@@ -36,6 +37,11 @@ void add_license(Context& context, const std::string& license) {
   if (place == context.licenses.end() || *place != license) context.licenses.insert(place, license);
 }
 
+size_t bytes_of(const Context& context, double tokens) {
+  const double share = std::min(1.0, tokens / context.tokens);
+  return static_cast<size_t>(share * static_cast<double>(context.text.size()));
+}
+
 }  // namespace
 
 CutDocument cut_document(Document&& document, const Tokenizer& tokenizer) {
@@ -56,10 +62,8 @@ CutDocument cut_document(Document&& document, const Tokenizer& tokenizer) {
   return cut;
 }
 
-size_t Context::usable() const {
-  const double share = kUsable * static_cast<double>(target) / tokens;
-  return share >= 1 ? text.size() : static_cast<size_t>(share * static_cast<double>(text.size()));
-}
+size_t Context::expected_bytes() const { return bytes_of(*this, static_cast<double>(target) - kQuestionTokens); }
+size_t Context::usable_bytes() const { return bytes_of(*this, kUsable * static_cast<double>(target)); }
 
 ContextMaker::ContextMaker(uint64_t target, bool held_out, std::function<void(Context&&)> take)
     : target_(target), held_out_(held_out), wanted_(kSurplus * static_cast<double>(target)), take_(std::move(take)) {}

@@ -34,8 +34,9 @@ struct Context {
   double tokens = 0;           // about; more than the target
   bool held_out = false;
 
-  /// Bytes that are surely left when the end is cut off so that question and answer fit in.
-  size_t usable() const;
+  /// Bytes that are left, as a rule, when the end is cut off so that question and answer fit in; and at least.
+  size_t expected_bytes() const;
+  size_t usable_bytes() const;
 };
 
 /// Takes documents in their order and gives contexts for one target.

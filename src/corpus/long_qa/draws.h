@@ -11,7 +11,7 @@ namespace coppice {
 
 class Draws {
  public:
-  Draws(uint64_t seed, std::string_view id) : seed_(seed), key_(document_hash(id)) {}
+  Draws(uint64_t seed, std::string_view id) : seed_(seed), key_(document_hash(id) >> 8) {}
   /// Uniform in [0, count), of at least one.
   size_t below(size_t count) {
     return static_cast<size_t>(random_bits(seed_, Purpose::long_qa, key_, next_++) % count);

@@ -85,7 +85,8 @@ std::vector<Word> words_of(std::string_view text) {
 }  // namespace
 
 bool is_stop_word(std::string_view word) {
-  return std::ranges::binary_search(kStopWords, std::string_view(lower_ascii(word)));
+  const std::string lower = lower_ascii(word.substr(0, word.find('\'')));  // I'm, that's
+  return std::ranges::binary_search(kStopWords, std::string_view(lower));
 }
 
 bool is_stop_words(std::string_view text) {
@@ -115,7 +116,7 @@ std::vector<Fact> find_facts(std::string_view sentence) {
       case WordType::capital:
         while (last + 1 < words.size() && words[last + 1].type == WordType::capital && gap(last) == " ") ++last;
         first = std::max<size_t>(first, 1);  // whose capital says nothing
-        if (first <= last && last - first < kMaxNameWords &&
+        if (first <= last && last - first < kMaxNameWords && gap(first - 1) == " " &&
             words[last].span.end - words[first].span.begin >= kMinNameBytes)
           facts.push_back({FactType::name, {words[first].span.begin, words[last].span.end}});
         break;

@@ -13,7 +13,6 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <thread>
-#include <tuple>
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -109,6 +108,9 @@ class LongQaMaker {
  public:
   LongQaMaker(const LongQaOptions& options, const Tokenizer& tokenizer)
       : options_(options), tokenizer_(tokenizer), progress_("long-qa", 0, "document") {
+    for (size_t t = 1; t < options.targets.size(); ++t)
+      if (std::ranges::count(options.targets, options.targets[t]) > 1)
+        throw UserError::recipe("--target-tokens", fmt::format("got {} twice", options.targets[t]));
     make_folder(options.output / "tasks");
     report_.file = options.output / "long-qa.jsonl.zst";
     writer_ = std::make_unique<DocumentWriter>(report_.file);
@@ -207,21 +209,21 @@ class LongQaMaker {
     wave_.clear();
   }
 
-  /// The kind that was asked least so far; of its depths the one that all kinds together have least, then the one that
-  /// the kind itself has least.
+  /// Kind and depth that were asked least so far, as shares of what each should have; among equals the pair of both
+  /// that was asked least.
   void choose(Asked& asked) {
     QuestionCounts& counts = counts_of(asked);
     if (asked.context.held_out && num_questions(counts) >= static_cast<uint64_t>(options_.max_items)) return;
-    std::tuple<uint64_t, uint64_t, uint64_t> best{UINT64_MAX, 0, 0};
+    std::array<uint64_t, kNumDepths> at_depth = {};
+    for (const auto& row : counts)
+      for (size_t depth = 0; depth < kNumDepths; ++depth) at_depth[depth] += row[depth];
+    std::pair<uint64_t, uint64_t> best{UINT64_MAX, 0};
     size_t best_kind = 0;
     for (size_t kind = 0; kind < kNumKinds; ++kind) {
       const uint64_t of_kind = std::accumulate(counts[kind].begin(), counts[kind].end(), uint64_t{0});
       for (size_t depth = 0; depth < kNumDepths; ++depth) {
-        if (!asked.candidates[kind][depth]) continue;
-        uint64_t at_depth = 0;
-        for (const auto& row : counts) at_depth += row[depth];
-        const std::tuple cost{of_kind, at_depth, counts[kind][depth]};
-        if (cost >= best) continue;
+        const std::pair cost{kNumKinds * of_kind + kNumDepths * at_depth[depth], counts[kind][depth]};
+        if (!asked.candidates[kind][depth] || cost >= best) continue;
         best = cost;
         best_kind = kind;
         asked.depth = depth;

@@ -124,13 +124,15 @@ class OutlineReader {
 
 }  // namespace
 
+Outline outline_of(std::string_view text) { return OutlineReader(text).read(); }
+
 bool is_title(std::string_view line, bool stands_alone) {
   const size_t marks = std::min(line.find_first_not_of('#'), line.size());
   if (marks > 0 && marks <= 6 && marks < line.size() && line[marks] == ' ') return line.size() <= 2 * kMaxTitleBytes;
   if (!stands_alone || line.size() < kMinTitleBytes || line.size() > kMaxTitleBytes) return false;
   const char first = line.front();
   if (!is_upper(first) && !is_digit(first) && (static_cast<unsigned char>(first) & 0x80) == 0) return false;
-  if (std::string_view(".,;:!?\"'").find(line.back()) != std::string_view::npos) return false;
+  if (std::string_view(".,;:!?])\"'").find(line.back()) != std::string_view::npos) return false;
   if (line.ends_with("\u3002") || line.ends_with("\uFF01") || line.ends_with("\uFF1F")) return false;
   return std::ranges::any_of(line, is_letter);
 }

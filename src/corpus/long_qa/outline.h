@@ -33,7 +33,7 @@ struct Outline {
   std::vector<ItemList> lists;    // of 3 to 20 items, with a title
 };
 
-/// In one pass over valid UTF-8.
+/// In one pass over valid UTF-8. The first line is a title only as one of Markdown's: a window begins anywhere.
 Outline outline_of(std::string_view text);
 
 /// A line alone between empty lines that could be a title: 3 to 80 bytes with a letter, a capital or a digit first, no

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstring>
 #include <unordered_map>
 
@@ -19,7 +20,7 @@ constexpr size_t kTries = 8, kWrongChoices = 3, kNeedles = 4;
 constexpr size_t kMinSentence = 30, kMaxSentence = 400;  // bytes, of those that questions quote
 constexpr size_t kMinSentenceWords = 5, kOpeningWords = 6;
 constexpr size_t kMinPairWord = 4;     // bytes of each word of a pair that names a document
-constexpr size_t kOrderDistance = 20;  // two sentences lie a twentieth of the context apart at least
+constexpr size_t kOrderDistance = 50;  // two sentences lie a fiftieth of the context apart at least
 constexpr std::string_view kBlank = "____";
 
 std::string word_question(std::string_view wording, std::string_view first, std::string_view second = {}) {
@@ -39,6 +40,11 @@ std::string on_one_line(std::string_view text) {
 
 size_t num_words(std::string_view sentence) {
   return static_cast<size_t>(std::ranges::count(on_one_line(sentence), ' ')) + 1;
+}
+
+/// What is left of a sentence that was cut in the wrong place begins with a sign.
+bool begins_well(char first) {
+  return std::isalnum(static_cast<unsigned char>(first)) != 0 || (first & 0x80) != 0 || first == '"' || first == '\'';
 }
 
 /// The first words, as they stand; all of a sentence that has no more.
@@ -67,14 +73,16 @@ class QuestionFinder {
   QuestionFinder(const Context& context, uint64_t seed, FaultCounts& faults)
       : context_(context),
         text_(context.text),
-        usable_(context.usable()),
+        expected_(context.expected_bytes()),
+        usable_(context.usable_bytes()),
         outline_(outline_of(text_)),
         draws_(seed, context.id),
         faults_(faults) {
     for (size_t i = 0; i < outline_.sentences.size(); ++i) {
       const Span& span = outline_.sentences[i];
       if (span.end > usable_) break;
-      if (span.size() >= kMinSentence && span.size() <= kMaxSentence && num_words(span.of(text_)) >= kMinSentenceWords)
+      if (span.size() >= kMinSentence && span.size() <= kMaxSentence && begins_well(text_[span.begin]) &&
+          num_words(span.of(text_)) >= kMinSentenceWords)
         quotable_.push_back(i);
     }
   }
@@ -97,7 +105,8 @@ class QuestionFinder {
     for (const Row& row : kRows) {
       std::array<std::vector<size_t>, kNumDepths> numbers;
       for (const Place& place : (this->*row.places)())
-        if (place.begin < usable_) numbers[place.begin * kNumDepths / usable_].push_back(place.number);
+        if (place.begin < std::min(expected_, usable_))
+          numbers[place.begin * kNumDepths / expected_].push_back(place.number);
       for (size_t depth = 0; depth < kNumDepths; ++depth)
         found[static_cast<size_t>(row.kind)][depth] =
             first_sound(numbers[depth], [&](size_t number) { return (this->*row.ask)(number); });
@@ -346,7 +355,7 @@ class QuestionFinder {
 
   const Context& context_;
   std::string_view text_;
-  size_t usable_;
+  size_t expected_, usable_;  // bytes
   Outline outline_;
   Draws draws_;
   FaultCounts& faults_;

@@ -50,8 +50,9 @@ Fault check_question(std::string_view text, const Question& question);
 /// How often `part`, which is not empty, is found in `text`, counted up to 2; places may overlap.
 size_t count_up_to_two(std::string_view text, std::string_view part);
 
-/// For each kind and each tenth of Context::usable(), a question whose answer stands there and that check_question()
-/// lets through, where one of a few tries gives one. A function of seed, the context's id and its text.
+/// For each kind and each tenth of the context that is left, a question whose answer stands there and that
+/// check_question() lets through, where one of a few tries gives one. A function of seed, the context's id and its
+/// text.
 using Candidates = std::array<std::array<std::optional<Question>, kNumDepths>, kNumKinds>;
 Candidates find_questions(const Context& context, uint64_t seed, FaultCounts& faults);
 
