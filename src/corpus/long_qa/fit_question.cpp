@@ -28,9 +28,11 @@ std::string question_tail(const Question& question) { return fmt::format("\n\nQu
 FittedQuestion fit_question(const Context& context, const Question& question, const Tokenizer& tokenizer) {
   const std::string text = with_insertions(context.text, question);
   std::string_view last = question.answer;
-  if (context.held_out)
+  if (context.held_out) {
+    const auto tokens_of = [&](std::string_view choice) { return tokenizer.encode(choice).size(); };
     for (const std::string& wrong : question.wrong)
-      if (wrong.size() > last.size()) last = wrong;
+      if (tokens_of(wrong) > tokens_of(last)) last = wrong;
+  }
   const std::string tail = fmt::format("{} {}", question_tail(question), last);
   const uint64_t most = context.target - 1;
   size_t low = 0, high = text.size() + 1;  // bytes: fits; does not

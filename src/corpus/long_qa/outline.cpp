@@ -117,7 +117,7 @@ class OutlineReader {
   Outline outline_;
   Span paragraph_, items_;
   size_t num_items_ = 0;
-  bool blank_before_ = true;   // as at the start of a text
+  bool blank_before_ = false;  // a window may begin in the middle of a paragraph
   std::optional<Span> title_;  // of a list, should one follow
   std::optional<Section> section_;
 };
