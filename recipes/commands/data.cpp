@@ -232,6 +232,7 @@ void add_data(CLI::App& app, Action& action) {
   for (const StepKind* kind : step_kinds())
     if (std::string_view(kind->kind) != "extract") add_data_kind(*data, *kind, action);
   add_data_train_classifier(*data, action);
+  add_data_long_qa(*data, action);
   add_data_tune(*data, action);
   add_data_sample(*data, action);
   add_data_stats(*data, action);

@@ -38,6 +38,7 @@ void add_data_diff(CLI::App& data, Action& action);
 void add_data_convert(CLI::App& data, Action& action);
 void add_data_domains(CLI::App& data, Action& action);
 void add_data_overlap(CLI::App& data, Action& action);
+void add_data_long_qa(CLI::App& data, Action& action);
 
 /// A verb below `parent`, with an example in its help.
 CLI::App* add_verb(CLI::App& parent, const char* name, const char* about, const std::string& example);
