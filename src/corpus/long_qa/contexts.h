@@ -29,9 +29,10 @@ struct Context {
   std::string id;  // long-qa/<target>/<id of its first document>/<number of the window>
   std::string text;
   std::vector<std::string> documents, licenses;  // licenses: sorted, each once
-  std::vector<Span> headings;  // one for each of several documents: lines "Document 3 of 12", which stand nowhere else
-  uint64_t target = 0;         // tokens
-  double tokens = 0;           // about; more than the target
+  std::vector<ByteSpan>
+      headings;         // one for each of several documents: lines "Document 3 of 12", which stand nowhere else
+  uint64_t target = 0;  // tokens
+  double tokens = 0;    // about; more than the target
   bool held_out = false;
 
   /// Bytes that are left, as a rule, when the end is cut off so that question and answer fit in; and at least.

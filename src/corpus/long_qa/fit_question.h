@@ -13,7 +13,7 @@ inline constexpr double kLengthTolerance = 0.02;  // of the target
 struct FittedQuestion {
   Fault fault = Fault::none;  // where there is one, the rest is empty
   std::string context;
-  Span answer;  // in the context
+  ByteSpan answer;  // in the context
   uint64_t tokens = 0;
   double depth = 0;  // of the answer, in [0, 1)
 };

@@ -79,7 +79,7 @@ class QuestionFinder {
         draws_(seed, context.id),
         faults_(faults) {
     for (size_t i = 0; i < outline_.sentences.size(); ++i) {
-      const Span& span = outline_.sentences[i];
+      const ByteSpan& span = outline_.sentences[i];
       if (span.end > usable_) break;
       if (span.size() >= kMinSentence && span.size() <= kMaxSentence && begins_well(text_[span.begin]) &&
           num_words(span.of(text_)) >= kMinSentenceWords)
@@ -313,7 +313,7 @@ class QuestionFinder {
                       .text = wording(kDocumentWordings, pair.words),
                       .answer = std::string(context_.headings[pair.document].of(text_))};
     std::vector<std::string_view> pool;
-    for (const Span& heading : context_.headings) pool.push_back(heading.of(text_));
+    for (const ByteSpan& heading : context_.headings) pool.push_back(heading.of(text_));
     add_wrong(question, std::move(pool));
     return question;
   }

@@ -10,7 +10,7 @@
 #include "src/corpus/report/kept_documents.h"
 #include "src/corpus/report/removal_lines.h"
 #include "src/corpus/report/value_file.h"
-#include "src/text/html.h"
+#include "src/text/html/documentation_page.h"
 
 namespace coppice {
 namespace {
