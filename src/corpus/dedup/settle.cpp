@@ -214,20 +214,20 @@ std::vector<uint32_t> Settling::order_of(std::span<const uint32_t> documents) co
 }
 
 Compare Settling::comparison(const std::vector<uint32_t>& documents) {
-  if (options_.verify == Verify::none) return [](uint32_t, uint32_t) { return Comparison{.similar = true}; };
+  if (options_.verify == Verify::none) return [](uint32_t, uint32_t) { return Likeness{.similar = true}; };
   if (options_.verify == Verify::text && documents.size() <= kMostCompareTexts) {
     auto texts = std::make_shared<std::vector<std::vector<uint64_t>>>();
     for (const uint32_t document : documents) texts->push_back(rows_.shingles(document));
     return [this, texts](uint32_t a, uint32_t b) {
       const double similarity = jaccard((*texts)[a], (*texts)[b]);
-      return Comparison{.similar = similarity >= options_.min_similarity, .similarity = static_cast<float>(similarity)};
+      return Likeness{.similar = similarity >= options_.min_similarity, .similarity = static_cast<float>(similarity)};
     };
   }
   return [this, &documents](uint32_t a, uint32_t b) {
     const uint32_t agreeing =
         agreements(rows_.signature(documents[a], 0), rows_.signature(documents[b], 1), documents_.width());
     const double similarity = static_cast<double>(agreeing) / static_cast<double>(documents_.width());
-    return Comparison{.similar = similarity >= options_.min_similarity, .similarity = static_cast<float>(similarity)};
+    return Likeness{.similar = similarity >= options_.min_similarity, .similarity = static_cast<float>(similarity)};
   };
 }
 

@@ -22,6 +22,6 @@ struct FittedQuestion {
 std::string question_tail(const Question& question);
 /// `<context>\n\nQuestion: ...\nAnswer: <answer>` has at most as many tokens as the target when an end of text follows,
 /// and at least 98% of them; in a held-out one with the longest of the choices. Checked anew on what is left.
-FittedQuestion fit_question(const Context& context, const Question& question, const Tokenizer& tokenizer);
+FittedQuestion fit_question(const QaContext& context, const Question& question, const Tokenizer& tokenizer);
 
 }  // namespace coppice

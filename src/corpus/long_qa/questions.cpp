@@ -70,7 +70,7 @@ struct WordPair {
 
 class QuestionFinder {
  public:
-  QuestionFinder(const Context& context, uint64_t seed, FaultCounts& faults)
+  QuestionFinder(const QaContext& context, uint64_t seed, FaultCounts& faults)
       : context_(context),
         text_(context.text),
         expected_(context.expected_bytes()),
@@ -353,7 +353,7 @@ class QuestionFinder {
     return name;
   }
 
-  const Context& context_;
+  const QaContext& context_;
   std::string_view text_;
   size_t expected_, usable_;  // bytes
   Outline outline_;
@@ -396,7 +396,7 @@ Fault check_question(std::string_view text, const Question& question) {
   return question.wrong.empty() ? Fault::no_choices : Fault::none;
 }
 
-Candidates find_questions(const Context& context, uint64_t seed, FaultCounts& faults) {
+Candidates find_questions(const QaContext& context, uint64_t seed, FaultCounts& faults) {
   return QuestionFinder(context, seed, faults).find();
 }
 
