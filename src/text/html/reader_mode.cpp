@@ -17,7 +17,6 @@ namespace coppice {
 
 namespace {
 
-constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
 constexpr uint32_t kMinParagraphChars = 25;
 constexpr uint32_t kMinArticleChars = 500;
 constexpr size_t kTopCandidates = 5;
@@ -52,7 +51,6 @@ class Reader {
     vote();
     Attempt found;
     const uint32_t top = choose();
-    if (top == kNone) return found;
     found.roots = article_roots(top);
     add_leads(found.roots);
     clean_article({tree_, measures_, paragraphs_, found.roots, rules.weighs_names}, rules.cleans, gone_, sums_);
@@ -188,7 +186,7 @@ class Reader {
 
   bool is_below(uint32_t n, uint32_t above) const { return n > above && n < next(above); }
 
-  /// The node whose text is the article; kNone when nothing was a paragraph.
+  /// The node whose text is the article: the body when nothing was a paragraph.
   uint32_t choose() {
     std::vector<uint32_t> best;
     for (const uint32_t n : candidates_) {
@@ -197,7 +195,10 @@ class Reader {
       if (place < kTopCandidates) best.insert(best.begin() + static_cast<std::ptrdiff_t>(place), n);
       if (best.size() > kTopCandidates) best.pop_back();
     }
-    if (best.empty()) return kNone;
+    if (best.empty()) {
+      const auto body = std::ranges::find(tree_.nodes, Tag::body, &PageNode::tag);
+      return body == tree_.nodes.end() ? 0 : static_cast<uint32_t>(body - tree_.nodes.begin());
+    }
     uint32_t top = best[0];
     if (is_body(top)) return top;
     // An ancestor of three others that are nearly as good is better.
@@ -273,6 +274,7 @@ class Reader {
   /// Summaries that stand in front of the article, in the element that frames both: the last ones.
   void add_leads(std::vector<uint32_t>& roots) const {
     const uint32_t article = roots[0];
+    if (is_body(article)) return;
     uint32_t frame = article;
     for (int up = 0; up < kFrameLevels && !is_body(parent(frame)) && tag(frame) != Tag::article &&
                      tag(frame) != Tag::main && frame != 0;
