@@ -52,7 +52,7 @@ fuzz: ## libFuzzer under both sanitizers, 100 seconds a parser of what comes fro
 	@scripts/setup build
 	@test -f build/fuzz/build.ninja || cmake --preset fuzz
 	@cmake --build --preset fuzz
-	@for parser in safetensors gguf tokenizer_json sentencepiece recipe document model_card chat_template warc fasttext classifier selectors; do fuzz/run build/fuzz $$parser 100; done
+	@for parser in safetensors gguf tokenizer_json sentencepiece recipe document model_card chat_template warc fasttext classifier selectors html; do fuzz/run build/fuzz $$parser 100; done
 
 bench: ## build all benchmarks and list them: what each measures and its command
 	@scripts/setup build

@@ -160,6 +160,13 @@ def main():
                  "{{ messages | selectattr('role', 'equalto', 'user') | list | length - 1 }}{% if not tools or x %}{% elif y %}{% else %}{% endif %}{% macro f(x) %}{% endmacro %}"]
     lines = ['{"text": "One."}', '{"text": "a\\u00e9\\ud83d\\ude00", "id": 12, "source": "x", "metadata": {"license": "mit", "n": 1e400}, "url": ["a", {"b": null}]}',
              '{"id": "no text"}', '{"text": ["a"]}', "[" * 70]
+    pages = [b"<html lang=en><head><title>A &amp; B | C</title><meta name=robots content='index, nofollow'><meta property=og:url content=http://x/></head><body class=main>"
+             b"<nav><a href='#x'>n</a></nav><div id=story class='article-body'><h1>A</h1><p>One, two, three and some more words to read.<p hidden>no<ul><li>a<li>b</ul>"
+             b"<table summary=s><tr><th>1<td>2</table><pre>a\n b</pre><aside>x</aside></div><div class=comments>c</div><footer>f",
+             b"<p><math display=block><mfrac><mi>a</mi><msup><mi>b</mi><mn>2</mn></msup></mfrac></math><script type='math/tex; mode=display'>x^2</script>"
+             b"<span class=katex><span class=katex-mathml><math><annotation encoding='application/x-tex'>y</annotation></math></span><span class=katex-html>y</span></span>"
+             b"<img src='https://latex.codecogs.com/gif.latex?\\dpi{150}%5Cfrac%7Ba%7D' alt=z><span class=MathJax data-mathml='&lt;math&gt;&lt;mi&gt;q'></span>",
+             b"<style>p{}</style>\xff\xc3\x00<p style='display : none'>x&#0;&#x110000;&nbsp;\xcc\x81e\xcc\x81<b><i></b></table></p><!-- <a x=1 x=2 y"]
     seeds = {
         "safetensors": [safetensors({}), safetensors({"a.weight": ("F32", [2, 3], 24), "b": ("BF16", [4], 8), "c": ("F16", [0], 0)})],
         "gguf": [gguf({}, {}), model_gguf("llama", sentencepiece_gguf(), {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 1.0}.items()),
@@ -168,6 +175,7 @@ def main():
         "sentencepiece": [sentencepiece()],
         "recipe": [path.read_bytes() for path in sorted(recipes.glob("*.toml"))],
         "document": [line.encode() for line in lines],
+        "html": pages,
         "model_card": [b"---\nlicense: other\nlicense_name: 'a b'\nlicense_link: https://example.org/x\nmodel_name: m\nbase_model: [o/m, &a n, *a]\n---\n# m\n",
                        b"\xef\xbb\xbf---\r\nlicense:\r\n- mit\r\n- {a: [!!str 1, ~, 1.5]}\r\n---\r\n", b"# no front matter\n"],
         "warc": warc(),

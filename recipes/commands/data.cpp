@@ -233,6 +233,13 @@ void add_data(CLI::App& app, Action& action) {
     if (std::string_view(kind->kind) != "extract") add_data_kind(*data, *kind, action);
   add_data_train_classifier(*data, action);
   add_data_long_qa(*data, action);
+  add_data_tune(*data, action);
+  add_data_sample(*data, action);
+  add_data_stats(*data, action);
+  add_data_diff(*data, action);
+  add_data_convert(*data, action);
+  add_data_domains(*data, action);
+  add_data_overlap(*data, action);
 }
 
 }  // namespace coppice

@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <vector>
 
 #include "src/base/errors.h"
 #include "src/base/input_file.h"
@@ -39,7 +38,9 @@ struct MemberSource::State {
   std::filesystem::path path;
   ByteSource::Coding coding;
   int descriptor = -1;
-  std::vector<char> input = std::vector<char>(kInput), output;
+  // Not filled with zeros: short files touch little of them.
+  const std::unique_ptr<char[]> input = std::make_unique_for_overwrite<char[]>(kInput);
+  std::unique_ptr<char[]> output;
   size_t begin = 0, end = 0;  // of what is not read yet, in input
   bool file_ended = false, inside = false, ended_member = false, searching = false;
   uint64_t read = 0, produced = 0, member_offset = 0, passed_over = 0;
@@ -49,17 +50,17 @@ struct MemberSource::State {
   bool gzip_open = false;
   ZSTD_DCtx* zstd = nullptr;
 
-  std::string_view ahead() const { return {input.data() + begin, end - begin}; }
+  std::string_view ahead() const { return {input.get() + begin, end - begin}; }
   uint64_t place() const { return read - (end - begin); }
 
   /// Reads until `wanted` bytes lie ahead or the file ends.
   void fill(size_t wanted) {
     if (end - begin >= wanted || file_ended) return;
-    std::memmove(input.data(), input.data() + begin, end - begin);
+    std::memmove(input.get(), input.get() + begin, end - begin);
     end -= begin;
     begin = 0;
     while (end < wanted && !file_ended) {
-      const ssize_t got = ::read(descriptor, input.data() + end, input.size() - end);
+      const ssize_t got = ::read(descriptor, input.get() + end, kInput - end);
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) throw_unreadable(path, "cannot be read", errno);
       file_ended = got == 0;
@@ -76,7 +77,7 @@ struct MemberSource::State {
           path.string(),
           fmt::format("decompresses to more than {} times its size ({} bytes from {}): refused as a decompression bomb",
                       kMaxRatio, produced, place()));
-    return {output.data(), got};
+    return {output.get(), got};
   }
 
   Event fail(std::string message) {
@@ -122,8 +123,8 @@ struct MemberSource::State {
     }
     if (coding == ByteSource::Coding::gzip) {
       size_t consumed = 0, got = 0;
-      if (libdeflate_gzip_decompress_ex(whole, ahead().data(), ahead().size(), output.data(), kWhole, &consumed,
-                                        &got) == LIBDEFLATE_SUCCESS) {
+      if (libdeflate_gzip_decompress_ex(whole, ahead().data(), ahead().size(), output.get(), kWhole, &consumed, &got) ==
+          LIBDEFLATE_SUCCESS) {
         bytes = take(consumed, got);
         ended_member = true;
         return got > 0 ? Event::bytes : close_member();
@@ -157,9 +158,9 @@ struct MemberSource::State {
   }
 
   std::string_view step_gzip(bool& ended) {
-    gzip.next_in = reinterpret_cast<Bytef*>(input.data() + begin);
+    gzip.next_in = reinterpret_cast<Bytef*>(input.get() + begin);
     gzip.avail_in = static_cast<uInt>(end - begin);
-    gzip.next_out = reinterpret_cast<Bytef*>(output.data());
+    gzip.next_out = reinterpret_cast<Bytef*>(output.get());
     gzip.avail_out = static_cast<uInt>(kBlock);
     const int result = inflate(&gzip, Z_NO_FLUSH);
     const size_t consumed = ahead().size() - gzip.avail_in;
@@ -173,8 +174,8 @@ struct MemberSource::State {
   }
 
   std::string_view step_zstd(bool& ended) {
-    ZSTD_inBuffer in{input.data() + begin, end - begin, 0};
-    ZSTD_outBuffer out{output.data(), kBlock, 0};
+    ZSTD_inBuffer in{input.get() + begin, end - begin, 0};
+    ZSTD_outBuffer out{output.get(), kBlock, 0};
     const size_t left = ZSTD_decompressStream(zstd, &out, &in);
     if (ZSTD_isError(left)) {
       begin += std::max<size_t>(in.pos, 1);  // it may say that it took nothing
@@ -216,12 +217,12 @@ MemberSource::MemberSource(std::filesystem::path path, ByteSource::Coding coding
   s.coding = coding;
   s.descriptor = open_for_reading(s.path);
   if (coding == ByteSource::Coding::gzip) {
-    s.output.resize(kWhole);
+    s.output = std::make_unique_for_overwrite<char[]>(kWhole);
     s.whole = libdeflate_alloc_decompressor();
     s.gzip_open = inflateInit2(&s.gzip, 15 + 16) == Z_OK;
     COPPICE_CHECK(s.whole != nullptr && s.gzip_open, "gzip decoder");
   } else if (coding == ByteSource::Coding::zstd) {
-    s.output.resize(kBlock);
+    s.output = std::make_unique_for_overwrite<char[]>(kBlock);
     s.zstd = ZSTD_createDCtx();
     COPPICE_CHECK(
         s.zstd != nullptr && !ZSTD_isError(ZSTD_DCtx_setParameter(s.zstd, ZSTD_d_windowLogMax, kMaxZstdWindowLog)),

@@ -20,4 +20,7 @@ std::string encoding_advice(const char* encoding, const std::filesystem::path& p
 /// Byte at which valid UTF-8 ends.
 size_t valid_utf8_bytes(std::string_view bytes);
 
+/// Of valid UTF-8; elsewhere bytes that begin one.
+size_t count_code_points(std::string_view text);
+
 }  // namespace coppice

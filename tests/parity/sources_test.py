@@ -8,7 +8,6 @@ import subprocess
 import pyarrow
 import pyarrow.parquet
 import pytest
-from fastwarc.stream_io import FileStream, GZipStream
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from conftest import BUILD
@@ -25,7 +24,7 @@ def made_records(count=60):
     rng = random.Random(7)
     records = []
     for number in range(count):
-        words = " ".join(rng.choice(["alpha", "beta", "d\u00e9j\u00e0", "\u65e5\u672c", "\r\n\r\n", "WARC/1.0"]) for _ in range(rng.choice([3, 300, 30000])))
+        words = " ".join(rng.choice(["alpha", "beta", "d\u00e9j\u00e0", "\u65e5\u672c", "\r\n\r\n", "WARC/1.0"]) for _ in range(rng.choice([3, 300, 8000])))
         body = f"<html><body><p>{number} {words}</p></body></html>".encode()
         headers = "Content-Type: text/html; charset=utf-8\r\n"
         if number % 5 == 1:
@@ -42,11 +41,8 @@ def made_records(count=60):
 
 
 def fastwarc_documents(path):
-    stream = FileStream(str(path), "rb")
-    if path.suffix == ".gz":
-        stream = GZipStream(stream)
     found = []
-    for record in ArchiveIterator(stream, record_types=WarcRecordType.response, parse_http=True, auto_decode="all"):
+    for record in ArchiveIterator(str(path), record_types=WarcRecordType.response, parse_http=True, auto_decode="all", fsspec_args=False):
         found.append({"id": record.record_id, "text": record.reader.read().decode(), "url": record.headers["WARC-Target-URI"]})
     return found
 
@@ -64,37 +60,27 @@ def test_warc(tmp_path, packing):
 
 @pytest.mark.parametrize("packing", ["plain", "by-record", "whole"])
 def test_cut_warc(tmp_path, packing):
-    """The records before the cut are the same; the one that is cut is counted here, and handed out in part there."""
+    """The records before the cut are the same; the one that is cut is counted."""
     records = made_records()
-    whole = b"".join(records) if packing == "plain" else b"".join(map(gzip.compress, records)) if packing == "by-record" else gzip.compress(b"".join(records))
+    sound = tmp_path / "sound.warc"
+    sound.write_bytes(b"".join(records))
+    whole = sound.read_bytes() if packing == "plain" else b"".join(map(gzip.compress, records)) if packing == "by-record" else gzip.compress(sound.read_bytes())
     path = tmp_path / ("x.warc" if packing == "plain" else "x.warc.gz")
     path.write_bytes(whole[: len(whole) * 2 // 3])
     done, ours, counts = read_documents("warc", path)
     assert done.returncode == 0, done.stderr
     assert counts["bad"] == {"cut short": 1}
-    expected = [json.loads(json.dumps(document)) for document in decoded(made_records())]
-    assert 10 < len(ours) < 60 and ours == expected[: len(ours)]
-
-
-def decoded(records):
-    """The documents of sound records, through a file of their own."""
-    import pathlib
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "whole.warc"
-        path.write_bytes(b"".join(records))
-        return fastwarc_documents(path)
+    assert 10 < len(ours) < 60 and ours == fastwarc_documents(sound)[: len(ours)]
 
 
 @pytest.mark.parametrize("codec", ["zstd", "snappy", "gzip"])
 def test_parquet(tmp_path, codec):
     rng = random.Random(3)
-    texts = [None if i % 17 == 0 else "".join(rng.choice("ab \n\"\\\u00e9\u65e5\U0001F600\x01") for _ in range(rng.choice([0, 1, 50, 3000]))) for i in range(4000)]
+    texts = [None if i % 17 == 0 else "".join(rng.choice("ab \n\"\\\u00e9\u65e5\U0001F600\x01") for _ in range(rng.choice([0, 1, 50, 3000]))) for i in range(1500)]
     for number, column in enumerate([pyarrow.array(texts), pyarrow.array(texts, pyarrow.large_string()), pyarrow.array(texts).dictionary_encode()]):
         path = tmp_path / f"{number}.parquet"
         table = pyarrow.table({"id": [f"d{i}" for i in range(len(texts))], "text": column, "url": [f"http://example.com/{i}" for i in range(len(texts))]})
-        pyarrow.parquet.write_table(table, path, compression=codec, row_group_size=1500)
+        pyarrow.parquet.write_table(table, path, compression=codec, row_group_size=600)
         done, ours, counts = read_documents("parquet", path)
         assert done.returncode == 0, done.stderr
         rows = pyarrow.parquet.read_table(path).to_pylist()

@@ -1,5 +1,6 @@
 #include "src/corpus/classify/document_features.h"
 
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include <algorithm>
@@ -30,14 +31,11 @@ std::string_view first_piece(std::string_view text) {
 
 }  // namespace
 
-double feature_value(uint32_t count) {
-  static const std::array<double, kMaxCount + 1> values = [] {
-    std::array<double, kMaxCount + 1> made = {};
-    for (uint32_t i = 1; i <= kMaxCount; ++i) made[i] = 1 + std::log(i);
-    return made;
-  }();
-  return values[count];
-}
+const std::array<double, kMaxCount + 1> kFeatureValues = [] {
+  std::array<double, kMaxCount + 1> values = {};
+  for (uint32_t i = 1; i <= kMaxCount; ++i) values[i] = 1 + std::log(i);
+  return values;
+}();
 
 double feature_norm(std::span<const Feature> features) {
   double sum = 0;

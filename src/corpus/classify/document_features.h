@@ -2,6 +2,7 @@
 // in buckets by hash. The value of a bucket is (1 + ln count) / norm, so that every document has length 1.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -17,8 +18,8 @@ struct Feature {
 };
 inline constexpr uint64_t kMaxBuckets = uint64_t{1} << 22;
 
-/// 1 + ln count.
-double feature_value(uint32_t count);
+extern const std::array<double, 1024> kFeatureValues;  // 1 + ln count, by count
+inline double feature_value(uint32_t count) { return kFeatureValues[count]; }
 /// sqrt of the sum of squares of the values; 0 for none.
 double feature_norm(std::span<const Feature> features);
 

@@ -24,7 +24,7 @@ constexpr CommentSyntax kOfRuby = {
 constexpr CommentSyntax kOfShell = {
     .line = "#", .blank_before_line = true, .long_quotes = {"\"", "'"}, .raw_quotes = "'"};
 
-constexpr Language kLanguages[] = {
+constexpr ProgrammingLanguage kLanguages[] = {
     {"Swift", " .swift ", " swift ", kOfSwift},
     {"Python", " .py .pyi ", " python python2 python3 pypy pypy3 ", kOfPython},
     {"C", " .c ", "", kOfC},
@@ -81,20 +81,21 @@ std::string_view interpreter(std::string_view text) {
 
 }  // namespace
 
-std::span<const Language> languages() { return kLanguages; }
+std::span<const ProgrammingLanguage> languages() { return kLanguages; }
 
-const Language* find_language(std::string_view name) {
+const ProgrammingLanguage* find_language(std::string_view name) {
   const std::string wanted = lower(name);
-  const auto found = std::ranges::find_if(kLanguages, [&](const Language& row) { return lower(row.name) == wanted; });
+  const auto found =
+      std::ranges::find_if(kLanguages, [&](const ProgrammingLanguage& row) { return lower(row.name) == wanted; });
   return found == std::end(kLanguages) ? nullptr : found;
 }
 
-const Language* language_of(std::string_view path, std::string_view text) {
+const ProgrammingLanguage* language_of(std::string_view path, std::string_view text) {
   const std::string name = lower(path.substr(path.rfind('/') + 1));
   const size_t dot = name.rfind('.');
   if (dot == std::string::npos) {
     const std::string_view program = interpreter(text);
-    for (const Language& row : kLanguages)
+    for (const ProgrammingLanguage& row : kLanguages)
       if (has_word(row.interpreters, program)) return &row;
     return nullptr;
   }
@@ -107,7 +108,7 @@ const Language* language_of(std::string_view path, std::string_view text) {
   if (ending == ".m")  // or MATLAB, Octave, Mathematica
     return holds_any(text, {"@interface", "@implementation", "#import"}) ? find_language("Objective-C") : nullptr;
   if (ending == ".ts" && holds_any(text, {"<?xml", "<TS"})) return nullptr;  // translations of Qt
-  for (const Language& row : kLanguages)
+  for (const ProgrammingLanguage& row : kLanguages)
     if (has_word(row.endings, ending)) return &row;
   return nullptr;
 }

@@ -21,7 +21,7 @@ struct CommentSyntax {
   std::string_view raw_quotes;                       // those of either in which a backslash is a sign like others
 };
 
-struct Language {
+struct ProgrammingLanguage {
   std::string_view name;
   std::string_view endings;       // of file names, in lower case: " .cc .cpp "
   std::string_view interpreters;  // behind #!: " sh bash "
@@ -29,12 +29,12 @@ struct Language {
 };
 
 /// The rows.
-std::span<const Language> languages();
+std::span<const ProgrammingLanguage> languages();
 /// By its name, in any case; nullptr for another.
-const Language* find_language(std::string_view name);
+const ProgrammingLanguage* find_language(std::string_view name);
 
 /// The language of a file, by the ending of its path (any case), for a name without ending by the first line of `text`,
 /// and where an ending has several meanings by the text; nullptr for every other file.
-const Language* language_of(std::string_view path, std::string_view text);
+const ProgrammingLanguage* language_of(std::string_view path, std::string_view text);
 
 }  // namespace coppice

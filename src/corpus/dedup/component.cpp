@@ -59,7 +59,7 @@ std::vector<Fate> settle_verified(const Component& component, const Compare& com
                               [&](uint32_t other) { return std::pair(~shared[other], ranks[other]); });
     for (const uint32_t other : candidates) shared[other] = 0;
     for (size_t i = 0; i < most && fates[document].head == document; ++i)
-      if (const Comparison found = compare(document, candidates[i]); found.similar)
+      if (const Likeness found = compare(document, candidates[i]); found.similar)
         fates[document] = {.head = candidates[i], .similarity = found.similarity};
     if (fates[document].head != document) continue;
     for (const uint32_t bucket : buckets_of(component, document)) staying.add(bucket, document);

@@ -26,11 +26,11 @@ struct Fate {
 };
 
 /// The similarity of two documents where they are similar enough to be copies.
-struct Comparison {
+struct Likeness {
   bool similar = false;
   std::optional<float> similarity;
 };
-using Compare = std::function<Comparison(uint32_t a, uint32_t b)>;
+using Compare = std::function<Likeness(uint32_t a, uint32_t b)>;
 
 /// In the order, each document goes if it is similar to one that stays, and stays otherwise: every one that goes is
 /// similar to its head, and of a chain A-B-C not C with A. It is compared with 64 of those that stay at most, the ones

@@ -214,20 +214,20 @@ std::vector<uint32_t> Settling::order_of(std::span<const uint32_t> documents) co
 }
 
 Compare Settling::comparison(const std::vector<uint32_t>& documents) {
-  if (options_.verify == Verify::none) return [](uint32_t, uint32_t) { return Comparison{.similar = true}; };
+  if (options_.verify == Verify::none) return [](uint32_t, uint32_t) { return Likeness{.similar = true}; };
   if (options_.verify == Verify::text && documents.size() <= kMostCompareTexts) {
     auto texts = std::make_shared<std::vector<std::vector<uint64_t>>>();
     for (const uint32_t document : documents) texts->push_back(rows_.shingles(document));
     return [this, texts](uint32_t a, uint32_t b) {
       const double similarity = jaccard((*texts)[a], (*texts)[b]);
-      return Comparison{.similar = similarity >= options_.min_similarity, .similarity = static_cast<float>(similarity)};
+      return Likeness{.similar = similarity >= options_.min_similarity, .similarity = static_cast<float>(similarity)};
     };
   }
   return [this, &documents](uint32_t a, uint32_t b) {
     const uint32_t agreeing =
         agreements(rows_.signature(documents[a], 0), rows_.signature(documents[b], 1), documents_.width());
     const double similarity = static_cast<double>(agreeing) / static_cast<double>(documents_.width());
-    return Comparison{.similar = similarity >= options_.min_similarity, .similarity = static_cast<float>(similarity)};
+    return Likeness{.similar = similarity >= options_.min_similarity, .similarity = static_cast<float>(similarity)};
   };
 }
 
@@ -263,14 +263,18 @@ void Settling::write() {
   NotedIds ids(owner_);
   for (const NotedFile& file : documents_.files()) {
     std::optional<DecisionWriter> decisions;
-    if (!file.is_reference) decisions.emplace(place_.folder, file.number, owner_);
+    std::string source;
+    if (!file.is_reference) {
+      decisions.emplace(place_.folder, file.number, owner_);
+      source = fmt::format(",\"source\":{}", Json(place_.source_names.at(place_.sources[file.number])).dump());
+    }
     for (uint64_t record = 0; record < file.documents; ++record) {
       const std::optional<Decision> decision = decision_of(file, record);
       if (!decision) continue;
       if (decisions) decisions->write(*decision);
       const std::string id = Json(ids.id_of(file.stem, record)).dump(-1, ' ', false, Json::error_handler_t::replace);
-      clusters.write(fmt::format("{{\"cluster\":{},\"id\":{},\"kept\":{}{}}}\n", heads_[heads_[file.base + record]], id,
-                                 decision->kind == Decision::Kind::head, similarity_member(*decision)));
+      clusters.write(fmt::format("{{\"cluster\":{},\"id\":{}{},\"kept\":{}{}}}\n", heads_[heads_[file.base + record]],
+                                 id, source, decision->kind == Decision::Kind::head, similarity_member(*decision)));
     }
     if (decisions) decisions->commit();
   }

@@ -32,12 +32,12 @@ size_t piece_end(std::string_view text, size_t begin) {
   return text.size() - word > kMaxWordBytes ? 0 : text.size();
 }
 
-void add_license(Context& context, const std::string& license) {
+void add_license(QaContext& context, const std::string& license) {
   const auto place = std::ranges::lower_bound(context.licenses, license);
   if (place == context.licenses.end() || *place != license) context.licenses.insert(place, license);
 }
 
-size_t bytes_of(const Context& context, double tokens) {
+size_t bytes_of(const QaContext& context, double tokens) {
   const double share = std::min(1.0, tokens / context.tokens);
   return static_cast<size_t>(share * static_cast<double>(context.text.size()));
 }
@@ -62,10 +62,10 @@ CutDocument cut_document(Document&& document, const Tokenizer& tokenizer) {
   return cut;
 }
 
-size_t Context::expected_bytes() const { return bytes_of(*this, static_cast<double>(target) - kQuestionTokens); }
-size_t Context::usable_bytes() const { return bytes_of(*this, kUsable * static_cast<double>(target)); }
+size_t QaContext::expected_bytes() const { return bytes_of(*this, static_cast<double>(target) - kQuestionTokens); }
+size_t QaContext::usable_bytes() const { return bytes_of(*this, kUsable * static_cast<double>(target)); }
 
-ContextMaker::ContextMaker(uint64_t target, bool held_out, std::function<void(Context&&)> take)
+ContextMaker::ContextMaker(uint64_t target, bool held_out, std::function<void(QaContext&&)> take)
     : target_(target), held_out_(held_out), wanted_(kSurplus * static_cast<double>(target)), take_(std::move(take)) {}
 
 void ContextMaker::add(const CutDocument& document) {
@@ -90,13 +90,13 @@ void ContextMaker::add_windows(const CutDocument& document) {
   for (const CutDocument::Piece& piece : document.pieces) {
     tokens += piece.tokens;
     if (tokens < wanted_) continue;
-    Context context{.id = fmt::format("long-qa/{}/{}/{}", target_, document.document.id, number++),
-                    .text = document.document.text.substr(begin, piece.end - begin),
-                    .documents = {document.document.id},
-                    .licenses = {document.document.license},
-                    .target = target_,
-                    .tokens = tokens,
-                    .held_out = held_out_};
+    QaContext context{.id = fmt::format("long-qa/{}/{}/{}", target_, document.document.id, number++),
+                      .text = document.document.text.substr(begin, piece.end - begin),
+                      .documents = {document.document.id},
+                      .licenses = {document.document.license},
+                      .target = target_,
+                      .tokens = tokens,
+                      .held_out = held_out_};
     context.text.erase(0, std::min(context.text.find_first_not_of(" \t\r\n\f"), context.text.size()));
     take_(std::move(context));
     begin = piece.end;
@@ -105,10 +105,10 @@ void ContextMaker::add_windows(const CutDocument& document) {
 }
 
 void ContextMaker::join_parts() {
-  Context context{.id = fmt::format("long-qa/{}/{}/0", target_, parts_.front().id),
-                  .target = target_,
-                  .tokens = part_tokens_,
-                  .held_out = held_out_};
+  QaContext context{.id = fmt::format("long-qa/{}/{}/0", target_, parts_.front().id),
+                    .target = target_,
+                    .tokens = part_tokens_,
+                    .held_out = held_out_};
   for (size_t i = 0; i < parts_.size(); ++i) {
     const size_t begin = context.text.size();
     context.text += fmt::format("Document {} of {}", i + 1, parts_.size());

@@ -25,13 +25,14 @@ struct CutDocument {
 };
 CutDocument cut_document(Document&& document, const Tokenizer& tokenizer);
 
-struct Context {
+struct QaContext {
   std::string id;  // long-qa/<target>/<id of its first document>/<number of the window>
   std::string text;
   std::vector<std::string> documents, licenses;  // licenses: sorted, each once
-  std::vector<Span> headings;  // one for each of several documents: lines "Document 3 of 12", which stand nowhere else
-  uint64_t target = 0;         // tokens
-  double tokens = 0;           // about; more than the target
+  std::vector<ByteSpan>
+      headings;         // one for each of several documents: lines "Document 3 of 12", which stand nowhere else
+  uint64_t target = 0;  // tokens
+  double tokens = 0;    // about; more than the target
   bool held_out = false;
 
   /// Bytes that are left, as a rule, when the end is cut off so that question and answer fit in; and at least.
@@ -42,7 +43,7 @@ struct Context {
 /// Takes documents in their order and gives contexts for one target.
 class ContextMaker {
  public:
-  ContextMaker(uint64_t target, bool held_out, std::function<void(Context&&)> take);
+  ContextMaker(uint64_t target, bool held_out, std::function<void(QaContext&&)> take);
   /// A document of the target's length and more gives windows, each a context of its own, without what is left at its
   /// end; shorter ones are joined.
   void add(const CutDocument& document);
@@ -59,7 +60,7 @@ class ContextMaker {
   uint64_t target_;
   bool held_out_;
   double wanted_;  // tokens of a context, by the sum over its pieces
-  std::function<void(Context&&)> take_;
+  std::function<void(QaContext&&)> take_;
   std::vector<Part> parts_;
   double part_tokens_ = 0;
 };

@@ -39,7 +39,7 @@ enum class WordType { other, number, month, capital };
 
 struct Word {
   WordType type;
-  Span span;
+  ByteSpan span;
   size_t num_digits = 0;
 };
 
@@ -72,7 +72,7 @@ std::vector<Word> words_of(std::string_view text) {
       mixed |= ((flag & character::kDigit) != 0) != number;
       at = next;
     }
-    const Span span{static_cast<size_t>(begin - text.data()), static_cast<size_t>(at - text.data())};
+    const ByteSpan span{static_cast<size_t>(begin - text.data()), static_cast<size_t>(at - text.data())};
     WordType type = WordType::other;
     if (!mixed && number) type = WordType::number;
     if (!mixed && (first & character::kCapital) != 0)

@@ -12,7 +12,7 @@ enum class FactType { number, date, name };
 
 struct Fact {
   FactType type;
-  Span span;  // in the sentence
+  ByteSpan span;  // in the sentence
 };
 
 /// In their order, none over another. A number has two digits at least (1,024; 3.14; 12:30); a date is an English month

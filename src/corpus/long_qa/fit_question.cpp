@@ -25,7 +25,7 @@ size_t word_end(std::string_view text, size_t bytes) {
 
 std::string question_tail(const Question& question) { return fmt::format("\n\nQuestion: {}\nAnswer:", question.text); }
 
-FittedQuestion fit_question(const Context& context, const Question& question, const Tokenizer& tokenizer) {
+FittedQuestion fit_question(const QaContext& context, const Question& question, const Tokenizer& tokenizer) {
   const std::string text = with_insertions(context.text, question);
   std::string_view last = question.answer;
   if (context.held_out) {

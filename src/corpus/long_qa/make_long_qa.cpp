@@ -55,7 +55,7 @@ std::string joined_license(const std::vector<std::string>& licenses) {
   return all;
 }
 
-Document training_document(const Context& context, const Question& question, FittedQuestion&& fitted) {
+Document training_document(const QaContext& context, const Question& question, FittedQuestion&& fitted) {
   Document document{.id = context.id,
                     .source = "long-qa",
                     .text = fmt::format("{}{} {}", fitted.context, question_tail(question), question.answer),
@@ -71,7 +71,7 @@ Document training_document(const Context& context, const Question& question, Fit
 }
 
 /// The right choice stands at a place that the id decides.
-std::string task_line(const Context& context, const Question& question, const FittedQuestion& fitted) {
+std::string task_line(const QaContext& context, const Question& question, const FittedQuestion& fitted) {
   std::vector<std::string> choices = question.wrong;
   const size_t answer = document_hash(context.id) % (choices.size() + 1);
   choices.insert(choices.begin() + static_cast<std::ptrdiff_t>(answer), question.answer);
@@ -130,7 +130,7 @@ class LongQaMaker {
       const auto target = static_cast<uint64_t>(options.targets[t]);
       report_.lengths.push_back({.target = target});
       for (const bool held_out : {false, true})
-        makers_.emplace_back(target, held_out, [this, t](Context&& context) { take_context(t, std::move(context)); });
+        makers_.emplace_back(target, held_out, [this, t](QaContext&& context) { take_context(t, std::move(context)); });
     }
   }
 
@@ -164,7 +164,7 @@ class LongQaMaker {
  private:
   struct Asked {
     size_t length;  // its number
-    Context context;
+    QaContext context;
     Candidates candidates = {};
     FaultCounts faults = {};
     Question* question = nullptr;  // the chosen one
@@ -193,7 +193,7 @@ class LongQaMaker {
     batch_bytes_ = 0;
   }
 
-  void take_context(size_t length, Context&& context) {
+  void take_context(size_t length, QaContext&& context) {
     if (context.held_out &&
         num_questions(report_.lengths[length].held_out) >= static_cast<uint64_t>(options_.max_items))
       return;

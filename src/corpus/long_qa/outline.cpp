@@ -15,14 +15,14 @@ bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
 bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
 bool is_letter(char c) { return is_upper(c) || is_lower(c) || (static_cast<unsigned char>(c) & 0x80) != 0; }
 
-Span trimmed(std::string_view text, Span span) {
+ByteSpan trimmed(std::string_view text, ByteSpan span) {
   while (span.begin < span.end && is_blank(text[span.begin])) ++span.begin;
   while (span.end > span.begin && is_blank(text[span.end - 1])) --span.end;
   return span;
 }
 
 /// Without the marks of a Markdown title.
-Span title_words(std::string_view text, Span line) {
+ByteSpan title_words(std::string_view text, ByteSpan line) {
   while (line.begin < line.end && text[line.begin] == '#') ++line.begin;
   return trimmed(text, line);
 }
@@ -45,7 +45,7 @@ class OutlineReader {
     for (size_t at = 0; at < text_.size();) {
       const size_t newline = std::min(text_.find('\n', at), text_.size());
       const size_t next = std::min(text_.find('\n', newline + 1), text_.size());  // the line behind
-      const Span line = trimmed(text_, {at, newline});
+      const ByteSpan line = trimmed(text_, {at, newline});
       const bool blank_behind = newline + 1 >= text_.size() || trimmed(text_, {newline + 1, next}).size() == 0;
       take(line, blank_behind);
       at = newline + 1;
@@ -57,7 +57,7 @@ class OutlineReader {
   }
 
  private:
-  void take(Span line, bool blank_behind) {
+  void take(ByteSpan line, bool blank_behind) {
     const std::string_view words = line.of(text_);
     if (words.empty()) {
       end_paragraph();
@@ -90,7 +90,7 @@ class OutlineReader {
   void end_paragraph() {
     for (size_t at = paragraph_.begin; at < paragraph_.end;) {
       const size_t end = sentence_end(text_.substr(0, paragraph_.end), at);
-      const Span sentence = trimmed(text_, {at, end});
+      const ByteSpan sentence = trimmed(text_, {at, end});
       if (sentence.size() > 0) outline_.sentences.push_back(sentence);
       at = end;
     }
@@ -115,10 +115,10 @@ class OutlineReader {
 
   std::string_view text_;
   Outline outline_;
-  Span paragraph_, items_;
+  ByteSpan paragraph_, items_;
   size_t num_items_ = 0;
-  bool blank_before_ = false;  // a window may begin in the middle of a paragraph
-  std::optional<Span> title_;  // of a list, should one follow
+  bool blank_before_ = false;      // a window may begin in the middle of a paragraph
+  std::optional<ByteSpan> title_;  // of a list, should one follow
   std::optional<Section> section_;
 };
 

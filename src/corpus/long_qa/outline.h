@@ -9,28 +9,28 @@
 namespace coppice {
 
 /// Bytes [begin, end) of a text.
-struct Span {
+struct ByteSpan {
   size_t begin = 0, end = 0;
   size_t size() const { return end - begin; }
   std::string_view of(std::string_view text) const { return text.substr(begin, end - begin); }
 };
 
 struct Section {
-  Span title;           // without its `#`
+  ByteSpan title;       // without its `#`
   size_t sentence = 0;  // the first one below it, a place in Outline::sentences
   size_t end = 0;       // behind its last sentence
 };
 
 struct ItemList {
-  Span title;  // the heading, or the line that ends with a colon, right above it; without `#` and colon
-  Span items;  // whole lines, without the last one's end
+  ByteSpan title;  // the heading, or the line that ends with a colon, right above it; without `#` and colon
+  ByteSpan items;  // whole lines, without the last one's end
   size_t count = 0;
 };
 
 struct Outline {
-  std::vector<Span> sentences;    // of paragraphs; a title or an item is none
-  std::vector<Section> sections;  // those with a sentence
-  std::vector<ItemList> lists;    // of 3 to 20 items, with a title
+  std::vector<ByteSpan> sentences;  // of paragraphs; a title or an item is none
+  std::vector<Section> sections;    // those with a sentence
+  std::vector<ItemList> lists;      // of 3 to 20 items, with a title
 };
 
 /// In one pass over valid UTF-8. The first line is a title only as one of Markdown's: a window begins anywhere.

@@ -70,7 +70,7 @@ struct WordPair {
 
 class QuestionFinder {
  public:
-  QuestionFinder(const Context& context, uint64_t seed, FaultCounts& faults)
+  QuestionFinder(const QaContext& context, uint64_t seed, FaultCounts& faults)
       : context_(context),
         text_(context.text),
         expected_(context.expected_bytes()),
@@ -79,7 +79,7 @@ class QuestionFinder {
         draws_(seed, context.id),
         faults_(faults) {
     for (size_t i = 0; i < outline_.sentences.size(); ++i) {
-      const Span& span = outline_.sentences[i];
+      const ByteSpan& span = outline_.sentences[i];
       if (span.end > usable_) break;
       if (span.size() >= kMinSentence && span.size() <= kMaxSentence && begins_well(text_[span.begin]) &&
           num_words(span.of(text_)) >= kMinSentenceWords)
@@ -313,7 +313,7 @@ class QuestionFinder {
                       .text = wording(kDocumentWordings, pair.words),
                       .answer = std::string(context_.headings[pair.document].of(text_))};
     std::vector<std::string_view> pool;
-    for (const Span& heading : context_.headings) pool.push_back(heading.of(text_));
+    for (const ByteSpan& heading : context_.headings) pool.push_back(heading.of(text_));
     add_wrong(question, std::move(pool));
     return question;
   }
@@ -353,7 +353,7 @@ class QuestionFinder {
     return name;
   }
 
-  const Context& context_;
+  const QaContext& context_;
   std::string_view text_;
   size_t expected_, usable_;  // bytes
   Outline outline_;
@@ -396,7 +396,7 @@ Fault check_question(std::string_view text, const Question& question) {
   return question.wrong.empty() ? Fault::no_choices : Fault::none;
 }
 
-Candidates find_questions(const Context& context, uint64_t seed, FaultCounts& faults) {
+Candidates find_questions(const QaContext& context, uint64_t seed, FaultCounts& faults) {
   return QuestionFinder(context, seed, faults).find();
 }
 

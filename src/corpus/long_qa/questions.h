@@ -66,6 +66,6 @@ size_t count_up_to_two(std::string_view text, std::string_view part);
 /// check_question() lets through, where one of a few tries gives one. It depends on seed, the context's id and its
 /// text.
 using Candidates = std::array<std::array<std::optional<Question>, kNumDepths>, kNumKinds>;
-Candidates find_questions(const Context& context, uint64_t seed, FaultCounts& faults);
+Candidates find_questions(const QaContext& context, uint64_t seed, FaultCounts& faults);
 
 }  // namespace coppice

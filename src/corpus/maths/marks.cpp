@@ -135,9 +135,4 @@ uint64_t SymbolCounter::count(std::string_view text) const {
   return found;
 }
 
-uint64_t count_code_points(std::string_view text) {
-  return static_cast<uint64_t>(
-      std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
-}
-
 }  // namespace coppice

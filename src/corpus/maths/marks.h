@@ -54,7 +54,4 @@ class SymbolCounter {
   std::vector<bool> signs_;  // by code point
 };
 
-/// Code points of valid UTF-8.
-uint64_t count_code_points(std::string_view text);
-
 }  // namespace coppice

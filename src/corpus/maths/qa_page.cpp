@@ -139,12 +139,12 @@ QaPage read_qa_page(std::string_view html, std::string_view url, const std::vect
     if (!candidates[i]->marker.parts.empty() && finds_of(watch, i).marker.empty()) continue;
     page.site = candidates[i];
     page.refusal = tree.refusal;
-    if (page.refusal != nullptr) break;
+    if (page.refusal != Refusal::none) break;
     const PageMetadata metadata = page_metadata(tree);
     page.title = metadata.title;
     page.date = metadata.date;
-    if (metadata.opts_out) page.refusal = "opt_out";
-    if (page.refusal != nullptr) break;
+    if (metadata.opts_out) page.refusal = Refusal::opt_out;
+    if (page.refusal != Refusal::none) break;
     keep_formulas(tree);
     const SiteFinds finds = finds_of(watch, i);
     Reader(tree, *page.site, finds).read(page);

@@ -19,7 +19,7 @@ struct QaAnswer {
 
 struct QaPage {
   const QaSite* site = nullptr;   // the first whose page it is; nullptr: of no site
-  const char* refusal = nullptr;  // "too_deep", "too_large", "timeout", "opt_out"
+  Refusal refusal = Refusal::none;
   std::string title, question, date;
   double votes = 0;  // of the question
   bool has_votes = false;

@@ -1,6 +1,7 @@
 #include "src/corpus/quality/c4.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace coppice {
 namespace {
@@ -16,7 +17,9 @@ void lower_ascii(std::string_view text, std::string& lower) {
   }
 }
 
-bool holds(std::string_view text, std::string_view sought) { return text.find(sought) != std::string_view::npos; }
+bool holds(std::string_view text, std::string_view sought) {
+  return memmem(text.data(), text.size(), sought.data(), sought.size()) != nullptr;
+}
 
 /// Bytes of a reference that `text`, which begins with [, begins with: [12], [], [edit], [citation needed]; 0: none.
 size_t reference_bytes(std::string_view text) {
@@ -75,6 +78,7 @@ C4::Fate C4::fate_of(std::string_view& line) {
 
 void C4::measure(QualityText& text, std::span<double> values) {
   lines_ = {};
+  kept_words_ = 0;
   kept_.clear();
   lower_ascii(text.text(), lower_);
   has_lorem_ipsum_ = holds(lower_, "lorem");
@@ -84,7 +88,7 @@ void C4::measure(QualityText& text, std::span<double> values) {
   bool has_lorem_ipsum = false, has_curly_bracket = false;
   for_each_line(text.text(), [&](std::string_view line) {
     if (has_lorem_ipsum || has_curly_bracket) return;
-    line = strip(line);
+    line = strip_blanks(line);
     switch (fate_of(line)) {
       case Fate::long_word:
         ++lines_.long_word;
@@ -110,7 +114,9 @@ void C4::measure(QualityText& text, std::span<double> values) {
       case Fate::kept:
         break;
     }
-    sentences += text.num_sentences(line);
+    const QualityText::Line counts = text.count_line(line);
+    sentences += counts.sentences;
+    kept_words_ += counts.words;
     if (lines_.kept++ > 0) kept_ += '\n';
     kept_ += line;
   });
@@ -118,7 +124,8 @@ void C4::measure(QualityText& text, std::span<double> values) {
   values[1] = has_curly_bracket;
   if (has_lorem_ipsum || has_curly_bracket) return;
   values[2] = static_cast<double>(sentences);
-  if (const std::string_view stripped = strip(kept_); stripped.size() < kept_.size()) kept_ = std::string(stripped);
+  if (const std::string_view stripped = strip_blanks(kept_); stripped.size() < kept_.size())
+    kept_ = std::string(stripped);
 }
 
 }  // namespace coppice

@@ -28,6 +28,7 @@ class C4 {
   void measure(QualityText& text, std::span<double> values);
   /// Of the last measure(): the lines that stay, joined by line feeds.
   const std::string& kept_text() const { return kept_; }
+  uint64_t kept_words() const { return kept_words_; }  // in it
   const C4Lines& lines() const { return lines_; }
 
  private:
@@ -36,6 +37,7 @@ class C4 {
 
   C4Options options_;
   C4Lines lines_;
+  uint64_t kept_words_ = 0;
   std::string kept_, cut_, lower_;
   bool has_lorem_ipsum_ = false, has_javascript_ = false, has_policy_ = false;  // somewhere in the document
 };

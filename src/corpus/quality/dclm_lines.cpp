@@ -92,7 +92,7 @@ bool measure_dclm_lines(std::string_view text, std::span<double> values, std::st
     kept += line;
     kept += '\n';
   });
-  kept = std::string(strip(kept));
+  kept = std::string(strip_blanks(kept));
   return true;
 }
 

@@ -1,50 +1,10 @@
 #include "src/corpus/quality/document_measures.h"
 
 #include <algorithm>
-#include <array>
 #include <string_view>
 
 namespace coppice {
 namespace {
-
-// What a word holds.
-constexpr uint8_t kLetter = 1, kMoreThanPunctuation = 2, kBeyondAscii = 4;
-
-constexpr std::array<uint8_t, 256> kBytes = [] {
-  std::array<uint8_t, 256> kinds{};
-  for (size_t byte = 0x80; byte < 0x100; ++byte) kinds[byte] = kBeyondAscii;
-  for (size_t digit = '0'; digit <= '9'; ++digit) kinds[digit] = kMoreThanPunctuation;
-  for (size_t letter = 'a'; letter <= 'z'; ++letter)
-    kinds[letter] = kinds[letter - 'a' + 'A'] = kLetter | kMoreThanPunctuation;
-  return kinds;
-}();
-
-struct WordKind {
-  uint8_t holds = 0;
-  size_t length = 0;  // code points
-};
-
-WordKind kind_of(std::string_view word) {
-  WordKind kind{.length = word.size()};
-  for (const char byte : word) kind.holds |= kBytes[static_cast<unsigned char>(byte)];
-  if (!(kind.holds & kBeyondAscii)) return kind;
-  kind.length = 0;
-  for (const char* at = word.data(); at != word.data() + word.size(); ++kind.length) {
-    const uint16_t flags = CharacterFlags::table()[next_code_point(at)];
-    if (flags & character::kLetter) kind.holds |= kLetter;
-    if (!(flags & character::kPunctuation)) kind.holds |= kMoreThanPunctuation;
-  }
-  return kind;
-}
-
-/// Which of Gopher's stop words a word is, as a bit; capital letters are others.
-unsigned stop_word_bit(std::string_view word) {
-  static constexpr std::string_view kStopWords[] = {"the", "be", "to", "of", "and", "that", "have", "with"};
-  if (word.size() < 2 || word.size() > 4) return 0;
-  for (unsigned i = 0; i < std::size(kStopWords); ++i)
-    if (word == kStopWords[i]) return 1U << i;
-  return 0;
-}
 
 /// How often `sought` occurs, one place behind the other.
 uint64_t occurrences(std::string_view text, std::string_view sought) {
@@ -80,29 +40,22 @@ size_t url_bytes(std::string_view text) {
 }  // namespace
 
 void measure_gopher_quality(QualityText& text, std::span<double> values) {
-  const std::vector<std::string_view>& words = text.words();
-  uint64_t solid = 0, length = 0, with_letter = 0;
-  unsigned stop_words = 0;
-  for (const std::string_view word : words) {
-    const WordKind kind = kind_of(word);
-    with_letter += kind.holds & kLetter;
-    if (kind.holds & kMoreThanPunctuation) ++solid, length += kind.length;
-    stop_words |= stop_word_bit(word);
-  }
+  const WordFacts& facts = text.facts();
+  const uint64_t words = text.num_words();
   uint64_t lines = 0, bullets = 0, ellipses = 0;
   for_each_line(text.text(), [&](std::string_view line) {
     ++lines;
-    const std::string_view stripped = strip(line);
+    const std::string_view stripped = strip_blanks(line);
     bullets += stripped.starts_with("\u2022") || stripped.starts_with('-');
     ellipses += ends_in_ellipsis(stripped);
   });
-  values[0] = static_cast<double>(solid);
-  if (solid > 0) values[1] = ratio(length, solid);
-  if (!words.empty()) {
-    values[2] = ratio(occurrences(text.text(), "#"), words.size());
-    values[3] = ratio(occurrences(text.text(), "...") + occurrences(text.text(), "\u2026"), words.size());
-    values[6] = ratio(with_letter, words.size());
-    values[7] = std::popcount(stop_words);
+  values[0] = static_cast<double>(facts.solid);
+  if (facts.solid > 0) values[1] = ratio(facts.solid_length, facts.solid);
+  if (words > 0) {
+    values[2] = ratio(occurrences(text.text(), "#"), words);
+    values[3] = ratio(occurrences(text.text(), "...") + occurrences(text.text(), "\u2026"), words);
+    values[6] = ratio(facts.with_letter, words);
+    values[7] = facts.stop_words;
   }
   if (lines > 0) {
     values[4] = ratio(bullets, lines);
@@ -157,9 +110,9 @@ void measure_ratios(QualityText& text, std::span<double> values) {
       }
   }
   for_each_line(whole, [&](std::string_view line) {
-    const std::string_view stripped = strip(line);
+    const std::string_view stripped = strip_blanks(line);
     if (stripped.empty()) return;
-    const uint64_t count = text.num_sentences(stripped);
+    const uint64_t count = text.count_line(stripped).sentences;
     const bool is_open = !(last_flags(stripped) & (character::kSentenceEnd | character::kTerminal));
     sentences += count;
     open += is_open;  // the last of a line: the others were closed

@@ -8,6 +8,12 @@
 
 namespace coppice {
 
+/// Two 64-bit values to one, by the halves of their product.
+inline uint64_t mix_hashes(uint64_t a, uint64_t b) {
+  const unsigned __int128 product = static_cast<unsigned __int128>(a ^ 0x9E3779B97F4A7C15U) * (b ^ 0xD1B54A32D192ED03U);
+  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+}
+
 /// Open addressing, linear probing. 16 bytes a slot, two slots a key.
 class HashCounts {
  public:

@@ -11,12 +11,6 @@ namespace {
 
 constexpr size_t kBeginning = 16;  // bytes
 
-/// Two 64-bit values to one, by the halves of their product.
-uint64_t mix(uint64_t a, uint64_t b) {
-  const unsigned __int128 product = static_cast<unsigned __int128>(a ^ 0x9E3779B97F4A7C15U) * (b ^ 0xD1B54A32D192ED03U);
-  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
-}
-
 /// Calls visit(piece) for what lies between runs of at least `least` line feeds.
 template <class Visit>
 void for_each_piece(std::string_view text, size_t least, const Visit& visit) {
@@ -43,21 +37,26 @@ void Repetition::add(std::string_view piece) {
   repeats_.length += num_code_points(piece);
 }
 
-void Repetition::look_at_words(const std::vector<std::string_view>& words) {
-  size_t bytes = 0;
-  for (const std::string_view word : words) bytes += word.size();
-  joined_.resize(bytes + kBeginning);
-  hashes_.resize(words.size());
+void Repetition::look_at_words(QualityText& text) {
+  const std::vector<std::string_view>& words = text.words();
+  const WordFacts& facts = text.facts();
+  const char* const end = text.text().data() + text.text().size();
+  joined_.resize(text.text().size() + kBeginning);
+  hashes_ = facts.hashes;
   offsets_.resize(words.size() + 1);
   lengths_.resize(words.size() + 1);
   uint32_t offset = 0, length = 0;
   for (size_t i = 0; i < words.size(); ++i) {
+    const std::string_view word = words[i];
     offsets_[i] = offset;
     lengths_[i] = length;
-    hashes_[i] = XXH3_64bits(words[i].data(), words[i].size());
-    std::memcpy(joined_.data() + offset, words[i].data(), words[i].size());
-    offset += static_cast<uint32_t>(words[i].size());
-    length += static_cast<uint32_t>(num_code_points(words[i]));
+    const bool is_short = word.size() <= kBeginning && static_cast<size_t>(end - word.data()) >= kBeginning;
+    if (is_short)
+      std::memcpy(joined_.data() + offset, word.data(), kBeginning);  // one move; what follows writes over the rest
+    else
+      std::memcpy(joined_.data() + offset, word.data(), word.size());
+    offset += static_cast<uint32_t>(word.size());
+    length += facts.lengths[i];
   }
   offsets_.back() = offset;
   lengths_.back() = length;
@@ -84,7 +83,7 @@ uint64_t Repetition::top(size_t n, size_t num_words) {
   // of the (n - 1)-gram that ends with it.
   for (size_t i = 0; i < places_.size(); ++i) {
     const uint32_t place = places_[i];
-    hashes_[place] = mix(hashes_[place], hashes_[place + 1]);
+    hashes_[place] = mix_hashes(hashes_[place], hashes_[place + 1]);
     slots_[i] = seen_.add(hashes_[place]);
   }
   uint32_t most = 1, first = 0;  // of equal counts the first counts
@@ -109,7 +108,7 @@ void Repetition::find_repeated_beginnings(size_t num_words) {
   for (size_t i = 0; i < num_grams; ++i) {
     uint64_t halves[2];
     std::memcpy(halves, joined_.data() + offsets_[i], sizeof halves);
-    slots_[i] = seen_.add(mix(halves[0], halves[1]));
+    slots_[i] = seen_.add(mix_hashes(halves[0], halves[1]));
   }
   for (size_t i = 0; i < num_grams; ++i)
     if (seen_.count(slots_[i]) > 1 || offsets_[i + kFirstDup] - offsets_[i] < kBeginning)
@@ -132,7 +131,7 @@ uint64_t Repetition::duplicate_length(size_t n, size_t num_words) {
 }
 
 void Repetition::measure(QualityText& text, std::span<double> values) {
-  const std::string_view stripped = strip(text.text());
+  const std::string_view stripped = strip_blanks(text.text());
   const size_t num_lines = static_cast<size_t>(std::count(text.text().begin(), text.text().end(), '\n')) + 1;
   const uint64_t length = text.length();
   size_t at = 0;
@@ -146,7 +145,7 @@ void Repetition::measure(QualityText& text, std::span<double> values) {
   measure_pieces(text.text(), 1);
 
   const size_t num_words = text.words().size();
-  look_at_words(text.words());
+  look_at_words(text);
   for (size_t n = kFirstTop; n < kFirstTop + kNumTops; ++n, ++at)
     if (num_words >= n) values[at] = ratio(top(n, num_words), length);
   find_repeated_beginnings(num_words);

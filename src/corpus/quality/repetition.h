@@ -36,7 +36,7 @@ class Repetition {
   static constexpr size_t kFirstTop = 2, kNumTops = 3;  // 2-, 3-, 4-grams
   static constexpr size_t kFirstDup = 5, kNumDups = 6;  // 5- to 10-grams
 
-  void look_at_words(const std::vector<std::string_view>& words);
+  void look_at_words(QualityText& text);
   /// Code points in the commonest n-gram, joined by blanks, times its count; for n = 2, 3, 4 one after the other.
   uint64_t top(size_t n, size_t num_words);
   void find_repeated_beginnings(size_t num_words);

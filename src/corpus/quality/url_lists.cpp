@@ -26,7 +26,7 @@ bool is_word_byte(char byte) {
 
 }  // namespace
 
-std::string host_of(std::string_view url) {
+std::string lower_host(std::string_view url) {
   if (const size_t scheme = url.find("://"); scheme != std::string_view::npos) url.remove_prefix(scheme + 3);
   url = url.substr(0, url.find_first_of("/?#"));
   if (const size_t user = url.rfind('@'); user != std::string_view::npos) url.remove_prefix(user + 1);
@@ -43,7 +43,7 @@ UrlLists::UrlLists(const std::filesystem::path& domains, const std::filesystem::
     size_t number = 0;
     for_each_line(text, [&](std::string_view line) {
       ++number;
-      line = strip(line.substr(0, line.find('#')));
+      line = strip_blanks(line.substr(0, line.find('#')));
       if (line.empty()) return;
       std::string entry = lower_ascii(line);
       if (!is_possible(entry))
@@ -54,12 +54,12 @@ UrlLists::UrlLists(const std::filesystem::path& domains, const std::filesystem::
       set.insert(std::move(entry));
     });
   };
-  read(domains, "url_domains", domains_, [](const std::string& entry) { return host_of(entry) == entry; });
+  read(domains, "url_domains", domains_, [](const std::string& entry) { return lower_host(entry) == entry; });
   read(words, "url_words", words_, [](const std::string& entry) { return std::ranges::all_of(entry, is_word_byte); });
 }
 
 bool UrlLists::is_domain_listed(std::string_view url) const {
-  const std::string host = host_of(url);
+  const std::string host = lower_host(url);
   for (std::string_view domain = host; !domain.empty();) {
     if (domains_.contains(domain)) return true;
     const size_t stop = domain.find('.');

@@ -35,6 +35,6 @@ class UrlLists {
 };
 
 /// `example.com` of `https://user@Example.com:8080/path`; lower case, without a stop at the end.
-std::string host_of(std::string_view url);
+std::string lower_host(std::string_view url);
 
 }  // namespace coppice

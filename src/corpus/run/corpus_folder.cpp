@@ -179,11 +179,15 @@ void CorpusFolder::write_record(size_t pass, const SourceFile& file, const FileR
 
 void CorpusFolder::check_input(const SourceFile& file, const InputIdentity& input, const fs::path& mark) const {
   constexpr int64_t kCoarseClock_s = 2;  // time stamps of some file systems are as coarse
-  struct stat source = {}, made = {};
-  if (::stat(file.path.c_str(), &source) == 0 && ::stat(mark.c_str(), &made) == 0 &&
-      static_cast<uint64_t>(source.st_size) == input.bytes && source.st_ctime + kCoarseClock_s < made.st_mtime)
-    return;
-  const InputIdentity now = identify(file.path);
+  struct stat made = {};
+  const bool is_made = ::stat(mark.c_str(), &made) == 0;
+  const auto is_older = [&](const SourceFile& one) {
+    struct stat source = {};
+    return ::stat(one.path.c_str(), &source) == 0 && source.st_ctime + kCoarseClock_s < made.st_mtime;
+  };
+  const bool is_untouched = file.members.empty() ? is_older(file) : std::ranges::all_of(file.members, is_older);
+  if (is_made && is_untouched && stored_bytes(file) == input.bytes) return;
+  const InputIdentity now = identify(file);
   if (now.bytes != input.bytes || now.sha256 != input.sha256)
     throw UserError::bad_file(
         mark.string(),
@@ -192,10 +196,12 @@ void CorpusFolder::check_input(const SourceFile& file, const InputIdentity& inpu
                     file.path.string(), input.bytes, input.sha256, now.bytes, now.sha256));
 }
 
-InputIdentity identify(const fs::path& path) {
-  const std::string sha256 = sha256_file(path);
-  std::error_code error;
-  return {.bytes = fs::file_size(path, error), .sha256 = sha256};
+InputIdentity identify(const SourceFile& file) {
+  if (file.members.empty()) return {.bytes = stored_bytes(file), .sha256 = sha256_file(file.path)};
+  std::string all;
+  for (const SourceFile& member : file.members)
+    all += fmt::format("{}\t{}\t{}\n", member.name, stored_bytes(member), sha256_file(member.path));
+  return {.bytes = stored_bytes(file), .sha256 = sha256_hex(all)};
 }
 
 }  // namespace coppice

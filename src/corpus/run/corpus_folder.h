@@ -70,6 +70,7 @@ class CorpusFolder {
   size_t num_passes_;
 };
 
-InputIdentity identify(const std::filesystem::path& path);
+/// Of a bundle: of its members' names, sizes and contents.
+InputIdentity identify(const SourceFile& file);
 
 }  // namespace coppice

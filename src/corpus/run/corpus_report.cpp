@@ -10,7 +10,11 @@
 #include "src/base/failpoint.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
+#include "src/corpus/report/complete_corpus.h"
+#include "src/corpus/report/corpus_page.h"
 #include "src/corpus/run/corpus_totals.h"
+#include "src/text/byte_sink.h"
+#include "src/text/byte_source.h"
 
 namespace coppice {
 namespace {
@@ -45,6 +49,11 @@ Json step_json(const CorpusSettings& settings, const CorpusTotals& totals, const
   const StepCounts& counts = totals.steps.at(step.name);
   Json rules = Json::array();
   for (const Rule& rule : told_rules(step, counts)) rules.push_back(rule_json(settings, totals, step, rule));
+  Json sources = Json::object();
+  for (size_t i = 0; i < settings.sources.size(); ++i)
+    if (const auto of = totals.by_source[i].find(step.name);
+        of != totals.by_source[i].end() && step.looks_at(settings.sources[i]))
+      sources[settings.sources[i].name] = {{"seen", to_json(of->second.seen)}, {"kept", to_json(of->second.kept)}};
   return {{"step", step.name},
           {"kind", step.kind},
           {"fingerprint", step.fingerprint},
@@ -52,7 +61,8 @@ Json step_json(const CorpusSettings& settings, const CorpusTotals& totals, const
           {"kept", to_json(counts.kept)},
           {"changed", counts.changed},
           {"measured", counts.measured},
-          {"rules", std::move(rules)}};
+          {"rules", std::move(rules)},
+          {"by_source", std::move(sources)}};
 }
 
 Json sources_json(const CorpusSettings& settings, const std::vector<SourceFile>& files, const CorpusTotals& totals) {
@@ -84,6 +94,23 @@ Json sources_json(const CorpusSettings& settings, const std::vector<SourceFile>&
                        {"files", std::move(list)}});
   }
   return {{"format", kSourcesFormat}, {"version", kVersion}, {"sources", std::move(sources)}};
+}
+
+/// What group steps write for people rather than for decide(): clusters of copies, what was found of benchmarks.
+constexpr const char* kForPeople[] = {"clusters.jsonl.zst", "contamination.json", "overlap.jsonl.zst"};
+
+void keep_for_people(const std::vector<CorpusStep>& steps, const CorpusFolder& folder) {
+  for (const CorpusStep& step : steps)
+    for (const char* name : kForPeople) {
+      const fs::path from = folder.group(step) / name, to = folder.root() / "stats" / "groups" / step.name / name;
+      if (!fs::exists(from)) continue;
+      make_folder(to.parent_path());
+      remove_temporaries(to.parent_path());
+      ByteSource source(from, ByteSource::Coding::plain);
+      ByteSink sink(to, ByteSink::Coding::plain);
+      for (std::string_view block = source.next(); !block.empty(); block = source.next()) sink.write(block);
+      sink.commit();
+    }
 }
 
 std::string text_size(const Amount& amount) { return format_bytes(static_cast<double>(amount.text_bytes)); }
@@ -118,14 +145,6 @@ std::string sources_text(const CorpusSettings& settings, const CorpusTotals& tot
                  fmt::format("{}", of.behind.documents), text_size(of.before), text_size(of.behind)});
   }
   return text + "\nThe files with their SHA-256 are in sources.json.\n";
-}
-
-/// `< 50, > 100000`: what drops.
-std::string limits_text(const Rule& rule) {
-  std::string text;
-  if (std::isfinite(rule.least)) text = fmt::format("< {}", rule.least);
-  if (std::isfinite(rule.most)) text += fmt::format("{}> {}", text.empty() ? "" : ", ", rule.most);
-  return text;
 }
 
 std::string drop_rows(const CorpusSettings& settings, const CorpusTotals& totals, const CorpusStep& step) {
@@ -208,6 +227,11 @@ void write_corpus_report(const CorpusSettings& settings, const std::vector<Sourc
   write_file_atomically(folder.root() / "sources.json", seal(sources_json(settings, files, totals)));
   write_file_atomically(folder.root() / "SOURCES.md", sources_text(settings, totals));
   write_file_atomically(folder.root() / "report.md", report_text(settings, totals));
+  Json paths = Json::object();
+  for (const SourceFile& file : files) paths[file.name] = fs::absolute(file.path).lexically_normal().string();
+  write_file_atomically(folder.root() / kInputsName,
+                        seal({{"format", kInputsFormat}, {"version", kVersion}, {"paths", std::move(paths)}}));
+  keep_for_people(settings.steps, folder);
   (void)COPPICE_FAILPOINT("corpus.before_report");
 
   Json sources = Json::array();
@@ -221,16 +245,12 @@ void write_corpus_report(const CorpusSettings& settings, const std::vector<Sourc
                        {"passed", of.passed},
                        {"bad", of.bad}});
   }
-  write_file_atomically(folder.report(), seal({{"format", "coppice.corpus"},
-                                               {"version", kVersion},
-                                               {"made_of", folder.identity()},
-                                               {"passes", passes.size()},
-                                               {"in", to_json(totals.before)},
-                                               {"out", to_json(totals.behind)},
-                                               {"sources", std::move(sources)},
-                                               {"steps", std::move(steps)},
-                                               {"alarms", totals.alarms},
-                                               {"warnings", totals.warnings}}));
+  const Json report = {{"format", "coppice.corpus"},    {"version", kVersion},          {"made_of", folder.identity()},
+                       {"passes", passes.size()},       {"in", to_json(totals.before)}, {"out", to_json(totals.behind)},
+                       {"sources", std::move(sources)}, {"steps", std::move(steps)},    {"alarms", totals.alarms},
+                       {"warnings", totals.warnings}};
+  write_corpus_page(complete_corpus(folder.root(), report));
+  write_file_atomically(folder.report(), seal(report));
   for (const std::string& alarm : totals.alarms) log_warning(folder.root().string() + ": alarm: " + alarm);
   for (const std::string& warning : totals.warnings) log_warning(folder.root().string() + ": " + warning);
 }

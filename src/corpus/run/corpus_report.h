@@ -9,8 +9,13 @@
 
 namespace coppice {
 
-/// Sums the records of all passes and writes stats/<step>.json, sources.json, SOURCES.md, report.md and, last of all,
-/// report.json, which says that the corpus is complete. Alarms and warnings are logged.
+/// inputs.json: {"paths": {name of a source file: where it lay}}. For samples of what went; it decides nothing.
+inline constexpr const char* kInputsName = "inputs.json";
+inline constexpr const char* kInputsFormat = "coppice.corpus_inputs";
+
+/// Sums the records of all passes and writes stats/<step>.json, stats/groups/<step>/ (what group steps leave for
+/// people), sources.json, SOURCES.md, inputs.json, report.md, report.html, report.svg and, last of all, report.json,
+/// which says that the corpus is complete. Alarms and warnings are logged.
 void write_corpus_report(const CorpusSettings& settings, const std::vector<SourceFile>& files,
                          const std::vector<Pass>& passes, const CorpusFolder& folder);
 

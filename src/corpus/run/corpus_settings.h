@@ -43,7 +43,8 @@ struct CorpusSettings {
     field("memory", memory, Mark::rounding, "of every task; sorting and tables obey it");
     field("values", values, Mark::decides,
           "documents that every rule measures: all, sample (1%) or none, where the first rule that drops is the last");
-    field("max_bad_share", max_bad_share, Mark::cadence, "share of a file's records that may be bad (100 may always); 1 = all");
+    field("max_bad_share", max_bad_share, Mark::cadence,
+          "share of a file's records that may be bad (100 may always); 1 = all");
     field("threads", threads, Mark::rounding, "of every task, a file each; 0 = all cores");
     field("doc_timeout_s", doc_timeout_s, Mark::decides,
           "CPU seconds of a document in a step, after which it goes; 0 = without end");

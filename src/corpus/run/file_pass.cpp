@@ -84,7 +84,7 @@ class FilePass::Run {
           [&](uint32_t record, Document&& document) { look(record, std::move(document)), tell(); }, &read);
       return tell();
     }
-    record_.input = identify(file_.path);
+    record_.input = identify(file_);
     uint32_t record = 0;
     const auto take = [&](Document&& document) {
       if (record == UINT32_MAX)
@@ -93,8 +93,7 @@ class FilePass::Run {
     };
     record_.counts.source = work_.read(file_, source_, {.max_bad_share = work_.settings.max_bad_share}, take, &read);
     tell();
-    std::error_code error;
-    if (fs::file_size(file_.path, error) != record_.input.bytes)
+    if (stored_bytes(file_) != record_.input.bytes)
       throw UserError::bad_file(file_.path.string(), "has changed while it was read");
   }
 
@@ -150,7 +149,7 @@ class FilePass::Run {
         work_.settings.kept_values == CorpusSettings::Values::all ||
         (work_.settings.kept_values == CorpusSettings::Values::sample && is_measured_sample(document.id));
     const std::optional<Removed> removed = chain_->look(document, measured);
-    if (measured) rows_.add(record, chain_->values());
+    if (measured) rows_.add(record, document_hash(document.id), chain_->values());
     if (removed) {
       const CorpusStep& step = *removed->step;
       const auto [file, fresh] = removals_.try_emplace(&step, work_.folder.removed(step, file_));

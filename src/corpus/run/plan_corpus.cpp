@@ -82,7 +82,7 @@ class Planner {
                             : settings_.kept_values == CorpusSettings::Values::sample ? 0.01
                                                                                       : 0;
     for (const SourcePlan& source : plan_.sources)
-      plan_.final_bytes += measured * source.documents * (8 + 4 * static_cast<double>(columns));
+      plan_.final_bytes += measured * source.documents * (16 + 4 * static_cast<double>(columns));
     for (size_t i = 0; i < samples_.size(); ++i)
       plan_.documents_left += scale(i) * static_cast<double>(samples_[i].documents.size());
     return plan_;
@@ -108,15 +108,14 @@ class Planner {
     };
     for (const SourceFile& file : files_) {
       if (file.source != number) continue;
-      std::error_code error;
-      const uintmax_t bytes = fs::file_size(file.path, error);
-      ++of.files;
-      of.bytes += error ? 0 : bytes;
+      const uint64_t bytes = stored_bytes(file);
+      of.files += std::max<size_t>(1, file.members.size());
+      of.bytes += bytes;
       if (full) continue;
       uint64_t of_file = 0;
       try {
         request_.read(file, settings_.sources[number], {.max_bad_share = settings_.max_bad_share}, take, &of_file);
-        read += error ? 0 : bytes;
+        read += bytes;
       } catch (const SampleFull&) {
         full = true;
         read += std::max<uint64_t>(1, of_file);

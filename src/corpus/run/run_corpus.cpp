@@ -191,7 +191,7 @@ class CorpusRun {
   }
 
   uint64_t input_size(size_t pass, uint32_t file) const {
-    return size_of(pass == 0 ? files_[file].path : folder_.documents(pass - 1, files_[file]));
+    return pass == 0 ? stored_bytes(files_[file]) : size_of(folder_.documents(pass - 1, files_[file]));
   }
 
   bool is_finished(size_t pass, uint32_t file, std::atomic<uint64_t>& bytes) {

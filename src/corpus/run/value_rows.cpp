@@ -37,6 +37,7 @@ void write_columns(const fs::path& path, uint32_t file, std::span<const ValueRow
   std::vector<uint64_t> documents;
   for (const uint32_t record : records) documents.push_back(uint64_t{file} << 32 | record);
   write("/document", Hdf5Type::u64, documents.data());
+  write("/id", Hdf5Type::u64, passes.front().ids.data());
   for (const ValueRows& rows : passes) {
     for (size_t column = 0; column < rows.columns.size(); ++column) {
       std::vector<float> values(records.size(), std::numeric_limits<float>::quiet_NaN());
@@ -53,28 +54,34 @@ void write_columns(const fs::path& path, uint32_t file, std::span<const ValueRow
 
 }  // namespace
 
-void ValueRows::add(uint32_t record, std::span<const float> row) {
+void ValueRows::add(uint32_t record, uint64_t id, std::span<const float> row) {
   records.push_back(record);
+  ids.push_back(id);
   values.insert(values.end(), row.begin(), row.end());
 }
 
 void save_rows(const fs::path& path, const ValueRows& rows) {
-  write_file_atomically(path, std::string(bytes_of(rows.records)).append(bytes_of(rows.values)));
+  write_file_atomically(path,
+                        std::string(bytes_of(rows.records)).append(bytes_of(rows.ids)).append(bytes_of(rows.values)));
 }
 
 ValueRows load_rows(const fs::path& path, std::vector<std::string> columns) {
   const std::string bytes = read_file(path, kMaxRowBytes);
-  const size_t row_bytes = sizeof(uint32_t) + columns.size() * sizeof(float);
+  const size_t row_bytes = sizeof(uint32_t) + sizeof(uint64_t) + columns.size() * sizeof(float);
   if (bytes.size() % row_bytes != 0)
     throw UserError::bad_file(
         path.string(), fmt::format("has {} bytes, expected whole rows of {} values", bytes.size(), columns.size()));
   const size_t rows = bytes.size() / row_bytes;
   ValueRows loaded{.columns = std::move(columns)};
-  loaded.records.resize(rows);
-  loaded.values.resize(rows * loaded.columns.size());
-  if (rows == 0) return loaded;
-  std::memcpy(loaded.records.data(), bytes.data(), rows * sizeof(uint32_t));
-  std::memcpy(loaded.values.data(), bytes.data() + rows * sizeof(uint32_t), loaded.values.size() * sizeof(float));
+  size_t at = 0;
+  const auto take = [&](auto& numbers, size_t count) {
+    numbers.resize(count);
+    if (count > 0) std::memcpy(numbers.data(), bytes.data() + at, count * sizeof numbers[0]);
+    at += count * sizeof numbers[0];
+  };
+  take(loaded.records, rows);
+  take(loaded.ids, rows);
+  take(loaded.values, rows * loaded.columns.size());
   return loaded;
 }
 

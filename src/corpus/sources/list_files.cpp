@@ -109,18 +109,74 @@ class SourceLister {
   std::vector<SourceFile>& files_;
 };
 
-}  // namespace
+constexpr size_t kMaxMembers = 1000;
+constexpr uint64_t kMaxBundleBytes = 64'000'000;
 
-std::vector<SourceFile> list_source_files(const std::vector<SourceOptions>& sources) {
-  std::vector<SourceFile> files;
-  for (uint32_t number = 0; number < sources.size(); ++number) SourceLister(sources[number], number, files).list();
-  std::ranges::sort(files, {}, &SourceFile::name);
+bool is_one_document(const SourceFile& file) {
+  return file.kind == "html" || file.kind == "text" || file.kind == "code";
+}
+
+/// Of sorted files: a bundle for every run of small ones, which keeps their order.
+std::vector<SourceFile> bundled(std::vector<SourceFile> files, const std::vector<SourceOptions>& sources) {
+  std::vector<SourceFile> bundles;
+  std::vector<uint32_t> numbers(sources.size(), 0);
+  uint64_t bytes = 0;
+  for (SourceFile& file : files) {
+    if (!is_one_document(file)) {
+      bundles.push_back(std::move(file));
+      continue;
+    }
+    const uint64_t of_file = stored_bytes(file);
+    const bool goes_on = !bundles.empty() && !bundles.back().members.empty() && bundles.back().source == file.source &&
+                         bundles.back().members.size() < kMaxMembers && bytes + of_file <= kMaxBundleBytes;
+    if (!goes_on) {
+      const SourceOptions& source = sources[file.source];
+      bundles.push_back(
+          {fmt::format("{}/files-{:05}", source.name, ++numbers[file.source]), source.path, file.kind, file.source});
+      bytes = 0;
+    }
+    bytes += of_file;
+    bundles.back().members.push_back(std::move(file));
+  }
+  for (SourceFile& bundle : bundles)
+    if (bundle.members.size() == 1) {
+      SourceFile alone = std::move(bundle.members.front());
+      bundle = std::move(alone);
+    }
+  std::ranges::sort(bundles, {}, &SourceFile::name);
+  return bundles;
+}
+
+void check_names_differ(const std::vector<SourceFile>& files, const std::vector<SourceOptions>& sources) {
   const auto twin = std::ranges::adjacent_find(files, {}, &SourceFile::name);
   if (twin != files.end())
     refuse(sources[twin[1].source],
            fmt::format("'{}' and '{}' are both called '{}'; give each source a name of its own", twin[0].path.string(),
                        twin[1].path.string(), twin->name));
-  return files;
+}
+
+}  // namespace
+
+uint64_t stored_bytes(const SourceFile& file) {
+  const auto size_of = [](const fs::path& path) {
+    std::error_code error;
+    const uintmax_t bytes = fs::file_size(path, error);
+    return error ? 0 : static_cast<uint64_t>(bytes);
+  };
+  if (file.members.empty()) return size_of(file.path);
+  uint64_t bytes = 0;
+  for (const SourceFile& member : file.members) bytes += size_of(member.path);
+  return bytes;
+}
+
+std::vector<SourceFile> list_source_files(const std::vector<SourceOptions>& sources) {
+  std::vector<SourceFile> files;
+  for (uint32_t number = 0; number < sources.size(); ++number) SourceLister(sources[number], number, files).list();
+  std::ranges::sort(files, {}, &SourceFile::name);
+  check_names_differ(files, sources);
+  std::vector<SourceFile> bundles = bundled(std::move(files), sources);
+  check_names_differ(bundles, sources);
+  return bundles;
 }
 
 }  // namespace coppice

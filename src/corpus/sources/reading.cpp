@@ -38,7 +38,7 @@ void SourceReading::take(Document&& document) {
     document.id = document.line == 0 ? file.name : fmt::format("{}#{}", file.name, report_.records);
   if (document.source.empty()) document.source = source.name;
   if (document.license.empty()) document.license = source.license;
-  document.file = name_;
+  if (document.file == nullptr) document.file = name_;
   ++report_.documents;
   take_(std::move(document));
 }

@@ -43,6 +43,7 @@ class SourceReading {
 void read_json_source(SourceReading& reading);
 void read_warc_source(SourceReading& reading);  // and wet
 void read_parquet_source(SourceReading& reading);
-void read_file_source(SourceReading& reading);  // html, text, code: the file is the document
+/// html, text, code: the file, or every member of the bundle, is a document.
+void read_file_source(SourceReading& reading);
 
 }  // namespace coppice

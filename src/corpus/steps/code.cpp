@@ -116,8 +116,8 @@ std::string path_of(const Document& document) {
 
 class CodeLook : public DocumentLook {
  public:
-  CodeLook(const CodeOptions& options, const std::vector<const Language*>& languages, const LicenceFolders& folders,
-           std::vector<Rule> rules)
+  CodeLook(const CodeOptions& options, const std::vector<const ProgrammingLanguage*>& languages,
+           const LicenceFolders& folders, std::vector<Rule> rules)
       : options_(options), languages_(languages), folders_(folders), rules_(std::move(rules)) {}
 
   bool look(Document& document, std::span<double> values, bool all) override {
@@ -136,7 +136,7 @@ class CodeLook : public DocumentLook {
         drops(kGenerated, is_generated(path, document.text)) || drops(kXml, is_xml(document.text)))
       return changed;
 
-    const Language* const language = notebook ? of_notebook(*notebook) : of_file(document, path);
+    const ProgrammingLanguage* const language = notebook ? of_notebook(*notebook) : of_file(document, path);
     if (drops(kLanguage, std::ranges::find(languages_, language) == languages_.end())) return changed;
     const std::vector<std::string> licences = find_licences(document, path);
     const bool allowed = std::ranges::all_of(licences, [&](const std::string& one) { return allows(one); });
@@ -175,11 +175,11 @@ class CodeLook : public DocumentLook {
     return true;
   }
 
-  const Language* of_file(const Document& document, const std::string& path) const {
+  const ProgrammingLanguage* of_file(const Document& document, const std::string& path) const {
     return path.empty() ? find_language(text_of(find_member(document, {"language", "lang"})))
                         : language_of(path, document.text);
   }
-  static const Language* of_notebook(const Notebook& notebook) {
+  static const ProgrammingLanguage* of_notebook(const Notebook& notebook) {
     return find_language(notebook.language.empty() ? "Python" : notebook.language);
   }
 
@@ -198,7 +198,7 @@ class CodeLook : public DocumentLook {
   }
 
   const CodeOptions& options_;
-  const std::vector<const Language*>& languages_;
+  const std::vector<const ProgrammingLanguage*>& languages_;
   const LicenceFolders& folders_;
   const std::vector<Rule> rules_;
 };
@@ -211,14 +211,14 @@ class CodeStep : public DocumentStep {
       languages_.push_back(find_language(name));
       if (languages_.back() != nullptr) continue;
       std::vector<std::string> known;
-      for (const Language& row : languages()) known.emplace_back(row.name);
+      for (const ProgrammingLanguage& row : languages()) known.emplace_back(row.name);
       throw UserError::recipe(table.where("languages"),
                               fmt::format("languages: got '{}', expected some of {}; did you "
                                           "mean '{}'?",
                                           printable(name), fmt::join(known, ", "), nearest(name, known)));
     }
     if (languages_.empty())
-      for (const Language& row : languages()) languages_.push_back(&row);
+      for (const ProgrammingLanguage& row : languages()) languages_.push_back(&row);
     if (options_.allow.empty())
       throw UserError::recipe(table.where("allow"),
                               "allow: got no licence, expected SPDX ids; without one no file stays");
@@ -260,7 +260,7 @@ class CodeStep : public DocumentStep {
 
  private:
   CodeOptions options_;
-  std::vector<const Language*> languages_;
+  std::vector<const ProgrammingLanguage*> languages_;
   LicenceFolders folders_;
 };
 

@@ -14,6 +14,7 @@
 #include "src/corpus/maths/marks.h"
 #include "src/corpus/step.h"
 #include "src/text/document_metadata.h"
+#include "src/text/text_encoding.h"
 
 namespace coppice {
 namespace {

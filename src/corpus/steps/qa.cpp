@@ -53,10 +53,10 @@ class QaLook : public DocumentLook {
     const QaPage page = read_qa_page(document.text, url, sites_);
     if (options_.only_sites) values[kOtherSite] = page.site == nullptr ? 1 : 0;
     if (page.site == nullptr) return false;
-    const bool opts_out = page.refusal != nullptr && std::string_view(page.refusal) == "opt_out";
+    const bool opts_out = page.refusal == Refusal::opt_out;
     values[kOptOut] = opts_out ? 1 : 0;
-    values[kUnreadable] = page.refusal != nullptr && !opts_out ? 1 : 0;
-    if (page.refusal != nullptr) return false;
+    values[kUnreadable] = page.refusal != Refusal::none && !opts_out ? 1 : 0;
+    if (page.refusal != Refusal::none) return false;
     values[kUnmatched] = page.is_found ? 0 : 1;
     const auto number = static_cast<size_t>(page.site - sites_.data());
     ++pages_[number];

@@ -90,7 +90,8 @@ class QualityLook : public DocumentLook {
       if (is_dropped && !all) return is_changed;
       if (kept != nullptr && !is_dropped && *kept != document.text) {
         document.text = *kept;
-        text_.set(document.text, language);
+        const bool is_counted = set.set == QualitySet::c4;
+        text_.set(document.text, language, is_counted ? std::optional(c4_.kept_words()) : std::nullopt);
         is_changed = true;
       }
       if (document.text.empty()) values[0] = 1;  // no line was left

@@ -114,7 +114,7 @@ class FormulaKeeper {
       const PageNode& node = tree_.nodes[n];
       if (node.tag == Tag::text) continue;
       if (is_drawing(n)) {
-        tree_.nodes[n].is_hidden = true;
+        show(n, {});
         n = node.end - 1;
         continue;
       }

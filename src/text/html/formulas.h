@@ -6,8 +6,8 @@
 namespace coppice {
 
 /// Makes every element that shows a formula a leaf with Tag::formula whose text is $...$, or $$...$$ for one on a line
-/// of its own, and hides what draws the same formula once more. What stands between \( \), \[ \] or $$ in the text is
-/// left alone.
+/// of its own, and one without text of what draws the same formula once more. What stands between \( \), \[ \] or $$ in
+/// the text is left alone.
 void keep_formulas(PageTree& tree);
 
 }  // namespace coppice

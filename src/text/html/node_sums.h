@@ -1,8 +1,7 @@
-// What lies below a node, kept up to date while the article is cleaned; the second half of reader mode.
+// How much of what lies below a node: the figures that reader mode decides by.
 #pragma once
 
 #include <cstdint>
-#include <string_view>
 #include <vector>
 
 #include "src/text/html/page_measures.h"
@@ -21,18 +20,13 @@ struct NodeSums {
   void subtract(const NodeSums& other);
 };
 
+/// What a node adds to those above it: what lies below it, and itself.
+NodeSums as_part(Tag tag, const NodeSums& below);
+
 /// By node, of what is not `gone`; what a node is itself counts for those above it alone.
 std::vector<NodeSums> node_sums(const PageTree& tree, const PageMeasures& measures, const std::vector<uint8_t>& gone);
 
 /// +25 and -25 for good and bad words in class and id, each.
 int name_weight(const PageMeasures& measures, uint32_t node);
-
-/// Most of the words of `heading` stand in `title`.
-bool repeats_title(std::string_view heading, std::string_view title);
-
-/// Marks as gone what is no text of the article below its roots: forms, buttons, lists of links, and with `cleans`
-/// tables, lists and <div>s whose shape is that of navigation.
-void clean_article(const PageTree& tree, const PageMeasures& measures, const std::vector<uint32_t>& roots,
-                   bool weighs_names, bool cleans, std::vector<uint8_t>& gone, std::vector<NodeSums>& sums);
 
 }  // namespace coppice

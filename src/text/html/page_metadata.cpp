@@ -4,6 +4,8 @@
 #include <array>
 #include <cctype>
 #include <string_view>
+#include <unordered_set>
+#include <vector>
 
 namespace coppice {
 
@@ -124,6 +126,32 @@ PageMetadata page_metadata(const PageTree& tree) {
   if (metadata.date.empty()) metadata.date = std::move(time);
   if (!metadata.url.starts_with("http")) metadata.url = og_url.starts_with("http") ? og_url : std::string();
   return metadata;
+}
+
+bool repeats_title(std::string_view heading, std::string_view title) {
+  const auto words_of = [](std::string_view text) {
+    std::vector<std::string> words;
+    std::string word;
+    for (const char c : text) {
+      const auto letter = static_cast<unsigned char>(c);
+      if (std::isalnum(letter) || letter >= 0x80) {
+        word += static_cast<char>(std::tolower(letter));
+      } else if (!word.empty()) {
+        words.push_back(std::move(word));
+        word.clear();
+      }
+    }
+    if (!word.empty()) words.push_back(std::move(word));
+    return words;
+  };
+  const std::vector<std::string> in_title = words_of(title);
+  const std::unordered_set<std::string> known(in_title.begin(), in_title.end());
+  size_t all = 0, missing = 0;
+  for (const std::string& word : words_of(heading)) {
+    all += word.size() + 1;
+    if (!known.contains(word)) missing += word.size() + 1;
+  }
+  return all > 0 && missing * 4 < all;
 }
 
 }  // namespace coppice

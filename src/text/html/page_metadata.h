@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "src/text/html/page_tree.h"
 
@@ -16,5 +17,8 @@ struct PageMetadata {
 };
 
 PageMetadata page_metadata(const PageTree& tree);
+
+/// More than three quarters of a heading, by length, are words of the title.
+bool repeats_title(std::string_view heading, std::string_view title);
 
 }  // namespace coppice

@@ -28,12 +28,11 @@ struct ReadPage {
 ReadPage read(std::string_view html, const PageOptions& options) {
   ReadPage page;
   read_page(html, options.limits, page.tree);
-  page.found.replaced = page.tree.replaced;
   page.found.refusal = page.tree.refusal;
-  if (page.tree.refusal != nullptr) return page;
+  if (page.tree.refusal != Refusal::none) return page;
   page.found.metadata = page_metadata(page.tree);
   if (page.found.metadata.opts_out && options.respects_opt_out) {
-    page.found.refusal = "opt_out";
+    page.found.refusal = Refusal::opt_out;
     return page;
   }
   if (options.formulas) keep_formulas(page.tree);
@@ -63,11 +62,33 @@ Selection choose(const ReadPage& page, PageJoin join) {
 
 PageText written(const ReadPage& page, PageJoin join) {
   PageText result = page.found;
-  if (result.refusal == nullptr) result.text = composed(write_text(page.tree, choose(page, join)));
+  if (result.refusal != Refusal::none) return result;
+  result.text = composed(write_text(page.tree, choose(page, join)));
+  if (page.tree.deadline.has_passed()) {
+    result.text.clear();
+    result.refusal = Refusal::timeout;
+  }
+  for (size_t i = 0; i < result.text.size(); ++i) {
+    result.chars += (static_cast<unsigned char>(result.text[i]) & 0xC0) != 0x80;
+    result.replaced += result.text[i] == '\xEF' && result.text.compare(i, 3, "\xEF\xBF\xBD") == 0;
+  }
   return result;
 }
 
 }  // namespace
+
+std::optional<PageJoin> find_page_join(std::string_view name) {
+  static constexpr std::pair<std::string_view, PageJoin> kNames[] = {
+      {"reader_or_boilerpipe", PageJoin::reader_or_boilerpipe},
+      {"reader", PageJoin::reader},
+      {"boilerpipe", PageJoin::boilerpipe},
+      {"intersection", PageJoin::intersection},
+      {"union", PageJoin::all},
+  };
+  for (const auto& [known, join] : kNames)
+    if (known == name) return join;
+  return std::nullopt;
+}
 
 PageText extract_page(std::string_view html, const PageOptions& options) {
   return written(read(html, options), options.join);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -16,8 +17,10 @@ enum class PageJoin {
   reader,
   boilerpipe,
   intersection,  // text that both have, in the order of the page
-  all,           // `union`: text that one of them has
+  all,           // text that one of them has
 };
+/// By its name in recipes, where the last one is `union`; nothing for another name.
+std::optional<PageJoin> find_page_join(std::string_view name);
 
 struct PageOptions {
   PageJoin join = PageJoin::reader_or_boilerpipe;
@@ -30,11 +33,13 @@ struct PageOptions {
 struct PageText {
   std::string text;  // without the title; "" when there is a refusal
   PageMetadata metadata;
-  uint64_t replaced = 0;          // U+FFFD put in for bytes that were no UTF-8
-  const char* refusal = nullptr;  // "too_deep", "too_large", "timeout", "opt_out"
+  uint64_t chars = 0;     // of the text: code points
+  uint64_t replaced = 0;  // U+FFFD in it: what had been no character
+  Refusal refusal = Refusal::none;
 };
 
-/// Reads a page of any bytes; nothing in it makes this throw. Linear in its size.
+/// Reads a page of any bytes; nothing in it makes this throw. Linear in its size; what is still not ready after
+/// limits.seconds is refused.
 PageText extract_page(std::string_view html_utf8, const PageOptions& options = {});
 
 /// The same text by each reader alone: for those who take the first that passes their filters.

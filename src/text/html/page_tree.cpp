@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <chrono>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -20,8 +19,8 @@ namespace coppice {
 namespace {
 
 // Names that libxml2 keeps of a page, in bytes: it compares each attribute of an element with those before it, so a
-// page of ever new names would take the square of its length.
-constexpr size_t kMaxNameBytes = 64 << 10;
+// page of ever new names would take the square of its length. Names that rules know always fit.
+constexpr size_t kMaxNameBytes = 16 << 10;
 constexpr int kEventsBetweenLooks = 4096;  // at the clock
 
 struct AttributeRow {
@@ -95,11 +94,7 @@ bool is_formula_address(std::string_view src) {
 class TreeBuilder {
  public:
   TreeBuilder(PageTree& tree, const PageLimits& limits, ElementWatcher* watcher)
-      : tree_(tree),
-        limits_(limits),
-        watcher_(watcher),
-        deadline_(std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
-                                                         std::chrono::duration<double>(limits.seconds))) {
+      : tree_(tree), limits_(limits), watcher_(watcher) {
     tree_.nodes.push_back({});
     open_.push_back(0);
   }
@@ -107,7 +102,7 @@ class TreeBuilder {
 
   void start(const xmlChar* name, const xmlChar** attributes) {
     if (!may_go_on()) return;
-    if (open_.size() > limits_.depth) return stop("too_deep");
+    if (open_.size() > limits_.depth) return stop(Refusal::too_deep);
     PageNode node{.parent = open_.back(),
                   .attributes = static_cast<uint32_t>(tree_.attributes.size()),
                   .tag = find_tag(reinterpret_cast<const char*>(name))};
@@ -121,10 +116,12 @@ class TreeBuilder {
       watcher_->see(open_.back(), node.parent, reinterpret_cast<const char*>(name),
                     reinterpret_cast<const char* const*>(attributes));
     raw_ = is_raw(node);
+    pre_begins_ = node.tag == Tag::pre;
   }
 
   void end() {
     if (open_.size() == 1) return;
+    pre_begins_ = false;
     tree_.nodes[open_.back()].end = static_cast<uint32_t>(tree_.nodes.size());
     open_.pop_back();
     raw_ = is_raw(tree_.nodes[open_.back()]);
@@ -132,6 +129,12 @@ class TreeBuilder {
 
   void characters(std::string_view text) {
     if (raw_ || !may_go_on()) return;
+    if (pre_begins_) {  // a line break behind the tag is no part of the text
+      pre_begins_ = false;
+      if (text.starts_with('\r')) text.remove_prefix(1);
+      if (text.starts_with('\n')) text.remove_prefix(1);
+      if (text.empty()) return;
+    }
     const uint32_t at = static_cast<uint32_t>(tree_.text.size());
     tree_.text += text;
     PageNode& last = tree_.nodes.back();
@@ -146,6 +149,9 @@ class TreeBuilder {
                            .text_end = static_cast<uint32_t>(tree_.text.size()),
                            .tag = Tag::text});
   }
+
+  /// What the parser stumbles over, such as the end of an element that was never opened, takes time as well.
+  void stumble() { may_go_on(); }
 
   void finish() {
     while (open_.size() > 1) end();
@@ -182,19 +188,19 @@ class TreeBuilder {
   }
 
   bool may_go_on() {
-    if (tree_.refusal != nullptr) return false;
+    if (tree_.refusal != Refusal::none) return false;
     if (tree_.nodes.size() >= limits_.nodes) {
-      stop("too_large");
+      stop(Refusal::too_large);
       return false;
     }
-    if (++events_ % kEventsBetweenLooks == 0 && std::chrono::steady_clock::now() > deadline_) {
-      stop("timeout");
+    if (++events_ % kEventsBetweenLooks == 0 && tree_.deadline.has_passed()) {
+      stop(Refusal::timeout);
       return false;
     }
     return true;
   }
 
-  void stop(const char* refusal) {
+  void stop(Refusal refusal) {
     tree_.refusal = refusal;
     xmlStopParser(context_);
   }
@@ -202,11 +208,10 @@ class TreeBuilder {
   PageTree& tree_;
   const PageLimits& limits_;
   ElementWatcher* watcher_;
-  std::chrono::steady_clock::time_point deadline_;
   xmlParserCtxt* context_ = nullptr;
   std::vector<uint32_t> open_;
   uint64_t events_ = 0;
-  bool raw_ = false;
+  bool raw_ = false, pre_begins_ = false;
 };
 
 xmlSAXHandler handler() {
@@ -221,11 +226,23 @@ xmlSAXHandler handler() {
   events.characters = characters;
   events.ignorableWhitespace = characters;
   events.cdataBlock = characters;
+  events.serror = [](void* to, xmlError*) { static_cast<TreeBuilder*>(to)->stumble(); };
+  events.initialized = XML_SAX2_MAGIC;  // or errors would not come
   return events;
 }
 
-/// Valid UTF-8 without zeros: the page itself, or a mended copy.
-std::string_view mended(std::string_view html, std::string& copy, uint64_t& replaced) {
+void intern_known_names(xmlDict* names) {
+  const auto intern = [&](std::string_view name) {
+    xmlDictLookup(names, reinterpret_cast<const xmlChar*>(name.data()), static_cast<int>(name.size()));
+  };
+  for (auto tag = static_cast<size_t>(Tag::a); tag < kNumTags; ++tag) intern(traits(static_cast<Tag>(tag)).name);
+  for (const AttributeRow& row : kAnywhere) intern(row.name);
+  for (const AttributeRow& row : kOfSomeElements) intern(row.name);
+  for (const std::string_view name : {"hidden", "style", "aria-hidden"}) intern(name);
+}
+
+/// Valid UTF-8 without zeros: the page itself, or a copy with U+FFFD for each byte that is neither.
+std::string_view mended(std::string_view html, std::string& copy) {
   if (simdjson::validate_utf8(html.data(), html.size()) && html.find('\0') == std::string_view::npos) return html;
   copy.reserve(html.size() + 64);
   size_t zero = html.find('\0');
@@ -237,7 +254,6 @@ std::string_view mended(std::string_view html, std::string& copy, uint64_t& repl
     if (at == html.size()) break;
     if (at == zero) zero = html.find('\0', at + 1);
     copy += "\xEF\xBF\xBD";
-    ++replaced;
   }
   return copy;
 }
@@ -252,9 +268,10 @@ std::string_view PageTree::attribute(uint32_t node, Attribute name) const {
   return {};
 }
 
-std::string PageTree::whole_text(uint32_t node) const {
+std::string PageTree::whole_text(uint32_t node, size_t max_bytes) const {
   std::string whole;
-  for (uint32_t i = node; i < nodes[node].end; ++i) whole += text_of(i);
+  for (uint32_t i = node; i < nodes[node].end && whole.size() < max_bytes; ++i)
+    whole += text_of(i).substr(0, max_bytes - whole.size());
   return whole;
 }
 
@@ -263,13 +280,13 @@ void read_page(std::string_view html, const PageLimits& limits, PageTree& tree, 
   tree.attributes.clear();
   tree.text.clear();
   tree.attribute_text.clear();
-  tree.replaced = 0;
-  tree.refusal = nullptr;
+  tree.refusal = Refusal::none;
+  tree.deadline = Deadline(limits.seconds);
   TreeBuilder builder(tree, limits, watcher);
-  if (html.size() > limits.bytes) tree.refusal = "too_large";
+  if (html.size() > limits.bytes) tree.refusal = Refusal::too_large;
   std::string copy;
-  if (tree.refusal == nullptr) html = mended(html, copy, tree.replaced);
-  if (tree.refusal == nullptr && !html.empty()) {
+  if (tree.refusal == Refusal::none) html = mended(html, copy);
+  if (tree.refusal == Refusal::none && !html.empty()) {
     static const bool initialized = (xmlInitParser(), true);
     static const xmlSAXHandler events = handler();
     (void)initialized;
@@ -282,6 +299,7 @@ void read_page(std::string_view html, const PageLimits& limits, PageTree& tree, 
                                           HTML_PARSE_NONET | HTML_PARSE_IGNORE_ENC);
     *context->sax = events;  // the options choose handlers for errors
     context->charset = XML_CHAR_ENCODING_UTF8;
+    intern_known_names(context->dict);
     xmlDictSetLimit(context->dict, kMaxNameBytes);
     builder.set_context(context.get());
     htmlParseDocument(context.get());

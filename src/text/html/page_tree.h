@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "src/text/html/deadline.h"
 #include "src/text/html/tags.h"
 
 namespace coppice {
@@ -56,23 +57,26 @@ struct PageLimits {
   uint32_t depth = 512;
   uint32_t nodes = 1'000'000;
   uint64_t bytes = uint64_t{64} << 20;
-  double seconds = 2;
+  double seconds = 2;  // of the thread's processor time
 };
+
+/// Why a page gives no text.
+enum class Refusal : uint8_t { none, too_deep, too_large, timeout, opt_out };
 
 struct PageTree {
   std::vector<PageNode> nodes;  // the first one stands for the page
   std::vector<PageAttribute> attributes;
   std::string text, attribute_text;
-  uint64_t replaced = 0;          // bytes that were no UTF-8, and zeros: U+FFFD now
-  const char* refusal = nullptr;  // "too_deep", "too_large", "timeout": the tree is not whole
+  Refusal refusal = Refusal::none;  // else the tree is not whole
+  Deadline deadline;                // for whatever is done with the page
 
   std::string_view text_of(uint32_t node) const {
     return std::string_view(text).substr(nodes[node].text_begin, nodes[node].text_end - nodes[node].text_begin);
   }
   /// "" where the node has none.
   std::string_view attribute(uint32_t node, Attribute name) const;
-  /// All text below the node, in one piece, as it stands in the page.
-  std::string whole_text(uint32_t node) const;
+  /// The text below the node in one piece, as it stands in the page: the first `max_bytes` of it.
+  std::string whole_text(uint32_t node, size_t max_bytes = SIZE_MAX) const;
 };
 
 /// Sees the elements of a page while it is read, with names and attributes that the tree does not keep.

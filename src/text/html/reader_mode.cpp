@@ -7,8 +7,11 @@
 #include <cstddef>
 #include <limits>
 
+#include "src/text/html/article_cleaner.h"
 #include "src/text/html/name_marks.h"
 #include "src/text/html/node_sums.h"
+#include "src/text/html/page_metadata.h"
+#include "src/text/html/paragraphs.h"
 
 namespace coppice {
 
@@ -18,7 +21,11 @@ constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
 constexpr uint32_t kMinParagraphChars = 25;
 constexpr uint32_t kMinArticleChars = 500;
 constexpr size_t kTopCandidates = 5;
+constexpr size_t kMaxHeadingBytes = 1000;
+constexpr uint32_t kMaxBylineNodes = 200;
 constexpr int kAncestors = 5;
+constexpr int kFrameLevels = 5;  // above the article, where its lead may stand
+constexpr std::ptrdiff_t kMaxLeads = 3;
 
 /// What an attempt goes by; those that find too little are repeated with less.
 struct Rules {
@@ -41,13 +48,14 @@ class Reader {
     gone_ = measures_.never;
     drop_unlikely();
     sums_ = node_sums(tree_, measures_, gone_);
-    find_paragraphs();
+    paragraphs_ = find_paragraphs(tree_, gone_, sums_);
     vote();
     Attempt found;
     const uint32_t top = choose();
     if (top == kNone) return found;
     found.roots = article_roots(top);
-    clean_article(tree_, measures_, found.roots, rules.weighs_names, rules.cleans, gone_, sums_);
+    add_leads(found.roots);
+    clean_article({tree_, measures_, paragraphs_, found.roots, rules.weighs_names}, rules.cleans, gone_, sums_);
     for (const uint32_t root : found.roots)
       if (!gone_[root]) found.chars += sums_[root].chars;
     found.gone = gone_;
@@ -71,11 +79,11 @@ class Reader {
   }
 
   bool is_byline(uint32_t n, uint32_t marks) const {
-    if ((marks & kByline) == 0 && tree_.attribute(n, Attribute::rel) != "author" &&
-        tree_.attribute(n, Attribute::itemprop).find("author") == std::string_view::npos)
+    if ((marks & kByline) == 0 && tree_.attribute(n, Attribute::itemprop).find("author") == std::string_view::npos)
       return false;
+    if (next(n) - n > kMaxBylineNodes) return false;
     uint32_t chars = 0;
-    for (uint32_t i = n; i < next(n) && chars < 100; ++i) chars += measures_.texts[i].chars;
+    for (uint32_t i = n; i < next(n); ++i) chars += measures_.texts[i].chars;
     return chars > 0 && chars < 100;
   }
 
@@ -92,7 +100,8 @@ class Reader {
       const uint32_t marks = measures_.class_marks[n] | measures_.id_marks[n];
       bool goes = false;
       if (!byline_seen && is_byline(n, marks)) goes = byline_seen = true;
-      if (!goes && !title_seen && (at == Tag::h1 || at == Tag::h2) && repeats_title(tree_.whole_text(n), title_))
+      if (!goes && !title_seen && (at == Tag::h1 || at == Tag::h2) &&
+          repeats_title(tree_.whole_text(n, kMaxHeadingBytes), title_))
         goes = title_seen = true;
       if (!goes && rules_.drops_unlikely) {
         goes = (marks & kUnlikely) != 0 && (marks & kMaybe) == 0 && at != Tag::body && at != Tag::html &&
@@ -108,79 +117,6 @@ class Reader {
     }
   }
 
-  /// Marks <div>s that are paragraphs: they hold nothing but phrasing, or one <p>; and finds what is phrasing.
-  void find_paragraphs() {
-    const size_t count = tree_.nodes.size();
-    is_phrasing_.assign(count, 0);
-    is_paragraph_.assign(count, 0);
-    for (uint32_t n = static_cast<uint32_t>(count); n-- > 1;) {
-      const Tag at = tag(n);
-      is_phrasing_[n] = traits(at).is_phrasing;
-      if (gone_[n] || at == Tag::text || at == Tag::formula) continue;
-      if (at == Tag::a || at == Tag::del || at == Tag::ins) {
-        is_phrasing_[n] = 1;
-        for (const uint32_t child : children(tree_, n))
-          if (!gone_[child] && !is_phrasing_[child]) is_phrasing_[n] = 0;
-      }
-      if (at == Tag::p) is_paragraph_[n] = 1;
-      if (at != Tag::div) continue;
-      size_t runs = 0, paragraphs = 0, others = 0;
-      bool in_run = false;
-      for (const uint32_t child : children(tree_, n)) {
-        if (gone_[child]) continue;
-        if (is_phrasing_[child]) {
-          if (!in_run && (sums_[child].chars > 0 || measures_.texts[child].chars > 0 || sums_[child].images > 0)) {
-            ++runs;
-            in_run = true;
-          }
-        } else {
-          in_run = false;
-          ++(tag(child) == Tag::p ? paragraphs : others);
-        }
-      }
-      if (others == 0 && runs + paragraphs <= 1 && sums_[n].link_density() < 0.25) is_paragraph_[n] = 1;
-    }
-    // Paragraphs that were none in the markup count where lists and images are held against them.
-    for (uint32_t n = static_cast<uint32_t>(count); n-- > 1;) {
-      if (gone_[n] || tag(n) != Tag::div) continue;
-      uint32_t more = 0;
-      if (is_paragraph_[n]) {
-        more = sums_[n].paragraphs == 0;
-      } else {
-        for_each_run(n, [&](uint32_t, uint32_t, const NodeSums& run) { more += run.chars > 0; });
-      }
-      if (more == 0) continue;
-      sums_[n].paragraphs += is_paragraph_[n] ? 0 : more;
-      for (uint32_t up = n; up != 0;) {
-        up = parent(up);
-        sums_[up].paragraphs += more;
-      }
-    }
-  }
-
-  /// visit(first node, behind the last, their sums) for every run of phrasing below a <div>.
-  template <class Visit>
-  void for_each_run(uint32_t div, const Visit& visit) const {
-    uint32_t begin = 0, end = 0;
-    NodeSums run;
-    const auto close = [&] {
-      if (begin != 0) visit(begin, end, run);
-      begin = 0;
-      run = {};
-    };
-    for (const uint32_t child : children(tree_, div)) {
-      if (gone_[child]) continue;
-      if (!is_phrasing_[child]) {
-        close();
-        continue;
-      }
-      if (begin == 0) begin = child;
-      end = next(child);
-      run.add(sums_[child]);
-    }
-    close();
-  }
-
   void vote() {
     scores_.assign(tree_.nodes.size(), std::numeric_limits<double>::quiet_NaN());
     candidates_.clear();
@@ -190,12 +126,13 @@ class Reader {
         continue;
       }
       const Tag at = tag(n);
-      const bool wrapped = at == Tag::p && tag(parent(n)) == Tag::div && is_paragraph_[parent(n)];
+      const bool wrapped = at == Tag::p && tag(parent(n)) == Tag::div && paragraphs_.is_paragraph[parent(n)];
       if ((at == Tag::p && !wrapped) || at == Tag::td || at == Tag::pre || at == Tag::section ||
-          (is_heading(at) && at != Tag::h1) || (at == Tag::div && is_paragraph_[n]))
+          (is_heading(at) && at != Tag::h1) || (at == Tag::div && paragraphs_.is_paragraph[n]))
         cast(parent(n), sums_[n]);
       else if (at == Tag::div)
-        for_each_run(n, [&](uint32_t, uint32_t, const NodeSums& run) { cast(n, run); });
+        for_each_run(tree_, gone_, sums_, paragraphs_, n,
+                     [&](uint32_t, uint32_t, const NodeSums& run) { cast(n, run); });
     }
     for (const uint32_t n : candidates_) scores_[n] *= 1 - sums_[n].link_density();
   }
@@ -318,11 +255,12 @@ class Reader {
         const bool same_class = !top_class.empty() && tree_.attribute(sibling, Attribute::class_name) == top_class;
         belongs = scores_[sibling] + (same_class ? scores_[top] * 0.2 : 0) >= least;
       }
-      if (!belongs && is_paragraph_[sibling]) belongs = is_like_a_paragraph(sibling, next(sibling), sums_[sibling]);
+      if (!belongs && paragraphs_.is_paragraph[sibling])
+        belongs = is_like_a_paragraph(sibling, next(sibling), sums_[sibling]);
       if (belongs) roots.push_back(sibling);
     }
     if (tag(above) == Tag::div)
-      for_each_run(above, [&](uint32_t begin, uint32_t end, const NodeSums& run) {
+      for_each_run(tree_, gone_, sums_, paragraphs_, above, [&](uint32_t begin, uint32_t end, const NodeSums& run) {
         if (!is_like_a_paragraph(begin, end, run)) return;
         for (uint32_t n = begin; n < end; n = next(n))
           if (!gone_[n]) roots.push_back(n);
@@ -330,6 +268,32 @@ class Reader {
     std::ranges::sort(roots);
     roots.erase(std::unique(roots.begin(), roots.end()), roots.end());
     return roots;
+  }
+
+  /// Summaries that stand in front of the article, in the element that frames both: the last ones.
+  void add_leads(std::vector<uint32_t>& roots) const {
+    const uint32_t article = roots[0];
+    uint32_t frame = article;
+    for (int up = 0; up < kFrameLevels && !is_body(parent(frame)) && tag(frame) != Tag::article &&
+                     tag(frame) != Tag::main && frame != 0;
+         ++up)
+      frame = parent(frame);
+    std::vector<uint32_t> leads;
+    for (uint32_t n = frame + 1; n < article; ++n) {
+      if (gone_[n]) {
+        n = next(n) - 1;
+        continue;
+      }
+      const uint32_t marks = measures_.class_marks[n] | measures_.id_marks[n];
+      const NodeSums& sums = sums_[n];
+      if ((marks & kLead) == 0 || next(n) > article || sums.chars < kMinParagraphChars ||
+          sums.chars > sums_[article].chars || sums.link_density() > 0.2)
+        continue;
+      leads.push_back(n);
+      n = next(n) - 1;
+    }
+    if (std::ssize(leads) > kMaxLeads) leads.erase(leads.begin(), leads.end() - kMaxLeads);
+    roots.insert(roots.begin(), leads.begin(), leads.end());
   }
 
   /// A full stop before a blank or at the end.
@@ -345,7 +309,8 @@ class Reader {
   const PageMeasures& measures_;
   std::string_view title_;
   Rules rules_;
-  std::vector<uint8_t> gone_, is_phrasing_, is_paragraph_;
+  std::vector<uint8_t> gone_;
+  Paragraphs paragraphs_;
   std::vector<NodeSums> sums_;
   std::vector<double> scores_;  // by node; NaN: no candidate
   std::vector<uint32_t> candidates_;
@@ -361,7 +326,7 @@ std::vector<uint8_t> reader_mode(const PageTree& tree, const PageMeasures& measu
   for (const Rules& rules : kRules) {
     Attempt attempt = reader.attempt(rules);
     if (attempt.chars > best.chars) best = std::move(attempt);
-    if (best.chars >= kMinArticleChars) break;
+    if (best.chars >= kMinArticleChars || tree.deadline.has_passed()) break;
   }
   std::vector<uint8_t> selected(tree.nodes.size(), 0);
   for (const uint32_t root : best.roots)
@@ -369,6 +334,7 @@ std::vector<uint8_t> reader_mode(const PageTree& tree, const PageMeasures& measu
       if (best.gone[n]) continue;
       selected[n] = tree.nodes[n].tag == Tag::text || tree.nodes[n].tag == Tag::formula;
     }
+  drop_empty_headings(tree, selected);
   return selected;
 }
 

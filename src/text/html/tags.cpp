@@ -166,7 +166,7 @@ constexpr TagTraits kTraits[] = {
     {.name = "munderover", .breaks_block = false},
     {.name = "semantics", .breaks_block = false},
 };
-static_assert(std::size(kTraits) == static_cast<size_t>(Tag::semantics) + 1);
+static_assert(std::size(kTraits) == kNumTags);
 
 constexpr size_t kSlots = 512;
 

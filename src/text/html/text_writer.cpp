@@ -20,7 +20,7 @@ class TextBuilder {
 
   void line_break(int newlines) { newlines_ = std::max(newlines_, newlines); }
   void next_cell() { cell_waits_ = true; }
-  void bullet() { bullet_ = true; }
+  void bullet(bool waits) { bullet_ = waits; }
 
   void add_flowing(std::string_view text) {
     size_t i = 0;
@@ -96,6 +96,7 @@ std::string write_text(const PageTree& tree, const std::vector<uint8_t>& selecte
     for (; !open.empty() && open.back().end <= n; open.pop_back()) {
       text.line_break(traits(open.back().tag).newlines);
       preformatted -= open.back().tag == Tag::pre;
+      if (open.back().tag == Tag::li) text.bullet(false);  // of an item without text
     }
   };
   for (uint32_t n = root + 1; n < tree.nodes[root].end; ++n) {
@@ -122,7 +123,7 @@ std::string write_text(const PageTree& tree, const std::vector<uint8_t>& selecte
     }
     text.line_break(traits(node.tag).newlines);
     if (node.tag == Tag::td || node.tag == Tag::th) text.next_cell();
-    if (node.tag == Tag::li) text.bullet();
+    if (node.tag == Tag::li) text.bullet(true);
     preformatted += node.tag == Tag::pre;
     open.push_back({node.end, node.tag});
   }

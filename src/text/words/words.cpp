@@ -96,7 +96,7 @@ const char* skip_chunk(const char* at, const char* end) {
   return at;
 }
 
-std::string_view strip(std::string_view text) {
+std::string_view strip_blanks(std::string_view text) {
   const char *begin = text.data(), *end = begin + text.size();
   begin = skip_white_space(begin, end);
   for (const char* previous = end; begin != end; end = previous) {

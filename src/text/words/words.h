@@ -24,7 +24,7 @@ enum class WordRule {
 /// By its name in a recipe: whitespace, peeled, english, auto.
 std::optional<WordRule> find_word_rule(std::string_view name);
 
-/// Cuts texts into words. Keeps the pieces of chunks it has met (4 MB): one a thread. What it answers does not depend
+/// Cuts texts into words. Keeps the pieces of chunks it has met (2 MB): one a thread. What it answers does not depend
 /// on what it was asked before. Texts are valid UTF-8, below 4 GB.
 class WordSplitter {
  public:
@@ -34,10 +34,10 @@ class WordSplitter {
   void split(std::string_view text, std::vector<std::string_view>& words, std::string_view language = "");
 
  private:
-  struct Remembered {  // a cache line
+  struct Remembered {  // half a cache line
     uint8_t bytes = 0, count = 0;
-    uint8_t ends[14] = {};
-    char text[48] = {};
+    uint8_t ends[6] = {};
+    char text[24] = {};
   };
 
   void cut_english(std::string_view chunk, std::vector<std::string_view>& words);
@@ -58,7 +58,7 @@ const char* skip_white_space(const char* at, const char* end);
 /// Where the chunk without white space that begins at `at` ends.
 const char* skip_chunk(const char* at, const char* end);
 /// Without white space at its ends.
-std::string_view strip(std::string_view text);
+std::string_view strip_blanks(std::string_view text);
 
 /// Calls visit(line) for what Python's str.splitlines gives: cut at LF, CR LF, CR, VT, FF, FS, GS, RS, NEL, U+2028 and
 /// U+2029; nothing behind the last one.

@@ -10,7 +10,7 @@ using namespace coppice;
 namespace {
 
 std::string name_of(std::string_view path, std::string_view text = "") {
-  const Language* found = language_of(path, text);
+  const ProgrammingLanguage* found = language_of(path, text);
   return found == nullptr ? "" : std::string(found->name);
 }
 
@@ -52,7 +52,7 @@ TEST_SUITE("unit") {
                                                         {"a.min.js", "JavaScript"}};
     for (const auto& [path, name] : rows) CHECK_MESSAGE(name_of(path) == name, path);
     CHECK(languages().size() == 14);
-    for (const Language& row : languages()) CHECK(find_language(row.name) == &row);
+    for (const ProgrammingLanguage& row : languages()) CHECK(find_language(row.name) == &row);
     CHECK(find_language("objective-c")->name == "Objective-C");
     CHECK(find_language("COBOL") == nullptr);
   }

@@ -31,7 +31,7 @@ std::vector<uint32_t> heads(const std::vector<Fate>& fates) {
   return heads;
 }
 
-Comparison neighbours(uint32_t a, uint32_t b) {
+Likeness neighbours(uint32_t a, uint32_t b) {
   const uint32_t apart = a > b ? a - b : b - a;
   return {.similar = apart <= 1, .similarity = 1 - 0.1f * static_cast<float>(apart)};
 }
@@ -70,7 +70,7 @@ TEST_SUITE("unit") {
     std::vector<std::pair<uint32_t, uint32_t>> asked;
     settle_verified(component, [&](uint32_t a, uint32_t b) {
       asked.emplace_back(a, b);
-      return Comparison{};
+      return Likeness{};
     });
     CHECK(asked == std::vector<std::pair<uint32_t, uint32_t>>{{2, 1}, {2, 0}});
   }
@@ -80,7 +80,7 @@ TEST_SUITE("unit") {
     uint64_t asked = 0;
     const auto differ = [&](uint32_t, uint32_t) {
       ++asked;
-      return Comparison{};
+      return Likeness{};
     };
     settle_verified(component, differ);
     CHECK(asked == 63 * 64 / 2 + (2000 - 64) * 64);

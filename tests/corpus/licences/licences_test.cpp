@@ -39,7 +39,7 @@ TEST_SUITE("unit") {
     CHECK_FALSE(allowed("(MIT", {"MIT"}));
     CHECK_FALSE(allowed("", {"MIT"}));
     CHECK_FALSE(allowed(std::string(100000, '(') + "MIT", {"MIT"}));
-    CHECK(allowed(std::string(60, '(') + "MIT" + std::string(60, ')'), {"MIT"}));
+    CHECK(allowed(std::string(30, '(') + "MIT" + std::string(30, ')'), {"MIT"}));
   }
 
   TEST_CASE("licences: Creative Commons addresses") {

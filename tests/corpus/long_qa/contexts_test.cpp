@@ -32,8 +32,8 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("contexts: a long document gives windows, short ones are joined under headings") {
-    std::vector<Context> contexts;
-    ContextMaker maker(1024, false, [&](Context&& context) { contexts.push_back(std::move(context)); });
+    std::vector<QaContext> contexts;
+    ContextMaker maker(1024, false, [&](QaContext&& context) { contexts.push_back(std::move(context)); });
     const std::string text = made_text(3, 12);
     maker.add(cut("long", text));
     REQUIRE(contexts.size() >= 2);
@@ -50,7 +50,7 @@ TEST_SUITE("unit") {
     contexts.clear();
     for (int i = 0; contexts.empty(); ++i)
       maker.add(cut(fmt::format("s{}", i), made_text(i, 1), i == 1 ? "CC0-1.0" : "MIT"));
-    const Context& joined = contexts.front();
+    const QaContext& joined = contexts.front();
     CHECK(joined.id == "long-qa/1024/s0/0");
     REQUIRE(joined.headings.size() == joined.documents.size());
     REQUIRE(joined.headings.size() > 1);
@@ -60,7 +60,7 @@ TEST_SUITE("unit") {
 
   TEST_CASE("contexts: what cannot be cut gives nothing") {
     size_t contexts = 0;
-    ContextMaker maker(1024, false, [&](Context&&) { ++contexts; });
+    ContextMaker maker(1024, false, [&](QaContext&&) { ++contexts; });
     maker.add(cut("empty", ""));
     maker.add(cut("word", std::string(100'000, 'x')));
     maker.add(cut("one", "word"));

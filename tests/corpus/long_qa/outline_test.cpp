@@ -10,7 +10,7 @@ namespace {
 
 std::vector<std::string> sentences_of(std::string_view text) {
   std::vector<std::string> sentences;
-  for (const Span& span : outline_of(text).sentences) sentences.emplace_back(span.of(text));
+  for (const ByteSpan& span : outline_of(text).sentences) sentences.emplace_back(span.of(text));
   return sentences;
 }
 

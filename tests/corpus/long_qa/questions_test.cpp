@@ -12,9 +12,9 @@ using namespace coppice::test;
 namespace {
 
 /// Documents of two sections each, joined.
-Context joined_context() {
-  Context found;
-  ContextMaker maker(4096, false, [&](Context&& context) { found = std::move(context); });
+QaContext joined_context() {
+  QaContext found;
+  ContextMaker maker(4096, false, [&](QaContext&& context) { found = std::move(context); });
   for (int i = 0; found.text.empty(); ++i)
     maker.add(cut_document({.id = fmt::format("made-{}", i), .text = made_text(i, 2)}, small_tokenizer()));
   return found;
@@ -28,7 +28,7 @@ Question asked(QuestionKind kind, std::string text, std::string answer) {
 
 TEST_SUITE("unit") {
   TEST_CASE("questions: every kind, at its depth, with an answer that is found once") {
-    const Context context = joined_context();
+    const QaContext context = joined_context();
     FaultCounts faults = {};
     const Candidates candidates = find_questions(context, 1, faults);
     for (size_t kind = 0; kind < kNumKinds; ++kind) {
@@ -55,7 +55,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("questions: what each kind asks for") {
-    const Context context = joined_context();
+    const QaContext context = joined_context();
     FaultCounts faults = {};
     const Candidates candidates = find_questions(context, 2, faults);
     const auto each = [&](QuestionKind kind, const auto& check) {
@@ -90,7 +90,7 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("questions: a function of seed and id") {
-    Context context = joined_context();
+    QaContext context = joined_context();
     FaultCounts faults = {};
     const auto texts = [&](uint64_t seed) {
       std::string all;
@@ -125,7 +125,7 @@ TEST_SUITE("unit") {
 
   TEST_CASE("questions: contexts without form give none") {
     for (const std::string& text : {std::string("word"), std::string(20'000, '\n'), std::string("- x\n- y\n- z\n")}) {
-      const Context context{.id = "x", .text = text, .target = 1024, .tokens = 1100};
+      const QaContext context{.id = "x", .text = text, .target = 1024, .tokens = 1100};
       FaultCounts faults = {};
       for (const auto& row : find_questions(context, 1, faults))
         CHECK(std::ranges::none_of(row, [](const auto& question) { return question.has_value(); }));

@@ -1,5 +1,6 @@
 // Marks of mathematics against the fixture and by hand.
 #include "src/corpus/maths/marks.h"
+#include "src/text/text_encoding.h"
 
 #include <doctest/doctest.h>
 

@@ -41,7 +41,7 @@ TEST_SUITE("unit") {
                                    answer_of("2", "also two") + answer_of("1", "right", "accepted-answer")),
                      kAddress, sites);
     CHECK(page.site == &sites[0]);
-    CHECK(page.refusal == nullptr);
+    CHECK((page.refusal == Refusal::none));
     CHECK(page.votes == 7);
     CHECK(qa_text(page) == "What is x?\n\nLet $x^2=2$.\n\nWhat is it?\n\nAnswer: right\n\nAnswer: nine\n\nAnswer: two");
     CHECK(page.answers[0].is_accepted);
@@ -98,10 +98,9 @@ TEST_SUITE("unit") {
     const std::vector<QaSite> sites = read_sites(kSites + "stackexchange.toml");
     std::string deep;
     for (int i = 0; i < 1000; ++i) deep += "<div>";
-    CHECK(std::string(read_qa_page(deep, kAddress, sites).refusal) == "too_deep");
-    CHECK(
-        std::string(read_qa_page("<meta name=robots content=noindex>" + question_page(""), kAddress, sites).refusal) ==
-        "opt_out");
+    CHECK((read_qa_page(deep, kAddress, sites).refusal == Refusal::too_deep));
+    CHECK((read_qa_page("<meta name=robots content=noindex>" + question_page(""), kAddress, sites).refusal ==
+           Refusal::opt_out));
     std::string many;
     for (int i = 0; i < 20000; ++i) many += answer_of("5", "yes");
     CHECK(read_qa_page(question_page(many), kAddress, sites).answers.size() == 3);

@@ -72,8 +72,8 @@ TEST_SUITE("unit") {
     spill(scratch / "words", "casino\nfree\n");
     const UrlLists lists(scratch / "domains", scratch / "words");
     CHECK(lists.inputs().size() == 2);
-    CHECK(host_of("https://user:x@Www.Example.com.:8080/a@b") == "www.example.com");
-    CHECK(host_of("example.com/path") == "example.com");
+    CHECK(lower_host("https://user:x@Www.Example.com.:8080/a@b") == "www.example.com");
+    CHECK(lower_host("example.com/path") == "example.com");
     CHECK(lists.is_domain_listed("https://www.example.com/a"));
     CHECK(lists.is_domain_listed("http://bad.example.org"));
     CHECK_FALSE(lists.is_domain_listed("https://notexample.com/example.com"));

@@ -36,7 +36,7 @@ constexpr const char* kSource = "[data]\n[[data.source]]\nname = \"a\"\npath = \
 TEST_SUITE("unit") {
   TEST_CASE("corpus settings: both ways to write sources and steps say the same") {
     const CorpusSettings tables = read(
-        "[data]\nmemory = \"1.5GB\"\nvalues = \"sample\"\nmax_bad = 1\nthreads = 3\ndoc_timeout_s = 2\n"
+        "[data]\nmemory = \"1.5GB\"\nvalues = \"sample\"\nmax_bad_share = 1\nthreads = 3\ndoc_timeout_s = 2\n"
         "[[data.source]]\nname = \"crawl\"\npath = \"in/*.jsonl\"\nkind = \"jsonl\"\ntext = \"body\"\npriority = 5\n"
         "stages = [\"core\"]\nlicense = \"MIT\"\n"
         "[[data.source]]\nname = \"press\"\npath = \"press\"\n"

@@ -99,7 +99,7 @@ TEST_SUITE("unit") {
 
     const Hdf5Reader values(out / "values/b/2.jsonl.h5");
     CHECK(values.datasets() ==
-          std::vector<std::string>{"/document", "/plain/x", "/same/copy", "/size/bytes", "/size/digits"});
+          std::vector<std::string>{"/document", "/id", "/plain/x", "/same/copy", "/size/bytes", "/size/digits"});
     std::vector<uint64_t> documents(3);
     values.read_all("/document", Hdf5Type::u64, documents.data(), 24);
     CHECK(documents == std::vector<uint64_t>{uint64_t{1} << 32, (uint64_t{1} << 32) + 1, (uint64_t{1} << 32) + 2});

@@ -1,5 +1,6 @@
 // Which files a source has.
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <filesystem>
@@ -18,12 +19,16 @@ SourceOptions source(const std::string& name, const std::filesystem::path& path,
   return {.name = name, .where = "corpus.toml:3", .path = path.string(), .kind = kind};
 }
 
-/// `name kind` of each.
+/// `name kind` of each, of bundles their members.
 std::vector<std::string> listed(const std::vector<SourceOptions>& sources) {
   std::vector<std::string> names;
-  for (const SourceFile& file : list_source_files(sources)) {
+  const auto add = [&](const SourceFile& file) {
     CHECK(std::filesystem::is_regular_file(file.path));
     names.push_back(file.name + " " + file.kind);
+  };
+  for (const SourceFile& file : list_source_files(sources)) {
+    if (file.members.empty()) add(file);
+    for (const SourceFile& member : file.members) add(member);
   }
   return names;
 }
@@ -121,5 +126,45 @@ TEST_SUITE("unit") {
     CHECK(says(refusal({source("s", folder / "fifo.jsonl")}), "is neither a file nor a folder"));
     CHECK(says(refusal({source("s", folder / "a"), source("s", folder / "b")}),
                "are both called 's/x.jsonl'; give each source a name of its own"));
+  }
+
+  TEST_CASE("sources: files that are a document each are bundled in their order, up to 1,000 and 64 MB") {
+    const ScratchFolder scratch;
+    const std::filesystem::path folder = scratch.path / "pages";
+    for (int i = 0; i < 2001; ++i) scratch.write(fmt::format("pages/{:04}.html", i), "<p>page " + std::to_string(i));
+    scratch.write("pages/1000-b.jsonl", "{\"text\": \"a line\"}\n");
+    scratch.write("pages/alone.txt", "a text");
+    std::vector<SourceFile> files = list_source_files({source("s", folder)});
+    REQUIRE(files.size() == 4);  // a file of lines stands between two bundles
+    CHECK(files[0].name == "s/1000-b.jsonl");
+    CHECK(files[1].name == "s/files-00001");
+    CHECK(files[1].members.size() == 1000);
+    CHECK(files[2].members.front().name == "s/1000.html");
+    CHECK(files[2].members.size() == 1000);
+    CHECK(files[3].members.size() == 2);
+    CHECK(files[3].members.back().name == "s/alone.txt");
+    CHECK(files[3].members.back().kind == "text");
+
+    uint64_t bytes = 0, bytes_read = 0;
+    std::vector<std::string> ids;
+    for (const SourceFile& file : files) {
+      bytes += stored_bytes(file);
+      read_source_file(
+          file, source("s", folder), {}, [&](Document&& document) { ids.push_back(document.id); }, &bytes_read);
+    }
+    CHECK(ids.size() == 2003);
+    CHECK(ids[1] == "s/0000.html");
+    CHECK(ids.back() == "s/alone.txt");
+    CHECK(bytes_read == bytes);
+
+    std::error_code error;
+    for (int i = 0; i < 3; ++i) {  // sparse
+      scratch.write(fmt::format("large/{}.txt", i), "x");
+      std::filesystem::resize_file(scratch.path / "large" / fmt::format("{}.txt", i), 40'000'000, error);
+    }
+    files = list_source_files({source("l", scratch.path / "large")});
+    REQUIRE(files.size() == 3);
+    CHECK(files[0].members.empty());  // one that stands alone is no bundle
+    CHECK(files[0].name == "l/0.txt");
   }
 }

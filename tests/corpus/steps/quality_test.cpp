@@ -54,7 +54,7 @@ TEST_SUITE("unit") {
     CHECK(prose.dropped_by == "");
     CHECK_FALSE(prose.changed);
     CHECK(prose.value("sentences") == 5);
-    CHECK(prose.value("words") == 59);
+    CHECK(prose.value("words") == 61);
     for (const char* empty : {"", " \n\t\u00a0"}) {
       const Looked looked = look(*step, empty);
       CHECK(looked.dropped_by == "empty");

@@ -46,7 +46,7 @@ TEST_SUITE("unit") {
         CHECK(Words(words.begin(), words.end()) == row["words"].get<Words>());
         std::vector<size_t> sentences;
         for_each_line(text, [&](std::string_view line) {
-          if (line = strip(line); line.empty()) return;
+          if (line = strip_blanks(line); line.empty()) return;
           splitter.split(line, words);
           sentences.push_back(count_sentences(line, words));
         });

@@ -1,4 +1,4 @@
-#include "recipes/report/svg.h"
+#include "src/base/svg.h"
 
 #include <fmt/format.h>
 
@@ -75,6 +75,13 @@ std::string chart_style() {
       ".s5{stroke:#9cc8e6}\n"
       "svg .fsource{fill:#8a949d}svg .fmethod{fill:#56b4e9}svg .fcut{fill:#2f6f96}svg .fcompare{fill:#d6813f}svg "
       ".fother{fill:#59626b}\n";
+  const char* light_fills[] = {"#0072b2", "#d97b3c", "#00855f", "#a8487f", "#c9a227", "#6db3d9"};
+  const char* dark_fills[] = {"#2f82b8", "#d6813f", "#2aa37c", "#bd6599", "#c9a53a", "#9cc8e6"};
+  for (int i = 0; i < kNumFills; ++i) {
+    css += fmt::format("svg .f{}{{fill:{}}}", i, light_fills[i]);
+    night += fmt::format("svg .f{}{{fill:{}}}", i, dark_fills[i]);
+  }
+  css += "svg .gone{fill-opacity:.5}\n";
   for (int i = 0; i < kNumDepthColours; ++i) {
     css += fmt::format("svg .d{}{{stroke:{}}}svg .fd{}{{fill:{}}}", i, light[i], i, light[i]);
     night += fmt::format("svg .d{}{{stroke:{}}}svg .fd{}{{fill:{}}}", i, dark[i], i, dark[i]);
@@ -135,6 +142,10 @@ void Svg::polyline(const Points& points, std::string_view css) {
     ++length;
   }
   flush();
+}
+
+void Svg::path(std::string_view commands, std::string_view css) {
+  body_ += fmt::format("<path d=\"{}\" class=\"{}\"/>\n", commands, css);
 }
 
 void Svg::circle(double x, double y, double radius, std::string_view css) {

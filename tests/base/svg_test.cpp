@@ -1,4 +1,4 @@
-#include "recipes/report/svg.h"
+#include "src/base/svg.h"
 
 #include <doctest/doctest.h>
 

@@ -14,6 +14,7 @@ std::string escape_xml(std::string_view text);
 
 /// The style sheet of every drawing, without <style> tags; follows prefers-color-scheme.
 std::string chart_style();
+inline constexpr int kNumFills = 6;         // classes f0..f5: areas of kinds of things, told apart; fother: the rest
 inline constexpr int kNumDepthColours = 8;  // classes d0..d7: a ramp for layers, first to last
 
 using Points = std::vector<std::pair<double, double>>;
@@ -36,6 +37,8 @@ class Svg {
   void line(double x1, double y1, double x2, double y2, std::string_view css);
   /// Lines through the points; a NaN breaks the line. One lone point becomes a dot.
   void polyline(const Points& points, std::string_view css);
+  /// `commands` of a path; css with a filling class.
+  void path(std::string_view commands, std::string_view css);
   void circle(double x, double y, double radius, std::string_view css);
   void rect(double x, double y, double width, double height, std::string_view css, double radius = 0);
   /// anchor: start, middle, end.
