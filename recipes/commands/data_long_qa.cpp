@@ -3,19 +3,59 @@
 
 #include <memory>
 #include <numeric>
+#include <optional>
 
+#include "recipes/commands/open_model.h"
 #include "recipes/commands/verbs.h"
 #include "src/base/errors.h"
 #include "src/base/signals.h"
 #include "src/base/threads.h"
 #include "src/corpus/long_qa/make_long_qa.h"
+#include "src/model/generate.h"
+#include "src/tensors/shape.h"
+#include "src/text/ascii_case.h"
 
 namespace coppice {
 namespace {
 
 struct Flags {
   LongQaOptions options;
-  std::filesystem::path tokenizer;
+  std::filesystem::path tokenizer, model;
+};
+
+/// Questions in a model's own words, greedily, where the same model, given the passage alone, returns the answer.
+class QuestionWriter {
+ public:
+  explicit QuestionWriter(const std::filesystem::path& path) : path_(path), model_(open_model(path)) {}
+
+  std::optional<std::string> operator()(std::string_view passage, const Question& question) const {
+    const std::string words = first_line(fmt::format(
+        "{}\n\nA question about this text, and its answer.\nAnswer: {}\nQuestion:", passage, question.answer));
+    if (words.empty()) return std::nullopt;
+    std::string answer = first_line(fmt::format("{}\n\nQuestion: {}\nAnswer:", passage, words));
+    if (answer.ends_with('.') && !question.answer.ends_with('.')) answer.pop_back();
+    return answer == question.answer ? std::optional(words) : std::nullopt;
+  }
+
+ private:
+  /// What follows the prompt up to the end of its line, without blanks around it.
+  std::string first_line(const std::string& prompt) const {
+    const std::vector<int32_t> ids = prompt_ids(path_, model_.tokenizer, prompt);
+    std::vector<int32_t> added;
+    std::string text;
+    generate(model_.loaded.model, {ids.begin(), ids.end()}, model_.tokenizer.eos_id(), {.max_new_tokens = 64},
+             [&](int64_t id) {
+               if (id == model_.tokenizer.eos_id()) return false;
+               added.push_back(static_cast<int32_t>(id));
+               text = model_.tokenizer.decode_continuation(added);
+               return trimmed_ascii(text).empty() || text.find('\n', text.find_first_not_of(kAsciiBlanks)) == text.npos;
+             });
+    const std::string_view line = trimmed_ascii(text);
+    return std::string(trimmed_ascii(line.substr(0, line.find('\n'))));
+  }
+
+  std::filesystem::path path_;
+  OpenedModel model_;
 };
 
 /// A tokenizer's file, or a folder that holds one.
@@ -72,6 +112,9 @@ void add_data_long_qa(CLI::App& data, Action& action) {
   verb->add_option("-o,--output", options.output, "folder to write")->required();
   verb->add_option("--tokenizer", flags->tokenizer, "tokenizer.model, tokenizer.json, or a folder that holds one")
       ->required();
+  verb->add_option("--model", flags->model,
+                   "a stage folder, Hugging Face folder or GGUF file that words the questions for facts and needles; "
+                   "kept where it returns the answer from the passage alone");
   verb->add_option("--target-tokens", options.targets, "tokens of a text with its question and answer")
       ->delimiter(',')
       ->check(CLI::Range(1024, 131072))
@@ -92,6 +135,13 @@ void add_data_long_qa(CLI::App& data, Action& action) {
       install_signal_handlers();
       flags->options.threads = choose_threads(flags->options.threads);
       const Tokenizer tokenizer = load_tokenizer(flags->tokenizer);
+      if (!flags->model.empty()) {
+        start_torch(0);
+        const auto writer = std::make_shared<const QuestionWriter>(flags->model);
+        flags->options.word_question = [writer](std::string_view passage, const Question& question) {
+          return (*writer)(passage, question);
+        };
+      }
       print_report(make_long_qa(flags->options, tokenizer));
       flush_result();
     };

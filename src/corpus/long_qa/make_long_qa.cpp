@@ -21,6 +21,7 @@
 #include "src/base/signals.h"
 #include "src/corpus/long_qa/contexts.h"
 #include "src/corpus/long_qa/fit_question.h"
+#include "src/text/ascii_case.h"
 #include "src/text/document_metadata.h"
 #include "src/text/document_writer.h"
 
@@ -28,6 +29,7 @@ namespace coppice {
 namespace {
 
 constexpr size_t kBatchDocuments = 256, kWaveContexts = 64;
+constexpr size_t kPassageBytes = 500;
 constexpr size_t kMaxLineBytes = size_t{1} << 20;  // that read_task_lines() takes
 
 /// Calls work(i) for i below `count` in `threads` threads, this one among them.
@@ -83,6 +85,15 @@ std::string task_line(const QaContext& context, const Question& question, const 
                {"documents", context.documents}})
              .dump() +
          "\n";
+}
+
+/// Whole words, about kPassageBytes on both sides of an answer that stands in the text.
+std::string_view passage_around(std::string_view text, std::string_view answer) {
+  const size_t at = text.find(answer);
+  size_t begin = at - std::min(at, kPassageBytes), end = std::min(text.size(), at + answer.size() + kPassageBytes);
+  if (begin > 0) begin = std::min(text.find_first_of(kAsciiBlanks, begin), at);
+  if (end < text.size()) end = std::max(text.find_last_of(kAsciiBlanks, end), at + answer.size());
+  return trimmed_ascii(text.substr(begin, end - begin));
 }
 
 constexpr const char* kTaskYaml =
@@ -156,8 +167,8 @@ class LongQaMaker {
     QaContext context;
     Candidates candidates = {};
     FaultCounts faults = {};
-    const Question* question = nullptr;  // the chosen one
-    size_t depth = 0;                    // it was chosen for
+    Question* question = nullptr;  // the chosen one
+    size_t depth = 0;              // it was chosen for
     FittedQuestion fitted = {};
   };
 
@@ -199,6 +210,7 @@ class LongQaMaker {
     for (Asked& asked : wave_) {
       for (size_t i = 0; i < kFaults.size(); ++i) report_.faults[i] += asked.faults[i];
       choose(asked);
+      if (options_.word_question && asked.question != nullptr) word(asked);
     }
     for_each_index(options_.threads, wave_.size(), [&](size_t i) {
       if (wave_[i].question != nullptr)
@@ -231,6 +243,22 @@ class LongQaMaker {
       }
     }
     if (asked.question != nullptr) ++counts[best_kind][asked.depth];
+  }
+
+  /// In the words of options.word_question, or not at all.
+  void word(Asked& asked) {
+    Question& question = *asked.question;
+    if (question.kind != QuestionKind::fact && question.kind != QuestionKind::needle) return;
+    if (stop_requested()) throw Stopped("stopped while making questions; nothing is written");
+    const std::string text = with_insertions(asked.context.text, question);
+    if (std::optional<std::string> words = options_.word_question(passage_around(text, question.answer), question)) {
+      question.text = std::move(*words);
+      question.anchors.clear();
+      return;
+    }
+    ++report_.faults[static_cast<size_t>(Fault::unanswered)];
+    --counts_of(asked)[static_cast<size_t>(question.kind)][asked.depth];
+    asked.question = nullptr;
   }
 
   void keep(Asked& asked) {

@@ -6,6 +6,10 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "src/corpus/long_qa/questions.h"
@@ -13,6 +17,9 @@
 #include "src/tokens/tokenizer.h"
 
 namespace coppice {
+
+/// Words a question anew from the passage around its answer; nothing where it cannot.
+using WordQuestion = std::function<std::optional<std::string>(std::string_view passage, const Question& question)>;
 
 struct LongQaOptions {
   std::vector<std::filesystem::path> inputs;  // files and folders that for_each_document() reads
@@ -23,6 +30,8 @@ struct LongQaOptions {
   int64_t max_items = 500;                              // of each task file
   uint64_t seed = 1;
   int threads = 1;
+  WordQuestion
+      word_question;  // of facts and needles, which a passage alone can answer; empty: all as wordings.h has it
 };
 
 /// How often each kind was asked at each depth.

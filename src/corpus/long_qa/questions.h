@@ -20,8 +20,19 @@ inline constexpr std::array<std::string_view, 6> kQuestionKinds = {"fact", "sect
 inline constexpr size_t kNumKinds = kQuestionKinds.size(), kNumDepths = 10;
 
 /// Why a candidate goes; `none`: it stays.
-enum class Fault { none, absent, repeated, in_question, stop_words, ambiguous, no_choices, length, long_line };
-inline constexpr std::array<std::string_view, 9> kFaults = {
+enum class Fault {
+  none,
+  absent,
+  repeated,
+  in_question,
+  stop_words,
+  ambiguous,
+  no_choices,
+  length,
+  long_line,
+  unanswered
+};
+inline constexpr std::array<std::string_view, 10> kFaults = {
     "",
     "the answer is not in the context",
     "the answer occurs again in the context",
@@ -31,6 +42,7 @@ inline constexpr std::array<std::string_view, 9> kFaults = {
     "no wrong choices in the context",
     "the length is not within 2% of the target",
     "the line of a task file would be longer than 1 MiB",
+    "the model does not answer its own question from the passage",
 };
 using FaultCounts = std::array<uint64_t, kFaults.size()>;
 
@@ -51,7 +63,7 @@ Fault check_question(std::string_view text, const Question& question);
 size_t count_up_to_two(std::string_view text, std::string_view part);
 
 /// For each kind and each tenth of the context that is left, a question whose answer stands there and that
-/// check_question() lets through, where one of a few tries gives one. A function of seed, the context's id and its
+/// check_question() lets through, where one of a few tries gives one. It depends on seed, the context's id and its
 /// text.
 using Candidates = std::array<std::array<std::optional<Question>, kNumDepths>, kNumKinds>;
 Candidates find_questions(const QaContext& context, uint64_t seed, FaultCounts& faults);

@@ -139,6 +139,29 @@ TEST_SUITE("unit") {
     CHECK(bytes() != first);
   }
 
+  TEST_CASE("long_qa: a model may word the questions that a passage answers") {
+    const ScratchFolder folder("long_qa");
+    LongQaOptions options = options_of(folder, made_lines(0, 200, 4));
+    options.targets = {2048};
+    size_t worded = 0, refused = 0;
+    options.word_question = [&](std::string_view passage, const Question& question) -> std::optional<std::string> {
+      CHECK(passage.find(question.answer) != std::string::npos);
+      CHECK(passage.size() < 1200);
+      if (question.kind == QuestionKind::needle) return ++refused, std::nullopt;
+      CHECK(question.kind == QuestionKind::fact);
+      return ++worded, "What is hidden?";
+    };
+    const Made made = make(folder, options);
+    CHECK(worded > 0);
+    CHECK(refused > 0);
+    CHECK(made.report.faults[static_cast<size_t>(Fault::unanswered)] == refused);
+    for (const Document& document : made.documents) {
+      const std::string kind = metadata_text(document, "kind");
+      CHECK(kind != "needle");
+      CHECK((document.text.find("Question: What is hidden?\n") != std::string::npos) == (kind == "fact"));
+    }
+  }
+
   TEST_CASE("long_qa: hostile documents are left out, the others are asked") {
     const ScratchFolder folder("long_qa");
     const std::string word = R"({"id":"word","text":")" + std::string((size_t{64} << 20) - 100, 'x') + "\"}\n";
