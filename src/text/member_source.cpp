@@ -50,6 +50,13 @@ struct MemberSource::State {
   bool gzip_open = false;
   ZSTD_DCtx* zstd = nullptr;
 
+  ~State() {
+    if (whole != nullptr) libdeflate_free_decompressor(whole);
+    if (gzip_open) inflateEnd(&gzip);
+    if (zstd != nullptr) ZSTD_freeDCtx(zstd);
+    if (descriptor >= 0) ::close(descriptor);
+  }
+
   std::string_view ahead() const { return {input.get() + begin, end - begin}; }
   uint64_t place() const { return read - (end - begin); }
 
@@ -231,12 +238,7 @@ MemberSource::MemberSource(std::filesystem::path path, ByteSource::Coding coding
   }
 }
 
-MemberSource::~MemberSource() {
-  if (state_->whole != nullptr) libdeflate_free_decompressor(state_->whole);
-  if (state_->gzip_open) inflateEnd(&state_->gzip);
-  if (state_->zstd != nullptr) ZSTD_freeDCtx(state_->zstd);
-  if (state_->descriptor >= 0) ::close(state_->descriptor);
-}
+MemberSource::~MemberSource() = default;
 
 MemberSource::Event MemberSource::next(std::string_view& bytes) {
   State& s = *state_;
