@@ -202,6 +202,11 @@ constexpr Row kRows[] = {
     {"src/corpus/personal/user_pattern.cpp", "", 3, Why::before, "load_recipe reads every step with its patterns"},
     {"src/corpus/quality/url_lists.cpp", "", 1, Why::before, "load_recipe reads every step with its lists"},
     {"src/corpus/unsafe/word_list.cpp", "", 3, Why::before, "load_recipe reads every step with its lists"},
+    {"src/corpus/long_qa/make_long_qa.cpp", "", 2, Why::command, "coppice data long-qa"},
+    {"src/corpus/report/complete_corpus.cpp", "", 3, Why::command, "coppice data tune, sample, stats, diff"},
+    {"src/corpus/report/corpus_text.cpp", "", 1, Why::command, "coppice data overlap"},
+    {"src/corpus/report/tune.cpp", "", 3, Why::command, "coppice data tune"},
+    {"src/corpus/report/value_file.cpp", "", 2, Why::command, "coppice data tune, sample"},
     // -- tasks --
     {"src/tasks/task_file.cpp", "", 10, Why::before, "check_evaluate reads every file"},
     {"src/tasks/task_requests.cpp", "", 10, Why::before, "check_evaluate reads every file"},
