@@ -8,8 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/base/json.h"
-#include "src/text/byte_source.h"
-#include "src/text/documents.h"
+#include "src/corpus/report/own_lines.h"
 
 namespace coppice {
 namespace {
@@ -18,11 +17,10 @@ constexpr size_t kLargest = 10;
 
 void for_each_member(const std::filesystem::path& file,
                      const std::function<void(const Json&, const std::string&)>& take) {
-  LineReader lines(file, ByteSource::Coding::zstd, kMaxDocumentBytes);
-  for (std::string_view line; lines.next(line);) {
-    const std::string where = fmt::format("{}:{}", file.native(), lines.line_number());
+  for_each_own_line(file, [&](std::string_view line, uint64_t number) {
+    const std::string where = fmt::format("{}:{}", file.native(), number);
     take(parse_json(line, where), where);
-  }
+  });
 }
 
 struct Member {

@@ -131,7 +131,7 @@ class Picture {
     double x = kLeft;
     for (size_t i = 0; i < lanes.size(); ++i) {
       const double width = scale() * lanes[i];
-      if (width > 0 && bottom > top) svg_.rect(x, top, width, bottom - top, colours_.lanes[i].css);
+      if (width > 0 && bottom > top) svg_.rect(x, top - 0.5, width, bottom - top + 0.5, colours_.lanes[i].css);
       x += width;
     }
   }

@@ -1,14 +1,25 @@
 #include "src/corpus/report/kept_documents.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+
+#include "src/base/errors.h"
+#include "src/corpus/report/own_lines.h"
+#include "src/text/document_record.h"
 
 namespace coppice {
 
 void read_kept(const CompleteCorpus& corpus, const SourceFile& file, const std::function<void(Document&&)>& take) {
-  const SourceFile documents{.name = file.name, .path = corpus.documents(file), .kind = "jsonl", .source = file.source};
-  SourceOptions options;  // the corpus writes "text", whatever its source called it
-  options.name = corpus.sources.at(file.source).options.name;
-  read_source_file(documents, options, {.max_bad_share = 0, .max_document_bytes = 8 * kMaxDocumentBytes}, take);
+  const std::filesystem::path path = corpus.documents(file);
+  RecordParser parser("text", /*keep_fields=*/true);
+  for_each_own_line(path, [&](std::string_view line, uint64_t number) {
+    try {
+      take(parser.parse(line));
+    } catch (const BadRecord& error) {
+      throw UserError::bad_file(fmt::format("{}:{}", path.native(), number), error.what());
+    }
+  });
 }
 
 std::vector<SourceFile> sampled_files(const CompleteCorpus& corpus, size_t most) {

@@ -9,7 +9,7 @@
 
 namespace coppice {
 
-/// Calls `take` for what the corpus has kept of a file; with their fields.
+/// Calls `take` for what the corpus has kept of a file; with their fields. UserError::bad_file naming the line.
 void read_kept(const CompleteCorpus& corpus, const SourceFile& file, const std::function<void(Document&&)>& take);
 
 /// At most `most` files, those whose names have the lowest hashes, in the order of names: what a report looks at of a

@@ -5,16 +5,14 @@
 #include <nlohmann/json.hpp>
 
 #include "src/base/json.h"
-#include "src/text/byte_source.h"
-#include "src/text/documents.h"
+#include "src/corpus/report/own_lines.h"
 
 namespace coppice {
 
 void read_removals(const std::filesystem::path& path, const std::function<void(RemovalLine&&)>& take) {
   if (!std::filesystem::exists(path)) return;
-  LineReader lines(path, ByteSource::Coding::zstd, 8 * kMaxDocumentBytes);  // as JSON, a text may be longer
-  for (std::string_view line; lines.next(line);) {
-    const std::string where = fmt::format("{}:{}", path.native(), lines.line_number());
+  for_each_own_line(path, [&](std::string_view line, uint64_t line_number) {
+    const std::string where = fmt::format("{}:{}", path.native(), line_number);
     const Json json = parse_json(line, where);
     const auto number = [&](const char* key) {
       return json.contains(key) ? std::optional(number_at(json, key, where)) : std::nullopt;
@@ -30,7 +28,7 @@ void read_removals(const std::filesystem::path& path, const std::function<void(R
           .similarity = number("similarity"),
           .kept_id = text("kept_id"),
           .text = text("text")});
-  }
+  });
 }
 
 }  // namespace coppice

@@ -10,7 +10,7 @@
 #include "src/corpus/report/kept_documents.h"
 #include "src/corpus/report/removal_lines.h"
 #include "src/corpus/report/value_file.h"
-#include "src/text/html/documentation_page.h"
+#include "src/text/html/page_text.h"
 
 namespace coppice {
 namespace {
@@ -37,7 +37,8 @@ void read_from_source(const CompleteCorpus& corpus, const SourceFile& file, std:
     read_source_file(file, corpus.sources.at(file.source).options, {.max_bad_share = 1}, [&](const Document& document) {
       const uint64_t id = document_hash(document.id);
       if (ids.erase(id) == 0) return;
-      const std::string text = document.is_page ? html_to_text(document.text) : document.text;
+      const std::string text =
+          document.is_page ? extract_page(document.text, {.respects_opt_out = false}).text : document.text;
       Sample& sample = found[id];
       sample.id = document.id;
       sample.source = document.source;

@@ -23,6 +23,7 @@ inline constexpr const char* kItem =
 /// Lines of 40 characters whose words stand nowhere else, and `copies` of ten that are the first again.
 class Prose {
  public:
+  explicit Prose(int first_word = 0) : word_(first_word) {}
   std::string text(int copies, const std::string& instead_of_second = "") {
     std::vector<std::string> lines;
     for (int i = 0; i < 10 - copies; ++i) lines.push_back(line());
@@ -42,7 +43,7 @@ class Prose {
     }
     return words + ".";
   }
-  int word_ = 0;
+  int word_;
 };
 
 struct ReportedCorpus {
