@@ -9,7 +9,7 @@
 
 #include "recipes/report/report.h"
 #include "recipes/report/report_tables.h"
-#include "src/base/svg.h"
+#include "recipes/report/svg.h"
 
 namespace coppice {
 

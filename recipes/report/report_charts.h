@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "recipes/report/report.h"
-#include "src/base/svg.h"
+#include "recipes/report/svg.h"
 
 namespace coppice {
 

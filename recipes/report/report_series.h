@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "recipes/report/report.h"
-#include "src/base/svg.h"
+#include "recipes/report/svg.h"
 
 namespace coppice {
 

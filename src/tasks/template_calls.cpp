@@ -10,7 +10,6 @@
 #include "src/tasks/pattern.h"
 #include "src/tasks/python_text.h"
 #include "src/tasks/text_template.h"
-#include "src/text/text_encoding.h"
 
 namespace coppice {
 namespace {

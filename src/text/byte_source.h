@@ -16,8 +16,7 @@ inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";  // of UTF-8:
 class ByteSource {
  public:
   enum class Coding { plain, gzip, zstd };
-  enum class Ratio { limited, any };  // any: for files of our own, whatever repeats in them
-  ByteSource(std::filesystem::path path, Coding coding, Ratio ratio = Ratio::limited);
+  ByteSource(std::filesystem::path path, Coding coding);
   ~ByteSource();
   /// The next block, empty at the end; valid until the next call. UserError::bad_file on damage, truncation or a bomb.
   std::string_view next();

@@ -1,5 +1,4 @@
 #include "src/tasks/python_text.h"
-#include "src/text/text_encoding.h"
 
 #include <doctest/doctest.h>
 
