@@ -16,6 +16,7 @@ namespace coppice {
 struct Removal {
   std::string rule;
   std::optional<double> value = {}, threshold = {};
+  std::string details = {};  // more members of its record, without braces: `"kept_id":"a","similarity":0.91`
 };
 
 /// What a step has measured of a document.
@@ -33,6 +34,7 @@ struct Document {
   // document).
   std::shared_ptr<const std::string> file = nullptr;
   uint64_t line = 0;
+  bool is_page = false;  // the text is HTML as it was fetched: nothing but a step that extracts reads it
   // With CorpusOptions::keep_fields: members of the line, and of its "metadata", that nothing here knows, as they stand
   // there and in their order, ready to be written again: `"url":"https://...","n":1e400`.
   std::string fields, metadata;

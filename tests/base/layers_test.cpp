@@ -21,11 +21,12 @@ const std::map<std::string, int> kLevels = {
     {"src/evaluate", 4},      {"src/optim", 4},
     {"src/checkpoint", 5},    {"src/cli", 5},
     {"teacher", 6},           {"student", 6},
-    {"pruning", 6},           {"recipes/language", 7},
-    {"recipes/folder", 8},    {"recipes/stages", 9},
-    {"recipes/run", 10},      {"recipes/ablation", 11},
-    {"recipes/compress", 11}, {"recipes/bench", 11},
-    {"recipes/commands", 12}, {"recipes", 13}};
+    {"pruning", 6},           {"src/corpus", 6},
+    {"recipes/language", 7},  {"recipes/folder", 8},
+    {"recipes/stages", 9},    {"recipes/run", 10},
+    {"recipes/ablation", 11}, {"recipes/compress", 11},
+    {"recipes/bench", 11},    {"recipes/commands", 12},
+    {"recipes", 13}};
 
 /// The folder of the table above that holds a path, the innermost one; "" when there is none.
 std::string layer_of(const std::string& path) {

@@ -1,0 +1,122 @@
+// A step of a corpus: what measures documents, changes them or lets them go, one at a time (DocumentStep) or by what
+// all the others are (GroupStep). Those two are the whole framework: a new step is a file with its functions, a row in
+// step_kinds.cpp and a test.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "src/base/option_mark.h"
+#include "src/text/documents.h"
+
+namespace coppice {
+
+class OptionTable;
+
+/// A document whose value lies outside [least, most] goes; one that is equal to a limit stays. A rule that measures
+/// nothing has the values 0 and 1, and most = 0.
+struct Rule {
+  std::string name;
+  double least = -std::numeric_limits<double>::infinity();
+  double most = std::numeric_limits<double>::infinity();
+  bool drops(double value) const { return value < least || value > most; }  // NaN, not measured, stays
+};
+
+/// Looks at documents in one thread, in their order.
+class DocumentLook {
+ public:
+  virtual ~DocumentLook() = default;
+  /// Measures a document, and may change it: true then. values[i] is of rules()[i] and comes as NaN, which is what a
+  /// rule that is not defined for the document leaves. With `all` every rule is measured, also behind one that drops;
+  /// without it, it may return behind the first that drops.
+  virtual bool look(Document& document, std::span<double> values, bool all) = 0;
+};
+
+/// What a step says of itself, whatever it decides by. Its options are read and checked: threads share it.
+class Step {
+ public:
+  virtual ~Step() = default;
+  virtual std::vector<Rule> rules() const = 0;  // in the order in which they drop
+  /// Everything outside its options that decides: hashes of model files and lists. Part of its fingerprint.
+  virtual std::vector<std::string> inputs() const { return {}; }
+};
+
+class DocumentStep : public Step {
+ public:
+  virtual std::unique_ptr<DocumentLook> start() const = 0;  // one a thread
+};
+
+/// Where a group step keeps what it has found: a folder of its own, and the input files of the pass by number.
+/// The number of a document is file << 32 | its place among the documents of that file in this pass.
+struct GroupPlace {
+  std::filesystem::path folder;
+  std::vector<std::string> files;      // relative names, sorted
+  std::vector<uint32_t> sources;       // of each file: the number of its source
+  std::vector<int> source_priorities;  // of each source; the lower one stays
+  std::vector<std::string> source_names;
+  uint64_t memory_bytes = 0;  // what sorting and tables may take
+};
+
+/// What a group step notes of the documents of one file, in their order; what it has written appears with commit().
+class GroupNotes {
+ public:
+  virtual ~GroupNotes() = default;
+  virtual void add(const Document& document) = 0;
+  virtual void commit() = 0;
+};
+
+/// The decisions about the documents of one file, asked for in their order.
+class GroupDecisions {
+ public:
+  virtual ~GroupDecisions() = default;
+  /// As DocumentLook::look. `details`, members of JSON without braces, go to the record of the removal:
+  /// `"kept_id":"a","similarity":0.91`.
+  virtual bool look(Document& document, std::span<double> values, std::string& details) = 0;
+};
+
+/// note() over every file (any task, any order), then every part of reduce(), then settle() once, then decide().
+/// Whatever is written is the same for every number of tasks, threads, order and `memory_bytes`. A file that is there
+/// under its final name is finished: what was killed is done again.
+class GroupStep : public Step {
+ public:
+  virtual std::unique_ptr<GroupNotes> note(const GroupPlace& place, uint32_t file) const = 0;
+  virtual uint32_t num_parts(const GroupPlace& place) const = 0;  // once all notes are there
+  virtual void reduce(const GroupPlace& place, uint32_t part) const = 0;
+  virtual void settle(const GroupPlace& place) const = 0;
+  virtual std::unique_ptr<GroupDecisions> decide(const GroupPlace& place, uint32_t file) const = 0;
+};
+
+struct StepOption {
+  std::string key, help;
+  Mark mark;
+};
+
+/// A row of the table of steps.
+struct StepKind {
+  const char* kind;
+  const char* about;    // a line of help
+  const char* example;  // a whole command
+  std::vector<StepOption> (*options)();
+  /// Reads and checks the options of a [[data.step]]; UserError::recipe with file:line.
+  std::shared_ptr<const Step> (*read)(OptionTable& table);
+};
+
+/// Of a struct with visit_fields(), in its order.
+template <class Options>
+std::vector<StepOption> step_options() {
+  Options options;
+  std::vector<StepOption> lines;
+  auto field = [&](const char* key, const auto&, Mark mark, const char* help) { lines.push_back({key, help, mark}); };
+  options.visit_fields(field);
+  return lines;
+}
+
+/// The rows (step_kinds.cpp).
+std::span<const StepKind* const> step_kinds();
+
+}  // namespace coppice
