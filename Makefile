@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-cuda test-sanitize fuzz bench bench-train-step corpus format clean
+.PHONY: help demo build parquet test test-cuda test-sanitize fuzz bench bench-train-step corpus format clean
 
 RELEASE := build/release
 # Runs of minutes, timings and the build of the preset cuda are asked for by name: ctest --test-dir build/release -L slow
@@ -20,6 +20,11 @@ build: ## set up what the build needs and leave build/release/coppice
 	@scripts/setup build
 	@test -f $(RELEASE)/build.ninja || cmake --preset release
 	@cmake --build --preset release --target coppice
+
+parquet: ## fetch Arrow's libraries and build coppice-parquet, which reads .parquet sources (after make build)
+	@scripts/setup parquet
+	@cmake --preset release
+	@cmake --build --preset release --target coppice-parquet
 
 corpus: build ## real documents of five domains from Debian packages into data/corpus, multiple-choice items of the held-out ones into data/tasks
 	@scripts/corpus
@@ -47,7 +52,7 @@ fuzz: ## libFuzzer under both sanitizers, 100 seconds a parser of what comes fro
 	@scripts/setup build
 	@test -f build/fuzz/build.ninja || cmake --preset fuzz
 	@cmake --build --preset fuzz
-	@for parser in safetensors gguf tokenizer_json sentencepiece recipe document model_card chat_template; do fuzz/run build/fuzz $$parser 100; done
+	@for parser in safetensors gguf tokenizer_json sentencepiece recipe document model_card chat_template warc fasttext classifier selectors html; do fuzz/run build/fuzz $$parser 100; done
 
 bench: ## build all benchmarks and list them: what each measures and its command
 	@scripts/setup build

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Small good inputs for every fuzz target: python3 make_seeds.py FOLDER RECIPES. The standard library alone."""
 
+import gzip
+import hashlib
 import json
 import pathlib
 import shutil
@@ -124,6 +126,30 @@ def tokenizer_json(pre_tokenizer):
                                  "vocab": {token: number for number, token in enumerate(tokens)}, "merges": [["a", "b"], ["\u0120", "a"]]}}).encode()
 
 
+def warc():
+    """Plain, by record and whole in gzip, behind the byte that says so; bodies in chunks, packed, in other charsets."""
+    bodies = [("Content-Type: text/html; charset=koi8-r", b"<p>\xf0"), ("Transfer-Encoding: chunked", b"3\r\n<p>\r\n0\r\n\r\n"),
+              ("Content-Encoding: gzip", gzip.compress(b"<p>x")), ("X-Robots-Tag: noai", b"<meta charset=gbk><p>\x81\x30\x81\x30")]
+    records = []
+    for headers, body in bodies:
+        block = f"HTTP/1.1 200 OK\r\n{headers}\r\n\r\n".encode() + body
+        records.append(f"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: {len(block)}\r\n\r\n".encode() + block + b"\r\n\r\n")
+    whole = b"".join(records)
+    return [b"\0" + whole, b"\1" + b"".join(map(gzip.compress, records)), b"\1" + gzip.compress(whole), b"\0" + whole[:-30], b"\2(\xb5/\xfd"]
+def fasttext(loss, ngrams, bucket, maxn):
+    """Two words, two labels, two dimensions."""
+    out = struct.pack("<14id", 793712314, 12, 2, 5, 5, 1, 5, ngrams, loss, 3, bucket, 1, maxn, 100, 1e-4) + struct.pack("<3i2q", 4, 2, 2, 9, -1)
+    for entry, count, kind in (("a", 5, 0), ("b", 4, 0), ("__label__x", 3, 1), ("__label__y", 2, 1)):
+        out += entry.encode() + b"\0" + struct.pack("<qb", count, kind)
+    for rows in (2 + bucket, 2):
+        out += struct.pack("<Bqq", 0, rows, 2) + struct.pack(f"<{2 * rows}f", *(i / 4 for i in range(2 * rows)))
+    return out
+
+
+def sealed(head):
+    return head + hashlib.sha256(head).hexdigest().encode()
+
+
 def main():
     out, recipes = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     byte_level_step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -134,6 +160,13 @@ def main():
                  "{{ messages | selectattr('role', 'equalto', 'user') | list | length - 1 }}{% if not tools or x %}{% elif y %}{% else %}{% endif %}{% macro f(x) %}{% endmacro %}"]
     lines = ['{"text": "One."}', '{"text": "a\\u00e9\\ud83d\\ude00", "id": 12, "source": "x", "metadata": {"license": "mit", "n": 1e400}, "url": ["a", {"b": null}]}',
              '{"id": "no text"}', '{"text": ["a"]}', "[" * 70]
+    pages = [b"<html lang=en><head><title>A &amp; B | C</title><meta name=robots content='index, nofollow'><meta property=og:url content=http://x/></head><body class=main>"
+             b"<nav><a href='#x'>n</a></nav><div id=story class='article-body'><h1>A</h1><p>One, two, three and some more words to read.<p hidden>no<ul><li>a<li>b</ul>"
+             b"<table summary=s><tr><th>1<td>2</table><pre>a\n b</pre><aside>x</aside></div><div class=comments>c</div><footer>f",
+             b"<p><math display=block><mfrac><mi>a</mi><msup><mi>b</mi><mn>2</mn></msup></mfrac></math><script type='math/tex; mode=display'>x^2</script>"
+             b"<span class=katex><span class=katex-mathml><math><annotation encoding='application/x-tex'>y</annotation></math></span><span class=katex-html>y</span></span>"
+             b"<img src='https://latex.codecogs.com/gif.latex?\\dpi{150}%5Cfrac%7Ba%7D' alt=z><span class=MathJax data-mathml='&lt;math&gt;&lt;mi&gt;q'></span>",
+             b"<style>p{}</style>\xff\xc3\x00<p style='display : none'>x&#0;&#x110000;&nbsp;\xcc\x81e\xcc\x81<b><i></b></table></p><!-- <a x=1 x=2 y"]
     seeds = {
         "safetensors": [safetensors({}), safetensors({"a.weight": ("F32", [2, 3], 24), "b": ("BF16", [4], 8), "c": ("F16", [0], 0)})],
         "gguf": [gguf({}, {}), model_gguf("llama", sentencepiece_gguf(), {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 1.0}.items()),
@@ -142,8 +175,13 @@ def main():
         "sentencepiece": [sentencepiece()],
         "recipe": [path.read_bytes() for path in sorted(recipes.glob("*.toml"))],
         "document": [line.encode() for line in lines],
+        "html": pages,
         "model_card": [b"---\nlicense: other\nlicense_name: 'a b'\nlicense_link: https://example.org/x\nmodel_name: m\nbase_model: [o/m, &a n, *a]\n---\n# m\n",
                        b"\xef\xbb\xbf---\r\nlicense:\r\n- mit\r\n- {a: [!!str 1, ~, 1.5]}\r\n---\r\n", b"# no front matter\n"],
+        "warc": warc(),
+        "fasttext": [fasttext(1, 2, 7, 3), fasttext(2, 1, 0, 0), fasttext(3, 3, 5, 0), fasttext(4, 1, 3, 4)],
+        "classifier": [sealed(b"\x89HDF\r\n\x1a\n" + bytes(range(256)))],
+        "selectors": [b".post > p, #a b[c^='d']@data-n\n<div class=post><p data-n=1>a</div><i id=a><b c=de data-n>b", b"[a=b] *\n<table><tr a=b><td>1<td>2"],
         "chat_template": [template.encode() for template in templates],
     }
     for parser, inputs in seeds.items():

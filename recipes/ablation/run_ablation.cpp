@@ -26,6 +26,7 @@
 #include "recipes/run/exit_code.h"
 #include "recipes/run/placed_cost.h"
 #include "recipes/run/recipe_warnings.h"
+#include "recipes/stages/make_corpus.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
@@ -333,6 +334,7 @@ void run_ablation(const RunRequest& request, int jobs) {
   install_signal_handlers(ablation.base.grace_s);
   RunFolder run(root);  // first: a second run is told so before it reads the corpus
   set_log_file(root / "log.txt");
+  make_corpus(ablation.base);
   check_before_work(ablation, Missing::refused);
   const Json data = data_identity(ablation.base);
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");

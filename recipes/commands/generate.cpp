@@ -11,7 +11,6 @@
 #include "recipes/commands/open_model.h"
 #include "recipes/commands/verbs.h"
 #include "src/base/log.h"
-#include "src/checkpoint/given_model.h"
 #include "src/tensors/shape.h"
 #include "src/tokens/text_stream.h"
 
@@ -41,22 +40,12 @@ std::string speed_text(size_t prompt_tokens, size_t added, double first_s, doubl
   return text;
 }
 
-/// A run's documents start after the end of the last one, the texts of other programs' models as their tokenizer says.
-std::vector<int32_t> prompt_ids(const Flags& flags, const Tokenizer& tokenizer) {
-  std::vector<int32_t> ids;
-  const bool given = is_given_model(flags.stage);
-  const auto add = [&](int64_t id) { ids.push_back(static_cast<int32_t>(id)); };
-  if (!given || (flags.prompt.empty() && !tokenizer.bos_id())) add(tokenizer.eos_id());
-  if (given && tokenizer.bos_id() && (tokenizer.adds_bos() || flags.prompt.empty())) add(*tokenizer.bos_id());
-  for (const int32_t id : tokenizer.encode(flags.prompt)) ids.push_back(id);
-  return ids;
-}
-
 void continue_prompt(const Flags& flags) {
   start_torch(0);
   const Tokenizer tokenizer = open_tokenizer(flags.stage);
-  const ChatTurn turn = flags.chat ? chat_turn(flags.stage, tokenizer, flags.prompt)
-                                   : ChatTurn{.ids = prompt_ids(flags, tokenizer), .ends = {tokenizer.eos_id()}};
+  const ChatTurn turn =
+      flags.chat ? chat_turn(flags.stage, tokenizer, flags.prompt)
+                 : ChatTurn{.ids = prompt_ids(flags.stage, tokenizer, flags.prompt), .ends = {tokenizer.eos_id()}};
   const LoadedModel loaded = open_weights(flags.stage, tokenizer);
   if (!flags.chat) print_now(flags.prompt);
   TextStream text(tokenizer, flags.stops, /*begins=*/flags.chat || flags.prompt.empty());

@@ -63,4 +63,15 @@ OpenedModel open_model(const fs::path& path) {
   return {.loaded = open_weights(path, tokenizer), .tokenizer = std::move(tokenizer)};
 }
 
+std::vector<int32_t> prompt_ids(const std::filesystem::path& path, const Tokenizer& tokenizer,
+                                std::string_view prompt) {
+  std::vector<int32_t> ids;
+  const bool given = is_given_model(path);
+  const auto add = [&](int64_t id) { ids.push_back(static_cast<int32_t>(id)); };
+  if (!given || (prompt.empty() && !tokenizer.bos_id())) add(tokenizer.eos_id());
+  if (given && tokenizer.bos_id() && (tokenizer.adds_bos() || prompt.empty())) add(*tokenizer.bos_id());
+  for (const int32_t id : tokenizer.encode(prompt)) ids.push_back(id);
+  return ids;
+}
+
 }  // namespace coppice

@@ -1,7 +1,10 @@
 // The model that a user names, with its tokenizer, whatever it is: a stage's, or one that another program left.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <string_view>
+#include <vector>
 
 #include "src/checkpoint/checkpoint.h"
 #include "src/tokens/tokenizer.h"
@@ -18,5 +21,9 @@ OpenedModel open_model(const std::filesystem::path& path);
 /// Its two halves, for what can be refused before the weights are read.
 Tokenizer open_tokenizer(const std::filesystem::path& path);
 LoadedModel open_weights(const std::filesystem::path& path, const Tokenizer& tokenizer);
+
+/// A text to continue: a run's documents start after the end of the last one, the texts of other programs' models as
+/// their tokenizer says.
+std::vector<int32_t> prompt_ids(const std::filesystem::path& path, const Tokenizer& tokenizer, std::string_view prompt);
 
 }  // namespace coppice

@@ -29,6 +29,16 @@ void add_import(CLI::App& app, Action& action);
 void add_export(CLI::App& app, Action& action);
 void add_labels(CLI::App& app, Action& action);
 void add_data(CLI::App& app, Action& action);
+// Below add_data.
+void add_data_train_classifier(CLI::App& data, Action& action);
+void add_data_tune(CLI::App& data, Action& action);
+void add_data_sample(CLI::App& data, Action& action);
+void add_data_stats(CLI::App& data, Action& action);
+void add_data_diff(CLI::App& data, Action& action);
+void add_data_convert(CLI::App& data, Action& action);
+void add_data_domains(CLI::App& data, Action& action);
+void add_data_overlap(CLI::App& data, Action& action);
+void add_data_long_qa(CLI::App& data, Action& action);
 
 /// A verb below `parent`, with an example in its help.
 CLI::App* add_verb(CLI::App& parent, const char* name, const char* about, const std::string& example);

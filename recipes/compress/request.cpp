@@ -16,16 +16,6 @@
 namespace coppice {
 namespace {
 
-constexpr AmountUnit kByteUnits[] = {{"", 1},
-                                     {"B", 1},
-                                     {"kB", 1e3},
-                                     {"KB", 1e3},
-                                     {"MB", 1e6},
-                                     {"GB", 1e9},
-                                     {"KiB", 1024},
-                                     {"MiB", 1024.0 * 1024},
-                                     {"GiB", 1024.0 * 1024 * 1024}};
-
 /// As a shell takes it back.
 std::string shell_word(const std::string& text) {
   const auto plain = [](unsigned char c) {

@@ -11,7 +11,9 @@
 #include "recipes/language/parameter_budget.h"
 #include "recipes/language/recipe_reading.h"
 #include "recipes/language/sources.h"
+#include "recipes/language/training_options.h"
 #include "src/base/errors.h"
+#include "src/corpus/run/corpus_settings.h"
 
 namespace coppice {
 namespace {
@@ -112,24 +114,58 @@ void read_machine(OptionTable& root, Recipe& recipe) {
         fmt::format("grace_s: got {}, expected 0 to 86400", recipe.grace_s));
 }
 
-DomainOptions read_domain(OptionTable table, const std::vector<DomainOptions>& earlier) {
+/// Where the documents of some sources lie: one's own folder in the corpus, or one of links to several.
+std::string source_folder(const DataOptions& data, const DomainOptions& domain) {
+  const std::filesystem::path corpus = data.corpus_folder;
+  return (domain.sources.size() == 1 ? corpus / "documents" / domain.sources.front() : corpus / "domains" / domain.name)
+      .string();
+}
+
+void check_sources(const DataOptions& data, const DomainOptions& domain, const OptionTable& table) {
+  check(domain.path.empty(), table.where("sources"),
+        fmt::format("sources: domain '{}' has a path, too; expected one of them", domain.name));
+  check(data.corpus != nullptr, table.where("sources"), "sources: the recipe has no [[data.source]]");
+  std::vector<std::string> names;
+  for (const SourceOptions& source : data.corpus->sources) names.push_back(source.name);
+  std::set<std::string> given;
+  for (const std::string& name : domain.sources) {
+    check_choice(name, names, table.where("sources"), "sources");
+    check(given.insert(name).second, table.where("sources"), fmt::format("sources: '{}' is given twice", name));
+  }
+}
+
+DomainOptions read_domain(OptionTable table, const DataOptions& data) {
   DomainOptions domain;
   table.read(domain);
   table.finish();
   check_name(domain.name, table.where("name"), "domain name");
+  if (!domain.sources.empty()) {
+    check_sources(data, domain, table);
+    domain.path = source_folder(data, domain);
+  }
   check(!domain.path.empty(), table.where(), fmt::format("domain '{}' has no path", domain.name));
   check(!domain.text_key.empty(), table.where("text_key"), "text_key: is empty; expected the name of a JSON field");
   check(domain.weight >= 0 && std::isfinite(domain.weight), table.where("weight"),
         fmt::format("weight: got {}, expected 0 or more", domain.weight));
   check(domain.max_epochs >= 0 && std::isfinite(domain.max_epochs), table.where("max_epochs"),
         fmt::format("max_epochs: got {}, expected 0 (no limit) or more", domain.max_epochs));
-  for (const DomainOptions& other : earlier)
+  for (const DomainOptions& other : data.domains)
     check(other.name != domain.name, table.where("name"), fmt::format("domain '{}' is given twice", domain.name));
   return domain;
 }
 
-DataOptions read_data(OptionTable table) {
-  DataOptions data;
+/// Of a recorded recipe the sources alone: its steps may name word lists and classifiers that are gone.
+std::shared_ptr<const CorpusSettings> read_corpus_of(OptionTable& table, bool asks_world) {
+  if (asks_world) return std::make_shared<const CorpusSettings>(read_corpus(table));
+  CorpusSettings recorded;
+  table.read(recorded);
+  for (OptionTable source : table.tables("source")) source.read(recorded.sources.emplace_back());
+  table.tables("step");
+  return std::make_shared<const CorpusSettings>(std::move(recorded));
+}
+
+DataOptions read_data(OptionTable table, const std::string& name, bool asks_world) {
+  DataOptions data{.corpus_folder = (std::filesystem::path("corpora") / name).string()};
   table.take_count("shard_tokens", data.shard_tokens, "tokens of a shard at most");
   table.read(data);
   check(data.heldout_share > 0 && data.heldout_share < 0.5, table.where("heldout_share"),
@@ -141,10 +177,29 @@ DataOptions read_data(OptionTable table) {
   check(
       data.max_bad >= -1, table.where("max_bad"),
       fmt::format("max_bad: got {}, expected 0 or more, or -1 for the larger of 100 and 0.1% of a file", data.max_bad));
-  for (const OptionTable& domain : table.tables("domain")) data.domains.push_back(read_domain(domain, data.domains));
+  check(!data.corpus_folder.empty(), table.where("corpus_folder"), "corpus_folder: is empty; expected a folder");
+  if (table.has("source") || table.has("step")) data.corpus = read_corpus_of(table, asks_world);
+  for (const OptionTable& domain : table.tables("domain")) data.domains.push_back(read_domain(domain, data));
   table.finish();
   check(!data.domains.empty(), table.where(), "no [[data.domain]]: name at least one corpus file or folder");
   return data;
+}
+
+/// Documents reach no stage but those that their source allows.
+void check_allowed(const Recipe& recipe, const Stage& stage) {
+  const TrainingOptions* training = training_of(stage);
+  if (training == nullptr) return;
+  for (const MixtureEntry& entry : training->mixture) {
+    const auto domain = std::ranges::find(recipe.data.domains, entry.domain, &DomainOptions::name);
+    for (const std::string& name : domain->sources) {
+      const auto source = std::ranges::find(recipe.data.corpus->sources, name, &SourceOptions::name);
+      check(source->stages.empty() || std::ranges::find(source->stages, stage.name) != source->stages.end(),
+            stage.where,
+            fmt::format("mixture: stage '{}' draws from domain '{}', which holds the source '{}', allowed in {} alone "
+                        "({}); leave the domain out of its [[stage.mixture]], or allow the stage",
+                        stage.name, entry.domain, name, fmt::join(source->stages, ", "), source->where));
+    }
+  }
 }
 
 TokenizerOptions read_tokenizer(OptionTable table, Sources& sources) {
@@ -243,7 +298,7 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   recipe.sources = sources != nullptr ? std::move(sources) : std::make_shared<Sources>();
   recipe.sources->open(std::filesystem::path("runs") / recipe.name);
   read_machine(root, recipe);
-  recipe.data = read_data(root.table("data"));
+  recipe.data = read_data(root.table("data"), recipe.name, recipe.sources->asks_world());
   recipe.tokenizer = read_tokenizer(root.table("tokenizer"), *recipe.sources);
   read_models(root.table("model"), recipe);
   check(!recipe.models.empty(), root.where(), "no [model.<name>] table");
@@ -255,6 +310,7 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
     check_input(recipe.stages, name, model_kinds(), root.where("compare"), "compare");
   for (const Stage& stage : recipe.stages)
     if (const auto check_models = kind_of(stage).check_models) check_models(recipe, stage);
+  for (const Stage& stage : recipe.stages) check_allowed(recipe, stage);
   recipe.resolved = source.resolved(false);
   recipe.with_origins = source.resolved(true);
   return recipe;

@@ -20,10 +20,12 @@
 namespace coppice {
 
 class Sources;
+struct CorpusSettings;
 
 struct DomainOptions {
   std::string name;
-  std::string path;
+  std::string path;                  // of one that names sources: where their documents lie in the corpus
+  std::vector<std::string> sources;  // of the recipe's own corpus
   std::string text_key = "text";
   double weight = 1.0;
   double max_epochs = 0;
@@ -33,6 +35,7 @@ struct DomainOptions {
     field("name", name, Mark::place, "what reports call it");
     field("path", path, Mark::place,
           ".jsonl, .ndjson, .json (each also with .gz or .zst behind it), .txt or a folder of them");
+    field("sources", sources, Mark::place, "in place of a path: names of [[data.source]] whose documents it holds");
     field("text_key", text_key, Mark::decides, "the JSON field that holds a document's text");
     field("weight", weight, Mark::decides, "share in the mixture, relative to the others");
     field("max_epochs", max_epochs, Mark::decides, "the mixture stops drawing from it then; 0 = no limit");
@@ -41,6 +44,8 @@ struct DomainOptions {
 
 struct DataOptions {
   std::vector<DomainOptions> domains;
+  std::shared_ptr<const CorpusSettings> corpus;  // of [[data.source]] and [[data.step]]; nullptr without any
+  std::string corpus_folder;                     // where it lies
   double heldout_share = 0.01;
   double tuning_share = 0;
   int64_t shard_tokens = int64_t{64} << 20;
@@ -48,6 +53,8 @@ struct DataOptions {
 
   template <class Field>
   void visit_fields(Field& field) {
+    field("corpus_folder", corpus_folder, Mark::place,
+          "where [[data.source]] and [[data.step]] are made into a corpus; default corpora/<name>");
     field("max_bad", max_bad, Mark::cadence,
           "records of a corpus file that are no documents and are left out with a warning; -1 = the larger of 100 and "
           "0.1% of the file");

@@ -26,6 +26,8 @@ class Sources {
 
   Sources() = default;  // of the run folder that open() is told
   explicit Sources(std::filesystem::path run_root, First first = First::world);
+  /// False for a report of what was: what lies outside now is not asked.
+  bool asks_world() const { return first_ == First::world; }
   /// Reads the record of the run in `default_root`, unless the constructor named a run. No record is an empty one.
   void open(const std::filesystem::path& default_root);
 

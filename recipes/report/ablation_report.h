@@ -9,7 +9,7 @@
 
 #include "recipes/report/report.h"
 #include "recipes/report/report_tables.h"
-#include "recipes/report/svg.h"
+#include "src/base/svg.h"
 
 namespace coppice {
 

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "recipes/report/report.h"
-#include "recipes/report/svg.h"
+#include "src/base/svg.h"
 
 namespace coppice {
 

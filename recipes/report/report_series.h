@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "recipes/report/report.h"
-#include "recipes/report/svg.h"
+#include "src/base/svg.h"
 
 namespace coppice {
 

@@ -101,8 +101,12 @@ double corpus_bytes(const Recipe& recipe) {
   std::error_code error;
   for (const DomainOptions& domain : recipe.data.domains) {
     if (!fs::exists(domain.path, error) && !recipe.sources->recorded("bytes", domain.path))
-      log_warning(fmt::format("domain '{}': {}: no such corpus file or folder{}; counted as empty", domain.name,
-                              printable(domain.path), searched_from(domain.path)));
+      log_warning(domain.sources.empty()
+                      ? fmt::format("domain '{}': {}: no such corpus file or folder{}; counted as empty", domain.name,
+                                    printable(domain.path), searched_from(domain.path))
+                      : fmt::format("domain '{}': the corpus in {} is not made yet (coppice data run, or run); counted "
+                                    "as empty",
+                                    domain.name, printable(recipe.data.corpus_folder)));
     bytes += text_bytes(recipe, domain);
   }
   return bytes;

@@ -22,6 +22,7 @@
 #include "recipes/stages/context.h"
 #include "recipes/stages/import.h"
 #include "recipes/stages/label.h"
+#include "recipes/stages/make_corpus.h"
 #include "src/base/errors.h"
 #include "src/base/failpoint.h"
 #include "src/base/log.h"
@@ -183,6 +184,7 @@ OpenedRun open_run(const RunRequest& request, Until until) {
                             fmt::format("{} already holds a run; leave --fresh out to go on with it", root.string()));
   opened.run = std::make_unique<RunFolder>(root);  // first: a second run is told so before it reads the corpus
   set_log_file(root / "log.txt");
+  make_corpus(recipe);
   const Json data = data_identity(recipe);
   if (stop_requested()) throw Stopped("stopped before any work; run again to go on");
   opened.stages = plan_stages(recipe, *opened.run, data, request.allow_change);

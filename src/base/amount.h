@@ -12,6 +12,16 @@ struct AmountUnit {
   double size;
 };
 inline constexpr AmountUnit kPlainUnits[] = {{"", 1}};
+inline constexpr AmountUnit kByteUnits[] = {{"", 1},
+                                            {"B", 1},
+                                            {"kB", 1e3},
+                                            {"KB", 1e3},
+                                            {"MB", 1e6},
+                                            {"GB", 1e9},
+                                            {"TB", 1e12},
+                                            {"KiB", 1024},
+                                            {"MiB", 1024.0 * 1024},
+                                            {"GiB", 1024.0 * 1024 * 1024}};
 inline constexpr AmountUnit kCountUnits[] = {{"", 1}, {"k", 1e3}, {"K", 1e3}, {"M", 1e6}, {"B", 1e9}};
 
 /// A number above 0 and up to 1e18 with one of the units behind it; nothing for any other text.

@@ -83,9 +83,11 @@ class Hdf5Writer {
   Hdf5Writer(const Hdf5Writer&) = delete;
   Hdf5Writer& operator=(const Hdf5Writer&) = delete;
 
-  /// Chunked along the first axis with fletcher32, early allocation (a full disk stops here), written whole.
+  enum class Packing { none, deflate };
+  /// Chunked along the first axis with fletcher32, early allocation (a full disk stops here), written whole. Deflated
+  /// (level 4, bytes shuffled before) for what is kept to be looked at, not to be read quickly.
   void write_chunked(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims, uint64_t chunk_rows,
-                     const void* data);
+                     const void* data, Packing packing = Packing::none);
   /// Contiguous, allocated early, never filled: the skeleton. Its bytes are written after close() at
   /// contiguous_offset().
   void reserve_contiguous(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims);

@@ -89,7 +89,7 @@ Hdf5Writer::~Hdf5Writer() {
 }
 
 void Hdf5Writer::write_chunked(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims,
-                               uint64_t chunk_rows, const void* data) {
+                               uint64_t chunk_rows, const void* data, Packing packing) {
   prepare_hdf5();
   COPPICE_CHECK(!dims.empty() && chunk_rows > 0, "a chunked dataset has rows");
   Hdf5Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
@@ -97,8 +97,10 @@ void Hdf5Writer::write_chunked(const std::string& dataset, Hdf5Type type, const 
   if (prepared && has_elements(dims)) {  // an empty dataset has no chunks: it stays contiguous
     std::vector<hsize_t> chunk(dims.begin(), dims.end());
     chunk[0] = std::min(chunk_rows, dims[0]);
-    prepared =
-        H5Pset_chunk(creation, static_cast<int>(chunk.size()), chunk.data()) >= 0 && H5Pset_fletcher32(creation) >= 0;
+    prepared = H5Pset_chunk(creation, static_cast<int>(chunk.size()), chunk.data()) >= 0;
+    if (packing == Packing::deflate)
+      prepared = prepared && H5Pset_shuffle(creation) >= 0 && H5Pset_deflate(creation, 4) >= 0;
+    prepared = prepared && H5Pset_fletcher32(creation) >= 0;
   }
   check(prepared, path_, fmt::format("cannot prepare dataset {}", dataset));
   Hdf5Handle made = make_dataset(file_, path_, dataset, type, dims, creation);

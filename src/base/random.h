@@ -20,6 +20,7 @@ enum class Purpose : uint32_t {
   mask_noise = 7,     // HardConcrete gates; step = training step, index = layer << 32 | channel
   label_draws = 8,    // labels of tier sample; step = token shard, index = offset << 8 | draw
   copying = 9,        // random tokens that are repeated (src/evaluate/copying.h); step = distance << 24 | permutation
+  long_qa = 10,       // questions about long texts; step = upper 56 bits of the id's hash, index = draw
   test = 100,
 };
 

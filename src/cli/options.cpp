@@ -292,10 +292,39 @@ void print(const Node& node, bool origins, const char* defaults, std::string& ou
 
 }  // namespace
 
+std::string OptionTable::in_force(const std::vector<std::string>& without) const {
+  Node copy = *node_;
+  std::erase_if(copy.known,
+                [&](const Node::Known& known) { return std::ranges::find(without, known.key) != without.end(); });
+  std::string out;
+  print(copy, /*origins=*/false, "", out);
+  return out;
+}
+
+std::string toml_value(std::string_view text) {
+  try {
+    check_dotted_keys(text, "");
+    const toml::table parsed = toml::parse("value = " + std::string(text));
+    if (parsed.size() == 1 && parsed.contains("value")) return std::string(text);
+  } catch (const UserError&) {
+  } catch (const toml::parse_error&) {
+  }
+  return to_toml(std::string(text));
+}
+
+std::string toml_string(const std::string& text) { return to_toml(text); }
+
+RecipeSource RecipeSource::parse_text(std::string_view text, const std::string& name) {
+  RecipeSource source;
+  source.file_name_ = name;
+  check_dotted_keys(text, name);
+  const Converter converter{.file = name, .origin = ""};
+  source.root_ = converter.table(parse(text, name), "", "", name, 0);
+  return source;
+}
+
 RecipeSource RecipeSource::load(const std::filesystem::path& file, const std::vector<Override>& overrides,
                                 const std::vector<std::string>& unset_paths) {
-  RecipeSource source;
-  source.file_name_ = file.native();
   std::string text;
   try {
     text = read_file(file, kMaxBytes);
@@ -303,9 +332,7 @@ RecipeSource RecipeSource::load(const std::filesystem::path& file, const std::ve
     throw UserError(ExitCode::recipe,
                     error.what());  // the recipe is part of the command line, so a missing one is a usage error
   }
-  check_dotted_keys(text, source.file_name_);
-  const Converter converter{.file = source.file_name_, .origin = ""};
-  source.root_ = converter.table(parse(text, source.file_name_), "", "", source.file_name_, 0);
+  RecipeSource source = parse_text(text, file.native());
   if (const Node::Entry* stages = source.root_->find("stage"); stages && stages->value.kind == Kind::tables)
     for (const auto& stage : stages->value.nodes)
       if (stage->find("name")) source.root_->stage_names.push_back(stage->path);

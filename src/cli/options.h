@@ -71,12 +71,19 @@ class OptionTable {
     auto field = [this](const char* name, auto& value, Mark, const char* help) { take(name, value, help); };
     options.visit_fields(field);
   }
+  /// The values in force of the keys that were taken, tables below among them, as TOML; `without` some keys.
+  std::string in_force(const std::vector<std::string>& without) const;
   /// Refuses keys nobody took: `my.toml:2: unknown key 'kd_wieght'; did you mean 'teacher_weight'?`
   void finish() const;
 
  private:
   std::shared_ptr<Node> node_;
 };
+
+/// A value of the command line as TOML: as it stands where it is TOML, as a string otherwise.
+std::string toml_value(std::string_view text);
+/// Any text as a string of TOML.
+std::string toml_string(const std::string& text);
 
 class RecipeSource {
  public:
@@ -86,6 +93,8 @@ class RecipeSource {
   /// comes into being, so a misspelt first part is refused by finish() as an unknown key.
   static RecipeSource load(const std::filesystem::path& file, const std::vector<Override>& overrides,
                            const std::vector<std::string>& unset);
+  /// The same of TOML that a program has put together; `name` stands for the file in messages.
+  static RecipeSource parse_text(std::string_view text, const std::string& name);
   /// Turns an ablation's recipe into one arm of it: root keys `without` go, `set` is applied as overrides, [[stage]]
   /// tables named in `drop` are removed. `labels` of a stage that names a dropped one falls away, a list `of` loses it;
   /// `from` and `teacher` are refused at `where`, and so is a name that is no stage.

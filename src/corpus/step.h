@@ -5,7 +5,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -27,6 +29,9 @@ struct Rule {
   bool drops(double value) const { return value < least || value > most; }  // NaN, not measured, stays
 };
 
+/// What a step counts besides what its rules drop, by name; summed over files.
+using Counts = std::map<std::string, uint64_t>;
+
 /// Looks at documents in one thread, in their order.
 class DocumentLook {
  public:
@@ -35,6 +40,8 @@ class DocumentLook {
   /// rule that is not defined for the document leaves. With `all` every rule is measured, also behind one that drops;
   /// without it, it may return behind the first that drops.
   virtual bool look(Document& document, std::span<double> values, bool all) = 0;
+  /// Adds what it has counted since it was started.
+  virtual void add_counts(Counts& counts) const { (void)counts; }
 };
 
 /// What a step says of itself, whatever it decides by. Its options are read and checked: threads share it.
@@ -44,6 +51,8 @@ class Step {
   virtual std::vector<Rule> rules() const = 0;  // in the order in which they drop
   /// Everything outside its options that decides: hashes of model files and lists. Part of its fingerprint.
   virtual std::vector<std::string> inputs() const { return {}; }
+  /// Once all files are done: refuses totals that say that the step did not do what it is for.
+  virtual void finish(const Counts& totals) const { (void)totals; }
 };
 
 class DocumentStep : public Step {
@@ -51,8 +60,8 @@ class DocumentStep : public Step {
   virtual std::unique_ptr<DocumentLook> start() const = 0;  // one a thread
 };
 
-/// Where a group step keeps what it has found: a folder of its own, and the input files of the pass by number.
-/// The number of a document is file << 32 | its place among the documents of that file in this pass.
+/// Where a group step keeps what it has found: a folder of its own, which is there, and the input files of the pass by
+/// number. The number of a document is file << 32 | its place among the documents of that file in this pass.
 struct GroupPlace {
   std::filesystem::path folder;
   std::vector<std::string> files;      // relative names, sorted
@@ -60,6 +69,9 @@ struct GroupPlace {
   std::vector<int> source_priorities;  // of each source; the lower one stays
   std::vector<std::string> source_names;
   uint64_t memory_bytes = 0;  // what sorting and tables may take
+  /// Whether the documents of a file, in their order, are left by the group steps right in front of this one, for
+  /// reduce() and settle(): what counts documents counts those. Empty: all are.
+  std::function<std::vector<bool>(uint32_t file)> left = {};
 };
 
 /// What a group step notes of the documents of one file, in their order; what it has written appears with commit().
@@ -77,11 +89,15 @@ class GroupDecisions {
   /// As DocumentLook::look. `details`, members of JSON without braces, go to the record of the removal:
   /// `"kept_id":"a","similarity":0.91`.
   virtual bool look(Document& document, std::span<double> values, std::string& details) = 0;
+  /// Instead of look(), for GroupPlace::left of a step behind: whether the next document goes, without it at hand.
+  /// Unless overridden, look() at a document without text.
+  virtual bool goes(std::span<const Rule> rules);
 };
 
 /// note() over every file (any task, any order), then every part of reduce(), then settle() once, then decide().
 /// Whatever is written is the same for every number of tasks, threads, order and `memory_bytes`. A file that is there
-/// under its final name is finished: what was killed is done again.
+/// under its final name is finished: what was killed is done again. num_parts() may follow memory_bytes, which may
+/// differ between two starts: what reduce() writes then carries the number of parts in its name.
 class GroupStep : public Step {
  public:
   virtual std::unique_ptr<GroupNotes> note(const GroupPlace& place, uint32_t file) const = 0;

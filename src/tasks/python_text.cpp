@@ -52,10 +52,6 @@ size_t count_words(std::string_view text) {
   return runs + 1;
 }
 
-size_t count_code_points(std::string_view text) {
-  return static_cast<size_t>(std::ranges::count_if(text, begins_code_point));
-}
-
 std::vector<std::string> code_points(std::string_view text) {
   std::vector<std::string> points;
   for (const char c : text) {

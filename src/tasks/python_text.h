@@ -15,8 +15,6 @@ std::string_view strip_right(std::string_view text);
 std::string_view strip(std::string_view text);
 /// len(re.split(r"\s+", text)): runs of white space, plus one.
 size_t count_words(std::string_view text);
-/// len(text).
-size_t count_code_points(std::string_view text);
 /// list(text): its code points.
 std::vector<std::string> code_points(std::string_view text);
 /// text.replace(from, to), from not empty.

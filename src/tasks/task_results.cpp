@@ -8,6 +8,7 @@
 
 #include "src/base/errors.h"
 #include "src/tasks/python_text.h"
+#include "src/text/text_encoding.h"
 
 namespace coppice {
 namespace {

@@ -10,6 +10,7 @@
 #include "src/base/files.h"
 #include "src/tasks/python_random.h"
 #include "src/tasks/python_text.h"
+#include "src/text/text_encoding.h"
 
 namespace coppice {
 namespace {

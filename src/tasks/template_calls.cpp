@@ -10,6 +10,7 @@
 #include "src/tasks/pattern.h"
 #include "src/tasks/python_text.h"
 #include "src/tasks/text_template.h"
+#include "src/text/text_encoding.h"
 
 namespace coppice {
 namespace {

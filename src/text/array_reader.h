@@ -1,5 +1,5 @@
 // The elements of one JSON array as a stream, in bounded memory: cut out by brackets and quotes alone, to be parsed by
-// somebody else. Private to src/text.
+// somebody else.
 #pragma once
 
 #include <cstdint>

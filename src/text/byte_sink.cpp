@@ -10,12 +10,12 @@
 namespace coppice {
 
 struct ByteSink::State {
-  State(std::filesystem::path final_path, Coding coding)
+  State(std::filesystem::path final_path, Coding coding, int level)
       : path(std::move(final_path)), temporary(temporary_path(path)), file(temporary, OutputFile::Mode::create) {
     if (coding == Coding::plain) return;
     zstd = ZSTD_createCCtx();
     COPPICE_CHECK(zstd != nullptr, "zstd context");
-    ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, 3);
+    ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, level);
     ZSTD_CCtx_setParameter(zstd, ZSTD_c_checksumFlag, 1);
     output.resize(ZSTD_CStreamOutSize());
   }
@@ -43,8 +43,8 @@ struct ByteSink::State {
   bool committed = false;
 };
 
-ByteSink::ByteSink(std::filesystem::path path, Coding coding)
-    : state_(std::make_unique<State>(std::move(path), coding)) {}
+ByteSink::ByteSink(std::filesystem::path path, Coding coding, int level)
+    : state_(std::make_unique<State>(std::move(path), coding, level)) {}
 ByteSink::~ByteSink() = default;
 
 void ByteSink::write(std::string_view bytes) {

@@ -10,7 +10,8 @@ namespace coppice {
 class ByteSink {
  public:
   enum class Coding { plain, zstd };
-  ByteSink(std::filesystem::path path, Coding coding);
+  /// `level` of zstd: 3 for what stays, 1 for what lives an hour.
+  ByteSink(std::filesystem::path path, Coding coding, int level = 3);
   ~ByteSink();  // without commit(): nothing is left
   void write(std::string_view bytes);
   void commit();

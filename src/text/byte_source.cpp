@@ -26,6 +26,7 @@ constexpr int kMaxZstdWindowLog = 27;
 struct ByteSource::State {
   std::filesystem::path path;
   Coding coding;
+  Ratio ratio = Ratio::limited;
   int descriptor = -1;
   std::vector<char> input, output;
   size_t input_begin = 0, input_end = 0;
@@ -52,7 +53,7 @@ struct ByteSource::State {
   }
 
   void check_ratio() const {
-    if (produced > kFreeBytes && produced / kMaxRatio > consumed)
+    if (ratio == Ratio::limited && produced > kFreeBytes && produced / kMaxRatio > consumed)
       fail(
           fmt::format("decompresses to more than {} times its size ({} bytes from {}): refused as a decompression bomb",
                       kMaxRatio, produced, consumed));
@@ -91,10 +92,11 @@ struct ByteSource::State {
   }
 };
 
-ByteSource::ByteSource(std::filesystem::path path, Coding coding) : state_(std::make_unique<State>()) {
+ByteSource::ByteSource(std::filesystem::path path, Coding coding, Ratio ratio) : state_(std::make_unique<State>()) {
   State& s = *state_;
   s.path = std::move(path);
   s.coding = coding;
+  s.ratio = ratio;
   s.descriptor = open_for_reading(s.path);
   s.input.resize(kBlock);
   if (coding != Coding::plain) s.output.resize(kBlock);

@@ -16,7 +16,8 @@ inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";  // of UTF-8:
 class ByteSource {
  public:
   enum class Coding { plain, gzip, zstd };
-  ByteSource(std::filesystem::path path, Coding coding);
+  enum class Ratio { limited, any };  // any: for files of our own, whatever repeats in them
+  ByteSource(std::filesystem::path path, Coding coding, Ratio ratio = Ratio::limited);
   ~ByteSource();
   /// The next block, empty at the end; valid until the next call. UserError::bad_file on damage, truncation or a bomb.
   std::string_view next();

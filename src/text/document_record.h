@@ -1,4 +1,4 @@
-// One JSON object to a document. Private to src/text.
+// One JSON object to a document.
 // What nobody reads is looked at only as far as it takes to find its end: NaN, Infinity, 1e999, lone surrogates and
 // escapes of no meaning do no harm there. Where fields are kept, it is kept as it stands.
 #pragma once

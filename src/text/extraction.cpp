@@ -10,7 +10,7 @@
 #include "src/base/errors.h"
 #include "src/text/byte_source.h"
 #include "src/text/documents.h"
-#include "src/text/html.h"
+#include "src/text/html/documentation_page.h"
 #include "src/text/text_encoding.h"
 
 namespace coppice {

@@ -89,4 +89,9 @@ size_t valid_utf8_bytes(std::string_view bytes) {
   return bytes.size();
 }
 
+size_t count_code_points(std::string_view text) {
+  return static_cast<size_t>(
+      std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
 }  // namespace coppice

@@ -1,5 +1,5 @@
 // What bytes are that should be UTF-8 and are not: named, so that a file can be converted instead of being thrown away
-// line by line. Private to src/text.
+// line by line.
 #pragma once
 
 #include <filesystem>
@@ -19,5 +19,8 @@ std::string encoding_advice(const char* encoding, const std::filesystem::path& p
 
 /// Byte at which valid UTF-8 ends.
 size_t valid_utf8_bytes(std::string_view bytes);
+
+/// Of valid UTF-8; elsewhere bytes that begin one.
+size_t count_code_points(std::string_view text);
 
 }  // namespace coppice

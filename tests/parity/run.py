@@ -4,7 +4,7 @@ import importlib.util
 import pathlib
 import sys
 
-NEEDED = ["pytest", "numpy", "torch", "transformers", "tokenizers", "sentencepiece", "safetensors", "h5py", "torch_pruning", "gguf", "xllamacpp"]
+NEEDED = ["pytest", "numpy", "torch", "transformers", "tokenizers", "sentencepiece", "safetensors", "h5py", "torch_pruning", "gguf", "xllamacpp", "pyarrow", "fastwarc"]
 
 missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 if missing:

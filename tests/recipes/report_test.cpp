@@ -104,7 +104,7 @@ std::string first_unbalanced(const std::string& markup) {
     const size_t end = markup.find('>', at);
     if (end == std::string::npos) return "unclosed tag";
     const std::string tag = markup.substr(at + 1, end - at - 1);
-    if (tag.starts_with("!doctype") || tag.ends_with("/") || tag.starts_with("meta")) continue;
+    if (tag.starts_with("!DOCTYPE") || tag.ends_with("/")) continue;
     const std::string name =
         tag.substr(tag.starts_with("/") ? 1 : 0, tag.find_first_of(" \n") - (tag.starts_with("/") ? 1 : 0));
     if (!tag.starts_with("/")) {

@@ -1,4 +1,5 @@
 #include "src/tasks/python_text.h"
+#include "src/text/text_encoding.h"
 
 #include <doctest/doctest.h>
 

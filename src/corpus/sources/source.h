@@ -40,20 +40,27 @@ struct SourceOptions {
   }
 };
 
-/// One input file. Files of all sources are numbered in the order of their names.
+/// One input file, or a bundle of small ones that are a document each: what a task takes, and what one file of the
+/// corpus comes from. Files of all sources are numbered in the order of their names.
 struct SourceFile {
   std::string name;  // <source>/<path below the source's folder>: opens the ids of its documents and names its outputs
   std::filesystem::path path;
-  std::string kind;     // one of the list above
-  uint32_t source = 0;  // its number
+  std::string kind;                      // one of the list above
+  uint32_t source = 0;                   // its number
+  std::vector<SourceFile> members = {};  // of a bundle, whose path is the source's
 };
 
-/// The files of all sources, sorted by name. Links and devices below a folder are passed over. UserError::recipe at the
+/// Of the file, or of all members.
+uint64_t stored_bytes(const SourceFile& file);
+
+/// The files of all sources, sorted by name. Pages, texts and source files that follow one another in a source are
+/// bundled, up to 1,000 of them and 64 MB, as <source>/files-00001: an output for each would cost more than its text.
+/// Links and devices below a folder are passed over. UserError::recipe at the
 /// source's place for a path that matches nothing, a kind that does not exist, two files of one name.
 std::vector<SourceFile> list_source_files(const std::vector<SourceOptions>& sources);
 
 struct ReadLimits {
-  double max_bad = 0.001;  // share of a file's records that may be bad (at least 100 may be); 1 = all
+  double max_bad_share = 0.001;  // share of a file's records that may be bad (at least 100 may be); 1 = all
   uint64_t max_document_bytes = kMaxDocumentBytes;
 };
 
@@ -69,8 +76,13 @@ struct SourceReport {
 
 /// Calls `take` for the documents of one file in their order, with keep_fields. Pages come with is_page and
 /// metadata.url, date, as UTF-8. `bytes_read`, where given, grows up to the size of the file. UserError::bad_file
-/// naming file and first records for more bad ones than the limit.
+/// naming file and first records for more bad ones than the limit, or nothing but bad ones; for a packed JSONL file
+/// that is cut short or damaged (max_bad_share = 1 counts it), for more than a share max_bad_share of a WARC file's
+/// bytes, and more than 1 MiB, lost behind damage.
 SourceReport read_source_file(const SourceFile& file, const SourceOptions& source, const ReadLimits& limits,
                               const std::function<void(Document&&)>& take, uint64_t* bytes_read = nullptr);
+
+/// Whether the program that reads Parquet was built: reading such a file is refused otherwise.
+bool can_read_parquet();
 
 }  // namespace coppice

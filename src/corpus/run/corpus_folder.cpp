@@ -1,0 +1,207 @@
+#include "src/corpus/run/corpus_folder.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <set>
+#include <string_view>
+#include <system_error>
+
+#include "src/base/errors.h"
+#include "src/base/files.h"
+
+namespace coppice {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kRunFormat = "coppice.corpus_run";
+constexpr const char* kFileFormat = "coppice.corpus_file";
+constexpr const char* kReportFormat = "coppice.corpus";
+constexpr int kVersion = 1;
+constexpr std::string_view kTemporary = ".tmp-";
+
+/// The members of an array of objects by their names.
+Json by_name(const Json& list) {
+  Json named = Json::object();
+  for (const Json& item : list) named[item.value("name", "")] = item;
+  return named;
+}
+
+std::string short_text(const Json& value) {
+  const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+  return text.size() > 200 ? text.substr(0, 200) + "..." : text;
+}
+
+/// The first difference between two identities, in words: "values all, now none".
+std::string difference(const Json& before, const Json& now) {
+  for (const auto& [key, value] : now.items()) {
+    const Json old = before.is_object() && before.contains(key) ? before[key] : Json();
+    if (old == value) continue;
+    const bool listed = value.is_array() && old.is_array();
+    if (!listed) return fmt::format("{} {}, now {}", key, short_text(old), short_text(value));
+    const Json old_named = by_name(old), now_named = by_name(value);
+    for (const auto& [name, item] : old_named.items())
+      if (!now_named.contains(name)) return fmt::format("'{}' among its {}, which is gone", name, key);
+    for (const auto& [name, item] : now_named.items()) {
+      if (!old_named.contains(name)) return fmt::format("no '{}' among its {}", name, key);
+      for (const auto& [member, of] : item.items())
+        if (old_named[name].value(member, Json()) != of)
+          return fmt::format("{} '{}' with {} {}, now {}", key, name, member,
+                             short_text(old_named[name].value(member, Json())), short_text(of));
+    }
+    return fmt::format("another order of its {}", key);
+  }
+  return "something else";
+}
+
+}  // namespace
+
+Json corpus_identity(const CorpusSettings& settings, const std::vector<SourceFile>& files, bool keep_removed_text) {
+  Json sources = Json::array(), steps = Json::array(), names = Json::array();
+  for (const SourceOptions& source : settings.sources)
+    sources.push_back({{"name", source.name},
+                       {"kind", source.kind},
+                       {"text", source.text},
+                       {"priority", source.priority},
+                       {"stages", source.stages},
+                       {"license", source.license}});
+  for (const CorpusStep& step : settings.steps)
+    steps.push_back({{"name", step.name}, {"kind", step.kind}, {"only", step.only}, {"fingerprint", step.fingerprint}});
+  for (const SourceFile& file : files) names.push_back({file.name, file.kind});
+  return {{"format", kRunFormat},
+          {"version", kVersion},
+          {"sources", std::move(sources)},
+          {"files", files.size()},
+          {"names_sha256", fingerprint(names)},
+          {"steps", std::move(steps)},
+          {"values", settings.values},
+          {"doc_timeout_s", settings.doc_timeout_s},
+          {"keep_removed_text", keep_removed_text}};
+}
+
+CorpusFolder::CorpusFolder(fs::path root, Json identity, size_t num_passes)
+    : root_(std::move(root)),
+      identity_(std::move(identity)),
+      fingerprint_(fingerprint(identity_)),
+      num_passes_(num_passes) {}
+
+fs::path CorpusFolder::documents(size_t pass, const SourceFile& file) const {
+  return pass + 1 == num_passes_ ? root_ / "documents" / (file.name + ".jsonl.zst")
+                                 : work() / fmt::format("pass{}", pass + 1) / (file.name + ".documents");
+}
+fs::path CorpusFolder::removed(const CorpusStep& step, const SourceFile& file) const {
+  return root_ / "removed" / step.name / (file.name + ".jsonl.zst");
+}
+fs::path CorpusFolder::rows(size_t pass, const SourceFile& file) const {
+  return work() / fmt::format("pass{}", pass + 1) / (file.name + ".values");
+}
+fs::path CorpusFolder::values(const SourceFile& file) const { return root_ / "values" / (file.name + ".h5"); }
+fs::path CorpusFolder::mark(const CorpusStep& step, const std::string& name) const {
+  return work() / "marks" / step.name / name;
+}
+fs::path CorpusFolder::record_path(size_t pass, const SourceFile& file) const {
+  return work() / fmt::format("pass{}", pass + 1) / (file.name + ".json");
+}
+
+void CorpusFolder::compare(const Json& made_of, const fs::path& where) const {
+  if (made_of != identity_)
+    throw UserError::bad_file(where.string(), fmt::format("the corpus was made of {}; choose another folder, or remove "
+                                                          "this corpus to have it made again",
+                                                          difference(made_of, identity_)));
+}
+
+void CorpusFolder::open() {
+  make_folder(work());
+  const fs::path path = work() / "corpus.json";
+  if (!fs::exists(path)) {
+    write_file_atomically(path, seal(identity_));
+  }
+  const Json made_of = read_sealed(path, kRunFormat, kVersion);
+  compare(made_of, path);
+}
+
+void CorpusFolder::remove_leftovers(const std::vector<CorpusStep>& steps,
+                                    const std::vector<const SourceFile*>& files) const {
+  std::set<fs::path> outputs;
+  for (const SourceFile* file : files) {
+    for (size_t pass = 0; pass < num_passes_; ++pass)
+      outputs.insert({documents(pass, *file), rows(pass, *file), record_path(pass, *file)});
+    for (const CorpusStep& step : steps) outputs.insert(removed(step, *file));
+    outputs.insert(values(*file));
+  }
+  std::vector<fs::path> leftovers;
+  std::error_code error;
+  for (const char* below : {"work", "documents", "removed", "values"})
+    for (fs::recursive_directory_iterator entry(root_ / below, error), end; !error && entry != end;
+         entry.increment(error)) {
+      const std::string name = entry->path().filename();
+      const size_t dash = name.rfind('-');  // .tmp-<name>-<pid>
+      if (name.starts_with(kTemporary) && dash >= kTemporary.size() &&
+          outputs.contains(entry->path().parent_path() / name.substr(kTemporary.size(), dash - kTemporary.size())))
+        leftovers.push_back(entry->path());
+    }
+  for (const fs::path& leftover : leftovers) fs::remove(leftover, error);
+}
+
+bool CorpusFolder::is_complete() const {
+  if (!fs::exists(report())) return false;
+  compare(object_at(read_sealed(report(), kReportFormat, kVersion), "made_of", report().string()), report());
+  return true;
+}
+
+FileRecord CorpusFolder::record(size_t pass, const SourceFile& file) const {
+  const fs::path path = record_path(pass, file);
+  const std::string where = path.string();
+  const Json json = read_sealed(path, kFileFormat, kVersion);
+  if (const std::string made = string_at(json, "fingerprint", where); made != fingerprint_)
+    throw UserError::bad_file(documents(pass, file).string(),
+                              fmt::format("was made by settings of fingerprint {}, expected {}; choose another "
+                                          "folder, or remove this corpus to have it made again",
+                                          made, fingerprint_));
+  const Json& input = object_at(json, "input", where);
+  return {.input = {unsigned_at(input, "bytes", where), string_at(input, "sha256", where)},
+          .counts = file_counts_from(object_at(json, "counts", where), where)};
+}
+
+void CorpusFolder::write_record(size_t pass, const SourceFile& file, const FileRecord& record) const {
+  const Json json = {{"format", kFileFormat},
+                     {"version", kVersion},
+                     {"file", file.name},
+                     {"pass", pass + 1},
+                     {"fingerprint", fingerprint_},
+                     {"input", {{"bytes", record.input.bytes}, {"sha256", record.input.sha256}}},
+                     {"counts", to_json(record.counts)}};
+  make_folder(record_path(pass, file).parent_path());
+  write_file_atomically(record_path(pass, file), seal(json));
+}
+
+void CorpusFolder::check_input(const SourceFile& file, const InputIdentity& input, const fs::path& mark) const {
+  constexpr int64_t kCoarseClock_s = 2;  // time stamps of some file systems are as coarse
+  struct stat made = {};
+  const bool is_made = ::stat(mark.c_str(), &made) == 0;
+  const auto is_older = [&](const SourceFile& one) {
+    struct stat source = {};
+    return ::stat(one.path.c_str(), &source) == 0 && source.st_ctime + kCoarseClock_s < made.st_mtime;
+  };
+  const bool is_untouched = file.members.empty() ? is_older(file) : std::ranges::all_of(file.members, is_older);
+  if (is_made && is_untouched && stored_bytes(file) == input.bytes) return;
+  const InputIdentity now = identify(file);
+  if (now.bytes != input.bytes || now.sha256 != input.sha256)
+    throw UserError::bad_file(
+        mark.string(),
+        fmt::format("was made of {} with {} bytes and SHA-256 {}, which now has {} and {}; choose another "
+                    "folder, or remove this corpus to have it made again",
+                    file.path.string(), input.bytes, input.sha256, now.bytes, now.sha256));
+}
+
+InputIdentity identify(const SourceFile& file) {
+  if (file.members.empty()) return {.bytes = stored_bytes(file), .sha256 = sha256_file(file.path)};
+  std::string all;
+  for (const SourceFile& member : file.members)
+    all += fmt::format("{}\t{}\t{}\n", member.name, stored_bytes(member), sha256_file(member.path));
+  return {.bytes = stored_bytes(file), .sha256 = sha256_hex(all)};
+}
+
+}  // namespace coppice

@@ -1,0 +1,27 @@
+// `coppice data KIND INPUT... -o OUT`: one step as a pipeline of one.
+#pragma once
+
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "src/corpus/run/corpus_settings.h"
+
+namespace coppice {
+
+struct StepVerb {
+  std::string kind;
+  std::vector<std::string> inputs;                                 // a source each, named like the file or folder
+  std::string source;                                              // its name instead, of a single input
+  std::string license, text;                                       // of all sources; empty: the default
+  std::vector<std::pair<std::string, std::string>> data, options;  // keys of [data] and of the step; TOML values, or
+                                                                   // strings without quotes
+};
+
+/// The recipe that the flags stand for.
+std::string step_recipe(const StepVerb& verb);
+/// UserError::recipe as read_corpus.
+CorpusSettings read_step_verb(const StepVerb& verb, std::span<const StepKind* const> kinds = step_kinds());
+
+}  // namespace coppice

@@ -1,0 +1,95 @@
+// The step `pii`.
+#include <doctest/doctest.h>
+
+#include "src/base/errors.h"
+#include "src/text/document_metadata.h"
+#include "tests/corpus/step_of.h"
+
+#include <nlohmann/json.hpp>
+
+using namespace coppice;
+using test::refusal_of_step;
+using test::step_of;
+
+namespace {
+
+constexpr const char* kSix = "a@b.example c@d.example e@f.example g@h.example i@j.example 8.8.8.8";
+
+struct Looked {
+  Document document;
+  std::vector<double> values;
+  bool changed = false, goes = false;
+};
+
+Looked look(const ScratchFolder& scratch, const std::string& options, const std::string& text,
+            const std::string& id = "1") {
+  const auto step = std::dynamic_pointer_cast<const DocumentStep>(step_of(scratch, "kind = \"pii\"\n" + options));
+  Looked looked{.document = {.id = id, .source = "s", .text = text}};
+  const std::vector<Rule> rules = step->rules();
+  looked.values.assign(rules.size(), std::numeric_limits<double>::quiet_NaN());
+  looked.changed = step->start()->look(looked.document, looked.values, true);
+  for (size_t i = 0; i < rules.size(); ++i) looked.goes |= rules[i].drops(looked.values[i]);
+  return looked;
+}
+
+}  // namespace
+
+TEST_SUITE("unit") {
+  TEST_CASE("pii: a document is masked, counted by kind, and goes above max_spans") {
+    const ScratchFolder scratch;
+    const Looked five = look(scratch, "", "a@b.example c@d.example 8.8.8.8 536-90-4399 9.9.9.9 x");
+    CHECK(five.document.text == "<EMAIL> <EMAIL> <IP> <SSN> <IP> x");
+    CHECK(*find_metadata(five.document, "pii") == Json({{"EMAIL", 2}, {"IP", 2}, {"SSN", 1}}));
+    CHECK(five.changed);
+    CHECK(five.values == std::vector<double>{5, 0});
+    CHECK_FALSE(five.goes);
+    const Looked six = look(scratch, "", kSix);
+    CHECK(six.goes);
+    CHECK(six.document.text == "<EMAIL> <EMAIL> <EMAIL> <EMAIL> <EMAIL> <IP>");  // so are samples of what goes
+    CHECK_FALSE(look(scratch, "max_spans = 0\n", kSix).goes);
+    const Looked none = look(scratch, "", "nothing");
+    CHECK_FALSE(none.changed);
+    CHECK(none.document.metadata.empty());
+    CHECK(none.values == std::vector<double>{0, 0});
+  }
+
+  TEST_CASE("pii: replacements, kinds, code, patterns") {
+    const ScratchFolder scratch;
+    CHECK(look(scratch, "replace = \"remove\"\n", "to a@b.example now").document.text == "to  now");
+    const std::string fake = look(scratch, "replace = \"fake\"\n", "a@b.example a@b.example").document.text;
+    CHECK(fake.ends_with("@example.com"));
+    CHECK(fake.substr(0, fake.find(' ')) == fake.substr(fake.find(' ') + 1));
+    CHECK(fake != look(scratch, "replace = \"fake\"\n", "a@b.example a@b.example", "2").document.text);
+    CHECK(fake != look(scratch, "replace = \"fake\"\nseed = 1\n", "a@b.example a@b.example").document.text);
+    CHECK(look(scratch, "kinds = [\"IP\"]\n", "a@b.example 8.8.8.8").document.text == "a@b.example <IP>");
+    const std::string code = "api_key = \"qL8x3VvZ0pR7sT2wY9bN4cM6dK1fJ5gH\"";
+    CHECK(look(scratch, "", code).document.text == code);
+    CHECK(look(scratch, "code = true\n", code).document.text == "api_key = \"<SECRET>\"");
+    const Looked own =
+        look(scratch, "[[data.step.pattern]]\nname = \"RRN\"\nregex = '\\d{6}-\\d{7}'\n", "900101-1234567");
+    CHECK(own.document.text == "<RRN>");
+    CHECK(*find_metadata(own.document, "pii") == Json({{"RRN", 1}}));
+    const Looked slow =
+        look(scratch, "[[data.step.pattern]]\nname = \"X\"\nregex = '^(a+)+$'\n", std::string(100, 'a') + "b");
+    CHECK(slow.goes);
+    CHECK(slow.values == std::vector<double>{0, 1});
+  }
+
+  TEST_CASE("pii: what is refused, and what its fingerprint holds") {
+    const ScratchFolder scratch;
+    const auto refusal = [&](const std::string& options) {
+      return refusal_of_step(scratch, "kind = \"pii\"\n" + options);
+    };
+    const std::string at = (scratch / "my.toml").string();
+    CHECK(refusal("replace = \"hide\"\n") == at + ":3: replace: got 'hide', expected placeholder, fake or remove");
+    CHECK(refusal("max_spans = -1\n") == at + ":3: max_spans: got -1, expected 0 or more");
+    CHECK(refusal("kinds = [\"NAME\"]\n") ==
+          at + ":3: kinds: got 'NAME', expected some of EMAIL, IP, PHONE, CARD, IBAN, SSN, SECRET");
+    CHECK(refusal("[[data.step.pattern]]\nname = \"IP\"\nregex = \"x\"\n") ==
+          at + ":4: name: 'IP' is the name of another kind; choose another");
+    CHECK(refusal("[[data.step.pattern]]\nname = \"ID\"\nregex = \"(\"\n").starts_with(at + ":3: regex: got '('"));
+    CHECK(step_of(scratch, "kind = \"pii\"\n")->inputs().empty());
+    CHECK(step_of(scratch, "kind = \"pii\"\n[[data.step.pattern]]\nname = \"ID\"\nregex = \"x\"\n")->inputs() ==
+          std::vector<std::string>{"pattern ID none x"});
+  }
+}

@@ -1,0 +1,62 @@
+// One step as a pipeline of one, its flags as TOML.
+#include "src/corpus/run/step_verb.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/caught.h"
+#include "tests/corpus/run/small_steps.h"
+
+namespace coppice {
+
+using namespace test;
+
+TEST_SUITE("unit") {
+  TEST_CASE("step verb: inputs become sources named like them, flags become keys") {
+    const CorpusSettings settings =
+        read_step_verb({.kind = "size",
+                        .inputs = {"crawl/*.jsonl.gz", "notes/a.jsonl.zst", "in/a.jsonl", "."},
+                        .license = "MIT",
+                        .text = "body",
+                        .data = {{"memory", "1GB"}, {"threads", "2"}},
+                        .options = {{"min_bytes", "7"}}},
+                       kSmallSteps);
+    REQUIRE(settings.sources.size() == 4);
+    CHECK(settings.sources[0].name == "crawl");
+    CHECK(settings.sources[0].path == "crawl/*.jsonl.gz");
+    CHECK(settings.sources[1].name == "a");
+    CHECK(settings.sources[2].name == "a-2");
+    CHECK(settings.sources[3].name == "data");
+    CHECK(settings.sources[3].license == "MIT");
+    CHECK(settings.sources[3].text == "body");
+    CHECK(settings.memory_bytes == 1'000'000'000);
+    CHECK(settings.threads == 2);
+    REQUIRE(settings.steps.size() == 1);
+    CHECK(settings.steps[0].rules[0].least == 7);
+  }
+
+  TEST_CASE("step verb: a value that is no TOML is a string, a name never anything else") {
+    CHECK(toml_value("0.5") == "0.5");
+    CHECK(toml_value("[\"a\", \"b\"]") == "[\"a\", \"b\"]");
+    CHECK(toml_value("{ en = 0.65 }") == "{ en = 0.65 }");
+    CHECK(toml_value("benchmarks/*.jsonl") == "\"benchmarks/*.jsonl\"");
+    CHECK(toml_value("1\nb = 2") == "\"1\\nb = 2\"");
+    CHECK(toml_value("1 # x") == "1 # x");
+    CHECK(toml_string("7\"\n") == "\"7\\\"\\n\"");
+    const CorpusSettings settings =
+        read_step_verb({.kind = "size", .inputs = {"12.jsonl"}, .source = "true"}, kSmallSteps);
+    CHECK(settings.sources[0].name == "true");
+    CHECK(settings.sources[0].path == "12.jsonl");
+  }
+
+  TEST_CASE("step verb: what is refused names the key") {
+    const StepVerb verb{.kind = "size", .inputs = {"a"}, .options = {{"min_bytes", "many"}}};
+    const Caught refused = caught([&] { read_step_verb(verb, kSmallSteps); });
+    CHECK(refused.code == 2);
+    CHECK(refused.says("min_bytes: got \"many\" (string), expected an integer"));
+    CHECK(caught([&] {
+            step_recipe({.kind = "size", .inputs = {"a", "b"}, .source = "s"});
+          }).says("--source: names one input, got 2"));
+  }
+}
+
+}  // namespace coppice
