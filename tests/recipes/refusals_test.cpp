@@ -152,6 +152,8 @@ constexpr Row kRows[] = {
     {"src/corpus/run/file_pass.cpp", "", 3, Why::first, "pages without a step that reads them; what a source holds"},
     {"src/corpus/run/pass_documents.cpp", "", 1, Why::own_file, "documents between two passes"},
     {"src/corpus/run/value_rows.cpp", "", 1, Why::own_file, "values of a pass"},
+    {"src/corpus/report/own_lines.cpp", "", 1, Why::own_file, "documents, removals and clusters of the corpus"},
+    {"src/corpus/report/kept_documents.cpp", "", 1, Why::own_file, "documents of the corpus"},
     {"src/corpus/run/plan_corpus.cpp", "", 1, Why::command, "coppice data plan"},
     {"src/corpus/run/step_verb.cpp", "", 1, Why::command, "coppice data <step>"},
     {"src/corpus/run/task_share.cpp", "", 1, Why::command, "coppice data run; a recipe makes its corpus as one task"},
