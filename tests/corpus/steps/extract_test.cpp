@@ -96,7 +96,7 @@ TEST_SUITE("unit") {
     CHECK(look(scratch, "", page("<p>" + kProse, robots)).drops == "opt_out");
     CHECK(look(scratch, "opt_out = false\n", page("<p>" + kProse, robots)).drops.empty());
     CHECK(look(scratch, "", page("")).drops == "empty");
-    CHECK(look(scratch, "", page("<p>Not much.</p>")).drops == "empty");  // less than any paragraph counts for
+    CHECK(look(scratch, "", page("<p>Not much.</p>")).drops == "short");
     const std::string few = "Not much, though it is a paragraph.";
     const Looked brief = look(scratch, "", page("<p>" + few + "</p>"));
     CHECK(brief.drops == "short");
