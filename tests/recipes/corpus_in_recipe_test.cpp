@@ -129,7 +129,7 @@ std::string refusal(const std::string& text) {
 std::map<std::string, std::string> files_of(const fs::path& corpus) {
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(corpus))
-    if (entry.is_regular_file()) files[fs::relative(entry.path(), corpus).string()] = slurp(entry.path());
+    if (entry.is_regular_file()) files[entry.path().lexically_relative(corpus).string()] = slurp(entry.path());
   return files;
 }
 
