@@ -38,7 +38,7 @@ TEST_SUITE("faults") {
       const fs::path same = scratch.path / "out" / fs::relative(entry.path(), scratch.path / "whole");
       CHECK_MESSAGE(slurp(same) == slurp(entry.path()), same);
     }
-    CHECK(files == 25);  // documents of each; sources.json, SOURCES.md, report.json, report.md, stats/extract.json
+    CHECK(files == 28);  // documents of each; sources.json, SOURCES.md, inputs.json, report.*, stats/extract.json
   }
 }
 
