@@ -179,12 +179,16 @@ std::string inspect_checkpoint(const fs::path& path) {
 
 std::string inspect_tokens(const fs::path& path) {
   const TokenShards shards(path);
-  return fmt::format(
+  std::string text = fmt::format(
       "token shards of domain '{}', whole: {} shards, {} tokens, {:.3f} bytes of text a token, vocabulary "
       "{}\ntokenizer {}\n",
       printable(shards.domain()), shards.shards().size(), shards.num_tokens(),
       static_cast<double>(shards.text_bytes()) / static_cast<double>(shards.num_tokens()), shards.vocab_size(),
       shards.tokenizer_sha256());
+  for (const SourceRights& source : shards.sources())
+    text += fmt::format("source {}, licence {}{}\n", printable(source.source), printable(source.license),
+                        source.stages.empty() ? "" : fmt::format(", for {} alone", fmt::join(source.stages, ", ")));
+  return text;
 }
 
 /// How many channels of a layer lie in each tenth of [0, 1], as bars.

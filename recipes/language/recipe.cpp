@@ -13,6 +13,7 @@
 #include "recipes/language/sources.h"
 #include "recipes/language/training_options.h"
 #include "src/base/errors.h"
+#include "src/corpus/run/corpus_rights.h"
 #include "src/corpus/run/corpus_settings.h"
 
 namespace coppice {
@@ -134,7 +135,21 @@ void check_sources(const DataOptions& data, const DomainOptions& domain, const O
   }
 }
 
-DomainOptions read_domain(OptionTable table, const DataOptions& data) {
+/// Of the recipe's own sources, or of a corpus that the path lies in; a run remembers those.
+std::vector<SourceRights> rights_of(const DataOptions& data, const DomainOptions& domain, Sources& sources) {
+  std::vector<SourceRights> rights;
+  for (const std::string& name : domain.sources) {
+    const auto source = std::ranges::find(data.corpus->sources, name, &SourceOptions::name);
+    rights.push_back({source->name, source->license, source->stages, source->where});
+  }
+  if (!rights.empty()) return rights;
+  if (sources.asks_world()) rights = corpus_rights(domain.path);
+  if (rights.empty() && !sources.recorded("rights", domain.path)) return rights;
+  const std::string where = rights.empty() ? domain.path : rights.front().where;
+  return read_rights(sources.look("rights", domain.path, [&] { return rights_json(rights); }), where);
+}
+
+DomainOptions read_domain(OptionTable table, const DataOptions& data, Sources& sources) {
   DomainOptions domain;
   table.read(domain);
   table.finish();
@@ -144,6 +159,7 @@ DomainOptions read_domain(OptionTable table, const DataOptions& data) {
     domain.path = source_folder(data, domain);
   }
   check(!domain.path.empty(), table.where(), fmt::format("domain '{}' has no path", domain.name));
+  domain.rights = rights_of(data, domain, sources);
   check(!domain.text_key.empty(), table.where("text_key"), "text_key: is empty; expected the name of a JSON field");
   check(domain.weight >= 0 && std::isfinite(domain.weight), table.where("weight"),
         fmt::format("weight: got {}, expected 0 or more", domain.weight));
@@ -164,7 +180,7 @@ std::shared_ptr<const CorpusSettings> read_corpus_of(OptionTable& table, bool as
   return std::make_shared<const CorpusSettings>(std::move(recorded));
 }
 
-DataOptions read_data(OptionTable table, const std::string& name, bool asks_world) {
+DataOptions read_data(OptionTable table, const std::string& name, Sources& sources) {
   DataOptions data{.corpus_folder = (std::filesystem::path("corpora") / name).string()};
   table.take_count("shard_tokens", data.shard_tokens, "tokens of a shard at most");
   table.read(data);
@@ -178,28 +194,11 @@ DataOptions read_data(OptionTable table, const std::string& name, bool asks_worl
       data.max_bad >= -1, table.where("max_bad"),
       fmt::format("max_bad: got {}, expected 0 or more, or -1 for the larger of 100 and 0.1% of a file", data.max_bad));
   check(!data.corpus_folder.empty(), table.where("corpus_folder"), "corpus_folder: is empty; expected a folder");
-  if (table.has("source") || table.has("step")) data.corpus = read_corpus_of(table, asks_world);
-  for (const OptionTable& domain : table.tables("domain")) data.domains.push_back(read_domain(domain, data));
+  if (table.has("source") || table.has("step")) data.corpus = read_corpus_of(table, sources.asks_world());
+  for (const OptionTable& domain : table.tables("domain")) data.domains.push_back(read_domain(domain, data, sources));
   table.finish();
   check(!data.domains.empty(), table.where(), "no [[data.domain]]: name at least one corpus file or folder");
   return data;
-}
-
-/// Documents reach no stage but those that their source allows.
-void check_allowed(const Recipe& recipe, const Stage& stage) {
-  const TrainingOptions* training = training_of(stage);
-  if (training == nullptr) return;
-  for (const MixtureEntry& entry : training->mixture) {
-    const auto domain = std::ranges::find(recipe.data.domains, entry.domain, &DomainOptions::name);
-    for (const std::string& name : domain->sources) {
-      const auto source = std::ranges::find(recipe.data.corpus->sources, name, &SourceOptions::name);
-      check(source->stages.empty() || std::ranges::find(source->stages, stage.name) != source->stages.end(),
-            stage.where,
-            fmt::format("mixture: stage '{}' draws from domain '{}', which holds the source '{}', allowed in {} alone "
-                        "({}); leave the domain out of its [[stage.mixture]], or allow the stage",
-                        stage.name, entry.domain, name, fmt::join(source->stages, ", "), source->where));
-    }
-  }
 }
 
 TokenizerOptions read_tokenizer(OptionTable table, Sources& sources) {
@@ -298,7 +297,7 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   recipe.sources = sources != nullptr ? std::move(sources) : std::make_shared<Sources>();
   recipe.sources->open(std::filesystem::path("runs") / recipe.name);
   read_machine(root, recipe);
-  recipe.data = read_data(root.table("data"), recipe.name, recipe.sources->asks_world());
+  recipe.data = read_data(root.table("data"), recipe.name, *recipe.sources);
   recipe.tokenizer = read_tokenizer(root.table("tokenizer"), *recipe.sources);
   read_models(root.table("model"), recipe);
   check(!recipe.models.empty(), root.where(), "no [model.<name>] table");
@@ -310,7 +309,8 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
     check_input(recipe.stages, name, model_kinds(), root.where("compare"), "compare");
   for (const Stage& stage : recipe.stages)
     if (const auto check_models = kind_of(stage).check_models) check_models(recipe, stage);
-  for (const Stage& stage : recipe.stages) check_allowed(recipe, stage);
+  for (const Stage& stage : recipe.stages)
+    if (const TrainingOptions* training = training_of(stage)) check_open(recipe, stage, training->mixture, "mixture");
   recipe.resolved = source.resolved(false);
   recipe.with_origins = source.resolved(true);
   return recipe;

@@ -15,6 +15,7 @@
 #include "src/base/option_mark.h"
 #include "src/cli/options.h"
 #include "src/model/config.h"
+#include "src/text/source_rights.h"
 #include "src/tokens/tokenizer_training.h"
 
 namespace coppice {
@@ -29,6 +30,7 @@ struct DomainOptions {
   std::string text_key = "text";
   double weight = 1.0;
   double max_epochs = 0;
+  std::vector<SourceRights> rights;  // of the documents, where they come from a corpus
 
   template <class Field>
   void visit_fields(Field& field) {

@@ -48,6 +48,18 @@ void check_input(const std::vector<Stage>& earlier, const std::string& name, con
                             names.empty() ? "" : fmt::format("; did you mean '{}'?", nearest(name, names))));
 }
 
+void check_open(const Recipe& recipe, const Stage& stage, const std::vector<MixtureEntry>& mixture, const char* what) {
+  for (const MixtureEntry& entry : mixture) {
+    const auto domain = std::ranges::find(recipe.data.domains, entry.domain, &DomainOptions::name);
+    const SourceRights* closed = entry.weight > 0 ? closed_to(domain->rights, stage.name) : nullptr;
+    if (closed != nullptr)
+      refuse(stage.where,
+             fmt::format("{}: stage '{}' draws from domain '{}', which holds {}; leave the domain out of it "
+                         "(weight = 0 here, or a [[stage.mixture]] without it), or allow the stage",
+                         what, stage.name, entry.domain, closed_text(*closed)));
+  }
+}
+
 void check_model(const Recipe& recipe, const std::string& name, const std::string& where, const std::string& key) {
   std::vector<std::string> names;
   for (const auto& [known, config] : recipe.models) names.push_back(known);

@@ -30,6 +30,8 @@ void check_name(const std::string& name, const std::string& where, const std::st
 void check_input(const std::vector<Stage>& earlier, const std::string& name, const std::vector<std::string>& kinds,
                  const std::string& where, const std::string& key);
 
+/// Checks that no source of the domains that a stage draws `what` from is closed to it.
+void check_open(const Recipe& recipe, const Stage& stage, const std::vector<MixtureEntry>& mixture, const char* what);
 /// Checks that `name` is a [model.<name>].
 void check_model(const Recipe& recipe, const std::string& name, const std::string& where, const std::string& key);
 

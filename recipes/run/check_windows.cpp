@@ -20,7 +20,7 @@ void check_mixture(const Stage& stage, const std::string& what, const std::vecto
                    int64_t seq_len, uint64_t samples, const PreparedData& data) {
   const std::vector<const TokenShards*> shards = data.shards_of(mixture);
   try {
-    const Loader loader(shards, mixture, {.seq_len = seq_len});
+    const Loader loader(shards, mixture, {.seq_len = seq_len, .stage = stage.name});
   } catch (const UserError& error) {
     throw UserError(error.code(), fmt::format("stage '{}'{}: {}", stage.name, what, error.what()));
   }

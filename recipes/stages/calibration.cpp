@@ -29,12 +29,16 @@ void check_calibration(const Recipe& recipe, const Stage& stage) {
   check(!calibration_mixture(recipe).empty(), stage.where,
         fmt::format("{}: calibration text is drawn by the weights of [[data.domain]], and all of them are 0",
                     stage.name));
+  check_open(recipe, stage, calibration_mixture(recipe), "calibration text");
 }
 
 std::vector<Batch> calibration_batches(const StageContext& context, int64_t tokens) {
   const std::vector<MixtureEntry> mixture = calibration_mixture(context.recipe);
   Loader loader(context.data.shards_of(mixture), mixture,
-                {.seq_len = kCalibrationSeqLen, .document_mask = false, .seed = context.recipe.seed});
+                {.seq_len = kCalibrationSeqLen,
+                 .document_mask = false,
+                 .seed = context.recipe.seed,
+                 .stage = context.stage.name});
   const at::Device device = place(context.stage).device;
   std::vector<Batch> batches;
   for (int64_t left = tokens; left > 0; left -= kCalibrationRows * kCalibrationSeqLen)

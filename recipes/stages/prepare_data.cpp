@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -38,6 +39,7 @@ void tokenize(const Recipe& recipe, const SurveyOptions& corpus, const CorpusSur
   TokenizingProgress progress(bytes);
   for (const size_t place : missing)
     tokenize_domain({.domain = corpus.domains[place],
+                     .sources = recipe.data.domains[place].rights,
                      .heldout_share = corpus.heldout_share,
                      .tuning_share = corpus.tuning_share,
                      .shard_tokens = static_cast<uint64_t>(recipe.data.shard_tokens),
@@ -59,6 +61,8 @@ Json data_identity(const Recipe& recipe) {
                                                  return corpus_sha256(domain.path);
                                                })}});
     if (domain.text_key != DomainOptions().text_key) domains.back()["text_key"] = domain.text_key;
+    if (std::ranges::any_of(domain.rights, [](const SourceRights& source) { return !source.stages.empty(); }))
+      domains.back()["sources"] = rights_json(domain.rights);
   }
   Json tokenizer = {{"kind", recipe.tokenizer.kind}, {"vocab_size", recipe.tokenizer.vocab_size}};
   if (recipe.tokenizer.path.empty())

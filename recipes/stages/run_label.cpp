@@ -45,7 +45,8 @@ WantedTokens used_tokens(const StageContext& context) {
   for (const Stage* reader : readers_of(context.recipe, context.stage.name)) {
     const TrainingOptions& training = reader->get<TrainStage>().training;
     const auto [first, last] = reader->get<TrainStage>().distilling_steps();
-    Loader loader(context.data.shards_of(training.mixture), training.mixture, loader_options(context, training));
+    Loader loader(context.data.shards_of(training.mixture), training.mixture,
+                  loader_options(context, *reader, training));
     for (int64_t step = 0; step < last; ++step) {
       const std::vector<Span> spans = loader.next_spans(training.rows());
       if (step < first) continue;

@@ -12,10 +12,11 @@
 
 namespace coppice {
 
-LoaderOptions loader_options(const StageContext& context, const TrainingOptions& training) {
+LoaderOptions loader_options(const StageContext& context, const Stage& reader, const TrainingOptions& training) {
   return {.seq_len = training.seq_len,
           .document_mask = training.document_mask,
-          .seed = training.data_seed ? training.data_seed : context.recipe.seed};
+          .seed = training.data_seed ? training.data_seed : context.recipe.seed,
+          .stage = reader.name};
 }
 
 std::vector<Span> spans_of_rank(const std::vector<Span>& drawn, int rank, int size) {
@@ -28,7 +29,8 @@ SampleStream::SampleStream(const StageContext& context, const TrainingOptions& o
     : options_(options),
       comm_(comm),
       device_(device),
-      loader_(context.data.shards_of(options.mixture), options.mixture, loader_options(context, options)),
+      loader_(context.data.shards_of(options.mixture), options.mixture,
+              loader_options(context, context.stage, options)),
       step_{.batches = {}, .drawn = loader_.drawn()} {}
 
 SampleStream::Step SampleStream::read() {

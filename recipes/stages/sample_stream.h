@@ -16,7 +16,7 @@
 namespace coppice {
 
 /// The order and form of a training stage's samples.
-LoaderOptions loader_options(const StageContext& context, const TrainingOptions& training);
+LoaderOptions loader_options(const StageContext& context, const Stage& reader, const TrainingOptions& training);
 
 /// Those of a step's samples that rank `rank` of `size` reads: sample i belongs to rank i mod size.
 std::vector<Span> spans_of_rank(const std::vector<Span>& drawn, int rank, int size);

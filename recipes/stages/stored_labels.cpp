@@ -55,7 +55,7 @@ std::vector<std::vector<Span>> check_coverage(const StageContext& context, const
   const auto& options = reader.get<TrainStage>();
   const TrainingOptions& training = options.training;
   const bool some = options_of(context, label_stage).coverage == "some";
-  Loader loader(context.data.shards_of(training.mixture), training.mixture, loader_options(context, training));
+  Loader loader(context.data.shards_of(training.mixture), training.mixture, loader_options(context, reader, training));
   std::vector<std::vector<Span>> drawn(labels.size());
   std::vector<uint64_t> drawn_tokens(labels.size(), 0);
   uint64_t tokens = 0, unlabelled = 0;

@@ -81,7 +81,10 @@ std::vector<uint64_t> mixture_counts(const std::vector<MixtureEntry>& mixture, u
 }
 
 Loader::Loader(std::vector<const TokenShards*> domains, std::vector<MixtureEntry> mixture, LoaderOptions options)
-    : domains_(std::move(domains)), mixture_(std::move(mixture)), options_(options), drawn_(mixture_.size(), 0) {
+    : domains_(std::move(domains)),
+      mixture_(std::move(mixture)),
+      options_(std::move(options)),
+      drawn_(mixture_.size(), 0) {
   COPPICE_CHECK(domains_.size() == mixture_.size() && !mixture_.empty(),
                 fmt::format("{} domains for {} mixture entries", domains_.size(), mixture_.size()));
   check_mixture(mixture_);
@@ -93,6 +96,11 @@ Loader::Loader(std::vector<const TokenShards*> domains, std::vector<MixtureEntry
           mixture_[d].domain,
           fmt::format("the domain is too short: {} tokens in {} shards hold no window of {} tokens and a target",
                       domains_[d]->num_tokens(), domains_[d]->shards().size(), options_.seq_len));
+    const SourceRights* closed = closed_to(domains_[d]->sources(), options_.stage);
+    if (closed != nullptr && !options_.stage.empty() && mixture_[d].weight > 0)
+      throw UserError::bad_file(
+          mixture_[d].domain,
+          fmt::format("its token shards hold {}; the stage '{}' draws from it", closed_text(*closed), options_.stage));
     windows.push_back(index.num_windows);
   }
   limit_ = sample_limits(mixture_, windows);

@@ -22,6 +22,7 @@ struct LoaderOptions {
   int64_t seq_len = 256;
   bool document_mask = false;  // attention does not cross documents; positions restart
   uint64_t seed = 1;
+  std::string stage = {};  // that reads: sources closed to it are refused; empty: nobody's
 };
 
 /// Draws sample after sample. The domain of sample i is the one furthest below its share of the samples drawn so far
@@ -30,8 +31,8 @@ struct LoaderOptions {
 /// their weights. State: one integer per domain.
 class Loader {
  public:
-  /// Refuses (exit 3) a domain with no whole window, naming it; `domains` outlive the loader and are in the order of
-  /// `mixture`.
+  /// Refuses (exit 3) a domain with no whole window, or with a source that is closed to the stage, naming it; `domains`
+  /// outlive the loader and are in the order of `mixture`.
   Loader(std::vector<const TokenShards*> domains, std::vector<MixtureEntry> mixture, LoaderOptions options);
 
   /// The next `rows` samples as one batch; then position() has advanced by `rows`. UserError::recipe naming the domains

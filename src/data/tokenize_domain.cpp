@@ -118,11 +118,11 @@ class DomainTokens {
 };
 
 /// Commits what was set aside of a domain; nothing of it is no refusal.
-void finish_split(TokenShardWriter& split, const std::string& domain, uint64_t documents, const char* key, double share,
-                  const char* use) {
-  if (split.num_tokens() > 0) return split.finish();
+void finish_split(TokenShardWriter& split, const TokenizeOptions& options, uint64_t documents, const char* key,
+                  double share, const char* use) {
+  if (split.num_tokens() > 0) return split.finish(options.sources);
   log_warning(fmt::format("domain '{}': none of its {} documents falls into {} = {}; it is trained on but not {}",
-                          domain, documents, key, share, use));
+                          options.domain.name, documents, key, share, use));
 }
 
 }  // namespace
@@ -150,15 +150,13 @@ void tokenize_domain(const TokenizeOptions& options, const CorpusSurvey& survey,
   progress.finish_domain(bytes_read);
   if (tokens.train().num_tokens() == 0)
     throw UserError::bad_file(domain.path.string(), "no document is left to train on");
-  finish_split(tokens.heldout(), domain.name, tokens.documents(), "data.heldout_share", options.heldout_share,
-               "evaluated");
+  finish_split(tokens.heldout(), options, tokens.documents(), "data.heldout_share", options.heldout_share, "evaluated");
   if (tokens.tuning() != nullptr)
-    finish_split(*tokens.tuning(), domain.name, tokens.documents(), "data.tuning_share", options.tuning_share,
-                 "tuned on");
+    finish_split(*tokens.tuning(), options, tokens.documents(), "data.tuning_share", options.tuning_share, "tuned on");
   make_folder(options.data_folder / "corpus");
   write_file_atomically(options.data_folder / "corpus" / (domain.name + ".json"),
                         seal(corpus_record(survey, place, held_again, tuning_again)));
-  tokens.train().finish();  // last: its manifest marks the domain as whole
+  tokens.train().finish(options.sources);  // last: its manifest marks the domain as whole
   const auto count = [](const TokenShardWriter& writer) {
     return format_count(static_cast<double>(writer.num_tokens()));
   };

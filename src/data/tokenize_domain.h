@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "src/base/log.h"
+#include "src/text/source_rights.h"
 #include "src/text/survey_corpus.h"
 #include "src/tokens/tokenizer.h"
 
@@ -27,6 +28,7 @@ class TokenizingProgress {
 
 struct TokenizeOptions {
   CorpusDomain domain;
+  std::vector<SourceRights> sources;  // whose documents the domain holds, where a corpus tells
   double heldout_share = 0, tuning_share = 0;
   uint64_t shard_tokens = 0;  // at most, of one file
   int num_threads = 1;

@@ -166,7 +166,7 @@ void TokenShardWriter::add(uint64_t document_id, const std::vector<int32_t>& ids
   s.num_tokens += ids.size() + 1;
 }
 
-void TokenShardWriter::finish() {
+void TokenShardWriter::finish(const std::vector<SourceRights>& sources) {
   State& s = *state_;
   s.flush();
   if (s.shards.empty())
@@ -175,8 +175,9 @@ void TokenShardWriter::finish() {
     if (!std::filesystem::remove(s.folder / shard_name(i))) break;
   }
   std::filesystem::remove(s.folder / kPartial);
-  const Json manifest = {{"format", "coppice.tokens"}, {"version", 1},       {"domains", {s.domain}},
-                         {"tokenizer", s.tokenizer()}, {"shards", s.shards}, {"pipeline", Json::array()}};
+  Json manifest = {{"format", "coppice.tokens"}, {"version", 1},       {"domains", {s.domain}},
+                   {"tokenizer", s.tokenizer()}, {"shards", s.shards}, {"pipeline", Json::array()}};
+  if (!sources.empty()) manifest["sources"] = rights_json(sources);
   write_file_atomically(s.folder / "manifest.json", seal(manifest));
   s.finished = true;
 }

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "src/text/source_rights.h"
+
 namespace coppice {
 
 /// Appends documents of one domain and cuts shards of at most `shard_tokens` tokens at document ends; finish() commits
@@ -21,7 +23,8 @@ class TokenShardWriter {
   /// added.
   bool skip();
   void add(uint64_t document_id, const std::vector<int32_t>& ids, uint64_t text_bytes);  // EOS is added here
-  void finish();
+  /// `sources`: whose documents these are, for the manifest.
+  void finish(const std::vector<SourceRights>& sources = {});
   uint64_t num_tokens() const;
 
  private:

@@ -60,6 +60,7 @@ struct TokenShards::State {
   std::string domain, manifest_sha256, tokenizer_sha256;
   int64_t vocab_size = 0, eos_id = 0;
   uint64_t num_tokens = 0, text_bytes = 0;
+  std::vector<SourceRights> sources;
   std::vector<TokenShardInfo> infos;
   std::vector<OpenShard> shards;
 
@@ -71,6 +72,7 @@ struct TokenShards::State {
     const Json& domains = array_at(manifest, "domains", where);
     if (domains.size() != 1 || !domains[0].is_string()) throw UserError::bad_file(where, "expected one domain");
     domain = domains[0].get<std::string>();
+    if (manifest.contains("sources")) sources = read_rights(array_at(manifest, "sources", where), where);
     const Json& tokenizer = object_at(manifest, "tokenizer", where);
     tokenizer_sha256 = string_at(tokenizer, "sha256", where);
     const uint64_t vocab = unsigned_at(tokenizer, "vocab_size", where), eos = unsigned_at(tokenizer, "eos_id", where);
@@ -167,6 +169,7 @@ TokenShards::TokenShards(TokenShards&&) noexcept = default;
 TokenShards::~TokenShards() = default;
 
 const std::string& TokenShards::domain() const { return state_->domain; }
+const std::vector<SourceRights>& TokenShards::sources() const { return state_->sources; }
 const std::vector<TokenShardInfo>& TokenShards::shards() const { return state_->infos; }
 const std::string& TokenShards::manifest_sha256() const { return state_->manifest_sha256; }
 const std::string& TokenShards::tokenizer_sha256() const { return state_->tokenizer_sha256; }

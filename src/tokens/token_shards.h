@@ -10,6 +10,7 @@
 
 #include "src/base/hdf5.h"
 #include "src/base/json.h"
+#include "src/text/source_rights.h"
 
 namespace coppice {
 
@@ -31,6 +32,8 @@ class TokenShards {
   ~TokenShards();
 
   const std::string& domain() const;
+  /// Of the corpus that the documents come from; empty without one.
+  const std::vector<SourceRights>& sources() const;
   const std::vector<TokenShardInfo>& shards() const;
   const std::string& manifest_sha256() const;
   const std::string& tokenizer_sha256() const;

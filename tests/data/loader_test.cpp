@@ -239,6 +239,18 @@ TEST_SUITE("faults") {
     CHECK(caught([&] { Loader({&a}, {{"a", std::nan("")}}, {.seq_len = 8}); }).code == 2);
     CHECK(caught([&] { Loader({&a}, {{"a", 1, -1}}, {.seq_len = 8}); }).code == 2);
 
+    const fs::path closed = folder.path / "closed";
+    TokenShardWriter writer(closed, "closed", 60'000, 2, "tokenizer-hash", 1000);
+    for (const auto& ids : numbered_documents(10, 15)) writer.add(1, ids, 1);
+    writer.finish({{"open", "CC0-1.0", {}}, {"press", "unknown", {"core", "long"}}});
+    const TokenShards c(closed);
+    CHECK(Loader({&c}, {{"c", 1}}, {.seq_len = 8, .stage = "long"}).next(1).num_live > 0);
+    CHECK(Loader({&a, &c}, {{"a", 1}, {"c", 0}}, {.seq_len = 8, .stage = "student"}).next(1).num_live > 0);
+    refusal = caught([&] { Loader({&a, &c}, {{"a", 1}, {"c", 1}}, {.seq_len = 8, .stage = "student"}); });
+    CHECK(refusal.code == 3);
+    CHECK(refusal.says("c: its token shards hold the source 'press', allowed in core, long alone (" +
+                       (closed / "manifest.json").string() + "); the stage 'student' draws from it"));
+
     Loader loader({&a}, {{"a", 1, 1}}, {.seq_len = 8});
     const auto windows = static_cast<int64_t>(WindowIndex(a, 8).num_windows);
     loader.next(windows - 1);

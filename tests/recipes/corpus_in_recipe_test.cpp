@@ -299,6 +299,56 @@ TEST_SUITE("recipe") {
     CHECK_FALSE(fs::exists(scratch.path / "corpora"));
   }
 
+  TEST_CASE("corpus in a recipe: rights of a corpus that was made before go with its documents") {
+    const Scratch scratch("corpus_rights");
+    write_recipe(scratch.path, replaced(kRecipe, "priority = 2", "stages = [\"long\"]\nlicense = \"MIT\""));
+    REQUIRE(run(scratch.path, {"data", "run", "small.toml"}).code == 0);
+
+    // Another recipe reads the documents by their path, and calibrates on them before it trains.
+    std::string other = kRecipe;
+    const size_t sources = other.find("[[data.source]]"), domains = other.find("[[data.domain]]");
+    other.erase(sources, domains - sources);
+    other = replaced(other, "memory = \"64MB\"\n", "");
+    other = replaced(other, "sources = [\"prose\"]", "path = \"corpora/small/documents/prose\"");
+    other = replaced(other, "sources = [\"prose\", \"code\"]", "path = \"corpora/small\"");
+    spill(scratch.path / "other.toml", other);
+    const Outcome trained = run(scratch.path, {"run", "other.toml"});
+    INFO(trained.err);
+    REQUIRE(trained.code == 0);
+    const Outcome inspected = run(scratch.path, {"inspect", "runs/small/data/tokens/both"});
+    CHECK(inspected.out.find("source prose, licence unknown\n") != std::string::npos);
+    CHECK(inspected.out.find("source code, licence MIT, for long alone\n") != std::string::npos);
+    CHECK(run(scratch.path, {"inspect", "runs/small/data/tokens/alone"}).out.find("source code") == std::string::npos);
+
+    spill(scratch.path / "closed.toml", replaced(other, "domain = \"alone\"", "domain = \"both\""));
+    for (const char* verb : {"config", "plan", "run"}) {
+      const Outcome refused = run(scratch.path, {verb, "closed.toml"});
+      INFO(verb << ": " << refused.err);
+      CHECK(refused.code == 2);
+      CHECK(refused.err.find("which holds the source 'code', allowed in long alone (") != std::string::npos);
+      CHECK(refused.err.find("corpora/small/sources.json)") != std::string::npos);
+    }
+
+    // With the corpus gone the record of the run holds, and the shards themselves.
+    fs::remove_all(scratch.path / "corpora");
+    CHECK(run(scratch.path, {"run", "other.toml"}).code == 0);
+    CHECK(run(scratch.path, {"config", "closed.toml"}).code == 2);
+  }
+
+  TEST_CASE("corpus in a recipe: calibration draws from no source that is closed to its stage") {
+    const std::string stages =
+        "[[stage]]\nname = \"cut\"\nkind = \"prune\"\nfrom = \"core\"\ntarget = \"student\"\n"
+        "scores = \"activation\"\n\n[[stage]]\nname = \"scores\"";
+    std::string recipe = replaced(kRecipe, "[[stage]]\nname = \"scores\"", stages);
+    recipe = replaced(recipe, "[[stage]]\nname = \"core\"",
+                      "[model.student]\nintermediate_size = 16\n\n[[stage]]\nname = \"core\"");
+    CHECK(refusal(recipe).empty());
+    recipe = replaced(recipe, "priority = 2", "stages = [\"long\"]");
+    CHECK(refusal(recipe).find("calibration text: stage 'cut' draws from domain 'both', which holds the source 'code', "
+                               "allowed in long alone") != std::string::npos);
+    CHECK(refusal(replaced(recipe, "name = \"both\"", "name = \"both\"\nweight = 0")).empty());
+  }
+
   TEST_CASE("corpus in a recipe: the arms and seeds of an ablation share one") {
     const Scratch scratch("corpus_ablation");
     write_recipe(scratch.path,

@@ -1,0 +1,43 @@
+#include "src/corpus/run/corpus_rights.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "src/base/files.h"
+
+namespace coppice {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+/// The sources at a path below a corpus: `documents/<source>/...`, `domains/<domain>/<source>/...`; empty: all.
+std::vector<std::string> sources_at(const fs::path& corpus, const fs::path& below) {
+  std::vector<fs::path> parts(below.begin(), below.end());
+  if (parts.size() > 1 && parts[0] == "documents") return {parts[1].string()};
+  if (parts.size() > 2 && parts[0] == "domains") return {parts[2].string()};
+  std::vector<std::string> names;
+  if (parts.size() == 2 && parts[0] == "domains")
+    for (const auto& entry : fs::directory_iterator(corpus / below)) names.push_back(entry.path().filename().string());
+  return names;
+}
+
+}  // namespace
+
+std::vector<SourceRights> corpus_rights(const fs::path& path) {
+  const fs::path whole = fs::absolute(path).lexically_normal();
+  for (fs::path corpus = whole; corpus.has_relative_path(); corpus = corpus.parent_path()) {
+    const fs::path told_by = corpus / "sources.json";
+    if (!fs::is_directory(corpus / "documents") || !fs::is_regular_file(told_by)) continue;
+    const Json told = read_sealed(told_by, "coppice.corpus_sources", 1);
+    std::vector<SourceRights> rights = read_rights(array_at(told, "sources", told_by.string()), told_by.string());
+    const std::vector<std::string> names = sources_at(corpus, whole.lexically_relative(corpus));
+    if (!names.empty())
+      std::erase_if(rights,
+                    [&](const SourceRights& source) { return std::ranges::find(names, source.source) == names.end(); });
+    return rights;
+  }
+  return {};
+}
+
+}  // namespace coppice
