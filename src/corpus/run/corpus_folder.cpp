@@ -88,21 +88,21 @@ CorpusFolder::CorpusFolder(fs::path root, Json identity, size_t num_passes)
       num_passes_(num_passes) {}
 
 fs::path CorpusFolder::documents(size_t pass, const SourceFile& file) const {
-  return pass + 1 == num_passes_ ? root_ / "documents" / (file.name + ".jsonl.zst")
-                                 : work() / fmt::format("pass{}", pass + 1) / (file.name + ".documents");
+  return pass + 1 == num_passes_ ? root_ / "documents" / (file.output + ".jsonl.zst")
+                                 : work() / fmt::format("pass{}", pass + 1) / (file.output + ".documents");
 }
 fs::path CorpusFolder::removed(const CorpusStep& step, const SourceFile& file) const {
-  return root_ / "removed" / step.name / (file.name + ".jsonl.zst");
+  return root_ / "removed" / step.name / (file.output + ".jsonl.zst");
 }
 fs::path CorpusFolder::rows(size_t pass, const SourceFile& file) const {
-  return work() / fmt::format("pass{}", pass + 1) / (file.name + ".values");
+  return work() / fmt::format("pass{}", pass + 1) / (file.output + ".values");
 }
-fs::path CorpusFolder::values(const SourceFile& file) const { return root_ / "values" / (file.name + ".h5"); }
+fs::path CorpusFolder::values(const SourceFile& file) const { return root_ / "values" / (file.output + ".h5"); }
 fs::path CorpusFolder::mark(const CorpusStep& step, const std::string& name) const {
   return work() / "marks" / step.name / name;
 }
 fs::path CorpusFolder::record_path(size_t pass, const SourceFile& file) const {
-  return work() / fmt::format("pass{}", pass + 1) / (file.name + ".json");
+  return work() / fmt::format("pass{}", pass + 1) / (file.output + ".json");
 }
 
 void CorpusFolder::compare(const Json& made_of, const fs::path& where) const {

@@ -75,6 +75,7 @@ Json sources_json(const CorpusSettings& settings, const std::vector<SourceFile>&
       const FileTotals& of = totals.files[f];
       list.push_back({{"name", files[f].name},
                       {"kind", files[f].kind},
+                      {"output", files[f].output},
                       {"bytes", of.input.bytes},
                       {"sha256", of.input.sha256},
                       {"in", to_json(of.before)},

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <system_error>
 
 #include "src/base/errors.h"
@@ -155,6 +156,18 @@ void check_names_differ(const std::vector<SourceFile>& files, const std::vector<
                        twin[1].path.string(), twin->name));
 }
 
+/// Names without endings, but where two files would share one, or one is called so in full.
+void name_outputs(std::vector<SourceFile>& files) {
+  std::map<std::string, int> taken;
+  for (SourceFile& file : files) {
+    file.output = file.members.empty() ? without_ending(file.name) : file.name;
+    ++taken[file.output];
+    if (file.output != file.name) ++taken[file.name];
+  }
+  for (SourceFile& file : files)
+    if (taken[file.output] > 1) file.output = file.name;
+}
+
 }  // namespace
 
 uint64_t stored_bytes(const SourceFile& file) {
@@ -176,6 +189,7 @@ std::vector<SourceFile> list_source_files(const std::vector<SourceOptions>& sour
   check_names_differ(files, sources);
   std::vector<SourceFile> bundles = bundled(std::move(files), sources);
   check_names_differ(bundles, sources);
+  name_outputs(bundles);
   return bundles;
 }
 

@@ -43,10 +43,11 @@ struct SourceOptions {
 /// One input file, or a bundle of small ones that are a document each: what a task takes, and what one file of the
 /// corpus comes from. Files of all sources are numbered in the order of their names.
 struct SourceFile {
-  std::string name;  // <source>/<path below the source's folder>: opens the ids of its documents and names its outputs
+  std::string name;  // <source>/<path below the source's folder>: opens the ids of its documents
   std::filesystem::path path;
   std::string kind;                      // one of the list above
   uint32_t source = 0;                   // its number
+  std::string output = {};               // how outputs are called: the name without the ending of its kind
   std::vector<SourceFile> members = {};  // of a bundle, whose path is the source's
 };
 
@@ -55,8 +56,10 @@ uint64_t stored_bytes(const SourceFile& file);
 
 /// The files of all sources, sorted by name. Pages, texts and source files that follow one another in a source are
 /// bundled, up to 1,000 of them and 64 MB, as <source>/files-00001: an output for each would cost more than its text.
-/// Links and devices below a folder are passed over. UserError::recipe at the
-/// source's place for a path that matches nothing, a kind that does not exist, two files of one name.
+/// Links and devices below a folder are passed over; the folder of a corpus is its documents (documents_folder).
+/// Outputs are called as the files are, without endings such as .warc.gz, but where two files would share one.
+/// UserError::recipe at the source's place for a path that matches nothing, a kind that does not exist, two files of
+/// one name.
 std::vector<SourceFile> list_source_files(const std::vector<SourceOptions>& sources);
 
 struct ReadLimits {

@@ -81,23 +81,23 @@ TEST_SUITE("unit") {
     CHECK(outcome.files == 2);
     CHECK(outcome.documents == Amount{2, 11});  // one two, four
     const fs::path out = corpus.scratch / "out";
-    CHECK(unpacked(out / "documents/a/1.jsonl.jsonl.zst") ==
+    CHECK(unpacked(out / "documents/a/1.jsonl.zst") ==
           "{\"id\":\"a/1.jsonl#1\",\"source\":\"a\",\"text\":\"one two\",\"metadata\":{\"license\":\"unknown\"}}\n");
-    CHECK(unpacked(out / "documents/b/2.jsonl.jsonl.zst") ==
+    CHECK(unpacked(out / "documents/b/2.jsonl.zst") ==
           "{\"id\":\"b/2.jsonl#2\",\"source\":\"b\",\"text\":\"four\",\"metadata\":{\"license\":\"unknown\"}}\n");
-    CHECK(unpacked(out / "removed/size/a/1.jsonl.jsonl.zst") ==
+    CHECK(unpacked(out / "removed/size/a/1.jsonl.zst") ==
           "{\"id\":\"a/1.jsonl#2\",\"source\":\"a\",\"rule\":\"bytes\",\"value\":3.0,\"threshold\":4.0}\n"
           "{\"id\":\"a/1.jsonl#3\",\"source\":\"a\",\"rule\":\"digits\",\"value\":5.0,\"threshold\":3.0}\n"
           "{\"id\":\"a/1.jsonl#5\",\"source\":\"a\",\"rule\":\"digits\",\"value\":4.0,\"threshold\":3.0}\n");
-    CHECK(unpacked(out / "removed/plain/a/1.jsonl.jsonl.zst") ==
+    CHECK(unpacked(out / "removed/plain/a/1.jsonl.zst") ==
           "{\"id\":\"a/1.jsonl#4\",\"source\":\"a\",\"rule\":\"x\",\"value\":4.0,\"threshold\":2.0}\n");
-    CHECK(unpacked(out / "removed/same/b/2.jsonl.jsonl.zst") ==
+    CHECK(unpacked(out / "removed/same/b/2.jsonl.zst") ==
           "{\"id\":\"b/2.jsonl#1\",\"source\":\"b\",\"rule\":\"copy\",\"value\":1.0,\"threshold\":0.0,"
           "\"kept\":\"0:0\"}\n");
     CHECK_FALSE(fs::exists(out / "removed/same/a"));
     CHECK_FALSE(fs::exists(out / "work"));
 
-    const Hdf5Reader values(out / "values/b/2.jsonl.h5");
+    const Hdf5Reader values(out / "values/b/2.h5");
     CHECK(values.datasets() ==
           std::vector<std::string>{"/document", "/id", "/plain/x", "/same/copy", "/size/bytes", "/size/digits"});
     std::vector<uint64_t> documents(3);
@@ -150,8 +150,8 @@ TEST_SUITE("unit") {
     const Json none = read_sealed(corpus.scratch / "none/report.json", "coppice.corpus", 1);
     CHECK(amounts(rule_of(none, "size", "digits")) == "3:17 0:0 0:0 ");
     CHECK_FALSE(fs::exists(corpus.scratch / "none/values"));
-    CHECK(slurp(corpus.scratch / "none/documents/a/1.jsonl.jsonl.zst") ==
-          slurp(corpus.scratch / "out/documents/a/1.jsonl.jsonl.zst"));
+    CHECK(slurp(corpus.scratch / "none/documents/a/1.jsonl.zst") ==
+          slurp(corpus.scratch / "out/documents/a/1.jsonl.zst"));
   }
 
   TEST_CASE("corpus: a step that only looks at some sources; a step that sees nothing is a warning") {
@@ -163,9 +163,9 @@ TEST_SUITE("unit") {
         "{ kind = \"size\", name = \"all\", min_bytes = 100 }, { kind = \"plain\" }\n";
     run_corpus(corpus.settings(steps), corpus.request("out"));
     const fs::path out = corpus.scratch / "out";
-    CHECK(fs::exists(out / "removed/size/a/1.jsonl.jsonl.zst"));
+    CHECK(fs::exists(out / "removed/size/a/1.jsonl.zst"));
     CHECK_FALSE(fs::exists(out / "removed/size/b"));
-    CHECK(unpacked(out / "removed/same/b/2.jsonl.jsonl.zst").find("b/2.jsonl#3") != std::string::npos);
+    CHECK(unpacked(out / "removed/same/b/2.jsonl.zst").find("b/2.jsonl#3") != std::string::npos);
     const Json report = read_sealed(out / "report.json", "coppice.corpus", 1);
     CHECK(report["warnings"] == Json::parse("[\"step 'plain' saw no document\"]"));
     CHECK(report["alarms"].back() == "no document is left");
@@ -179,11 +179,11 @@ TEST_SUITE("unit") {
     const fs::path out = corpus.scratch / "out";
     // Without its copies `a` opens two documents; `c` opens three.
     CHECK_FALSE(fs::exists(out / "removed/common/a"));
-    const std::string common = unpacked(out / "removed/common/b/2.jsonl.jsonl.zst");
+    const std::string common = unpacked(out / "removed/common/b/2.jsonl.zst");
     CHECK(std::ranges::count(common, '\n') == 3);
     CHECK(common.find("\"documents\":3") != std::string::npos);
-    CHECK(unpacked(out / "documents/b/2.jsonl.jsonl.zst").empty());
-    CHECK(std::ranges::count(unpacked(out / "documents/a/1.jsonl.jsonl.zst"), '\n') == 3);
+    CHECK(unpacked(out / "documents/b/2.jsonl.zst").empty());
+    CHECK(std::ranges::count(unpacked(out / "documents/a/1.jsonl.zst"), '\n') == 3);
   }
 
   TEST_CASE("corpus: the same bytes for any number of tasks and threads, in any order") {
@@ -191,7 +191,7 @@ TEST_SUITE("unit") {
     fill(corpus);
     run_corpus(corpus.settings(kAllSteps, "threads = 1"), corpus.request("one"));
     const auto expected = files_below(corpus.scratch / "one");
-    CHECK(expected.contains("documents/a/0.jsonl.jsonl.zst"));
+    CHECK(expected.contains("documents/a/0.jsonl.zst"));
     for (const char* step : {"size", "plain", "same", "common", "again"})
       CHECK_MESSAGE(fs::exists(corpus.scratch / "one/removed" / step), step);
     run_corpus(corpus.settings(kAllSteps, "threads = 4"), corpus.request("threads"));
@@ -245,7 +245,7 @@ TEST_SUITE("unit") {
     CorpusRequest keeping = corpus.request("kept");
     keeping.keep_work = true;
     run_corpus(settings, keeping);
-    CHECK(fs::exists(corpus.scratch / "kept/work/pass1/a/0.jsonl.documents"));
+    CHECK(fs::exists(corpus.scratch / "kept/work/pass1/a/0.documents"));
     CHECK_FALSE(run_corpus(settings, keeping).documents.documents == 0);
   }
 
@@ -276,6 +276,26 @@ TEST_SUITE("unit") {
     }
     corpus.add("a/more.jsonl", {"one more"});
     CHECK(caught([&] { run_corpus(settings, corpus.request("half")); }).says("files 8, now 9"));
+  TEST_CASE("corpus: files are called as their inputs are, without endings while that tells them apart") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {"one two"});
+    corpus.add("a/1.ndjson", {"three four"});
+    corpus.add("a/sub/1.json", {"five six"});
+    corpus.add("b/2.v1.JSONL", {"seven"});
+    run_corpus(corpus.settings("{ kind = \"size\" }\n"), corpus.request("out"));
+    const auto files = files_below(corpus.scratch / "out/documents");
+    std::vector<std::string> names;
+    for (const auto& [name, bytes] : files) names.push_back(name);
+    CHECK(names == std::vector<std::string>{"a/1.jsonl.jsonl.zst", "a/1.ndjson.jsonl.zst", "a/sub/1.jsonl.zst",
+                                            "b/2.v1.jsonl.zst"});
+    CHECK(fs::exists(corpus.scratch / "out/values/b/2.v1.h5"));
+    CHECK(unpacked(corpus.scratch / "out/documents/a/sub/1.jsonl.zst").find("\"five six\"") != std::string::npos);
+    run_corpus(corpus.settings("{ kind = \"size\" }\n"), corpus.request("again"));
+    CHECK(open_complete_corpus(corpus.scratch / "again").files.size() == 4);
+    for (const SourceFile& file : open_complete_corpus(corpus.scratch / "again").files)
+      CHECK_MESSAGE(fs::exists(open_complete_corpus(corpus.scratch / "again").documents(file)), file.name);
+  }
+
   }
 
   TEST_CASE("corpus: text of what went, and documents that keep their fields through all passes") {
@@ -287,11 +307,11 @@ TEST_SUITE("unit") {
     CorpusRequest request = corpus.request("out");
     request.keep_removed_text = true;
     run_corpus(corpus.settings("{ kind = \"size\" }, { kind = \"same\" }, { kind = \"plain\" }\n"), request);
-    CHECK(unpacked(corpus.scratch / "out/documents/a/1.jsonl.jsonl.zst") ==
+    CHECK(unpacked(corpus.scratch / "out/documents/a/1.jsonl.zst") ==
           "{\"id\":\"1\",\"source\":\"a\",\"text\":\"one\",\"n\":1e400,\"metadata\":{\"license\":\"MIT\",\"url\":"
           "\"http://a\",\"scores\":{\"s\":0.5}}}\n"
           "{\"id\":\"2\",\"source\":\"a\",\"text\":\"a \\\"b\\\"\",\"metadata\":{\"license\":\"unknown\"}}\n");
-    CHECK(unpacked(corpus.scratch / "out/removed/size/a/1.jsonl.jsonl.zst") ==
+    CHECK(unpacked(corpus.scratch / "out/removed/size/a/1.jsonl.zst") ==
           "{\"id\":\"3\",\"source\":\"a\",\"rule\":\"bytes\",\"value\":2.0,\"threshold\":4.0,\"text\":\"ab\"}\n");
   }
 
@@ -402,7 +422,7 @@ TEST_SUITE("faults") {
       run_corpus(settings, corpus.request("out"));
     });
     CHECK(code == 4);
-    CHECK(fs::exists(corpus.scratch / "out/work/pass1/a/0.jsonl.documents"));
+    CHECK(fs::exists(corpus.scratch / "out/work/pass1/a/0.documents"));
     for (const auto& [name, bytes] : files_below(corpus.scratch / "out"))
       CHECK(name.find(".tmp-") == std::string::npos);
     CHECK(run_corpus(settings, corpus.request("out")).complete);
