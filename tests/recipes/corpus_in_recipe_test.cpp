@@ -270,7 +270,8 @@ TEST_SUITE("recipe") {
     spill(scratch.path / "small.toml", replaced(kRecipe, "alpha_word_ratio = 0.5", "alpha_word_ratio = 0.4"));
     const Outcome changed = run(scratch.path, {"data", "tokenize", "small.toml"});
     CHECK(changed.code == 3);
-    CHECK(changed.err.find("corpora/small/report.json: the corpus was made of steps 'quality'") != std::string::npos);
+    CHECK(changed.err.find("corpora/small/report.json: the corpus was made otherwise: step 1 'quality': "
+                           "alpha_word_ratio was 0.5, is 0.4") != std::string::npos);
     CHECK(changed.err.find("choose another folder, or remove this corpus") != std::string::npos);
     const Outcome elsewhere =
         run(scratch.path, {"data", "run", "small.toml", "--set", "data.corpus_folder=\"corpora/looser\""});

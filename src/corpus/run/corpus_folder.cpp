@@ -22,38 +22,10 @@ constexpr const char* kReportFormat = "coppice.corpus";
 constexpr int kVersion = 1;
 constexpr std::string_view kTemporary = ".tmp-";
 
-/// The members of an array of objects by their names.
-Json by_name(const Json& list) {
-  Json named = Json::object();
-  for (const Json& item : list) named[item.value("name", "")] = item;
-  return named;
-}
-
-std::string short_text(const Json& value) {
-  const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
-  return text.size() > 200 ? text.substr(0, 200) + "..." : text;
-}
-
-/// The first difference between two identities, in words: "values all, now none".
-std::string difference(const Json& before, const Json& now) {
-  for (const auto& [key, value] : now.items()) {
-    const Json old = before.is_object() && before.contains(key) ? before[key] : Json();
-    if (old == value) continue;
-    const bool listed = value.is_array() && old.is_array();
-    if (!listed) return fmt::format("{} {}, now {}", key, short_text(old), short_text(value));
-    const Json old_named = by_name(old), now_named = by_name(value);
-    for (const auto& [name, item] : old_named.items())
-      if (!now_named.contains(name)) return fmt::format("'{}' among its {}, which is gone", name, key);
-    for (const auto& [name, item] : now_named.items()) {
-      if (!old_named.contains(name)) return fmt::format("no '{}' among its {}", name, key);
-      for (const auto& [member, of] : item.items())
-        if (old_named[name].value(member, Json()) != of)
-          return fmt::format("{} '{}' with {} {}, now {}", key, name, member,
-                             short_text(old_named[name].value(member, Json())), short_text(of));
-    }
-    return fmt::format("another order of its {}", key);
-  }
-  return "something else";
+[[noreturn]] void refuse(const fs::path& where, const std::string& difference) {
+  throw UserError::bad_file(where.string(), fmt::format("the corpus was made otherwise: {}; choose another folder, or "
+                                                        "remove this corpus to have it made again",
+                                                        difference));
 }
 
 }  // namespace
@@ -68,7 +40,12 @@ Json corpus_identity(const CorpusSettings& settings, const std::vector<SourceFil
                        {"stages", source.stages},
                        {"license", source.license}});
   for (const CorpusStep& step : settings.steps)
-    steps.push_back({{"name", step.name}, {"kind", step.kind}, {"only", step.only}, {"fingerprint", step.fingerprint}});
+    steps.push_back({{"name", step.name},
+                     {"kind", step.kind},
+                     {"only", step.only},
+                     {"options", options_json(step.options)},
+                     {"inputs", step.step->inputs()},
+                     {"fingerprint", step.fingerprint}});
   for (const SourceFile& file : files) names.push_back({file.name, file.kind});
   return {{"format", kRunFormat},
           {"version", kVersion},
@@ -106,10 +83,7 @@ fs::path CorpusFolder::record_path(size_t pass, const SourceFile& file) const {
 }
 
 void CorpusFolder::compare(const Json& made_of, const fs::path& where) const {
-  if (made_of != identity_)
-    throw UserError::bad_file(where.string(), fmt::format("the corpus was made of {}; choose another folder, or remove "
-                                                          "this corpus to have it made again",
-                                                          difference(made_of, identity_)));
+  if (made_of != identity_) refuse(where, identity_difference(made_of, identity_));
 }
 
 void CorpusFolder::open() {
@@ -145,7 +119,7 @@ void CorpusFolder::remove_leftovers(const std::vector<CorpusStep>& steps,
   for (const fs::path& leftover : leftovers) fs::remove(leftover, error);
 }
 
-bool CorpusFolder::is_complete() const {
+bool CorpusFolder::is_complete(const std::vector<SourceFile>& files) const {
   if (!fs::exists(report())) return false;
   compare(object_at(read_sealed(report(), kReportFormat, kVersion), "made_of", report().string()), report());
   return true;

@@ -106,7 +106,8 @@ void read_step(CorpusSettings& settings, OptionTable table, std::span<const Step
   std::vector<std::string> undecided = {"name"};  // what changes no document
   for (const StepOption& option : row.options())
     if (option.mark != Mark::decides) undecided.push_back(option.key);
-  step.fingerprint = fingerprint(Json{{"options", table.in_force(undecided)}, {"inputs", step.step->inputs()}});
+  step.options = table.in_force(undecided);
+  step.fingerprint = fingerprint(Json{{"options", step.options}, {"inputs", step.step->inputs()}});
   settings.steps.push_back(std::move(step));
 }
 

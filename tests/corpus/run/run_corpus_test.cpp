@@ -14,6 +14,8 @@
 #include "src/base/hdf5.h"
 #include "src/base/json.h"
 #include "src/base/signals.h"
+#include "src/corpus/report/complete_corpus.h"
+#include "src/corpus/run/plan_corpus.h"
 #include "tests/caught.h"
 #include "tests/child_process.h"
 #include "tests/corpus/run/small_corpus.h"
@@ -262,10 +264,23 @@ TEST_SUITE("unit") {
                    corpus.request(out));
       });
       CHECK(other.code == 3);
-      CHECK(other.says("steps 'size' with fingerprint"));
+      CHECK(other.says("step 1 'size': min_bytes was 4, is 5; choose another folder"));
       CHECK(caught([&] {
               run_corpus(corpus.settings(kAllSteps, "values = \"none\""), corpus.request(out));
-            }).says("values all, now none"));
+            }).says("values was all, is none"));
+      CHECK(caught([&] {
+              run_corpus(corpus.settings("{ kind = \"size\" }, { kind = \"plain\" }, { kind = \"same\" },\n"
+                                         "{ kind = \"size\", name = \"again\", min_bytes = 6 }\n"),
+                         corpus.request(out));
+            }).says("step 4 'common' was there, is gone"));
+      CHECK(caught([&] {
+              run_corpus(corpus.settings(kAllSteps + std::string("{ kind = \"plain\", name = \"x\", only = \"a\" }\n")),
+                         corpus.request(out));
+            }).says("step 6 'x' was not there"));
+      CorpusSettings licensed = corpus.settings(kAllSteps);
+      licensed.sources[1].license = "MIT";
+      CHECK(
+          caught([&] { run_corpus(licensed, corpus.request(out)); }).says("source 2 'b': license was unknown, is MIT"));
     }
     corpus.add("a/0.jsonl", {"other text"});
     for (const char* out : {"half", "whole"}) {
@@ -275,7 +290,10 @@ TEST_SUITE("unit") {
       CHECK(changed.says("which now has "));
     }
     corpus.add("a/more.jsonl", {"one more"});
-    CHECK(caught([&] { run_corpus(settings, corpus.request("half")); }).says("files 8, now 9"));
+    CHECK(caught([&] { run_corpus(settings, corpus.request("half")); }).says("input files were 8, are 9"));
+    CHECK(caught([&] { run_corpus(settings, corpus.request("whole")); }).says("a/more.jsonl was not there"));
+  }
+
   TEST_CASE("corpus: files are called as their inputs are, without endings while that tells them apart") {
     const SmallCorpus corpus;
     corpus.add("a/1.jsonl", {"one two"});
