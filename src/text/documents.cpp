@@ -17,6 +17,7 @@
 #include "src/text/array_reader.h"
 #include "src/text/byte_source.h"
 #include "src/text/document_record.h"
+#include "src/text/documents_folder.h"
 #include "src/text/file_endings.h"
 #include "src/text/text_encoding.h"
 
@@ -204,7 +205,8 @@ std::vector<std::string> corpus_files(const fs::path& folder, std::vector<std::s
   std::vector<std::string> names;
   std::vector<std::string> others;
   std::error_code error;
-  for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+  for (fs::recursive_directory_iterator entry(documents_folder(folder), error), end; !error && entry != end;
+       entry.increment(error)) {
     std::error_code unknown;
     const fs::file_type type = entry->status(unknown).type();
     if (type == fs::file_type::directory) continue;

@@ -85,8 +85,8 @@ CorpusReport for_each_document(const std::filesystem::path& path, const std::fun
 void log_corpus_report(const std::filesystem::path& path, const CorpusReport& report, const CorpusOptions& options);
 
 /// The files below a folder that for_each_document reads: relative, in generic form, in its order; a .json that is one
-/// object over several lines is none. `left_out`, where given: those that it does not read. UserError::bad_file for a
-/// folder that cannot be listed and a link that leads nowhere.
+/// object over several lines is none. Of a corpus (documents_folder) those of its documents. `left_out`, where given:
+/// those that it does not read. UserError::bad_file for a folder that cannot be listed and a link that leads nowhere.
 std::vector<std::string> corpus_files(const std::filesystem::path& folder,
                                       std::vector<std::string>* left_out = nullptr);
 /// Of a corpus file, or of all files that are read below a folder, as they lie on disk.

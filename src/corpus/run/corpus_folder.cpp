@@ -10,15 +10,16 @@
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
+#include "src/corpus/report/complete_corpus.h"
+#include "src/corpus/run/identity_difference.h"
+#include "src/text/documents_folder.h"
 
 namespace coppice {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kRunFormat = "coppice.corpus_run";
 constexpr const char* kFileFormat = "coppice.corpus_file";
-constexpr const char* kReportFormat = "coppice.corpus";
 constexpr int kVersion = 1;
 constexpr std::string_view kTemporary = ".tmp-";
 
@@ -47,7 +48,7 @@ Json corpus_identity(const CorpusSettings& settings, const std::vector<SourceFil
                      {"inputs", step.step->inputs()},
                      {"fingerprint", step.fingerprint}});
   for (const SourceFile& file : files) names.push_back({file.name, file.kind});
-  return {{"format", kRunFormat},
+  return {{"format", kCorpusRunFormat},
           {"version", kVersion},
           {"sources", std::move(sources)},
           {"files", files.size()},
@@ -92,7 +93,7 @@ void CorpusFolder::open() {
   if (!fs::exists(path)) {
     write_file_atomically(path, seal(identity_));
   }
-  const Json made_of = read_sealed(path, kRunFormat, kVersion);
+  const Json made_of = read_sealed(path, kCorpusRunFormat, kVersion);
   compare(made_of, path);
 }
 
@@ -121,8 +122,16 @@ void CorpusFolder::remove_leftovers(const std::vector<CorpusStep>& steps,
 
 bool CorpusFolder::is_complete(const std::vector<SourceFile>& files) const {
   if (!fs::exists(report())) return false;
-  compare(object_at(read_sealed(report(), kReportFormat, kVersion), "made_of", report().string()), report());
-  return true;
+  const Json json = read_sealed(report(), kCorpusReportFormat, kVersion);
+  const Json& made_of = object_at(json, "made_of", report().string());
+  Json with_these = made_of;
+  for (const char* key : {"files", "names_sha256"}) with_these[key] = identity_[key];
+  compare(with_these, report());
+  if (made_of == identity_) return true;
+  std::vector<std::string> before, now;
+  for (const SourceFile& file : open_complete_corpus(root_).files) before.push_back(file.name);
+  for (const SourceFile& file : files) now.push_back(file.name);
+  refuse(report(), files_difference(before, now));
 }
 
 FileRecord CorpusFolder::record(size_t pass, const SourceFile& file) const {

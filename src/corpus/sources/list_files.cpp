@@ -10,6 +10,7 @@
 #include "src/corpus/sources/path_pattern.h"
 #include "src/corpus/sources/source.h"
 #include "src/corpus/sources/source_kinds.h"
+#include "src/text/documents_folder.h"
 
 namespace coppice {
 
@@ -76,13 +77,15 @@ class SourceLister {
     add(path, path.filename().string(), kind);
   }
 
-  /// Files of the source's kind by their ending; every file for code.
+  /// Files of the source's kind by their ending; every file for code. Of a corpus: its documents.
   void list_folder() {
-    for_each_below(source_, source_.path, fs::path::string_type::npos, [&](const fs::path& path, const auto& names) {
-      if (!matches_pattern({"**"}, names)) return;  // hidden
-      const std::string_view kind = source_.kind == "code" ? "code" : source_kind_of(path);
-      if (!kind.empty() && (source_.kind.empty() || kind == source_.kind)) add(path, joined(names), kind);
-    });
+    for_each_below(source_, documents_folder(source_.path), fs::path::string_type::npos,
+                   [&](const fs::path& path, const auto& names) {
+                     if (!matches_pattern({"**"}, names)) return;  // hidden
+                     const std::string_view kind = source_.kind == "code" ? "code" : source_kind_of(path);
+                     if (!kind.empty() && (source_.kind.empty() || kind == source_.kind))
+                       add(path, joined(names), kind);
+                   });
   }
 
   /// Every file that matches, where a kind is named; those of a known ending otherwise.

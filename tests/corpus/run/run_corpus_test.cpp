@@ -314,6 +314,39 @@ TEST_SUITE("unit") {
       CHECK_MESSAGE(fs::exists(open_complete_corpus(corpus.scratch / "again").documents(file)), file.name);
   }
 
+  TEST_CASE("corpus: as an input, the folder of a corpus is its documents") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {"one two", "abc", "xxxx"});
+    corpus.add("b/2.jsonl", {"one two", "four"});
+    const CorpusSettings settings = corpus.settings("{ kind = \"size\" }, { kind = \"same\" }\n");
+    CorpusRequest keeping = corpus.request("out");
+    keeping.keep_work = true;
+    run_corpus(settings, keeping);
+    const auto listed = [&](const char* folder) {
+      return list_source_files({{.name = "old", .path = (corpus.scratch / folder).string()}});
+    };
+    const std::vector<SourceFile> files = listed("out");
+    REQUIRE(files.size() == 2);
+    CHECK(files[0].name == "old/a/1.jsonl.zst");
+    CHECK(files[1].path == corpus.scratch / "out/documents/b/2.jsonl.zst");
+    std::vector<std::string> ids;
+    const CorpusReport report =
+        for_each_document(corpus.scratch / "out", [&](Document&& document) { ids.push_back(document.id); });
+    CHECK(ids == std::vector<std::string>{"a/1.jsonl#1", "a/1.jsonl#3", "b/2.jsonl#2"});
+    CHECK(report.other_files.empty());
+    CHECK(stored_bytes(corpus.scratch / "out") == stored_bytes(corpus.scratch / "out/documents"));
+
+    CHECK_THROWS_AS(run_corpus(settings, corpus.request("half", 0, 2)), Stopped);
+    CHECK(caught([&] { listed("half"); }).says("half: the corpus is not complete; run coppice data run again"));
+    CHECK(caught([&] { for_each_document(corpus.scratch / "half", [](Document&&) {}); }).code == 3);
+    const std::string sealed = slurp(corpus.scratch / "out/report.json");
+    spill(corpus.scratch / "out/report.json", sealed.substr(0, sealed.size() / 2));
+    CHECK(caught([&] { listed("out"); }).code == 3);
+    spill(corpus.scratch / "out/report.json", "{\"text\":\"a report of somebody else\"}\n");
+    fs::remove_all(corpus.scratch / "out/work");
+    CHECK(listed("out").size() > 2);
+  }
+
   }
 
   TEST_CASE("corpus: text of what went, and documents that keep their fields through all passes") {
