@@ -84,6 +84,7 @@ ConvertReport convert_to_documents(const ConvertOptions& options) {
     sources.push_back(std::move(source));
   }
   if (sources.empty()) throw UserError::recipe("", "no input: name files, folders or patterns");
+  check_output_apart(sources, options.out);
   const std::vector<SourceFile> files = list_source_files(sources);
   make_folder(options.out);
   for (const auto& entry : fs::directory_iterator(options.out)) {

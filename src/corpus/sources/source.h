@@ -62,6 +62,12 @@ uint64_t stored_bytes(const SourceFile& file);
 /// one name.
 std::vector<SourceFile> list_source_files(const std::vector<SourceOptions>& sources);
 
+/// Refuses a folder to write that lies in a source's folder, or holds it: what is written would be read, at the latest
+/// when the run is resumed. A pattern may pass the folder by. UserError::recipe at the source's place.
+void check_output_apart(const std::vector<SourceOptions>& sources, const std::filesystem::path& out);
+/// The same of files and folders of a command line.
+void check_output_apart(const std::vector<std::filesystem::path>& inputs, const std::filesystem::path& out);
+
 struct ReadLimits {
   double max_bad_share = 0.001;  // share of a file's records that may be bad (at least 100 may be); 1 = all
   uint64_t max_document_bytes = kMaxDocumentBytes;

@@ -294,6 +294,37 @@ TEST_SUITE("unit") {
     CHECK(caught([&] { run_corpus(settings, corpus.request("whole")); }).says("a/more.jsonl was not there"));
   }
 
+  TEST_CASE("corpus: a folder that lies in a source, or holds one, is refused before anything is written") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {"one two"});
+    corpus.add("b/2.jsonl", {"one two"});
+    fs::create_directory_symlink(corpus.scratch / "in/b", corpus.scratch / "link");
+    const CorpusSettings settings = corpus.settings("{ kind = \"size\" }\n");
+    for (const char* out : {"in/a", "in/a/out", "in/x/../a/deep/out"}) {
+      const Caught inside = caught([&] { run_corpus(settings, corpus.request(out)); });
+      CHECK(inside.code == 2);
+      CHECK(inside.says("corpus.toml:4: source 'a': its folder "));
+      CHECK(inside.says("would be read as a source"));
+    }
+    CHECK(caught([&] { run_corpus(settings, corpus.request("link/out")); }).says("corpus.toml:5: source 'b'"));
+    CHECK(caught([&] { run_corpus(settings, corpus.request("in")); }).says("lies in the corpus' folder"));
+    CHECK(caught([&] { plan_corpus(settings, corpus.request("in/a/out")); }).code == 2);
+    CHECK(files_below(corpus.scratch / "in").size() == 2);
+
+    const auto of_pattern = [&](const std::string& pattern, const std::string& out) {
+      spill(corpus.scratch / "one.toml", fmt::format("[[data.source]]\nname = \"p\"\npath = \"{}/{}\"\n[data]\n",
+                                                     corpus.scratch.path.string(), pattern));
+      return caught(
+          [&] { run_corpus(load_corpus(corpus.scratch / "one.toml", {}, {}, kSmallSteps), corpus.request(out)); });
+    };
+    CHECK(of_pattern("in/**", "in/out").code == 2);
+    CHECK(of_pattern("in/*/*", "in/out").code == 2);
+    CHECK(of_pattern("in/**/*.zst", "in/out").code == 2);
+    CHECK(of_pattern("in/a/*.jsonl", "in").code == 2);
+    CHECK(of_pattern("in/**/*.jsonl", "in/jsonl").code == 0);  // what a corpus holds has other endings
+    CHECK(of_pattern("in/a/*.jsonl", "in/a/out").code == 0);   // too deep for the pattern
+  }
+
   TEST_CASE("corpus: files are called as their inputs are, without endings while that tells them apart") {
     const SmallCorpus corpus;
     corpus.add("a/1.jsonl", {"one two"});
