@@ -13,6 +13,7 @@
 #include "src/corpus/report/complete_corpus.h"
 #include "src/corpus/report/corpus_page.h"
 #include "src/corpus/run/corpus_totals.h"
+#include "src/corpus/run/input_files.h"
 #include "src/text/byte_sink.h"
 #include "src/text/byte_source.h"
 
@@ -272,7 +273,7 @@ void check_report_inputs(const CorpusFolder& folder, const std::vector<SourceFil
     for (const Json& file : array_at(source, "files", where))
       made_of[string_at(file, "name", where)] = {unsigned_at(file, "bytes", where), string_at(file, "sha256", where)};
   for (const SourceFile& file : files)
-    if (const auto found = made_of.find(file.name); found != made_of.end())
+    if (const auto found = made_of.find(file.name); found != made_of.end() && !is_gone(file))
       folder.check_input(file, found->second, path);
 }
 

@@ -294,6 +294,37 @@ TEST_SUITE("unit") {
     CHECK(caught([&] { run_corpus(settings, corpus.request("whole")); }).says("a/more.jsonl was not there"));
   }
 
+  TEST_CASE("corpus: a source without any of its files counts as it was; one of which some are left does not") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {"one two", "abc"});
+    corpus.add("a/2.jsonl", {"three four"});
+    corpus.add("b/3.jsonl", {"one two", "five six"});
+    const char* steps = "{ kind = \"size\" }, { kind = \"same\" }\n";
+    const CorpusSettings settings = corpus.settings(steps);
+    CHECK_THROWS_AS(run_corpus(settings, corpus.request("half", 0, 2)), Stopped);
+    const CorpusOutcome made = run_corpus(settings, corpus.request("out"));
+    const auto again = [&] { return run_corpus(settings, corpus.request("out")); };
+    fs::remove(corpus.scratch / "in/a/1.jsonl");
+    const Caught some = caught(again);
+    CHECK(some.code == 3);
+    CHECK(some.says("a/1.jsonl was there, is gone"));
+    fs::remove_all(corpus.scratch / "in/a");
+    CHECK(again().complete_before);
+    CHECK(again().documents == made.documents);
+    CHECK(again().files == 3);
+    CHECK(caught([&] {
+            run_corpus(corpus.settings("{ kind = \"size\", min_bytes = 5 }, { kind = \"same\" }\n"),
+                       corpus.request("out"));
+          }).says("step 1 'size': min_bytes was 4, is 5"));
+    corpus.add("b/3.jsonl", {"other"});
+    CHECK(caught(again).says("in/b/3.jsonl with "));
+    fs::remove_all(corpus.scratch / "in");
+    CHECK(again().complete_before);
+    const Caught half = caught([&] { run_corpus(settings, corpus.request("half", 0, 2)); });
+    CHECK(half.code == 2);
+    CHECK(half.says("no such file or folder"));
+  }
+
   TEST_CASE("corpus: a folder that lies in a source, or holds one, is refused before anything is written") {
     const SmallCorpus corpus;
     corpus.add("a/1.jsonl", {"one two"});
