@@ -62,6 +62,7 @@ Json step_json(const CorpusSettings& settings, const CorpusTotals& totals, const
           {"kept", to_json(counts.kept)},
           {"changed", counts.changed},
           {"measured", counts.measured},
+          {"counts", counts.counted},
           {"rules", std::move(rules)},
           {"by_source", std::move(sources)}};
 }
@@ -217,6 +218,7 @@ std::string report_text(const CorpusSettings& settings, const CorpusTotals& tota
 void write_corpus_report(const CorpusSettings& settings, const std::vector<SourceFile>& files,
                          const std::vector<Pass>& passes, const CorpusFolder& folder) {
   const CorpusTotals totals = sum_corpus(settings, files, passes, folder);
+  for (const CorpusStep& step : settings.steps) step.step->finish(totals.steps.at(step.name).counted);
   Json steps = Json::array();
   make_folder(folder.root() / "stats");
   for (const CorpusStep& step : settings.steps) {

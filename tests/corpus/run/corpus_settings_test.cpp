@@ -95,8 +95,9 @@ TEST_SUITE("unit") {
     CHECK(refusal("[dta]\n").find("got none, expected [[data.source]]") != std::string::npos);
     CHECK(refusal(source + "[stage]\n").starts_with("corpus.toml:5: unknown key 'stage'"));
     CHECK(refusal(source + "[[data.step]]\nkind = \"siez\"\n")
-              .starts_with("corpus.toml:6: kind: got 'siez', expected one of: size, plain, same, common, pii; did you "
-                           "mean 'size'?"));
+              .starts_with(
+                  "corpus.toml:6: kind: got 'siez', expected one of: size, plain, same, common, pii, counted; did you "
+                  "mean 'size'?"));
     CHECK(refusal(source + "[[data.step]]\nmin_bytes = 3\n").starts_with("corpus.toml:5: kind: got ''"));
     CHECK(refusal(source + "[[data.step]]\nkind = \"size\"\nonly = [\"b\"]\n")
               .starts_with("corpus.toml:7: only: no source is named 'b'; did you mean 'a'?"));

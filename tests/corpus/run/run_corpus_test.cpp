@@ -409,6 +409,24 @@ TEST_SUITE("unit") {
     CHECK(listed("out").size() > 2);
   }
 
+  TEST_CASE("corpus: what a step has counted of all files is told to it before the report is written") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {"one two", "qqqq", "qabc"});
+    corpus.add("a/2.jsonl", {"three"});
+    corpus.add("b/3.jsonl", {"query", "four"});
+    const char* steps = "{ kind = \"counted\", max_q = 2 }, { kind = \"same\" }\n";
+    const Caught one = caught([&] { run_corpus(corpus.settings(steps, "threads = 1"), corpus.request("one")); });
+    CHECK(one.code == 3);
+    CHECK(one.says("3 of 6 documents begin with q"));
+    CHECK_FALSE(fs::exists(corpus.scratch / "one/report.json"));
+    // Each task's files were counted by a process of its own.
+    CHECK(caught([&] {
+            run_all(corpus, corpus.settings(steps), "two", 2, false);
+          }).says("3 of 6 documents begin with q"));
+    const char* allowed = "{ kind = \"counted\", max_q = 3 }, { kind = \"same\" }\n";
+    run_corpus(corpus.settings(allowed), corpus.request("three"));
+    const Json report = read_sealed(corpus.scratch / "three/report.json", "coppice.corpus", 1);
+    CHECK(report["steps"][0]["counts"] == Json::parse("{\"begin with q\":3,\"documents\":6}"));
   }
 
   TEST_CASE("corpus: text of what went, and documents that keep their fields through all passes") {
