@@ -54,7 +54,7 @@ class CorpusReader {
         visit_(visit),
         options_(options),
         bytes_read_(bytes_read),
-        parser_(options.text_key, options.keep_fields) {}
+        parser_(options.text_key, options.keep_fields, options.text_option) {}
 
   void read(const fs::path& path, const std::string& relative) {
     const FileEnding* ending = ending_of(path);
@@ -279,7 +279,8 @@ void log_corpus_report(const fs::path& path, const CorpusReport& report, const C
   if (report.empty > 0)
     log_warning(fmt::format("{}: {} records have an empty text and were left out", where, report.empty));
   if (report.json_files == 0 && options.text_key != CorpusOptions().text_key)
-    log_warning(fmt::format("{}: text_key = \"{}\" has no effect: text files have no fields", where, options.text_key));
+    log_warning(fmt::format("{}: {} = \"{}\" has no effect: text files have no fields", where, options.text_option,
+                            options.text_key));
   for (size_t i = 0; i < std::min(report.bad.size(), kFilesNamed); ++i) {
     for (const std::string& reason : report.bad[i].first) log_warning((folder / reason).string());
     log_warning(fmt::format("{}: {} of {} records are no documents and were left out{}",

@@ -46,7 +46,8 @@ inline constexpr uint64_t kMaxDocumentBytes = uint64_t{64} << 20;
 inline constexpr const char* kCorpusEndings = ".jsonl, .ndjson, .json (each also with .gz or .zst behind it) or .txt";
 
 struct CorpusOptions {
-  std::string text_key = "text";  // the field that holds the text
+  std::string text_key = "text";         // the field that holds the text
+  std::string text_option = "text_key";  // what named it, for messages
   int64_t max_bad = -1;  // bad records of a file that are left out; -1: the larger of 100 and 0.1%, and no text file in
                          // another encoding
   bool keep_fields = false;  // of lines, for whoever writes the documents again

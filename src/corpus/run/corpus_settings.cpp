@@ -61,7 +61,7 @@ void read_source(CorpusSettings& settings, OptionTable table) {
   table.read(source);
   table.finish();
   source.where = table.where();
-  check_name(source.name, "source", source.where);
+  check_name(source.name, "source", table.where("name"));
   check_unlike(settings.sources, source.name, "source", source.where);
   if (source.path.empty())
     throw UserError::recipe(source.where, fmt::format("path: source '{}' names no files", source.name));

@@ -80,7 +80,9 @@ ConvertReport convert_to_documents(const ConvertOptions& options) {
   std::vector<SourceOptions> sources;
   for (const std::string& input : options.inputs) {
     SourceOptions source{.name = name_of(input, sources), .path = input, .kind = options.kind, .text = options.text};
+    source.where = input;
     source.license = options.license;
+    source.text_option = "--text";
     sources.push_back(std::move(source));
   }
   if (sources.empty()) throw UserError::recipe("", "no input: name files, folders or patterns");

@@ -23,6 +23,7 @@ struct SourceOptions {
   std::string license = "unknown";
   bool is_public = false;
   std::string homepage, date, pii;
+  std::string text_option = "text";  // how messages call `text`: --text of a command line
 
   template <class Field>
   void visit_fields(Field& field) {
