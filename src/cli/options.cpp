@@ -60,12 +60,15 @@ void check_dotted_keys(std::string_view text, const std::string& file) {
   }
 }
 
-/// From toml++ to nodes; `origin` is "--set" for overrides, otherwise places are file:line.
+/// From toml++ to nodes; `origin` is "--set" for overrides, otherwise places are file:line, or those of `places` by
+/// line.
 struct Converter {
   std::string file, origin;
+  std::vector<std::string> places = {};
 
   std::string where(const toml::source_region& place, const std::string& parent) const {
     if (!origin.empty()) return origin;
+    if (!places.empty()) return place.begin.line == 0 ? parent : places.at(place.begin.line - 1);
     return place.begin.line == 0 ? parent : fmt::format("{}:{}", file, place.begin.line);
   }
 
@@ -74,7 +77,7 @@ struct Converter {
     if (depth > kMaxDepth)
       throw UserError::recipe(place, fmt::format("tables and arrays nested deeper than {} levels", kMaxDepth));
     auto node = std::make_shared<Node>();
-    node->path = path;
+    node->path = places.empty() ? path : "";
     node->header = header;
     node->where = place;
     node->present = true;
@@ -314,11 +317,12 @@ std::string toml_value(std::string_view text) {
 
 std::string toml_string(const std::string& text) { return to_toml(text); }
 
-RecipeSource RecipeSource::parse_text(std::string_view text, const std::string& name) {
+RecipeSource RecipeSource::parse_text(std::string_view text, const std::string& name,
+                                      const std::vector<std::string>& places) {
   RecipeSource source;
   source.file_name_ = name;
   check_dotted_keys(text, name);
-  const Converter converter{.file = name, .origin = ""};
+  const Converter converter{.file = name, .origin = "", .places = places};
   source.root_ = converter.table(parse(text, name), "", "", name, 0);
   return source;
 }

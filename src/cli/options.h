@@ -93,8 +93,11 @@ class RecipeSource {
   /// comes into being, so a misspelt first part is refused by finish() as an unknown key.
   static RecipeSource load(const std::filesystem::path& file, const std::vector<Override>& overrides,
                            const std::vector<std::string>& unset);
-  /// The same of TOML that a program has put together; `name` stands for the file in messages.
-  static RecipeSource parse_text(std::string_view text, const std::string& name);
+  /// The same of TOML that a program has put together; `name` stands for the file in messages. `places`, where given:
+  /// what stands for each line instead, such as the flag that it was made of; keys are then called without their
+  /// tables.
+  static RecipeSource parse_text(std::string_view text, const std::string& name,
+                                 const std::vector<std::string>& places = {});
   /// Turns an ablation's recipe into one arm of it: root keys `without` go, `set` is applied as overrides, [[stage]]
   /// tables named in `drop` are removed. `labels` of a stage that names a dropped one falls away, a list `of` loses it;
   /// `from` and `teacher` are refused at `where`, and so is a name that is no stage.
