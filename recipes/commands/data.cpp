@@ -55,6 +55,9 @@ void add_data_extract(CLI::App& data, Action& action) {
   CLI::App* extract =
       add_verb(data, "extract", "turn folders of text, HTML and source code into documents",
                "coppice data extract --source notes --license CC0-1.0 --output notes.jsonl.zst ~/notes");
+  extract->footer(extract->get_footer() +
+                  "\n\nPages of a crawl become the text of their articles by the step of this name, which is another "
+                  "thing:\n  [[data.step]] with kind = \"extract\" in a file for coppice data run");
   extract->add_option("--source", options->source, "where the text comes from; opens every document id")->required();
   extract->add_option("--license", options->license, "licence stored with every document");
   extract
@@ -190,6 +193,10 @@ void add_data_kind(CLI::App& data, const StepKind& kind, Action& action) {
   add_keys(kind.options(), flags->options);
   std::vector<StepOption> settings = step_options<CorpusSettings>();
   std::vector<StepOption> source = {{"source", "name of the source, of a single input", Mark::decides},
+                                    {"kind",
+                                     "of the inputs: warc, wet, jsonl, parquet, html, text or code; default by "
+                                     "ending",
+                                     Mark::decides},
                                     {"license", "licence of documents that name none", Mark::decides},
                                     {"text", "the field or column that holds a document's text", Mark::decides}};
   for (auto* list : {&settings, &source})  // an option of the step goes before
@@ -206,6 +213,8 @@ void add_data_kind(CLI::App& data, const StepKind& kind, Action& action) {
         if (value.empty()) continue;
         if (key == "source") {
           asked.source = value;
+        } else if (key == "kind") {
+          asked.source_kind = value;
         } else if (key == "license") {
           asked.license = value;
         } else if (key == "text") {

@@ -28,6 +28,7 @@ void add_data_train_classifier(CLI::App& data, Action& action) {
   };
   const auto flags = std::make_shared<Flags>();
   flags->training.threads = 0;
+  flags->training.reading.text_option = "--text";
   CLI::App* train = add_verb(
       data, "train-classifier", "a classifier of words and word pairs out of good and bad documents, for data classify",
       "coppice data train-classifier --positive books.jsonl --negative crawl.jsonl -o quality.h5");

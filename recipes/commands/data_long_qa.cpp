@@ -104,6 +104,7 @@ void add_data_long_qa(CLI::App& data, Action& action) {
   const auto flags = std::make_shared<Flags>();
   LongQaOptions& options = flags->options;
   options.threads = 0;
+  options.reading.text_option = "--text";
   CLI::App* verb = add_verb(
       data, "long-qa",
       "questions about long texts with answers found in them: documents to train on, and tasks for coppice eval",

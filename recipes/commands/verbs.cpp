@@ -17,7 +17,9 @@ CLI::App* add_verb(CLI::App& parent, const char* name, const char* about, const 
 
 void RecipeFlags::add(CLI::App& verb) {
   verb.add_option("recipe", request.recipe_file, "recipe file (.toml)")->required();
-  verb.add_option("--set", set, "override: <stage or table>.<key>=<TOML value>; may be repeated")
+  verb.add_option(
+          "--set", set,
+          "override: <stage or table>.<key>=<TOML value>, or data.step.<its name>.<key>=<TOML value>; may be repeated")
       ->take_all()
       ->allow_extra_args(false);
   verb.add_option("--unset", request.unset, "remove a key: <stage or table>.<key>")

@@ -1,6 +1,7 @@
 #include "recipes/run/cost.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cctype>
@@ -49,8 +50,23 @@ double text_bytes(const std::string& path) {
   return error ? 0 : static_cast<double>(size) * (packed ? 4 : 1);
 }
 
+/// A domain of the recipe's own corpus, before that is made.
+bool is_unmade(const Recipe& recipe, const DomainOptions& domain) {
+  std::error_code error;
+  return !domain.sources.empty() && !fs::exists(fs::path(recipe.data.corpus_folder) / "report.json", error) &&
+         !recipe.sources->recorded("bytes", domain.path);
+}
+
 double text_bytes(const Recipe& recipe, const DomainOptions& domain) {
-  return recipe.sources->look("bytes", domain.path, [&] { return Json(text_bytes(domain.path)); }).get<double>();
+  if (is_unmade(recipe, domain)) return 0;
+  const auto read = [&] {
+    if (domain.sources.empty()) return Json(text_bytes(domain.path));
+    double bytes = 0;  // the links to several sources come with the run
+    for (const std::string& source : domain.sources)
+      bytes += text_bytes((fs::path(recipe.data.corpus_folder) / "documents" / source).string());
+    return Json(bytes);
+  };
+  return recipe.sources->look("bytes", domain.path, read).get<double>();
 }
 
 /// Tokens that each training stage draws from each domain, and how often that reads the domain.
@@ -100,13 +116,15 @@ double corpus_bytes(const Recipe& recipe) {
   double bytes = 0;
   std::error_code error;
   for (const DomainOptions& domain : recipe.data.domains) {
-    if (!fs::exists(domain.path, error) && !recipe.sources->recorded("bytes", domain.path))
-      log_warning(domain.sources.empty()
-                      ? fmt::format("domain '{}': {}: no such corpus file or folder{}; counted as empty", domain.name,
-                                    printable(domain.path), searched_from(domain.path))
-                      : fmt::format("domain '{}': the corpus in {} is not made yet (coppice data run, or run); counted "
-                                    "as empty",
-                                    domain.name, printable(recipe.data.corpus_folder)));
+    if (is_unmade(recipe, domain))
+      log_warning(
+          fmt::format("domain '{}': the corpus in {} is not made yet (coppice data run, or run): its text is in "
+                      "no figure here",
+                      domain.name, printable(recipe.data.corpus_folder)));
+    else if (domain.sources.empty() && !fs::exists(domain.path, error) &&
+             !recipe.sources->recorded("bytes", domain.path))
+      log_warning(fmt::format("domain '{}': {}: no such corpus file or folder{}; counted as empty", domain.name,
+                              printable(domain.path), searched_from(domain.path)));
     bytes += text_bytes(recipe, domain);
   }
   return bytes;
@@ -166,6 +184,10 @@ void check_fits(const RecipeCost& cost, const fs::path& run_root) {
 CorpusTokens estimate_tokens(const Recipe& recipe) {
   CorpusTokens corpus;
   for (const DomainOptions& domain : recipe.data.domains) {
+    if (is_unmade(recipe, domain)) {
+      corpus.unmade.push_back(domain.name);
+      continue;
+    }
     const double tokens = text_bytes(recipe, domain) / kBytesPerToken;
     corpus.train[domain.name] = tokens * (1 - recipe.data.heldout_share - recipe.data.tuning_share);
     corpus.heldout += tokens * recipe.data.heldout_share;
@@ -177,10 +199,12 @@ CorpusTokens estimate_tokens(const Recipe& recipe) {
 std::string split_line(const CorpusTokens& corpus) {
   double train = 0;
   for (const auto& [domain, tokens] : corpus.train) train += tokens;
-  if (train <= 0) return "";
-  return fmt::format("text: about {} tokens to train on, {} held out{}\n", format_count(train),
-                     format_count(corpus.heldout),
-                     corpus.tuning > 0 ? fmt::format(", {} for tuning", format_count(corpus.tuning)) : "");
+  std::string unmade;
+  if (!corpus.unmade.empty()) unmade = fmt::format("text of {}: not made yet\n", fmt::join(corpus.unmade, ", "));
+  if (train <= 0) return unmade;
+  return unmade + fmt::format("text: about {} tokens to train on, {} held out{}\n", format_count(train),
+                              format_count(corpus.heldout),
+                              corpus.tuning > 0 ? fmt::format(", {} for tuning", format_count(corpus.tuning)) : "");
 }
 
 std::string cost_table(const Recipe& recipe, const RecipeCost& cost) {

@@ -22,6 +22,7 @@
 #include "recipes/stages/refit.h"
 #include "recipes/stages/train.h"
 #include "src/base/log.h"
+#include "src/corpus/run/corpus_settings.h"
 #include "src/tensors/device.h"
 #include "src/tokens/tokenizer_training.h"
 
@@ -329,6 +330,17 @@ void check_widths(const Recipe& recipe, const Stage& stage, std::set<int64_t>& s
   }
 }
 
+/// Of the recipe's own corpus.
+void check_unused_sources(const Recipe& recipe, const Say& say) {
+  if (recipe.data.corpus == nullptr) return;
+  for (const SourceOptions& source : recipe.data.corpus->sources)
+    if (std::ranges::none_of(recipe.data.domains, [&](const DomainOptions& domain) {
+          return std::ranges::find(domain.sources, source.name) != domain.sources.end();
+        }))
+      say(fmt::format("source '{}' is in no [[data.domain]]: the corpus holds its documents, and no stage reads them",
+                      source.name));
+}
+
 std::vector<std::string> once_each(const std::vector<std::string>& lines) {
   std::set<std::string> said;
   std::vector<std::string> different;
@@ -356,6 +368,7 @@ std::vector<std::string> recipe_warnings(const Recipe& recipe) {
   if (std::ranges::any_of(recipe.stages, [](const Stage& stage) { return stage.kind == "export"; }))
     if (const Tokenizer* given = given_tokenizer(recipe, Missing::allowed))
       if (const std::string warning = prefix_warning(*given); !warning.empty()) say(warning);
+  check_unused_sources(recipe, say);
   std::set<int64_t> widths;
   for (const Stage& stage : recipe.stages) {
     for (const auto& matter : kMatters) matter(recipe, stage, say);
@@ -368,7 +381,7 @@ std::vector<std::string> corpus_warnings(const Recipe& recipe, const CorpusToken
   std::vector<std::string> lines;
   double all = 0;
   for (const auto& [domain, tokens] : corpus.train) all += tokens;
-  if (all <= 0) return lines;
+  if (all <= 0 || !corpus.unmade.empty()) return lines;
   for (const Stage& stage : recipe.stages) {
     if (const TrainingOptions* training = training_of(stage);
         training != nullptr && static_cast<double>(training->tokens) > kEpochs * all)

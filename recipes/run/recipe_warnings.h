@@ -17,6 +17,7 @@ std::vector<std::string> recipe_warnings(const Recipe& recipe);
 struct CorpusTokens {
   std::map<std::string, double> train;  // by domain
   double heldout = 0, tuning = 0;
+  std::vector<std::string> unmade;  // domains of a corpus that is not made yet: nothing is known of their text
 };
 /// What its text tells beside it.
 std::vector<std::string> corpus_warnings(const Recipe& recipe, const CorpusTokens& corpus);

@@ -31,6 +31,7 @@ using Node = OptionTable::Node;
 
 constexpr uint64_t kMaxBytes = 1 << 20;
 constexpr size_t kMaxDepth = 32;
+constexpr const char* kNamingKeys[] = {"name", "kind"};  // of the tables of an array
 
 /// Refuses keys of very many dotted parts before the parser sees them: it builds, and later destroys, one nested table
 /// for each part.
@@ -60,12 +61,15 @@ void check_dotted_keys(std::string_view text, const std::string& file) {
   }
 }
 
-/// From toml++ to nodes; `origin` is "--set" for overrides, otherwise places are file:line.
+/// From toml++ to nodes; `origin` is "--set" for overrides, otherwise places are file:line, or those of `places` by
+/// line.
 struct Converter {
   std::string file, origin;
+  std::vector<std::string> places = {};
 
   std::string where(const toml::source_region& place, const std::string& parent) const {
     if (!origin.empty()) return origin;
+    if (!places.empty()) return place.begin.line == 0 ? parent : places.at(place.begin.line - 1);
     return place.begin.line == 0 ? parent : fmt::format("{}:{}", file, place.begin.line);
   }
 
@@ -74,7 +78,7 @@ struct Converter {
     if (depth > kMaxDepth)
       throw UserError::recipe(place, fmt::format("tables and arrays nested deeper than {} levels", kMaxDepth));
     auto node = std::make_shared<Node>();
-    node->path = path;
+    node->path = places.empty() ? path : "";
     node->header = header;
     node->where = place;
     node->present = true;
@@ -93,11 +97,18 @@ struct Converter {
     return node;
   }
 
-  /// A [[stage]] answers to its name in messages and overrides; the tables of other arrays have none.
+  /// A [[stage]] answers to its name in messages and overrides, a table of another array to its name behind that of the
+  /// array, or to its kind where it has none: data.step.quality.
   static std::string element_path(const toml::node& element, const std::string& path) {
-    const toml::table* stage = path == "stage" ? element.as_table() : nullptr;
-    const auto name = stage ? stage->get_as<std::string>("name") : nullptr;
-    return name ? name->get() : path;
+    const toml::table* table = element.as_table();
+    if (table == nullptr) return path;
+    if (path == "stage") {
+      const auto name = table->get_as<std::string>("name");
+      return name ? name->get() : path;
+    }
+    for (const char* key : kNamingKeys)
+      if (const auto name = table->get_as<std::string>(key)) return path + "." + name->get();
+    return path;
   }
 
   static std::string child_header(const std::string& header, const std::string& key) {
@@ -170,6 +181,47 @@ OptionValue parse_override(const Override& override, const std::string& path, co
   return Converter{.file = "", .origin = origin}.convert(*parsed.get("value"), path, header, origin, 1);
 }
 
+/// What a table of an array answers to; empty: nothing.
+std::string called(Node& element) {
+  for (const char* key : kNamingKeys)
+    if (const Node::Entry* entry = element.find(key); entry != nullptr && entry->value.kind == Kind::string)
+      return entry->value.text;
+  return "";
+}
+
+/// The table of an array that a path goes on with, and how many bytes of the path it takes: of several that fit the one
+/// of the longest name, for names may contain dots.
+std::pair<Node*, size_t> find_called(const OptionValue& array, std::string_view path, const std::string& array_name,
+                                     const std::string& where) {
+  Node* found = nullptr;
+  size_t matched = 0, twins = 0;
+  std::vector<std::string> names;
+  for (const auto& element : array.nodes) {
+    const std::string name = called(*element);
+    if (name.empty()) continue;
+    names.push_back(name);
+    if (!path.starts_with(name) || (path.size() > name.size() && path[name.size()] != '.')) continue;
+    twins = name.size() > matched ? 1 : twins + (name.size() == matched);
+    if (name.size() <= matched) continue;
+    matched = name.size();
+    found = element.get();
+  }
+  const std::string asked(path.substr(0, found == nullptr ? path.find('.') : matched));
+  if (names.empty())
+    throw UserError::recipe(where, fmt::format("[[{}]] is an array of tables; it can only be set whole", array_name));
+  if (found == nullptr)
+    throw UserError::recipe(where,
+                            fmt::format("no [[{}]] is called '{}', expected one of: {}; did you mean '{}'?", array_name,
+                                        printable(asked), fmt::join(names, ", "), nearest(asked, names)));
+  if (twins > 1)
+    throw UserError::recipe(
+        where, fmt::format("{} [[{}]] are called '{}'; give each a name of its own", twins, array_name, asked));
+  if (matched == path.size())
+    throw UserError::recipe(where,
+                            fmt::format("'{0}' is a [[{1}]]: name a key of it, {1}.{0}.<key>", asked, array_name));
+  return {found, matched};
+}
+
 /// A place in the tree that an override names: the table and the key in it.
 struct Target {
   Node* table;
@@ -216,11 +268,16 @@ Target follow(Node& root, const std::string& path, const std::string& where, con
       value.nodes = {made};
       entry = &node->entries.emplace_back(Node::Entry{part, value, origin, true});
     }
-    if (entry->value.kind == Kind::tables)
-      throw UserError::recipe(
-          where, part == "stage"
-                     ? fmt::format("a stage is addressed by its name: {}", fmt::join(root.stage_names, ", "))
-                     : fmt::format("[[{}]] is an array of tables; it can only be set whole", node->full_name(part)));
+    if (entry->value.kind == Kind::tables) {
+      if (part == "stage")
+        throw UserError::recipe(where,
+                                fmt::format("a stage is addressed by its name: {}", fmt::join(root.stage_names, ", ")));
+      rest.remove_prefix(dot + 1);
+      const auto [element, bytes] = find_called(entry->value, rest, node->full_name(part), where);
+      node = element;
+      rest.remove_prefix(bytes + 1);
+      continue;
+    }
     if (entry->value.kind != Kind::table)
       throw UserError::recipe(where,
                               fmt::format("'{}' is {}, no table", node->full_name(part), describe(entry->value)));
@@ -314,11 +371,12 @@ std::string toml_value(std::string_view text) {
 
 std::string toml_string(const std::string& text) { return to_toml(text); }
 
-RecipeSource RecipeSource::parse_text(std::string_view text, const std::string& name) {
+RecipeSource RecipeSource::parse_text(std::string_view text, const std::string& name,
+                                      const std::vector<std::string>& places) {
   RecipeSource source;
   source.file_name_ = name;
   check_dotted_keys(text, name);
-  const Converter converter{.file = name, .origin = ""};
+  const Converter converter{.file = name, .origin = "", .places = places};
   source.root_ = converter.table(parse(text, name), "", "", name, 0);
   return source;
 }

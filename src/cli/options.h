@@ -88,13 +88,17 @@ std::string toml_string(const std::string& text);
 class RecipeSource {
  public:
   /// Parses the file (UserError::recipe with line:column), then applies overrides: `<stage name>.<key>` reaches the
-  /// [[stage]] of that name, everything else a path of tables. `unset` paths are removed before. UserError::recipe when
-  /// a path leads through a value, into an array of tables, or unsets what is not there; a table that the file lacks
-  /// comes into being, so a misspelt first part is refused by finish() as an unknown key.
+  /// [[stage]] of that name, everything else a path of tables, of which one of an array is called by its name, or its
+  /// kind where it has none: data.step.quality.min_words. `unset` paths are removed before. UserError::recipe when
+  /// a path leads through a value, to a table of an array that has no such name, or unsets what is not there; a table
+  /// that the file lacks comes into being, so a misspelt first part is refused by finish() as an unknown key.
   static RecipeSource load(const std::filesystem::path& file, const std::vector<Override>& overrides,
                            const std::vector<std::string>& unset);
-  /// The same of TOML that a program has put together; `name` stands for the file in messages.
-  static RecipeSource parse_text(std::string_view text, const std::string& name);
+  /// The same of TOML that a program has put together; `name` stands for the file in messages. `places`, where given:
+  /// what stands for each line instead, such as the flag that it was made of; keys are then called without their
+  /// tables.
+  static RecipeSource parse_text(std::string_view text, const std::string& name,
+                                 const std::vector<std::string>& places = {});
   /// Turns an ablation's recipe into one arm of it: root keys `without` go, `set` is applied as overrides, [[stage]]
   /// tables named in `drop` are removed. `labels` of a stage that names a dropped one falls away, a list `of` loses it;
   /// `from` and `teacher` are refused at `where`, and so is a name that is no stage.

@@ -183,6 +183,7 @@ ExtractReport write_one_file(const ExtractOptions& options, const std::vector<So
 
 ExtractReport write_folder(const ExtractOptions& options, const std::vector<SourceFile>& files) {
   if (files.empty()) throw_empty(options);
+  check_output_apart(options.inputs, options.output);
   CorpusSettings settings{.values = "none", .kept_values = CorpusSettings::Values::none};
   settings.sources.push_back({.name = options.source, .license = options.license});
   settings.steps.push_back(text_step());

@@ -15,7 +15,8 @@ namespace {
 namespace fs = std::filesystem;
 
 SourceFile file_of(const std::string& source, const fs::path& relative, const fs::path& path) {
-  return {.name = source + "/" + relative.generic_string(), .path = path, .kind = "text"};
+  const std::string name = source + "/" + relative.generic_string();
+  return {.name = name, .path = path, .kind = "text", .output = name};
 }
 
 void add_below(std::vector<SourceFile>& files, const std::string& source, const fs::path& folder) {

@@ -200,8 +200,8 @@ std::string RecordParser::names_in(std::string_view record) {
     if (++count <= kNames) names += fmt::format("{}\"{}\"", names.empty() ? "" : ", ", printable(name.substr(0, 40)));
   }
   return names.empty() ? ""
-                       : fmt::format(" among {}{} (text_key names the field that holds the text)", names,
-                                     count > kNames ? ", ..." : "");
+                       : fmt::format(" among {}{} ({} names the field that holds the text)", names,
+                                     count > kNames ? ", ..." : "", text_option_);
 }
 
 Document RecordParser::parse(std::string_view record) {

@@ -20,8 +20,9 @@ struct BadRecord : std::runtime_error {
 
 class RecordParser {
  public:
-  explicit RecordParser(std::string text_key, bool keep_fields = false)
-      : text_key_(std::move(text_key)), keep_fields_(keep_fields) {}
+  /// `text_option`: how messages call what names the field of the text.
+  explicit RecordParser(std::string text_key, bool keep_fields = false, std::string text_option = "text_key")
+      : text_key_(std::move(text_key)), text_option_(std::move(text_option)), keep_fields_(keep_fields) {}
   /// Behind the record lie LineReader::kPadding readable bytes. Throws BadRecord. An id may be a string or a number
   /// (kept as it is written); null stands for none.
   Document parse(std::string_view record);
@@ -32,7 +33,7 @@ class RecordParser {
   void pass_over(const char* begin, simdjson::ondemand::value value, int depth, std::string& members);
   std::string names_in(std::string_view record);
 
-  std::string text_key_;
+  std::string text_key_, text_option_;
   bool keep_fields_;
   simdjson::ondemand::parser parser_;
   simdjson::ondemand::document document_;  // the record at hand

@@ -17,6 +17,7 @@
 #include "src/text/array_reader.h"
 #include "src/text/byte_source.h"
 #include "src/text/document_record.h"
+#include "src/text/documents_folder.h"
 #include "src/text/file_endings.h"
 #include "src/text/text_encoding.h"
 
@@ -53,7 +54,7 @@ class CorpusReader {
         visit_(visit),
         options_(options),
         bytes_read_(bytes_read),
-        parser_(options.text_key, options.keep_fields) {}
+        parser_(options.text_key, options.keep_fields, options.text_option) {}
 
   void read(const fs::path& path, const std::string& relative) {
     const FileEnding* ending = ending_of(path);
@@ -204,7 +205,8 @@ std::vector<std::string> corpus_files(const fs::path& folder, std::vector<std::s
   std::vector<std::string> names;
   std::vector<std::string> others;
   std::error_code error;
-  for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+  for (fs::recursive_directory_iterator entry(documents_folder(folder), error), end; !error && entry != end;
+       entry.increment(error)) {
     std::error_code unknown;
     const fs::file_type type = entry->status(unknown).type();
     if (type == fs::file_type::directory) continue;
@@ -277,7 +279,8 @@ void log_corpus_report(const fs::path& path, const CorpusReport& report, const C
   if (report.empty > 0)
     log_warning(fmt::format("{}: {} records have an empty text and were left out", where, report.empty));
   if (report.json_files == 0 && options.text_key != CorpusOptions().text_key)
-    log_warning(fmt::format("{}: text_key = \"{}\" has no effect: text files have no fields", where, options.text_key));
+    log_warning(fmt::format("{}: {} = \"{}\" has no effect: text files have no fields", where, options.text_option,
+                            options.text_key));
   for (size_t i = 0; i < std::min(report.bad.size(), kFilesNamed); ++i) {
     for (const std::string& reason : report.bad[i].first) log_warning((folder / reason).string());
     log_warning(fmt::format("{}: {} of {} records are no documents and were left out{}",

@@ -46,7 +46,8 @@ inline constexpr uint64_t kMaxDocumentBytes = uint64_t{64} << 20;
 inline constexpr const char* kCorpusEndings = ".jsonl, .ndjson, .json (each also with .gz or .zst behind it) or .txt";
 
 struct CorpusOptions {
-  std::string text_key = "text";  // the field that holds the text
+  std::string text_key = "text";         // the field that holds the text
+  std::string text_option = "text_key";  // what named it, for messages
   int64_t max_bad = -1;  // bad records of a file that are left out; -1: the larger of 100 and 0.1%, and no text file in
                          // another encoding
   bool keep_fields = false;  // of lines, for whoever writes the documents again
@@ -85,8 +86,8 @@ CorpusReport for_each_document(const std::filesystem::path& path, const std::fun
 void log_corpus_report(const std::filesystem::path& path, const CorpusReport& report, const CorpusOptions& options);
 
 /// The files below a folder that for_each_document reads: relative, in generic form, in its order; a .json that is one
-/// object over several lines is none. `left_out`, where given: those that it does not read. UserError::bad_file for a
-/// folder that cannot be listed and a link that leads nowhere.
+/// object over several lines is none. Of a corpus (documents_folder) those of its documents. `left_out`, where given:
+/// those that it does not read. UserError::bad_file for a folder that cannot be listed and a link that leads nowhere.
 std::vector<std::string> corpus_files(const std::filesystem::path& folder,
                                       std::vector<std::string>* left_out = nullptr);
 /// Of a corpus file, or of all files that are read below a folder, as they lie on disk.

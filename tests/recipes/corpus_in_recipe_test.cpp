@@ -215,6 +215,8 @@ TEST_SUITE("recipe") {
     const Outcome planned = run(scratch.path, {"plan", "small.toml"});
     CHECK(planned.code == 0);
     CHECK(planned.err.find("domain 'both': the corpus in corpora/small is not made yet") != std::string::npos);
+    CHECK(planned.out.find("text of alone, both: not made yet\n") != std::string::npos);
+    CHECK(planned.out.find("reads the corpus about") == std::string::npos);
     CHECK_FALSE(fs::exists(corpus));
 
     const Outcome first = run(scratch.path, {"run", "small.toml"});
@@ -270,7 +272,8 @@ TEST_SUITE("recipe") {
     spill(scratch.path / "small.toml", replaced(kRecipe, "alpha_word_ratio = 0.5", "alpha_word_ratio = 0.4"));
     const Outcome changed = run(scratch.path, {"data", "tokenize", "small.toml"});
     CHECK(changed.code == 3);
-    CHECK(changed.err.find("corpora/small/report.json: the corpus was made of steps 'quality'") != std::string::npos);
+    CHECK(changed.err.find("corpora/small/report.json: the corpus was made otherwise: step 1 'quality': "
+                           "alpha_word_ratio was 0.5, is 0.4") != std::string::npos);
     CHECK(changed.err.find("choose another folder, or remove this corpus") != std::string::npos);
     const Outcome elsewhere =
         run(scratch.path, {"data", "run", "small.toml", "--set", "data.corpus_folder=\"corpora/looser\""});
@@ -283,6 +286,24 @@ TEST_SUITE("recipe") {
     const Outcome grown = run(scratch.path, {"data", "run", "small.toml"});
     CHECK(grown.code == 3);
     CHECK(grown.err.find("was made of corpus/code.jsonl with ") != std::string::npos);
+
+    fs::remove_all(scratch.path / "corpus");
+    const Outcome gone = run(scratch.path, {"data", "tokenize", "small.toml"});
+    INFO(gone.err);
+    CHECK(gone.code == 0);
+    CHECK(gone.err.find("source 'code': none of its 1 files is there any more") != std::string::npos);
+    const Outcome set = run(scratch.path, {"data", "run", "small.toml", "--set", "data.step.quality.min_words=40"});
+    CHECK(set.code == 3);
+    CHECK(set.err.find("step 1 'quality': min_words was 50, is 40") != std::string::npos);
+  }
+
+  TEST_CASE("corpus in a recipe: a source of no domain is a warning") {
+    const Scratch scratch("corpus_unused");
+    write_recipe(scratch.path, replaced(kRecipe, "sources = [\"prose\", \"code\"]", "sources = [\"prose\"]"));
+    const Outcome shown = run(scratch.path, {"config", "small.toml"});
+    CHECK(shown.code == 0);
+    CHECK(shown.err.find("source 'code' is in no [[data.domain]]") != std::string::npos);
+    CHECK(shown.err.find("source 'prose' is in no") == std::string::npos);
   }
 
   TEST_CASE("corpus in a recipe: a mixture that a source's stages forbid is refused before any work by every verb") {

@@ -105,9 +105,16 @@ void KeptShareStep::settle(const GroupPlace& place) const {
   using Key = std::pair<uint64_t, double>;
   std::vector<Key> sample;  // a heap, the largest hash in front
   for (uint32_t file = 0; file < place.files.size(); ++file) {
-    for (const Noted& noted : read_records<Noted>(scores_path(place, file))) {
+    const std::vector<Noted> all = read_records<Noted>(scores_path(place, file));
+    const std::vector<bool> left = place.left ? place.left(file) : std::vector<bool>(all.size(), true);
+    if (left.size() != all.size())
+      throw UserError::bad_file(
+          scores_path(place, file).native(),
+          fmt::format("{} scores of {} documents; remove the folder and run again", all.size(), left.size()));
+    for (size_t i = 0; i < all.size(); ++i) {
+      const Noted& noted = all[i];
       const Key key{noted.hash, noted.score};
-      if (std::isnan(noted.score) || (sample.size() == kShareSample && key >= sample.front())) continue;
+      if (!left[i] || std::isnan(noted.score) || (sample.size() == kShareSample && key >= sample.front())) continue;
       sample.push_back(key);
       std::ranges::push_heap(sample);
       if (sample.size() <= kShareSample) continue;

@@ -21,6 +21,7 @@
 #include "src/base/signals.h"
 #include "src/corpus/long_qa/contexts.h"
 #include "src/corpus/long_qa/fit_question.h"
+#include "src/corpus/sources/source.h"
 #include "src/text/ascii_case.h"
 #include "src/text/document_metadata.h"
 #include "src/text/document_writer.h"
@@ -315,6 +316,7 @@ uint64_t num_questions(const QuestionCounts& counts) {
 }
 
 LongQaReport make_long_qa(const LongQaOptions& options, const Tokenizer& tokenizer) {
+  check_output_apart(options.inputs, options.output);
   LongQaMaker maker(options, tokenizer);
   for (const std::filesystem::path& input : options.inputs) {
     const CorpusReport report = for_each_document(

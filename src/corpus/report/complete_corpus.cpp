@@ -86,6 +86,7 @@ void read_files(CompleteCorpus& corpus) {
       SourceFile& told = corpus.files.emplace_back();
       told.name = string_at(file, "name", where);
       told.kind = string_at(file, "kind", where);
+      told.output = string_at(file, "output", where);
       told.source = static_cast<uint32_t>(found - corpus.sources.begin());
       if (paths.contains(told.name)) told.path = string_at(paths, told.name.c_str(), inputs.string());
     }
@@ -122,12 +123,12 @@ const ToldRule& CompleteCorpus::rule(const ToldStep& step, std::string_view name
       step.rules, name, [](const ToldRule& rule) { return rule.rule.name; }, "rule", where);
 }
 fs::path CompleteCorpus::documents(const SourceFile& file) const {
-  return root / "documents" / (file.name + ".jsonl.zst");
+  return root / "documents" / (file.output + ".jsonl.zst");
 }
 fs::path CompleteCorpus::removed(const ToldStep& step, const SourceFile& file) const {
-  return root / "removed" / step.name / (file.name + ".jsonl.zst");
+  return root / "removed" / step.name / (file.output + ".jsonl.zst");
 }
-fs::path CompleteCorpus::values(const SourceFile& file) const { return root / "values" / (file.name + ".h5"); }
+fs::path CompleteCorpus::values(const SourceFile& file) const { return root / "values" / (file.output + ".h5"); }
 fs::path CompleteCorpus::left_by(const ToldStep& step, std::string_view name) const {
   return root / "stats" / "groups" / step.name / name;
 }

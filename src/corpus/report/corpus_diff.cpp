@@ -40,10 +40,13 @@ OnlyThere only_there(const Ids& here, const Ids& there, const CompleteCorpus& ot
 
 std::string shown(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
 
+/// compare_steps() says what of it decides.
+bool is_shown_by_step(std::string_view key) { return key == "fingerprint" || key == "options" || key == "inputs"; }
+
 /// Members of objects that both have; `of` names the object.
 void compare_members(const Json& a, const Json& b, const std::string& of, std::vector<std::string>& lines) {
   for (const auto& [key, value] : a.items())
-    if (const auto found = b.find(key); found != b.end() && *found != value && key != "fingerprint")
+    if (const auto found = b.find(key); found != b.end() && *found != value && !is_shown_by_step(key))
       lines.push_back(fmt::format("{}{}: {}, {}", of, key, shown(value), shown(*found)));
 }
 

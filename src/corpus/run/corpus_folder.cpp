@@ -10,50 +10,23 @@
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
+#include "src/corpus/report/complete_corpus.h"
+#include "src/corpus/run/identity_difference.h"
+#include "src/text/documents_folder.h"
 
 namespace coppice {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kRunFormat = "coppice.corpus_run";
 constexpr const char* kFileFormat = "coppice.corpus_file";
-constexpr const char* kReportFormat = "coppice.corpus";
 constexpr int kVersion = 1;
 constexpr std::string_view kTemporary = ".tmp-";
 
-/// The members of an array of objects by their names.
-Json by_name(const Json& list) {
-  Json named = Json::object();
-  for (const Json& item : list) named[item.value("name", "")] = item;
-  return named;
-}
-
-std::string short_text(const Json& value) {
-  const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
-  return text.size() > 200 ? text.substr(0, 200) + "..." : text;
-}
-
-/// The first difference between two identities, in words: "values all, now none".
-std::string difference(const Json& before, const Json& now) {
-  for (const auto& [key, value] : now.items()) {
-    const Json old = before.is_object() && before.contains(key) ? before[key] : Json();
-    if (old == value) continue;
-    const bool listed = value.is_array() && old.is_array();
-    if (!listed) return fmt::format("{} {}, now {}", key, short_text(old), short_text(value));
-    const Json old_named = by_name(old), now_named = by_name(value);
-    for (const auto& [name, item] : old_named.items())
-      if (!now_named.contains(name)) return fmt::format("'{}' among its {}, which is gone", name, key);
-    for (const auto& [name, item] : now_named.items()) {
-      if (!old_named.contains(name)) return fmt::format("no '{}' among its {}", name, key);
-      for (const auto& [member, of] : item.items())
-        if (old_named[name].value(member, Json()) != of)
-          return fmt::format("{} '{}' with {} {}, now {}", key, name, member,
-                             short_text(old_named[name].value(member, Json())), short_text(of));
-    }
-    return fmt::format("another order of its {}", key);
-  }
-  return "something else";
+[[noreturn]] void refuse(const fs::path& where, const std::string& difference) {
+  throw UserError::bad_file(where.string(), fmt::format("the corpus was made otherwise: {}; choose another folder, or "
+                                                        "remove this corpus to have it made again",
+                                                        difference));
 }
 
 }  // namespace
@@ -68,9 +41,14 @@ Json corpus_identity(const CorpusSettings& settings, const std::vector<SourceFil
                        {"stages", source.stages},
                        {"license", source.license}});
   for (const CorpusStep& step : settings.steps)
-    steps.push_back({{"name", step.name}, {"kind", step.kind}, {"only", step.only}, {"fingerprint", step.fingerprint}});
+    steps.push_back({{"name", step.name},
+                     {"kind", step.kind},
+                     {"only", step.only},
+                     {"options", options_json(step.options)},
+                     {"inputs", step.step->inputs()},
+                     {"fingerprint", step.fingerprint}});
   for (const SourceFile& file : files) names.push_back({file.name, file.kind});
-  return {{"format", kRunFormat},
+  return {{"format", kCorpusRunFormat},
           {"version", kVersion},
           {"sources", std::move(sources)},
           {"files", files.size()},
@@ -88,28 +66,25 @@ CorpusFolder::CorpusFolder(fs::path root, Json identity, size_t num_passes)
       num_passes_(num_passes) {}
 
 fs::path CorpusFolder::documents(size_t pass, const SourceFile& file) const {
-  return pass + 1 == num_passes_ ? root_ / "documents" / (file.name + ".jsonl.zst")
-                                 : work() / fmt::format("pass{}", pass + 1) / (file.name + ".documents");
+  return pass + 1 == num_passes_ ? root_ / "documents" / (file.output + ".jsonl.zst")
+                                 : work() / fmt::format("pass{}", pass + 1) / (file.output + ".documents");
 }
 fs::path CorpusFolder::removed(const CorpusStep& step, const SourceFile& file) const {
-  return root_ / "removed" / step.name / (file.name + ".jsonl.zst");
+  return root_ / "removed" / step.name / (file.output + ".jsonl.zst");
 }
 fs::path CorpusFolder::rows(size_t pass, const SourceFile& file) const {
-  return work() / fmt::format("pass{}", pass + 1) / (file.name + ".values");
+  return work() / fmt::format("pass{}", pass + 1) / (file.output + ".values");
 }
-fs::path CorpusFolder::values(const SourceFile& file) const { return root_ / "values" / (file.name + ".h5"); }
+fs::path CorpusFolder::values(const SourceFile& file) const { return root_ / "values" / (file.output + ".h5"); }
 fs::path CorpusFolder::mark(const CorpusStep& step, const std::string& name) const {
   return work() / "marks" / step.name / name;
 }
 fs::path CorpusFolder::record_path(size_t pass, const SourceFile& file) const {
-  return work() / fmt::format("pass{}", pass + 1) / (file.name + ".json");
+  return work() / fmt::format("pass{}", pass + 1) / (file.output + ".json");
 }
 
 void CorpusFolder::compare(const Json& made_of, const fs::path& where) const {
-  if (made_of != identity_)
-    throw UserError::bad_file(where.string(), fmt::format("the corpus was made of {}; choose another folder, or remove "
-                                                          "this corpus to have it made again",
-                                                          difference(made_of, identity_)));
+  if (made_of != identity_) refuse(where, identity_difference(made_of, identity_));
 }
 
 void CorpusFolder::open() {
@@ -118,7 +93,7 @@ void CorpusFolder::open() {
   if (!fs::exists(path)) {
     write_file_atomically(path, seal(identity_));
   }
-  const Json made_of = read_sealed(path, kRunFormat, kVersion);
+  const Json made_of = read_sealed(path, kCorpusRunFormat, kVersion);
   compare(made_of, path);
 }
 
@@ -145,10 +120,18 @@ void CorpusFolder::remove_leftovers(const std::vector<CorpusStep>& steps,
   for (const fs::path& leftover : leftovers) fs::remove(leftover, error);
 }
 
-bool CorpusFolder::is_complete() const {
+bool CorpusFolder::is_complete(const std::vector<SourceFile>& files) const {
   if (!fs::exists(report())) return false;
-  compare(object_at(read_sealed(report(), kReportFormat, kVersion), "made_of", report().string()), report());
-  return true;
+  const Json json = read_sealed(report(), kCorpusReportFormat, kVersion);
+  const Json& made_of = object_at(json, "made_of", report().string());
+  Json with_these = made_of;
+  for (const char* key : {"files", "names_sha256"}) with_these[key] = identity_[key];
+  compare(with_these, report());
+  if (made_of == identity_) return true;
+  std::vector<std::string> before, now;
+  for (const SourceFile& file : open_complete_corpus(root_).files) before.push_back(file.name);
+  for (const SourceFile& file : files) now.push_back(file.name);
+  refuse(report(), files_difference(before, now));
 }
 
 FileRecord CorpusFolder::record(size_t pass, const SourceFile& file) const {

@@ -50,8 +50,8 @@ class CorpusFolder {
   void open();
   /// Removes what a kill has left of the outputs of these files; other tasks are at work on others.
   void remove_leftovers(const std::vector<CorpusStep>& steps, const std::vector<const SourceFile*>& files) const;
-  /// The same of a report.json that is there; false without one.
-  bool is_complete() const;
+  /// The same of a report.json that is there, made of these files; false without one.
+  bool is_complete(const std::vector<SourceFile>& files) const;
   bool finished(size_t pass, const SourceFile& file) const { return std::filesystem::exists(documents(pass, file)); }
   /// Of a finished file. UserError::bad_file for a record that is damaged or of another input.
   FileRecord record(size_t pass, const SourceFile& file) const;

@@ -13,6 +13,7 @@
 #include "src/corpus/report/complete_corpus.h"
 #include "src/corpus/report/corpus_page.h"
 #include "src/corpus/run/corpus_totals.h"
+#include "src/corpus/run/input_files.h"
 #include "src/text/byte_sink.h"
 #include "src/text/byte_source.h"
 
@@ -61,6 +62,7 @@ Json step_json(const CorpusSettings& settings, const CorpusTotals& totals, const
           {"kept", to_json(counts.kept)},
           {"changed", counts.changed},
           {"measured", counts.measured},
+          {"counts", counts.counted},
           {"rules", std::move(rules)},
           {"by_source", std::move(sources)}};
 }
@@ -75,6 +77,7 @@ Json sources_json(const CorpusSettings& settings, const std::vector<SourceFile>&
       const FileTotals& of = totals.files[f];
       list.push_back({{"name", files[f].name},
                       {"kind", files[f].kind},
+                      {"output", files[f].output},
                       {"bytes", of.input.bytes},
                       {"sha256", of.input.sha256},
                       {"in", to_json(of.before)},
@@ -215,6 +218,7 @@ std::string report_text(const CorpusSettings& settings, const CorpusTotals& tota
 void write_corpus_report(const CorpusSettings& settings, const std::vector<SourceFile>& files,
                          const std::vector<Pass>& passes, const CorpusFolder& folder) {
   const CorpusTotals totals = sum_corpus(settings, files, passes, folder);
+  for (const CorpusStep& step : settings.steps) step.step->finish(totals.steps.at(step.name).counted);
   Json steps = Json::array();
   make_folder(folder.root() / "stats");
   for (const CorpusStep& step : settings.steps) {
@@ -271,7 +275,7 @@ void check_report_inputs(const CorpusFolder& folder, const std::vector<SourceFil
     for (const Json& file : array_at(source, "files", where))
       made_of[string_at(file, "name", where)] = {unsigned_at(file, "bytes", where), string_at(file, "sha256", where)};
   for (const SourceFile& file : files)
-    if (const auto found = made_of.find(file.name); found != made_of.end())
+    if (const auto found = made_of.find(file.name); found != made_of.end() && !is_gone(file))
       folder.check_input(file, found->second, path);
 }
 

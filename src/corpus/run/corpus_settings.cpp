@@ -61,7 +61,7 @@ void read_source(CorpusSettings& settings, OptionTable table) {
   table.read(source);
   table.finish();
   source.where = table.where();
-  check_name(source.name, "source", source.where);
+  check_name(source.name, "source", table.where("name"));
   check_unlike(settings.sources, source.name, "source", source.where);
   if (source.path.empty())
     throw UserError::recipe(source.where, fmt::format("path: source '{}' names no files", source.name));
@@ -106,7 +106,8 @@ void read_step(CorpusSettings& settings, OptionTable table, std::span<const Step
   std::vector<std::string> undecided = {"name"};  // what changes no document
   for (const StepOption& option : row.options())
     if (option.mark != Mark::decides) undecided.push_back(option.key);
-  step.fingerprint = fingerprint(Json{{"options", table.in_force(undecided)}, {"inputs", step.step->inputs()}});
+  step.options = table.in_force(undecided);
+  step.fingerprint = fingerprint(Json{{"options", step.options}, {"inputs", step.step->inputs()}});
   settings.steps.push_back(std::move(step));
 }
 

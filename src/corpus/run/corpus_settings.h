@@ -22,6 +22,7 @@ struct CorpusStep {
   std::vector<std::string> only;  // sources that it looks at; empty: all
   std::shared_ptr<const Step> step;
   std::vector<Rule> rules;  // of the step
+  std::string options;      // those that decide, as TOML
   std::string fingerprint;  // of kind, options and inputs
 
   const DocumentStep* by_document() const { return dynamic_cast<const DocumentStep*>(step.get()); }

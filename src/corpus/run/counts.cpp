@@ -12,11 +12,11 @@ Amount amount_at(const Json& object, const char* key, const std::string& where) 
   return {unsigned_at(amount, "documents", where), unsigned_at(amount, "text_bytes", where)};
 }
 
-std::map<std::string, uint64_t> reasons_at(const Json& object, const char* key, const std::string& where) {
-  std::map<std::string, uint64_t> reasons;
+std::map<std::string, uint64_t> numbers_at(const Json& object, const char* key, const std::string& where) {
+  std::map<std::string, uint64_t> numbers;
   const Json& list = object_at(object, key, where);
-  for (const auto& [reason, count] : list.items()) reasons[reason] = unsigned_at(list, reason.c_str(), where);
-  return reasons;
+  for (const auto& [name, number] : list.items()) numbers[name] = unsigned_at(list, name.c_str(), where);
+  return numbers;
 }
 
 }  // namespace
@@ -40,6 +40,7 @@ StepCounts& StepCounts::operator+=(const StepCounts& other) {
   changed += other.changed;
   measured += other.measured;
   for (const auto& [rule, counts] : other.rules) rules[rule] += counts;
+  for (const auto& [name, count] : other.counted) counted[name] += count;
   return *this;
 }
 
@@ -57,11 +58,8 @@ Json to_json(const StepCounts& counts) {
   Json rules = Json::object();
   for (const auto& [rule, of] : counts.rules)
     rules[rule] = {{"first", to_json(of.first)}, {"alone", to_json(of.alone)}, {"would", to_json(of.would)}};
-  return {{"seen", to_json(counts.seen)},
-          {"kept", to_json(counts.kept)},
-          {"changed", counts.changed},
-          {"measured", counts.measured},
-          {"rules", std::move(rules)}};
+  return {{"seen", to_json(counts.seen)}, {"kept", to_json(counts.kept)}, {"changed", counts.changed},
+          {"measured", counts.measured},  {"rules", std::move(rules)},    {"counts", counts.counted}};
 }
 
 Json to_json(const FileCounts& counts) {
@@ -78,8 +76,8 @@ FileCounts file_counts_from(const Json& json, const std::string& where) {
   const Json& source = object_at(json, "source", where);
   counts.source.documents = unsigned_at(source, "documents", where);
   counts.source.records = unsigned_at(source, "records", where);
-  counts.source.passed = reasons_at(source, "passed", where);
-  counts.source.bad = reasons_at(source, "bad", where);
+  counts.source.passed = numbers_at(source, "passed", where);
+  counts.source.bad = numbers_at(source, "bad", where);
   for (const Json& line : array_at(source, "first_bad", where))
     counts.source.first_bad.push_back(line.is_string() ? line.get<std::string>() : line.dump());
   for (const auto& [name, of] : object_at(json, "steps", where).items()) {
@@ -88,6 +86,7 @@ FileCounts file_counts_from(const Json& json, const std::string& where) {
     step.kept = amount_at(of, "kept", where);
     step.changed = unsigned_at(of, "changed", where);
     step.measured = unsigned_at(of, "measured", where);
+    step.counted = numbers_at(of, "counts", where);
     for (const auto& [rule, rule_counts] : object_at(of, "rules", where).items())
       step.rules[rule] = {amount_at(rule_counts, "first", where), amount_at(rule_counts, "alone", where),
                           amount_at(rule_counts, "would", where)};

@@ -8,6 +8,7 @@
 
 #include "src/base/json.h"
 #include "src/corpus/sources/source.h"
+#include "src/corpus/step.h"
 
 namespace coppice {
 
@@ -36,6 +37,7 @@ struct StepCounts {
   uint64_t changed = 0;   // of those that were kept
   uint64_t measured = 0;  // by every rule, removed before or not
   std::map<std::string, RuleCounts> rules;
+  Counts counted;  // by the step itself (DocumentLook::add_counts)
   StepCounts& operator+=(const StepCounts& other);
 };
 

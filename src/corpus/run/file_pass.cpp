@@ -66,8 +66,10 @@ class FilePass::Run {
         number_(number),
         file_(work_.files[number]),
         source_(work_.settings.sources[file_.source]),
+        looks_(of.looks_),
         path_(work_.folder.documents(work_.pass, file_)),
         output_((make_folder(path_.parent_path()), path_), work_.pass + 1 == work_.passes.size()) {
+    for (const auto& look : looks_) look->add_counts(counted_before_.emplace_back());
     start_groups();
     chain_.emplace(links(of), ChainOptions{.doc_timeout_s = work_.settings.doc_timeout_s,
                                            .keep_removed_text = work_.keep_removed_text});
@@ -105,6 +107,12 @@ class FilePass::Run {
     commit_values();
     (void)COPPICE_FAILPOINT("corpus.before_record");
     record_.counts.steps = chain_->counts();
+    for (size_t i = 0; i < looks_.size(); ++i) {
+      Counts& counted = record_.counts.steps.at(steps()[pass().mapped[i]].name).counted;
+      looks_[i]->add_counts(counted);
+      for (const auto& [name, before] : counted_before_[i])
+        if ((counted[name] -= before) == 0) counted.erase(name);
+    }
     work_.folder.write_record(work_.pass, file_, record_);
     (void)COPPICE_FAILPOINT("corpus.after_record");
     output_.commit();
@@ -182,6 +190,8 @@ class FilePass::Run {
   const uint32_t number_;
   const SourceFile& file_;
   const SourceOptions& source_;
+  const std::vector<std::unique_ptr<DocumentLook>>& looks_;  // of this thread, one file behind another
+  std::vector<Counts> counted_before_;                       // of each look, by the files before this one
   const fs::path path_;
   PassOutput output_;
   std::map<size_t, std::unique_ptr<GroupDecisions>> decisions_;

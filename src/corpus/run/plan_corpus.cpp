@@ -56,12 +56,17 @@ struct Scratch {
   }
 };
 
+std::vector<SourceFile> list_for_plan(const CorpusSettings& settings, const CorpusRequest& request) {
+  check_output_apart(settings.sources, request.out);
+  return request.list(settings.sources);
+}
+
 class Planner {
  public:
   Planner(const CorpusSettings& settings, const CorpusRequest& request)
       : settings_(settings),
         request_(request),
-        files_(request.list(settings.sources)),
+        files_(list_for_plan(settings, request)),
         samples_(settings.sources.size()) {}
 
   CorpusPlan run() {

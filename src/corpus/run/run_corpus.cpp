@@ -22,6 +22,7 @@
 #include "src/corpus/run/corpus_folder.h"
 #include "src/corpus/run/corpus_report.h"
 #include "src/corpus/run/group_stage.h"
+#include "src/corpus/run/input_files.h"
 #include "src/corpus/run/passes.h"
 
 namespace coppice {
@@ -43,12 +44,12 @@ class CorpusRun {
   CorpusRun(const CorpusSettings& settings, const CorpusRequest& request)
       : settings_(settings),
         request_(request),
-        files_(request.list(settings.sources)),
+        files_(list_input_files(settings, request)),
         passes_(cut_into_passes(settings.steps)),
         folder_(request.out, corpus_identity(settings, files_, request.keep_removed_text), passes_.size()) {}
 
   CorpusOutcome run() {
-    if (folder_.is_complete()) return already_complete();
+    if (folder_.is_complete(files_)) return already_complete();
     folder_.open();
     const std::unique_ptr<FileLock> lock = take_task();
     std::vector<const SourceFile*> own;

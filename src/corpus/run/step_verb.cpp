@@ -20,33 +20,53 @@ std::string name_of(const std::string& input) {
   return name.empty() || name.front() == '.' ? "data" : name.substr(0, name.find('.'));
 }
 
+std::string flag_of(std::string key) {
+  std::ranges::replace(key, '_', '-');
+  return "--" + key;
+}
+
 }  // namespace
 
-std::string step_recipe(const StepVerb& verb) {
+StepRecipe step_recipe(const StepVerb& verb) {
   if (!verb.source.empty() && verb.inputs.size() != 1)
     throw UserError::recipe("--source", fmt::format("names one input, got {}", verb.inputs.size()));
-  std::string text = "[data]\n";
-  for (const auto& [key, value] : verb.data) text += fmt::format("{} = {}\n", key, toml_value(value));
+  const std::string command = "coppice data " + verb.kind;
+  StepRecipe recipe;
+  const auto add = [&recipe](const std::string& line, const std::string& place) {
+    recipe.text += line + "\n";  // a value may take several lines
+    recipe.places.insert(recipe.places.end(), 1 + static_cast<size_t>(std::ranges::count(line, '\n')), place);
+  };
+  const auto add_key = [&](const std::string& key, const std::string& value, const std::string& place) {
+    add(key + " = " + value, place);
+  };
+  add("[data]", command);
+  for (const auto& [key, value] : verb.data) add_key(key, toml_value(value), flag_of(key));
   std::set<std::string> names;
   for (const std::string& input : verb.inputs) {
     const std::string stem = verb.source.empty() ? name_of(input) : verb.source;
     std::string name = stem;
     for (int i = 2; !names.insert(name).second; ++i) name = fmt::format("{}-{}", stem, i);
-    text += fmt::format("[[data.source]]\nname = {}\npath = {}\n", toml_string(name), toml_string(input));
-    if (!verb.license.empty()) text += fmt::format("license = {}\n", toml_string(verb.license));
-    if (!verb.text.empty()) text += fmt::format("text = {}\n", toml_string(verb.text));
+    add("[[data.source]]", input);
+    add_key("name", toml_string(name), verb.source.empty() ? input : "--source");
+    add_key("path", toml_string(input), input);
+    if (!verb.source_kind.empty()) add_key("kind", toml_string(verb.source_kind), "--kind");
+    if (!verb.license.empty()) add_key("license", toml_string(verb.license), "--license");
+    if (!verb.text.empty()) add_key("text", toml_string(verb.text), "--text");
   }
-  text += fmt::format("[[data.step]]\nkind = {}\n", toml_string(verb.kind));
-  for (const auto& [key, value] : verb.options) text += fmt::format("{} = {}\n", key, toml_value(value));
-  return text;
+  add("[[data.step]]", command);
+  add_key("kind", toml_string(verb.kind), command);
+  for (const auto& [key, value] : verb.options) add_key(key, toml_value(value), flag_of(key));
+  return recipe;
 }
 
 CorpusSettings read_step_verb(const StepVerb& verb, std::span<const StepKind* const> kinds) {
-  RecipeSource recipe = RecipeSource::parse_text(step_recipe(verb), "coppice data " + verb.kind);
+  const StepRecipe made = step_recipe(verb);
+  RecipeSource recipe = RecipeSource::parse_text(made.text, "coppice data " + verb.kind, made.places);
   OptionTable root = recipe.root(), data = root.table("data");
   CorpusSettings settings = read_corpus(data, kinds);
   data.finish();
   root.finish();
+  for (SourceOptions& source : settings.sources) source.text_option = "--text";
   return settings;
 }
 

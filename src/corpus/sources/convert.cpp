@@ -80,10 +80,13 @@ ConvertReport convert_to_documents(const ConvertOptions& options) {
   std::vector<SourceOptions> sources;
   for (const std::string& input : options.inputs) {
     SourceOptions source{.name = name_of(input, sources), .path = input, .kind = options.kind, .text = options.text};
+    source.where = input;
     source.license = options.license;
+    source.text_option = "--text";
     sources.push_back(std::move(source));
   }
   if (sources.empty()) throw UserError::recipe("", "no input: name files, folders or patterns");
+  check_output_apart(sources, options.out);
   const std::vector<SourceFile> files = list_source_files(sources);
   make_folder(options.out);
   for (const auto& entry : fs::directory_iterator(options.out)) {

@@ -46,7 +46,7 @@ bool next_record(SourceReading& reading, Records& records, std::string_view& rec
 
 template <class Records>
 void read_records(SourceReading& reading, Records records) {
-  RecordParser parser(reading.source.text, /*keep_fields=*/true);
+  RecordParser parser(reading.source.text, /*keep_fields=*/true, reading.source.text_option);
   for (std::string_view record; !reading.is_hopeless() && next_record(reading, records, record);) {
     reading.set_bytes_read(records.bytes_read());
     const uint64_t line = records.line_number();

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <system_error>
 
 #include "src/base/errors.h"
@@ -9,6 +10,7 @@
 #include "src/corpus/sources/path_pattern.h"
 #include "src/corpus/sources/source.h"
 #include "src/corpus/sources/source_kinds.h"
+#include "src/text/documents_folder.h"
 
 namespace coppice {
 
@@ -75,13 +77,15 @@ class SourceLister {
     add(path, path.filename().string(), kind);
   }
 
-  /// Files of the source's kind by their ending; every file for code.
+  /// Files of the source's kind by their ending; every file for code. Of a corpus: its documents.
   void list_folder() {
-    for_each_below(source_, source_.path, fs::path::string_type::npos, [&](const fs::path& path, const auto& names) {
-      if (!matches_pattern({"**"}, names)) return;  // hidden
-      const std::string_view kind = source_.kind == "code" ? "code" : source_kind_of(path);
-      if (!kind.empty() && (source_.kind.empty() || kind == source_.kind)) add(path, joined(names), kind);
-    });
+    for_each_below(source_, documents_folder(source_.path), fs::path::string_type::npos,
+                   [&](const fs::path& path, const auto& names) {
+                     if (!matches_pattern({"**"}, names)) return;  // hidden
+                     const std::string_view kind = source_.kind == "code" ? "code" : source_kind_of(path);
+                     if (!kind.empty() && (source_.kind.empty() || kind == source_.kind))
+                       add(path, joined(names), kind);
+                   });
   }
 
   /// Every file that matches, where a kind is named; those of a known ending otherwise.
@@ -155,6 +159,18 @@ void check_names_differ(const std::vector<SourceFile>& files, const std::vector<
                        twin[1].path.string(), twin->name));
 }
 
+/// Names without endings, but where two files would share one, or one is called so in full.
+void name_outputs(std::vector<SourceFile>& files) {
+  std::map<std::string, int> taken;
+  for (SourceFile& file : files) {
+    file.output = file.members.empty() ? without_ending(file.name) : file.name;
+    ++taken[file.output];
+    if (file.output != file.name) ++taken[file.name];
+  }
+  for (SourceFile& file : files)
+    if (taken[file.output] > 1) file.output = file.name;
+}
+
 }  // namespace
 
 uint64_t stored_bytes(const SourceFile& file) {
@@ -176,6 +192,7 @@ std::vector<SourceFile> list_source_files(const std::vector<SourceOptions>& sour
   check_names_differ(files, sources);
   std::vector<SourceFile> bundles = bundled(std::move(files), sources);
   check_names_differ(bundles, sources);
+  name_outputs(bundles);
   return bundles;
 }
 

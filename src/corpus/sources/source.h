@@ -23,6 +23,7 @@ struct SourceOptions {
   std::string license = "unknown";
   bool is_public = false;
   std::string homepage, date, pii;
+  std::string text_option = "text";  // how messages call `text`: --text of a command line
 
   template <class Field>
   void visit_fields(Field& field) {
@@ -43,10 +44,11 @@ struct SourceOptions {
 /// One input file, or a bundle of small ones that are a document each: what a task takes, and what one file of the
 /// corpus comes from. Files of all sources are numbered in the order of their names.
 struct SourceFile {
-  std::string name;  // <source>/<path below the source's folder>: opens the ids of its documents and names its outputs
+  std::string name;  // <source>/<path below the source's folder>: opens the ids of its documents
   std::filesystem::path path;
   std::string kind;                      // one of the list above
   uint32_t source = 0;                   // its number
+  std::string output = {};               // how outputs are called: the name without the ending of its kind
   std::vector<SourceFile> members = {};  // of a bundle, whose path is the source's
 };
 
@@ -55,9 +57,17 @@ uint64_t stored_bytes(const SourceFile& file);
 
 /// The files of all sources, sorted by name. Pages, texts and source files that follow one another in a source are
 /// bundled, up to 1,000 of them and 64 MB, as <source>/files-00001: an output for each would cost more than its text.
-/// Links and devices below a folder are passed over. UserError::recipe at the
-/// source's place for a path that matches nothing, a kind that does not exist, two files of one name.
+/// Links and devices below a folder are passed over; the folder of a corpus is its documents (documents_folder).
+/// Outputs are called as the files are, without endings such as .warc.gz, but where two files would share one.
+/// UserError::recipe at the source's place for a path that matches nothing, a kind that does not exist, two files of
+/// one name.
 std::vector<SourceFile> list_source_files(const std::vector<SourceOptions>& sources);
+
+/// Refuses a folder to write that lies in a source's folder, or holds it: what is written would be read, at the latest
+/// when the run is resumed. A pattern may pass the folder by. UserError::recipe at the source's place.
+void check_output_apart(const std::vector<SourceOptions>& sources, const std::filesystem::path& out);
+/// The same of files and folders of a command line.
+void check_output_apart(const std::vector<std::filesystem::path>& inputs, const std::filesystem::path& out);
 
 struct ReadLimits {
   double max_bad_share = 0.001;  // share of a file's records that may be bad (at least 100 may be); 1 = all

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "src/text/ascii_case.h"
 
@@ -29,6 +30,17 @@ constexpr std::array<Ending, 14> kEndings = {{{".warc.wet", "wet"},
                                               {".md", "text"},
                                               {".rst", "text"}}};
 
+/// The row of a name's ending, and how many bytes it takes with that of a packing; nullptr and 0 without one.
+std::pair<const Ending*, size_t> ending_of(const std::filesystem::path& path) {
+  const std::string whole = lower_ascii(path.filename().string());
+  const bool is_packed = coding_of(path) != ByteSource::Coding::plain;
+  const std::string name = is_packed ? whole.substr(0, whole.rfind('.')) : whole;
+  const auto found = std::ranges::find_if(
+      kEndings, [&](const Ending& row) { return name.ends_with(row.ending) && (row.may_be_packed || !is_packed); });
+  if (found == kEndings.end()) return {nullptr, 0};
+  return {&*found, whole.size() - name.size() + found->ending.size()};
+}
+
 }  // namespace
 
 bool is_source_kind(std::string_view kind) {
@@ -43,12 +55,14 @@ ByteSource::Coding coding_of(const std::filesystem::path& path) {
 }
 
 std::string_view source_kind_of(const std::filesystem::path& path) {
-  std::string name = lower_ascii(path.filename().string());
-  const bool is_packed = coding_of(path) != ByteSource::Coding::plain;
-  if (is_packed) name.resize(name.rfind('.'));
-  const auto found = std::ranges::find_if(
-      kEndings, [&](const Ending& row) { return name.ends_with(row.ending) && (row.may_be_packed || !is_packed); });
-  return found == kEndings.end() ? std::string_view() : found->kind;
+  const Ending* ending = ending_of(path).first;
+  return ending == nullptr ? std::string_view() : ending->kind;
+}
+
+std::string without_ending(const std::string& name) {
+  const size_t bytes = ending_of(name).second;
+  const size_t file_name = name.size() - std::filesystem::path(name).filename().string().size();
+  return name.size() - bytes > file_name ? name.substr(0, name.size() - bytes) : name;  // `.jsonl` alone keeps its own
 }
 
 }  // namespace coppice

@@ -85,6 +85,42 @@ TEST_SUITE("unit") {
     CHECK(of("kind = \"plain\"\n") != of("kind = \"pii\"\n"));
   }
 
+  TEST_CASE("corpus settings: --set and --unset reach sources and steps by their names") {
+    const auto file = scratch().write(
+        "set.toml",
+        "[data]\n[[data.source]]\nname = \"a\"\npath = \"in\"\n[[data.source]]\nname = \"b.c\"\npath = \"in\"\n"
+        "[[data.step]]\nkind = \"size\"\nmin_bytes = 9\nmax_digits = 7\n"
+        "[[data.step]]\nkind = \"size\"\nname = \"again\"\n[[data.step]]\nkind = \"plain\"\n");
+    const auto of = [&](const std::string& path, const std::string& value) {
+      return load_corpus(file, {{path, value}}, {}, kSmallSteps);
+    };
+    CHECK(of("data.step.size.min_bytes", "5").steps[0].rules[0].least == 5);
+    CHECK(of("data.step.again.min_bytes", "6").steps[1].rules[0].least == 6);
+    CHECK(of("data.step.again.min_bytes", "6").steps[0].rules[0].least == 9);
+    CHECK(of("data.step.plain.max_x", "1").steps[2].rules[0].most == 1);
+    CHECK(of("data.source.a.priority", "3").sources[0].priority == 3);
+    CHECK(of("data.source.b.c.path", "\"other\"").sources[1].path == "other");
+    CHECK(load_corpus(file, {}, {"data.step.size.max_digits"}, kSmallSteps).steps[0].rules[1].most == 3);
+    const auto says = [&](const std::string& path, const std::string& value, const std::string& text) {
+      const Caught refused = caught([&] { of(path, value); });
+      CHECK(refused.code == 2);
+      CHECK_MESSAGE(refused.says(text), refused.text);
+    };
+    says("data.step.sise.min_bytes", "5",
+         "--set data.step.sise.min_bytes: no [[data.step]] is called 'sise', expected one "
+         "of: size, again, plain; did you mean 'size'?");
+    says("data.step.size", "5", "'size' is a [[data.step]]: name a key of it, data.step.size.<key>");
+    says("data.step.size.min_byte", "5", "--set: unknown key 'min_byte'; did you mean 'min_bytes'?");
+    says("data.step.size.min_bytes", "\"x\"", "data.step.size.min_bytes: got \"x\" (string)");
+    says("data.source.2.path", "5", "no [[data.source]] is called '2', expected one of: a, b.c");
+    const auto twins = scratch().write("twins.toml",
+                                       "[data]\n[[data.source]]\nname = \"a\"\npath = \"in\"\n"
+                                       "[[data.step]]\nkind = \"size\"\n[[data.step]]\nkind = \"size\"\n");
+    CHECK(caught([&] {
+            load_corpus(twins, {{"data.step.size.min_bytes", "5"}}, {}, kSmallSteps);
+          }).says("2 [[data.step]] are called 'size'; give each a name of its own"));
+  }
+
   TEST_CASE("corpus settings: refused with file and line") {
     const std::string source = kSource;
     CHECK(refusal("[data]\nmemroy = \"1GB\"\n[[data.source]]\nname = \"a\"\npath = \"in\"\n")
@@ -95,8 +131,9 @@ TEST_SUITE("unit") {
     CHECK(refusal("[dta]\n").find("got none, expected [[data.source]]") != std::string::npos);
     CHECK(refusal(source + "[stage]\n").starts_with("corpus.toml:5: unknown key 'stage'"));
     CHECK(refusal(source + "[[data.step]]\nkind = \"siez\"\n")
-              .starts_with("corpus.toml:6: kind: got 'siez', expected one of: size, plain, same, common, pii; did you "
-                           "mean 'size'?"));
+              .starts_with(
+                  "corpus.toml:6: kind: got 'siez', expected one of: size, plain, same, common, pii, counted; did you "
+                  "mean 'size'?"));
     CHECK(refusal(source + "[[data.step]]\nmin_bytes = 3\n").starts_with("corpus.toml:5: kind: got ''"));
     CHECK(refusal(source + "[[data.step]]\nkind = \"size\"\nonly = [\"b\"]\n")
               .starts_with("corpus.toml:7: only: no source is named 'b'; did you mean 'a'?"));

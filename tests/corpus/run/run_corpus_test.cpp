@@ -14,6 +14,8 @@
 #include "src/base/hdf5.h"
 #include "src/base/json.h"
 #include "src/base/signals.h"
+#include "src/corpus/report/complete_corpus.h"
+#include "src/corpus/run/plan_corpus.h"
 #include "tests/caught.h"
 #include "tests/child_process.h"
 #include "tests/corpus/run/small_corpus.h"
@@ -81,23 +83,23 @@ TEST_SUITE("unit") {
     CHECK(outcome.files == 2);
     CHECK(outcome.documents == Amount{2, 11});  // one two, four
     const fs::path out = corpus.scratch / "out";
-    CHECK(unpacked(out / "documents/a/1.jsonl.jsonl.zst") ==
+    CHECK(unpacked(out / "documents/a/1.jsonl.zst") ==
           "{\"id\":\"a/1.jsonl#1\",\"source\":\"a\",\"text\":\"one two\",\"metadata\":{\"license\":\"unknown\"}}\n");
-    CHECK(unpacked(out / "documents/b/2.jsonl.jsonl.zst") ==
+    CHECK(unpacked(out / "documents/b/2.jsonl.zst") ==
           "{\"id\":\"b/2.jsonl#2\",\"source\":\"b\",\"text\":\"four\",\"metadata\":{\"license\":\"unknown\"}}\n");
-    CHECK(unpacked(out / "removed/size/a/1.jsonl.jsonl.zst") ==
+    CHECK(unpacked(out / "removed/size/a/1.jsonl.zst") ==
           "{\"id\":\"a/1.jsonl#2\",\"source\":\"a\",\"rule\":\"bytes\",\"value\":3.0,\"threshold\":4.0}\n"
           "{\"id\":\"a/1.jsonl#3\",\"source\":\"a\",\"rule\":\"digits\",\"value\":5.0,\"threshold\":3.0}\n"
           "{\"id\":\"a/1.jsonl#5\",\"source\":\"a\",\"rule\":\"digits\",\"value\":4.0,\"threshold\":3.0}\n");
-    CHECK(unpacked(out / "removed/plain/a/1.jsonl.jsonl.zst") ==
+    CHECK(unpacked(out / "removed/plain/a/1.jsonl.zst") ==
           "{\"id\":\"a/1.jsonl#4\",\"source\":\"a\",\"rule\":\"x\",\"value\":4.0,\"threshold\":2.0}\n");
-    CHECK(unpacked(out / "removed/same/b/2.jsonl.jsonl.zst") ==
+    CHECK(unpacked(out / "removed/same/b/2.jsonl.zst") ==
           "{\"id\":\"b/2.jsonl#1\",\"source\":\"b\",\"rule\":\"copy\",\"value\":1.0,\"threshold\":0.0,"
           "\"kept\":\"0:0\"}\n");
     CHECK_FALSE(fs::exists(out / "removed/same/a"));
     CHECK_FALSE(fs::exists(out / "work"));
 
-    const Hdf5Reader values(out / "values/b/2.jsonl.h5");
+    const Hdf5Reader values(out / "values/b/2.h5");
     CHECK(values.datasets() ==
           std::vector<std::string>{"/document", "/id", "/plain/x", "/same/copy", "/size/bytes", "/size/digits"});
     std::vector<uint64_t> documents(3);
@@ -150,8 +152,8 @@ TEST_SUITE("unit") {
     const Json none = read_sealed(corpus.scratch / "none/report.json", "coppice.corpus", 1);
     CHECK(amounts(rule_of(none, "size", "digits")) == "3:17 0:0 0:0 ");
     CHECK_FALSE(fs::exists(corpus.scratch / "none/values"));
-    CHECK(slurp(corpus.scratch / "none/documents/a/1.jsonl.jsonl.zst") ==
-          slurp(corpus.scratch / "out/documents/a/1.jsonl.jsonl.zst"));
+    CHECK(slurp(corpus.scratch / "none/documents/a/1.jsonl.zst") ==
+          slurp(corpus.scratch / "out/documents/a/1.jsonl.zst"));
   }
 
   TEST_CASE("corpus: a step that only looks at some sources; a step that sees nothing is a warning") {
@@ -163,9 +165,9 @@ TEST_SUITE("unit") {
         "{ kind = \"size\", name = \"all\", min_bytes = 100 }, { kind = \"plain\" }\n";
     run_corpus(corpus.settings(steps), corpus.request("out"));
     const fs::path out = corpus.scratch / "out";
-    CHECK(fs::exists(out / "removed/size/a/1.jsonl.jsonl.zst"));
+    CHECK(fs::exists(out / "removed/size/a/1.jsonl.zst"));
     CHECK_FALSE(fs::exists(out / "removed/size/b"));
-    CHECK(unpacked(out / "removed/same/b/2.jsonl.jsonl.zst").find("b/2.jsonl#3") != std::string::npos);
+    CHECK(unpacked(out / "removed/same/b/2.jsonl.zst").find("b/2.jsonl#3") != std::string::npos);
     const Json report = read_sealed(out / "report.json", "coppice.corpus", 1);
     CHECK(report["warnings"] == Json::parse("[\"step 'plain' saw no document\"]"));
     CHECK(report["alarms"].back() == "no document is left");
@@ -179,11 +181,11 @@ TEST_SUITE("unit") {
     const fs::path out = corpus.scratch / "out";
     // Without its copies `a` opens two documents; `c` opens three.
     CHECK_FALSE(fs::exists(out / "removed/common/a"));
-    const std::string common = unpacked(out / "removed/common/b/2.jsonl.jsonl.zst");
+    const std::string common = unpacked(out / "removed/common/b/2.jsonl.zst");
     CHECK(std::ranges::count(common, '\n') == 3);
     CHECK(common.find("\"documents\":3") != std::string::npos);
-    CHECK(unpacked(out / "documents/b/2.jsonl.jsonl.zst").empty());
-    CHECK(std::ranges::count(unpacked(out / "documents/a/1.jsonl.jsonl.zst"), '\n') == 3);
+    CHECK(unpacked(out / "documents/b/2.jsonl.zst").empty());
+    CHECK(std::ranges::count(unpacked(out / "documents/a/1.jsonl.zst"), '\n') == 3);
   }
 
   TEST_CASE("corpus: the same bytes for any number of tasks and threads, in any order") {
@@ -191,7 +193,7 @@ TEST_SUITE("unit") {
     fill(corpus);
     run_corpus(corpus.settings(kAllSteps, "threads = 1"), corpus.request("one"));
     const auto expected = files_below(corpus.scratch / "one");
-    CHECK(expected.contains("documents/a/0.jsonl.jsonl.zst"));
+    CHECK(expected.contains("documents/a/0.jsonl.zst"));
     for (const char* step : {"size", "plain", "same", "common", "again"})
       CHECK_MESSAGE(fs::exists(corpus.scratch / "one/removed" / step), step);
     run_corpus(corpus.settings(kAllSteps, "threads = 4"), corpus.request("threads"));
@@ -245,7 +247,7 @@ TEST_SUITE("unit") {
     CorpusRequest keeping = corpus.request("kept");
     keeping.keep_work = true;
     run_corpus(settings, keeping);
-    CHECK(fs::exists(corpus.scratch / "kept/work/pass1/a/0.jsonl.documents"));
+    CHECK(fs::exists(corpus.scratch / "kept/work/pass1/a/0.documents"));
     CHECK_FALSE(run_corpus(settings, keeping).documents.documents == 0);
   }
 
@@ -262,10 +264,23 @@ TEST_SUITE("unit") {
                    corpus.request(out));
       });
       CHECK(other.code == 3);
-      CHECK(other.says("steps 'size' with fingerprint"));
+      CHECK(other.says("step 1 'size': min_bytes was 4, is 5; choose another folder"));
       CHECK(caught([&] {
               run_corpus(corpus.settings(kAllSteps, "values = \"none\""), corpus.request(out));
-            }).says("values all, now none"));
+            }).says("values was all, is none"));
+      CHECK(caught([&] {
+              run_corpus(corpus.settings("{ kind = \"size\" }, { kind = \"plain\" }, { kind = \"same\" },\n"
+                                         "{ kind = \"size\", name = \"again\", min_bytes = 6 }\n"),
+                         corpus.request(out));
+            }).says("step 4 'common' was there, is gone"));
+      CHECK(caught([&] {
+              run_corpus(corpus.settings(kAllSteps + std::string("{ kind = \"plain\", name = \"x\", only = \"a\" }\n")),
+                         corpus.request(out));
+            }).says("step 6 'x' was not there"));
+      CorpusSettings licensed = corpus.settings(kAllSteps);
+      licensed.sources[1].license = "MIT";
+      CHECK(
+          caught([&] { run_corpus(licensed, corpus.request(out)); }).says("source 2 'b': license was unknown, is MIT"));
     }
     corpus.add("a/0.jsonl", {"other text"});
     for (const char* out : {"half", "whole"}) {
@@ -275,7 +290,143 @@ TEST_SUITE("unit") {
       CHECK(changed.says("which now has "));
     }
     corpus.add("a/more.jsonl", {"one more"});
-    CHECK(caught([&] { run_corpus(settings, corpus.request("half")); }).says("files 8, now 9"));
+    CHECK(caught([&] { run_corpus(settings, corpus.request("half")); }).says("input files were 8, are 9"));
+    CHECK(caught([&] { run_corpus(settings, corpus.request("whole")); }).says("a/more.jsonl was not there"));
+  }
+
+  TEST_CASE("corpus: a source without any of its files counts as it was; one of which some are left does not") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {"one two", "abc"});
+    corpus.add("a/2.jsonl", {"three four"});
+    corpus.add("b/3.jsonl", {"one two", "five six"});
+    const char* steps = "{ kind = \"size\" }, { kind = \"same\" }\n";
+    const CorpusSettings settings = corpus.settings(steps);
+    CHECK_THROWS_AS(run_corpus(settings, corpus.request("half", 0, 2)), Stopped);
+    const CorpusOutcome made = run_corpus(settings, corpus.request("out"));
+    const auto again = [&] { return run_corpus(settings, corpus.request("out")); };
+    fs::remove(corpus.scratch / "in/a/1.jsonl");
+    const Caught some = caught(again);
+    CHECK(some.code == 3);
+    CHECK(some.says("a/1.jsonl was there, is gone"));
+    fs::remove_all(corpus.scratch / "in/a");
+    CHECK(again().complete_before);
+    CHECK(again().documents == made.documents);
+    CHECK(again().files == 3);
+    CHECK(caught([&] {
+            run_corpus(corpus.settings("{ kind = \"size\", min_bytes = 5 }, { kind = \"same\" }\n"),
+                       corpus.request("out"));
+          }).says("step 1 'size': min_bytes was 4, is 5"));
+    corpus.add("b/3.jsonl", {"other"});
+    CHECK(caught(again).says("in/b/3.jsonl with "));
+    fs::remove_all(corpus.scratch / "in");
+    CHECK(again().complete_before);
+    const Caught half = caught([&] { run_corpus(settings, corpus.request("half", 0, 2)); });
+    CHECK(half.code == 2);
+    CHECK(half.says("no such file or folder"));
+  }
+
+  TEST_CASE("corpus: a folder that lies in a source, or holds one, is refused before anything is written") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {"one two"});
+    corpus.add("b/2.jsonl", {"one two"});
+    fs::create_directory_symlink(corpus.scratch / "in/b", corpus.scratch / "link");
+    const CorpusSettings settings = corpus.settings("{ kind = \"size\" }\n");
+    for (const char* out : {"in/a", "in/a/out", "in/x/../a/deep/out"}) {
+      const Caught inside = caught([&] { run_corpus(settings, corpus.request(out)); });
+      CHECK(inside.code == 2);
+      CHECK(inside.says("corpus.toml:4: source 'a': its folder "));
+      CHECK(inside.says("would be read as a source"));
+    }
+    CHECK(caught([&] { run_corpus(settings, corpus.request("link/out")); }).says("corpus.toml:5: source 'b'"));
+    CHECK(caught([&] { run_corpus(settings, corpus.request("in")); }).says("lies in the corpus' folder"));
+    CHECK(caught([&] { plan_corpus(settings, corpus.request("in/a/out")); }).code == 2);
+    CHECK(files_below(corpus.scratch / "in").size() == 2);
+
+    const auto of_pattern = [&](const std::string& pattern, const std::string& out) {
+      spill(corpus.scratch / "one.toml", fmt::format("[[data.source]]\nname = \"p\"\npath = \"{}/{}\"\n[data]\n",
+                                                     corpus.scratch.path.string(), pattern));
+      return caught(
+          [&] { run_corpus(load_corpus(corpus.scratch / "one.toml", {}, {}, kSmallSteps), corpus.request(out)); });
+    };
+    CHECK(of_pattern("in/**", "in/out").code == 2);
+    CHECK(of_pattern("in/*/*", "in/out").code == 2);
+    CHECK(of_pattern("in/**/*.zst", "in/out").code == 2);
+    CHECK(of_pattern("in/a/*.jsonl", "in").code == 2);
+    CHECK(of_pattern("in/**/*.jsonl", "in/jsonl").code == 0);  // what a corpus holds has other endings
+    CHECK(of_pattern("in/a/*.jsonl", "in/a/out").code == 0);   // too deep for the pattern
+  }
+
+  TEST_CASE("corpus: files are called as their inputs are, without endings while that tells them apart") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {"one two"});
+    corpus.add("a/1.ndjson", {"three four"});
+    corpus.add("a/sub/1.json", {"five six"});
+    corpus.add("b/2.v1.JSONL", {"seven"});
+    run_corpus(corpus.settings("{ kind = \"size\" }\n"), corpus.request("out"));
+    const auto files = files_below(corpus.scratch / "out/documents");
+    std::vector<std::string> names;
+    for (const auto& [name, bytes] : files) names.push_back(name);
+    CHECK(names == std::vector<std::string>{"a/1.jsonl.jsonl.zst", "a/1.ndjson.jsonl.zst", "a/sub/1.jsonl.zst",
+                                            "b/2.v1.jsonl.zst"});
+    CHECK(fs::exists(corpus.scratch / "out/values/b/2.v1.h5"));
+    CHECK(unpacked(corpus.scratch / "out/documents/a/sub/1.jsonl.zst").find("\"five six\"") != std::string::npos);
+    run_corpus(corpus.settings("{ kind = \"size\" }\n"), corpus.request("again"));
+    CHECK(open_complete_corpus(corpus.scratch / "again").files.size() == 4);
+    for (const SourceFile& file : open_complete_corpus(corpus.scratch / "again").files)
+      CHECK_MESSAGE(fs::exists(open_complete_corpus(corpus.scratch / "again").documents(file)), file.name);
+  }
+
+  TEST_CASE("corpus: as an input, the folder of a corpus is its documents") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {"one two", "abc", "xxxx"});
+    corpus.add("b/2.jsonl", {"one two", "four"});
+    const CorpusSettings settings = corpus.settings("{ kind = \"size\" }, { kind = \"same\" }\n");
+    CorpusRequest keeping = corpus.request("out");
+    keeping.keep_work = true;
+    run_corpus(settings, keeping);
+    const auto listed = [&](const char* folder) {
+      return list_source_files({{.name = "old", .path = (corpus.scratch / folder).string()}});
+    };
+    const std::vector<SourceFile> files = listed("out");
+    REQUIRE(files.size() == 2);
+    CHECK(files[0].name == "old/a/1.jsonl.zst");
+    CHECK(files[1].path == corpus.scratch / "out/documents/b/2.jsonl.zst");
+    std::vector<std::string> ids;
+    const CorpusReport report =
+        for_each_document(corpus.scratch / "out", [&](Document&& document) { ids.push_back(document.id); });
+    CHECK(ids == std::vector<std::string>{"a/1.jsonl#1", "a/1.jsonl#3", "b/2.jsonl#2"});
+    CHECK(report.other_files.empty());
+    CHECK(stored_bytes(corpus.scratch / "out") == stored_bytes(corpus.scratch / "out/documents"));
+
+    CHECK_THROWS_AS(run_corpus(settings, corpus.request("half", 0, 2)), Stopped);
+    CHECK(caught([&] { listed("half"); }).says("half: the corpus is not complete; run coppice data run again"));
+    CHECK(caught([&] { for_each_document(corpus.scratch / "half", [](Document&&) {}); }).code == 3);
+    const std::string sealed = slurp(corpus.scratch / "out/report.json");
+    spill(corpus.scratch / "out/report.json", sealed.substr(0, sealed.size() / 2));
+    CHECK(caught([&] { listed("out"); }).code == 3);
+    spill(corpus.scratch / "out/report.json", "{\"text\":\"a report of somebody else\"}\n");
+    fs::remove_all(corpus.scratch / "out/work");
+    CHECK(listed("out").size() > 2);
+  }
+
+  TEST_CASE("corpus: what a step has counted of all files is told to it before the report is written") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {"one two", "qqqq", "qabc"});
+    corpus.add("a/2.jsonl", {"three"});
+    corpus.add("b/3.jsonl", {"query", "four"});
+    const char* steps = "{ kind = \"counted\", max_q = 2 }, { kind = \"same\" }\n";
+    const Caught one = caught([&] { run_corpus(corpus.settings(steps, "threads = 1"), corpus.request("one")); });
+    CHECK(one.code == 3);
+    CHECK(one.says("3 of 6 documents begin with q"));
+    CHECK_FALSE(fs::exists(corpus.scratch / "one/report.json"));
+    // Each task's files were counted by a process of its own.
+    CHECK(caught([&] {
+            run_all(corpus, corpus.settings(steps), "two", 2, false);
+          }).says("3 of 6 documents begin with q"));
+    const char* allowed = "{ kind = \"counted\", max_q = 3 }, { kind = \"same\" }\n";
+    run_corpus(corpus.settings(allowed), corpus.request("three"));
+    const Json report = read_sealed(corpus.scratch / "three/report.json", "coppice.corpus", 1);
+    CHECK(report["steps"][0]["counts"] == Json::parse("{\"begin with q\":3,\"documents\":6}"));
   }
 
   TEST_CASE("corpus: text of what went, and documents that keep their fields through all passes") {
@@ -287,11 +438,11 @@ TEST_SUITE("unit") {
     CorpusRequest request = corpus.request("out");
     request.keep_removed_text = true;
     run_corpus(corpus.settings("{ kind = \"size\" }, { kind = \"same\" }, { kind = \"plain\" }\n"), request);
-    CHECK(unpacked(corpus.scratch / "out/documents/a/1.jsonl.jsonl.zst") ==
+    CHECK(unpacked(corpus.scratch / "out/documents/a/1.jsonl.zst") ==
           "{\"id\":\"1\",\"source\":\"a\",\"text\":\"one\",\"n\":1e400,\"metadata\":{\"license\":\"MIT\",\"url\":"
           "\"http://a\",\"scores\":{\"s\":0.5}}}\n"
           "{\"id\":\"2\",\"source\":\"a\",\"text\":\"a \\\"b\\\"\",\"metadata\":{\"license\":\"unknown\"}}\n");
-    CHECK(unpacked(corpus.scratch / "out/removed/size/a/1.jsonl.jsonl.zst") ==
+    CHECK(unpacked(corpus.scratch / "out/removed/size/a/1.jsonl.zst") ==
           "{\"id\":\"3\",\"source\":\"a\",\"rule\":\"bytes\",\"value\":2.0,\"threshold\":4.0,\"text\":\"ab\"}\n");
   }
 
@@ -402,7 +553,7 @@ TEST_SUITE("faults") {
       run_corpus(settings, corpus.request("out"));
     });
     CHECK(code == 4);
-    CHECK(fs::exists(corpus.scratch / "out/work/pass1/a/0.jsonl.documents"));
+    CHECK(fs::exists(corpus.scratch / "out/work/pass1/a/0.documents"));
     for (const auto& [name, bytes] : files_below(corpus.scratch / "out"))
       CHECK(name.find(".tmp-") == std::string::npos);
     CHECK(run_corpus(settings, corpus.request("out")).complete);

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/cli/options.h"
 #include "src/corpus/step.h"
@@ -76,6 +77,45 @@ class PlainStep : public DocumentStep {
 
  private:
   PlainOptions options_;
+};
+
+/// `counted`: refuses a corpus of which more than `max_q` documents begin with q.
+struct CountedOptions {
+  int64_t max_q = 0;
+  template <class Field>
+  void visit_fields(Field& field) {
+    field("max_q", max_q, Mark::decides, "documents that begin with q");
+  }
+};
+
+class CountedStep : public DocumentStep {
+ public:
+  explicit CountedStep(CountedOptions options) : options_(options) {}
+  std::vector<Rule> rules() const override { return {}; }
+  std::unique_ptr<DocumentLook> start() const override {
+    struct Look : DocumentLook {
+      uint64_t documents = 0, of_q = 0;
+      bool look(Document& document, std::span<double>, bool) override {
+        ++documents;
+        of_q += document.text.starts_with('q');
+        return false;
+      }
+      void add_counts(Counts& counts) const override {
+        counts["documents"] += documents;
+        if (of_q > 0) counts["begin with q"] += of_q;
+      }
+    };
+    return std::make_unique<Look>();
+  }
+  void finish(const Counts& totals) const override {
+    const auto found = totals.find("begin with q");
+    if (found != totals.end() && found->second > static_cast<uint64_t>(options_.max_q))
+      throw UserError::bad_file("counted",
+                                fmt::format("{} of {} documents begin with q", found->second, totals.at("documents")));
+  }
+
+ private:
+  CountedOptions options_;
 };
 
 /// Notes a word of each document, and decides by part, a word being of the part of its first letter.
@@ -219,8 +259,10 @@ inline constexpr StepKind kPlain = {"plain", "", "", step_options<PlainOptions>,
 inline constexpr StepKind kSame = {"same", "", "", step_options<NoOptions>, read_same};
 inline constexpr StepKind kCommon = {"common", "", "", step_options<CommonOptions>,
                                      read_step<CommonStep, CommonOptions>};
+inline constexpr StepKind kCounted = {"counted", "", "", step_options<CountedOptions>,
+                                      read_step<CountedStep, CountedOptions>};
 /// The row `pii` of public sources.
 inline constexpr StepKind kPii = {"pii", "", "", step_options<PlainOptions>, read_step<PlainStep, PlainOptions>};
-inline constexpr const StepKind* kSmallSteps[] = {&kSize, &kPlain, &kSame, &kCommon, &kPii};
+inline constexpr const StepKind* kSmallSteps[] = {&kSize, &kPlain, &kSame, &kCommon, &kPii, &kCounted};
 
 }  // namespace coppice::test

@@ -15,6 +15,7 @@ TEST_SUITE("unit") {
     const CorpusSettings settings =
         read_step_verb({.kind = "size",
                         .inputs = {"crawl/*.jsonl.gz", "notes/a.jsonl.zst", "in/a.jsonl", "."},
+                        .source_kind = "jsonl",
                         .license = "MIT",
                         .text = "body",
                         .data = {{"memory", "1GB"}, {"threads", "2"}},
@@ -28,6 +29,8 @@ TEST_SUITE("unit") {
     CHECK(settings.sources[3].name == "data");
     CHECK(settings.sources[3].license == "MIT");
     CHECK(settings.sources[3].text == "body");
+    CHECK(settings.sources[0].kind == "jsonl");
+    CHECK(settings.sources[0].text_option == "--text");
     CHECK(settings.memory_bytes == 1'000'000'000);
     CHECK(settings.threads == 2);
     REQUIRE(settings.steps.size() == 1);
@@ -52,7 +55,21 @@ TEST_SUITE("unit") {
     const StepVerb verb{.kind = "size", .inputs = {"a"}, .options = {{"min_bytes", "many"}}};
     const Caught refused = caught([&] { read_step_verb(verb, kSmallSteps); });
     CHECK(refused.code == 2);
-    CHECK(refused.says("min_bytes: got \"many\" (string), expected an integer"));
+    CHECK(refused.says("--min-bytes: min_bytes: got \"many\" (string), expected an integer"));
+    const auto says = [](const StepVerb& of, const std::string& text) {
+      const Caught caught_now = caught([&] { list_source_files(read_step_verb(of, kSmallSteps).sources); });
+      CHECK_MESSAGE(caught_now.says(text), caught_now.text);
+      CHECK_MESSAGE(caught_now.text.find("coppice data size:") == std::string::npos, caught_now.text);
+    };
+    says({.kind = "size", .inputs = {"a"}, .data = {{"memory", "1MB"}}}, "--memory: memory: got '1MB'");
+    says({.kind = "size", .inputs = {"a"}, .data = {{"max_bad_share", "x"}}}, "--max-bad-share: max_bad_share: got");
+    says({.kind = "size", .inputs = {"a", "no/such.jsonl"}}, "a: source 'a': no such file or folder: 'a'");
+    says({.kind = "size", .inputs = {"a"}, .source_kind = "pdf"}, "a: source 'a': kind: got 'pdf'");
+    says({.kind = "size", .inputs = {"a"}, .options = {{"min_bytes", "[1,\n2]"}, {"max_digits", "x"}}},
+         "--min-bytes: ");
+    says({.kind = "size", .inputs = {"a"}, .options = {{"max_digits", "x"}, {"min_bytes", "[1,\n2]"}}},
+         "--min-bytes: ");
+    says({.kind = "size", .inputs = {"a"}, .source = "x/y"}, "--source: name: got 'x/y'");
     CHECK(caught([&] {
             step_recipe({.kind = "size", .inputs = {"a", "b"}, .source = "s"});
           }).says("--source: names one input, got 2"));

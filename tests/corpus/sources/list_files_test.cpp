@@ -101,6 +101,35 @@ TEST_SUITE("unit") {
     CHECK(files.back().source == 0);
   }
 
+  TEST_CASE("sources: outputs are called as files are, without endings where that tells them apart") {
+    const ScratchFolder folder;
+    for (const char* name : {"in/a.jsonl", "in/b.warc.gz", "in/b.wet.gz", "in/c.jsonl.zst", "in/c.jsonl.zst.jsonl.zst",
+                             "in/d.e.parquet", "in/sub/a.jsonl.gz", "in/F.NDJSON", "in/g.warc.wet"})
+      folder.write(name, "");
+    folder.write("one/a.jsonl", "");
+    folder.write("one/a.jsonl.gz", "");
+    folder.write("pages/x.html", "");
+    folder.write("pages/y.html", "");
+    std::vector<std::string> outputs;
+    for (const SourceFile& file :
+         list_source_files({source("s", folder / "in"), source("t", folder / "one"), source("u", folder / "pages")}))
+      outputs.push_back(file.output);
+    CHECK(outputs == Names{"s/F", "s/a", "s/b.warc.gz", "s/b.wet.gz", "s/c", "s/c.jsonl.zst.jsonl.zst", "s/d.e", "s/g",
+                           "s/sub/a", "t/a.jsonl", "t/a.jsonl.gz", "u/files-00001"});
+  }
+
+  TEST_CASE("sources: an output folder of a command line lies apart from its inputs") {
+    const ScratchFolder folder;
+    folder.write("in/a.jsonl", "");
+    const auto refusal = [&](const char* out) {
+      return caught([&] { check_output_apart({folder / "in", folder / "other.jsonl"}, folder / out); });
+    };
+    CHECK(refusal("out").code == 0);
+    CHECK(refusal("inn").code == 0);
+    CHECK(refusal("in/out").says("--output: source 'in': its folder "));
+    CHECK(refusal("").says("lies in the corpus' folder"));
+  }
+
   TEST_CASE("sources: what is refused names the source's place") {
     const ScratchFolder folder;
     folder.write("a/x.jsonl", "");

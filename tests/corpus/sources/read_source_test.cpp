@@ -89,6 +89,8 @@ TEST_SUITE("unit") {
     CHECK(read.report.bad ==
           Counts{{"no JSON", 1}, {"no text", 2}, {"invalid UTF-8", 1}, {"too long", 1}, {"bad id", 1}});
     REQUIRE(read.report.first_bad.size() == 6);
+    CHECK(read.report.first_bad[1] ==
+          "s/x.jsonl:302: record 302: no field \"text\" among \"body\" (text names the field that holds the text)");
     CHECK(read.report.first_bad[4] == "s/x.jsonl:305: record 305: is longer than 1000 bytes");
     std::string bad;
     for (int i = 0; i < 101; ++i) bad += "rubbish\n";
