@@ -9,6 +9,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <string>
 #include <vector>
@@ -40,9 +41,15 @@ class DocumentLook {
   /// rule that is not defined for the document leaves. With `all` every rule is measured, also behind one that drops;
   /// without it, it may return behind the first that drops.
   virtual bool look(Document& document, std::span<double> values, bool all) = 0;
+  /// Of the document that look() has just seen, for the record of its removal where one of the rules drops it: members
+  /// of JSON without braces, for what values do not say: `"language":"fr","language_score":0.98`.
+  virtual std::string details() const { return {}; }
   /// Adds what it has counted since it was started.
   virtual void add_counts(Counts& counts) const { (void)counts; }
 };
+
+/// Such members of an object of JSON, in its order.
+std::string details_of(const nlohmann::ordered_json& members);
 
 /// What a step says of itself, whatever it decides by. Its options are read and checked: threads share it.
 class Step {
