@@ -58,6 +58,8 @@ class Step {
   virtual std::vector<Rule> rules() const = 0;  // in the order in which they drop
   /// Everything outside its options that decides: hashes of model files and lists. Part of its fingerprint.
   virtual std::vector<std::string> inputs() const { return {}; }
+  /// Whether it looks for what only the markup of pages says: texts that have lost it are worth a warning then.
+  virtual bool reads_markup() const { return false; }
   /// Once all files are done: refuses totals that say that the step did not do what it is for.
   virtual void finish(const Counts& totals) const { (void)totals; }
 };

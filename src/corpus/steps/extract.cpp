@@ -74,6 +74,7 @@ class ExtractStep : public DocumentStep {
             {.name = "timeout", .most = 0},  {.name = "opt_out", .most = 0},
             {.name = "empty", .most = 0},    {.name = "short", .least = static_cast<double>(min_length_)}};
   }
+  bool reads_markup() const override { return true; }
   std::unique_ptr<DocumentLook> start() const override { return std::make_unique<ExtractLook>(options_); }
 
  private:
