@@ -10,14 +10,4 @@ std::string details_of(const nlohmann::ordered_json& members) {
   return text.substr(1, text.size() - 2);
 }
 
-bool GroupDecisions::goes(std::span<const Rule> rules) {
-  Document unseen;
-  std::vector<double> values(rules.size(), std::numeric_limits<double>::quiet_NaN());
-  std::string details;
-  look(unseen, values, details);
-  for (size_t i = 0; i < rules.size(); ++i)
-    if (rules[i].drops(values[i])) return true;
-  return false;
-}
-
 }  // namespace coppice

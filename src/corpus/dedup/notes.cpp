@@ -236,6 +236,19 @@ const NotedFile& NotedDocuments::file_of(uint64_t document) const {
   return *(std::ranges::upper_bound(files_, document, {}, &NotedFile::base) - 1);
 }
 
+std::vector<bool> NotedDocuments::left(const GroupPlace& place) const {
+  std::vector<bool> left;
+  if (!place.left) return left;
+  left.assign(size_, true);
+  for (const NotedFile& file : files_) {
+    if (file.is_reference) continue;
+    const std::vector<bool> of_file = place.left(file.number);
+    COPPICE_CHECK(of_file.size() == file.documents, "a file's notes and its documents");
+    std::copy(of_file.begin(), of_file.end(), left.begin() + static_cast<int64_t>(file.base));
+  }
+  return left;
+}
+
 std::vector<Run> NotedDocuments::runs_of(const char* what) const {
   std::vector<Run> runs;
   for (const NotedFile& file : files_)

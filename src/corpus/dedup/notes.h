@@ -81,6 +81,8 @@ class NotedDocuments {
   const std::vector<NotedFile>& files() const { return files_; }
   uint64_t size() const { return size_; }
   const NotedFile& file_of(uint64_t document) const;
+  /// GroupPlace::left of all of them, a bit each; those of an older run are. Empty where there is no such function.
+  std::vector<bool> left(const GroupPlace& place) const;
   BandRuns band_runs() const { return {runs_of("bands"), owner_}; }
   ExactRuns exact_runs() const { return {runs_of("exact"), owner_}; }
 

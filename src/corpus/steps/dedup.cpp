@@ -80,6 +80,11 @@ class Decisions : public GroupDecisions {
 
   enum Place { kExact, kNear, kCopied };  // of the rules
 
+  bool goes() override {
+    const std::optional<Decision> decision = reader_.find(record_++);
+    return decision && (decision->kind != Decision::Kind::head || keep_none_);
+  }
+
  private:
   std::filesystem::path folder_, reference_folder_;
   bool keep_none_;

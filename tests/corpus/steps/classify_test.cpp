@@ -150,6 +150,27 @@ TEST_SUITE("unit") {
     CHECK(shares(step, {{"1", "1", "2", "2"}}, {0}) == std::vector<double>{1, 1, 0.5, 0.5});
   }
 
+  TEST_CASE("classify: a share is of what the steps right in front of it have left") {
+    const KeptShareStep step(std::make_shared<NumberModel>(), "quality", 0.5);
+    const ScratchFolder folder("share");
+    GroupPlace place{.folder = folder.path, .files = {"a"}};
+    place.left = [](uint32_t) { return std::vector<bool>{true, false, false, true}; };
+    const auto notes = step.note(place, 0);
+    for (const char* score : {"1", "8", "9", "2"}) notes->add({.id = score, .text = score});
+    notes->commit();
+    step.settle(place);
+    const auto decisions = step.decide(place, 0);
+    std::vector<double> values;
+    for (int i = 0; i < 4; ++i) {
+      Document document;
+      double value = 0;
+      std::string details;
+      decisions->look(document, {&value, 1}, details);
+      values.push_back(value);
+    }
+    CHECK(values == std::vector<double>{1, 0, 0, 0.5});
+  }
+
   TEST_CASE("classify: scores of another number of documents are no decision") {
     const KeptShareStep step(std::make_shared<NumberModel>(), "quality", 0.5);
     const ScratchFolder folder("share");
