@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint64_t kRunDocuments = 32768;  // of a sorted file: 7 MB in memory
+constexpr uint64_t kRunDocuments = 16384;  // of a sorted file: 4 MB in memory, and as much to sort them
 constexpr uint32_t kValuesBlock = 8;       // signatures that are checked together: about a page
 constexpr uint64_t kWorst = std::numeric_limits<uint64_t>::max();
 constexpr size_t kOpenFiles = 64;

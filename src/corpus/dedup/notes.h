@@ -1,6 +1,6 @@
 // What deduplication notes of the documents of a file, in files beside one another, and how all of them are read
 // again. <folder>/notes/<number of the file>.<what>:
-//   bands.<k>   {hash of a band, document}, sorted, of the k-th 32,768 documents; document = file << 32 | record
+//   bands.<k>   {hash of a band, document}, sorted, of the k-th 16,384 documents; document = file << 32 | record
 //   exact.<k>   {hash of the normal form (128 bits), document, keep value}, sorted, of the same
 //   values      the signature of each document
 //   shingles    with verify = "text": the different shingle hashes of each document, sorted
