@@ -9,6 +9,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <string>
 #include <vector>
@@ -40,9 +41,15 @@ class DocumentLook {
   /// rule that is not defined for the document leaves. With `all` every rule is measured, also behind one that drops;
   /// without it, it may return behind the first that drops.
   virtual bool look(Document& document, std::span<double> values, bool all) = 0;
+  /// Of the document that look() has just seen, for the record of its removal where one of the rules drops it: members
+  /// of JSON without braces, for what values do not say: `"language":"fr","language_score":0.98`.
+  virtual std::string details() const { return {}; }
   /// Adds what it has counted since it was started.
   virtual void add_counts(Counts& counts) const { (void)counts; }
 };
+
+/// Such members of an object of JSON, in its order.
+std::string details_of(const nlohmann::ordered_json& members);
 
 /// What a step says of itself, whatever it decides by. Its options are read and checked: threads share it.
 class Step {
@@ -51,6 +58,8 @@ class Step {
   virtual std::vector<Rule> rules() const = 0;  // in the order in which they drop
   /// Everything outside its options that decides: hashes of model files and lists. Part of its fingerprint.
   virtual std::vector<std::string> inputs() const { return {}; }
+  /// Whether it looks for what only the markup of pages says: texts that have lost it are worth a warning then.
+  virtual bool reads_markup() const { return false; }
   /// Once all files are done: refuses totals that say that the step did not do what it is for.
   virtual void finish(const Counts& totals) const { (void)totals; }
 };
@@ -70,9 +79,14 @@ struct GroupPlace {
   std::vector<std::string> source_names;
   uint64_t memory_bytes = 0;  // what sorting and tables may take
   /// Whether the documents of a file, in their order, are left by the group steps right in front of this one, for
-  /// reduce() and settle(): what counts documents counts those. Empty: all are.
+  /// reduce() and settle(): whatever counts or compares documents takes those alone. Empty: all are.
   std::function<std::vector<bool>(uint32_t file)> left = {};
 };
+
+/// Of what GroupPlace::left says; `left` is empty where there is no such function.
+inline bool is_left(const std::vector<bool>& left, uint64_t document) {
+  return left.empty() || (document < left.size() && left[document]);
+}
 
 /// What a group step notes of the documents of one file, in their order; what it has written appears with commit().
 class GroupNotes {
@@ -90,8 +104,7 @@ class GroupDecisions {
   /// `"kept_id":"a","similarity":0.91`.
   virtual bool look(Document& document, std::span<double> values, std::string& details) = 0;
   /// Instead of look(), for GroupPlace::left of a step behind: whether the next document goes, without it at hand.
-  /// Unless overridden, look() at a document without text.
-  virtual bool goes(std::span<const Rule> rules);
+  virtual bool goes() = 0;
 };
 
 /// note() over every file (any task, any order), then every part of reduce(), then settle() once, then decide().
@@ -100,6 +113,9 @@ class GroupDecisions {
 /// differ between two starts: what reduce() writes then carries the number of parts in its name.
 class GroupStep : public Step {
  public:
+  /// Whether decisions change texts: a group step behind notes them in a pass of its own then, and none is asked
+  /// goes().
+  virtual bool changes_texts() const { return false; }
   virtual std::unique_ptr<GroupNotes> note(const GroupPlace& place, uint32_t file) const = 0;
   virtual uint32_t num_parts(const GroupPlace& place) const = 0;  // once all notes are there
   virtual void reduce(const GroupPlace& place, uint32_t part) const = 0;

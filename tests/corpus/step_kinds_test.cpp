@@ -27,4 +27,15 @@ TEST_SUITE("unit") {
     }
     CHECK(kinds.size() == step_kinds().size());
   }
+
+  TEST_CASE("steps: no option is called as what every [[data.step]] has") {
+    size_t options = 0;
+    for (const StepKind* kind : step_kinds())
+      for (const StepOption& option : kind->options()) {
+        ++options;
+        for (const char* taken : {"kind", "name", "only"})
+          CHECK_MESSAGE(option.key != taken, kind->kind << "." << option.key);
+      }
+    CHECK(options > 50);
+  }
 }

@@ -63,30 +63,44 @@ class Notes : public GroupNotes {
 
 class Decisions : public GroupDecisions {
  public:
-  Decisions(const GroupPlace& place, uint32_t file, std::string name)
+  Decisions(const GroupPlace& place, uint32_t file, std::string name, double keep_share)
       : path_(scores_path(place, file)),
         noted_(read_records<Noted>(path_)),
         sample_(read_records<double>(sample_path(place))),
-        name_(std::move(name)) {}
+        name_(std::move(name)),
+        keep_share_(keep_share) {}
 
   bool look(Document& document, std::span<double> values, std::string&) override {
+    const double score = next_score();
+    if (std::isnan(score)) return false;
+    store_score(document, name_, score);
+    values[0] = share_of(score);
+    return true;
+  }
+  bool goes() override {
+    const double score = next_score();
+    return !std::isnan(score) && share_of(score) > keep_share_;
+  }
+
+ private:
+  double next_score() {
     if (next_ == noted_.size())
       throw UserError::bad_file(path_.native(), fmt::format("{} scores, and the file has more documents; remove the "
                                                             "folder and run again",
                                                             noted_.size()));
-    const double score = noted_[next_++].score;
-    if (std::isnan(score)) return false;
-    store_score(document, name_, score);
+    return noted_[next_++].score;
+  }
+  /// Of the sample, that which is as good or better.
+  double share_of(double score) const {
     const auto higher = sample_.end() - std::ranges::lower_bound(sample_, score);
-    values[0] = sample_.empty() ? 0 : static_cast<double>(higher) / static_cast<double>(sample_.size());
-    return true;
+    return sample_.empty() ? 0 : static_cast<double>(higher) / static_cast<double>(sample_.size());
   }
 
- private:
   std::filesystem::path path_;
   std::vector<Noted> noted_;
   std::vector<double> sample_;
   std::string name_;
+  double keep_share_;
   size_t next_ = 0;
 };
 
@@ -129,7 +143,7 @@ void KeptShareStep::settle(const GroupPlace& place) const {
 }
 
 std::unique_ptr<GroupDecisions> KeptShareStep::decide(const GroupPlace& place, uint32_t file) const {
-  return std::make_unique<Decisions>(place, file, name_);
+  return std::make_unique<Decisions>(place, file, name_, keep_share_);
 }
 
 }  // namespace coppice

@@ -41,6 +41,7 @@ void write_group_part(const GroupPlace& place, const NotedDocuments& documents, 
   if (std::filesystem::exists(path)) return;
   make_folder(path.parent_path());
   RecordWriter out(path, sizeof(DocumentPair), owner);
+  const std::vector<bool> all_left = documents.left(place);
   if (exact) {
     const auto order = [&](const ExactRecord& record) {
       const NotedFile& file = documents.file_of(record[2]);
@@ -50,16 +51,18 @@ void write_group_part(const GroupPlace& place, const NotedDocuments& documents, 
       ExactRecord best = {};
       bool begun = false;
       group.for_each([&](const ExactRecord& record) {
+        if (!is_left(all_left, record[2])) return;
         if (!std::exchange(begun, true) || order(record) < order(best)) best = record;
       });
       group.for_each([&](const ExactRecord& record) {
-        if (record[2] != best[2]) write_pair(out, best[2], record[2]);
+        if (is_left(all_left, record[2]) && record[2] != best[2]) write_pair(out, best[2], record[2]);
       });
     });
   } else {
     documents.band_runs().for_each_group(hash_range(number, of), place.memory_bytes / 2, [&](const auto& group) {
       uint64_t first = documents.size();
       group.for_each([&](const BandRecord& record) {
+        if (!is_left(all_left, record[1])) return;
         first = std::min(first, record[1]);
         write_pair(out, first, record[1]);
       });

@@ -13,14 +13,13 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/text/document_metadata.h"
-#include "src/text/words/normal_form.h"
 
 namespace coppice {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint64_t kRunDocuments = 32768;  // of a sorted file: 7 MB in memory
+constexpr uint64_t kRunDocuments = 16384;  // of a sorted file: 4 MB in memory, and as much to sort them
 constexpr uint32_t kValuesBlock = 8;       // signatures that are checked together: about a page
 constexpr uint64_t kWorst = std::numeric_limits<uint64_t>::max();
 constexpr size_t kOpenFiles = 64;
@@ -81,14 +80,14 @@ class NoteWriter : public GroupNotes {
     const uint64_t number = uint64_t{file_} << 32 | documents_++, keep = keep_value(document, options_.keep);
     write_key(keep);
     ids_->write(document.id.data(), document.id.size());
-    normal_form(document.text, normal_);
-    shingle_hashes(normal_, options_.shingle, hashes_);
+    shingle_form(document.text, options_.shingle, form_);
+    shingle_hashes(form_, options_.shingle, hashes_);
     maker_.make(hashes_, row_);
     values_->write(row_.data(), 1);
     if (hashes_.empty()) return;
     band_hashes(row_, options_.shape, scope_, band_hashes_);
     for (const uint64_t hash : band_hashes_) bands_.push_back({hash, number});
-    const XXH128_hash_t whole = XXH3_128bits_withSeed(normal_.data(), normal_.size(), scope_);
+    const XXH128_hash_t whole = XXH3_128bits_withSeed(form_.data(), form_.size(), scope_);
     exact_.push_back({whole.high64, whole.low64, number, keep});
     if (shingles_ == nullptr) return;
     std::ranges::sort(hashes_);
@@ -131,7 +130,7 @@ class NoteWriter : public GroupNotes {
   fs::path stem_;
   uint64_t owner_, scope_, documents_ = 0, runs_ = 0;
   SignatureMaker maker_;
-  std::string normal_;
+  std::string form_;
   std::vector<uint64_t> hashes_;
   std::vector<uint32_t> row_;
   std::vector<uint64_t> band_hashes_;
@@ -151,9 +150,8 @@ bool renumber(uint64_t& document, const Run& run) {
 }  // namespace
 
 uint64_t NoteOptions::owner() const {
-  const std::string text =
-      fmt::format("dedup 1 bands={} rows={} shingle={}:{} seed={} by_source={}", shape.bands, shape.rows,
-                  shingle.unit == ShingleUnit::words ? "words" : "chars", shingle.length, seed, by_source);
+  const std::string text = fmt::format("dedup 2 bands={} rows={} shingle={} seed={} by_source={}", shape.bands,
+                                       shape.rows, shingle_name(shingle), seed, by_source);
   return XXH3_64bits(text.data(), text.size());
 }
 
@@ -234,6 +232,19 @@ NotedDocuments::NotedDocuments(const GroupPlace& place, const NoteOptions& optio
 
 const NotedFile& NotedDocuments::file_of(uint64_t document) const {
   return *(std::ranges::upper_bound(files_, document, {}, &NotedFile::base) - 1);
+}
+
+std::vector<bool> NotedDocuments::left(const GroupPlace& place) const {
+  std::vector<bool> left;
+  if (!place.left) return left;
+  left.assign(size_, true);
+  for (const NotedFile& file : files_) {
+    if (file.is_reference) continue;
+    const std::vector<bool> of_file = place.left(file.number);
+    COPPICE_CHECK(of_file.size() == file.documents, "a file's notes and its documents");
+    std::copy(of_file.begin(), of_file.end(), left.begin() + static_cast<int64_t>(file.base));
+  }
+  return left;
 }
 
 std::vector<Run> NotedDocuments::runs_of(const char* what) const {

@@ -1,6 +1,6 @@
 // What deduplication notes of the documents of a file, in files beside one another, and how all of them are read
 // again. <folder>/notes/<number of the file>.<what>:
-//   bands.<k>   {hash of a band, document}, sorted, of the k-th 32,768 documents; document = file << 32 | record
+//   bands.<k>   {hash of a band, document}, sorted, of the k-th 16,384 documents; document = file << 32 | record
 //   exact.<k>   {hash of the normal form (128 bits), document, keep value}, sorted, of the same
 //   values      the signature of each document
 //   shingles    with verify = "text": the different shingle hashes of each document, sorted
@@ -81,6 +81,8 @@ class NotedDocuments {
   const std::vector<NotedFile>& files() const { return files_; }
   uint64_t size() const { return size_; }
   const NotedFile& file_of(uint64_t document) const;
+  /// GroupPlace::left of all of them, a bit each; those of an older run are. Empty where there is no such function.
+  std::vector<bool> left(const GroupPlace& place) const;
   BandRuns band_runs() const { return {runs_of("bands"), owner_}; }
   ExactRuns exact_runs() const { return {runs_of("exact"), owner_}; }
 

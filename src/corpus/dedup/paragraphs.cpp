@@ -125,6 +125,16 @@ struct NotedLines {
   const LineFile& file_of(uint64_t document) const {
     return *(std::ranges::upper_bound(files, document, {}, &LineFile::base) - 1);
   }
+  /// GroupPlace::left of all of them, a bit each; empty where there is no such function.
+  std::vector<bool> left(const GroupPlace& place) const {
+    std::vector<bool> left;
+    for (uint32_t file = 0; place.left && file < files.size(); ++file) {
+      const std::vector<bool> of_file = place.left(file);
+      COPPICE_CHECK(of_file.size() == files[file].documents, "a file's notes and its documents");
+      left.insert(left.end(), of_file.begin(), of_file.end());
+    }
+    return left;
+  }
 };
 
 struct RenumberLine {
@@ -167,6 +177,7 @@ void write_line_part(const GroupPlace& place, const ParagraphOptions& options, u
   make_folder(path.parent_path());
   const NotedLines noted(place, options.owner());
   RecordWriter out(path, sizeof(uint64_t), options.owner());
+  const std::vector<bool> left = noted.left(place);
   const auto order = [&](const LineRecord& record) {
     return std::pair(noted.file_of(record[1] >> 32).priority, record[1]);
   };
@@ -176,12 +187,13 @@ void write_line_part(const GroupPlace& place, const ParagraphOptions& options, u
     int64_t documents = 0;
     uint64_t last = ~uint64_t{0};
     group.for_each([&](const LineRecord& record) {
+      if (!is_left(left, record[1] >> 32)) return;
       documents += std::exchange(last, record[1] >> 32) == record[1] >> 32 ? 0 : 1;
       if (!best || order(record) < order(*best)) best = record;
     });
     if (documents < options.min_documents) return;
     group.for_each([&](const LineRecord& record) {
-      if (record[1] != (*best)[1]) out.write(&record[1], 1);
+      if (is_left(left, record[1] >> 32) && record[1] != (*best)[1]) out.write(&record[1], 1);
     });
   });
   out.commit();

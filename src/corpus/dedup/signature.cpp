@@ -5,16 +5,20 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <cstring>
 
 #include "src/base/errors.h"
 #include "src/base/random.h"
+#include "src/corpus/code/code_words.h"
+#include "src/text/words/normal_form.h"
 
 namespace coppice {
 namespace {
 
+constexpr std::array<std::string_view, 3> kUnits = {"words", "chars", "code"};  // as ShingleUnit
 constexpr size_t kWhole = 16;              // values of the widest vector: functions come in multiples of it
 constexpr size_t kBlock = 2048;            // hashes that stay in the first cache while all functions see them
 constexpr uint32_t kStream = 0x6d696e68;   // apart from other uses of a seed
@@ -101,36 +105,53 @@ std::string catch_curve(const SignatureShape& shape) {
 bool parse_shingle(std::string_view text, ShingleOptions& options) {
   const size_t colon = text.find(':');
   if (colon == std::string_view::npos) return false;
-  const std::string_view unit = text.substr(0, colon), number = text.substr(colon + 1);
-  if (unit != "words" && unit != "chars") return false;
+  const auto unit = std::ranges::find(kUnits, text.substr(0, colon));
+  if (unit == kUnits.end()) return false;
+  const std::string_view number = text.substr(colon + 1);
   size_t length = 0;
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), length);
   if (error != std::errc() || end != number.data() + number.size() || length < 1 || length > 1000) return false;
-  options = {.unit = unit == "words" ? ShingleUnit::words : ShingleUnit::chars, .length = length};
+  options = {.unit = static_cast<ShingleUnit>(unit - kUnits.begin()), .length = length};
   return true;
 }
 
-void shingle_hashes(std::string_view normal, const ShingleOptions& options, std::vector<uint64_t>& hashes) {
+std::string shingle_name(const ShingleOptions& options) {
+  return fmt::format("{}:{}", kUnits[static_cast<size_t>(options.unit)], options.length);
+}
+
+void shingle_form(std::string_view text, const ShingleOptions& options, std::string& form) {
+  if (options.unit != ShingleUnit::code) return normal_form(text, form);
+  thread_local std::vector<std::string_view> words;
+  code_words(text, words);
+  form.clear();
+  for (const std::string_view word : words) {
+    if (!form.empty()) form += ' ';
+    form += word;
+  }
+}
+
+void shingle_hashes(std::string_view form, const ShingleOptions& options, std::vector<uint64_t>& hashes) {
   hashes.clear();
-  if (normal.empty()) return;
+  if (form.empty()) return;
   // Where the last `length` units begin: a ring, since a shingle reaches from the oldest of them to where we are.
   thread_local std::vector<const char*> begins;
-  begins.assign(options.length, normal.data());
-  const char *const end = normal.data() + normal.size(), *at = normal.data();
+  begins.assign(options.length, form.data());
+  const char *const end = form.data() + form.size(), *at = form.data();
+  const bool by_words = options.unit != ShingleUnit::chars;
   size_t units = 0, slot = 0;
   while (at < end) {
     begins[slot] = at;
     slot = slot + 1 == options.length ? 0 : slot + 1;
-    if (options.unit == ShingleUnit::words) {
+    if (by_words) {
       at = std::find(at, end, ' ');
     } else {
       do ++at;
       while (at < end && continues(*at));
     }
     if (++units >= options.length) hashes.push_back(hash_of(begins[slot], at));
-    if (options.unit == ShingleUnit::words && at < end) ++at;
+    if (by_words && at < end) ++at;
   }
-  if (hashes.empty()) hashes.push_back(hash_of(normal.data(), end));
+  if (hashes.empty()) hashes.push_back(hash_of(form.data(), end));
 }
 
 SignatureMaker::SignatureMaker(const SignatureShape& shape, uint64_t seed, Code code)

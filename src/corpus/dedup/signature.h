@@ -23,17 +23,24 @@ double catch_probability(double similarity, const SignatureShape& shape);
 /// The same at `.5 .6 .7 .8 .9 .95`, for people: "0.5: 0.053, 0.6: 0.211, ...".
 std::string catch_curve(const SignatureShape& shape);
 
-enum class ShingleUnit { words, chars };  // chars: code points, for scripts without blanks
+/// chars: code points, for scripts without blanks; code: identifiers, numbers and signs (src/corpus/code/code_words.h).
+enum class ShingleUnit { words, chars, code };
 struct ShingleOptions {
   ShingleUnit unit = ShingleUnit::words;
   size_t length = 5;
 };
-/// "words:5", "chars:24"; nothing for any other text, and for lengths outside 1 to 1000.
+/// "words:5", "chars:24", "code:5"; nothing for any other text, and for lengths outside 1 to 1000.
 bool parse_shingle(std::string_view text, ShingleOptions& options);
+/// As in parse_shingle().
+std::string shingle_name(const ShingleOptions& options);
 
-/// XXH3-64 of every shingle of a normal form (src/text/words/normal_form.h): as many words with single blanks between
-/// them, or as many code points. A shorter text is one shingle, a text without words has none. `hashes` is overwritten.
-void shingle_hashes(std::string_view normal, const ShingleOptions& options, std::vector<uint64_t>& hashes);
+/// What shingles are taken of, and what is equal in exact copies: the normal form (src/text/words/normal_form.h); of
+/// code its words, one blank apart. `form` is overwritten.
+void shingle_form(std::string_view text, const ShingleOptions& options, std::string& form);
+
+/// XXH3-64 of every shingle of such a form: as many words with single blanks between them, or as many code points. A
+/// shorter text is one shingle, a text without words has none. `hashes` is overwritten.
+void shingle_hashes(std::string_view form, const ShingleOptions& options, std::vector<uint64_t>& hashes);
 
 /// The functions of a seed. Equal bits on every machine: the vector code is chosen where the processor has it.
 class SignatureMaker {

@@ -5,6 +5,7 @@
 
 #include "src/corpus/licences/spdx.h"
 #include "src/text/ascii_case.h"
+#include "src/text/document_metadata.h"
 #include "src/text/tag_scanner.h"
 
 namespace coppice {
@@ -56,6 +57,13 @@ PageMarks find_page_marks(std::string_view html) {
 
 Json page_license_json(const std::vector<std::string>& licences) {
   return licences.size() == 1 ? Json(licences.front()) : Json(licences);
+}
+
+void keep_page_marks(const PageMarks& marks, Document& document) {
+  if (!marks.licences.empty()) set_metadata(document, "page_license", page_license_json(marks.licences));
+  if (!marks.robots.empty()) set_metadata(document, "robots", marks.robots);
+  if (!marks.tdm_reservation.empty() && trimmed_ascii(metadata_text(document, "tdm_reservation")) != "1")
+    set_metadata(document, "tdm_reservation", marks.tdm_reservation);
 }
 
 }  // namespace coppice

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "src/base/json.h"
+#include "src/text/documents.h"
 
 namespace coppice {
 
@@ -21,5 +22,9 @@ PageMarks find_page_marks(std::string_view html);
 
 /// How metadata.page_license holds them: a string, or a list of several.
 Json page_license_json(const std::vector<std::string>& licences);
+
+/// Into the metadata of what becomes of a page, where the steps licences and opt_out look when its markup is gone:
+/// page_license, robots, tdm_reservation, each where the page says it. A reservation of the server's stays.
+void keep_page_marks(const PageMarks& marks, Document& document);
 
 }  // namespace coppice

@@ -102,6 +102,7 @@ void read_step(CorpusSettings& settings, OptionTable table, std::span<const Step
   step.step = row.read(table);
   table.finish();
   step.rules = step.step->rules();
+  for (const Rule& rule : step.rules) check_name(rule.name, "rule", step.where);  // a column of the values, too
 
   std::vector<std::string> undecided = {"name"};  // what changes no document
   for (const StepOption& option : row.options())

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "src/base/log.h"
+#include "src/corpus/run/lost_markup.h"
 
 namespace coppice {
 namespace {
@@ -71,6 +73,7 @@ CorpusTotals sum_corpus(const CorpusSettings& settings, const std::vector<Source
     totals.behind += of.behind;
   }
   add_alarms(totals, settings);
+  std::ranges::copy(lost_markup_warnings(settings, files), std::back_inserter(totals.warnings));
   return totals;
 }
 

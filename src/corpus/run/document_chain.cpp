@@ -98,7 +98,7 @@ std::optional<Removed> DocumentChain::look(Document& document, bool all) {
       const double value = asked_[first];
       removed->removal.value = value;
       removed->removal.threshold = value < rules[first].least ? rules[first].least : rules[first].most;
-      removed->removal.details = std::move(details);
+      removed->removal.details = link.look != nullptr ? link.look->details() : std::move(details);
     } else if (rule_name(rules, first) == kTimeout) {
       removed->removal.threshold = options_.doc_timeout_s;
     }

@@ -92,7 +92,7 @@ std::vector<GroupFiles> make_group_places(const CorpusSettings& settings, const 
           const CorpusStep& earlier = settings.steps[step];
           const auto decisions = earlier.by_group()->decide(all[step].place, static_cast<uint32_t>(there));
           for (size_t i = 0; i < left.size(); ++i)
-            if (decisions->goes(earlier.rules)) left[i] = false;
+            if (decisions->goes()) left[i] = false;
         }
         return left;
       };

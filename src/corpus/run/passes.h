@@ -13,7 +13,7 @@ struct Pass {
   std::vector<size_t> decided, mapped, noted;
 };
 
-/// At least one pass; one more behind every run of group steps.
+/// At least one pass; one more behind every run of group steps, and behind a group step that changes texts.
 std::vector<Pass> cut_into_passes(const std::vector<CorpusStep>& steps);
 
 }  // namespace coppice

@@ -15,6 +15,7 @@
 #include "src/base/log.h"
 #include "src/base/threads.h"
 #include "src/corpus/run/document_chain.h"
+#include "src/corpus/run/lost_markup.h"
 #include "src/corpus/run/pass_documents.h"
 #include "src/corpus/run/passes.h"
 #include "src/text/document_writer.h"
@@ -75,6 +76,7 @@ class Planner {
     plan_.memory_bytes = settings_.memory_bytes;
     plan_.free_bytes = free_bytes(request_.out);
     plan_.threads = choose_threads(settings_.threads);
+    plan_.warnings = lost_markup_warnings(settings_, files_);
     size_t columns = 0;
     for (uint32_t i = 0; i < settings_.sources.size(); ++i) read_sample(i);
     for (size_t pass = 0; pass < passes.size(); ++pass) {
@@ -230,6 +232,7 @@ std::string plan_text(const CorpusPlan& plan) {
                   format_bytes(plan.work_bytes), format_bytes(static_cast<double>(plan.free_bytes)),
                   format_bytes(static_cast<double>(plan.memory_bytes)), format_duration(plan.seconds()), plan.threads,
                   plan.threads == 1 ? "thread" : "threads", plan.passes == 1 ? "" : ", and the grouping");
+  for (const std::string& warning : plan.warnings) text += "warning: " + warning + "\n";
   return text;
 }
 

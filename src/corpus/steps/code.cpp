@@ -121,10 +121,13 @@ class CodeLook : public DocumentLook {
       : options_(options), languages_(languages), folders_(folders), rules_(std::move(rules)) {}
 
   bool look(Document& document, std::span<double> values, bool all) override {
+    bool goes = false;  // by the rules until now
     const auto drops = [&](Place place, double value) {
       values[place] = value;
-      return !all && rules_[place].drops(value);
+      goes |= rules_[place].drops(value);
+      return !all && goes;
     };
+    found_.clear();
     const std::string path = path_of(document);
     bool changed = take_line_ends(document.text);
     std::optional<Notebook> notebook;
@@ -137,8 +140,10 @@ class CodeLook : public DocumentLook {
       return changed;
 
     const ProgrammingLanguage* const language = notebook ? of_notebook(*notebook) : of_file(document, path);
+    if (!goes && language != nullptr) found_["language"] = language->name;
     if (drops(kLanguage, std::ranges::find(languages_, language) == languages_.end())) return changed;
     const std::vector<std::string> licences = find_licences(document, path);
+    if (!goes && !licences.empty()) found_["licences"] = licences;
     const bool allowed = std::ranges::all_of(licences, [&](const std::string& one) { return allows(one); });
     if (drops(kNoLicence, licences.empty()) || drops(kLicence, !allowed)) return changed;
 
@@ -161,6 +166,7 @@ class CodeLook : public DocumentLook {
       set_metadata(document, "repository", repository);
     return true;
   }
+  std::string details() const override { return details_of(found_); }
 
  private:
   /// CRLF and CR become LF.
@@ -201,6 +207,7 @@ class CodeLook : public DocumentLook {
   const std::vector<const ProgrammingLanguage*>& languages_;
   const LicenceFolders& folders_;
   const std::vector<Rule> rules_;
+  nlohmann::ordered_json found_;  // of the document that was seen last: its language and licences, if it came so far
 };
 
 class CodeStep : public DocumentStep {

@@ -90,6 +90,7 @@ class DecontaminateStep : public GroupStep {
     return inputs;
   }
 
+  bool changes_texts() const override { return cuts_; }
   std::unique_ptr<GroupNotes> note(const GroupPlace& place, uint32_t file) const override;
   /// As many as keep the counts of a part within a quarter of the memory.
   uint32_t num_parts(const GroupPlace& place) const override {
@@ -190,21 +191,33 @@ class HitDecisions : public GroupDecisions {
       : index_(index), search_(index), verdict_(std::move(verdict)), hits_(std::move(hits)), cuts_(cuts) {}
 
   bool look(Document& document, std::span<double> values, std::string& details) override {
-    const size_t begin = next_;
-    while (next_ < hits_.hits.size() && hits_.hits[next_].document == document_) ++next_;
-    ++document_;
-    const std::span<const DocumentHit> hits = std::span(hits_.hits).subspan(begin, next_ - begin);
-    std::vector<HeldItem> held = verdict_.held(hits);
-    std::erase_if(held, [&](const HeldItem& item) { return verdict_.is_report_only(item.item); });
+    const std::span<const DocumentHit> hits = next_hits();
+    const std::vector<HeldItem> held = held_in(hits);
     values[0] = cuts_ ? 0 : static_cast<double>(held.size());
     if (held.empty()) return false;
     const IndexedItem& first = index_.items()[held.front().item];
     details = fmt::format("\"benchmark\":{},\"item\":{},\"ngram\":{}", quoted(index_.benchmarks()[first.benchmark]),
                           first.number, quoted(index_.text(held.front().ngram)));
-    return cuts_ && !document.text.empty() && cut(document, hits, held, values);
+    return cuts_ && cut(document, hits, held, values);
   }
+  bool goes() override { return !held_in(next_hits()).empty(); }
 
  private:
+  /// Of the next document.
+  std::span<const DocumentHit> next_hits() {
+    const size_t begin = next_;
+    while (next_ < hits_.hits.size() && hits_.hits[next_].document == document_) ++next_;
+    ++document_;
+    return std::span(hits_.hits).subspan(begin, next_ - begin);
+  }
+
+  /// Items for which a document goes, or loses the passage.
+  std::vector<HeldItem> held_in(std::span<const DocumentHit> hits) const {
+    std::vector<HeldItem> held = verdict_.held(hits);
+    std::erase_if(held, [&](const HeldItem& item) { return verdict_.is_report_only(item.item); });
+    return held;
+  }
+
   static std::string quoted(std::string_view text) {
     return Json(std::string(text)).dump(-1, ' ', false, Json::error_handler_t::replace);
   }

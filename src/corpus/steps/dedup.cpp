@@ -31,8 +31,10 @@ struct DedupOptions {
 
   template <class Field>
   void visit_fields(Field& field) {
-    field("shingle", shingle, Mark::decides,
-          "what is compared: words:<n> in a row, or chars:<n> for scripts without blanks");
+    field(
+        "shingle", shingle, Mark::decides,
+        "what is compared: words:<n> in a row, chars:<n> for scripts without blanks, code:<n> identifiers and signs of "
+        "source files");
     field("bands", bands, Mark::decides, "two documents meet when all values of one band agree");
     field("rows", rows, Mark::decides, "values of a band; bands x rows is at most 1024");
     field("min_similarity", min_similarity, Mark::decides, "share of equal values, or of equal shingles, of a copy");
@@ -76,6 +78,11 @@ class Decisions : public GroupDecisions {
         fmt::format("\"{}\":{}{}", keep_none_ && !decision->reference ? "copy_of" : "kept_id",
                     Json(head).dump(-1, ' ', false, Json::error_handler_t::replace), similarity_member(*decision));
     return false;
+  }
+
+  bool goes() override {
+    const std::optional<Decision> decision = reader_.find(record_++);
+    return decision && (decision->kind != Decision::Kind::head || keep_none_);
   }
 
   enum Place { kExact, kNear, kCopied };  // of the rules
@@ -145,7 +152,8 @@ std::shared_ptr<const Step> read_dedup(OptionTable& table) {
     throw UserError::recipe(table.where(key), fmt::format("{}: {}", key, message));
   };
   if (!parse_shingle(given.shingle, options.notes.shingle))
-    refuse("shingle", fmt::format("got '{}', expected words:<n> or chars:<n> with n from 1 to 1000", given.shingle));
+    refuse("shingle",
+           fmt::format("got '{}', expected words:<n>, chars:<n> or code:<n> with n from 1 to 1000", given.shingle));
   if (given.bands < 1 || given.bands > kMostValues)
     refuse("bands", fmt::format("got {}, expected 1 to {}", given.bands, kMostValues));
   if (given.rows < 1 || given.rows > kMostValues)

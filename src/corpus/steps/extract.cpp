@@ -4,6 +4,7 @@
 
 #include "src/base/errors.h"
 #include "src/cli/options.h"
+#include "src/corpus/licences/page_marks.h"
 #include "src/corpus/step.h"
 #include "src/text/document_metadata.h"
 #include "src/text/html/page_text.h"
@@ -47,6 +48,7 @@ class ExtractLook : public DocumentLook {
     values[kEmptyRule] = page.text.empty() ? 1 : 0;
     values[kShortRule] = static_cast<double>(page.chars);
     const PageMetadata& metadata = page.metadata;
+    const PageMarks marks = find_page_marks(document.text);
     document.text = metadata.title;
     if (!document.text.empty() && !page.text.empty()) document.text += "\n\n";
     document.text += page.text;
@@ -55,6 +57,7 @@ class ExtractLook : public DocumentLook {
     for (const auto& [name, value] : {std::pair{"url", &metadata.url}, std::pair{"date", &metadata.date}})
       if (!value->empty() && metadata_text(document, name).empty()) set_metadata(document, name, *value);
     if (page.replaced > 0) set_metadata(document, "replaced_characters", page.replaced);
+    keep_page_marks(marks, document);
     return true;
   }
 
@@ -71,6 +74,7 @@ class ExtractStep : public DocumentStep {
             {.name = "timeout", .most = 0},  {.name = "opt_out", .most = 0},
             {.name = "empty", .most = 0},    {.name = "short", .least = static_cast<double>(min_length_)}};
   }
+  bool reads_markup() const override { return true; }
   std::unique_ptr<DocumentLook> start() const override { return std::make_unique<ExtractLook>(options_); }
 
  private:

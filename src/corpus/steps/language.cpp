@@ -72,14 +72,17 @@ class LanguageLook : public DocumentLook {
   LanguageLook(const FastTextModel* model, const KeptLanguages& kept) : model_(model), kept_(kept) {}
 
   bool look(Document& document, std::span<double> values, bool) override {
-    const Language language = model_ == nullptr ? detect_language(document.text) : by_model(document.text);
-    set_metadata(document, "language", language.code);
-    set_metadata(document, "language_score", language.share);
+    language_ = model_ == nullptr ? detect_language(document.text) : by_model(document.text);
+    set_metadata(document, "language", language_.code);
+    set_metadata(document, "language_score", language_.share);
     if (kept_.empty()) return true;
-    const auto found = kept_.find(language.code);
+    const auto found = kept_.find(language_.code);
     values[0] = found == kept_.end() ? 1 : 0;
-    if (found != kept_.end()) values[1 + static_cast<size_t>(std::distance(kept_.begin(), found))] = language.share;
+    if (found != kept_.end()) values[1 + static_cast<size_t>(std::distance(kept_.begin(), found))] = language_.share;
     return true;
+  }
+  std::string details() const override {
+    return details_of({{"language", language_.code}, {"language_score", language_.share}});
   }
 
  private:
@@ -94,6 +97,7 @@ class LanguageLook : public DocumentLook {
   const FastTextModel* model_;
   const KeptLanguages& kept_;
   FastTextModel::Room room_;
+  Language language_;  // of the document that was seen last
 };
 
 class LanguageStep : public DocumentStep {

@@ -68,20 +68,22 @@ class LicencesLook : public DocumentLook {
     const auto is_fine = [&](std::string_view id) {
       return is_free(id) && (options_.allow.empty() || matches_licence(options_.allow, id));
     };
-    const std::vector<std::string> licences = licences_of(document, options_.page);
+    licences_ = licences_of(document, options_.page);
     bool is_denied = false, is_outside = false;
-    for (const std::string& licence : licences) {
+    for (const std::string& licence : licences_) {
       is_denied |= !is_licence_allowed(licence, is_free);
       is_outside |= !is_licence_allowed(licence, is_fine);
     }
     values[kDenied] = is_denied;
     values[kNotAllowed] = is_outside && !is_denied;
-    values[kNoLicence] = licences.empty() && !options_.allow.empty();
+    values[kNoLicence] = licences_.empty() && !options_.allow.empty();
     return false;
   }
+  std::string details() const override { return licences_.empty() ? "" : details_of({{"licences", licences_}}); }
 
  private:
   const LicencesOptions& options_;
+  std::vector<std::string> licences_;  // of the document that was seen last
 };
 
 class LicencesStep : public DocumentStep {
@@ -90,6 +92,7 @@ class LicencesStep : public DocumentStep {
   std::vector<Rule> rules() const override {
     return {{"licence_denied", 0, 0}, {"licence_not_allowed", 0, 0}, {"no_licence", 0, 0}};
   }
+  bool reads_markup() const override { return options_.page; }
   std::unique_ptr<DocumentLook> start() const override { return std::make_unique<LicencesLook>(options_); }
 
  private:

@@ -30,7 +30,7 @@ class Decisions : public GroupDecisions {
   bool look(Document& document, std::span<double> values, std::string&) override {
     const DocumentCuts cuts = cuts_.next();
     values[0] = cuts.lost;
-    if (cuts.lines.empty() || cuts.lost > max_lost_ || document.text.empty()) return false;
+    if (cuts.lines.empty() || cuts.lost > max_lost_) return false;
     std::string left;
     uint64_t long_lines = 0;
     auto cut = cuts.lines.begin();
@@ -46,6 +46,7 @@ class Decisions : public GroupDecisions {
     document.text = std::move(left);
     return true;
   }
+  bool goes() override { return cuts_.next().lost > max_lost_; }
 
  private:
   ParagraphOptions options_;
@@ -59,6 +60,7 @@ class ParagraphsStep : public GroupStep {
       : options_{.min_chars = options.min_chars, .min_documents = options.min_documents}, max_lost_(options.max_lost) {}
 
   std::vector<Rule> rules() const override { return {{.name = "lost_ratio", .most = max_lost_}}; }
+  bool changes_texts() const override { return true; }
   std::unique_ptr<GroupNotes> note(const GroupPlace& place, uint32_t file) const override {
     return note_lines(place, file, options_);
   }

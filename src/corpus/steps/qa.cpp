@@ -8,6 +8,7 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/cli/options.h"
+#include "src/corpus/licences/page_marks.h"
 #include "src/corpus/maths/qa_page.h"
 #include "src/corpus/step.h"
 #include "src/text/document_metadata.h"
@@ -66,6 +67,7 @@ class QaLook : public DocumentLook {
     }
     if (page.has_votes && page.site->min_votes) values[kVotes] = page.votes - *page.site->min_votes;
     values[kAnswers] = static_cast<double>(page.answers.size());
+    keep_page_marks(find_page_marks(document.text), document);
     document.text = qa_text(page);
     document.is_page = false;
     set_metadata(document, "site", page.site->name);
@@ -113,6 +115,7 @@ class QaStep : public DocumentStep {
     for (const std::string& file : options_.sites) hashes.push_back(sha256_file(file));
     return hashes;
   }
+  bool reads_markup() const override { return true; }
   std::unique_ptr<DocumentLook> start() const override { return std::make_unique<QaLook>(options_, sites_); }
 
   void finish(const Counts& totals) const override {

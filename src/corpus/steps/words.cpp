@@ -17,7 +17,7 @@ namespace {
 
 struct WordsOptions {
   std::vector<std::string> lists;
-  std::string name = "unsafe_words";
+  std::string rule = "unsafe_words";
   int64_t min_distinct = 3;
   double min_rate = 0.005;
 
@@ -26,7 +26,7 @@ struct WordsOptions {
     field("lists", lists, Mark::place,
           "files of one entry a line, of a word or several; # opens a comment; empty = a dozen English words of the "
           "pornography trade");
-    field("name", name, Mark::decides, "of the counts in metadata, and of the rule");
+    field("rule", rule, Mark::decides, "what the rule and the counts in metadata are called");
     field("min_distinct", min_distinct, Mark::decides, "a document goes that has so many different entries ...");
     field("min_rate", min_rate, Mark::decides, "... and of whose words they are at least this share");
   }
@@ -40,7 +40,7 @@ class WordsLook : public DocumentLook {
     const WordHits hits = list_.find(document.text, room_);
     values[0] = hits.rate() >= options_.min_rate ? static_cast<double>(hits.distinct) : 0;
     if (hits.found == 0) return false;
-    set_metadata(document, options_.name, {{"found", hits.found}, {"distinct", hits.distinct}, {"rate", hits.rate()}});
+    set_metadata(document, options_.rule, {{"found", hits.found}, {"distinct", hits.distinct}, {"rate", hits.rate()}});
     return true;
   }
 
@@ -60,7 +60,7 @@ class WordsStep : public DocumentStep {
   }
   /// Its value: different entries, in a document in which they have their share of the words; 0 elsewhere.
   std::vector<Rule> rules() const override {
-    return {{.name = options_.name, .most = static_cast<double>(options_.min_distinct) - 1}};
+    return {{.name = options_.rule, .most = static_cast<double>(options_.min_distinct) - 1}};
   }
   std::vector<std::string> inputs() const override { return inputs_; }
   std::unique_ptr<DocumentLook> start() const override { return std::make_unique<WordsLook>(list_, options_); }

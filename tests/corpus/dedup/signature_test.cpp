@@ -149,6 +149,9 @@ TEST_SUITE("unit") {
     CHECK(options.length == 24);
     CHECK(parse_shingle("words:1", options));
     CHECK(options.unit == ShingleUnit::words);
+    CHECK(parse_shingle("code:5", options));
+    CHECK(options.length == 5);
+    CHECK_FALSE(parse_shingle("code", options));
     for (const char* text : {"", "words", "words:", "words:0", "words:1001", "words:5x", "lines:5", "words:-1"})
       CHECK_FALSE(parse_shingle(text, options));
   }

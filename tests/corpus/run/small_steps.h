@@ -169,6 +169,7 @@ class WordStep : public GroupStep {
         if (found != gone.end()) details = found->second;
         return false;
       }
+      bool goes() override { return gone.contains(number++); }
     };
     auto decisions = std::make_unique<Decisions>();
     std::ifstream all(place.folder / "gone");

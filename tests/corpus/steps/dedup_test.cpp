@@ -230,6 +230,23 @@ TEST_SUITE("unit") {
     CHECK(kept_ids(run(made, "keep = 'score:quality'\n")) == Ids{"c"});
   }
 
+  TEST_CASE("dedup: source files by their identifiers and signs, whose white space does not count") {
+    const std::string file = "int main(int n) {\n  return n + Limit[0x10];\n}\n";
+    const GroupRun made =
+        one_file({document("a", file), document("blanks", "int main( int n ){return n+Limit[0x10];}"),
+                  document("sign", "int main(int n) {\n  return n - Limit[0x10];\n}\n"),
+                  document("case", "int main(int n) {\n  return n + limit[0x10];\n}\n"),
+                  document("number", "int main(int n) {\n  return n + Limit[0x20];\n}\n"), document("none", " \n")});
+    const auto looked = run(made, "shingle = 'code:5'\n");
+    CHECK(kept_ids(looked) == Ids{"a", "sign", "case", "number", "none"});
+    CHECK(looked[0][1].details == R"("kept_id":"a","similarity":1)");
+    CHECK(kept_ids(run(made, "")) == Ids{"a", "none"});  // prose has one case, one number and no signs
+    std::string longer = file;
+    for (int i = 0; i < 40; ++i) longer += fmt::format("void {}() {{}}\n", word(7, static_cast<uint64_t>(i)));
+    CHECK(kept_ids(run(one_file({document("a", longer), document("b", longer + "int x;\n")}),
+                       "shingle = 'code:5'\n")) == Ids{"a"});
+  }
+
   TEST_CASE("dedup: with scope = source, copies in other sources do not count") {
     const GroupRun made{.files = {{.documents = {document("a", near(1, 0)), document("b", near(1, 2))}},
                                   {.documents = {document("c", near(1, 0)), document("d", near(1, 0))}, .source = 1}},
@@ -323,7 +340,7 @@ TEST_SUITE("unit") {
       CHECK(error.code == 2);
       CHECK_MESSAGE(error.says(":1: " + says), error.text);
     };
-    refused("shingle = 'lines:5'", "shingle: got 'lines:5', expected words:<n> or chars:<n>");
+    refused("shingle = 'lines:5'", "shingle: got 'lines:5', expected words:<n>, chars:<n> or code:<n>");
     refused("bands = 0", "bands: got 0, expected 1 to 1024");
     refused("rows = 2000", "rows: got 2000, expected 1 to 1024");
     refused("rows = 100", "rows: got 14 bands of 100 values, expected at most 1024 values");

@@ -7,7 +7,7 @@
 #include "tests/scratch_folder.h"
 
 namespace coppice {
-extern const StepKind kLicencesStep, kOptOutStep;
+extern const StepKind kLicencesStep, kOptOutStep, kExtractStep, kQaStep;
 }
 
 using namespace coppice;
@@ -34,9 +34,57 @@ std::string dropped_by(const Step& step, Document document) {
   return names;
 }
 
+/// A page behind the step that makes a text of it.
+Document taken_out(const Step& step, const std::string& head, const std::string& metadata = "") {
+  Document document{.text = "<head><title>A title</title>" + head +
+                            "</head><h1>T</h1><p class=q>Why is it so, the "
+                            "question asks, of a page that has enough to say?</p><p class=a>Because it is.</p>",
+                    .is_page = true,
+                    .metadata = "\"url\":\"https://a.org/1\"" + (metadata.empty() ? "" : "," + metadata)};
+  std::vector<double> values(step.rules().size());
+  CHECK(dynamic_cast<const DocumentStep&>(step).start()->look(document, values, true));
+  CHECK_FALSE(document.is_page);
+  return document;
+}
+
 }  // namespace
 
 TEST_SUITE("unit") {
+  TEST_CASE("licences, opt_out: what a page says of its use outlives the step that makes a text of it") {
+    const ScratchFolder folder;
+    const auto sites = folder.write("a.toml",
+                                    "[[maths.site]]\ndomain = \"a.org\"\ntitle = \"h1\"\nquestion = \".q\"\n"
+                                    "answer = { each = \".a\" }\n");
+    const auto licences = step_of(kLicencesStep, "allow = [\"CC-BY-4.0\"]\n");
+    const auto opt_out = step_of(kOptOutStep, "directives = [\"noai\", \"nosnippet\"]\n");
+    const std::string by = "<link rel=license href=https://creativecommons.org/licenses/by/4.0/>",
+                      by_nc = "<link rel=license href=https://creativecommons.org/licenses/by-nc/4.0/>";
+    for (const auto& taker : {step_of(kExtractStep, "opt_out = false\nmin_length = 10\n"),
+                              step_of(kExtractStep, "opt_out = false\njoin = \"boilerpipe\"\nmin_length = 10\n"),
+                              step_of(kQaStep, "sites = \"" + sites.string() + "\"\n")}) {
+      const auto licensed = [&](const std::string& head) { return dropped_by(*licences, taken_out(*taker, head)); };
+      CHECK(licensed("") == "no_licence");
+      CHECK(licensed(by).empty());
+      CHECK(licensed(by_nc) == "licence_not_allowed");
+      CHECK(licensed(by + by_nc) == "licence_not_allowed");
+      const auto opted = [&](const std::string& head, const std::string& metadata = "") {
+        return dropped_by(*opt_out, taken_out(*taker, head, metadata));
+      };
+      CHECK(opted("").empty());
+      CHECK(opted("<meta name=robots content=index><meta name=ROBOTS content=nosnippet>") == "robots_meta");
+      CHECK(opted("", "\"x_robots_tag\":\"noai\"") == "x_robots_tag");
+      CHECK(opted("", "\"tdm_reservation\":\"1\"") == "tdm_reservation");
+      CHECK(opted("<meta name=tdm-reservation content=0>", "\"tdm_reservation\":\"1\"") == "tdm_reservation");
+      CHECK(opted("<meta name=tdm-reservation content=0>").empty());
+    }
+    const auto extract = step_of(kExtractStep, "opt_out = false\nmin_length = 10\n");
+    CHECK(dropped_by(*opt_out, taken_out(*extract, "<meta name=robots content=noai>")) == "robots_meta");
+    CHECK(dropped_by(*opt_out, taken_out(*extract, "<meta name=tdm-reservation content=1>",
+                                         "\"tdm_reservation\":\"0\"")) == "tdm_reservation");
+    CHECK(taken_out(*extract, by + by_nc).metadata.ends_with("\"page_license\":[\"CC-BY-4.0\",\"CC-BY-NC-4.0\"]"));
+    CHECK(taken_out(*extract, "").metadata == "\"url\":\"https://a.org/1\",\"title\":\"A title\"");
+  }
+
   TEST_CASE("licences: allow, deny, none, and what pages say") {
     const auto step = step_of(kLicencesStep, "allow = [\"CC-BY-*\", \"MIT\", \"CC0-1.0\"]\ndeny = [\"CC-BY-NC*\"]\n");
     const auto by = [&](const std::string& license, const std::string& metadata = "") {

@@ -32,13 +32,14 @@ TEST_SUITE("unit") {
 
   TEST_CASE("words step: counts go into metadata") {
     const ScratchFolder folder("words");
-    const auto step = test::step_of(folder, "kind = \"words\"\nname = \"trade\"\n");
+    const auto step = test::step_of(folder, "kind = \"words\"\nrule = \"trade\"\n");
     const test::Looked looked = test::look_at(*step, "porn porn xxx plain");
     const Json counts = find_metadata(looked.document, "trade").value();
     CHECK(counts.at("found") == 3);
     CHECK(counts.at("distinct") == 2);
     CHECK(counts.at("rate") == 0.75);
     CHECK_FALSE(find_metadata(test::look_at(*step, "plain").document, "trade").has_value());
+    CHECK(step->rules().front().name == "trade");
   }
 
   TEST_CASE("words step: C4's rule, one hit of a list of one's own") {
