@@ -7,6 +7,7 @@
 
 #include "src/base/errors.h"
 #include "src/base/nearest.h"
+#include "src/data/loader.h"
 
 namespace coppice {
 

@@ -9,6 +9,8 @@
 
 namespace coppice {
 
+struct MixtureEntry;
+
 inline const std::vector<std::string> kTopLevelKeys = {"name",    "seed",    "device",    "compute",   "attention",
                                                        "threads", "grace_s", "data",      "tokenizer", "model",
                                                        "stage",   "seeds",   "reference", "compare",   "arm"};

@@ -239,7 +239,7 @@ TEST_SUITE("faults") {
     CHECK(caught([&] { Loader({&a}, {{"a", std::nan("")}}, {.seq_len = 8}); }).code == 2);
     CHECK(caught([&] { Loader({&a}, {{"a", 1, -1}}, {.seq_len = 8}); }).code == 2);
 
-    const fs::path closed = folder.path / "closed";
+    const std::filesystem::path closed = folder.path / "closed";
     TokenShardWriter writer(closed, "closed", 60'000, 2, "tokenizer-hash", 1000);
     for (const auto& ids : numbered_documents(10, 15)) writer.add(1, ids, 1);
     writer.finish({{"open", "CC0-1.0", {}}, {"press", "unknown", {"core", "long"}}});

@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <nlohmann/json.hpp>
+
+#include "tests/caught.h"
 #include "tests/corpus/run/small_corpus.h"
 
 using namespace coppice;
