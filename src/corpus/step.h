@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -44,7 +45,10 @@ class DocumentLook {
   /// Of the document that look() has just seen, for the record of its removal where one of the rules drops it: members
   /// of JSON without braces, for what values do not say: `"language":"fr","language_score":0.98`.
   virtual std::string details() const { return {}; }
-  /// Adds what it has counted since it was started.
+  /// Another text of the document that look() has just changed: it goes on in its place where a step behind, in this
+  /// pass, drops the first. Asked for once.
+  virtual std::optional<Document> other() { return std::nullopt; }
+  /// Adds what it has counted since it was started, other texts among it.
   virtual void add_counts(Counts& counts) const { (void)counts; }
 };
 

@@ -51,62 +51,89 @@ DocumentChain::Verdict DocumentChain::ask(const ChainLink& link, Document& docum
   return verdict;
 }
 
-std::optional<Removed> DocumentChain::look(Document& document, bool all) {
-  struct Drop {
-    Amount* alone;
-    uint64_t bytes;
-  };
-  std::vector<Drop> drops;  // of every rule that was asked
-  std::optional<Removed> removed;
-  bool measuring = all;
-  values_.clear();
-  for (size_t i = 0; i < links_.size(); ++i) {
+/// The links from `begin` on. At the first one that gives another text, it and the way up to there are set aside.
+void DocumentChain::go(size_t begin, Document& document, bool all, Way& way, std::optional<Document>& other,
+                       Way& to_other) {
+  for (size_t i = begin; i < links_.size(); ++i) {
     const ChainLink& link = links_[i];
     const std::vector<Rule>& rules = link.step->rules;
-    const size_t column = values_.size();
-    values_.resize(column + rules.size(), static_cast<float>(kNotMeasured));
+    const size_t column = way.values.size();
+    way.values.resize(column + rules.size(), static_cast<float>(kNotMeasured));
     if (link.look == nullptr && link.decisions == nullptr) continue;
-    if (removed && !measuring && link.decisions == nullptr) continue;
+    if (way.removed && !way.measuring && link.decisions == nullptr) continue;
 
-    StepCounts& counts = *counts_of_[i];
-    const uint64_t bytes = document.text.size();
+    Passed& passed = way.passed.emplace_back(
+        Passed{.link = i, .bytes = document.text.size(), .seen = !way.removed, .measured = way.measuring});
     std::string text, details;
-    if (!removed) {
-      counts.seen.add(bytes);
-      if (options_.keep_removed_text) text = document.text;
-    }
-    const Verdict verdict = ask(link, document, all, details);
-    if (measuring) {
-      ++counts.measured;
-      for (size_t rule = 0; rule < rules.size(); ++rule) values_[column + rule] = static_cast<float>(asked_[rule]);
-      for (const size_t rule : verdict.drops) {
-        RuleCounts& of = counts.rules[rule_name(rules, rule)];
-        of.would.add(bytes);
-        drops.push_back({&of.alone, bytes});
-      }
-    }
-    if (removed) continue;
-    if (verdict.drops.empty()) {
-      counts.kept.add(document.text.size());
-      counts.changed += verdict.changed;
+    if (passed.seen && options_.keep_removed_text) text = document.text;
+    passed.verdict = ask(link, document, all, details);
+    passed.bytes_left = document.text.size();
+    if (way.measuring)
+      for (size_t rule = 0; rule < rules.size(); ++rule) way.values[column + rule] = static_cast<float>(asked_[rule]);
+    if (!passed.seen) continue;
+    if (passed.verdict.drops.empty()) {
+      if (passed.verdict.changed && link.look != nullptr && !other && (other = link.look->other())) to_other = way;
       continue;
     }
-    const size_t first = verdict.drops.front();
-    counts.rules[rule_name(rules, first)].first.add(bytes);
-    removed = Removed{.step = link.step, .removal = {.rule = rule_name(rules, first)}, .text = std::move(text)};
+    const size_t first = passed.verdict.drops.front();
+    way.removed = Removed{.step = link.step, .removal = {.rule = rule_name(rules, first)}, .text = std::move(text)};
     if (first < rules.size()) {
       const double value = asked_[first];
-      removed->removal.value = value;
-      removed->removal.threshold = value < rules[first].least ? rules[first].least : rules[first].most;
-      removed->removal.details = link.look != nullptr ? link.look->details() : std::move(details);
+      way.removed->removal.value = value;
+      way.removed->removal.threshold = value < rules[first].least ? rules[first].least : rules[first].most;
+      way.removed->removal.details = link.look != nullptr ? link.look->details() : std::move(details);
     } else if (rule_name(rules, first) == kTimeout) {
-      removed->removal.threshold = options_.doc_timeout_s;
+      way.removed->removal.threshold = options_.doc_timeout_s;
     }
     // What nobody could read is of no interest to the steps behind: a page that is none, text that took too long.
-    if (document.is_page || document.text.empty() || first > rules.size()) measuring = false;
+    if (document.is_page || document.text.empty() || first > rules.size()) way.measuring = false;
   }
-  if (drops.size() == 1) drops.front().alone->add(drops.front().bytes);
-  return removed;
+}
+
+void DocumentChain::count(const Way& way) {
+  Amount* alone = nullptr;
+  uint64_t bytes = 0, drops = 0;  // of all rules that were asked
+  for (const Passed& passed : way.passed) {
+    const std::vector<Rule>& rules = links_[passed.link].step->rules;
+    StepCounts& counts = *counts_of_[passed.link];
+    if (passed.measured) {
+      ++counts.measured;
+      for (const size_t rule : passed.verdict.drops) {
+        RuleCounts& of = counts.rules[rule_name(rules, rule)];
+        of.would.add(passed.bytes);
+        alone = &of.alone;
+        bytes = passed.bytes;
+        ++drops;
+      }
+    }
+    if (!passed.seen) continue;
+    counts.seen.add(passed.bytes);
+    if (passed.verdict.drops.empty()) {
+      counts.kept.add(passed.bytes_left);
+      counts.changed += passed.verdict.changed;
+    } else {
+      counts.rules[rule_name(rules, passed.verdict.drops.front())].first.add(passed.bytes);
+    }
+  }
+  if (drops == 1) alone->add(bytes);
+}
+
+std::optional<Removed> DocumentChain::look(Document& document, bool all) {
+  Way way{.measuring = all}, second;
+  std::optional<Document> other, none;
+  go(0, document, all, way, other, second);
+  if (way.removed && other) {
+    Way unused;
+    second.passed.back().bytes_left = other->text.size();
+    go(second.passed.back().link + 1, *other, all, second, none, unused);
+    if (!second.removed) {
+      document = std::move(*other);
+      way = std::move(second);
+    }
+  }
+  count(way);
+  values_ = std::move(way.values);
+  return std::move(way.removed);
 }
 
 }  // namespace coppice

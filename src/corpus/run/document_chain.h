@@ -37,7 +37,8 @@ class DocumentChain {
  public:
   DocumentChain(std::vector<ChainLink> links, ChainOptions options);
   /// Sends a document through. Every rule measures it with `all`; without it the first rule that drops ends its way,
-  /// past decisions, which are asked for in order. Nothing is returned where it stays.
+  /// past decisions, which are asked for in order. Nothing is returned where it stays. Of a document with another text
+  /// (DocumentLook::other) that one counts, and is measured, if it alone stays.
   std::optional<Removed> look(Document& document, bool all);
   /// Of the document at hand: a value for every rule of every link, NaN where it was not measured.
   const std::vector<float>& values() const { return values_; }
@@ -48,7 +49,23 @@ class DocumentChain {
     bool changed = false;
     std::vector<size_t> drops;  // rules, in their order; the two of the engine behind those of the step
   };
+  /// What one link said.
+  struct Passed {
+    size_t link = 0;
+    uint64_t bytes = 0, bytes_left = 0;
+    bool seen = false, measured = false;  // seen: nothing in front had removed it
+    Verdict verdict;
+  };
+  /// What became of a document.
+  struct Way {
+    std::vector<Passed> passed;
+    std::vector<float> values;
+    std::optional<Removed> removed;
+    bool measuring = false;
+  };
   Verdict ask(const ChainLink& link, Document& document, bool all, std::string& details);
+  void go(size_t begin, Document& document, bool all, Way& way, std::optional<Document>& other, Way& to_other);
+  void count(const Way& way);
 
   std::vector<ChainLink> links_;
   ChainOptions options_;

@@ -104,6 +104,33 @@ TEST_SUITE("unit") {
     CHECK(look(scratch, fmt::format("min_length = {}\n", few.size()), page("<p>" + few + "</p>")).drops.empty());
   }
 
+  TEST_CASE("extract: with join = either, the text of the other reader is there where the two differ") {
+    const ScratchFolder scratch;
+    const auto other_of = [&](const std::string& options, Document document) {
+      const auto step =
+          std::dynamic_pointer_cast<const DocumentStep>(step_of(scratch, "kind = \"extract\"\n" + options));
+      std::vector<double> values(step->rules().size());
+      const auto look = step->start();
+      look->look(document, values, true);
+      const std::optional<Document> other = look->other();
+      CHECK_FALSE(look->other().has_value());
+      return std::pair(document.text, other ? other->text : "none");
+    };
+    const std::string paragraph = "<p>" + kProse + "</p>",
+                      article = "<div id=a>" + paragraph + paragraph + paragraph + "</div>",
+                      text = kProse + "\n\n" + kProse + "\n\n" + kProse, both = text + "\n\nAside: " + kProse,
+                      either = "join = \"either\"\n", none = "none";
+    const Document split = page("<div>" + article + "<div class=sidebar><p>Aside: " + kProse + "</p></div></div>", "");
+    const auto least = [&](size_t length) { return fmt::format("{}min_length = {}\n", either, length); };
+    CHECK(other_of(either, split) == std::pair(text, both));
+    CHECK(other_of("", split) == std::pair(text, none));
+    CHECK(other_of(either, page("<div>" + article + "</div>", "")) == std::pair(text, none));
+    CHECK(other_of(least(text.size()), split) == std::pair(text, both));
+    CHECK(other_of(least(text.size() + 1), split) == std::pair(both, none));
+    CHECK(other_of(least(both.size() + 1), split) == std::pair(text, none));
+    CHECK(other_of(either, {.text = "no page"}) == std::pair(std::string("no page"), none));
+  }
+
   TEST_CASE("extract: options") {
     const ScratchFolder scratch;
     const std::string math = "<p>" + kProse + " <script type='math/tex'>x^2</script></p>";
@@ -115,9 +142,9 @@ TEST_SUITE("unit") {
     CHECK(look(scratch, "comments = true\n", page(comments)).document.text.find("Readers") != std::string::npos);
     for (const std::string join : {"reader", "boilerpipe", "intersection", "union"})
       CHECK_MESSAGE(look(scratch, "join = \"" + join + "\"\n", page("<p>" + kProse, "")).document.text == kProse, join);
-    CHECK(refusal_of_step(scratch, "kind = \"extract\"\njoin = \"either\"\n")
-              .ends_with("my.toml:3: join: got 'either', expected reader_or_boilerpipe, reader, boilerpipe, "
-                         "intersection or union"));
+    CHECK(refusal_of_step(scratch, "kind = \"extract\"\njoin = \"neither\"\n")
+              .ends_with("my.toml:3: join: got 'neither', expected reader_or_boilerpipe, reader, boilerpipe, "
+                         "intersection, union or either"));
     CHECK(refusal_of_step(scratch, "kind = \"extract\"\nmin_length = -1\n")
               .ends_with("my.toml:3: min_length: got -1, expected at least 0"));
   }

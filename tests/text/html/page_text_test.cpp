@@ -133,7 +133,7 @@ TEST_SUITE("unit") {
     CHECK(texts.reader.text == kThree);
     CHECK(texts.boilerpipe.text == both);
     CHECK(find_page_join("union") == PageJoin::all);
-    CHECK_FALSE(find_page_join("either").has_value());
+    CHECK_FALSE(find_page_join("either").has_value());  // of a step, which has two texts then
   }
 
   TEST_CASE("page_text: formulas stay with their sentence") {
