@@ -103,6 +103,7 @@ constexpr Row kRows[] = {
     {"src/checkpoint/gguf_export.cpp", "never exported", 1, Why::values, "weights after training"},
     {"src/checkpoint/gguf_export.cpp", "", 4, Why::before, "check_gguf_export"},
     // -- data --
+    {"src/text/source_rights.cpp", "", 1, Why::before, "load_recipe reads the rights of every domain"},
     {"src/text/byte_source.cpp", "", 2, Why::first, "corpus, tasks and labels from elsewhere"},
     {"src/text/array_reader.cpp", "", 1, Why::first, "corpus"},
     {"src/text/documents.cpp", "", 10, Why::first, "corpus"},
@@ -134,7 +135,7 @@ constexpr Row kRows[] = {
     {"src/data/prepared_data.cpp", "", 1, Why::own_file, "data/tokens beside data/tokenizer"},
     {"src/data/make_tasks.cpp", "", 1, Why::command, "coppice data tasks"},
     {"src/data/loader.cpp", "the checkpoint counts", 1, Why::own_file, "a checkpoint"},
-    {"src/data/loader.cpp", "", 5, Why::before, "check_windows draws as the stages will"},
+    {"src/data/loader.cpp", "", 6, Why::before, "check_windows draws as the stages will"},
     {"src/data/label_import.cpp", "", 1, Why::first, "labels from elsewhere"},
     {"src/data/label_line.cpp", "", 1, Why::first, "labels from elsewhere; their first line by check_label"},
     {"src/data/label_table.cpp", "", 5, Why::first, "runs of packed labels, in a cache that its stage opens"},
