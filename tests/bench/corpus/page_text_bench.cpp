@@ -1,12 +1,14 @@
 // Articles of the pages of a folder: one line a join, with pages and megabytes of HTML a second; or, for scoring, their
 // texts.
 //   page_text_bench PAGES            times all joins in turns
-//   page_text_bench PAGES JOIN       one JSON object of texts, by the name of the file
+//   page_text_bench PAGES JOIN       one JSON object of texts, by the name of the file below the folder
+// Pages are the files of the folder and those below it that are called so (.html, .html.gz, ...) or have no ending at
+// all; hidden files are none.
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "src/base/files.h"
+#include "src/corpus/sources/source_kinds.h"
 #include "src/text/html/page_text.h"
 #include "tests/bench/corpus/text_bench.h"
 
@@ -17,13 +19,23 @@ namespace {
 constexpr const char* kJoins[] = {"reader_or_boilerpipe", "reader", "boilerpipe"};
 
 struct Page {
-  std::string name, html;
+  std::string name, html = {};
 };
+
+bool is_page(const std::filesystem::directory_entry& entry) {
+  const std::string name = entry.path().filename().string();
+  return entry.is_regular_file() && !name.starts_with('.') &&
+         (source_kind_of(entry.path()) == "html" || name.find('.') == std::string::npos);
+}
 
 std::vector<Page> read_pages(const std::filesystem::path& folder) {
   std::vector<Page> pages;
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    pages.push_back({entry.path().filename().string(), read_file(entry.path())});
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    if (!is_page(entry)) continue;
+    Page& page = pages.emplace_back(Page{.name = entry.path().lexically_relative(folder).generic_string()});
+    ByteSource bytes(entry.path(), coding_of(entry.path()));
+    for (std::string_view block = bytes.next(); !block.empty(); block = bytes.next()) page.html += block;
+  }
   std::ranges::sort(pages, {}, &Page::name);
   return pages;
 }
@@ -40,6 +52,10 @@ int main(int argc, char** argv) {
     return 2;
   }
   const std::vector<Page> pages = read_pages(argv[1]);
+  if (pages.empty()) {
+    std::cerr << "page_text_bench: no page below " << argv[1] << "\n";
+    return 2;
+  }
   if (argc == 3) {
     nlohmann::json texts = nlohmann::json::object();
     for (const Page& page : pages) texts[page.name] = extract(page.html, argv[2]).text;
