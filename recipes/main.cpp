@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "recipes/commands/language_scores.h"
 #include "recipes/commands/verbs.h"
 #include "recipes/folder/machine.h"
 #include "recipes/folder/version.h"
@@ -14,6 +15,7 @@
 #include "src/base/hdf5.h"
 #include "src/base/log.h"
 #include "src/base/threads.h"
+#include "src/corpus/steps/classify.h"
 #include "src/tensors/cuda_devices.h"
 #include "src/tensors/device.h"
 #include "src/tensors/shape.h"
@@ -86,6 +88,7 @@ COPPICE_BOUND_SPINNING;
 int main(int argc, char** argv) {
   using namespace coppice;
   start_hdf5();
+  set_language_model_opener(open_language_model);
   for (const int number : {SIGPIPE, SIGXFSZ})
     std::signal(number,
                 SIG_IGN);  // EPIPE and EFBIG instead; run and ablate handle stops, elsewhere a signal ends at once

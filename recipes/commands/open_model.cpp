@@ -58,6 +58,13 @@ LoadedModel open_weights(const fs::path& path, const Tokenizer& tokenizer) {
   return loaded;
 }
 
+std::string model_sha256(const fs::path& path) {
+  if (is_given_model(path)) return given_model_sha256(path);
+  std::string sha256;
+  load_model_config(model_folder(path), &sha256);
+  return sha256;
+}
+
 OpenedModel open_model(const fs::path& path) {
   Tokenizer tokenizer = open_tokenizer(path);
   return {.loaded = open_weights(path, tokenizer), .tokenizer = std::move(tokenizer)};

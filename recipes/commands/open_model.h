@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -21,6 +22,8 @@ OpenedModel open_model(const std::filesystem::path& path);
 /// Its two halves, for what can be refused before the weights are read.
 Tokenizer open_tokenizer(const std::filesystem::path& path);
 LoadedModel open_weights(const std::filesystem::path& path, const Tokenizer& tokenizer);
+/// SHA-256 of what it is read from; of a stage's model its manifest's seal, and no weight is read.
+std::string model_sha256(const std::filesystem::path& path);
 
 /// A text to continue: a run's documents start after the end of the last one, the texts of other programs' models as
 /// their tokenizer says.

@@ -8,6 +8,7 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/corpus/run/run_corpus.h"
+#include "src/tensors/shape.h"
 
 namespace coppice {
 namespace {
@@ -43,6 +44,7 @@ void make_corpus(const Recipe& recipe) {
   if (recipe.data.corpus == nullptr || is_recorded(recipe)) return;
   const fs::path folder = recipe.data.corpus_folder;
   run_corpus(*recipe.data.corpus, {.out = folder, .wait = true});
+  start_torch(recipe.threads);  // again: a language model among the steps has left one thread
   for (const DomainOptions& domain : recipe.data.domains)
     if (domain.sources.size() > 1) link_domain(folder, domain);
 }

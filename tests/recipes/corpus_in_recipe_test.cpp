@@ -1,11 +1,18 @@
 // A recipe that makes its corpus: [[data.source]] and [[data.step]] before the tokenizer, domains of sources, what a
 // source's stages allow, one corpus for all arms of an ablation.
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
+#include <cmath>
 #include <fstream>
 
+#include "recipes/commands/open_model.h"
 #include "recipes/language/recipe.h"
 #include "src/base/errors.h"
+#include "src/model/decoder.h"
+#include "src/text/documents.h"
 #include "tests/recipes/program.h"
 #include "tests/recipes/same_results.h"
 
@@ -368,6 +375,68 @@ TEST_SUITE("recipe") {
     CHECK(refusal(recipe).find("calibration text: stage 'cut' draws from domain 'both', which holds the source 'code', "
                                "allowed in long alone") != std::string::npos);
     CHECK(refusal(replaced(recipe, "name = \"both\"", "name = \"both\"\nweight = 0")).empty());
+  }
+
+  TEST_CASE("corpus by a language model: documents have minus its bits a byte, for any number of threads") {
+    const Scratch scratch("corpus_language_model");
+    write_recipe(scratch.path, kRecipe);
+    REQUIRE(run(scratch.path, {"run", "small.toml"}).code == 0);
+    fs::create_directories(scratch.path / "texts");
+    std::vector<std::string> texts = {"The forester cuts the coppice in winter.", "x",
+                                      std::string(3000, 'z') + " and more that nobody reads"};
+    for (size_t i = 0; i < texts.size(); ++i)
+      spill(scratch.path / fmt::format("texts/{}.jsonl", i),
+            fmt::format("{{\"id\": \"{}\", \"text\": \"{}\"}}\n", i, texts[i]));
+    const auto classify = [&](const std::string& out, const std::string& threads) {
+      return run(scratch.path, {"data", "classify", "texts", "-o", out, "--model", "runs/small/core", "--min-score",
+                                "-100", "--threads", threads});
+    };
+    const Outcome one = classify("one", "1"), two = classify("two", "2");
+    INFO(one.err);
+    REQUIRE(one.code == 0);
+    REQUIRE(two.code == 0);
+    check_same(files_of(scratch.path / "one/documents"), files_of(scratch.path / "two/documents"));
+
+    const coppice::OpenedModel opened = coppice::open_model(scratch.path / "runs/small/core");
+    for (size_t i = 0; i < texts.size(); ++i) {
+      std::vector<int32_t> ids = opened.tokenizer.encode(texts[i]);
+      const auto most =
+          static_cast<size_t>(std::min<int64_t>(1024, opened.loaded.model.config.max_position_embeddings));
+      ids.resize(std::min(ids.size(), most));
+      std::vector<int64_t> input = {opened.tokenizer.eos_id()};
+      input.insert(input.end(), ids.begin(), ids.end() - 1);
+      const at::NoGradGuard no_grad;
+      const auto length = static_cast<int64_t>(input.size());
+      const at::Tensor hidden =
+          coppice::decoder_hidden(opened.loaded.model, {.token_BT = at::tensor(input, at::kLong).unsqueeze(0),
+                                                        .position_BT = at::arange(length, at::kLong).unsqueeze(0),
+                                                        .document_BT = {},
+                                                        .ids_below = opened.loaded.model.config.vocab_size,
+                                                        .largest_position = length - 1});
+      const at::Tensor logp = at::log_softmax(
+          at::matmul(hidden[0].to(at::kDouble), coppice::output_head(opened.loaded.model).to(at::kDouble).t()), 1);
+      double sum = 0;
+      for (size_t t = 0; t < ids.size(); ++t) sum += logp[static_cast<int64_t>(t)][ids[t]].item<double>();
+      const double expected = sum / std::log(2.0) / static_cast<double>(opened.tokenizer.decode(ids).size());
+      double score = 0;
+      coppice::for_each_document(scratch.path / fmt::format("one/documents/texts/{}.jsonl.zst", i),
+                                 [&](coppice::Document&& document) {
+                                   REQUIRE(document.scores.size() == 1);
+                                   CHECK(document.scores[0].name == "core");
+                                   score = document.scores[0].value;
+                                 });
+      CAPTURE(i);
+      CHECK(score < 0);
+      CHECK(score == doctest::Approx(expected).epsilon(1e-4));
+    }
+
+    // Another model is another step.
+    const Outcome other = run(scratch.path, {"data", "classify", "texts", "-o", "one", "--model", "runs/small/long",
+                                             "--score", "core", "--min-score", "-100"});
+    CHECK(other.code == 3);
+    const Outcome none = run(scratch.path, {"data", "classify", "texts", "-o", "none", "--model", "texts"});
+    CHECK(none.code == 3);
+    CHECK_FALSE(fs::exists(scratch.path / "none"));
   }
 
   TEST_CASE("corpus in a recipe: the arms and seeds of an ablation share one") {

@@ -168,7 +168,7 @@ constexpr Row kRows[] = {
     {"src/corpus/sources/convert.cpp", "", 2, Why::command, "conversion is no part of a corpus"},
     {"src/corpus/extract_files.cpp", "", 6, Why::command, "coppice data extract"},
     {"src/corpus/extract_inputs.cpp", "", 4, Why::command, "coppice data extract"},
-    {"src/corpus/steps/classify.cpp", "", 4, Why::before, "load_recipe reads every step"},
+    {"src/corpus/steps/classify.cpp", "", 5, Why::before, "load_recipe reads every step"},
     {"src/corpus/steps/code.cpp", "", 4, Why::before, "load_recipe reads every step"},
     {"src/corpus/steps/decontaminate.cpp", "", 2, Why::before, "load_recipe reads every step"},
     {"src/corpus/steps/dedup.cpp", "", 2, Why::before, "load_recipe reads every step"},

@@ -20,7 +20,9 @@ struct ClassifyOptions {
   template <class Field>
   void visit_fields(Field& field) {
     field("model", model, Mark::place,
-          "a classifier of coppice data train-classifier, or a supervised fastText model (.bin)");
+          "a classifier of coppice data train-classifier, a supervised fastText model (.bin), or a language model: a "
+          "stage's folder, a Hugging Face folder or a .gguf, whose score is minus the bits a byte of the first 1,024 "
+          "tokens");
     field("label", label, Mark::decides, "of a fastText model: the label whose probability is the score");
     field("score", score, Mark::decides, "name of the score in metadata.scores; empty = the model's file name");
     field("min_score", min_score, Mark::decides, "documents of a lower score go; -inf = none");
@@ -62,24 +64,34 @@ class ClassifyStep : public DocumentStep {
   double min_score_;
 };
 
-std::shared_ptr<const TextModel> open_model(const OptionTable& table, const ClassifyOptions& options,
-                                            const LanguageModelOpener& open_language_model) {
+LanguageModelOpener& language_model_opener() {
+  static LanguageModelOpener open;
+  return open;
+}
+
+bool is_language_model(const std::filesystem::path& model) {
+  return std::filesystem::is_directory(model) || model.extension() == ".gguf";
+}
+
+std::shared_ptr<const TextModel> open_classifier(const OptionTable& table, const ClassifyOptions& options) {
   if (options.model.empty())
     throw UserError::recipe(
         table.where(),
-        "model: none is given; expected a classifier of coppice data train-classifier, or a fastText "
-        "model (.bin)");
-  if (!std::filesystem::is_directory(options.model))
-    return open_text_model(options.model, options.label, table.where("label"));
-  if (open_language_model) return open_language_model(options.model);
-  throw UserError::recipe(table.where("model"), fmt::format("model: {} is a folder, expected the file of a classifier "
-                                                            "or of a fastText model (.bin)",
-                                                            printable(options.model)));
+        "model: none is given; expected a classifier of coppice data train-classifier, a fastText model (.bin) or a "
+        "language model");
+  if (!is_language_model(options.model)) return open_text_model(options.model, options.label, table.where("label"));
+  if (!options.label.empty())
+    throw UserError::recipe(table.where("label"),
+                            fmt::format("label: got '{}', but {} is a language model, which has none",
+                                        printable(options.label), printable(options.model)));
+  if (const LanguageModelOpener& open = language_model_opener()) return open(options.model);
+  throw UserError::recipe(table.where("model"),
+                          fmt::format("model: {} is no file of a classifier or of a fastText model "
+                                      "(.bin), and language models are not read here",
+                                      printable(options.model)));
 }
 
-}  // namespace
-
-std::shared_ptr<const Step> read_classify_step(OptionTable& table, const LanguageModelOpener& open_language_model) {
+std::shared_ptr<const Step> read_classify_step(OptionTable& table) {
   ClassifyOptions options;
   table.read(options);
   const bool has_share = options.keep_share != 1;
@@ -88,19 +100,23 @@ std::shared_ptr<const Step> read_classify_step(OptionTable& table, const Languag
   if (!(options.keep_share > 0 && options.keep_share <= 1))
     throw UserError::recipe(table.where("keep_share"),
                             fmt::format("keep_share: got {}, expected above 0 and up to 1", options.keep_share));
-  std::shared_ptr<const TextModel> model = open_model(table, options, open_language_model);
+  std::shared_ptr<const TextModel> model = open_classifier(table, options);
   if (options.score.empty()) options.score = std::filesystem::path(options.model).stem().string();
   if (has_share) return std::make_shared<KeptShareStep>(std::move(model), options.score, options.keep_share);
   return std::make_shared<ClassifyStep>(std::move(model), options.score, options.min_score);
 }
 
+}  // namespace
+
+void set_language_model_opener(LanguageModelOpener open) { language_model_opener() = std::move(open); }
+
 extern const StepKind kClassifyStep;
 const StepKind kClassifyStep = {
     .kind = "classify",
-    .about = "scores documents by a classifier or a fastText model; those of low scores go",
+    .about = "scores documents by a classifier, a fastText or a language model; those of low scores go",
     .example = "coppice data classify crawl -o scored --model quality.h5 --min-score 0.5",
     .options = step_options<ClassifyOptions>,
-    .read = [](OptionTable& table) { return read_classify_step(table, nullptr); },
+    .read = read_classify_step,
 };
 
 }  // namespace coppice

@@ -1,15 +1,13 @@
-// classify: the score of a model for every document, and which go by it.
+// classify: the score of a model for every document, and which go by it. A language model is opened by whoever knows
+// checkpoints, which this folder does not.
 #pragma once
 
-#include <memory>
-
 #include "src/corpus/classify/text_model.h"
-#include "src/corpus/step.h"
 
 namespace coppice {
 
-/// The step that the options of its [[data.step]] describe. A `model` that is a folder is opened by
-/// `open_language_model`; without one it is refused.
-std::shared_ptr<const Step> read_classify_step(OptionTable& table, const LanguageModelOpener& open_language_model);
+/// From now on a `model` that is a folder or a .gguf is opened by this; without one it is refused. For main(), before
+/// any recipe is read.
+void set_language_model_opener(LanguageModelOpener open);
 
 }  // namespace coppice

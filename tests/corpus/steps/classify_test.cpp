@@ -118,13 +118,16 @@ TEST_SUITE("unit") {
 
   TEST_CASE("classify: a folder is opened by whoever knows language models") {
     const ScratchFolder folder("classify");
-    spill(folder / "my.toml", "model = \"" + folder.path.string() + "\"\nmin_score = -1.5\n");
-    OptionTable table = RecipeSource::load(folder / "my.toml", {}, {}).root();
+    const std::string text = "kind = \"classify\"\nmodel = \"" + folder.path.string() + "\"\nmin_score = -1.5\n";
     std::filesystem::path opened;
-    const auto step = read_classify_step(table, [&](const std::filesystem::path& path) {
+    set_language_model_opener([&](const std::filesystem::path& path) {
       opened = path;
       return std::make_shared<NumberModel>();
     });
+    const auto step = test::step_of(folder, text);
+    CHECK(test::refusal_of_step(folder, text + "label = \"y\"\n").find("label: got 'y', but ") != std::string::npos);
+    set_language_model_opener(nullptr);
+    CHECK(test::refusal_of_step(folder, text).find("language models are not read here") != std::string::npos);
     CHECK(opened == folder.path);
     CHECK(step->inputs() == std::vector<std::string>{"numbers"});
     CHECK(test::look_at(*step, "-1.4").dropped_by.empty());
