@@ -414,7 +414,7 @@ TEST_SUITE("recipe") {
                                                         .ids_below = opened.loaded.model.config.vocab_size,
                                                         .largest_position = length - 1});
       const at::Tensor logp = at::log_softmax(
-          at::matmul(hidden[0].to(at::kDouble), coppice::output_head(opened.loaded.model).to(at::kDouble).t()), 1);
+          at::matmul(hidden.to(at::kDouble), coppice::output_head(opened.loaded.model).to(at::kDouble).t()), 1);
       double sum = 0;
       for (size_t t = 0; t < ids.size(); ++t) sum += logp[static_cast<int64_t>(t)][ids[t]].item<double>();
       const double expected = sum / std::log(2.0) / static_cast<double>(opened.tokenizer.decode(ids).size());
@@ -424,7 +424,8 @@ TEST_SUITE("recipe") {
                                    REQUIRE(document.scores.size() == 1);
                                    CHECK(document.scores[0].name == "core");
                                    score = document.scores[0].value;
-                                 });
+                                 },
+                                 {.keep_fields = true});
       CAPTURE(i);
       CHECK(score < 0);
       CHECK(score == doctest::Approx(expected).epsilon(1e-4));
