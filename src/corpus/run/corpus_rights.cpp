@@ -14,6 +14,7 @@ namespace {
 /// The sources at a path below a corpus: `documents/<source>/...`, `domains/<domain>/<source>/...`; empty: all.
 std::vector<std::string> sources_at(const fs::path& corpus, const fs::path& below) {
   std::vector<fs::path> parts(below.begin(), below.end());
+  std::erase(parts, fs::path());  // behind a slash at the end
   if (parts.size() > 1 && parts[0] == "documents") return {parts[1].string()};
   if (parts.size() > 2 && parts[0] == "domains") return {parts[2].string()};
   std::vector<std::string> names;

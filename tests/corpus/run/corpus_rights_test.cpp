@@ -37,6 +37,7 @@ TEST_SUITE("unit") {
     CHECK(names(corpus_rights(root / "documents/a")) == Names{"a"});
     fs::create_directories(root / "domains/mine/b");
     CHECK(names(corpus_rights(root / "domains/mine")) == Names{"b"});
+    CHECK(names(corpus_rights(root / "domains/mine/")) == Names{"b"});
     CHECK(names(corpus_rights(root / "domains/mine/b")) == Names{"b"});
     const std::vector<SourceRights> b = corpus_rights(root / "documents/b/1.jsonl.zst");
     REQUIRE(names(b) == Names{"b"});
