@@ -15,7 +15,7 @@
 #include "src/base/option_mark.h"
 #include "src/cli/options.h"
 #include "src/model/config.h"
-#include "src/text/source_rights.h"
+#include "src/tokens/source_rights.h"
 #include "src/tokens/tokenizer_training.h"
 
 namespace coppice {

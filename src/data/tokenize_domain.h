@@ -6,8 +6,8 @@
 #include <filesystem>
 
 #include "src/base/log.h"
-#include "src/text/source_rights.h"
 #include "src/text/survey_corpus.h"
+#include "src/tokens/source_rights.h"
 #include "src/tokens/tokenizer.h"
 
 namespace coppice {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "src/text/source_rights.h"
+#include "src/tokens/source_rights.h"
 
 namespace coppice {
 

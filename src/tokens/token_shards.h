@@ -10,7 +10,7 @@
 
 #include "src/base/hdf5.h"
 #include "src/base/json.h"
-#include "src/text/source_rights.h"
+#include "src/tokens/source_rights.h"
 
 namespace coppice {
 

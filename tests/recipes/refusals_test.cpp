@@ -103,7 +103,7 @@ constexpr Row kRows[] = {
     {"src/checkpoint/gguf_export.cpp", "never exported", 1, Why::values, "weights after training"},
     {"src/checkpoint/gguf_export.cpp", "", 4, Why::before, "check_gguf_export"},
     // -- data --
-    {"src/text/source_rights.cpp", "", 1, Why::before, "load_recipe reads the rights of every domain"},
+    {"src/tokens/source_rights.cpp", "", 1, Why::before, "load_recipe reads the rights of every domain"},
     {"src/text/byte_source.cpp", "", 2, Why::first, "corpus, tasks and labels from elsewhere"},
     {"src/text/array_reader.cpp", "", 1, Why::first, "corpus"},
     {"src/text/documents.cpp", "", 10, Why::first, "corpus"},

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <vector>
 
-#include "src/text/source_rights.h"
+#include "src/tokens/source_rights.h"
 
 namespace coppice {
 

@@ -11,7 +11,8 @@ namespace {
 
 std::string shown(const Json& value) {
   if (value == "") return "nothing";
-  const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+  std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+  if (text.ends_with(".0") && text.find_first_not_of("-0123456789.") == text.npos) text.resize(text.size() - 2);
   return text.size() > 200 ? text.substr(0, 200) + "..." : text;
 }
 

@@ -48,6 +48,8 @@ TEST_SUITE("unit") {
     CHECK(difference(identity({{"x", "m = 1\n"}, {"q", "min = 50\n"}})) == "step 2 'q': keep.en was 0.65, is not set");
     CHECK(difference(identity({{"q", "min = 50\n[data.step.keep]\nen = 0.65\n"}, {"x", "m = 1\n"}})) ==
           "step 1 'q' stood elsewhere");
+    CHECK(identity_difference(identity({{"x", "m = 50.0\n"}}), identity({{"x", "m = 40.5\n"}})) ==
+          "step 1 'x': m was 50, is 40.5");
     CHECK(difference(identity({{"x", "m = 1\n"}})) == "step 2 'q' was there, is gone");
     Json other = before;
     other["steps"][0]["inputs"] = {"abd"};

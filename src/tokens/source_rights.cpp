@@ -1,4 +1,4 @@
-#include "src/text/source_rights.h"
+#include "src/tokens/source_rights.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
