@@ -108,7 +108,8 @@ void add_data_long_qa(CLI::App& data, Action& action) {
   CLI::App* verb = add_verb(
       data, "long-qa",
       "questions about long texts with answers found in them: documents to train on, and tasks for coppice eval",
-      "coppice data long-qa corpora/web -o corpora/long-qa --tokenizer runs/demo --target-tokens 8192,16384,32768");
+      "coppice data long-qa corpora/web -o corpora/long-qa --tokenizer runs/demo/data/tokenizer --target-tokens "
+      "8192,16384,32768");
   verb->add_option("inputs", options.inputs, "files and folders of documents")->required();
   verb->add_option("-o,--output", options.output, "folder to write")->required();
   verb->add_option("--tokenizer", flags->tokenizer, "tokenizer.model, tokenizer.json, or a folder that holds one")

@@ -14,18 +14,12 @@
 #include "recipes/commands/open_model.h"
 #include "src/model/continuations.h"
 #include "src/tensors/shape.h"
+#include "src/tokens/utf8.h"
 
 namespace coppice {
 namespace {
 
 constexpr size_t kScoredBytes = 16 * kScoredTokens;  // of a text, at most: more than so many tokens have
-
-/// At most `bytes` of a text, whole code points.
-std::string_view beginning_of(std::string_view text, size_t bytes) {
-  if (text.size() <= bytes) return text;
-  while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xC0) == 0x80) --bytes;
-  return text.substr(0, bytes);
-}
 
 class LanguageModel : public TextModel {
  public:
@@ -39,7 +33,8 @@ class LanguageModel : public TextModel {
       start_torch(1);
       model_ = open_weights(path_, tokenizer_).model;
     });
-    const std::string_view beginning = beginning_of(text, kScoredBytes);
+    const std::string_view beginning =
+        text.size() <= kScoredBytes ? text : text.substr(0, code_point_before(text, kScoredBytes + 1));
     std::vector<int32_t> ids = tokenizer_.encode(beginning);
     size_t bytes = beginning.size();
     const auto most = static_cast<size_t>(std::min(kScoredTokens, model_->config.max_position_embeddings));
