@@ -7,13 +7,9 @@
 #include <numeric>
 
 #include "src/base/errors.h"
+#include "src/base/utf8_byte.h"
 
 namespace coppice {
-namespace {
-
-bool continues(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }  // inside a UTF-8 character
-
-}  // namespace
 
 std::string escape_xml(std::string_view text) {
   std::string out;
@@ -92,7 +88,7 @@ std::string chart_style() {
 double text_width(std::string_view text, double font_size) {
   double ems = 0;
   for (const char c : text)
-    if (!continues(c))
+    if (!is_continuation_byte(c))
       ems += std::string_view("ijl.,:;|!'() ").find(c) != std::string_view::npos ? 0.36
              : std::string_view("mwMW%").find(c) != std::string_view::npos       ? 0.92
                                                                                  : 0.61;
@@ -103,7 +99,7 @@ std::string fit_text(std::string_view text, double font_size, double width) {
   if (text_width(text, font_size) <= width) return std::string(text);
   size_t bytes = text.size();
   while (bytes > 0 && (text_width(text.substr(0, bytes), font_size) + font_size > width ||
-                       (bytes < text.size() && continues(text[bytes]))))
+                       (bytes < text.size() && is_continuation_byte(text[bytes]))))
     --bytes;
   return std::string(text.substr(0, bytes)) + "\u2026";
 }

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "src/base/errors.h"
+#include "src/base/utf8_byte.h"
 
 namespace coppice {
 namespace {
@@ -59,7 +60,7 @@ struct Pattern::Compiled {
         if (options == 0) return;
         options = 0;  // nothing longer here: one character on
         ++at;
-        while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) ++at;
+        while (at < text.size() && is_continuation_byte(text[at])) ++at;
         continue;
       }
       if (found < 0) refuse(fmt::format("{} on a text of {} bytes", message_of(found), text.size()));
@@ -146,7 +147,7 @@ std::string lower_case(std::string_view text) { return change_case(text, "\\L$0"
 std::string upper_case(std::string_view text) { return change_case(text, "\\U$0"); }
 std::string capitalized(std::string_view text) {
   size_t first = text.empty() ? 0 : 1;
-  while (first < text.size() && (static_cast<unsigned char>(text[first]) & 0xC0) == 0x80) ++first;
+  while (first < text.size() && is_continuation_byte(text[first])) ++first;
   return change_case(text.substr(0, first), "\\U$0") + lower_case(text.substr(first));
 }
 

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "src/base/errors.h"
+#include "src/base/utf8_byte.h"
 
 namespace coppice {
 
@@ -69,7 +70,7 @@ CodePoint code_point_at(std::string_view text, size_t at) {
 
 size_t code_point_before(std::string_view text, size_t end) {
   do --end;
-  while ((static_cast<unsigned char>(text[end]) & 0xC0) == 0x80);
+  while (is_continuation_byte(text[end]));
   return end;
 }
 

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "src/base/errors.h"
+#include "src/base/utf8_byte.h"
 #include "src/text/words/normal_form.h"
 
 namespace coppice {
@@ -25,7 +26,7 @@ std::string_view first_piece(std::string_view text) {
   if (const size_t blank = text.find_last_of(" \n\t", kPieceBytes - 1); blank != std::string_view::npos)
     return text.substr(0, blank + 1);
   size_t end = kPieceBytes;
-  while ((static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80) --end;
+  while (is_continuation_byte(text[end])) --end;
   return text.substr(0, end);
 }
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "src/base/utf8_byte.h"
+
 namespace coppice {
 namespace {
 
@@ -22,8 +24,6 @@ uint32_t hash_of(std::string_view text) {
   for (const char byte : text) hash = hash_on(hash, byte);
   return hash;
 }
-
-bool continues_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0U) == 0x80; }
 
 float log_of(float x) { return static_cast<float>(std::log(x + 1e-5)); }
 
@@ -113,12 +113,12 @@ uint64_t FastTextModel::add_subwords(std::string_view word, Room& room) const {
   std::string& text = room.word;
   text.assign(1, '<').append(word).push_back('>');
   for (size_t begin = 0; begin < text.size(); ++begin) {
-    if (continues_character(text[begin])) continue;
+    if (is_continuation_byte(text[begin])) continue;
     uint32_t hash = kHashStart;
     size_t end = begin;
     for (int32_t chars = 1; end < text.size() && chars <= file_.max_chars; ++chars) {
       do hash = hash_on(hash, text[end++]);
-      while (end < text.size() && continues_character(text[end]));
+      while (end < text.size() && is_continuation_byte(text[end]));
       const bool is_bracket = chars == 1 && (begin == 0 || end == text.size());
       if (chars >= file_.min_chars && !is_bracket) added += add_row(file_.words.size() + hash % file_.buckets, room);
     }

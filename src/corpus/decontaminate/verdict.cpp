@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "src/base/utf8_byte.h"
 #include "src/text/words/normal_form.h"
 
 namespace coppice {
@@ -10,12 +11,10 @@ namespace {
 
 constexpr size_t kCutCharacters = 200;  // on both sides
 
-bool continues(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
-
 size_t back(std::string_view text, size_t at, size_t characters) {
   for (; characters > 0 && at > 0; --characters) {
     --at;
-    while (at > 0 && continues(text[at])) --at;
+    while (at > 0 && is_continuation_byte(text[at])) --at;
   }
   return at;
 }
@@ -23,7 +22,7 @@ size_t back(std::string_view text, size_t at, size_t characters) {
 size_t forth(std::string_view text, size_t at, size_t characters) {
   for (; characters > 0 && at < text.size(); --characters) {
     ++at;
-    while (at < text.size() && continues(text[at])) ++at;
+    while (at < text.size() && is_continuation_byte(text[at])) ++at;
   }
   return at;
 }

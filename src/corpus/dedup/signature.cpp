@@ -12,6 +12,7 @@
 
 #include "src/base/errors.h"
 #include "src/base/random.h"
+#include "src/base/utf8_byte.h"
 #include "src/corpus/code/code_words.h"
 #include "src/text/words/normal_form.h"
 
@@ -87,8 +88,6 @@ Minima minima_for(SignatureMaker::Code code) {
 
 uint64_t hash_of(const char* begin, const char* end) { return XXH3_64bits(begin, static_cast<size_t>(end - begin)); }
 
-bool continues(char byte) { return (static_cast<unsigned char>(byte) & 0xc0) == 0x80; }  // of a UTF-8 sequence
-
 }  // namespace
 
 double catch_probability(double similarity, const SignatureShape& shape) {
@@ -146,7 +145,7 @@ void shingle_hashes(std::string_view form, const ShingleOptions& options, std::v
       at = std::find(at, end, ' ');
     } else {
       do ++at;
-      while (at < end && continues(*at));
+      while (at < end && is_continuation_byte(*at));
     }
     if (++units >= options.length) hashes.push_back(hash_of(begins[slot], at));
     if (by_words && at < end) ++at;

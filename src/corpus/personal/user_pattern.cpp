@@ -8,6 +8,7 @@
 #include <array>
 
 #include "src/base/errors.h"
+#include "src/base/utf8_byte.h"
 #include "src/corpus/personal/check_digits.h"
 
 namespace coppice {
@@ -32,7 +33,7 @@ PCRE2_SPTR bytes_of(std::string_view text) { return reinterpret_cast<PCRE2_SPTR>
 size_t piece_end(std::string_view text, size_t at) {
   const std::string_view rest = text.substr(at, kMaxPieceBytes);
   size_t end = at + std::min(rest.find('\n'), rest.size());
-  while (end < text.size() && end > at + 1 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  while (end < text.size() && end > at + 1 && is_continuation_byte(text[end])) --end;
   return end;
 }
 

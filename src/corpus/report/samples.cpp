@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "src/base/errors.h"
+#include "src/base/utf8_byte.h"
 #include "src/corpus/personal/personal.h"
 #include "src/corpus/report/kept_documents.h"
 #include "src/corpus/report/removal_lines.h"
@@ -18,12 +19,10 @@ namespace {
 constexpr size_t kMostFiles = 64;
 constexpr size_t kMargin = 4096;  // bytes behind a beginning, so that what is masked is seen whole
 
-bool continues(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
-
 /// The first bytes of a text, up to a whole character.
 std::string_view first_bytes(std::string_view text, size_t bytes) {
   if (text.size() <= bytes) return text;
-  while (bytes > 0 && continues(text[bytes])) --bytes;
+  while (bytes > 0 && is_continuation_byte(text[bytes])) --bytes;
   return text.substr(0, bytes);
 }
 
@@ -98,7 +97,7 @@ void sample_kept(const CompleteCorpus& corpus, const ToldStep& step, const ToldR
                  LowestHashes& lowest) {
   check_has_values(corpus);
   for (const SourceFile& file : sampled_files(corpus, kMostFiles)) {
-    const ValueFile stored(corpus.values(file));
+    const ValueFile stored(corpus, file);
     const std::vector<float> column = stored.column(step.name, rule.rule.name);
     const std::vector<uint64_t> ids = stored.ids();
     std::vector<std::pair<uint64_t, float>> values;
@@ -129,7 +128,7 @@ std::string beginning_of(std::string_view text, const SampleText& shape) {
   for (const char c : begin) {
     const bool blank = static_cast<unsigned char>(c) <= ' ';
     if (blank && (line.empty() || line.back() == ' ')) continue;
-    if (!continues(c) && characters++ == shape.characters) return line + "\u2026";
+    if (!is_continuation_byte(c) && characters++ == shape.characters) return line + "\u2026";
     line += blank ? ' ' : c;
   }
   return line;

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "src/base/utf8_byte.h"
+
 namespace coppice {
 
 /// The code point at `at`, which moves behind it.
@@ -20,7 +22,7 @@ inline uint32_t next_code_point(const char*& at) {
 /// The code point that ends before `at`, which moves to its begin.
 inline uint32_t previous_code_point(const char*& at) {
   do --at;
-  while ((static_cast<unsigned char>(*at) & 0xC0) == 0x80);
+  while (is_continuation_byte(*at));
   const char* begin = at;
   return next_code_point(begin);
 }
