@@ -6,16 +6,16 @@
 
 #include <algorithm>
 
+#include "src/base/utf8_byte.h"
+
 namespace coppice {
 namespace {
 
-constexpr size_t kSliceBytes = 1024, kMostBytes = 65536;
+constexpr size_t kSliceBytes = 768, kMostBytes = 65536;
 
 /// Whole characters of [begin, begin + bytes).
 std::string_view slice(std::string_view text, size_t begin, size_t bytes) {
-  const auto is_inside = [&](size_t at) {
-    return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0U) == 0x80;
-  };
+  const auto is_inside = [&](size_t at) { return at < text.size() && is_continuation_byte(text[at]); };
   size_t end = std::min(begin + bytes, text.size());
   while (is_inside(begin)) ++begin;
   while (end > begin && is_inside(end)) --end;
