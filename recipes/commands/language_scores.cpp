@@ -44,7 +44,8 @@ class LanguageModel : public TextModel {
     }
     if (ids.empty() || bytes == 0) return std::numeric_limits<double>::quiet_NaN();
     at::set_num_threads(1);  // of this thread: documents are what runs side by side
-    const std::vector<int64_t> context = {tokenizer_.eos_id()}, tokens(ids.begin(), ids.end());
+    const std::vector<int32_t> begin = prompt_ids(path_, tokenizer_, {});
+    const std::vector<int64_t> context(begin.begin(), begin.end()), tokens(ids.begin(), ids.end());
     const Continuation whole{context, tokens};
     const ContinuationScore scored = score_continuations(*model_, {&whole, 1}, kScoredTokens).front();
     return scored.log_likelihood / std::numbers::ln2 / static_cast<double>(bytes);

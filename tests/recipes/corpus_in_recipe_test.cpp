@@ -15,6 +15,7 @@
 #include "src/text/documents.h"
 #include "tests/recipes/program.h"
 #include "tests/recipes/same_results.h"
+#include "tests/recipes/score_by_hand.h"
 
 using namespace coppice::test;
 
@@ -399,25 +400,7 @@ TEST_SUITE("recipe") {
 
     const coppice::OpenedModel opened = coppice::open_model(scratch.path / "runs/small/core");
     for (size_t i = 0; i < texts.size(); ++i) {
-      std::vector<int32_t> ids = opened.tokenizer.encode(texts[i]);
-      const auto most =
-          static_cast<size_t>(std::min<int64_t>(1024, opened.loaded.model.config.max_position_embeddings));
-      ids.resize(std::min(ids.size(), most));
-      std::vector<int64_t> input = {opened.tokenizer.eos_id()};
-      input.insert(input.end(), ids.begin(), ids.end() - 1);
-      const at::NoGradGuard no_grad;
-      const auto length = static_cast<int64_t>(input.size());
-      const at::Tensor hidden =
-          coppice::decoder_hidden(opened.loaded.model, {.token_BT = at::tensor(input, at::kLong).unsqueeze(0),
-                                                        .position_BT = at::arange(length, at::kLong).unsqueeze(0),
-                                                        .document_BT = {},
-                                                        .ids_below = opened.loaded.model.config.vocab_size,
-                                                        .largest_position = length - 1});
-      const at::Tensor logp = at::log_softmax(
-          at::matmul(hidden.to(at::kDouble), coppice::output_head(opened.loaded.model).to(at::kDouble).t()), 1);
-      double sum = 0;
-      for (size_t t = 0; t < ids.size(); ++t) sum += logp[static_cast<int64_t>(t)][ids[t]].item<double>();
-      const double expected = sum / std::log(2.0) / static_cast<double>(opened.tokenizer.decode(ids).size());
+      const double expected = score_by_hand(opened, opened.tokenizer.eos_id(), texts[i]);
       double score = 0;
       coppice::for_each_document(scratch.path / fmt::format("one/documents/texts/{}.jsonl.zst", i),
                                  [&](coppice::Document&& document) {

@@ -3,7 +3,9 @@
 #include <doctest/doctest.h>
 
 #include "recipes/language/sources.h"
+#include "src/text/documents.h"
 #include "tests/recipes/given_model.h"
+#include "tests/recipes/score_by_hand.h"
 #include "tests/tokens/tokenizer_models.h"
 
 using namespace coppice::test;
@@ -151,6 +153,32 @@ batch_tokens = 512
       CHECK(shown.code == 0);
       CHECK(shown.out.find(tokenizer.pad_id() ? "pad 3" : "pad none") != std::string::npos);
       CHECK((shown.out.find("dummy prefix") != std::string::npos) == tokenizer.has_dummy_prefix());
+    }
+  }
+
+  TEST_CASE("given tokenizer: a language model scores text behind its BOS, or behind EOS where it has none") {
+    for (const char* name : {"llama", "no_bos"}) {
+      CAPTURE(std::string(name));
+      const Scratch scratch(std::string("score_behind_") + name);
+      write_corpus(scratch.path / "corpus");
+      const std::vector<TokenizerCase> rows = table(scratch.path);
+      write_elsewhere(scratch.path / "elsewhere", *std::ranges::find(rows, name, &TokenizerCase::name));
+      const std::string text = "The forester cuts the coppice in winter.";
+      spill(scratch.path / "texts.jsonl", nlohmann::json({{"id", "0"}, {"text", text}}).dump() + "\n");
+      const Outcome outcome = run(scratch.path, {"data", "classify", "texts.jsonl", "-o", "out", "--model", "elsewhere",
+                                                 "--score", "bits", "--min-score", "-100"});
+      INFO(outcome.err);
+      REQUIRE(outcome.code == 0);
+      const coppice::OpenedModel opened = coppice::open_model(scratch.path / "elsewhere");
+      const auto bos = opened.tokenizer.bos_id();
+      REQUIRE(bos.has_value() == (std::string(name) == "llama"));
+      std::vector<double> scores;
+      coppice::for_each_document(scratch.path / "out/documents/texts/texts.jsonl.zst",
+                                 [&](coppice::Document&& document) { scores.push_back(document.scores.at(0).value); },
+                                 {.keep_fields = true});
+      REQUIRE(scores.size() == 1);
+      CHECK(scores[0] ==
+            doctest::Approx(score_by_hand(opened, bos.value_or(opened.tokenizer.eos_id()), text)).epsilon(1e-4));
     }
   }
 
