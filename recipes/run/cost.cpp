@@ -14,6 +14,7 @@
 #include "src/base/files.h"
 #include "src/base/input_file.h"
 #include "src/base/log.h"
+#include "src/text/documents_folder.h"
 
 namespace coppice {
 namespace {
@@ -22,32 +23,43 @@ namespace fs = std::filesystem;
 
 constexpr double kBytesPerToken = 2.5;  // of text, before a tokenizer is there to tell
 
-/// Bytes of the regular files below a folder; 0 when there is none. What cannot be listed is found by whoever reads it.
+/// Sum over the regular files below a folder; 0 when there is none. What cannot be listed is found by whoever reads it.
 /// Hidden files do not count: what a run has set aside (.bad-*, .left-*, .old-*) or not yet finished is no part of what
 /// its stages leave.
-double folder_bytes(const fs::path& folder) {
-  double bytes = 0;
+template <class BytesOf>
+double sum_over_files(const fs::path& folder, BytesOf bytes_of) {
+  double sum = 0;
   std::error_code error;
   for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     if (entry->path().filename().string().starts_with(".")) {
       entry.disable_recursion_pending();
       continue;
     }
-    const auto size = entry->is_regular_file(error) ? entry->file_size(error) : 0;
-    if (!error) bytes += static_cast<double>(size);
+    if (entry->is_regular_file(error) && !error) sum += bytes_of(entry->path());
   }
-  return bytes;
+  return sum;
 }
 
-/// Text of one domain, by the size of its files; packed ones hold about four times their size.
+double file_bytes(const fs::path& path) {
+  std::error_code error;
+  const auto size = fs::file_size(path, error);
+  return error ? 0 : static_cast<double>(size);
+}
+
+double folder_bytes(const fs::path& folder) { return sum_over_files(folder, file_bytes); }
+
+/// Packed files hold about four times their size.
+double file_text_bytes(const fs::path& path) {
+  std::string ending = path.extension().string();
+  std::ranges::transform(ending, ending.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return file_bytes(path) * (ending == ".zst" || ending == ".gz" ? 4 : 1);
+}
+
+/// Text of one domain, by the size of its files.
 double text_bytes(const std::string& path) {
   std::error_code error;
-  if (fs::is_directory(path, error)) return folder_bytes(path);
-  const auto size = fs::file_size(path, error);
-  std::string ending = fs::path(path).extension().string();
-  std::ranges::transform(ending, ending.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  const bool packed = ending == ".zst" || ending == ".gz";
-  return error ? 0 : static_cast<double>(size) * (packed ? 4 : 1);
+  return fs::is_directory(path, error) ? sum_over_files(documents_folder(path), file_text_bytes)
+                                       : file_text_bytes(path);
 }
 
 /// A domain of the recipe's own corpus, before that is made.

@@ -147,6 +147,14 @@ TEST_SUITE("recipe") {
     CHECK(line.find("8.2k") != std::string::npos);
     CHECK(line.find("4.00") != std::string::npos);
     CHECK(plan.err.empty());
+
+    fs::create_directory(scratch.path / "packed");  // a quarter of its text, in a folder as alone
+    spill(scratch.path / "packed/prose.jsonl.zst", std::string(1280, 'x'));
+    std::string in_folder = slurp(scratch.path / "small.toml");
+    in_folder.replace(in_folder.find("corpus/prose.jsonl"), std::string_view("corpus/prose.jsonl").size(), "packed");
+    spill(scratch.path / "packed.toml", in_folder);
+    CHECK(run(scratch.path, {"plan", "packed.toml"}).out.find(line) != std::string::npos);
+
     fs::remove(scratch.path / "corpus/prose.jsonl");
     const Outcome missing = run(scratch.path, {"plan", "small.toml"});
     CHECK(missing.code == 0);
