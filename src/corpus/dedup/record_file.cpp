@@ -61,25 +61,31 @@ RecordWriter::RecordWriter(std::filesystem::path path, uint32_t record_bytes, ui
 }
 
 void RecordWriter::write(const void* records, uint64_t count) {
-  waiting_.append(static_cast<const char*>(records), count * record_bytes_);
+  std::string_view bytes(static_cast<const char*>(records), count * record_bytes_);
   count_ += count;
-  if (waiting_.size() >= std::max(block_bytes_, kBlockBytes)) end_blocks(false);
+  if (waiting_.empty()) bytes.remove_prefix(write_blocks(bytes));  // from where they lie
+  waiting_.append(bytes);
+  if (const uint64_t done = write_blocks(waiting_); done > 0) waiting_.erase(0, done);
 }
 
-void RecordWriter::end_blocks(bool last) {
-  uint64_t done = 0;
-  while (waiting_.size() - done >= block_bytes_ || (last && done < waiting_.size())) {
-    const uint64_t bytes = std::min<uint64_t>(block_bytes_, waiting_.size() - done);
-    table_.push_back(XXH3_64bits(waiting_.data() + done, bytes));
-    table_.push_back(first_word(waiting_.data() + done, record_bytes_));
-    done += bytes;
-  }
-  sink_.write({waiting_.data(), done});
-  waiting_.erase(0, done);
+/// Writes whole blocks, as many as are worth a call, and returns their bytes.
+uint64_t RecordWriter::write_blocks(std::string_view bytes) {
+  if (bytes.size() < std::max(block_bytes_, kBlockBytes)) return 0;
+  const uint64_t whole = bytes.size() - bytes.size() % block_bytes_;
+  for (uint64_t at = 0; at < whole; at += block_bytes_) note_block(bytes.substr(at, block_bytes_));
+  sink_.write(bytes.substr(0, whole));
+  return whole;
+}
+
+void RecordWriter::note_block(std::string_view block) {
+  table_.push_back(XXH3_64bits(block.data(), block.size()));
+  table_.push_back(first_word(block.data(), record_bytes_));
 }
 
 void RecordWriter::commit() {
-  end_blocks(true);
+  for (uint64_t at = 0; at < waiting_.size(); at += block_bytes_)
+    note_block(std::string_view(waiting_).substr(at, block_bytes_));
+  sink_.write(waiting_);
   std::string end(reinterpret_cast<const char*>(table_.data()), table_.size() * sizeof(uint64_t));
   append(end, count_);
   append(end, hash_of_frame(header_, table_, count_));
@@ -145,14 +151,21 @@ void RecordReader::read_at(uint64_t offset, uint64_t bytes, char* out) const {
   }
 }
 
+uint64_t RecordReader::records_of(uint64_t block) const {
+  return std::min(block_records_, count_ - block * block_records_);
+}
+
+void RecordReader::read_block(uint64_t number, char* out) const {
+  const uint64_t bytes = records_of(number) * record_bytes_;
+  read_at(kHeaderBytes + number * block_records_ * record_bytes_, bytes, out);
+  if (XXH3_64bits(out, bytes) != table_[2 * number]) damaged(fmt::format("the hash of block {} does not hold", number));
+}
+
 std::string_view RecordReader::block(uint64_t number) {
   if (number != block_number_) {
-    const uint64_t first = number * block_records_, records = std::min(block_records_, count_ - first);
     block_number_ = ~uint64_t{0};
-    block_.resize(records * record_bytes_);
-    read_at(kHeaderBytes + first * record_bytes_, block_.size(), block_.data());
-    if (XXH3_64bits(block_.data(), block_.size()) != table_[2 * number])
-      damaged(fmt::format("the hash of block {} does not hold", number));
+    block_.resize(records_of(number) * record_bytes_);
+    read_block(number, block_.data());
     block_number_ = number;
   }
   return block_;
@@ -163,9 +176,13 @@ void RecordReader::read(uint64_t first, uint64_t count, void* records) {
                 fmt::format("records {} to {} of {}", first, first + count, count_));
   auto* out = static_cast<char*>(records);
   while (count > 0) {
-    const uint64_t inside = first % block_records_, part = std::min(count, block_records_ - inside);
-    std::memcpy(out, block(first / block_records_).data() + inside * record_bytes_, part * record_bytes_);
-    out += part * record_bytes_;
+    const uint64_t number = first / block_records_, inside = first % block_records_;
+    const uint64_t part = std::min(count, records_of(number) - inside), bytes = part * record_bytes_;
+    if (part == records_of(number) && number != block_number_)
+      read_block(number, out);
+    else
+      std::memcpy(out, block(number).data() + inside * record_bytes_, bytes);
+    out += bytes;
     first += part;
     count -= part;
   }

@@ -27,12 +27,13 @@ class RecordWriter {
   void commit();
 
  private:
-  void end_blocks(bool last);
+  uint64_t write_blocks(std::string_view bytes);
+  void note_block(std::string_view block);
 
   ByteSink sink_;
   std::string header_;
   uint64_t record_bytes_, block_bytes_, count_ = 0;
-  std::string waiting_;  // bytes that are not in the file yet: less than a block, or blocks to go together
+  std::string waiting_;  // bytes that are not in the file yet: too few to be worth a call
   std::vector<uint64_t> table_;
 };
 
@@ -54,6 +55,8 @@ class RecordReader {
   [[noreturn]] void damaged(const std::string& what) const;
 
  private:
+  uint64_t records_of(uint64_t block) const;
+  void read_block(uint64_t number, char* out) const;
   std::string_view block(uint64_t number);
   void read_at(uint64_t offset, uint64_t bytes, char* out) const;
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -26,27 +27,32 @@ void insertion_sort(std::span<std::array<uint64_t, Words>> records) {
   }
 }
 
-/// Sorts `from` by the bytes behind `digit`, byte 0 being the highest of the first word; the result is in `from`, or in
+/// How many bits tell so many records apart into groups of about eight; a byte at most, whose counts fit a cache.
+inline size_t bits_for(size_t records) { return std::min<size_t>(std::bit_width(records / 8), 8); }
+
+/// Sorts `from` by the bits behind `bit`, bit 0 being the highest of the first word; the result is in `from`, or in
 /// `to` where `into_to`.
 template <size_t Words>
-void sort_from(std::span<std::array<uint64_t, Words>> from, std::span<std::array<uint64_t, Words>> to, size_t digit,
+void sort_from(std::span<std::array<uint64_t, Words>> from, std::span<std::array<uint64_t, Words>> to, size_t bit,
                bool into_to) {
-  if (from.size() <= kSmall || digit == 8 * Words) {
-    if (digit < 8 * Words) insertion_sort(from);
+  if (from.size() <= kSmall || bit == 64 * Words) {
+    if (bit < 64 * Words) insertion_sort(from);
     if (into_to) std::ranges::copy(from, to.begin());
     return;
   }
-  const size_t word = digit / 8, shift = 56 - 8 * (digit % 8);
-  std::array<size_t, 257> begin = {};
-  for (const auto& record : from) ++begin[(record[word] >> shift & 255) + 1];
-  if (begin[(from[0][word] >> shift & 255) + 1] == from.size()) return sort_from(from, to, digit + 1, into_to);
-  for (size_t value = 0; value < 256; ++value) begin[value + 1] += begin[value];
-  std::array<size_t, 257> next = begin;
-  for (const auto& record : from) to[next[record[word] >> shift & 255]++] = record;
-  for (size_t value = 0; value < 256; ++value) {
-    const size_t size = begin[value + 1] - begin[value];
-    if (size > 0) sort_from(to.subspan(begin[value], size), from.subspan(begin[value], size), digit + 1, !into_to);
-  }
+  const size_t word = bit / 64, bits = std::min(bits_for(from.size()), 64 - bit % 64), shift = 64 - bit % 64 - bits;
+  const uint64_t mask = (uint64_t{1} << bits) - 1;
+  const auto value_of = [&](const auto& record) { return record[word] >> shift & mask; };
+  std::array<uint64_t, 257> begin;
+  std::fill_n(begin.begin(), mask + 2, 0);
+  for (const auto& record : from) ++begin[value_of(record) + 1];
+  if (begin[value_of(from[0]) + 1] == from.size()) return sort_from(from, to, bit + bits, into_to);
+  for (size_t value = 0; value <= mask; ++value) begin[value + 1] += begin[value];
+  // Places go forward to the ends of their groups, which are the begins of the next.
+  for (const auto& record : from) to[begin[value_of(record)]++] = record;
+  for (size_t value = 0, first = 0; value <= mask; first = begin[value++])
+    if (const size_t size = begin[value] - first; size > 0)
+      sort_from(to.subspan(first, size), from.subspan(first, size), bit + bits, !into_to);
 }
 
 }  // namespace record_sort
