@@ -88,6 +88,11 @@ class Hdf5Writer {
   /// (level 4, bytes shuffled before) for what is kept to be looked at, not to be read quickly.
   void write_chunked(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims, uint64_t chunk_rows,
                      const void* data, Packing packing = Packing::none);
+  /// The same dataset without its values, which come by write_rows(), a chunk or several at a time.
+  void make_chunked(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims, uint64_t chunk_rows,
+                    Packing packing = Packing::none);
+  /// Rows [begin, begin + count) along the first axis of a dataset of `type`, made before.
+  void write_rows(const std::string& dataset, Hdf5Type type, uint64_t begin, uint64_t count, const void* data);
   /// Contiguous, allocated early, never filled: the skeleton. Its bytes are written after close() at
   /// contiguous_offset().
   void reserve_contiguous(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims);

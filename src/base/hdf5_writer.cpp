@@ -90,6 +90,12 @@ Hdf5Writer::~Hdf5Writer() {
 
 void Hdf5Writer::write_chunked(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims,
                                uint64_t chunk_rows, const void* data, Packing packing) {
+  make_chunked(dataset, type, dims, chunk_rows, packing);
+  if (has_elements(dims)) write_rows(dataset, type, 0, dims[0], data);
+}
+
+void Hdf5Writer::make_chunked(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims,
+                              uint64_t chunk_rows, Packing packing) {
   prepare_hdf5();
   COPPICE_CHECK(!dims.empty() && chunk_rows > 0, "a chunked dataset has rows");
   Hdf5Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
@@ -104,10 +110,28 @@ void Hdf5Writer::write_chunked(const std::string& dataset, Hdf5Type type, const 
   }
   check(prepared, path_, fmt::format("cannot prepare dataset {}", dataset));
   Hdf5Handle made = make_dataset(file_, path_, dataset, type, dims, creation);
-  if (has_elements(dims))
-    check(H5Dwrite(made, hdf5_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0, path_,
-          fmt::format("cannot write dataset {}", dataset));
   check(made.close(), path_, fmt::format("cannot write dataset {}", dataset));
+}
+
+void Hdf5Writer::write_rows(const std::string& dataset, Hdf5Type type, uint64_t begin, uint64_t count,
+                            const void* data) {
+  prepare_hdf5();
+  const std::string what = fmt::format("cannot write dataset {}", dataset);
+  Hdf5Handle opened(H5Dopen2(file_, dataset.c_str(), H5P_DEFAULT), H5Dclose);
+  check(opened.valid(), path_, what);
+  Hdf5Handle space(H5Dget_space(opened), H5Sclose);
+  const int rank = space.valid() ? H5Sget_simple_extent_ndims(space) : 0;
+  check(rank > 0, path_, what);
+  std::vector<hsize_t> dims(static_cast<size_t>(rank)), start(dims.size(), 0);
+  check(H5Sget_simple_extent_dims(space, dims.data(), nullptr) == rank, path_, what);
+  COPPICE_CHECK(begin <= dims[0] && count <= dims[0] - begin, "rows that the dataset does not have");
+  start[0] = begin;
+  dims[0] = count;
+  Hdf5Handle memory(H5Screate_simple(rank, dims.data(), nullptr), H5Sclose);
+  const bool selected =
+      memory.valid() && H5Sselect_hyperslab(space, H5S_SELECT_SET, start.data(), nullptr, dims.data(), nullptr) >= 0;
+  check(selected && H5Dwrite(opened, hdf5_type(type), memory, space, H5P_DEFAULT, data) >= 0, path_, what);
+  check(opened.close(), path_, what);
 }
 
 void Hdf5Writer::reserve_contiguous(const std::string& dataset, Hdf5Type type, const std::vector<uint64_t>& dims) {

@@ -20,6 +20,7 @@ namespace coppice {
 namespace {
 
 constexpr size_t kSampleFiles = 16, kSampleRows = 20'000, kSamples = 5;
+constexpr uint64_t kMostValues = 4'000'000;  // of a histogram: of more documents every second one, or third, ...
 
 struct Near {
   double distance;
@@ -56,7 +57,7 @@ std::vector<RulePage> pages_of(const CompleteCorpus& corpus, const std::vector<S
     for (const ToldRule& rule : step.rules)
       if (rule.has_threshold()) pages.push_back({.step = &step, .rule = &rule});
   for (uint32_t file = 0; file < sampled.size(); ++file) {
-    const ValueFile values(corpus.values(sampled[file]));
+    const ValueFile values(corpus, sampled[file]);
     const std::vector<uint64_t> ids = values.ids();
     for (RulePage& page : pages) {
       const std::vector<float> column = values.column(page.step->name, page.rule->rule.name);
@@ -106,6 +107,17 @@ std::string thresholds_html(const ThresholdRow& row) {
   return html_table(header, {shares}, 0);
 }
 
+/// Of every `stride`-th document.
+std::vector<float> values_of(const CompleteCorpus& corpus, const std::vector<SourceFile>& files, const ToldStep& step,
+                             const Rule& rule, uint64_t stride) {
+  std::vector<float> values;
+  for (const SourceFile& file : files) {
+    const std::vector<float> column = ValueFile(corpus, file).column(step.name, rule.name);
+    for (size_t i = 0; i < column.size(); i += stride) values.push_back(column[i]);
+  }
+  return values;
+}
+
 }  // namespace
 
 std::string rules_html(const CompleteCorpus& corpus, const std::vector<SourceFile>& files) {
@@ -114,19 +126,18 @@ std::string rules_html(const CompleteCorpus& corpus, const std::vector<SourceFil
   const std::vector<RulePage> pages = pages_of(corpus, sampled);
   const Found found = find_texts(corpus, pages, sampled);
   const std::vector<ThresholdRow> thresholds = threshold_rows(corpus, files);
+  uint64_t documents = 0;
+  for (const SourceFile& file : files) documents += ValueFile(corpus, file).documents();
+  const uint64_t stride = documents / kMostValues + 1;
   std::string html;
   for (const RulePage& page : pages) {
     const Rule& rule = page.rule->rule;
-    std::vector<float> values;
-    for (const SourceFile& file : files) {
-      const std::vector<float> column = ValueFile(corpus.values(file)).column(page.step->name, rule.name);
-      values.insert(values.end(), column.begin(), column.end());
-    }
-    const ValueHistogram histogram = value_histogram(values, rule);
+    const ValueHistogram histogram = value_histogram(values_of(corpus, files, *page.step, rule, stride), rule);
     if (histogram.measured == 0) continue;
     const std::string name = page.step->name + "." + rule.name;
-    html += fmt::format("<h3>{}</h3>\n<p class=\"note\">drops {}; measured {} documents</p>\n", escape_xml(name),
-                        escape_xml(limits_text(rule)), histogram.measured);
+    html += fmt::format("<h3>{}</h3>\n<p class=\"note\">drops {}; measured {} documents{}</p>\n", escape_xml(name),
+                        escape_xml(limits_text(rule)), histogram.measured,
+                        stride > 1 ? fmt::format(" of one in {}", stride) : "");
     html += figure_html(histogram_chart(histogram, rule), "Values of " + name);
     for (const ThresholdRow& row : thresholds)
       if (row.step == page.step->name && row.rule == rule.name) html += thresholds_html(row);

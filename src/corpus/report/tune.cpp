@@ -56,7 +56,7 @@ std::vector<ThresholdRow> threshold_rows(const CompleteCorpus& corpus, const std
       }
     }
   for (const SourceFile& file : files) {
-    const ValueFile values(corpus.values(file));
+    const ValueFile values(corpus, file);
     for (ThresholdRow& row : rows) count(row, values.column(row.step, row.rule));
   }
   return rows;
@@ -108,7 +108,7 @@ TuneOutcome tune(const CompleteCorpus& corpus, const std::vector<ThresholdChange
   TuneOutcome outcome;
   for (const ThresholdChange& change : changes) outcome.rules.push_back({.change = change});
   for (const SourceFile& file : corpus.files) {
-    const ValueFile values(corpus.values(file));
+    const ValueFile values(corpus, file);
     std::vector<bool> before(values.documents()), after(values.documents());
     for (const ToldStep& step : corpus.steps)
       for (const ToldRule& told : step.rules) {

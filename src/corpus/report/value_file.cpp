@@ -1,15 +1,28 @@
 #include "src/corpus/report/value_file.h"
 
+#include <fmt/format.h>
+
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "src/base/errors.h"
+#include "src/base/json.h"
 
 namespace coppice {
 
-ValueFile::ValueFile(const std::filesystem::path& path) : reader_(path), documents_(0) {
+ValueFile::ValueFile(const CompleteCorpus& corpus, const SourceFile& file)
+    : reader_(corpus.values(file)), documents_(0) {
+  const std::string where = corpus.values(file).string();
   if (reader_.string_attribute("/", "format") != "coppice.values" || reader_.unsigned_attribute("/", "version") != 1)
-    throw UserError::bad_file(path.string(), "holds no values of a corpus");
+    throw UserError::bad_file(where, "holds no values of a corpus");
+  if (const std::string of = reader_.string_attribute("/", "file"); of != file.name)
+    throw UserError::bad_file(where, fmt::format("holds the values of '{}', expected those of '{}'; have the corpus "
+                                                 "made again",
+                                                 printable(of), printable(file.name)));
+  if (const std::string of = reader_.string_attribute("/", "made_of"); of != fingerprint(corpus.made_of))
+    throw UserError::bad_file(where, fmt::format("holds values of a corpus of fingerprint {}, expected {}; have the "
+                                                 "corpus made again",
+                                                 printable(of), fingerprint(corpus.made_of)));
   documents_ = reader_.shape("/document").dims.at(0);
 }
 

@@ -13,8 +13,8 @@ namespace coppice {
 
 class ValueFile {
  public:
-  /// UserError::bad_file for another file.
-  explicit ValueFile(const std::filesystem::path& path);
+  /// Of one of its input files. UserError::bad_file for another file, and for the values of another corpus or input.
+  ValueFile(const CompleteCorpus& corpus, const SourceFile& file);
   uint64_t documents() const { return documents_; }
   /// Of each document; NaN where the rule has not measured it, or is one that has no column.
   std::vector<float> column(const std::string& step, const std::string& rule) const;

@@ -44,6 +44,7 @@ class CorpusFolder {
   std::filesystem::path mark(const CorpusStep& step, const std::string& name) const;
   std::filesystem::path report() const { return root_ / "report.json"; }
   const Json& identity() const { return identity_; }
+  const std::string& identity_sha256() const { return fingerprint_; }
 
   /// Makes work/ and writes what it is made of, or compares with what is there: UserError::bad_file naming what
   /// differs.

@@ -68,12 +68,13 @@ class FilePass::Run {
         source_(work_.settings.sources[file_.source]),
         looks_(of.looks_),
         path_(work_.folder.documents(work_.pass, file_)),
-        output_((make_folder(path_.parent_path()), path_), work_.pass + 1 == work_.passes.size()) {
+        output_((make_folder(path_.parent_path()), path_), work_.pass + 1 == work_.passes.size()),
+        rows_((make_folder(work_.folder.rows(work_.pass, file_).parent_path()), work_.folder.rows(work_.pass, file_)),
+              value_columns(steps(), pass())) {
     for (const auto& look : looks_) look->add_counts(counted_before_.emplace_back());
     start_groups();
     chain_.emplace(links(of), ChainOptions{.doc_timeout_s = work_.settings.doc_timeout_s,
                                            .keep_removed_text = work_.keep_removed_text});
-    rows_.columns = value_columns(steps(), pass());
   }
 
   void read(std::atomic<uint64_t>& bytes_read) {
@@ -177,13 +178,13 @@ class FilePass::Run {
   void commit_values() {
     if (work_.settings.kept_values == CorpusSettings::Values::none) return;
     const bool last = work_.pass + 1 == work_.passes.size();
-    if (!last) return save_rows(work_.folder.rows(work_.pass, file_), rows_);
+    if (!last) return rows_.save();
     std::vector<ValueRows> all;
     for (size_t pass = 0; pass < work_.pass; ++pass)
-      all.push_back(load_rows(work_.folder.rows(pass, file_), value_columns(steps(), work_.passes[pass])));
+      all.push_back(ValueRows::load(work_.folder.rows(pass, file_), value_columns(steps(), work_.passes[pass])));
     all.push_back(std::move(rows_));
     make_folder(work_.folder.values(file_).parent_path());
-    write_values(work_.folder.values(file_), number_, all);
+    write_values(work_.folder.values(file_), work_.folder.identity_sha256(), file_.name, number_, all);
   }
 
   const PassWork& work_;
