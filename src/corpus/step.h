@@ -62,6 +62,9 @@ class Step {
   virtual std::vector<Rule> rules() const = 0;  // in the order in which they drop
   /// Everything outside its options that decides: hashes of model files and lists. Part of its fingerprint.
   virtual std::vector<std::string> inputs() const { return {}; }
+  /// What it does with pages as they were fetched (Document::is_page). One that turns them may let some pass.
+  enum class Pages { refuses, takes, turns_to_text };
+  virtual Pages pages() const { return Pages::refuses; }
   /// Whether it looks for what only the markup of pages says: texts that have lost it are worth a warning then.
   virtual bool reads_markup() const { return false; }
   /// Once all files are done: refuses totals that say that the step did not do what it is for.
@@ -120,6 +123,8 @@ class GroupStep : public Step {
   /// Whether decisions change texts: a group step behind notes them in a pass of its own then, and none is asked
   /// goes().
   virtual bool changes_texts() const { return false; }
+  /// Bytes of `memory_bytes` below which settle() refuses so many documents.
+  virtual uint64_t least_memory(uint64_t documents) const { return (void)documents, 0; }
   virtual std::unique_ptr<GroupNotes> note(const GroupPlace& place, uint32_t file) const = 0;
   virtual uint32_t num_parts(const GroupPlace& place) const = 0;  // once all notes are there
   virtual void reduce(const GroupPlace& place, uint32_t part) const = 0;

@@ -43,6 +43,9 @@ uint32_t spread(uint32_t number) {
                       format_bytes(1.02 * static_cast<double>(needed)), what));
 }
 
+/// Of tables that hold every document; the rest of the memory, a quarter at least, is for their groups.
+uint64_t table_bytes(uint64_t documents) { return documents * 8 + documents / 8; }
+
 class Settling {
  public:
   Settling(const GroupPlace& place, const SettleOptions& options)
@@ -52,10 +55,10 @@ class Settling {
         documents_(place, options.notes, options.against),
         parts_(group_parts(place, documents_, options.notes.shape)),
         rows_(documents_) {
-    const uint64_t tables = documents_.size() * 8 + documents_.size() / 8;
-    if (tables > place.memory_bytes / 4 * 3)
-      refuse_memory(place.memory_bytes, tables / 3 * 4, fmt::format("{} documents", documents_.size()));
-    work_bytes_ = place.memory_bytes - tables;
+    const uint64_t needed = least_settle_memory(documents_.size());
+    if (needed > place.memory_bytes)
+      refuse_memory(place.memory_bytes, needed, fmt::format("{} documents", documents_.size()));
+    work_bytes_ = place.memory_bytes - table_bytes(documents_.size());
   }
 
   void run() {
@@ -282,6 +285,8 @@ void Settling::write() {
 }
 
 }  // namespace
+
+uint64_t least_settle_memory(uint64_t documents) { return table_bytes(documents) / 3 * 4; }
 
 void settle_groups(const GroupPlace& place, const SettleOptions& options) {
   if (!std::filesystem::exists(place.folder / kClustersName)) Settling(place, options).run();

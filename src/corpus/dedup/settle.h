@@ -29,5 +29,7 @@ inline constexpr size_t kMostCompareTexts = 100;
 /// of every member of a cluster, references too, which have no source, in the order of the documents. UserError::recipe
 /// when memory_bytes does not hold the documents, or one component, saying what does.
 void settle_groups(const GroupPlace& place, const SettleOptions& options);
+/// Bytes of memory below which it refuses so many documents.
+uint64_t least_settle_memory(uint64_t documents);
 
 }  // namespace coppice

@@ -1,8 +1,11 @@
 #include "src/corpus/run/document_chain.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <limits>
 
+#include "src/base/errors.h"
 #include "src/corpus/deadline.h"
 
 namespace coppice {
@@ -13,6 +16,12 @@ constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
 const std::string& rule_name(const std::vector<Rule>& rules, size_t rule) {
   static const std::string emptied = kEmptied, timeout = kTimeout;
   return rule < rules.size() ? rules[rule].name : rule == rules.size() ? emptied : timeout;
+}
+
+[[noreturn]] void refuse_page(const CorpusStep& step, const Document& document) {
+  throw UserError::recipe(step.where, fmt::format("step '{}' got the page '{}', expected texts; add a [[data.step]] "
+                                                  "with kind = \"extract\" in front of it",
+                                                  step.name, printable(document.id)));
 }
 
 }  // namespace
@@ -61,6 +70,8 @@ void DocumentChain::go(size_t begin, Document& document, bool all, Way& way, std
     way.values.resize(column + rules.size(), static_cast<float>(kNotMeasured));
     if (link.look == nullptr && link.decisions == nullptr) continue;
     if (way.removed && !way.measuring && link.decisions == nullptr) continue;
+    if (document.is_page && !way.removed && link.look != nullptr && link.step->step->pages() == Step::Pages::refuses)
+      refuse_page(*link.step, document);
 
     Passed& passed = way.passed.emplace_back(
         Passed{.link = i, .bytes = document.text.size(), .seen = !way.removed, .measured = way.measuring});

@@ -7,6 +7,7 @@
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/corpus/report/complete_corpus.h"
+#include "src/corpus/run/raw_pages.h"
 
 namespace coppice {
 namespace {
@@ -26,7 +27,11 @@ std::vector<SourceFile> recorded_files(const CompleteCorpus& corpus, const std::
 
 std::vector<SourceFile> list_input_files(const CorpusSettings& settings, const CorpusRequest& request) {
   check_output_apart(settings.sources, request.out);
-  if (!std::filesystem::exists(request.out / "report.json")) return request.list(settings.sources);
+  if (!std::filesystem::exists(request.out / "report.json")) {
+    std::vector<SourceFile> files = request.list(settings.sources);
+    check_raw_pages(settings, files);
+    return files;
+  }
   const CompleteCorpus corpus = open_complete_corpus(request.out);
   std::vector<SourceFile> files;
   for (uint32_t number = 0; number < settings.sources.size(); ++number) {
@@ -37,8 +42,9 @@ std::vector<SourceFile> list_input_files(const CorpusSettings& settings, const C
     } catch (const UserError&) {
       of_source = recorded_files(corpus, source.name);
       if (of_source.empty()) throw;
-      log_info(fmt::format("source '{}': none of its {} files is there any more; it counts as it was", source.name,
-                           of_source.size()));
+      log_warning(
+          fmt::format("source '{}': nothing is left at {}; it counts as the {} files that this corpus was made of",
+                      source.name, source.path, of_source.size()));
     }
     for (SourceFile& file : of_source) {
       file.source = number;

@@ -18,6 +18,7 @@
 #include "src/corpus/run/lost_markup.h"
 #include "src/corpus/run/pass_documents.h"
 #include "src/corpus/run/passes.h"
+#include "src/corpus/run/raw_pages.h"
 #include "src/text/document_writer.h"
 
 namespace coppice {
@@ -59,7 +60,9 @@ struct Scratch {
 
 std::vector<SourceFile> list_for_plan(const CorpusSettings& settings, const CorpusRequest& request) {
   check_output_apart(settings.sources, request.out);
-  return request.list(settings.sources);
+  std::vector<SourceFile> files = request.list(settings.sources);
+  check_raw_pages(settings, files);
+  return files;
 }
 
 class Planner {
@@ -173,6 +176,7 @@ class Planner {
       of.documents += scale(i) * static_cast<double>(samples_[i].documents.size());
       plan_.work_bytes += scale(i) * scratch.bytes();
     }
+    of.least_memory = static_cast<double>(step.by_group()->least_memory(static_cast<uint64_t>(of.documents)));
   }
 
   void write(bool last) {
@@ -241,6 +245,12 @@ void check_fits(const CorpusPlan& plan, const CorpusRequest& request) {
   if (needed > static_cast<double>(plan.free_bytes))
     throw IoError(request.out.native(), fmt::format("needs about {}, {} are free", format_bytes(needed),
                                                     format_bytes(static_cast<double>(plan.free_bytes))));
+  for (const StepPlan& step : plan.steps)
+    if (step.least_memory > static_cast<double>(plan.memory_bytes))
+      throw UserError::recipe(
+          "", fmt::format("data.memory: got {}, step '{}' needs {} for about {} documents",
+                          format_bytes(static_cast<double>(plan.memory_bytes)), step.name,
+                          format_bytes(1.02 * step.least_memory), format_count(std::round(step.documents))));
   const double machine = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE));
   const double memory = std::min(machine, control_group_limits().memory_bytes);
   if (static_cast<double>(plan.memory_bytes) > memory)

@@ -24,6 +24,7 @@ struct StepPlan {
   double seconds = 0;    // CPU time; of a group step: of its notes alone
   double dropped = 0;    // share; nothing is known of group steps
   bool groups = false;
+  double least_memory = 0;  // bytes, without which a group step refuses these documents
 };
 
 struct CorpusPlan {

@@ -120,6 +120,7 @@ class DedupStep : public GroupStep {
     write_group_part(place, documents, group_parts(place, documents, options_.notes.shape), part,
                      options_.notes.owner());
   }
+  uint64_t least_memory(uint64_t documents) const override { return least_settle_memory(documents); }
   void settle(const GroupPlace& place) const override { settle_groups(place, options_); }
   std::unique_ptr<GroupDecisions> decide(const GroupPlace& place, uint32_t file) const override {
     return std::make_unique<Decisions>(place, file, options_.notes.owner(),

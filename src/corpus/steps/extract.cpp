@@ -109,6 +109,7 @@ class ExtractStep : public DocumentStep {
     return {{.name = "too_deep", .most = 0}, {.name = "too_large", .most = 0}, {.name = "timeout", .most = 0},
             {.name = "opt_out", .most = 0},  {.name = "empty", .most = 0},     {.name = "short", .least = min_length_}};
   }
+  Pages pages() const override { return Pages::turns_to_text; }
   bool reads_markup() const override { return true; }
   std::unique_ptr<DocumentLook> start() const override {
     return std::make_unique<ExtractLook>(options_, either_, min_length_);

@@ -92,6 +92,7 @@ class LicencesStep : public DocumentStep {
   std::vector<Rule> rules() const override {
     return {{"licence_denied", 0, 0}, {"licence_not_allowed", 0, 0}, {"no_licence", 0, 0}};
   }
+  Pages pages() const override { return Pages::takes; }
   bool reads_markup() const override { return options_.page; }
   std::unique_ptr<DocumentLook> start() const override { return std::make_unique<LicencesLook>(options_); }
 

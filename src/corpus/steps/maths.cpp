@@ -92,6 +92,7 @@ class MathsStep : public DocumentStep {
     return hashes;
   }
 
+  Pages pages() const override { return Pages::takes; }
   bool reads_markup() const override { return options_.min_templates > 0; }
   std::unique_ptr<DocumentLook> start() const override;
 

@@ -124,6 +124,7 @@ class OptOutStep : public DocumentStep {
     return {{"listed", 0, 0}, {"robots_meta", 0, 0}, {"x_robots_tag", 0, 0}, {"tdm_reservation", 0, 0}};
   }
   std::vector<std::string> inputs() const override { return hashes_; }
+  Pages pages() const override { return Pages::takes; }
   bool reads_markup() const override { return !options_.directives.empty() || options_.tdm_reservation; }
   std::unique_ptr<DocumentLook> start() const override { return std::make_unique<OptOutLook>(options_, listed_); }
 

@@ -115,6 +115,7 @@ class QaStep : public DocumentStep {
     for (const std::string& file : options_.sites) hashes.push_back(sha256_file(file));
     return hashes;
   }
+  Pages pages() const override { return Pages::turns_to_text; }
   bool reads_markup() const override { return true; }
   std::unique_ptr<DocumentLook> start() const override { return std::make_unique<QaLook>(options_, sites_); }
 

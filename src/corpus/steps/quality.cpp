@@ -139,6 +139,11 @@ class QualityStep : public DocumentStep {
  public:
   explicit QualityStep(QualityPlan plan) : plan_(std::move(plan)) {}
   std::vector<Rule> rules() const override { return plan_.rules; }
+  /// Addresses alone are told of pages, too.
+  Pages pages() const override {
+    const auto is_url = [](const QualityRuleSet& set) { return set.set == QualitySet::url; };
+    return std::ranges::all_of(plan_.sets, is_url) ? Pages::takes : Pages::refuses;
+  }
   std::vector<std::string> inputs() const override {
     return plan_.urls == nullptr ? std::vector<std::string>{} : plan_.urls->inputs();
   }

@@ -62,6 +62,12 @@ TEST_SUITE("unit") {
     const Caught memory = caught([&] { check_fits(plan, request); });
     CHECK(memory.code == 2);
     CHECK(memory.says("data.memory: got "));
+    plan.memory_bytes = 16'000'000;
+    plan.free_bytes = uint64_t{1} << 50;
+    plan.steps = {{.name = "copies", .documents = 10e6, .groups = true, .least_memory = 108e6}};
+    const Caught documents = caught([&] { check_fits(plan, request); });
+    CHECK(documents.code == 2);
+    CHECK(documents.says("step 'copies' needs 105 MiB for about 10.0M documents"));
   }
 }
 

@@ -320,6 +320,11 @@ TEST_SUITE("unit") {
     CHECK(caught(again).says("in/b/3.jsonl with "));
     fs::remove_all(corpus.scratch / "in");
     CHECK(again().complete_before);
+    fs::remove(corpus.scratch / "out/documents/a/2.jsonl.zst");
+    const Caught gone = caught(again);
+    CHECK(gone.code == 3);
+    CHECK(gone.says("out/documents/a/2.jsonl.zst"));
+    CHECK(gone.says("is gone from a corpus that was complete"));
     const Caught half = caught([&] { run_corpus(settings, corpus.request("half", 0, 2)); });
     CHECK(half.code == 2);
     CHECK(half.says("no such file or folder"));
@@ -461,7 +466,11 @@ TEST_SUITE("unit") {
     };
     const Caught refused = caught([&] { run_corpus(corpus.settings("{ kind = \"size\" }\n"), request); });
     CHECK(refused.code == 2);
-    CHECK(refused.says("corpus.toml:5: source 'b' holds pages ('b/2.jsonl#1' is one)"));
+    CHECK(refused.says("corpus.toml:8: step 'size' got the page 'b/2.jsonl#1', expected texts"));
+    const Caught passed =
+        caught([&] { run_corpus(corpus.settings("{ kind = \"size\", only = [\"a\"] }\n"), request); });
+    CHECK(passed.code == 2);
+    CHECK(passed.says("corpus.toml:5: source 'b' holds pages ('b/2.jsonl#1' is one)"));
   }
 
   TEST_CASE("corpus: bad records are counted; too many of them are refused") {
