@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <random>
 
 #include "src/base/errors.h"
 #include "src/base/failpoint.h"
@@ -90,8 +91,10 @@ std::string read_file(const fs::path& path, uint64_t max_bytes) {
 }
 
 fs::path temporary_path(const fs::path& final_path) {
+  // Processes of one number meet in a folder that several machines or containers share.
+  static const unsigned drawn = std::random_device()();
   const fs::path clean = final_path.has_filename() ? final_path : final_path.parent_path();
-  return clean.parent_path() / fmt::format(".tmp-{}-{}", clean.filename().native(), ::getpid());
+  return clean.parent_path() / fmt::format(".tmp-{}-{}.{:08x}", clean.filename().native(), ::getpid(), drawn);
 }
 
 void write_file_atomically(const fs::path& path, std::string_view bytes) {

@@ -36,7 +36,7 @@ class Sha256 {
 /// Whole file; UserError::bad_file naming size and limit when it is missing, no regular file, or larger than max_bytes.
 std::string read_file(const std::filesystem::path& path, uint64_t max_bytes = uint64_t{1} << 30);
 
-/// `.tmp-<name>-<pid>` beside the final path.
+/// `.tmp-<name>-<pid>.<drawn once>` beside the final path.
 std::filesystem::path temporary_path(const std::filesystem::path& final_path);
 
 /// Writes `.tmp-*`, fsync, close, rename, fsync of the folder. IoError on any failure; the old file stays whole.

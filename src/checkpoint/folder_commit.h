@@ -6,7 +6,7 @@
 
 namespace coppice {
 
-/// An empty `.tmp-<name>-<pid>` beside `final_folder` (whose parents are made); what a former attempt left there is
+/// An empty `.tmp-<name>-<process>` beside `final_folder` (whose parents are made); what a former attempt left there is
 /// removed. IoError.
 std::filesystem::path start_temporary_folder(const std::filesystem::path& final_folder);
 

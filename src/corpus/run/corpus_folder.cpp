@@ -39,7 +39,11 @@ Json corpus_identity(const CorpusSettings& settings, const std::vector<SourceFil
                        {"text", source.text},
                        {"priority", source.priority},
                        {"stages", source.stages},
-                       {"license", source.license}});
+                       {"license", source.license},
+                       {"public", source.is_public},
+                       {"homepage", source.homepage},
+                       {"date", source.date},
+                       {"pii", source.pii}});
   for (const CorpusStep& step : settings.steps)
     steps.push_back({{"name", step.name},
                      {"kind", step.kind},
@@ -112,7 +116,7 @@ void CorpusFolder::remove_leftovers(const std::vector<CorpusStep>& steps,
     for (fs::recursive_directory_iterator entry(root_ / below, error), end; !error && entry != end;
          entry.increment(error)) {
       const std::string name = entry->path().filename();
-      const size_t dash = name.rfind('-');  // .tmp-<name>-<pid>
+      const size_t dash = name.rfind('-');  // .tmp-<name>-<process>
       if (name.starts_with(kTemporary) && dash >= kTemporary.size() &&
           outputs.contains(entry->path().parent_path() / name.substr(kTemporary.size(), dash - kTemporary.size())))
         leftovers.push_back(entry->path());

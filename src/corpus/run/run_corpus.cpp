@@ -31,6 +31,8 @@ namespace {
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 
+constexpr auto kShortestPause = 5ms, kLongestPause = 500ms;  // between looks for what other tasks have done
+
 struct AllDone {};  // another task has completed the corpus while this one was waiting
 
 uint64_t size_of(const fs::path& path) {
@@ -85,6 +87,11 @@ class CorpusRun {
   }
 
   CorpusOutcome already_complete() {
+    for (const SourceFile& file : files_)
+      if (const fs::path documents = folder_.documents(passes_.size() - 1, file); !fs::exists(documents))
+        throw UserError::bad_file(documents.string(),
+                                  "is gone from a corpus that was complete; bring it back, or remove "
+                                  "the corpus's folder to have it made again");
     check_report_inputs(folder_, files_);
     if (!request_.keep_work) remove_work();
     CorpusOutcome done = outcome(true);
@@ -107,7 +114,7 @@ class CorpusRun {
   /// Until all that a step needs is there.
   void await(const std::string& what, size_t total, const std::function<size_t()>& done) const {
     std::optional<Progress> progress;
-    for (;;) {
+    for (std::chrono::milliseconds pause = kShortestPause;; pause = std::min(2 * pause, kLongestPause)) {
       const size_t have = done();
       if (have == total) return;
       if (fs::exists(folder_.report())) throw AllDone();
@@ -117,7 +124,7 @@ class CorpusRun {
                                   total, what));
       if (!progress) progress.emplace("waiting for " + what, total, "done");
       progress->update(have, {});
-      std::this_thread::sleep_for(500ms);
+      std::this_thread::sleep_for(pause);
     }
   }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <optional>
@@ -28,11 +29,29 @@ TaskShare checked(std::optional<uint32_t> task, std::optional<uint32_t> tasks, c
 }
 
 struct Launcher {
-  const char *task, *tasks, *first;  // first: the number of the first task, where it is not 0
+  const char *task, *tasks;
 };
-constexpr Launcher kLaunchers[] = {{"SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"},
-                                   {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", nullptr},
-                                   {"SLURM_PROCID", "SLURM_NTASKS", nullptr}};
+constexpr Launcher kLaunchers[] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}, {"SLURM_PROCID", "SLURM_NTASKS"}};
+
+std::optional<uint32_t> variable(const char* name) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? std::nullopt : number_of(text);
+}
+
+/// Of an array that counts from any number in steps: --array=1-8, --array=0-63:4. One with gaps does not say what share
+/// an index has.
+TaskShare slurm_array_share() {
+  const std::optional<uint32_t> id = variable("SLURM_ARRAY_TASK_ID"), count = variable("SLURM_ARRAY_TASK_COUNT");
+  const uint32_t first = variable("SLURM_ARRAY_TASK_MIN").value_or(0),
+                 step = std::max(variable("SLURM_ARRAY_TASK_STEP").value_or(1), 1U);
+  const uint32_t last = variable("SLURM_ARRAY_TASK_MAX").value_or(first + (count.value_or(1) - 1) * step);
+  if (!id || !count || *id < first || (*id - first) % step != 0 || (last - first) / step + 1 != *count)
+    throw UserError::recipe("SLURM_ARRAY_TASK_ID",
+                            fmt::format("got index {} of {} from {} to {}, expected an array without gaps such as "
+                                        "--array=0-63; tasks of a list get their share by --task task/tasks",
+                                        id.value_or(0), count.value_or(0), first, last));
+  return {(*id - first) / step, *count};
+}
 
 }  // namespace
 
@@ -43,16 +62,12 @@ TaskShare find_task_share(const std::string& text) {
     return checked(whole ? number_of(std::string_view(text).substr(0, slash)) : std::nullopt,
                    whole ? number_of(std::string_view(text).substr(slash + 1)) : std::nullopt, "--task", text);
   }
+  if (std::getenv("SLURM_ARRAY_TASK_ID") != nullptr && std::getenv("SLURM_ARRAY_TASK_COUNT") != nullptr)
+    return slurm_array_share();
   for (const Launcher& launcher : kLaunchers) {
     const char *task = std::getenv(launcher.task), *tasks = std::getenv(launcher.tasks);
     if (task == nullptr || tasks == nullptr) continue;
-    std::optional<uint32_t> number = number_of(task);
-    const char* first = launcher.first != nullptr ? std::getenv(launcher.first) : nullptr;
-    if (number && first != nullptr) {  // --array=1-8 counts from 1
-      const std::optional<uint32_t> least = number_of(first);
-      number = least && *least <= *number ? std::optional(*number - *least) : std::nullopt;
-    }
-    return checked(number, number_of(tasks), launcher.task, fmt::format("{}/{}", task, tasks));
+    return checked(number_of(task), number_of(tasks), launcher.task, fmt::format("{}/{}", task, tasks));
   }
   return {};
 }

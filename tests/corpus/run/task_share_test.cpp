@@ -13,9 +13,9 @@
 namespace coppice {
 namespace {
 
-constexpr const char* kVariables[] = {"SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN",
-                                      "SLURM_PROCID",        "SLURM_NTASKS",           "OMPI_COMM_WORLD_RANK",
-                                      "OMPI_COMM_WORLD_SIZE"};
+constexpr const char* kVariables[] = {"SLURM_ARRAY_TASK_ID",  "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN",
+                                      "SLURM_ARRAY_TASK_MAX", "SLURM_ARRAY_TASK_STEP",  "SLURM_PROCID",
+                                      "SLURM_NTASKS",         "OMPI_COMM_WORLD_RANK",   "OMPI_COMM_WORLD_SIZE"};
 
 /// "task/tasks" under these variables alone.
 std::string share(const std::vector<std::pair<const char*, const char*>>& variables, const std::string& flag = "") {
@@ -35,6 +35,11 @@ TEST_SUITE("unit") {
     CHECK(share({{"SLURM_ARRAY_TASK_ID", "3"}, {"SLURM_ARRAY_TASK_COUNT", "8"}}) == "3/8");
     CHECK(share({{"SLURM_ARRAY_TASK_ID", "8"}, {"SLURM_ARRAY_TASK_COUNT", "8"}, {"SLURM_ARRAY_TASK_MIN", "1"}}) ==
           "7/8");
+    CHECK(share({{"SLURM_ARRAY_TASK_ID", "12"},
+                 {"SLURM_ARRAY_TASK_COUNT", "16"},
+                 {"SLURM_ARRAY_TASK_MIN", "0"},
+                 {"SLURM_ARRAY_TASK_MAX", "60"},
+                 {"SLURM_ARRAY_TASK_STEP", "4"}}) == "3/16");
     CHECK(share({{"SLURM_PROCID", "1"}, {"SLURM_NTASKS", "4"}}) == "1/4");
     CHECK(share({{"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "2"}}) == "1/2");
     CHECK(share({{"SLURM_PROCID", "1"}, {"SLURM_NTASKS", "4"}}, "0/2") == "0/2");
@@ -49,6 +54,16 @@ TEST_SUITE("unit") {
       CHECK_MESSAGE(refused.code == 2, flag);
       CHECK_MESSAGE(refused.says("expected task/tasks counted from 0"), flag);
     }
+    const Caught gaps = caught([&] {  // --array=3,17
+      share({{"SLURM_ARRAY_TASK_ID", "17"},
+             {"SLURM_ARRAY_TASK_COUNT", "2"},
+             {"SLURM_ARRAY_TASK_MIN", "3"},
+             {"SLURM_ARRAY_TASK_MAX", "17"},
+             {"SLURM_ARRAY_TASK_STEP", "1"}});
+    });
+    CHECK(gaps.code == 2);
+    CHECK(gaps.says("got index 17 of 2 from 3 to 17, expected an array without gaps"));
+    for (const char* name : kVariables) ::unsetenv(name);
     CHECK(caught([&] { share({{"SLURM_PROCID", "4"}, {"SLURM_NTASKS", "4"}}); }).says("SLURM_PROCID: got '4/4'"));
     for (const char* name : kVariables) ::unsetenv(name);
   }
