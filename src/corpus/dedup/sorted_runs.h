@@ -1,7 +1,7 @@
 // Records that lie sorted in many files, seen as one sorted sequence that is cut into groups of equal keys. A range of
-// hashes is read from every file, sorted in memory and scanned; one that does not fit is halved, and a single hash that
-// does not fit is read file by file, which is its order already. So memory is bounded whatever the records are, and the
-// groups are the same for every bound.
+// hashes is read from every file; what of it fits a cache is gathered, sorted and scanned, piece by piece. A range that
+// does not fit into memory is halved, and a single hash that does not fit is read file by file, which is its order
+// already. So memory is bounded whatever the records are, and the groups are the same for every bound.
 #pragma once
 
 #include <fmt/format.h>
@@ -68,10 +68,13 @@ class SortedRuns {
   void for_each_group(const HashRange& range, uint64_t memory_bytes, const Visit& visit) {
     uint64_t count = 0;
     const std::vector<Slice> slices = find_slices(range, count);
-    if (2 * count * sizeof(Record) <= memory_bytes || count < 2) {  // the records, and space to sort them
+    if (2 * count * sizeof(Record) <= memory_bytes || count < 2) {  // the records, and those that are gathered
       load(slices, count);
-      sort_records(std::span(records_), space_);
-      scan(visit);
+      const uint64_t pieces = count / kPiece + 1;
+      for (uint64_t piece = 0; piece < pieces; ++piece) {
+        gather(last_of(range, piece, pieces));
+        scan(visit);
+      }
     } else if (range.first == range.last) {
       Group group;
       group.runs_ = this;
@@ -85,7 +88,8 @@ class SortedRuns {
   }
 
  private:
-  static constexpr uint64_t kBlock = 4096;  // records that are streamed at a time
+  static constexpr uint64_t kBlock = 4096;      // records that are streamed at a time
+  static constexpr uint64_t kPiece = 1U << 14;  // records that are sorted at a time: they and their space fit a cache
 
   struct Slice {
     const Run* run = nullptr;
@@ -121,12 +125,47 @@ class SortedRuns {
 
   void load(const std::vector<Slice>& slices, uint64_t count) {
     records_.resize(count);
-    uint64_t done = 0;
+    loaded_.clear();
+    std::span<Record> rest(records_);
     for (const Slice& slice : slices) {
       if (slice.count == 0) continue;
       RecordReader reader(slice.run->path, sizeof(Record), owner_);
-      take(reader, *slice.run, {}, slice.first, std::span(records_).subspan(done, slice.count));
-      done += slice.count;
+      const std::span<Record> of_slice = rest.first(slice.count);
+      take(reader, *slice.run, {}, slice.first, of_slice);
+      loaded_.push_back(of_slice);
+      rest = rest.subspan(slice.count);
+    }
+  }
+
+  /// The last hash of one of so many pieces of a range.
+  static uint64_t last_of(const HashRange& range, uint64_t piece, uint64_t pieces) {
+    const auto width = static_cast<unsigned __int128>(range.last - range.first) + 1;
+    const auto end = width * (piece + 1) / pieces;
+    return end == 0 ? range.first : range.first + static_cast<uint64_t>(end - 1);
+  }
+
+  /// From every slice that is loaded, what is left of it up to this hash, sorted. Where one hash has most of the
+  /// records, no space is taken to sort them.
+  void gather(uint64_t last) {
+    uint64_t count = 0;
+    counts_.clear();
+    for (const std::span<const Record> slice : loaded_) {
+      size_t of_slice = 0;
+      while (of_slice < slice.size() && slice[of_slice][0] <= last) ++of_slice;
+      counts_.push_back(of_slice);
+      count += of_slice;
+    }
+    gathered_.clear();
+    gathered_.reserve(count);
+    for (size_t i = 0; i < loaded_.size(); ++i) {
+      const std::span<const Record> records = loaded_[i].first(counts_[i]);
+      gathered_.insert(gathered_.end(), records.begin(), records.end());
+      loaded_[i] = loaded_[i].subspan(counts_[i]);
+    }
+    if (count <= 8 * kPiece) {
+      sort_records(std::span(gathered_), space_);
+    } else {
+      std::ranges::sort(gathered_);
     }
   }
 
@@ -136,11 +175,11 @@ class SortedRuns {
 
   template <class Visit>
   void scan(const Visit& visit) {
-    for (size_t begin = 0, end = 0; begin < records_.size(); begin = end) {
-      for (end = begin + 1; end < records_.size() && same_key(records_[begin], records_[end]);) ++end;
+    for (size_t begin = 0, end = 0; begin < gathered_.size(); begin = end) {
+      for (end = begin + 1; end < gathered_.size() && same_key(gathered_[begin], gathered_[end]);) ++end;
       if (end - begin < 2) continue;
       Group group;
-      group.records_ = std::span(records_).subspan(begin, end - begin);
+      group.records_ = std::span(gathered_).subspan(begin, end - begin);
       visit(group);
     }
   }
@@ -168,7 +207,10 @@ class SortedRuns {
 
   std::vector<Run> runs_;
   uint64_t owner_;
-  std::vector<Record> records_, space_;
+  std::vector<Record> records_;                  // of a range, slice by slice
+  std::vector<std::span<const Record>> loaded_;  // of each slice, what is not gathered yet
+  std::vector<size_t> counts_;
+  std::vector<Record> gathered_, space_;
 };
 
 }  // namespace coppice

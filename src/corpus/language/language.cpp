@@ -11,7 +11,7 @@
 namespace coppice {
 namespace {
 
-constexpr size_t kSliceBytes = 768, kMostBytes = 65536;
+constexpr size_t kSliceBytes = 640, kMostBytes = 65536;
 
 /// Whole characters of [begin, begin + bytes).
 std::string_view slice(std::string_view text, size_t begin, size_t bytes) {

@@ -467,6 +467,7 @@ TEST_SUITE("unit") {
     const Caught refused = caught([&] { run_corpus(corpus.settings("{ kind = \"size\" }\n"), request); });
     CHECK(refused.code == 2);
     CHECK(refused.says("corpus.toml:8: step 'size' got the page 'b/2.jsonl#1', expected texts"));
+    request.out = corpus.scratch / "passed";
     const Caught passed =
         caught([&] { run_corpus(corpus.settings("{ kind = \"size\", only = [\"a\"] }\n"), request); });
     CHECK(passed.code == 2);
