@@ -67,7 +67,7 @@ TEST_SUITE("unit") {
     plan.steps = {{.name = "copies", .documents = 10e6, .groups = true, .least_memory = 108e6}};
     const Caught documents = caught([&] { check_fits(plan, request); });
     CHECK(documents.code == 2);
-    CHECK(documents.says("step 'copies' needs 105 MiB for about 10.0M documents"));
+    CHECK(documents.says("step 'copies' needs 105.1 MiB for about 10.0M documents"));
   }
 }
 
