@@ -2,6 +2,9 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+FUZZ_SECONDS ?= 600
+FUZZ_PARSERS ?= safetensors gguf tokenizer_json sentencepiece recipe document model_card chat_template warc fasttext classifier selectors html
+
 .PHONY: help demo build parquet test test-cuda test-sanitize fuzz bench bench-train-step corpus format clean
 
 RELEASE := build/release
@@ -47,12 +50,12 @@ test-sanitize: ## the tests once more under address and undefined-behaviour sani
 	@ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:$${ASAN_OPTIONS:-} UBSAN_OPTIONS=print_stacktrace=1 \
 	  ctest --test-dir build/sanitize --output-on-failure --no-tests=error $(NOT_SANITIZED)
 
-fuzz: ## libFuzzer under both sanitizers, 100 seconds a parser of what comes from outside (needs clang 16)
+fuzz: ## libFuzzer under both sanitizers, ten minutes (FUZZ_SECONDS) a parser of what comes from outside (needs clang 16)
 	@command -v clang++-16 >/dev/null || { echo "make fuzz needs clang 16 (Debian: apt-get install clang-16 libclang-rt-16-dev)" >&2; exit 1; }
 	@scripts/setup build
 	@test -f build/fuzz/build.ninja || cmake --preset fuzz
 	@cmake --build --preset fuzz
-	@for parser in safetensors gguf tokenizer_json sentencepiece recipe document model_card chat_template warc fasttext classifier selectors html; do fuzz/run build/fuzz $$parser 100; done
+	@for parser in $(FUZZ_PARSERS); do fuzz/run build/fuzz $$parser $(FUZZ_SECONDS) || exit 1; done
 
 bench: ## build all benchmarks and list them: what each measures and its command
 	@scripts/setup build
