@@ -10,9 +10,10 @@ struct DocumentTimeout : std::exception {
   const char* what() const noexcept override { return "the document took too long"; }
 };
 
-/// Of this thread, in its own CPU seconds, so that a busy machine changes no result; 0 = without end.
-void set_deadline(double seconds);
-bool past_deadline();
+/// CPU seconds of this thread, so that a busy machine changes no result.
+double thread_cpu_s();
+/// For this thread, in thread_cpu_s().
+void set_deadline(double at);
 /// Throws DocumentTimeout. About 0.2 us: once for some thousand turns of a loop.
 void check_deadline();
 

@@ -12,6 +12,7 @@ namespace coppice {
 namespace {
 
 constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
+constexpr double kNoLimit = std::numeric_limits<double>::infinity();
 
 const std::string& rule_name(const std::vector<Rule>& rules, size_t rule) {
   static const std::string emptied = kEmptied, timeout = kTimeout;
@@ -32,6 +33,7 @@ DocumentChain::DocumentChain(std::vector<ChainLink> links, ChainOptions options)
     StepCounts& counts = counts_[link.step->name];
     for (const Rule& rule : link.step->rules) counts.rules[rule.name];
     counts_of_.push_back(&counts);
+    times_.push_back({.step = link.step->name});
   }
 }
 
@@ -40,15 +42,18 @@ DocumentChain::Verdict DocumentChain::ask(const ChainLink& link, Document& docum
   Verdict verdict;
   asked_.assign(rules.size(), kNotMeasured);
   bool too_long = false;
-  set_deadline(options_.doc_timeout_s);
+  const double begin = thread_cpu_s(), most = options_.doc_timeout_s > 0 ? options_.doc_timeout_s : kNoLimit;
+  set_deadline(begin + most);
   try {
     verdict.changed =
         link.look != nullptr ? link.look->look(document, asked_, all) : link.decisions->look(document, asked_, details);
-    too_long = past_deadline();
   } catch (const DocumentTimeout&) {
     too_long = true;
   }
-  set_deadline(0);
+  const double seconds = thread_cpu_s() - begin;
+  set_deadline(kNoLimit);
+  times_[static_cast<size_t>(&link - links_.data())].seconds += seconds;
+  too_long |= seconds > most;
   if (too_long) {  // where it was interrupted depends on the machine
     asked_.assign(rules.size(), kNotMeasured);
     verdict.drops = {rules.size() + 1};
@@ -77,6 +82,7 @@ void DocumentChain::go(size_t begin, Document& document, bool all, Way& way, std
         Passed{.link = i, .bytes = document.text.size(), .seen = !way.removed, .measured = way.measuring});
     std::string text, details;
     if (passed.seen && options_.keep_removed_text) text = document.text;
+    times_[i].text_bytes += document.text.size();
     passed.verdict = ask(link, document, all, details);
     passed.bytes_left = document.text.size();
     if (way.measuring)

@@ -10,6 +10,7 @@
 
 #include "src/corpus/run/corpus_settings.h"
 #include "src/corpus/run/counts.h"
+#include "src/corpus/run/step_times.h"
 
 namespace coppice {
 
@@ -43,6 +44,7 @@ class DocumentChain {
   /// Of the document at hand: a value for every rule of every link, NaN where it was not measured.
   const std::vector<float>& values() const { return values_; }
   const std::map<std::string, StepCounts>& counts() const { return counts_; }
+  const std::vector<StepTime>& times() const { return times_; }  // of each link, of all documents so far
 
  private:
   struct Verdict {
@@ -71,6 +73,7 @@ class DocumentChain {
   ChainOptions options_;
   std::map<std::string, StepCounts> counts_;
   std::vector<StepCounts*> counts_of_;  // of each link
+  std::vector<StepTime> times_;
   std::vector<double> asked_;
   std::vector<float> values_;
 };

@@ -108,6 +108,7 @@ class FilePass::Run {
     commit_values();
     (void)COPPICE_FAILPOINT("corpus.before_record");
     record_.counts.steps = chain_->counts();
+    work_.times.add(chain_->times());
     for (size_t i = 0; i < looks_.size(); ++i) {
       Counts& counted = record_.counts.steps.at(steps()[pass().mapped[i]].name).counted;
       looks_[i]->add_counts(counted);

@@ -10,6 +10,7 @@
 #include "src/corpus/run/corpus_folder.h"
 #include "src/corpus/run/corpus_settings.h"
 #include "src/corpus/run/passes.h"
+#include "src/corpus/run/step_times.h"
 
 namespace coppice {
 
@@ -35,6 +36,7 @@ struct PassWork {
   bool keep_removed_text;
   ReadFile read;
   std::atomic<bool> abandoned = false;  // by a thread that has failed
+  mutable StepTimes times = {};         // of those that are done
 };
 
 /// Runs files one behind another in one thread.

@@ -193,6 +193,9 @@ class CorpusRun {
       stopped = stop_requested() && finished < own.size();
     }
     if (failure) std::rethrow_exception(failure);
+    if (const std::string times = work.times.text(); !times.empty())
+      log_info(fmt::format("{}{}", passes_.size() == 1 ? "" : fmt::format("pass {} of {}, ", pass + 1, passes_.size()),
+                           times));
     if (stopped)
       throw Stopped(
           fmt::format("stopped after {} of {} files, which are kept; run again to go on", finished.load(), own.size()));
