@@ -6,6 +6,11 @@
 #include "src/base/log.h"
 
 namespace coppice {
+namespace {
+
+constexpr double kWorthALine = 1;  // CPU second
+
+}  // namespace
 
 void StepTimes::add(const std::vector<StepTime>& times) {
   const std::lock_guard lock(guard_);
@@ -22,6 +27,9 @@ void StepTimes::add(const std::vector<StepTime>& times) {
 
 std::string StepTimes::text() const {
   const std::lock_guard lock(guard_);
+  double seconds = 0;
+  for (const StepTime& of : times_) seconds += of.seconds;
+  if (seconds < kWorthALine) return "";
   std::string text;
   for (const StepTime& of : times_)
     if (of.text_bytes > 0 && of.seconds > 0)

@@ -19,7 +19,7 @@ struct StepTime {
 class StepTimes {
  public:
   void add(const std::vector<StepTime>& times);
-  /// "CPU time: extract 1:12 (31.4 MB/s), quality 0:40 (18.0 MB/s)"; empty before any text.
+  /// "CPU time: extract 1:12 (31.4 MB/s), quality 0:40 (18.0 MB/s)"; empty below a second.
   std::string text() const;
 
  private:
