@@ -41,19 +41,19 @@ std::string licence_id(std::string_view licence) {
 std::vector<std::string> licences_of(const Document& document, bool page) {
   std::vector<std::string> found;
   const auto add = [&](const Json& value) {
-    if (value.is_string() && !value.get<std::string>().empty()) found.push_back(licence_id(value.get<std::string>()));
+    if (!value.is_string()) return;
+    const std::string& licence = value.get_ref<const std::string&>();
+    if (!licence.empty() && !equals_ignoring_case(licence, "unknown")) found.push_back(licence_id(licence));
   };
   const auto add_all = [&](std::string_view name) {
-    const Json value = find_metadata(document, name).value_or(Json());
+    const Json value = find_member(document, {name}).value_or(Json());
     if (value.is_array())
       for (const Json& entry : value) add(entry);
     else
       add(value);
   };
-  if (!document.license.empty() && !equals_ignoring_case(document.license, "unknown"))
-    found.push_back(licence_id(document.license));
-  else
-    add_all("license");  // a list, which is no field of a document
+  add(document.license);
+  if (found.empty()) add_all("license");  // beside its text, or a list, which is no field of a document
   if (found.empty() && page) add_all("page_license");
   if (found.empty() && page && document.is_page) found = find_page_marks(document.text).licences;
   return found;

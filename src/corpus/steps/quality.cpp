@@ -117,7 +117,7 @@ class QualityLook : public DocumentLook {
         measure_ratios(text_, values);
         break;
       case QualitySet::url:
-        plan_.urls->measure(metadata_text(document, "url"), values);
+        plan_.urls->measure(member_text(document, "url"), values);
         break;
       case QualitySet::c4:
         c4_.measure(text_, values);

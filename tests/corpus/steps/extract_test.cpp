@@ -74,6 +74,9 @@ TEST_SUITE("unit") {
     CHECK(looked.document.text == kProse + "\xEF\xBF\xBD");
     CHECK(metadata_text(looked.document, "url") == "http://a.example/");
     CHECK(find_metadata(looked.document, "replaced_characters") == Json(1));
+    Document beside = page("<p>" + kProse + "</p>", "<meta property=og:url content=http://b.example>");
+    beside.fields = R"("url":"http://a.example/")";
+    CHECK(look(scratch, "", beside).document.metadata.empty());
   }
 
   TEST_CASE("extract: what is no page passes unchanged") {

@@ -105,6 +105,11 @@ TEST_SUITE("unit") {
     const Document page{.text = "<a rel=license href=https://creativecommons.org/licenses/by-nc/4.0/>",
                         .is_page = true};
     CHECK(dropped_by(*step, page) == "licence_denied");
+    const auto beside = [&](const std::string& fields) { return dropped_by(*step, {.text = "x", .fields = fields}); };
+    CHECK(beside("\"license\":\"CC-BY-NC-4.0\"") == "licence_denied");
+    CHECK(beside("\"license\":[\"MIT\",\"CC-BY-NC-4.0\"]") == "licence_denied");
+    CHECK(beside("\"license\":\"MIT\"").empty());
+    CHECK(beside("\"page_license\":\"MIT\"").empty());
     const auto only_deny = step_of(kLicencesStep, "deny = [\"GPL*\"]\npage = false\n");
     CHECK(dropped_by(*only_deny, {.license = "unknown"}).empty());
     CHECK(dropped_by(*only_deny, {.license = "GPL-2.0-only WITH Classpath-exception-2.0"}) == "licence_denied");

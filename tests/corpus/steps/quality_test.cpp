@@ -108,6 +108,10 @@ TEST_SUITE("unit") {
     CHECK(look(*url, "x", true, R"("url":"https://a.example.com/")").dropped_by == "url_domain");
     CHECK(look(*url, "x", true, R"("url":"https://example.org/")").dropped_by == "");
     CHECK(look(*url, "x").dropped_by == "");
+    Document beside{.id = "1", .text = "x", .fields = R"("url":"https://a.example.com/")"};
+    std::vector<double> values(url->rules().size(), std::nan(""));
+    dynamic_cast<const DocumentStep&>(*url).start()->look(beside, values, true);
+    CHECK(values[1] == 1);
   }
 
   TEST_CASE("quality step: what it refuses") {
