@@ -149,6 +149,7 @@ class CodeLook : public DocumentLook {
     if (language == nullptr) return changed;  // goes
     if (!options_.keep_headers && !notebook) cut_licence_header(document.text, language->comments);
     document.license = fmt::format("{}", fmt::join(licences, " AND "));
+    document.is_source_license = false;
     set_metadata(document, "language", std::string(language->name));
     if (!path.empty()) set_metadata(document, "path", path);
     if (const std::string repository = find_text(document, {"repository", "repo_name", "max_stars_repo_name"});
@@ -178,14 +179,16 @@ class CodeLook : public DocumentLook {
     return find_language(notebook.language.empty() ? "Python" : notebook.language);
   }
 
-  /// Of the first place that names some: the input, the file's own line, files beside it or above.
+  /// Of the first place that names some: the record, the file's own line, files beside it or above; else its source's.
   std::vector<std::string> find_licences(const Document& document, const std::string& path) const {
-    std::vector<std::string> licences = licences_of(document.license);
+    std::vector<std::string> licences;
+    if (!document.is_source_license) licences = licences_of(document.license);
     if (licences.empty())
       licences =
           licences_of(find_member(document, {"license", "licenses", "max_stars_repo_licenses"}).value_or(Json()));
     if (licences.empty()) licences = licences_of(find_spdx_line(document.text));
-    return licences.empty() ? folders_.of(path) : licences;
+    if (licences.empty()) licences = folders_.of(path);
+    return licences.empty() && document.is_source_license ? licences_of(document.license) : licences;
   }
 
   bool allows(const std::string& expression) const {

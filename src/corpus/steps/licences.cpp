@@ -25,7 +25,8 @@ struct LicencesOptions {
           "SPDX ids or patterns such as CC-BY-*; one side of OR and both of AND must be allowed; empty = all");
     field("deny", deny, Mark::decides, "SPDX ids or patterns that are not; comes before allow");
     field("page", page, Mark::decides,
-          "where a document names no licence, what its page says decides; of several all must be allowed");
+          "where a document names no licence, what its page says decides, before its source; of several all must be "
+          "allowed");
   }
 };
 
@@ -37,7 +38,7 @@ std::string licence_id(std::string_view licence) {
   return id.empty() ? std::string(trimmed_ascii(licence)) : id;
 }
 
-/// All of them apply: what the document names, or the marks of its page.
+/// All of them apply: what the document names, or the marks of its page, or what its source says of such as name none.
 std::vector<std::string> licences_of(const Document& document, bool page) {
   std::vector<std::string> found;
   const auto add = [&](const Json& value) {
@@ -52,10 +53,11 @@ std::vector<std::string> licences_of(const Document& document, bool page) {
     else
       add(value);
   };
-  add(document.license);
+  if (!document.is_source_license) add(document.license);
   if (found.empty()) add_all("license");  // beside its text, or a list, which is no field of a document
   if (found.empty() && page) add_all("page_license");
   if (found.empty() && page && document.is_page) found = find_page_marks(document.text).licences;
+  if (found.empty()) add(document.license);
   return found;
 }
 

@@ -250,6 +250,25 @@ TEST_SUITE("unit") {
           Counts{{"binary", 1}});
   }
 
+  TEST_CASE("sources: the licence that a record names, wherever it does, comes before its source's") {
+    const ScratchFolder folder;
+    const Read read = read_source(folder.write("x.jsonl", R"({"text":"a","license":"MIT"}
+{"text":"b","license":["MIT","ISC"]}
+{"text":"c","license":"MIT","metadata":{"license":"ISC"}}
+{"text":"d"}
+)"),
+                                  "");
+    REQUIRE(read.documents.size() == 4);
+    CHECK(read.documents[0].license == "MIT");
+    CHECK_FALSE(read.documents[0].is_source_license);
+    CHECK(read.documents[0].fields == R"("license":"MIT")");
+    CHECK(read.documents[1].license == "CC0-1.0");
+    CHECK(read.documents[1].is_source_license);
+    CHECK(read.documents[2].license == "ISC");
+    CHECK_FALSE(read.documents[2].is_source_license);
+    CHECK(read.documents[3].is_source_license);
+  }
+
   TEST_CASE("parquet: every packing, large strings, dictionaries, structures and nulls give the same documents") {
     if (!can_read_parquet()) {
       MESSAGE("skipped: coppice-parquet was not built (make parquet)");
