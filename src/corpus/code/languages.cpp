@@ -90,6 +90,13 @@ const ProgrammingLanguage* find_language(std::string_view name) {
   return found == std::end(kLanguages) ? nullptr : found;
 }
 
+bool has_source_ending(std::string_view path) {
+  const std::string name = lower(path.substr(path.rfind('/') + 1));
+  const std::string_view ending = std::string_view(name).substr(std::min(name.rfind('.'), name.size()));
+  return has_word(" .h .m .ipynb ", ending) ||
+         std::ranges::any_of(kLanguages, [&](const ProgrammingLanguage& row) { return has_word(row.endings, ending); });
+}
+
 const ProgrammingLanguage* language_of(std::string_view path, std::string_view text) {
   const std::string name = lower(path.substr(path.rfind('/') + 1));
   const size_t dot = name.rfind('.');
