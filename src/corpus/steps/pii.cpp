@@ -48,13 +48,15 @@ class PiiLook : public DocumentLook {
       : finder_(finder), options_(options), by_(by), counts_(finder.kind_names().size()) {}
 
   bool look(Document& document, std::span<double> values, bool) override {
-    const bool complete = finder_.find(document.text, spans_);
-    values[kSpans] = static_cast<double>(spans_.size());
-    values[kPatternLimit] = complete ? 0 : 1;
-    if (spans_.empty()) return false;
     // By document: one person stays one within it, and is nobody elsewhere.
     const uint64_t key =
         XXH3_64bits_withSeed(document.id.data(), document.id.size(), static_cast<uint64_t>(options_.seed));
+    bool complete = true;
+    const bool is_title_masked = mask_title(document, key, complete);
+    complete &= finder_.find(document.text, spans_);
+    values[kSpans] = static_cast<double>(spans_.size());
+    values[kPatternLimit] = complete ? 0 : 1;
+    if (spans_.empty()) return is_title_masked;
     document.text = replaced(document.text, spans_, finder_, by_, key);
     std::ranges::fill(counts_, 0);
     for (const PersonalSpan& span : spans_) ++counts_[span.kind];
@@ -66,6 +68,15 @@ class PiiLook : public DocumentLook {
   }
 
  private:
+  /// What extract and qa take from a page's text into its metadata. It opens the text, too, and is not counted again.
+  bool mask_title(Document& document, uint64_t key, bool& complete) {
+    const std::string title = metadata_text(document, "title");
+    complete = finder_.find(title, spans_);
+    if (spans_.empty()) return false;
+    set_metadata(document, "title", replaced(title, spans_, finder_, by_, key));
+    return true;
+  }
+
   const PersonalFinder& finder_;
   const PiiOptions& options_;
   Replacement by_;

@@ -22,9 +22,9 @@ struct Looked {
 };
 
 Looked look(const ScratchFolder& scratch, const std::string& options, const std::string& text,
-            const std::string& id = "1") {
+            const std::string& id = "1", const std::string& metadata = "") {
   const auto step = std::dynamic_pointer_cast<const DocumentStep>(step_of(scratch, "kind = \"pii\"\n" + options));
-  Looked looked{.document = {.id = id, .source = "s", .text = text}};
+  Looked looked{.document = {.id = id, .source = "s", .text = text, .metadata = metadata}};
   const std::vector<Rule> rules = step->rules();
   looked.values.assign(rules.size(), std::numeric_limits<double>::quiet_NaN());
   looked.changed = step->start()->look(looked.document, looked.values, true);
@@ -73,6 +73,38 @@ TEST_SUITE("unit") {
         look(scratch, "[[data.step.pattern]]\nname = \"X\"\nregex = '^(a+)+$'\n", std::string(100, 'a') + "b");
     CHECK(slow.goes);
     CHECK(slow.values == std::vector<double>{0, 1});
+  }
+
+  TEST_CASE("pii: the title that a step took from the page is masked as the text is, other members are not") {
+    const ScratchFolder scratch;
+    const auto looked_at = [&](const std::string& options, Document document) {
+      const auto step = std::dynamic_pointer_cast<const DocumentStep>(step_of(scratch, "kind = \"pii\"\n" + options));
+      std::vector<double> values(step->rules().size());
+      CHECK(step->start()->look(document, values, true));
+      CHECK(values[0] == 1);
+      return document;
+    };
+    const Document page{.id = "1",
+                        .text = "Ask a@b.example\n\nNow.",
+                        .fields = R"("author":"a@b.example")",
+                        .metadata = R"("title":"Ask a@b.example","url":"https://b.example/?m=a@b.example")"};
+    const Document masked = looked_at("", page);
+    CHECK(masked.text == "Ask <EMAIL>\n\nNow.");
+    CHECK(metadata_text(masked, "title") == "Ask <EMAIL>");
+    CHECK(metadata_text(masked, "url") == "https://b.example/?m=a@b.example");
+    CHECK(masked.fields == page.fields);
+    CHECK(*find_metadata(masked, "pii") == Json({{"EMAIL", 1}}));
+    CHECK(metadata_text(looked_at("replace = \"remove\"\n", page), "title") == "Ask ");
+    const Document fake = looked_at("replace = \"fake\"\n", page);
+    CHECK(fake.text == metadata_text(fake, "title") + "\n\nNow.");
+    // A step between may have cut the title out of the text.
+    const Looked cut = look(scratch, "", "Now.", "1", R"("title":"Ask a@b.example")");
+    CHECK(cut.changed);
+    CHECK(cut.values[0] == 0);
+    CHECK(cut.document.metadata == R"("title":"Ask <EMAIL>")");
+    const Looked slow = look(scratch, "[[data.step.pattern]]\nname = \"X\"\nregex = '^(a+)+$'\n", "Now.", "1",
+                             "\"title\":\"" + std::string(100, 'a') + "b\"");
+    CHECK(slow.goes);
   }
 
   TEST_CASE("pii: what is refused, and what its fingerprint holds") {
