@@ -29,7 +29,8 @@ struct PiiOptions {
     field("replace", replace, Mark::decides, "placeholder (<EMAIL>), fake (an example of the same form) or remove");
     field("max_spans", max_spans, Mark::decides, "a document with more of them goes; 0 = none does");
     field("kinds", kinds, Mark::decides, "of EMAIL, IP, PHONE, CARD, IBAN, SSN, SECRET");
-    field("code", code, Mark::decides, "source code: values of keys and passwords as well, by their entropy");
+    field("code", code, Mark::decides,
+          "source code: SECRET takes values of keys and passwords as well, by their entropy");
     field("seed", seed, Mark::decides, "of the examples that replace = \"fake\" chooses");
   }
 };

@@ -65,6 +65,8 @@ TEST_SUITE("unit") {
     const std::string code = "api_key = \"qL8x3VvZ0pR7sT2wY9bN4cM6dK1fJ5gH\"";
     CHECK(look(scratch, "", code).document.text == code);
     CHECK(look(scratch, "code = true\n", code).document.text == "api_key = \"<SECRET>\"");
+    CHECK(look(scratch, "code = true\nkinds = [\"EMAIL\"]\n", code).document.text == code);
+    CHECK(look(scratch, "code = true\nkinds = []\n", code).document.text == code);
     const Looked own =
         look(scratch, "[[data.step.pattern]]\nname = \"RRN\"\nregex = '\\d{6}-\\d{7}'\n", "900101-1234567");
     CHECK(own.document.text == "<RRN>");
