@@ -69,7 +69,10 @@ class FilePass::Run {
         looks_(of.looks_),
         path_(work_.folder.documents(work_.pass, file_)),
         output_((make_folder(path_.parent_path()), path_), work_.pass + 1 == work_.passes.size()) {
-    for (const auto& look : looks_) look->add_counts(counted_before_.emplace_back());
+    for (const auto& look : looks_) {
+      look->begin(source_);
+      look->add_counts(counted_before_.emplace_back());
+    }
     start_groups();
     chain_.emplace(links(of), ChainOptions{.doc_timeout_s = work_.settings.doc_timeout_s,
                                            .keep_removed_text = work_.keep_removed_text});

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "src/base/errors.h"
+#include "src/corpus/sources/source.h"
 #include "src/text/document_metadata.h"
 #include "tests/corpus/step_of.h"
 
@@ -109,6 +110,33 @@ TEST_SUITE("unit") {
     CHECK(slow.goes);
   }
 
+  TEST_CASE("pii: documents of public and licensed sources have a limit of their own, none by default") {
+    const ScratchFolder scratch;
+    const auto values_of = [&](const std::string& options, const SourceOptions& source) {
+      const auto step = std::dynamic_pointer_cast<const DocumentStep>(step_of(scratch, "kind = \"pii\"\n" + options));
+      const std::vector<Rule> rules = step->rules();
+      std::string dropped_by;
+      const auto look = step->start();
+      look->begin(source);
+      for (int document = 0; document < 2; ++document) {
+        Document six{.id = "1", .text = kSix};
+        std::vector<double> values(rules.size(), std::numeric_limits<double>::quiet_NaN());
+        look->look(six, values, true);
+        for (size_t i = 0; i < rules.size(); ++i)
+          if (rules[i].drops(values[i])) dropped_by += rules[i].name + " ";
+      }
+      return dropped_by;
+    };
+    CHECK(values_of("", {}) == "spans spans ");
+    CHECK(values_of("", {.license = ""}) == "spans spans ");
+    CHECK(values_of("", {.license = "Unknown"}) == "spans spans ");
+    CHECK(values_of("", {.license = "CC-BY-4.0"}) == "");
+    CHECK(values_of("", {.is_public = true}) == "");
+    CHECK(values_of("max_licensed_spans = 5\n", {.is_public = true}) == "licensed_spans licensed_spans ");
+    CHECK(values_of("max_licensed_spans = 6\n", {.is_public = true}) == "");
+    CHECK(values_of("max_licensed_spans = 5\n", {}) == "spans spans ");
+  }
+
   TEST_CASE("pii: what is refused, and what its fingerprint holds") {
     const ScratchFolder scratch;
     const auto refusal = [&](const std::string& options) {
@@ -117,6 +145,7 @@ TEST_SUITE("unit") {
     const std::string at = (scratch / "my.toml").string();
     CHECK(refusal("replace = \"hide\"\n") == at + ":3: replace: got 'hide', expected placeholder, fake or remove");
     CHECK(refusal("max_spans = -1\n") == at + ":3: max_spans: got -1, expected 0 or more");
+    CHECK(refusal("max_licensed_spans = -1\n") == at + ":3: max_licensed_spans: got -1, expected 0 or more");
     CHECK(refusal("kinds = [\"NAME\"]\n") ==
           at + ":3: kinds: got 'NAME', expected some of EMAIL, IP, PHONE, CARD, IBAN, SSN, SECRET");
     CHECK(refusal("[[data.step.pattern]]\nname = \"IP\"\nregex = \"x\"\n") ==
