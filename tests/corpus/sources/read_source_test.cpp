@@ -325,6 +325,30 @@ TEST_SUITE("unit") {
     CHECK(refused > 10);
   }
 
+  TEST_CASE("parquet: rows are numbered whatever the ones before hold") {
+    const ScratchFolder folder;
+    const auto program = folder.write("reader", R"(#!/bin/sh
+cat <<'END'
+{"text":"one"}
+{"text":
+too long
+{"text":"four"}
+END
+)");
+    std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+    const char* before = std::getenv("COPPICE_PARQUET");
+    const std::string kept = before == nullptr ? "" : before;
+    setenv("COPPICE_PARQUET", program.c_str(), 1);
+    const Read read = read_source(folder.write("x.parquet", "PAR1"), "");
+    before == nullptr ? unsetenv("COPPICE_PARQUET") : setenv("COPPICE_PARQUET", kept.c_str(), 1);
+    REQUIRE(read.documents.size() == 2);
+    CHECK(read.documents[0].line == 1);
+    CHECK(read.documents[1].line == 4);
+    REQUIRE(read.report.first_bad.size() == 2);
+    CHECK(read.report.first_bad[0].starts_with("s/x.parquet:2: record 2: "));
+    CHECK(read.report.first_bad[1].starts_with("s/x.parquet:3: record 3: is longer than "));
+  }
+
   TEST_CASE("parquet: without its program the refusal names the command") {
     const char* before = std::getenv("COPPICE_PARQUET");
     const std::string kept = before == nullptr ? "" : before;
