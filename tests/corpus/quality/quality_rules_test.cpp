@@ -218,7 +218,7 @@ TEST_SUITE("unit") {
     measure("www.a.example/http://b.example and www.www.www.");
     CHECK(values[2] == (30.0 + 11) / 47);
     std::string many;
-    for (int i = 0; i < 200'000; ++i) many += "www.";  // read once, not once from each
+    for (int i = 0; i < 20'000; ++i) many += "www.";  // read once, not once from each
     measure(many);
     CHECK(values[2] == (many.size() - 1.0) / static_cast<double>(many.size()));
     measure("");
