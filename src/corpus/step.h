@@ -21,6 +21,7 @@
 namespace coppice {
 
 class OptionTable;
+struct SourceOptions;
 
 /// A document whose value lies outside [least, most] goes; one that is equal to a limit stays. A rule that measures
 /// nothing has the values 0 and 1, and most = 0.
@@ -38,6 +39,8 @@ using Counts = std::map<std::string, uint64_t>;
 class DocumentLook {
  public:
   virtual ~DocumentLook() = default;
+  /// The documents to come are of this source, up to the next call.
+  virtual void begin(const SourceOptions& source) { (void)source; }
   /// Measures a document, and may change it: true then. values[i] is of rules()[i] and comes as NaN, which is what a
   /// rule that is not defined for the document leaves. With `all` every rule is measured, also behind one that drops;
   /// without it, it may return behind the first that drops.

@@ -11,6 +11,7 @@
 #include "src/base/json.h"
 #include "src/text/byte_sink.h"
 #include "src/text/byte_source.h"
+#include "src/text/document_metadata.h"
 #include "src/text/file_endings.h"
 
 namespace coppice {
@@ -34,8 +35,16 @@ std::string quoted(const std::string& text) { return Json(text).dump(-1, ' ', fa
 std::string metadata_of(const Document& document) {
   std::string members;
   const auto add = [&](const std::string& member) { members += (members.empty() ? "" : ",") + member; };
-  if (!document.license.empty() || document.metadata.empty()) add("\"license\":" + quoted(document.license));
-  if (!document.metadata.empty()) add(document.metadata);
+  const std::optional<Json> own = find_metadata(document, "license");
+  if (!own) {
+    if (!document.license.empty() || document.metadata.empty()) add("\"license\":" + quoted(document.license));
+    if (!document.metadata.empty()) add(document.metadata);
+  } else {  // a list, or null, that came with the document: what a step has decided takes its place
+    Document decided{.metadata = document.metadata};
+    if (!document.license.empty() && (!document.is_source_license || own->is_null()))
+      set_metadata(decided, "license", document.license);
+    add(decided.metadata);
+  }
   std::string scores;
   for (const Score& score : document.scores) {
     COPPICE_CHECK(std::isfinite(score.value), score.name + " of " + document.id + " is not finite");

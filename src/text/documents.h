@@ -34,7 +34,8 @@ struct Document {
   // document).
   std::shared_ptr<const std::string> file = nullptr;
   uint64_t line = 0;
-  bool is_page = false;  // the text is HTML as it was fetched: nothing but a step that extracts reads it
+  bool is_page = false;            // the text is HTML as it was fetched: nothing but a step that extracts reads it
+  bool is_source_license = false;  // `license` is its source's, by which documents go that name none themselves
   // With CorpusOptions::keep_fields: members of the line, and of its "metadata", that nothing here knows, as they stand
   // there and in their order, ready to be written again: `"url":"https://...","n":1e400`.
   std::string fields, metadata;

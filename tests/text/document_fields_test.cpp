@@ -33,6 +33,26 @@ std::string again(const ScratchFolder& scratch, const std::string& lines, const 
 }  // namespace
 
 TEST_SUITE("unit") {
+  TEST_CASE("document fields: a list of licences is written once") {
+    const ScratchFolder scratch;
+    Document document{.id = "1", .text = "a", .license = "CC0-1.0", .metadata = R"("license":["MIT","ISC"],"n":1)"};
+    const auto line = [&] {
+      DocumentWriter writer(scratch / "one.jsonl");
+      writer.write(document);
+      writer.commit();
+      const std::string written = slurp(scratch / "one.jsonl");
+      return written.substr(written.find("\"metadata\""));
+    };
+    document.is_source_license = true;
+    CHECK(line() == "\"metadata\":{\"license\":[\"MIT\",\"ISC\"],\"n\":1}}\n");
+    document.metadata = R"("license":null)";
+    CHECK(line() == "\"metadata\":{\"license\":\"CC0-1.0\"}}\n");
+    document.metadata = R"("license":["MIT","ISC"],"n":1)";
+    document.license = "MIT AND ISC";
+    document.is_source_license = false;
+    CHECK(line() == "\"metadata\":{\"license\":\"MIT AND ISC\",\"n\":1}}\n");
+  }
+
   TEST_CASE("fields: nested values, numbers beyond 64 bits, escapes and other scripts come out as they went in") {
     const ScratchFolder scratch;
     const std::string fields =

@@ -90,6 +90,13 @@ const ProgrammingLanguage* find_language(std::string_view name) {
   return found == std::end(kLanguages) ? nullptr : found;
 }
 
+bool has_source_ending(std::string_view path) {
+  const std::string name = lower(path.substr(path.rfind('/') + 1));
+  const std::string_view ending = std::string_view(name).substr(std::min(name.rfind('.'), name.size()));
+  return has_word(" .h .m .ipynb ", ending) ||
+         std::ranges::any_of(kLanguages, [&](const ProgrammingLanguage& row) { return has_word(row.endings, ending); });
+}
+
 const ProgrammingLanguage* language_of(std::string_view path, std::string_view text) {
   const std::string name = lower(path.substr(path.rfind('/') + 1));
   const size_t dot = name.rfind('.');
@@ -101,12 +108,12 @@ const ProgrammingLanguage* language_of(std::string_view path, std::string_view t
   }
   const std::string_view ending = std::string_view(name).substr(dot);
   if (ending == ".h") {
-    if (holds_any(text, {"@interface", "@property", "@end"})) return find_language("Objective-C");
+    if (holds_word(text, {"@interface", "@property", "@end"})) return find_language("Objective-C");
     return find_language(
         holds_word(text, {"class", "template", "namespace"}) || holds_any(text, {"std::", "public:"}) ? "C++" : "C");
   }
   if (ending == ".m")  // or MATLAB, Octave, Mathematica
-    return holds_any(text, {"@interface", "@implementation", "#import"}) ? find_language("Objective-C") : nullptr;
+    return holds_word(text, {"@interface", "@implementation", "#import"}) ? find_language("Objective-C") : nullptr;
   if (ending == ".ts" && holds_any(text, {"<?xml", "<TS"})) return nullptr;  // translations of Qt
   for (const ProgrammingLanguage& row : kLanguages)
     if (has_word(row.endings, ending)) return &row;

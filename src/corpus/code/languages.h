@@ -36,5 +36,7 @@ const ProgrammingLanguage* find_language(std::string_view name);
 /// The language of a file, by the ending of its path (any case), for a name without ending by the first line of `text`,
 /// and where an ending has several meanings by the text; nullptr for every other file.
 const ProgrammingLanguage* language_of(std::string_view path, std::string_view text);
+/// Whether a file is called as those of one of the languages are, headers and notebooks among them, in any case.
+bool has_source_ending(std::string_view path);
 
 }  // namespace coppice

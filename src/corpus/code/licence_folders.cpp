@@ -4,11 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cctype>
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
+#include "src/corpus/code/languages.h"
 #include "src/corpus/code/licence_text.h"
+#include "src/text/ascii_case.h"
 
 namespace coppice {
 namespace {
@@ -21,14 +22,29 @@ std::string_view folder_of(std::string_view path) {
   return slash == std::string_view::npos ? std::string_view() : path.substr(0, slash);
 }
 
+/// Of files that are called so for what they do: `license.json`, `license-check.php`.
+bool has_data_ending(std::string_view name) {
+  constexpr std::string_view kEndings =
+      " .asm .bat .cfg .clj .cmake .conf .css .csv .dart .erb .ex .exs .gif .gradle .hs .ico .in .ini .jpeg .jpg .json "
+      ".key .less .lua .php .pl .pm .png .po .properties .proto .ps1 .r .resx .scala .scss .sql .svelte .svg .toml "
+      ".tpl "
+      ".tsv .vb .vue .xaml .xml .yaml .yml ";
+  const size_t dot = name.rfind('.');
+  return dot != std::string_view::npos &&
+         kEndings.find(" " + std::string(name.substr(dot)) + " ") != std::string_view::npos;
+}
+
 }  // namespace
 
 bool is_licence_file(std::string_view name) {
-  std::string upper(name);
-  for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  for (const std::string_view stem : {"LICENSE", "LICENCE", "COPYING", "UNLICENSE"})
-    if (upper.starts_with(stem))
-      return upper.size() == stem.size() || std::string_view(".-_").find(upper[stem.size()]) != std::string_view::npos;
+  const std::string lower = lower_ascii(name);
+  for (const std::string_view stem : {"license", "licence", "copying", "unlicense"}) {
+    if (!lower.starts_with(stem)) continue;
+    const std::string_view rest = std::string_view(lower).substr(stem.size());
+    if (rest.empty()) return true;
+    return std::string_view(".-_").find(rest.front()) != std::string_view::npos && !has_source_ending(lower) &&
+           !has_data_ending(lower);
+  }
   return false;
 }
 

@@ -9,7 +9,8 @@
 
 namespace coppice {
 
-/// LICENSE, LICENCE, COPYING or UNLICENSE, in any case, alone or before `.`, `-` or `_`.
+/// LICENSE, LICENCE, COPYING or UNLICENSE, in any case, alone or before `.`, `-` or `_` and more, as in LICENSE.txt,
+/// LICENSE-MIT, COPYING.LESSER; not what ends as source code, data or pictures do: license.go, license_manager.py.
 bool is_licence_file(std::string_view name);
 /// The expression of an SPDX line, else the known licence whose text it is (Dice coefficient at least `min_dice`, no
 /// additions), else NOASSERTION.

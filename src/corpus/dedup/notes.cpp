@@ -37,7 +37,7 @@ uint64_t ordered_bits(double value) {
 std::optional<double> score_of(const Document& document, std::string_view name) {
   for (const Score& score : document.scores)
     if (score.name == name) return score.value;
-  if (const std::optional<Json> scores = find_metadata(document, "scores"); scores && scores->is_object())
+  if (const std::optional<Json> scores = find_member(document, {"scores"}); scores && scores->is_object())
     if (const auto found = scores->find(std::string(name)); found != scores->end() && found->is_number())
       return found->get<double>();
   return std::nullopt;
@@ -159,7 +159,7 @@ uint64_t keep_value(const Document& document, std::string_view keep) {
   if (keep == "longest")
     return kWorst - static_cast<uint64_t>(std::ranges::count_if(
                         document.text, [](char byte) { return (static_cast<unsigned char>(byte) & 0xc0) != 0x80; }));
-  if (keep == "newest") return kWorst - date_number(metadata_text(document, "date"));
+  if (keep == "newest") return kWorst - date_number(member_text(document, "date"));
   if (keep.starts_with("score:")) {
     const std::optional<double> score = score_of(document, keep.substr(6));
     return score && !std::isnan(*score) ? kWorst - ordered_bits(*score) : kWorst;

@@ -62,7 +62,7 @@ Json page_license_json(const std::vector<std::string>& licences) {
 void keep_page_marks(const PageMarks& marks, Document& document) {
   if (!marks.licences.empty()) set_metadata(document, "page_license", page_license_json(marks.licences));
   if (!marks.robots.empty()) set_metadata(document, "robots", marks.robots);
-  if (!marks.tdm_reservation.empty() && trimmed_ascii(metadata_text(document, "tdm_reservation")) != "1")
+  if (!marks.tdm_reservation.empty() && trimmed_ascii(member_text(document, "tdm_reservation")) != "1")
     set_metadata(document, "tdm_reservation", marks.tdm_reservation);
 }
 

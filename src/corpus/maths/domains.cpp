@@ -108,7 +108,7 @@ std::vector<DomainCount> list_domains(const std::filesystem::path& documents) {
   for_each_document(
       documents,
       [&](Document&& document) {
-        const std::string host = host_of(metadata_text(document, "url"));
+        const std::string host = host_of(member_text(document, "url"));
         if (host.empty()) return;
         Seen& domain = seen[host];
         ++domain.documents;

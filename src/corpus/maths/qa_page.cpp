@@ -141,7 +141,7 @@ QaPage read_qa_page(std::string_view html, std::string_view url, const std::vect
     page.refusal = tree.refusal;
     if (page.refusal != Refusal::none) break;
     const PageMetadata metadata = page_metadata(tree);
-    page.title = metadata.title;
+    page.title = composed(metadata.title);
     page.date = metadata.date;
     if (metadata.opts_out) page.refusal = Refusal::opt_out;
     if (page.refusal != Refusal::none) break;

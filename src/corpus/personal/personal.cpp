@@ -36,7 +36,9 @@ void make_disjoint(std::vector<PersonalSpan>& spans) {
 PersonalFinder::PersonalFinder() : PersonalFinder(all_kinds(), /*is_code=*/false, {}) {}
 
 PersonalFinder::PersonalFinder(const std::vector<std::string>& kinds, bool is_code, std::vector<UserPattern> patterns)
-    : names_(all_kinds()), is_code_(is_code), patterns_(std::move(patterns)) {
+    : names_(all_kinds()),
+      is_code_(is_code && std::ranges::find(kinds, "SECRET") != kinds.end()),
+      patterns_(std::move(patterns)) {
   static_assert(sizeof(kinds_of_[0]) == 1);
   COPPICE_CHECK(names_.size() <= 8, "a bit a kind");
   for (const std::string& name : kinds) {

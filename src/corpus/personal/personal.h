@@ -23,7 +23,7 @@ class PersonalFinder {
  public:
   /// All kinds.
   PersonalFinder();
-  /// `kinds`: names of kinds.h, each known. `is_code`: secrets by entropy as well (secrets.h).
+  /// `kinds`: names of kinds.h, each known. `is_code`: with SECRET among them, secrets by entropy as well (secrets.h).
   PersonalFinder(const std::vector<std::string>& kinds, bool is_code, std::vector<UserPattern> patterns);
 
   const std::vector<std::string>& kind_names() const { return names_; }  // those of kinds.h, then of the patterns

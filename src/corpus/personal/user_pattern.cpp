@@ -9,13 +9,16 @@
 
 #include "src/base/errors.h"
 #include "src/base/utf8_byte.h"
+#include "src/corpus/deadline.h"
 #include "src/corpus/personal/check_digits.h"
 
 namespace coppice {
 namespace {
 
 constexpr uint32_t kMaxSteps = 1'000'000, kMaxDepth = 1'000, kMaxHeapKiB = 16'384;
-constexpr size_t kMaxPieceBytes = 4096;  // an expression may need the square of it
+// Of a line that is longer, matches are looked for in pieces, by where they begin: an expression may need the square of
+// what it is shown. It is shown more: what may stand before a match, a match and what may stand behind it.
+constexpr size_t kPieceBytes = 4096, kLongestMatch = 512, kBeside = 64;
 
 struct Check {
   std::string_view name;
@@ -29,12 +32,11 @@ struct MatchDeleter {
 
 PCRE2_SPTR bytes_of(std::string_view text) { return reinterpret_cast<PCRE2_SPTR>(text.data()); }
 
-/// The end of the piece that begins at `at`: of its line, or of what fits, at a character's start.
-size_t piece_end(std::string_view text, size_t at) {
-  const std::string_view rest = text.substr(at, kMaxPieceBytes);
-  size_t end = at + std::min(rest.find('\n'), rest.size());
-  while (end < text.size() && end > at + 1 && is_continuation_byte(text[end])) --end;
-  return end;
+/// Where the character begins that holds this byte.
+size_t character_start(std::string_view text, size_t at) {
+  for (int bytes = 0; bytes < 3 && at > 0 && at < text.size(); ++bytes, --at)
+    if (!is_continuation_byte(text[at])) break;
+  return std::min(at, text.size());
 }
 
 }  // namespace
@@ -47,6 +49,8 @@ struct UserPattern::Compiled {
   pcre2_code* code = nullptr;
   pcre2_match_context* limits = nullptr;
   bool (*check)(std::string_view match) = nullptr;
+
+  bool find_in_piece(std::string_view line, size_t& at, pcre2_match_data* match, std::vector<TextSpan>& spans) const;
 };
 
 UserPattern::UserPattern(const UserPatternOptions& options, const std::string& where) : options_(options) {
@@ -83,25 +87,44 @@ UserPattern::UserPattern(const UserPatternOptions& options, const std::string& w
   compiled_ = std::move(compiled);
 }
 
+/// Matches that begin in the piece of a line from `at` on, which moves behind it.
+bool UserPattern::Compiled::find_in_piece(std::string_view line, size_t& at, pcre2_match_data* match,
+                                          std::vector<TextSpan>& spans) const {
+  const size_t next = character_start(line, at + kPieceBytes);
+  const size_t begin = character_start(line, at - std::min(at, kBeside));
+  const size_t end = character_start(line, next + kLongestMatch + kBeside);
+  const std::string_view shown = line.substr(begin, end - begin);
+  const uint32_t options = end < line.size() ? PCRE2_NOTEOL : 0;
+  while (at < next) {
+    const int found = pcre2_match(code, bytes_of(shown), shown.size(), at - begin, options, match, limits);
+    if (found == PCRE2_ERROR_NOMATCH) break;
+    if (found < 0) return false;
+    const PCRE2_SIZE* const offsets = pcre2_get_ovector_pointer(match);
+    const TextSpan span{begin + offsets[0], begin + offsets[1]};
+    if (span.begin >= next) break;
+    const bool whole =
+        span.begin < span.end && (check == nullptr || check(line.substr(span.begin, span.end - span.begin)));
+    if (whole) spans.push_back(span);
+    at = std::max(span.end, at + 1);  // inside of a character: PCRE2 takes it for invalid and goes on behind it
+  }
+  at = std::max(at, next);
+  return true;
+}
+
 bool UserPattern::find(std::string_view text, std::vector<TextSpan>& spans) const {
   const std::unique_ptr<pcre2_match_data, MatchDeleter> match(
       pcre2_match_data_create_from_pattern(compiled_->code, nullptr));
   COPPICE_CHECK(match != nullptr, "no memory for a match");
-  for (size_t piece = 0; piece < text.size();) {
-    const std::string_view line = text.substr(piece, piece_end(text, piece) - piece);
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = text.substr(begin, end - begin);
+    const size_t first = spans.size();
     for (size_t at = 0; at < line.size();) {
-      const int found =
-          pcre2_match(compiled_->code, bytes_of(line), line.size(), at, 0, match.get(), compiled_->limits);
-      if (found == PCRE2_ERROR_NOMATCH) break;
-      if (found < 0) return false;
-      const PCRE2_SIZE* offsets = pcre2_get_ovector_pointer(match.get());
-      const size_t begin = offsets[0], end = offsets[1];
-      const bool whole =
-          begin < end && (compiled_->check == nullptr || compiled_->check(line.substr(begin, end - begin)));
-      if (whole) spans.push_back({piece + begin, piece + end});
-      at = std::max(end, at + 1);  // inside of a character: PCRE2 takes it for invalid and goes on behind it
+      check_deadline();
+      if (!compiled_->find_in_piece(line, at, match.get(), spans)) return false;
     }
-    piece += line.size() + (piece + line.size() < text.size() && text[piece + line.size()] == '\n' ? 1 : 0);
+    for (size_t i = first; i < spans.size(); ++i) spans[i] = {begin + spans[i].begin, begin + spans[i].end};
+    begin = end + 1;
   }
   return true;
 }

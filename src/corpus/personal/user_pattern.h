@@ -28,8 +28,9 @@ class UserPattern {
   UserPattern(const UserPatternOptions& options, const std::string& where);
 
   const std::string& name() const { return options_.name; }
-  /// Appends all matches of a text in UTF-8; matches lie within a line, and within 4,096 bytes of a longer one. False
-  /// where a match takes more steps, depth or memory than is allowed: the text is from outside.
+  /// Appends all matches of a text in UTF-8; matches lie within a line. In a line of more than 4,096 bytes those of up
+  /// to 512 bytes are found wherever they lie, with 64 bytes beside them to look at; longer ones may come in parts.
+  /// False where a match takes more steps, depth or memory than is allowed: the text is from outside.
   bool find(std::string_view text, std::vector<TextSpan>& spans) const;
 
  private:

@@ -76,7 +76,7 @@ C4::Fate C4::fate_of(std::string_view& line) {
   return Fate::kept;
 }
 
-void C4::measure(QualityText& text, std::span<double> values) {
+void C4::measure(QualityText& text, std::span<double> values, bool to_end) {
   lines_ = {};
   kept_words_ = 0;
   kept_.clear();
@@ -87,7 +87,8 @@ void C4::measure(QualityText& text, std::span<double> values) {
   uint64_t sentences = 0;
   bool has_lorem_ipsum = false, has_curly_bracket = false;
   for_each_line(text.text(), [&](std::string_view line) {
-    if (has_lorem_ipsum || has_curly_bracket) return;
+    const bool has_ended = has_lorem_ipsum || has_curly_bracket;
+    if (has_ended && !to_end) return;
     line = strip_blanks(line);
     switch (fate_of(line)) {
       case Fate::long_word:
@@ -106,11 +107,11 @@ void C4::measure(QualityText& text, std::span<double> values) {
         ++lines_.policy;
         return;
       case Fate::lorem_ipsum:
-        has_lorem_ipsum = true;
-        return;
+        has_lorem_ipsum |= !has_ended;
+        break;
       case Fate::curly_bracket:
-        has_curly_bracket = true;
-        return;
+        has_curly_bracket |= !has_ended;
+        break;
       case Fate::kept:
         break;
     }
@@ -122,8 +123,7 @@ void C4::measure(QualityText& text, std::span<double> values) {
   });
   values[0] = has_lorem_ipsum;
   values[1] = has_curly_bracket;
-  if (has_lorem_ipsum || has_curly_bracket) return;
-  values[2] = static_cast<double>(sentences);
+  if (!has_lorem_ipsum && !has_curly_bracket) values[2] = static_cast<double>(sentences);
   if (const std::string_view stripped = strip_blanks(kept_); stripped.size() < kept_.size())
     kept_ = std::string(stripped);
 }

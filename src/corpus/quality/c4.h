@@ -24,8 +24,8 @@ class C4 {
  public:
   explicit C4(const C4Options& options) : options_(options) {}
   /// Writes the values of kC4 in its order. The sentences are those of the lines that stay; they are not defined where
-  /// `lorem ipsum` or a { ends the reading.
-  void measure(QualityText& text, std::span<double> values);
+  /// `lorem ipsum` or a { ends the reading. With `to_end` it goes on, for kept_text() alone, as if such a line stayed.
+  void measure(QualityText& text, std::span<double> values, bool to_end = false);
   /// Of the last measure(): the lines that stay, joined by line feeds.
   const std::string& kept_text() const { return kept_; }
   uint64_t kept_words() const { return kept_words_; }  // in it

@@ -91,6 +91,7 @@ void measure_ratios(QualityText& text, std::span<double> values) {
   const std::string_view whole = text.text();
   const CharacterFlags& table = CharacterFlags::table();
   const char* const end = whole.data() + whole.size();
+  const char* behind_url = whole.data();  // what lies in front of it is of a URL: no other begins there
   for (const char* at = whole.data(); at != end;) {
     const char* const begin = at;
     const uint32_t code_point = next_code_point(at);
@@ -103,11 +104,11 @@ void measure_ratios(QualityText& text, std::span<double> values) {
                std::string_view("\n?!,.").find(static_cast<char>(code_point)) == std::string_view::npos);
     brackets +=
         code_point < 0x80 && std::string_view("()[]{}").find(static_cast<char>(code_point)) != std::string_view::npos;
-    if (code_point == 'h' || code_point == 'w')
-      if (const size_t bytes = url_bytes({begin, static_cast<size_t>(end - begin)}); bytes > 0) {
-        // its characters count as what they are as well
-        urls += num_code_points({begin, bytes});
-      }
+    if ((code_point == 'h' || code_point == 'w') && begin >= behind_url) {
+      const size_t bytes = url_bytes({begin, static_cast<size_t>(end - begin)});
+      urls += num_code_points({begin, bytes});  // which count as what they are as well
+      behind_url = begin + bytes;
+    }
   }
   for_each_line(whole, [&](std::string_view line) {
     const std::string_view stripped = strip_blanks(line);

@@ -12,6 +12,7 @@ namespace coppice {
 namespace {
 
 constexpr uint64_t kMostBytes = uint64_t{1} << 30;
+constexpr size_t kLongestHost = 253;  // RFC 1035; each of its ends is looked for
 
 std::string lower_ascii(std::string_view text) {
   std::string lower(text);
@@ -60,6 +61,7 @@ UrlLists::UrlLists(const std::filesystem::path& domains, const std::filesystem::
 
 bool UrlLists::is_domain_listed(std::string_view url) const {
   const std::string host = lower_host(url);
+  if (host.size() > kLongestHost) return false;
   for (std::string_view domain = host; !domain.empty();) {
     if (domains_.contains(domain)) return true;
     const size_t stop = domain.find('.');

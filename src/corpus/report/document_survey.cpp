@@ -18,7 +18,7 @@ DocumentSurvey survey_documents(const CompleteCorpus& corpus, const std::vector<
       survey.documents.add(document.text.size());
       ++survey.languages[metadata_text(document, "language")];
       ++survey.licences[document.license];
-      if (std::string host = host_of(metadata_text(document, "url")); !host.empty()) ++domains[std::move(host)];
+      if (std::string host = host_of(member_text(document, "url")); !host.empty()) ++domains[std::move(host)];
       const auto characters =
           std::ranges::count_if(document.text, [](unsigned char byte) { return (byte & 0xC0) != 0x80; });
       ++survey.lengths[std::min<size_t>(static_cast<size_t>(std::bit_width(static_cast<uint64_t>(characters))), 32)];

@@ -71,7 +71,10 @@ class FilePass::Run {
         output_((make_folder(path_.parent_path()), path_), work_.pass + 1 == work_.passes.size()),
         rows_((make_folder(work_.folder.rows(work_.pass, file_).parent_path()), work_.folder.rows(work_.pass, file_)),
               value_columns(steps(), pass())) {
-    for (const auto& look : looks_) look->add_counts(counted_before_.emplace_back());
+    for (const auto& look : looks_) {
+      look->begin(source_);
+      look->add_counts(counted_before_.emplace_back());
+    }
     start_groups();
     chain_.emplace(links(of), ChainOptions{.doc_timeout_s = work_.settings.doc_timeout_s,
                                            .keep_removed_text = work_.keep_removed_text});

@@ -1,6 +1,6 @@
-// A record is u32 number, u8 page, u64 line, u32 scores, then texts, each u32 bytes and the bytes: id, source, text,
-// license, file, fields, metadata; each score is a text and f64. The last record is u32 0xFFFFFFFF, u64 count. All
-// little-endian.
+// A record is u32 number, u8 flags (1 page, 2 licence of its source), u64 line, u32 scores, then texts, each u32 bytes
+// and the bytes: id, source, text, license, file, fields, metadata; each score is a text and f64. The last record is
+// u32 0xFFFFFFFF, u64 count. All little-endian.
 #include "src/corpus/run/pass_documents.h"
 
 #include <fmt/format.h>
@@ -17,6 +17,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 constexpr uint32_t kEnd = 0xFFFFFFFF;
+enum Flag : uint8_t { kPage = 1, kSourceLicense = 2 };
 
 template <class Number>
 void put(std::string& record, Number number) {
@@ -73,7 +74,8 @@ class RecordBytes {
 void PassWriter::write(uint32_t number, const Document& document) {
   record_.clear();
   put(record_, number);
-  put(record_, static_cast<uint8_t>(document.is_page));
+  put(record_,
+      static_cast<uint8_t>((document.is_page ? kPage : 0) | (document.is_source_license ? kSourceLicense : 0)));
   put(record_, document.line);
   put(record_, static_cast<uint32_t>(document.scores.size()));
   for (const std::string* text : {&document.id, &document.source, &document.text, &document.license})
@@ -103,7 +105,9 @@ void read_pass(const std::filesystem::path& path, const std::function<void(uint3
   uint64_t count = 0;
   for (uint32_t number; (number = bytes.number<uint32_t>()) != kEnd; ++count) {
     Document document;
-    document.is_page = bytes.number<uint8_t>() != 0;
+    const auto flags = bytes.number<uint8_t>();
+    document.is_page = (flags & kPage) != 0;
+    document.is_source_license = (flags & kSourceLicense) != 0;
     document.line = bytes.number<uint64_t>();
     document.scores.resize(bytes.number<uint32_t>());
     for (std::string* text : {&document.id, &document.source, &document.text, &document.license}) *text = bytes.text();

@@ -145,6 +145,7 @@ class Planner {
     double dropped = 0;
     for (size_t i = 0; i < samples_.size(); ++i) {
       if (!step.looks_at(settings_.sources[i])) continue;
+      look->begin(settings_.sources[i]);
       std::vector<Document> left;
       const double begin = cpu_s(), came = static_cast<double>(samples_[i].documents.size());
       for (Document& document : samples_[i].documents)

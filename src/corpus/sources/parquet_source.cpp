@@ -142,12 +142,13 @@ class RowReader {
  private:
   void read(std::string_view line) {
     reading_.begin_record();
+    ++row_;
     if (line == "too long")
-      return reading_.damage("too long", ++row_,
+      return reading_.damage("too long", row_,
                              fmt::format("is longer than {} bytes", reading_.limits.max_document_bytes));
     try {
       Document document = parser_.parse(line);
-      document.line = ++row_;
+      document.line = row_;
       take_page_flag(document);
       reading_.take(std::move(document));
     } catch (const BadRecord& error) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "src/base/errors.h"
+#include "src/text/document_metadata.h"
 
 namespace coppice {
 
@@ -37,7 +38,11 @@ void SourceReading::take(Document&& document) {
   if (document.id.empty())
     document.id = document.line == 0 ? file.name : fmt::format("{}#{}", file.name, report_.records);
   if (document.source.empty()) document.source = source.name;
-  if (document.license.empty()) document.license = source.license;
+  if (document.license.empty()) document.license = member_text(document, "license");
+  if (document.license.empty()) {
+    document.license = source.license;
+    document.is_source_license = true;
+  }
   if (document.file == nullptr) document.file = name_;
   ++report_.documents;
   take_(std::move(document));

@@ -22,7 +22,7 @@ class SourceReading {
   void pass(const std::string& reason) { ++report_.passed[reason]; }
   /// The record at hand is damaged. `place`: its line or offset; `detail` says more than the reason.
   void damage(const std::string& reason, uint64_t place, std::string_view detail);
-  /// The document of the record at hand: gets id, source and licence where it has none.
+  /// The document of the record at hand: gets id, source and licence where it has none, beside its text either.
   void take(Document&& document);
   void set_bytes_read(uint64_t bytes);
   /// Whatever follows, the file will be refused.

@@ -77,20 +77,11 @@ enum Place : size_t {
   kNumRules
 };
 
-/// The first member of the line, or of its metadata, that is there under one of the names; null otherwise.
-Json find_member(const Document& document, std::initializer_list<const char*> names) {
-  for (const std::string* members : {&document.metadata, &document.fields}) {
-    if (std::ranges::none_of(names, [&](const char* name) { return members->find(name) != std::string::npos; }))
-      continue;
-    const Json object = Json::parse("{" + *members + "}", nullptr, /*allow_exceptions=*/false);
-    if (!object.is_object()) continue;
-    for (const char* name : names)
-      if (const auto found = object.find(name); found != object.end() && !found->is_null()) return *found;
-  }
-  return nullptr;
+/// What the record says under the first of the names that it has, where that is a text.
+std::string find_text(const Document& document, std::initializer_list<std::string_view> names) {
+  const std::optional<Json> value = find_member(document, names);
+  return value && value->is_string() ? value->get<std::string>() : std::string();
 }
-
-std::string text_of(const Json& value) { return value.is_string() ? value.get<std::string>() : std::string(); }
 
 /// Texts that say a licence: not "", "unknown" and the like.
 std::vector<std::string> licences_of(const Json& value) {
@@ -110,7 +101,7 @@ std::vector<std::string> licences_of(const Json& value) {
 }
 
 std::string path_of(const Document& document) {
-  std::string path = text_of(find_member(document, {"path", "max_stars_repo_path"}));
+  std::string path = find_text(document, {"path", "max_stars_repo_path"});
   return !path.empty() || document.file == nullptr ? path : *document.file;
 }
 
@@ -158,10 +149,10 @@ class CodeLook : public DocumentLook {
     if (language == nullptr) return changed;  // goes
     if (!options_.keep_headers && !notebook) cut_licence_header(document.text, language->comments);
     document.license = fmt::format("{}", fmt::join(licences, " AND "));
+    document.is_source_license = false;
     set_metadata(document, "language", std::string(language->name));
     if (!path.empty()) set_metadata(document, "path", path);
-    if (const std::string repository =
-            text_of(find_member(document, {"repository", "repo_name", "max_stars_repo_name"}));
+    if (const std::string repository = find_text(document, {"repository", "repo_name", "max_stars_repo_name"});
         !repository.empty())
       set_metadata(document, "repository", repository);
     return true;
@@ -182,20 +173,22 @@ class CodeLook : public DocumentLook {
   }
 
   const ProgrammingLanguage* of_file(const Document& document, const std::string& path) const {
-    return path.empty() ? find_language(text_of(find_member(document, {"language", "lang"})))
-                        : language_of(path, document.text);
+    return path.empty() ? find_language(find_text(document, {"language", "lang"})) : language_of(path, document.text);
   }
   static const ProgrammingLanguage* of_notebook(const Notebook& notebook) {
     return find_language(notebook.language.empty() ? "Python" : notebook.language);
   }
 
-  /// Of the first place that names some: the input, the file's own line, files beside it or above.
+  /// Of the first place that names some: the record, the file's own line, files beside it or above; else its source's.
   std::vector<std::string> find_licences(const Document& document, const std::string& path) const {
-    std::vector<std::string> licences = licences_of(document.license);
+    std::vector<std::string> licences;
+    if (!document.is_source_license) licences = licences_of(document.license);
     if (licences.empty())
-      licences = licences_of(find_member(document, {"license", "licenses", "max_stars_repo_licenses"}));
+      licences =
+          licences_of(find_member(document, {"license", "licenses", "max_stars_repo_licenses"}).value_or(Json()));
     if (licences.empty()) licences = licences_of(find_spdx_line(document.text));
-    return licences.empty() ? folders_.of(path) : licences;
+    if (licences.empty()) licences = folders_.of(path);
+    return licences.empty() && document.is_source_license ? licences_of(document.license) : licences;
   }
 
   bool allows(const std::string& expression) const {

@@ -83,7 +83,7 @@ class ExtractLook : public DocumentLook {
     const PageMetadata& metadata = page.metadata;
     if (!metadata.title.empty()) set_metadata(document, "title", metadata.title);
     for (const auto& [name, value] : {std::pair{"url", &metadata.url}, std::pair{"date", &metadata.date}})
-      if (!value->empty() && metadata_text(document, name).empty()) set_metadata(document, name, *value);
+      if (!value->empty() && member_text(document, name).empty()) set_metadata(document, name, *value);
     keep_page_marks(marks, document);
   }
 

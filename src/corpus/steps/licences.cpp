@@ -25,7 +25,8 @@ struct LicencesOptions {
           "SPDX ids or patterns such as CC-BY-*; one side of OR and both of AND must be allowed; empty = all");
     field("deny", deny, Mark::decides, "SPDX ids or patterns that are not; comes before allow");
     field("page", page, Mark::decides,
-          "where a document names no licence, what its page says decides; of several all must be allowed");
+          "where a document names no licence, what its page says decides, before its source; of several all must be "
+          "allowed");
   }
 };
 
@@ -37,25 +38,26 @@ std::string licence_id(std::string_view licence) {
   return id.empty() ? std::string(trimmed_ascii(licence)) : id;
 }
 
-/// All of them apply: what the document names, or the marks of its page.
+/// All of them apply: what the document names, or the marks of its page, or what its source says of such as name none.
 std::vector<std::string> licences_of(const Document& document, bool page) {
   std::vector<std::string> found;
   const auto add = [&](const Json& value) {
-    if (value.is_string() && !value.get<std::string>().empty()) found.push_back(licence_id(value.get<std::string>()));
+    if (!value.is_string()) return;
+    const std::string& licence = value.get_ref<const std::string&>();
+    if (!licence.empty() && !equals_ignoring_case(licence, "unknown")) found.push_back(licence_id(licence));
   };
   const auto add_all = [&](std::string_view name) {
-    const Json value = find_metadata(document, name).value_or(Json());
+    const Json value = find_member(document, {name}).value_or(Json());
     if (value.is_array())
       for (const Json& entry : value) add(entry);
     else
       add(value);
   };
-  if (!document.license.empty() && !equals_ignoring_case(document.license, "unknown"))
-    found.push_back(licence_id(document.license));
-  else
-    add_all("license");  // a list, which is no field of a document
+  if (!document.is_source_license) add(document.license);
+  if (found.empty()) add_all("license");  // beside its text, or a list, which is no field of a document
   if (found.empty() && page) add_all("page_license");
   if (found.empty() && page && document.is_page) found = find_page_marks(document.text).licences;
+  if (found.empty()) add(document.license);
   return found;
 }
 

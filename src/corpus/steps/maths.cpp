@@ -125,7 +125,7 @@ class MathsStep : public DocumentStep {
   }
 
   void look_at_domain(const Document& document, std::span<double> values) const {
-    const std::string& label = labels_.of(host_of(metadata_text(document, "url")));
+    const std::string& label = labels_.of(host_of(member_text(document, "url")));
     const bool kept = std::ranges::find(options_.keep, label) != options_.keep.end();
     const bool by_score = !kept && label == "other" && !options_.score.empty();
     values[kDomain] = kept || by_score ? 0 : 1;

@@ -69,13 +69,6 @@ bool has_directive(std::string_view headers, const std::vector<std::string>& wor
   return false;
 }
 
-/// Where it came from: from a crawl among its metadata, in others' JSON lines beside the text.
-std::string url_of(const Document& document) {
-  const std::string url = metadata_text(document, "url");
-  if (!url.empty() || document.fields.find("\"url\"") == std::string::npos) return url;
-  return metadata_text({.metadata = document.fields}, "url");
-}
-
 class OptOutLook : public DocumentLook {
  public:
   OptOutLook(const OptOutOptions& options, const AddressTable& listed) : options_(options), listed_(listed) {}
@@ -83,13 +76,13 @@ class OptOutLook : public DocumentLook {
   bool look(Document& document, std::span<double> values, bool) override {
     PageMarks marks;
     if (document.is_page) marks = find_page_marks(document.text);
-    if (marks.robots.empty()) marks.robots = metadata_text(document, "robots");
+    if (marks.robots.empty()) marks.robots = member_text(document, "robots");
     const auto reserved = [](std::string_view value) { return trimmed_ascii(value) == "1"; };
-    values[kListed] = listed_.size() > 0 && listed_.holds(url_of(document));
+    values[kListed] = listed_.size() > 0 && listed_.holds(member_text(document, "url"));
     values[kRobotsMeta] = has_directive(marks.robots, options_.directives);
-    values[kXRobotsTag] = has_directive(metadata_text(document, "x_robots_tag"), options_.directives);
+    values[kXRobotsTag] = has_directive(member_text(document, "x_robots_tag"), options_.directives);
     values[kTdmReservation] = options_.tdm_reservation &&
-                              (reserved(marks.tdm_reservation) || reserved(metadata_text(document, "tdm_reservation")));
+                              (reserved(marks.tdm_reservation) || reserved(member_text(document, "tdm_reservation")));
     return false;
   }
 

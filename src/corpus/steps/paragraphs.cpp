@@ -30,7 +30,7 @@ class Decisions : public GroupDecisions {
   bool look(Document& document, std::span<double> values, std::string&) override {
     const DocumentCuts cuts = cuts_.next();
     values[0] = cuts.lost;
-    if (cuts.lines.empty() || cuts.lost > max_lost_) return false;
+    if (cuts.lines.empty()) return false;  // what loses too much is cut as well, for the rules that measure it behind
     std::string left;
     uint64_t long_lines = 0;
     auto cut = cuts.lines.begin();

@@ -11,7 +11,9 @@
 #include "src/cli/options.h"
 #include "src/corpus/personal/kinds.h"
 #include "src/corpus/personal/personal.h"
+#include "src/corpus/sources/source.h"
 #include "src/corpus/step.h"
+#include "src/text/ascii_case.h"
 #include "src/text/document_metadata.h"
 
 namespace coppice {
@@ -19,7 +21,7 @@ namespace {
 
 struct PiiOptions {
   std::string replace = "placeholder";
-  int64_t max_spans = 5;
+  int64_t max_spans = 5, max_licensed_spans = 0;
   std::vector<std::string> kinds = {"EMAIL", "IP", "PHONE", "CARD", "IBAN", "SSN", "SECRET"};
   bool code = false;
   int64_t seed = 0;
@@ -28,8 +30,11 @@ struct PiiOptions {
   void visit_fields(Field& field) {
     field("replace", replace, Mark::decides, "placeholder (<EMAIL>), fake (an example of the same form) or remove");
     field("max_spans", max_spans, Mark::decides, "a document with more of them goes; 0 = none does");
+    field("max_licensed_spans", max_licensed_spans, Mark::decides,
+          "the same for documents of sources that are public or have a licence");
     field("kinds", kinds, Mark::decides, "of EMAIL, IP, PHONE, CARD, IBAN, SSN, SECRET");
-    field("code", code, Mark::decides, "source code: values of keys and passwords as well, by their entropy");
+    field("code", code, Mark::decides,
+          "source code: SECRET takes values of keys and passwords as well, by their entropy");
     field("seed", seed, Mark::decides, "of the examples that replace = \"fake\" chooses");
   }
 };
@@ -40,21 +45,29 @@ constexpr std::array<std::pair<const char*, Replacement>, 3> kReplacements = {{
     {"remove", Replacement::remove},
 }};
 
-enum RuleNumber { kSpans, kPatternLimit };
+enum RuleNumber { kSpans, kLicensedSpans, kPatternLimit };
 
 class PiiLook : public DocumentLook {
  public:
   PiiLook(const PersonalFinder& finder, const PiiOptions& options, Replacement by)
       : finder_(finder), options_(options), by_(by), counts_(finder.kind_names().size()) {}
 
+  /// What is published under a licence was chosen by people: many addresses there are no sign of a list that leaked.
+  void begin(const SourceOptions& source) override {
+    const bool is_licensed = !source.license.empty() && !equals_ignoring_case(source.license, "unknown");
+    spans_rule_ = source.is_public || is_licensed ? kLicensedSpans : kSpans;
+  }
+
   bool look(Document& document, std::span<double> values, bool) override {
-    const bool complete = finder_.find(document.text, spans_);
-    values[kSpans] = static_cast<double>(spans_.size());
-    values[kPatternLimit] = complete ? 0 : 1;
-    if (spans_.empty()) return false;
     // By document: one person stays one within it, and is nobody elsewhere.
     const uint64_t key =
         XXH3_64bits_withSeed(document.id.data(), document.id.size(), static_cast<uint64_t>(options_.seed));
+    bool complete = true;
+    const bool is_title_masked = mask_title(document, key, complete);
+    complete &= finder_.find(document.text, spans_);
+    values[spans_rule_] = static_cast<double>(spans_.size());
+    values[kPatternLimit] = complete ? 0 : 1;
+    if (spans_.empty()) return is_title_masked;
     document.text = replaced(document.text, spans_, finder_, by_, key);
     std::ranges::fill(counts_, 0);
     for (const PersonalSpan& span : spans_) ++counts_[span.kind];
@@ -66,11 +79,21 @@ class PiiLook : public DocumentLook {
   }
 
  private:
+  /// What extract and qa take from a page's text into its metadata. It opens the text, too, and is not counted again.
+  bool mask_title(Document& document, uint64_t key, bool& complete) {
+    const std::string title = metadata_text(document, "title");
+    complete = finder_.find(title, spans_);
+    if (spans_.empty()) return false;
+    set_metadata(document, "title", replaced(title, spans_, finder_, by_, key));
+    return true;
+  }
+
   const PersonalFinder& finder_;
   const PiiOptions& options_;
   Replacement by_;
   std::vector<PersonalSpan> spans_;
   std::vector<uint64_t> counts_;
+  RuleNumber spans_rule_ = kSpans;  // of the source at hand; the other is not defined for its documents
 };
 
 class PiiStep : public DocumentStep {
@@ -82,9 +105,14 @@ class PiiStep : public DocumentStep {
         inputs_(std::move(inputs)) {}
 
   std::vector<Rule> rules() const override {
-    Rule spans{.name = "spans"};
-    if (options_.max_spans > 0) spans.most = static_cast<double>(options_.max_spans);
-    return {spans, {.name = "pattern_limit", .most = 0}};
+    const auto spans = [](const char* name, int64_t most) {
+      Rule rule{.name = name};
+      if (most > 0) rule.most = static_cast<double>(most);
+      return rule;
+    };
+    return {spans("spans", options_.max_spans),
+            spans("licensed_spans", options_.max_licensed_spans),
+            {.name = "pattern_limit", .most = 0}};
   }
   std::vector<std::string> inputs() const override { return inputs_; }
   std::unique_ptr<DocumentLook> start() const override { return std::make_unique<PiiLook>(finder_, options_, by_); }
@@ -105,7 +133,9 @@ std::shared_ptr<const Step> read_pii(OptionTable& table) {
   const auto* by = std::ranges::find(kReplacements, options.replace, [](const auto& row) { return row.first; });
   if (by == kReplacements.end())
     refuse("replace", fmt::format("got '{}', expected placeholder, fake or remove", printable(options.replace)));
-  if (options.max_spans < 0) refuse("max_spans", fmt::format("got {}, expected 0 or more", options.max_spans));
+  for (const auto& [key, most] :
+       {std::pair("max_spans", options.max_spans), std::pair("max_licensed_spans", options.max_licensed_spans)})
+    if (most < 0) refuse(key, fmt::format("got {}, expected 0 or more", most));
   std::set<std::string> names;
   for (const PersonalKind& kind : personal_kinds()) names.insert(kind.name);
   for (const std::string& kind : options.kinds)

@@ -50,7 +50,7 @@ class QaLook : public DocumentLook {
 
   bool look(Document& document, std::span<double> values, bool) override {
     if (!document.is_page) return false;
-    const std::string url = metadata_text(document, "url");
+    const std::string url = member_text(document, "url");
     const QaPage page = read_qa_page(document.text, url, sites_);
     if (options_.only_sites) values[kOtherSite] = page.site == nullptr ? 1 : 0;
     if (page.site == nullptr) return false;
@@ -73,7 +73,7 @@ class QaLook : public DocumentLook {
     set_metadata(document, "site", page.site->name);
     if (page.has_votes) set_metadata(document, "votes", page.votes);
     if (!page.title.empty()) set_metadata(document, "title", page.title);
-    if (!page.date.empty() && !find_metadata(document, "date")) set_metadata(document, "date", page.date);
+    if (!page.date.empty() && member_text(document, "date").empty()) set_metadata(document, "date", page.date);
     return true;
   }
 

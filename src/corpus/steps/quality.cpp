@@ -85,16 +85,20 @@ class QualityLook : public DocumentLook {
     size_t first = 1;
     for (const QualityRuleSet& set : plan_.sets) {
       const std::span<double> measured = values.subspan(first, set.rules.size());
-      const std::string* const kept = measure(set.set, document, measured);
+      const std::string* const kept = measure(set.set, document, measured, all);
       for (size_t i = 0; i < measured.size(); ++i) is_dropped |= plan_.rules[first + i].drops(measured[i]);
       if (is_dropped && !all) return is_changed;
-      if (kept != nullptr && !is_dropped && *kept != document.text) {
+      // With `all` also of a document that goes: the sets behind measure what they would see if it stayed.
+      if (kept != nullptr && *kept != document.text) {
         document.text = *kept;
         const bool is_counted = set.set == QualitySet::c4;
         text_.set(document.text, language, is_counted ? std::optional(c4_.kept_words()) : std::nullopt);
         is_changed = true;
       }
-      if (document.text.empty()) values[0] = 1;  // no line was left
+      if (document.text.empty()) {  // no line was left, and nothing is to be measured
+        if (!is_dropped) values[0] = 1;
+        break;
+      }
       first += set.rules.size();
     }
     return is_changed;
@@ -102,7 +106,7 @@ class QualityLook : public DocumentLook {
 
  private:
   /// The text that stays of the document, for rules that take lines out.
-  const std::string* measure(QualitySet set, const Document& document, std::span<double> values) {
+  const std::string* measure(QualitySet set, const Document& document, std::span<double> values, bool all) {
     switch (set) {
       case QualitySet::gopher_repetition:
         repetition_.measure(text_, values);
@@ -117,11 +121,11 @@ class QualityLook : public DocumentLook {
         measure_ratios(text_, values);
         break;
       case QualitySet::url:
-        plan_.urls->measure(metadata_text(document, "url"), values);
+        plan_.urls->measure(member_text(document, "url"), values);
         break;
       case QualitySet::c4:
-        c4_.measure(text_, values);
-        return std::isnan(values[2]) ? nullptr : &c4_.kept_text();
+        c4_.measure(text_, values, all);
+        return std::isnan(values[2]) && !all ? nullptr : &c4_.kept_text();
       case QualitySet::dclm_lines:
         return measure_dclm_lines(document.text, values, kept_lines_) ? &kept_lines_ : nullptr;
     }

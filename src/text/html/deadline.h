@@ -11,6 +11,7 @@ class Deadline {
   Deadline() = default;
   explicit Deadline(double seconds) : end_(now() + seconds) {}
   bool has_passed() const { return now() > end_; }
+  double seconds_left() const { return end_ - now(); }  // below 0 where it has passed
 
  private:
   static double now() {

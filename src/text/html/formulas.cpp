@@ -4,6 +4,7 @@
 #include <cctype>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "src/text/html/mathml.h"
 #include "src/text/html/name_marks.h"
@@ -11,6 +12,8 @@
 namespace coppice {
 
 namespace {
+
+constexpr uint32_t kNodesBetweenLooks = 4096;  // at the clock
 
 struct Formula {
   std::string tex;
@@ -51,8 +54,8 @@ std::string unwrapped(std::string tex) {
   return tex;
 }
 
-/// A query's value: %41 and + decoded.
-std::string decoded_query(std::string_view query) {
+/// A query's value: %41 decoded, and + into `plus`.
+std::string decoded_query(std::string_view query, char plus = ' ') {
   const auto digit = [&](size_t i) {
     const char c = i < query.size() ? query[i] : ' ';
     if (c >= '0' && c <= '9') return c - '0';
@@ -65,34 +68,65 @@ std::string decoded_query(std::string_view query) {
       out += static_cast<char>(digit(i + 1) * 16 + digit(i + 2));
       i += 2;
     } else {
-      out += query[i] == '+' ? ' ' : query[i];
+      out += query[i] == '+' ? plus : query[i];
     }
   }
   return out;
 }
 
+/// Without what codecogs is told in front of a formula: how the picture is to look.
+std::string without_settings(const std::string& tex) {
+  static constexpr std::string_view kValued[] = {"dpi", "bg", "fg", "fn"};  // {110}, {white} or _white behind
+  static constexpr std::string_view kAlone[] = {"inline", "tiny", "small", "large", "Large", "LARGE", "huge", "Huge"};
+  const auto is_letter = [](unsigned char c) { return std::isalpha(c) != 0; };
+  for (auto at = tex.begin();;) {
+    at = std::find_if_not(at, tex.end(), [](unsigned char c) { return std::isspace(c) != 0; });
+    if (at == tex.end() || *at != '\\') return {at, tex.end()};
+    auto end = std::find_if_not(at + 1, tex.end(), is_letter);
+    const std::string_view name(at + 1, end);
+    if (std::ranges::find(kValued, name) != std::end(kValued)) {
+      if (end != tex.end() && *end == '{') {
+        end = std::find(end, tex.end(), '}');
+        if (end != tex.end()) ++end;
+      } else if (end != tex.end() && *end == '_') {
+        end = std::find_if_not(end + 1, tex.end(), is_letter);
+      }
+    } else if (std::ranges::find(kAlone, name) == std::end(kAlone)) {
+      return {at, tex.end()};
+    }
+    at = end;
+  }
+}
+
+/// Codecogs takes a whole query as TeX, + as it stands, and has names for signs that part addresses.
+std::string tex_of_codecogs(std::string_view query) {
+  static constexpr std::pair<std::string_view, char> kSigns[] = {
+      {"&space;", ' '}, {"&plus;", '+'}, {"&hash;", '#'}, {"&amp;", '&'}};
+  const std::string decoded = decoded_query(query, '+');
+  std::string tex;
+  for (size_t i = 0; i < decoded.size();) {
+    const std::string_view rest = std::string_view(decoded).substr(i);
+    const auto* const sign = std::ranges::find_if(kSigns, [&](const auto& row) { return rest.starts_with(row.first); });
+    const bool is_named = sign != std::end(kSigns);
+    tex += is_named ? sign->second : rest.front();
+    i += is_named ? sign->first.size() : 1;
+  }
+  return without_settings(tex);
+}
+
 /// The formula in the address of a picture service.
 std::string tex_of_address(std::string_view src) {
-  for (const std::string_view key : {"latex.php?latex=", "latex?", ".latex?", "chl="}) {
+  for (const std::string_view key : {"latex.php?latex=", "chl="}) {  // of blogs, and of charts
     const size_t at = src.find(key);
-    if (at == std::string_view::npos) continue;
-    std::string_view query = src.substr(at + key.size());
-    if (key == "chl=" && src.find("cht=tx") == std::string_view::npos) continue;
-    if (key.ends_with('=')) query = query.substr(0, query.find('&'));
-    if (key == "latex?" && src.find("codecogs") == std::string_view::npos) continue;
-    std::string tex = decoded_query(query);
-    for (const std::string_view setting : {"\\dpi", "\\bg", "\\fg", "\\inline", "\\large", "\\small"}) {
-      if (!tex.starts_with(setting)) continue;  // codecogs: how the picture is to look
-      size_t end = setting.size();
-      if (end < tex.size() && tex[end] == '{')
-        end = std::min(tex.find('}', end), tex.size() - 1) + 1;
-      else if (setting == "\\bg" || setting == "\\fg")
-        end = std::min(tex.find(' ', end), tex.size());
-      tex.erase(0, end);
-    }
-    return tex;
+    if (at == std::string_view::npos || (key == "chl=" && src.find("cht=tx") == std::string_view::npos)) continue;
+    const std::string_view query = src.substr(at + key.size());
+    return decoded_query(query.substr(0, query.find('&')));
   }
-  return {};
+  const size_t question = std::min(src.find('?'), src.size());
+  const std::string_view place = src.substr(0, question), query = src.substr(std::min(question + 1, src.size()));
+  const bool is_codecogs = place.find("codecogs") != std::string_view::npos &&
+                           (place.ends_with("latex") || place.ends_with(".image") || place.ends_with(".download"));
+  return is_codecogs || place.ends_with(".latex") ? tex_of_codecogs(query) : std::string();
 }
 
 bool has_class(const PageTree& tree, uint32_t node, std::string_view wanted) {
@@ -111,6 +145,7 @@ class FormulaKeeper {
 
   void run() {
     for (uint32_t n = 1; n < tree_.nodes.size(); ++n) {
+      if (n % kNodesBetweenLooks == 0 && tree_.deadline.has_passed()) return;
       const PageNode& node = tree_.nodes[n];
       if (node.tag == Tag::text) continue;
       if (is_drawing(n)) {
@@ -238,9 +273,10 @@ class FormulaKeeper {
       if (tree_.nodes[i].tag == Tag::math) return is_followed_by_script(n) ? Formula{} : of_math(i);
     if (is_followed_by_script(n)) return Formula{};
     const std::string_view source = tree_.attribute(n, Attribute::data_mathml);
-    if (source.empty()) return std::nullopt;
+    const double seconds = tree_.deadline.seconds_left();
+    if (source.empty() || seconds <= 0) return std::nullopt;
     PageTree inner;
-    read_page(source, {}, inner);
+    read_page(source, {.seconds = seconds}, inner);
     for (uint32_t i = 1; i < inner.nodes.size(); ++i)
       if (inner.nodes[i].tag == Tag::math) {
         FormulaKeeper keeper(inner);

@@ -4,12 +4,14 @@
 #include <array>
 #include <cctype>
 #include <string_view>
-#include <unordered_set>
+#include <utility>
 #include <vector>
 
 namespace coppice {
 
 namespace {
+
+constexpr size_t kMaxTitleBytes = 1000, kTitleBytesRead = 16 * kMaxTitleBytes;  // white space and all
 
 std::string lower_case(std::string_view text) {
   std::string out(text);
@@ -30,6 +32,17 @@ std::string one_line(std::string_view text) {
   return out;
 }
 
+/// Bytes at the end that begin a character whose rest is not there.
+size_t cut_character_bytes(std::string_view text) {
+  for (size_t bytes = 1; bytes <= std::min<size_t>(text.size(), 3); ++bytes) {
+    const auto lead = static_cast<unsigned char>(text[text.size() - bytes]);
+    if ((lead & 0xC0) == 0x80) continue;
+    const size_t whole = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
+    return whole > bytes ? bytes : 0;
+  }
+  return 0;
+}
+
 size_t num_words(std::string_view text) {
   size_t words = 0;
   bool in_word = false;
@@ -39,6 +52,14 @@ size_t num_words(std::string_view text) {
     in_word = !blank;
   }
   return words;
+}
+
+/// In one line, and no longer than a title is.
+std::string title_of(std::string_view text) {
+  std::string title = one_line(text.substr(0, kTitleBytesRead));
+  if (title.size() > kMaxTitleBytes) title.resize(kMaxTitleBytes);
+  title.resize(title.size() - cut_character_bytes(title));
+  return title;
 }
 
 /// Without " | Site" or " - Site" behind it, when what is left says enough.
@@ -74,6 +95,23 @@ std::string day_of(std::string_view date) {
   return std::string(date);
 }
 
+/// Letters and digits in a row, in lower case.
+std::vector<std::string> words_of(std::string_view text) {
+  std::vector<std::string> words;
+  std::string word;
+  for (const char c : text) {
+    const auto letter = static_cast<unsigned char>(c);
+    if (std::isalnum(letter) || letter >= 0x80) {
+      word += static_cast<char>(std::tolower(letter));
+    } else if (!word.empty()) {
+      words.push_back(std::move(word));
+      word.clear();
+    }
+  }
+  if (!word.empty()) words.push_back(std::move(word));
+  return words;
+}
+
 // Names under which pages give the date of publication, best first.
 constexpr std::array<std::string_view, 10> kDateNames = {
     "article:published_time", "datepublished", "date",        "dc.date",          "dc.date.issued",
@@ -92,7 +130,7 @@ PageMetadata page_metadata(const PageTree& tree) {
         if (metadata.language.empty()) metadata.language = tree.attribute(n, Attribute::lang);
         break;
       case Tag::title:
-        if (title.empty()) title = one_line(tree.whole_text(n));
+        if (title.empty()) title = title_of(tree.whole_text(n, kTitleBytesRead));
         break;
       case Tag::time:
         if (time.empty()) time = day_of(tree.attribute(n, Attribute::datetime));
@@ -108,7 +146,7 @@ PageMetadata page_metadata(const PageTree& tree) {
         const std::string_view content = tree.attribute(n, Attribute::content);
         if (name == "robots" && forbids(content)) metadata.opts_out = true;
         if (name == "tdm-reservation" && one_line(content) == "1") metadata.opts_out = true;
-        if (name == "og:title" && og_title.empty()) og_title = one_line(content);
+        if (name == "og:title" && og_title.empty()) og_title = title_of(content);
         if (name == "og:url" && og_url.empty()) og_url = content;
         const auto rank = static_cast<size_t>(std::ranges::find(kDateNames, name) - kDateNames.begin());
         if (rank < date_rank)
@@ -128,28 +166,15 @@ PageMetadata page_metadata(const PageTree& tree) {
   return metadata;
 }
 
-bool repeats_title(std::string_view heading, std::string_view title) {
-  const auto words_of = [](std::string_view text) {
-    std::vector<std::string> words;
-    std::string word;
-    for (const char c : text) {
-      const auto letter = static_cast<unsigned char>(c);
-      if (std::isalnum(letter) || letter >= 0x80) {
-        word += static_cast<char>(std::tolower(letter));
-      } else if (!word.empty()) {
-        words.push_back(std::move(word));
-        word.clear();
-      }
-    }
-    if (!word.empty()) words.push_back(std::move(word));
-    return words;
-  };
-  const std::vector<std::string> in_title = words_of(title);
-  const std::unordered_set<std::string> known(in_title.begin(), in_title.end());
+TitleWords::TitleWords(std::string_view title) {
+  for (std::string& word : words_of(title)) words_.insert(std::move(word));
+}
+
+bool TitleWords::repeated_by(std::string_view heading) const {
   size_t all = 0, missing = 0;
   for (const std::string& word : words_of(heading)) {
     all += word.size() + 1;
-    if (!known.contains(word)) missing += word.size() + 1;
+    if (!words_.contains(word)) missing += word.size() + 1;
   }
   return all > 0 && missing * 4 < all;
 }

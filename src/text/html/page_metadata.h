@@ -3,13 +3,14 @@
 
 #include <string>
 #include <string_view>
+#include <unordered_set>
 
 #include "src/text/html/page_tree.h"
 
 namespace coppice {
 
 struct PageMetadata {
-  std::string title;      // og:title, else <title> without the name of the site
+  std::string title;      // og:title, else <title> without the name of the site; of 1,000 bytes at most
   std::string date;       // YYYY-MM-DD of its publication; "" when it names none
   std::string url;        // canonical address, absolute; "" when it names none
   std::string language;   // <html lang>
@@ -18,7 +19,15 @@ struct PageMetadata {
 
 PageMetadata page_metadata(const PageTree& tree);
 
-/// More than three quarters of a heading, by length, are words of the title.
-bool repeats_title(std::string_view heading, std::string_view title);
+/// The words of a title, to compare many headings with.
+class TitleWords {
+ public:
+  explicit TitleWords(std::string_view title);
+  /// More than three quarters of the heading, by length, are words of the title.
+  bool repeated_by(std::string_view heading) const;
+
+ private:
+  std::unordered_set<std::string> words_;
+};
 
 }  // namespace coppice

@@ -63,6 +63,7 @@ Selection choose(const ReadPage& page, PageJoin join) {
 PageText written(const ReadPage& page, PageJoin join) {
   PageText result = page.found;
   if (result.refusal != Refusal::none) return result;
+  result.metadata.title = composed(std::move(result.metadata.title));
   result.text = composed(write_text(page.tree, choose(page, join)));
   if (page.tree.deadline.has_passed()) {
     result.text.clear();

@@ -31,7 +31,7 @@ struct PageOptions {
 };
 
 struct PageText {
-  std::string text;  // without the title; "" when there is a refusal
+  std::string text;  // without the title, composed (NFC) as that is; "" when there is a refusal
   PageMetadata metadata;
   uint64_t chars = 0;     // of the text: code points
   uint64_t replaced = 0;  // U+FFFD in it: what had been no character

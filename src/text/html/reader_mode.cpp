@@ -98,8 +98,8 @@ class Reader {
       const uint32_t marks = measures_.class_marks[n] | measures_.id_marks[n];
       bool goes = false;
       if (!byline_seen && is_byline(n, marks)) goes = byline_seen = true;
-      if (!goes && !title_seen && (at == Tag::h1 || at == Tag::h2) &&
-          repeats_title(tree_.whole_text(n, kMaxHeadingBytes), title_))
+      if (!goes && !title_seen && (at == Tag::h1 || at == Tag::h2) && !tree_.deadline.has_passed() &&
+          title_.repeated_by(tree_.whole_text(n, kMaxHeadingBytes)))
         goes = title_seen = true;
       if (!goes && rules_.drops_unlikely) {
         goes = (marks & kUnlikely) != 0 && (marks & kMaybe) == 0 && at != Tag::body && at != Tag::html &&
@@ -309,7 +309,7 @@ class Reader {
 
   const PageTree& tree_;
   const PageMeasures& measures_;
-  std::string_view title_;
+  TitleWords title_;
   Rules rules_;
   std::vector<uint8_t> gone_;
   Paragraphs paragraphs_;

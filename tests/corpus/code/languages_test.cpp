@@ -73,6 +73,12 @@ TEST_SUITE("unit") {
   TEST_CASE("code languages: by content where an ending has several meanings") {
     CHECK(name_of("a.h", "int f(void);") == "C");
     CHECK(name_of("a.h", "typedef struct { int subclass, my_class; } t;") == "C");
+    CHECK(name_of("a.h", "/** @code f(); @endcode */ int f(void);") == "C");
+    CHECK(name_of("a.h", "/// @interfaces a@end @property_list") == "C");
+    CHECK(name_of("a.h", "@interface A\n@end") == "Objective-C");
+    CHECK(name_of("a.h", "x\n@end\n") == "Objective-C");
+    CHECK(name_of("a.m", "% @interfaces #imported") == "");
+    CHECK(name_of("a.m", "@implementation A") == "Objective-C");
     CHECK(name_of("a.h", "class A;") == "C++");
     CHECK(name_of("a.h", "template <int>") == "C++");
     CHECK(name_of("a.h", "namespace a {") == "C++");

@@ -115,9 +115,13 @@ TEST_SUITE("unit") {
 
   TEST_CASE("licence files: names") {
     for (const char* name : {"LICENSE", "license", "Licence.txt", "COPYING", "COPYING.LESSER", "LICENSE-MIT",
-                             "UNLICENSE", "license_apache.md"})
+                             "UNLICENSE", "license_apache.md", "LICENSE.MIT", "LICENSE-APACHE-2.0", "LICENSE_1_0.txt",
+                             "COPYING.LIB", "license.rst", "License.HTML", "LICENSE-2.0", "copying.bsd"})
       CHECK_MESSAGE(is_licence_file(name), name);
-    for (const char* name : {"licenses", "LICENSED", "my-license", "README"})
+    for (const char* name :
+         {"licenses", "LICENSED", "my-license", "README", "license.go", "license_manager.py", "copying.c", "COPYING.H",
+          "License.java", "license-check.mjs", "license.m", "license.ipynb", "license_test.go", "license.php",
+          "license.json", "license.svg", "license.min.css", "licence.tex.in"})
       CHECK_FALSE_MESSAGE(is_licence_file(name), name);
   }
 

@@ -53,7 +53,7 @@ TEST_SUITE("unit") {
     for (int i = 0; i < 5; ++i)
       add("{\"id\":\"a" + std::to_string(i) + "\",\"text\":\"Text\\n\\t number " + std::to_string(i) +
           "\",\"metadata\":{\"url\":\"https://www.a.org/" + std::to_string(i) + "\"}}");
-    add(R"({"id":"b","text":"Other","metadata":{"url":"http://b.org/"}})");
+    add(R"({"id":"b","text":"Other","url":"http://b.org/","metadata":{"source_url":"http://no.org/"}})");
     add(R"({"id":"c","text":"Another","metadata":{"url":"http://aa.org/"}})");
     add(R"({"id":"d","text":"No address"})");
     const ScratchFolder folder;

@@ -207,6 +207,45 @@ TEST_SUITE("unit") {
     CHECK_FALSE(finder("^(a+)+$", "none").find(std::string(100, 'a') + "b", spans));
   }
 
+  TEST_CASE("patterns of the user: in a long line a match is found wherever it lies, and words are whole") {
+    const auto ids = [](const std::string& text, const std::string& regex) {
+      std::vector<TextSpan> spans;
+      CHECK(UserPattern({.name = "ID", .regex = regex}, "my.toml:3").find(text, spans));
+      return spans;
+    };
+    const auto expect = [](size_t begin, size_t end) { return std::vector<TextSpan>{{begin, end}}; };
+    for (const size_t length : {9, 512})
+      for (const size_t at : {4000, 4090, 4095, 4096, 4097, 8185, 8191, 8192, 12'285, 20'000}) {
+        const std::string id(length, '7'), text = std::string(at, ' ') + id + std::string(9000, ' ');
+        CHECK(ids(text, "\\b\\d{" + std::to_string(length) + "}\\b") == expect(at, at + length));
+      }
+    // No border of a piece is one of a word, of a line, or hides what stands before or behind.
+    const std::string word(20'000, 'a');
+    CHECK(ids(word, "\\b[a-z]{1,100}\\b").empty());
+    CHECK(ids(word, "(?<![a-z])[a-z]{5}").size() == 1);
+    CHECK(ids(word, "^a").size() == 1);
+    CHECK(ids(word, "a$") == expect(19'999, 20'000));
+    CHECK(ids(word + "\n" + word, "^a").size() == 2);
+    CHECK(ids(word, "[a-z]{5}(?![a-z])") == expect(19'995, 20'000));
+    // Characters of several bytes are not cut.
+    std::string wide = "x";
+    while (wide.size() < 20'000) wide += "\u00e9\u20ac\U0001F600";
+    size_t letters = 0, last = 1;
+    for (const TextSpan& span : ids(wide, "\u00e9\u20ac\U0001F600")) {
+      CHECK(span == TextSpan{last, last + 9});
+      last = span.end;
+      ++letters;
+    }
+    CHECK(letters == (wide.size() - 1) / 9);
+    // What is longer comes in parts, none of which is left out.
+    size_t covered = 0;
+    for (const TextSpan& span : ids(word, "a+")) {
+      CHECK(span.begin == covered);
+      covered = span.end;
+    }
+    CHECK(covered == word.size());
+  }
+
   TEST_CASE("patterns of the user: what is refused") {
     const auto refusal = [](const UserPatternOptions& options) -> std::string {
       try {

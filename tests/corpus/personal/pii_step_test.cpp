@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "src/base/errors.h"
+#include "src/corpus/sources/source.h"
 #include "src/text/document_metadata.h"
 #include "tests/corpus/step_of.h"
 
@@ -22,9 +23,9 @@ struct Looked {
 };
 
 Looked look(const ScratchFolder& scratch, const std::string& options, const std::string& text,
-            const std::string& id = "1") {
+            const std::string& id = "1", const std::string& metadata = "") {
   const auto step = std::dynamic_pointer_cast<const DocumentStep>(step_of(scratch, "kind = \"pii\"\n" + options));
-  Looked looked{.document = {.id = id, .source = "s", .text = text}};
+  Looked looked{.document = {.id = id, .source = "s", .text = text, .metadata = metadata}};
   const std::vector<Rule> rules = step->rules();
   looked.values.assign(rules.size(), std::numeric_limits<double>::quiet_NaN());
   looked.changed = step->start()->look(looked.document, looked.values, true);
@@ -65,6 +66,8 @@ TEST_SUITE("unit") {
     const std::string code = "api_key = \"qL8x3VvZ0pR7sT2wY9bN4cM6dK1fJ5gH\"";
     CHECK(look(scratch, "", code).document.text == code);
     CHECK(look(scratch, "code = true\n", code).document.text == "api_key = \"<SECRET>\"");
+    CHECK(look(scratch, "code = true\nkinds = [\"EMAIL\"]\n", code).document.text == code);
+    CHECK(look(scratch, "code = true\nkinds = []\n", code).document.text == code);
     const Looked own =
         look(scratch, "[[data.step.pattern]]\nname = \"RRN\"\nregex = '\\d{6}-\\d{7}'\n", "900101-1234567");
     CHECK(own.document.text == "<RRN>");
@@ -75,6 +78,65 @@ TEST_SUITE("unit") {
     CHECK(slow.values == std::vector<double>{0, 1});
   }
 
+  TEST_CASE("pii: the title that a step took from the page is masked as the text is, other members are not") {
+    const ScratchFolder scratch;
+    const auto looked_at = [&](const std::string& options, Document document) {
+      const auto step = std::dynamic_pointer_cast<const DocumentStep>(step_of(scratch, "kind = \"pii\"\n" + options));
+      std::vector<double> values(step->rules().size());
+      CHECK(step->start()->look(document, values, true));
+      CHECK(values[0] == 1);
+      return document;
+    };
+    const Document page{.id = "1",
+                        .text = "Ask a@b.example\n\nNow.",
+                        .fields = R"("author":"a@b.example")",
+                        .metadata = R"("title":"Ask a@b.example","url":"https://b.example/?m=a@b.example")"};
+    const Document masked = looked_at("", page);
+    CHECK(masked.text == "Ask <EMAIL>\n\nNow.");
+    CHECK(metadata_text(masked, "title") == "Ask <EMAIL>");
+    CHECK(metadata_text(masked, "url") == "https://b.example/?m=a@b.example");
+    CHECK(masked.fields == page.fields);
+    CHECK(*find_metadata(masked, "pii") == Json({{"EMAIL", 1}}));
+    CHECK(metadata_text(looked_at("replace = \"remove\"\n", page), "title") == "Ask ");
+    const Document fake = looked_at("replace = \"fake\"\n", page);
+    CHECK(fake.text == metadata_text(fake, "title") + "\n\nNow.");
+    // A step between may have cut the title out of the text.
+    const Looked cut = look(scratch, "", "Now.", "1", R"("title":"Ask a@b.example")");
+    CHECK(cut.changed);
+    CHECK(cut.values[0] == 0);
+    CHECK(cut.document.metadata == R"("title":"Ask <EMAIL>")");
+    const Looked slow = look(scratch, "[[data.step.pattern]]\nname = \"X\"\nregex = '^(a+)+$'\n", "Now.", "1",
+                             "\"title\":\"" + std::string(100, 'a') + "b\"");
+    CHECK(slow.goes);
+  }
+
+  TEST_CASE("pii: documents of public and licensed sources have a limit of their own, none by default") {
+    const ScratchFolder scratch;
+    const auto values_of = [&](const std::string& options, const SourceOptions& source) {
+      const auto step = std::dynamic_pointer_cast<const DocumentStep>(step_of(scratch, "kind = \"pii\"\n" + options));
+      const std::vector<Rule> rules = step->rules();
+      std::string dropped_by;
+      const auto look = step->start();
+      look->begin(source);
+      for (int document = 0; document < 2; ++document) {
+        Document six{.id = "1", .text = kSix};
+        std::vector<double> values(rules.size(), std::numeric_limits<double>::quiet_NaN());
+        look->look(six, values, true);
+        for (size_t i = 0; i < rules.size(); ++i)
+          if (rules[i].drops(values[i])) dropped_by += rules[i].name + " ";
+      }
+      return dropped_by;
+    };
+    CHECK(values_of("", {}) == "spans spans ");
+    CHECK(values_of("", {.license = ""}) == "spans spans ");
+    CHECK(values_of("", {.license = "Unknown"}) == "spans spans ");
+    CHECK(values_of("", {.license = "CC-BY-4.0"}) == "");
+    CHECK(values_of("", {.is_public = true}) == "");
+    CHECK(values_of("max_licensed_spans = 5\n", {.is_public = true}) == "licensed_spans licensed_spans ");
+    CHECK(values_of("max_licensed_spans = 6\n", {.is_public = true}) == "");
+    CHECK(values_of("max_licensed_spans = 5\n", {}) == "spans spans ");
+  }
+
   TEST_CASE("pii: what is refused, and what its fingerprint holds") {
     const ScratchFolder scratch;
     const auto refusal = [&](const std::string& options) {
@@ -83,6 +145,7 @@ TEST_SUITE("unit") {
     const std::string at = (scratch / "my.toml").string();
     CHECK(refusal("replace = \"hide\"\n") == at + ":3: replace: got 'hide', expected placeholder, fake or remove");
     CHECK(refusal("max_spans = -1\n") == at + ":3: max_spans: got -1, expected 0 or more");
+    CHECK(refusal("max_licensed_spans = -1\n") == at + ":3: max_licensed_spans: got -1, expected 0 or more");
     CHECK(refusal("kinds = [\"NAME\"]\n") ==
           at + ":3: kinds: got 'NAME', expected some of EMAIL, IP, PHONE, CARD, IBAN, SSN, SECRET");
     CHECK(refusal("[[data.step.pattern]]\nname = \"IP\"\nregex = \"x\"\n") ==

@@ -78,6 +78,11 @@ TEST_SUITE("unit") {
     CHECK(lists.is_domain_listed("http://bad.example.org"));
     CHECK_FALSE(lists.is_domain_listed("https://notexample.com/example.com"));
     CHECK_FALSE(lists.is_domain_listed("https://example.org"));
+    std::string host = "example.com";
+    while (host.size() < 253) host.insert(0, host.size() == 251 ? "aa" : "a.");
+    CHECK(host.size() == 253);
+    CHECK(lists.is_domain_listed("https://" + host + "/"));
+    CHECK_FALSE(lists.is_domain_listed("https://a." + host + "/"));  // no name of a host is longer
     std::array<double, 2> values = {std::nan(""), std::nan("")};
     lists.measure("", values);
     CHECK(std::isnan(values[0]));

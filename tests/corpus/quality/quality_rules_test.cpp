@@ -213,6 +213,14 @@ TEST_SUITE("unit") {
     CHECK(values[5] == 0.5);
     measure("see http://a.example/x. or www.b.example!");
     CHECK(values[2] == (18.0 + 13) / 41);
+    measure("https://www.example.com/a");
+    CHECK(values[2] == 1.0);
+    measure("www.a.example/http://b.example and www.www.www.");
+    CHECK(values[2] == (30.0 + 11) / 47);
+    std::string many;
+    for (int i = 0; i < 20'000; ++i) many += "www.";  // read once, not once from each
+    measure(many);
+    CHECK(values[2] == (many.size() - 1.0) / static_cast<double>(many.size()));
     measure("");
     CHECK(std::isnan(values[0]));
     CHECK(std::isnan(values[5]));

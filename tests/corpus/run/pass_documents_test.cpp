@@ -23,6 +23,7 @@ TEST_SUITE("unit") {
                   .file = std::make_shared<std::string>("in/a.jsonl"),
                   .line = uint64_t{1} << 40,
                   .is_page = true,
+                  .is_source_license = true,
                   .fields = "\"n\":1e400",
                   .metadata = "\"url\":\"u\"",
                   .scores = {{"s", 0.1}}};
@@ -49,6 +50,9 @@ TEST_SUITE("unit") {
     CHECK(*documents[0].file == *full.file);
     CHECK(documents[0].line == full.line);
     CHECK(documents[0].is_page);
+    CHECK(documents[0].is_source_license);
+    CHECK_FALSE(documents[1].is_page);
+    CHECK_FALSE(documents[1].is_source_license);
     CHECK(documents[0].fields == full.fields);
     CHECK(documents[0].metadata == full.metadata);
     REQUIRE(documents[0].scores.size() == 1);

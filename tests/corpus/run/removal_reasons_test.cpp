@@ -34,6 +34,27 @@ TEST_SUITE("unit") {
     CHECK(report["steps"][0]["rules"].size() == 3);  // one row for all other languages
   }
 
+  TEST_CASE("removed: too much personal data, by the kind of source that it comes from") {
+    const RealCorpus corpus;
+    const std::string six = "{\"text\":\"a@b.example c@d.example e@f.example g@h.example i@j.example k@l.example\"}\n";
+    std::string sources = "[data]\n";
+    for (const auto& [name, rights] : {std::pair("crawl", ""), {"press", "license = \"LicenseRef-press\"\n"}}) {
+      const auto file = corpus.scratch / ("in/" + std::string(name) + ".jsonl");
+      spill(file, six);
+      sources += fmt::format("[[data.source]]\nname = \"{}\"\npath = \"{}\"\n{}", name, file.string(), rights);
+    }
+    const auto run = [&](const std::string& out, const std::string& options) {
+      spill(corpus.scratch / "corpus.toml", sources + "[[data.step]]\nkind = \"pii\"\n" + options);
+      run_corpus(load_corpus(corpus.scratch / "corpus.toml", {}, {}), {.out = corpus.scratch / out});
+    };
+    run("out", "");
+    CHECK(corpus.kept() == std::set<std::string>{"press/press.jsonl#1"});
+    CHECK(corpus.removed("pii").at("crawl/crawl.jsonl#1")["rule"] == "spans");
+    run("other", "max_spans = 0\nmax_licensed_spans = 5\n");
+    CHECK(corpus.kept("other") == std::set<std::string>{"crawl/crawl.jsonl#1"});
+    CHECK(corpus.removed("pii", "other").at("press/press.jsonl#1")["rule"] == "licensed_spans");
+  }
+
   TEST_CASE("removed: which licence it was, of texts and of source files") {
     const RealCorpus corpus;
     const std::string by_nc = "https://creativecommons.org/licenses/by-nc/4.0/";

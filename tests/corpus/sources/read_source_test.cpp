@@ -250,6 +250,25 @@ TEST_SUITE("unit") {
           Counts{{"binary", 1}});
   }
 
+  TEST_CASE("sources: the licence that a record names, wherever it does, comes before its source's") {
+    const ScratchFolder folder;
+    const Read read = read_source(folder.write("x.jsonl", R"({"text":"a","license":"MIT"}
+{"text":"b","license":["MIT","ISC"]}
+{"text":"c","license":"MIT","metadata":{"license":"ISC"}}
+{"text":"d"}
+)"),
+                                  "");
+    REQUIRE(read.documents.size() == 4);
+    CHECK(read.documents[0].license == "MIT");
+    CHECK_FALSE(read.documents[0].is_source_license);
+    CHECK(read.documents[0].fields == R"("license":"MIT")");
+    CHECK(read.documents[1].license == "CC0-1.0");
+    CHECK(read.documents[1].is_source_license);
+    CHECK(read.documents[2].license == "ISC");
+    CHECK_FALSE(read.documents[2].is_source_license);
+    CHECK(read.documents[3].is_source_license);
+  }
+
   TEST_CASE("parquet: every packing, large strings, dictionaries, structures and nulls give the same documents") {
     if (!can_read_parquet()) {
       MESSAGE("skipped: coppice-parquet was not built (make parquet)");
@@ -304,6 +323,30 @@ TEST_SUITE("unit") {
       refused += code == 3;
     }
     CHECK(refused > 10);
+  }
+
+  TEST_CASE("parquet: rows are numbered whatever the ones before hold") {
+    const ScratchFolder folder;
+    const auto program = folder.write("reader", R"(#!/bin/sh
+cat <<'END'
+{"text":"one"}
+{"text":
+too long
+{"text":"four"}
+END
+)");
+    std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+    const char* before = std::getenv("COPPICE_PARQUET");
+    const std::string kept = before == nullptr ? "" : before;
+    setenv("COPPICE_PARQUET", program.c_str(), 1);
+    const Read read = read_source(folder.write("x.parquet", "PAR1"), "");
+    before == nullptr ? unsetenv("COPPICE_PARQUET") : setenv("COPPICE_PARQUET", kept.c_str(), 1);
+    REQUIRE(read.documents.size() == 2);
+    CHECK(read.documents[0].line == 1);
+    CHECK(read.documents[1].line == 4);
+    REQUIRE(read.report.first_bad.size() == 2);
+    CHECK(read.report.first_bad[0].starts_with("s/x.parquet:2: record 2: "));
+    CHECK(read.report.first_bad[1].starts_with("s/x.parquet:3: record 3: is longer than "));
   }
 
   TEST_CASE("parquet: without its program the refusal names the command") {

@@ -122,6 +122,18 @@ TEST_SUITE("unit") {
     document.fields = R"("license":"no_license")";
     CHECK(licence_of(document) == "|MIT");
 
+    // What its source says comes last.
+    const auto by_source = [](Document of, const std::string& fields = "") {
+      of.license = "ISC";
+      of.is_source_license = true;
+      of.fields = fields;
+      return licence_of(std::move(of));
+    };
+    CHECK(by_source(file("a.c")) == "|MIT");
+    CHECK(by_source(file("a.c", "// SPDX-License-Identifier: GPL-3.0-only\nint a;\n")) == "licence|ISC");
+    CHECK(by_source(file("a.c"), R"("license":["Apache-2.0"])") == "|Apache-2.0");
+    CHECK(by_source(file("a.c", "// Adds two numbers.\nint add(int a, int b);\n")) == "|ISC");
+
     const ScratchFolder folder;
     std::ifstream lines(COPPICE_SOURCE_DIR "/tests/corpus/fixtures/licences.jsonl");
     for (std::string line; std::getline(lines, line);) {
@@ -140,6 +152,12 @@ TEST_SUITE("unit") {
       Document inside = file(std::string(id) + "/src/a.c", text);
       CHECK_MESSAGE(look_at(*step, inside).first == "licence", id);
     }
+    Document sourced = file("MIT-0/src/a.c", text);
+    sourced.license = "ISC";
+    sourced.is_source_license = true;
+    CHECK(look_at(*step, sourced).first == "");
+    CHECK(sourced.license == "MIT-0");
+    CHECK_FALSE(sourced.is_source_license);
     Document outside = file("nowhere/a.c", text);
     CHECK(look_at(*step, outside).first == "no_licence");
     CHECK(step->inputs().size() == 1);

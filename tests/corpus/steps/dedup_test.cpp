@@ -213,6 +213,11 @@ TEST_SUITE("unit") {
     CHECK(kept_ids(run(made, "keep = 'longest'\n")) == Ids{"c"});
     CHECK(kept_ids(run(made, "keep = 'newest'\n")) == Ids{"b"});
     CHECK(kept_ids(run(made, "keep = 'score:quality'\n")) == Ids{"c"});
+    b.metadata.clear();
+    b.fields = R"("date":"2026-03-01","scores":{"quality":2})";  // beside the text, as others' lines have it
+    const GroupRun beside = one_file({a, b, c});
+    CHECK(kept_ids(run(beside, "keep = 'newest'\n")) == Ids{"b"});
+    CHECK(kept_ids(run(beside, "keep = 'score:quality'\n")) == Ids{"b"});
     CHECK(kept_ids(run(made, "keep = 'score:other'\n")) == Ids{"a"});
     const auto none = run(made, "keep = 'none'\n");
     CHECK(kept_ids(none).empty());

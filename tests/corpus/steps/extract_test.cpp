@@ -66,6 +66,13 @@ TEST_SUITE("unit") {
     CHECK_FALSE(find_metadata(looked.document, "replaced_characters").has_value());
   }
 
+  TEST_CASE("extract: title and text are composed (NFC)") {
+    const ScratchFolder scratch;
+    const Looked looked = look(scratch, "", page("<p>" + kProse + " Cafe\u0301</p>", "<title>Cafe\u0301</title>"));
+    CHECK(looked.document.text == "Caf\u00e9\n\n" + kProse + " Caf\u00e9");
+    CHECK(metadata_text(looked.document, "title") == "Caf\u00e9");
+  }
+
   TEST_CASE("extract: what the source knows of a page stays") {
     const ScratchFolder scratch;
     Document document = page("<p>" + kProse + "\xEF\xBF\xBD</p>", "<meta property=og:url content=http://b.example>");
@@ -74,6 +81,9 @@ TEST_SUITE("unit") {
     CHECK(looked.document.text == kProse + "\xEF\xBF\xBD");
     CHECK(metadata_text(looked.document, "url") == "http://a.example/");
     CHECK(find_metadata(looked.document, "replaced_characters") == Json(1));
+    Document beside = page("<p>" + kProse + "</p>", "<meta property=og:url content=http://b.example>");
+    beside.fields = R"("url":"http://a.example/")";
+    CHECK(look(scratch, "", beside).document.metadata.empty());
   }
 
   TEST_CASE("extract: what is no page passes unchanged") {

@@ -105,6 +105,19 @@ TEST_SUITE("unit") {
     const Document page{.text = "<a rel=license href=https://creativecommons.org/licenses/by-nc/4.0/>",
                         .is_page = true};
     CHECK(dropped_by(*step, page) == "licence_denied");
+    const auto by_source = [&](const std::string& metadata, const std::string& fields = "") {
+      return dropped_by(
+          *step, {.text = "x", .license = "MIT", .is_source_license = true, .fields = fields, .metadata = metadata});
+    };
+    CHECK(by_source("").empty());
+    CHECK(by_source("\"license\":[\"GPL-3.0-only\"]") == "licence_not_allowed");
+    CHECK(by_source("", "\"license\":[\"GPL-3.0-only\"]") == "licence_not_allowed");
+    CHECK(by_source("\"page_license\":\"CC-BY-NC-4.0\"") == "licence_denied");
+    const auto beside = [&](const std::string& fields) { return dropped_by(*step, {.text = "x", .fields = fields}); };
+    CHECK(beside("\"license\":\"CC-BY-NC-4.0\"") == "licence_denied");
+    CHECK(beside("\"license\":[\"MIT\",\"CC-BY-NC-4.0\"]") == "licence_denied");
+    CHECK(beside("\"license\":\"MIT\"").empty());
+    CHECK(beside("\"page_license\":\"MIT\"").empty());
     const auto only_deny = step_of(kLicencesStep, "deny = [\"GPL*\"]\npage = false\n");
     CHECK(dropped_by(*only_deny, {.license = "unknown"}).empty());
     CHECK(dropped_by(*only_deny, {.license = "GPL-2.0-only WITH Classpath-exception-2.0"}) == "licence_denied");

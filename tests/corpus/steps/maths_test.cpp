@@ -95,6 +95,8 @@ TEST_SUITE("unit") {
       Document document = at(url);
       CHECK_MESSAGE(look_at(*by_label, document).first == (kept ? "" : "domain"), url);
     }
+    Document beside{.id = "a", .text = text_with(20), .fields = R"("url":"https://a.org/")"};
+    CHECK(look_at(*by_label, beside).first == "");
     for (const auto& [score, rule] : {std::pair(0.5, ""), {0.49, "other_score"}}) {
       Document document = at("https://c.org/");
       document.scores = {{"m", score}};

@@ -66,6 +66,14 @@ TEST_SUITE("unit") {
     CHECK(run(made, "max_lost = 1") == Texts{a, "", line('x', 198), line('y', 200) + "\n"});
   }
 
+  TEST_CASE("paragraphs: what goes is cut as well, for the rules that measure it behind") {
+    const std::string a = line('a', 200);
+    const ScratchFolder folder("paragraphs");
+    const auto files = files_of({{a, a, line('x', 198) + "\n" + a}}).run(*group_step("paragraphs", ""), folder.path);
+    CHECK(files[0][2].rule == "lost_ratio");
+    CHECK(files[0][2].document.text == line('x', 198));
+  }
+
   TEST_CASE("paragraphs: the place in the source of the smaller priority is the first") {
     const std::string own = line('x', 300), a = line('a');
     GroupRun made = files_of({{own + "1\n" + a, own + "2\n" + a}, {own + "3\n" + a}});

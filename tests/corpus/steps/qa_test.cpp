@@ -42,6 +42,13 @@ TEST_SUITE("unit") {
     CHECK(find_metadata(good, "votes")->get<double>() == 2);
     CHECK(look_at(*step, good).values.empty());  // a text now
 
+    Document beside{
+        .id = "a", .text = "<meta name=date content=2021-01-01>" + html(2, "<p class=a>So."), .is_page = true};
+    beside.fields = R"("url":"https://a.org/q/1","date":"2020-01-01")";
+    CHECK(look_at(*step, beside).first == "");
+    CHECK_FALSE(beside.is_page);
+    CHECK_FALSE(find_metadata(beside, "date").has_value());
+
     Document other = page_of("https://b.org/q/1", html(2, "")), list = page_of("https://a.org/", html(2, ""));
     CHECK(look_at(*step, other).values.empty());
     CHECK(other.is_page);

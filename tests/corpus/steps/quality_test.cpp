@@ -77,16 +77,37 @@ TEST_SUITE("unit") {
     CHECK(look(*none, "Menu\nHome").dropped_by == "empty");
   }
 
-  TEST_CASE("quality step: a document that goes keeps its text; without `all` rules behind it are not measured") {
+  TEST_CASE("quality step: with `all`, rules behind one that drops measure what they would without it") {
     const ScratchFolder scratch;
-    const auto step = step_of(scratch, "kind = \"quality\"");
-    const std::string list = "Menu\nHome\nAbout us.\n";
-    const Looked all = look(*step, list), first = look(*step, list, false);
-    CHECK(all.dropped_by == first.dropped_by);
-    CHECK_FALSE(all.changed);
-    CHECK(all.document.text == list);
-    CHECK(all.value("list_ratio") == 3.0 / 5);
-    CHECK(std::isnan(first.value("list_ratio")));
+    const std::string lines = kProse + "Menu\nHome\nAbout\n", left = kProse.substr(0, kProse.size() - 1),
+                      sets = "kind = \"quality\"\nrules = [\"gopher_quality\", \"c4\", \"fineweb\"]\n";
+    const auto strict = step_of(scratch, sets + "min_words = 1000"), lenient = step_of(scratch, sets);
+    const Looked all = look(*strict, lines), first = look(*strict, lines, false), stays = look(*lenient, lines);
+    CHECK(all.dropped_by == "words");
+    CHECK(first.dropped_by == "words");
+    CHECK(all.document.text == left);
+    CHECK(all.values == stays.values);
+    CHECK(all.value("line_punct_ratio") == 1.0);
+    CHECK(first.document.text == lines);
+    CHECK(std::isnan(first.value("line_punct_ratio")));
+    // So do rules behind one of C4's own, whichever it is; where no line is left there is nothing to measure.
+    const auto c4 = step_of(scratch, "kind = \"quality\"\nrules = [\"c4\", \"fineweb\"]\nsentences = 100");
+    CHECK(look(*c4, lines).dropped_by == "sentences");
+    CHECK(look(*c4, lines).document.text == left);
+    const auto usual = step_of(scratch, "kind = \"quality\"\nrules = [\"c4\", \"fineweb\"]");
+    for (const auto& [line, rule] : {std::pair("We are {all} here to say so.\n", "curly_bracket"),
+                                     std::pair("Here lorem ipsum is said.\n", "lorem_ipsum")}) {
+      const Looked looked = look(*usual, line + lines);
+      CHECK(looked.dropped_by == rule);
+      CHECK(looked.document.text == line + left);
+      CHECK(looked.value("line_punct_ratio") == 1.0);
+      CHECK(std::isnan(looked.value("sentences")));
+      CHECK(look(*usual, line + lines, false).document.text == line + lines);
+    }
+    const Looked none = look(*usual, "Menu\nHome\n");
+    CHECK(none.dropped_by == "sentences");
+    CHECK(none.value("empty") == 0);
+    CHECK(std::isnan(none.value("list_ratio")));
   }
 
   TEST_CASE("quality step: limits by name, words by rule and language, lists") {
@@ -108,6 +129,10 @@ TEST_SUITE("unit") {
     CHECK(look(*url, "x", true, R"("url":"https://a.example.com/")").dropped_by == "url_domain");
     CHECK(look(*url, "x", true, R"("url":"https://example.org/")").dropped_by == "");
     CHECK(look(*url, "x").dropped_by == "");
+    Document beside{.id = "1", .text = "x", .fields = R"("url":"https://a.example.com/")"};
+    std::vector<double> values(url->rules().size(), std::nan(""));
+    dynamic_cast<const DocumentStep&>(*url).start()->look(beside, values, true);
+    CHECK(values[1] == 1);
   }
 
   TEST_CASE("quality step: what it refuses") {

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "src/text/html/documentation_page.h"
@@ -69,6 +70,39 @@ TEST_SUITE("unit") {
     CHECK(html_to_text("<img src='https://latex.codecogs.com/gif.latex?\\dpi{150}&#32;%5Cfrac%7Ba%7D%7Bb%7D'>") ==
           "$\\frac{a}{b}$");
     CHECK(html_to_text("<p>a <img src='/latex-logo.png' alt='no'> b <img class=photo alt=no>") == "a b");
+  }
+
+  TEST_CASE("formulas: addresses of codecogs, in the forms that its editors have written") {
+    const auto tex = [](const std::string& path) {
+      return html_to_text("<img src='https://latex.codecogs.com/" + path + "'>");
+    };
+    CHECK(tex("gif.latex?\\dpi{110}&space;x&space;+y") == "$x +y$");
+    CHECK(tex("gif.latex?\\inline&space;\\dpi{150}&space;\\bg_white&space;\\large&space;\\frac{a}{b}") ==
+          "$\\frac{a}{b}$");
+    CHECK(tex("png.latex?\\dpi{300}&amp;space;\\fn_jvn&amp;space;\\bg{white}\\huge&amp;space;a&amp;plus;b") == "$a+b$");
+    CHECK(tex("svg.image?x%5E2&plus;1") == "$x^2+1$");
+    CHECK(tex("png.image?%5Cdpi%7B110%7D%5Cinline%20n!") == "$n!$");
+    CHECK(tex("svg.latex?1+sin(mc^2)") == "$1+sin(mc^2)$");
+    CHECK(tex("eq.latex?%5Cfg_blue%20%5Ctiny%20a") == "$a$");
+    CHECK(tex("gif.download?b") == "$b$");
+    CHECK(tex("gif.latex?\\largest&space;\\bgroup") == "$\\largest \\bgroup$");  // names that begin so
+    CHECK(tex("gif.latex?\\inline") == "");
+    CHECK(tex("gif.latex?\\dpi{110") == "");
+    CHECK(html_to_text("<img src='http://www.codecogs.com/eq.latex?c'>") == "$c$");
+    CHECK(html_to_text("<p>a <img src='https://a.example/svg.image?b'> c") == "a c");
+  }
+
+  TEST_CASE("formulas: the page's limit of time holds for formulas within attributes") {
+    std::string page;
+    for (int i = 0; i < 1000; ++i) page += "<span class='MathJax' data-mathml='<math><mi>x</mi></math>'>x</span> ";
+    PageTree tree;
+    read_page(page, {}, tree);
+    tree.deadline = Deadline(-1);
+    keep_formulas(tree);
+    CHECK(std::ranges::none_of(tree.nodes, [](const PageNode& node) { return node.tag == Tag::formula; }));
+    read_page(page, {}, tree);
+    keep_formulas(tree);
+    CHECK(std::ranges::count(tree.nodes, Tag::formula, &PageNode::tag) == 1000);
   }
 
   TEST_CASE("formulas: what stands between signs in the text is left alone") {

@@ -50,6 +50,22 @@ TEST_SUITE("unit") {
     CHECK(found.replaced == 0);
   }
 
+  TEST_CASE("page_text: a title has an end, and headings are compared with its words") {
+    const std::string title = "Ships " + std::string(1 << 20, 'x') + " sailed";
+    CHECK(extract_page("<title>" + title + "</title><p>" + prose("One")).metadata.title == title.substr(0, 1000));
+    std::string wide = "a";
+    while (wide.size() < 3000) wide += "\u00e9";
+    CHECK(extract_page("<title>" + wide + "</title>").metadata.title == wide.substr(0, 999));
+    CHECK(extract_page("<meta property=og:title content='" + wide + "'>").metadata.title == wide.substr(0, 999));
+    const TitleWords words("The SHIP that sailed");
+    CHECK(words.repeated_by("The ship that sailed"));
+    CHECK(words.repeated_by("Ship, sailed: the"));
+    CHECK(words.repeated_by("The ship that sailed on"));
+    CHECK_FALSE(words.repeated_by("The ship that sank"));
+    CHECK_FALSE(words.repeated_by(""));
+    CHECK_FALSE(TitleWords("").repeated_by("The"));
+  }
+
   TEST_CASE("page_text: names that are unlikely and likely at once stay") {
     CHECK(article_of("<body><div class='article-comment'>" + paragraphs("One", "Two") + "</div>") == kThree);
     CHECK(article_of("<body><div><p>" + prose("Zero") + "</p><div class='banner'>" + prose("Banner") + "</div>" +
