@@ -108,9 +108,11 @@ void C4::measure(QualityText& text, std::span<double> values, bool to_end) {
         return;
       case Fate::lorem_ipsum:
         has_lorem_ipsum |= !has_ended;
+        if (!to_end) return;
         break;
       case Fate::curly_bracket:
         has_curly_bracket |= !has_ended;
+        if (!to_end) return;
         break;
       case Fate::kept:
         break;

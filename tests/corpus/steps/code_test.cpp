@@ -130,7 +130,7 @@ TEST_SUITE("unit") {
       return licence_of(std::move(of));
     };
     CHECK(by_source(file("a.c")) == "|MIT");
-    CHECK(by_source(file("a.c", "// SPDX-License-Identifier: GPL-3.0-only\nint a;\n")) == "licence|ISC");
+    CHECK(by_source(file("a.c", "// SPDX-License-Identifier: GPL-3.0-only\nint a;\n")) == "licence|GPL-3.0-only");
     CHECK(by_source(file("a.c"), R"("license":["Apache-2.0"])") == "|Apache-2.0");
     CHECK(by_source(file("a.c", "// Adds two numbers.\nint add(int a, int b);\n")) == "|ISC");
 
