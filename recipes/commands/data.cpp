@@ -171,26 +171,30 @@ void add_data_plan(CLI::App& data, Action& action) {
   });
 }
 
-/// A flag for each option of the kind: `--min-words` of min_words.
+/// A flag for each option of the kind: `--min-words` of min_words. One of a list may be given several times.
 void add_data_kind(CLI::App& data, const StepKind& kind, Action& action) {
   struct Flags {
     StepVerb verb;
     CorpusFlags corpus;
     std::map<std::string, std::string> options, settings;
+    std::map<std::string, std::vector<std::string>> lists;  // of the step
   };
   const auto flags = std::make_shared<Flags>();
   flags->verb.kind = kind.kind;
   CLI::App* verb = add_verb(data, kind.kind, kind.about, kind.example);
   verb->add_option("inputs", flags->verb.inputs, "files, folders or patterns, a source each")->required();
   verb->add_option("-o,--out", flags->corpus.out, "folder of the corpus")->required();
-  const auto add_keys = [verb](const std::vector<StepOption>& keys, std::map<std::string, std::string>& values) {
-    for (const StepOption& option : keys) {
-      std::string name = "--" + option.key;
-      std::ranges::replace(name, '_', '-');
-      verb->add_option(name, values[option.key], option.help);
-    }
+  const auto flag_of = [](const StepOption& option) {
+    std::string name = "--" + option.key;
+    std::ranges::replace(name, '_', '-');
+    return name;
   };
-  add_keys(kind.options(), flags->options);
+  const std::vector<StepOption> options = kind.options();
+  for (const StepOption& option : options)
+    if (option.is_list)
+      verb->add_option(flag_of(option), flags->lists[option.key], option.help)->allow_extra_args(false);
+    else
+      verb->add_option(flag_of(option), flags->options[option.key], option.help);
   std::vector<StepOption> settings = step_options<CorpusSettings>();
   std::vector<StepOption> source = {{"source", "name of the source, of a single input", Mark::decides},
                                     {"kind",
@@ -199,16 +203,20 @@ void add_data_kind(CLI::App& data, const StepKind& kind, Action& action) {
                                      Mark::decides},
                                     {"license", "licence of documents that name none", Mark::decides},
                                     {"text", "the field or column that holds a document's text", Mark::decides}};
-  for (auto* list : {&settings, &source})  // an option of the step goes before
-    std::erase_if(*list, [&](const StepOption& option) { return flags->options.contains(option.key); });
-  add_keys(settings, flags->settings);
-  add_keys(source, flags->settings);
+  for (const auto& list : {settings, source})
+    for (const StepOption& option : list)
+      if (std::ranges::find(options, option.key, &StepOption::key) == options.end())  // that of the step goes before
+        verb->add_option(flag_of(option), flags->settings[option.key], option.help);
+  verb->add_option("--stages", flags->verb.stages, "stages of a recipe that may train on the documents; default all")
+      ->allow_extra_args(false);
   flags->corpus.add(*verb);
   verb->callback([flags, &action] {
     action = [flags] {
       StepVerb asked = flags->verb;
       for (const auto& [key, value] : flags->options)
         if (!value.empty()) asked.options.emplace_back(key, value);
+      for (const auto& [key, values] : flags->lists)
+        if (!values.empty()) asked.options.emplace_back(key, list_value(values));
       for (const auto& [key, value] : flags->settings) {
         if (value.empty()) continue;
         if (key == "source") {

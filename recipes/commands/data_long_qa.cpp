@@ -80,8 +80,10 @@ void print_counts(const char* what, const QuestionCounts& counts) {
 
 /// Questions by kind and by depth for each length, and why candidates went, on stdout.
 void print_report(const LongQaReport& report) {
-  fmt::print("{} documents, {} left out for a word of more than 4 kB\n\n  contexts     all", report.documents,
-             report.long_words);
+  fmt::print("{} documents, {} left out for a word of more than 4 kB\n", report.documents, report.long_words);
+  for (const auto& [source, count] : report.closed)
+    fmt::print("{} documents of '{}' passed over: the source is closed to the stage 'long'\n", count, source);
+  fmt::print("\n  contexts     all");
   for (const std::string_view kind : kQuestionKinds) fmt::print("{:>9}", kind);
   fmt::print("   ");
   for (size_t depth = 0; depth < kNumDepths; ++depth) fmt::print("{:>5}%", depth * 100 / kNumDepths);

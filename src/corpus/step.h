@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "src/base/option_mark.h"
@@ -58,6 +59,11 @@ class DocumentLook {
 /// Such members of an object of JSON, in its order.
 std::string details_of(const nlohmann::ordered_json& members);
 
+/// What a step says to `coppice data plan` before anything is run.
+struct StepForecast {
+  std::vector<std::string> lines, warnings;
+};
+
 /// What a step says of itself, whatever it decides by. Its options are read and checked: threads share it.
 class Step {
  public:
@@ -70,6 +76,11 @@ class Step {
   virtual Pages pages() const { return Pages::refuses; }
   /// Whether it looks for what only the markup of pages says: texts that have lost it are worth a warning then.
   virtual bool reads_markup() const { return false; }
+  /// Of documents with about as much text: what its options will find, what it will take.
+  virtual StepForecast forecast(double text_bytes) const {
+    (void)text_bytes;
+    return {};
+  }
   /// Once all files are done: refuses totals that say that the step did not do what it is for.
   virtual void finish(const Counts& totals) const { (void)totals; }
 };
@@ -103,6 +114,9 @@ class GroupNotes {
  public:
   virtual ~GroupNotes() = default;
   virtual void add(const Document& document) = 0;
+  /// Of the document that add() has just seen: writes into its metadata or scores what group steps right behind this
+  /// one, which note it next, may read there.
+  virtual void tell(Document& document) const { (void)document; }
   virtual void commit() = 0;
 };
 
@@ -138,6 +152,7 @@ class GroupStep : public Step {
 struct StepOption {
   std::string key, help;
   Mark mark;
+  bool is_list = false;  // of strings
 };
 
 /// A row of the table of steps.
@@ -155,7 +170,9 @@ template <class Options>
 std::vector<StepOption> step_options() {
   Options options;
   std::vector<StepOption> lines;
-  auto field = [&](const char* key, const auto&, Mark mark, const char* help) { lines.push_back({key, help, mark}); };
+  auto field = [&](const char* key, const auto& value, Mark mark, const char* help) {
+    lines.push_back({key, help, mark, std::is_same_v<std::decay_t<decltype(value)>, std::vector<std::string>>});
+  };
   options.visit_fields(field);
   return lines;
 }

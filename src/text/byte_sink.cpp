@@ -2,12 +2,21 @@
 
 #include <zstd.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
 
 namespace coppice {
+
+namespace {
+// ByteSource takes a file that unpacks to more than 1000 times its size for a bomb. Where what is written repeats
+// itself nearly as often, blocks are ended early: one of a KiB has four bytes and more. So every beginning of a file
+// stays below 600, and ordinary text is packed as ever.
+constexpr uint64_t kRatio = 500, kFreeBytes = uint64_t{1} << 19;
+constexpr size_t kPiece = size_t{1} << 16, kSmallBlock = size_t{1} << 10;
+}  // namespace
 
 struct ByteSink::State {
   State(std::filesystem::path final_path, Coding coding, int level)
@@ -25,6 +34,20 @@ struct ByteSink::State {
     if (!committed) std::filesystem::remove(temporary, ignored);
   }
 
+  void pack(std::string_view bytes) {
+    while (!bytes.empty()) {  // up to the next multiple of kPiece: the same bytes however they come
+      const size_t here = std::min<size_t>(bytes.size(), kPiece - taken % kPiece);
+      if (taken % kPiece == 0) dense = taken >= kFreeBytes && taken / kRatio > given;
+      for (size_t at = 0; at < here;) {
+        const size_t block = dense ? std::min<size_t>(here - at, kSmallBlock - taken % kSmallBlock) : here;
+        taken += block;
+        compress(bytes.substr(at, block), dense && taken % kSmallBlock == 0 ? ZSTD_e_flush : ZSTD_e_continue);
+        at += block;
+      }
+      bytes.remove_prefix(here);
+    }
+  }
+
   void compress(std::string_view bytes, ZSTD_EndDirective directive) {
     ZSTD_inBuffer in{bytes.data(), bytes.size(), 0};
     for (;;) {
@@ -32,7 +55,8 @@ struct ByteSink::State {
       const size_t left = ZSTD_compressStream2(zstd, &out, &in, directive);
       COPPICE_CHECK(!ZSTD_isError(left), ZSTD_getErrorName(left));
       if (out.pos > 0) file.write({output.data(), out.pos});
-      if (directive == ZSTD_e_end ? left == 0 : in.pos == in.size) return;
+      given += out.pos;
+      if (directive == ZSTD_e_continue ? in.pos == in.size : left == 0) return;
     }
   }
 
@@ -40,6 +64,8 @@ struct ByteSink::State {
   OutputFile file;
   ZSTD_CCtx* zstd = nullptr;  // plain without
   std::vector<char> output;
+  uint64_t taken = 0, given = 0;  // bytes before and after packing
+  bool dense = false;             // blocks are ended early
   bool committed = false;
 };
 
@@ -51,7 +77,7 @@ void ByteSink::write(std::string_view bytes) {
   if (state_->zstd == nullptr) {
     state_->file.write(bytes);
   } else {
-    state_->compress(bytes, ZSTD_e_continue);
+    state_->pack(bytes);
   }
 }
 

@@ -1,4 +1,5 @@
-// Bytes as a stream into a plain or zstd file (with content checksums) that appears by rename.
+// Bytes as a stream into a plain or zstd file (with content checksums) that appears by rename. ByteSource reads it
+// back, however often its content repeats itself.
 #pragma once
 
 #include <filesystem>

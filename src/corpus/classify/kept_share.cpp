@@ -1,8 +1,10 @@
-// In the step's folder: scores-<file>, a record {u64 hash of the id, f64 score} a document in their order; sample, the
-// f64 scores of the sample in ascending order. Both are written under another name and renamed.
+// In the step's folder: scores-<file>, a record {u64 hash of the id, f64 score} a document in their order; ranks, a
+// record {f64 score, u64 hash} a document of the sample, the best first. Both are written under another name and
+// renamed.
 #include "src/corpus/classify/kept_share.h"
 
 #include <fmt/format.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <cmath>
@@ -26,7 +28,17 @@ struct Noted {
 std::filesystem::path scores_path(const GroupPlace& place, uint32_t file) {
   return place.folder / fmt::format("scores-{:06}", file);
 }
-std::filesystem::path sample_path(const GroupPlace& place) { return place.folder / "sample"; }
+std::filesystem::path ranks_path(const GroupPlace& place) { return place.folder / "ranks"; }
+
+/// Where a document stands among the others: the higher score goes before, and of equal scores a hash decides, another
+/// one than that by which documents come into the sample.
+struct Rank {
+  double score = 0;
+  uint64_t tie = 0;
+  explicit Rank(const Noted& noted) : score(noted.score), tie(XXH3_64bits(&noted.hash, sizeof noted.hash)) {}
+  Rank() = default;
+  bool operator<(const Rank& other) const { return score != other.score ? score > other.score : tie < other.tie; }
+};
 
 template <class Record>
 std::string_view bytes_of(const std::vector<Record>& records) {
@@ -48,16 +60,20 @@ std::vector<Record> read_records(const std::filesystem::path& path) {
 
 class Notes : public GroupNotes {
  public:
-  Notes(std::filesystem::path path, std::unique_ptr<TextScorer> scorer)
-      : path_(std::move(path)), scorer_(std::move(scorer)) {}
+  Notes(std::filesystem::path path, std::unique_ptr<TextScorer> scorer, const std::string& name)
+      : path_(std::move(path)), scorer_(std::move(scorer)), name_(name) {}
   void add(const Document& document) override {
     noted_.push_back({sample_hash(document.id), scorer_->score(document.text)});
+  }
+  void tell(Document& document) const override {
+    if (!std::isnan(noted_.back().score)) store_score(document, name_, noted_.back().score);
   }
   void commit() override { write_file_atomically(path_, bytes_of(noted_)); }
 
  private:
   std::filesystem::path path_;
   std::unique_ptr<TextScorer> scorer_;
+  const std::string& name_;
   std::vector<Noted> noted_;  // 16 bytes a document of one file
 };
 
@@ -66,39 +82,40 @@ class Decisions : public GroupDecisions {
   Decisions(const GroupPlace& place, uint32_t file, std::string name, double keep_share)
       : path_(scores_path(place, file)),
         noted_(read_records<Noted>(path_)),
-        sample_(read_records<double>(sample_path(place))),
+        ranks_(read_records<Rank>(ranks_path(place))),
         name_(std::move(name)),
         keep_share_(keep_share) {}
 
   bool look(Document& document, std::span<double> values, std::string&) override {
-    const double score = next_score();
-    if (std::isnan(score)) return false;
-    store_score(document, name_, score);
-    values[0] = share_of(score);
+    const Noted& noted = next();
+    if (std::isnan(noted.score)) return false;
+    store_score(document, name_, noted.score);
+    values[0] = share_at(noted);
     return true;
   }
   bool goes() override {
-    const double score = next_score();
-    return !std::isnan(score) && share_of(score) > keep_share_;
+    const Noted& noted = next();
+    return !std::isnan(noted.score) && share_at(noted) > keep_share_;
   }
 
  private:
-  double next_score() {
+  const Noted& next() {
     if (next_ == noted_.size())
       throw UserError::bad_file(path_.native(), fmt::format("{} scores, and the file has more documents; remove the "
                                                             "folder and run again",
                                                             noted_.size()));
-    return noted_[next_++].score;
+    return noted_[next_++];
   }
-  /// Of the sample, that which is as good or better.
-  double share_of(double score) const {
-    const auto higher = sample_.end() - std::ranges::lower_bound(sample_, score);
-    return sample_.empty() ? 0 : static_cast<double>(higher) / static_cast<double>(sample_.size());
+  /// Of the sample, that which stands before the document, and itself; 0 for the best, which stays however small the
+  /// share is.
+  double share_at(const Noted& noted) const {
+    const auto up_to = std::upper_bound(ranks_.begin(), ranks_.end(), Rank(noted)) - ranks_.begin();
+    return up_to <= 1 ? 0 : static_cast<double>(up_to) / static_cast<double>(ranks_.size());
   }
 
   std::filesystem::path path_;
   std::vector<Noted> noted_;
-  std::vector<double> sample_;
+  std::vector<Rank> ranks_;
   std::string name_;
   double keep_share_;
   size_t next_ = 0;
@@ -112,7 +129,7 @@ KeptShareStep::KeptShareStep(std::shared_ptr<const TextModel> model, std::string
 std::vector<Rule> KeptShareStep::rules() const { return {{.name = name_ + "_share", .most = keep_share_}}; }
 
 std::unique_ptr<GroupNotes> KeptShareStep::note(const GroupPlace& place, uint32_t file) const {
-  return std::make_unique<Notes>(scores_path(place, file), model_->start());
+  return std::make_unique<Notes>(scores_path(place, file), model_->start(), name_);
 }
 
 void KeptShareStep::settle(const GroupPlace& place) const {
@@ -136,10 +153,10 @@ void KeptShareStep::settle(const GroupPlace& place) const {
       sample.pop_back();
     }
   }
-  std::vector<double> scores;
-  for (const Key& key : sample) scores.push_back(key.second);
-  std::ranges::sort(scores);
-  write_file_atomically(sample_path(place), bytes_of(scores));
+  std::vector<Rank> ranks;
+  for (const auto& [hash, score] : sample) ranks.emplace_back(Noted{hash, score});
+  std::sort(ranks.begin(), ranks.end());
+  write_file_atomically(ranks_path(place), bytes_of(ranks));
 }
 
 std::unique_ptr<GroupDecisions> KeptShareStep::decide(const GroupPlace& place, uint32_t file) const {

@@ -1,6 +1,7 @@
 // Keeping the best share of a corpus: scores of all documents are noted, a sample of them is sorted, and each document
-// is told how large a share of the sample scores as high as it does or higher. So the rule is a number that stands in
-// the recipe, and another share needs no new scores.
+// is told at which share of the sample it stands. Equal scores, of which a classifier may give many, are ordered by a
+// hash of the id, so that the share is kept whatever the scores are. The rule is a number that stands in the recipe,
+// and another share needs no new scores.
 #pragma once
 
 #include <cstdint>

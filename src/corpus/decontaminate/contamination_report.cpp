@@ -23,13 +23,12 @@ struct Coverage {
   size_t ngrams = 0, found = 0, exempt = 0;
 };
 
-Coverage coverage_of(uint32_t item, const NgramIndex& index, const std::vector<NgramCount>& counts,
-                     const Verdict& verdict) {
+Coverage coverage_of(uint32_t item, const NgramIndex& index, const std::vector<bool>& stands, const Verdict& verdict) {
   Coverage coverage;
   for (const uint32_t ngram : index.ngrams_of(item)) {
     ++coverage.ngrams;
-    coverage.found += count_of(counts, ngram) != nullptr;
-    coverage.exempt += verdict.is_exempt(ngram);
+    coverage.found += stands[ngram];
+    coverage.exempt += stands[ngram] && verdict.is_exempt(ngram);
   }
   return coverage;
 }
@@ -101,11 +100,11 @@ Json ContaminationReport::json(const CorpusSize& size) const {
           {"benchmarks", std::move(benchmarks)}};
 }
 
-void write_overlap(const std::filesystem::path& file, const NgramIndex& index, const std::vector<NgramCount>& counts,
+void write_overlap(const std::filesystem::path& file, const NgramIndex& index, const std::vector<bool>& stands,
                    const Verdict& verdict) {
   ByteSink sink(file, ByteSink::Coding::zstd);
   for (uint32_t item = 0; item < index.items().size(); ++item) {
-    const Coverage coverage = coverage_of(item, index, counts, verdict);
+    const Coverage coverage = coverage_of(item, index, stands, verdict);
     sink.write(fmt::format(
         "{{\"benchmark\":{},\"item\":{},\"ngrams\":{},\"found\":{},\"exempt\":{}}}\n",
         Json(index.benchmarks()[index.items()[item].benchmark]).dump(-1, ' ', false, Json::error_handler_t::replace),

@@ -11,6 +11,7 @@
 
 namespace coppice {
 
+/// What came to the step.
 struct CorpusSize {
   uint64_t documents = 0, words = 0;
 };
@@ -38,8 +39,9 @@ class ContaminationReport {
 };
 
 /// overlap.jsonl.zst: {"benchmark", "item", "ngrams", "found", "exempt"} of every item, in the order of benchmarks and
-/// items; found and exempt count n-grams that stand in the corpus; without n-grams the item is too short to say.
-void write_overlap(const std::filesystem::path& file, const NgramIndex& index, const std::vector<NgramCount>& counts,
+/// items; found and exempt count n-grams that stand in what the step leaves; without n-grams the item is too short to
+/// say. `stands`: of each n-gram.
+void write_overlap(const std::filesystem::path& file, const NgramIndex& index, const std::vector<bool>& stands,
                    const Verdict& verdict);
 /// What `coppice data overlap` prints of it: per benchmark the items, those not covered, clean, and by coverage.
 /// UserError::bad_file for a file that is missing or damaged.

@@ -15,7 +15,7 @@ struct DocumentHit {
 
 /// Of one input file.
 struct FileHits {
-  uint64_t documents = 0, words = 0;
+  std::vector<uint32_t> words;    // of each document
   std::vector<DocumentHit> hits;  // by document, then n-gram; each pair once
 };
 
@@ -24,7 +24,8 @@ struct NgramCount {
   bool operator==(const NgramCount&) const = default;
 };
 
-/// Both kinds of file: a head with the index they belong to (NgramIndex::hash), records, XXH3 of all. Appear by rename.
+/// Both kinds of file: a head with the index they belong to (NgramIndex::hash), records, words of documents (of hits),
+/// XXH3 of all. Appear by rename.
 void write_hits(const std::filesystem::path& path, uint64_t index, const FileHits& hits);
 void write_counts(const std::filesystem::path& path, uint64_t index, const std::vector<NgramCount>& counts);
 /// UserError::bad_file for a file that is damaged, cut off, out of order, or of another index.

@@ -129,6 +129,12 @@ void NgramIndex::make_filter() {
   }
 }
 
+uint64_t NgramIndex::memory_bytes() const {
+  return texts_.capacity() + ngrams_.capacity() * sizeof(Ngram) + filter_.capacity() * sizeof(uint64_t) +
+         (ngram_starts_.capacity() + item_starts_.capacity()) * sizeof(uint64_t) +
+         (slots_.capacity() + ngrams_of_.capacity() + items_of_.capacity()) * sizeof(uint32_t);
+}
+
 void NgramIndex::invert() {
   item_starts_.assign(ngrams_.size() + 1, 0);
   for (const uint32_t ngram : ngrams_of_) ++item_starts_[ngram + 1];

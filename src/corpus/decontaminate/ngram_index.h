@@ -35,6 +35,7 @@ class NgramIndex {
   NgramIndex(const std::vector<Benchmark>& benchmarks, const IndexOptions& options);
 
   uint32_t size() const { return static_cast<uint32_t>(ngrams_.size()); }
+  uint64_t memory_bytes() const;
   std::string_view text(uint32_t ngram) const { return {texts_.data() + ngrams_[ngram].begin, ngrams_[ngram].bytes}; }
   /// Of everything that the numbers of n-grams and items depend on.
   uint64_t hash() const { return hash_; }

@@ -90,6 +90,24 @@ std::vector<HeldItem> Verdict::held(std::span<const DocumentHit> hits) const {
   return held;
 }
 
+std::vector<HeldItem> Verdict::damning(std::span<const DocumentHit> hits) const {
+  std::vector<HeldItem> items = held(hits);
+  std::erase_if(items, [&](const HeldItem& item) { return is_report_only(item.item); });
+  return items;
+}
+
+std::unordered_set<uint32_t> Verdict::cut_ngrams(std::span<const DocumentHit> hits,
+                                                 const std::vector<HeldItem>& damning) const {
+  std::unordered_set<uint32_t> goes;
+  for (const DocumentHit& hit : hits) {
+    const bool of_damning = std::ranges::any_of(index_.items_of(hit.ngram), [&](uint32_t item) {
+      return std::ranges::binary_search(damning, item, {}, &HeldItem::item);
+    });
+    if (of_damning && !is_exempt(hit.ngram)) goes.insert(hit.ngram);
+  }
+  return goes;
+}
+
 std::string without_windows(std::string_view text, NgramSearch& search, const std::unordered_set<uint32_t>& goes,
                             uint64_t& cuts) {
   const PlacedWords placed(text);

@@ -29,6 +29,11 @@ class Verdict {
   bool is_report_only(uint32_t item) const { return report_only_.contains(index_.items()[item].benchmark); }
   /// All items of one document's hits (sorted by n-gram), report-only ones among them; sorted by item.
   std::vector<HeldItem> held(std::span<const DocumentHit> hits) const;
+  /// Those for which a document goes, or loses the passage: without report-only ones.
+  std::vector<HeldItem> damning(std::span<const DocumentHit> hits) const;
+  /// The n-grams whose passages go then: of those items, and not exempt.
+  std::unordered_set<uint32_t> cut_ngrams(std::span<const DocumentHit> hits,
+                                          const std::vector<HeldItem>& damning) const;
 
  private:
   const NgramIndex& index_;

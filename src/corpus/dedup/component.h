@@ -41,4 +41,9 @@ std::vector<Fate> settle_verified(const Component& component, const Compare& com
 /// order stays, and every reference.
 std::vector<Fate> settle_connected(const Component& component, const Compare& compare);
 
+/// Whoever is similar to another goes, also to one that goes itself: the first in the order of those that are one by
+/// that speaks for the others, and whoever is similar to a reference goes for it. References stay. Compared are as many
+/// as in settle_verified(), a bucket offering the first 64 that lie in it.
+std::vector<Fate> settle_alike(const Component& component, const Compare& compare);
+
 }  // namespace coppice

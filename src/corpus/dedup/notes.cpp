@@ -192,14 +192,25 @@ fs::path find_notes(const fs::path& path) {
                                    found.front().string()));
   if (!fs::exists(found.front() / kClustersName))
     throw UserError::bad_file(found.front().string(), "signatures of a run that did not finish; run it to its end");
+  if (!fs::exists(with_ending(notes_stem(found.front(), 0), "left")))
+    throw UserError::bad_file(found.front().string(),
+                              "signatures that do not say which documents stayed, of an earlier version; make that "
+                              "corpus again with --keep-work");
   return found.front();
 }
 
 uint64_t hash_of_notes(const fs::path& folder, const NoteOptions& options) {
   std::vector<uint64_t> hashes = {options.owner()};
   const auto row_bytes = static_cast<uint32_t>(options.shape.width() * sizeof(uint32_t));
-  for (uint32_t file = 0; fs::exists(with_ending(notes_stem(folder, file), "keys")); ++file)
-    hashes.push_back(RecordReader(with_ending(notes_stem(folder, file), "values"), row_bytes, options.owner()).hash());
+  for (uint32_t file = 0; fs::exists(with_ending(notes_stem(folder, file), "keys")); ++file) {
+    const fs::path stem = notes_stem(folder, file);
+    hashes.push_back(RecordReader(with_ending(stem, "values"), row_bytes, options.owner()).hash());
+    hashes.push_back(RecordReader(with_ending(stem, "left"), 1, options.owner()).hash());
+    if (options.keep_shingles && !fs::exists(with_ending(stem, "shingles")))
+      throw UserError::bad_file(folder.string(),
+                                "signatures of a run without verify = \"text\", which kept no shingles to compare "
+                                "exactly; say verify = \"signature\", or make that run again with verify = \"text\"");
+  }
   return XXH3_64bits(hashes.data(), hashes.size() * sizeof(uint64_t));
 }
 
@@ -236,13 +247,25 @@ const NotedFile& NotedDocuments::file_of(uint64_t document) const {
 
 std::vector<bool> NotedDocuments::left(const GroupPlace& place) const {
   std::vector<bool> left;
-  if (!place.left) return left;
+  if (!place.left && (files_.empty() || !files_.front().is_reference)) return left;
   left.assign(size_, true);
+  std::string bytes;
   for (const NotedFile& file : files_) {
-    if (file.is_reference) continue;
-    const std::vector<bool> of_file = place.left(file.number);
-    COPPICE_CHECK(of_file.size() == file.documents, "a file's notes and its documents");
-    std::copy(of_file.begin(), of_file.end(), left.begin() + static_cast<int64_t>(file.base));
+    const auto begin = left.begin() + static_cast<int64_t>(file.base);
+    if (file.is_reference) {
+      RecordReader reader(with_ending(file.stem, "left"), 1, owner_);
+      if (reader.count() != file.documents) reader.damaged("it is not of as many documents as its run has");
+      for (uint64_t done = 0; done < file.documents; done += bytes.size()) {
+        bytes.resize(std::min<uint64_t>(kRunDocuments, file.documents - done));
+        reader.read(done, bytes.size(), bytes.data());
+        std::transform(bytes.begin(), bytes.end(), begin + static_cast<int64_t>(done),
+                       [](char byte) { return byte != 0; });
+      }
+    } else if (place.left) {
+      const std::vector<bool> of_file = place.left(file.number);
+      COPPICE_CHECK(of_file.size() == file.documents, "a file's notes and its documents");
+      std::copy(of_file.begin(), of_file.end(), begin);
+    }
   }
   return left;
 }
@@ -267,6 +290,10 @@ RecordReader NotedDocuments::values(const NotedFile& file) const {
 RecordReader NotedDocuments::ids(const NotedFile& file) const { return {with_ending(file.stem, "ids"), 1, owner_}; }
 RecordReader NotedDocuments::shingles(const NotedFile& file) const {
   return {with_ending(file.stem, "shingles"), sizeof(uint64_t), owner_};
+}
+
+RecordWriter NotedDocuments::left_writer(const NotedFile& file) const {
+  return {with_ending(file.stem, "left"), 1, owner_};
 }
 
 std::string NotedIds::id_of(const fs::path& stem, uint64_t record) {

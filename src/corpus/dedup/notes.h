@@ -6,6 +6,7 @@
 //   shingles    with verify = "text": the different shingle hashes of each document, sorted
 //   ids         of the documents, one behind the other
 //   keys        {keep value, begin in ids, begin in shingles} of each document, and the ends of both; written last
+//   left        a byte of each document: 1 where this step and those right in front of it leave it; of the settling
 // Documents without words have values and keys alone: they meet nobody.
 #pragma once
 
@@ -48,7 +49,8 @@ std::unique_ptr<GroupNotes> write_notes(const GroupPlace& place, uint32_t file, 
 /// The folder of an older run's notes, which `path` is or holds. UserError::bad_file when there is none or several,
 /// and when that run did not finish.
 std::filesystem::path find_notes(const std::filesystem::path& path);
-/// A hash of all signatures in that folder.
+/// A hash of all signatures in that folder, and of which documents are left. UserError::bad_file for signatures of
+/// other options, and for those of a run that kept no shingles where they are asked for.
 uint64_t hash_of_notes(const std::filesystem::path& folder, const NoteOptions& options);
 
 struct NotedFile {
@@ -57,7 +59,7 @@ struct NotedFile {
   uint64_t base = 0;           // of its first document among all
   uint64_t documents = 0;
   int64_t priority = 0;
-  bool is_reference = false;  // of an older run: its documents stay
+  bool is_reference = false;  // of an older run: what it left stays
 };
 
 using BandRecord = std::array<uint64_t, 2>;   // hash, document
@@ -81,7 +83,7 @@ class NotedDocuments {
   const std::vector<NotedFile>& files() const { return files_; }
   uint64_t size() const { return size_; }
   const NotedFile& file_of(uint64_t document) const;
-  /// GroupPlace::left of all of them, a bit each; those of an older run are. Empty where there is no such function.
+  /// Whether those in front of this step, or the older run, have left a document: a bit each. Empty: all are left.
   std::vector<bool> left(const GroupPlace& place) const;
   BandRuns band_runs() const { return {runs_of("bands"), owner_}; }
   ExactRuns exact_runs() const { return {runs_of("exact"), owner_}; }
@@ -90,6 +92,8 @@ class NotedDocuments {
   RecordReader values(const NotedFile& file) const;
   RecordReader ids(const NotedFile& file) const;
   RecordReader shingles(const NotedFile& file) const;
+  /// What left() tells a later run about this file.
+  RecordWriter left_writer(const NotedFile& file) const;
   size_t width() const { return width_; }
 
  private:

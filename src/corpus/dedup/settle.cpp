@@ -52,6 +52,7 @@ class Settling {
       : place_(place),
         options_(options),
         owner_(options.notes.owner()),
+        keep_none_(options.notes.keep == "none"),
         documents_(place, options.notes, options.against),
         parts_(group_parts(place, documents_, options.notes.shape)),
         rows_(documents_) {
@@ -74,8 +75,10 @@ class Settling {
   void settle_component(std::span<const Membership> members);
   std::vector<uint32_t> order_of(std::span<const uint32_t> documents) const;
   Compare comparison(const std::vector<uint32_t>& documents);
+  uint32_t root_of(uint32_t document) const;
   std::optional<Decision> decision_of(const NotedFile& file, uint64_t record) const;
   void write();
+  void write_left(const NotedFile& file, std::string left) const;
 
   /// Calls visit(first, document) for the members of every bucket that are no exact copies, the first with itself.
   template <class Visit>
@@ -93,6 +96,7 @@ class Settling {
   const GroupPlace& place_;
   const SettleOptions& options_;
   const uint64_t owner_;
+  const bool keep_none_;
   const NotedDocuments documents_;
   const GroupParts parts_;
   uint64_t work_bytes_ = 0;       // what the tables leave
@@ -194,8 +198,9 @@ void Settling::settle_component(std::span<const Membership> members) {
     component.is_reference.push_back(documents_.file_of(document).is_reference ? 1 : 0);
 
   const Compare compare = comparison(documents);
-  const std::vector<Fate> fates =
-      options_.connected ? settle_connected(component, compare) : settle_verified(component, compare);
+  const std::vector<Fate> fates = keep_none_           ? settle_alike(component, compare)
+                                  : options_.connected ? settle_connected(component, compare)
+                                                       : settle_verified(component, compare);
   for (size_t i = 0; i < documents.size(); ++i) {
     if (fates[i].head == i) continue;
     heads_[documents[i]] = documents[fates[i].head];
@@ -234,6 +239,12 @@ Compare Settling::comparison(const std::vector<uint32_t>& documents) {
   };
 }
 
+/// The one that speaks for the cluster of a document.
+uint32_t Settling::root_of(uint32_t document) const {
+  while (heads_[document] != document) document = heads_[document];
+  return document;
+}
+
 /// The decision about a document; nothing where it is in no cluster, or a reference that is a copy itself.
 std::optional<Decision> Settling::decision_of(const NotedFile& file, uint64_t record) const {
   const auto document = static_cast<uint32_t>(file.base + record);
@@ -261,7 +272,7 @@ std::optional<Decision> Settling::decision_of(const NotedFile& file, uint64_t re
 void Settling::write() {
   for (const NotedFile& file : documents_.files())
     for (uint64_t document = file.base; !file.is_reference && document < file.base + file.documents; ++document)
-      if (const uint32_t head = heads_[heads_[document]]; head != document) ++values_[head];
+      if (const uint32_t root = root_of(static_cast<uint32_t>(document)); root != document) ++values_[root];
   ByteSink clusters(place_.folder / kClustersName, ByteSink::Coding::zstd);
   NotedIds ids(owner_);
   for (const NotedFile& file : documents_.files()) {
@@ -269,19 +280,36 @@ void Settling::write() {
     std::string source;
     if (!file.is_reference) {
       decisions.emplace(place_.folder, file.number, owner_);
-      source = fmt::format(",\"source\":{}", Json(place_.source_names.at(place_.sources[file.number])).dump());
+      const std::string name = Json(place_.files.at(file.number)).dump(-1, ' ', false, Json::error_handler_t::replace);
+      source = fmt::format(",\"source\":{},\"file\":{}",
+                           Json(place_.source_names.at(place_.sources[file.number])).dump(), name);
     }
+    std::string left(file.is_reference ? 0 : file.documents, 1);
     for (uint64_t record = 0; record < file.documents; ++record) {
       const std::optional<Decision> decision = decision_of(file, record);
       if (!decision) continue;
-      if (decisions) decisions->write(*decision);
+      const bool stays = decision->kind == Decision::Kind::head && (file.is_reference || !keep_none_);
+      if (decisions) decisions->write(*decision), left[record] = stays ? 1 : 0;
       const std::string id = Json(ids.id_of(file.stem, record)).dump(-1, ' ', false, Json::error_handler_t::replace);
-      clusters.write(fmt::format("{{\"cluster\":{},\"id\":{}{},\"kept\":{}{}}}\n", heads_[heads_[file.base + record]],
-                                 id, source, decision->kind == Decision::Kind::head, similarity_member(*decision)));
+      clusters.write(fmt::format("{{\"cluster\":{},\"id\":{}{},\"kept\":{}{}}}\n",
+                                 root_of(static_cast<uint32_t>(file.base + record)), id, source, stays,
+                                 similarity_member(*decision)));
     }
-    if (decisions) decisions->commit();
+    if (decisions) decisions->commit(), write_left(file, std::move(left));
   }
   clusters.commit();
+}
+
+/// For a later run.
+void Settling::write_left(const NotedFile& file, std::string left) const {
+  if (place_.left) {
+    const std::vector<bool> before = place_.left(file.number);
+    for (size_t record = 0; record < left.size(); ++record)
+      if (!is_left(before, record)) left[record] = 0;
+  }
+  RecordWriter writer = documents_.left_writer(file);
+  writer.write(left.data(), left.size());
+  writer.commit();
 }
 
 }  // namespace

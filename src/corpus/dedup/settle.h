@@ -23,11 +23,12 @@ struct SettleOptions {
 /// A component of more documents is verified by signatures, also with Verify::text.
 inline constexpr size_t kMostCompareTexts = 100;
 
-/// All parts of the groups are there. Writes the decisions about every file of this run (decisions.h), and
-/// <folder>/clusters.jsonl.zst, the last to appear:
-///   {"cluster": number of its head among all documents, "id", "source"?, "kept": true or false, "similarity"?}
-/// of every member of a cluster, references too, which have no source, in the order of the documents. UserError::recipe
-/// when memory_bytes does not hold the documents, or one component, saying what does.
+/// All parts of the groups are there. Writes the decisions about every file of this run (decisions.h), for a later run
+/// which documents are left (notes.h), and <folder>/clusters.jsonl.zst, the last to appear:
+///   {"cluster": number of its head among all documents, "id", "source"?, "file"?, "kept": true or false,
+///   "similarity"?}
+/// of every member of a cluster, references too, which have no source and file, in the order of the documents.
+/// UserError::recipe when memory_bytes does not hold the documents, or one component, saying what does.
 void settle_groups(const GroupPlace& place, const SettleOptions& options);
 /// Bytes of memory below which it refuses so many documents.
 uint64_t least_settle_memory(uint64_t documents);

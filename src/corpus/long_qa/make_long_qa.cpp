@@ -9,9 +9,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <set>
 #include <thread>
 
 #include "src/base/errors.h"
@@ -21,6 +23,7 @@
 #include "src/base/signals.h"
 #include "src/corpus/long_qa/contexts.h"
 #include "src/corpus/long_qa/fit_question.h"
+#include "src/corpus/run/corpus_rights.h"
 #include "src/corpus/sources/source.h"
 #include "src/text/ascii_case.h"
 #include "src/text/document_metadata.h"
@@ -31,6 +34,7 @@ namespace {
 
 constexpr size_t kBatchDocuments = 256, kWaveContexts = 64;
 constexpr size_t kPassageBytes = 500;
+constexpr const char* kSource = "long-qa";
 constexpr size_t kMaxLineBytes = size_t{1} << 20;  // that read_task_lines() takes
 
 /// Calls work(i) for i below `count` in `threads` threads, this one among them.
@@ -56,9 +60,63 @@ std::string joined_license(const std::vector<std::string>& licenses) {
   return all;
 }
 
+constexpr const char* kStage = "long";  // that the documents are for
+
+/// Of the inputs that lie in a corpus: whose documents they are, and which of them may be asked about.
+class InputRights {
+ public:
+  /// The documents of a file are those of one source, and files of a source lie together.
+  bool admit(const std::filesystem::path& file, LongQaReport& report) {
+    if (file != file_) {
+      file_ = file;
+      const auto [known, is_new] = of_folder_.try_emplace(file.parent_path());
+      if (is_new) known->second = corpus_rights(file);
+      rights_ = &known->second;
+    }
+    if (const SourceRights* closed = closed_to(*rights_, kStage)) {
+      ++report.closed[closed->source];
+      closed_.try_emplace(closed->source, *closed);
+      return false;
+    }
+    if (rights_->empty()) licenses_.insert("unknown");
+    for (const SourceRights& source : *rights_)
+      if (used_.try_emplace(source.source, source).second)
+        licenses_.insert(source.license.empty() ? "unknown" : source.license);
+    return true;
+  }
+
+  void say(const LongQaReport& report) const {
+    for (const auto& [name, count] : report.closed)
+      log_warning(fmt::format("{} documents are of {}: passed over, for what is made is for the stage '{}'", count,
+                              closed_text(closed_.at(name)), kStage));
+    if (report.documents == 0 && !closed_.empty())
+      throw UserError::recipe("inputs",
+                              fmt::format("every document is of a source that is closed to the stage '{}'", kStage));
+  }
+
+  /// sources.json.
+  std::string told() const {
+    std::vector<SourceRights> used;
+    for (const auto& [name, source] : used_) used.push_back(source);
+    const bool unknown = licenses_.contains("unknown");
+    const Json made = {{"name", kSource},
+                       {"license", unknown ? "unknown" : joined_license({licenses_.begin(), licenses_.end()})},
+                       {"stages", Json::array({kStage})},
+                       {"of", rights_json(used)}};
+    return seal({{"format", kCorpusSourcesFormat}, {"version", 1}, {"sources", Json::array({made})}});
+  }
+
+ private:
+  std::filesystem::path file_;
+  std::map<std::filesystem::path, std::vector<SourceRights>> of_folder_;
+  const std::vector<SourceRights>* rights_ = nullptr;  // of file_
+  std::map<std::string, SourceRights> used_, closed_;  // by source
+  std::set<std::string> licenses_;
+};
+
 Document training_document(const QaContext& context, const Question& question, FittedQuestion&& fitted) {
   Document document{.id = context.id,
-                    .source = "long-qa",
+                    .source = kSource,
                     .text = fmt::format("{}{} {}", fitted.context, question_tail(question), question.answer),
                     .license = joined_license(context.licenses)};
   const auto set = [&](const char* name, const Json& value) { set_metadata(document, name, value); };
@@ -67,7 +125,7 @@ Document training_document(const QaContext& context, const Question& question, F
   set("span", {fitted.answer.begin, fitted.answer.end});
   set("target", context.target);
   set("documents", context.documents);
-  set("stages", {"long"});
+  set("stages", {kStage});
   return document;
 }
 
@@ -135,7 +193,8 @@ class LongQaMaker {
     }
   }
 
-  void add(Document&& document) {
+  void add(const std::filesystem::path& file, Document&& document) {
+    if (!rights_.admit(file, report_)) return;
     if (stop_requested()) throw Stopped("stopped while making questions; nothing is written");
     batch_bytes_ += document.text.size();
     batch_.push_back({.document = std::move(document)});
@@ -144,6 +203,7 @@ class LongQaMaker {
   }
 
   LongQaReport finish() {
+    rights_.say(report_);
     take_batch();
     ask_wave();
     uint64_t questions = 0, contexts = 0;
@@ -157,6 +217,7 @@ class LongQaMaker {
                                           "question to train on; give more documents, or a smaller target",
                                           fmt::join(options_.targets, ","), report_.documents, tokens_, contexts));
     for (size_t t = 0; t < tasks_.size(); ++t) write_task(report_.lengths[t], tasks_[t]);
+    write_file_atomically(options_.output / "sources.json", rights_.told());
     writer_->commit();
     progress_.finish(fmt::format("{} questions about {} documents", questions, report_.documents));
     return std::move(report_);
@@ -299,6 +360,7 @@ class LongQaMaker {
   const Tokenizer& tokenizer_;
   std::unique_ptr<DocumentWriter> writer_;
   LongQaReport report_;
+  InputRights rights_;
   std::vector<ContextMaker> makers_;  // by target, to train on before held-out
   std::vector<std::string> tasks_;    // lines, by target
   std::vector<CutDocument> batch_;
@@ -319,8 +381,10 @@ LongQaReport make_long_qa(const LongQaOptions& options, const Tokenizer& tokeniz
   check_output_apart(options.inputs, options.output);
   LongQaMaker maker(options, tokenizer);
   for (const std::filesystem::path& input : options.inputs) {
+    const bool is_folder = std::filesystem::is_directory(input);
     const CorpusReport report = for_each_document(
-        input, [&](Document&& document) { maker.add(std::move(document)); }, options.reading);
+        input, [&](Document&& document) { maker.add(is_folder ? input / *document.file : input, std::move(document)); },
+        options.reading);
     log_corpus_report(input, report, options.reading);
   }
   return maker.finish();

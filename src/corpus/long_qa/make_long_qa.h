@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -44,6 +45,7 @@ struct LongQaReport {
     std::filesystem::path task;  // empty without an item
   };
   uint64_t documents = 0, long_words = 0;  // read; left out for a word of more than 4 kB
+  std::map<std::string, uint64_t> closed;  // documents that were passed over, by the source that is closed to `long`
   std::vector<Length> lengths;
   FaultCounts faults = {};  // candidates that went, by reason
   std::filesystem::path file;
@@ -52,13 +54,16 @@ uint64_t num_questions(const QuestionCounts& counts);
 
 /// Writes into the folder
 ///   long-qa.jsonl.zst         documents of source "long-qa": context, question, answer; metadata kind, depth, span
-///   (bytes
-///                             of the answer in the text, which it has once before the question), target, documents,
-///                             stages ["long"], license (all that came in, joined by AND; "" where one has none)
+///                             (bytes of the answer in the text, which it has once before the question), target,
+///                             documents, stages ["long"], license (all that came in, joined by AND; "" where one has
+///                             none)
+///   sources.json              {"sources": [{"name": "long-qa", "license", "stages": ["long"], "of": [{"name",
+///                             "license", "stages"}]}]}: a recipe that reads the documents obeys it (corpus_rights)
 ///   tasks/long_qa_8192.yaml   a task of multiple choice (wrong choices from the same context) whose subtasks are the
 ///   tasks/long_qa_8192.jsonl  depths: `coppice eval MODEL --tasks OUT/tasks/long_qa_8192.yaml`
-/// The same bytes for every number of threads. UserError::recipe when there is not a single question to train on;
-/// UserError::bad_file as for_each_document(). Stopped on a signal; nothing is written then.
+/// Documents of a corpus whose source is closed to the stage `long` are passed over, counted and said. The same bytes
+/// for every number of threads. UserError::recipe when there is not a single question to train on, or no other
+/// document; UserError::bad_file as for_each_document(). Stopped on a signal; nothing is written then.
 LongQaReport make_long_qa(const LongQaOptions& options, const Tokenizer& tokenizer);
 
 }  // namespace coppice

@@ -78,14 +78,22 @@ DomainLabels::DomainLabels(const std::filesystem::path& file) {
     if (trimmed(line).empty() || line.starts_with('#')) continue;
     const size_t tab = line.find('\t');
     const std::string domain = lower(trimmed(line.substr(0, tab)));
-    const std::string_view label = tab == std::string_view::npos ? "" : trimmed(line.substr(tab + 1));
     const std::string where = fmt::format("{}:{}", file.native(), number);
-    if (domain.empty() || label.empty())
+    if (domain.empty() || tab == std::string_view::npos)
       throw UserError::bad_file(where, fmt::format("got '{}', expected a domain, a tab and a label", printable(line)));
+    std::string_view label = line.substr(tab + 1);
+    label = trimmed(label.substr(0, label.find('\t')));
+    if (label.empty()) continue;
     if (const auto [known, is_new] = labels_.emplace(domain, label); !is_new && known->second != label)
       throw UserError::bad_file(where, fmt::format("{}: got the label '{}', but a line above says '{}'",
                                                    printable(domain), printable(label), printable(known->second)));
   }
+}
+
+std::set<std::string> DomainLabels::labels() const {
+  std::set<std::string> labels;
+  for (const auto& [domain, label] : labels_) labels.insert(label);
+  return labels;
 }
 
 const std::string& DomainLabels::of(std::string_view host) const {
@@ -132,9 +140,9 @@ std::vector<DomainCount> list_domains(const std::filesystem::path& documents) {
 }
 
 std::string domain_lines(const std::vector<DomainCount>& domains) {
-  std::string lines;
+  std::string lines = "# domain\tlabel, to be filled in\tdocuments\thow some of them begin\n";
   for (const DomainCount& domain : domains) {
-    lines += fmt::format("{}\t{}", printable(domain.domain), domain.documents);
+    lines += fmt::format("{}\t\t{}", printable(domain.domain), domain.documents);
     for (const std::string& sample : domain.samples) lines += "\t" + printable(sample);
     lines += '\n';
   }

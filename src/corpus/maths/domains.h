@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,9 +20,12 @@ bool belongs_to(std::string_view host, std::string_view domain);
 class DomainLabels {
  public:
   DomainLabels() = default;
-  /// A file of lines `domain<TAB>label`; # opens comments, blank lines are passed over. UserError::bad_file naming the
+  /// A file of lines `domain<TAB>label`, which may go on behind another tab: as domain_lines() gives them. # opens
+  /// comments, blank lines are passed over, and so is a domain whose label is empty. UserError::bad_file naming the
   /// line for another one and for a domain with two labels.
   explicit DomainLabels(const std::filesystem::path& file);
+  /// Each once, sorted.
+  std::set<std::string> labels() const;
   /// That of the host, else of the nearest domain above it, else `other`.
   const std::string& of(std::string_view host) const;
 
@@ -38,7 +42,8 @@ struct DomainCount {
 /// Domains of the documents below a folder (or of one file) by metadata.url, the most frequent first, then by name. The
 /// samples are those whose ids have the lowest hashes. Documents without an address are left out.
 std::vector<DomainCount> list_domains(const std::filesystem::path& documents);
-/// Lines for people to label: domain, documents and samples with tabs between.
+/// Lines for people to label: domain, an empty label, documents and samples with tabs between; a comment in front says
+/// so. DomainLabels reads it back as it is.
 std::string domain_lines(const std::vector<DomainCount>& domains);
 
 }  // namespace coppice

@@ -70,6 +70,7 @@ ClusterSummary summarize_clusters(const std::filesystem::path& file, const std::
     if (said[place] && line.value("kept", Json()) != true) return;
     said[place] = true;
     summary.largest[place].id = string_at(line, "id", where);
+    summary.largest[place].file = line.contains("file") ? string_at(line, "file", where) : "";
     summary.largest[place].source = line.contains("source") ? string_at(line, "source", where) : "(older run)";
   });
   return summary;

@@ -12,7 +12,7 @@ namespace coppice {
 
 struct LargeCluster {
   uint64_t members = 0;
-  std::string id, source;  // of the document that stays, else of the first one
+  std::string id, source, file;  // of the document that stays, else of the first one; no file: of an older run
 };
 
 struct ClusterSummary {

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "src/base/files.h"
 #include "src/base/html_page.h"
@@ -16,6 +18,7 @@
 #include "src/corpus/report/html_table.h"
 #include "src/corpus/report/kept_documents.h"
 #include "src/corpus/report/rule_sections.h"
+#include "src/corpus/report/samples.h"
 #include "src/corpus/report/text_table.h"
 
 namespace coppice {
@@ -23,7 +26,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kMostFiles = 64, kMostDomains = 50, kMostNames = 30;
+constexpr size_t kMostFiles = 64, kMostDomains = 50, kMostNames = 30, kClusterCharacters = 200;
 constexpr const char* kFlowTitle = "Text from what came in to what is left, and what each step takes out";
 
 std::string count_text(uint64_t count) { return fmt::format("{}", count); }
@@ -74,6 +77,24 @@ std::string drops_html(const CompleteCorpus& corpus) {
       "behind it.");
 }
 
+/// How a document of each cluster begins; of each file that holds one all are read together.
+std::vector<std::string> beginnings_of(const CompleteCorpus& corpus, const std::vector<LargeCluster>& clusters) {
+  std::map<std::string, std::set<uint64_t>> wanted;
+  for (const LargeCluster& cluster : clusters)
+    if (!cluster.file.empty()) wanted[cluster.file].insert(document_hash(cluster.id));
+  std::map<std::string, std::map<uint64_t, Sample>> found;
+  for (const SourceFile& file : corpus.files)
+    if (const auto ids = wanted.find(file.name); ids != wanted.end())
+      found[file.name] = find_documents(corpus, file, ids->second, {.characters = kClusterCharacters});
+  std::vector<std::string> beginnings;
+  for (const LargeCluster& cluster : clusters) {
+    std::map<uint64_t, Sample>& of_file = found[cluster.file];
+    const auto sample = of_file.find(document_hash(cluster.id));
+    beginnings.push_back(sample == of_file.end() ? "" : sample->second.text.value_or(""));
+  }
+  return beginnings;
+}
+
 std::string clusters_html(const CompleteCorpus& corpus, const ToldStep& step) {
   const fs::path file = corpus.left_by(step, "clusters.jsonl.zst");
   if (!fs::exists(file)) return "";
@@ -95,9 +116,10 @@ std::string clusters_html(const CompleteCorpus& corpus, const ToldStep& step) {
   columns += "<div>\n" + html_table({"similarity to the one that stays", "documents"}, rows, 1) + "</div>\n";
   html += "<div class=\"columns\">\n" + columns + "</div>\n<h3>Largest clusters</h3>\n";
   rows.clear();
-  for (const LargeCluster& cluster : of.largest)
-    rows.push_back({cluster.id, cluster.source, count_text(cluster.members)});
-  html += html_table({"kept", "source", "documents"}, rows, 2) + "<h3>Copies between sources</h3>\n";
+  const std::vector<std::string> beginnings = beginnings_of(corpus, of.largest);
+  for (size_t i = 0; i < of.largest.size(); ++i)
+    rows.push_back({of.largest[i].id, of.largest[i].source, beginnings[i], count_text(of.largest[i].members)});
+  html += html_table({"document", "source", "begins", "documents"}, rows, 3) + "<h3>Copies between sources</h3>\n";
   names.push_back("(older run)");
   std::vector<size_t> used;
   for (size_t i = 0; i < names.size(); ++i) {

@@ -1,5 +1,7 @@
 #include "src/corpus/run/corpus_rights.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -10,6 +12,8 @@ namespace coppice {
 namespace fs = std::filesystem;
 
 namespace {
+
+constexpr uint64_t kMaxBytes = uint64_t{64} << 20;
 
 /// The sources at a path below a corpus: `documents/<source>/...`, `domains/<domain>/<source>/...`; empty: all.
 std::vector<std::string> sources_at(const fs::path& corpus, const fs::path& below) {
@@ -23,14 +27,23 @@ std::vector<std::string> sources_at(const fs::path& corpus, const fs::path& belo
   return names;
 }
 
+/// A run has a file of the same name, of another format.
+bool tells_sources(const fs::path& folder, const fs::path& told_by) {
+  if (!fs::is_regular_file(told_by)) return false;
+  if (fs::is_directory(folder / "documents")) return true;
+  return fs::file_size(told_by) <= kMaxBytes &&
+         read_file(told_by, kMaxBytes).find(fmt::format("\"format\":\"{}\"", kCorpusSourcesFormat)) !=
+             std::string::npos;
+}
+
 }  // namespace
 
 std::vector<SourceRights> corpus_rights(const fs::path& path) {
   const fs::path whole = fs::absolute(path).lexically_normal();
   for (fs::path corpus = whole; corpus.has_relative_path(); corpus = corpus.parent_path()) {
     const fs::path told_by = corpus / "sources.json";
-    if (!fs::is_directory(corpus / "documents") || !fs::is_regular_file(told_by)) continue;
-    const Json told = read_sealed(told_by, "coppice.corpus_sources", 1);
+    if (!tells_sources(corpus, told_by)) continue;
+    const Json told = read_sealed(told_by, kCorpusSourcesFormat, 1);
     std::vector<SourceRights> rights = read_rights(array_at(told, "sources", told_by.string()), told_by.string());
     const std::vector<std::string> names = sources_at(corpus, whole.lexically_relative(corpus));
     if (!names.empty())

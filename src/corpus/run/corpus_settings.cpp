@@ -10,6 +10,8 @@
 #include "src/base/errors.h"
 #include "src/base/json.h"
 #include "src/base/nearest.h"
+#include "src/corpus/run/corpus_rights.h"
+#include "src/corpus/sources/path_pattern.h"
 
 namespace coppice {
 namespace {
@@ -56,6 +58,20 @@ void read_values(CorpusSettings& settings, OptionTable& data) {
     throw refuse("doc_timeout_s", fmt::format("{}", settings.doc_timeout_s), "seconds from 0 to 1e6");
 }
 
+/// Documents of a corpus bring the limits of their sources with them.
+void check_rights(const SourceOptions& source, const std::string& where) {
+  for (const SourceRights& rights : corpus_rights(is_pattern(source.path) ? split_pattern(source.path).folder
+                                                                          : std::filesystem::path(source.path))) {
+    const bool within = !source.stages.empty() && std::ranges::all_of(source.stages, [&](const std::string& stage) {
+      return closed_to({rights}, stage) == nullptr;
+    });
+    if (!rights.stages.empty() && !within)
+      throw UserError::recipe(
+          where, fmt::format("stages: source '{}' reads documents of {}; expected stages = [\"{}\"], or fewer of them",
+                             source.name, closed_text(rights), fmt::join(rights.stages, "\", \"")));
+  }
+}
+
 void read_source(CorpusSettings& settings, OptionTable table) {
   SourceOptions source;
   table.read(source);
@@ -68,6 +84,7 @@ void read_source(CorpusSettings& settings, OptionTable table) {
   if (!source.pii.empty() && source.pii != "checked elsewhere")
     throw UserError::recipe(table.where("pii"), fmt::format("pii: got '{}', expected \"checked elsewhere\" or nothing",
                                                             printable(source.pii)));
+  check_rights(source, table.where("stages"));
   settings.sources.push_back(std::move(source));
 }
 

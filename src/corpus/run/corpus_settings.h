@@ -59,7 +59,7 @@ struct CorpusSettings {
 
 /// Reads [data]'s keys, [[data.source]] and [[data.step]]; who owns the table finishes it. UserError::recipe with
 /// file:line for what is unknown, given twice or out of range, for public data without licence, homepage, date or a
-/// step for personal data.
+/// step for personal data, and for documents of a corpus whose sources are closed to stages that the new one is not.
 CorpusSettings read_corpus(OptionTable& data, std::span<const StepKind* const> kinds = step_kinds());
 
 /// A file that holds [data] alone.

@@ -175,7 +175,7 @@ class FilePass::Run {
                                           "with kind = \"extract\"",
                                           source_.name, printable(document.id)));
     record_.counts.behind.add(document.text.size());
-    for (const auto& notes : notes_) notes->add(document);
+    for (const auto& notes : notes_) notes->add(document), notes->tell(document);
     output_.write(record, document);
   }
 

@@ -39,14 +39,15 @@ void reduce_parts(const CorpusStep& step, const CorpusFolder& folder, const Grou
   }
 }
 
+/// By the task that gets the lock. One that waits asks for it again and again: whoever has it may be killed.
 void settle(const CorpusStep& step, const CorpusFolder& folder, const GroupPlace& place, const Await& await) {
   const fs::path mark = folder.mark(step, kSettled);
   make_folder(mark.parent_path());
-  const std::unique_ptr<FileLock> lock = FileLock::try_take(mark.parent_path() / ".lock");
-  if (lock == nullptr) {
-    await(fmt::format("decisions of '{}'", step.name), 1, [&] { return size_t{fs::exists(mark)}; });
-    return;
-  }
+  std::unique_ptr<FileLock> lock;
+  await(fmt::format("decisions of '{}'", step.name), 1, [&] {
+    if (lock == nullptr && !fs::exists(mark)) lock = FileLock::try_take(mark.parent_path() / ".lock");
+    return size_t{lock != nullptr || fs::exists(mark)};
+  });
   if (fs::exists(mark)) return;
   (void)COPPICE_FAILPOINT("corpus.before_settle");
   step.by_group()->settle(place);

@@ -138,7 +138,20 @@ class Planner {
     of.read_seconds = more * (cpu_s() - begin);
   }
 
+  /// What a step says itself, of the text that comes to it.
+  void forecast(const CorpusStep& step) {
+    double text_bytes = 0;
+    for (size_t i = 0; i < samples_.size(); ++i)
+      if (step.looks_at(settings_.sources[i]))
+        for (const Document& document : samples_[i].documents)
+          text_bytes += scale(i) * static_cast<double>(document.text.size());
+    const StepForecast said = step.step->forecast(text_bytes);
+    for (const std::string& line : said.lines) plan_.forecasts.push_back(step.name + ": " + line);
+    for (const std::string& warning : said.warnings) plan_.warnings.push_back(step.name + ": " + warning);
+  }
+
   void look(const CorpusStep& step) {
+    forecast(step);
     StepPlan& of = plan_.steps.emplace_back(StepPlan{.name = step.name});
     const std::unique_ptr<DocumentLook> look = step.by_document()->start();
     DocumentChain chain({{.step = &step, .look = look.get()}}, {.doc_timeout_s = settings_.doc_timeout_s});
@@ -159,6 +172,7 @@ class Planner {
   }
 
   void note(const CorpusStep& step) {
+    forecast(step);
     StepPlan& of = plan_.steps.emplace_back(StepPlan{.name = step.name, .groups = true});
     for (size_t i = 0; i < samples_.size(); ++i) {
       if (!step.looks_at(settings_.sources[i])) continue;
@@ -171,7 +185,7 @@ class Planner {
                              .memory_bytes = settings_.memory_bytes};
       const double begin = cpu_s();
       const std::unique_ptr<GroupNotes> notes = step.by_group()->note(place, 0);
-      for (const Document& document : samples_[i].documents) notes->add(document);
+      for (Document& document : samples_[i].documents) notes->add(document), notes->tell(document);
       notes->commit();
       of.seconds += scale(i) * (cpu_s() - begin);
       of.documents += scale(i) * static_cast<double>(samples_[i].documents.size());
@@ -237,6 +251,7 @@ std::string plan_text(const CorpusPlan& plan) {
                   format_bytes(plan.work_bytes), format_bytes(static_cast<double>(plan.free_bytes)),
                   format_bytes(static_cast<double>(plan.memory_bytes)), format_duration(plan.seconds()), plan.threads,
                   plan.threads == 1 ? "thread" : "threads", plan.passes == 1 ? "" : ", and the grouping");
+  for (const std::string& line : plan.forecasts) text += line + "\n";
   for (const std::string& warning : plan.warnings) text += "warning: " + warning + "\n";
   return text;
 }

@@ -36,6 +36,7 @@ struct CorpusPlan {
   double write_seconds = 0;  // CPU time of writing documents, pass by pass
   uint64_t passes = 1, memory_bytes = 0, free_bytes = 0;
   int threads = 1;
+  std::vector<std::string> forecasts;  // StepForecast::lines of every step
   std::vector<std::string> warnings;
   double seconds() const;  // of one task, without the grouping itself
 };

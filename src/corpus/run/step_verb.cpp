@@ -27,6 +27,13 @@ std::string flag_of(std::string key) {
 
 }  // namespace
 
+std::string list_value(const std::vector<std::string>& given) {
+  if (given.size() == 1 && (given[0].starts_with('[') || given[0].starts_with('{'))) return given[0];
+  std::string list;
+  for (const std::string& value : given) list += (list.empty() ? "" : ", ") + toml_string(value);
+  return "[" + list + "]";
+}
+
 StepRecipe step_recipe(const StepVerb& verb) {
   if (!verb.source.empty() && verb.inputs.size() != 1)
     throw UserError::recipe("--source", fmt::format("names one input, got {}", verb.inputs.size()));
@@ -52,6 +59,7 @@ StepRecipe step_recipe(const StepVerb& verb) {
     if (!verb.source_kind.empty()) add_key("kind", toml_string(verb.source_kind), "--kind");
     if (!verb.license.empty()) add_key("license", toml_string(verb.license), "--license");
     if (!verb.text.empty()) add_key("text", toml_string(verb.text), "--text");
+    if (!verb.stages.empty()) add_key("stages", list_value(verb.stages), "--stages");
   }
   add("[[data.step]]", command);
   add_key("kind", toml_string(verb.kind), command);

@@ -15,9 +15,14 @@ struct StepVerb {
   std::vector<std::string> inputs;                                 // a source each, named like the file or folder
   std::string source;                                              // its name instead, of a single input
   std::string source_kind, license, text;                          // of all sources; empty: the default
+  std::vector<std::string> stages;                                 // the same
   std::vector<std::pair<std::string, std::string>> data, options;  // keys of [data] and of the step; TOML values, or
                                                                    // strings without quotes
 };
+
+/// The value of a flag for a list (StepOption::is_list), as TOML: what it was given with, once or several times. Given
+/// once it may be a list, or a table, itself.
+std::string list_value(const std::vector<std::string>& given);
 
 /// The recipe that the flags stand for, and for each of its lines the input or flag that it was made of.
 struct StepRecipe {

@@ -7,6 +7,8 @@
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
+#include "src/base/log.h"
+#include "src/corpus/run/corpus_rights.h"
 #include "src/corpus/sources/page_flag.h"
 #include "src/corpus/sources/path_pattern.h"
 #include "src/text/document_writer.h"
@@ -43,6 +45,17 @@ void add(SourceReport& total, const SourceReport& report) {
   for (const auto& [reason, count] : report.bad) total.bad[reason] += count;
   for (const std::string& line : report.first_bad)
     if (total.first_bad.size() < kFirst) total.first_bad.push_back(line);
+}
+
+/// What is converted no longer lies where its rights are told.
+void warn_of_rights(const SourceOptions& source) {
+  const fs::path path = is_pattern(source.path) ? split_pattern(source.path).folder : fs::path(source.path);
+  for (const SourceRights& rights : corpus_rights(path))
+    if (!rights.stages.empty())
+      log_warning(
+          fmt::format("{} holds documents of {}, which what is written does not say; where it is a source, give "
+                      "it such stages",
+                      source.path, closed_text(rights)));
 }
 
 /// Begins a file with the first document, and the next one when it is full.
@@ -88,6 +101,7 @@ ConvertReport convert_to_documents(const ConvertOptions& options) {
   if (sources.empty()) throw UserError::recipe("", "no input: name files, folders or patterns");
   check_output_apart(sources, options.out);
   const std::vector<SourceFile> files = list_source_files(sources);
+  for (const SourceOptions& source : sources) warn_of_rights(source);
   make_folder(options.out);
   for (const auto& entry : fs::directory_iterator(options.out)) {
     const std::string name = entry.path().filename().string();

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 
 #include "src/base/errors.h"
@@ -22,7 +24,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint64_t kFewWords = 1'000'000'000;
+constexpr double kFewWords = 1e9;
+constexpr double kWordBytes = 6;  // of English text, about
 
 struct DecontaminateOptions {
   std::vector<std::string> benchmarks;
@@ -90,6 +93,7 @@ class DecontaminateStep : public GroupStep {
     return inputs;
   }
 
+  StepForecast forecast(double text_bytes) const override;
   bool changes_texts() const override { return cuts_; }
   std::unique_ptr<GroupNotes> note(const GroupPlace& place, uint32_t file) const override;
   /// As many as keep the counts of a part within a quarter of the memory.
@@ -111,6 +115,14 @@ class DecontaminateStep : public GroupStep {
   }
 
  private:
+  /// Where n-grams of every length are looked for in few words: what to fear; "" elsewhere.
+  std::string few_words_warning(double words) const {
+    if (!index_options_.every_length || words >= kFewWords) return "";
+    return fmt::format(
+        "{} words are few for ngrams = \"all\": n-grams of 4 words seldom reach {} there, so that common "
+        "phrases take documents with them; \"longest\" is made for that",
+        format_count(std::round(words)), options_.common_at_least);
+  }
   Verdict verdict(const std::vector<NgramCount>& exempt) const {
     return Verdict(index(), exempt, options_.min_coverage, options_.report_only);
   }
@@ -132,14 +144,15 @@ fs::path counts_path(const GroupPlace& place, uint32_t part, uint32_t parts) {
 }
 fs::path exempt_path(const GroupPlace& place) { return place.folder / "exempt"; }
 
-/// The hits of the documents that earlier steps have left.
+/// The hits of the documents that earlier steps have left, by their numbers among all, and the words of these alone.
 FileHits read_left(const GroupPlace& place, uint32_t file, uint64_t index) {
   FileHits hits = read_hits(hits_path(place, file), index);
   if (!place.left) return hits;
   const std::vector<bool> left = place.left(file);
-  COPPICE_CHECK(left.size() == hits.documents, "a file's notes and its documents");
+  COPPICE_CHECK(left.size() == hits.words.size(), "a file's notes and its documents");
   std::erase_if(hits.hits, [&](const DocumentHit& hit) { return hit.document >= left.size() || !left[hit.document]; });
-  hits.documents = static_cast<uint64_t>(std::ranges::count(left, true));
+  size_t document = 0;
+  std::erase_if(hits.words, [&](uint32_t) { return !left[document++]; });
   return hits;
 }
 
@@ -166,11 +179,10 @@ class HitNotes : public GroupNotes {
       size_t end = begin;
       while (end < ngrams_.size() && ngrams_[end] == ngrams_[begin]) ++end;
       hits_.hits.push_back(
-          {static_cast<uint32_t>(hits_.documents), ngrams_[begin], static_cast<uint32_t>(end - begin)});
+          {static_cast<uint32_t>(hits_.words.size()), ngrams_[begin], static_cast<uint32_t>(end - begin)});
       begin = end;
     }
-    hits_.words += search_.num_words();
-    ++hits_.documents;
+    hits_.words.push_back(static_cast<uint32_t>(search_.num_words()));  // of 64 MB of text at most
   }
   void commit() override {
     make_folder(path_.parent_path());
@@ -192,7 +204,7 @@ class HitDecisions : public GroupDecisions {
 
   bool look(Document& document, std::span<double> values, std::string& details) override {
     const std::span<const DocumentHit> hits = next_hits();
-    const std::vector<HeldItem> held = held_in(hits);
+    const std::vector<HeldItem> held = verdict_.damning(hits);
     values[0] = cuts_ ? 0 : static_cast<double>(held.size());
     if (held.empty()) return false;
     const IndexedItem& first = index_.items()[held.front().item];
@@ -200,7 +212,7 @@ class HitDecisions : public GroupDecisions {
                           first.number, quoted(index_.text(held.front().ngram)));
     return cuts_ && cut(document, hits, held, values);
   }
-  bool goes() override { return !held_in(next_hits()).empty(); }
+  bool goes() override { return !verdict_.damning(next_hits()).empty(); }
 
  private:
   /// Of the next document.
@@ -211,13 +223,6 @@ class HitDecisions : public GroupDecisions {
     return std::span(hits_.hits).subspan(begin, next_ - begin);
   }
 
-  /// Items for which a document goes, or loses the passage.
-  std::vector<HeldItem> held_in(std::span<const DocumentHit> hits) const {
-    std::vector<HeldItem> held = verdict_.held(hits);
-    std::erase_if(held, [&](const HeldItem& item) { return verdict_.is_report_only(item.item); });
-    return held;
-  }
-
   static std::string quoted(std::string_view text) {
     return Json(std::string(text)).dump(-1, ' ', false, Json::error_handler_t::replace);
   }
@@ -225,15 +230,8 @@ class HitDecisions : public GroupDecisions {
   /// Every n-gram of the items that it holds, if not exempt.
   bool cut(Document& document, std::span<const DocumentHit> hits, const std::vector<HeldItem>& held,
            std::span<double> values) {
-    std::unordered_set<uint32_t> goes;
-    for (const DocumentHit& hit : hits) {
-      const bool of_held = std::ranges::any_of(index_.items_of(hit.ngram), [&](uint32_t item) {
-        return std::ranges::binary_search(held, item, {}, &HeldItem::item);
-      });
-      if (of_held && !verdict_.is_exempt(hit.ngram)) goes.insert(hit.ngram);
-    }
     uint64_t cuts = 0;
-    document.text = without_windows(document.text, search_, goes, cuts);
+    document.text = without_windows(document.text, search_, verdict_.cut_ngrams(hits, held), cuts);
     set_metadata(document, "benchmark_cuts", cuts);
     values[0] = document.text.find_first_not_of(" \t\r\n") == std::string::npos ? 1 : 0;
     return true;
@@ -247,6 +245,15 @@ class HitDecisions : public GroupDecisions {
   size_t next_ = 0;        // of hits_
   uint32_t document_ = 0;  // of the file
 };
+
+StepForecast DecontaminateStep::forecast(double text_bytes) const {
+  StepForecast forecast{.lines = {fmt::format("{} n-grams of {} items take {} of memory beside what sorting takes",
+                                              format_count(index().size()), format_count(index().items().size()),
+                                              format_bytes(static_cast<double>(index().memory_bytes())))}};
+  if (std::string warning = few_words_warning(text_bytes / kWordBytes); !warning.empty())
+    forecast.warnings.push_back("about " + warning);
+  return forecast;
+}
 
 std::unique_ptr<GroupNotes> DecontaminateStep::note(const GroupPlace& place, uint32_t file) const {
   return std::make_unique<HitNotes>(index(), hits_path(place, file));
@@ -279,21 +286,24 @@ void DecontaminateStep::settle(const GroupPlace& place) const {
   const Verdict judge = verdict(exempt);
   ContaminationReport report(index(), counts, judge);
   CorpusSize size;
+  std::vector<bool> stands(index().size());  // in what is left, for the overlap
   for (uint32_t file = 0; file < place.files.size(); ++file) {
     const FileHits hits = read_left(place, file, index().hash());
-    size.documents += hits.documents;
-    size.words += hits.words;
+    size.documents += hits.words.size();
+    size.words = std::accumulate(hits.words.begin(), hits.words.end(), size.words);
     for_each_document_hits(hits.hits, [&](std::span<const DocumentHit> document) {
       report.add(place.source_names[place.sources[file]], judge.held(document));
+      const std::vector<HeldItem> damning = judge.damning(document);
+      if (!damning.empty() && !cuts_) return;
+      const std::unordered_set<uint32_t> cut = judge.cut_ngrams(document, damning);
+      for (const DocumentHit& hit : document)
+        if (!cut.contains(hit.ngram)) stands[hit.ngram] = true;
     });
   }
-  if (index_options_.every_length && size.words < kFewWords)
-    log_warning(
-        fmt::format("decontaminate: {} words are few for ngrams = \"all\": n-grams of 4 words seldom reach {} "
-                    "there, so that common phrases take documents with them; \"longest\" is made for that",
-                    format_count(static_cast<double>(size.words)), options_.common_at_least));
+  if (const std::string warning = few_words_warning(static_cast<double>(size.words)); !warning.empty())
+    log_warning("decontaminate: " + warning);
   write_file_atomically(place.folder / "contamination.json", report.json(size).dump(1) + "\n");
-  write_overlap(place.folder / "overlap.jsonl.zst", index(), counts, judge);
+  write_overlap(place.folder / "overlap.jsonl.zst", index(), stands, judge);
   write_counts(exempt_path(place), index().hash(), exempt);  // last: what decide() needs
 }
 

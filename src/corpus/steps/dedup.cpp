@@ -108,6 +108,17 @@ class DedupStep : public GroupStep {
     if (options_.against.empty()) return {};
     return {fmt::format("against {:016x}", hash_of_notes(find_notes(options_.against), options_.notes))};
   }
+  /// Its curve, and those of other shapes beside it.
+  StepForecast forecast(double) const override {
+    const SignatureShape own = options_.notes.shape;
+    const auto line = [](const SignatureShape& shape) {
+      return fmt::format("pairs found with {} bands of {} rows: {}", shape.bands, shape.rows, catch_curve(shape));
+    };
+    StepForecast forecast{.lines = {line(own)}};
+    for (const SignatureShape& other : {SignatureShape{14, 8}, SignatureShape{28, 4}, SignatureShape{20, 13}})
+      if (other.bands != own.bands || other.rows != own.rows) forecast.lines.push_back(line(other));
+    return forecast;
+  }
   std::unique_ptr<GroupNotes> note(const GroupPlace& place, uint32_t file) const override {
     return write_notes(place, file, options_.notes);
   }

@@ -114,7 +114,7 @@ std::shared_ptr<const Step> read(OptionTable& table) {
 
 extern const StepKind kLicencesStep;
 const StepKind kLicencesStep = {"licences", "keeps documents by their licence, or by what their page says of it",
-                                "coppice data licences pages/ --allow CC-BY-* --allow CC0-1.0 -o out",
+                                "coppice data licences pages/ --allow 'CC-BY-*' --allow CC0-1.0 -o out",
                                 step_options<LicencesOptions>, read};
 
 }  // namespace coppice

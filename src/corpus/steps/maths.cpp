@@ -2,6 +2,7 @@
 // stands twice in a corpus of pages: before extract it counts the marks of a page and notes them as
 // metadata.maths_templates; behind it, it decides. A text that was no page before has no marks.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +10,7 @@
 
 #include "src/base/errors.h"
 #include "src/base/files.h"
+#include "src/base/log.h"
 #include "src/cli/options.h"
 #include "src/corpus/maths/domains.h"
 #include "src/corpus/maths/marks.h"
@@ -21,6 +23,7 @@ namespace {
 
 constexpr const char* kTemplatesName = "maths_templates";
 constexpr const char* kSymbolsName = "maths_symbols";
+constexpr size_t kNamedLabels = 5;  // in a warning
 
 struct MathsOptions {
   std::string templates, symbols;
@@ -42,7 +45,8 @@ struct MathsOptions {
     field("symbol_rate", symbol_rate, Mark::decides, "symbols per 1,000 characters at least");
     field("without_templates", without_templates, Mark::decides,
           "how many times as many symbols, by both counts, make up for missing strings");
-    field("domains", domains, Mark::place, "file of lines domain<TAB>label; empty = every domain");
+    field("domains", domains, Mark::place,
+          "file of lines domain<TAB>label, as coppice data domains prints them; empty = every domain");
     field("keep", keep, Mark::decides, "labels whose documents stay");
     field("score", score, Mark::decides,
           "name of the score by which documents of domains labelled `other`, or not at "
@@ -64,7 +68,7 @@ class MathsStep : public DocumentStep {
         where_(table.where()),
         finder_(entries_of(options_.templates, kMathsTemplates), options_.templates),
         counter_(entries_of(options_.symbols, kMathsSymbols), options_.symbols) {
-    if (!options_.domains.empty()) labels_ = DomainLabels(options_.domains);
+    if (!options_.domains.empty()) read_labels(table);
     if (options_.without_templates < 1)
       throw UserError::recipe(
           table.where("without_templates"),
@@ -122,6 +126,23 @@ class MathsStep : public DocumentStep {
     MathsOptions options;
     table.read(options);
     return options;
+  }
+
+  /// A label that `keep` does not name is right for what shall go, and a slip otherwise: it is said.
+  void read_labels(const OptionTable& table) {
+    labels_ = DomainLabels(options_.domains);
+    std::vector<std::string> not_kept;
+    for (const std::string& label : labels_.labels())
+      if (label != "other" && std::ranges::find(options_.keep, label) == options_.keep.end())
+        not_kept.push_back(fmt::format("'{}'", printable(label)));
+    if (not_kept.empty()) return;
+    const size_t named = std::min(not_kept.size(), kNamedLabels);
+    log_warning(
+        fmt::format("{}: domains: {} labels of {} are not in keep, so that the documents of their domains go: "
+                    "{}{}",
+                    table.where("domains"), not_kept.size(), options_.domains,
+                    fmt::join(not_kept.begin(), not_kept.begin() + static_cast<std::ptrdiff_t>(named), ", "),
+                    named < not_kept.size() ? ", ..." : ""));
   }
 
   void look_at_domain(const Document& document, std::span<double> values) const {

@@ -162,8 +162,12 @@ TEST_SUITE("unit") {
     CHECK(quiz["windows"].size() == 10);
     CHECK(quiz["windows"][0]["count"] == 2);
     CHECK(outcome.report["documents"] == 17 - 4 + 999 + 1000 + 1001 + 250);
-    CHECK(outcome.overlap.starts_with(R"({"benchmark":"tiny-common","item":0,"ngrams":1,"found":1,"exempt":0})"));
-    CHECK(outcome.table.find("tiny-quiz           4            1         0") != std::string::npos);
+    // Of what is left behind the step: 999 documents with "once upon a time" are gone, common phrases stand.
+    CHECK(outcome.overlap.starts_with(R"({"benchmark":"tiny-common","item":0,"ngrams":1,"found":0,"exempt":0})"));
+    CHECK(outcome.table.find("tiny-common         4            0         1         0         0         3") !=
+          std::string::npos);
+    CHECK(outcome.table.find("tiny-quiz           4            1         3         0         0         0") !=
+          std::string::npos);
   }
 
   TEST_CASE("decontaminate: counts by documents, none exempt, documents that earlier steps removed") {
@@ -186,6 +190,11 @@ TEST_SUITE("unit") {
     const Outcome deduplicated = run(scratch, "", files, {.left = left});
     CHECK(deduplicated.removed.contains("count-1000"));
     CHECK(deduplicated.report["documents"] == files[0].size() - 1);
+    const Document gone = *std::ranges::find(files[0], "count-1000#0", &Document::id);
+    const uint64_t all_words = run(scratch, "", files, {}).report["words"],
+                   words = run(scratch, "", {{gone}}, {}).report["words"];
+    CHECK(words > 10);
+    CHECK(deduplicated.report["words"] == all_words - words);
   }
 
   TEST_CASE("decontaminate: spans are cut, report-only benchmarks take nothing with them, coverage") {
@@ -204,11 +213,13 @@ TEST_SUITE("unit") {
     REQUIRE(spans.kept.size() == 1);
     CHECK(spans.kept[0].text == pad.substr(0, 200) + "\n" + pad.substr(0, 200));
     CHECK(*find_metadata(spans.kept[0], "benchmark_cuts") == 1);
+    CHECK(spans.overlap.find("\"found\":1") == std::string::npos);
     const Outcome reported = run(scratch, "report_only = [\"tiny-quiz\"]\n", files, {});
     CHECK(reported.removed.empty());
     CHECK(benchmark_of(reported.report, "tiny-quiz")["hit"] == 2);
     CHECK(benchmark_of(reported.report, "tiny-quiz")["report_only"] == true);
     CHECK(reported.report["documents_hit"] == 0);
+    CHECK(reported.overlap.find("\"found\":1") != std::string::npos);  // what stays is overlap
     const Outcome covered = run(scratch, "min_coverage = 0.5\n", files, {});
     CHECK(covered.removed.size() == 2);  // one of eight windows is not half of the item
     CHECK_FALSE(covered.removed.contains("part"));

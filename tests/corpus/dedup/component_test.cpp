@@ -65,6 +65,22 @@ TEST_SUITE("unit") {
     CHECK(heads(settle_connected(chain, neighbours)) == Heads{0, 1, 0});
   }
 
+  TEST_CASE("component: where all copies go, so does one that is similar to none but a copy") {
+    const Component chain = component_of({{0}, {0, 1}, {1}, {1}});
+    const std::vector<Fate> fates =
+        settle_alike(chain, [](uint32_t a, uint32_t b) { return a == 3 || b == 3 ? Likeness{} : neighbours(a, b); });
+    CHECK(heads(fates) == Heads{0, 0, 0, 3});
+    CHECK(fates[2].similarity == doctest::Approx(0.8));  // to the one that speaks for them
+    // Similar to two of which nobody knew that they have a copy.
+    const auto to_last = [](uint32_t a, uint32_t b) { return Likeness{.similar = std::max(a, b) == 2}; };
+    CHECK(heads(settle_alike(component_of({{0}, {0}, {0}}), to_last)) == Heads{0, 0, 0});
+    // To a reference, and through it to nobody else.
+    Component with_reference = component_of({{0}, {0, 1}, {0, 1}, {1}});
+    with_reference.is_reference[1] = 1;
+    with_reference.order = {1, 0, 2, 3};
+    CHECK(heads(settle_alike(with_reference, neighbours)) == Heads{1, 1, 1, 2});
+  }
+
   TEST_CASE("component: the one that shares most buckets is asked first") {
     const Component component = component_of({{0}, {1, 2}, {0, 1, 2}});
     std::vector<std::pair<uint32_t, uint32_t>> asked;

@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
 
+#include "src/base/json.h"
+#include "src/corpus/run/corpus_rights.h"
 #include "src/text/document_metadata.h"
 #include "tests/caught.h"
 #include "tests/corpus/long_qa/made_text.h"
@@ -177,6 +180,43 @@ TEST_SUITE("unit") {
     CHECK(made.report.long_words == 1);
     CHECK(made.report.documents == 63);
     CHECK(!made.documents.empty());
+  }
+
+  TEST_CASE(
+      "long_qa: documents of sources that are closed to the stage are passed over; rights go on with the others") {
+    const ScratchFolder folder("long_qa");
+    const auto told = [&](const char* stages_of_a) {
+      return seal({{"format", kCorpusSourcesFormat},
+                   {"version", 1},
+                   {"sources",
+                    {{{"name", "a"}, {"license", "MIT"}, {"stages", {stages_of_a}}},
+                     {{"name", "b"}, {"license", "CC0-1.0"}, {"stages", Json::array()}}}}});
+    };
+    folder.write("corpus/sources.json", told("core"));
+    folder.write("corpus/documents/a/1.jsonl", made_lines(0, 30, 3));
+    folder.write("corpus/documents/b/1.jsonl", made_lines(30, 90, 3));
+    LongQaOptions options{.inputs = {folder / "corpus/documents"}, .output = folder / "out", .targets = {2048}};
+    const Made made = make(folder, options);
+    CHECK(made.report.closed == std::map<std::string, uint64_t>{{"a", 30}});
+    CHECK(made.report.documents == 60);
+    for (const Document& document : made.documents) {
+      const Json parts = *find_metadata(document, "documents");
+      for (const Json& id : parts) CHECK(std::stoi(id.get<std::string>().substr(5)) >= 30);
+    }
+    const std::vector<SourceRights> rights = corpus_rights(made.report.file);
+    REQUIRE(rights.size() == 1);
+    CHECK(rights[0].source == "long-qa");
+    CHECK(rights[0].license == "CC0-1.0");
+    CHECK(closed_to(rights, "long") == nullptr);
+    CHECK(closed_to(rights, "core") != nullptr);
+    CHECK(slurp(folder / "out/sources.json").find(R"("of":[{"license":"CC0-1.0","name":"b","stages":[]}])") !=
+          std::string::npos);
+    options.inputs = {folder / "corpus/documents/a"};
+    const Caught closed = caught([&] { make_long_qa(options, small_tokenizer()); });
+    CHECK(closed.code == 2);
+    CHECK(closed.says("every document is of a source that is closed to the stage 'long'"));
+    folder.write("corpus/sources.json", told("long"));
+    CHECK(make_long_qa(options, small_tokenizer()).closed.empty());
   }
 
   TEST_CASE("long_qa: refusals") {

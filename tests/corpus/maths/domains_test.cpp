@@ -33,7 +33,7 @@ TEST_SUITE("unit") {
     CHECK(labels.of("example.com") == "other");
     CHECK(labels.of("") == "other");
     CHECK(DomainLabels().of("example.org") == "other");
-    for (const char* line : {"example.org", "example.org\t", "\tmaths", "example.org maths"}) {
+    for (const char* line : {"example.org", "\tmaths", "example.org maths"}) {
       const Caught error = caught([&] { DomainLabels(folder.write("bad.tsv", "a.org\tmaths\n" + std::string(line))); });
       CHECK_MESSAGE(error.code == 3, line);
       CHECK_MESSAGE(error.says("bad.tsv:2: got '"), line);
@@ -42,6 +42,19 @@ TEST_SUITE("unit") {
             DomainLabels(folder.write("bad.tsv", "a.org\tmaths\na.org\tno"));
           }).says("bad.tsv:2: a.org: got the label 'no', but a line above says 'maths'"));
     CHECK(caught([&] { DomainLabels(folder / "none.tsv"); }).code == 3);
+  }
+
+  TEST_CASE("domains: the list for people is the file of labels; what they leave empty has none") {
+    const ScratchFolder folder;
+    std::string lines = domain_lines({{"a.org", 7, {"17\tnames", "Two"}}, {"b.a.org", 2, {"Three"}}, {"c.org", 1, {}}});
+    CHECK(DomainLabels(folder.write("labels.tsv", lines)).labels().empty());
+    CHECK(DomainLabels(folder / "labels.tsv").of("a.org") == "other");
+    lines.insert(lines.find("a.org\t") + 6, " maths ");
+    const DomainLabels labels(folder.write("labels.tsv", lines));
+    CHECK(labels.labels() == std::set<std::string>{"maths"});
+    CHECK(labels.of("a.org") == "maths");
+    CHECK(labels.of("b.a.org") == "maths");  // as what lies below a labelled one
+    CHECK(labels.of("c.org") == "other");
   }
 
   TEST_CASE("domains: by count with three samples, the same in any order") {
@@ -66,6 +79,7 @@ TEST_SUITE("unit") {
     CHECK(domains[1].domain == "aa.org");
     CHECK(domains[2].domain == "b.org");
     CHECK(domain_lines(domains) == domain_lines(list_domains(folder.write("other/a.jsonl", reversed))));
-    CHECK(domain_lines({{"b.org", 1, {"Other"}}}) == "b.org\t1\tOther\n");
+    CHECK(domain_lines({{"b.org", 1, {"Other", "More"}}}) ==
+          "# domain\tlabel, to be filled in\tdocuments\thow some of them begin\nb.org\t\t1\tOther\tMore\n");
   }
 }

@@ -122,6 +122,8 @@ TEST_SUITE("unit") {
       if (of.name == "h2") headings += of.text + "|";
     }
     CHECK(headings == "Sources|Steps|What went|Rules and their thresholds|Copies|Benchmarks|Documents that are left|");
+    const size_t largest = page.find("Largest clusters"), sample = page.find("aaaa baaa caaa daaa", largest);
+    CHECK(sample < page.find("Copies between sources", largest));
     CHECK(page.find("now &gt; 0.15") != std::string::npos);
     CHECK(page.find("what goes: the nearest 4") != std::string::npos);
     CHECK(page.find("what stays: the nearest 5") != std::string::npos);

@@ -53,6 +53,28 @@ TEST_SUITE("unit") {
     CHECK(caught([&] { corpus_rights(root); }).code == 3);
   }
 
+  TEST_CASE("corpus rights: a corpus made of another's documents keeps within its stages") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {"one two"});
+    corpus.add("b/1.jsonl", {"two three"});
+    CorpusSettings settings = corpus.settings("{ kind = \"size\" }\n");
+    settings.sources[1].stages = {"core", "continued"};
+    run_corpus(settings, corpus.request("out"));
+    const auto refusal = [&](const std::string& path, const std::string& stages) {
+      spill(corpus.scratch / "next.toml", fmt::format("[[data.source]]\nname = \"old\"\npath = \"{}\"\n{}",
+                                                      (corpus.scratch / "out" / path).string(), stages));
+      return caught([&] { load_corpus(corpus.scratch / "next.toml", {}, {}, kSmallSteps); });
+    };
+    const Caught open = refusal("documents/b", "");
+    CHECK(open.code == 2);
+    CHECK(open.says("next.toml:1: stages: source 'old' reads documents of the source 'b', allowed in core, continued"));
+    CHECK(open.says("expected stages = [\"core\", \"continued\"], or fewer of them"));
+    CHECK(refusal("", "stages = [\"core\", \"long\"]\n").says("next.toml:4: stages: "));
+    CHECK(refusal("documents/*/1.jsonl.zst", "").code == 2);
+    CHECK(refusal("", "stages = [\"core\"]\n").code == 0);
+    CHECK(refusal("documents/a", "").code == 0);
+  }
+
   TEST_CASE("corpus rights: rights that are none are refused") {
     const std::vector<SourceRights> rights = {{"a", "CC0-1.0", {}}, {"b", "unknown", {"core", "long"}}};
     const std::vector<SourceRights> read = read_rights(rights_json(rights), "here");

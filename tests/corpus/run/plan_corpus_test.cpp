@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "tests/caught.h"
+#include "tests/corpus/run/real_steps.h"
 #include "tests/corpus/run/small_corpus.h"
 
 namespace coppice {
@@ -45,6 +46,29 @@ TEST_SUITE("unit") {
     CHECK(text.find("2 passes, ") != std::string::npos);
     CHECK(text.find("and the grouping") != std::string::npos);
     CHECK_FALSE(fs::exists(corpus.scratch / "out"));
+  }
+
+  TEST_CASE("corpus plan: steps say what their options will find and take") {
+    const RealCorpus corpus;
+    corpus.add("a", "1", {{"x", "one two three four five six"}, {"y", "seven eight nine ten eleven"}});
+    const fs::path bench = corpus.scratch / "quiz.jsonl";
+    spill(bench, "{\"text\":\"who made the moon and the stars\"}\n");
+    const auto text = [&](const std::string& more) {
+      return plan_text(plan_corpus(corpus.settings("[[data.step]]\nkind = \"dedup\"\nbands = 20\nrows = 13\n"
+                                                   "[[data.step]]\nkind = \"decontaminate\"\nbenchmarks = \"" +
+                                                   bench.string() + "\"\n" + more),
+                                   {.out = corpus.scratch / "out"}));
+    };
+    const std::string longest = text("");
+    const auto first = longest.find("dedup: pairs found with 20 bands of 13 rows: 0.5: 0.00"),
+               second = longest.find("dedup: pairs found with 14 bands of 8 rows: 0.5: 0.053, 0.6: 0.211, 0.7: 0.565");
+    CHECK(first < second);
+    CHECK(second != std::string::npos);
+    CHECK(longest.find("pairs found with 20 bands", second) == std::string::npos);
+    CHECK(longest.find("decontaminate: 1 n-grams of 1 items take ") != std::string::npos);
+    CHECK(longest.find("warning: ") == std::string::npos);
+    CHECK(text("ngrams = \"all\"\n").find("warning: decontaminate: about 9 words are few for ngrams = \"all\"") !=
+          std::string::npos);
   }
 
   TEST_CASE("corpus plan: what cannot fit is refused") {

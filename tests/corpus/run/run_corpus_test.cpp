@@ -502,6 +502,19 @@ TEST_SUITE("unit") {
 }
 
 TEST_SUITE("faults") {
+  TEST_CASE("corpus: one whose texts repeat themselves without end is read again by whoever reads documents") {
+    const SmallCorpus corpus;
+    corpus.add("a/1.jsonl", {std::string(size_t{16} << 20, 'a')});
+    corpus.add("b/1.jsonl", std::vector<std::string>(100'000, "one line that everybody has"));
+    run_corpus(corpus.settings("{ kind = \"size\" }\n"), corpus.request("out"));
+    CHECK(for_each_document(corpus.scratch / "out", [](Document&&) {}).documents == 100'001);
+    CHECK(fs::file_size(corpus.scratch / "out/documents/a/1.jsonl.zst") < 100'000);
+    spill(corpus.scratch / "next.toml",
+          fmt::format("[[data.source]]\nname = \"old\"\npath = \"{}\"\n", (corpus.scratch / "out").string()));
+    run_corpus(load_corpus(corpus.scratch / "next.toml", {}, {}, kSmallSteps), corpus.request("next"));
+    CHECK(for_each_document(corpus.scratch / "next", [](Document&&) {}).documents == 100'001);
+  }
+
   TEST_CASE("corpus: killed at every failpoint, the same command finishes with the same bytes") {
     const SmallCorpus corpus;
     fill(corpus);

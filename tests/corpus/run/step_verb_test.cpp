@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "tests/caught.h"
 #include "tests/corpus/run/small_steps.h"
 
@@ -49,6 +51,25 @@ TEST_SUITE("unit") {
         read_step_verb({.kind = "size", .inputs = {"12.jsonl"}, .source = "true"}, kSmallSteps);
     CHECK(settings.sources[0].name == "true");
     CHECK(settings.sources[0].path == "12.jsonl");
+  }
+
+  TEST_CASE("step verb: a flag of a list is given once or several times, or as a list") {
+    CHECK(list_value({"CC-BY-*"}) == "[\"CC-BY-*\"]");
+    CHECK(list_value({"CC-BY-*", "true", "a\"b"}) == "[\"CC-BY-*\", \"true\", \"a\\\"b\"]");
+    CHECK(list_value({"[\"a\", \"b\"]"}) == "[\"a\", \"b\"]");
+    CHECK(list_value({"{ en = 0.65 }"}) == "{ en = 0.65 }");
+    for (const StepKind* kind : step_kinds()) {
+      if (std::string_view(kind->kind) != "licences") continue;
+      const std::vector<StepOption> options = kind->options();
+      CHECK(std::ranges::find(options, "allow", &StepOption::key)->is_list);
+      CHECK_FALSE(std::ranges::find(options, "page", &StepOption::key)->is_list);
+    }
+    const CorpusSettings settings = read_step_verb({.kind = "licences",
+                                                    .inputs = {"a"},
+                                                    .stages = {"core", "long"},
+                                                    .options = {{"allow", list_value({"CC-BY-*", "CC0-1.0"})}}});
+    CHECK(settings.steps[0].options.find(R"(allow = ["CC-BY-*", "CC0-1.0"])") != std::string::npos);
+    CHECK(settings.sources[0].stages == std::vector<std::string>{"core", "long"});
   }
 
   TEST_CASE("step verb: what is refused names the key") {

@@ -3,12 +3,14 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "src/base/files.h"
 #include "src/corpus/classify/kept_share.h"
 #include "tests/caught.h"
 #include "tests/corpus/classify/made_fasttext.h"
+#include "tests/corpus/run/real_steps.h"
 #include "tests/corpus/step_of.h"
 #include "tests/corpus/steps/look_at.h"
 
@@ -71,8 +73,8 @@ TEST_SUITE("unit") {
     folder.write("fast.bin", test::MadeFastText{}.bytes());
     const auto step = test::step_of(folder, toml(folder, "score = \"quality\"\nmin_score = 0.5"));
     CHECK(step->inputs() == std::vector<std::string>{sha256_file(folder / "fast.bin")});
-    const test::Looked good = test::look_at(*step, "b"), bad = test::look_at(*step, "a"),
-                       none = test::look_at(*step, "?");
+    const test::LookedThrough good = test::look_at(*step, "b"), bad = test::look_at(*step, "a"),
+                              none = test::look_at(*step, "?");
     REQUIRE(good.document.scores.size() == 1);
     CHECK(good.document.scores[0].name == "quality");
     CHECK(good.document.scores[0].value == good.values[0]);
@@ -87,7 +89,7 @@ TEST_SUITE("unit") {
     const ScratchFolder folder("classify");
     folder.write("fast.bin", test::MadeFastText{}.bytes());
     const auto step = test::step_of(folder, toml(folder, ""));
-    const test::Looked bad = test::look_at(*step, "a a a");
+    const test::LookedThrough bad = test::look_at(*step, "a a a");
     CHECK(bad.dropped_by.empty());
     CHECK(bad.document.scores.at(0).name == "fast");
   }
@@ -134,15 +136,15 @@ TEST_SUITE("unit") {
     CHECK(!test::look_at(*step, "-1.6").dropped_by.empty());
   }
 
-  TEST_CASE("classify: the best share stays, ties together") {
+  TEST_CASE("classify: the best share stays, the best document always") {
     const KeptShareStep step(std::make_shared<NumberModel>(), "quality", 0.5);
     CHECK(step.rules()[0].name == "quality_share");
     CHECK(step.rules()[0].most == 0.5);
-    // ten scores 1 ... 10: 6 to 10 have at most half of them at their height or above
+    // ten scores 1 ... 10: 6 to 10 are half of them
     const std::vector<std::vector<std::string>> files = {
         {"10", "1", "2"}, {}, {"9", "8", "3", "4", ""}, {"5", "6", "7"}};
     const std::vector<double> values = shares(step, files, {0, 1, 2, 3});
-    const std::vector<double> expected = {0.1, 1, 0.9, 0.2, 0.3, 0.8, 0.7, std::nan(""), 0.6, 0.5, 0.4};
+    const std::vector<double> expected = {0, 1, 0.9, 0.2, 0.3, 0.8, 0.7, std::nan(""), 0.6, 0.5, 0.4};
     REQUIRE(values.size() == expected.size());
     for (size_t i = 0; i < values.size(); ++i) {
       CAPTURE(i);
@@ -150,7 +152,32 @@ TEST_SUITE("unit") {
     }
     const std::vector<double> reversed = shares(step, files, {3, 2, 1, 0});
     for (size_t i = 0; i < values.size(); ++i) CHECK((reversed[i] == values[i] || std::isnan(values[i])));
-    CHECK(shares(step, {{"1", "1", "2", "2"}}, {0}) == std::vector<double>{1, 1, 0.5, 0.5});
+    CHECK(shares(step, {{"1", "3", "2"}}, {0}) == std::vector<double>{1, 0, 2.0 / 3});  // a share of 0.1 keeps one
+  }
+
+  TEST_CASE("classify: of equal scores the same part stays in every order, as large as the share") {
+    const KeptShareStep step(std::make_shared<NumberModel>(), "quality", 0.1);
+    std::vector<std::vector<std::string>> files(4, std::vector<std::string>(250, "1"));
+    files[3] = std::vector<std::string>(250, "0.5");
+    const std::vector<double> values = shares(step, files, {0, 1, 2, 3});
+    CHECK(std::ranges::count_if(values, [](double value) { return value <= 0.1; }) == 100);
+    CHECK(std::ranges::count_if(values, [](double value) { return value <= 0.75; }) == 750);
+    CHECK(*std::ranges::min_element(values.begin() + 750, values.end()) > 0.75);
+    CHECK(shares(step, files, {3, 1, 0, 2}) == values);
+  }
+
+  TEST_CASE("classify: a dedup right behind a share keeps the copy of the best score") {
+    set_language_model_opener([](const std::filesystem::path&) { return std::make_shared<NumberModel>(); });
+    const test::RealCorpus corpus;
+    corpus.add("a", "1", {{"low", "1"}, {"mid", "5"}, {"high", "9"}, {"worst", "0.1 and other words"}});
+    const std::string folder = "\"" + corpus.scratch.path.string() + "\"";
+    corpus.run("[[data.step]]\nkind = \"classify\"\nmodel = " + folder +
+               "\nscore = \"quality\"\nkeep_share = 0.75\n"
+               "[[data.step]]\nkind = \"dedup\"\nkeep = \"score:quality\"\n");
+    set_language_model_opener(nullptr);
+    CHECK(corpus.kept() == std::set<std::string>{"high"});
+    CHECK(corpus.removed("classify").contains("worst"));
+    CHECK(corpus.removed("dedup").at("low")["kept_id"] == "high");
   }
 
   TEST_CASE("classify: a share is of what the steps right in front of it have left") {
@@ -171,7 +198,7 @@ TEST_SUITE("unit") {
       decisions->look(document, {&value, 1}, details);
       values.push_back(value);
     }
-    CHECK(values == std::vector<double>{1, 0, 0, 0.5});
+    CHECK(values == std::vector<double>{1, 0, 0, 0});
   }
 
   TEST_CASE("classify: scores of another number of documents are no decision") {
@@ -187,7 +214,7 @@ TEST_SUITE("unit") {
     double value = 0;
     std::string details;
     decisions->look(document, {&value, 1}, details);
-    CHECK(value == 1);
+    CHECK(document.scores.at(0).value == 1);
     CHECK(caught([&] { decisions->look(document, {&value, 1}, details); }).says("1 scores, and the file has more"));
     folder.write("scores-000000", "torn");
     CHECK(caught([&] { step.settle(place); }).says("4 bytes are no whole records"));

@@ -5,6 +5,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 
 #include "src/base/json.h"
 #include "src/base/random.h"
@@ -68,6 +69,17 @@ GroupRun mixed_run() {
     made.files[i % 4].documents.push_back(std::move(made_here));
   }
   return made;
+}
+
+/// Of clusters.jsonl: whether each member is kept.
+std::map<std::string, bool> kept_in_clusters(const std::filesystem::path& folder) {
+  std::map<std::string, bool> kept;
+  std::istringstream lines(unpacked(folder / "clusters.jsonl.zst"));
+  for (std::string line; std::getline(lines, line);) {
+    const Json member = parse_json(line, "clusters");
+    kept[member["id"]] = member["kept"];
+  }
+  return kept;
 }
 
 struct Everything {
@@ -226,6 +238,22 @@ TEST_SUITE("unit") {
     CHECK(none[0][1].details.starts_with(R"("copy_of":"a","similarity":)"));
   }
 
+  TEST_CASE("dedup: with keep = none every document goes that is similar to another, and none is said to be kept") {
+    const ScratchFolder folder("dedup");
+    const GroupRun chain = one_file({document("a", near(1, 0)), document("b", near(1, 25)), document("c", near(1, 50)),
+                                     document("C", near(1, 50)), document("x", near(2, 0))});  // .77, .59
+    const auto looked =
+        chain.run(*group_step("dedup", "keep = 'none'\nbands = 112\nrows = 1\nmin_similarity = 0.7\nverify = 'text'\n"),
+                  folder.path);
+    CHECK(kept_ids(looked) == Ids{"x"});
+    CHECK(looked[0][0].rule == "copied");
+    CHECK(looked[0][0].details == R"("copies":4)");
+    CHECK(looked[0][2].rule == "near");
+    CHECK(looked[0][3].rule == "near");  // as c, of which it is an exact copy
+    CHECK(kept_in_clusters(folder.path) ==
+          std::map<std::string, bool>{{"a", false}, {"b", false}, {"c", false}, {"C", false}});
+  }
+
   TEST_CASE("dedup: exact copies are chosen among in the same way") {
     Document a = document("a", near(1, 0)), b = document("b", near(1, 0));
     b.scores = {{.name = "quality", .value = 1}};
@@ -280,6 +308,38 @@ TEST_SUITE("unit") {
     CHECK(kept_ids(none).empty());
     CHECK(none[0][0].details.starts_with(R"("kept_id":"o1")"));
     CHECK(none[0][2].details.starts_with(R"("copy_of":"n2")"));
+  }
+
+  TEST_CASE("dedup: of an older run only what it has left takes new documents with it") {
+    const ScratchFolder old("dedup-old"), fresh("dedup-new");
+    const std::string shape = "bands = 112\nrows = 1\nverify = 'text'\n";
+    const GroupRun older = one_file({document("a", near(1, 0)), document("b", near(1, 25)), document("y", near(3, 0)),
+                                     document("k", near(4, 0))});  // b goes for a
+    const auto old_step = group_step("dedup", shape);
+    older.note(*old_step, old.path);
+    GroupPlace place = older.place(old.path);
+    place.left = [](uint32_t) { return std::vector<bool>{true, true, false, true}; };  // y had gone before
+    for (uint32_t part = 0; part < old_step->num_parts(place); ++part) old_step->reduce(place, part);
+    old_step->settle(place);
+    const std::string options = shape + fmt::format("against = '{}'\n", old.path.string());
+    const GroupRun made = one_file(
+        {document("c", near(1, 50)), document("B", near(1, 25)), document("Y", near(3, 0)), document("K", near(4, 0))});
+    const auto looked = made.run(*group_step("dedup", options), fresh.path);
+    CHECK(kept_ids(looked) == Ids{"c", "Y"});
+    CHECK(looked[0][1].rule == "near");  // as a, which stayed, and c: the copy b is out
+    CHECK(looked[0][3].details.starts_with(R"("kept_id":"k")"));
+    std::filesystem::remove(old / "notes/00000000.left");
+    CHECK(caught([&] { group_step("dedup", options)->inputs(); }).says("do not say which documents stayed"));
+  }
+
+  TEST_CASE("dedup: an older run that kept no shingles is refused before the work, where texts are compared") {
+    const ScratchFolder old("dedup-old");
+    one_file({document("a", near(1, 0))}).run(*group_step("dedup", ""), old.path);
+    const std::string against = fmt::format("against = '{}'\n", old.path.string());
+    CHECK(group_step("dedup", against)->inputs().size() == 1);
+    const Caught error = caught([&] { group_step("dedup", against + "verify = 'text'\n")->inputs(); });
+    CHECK(error.code == 3);
+    CHECK(error.says("a run without verify = \"text\", which kept no shingles"));
   }
 
   TEST_CASE("dedup: an older run that is not there, did not finish or had other options is refused") {

@@ -23,7 +23,7 @@ TEST_SUITE("unit") {
     const ScratchFolder folder("language");
     const auto step = test::step_of(folder, "kind = \"language\"\n");
     CHECK(step->rules().empty());
-    const test::Looked looked = test::look_at(*step, kGerman);
+    const test::LookedThrough looked = test::look_at(*step, kGerman);
     CHECK(metadata_text(looked.document, "language") == "de");
     CHECK(find_metadata(looked.document, "language_score").value().get<double>() > 0.9);
   }
@@ -56,7 +56,7 @@ TEST_SUITE("unit") {
     const std::string model = "model = \"" + (folder / "lid.bin").string() + "\"\n";
     const auto step = test::step_of(folder, "kind = \"language\"\n" + model + "keep = { de = 0.5 }\n");
     CHECK(step->inputs().size() == 1);
-    const test::Looked looked = test::look_at(*step, "b");
+    const test::LookedThrough looked = test::look_at(*step, "b");
     CHECK(metadata_text(looked.document, "language") == "de");
     CHECK(looked.values[1] == doctest::Approx(0.8808).epsilon(1e-3));
     CHECK(looked.dropped_by.empty());

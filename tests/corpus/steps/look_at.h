@@ -10,14 +10,14 @@
 
 namespace coppice::test {
 
-struct Looked {
+struct LookedThrough {
   Document document;  // as the step leaves it
   std::vector<double> values;
   std::string dropped_by;  // the first rule that drops it; empty where it stays
 };
 
-inline Looked look_at(const Step& step, const std::string& text) {
-  Looked looked{.document = {.id = "one", .text = text}};
+inline LookedThrough look_at(const Step& step, const std::string& text) {
+  LookedThrough looked{.document = {.id = "one", .text = text}};
   const std::vector<Rule> rules = step.rules();
   looked.values.assign(rules.size(), std::numeric_limits<double>::quiet_NaN());
   dynamic_cast<const DocumentStep&>(step).start()->look(looked.document, looked.values, /*all=*/true);

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/base/json.h"
+#include "src/base/log.h"
 #include "src/text/document_metadata.h"
 #include "tests/caught.h"
 #include "tests/corpus/steps/looked_at.h"
@@ -85,7 +86,11 @@ TEST_SUITE("unit") {
     const ScratchFolder folder;
     const auto file = folder.write("labels.tsv", "a.org\tmaths\nb.org\tshop\nc.org\tother\n");
     const std::string domains = "domains = \"" + file.string() + "\"\n";
+    const int64_t before = num_warnings();
     const auto by_label = document_step("maths", domains), by_score = document_step("maths", domains + "score = \"m\"");
+    CHECK(num_warnings() == before + 2);  // nobody keeps 'shop'
+    document_step("maths", domains + "keep = [\"maths\", \"shop\"]");
+    CHECK(num_warnings() == before + 2);
     for (const auto& [url, kept] : {std::pair("https://a.org/", true),
                                     {"https://x.a.org/", true},
                                     {"https://b.org/", false},
