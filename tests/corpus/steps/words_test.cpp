@@ -33,7 +33,7 @@ TEST_SUITE("unit") {
   TEST_CASE("words step: counts go into metadata") {
     const ScratchFolder folder("words");
     const auto step = test::step_of(folder, "kind = \"words\"\nrule = \"trade\"\n");
-    const test::Looked looked = test::look_at(*step, "porn porn xxx plain");
+    const test::LookedThrough looked = test::look_at(*step, "porn porn xxx plain");
     const Json counts = find_metadata(looked.document, "trade").value();
     CHECK(counts.at("found") == 3);
     CHECK(counts.at("distinct") == 2);
