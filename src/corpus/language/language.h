@@ -11,7 +11,7 @@ struct Language {
   double share = 0;  // of the text as far as it was read; 0 where CLD2 does not call its answer reliable
 };
 
-/// Of valid UTF-8. Three slices of 1 kB are read, begin, middle and end, or all of a text that is no longer; where they
+/// Of valid UTF-8. Three slices of 640 bytes are read, begin, middle and end, or all of a text that is no longer; where they
 /// tell nothing reliable (code, tables), the first 64 kB. Threads may call it at once.
 Language detect_language(std::string_view text);
 /// Whether detect_language() may answer with it.
