@@ -1,7 +1,10 @@
-// One line of a JSONL corpus to a document, its unknown fields kept.
+// One line of a JSONL corpus to a document, its unknown fields kept, which steps then look into and write into.
+#include <cstdlib>
 #include <exception>
+#include <nlohmann/json.hpp>
 
 #include "fuzz/target.h"
+#include "src/text/document_metadata.h"
 #include "src/text/document_record.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -11,7 +14,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::string padded(bytes);
     padded.append(64, '\0');  // simdjson reads beyond the end
     try {
-      parser.parse(std::string_view(padded).substr(0, bytes.size()));
+      coppice::Document document = parser.parse(std::string_view(padded).substr(0, bytes.size()));
+      for (const char* name : {"url", "date", "license", "language", "scores"}) {
+        coppice::find_member(document, {name, "path"});
+        coppice::member_text(document, name);
+      }
+      coppice::set_metadata(document, "language", "en");
+      coppice::set_metadata(document, "copies", 2);
+      if (coppice::metadata_text(document, "language") != "en") std::abort();
     } catch (const coppice::BadRecord&) {
     }
   });

@@ -159,6 +159,8 @@ def main():
                  "{% set x %}{{ messages[::-1][0].content.split(' ')[-1] }}{% endset %}{{ x[1:] if 'a' in x else raise_exception('no') }}{{ strftime_now('%d %b %Y') }}",
                  "{{ messages | selectattr('role', 'equalto', 'user') | list | length - 1 }}{% if not tools or x %}{% elif y %}{% else %}{% endif %}{% macro f(x) %}{% endmacro %}"]
     lines = ['{"text": "One."}', '{"text": "a\\u00e9\\ud83d\\ude00", "id": 12, "source": "x", "metadata": {"license": "mit", "n": 1e400}, "url": ["a", {"b": null}]}',
+             '{"text": "a", "url": "http://x.org/a?b", "date": "2024-01-02", "license": ["MIT", null], "metadata": {"language": "de", "scores": {"s": 0.5}, "a\\u0062": NaN, "x": {"y": [1e400, "\\""]}}}',
+             '{"metadata": {"lang\\u0075age": "fr", "language": null}, "path": "a/b.c", "text": "\\ud800 b"}',
              '{"id": "no text"}', '{"text": ["a"]}', "[" * 70]
     pages = [b"<html lang=en><head><title>A &amp; B | C</title><meta name=robots content='index, nofollow'><meta property=og:url content=http://x/></head><body class=main>"
              b"<nav><a href='#x'>n</a></nav><div id=story class='article-body'><h1>A</h1><p>One, two, three and some more words to read.<p hidden>no<ul><li>a<li>b</ul>"

@@ -1,5 +1,7 @@
 #include "src/text/html/formulas.h"
 
+#include <simdjson.h>
+
 #include <algorithm>
 #include <cctype>
 #include <optional>
@@ -114,8 +116,7 @@ std::string tex_of_codecogs(std::string_view query) {
   return without_settings(tex);
 }
 
-/// The formula in the address of a picture service.
-std::string tex_of_address(std::string_view src) {
+std::string decoded_formula(std::string_view src) {
   for (const std::string_view key : {"latex.php?latex=", "chl="}) {  // of blogs, and of charts
     const size_t at = src.find(key);
     if (at == std::string_view::npos || (key == "chl=" && src.find("cht=tx") == std::string_view::npos)) continue;
@@ -127,6 +128,13 @@ std::string tex_of_address(std::string_view src) {
   const bool is_codecogs = place.find("codecogs") != std::string_view::npos &&
                            (place.ends_with("latex") || place.ends_with(".image") || place.ends_with(".download"));
   return is_codecogs || place.ends_with(".latex") ? tex_of_codecogs(query) : std::string();
+}
+
+/// The formula in the address of a picture service; nothing where its bytes are no text.
+std::string tex_of_address(std::string_view src) {
+  std::string tex = decoded_formula(src);
+  const bool is_text = simdjson::validate_utf8(tex.data(), tex.size()) && tex.find('\0') == std::string::npos;
+  return is_text ? tex : std::string();
 }
 
 bool has_class(const PageTree& tree, uint32_t node, std::string_view wanted) {

@@ -88,6 +88,8 @@ TEST_SUITE("unit") {
     CHECK(tex("gif.latex?\\largest&space;\\bgroup") == "$\\largest \\bgroup$");  // names that begin so
     CHECK(tex("gif.latex?\\inline") == "");
     CHECK(tex("gif.latex?\\dpi{110") == "");
+    for (const char* no_text : {"gif.latex?%5Cfrac%8Ba%7D", "svg.image?a%C3", "svg.image?a%00b"})
+      CHECK(tex(no_text) == "");
     CHECK(html_to_text("<img src='http://www.codecogs.com/eq.latex?c'>") == "$c$");
     CHECK(html_to_text("<p>a <img src='https://a.example/svg.image?b'> c") == "a c");
   }
