@@ -11,8 +11,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const coppice::PageText joined =
         coppice::extract_page(bytes, {.join = coppice::PageJoin::all, .comments = true, .formulas = false});
     const std::string whole = coppice::html_to_text(bytes);
-    for (const std::string_view text : {std::string_view(texts.reader.text), std::string_view(texts.boilerpipe.text),
-                                        std::string_view(joined.text), std::string_view(whole)})
+    for (const std::string_view text :
+         {std::string_view(texts.reader.text), std::string_view(texts.boilerpipe.text), std::string_view(joined.text),
+          std::string_view(joined.metadata.title), std::string_view(whole)})
       COPPICE_CHECK(simdjson::validate_utf8(text.data(), text.size()), "the text of a page is UTF-8");
   });
 }

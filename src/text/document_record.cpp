@@ -42,7 +42,10 @@ void check_value(ondemand::value value, int depth) {
       for (auto field : value.get_object()) check_value(field.value(), depth + 1);
       return;
     }
-    if (type == ondemand::json_type::string) return;
+    if (type == ondemand::json_type::string) {  // taken, or a colon behind it would make a name of it, in an array too
+      (void)value.get_raw_json_string().value();
+      return;
+    }
   }
   const std::string_view token = trimmed(value.raw_json_token());
   if (token != "true" && token != "false" && token != "null" && !is_any_number(token))

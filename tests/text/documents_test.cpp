@@ -228,6 +228,9 @@ TEST_SUITE("unit") {
                  {"{\"text\":\"x\",\"other\":tru}", "'tru' is no value"},
                  {"{\"text\":\"x\",\"deep\":" + std::string(65, '[') + std::string(65, ']') + "}", "bad JSON"},
                  {"{\"text\":\"a\tb\"}", "bad JSON"},
+                 {"{\"text\":\"a\",\"x\":[1,\"k\":2],\"y\":3}", "bad JSON"},
+                 {"{\"text\":\"a\",\"x\":{\"k\":\"l\":2}}", "bad JSON"},
+                 {"{\"text\":\"a\",\"metadata\":{\"x\":{\"y\":[1,\"k\":null]}}}", "bad JSON"},
                  {"[\"text\"]", "expected one JSON object"}};
     const std::string good = "{\"text\":\"before\"}", after = "{\"text\":\"after\"}";
     for (const auto& [record, reason] : cases) {
