@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 FUZZ_SECONDS ?= 600
-FUZZ_PARSERS ?= safetensors gguf tokenizer_json sentencepiece recipe document model_card chat_template warc fasttext classifier selectors html
+FUZZ_PARSERS ?= $(patsubst fuzz/%_fuzz.cpp,%,$(wildcard fuzz/*_fuzz.cpp))
 
 .PHONY: help demo build parquet test test-cuda test-sanitize fuzz bench bench-train-step corpus format clean
 

@@ -1,17 +1,13 @@
 // A recipe that makes its corpus: [[data.source]] and [[data.step]] before the tokenizer, domains of sources, what a
 // source's stages allow, one corpus for all arms of an ablation.
-#include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include <cmath>
 #include <fstream>
 
 #include "recipes/commands/open_model.h"
 #include "recipes/language/recipe.h"
 #include "src/base/errors.h"
-#include "src/model/decoder.h"
 #include "src/text/documents.h"
 #include "tests/recipes/program.h"
 #include "tests/recipes/same_results.h"

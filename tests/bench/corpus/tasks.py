@@ -2,8 +2,8 @@
 
     COPPICE=build/release/coppice tasks.py DOCUMENTS.jsonl --files 16 --repeat 4 --rounds 5
 
-The documents are dealt to --files input files, --repeat times over with their first words changed (so that not all of them are copies), and go through quality rules, personal data,
-copies and n-grams of a benchmark. `apart` is what the machine can give at most: two corpora of half the files each, at once, that know nothing of each other.
+The documents are dealt to --files input files, --repeat times over, each time with every paragraph's words turned further round (so that they are no copies), and go through quality rules,
+personal data, copies and n-grams of a benchmark. `apart` is what the machine can give at most: two corpora of half the files each, at once, that know nothing of each other.
 One JSON line: median seconds of each, and their ratios to one task.
 """
 import argparse
@@ -19,13 +19,21 @@ import time
 COPPICE = os.environ.get("COPPICE", pathlib.Path(__file__).resolve().parents[3] / "build" / "release" / "coppice")
 
 
+def turned(text, share):
+    lines = []
+    for line in text.split("\n"):
+        words = line.split(" ")
+        first = int(share * len(words))
+        lines.append(" ".join(words[first:] + words[:first]))
+    return "\n".join(lines)
+
+
 def deal(documents, count, repeat, folder):
     texts = [json.loads(line)["text"] for line in open(documents, encoding="utf-8")]
     files = [open(folder / f"{i:03d}.jsonl", "w", encoding="utf-8") for i in range(count)]
     for turn in range(repeat):
         for number, text in enumerate(texts):
-            text = text if turn == 0 else " ".join(reversed(text.split(" ")))[turn:] if turn % 2 else text[turn * 997 :]
-            print(json.dumps({"id": f"{turn}-{number}", "text": text}), file=files[number % count])
+            print(json.dumps({"id": f"{turn}-{number}", "text": turned(text, turn / repeat)}), file=files[number % count])
     for file in files:
         file.close()
 
