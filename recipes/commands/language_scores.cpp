@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "recipes/commands/open_model.h"
+#include "src/base/utf8_byte.h"
 #include "src/model/continuations.h"
 #include "src/tensors/shape.h"
-#include "src/tokens/utf8.h"
 
 namespace coppice {
 namespace {
@@ -33,8 +33,7 @@ class LanguageModel : public TextModel {
       start_torch(1);
       model_ = open_weights(path_, tokenizer_).model;
     });
-    const std::string_view beginning =
-        text.size() <= kScoredBytes ? text : text.substr(0, code_point_before(text, kScoredBytes + 1));
+    const std::string_view beginning = first_bytes(text, kScoredBytes);
     std::vector<int32_t> ids = tokenizer_.encode(beginning);
     size_t bytes = beginning.size();
     const auto most = static_cast<size_t>(std::min(kScoredTokens, model_->config.max_position_embeddings));

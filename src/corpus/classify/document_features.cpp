@@ -25,9 +25,7 @@ std::string_view first_piece(std::string_view text) {
   if (text.size() <= kPieceBytes) return text;
   if (const size_t blank = text.find_last_of(" \n\t", kPieceBytes - 1); blank != std::string_view::npos)
     return text.substr(0, blank + 1);
-  size_t end = kPieceBytes;
-  while (is_continuation_byte(text[end])) --end;
-  return text.substr(0, end);
+  return first_bytes(text, kPieceBytes);
 }
 
 }  // namespace

@@ -19,13 +19,6 @@ namespace {
 constexpr size_t kMostFiles = 64;
 constexpr size_t kMargin = 4096;  // bytes behind a beginning, so that what is masked is seen whole
 
-/// The first bytes of a text, up to a whole character.
-std::string_view first_bytes(std::string_view text, size_t bytes) {
-  if (text.size() <= bytes) return text;
-  while (bytes > 0 && is_continuation_byte(text[bytes])) --bytes;
-  return text.substr(0, bytes);
-}
-
 struct AllFound {};  // leaves read_source_file in the middle of a file
 
 /// As the source holds them. What cannot be read is not at hand: the file may have changed since, or gone.

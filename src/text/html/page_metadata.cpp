@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "src/base/utf8_byte.h"
+
 namespace coppice {
 
 namespace {
@@ -32,17 +34,6 @@ std::string one_line(std::string_view text) {
   return out;
 }
 
-/// Bytes at the end that begin a character whose rest is not there.
-size_t cut_character_bytes(std::string_view text) {
-  for (size_t bytes = 1; bytes <= std::min<size_t>(text.size(), 3); ++bytes) {
-    const auto lead = static_cast<unsigned char>(text[text.size() - bytes]);
-    if ((lead & 0xC0) == 0x80) continue;
-    const size_t whole = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
-    return whole > bytes ? bytes : 0;
-  }
-  return 0;
-}
-
 size_t num_words(std::string_view text) {
   size_t words = 0;
   bool in_word = false;
@@ -56,10 +47,7 @@ size_t num_words(std::string_view text) {
 
 /// In one line, and no longer than a title is.
 std::string title_of(std::string_view text) {
-  std::string title = one_line(text.substr(0, kTitleBytesRead));
-  if (title.size() > kMaxTitleBytes) title.resize(kMaxTitleBytes);
-  title.resize(title.size() - cut_character_bytes(title));
-  return title;
+  return std::string(first_bytes(one_line(first_bytes(text, kTitleBytesRead)), kMaxTitleBytes));
 }
 
 /// Without " | Site" or " - Site" behind it, when what is left says enough.

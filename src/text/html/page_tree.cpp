@@ -12,6 +12,7 @@
 #include <new>
 #include <optional>
 
+#include "src/base/utf8_byte.h"
 #include "src/text/text_encoding.h"
 
 namespace coppice {
@@ -270,8 +271,11 @@ std::string_view PageTree::attribute(uint32_t node, Attribute name) const {
 
 std::string PageTree::whole_text(uint32_t node, size_t max_bytes) const {
   std::string whole;
-  for (uint32_t i = node; i < nodes[node].end && whole.size() < max_bytes; ++i)
-    whole += text_of(i).substr(0, max_bytes - whole.size());
+  for (uint32_t i = node; i < nodes[node].end && whole.size() < max_bytes; ++i) {
+    const std::string_view text = text_of(i), part = first_bytes(text, max_bytes - whole.size());
+    whole += part;
+    if (part.size() < text.size()) break;
+  }
   return whole;
 }
 
