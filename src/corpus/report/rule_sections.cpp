@@ -19,8 +19,8 @@
 namespace coppice {
 namespace {
 
-constexpr size_t kSampleFiles = 16, kSampleRows = 20'000, kSamples = 5;
-constexpr uint64_t kMostValues = 4'000'000;  // of a histogram: of more documents every second one, or third, ...
+constexpr size_t kSampleFiles = 16, kSampleRows = 500, kSamples = 5;  // rows of a file
+constexpr uint64_t kMostValues = 2'000'000;  // of all histograms: of more, those of every second document, or third
 
 struct Near {
   double distance;
@@ -48,35 +48,52 @@ using Found = std::map<std::pair<uint32_t, uint64_t>, Sample>;  // by file and i
 struct RulePage {
   const ToldStep* step;
   const ToldRule* rule;
-  NearBoth near;
+  std::vector<ThresholdRow> thresholds;
+  std::vector<float> values;  // of every so many documents
+  NearBoth near;              // of the sampled files' first rows
 };
 
-std::vector<RulePage> pages_of(const CompleteCorpus& corpus, const std::vector<SourceFile>& sampled) {
+struct RulePages {
   std::vector<RulePage> pages;
+  uint64_t stride = 1;  // of the documents whose values are kept
+};
+
+/// Of values that are read once, file by file.
+RulePages make_pages(const CompleteCorpus& corpus, const std::vector<SourceFile>& files) {
+  RulePages of;
   for (const ToldStep& step : corpus.steps)
     for (const ToldRule& rule : step.rules)
-      if (rule.has_threshold()) pages.push_back({.step = &step, .rule = &rule});
-  for (uint32_t file = 0; file < sampled.size(); ++file) {
-    const ValueFile values(corpus, sampled[file]);
-    const std::vector<uint64_t> ids = values.ids();
-    for (RulePage& page : pages) {
-      const std::vector<float> column = values.column(page.step->name, page.rule->rule.name);
-      for (size_t i = 0; i < std::min(column.size(), kSampleRows); ++i)
-        page.near.add(page.rule->rule, column[i], ids[i], file);
+      if (rule.has_threshold())
+        of.pages.push_back({&step, &rule, threshold_rows(step, rule), /*values=*/{}, /*near=*/{}});
+  uint64_t values = 0;
+  for (const SourceFile& file : files) values += of.pages.size() * ValueFile(corpus, file).documents();
+  of.stride = values / kMostValues + 1;
+
+  const std::vector<SourceFile> sampled = sampled_files(corpus, kSampleFiles);
+  for (uint32_t file = 0; file < files.size(); ++file) {
+    const ValueFile stored(corpus, files[file]);
+    std::vector<uint64_t> ids;
+    if (std::ranges::find(sampled, files[file].name, &SourceFile::name) != sampled.end()) ids = stored.ids();
+    ids.resize(std::min(ids.size(), kSampleRows));
+    for (RulePage& page : of.pages) {
+      const std::vector<float> column = stored.column(page.step->name, page.rule->rule.name);
+      for (ThresholdRow& row : page.thresholds) row.add(column);
+      for (size_t i = 0; i < column.size(); i += of.stride) page.values.push_back(column[i]);
+      for (size_t i = 0; i < ids.size(); ++i) page.near.add(page.rule->rule, column[i], ids[i], file);
     }
   }
-  return pages;
+  return of;
 }
 
 Found find_texts(const CompleteCorpus& corpus, const std::vector<RulePage>& pages,
-                 const std::vector<SourceFile>& sampled) {
+                 const std::vector<SourceFile>& files) {
   std::map<uint32_t, std::set<uint64_t>> wanted;
   for (const RulePage& page : pages)
     for (const std::set<Near>* side : {&page.near.stays, &page.near.goes})
       for (const Near& near : *side) wanted[near.file].insert(near.id);
   Found found;
   for (const auto& [file, ids] : wanted)
-    for (auto& [id, sample] : find_documents(corpus, sampled[file], ids, SampleText())) found[{file, id}] = sample;
+    for (auto& [id, sample] : find_documents(corpus, files[file], ids, SampleText())) found[{file, id}] = sample;
   return found;
 }
 
@@ -107,40 +124,23 @@ std::string thresholds_html(const ThresholdRow& row) {
   return html_table(header, {shares}, 0);
 }
 
-/// Of every `stride`-th document.
-std::vector<float> values_of(const CompleteCorpus& corpus, const std::vector<SourceFile>& files, const ToldStep& step,
-                             const Rule& rule, uint64_t stride) {
-  std::vector<float> values;
-  for (const SourceFile& file : files) {
-    const std::vector<float> column = ValueFile(corpus, file).column(step.name, rule.name);
-    for (size_t i = 0; i < column.size(); i += stride) values.push_back(column[i]);
-  }
-  return values;
-}
-
 }  // namespace
 
 std::string rules_html(const CompleteCorpus& corpus, const std::vector<SourceFile>& files) {
   if (corpus.made_of.value("values", "") == "none") return "";
-  const std::vector<SourceFile> sampled = sampled_files(corpus, kSampleFiles);
-  const std::vector<RulePage> pages = pages_of(corpus, sampled);
-  const Found found = find_texts(corpus, pages, sampled);
-  const std::vector<ThresholdRow> thresholds = threshold_rows(corpus, files);
-  uint64_t documents = 0;
-  for (const SourceFile& file : files) documents += ValueFile(corpus, file).documents();
-  const uint64_t stride = documents / kMostValues + 1;
+  const auto [pages, stride] = make_pages(corpus, files);
+  const Found found = find_texts(corpus, pages, files);
   std::string html;
   for (const RulePage& page : pages) {
     const Rule& rule = page.rule->rule;
-    const ValueHistogram histogram = value_histogram(values_of(corpus, files, *page.step, rule, stride), rule);
+    const ValueHistogram histogram = value_histogram(page.values, rule);
     if (histogram.measured == 0) continue;
     const std::string name = page.step->name + "." + rule.name;
     html += fmt::format("<h3>{}</h3>\n<p class=\"note\">drops {}; measured {} documents{}</p>\n", escape_xml(name),
                         escape_xml(limits_text(rule)), histogram.measured,
                         stride > 1 ? fmt::format(" of one in {}", stride) : "");
     html += figure_html(histogram_chart(histogram, rule), "Values of " + name);
-    for (const ThresholdRow& row : thresholds)
-      if (row.step == page.step->name && row.rule == rule.name) html += thresholds_html(row);
+    for (const ThresholdRow& row : page.thresholds) html += thresholds_html(row);
     html += samples_html("what goes", page.near.goes, found) + samples_html("what stays", page.near.stays, found);
   }
   return html.empty() ? html

@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <optional>
 
@@ -21,16 +23,6 @@ Rule one_sided(Side side, double threshold) {
   return side == Side::least ? Rule{.name = {}, .least = threshold} : Rule{.name = {}, .most = threshold};
 }
 
-void count(ThresholdRow& row, const std::vector<float>& values) {
-  const auto add = [&](OtherThreshold& of) {
-    const Rule rule = one_sided(row.side, of.threshold);
-    for (const float value : values) of.dropped += drops_stored(rule, value);
-  };
-  for (const float value : values) row.measured += !std::isnan(value);
-  add(row.now);
-  for (OtherThreshold& of : row.others) add(of);
-}
-
 double parse_limit(const std::string& text, const std::string& change) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -42,22 +34,36 @@ double parse_limit(const std::string& text, const std::string& change) {
 
 }  // namespace
 
+void ThresholdRow::add(std::span<const float> values) {
+  for (const float value : values) measured += !std::isnan(value);
+  const auto count = [&](OtherThreshold& of) {
+    const Rule rule_of = one_sided(side, of.threshold);
+    for (const float value : values) of.dropped += drops_stored(rule_of, value);
+  };
+  count(now);
+  for (OtherThreshold& of : others) count(of);
+}
+
+std::vector<ThresholdRow> threshold_rows(const ToldStep& step, const ToldRule& rule) {
+  std::vector<ThresholdRow> rows;
+  if (!rule.has_threshold()) return rows;
+  for (const auto& [side, threshold] : {std::pair(Side::least, rule.rule.least), {Side::most, rule.rule.most}}) {
+    if (!std::isfinite(threshold)) continue;
+    ThresholdRow& row = rows.emplace_back(
+        ThresholdRow{.step = step.name, .rule = rule.rule.name, .side = side, .now = {.threshold = threshold}});
+    for (size_t i = 0; i < kOtherThresholds.size(); ++i) row.others[i].threshold = kOtherThresholds[i] * threshold;
+  }
+  return rows;
+}
+
 std::vector<ThresholdRow> threshold_rows(const CompleteCorpus& corpus, const std::vector<SourceFile>& files) {
   check_has_values(corpus);
   std::vector<ThresholdRow> rows;
   for (const ToldStep& step : corpus.steps)
-    for (const ToldRule& told : step.rules) {
-      if (!told.has_threshold()) continue;
-      for (const auto& [side, threshold] : {std::pair(Side::least, told.rule.least), {Side::most, told.rule.most}}) {
-        if (!std::isfinite(threshold)) continue;
-        ThresholdRow& row = rows.emplace_back(
-            ThresholdRow{.step = step.name, .rule = told.rule.name, .side = side, .now = {.threshold = threshold}});
-        for (size_t i = 0; i < kOtherThresholds.size(); ++i) row.others[i].threshold = kOtherThresholds[i] * threshold;
-      }
-    }
+    for (const ToldRule& rule : step.rules) std::ranges::move(threshold_rows(step, rule), std::back_inserter(rows));
   for (const SourceFile& file : files) {
     const ValueFile values(corpus, file);
-    for (ThresholdRow& row : rows) count(row, values.column(row.step, row.rule));
+    for (ThresholdRow& row : rows) row.add(values.column(row.step, row.rule));
   }
   return rows;
 }

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,11 +25,14 @@ struct ThresholdRow {
   uint64_t measured = 0;
   OtherThreshold now;
   std::array<OtherThreshold, 7> others;
+  void add(std::span<const float> values);  // NaN is not measured
 };
 
 /// The others are these times the threshold.
 inline constexpr std::array<double, 7> kOtherThresholds = {0.25, 0.5, 0.75, 1.25, 1.5, 2, 4};
 
+/// Of either side, none of a rule without a threshold; no document is counted yet.
+std::vector<ThresholdRow> threshold_rows(const ToldStep& step, const ToldRule& rule);
 /// Of every rule that has a threshold, over the values of `files`. UserError::recipe for a corpus without values.
 std::vector<ThresholdRow> threshold_rows(const CompleteCorpus& corpus, const std::vector<SourceFile>& files);
 std::string threshold_table(const std::vector<ThresholdRow>& rows);
