@@ -59,7 +59,8 @@ ToldStep read_step(const Json& json, const std::string& where) {
                 .seen = amount_at(json, "seen", where),
                 .kept = amount_at(json, "kept", where),
                 .changed = unsigned_at(json, "changed", where),
-                .measured = unsigned_at(json, "measured", where)};
+                .measured = unsigned_at(json, "measured", where),
+                .counted = counts_at(json, "counts", where)};
   for (const Json& rule : array_at(json, "rules", where)) step.rules.push_back(read_rule(rule, where));
   const Json& sources = object_at(json, "by_source", where);
   for (const auto& [source, counts] : sources.items())

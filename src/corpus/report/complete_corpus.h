@@ -29,6 +29,7 @@ struct ToldStep {
   Amount seen, kept;
   uint64_t changed = 0, measured = 0;
   std::vector<ToldRule> rules;
+  Counts counted;                               // by the step itself
   std::map<std::string, StepCounts> by_source;  // seen and kept alone, of the sources that it looks at
 };
 

@@ -185,6 +185,14 @@ HtmlRows count_rows(std::vector<std::pair<std::string, uint64_t>> counts, uint64
   return rows;
 }
 
+std::string personal_html(const CompleteCorpus& corpus) {
+  const HtmlRows rows = personal_rows(corpus);
+  return rows.empty() ? ""
+                      : html_table(kPersonalHeader, rows, 2,
+                                   "What was masked, and what stood in documents that went for holding too much of it. "
+                                   "coppice data sample shows documents with their spans masked.");
+}
+
 std::string documents_html(const CompleteCorpus& corpus, const std::vector<SourceFile>& files) {
   const DocumentSurvey of = survey_documents(corpus, files);
   const uint64_t whole = of.documents.documents;
@@ -241,6 +249,7 @@ std::string corpus_page(const CompleteCorpus& corpus) {
   html += section_html("Rules and their thresholds", with_note(rules_html(corpus, files)));
   html += section_html("Copies", of_each(corpus, clusters_html));
   html += section_html("Benchmarks", of_each(corpus, contamination_html));
+  html += section_html("Personal data", personal_html(corpus));
   html += section_html("Documents that are left", with_note(documents_html(corpus, files)));
   return page_html("coppice corpus", names, verdict, html);
 }

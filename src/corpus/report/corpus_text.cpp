@@ -7,6 +7,7 @@
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/corpus/decontaminate/contamination_report.h"
+#include "src/corpus/personal/personal_counts.h"
 #include "src/corpus/report/text_table.h"
 
 namespace coppice {
@@ -26,6 +27,23 @@ std::string reasons_text(const std::map<std::string, uint64_t>& counts) {
   for (const auto& [reason, count] : sorted)
     text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, printable(reason));
   return text;
+}
+
+std::vector<std::vector<std::string>> personal_rows(const CompleteCorpus& corpus) {
+  Rows rows;
+  for (const ToldStep& step : corpus.steps) {
+    const auto words = step.counted.find(kPersonalWords);
+    if (step.kind != "pii" || words == step.counted.end() || words->second == 0) continue;
+    for (const auto& [name, spans] : step.counted) {
+      if (!name.starts_with(kPersonalSpans)) continue;
+      const std::string kind = name.substr(std::string_view(kPersonalSpans).size());
+      const auto documents = step.counted.find(kPersonalDocuments + kind);
+      rows.push_back({step.name, kind, count_text(documents == step.counted.end() ? 0 : documents->second),
+                      count_text(spans),
+                      fmt::format("{:.1f}", 1e6 * static_cast<double>(spans) / static_cast<double>(words->second))});
+    }
+  }
+  return rows;
 }
 
 std::string stats_text(const CompleteCorpus& corpus) {
@@ -49,6 +67,8 @@ std::string stats_text(const CompleteCorpus& corpus) {
                     percent_text(of.seen.documents - of.kept.documents, of.seen.documents), count_text(of.changed),
                     size_text(of.seen), size_text(of.kept)});
   text += "\n" + text_table({"step", "kind", "documents", "left", "lost", "changed", "text", "left"}, rows, 2);
+  if (const Rows personal = personal_rows(corpus); !personal.empty())
+    text += "\n" + text_table(kPersonalHeader, personal, 2);
   rows.clear();
   for (const ToldStep& step : corpus.steps)
     for (const ToldRule& of : step.rules) {

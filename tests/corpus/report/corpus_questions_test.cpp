@@ -129,6 +129,32 @@ TEST_SUITE("unit") {
     CHECK(corpus.rule(corpus.step("dedup", ""), "exact", "").counts.first.documents == 1);
   }
 
+  TEST_CASE("stats: personal data by kind, for a million words") {
+    const ScratchFolder scratch("personal");
+    spill(scratch / "in/1.jsonl",
+          "{\"id\":\"1\",\"text\":\"mail a@b.example or c@d.example\\nor  8.8.8.8 now\"}\n"
+          "{\"id\":\"2\",\"text\":\"mail e@f.example\"}\n{\"id\":\"3\",\"text\":\" ten words that say nothing of "
+          "anybody at all, really \"}\n");
+    spill(
+        scratch / "in/2.jsonl",
+        "{\"id\":\"4\",\"text\":\"a@b.example c@d.example e@f.example g@h.example i@j.example k@l.example m n o\"}\n");
+    spill(scratch / "corpus.toml", fmt::format("[data]\nsource = [{{ name = \"s\", path = \"{}/in\" }}]\n"
+                                               "step = [{{ kind = \"pii\" }}]\n",
+                                               scratch.path.string()));
+    run_corpus(load_corpus(scratch / "corpus.toml", {}, {}), {.out = scratch / "out"});
+    const CompleteCorpus corpus = open_complete_corpus(scratch / "out");
+    const Counts& counts = corpus.step("pii", "").counted;
+    CHECK(counts == Counts{{"words", 28},
+                           {"spans of EMAIL", 9},  // six of a document that goes
+                           {"documents with EMAIL", 3},
+                           {"spans of IP", 1},
+                           {"documents with IP", 1}});
+    CHECK(personal_rows(corpus) == std::vector<std::vector<std::string>>{{"pii", "EMAIL", "3", "9", "321428.6"},
+                                                                         {"pii", "IP", "1", "1", "35714.3"}});
+    CHECK(stats_text(corpus).find("pii   EMAIL          3      9           321428.6") != std::string::npos);
+    CHECK(slurp(scratch / "out/report.html").find("<h2>Personal data</h2>") != std::string::npos);
+  }
+
   TEST_CASE("diff: who keeps what alone, and why the other did not") {
     const ReportedCorpus made;
     const CompleteCorpus first = made.run("out");
