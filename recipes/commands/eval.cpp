@@ -160,7 +160,9 @@ void evaluate(const Flags& flags) {
   const std::string text =
       (models.size() == 1 ? json[0] : json).dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
   if (!flags.json.empty() && flags.json != "-") write_file_atomically(flags.json, text);
-  fmt::print("{}", flags.json == "-" ? text : results_table(models));
+  if (flags.json == "-") return fmt::print("{}", text);
+  fmt::print("{}", results_table(models));
+  if (const std::string depths = depth_table(models); !depths.empty()) fmt::print("\n{}", depths);
 }
 
 }  // namespace

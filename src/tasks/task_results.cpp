@@ -3,8 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "src/base/errors.h"
 #include "src/tasks/python_text.h"
@@ -13,7 +14,9 @@
 namespace coppice {
 namespace {
 
-using Line = std::array<std::string, 9>;
+using Line = std::vector<std::string>;
+
+constexpr size_t kNumDepths = 10;
 
 std::string version_text(const Json& version) {
   if (version.is_null()) return "";
@@ -49,7 +52,7 @@ std::string indented(size_t depth, const std::string& alias) {
 /// A line a metric; what comes before the metric stands in the first one alone. The model's name is said once.
 void add_lines(std::vector<Line>& lines, std::string& model, const std::string& name, const std::string& version,
                int64_t num_fewshot, const std::vector<TaskMetric>& metrics) {
-  Line line = {model, name, printable(version)};
+  Line line = {model, name, printable(version), "", "", "", "", "", ""};
   line[4] = std::to_string(num_fewshot);
   for (const TaskMetric& metric : metrics) {
     line[3] = printable(metric.filter);
@@ -63,23 +66,28 @@ void add_lines(std::vector<Line>& lines, std::string& model, const std::string& 
   }
 }
 
-std::string markdown(std::vector<Line> lines) {
-  Line rules;
-  std::array<size_t, std::tuple_size_v<Line>> widths{};
+/// A Markdown table, the first line its header; columns of `numbers` end at one place.
+std::string markdown(std::vector<Line> lines, const std::function<bool(size_t column)>& numbers) {
+  std::vector<size_t> widths(lines[0].size());
   for (const Line& line : lines)
     for (size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], count_code_points(line[i]));
-  for (size_t i = 0; i < rules.size(); ++i) rules[i] = std::string(widths[i], '-');
+  Line rules;
+  for (const size_t width : widths) rules.emplace_back(width, '-');
   lines.insert(lines.begin() + 1, rules);
   std::string text;
   for (const Line& line : lines) {
     for (size_t i = 0; i < line.size(); ++i) {
-      const bool number = i == 4 || i == 7 || i == 8;
       const std::string padding(widths[i] - count_code_points(line[i]), ' ');
-      text += "| " + (number ? padding + line[i] : line[i] + padding) + " ";
+      text += "| " + (numbers(i) ? padding + line[i] : line[i] + padding) + " ";
     }
     text += "|\n";
   }
   return text;
+}
+
+std::optional<double> accuracy(const std::vector<TaskMetric>& metrics) {
+  const auto found = std::ranges::find(metrics, "acc", &TaskMetric::name);
+  return found == metrics.end() ? std::nullopt : std::optional(found->value);
 }
 
 }  // namespace
@@ -126,7 +134,26 @@ std::string results_table(std::span<const ScoredModel> models) {
                 task.num_fewshot, model.tasks[t].score.metrics);
     }
   }
-  return markdown(std::move(lines));
+  return markdown(std::move(lines), [](size_t column) { return column == 4 || column == 7 || column == 8; });
+}
+
+std::string depth_table(std::span<const ScoredModel> models) {
+  std::vector<Line> lines = {{"Model", "Accuracy by depth", "all"}};
+  for (size_t depth = 0; depth < kNumDepths; ++depth) lines[0].push_back(fmt::format("{}%", 100 * depth / kNumDepths));
+  for (const ScoredModel& model : models)
+    for (const TaskGroup& group : task_groups(model.tasks)) {
+      Line line = {printable(model.name), printable(group.alias), ""};
+      line.resize(lines[0].size());
+      const auto show = [](std::optional<double> value) { return value ? fmt::format("{:.1f}", 100 * *value) : ""; };
+      line[2] = show(accuracy(group.metrics));
+      bool any = false;
+      for (const auto& [task, score] : std::span(model.tasks).subspan(group.first, group.end - group.first))
+        for (size_t depth = 0; depth < kNumDepths; ++depth)
+          if (task->definition.name == fmt::format("{}_depth_{}", group.name, 100 * depth / kNumDepths))
+            line[3 + depth] = show(accuracy(score.metrics)), any = true;
+      if (any) lines.push_back(std::move(line));
+    }
+  return lines.size() == 1 ? "" : markdown(std::move(lines), [](size_t column) { return column >= 2; });
 }
 
 }  // namespace coppice

@@ -22,5 +22,8 @@ struct ScoredModel {
 Json results_json(const ScoredModel& model);
 /// A Markdown table, a line a model, task and metric; a group stands above what belongs to it.
 std::string results_table(std::span<const ScoredModel> models);
+/// Accuracy by the place of what is asked for: a line a model and length, ten depths across, of groups whose tasks are
+/// called <group>_depth_<percent> (`coppice data long-qa` makes them). Empty without any.
+std::string depth_table(std::span<const ScoredModel> models);
 
 }  // namespace coppice

@@ -130,6 +130,27 @@ TEST_SUITE("unit") {
           "|       |   - anatomy   | 1.0     | none   |      0 | acc    | \u2191 | 0.0000 | \u00b1 0.0000 |\n");
   }
 
+  TEST_CASE("groups: accuracy by depth, a line a model and length") {
+    const ScratchFolder folder;
+    std::string lines;
+    for (const char* depth : {"depth_0", "depth_30", "depth_30", "depth_90"}) lines += question("Q", depth);
+    const std::vector<PreparedTask> tasks = prepare(folder.write("test.jsonl", lines));
+    REQUIRE(tasks.size() == 3);
+    ScoredModel model{.name = "m", .max_length = 64, .tasks = {}}, other = model;
+    model.tasks = {scored(tasks[0], 1), scored(tasks[1], 1), scored(tasks[2], 0)};
+    other.name = "longer";
+    other.tasks = {scored(tasks[0], 0), scored(tasks[1], 2), scored(tasks[2], 1)};
+    CHECK(depth_table(std::vector{model, other}) ==
+          "| Model  | Accuracy by depth |  all |    0% | 10% | 20% |   30% | 40% | 50% | 60% | 70% | 80% |   90% |\n"
+          "| ------ | ----------------- | ---- | ----- | --- | --- | ----- | --- | --- | --- | --- | --- | ----- |\n"
+          "| m      | mmlu              | 50.0 | 100.0 |     |     |  50.0 |     |     |     |     |     |   0.0 |\n"
+          "| longer | mmlu              | 75.0 |   0.0 |     |     | 100.0 |     |     |     |     |     | 100.0 |\n");
+    const std::vector<PreparedTask> subjects =
+        prepare(folder.write("subjects.jsonl", question("Q", "anatomy") + question("Q", "virology")));
+    model.tasks = {scored(subjects[0], 1), scored(subjects[1], 1)};
+    CHECK(depth_table(std::vector{model}).empty());
+  }
+
   TEST_CASE("groups: no standard error where a subject has one question; tasks without groups have none") {
     const ScratchFolder folder;
     const std::vector<PreparedTask> tasks =
