@@ -77,15 +77,11 @@ class CorpusRun {
     } catch (const Error&) {  // somebody else has completed the corpus, and work/ went while this task looked into it
       if (!fs::exists(folder_.report())) throw;
     }
-    return outcome(/*complete=*/true);
+    return outcome();
   }
 
  private:
-  CorpusOutcome outcome(bool complete) const {
-    CorpusOutcome outcome{.complete = complete, .files = files_.size()};
-    if (complete) outcome.documents = corpus_documents(folder_);
-    return outcome;
-  }
+  CorpusOutcome outcome() const { return {.files = files_.size(), .documents = corpus_documents(folder_)}; }
 
   CorpusOutcome already_complete() {
     for (const SourceFile& file : files_)
@@ -95,7 +91,7 @@ class CorpusRun {
                                   "the corpus's folder to have it made again");
     check_report_inputs(folder_, files_);
     if (!request_.keep_work) remove_work();
-    CorpusOutcome done = outcome(true);
+    CorpusOutcome done = outcome();
     done.complete_before = true;
     log_info(fmt::format("{}: already complete, {} documents", request_.out.string(), done.documents.documents));
     return done;
@@ -218,16 +214,20 @@ class CorpusRun {
     return true;
   }
 
+  /// By the task that gets the lock; when it dies over the report, one that waits goes on.
   CorpusOutcome finish() {
-    const std::unique_ptr<FileLock> lock = FileLock::try_take(folder_.work() / ".report");
-    if (lock == nullptr) return outcome(/*complete=*/false);
+    std::unique_ptr<FileLock> lock;
+    await("reports", 1, [&] {
+      if (!fs::exists(folder_.report())) lock = FileLock::try_take(folder_.work() / ".report");
+      return size_t{lock != nullptr};
+    });
     if (!fs::exists(folder_.report())) {
       for (const fs::path& written : {request_.out, request_.out / "stats"}) remove_temporaries(written);
       write_corpus_report(settings_, files_, passes_, folder_);
     }
     (void)COPPICE_FAILPOINT("corpus.before_clean");
     if (!request_.keep_work) remove_work();
-    CorpusOutcome done = outcome(true);
+    CorpusOutcome done = outcome();
     const uint64_t before = finished_before_;
     log_info(fmt::format("{}: {} documents, {} of text from {} files{}; what went and why: {}", request_.out.string(),
                          done.documents.documents, format_bytes(static_cast<double>(done.documents.text_bytes)),

@@ -24,14 +24,13 @@ struct CorpusRequest {
 };
 
 struct CorpusOutcome {
-  bool complete = false;         // false: another task writes the report
   bool complete_before = false;  // nothing was left to do
   uint64_t files = 0;
   Amount documents;  // that the corpus holds
 };
 
-/// Does what is left to do for this task, and writes the report where it finds that all is done. Of a task that must
-/// wait for others, and on a signal: Stopped, 75. UserError::folder_locked for a second task of the same number,
+/// Does what is left to do for this task, and returns when the corpus is complete, its report written by this task or
+/// another. Of a task that must wait for others, and on a signal: Stopped, 75. UserError::folder_locked for a second task of the same number,
 /// UserError::bad_file for an input or settings that have changed since, and for what a source holds; UserError::recipe
 /// for a folder in a source's folder or around it. A corpus that is complete stays so when all files of a source are
 /// gone (list_input_files).

