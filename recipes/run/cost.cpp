@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 
 #include "recipes/folder/machine.h"
@@ -14,6 +13,7 @@
 #include "src/base/files.h"
 #include "src/base/input_file.h"
 #include "src/base/log.h"
+#include "src/corpus/sources/source_kinds.h"
 #include "src/text/documents_folder.h"
 
 namespace coppice {
@@ -50,9 +50,7 @@ double folder_bytes(const fs::path& folder) { return sum_over_files(folder, file
 
 /// Packed files hold about four times their size.
 double file_text_bytes(const fs::path& path) {
-  std::string ending = path.extension().string();
-  std::ranges::transform(ending, ending.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return file_bytes(path) * (ending == ".zst" || ending == ".gz" ? 4 : 1);
+  return file_bytes(path) * (coding_of(path) == ByteSource::Coding::plain ? 1 : 4);
 }
 
 /// Text of one domain, by the size of its files.
