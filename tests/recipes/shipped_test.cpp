@@ -1,7 +1,9 @@
 // The recipes that come with the program: each resolves as it stands, ablations plan without a corpus, and their arms
 // are what their comments say.
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 
 #include "pruning/scores.h"
@@ -143,6 +145,15 @@ TEST_SUITE("recipe") {
       CHECK(lineage_of(demo, other).training_tokens == doctest::Approx(tokens).epsilon(0.001));
     CHECK(demo.stage("release").get<ExportStage>().from == "long");
     CHECK(demo.stage("afm_core").get<TrainStage>().distillation.loss == "labels");
+    const std::vector<std::string>& scored = demo.stage("scores").get<EvaluateStage>().of;
+    for (const ScoreRow& score : score_table()) {
+      if (std::string_view(score.name) == "first_k") continue;  // a control, as random is
+      const std::string cut = fmt::format("cut_{}", score.name);
+      CAPTURE(cut);
+      CHECK(demo.stage(cut).get<PruneStage>().scores == score.name);
+      CHECK(demo.stage(cut).get<PruneStage>().from == "plain");
+      CHECK(std::ranges::count(scored, cut) == 1);
+    }
     Ablation sweep = load_ablation((kFolder / "demo_sweep.toml").string(), {}, {});
     CHECK(demo.data.tuning_share > 0);
     CHECK(sweep.base.data.tuning_share == demo.data.tuning_share);
