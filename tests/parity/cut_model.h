@@ -1,4 +1,4 @@
-// A model cut along every axis, one after another, as other programs meet it: fewer groups of heads than hidden size /
+// A model cut along one axis or one after another, as other programs meet it: fewer groups of heads than hidden size /
 // heads would make, fewer layers, a narrower residual stream with the eps that goes with it.
 #pragma once
 
@@ -8,8 +8,8 @@
 namespace coppice {
 
 /// Half of each row's units stay, by magnitude.
-inline Model cut_along_every_axis(Model model) {
-  for (const std::string& name : axis_names()) {
+inline Model cut_along(Model model, const std::vector<std::string>& axes) {
+  for (const std::string& name : axes) {
     const CutAxis axis = *find_axis(name);
     const std::vector<int64_t> units = units_of(model.config, axis);
     std::vector<int64_t> kept;

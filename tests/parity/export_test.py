@@ -8,7 +8,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-MODELS = ["qwen3", "llama", "ragged", "untied", "sharded", "bf16", "cut", "cut_llama", "cut_qwen2"]
+MODELS = ["qwen3", "llama", "ragged", "untied", "sharded", "bf16", "cut", "cut_heads", "cut_layers", "cut_llama", "cut_qwen2"]
 MAX_DIFFERENCE = 1e-4
 
 

@@ -151,7 +151,8 @@ void export_models(const fs::path& work, const Tokenizer& tokenizer) {
     bool tied = true;
     const char* dtype = "f32";
     HfExportOptions options = {};
-    bool cut = false, biased = false;
+    std::vector<std::string> cut_axes = {};
+    bool biased = false;
   };
   const HfSettings chat{
       .config_ids = {{"eos_token_id", {2, 3}}},
@@ -167,16 +168,18 @@ void export_models(const fs::path& work, const Tokenizer& tokenizer) {
                                    {"bf16", true, {96, 96}, true, "bf16"},
                                    {"bos", true, {32}, true, "f32", {.add_bos = true}},
                                    {"chat", false, {32}, true, "f32", {.settings = &chat}},
-                                   {"cut", true, {96, 96, 96}, true, "f32", {}, true},
-                                   {"cut_llama", false, {96, 96, 96}, false, "f32", {}, true},
-                                   {"cut_qwen2", false, {96, 96, 96}, true, "f32", {}, true, true}};
+                                   {"cut", true, {96, 96, 96}, true, "f32", {}, axis_names()},
+                                   {"cut_heads", true, {96, 96}, true, "f32", {}, {"heads"}},
+                                   {"cut_layers", true, {96, 96, 96}, true, "f32", {}, {"layers"}},
+                                   {"cut_llama", false, {96, 96, 96}, false, "f32", {}, axis_names()},
+                                   {"cut_qwen2", false, {96, 96, 96}, true, "f32", {}, axis_names(), true}};
   for (const Case& one : cases) {
     ModelConfig config = config_of(tokenizer, one.qk_norm, one.widths);
     config.tie_word_embeddings = one.tied;
     config.qkv_bias = one.biased;
     const fs::path folder = work / "hf" / one.name;
     Model model = random_model(config, 17);
-    if (one.cut) model = cut_along_every_axis(std::move(model));
+    model = cut_along(std::move(model), one.cut_axes);
     export_hf(folder, model, tokenizer, one.dtype, one.options);
     // The bf16 file is compared with the weights it holds, the others with the model itself.
     const fs::path logits = work / fmt::format("logits-{}.safetensors", one.name);

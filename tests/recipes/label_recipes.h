@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 
+#include "tests/recipes/label_shards.h"
 #include "tests/recipes/program.h"
 
 namespace coppice::test {
@@ -33,7 +34,8 @@ inline std::map<std::string, std::string> weights_of(const fs::path& stage) {
   return files;
 }
 
-/// The files of a label stage: the same from another batch, after a kill, and joined by a second process.
+/// The files of a label stage: the same from another batch, after a kill, joined by a second process, and by two at
+/// once.
 inline std::map<std::string, std::string> check_same_bytes(const Scratch& scratch, const std::string& label_options) {
   write_corpus(scratch.path / "corpus");
   const auto write = [&](const char* file, const std::string& options) {
@@ -62,6 +64,19 @@ inline std::map<std::string, std::string> check_same_bytes(const Scratch& scratc
   CHECK(labels_of("runs/killed") == wanted);
   CHECK(run(scratch.path, {"run", "one.toml", "--out", "runs/killed"}).code == 0);
   CHECK(labels_of("runs/killed") == wanted);
+
+  Process first = start(scratch.path, {"run", "one.toml", "--out", "runs/two"},
+                        [] { setenv("COPPICE_FAILPOINTS", "label.claimed=sleep:3@3", 1); });
+  wait_for([&] { return count_shards(scratch.path / "runs/two/labels") >= 2 || first.poll(); });
+  first.send(SIGSTOP);  // until the other has a part
+  Process second = start(scratch.path, {"labels", "join", "one.toml", "--stage", "labels", "--out", "runs/two"});
+  wait_for([&] { return count_shards(scratch.path / "runs/two/labels") >= 4 || second.poll(); });
+  first.send(SIGCONT);
+  INFO(second.wait().err);
+  CHECK(second.wait().code == 0);
+  CHECK(std::stoll(second.outcome.out) >= 2);
+  CHECK(first.wait().code == 0);
+  CHECK(labels_of("runs/two") == wanted);
   return wanted;
 }
 

@@ -13,6 +13,7 @@
 #include "src/base/json.h"
 #include "src/data/label_cache_writer.h"
 #include "src/model/parameters.h"
+#include "tests/recipes/label_shards.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice::test;
@@ -52,19 +53,6 @@ std::map<std::string, std::string> labels_of(const fs::path& folder) {
   std::map<std::string, std::string> files = files_of(folder);
   std::erase_if(files, [](const auto& file) { return file.first.find("/.lock-") != std::string::npos; });
   return files;
-}
-
-int64_t count_shards(const fs::path& labels) {
-  int64_t count = 0;
-  if (fs::exists(labels))
-    for (const auto& entry : fs::recursive_directory_iterator(labels))
-      count += entry.path().filename().string().starts_with("shard-") && entry.path().extension() == ".h5";
-  return count;
-}
-
-/// Until `done` says so; a minute at most, then the test goes on and fails.
-void wait_for(const std::function<bool()>& done) {
-  for (int i = 0; i < 6000 && !done(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
 }
 
 /// The label under every (domain, shard, offset) that a train stage of a finished run trains on, through the recipe's
