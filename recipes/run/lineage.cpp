@@ -120,7 +120,7 @@ std::string role_of(const Recipe& recipe, const Subject& subject, const std::str
   const Lineage lineage = lineage_of(recipe, name);
   if (stage.kind == "learn_masks") return "";
   if (!lineage.cut.empty()) {
-    if (lineage.cut != subject.cut) return lineage.cut;
+    if (lineage.cut != subject.cut) return lineage.cut + (lineage.refitted ? " + refit" : "");
     if (lineage.training_tokens == 0) return "pruned";
     return lineage.has_teacher || !subject.any_taught ? "student" : "plain";
   }
@@ -177,7 +177,7 @@ Lineage lineage_of(const Recipe& recipe, const std::string& name) {
     if (!uneven && same_shape(recipe.model_after(name), recipe.model_after(prune->from)))
       lineage.kept_all = true;
     else
-      lineage.cut = prune->scores;
+      lineage.cut = prune->scores, lineage.refitted = prune->refit;
   }
   return lineage;
 }

@@ -15,6 +15,7 @@ namespace coppice {
 /// A model's way since its last cut, or since fresh or imported weights.
 struct Lineage {
   std::string cut;  // "masks" or the one-shot score that made a layer narrower last; empty = as wide as where it began
+  bool refitted = false;     // by that cut's stage
   bool kept_all = false;     // went through a prune that kept every channel: a control
   bool imported = false;     // began in a Hugging Face folder
   bool has_teacher = false;  // trained on labels, or beside a live teacher

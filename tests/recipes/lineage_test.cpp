@@ -94,6 +94,15 @@ TEST_SUITE("unit") {
                 {"u", "distilled"}});
   }
 
+  TEST_CASE("roles_of: a one-shot cut that was refitted says so, and is another than one that was not") {
+    CHECK(
+        roles(fresh("a", "source") + masks("s", "a") + prune("b", "s") + prune("m", "a", "flap") +
+              stage("r", "prune", "from = \"a\"\ntarget = \"student\"\nscores = \"flap\"\nrefit = true") +
+              on("t", "r")) ==
+        Roles{
+            {"a", "source"}, {"s", ""}, {"b", "pruned"}, {"m", "flap"}, {"r", "flap + refit"}, {"t", "flap + refit"}});
+  }
+
   TEST_CASE("roles_of: a one-shot cut alone is the run's own cut, with labels or without") {
     const std::string cut = fresh("a", "source") + prune("b", "a", "activation");
     CHECK(roles(cut) == Roles{{"a", "source"}, {"b", "pruned"}});
