@@ -214,7 +214,8 @@ std::map<std::string, std::string> roles_of(const Recipe& recipe, const std::vec
 }
 
 StagePurpose purpose_of(const Recipe& recipe, const Stage& stage) {
-  if (stage.kind == "evaluate" || stage.kind == "export") return StagePurpose::method;
+  if (stage.kind == "evaluate") return StagePurpose::comparison;  // it grows with what is held against the method
+  if (stage.kind == "export") return StagePurpose::method;
   const Subject subject = subject_of(recipe);
   if (stage.kind == "train" || stage.kind == "import") {
     const std::string role = role_of(recipe, subject, stage.name);

@@ -163,6 +163,8 @@ TEST_SUITE("unit") {
     CHECK(purposes(fresh("a", "source") + prune("b", "a", "activation") + labels("l", "a") +
                    on("d", "b", "labels = \"l\"")) == "SMMM");
     CHECK(purposes(fresh("a", "source") + prune("b", "a", "activation")) == "SM");
+    CHECK(purposes(fresh("a", "source") + prune("b", "a", "activation") +
+                   stage("e", "evaluate", "of = [\"a\", \"b\"]")) == "SMC");
     CHECK(purposes(fresh("a", "source") + labels("l", "a") + fresh("b", "small", "labels = \"l\"") +
                    fresh("c", "small")) == "SMMC");
     CHECK(purposes(fresh("a", "source")) == "S");
