@@ -30,10 +30,10 @@ struct CorpusOutcome {
 };
 
 /// Does what is left to do for this task, and returns when the corpus is complete, its report written by this task or
-/// another. Of a task that must wait for others, and on a signal: Stopped, 75. UserError::folder_locked for a second task of the same number,
-/// UserError::bad_file for an input or settings that have changed since, and for what a source holds; UserError::recipe
-/// for a folder in a source's folder or around it. A corpus that is complete stays so when all files of a source are
-/// gone (list_input_files).
+/// another. Of a task that must wait for others, and on a signal: Stopped, 75. UserError::folder_locked for a second
+/// task of the same number, UserError::bad_file for an input or settings that have changed since, and for what a source
+/// holds; UserError::recipe for a folder in a source's folder or around it. A corpus that is complete stays so when all
+/// files of a source are gone (list_input_files).
 ///   documents/<file>.jsonl.zst         what is left; the file is its own mark of completion
 ///   removed/<step>/<file>.jsonl.zst    what went, and why
 ///   values/<file>.h5                   what the rules have measured
