@@ -31,12 +31,6 @@ LossRow mixed_cross_entropy_reference(std::span<const double> logits, int64_t tr
 
 namespace {
 
-COPPICE_INLINE void multiply_loop(float* z, int64_t n, float factor) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) z[i] *= factor;
-}
-constexpr auto multiply = per_instruction_set<multiply_loop>;
-
 LabelShares shares_of(const MixedCrossEntropyParams<float>& params, int64_t row) {
   return share_labels(params.true_label[row], params.teacher_label ? params.teacher_label[row] : kIgnoredLabel,
                       params.teacher_weight);
@@ -82,7 +76,7 @@ LossRow finish_row(const MixedCrossEntropyParams<float>& params, int64_t row, co
   const int64_t true_column = column_of(params, true_label), teacher_column = column_of(params, labels.teacher);
   const double e_true = true_column < 0 ? 0.0 : z[true_column],
                e_teacher = teacher_column < 0 ? 0.0 : z[teacher_column];
-  multiply(z, n, static_cast<float>(factor));
+  multiply_row(z, n, static_cast<float>(factor));
   if (true_column >= 0) z[true_column] = static_cast<float>(e_true * factor - params.scale * labels.true_share);
   if (teacher_column >= 0 && labels.teacher != true_label)
     z[teacher_column] = static_cast<float>(e_teacher * factor - params.scale * labels.teacher_share);

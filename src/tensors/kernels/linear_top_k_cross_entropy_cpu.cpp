@@ -49,8 +49,9 @@ LossRow top_k_cross_entropy_reference(std::span<const double> logits, int64_t tr
 
 namespace {
 
-/// Leaves the entries of S set aside.
-TopKStatistics measure_row(const TopKCrossEntropyParams<float>& params, int64_t row, std::vector<TopKEntry>& entries) {
+/// Leaves the entries of S set aside, and with `in_place` (temperature 1) exp(z - largest) where the logits were.
+TopKStatistics measure_row(const TopKCrossEntropyParams<float>& params, int64_t row, std::vector<TopKEntry>& entries,
+                           bool in_place) {
   const int64_t n = params.num_vocab;
   const double tau = params.settings.temperature;
   float* z = params.logits + row * n;
@@ -60,13 +61,15 @@ TopKStatistics measure_row(const TopKCrossEntropyParams<float>& params, int64_t 
   own.largest = largest.value;
   if (params.argmax) own.top_1 = static_cast<double>(params.first_id + find_first(z, n, largest));
   set_aside(params, row, entries);
-  const double tail_1 = sum_exponentials(z, n, largest.value, 1.0f);
+  exponentiate(entries, largest.value, tau);
+  const double tail_1 =
+      in_place ? sum_exponentials_in_place(z, n, largest.value) : sum_exponentials(z, n, largest.value, 1.0f);
   own.tail_p = tau == 1.0 ? tail_1 : sum_exponentials(z, n, largest.value, static_cast<float>(1.0 / tau));
   own.sum_1 = tail_1;
   own.sum_p = own.tail_p;
   for (const TopKEntry& entry : entries) {
-    own.sum_1 += std::exp(entry.logit - largest.value);
-    own.sum_p += std::exp((entry.logit - largest.value) / tau);
+    own.sum_1 += entry.e_1;
+    own.sum_p += entry.e_p;
     own.q_sum += entry.q;
     if (entry.q > 0) own.cross += entry.q * (entry.log_q - (entry.logit - largest.value) / tau);
   }
@@ -77,7 +80,8 @@ TopKStatistics measure_row(const TopKCrossEntropyParams<float>& params, int64_t 
 struct SumsHere {
   float largest;
   double sum_1, sum_p;
-  bool is_whole;  // this part is all there is
+  bool is_whole;          // this part is all there is
+  bool is_exponentiated;  // exp(z - largest) stands where the logits were
 };
 
 LossRow finish_row(const TopKCrossEntropyParams<float>& params, int64_t row, const std::vector<TopKEntry>& entries,
@@ -115,16 +119,17 @@ LossRow finish_row(const TopKCrossEntropyParams<float>& params, int64_t row, con
   const double tail_factor =
       whole.tail_p > 0 ? teacher * (q_sum - (q_tail > 0 ? q_tail / p_tail : 0.0)) / here.sum_p : 0.0;
   const float tail = to_finite_float(tail_factor);
-  if (tau == 1.0) {
+  if (here.is_exponentiated) {
+    multiply_row(z, n, static_cast<float>(plain) + tail);
+  } else if (tau == 1.0) {
     per_instruction_set<write_tail<false>>(z, n, here.largest, 1.0f, static_cast<float>(plain), tail);
   } else {
     per_instruction_set<write_tail<true>>(z, n, here.largest, static_cast<float>(1.0 / tau), static_cast<float>(plain),
                                           tail);
   }
   for (const TopKEntry& entry : entries) {
-    const double p = std::exp((entry.logit - here.largest) / tau) / here.sum_p;
-    z[entry.column] =
-        static_cast<float>(plain * std::exp(entry.logit - here.largest) + teacher * (q_sum * p - entry.q));
+    const double p = entry.e_p / here.sum_p;
+    z[entry.column] = static_cast<float>(plain * entry.e_1 + teacher * (q_sum * p - entry.q));
   }
   if (const int64_t column = column_of(params, params.true_label[row]); column >= 0)
     z[column] -= static_cast<float>(params.scale * (1.0 - w));
@@ -137,10 +142,14 @@ void top_k_cross_entropy_cpu(const TopKCrossEntropyParams<float>& params) {
   walk_rows(params, [&](int64_t row, std::vector<TopKEntry>& entries) {
     params.rows[row] = {};
     if (skip_row(params, row)) return;
-    const TopKStatistics whole = measure_row(params, row, entries);
-    params.rows[row] = finish_row(
-        params, row, entries, whole,
-        {.largest = static_cast<float>(whole.largest), .sum_1 = whole.sum_1, .sum_p = whole.sum_p, .is_whole = true});
+    const bool in_place = params.write_gradient && params.settings.temperature == 1.0;
+    const TopKStatistics whole = measure_row(params, row, entries, in_place);
+    params.rows[row] = finish_row(params, row, entries, whole,
+                                  {.largest = static_cast<float>(whole.largest),
+                                   .sum_1 = whole.sum_1,
+                                   .sum_p = whole.sum_p,
+                                   .is_whole = true,
+                                   .is_exponentiated = in_place});
   });
 }
 
@@ -148,7 +157,7 @@ void top_k_cross_entropy_statistics_cpu(const TopKCrossEntropyParams<float>& par
   walk_rows(params, [&](int64_t row, std::vector<TopKEntry>& entries) {
     statistics[row] = {};
     if (skip_row(params, row)) return;
-    statistics[row] = measure_row(params, row, entries);
+    statistics[row] = measure_row(params, row, entries, /*in_place=*/false);
     put_back(params, row, entries);
   });
 }
@@ -172,12 +181,14 @@ void top_k_cross_entropy_gradient_cpu(const TopKCrossEntropyParams<float>& param
       whole.z_true += other.z_true;
     }
     set_aside(params, row, entries);
+    exponentiate(entries, static_cast<float>(parts.own[row].largest), tau);
     const double to_largest = parts.own[row].largest - whole.largest;
     params.rows[row] = finish_row(params, row, entries, whole,
                                   {.largest = static_cast<float>(parts.own[row].largest),
                                    .sum_1 = whole.sum_1 * std::exp(-to_largest),
                                    .sum_p = whole.sum_p * std::exp(-to_largest / tau),
-                                   .is_whole = false});
+                                   .is_whole = false,
+                                   .is_exponentiated = false});
   });
 }
 

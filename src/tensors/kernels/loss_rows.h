@@ -42,6 +42,8 @@ int64_t find_first(const float* z, int64_t n, const Largest& largest);
 /// Sum of exp((z - largest) * inverse_temperature); in place, the exponentials replace z.
 double sum_exponentials(const float* z, int64_t n, float largest, float inverse_temperature);
 double sum_exponentials_in_place(float* z, int64_t n, float largest);
+/// z = factor z
+void multiply_row(float* z, int64_t n, float factor);
 
 /// How far the choices of a row are to be trusted.
 enum class TopFact : uint8_t { clear, near_tie, not_finite };

@@ -112,6 +112,11 @@ COPPICE_INLINE Largest find_largest_loop(const float* z, int64_t n) {
   return largest;
 }
 
+COPPICE_INLINE void multiply_loop(float* z, int64_t n, float factor) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) z[i] *= factor;
+}
+
 }  // namespace
 
 Largest find_largest(const float* z, int64_t n) { return per_instruction_set<find_largest_loop>(z, n); }
@@ -134,6 +139,8 @@ double sum_exponentials(const float* z, int64_t n, float largest, float inverse_
 double sum_exponentials_in_place(float* z, int64_t n, float largest) {
   return per_instruction_set<sum_of<true>>(z, n, largest, 1.0f);
 }
+
+void multiply_row(float* z, int64_t n, float factor) { per_instruction_set<multiply_loop>(z, n, factor); }
 
 void top_1_cpu(const float* logits, int64_t num_rows, int64_t num_vocab, int64_t* top_1, TopFact* fact) {
   parallel_rows(num_rows, threads_for(num_rows * num_vocab), [&](int64_t begin, int64_t end, int) {

@@ -35,7 +35,15 @@ inline float to_finite_float(double value) {
 struct TopKEntry {
   int64_t column;
   double logit, log_q, q;
+  double e_1 = 0, e_p = 0;  // exp(logit - largest), exp((logit - largest) / tau): exponentiate()
 };
+
+inline void exponentiate(std::vector<TopKEntry>& entries, double largest, double tau) {
+  for (TopKEntry& entry : entries) {
+    entry.e_1 = std::exp(entry.logit - largest);
+    entry.e_p = tau == 1.0 ? entry.e_1 : std::exp((entry.logit - largest) / tau);
+  }
+}
 
 /// Column of an id, -1 where another part has it.
 inline int64_t column_of(const TopKCrossEntropyParams<float>& params, int64_t id) {
@@ -52,11 +60,13 @@ inline void set_aside(const TopKCrossEntropyParams<float>& params, int64_t row, 
   float* z = params.logits + row * params.num_vocab;
   entries.clear();
   if (!is_taught(params, row)) return;
+  double last_log_q = 0, last_q = 1;  // most draws of a row have one probability
   for (int64_t i = 0; i < params.k; ++i) {
     const int64_t id = params.top_id[row * params.k + i], column = column_of(params, id);
     if (id < 0 || column < 0) continue;
     const double log_q = params.top_logp[row * params.k + i];
-    entries.push_back({column, z[column], log_q, std::exp(log_q)});
+    if (log_q != last_log_q) last_log_q = log_q, last_q = std::exp(log_q);
+    entries.push_back({column, z[column], log_q, last_q});
     z[column] = -FLT_MAX;
   }
 }
