@@ -67,6 +67,16 @@ int run_all(const SmallCorpus& corpus, const CorpusSettings& settings, const std
   }
 }
 
+/// Of a run that ends with 75; empty where it does not.
+std::string why_stopped(const CorpusSettings& settings, const CorpusRequest& request) {
+  try {
+    run_corpus(settings, request);
+  } catch (const Stopped& stopped) {
+    return stopped.what();
+  }
+  return "";
+}
+
 Json rule_of(const Json& report, const std::string& step, const std::string& rule) {
   for (const Json& of : report["steps"])
     for (const Json& row : of["rules"])
@@ -233,12 +243,7 @@ TEST_SUITE("unit") {
     CHECK_THROWS_AS(run_corpus(settings, corpus.request("out", 0, 2)), Stopped);
     std::unique_ptr<FileLock> writer = FileLock::try_take(corpus.scratch / "out/work/.report");
     REQUIRE(writer != nullptr);
-    std::string said;
-    try {
-      run_corpus(settings, corpus.request("out", 1, 2));
-    } catch (const Stopped& stopped) {
-      said = stopped.what();
-    }
+    const std::string said = why_stopped(settings, corpus.request("out", 1, 2));
     CHECK(said.starts_with("not yet: 0 of 1 reports;"));
     CorpusOutcome waited;
     std::jthread task([&] {
@@ -259,12 +264,7 @@ TEST_SUITE("unit") {
     const SmallCorpus corpus;
     fill(corpus);
     const CorpusSettings settings = corpus.settings(kAllSteps);
-    std::string said;
-    try {
-      run_corpus(settings, corpus.request("out", 1, 3));
-    } catch (const Stopped& stopped) {
-      said = stopped.what();
-    }
+    const std::string said = why_stopped(settings, corpus.request("out", 1, 3));
     CHECK(said.starts_with("not yet: 3 of 8 files of pass 1;"));
     {
       const auto held = FileLock::try_take(corpus.scratch / "out/work/.task-2");
