@@ -22,7 +22,7 @@ at::Tensor block_influence(const ScoreInput& input) {
   at::Tensor cosine_L = at::zeros({model.config.num_hidden_layers},
                                   at::TensorOptions().dtype(at::kDouble).device(model.arena->placement().device));
   double live = 0;
-  for (const Batch& batch : input.batches) {
+  for_each_batch(input, [&](const Batch& batch) {
     const at::Tensor live_n = batch.true_label_BT.ne(kIgnoredLabel).reshape({-1}).nonzero().squeeze(1);
     const auto live_rows = [&](const at::Tensor& stream_ND) {
       return stream_ND.index_select(0, live_n).to(at::kDouble);
@@ -36,7 +36,7 @@ at::Tensor block_influence(const ScoreInput& input) {
     };
     decoder_hidden(model, batch.input(), {}, {.layer_output = behind});
     live += static_cast<double>(live_n.size(0));
-  }
+  });
   COPPICE_CHECK(live > 0, "the calibration batches hold no live token");
   return score_of_row(1 - cosine_L / live);
 }
@@ -44,9 +44,8 @@ at::Tensor block_influence(const ScoreInput& input) {
 /// [1, D]: the activation score of each of the 2 L norms' outputs, added up.
 at::Tensor norm_activation(const ScoreInput& input) {
   const c10::NoGradGuard no_grad;
-  COPPICE_CHECK(!input.batches.empty(), "this score needs calibration batches");
   std::vector<at::Tensor> squares_D;  // of every norm, in their order
-  for (const Batch& batch : input.batches) {
+  for_each_batch(input, [&](const Batch& batch) {
     const at::Tensor live_BT = batch.true_label_BT.ne(kIgnoredLabel);
     size_t norm = 0;
     const auto seen = [&](int, const at::Tensor& normed_ND) {
@@ -55,7 +54,7 @@ at::Tensor norm_activation(const ScoreInput& input) {
       squares_D[norm++] += activation_squares(normed_ND, live_BT);
     };
     decoder_hidden(*input.model, batch.input(), {}, {.normed = seen});
-  }
+  });
   return score_of_row(at::stack(squares_D).sqrt().sum(0));
 }
 

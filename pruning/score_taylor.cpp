@@ -12,7 +12,6 @@ namespace coppice {
 
 at::Tensor score_taylor(const ScoreInput& input) {
   const Model& model = *input.model;
-  COPPICE_CHECK(!input.batches.empty(), "this score needs calibration batches");
   COPPICE_CHECK(!model.arena->has_gradient(), "taylor would add to the gradient of the weights");
   c10::AutoGradMode with_gradients(true);
   std::vector<at::Tensor> one_U, sum_U;  // a row each
@@ -23,7 +22,7 @@ at::Tensor score_taylor(const ScoreInput& input) {
   }
   const DecoderMasks ones = masks_on(input.axis, one_U, model.config);
   int64_t num_samples = 0;
-  for (const Batch& batch : input.batches) {
+  for_each_batch(input, [&](const Batch& batch) {
     for (int64_t row = 0; row < batch.token_BT.size(0); ++row) {
       const at::Tensor label_N = batch.true_label_BT.select(0, row).contiguous();
       if (!label_N.ne(kIgnoredLabel).any().item<bool>()) continue;
@@ -35,7 +34,7 @@ at::Tensor score_taylor(const ScoreInput& input) {
       }
       ++num_samples;
     }
-  }
+  });
   COPPICE_CHECK(num_samples > 0, "the calibration batches hold no live token");
   return score_by_row(input,
                       [&](int64_t r) { return sum_U[static_cast<size_t>(r)] / static_cast<double>(num_samples); });

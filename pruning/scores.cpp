@@ -103,16 +103,23 @@ at::Tensor writer_weight(const ScoreInput& input, int64_t layer) {
   return input.model->arena->read_master()[fmt::format("layers.{}.{}.weight", layer, name)].to(at::kDouble);
 }
 
+void for_each_batch(const ScoreInput& input, const std::function<void(const Batch& batch)>& look) {
+  COPPICE_CHECK(!input.batches.empty(), "this score needs calibration batches");
+  for (size_t done = 0; done < input.batches.size();) {
+    look(input.batches[done++]);
+    if (input.after_batch) input.after_batch(done);
+  }
+}
+
 void walk_hidden(const ScoreInput& input, const HiddenTap& tap) {
   c10::NoGradGuard no_grad;
-  COPPICE_CHECK(!input.batches.empty(), "this score needs calibration batches");
-  for (const Batch& batch : input.batches) {
+  for_each_batch(input, [&](const Batch& batch) {
     const at::Tensor live_BT = batch.true_label_BT.ne(kIgnoredLabel);
     const DecoderTap of_layer = [&](int layer, const at::Tensor& hidden_NC) { tap(layer, hidden_NC, live_BT); };
     DecoderTaps taps;
     (input.axis == CutAxis::ffn ? taps.ffn_hidden : taps.attention_hidden) = of_layer;
     decoder_hidden(*input.model, batch.input(), {}, taps);
-  }
+  });
 }
 
 }  // namespace coppice

@@ -25,6 +25,7 @@ struct ScoreInput {
   uint64_t seed = 1;
   bool pad = false;  // layers of different widths: the rows of narrower ones end in -inf; false: they are refused
   CutAxis axis = CutAxis::ffn;
+  std::function<void(size_t done)> after_batch = {};  // told of each calibration batch; what it throws ends the score
 };
 
 struct ScoreRow {
@@ -63,6 +64,8 @@ at::Tensor score_of_row(const at::Tensor& score_U);
 at::Tensor score_by_columns(const ScoreInput& input, const std::function<at::Tensor(int64_t layer)>& score_of_columns);
 /// W of a layer in double, without gradient: down_proj [D, F], or o_proj [D, H K].
 at::Tensor writer_weight(const ScoreInput& input, int64_t layer);
+/// Every calibration batch in its order. InternalError without any.
+void for_each_batch(const ScoreInput& input, const std::function<void(const Batch& batch)>& look);
 /// Runs every calibration batch through the model without gradients: tap(layer, x [N, columns of W], live [B, T] bool).
 /// InternalError without batches.
 using HiddenTap = std::function<void(int64_t layer, const at::Tensor& hidden_NC, const at::Tensor& live_BT)>;

@@ -142,8 +142,12 @@ OrderedJson refit_json(const ReportRefit& refit) {
   put(json, "cut_loss", refit.cut_loss);
   put(json, "refitted_loss", refit.refitted_loss);
   put(json, "closed", refit.closed());
-  json["before"] = numbers(refit.before);
-  json["after"] = numbers(refit.after);
+  for (const char* key : {"weights", "before", "after"}) json[key] = OrderedJson::array();
+  for (const ReportRefitted& each : refit.refitted) {
+    json["weights"].push_back(fmt::format("{} {}", each.layer, each.weight));
+    json["before"].push_back(each.before);
+    json["after"].push_back(each.after);
+  }
   return json;
 }
 

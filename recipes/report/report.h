@@ -143,11 +143,17 @@ struct ReportMasks {
          random_loss = kAbsent;  // held-out, same windows
 };
 
-/// One cut whose down_proj was solved anew: what each layer's output missed of its target on calibration text, as a
-/// share of that, and held-out losses, all on the same windows.
+/// One matrix that was solved anew: what its output missed of its target on calibration text, as a share of that.
+struct ReportRefitted {
+  int64_t layer = 0;
+  std::string weight = "down_proj";
+  double before = kAbsent, after = kAbsent;
+};
+
+/// One cut that was refitted, with held-out losses, all on the same windows.
 struct ReportRefit {
   std::string stage;
-  std::vector<double> before, after;  // by layer
+  std::vector<ReportRefitted> refitted;  // from the lowest layer on, o_proj before down_proj
   double uncut_loss = kAbsent, cut_loss = kAbsent, refitted_loss = kAbsent;
   /// The part of what the cut cost that the refit brought back; absent where the cut cost nothing.
   double closed() const {

@@ -2,7 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <set>
+#include <tuple>
 
 namespace coppice {
 
@@ -10,15 +11,16 @@ ReportTable refits_table(const Report& report) {
   ReportTable table{.section = ReportSection::masks,
                     .title = "Refit",
                     .note =
-                        "By layer: what the cut layer's output misses of the uncut one's on calibration text, as a "
-                        "share of it, straight after the cut \u2192 with down_proj solved anew. Below: held-out loss "
-                        "in nats a token, and the part of what the cut cost that the refit brought back.",
+                        "By layer and matrix: what its output misses on calibration text of what the uncut model gives "
+                        "in its place, as a share of that, straight after the cut \u2192 solved anew. Below: held-out "
+                        "loss in nats a token, and the part of what the cut cost that the refit brought back.",
                     .header = {"layer"},
                     .is_text = {true}};
-  size_t layers = 0;
+  std::set<std::tuple<int64_t, bool, std::string>> rows;  // o_proj before down_proj
   for (const ReportRefit& refit : report.refits) {
     table.header.push_back(refit.stage);
-    layers = std::max(layers, refit.before.size());
+    for (const ReportRefitted& each : refit.refitted)
+      rows.emplace(each.layer, each.weight == ReportRefitted().weight, each.weight);
   }
   table.is_text.resize(table.header.size(), false);
   if (report.refits.empty()) return table;
@@ -27,11 +29,12 @@ ReportTable refits_table(const Report& report) {
     for (const ReportRefit& refit : report.refits) row.push_back(text(refit));
     table.rows.push_back(std::move(row));
   };
-  for (size_t layer = 0; layer < layers; ++layer)
-    add(std::to_string(layer), [&](const ReportRefit& refit) {
-      return layer < refit.before.size()
-                 ? fmt::format("{} \u2192 {}", share_text(refit.before[layer]), share_text(refit.after[layer]))
-                 : share_text(kAbsent);
+  for (const auto& [layer, last, weight] : rows)
+    add(fmt::format("{} {}", layer, weight), [&](const ReportRefit& refit) {
+      for (const ReportRefitted& each : refit.refitted)
+        if (each.layer == layer && each.weight == weight)
+          return fmt::format("{} \u2192 {}", share_text(each.before), share_text(each.after));
+      return share_text(kAbsent);
     });
   for (const auto& [name, loss] : {std::pair{"loss, uncut", &ReportRefit::uncut_loss},
                                    {"loss, cut", &ReportRefit::cut_loss},

@@ -87,15 +87,15 @@ ReportMasks masks_of_stage(const std::string& name, const Json& results,
 /// What a prune stage says of its refit; losses on the windows that masked and pruned model were compared on.
 ReportRefit refit_of_stage(const std::string& name, const Json& results) {
   ReportRefit refit{.stage = name,
-                    .before = {},
-                    .after = {},
+                    .refitted = {},
                     .uncut_loss = number_or_absent(results.at("refit"), "target_loss"),
                     .cut_loss = number_or_absent(results, "pruned_loss"),
                     .refitted_loss = number_or_absent(results, "refitted_loss")};
-  for (const Json& layer : results.at("refit").at("layers")) {
-    refit.before.push_back(layer.at("before"));
-    refit.after.push_back(layer.at("after"));
-  }
+  for (const Json& each : results.at("refit").at("layers"))
+    refit.refitted.push_back({.layer = each.at("layer"),
+                              .weight = each.value("weight", ReportRefitted().weight),
+                              .before = each.at("before"),
+                              .after = each.at("after")});
   return refit;
 }
 

@@ -21,7 +21,9 @@
 #include "recipes/stages/stage_cost.h"
 #include "recipes/stages/stages.h"
 #include "src/base/errors.h"
+#include "src/base/failpoint.h"
 #include "src/base/log.h"
+#include "src/base/signals.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/data/batch_device.h"
 #include "src/model/parameters.h"
@@ -36,7 +38,7 @@ const LearnMasksStage* masks_before(const Recipe& recipe, const std::string& fro
   return found == recipe.stages.end() ? nullptr : found->find<LearnMasksStage>();
 }
 
-/// What an axis other than FFN channels does not have.
+/// Scores that the axis has no use for.
 void check_axis(const OptionTable& table, const PruneStage& prune) {
   const CutAxis axis = axis_of(prune.axis);
   check(prune.scores == "masks" || scores_axis(find_score(prune.scores, table.where("scores")), axis),
@@ -44,11 +46,6 @@ void check_axis(const OptionTable& table, const PruneStage& prune) {
         fmt::format("scores: '{}' weighs the columns that a unit has in a layer, and axis = \"{}\" has none; expected "
                     "one of: {}",
                     prune.scores, prune.axis, score_names(axis)));
-  if (axis == CutAxis::ffn) return;
-  check(!prune.refit, table.where("refit"),
-        fmt::format("refit: solves down_proj for the FFN channels that are left; axis = \"{}\" cuts none of them: cut "
-                    "channels with refit = true in a stage of its own",
-                    prune.axis));
 }
 
 std::any read(OptionTable& table, const Recipe& recipe, uint64_t) {
@@ -121,9 +118,10 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   cost.memory_bytes = model_bytes(source) + model_bytes(config) + cost.host_bytes;
   cost.disk_bytes = model_bytes(config);
   if (!prune.refit) return;
-  cost.flops += refit_flops(source, config, prune.calibration_tokens);
+  cost.flops += refit_flops(source, config, axis_of(prune.axis), prune.calibration_tokens);
   const bool widths_known = global_cut(basis.recipe, stage.name) == nullptr;
-  cost.memory_bytes += refit_bytes(source, widths_known ? config : source, prune.calibration_tokens);
+  cost.memory_bytes +=
+      refit_bytes(source, widths_known ? config : source, axis_of(prune.axis), prune.calibration_tokens);
   cost.memory_remedy = fmt::format("{}.calibration_tokens or the model's size", stage.name);
 }
 
@@ -172,6 +170,26 @@ std::vector<Batch> check_batches(const PreparedData& data, int64_t seq_len, int6
   return batches;
 }
 
+at::Tensor computed_scores(const StageContext& context, const ScoreRow& row, const Model& source,
+                           const std::vector<Batch>& calibration, CutAxis axis) {
+  ScoreInput input{.model = &source, .seed = context.recipe.seed, .pad = true, .axis = axis};
+  if (row.passes == 0) return row.compute(input);
+  input.batches = calibration;
+  Progress progress(context.stage.name, calibration.size(), "batch");
+  progress.update(0, {});
+  input.after_batch = [&](size_t done) {
+    progress.update(done, {});
+    (void)COPPICE_FAILPOINT("scores.after_batch");
+    if (stop_requested() && done < calibration.size())
+      throw Stopped(fmt::format("stopped while scoring '{}', batch {} of {}; run again to do the stage anew",
+                                context.stage.name, done, calibration.size()));
+  };
+  at::Tensor scores_RU = row.compute(input);
+  progress.finish(
+      fmt::format("scored by {} on {} tokens", row.name, calibration.size() * kCalibrationRows * kCalibrationSeqLen));
+  return scores_RU;
+}
+
 Json run(StageContext& context) {
   const auto& options = context.stage.get<PruneStage>();
   const CutAxis axis = axis_of(options.axis);
@@ -199,8 +217,7 @@ Json run(StageContext& context) {
     soft_RU = masks.soft_LF;
   } else {
     const ScoreRow& row = find_score(options.scores, context.stage.where);
-    scores_RU = row.compute(
-        {.model = &source.model, .batches = calibration, .seed = context.recipe.seed, .pad = true, .axis = axis});
+    scores_RU = computed_scores(context, row, source.model, calibration, axis);
     keep_narrow_layers(context.stage.name, units, num_kept);
     flops = calibration_flops(source.model.config, row, options.calibration_tokens);
   }
@@ -234,12 +251,12 @@ Json run(StageContext& context) {
   if (options.refit) {
     const bool masked = refits_to_soft_masks(context.recipe, options);
     const double target = masked ? soft : dense;
-    results["refit"] = refit_cut(context, source.model, soft_RU, calibration, target, pruned);
+    results["refit"] = refit_cut(context, source.model, plan, soft_RU, calibration, target, pruned);
     const double refitted = mean_loss(pruned, batches, {});
     results["refitted_loss"] = refitted;
     log_info(fmt::format("stage '{}': refitted, held-out loss {:.4f} -> {:.4f} ({} {:.4f})", context.stage.name, cut,
                          refitted, masked ? "soft mask" : "uncut", target));
-    flops += refit_flops(source.model.config, pruned.config, options.calibration_tokens);
+    flops += refit_flops(source.model.config, pruned.config, axis, options.calibration_tokens);
   }
   save_plan(context.folder() / "prune_plan.json", plan);
   save_model(context.folder() / "model", pruned, model_facts(context));

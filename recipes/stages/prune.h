@@ -28,8 +28,10 @@ struct PruneStage {
     field("scores", scores, Mark::decides, "masks (after learn_masks), or a one-shot score");
     field("calibration_tokens", calibration_tokens, Mark::decides,
           "tokens that scores from activations and a refit see");
-    field("refit", refit, Mark::decides,
-          "solve every down_proj anew, so that a cut layer gives what the uncut one gives on calibration text");
+    field(
+        "refit", refit, Mark::decides,
+        "solve down_proj (o_proj of cut heads) anew, so that a cut layer gives what the uncut one gives on calibration "
+        "text");
     field("refit_damping", refit_damping, Mark::decides,
           "how much the refit holds on to the cut's weights, as a share of the hidden states' mean square");
   }

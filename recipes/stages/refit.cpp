@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <numeric>
+#include <vector>
 
 #include "pruning/cut_axis.h"
 #include "pruning/refit.h"
@@ -11,9 +13,11 @@
 #include "recipes/stages/context.h"
 #include "recipes/stages/learn_masks.h"
 #include "recipes/stages/prune.h"
+#include "src/base/errors.h"
 #include "src/base/failpoint.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
+#include "src/model/decoder_layer.h"
 #include "src/model/parameters.h"
 
 namespace coppice {
@@ -31,58 +35,113 @@ bool refit_has_work(const Recipe& recipe, const PruneStage& prune) {
   return masks.mask_form == "plain";
 }
 
-double refit_flops(const ModelConfig& source, const ModelConfig& cut, int64_t tokens) {
-  const auto hidden = static_cast<double>(source.hidden_size);
-  double of_token = forward_flops_per_token(source, kCalibrationSeqLen) -
-                    2 * hidden * static_cast<double>(source.vocab_size);  // no logits
-  double of_solve = 0;
-  for (const int64_t channels : cut.intermediate_size) {
-    const auto width = static_cast<double>(channels);
-    of_token += 2 * (6 * hidden * width);                // gate, up and down of the cut, before and after
-    of_token += 2 * width * width + 2 * hidden * width;  // moments
-    of_solve += width * width * width / 3 + 2 * hidden * width * width;  // Cholesky, and a row of down_proj at a time
+namespace {
+
+/// FLOPs a token of one half of each kind in a layer.
+struct HalfFlops {
+  double attention = 0;
+  std::vector<double> ffn;  // by layer
+  double all() const {
+    return attention * static_cast<double>(ffn.size()) + std::accumulate(ffn.begin(), ffn.end(), 0.0);
+  }
+};
+
+HalfFlops half_flops(const ModelConfig& config) {
+  const auto hidden = static_cast<double>(config.hidden_size);
+  HalfFlops flops;
+  for (const int64_t channels : config.intermediate_size)
+    flops.ffn.push_back(6 * hidden * static_cast<double>(channels));  // gate, up and down
+  const double logits = 2 * hidden * static_cast<double>(config.vocab_size);
+  flops.attention = (forward_flops_per_token(config, kCalibrationSeqLen) - logits - flops.all()) /
+                    static_cast<double>(config.num_hidden_layers);
+  return flops;
+}
+
+double head_columns(const ModelConfig& config) {
+  return static_cast<double>(config.num_attention_heads * config.head_dim);
+}
+
+double widest_ffn(const ModelConfig& config) { return static_cast<double>(std::ranges::max(config.intermediate_size)); }
+
+/// Rows that enter the widest matrix that is solved.
+double widest(const ModelConfig& config, CutAxis axis) {
+  switch (axis) {
+    case CutAxis::ffn:
+      return widest_ffn(config);
+    case CutAxis::heads:
+      return head_columns(config);
+    case CutAxis::layers:
+    case CutAxis::hidden:
+      return std::max(widest_ffn(config), head_columns(config));
+  }
+  throw InternalError("an axis without a refit");
+}
+
+}  // namespace
+
+double refit_flops(const ModelConfig& source, const ModelConfig& cut, CutAxis axis, int64_t tokens) {
+  const HalfFlops uncut = half_flops(source), left = half_flops(cut);
+  const auto hidden = static_cast<double>(cut.hidden_size);
+  double of_token = left.all(), of_solve = 0;
+  const auto solve = [&](double in_its_place, double again, double width) {
+    of_token += in_its_place + again + 2 * width * width + 2 * hidden * width;  // and the moments
+    of_solve += width * width * width / 3 + 2 * hidden * width * width;         // Cholesky, and a row at a time
+  };
+  if (axis == CutAxis::layers) {
+    const int64_t gone = source.num_hidden_layers - cut.num_hidden_layers;
+    of_token += static_cast<double>(gone) * uncut.all() / static_cast<double>(source.num_hidden_layers);
+    const double ffn = std::ranges::max(left.ffn);
+    for (int64_t gap = 0; gap < std::min(gone, cut.num_hidden_layers); ++gap) solve(ffn, ffn, widest_ffn(cut));
+  } else {
+    for (size_t layer = 0; layer < left.ffn.size(); ++layer) {
+      if (axis != CutAxis::ffn) solve(uncut.attention, left.attention, head_columns(cut));
+      if (axis != CutAxis::heads)
+        solve(uncut.ffn[layer], left.ffn[layer], static_cast<double>(cut.intermediate_size[layer]));
+    }
   }
   return static_cast<double>(whole_batches(tokens)) * of_token + of_solve;
 }
 
-double refit_bytes(const ModelConfig& source, const ModelConfig& cut, int64_t tokens) {
+double refit_bytes(const ModelConfig& source, const ModelConfig& cut, CutAxis axis, int64_t tokens) {
   constexpr double kFloat = 4, kDouble = 8, kBatch = kCalibrationRows * kCalibrationSeqLen;
-  const auto hidden = static_cast<double>(source.hidden_size),
-             uncut = static_cast<double>(std::ranges::max(source.intermediate_size)),
-             width = static_cast<double>(std::ranges::max(cut.intermediate_size));
-  const double streams = kFloat * hidden * static_cast<double>(whole_batches(tokens));
+  const auto hidden = static_cast<double>(source.hidden_size);
+  const double uncut = widest(source, axis), width = widest(cut, axis);
+  const double held = static_cast<double>(cut.hidden_size) + (axis == CutAxis::hidden ? hidden : 0);
+  const double streams = kFloat * held * static_cast<double>(whole_batches(tokens));
   const double moments = kDouble * (4 * width * width + 6 * hidden * width);  // G, damped, its factor, LAPACK's copy
   const double batch = kBatch * (kFloat * (3 * uncut + 4 * width + 8 * hidden) + kDouble * (width + 3 * hidden));
   return streams + moments + batch;
 }
 
-Json refit_cut(const StageContext& context, const Model& source, const at::Tensor& soft_LF,
+Json refit_cut(const StageContext& context, const Model& source, const PrunePlan& plan, const at::Tensor& soft_RU,
                std::span<const Batch> calibration, double target_loss, Model& cut) {
   const auto& options = context.stage.get<PruneStage>();
   const bool masked = refits_to_soft_masks(context.recipe, options);
   const at::Device device = source.arena->placement().device;
-  const DecoderMasks target_masks = masked ? masks_on(CutAxis::ffn, soft_LF.to(device), source.config) : DecoderMasks{};
-  const auto num_layers = static_cast<size_t>(cut.config.num_hidden_layers);
-  Progress progress(context.stage.name, num_layers, "layer");
+  const DecoderMasks target_masks = masked ? masks_on(plan.axis, soft_RU.to(device), source.config) : DecoderMasks{};
+  const size_t num_halves = refitted_halves(source.config, plan).size();
+  Progress progress(context.stage.name, num_halves, "matrix");
   progress.update(0, {});  // the time left is judged from here on
-  Json layers = Json::array();
-  refit(source, target_masks, calibration, options.refit_damping, cut, [&](const LayerRefit& layer) {
+  Json solved = Json::array();
+  refit(source, target_masks, plan, calibration, options.refit_damping, cut, [&](const HalfRefit& of) {
+    const char* weight = writer_of_half(of.half);
     log_info(
-        fmt::format("stage '{}', layer {}: the cut misses {:.2f}% of the uncut layer's output on calibration "
+        fmt::format("stage '{}', layer {}: {} of the cut misses {:.2f}% of what the source gives on calibration "
                     "text, refitted {:.2f}%",
-                    context.stage.name, layers.size(), 100 * layer.before, 100 * layer.after));
-    layers.push_back({{"layer", layers.size()}, {"before", layer.before}, {"after", layer.after}});
-    progress.update(layers.size(), {});
+                    context.stage.name, of.half / 2, weight, 100 * of.before, 100 * of.after));
+    solved.push_back({{"layer", of.half / 2}, {"weight", weight}, {"before", of.before}, {"after", of.after}});
+    progress.update(solved.size(), {});
     (void)COPPICE_FAILPOINT("refit.after_layer");
-    if (stop_requested() && layers.size() < num_layers)
-      throw Stopped(fmt::format("stopped while refitting '{}', layer {} of {}; run again to do the stage anew",
-                                context.stage.name, layers.size(), num_layers));
+    if (stop_requested() && solved.size() < num_halves)
+      throw Stopped(
+          fmt::format("stopped while refitting '{}', {} of {} matrices solved; run again to do the stage anew",
+                      context.stage.name, solved.size(), num_halves));
   });
-  progress.finish(fmt::format("{} layers refitted", num_layers));
+  progress.finish(fmt::format("{} matrices refitted", num_halves));
   return {{"target", masked ? "soft masks" : "dense layers"},
           {"target_loss", target_loss},
           {"damping", options.refit_damping},
-          {"layers", layers}};
+          {"layers", solved}};
 }
 
 }  // namespace coppice

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "pruning/plan.h"
 #include "src/base/json.h"
 #include "src/data/windows.h"
 #include "src/model/decoder.h"
@@ -22,15 +23,18 @@ bool refits_to_soft_masks(const Recipe& recipe, const PruneStage& prune);
 /// False where those soft masks are 0 for every channel that goes, so that the cut gives their output as it is.
 bool refit_has_work(const Recipe& recipe, const PruneStage& prune);
 
-/// Of a refit on `tokens` of calibration text: attention and the uncut FFN once, the cut one twice, moments and solve.
-double refit_flops(const ModelConfig& source, const ModelConfig& cut, int64_t tokens);
-/// What it holds beside both models and the text: residual streams of all tokens, the moments of the widest layer and
+/// Of a refit of a cut of that axis on `tokens` of calibration text: the cut model once, what is solved in it once
+/// more, what the source has in its place once, moments and solve. Of layers: as if each that goes left a gap of its
+/// own, since which they are is not known before.
+double refit_flops(const ModelConfig& source, const ModelConfig& cut, CutAxis axis, int64_t tokens);
+/// What it holds beside both models and the text: residual streams of all tokens, the moments of the widest matrix and
 /// their factor in double, the activations of one batch.
-double refit_bytes(const ModelConfig& source, const ModelConfig& cut, int64_t tokens);
+double refit_bytes(const ModelConfig& source, const ModelConfig& cut, CutAxis axis, int64_t tokens);
 
-/// Refits `cut` in place, logs what every layer missed and misses, and returns the manifest's "refit", in which
-/// `target_loss` is the held-out loss of what it aims at. Throws Stopped between two layers.
-Json refit_cut(const StageContext& context, const Model& source, const at::Tensor& soft_LF,
+/// Refits `cut`, which is `source` after `plan`, in place, logs what every half missed and misses, and returns the
+/// manifest's "refit", in which `target_loss` is the held-out loss of what it aims at. Throws Stopped between two
+/// halves.
+Json refit_cut(const StageContext& context, const Model& source, const PrunePlan& plan, const at::Tensor& soft_RU,
                std::span<const Batch> calibration, double target_loss, Model& cut);
 
 }  // namespace coppice

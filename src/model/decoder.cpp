@@ -187,9 +187,36 @@ at::Tensor rope_frequencies(const ModelConfig& config) {
   return frequencies;
 }
 
-at::Tensor attention_hidden(const ModelConfig& config, const LayerWeights& w, const at::Tensor& normed_ND,
-                            const DecoderInput& input, const at::Tensor& frequencies) {
-  return heads_of_projection(config, w, projection(w, normed_ND), input, frequencies);
+DecoderHalves::DecoderHalves(const Model& model, DecoderMasks masks)
+    : model_(&model), masks_(std::move(masks)), frequencies_(rope_frequencies(model.config)) {}
+
+at::Tensor DecoderHalves::embedded(const DecoderInput& input) const {
+  const Weight table = weight_of(*model_, "embed_tokens.weight");
+  return written(embedding(input.token_BT.reshape({-1}), table.value, at::Tensor(), input.ids_below),
+                 masks_.multiplier_D);
+}
+
+at::Tensor DecoderHalves::hidden(int64_t half, const at::Tensor& stream_ND, const DecoderInput& input) const {
+  const bool is_ffn = half % 2 != 0;
+  const LayerWeights w = layer_weights(*model_, half / 2);
+  const LayerMasks masks = masks_of_layer(masks_, half / 2);
+  const at::Tensor& norm_D = is_ffn ? w.ffn_norm.value : w.attention_norm.value;
+  const at::Tensor normed_ND =
+      residual_rms_norm(stream_ND, at::Tensor(), norm_D, at::Tensor(), model_->config.rms_norm_eps).normed_ND;
+  if (is_ffn) return swiglu(linear(normed_ND, w.gate_up.value, at::Tensor()), masks.ffn_F);
+  const at::Tensor heads_NQ = heads_of_projection(model_->config, w, projection(w, normed_ND), input, frequencies_);
+  return masks.heads_G.defined() ? scale_groups(heads_NQ, masks.heads_G) : heads_NQ;
+}
+
+at::Tensor DecoderHalves::added(int64_t half, const at::Tensor& hidden_NI) const {
+  const Weight weight = weight_of(*model_, parameter_of_half(half));
+  return written(linear(hidden_NI, weight.value, at::Tensor()), masks_.multiplier_D);
+}
+
+const char* writer_of_half(int64_t half) { return half % 2 != 0 ? "down_proj" : "o_proj"; }
+
+std::string parameter_of_half(int64_t half) {
+  return fmt::format("layers.{}.{}.{}.weight", half / 2, half % 2 != 0 ? "mlp" : "self_attn", writer_of_half(half));
 }
 
 at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const DecoderMasks& masks,

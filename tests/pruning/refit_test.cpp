@@ -1,52 +1,24 @@
 #include "pruning/refit.h"
 
-#include "tests/pruning/tiny.h"  // before any CHECK
+#include "tests/pruning/refit_cases.h"  // before any CHECK
 
 #include <c10/core/GradMode.h>
 
 #include <limits>
-#include <numeric>
 
 #include "pruning/plan.h"
 #include "src/base/errors.h"
 #include "tests/tensors/whole_arena.h"
 
 using namespace coppice;
+using namespace coppice::test;
 using tiny::largest;
 
 namespace {
 
-/// Windows of 12 tokens that differ from each other, as many as live_BT has rows.
-Batch batch_of(const at::Tensor& live_BT, int64_t first = 0) {
-  const int64_t rows = live_BT.size(0), seq_len = live_BT.size(1);
-  const at::Tensor place_N = at::arange(first, first + rows * seq_len, at::kLong);
-  Batch batch;
-  batch.token_BT = (place_N * place_N * 3 + place_N * 17 + 5).remainder(1009).remainder(37).view({rows, seq_len});
-  batch.position_BT = at::arange(seq_len, at::kLong).expand({rows, seq_len}).contiguous();
-  batch.true_label_BT = at::where(live_BT, batch.token_BT, at::full_like(batch.token_BT, kIgnoredLabel));
-  batch.num_live = live_BT.sum().item<int64_t>();
-  return batch;
-}
-
-std::vector<Batch> calibration() {
-  at::Tensor live_BT = at::ones({6, 12}, at::kBool);
-  live_BT[2].narrow(0, 7, 5).fill_(false);
-  return {batch_of(live_BT), batch_of(at::ones({5, 12}, at::kBool), 1000)};
-}
-
 std::string down_of(int64_t layer) { return "layers." + std::to_string(layer) + ".mlp.down_proj.weight"; }
 
 at::Tensor down_proj(const Model& model, int64_t layer) { return model.arena->read_master()[down_of(layer)].clone(); }
-
-PrunePlan plan_of(std::vector<std::vector<int64_t>> kept) {
-  return {.source_sha256 = "", .scores = "by hand", .kept = std::move(kept)};
-}
-
-std::vector<int64_t> first(int64_t count) {
-  std::vector<int64_t> channels(static_cast<size_t>(count));
-  std::iota(channels.begin(), channels.end(), 0);
-  return channels;
-}
 
 /// Hidden states of one layer at live tokens, in double, by way of the decoder itself.
 at::Tensor hidden_of(const Model& model, int64_t layer, const std::vector<Batch>& batches) {
@@ -76,18 +48,6 @@ Model source_above(const Model& source, const Model& below, int64_t layer) {
   return mixed;
 }
 
-/// V^T as the least-squares solution of [X; sqrt(lambda) I] V^T = [Y; sqrt(lambda) W^T], by QR: no normal equations.
-at::Tensor by_qr(const at::Tensor& x_NM, const at::Tensor& y_ND, const at::Tensor& w_DM, double damping) {
-  const double root = std::sqrt(damping * x_NM.square().sum(0).mean().item<double>());
-  const at::Tensor rows = at::cat({x_NM, root * at::eye(x_NM.size(1), at::kDouble)}),
-                   targets = at::cat({y_ND, root * w_DM.to(at::kDouble).t()});
-  return std::get<0>(at::linalg_lstsq(rows, targets, {}, "gels")).t();
-}
-
-double missed(const at::Tensor& x_NM, const at::Tensor& y_ND, const at::Tensor& v_DM) {
-  return ((y_ND - x_NM.mm(v_DM.to(at::kDouble).t())).norm() / y_ND.norm()).item<double>();
-}
-
 /// Every layer of a finished refit against QR on hidden states that the decoder itself gives, and its residuals against
 /// those measured.
 void check_against_qr(const Model& source, const at::Tensor& target_LF, const Model& cut, double damping) {
@@ -98,7 +58,7 @@ void check_against_qr(const Model& source, const at::Tensor& target_LF, const Mo
                                  return all;
                                }()));
   const DecoderMasks masks = target_LF.defined() ? masks_on(CutAxis::ffn, target_LF, source.config) : DecoderMasks{};
-  const std::vector<LayerRefit> residuals = refit(source, masks, batches, damping, refitted);
+  const std::vector<HalfRefit> residuals = refit(source, masks, {}, batches, damping, refitted);
   REQUIRE(std::ssize(residuals) == cut.config.num_hidden_layers);
   for (int64_t layer = 0; layer < cut.config.num_hidden_layers; ++layer) {
     CAPTURE(layer);
@@ -109,7 +69,7 @@ void check_against_qr(const Model& source, const at::Tensor& target_LF, const Mo
     const at::Tensor w_DM = down_proj(cut, layer), v_DM = down_proj(refitted, layer);
     CHECK(largest(v_DM - by_qr(x_NM, y_ND, w_DM, damping)) < 1e-4 * largest(v_DM));
     CHECK(largest(v_DM - w_DM) > 0.05 * largest(w_DM));
-    const LayerRefit& residual = residuals[static_cast<size_t>(layer)];
+    const HalfRefit& residual = residuals[static_cast<size_t>(layer)];
     CHECK(residual.before == doctest::Approx(missed(x_NM, y_ND, w_DM)).epsilon(1e-4));
     CHECK(residual.after == doctest::Approx(missed(x_NM, y_ND, v_DM)).epsilon(1e-4));
     CHECK(residual.after < residual.before);
@@ -142,11 +102,11 @@ TEST_SUITE("unit") {
     CHECK(at::equal(moments.cross_DM, at::tensor({4.0, 5.0}).view({1, 2})));
     CHECK(moments.missed == 14);
     CHECK(moments.target == 11 * 11 + 22 * 22 + 33 * 33);
-    const RefittedLayer refitted = solve_refit(down_DM, moments, 0.5).value();
-    CHECK(refitted.down_DM[0][0].item<double>() == doctest::Approx(10.875).epsilon(1e-6));
-    CHECK(refitted.down_DM[0][1].item<double>() == doctest::Approx(21.375).epsilon(1e-6));
-    CHECK(refitted.residual.before == doctest::Approx(std::sqrt(14.0 / 1694)));
-    CHECK(refitted.residual.after == doctest::Approx(std::sqrt(62.0 / 64 / 1694)).epsilon(1e-5));
+    const RefittedWeight refitted = solve_refit(down_DM, moments, 0.5).value();
+    CHECK(refitted.weight_DM[0][0].item<double>() == doctest::Approx(10.875).epsilon(1e-6));
+    CHECK(refitted.weight_DM[0][1].item<double>() == doctest::Approx(21.375).epsilon(1e-6));
+    CHECK(refitted.before == doctest::Approx(std::sqrt(14.0 / 1694)));
+    CHECK(refitted.after == doctest::Approx(std::sqrt(62.0 / 64 / 1694)).epsilon(1e-5));
 
     // in two parts, the second without a live token
     RefitMoments parts;
@@ -170,34 +130,34 @@ TEST_SUITE("unit") {
                 at::ones({10}, at::kBool));
     double moved = std::numeric_limits<double>::infinity(), left = 0;
     for (const double damping : {1e-8, 1e-4, 1e-2, 1.0}) {
-      const RefittedLayer refitted = solve_refit(w_DM, moments, damping).value();
-      CHECK(at::equal(refitted.down_DM.select(1, 2), w_DM.select(1, 2)));
-      const double step = (refitted.down_DM - w_DM).norm().item<double>();
+      const RefittedWeight refitted = solve_refit(w_DM, moments, damping).value();
+      CHECK(at::equal(refitted.weight_DM.select(1, 2), w_DM.select(1, 2)));
+      const double step = (refitted.weight_DM - w_DM).norm().item<double>();
       CHECK(step < moved);
-      CHECK(refitted.residual.after > left);
-      CHECK(refitted.residual.after < refitted.residual.before);
+      CHECK(refitted.after > left);
+      CHECK(refitted.after < refitted.before);
       moved = step;
-      left = refitted.residual.after;
+      left = refitted.after;
     }
     RefitMoments silent;
     silent.add(at::zeros({5, 4}), at::zeros({5, 3}), at::ones({5, 3}), at::ones({5}, at::kBool));
-    const RefittedLayer refitted = solve_refit(w_DM, silent, 0.01).value();
-    CHECK(at::equal(refitted.down_DM, w_DM));
-    CHECK(refitted.residual.before == 1);
-    CHECK(refitted.residual.after == 1);
+    const RefittedWeight refitted = solve_refit(w_DM, silent, 0.01).value();
+    CHECK(at::equal(refitted.weight_DM, w_DM));
+    CHECK(refitted.before == 1);
+    CHECK(refitted.after == 1);
   }
 
   TEST_CASE("refit: layers that lost nothing stay as they are, bit for bit, also between those that did") {
     const Model source = tiny::model({24, 17, 20});
     Model whole = prune_model(source, plan_of({first(24), first(17), first(20)}));
-    for (const LayerRefit& residual : refit(source, {}, calibration(), 0.01, whole)) {
+    for (const HalfRefit& residual : refit(source, {}, {}, calibration(), 0.01, whole)) {
       CHECK(residual.before == 0);
       CHECK(residual.after == 0);
     }
     CHECK(at::equal(whole_master(*whole.arena), whole_master(*source.arena)));
     Model mixed = prune_model(source, plan_of({first(6), first(17), first(20)}));
-    const std::vector<LayerRefit> residuals =
-        refit(source, masks_on(CutAxis::ffn, at::ones({3, 24}), source.config), calibration(), 0.01, mixed);
+    const std::vector<HalfRefit> residuals =
+        refit(source, masks_on(CutAxis::ffn, at::ones({3, 24}), source.config), {}, calibration(), 0.01, mixed);
     CHECK(residuals[0].after > 0);
     CHECK(residuals[0].after < residuals[0].before);
     for (int64_t layer = 1; layer < 3; ++layer) CHECK(at::equal(down_proj(mixed, layer), down_proj(source, layer)));
@@ -207,9 +167,9 @@ TEST_SUITE("unit") {
     const auto residuals = [](at::ScalarType compute) {
       const Model source = tiny::model({24, 24}, 7, compute);
       Model cut = prune_model(source, plan_of({first(10), first(12)}));
-      return refit(source, {}, calibration(), 0.01, cut);
+      return refit(source, {}, {}, calibration(), 0.01, cut);
     };
-    const std::vector<LayerRefit> exact = residuals(at::kFloat), rounded = residuals(at::kBFloat16);
+    const std::vector<HalfRefit> exact = residuals(at::kFloat), rounded = residuals(at::kBFloat16);
     for (size_t layer = 0; layer < 2; ++layer) {
       CHECK(rounded[layer].after < rounded[layer].before);
       CHECK(std::abs(rounded[layer].before - exact[layer].before) <= 0.02);
@@ -224,24 +184,24 @@ TEST_SUITE("unit") {
     Model some = prune_model(source, plan_of({first(8), first(9)})),
           all = prune_model(source, plan_of({first(8), first(9)}));
     const std::vector<Batch> shorter = {batch_of(live_BT.narrow(0, 0, 4))}, longer = {batch_of(live_BT)};
-    refit(source, {}, shorter, 0.01, some);
-    refit(source, {}, longer, 0.01, all);
+    refit(source, {}, {}, shorter, 0.01, some);
+    refit(source, {}, {}, longer, 0.01, all);
     for (int64_t layer = 0; layer < 2; ++layer)
       CHECK(largest(down_proj(some, layer) - down_proj(all, layer)) < 1e-4 * largest(down_proj(some, layer)));
     const std::vector<Batch> dead = {batch_of(at::zeros({2, 12}, at::kBool))};
-    CHECK_THROWS_AS(refit(source, {}, dead, 0.01, some), InternalError);
-    CHECK_THROWS_AS(refit(source, {}, {}, 0.01, some), InternalError);
+    CHECK_THROWS_AS(refit(source, {}, {}, dead, 0.01, some), InternalError);
+    CHECK_THROWS_AS(refit(source, {}, {}, {}, 0.01, some), InternalError);
     const Model deeper = tiny::model({24, 24, 24});
-    CHECK_THROWS_AS(refit(deeper, {}, shorter, 0.01, some), InternalError);
+    CHECK_THROWS_AS(refit(deeper, {}, {}, shorter, 0.01, some), InternalError);
   }
 
   TEST_CASE("refit: says what each layer misses once it is solved; what that throws leaves the layers above alone") {
     const Model source = tiny::model();
     Model cut = prune_model(source, plan_of({first(8), first(8)})),
           whole = prune_model(source, plan_of({first(8), first(8)}));
-    std::vector<LayerRefit> said;
-    const std::vector<LayerRefit> residuals =
-        refit(source, {}, calibration(), 0.01, whole, [&](const LayerRefit& residual) { said.push_back(residual); });
+    std::vector<HalfRefit> said;
+    const std::vector<HalfRefit> residuals =
+        refit(source, {}, {}, calibration(), 0.01, whole, [&](const HalfRefit& residual) { said.push_back(residual); });
     REQUIRE(said.size() == 2);
     for (size_t layer = 0; layer < 2; ++layer) {
       CHECK(said[layer].before == residuals[layer].before);
@@ -249,7 +209,7 @@ TEST_SUITE("unit") {
     }
     struct Enough {};
     const at::Tensor before = down_proj(cut, 1);
-    CHECK_THROWS_AS(refit(source, {}, calibration(), 0.01, cut, [](const LayerRefit&) { throw Enough(); }), Enough);
+    CHECK_THROWS_AS(refit(source, {}, {}, calibration(), 0.01, cut, [](const HalfRefit&) { throw Enough(); }), Enough);
     CHECK(at::equal(down_proj(cut, 0), down_proj(whole, 0)));
     CHECK(at::equal(down_proj(cut, 1), before));
   }
@@ -259,7 +219,7 @@ TEST_SUITE("unit") {
     RefitMoments moments;
     moments.add(at::ones({4, 2}), at::zeros({4, 1}), at::full({4, 1}, 3.0f), at::ones({4}, at::kBool));
     CHECK_FALSE(solve_refit(at::zeros({1, 2}), moments, 1e-18).has_value());
-    CHECK(largest(solve_refit(at::zeros({1, 2}), moments, 1e-8).value().down_DM - 1.5) < 1e-5);
+    CHECK(largest(solve_refit(at::zeros({1, 2}), moments, 1e-8).value().weight_DM - 1.5) < 1e-5);
 
     // one live token: hidden states of rank 1 in 24 channels
     const Model source = tiny::model();
@@ -267,19 +227,21 @@ TEST_SUITE("unit") {
     at::Tensor live_BT = at::zeros({1, 12}, at::kBool);
     live_BT[0][5].fill_(true);
     const std::vector<Batch> batches = {batch_of(live_BT)};
-    CHECK_THROWS_WITH_AS(refit(source, {}, batches, 1e-30, cut),
-                         doctest::Contains("refit, layer 0: refit_damping: got 1e-30, which is too little"), UserError);
-    CHECK(refit(source, {}, batches, 1e-8, cut).size() == 2);
+    CHECK_THROWS_WITH_AS(refit(source, {}, {}, batches, 1e-30, cut),
+                         doctest::Contains("refit, layer 0, down_proj: refit_damping: got 1e-30, which is too little"),
+                         UserError);
+    CHECK(refit(source, {}, {}, batches, 1e-8, cut).size() == 2);
   }
 
   TEST_CASE("refit: hidden states that overflow are refused by layer") {
     const Model source = tiny::model();
     Model cut = prune_model(source, plan_of({first(8), first(8)}));
     source.arena->edit_master()["layers.1.mlp.up_proj.weight"][3][0] = std::numeric_limits<float>::infinity();
-    CHECK_THROWS_WITH_AS(refit(source, {}, calibration(), 0.01, cut),
-                         doctest::Contains("refit, layer 1: hidden states or outputs on the calibration text are not "
-                                           "finite"),
-                         UserError);
+    CHECK_THROWS_WITH_AS(
+        refit(source, {}, {}, calibration(), 0.01, cut),
+        doctest::Contains("refit, layer 1, down_proj: hidden states or outputs on the calibration text are not "
+                          "finite"),
+        UserError);
   }
 }
 
@@ -315,8 +277,8 @@ TEST_SUITE("parity") {
       batch.document_BT = (at::arange(12, at::kInt) >= 5).to(at::kInt).expand_as(batch.token_BT).contiguous();
     Model plain = prune_model(source, plan_of({first(7), first(6)})),
           masked = prune_model(source, plan_of({first(7), first(6)}));
-    refit(source, {}, batches, 1e-2, plain);
-    refit(source, {}, apart, 1e-2, masked);
+    refit(source, {}, {}, batches, 1e-2, plain);
+    refit(source, {}, {}, apart, 1e-2, masked);
     const at::Tensor x_NM = hidden_of(masked, 0, apart);
     const at::Tensor y_ND = hidden_of(source, 0, apart).mm(down_proj(source, 0).to(at::kDouble).t());
     const at::Tensor w_DM = down_proj(source, 0).narrow(1, 0, 7);
@@ -336,8 +298,8 @@ TEST_SUITE("parity") {
     const at::Tensor top_LF = tiny::soft_mask(raw_LF, {.k = 8, .epsilon = 1, .top = true}, 8);
     const Model cut = prune_model(source, plan, top_LF);
     Model refitted = prune_model(source, plan, top_LF);
-    for (const LayerRefit& residual :
-         refit(source, masks_on(CutAxis::ffn, top_LF, source.config), calibration(), 1e-2, refitted))
+    for (const HalfRefit& residual :
+         refit(source, masks_on(CutAxis::ffn, top_LF, source.config), {}, calibration(), 1e-2, refitted))
       CHECK(residual.before < 1e-5);
     for (int64_t layer = 0; layer < 2; ++layer)
       CHECK(largest(down_proj(refitted, layer) - down_proj(cut, layer)) < 1e-4 * largest(down_proj(cut, layer)));

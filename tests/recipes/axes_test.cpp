@@ -11,6 +11,7 @@
 #include "pruning/mask_file.h"
 #include "pruning/mask_methods.h"
 #include "pruning/plan.h"
+#include "recipes/run/cost.h"
 #include "recipes/run/lineage.h"
 #include "recipes/run/recipe_warnings.h"
 #include "recipes/stages/stages.h"
@@ -155,7 +156,6 @@ TEST_SUITE("unit") {
     };
     contains(prune("cut", "from = \"dense\"\ntarget = \"heads\"\naxis = \"haeds\"\nscores = \"flap\"\n"),
              "axis: got 'haeds', expected one of: ffn, heads, layers, hidden; did you mean 'heads'?");
-    contains(prune("cut", heads + "scores = \"flap\"\nrefit = true\n"), "refit: solves down_proj for the FFN channels");
     contains(prune("cut", "from = \"dense\"\ntarget = \"heads\"\nscores = \"flap\"\n"),
              "differs from stage 'dense' in more than intermediate_size; only FFN channels are cut");
     contains(prune("first", heads + "scores = \"flap\"\n") +
@@ -293,6 +293,61 @@ TEST_SUITE("recipe") {
     CHECK(slurp(root / "masks/masks.h5") == decided);
   }
 
+  TEST_CASE("axes: a refit of every axis brings a part of the cut's price back, whose price the plan knows") {
+    const Scratch scratch("axes_refit");
+    write_tiny_run(scratch.path);
+    const std::string refit = "refit = true\ncalibration_tokens = 8192\n";
+    spill(
+        scratch.path / "axes.toml",
+        kHead +
+            prune("heads", "from = \"dense\"\ntarget = \"heads\"\naxis = \"heads\"\nscores = \"magnitude\"\n" + refit) +
+            prune("layers",
+                  "from = \"dense\"\ntarget = \"shallow\"\naxis = \"layers\"\nscores = \"activation\"\n" + refit) +
+            prune("hidden",
+                  "from = \"dense\"\ntarget = \"slim\"\naxis = \"hidden\"\nscores = \"magnitude\"\n" + refit) +
+            learn("masks", "from = \"dense\"\ntarget = \"heads\"\naxis = \"heads\"\nmask_form = \"plain\"\n") +
+            prune("under_masks", "from = \"masks\"\ntarget = \"heads\"\n" + refit) +
+            train("core", "from = \"heads\"\nteacher = \"dense\"\nloss = \"kl\"\n") +
+            "[[stage]]\nname = \"release\"\nkind = \"export\"\nfrom = \"hidden\"\nformats = [\"hf\", \"gguf\"]\n");
+    const Outcome done = run(scratch.path, {"run", "axes.toml"});
+    INFO(done.err);
+    REQUIRE(done.code == 0);
+    const fs::path root = scratch.path / "runs/axes";
+    const RecipeCost cost = estimate_cost(load_recipe((scratch.path / "axes.toml").string(), {}, {}), 1e6, 0);
+    for (const auto& [stage, weights] :
+         {std::pair{"heads", std::vector<std::string>(4, "o_proj")},
+          {"under_masks", std::vector<std::string>(4, "o_proj")},
+          {"layers", {"down_proj"}},
+          {"hidden", {"o_proj", "down_proj", "o_proj", "down_proj", "o_proj", "down_proj", "o_proj", "down_proj"}}}) {
+      CAPTURE(std::string(stage));
+      const auto results = results_of_stage(root, stage);
+      CHECK(results["masked_pruned_difference"].get<double>() <= kMaskedPrunedLimit);
+      CHECK(results["refit"]["target"] == (stage == std::string("under_masks") ? "soft masks" : "dense layers"));
+      REQUIRE(results["refit"]["layers"].size() == weights.size());
+      for (size_t at = 0; at < weights.size(); ++at) {
+        const auto& solved = results["refit"]["layers"][at];
+        CHECK(solved["weight"] == weights[at]);
+        CHECK(solved["after"].get<double>() > 0);
+        CHECK(solved["after"].get<double>() < solved["before"].get<double>());
+      }
+      if (stage != std::string("under_masks"))  // whose cut costs 0.002 nats
+        CHECK(results["refitted_loss"].get<double>() < results["pruned_loss"].get<double>());
+      const auto counted = nlohmann::json::parse(slurp(root / stage / "manifest.json"))["flops"].get<double>();
+      CHECK(counted == doctest::Approx(std::ranges::find(cost.stages, stage, &StageCost::name)->flops).epsilon(1e-12));
+    }
+    const auto report = nlohmann::json::parse(slurp(root / "report.json"));
+    REQUIRE(report["refits"].size() == 4);
+    CHECK(report["refits"][0]["weights"][3] == "3 o_proj");
+    check_exported(root, "release", "hidden");
+    // the whole stages again give the same bytes
+    for (const char* stage : {"heads", "layers", "hidden"}) {
+      const std::string once = slurp(root / stage / "model/part-00000.h5");
+      fs::remove_all(root / stage);
+      REQUIRE(run(scratch.path, {"run", "axes.toml"}).code == 0);
+      CHECK(slurp(root / stage / "model/part-00000.h5") == once);
+    }
+  }
+
   TEST_CASE("layers: scores and learned masks through check, training and export; cuts of several axes in a row") {
     const Scratch scratch("axes_layers");
     write_tiny_run(scratch.path);
@@ -311,7 +366,7 @@ TEST_SUITE("recipe") {
                     "true\ncalibration_tokens = 4096\n") +
               prune("all",
                     "from = \"thin\"\ntarget = \"all\"\naxis = \"heads\"\nscores = \"taylor\"\ncalibration_"
-                    "tokens = 2048\n") +
+                    "tokens = 2048\nrefit = true\n") +
               train("last", "from = \"all\"\nteacher = \"dense\"\nloss = \"kl\"\n") +
               "[[stage]]\nname = \"release\"\nkind = \"export\"\nfrom = \"last\"\nformats = [\"hf\", \"gguf\"]\n";
     spill(scratch.path / "axes.toml", kHead + stages);

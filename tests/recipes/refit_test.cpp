@@ -164,7 +164,8 @@ TEST_SUITE("recipe") {
       }
       CHECK(results["masked_pruned_difference"].get<double>() <= 1e-5);  // of the cut, before the refit
       CHECK(results["refitted_loss"].get<double>() < results["pruned_loss"].get<double>());
-      CHECK(done.err.find("stage '" + std::string(name) + "', layer 1: the cut misses") != std::string::npos);
+      CHECK(done.err.find("stage '" + std::string(name) + "', layer 1: down_proj of the cut misses") !=
+            std::string::npos);
     }
     const auto results = manifest("refitted")["results"];
     CHECK(results["pruned_loss"] == plain["pruned_loss"]);
@@ -218,20 +219,44 @@ TEST_SUITE("recipe") {
     const auto said = [&](const std::string& words) {
       return slurp(root / "log.txt").find(words) != std::string::npos;
     };
-    while (!process.poll() && !said("stage 'refitted', layer 0: the cut misses"))
+    while (!process.poll() && !said("stage 'refitted', layer 0: down_proj of the cut misses"))
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     process.send(SIGTERM);
     const Outcome stopped = process.wait();
     INFO(stopped.err);
     CHECK(stopped.code == 75);
-    CHECK(stopped.err.find("stopped while refitting 'refitted', layer 1 of 2; run again") != std::string::npos);
-    CHECK_FALSE(said("stage 'refitted', layer 1: the cut misses"));
+    CHECK(stopped.err.find("stopped while refitting 'refitted', 1 of 2 matrices solved; run again") !=
+          std::string::npos);
+    CHECK_FALSE(said("stage 'refitted', layer 1: down_proj of the cut misses"));
     CHECK_FALSE(fs::exists(root / "refitted/manifest.json"));
     REQUIRE(run(scratch.path, command).code == 0);
     const std::string once = slurp(root / "refitted/model/part-00000.h5");
     fs::remove_all(root / "refitted");
     REQUIRE(run(scratch.path, command).code == 0);
     CHECK(slurp(root / "refitted/model/part-00000.h5") == once);
+  }
+
+  TEST_CASE("prune: stopped while a score reads its text it ends with 75 and leaves no stage") {
+    const Scratch scratch("prune_stopped");
+    write_tiny_run(scratch.path);
+    const std::string text = recipe_text();
+    spill(scratch.path / "tiny.toml", text.substr(0, text.find("[[stage]]\nname = \"masks\"")));
+    const std::vector<std::string> command = {"run", "tiny.toml", "--set", "dense.tokens=4096"};
+    const fs::path root = scratch.path / "runs/tiny";
+    Process process = start(scratch.path, command, [] {  // of 4; the second one's line is there after a second
+      setenv("COPPICE_FAILPOINTS", "scores.after_batch=sleep:1@1,scores.after_batch=sleep:1@2", 1);
+    });
+    while (!process.poll() && slurp(root / "log.txt").find("[uneven] batch 2/4") == std::string::npos)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    process.send(SIGTERM);
+    const Outcome stopped = process.wait();
+    INFO(stopped.err);
+    CHECK(stopped.code == 75);
+    CHECK(stopped.err.find("stopped while scoring 'uneven', batch 2 of 4; run again") != std::string::npos);
+    CHECK_FALSE(fs::exists(root / "uneven/manifest.json"));
+    const Outcome again = run(scratch.path, command);
+    CHECK(again.code == 0);
+    CHECK(again.err.find("[uneven] scored by flap on 8192 tokens") != std::string::npos);
   }
 
   TEST_CASE("refit: a model from elsewhere, and a cut of a refitted cut") {

@@ -462,29 +462,36 @@ TEST_SUITE("unit") {
     Report report = sample();
     CHECK_FALSE(contains(report_markdown(report), "Refit"));
     CHECK_FALSE(json::parse(report_json(report)).contains("refits"));
-    report.refits = {{.stage = "by_flap",
-                      .before = {0.5, 0.25},
-                      .after = {0.4, 0.125},
-                      .uncut_loss = 3.0,
-                      .cut_loss = 4.0,
-                      .refitted_loss = 3.25},
-                     {.stage = "<b>deep", .before = {0.1}, .after = {0.1}, .uncut_loss = 3, .cut_loss = 3}};
+    report.refits = {
+        {.stage = "by_flap",
+         .refitted = {{.layer = 0, .before = 0.5, .after = 0.4}, {.layer = 1, .before = 0.25, .after = 0.125}},
+         .uncut_loss = 3.0,
+         .cut_loss = 4.0,
+         .refitted_loss = 3.25},
+        {.stage = "<b>deep",
+         .refitted = {{.layer = 0, .weight = "o_proj", .before = 0.3, .after = 0.2},
+                      {.layer = 0, .weight = "down_proj", .before = 0.1, .after = 0.1}},
+         .uncut_loss = 3,
+         .cut_loss = 3}};
     const std::vector<ReportTable> tables = report_tables(report);
     const auto found = std::ranges::find(tables, "Refit", &ReportTable::title);
     REQUIRE(found != tables.end());
     CHECK(found->header == std::vector<std::string>{"layer", "by_flap", "<b>deep"});
-    CHECK(found->rows == std::vector<std::vector<std::string>>{{"0", "50.0% \u2192 40.0%", "10.0% \u2192 10.0%"},
-                                                               {"1", "25.0% \u2192 12.5%", "\u2013"},
-                                                               {"loss, uncut", "3.0000", "3.0000"},
-                                                               {"loss, cut", "4.0000", "3.0000"},
-                                                               {"loss, refitted", "3.2500", "\u2013"},
-                                                               {"closed", "75.0%", "\u2013"}});
+    CHECK(found->rows ==
+          std::vector<std::vector<std::string>>{{"0 o_proj", "\u2013", "30.0% \u2192 20.0%"},
+                                                {"0 down_proj", "50.0% \u2192 40.0%", "10.0% \u2192 10.0%"},
+                                                {"1 down_proj", "25.0% \u2192 12.5%", "\u2013"},
+                                                {"loss, uncut", "3.0000", "3.0000"},
+                                                {"loss, cut", "4.0000", "3.0000"},
+                                                {"loss, refitted", "3.2500", "\u2013"},
+                                                {"closed", "75.0%", "\u2013"}});
     const json refits = json::parse(report_json(report)).at("refits");
     CHECK(refits[0] == json{{"stage", "by_flap"},
                             {"uncut_loss", 3},
                             {"cut_loss", 4},
                             {"refitted_loss", 3.25},
                             {"closed", 0.75},
+                            {"weights", {"0 down_proj", "1 down_proj"}},
                             {"before", {0.5, 0.25}},
                             {"after", {0.4, 0.125}}});
     CHECK_FALSE(refits[1].contains("closed"));
