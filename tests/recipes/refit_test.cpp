@@ -170,7 +170,7 @@ TEST_SUITE("recipe") {
     const auto results = manifest("refitted")["results"];
     CHECK(results["pruned_loss"] == plain["pruned_loss"]);
     const double uncut = results["uncut_loss"], cut = results["pruned_loss"], refitted = results["refitted_loss"];
-    CHECK(refitted < cut - 0.1 * (cut - uncut));
+    CHECK(refitted < cut - 0.3 * (cut - uncut));  // what a refit is asked to bring back
 
     const Model before = load_model(root / "cut/model").model, after = load_model(root / "refitted/model").model;
     CHECK(slurp(root / "cut/prune_plan.json") == slurp(root / "refitted/prune_plan.json"));
