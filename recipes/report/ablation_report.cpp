@@ -273,9 +273,13 @@ std::string ablation_verdict(const AblationReport& report) {
   if (report.comparisons.empty()) return "Nothing to compare yet.";
   constexpr size_t kLoss = 0, kAccuracy = 2;
   const std::span<const AblationMeasure> measures = ablation_measures();
-  const Comparison& last = report.comparisons.back();
+  const auto is_scored = [&](const Comparison& comparison) {
+    return best_of(comparison, measures[kLoss]) != nullptr && best_of(comparison, measures[kAccuracy]) != nullptr;
+  };
+  const auto found = std::find_if(report.comparisons.rbegin(), report.comparisons.rend(), is_scored);
+  if (found == report.comparisons.rend()) return "Nothing to compare yet: no arm has been evaluated.";
+  const Comparison& last = *found;
   const ReportArm *by_loss = best_of(last, measures[kLoss]), *by_accuracy = best_of(last, measures[kAccuracy]);
-  if (by_loss == nullptr || by_accuracy == nullptr) return "Nothing to compare yet: no arm has been evaluated.";
   const auto shown = [&](const ReportArm& arm, size_t m) {
     return spread_text(spread_of(values_of(arm, measures[m].of)), measures[m].share);
   };

@@ -444,7 +444,12 @@ TEST_SUITE("unit") {
     CHECK(arm["also_against"]["base"]["loss"]["p_holm"].get<double>() == doctest::Approx(2 * cauchy(7)));
     for (ReportArm& one : report.comparisons[0].arms)  // a verdict speaks of accuracy too
       for (ReportModel& model : one.models) model.score.accuracy = 0.3;
-    CHECK(ablation_verdict(report).find("by loss better: none, worse: none") != std::string::npos);
+    const std::string verdict = ablation_verdict(report);
+    CHECK(verdict.find("by loss better: none, worse: none") != std::string::npos);
+    // a later stage that no arm evaluates says nothing and takes nothing away
+    report.comparisons.push_back({.stage = "scratch", .title = "From scratch: scratch", .arms = {}});
+    CHECK(ablation_verdict(report) == verdict);
+    report.comparisons.pop_back();
 
     report.comparisons[0].arms[0].reference = "refitted";  // in a circle each is held against the two others, once
     CHECK(differences_of(report.comparisons[0]).size() == 6);
