@@ -10,35 +10,35 @@
 #include <utility>
 
 #include "src/base/errors.h"
-#include "src/model/decoder_layer.h"
+#include "src/model/decoder_halves.h"
 
 namespace coppice {
 namespace {
 
 /// What one half of the cut model stands for: the source's halves [first, last), from the stream in front of it.
-struct Stretch {
+struct SourceHalves {
   int64_t first = 0, last = 0;
   bool solved = false;  // something of them is lost, or may be
 };
 
 /// One for each half of the cut model.
-std::vector<Stretch> stretches_of(const ModelConfig& source, const PrunePlan& plan) {
-  std::vector<Stretch> stretches;
+std::vector<SourceHalves> stood_for(const ModelConfig& source, const PrunePlan& plan) {
+  std::vector<SourceHalves> parts;
   if (plan.axis != CutAxis::layers) {
     for (int64_t half = 0; half < 2 * source.num_hidden_layers; ++half) {
       const bool of_ffn = half % 2 != 0;
-      stretches.push_back({half, half + 1, plan.axis == CutAxis::hidden || (plan.axis == CutAxis::ffn) == of_ffn});
+      parts.push_back({half, half + 1, plan.axis == CutAxis::hidden || (plan.axis == CutAxis::ffn) == of_ffn});
     }
-    return stretches;
+    return parts;
   }
   const std::vector<int64_t>& kept = plan.kept.front();
   for (size_t layer = 0; layer < kept.size(); ++layer) {
     const int64_t attention = 2 * kept[layer], ffn = attention + 1;
     const int64_t next = layer + 1 < kept.size() ? 2 * kept[layer + 1] : 2 * source.num_hidden_layers;
     for (const auto& [first, last] : {std::pair{layer == 0 ? 0 : attention, ffn}, {ffn, next}})
-      stretches.push_back({first, last, last - first > 1});
+      parts.push_back({first, last, last - first > 1});
   }
-  return stretches;
+  return parts;
 }
 
 /// One batch on its way through both models.
@@ -48,13 +48,13 @@ struct Streams {
 };
 
 /// What the source gives in the place of a half of the cut model.
-at::Tensor target_of(const Stretch& stretch, const DecoderHalves& source, const DecoderInput& input,
+at::Tensor target_of(const SourceHalves& part, const DecoderHalves& source, const DecoderInput& input,
                      at::Tensor stream_ND) {
   at::Tensor target_ND;
-  for (int64_t half = stretch.first; half < stretch.last; ++half) {
+  for (int64_t half = part.first; half < part.last; ++half) {
     const at::Tensor added_ND = source.added(half, source.hidden(half, stream_ND, input));
     target_ND = target_ND.defined() ? target_ND + added_ND : added_ND;
-    if (half + 1 < stretch.last) stream_ND = stream_ND + added_ND;
+    if (half + 1 < part.last) stream_ND = stream_ND + added_ND;
   }
   return target_ND;
 }
@@ -133,23 +133,22 @@ RefittedWeight solved(int64_t half, const Model& cut, const RefitMoments& moment
 }  // namespace
 
 std::vector<int64_t> refitted_halves(const ModelConfig& source, const PrunePlan& plan) {
-  const std::vector<Stretch> stretches = stretches_of(source, plan);
+  const std::vector<SourceHalves> parts = stood_for(source, plan);
   std::vector<int64_t> halves;
-  for (size_t half = 0; half < stretches.size(); ++half)
-    if (stretches[half].solved) halves.push_back(static_cast<int64_t>(half));
+  for (size_t half = 0; half < parts.size(); ++half)
+    if (parts[half].solved) halves.push_back(static_cast<int64_t>(half));
   return halves;
 }
 
 std::vector<HalfRefit> refit(const Model& source, const DecoderMasks& target_masks, const PrunePlan& plan,
                              std::span<const Batch> batches, double damping, Model& cut,
-                             const std::function<void(const HalfRefit& residual)>& after_half) {
+                             const std::function<void(int64_t half, const HalfRefit* solved)>& after_half) {
   c10::NoGradGuard no_grad;
-  const std::vector<Stretch> stretches = stretches_of(source.config, plan);
+  const std::vector<SourceHalves> parts = stood_for(source.config, plan);
   const DecoderHalves uncut(source, target_masks), left(cut);
   const bool narrower = plan.axis == CutAxis::hidden;
-  COPPICE_CHECK(
-      std::ssize(stretches) == left.count() && (narrower || source.config.hidden_size == cut.config.hidden_size),
-      "a refit of a cut that is not of this plan");
+  COPPICE_CHECK(std::ssize(parts) == left.count() && (narrower || source.config.hidden_size == cut.config.hidden_size),
+                "a refit of a cut that is not of this plan");
   const at::Tensor kept_D =
       narrower ? at::tensor(plan.kept.front(), at::kLong).to(source.arena->placement().device) : at::Tensor();
   std::vector<Streams> streams;
@@ -158,15 +157,15 @@ std::vector<HalfRefit> refit(const Model& source, const DecoderMasks& target_mas
 
   std::vector<HalfRefit> residuals;
   for (int64_t half = 0; half < left.count(); ++half) {
-    const Stretch& stretch = stretches[static_cast<size_t>(half)];
-    if (stretch.solved) {
+    const SourceHalves& part = parts[static_cast<size_t>(half)];
+    if (part.solved) {
       RefitMoments moments;
       for (size_t b = 0; b < batches.size(); ++b) {
         const DecoderInput input = batches[b].input();
         const at::Tensor hidden_NM = left.hidden(half, streams[b].cut_ND, input);
         moments.add(hidden_NM, left.added(half, hidden_NM),
                     narrower ? target_beside(half, uncut, input, kept_D, streams[b])
-                             : target_of(stretch, uncut, input, streams[b].cut_ND),
+                             : target_of(part, uncut, input, streams[b].cut_ND),
                     batches[b].true_label_BT.ne(kIgnoredLabel));
       }
       const RefittedWeight refitted = solved(half, cut, moments, damping);
@@ -177,7 +176,7 @@ std::vector<HalfRefit> refit(const Model& source, const DecoderMasks& target_mas
       at::Tensor& stream_ND = streams[b].cut_ND;
       stream_ND.add_(left.added(half, left.hidden(half, stream_ND, batches[b].input())));  // as refitted
     }
-    if (stretch.solved && after_half) after_half(residuals.back());
+    if (after_half) after_half(half, part.solved ? &residuals.back() : nullptr);
   }
   return residuals;
 }

@@ -6,7 +6,7 @@
 // over live tokens n of the calibration text. x_n [M] is what enters the matrix W [D, M], as the cut left it; y_n [D]
 // what the source gives in its place (under soft masks where `target_masks` are given) for the residual stream that
 // the cut model gives in front of it, refitted already below: each matrix repairs its own cut and takes what comes from
-// below as it comes. A model being a row of halves (decoder_layer.h), y_n is what the source's halves add whose place
+// below as it comes. A model being a row of halves (decoder_halves.h), y_n is what the source's halves add whose place
 // the half has taken:
 //   ffn     down_proj of every layer; the source's FFN of that layer
 //   heads   o_proj of every layer; the source's attention of that layer
@@ -35,7 +35,7 @@ namespace coppice {
 /// What the output of a half of the cut model misses of its target over the calibration text,
 /// sqrt(sum |y - V x|^2 / sum |y|^2), with W and with V; 0 where the target is 0.
 struct HalfRefit {
-  int64_t half = 0;  // src/model/decoder_layer.h
+  int64_t half = 0;  // src/model/decoder_halves.h
   double before = 0, after = 0;
 };
 
@@ -45,12 +45,13 @@ std::vector<int64_t> refitted_halves(const ModelConfig& source, const PrunePlan&
 
 /// Solves those matrices of `cut`, which is `source` after `plan`, from the lowest on. The text is read once: the
 /// residual streams of all batches stay in memory, and every half sees them all before the next one does.
-/// `target_masks` are of `source`, empty = the dense model. `after_half` is told of each once it is solved; what it
-/// throws ends the refit. UserError::recipe where hidden states or outputs are not finite, or damping is too little for
-/// them; InternalError without a live token.
+/// `target_masks` are of `source`, empty = the dense model. `after_half` is told of each half of `cut` once its streams
+/// are past it, and of its residual where it was solved (else nullptr); what it throws ends the refit.
+/// UserError::recipe where hidden states or outputs are not finite, or damping is too little for them; InternalError
+/// without a live token.
 std::vector<HalfRefit> refit(const Model& source, const DecoderMasks& target_masks, const PrunePlan& plan,
                              std::span<const Batch> batches, double damping, Model& cut,
-                             const std::function<void(const HalfRefit& residual)>& after_half = {});
+                             const std::function<void(int64_t half, const HalfRefit* solved)>& after_half = {});
 
 // -- the formulas alone, for hand-computed cases --
 /// Sums over live tokens, in double: G squares the spread of the hidden states, and float would lose its small half.

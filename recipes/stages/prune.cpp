@@ -10,6 +10,7 @@
 
 #include "pruning/mask_file.h"
 #include "pruning/plan.h"
+#include "pruning/refit.h"
 #include "pruning/scores.h"
 #include "recipes/language/identity.h"
 #include "recipes/language/recipe_reading.h"
@@ -118,10 +119,10 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   cost.memory_bytes = model_bytes(source) + model_bytes(config) + cost.host_bytes;
   cost.disk_bytes = model_bytes(config);
   if (!prune.refit) return;
-  cost.flops += refit_flops(source, config, axis_of(prune.axis), prune.calibration_tokens);
+  const CutAxis axis = axis_of(prune.axis);
+  cost.flops += refit_flops(source, config, axis, expected_halves(source, config, axis), prune.calibration_tokens);
   const bool widths_known = global_cut(basis.recipe, stage.name) == nullptr;
-  cost.memory_bytes +=
-      refit_bytes(source, widths_known ? config : source, axis_of(prune.axis), prune.calibration_tokens);
+  cost.memory_bytes += refit_bytes(source, widths_known ? config : source, axis, prune.calibration_tokens);
   cost.memory_remedy = fmt::format("{}.calibration_tokens or the model's size", stage.name);
 }
 
@@ -256,7 +257,8 @@ Json run(StageContext& context) {
     results["refitted_loss"] = refitted;
     log_info(fmt::format("stage '{}': refitted, held-out loss {:.4f} -> {:.4f} ({} {:.4f})", context.stage.name, cut,
                          refitted, masked ? "soft mask" : "uncut", target));
-    flops += refit_flops(source.model.config, pruned.config, axis, options.calibration_tokens);
+    flops += refit_flops(source.model.config, pruned.config, axis, refitted_halves(source.model.config, plan),
+                         options.calibration_tokens);
   }
   save_plan(context.folder() / "prune_plan.json", plan);
   save_model(context.folder() / "model", pruned, model_facts(context));

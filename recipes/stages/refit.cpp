@@ -17,7 +17,7 @@
 #include "src/base/failpoint.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
-#include "src/model/decoder_layer.h"
+#include "src/model/decoder_halves.h"
 #include "src/model/parameters.h"
 
 namespace coppice {
@@ -79,25 +79,29 @@ double widest(const ModelConfig& config, CutAxis axis) {
 
 }  // namespace
 
-double refit_flops(const ModelConfig& source, const ModelConfig& cut, CutAxis axis, int64_t tokens) {
+std::vector<int64_t> expected_halves(const ModelConfig& source, const ModelConfig& cut, CutAxis axis) {
+  if (axis != CutAxis::layers) return refitted_halves(source, {.axis = axis});
+  const int64_t gaps = std::min(source.num_hidden_layers - cut.num_hidden_layers, cut.num_hidden_layers);
+  std::vector<int64_t> halves;
+  for (int64_t gap = 0; gap < gaps; ++gap) halves.push_back(2 * gap + 1);
+  return halves;
+}
+
+double refit_flops(const ModelConfig& source, const ModelConfig& cut, CutAxis axis, std::span<const int64_t> halves,
+                   int64_t tokens) {
   const HalfFlops uncut = half_flops(source), left = half_flops(cut);
   const auto hidden = static_cast<double>(cut.hidden_size);
   double of_token = left.all(), of_solve = 0;
-  const auto solve = [&](double in_its_place, double again, double width) {
-    of_token += in_its_place + again + 2 * width * width + 2 * hidden * width;  // and the moments
-    of_solve += width * width * width / 3 + 2 * hidden * width * width;         // Cholesky, and a row at a time
-  };
-  if (axis == CutAxis::layers) {
-    const int64_t gone = source.num_hidden_layers - cut.num_hidden_layers;
-    of_token += static_cast<double>(gone) * uncut.all() / static_cast<double>(source.num_hidden_layers);
-    const double ffn = std::ranges::max(left.ffn);
-    for (int64_t gap = 0; gap < std::min(gone, cut.num_hidden_layers); ++gap) solve(ffn, ffn, widest_ffn(cut));
-  } else {
-    for (size_t layer = 0; layer < left.ffn.size(); ++layer) {
-      if (axis != CutAxis::ffn) solve(uncut.attention, left.attention, head_columns(cut));
-      if (axis != CutAxis::heads)
-        solve(uncut.ffn[layer], left.ffn[layer], static_cast<double>(cut.intermediate_size[layer]));
-    }
+  if (axis == CutAxis::layers)  // those of the gaps, once
+    of_token += uncut.all() * static_cast<double>(source.num_hidden_layers - cut.num_hidden_layers) /
+                static_cast<double>(source.num_hidden_layers);
+  for (const int64_t half : halves) {
+    const auto layer = static_cast<size_t>(half / 2);
+    const bool is_ffn = half % 2 != 0;
+    const double width = is_ffn ? static_cast<double>(cut.intermediate_size[layer]) : head_columns(cut);
+    of_token += is_ffn ? uncut.ffn[layer] + left.ffn[layer] : uncut.attention + left.attention;
+    of_token += 2 * width * width + 2 * hidden * width;                  // moments
+    of_solve += width * width * width / 3 + 2 * hidden * width * width;  // Cholesky, and a row at a time
   }
   return static_cast<double>(whole_batches(tokens)) * of_token + of_solve;
 }
@@ -119,29 +123,31 @@ Json refit_cut(const StageContext& context, const Model& source, const PrunePlan
   const bool masked = refits_to_soft_masks(context.recipe, options);
   const at::Device device = source.arena->placement().device;
   const DecoderMasks target_masks = masked ? masks_on(plan.axis, soft_RU.to(device), source.config) : DecoderMasks{};
-  const size_t num_halves = refitted_halves(source.config, plan).size();
+  const auto num_halves = 2 * static_cast<size_t>(cut.config.num_hidden_layers);
   Progress progress(context.stage.name, num_halves, "matrix");
   progress.update(0, {});  // the time left is judged from here on
   Json solved = Json::array();
-  refit(source, target_masks, plan, calibration, options.refit_damping, cut, [&](const HalfRefit& of) {
-    const char* weight = writer_of_half(of.half);
-    log_info(
-        fmt::format("stage '{}', layer {}: {} of the cut misses {:.2f}% of what the source gives on calibration "
-                    "text, refitted {:.2f}%",
-                    context.stage.name, of.half / 2, weight, 100 * of.before, 100 * of.after));
-    solved.push_back({{"layer", of.half / 2}, {"weight", weight}, {"before", of.before}, {"after", of.after}});
-    progress.update(solved.size(), {});
-    (void)COPPICE_FAILPOINT("refit.after_layer");
-    if (stop_requested() && solved.size() < num_halves)
-      throw Stopped(
-          fmt::format("stopped while refitting '{}', {} of {} matrices solved; run again to do the stage anew",
-                      context.stage.name, solved.size(), num_halves));
+  refit(source, target_masks, plan, calibration, options.refit_damping, cut, [&](int64_t half, const HalfRefit* of) {
+    if (of != nullptr) {
+      const char* weight = writer_of_half(half);
+      log_info(
+          fmt::format("stage '{}', layer {}: {} of the cut misses {:.2f}% of what the source gives on calibration "
+                      "text, refitted {:.2f}%",
+                      context.stage.name, half / 2, weight, 100 * of->before, 100 * of->after));
+      solved.push_back({{"layer", half / 2}, {"weight", weight}, {"before", of->before}, {"after", of->after}});
+    }
+    const auto done = static_cast<size_t>(half) + 1;
+    progress.update(done, {});
+    (void)COPPICE_FAILPOINT("refit.after_half");
+    if (stop_requested() && done < num_halves)
+      throw Stopped(fmt::format("stopped while refitting '{}', behind matrix {} of {}; run again to do the stage anew",
+                                context.stage.name, done, num_halves));
   });
-  progress.finish(fmt::format("{} matrices refitted", num_halves));
+  progress.finish(fmt::format("{} of {} matrices solved anew", solved.size(), num_halves));
   return {{"target", masked ? "soft masks" : "dense layers"},
           {"target_loss", target_loss},
           {"damping", options.refit_damping},
-          {"layers", solved}};
+          {"layers", solved}};  // a matrix each
 }
 
 }  // namespace coppice

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "pruning/plan.h"
 #include "src/base/json.h"
@@ -17,16 +18,19 @@ struct PruneStage;
 struct Recipe;
 struct StageContext;
 
-/// True where the target is the uncut layers' output under their soft masks: masks that were learned together with the
-/// weights, which without them are a model that nobody trained. Else the target is that of the dense layers.
+/// True where the target is what the source gives under its soft masks: masks that were learned together with the
+/// weights, which without them are a model that nobody trained. Else the target is the dense source's.
 bool refits_to_soft_masks(const Recipe& recipe, const PruneStage& prune);
-/// False where those soft masks are 0 for every channel that goes, so that the cut gives their output as it is.
+/// False where those soft masks are 0 for every unit that goes, so that the cut gives what they give as it is.
 bool refit_has_work(const Recipe& recipe, const PruneStage& prune);
 
-/// Of a refit of a cut of that axis on `tokens` of calibration text: the cut model once, what is solved in it once
-/// more, what the source has in its place once, moments and solve. Of layers: as if each that goes left a gap of its
-/// own, since which they are is not known before.
-double refit_flops(const ModelConfig& source, const ModelConfig& cut, CutAxis axis, int64_t tokens);
+/// The halves whose matrices a cut of that axis solves, before its plan is there. Of layers: as if each that goes left
+/// a gap of its own behind a layer that stays.
+std::vector<int64_t> expected_halves(const ModelConfig& source, const ModelConfig& cut, CutAxis axis);
+/// Of a refit of those halves on `tokens` of calibration text: the cut model once, what is solved in it once more, what
+/// the source has in its place once, moments and solve.
+double refit_flops(const ModelConfig& source, const ModelConfig& cut, CutAxis axis, std::span<const int64_t> halves,
+                   int64_t tokens);
 /// What it holds beside both models and the text: residual streams of all tokens, the moments of the widest matrix and
 /// their factor in double, the activations of one batch.
 double refit_bytes(const ModelConfig& source, const ModelConfig& cut, CutAxis axis, int64_t tokens);

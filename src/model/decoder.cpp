@@ -15,7 +15,7 @@
 
 #include "src/base/errors.h"
 #include "src/model/compute_again.h"
-#include "src/model/decoder_layer.h"
+#include "src/model/decoder_halves.h"
 #include "src/model/parameters.h"
 #include "src/tensors/ops.h"
 #include "src/tensors/shape.h"
@@ -88,12 +88,18 @@ struct LayerPass {
   at::Tensor frequencies;
   DecoderTaps taps;
 
-  /// From the packed projection to the norm in front of the FFN. What the heads give goes before the FFN needs its
-  /// memory.
-  ResidualNorm behind_attention(const at::Tensor& residual_ND, at::Tensor qkv_NP, const LayerMasks& masks) const {
+  /// What the heads give, as it enters o_proj, from the packed projection.
+  at::Tensor attention_hidden(at::Tensor qkv_NP, const LayerMasks& masks) const {
     at::Tensor heads_NQ = heads_of_projection(*config, weights, std::move(qkv_NP), input, frequencies);
     if (masks.heads_G.defined()) heads_NQ = scale_groups(heads_NQ, masks.heads_G);
     if (taps.attention_hidden) taps.attention_hidden(layer, heads_NQ);
+    return heads_NQ;
+  }
+
+  /// From the packed projection to the norm in front of the FFN. What the heads give goes before the FFN needs its
+  /// memory.
+  ResidualNorm behind_attention(const at::Tensor& residual_ND, at::Tensor qkv_NP, const LayerMasks& masks) const {
+    const at::Tensor heads_NQ = attention_hidden(std::move(qkv_NP), masks);
     const at::Tensor delta_ND = written(linear(heads_NQ, weights.o.value, weights.o.grad), masks.stream_D);
     return residual_rms_norm(residual_ND, delta_ND, weights.ffn_norm.value, weights.ffn_norm.grad,
                              config->rms_norm_eps);
@@ -188,29 +194,32 @@ at::Tensor rope_frequencies(const ModelConfig& config) {
 }
 
 DecoderHalves::DecoderHalves(const Model& model, DecoderMasks masks)
-    : model_(&model), masks_(std::move(masks)), frequencies_(rope_frequencies(model.config)) {}
+    : model_(&model), masks_(std::move(masks)), frequencies_(rope_frequencies(model.config)) {
+  COPPICE_CHECK(!masks_.multiplier_D.defined(), "halves under a mask of the residual stream");
+}
 
 at::Tensor DecoderHalves::embedded(const DecoderInput& input) const {
-  const Weight table = weight_of(*model_, "embed_tokens.weight");
-  return written(embedding(input.token_BT.reshape({-1}), table.value, at::Tensor(), input.ids_below),
-                 masks_.multiplier_D);
+  return embedding(input.token_BT.reshape({-1}), weight_of(*model_, "embed_tokens.weight").value, at::Tensor(),
+                   input.ids_below);
 }
 
 at::Tensor DecoderHalves::hidden(int64_t half, const at::Tensor& stream_ND, const DecoderInput& input) const {
+  const LayerPass pass{.layer = static_cast<int>(half / 2),
+                       .config = &model_->config,
+                       .weights = layer_weights(*model_, half / 2),
+                       .input = input,
+                       .frequencies = frequencies_,
+                       .taps = {}};
   const bool is_ffn = half % 2 != 0;
-  const LayerWeights w = layer_weights(*model_, half / 2);
-  const LayerMasks masks = masks_of_layer(masks_, half / 2);
-  const at::Tensor& norm_D = is_ffn ? w.ffn_norm.value : w.attention_norm.value;
+  const at::Tensor& norm_D = (is_ffn ? pass.weights.ffn_norm : pass.weights.attention_norm).value;
   const at::Tensor normed_ND =
       residual_rms_norm(stream_ND, at::Tensor(), norm_D, at::Tensor(), model_->config.rms_norm_eps).normed_ND;
-  if (is_ffn) return swiglu(linear(normed_ND, w.gate_up.value, at::Tensor()), masks.ffn_F);
-  const at::Tensor heads_NQ = heads_of_projection(model_->config, w, projection(w, normed_ND), input, frequencies_);
-  return masks.heads_G.defined() ? scale_groups(heads_NQ, masks.heads_G) : heads_NQ;
+  const LayerMasks masks = masks_of_layer(masks_, half / 2);
+  return is_ffn ? pass.ffn_hidden(normed_ND, masks) : pass.attention_hidden(projection(pass.weights, normed_ND), masks);
 }
 
 at::Tensor DecoderHalves::added(int64_t half, const at::Tensor& hidden_NI) const {
-  const Weight weight = weight_of(*model_, parameter_of_half(half));
-  return written(linear(hidden_NI, weight.value, at::Tensor()), masks_.multiplier_D);
+  return linear(hidden_NI, weight_of(*model_, parameter_of_half(half)).value, at::Tensor());
 }
 
 const char* writer_of_half(int64_t half) { return half % 2 != 0 ? "down_proj" : "o_proj"; }

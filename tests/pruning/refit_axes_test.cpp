@@ -6,7 +6,7 @@
 
 #include "pruning/refit.h"
 #include "src/base/errors.h"
-#include "src/model/decoder_layer.h"
+#include "src/model/decoder_halves.h"
 #include "tests/tensors/whole_arena.h"
 
 using namespace coppice;
@@ -142,15 +142,15 @@ void check_heads(const Model& source, const PrunePlan& plan, const at::Tensor& s
 }
 
 /// `source` with the matrices of the refitted cut in the halves below `halves` (of the cut) and nothing of the layers
-/// that went below them.
+/// that went below them; what its kept layers add was multiplied by merged_L in the cut.
 Model with_refitted_layers(const Model& source, const Model& refitted, const std::vector<int64_t>& kept,
-                           int64_t halves) {
+                           const at::Tensor& merged_L, int64_t halves) {
   Model model = copy_of(source);
   const MasterReader from = refitted.arena->read_master();
   const MasterEditor into = model.arena->edit_master();
   for (int64_t half = 0; half < halves; ++half) {
     const auto at = static_cast<size_t>(half / 2);
-    into[parameter_of_half(2 * kept[at] + half % 2)].copy_(from[parameter_of_half(half)]);
+    into[parameter_of_half(2 * kept[at] + half % 2)].copy_(from[parameter_of_half(half)] * merged_L[kept[at]]);
     // what went in front of an attention, or behind an FFN, is stood for
     const int64_t begin = half % 2 != 0 ? kept[at] + 1 : (half == 0 ? 0 : kept[at]);
     const int64_t end =
@@ -159,6 +159,40 @@ Model with_refitted_layers(const Model& source, const Model& refitted, const std
       for (const int64_t of : {2 * gone, 2 * gone + 1}) into[parameter_of_half(of)].zero_();
   }
   return model;
+}
+
+/// `soft_1L` of the target (undefined = dense), merged_1L of what the cut was made of.
+void check_layers(const Model& source, const std::vector<int64_t>& kept, const at::Tensor& soft_1L,
+                  const at::Tensor& merged_1L) {
+  CAPTURE(kept.size());
+  CAPTURE(kept.front());
+  const PrunePlan plan = plan_on(CutAxis::layers, {kept});
+  const Model cut = prune_model(source, plan, merged_1L);
+  Model refitted = copy_of(cut);
+  const DecoderMasks masks = soft_1L.defined() ? masks_on(CutAxis::layers, soft_1L, source.config) : DecoderMasks{};
+  const std::vector<HalfRefit> said = refit(source, masks, plan, calibration(), 1e-2, refitted);
+  REQUIRE(std::ssize(said) == std::ssize(refitted_halves(source.config, plan)));
+  // the target's layers add their multiplier's share, which here is in their matrices
+  Model target = copy_of(source);
+  if (soft_1L.defined()) {
+    const MasterEditor into = target.arena->edit_master();
+    for (int64_t half = 0; half < 2 * source.config.num_hidden_layers; ++half)
+      into[parameter_of_half(half)].mul_(soft_1L[0][half / 2]);
+  }
+  const Seen of_refitted = look(refitted);
+  for (const HalfRefit& each : said) {
+    const auto at = static_cast<size_t>(each.half / 2);
+    const Model above = with_refitted_layers(target, refitted, kept, merged_1L[0], each.half);
+    const Seen seen = look(above);
+    // the stream behind all that the half stands for, less the cut's in front of it
+    const at::Tensor behind_ND =
+        each.half % 2 == 0 ? in_front(above, seen, 2 * kept[at] + 1)
+                           : seen.behind_ND[static_cast<size_t>(
+                                 (at + 1 < kept.size() ? kept[at + 1] : source.config.num_hidden_layers) - 1)];
+    check_half(cut, refitted, each, (each.half % 2 == 0 ? of_refitted.heads_NQ : of_refitted.ffn_NF)[at],
+               behind_ND - in_front(refitted, of_refitted, each.half), 1e-2);
+  }
+  check_others(cut, refitted, said);
 }
 
 }  // namespace
@@ -242,32 +276,15 @@ TEST_SUITE("parity") {
     check_heads(source, plan, {}, soft_LG);
   }
 
-  TEST_CASE("refit: down_proj below a gap of layers against QR, and o_proj above one at the bottom") {
+  TEST_CASE("refit: down_proj below a gap of layers against QR, and o_proj above one at the bottom; under soft masks") {
     const Model source = tiny::model({24, 24, 24, 24, 24});
     for (const std::vector<int64_t>& kept :
-         {std::vector<int64_t>{0, 2, 3}, {1, 2, 4}, {0, 3}, {2}, {3, 4}, {0, 1, 2, 3}}) {
-      CAPTURE(kept.size());
-      CAPTURE(kept.front());
-      const PrunePlan plan = plan_on(CutAxis::layers, {kept});
-      const Model cut = prune_model(source, plan);
-      Model refitted = copy_of(cut);
-      const std::vector<HalfRefit> said = refit(source, {}, plan, calibration(), 1e-2, refitted);
-      REQUIRE(std::ssize(said) == std::ssize(refitted_halves(source.config, plan)));
-      const Seen of_refitted = look(refitted);
-      for (const HalfRefit& each : said) {
-        const auto at = static_cast<size_t>(each.half / 2);
-        const Model above = with_refitted_layers(source, refitted, kept, each.half);
-        const Seen seen = look(above);
-        // the stream behind all that the half stands for, less the cut's in front of it
-        const at::Tensor behind_ND =
-            each.half % 2 == 0 ? in_front(above, seen, 2 * kept[at] + 1)
-                               : seen.behind_ND[static_cast<size_t>(
-                                     (at + 1 < kept.size() ? kept[at + 1] : source.config.num_hidden_layers) - 1)];
-        check_half(cut, refitted, each, (each.half % 2 == 0 ? of_refitted.heads_NQ : of_refitted.ffn_NF)[at],
-                   behind_ND - in_front(refitted, of_refitted, each.half), 1e-2);
-      }
-      check_others(cut, refitted, said);
-    }
+         {std::vector<int64_t>{0, 2, 3}, {1, 2, 4}, {0, 3}, {2}, {3, 4}, {0, 1, 2, 3}})
+      check_layers(source, kept, {}, at::ones({1, 5}));
+    const at::Tensor soft_1L = at::tensor({0.9f, 0.3f, 0.8f, 0.6f, 0.4f}).view({1, 5});
+    check_layers(source, {0, 2, 3}, soft_1L, soft_1L);
+    check_layers(source, {2, 3}, soft_1L, soft_1L);
+    check_layers(source, {0, 2, 3}, {}, soft_1L);
   }
 
   TEST_CASE("refit: both matrices of every layer against QR where the stream is narrower") {

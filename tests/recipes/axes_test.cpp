@@ -129,6 +129,47 @@ TEST_SUITE("unit") {
     CHECK(lineage_of(recipe, "ffn").kept_all);
   }
 
+  TEST_CASE("axes: plan counts a refit's FLOPs and what it holds, by hand") {
+    const Scratch scratch("axes_refit_plan");
+    const auto stages = [](const std::string& refit) {
+      std::string text = "[model.two]\nnum_hidden_layers = 2\n";
+      for (const auto& [axis, target] : {std::pair{"heads", "heads"}, {"layers", "two"}, {"hidden", "slim"}})
+        text += prune(axis, "from = \"dense\"\nscores = \"random\"\ncalibration_tokens = 4096\naxis = \"" +
+                                std::string(axis) + "\"\ntarget = \"" + target + "\"\n" + refit);
+      return text;
+    };
+    const RecipeCost plain = estimate_cost(load(scratch.path, stages("")), 1e6, 0),
+                     cost = estimate_cost(load(scratch.path, stages("refit = true\n")), 1e6, 0);
+    const auto of = [](const RecipeCost& all, const char* name) {
+      return *std::ranges::find(all.stages, name, &StageCost::name);
+    };
+    const auto memory = [&](const char* name) { return of(cost, name).memory_bytes - of(plain, name).memory_bytes; };
+    // D 32, F 32, 8 heads of 8 in 4 groups, 4 layers; q and o 64 x 32, k and v 32 x 32; attention over windows of 256
+    const double n = 4096, ffn = 6 * 32 * 32, attention = 2 * (2 * 2048 + 2 * 1024) + 2 * 64 * 257;
+    const auto moments = [](double d, double m) { return 2 * m * m + 2 * d * m; };
+    const auto solve = [](double d, double m) { return m * m * m / 3 + 2 * d * m * m; };
+    const double half = 2 * (2 * 1024 + 2 * 512) + 2 * 32 * 257;  // the attention of 4 heads in 2 groups
+    CHECK(of(cost, "heads").flops ==
+          doctest::Approx(n * 4 * (ffn + 2 * half + attention + moments(32, 32)) + 4 * solve(32, 32)).epsilon(1e-12));
+    // two of four layers go, each as a gap: the source's four layers, and one FFN for each gap twice more
+    CHECK(of(cost, "layers").flops ==
+          doctest::Approx(n * (4 * (ffn + attention) + 2 * (2 * ffn + moments(32, 32))) + 2 * solve(32, 32))
+              .epsilon(1e-12));
+    // 24 dimensions stay: both halves of the cut twice, of the source once
+    const double narrow_ffn = 6 * 24 * 32, narrow = 2 * (2 * 1536 + 2 * 768) + 2 * 64 * 257;
+    CHECK(of(cost, "hidden").flops ==
+          doctest::Approx(n * 4 * (2 * (narrow_ffn + narrow) + ffn + attention + moments(24, 64) + moments(24, 32)) +
+                          4 * (solve(24, 64) + solve(24, 32)))
+              .epsilon(1e-12));
+    const auto held = [&](double stream, double width, double uncut) {
+      return 24 * n + 4 * stream * n + 8 * (4 * width * width + 6 * 32 * width) +
+             2048 * (4 * (3 * uncut + 4 * width + 8 * 32) + 8 * (width + 3 * 32));
+    };
+    CHECK(memory("heads") == doctest::Approx(held(32, 32, 64)).epsilon(1e-12));
+    CHECK(memory("layers") == doctest::Approx(held(32, 64, 64)).epsilon(1e-12));
+    CHECK(memory("hidden") == doctest::Approx(held(32 + 24, 64, 64)).epsilon(1e-12));
+  }
+
   TEST_CASE("axes: heads whose rows no block format holds are warned of") {
     const Scratch scratch("axes_warned");
     const auto said = [&](const std::string& target) {
@@ -333,7 +374,8 @@ TEST_SUITE("recipe") {
       if (stage != std::string("under_masks"))  // whose cut costs 0.002 nats
         CHECK(results["refitted_loss"].get<double>() < results["pruned_loss"].get<double>());
       const auto counted = nlohmann::json::parse(slurp(root / stage / "manifest.json"))["flops"].get<double>();
-      CHECK(counted == doctest::Approx(std::ranges::find(cost.stages, stage, &StageCost::name)->flops).epsilon(1e-12));
+      const double planned = std::ranges::find(cost.stages, stage, &StageCost::name)->flops;
+      CHECK(counted == doctest::Approx(planned).epsilon(1e-12));  // one layer that goes is one gap
     }
     const auto report = nlohmann::json::parse(slurp(root / "report.json"));
     REQUIRE(report["refits"].size() == 4);

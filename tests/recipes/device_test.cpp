@@ -127,6 +127,7 @@ std::set<std::string> wanted_cuts() {
     for (const coppice::ScoreRow& row : coppice::score_table())
       if (coppice::scores_axis(row, coppice::axis_of(axis)) && (row.passes > 0 || axis == "ffn"))
         cuts.insert(axis + " by " + row.name);
+  for (const std::string& axis : coppice::axis_names()) cuts.insert(axis + " refitted");
   for (const char* axis : {"heads", "layers", "hidden"}) cuts.insert(std::string(axis) + " by magnitude");
   for (const char* axis : {"ffn", "heads", "layers"}) cuts.insert(std::string(axis) + " by masks");
   return cuts;
@@ -162,7 +163,10 @@ struct Uses {
 Uses uses_of(const coppice::Recipe& recipe) {
   Uses uses;
   for (const coppice::Stage& stage : recipe.stages) {
-    if (const auto* prune = stage.find<coppice::PruneStage>()) uses.cuts.insert(prune->axis + " by " + prune->scores);
+    if (const auto* prune = stage.find<coppice::PruneStage>()) {
+      uses.cuts.insert(prune->axis + " by " + prune->scores);
+      if (prune->refit) uses.cuts.insert(prune->axis + " refitted");
+    }
     if (const auto* learn = stage.find<coppice::LearnMasksStage>()) {
       uses.masks.insert({"axis " + learn->axis, "method " + learn->masks.mask_method, "form " + learn->masks.mask_form,
                          "budget " + learn->masks.budget});

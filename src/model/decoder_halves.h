@@ -14,7 +14,7 @@ namespace coppice {
 
 class DecoderHalves {
  public:
-  /// The model must outlive it; its weights are read anew at every call.
+  /// The model must outlive it; its weights are read anew at every call. Masks of FFN channels and heads.
   explicit DecoderHalves(const Model& model, DecoderMasks masks = {});
 
   int64_t count() const { return 2 * model_->config.num_hidden_layers; }
