@@ -47,7 +47,8 @@ struct AblationReport {
 };
 
 std::vector<ReportTable> ablation_tables(const AblationReport& report, const Comparison& comparison);
-/// One sentence: the best arm by loss and by accuracy, and which arms differ from their reference.
+/// One sentence of the last stage that is scored: the best arm by loss and by accuracy, and which arms differ from their
+/// reference.
 std::string ablation_verdict(const AblationReport& report);
 /// Dots an arm: mean, one standard deviation, every seed; arms sorted by loss; a line at the first reference's mean.
 Svg ablation_chart(const Comparison& comparison);
