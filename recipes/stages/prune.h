@@ -30,8 +30,8 @@ struct PruneStage {
           "tokens that scores from activations and a refit see");
     field(
         "refit", refit, Mark::decides,
-        "solve down_proj (o_proj of cut heads) anew, so that a cut layer gives what the uncut one gives on calibration "
-        "text");
+        "solve anew what writes to the residual stream in place of what was cut (down_proj, o_proj; by axis), so that "
+        "it gives what the uncut model gives on calibration text");
     field("refit_damping", refit_damping, Mark::decides,
           "how much the refit holds on to the cut's weights, as a share of the hidden states' mean square");
   }

@@ -64,14 +64,6 @@ at::Tensor in_front(const Model& model, const Seen& seen, int64_t half) {
   return half == 0 ? seen.embedded_ND : seen.behind_ND[static_cast<size_t>(half / 2 - 1)];
 }
 
-Model copy_of(const Model& model) {
-  Model copy = make_model(model.config);
-  const MasterReader from = model.arena->read_master();
-  const MasterEditor into = copy.arena->edit_master();
-  for (const Parameter& row : parameter_table(model.config)) into[row.name].copy_(from[row.name]);
-  return copy;
-}
-
 PrunePlan plan_on(CutAxis axis, std::vector<std::vector<int64_t>> kept) {
   PrunePlan plan = plan_of(std::move(kept));
   plan.axis = axis;

@@ -37,6 +37,14 @@ inline std::vector<int64_t> first(int64_t count) {
   return channels;
 }
 
+inline Model copy_of(const Model& model) {
+  Model copy = make_model(model.config);
+  const MasterReader from = model.arena->read_master();
+  const MasterEditor into = copy.arena->edit_master();
+  for (const Parameter& row : parameter_table(model.config)) into[row.name].copy_(from[row.name]);
+  return copy;
+}
+
 /// V^T as the least-squares solution of [X; sqrt(lambda) I] V^T = [Y; sqrt(lambda) W^T], by QR: no normal equations.
 inline at::Tensor by_qr(const at::Tensor& x_NM, const at::Tensor& y_ND, const at::Tensor& w_DM, double damping) {
   const double root = std::sqrt(damping * x_NM.square().sum(0).mean().item<double>());

@@ -52,11 +52,7 @@ Model source_above(const Model& source, const Model& below, int64_t layer) {
 /// those measured.
 void check_against_qr(const Model& source, const at::Tensor& target_LF, const Model& cut, double damping) {
   const std::vector<Batch> batches = calibration();
-  Model refitted = prune_model(cut, plan_of([&] {  // a copy
-                                 std::vector<std::vector<int64_t>> all;
-                                 for (const int64_t width : cut.config.intermediate_size) all.push_back(first(width));
-                                 return all;
-                               }()));
+  Model refitted = copy_of(cut);
   const DecoderMasks masks = target_LF.defined() ? masks_on(CutAxis::ffn, target_LF, source.config) : DecoderMasks{};
   const std::vector<HalfRefit> residuals = refit(source, masks, {}, batches, damping, refitted);
   REQUIRE(std::ssize(residuals) == cut.config.num_hidden_layers);
