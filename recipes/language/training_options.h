@@ -65,9 +65,9 @@ struct TrainingOptions {
           "with compute = \"bf16\": the logits that the loss and its gradient are made from are fp32, which takes more "
           "memory; what is evaluated and stored is fp32 either way");
     field("recompute", recompute, Mark::rounding,
-          "what the backward pass computes again instead of keeping it (memory), to the same bits: none, gate_up (norm "
-          "outputs, the FFN's first product and its hidden values), layer (all but each layer's input), or auto: none "
-          "on a CPU, on a device the quickest that fits");
+          "what the backward pass computes again instead of keeping it (memory), to the same bits: none, elementwise "
+          "(norm outputs and the FFN's hidden values, no product), gate_up (the FFN's first product too), layer (all "
+          "but each layer's input), or auto: none on a CPU, on a device the quickest that fits");
     field(
         "master", master, Mark::rounding,
         "with compute = \"bf16\": fp32 (4 bytes a parameter beside the working copy), split (2, the working copy being "

@@ -41,6 +41,7 @@ double layer_bytes(const ModelConfig& config, double ffn, Recompute recompute) {
   const Widths w(config);
   if (recompute == Recompute::layer) return kBf16 * w.hidden + kFloat;
   double kept = 2 * w.hidden + w.packed + w.query + w.key_value + w.query;  // values stay in the packed projection
+  if (recompute == Recompute::elementwise) kept += 2 * ffn;
   if (recompute == Recompute::none) kept += 2 * w.hidden + 3 * ffn;
   return kBf16 * kept + kFloat * (2 + w.heads);
 }
@@ -55,6 +56,7 @@ double passing_bytes(const ModelConfig& config) {
 double backward_bytes(const ModelConfig& config, Recompute recompute) {
   const Widths w(config);
   double bytes = kBf16 * (4 * widest(config) + 6 * w.hidden + w.packed);
+  if (recompute == Recompute::elementwise) bytes += kBf16 * (w.hidden + widest(config));
   if (recompute == Recompute::gate_up) bytes += kBf16 * (w.hidden + 3 * widest(config));
   if (recompute == Recompute::layer) bytes += layer_bytes(config, widest(config), Recompute::none);
   return bytes;
@@ -136,10 +138,14 @@ class Kernels {
     return 2 * (*this)(Kernel::residual_rms_norm_backward) + (*this)(Kernel::qk_norm_rope_backward) +
            (*this)(Kernel::swiglu_backward);
   }
-  /// Outputs of both norms and the FFN's hidden values.
-  double again(int64_t ffn) {
+  /// Outputs of both norms and the FFN's hidden values, those by the pass that makes gradients of gate and up or by one
+  /// of their own.
+  double again(int64_t ffn, bool beside_gradients) {
     shape_.ffn_size = ffn;
-    return 2 * (*this)(Kernel::residual_rms_norm) + (*this)(Kernel::swiglu);
+    const double hidden = beside_gradients
+                              ? (*this)(Kernel::swiglu_backward_with_hidden) - (*this)(Kernel::swiglu_backward)
+                              : (*this)(Kernel::swiglu);
+    return 2 * (*this)(Kernel::residual_rms_norm) + hidden;
   }
 
  private:
@@ -173,6 +179,11 @@ KernelShape kernel_shape(const ModelWork& work, int64_t rows) {
           .pieces = static_cast<int64_t>(work.parameters / kPiece),
           .blocks = kBlocks * config.num_hidden_layers,
           .ffn_mask = work.ffn_mask};
+}
+
+double linear_seconds(double rows, double in, double out, const DeviceRow& device) {
+  const Products products(device, rows);
+  return products.forward(in, out) + products.backward(in, out);
 }
 
 double head_seconds(const ModelConfig& config, double rows, const DeviceRow& device, double logit_bytes,
@@ -236,7 +247,9 @@ StepTime step_time(const ModelWork& work, const DeviceSettings& settings, const 
     time.elementwise += forward + kernels.layer_backward(ffn);
     if (settings.recompute == Recompute::layer)  // all but its last product
       time.again += layer.forward - layer.down + tokens * heads.forward + forward;
-    if (settings.recompute == Recompute::gate_up) time.again += layer.gate_up + kernels.again(ffn);
+    if (settings.recompute == Recompute::gate_up)
+      time.again += layer.gate_up + kernels.again(ffn, /*beside_gradients=*/false);
+    if (settings.recompute == Recompute::elementwise) time.again += kernels.again(ffn, /*beside_gradients=*/true);
   }
   time.launches = w.layers * kLaunches * kLaunchSeconds;
   const auto micro_batches = static_cast<double>(work.rows) / static_cast<double>(settings.micro_rows);

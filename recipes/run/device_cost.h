@@ -40,6 +40,8 @@ double snapshot_bytes(const ModelWork& work);
 
 /// The sizes of a model's kernels on so many rows; the FFN of its widest layer.
 KernelShape kernel_shape(const ModelWork& work, int64_t rows);
+/// Seconds of y = x w^T with w [out, in], forward and both gradients.
+double linear_seconds(double rows, double in, double out, const DeviceRow& device);
 /// Seconds of the output head's products, a chunk of logits after the other; both ways or forward alone.
 double head_seconds(const ModelConfig& config, double rows, const DeviceRow& device, double logit_bytes,
                     bool both_ways);

@@ -21,7 +21,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr const char* kNames[] = {"none", "gate_up", "layer"};
+constexpr const char* kNames[] = {"none", "elementwise", "gate_up", "layer"};
 static_assert(std::size(kNames) == static_cast<size_t>(Recompute::count));
 
 /// A stretch as an autograd function holds it.

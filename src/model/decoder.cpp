@@ -1,7 +1,7 @@
 // The decoder as a walk over its layers: every line is one fused operation of src/tensors/ops.h. q, k and v are one
 // GEMM, gate and up another, because their rows lie side by side in the arena; the residual add waits for the norm that
-// follows it. What is computed again in the backward pass is cut into stretches (compute_again.h): a layer's two from a
-// norm through the next product, or the whole layer.
+// follows it. What is computed again in the backward pass is cut into stretches (compute_again.h), each from a norm
+// through a product: to the projection, to gate and up or through the FFN, or the whole layer.
 #include "src/model/decoder.h"
 
 #include <c10/core/ScalarType.h>
@@ -112,16 +112,25 @@ struct LayerPass {
   }
 };
 
-Stretch to_projection(const LayerPass& pass) {
-  const LayerWeights& w = pass.weights;
+/// A norm and the product behind it.
+Stretch to_linear(const LayerPass& pass, const Weight& norm, bool norm_adds, const Weight& linear, const Weight& bias) {
   return {.run = [](const ResidualNorm& begin, const LayerMasks&) -> StretchOutput {
             return {begin.normed_ND, {}};
           },
-          .linear = w.qkv,
-          .bias = w.qkv_bias,
-          .norm_weight_D = w.attention_norm.value,
+          .linear = linear,
+          .bias = bias,
+          .norm_weight_D = norm.value,
           .eps = pass.config->rms_norm_eps,
-          .norm_adds = pass.layer > 0};
+          .norm_adds = norm_adds};
+}
+
+Stretch to_projection(const LayerPass& pass) {
+  const LayerWeights& w = pass.weights;
+  return to_linear(pass, w.attention_norm, /*norm_adds=*/pass.layer > 0, w.qkv, w.qkv_bias);
+}
+
+Stretch to_gate_up(const LayerPass& pass) {
+  return to_linear(pass, pass.weights.ffn_norm, /*norm_adds=*/true, pass.weights.gate_up, /*bias=*/{});
 }
 
 Stretch through_ffn(const LayerPass& pass) {
@@ -261,7 +270,11 @@ at::Tensor decoder_hidden(const Model& model, const DecoderInput& input, const D
     } else {
       norm = pass.behind_attention(norm.residual_ND, run(to_projection(pass), norm, {}).out_NO, own);
       if (taps.normed) taps.normed(static_cast<int>(layer), norm.normed_ND);
-      end = run(through_ffn(pass), norm, own);
+      if (recompute == Recompute::elementwise)
+        end = {swiglu_linear(run(to_gate_up(pass), norm, {}).out_NO, own.ffn_F, w.down.value, w.down.grad),
+               norm.residual_ND};
+      else
+        end = run(through_ffn(pass), norm, own);
     }
     delta_ND = written(end.out_NO, own.stream_D);
     x_ND = end.residual_ND;

@@ -10,9 +10,10 @@ namespace coppice {
 
 /// Gradients have the same bits either way: what is made again is made by the same operations of the same numbers.
 enum class Recompute {
-  none,     // nothing
-  gate_up,  // outputs of the layers' norms, the FFN's first product and its hidden values
-  layer,    // all of a layer but its input
+  none,         // nothing
+  elementwise,  // outputs of the layers' norms and the FFN's hidden values: no product
+  gate_up,      // the same and the FFN's first product
+  layer,        // all of a layer but its input
   count
 };
 /// As recipes spell it.

@@ -71,6 +71,10 @@ at::Tensor causal_attention(const AttentionInput& in, int64_t batch, int64_t num
 /// h_NF = silu(gate) * (mask * up) on the packed projection gate_up_N2F (gate first); ffn_mask_F undefined = no mask.
 /// The mask's gradient is reduced on the way.
 at::Tensor swiglu(const at::Tensor& gate_up_N2F, const at::Tensor& ffn_mask_F);
+/// linear(swiglu(gate_up, mask), weight) with weight [O, F]: the same bits both ways, and h is not kept for the
+/// backward pass, whose kernel makes it again beside gate_up's gradient.
+at::Tensor swiglu_linear(const at::Tensor& gate_up_N2F, const at::Tensor& ffn_mask_F, const at::Tensor& weight_OF,
+                         const at::Tensor& weight_grad_OF);
 
 /// Soft-Top-K of each row: lambda = min(1, exp((s + a)/epsilon)), sum = k (0 < k <= F). Exact, threshold in double;
 /// scores are float32. DivergedError for scores that are not finite; on a device, which is not waited for, their row is
@@ -161,13 +165,14 @@ at::Tensor linear_top_k_cross_entropy(const at::Tensor& hidden_ND, const at::Ten
 LinearLoss top_k_cross_entropy_step(const HeadRows& rows, const TopK& top, double teacher_weight, double temperature,
                                     double z_loss);
 
-/// How many rows' choices are not to be trusted blindly.
+/// Which rows' choices are not to be trusted blindly, left where they were made.
 struct TopFacts {
-  int64_t near_ties = 0;   // the two best logits lie within 1e-5 of the best
-  int64_t not_finite = 0;  // a NaN among the logits, or an infinite best one
+  at::Tensor fact_N;                // uint8 of loss_rows.h's TopFact
+  int64_t count_near_ties() const;  // the two best logits lie within 1e-5 of the best; waits for a device
+  at::Tensor not_finite_N() const;  // bool: a NaN among the logits, or an infinite best one
 };
 /// argmax over the vocabulary of hidden head^T, ties to the lowest id; int64 [N]. Logits in chunks. `facts`, when
-/// given, are added to.
+/// given, are those of its rows.
 at::Tensor top_1(const at::Tensor& hidden_ND, const at::Tensor& head_VD, TopFacts* facts = nullptr);
 /// The k largest logits of every row, ties to the lowest id, with log-probabilities at `temperature`. Logits in chunks.
 TopK top_k(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t k, double temperature,

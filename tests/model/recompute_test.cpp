@@ -103,7 +103,7 @@ void check_bits(const OpPlacement& on) {
     const Step kept = step_of(variant, on, Recompute::none);
     REQUIRE(kept.gradient.isfinite().all().item<bool>());
     REQUIRE(kept.gradient.ne(0).to(at::kFloat).mean().item<double>() > 0.3);  // all but tokens that do not occur
-    for (const Recompute recompute : {Recompute::gate_up, Recompute::layer}) {
+    for (const Recompute recompute : {Recompute::elementwise, Recompute::gate_up, Recompute::layer}) {
       INFO(variant.name << ", again: " << recompute_name(recompute));
       const Step again = step_of(variant, on, recompute);
       CHECK(again.hidden_ND.equal(kept.hidden_ND));
@@ -117,7 +117,7 @@ void check_bits(const OpPlacement& on) {
 
 TEST_SUITE("unit") {
   TEST_CASE("recompute: names as recipes spell them") {
-    CHECK(recompute_names() == std::vector<std::string>{"none", "gate_up", "layer"});
+    CHECK(recompute_names() == std::vector<std::string>{"none", "elementwise", "gate_up", "layer"});
     for (const std::string& name : recompute_names()) CHECK(recompute_name(find_recompute(name).value()) == name);
     CHECK_FALSE(find_recompute("auto").has_value());
   }

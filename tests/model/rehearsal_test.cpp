@@ -26,15 +26,21 @@ namespace {
 constexpr int64_t kBatch = 2, kSeqLen = 64, kTokens = kBatch * kSeqLen, kTeacherWidth = 48, kTopK = 8;
 constexpr double kZLoss = 1e-4, kTemperature = 2;
 
-ModelConfig rehearsal_config() {
+/// `other_family`: as imported models are, with biases of queries, keys and values in place of their norms, scaled RoPE
+/// and a head of its own.
+ModelConfig rehearsal_config(bool other_family) {
   ModelConfig config = preset("test", "t");
   config.hidden_size = 64, config.vocab_size = 256, config.intermediate_size = {128, 128};
   config.num_attention_heads = 4, config.num_key_value_heads = 2, config.head_dim = 16;
+  if (!other_family) return config;
+  config.qkv_bias = true, config.qk_norm = false, config.tie_word_embeddings = false;
+  config.rope_scaling = {
+      .factor = 4, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_position_embeddings = 64};
   return config;
 }
 
-Model rehearsal_model(const Placement& on) {
-  const ModelConfig config = rehearsal_config();
+Model rehearsal_model(const Placement& on, bool other_family = false) {
+  const ModelConfig config = rehearsal_config(other_family);
   Model model{.config = config, .arena = std::make_unique<ParameterArena>(arena_layout(config), on)};
   fill_with_noise(*model.arena);
   model.arena->enable_gradient();
@@ -84,7 +90,7 @@ struct Rehearsal {
   std::function<LinearLoss(const HeadRows& rows, double teacher_weight)> loss;
   std::function<at::Tensor(const at::Tensor& logits_NV)> teacher_term;  // of every row, in double
   double z_loss = 0;
-  bool masked = false, packed = false;
+  bool masked = false, packed = false, other_family = false;
 };
 
 std::vector<Rehearsal> rehearsals() {
@@ -123,7 +129,13 @@ std::vector<Rehearsal> rehearsals() {
           {.name = "top_k", .teacher_weight = 0.9, .loss = some_ids, .teacher_term = some_ids_term, .z_loss = kZLoss},
           {.name = "kl", .teacher_weight = 0.9, .loss = whole, .teacher_term = whole_term},
           {.name = "masks", .loss = labels, .teacher_term = labels_term, .z_loss = kZLoss, .masked = true},
-          {.name = "documents", .loss = labels, .teacher_term = labels_term, .z_loss = kZLoss, .packed = true}};
+          {.name = "documents", .loss = labels, .teacher_term = labels_term, .z_loss = kZLoss, .packed = true},
+          {.name = "another family",
+           .teacher_weight = 0.9,
+           .loss = labels,
+           .teacher_term = labels_term,
+           .z_loss = kZLoss,
+           .other_family = true}};
 }
 
 /// Leaves where and in which type they are asked for; none unless `rehearsal` has masks.
@@ -150,9 +162,8 @@ struct Step {
 };
 
 /// `gradient_of_entry` by name.
-Step step_of(double loss, const DecoderMasks& masks,
+Step step_of(double loss, const DecoderMasks& masks, const ArenaLayout& layout,
              const std::function<at::Tensor(const std::string&)>& gradient_of_entry, at::ScalarType type) {
-  const ArenaLayout layout = arena_layout(rehearsal_config());
   Step step{.loss = loss, .gradient = at::zeros({layout.size}, type), .mask_gradient = gradient_of(masks)};
   for (const ArenaEntry& entry : layout.entries)
     step.gradient.narrow(0, entry.offset, entry.size).copy_(gradient_of_entry(entry.name).flatten());
@@ -162,7 +173,7 @@ Step step_of(double loss, const DecoderMasks& masks,
 double num_live(const at::Tensor& label_N) { return label_N.ne(kIgnoredLabel).sum().item<double>(); }
 
 Step run_step(const Rehearsal& rehearsal, const Placement& on) {
-  const Model model = rehearsal_model(on);
+  const Model model = rehearsal_model(on, rehearsal.other_family);
   const DecoderInput input = rehearsal_input(rehearsal.packed);
   const DecoderMasks masks = masks_of(rehearsal, at::TensorOptions(on.device));
   const at::Tensor label_N = next_tokens(input), hidden_ND = decoder_hidden(model, placed(input, on.device), masks);
@@ -177,12 +188,13 @@ Step run_step(const Rehearsal& rehearsal, const Placement& on) {
   hidden_ND.backward(loss.hidden_grad_ND);
   const LinearLossSums sums = loss.read();
   return step_of(((1 - rehearsal.teacher_weight) * sums.ce + rehearsal.teacher_weight * sums.kd + sums.z) / live, masks,
-                 [&](const std::string& name) { return model.arena->gradient_of(name); }, at::kFloat);
+                 model.arena->layout(), [&](const std::string& name) { return model.arena->gradient_of(name); },
+                 at::kFloat);
 }
 
 /// The same by the plain decoder, in double.
 Step plain_step(const Rehearsal& rehearsal) {
-  const Model model = rehearsal_model({});
+  const Model model = rehearsal_model({}, rehearsal.other_family);
   const testing::NamedWeights weights = testing::reference_weights(model);
   const DecoderInput input = rehearsal_input(rehearsal.packed);
   const DecoderMasks masks = masks_of(rehearsal, at::TensorOptions(at::kDouble));
@@ -196,7 +208,8 @@ Step plain_step(const Rehearsal& rehearsal) {
   const at::Tensor loss = row_N.masked_select(label_N.ne(kIgnoredLabel)).sum() / num_live(label_N);
   loss.backward();
   return step_of(
-      loss.item<double>(), masks, [&](const std::string& name) { return weights.at(name).grad(); }, at::kDouble);
+      loss.item<double>(), masks, model.arena->layout(),
+      [&](const std::string& name) { return weights.at(name).grad(); }, at::kDouble);
 }
 
 double relative(const at::Tensor& got, const at::Tensor& wanted) {
@@ -213,10 +226,10 @@ Bounds bounds_of(at::ScalarType compute) {
 }
 
 void check_steps(const OpPlacement& on) {
-  const ArenaLayout layout = arena_layout(rehearsal_config());
   const Bounds most = bounds_of(on.compute);
   for (const Rehearsal& rehearsal : rehearsals()) {
     CAPTURE(rehearsal.name);
+    const ArenaLayout layout = arena_layout(rehearsal_config(rehearsal.other_family));
     const Step plain = plain_step(rehearsal);
     executor::reset_counts();
     const Step step = run_step(rehearsal, on);

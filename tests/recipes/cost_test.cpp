@@ -87,6 +87,8 @@ TEST_SUITE("unit") {
     config.intermediate_size = {96, 40};
     const double layers = 8 * 32 + 3 * 64;
     CHECK(activation_bytes_per_token(config) == 4 * (2 * layers + 5 * (96 + 40)));
+    CHECK(activation_bytes_per_token(config, Recompute::elementwise) ==
+          4 * (2 * (2 * 32 + 3 * 64) + 2 * (96 + 40) + 6 * 32 + 3 * 96));
     CHECK(activation_bytes_per_token(config, Recompute::gate_up) == 4 * (2 * (2 * 32 + 3 * 64) + 6 * 32 + 5 * 96));
     CHECK(activation_bytes_per_token(config, Recompute::layer) == 4 * (2 * 32 + 7 * 32 + 3 * 64 + 5 * 96));
   }

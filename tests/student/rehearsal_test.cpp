@@ -116,7 +116,7 @@ TEST_SUITE("parity") {
   TEST_CASE("rehearsal: the step and its update have equal bits whatever is computed again") {
     for (const Placement& on : {kExact, kRounded}) {
       const Step kept = step_of(on, true);
-      for (const Recompute recompute : {Recompute::gate_up, Recompute::layer}) {
+      for (const Recompute recompute : {Recompute::elementwise, Recompute::gate_up, Recompute::layer}) {
         const Step again = step_of(on, true, false, recompute);
         INFO(dtype_name(on.compute) << ", again: " << recompute_name(recompute));
         CHECK(again.loss == kept.loss);

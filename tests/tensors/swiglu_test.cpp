@@ -3,6 +3,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "src/base/errors.h"
 #include "src/tensors/ops.h"
 #include "tests/tensors/compare.h"
 
@@ -28,6 +29,38 @@ void check_output_and_gradients(const OpPlacement& on) {
       const at::Tensor h_grad = randn({num_tokens, num_channels}, 3);
       check_against_composition(on, ours, composition, {gate_up}, h_grad);
       check_against_composition(on, ours, composition, {gate_up, mask}, h_grad);
+    }
+}
+
+/// What swiglu_linear leaves, or the two operations one after the other; the weight's gradient is added to.
+struct Left {
+  at::Tensor out_NO, gate_up_grad_N2F, mask_grad_F, weight_grad_OF;
+};
+Left left_by(const OpPlacement& on, int64_t num_channels, bool masked, bool at_once) {
+  const int64_t num_tokens = 70, width = 24;
+  const at::Tensor gate_up = (3 * randn({num_tokens, 2 * num_channels}, 1)).to(on.device, on.compute).requires_grad_(),
+                   mask = masked ? at::sigmoid(randn({num_channels}, 2)).to(on.device).requires_grad_() : at::Tensor(),
+                   weight = randn({width, num_channels}, 3).to(on.device, on.compute).requires_grad_();
+  Left left{.weight_grad_OF = randn({width, num_channels}, 4).to(on.device)};
+  left.out_NO = at_once ? swiglu_linear(gate_up, mask, weight, left.weight_grad_OF)
+                        : coppice::linear(swiglu(gate_up, mask), weight, left.weight_grad_OF);
+  left.out_NO.backward(randn({num_tokens, width}, 5).to(on.device, on.compute));
+  left.gate_up_grad_N2F = gate_up.grad();
+  left.mask_grad_F = masked ? mask.grad() : at::zeros({1});
+  return left;
+}
+
+void check_product_behind(const OpPlacement& on) {
+  for (const int64_t num_channels : {1, 33, 64, 264})
+    for (const bool masked : {false, true}) {
+      CAPTURE(num_channels);
+      CAPTURE(masked);
+      const Left one = left_by(on, num_channels, masked, true), two = left_by(on, num_channels, masked, false);
+      CHECK(one.out_NO.equal(two.out_NO));
+      CHECK(one.gate_up_grad_N2F.equal(two.gate_up_grad_N2F));
+      CHECK(one.mask_grad_F.equal(two.mask_grad_F));
+      CHECK(one.weight_grad_OF.equal(two.weight_grad_OF));
+      CHECK(one.weight_grad_OF.ne(randn(one.weight_grad_OF.sizes(), 4).to(on.device)).all().item<bool>());
     }
 }
 
@@ -108,6 +141,12 @@ TEST_SUITE("parity") {
                                            .gate_up_row_stride = gate_up.stride(0),
                                            .h_grad_row_stride = h_grad.stride(0)};
       swiglu_backward_cpu(backward);
+      Guarded h_again(num_tokens * num_channels);
+      backward.h = h_again.data();
+      swiglu_backward_cpu(backward);
+      CHECK(h_again.intact());
+      CHECK(h_again.tensor({num_tokens, num_channels}).equal(h.tensor({num_tokens, num_channels})));
+      backward.h = nullptr;
       backward.gate_up_grad = gate_up_grad_reference.data();
       backward.ffn_mask_grad = mask_grad_reference.data();
       swiglu_backward_reference(backward);
@@ -121,6 +160,17 @@ TEST_SUITE("parity") {
 }
 
 TEST_SUITE("unit") {
+  TEST_CASE("swiglu_linear: the bits of both operations, whose hidden values are not kept") {
+    on_each(host_placements(), check_product_behind);
+    const at::Tensor gate_up = randn({6, 16}, 1).requires_grad_(), weight = randn({3, 8}, 2).requires_grad_();
+    swiglu_linear(gate_up, {}, weight, {}).sum().backward();  // no arena: autograd gets the weight's gradient
+    const at::Tensor returned = weight.grad().clone();
+    weight.mutable_grad() = at::Tensor();
+    coppice::linear(swiglu(gate_up, {}), weight, {}).sum().backward();
+    CHECK(returned.equal(weight.grad()));
+    CHECK_THROWS_AS(swiglu_linear(gate_up, {}, randn({3, 7}, 2), {}), InternalError);
+  }
+
   TEST_CASE("swiglu: a mask of ones changes nothing, bit for bit") {
     on_each(host_placements(), [](const OpPlacement& on) {
       const at::Tensor gate_up = (2 * randn({50, 2 * 77}, 7)).to(on.compute).requires_grad_(),
@@ -197,5 +247,9 @@ TEST_SUITE("golden") {
 TEST_SUITE("gpu") {
   TEST_CASE("swiglu: output and gradients at sizes around the vector width, with and without mask: on a device") {
     on_each(device_placements(), check_output_and_gradients);
+  }
+
+  TEST_CASE("swiglu_linear: the bits of both operations on a device") {
+    on_each(device_placements(), check_product_behind);
   }
 }

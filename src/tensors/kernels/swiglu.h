@@ -27,10 +27,10 @@ template <class T>
 struct SwigluBackwardParams {
   const T* gate_up = nullptr;
   const float* ffn_mask = nullptr;
-  const T* h_grad = nullptr;       // (N, F), rows h_grad_row_stride elements apart
-  T* gate_up_grad = nullptr;       // (N, 2F) contiguous, overwritten
-  float* ffn_mask_grad = nullptr;  // (F), overwritten; null: not wanted
-  T* h = nullptr;  // (N, F) contiguous, overwritten with the forward's; null: not wanted; not for the CPU
+  const T* h_grad = nullptr;               // (N, F), rows h_grad_row_stride elements apart
+  T* gate_up_grad = nullptr;               // (N, 2F) contiguous, overwritten
+  float* ffn_mask_grad = nullptr;          // (F), overwritten; null: not wanted
+  T* h = nullptr;                          // (N, F) contiguous, overwritten with the forward's; null: not wanted
   float* ffn_mask_grad_partial = nullptr;  // (swiglu_row_groups(N), F), overwritten; not for the CPU
   int64_t num_tokens = 0;
   int64_t num_channels = 0;

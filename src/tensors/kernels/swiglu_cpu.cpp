@@ -101,6 +101,13 @@ void swiglu_cpu(const SwigluParams<float>& params) {
 }
 
 void swiglu_backward_cpu(const SwigluBackwardParams<float>& params) {
+  if (params.h != nullptr)
+    swiglu_cpu({.gate_up = params.gate_up,
+                .ffn_mask = params.ffn_mask,
+                .h = params.h,
+                .num_tokens = params.num_tokens,
+                .num_channels = params.num_channels,
+                .gate_up_row_stride = params.gate_up_row_stride});
   const int threads = threads_for(params.num_tokens * params.num_channels);
   if (params.ffn_mask == nullptr || params.ffn_mask_grad == nullptr) {
     parallel_rows(params.num_tokens, threads,
