@@ -71,9 +71,12 @@ double take_peak_memory() {
 double gemm_gflops(const Placement& on) {
   static std::map<std::string, double> rates;
   const bool cpu = on.device.is_cpu();
-  const auto [rate, is_new] = rates.try_emplace(cpu ? "cpu" : device_name(on.device) + " " + dtype_name(on.compute));
-  if (is_new) rate->second = cpu ? measure_gflops({}, 768, 1) : measure_gflops(on, 8192, 4);
-  return rate->second;
+  const std::string where = cpu ? "cpu" : device_name(on.device) + " " + dtype_name(on.compute);
+  if (const auto known = rates.find(where); known != rates.end()) return known->second;
+  const double rate = cpu ? measure_gflops({}, 768, 1) : measure_gflops(on, 8192, 4);
+  if (!cpu) release_card_memory();  // what is planned for has no room for these matrices
+  rates.emplace(where, rate);
+  return rate;
 }
 
 double peak_gflops(const Placement& on) {

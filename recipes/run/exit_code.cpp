@@ -2,14 +2,13 @@
 
 #include <c10/util/Exception.h>
 
-#include <algorithm>
-#include <array>
 #include <new>
 #include <system_error>
 
 #include "src/base/errors.h"
 #include "src/base/log.h"
 #include "src/base/signals.h"
+#include "src/tensors/device.h"
 
 namespace coppice {
 namespace {
@@ -36,9 +35,7 @@ int run_guarded(const std::function<int()>& body) {
     return fail(ExitCode::out_of_memory, "out of memory; a smaller micro_batch_tokens or batch_tokens needs less");
   } catch (const c10::Error& error) {
     const std::string text = error.what_without_backtrace();
-    const bool memory = std::ranges::any_of(  // of the host, of a device
-        std::array{"not enough memory", "can't allocate memory", "out of memory"},
-        [&](const char* phrase) { return text.find(phrase) != std::string::npos; });
+    const bool memory = is_out_of_memory(error);
     return fail(memory ? ExitCode::out_of_memory : ExitCode::internal,
                 memory ? "out of memory: " + text + "; a smaller micro_batch_tokens or batch_tokens needs less" : text);
   } catch (const std::system_error&

@@ -8,11 +8,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <new>
 #include <ranges>
 #include <utility>
 
 #include "src/base/errors.h"
+#include "src/tensors/device.h"
 #include "src/tensors/master_halves.h"
 
 namespace coppice {
@@ -23,7 +23,8 @@ namespace {
 at::Tensor allocate(int64_t size, at::Device device, at::ScalarType type, const std::string& what) {
   try {
     return at::zeros({size}, at::TensorOptions().dtype(type).device(device));
-  } catch (const std::exception&) {  // torch's allocator throws c10::Error, operator new std::bad_alloc
+  } catch (const std::exception& error) {
+    if (!is_out_of_memory(error)) throw;
     throw DeviceError::out_of_memory(
         fmt::format("{} of the parameters: {} bytes asked; lower the model's size or free memory", what,
                     static_cast<int64_t>(c10::elementSize(type)) * size));

@@ -56,6 +56,8 @@ std::string why_not_here(at::Device device) {
 namespace {
 
 void check_call(cudaError_t error, const char* what) {
+  if (error == cudaErrorMemoryAllocation)
+    throw DeviceError::out_of_memory(fmt::format("{}: {}", what, cudaGetErrorString(error)));
   if (error != cudaSuccess)
     throw DeviceError(ExitCode::internal, fmt::format("{}: {}", what, cudaGetErrorString(error)));
 }

@@ -1,9 +1,13 @@
 #include "src/tensors/device.h"
 
 #include <c10/core/ScalarType.h>
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <charconv>
+#include <new>
 
 #include "src/base/errors.h"
 #include "src/tensors/built_with_cuda.h"
@@ -37,5 +41,15 @@ void check_available(at::Device device, std::string_view what) {
 }
 
 bool built_with_cuda() { return kBuiltWithCuda; }
+
+bool is_out_of_memory(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return true;
+  const auto* const of_torch = dynamic_cast<const c10::Error*>(&error);
+  if (of_torch == nullptr) return false;
+  const std::string_view text = of_torch->what_without_backtrace();
+  return std::ranges::any_of(  // of the host, of a device, of a device's libraries
+      std::array{"not enough memory", "can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED"},
+      [&](const char* phrase) { return text.find(phrase) != std::string_view::npos; });
+}
 
 }  // namespace coppice

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <exception>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -29,5 +30,8 @@ std::string_view why_unavailable(at::Device device);
 void check_available(at::Device device, std::string_view what);
 
 bool built_with_cuda();
+
+/// Whether an error of torch, of a device or of its libraries, or of operator new, says that memory is short.
+bool is_out_of_memory(const std::exception& error);
 
 }  // namespace coppice

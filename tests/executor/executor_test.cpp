@@ -397,6 +397,16 @@ TEST_SUITE("faults") {
     refused("232449 bytes", refusal(1, 1, 32, 1, 227 * 1024 + 1));
   }
 
+  TEST_CASE(
+      "executor: more than 48 KiB of shared memory in all, arrays included, where the launch has not asked for it") {
+    CHECK(emulated::wide_array_beside(28 * 1024, nullptr) == 0);  // 20 KiB in an array
+    CHECK_THROWS_WITH_AS(emulated::wide_array_beside(28 * 1024 + 4, nullptr),
+                         doctest::Contains("48 where its dynamic part is 32 or less"), Fault);
+    CHECK(emulated::wide_array_beside(33 * 1024, nullptr) == 0);
+    CHECK(emulated::wide_array_beside(207 * 1024, nullptr) == 0);
+    CHECK_THROWS_AS(emulated::wide_array_beside(208 * 1024, nullptr), Fault);
+  }
+
   TEST_CASE("executor: shared memory nobody has written is NaN, also behind its end") {
     CHECK(std::isnan(run_small(Slip::unwritten_shared)[0]));
 #ifndef __SANITIZE_ADDRESS__

@@ -108,6 +108,12 @@ __global__ void approximate_functions_kernel(const float* in, float* out, int co
 
 __global__ void nothing() {}
 
+/// 20 KiB in an array, beside what the launch says.
+__global__ void __launch_bounds__(32) wide_array() {
+  COPPICE_SHARED(float, wide, 5120);
+  wide[threadIdx.x] = 1;
+}
+
 template <Slip slip>
 int launch_small(const float* in, float* out, Slip asked, CUstream_st* stream) {
   return asked == slip ? launch(small<slip>, 4, 64, 63 * sizeof(float), stream, in, out) : 0;
@@ -139,6 +145,10 @@ int indices(int* out, CUstream_st* stream) { return launch(indices_kernel, {3, 2
 
 int approximate_functions(const float* in, float* out, int count, CUstream_st* stream) {
   return launch(approximate_functions_kernel, 1, count, 0, stream, in, out, count);
+}
+
+int wide_array_beside(int64_t shared_bytes, CUstream_st* stream) {
+  return launch(wide_array, 1, 32, shared_bytes, stream);
 }
 
 int launch_of(int64_t grid_x, int64_t grid_y, int64_t block_x, int64_t block_z, int64_t shared_bytes,

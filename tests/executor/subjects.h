@@ -93,5 +93,6 @@ int approximate_functions(const float* in, float* out, int count, CUstream_st* s
 /// A launch of any extent, of a kernel that does nothing.
 int launch_of(int64_t grid_x, int64_t grid_y, int64_t block_x, int64_t block_z, int64_t shared_bytes,
               CUstream_st* stream);
+int wide_array_beside(int64_t shared_bytes, CUstream_st* stream);
 
 }  // namespace coppice::emulated

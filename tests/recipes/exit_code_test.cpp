@@ -1,10 +1,12 @@
 // One line and the right code, wherever the line may go.
 #include "recipes/run/exit_code.h"
 
+#include <c10/util/Exception.h>
 #include <doctest/doctest.h>
 #include <fcntl.h>
 
 #include "src/base/errors.h"
+#include "src/tensors/kernels/launch.h"
 #include "tests/recipes/program.h"
 
 using namespace coppice::test;
@@ -56,5 +58,27 @@ TEST_SUITE("unit") {
     CHECK(coppice::run_guarded(
               []() -> int { throw fs::filesystem_error("gone", std::make_error_code(std::errc::io_error)); }) == 4);
     CHECK(coppice::run_guarded([]() -> int { throw std::runtime_error("ours"); }) == 1);
+  }
+
+  TEST_CASE("what a device or its libraries refuse: memory is exit 7 with what lowers it, anything else exit 1") {
+    const auto code_of = [](const char* text) {
+      return coppice::run_guarded([&]() -> int { TORCH_CHECK(false, text); });
+    };
+    CHECK(code_of("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 139.00 GiB") == 7);
+    CHECK(code_of("CUDA error: out of memory") == 7);
+    CHECK(code_of("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`") == 7);
+    CHECK(code_of("CUDNN_STATUS_ALLOC_FAILED") == 7);
+    CHECK(code_of("CUDA error: an illegal memory access was encountered") == 1);
+    const auto code_of_launch = [](int error) {
+      return coppice::run_guarded([&]() -> int {
+        coppice::check_launch(error, "swiglu_backward");
+        return 0;
+      });
+    };
+    CHECK(code_of_launch(0) == 0);
+    CHECK(code_of_launch(2) == 7);    // cudaErrorMemoryAllocation
+    CHECK(code_of_launch(700) == 1);  // cudaErrorIllegalAddress
+    CHECK_THROWS_WITH(coppice::check_launch(700, "swiglu_backward"), doctest::Contains("swiglu_backward: "));
+    CHECK_THROWS_WITH(coppice::check_launch(2, "label_mix"), doctest::Contains("lower micro_batch_tokens"));
   }
 }

@@ -160,6 +160,8 @@ TEST_SUITE("unit") {
     CHECK(attention_backend(cuda, 264) == "plain");
     set_attention_mode(AttentionMode::fast);
     CHECK(attention_backend(cuda, 64) == "cudnn");
+    CHECK(attention_backend(cuda, 64, /*documents=*/true) == "flash");  // torch's cuDNN has no right backward of them
+    CHECK(attention_text(cuda, 64, /*documents=*/true) == "flash");
     CHECK(attention_backend({}, 64) == "cpu");
     set_attention_mode(AttentionMode::repeatable);
     CHECK(attention_backend(cuda, 64) == "flash");
@@ -190,10 +192,14 @@ TEST_SUITE("parity") {
 
 TEST_SUITE("gpu") {
   TEST_CASE("causal_attention: output and packed gradient on a device") {
-    on_each(device_placements(), [](const OpPlacement& on) {
-      check_lengths(on);
-      check_large_scores(on);
-      check_document_mask(on);
-    });
+    for (const AttentionMode mode : {AttentionMode::repeatable, AttentionMode::fast}) {
+      set_attention_mode(mode);
+      on_each(device_placements(), [](const OpPlacement& on) {
+        check_lengths(on);
+        check_large_scores(on);
+        check_document_mask(on);
+      });
+    }
+    set_attention_mode(AttentionMode::repeatable);
   }
 }

@@ -53,7 +53,12 @@ void check_rows_on(const OpPlacement& on) {
   CHECK(ours.loss.correct == step.correct);
   CHECK(ours.loss.agree == step.agree);
   head.chunk_rows = 7;
-  CHECK(calibrated_cross_entropy(head, teacher_label_N, 13).parts[1].curve[3].ce == ours.parts[1].curve[3].ce);
+  const double in_chunks = calibrated_cross_entropy(head, teacher_label_N, 13).parts[1].curve[3].ce,
+               at_once = ours.parts[1].curve[3].ce;
+  if (on.execution == Execution::device)  // a product of fewer rows may add up in another order there
+    CHECK(in_chunks == doctest::Approx(at_once).epsilon(1e-5));
+  else
+    CHECK(in_chunks == at_once);
 
   const at::Tensor logits_NV = p.hidden_ND.to(at::kDouble).mm(p.head_VD.to(at::kDouble).t());
   std::array<CalibrationSums, 2> wanted;

@@ -222,7 +222,8 @@ void* Launch::shared_array(const void* key, size_t bytes, const Site& at) {
   void* const array = shared_.array(key, bytes, at);
   if (array == nullptr)
     fault(at, "shared memory: an array of " + std::to_string(bytes) +
-                  " bytes does not fit: a block has at most 48 KiB in arrays and 227 KiB in all");
+                  " bytes does not fit: a block has at most 48 KiB in arrays and 227 KiB in all, 48 where its dynamic "
+                  "part is 32 or less");
   return array;
 }
 

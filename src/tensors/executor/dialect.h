@@ -70,6 +70,7 @@ int launch(void (*kernel)(Parameters...), Size3 grid, Size3 block, int64_t share
   return 0;
 }
 
+static_assert(executor::SharedMemory::kMostUnasked == kMostSharedUnasked);
 inline int64_t most_shared_bytes() { return executor::SharedMemory::kLargest; }
 inline void* dynamic_shared() { return executor::dynamic_shared(); }
 

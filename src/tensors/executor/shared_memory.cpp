@@ -69,7 +69,8 @@ void* SharedMemory::array(const void* key, size_t bytes, const std::source_locat
   for (size_t i = 0; i < num_arrays_; ++i)
     if (arrays_[i].key == key) return arrays_[i].start;
   const size_t room = rounded_up(bytes, kAlignment) + kGap;
-  if (static_bytes_ + bytes > kLargestStatic || static_bytes_ + bytes + dynamic_bytes_ > kLargest ||
+  const size_t most = dynamic_bytes_ <= kMostUnasked ? kLargestStatic : kLargest;  // of both together
+  if (static_bytes_ + bytes > kLargestStatic || static_bytes_ + bytes + dynamic_bytes_ > most ||
       used_ + room > kStaticPart || num_arrays_ == arrays_.size())
     return nullptr;
   std::byte* const start = map_ + used_;

@@ -13,6 +13,7 @@ class SharedMemory {
  public:
   static constexpr size_t kLargest = 227 * 1024;  // what a block may have in all, from sm_90 on
   static constexpr size_t kLargestStatic = 48 * 1024;
+  static constexpr size_t kMostUnasked = 32 * 1024;  // dynamic bytes that a launch takes without asking the device
 
   /// Nothing is left of the block before. dynamic_bytes: at most kLargest.
   void start_block(size_t dynamic_bytes);

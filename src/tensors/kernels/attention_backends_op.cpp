@@ -118,7 +118,7 @@ AttentionInput backward_plainly(const AttentionInput& in, const AttentionShape& 
 
 // ---- flash and cudnn: bfloat16 on a device; every key head is read where it lies ----
 
-/// What both are told of the sequences: documents end to end, or the rows of the batch.
+/// What flash is told of the sequences: documents end to end, or the rows of the batch.
 struct Sequences {
   std::optional<at::Tensor> bound_S;
   int64_t longest;
@@ -169,42 +169,36 @@ AttentionInput backward_by_flash(const AttentionInput& in, const AttentionShape&
   return {q_grad.reshape({num_tokens, -1}), k_grad.reshape({num_tokens, -1}), v_grad.reshape({num_tokens, -1})};
 }
 
-/// cuDNN's layout: [B, heads, T, K], or with documents [N, heads, K]; views.
-at::Tensor cudnn_heads(const at::Tensor& rows_NX, int64_t heads, const AttentionShape& shape,
-                       const Sequences& sequences) {
-  return sequences.bound_S ? rows_NX.unflatten(1, {heads, -1}) : heads_of(rows_NX, shape, heads);
+// Of whole sequences alone: torch 2.11 tells cuDNN's backward pass the size of a head for the longest document, and the
+// strides of the inputs for those of the gradients.
+
+/// [B, heads, T, K], views.
+AttentionInput cudnn_input(const AttentionInput& in, const AttentionShape& shape) {
+  return {heads_of(in.q_NX, shape, shape.num_heads), heads_of(in.k_NX, shape, shape.num_kv_heads),
+          heads_of(in.v_NX, shape, shape.num_kv_heads)};
 }
-AttentionInput cudnn_input(const AttentionInput& in, const AttentionShape& shape, const Sequences& sequences) {
-  return {cudnn_heads(in.q_NX, shape.num_heads, shape, sequences),
-          cudnn_heads(in.k_NX, shape.num_kv_heads, shape, sequences),
-          cudnn_heads(in.v_NX, shape.num_kv_heads, shape, sequences)};
-}
-at::Tensor rows_of_cudnn(const at::Tensor& heads, const Sequences& sequences) {
-  return sequences.bound_S ? heads.flatten(1) : rows_of_heads(heads);
-}
+int64_t length_of(const AttentionInput& in, const AttentionShape& shape) { return in.q_NX.size(0) / shape.batch; }
 
 AttentionOutput forward_by_cudnn(const AttentionInput& in, const AttentionShape& shape, const Documents& documents) {
-  const Sequences sequences(in, shape, documents);
-  const auto [q, k, v] = cudnn_input(in, shape, sequences);
-  const auto result = at::_cudnn_attention_forward(q, k, v, std::nullopt, sequences.bound_S, sequences.bound_S,
-                                                   sequences.longest, sequences.longest, /*compute_log_sumexp=*/true,
-                                                   0.0, /*is_causal=*/true, /*return_debug_mask=*/false);
-  return {.out_NX = rows_of_cudnn(std::get<0>(result), sequences),
+  COPPICE_CHECK(!documents.document_BT.defined() && !documents.bounds.defined(), "documents of cuDNN's attention");
+  const auto [q, k, v] = cudnn_input(in, shape);
+  const int64_t length = length_of(in, shape);
+  const auto result =
+      at::_cudnn_attention_forward(q, k, v, std::nullopt, std::nullopt, std::nullopt, length, length,
+                                   /*compute_log_sumexp=*/true, 0.0, /*is_causal=*/true, /*return_debug_mask=*/false);
+  return {.out_NX = rows_of_heads(std::get<0>(result)),
           .state = {.logsumexp = std::get<1>(result), .seed = std::get<6>(result), .offset = std::get<7>(result)}};
 }
 
-AttentionInput backward_by_cudnn(const AttentionInput& in, const AttentionShape& shape, const Documents& documents,
+AttentionInput backward_by_cudnn(const AttentionInput& in, const AttentionShape& shape, const Documents&,
                                  const AttentionOutput& output, const at::Tensor& out_grad_NX) {
-  const Sequences sequences(in, shape, documents);
-  const auto [q, k, v] = cudnn_input(in, shape, sequences);
-  const auto of_queries = [&](const at::Tensor& rows_NX) {
-    return cudnn_heads(rows_NX, shape.num_heads, shape, sequences);
-  };
+  const auto [q, k, v] = cudnn_input(in, shape);
+  const int64_t length = length_of(in, shape);
   const auto [q_grad, k_grad, v_grad] = at::_cudnn_attention_backward(
-      of_queries(out_grad_NX), q, k, v, of_queries(output.out_NX), output.state.logsumexp, output.state.seed,
-      output.state.offset, /*attn_bias=*/at::Tensor(), sequences.bound_or_none(), sequences.bound_or_none(),
-      sequences.longest, sequences.longest, 0.0, /*is_causal=*/true);
-  return {rows_of_cudnn(q_grad, sequences), rows_of_cudnn(k_grad, sequences), rows_of_cudnn(v_grad, sequences)};
+      heads_of(out_grad_NX, shape, shape.num_heads), q, k, v, heads_of(output.out_NX, shape, shape.num_heads),
+      output.state.logsumexp, output.state.seed, output.state.offset, /*attn_bias=*/at::Tensor(),
+      /*cum_seq_q=*/at::Tensor(), /*cum_seq_k=*/at::Tensor(), length, length, 0.0, /*is_causal=*/true);
+  return {rows_of_heads(q_grad), rows_of_heads(k_grad), rows_of_heads(v_grad)};
 }
 
 }  // namespace
@@ -213,7 +207,7 @@ const std::array<AttentionBackend, 4> kAttentionBackends = {{
     {"cpu", /*takes_bounds=*/false, forward_on_cpu, backward_on_cpu},
     {"plain", /*takes_bounds=*/false, forward_plainly, backward_plainly},
     {"flash", /*takes_bounds=*/true, forward_by_flash, backward_by_flash},
-    {"cudnn", /*takes_bounds=*/true, forward_by_cudnn, backward_by_cudnn},
+    {"cudnn", /*takes_bounds=*/false, forward_by_cudnn, backward_by_cudnn},
 }};
 
 }  // namespace coppice

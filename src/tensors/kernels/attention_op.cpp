@@ -1,5 +1,6 @@
 // Causal scaled-dot-product attention: checks, choice, autograd, registration. B sequences, T tokens, H query heads, G
 // key/value heads, K head size, X = columns of some heads, P = (H + 2G) K.
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -18,11 +19,12 @@ using torch::autograd::variable_list;
 
 std::atomic<AttentionMode> attention_mode{AttentionMode::repeatable};
 
-/// Place in kAttentionBackends. The libraries' kernels take heads of a multiple of 8 up to 256.
-size_t choose_backend(const Placement& on, int64_t head_size) {
+/// Place in kAttentionBackends. The libraries' kernels take heads of a multiple of 8 up to 256, cuDNN's whole
+/// sequences.
+size_t choose_backend(const Placement& on, int64_t head_size, bool documents) {
   if (on.device.is_cpu()) return 0;
   if (on.compute == at::kFloat || head_size % 8 != 0 || head_size > 256) return 1;
-  return attention_mode == AttentionMode::repeatable ? 2 : 3;
+  return attention_mode == AttentionMode::repeatable || documents ? 2 : 3;
 }
 
 struct CausalAttentionFunction : torch::autograd::Function<CausalAttentionFunction> {
@@ -60,8 +62,15 @@ struct CausalAttentionFunction : torch::autograd::Function<CausalAttentionFuncti
 
 void set_attention_mode(AttentionMode mode) { attention_mode = mode; }
 
-std::string_view attention_backend(const Placement& on, int64_t head_size) {
-  return kAttentionBackends.at(choose_backend(on, head_size)).name;
+std::string_view attention_backend(const Placement& on, int64_t head_size, bool documents) {
+  return kAttentionBackends.at(choose_backend(on, head_size, documents)).name;
+}
+
+std::string attention_text(const Placement& on, int64_t head_size, bool documents) {
+  const std::string_view backend = attention_backend(on, head_size, documents);
+  if (backend != "cudnn") return std::string(backend);
+  const long version = at::detail::getCUDAHooks().versionRuntimeCuDNN();  // NOLINT: 91900 is 9.19.0
+  return fmt::format("cudnn {}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 
 AttentionInput split_heads(const at::Tensor& qkv_NP, int64_t num_heads, int64_t num_kv_heads) {
@@ -95,7 +104,7 @@ at::Tensor causal_attention(const AttentionInput& in, int64_t batch, int64_t num
     check_shape(bounds.bound_S, {-1}, "bounds.bound_S");
     check_dense(bounds.bound_S, at::kInt, on.device, "bounds.bound_S");
   }
-  const size_t backend = choose_backend(on, columns / num_heads);
+  const size_t backend = choose_backend(on, columns / num_heads, document_BT.defined());
   Documents documents;
   if (document_BT.defined() && kAttentionBackends.at(backend).takes_bounds)
     documents.bounds = bounds.defined() ? bounds : make_document_bounds(document_BT);

@@ -12,6 +12,12 @@
 
 #include "src/tensors/kernels/bf16.h"
 
+namespace coppice {
+/// Dynamic shared memory that a launch takes as it is. A device must be asked for more than 48 KiB in all, what a
+/// kernel has in arrays included, which a launch does not know.
+inline constexpr int64_t kMostSharedUnasked = 32 * 1024;
+}  // namespace coppice
+
 #ifdef __CUDACC__
 
 #include <cuda_bf16.h>
@@ -36,7 +42,7 @@ template <class... Parameters, class... Arguments>
 int launch(void (*kernel)(Parameters...), Size3 grid, Size3 block, int64_t shared_bytes, CUstream_st* stream,
            Arguments... arguments) {
   if (grid.x > 2147483647 || grid.y > 65535 || grid.z > 65535) return cudaErrorInvalidConfiguration;
-  if (shared_bytes > 48 * 1024) {
+  if (shared_bytes > kMostSharedUnasked) {
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
     if (error != cudaSuccess) return error;

@@ -19,7 +19,7 @@ namespace coppice {
 
 /// The stream that the device's operations are enqueued on; in builds with CUDA alone.
 CUstream_st* current_stream(at::Device device);
-/// DeviceError with the kernel's name unless `error`, a launcher's, is 0.
+/// DeviceError with the kernel's name unless `error`, a launcher's, is 0; out_of_memory where it says so.
 void check_launch(int error, std::string_view kernel);
 
 // ---- Params<T> from tensors ----

@@ -29,7 +29,11 @@ CUstream_st* current_stream(at::Device device) { return c10::cuda::getCurrentCUD
 #endif
 
 void check_launch(int error, std::string_view kernel) {
-  if (error != 0) throw DeviceError(ExitCode::internal, fmt::format("{}: {}", kernel, error_text(error)));
+  constexpr int kNoMemory = 2;  // cudaErrorMemoryAllocation
+  if (error == 0) return;
+  const std::string text = fmt::format("{}: {}", kernel, error_text(error));
+  if (error == kNoMemory) throw DeviceError::out_of_memory(text + "; lower micro_batch_tokens");
+  throw DeviceError(ExitCode::internal, text);
 }
 
 }  // namespace coppice
