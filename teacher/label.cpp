@@ -10,11 +10,14 @@
 
 #include <algorithm>
 #include <future>
+#include <memory>
+#include <utility>
 
 #include "src/base/errors.h"
 #include "src/data/draw_numbers.h"
 #include "src/tensors/draws.h"
 #include "src/tensors/ops.h"
+#include "src/tensors/transfers.h"
 
 namespace coppice {
 
@@ -131,7 +134,8 @@ void read_windows(const Model& teacher, const TokenShards& shards, size_t shard,
     const Prepared batch = next.valid() ? next.get() : prepare(first);
     first = batch.next;
     if (first < windows.size()) next = std::async(std::launch::async, prepare, first);
-    const at::Tensor token_BT = batch.token_BT.to(device);
+    at::Tensor token_BT = batch.token_BT, position_N = at::tensor(batch.position, at::kLong);
+    send({&token_BT, &position_N}, device);
     const int64_t seq_len = token_BT.size(1);
     const at::Tensor hidden_ND =
         decoder_hidden(teacher, {.token_BT = token_BT,
@@ -139,7 +143,7 @@ void read_windows(const Model& teacher, const TokenShards& shards, size_t shard,
                                  .document_BT = {},
                                  .ids_below = shards.vocab_size(),
                                  .largest_position = seq_len - 1});
-    visit(hidden_ND.index_select(0, at::tensor(batch.position, at::kLong).to(device)), batch.place);
+    visit(hidden_ND.index_select(0, position_N), batch.place);
     labelled += batch.place.size();
     if (progress) progress(labelled);
   }
@@ -159,19 +163,6 @@ ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, si
 
 namespace {
 
-void store_top_k(const TopK& top, const std::vector<LabelPlace>& places, ShardLabels& labels) {
-  const auto k = static_cast<size_t>(labels.k);
-  const at::Tensor id_NK = top.id_NK.cpu(), logp_NK = top.logp_NK.cpu(), tail_logp_N = top.tail_logp_N.cpu();
-  for (size_t i = 0; i < places.size(); ++i) {
-    const size_t row = places[i].row;
-    for (size_t j = 0; j < k; ++j) {
-      labels.id[row * k + j] = static_cast<int32_t>(id_NK.const_data_ptr<int64_t>()[i * k + j]);
-      labels.logp[row * k + j] = logp_NK.const_data_ptr<float>()[i * k + j];
-    }
-    if (labels.has_tail) labels.tail[row] = tail_logp_N.const_data_ptr<float>()[i];
-  }
-}
-
 /// Of `draws` draws for each place: float64 [N, draws].
 at::Tensor numbers_of(const std::vector<LabelPlace>& places, int64_t draws, uint64_t seed, uint64_t stream) {
   const at::Tensor number_NR = at::empty({static_cast<int64_t>(places.size()), draws}, at::kDouble);
@@ -183,44 +174,79 @@ at::Tensor numbers_of(const std::vector<LabelPlace>& places, int64_t draws, uint
   return number_NR;
 }
 
-/// Of id_NR to the rows of `out`, which has as many ids a row.
-void store_ids(const at::Tensor& id_NR, const std::vector<LabelPlace>& places, std::vector<int32_t>& out) {
-  const auto width = static_cast<size_t>(id_NR.size(1));
-  const at::Tensor host_NR = id_NR.cpu();
-  const int64_t* id = host_NR.const_data_ptr<int64_t>();
-  for (const LabelPlace& place : places)
-    for (size_t j = 0; j < width; ++j) out[place.row * width + j] = static_cast<int32_t>(*id++);
-}
+/// What a tier keeps of some rows, where it was made; undefined: it does not.
+struct Chosen {
+  at::Tensor id_NK, logp_NK, tail_logp_N, log_weight_NK, drawn_NR;
+  TopFacts facts;
+};
 
-void store_weights(const at::Tensor& log_weight_NR, const std::vector<LabelPlace>& places, ShardLabels& labels) {
-  const auto k = static_cast<size_t>(labels.k);
-  const at::Tensor host_NR = log_weight_NR.cpu();
-  const float* log_weight = host_NR.const_data_ptr<float>();
-  for (const LabelPlace& place : places)
-    for (size_t j = 0; j < k; ++j) labels.log_weight[place.row * k + j] = *log_weight++;
-}
-
-/// The labels of some rows, by tier; facts of their logits are added to.
-void choose(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const LabelFingerprint& fingerprint,
-            uint64_t stream, const std::vector<LabelPlace>& places, ShardLabels& labels, TopFacts& facts) {
+Chosen choose(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const ShardLabels& labels,
+              const LabelFingerprint& fingerprint, uint64_t stream, const std::vector<LabelPlace>& places) {
+  const auto numbers = [&](int64_t draws) {
+    return sent(numbers_of(places, draws, fingerprint.draw_seed, stream), hidden_ND.device());
+  };
   const double temperature = fingerprint.temperature;
+  Chosen chosen;
   if (fingerprint.has_draws()) {
-    const at::Tensor number_NR = numbers_of(places, labels.k, fingerprint.draw_seed, stream).to(hidden_ND.device());
-    const WeightedDraws draws =
-        draw_weighted_ids(hidden_ND, head_VD, temperature, fingerprint.proposal_temperature, number_NR, &facts);
-    store_ids(draws.id_NR, places, labels.id);
-    if (labels.has_weights) store_weights(draws.log_weight_NR, places, labels);
-  } else if (fingerprint.has_tail_draws()) {
-    const at::Tensor number_NR = numbers_of(places, labels.draws, fingerprint.draw_seed, stream).to(hidden_ND.device());
-    const HeadAndDraws both = top_k_and_draws(hidden_ND, head_VD, labels.k, temperature, number_NR, &facts);
-    store_top_k(both.top, places, labels);
-    store_ids(both.drawn_NR, places, labels.drawn);
-  } else if (fingerprint.has_logp()) {
-    store_top_k(top_k(hidden_ND, head_VD, labels.k, temperature, &facts), places, labels);
+    const WeightedDraws draws = draw_weighted_ids(hidden_ND, head_VD, temperature, fingerprint.proposal_temperature,
+                                                  numbers(labels.k), &chosen.facts);
+    chosen.id_NK = draws.id_NR;
+    chosen.log_weight_NK = draws.log_weight_NR;
+  } else if (fingerprint.has_tail_draws() || fingerprint.has_logp()) {
+    TopK top;
+    if (fingerprint.has_tail_draws()) {
+      const HeadAndDraws both =
+          top_k_and_draws(hidden_ND, head_VD, labels.k, temperature, numbers(labels.draws), &chosen.facts);
+      top = both.top;
+      chosen.drawn_NR = both.drawn_NR;
+    } else {
+      top = top_k(hidden_ND, head_VD, labels.k, temperature, &chosen.facts);
+    }
+    chosen.id_NK = top.id_NK;
+    chosen.logp_NK = top.logp_NK;
+    if (labels.has_tail) chosen.tail_logp_N = top.tail_logp_N;
   } else {
-    store_ids(top_1(hidden_ND, head_VD, &facts).unsqueeze(1), places, labels.id);
+    chosen.id_NK = top_1(hidden_ND, head_VD, &chosen.facts).unsqueeze(1);
   }
+  return chosen;
 }
+
+/// Rows of `values`, contiguous on the host, to the places' rows of `out`, which has as many columns.
+template <class Value, class Stored>
+void store_rows(const at::Tensor& values, const std::vector<LabelPlace>& places, std::vector<Stored>& out) {
+  if (!values.defined()) return;
+  const auto width = static_cast<size_t>(values.numel()) / std::max<size_t>(places.size(), 1);
+  const Value* value = values.const_data_ptr<Value>();
+  for (const LabelPlace& place : places)
+    for (size_t j = 0; j < width; ++j) out[place.row * width + j] = static_cast<Stored>(*value++);
+}
+
+/// The choices of a batch on their way to the host, and where they go.
+class ChosenBatch {
+ public:
+  ChosenBatch(Chosen chosen, std::vector<LabelPlace> places)
+      : chosen_(std::move(chosen)),
+        places_(std::move(places)),
+        fetch_({&chosen_.id_NK, &chosen_.logp_NK, &chosen_.tail_logp_N, &chosen_.log_weight_NK, &chosen_.drawn_NR,
+                &chosen_.facts.fact_N}) {}
+
+  /// Waits for them; adds the near ties among them.
+  void store(const std::string& teacher, ShardLabels& labels, int64_t& near_ties) {
+    fetch_.wait();
+    check_finite(chosen_.facts.not_finite_N().sum().item<int64_t>(), teacher);
+    near_ties += chosen_.facts.count_near_ties();
+    store_rows<int64_t>(chosen_.id_NK, places_, labels.id);
+    store_rows<float>(chosen_.logp_NK, places_, labels.logp);
+    store_rows<float>(chosen_.tail_logp_N, places_, labels.tail);
+    if (labels.has_weights) store_rows<float>(chosen_.log_weight_NK, places_, labels.log_weight);
+    store_rows<int64_t>(chosen_.drawn_NR, places_, labels.drawn);
+  }
+
+ private:
+  Chosen chosen_;
+  std::vector<LabelPlace> places_;
+  Fetch fetch_;
+};
 
 }  // namespace
 
@@ -233,23 +259,25 @@ ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, si
   if (fingerprint.is_drawn()) reading.batch_tokens = 1;  // each window alone
   ShardLabels labels(wanted, fingerprint);
   int64_t near_ties = 0;
+  std::unique_ptr<ChosenBatch> before;  // stored while a device computes the next one
   read_windows(teacher, shards, shard, reading, progress, wanted,
                [&](const at::Tensor& hidden_ND, const std::vector<LabelPlace>& places) {
-                 TopFacts facts;
-                 choose(hidden_ND, head_VD, fingerprint, stream, places, labels, facts);
-                 check_finite(facts, rule.teacher);
-                 near_ties += facts.near_ties;
+                 auto now = std::make_unique<ChosenBatch>(
+                     choose(hidden_ND, head_VD, labels, fingerprint, stream, places), places);
+                 if (before) before->store(rule.teacher, labels, near_ties);
+                 before = std::move(now);
                });
+  if (before) before->store(rule.teacher, labels, near_ties);
   if (!fingerprint.is_drawn()) labels.near_ties = near_ties;
   return labels;
 }
 
-void check_finite(const TopFacts& facts, const std::string& teacher) {
-  if (facts.not_finite > 0)
+void check_finite(int64_t tokens, const std::string& teacher) {
+  if (tokens > 0)
     throw UserError::bad_file(teacher, fmt::format("the logits of {} tokens are not finite: its weights hold NaN or "
                                                    "infinity, or grew without bounds; train it again "
                                                    "with a lower lr, or take an earlier stage",
-                                                   facts.not_finite));
+                                                   tokens));
 }
 
 }  // namespace coppice

@@ -44,7 +44,7 @@ ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, si
 ShardLabels label_shard_tier(const Model& teacher, const TokenShards& shards, size_t shard, const LabelRule& rule,
                              const LabelFingerprint& fingerprint, const std::function<void(uint64_t)>& progress);
 
-/// UserError::bad_file when some of a teacher's logits were not finite: its choices would be arbitrary.
-void check_finite(const TopFacts& facts, const std::string& teacher);
+/// UserError::bad_file when the logits of some tokens were not finite: a teacher's choices would be arbitrary.
+void check_finite(int64_t tokens, const std::string& teacher);
 
 }  // namespace coppice

@@ -4,27 +4,24 @@
 #include <ATen/core/grad_mode.h>
 
 #include "src/tensors/draws.h"
-#include "teacher/label.h"
 
 namespace coppice {
 
 namespace {
 
-TopK some_ids(const at::Tensor& hidden_NE, const at::Tensor& head_VE, const SignalRequest& request, TopFacts* facts) {
+TopK some_ids(const at::Tensor& hidden_NE, const at::Tensor& head_VE, const SignalRequest& request, TopFacts& facts) {
   if (request.loss == "sample")
     return shares_of_draws(draw_weighted_ids(hidden_NE, head_VE, request.temperature, request.proposal_temperature,
-                                             request.draw_number_NR, facts));
+                                             request.draw_number_NR, &facts));
   if (request.loss == "hybrid")
     return shares_of_head_and_draws(
-        top_k_and_draws(hidden_NE, head_VE, request.top_k, request.temperature, request.draw_number_NR, facts));
-  return top_k(hidden_NE, head_VE, request.top_k, request.temperature, facts);
+        top_k_and_draws(hidden_NE, head_VE, request.top_k, request.temperature, request.draw_number_NR, &facts));
+  return top_k(hidden_NE, head_VE, request.top_k, request.temperature, &facts);
 }
 
-/// Finds tokens of which some logit is not finite by the sums of what it is made from, without a wait: they get no
-/// label, and are faults.
-void mark_not_finite(const at::Tensor& hidden_NE, const at::Tensor& head_VE, TeacherSignal& signal) {
-  const at::Tensor sum_N = hidden_NE.sum(1, /*keepdim=*/false, at::kFloat) + head_VE.sum(at::kFloat),
-                   bad_N = sum_N.isfinite().logical_not();
+/// Tokens of which some logit is not finite get no label, and are faults.
+void mark_not_finite(const TopFacts& facts, TeacherSignal& signal) {
+  const at::Tensor bad_N = facts.not_finite_N();
   if (signal.label_BT.defined()) signal.label_BT.view({-1}).masked_fill_(bad_N, kIgnoredLabel);
   if (signal.top.id_NK.defined()) signal.top.id_NK.masked_fill_(bad_N.unsqueeze(1), kIgnoredLabel);
   signal.faults = bad_N.sum();
@@ -32,8 +29,7 @@ void mark_not_finite(const at::Tensor& hidden_NE, const at::Tensor& head_VE, Tea
 
 }  // namespace
 
-TeacherSignal live_signal(const Model& model, const Batch& batch, const SignalRequest& request,
-                          const std::string& teacher) {
+TeacherSignal live_signal(const Model& model, const Batch& batch, const SignalRequest& request) {
   const at::NoGradGuard no_grad;
   TeacherSignal signal;
   DecoderTaps taps;
@@ -42,20 +38,18 @@ TeacherSignal live_signal(const Model& model, const Batch& batch, const SignalRe
     taps.layer_output = [&](int, const at::Tensor& layer_ND) { output_ND.push_back(layer_ND); };
   const at::Tensor hidden_NE = decoder_hidden(model, batch.input(), {}, taps);
   const at::Tensor head_VE = output_head(model);
-  TopFacts found;  // by the kernels, which a device would be waited for to tell
-  TopFacts* const facts = hidden_NE.is_cpu() ? &found : nullptr;
-  if (request.loss == "labels") {
-    signal.label_BT = top_1(hidden_NE, head_VE, facts).reshape(batch.token_BT.sizes());
+  if (request.loss == "labels" || reads_some_ids(request.loss)) {
+    TopFacts facts;
+    if (request.loss == "labels")
+      signal.label_BT = top_1(hidden_NE, head_VE, &facts).reshape(batch.token_BT.sizes());
+    else
+      signal.top = some_ids(hidden_NE, head_VE, request, facts);
     signal.labels_below = head_VE.size(0);
-  } else if (reads_some_ids(request.loss)) {
-    signal.top = some_ids(hidden_NE, head_VE, request, facts);
-    signal.labels_below = head_VE.size(0);
+    mark_not_finite(facts, signal);
   } else {
     signal.hidden_NE = hidden_NE;
     signal.head_VE = head_VE;
   }
-  check_finite(found, teacher);
-  if (signal.labels_below > 0 && facts == nullptr) mark_not_finite(hidden_NE, head_VE, signal);
   for (const int64_t layer : request.hidden_layers)
     signal.layer_ND.push_back(output_ND.at(static_cast<size_t>(layer - 1)));
   return signal;

@@ -1,17 +1,14 @@
 // A frozen model as a teacher that reads each batch itself.
 #pragma once
 
-#include <string>
-
 #include "src/data/teacher_signal.h"
 #include "src/model/decoder.h"
 
 namespace coppice {
 
 /// What the model says of a batch: its first choices, its k most probable ids, draws, or its hidden states and output
-/// table; and, where the request names layers, what leaves them. Tokens whose logits are not finite are faults on a
-/// device; on the CPU check_finite() (teacher/label.h) names `teacher`.
-TeacherSignal live_signal(const Model& model, const Batch& batch, const SignalRequest& request,
-                          const std::string& teacher);
+/// table; and, where the request names layers, what leaves them. Tokens whose logits are not finite have no choice, and
+/// are faults.
+TeacherSignal live_signal(const Model& model, const Batch& batch, const SignalRequest& request);
 
 }  // namespace coppice

@@ -25,6 +25,7 @@
 #include "src/data/label_import.h"
 #include "src/data/label_jsonl.h"
 #include "src/model/parameters.h"
+#include "src/tensors/device.h"
 #include "src/text/corpus_sha256.h"
 #include "src/tokens/token_runs.h"
 
@@ -199,13 +200,13 @@ double label_bytes_per_token(const ModelConfig& teacher) {
 }
 
 /// Adds what the teacher's passes cost; returns the tokens of one.
-int64_t add_teacher(StageCost& cost, const CostBasis& basis, const LabelStage& label, double read_tokens) {
+int64_t add_teacher(StageCost& cost, const CostBasis& basis, const LabelStage& label, bool on_cpu, double read_tokens) {
   const ModelConfig config = basis.recipe.model_after(label.teacher);
   const int64_t batch_tokens = label.is_drawn()         ? label.context
                                : label.batch_tokens > 0 ? label.batch_tokens
-                                                        : choose_label_batch(config, label.context);
+                                                        : choose_label_batch(config, label.context, on_cpu);
   cost.flops = cost.tokens * forward_flops_per_token(config, label.context);
-  if (basis.tokens > 0) read_tokens = std::min(read_tokens, basis.tokens * label_reads(label, nullptr));
+  if (basis.is_whole) read_tokens = std::min(read_tokens, basis.tokens * label_reads(label, nullptr));
   cost.uncounted_flops = (read_tokens - cost.tokens) * forward_flops_per_token(config, label.context);
   cost.memory_bytes = model_bytes(config) + static_cast<double>(batch_tokens) * label_bytes_per_token(config);
   cost.work = {reading_work(config, label.context, read_tokens)};
@@ -216,9 +217,10 @@ int64_t add_teacher(StageCost& cost, const CostBasis& basis, const LabelStage& l
 void add_stored_labels(StageCost& cost, const CostBasis& basis, const LabelStage& label, double windows,
                        int64_t batch_tokens) {
   // what is labelled, and of one shard the most; an import holds what its files hold
-  const double labels = label.import.empty() || basis.tokens == 0 ? cost.tokens : basis.tokens;
+  const double labels = label.import.empty() || !basis.is_whole ? cost.tokens : basis.tokens;
   const auto shard_tokens = static_cast<double>(basis.recipe.data.shard_tokens);
-  const double of_shard = std::min(labels / std::max(1.0, basis.tokens / shard_tokens), shard_tokens);
+  const double of_shard = basis.is_whole ? std::min(labels / std::max(1.0, basis.tokens / shard_tokens), shard_tokens)
+                                         : std::min(labels, shard_tokens);
   LabelFingerprint made{.vocab_size = basis.recipe.tokenizer.vocab_size};
   label.describe(made);
   const auto row_bytes = static_cast<double>(most_label_row_bytes(made)),
@@ -234,10 +236,11 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   const auto& label = stage.get<LabelStage>();
   cost.share_of_gemm = kForwardShareOfGemm;
   cost.memory_remedy = fmt::format("data.shard_tokens, {}.batch_tokens or the model's size", stage.name);
-  cost.tokens = label.coverage == "all" ? basis.tokens : 0;
+  const bool takes_all = label.coverage == "all";
+  cost.tokens = takes_all && basis.is_whole ? basis.tokens : 0;
   double read_tokens = cost.tokens * label_reads(label, nullptr), windows = 0;
   const bool only_used = label.coverage == "used";
-  if (only_used || basis.tokens == 0)  // a corpus that is not there holds what is drawn of it, as far as anybody knows
+  if (only_used || !basis.is_whole)  // what is not there holds what is drawn of it, as far as anybody knows
     for (const auto& [drawing, readers] : readers_by_drawing(basis.recipe, stage.name)) {
       const TrainingOptions& training = readers.front()->training;
       const double share = only_used && label.has_own_labels() ? distilling_share(readers) : 1,
@@ -246,8 +249,12 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
       read_tokens += drawn * label_reads(label, only_used ? &training : nullptr);
       windows += only_used ? drawn / static_cast<double>(training.seq_len) : 0;
     }
-  if (basis.tokens > 0) cost.tokens = std::min(cost.tokens, basis.tokens);  // drawn twice, labelled once
-  const int64_t batch_tokens = label.has_own_labels() ? add_teacher(cost, basis, label, read_tokens) : 0;
+  if (basis.is_whole)
+    cost.tokens = std::min(cost.tokens, basis.tokens);  // drawn twice, labelled once
+  else if (takes_all)
+    cost.tokens = std::max(cost.tokens, basis.tokens);
+  const bool on_cpu = stage.placement.device == "cpu" || !built_with_cuda();
+  const int64_t batch_tokens = label.has_own_labels() ? add_teacher(cost, basis, label, on_cpu, read_tokens) : 0;
   if (label.cache.empty()) add_stored_labels(cost, basis, label, windows, batch_tokens);
 }
 
@@ -320,8 +327,9 @@ std::vector<const Stage*> readers_of(const Recipe& recipe, const std::string& la
   return readers;
 }
 
-int64_t choose_label_batch(const ModelConfig& teacher, int64_t context) {
+int64_t choose_label_batch(const ModelConfig& teacher, int64_t context, bool on_cpu) {
   constexpr int64_t kLabelBatch = 8192;
+  if (!on_cpu) return std::max(context, kLabelBatch);  // as plans of a device have it
   const double left = (available_memory() - model_bytes(teacher) - kProgramBytes) / 2,
                tokens = left / label_bytes_per_token(teacher);
   return std::max(context, tokens < kLabelBatch ? static_cast<int64_t>(std::max(0.0, tokens)) : kLabelBatch);

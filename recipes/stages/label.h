@@ -105,9 +105,9 @@ inline std::filesystem::path label_cache(const std::filesystem::path& folder, co
 }
 /// The train stages that learn from a label stage's labels.
 std::vector<const Stage*> readers_of(const Recipe& recipe, const std::string& label_stage);
-/// Tokens of one forward pass of a label stage without batch_tokens: 8192, or what fits into half of the memory that is
-/// left beside the teacher; a window at least.
-int64_t choose_label_batch(const ModelConfig& teacher, int64_t context);
+/// Tokens of one forward pass of a label stage without batch_tokens: 8192, or on a CPU what fits into half of the
+/// memory that is left beside the teacher; a window at least.
+int64_t choose_label_batch(const ModelConfig& teacher, int64_t context, bool on_cpu);
 
 /// Labels what nobody has claimed of the stage under way in `context`, until nothing is left; several processes may do
 /// so. Shards labelled here.

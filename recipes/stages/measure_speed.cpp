@@ -16,6 +16,7 @@
 #include "src/base/signals.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/model/generate.h"
+#include "src/tensors/cuda_devices.h"
 #include "src/tensors/shape.h"
 
 namespace coppice {
@@ -50,12 +51,15 @@ void take_turn(const std::filesystem::path& model_folder, const Placement& on, i
   malloc_trim(0);  // what loading and the last model left would hide what decoding needs
   (void)take_peak_memory();
   const double before = 1024 * value_in("/proc/self/status", "VmRSS:");
+  const bool on_cpu = on.device.is_cpu();
+  if (!on_cpu) start_card_peak(on.device);  // at the model
   (void)time_generation(loaded.model, tokens, 2);
   const TimedGeneration timed = time_generation(loaded.model, tokens, tokens);
   turns.prefill.push_back(static_cast<double>(tokens) / timed.prefill_s);
   turns.decode.push_back(static_cast<double>(tokens - 1) / timed.decode_s);
   turns.parameter_bytes = model_bytes(loaded.model.config);
-  turns.peak_bytes.push_back(turns.parameter_bytes + std::max(0.0, take_peak_memory() - before));
+  turns.peak_bytes.push_back(on_cpu ? turns.parameter_bytes + std::max(0.0, take_peak_memory() - before)
+                                    : card_memory(on.device).peak_allocated);
 }
 
 }  // namespace

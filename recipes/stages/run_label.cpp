@@ -116,7 +116,7 @@ int64_t batch_tokens_of(const StageContext& context, const LabelStage& options, 
   const std::filesystem::path path = context.folder() / "batch.json";
   if (std::filesystem::exists(path))
     return static_cast<int64_t>(unsigned_at(read_sealed(path, kFormat, 1), "batch_tokens", path.string()));
-  const int64_t chosen = choose_label_batch(teacher, options.context);
+  const int64_t chosen = choose_label_batch(teacher, options.context, place(context.stage).device.is_cpu());
   write_file_atomically(path, seal({{"format", kFormat}, {"version", 1}, {"batch_tokens", chosen}}));
   return chosen;
 }

@@ -2,6 +2,7 @@
 // a row of the table of mask methods. A step: mask from scores -> masked forward and backward -> weights move, scores
 // move -> health. p = share of the steps done.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -98,6 +99,12 @@ class MaskLearning {
     return axis_ == CutAxis::ffn ? compaction_.masks(mask_LF) : masks_on(axis_, mask_LF, model_.config);
   }
   MaskHealth health_of(const MaskMoment& moment, const at::Tensor& plain_LF, const at::Tensor& hard_LF) const;
+  /// What a step says of its mask, from the scores that it began with.
+  struct Looked {
+    at::Tensor plain_LF;
+    MaskHealth health;
+  };
+  Looked look_at_scores(const MaskMoment& moment, const StepMask& trained) const;
   /// Warns of scores that do not move and of masks that do not decide.
   void watch_step(const MaskMoment& moment, const MaskHealth& health, double score_grad_norm);
   /// The held-out loss under the soft mask; adds keys for the learned cut, a random one, and what each layer keeps.
@@ -203,6 +210,13 @@ MaskHealth MaskLearning::health_of(const MaskMoment& moment, const at::Tensor& p
                       .global = budget_.global});
 }
 
+MaskLearning::Looked MaskLearning::look_at_scores(const MaskMoment& moment, const StepMask& trained) const {
+  const at::NoGradGuard no_grad;
+  const at::Tensor plain_LF =
+      learned_->evaluates_as_trained() ? trained.plain_LF : learned_->evaluation_mask(moment).plain_LF;
+  return {plain_LF, health_of(moment, plain_LF, hard_choice(learned_->scores(), budget_))};
+}
+
 void MaskLearning::hold_still(StepVote& vote) {
   model_.arena->zero_gradient();
   sum_over(context_.comm, vote.values, "the vote of the step");
@@ -233,40 +247,30 @@ void MaskLearning::step() {
                                            head_loss, context_.recompute);
   leaves.walk_back();
   const at::Tensor penalty = learned_->penalty(moment);
-  at::Tensor mask_grad_LF = mask_LF.grad(), score_grad_LF;
-  const auto go_back_to_scores = [&] {
-    score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_grad_LF, penalty);
-    raw_LF.set_requires_grad(false);
-  };
-  // Scores are the host's. A mask on a device has its gradient in the vote, and it comes with what else is read.
-  const bool on_host = mask_LF.is_cpu();
-  if (on_host) go_back_to_scores();
+  at::Tensor mask_grad_LF = mask_LF.grad();  // scores are the host's: it comes with what else is read
   StepVote vote = training_.vote();
   vote.count_finite(step_sums.values());
-  vote.count_finite(on_host ? score_grad_LF : mask_grad_LF);
+  vote.count_finite(mask_grad_LF);
   if (options_.masks.freeze_weights)
     hold_still(vote);
   else
     optimizer_.begin_step(context_.comm, vote);
   Fetch fetch({&vote.values, &step_sums.values(), &mask_grad_LF});
   training_.read_ahead();
-  fetch.wait();  // for a device: the one time in a step
+  const Looked looked = look_at_scores(moment, trained);  // while a device still computes
+  fetch.wait();                                           // for a device: the one time in a step
   const StepOutcome outcome = options_.masks.freeze_weights ? held_still(vote) : optimizer_.end_step(vote);
   const LossSums sums = step_sums.read();
-  bool scores_move = outcome.applied;
-  if (!on_host) {
-    go_back_to_scores();
-    scores_move &= score_grad_LF.isfinite().all().item<bool>();
-    if (scores_move != outcome.applied)
-      log_warning(
-          fmt::format("stage '{}' step {}: the gradient of the scores is not finite; they stay as they were, the "
-                      "weights have moved",
-                      context_.stage.name, training_.state.step + 1));
-  }
+  const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_grad_LF, penalty);
+  raw_LF.set_requires_grad(false);
+  const bool scores_move = outcome.applied && score_grad_LF.isfinite().all().item<bool>();
+  if (scores_move != outcome.applied)
+    log_warning(
+        fmt::format("stage '{}' step {}: the gradient of the scores is not finite; they stay as they were, the weights "
+                    "have moved",
+                    context_.stage.name, training_.state.step + 1));
 
-  const at::Tensor plain_LF =
-      learned_->evaluates_as_trained() ? trained.plain_LF : learned_->evaluation_mask(moment).plain_LF;
-  const MaskHealth health = health_of(moment, plain_LF, hard_choice(raw_LF, budget_));
+  const MaskHealth& health = looked.health;
   if (scores_move) learned_->step(score_grad_LF, moment);
   const auto score_grad_norm = score_grad_LF.norm().item<double>();
   Keys keys = {{"sparsity", health.sparsity},
@@ -281,7 +285,7 @@ void MaskLearning::step() {
                {"entropy", health.entropy},
                {"score_std", health.score_std},
                {"score_grad_norm", score_grad_norm}};
-  compaction_.watch(plain_LF);
+  compaction_.watch(looked.plain_LF);
   if (options_.masks.compact_after > 0) keys.emplace_back("ffn_width", compaction_.mean_width());
   if (penalty.defined()) keys.emplace_back("penalty", penalty.item<double>());
   watch_step(moment, health, score_grad_norm);

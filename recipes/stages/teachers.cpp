@@ -63,7 +63,7 @@ std::string StageTeachers::name_of(const Teacher& teacher) const {
 TeacherSignal StageTeachers::stored(const Teacher& teacher, const Batch& batch, const SignalRequest& request) const {
   std::vector<const LabelCache*> caches;
   for (const auto& cache : teacher.labels) caches.push_back(cache.get());
-  return stored_signal(caches, batch, request, teacher.some, teacher.name);
+  return stored_signal(caches, batch, request, teacher.some);
 }
 
 void StageTeachers::read_ahead(const Batch& batch, const KdOptions& distillation) {
@@ -88,7 +88,7 @@ std::vector<Targets> StageTeachers::targets(const Batch& batch, KdOptions distil
   std::vector<Targets> targets;
   for (size_t i = 0; i < teachers_.size(); ++i) {
     const Teacher& teacher = teachers_[i];
-    const TeacherSignal signal = teacher.model ? live_signal(*teacher.model, batch, request, name_of(teacher))
+    const TeacherSignal signal = teacher.model ? live_signal(*teacher.model, batch, request)
                                  : is_ahead    ? signal_[i]
                                                : stored(teacher, batch, request);
     if (signal.faults.defined()) {
@@ -106,7 +106,7 @@ void StageTeachers::check_faults() {
   for (size_t i = 0; i < teachers_.size(); ++i) {
     const int64_t faults = faults_T_.const_data_ptr<int64_t>()[i];
     if (teachers_[i].model)
-      check_finite({.not_finite = faults}, name_of(teachers_[i]));
+      check_finite(faults, name_of(teachers_[i]));
     else
       check_labelled(faults, teachers_[i].name);
   }

@@ -25,8 +25,8 @@ class StageTeachers {
   std::vector<Targets> targets(const Batch& batch, KdOptions distillation, int64_t num_layers);
   /// Looks up what caches say of a batch that targets() will be asked of, of this one alone.
   void read_ahead(const Batch& batch, const KdOptions& distillation);
-  /// Faults of each teacher's signals on a device since the last check (src/data/teacher_signal.h), int64 where they
-  /// were found; undefined: none were looked for.
+  /// Faults of each teacher's signals since the last check (src/data/teacher_signal.h), int64 where they were found;
+  /// undefined: none were looked for.
   at::Tensor& faults() { return faults_T_; }
   /// Once they are on the host: UserError::bad_file of a live teacher whose logits are not finite, InternalError of a
   /// token without a stored label.

@@ -211,7 +211,7 @@ const std::vector<Batch>& Training::begin_step() {
 }
 
 const Batch* Training::read_ahead() {
-  if (model.arena->placement().device.is_cpu() || state.step + 1 >= num_steps) return nullptr;
+  if (state.step + 1 >= num_steps) return nullptr;
   samples.read_ahead();
   return samples.ahead();
 }

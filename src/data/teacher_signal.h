@@ -39,14 +39,14 @@ struct TeacherSignal {
   at::Tensor head_VE;                // its output table
   std::vector<at::Tensor> layer_ND;  // what leaves each of hidden_layers
   int64_t labels_below = 0;          // ids of label_BT and top are, where given; 0 = nobody has looked
-  at::Tensor faults = {};            // of a batch on a device: int64 [], tokens of which this cannot be; else undefined
+  at::Tensor faults = {};            // int64 [], where the batch lies: tokens of which this cannot be; undefined: none
 };
 
 /// Stored labels of a batch, where it lies; caches[d] belongs to domain d of its spans. Positions without a label whose
 /// next token counts are faults, unless `some`: whoever reads them has checked that they are there.
 TeacherSignal stored_signal(const std::vector<const LabelCache*>& caches, const Batch& batch,
-                            const SignalRequest& request, bool some, const std::string& teacher);
-/// InternalError of `faults` such positions, which a batch on the CPU has already been told by stored_signal().
+                            const SignalRequest& request, bool some);
+/// InternalError of `faults` such positions.
 void check_labelled(int64_t faults, const std::string& teacher);
 
 }  // namespace coppice

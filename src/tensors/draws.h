@@ -16,7 +16,7 @@ namespace coppice {
 
 /// int64 [N, R]: the first id at which the sum of q over the ids up to it exceeds uniform_NR (float64 in [0, 1)). A
 /// draw depends on its own row of hidden states and its own number alone. Logits in chunks. `facts`, when given, are
-/// added to.
+/// those of its rows.
 at::Tensor draw_ids(const at::Tensor& hidden_ND, const at::Tensor& head_VD, double temperature,
                     const at::Tensor& uniform_NR, TopFacts* facts = nullptr);
 
@@ -43,6 +43,8 @@ std::vector<DrawnId> count_draws(std::span<const int64_t> ids, std::span<const f
 /// id, nothing left over. A row whose first draw is below 0 has no teacher.
 TopK shares_of_draws(const WeightedDraws& draws);
 inline TopK shares_of_draws(const at::Tensor& id_NR) { return shares_of_draws({.id_NR = id_NR, .log_weight_NR = {}}); }
+/// The same by sorts and no loop over draws, as a device takes it; wherever the draws lie.
+TopK sorted_shares_of_draws(const WeightedDraws& draws);
 /// The same of rows on the host that stand in the order of count_draws already, equal ids side by side.
 TopK shares_of_ordered_draws(const WeightedDraws& draws);
 
@@ -53,12 +55,14 @@ struct HeadAndDraws {
 };
 /// Draw j is taken from the j-th of R equal parts of the rest's probability, ids in their order: where uniform_NR
 /// (float64 in [0, 1)) says, (j + u) / R of the way. So an id is drawn R q / q_rest times on average, always by less
-/// than two more or fewer. Depends on its own row alone. `facts`, when given, are added to.
+/// than two more or fewer. Depends on its own row alone. `facts`, when given, are those of its rows.
 HeadAndDraws top_k_and_draws(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t k, double temperature,
                              const at::Tensor& uniform_NR, TopFacts* facts = nullptr);
 /// Both as one distribution, [N, K + R]: log q of the k ids, then log(q_rest count / R) of each different id drawn,
 /// nothing left over. On average over the draws it is q.
 TopK shares_of_head_and_draws(const HeadAndDraws& both);
+/// The same by sorts, as a device takes it; wherever they lie.
+TopK sorted_shares_of_head_and_draws(const HeadAndDraws& both);
 
 /// (1 - w) ce + w tau^2 (- sum of share log p[id]) + z_loss lse^2 for the training step, as mixed_cross_entropy_step.
 /// Over the draws its mean is tau^2 times the cross-entropy of q and p, and the mean of its gradient that of tau^2

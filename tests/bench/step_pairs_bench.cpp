@@ -77,8 +77,7 @@ int main(int argc, char** argv) {
   };
   const auto sampled = [&] {
     const Batch batch = training.loader.next(flags["batch"]);
-    const TeacherSignal signal =
-        stored_signal({&draws}, batch, {.loss = "sample", .hidden_layers = {}}, false, "draws");
+    const TeacherSignal signal = stored_signal({&draws}, batch, {.loss = "sample", .hidden_layers = {}}, false);
     step(batch, distillation_targets(batch, signal, {.loss = "sample"}), {});
   };
   std::vector<std::unique_ptr<bench::MaskStep>> mask_steps;

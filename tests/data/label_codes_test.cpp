@@ -311,7 +311,7 @@ TEST_SUITE("unit") {
     // a batch's probabilities add up to 1
     Loader loader({&a}, {{"a", 1.0}}, {.seq_len = 16, .seed = 5});
     const Batch batch = loader.next(8);
-    const TeacherSignal signal = stored_signal({&cache}, batch, {.loss = "top_k", .hidden_layers = {}}, true, "t");
+    const TeacherSignal signal = stored_signal({&cache}, batch, {.loss = "top_k", .hidden_layers = {}}, true);
     const at::Tensor given = signal.top.id_NK.ge(0), labelled_N = given.select(1, 0);
     CHECK(labelled_N.any().item<bool>());
     const at::Tensor mass_N =

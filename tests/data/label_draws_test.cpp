@@ -259,7 +259,7 @@ TEST_SUITE("unit") {
     for (const int64_t seq_len : {8, 33}) {
       Loader loader({&a}, {{"a", 1.0}}, {.seq_len = seq_len, .seed = 5});
       const Batch batch = loader.next(5);
-      const TeacherSignal signal = stored_signal({&cache}, batch, {.loss = "sample", .hidden_layers = {}}, false, "t");
+      const TeacherSignal signal = stored_signal({&cache}, batch, {.loss = "sample", .hidden_layers = {}}, false);
       CHECK(signal.labels_below == 300);
       for (const Span& span : batch.spans)
         for (int32_t t = 0; t < span.length; ++t) {
@@ -332,7 +332,7 @@ TEST_SUITE("unit") {
     const LabelCache cache(folder.path / "9-1", a, fingerprint);
     Loader loader({&a}, {{"a", 1.0}}, {.seq_len = 33, .seed = 5});
     const Batch batch = loader.next(5);
-    const TeacherSignal signal = stored_signal({&cache}, batch, {.loss = "sample", .hidden_layers = {}}, false, "t");
+    const TeacherSignal signal = stored_signal({&cache}, batch, {.loss = "sample", .hidden_layers = {}}, false);
     for (const Span& span : batch.spans)
       for (int32_t t = 0; t < span.length; ++t) {
         const int64_t row = span.row * 33 + span.column + t;

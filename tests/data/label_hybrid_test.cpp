@@ -178,7 +178,7 @@ TEST_SUITE("unit") {
     Loader loader({&a}, {{"a", 1.0}}, {.seq_len = 16, .seed = 5});
     for (int round = 0; round < 10; ++round) {
       const Batch batch = loader.next(5);
-      const TeacherSignal signal = stored_signal({&cache}, batch, {.loss = "hybrid", .hidden_layers = {}}, true, "t");
+      const TeacherSignal signal = stored_signal({&cache}, batch, {.loss = "hybrid", .hidden_layers = {}}, true);
       CHECK(signal.labels_below == 300);
       REQUIRE(signal.top.id_NK.size(1) == kHead + kDraws);
       CHECK(signal.top.tail_logp_N.eq(kNothing).all().item<bool>());

@@ -282,7 +282,7 @@ TEST_SUITE("parity") {
                                   .temperature = 2,
                                   .hidden_layers = {},
                                   .draw_number_NR = draw_numbers(batch, {&shards}, 4, 3)};
-      const TeacherSignal signal = live_signal(teacher, batch, request, "the teacher");
+      const TeacherSignal signal = live_signal(teacher, batch, request);
       CHECK(signal.labels_below == 300);
       for (const Span& span : batch.spans)
         for (int32_t i = 0; i < span.length; ++i, ++compared) {
@@ -331,7 +331,7 @@ TEST_SUITE("parity") {
                                   .proposal_temperature = 1.5,
                                   .hidden_layers = {},
                                   .draw_number_NR = draw_numbers(batch, {&shards}, 4, 3)};
-      const TeacherSignal signal = live_signal(teacher, batch, request, "the teacher");
+      const TeacherSignal signal = live_signal(teacher, batch, request);
       for (const Span& span : batch.spans)
         for (int32_t i = 0; i < span.length; ++i, ++compared) {
           const ShardLabels& labels = stored[static_cast<size_t>(span.shard)];
@@ -399,7 +399,7 @@ TEST_SUITE("parity") {
                                   .temperature = 1.5,
                                   .hidden_layers = {},
                                   .draw_number_NR = draw_numbers(batch, {&shards}, kDraws, 11)};
-      const TeacherSignal signal = live_signal(teacher, batch, request, "the teacher");
+      const TeacherSignal signal = live_signal(teacher, batch, request);
       CHECK(signal.labels_below == 300);
       for (const Span& span : batch.spans)
         for (int32_t i = 0; i < span.length; ++i, ++compared) {

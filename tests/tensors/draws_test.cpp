@@ -52,7 +52,7 @@ void check_draws(const OpPlacement& on) {
 
   TopFacts facts;
   const HeadAndDraws both = top_k_and_draws(there.teacher_hidden_NE, there.teacher_head_VE, 3, 1.5, number_NR, &facts);
-  CHECK(facts.not_finite == 0);
+  CHECK(facts.not_finite_N().sum().item<int64_t>() == 0);
   const auto [value, head_id] = probabilities(p, 1.5).topk(3, 1);
   CHECK(at::equal(both.top.id_NK.cpu(), head_id));
   CHECK(both.drawn_NR.cpu().unsqueeze(2).eq(head_id.unsqueeze(1)).any().item<bool>() == false);
@@ -135,7 +135,7 @@ TEST_SUITE("unit") {
     head_VE[3].fill_(std::numeric_limits<float>::quiet_NaN());
     TopFacts facts;
     const at::Tensor id_NR = draw_ids(p.teacher_hidden_NE, head_VE, 1.0, number_NR, &facts);
-    CHECK(facts.not_finite == 300);
+    CHECK(facts.not_finite_N().sum().item<int64_t>() == 300);
     CHECK(id_NR.min().item<int64_t>() >= 0);
     CHECK(id_NR.max().item<int64_t>() < 515);
     CHECK_THROWS_AS(draw_ids(p.teacher_hidden_NE, p.teacher_head_VE, 1.0, number_NR.to(at::kFloat)), InternalError);
@@ -174,6 +174,32 @@ TEST_SUITE("unit") {
     CHECK(ordered.id_NK.equal(shares.id_NK));
     CHECK(ordered.logp_NK.equal(shares.logp_NK));
     CHECK_THROWS_AS(shares_of_draws({.id_NR = id_NR, .log_weight_NR = weight_NR.narrow(1, 0, 3)}), InternalError);
+  }
+
+  TEST_CASE("shares_of_draws, shares_of_head_and_draws: sorts, as a device takes them, say what the host's loops say") {
+    const auto check_equal = [](const TopK& sorted, const TopK& looped) {
+      const at::Tensor there_NK = looped.id_NK.ge(0);
+      CHECK(there_NK.any().item<bool>());
+      CHECK(sorted.id_NK.clamp_min(-1).equal(looped.id_NK.clamp_min(-1)));
+      CHECK(error(sorted.logp_NK.masked_select(there_NK), looped.logp_NK.masked_select(there_NK).to(at::kDouble)) <=
+            1e-6);
+      CHECK(sorted.tail_logp_N.equal(looped.tail_logp_N));
+    };
+    for (const int64_t vocab : {2, 33, 1000})
+      for (const int64_t draws : {1, 3, 16}) {
+        CAPTURE(vocab);
+        CAPTURE(draws);
+        const LossProblem p = make_problem(50, 8, vocab);
+        const at::Tensor number_NR = numbers(50, draws);
+        WeightedDraws plain = draw_weighted_ids(p.teacher_hidden_NE, p.teacher_head_VE, 1.0, 1.0, number_NR);
+        plain.id_NR[3].fill_(kIgnoredLabel);  // no teacher
+        check_equal(sorted_shares_of_draws(plain), shares_of_draws(plain));
+        const WeightedDraws weighted = draw_weighted_ids(p.teacher_hidden_NE, p.teacher_head_VE, 1.0, 1.3, number_NR);
+        check_equal(sorted_shares_of_draws(weighted), shares_of_draws(weighted));
+        HeadAndDraws both = top_k_and_draws(p.teacher_hidden_NE, p.teacher_head_VE, 2, 1.5, number_NR);
+        both.top.id_NK[5].fill_(kIgnoredLabel);
+        check_equal(sorted_shares_of_head_and_draws(both), shares_of_head_and_draws(both));
+      }
   }
 
   TEST_CASE("draw_weighted_ids: the ids of the softer distribution, each with what it is of the other") {

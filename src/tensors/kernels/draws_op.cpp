@@ -58,7 +58,6 @@ WeightedDraws draw_weighted_ids(const at::Tensor& hidden, const at::Tensor& head
         .fact = row_facts.from(first)};
     COPPICE_RUN(hidden_ND, draw_ids, params);
   }
-  row_facts.count();
   return draws;
 }
 
@@ -108,7 +107,6 @@ HeadAndDraws top_k_and_draws(const at::Tensor& hidden, const at::Tensor& head, i
     COPPICE_RUN(hidden_ND, draw_ids, of_rest);
   }
   both.drawn_NR.masked_fill_(both.top.tail_logp_N.isneginf().unsqueeze(1), kIgnoredLabel);
-  row_facts.count();
   return both;
 }
 
@@ -141,7 +139,9 @@ TopK ordered_shares(const at::Tensor& id_NR, const at::Tensor& logp_NR, const at
               at::full({id_NR.size(0)}, -std::numeric_limits<float>::infinity(), id_NR.options().dtype(at::kFloat))};
 }
 
-TopK device_shares_of_draws(const WeightedDraws& draws) {
+}  // namespace
+
+TopK sorted_shares_of_draws(const WeightedDraws& draws) {
   const auto [id_NR, order_NR] = draws.id_NR.sort(1);
   const Runs runs = runs_of(id_NR);
   const at::Tensor counts_NR = runs.begins_NR.logical_and(id_NR.ge(0)),
@@ -152,7 +152,7 @@ TopK device_shares_of_draws(const WeightedDraws& draws) {
   return ordered_shares(id_NR, logp_NR, counts_NR, rank_NR.argsort(1, /*descending=*/true));
 }
 
-TopK device_shares_of_head_and_draws(const HeadAndDraws& both) {
+TopK sorted_shares_of_head_and_draws(const HeadAndDraws& both) {
   const at::Tensor& id_NR = both.drawn_NR;
   const Runs runs = runs_of(id_NR);
   const at::Tensor counts_NR =
@@ -165,8 +165,6 @@ TopK device_shares_of_head_and_draws(const HeadAndDraws& both) {
           .logp_NK = at::cat({both.top.logp_NK, drawn.logp_NK}, 1),
           .tail_logp_N = drawn.tail_logp_N};
 }
-
-}  // namespace
 
 std::vector<DrawnId> count_draws(std::span<const int64_t> ids, std::span<const float> log_weights) {
   std::vector<DrawnId> drawn;
@@ -190,7 +188,7 @@ TopK shares_of_draws(const WeightedDraws& draws) {
   check_shape(draws.id_NR, {-1, -1}, "id_NR");
   if (draws.log_weight_NR.defined())
     check_shape(draws.log_weight_NR, {draws.id_NR.size(0), draws.id_NR.size(1)}, "log_weight_NR");
-  if (!draws.id_NR.is_cpu()) return device_shares_of_draws(draws);
+  if (!draws.id_NR.is_cpu()) return sorted_shares_of_draws(draws);
   const at::Tensor id_NR = draws.id_NR.contiguous();
   WeightedDraws ordered{.id_NR = at::empty_like(id_NR), .log_weight_NR = {}};
   const auto num_draws = static_cast<size_t>(id_NR.size(1));
@@ -256,7 +254,7 @@ TopK shares_of_head_and_draws(const HeadAndDraws& both) {
   check_shape(both.drawn_NR, {num_rows, -1}, "drawn_NR");
   check_shape(top.logp_NK, {num_rows, k}, "logp_NK");
   check_shape(top.tail_logp_N, {num_rows}, "tail_logp_N");
-  if (!both.drawn_NR.is_cpu()) return device_shares_of_head_and_draws(both);
+  if (!both.drawn_NR.is_cpu()) return sorted_shares_of_head_and_draws(both);
   TopK shares{.id_NK = at::full({num_rows, width}, kIgnoredLabel, top.id_NK.options()),
               .logp_NK = at::zeros({num_rows, width}, top.logp_NK.options()),
               .tail_logp_N = at::full_like(top.tail_logp_N, -std::numeric_limits<float>::infinity())};

@@ -31,12 +31,9 @@ class RowFacts {
  public:
   RowFacts(const at::Tensor& hidden_ND, TopFacts* facts);
   TopFact* from(int64_t row);
-  /// Adds them up, which waits for the device.
-  void count() const;
 
  private:
   at::Tensor fact_N_;
-  TopFacts* facts_;
 };
 
 /// Logits of one chunk after the other, all in one buffer. On the CPU every logit is a float32 sum of its own, whatever

@@ -81,22 +81,19 @@ HeadRows checked_rows(const HeadRows& rows) {
   return checked;
 }
 
-RowFacts::RowFacts(const at::Tensor& hidden_ND, TopFacts* facts) : facts_(facts) {
-  if (facts != nullptr) fact_N_ = at::empty({hidden_ND.size(0)}, hidden_ND.options().dtype(at::kByte));
+RowFacts::RowFacts(const at::Tensor& hidden_ND, TopFacts* facts) {
+  if (facts != nullptr) facts->fact_N = fact_N_ = at::empty({hidden_ND.size(0)}, hidden_ND.options().dtype(at::kByte));
 }
 
 TopFact* RowFacts::from(int64_t row) {
   static_assert(sizeof(TopFact) == sizeof(uint8_t));
-  return facts_ == nullptr ? nullptr : reinterpret_cast<TopFact*>(mutable_elements<uint8_t>(fact_N_)) + row;
+  return fact_N_.defined() ? reinterpret_cast<TopFact*>(mutable_elements<uint8_t>(fact_N_)) + row : nullptr;
 }
 
-void RowFacts::count() const {
-  if (facts_ == nullptr) return;
-  const at::Tensor host_N = fact_N_.cpu();
-  const c10::ArrayRef<uint8_t> facts(elements<uint8_t>(host_N), static_cast<size_t>(host_N.numel()));
-  facts_->near_ties += std::ranges::count(facts, static_cast<uint8_t>(TopFact::near_tie));
-  facts_->not_finite += std::ranges::count(facts, static_cast<uint8_t>(TopFact::not_finite));
+int64_t TopFacts::count_near_ties() const {
+  return fact_N.eq(static_cast<int64_t>(TopFact::near_tie)).sum().item<int64_t>();
 }
+at::Tensor TopFacts::not_finite_N() const { return fact_N.eq(static_cast<int64_t>(TopFact::not_finite)); }
 
 LogitChunks::LogitChunks(const at::Tensor& hidden_ND, const at::Tensor& head_VD, int64_t rows, int64_t num_vocab,
                          at::ScalarType type)

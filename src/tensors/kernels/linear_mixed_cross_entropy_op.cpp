@@ -82,7 +82,6 @@ at::Tensor top_1(const at::Tensor& hidden, const at::Tensor& head, TopFacts* fac
     else
       COPPICE_LAUNCH(hidden_ND, top_1, params);
   }
-  row_facts.count();
   return top_1_N;
 }
 
@@ -112,7 +111,6 @@ TopK top_k(const at::Tensor& hidden, const at::Tensor& head, int64_t k, double t
                             .fact = row_facts.from(first)};
     COPPICE_RUN(hidden_ND, top_k, params);
   }
-  row_facts.count();
   return top;
 }
 
