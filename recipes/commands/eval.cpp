@@ -13,6 +13,7 @@
 #include <system_error>
 
 #include "recipes/commands/open_model.h"
+#include "recipes/commands/placement_flags.h"
 #include "recipes/commands/verbs.h"
 #include "src/base/errors.h"
 #include "src/base/files.h"
@@ -31,6 +32,7 @@ struct Flags {
   int64_t limit = 0, max_length = 0, batch_tokens = 8192;
   bool add_bos = false;
   std::string json, log_samples;
+  PlacementOptions placement;
 };
 
 /// NAME=FILE of --fewshot: the file goes to the task of this name.
@@ -88,9 +90,9 @@ std::vector<PreparedTask> prepare_tasks(const Flags& flags) {
 /// Gets the share of a model's tokens that are done, before each pass.
 using ModelProgress = std::function<void(double share, const PreparedTask& task)>;
 
-ScoredModel score_model(const std::string& path, const std::vector<PreparedTask>& tasks, const Flags& flags,
-                        std::string& samples, const ModelProgress& progress) {
-  auto [loaded, tokenizer] = open_model(path);
+ScoredModel score_model(const std::string& path, const Placement& on, const std::vector<PreparedTask>& tasks,
+                        const Flags& flags, std::string& samples, const ModelProgress& progress) {
+  auto [loaded, tokenizer] = open_model(path, on);
   int64_t& max_length = loaded.model.config.max_position_embeddings;
   if (flags.max_length > 0) max_length = std::min(max_length, flags.max_length);
   std::vector<EncodedTask> encoded;
@@ -119,7 +121,7 @@ ScoredModel score_model(const std::string& path, const std::vector<PreparedTask>
 
 /// Every model on every task. The time left is judged by documents, for each model by the tokens it has read of its
 /// own: the models still to come are taken to be as slow as those before.
-std::vector<ScoredModel> score_models(const Flags& flags, const std::vector<PreparedTask>& tasks,
+std::vector<ScoredModel> score_models(const Flags& flags, const Placement& on, const std::vector<PreparedTask>& tasks,
                                       std::string& samples) {
   uint64_t documents = 0;
   for (const PreparedTask& task : tasks) documents += task.documents.size();
@@ -127,7 +129,7 @@ std::vector<ScoredModel> score_models(const Flags& flags, const std::vector<Prep
   std::vector<ScoredModel> models;
   for (const std::string& path : flags.models) {
     const uint64_t before = models.size() * documents;
-    models.push_back(score_model(path, tasks, flags, samples, [&](double share, const PreparedTask& task) {
+    models.push_back(score_model(path, on, tasks, flags, samples, [&](double share, const PreparedTask& task) {
       const auto own = static_cast<uint64_t>(share * static_cast<double>(documents));
       progress.update(before + own, {{"", path}, {"", task.definition.name}});
     }));
@@ -151,9 +153,10 @@ void evaluate(const Flags& flags) {
       throw UserError::bad_file(path, fmt::format("no such model{}; expected a stage folder of a run, a Hugging Face "
                                                   "folder or a GGUF file",
                                                   searched_from(path)));
+  const Placement on = placed(flags.placement);
   start_torch(0);
   std::string samples;
-  const std::vector<ScoredModel> models = score_models(flags, tasks, samples);
+  const std::vector<ScoredModel> models = score_models(flags, on, tasks, samples);
   if (!flags.log_samples.empty()) write_file_atomically(flags.log_samples, samples);
   Json json = Json::array();
   for (const ScoredModel& model : models) json.push_back(results_json(model));
@@ -187,6 +190,7 @@ void add_eval(CLI::App& app, Action& action) {
   verb->add_option("--batch-tokens", flags->batch_tokens, "tokens of one forward pass (memory)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
   verb->add_option("--json", flags->json, "results as lm-evaluation-harness writes them, into a file or - for stdout");
+  add_placement(verb, flags->placement);
   verb->add_option("--log-samples", flags->log_samples, "a JSON line for every document, into this file");
   verb->callback([flags, &action] { action = [flags] { evaluate(*flags); }; });
 }

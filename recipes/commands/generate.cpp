@@ -9,6 +9,7 @@
 
 #include "recipes/commands/chat.h"
 #include "recipes/commands/open_model.h"
+#include "recipes/commands/placement_flags.h"
 #include "recipes/commands/verbs.h"
 #include "src/base/log.h"
 #include "src/tensors/shape.h"
@@ -24,6 +25,7 @@ struct Flags {
   bool chat = false;
   std::vector<std::string> stops;
   GenerateOptions options;
+  PlacementOptions placement;
 };
 
 void print_now(const std::string& text) {
@@ -41,12 +43,13 @@ std::string speed_text(size_t prompt_tokens, size_t added, double first_s, doubl
 }
 
 void continue_prompt(const Flags& flags) {
+  const Placement on = placed(flags.placement);
   start_torch(0);
   const Tokenizer tokenizer = open_tokenizer(flags.stage);
   const ChatTurn turn =
       flags.chat ? chat_turn(flags.stage, tokenizer, flags.prompt)
                  : ChatTurn{.ids = prompt_ids(flags.stage, tokenizer, flags.prompt), .ends = {tokenizer.eos_id()}};
-  const LoadedModel loaded = open_weights(flags.stage, tokenizer);
+  const LoadedModel loaded = open_weights(flags.stage, tokenizer, on);
   if (!flags.chat) print_now(flags.prompt);
   TextStream text(tokenizer, flags.stops, /*begins=*/flags.chat || flags.prompt.empty());
   const Clock::time_point begin = Clock::now();
@@ -87,6 +90,7 @@ void add_generate(CLI::App& app, Action& action) {
       ->allow_extra_args(false)
       ->check([](const std::string& stop) { return stop.empty() ? "an empty text stops nothing" : ""; }, "TEXT");
   verb->add_option("--seed", flags->options.seed, "of the sampling stream");
+  add_placement(verb, flags->placement);
   verb->callback([flags, &action] { action = [flags] { continue_prompt(*flags); }; });
 }
 

@@ -50,10 +50,10 @@ Tokenizer open_tokenizer(const fs::path& path) {
   return is_given_model(path) ? given_tokenizer(path) : tokenizer_beside(path);
 }
 
-LoadedModel open_weights(const fs::path& path, const Tokenizer& tokenizer) {
+LoadedModel open_weights(const fs::path& path, const Tokenizer& tokenizer, const Placement& placement) {
   if (is_given_model(path))
-    return {.model = read_given_model(path, tokenizer.vocab_size()), .manifest = Json(), .sha256 = ""};
-  LoadedModel loaded = load_model(model_folder(path));
+    return {.model = read_given_model(path, tokenizer.vocab_size(), placement), .manifest = Json(), .sha256 = ""};
+  LoadedModel loaded = load_model(model_folder(path), placement);
   check_tokenizer(loaded, tokenizer, path);
   return loaded;
 }
@@ -65,9 +65,9 @@ std::string model_sha256(const fs::path& path) {
   return sha256;
 }
 
-OpenedModel open_model(const fs::path& path) {
+OpenedModel open_model(const fs::path& path, const Placement& placement) {
   Tokenizer tokenizer = open_tokenizer(path);
-  return {.loaded = open_weights(path, tokenizer), .tokenizer = std::move(tokenizer)};
+  return {.loaded = open_weights(path, tokenizer, placement), .tokenizer = std::move(tokenizer)};
 }
 
 std::vector<int32_t> prompt_ids(const std::filesystem::path& path, const Tokenizer& tokenizer,

@@ -18,10 +18,11 @@ struct OpenedModel {
 };
 /// `path`: a stage folder, its model/ part, or an arm's; a Hugging Face folder, a GGUF file, or what `coppice import`
 /// made of one. UserError::bad_file where there is no model or no tokenizer, or where they do not belong together.
-OpenedModel open_model(const std::filesystem::path& path);
+OpenedModel open_model(const std::filesystem::path& path, const Placement& placement = {});
 /// Its two halves, for what can be refused before the weights are read.
 Tokenizer open_tokenizer(const std::filesystem::path& path);
-LoadedModel open_weights(const std::filesystem::path& path, const Tokenizer& tokenizer);
+LoadedModel open_weights(const std::filesystem::path& path, const Tokenizer& tokenizer,
+                         const Placement& placement = {});
 /// SHA-256 of what it is read from; of a stage's model its manifest's seal, and no weight is read.
 std::string model_sha256(const std::filesystem::path& path);
 

@@ -71,8 +71,8 @@ Tokenizer tokenizer_of_folder(const fs::path& folder) {
 
 Json facts_of(const fs::path& folder) { return read_sealed(folder / kImportedFacts, kFactsFormat, 1); }
 
-Model read_imported(const fs::path& folder, int64_t vocab_size) {
-  LoadedModel loaded = load_model(folder / "model");
+Model read_imported(const fs::path& folder, int64_t vocab_size, const Placement& placement = {}) {
+  LoadedModel loaded = load_model(folder / "model", placement);
   if (const int64_t rows = loaded.model.config.vocab_size; vocab_size != 0 && vocab_size != rows)
     throw UserError::bad_file(folder.string(),
                               fmt::format("its vocabulary has {} ids, {} were asked for", rows, vocab_size));
@@ -146,9 +146,10 @@ GivenShape given_shape(const fs::path& path) { return format_of(path).shape(path
 
 void check_given_files(const fs::path& path) { format_of(path).check(path); }
 
-Model read_given_model(const fs::path& path, int64_t vocab_size) {
+Model read_given_model(const fs::path& path, int64_t vocab_size, const Placement& placement) {
   const Format& format = format_of(path);
-  return format.weights != nullptr ? read_model(format.weights(path, vocab_size)) : read_imported(path, vocab_size);
+  return format.weights != nullptr ? read_model(format.weights(path, vocab_size), placement)
+                                   : read_imported(path, vocab_size, placement);
 }
 
 void save_given_model(const fs::path& folder, const fs::path& given, int64_t vocab_size, Json facts) {

@@ -30,8 +30,8 @@ struct GivenShape {
 GivenShape given_shape(const std::filesystem::path& path);
 /// Refuses what read_given_model() would, short of the weights' values.
 void check_given_files(const std::filesystem::path& path);
-/// The model, with the first `vocab_size` rows of its vocabulary tables (0 = all).
-Model read_given_model(const std::filesystem::path& path, int64_t vocab_size = 0);
+/// The model, with the first `vocab_size` rows of its vocabulary tables (0 = all), where it is to compute.
+Model read_given_model(const std::filesystem::path& path, int64_t vocab_size = 0, const Placement& placement = {});
 /// The same into a folder, as save_model() leaves it; of files from elsewhere a parameter at a time is held.
 void save_given_model(const std::filesystem::path& folder, const std::filesystem::path& given, int64_t vocab_size,
                       Json facts);

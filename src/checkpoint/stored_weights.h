@@ -20,7 +20,7 @@ struct StoredWeights {
   std::function<void(const Parameter& parameter, const at::Tensor& into)> read;
 };
 
-Model read_model(const StoredWeights& weights);
+Model read_model(const StoredWeights& weights, const Placement& placement = {});
 /// As save_model() of that model, holding one parameter at a time.
 void save_model(const std::filesystem::path& folder, const StoredWeights& weights, Json facts);
 

@@ -45,6 +45,33 @@ TEST_SUITE("recipe") {
     CHECK(right.at("againarc_easy") / 40 == results[1]["results"]["arc_easy"]["acc,none"].get<double>());
   }
 
+  TEST_CASE("eval: in bfloat16 as a device computes, near float32; a device that is not here is refused") {
+    const Scratch scratch("eval_bf16");
+    const auto likelihoods = [&](const char* compute) {
+      const Outcome outcome =
+          run(scratch.path, {"eval", harness("model"), "--tasks", harness("arc_easy.jsonl"), "--limit", "2",
+                             "--compute", compute, "--log-samples", "samples.jsonl"});
+      INFO(outcome.err);
+      REQUIRE(outcome.code == 0);
+      std::vector<double> all;
+      std::istringstream lines(slurp(scratch / "samples.jsonl"));
+      for (std::string line; std::getline(lines, line);) {
+        const json sample = json::parse(line);
+        for (const json& response : sample.at("filtered_resps")) all.push_back(response.at(0).get<double>());
+      }
+      return all;
+    };
+    const std::vector<double> wide = likelihoods("fp32"), narrow = likelihoods("bf16");
+    REQUIRE(wide.size() >= 6);
+    REQUIRE(narrow.size() == wide.size());
+    CHECK(wide != narrow);
+    for (size_t i = 0; i < wide.size(); ++i) CHECK(narrow[i] == doctest::Approx(wide[i]).epsilon(0.02));
+    const Outcome absent =
+        run(scratch.path, {"eval", harness("model"), "--tasks", harness("arc_easy.jsonl"), "--device", "cuda:99"});
+    CHECK(absent.code == 1);
+    CHECK(absent.err.find("--device cuda:99: ") != std::string::npos);
+  }
+
   TEST_CASE("eval: MMLU's subjects are tasks in a group, the limit is each one's; the log says how far it is") {
     const Scratch scratch("eval");
     fs::create_directory_symlink(kHarness / "model", scratch / "again");

@@ -125,6 +125,22 @@ TEST_SUITE("recipe") {
                                       .out;
       CHECK(stopped == written.out.substr(0, written.out.find(last, 4)) + "\n");
       CHECK(run(scratch.path, {"generate", "runs/tiny/long", "--prompt", "The ", "--stop", ""}).code == 2);
+      const auto generate_on = [&](const char* flag, const char* value) {
+        return run(scratch.path,
+                   {"generate", "runs/tiny/long", "--prompt", "The ", "--max-new-tokens", "8", flag, value});
+      };
+      CHECK(generate_on("--device", "cpu").out == written.out);
+      const Outcome rehearsed = generate_on("--compute", "bf16");
+      CHECK(rehearsed.code == 0);
+      CHECK(rehearsed.out.starts_with("The "));
+      CHECK(rehearsed.err.find("on cpu in bf16") != std::string::npos);
+      const Outcome absent = generate_on("--device", "cuda:99");
+      CHECK(absent.code == 1);
+      CHECK(absent.out.empty());
+      CHECK(absent.err.find("--device cuda:99: ") != std::string::npos);
+      CHECK(absent.err.find("; give --device cpu or auto") != std::string::npos);
+      CHECK(generate_on("--device", "gpu").code == 2);
+      CHECK(generate_on("--compute", "fp16").code == 2);
       CHECK(run(scratch.path, {"generate", "runs/tiny/long", "--prompt", "The ", "--top-p", "0"}).code == 2);
       CHECK(run(scratch.path, {"export", "runs/tiny/core", "-o", "out", "--format", "hf", "--dtype", "bf16"}).code ==
             0);
