@@ -93,7 +93,7 @@ std::vector<std::string> ablation_warnings(const Ablation& ablation) {
 AblationPlan plan_ablation(Ablation& ablation, const std::string& data_fingerprint, double gemm_gflops) {
   AblationPlan plan;
   std::map<std::string, size_t> place;  // by fingerprint
-  const double text_bytes = corpus_bytes(ablation.base);
+  const CorpusBytes text_bytes = corpus_bytes(ablation.base);
   for (size_t r = 0; r < ablation.runs.size(); ++r) {
     ArmRun& run = ablation.runs[r];
     run.stages.clear();

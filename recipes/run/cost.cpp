@@ -122,8 +122,9 @@ void add_up(RecipeCost& total) {
 
 }  // namespace
 
-double corpus_bytes(const Recipe& recipe) {
-  double bytes = 0;
+CorpusBytes corpus_bytes(const Recipe& recipe) {
+  CorpusBytes corpus(0);
+  corpus.is_whole = true;
   std::error_code error;
   for (const DomainOptions& domain : recipe.data.domains) {
     if (is_unmade(recipe, domain))
@@ -135,24 +136,27 @@ double corpus_bytes(const Recipe& recipe) {
              !recipe.sources->recorded("bytes", domain.path))
       log_warning(fmt::format("domain '{}': {}: no such corpus file or folder{}; counted as empty", domain.name,
                               printable(domain.path), searched_from(domain.path)));
-    bytes += text_bytes(recipe, domain);
+    const double bytes = text_bytes(recipe, domain);
+    corpus.bytes += bytes;
+    corpus.is_whole &= bytes > 0;
   }
-  return bytes;
+  return corpus;
 }
 
-RecipeCost estimate_cost(const Recipe& recipe, double text_bytes, double gemm_gflops) {
+RecipeCost estimate_cost(const Recipe& recipe, const CorpusBytes& corpus, double gemm_gflops) {
   RecipeCost total;
-  StageCost data{.name = "data", .kind = "data", .tokens = text_bytes / kBytesPerToken};
+  StageCost data{.name = "data", .kind = "data", .tokens = corpus.bytes / kBytesPerToken};
   data.disk_bytes = 2.2 * data.tokens;
   data.memory_remedy = "tokenizer.training_bytes";
   const double trainer_bytes = recipe.tokenizer.path.empty() ? static_cast<double>(recipe.tokenizer.training_bytes) : 0;
   data.memory_bytes = trainer_bytes * 12;
-  data.seconds = gemm_gflops > 0 ? text_bytes / 2.5e6 + trainer_bytes / 1e6 : 0;
+  data.seconds = gemm_gflops > 0 ? corpus.bytes / 2.5e6 + trainer_bytes / 1e6 : 0;
   total.stages.push_back(data);
   const CostBasis basis{.recipe = recipe,
                         .tokens = data.tokens,
                         .heldout_tokens = data.tokens * recipe.data.heldout_share,
-                        .tuning_tokens = data.tokens * recipe.data.tuning_share};
+                        .tuning_tokens = data.tokens * recipe.data.tuning_share,
+                        .is_whole = corpus.is_whole};
   for (const Stage& stage : recipe.stages) {
     StageCost cost{.name = stage.name, .kind = stage.kind};
     kind_of(stage).cost(basis, stage, cost);

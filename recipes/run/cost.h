@@ -18,10 +18,16 @@ struct RecipeCost {
   double disk_bytes = 0;    // what stays of all stages, and the checkpoints of one
 };
 
-/// `gemm_gflops` 0 = no time estimate. corpus_bytes: size of the corpus files as they lie on disk.
-RecipeCost estimate_cost(const Recipe& recipe, double corpus_bytes, double gemm_gflops);
-/// Bytes of the corpus files that exist; a warning for each that does not.
-double corpus_bytes(const Recipe& recipe);
+/// Size of the corpus files as they lie on disk.
+struct CorpusBytes {
+  double bytes = 0;
+  bool is_whole = true;  // every domain has some
+  CorpusBytes(double bytes_) : bytes(bytes_), is_whole(bytes_ > 0) {}
+};
+/// Of the files that exist; a warning for each that does not.
+CorpusBytes corpus_bytes(const Recipe& recipe);
+/// `gemm_gflops` 0 = no time estimate.
+RecipeCost estimate_cost(const Recipe& recipe, const CorpusBytes& corpus, double gemm_gflops);
 /// What is still to come of a run in `run_root`: stages named in `done` cost nothing any more, begun ones what they
 /// lack.
 RecipeCost remaining_cost(const RecipeCost& cost, const std::filesystem::path& run_root,

@@ -120,6 +120,7 @@ DeviceStage plan_stage(const StageCost& cost, const DeviceRow& device) {
     plan_training(first, device, stage);
   else
     stage.memory = memory_of_readers(cost, 0);
+  stage.memory.buffers += cost.device_bytes;
   stage.fits = fits(stage.memory, device.bytes);
   for (const ModelWork& work : cost.work) {
     stage.seconds += work.read_tokens * reading_seconds(work, device, AttentionMode::fast);
@@ -130,7 +131,8 @@ DeviceStage plan_stage(const StageCost& cost, const DeviceRow& device) {
 
 /// Arms and seeds of an ablation repeat much of each other's work.
 bool is_same(const StageCost& a, const StageCost& b) {
-  return a.name == b.name && a.kind == b.kind && a.tokens == b.tokens && a.work == b.work;
+  return a.name == b.name && a.kind == b.kind && a.tokens == b.tokens && a.work == b.work &&
+         a.device_bytes == b.device_bytes;
 }
 
 std::string days_text(double seconds) {

@@ -232,6 +232,28 @@ void check_where_it_computes(const Recipe&, const Stage& stage, const Say& say) 
         "times slower than fp32 is; for models of a few channels");
 }
 
+/// What a device's kernels move in packs, and its attention takes, are multiples of 8.
+void check_device_widths(const Recipe& recipe, const Stage& stage, const Say& say) {
+  const std::string& device = stage.placement.device;
+  if (device == "cpu" || (device == "auto" && !built_with_cuda()) || training_of(stage) == nullptr) return;
+  constexpr int64_t kPack = 8, kWidestHead = 256;
+  const ModelConfig config = recipe.model_after(stage.name);
+  if (stage.placement.compute != "fp32" && (config.head_dim % kPack != 0 || config.head_dim > kWidestHead))
+    say(fmt::format(
+        "stage '{}': heads of {} are no multiple of {} up to {}: on a device attention keeps all scores of a "
+        "micro-batch in memory, and is slow",
+        stage.name, config.head_dim, kPack, kWidestHead));
+  std::vector<int64_t> odd;
+  for (const int64_t width : config.intermediate_size)
+    if (width % kPack != 0 && std::ranges::find(odd, width) == odd.end()) odd.push_back(width);
+  if (config.hidden_size % kPack != 0) odd.insert(odd.begin(), config.hidden_size);
+  if (!odd.empty())
+    say(fmt::format(
+        "stage '{}': widths of {} are no multiple of {}: on a device kernels move them one value at a time, "
+        "and are slow",
+        stage.name, fmt::join(odd, ", "), kPack));
+}
+
 void check_labels(const Recipe& recipe, const Stage& stage, const Say& say) {
   if (const auto* train = stage.find<TrainStage>())
     for (const std::string& name : train->labels)
@@ -350,8 +372,8 @@ std::vector<std::string> once_each(const std::vector<std::string>& lines) {
 }
 
 constexpr void (*kMatters[])(const Recipe&, const Stage&, const Say&) = {
-    check_warmup, check_cadence,           check_mixture, check_distillation, check_masks,
-    check_prune,  check_where_it_computes, check_labels,  check_agreement};
+    check_warmup, check_cadence,           check_mixture,       check_distillation, check_masks,
+    check_prune,  check_where_it_computes, check_device_widths, check_labels,       check_agreement};
 
 }  // namespace
 

@@ -210,9 +210,11 @@ void take_placement(const Recipe& recipe, const Stage& stage) {
   if (!kind_of(stage).computes) return;
   set_attention_mode(stage.placement.attention == "fast" ? AttentionMode::fast : AttentionMode::repeatable);
   const Placement on = place(stage);
+  const TrainingOptions* const training = training_of(stage);
+  const bool documents = training != nullptr && training->document_mask;
   if (!on.device.is_cpu() || on.compute != at::kFloat)
     log_info(fmt::format("stage '{}': on {} in {}, attention {}", stage.name, device_name(on.device), compute_name(on),
-                         attention_backend(on, head_size_of(recipe, stage))));
+                         attention_text(on, head_size_of(recipe, stage), documents)));
 }
 
 /// How a stage that trains keeps its master, and what it computes again: as its options say. Where they leave it open:

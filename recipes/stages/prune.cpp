@@ -122,7 +122,8 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
   const CutAxis axis = axis_of(prune.axis);
   cost.flops += refit_flops(source, config, axis, expected_halves(source, config, axis), prune.calibration_tokens);
   const bool widths_known = global_cut(basis.recipe, stage.name) == nullptr;
-  cost.memory_bytes += refit_bytes(source, widths_known ? config : source, axis, prune.calibration_tokens);
+  cost.device_bytes = refit_bytes(source, widths_known ? config : source, axis, prune.calibration_tokens);
+  cost.memory_bytes += cost.device_bytes;
   cost.memory_remedy = fmt::format("{}.calibration_tokens or the model's size", stage.name);
 }
 

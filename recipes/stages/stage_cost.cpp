@@ -18,9 +18,10 @@ double activation_bytes_per_token(const ModelConfig& config, Recompute recompute
   double floats = 0, widest = 0;
   for (const int64_t width : config.intermediate_size) {
     const double all = of_layer(width);
-    const double kept = recompute == Recompute::none      ? all
-                        : recompute == Recompute::gate_up ? 2 * hidden + 3 * attention
-                                                          : hidden;
+    double kept = hidden;
+    if (recompute == Recompute::none) kept = all;
+    if (recompute == Recompute::elementwise) kept = 2 * hidden + 3 * attention + 2 * static_cast<double>(width);
+    if (recompute == Recompute::gate_up) kept = 2 * hidden + 3 * attention;
     floats += kept;
     widest = std::max(widest, all - kept);
   }

@@ -57,12 +57,14 @@ struct StageCost {
   std::string memory_remedy = "the model's size";  // what would need less
   std::vector<ModelWork> work;     // of all its models, the trained one first; empty: nothing for a device
   bool one_model_at_once = false;  // of them; else they lie side by side
+  double device_bytes = 0;         // beside them, where they compute
 };
 
 /// What the cost of any stage depends on beside its options.
 struct CostBasis {
   const Recipe& recipe;
   double tokens = 0, heldout_tokens = 0, tuning_tokens = 0;  // of the corpus; 0 = not there yet
+  bool is_whole = false;                                     // every domain of it is there
   double tokens_of(std::string_view split) const { return split == "tuning" ? tuning_tokens : heldout_tokens; }
 };
 

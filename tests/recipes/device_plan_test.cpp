@@ -59,7 +59,8 @@ TEST_SUITE("unit") {
     ModelConfig plain = config;
     plain.qk_norm = false, plain.qkv_bias = true;
     for (const ModelConfig& one : {config, plain})
-      for (const Recompute recompute : {Recompute::none, Recompute::gate_up, Recompute::layer}) {
+      for (const Recompute recompute :
+           {Recompute::none, Recompute::elementwise, Recompute::gate_up, Recompute::layer}) {
         INFO("again: " << recompute_name(recompute) << (one.qk_norm ? "" : ", without QK-norm"));
         CHECK(static_cast<double>(bytes_left(one, kTokens, recompute)) ==
               doctest::Approx(kTokens * kept_bytes_per_token(one, recompute)).epsilon(0.01));
@@ -70,6 +71,8 @@ TEST_SUITE("unit") {
     const ModelConfig student = preset("afm-3b", ""), source = preset("afm-3b-source-23296", "");
     CHECK(kept_bytes_per_token(student, Recompute::none) == doctest::Approx(2.54e6).epsilon(0.005));
     CHECK(kept_bytes_per_token(source, Recompute::none) == doctest::Approx(4.91e6).epsilon(0.005));
+    CHECK(kept_bytes_per_token(student, Recompute::elementwise) == doctest::Approx(1.80e6).epsilon(0.005));
+    CHECK(kept_bytes_per_token(source, Recompute::elementwise) == doctest::Approx(3.38e6).epsilon(0.005));
     for (const ModelConfig& config : {student, source}) {  // which do not differ but for the FFN
       CHECK(kept_bytes_per_token(config, Recompute::gate_up) == doctest::Approx(0.96e6).epsilon(0.01));
       CHECK(kept_bytes_per_token(config, Recompute::layer) == 27 * (2 * 3072 + 4));
@@ -143,7 +146,10 @@ TEST_SUITE("unit") {
     CHECK(narrow.training->micro_rows == 1);
     CHECK(narrow.training->recompute == Recompute::gate_up);
     CHECK(narrow.training->split_master);
-    CHECK(planned(longer, "h200").training->recompute == Recompute::none);
+    const DeviceStage roomy =
+        planned(longer, "h200");  // what is no product costs less than a hundredth of long sequences
+    CHECK(roomy.training->recompute == Recompute::elementwise);
+    CHECK_FALSE(roomy.training->split_master);
 
     const StageCost cost{.name = "dense", .kind = "train", .work = {training_of("afm-3b-source")}};
     const DevicePlan none = plan_device({cost}, device("h100"));
@@ -234,6 +240,11 @@ TEST_SUITE("unit") {
     CHECK(plan.stages[2].memory.state == 6 * teacher.parameters);
     CHECK(plan.stages[2].snapshot_bytes == 0);
     CHECK(plan.stages[3].memory.state == 12 * teacher.parameters);
+    StageCost refitted = both;
+    refitted.device_bytes = 17e9;  // moments of a wide cut
+    const DevicePlan wide = plan_device({both, refitted}, device("h200"));
+    REQUIRE(wide.stages.size() == 2);
+    CHECK(wide.stages[1].memory.total() == wide.stages[0].memory.total() + 17e9);
     CHECK(plan.stages[2].seconds == doctest::Approx(plan.stages[3].seconds));
   }
 

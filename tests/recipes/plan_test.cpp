@@ -18,8 +18,8 @@ constexpr double parameters(double ffn) { return 384 * 32 + 2 * (64 + 2 * 1024 +
 
 /// Of labels whose two readers draw 4096 tokens each in 8 steps and windows of 64, with data_seed 3 and `other_seed`;
 /// `options` are more of both.
-StageCost label_cost(const std::string& coverage, int other_seed, double corpus_bytes, const std::string& options = "",
-                     const std::string& other_options = "") {
+StageCost label_cost(const std::string& coverage, int other_seed, const CorpusBytes& corpus,
+                     const std::string& options = "", const std::string& other_options = "") {
   const Scratch scratch("cost_labels");
   const auto reader = [](const std::string& name, const std::string& from, int data_seed, const std::string& more) {
     return "\n[[stage]]\nname = \"" + name + "\"\nfrom = \"" + from +
@@ -31,7 +31,7 @@ StageCost label_cost(const std::string& coverage, int other_seed, double corpus_
                                      "\"dense\"\nwindow_rule = \"aligned\"\ncontext = 64\ncoverage = \"" +
                                      coverage + "\"\n" + reader("core", "pruned", 3, options) +
                                      reader("other", "dense", other_seed, other_options));
-  const RecipeCost cost = estimate_cost(load_recipe((scratch.path / "r.toml").string(), {}, {}), corpus_bytes, 0);
+  const RecipeCost cost = estimate_cost(load_recipe((scratch.path / "r.toml").string(), {}, {}), corpus, 0);
   return *std::ranges::find(cost.stages, "labels", &StageCost::name);
 }
 
@@ -98,6 +98,33 @@ TEST_SUITE("unit") {
     CHECK(all.tokens == 8192);
     CHECK(all.disk_bytes == 8192 * 2);
     CHECK(label_cost("all", 4, 250'000).tokens == 100'000);
+
+    // one domain there and another not: what is there, or what is drawn, whichever is more
+    CorpusBytes part = 10'000;
+    part.is_whole = false;
+    CHECK(label_cost("all", 4, part).tokens == 8192);
+    CHECK(label_cost("used", 4, part).tokens == 8192);
+    CHECK(label_cost("used", 4, part).flops == used.flops);
+    part.bytes = 250'000;
+    CHECK(label_cost("all", 4, part).tokens == 100'000);
+    CHECK(label_cost("all", 4, part).disk_bytes == 100'000 * 2);
+  }
+
+  TEST_CASE("cost: a corpus is whole when every domain has text") {
+    const Scratch scratch("cost_corpus");
+    write_run(scratch.path, "small.toml");
+    std::string text = slurp(scratch.path / "small.toml");
+    for (size_t at = 0; (at = text.find("\"corpus/", at)) != std::string::npos; ++at)
+      text.insert(at + 1, scratch.path.string() + "/");
+    spill(scratch.path / "small.toml", text);
+    const auto found = [&] { return corpus_bytes(load_recipe((scratch.path / "small.toml").string(), {}, {})); };
+    const CorpusBytes whole = found();
+    CHECK(whole.is_whole);
+    fs::remove(scratch.path / "corpus/code.jsonl");
+    const CorpusBytes part = found();
+    CHECK_FALSE(part.is_whole);
+    CHECK(part.bytes > 0);
+    CHECK(part.bytes < whole.bytes);
   }
 
   TEST_CASE("cost: an evaluation's probes take time, and are none of its tokens") {

@@ -142,6 +142,19 @@ TEST_SUITE("unit") {
     }
   }
 
+  TEST_CASE("recipe_warnings: widths that a device's kernels do not take in packs, where one computes") {
+    const std::vector<std::string> odd = {"model.source.hidden_size=36", "core.device=\"cuda\""};  // two heads of 18
+    const std::vector<std::string> lines = recipe_warnings(load(kTiny, odd));
+    CHECK(count_of(lines,
+                   "stage 'core': heads of 18 are no multiple of 8 up to 256: on a device attention keeps all") == 1);
+    CHECK(count_of(lines, "stage 'core': widths of 36 are no multiple of 8: on a device kernels move them") == 1);
+    CHECK(lines.size() == 2);
+    CHECK(recipe_warnings(load(kTiny, {"model.source.hidden_size=36", "device=\"cpu\""})) ==
+          std::vector<std::string>{});
+    CHECK(recipe_warnings(load(kTiny, {"core.device=\"cuda\""})) == std::vector<std::string>{});
+    CHECK(count_of(recipe_warnings(load(kTiny, {odd[0], odd[1], "core.compute=\"fp32\""})), "heads of 18") == 0);
+  }
+
   TEST_CASE("recipe_warnings: a refit that has something to repair is no matter") {
     for (const char* with : {"masks.mask_form=\"plain\"", "masks.freeze_weights=true"})
       CHECK(recipe_warnings(load(kTiny, {"pruned.refit=true", with})) == std::vector<std::string>{});
