@@ -86,6 +86,37 @@ PreparedPath norm(const BenchShape& shape) {
               predict(kernel_shape(shape.work, s.N), {Kernel::residual_rms_norm, Kernel::residual_rms_norm_backward})};
 }
 
+/// x w^T forward, its gradient, and w's added in fp32 to what is there; `shape` says how many rows.
+PreparedPath linear_of(const BenchShape& shape, int64_t in, int64_t out) {
+  const int64_t rows = shape.tokens();
+  const at::Tensor x = leaf({rows, in}, activations(shape.on)),
+                   weight = (at::randn({out, in}, activations(shape.on)) / std::sqrt(static_cast<double>(in)))
+                                .requires_grad_(),
+                   weight_grad = at::zeros({out, in}, floats(shape.on));
+  return {.run = both_ways({x, weight}, [=]() -> std::vector<at::Tensor> { return {linear(x, weight, weight_grad)}; }),
+          .flops = product({6, rows, in, out}),
+          .tokens = static_cast<double>(rows),
+          .predicted_s = [=](const DeviceRow& device) {
+            return linear_seconds(static_cast<double>(rows), static_cast<double>(in), static_cast<double>(out), device);
+          }};
+}
+PreparedPath linear_qkv(const BenchShape& shape) {
+  const Letters s(shape);
+  return linear_of(shape, s.D, (s.H + 2 * s.G) * s.K);
+}
+PreparedPath linear_o(const BenchShape& shape) {
+  const Letters s(shape);
+  return linear_of(shape, s.H * s.K, s.D);
+}
+PreparedPath linear_gate_up(const BenchShape& shape) {
+  const Letters s(shape);
+  return linear_of(shape, s.D, 2 * s.F);
+}
+PreparedPath linear_down(const BenchShape& shape) {
+  const Letters s(shape);
+  return linear_of(shape, s.F, s.D);
+}
+
 PreparedPath qk_norm_and_rope(const BenchShape& shape) {
   const Letters s(shape);
   const at::Tensor qkv = leaf({s.N, (s.H + 2 * s.G) * s.K}, activations(shape.on)),
@@ -148,8 +179,8 @@ PreparedPath attention(const BenchShape& shape) {
                            }),
           .flops = 7 * product({s.N, s.T + 1, s.H, s.K}),  // two products forward, five backward, half of the square
           .tokens = static_cast<double>(s.N),
-          .predicted_s = [work = shape.work, tokens = static_cast<double>(s.N)](const DeviceRow& device) {
-            return attention_seconds(work, tokens, device, AttentionMode::repeatable);
+          .predicted_s = [=, work = shape.work, tokens = static_cast<double>(s.N)](const DeviceRow& device) {
+            return attention_seconds(work, tokens, device, shape.attention);
           }};
 }
 
@@ -273,29 +304,30 @@ double square_flops(const ModelWork& work) {
                       work.seq_len - 1});
 }
 
-/// One micro-batch and the update; `work` is that of the trained model.
-PreparedPath whole_step(const ModelWork& work, const std::function<at::Tensor()>& run) {
+/// One micro-batch and the update of `shape`; `work` is that of the trained model.
+PreparedPath whole_step(const BenchShape& shape, const ModelWork& work, const std::function<at::Tensor()>& run) {
   const auto tokens = static_cast<double>(work.rows * work.seq_len);
-  const DeviceSettings settings{.micro_rows = work.rows};
+  const DeviceSettings settings{
+      .micro_rows = work.rows, .recompute = shape.recompute, .split_master = shape.on.split_master};
   const double flops = tokens * training_flops_per_token(work.config, work.seq_len);
-  return {.run = run,
-          .flops = flops,
-          .tokens = tokens,
-          .predicted_s =
-              [=](const DeviceRow& device) {
-                return step_time(work, settings, device, AttentionMode::repeatable).seconds();
-              },
-          .step = StepFacts{.full_flops = flops + 3 * tokens * square_flops(work),
-                            .planned_bytes = training_memory(work, settings).total()}};
+  return {
+      .run = run,
+      .flops = flops,
+      .tokens = tokens,
+      .predicted_s = [=, attention = shape.attention](
+                         const DeviceRow& device) { return step_time(work, settings, device, attention).seconds(); },
+      .step = StepFacts{.full_flops = flops + 3 * tokens * square_flops(work),
+                        .planned_bytes = training_memory(work, settings).total()}};
 }
 
 /// `targets`: asked for in every call.
 std::function<at::Tensor()> trained_step(const BenchShape& shape, const Batch& batch,
                                          const std::function<Targets()>& targets) {
   const auto trained = std::make_shared<Trained>(shape.work.config, shape.on, "adastar");
-  return [=] {
-    const auto sums = train_micro_batch(trained->model, batch, targets(), {}, gradient_scale(batch.num_live));
-    StepVote vote(0, trained->weights().device());
+  return [=, again = shape.recompute] {
+    const StepSums sums = train_micro_batch(trained->model, batch, std::vector{targets()}, {},
+                                            gradient_scale(batch.num_live), head_loss, again);
+    StepVote vote(0, trained->model.arena->placement().device);
     vote.count_finite(sums.values());
     trained->step(vote);
     return trained->weights();
@@ -304,7 +336,7 @@ std::function<at::Tensor()> trained_step(const BenchShape& shape, const Batch& b
 
 PreparedPath training_step(const BenchShape& shape) {
   const Batch batch = random_batch(shape);
-  return whole_step(shape.work, trained_step(shape, batch, [=] { return make_targets(batch, {}, {}); }));
+  return whole_step(shape, shape.work, trained_step(shape, batch, [=] { return make_targets(batch, {}, {}); }));
 }
 
 PreparedPath mask_step(const BenchShape& shape) {
@@ -315,8 +347,8 @@ PreparedPath mask_step(const BenchShape& shape) {
   const Batch batch = random_batch(shape);
   ModelWork work = shape.work;
   work.ffn_mask = true;
-  return whole_step(work, [=] {
-    masks->run(trained->model, trained->optimizer, batch);
+  return whole_step(shape, work, [=, again = shape.recompute] {
+    masks->run(trained->model, trained->optimizer, batch, again);
     return trained->weights();
   });
 }
@@ -329,27 +361,31 @@ PreparedPath distil_step(const BenchShape& shape) {
   const Batch batch = random_batch(shape);
   ModelWork work = shape.work;
   work.loss = Kernel::kl_rows;
-  PreparedPath path = whole_step(
-      work, trained_step(shape, batch, [=] {
-        return distillation_targets(
-            batch, live_signal(*teacher, batch, {.loss = options.loss, .hidden_layers = {}}, "the teacher"), options);
-      }));
+  PreparedPath path =
+      whole_step(shape, work, trained_step(shape, batch, [=] {
+                   return distillation_targets(
+                       batch, live_signal(*teacher, batch, {.loss = options.loss, .hidden_layers = {}}), options);
+                 }));
   const double read_flops = path.tokens * forward_flops_per_token(work.config, work.seq_len);
   path.flops += read_flops;
   path.step->full_flops += read_flops + path.tokens * square_flops(work);
   path.step->planned_bytes += reading_memory(work).state;
-  path.predicted_s = [student_s = path.predicted_s, work, tokens = path.tokens](const DeviceRow& device) {
-    return student_s(device) + tokens * reading_seconds(work, device, AttentionMode::repeatable);
+  path.predicted_s = [=, student_s = path.predicted_s, tokens = path.tokens](const DeviceRow& device) {
+    return student_s(device) + tokens * reading_seconds(work, device, shape.attention);
   };
   return path;
 }
 
 constexpr HotPath kPaths[] = {{"embedding", "rows of the table, and their gradient added to it", embedding_rows},
                               {"norm", "residual add and RMSNorm", norm},
+                              {"linear_qkv", "product of the packed projection", linear_qkv},
                               {"qk_norm_rope", "norm of queries and keys, and RoPE", qk_norm_and_rope},
                               {"attention", "causal, in torch's own kernel", attention},
+                              {"linear_o", "product behind attention", linear_o},
+                              {"linear_gate_up", "product in front of SwiGLU", linear_gate_up},
                               {"swiglu", "silu(gate) up", plain_swiglu},
                               {"swiglu_mask", "the same under a mask, and the mask's gradient", masked_swiglu},
+                              {"linear_down", "product behind SwiGLU", linear_down},
                               {"label_mix", "output head and loss: a stored label and the true one", label_mix},
                               {"top_k", "output head and loss: 64 stored ids", stored_top_k},
                               {"sample", "output head and loss: 16 stored draws", stored_draws},
@@ -374,7 +410,11 @@ BenchShape bench_shape(const Placement& on, const AskedShape& asked) {
   }
   if (asked.ffn_size > 0) std::ranges::fill(config.intermediate_size, asked.ffn_size);
   const auto or_else = [](int64_t given, int64_t otherwise) { return given > 0 ? given : otherwise; };
-  BenchShape shape{.work = reading_work(config, or_else(asked.seq_len, on_cpu ? 256 : 4096), 0), .on = on};
+  BenchShape shape{.work = reading_work(config, or_else(asked.seq_len, on_cpu ? 256 : 4096), 0),
+                   .on = on,
+                   .recompute = asked.recompute,
+                   .attention = asked.attention};
+  shape.on.split_master = asked.split_master;
   shape.work.rows = or_else(asked.rows, on_cpu ? 4 : 2);
   shape.work.steps = 1;
   shape.work.ffn_mask = false;

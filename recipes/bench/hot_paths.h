@@ -9,6 +9,7 @@
 #include <string>
 
 #include "recipes/run/device_cost.h"
+#include "src/tensors/attention.h"
 #include "src/tensors/device.h"
 
 namespace coppice {
@@ -17,12 +18,17 @@ namespace coppice {
 struct BenchShape {
   ModelWork work;  // rows are its sequences
   Placement on;
+  Recompute recompute = Recompute::none;  // of whole steps
+  AttentionMode attention = AttentionMode::repeatable;
   int64_t tokens() const { return work.rows * work.seq_len; }
 };
 /// What is asked of it; empty and 0: as it is without.
 struct AskedShape {
   std::string model;  // a preset
   int64_t seq_len = 0, rows = 0, ffn_size = 0;
+  Recompute recompute = Recompute::none;
+  bool split_master = false;
+  AttentionMode attention = AttentionMode::repeatable;
 };
 /// On a CPU a small model (3 layers of 256) with 4 x 256 tokens, on a device the published student (afm-3b) with 2 x
 /// 4096. UserError for a preset that there is not.

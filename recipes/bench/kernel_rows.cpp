@@ -17,8 +17,11 @@
 #include "recipes/bench/trained.h"
 #include "src/base/errors.h"
 #include "src/model/parameters.h"
+#include "src/tensors/calibrated_cross_entropy.h"
 #include "src/tensors/cuda_devices.h"
+#include "src/tensors/draws.h"
 #include "src/tensors/execution.h"
+#include "src/tensors/hidden_state_loss.h"
 #include "src/tensors/launch_times.h"
 #include "src/tensors/ops.h"
 
@@ -41,9 +44,9 @@ struct PreparedKernels {
 
 /// A row's kernels as the launchers of an operation.
 struct Door {
-  Kernel first;  // of the row
+  Kernel last;  // of the row
   std::vector<std::string_view> launchers;
-  PreparedKernels (*prepare)(const KernelShape& shape, const Placement& on);  // nullptr: no operation asks for them
+  PreparedKernels (*prepare)(const KernelShape& shape, const Placement& on);
 };
 
 /// An operation one way: its forward pass, or its backward pass behind one that is not measured. `weight_grads` are
@@ -104,6 +107,17 @@ PreparedKernels masked_swiglu(const KernelShape& s, const Placement& on) {
   return one_way(backward, {gate_up, ffn_mask}, {}, [=]() -> Tensors { return {swiglu(gate_up, ffn_mask)}; });
 }
 
+/// In front of a narrow product, whose weight's gradient asks for the hidden values again.
+PreparedKernels swiglu_and_linear(const KernelShape& s, const Placement& on) {
+  const int64_t width = on.device.is_cpu() ? 32 : 512;
+  const at::Tensor gate_up = leaf({s.rows, 2 * s.ffn_size}, activations(on)),
+                   ffn_mask = at::rand({s.ffn_size}, floats(on)).requires_grad_(),
+                   weight = leaf({width, s.ffn_size}, activations(on)),
+                   weight_grad = at::zeros(weight.sizes(), floats(on));
+  return one_way(/*backward=*/true, {gate_up, ffn_mask, weight}, {weight_grad},
+                 [=]() -> Tensors { return {swiglu_linear(gate_up, ffn_mask, weight, weight_grad)}; });
+}
+
 template <bool backward>
 PreparedKernels token_rows(const KernelShape& s, const Placement& on) {
   const int64_t vocab = on.device.is_cpu() ? 512 : 49'152;
@@ -162,6 +176,47 @@ PreparedKernels divergence(const KernelShape& s, const Placement& on, const char
 PreparedKernels kl(const KernelShape& s, const Placement& on) { return divergence(s, on, "kl"); }
 PreparedKernels jsd(const KernelShape& s, const Placement& on) { return divergence(s, on, "jsd"); }
 
+template <bool cosine, bool backward>
+PreparedKernels hidden_states(const KernelShape& s, const Placement& on) {
+  const at::Tensor student = leaf({s.rows, s.hidden_size}, activations(on)),
+                   teacher = at::randn({s.rows, s.hidden_size}, activations(on)),
+                   live = at::ones({s.rows}, activations(on).dtype(at::kBool));
+  return one_way(backward, {student}, {}, [=]() -> Tensors {
+    return {sum_hidden_state_loss(cosine ? "cosine" : "mse", student, teacher, live)};
+  });
+}
+
+PreparedKernels first_choices(const KernelShape& s, const Placement& on) {
+  const TeacherRows teacher = teacher_rows(s, on);
+  return one_way(/*backward=*/false, {}, {}, [=]() -> Tensors { return {top_1(teacher.hidden_NE, teacher.head_VE)}; });
+}
+
+template <bool weighted>
+PreparedKernels draws(const KernelShape& s, const Placement& on) {
+  constexpr double kProposal = weighted ? 1.2 : 1.0;
+  const TeacherRows teacher = teacher_rows(s, on);
+  const at::Tensor uniform = at::rand({s.rows, s.ids}, activations(on).dtype(at::kDouble));
+  return one_way(/*backward=*/false, {}, {}, [=]() -> Tensors {
+    const WeightedDraws drawn = draw_weighted_ids(teacher.hidden_NE, teacher.head_VE, 1.0, kProposal, uniform);
+    return weighted ? Tensors{drawn.id_NR, drawn.log_weight_NR} : Tensors{drawn.id_NR};
+  });
+}
+
+PreparedKernels calibration(const KernelShape& s, const Placement& on) {
+  const TeacherRows model = teacher_rows(s, on);
+  const HeadRows rows{.hidden_ND = model.hidden_NE,
+                      .head_VD = model.head_VE,
+                      .true_label_N = at::randint(s.vocab_size, {s.rows}, numbers(on)),
+                      .labels_below = s.vocab_size};
+  return one_way(/*backward=*/false, {}, {}, [=]() -> Tensors {
+    const CalibratedLoss loss = calibrated_cross_entropy(rows, /*teacher_label_N=*/{}, 0);
+    std::vector<double> curve;
+    for (const TemperaturePoint& point : loss.parts[1].curve)
+      curve.insert(curve.end(), {point.ce, point.slope, point.curvature});
+    return {at::tensor(curve, at::kDouble)};
+  });
+}
+
 template <bool backward>
 PreparedKernels masks(const KernelShape& s, const Placement& on) {
   const at::Tensor scores = leaf({s.rows, s.ffn_size}, floats(on));
@@ -178,8 +233,9 @@ ModelConfig model_of(int64_t parameters) {
                 "");
 }
 
-PreparedKernels adastar(const KernelShape& s, const Placement& on) {
-  const auto trained = std::make_shared<Trained>(model_of(s.parameters), on, "adastar");
+PreparedKernels update(const KernelShape& s, Placement on, const char* optimizer, bool split_master) {
+  on.split_master = split_master;
+  const auto trained = std::make_shared<Trained>(model_of(s.parameters), on, optimizer);
   return {.start_over =
               [=] {
                 at::manual_seed(2);  // of weights and gradient
@@ -191,13 +247,16 @@ PreparedKernels adastar(const KernelShape& s, const Placement& on) {
                 trained->step();
                 Tensors left;
                 const ParameterArena& arena = *trained->model.arena;
-                for (size_t unit = 0; unit < arena.layout().units.size(); ++unit) {
-                  left.push_back(arena.unit_master(unit));
-                  left.push_back(arena.unit_working(unit));
-                }
+                for (size_t unit = 0; unit < arena.layout().units.size(); ++unit)
+                  for (const at::Tensor& part :
+                       {arena.unit_master(unit), arena.unit_working(unit), arena.unit_remainder(unit)})
+                    if (part.defined()) left.push_back(part);
                 return left;
               }};
 }
+PreparedKernels adastar(const KernelShape& s, const Placement& on) { return update(s, on, "adastar", false); }
+PreparedKernels split_adastar(const KernelShape& s, const Placement& on) { return update(s, on, "adastar", true); }
+PreparedKernels adamw(const KernelShape& s, const Placement& on) { return update(s, on, "adamw", false); }
 
 const std::vector<Door>& doors() {
   using enum Kernel;
@@ -208,7 +267,7 @@ const std::vector<Door>& doors() {
       {qk_norm_rope_backward, {"qk_norm_rope_backward"}, heads<true>},
       {Kernel::swiglu, {"swiglu"}, masked_swiglu<false>},
       {swiglu_backward, {"swiglu_backward"}, masked_swiglu<true>},
-      {swiglu_backward_with_hidden, {}, nullptr},
+      {swiglu_backward_with_hidden, {"swiglu_backward"}, swiglu_and_linear},
       {Kernel::embedding, {"embedding"}, token_rows<false>},
       {embedding_backward, {"embedding_backward"}, token_rows<true>},
       {label_mix_rows, {"mixed_cross_entropy"}, label_mix},
@@ -217,13 +276,22 @@ const std::vector<Door>& doors() {
       {jsd_rows, {"distillation"}, jsd},
       {Kernel::soft_top_k, {"soft_top_k"}, masks<false>},
       {soft_top_k_backward, {"soft_top_k_backward"}, masks<true>},
-      {optimizer_square_sums, {"optimizer_square_sums", "adastar_square_sums", "adastar_move"}, adastar},
+      {hidden_state_mse, {"hidden_state_loss"}, hidden_states<false, false>},
+      {hidden_state_cosine, {"hidden_state_loss"}, hidden_states<true, false>},
+      {hidden_state_backward, {"hidden_state_loss_backward"}, hidden_states<true, true>},
+      {top_1_rows, {"top_1"}, first_choices},
+      {draw_rows, {"draw_ids"}, draws<false>},
+      {weighted_draw_rows, {"draw_ids"}, draws<true>},
+      {Kernel::calibrated_rows, {"calibrated_rows"}, calibration},
+      {adastar_move, {"optimizer_square_sums", "adastar_square_sums", "adastar_move"}, adastar},
+      {adastar_move_split, {"optimizer_square_sums", "adastar_square_sums", "adastar_move"}, split_adastar},
+      {adamw_move, {"optimizer_square_sums", "adamw_move"}, adamw},
   };
   return kDoors;
 }
 
 const Door& door_of(const PredictedRow& row) {
-  const auto found = std::ranges::find(doors(), row.kernels.front(), &Door::first);
+  const auto found = std::ranges::find(doors(), row.kernels.back(), &Door::last);
   COPPICE_CHECK(found != doors().end(), kernel_names(row) + ": nobody measures this row");
   return *found;
 }
@@ -319,10 +387,6 @@ MeasuredKernels measure_kernels(const PredictedRow& row, const Placement& on, co
                                 const DeviceRow* device) {
   MeasuredKernels measured{.row = &row, .skipped = "", .tiny = on.device.is_cpu()};
   const Door& door = door_of(row);
-  if (door.prepare == nullptr) {
-    measured.skipped = "no operation asks for it";
-    return measured;
-  }
   std::optional<EmulatedFloat32> rehearsal;
   if (on.device.is_cpu())
     rehearsal.emplace();

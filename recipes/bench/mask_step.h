@@ -9,6 +9,7 @@
 #include "pruning/mask_health.h"
 #include "pruning/mask_methods.h"
 #include "src/base/errors.h"
+#include "src/tensors/transfers.h"
 #include "student/targets.h"
 
 namespace coppice::bench {
@@ -32,25 +33,29 @@ class MaskStep {
                             .start_LF = start_LF})),
         compaction_(start_LF.size(0), channels_, after_steps) {}
 
-  void run(Model& model, Optimizer& optimizer, const Batch& batch) {
+  void run(Model& model, Optimizer& optimizer, const Batch& batch, Recompute recompute = Recompute::none) {
     const at::Tensor& raw_LF = learned_->scores();
     raw_LF.set_requires_grad(true);
     const StepMask trained = learned_->training_mask(moment_);
     const at::Device device = model.arena->placement().device;
-    const at::Tensor mask_LF = trained.mask_LF.detach().to(device).set_requires_grad(true);
-    const StepSums sums = train_micro_batch(model, batch, make_targets(batch, {}, {}), compaction_.masks(mask_LF),
-                                            gradient_scale(batch.num_live));
-    const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_LF.grad(), {});
-    raw_LF.set_requires_grad(false);
+    const at::Tensor mask_LF = sent(trained.mask_LF.detach(), device).set_requires_grad(true);
+    StepSums sums = train_micro_batch(model, batch, std::vector{make_targets(batch, {}, {})},
+                                      compaction_.masks(mask_LF), gradient_scale(batch.num_live), head_loss, recompute);
+    at::Tensor mask_grad_LF = mask_LF.grad();
     StepVote vote(0, device);
     vote.count_finite(sums.values());
-    vote.count_finite(score_grad_LF);
-    COPPICE_CHECK(optimizer.step(*alone(), vote).applied, "step skipped");
+    vote.count_finite(mask_grad_LF);
+    optimizer.begin_step(*alone(), vote);
+    Fetch fetch({&vote.values, &sums.values(), &mask_grad_LF});
     const MaskHealth health = mask_health({.soft_LF = trained.plain_LF,
                                            .raw_LF = raw_LF,
-                                           .hard_LF = hard_choice(raw_LF, budget_),
+                                           .hard_LF = hard_choice(raw_LF.detach(), budget_),
                                            .k = moment_.schedule.k,
                                            .epsilon = moment_.schedule.epsilon});
+    fetch.wait();
+    COPPICE_CHECK(optimizer.end_step(vote).applied, "step skipped");
+    const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_grad_LF, {});
+    raw_LF.set_requires_grad(false);
     learned_->step(score_grad_LF, moment_);
     COPPICE_CHECK(std::isfinite(score_grad_LF.norm().item<double>()) && mask_collapse(health, p_, channels_).empty(),
                   "the mask is broken");

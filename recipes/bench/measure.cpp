@@ -8,6 +8,7 @@
 #include "recipes/folder/machine.h"
 #include "src/base/errors.h"
 #include "src/base/log.h"
+#include "src/tensors/attention.h"
 #include "src/tensors/caching_allocator.h"
 #include "src/tensors/cuda_devices.h"
 
@@ -159,6 +160,7 @@ nlohmann::ordered_json ceilings_json(const BenchShape& shape, const bench::Ceili
                                  {"coppice", versions.at("coppice").get<std::string>()},
                                  {"git", versions.at("git").get<std::string>()}};
   if (!shape.on.device.is_cpu()) {
+    json["attention"] = attention_text(shape.on, shape.work.config.head_dim);
     json["card"] = describe_cuda_device(shape.on.device).name;
     if (const DeviceRow* row = find_row_of_device(json["card"].get<std::string>()); row != nullptr)
       json["card_row"] = row->name;
@@ -199,8 +201,10 @@ nlohmann::ordered_json path_json(const MeasuredPath& measured) {
 }
 
 std::string ceilings_text(const BenchShape& shape, const bench::Ceilings& roof) {
-  return fmt::format("{} in {}: products {:.1f} GFLOP/s, copies {:.1f} GB/s\n", where_text(shape),
-                     dtype_name(shape.on.compute), roof.gemm_gflops, roof.copy_gbs);
+  const std::string attention =
+      shape.on.device.is_cpu() ? "" : ", attention " + attention_text(shape.on, shape.work.config.head_dim);
+  return fmt::format("{} in {}{}: products {:.1f} GFLOP/s, copies {:.1f} GB/s\n", where_text(shape),
+                     dtype_name(shape.on.compute), attention, roof.gemm_gflops, roof.copy_gbs);
 }
 
 std::string bench_table(const BenchShape& shape, const bench::Ceilings& roof, const std::vector<MeasuredPath>& paths) {

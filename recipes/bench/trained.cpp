@@ -52,6 +52,11 @@ void Trained::fill_gradient() const {
     model.arena->unit_gradient(unit).normal_(0, kGradient);
 }
 
+at::Tensor Trained::weights() const {
+  const at::Tensor working = model.arena->unit_working(0);  // of a split master there is no other
+  return working.defined() ? working : model.arena->unit_master(0);
+}
+
 void Trained::step(StepVote vote) { COPPICE_CHECK(optimizer.step(*alone(), vote).applied, "the step was skipped"); }
 
 }  // namespace coppice

@@ -22,7 +22,8 @@ struct Trained {
   /// InternalError for a step that is skipped.
   void step(StepVote vote);
   void step() { step(StepVote(0, model.arena->placement().device)); }
-  at::Tensor weights() const { return model.arena->unit_master(0); }
+  /// What the model computes with, of the first unit.
+  at::Tensor weights() const;
 };
 
 }  // namespace coppice

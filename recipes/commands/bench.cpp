@@ -15,6 +15,7 @@
 #include "src/base/errors.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
+#include "src/tensors/attention.h"
 #include "src/tensors/cuda_devices.h"
 #include "src/tensors/device.h"
 #include "src/tensors/shape.h"
@@ -28,7 +29,7 @@ struct Flags {
   AskedShape shape;
   double seconds = 1;
   int threads = 0;
-  std::string device = "cpu", json;
+  std::string device = "cpu", json, recompute = "none", master = "fp32", attention = "repeatable";
 };
 
 /// Those of `all` that --only names, or all; `names` of one, any of which does.
@@ -135,7 +136,17 @@ void measure(const Flags& flags) {
     chosen_rows(flags.only);
   else
     chosen_paths(flags.only);
-  const BenchShape shape = bench_shape(place(flags.device), flags.shape);
+  const Placement on = place(flags.device);
+  AskedShape asked = flags.shape;
+  asked.recompute = find_recompute(flags.recompute).value();
+  asked.split_master = flags.master == "split";
+  asked.attention = flags.attention == "fast" ? AttentionMode::fast : AttentionMode::repeatable;
+  if (on.device.is_cpu() && (asked.split_master || asked.attention == AttentionMode::fast))
+    throw UserError::recipe(asked.split_master ? "--master" : "--attention",
+                            fmt::format("got {}, which is a device's: give --device cuda, or leave it out",
+                                        asked.split_master ? "split" : "fast"));
+  set_attention_mode(asked.attention);
+  const BenchShape shape = bench_shape(on, asked);
   start_torch(flags.threads);
   at::manual_seed(1);
   const bench::Ceilings roof = bench::measure_ceilings(shape.on);
@@ -171,7 +182,13 @@ void add_bench(CLI::App& app, Action& action) {
       verb->add_option("--rows", flags->shape.rows, "sequences of a micro-batch; by default 4, on a device 2")
           ->check(CLI::Range(1, 1 << 16)),
       verb->add_option("--ffn", flags->shape.ffn_size, "intermediate_size of every layer, instead of the preset's")
-          ->check(CLI::Range(3, 1 << 24))};
+          ->check(CLI::Range(3, 1 << 24)),
+      verb->add_option("--recompute", flags->recompute, "of whole steps: what the backward pass computes again")
+          ->check(CLI::IsMember(recompute_names())),
+      verb->add_option("--master", flags->master, "of whole steps on a device: how parameters are kept")
+          ->check(CLI::IsMember({"fp32", "split"})),
+      verb->add_option("--attention", flags->attention, "on a device: equal bits in every run, or cuDNN's")
+          ->check(CLI::IsMember({"repeatable", "fast"}))};
   for (CLI::Option* const option : of_paths) kernels->excludes(option);
   verb->add_option("--threads", flags->threads, "of the CPU; 0 = as a run takes them")->check(CLI::Range(0, 1024));
   verb->add_option("--device", flags->device,

@@ -48,10 +48,19 @@ constexpr ByHand kByHand[] = {
     {Kernel::jsd_rows, {2.42, .01}, {1048, 1}, {1048, 1}},
     {Kernel::kl_rows, {6.30, .01}, {1725, 1}, {2284, 1}},
     {Kernel::jsd_rows, {6.30, .01}, {2735, 1}, {2735, 1}},
+    {Kernel::hidden_state_mse, {.101, .001}, {25.5, .1}, {36.5, .1}},
+    {Kernel::hidden_state_cosine, {.101, .001}, {25.5, .1}, {36.5, .1}},
+    {Kernel::hidden_state_backward, {.151, .001}, {38.2, .1}, {54.7, .1}},
+    {Kernel::top_1_rows, {1.61, .01}, {407, 1}, {584, 1}},
+    {Kernel::draw_rows, {1.61, .01}, {674, 1}, {674, 1}},
+    {Kernel::weighted_draw_rows, {1.61, .01}, {1021, 1}, {1021, 1}},
+    {Kernel::calibrated_rows, {1.61, .01}, {1476, 1}, {1476, 1}},
     {Kernel::embedding, {.10, .01}, {25, 1}, {37, 1}},
     {Kernel::embedding_backward, {.12, .01}, {31, 1}, {45, 1}},
     {Kernel::optimizer_square_sums, {126, 1}, {31'800, 100}, {45'600, 100}},
     {Kernel::optimizer_square_sums, {294, 1}, {74'300, 100}, {106'000, 1000}},
+    {Kernel::optimizer_square_sums, {281, 1}, {71'060, 10}, {101'800, 100}},
+    {Kernel::optimizer_square_sums, {104, 1}, {26'300, 100}, {37'700, 100}},
 };
 
 /// The shape of the first row of this kernel.

@@ -254,6 +254,7 @@ constexpr Shape kActivations{
     .rows = 16'384, .hidden_size = 3072, .query_size = 3072, .key_value_size = 1024, .head_size = 128};
 constexpr Shape kTokens{.rows = 8192, .hidden_size = 3072, .distinct_tokens = 3000};
 constexpr Shape kScores{.rows = 26, .ffn_size = 23'296};
+constexpr Shape kDrawn{.rows = 8192, .vocab_size = 49'152, .ids = 16};
 
 constexpr Shape ffn(int64_t channels) { return {.rows = 16'384, .ffn_size = channels}; }
 constexpr Shape logits(int64_t vocab_size) { return {.rows = 8192, .vocab_size = vocab_size, .ids = 64}; }
@@ -266,7 +267,9 @@ constexpr Shape optimizer(int64_t parameters) {
 
 const std::vector<PredictedRow>& predicted_rows() {
   using enum Kernel;
-  static const std::vector<Kernel> kAdastar = {optimizer_square_sums, adastar_square_sums, adastar_move};
+  static const std::vector<Kernel> kAdastar = {optimizer_square_sums, adastar_square_sums, adastar_move},
+                                   kSplitAdastar = {optimizer_square_sums, adastar_square_sums, adastar_move_split},
+                                   kAdamw = {optimizer_square_sums, adamw_move};
   static const std::vector<PredictedRow> kRows = {
       {{residual_rms_norm}, kActivations, "N 16,384, D 3072"},
       {{residual_rms_norm_backward}, kActivations, "N 16,384, D 3072"},
@@ -284,10 +287,19 @@ const std::vector<PredictedRow>& predicted_rows() {
       {{jsd_rows}, logits(49'152), "N 8192, V 49,152"},
       {{kl_rows}, logits(128'256), "N 8192, V 128,256"},
       {{jsd_rows}, logits(128'256), "N 8192, V 128,256"},
+      {{hidden_state_mse}, kTokens, "N 8192, D 3072"},
+      {{hidden_state_cosine}, kTokens, "N 8192, D 3072"},
+      {{hidden_state_backward}, kTokens, "N 8192, D 3072"},
+      {{top_1_rows}, logits(49'152), "N 8192, V 49,152"},
+      {{draw_rows}, kDrawn, "N 8192, V 49,152, 16 draws"},
+      {{weighted_draw_rows}, kDrawn, "N 8192, V 49,152, 16 draws"},
+      {{calibrated_rows}, logits(49'152), "N 8192, V 49,152"},
       {{embedding}, kTokens, "N 8192, D 3072, 3000 distinct"},
       {{embedding_backward}, kTokens, "N 8192, D 3072, 3000 distinct"},
       {kAdastar, optimizer(2'738'000'000), "2.738e9 parameters"},
       {kAdastar, optimizer(6'388'000'000), "6.388e9 parameters"},
+      {kSplitAdastar, optimizer(6'388'000'000), "6.388e9 parameters, split master"},
+      {kAdamw, optimizer(2'738'000'000), "2.738e9 parameters"},
       {{soft_top_k}, kScores, "26 x 23,296"},
       {{soft_top_k_backward}, kScores, "26 x 23,296"},
   };
