@@ -154,7 +154,8 @@ const std::set<std::string> kWantedLosses = {"stored labels",   "stored top_k", 
                                              "live several",    "adamw",           "adastar",
                                              "norms undecayed", "weight_schedule", "distil_from",
                                              "float_logits",    "documents",       "micro-batches",
-                                             "rope_theta"};
+                                             "rope_theta",      "recompute none",  "recompute elementwise",
+                                             "recompute layer", "split master",    "recompute gate_up"};
 
 /// What the stages of a recipe use of those.
 struct Uses {
@@ -172,6 +173,10 @@ Uses uses_of(const coppice::Recipe& recipe) {
                          "budget " + learn->masks.budget});
       if (learn->masks.freeze_weights) uses.masks.insert("frozen");
       if (learn->masks.compact_after > 0) uses.masks.insert("compact");
+    }
+    if (const coppice::TrainingOptions* training = coppice::training_of(stage)) {
+      uses.losses.insert("recompute " + (training->recompute == "auto" ? "none" : training->recompute));
+      if (training->master == "split") uses.losses.insert("split master");
     }
     if (const auto* label = stage.find<coppice::LabelStage>()) {
       uses.labels.insert({label->tier == "topk" ? "topk " + label->code : label->tier, "rule " + label->window_rule,

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "src/tensors/cuda_devices.h"
 #include "tests/recipes/given_model.h"
 #include "tests/recipes/same_results.h"
 
@@ -49,6 +50,18 @@ std::map<std::string, std::string> results_of_any_recipe(const fs::path& root) {
   return results;
 }
 
+/// A run that is killed twice, once behind a compaction, and gone on with, its masters split and whole in turns.
+Outcome run_killed(const Rehearsal& killed, std::vector<std::string> where) {
+  std::vector<std::string> split = where;
+  for (const char* stage : {"dense", "masks", "core", "live"})
+    split.insert(split.end(), {"--set", std::string(stage) + ".master=\"split\""});
+  // the last step of 'masks', behind a compaction
+  REQUIRE(killed.run("train.after_step=abort@8", split).signal == SIGKILL);
+  REQUIRE(killed.run("train.after_step=abort@6", where).signal ==
+          SIGKILL);  // the second of 'live', behind four of 'core'
+  return killed.run("", split);
+}
+
 }  // namespace
 
 TEST_SUITE("recipe") {
@@ -75,13 +88,7 @@ TEST_SUITE("recipe") {
     }
 
     const Rehearsal killed("rehearsal_killed");
-    std::vector<std::string> split;
-    for (const char* stage : {"dense", "masks", "core", "live"})
-      split.insert(split.end(), {"--set", std::string(stage) + ".master=\"split\""});
-    // the last step of 'masks', behind a compaction
-    REQUIRE(killed.run("train.after_step=abort@8", split).signal == SIGKILL);
-    REQUIRE(killed.run("train.after_step=abort@6").signal == SIGKILL);  // the second of 'live', behind four of 'core'
-    const Outcome resumed = killed.run("", split);
+    const Outcome resumed = run_killed(killed, {});
     INFO(resumed.err);
     REQUIRE(resumed.code == 0);
     CHECK(resumed.err.find("stage 'live': on cpu in bf16") != std::string::npos);
@@ -102,5 +109,24 @@ TEST_SUITE("recipe") {
     CHECK(other.code == 0);
     CHECK(other.err.find("stage 'live': resuming at step 2 of 3") != std::string::npos);
     CHECK(other.err.find("compute \"bf16\", now it is \"fp32\"") != std::string::npos);
+  }
+}
+
+TEST_SUITE("gpu") {
+  TEST_CASE("rehearsal: on a device, killed and resumed with its masters split or whole, equal bits") {
+    if (const std::string why = coppice::why_not_here(at::Device(at::kCUDA, 0)); !why.empty()) {
+      MESSAGE("skipped: " << why);
+      CHECK(!why.empty());
+      return;
+    }
+    const std::vector<std::string> on_device = {"--set", "device=\"cuda\""};
+    const Rehearsal straight("rehearsal_device"), killed("rehearsal_device_killed");
+    REQUIRE(straight.run("", on_device).code == 0);
+    CHECK(straight.json("run.json")["machine"]["device"] == "cuda:0");
+    const Outcome resumed = run_killed(killed, on_device);
+    INFO(resumed.err);
+    REQUIRE(resumed.code == 0);
+    CHECK(resumed.err.find("stage 'live': resuming at step 2 of 3") != std::string::npos);
+    check_same(results_of_any_recipe(killed.root), results_of_any_recipe(straight.root));
   }
 }
