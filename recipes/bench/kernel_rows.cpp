@@ -394,7 +394,8 @@ MeasuredKernels measure_kernels(const PredictedRow& row, const Placement& on, co
     release_card_memory();
   try {
     measure(row, door, on, measured);
-  } catch (const c10::OutOfMemoryError& error) {
+  } catch (const c10::Error& error) {
+    if (!is_out_of_memory(error)) throw;
     measured.skipped = "memory is short";
   } catch (const DeviceError& error) {
     if (error.code() != ExitCode::out_of_memory) throw;

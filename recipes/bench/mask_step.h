@@ -1,5 +1,6 @@
 // A step of recipes/stages/run_learn_masks.cpp between two looks at held-out text, at a given share of the stage: mask
-// from scores, masked forward and backward, weights and scores move, health, dead channels are counted.
+// from scores, masked forward and backward, weights move, meanwhile the mask's health, scores move, dead channels are
+// counted.
 #pragma once
 
 #include <cmath>

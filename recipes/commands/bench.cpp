@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string_view>
+#include <tuple>
 
 #include "recipes/bench/kernel_rows.h"
 #include "recipes/bench/measure.h"
@@ -64,6 +66,21 @@ std::vector<const PredictedRow*> chosen_rows(const std::vector<std::string>& onl
     for (const Kernel kernel : row.kernels) names.emplace_back(cost_of(kernel).name);
     return names;
   });
+}
+
+/// Says what has no effect on the chosen paths.
+void warn_of_idle_flags(const Flags& flags) {
+  const auto measures = [&](std::initializer_list<std::string_view> names) {
+    return std::ranges::any_of(chosen_paths(flags.only), [&](const HotPath* path) {
+      return std::ranges::find(names, path->name) != names.end();
+    });
+  };
+  const bool steps = measures({"train_step", "mask_step", "distil_step"});
+  for (const auto& [flag, is_set, acts] :
+       {std::tuple{"--recompute", flags.recompute != "none", steps},
+        {"--master", flags.master != "fp32", steps || measures({"adastar", "adamw"})},
+        {"--attention", flags.attention != "repeatable", steps || measures({"attention"})}})
+    if (is_set && !acts) log_warning(fmt::format("{} is set and has no effect on the paths of --only", flag));
 }
 
 /// bfloat16 on a device, as a run there computes.
@@ -135,7 +152,7 @@ void measure(const Flags& flags) {
   if (flags.kernels)  // before anything is measured
     chosen_rows(flags.only);
   else
-    chosen_paths(flags.only);
+    warn_of_idle_flags(flags);
   const Placement on = place(flags.device);
   AskedShape asked = flags.shape;
   asked.recompute = find_recompute(flags.recompute).value();

@@ -102,7 +102,11 @@ ScoredModel score_model(const std::string& path, const Placement& on, const std:
     tokens.push_back(num_tokens(task, encoded.back(), max_length));
   }
   const auto total = static_cast<double>(std::accumulate(tokens.begin(), tokens.end(), uint64_t{0}));
-  ScoredModel scored{.name = path, .max_length = max_length, .tasks = {}};
+  ScoredModel scored{.name = path,
+                     .max_length = max_length,
+                     .tasks = {},
+                     .device = device_name(on.device),
+                     .dtype = dtype_name(on.compute)};
   uint64_t tokens_done = 0;
   for (size_t t = 0; t < tasks.size(); ++t) {
     const auto answers =

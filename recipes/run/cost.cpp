@@ -123,8 +123,7 @@ void add_up(RecipeCost& total) {
 }  // namespace
 
 CorpusBytes corpus_bytes(const Recipe& recipe) {
-  CorpusBytes corpus(0);
-  corpus.is_whole = true;
+  CorpusBytes corpus(0, /*is_whole=*/!recipe.data.domains.empty());
   std::error_code error;
   for (const DomainOptions& domain : recipe.data.domains) {
     if (is_unmade(recipe, domain))

@@ -20,9 +20,10 @@ struct RecipeCost {
 
 /// Size of the corpus files as they lie on disk.
 struct CorpusBytes {
-  double bytes = 0;
-  bool is_whole = true;  // every domain has some
-  CorpusBytes(double bytes_) : bytes(bytes_), is_whole(bytes_ > 0) {}
+  double bytes;
+  bool is_whole;  // every domain has some
+  CorpusBytes(double bytes_, bool is_whole_) : bytes(bytes_), is_whole(is_whole_) {}
+  CorpusBytes(double bytes_) : CorpusBytes(bytes_, bytes_ > 0) {}  // all of it, or nothing yet
 };
 /// Of the files that exist; a warning for each that does not.
 CorpusBytes corpus_bytes(const Recipe& recipe);

@@ -233,6 +233,7 @@ StepTime step_time(const ModelWork& work, const DeviceSettings& settings, const 
   const Widths w(work.config);
   const auto tokens = static_cast<double>(settings.micro_rows * work.seq_len);
   const Products products(device, tokens);
+  if (work.documents) attention = AttentionMode::repeatable;  // the quicker one does not know them
   const AttentionTime heads(work.config, work.seq_len, device, attention);
   Kernels kernels(work, device, tokens);
   StepTime time;

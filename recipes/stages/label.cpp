@@ -251,8 +251,11 @@ void cost(const CostBasis& basis, const Stage& stage, StageCost& cost) {
     }
   if (basis.is_whole)
     cost.tokens = std::min(cost.tokens, basis.tokens);  // drawn twice, labelled once
-  else if (takes_all)
-    cost.tokens = std::max(cost.tokens, basis.tokens);
+  else if (takes_all && basis.tokens > cost.tokens) {
+    cost.tokens = basis.tokens;
+    read_tokens = basis.tokens * label_reads(label, nullptr);
+  }
+  // of "auto" the build's answer: a plan may be an ablation's, which must not ask the driver
   const bool on_cpu = stage.placement.device == "cpu" || !built_with_cuda();
   const int64_t batch_tokens = label.has_own_labels() ? add_teacher(cost, basis, label, on_cpu, read_tokens) : 0;
   if (label.cache.empty()) add_stored_labels(cost, basis, label, windows, batch_tokens);

@@ -37,8 +37,8 @@ struct LabelStage {
   int64_t draws = 16;        // of tier sample, and of tier hybrid what the top_k ids leave over
   uint64_t draw_seed = 1;    // of its own labels, not of labels from elsewhere
   double temperature = 1;
-  double proposal_temperature = 1;  // of tier sample
-  int64_t batch_tokens = 0;         // 0 = chosen from the memory that is there when the stage begins
+  double proposal_temperature = 1;                                         // of tier sample
+  int64_t batch_tokens = 0;                                                // 0 = chosen when the stage begins
   bool has_own_labels() const { return import.empty() && cache.empty(); }  // made by its teacher, in its own folder
   bool has_top_k() const { return tier == "topk" || tier == "hybrid"; }
   bool is_drawn() const { return tier == "sample" || tier == "hybrid"; }
@@ -73,7 +73,8 @@ struct LabelStage {
           "tokens read but not labelled at a window's start; -1 = a quarter of context");
     field(
         "batch_tokens", batch_tokens, Mark::rounding,
-        "tokens of one forward pass; 0 = 8192, or fewer when memory is short; tiers that draw read each window alone");
+        "tokens of one forward pass; 0 = 8192, or fewer when a CPU's memory is short; tiers that draw read each window "
+        "alone");
     field("tier", tier, Mark::decides,
           "top1 (2 or 3 bytes a token), top1_prob (and its probability), topk, sample (ids drawn from the teacher's "
           "distribution) or hybrid (the most probable ids, and ids drawn from the others)");

@@ -97,9 +97,9 @@ Json measure_speed(StageContext& context, const std::vector<std::string>& models
                     {"decode_tokens_per_s", spread_json(of.decode)},
                     {"parameter_bytes", of.parameter_bytes},
                     {"peak_bytes", median(of.peak_bytes)}};
-    log_info(fmt::format("{:>12}: prompt {}, decode {}, {} resident", name,
-                         spread_text(speeds[name]["prefill_tokens_per_s"]),
-                         spread_text(speeds[name]["decode_tokens_per_s"]), format_bytes(median(of.peak_bytes))));
+    log_info(fmt::format("{:>12}: prompt {}, decode {}, {} {}", name, spread_text(speeds[name]["prefill_tokens_per_s"]),
+                         spread_text(speeds[name]["decode_tokens_per_s"]), format_bytes(median(of.peak_bytes)),
+                         place(context.stage).device.is_cpu() ? "resident" : "of the card"));
   }
   return speeds;
 }

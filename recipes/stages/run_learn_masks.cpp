@@ -1,6 +1,6 @@
 // learn_masks: masks over the units of an axis, learned together with the weights on the next-token loss; the method is
-// a row of the table of mask methods. A step: mask from scores -> masked forward and backward -> weights move, scores
-// move -> health. p = share of the steps done.
+// a row of the table of mask methods. A step: mask from scores -> masked forward and backward -> weights move,
+// meanwhile the mask's health -> scores move. p = share of the steps done.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
@@ -21,6 +21,7 @@
 #include "recipes/stages/mask_watch.h"
 #include "recipes/stages/training.h"
 #include "src/base/errors.h"
+#include "src/base/failpoint.h"
 #include "src/base/log.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/tensors/transfers.h"
@@ -259,19 +260,22 @@ void MaskLearning::step() {
   training_.read_ahead();
   const Looked looked = look_at_scores(moment, trained);  // while a device still computes
   fetch.wait();                                           // for a device: the one time in a step
-  const StepOutcome outcome = options_.masks.freeze_weights ? held_still(vote) : optimizer_.end_step(vote);
+  StepOutcome outcome = options_.masks.freeze_weights ? held_still(vote) : optimizer_.end_step(vote);
   const LossSums sums = step_sums.read();
   const at::Tensor score_grad_LF = learned_->score_gradient(trained.mask_LF, mask_grad_LF, penalty);
   raw_LF.set_requires_grad(false);
-  const bool scores_move = outcome.applied && score_grad_LF.isfinite().all().item<bool>();
-  if (scores_move != outcome.applied)
+  if (COPPICE_FAILPOINT("masks.score_gradient")) score_grad_LF.fill_(std::nan(""));
+  if (outcome.applied && !score_grad_LF.isfinite().all().item<bool>()) {
     log_warning(
-        fmt::format("stage '{}' step {}: the gradient of the scores is not finite; they stay as they were, the weights "
-                    "have moved",
-                    context_.stage.name, training_.state.step + 1));
+        fmt::format("stage '{}' step {}: the gradient of the scores is not finite; they stay as they were{}, and "
+                    "the step counts as skipped",
+                    context_.stage.name, training_.state.step + 1,
+                    options_.masks.freeze_weights ? "" : ", the weights have moved"));
+    outcome.applied = false;
+  }
 
   const MaskHealth& health = looked.health;
-  if (scores_move) learned_->step(score_grad_LF, moment);
+  if (outcome.applied) learned_->step(score_grad_LF, moment);
   const auto score_grad_norm = score_grad_LF.norm().item<double>();
   Keys keys = {{"sparsity", health.sparsity},
                {"k", moment.schedule.k},

@@ -45,12 +45,14 @@ SampleStream::Step SampleStream::read() {
 }
 
 void SampleStream::read_ahead() {
+  const double begin_s = monotonic_s();
   try {
     if (!ahead_) ahead_ = read();
   } catch (const std::exception&) {  // the step under way ends first, and the next may never be asked for
     ahead_.reset();
     loader_.restore(step_.drawn);
   }
+  if (device_.is_cpu()) waited_s_ += monotonic_s() - begin_s;  // nothing computes meanwhile
 }
 
 const std::vector<Batch>& SampleStream::next() {

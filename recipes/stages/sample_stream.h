@@ -30,8 +30,7 @@ class SampleStream {
   /// The micro-batches of the next step; they stay readable until the one after.
   const std::vector<Batch>& next();
   const std::vector<Batch>& batches() const { return step_.batches; }
-  /// Reads what next() will give, and sends it to the device: for a host that would have to wait for that anyway. What
-  /// goes wrong next() says.
+  /// Reads what next() will give, and sends it to the device, which is at work meanwhile. What goes wrong next() says.
   void read_ahead();
   /// The first of the micro-batches that have been read ahead; null: none.
   const Batch* ahead() const { return ahead_ && !ahead_->batches.empty() ? ahead_->batches.data() : nullptr; }

@@ -55,6 +55,7 @@ void add_training(StageCost& cost, const TrainingOptions& training, const ModelC
   work.micro_rows = training.micro_rows();
   work.recompute = find_recompute(training.recompute);
   if (training.master != "auto") work.split_master = training.master == "split";
+  work.documents = training.document_mask;
   work.adamw = training.optimizer.optimizer == "adamw";
   cost.work.push_back(std::move(work));
 }

@@ -34,6 +34,7 @@ struct ModelWork {
   std::optional<Recompute> recompute = {};  // as the recipe says; empty = auto
   std::optional<bool> split_master = {};    // the same of its master
   bool adamw = false, ffn_mask = false;
+  bool documents = false;  // kept apart by attention
   Kernel loss = Kernel::label_mix_rows;
   int64_t ids = 0;  // of a token, that the loss reads of its teacher
 

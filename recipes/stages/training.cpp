@@ -26,12 +26,13 @@ enum Wanted : int64_t { kStop, kSave, kNumWanted };  // what travels with the vo
 
 /// What results are rounded by and no identity holds: in every checkpoint, a warning where it is another on resuming.
 /// How a master is kept is not among it: it changes no bit.
-Json rounding_facts(const StageContext& context, const Model& model) {
+Json rounding_facts(const StageContext& context, const TrainingOptions& options, const Model& model) {
   const Placement& placement = model.arena->placement();
   const Json host = host_json();
   return {{"device", device_name(placement.device)},
           {"compute", compute_name(placement)},
-          {"attention", placement.device.is_cpu() ? "repeatable" : context.stage.placement.attention},
+          {"attention",
+           placement.device.is_cpu() || options.document_mask ? "repeatable" : context.stage.placement.attention},
           {"threads", host.at("threads")},
           {"cpu_capability", host.at("cpu_capability")}};
 }
@@ -105,7 +106,7 @@ void TrainingCheckpoints::check_manifest(const Json& manifest, const std::string
              context_.data.tokens_sha256);
   Json held = {{"compute", "fp32"}, {"attention", "repeatable"}};  // of checkpoints from before these were keys
   held.update(object_at(manifest, "machine", path));
-  const Json facts = rounding_facts(context_, model_);
+  const Json facts = rounding_facts(context_, options_, model_);
   for (const auto& [key, now] : facts.items())
     if (held.at(key) != now)
       log_warning(
@@ -148,7 +149,7 @@ Json TrainingCheckpoints::resume(TrainingState& state, SampleStream& samples, co
 }
 
 void TrainingCheckpoints::save(const TrainingState& state, const SampleStream& samples, const Json& extra_facts) {
-  Json machine = rounding_facts(context_, model_);
+  Json machine = rounding_facts(context_, options_, model_);
   machine["recompute"] = recompute_name(context_.recompute);  // rounds nothing: no warning where it is another
   const Json facts = {{"run", context_.recipe.name},
                       {"stage", {{"name", context_.stage.name}, {"kind", context_.stage.kind}}},

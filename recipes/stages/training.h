@@ -87,7 +87,7 @@ struct Training {
   /// NaN where no look is due.
   double heldout_loss_if_due() const;
   /// Behind the last work of a step, while a device is at it: the batches of the step that follows. Null where there is
-  /// none, or on the CPU, which would only wait later; else their first.
+  /// none, else their first.
   const Batch* read_ahead();
   /// The vote of the step under way, made before its update: whether this rank was told to stop or to save travels with
   /// what decides the update, and all ranks obey the sums.

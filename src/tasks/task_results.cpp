@@ -103,7 +103,11 @@ Json results_json(const ScoredModel& model) {
                {"model_source", "coppice"},
                {"model_name", model.name},
                {"max_length", model.max_length},
-               {"config", {{"model", "coppice"}, {"model_args", "pretrained=" + model.name}}}};
+               {"config",
+                {{"model", "coppice"},
+                 {"model_args", "pretrained=" + model.name},
+                 {"model_dtype", model.dtype},
+                 {"device", model.device}}}};
   for (const auto& [task, score] : model.tasks) {
     const TaskDefinition& definition = task->definition;
     const std::string& name = definition.name;

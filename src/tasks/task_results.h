@@ -14,6 +14,7 @@ struct ScoredModel {
   std::string name;  // as the user gave it
   int64_t max_length = 0;
   std::vector<ScoredTask> tasks;
+  std::string device = "cpu", dtype = "float32";  // where it was read, and what it computed in
 };
 
 /// {"results": {<task or group>: {"alias", "<metric>,<filter>", "<metric>_stderr,<filter>", "sample_len"}}, "groups":

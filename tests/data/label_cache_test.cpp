@@ -10,8 +10,10 @@
 #include <optional>
 #include <tuple>
 
+#include "src/base/errors.h"
 #include "src/data/label_cache_writer.h"
 #include "src/data/loader.h"
+#include "src/data/teacher_signal.h"
 #include "tests/data/data_files.h"
 
 namespace coppice {
@@ -146,6 +148,18 @@ TEST_SUITE("unit") {
     CHECK(labels_below({&cache}) == 300);
     CHECK(labels_below({nullptr, &cache}) == 300);
     CHECK(labels_below({nullptr}) == 0);
+
+    const auto faults_of = [&](const Batch& read, const LabelCache* from) {
+      return stored_signal({from}, read, {}, /*some=*/false).faults.item<int64_t>();
+    };
+    CHECK(faults_of(batch, &cache) == 0);
+    CHECK(faults_of(batch, nullptr) == 8);
+    batch.true_label_BT.select(1, 3).fill_(kIgnoredLabel);  // whose next token does not count
+    CHECK(faults_of(batch, nullptr) == 7);
+    CHECK_FALSE(stored_signal({nullptr}, batch, {}, /*some=*/true).faults.defined());
+    CHECK_NOTHROW(check_labelled(0, "labels"));
+    CHECK_THROWS_WITH_AS(check_labelled(7, "labels"),
+                         doctest::Contains("7 positions of a batch have no label of 'labels'"), InternalError);
   }
 
   TEST_CASE("label cache: two bytes up to 65,535 pieces, else three, and less than 1% beside them") {

@@ -332,6 +332,12 @@ TEST_SUITE("recipe") {
     CHECK(code({"--model", "abacus"}) == 2);
     CHECK(code({"--ffn", "1"}) == 2);
     CHECK(code({"--recompute", "abacus"}) == 2);
+    const auto said = [&](const char* path) {
+      return run(scratch.path, {"bench", "--only", path, "--recompute", "layer", "--model", "test", "--seconds", "0"})
+          .err;
+    };
+    CHECK(said("norm").find("--recompute is set and has no effect on the paths of --only") != std::string::npos);
+    CHECK(said("train_step").find("has no effect") == std::string::npos);
     CHECK(code({"--only", "train_step", "--master", "split"}) == 2);  // a device's, and this is the CPU
     CHECK(code({"--only", "attention", "--attention", "fast"}) == 2);
     CHECK(code({"--kernels", "--seconds", "1"}) == 2);        // would have no effect

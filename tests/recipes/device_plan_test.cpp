@@ -121,6 +121,11 @@ TEST_SUITE("unit") {
     CHECK(step_time(training_of("afm-3b"), {.micro_rows = 2}, device("h200"), AttentionMode::repeatable).attention >
           1.5 * student.attention);
 
+    ModelWork apart = training_of("afm-3b");
+    apart.documents = true;  // by flash, whatever is asked for
+    CHECK(step_time(apart, {.micro_rows = 2}, device("h200"), AttentionMode::fast).attention ==
+          step_time(apart, {.micro_rows = 2}, device("h200"), AttentionMode::repeatable).attention);
+
     // the host's launches are the least that a step of a small model takes
     ModelWork small = reading_work(preset("test", ""), 64, 0);
     small.steps = small.rows = 1;

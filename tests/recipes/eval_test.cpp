@@ -33,6 +33,8 @@ TEST_SUITE("recipe") {
     REQUIRE(results.size() == 2);
     CHECK(results[0]["results"] == results[1]["results"]);
     CHECK(results[1]["model_name"] == "again");
+    CHECK(results[1]["config"]["device"] == "cpu");
+    CHECK(results[1]["config"]["model_dtype"] == "float32");
     CHECK(results[0]["n-samples"]["arc_easy"] == json{{"original", 50}, {"effective", 40}});
     std::istringstream lines(slurp(scratch / "samples.jsonl"));
     std::map<std::string, double> right;  // by model and task

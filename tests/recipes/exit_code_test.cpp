@@ -79,6 +79,7 @@ TEST_SUITE("unit") {
     CHECK(code_of_launch(2) == 7);    // cudaErrorMemoryAllocation
     CHECK(code_of_launch(700) == 1);  // cudaErrorIllegalAddress
     CHECK_THROWS_WITH(coppice::check_launch(700, "swiglu_backward"), doctest::Contains("swiglu_backward: "));
-    CHECK_THROWS_WITH(coppice::check_launch(2, "label_mix"), doctest::Contains("lower micro_batch_tokens"));
+    CHECK_THROWS_WITH(coppice::check_launch(2, "label_mix"),
+                      doctest::Contains("a smaller micro_batch_tokens or batch_tokens"));
   }
 }

@@ -317,6 +317,29 @@ TEST_SUITE("recipe") {
   }
 
   TEST_CASE(
+      "masks: a step whose scores have no finite gradient is skipped for them and counts, also with still weights") {
+    const Scratch scratch("score_gradient");
+    write_tiny_run(scratch.path);
+    spill(scratch.path / "masks.toml", kRecipe);
+    const auto run_broken = [&](const std::string& out, const char* failpoint, const std::string& setting) {
+      return run(scratch.path, {"run", "masks.toml", "--out", out, "--set", setting},
+                 [=] { setenv("COPPICE_FAILPOINTS", failpoint, 1); });
+    };
+    const Outcome once = run_broken("runs/once", "masks.score_gradient=nan@3", "masks.max_skipped_steps=1");
+    INFO(once.err);
+    CHECK(once.code == 0);
+    CHECK(once.err.find("step 3: the gradient of the scores is not finite; they stay as they were, the weights have "
+                        "moved, and the step counts as skipped") != std::string::npos);
+    const Outcome often =
+        run_broken("runs/often", "masks.score_gradient=nan@3,masks.score_gradient=nan@4", "masks.max_skipped_steps=1");
+    INFO(often.err);
+    CHECK(often.code == 6);
+    const Outcome still = run_broken("runs/still", "masks.score_gradient=nan@3", "masks.freeze_weights=true");
+    CHECK(still.code == 0);
+    CHECK(still.err.find("they stay as they were, and the step counts as skipped") != std::string::npos);
+  }
+
+  TEST_CASE(
       "masks: a cut no better than a random one ends the run with 6, also when dead channels have left the model") {
     const Scratch scratch("random");
     write_tiny_run(scratch.path);

@@ -100,14 +100,17 @@ TEST_SUITE("unit") {
     CHECK(label_cost("all", 4, 250'000).tokens == 100'000);
 
     // one domain there and another not: what is there, or what is drawn, whichever is more
-    CorpusBytes part = 10'000;
-    part.is_whole = false;
+    CorpusBytes part(10'000, /*is_whole=*/false);
     CHECK(label_cost("all", 4, part).tokens == 8192);
     CHECK(label_cost("used", 4, part).tokens == 8192);
     CHECK(label_cost("used", 4, part).flops == used.flops);
     part.bytes = 250'000;
     CHECK(label_cost("all", 4, part).tokens == 100'000);
-    CHECK(label_cost("all", 4, part).disk_bytes == 100'000 * 2);
+    const StageCost there = label_cost("all", 4, part), whole = label_cost("all", 4, 250'000);
+    CHECK(there.disk_bytes == 100'000 * 2);
+    CHECK(there.flops == whole.flops);
+    CHECK(there.uncounted_flops == whole.uncounted_flops);
+    CHECK(there.work.front().read_tokens == whole.work.front().read_tokens);
   }
 
   TEST_CASE("cost: a corpus is whole when every domain has text") {

@@ -143,7 +143,8 @@ TEST_SUITE("unit") {
   }
 
   TEST_CASE("recipe_warnings: widths that a device's kernels do not take in packs, where one computes") {
-    const std::vector<std::string> odd = {"model.source.hidden_size=36", "core.device=\"cuda\""};  // two heads of 18
+    const std::vector<std::string> odd = {"model.source.hidden_size=36", "core.device=\"cuda\"",
+                                          "device=\"cpu\""};  // two heads of 18
     const std::vector<std::string> lines = recipe_warnings(load(kTiny, odd));
     CHECK(count_of(lines,
                    "stage 'core': heads of 18 are no multiple of 8 up to 256: on a device attention keeps all") == 1);
@@ -151,8 +152,9 @@ TEST_SUITE("unit") {
     CHECK(lines.size() == 2);
     CHECK(recipe_warnings(load(kTiny, {"model.source.hidden_size=36", "device=\"cpu\""})) ==
           std::vector<std::string>{});
-    CHECK(recipe_warnings(load(kTiny, {"core.device=\"cuda\""})) == std::vector<std::string>{});
-    CHECK(count_of(recipe_warnings(load(kTiny, {odd[0], odd[1], "core.compute=\"fp32\""})), "heads of 18") == 0);
+    CHECK(recipe_warnings(load(kTiny, {"core.device=\"cuda\"", "device=\"cpu\""})) == std::vector<std::string>{});
+    CHECK(count_of(recipe_warnings(load(kTiny, {odd[0], odd[1], odd[2], "core.compute=\"fp32\""})), "heads of 18") ==
+          0);
   }
 
   TEST_CASE("recipe_warnings: a refit that has something to repair is no matter") {

@@ -504,6 +504,32 @@ TEST_SUITE("parity") {
 }
 
 TEST_SUITE("unit") {
+  TEST_CASE("live_signal: tokens whose logits are not finite have no choice, and are faults") {
+    const RandomShards made;
+    const TokenShards shards(made.folder());
+    WindowReader reader(shards, 16, /*document_mask=*/false);
+    Batch batch;
+    REQUIRE(reader.next(2, batch));
+    const int64_t tokens = batch.token_BT.numel();
+    Model teacher = random_teacher();
+    for (const bool broken : {false, true}) {
+      if (broken)
+        teacher.arena->parameter("embed_tokens.weight").detach()[299].fill_(std::numeric_limits<float>::quiet_NaN());
+      for (const std::string loss : {"labels", "top_k", "sample", "hybrid"}) {
+        CAPTURE(loss);
+        CAPTURE(broken);
+        const TeacherSignal signal = live_signal(
+            teacher, batch,
+            {.loss = loss, .top_k = 3, .hidden_layers = {}, .draw_number_NR = draw_numbers(batch, {&shards}, 2, 3)});
+        const at::Tensor id_NK = loss == "labels" ? signal.label_BT.view({-1, 1}) : signal.top.id_NK;
+        CHECK(signal.faults.item<int64_t>() == (broken ? tokens : 0));
+        CHECK(id_NK.select(1, 0).ge(0).all().item<bool>() == !broken);
+        if (broken) CHECK(id_NK.lt(0).all().item<bool>());
+      }
+      CHECK_FALSE(live_signal(teacher, batch, {.loss = "kl", .hidden_layers = {}}).faults.defined());
+    }
+  }
+
   TEST_CASE("label: a teacher whose logits are not finite is refused by name, in every tier") {
     const RandomShards made;
     const TokenShards shards(made.folder());

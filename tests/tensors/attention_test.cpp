@@ -192,6 +192,9 @@ TEST_SUITE("parity") {
 
 TEST_SUITE("gpu") {
   TEST_CASE("causal_attention: output and packed gradient on a device") {
+    struct Restored {
+      ~Restored() { set_attention_mode(AttentionMode::repeatable); }
+    } restored;
     for (const AttentionMode mode : {AttentionMode::repeatable, AttentionMode::fast}) {
       set_attention_mode(mode);
       on_each(device_placements(), [](const OpPlacement& on) {
@@ -200,6 +203,5 @@ TEST_SUITE("gpu") {
         check_document_mask(on);
       });
     }
-    set_attention_mode(AttentionMode::repeatable);
   }
 }

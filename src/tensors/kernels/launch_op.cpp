@@ -32,7 +32,8 @@ void check_launch(int error, std::string_view kernel) {
   constexpr int kNoMemory = 2;  // cudaErrorMemoryAllocation
   if (error == 0) return;
   const std::string text = fmt::format("{}: {}", kernel, error_text(error));
-  if (error == kNoMemory) throw DeviceError::out_of_memory(text + "; lower micro_batch_tokens");
+  if (error == kNoMemory)
+    throw DeviceError::out_of_memory(text + "; a smaller micro_batch_tokens or batch_tokens needs less");
   throw DeviceError(ExitCode::internal, text);
 }
 
