@@ -187,24 +187,23 @@ Chosen choose(const at::Tensor& hidden_ND, const at::Tensor& head_VD, const Shar
   };
   const double temperature = fingerprint.temperature;
   Chosen chosen;
+  const auto keep = [&](const TopK& top) {
+    chosen.id_NK = top.id_NK;
+    chosen.logp_NK = top.logp_NK;
+    if (labels.has_tail) chosen.tail_logp_N = top.tail_logp_N;
+  };
   if (fingerprint.has_draws()) {
     const WeightedDraws draws = draw_weighted_ids(hidden_ND, head_VD, temperature, fingerprint.proposal_temperature,
                                                   numbers(labels.k), &chosen.facts);
     chosen.id_NK = draws.id_NR;
     chosen.log_weight_NK = draws.log_weight_NR;
-  } else if (fingerprint.has_tail_draws() || fingerprint.has_logp()) {
-    TopK top;
-    if (fingerprint.has_tail_draws()) {
-      const HeadAndDraws both =
-          top_k_and_draws(hidden_ND, head_VD, labels.k, temperature, numbers(labels.draws), &chosen.facts);
-      top = both.top;
-      chosen.drawn_NR = both.drawn_NR;
-    } else {
-      top = top_k(hidden_ND, head_VD, labels.k, temperature, &chosen.facts);
-    }
-    chosen.id_NK = top.id_NK;
-    chosen.logp_NK = top.logp_NK;
-    if (labels.has_tail) chosen.tail_logp_N = top.tail_logp_N;
+  } else if (fingerprint.has_tail_draws()) {
+    const HeadAndDraws both =
+        top_k_and_draws(hidden_ND, head_VD, labels.k, temperature, numbers(labels.draws), &chosen.facts);
+    keep(both.top);
+    chosen.drawn_NR = both.drawn_NR;
+  } else if (fingerprint.has_logp()) {
+    keep(top_k(hidden_ND, head_VD, labels.k, temperature, &chosen.facts));
   } else {
     chosen.id_NK = top_1(hidden_ND, head_VD, &chosen.facts).unsqueeze(1);
   }
@@ -238,7 +237,7 @@ class ChosenBatch {
     store_rows<int64_t>(chosen_.id_NK, places_, labels.id);
     store_rows<float>(chosen_.logp_NK, places_, labels.logp);
     store_rows<float>(chosen_.tail_logp_N, places_, labels.tail);
-    if (labels.has_weights) store_rows<float>(chosen_.log_weight_NK, places_, labels.log_weight);
+    store_rows<float>(chosen_.log_weight_NK, places_, labels.log_weight);
     store_rows<int64_t>(chosen_.drawn_NR, places_, labels.drawn);
   }
 
